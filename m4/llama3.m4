@@ -1,0 +1,93 @@
+# LLAMA3_REQUIRE(VARIABLE, MODULE, DEBIAN-PACKAGE)
+# A pkg-config module without which nothing works; its absence names the package that holds it.
+AC_DEFUN([LLAMA3_REQUIRE],
+  [AC_REQUIRE([PKG_PROG_PKG_CONFIG])
+   AS_IF([test -z "$PKG_CONFIG"],
+     [AC_MSG_ERROR([pkg-config is missing (Debian package: pkg-config)])])
+   PKG_CHECK_MODULES([$1], [$2], [],
+     [AC_MSG_ERROR([$2 is missing (Debian package: $3)])])])
+
+# LLAMA3_FLAG(FLAG, VARIABLE): adds FLAG to VARIABLE if the compiler takes it without a warning.
+AC_DEFUN([LLAMA3_FLAG],
+  [AS_VAR_PUSHDEF([cached], [llama3_cv_flag_$1])
+   AC_CACHE_CHECK([whether $CC takes $1], [cached],
+     [llama3_save_CFLAGS=$CFLAGS
+      CFLAGS="$CFLAGS -Werror $1"
+      AC_COMPILE_IFELSE([AC_LANG_PROGRAM([], [])], [AS_VAR_SET([cached], [yes])],
+        [AS_VAR_SET([cached], [no])])
+      CFLAGS=$llama3_save_CFLAGS])
+   AS_VAR_IF([cached], [yes], [AS_VAR_APPEND([$2], [" $1"])])
+   AS_VAR_POPDEF([cached])])
+
+# What every file is compiled with. Contraction is off so that a result does not depend on where a
+# compiler finds a multiply beside an add: kernels spell out their FMAs.
+AC_DEFUN([LLAMA3_WARNINGS],
+  [LLAMA3_CFLAGS="-std=gnu11 -fvisibility=hidden -ffp-contract=off"
+   for flag in -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
+               -Wvla -Wformat=2; do
+     LLAMA3_CFLAGS="$LLAMA3_CFLAGS $flag"
+   done
+   AC_ARG_ENABLE([werror],
+     [AS_HELP_STRING([--enable-werror], [treat warnings as errors])],
+     [AS_IF([test "x$enableval" = xyes], [LLAMA3_CFLAGS="$LLAMA3_CFLAGS -Werror"])])
+   AC_ARG_ENABLE([sanitizers],
+     [AS_HELP_STRING([--enable-sanitizers],
+       [build with address and undefined-behaviour sanitizers])],
+     [], [enable_sanitizers=no])
+   AS_IF([test "x$enable_sanitizers" = xyes],
+     [LLAMA3_CFLAGS="$LLAMA3_CFLAGS -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"])
+   AM_CONDITIONAL([SANITIZERS], [test "x$enable_sanitizers" = xyes])
+   AC_SUBST([LLAMA3_CFLAGS])])
+
+# The instruction sets that kernels are built for, each its own library with its own flags.
+AC_DEFUN([LLAMA3_SIMD],
+  [AVX2_CFLAGS= AVX512_CFLAGS= NEON_CFLAGS= llama3_kernels=scalar
+   AS_CASE([$host_cpu],
+     [x86_64],
+       [LLAMA3_FLAG([-mavx2 -mfma -mf16c], [AVX2_CFLAGS])
+        LLAMA3_FLAG([-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c], [AVX512_CFLAGS])],
+     [aarch64*], [NEON_CFLAGS=" "])
+   AM_CONDITIONAL([HAVE_AVX2], [test -n "$AVX2_CFLAGS"])
+   AM_CONDITIONAL([HAVE_AVX512], [test -n "$AVX512_CFLAGS"])
+   AM_CONDITIONAL([HAVE_NEON], [test -n "$NEON_CFLAGS"])
+   AS_IF([test -n "$AVX2_CFLAGS"],
+     [llama3_kernels="$llama3_kernels avx2"
+      AC_DEFINE([HAVE_AVX2], [1], [Define if the AVX2 kernels are built.])])
+   AS_IF([test -n "$AVX512_CFLAGS"],
+     [llama3_kernels="$llama3_kernels avx512"
+      AC_DEFINE([HAVE_AVX512], [1], [Define if the AVX-512 kernels are built.])])
+   AS_IF([test -n "$NEON_CFLAGS"],
+     [llama3_kernels="$llama3_kernels neon"
+      AC_DEFINE([HAVE_NEON], [1], [Define if the NEON kernels are built.])])
+   AC_SUBST([AVX2_CFLAGS])
+   AC_SUBST([AVX512_CFLAGS])
+   AC_SUBST([NEON_CFLAGS])])
+
+AC_DEFUN([LLAMA3_THREADS],
+  [AC_SEARCH_LIBS([pthread_create], [pthread], [],
+     [AC_MSG_ERROR([POSIX threads are missing])])
+   AC_SEARCH_LIBS([expf], [m])])
+
+AC_DEFUN([LLAMA3_OPENMP],
+  [AC_OPENMP
+   llama3_openmp=yes
+   AS_IF([test "x$enable_openmp" = xno], [llama3_openmp="no (--disable-openmp)"],
+     [test "x$ac_cv_prog_c_openmp" = xunsupported],
+     [AC_MSG_ERROR([$CC has no OpenMP (Debian package: gcc, or libomp-dev for clang); --disable-openmp builds for one thread])])])
+
+AC_DEFUN([LLAMA3_OPENBLAS],
+  [AC_ARG_WITH([openblas],
+     [AS_HELP_STRING([--without-openblas],
+       [do without OpenBLAS, which reads prompts with f32 and f16 weights])],
+     [], [with_openblas=yes])
+   llama3_openblas="no (--without-openblas)"
+   AS_IF([test "x$with_openblas" != xno],
+     [LLAMA3_REQUIRE([OPENBLAS], [openblas], [libopenblas-dev])
+      AC_DEFINE([HAVE_OPENBLAS], [1], [Define to use OpenBLAS.])
+      llama3_openblas=yes])
+   AM_CONDITIONAL([HAVE_OPENBLAS], [test "x$with_openblas" != xno])])
+
+AC_DEFUN([LLAMA3_CHECK],
+  [PKG_CHECK_MODULES([CHECK], [check >= 0.15], [llama3_check=yes],
+     [llama3_check="no: make check needs it (Debian package: check)"])
+   AM_CONDITIONAL([HAVE_CHECK], [test "x$llama3_check" = xyes])])

@@ -1,0 +1,161 @@
+/*
+ * backend: the seam between what Llama is (src/engine) and what computes it.
+ *
+ * A backend is a table of stage-sized operations on handles. The engine sees shapes only: weights,
+ * activations and KV live wherever the backend keeps them, and come to the host through `read`.
+ * Everything that changes from pass to pass (tokens, positions, page tables) is handed over once,
+ * by `batch`, so that a device can replay a recorded graph.
+ *
+ * Contract:
+ *  - The operations from `embed` to `swiglu` never allocate and never fail: memory is reserved by
+ *    `buffer`, `kv_reserve` and `batch`; a failure on the way sticks and surfaces in `read`.
+ *  - They are issued by the one engine thread, inside a function that `run` was given; a backend
+ *    may call that function from all of its threads at once (the CPU does), so it must do nothing
+ *    but issue operations. They may be executed as late as `read`.
+ *  - kv_* calls are serialized by the caller; they may overlap a pass that names other sequences.
+ *  - Results for a row depend on that row's token, position and sequence alone: not on what else
+ *    is in the batch, on the cut into batches, on threads, or on shared pages (contract 1).
+ */
+#ifndef BACKEND_BACKEND_H
+#define BACKEND_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "checkpoint/model.h"
+
+struct backend;
+struct weight; /* a matrix as the backend keeps it: mapped, repacked or uploaded */
+struct buffer; /* activations, [rows][cols] f32, and whatever the backend derives from them */
+struct kv;     /* the KV pages of one sequence */
+
+enum { KV_PAGE = 64 }; /* positions in a page */
+
+/* Shapes of the part of the model that this backend holds. */
+struct backend_shape {
+    size_t n_heads, n_kv_heads, head_dim;
+    size_t n_layers;       /* layers whose KV lives here, numbered 0..n_layers-1 by the caller */
+    size_t max_rows;       /* of one batch */
+    size_t max_logit_rows; /* of these, rows whose logits may be wanted */
+    size_t max_seqs;       /* sequences in one batch */
+    size_t max_context;    /* positions of one sequence */
+    enum llama3_kv_type kv_type;
+    const float *inv_freq; /* [head_dim/2] RoPE frequencies; copied by open */
+    bool rope_interleaved;
+    float rms_eps;
+};
+
+struct backend_options {
+    const char *name; /* NULL: the best there is */
+    int threads;      /* >= 1 */
+    bool no_blas;
+};
+
+enum weight_use {
+    WEIGHT_MATRIX, /* `linear` and `embed`, [rows][cols] */
+    WEIGHT_VECTOR  /* the norm of `add_norm`, [1][cols] */
+};
+
+enum rows {
+    ROWS_ALL,   /* all rows of the batch */
+    ROWS_LOGITS /* those with wants_logits, packed, in order */
+};
+
+struct batch_row {
+    int32_t token;
+    int32_t position;
+    int32_t seq; /* index into batch.seqs */
+    bool wants_logits;
+};
+
+/* Rows of one sequence stand in ascending order of position. All memory is the caller's and may
+ * change once `batch` has returned. */
+struct batch {
+    size_t n_rows;
+    const struct batch_row *rows; /* [n_rows] */
+    size_t n_seqs;
+    struct kv *const *seqs; /* [n_seqs], pages reserved up to the last position named */
+};
+
+struct backend_ops {
+    const char *name;
+
+    struct backend *(*open)(const struct backend_options *options,
+                            const struct backend_shape *shape, struct llama3_error *err);
+    void (*close)(struct backend *backend); /* after all handles were freed */
+
+    /* What --info prints: "cpu (avx512)", and a sentence on exactness. Static strings. */
+    const char *(*describe)(const struct backend *backend, const char **exactness);
+
+    /* Calls fn(arg) for a span of operations. CPU: from every thread of one parallel region. */
+    void (*run)(struct backend *backend, void (*fn)(void *arg), void *arg);
+
+    /* The matrix's data must outlive the weight. */
+    struct weight *(*weight)(struct backend *backend, const struct matrix *matrix,
+                             enum weight_use use, struct llama3_error *err);
+    void (*weight_free)(struct backend *backend, struct weight *weight);
+    /* Room for max_rows or max_logit_rows rows. */
+    struct buffer *(*buffer)(struct backend *backend, enum rows rows, size_t cols,
+                             struct llama3_error *err);
+    void (*buffer_free)(struct backend *backend, struct buffer *buffer);
+
+    struct kv *(*kv_open)(struct backend *backend, struct llama3_error *err);
+    void (*kv_close)(struct backend *backend, struct kv *kv);
+    /* Pages for the positions [from, to), owned by this sequence alone: shared ones that it is
+     * going to write are copied. Positions before `from` stay as they are. On failure nothing
+     * changed that the sequence could see. */
+    int (*kv_reserve)(struct backend *backend, struct kv *kv, size_t from, size_t to,
+                      struct llama3_error *err);
+    /* Drops the pages that hold no position below n. */
+    void (*kv_truncate)(struct backend *backend, struct kv *kv, size_t n);
+    /* A new sequence that shares the pages of the first n positions. */
+    struct kv *(*kv_fork)(struct backend *backend, struct kv *kv, size_t n,
+                          struct llama3_error *err);
+    /* K and V of one layer as stored, positions [from, to): each [to - from][n_kv_heads][head_dim]
+     * f16 or f32, K already rotated. import: kv_reserve first. */
+    int (*kv_export)(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
+                     void *k, void *v, struct llama3_error *err);
+    int (*kv_import)(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
+                     const void *k, const void *v, struct llama3_error *err);
+    uint64_t (*kv_bytes)(const struct backend *backend); /* held by all sequences now */
+
+    /* What the next operations work on. Checked: rows, positions and tokens within bounds. */
+    int (*batch)(struct backend *backend, const struct batch *batch, struct llama3_error *err);
+
+    /* x[r] = row tokens[r] of w. */
+    void (*embed)(struct backend *backend, struct buffer *x, const struct weight *w);
+    /* x += d (d may be NULL), then y = x / rms(x) * w for the rows asked for: ROWS_LOGITS packs
+     * them. RMSNorm: Zhang and Sennrich 2019, y = x * w / sqrt(mean(x^2) + eps). */
+    void (*add_norm)(struct backend *backend, enum rows rows, struct buffer *x,
+                     const struct buffer *d, const struct weight *w, struct buffer *y);
+    /* y[i] = w[i] x for i in [0, n), n <= 3. */
+    void (*linear)(struct backend *backend, enum rows rows, struct buffer *const y[],
+                   const struct weight *const w[], size_t n, const struct buffer *x);
+    /* Rotates q and k by their rows' positions, and stores k and v in the layer's pages. */
+    void (*rope_store)(struct backend *backend, size_t layer, struct buffer *q, struct buffer *k,
+                       const struct buffer *v);
+    /* y[r] = softmax(q K^T / sqrt(head_dim)) V over the positions 0..position[r], K and V as
+     * stored; query head h reads KV head h / (n_heads / n_kv_heads). */
+    void (*attend)(struct backend *backend, size_t layer, const struct buffer *q, struct buffer *y);
+    /* gate = silu(gate) * up. */
+    void (*swiglu)(struct backend *backend, struct buffer *gate, const struct buffer *up);
+
+    /* Activations of the batch's rows, host <-> backend: [rows][cols]. `write` is issued between
+     * spans, outside `run`; `read` waits for all that was issued and reports any failure. */
+    void (*write)(struct backend *backend, enum rows rows, struct buffer *buffer,
+                  const float *data);
+    int (*read)(struct backend *backend, enum rows rows, const struct buffer *buffer, float *data,
+                struct llama3_error *err);
+};
+
+/* Every backend's struct begins with this. */
+struct backend {
+    const struct backend_ops *ops;
+};
+
+/* The backend of that name ("cpu"), NULL for the best there is. */
+const struct backend_ops *backend_find(const char *name, struct llama3_error *err);
+
+#endif

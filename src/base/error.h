@@ -1,0 +1,21 @@
+/*
+ * base: what every room stands on - errors, checked sizes, buffers, mapped files, JSON, UTF-8.
+ * It knows nothing about models.
+ *
+ * error.h: filling struct llama3_error.
+ */
+#ifndef BASE_ERROR_H
+#define BASE_ERROR_H
+
+#include "llama3.h"
+
+/* Fills *err (which may be NULL) and returns -1, so that a failing function can end with
+ * `return error_set(...)`. Control bytes and invalid UTF-8 that came in with a name or a text are
+ * replaced by '?', so that a message is always one printable line. */
+int error_set(struct llama3_error *err, enum llama3_code code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* LLAMA3_ENOMEM with what was asked for. */
+int error_memory(struct llama3_error *err, const char *what, size_t bytes);
+
+#endif

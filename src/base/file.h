@@ -1,0 +1,30 @@
+/* file.h: files as they are read: mapped, or whole up to a limit. */
+#ifndef BASE_FILE_H
+#define BASE_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* A read-only private mapping of a whole regular file. */
+struct map {
+    const uint8_t *data; /* [size]; NULL if size is 0 */
+    size_t size;
+};
+
+/* Errors name the path and what the system said; a directory or another kind of file is refused. */
+int map_open(struct map *map, const char *path, struct llama3_error *err);
+void map_close(struct map *map); /* zeroes *map */
+
+/* A whole file in memory, NUL-terminated besides its size, of at most max bytes. Freed by free().
+ * *missing (may be NULL): set if the file does not exist, which then is no error: NULL is returned
+ * with err untouched. */
+char *file_read(const char *path, size_t max, size_t *size, bool *missing,
+                struct llama3_error *err);
+
+/* Bytes of memory that could be had now without swapping: the smaller of MemAvailable and what
+ * this process's cgroup leaves; 0 if unknown. */
+uint64_t memory_available(void);
+
+#endif

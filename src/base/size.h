@@ -1,0 +1,33 @@
+/* size.h: sizes that come from outside are multiplied and added only here. */
+#ifndef BASE_SIZE_H
+#define BASE_SIZE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* False if the true result does not fit; *out is then unspecified. */
+static inline bool size_mul(size_t a, size_t b, size_t *out)
+{
+    return !__builtin_mul_overflow(a, b, out);
+}
+
+static inline bool size_add(size_t a, size_t b, size_t *out)
+{
+    return !__builtin_add_overflow(a, b, out);
+}
+
+/* True if [offset, offset + length) lies inside [0, size). */
+static inline bool size_inside(uint64_t offset, uint64_t length, uint64_t size)
+{
+    return offset <= size && length <= size - offset;
+}
+
+/* Zeroed memory for n things of the given size, NULL on overflow or lack of memory; n == 0 gives a
+ * pointer that can be freed. Freed by free(). */
+void *size_alloc(size_t n, size_t size);
+
+/* The same, aligned to 64 bytes (a cache line, and the widest vector). */
+void *size_alloc_aligned(size_t n, size_t size);
+
+#endif

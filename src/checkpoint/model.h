@@ -1,0 +1,106 @@
+/*
+ * checkpoint: files in, one `struct model` out - a configuration, named matrices that point into
+ * the mapped files, the vocabulary and the template text. Every bounds check on a checkpoint lives
+ * here: what comes out can be used without another look.
+ *
+ * model.h: struct model, and the one function that opens whatever a path turns out to be.
+ */
+#ifndef CHECKPOINT_MODEL_H
+#define CHECKPOINT_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "checkpoint/vocab.h"
+#include "quant/dtype.h"
+
+/* y = W x, W as [rows][cols] row-major: rows are outputs, cols inputs. */
+struct matrix {
+    enum dtype type;
+    size_t rows, cols;
+    const void *data; /* [rows][dtype_row_bytes(type, cols)], in a mapped file; any alignment */
+};
+
+enum rope_type { ROPE_PLAIN, ROPE_LLAMA3 };
+
+/* Rotary positions (Su et al. 2021); "llama3" is the scaling of Llama 3.1's release. */
+struct rope {
+    enum rope_type type;
+    double theta;
+    double factor, low_freq_factor, high_freq_factor; /* llama3 */
+    double original_context;                          /* llama3 */
+    bool interleaved;     /* pairs (2i, 2i+1), as GGUF stores q and k; else (i, i + head_dim/2) */
+    const float *factors; /* [head_dim/2] divisors of the frequencies (GGUF rope_freqs), or NULL;
+                             owned by the model */
+};
+
+/* Limits that every reader enforces, generous beyond any published model. */
+enum {
+    MAX_DIM = 1 << 16,
+    MAX_FFN = 1 << 18,
+    MAX_LAYERS = 512,
+    MAX_HEADS = 1024,
+    MAX_HEAD_DIM = 512,
+    MAX_VOCAB = 1 << 20,
+    MAX_CONTEXT = 1 << 24,
+    MAX_STOP_IDS = 64
+};
+
+struct config {
+    size_t dim, n_layers, n_heads, n_kv_heads; /* n_heads is a multiple of n_kv_heads */
+    size_t head_dim;                           /* even; not always dim / n_heads */
+    size_t ffn_dim, vocab_size, context;
+    float rms_eps;
+    struct rope rope;
+    bool tied; /* head is embed */
+};
+
+struct layer {
+    struct matrix attn_norm; /* [1][dim] */
+    struct matrix q;         /* [n_heads * head_dim][dim] */
+    struct matrix k, v;      /* [n_kv_heads * head_dim][dim] */
+    struct matrix o;         /* [dim][n_heads * head_dim] */
+    struct matrix ffn_norm;  /* [1][dim] */
+    struct matrix gate, up;  /* [ffn_dim][dim] */
+    struct matrix down;      /* [dim][ffn_dim] */
+};
+
+/* generation_config.json; NAN or -1 where the checkpoint says nothing. */
+struct generation_defaults {
+    double temperature, top_p, min_p, repeat_penalty; /* NAN: not given */
+    int64_t top_k;                                    /* -1: not given */
+    int do_sample;                                    /* -1: not given */
+};
+
+struct model {
+    char *path;         /* what was opened, after a cache look-up */
+    const char *format; /* "safetensors", "gguf": static */
+    struct config config;
+    struct matrix embed;  /* [vocab_size][dim] */
+    struct matrix norm;   /* [1][dim] */
+    struct matrix head;   /* [vocab_size][dim]; equal to embed if tied */
+    struct layer *layers; /* [n_layers] */
+    struct vocab vocab;
+    char *template_text;           /* NUL-terminated, NULL: none */
+    int32_t eos_ids[MAX_STOP_IDS]; /* the union of what generation_config.json, config.json and the
+                                      tokenizer call eos; [n_eos] in ascending order */
+    size_t n_eos;
+    struct generation_defaults generation;
+    enum dtype dtype; /* of most weights */
+    uint64_t parameters, file_bytes;
+    struct map *maps; /* [n_maps] every part that matrices point into */
+    size_t n_maps;
+    float *rope_factors; /* storage of config.rope.factors */
+};
+
+/* path: a directory with config.json, a .gguf file (of a split set: its first part), or
+ * "owner/name" found in the local Hugging Face cache ($HF_HUB_CACHE, $HF_HOME/hub,
+ * ~/.cache/huggingface/hub). An existing path wins over the cache. -1 with one line that says what
+ * was expected and found, and nothing held. */
+int model_open(struct model *model, const char *path, struct llama3_error *err);
+void model_close(struct model *model); /* frees all and zeroes; fine on a zeroed one */
+
+#endif

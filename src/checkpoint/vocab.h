@@ -1,0 +1,44 @@
+/*
+ * vocab.h: the vocabulary as the checkpoint states it, before a tokenizer is built on it.
+ * tokenizer.json and GGUF fill the same struct; tokens are raw bytes (GPT-2's printable alphabet
+ * already undone), merges are ids.
+ */
+#ifndef CHECKPOINT_VOCAB_H
+#define CHECKPOINT_VOCAB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum pretokenizer {
+    PRETOKENIZER_LLAMA3, /* GGUF "llama-bpe": the pattern of Llama 3's tokenizer.json */
+    PRETOKENIZER_GPT2,   /* GGUF "gpt-2": ByteLevel with its own regex */
+    PRETOKENIZER_SMOLLM  /* GGUF "smollm": digits one by one, then GPT-2's pattern */
+};
+
+enum token_kind {
+    TOKEN_UNUSED = 0, /* an id without a token (padding of the embedding) */
+    TOKEN_TEXT,
+    TOKEN_CONTROL /* only a template may emit it; never found in text */
+};
+
+struct merge {
+    int32_t left, right, result;
+};
+
+struct vocab {
+    size_t n;             /* ids are 0..n-1; at most the model's vocab_size */
+    uint8_t *bytes;       /* of all tokens, one after another; control tokens by their name */
+    uint32_t *offsets;    /* [n + 1] into bytes */
+    uint8_t *kinds;       /* [n] enum token_kind */
+    struct merge *merges; /* [n_merges], best rank first */
+    size_t n_merges;
+    enum pretokenizer pretokenizer;
+    bool ignore_merges; /* a pre-token that is itself a token is taken whole */
+    bool add_bos;       /* raw text starts with bos */
+    int32_t bos;        /* -1: none */
+};
+
+void vocab_free(struct vocab *vocab); /* frees all and zeroes */
+
+#endif

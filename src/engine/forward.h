@@ -1,0 +1,80 @@
+/*
+ * engine: the network's layer sequence, sequences of tokens, and the thread that runs them.
+ *
+ * forward.h: one pass. The sequence of layers exists once, in forward.c, as stages; a plan says
+ * which backend runs which span of stages, and activations are carried over the borders.
+ */
+#ifndef ENGINE_FORWARD_H
+#define ENGINE_FORWARD_H
+
+#include <stdatomic.h>
+
+#include "backend/backend.h"
+
+/* Stages of a pass, in order: STAGE_EMBED, then four for each layer, then the head. */
+enum layer_stage {
+    STAGE_QKV,    /* add_norm, linear q k v */
+    STAGE_ATTEND, /* rope_store, attend */
+    STAGE_OUT,    /* linear o */
+    STAGE_FFN,    /* add_norm, linear gate up, swiglu, linear down */
+    STAGES_PER_LAYER
+};
+
+static inline size_t stage_count(size_t n_layers)
+{
+    return 1 + STAGES_PER_LAYER * n_layers + 1;
+}
+
+/* The stages [first, next span's first) run on backend number `backend`. */
+struct span {
+    size_t first;
+    size_t backend;
+};
+
+struct plan {
+    const struct backend_ops *const *backends; /* [n_backends] */
+    size_t n_backends;                         /* 1..4 */
+    const struct span *spans;                  /* [n_spans] ascending, the first at stage 0 */
+    size_t n_spans;
+};
+
+struct forward_options {
+    struct backend_options backend;
+    size_t max_rows, max_logit_rows, max_seqs, max_context;
+    enum llama3_kv_type kv_type;
+};
+
+struct forward;
+
+/* plan NULL: everything on the best backend there is. The model must outlive it. */
+struct forward *forward_open(const struct model *model, const struct plan *plan,
+                             const struct forward_options *options, struct llama3_error *err);
+void forward_close(struct forward *forward);
+
+/* "cpu (avx512)" of the first backend, and its exactness. */
+const char *forward_describe(const struct forward *forward, const char **exactness);
+/* Activations and copies of weights, in bytes. */
+uint64_t forward_scratch_bytes(const struct forward *forward);
+
+/* A sequence: KV pages on every backend whose stages attend. Calls are serialized by the caller
+ * (see backend.h). */
+struct sequence;
+struct sequence *sequence_open(struct forward *forward, struct llama3_error *err);
+void sequence_close(struct forward *forward, struct sequence *sequence);
+int sequence_reserve(struct forward *forward, struct sequence *sequence, size_t from, size_t to,
+                     struct llama3_error *err);
+void sequence_truncate(struct forward *forward, struct sequence *sequence, size_t n);
+struct sequence *sequence_fork(struct forward *forward, struct sequence *sequence, size_t n,
+                               struct llama3_error *err);
+
+/* One pass over n_rows rows whose seq indexes seqs. logits: [rows with wants_logits][vocab_size].
+ * canceled (may be NULL) is looked at between layers when the batch is large; once true the pass
+ * ends with LLAMA3_ECANCELED and what it wrote to reserved pages is meaningless. */
+int forward_run(struct forward *forward, const struct batch_row *rows, size_t n_rows,
+                struct sequence *const *seqs, size_t n_seqs, float *logits,
+                bool (*canceled)(void *arg), void *arg, struct llama3_error *err);
+
+/* RoPE frequencies of a configuration: theta^(-2i/head_dim), scaled. out: [head_dim/2]. */
+void rope_frequencies(const struct config *config, float *out);
+
+#endif

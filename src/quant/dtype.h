@@ -1,0 +1,48 @@
+/*
+ * quant: number formats of weights - what a row of them is, byte for byte, and how it becomes f32.
+ *
+ * dtype.h: the types a checkpoint may hold. The blocks of GGUF's types are specified by ggml's
+ * gguf documentation (ggml/docs/gguf.md) and ggml-common.h; ours are spelled out in dtype.c.
+ */
+#ifndef QUANT_DTYPE_H
+#define QUANT_DTYPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum dtype {
+    DTYPE_F32,
+    DTYPE_F16,
+    DTYPE_BF16,
+    DTYPE_Q4_0,
+    DTYPE_Q4_1,
+    DTYPE_Q5_0,
+    DTYPE_Q5_1,
+    DTYPE_Q8_0,
+    DTYPE_Q4_K,
+    DTYPE_Q5_K,
+    DTYPE_Q6_K,
+    DTYPE_IQ4_NL,
+    DTYPE_COUNT
+};
+
+struct dtype_info {
+    const char *name; /* "q4_1" */
+    size_t block;     /* weights per block; columns must be a multiple of it */
+    size_t block_bytes;
+};
+
+const struct dtype_info *dtype_info(enum dtype type);
+
+/* Bytes of a row. cols must be a multiple of the block, and small enough (the checkpoint readers
+ * see to both). */
+size_t dtype_row_bytes(enum dtype type, size_t cols);
+
+/* Expands n weights (a multiple of the block) to f32: the scalar definition of every type. */
+void dtype_expand(enum dtype type, const void *blocks, float *out /* [n] */, size_t n);
+
+float f16_to_f32(uint16_t half);
+uint16_t f32_to_f16(float value); /* nearest, ties to even; overflow to infinity */
+float bf16_to_f32(uint16_t value);
+
+#endif

@@ -1,0 +1,38 @@
+/*
+ * chat.h: conversations to tokens. Only this file's code emits control ids: between two of them,
+ * the template's text and the message's content are joined and tokenized once, special tokens off,
+ * so no content can forge a turn.
+ *
+ * A template is recognised by the SHA-256 of its exact text after CRLF and CR became LF.
+ */
+#ifndef TEXT_CHAT_H
+#define TEXT_CHAT_H
+
+#include "base/error.h"
+#include "base/tokens.h"
+#include "text/tokenizer.h"
+
+struct chat_template;
+
+/* NULL if unknown; the error then lists the names for --template. */
+const struct chat_template *chat_template_recognise(const char *text, struct llama3_error *err);
+const struct chat_template *chat_template_by_name(const char *name, struct llama3_error *err);
+const char *chat_template_name(const struct chat_template *chat);
+const char *const *chat_template_names(void); /* NULL-terminated */
+
+/* The control id that ends a turn (<|eot_id|>, <|im_end|>), or -1 where the tokenizer lacks it. */
+int32_t chat_template_end_of_turn(const struct chat_template *chat,
+                                  const struct tokenizer *tokenizer);
+
+/* True if the vocabulary has every control token that the template emits; else -1 names it. */
+int chat_template_check(const struct chat_template *chat, const struct tokenizer *tokenizer,
+                        struct llama3_error *err);
+
+/* Appends the tokens of a conversation of n >= 1 messages and of the header of the assistant's
+ * next turn. date: "26 Jul 2024" or NULL for the template's default. What the template's own text
+ * would refuse (an unknown role, no messages) is LLAMA3_EINPUT. */
+int chat_render(const struct chat_template *chat, const struct tokenizer *tokenizer,
+                const struct llama3_message *messages, size_t n, const char *date,
+                struct tokens *out, struct llama3_error *err);
+
+#endif
