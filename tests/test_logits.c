@@ -1,0 +1,219 @@
+/*
+ * test_logits: the whole library against transformers, on every small checkpoint of tests/data
+ * (tests/reference/make-fixtures.py says what is in them), through llama3.h alone.
+ *
+ * The scalar table with f32 KV is held to 2e-4 on every logit; the fast tables, which may use
+ * narrower activations, to a divergence of 1e-3.
+ */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "golden.h"
+#include "llama3.h"
+
+static const double MAX_DIFFERENCE = 2e-4;
+static const double MAX_DIVERGENCE = 1e-3;
+
+static const struct {
+    const char *name, *file; /* file: "" opens the directory */
+} fixtures[] = {
+    {"tiny-f32", ""},
+    {"tiny-tied", ""},
+    {"tiny-f16", ""},
+    {"tiny-bf16", ""},
+    {"tiny-sharded", ""},
+    {"tiny-rope", ""},
+    {"tiny-head-dim", ""},
+    {"tiny-gqa-6-2", ""},
+    {"tiny-gqa-3-1", ""},
+    {"tiny-transformers5", ""},
+    {"tiny-long", ""},
+    {"tiny-gguf-f32", "/model.gguf"},
+    {"tiny-gguf-f16", "/model.gguf"},
+    {"tiny-gguf-q8_0", "/model.gguf"},
+    {"tiny-gguf-q4_0", "/model.gguf"},
+    {"tiny-gguf-mixed", "/model.gguf"},
+    {"tiny-gguf-k", "/model.gguf"},
+    {"tiny-gguf-v2", "/model.gguf"},
+    {"tiny-gguf-rope", "/model.gguf"},
+    {"tiny-gguf-split", "/model-00001-of-00002.gguf"},
+};
+enum { N_FIXTURES = sizeof fixtures / sizeof fixtures[0] };
+
+/* A golden, and a session of its checkpoint on the table of kernels asked for. */
+struct subject {
+    struct golden golden;
+    struct llama3_model *model;
+    struct llama3_session *session;
+    float *logits; /* [n_ids][n_vocab] ours */
+};
+
+/* table: NULL for the best there is. False if this CPU or build lacks it. */
+static bool subject_open(struct subject *subject, int fixture, const char *table)
+{
+    const char *name = fixtures[fixture].name;
+    char path[4096], json[4096], f32[4096];
+    snprintf(path, sizeof path, "%s/%s%s", TEST_DATA, name, fixtures[fixture].file);
+    snprintf(json, sizeof json, "%s/%s/golden.json", TEST_DATA, name);
+    snprintf(f32, sizeof f32, "%s/%s/golden.f32", TEST_DATA, name);
+
+    if (table == NULL) {
+        unsetenv("LLAMA3_CPU");
+    } else {
+        setenv("LLAMA3_CPU", table, 1);
+    }
+    struct llama3_model_options options = {.kv_type = LLAMA3_KV_F32};
+    struct llama3_error err;
+    memset(subject, 0, sizeof *subject);
+    subject->model = llama3_model_open(path, &options, &err);
+    if (subject->model == NULL && table != NULL && strcmp(table, "scalar") != 0 &&
+        strstr(err.message, "LLAMA3_CPU") != NULL) {
+        return false;
+    }
+    ck_assert_msg(subject->model != NULL, "%s: %s", name, err.message);
+
+    golden_load(&subject->golden, json, f32);
+    const struct golden *golden = &subject->golden;
+    ck_assert_uint_eq(llama3_model_info(subject->model)->vocab_size, golden->n_vocab);
+    subject->session = llama3_session_open(subject->model, &err);
+    ck_assert_msg(subject->session != NULL, "%s: %s", name, err.message);
+    subject->logits = calloc(golden->n_ids * golden->n_vocab, sizeof(float));
+    ck_assert_ptr_nonnull(subject->logits);
+    ck_assert_msg(
+        llama3_eval(subject->session, golden->ids, golden->n_ids, subject->logits, &err) == 0,
+        "%s: %s", name, err.message);
+    return true;
+}
+
+static void subject_close(struct subject *subject)
+{
+    free(subject->logits);
+    llama3_session_close(subject->session);
+    llama3_model_close(subject->model);
+    golden_free(&subject->golden);
+}
+
+/* The pair of logits that a row of the golden is about. */
+static const float *golden_row(const struct subject *subject, size_t i, const float **ours)
+{
+    const struct golden *golden = &subject->golden;
+    *ours = subject->logits + (size_t)golden->rows[i] * golden->n_vocab;
+    return golden->logits + i * golden->n_vocab;
+}
+
+START_TEST(scalar_agrees_on_every_logit)
+{
+    struct subject subject;
+    ck_assert(subject_open(&subject, _i, "scalar"));
+    size_t n = subject.golden.n_vocab;
+    for (size_t i = 0; i < subject.golden.n_rows; i++) {
+        const float *ours, *reference = golden_row(&subject, i, &ours);
+        double worst = 0;
+        for (size_t j = 0; j < n; j++) {
+            double difference = fabs((double)reference[j] - (double)ours[j]);
+            worst = difference <= worst ? worst : difference; /* a NaN is the worst */
+        }
+        ck_assert_msg(worst <= MAX_DIFFERENCE, "%s: position %d: off by %g", fixtures[_i].name,
+                      subject.golden.rows[i], worst);
+        ck_assert_uint_eq(argmax(reference, n), argmax(ours, n));
+    }
+    subject_close(&subject);
+}
+END_TEST
+
+START_TEST(scalar_continues_alike)
+{
+    struct subject subject;
+    ck_assert(subject_open(&subject, _i, "scalar"));
+    const struct golden *golden = &subject.golden;
+    ck_assert_uint_gt(golden->n_greedy, 0);
+    for (size_t i = 0; i < golden->n_greedy; i++) {
+        int32_t next = (int32_t)argmax(llama3_logits(subject.session), golden->n_vocab);
+        ck_assert_msg(next == golden->greedy[i], "%s: token %zu is %d, not %d", fixtures[_i].name,
+                      i, next, golden->greedy[i]);
+        struct llama3_error err;
+        ck_assert_msg(llama3_eval(subject.session, &next, 1, NULL, &err) == 0, "%s", err.message);
+    }
+    subject_close(&subject);
+}
+END_TEST
+
+START_TEST(generation_continues_alike)
+{
+    struct subject subject;
+    ck_assert(subject_open(&subject, _i, "scalar"));
+    const struct golden *golden = &subject.golden;
+    struct llama3_generation generation = {.max_tokens = golden->n_greedy};
+    llama3_sampling_defaults(subject.model, &generation.sampling);
+    ck_assert_float_eq(generation.sampling.top_p, 0.9F);
+    generation.sampling.temperature = 0;
+    struct llama3_result result;
+    struct llama3_error err;
+    ck_assert_msg(llama3_generate(subject.session, golden->ids, golden->n_ids, &generation, &result,
+                                  &err) == 0,
+                  "%s", err.message);
+    ck_assert_uint_eq(result.answer_tokens, golden->n_greedy);
+    ck_assert_int_eq(result.finish, LLAMA3_FINISH_LENGTH);
+    size_t n;
+    const int32_t *tokens = llama3_session_tokens(subject.session, &n);
+    ck_assert_uint_ge(n, golden->n_ids + golden->n_greedy - 1);
+    ck_assert_mem_eq(tokens + golden->n_ids, golden->greedy,
+                     (golden->n_greedy - 1) * sizeof *tokens);
+    subject_close(&subject);
+}
+END_TEST
+
+static void table_is_close(const struct subject *subject, const char *name)
+{
+    for (size_t i = 0; i < subject->golden.n_rows; i++) {
+        const float *ours, *reference = golden_row(subject, i, &ours);
+        double d = divergence(reference, ours, subject->golden.n_vocab);
+        ck_assert_msg(d <= MAX_DIVERGENCE, "%s on %s: position %d: divergence %g", name,
+                      llama3_model_info(subject->model)->backend, subject->golden.rows[i], d);
+    }
+}
+
+START_TEST(fast_tables_are_close)
+{
+    static const char *const tables[] = {"avx2", "avx512", "neon"};
+    struct subject subject;
+    ck_assert(subject_open(&subject, _i, NULL));
+    table_is_close(&subject, fixtures[_i].name);
+    char best[64];
+    snprintf(best, sizeof best, "%s", llama3_model_info(subject.model)->backend);
+    subject_close(&subject);
+
+    bool met_best = strstr(best, "scalar") != NULL;
+    for (size_t t = 0; t < sizeof tables / sizeof tables[0]; t++) {
+        if (!subject_open(&subject, _i, tables[t])) {
+            continue;
+        }
+        const char *backend = llama3_model_info(subject.model)->backend;
+        ck_assert_ptr_nonnull(strstr(backend, tables[t]));
+        met_best |= strcmp(backend, best) == 0;
+        table_is_close(&subject, fixtures[_i].name);
+        subject_close(&subject);
+    }
+    ck_assert_msg(met_best, "%s is none of the tables tested", best);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("logits");
+    TCase *tests = tcase_create("fixtures");
+    tcase_set_timeout(tests, 120);
+    tcase_add_loop_test(tests, scalar_agrees_on_every_logit, 0, N_FIXTURES);
+    tcase_add_loop_test(tests, scalar_continues_alike, 0, N_FIXTURES);
+    tcase_add_loop_test(tests, generation_continues_alike, 0, N_FIXTURES);
+    tcase_add_loop_test(tests, fast_tables_are_close, 0, N_FIXTURES);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,95 @@
+/*
+ * test_smollm2: a real model against transformers, which loads the same GGUF file in float32
+ * (tests/reference/make-smollm2-golden.py). Skipped where the model is not on this machine:
+ * $LLAMA3_TEST_MODEL, or where scripts/quickstart puts it.
+ */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "golden.h"
+#include "llama3.h"
+
+#define MODEL_FILE "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+static const double MAX_MEAN_DIVERGENCE = 1e-6;
+static const float CLEAR_MARGIN = 4e-3F; /* below it, rounding may choose another token */
+
+#if defined __SANITIZE_ADDRESS__
+enum { MAX_ROWS = 3 }; /* sanitized scalar kernels are slow */
+#else
+enum { MAX_ROWS = 1000 };
+#endif
+
+static char model_path[4096];
+
+static void find_model(void)
+{
+    const char *given = getenv("LLAMA3_TEST_MODEL"), *cache = getenv("XDG_CACHE_HOME"),
+               *home = getenv("HOME");
+    if (given != NULL && given[0] != '\0') {
+        snprintf(model_path, sizeof model_path, "%s", given);
+    } else if (cache != NULL && cache[0] != '\0') {
+        snprintf(model_path, sizeof model_path, "%s/llama3/" MODEL_FILE, cache);
+    } else {
+        snprintf(model_path, sizeof model_path, "%s/.cache/llama3/" MODEL_FILE,
+                 home == NULL ? "" : home);
+    }
+}
+
+START_TEST(scalar_agrees)
+{
+    struct golden golden;
+    golden_load(&golden, TEST_DATA "/smollm2.json", TEST_DATA "/smollm2.f32");
+    setenv("LLAMA3_CPU", "scalar", 1);
+    struct llama3_model_options options = {.kv_type = LLAMA3_KV_F32, .context = golden.n_ids};
+    struct llama3_error err;
+    struct llama3_model *model = llama3_model_open(model_path, &options, &err);
+    ck_assert_msg(model != NULL, "%s", err.message);
+    ck_assert_uint_eq(llama3_model_info(model)->vocab_size, golden.n_vocab);
+    struct llama3_session *session = llama3_session_open(model, &err);
+    ck_assert_msg(session != NULL, "%s", err.message);
+
+    double sum = 0;
+    size_t n_rows = golden.n_rows < MAX_ROWS ? golden.n_rows : MAX_ROWS, done = 0;
+    for (size_t i = 0; i < n_rows; i++) {
+        size_t end = (size_t)golden.rows[i] + 1;
+        ck_assert_msg(llama3_eval(session, golden.ids + done, end - done, NULL, &err) == 0, "%s",
+                      err.message);
+        done = end;
+        const float *ours = llama3_logits(session);
+        const float *reference = golden.logits + i * golden.n_vocab;
+        sum += divergence(reference, ours, golden.n_vocab);
+        if (margin(reference, golden.n_vocab) > CLEAR_MARGIN) {
+            ck_assert_uint_eq(argmax(ours, golden.n_vocab), argmax(reference, golden.n_vocab));
+        }
+    }
+    double mean = sum / (double)n_rows;
+    printf("mean divergence %.3g over %zu positions\n", mean, n_rows);
+    ck_assert_double_le(mean, MAX_MEAN_DIVERGENCE);
+
+    llama3_session_close(session);
+    llama3_model_close(model);
+    golden_free(&golden);
+}
+END_TEST
+
+int main(void)
+{
+    find_model();
+    if (access(model_path, R_OK) != 0) {
+        printf("skipped: no %s (scripts/quickstart fetches it)\n", model_path);
+        return 77;
+    }
+    Suite *suite = suite_create("smollm2");
+    TCase *tests = tcase_create("logits");
+    tcase_set_timeout(tests, 600);
+    tcase_add_test(tests, scalar_agrees);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
