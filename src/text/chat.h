@@ -3,10 +3,13 @@
  * the template's text and the message's content are joined and tokenized once, special tokens off,
  * so no content can forge a turn.
  *
- * A template is recognised by the SHA-256 of its exact text after CRLF and CR became LF.
+ * A template is recognised by the SHA-256 of its exact text after CRLF and CR became LF and one LF
+ * at the end was taken off, as Jinja itself does.
  */
 #ifndef TEXT_CHAT_H
 #define TEXT_CHAT_H
+
+#include <stdbool.h>
 
 #include "base/error.h"
 #include "base/tokens.h"
@@ -24,13 +27,22 @@ const char *const *chat_template_names(void); /* NULL-terminated */
 int32_t chat_template_end_of_turn(const struct chat_template *chat,
                                   const struct tokenizer *tokenizer);
 
-/* True if the vocabulary has every control token that the template emits; else -1 names it. */
+/* Whether the template writes the date of the day where none is given (llama3.2): the caller then
+ * passes it, as "DD Mon YYYY" with an English month, and keeps to it for the whole conversation. */
+bool chat_template_wants_today(const struct chat_template *chat);
+
+/* 0 if date is "DD Mon YYYY" with an English month and a day that exists; else -1. */
+int chat_date_check(const char *date, struct llama3_error *err);
+
+/* 0 if the vocabulary has every control token that the template emits; else -1 names it. */
 int chat_template_check(const struct chat_template *chat, const struct tokenizer *tokenizer,
                         struct llama3_error *err);
 
 /* Appends the tokens of a conversation of n >= 1 messages and of the header of the assistant's
- * next turn. date: "26 Jul 2024" or NULL for the template's default. What the template's own text
- * would refuse (an unknown role, no messages) is LLAMA3_EINPUT. */
+ * next turn, token for token what Jinja renders from the template without tools. Roles: system,
+ * user, assistant, tool and its other name ipython. date: "26 Jul 2024" or NULL for the template's
+ * fixed default. An unknown role, no messages, or content that is not UTF-8 is LLAMA3_EINPUT; out
+ * is then as it was. */
 int chat_render(const struct chat_template *chat, const struct tokenizer *tokenizer,
                 const struct llama3_message *messages, size_t n, const char *date,
                 struct tokens *out, struct llama3_error *err);

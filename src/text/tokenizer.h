@@ -26,6 +26,7 @@ int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t
 
 /* The id of a control token by its name, or -1. */
 int32_t tokenizer_control(const struct tokenizer *tokenizer, const char *name);
+int32_t tokenizer_bos(const struct tokenizer *tokenizer); /* the checkpoint's, or -1 */
 
 /* Raw bytes of a token, [*n]; of an unused or out-of-range id none. */
 const uint8_t *tokenizer_bytes(const struct tokenizer *tokenizer, int32_t id, size_t *n);

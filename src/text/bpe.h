@@ -1,0 +1,33 @@
+/*
+ * bpe.h: byte-pair encoding (Sennrich et al. 2016, section 3.2) of one pre-token: of all adjacent
+ * pairs that have a merge, the one of best rank is merged first, the leftmost of equals, until none
+ * is left.
+ */
+#ifndef TEXT_BPE_H
+#define TEXT_BPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "checkpoint/vocab.h"
+
+/* Merges by pair: a hash table with open addressing, at most two thirds full. */
+struct bpe {
+    struct bpe_slot {
+        int32_t left, right, result; /* left < 0: empty */
+        uint32_t rank;
+    } * slots;   /* [mask + 1] */
+    size_t mask; /* a power of two, less one */
+};
+
+/* Ids must be >= 0. Where a pair is merged twice in the list, the later line counts, as in the
+ * reference. */
+int bpe_open(struct bpe *bpe, const struct merge *merges, size_t n, struct llama3_error *err);
+void bpe_close(struct bpe *bpe); /* frees and zeroes */
+
+/* Merges ids[0..n) in place and returns how many are left; SIZE_MAX if memory ran out, with ids as
+ * they were. n <= INT32_MAX. Short sequences take n^2 of a very short step, long ones n log n. */
+size_t bpe_merge(const struct bpe *bpe, int32_t *ids, size_t n);
+
+#endif

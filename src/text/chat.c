@@ -1,0 +1,268 @@
+/*
+ * Rendering: what each template does to a conversation, written out by hand. The texts themselves
+ * are Jinja programs; the ones that we know are listed by hash in chat_templates.c.
+ */
+#include "text/chat.h"
+
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/utf8.h"
+#include "text/chat_templates.h"
+#include "text/unicode.h"
+
+/* Gathers text between two control ids, so that it is tokenized as one. */
+struct writer {
+    const struct tokenizer *tokenizer;
+    struct tokens *out;
+    struct buf text;
+    struct llama3_error *err;
+    bool failed; /* err is filled */
+};
+
+static void flush(struct writer *writer)
+{
+    if (!writer->failed && writer->text.failed)
+        writer->failed = error_memory(writer->err, "a conversation", writer->text.size) != 0;
+    if (!writer->failed && writer->text.size > 0)
+        writer->failed = tokenizer_encode(writer->tokenizer, writer->text.data, writer->text.size,
+                                          writer->out, writer->err) != 0;
+    buf_clear(&writer->text);
+}
+
+static void put_text(struct writer *writer, const char *text)
+{
+    buf_add_str(&writer->text, text);
+}
+
+static void put_id(struct writer *writer, int32_t id)
+{
+    flush(writer);
+    tokens_add(writer->out, id);
+}
+
+static void put_control(struct writer *writer, const char *name)
+{
+    put_id(writer, tokenizer_control(writer->tokenizer, name));
+}
+
+/* What Python's str.strip() takes off: White_Space and U+001C..1F. */
+static bool is_stripped(uint32_t scalar)
+{
+    return unicode_class(scalar) == UNICODE_SPACE || (scalar >= 0x1c && scalar <= 0x1f);
+}
+
+/* Jinja's trim. The text is valid UTF-8. */
+static void put_trimmed(struct writer *writer, const char *text)
+{
+    const uint8_t *bytes = (const uint8_t *)text;
+    size_t n = strlen(text), from = 0, to = 0; /* to: the end of what is kept */
+    bool begun = false;
+
+    for (size_t at = 0; at < n;) {
+        uint32_t scalar = 0;
+        size_t next = at + (size_t)utf8_decode(bytes + at, n - at, &scalar);
+        if (!is_stripped(scalar)) {
+            from = begun ? from : at;
+            begun = true;
+            to = next;
+        }
+        at = next;
+    }
+    buf_add(&writer->text, text + from, to - from);
+}
+
+/* Jinja's tojson of a string as transformers defines it: Python's json.dumps, ensure_ascii off. */
+static void put_json(struct writer *writer, const char *text)
+{
+    static const char hex[] = "0123456789abcdef";
+    static const char plain[] = "\"\\\b\f\n\r\t", escaped[] = "\"\\bfnrt";
+
+    put_text(writer, "\"");
+    for (; *text != '\0'; text++) {
+        const char *special = strchr(plain, *text);
+        uint8_t byte = (uint8_t)*text;
+        if (special != NULL) {
+            const char pair[] = {'\\', escaped[special - plain]};
+            buf_add(&writer->text, pair, sizeof pair);
+        } else if (byte < 0x20) {
+            const char code[] = {'\\', 'u', '0', '0', hex[byte >> 4], hex[byte & 15]};
+            buf_add(&writer->text, code, sizeof code);
+        } else {
+            buf_add(&writer->text, text, 1);
+        }
+    }
+    put_text(writer, "\"");
+}
+
+/* ---- the templates ----------------------------------------------------------------------- */
+
+static void put_header(struct writer *writer, const char *role)
+{
+    put_control(writer, "<|start_header_id|>");
+    put_text(writer, role);
+    put_control(writer, "<|end_header_id|>");
+    put_text(writer, "\n\n");
+}
+
+static void put_turn(struct writer *writer, const struct llama3_message *message)
+{
+    put_header(writer, message->role);
+    put_trimmed(writer, message->content);
+    put_control(writer, "<|eot_id|>");
+}
+
+static void render_llama3(struct writer *writer, const struct llama3_message *messages, size_t n)
+{
+    put_id(writer, tokenizer_bos(writer->tokenizer));
+    for (size_t i = 0; i < n; i++)
+        put_turn(writer, &messages[i]);
+    put_header(writer, "assistant");
+}
+
+/* 3.1, 3.2 and 3.3 without tools differ in the date alone. */
+static void render_llama31(struct writer *writer, const struct llama3_message *messages, size_t n,
+                           const char *date)
+{
+    size_t first = strcmp(messages[0].role, "system") == 0 ? 1 : 0;
+
+    put_id(writer, tokenizer_bos(writer->tokenizer));
+    put_header(writer, "system");
+    put_text(writer, "Cutting Knowledge Date: December 2023\nToday Date: ");
+    put_text(writer, date);
+    put_text(writer, "\n\n");
+    if (first == 1)
+        put_trimmed(writer, messages[0].content);
+    put_control(writer, "<|eot_id|>");
+
+    for (size_t i = first; i < n; i++) {
+        if (strcmp(messages[i].role, "tool") == 0 || strcmp(messages[i].role, "ipython") == 0) {
+            put_header(writer, "ipython");
+            put_json(writer, messages[i].content);
+            put_control(writer, "<|eot_id|>");
+        } else {
+            put_turn(writer, &messages[i]);
+        }
+    }
+    put_header(writer, "assistant");
+}
+
+static void put_chatml_turn(struct writer *writer, const char *role, const char *content)
+{
+    put_control(writer, "<|im_start|>");
+    put_text(writer, role);
+    put_text(writer, "\n");
+    put_text(writer, content);
+    put_control(writer, "<|im_end|>");
+    put_text(writer, "\n");
+}
+
+static void render_chatml(struct writer *writer, const struct llama3_message *messages, size_t n,
+                          const char *default_system)
+{
+    if (default_system != NULL && strcmp(messages[0].role, "system") != 0)
+        put_chatml_turn(writer, "system", default_system);
+    for (size_t i = 0; i < n; i++)
+        put_chatml_turn(writer, messages[i].role, messages[i].content);
+    put_control(writer, "<|im_start|>");
+    put_text(writer, "assistant\n");
+}
+
+/* ---- what callers see -------------------------------------------------------------------- */
+
+const char *chat_template_name(const struct chat_template *chat)
+{
+    return chat->name;
+}
+
+bool chat_template_wants_today(const struct chat_template *chat)
+{
+    return chat->wants_today;
+}
+
+int32_t chat_template_end_of_turn(const struct chat_template *chat,
+                                  const struct tokenizer *tokenizer)
+{
+    return tokenizer_control(tokenizer, chat->end_of_turn);
+}
+
+int chat_template_check(const struct chat_template *chat, const struct tokenizer *tokenizer,
+                        struct llama3_error *err)
+{
+    for (size_t i = 0; chat->controls[i] != NULL; i++)
+        if (tokenizer_control(tokenizer, chat->controls[i]) < 0)
+            return error_set(err, LLAMA3_EINPUT,
+                             "template %s: the control token %s expected in the vocabulary, "
+                             "none found",
+                             chat->name, chat->controls[i]);
+    if (chat->has_bos && tokenizer_bos(tokenizer) < 0)
+        return error_set(err, LLAMA3_EINPUT,
+                         "template %s: a BOS token expected in the vocabulary, none found",
+                         chat->name);
+    return 0;
+}
+
+static int check_message(const struct llama3_message *message, size_t number,
+                         struct llama3_error *err)
+{
+    static const char *const roles[] = {"system", "user", "assistant", "tool", "ipython"};
+    bool known = false;
+
+    if (message->role == NULL || message->content == NULL)
+        return error_set(err, LLAMA3_EINPUT,
+                         "message %zu: a role and a content expected, none found", number);
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
+        known = known || strcmp(message->role, roles[i]) == 0;
+    if (!known)
+        return error_set(err, LLAMA3_EINPUT,
+                         "message %zu: role system, user, assistant or tool expected, "
+                         "\"%.40s\" found",
+                         number, message->role);
+    size_t n = strlen(message->content);
+    size_t valid = utf8_valid((const uint8_t *)message->content, n);
+    if (valid < n)
+        return error_set(err, LLAMA3_EINPUT,
+                         "message %zu: UTF-8 expected, byte 0x%02x found at byte %zu", number,
+                         (uint8_t)message->content[valid], valid);
+    return 0;
+}
+
+int chat_render(const struct chat_template *chat, const struct tokenizer *tokenizer,
+                const struct llama3_message *messages, size_t n, const char *date,
+                struct tokens *out, struct llama3_error *err)
+{
+    size_t before = out->n;
+    struct writer writer = {.tokenizer = tokenizer, .out = out, .err = err};
+
+    if (n == 0)
+        return error_set(err, LLAMA3_EINPUT, "conversation: a message expected, none found");
+    for (size_t i = 0; i < n; i++)
+        if (check_message(&messages[i], i + 1, err) != 0)
+            return -1;
+    if (date != NULL && chat_date_check(date, err) != 0)
+        return -1;
+    if (chat_template_check(chat, tokenizer, err) != 0)
+        return -1;
+
+    switch (chat->form) {
+    case CHAT_LLAMA3:
+        render_llama3(&writer, messages, n);
+        break;
+    case CHAT_LLAMA31:
+        render_llama31(&writer, messages, n, date != NULL ? date : "26 Jul 2024");
+        break;
+    case CHAT_CHATML:
+        render_chatml(&writer, messages, n, chat->default_system);
+        break;
+    }
+    flush(&writer);
+    buf_free(&writer.text);
+    if (!writer.failed && out->failed)
+        writer.failed = error_memory(err, "the tokens of a conversation", 0) != 0;
+    if (writer.failed) {
+        out->n = before;
+        out->failed = false;
+        return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,140 @@
+/*
+ * The templates by name, and the published texts of each by their SHA-256. A text is known by its
+ * hash and nothing less: two templates that look alike can render differently.
+ */
+#include "text/chat_templates.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <sha2.h>
+
+static const char *const llama3_controls[] = {"<|start_header_id|>", "<|end_header_id|>",
+                                              "<|eot_id|>", NULL};
+static const char *const chatml_controls[] = {"<|im_start|>", "<|im_end|>", NULL};
+
+enum { LLAMA3, LLAMA31, LLAMA32, LLAMA33, SMOLLM2, CHATML, N_TEMPLATES };
+
+static const struct chat_template templates[N_TEMPLATES] = {
+    [LLAMA3] = {.name = "llama3",
+                .form = CHAT_LLAMA3,
+                .has_bos = true,
+                .end_of_turn = "<|eot_id|>",
+                .controls = llama3_controls},
+    [LLAMA31] = {.name = "llama3.1",
+                 .form = CHAT_LLAMA31,
+                 .has_bos = true,
+                 .end_of_turn = "<|eot_id|>",
+                 .controls = llama3_controls},
+    [LLAMA32] = {.name = "llama3.2",
+                 .form = CHAT_LLAMA31,
+                 .has_bos = true,
+                 .wants_today = true,
+                 .end_of_turn = "<|eot_id|>",
+                 .controls = llama3_controls},
+    [LLAMA33] = {.name = "llama3.3", /* its text is 3.1's, so only asking by name finds it */
+                 .form = CHAT_LLAMA31,
+                 .has_bos = true,
+                 .end_of_turn = "<|eot_id|>",
+                 .controls = llama3_controls},
+    [SMOLLM2] = {.name = "smollm2",
+                 .form = CHAT_CHATML,
+                 .default_system =
+                     "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
+                 .end_of_turn = "<|im_end|>",
+                 .controls = chatml_controls},
+    [CHATML] = {.name = "chatml",
+                .form = CHAT_CHATML,
+                .end_of_turn = "<|im_end|>",
+                .controls = chatml_controls},
+};
+
+static const char *const names[] = {"llama3",  "llama3.1", "llama3.2", "llama3.3",
+                                    "smollm2", "chatml",   NULL};
+
+/* Of the text with every line end as LF and one LF at its end taken off (as Jinja does). "Escaped"
+ * are the one-line texts as some files hold them, with \n spelled out inside a Jinja string. */
+static const struct {
+    const char *sha256;
+    int template;
+} texts[] = {
+    /* Llama 3, as first published: always asks for an answer */
+    {"b48c47f6443892716176eb200bf4ef108f64e06ca26ed0fa8ebc0a4b3992fcb2", LLAMA3},
+    {"b75e17085cfc511ead6d4fab84b86ab3c168ec7a332568a91d0889cdcba94394", LLAMA3}, /* escaped */
+    /* Llama 3, since: only if add_generation_prompt */
+    {"ba03a121d097859c7b5b9cd03af99aafe95275210d2876f642ad9929a150f122", LLAMA3},
+    {"4f46ecd43418f216df8c26936c60e5d04bcc81db47db5d86fbe889f64212dd4c", LLAMA3}, /* escaped */
+    /* Llama 3.1 and 3.3 */
+    {"93c0e9aa3629bbd77e68dbc0f5621f6e6b23aa8d74b932595cdb8d64684526d7", LLAMA31},
+    /* Llama 3.2 */
+    {"d82792f95932f1c9cef5c4bd992f171225e3bf8c7b609b4557c9e1ec96be819f", LLAMA32},
+    /* SmolLM2 */
+    {"872be49dbb638044ad01b60388f48d469ff2980e5f0dccdc22ec907db54d0788", SMOLLM2},
+    {"de9cde7d1b0ca0cc87459a6673e0d12fb89c070bdb24e4a30b6e4d187b226221", SMOLLM2}, /* escaped */
+    /* ChatML without a default system message */
+    {"153280e3ff55d19da1398bdb3914ee2a51b80429bfaedde11d7d216c39db80f3", CHATML},
+    {"fcf7a096fe99a48fd9ad2b250bf9237e96e8f48bffec1c7ea4d3f225176cd40e", CHATML}, /* escaped */
+};
+
+const char *const *chat_template_names(void)
+{
+    return names;
+}
+
+/* The end of an error: the names that exist. */
+static void list_names(char *list, size_t size)
+{
+    list[0] = '\0';
+    for (size_t i = 0; names[i] != NULL; i++) {
+        strncat(list, i > 0 ? ", " : "", size - strlen(list) - 1);
+        strncat(list, names[i], size - strlen(list) - 1);
+    }
+}
+
+const struct chat_template *chat_template_by_name(const char *name, struct llama3_error *err)
+{
+    char list[128];
+
+    for (size_t i = 0; i < N_TEMPLATES; i++)
+        if (strcmp(templates[i].name, name) == 0)
+            return &templates[i];
+    list_names(list, sizeof list);
+    error_set(err, LLAMA3_EINPUT, "template: one of %s expected, \"%.60s\" found", list, name);
+    return NULL;
+}
+
+/* SHA-256 of the text with line ends normalized, in lower-case hex. */
+static void hash_text(const char *text, char hex[SHA256_DIGEST_STRING_LENGTH])
+{
+    SHA2_CTX context;
+    const char *at = text;
+
+    SHA256Init(&context);
+    while (*at != '\0') {
+        size_t plain = strcspn(at, "\r\n");
+        SHA256Update(&context, (const uint8_t *)at, plain);
+        at += plain;
+        if (*at == '\0')
+            break;
+        at += at[0] == '\r' && at[1] == '\n' ? 2 : 1;
+        if (*at != '\0')
+            SHA256Update(&context, (const uint8_t *)"\n", 1);
+    }
+    SHA256End(&context, hex);
+}
+
+const struct chat_template *chat_template_recognise(const char *text, struct llama3_error *err)
+{
+    char hex[SHA256_DIGEST_STRING_LENGTH], list[128];
+
+    hash_text(text, hex);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (strcmp(texts[i].sha256, hex) == 0)
+            return &templates[texts[i].template];
+    list_names(list, sizeof list);
+    error_set(err, LLAMA3_EINPUT,
+              "chat template: a known one expected (--template may name it: %s), "
+              "one with SHA-256 %.16s... found",
+              list, hex);
+    return NULL;
+}

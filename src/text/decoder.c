@@ -1,0 +1,54 @@
+/*
+ * Bytes to whole characters. What is held is always the beginning of some character, so that the
+ * byte which makes it impossible ends a maximal subpart: U+FFFD for what was held, and that byte
+ * begins anew.
+ */
+#include "base/utf8.h"
+#include "text/tokenizer.h"
+
+static void add_replacement(struct buf *out)
+{
+    buf_add(out, "\xef\xbf\xbd", 3);
+}
+
+static void push_byte(struct decoder *decoder, uint8_t byte, struct buf *out)
+{
+    uint32_t scalar;
+
+    decoder->held[decoder->n_held++] = byte;
+    int length = utf8_decode(decoder->held, decoder->n_held, &scalar);
+    if (length == 0) {
+        add_replacement(out);
+        if (decoder->n_held > 1) {
+            decoder->n_held = 0;
+            push_byte(decoder, byte, out);
+        } else {
+            decoder->n_held = 0;
+        }
+    } else if (length > 0) {
+        buf_add(out, decoder->held, decoder->n_held);
+        decoder->n_held = 0;
+    }
+}
+
+void decoder_push(struct decoder *decoder, const uint8_t *bytes, size_t n, struct buf *out)
+{
+    while (n > 0) {
+        size_t whole = decoder->n_held == 0 ? utf8_valid(bytes, n) : 0;
+        if (whole > 0) {
+            buf_add(out, bytes, whole);
+        } else {
+            push_byte(decoder, bytes[0], out);
+            whole = 1;
+        }
+        bytes += whole;
+        n -= whole;
+    }
+}
+
+void decoder_finish(struct decoder *decoder, struct buf *out)
+{
+    if (decoder->n_held > 0)
+        add_replacement(out);
+    decoder->n_held = 0;
+}

@@ -1,0 +1,252 @@
+/*
+ * The tokenizer proper: cuts text into pre-tokens, turns their bytes into symbols and lets BPE
+ * merge them.
+ *
+ * A byte that the vocabulary has no token for is left out and its neighbours become adjacent, as in
+ * the reference: vocabularies without an unknown token are meant so. Llama 3's has all 256 bytes;
+ * SmolLM2's lacks some that only the rarest characters need.
+ */
+#include "text/tokenizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "base/utf8.h"
+#include "text/bpe.h"
+#include "text/pretokenizer.h"
+
+struct tokenizer {
+    const struct vocab *vocab;
+    struct bpe bpe;
+    int32_t byte_ids[256]; /* the token that is just this byte, or -1 */
+    struct word {
+        uint32_t hash;
+        int32_t id; /* -1: empty */
+    } * words;      /* [mask + 1] text tokens by their bytes, open addressing; NULL unless
+                       vocab->ignore_merges */
+    size_t mask;
+    size_t longest;    /* bytes of the longest text token */
+    int32_t *controls; /* [n_controls] ids, ascending */
+    size_t n_controls;
+};
+
+static uint32_t word_hash(const uint8_t *bytes, size_t n)
+{
+    uint64_t hash = n;
+    while (n > 0) {
+        uint64_t word = 0;
+        size_t step = n < 8 ? n : 8;
+        memcpy(&word, bytes, step);
+        hash = (hash ^ word) * 0x9e3779b97f4a7c15;
+        hash ^= hash >> 32;
+        bytes += step;
+        n -= step;
+    }
+    return (uint32_t)hash;
+}
+
+/* The slot of these bytes, or the empty one where they would be. */
+static struct word *word_of(const struct tokenizer *tokenizer, const uint8_t *bytes, size_t n)
+{
+    uint32_t hash = word_hash(bytes, n);
+    size_t at = hash & tokenizer->mask;
+    for (; tokenizer->words[at].id >= 0; at = (at + 1) & tokenizer->mask) {
+        if (tokenizer->words[at].hash != hash)
+            continue;
+        size_t length;
+        const uint8_t *have = tokenizer_bytes(tokenizer, tokenizer->words[at].id, &length);
+        if (length == n && memcmp(have, bytes, n) == 0)
+            break;
+    }
+    return &tokenizer->words[at];
+}
+
+/* Merges must lead from text to text, or text could spell a control token. */
+static int check_merges(const struct vocab *vocab, struct llama3_error *err)
+{
+    for (size_t i = 0; i < vocab->n_merges; i++) {
+        const int32_t ids[] = {vocab->merges[i].left, vocab->merges[i].right,
+                               vocab->merges[i].result};
+        for (size_t j = 0; j < 3; j++)
+            if (ids[j] < 0 || (size_t)ids[j] >= vocab->n || vocab->kinds[ids[j]] != TOKEN_TEXT)
+                return error_set(err, LLAMA3_EINPUT,
+                                 "vocabulary: merge %zu: a text token expected, id %d found", i,
+                                 ids[j]);
+    }
+    return 0;
+}
+
+static int index_words(struct tokenizer *tokenizer, size_t n_text, struct llama3_error *err)
+{
+    size_t slots = 4;
+    while (slots / 2 <= n_text)
+        slots *= 2;
+    tokenizer->words = size_alloc(slots, sizeof *tokenizer->words);
+    if (tokenizer->words == NULL)
+        return error_memory(err, "the table of tokens", slots * sizeof *tokenizer->words);
+    tokenizer->mask = slots - 1;
+    for (size_t i = 0; i < slots; i++)
+        tokenizer->words[i].id = -1;
+
+    for (size_t i = 0; i < tokenizer->vocab->n; i++) {
+        if (tokenizer->vocab->kinds[i] != TOKEN_TEXT)
+            continue;
+        size_t n;
+        const uint8_t *bytes = tokenizer_bytes(tokenizer, (int32_t)i, &n);
+        struct word *word = word_of(tokenizer, bytes, n);
+        if (word->id < 0)
+            *word = (struct word){word_hash(bytes, n), (int32_t)i};
+    }
+    return 0;
+}
+
+/* Byte tokens, control tokens and the longest text token. */
+static int index_tokens(struct tokenizer *tokenizer, struct llama3_error *err)
+{
+    const struct vocab *vocab = tokenizer->vocab;
+    size_t n_text = 0, n_controls = 0;
+
+    for (size_t i = 0; i < vocab->n; i++) {
+        n_text += vocab->kinds[i] == TOKEN_TEXT;
+        n_controls += vocab->kinds[i] == TOKEN_CONTROL;
+    }
+    tokenizer->controls = size_alloc(n_controls, sizeof *tokenizer->controls);
+    if (tokenizer->controls == NULL)
+        return error_memory(err, "the list of control tokens",
+                            n_controls * sizeof *tokenizer->controls);
+
+    for (size_t i = 0; i < 256; i++)
+        tokenizer->byte_ids[i] = -1;
+    for (size_t i = 0; i < vocab->n; i++) {
+        size_t n;
+        const uint8_t *bytes = tokenizer_bytes(tokenizer, (int32_t)i, &n);
+        if (vocab->kinds[i] == TOKEN_CONTROL)
+            tokenizer->controls[tokenizer->n_controls++] = (int32_t)i;
+        if (vocab->kinds[i] != TOKEN_TEXT)
+            continue;
+        tokenizer->longest = n > tokenizer->longest ? n : tokenizer->longest;
+        if (n == 1 && tokenizer->byte_ids[bytes[0]] < 0)
+            tokenizer->byte_ids[bytes[0]] = (int32_t)i;
+    }
+    return vocab->ignore_merges ? index_words(tokenizer, n_text, err) : 0;
+}
+
+struct tokenizer *tokenizer_open(const struct vocab *vocab, struct llama3_error *err)
+{
+    if (vocab->n >= INT32_MAX) {
+        error_set(err, LLAMA3_EINPUT, "vocabulary: at most %d tokens expected, %zu found",
+                  INT32_MAX - 1, vocab->n);
+        return NULL;
+    }
+    struct tokenizer *tokenizer = size_alloc(1, sizeof *tokenizer);
+    if (tokenizer == NULL) {
+        error_memory(err, "the tokenizer", sizeof *tokenizer);
+        return NULL;
+    }
+    tokenizer->vocab = vocab;
+    if (check_merges(vocab, err) != 0 || index_tokens(tokenizer, err) != 0 ||
+        bpe_open(&tokenizer->bpe, vocab->merges, vocab->n_merges, err) != 0) {
+        tokenizer_close(tokenizer);
+        return NULL;
+    }
+    return tokenizer;
+}
+
+void tokenizer_close(struct tokenizer *tokenizer)
+{
+    if (tokenizer == NULL)
+        return;
+    bpe_close(&tokenizer->bpe);
+    free(tokenizer->words);
+    free(tokenizer->controls);
+    free(tokenizer);
+}
+
+/* Appends the tokens of one pre-token of n >= 1 bytes; false if memory ran out. */
+static bool add_pretoken(const struct tokenizer *tokenizer, const uint8_t *bytes, size_t n,
+                         struct tokens *out)
+{
+    if (tokenizer->words != NULL && n <= tokenizer->longest) {
+        int32_t id = word_of(tokenizer, bytes, n)->id;
+        if (id >= 0) {
+            tokens_add(out, id);
+            return !out->failed;
+        }
+    }
+    size_t start = out->n;
+    for (size_t i = 0; i < n; i++)
+        if (tokenizer->byte_ids[bytes[i]] >= 0)
+            tokens_add(out, tokenizer->byte_ids[bytes[i]]);
+    if (out->failed)
+        return false;
+    size_t left = bpe_merge(&tokenizer->bpe, out->ids + start, out->n - start);
+    if (left == SIZE_MAX)
+        return false;
+    out->n = start + left;
+    return true;
+}
+
+int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t n,
+                     struct tokens *out, struct llama3_error *err)
+{
+    const uint8_t *bytes = (const uint8_t *)text;
+    size_t before = out->n;
+
+    if (n > INT32_MAX)
+        return error_set(err, LLAMA3_EINPUT, "text: at most %d bytes expected, %zu found",
+                         INT32_MAX, n);
+    size_t valid = utf8_valid(bytes, n);
+    if (valid < n)
+        return error_set(err, LLAMA3_EINPUT, "text: UTF-8 expected, byte 0x%02x found at byte %zu",
+                         bytes[valid], valid);
+    if (out->failed)
+        return error_memory(err, "the list of tokens", 0);
+
+    for (size_t at = 0; at < n;) {
+        size_t end = pretoken_end(tokenizer->vocab->pretokenizer, bytes, n, at);
+        if (!add_pretoken(tokenizer, bytes + at, end - at, out)) {
+            out->n = before;
+            out->failed = false;
+            return error_memory(err, "encoding a text", n);
+        }
+        at = end;
+    }
+    return 0;
+}
+
+int32_t tokenizer_control(const struct tokenizer *tokenizer, const char *name)
+{
+    size_t length = strlen(name);
+
+    for (size_t i = 0; i < tokenizer->n_controls; i++) {
+        size_t n;
+        const uint8_t *bytes = tokenizer_bytes(tokenizer, tokenizer->controls[i], &n);
+        if (n == length && memcmp(bytes, name, n) == 0)
+            return tokenizer->controls[i];
+    }
+    return -1;
+}
+
+int32_t tokenizer_bos(const struct tokenizer *tokenizer)
+{
+    return tokenizer->vocab->bos;
+}
+
+const uint8_t *tokenizer_bytes(const struct tokenizer *tokenizer, int32_t id, size_t *n)
+{
+    const struct vocab *vocab = tokenizer->vocab;
+
+    *n = 0;
+    if (tokenizer_kind(tokenizer, id) == TOKEN_UNUSED)
+        return NULL;
+    *n = vocab->offsets[id + 1] - vocab->offsets[id];
+    return vocab->bytes + vocab->offsets[id];
+}
+
+enum token_kind tokenizer_kind(const struct tokenizer *tokenizer, int32_t id)
+{
+    if (id < 0 || (size_t)id >= tokenizer->vocab->n)
+        return TOKEN_UNUSED;
+    return (enum token_kind)tokenizer->vocab->kinds[id];
+}
