@@ -16,9 +16,8 @@ static int32_t *read_array(const json_t *root, const char *key, size_t *n)
     *n = json_array_size(array); /* 0 where there is no such key */
     int32_t *values = calloc(*n + 1, sizeof *values);
     ck_assert_ptr_nonnull(values);
-    for (size_t i = 0; i < *n; i++) {
+    for (size_t i = 0; i < *n; i++)
         values[i] = (int32_t)json_integer_value(json_array_get(array, i));
-    }
     return values;
 }
 
@@ -68,9 +67,8 @@ size_t argmax(const float *logits, size_t n)
 {
     size_t best = 0;
     for (size_t i = 1; i < n; i++) {
-        if (logits[i] > logits[best]) {
+        if (logits[i] > logits[best])
             best = i;
-        }
     }
     return best;
 }
@@ -80,9 +78,8 @@ float margin(const float *logits, size_t n)
     size_t best = argmax(logits, n);
     float second = -INFINITY;
     for (size_t i = 0; i < n; i++) {
-        if (i != best && logits[i] > second) {
+        if (i != best && logits[i] > second)
             second = logits[i];
-        }
     }
     return logits[best] - second;
 }
@@ -90,9 +87,8 @@ float margin(const float *logits, size_t n)
 static double log_sum_exp(const float *logits, size_t n)
 {
     double top = logits[argmax(logits, n)], sum = 0;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         sum += exp(logits[i] - top);
-    }
     return top + log(sum);
 }
 
