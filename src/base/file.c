@@ -1,0 +1,184 @@
+/* file.c: reading files, and how much memory there is to read them into. */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/size.h"
+
+/* A descriptor of a regular file and its size, or -1. *missing as in file_read(). */
+static int open_regular(const char *path, size_t *size, bool *missing, struct llama3_error *err)
+{
+    /* O_NONBLOCK: a FIFO in the place of a file must be refused, not waited for. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        if (missing != NULL && (errno == ENOENT || errno == ENOTDIR)) {
+            *missing = true;
+            return -1;
+        }
+        return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+    }
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode))
+        error_set(err, LLAMA3_EIO, "%s: a regular file expected, %s found", path,
+                  S_ISDIR(st.st_mode) ? "a directory" : "a special file");
+    else if ((uint64_t)st.st_size > SIZE_MAX - 1)
+        error_set(err, LLAMA3_EIO, "%s: too large for this machine's addresses", path);
+    else {
+        *size = (size_t)st.st_size;
+        return fd;
+    }
+    close(fd);
+    return -1;
+}
+
+int map_open(struct map *map, const char *path, struct llama3_error *err)
+{
+    size_t size = 0;
+    *map = (struct map){0};
+    int fd = open_regular(path, &size, NULL, err);
+    if (fd < 0)
+        return -1;
+    if (size > 0) {
+        void *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED) {
+            error_set(err, LLAMA3_EIO, "%s: can't map %zu bytes: %s", path, size, strerror(errno));
+            close(fd);
+            return -1;
+        }
+        *map = (struct map){.data = data, .size = size};
+    }
+    close(fd);
+    return 0;
+}
+
+void map_close(struct map *map)
+{
+    if (map->data != NULL)
+        munmap((void *)(uintptr_t)map->data, map->size);
+    *map = (struct map){0};
+}
+
+/* Fills text[0..size); fails if the file has fewer bytes by now. */
+static int read_all(int fd, char *text, size_t size, const char *path, struct llama3_error *err)
+{
+    for (size_t at = 0; at < size;) {
+        ssize_t n = read(fd, text + at, size - at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+        if (n == 0)
+            return error_set(err, LLAMA3_EIO, "%s: %zu bytes expected, %zu found", path, size, at);
+        at += (size_t)n;
+    }
+    return 0;
+}
+
+char *file_read(const char *path, size_t max, size_t *size, bool *missing, struct llama3_error *err)
+{
+    size_t n = 0;
+    if (missing != NULL)
+        *missing = false;
+    int fd = open_regular(path, &n, missing, err);
+    if (fd < 0)
+        return NULL;
+
+    char *text = NULL;
+    if (n > max) {
+        error_set(err, LLAMA3_EINPUT, "%s: at most %zu bytes expected, %zu found", path, max, n);
+    } else if ((text = malloc(n + 1)) == NULL) {
+        error_memory(err, path, n + 1);
+    } else if (read_all(fd, text, n, path, err) != 0) {
+        free(text);
+        text = NULL;
+    } else {
+        text[n] = '\0';
+        *size = n;
+    }
+    close(fd);
+    return text;
+}
+
+/* The number in a file that holds nothing else; false if there is none ("max"). */
+static bool read_number(const char *path, uint64_t *out)
+{
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    bool ok = fscanf(file, "%" SCNu64, out) == 1;
+    fclose(file);
+    return ok;
+}
+
+/* What the limit in one cgroup folder leaves; UINT64_MAX without a limit. */
+static uint64_t cgroup_left(const char *folder, const char *limit_name, const char *usage_name)
+{
+    char path[4352];
+    uint64_t limit, used;
+    snprintf(path, sizeof path, "%s/%s", folder, limit_name);
+    if (!read_number(path, &limit))
+        return UINT64_MAX;
+    snprintf(path, sizeof path, "%s/%s", folder, usage_name);
+    if (!read_number(path, &used))
+        return UINT64_MAX;
+    return used < limit ? limit - used : 0;
+}
+
+/* The least that this process's cgroup and its parents leave. cgroup v2 has one line "0::/path";
+ * v1 has one for each controller, "4:memory:/path". In a container the path may name what lies
+ * outside its view; the root of the view is then its own group, and is always looked at. */
+static uint64_t cgroup_available(void)
+{
+    FILE *file = fopen("/proc/self/cgroup", "re");
+    uint64_t least = UINT64_MAX;
+    char line[4096];
+    if (file == NULL)
+        return least;
+    while (fgets(line, sizeof line, file) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        bool v2 = strncmp(line, "0::", 3) == 0;
+        char *path = v2 ? line + 3 : strstr(line, ":memory:");
+        if (path == NULL)
+            continue;
+        path += v2 ? 0 : strlen(":memory:");
+        for (;;) {
+            char folder[4200];
+            snprintf(folder, sizeof folder, "/sys/fs/cgroup%s%s", v2 ? "" : "/memory", path);
+            uint64_t left =
+                v2 ? cgroup_left(folder, "memory.max", "memory.current")
+                   : cgroup_left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes");
+            least = left < least ? left : least;
+            char *slash = strrchr(path, '/');
+            if (slash == NULL)
+                break;
+            *slash = '\0';
+        }
+    }
+    fclose(file);
+    return least;
+}
+
+uint64_t memory_available(void)
+{
+    FILE *file = fopen("/proc/meminfo", "re");
+    uint64_t kib = 0;
+    char line[256];
+    if (file == NULL)
+        return 0;
+    while (fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "MemAvailable: %" SCNu64 " kB", &kib) == 1)
+            break;
+    fclose(file);
+    uint64_t cgroup = cgroup_available();
+    return kib * 1024 < cgroup ? kib * 1024 : cgroup;
+}

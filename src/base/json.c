@@ -1,0 +1,176 @@
+/*
+ * json.c: the guard in front of jansson, and getters with ranges.
+ *
+ * The scan before parsing bounds what jansson may allocate: it costs some 150 bytes of memory to
+ * parse the two bytes "[]", so containers are counted, and nesting is capped because jansson
+ * recurses.
+ */
+#include "base/json.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    MAX_CONTAINERS = 1 << 20, /* Llama 3's tokenizer.json has 280 thousand */
+    MAX_VALUES = 1 << 22
+};
+
+static int scan(const char *text, size_t size, const char *where, struct llama3_error *err)
+{
+    size_t depth = 0, containers = 0, values = 0;
+    for (size_t i = 0; i < size; i++) {
+        switch (text[i]) {
+        case '"':
+            for (i++; i < size && text[i] != '"'; i++)
+                i += text[i] == '\\';
+            break;
+        case '[':
+        case '{':
+            containers++;
+            if (++depth > JSON_MAX_NESTING)
+                return error_set(err, LLAMA3_EINPUT,
+                                 "%s: JSON nested at most %d deep expected, deeper found", where,
+                                 JSON_MAX_NESTING);
+            break;
+        case ']':
+        case '}':
+            depth -= depth > 0;
+            break;
+        case ',':
+            values++;
+            break;
+        }
+    }
+    if (containers > MAX_CONTAINERS || values > MAX_VALUES)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: at most %d JSON containers and %d values expected, %zu and %zu found",
+                         where, MAX_CONTAINERS, MAX_VALUES, containers, values);
+    return 0;
+}
+
+json_t *json_parse(const char *text, size_t size, const char *where, struct llama3_error *err)
+{
+    json_error_t error;
+    if (scan(text, size, where, err) != 0)
+        return NULL;
+    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    if (root == NULL) {
+        error_set(err, LLAMA3_EINPUT, "%s: JSON expected: line %d: %s", where, error.line,
+                  error.text);
+        return NULL;
+    }
+    if (!json_is_object(root)) {
+        error_set(err, LLAMA3_EINPUT, "%s: a JSON object expected, %s found", where,
+                  json_kind(root));
+        json_decref(root);
+        return NULL;
+    }
+    return root;
+}
+
+const char *json_kind(const json_t *value)
+{
+    if (value == NULL)
+        return "nothing";
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a string";
+    case JSON_INTEGER:
+        return "an integer";
+    case JSON_REAL:
+        return "a number";
+    case JSON_TRUE:
+        return "true";
+    case JSON_FALSE:
+        return "false";
+    case JSON_NULL:
+        return "null";
+    }
+    return "something unknown";
+}
+
+/* The value of key, NULL if it is absent or null, which is fine unless required: *absent then says
+ * whether to go on. */
+static json_t *get(const json_t *object, const char *key, bool required, const char *expected,
+                   int *result, const char *where, struct llama3_error *err)
+{
+    json_t *value = json_object_get(object, key);
+    *result = 0;
+    if (value != NULL && !json_is_null(value))
+        return value;
+    if (required)
+        *result = error_set(err, LLAMA3_EINPUT, "%s: \"%s\": %s expected, %s found", where, key,
+                            expected, json_kind(value));
+    return NULL;
+}
+
+static int mismatch(const char *key, const char *expected, const json_t *found, const char *where,
+                    struct llama3_error *err)
+{
+    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": %s expected, %s found", where, key, expected,
+                     json_kind(found));
+}
+
+int json_get_int(const json_t *object, const char *key, bool required, int64_t min, int64_t max,
+                 int64_t *out, const char *where, struct llama3_error *err)
+{
+    int result;
+    const json_t *value = get(object, key, required, "an integer", &result, where, err);
+    if (value == NULL)
+        return result;
+    if (!json_is_integer(value))
+        return mismatch(key, "an integer", value, where, err);
+    json_int_t found = json_integer_value(value);
+    if (found < min || found > max)
+        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": %lld..%lld expected, %lld found", where,
+                         key, (long long)min, (long long)max, (long long)found);
+    *out = found;
+    return 0;
+}
+
+int json_get_number(const json_t *object, const char *key, bool required, double min, double max,
+                    double *out, const char *where, struct llama3_error *err)
+{
+    int result;
+    const json_t *value = get(object, key, required, "a number", &result, where, err);
+    if (value == NULL)
+        return result;
+    if (!json_is_number(value))
+        return mismatch(key, "a number", value, where, err);
+    double found = json_number_value(value);
+    if (!(found >= min && found <= max))
+        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": %g..%g expected, %g found", where, key,
+                         min, max, found);
+    *out = found;
+    return 0;
+}
+
+int json_get_bool(const json_t *object, const char *key, bool required, bool *out,
+                  const char *where, struct llama3_error *err)
+{
+    int result;
+    const json_t *value = get(object, key, required, "true or false", &result, where, err);
+    if (value == NULL)
+        return result;
+    if (!json_is_boolean(value))
+        return mismatch(key, "true or false", value, where, err);
+    *out = json_is_true(value);
+    return 0;
+}
+
+int json_get_string(const json_t *object, const char *key, bool required, const char **out,
+                    const char *where, struct llama3_error *err)
+{
+    int result;
+    const json_t *value = get(object, key, required, "a string", &result, where, err);
+    if (value == NULL)
+        return result;
+    if (!json_is_string(value))
+        return mismatch(key, "a string", value, where, err);
+    *out = json_string_value(value);
+    return 0;
+}
