@@ -1,0 +1,68 @@
+/*
+ * assemble.h: from a reader's parts - a filled struct config and a table of named tensors - to the
+ * matrices of struct model. What safetensors and GGUF share is here, once: the model's tensors, by
+ * the names each calls them, with every shape checked and nothing left over.
+ */
+#ifndef CHECKPOINT_ASSEMBLE_H
+#define CHECKPOINT_ASSEMBLE_H
+
+#include "checkpoint/model.h"
+
+enum { MAX_DIMS = 4 };
+
+struct tensor {
+    enum dtype type;
+    size_t n_dims;
+    uint64_t dims[MAX_DIMS]; /* [n_dims], outermost first (GGUF stores them innermost first) */
+    const void *data;        /* in one of the model's maps */
+    size_t bytes;
+    bool used;
+    char *name; /* the table's own copy */
+};
+
+struct tensor_table {
+    struct tensor *tensors; /* [n], sorted by name once tensor_table_sort was called */
+    size_t n, capacity;
+};
+
+/* Copies *tensor with its own copy of name[0..length). */
+int tensor_table_add(struct tensor_table *table, const struct tensor *tensor, const char *name,
+                     size_t length, struct llama3_error *err);
+/* To be called once, after the last add; -1 if a name is there twice. where: the file or directory
+ * that errors name, here and below. */
+int tensor_table_sort(struct tensor_table *table, const char *where, struct llama3_error *err);
+/* NULL if there is none of that name. */
+struct tensor *tensor_table_find(const struct tensor_table *table, const char *name);
+void tensor_table_free(struct tensor_table *table);
+
+/* What a format calls the tensors. A layer's name is layer, its number, and a suffix from below:
+ * "model.layers." 0 ".self_attn.q_proj.weight". */
+struct tensor_names {
+    const char *embed, *norm, *head;
+    const char *layer;
+    const char *attn_norm, *q, *k, *v, *o, *ffn_norm, *gate, *up, *down;
+    const char *const *ignored; /* NULL-terminated ends of names that may be there unused */
+    bool absent_head_is_tied;   /* GGUF; else config.tied says so */
+};
+
+/* True if the name ends with one of names->ignored. */
+bool tensor_ignored(const struct tensor_names *names, const char *name);
+
+/* What config must hold whatever the format: limits of model.h, heads that divide, an even head
+ * dimension, positive finite numbers. Errors name the fields as struct config does. */
+int config_check(const struct config *config, const char *where, struct llama3_error *err);
+
+/* Fills embed, norm, head, layers, parameters and dtype from the table by model->config (checked
+ * before), which gets tied by absent_head_is_tied. -1 names what is missing, of the wrong shape or
+ * type, or not of this architecture. Tensors used otherwise (rope_freqs) must be marked so before.
+ */
+int assemble_model(struct model *model, struct tensor_table *table,
+                   const struct tensor_names *names, const char *where, struct llama3_error *err);
+
+/* Maps a file, to be unmapped by model_close, and adds its size to file_bytes. */
+int model_map(struct model *model, const char *path, struct map *map, struct llama3_error *err);
+
+/* Adds to eos_ids, in order and once; the id must be below config.vocab_size. */
+int model_add_eos(struct model *model, int64_t id, const char *where, struct llama3_error *err);
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * vocab_build.h: struct vocab from tokens and merges as tokenizer.json and GGUF both spell them, in
+ * GPT-2's printable alphabet, where every byte is one character.
+ */
+#ifndef CHECKPOINT_VOCAB_BUILD_H
+#define CHECKPOINT_VOCAB_BUILD_H
+
+#include "base/error.h"
+#include "checkpoint/vocab.h"
+
+struct vocab_build {
+    const char *where; /* the file that errors name */
+    size_t n;          /* ids are 0..n-1 */
+    struct vocab_spelling {
+        const char *text; /* [size]; NULL: no token */
+        uint32_t size;
+        uint32_t hash;
+        uint8_t kind; /* enum token_kind */
+    } * tokens;       /* [n] */
+    int32_t *slots;   /* [n_slots] ids by hash, open addressing; -1: free */
+    size_t n_slots;   /* a power of two */
+    struct merge *merges;
+    size_t n_merges, max_merges;
+};
+
+/* Room for n ids, 1 <= n <= MAX_VOCAB, and up to max_merges merges, for which the file must have
+ * shown that it has the bytes. */
+int vocab_build_open(struct vocab_build *build, size_t n, size_t max_merges, const char *where,
+                     struct llama3_error *err);
+void vocab_build_free(struct vocab_build *build); /* fine on a zeroed one */
+
+/* The token of an id. text[0..size) is kept by pointer until the build ends: TOKEN_TEXT in GPT-2's
+ * alphabet, TOKEN_CONTROL by its literal name. No id and no spelling may come twice. */
+int vocab_build_token(struct vocab_build *build, size_t id, enum token_kind kind, const char *text,
+                      size_t size, struct llama3_error *err);
+
+/* The id of a spelling, or -1. */
+int32_t vocab_build_find(const struct vocab_build *build, const char *text, size_t size);
+
+/* The next merge by rank; both parts and what they make must be tokens already. */
+int vocab_build_merge(struct vocab_build *build, const char *left, size_t left_size,
+                      const char *right, size_t right_size, struct llama3_error *err);
+/* The same as one string with a space between the parts. */
+int vocab_build_merge_pair(struct vocab_build *build, const char *pair, size_t size,
+                           struct llama3_error *err);
+
+/* Moves everything into *vocab: n, bytes, offsets, kinds and merges; its other fields are the
+ * reader's. Every single byte must be a token. */
+int vocab_build_finish(struct vocab_build *build, struct vocab *vocab, struct llama3_error *err);
+
+#endif
