@@ -1,0 +1,174 @@
+"""The vocabularies of Llama 3 and SmolLM2 in `tokenizers`, and texts to try them on."""
+import base64
+import json
+import random
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
+TOKENIZERS = "0.23.3"
+LLAMA3_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+LLAMA3_CONTROL = [
+    "<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>",
+    "<|reserved_special_token_1|>", "<|finetune_right_pad_id|>", "<|reserved_special_token_2|>",
+    "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>", "<|python_tag|>",
+]  # fmt: skip
+LLAMA3_CONTROL += [f"<|reserved_special_token_{i - 8}|>" for i in range(11, 256)]
+
+
+# ---- vocabularies --------------------------------------------------------------------------
+
+
+def byte_alphabet():
+    """GPT-2's printable stand-ins for the 256 bytes."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [b for b in range(256) if b not in printable]
+    return {**{b: chr(b) for b in printable}, **{b: chr(256 + i) for i, b in enumerate(rest)}}
+
+
+ALPHABET = byte_alphabet()
+BYTES = {char: byte for byte, char in ALPHABET.items()}
+
+
+class Vocab:
+    """tokens: [(kind, bytes)], kind "t" (text) or "c" (control); merges: [(left, right, result)]
+    as ids, best first."""
+
+    def __init__(self, tokens, merges, ignore_merges, bos):
+        self.tokens, self.merges, self.ignore_merges, self.bos = tokens, merges, ignore_merges, bos
+
+    def spelled(self, token):
+        kind, raw = self.tokens[token]
+        return raw.decode() if kind == "c" else "".join(ALPHABET[b] for b in raw)
+
+    def model(self, controls=True):
+        """BPE of `tokenizers`; without controls no text can become one."""
+        vocab = {self.spelled(i): i for i, (kind, _) in enumerate(self.tokens)
+                 if controls or kind == "t"}
+        merges = [(self.spelled(left), self.spelled(right)) for left, right, _ in self.merges]
+        return models.BPE(vocab, merges, fuse_unk=False, ignore_merges=self.ignore_merges)
+
+    def reduced(self, n):
+        """The first n tokens, which are closed under merging, and the control tokens after."""
+        controls = [t for t in self.tokens[n:] if t[0] == "c"]
+        bos = self.bos if self.bos < n else n
+        merges = [m for m in self.merges if max(m) < n]
+        return Vocab(self.tokens[:n] + controls, merges, self.ignore_merges, bos)
+
+    def write(self, path, pretokenizer):
+        """As tests/vocab_file.c reads it."""
+        with open(path, "w", encoding="ascii") as file:
+            print(len(self.tokens), len(self.merges), int(self.ignore_merges), self.bos,
+                  pretokenizer, file=file)
+            for kind, raw in self.tokens:
+                print(kind, raw.hex(), file=file)
+            for merge in self.merges:
+                print(*merge, file=file)
+
+
+def llama3_vocab(path):
+    """From Meta's tokenizer.model: a line for each token, base64 and rank. Every split of a token
+    into two is a merge, as transformers converts it."""
+    with open(path, "rb") as file:
+        ranks = {base64.b64decode(line.split()[0]): int(line.split()[1]) for line in file}
+    assert list(ranks.values()) == list(range(len(ranks)))
+    merges = []
+    for token, rank in ranks.items():
+        splits = ((ranks.get(token[:i]), ranks.get(token[i:])) for i in range(1, len(token)))
+        merges += [(*split, rank) for split in sorted(s for s in splits if None not in s)]
+    tokens = [("t", token) for token in ranks] + [("c", name.encode()) for name in LLAMA3_CONTROL]
+    return Vocab(tokens, merges, True, len(ranks))
+
+
+def smollm2_vocab(path):
+    """From the GGUF file."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(path).fields
+    spelled = fields["tokenizer.ggml.tokens"].contents()
+    kinds = fields["tokenizer.ggml.token_type"].contents()
+    ids = {token: i for i, token in enumerate(spelled)}
+    tokens = [("c", s.encode()) if kind == 3 else ("t", bytes(BYTES[c] for c in s))
+              for s, kind in zip(spelled, kinds, strict=True)]
+    pairs = [merge.split(" ") for merge in fields["tokenizer.ggml.merges"].contents()]
+    merges = [(ids[a], ids[b], ids[a + b]) for a, b in pairs]
+    return Vocab(tokens, merges, False, fields["tokenizer.ggml.bos_token_id"].contents())
+
+
+def pre_tokenizer(name):
+    if name == "llama3":
+        return pre_tokenizers.Sequence([
+            pre_tokenizers.Split(Regex(LLAMA3_PATTERN), behavior="isolated", invert=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    if name == "gpt2":
+        return gpt2
+    return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), gpt2])
+
+
+def tokenizer(vocab, name):
+    """Special tokens off: nothing is added, so that names of control tokens are plain text."""
+    made = Tokenizer(vocab.model(controls=False))
+    made.pre_tokenizer = pre_tokenizer(name)
+    made.decoder = decoders.ByteLevel()
+    return made
+
+
+def write_tokenizer_json(path, vocab):
+    """As Llama 3 is published: control tokens are added ones, after the model's vocabulary."""
+    made = tokenizer(vocab, "llama3")
+    made.add_special_tokens([AddedToken(raw.decode(), normalized=False, special=True)
+                             for kind, raw in vocab.tokens if kind == "c"])
+    made.post_processor = processors.Sequence([
+        processors.ByteLevel(trim_offsets=False),
+        processors.TemplateProcessing(single="<|begin_of_text|> $A",
+                                      pair="<|begin_of_text|> $A <|begin_of_text|> $B",
+                                      special_tokens=[("<|begin_of_text|>", vocab.bos)])])
+    made.save(path)
+
+
+# ---- texts ---------------------------------------------------------------------------------
+
+# One of every sort that a rule or the tables can tell apart.
+PARTS = [
+    " ", " ", "  ", "    ", "\t", "\n", "\n\n", "\r\n", "\r", "\x0b", "\x0c", "\x1c", "\x1f",
+    "\x85", "\xa0", "\u1680", "\u2003", "\u2028", "\u2029", "\u202f", "\u3000", "\u180e", "\u200b",
+    "\u200d", "\ufeff", "'", "'s", "'S", "'t", "'RE", "'ve", "'Ve", "'m", "'ll", "'lL", "'d", "'x",
+    "'\u017f", "\u017f", "\u212a", "\u2019s", "''", "don't", "I'LL", "0", "7", "42", "123", "1234",
+    "3.14", "1,000", "\u0663", "\u00bd", "\u2167", "\u4e09", "\u096a", "\U0001d7d8", "\U00011de3",
+    "\U00016ff5", "a", "Z", "the", "The", "and", "ing", "hello", "world", "Hello", "of", "token",
+    "naïve", "Straße", "İstanbul", "ı", "ǅ", "ª", "ʰ", "été", "e\u0301", "a\u0308\u0323", "Ω", "λόγος",
+    "Привет", "мир", "שלום", "مرحبا", "नमस्ते", "สวัสดี", "გამარჯობა", "ህ", "你好", "世界", "こんにちは",
+    "カタカナ", "ー", "안녕", "한국어", "𠀀", "𐌰", "𝒜", "🙂", "👩\u200d👩\u200d👧", "🇫🇷", "🏽", "❤\ufe0f", "\u20ac",
+    "$", "...", "!", "?!", "--", "—", "«", "»", "(", ")", "[]", "{}", "#", "@", "/", "//", "\\", "_",
+    "__init__", "==", "<|eot_id|>", "<|im_start|>", "<", "|", ">", "http://", "a.b", "\0", "\x01",
+    "\x7f", "\ue000", "\U0010ffff", "\u0378", "\ufffd", "\ufdd0", "\U000e0061", "\U00010d40",
+    "\U0001ccf3", "\u1c89", "aaaaaaaa", "        ", "\n\n\n\n", "????????",
+]  # fmt: skip
+
+
+def random_scalar(rng):
+    """Half of them below U+3100, where scripts are dense."""
+    while True:
+        scalar = rng.randrange(0x3100) if rng.random() < 0.5 else rng.randrange(0x110000)
+        if not 0xD800 <= scalar < 0xE000:
+            return chr(scalar)
+
+
+def random_text(rng, longest=12):
+    return "".join(random_scalar(rng) if rng.random() < 0.12 else rng.choice(PARTS)
+                   for _ in range(rng.randint(1, longest)))
+
+
+def texts(seed, n, longest=12):
+    rng = random.Random(seed)
+    return [random_text(rng, longest) for _ in range(n)]
+
+
+def dump_lines(path, values):
+    """A JSON array, one element a line."""
+    with open(path, "w", encoding="ascii") as file:
+        lines = [json.dumps(value, separators=(",", ":")) for value in values]
+        file.write("[" + ",\n".join(lines) + "]\n")
