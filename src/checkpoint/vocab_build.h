@@ -45,7 +45,8 @@ int vocab_build_merge_pair(struct vocab_build *build, const char *pair, size_t s
                            struct llama3_error *err);
 
 /* Moves everything into *vocab: n, bytes, offsets, kinds and merges; its other fields are the
- * reader's. Every single byte must be a token. */
+ * reader's. Not every single byte need be a token: SmolLM2's vocabulary lacks 21 of them, and the
+ * tokenizer leaves those out as the reference does. */
 int vocab_build_finish(struct vocab_build *build, struct vocab *vocab, struct llama3_error *err);
 
 #endif
