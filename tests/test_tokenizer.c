@@ -97,6 +97,33 @@ START_TEST(encodes_as_the_reference)
 }
 END_TEST
 
+/* The ids alone don't show every cut: where no merge leads across it, a missing one goes unseen. */
+START_TEST(cuts_as_the_reference)
+{
+    json_t *root = load_json(DATA "encode.json"), *line;
+    size_t at, i;
+    json_t *length;
+
+    json_array_foreach(root, at, line)
+    {
+        const json_t *text = json_array_get(line, 0);
+        const json_t *lengths = json_array_get(line, (size_t)_i + 1 + N_KINDS);
+        size_t done = 0, n = json_string_length(text);
+        json_array_foreach(lengths, i, length)
+        {
+            ck_assert_uint_lt(done, n);
+            size_t end = pretoken_end(kinds[_i].pretokenizer,
+                                      (const uint8_t *)json_string_value(text), n, done);
+            ck_assert_msg(end - done == (size_t)json_integer_value(length),
+                          "line %zu, byte %zu: %zu bytes", at + 1, done, end - done);
+            done = end;
+        }
+        ck_assert_uint_eq(done, n);
+    }
+    json_decref(root);
+}
+END_TEST
+
 /* Bytes that the vocabulary has tokens for come back from their tokens. */
 START_TEST(decodes_to_the_same_text)
 {
@@ -427,6 +454,7 @@ int main(void)
     TCase *tests = tcase_create("tokenizer");
     tcase_set_timeout(tests, 120);
     tcase_add_loop_test(tests, encodes_as_the_reference, 0, N_KINDS);
+    tcase_add_loop_test(tests, cuts_as_the_reference, 0, N_KINDS);
     tcase_add_test(tests, decodes_to_the_same_text);
     tcase_add_test(tests, classes_of_all_code_points);
     tcase_add_test(tests, merges_by_definition);
@@ -436,9 +464,13 @@ int main(void)
     tcase_add_test(tests, ids_out_of_range);
     tcase_add_test(tests, refuses_what_is_not_utf8);
     tcase_add_test(tests, bytes_without_a_token);
-    tcase_add_loop_test(tests, time_is_linear, 0, N_KINDS);
     tcase_add_test(tests, decodes_in_any_pieces);
     tcase_add_test(tests, holds_half_a_character);
+    suite_add_tcase(suite, tests);
+    tests = tcase_create("time");
+    tcase_set_timeout(tests,
+                      60); /* takes a second or two; quadratic work would take many minutes */
+    tcase_add_loop_test(tests, time_is_linear, 0, N_KINDS);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

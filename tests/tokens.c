@@ -3,6 +3,7 @@
  * after its length as a native uint32, and writes for each the number of its tokens as a uint32 and
  * the tokens as int32. With PRETOKENIZER (llama3, gpt2, smollm) in place of the vocabulary's own.
  *
+ * tokens --cuts VOCAB [PRETOKENIZER]: the same with the lengths of the pre-tokens in bytes.
  * tokens --bytes VOCAB: writes for each id its length as a uint32 and its bytes.
  * tokens --time VOCAB: reads one text to the end and prints the seconds to open and to encode.
  */
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "text/pretokenizer.h"
 #include "text/tokenizer.h"
 #include "vocab_file.h"
 
@@ -33,9 +35,28 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-static void encode_texts(const struct tokenizer *tokenizer)
+/* Either the tokens of a text or, without a tokenizer, the lengths of its pre-tokens. */
+static void answer(const struct tokenizer *tokenizer, enum pretokenizer pretokenizer,
+                   const struct buf *text, struct tokens *out)
 {
     struct llama3_error err;
+
+    out->n = 0;
+    if (text->failed)
+        fail("not enough memory");
+    if (tokenizer != NULL) {
+        if (tokenizer_encode(tokenizer, text->data, text->size, out, &err) != 0)
+            fail(err.message);
+        return;
+    }
+    for (size_t at = 0, end; at < text->size; at = end) {
+        end = pretoken_end(pretokenizer, (const uint8_t *)text->data, text->size, at);
+        tokens_add(out, (int32_t)(end - at));
+    }
+}
+
+static void answer_texts(const struct tokenizer *tokenizer, enum pretokenizer pretokenizer)
+{
     struct tokens tokens = {0};
     struct buf text = {0};
     static char chunk[1 << 16];
@@ -50,9 +71,7 @@ static void encode_texts(const struct tokenizer *tokenizer)
             buf_add(&text, chunk, n);
             left -= n;
         }
-        tokens.n = 0;
-        if (text.failed || tokenizer_encode(tokenizer, text.data, text.size, &tokens, &err) != 0)
-            fail(text.failed ? "not enough memory" : err.message);
+        answer(tokenizer, pretokenizer, &text, &tokens);
         uint32_t n = (uint32_t)tokens.n;
         write_all(&n, sizeof n);
         write_all(tokens.ids, tokens.n * sizeof *tokens.ids);
@@ -111,7 +130,7 @@ int main(int argc, char **argv)
     struct llama3_error err;
 
     if (argc <= first)
-        fail("usage: tokens [--bytes|--time] VOCAB [PRETOKENIZER]");
+        fail("usage: tokens [--bytes|--cuts|--time] VOCAB [PRETOKENIZER]");
     vocab_file_load(&vocab, argv[first]);
     if (argc > first + 1)
         vocab.pretokenizer = pretokenizer_named(argv[first + 1]);
@@ -126,7 +145,7 @@ int main(int argc, char **argv)
     else if (strcmp(mode, "--time") == 0)
         time_text(tokenizer, opening);
     else
-        encode_texts(tokenizer);
+        answer_texts(strcmp(mode, "--cuts") == 0 ? NULL : tokenizer, vocab.pretokenizer);
     tokenizer_close(tokenizer);
     vocab_file_free(&vocab);
     return fflush(stdout) == 0 ? 0 : 1;

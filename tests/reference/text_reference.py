@@ -108,6 +108,11 @@ def pre_tokenizer(name):
     return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), gpt2])
 
 
+def cuts(pre, text):
+    """Bytes of each pre-token: ByteLevel writes a byte as one character."""
+    return [len(piece) for piece, _ in pre.pre_tokenize_str(text)]
+
+
 def tokenizer(vocab, name):
     """Special tokens off: nothing is added, so that names of control tokens are plain text."""
     made = Tokenizer(vocab.model(controls=False))
