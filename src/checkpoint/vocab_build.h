@@ -8,17 +8,19 @@
 #include "base/error.h"
 #include "checkpoint/vocab.h"
 
+struct vocab_spelling {
+    const char *text; /* [size]; NULL: no token */
+    size_t size;
+    enum token_kind kind;
+};
+
 struct vocab_build {
-    const char *where; /* the file that errors name */
-    size_t n;          /* ids are 0..n-1 */
-    struct vocab_spelling {
-        const char *text; /* [size]; NULL: no token */
-        uint32_t size;
-        uint32_t hash;
-        uint8_t kind; /* enum token_kind */
-    } * tokens;       /* [n] */
-    int32_t *slots;   /* [n_slots] ids by hash, open addressing; -1: free */
-    size_t n_slots;   /* a power of two */
+    const char *where;             /* the file that errors name */
+    size_t n;                      /* ids are 0..n-1 */
+    struct vocab_spelling *tokens; /* [n] */
+    int32_t *slots;                /* [n_slots] ids by hash, open addressing; -1: free */
+    size_t n_slots;                /* a power of two */
+    uint64_t seed;                 /* of the hash */
     struct merge *merges;
     size_t n_merges, max_merges;
 };

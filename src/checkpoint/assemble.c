@@ -1,0 +1,307 @@
+/* assemble.c: the table of tensors, and its way into struct model. */
+#include "checkpoint/assemble.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/size.h"
+
+enum { MAX_TENSORS = 1 << 16, LAYER_TENSORS = 9 };
+
+int tensor_table_add(struct tensor_table *table, const struct tensor *tensor, const char *name,
+                     size_t length, struct llama3_error *err)
+{
+    if (table->n == MAX_TENSORS)
+        return error_set(err, LLAMA3_EINPUT, "tensor %.*s: at most %d tensors expected, more found",
+                         length < 100 ? (int)length : 100, name, MAX_TENSORS);
+    if (table->n == table->capacity) {
+        size_t capacity = table->capacity > 0 ? 2 * table->capacity : 64;
+        void *moved = realloc(table->tensors, capacity * sizeof *table->tensors);
+        if (moved == NULL)
+            return error_memory(err, "tensors", capacity * sizeof *table->tensors);
+        table->tensors = moved;
+        table->capacity = capacity;
+    }
+    struct tensor *added = &table->tensors[table->n];
+    *added = *tensor;
+    added->name = strndup(name, length);
+    if (added->name == NULL)
+        return error_memory(err, "a tensor's name", length);
+    table->n++;
+    return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct tensor *)a)->name, ((const struct tensor *)b)->name);
+}
+
+int tensor_table_sort(struct tensor_table *table, const char *where, struct llama3_error *err)
+{
+    if (table->n > 0)
+        qsort(table->tensors, table->n, sizeof *table->tensors, by_name);
+    for (size_t i = 1; i < table->n; i++)
+        if (by_name(&table->tensors[i - 1], &table->tensors[i]) == 0)
+            return error_set(err, LLAMA3_EINPUT, "%s: one tensor %.100s expected, two found", where,
+                             table->tensors[i].name);
+    return 0;
+}
+
+struct tensor *tensor_table_find(const struct tensor_table *table, const char *name)
+{
+    struct tensor key = {.name = (char *)(uintptr_t)name};
+    if (table->n == 0)
+        return NULL;
+    return bsearch(&key, table->tensors, table->n, sizeof *table->tensors, by_name);
+}
+
+void tensor_table_free(struct tensor_table *table)
+{
+    for (size_t i = 0; i < table->n; i++)
+        free(table->tensors[i].name);
+    free(table->tensors);
+    *table = (struct tensor_table){0};
+}
+
+bool tensor_ignored(const struct tensor_names *names, const char *name)
+{
+    size_t n = strlen(name);
+    for (const char *const *end = names->ignored; end != NULL && *end != NULL; end++)
+        if (n >= strlen(*end) && strcmp(name + n - strlen(*end), *end) == 0)
+            return true;
+    return false;
+}
+
+int config_check(const struct config *config, const char *where, struct llama3_error *err)
+{
+    const struct {
+        const char *name;
+        size_t value, max;
+    } sizes[] = {
+        {"dim", config->dim, MAX_DIM},
+        {"n_layers", config->n_layers, MAX_LAYERS},
+        {"n_heads", config->n_heads, MAX_HEADS},
+        {"n_kv_heads", config->n_kv_heads, MAX_HEADS},
+        {"head_dim", config->head_dim, MAX_HEAD_DIM},
+        {"ffn_dim", config->ffn_dim, MAX_FFN},
+        {"vocab_size", config->vocab_size, MAX_VOCAB},
+        {"context", config->context, MAX_CONTEXT},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (sizes[i].value < 1 || sizes[i].value > sizes[i].max)
+            return error_set(err, LLAMA3_EINPUT, "%s: %s: 1..%zu expected, %zu found", where,
+                             sizes[i].name, sizes[i].max, sizes[i].value);
+    if (config->head_dim % 2 != 0)
+        return error_set(err, LLAMA3_EINPUT, "%s: head_dim: an even number expected, %zu found",
+                         where, config->head_dim);
+    if (config->n_heads % config->n_kv_heads != 0)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: n_heads: a multiple of %zu KV heads expected, "
+                         "%zu found",
+                         where, config->n_kv_heads, config->n_heads);
+    if (!(config->rms_eps >= 0 && config->rms_eps <= 0.1f))
+        return error_set(err, LLAMA3_EINPUT, "%s: rms_eps: 0..0.1 expected, %g found", where,
+                         (double)config->rms_eps);
+
+    const struct rope *rope = &config->rope;
+    if (!(rope->theta >= 1 && rope->theta <= 1e15))
+        return error_set(err, LLAMA3_EINPUT, "%s: rope theta: 1..1e+15 expected, %g found", where,
+                         rope->theta);
+    if (rope->type == ROPE_LLAMA3 &&
+        !(rope->factor >= 1 && rope->factor <= 1e6 && rope->low_freq_factor > 0 &&
+          rope->high_freq_factor > rope->low_freq_factor && rope->high_freq_factor <= 1e6 &&
+          rope->original_context >= 1 && rope->original_context <= MAX_CONTEXT))
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: rope scaling llama3: factor >= 1 and 0 < low_freq_factor < "
+                         "high_freq_factor expected, factor %g, low %g, high %g found",
+                         where, rope->factor, rope->low_freq_factor, rope->high_freq_factor);
+    return 0;
+}
+
+/* ---- into the model -------------------------------------------------------------------------- */
+
+/* "[576, 1536]" */
+static void print_shape(char *out, size_t size, const uint64_t *dims, size_t n_dims)
+{
+    size_t at = (size_t)snprintf(out, size, "[");
+    for (size_t i = 0; i < n_dims; i++)
+        at += (size_t)snprintf(out + at, size - at, "%s%" PRIu64, i > 0 ? ", " : "", dims[i]);
+    snprintf(out + at, size - at, "]");
+}
+
+static int wrong_shape(const struct tensor *tensor, size_t rows, size_t cols, const char *where,
+                       struct llama3_error *err)
+{
+    uint64_t dims[2] = {rows, cols};
+    size_t first = rows == 1; /* vectors have one dimension */
+    char expected[128], found[128];
+    print_shape(expected, sizeof expected, dims + first, 2 - first);
+    print_shape(found, sizeof found, tensor->dims, tensor->n_dims);
+    return error_set(err, LLAMA3_EINPUT, "%s: tensor %.100s: shape %s expected, %s found", where,
+                     tensor->name, expected, found);
+}
+
+enum need { OPTIONAL, REQUIRED };
+
+/* A tensor as the matrix [rows][cols], a vector if rows is 1; *out stays zero if an optional one is
+ * absent. */
+static int take(const struct tensor_table *table, const char *name, enum need need, size_t rows,
+                size_t cols, struct matrix *out, const char *where, struct llama3_error *err)
+{
+    struct tensor *tensor = tensor_table_find(table, name);
+    if (tensor == NULL && need == OPTIONAL)
+        return 0;
+    if (tensor == NULL)
+        return error_set(err, LLAMA3_EINPUT, "%s: tensor %s expected, none found", where, name);
+
+    size_t n = tensor->n_dims;
+    bool vector = rows == 1;
+    if (n < (vector ? 1 : 2) || n > 2 || tensor->dims[n - 1] != cols ||
+        (n == 2 && tensor->dims[0] != rows))
+        return wrong_shape(tensor, rows, cols, where, err);
+    const struct dtype_info *info = dtype_info(tensor->type);
+    if (vector && info->block != 1)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: tensor %.100s: f32, f16 or bf16 expected, %s "
+                         "found",
+                         where, tensor->name, info->name);
+    if (cols % info->block != 0)
+        return error_set(
+            err, LLAMA3_EINPUT,
+            "%s: tensor %.100s: columns in multiples of %zu expected for %s, %zu found", where,
+            tensor->name, info->block, info->name, cols);
+
+    /* What keeps every later read inside the file, whatever the container checked before. */
+    size_t bytes;
+    if (!size_mul(dtype_row_bytes(tensor->type, cols), rows, &bytes) || bytes != tensor->bytes)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: tensor %.100s: %zu x %zu of %s expected, %zu "
+                         "bytes found",
+                         where, tensor->name, rows, cols, info->name, tensor->bytes);
+    *out = (struct matrix){tensor->type, rows, cols, tensor->data};
+    tensor->used = true;
+    return 0;
+}
+
+static int take_layer(const struct tensor_table *table, const struct tensor_names *names,
+                      size_t index, struct model *model, const char *where,
+                      struct llama3_error *err)
+{
+    const struct config *c = &model->config;
+    struct layer *layer = &model->layers[index];
+    size_t q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
+    const struct {
+        const char *suffix;
+        struct matrix *out;
+        size_t rows, cols;
+    } wanted[] = {
+        {names->attn_norm, &layer->attn_norm, 1, c->dim},
+        {names->q, &layer->q, q_dim, c->dim},
+        {names->k, &layer->k, kv_dim, c->dim},
+        {names->v, &layer->v, kv_dim, c->dim},
+        {names->o, &layer->o, c->dim, q_dim},
+        {names->ffn_norm, &layer->ffn_norm, 1, c->dim},
+        {names->gate, &layer->gate, c->ffn_dim, c->dim},
+        {names->up, &layer->up, c->ffn_dim, c->dim},
+        {names->down, &layer->down, c->dim, c->ffn_dim},
+    };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        char name[128];
+        snprintf(name, sizeof name, "%s%zu%s", names->layer, index, wanted[i].suffix);
+        if (take(table, name, REQUIRED, wanted[i].rows, wanted[i].cols, wanted[i].out, where,
+                 err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Counts the weights, and refuses what would have to be left out. */
+static int sum_up(const struct tensor_table *table, const struct tensor_names *names,
+                  struct model *model, const char *where, struct llama3_error *err)
+{
+    uint64_t counts[DTYPE_COUNT] = {0};
+    for (size_t i = 0; i < table->n; i++) {
+        const struct tensor *tensor = &table->tensors[i];
+        const struct dtype_info *info = dtype_info(tensor->type);
+        if (tensor->used)
+            counts[tensor->type] += tensor->bytes / info->block_bytes * info->block;
+        else if (!tensor_ignored(names, tensor->name))
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: only the Llama architecture's tensors expected, %.200s found",
+                             where, tensor->name);
+    }
+    for (int type = 0; type < DTYPE_COUNT; type++) {
+        model->parameters += counts[type];
+        if (counts[type] > counts[model->dtype])
+            model->dtype = (enum dtype)type;
+    }
+    return 0;
+}
+
+int assemble_model(struct model *model, struct tensor_table *table,
+                   const struct tensor_names *names, const char *where, struct llama3_error *err)
+{
+    struct config *c = &model->config;
+    enum need head = c->tied || names->absent_head_is_tied ? OPTIONAL : REQUIRED;
+    model->layers = size_alloc(c->n_layers, sizeof *model->layers);
+    if (model->layers == NULL)
+        return error_memory(err, "layers", c->n_layers * sizeof *model->layers);
+    if (take(table, names->embed, REQUIRED, c->vocab_size, c->dim, &model->embed, where, err) !=
+            0 ||
+        take(table, names->norm, REQUIRED, 1, c->dim, &model->norm, where, err) != 0 ||
+        take(table, names->head, head, c->vocab_size, c->dim, &model->head, where, err) != 0)
+        return -1;
+    for (size_t i = 0; i < c->n_layers; i++)
+        if (take_layer(table, names, i, model, where, err) != 0)
+            return -1;
+
+    /* A head that is there counts even where the configuration ties it, as in transformers 5: it
+     * either equals the embedding or was trained apart from it. */
+    c->tied = model->head.data == NULL;
+    if (c->tied)
+        model->head = model->embed;
+    return sum_up(table, names, model, where, err);
+}
+
+int model_map(struct model *model, const char *path, struct map *map, struct llama3_error *err)
+{
+    static const char lfs[] = "version https://git-lfs";
+    size_t size = (model->n_maps + 1) * sizeof *model->maps;
+    struct map *moved = realloc(model->maps, size);
+    if (moved == NULL)
+        return error_memory(err, path, size);
+    model->maps = moved;
+    if (map_open(map, path, err) != 0)
+        return -1;
+    model->maps[model->n_maps++] = *map;
+    model->file_bytes += map->size;
+    if (map->size > sizeof lfs && memcmp(map->data, lfs, sizeof lfs - 1) == 0)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: weights expected, a Git LFS pointer found: fetch the file itself "
+                         "(git lfs pull)",
+                         path);
+    return 0;
+}
+
+int model_add_eos(struct model *model, int64_t id, const char *where, struct llama3_error *err)
+{
+    if (id < 0 || (uint64_t)id >= model->config.vocab_size)
+        return error_set(err, LLAMA3_EINPUT, "%s: an eos id 0..%zu expected, %" PRId64 " found",
+                         where, model->config.vocab_size - 1, id);
+    size_t at = 0;
+    while (at < model->n_eos && model->eos_ids[at] < id)
+        at++;
+    if (at < model->n_eos && model->eos_ids[at] == id)
+        return 0;
+    if (model->n_eos == MAX_STOP_IDS)
+        return error_set(err, LLAMA3_EINPUT, "%s: at most %d eos ids expected, more found", where,
+                         MAX_STOP_IDS);
+    memmove(&model->eos_ids[at + 1], &model->eos_ids[at],
+            (model->n_eos - at) * sizeof *model->eos_ids);
+    model->eos_ids[at] = (int32_t)id;
+    model->n_eos++;
+    return 0;
+}

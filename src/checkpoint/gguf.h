@@ -1,0 +1,67 @@
+/*
+ * gguf.h: the GGUF container, versions 2 and 3, little-endian (ggml/docs/gguf.md): keys with
+ * values, and tensors. It knows no architecture; gguf_model.c does.
+ */
+#ifndef CHECKPOINT_GGUF_H
+#define CHECKPOINT_GGUF_H
+
+#include "checkpoint/assemble.h"
+
+enum gguf_type {
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STRING,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64,
+    GGUF_TYPE_COUNT
+};
+
+struct gguf_kv {
+    const char *key; /* [key_length] in the file */
+    size_t key_length;
+    enum gguf_type type;
+    enum gguf_type item; /* of an array: no array of arrays */
+    size_t n;            /* items of an array, bytes of a string, else 1 */
+    const uint8_t *data; /* the value, of an array the first item; checked to lie in the file */
+};
+
+struct gguf {
+    const char *path;
+    struct gguf_kv *kvs; /* [n_kvs] by key */
+    size_t n_kvs;
+};
+
+/* Reads the header of a mapped file and adds its tensors to the table. path must stay valid. */
+int gguf_parse(struct gguf *gguf, const struct map *map, const char *path,
+               struct tensor_table *table, struct llama3_error *err);
+void gguf_free(struct gguf *gguf);
+
+/* NULL if there is no such key. */
+const struct gguf_kv *gguf_find(const struct gguf *gguf, const char *key);
+
+/* As the getters of json.h: an absent key leaves *out as it was, unless required. */
+int gguf_get_int(const struct gguf *gguf, const char *key, bool required, int64_t min, int64_t max,
+                 int64_t *out, struct llama3_error *err);
+int gguf_get_number(const struct gguf *gguf, const char *key, bool required, double min, double max,
+                    double *out, struct llama3_error *err);
+int gguf_get_bool(const struct gguf *gguf, const char *key, bool required, bool *out,
+                  struct llama3_error *err);
+int gguf_get_string(const struct gguf *gguf, const char *key, bool required, const char **out,
+                    size_t *length, struct llama3_error *err);
+/* The array of that item type; NULL and err filled if it is absent or something else. */
+const struct gguf_kv *gguf_get_array(const struct gguf *gguf, const char *key, enum gguf_type item,
+                                     struct llama3_error *err);
+
+/* The string at *at, which moves on to the next of its array. */
+const char *gguf_next_string(const uint8_t **at, size_t *length);
+int32_t gguf_int32(const uint8_t *data, size_t index);
+
+#endif

@@ -1,0 +1,313 @@
+/* gguf_model.c: a GGUF file of the llama architecture, alone or split in parts, as struct model. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "checkpoint/gguf.h"
+#include "checkpoint/gguf_vocab.h"
+#include "checkpoint/readers.h"
+
+static const struct tensor_names names = {
+    .embed = "token_embd.weight",
+    .norm = "output_norm.weight",
+    .head = "output.weight",
+    .layer = "blk.",
+    .attn_norm = ".attn_norm.weight",
+    .q = ".attn_q.weight",
+    .k = ".attn_k.weight",
+    .v = ".attn_v.weight",
+    .o = ".attn_output.weight",
+    .ffn_norm = ".ffn_norm.weight",
+    .gate = ".ffn_gate.weight",
+    .up = ".ffn_up.weight",
+    .down = ".ffn_down.weight",
+    .absent_head_is_tied = true,
+};
+
+static int expect_string(const struct gguf *gguf, const char *key, bool required,
+                         const char *expected, struct llama3_error *err)
+{
+    const char *text = expected;
+    size_t length = strlen(expected);
+    if (gguf_get_string(gguf, key, required, &text, &length, err) != 0)
+        return -1;
+    if (length == strlen(expected) && memcmp(text, expected, length) == 0)
+        return 0;
+    return error_set(err, LLAMA3_EINPUT, "%s: %s: \"%s\" expected, \"%.*s\" found", gguf->path, key,
+                     expected, length < 80 ? (int)length : 80, text);
+}
+
+/* Keys of the llama architecture that would change the result, and what leaves it as it is. */
+static int refuse_variants(const struct gguf *gguf, const struct config *config,
+                           struct llama3_error *err)
+{
+    static const struct {
+        const char *key;
+        double neutral;
+    } numbers[] = {
+        {"llama.rope.scale_linear", 1},
+        {"llama.rope.scaling.factor", 1},
+        {"llama.rope.scaling.attn_factor", 1},
+        {"llama.attention.scale", 0},
+        {"llama.attention.max_alibi_bias", 0},
+        {"llama.attention.clamp_kqv", 0},
+        {"llama.attn_logit_softcapping", 0},
+        {"llama.final_logit_softcapping", 0},
+        {"llama.residual_scale", 1},
+        {"llama.embedding_scale", 1},
+        {"llama.logit_scale", 1},
+    };
+    int64_t n = 0;
+    if (expect_string(gguf, "llama.rope.scaling.type", false, "none", err) != 0)
+        return -1;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        double value = numbers[i].neutral;
+        if (gguf_get_number(gguf, numbers[i].key, false, -INFINITY, INFINITY, &value, err) != 0)
+            return -1;
+        if (value < numbers[i].neutral || value > numbers[i].neutral)
+            return error_set(err, LLAMA3_EINPUT, "%s: %s: %g or nothing expected, %g found",
+                             gguf->path, numbers[i].key, numbers[i].neutral, value);
+    }
+    if (gguf_get_int(gguf, "llama.expert_count", false, 0, INT64_MAX, &n, err) != 0)
+        return -1;
+    if (n != 0)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: llama.expert_count: a dense model expected, %" PRId64
+                         " experts found",
+                         gguf->path, n);
+    static const char *const lengths[] = {"llama.rope.dimension_count",
+                                          "llama.attention.value_length"};
+    for (size_t i = 0; i < 2; i++) {
+        n = (int64_t)config->head_dim;
+        if (gguf_get_int(gguf, lengths[i], false, 0, INT64_MAX, &n, err) != 0)
+            return -1;
+        if ((size_t)n != config->head_dim)
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: %s: %zu expected (the dimension of a head), %" PRId64 " found",
+                             gguf->path, lengths[i], config->head_dim, n);
+    }
+    return 0;
+}
+
+static int read_config(const struct gguf *gguf, struct config *config, struct llama3_error *err)
+{
+    int64_t context, dim, ffn, layers, heads, kv_heads, head_dim = 0;
+    double eps, theta = 10000;
+    if (expect_string(gguf, "general.architecture", true, "llama", err) != 0 ||
+        gguf_get_int(gguf, "llama.context_length", true, 1, MAX_CONTEXT, &context, err) != 0 ||
+        gguf_get_int(gguf, "llama.embedding_length", true, 1, MAX_DIM, &dim, err) != 0 ||
+        gguf_get_int(gguf, "llama.block_count", true, 1, MAX_LAYERS, &layers, err) != 0 ||
+        gguf_get_int(gguf, "llama.feed_forward_length", true, 1, MAX_FFN, &ffn, err) != 0 ||
+        gguf_get_int(gguf, "llama.attention.head_count", true, 1, MAX_HEADS, &heads, err) != 0)
+        return -1;
+    kv_heads = heads;
+    if (gguf_get_int(gguf, "llama.attention.head_count_kv", false, 1, MAX_HEADS, &kv_heads, err) !=
+            0 ||
+        gguf_get_int(gguf, "llama.attention.key_length", false, 1, MAX_HEAD_DIM, &head_dim, err) !=
+            0 ||
+        gguf_get_number(gguf, "llama.attention.layer_norm_rms_epsilon", true, 0, 0.1, &eps, err) !=
+            0 ||
+        gguf_get_number(gguf, "llama.rope.freq_base", false, 1, 1e15, &theta, err) != 0)
+        return -1;
+    if (head_dim == 0 && dim % heads != 0)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: llama.attention.key_length expected, as %" PRId64
+                         " dimensions are no multiple of %" PRId64 " heads, nothing found",
+                         gguf->path, dim, heads);
+    *config = (struct config){
+        .dim = (size_t)dim,
+        .n_layers = (size_t)layers,
+        .n_heads = (size_t)heads,
+        .n_kv_heads = (size_t)kv_heads,
+        .head_dim = (size_t)(head_dim != 0 ? head_dim : dim / heads),
+        .ffn_dim = (size_t)ffn,
+        .context = (size_t)context,
+        .rms_eps = (float)eps,
+        .rope = {.type = ROPE_PLAIN, .theta = theta, .interleaved = true},
+    };
+    return refuse_variants(gguf, config, err);
+}
+
+/* The vocabulary's size is the embedding's rows; llama.vocab_size, where given, has to say so. */
+static int read_vocab_size(const struct gguf *gguf, const struct tensor_table *table,
+                           struct config *config, struct llama3_error *err)
+{
+    const struct tensor *embed = tensor_table_find(table, names.embed);
+    if (embed == NULL || embed->n_dims != 2)
+        return error_set(err, LLAMA3_EINPUT, "%s: a matrix %s expected, %s found", gguf->path,
+                         names.embed, embed == NULL ? "nothing" : "another shape");
+    if (embed->dims[0] > MAX_VOCAB)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: tensor %s: at most %d rows expected, %" PRIu64 " found", gguf->path,
+                         names.embed, MAX_VOCAB, embed->dims[0]);
+    int64_t size = (int64_t)embed->dims[0];
+    if (gguf_get_int(gguf, "llama.vocab_size", false, 1, MAX_VOCAB, &size, err) != 0)
+        return -1;
+    if ((uint64_t)size != embed->dims[0])
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: llama.vocab_size: %" PRIu64 " expected (the rows of %s), %" PRId64
+                         " found",
+                         gguf->path, embed->dims[0], names.embed, size);
+    config->vocab_size = (size_t)size;
+    return 0;
+}
+
+/* rope_freqs.weight divides the rotation's frequencies (Llama 3.1's scaling, as llama.cpp's
+ * converter stores it). A vector that small is copied, for its alignment. */
+static int read_rope_factors(struct tensor_table *table, struct model *model, const char *path,
+                             struct llama3_error *err)
+{
+    struct tensor *tensor = tensor_table_find(table, "rope_freqs.weight");
+    size_t n = model->config.head_dim / 2;
+    if (tensor == NULL)
+        return 0;
+    if (tensor->type != DTYPE_F32 || tensor->n_dims != 1 || tensor->dims[0] != n)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: tensor %s: f32 [%zu] expected, %s [%" PRIu64 "%s] found", path,
+                         tensor->name, n, dtype_info(tensor->type)->name, tensor->dims[0],
+                         tensor->n_dims > 1 ? ", ..." : "");
+    model->rope_factors = size_alloc(n, sizeof *model->rope_factors);
+    if (model->rope_factors == NULL)
+        return error_memory(err, tensor->name, tensor->bytes);
+    memcpy(model->rope_factors, tensor->data, tensor->bytes);
+    for (size_t i = 0; i < n; i++)
+        if (!(model->rope_factors[i] >= 1e-6f && model->rope_factors[i] <= 1e6f))
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: tensor %s: factors of 1e-06..1e+06 expected, %g found", path,
+                             tensor->name, (double)model->rope_factors[i]);
+    model->config.rope.factors = model->rope_factors;
+    tensor->used = true;
+    return 0;
+}
+
+/* ---- split sets: NAME-00001-of-00003.gguf and so on, as gguf-split writes them -----------------
+ */
+
+enum { MAX_PARTS = 1024 };
+
+struct split {
+    int64_t index, count, tensors; /* count 0: not split */
+};
+
+static int read_split(const struct gguf *gguf, struct split *split, struct llama3_error *err)
+{
+    *split = (struct split){0};
+    if (gguf_get_int(gguf, "split.count", false, 0, MAX_PARTS, &split->count, err) != 0)
+        return -1;
+    if (split->count == 0)
+        return 0;
+    if (gguf_get_int(gguf, "split.no", true, 0, split->count - 1, &split->index, err) != 0)
+        return -1;
+    return gguf_get_int(gguf, "split.tensors.count", true, 0, INT32_MAX, &split->tensors, err);
+}
+
+/* The name of a part of path's set, for free(); NULL and err filled if path has no such name. */
+static char *part_path(const char *path, int64_t index, int64_t count, int64_t wanted,
+                       struct llama3_error *err)
+{
+    char suffix[48];
+    int length =
+        snprintf(suffix, sizeof suffix, "-%05" PRId64 "-of-%05" PRId64 ".gguf", index + 1, count);
+    size_t n = strlen(path), m = (size_t)length;
+    if (n < m || strcmp(path + n - m, suffix) != 0) {
+        error_set(err, LLAMA3_EINPUT,
+                  "%s: a name that ends in %s expected, as the file is part %" PRId64
+                  " of %" PRId64,
+                  path, suffix, index + 1, count);
+        return NULL;
+    }
+    char *part = malloc(n + 16);
+    if (part == NULL) {
+        error_memory(err, path, n + 16);
+        return NULL;
+    }
+    snprintf(part, n + 16, "%.*s-%05" PRId64 "-of-%05" PRId64 ".gguf", (int)(n - m), path,
+             wanted + 1, count);
+    return part;
+}
+
+static int open_part(struct model *model, const char *path, int64_t index,
+                     const struct split *whole, struct tensor_table *table,
+                     struct llama3_error *err)
+{
+    struct gguf gguf;
+    struct split split;
+    struct map map;
+    if (model_map(model, path, &map, err) != 0 || gguf_parse(&gguf, &map, path, table, err) != 0)
+        return -1;
+    int result = read_split(&gguf, &split, err);
+    gguf_free(&gguf);
+    if (result == 0 && (split.index != index || split.count != whole->count))
+        return error_set(
+            err, LLAMA3_EINPUT,
+            "%s: part %" PRId64 " of %" PRId64 " expected, %" PRId64 " of %" PRId64 " found", path,
+            index + 1, whole->count, split.index + (split.count > 0), split.count);
+    return result;
+}
+
+/* The other parts, if the first is one of a set. */
+static int open_parts(struct model *model, const struct gguf *first, struct tensor_table *table,
+                      struct llama3_error *err)
+{
+    struct split split;
+    if (read_split(first, &split, err) != 0)
+        return -1;
+    if (split.count == 0)
+        return 0;
+    for (int64_t i = 0; i < split.count; i++) {
+        char *path = part_path(first->path, split.index, split.count, i, err);
+        if (path == NULL)
+            return -1;
+        int result = 0;
+        if (split.index != 0)
+            result =
+                error_set(err, LLAMA3_EINPUT,
+                          "%s: the first part of the set expected (%s), part %" PRId64 " found",
+                          first->path, path, split.index + 1);
+        else if (i > 0)
+            result = open_part(model, path, i, &split, table, err);
+        free(path);
+        if (result != 0)
+            return -1;
+    }
+    if ((size_t)split.tensors != table->n)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: %" PRId64 " tensors expected in all parts, %zu found", first->path,
+                         split.tensors, table->n);
+    return 0;
+}
+
+static int fill(struct model *model, const struct gguf *gguf, struct tensor_table *table,
+                struct llama3_error *err)
+{
+    if (open_parts(model, gguf, table, err) != 0 ||
+        tensor_table_sort(table, gguf->path, err) != 0 ||
+        read_config(gguf, &model->config, err) != 0 ||
+        read_vocab_size(gguf, table, &model->config, err) != 0 ||
+        config_check(&model->config, gguf->path, err) != 0 ||
+        read_rope_factors(table, model, gguf->path, err) != 0 ||
+        assemble_model(model, table, &names, gguf->path, err) != 0)
+        return -1;
+    if (model->rope_factors != NULL)
+        model->parameters -= model->config.head_dim / 2; /* computed, not trained */
+    return gguf_vocab_read(gguf, model, err);
+}
+
+int gguf_model_open(struct model *model, const char *path, struct llama3_error *err)
+{
+    struct gguf gguf = {0};
+    struct tensor_table table = {0};
+    struct map map;
+    model->format = "gguf";
+    int result = model_map(model, path, &map, err);
+    if (result == 0)
+        result = gguf_parse(&gguf, &map, path, &table, err);
+    if (result == 0)
+        result = fill(model, &gguf, &table, err);
+    tensor_table_free(&table);
+    gguf_free(&gguf);
+    return result;
+}

@@ -1,0 +1,175 @@
+/*
+ * gguf_vocab.c: tokens, merges and special ids as llama.cpp's converter writes them for
+ * byte-level BPE ("gpt2"). The pre-tokenizer is only a name there; we take the names whose rules
+ * we have.
+ */
+#include "checkpoint/gguf_vocab.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint/vocab_build.h"
+
+/* enum llama_token_type of llama.h */
+enum { TYPE_NORMAL = 1, TYPE_CONTROL = 3, TYPE_UNUSED = 5 };
+
+static const struct {
+    const char *name;
+    enum pretokenizer pretokenizer;
+    bool ignore_merges, add_bos; /* llama.cpp knows them by the name */
+} pretokenizers[] = {
+    {"llama-bpe", PRETOKENIZER_LLAMA3, true, true}, {"llama3", PRETOKENIZER_LLAMA3, true, true},
+    {"llama-v3", PRETOKENIZER_LLAMA3, true, true},  {"gpt-2", PRETOKENIZER_GPT2, false, false},
+    {"smollm", PRETOKENIZER_SMOLLM, false, false},
+};
+
+static bool equal(const char *text, size_t length, const char *name)
+{
+    return length == strlen(name) && memcmp(text, name, length) == 0;
+}
+
+static int read_kind(const struct gguf *gguf, struct vocab *vocab, struct llama3_error *err)
+{
+    const char *text = "";
+    size_t length = 0;
+    if (gguf_get_string(gguf, "tokenizer.ggml.model", true, &text, &length, err) != 0)
+        return -1;
+    if (!equal(text, length, "gpt2"))
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: tokenizer.ggml.model: \"gpt2\" expected, \"%.*s\" found", gguf->path,
+                         length < 80 ? (int)length : 80, text);
+    if (gguf_get_string(gguf, "tokenizer.ggml.pre", true, &text, &length, err) != 0)
+        return -1;
+    for (size_t i = 0; i < sizeof pretokenizers / sizeof *pretokenizers; i++)
+        if (equal(text, length, pretokenizers[i].name)) {
+            vocab->pretokenizer = pretokenizers[i].pretokenizer;
+            vocab->ignore_merges = pretokenizers[i].ignore_merges;
+            vocab->add_bos = pretokenizers[i].add_bos;
+            return 0;
+        }
+    return error_set(err, LLAMA3_EINPUT,
+                     "%s: tokenizer.ggml.pre: llama-bpe, llama3, llama-v3, gpt-2 or smollm "
+                     "expected, \"%.*s\" found",
+                     gguf->path, length < 80 ? (int)length : 80, text);
+}
+
+static int read_tokens(const struct gguf *gguf, const struct gguf_kv *tokens,
+                       struct vocab_build *build, struct llama3_error *err)
+{
+    const struct gguf_kv *kinds = gguf_get_array(gguf, "tokenizer.ggml.token_type", GGUF_I32, err);
+    if (kinds == NULL)
+        return -1;
+    if (kinds->n != tokens->n)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: tokenizer.ggml.token_type: %zu items expected, %zu found", gguf->path,
+                         tokens->n, kinds->n);
+    const uint8_t *at = tokens->data;
+    for (size_t i = 0; i < tokens->n; i++) {
+        size_t length;
+        const char *text = gguf_next_string(&at, &length);
+        int32_t kind = gguf_int32(kinds->data, i);
+        if (kind == TYPE_UNUSED)
+            continue;
+        /* A user-defined token (4) is cut out of text before anything else, which we do not do;
+         * unknown (2) and byte (6) tokens belong to other kinds of vocabulary. */
+        if (kind != TYPE_NORMAL && kind != TYPE_CONTROL)
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: token %zu, \"%.*s\": a normal, control or unused token expected, "
+                             "type %d found",
+                             gguf->path, i, length < 80 ? (int)length : 80, text, (int)kind);
+        if (vocab_build_token(build, i, kind == TYPE_CONTROL ? TOKEN_CONTROL : TOKEN_TEXT, text,
+                              length, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int read_merges(const struct gguf_kv *merges, struct vocab_build *build,
+                       struct llama3_error *err)
+{
+    const uint8_t *at = merges->data;
+    for (size_t i = 0; i < merges->n; i++) {
+        size_t length;
+        const char *pair = gguf_next_string(&at, &length);
+        if (vocab_build_merge_pair(build, pair, length, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int read_ids(const struct gguf *gguf, struct model *model, struct llama3_error *err)
+{
+    static const char *const eos_keys[] = {"tokenizer.ggml.eos_token_id",
+                                           "tokenizer.ggml.eot_token_id",
+                                           "tokenizer.ggml.eom_token_id"};
+    int64_t bos = -1, max = (int64_t)model->vocab.n - 1;
+    bool add_eos = false;
+    for (size_t i = 0; i < sizeof eos_keys / sizeof *eos_keys; i++) {
+        int64_t id = -1;
+        if (gguf_get_int(gguf, eos_keys[i], false, 0, max, &id, err) != 0 ||
+            (id >= 0 && model_add_eos(model, id, gguf->path, err) != 0))
+            return -1;
+    }
+    if (gguf_get_int(gguf, "tokenizer.ggml.bos_token_id", false, 0, max, &bos, err) != 0 ||
+        gguf_get_bool(gguf, "tokenizer.ggml.add_bos_token", false, &model->vocab.add_bos, err) !=
+            0 ||
+        gguf_get_bool(gguf, "tokenizer.ggml.add_eos_token", false, &add_eos, err) != 0)
+        return -1;
+    if (add_eos)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: tokenizer.ggml.add_eos_token: false expected, true found",
+                         gguf->path);
+    if (model->vocab.add_bos && bos < 0)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: tokenizer.ggml.bos_token_id: an id expected, as add_bos_token is "
+                         "true, nothing found",
+                         gguf->path);
+    model->vocab.bos = (int32_t)bos;
+    return 0;
+}
+
+static int read_template(const struct gguf *gguf, struct model *model, struct llama3_error *err)
+{
+    const char *text = NULL;
+    size_t length = 0;
+    if (gguf_get_string(gguf, "tokenizer.chat_template", false, &text, &length, err) != 0)
+        return -1;
+    if (text == NULL)
+        return 0;
+    if (memchr(text, '\0', length) != NULL)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: tokenizer.chat_template: text expected, a zero byte found",
+                         gguf->path);
+    model->template_text = strndup(text, length);
+    return model->template_text != NULL ? 0 : error_memory(err, "chat template", length);
+}
+
+int gguf_vocab_read(const struct gguf *gguf, struct model *model, struct llama3_error *err)
+{
+    struct vocab_build build;
+    size_t limit = model->config.vocab_size;
+    if (read_kind(gguf, &model->vocab, err) != 0)
+        return -1;
+    const struct gguf_kv *tokens = gguf_get_array(gguf, "tokenizer.ggml.tokens", GGUF_STRING, err);
+    if (tokens == NULL)
+        return -1;
+    const struct gguf_kv *merges = gguf_get_array(gguf, "tokenizer.ggml.merges", GGUF_STRING, err);
+    if (merges == NULL)
+        return -1;
+    if (tokens->n < 1 || tokens->n > limit)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: tokenizer.ggml.tokens: 1..%zu tokens expected (the rows of the "
+                         "embedding), %zu found",
+                         gguf->path, limit, tokens->n);
+    if (vocab_build_open(&build, tokens->n, merges->n, gguf->path, err) != 0)
+        return -1;
+    int result = read_tokens(gguf, tokens, &build, err);
+    if (result == 0)
+        result = read_merges(merges, &build, err);
+    if (result == 0)
+        result = vocab_build_finish(&build, &model->vocab, err);
+    vocab_build_free(&build);
+    if (result != 0 || read_ids(gguf, model, err) != 0)
+        return -1;
+    return read_template(gguf, model, err);
+}

@@ -1,0 +1,251 @@
+/*
+ * hf_config.c: config.json and generation_config.json. Defaults are those of transformers'
+ * LlamaConfig; RoPE is spelled as the published checkpoints do (rope_theta, rope_scaling) or as
+ * transformers 5 does (rope_parameters). Whatever would change the result and is not implemented
+ * is refused by its name.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "checkpoint/assemble.h"
+#include "checkpoint/hf.h"
+
+/* The key must be absent, null or this string. */
+static int expect_string(const json_t *object, const char *key, const char *expected,
+                         const char *where, struct llama3_error *err)
+{
+    const char *found = expected;
+    if (json_get_string(object, key, false, &found, where, err) != 0)
+        return -1;
+    if (strcmp(found, expected) == 0)
+        return 0;
+    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": \"%s\" expected, \"%.80s\" found", where, key,
+                     expected, found);
+}
+
+static int expect_number(const json_t *object, const char *key, double expected, const char *where,
+                         struct llama3_error *err)
+{
+    double found = expected;
+    if (json_get_number(object, key, false, -INFINITY, INFINITY, &found, where, err) != 0)
+        return -1;
+    if (found >= expected && found <= expected)
+        return 0;
+    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": %g expected, %g found", where, key, expected,
+                     found);
+}
+
+static int expect_false(const json_t *object, const char *key, const char *where,
+                        struct llama3_error *err)
+{
+    bool found = false;
+    if (json_get_bool(object, key, false, &found, where, err) != 0)
+        return -1;
+    if (!found)
+        return 0;
+    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": false expected, true found", where, key);
+}
+
+static int refuse_variants(const json_t *root, const char *where, struct llama3_error *err)
+{
+    const json_t *architectures = json_object_get(root, "architectures");
+    const json_t *quantization = json_object_get(root, "quantization_config");
+    const char *method = "an unnamed method", *model_type = NULL;
+    if (json_get_string(root, "model_type", true, &model_type, where, err) != 0 ||
+        expect_string(root, "model_type", "llama", where, err) != 0)
+        return -1;
+    if (architectures != NULL && !json_is_null(architectures)) {
+        const json_t *first = json_array_get(architectures, 0);
+        if (json_array_size(architectures) != 1 || !json_is_string(first) ||
+            strcmp(json_string_value(first), "LlamaForCausalLM") != 0)
+            return error_set(
+                err, LLAMA3_EINPUT, "%s: \"architectures\": LlamaForCausalLM expected, %.80s found",
+                where, json_is_string(first) ? json_string_value(first) : json_kind(architectures));
+    }
+    if (expect_string(root, "hidden_act", "silu", where, err) != 0 ||
+        expect_false(root, "attention_bias", where, err) != 0 ||
+        expect_false(root, "mlp_bias", where, err) != 0 ||
+        expect_number(root, "partial_rotary_factor", 1, where, err) != 0)
+        return -1;
+    if (quantization == NULL || json_is_null(quantization))
+        return 0;
+    if (json_is_object(quantization) &&
+        json_get_string(quantization, "quant_method", false, &method, where, err) != 0)
+        return -1;
+    return error_set(err, LLAMA3_EINPUT,
+                     "%s: \"quantization_config\": unquantized weights expected, %.80s found",
+                     where, method);
+}
+
+/* rope_scaling or rope_parameters: one object, or NULL. */
+static int find_rope(const json_t *root, const json_t **rope, const char *where,
+                     struct llama3_error *err)
+{
+    const json_t *old = json_object_get(root, "rope_scaling");
+    const json_t *new = json_object_get(root, "rope_parameters");
+    old = json_is_null(old) ? NULL : old;
+    new = json_is_null(new) ? NULL : new;
+    if (old != NULL && new != NULL && !json_equal(old, new))
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: either \"rope_scaling\" or \"rope_parameters\" expected, both found",
+                         where);
+    *rope = new != NULL ? new : old;
+    if (*rope != NULL && !json_is_object(*rope))
+        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": an object expected, %s found", where,
+                         new != NULL ? "rope_parameters" : "rope_scaling", json_kind(*rope));
+    return 0;
+}
+
+static int check_rope_keys(const json_t *object, const char *where, struct llama3_error *err)
+{
+    static const char *const known[] = {"rope_type",
+                                        "type",
+                                        "rope_theta",
+                                        "factor",
+                                        "low_freq_factor",
+                                        "high_freq_factor",
+                                        "original_max_position_embeddings",
+                                        "partial_rotary_factor"};
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        bool found = json_is_null(value);
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            found = found || strcmp(key, known[i]) == 0;
+        if (!found)
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: RoPE of type default or llama3 expected, \"%.80s\" found", where,
+                             key);
+    }
+    return expect_number(object, "partial_rotary_factor", 1, where, err);
+}
+
+static int read_rope(const json_t *root, struct rope *rope, const char *where,
+                     struct llama3_error *err)
+{
+    const json_t *object = NULL;
+    const char *type = "default";
+    *rope = (struct rope){.type = ROPE_PLAIN, .theta = 10000};
+    if (find_rope(root, &object, where, err) != 0 ||
+        json_get_number(root, "rope_theta", false, 1, 1e15, &rope->theta, where, err) != 0)
+        return -1;
+    if (object == NULL)
+        return 0;
+    if (check_rope_keys(object, where, err) != 0 ||
+        json_get_number(object, "rope_theta", false, 1, 1e15, &rope->theta, where, err) != 0 ||
+        json_get_string(object, "type", false, &type, where, err) != 0 ||
+        json_get_string(object, "rope_type", false, &type, where, err) != 0)
+        return -1;
+    if (strcmp(type, "default") == 0)
+        return 0;
+    if (strcmp(type, "llama3") != 0)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: RoPE scaling: type default or llama3 expected, \"%.80s\" found",
+                         where, type);
+    rope->type = ROPE_LLAMA3;
+    return json_get_number(object, "factor", true, 1, 1e6, &rope->factor, where, err) != 0 ||
+                   json_get_number(object, "low_freq_factor", true, 1e-6, 1e6,
+                                   &rope->low_freq_factor, where, err) != 0 ||
+                   json_get_number(object, "high_freq_factor", true, 1e-6, 1e6,
+                                   &rope->high_freq_factor, where, err) != 0 ||
+                   json_get_number(object, "original_max_position_embeddings", true, 1, MAX_CONTEXT,
+                                   &rope->original_context, where, err) != 0
+               ? -1
+               : 0;
+}
+
+int hf_config_read(const json_t *root, struct config *config, const char *where,
+                   struct llama3_error *err)
+{
+    int64_t dim = 4096, ffn = 11008, layers = 32, heads = 32, kv_heads = 0, head_dim = 0;
+    int64_t vocab = 32000, context = 2048;
+    double eps = 1e-6;
+    const struct {
+        const char *key;
+        int64_t max, *value;
+    } numbers[] = {
+        {"hidden_size", MAX_DIM, &dim},
+        {"intermediate_size", MAX_FFN, &ffn},
+        {"num_hidden_layers", MAX_LAYERS, &layers},
+        {"num_attention_heads", MAX_HEADS, &heads},
+        {"num_key_value_heads", MAX_HEADS, &kv_heads},
+        {"head_dim", MAX_HEAD_DIM, &head_dim},
+        {"vocab_size", MAX_VOCAB, &vocab},
+        {"max_position_embeddings", MAX_CONTEXT, &context},
+    };
+    bool tied = false;
+    if (refuse_variants(root, where, err) != 0)
+        return -1;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (json_get_int(root, numbers[i].key, false, 1, numbers[i].max, numbers[i].value, where,
+                         err) != 0)
+            return -1;
+    if (json_get_number(root, "rms_norm_eps", false, 0, 0.1, &eps, where, err) != 0 ||
+        json_get_bool(root, "tie_word_embeddings", false, &tied, where, err) != 0)
+        return -1;
+    if (head_dim == 0 && dim % heads != 0)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: \"head_dim\" expected, as \"hidden_size\" %lld is no multiple of "
+                         "\"num_attention_heads\" %lld, nothing found",
+                         where, (long long)dim, (long long)heads);
+    *config = (struct config){
+        .dim = (size_t)dim,
+        .n_layers = (size_t)layers,
+        .n_heads = (size_t)heads,
+        .n_kv_heads = (size_t)(kv_heads != 0 ? kv_heads : heads),
+        .head_dim = (size_t)(head_dim != 0 ? head_dim : dim / heads),
+        .ffn_dim = (size_t)ffn,
+        .vocab_size = (size_t)vocab,
+        .context = (size_t)context,
+        .rms_eps = (float)eps,
+        .tied = tied,
+    };
+    if (read_rope(root, &config->rope, where, err) != 0)
+        return -1;
+    return config_check(config, where, err);
+}
+
+static int add_eos(const json_t *id, struct model *model, const char *where,
+                   struct llama3_error *err)
+{
+    if (!json_is_integer(id))
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: \"eos_token_id\": an integer or a list of them expected, %s found",
+                         where, json_kind(id));
+    return model_add_eos(model, json_integer_value(id), where, err);
+}
+
+int hf_eos_read(const json_t *root, struct model *model, const char *where,
+                struct llama3_error *err)
+{
+    const json_t *ids = json_object_get(root, "eos_token_id");
+    if (ids == NULL || json_is_null(ids))
+        return 0;
+    if (!json_is_array(ids))
+        return add_eos(ids, model, where, err);
+    for (size_t i = 0; i < json_array_size(ids); i++)
+        if (add_eos(json_array_get(ids, i), model, where, err) != 0)
+            return -1;
+    return 0;
+}
+
+int hf_generation_read(const json_t *root, struct generation_defaults *generation,
+                       const char *where, struct llama3_error *err)
+{
+    bool do_sample = generation->do_sample > 0;
+    const json_t *given = json_object_get(root, "do_sample");
+    if (json_get_number(root, "temperature", false, 0, 100, &generation->temperature, where, err) !=
+            0 ||
+        json_get_number(root, "top_p", false, 1e-9, 1, &generation->top_p, where, err) != 0 ||
+        json_get_number(root, "min_p", false, 0, 1, &generation->min_p, where, err) != 0 ||
+        json_get_number(root, "repetition_penalty", false, 1e-6, 100, &generation->repeat_penalty,
+                        where, err) != 0 ||
+        json_get_int(root, "top_k", false, 0, INT32_MAX, &generation->top_k, where, err) != 0 ||
+        json_get_bool(root, "do_sample", false, &do_sample, where, err) != 0)
+        return -1;
+    if (given != NULL && !json_is_null(given))
+        generation->do_sample = do_sample;
+    return 0;
+}

@@ -1,0 +1,327 @@
+/*
+ * hf_tokenizer.c: tokenizer.json, as the tokenizers library writes it for byte-level BPE. A
+ * pre-tokenizer is recognised by its JSON, exactly: close is a different tokenization.
+ */
+#include <string.h>
+
+#include "base/json.h"
+#include "checkpoint/hf.h"
+#include "checkpoint/vocab_build.h"
+
+#define LLAMA3_PATTERN                                                       \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}" \
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+static bool has_type(const json_t *object, const char *type)
+{
+    const char *found = json_string_value(json_object_get(object, "type"));
+    return found != NULL && strcmp(found, type) == 0;
+}
+
+/* For errors: an object's "type", or what it is instead. */
+static const char *type_of(const json_t *object)
+{
+    const char *type = json_string_value(json_object_get(object, "type"));
+    return type != NULL ? type : json_kind(object);
+}
+
+/* An object whose keys, but for those ignored, are these, with equal values. Takes over expected;
+ * NULL there (no memory) equals nothing. */
+static bool equals(const json_t *found, const char *ignored, json_t *expected)
+{
+    json_t *rest = json_copy((json_t *)(uintptr_t)found);
+    json_object_del(rest, ignored);
+    bool equal = rest != NULL && expected != NULL && json_equal(rest, expected);
+    json_decref(rest);
+    json_decref(expected);
+    return equal;
+}
+
+/* trim_offsets has no say in ids; use_regex is true where it is left out. */
+static bool is_byte_level(const json_t *object, bool use_regex)
+{
+    if (use_regex && json_object_get(object, "use_regex") == NULL)
+        return equals(object, "trim_offsets",
+                      json_pack("{s:s,s:b}", "type", "ByteLevel", "add_prefix_space", 0));
+    return equals(object, "trim_offsets",
+                  json_pack("{s:s,s:b,s:b}", "type", "ByteLevel", "add_prefix_space", 0,
+                            "use_regex", use_regex));
+}
+
+static int read_pretokenizer(const json_t *root, struct vocab *vocab, const char *where,
+                             struct llama3_error *err)
+{
+    const json_t *pre = json_object_get(root, "pre_tokenizer");
+    const json_t *list = json_object_get(pre, "pretokenizers");
+    const json_t *first = json_array_get(list, 0), *second = json_array_get(list, 1);
+    bool two = has_type(pre, "Sequence") && json_array_size(list) == 2;
+    if (is_byte_level(pre, true))
+        vocab->pretokenizer = PRETOKENIZER_GPT2;
+    else if (two && is_byte_level(second, false) &&
+             equals(first, "",
+                    json_pack("{s:s,s:{s:s},s:s,s:b}", "type", "Split", "pattern", "Regex",
+                              LLAMA3_PATTERN, "behavior", "Isolated", "invert", 0)))
+        vocab->pretokenizer = PRETOKENIZER_LLAMA3;
+    else if (two && is_byte_level(second, true) &&
+             equals(first, "", json_pack("{s:s,s:b}", "type", "Digits", "individual_digits", 1)))
+        vocab->pretokenizer = PRETOKENIZER_SMOLLM;
+    else
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: \"pre_tokenizer\": exactly that of Llama 3, GPT-2 or SmolLM2 "
+                         "expected, another %.40s (%.40s) found",
+                         where, type_of(pre), type_of(first));
+    return 0;
+}
+
+/* What would change ids or text, and is nothing in the checkpoints that we know. */
+static int refuse_variants(const json_t *root, const json_t *bpe, const char *where,
+                           struct llama3_error *err)
+{
+    const json_t *normalizer = json_object_get(root, "normalizer");
+    const json_t *decoder = json_object_get(root, "decoder");
+    if (normalizer != NULL && !json_is_null(normalizer))
+        return error_set(err, LLAMA3_EINPUT, "%s: \"normalizer\": null expected, %.80s found",
+                         where, type_of(normalizer));
+    if (!has_type(decoder, "ByteLevel"))
+        return error_set(err, LLAMA3_EINPUT, "%s: \"decoder\": ByteLevel expected, %.80s found",
+                         where, type_of(decoder));
+
+    static const char *const empty[] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    for (size_t i = 0; i < 2; i++) {
+        const char *text = "";
+        if (json_get_string(bpe, empty[i], false, &text, where, err) != 0)
+            return -1;
+        if (text[0] != '\0')
+            return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": null expected, \"%.80s\" found",
+                             where, empty[i], text);
+    }
+    double dropout = 0;
+    bool byte_fallback = false;
+    if (json_get_number(bpe, "dropout", false, 0, 1, &dropout, where, err) != 0 ||
+        json_get_bool(bpe, "byte_fallback", false, &byte_fallback, where, err) != 0)
+        return -1;
+    if (dropout > 0)
+        return error_set(err, LLAMA3_EINPUT, "%s: \"dropout\": null expected, %g found", where,
+                         dropout);
+    if (byte_fallback)
+        return error_set(err, LLAMA3_EINPUT, "%s: \"byte_fallback\": false expected, true found",
+                         where);
+    return 0;
+}
+
+/* ---- tokens
+ * -------------------------------------------------------------------------------------- */
+
+static int add_special(const json_t *entry, struct vocab_build *build, struct llama3_error *err)
+{
+    const char *content = NULL;
+    int64_t id = 0;
+    bool special = false, strips[3] = {false};
+    static const char *const keys[3] = {"lstrip", "rstrip", "single_word"};
+    if (!json_is_object(entry))
+        return error_set(err, LLAMA3_EINPUT, "%s: \"added_tokens\": objects expected, %s found",
+                         build->where, json_kind(entry));
+    if (json_get_string(entry, "content", true, &content, build->where, err) != 0 ||
+        json_get_int(entry, "id", true, 0, INT32_MAX, &id, build->where, err) != 0 ||
+        json_get_bool(entry, "special", false, &special, build->where, err) != 0)
+        return -1;
+    if (!special)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: added token \"%.80s\": a special one expected, one that is searched "
+                         "for in text found",
+                         build->where, content);
+    for (size_t i = 0; i < 3; i++) {
+        if (json_get_bool(entry, keys[i], false, &strips[i], build->where, err) != 0)
+            return -1;
+        if (strips[i])
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: added token \"%.80s\": \"%s\" false expected, true found",
+                             build->where, content, keys[i]);
+    }
+    return vocab_build_token(build, (size_t)id, TOKEN_CONTROL, content, strlen(content), err);
+}
+
+static int add_tokens(const json_t *root, const json_t *vocab, struct vocab_build *build,
+                      struct llama3_error *err)
+{
+    const json_t *added = json_object_get(root, "added_tokens");
+    if (added != NULL && !json_is_null(added) && !json_is_array(added))
+        return error_set(err, LLAMA3_EINPUT, "%s: \"added_tokens\": an array expected, %s found",
+                         build->where, json_kind(added));
+    for (size_t i = 0; i < json_array_size(added); i++)
+        if (add_special(json_array_get(added, i), build, err) != 0)
+            return -1;
+
+    const char *text;
+    json_t *id;
+    json_object_foreach((json_t *)(uintptr_t)vocab, text, id)
+    {
+        json_int_t value = json_integer_value(id);
+        if (!json_is_integer(id) || value < 0)
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: token \"%.80s\": an id from 0 expected, %s "
+                             "found",
+                             build->where, text,
+                             json_is_integer(id) ? "a negative one" : json_kind(id));
+        size_t size = strlen(text);
+        if (vocab_build_find(build, text, size) == value)
+            continue; /* a special token that the plain vocabulary lists too */
+        if (vocab_build_token(build, (size_t)value, TOKEN_TEXT, text, size, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* "a b", or ["a", "b"] as newer versions write it. */
+static int add_merges(const json_t *merges, struct vocab_build *build, struct llama3_error *err)
+{
+    for (size_t i = 0; i < json_array_size(merges); i++) {
+        const json_t *merge = json_array_get(merges, i);
+        const char *left = json_string_value(json_array_get(merge, 0));
+        const char *right = json_string_value(json_array_get(merge, 1));
+        int result;
+        if (json_is_string(merge))
+            result = vocab_build_merge_pair(build, json_string_value(merge),
+                                            json_string_length(merge), err);
+        else if (json_array_size(merge) == 2 && left != NULL && right != NULL)
+            result = vocab_build_merge(build, left, strlen(left), right, strlen(right), err);
+        else
+            result = error_set(err, LLAMA3_EINPUT,
+                               "%s: merge %zu: a string or two of them expected, %s found",
+                               build->where, i, json_kind(merge));
+        if (result != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int read_bpe(const json_t *root, const json_t *bpe, struct model *model, const char *where,
+                    struct llama3_error *err)
+{
+    const json_t *vocab = json_object_get(bpe, "vocab"), *merges = json_object_get(bpe, "merges");
+    struct vocab_build build;
+    if (!json_is_object(vocab))
+        return error_set(err, LLAMA3_EINPUT, "%s: \"vocab\": an object expected, %s found", where,
+                         json_kind(vocab));
+    if (!json_is_array(merges))
+        return error_set(err, LLAMA3_EINPUT, "%s: \"merges\": an array expected, %s found", where,
+                         json_kind(merges));
+    if (vocab_build_open(&build, model->config.vocab_size, json_array_size(merges), where, err) !=
+        0)
+        return -1;
+    int result = add_tokens(root, vocab, &build, err);
+    if (result == 0)
+        result = add_merges(merges, &build, err);
+    if (result == 0)
+        result = vocab_build_finish(&build, &model->vocab, err);
+    vocab_build_free(&build);
+    return result;
+}
+
+/* With an unknown token, bytes without a token would become that one instead of nothing. */
+static int check_bytes(const json_t *bpe, const struct vocab *vocab, const char *where,
+                       struct llama3_error *err)
+{
+    bool seen[256] = {false};
+    const char *unknown = NULL;
+    if (json_get_string(bpe, "unk_token", false, &unknown, where, err) != 0)
+        return -1;
+    if (unknown == NULL)
+        return 0;
+    for (size_t i = 0; i < vocab->n; i++)
+        if (vocab->kinds[i] == TOKEN_TEXT && vocab->offsets[i + 1] - vocab->offsets[i] == 1)
+            seen[vocab->bytes[vocab->offsets[i]]] = true;
+    for (int byte = 0; byte < 256; byte++)
+        if (!seen[byte])
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: \"unk_token\": null or a token for every byte expected, "
+                             "\"%.80s\" and none for byte %d found",
+                             where, unknown, byte);
+    return 0;
+}
+
+/* ---- bos
+ * ------------------------------------------------------------------------------------------- */
+
+/* TemplateProcessing that puts one special token in front of the text, or none. */
+static int read_template(const json_t *processor, struct vocab *vocab, const char *where,
+                         struct llama3_error *err)
+{
+    const json_t *single = json_object_get(processor, "single");
+    size_t n = json_array_size(single);
+    const json_t *special = json_object_get(json_array_get(single, 0), "SpecialToken");
+    const json_t *sequence =
+        json_object_get(n > 0 ? json_array_get(single, n - 1) : NULL, "Sequence");
+    if (n < 1 || n > 2 || sequence == NULL || (n == 2 && special == NULL))
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: \"post_processor\": bos and the text, or the text alone expected, "
+                         "another template found",
+                         where);
+    if (n == 1)
+        return 0;
+    const char *name = json_string_value(json_object_get(special, "id"));
+    const json_t *token =
+        name == NULL ? NULL : json_object_get(json_object_get(processor, "special_tokens"), name);
+    const json_t *ids = json_object_get(token, "ids");
+    const json_t *id = json_array_get(ids, 0);
+    json_int_t value = json_integer_value(id);
+    if (json_array_size(ids) != 1 || !json_is_integer(id) || value < 0 ||
+        (json_int_t)vocab->n <= value || vocab->kinds[value] != TOKEN_CONTROL)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: \"post_processor\": the id of a special token expected for %.80s, "
+                         "none found",
+                         where, name == NULL ? "bos" : name);
+    vocab->bos = (int32_t)value;
+    vocab->add_bos = true;
+    return 0;
+}
+
+static int read_processor(const json_t *processor, struct vocab *vocab, const char *where,
+                          struct llama3_error *err)
+{
+    if (processor == NULL || json_is_null(processor) || has_type(processor, "ByteLevel"))
+        return 0; /* ByteLevel trims offsets, nothing else */
+    if (has_type(processor, "TemplateProcessing"))
+        return read_template(processor, vocab, where, err);
+    return error_set(err, LLAMA3_EINPUT,
+                     "%s: \"post_processor\": ByteLevel and TemplateProcessing expected, %.80s "
+                     "found",
+                     where, type_of(processor));
+}
+
+static int read_processors(const json_t *root, struct vocab *vocab, const char *where,
+                           struct llama3_error *err)
+{
+    const json_t *processor = json_object_get(root, "post_processor");
+    const json_t *list = json_object_get(processor, "processors");
+    vocab->bos = -1;
+    if (!has_type(processor, "Sequence"))
+        return read_processor(processor, vocab, where, err);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        if (vocab->add_bos && has_type(json_array_get(list, i), "TemplateProcessing"))
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: \"post_processor\": one template expected, two found", where);
+        if (read_processor(json_array_get(list, i), vocab, where, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+int hf_tokenizer_read(const json_t *root, struct model *model, const char *where,
+                      struct llama3_error *err)
+{
+    const json_t *bpe = json_object_get(root, "model");
+    if (!json_is_object(bpe))
+        return error_set(err, LLAMA3_EINPUT, "%s: \"model\": an object expected, %s found", where,
+                         json_kind(bpe));
+    if (json_object_get(bpe, "type") != NULL && !has_type(bpe, "BPE"))
+        return error_set(err, LLAMA3_EINPUT, "%s: \"model\": type BPE expected, %.80s found", where,
+                         type_of(bpe));
+    if (refuse_variants(root, bpe, where, err) != 0 ||
+        read_pretokenizer(root, &model->vocab, where, err) != 0 ||
+        json_get_bool(bpe, "ignore_merges", false, &model->vocab.ignore_merges, where, err) != 0 ||
+        read_bpe(root, bpe, model, where, err) != 0 ||
+        check_bytes(bpe, &model->vocab, where, err) != 0)
+        return -1;
+    return read_processors(root, &model->vocab, where, err);
+}

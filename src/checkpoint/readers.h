@@ -1,0 +1,22 @@
+/* readers.h: what stands behind model_open(): a look at the path, then one reader for each kind of
+ * checkpoint. Each fills a zeroed model; on failure model_close() frees what it holds. */
+#ifndef CHECKPOINT_READERS_H
+#define CHECKPOINT_READERS_H
+
+#include "checkpoint/model.h"
+
+/* A GGUF file, with its other parts if it is the first of a split set. */
+int gguf_model_open(struct model *model, const char *path, struct llama3_error *err);
+
+/* A directory as Hugging Face's: config.json, tokenizer.json, model.safetensors or its shards. */
+int hf_model_open(struct model *model, const char *folder, struct llama3_error *err);
+
+/* What the user's path stands for, for free(): itself, a file in it, its directory, or a snapshot
+ * in the local Hugging Face cache. *is_folder: a directory with config.json, else a file. NULL with
+ * what was looked for and where. */
+char *resolve_path(const char *path, bool *is_folder, struct llama3_error *err);
+
+/* "folder/name" for free(); NULL without memory. */
+char *path_join(const char *folder, const char *name, struct llama3_error *err);
+
+#endif

@@ -1,0 +1,284 @@
+/*
+ * resolve.c: from what the user typed to a file or directory. An existing path wins; otherwise
+ * "owner/name" is looked up in the local Hugging Face cache, whose layout is that of
+ * huggingface_hub: models--owner--name/refs/main holds a revision, snapshots/REVISION the files.
+ */
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/buf.h"
+#include "checkpoint/readers.h"
+
+char *path_join(const char *folder, const char *name, struct llama3_error *err)
+{
+    struct buf path = {0};
+    size_t n = strlen(folder);
+    buf_add(&path, folder, n);
+    if (n > 0 && folder[n - 1] != '/')
+        buf_add_str(&path, "/");
+    buf_add_str(&path, name);
+    if (!path.failed)
+        return path.data;
+    buf_free(&path);
+    error_memory(err, "a path", n + strlen(name) + 2);
+    return NULL;
+}
+
+static bool exists(const char *folder, const char *name)
+{
+    struct stat st;
+    char *path = path_join(folder, name, NULL);
+    bool found = path != NULL && stat(path, &st) == 0;
+    free(path);
+    return found;
+}
+
+static bool ends_with(const char *text, const char *suffix)
+{
+    size_t n = strlen(text), m = strlen(suffix);
+    return n >= m && strcmp(text + n - m, suffix) == 0;
+}
+
+/* ---- directories -------------------------------------------------------------------------------
+ */
+
+/* What a directory without config.json, or without safetensors, has instead. */
+struct listing {
+    size_t n_files, n_ggufs, n_pickles;
+    char gguf[256]; /* the only .gguf file, later parts of a split set not counted */
+    char pickle[256];
+};
+
+/* True for NAME-00002-of-00003.gguf and the like, but not for the first part. */
+static bool is_later_part(const char *name)
+{
+    unsigned part = 1, count = 0;
+    size_t n = strlen(name), tail = strlen("-00001-of-00002.gguf");
+    return n > tail && sscanf(name + n - tail, "-%5u-of-%5u.gguf", &part, &count) == 2 && part != 1;
+}
+
+static int list(const char *folder, struct listing *listing, struct llama3_error *err)
+{
+    DIR *dir = opendir(folder);
+    *listing = (struct listing){0};
+    if (dir == NULL)
+        return error_set(err, LLAMA3_EIO, "%s: %s", folder, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        const char *name = entry->d_name;
+        if (name[0] == '.')
+            continue;
+        listing->n_files++;
+        if (ends_with(name, ".gguf") && !is_later_part(name)) {
+            listing->n_ggufs++;
+            snprintf(listing->gguf, sizeof listing->gguf, "%s", name);
+        } else if (ends_with(name, ".bin") || ends_with(name, ".pth") || ends_with(name, ".pt")) {
+            listing->n_pickles++;
+            snprintf(listing->pickle, sizeof listing->pickle, "%s", name);
+        }
+    }
+    closedir(dir);
+    return 0;
+}
+
+/* What to open in a directory; takes over `folder`. */
+static char *resolve_folder(char *folder, bool *is_folder, struct llama3_error *err)
+{
+    struct listing listing;
+    bool weights =
+        exists(folder, "model.safetensors") || exists(folder, "model.safetensors.index.json");
+    char *gguf = NULL;
+    *is_folder = exists(folder, "config.json");
+    if (*is_folder && weights)
+        return folder;
+    if (list(folder, &listing, err) != 0)
+        ;
+    else if (listing.n_ggufs == 1 && !weights && (gguf = path_join(folder, listing.gguf, err)))
+        *is_folder = false;
+    else if (listing.n_ggufs > 1 && !weights)
+        error_set(err, LLAMA3_EINPUT,
+                  "%s: one .gguf file expected, %zu found: give the path of one (%s)", folder,
+                  listing.n_ggufs, listing.gguf);
+    else if (weights)
+        error_set(err, LLAMA3_EINPUT,
+                  "%s: config.json expected beside model.safetensors, none "
+                  "found",
+                  folder);
+    else if (listing.n_pickles > 0)
+        error_set(err, LLAMA3_EINPUT,
+                  "%s: model.safetensors expected, %s found: convert to safetensors", folder,
+                  listing.pickle);
+    else if (listing.n_files == 0)
+        error_set(err, LLAMA3_EINPUT,
+                  "%s: a checkpoint (config.json and model.safetensors, or a .gguf file) expected, "
+                  "an empty directory found",
+                  folder);
+    else
+        error_set(err, LLAMA3_EINPUT,
+                  "%s: a checkpoint (config.json and model.safetensors, or a .gguf file) expected, "
+                  "no %s found",
+                  folder, *is_folder ? "model.safetensors" : "config.json");
+    free(folder);
+    return gguf;
+}
+
+/* ---- files
+ * --------------------------------------------------------------------------------------- */
+
+static char *copy(const char *text, size_t length, struct llama3_error *err)
+{
+    char *result = strndup(text, length);
+    if (result == NULL)
+        error_memory(err, "a path", length);
+    return result;
+}
+
+/* A .gguf file is itself, whatever its name; model.safetensors and its index stand for their
+ * directory. */
+static char *resolve_file(const char *path, bool *is_folder, struct llama3_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    const char *name = slash != NULL ? slash + 1 : path;
+    *is_folder = false;
+    if (strcmp(name, "model.safetensors") == 0 ||
+        strcmp(name, "model.safetensors.index.json") == 0 || strcmp(name, "config.json") == 0) {
+        char *folder = slash == NULL   ? copy(".", 1, err)
+                       : slash == path ? copy("/", 1, err)
+                                       : copy(path, (size_t)(slash - path), err);
+        return folder == NULL ? NULL : resolve_folder(folder, is_folder, err);
+    }
+    if (ends_with(name, ".safetensors")) {
+        error_set(
+            err, LLAMA3_EINPUT,
+            "%s: a directory, model.safetensors or a .gguf file expected, one file of several "
+            "found: give the directory",
+            path);
+        return NULL;
+    }
+    return copy(path, strlen(path), err);
+}
+
+/* ---- the Hugging Face cache
+ * ------------------------------------------------------------------------ */
+
+/* huggingface_hub takes names of letters, digits, '-', '_' and '.', in two parts. */
+static bool is_repository(const char *path)
+{
+    const char *slash = strchr(path, '/');
+    if (slash == NULL || slash == path || slash[1] == '\0' || strlen(path) > 200)
+        return false;
+    for (const char *c = path; *c != '\0'; c++)
+        if (c != slash && !isalnum((unsigned char)*c) && strchr("-_.", *c) == NULL)
+            return false;
+    return path[0] != '.' && slash[1] != '.';
+}
+
+/* Where the cache is, for free(): the variables of huggingface_hub, in its order. */
+static char *cache_folder(struct llama3_error *err)
+{
+    static const struct {
+        const char *variable, *below;
+    } places[] = {
+        {"HF_HUB_CACHE", ""},
+        {"HF_HOME", "hub"},
+        {"XDG_CACHE_HOME", "huggingface/hub"},
+        {"HOME", ".cache/huggingface/hub"},
+    };
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        const char *value = getenv(places[i].variable);
+        if (value != NULL && value[0] != '\0')
+            return places[i].below[0] == '\0' ? copy(value, strlen(value), err)
+                                              : path_join(value, places[i].below, err);
+    }
+    return copy(".cache/huggingface/hub", strlen(".cache/huggingface/hub"), err);
+}
+
+/* The revision that refs/main names, for free(). */
+static char *read_revision(const char *repository, struct llama3_error *err)
+{
+    size_t size = 0;
+    bool missing = false;
+    char *path = path_join(repository, "refs/main", err);
+    if (path == NULL)
+        return NULL;
+    char *text = file_read(path, 256, &size, &missing, err);
+    if (missing)
+        error_set(err, LLAMA3_EINPUT, "%s: a revision expected, no such file found", path);
+    if (text != NULL) {
+        size = strcspn(text, "\r\n");
+        text[size] = '\0';
+        if (size == 0 || strspn(text, "0123456789abcdefABCDEF") != size) {
+            error_set(err, LLAMA3_EINPUT,
+                      "%s: a revision (hexadecimal digits) expected, \"%s\" "
+                      "found",
+                      path, text);
+            free(text);
+            text = NULL;
+        }
+    }
+    free(path);
+    return text;
+}
+
+/* The snapshot of a repository folder, for free(). */
+static char *find_snapshot(const char *repository, struct llama3_error *err)
+{
+    char *revision = read_revision(repository, err), *result = NULL;
+    char *snapshots = revision == NULL ? NULL : path_join(repository, "snapshots", err);
+    if (snapshots != NULL && exists(snapshots, revision))
+        result = path_join(snapshots, revision, err);
+    else if (snapshots != NULL)
+        error_set(err, LLAMA3_EINPUT,
+                  "%s: the snapshot %s expected, as refs/main names it, none "
+                  "found",
+                  snapshots, revision);
+    free(snapshots);
+    free(revision);
+    return result;
+}
+
+static char *resolve_repository(const char *path, bool *is_folder, struct llama3_error *err)
+{
+    char name[256];
+    int owner = (int)strcspn(path, "/");
+    snprintf(name, sizeof name, "models--%.*s--%s", owner, path, path + owner + 1);
+    char *cache = cache_folder(err);
+    if (cache == NULL)
+        return NULL;
+    char *snapshot = NULL;
+    if (exists(cache, name)) {
+        char *repository = path_join(cache, name, err);
+        snapshot = repository == NULL ? NULL : find_snapshot(repository, err);
+        free(repository);
+    } else {
+        error_set(err, LLAMA3_EINPUT,
+                  "%s: a file, a directory or a model in the Hugging Face cache expected, neither "
+                  "the path nor %s in %s found",
+                  path, name, cache);
+    }
+    free(cache);
+    return snapshot == NULL ? NULL : resolve_folder(snapshot, is_folder, err);
+}
+
+char *resolve_path(const char *path, bool *is_folder, struct llama3_error *err)
+{
+    struct stat st;
+    if (path[0] == '\0') {
+        error_set(err, LLAMA3_EINPUT, "a checkpoint's path expected, an empty one found");
+        return NULL;
+    }
+    if (stat(path, &st) != 0) {
+        if (errno == ENOENT && is_repository(path))
+            return resolve_repository(path, is_folder, err);
+        error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+        return NULL;
+    }
+    if (!S_ISDIR(st.st_mode))
+        return resolve_file(path, is_folder, err);
+    char *folder = copy(path, strlen(path), err);
+    return folder == NULL ? NULL : resolve_folder(folder, is_folder, err);
+}

@@ -1,0 +1,316 @@
+/* safetensors.c: the header, its spans, and the index of a sharded checkpoint. */
+#include "checkpoint/safetensors.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/json.h"
+#include "base/size.h"
+#include "checkpoint/readers.h"
+
+enum { MAX_HEADER = 100000000, MAX_INDEX = 1 << 26, MAX_SHARDS = 1024 };
+
+/* All types of the format with whole bytes (safetensors 0.6); weights come in those that have a
+ * dtype. */
+static const struct type {
+    const char *name;
+    size_t size;
+    enum dtype dtype; /* DTYPE_COUNT: not for weights */
+} types[] = {
+    {"F32", 4, DTYPE_F32},    {"F16", 2, DTYPE_F16},       {"BF16", 2, DTYPE_BF16},
+    {"F64", 8, DTYPE_COUNT},  {"I64", 8, DTYPE_COUNT},     {"I32", 4, DTYPE_COUNT},
+    {"I16", 2, DTYPE_COUNT},  {"I8", 1, DTYPE_COUNT},      {"U64", 8, DTYPE_COUNT},
+    {"U32", 4, DTYPE_COUNT},  {"U16", 2, DTYPE_COUNT},     {"U8", 1, DTYPE_COUNT},
+    {"BOOL", 1, DTYPE_COUNT}, {"F8_E4M3", 1, DTYPE_COUNT}, {"F8_E5M2", 1, DTYPE_COUNT},
+    {"C64", 8, DTYPE_COUNT},
+};
+
+struct span {
+    uint64_t begin, end;
+    const char *name;
+};
+
+static const struct type *find_type(const char *name)
+{
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(types[i].name, name) == 0)
+            return &types[i];
+    return NULL;
+}
+
+/* The shape, and what it comes to in bytes. */
+static int read_shape(const json_t *shape, const struct type *type, struct tensor *tensor,
+                      const char *where, struct llama3_error *err)
+{
+    size_t n = json_array_size(shape);
+    if (!json_is_array(shape) || n > MAX_DIMS)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: \"shape\": at most %d dimensions expected, %s "
+                         "found",
+                         where, MAX_DIMS, json_is_array(shape) ? "more" : json_kind(shape));
+    tensor->n_dims = n;
+    tensor->bytes = type->size;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *dim = json_array_get(shape, i);
+        json_int_t value = json_integer_value(dim);
+        if (!json_is_integer(dim) || value < 0)
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: \"shape\": dimensions from 0 expected, %s "
+                             "found",
+                             where, json_is_integer(dim) ? "a negative one" : json_kind(dim));
+        tensor->dims[i] = (uint64_t)value;
+        if (!size_mul(tensor->bytes, (size_t)value, &tensor->bytes))
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: \"shape\": a size that fits 64 bits "
+                             "expected, more found",
+                             where);
+    }
+    return 0;
+}
+
+static int read_offsets(const json_t *offsets, struct span *span, const char *where,
+                        struct llama3_error *err)
+{
+    const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
+    if (json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end) ||
+        json_integer_value(begin) < 0 || json_integer_value(end) < json_integer_value(begin))
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: \"data_offsets\": two ascending integers from 0 expected, %s found",
+                         where, json_is_array(offsets) ? "others" : json_kind(offsets));
+    span->begin = (uint64_t)json_integer_value(begin);
+    span->end = (uint64_t)json_integer_value(end);
+    return 0;
+}
+
+/* One entry of the header; *ignored: it is valid, but no weight. data: [size] after the header. */
+static int read_tensor(const json_t *entry, const char *name, const struct tensor_names *names,
+                       const uint8_t *data, size_t size, struct tensor *tensor, struct span *span,
+                       bool *ignored, const char *path, struct llama3_error *err)
+{
+    char where[256];
+    const char *type_name = NULL;
+    snprintf(where, sizeof where, "%s: tensor %.100s", path, name);
+    if (!json_is_object(entry))
+        return error_set(err, LLAMA3_EINPUT, "%s: an object expected, %s found", where,
+                         json_kind(entry));
+    if (json_get_string(entry, "dtype", true, &type_name, where, err) != 0)
+        return -1;
+    const struct type *type = find_type(type_name);
+    *ignored = tensor_ignored(names, name);
+    if (type == NULL || (type->dtype == DTYPE_COUNT && !*ignored))
+        return error_set(err, LLAMA3_EINPUT, "%s: F32, F16 or BF16 expected, %.40s found", where,
+                         type_name);
+    *tensor = (struct tensor){.type = type->dtype};
+    if (read_shape(json_object_get(entry, "shape"), type, tensor, where, err) != 0 ||
+        read_offsets(json_object_get(entry, "data_offsets"), span, where, err) != 0)
+        return -1;
+    if (span->end > size)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: data within %zu bytes expected, an end at %" PRIu64 " found", where,
+                         size, span->end);
+    if (span->end - span->begin != tensor->bytes)
+        return error_set(err, LLAMA3_EINPUT, "%s: %zu bytes expected, %" PRIu64 " found", where,
+                         tensor->bytes, span->end - span->begin);
+    span->name = name;
+    tensor->data = data + span->begin;
+    return 0;
+}
+
+static int by_begin(const void *a, const void *b)
+{
+    const struct span *x = a, *y = b;
+    if (x->begin != y->begin)
+        return x->begin < y->begin ? -1 : 1;
+    return (x->end > y->end) - (x->end < y->end);
+}
+
+/* The format allows neither holes nor overlaps. */
+static int check_spans(struct span *spans, size_t n, size_t size, const char *path,
+                       struct llama3_error *err)
+{
+    uint64_t at = 0;
+    if (n > 0)
+        qsort(spans, n, sizeof *spans, by_begin);
+    for (size_t i = 0; i < n; i++) {
+        if (spans[i].begin != at)
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: tensor %.100s: data at offset %" PRIu64 " expected, at %" PRIu64
+                             " found",
+                             path, spans[i].name, at, spans[i].begin);
+        at = spans[i].end;
+    }
+    if (at != size)
+        return error_set(err, LLAMA3_EINPUT, "%s: %" PRIu64 " bytes of data expected, %zu found",
+                         path, at, size);
+    return 0;
+}
+
+static int read_header(json_t *header, const uint8_t *data, size_t size, const char *path,
+                       const struct tensor_names *names, struct tensor_table *table,
+                       struct llama3_error *err)
+{
+    size_t n = 0;
+    struct span *spans = size_alloc(json_object_size(header), sizeof *spans);
+    if (spans == NULL)
+        return error_memory(err, path, json_object_size(header) * sizeof *spans);
+    const char *name;
+    json_t *entry;
+    int result = 0;
+    json_object_foreach(header, name, entry)
+    {
+        struct tensor tensor;
+        bool ignored = false;
+        if (strcmp(name, "__metadata__") == 0) /* says who wrote it; nothing that we need */
+            continue;
+        result =
+            read_tensor(entry, name, names, data, size, &tensor, &spans[n++], &ignored, path, err);
+        if (result == 0 && !ignored)
+            result = tensor_table_add(table, &tensor, name, strlen(name), err);
+        if (result != 0)
+            break;
+    }
+    if (result == 0)
+        result = check_spans(spans, n, size, path, err);
+    free(spans);
+    return result;
+}
+
+int safetensors_read(struct model *model, const char *path, const struct tensor_names *names,
+                     struct tensor_table *table, struct llama3_error *err)
+{
+    struct map map;
+    uint64_t length;
+    if (model_map(model, path, &map, err) != 0)
+        return -1;
+    if (map.size < sizeof length)
+        return error_set(err, LLAMA3_EINPUT, "%s: a safetensors file expected, %zu bytes found",
+                         path, map.size);
+    memcpy(&length, map.data, sizeof length);
+    if (length > MAX_HEADER || length > map.size - sizeof length)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: a header of at most %zu bytes expected, %" PRIu64 " found", path,
+                         map.size - sizeof length < MAX_HEADER ? map.size - sizeof length
+                                                               : (size_t)MAX_HEADER,
+                         length);
+    size_t start = sizeof length + (size_t)length;
+    json_t *header = json_parse((const char *)map.data + sizeof length, (size_t)length, path, err);
+    if (header == NULL)
+        return -1;
+    int result = read_header(header, map.data + start, map.size - start, path, names, table, err);
+    json_decref(header);
+    return result;
+}
+
+/* ---- shards
+ * -------------------------------------------------------------------------------------- */
+
+/* Names of shards come from the file: they may not lead out of its directory. */
+static bool is_plain_name(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 0 && n < 256 && name[0] != '.' && strchr(name, '/') == NULL;
+}
+
+/* Reads the shard that holds an index entry, unless it was read before. *shards maps names of
+ * files to true. */
+static int read_shard(struct model *model, const char *folder, const json_t *file, json_t *shards,
+                      const struct tensor_names *names, struct tensor_table *table,
+                      const char *where, struct llama3_error *err)
+{
+    const char *name = json_string_value(file);
+    if (name == NULL || !is_plain_name(name))
+        return error_set(err, LLAMA3_EINPUT, "%s: names of files beside it expected, %.100s found",
+                         where, name != NULL ? name : json_kind(file));
+    if (json_object_get(shards, name) != NULL)
+        return 0;
+    if (json_object_size(shards) == MAX_SHARDS)
+        return error_set(err, LLAMA3_EINPUT, "%s: at most %d files expected, more found", where,
+                         MAX_SHARDS);
+    if (json_object_set_new(shards, name, json_true()) != 0)
+        return error_memory(err, where, strlen(name));
+    char *path = path_join(folder, name, err);
+    int result = path == NULL ? -1 : safetensors_read(model, path, names, table, err);
+    free(path);
+    return result;
+}
+
+/* Every tensor of the index was found, and no other. */
+static int check_index(const json_t *weights, const struct tensor_names *names,
+                       struct tensor_table *table, const char *where, struct llama3_error *err)
+{
+    const char *name;
+    json_t *file;
+    if (tensor_table_sort(table, where, err) != 0)
+        return -1;
+    json_object_foreach(
+        (json_t *)(uintptr_t)weights, name,
+        file) if (!tensor_ignored(names, name) &&
+                  tensor_table_find(table, name) ==
+                      NULL) return error_set(err, LLAMA3_EINPUT,
+                                             "%s: tensor %.100s expected in %.100s, none found",
+                                             where, name, json_string_value(file));
+    for (size_t i = 0; i < table->n; i++)
+        if (json_object_get(weights, table->tensors[i].name) == NULL)
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: only tensors of the index expected, %.100s found", where,
+                             table->tensors[i].name);
+    return 0;
+}
+
+static int read_index(struct model *model, const char *folder, const char *path,
+                      const struct tensor_names *names, struct tensor_table *table,
+                      struct llama3_error *err)
+{
+    size_t size = 0;
+    char *text = file_read(path, MAX_INDEX, &size, NULL, err);
+    json_t *index = text == NULL ? NULL : json_parse(text, size, path, err);
+    json_t *shards = json_object();
+    json_t *weights = json_object_get(index, "weight_map");
+    int result = -1;
+    free(text);
+    if (index != NULL && shards == NULL) {
+        error_memory(err, path, size);
+    } else if (index != NULL && !json_is_object(weights)) {
+        error_set(err, LLAMA3_EINPUT, "%s: \"weight_map\": an object expected, %s found", path,
+                  json_kind(weights));
+    } else if (index != NULL) {
+        const char *name;
+        json_t *file;
+        result = 0;
+        json_object_foreach(weights, name, file)
+        {
+            result = read_shard(model, folder, file, shards, names, table, path, err);
+            if (result != 0)
+                break;
+        }
+        if (result == 0)
+            result = check_index(weights, names, table, path, err);
+    }
+    json_decref(shards);
+    json_decref(index);
+    return result;
+}
+
+int safetensors_read_folder(struct model *model, const char *folder,
+                            const struct tensor_names *names, struct tensor_table *table,
+                            struct llama3_error *err)
+{
+    struct stat st;
+    char *single = path_join(folder, "model.safetensors", err);
+    char *index = path_join(folder, "model.safetensors.index.json", err);
+    int result = -1;
+    if (single != NULL && index != NULL) {
+        if (stat(single, &st) == 0)
+            result = safetensors_read(model, single, names, table, err);
+        else
+            result = read_index(model, folder, index, names, table, err);
+        if (result == 0)
+            result = tensor_table_sort(table, folder, err);
+    }
+    free(single);
+    free(index);
+    return result;
+}

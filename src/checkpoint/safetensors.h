@@ -1,0 +1,21 @@
+/*
+ * safetensors.h: the container (github.com/huggingface/safetensors, "Format"): eight bytes of
+ * header length, a JSON header, the tensors' bytes.
+ */
+#ifndef CHECKPOINT_SAFETENSORS_H
+#define CHECKPOINT_SAFETENSORS_H
+
+#include "checkpoint/assemble.h"
+
+/* Maps a file and adds its tensors to the table. What tensor_ignored() names is checked but not
+ * added, and may be of any type that the format has. */
+int safetensors_read(struct model *model, const char *path, const struct tensor_names *names,
+                     struct tensor_table *table, struct llama3_error *err);
+
+/* The same for all files that folder/model.safetensors.index.json lists, or for
+ * folder/model.safetensors, which wins. */
+int safetensors_read_folder(struct model *model, const char *folder,
+                            const struct tensor_names *names, struct tensor_table *table,
+                            struct llama3_error *err);
+
+#endif

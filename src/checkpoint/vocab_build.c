@@ -1,0 +1,217 @@
+/*
+ * vocab_build.c: hash map from texts to ids, merges as ids, and the way back from GPT-2's
+ * alphabet to bytes.
+ */
+#include "checkpoint/vocab_build.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/size.h"
+#include "base/utf8.h"
+
+int vocab_build_open(struct vocab_build *build, size_t n, size_t max_merges, const char *where,
+                     struct llama3_error *err)
+{
+    *build = (struct vocab_build){.where = where, .n = n, .n_slots = 16, .max_merges = max_merges};
+    while (build->n_slots < 2 * n)
+        build->n_slots *= 2;
+    build->tokens = size_alloc(n, sizeof *build->tokens);
+    build->slots = size_alloc(build->n_slots, sizeof *build->slots);
+    build->merges = size_alloc(max_merges, sizeof *build->merges);
+    if (build->tokens == NULL || build->slots == NULL || build->merges == NULL) {
+        vocab_build_free(build);
+        return error_memory(err, where, n * sizeof *build->tokens);
+    }
+    memset(build->slots, 0xff, build->n_slots * sizeof *build->slots); /* -1 */
+    /* A seed that a file cannot know, so that no file can be made of texts that collide. */
+    if (getentropy(&build->seed, sizeof build->seed) != 0)
+        build->seed = (uintptr_t)build->tokens;
+    return 0;
+}
+
+void vocab_build_free(struct vocab_build *build)
+{
+    free(build->tokens);
+    free(build->slots);
+    free(build->merges);
+    *build = (struct vocab_build){0};
+}
+
+/* FNV-1a, byte by byte so that a text can be given in two parts. */
+static uint64_t hash_add(uint64_t hash, const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        hash = (hash ^ (uint8_t)text[i]) * 0x100000001b3;
+    return hash;
+}
+
+/* The slot of the text left + right, or the free one where it belongs. */
+static int32_t *find_slot(const struct vocab_build *build, const char *left, size_t left_size,
+                          const char *right, size_t right_size)
+{
+    uint64_t hash = hash_add(build->seed, left, left_size);
+    hash = hash_add(hash, right, right_size);
+    hash ^= hash >> 32;
+    size_t mask = build->n_slots - 1;
+    for (size_t at = hash & mask;; at = (at + 1) & mask) {
+        int32_t *slot = &build->slots[at];
+        if (*slot < 0)
+            return slot;
+        const struct vocab_spelling *token = &build->tokens[*slot];
+        if (token->size == left_size + right_size && memcmp(token->text, left, left_size) == 0 &&
+            memcmp(token->text + left_size, right, right_size) == 0)
+            return slot;
+    }
+}
+
+int32_t vocab_build_find(const struct vocab_build *build, const char *text, size_t size)
+{
+    return *find_slot(build, text, size, "", 0);
+}
+
+/* How much of a text an error quotes. */
+static int clip(size_t size)
+{
+    return size < 80 ? (int)size : 80;
+}
+
+int vocab_build_token(struct vocab_build *build, size_t id, enum token_kind kind, const char *text,
+                      size_t size, struct llama3_error *err)
+{
+    if (id >= build->n)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: token ids 0..%zu expected (the model's vocabulary), %zu found",
+                         build->where, build->n - 1, id);
+    if (size == 0)
+        return error_set(err, LLAMA3_EINPUT, "%s: a text expected for token %zu, none found",
+                         build->where, id);
+    struct vocab_spelling *token = &build->tokens[id];
+    if (token->text != NULL)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: one text expected for token %zu, \"%.*s\" and \"%.*s\" found",
+                         build->where, id, clip(token->size), token->text, clip(size), text);
+    int32_t *slot = find_slot(build, text, size, "", 0);
+    if (*slot >= 0)
+        return error_set(err, LLAMA3_EINPUT, "%s: one id expected for \"%.*s\", %d and %zu found",
+                         build->where, clip(size), text, (int)*slot, id);
+    *token = (struct vocab_spelling){text, size, kind};
+    *slot = (int32_t)id;
+    return 0;
+}
+
+int vocab_build_merge(struct vocab_build *build, const char *left, size_t left_size,
+                      const char *right, size_t right_size, struct llama3_error *err)
+{
+    struct merge merge = {vocab_build_find(build, left, left_size),
+                          vocab_build_find(build, right, right_size),
+                          *find_slot(build, left, left_size, right, right_size)};
+    const int32_t ids[] = {merge.left, merge.right, merge.result};
+    if (build->n_merges == build->max_merges)
+        return error_set(err, LLAMA3_EINPUT, "%s: at most %zu merges expected, more found",
+                         build->where, build->max_merges);
+    for (int i = 0; i < 3; i++)
+        if (ids[i] < 0 || build->tokens[ids[i]].kind != TOKEN_TEXT)
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: merge %zu, \"%.*s\" and \"%.*s\": %s expected in the vocabulary, "
+                             "not found",
+                             build->where, build->n_merges, clip(left_size), left, clip(right_size),
+                             right, i < 2 ? "both parts" : "what they make");
+    build->merges[build->n_merges++] = merge;
+    return 0;
+}
+
+int vocab_build_merge_pair(struct vocab_build *build, const char *pair, size_t size,
+                           struct llama3_error *err)
+{
+    const char *space = memchr(pair, ' ', size);
+    if (space == NULL)
+        return error_set(err, LLAMA3_EINPUT, "%s: merge %zu: two tokens expected, \"%.*s\" found",
+                         build->where, build->n_merges, clip(size), pair);
+    size_t left = (size_t)(space - pair);
+    return vocab_build_merge(build, pair, left, space + 1, size - left - 1, err);
+}
+
+/* GPT-2's alphabet, bytes_to_unicode() of its encoder.py: printable characters of Latin-1 stand for
+ * themselves, all other bytes, in order, for U+0100 and up. -1 if a character is not in it. */
+static int alphabet_byte(uint32_t scalar)
+{
+    if ((scalar >= 0x21 && scalar <= 0x7e) || (scalar >= 0xa1 && scalar <= 0xac) ||
+        (scalar >= 0xae && scalar <= 0xff))
+        return (int)scalar;
+    if (scalar >= 0x100 && scalar <= 0x120)
+        return (int)scalar - 0x100; /* 00..20 */
+    if (scalar >= 0x121 && scalar <= 0x142)
+        return (int)scalar - 0x121 + 0x7f; /* 7f..a0 */
+    return scalar == 0x143 ? 0xad : -1;
+}
+
+/* Appends a text token's bytes. */
+static int add_bytes(const struct vocab_build *build, size_t id, struct buf *out,
+                     struct llama3_error *err)
+{
+    const struct vocab_spelling *token = &build->tokens[id];
+    const uint8_t *text = (const uint8_t *)token->text;
+    for (size_t at = 0; at < token->size;) {
+        uint32_t scalar = 0;
+        int length = utf8_decode(text + at, token->size - at, &scalar);
+        int byte = length > 0 ? alphabet_byte(scalar) : -1;
+        if (byte < 0)
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: token %zu: GPT-2's byte alphabet expected, \"%.*s\" found",
+                             build->where, id, clip(token->size), token->text);
+        buf_add(out, &(uint8_t){(uint8_t)byte}, 1);
+        at += (size_t)length;
+    }
+    return 0;
+}
+
+int vocab_build_finish(struct vocab_build *build, struct vocab *vocab, struct llama3_error *err)
+{
+    size_t n = build->n;
+    while (n > 0 && build->tokens[n - 1].text == NULL)
+        n--; /* what the embedding has beyond the last token */
+    if (n == 0)
+        return error_set(err, LLAMA3_EINPUT, "%s: a vocabulary expected, no token found",
+                         build->where);
+    vocab->n = n;
+    vocab->offsets = size_alloc(n + 1, sizeof *vocab->offsets);
+    vocab->kinds = size_alloc(n, sizeof *vocab->kinds);
+    if (vocab->offsets == NULL || vocab->kinds == NULL)
+        return error_memory(err, build->where, n * sizeof *vocab->offsets);
+
+    struct buf bytes = {0};
+    int result = 0;
+    for (size_t i = 0; i < n && result == 0; i++) {
+        const struct vocab_spelling *token = &build->tokens[i];
+        vocab->kinds[i] = (uint8_t)token->kind;
+        if (token->kind == TOKEN_TEXT)
+            result = add_bytes(build, i, &bytes, err);
+        else if (token->kind == TOKEN_CONTROL)
+            buf_add(&bytes, token->text, token->size);
+        if (result == 0 && bytes.failed)
+            result = error_memory(err, build->where, bytes.size);
+        if (result == 0 && bytes.size > UINT32_MAX)
+            result = error_set(err, LLAMA3_EINPUT,
+                               "%s: at most 4 GiB of tokens expected, more "
+                               "found",
+                               build->where);
+        vocab->offsets[i + 1] = (uint32_t)bytes.size;
+    }
+    vocab->bytes = (uint8_t *)bytes.data;
+    vocab->merges = build->merges;
+    vocab->n_merges = build->n_merges;
+    build->merges = NULL;
+    return result;
+}
+
+void vocab_free(struct vocab *vocab)
+{
+    free(vocab->bytes);
+    free(vocab->offsets);
+    free(vocab->kinds);
+    free(vocab->merges);
+    *vocab = (struct vocab){0};
+}
