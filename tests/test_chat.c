@@ -8,7 +8,7 @@
 
 #define DATA TEST_DATA "/text/"
 
-/* Llama 3's two published texts and plain ChatML, as Jinja; {@} stands for the optional end. */
+/* The pieces of the published one-line texts. */
 #define LLAMA3_TURNS                                                                           \
     "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = "    \
     "'<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | " \
