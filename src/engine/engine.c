@@ -1,0 +1,380 @@
+/*
+ * engine.c: jobs in, batches out. Which jobs share a pass is decided here and can change no
+ * result: a row's logits depend on its own sequence alone (backend.h).
+ */
+#include "engine/engine.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/size.h"
+
+struct waiting {
+    const struct engine_job *job;
+    size_t done;  /* tokens evaluated */
+    size_t taken; /* of the pass that runs */
+    bool finished;
+    int status;
+    struct llama3_error err;
+    struct waiting *next;
+};
+
+struct engine {
+    struct forward *forward;
+    struct forward_options limits;
+    size_t vocab_size;
+
+    pthread_t thread;
+    pthread_mutex_t lock;     /* the list, `closing`, and every waiting's fields */
+    pthread_cond_t submitted; /* to the engine thread */
+    pthread_cond_t advanced;  /* to those who wait */
+    pthread_mutex_t kv_lock;  /* serializes what changes sequences */
+    struct waiting *first;    /* in the order in which their turn comes */
+    bool closing;
+
+    /* The engine thread's alone: */
+    struct batch_row *rows;   /* [max_rows] */
+    struct waiting **in_pass; /* [max_seqs] */
+    struct sequence **seqs;   /* [max_seqs] */
+    float *logits;            /* [max_logit_rows][vocab_size] */
+    size_t n_rows, n_seqs, n_logits;
+};
+
+static bool job_canceled(const struct engine_job *job)
+{
+    return atomic_load_explicit(job->cancel, memory_order_relaxed);
+}
+
+/* True once nobody waits for the pass any more. */
+static bool pass_canceled(void *arg)
+{
+    struct engine *engine = arg;
+    for (size_t s = 0; s < engine->n_seqs; s++)
+        if (!job_canceled(engine->in_pass[s]->job))
+            return false;
+    return true;
+}
+
+/* ---- choosing rows --------------------------------------------------------------------- */
+
+/* Adds up to `most` of a job's next tokens to the pass. */
+static void take_rows(struct engine *engine, struct waiting *w, size_t most)
+{
+    const struct engine_job *job = w->job;
+    size_t n = job->n - w->done;
+    size_t room = engine->limits.max_rows - engine->n_rows;
+    size_t logit_room = engine->limits.max_logit_rows - engine->n_logits;
+
+    n = n < most ? n : most;
+    n = n < room ? n : room;
+    if (job->all_logits)
+        n = n < logit_room ? n : logit_room;
+    else if (logit_room == 0 && n == job->n - w->done)
+        n--; /* its last row has to wait */
+    w->taken = 0;
+    if (n == 0 || engine->n_seqs == engine->limits.max_seqs)
+        return;
+
+    for (size_t i = 0; i < n; i++) {
+        size_t at = w->done + i;
+        bool wants = job->all_logits || at + 1 == job->n;
+        engine->rows[engine->n_rows++] = (struct batch_row){
+            .token = job->tokens[at],
+            .position = (int32_t)(job->position + at),
+            .seq = (int32_t)engine->n_seqs,
+            .wants_logits = wants,
+        };
+        engine->n_logits += wants;
+    }
+    w->taken = n;
+    engine->seqs[engine->n_seqs] = job->sequence;
+    engine->in_pass[engine->n_seqs++] = w;
+}
+
+static bool is_decode(const struct waiting *w)
+{
+    return w->job->n - w->done == 1;
+}
+
+/* Single rows first, so that no stream waits for a long prompt; the rest of the pass is shared
+ * evenly between the prompts. */
+static void choose_rows(struct engine *engine)
+{
+    engine->n_rows = engine->n_seqs = engine->n_logits = 0;
+    size_t n_prompts = 0;
+    for (struct waiting *w = engine->first; w != NULL; w = w->next) {
+        w->taken = 0;
+        if (is_decode(w))
+            take_rows(engine, w, 1);
+        else
+            n_prompts++;
+    }
+    for (struct waiting *w = engine->first; w != NULL && n_prompts > 0; w = w->next) {
+        if (is_decode(w))
+            continue;
+        size_t room = engine->limits.max_rows - engine->n_rows;
+        take_rows(engine, w, (room + n_prompts - 1) / n_prompts);
+        n_prompts--;
+    }
+}
+
+/* ---- after a pass ---------------------------------------------------------------------- */
+
+static void finish(struct waiting *w, int status, const struct llama3_error *err)
+{
+    w->status = status;
+    if (status < 0)
+        w->err = *err;
+    w->finished = true;
+}
+
+static void deliver_logits(struct engine *engine)
+{
+    const float *from = engine->logits;
+    size_t row_bytes = engine->vocab_size * sizeof(float);
+
+    for (size_t s = 0; s < engine->n_seqs; s++) {
+        struct waiting *w = engine->in_pass[s];
+        bool last = w->done + w->taken == w->job->n;
+        size_t n = w->job->all_logits ? w->taken : last;
+        float *to = w->job->logits + (w->job->all_logits ? w->done * engine->vocab_size : 0);
+        memcpy(to, from, n * row_bytes);
+        from += n * engine->vocab_size;
+    }
+}
+
+/* Drops finished jobs from the list; those that were served go behind those that were not. */
+static void reorder(struct engine *engine)
+{
+    struct waiting *unserved = NULL, **unserved_end = &unserved;
+    struct waiting *served = NULL, **served_end = &served;
+
+    for (struct waiting *w = engine->first, *next; w != NULL; w = next) {
+        next = w->next;
+        w->next = NULL;
+        if (w->finished)
+            continue;
+        struct waiting ***end = w->taken > 0 ? &served_end : &unserved_end;
+        **end = w;
+        *end = &w->next;
+        w->taken = 0;
+    }
+    *unserved_end = served;
+    engine->first = unserved;
+}
+
+static void drop_canceled(struct engine *engine)
+{
+    struct llama3_error err;
+    error_set(&err, LLAMA3_ECANCELED, "canceled");
+    for (struct waiting *w = engine->first; w != NULL; w = w->next)
+        if (job_canceled(w->job))
+            finish(w, -1, &err);
+    reorder(engine);
+}
+
+/* One pass over what waits. Called and left with the lock held. */
+static void pass(struct engine *engine)
+{
+    struct llama3_error err;
+
+    drop_canceled(engine);
+    choose_rows(engine);
+    if (engine->n_rows > 0) {
+        pthread_mutex_unlock(&engine->lock);
+        int status = forward_run(engine->forward, engine->rows, engine->n_rows, engine->seqs,
+                                 engine->n_seqs, engine->logits, pass_canceled, engine, &err);
+        if (status == 0)
+            deliver_logits(engine);
+        pthread_mutex_lock(&engine->lock);
+        for (size_t s = 0; s < engine->n_seqs; s++) {
+            struct waiting *w = engine->in_pass[s];
+            w->done += w->taken;
+            if (status < 0 || w->done == w->job->n)
+                finish(w, status, &err);
+        }
+        reorder(engine);
+    }
+    pthread_cond_broadcast(&engine->advanced);
+}
+
+static void *engine_main(void *arg)
+{
+    struct engine *engine = arg;
+
+    pthread_mutex_lock(&engine->lock);
+    for (;;) {
+        while (engine->first == NULL && !engine->closing)
+            pthread_cond_wait(&engine->submitted, &engine->lock);
+        if (engine->first == NULL)
+            break;
+        pass(engine);
+    }
+    pthread_mutex_unlock(&engine->lock);
+    return NULL;
+}
+
+/* ---- the public side ------------------------------------------------------------------- */
+
+/* Appends w, whose job is complete but for its pages. */
+static void submit_and_wait(struct engine *engine, struct waiting *w)
+{
+    pthread_mutex_lock(&engine->lock);
+    struct waiting **end = &engine->first;
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = w;
+    pthread_cond_signal(&engine->submitted);
+
+    size_t told = 0;
+    while (!w->finished) {
+        pthread_cond_wait(&engine->advanced, &engine->lock);
+        if (w->job->on_progress != NULL && w->done > told) {
+            told = w->done;
+            pthread_mutex_unlock(&engine->lock);
+            w->job->on_progress(w->job->arg, told);
+            pthread_mutex_lock(&engine->lock);
+        }
+    }
+    pthread_mutex_unlock(&engine->lock);
+}
+
+int engine_run(struct engine *engine, const struct engine_job *job, struct llama3_error *err)
+{
+    size_t end;
+    if (!size_add(job->position, job->n, &end) || end > engine->limits.max_context)
+        return error_set(err, LLAMA3_ECONTEXT,
+                         "%zu tokens after %zu do not fit the context of %zu tokens", job->n,
+                         job->position, engine->limits.max_context);
+    for (size_t i = 0; i < job->n; i++)
+        if (job->tokens[i] < 0 || (size_t)job->tokens[i] >= engine->vocab_size)
+            return error_set(err, LLAMA3_EINPUT, "token %zu: expected an id below %zu, found %d", i,
+                             engine->vocab_size, (int)job->tokens[i]);
+
+    pthread_mutex_lock(&engine->kv_lock);
+    int status = sequence_reserve(engine->forward, job->sequence, job->position, end, err);
+    pthread_mutex_unlock(&engine->kv_lock);
+    if (status < 0)
+        return -1;
+
+    struct waiting w = {.job = job};
+    submit_and_wait(engine, &w);
+    if (w.status < 0) {
+        engine_truncate(engine, job->sequence, job->position);
+        if (err != NULL)
+            *err = w.err;
+    }
+    return w.status;
+}
+
+struct sequence *engine_sequence(struct engine *engine, struct llama3_error *err)
+{
+    pthread_mutex_lock(&engine->kv_lock);
+    struct sequence *sequence = sequence_open(engine->forward, err);
+    pthread_mutex_unlock(&engine->kv_lock);
+    return sequence;
+}
+
+struct sequence *engine_fork(struct engine *engine, struct sequence *sequence, size_t n,
+                             struct llama3_error *err)
+{
+    pthread_mutex_lock(&engine->kv_lock);
+    struct sequence *made = sequence_fork(engine->forward, sequence, n, err);
+    pthread_mutex_unlock(&engine->kv_lock);
+    return made;
+}
+
+void engine_truncate(struct engine *engine, struct sequence *sequence, size_t n)
+{
+    pthread_mutex_lock(&engine->kv_lock);
+    sequence_truncate(engine->forward, sequence, n);
+    pthread_mutex_unlock(&engine->kv_lock);
+}
+
+void engine_release(struct engine *engine, struct sequence *sequence)
+{
+    pthread_mutex_lock(&engine->kv_lock);
+    sequence_close(engine->forward, sequence);
+    pthread_mutex_unlock(&engine->kv_lock);
+}
+
+size_t engine_vocab_size(const struct engine *engine)
+{
+    return engine->vocab_size;
+}
+
+size_t engine_context(const struct engine *engine)
+{
+    return engine->limits.max_context;
+}
+
+/* ---- opening --------------------------------------------------------------------------- */
+
+static void free_memory(struct engine *engine)
+{
+    forward_close(engine->forward);
+    free(engine->rows);
+    free(engine->in_pass);
+    free(engine->seqs);
+    free(engine->logits);
+    free(engine);
+}
+
+struct engine *engine_open(struct forward *forward, size_t vocab_size,
+                           const struct forward_options *limits, struct llama3_error *err)
+{
+    struct engine *engine = size_alloc(1, sizeof *engine);
+    if (engine == NULL) {
+        error_memory(err, "the engine", sizeof *engine);
+        forward_close(forward);
+        return NULL;
+    }
+    engine->forward = forward;
+    engine->limits = *limits;
+    engine->vocab_size = vocab_size;
+    engine->rows = size_alloc(limits->max_rows, sizeof *engine->rows);
+    engine->in_pass = size_alloc(limits->max_seqs, sizeof(struct waiting *));
+    engine->seqs = size_alloc(limits->max_seqs, sizeof(struct sequence *));
+    engine->logits = size_alloc(limits->max_logit_rows, vocab_size * sizeof(float));
+    if (engine->rows == NULL || engine->in_pass == NULL || engine->seqs == NULL ||
+        engine->logits == NULL) {
+        error_memory(err, "logits", limits->max_logit_rows * vocab_size * sizeof(float));
+        free_memory(engine);
+        return NULL;
+    }
+
+    pthread_mutex_init(&engine->lock, NULL);
+    pthread_mutex_init(&engine->kv_lock, NULL);
+    pthread_cond_init(&engine->submitted, NULL);
+    pthread_cond_init(&engine->advanced, NULL);
+    /* The application's signals are for the application's threads. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&engine->thread, NULL, engine_main, engine);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed) {
+        error_set(err, LLAMA3_ENOMEM, "no thread could be started for the engine");
+        free_memory(engine);
+        return NULL;
+    }
+    return engine;
+}
+
+void engine_close(struct engine *engine)
+{
+    if (engine == NULL)
+        return;
+    pthread_mutex_lock(&engine->lock);
+    engine->closing = true;
+    pthread_cond_signal(&engine->submitted);
+    pthread_mutex_unlock(&engine->lock);
+    pthread_join(engine->thread, NULL);
+    pthread_cond_destroy(&engine->submitted);
+    pthread_cond_destroy(&engine->advanced);
+    pthread_mutex_destroy(&engine->lock);
+    pthread_mutex_destroy(&engine->kv_lock);
+    free_memory(engine);
+}

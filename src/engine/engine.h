@@ -1,0 +1,47 @@
+/*
+ * engine.h: the one thread that runs passes. Whoever wants tokens evaluated submits a job and
+ * waits; the rows of jobs that wait together share a pass, long prompts in chunks between the
+ * others' single rows. Thread-safe throughout.
+ */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include <stdatomic.h>
+
+#include "engine/forward.h"
+
+struct engine;
+
+/* Takes the forward over: engine_close closes it. limits as given to forward_open. On failure the
+ * forward is closed too. */
+struct engine *engine_open(struct forward *forward, size_t vocab_size,
+                           const struct forward_options *limits, struct llama3_error *err);
+void engine_close(struct engine *engine);
+
+size_t engine_vocab_size(const struct engine *engine);
+size_t engine_context(const struct engine *engine);
+
+/* Sequences, from any thread. */
+struct sequence *engine_sequence(struct engine *engine, struct llama3_error *err);
+struct sequence *engine_fork(struct engine *engine, struct sequence *sequence, size_t n,
+                             struct llama3_error *err);
+void engine_truncate(struct engine *engine, struct sequence *sequence, size_t n);
+void engine_release(struct engine *engine, struct sequence *sequence);
+
+/* n >= 1 tokens at positions position.. of a sequence. */
+struct engine_job {
+    struct sequence *sequence;
+    size_t position;
+    const int32_t *tokens; /* [n] */
+    size_t n;
+    bool all_logits;           /* after every token, or after the last alone */
+    float *logits;             /* [n][vocab_size], or [vocab_size] */
+    const atomic_bool *cancel; /* may become true at any time: ends with LLAMA3_ECANCELED */
+    void (*on_progress)(void *arg, size_t done); /* may be NULL; called on the waiting thread */
+    void *arg;
+};
+
+/* Evaluates a job; on failure the sequence holds its positions below job->position as before. */
+int engine_run(struct engine *engine, const struct engine_job *job, struct llama3_error *err);
+
+#endif
