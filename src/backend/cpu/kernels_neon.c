@@ -1,0 +1,6 @@
+/* kernels_neon.c: kernels_simd.inc, compiled for NEON. */
+#include "backend/cpu/simd_neon.h"
+
+#define KERNELS      kernels_neon
+#define KERNELS_NAME "neon"
+#include "backend/cpu/kernels_simd.inc"
