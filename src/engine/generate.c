@@ -1,6 +1,8 @@
 /*
  * generate.c: the loop that makes an answer: draw, decode, look for stop strings, evaluate.
  */
+#include "config.h" /* memmem */
+
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
