@@ -1,0 +1,107 @@
+#include "tool/answer.h"
+
+#include <stdio.h>
+
+#include "tool/info.h"
+#include "tool/interrupt.h"
+#include "tool/output.h"
+#include "tool/progress.h"
+#include "tool/say.h"
+
+struct listener {
+    struct buf *said;
+    bool spoke, unread;
+};
+
+static int on_text(void *arg, const char *text, size_t length)
+{
+    struct listener *listener = arg;
+    progress_stop();
+    if (length > 0)
+        listener->spoke = true;
+    if (listener->said != NULL)
+        buf_add(listener->said, text, length);
+    listener->unread = output_text(text, length) != 0;
+    return listener->unread;
+}
+
+static void on_prompt(void *arg, size_t done, size_t total)
+{
+    (void)arg;
+    progress_update(done, total);
+}
+
+/* The prompt as the model reads it, control tokens by name. */
+static int show_prompt(const struct answerer *answerer, const int32_t *prompt, size_t n,
+                       struct llama3_error *err)
+{
+    char *text;
+    size_t length;
+    if (llama3_detokenize(answerer->model, prompt, n, true, &text, &length, err) != 0)
+        return -1;
+    fwrite(text, 1, length, stderr);
+    if (length == 0 || text[length - 1] != '\n')
+        fputc('\n', stderr);
+    llama3_free(text);
+    return 0;
+}
+
+/* An answer that ended for want of room is not what was asked for; one that ended where -n said
+ * is. */
+static void note_length(const struct answerer *answerer, const struct llama3_result *result)
+{
+    const struct args *args = answerer->args;
+    size_t context = llama3_model_info(answerer->model)->context;
+    if (args->quiet || result->finish != LLAMA3_FINISH_LENGTH ||
+        result->answer_tokens == args->max_tokens)
+        return;
+    if (result->prompt_tokens + result->answer_tokens >= context)
+        say_error("note: the answer was cut: the context of %zu tokens is full (--ctx)", context);
+    else
+        say_error("note: the answer was cut after %zu tokens (--max-tokens)",
+                  result->answer_tokens);
+}
+
+enum answer answer_print(const struct answerer *answerer, const int32_t *prompt, size_t n,
+                         struct buf *said, struct llama3_error *err)
+{
+    const struct args *args = answerer->args;
+    struct listener listener = {.said = said};
+    struct llama3_result result;
+    struct llama3_generation generation = {
+        .sampling = args_sampling(args, answerer->model),
+        .max_tokens = args->max_tokens,
+        .stop = args->stop.items,
+        .n_stop = args->stop.n,
+        .on_text = on_text,
+        .on_prompt = on_prompt,
+        .arg = &listener,
+    };
+    if (args->show_prompt && show_prompt(answerer, prompt, n, err) != 0)
+        return ANSWER_FAILED;
+    output_begin();
+    int rc;
+    do { /* again if it was ended by a ^C that came too late for the answer before */
+        interrupt_begin(answerer->session);
+        if (!args->quiet)
+            progress_start("reading the prompt", n);
+        rc = llama3_generate(answerer->session, prompt, n, &generation, &result, err);
+        progress_stop();
+        interrupt_end();
+    } while (rc == 0 && result.finish == LLAMA3_FINISH_CANCELED && !interrupt_seen());
+    if (rc != 0) {
+        if (listener.spoke)
+            output_end();
+        return ANSWER_FAILED;
+    }
+    /* A ^C before the first word leaves stdout empty. */
+    bool canceled = result.finish == LLAMA3_FINISH_CANCELED;
+    if (!listener.unread && (listener.spoke || !canceled))
+        listener.unread = output_end() != 0;
+    if (listener.unread)
+        return ANSWER_UNREAD;
+    note_length(answerer, &result);
+    if (args->stats || args->verbose)
+        info_print_stats(answerer, &result, generation.sampling.seed);
+    return canceled ? ANSWER_INTERRUPTED : ANSWER_OK;
+}

@@ -1,0 +1,28 @@
+/* answer.h: one answer, from tokens to stdout. */
+#ifndef TOOL_ANSWER_H
+#define TOOL_ANSWER_H
+
+#include "base/buf.h"
+#include "tool/args.h"
+
+enum answer {
+    ANSWER_OK,
+    ANSWER_FAILED,      /* err says why; nothing was printed about it */
+    ANSWER_INTERRUPTED, /* by ^C */
+    ANSWER_UNREAD       /* stdout takes no more; it is said if there is something to say */
+};
+
+/* What the answers of one run have in common. */
+struct answerer {
+    const struct args *args;
+    const struct llama3_model *model;
+    struct llama3_session *session;
+    double open_seconds; /* that opening the model took */
+};
+
+/* Reads the prompt and prints the answer as it comes, with a newline at its end; then what --stats
+ * asks for. said (may be NULL) receives the answer. */
+enum answer answer_print(const struct answerer *answerer, const int32_t *prompt, size_t n,
+                         struct buf *said, struct llama3_error *err);
+
+#endif

@@ -1,0 +1,31 @@
+/* args.h: the command line of llama3. */
+#ifndef TOOL_ARGS_H
+#define TOOL_ARGS_H
+
+#include "llama3.h"
+#include "tool/model_path.h"
+#include "tool/options.h"
+
+struct args {
+    struct model_args model;
+    /* what is asked */
+    const char *prompt, *file, *system, *date;
+    int template_index; /* into llama3_template_names(), -1: the checkpoint's own */
+    bool raw;
+    /* how it is answered */
+    struct llama3_sampling sampling; /* NAN, -1: not given; the seed is always set */
+    size_t max_tokens;               /* 0: not given */
+    struct option_texts stop;
+    /* what is shown */
+    bool show_prompt, info, stats, quiet, verbose, help, version;
+};
+
+/* -1 after a usage error, which is then on stderr. --help and --version are the caller's. */
+int args_parse(struct args *args, int argc, char **argv);
+void args_free(struct args *args);
+void args_help(FILE *out);
+
+/* The checkpoint's defaults, overridden by what was given. */
+struct llama3_sampling args_sampling(const struct args *args, const struct llama3_model *model);
+
+#endif

@@ -1,0 +1,119 @@
+#include "tool/chat.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/utf8.h"
+#include "tool/say.h"
+
+/* White space around a line says nothing. */
+static char *trim(char *line, size_t n)
+{
+    while (n > 0 && isspace((unsigned char)line[n - 1]))
+        line[--n] = '\0';
+    while (isspace((unsigned char)*line))
+        line++;
+    return line;
+}
+
+/* The next query, in *line's memory: NULL at the end of input or at "exit". */
+static char *ask(char **line, size_t *capacity)
+{
+    for (;;) {
+        fputs("User: ", stderr);
+        ssize_t n = getline(line, capacity, stdin);
+        if (n < 0) {
+            fputc('\n', stderr);
+            return NULL;
+        }
+        size_t length = (size_t)n, valid = utf8_valid((const uint8_t *)*line, length);
+        if (valid < length || memchr(*line, '\0', length) != NULL) {
+            say_error("the line is not UTF-8 text; say it again");
+            continue;
+        }
+        char *query = trim(*line, length);
+        if (strcasecmp(query, "exit") == 0 || strcasecmp(query, "quit") == 0)
+            return NULL;
+        if (query[0] != '\0')
+            return query;
+    }
+}
+
+/* Answers the conversation as it stands. */
+static enum answer answer_turn(const struct answerer *answerer,
+                               const struct llama3_history *history, struct buf *said,
+                               struct llama3_error *err)
+{
+    size_t n_messages, n;
+    int32_t *tokens;
+    const struct llama3_message *messages = llama3_history_messages(history, &n_messages);
+    if (llama3_apply_template(answerer->model, messages, n_messages, answerer->args->date, &tokens,
+                              &n, err) != 0)
+        return ANSWER_FAILED;
+    fputs("Assistant: ", stderr);
+    enum answer answer = answer_print(answerer, tokens, n, said, err);
+    llama3_free(tokens);
+    return answer;
+}
+
+/* One question and its answer. A status: other than STATUS_OK the conversation ends. */
+static int turn(const struct answerer *answerer, struct llama3_history *history, const char *query,
+                struct buf *said)
+{
+    struct llama3_error err;
+    size_t before;
+    llama3_history_messages(history, &before);
+    buf_clear(said);
+    buf_add(said, "", 0);
+    if (llama3_history_add(history, "user", query, &err) != 0) {
+        say_failure(&err);
+        return STATUS_FAILED;
+    }
+    enum answer answer = answer_turn(answerer, history, said, &err);
+    if (answer == ANSWER_UNREAD)
+        return STATUS_FAILED;
+    if (answer == ANSWER_INTERRUPTED && said->size == 0)
+        fputc('\n', stderr);
+    if (answer == ANSWER_FAILED) {
+        fputc('\n', stderr);
+        say_failure(&err);
+    }
+    if (said->size == 0 && answer != ANSWER_OK) { /* as if it had not been asked */
+        llama3_history_truncate(history, before);
+        return answer == ANSWER_FAILED && err.code != LLAMA3_ECONTEXT ? STATUS_FAILED : STATUS_OK;
+    }
+    if (said->failed || llama3_history_add(history, "assistant", said->data, &err) != 0) {
+        say_error("not enough memory");
+        return STATUS_FAILED;
+    }
+    return answer == ANSWER_FAILED ? STATUS_FAILED : STATUS_OK;
+}
+
+int chat_run(const struct answerer *answerer)
+{
+    const char *system = answerer->args->system;
+    struct llama3_error err;
+    struct buf said = {0};
+    char *line = NULL, *query;
+    size_t capacity = 0;
+    int status = STATUS_OK;
+    struct llama3_history *history = llama3_history_new();
+    if (history == NULL) {
+        say_error("not enough memory");
+        return STATUS_FAILED;
+    }
+    if (system != NULL && llama3_history_add(history, "system", system, &err) != 0) {
+        say_failure(&err);
+        status = STATUS_FAILED;
+    }
+    while (status == STATUS_OK && (query = ask(&line, &capacity)) != NULL)
+        status = turn(answerer, history, query, &said);
+    free(line);
+    buf_free(&said);
+    llama3_history_free(history);
+    return status;
+}

@@ -1,0 +1,144 @@
+#include "tool/info.h"
+
+#include <sys/resource.h>
+
+#include "tool/say.h"
+
+enum { NUMBER = 32 };
+
+/* "1.50 GiB", in the unit that leaves one to four digits before the point. */
+static const char *size_text(char out[NUMBER], uint64_t bytes)
+{
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    while (value >= 1000 && unit < 4) {
+        value /= 1024;
+        unit++;
+    }
+    snprintf(out, NUMBER, "%.*f %s",
+             unit == 0 || value >= 100 ? 0
+             : value >= 10             ? 1
+                                       : 2,
+             value, units[unit]);
+    return out;
+}
+
+static const char *count_text(char out[NUMBER], uint64_t count)
+{
+    double value = (double)count;
+    if (value >= 1e9)
+        snprintf(out, NUMBER, "%.2f billion", value / 1e9);
+    else if (value >= 1e6)
+        snprintf(out, NUMBER, "%.1f million", value / 1e6);
+    else
+        snprintf(out, NUMBER, "%llu", (unsigned long long)count);
+    return out;
+}
+
+static void row(FILE *out, const char *name)
+{
+    fprintf(out, "%-13s", name);
+}
+
+static void print_stop_ids(const struct llama3_model *model, FILE *out)
+{
+    const struct llama3_info *info = llama3_model_info(model);
+    row(out, "stop ids");
+    for (size_t i = 0; i < info->n_stop_ids; i++) {
+        char *name = NULL;
+        size_t length;
+        fprintf(out, "%s%d", i > 0 ? ", " : "", info->stop_ids[i]);
+        if (llama3_detokenize(model, &info->stop_ids[i], 1, true, &name, &length, NULL) == 0)
+            fprintf(out, " %s", name);
+        llama3_free(name);
+    }
+    fputs(info->n_stop_ids > 0 ? "\n" : "none\n", out);
+}
+
+static void print_memory(const struct llama3_info *info, const struct args *args, FILE *out)
+{
+    char a[NUMBER], b[NUMBER], c[NUMBER], d[NUMBER];
+    uint64_t kv = info->kv_bytes_per_token * info->context;
+    row(out, "context");
+    fprintf(out, "%zu tokens, the model's limit is %zu\n", info->context, info->context_limit);
+    row(out, "KV cache");
+    fprintf(out, "%s per token (%s)\n", size_text(a, info->kv_bytes_per_token),
+            args->model.kv == LLAMA3_KV_F32 ? "f32" : "f16");
+    row(out, "memory");
+    fprintf(out, "%s at %zu tokens: %s weights, %s KV, %s work space\n",
+            size_text(a, info->file_bytes + kv + info->scratch_bytes), info->context,
+            size_text(b, info->file_bytes), size_text(c, kv), size_text(d, info->scratch_bytes));
+}
+
+void info_print(const struct llama3_model *model, const struct args *args, FILE *out)
+{
+    const struct llama3_info *info = llama3_model_info(model);
+    char a[NUMBER], b[NUMBER];
+    row(out, "model");
+    fprintf(out, "%s\n", info->path);
+    row(out, "format");
+    fprintf(out, "%s, %s, mostly %s\n", info->format, size_text(a, info->file_bytes), info->dtype);
+    row(out, "architecture");
+    fprintf(out, "%s, %s parameters, %zu layers\n", info->architecture,
+            count_text(b, info->parameters), info->n_layers);
+    row(out, "width");
+    fprintf(out, "%zu, feed-forward %zu\n", info->dim, info->ffn_dim);
+    row(out, "attention");
+    fprintf(out, "%zu heads of %zu, %zu for KV\n", info->n_heads, info->head_dim, info->n_kv_heads);
+    row(out, "vocabulary");
+    fprintf(out, "%zu tokens%s\n", info->vocab_size,
+            info->tied_embeddings ? ", head tied to embedding" : "");
+    row(out, "template");
+    fprintf(out, "%s\n", info->template_name != NULL ? info->template_name : "none");
+    print_stop_ids(model, out);
+    print_memory(info, args, out);
+    row(out, "backend");
+    fprintf(out, "%s, %d thread%s\n", info->backend, info->threads, info->threads == 1 ? "" : "s");
+    row(out, "exactness");
+    fprintf(out, "%s\n", info->exactness);
+}
+
+void info_print_line(const struct llama3_model *model, double open_seconds)
+{
+    const struct llama3_info *info = llama3_model_info(model);
+    char count[NUMBER];
+    say_error("%s: %s parameters, %s, template %s, context %zu, %s, %d thread%s, opened in %.2f s",
+              info->path, count_text(count, info->parameters), info->dtype,
+              info->template_name != NULL ? info->template_name : "none", info->context,
+              info->backend, info->threads, info->threads == 1 ? "" : "s", open_seconds);
+}
+
+static void print_rate(const char *name, size_t tokens, double seconds)
+{
+    fprintf(stderr, " in %.2f s", seconds);
+    if (tokens > 0 && seconds > 0)
+        fprintf(stderr, ", %.1f tokens/s", (double)tokens / seconds);
+    fputs(name, stderr);
+}
+
+void info_print_stats(const struct answerer *answerer, const struct llama3_result *result,
+                      uint64_t seed)
+{
+    static const char *const finishes[] = {
+        [LLAMA3_FINISH_STOP] = ", complete\n",
+        [LLAMA3_FINISH_LENGTH] = ", cut\n",
+        [LLAMA3_FINISH_CANCELED] = ", interrupted\n",
+    };
+    char size[NUMBER];
+    struct rusage usage = {0};
+    row(stderr, "model");
+    fprintf(stderr, "opened in %.2f s\n", answerer->open_seconds);
+    row(stderr, "prompt");
+    fprintf(stderr, "%zu tokens (%zu cached)", result->prompt_tokens, result->cached_tokens);
+    print_rate("\n", result->prompt_tokens - result->cached_tokens, result->prompt_seconds);
+    row(stderr, "answer");
+    fprintf(stderr, "%zu tokens", result->answer_tokens);
+    print_rate(finishes[result->finish], result->answer_tokens, result->answer_seconds);
+    if (getrusage(RUSAGE_SELF, &usage) == 0) {
+        row(stderr, "peak memory");
+        fprintf(stderr, "%s\n", size_text(size, (uint64_t)usage.ru_maxrss * 1024));
+    }
+    row(stderr, "seed");
+    fprintf(stderr, "%llu\n", (unsigned long long)seed);
+}

@@ -1,0 +1,19 @@
+/* info.h: what --info, --verbose and --stats print. */
+#ifndef TOOL_INFO_H
+#define TOOL_INFO_H
+
+#include <stdio.h>
+
+#include "tool/answer.h"
+
+/* The table of --info. */
+void info_print(const struct llama3_model *model, const struct args *args, FILE *out);
+
+/* The model in a line on stderr. */
+void info_print_line(const struct llama3_model *model, double open_seconds);
+
+/* The table of --stats, on stderr. */
+void info_print_stats(const struct answerer *answerer, const struct llama3_result *result,
+                      uint64_t seed);
+
+#endif

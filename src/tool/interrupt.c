@@ -1,0 +1,50 @@
+#include "tool/interrupt.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "tool/say.h"
+
+static struct llama3_session *_Atomic answering;
+static atomic_bool seen;
+
+static void on_interrupt(int signal)
+{
+    (void)signal;
+    struct llama3_session *session = answering;
+    if (session != NULL) {
+        seen = true;
+        llama3_cancel(session);
+        return;
+    }
+    /* The shell's prompt belongs on a line of its own. */
+    ssize_t n = isatty(STDERR_FILENO) ? write(STDERR_FILENO, "\n", 1) : 0;
+    (void)n;
+    _exit(STATUS_INTERRUPTED);
+}
+
+void interrupt_install(void)
+{
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART}, old;
+    sigemptyset(&action.sa_mask);
+    /* Started with SIGINT ignored (nohup, a script's `&`), it stays ignored. */
+    if (sigaction(SIGINT, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+        sigaction(SIGINT, &action, NULL);
+}
+
+void interrupt_begin(struct llama3_session *session)
+{
+    seen = false;
+    answering = session;
+}
+
+bool interrupt_seen(void)
+{
+    return seen;
+}
+
+void interrupt_end(void)
+{
+    answering = NULL;
+}

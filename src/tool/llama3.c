@@ -1,0 +1,183 @@
+/* llama3: answers a prompt, or chats in the terminal. The order of things is all that is here. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tool/answer.h"
+#include "tool/args.h"
+#include "tool/chat.h"
+#include "tool/info.h"
+#include "tool/interrupt.h"
+#include "tool/progress.h"
+#include "tool/prompt.h"
+#include "tool/say.h"
+
+const char say_program[] = "llama3";
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* What went to stdout has arrived. */
+static int finish_stdout(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return STATUS_OK;
+    if (errno != EPIPE)
+        say_error("stdout: %s", strerror(errno));
+    return STATUS_FAILED;
+}
+
+static struct llama3_model *open_model(const struct args *args)
+{
+    struct llama3_model_options options = model_options(&args->model);
+    struct llama3_error err;
+    struct buf what = {0};
+    char *path = model_path(&args->model);
+    if (path == NULL)
+        return NULL;
+    if (args->template_index >= 0)
+        options.template_name = llama3_template_names()[args->template_index];
+    buf_add_str(&what, "loading ");
+    buf_add_str(&what, path);
+    if (!args->quiet && !what.failed)
+        progress_start(what.data, 0);
+    struct llama3_model *model = llama3_model_open(path, &options, &err);
+    progress_stop();
+    if (model == NULL)
+        say_failure(&err);
+    buf_free(&what);
+    free(path);
+    return model;
+}
+
+/* The prompt's tokens: as a conversation, or raw where that was asked for or there is no
+ * template. */
+static int make_prompt(const struct args *args, const struct llama3_model *model,
+                       const struct buf *text, int32_t **tokens, size_t *n)
+{
+    struct llama3_message messages[2];
+    struct llama3_error err;
+    size_t n_messages = 0;
+    bool raw = args->raw || llama3_model_info(model)->template_name == NULL;
+    if (raw && args->system != NULL) {
+        say_error("%s has no chat template, so --system has no meaning; --template names one",
+                  llama3_model_info(model)->path);
+        return STATUS_FAILED;
+    }
+    if (raw && !args->raw && !args->quiet)
+        say_error("note: the model has no chat template; it continues the text (--raw)");
+    if (args->system != NULL)
+        messages[n_messages++] = (struct llama3_message){"system", args->system};
+    messages[n_messages++] = (struct llama3_message){"user", text->data};
+    int rc = raw ? llama3_tokenize(model, text->data, text->size, true, tokens, n, &err)
+                 : llama3_apply_template(model, messages, n_messages, args->date, tokens, n, &err);
+    if (rc == 0)
+        return STATUS_OK;
+    say_failure(&err);
+    return STATUS_FAILED;
+}
+
+static int answer_prompt(const struct answerer *answerer, const struct buf *text)
+{
+    struct llama3_error err;
+    int32_t *tokens;
+    size_t n;
+    int status = make_prompt(answerer->args, answerer->model, text, &tokens, &n);
+    if (status != STATUS_OK)
+        return status;
+    switch (answer_print(answerer, tokens, n, NULL, &err)) {
+    case ANSWER_OK:
+        status = STATUS_OK;
+        break;
+    case ANSWER_FAILED:
+        say_failure(&err);
+        status = STATUS_FAILED;
+        break;
+    case ANSWER_INTERRUPTED:
+        status = STATUS_INTERRUPTED;
+        break;
+    case ANSWER_UNREAD:
+        status = STATUS_FAILED;
+        break;
+    }
+    llama3_free(tokens);
+    return status;
+}
+
+static int chat(const struct answerer *answerer)
+{
+    const struct llama3_info *info = llama3_model_info(answerer->model);
+    if (info->template_name != NULL)
+        return chat_run(answerer);
+    say_error("%s has no chat template to chat with; --template names one, --prompt gives a text "
+              "to continue",
+              info->path);
+    return STATUS_FAILED;
+}
+
+/* text: NULL for a chat. */
+static int run(const struct args *args, const struct buf *text)
+{
+    struct answerer answerer = {.args = args, .open_seconds = seconds()};
+    struct llama3_error err;
+    struct llama3_model *model = open_model(args);
+    if (model == NULL)
+        return STATUS_FAILED;
+    answerer.model = model;
+    answerer.open_seconds = seconds() - answerer.open_seconds;
+    if (args->verbose)
+        info_print_line(model, answerer.open_seconds);
+    int status = STATUS_FAILED;
+    if (args->info) {
+        info_print(model, args, stdout);
+        status = finish_stdout();
+    } else if ((answerer.session = llama3_session_open(model, &err)) == NULL) {
+        say_failure(&err);
+    } else {
+        status = text != NULL ? answer_prompt(&answerer, text) : chat(&answerer);
+        llama3_session_close(answerer.session);
+    }
+    llama3_model_close(model);
+    return status;
+}
+
+static int start(const struct args *args)
+{
+    struct buf text = {0};
+    if (args->help) {
+        args_help(stdout);
+        return finish_stdout();
+    }
+    if (args->version) {
+        printf("llama3 %s\n", llama3_version());
+        return finish_stdout();
+    }
+    bool chatting = args->prompt == NULL && args->file == NULL && isatty(STDIN_FILENO);
+    if (args->info || (chatting && !args->raw))
+        return run(args, NULL);
+    if (chatting) {
+        say_error("--raw continues a text, which --prompt or --file gives");
+        return STATUS_USAGE;
+    }
+    int status = prompt_read(args, &text);
+    if (status == STATUS_OK)
+        status = run(args, &text);
+    buf_free(&text);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct args args;
+    interrupt_install();
+    int status = args_parse(&args, argc, argv) == 0 ? start(&args) : STATUS_USAGE;
+    args_free(&args);
+    return status;
+}

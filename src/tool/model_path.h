@@ -1,0 +1,27 @@
+/*
+ * model_path.h: the options that every program takes to open a model, and what model is meant
+ * where --model is not given.
+ */
+#ifndef TOOL_MODEL_PATH_H
+#define TOOL_MODEL_PATH_H
+
+#include "llama3.h"
+#include "tool/options.h"
+
+struct model_args {
+    const char *path; /* NULL: not given */
+    size_t context;   /* 0: the default */
+    int kv;           /* enum llama3_kv_type */
+    int threads;      /* 0: the default */
+};
+
+extern const struct option_spec model_option_specs[];
+extern const size_t n_model_option_specs;
+
+/* --model, $LLAMA3_MODEL, or the quickstart's model if it is there. The caller frees it; NULL
+ * after an error on stderr that says how to get a model. */
+char *model_path(const struct model_args *args);
+
+struct llama3_model_options model_options(const struct model_args *args);
+
+#endif

@@ -1,0 +1,257 @@
+#include "tool/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/utf8.h"
+#include "tool/say.h"
+
+/* getopt_long's value for the option at index i of all groups together; letters are below. */
+enum { FIRST_LONG = 256, HELP_COLUMN = 30 };
+
+static size_t count(const struct option_set *set)
+{
+    size_t n = 0;
+    for (size_t g = 0; g < set->n; g++)
+        n += set->groups[g].n;
+    return n;
+}
+
+static const struct option_spec *find(const struct option_set *set, int value, void **values)
+{
+    int index = FIRST_LONG;
+    for (size_t g = 0; g < set->n; g++) {
+        const struct option_group *group = &set->groups[g];
+        for (size_t i = 0; i < group->n; i++, index++) {
+            if (value == index || (value < FIRST_LONG && value == group->specs[i].letter)) {
+                *values = group->values;
+                return &group->specs[i];
+            }
+        }
+    }
+    return NULL;
+}
+
+static int bad_number(const struct option_spec *spec, const char *text)
+{
+    say_error("--%s: expected %s in %c%.10g, %.10g%c, found '%s'", spec->name,
+              spec->type == OPTION_FLOAT ? "a number" : "an integer", spec->above ? '(' : '[',
+              spec->min, spec->max, spec->below ? ')' : ']', text);
+    return -1;
+}
+
+static bool in_range(const struct option_spec *spec, double value)
+{
+    return (spec->above ? value > spec->min : value >= spec->min) &&
+           (spec->below ? value < spec->max : value <= spec->max);
+}
+
+static int set_float(const struct option_spec *spec, const char *text, float *out)
+{
+    char *end;
+    float value = strtof(text, &end);
+    if (strchr("+-.0123456789", text[0]) == NULL || end == text || *end != '\0' ||
+        !in_range(spec, (double)value))
+        return bad_number(spec, text);
+    *out = value;
+    return 0;
+}
+
+static int set_integer(const struct option_spec *spec, const char *text, long long *out)
+{
+    char *end;
+    errno = 0;
+    *out = strtoll(text, &end, 10);
+    if (strchr("+-0123456789", text[0]) == NULL || end == text || *end != '\0' || errno != 0 ||
+        !in_range(spec, (double)*out))
+        return bad_number(spec, text);
+    return 0;
+}
+
+static int set_seed(const struct option_spec *spec, const char *text, uint64_t *out)
+{
+    char *end;
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0) {
+        say_error("--%s: expected an integer in [0, %llu], found '%s'", spec->name,
+                  (unsigned long long)UINT64_MAX, text);
+        return -1;
+    }
+    return 0;
+}
+
+static int set_choice(const struct option_spec *spec, const char *text, int *out)
+{
+    char names[256] = "";
+    for (int i = 0; spec->choices[i] != NULL; i++) {
+        if (strcmp(spec->choices[i], text) == 0) {
+            *out = i;
+            return 0;
+        }
+        size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "", spec->choices[i]);
+    }
+    say_error("--%s: expected one of %s, found '%s'", spec->name, names, text);
+    return -1;
+}
+
+static int check_text(const struct option_spec *spec, const char *text)
+{
+    size_t n = strlen(text), valid = utf8_valid((const uint8_t *)text, n);
+    if (valid == n)
+        return 0;
+    say_error("--%s: not valid UTF-8 at byte %zu", spec->name, valid);
+    return -1;
+}
+
+static int need_some(const struct option_spec *spec, const char *text)
+{
+    if (text[0] != '\0')
+        return 0;
+    say_error("--%s: expected %s, found nothing", spec->name, spec->arg);
+    return -1;
+}
+
+static int add_text(struct option_texts *texts, const char *text)
+{
+    const char **items = reallocarray(texts->items, texts->n + 1, sizeof *items);
+    if (items == NULL) {
+        say_error("not enough memory");
+        return -1;
+    }
+    items[texts->n] = text;
+    *texts = (struct option_texts){items, texts->n + 1};
+    return 0;
+}
+
+static int set_value(const struct option_spec *spec, void *values, const char *text)
+{
+    void *at = (char *)values + spec->offset;
+    long long integer;
+    switch (spec->type) {
+    case OPTION_FLAG:
+        *(bool *)at = true;
+        return 0;
+    case OPTION_TEXT:
+        *(const char **)at = text;
+        return check_text(spec, text);
+    case OPTION_PATH:
+        *(const char **)at = text;
+        return need_some(spec, text);
+    case OPTION_TEXTS:
+        if (check_text(spec, text) != 0 || need_some(spec, text) != 0)
+            return -1;
+        return add_text(at, text);
+    case OPTION_INT:
+    case OPTION_SIZE:
+        if (set_integer(spec, text, &integer) != 0)
+            return -1;
+        if (spec->type == OPTION_INT)
+            *(int *)at = (int)integer;
+        else
+            *(size_t *)at = (size_t)integer;
+        return 0;
+    case OPTION_SEED:
+        return set_seed(spec, text, at);
+    case OPTION_FLOAT:
+        return set_float(spec, text, at);
+    case OPTION_ONE_OF:
+        return set_choice(spec, text, at);
+    }
+    return -1;
+}
+
+/* getopt's view of the tables: letters "m:p:hV" and the long options. */
+static void describe(const struct option_set *set, char *letters, struct option *longs)
+{
+    int value = FIRST_LONG;
+    for (size_t g = 0; g < set->n; g++) {
+        for (size_t i = 0; i < set->groups[g].n; i++) {
+            const struct option_spec *spec = &set->groups[g].specs[i];
+            bool argument = spec->type != OPTION_FLAG;
+            if (spec->letter != 0) {
+                *letters++ = spec->letter;
+                if (argument)
+                    *letters++ = ':';
+            }
+            *longs++ = (struct option){.name = spec->name,
+                                       .has_arg = argument ? required_argument : no_argument,
+                                       .val = value++};
+        }
+    }
+    *letters = '\0';
+    *longs = (struct option){0};
+}
+
+int options_parse(const struct option_set *set, int argc, char **argv)
+{
+    size_t n = count(set);
+    char *letters = malloc(2 * n + 1);
+    struct option *longs = calloc(n + 1, sizeof *longs);
+    int rc = letters != NULL && longs != NULL ? 0 : -1, value;
+    if (rc != 0) {
+        say_error("not enough memory");
+        goto out;
+    }
+    describe(set, letters, longs);
+    argv[0] = (char *)(uintptr_t)set->program; /* getopt's own messages begin with it */
+    while (rc == 0 && (value = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+        void *values = NULL;
+        const struct option_spec *spec = find(set, value, &values);
+        rc = spec != NULL ? set_value(spec, values, optarg) : -1;
+    }
+    if (rc == 0 && optind < argc) {
+        say_error("unexpected argument '%s': %s", argv[optind], set->operand);
+        rc = -1;
+    }
+    if (rc != 0)
+        fprintf(stderr, "Try '%s --help'.\n", set->program);
+out:
+    free(longs);
+    free(letters);
+    return rc;
+}
+
+void options_free(const struct option_set *set)
+{
+    for (size_t g = 0; g < set->n; g++) {
+        const struct option_group *group = &set->groups[g];
+        for (size_t i = 0; i < group->n; i++) {
+            if (group->specs[i].type != OPTION_TEXTS)
+                continue;
+            struct option_texts *texts = (void *)((char *)group->values + group->specs[i].offset);
+            free(texts->items);
+            *texts = (struct option_texts){0};
+        }
+    }
+}
+
+static void help_line(const struct option_spec *spec, FILE *out)
+{
+    char letter[8] = "   ";
+    if (spec->letter != 0)
+        snprintf(letter, sizeof letter, "-%c,", spec->letter);
+    int width = fprintf(out, "  %s --%s%s%s", letter, spec->name, spec->arg != NULL ? " " : "",
+                        spec->arg != NULL ? spec->arg : "");
+    for (const char *line = spec->help; line != NULL;) {
+        const char *end = strchr(line, '\n');
+        int length = (int)(end != NULL ? (size_t)(end - line) : strlen(line));
+        int gap = HELP_COLUMN - width;
+        fprintf(out, "%*s%.*s\n", gap > 1 ? gap : 1, "", length, line);
+        width = 0;
+        line = end != NULL ? end + 1 : NULL;
+    }
+}
+
+void options_help(const struct option_set *set, FILE *out)
+{
+    fprintf(out, "usage: %s\n", set->usage);
+    for (size_t g = 0; g < set->n; g++) {
+        fprintf(out, "\n%s\n", set->groups[g].title);
+        for (size_t i = 0; i < set->groups[g].n; i++)
+            help_line(&set->groups[g].specs[i], out);
+    }
+}

@@ -1,0 +1,66 @@
+/*
+ * tool: the programs. They use llama3.h and src/base, nothing else of the library.
+ *
+ * options.h: a command line described by tables, from which both the parser and --help come.
+ * A program lists groups of options; a group can be shared between programs.
+ */
+#ifndef TOOL_OPTIONS_H
+#define TOOL_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum option_type {               /* what it sets */
+                   OPTION_FLAG,  /* bool */
+                   OPTION_TEXT,  /* const char *, valid UTF-8 */
+                   OPTION_PATH,  /* const char *, any bytes but none at all */
+                   OPTION_TEXTS, /* struct option_texts: may be repeated; UTF-8, not empty */
+                   OPTION_INT,   /* int */
+                   OPTION_SIZE,  /* size_t */
+                   OPTION_SEED,  /* uint64_t, its whole range */
+                   OPTION_FLOAT, /* float */
+                   OPTION_ONE_OF /* int, an index into choices */
+};
+
+struct option_texts {
+    const char **items; /* [n] */
+    size_t n;
+};
+
+struct option_spec {
+    const char *name; /* long name */
+    char letter;      /* short name, 0: none */
+    enum option_type type;
+    size_t offset;              /* of the value in the group's values */
+    const char *arg;            /* name of the argument, NULL for a flag */
+    const char *help;           /* lines separated by \n */
+    double min, max;            /* numbers */
+    bool above, below;          /* min itself, or max itself, is not allowed */
+    const char *const *choices; /* OPTION_ONE_OF, NULL-terminated */
+};
+
+struct option_group {
+    const char *title;
+    const struct option_spec *specs; /* [n] */
+    size_t n;
+    void *values; /* the struct that offsets count from, already filled with the defaults */
+};
+
+struct option_set {
+    const char *program;
+    const char *usage;                 /* what follows "usage: " */
+    const char *operand;               /* what to tell who gives an argument that is no option */
+    const struct option_group *groups; /* [n] */
+    size_t n;
+};
+
+/* Fills the groups' values. -1 after a usage error, which is then on stderr. Values point into
+ * argv. */
+int options_parse(const struct option_set *set, int argc, char **argv);
+void options_free(const struct option_set *set);
+
+void options_help(const struct option_set *set, FILE *out);
+
+#endif

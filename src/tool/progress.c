@@ -1,0 +1,138 @@
+#include "tool/progress.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A thread draws, because what is waited for (a model being opened, a pass) calls nobody. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t stop;
+    pthread_t thread;
+    bool running, stopping;
+    const char *what;
+    size_t first, done, total; /* first: done when the first update came */
+    bool updated;
+    double start; /* seconds */
+} state = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static const double DELAY = 0.5, INTERVAL = 0.1;
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void format_left(char *out, size_t size, double left)
+{
+    if (left < 90)
+        snprintf(out, size, "%.0f s left", left);
+    else
+        snprintf(out, size, "%.0f min left", left / 60);
+}
+
+static void draw(double now)
+{
+    char line[512], left[32] = "";
+    double elapsed = now - state.start;
+    if (state.total == 0) {
+        snprintf(line, sizeof line, "%s, %.0f s", state.what, elapsed);
+    } else {
+        double rate = (double)(state.done - state.first) / elapsed;
+        int used = snprintf(line, sizeof line, "%s: %zu of %zu tokens", state.what, state.done,
+                            state.total);
+        if (rate > 0) {
+            format_left(left, sizeof left, (double)(state.total - state.done) / rate);
+            snprintf(line + used, sizeof line - (size_t)used, ", %.*f tokens/s, %s",
+                     rate < 10 ? 1 : 0, rate, left);
+        }
+    }
+    struct winsize window;
+    size_t width = sizeof line;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1)
+        width = window.ws_col - 1U; /* a line that wraps could not be erased */
+    fprintf(stderr, "\r%.*s\033[K", (int)(width < sizeof line ? width : sizeof line), line);
+    fflush(stderr);
+}
+
+static struct timespec at(double when)
+{
+    time_t whole = (time_t)when;
+    return (struct timespec){whole, (long)(1e9 * (when - (double)whole))};
+}
+
+static void *draw_until_stopped(void *arg)
+{
+    (void)arg;
+    bool drawn = false;
+    pthread_mutex_lock(&state.lock);
+    for (double next = state.start + DELAY; !state.stopping;) {
+        struct timespec until = at(next);
+        pthread_cond_timedwait(&state.stop, &state.lock, &until);
+        double now = seconds();
+        if (!state.stopping && now >= next) {
+            draw(now);
+            drawn = true;
+            next = now + INTERVAL;
+        }
+    }
+    pthread_mutex_unlock(&state.lock);
+    if (drawn) {
+        fputs("\r\033[K", stderr);
+        fflush(stderr);
+    }
+    return NULL;
+}
+
+void progress_start(const char *what, size_t total)
+{
+    const char *term = getenv("TERM");
+    if (!isatty(STDERR_FILENO) || term == NULL || strcmp(term, "dumb") == 0)
+        return;
+    pthread_condattr_t clock;
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&state.stop, &clock);
+    pthread_condattr_destroy(&clock);
+    state.what = what;
+    state.first = state.done = 0;
+    state.total = total;
+    state.updated = state.stopping = false;
+    state.start = seconds();
+    state.running = pthread_create(&state.thread, NULL, draw_until_stopped, NULL) == 0;
+    if (!state.running)
+        pthread_cond_destroy(&state.stop);
+}
+
+void progress_update(size_t done, size_t total)
+{
+    if (!state.running)
+        return;
+    pthread_mutex_lock(&state.lock);
+    if (!state.updated)
+        state.first = done;
+    state.updated = true;
+    state.done = done;
+    state.total = total;
+    pthread_mutex_unlock(&state.lock);
+}
+
+void progress_stop(void)
+{
+    if (!state.running)
+        return;
+    pthread_mutex_lock(&state.lock);
+    state.stopping = true;
+    pthread_cond_signal(&state.stop);
+    pthread_mutex_unlock(&state.lock);
+    pthread_join(state.thread, NULL);
+    pthread_cond_destroy(&state.stop);
+    state.running = false;
+}

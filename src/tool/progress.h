@@ -1,0 +1,16 @@
+/*
+ * progress.h: one line on stderr while something takes longer than half a second, erased when it
+ * is over. Nothing is ever shown where stderr is no terminal.
+ */
+#ifndef TOOL_PROGRESS_H
+#define TOOL_PROGRESS_H
+
+#include <stddef.h>
+
+/* Starts a wait, called e.g. "loading x.gguf". total: tokens to read, or 0 where only time
+ * can be shown. what must outlive the wait. */
+void progress_start(const char *what, size_t total);
+void progress_update(size_t done, size_t total); /* cheap; done of the first call took no time */
+void progress_stop(void); /* the line is gone once this returns; fine without a wait */
+
+#endif

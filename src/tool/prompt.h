@@ -1,0 +1,13 @@
+/* prompt.h: the text to answer: --prompt, --file, or stdin. */
+#ifndef TOOL_PROMPT_H
+#define TOOL_PROMPT_H
+
+#include "base/buf.h"
+#include "tool/args.h"
+
+/* Fills text with valid UTF-8 of at least one byte, without NUL bytes. Returns a status; errors are
+ * on stderr. One newline at the end of a file or of stdin is not part of the text, as editors and
+ * `echo` put it there. */
+int prompt_read(const struct args *args, struct buf *text);
+
+#endif

@@ -1,0 +1,17 @@
+/* say.h: lines on stderr, "llama3: ..." (the name the program was built with). */
+#ifndef TOOL_SAY_H
+#define TOOL_SAY_H
+
+#include "llama3.h"
+
+/* Exit statuses of every program. */
+enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2, STATUS_INTERRUPTED = 130 };
+
+extern const char say_program[]; /* defined beside main() */
+
+void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* What the library reported. */
+void say_failure(const struct llama3_error *err);
+
+#endif
