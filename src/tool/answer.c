@@ -9,6 +9,7 @@
 #include "tool/say.h"
 
 struct listener {
+    const char *label;
     struct buf *said;
     bool spoke, unread;
 };
@@ -17,8 +18,9 @@ static int on_text(void *arg, const char *text, size_t length)
 {
     struct listener *listener = arg;
     progress_stop();
-    if (length > 0)
-        listener->spoke = true;
+    if (!listener->spoke)
+        fputs(listener->label, stderr);
+    listener->spoke = true;
     if (listener->said != NULL)
         buf_add(listener->said, text, length);
     listener->unread = output_text(text, length) != 0;
@@ -63,10 +65,10 @@ static void note_length(const struct answerer *answerer, const struct llama3_res
 }
 
 enum answer answer_print(const struct answerer *answerer, const int32_t *prompt, size_t n,
-                         struct buf *said, struct llama3_error *err)
+                         const char *label, struct buf *said, struct llama3_error *err)
 {
     const struct args *args = answerer->args;
-    struct listener listener = {.said = said};
+    struct listener listener = {.label = label, .said = said};
     struct llama3_result result;
     struct llama3_generation generation = {
         .sampling = args_sampling(args, answerer->model),
@@ -96,7 +98,9 @@ enum answer answer_print(const struct answerer *answerer, const int32_t *prompt,
     }
     /* A ^C before the first word leaves stdout empty. */
     bool canceled = result.finish == LLAMA3_FINISH_CANCELED;
-    if (!listener.unread && (listener.spoke || !canceled))
+    if (!canceled && !listener.spoke)
+        on_text(&listener, "", 0);
+    if (!listener.unread && listener.spoke)
         listener.unread = output_end() != 0;
     if (listener.unread)
         return ANSWER_UNREAD;

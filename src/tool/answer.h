@@ -21,8 +21,9 @@ struct answerer {
 };
 
 /* Reads the prompt and prints the answer as it comes, with a newline at its end; then what --stats
- * asks for. said (may be NULL) receives the answer. */
+ * asks for. label goes to stderr before the answer's first word: not earlier, because progress is
+ * shown on that line. said (may be NULL) receives the answer. */
 enum answer answer_print(const struct answerer *answerer, const int32_t *prompt, size_t n,
-                         struct buf *said, struct llama3_error *err);
+                         const char *label, struct buf *said, struct llama3_error *err);
 
 #endif

@@ -10,6 +10,9 @@
 #include "base/utf8.h"
 #include "tool/say.h"
 
+/* A terminal hands over lines of at most this size, and drops what is longer without a word. */
+enum { TERMINAL_LINE = 4096 };
+
 /* White space around a line says nothing. */
 static char *trim(char *line, size_t n)
 {
@@ -35,6 +38,11 @@ static char *ask(char **line, size_t *capacity)
             say_error("the line is not UTF-8 text; say it again");
             continue;
         }
+        if (length >= TERMINAL_LINE) {
+            say_error("the terminal cut this line at %d bytes; --file takes longer texts",
+                      TERMINAL_LINE);
+            continue;
+        }
         char *query = trim(*line, length);
         if (strcasecmp(query, "exit") == 0 || strcasecmp(query, "quit") == 0)
             return NULL;
@@ -54,8 +62,7 @@ static enum answer answer_turn(const struct answerer *answerer,
     if (llama3_apply_template(answerer->model, messages, n_messages, answerer->args->date, &tokens,
                               &n, err) != 0)
         return ANSWER_FAILED;
-    fputs("Assistant: ", stderr);
-    enum answer answer = answer_print(answerer, tokens, n, said, err);
+    enum answer answer = answer_print(answerer, tokens, n, "Assistant: ", said, err);
     llama3_free(tokens);
     return answer;
 }
@@ -78,10 +85,8 @@ static int turn(const struct answerer *answerer, struct llama3_history *history,
         return STATUS_FAILED;
     if (answer == ANSWER_INTERRUPTED && said->size == 0)
         fputc('\n', stderr);
-    if (answer == ANSWER_FAILED) {
-        fputc('\n', stderr);
+    if (answer == ANSWER_FAILED)
         say_failure(&err);
-    }
     if (said->size == 0 && answer != ANSWER_OK) { /* as if it had not been asked */
         llama3_history_truncate(history, before);
         return answer == ANSWER_FAILED && err.code != LLAMA3_ECONTEXT ? STATUS_FAILED : STATUS_OK;
@@ -110,6 +115,8 @@ int chat_run(const struct answerer *answerer)
         say_failure(&err);
         status = STATUS_FAILED;
     }
+    if (!answerer->args->quiet)
+        say_error("\"exit\" or ^D leaves, ^C ends an answer");
     while (status == STATUS_OK && (query = ask(&line, &capacity)) != NULL)
         status = turn(answerer, history, query, &said);
     free(line);

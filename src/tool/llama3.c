@@ -92,7 +92,7 @@ static int answer_prompt(const struct answerer *answerer, const struct buf *text
     int status = make_prompt(answerer->args, answerer->model, text, &tokens, &n);
     if (status != STATUS_OK)
         return status;
-    switch (answer_print(answerer, tokens, n, NULL, &err)) {
+    switch (answer_print(answerer, tokens, n, "", NULL, &err)) {
     case ANSWER_OK:
         status = STATUS_OK;
         break;
