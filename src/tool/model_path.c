@@ -20,7 +20,7 @@ const struct option_spec model_option_specs[] = {
      .offset = FIELD(path),
      .arg = "PATH",
      .help = "a Hugging Face directory, a .gguf or .safetensors\n"
-             "file, or OWNER/NAME in the local Hugging Face cache"},
+             "file, or OWNER/NAME of the Hugging Face cache"},
     {.name = "ctx",
      .type = OPTION_SIZE,
      .offset = FIELD(context),

@@ -1,0 +1,86 @@
+# What the tests of programs share; sourced, in the build directory, with $srcdir set.
+# A test goes on after a failure, so that one run shows all of them.
+program=${LLAMA3:-./llama3}
+srcdir=${srcdir:-.}
+tiny=$srcdir/tests/data/tiny-f32
+tmp=$(mktemp -d) || exit 99
+trap 'rm -rf "$tmp"' EXIT
+failures=0
+unset LLAMA3_MODEL
+export LC_ALL=C
+
+fail()
+{
+    echo "FAIL: $*"
+    failures=$((failures + 1))
+}
+
+# run STATUS COMMAND...: its output is then in $tmp/out and $tmp/err.
+run()
+{
+    want=$1
+    shift
+    last="$*"
+    "$@" >"$tmp/out" 2>"$tmp/err"
+    got=$?
+    [ $got = "$want" ] || {
+        fail "$last: expected exit status $want, found $got"
+        sed 's/^/    /' "$tmp/err"
+    }
+}
+
+err_has()
+{
+    grep -qF -e "$1" "$tmp/err" || {
+        fail "$last: expected '$1' on stderr, found:"
+        sed 's/^/    /' "$tmp/err"
+    }
+}
+
+err_lines()
+{
+    [ "$(wc -l <"$tmp/err")" -eq "$1" ] || {
+        fail "$last: expected $1 lines on stderr, found:"
+        sed 's/^/    /' "$tmp/err"
+    }
+}
+
+out_has()
+{
+    grep -qF -e "$1" "$tmp/out" || {
+        fail "$last: expected '$1' on stdout, found:"
+        sed 's/^/    /' "$tmp/out"
+    }
+}
+
+out_empty()
+{
+    [ ! -s "$tmp/out" ] || fail "$last: expected nothing on stdout"
+}
+
+err_empty()
+{
+    [ ! -s "$tmp/err" ] || {
+        fail "$last: expected nothing on stderr, found:"
+        sed 's/^/    /' "$tmp/err"
+    }
+}
+
+# same FILE FILE WHAT
+same()
+{
+    cmp -s "$1" "$2" || fail "$3"
+}
+
+skip()
+{
+    echo "SKIP: $*"
+    exit 77
+}
+
+finish()
+{
+    [ $failures = 0 ] || echo "$failures failures"
+    [ $failures = 0 ]
+    exit
+}

@@ -1,0 +1,56 @@
+/*
+ * Preloaded into a program under test (LD_PRELOAD), makes the library slow, so that tests see what
+ * happens while someone waits: SLOW_OPEN, SLOW_PROMPT and SLOW_TEXT are milliseconds for opening a
+ * model, for each report on the prompt and for each piece of text.
+ */
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "llama3.h"
+
+static void sleep_for(const char *variable)
+{
+    const char *value = getenv(variable);
+    long ms = value != NULL ? strtol(value, NULL, 10) : 0;
+    struct timespec left = {ms / 1000, ms % 1000 * 1000000};
+    nanosleep(&left, NULL); /* a signal ends it */
+}
+
+struct llama3_model *llama3_model_open(const char *path, const struct llama3_model_options *options,
+                                       struct llama3_error *err)
+{
+    struct llama3_model *(*next)(const char *, const struct llama3_model_options *,
+                                 struct llama3_error *);
+    *(void **)&next = dlsym(RTLD_NEXT, "llama3_model_open");
+    sleep_for("SLOW_OPEN");
+    return next(path, options, err);
+}
+
+static const struct llama3_generation *real;
+
+static int on_text(void *arg, const char *text, size_t length)
+{
+    sleep_for("SLOW_TEXT");
+    return real->on_text(arg, text, length);
+}
+
+static void on_prompt(void *arg, size_t done, size_t total)
+{
+    real->on_prompt(arg, done, total);
+    sleep_for("SLOW_PROMPT");
+}
+
+int llama3_generate(struct llama3_session *session, const int32_t *prompt, size_t n,
+                    const struct llama3_generation *generation, struct llama3_result *result,
+                    struct llama3_error *err)
+{
+    int (*next)(struct llama3_session *, const int32_t *, size_t, const struct llama3_generation *,
+                struct llama3_result *, struct llama3_error *);
+    struct llama3_generation slow = *generation;
+    *(void **)&next = dlsym(RTLD_NEXT, "llama3_generate");
+    real = generation;
+    slow.on_text = on_text;
+    slow.on_prompt = on_prompt;
+    return next(session, prompt, n, &slow, result, err);
+}

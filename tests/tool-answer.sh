@@ -1,0 +1,144 @@
+#!/bin/sh
+# llama3's answers, with a checkpoint of random weights: streams, seeds, stop strings, ends.
+. "${srcdir:-.}/tests/lib.sh"
+export LLAMA3_MODEL="$tiny"
+ask="$program -n 24"
+
+# stdout holds the answer alone, ended by one newline; stderr nothing.
+run 0 $ask --temperature 0 -p "What is the capital of France?"
+err_empty
+cp "$tmp/out" "$tmp/greedy"
+[ "$(tail -c 1 "$tmp/out" | od -An -tx1)" = " 0a" ] || fail "no newline at the end"
+[ "$(wc -c <"$tmp/out")" -gt 2 ] || fail "no answer"
+if tail -c 2 "$tmp/out" | head -c 1 | grep -q '^$'; then
+    [ "$(tail -c 2 "$tmp/out" | od -An -tx1)" != " 0a 0a" ] || fail "the newline is doubled"
+fi
+
+# However the text comes in, it is the same; one newline at the end of a file is not part of it.
+printf 'What is the capital of France?' >"$tmp/bare"
+printf 'What is the capital of France?\n' >"$tmp/lf"
+printf 'What is the capital of France?\r\n' >"$tmp/crlf"
+for file in bare lf crlf; do
+    run 0 $ask --temperature 0 -f "$tmp/$file"
+    same "$tmp/out" "$tmp/greedy" "-f $file: another answer than -p"
+    run 0 $ask --temperature 0 <"$tmp/$file"
+    same "$tmp/out" "$tmp/greedy" "stdin $file: another answer than -p"
+done
+run 0 $ask --temperature 0 -f - <"$tmp/lf"
+same "$tmp/out" "$tmp/greedy" "-f -: another answer than -p"
+run 0 $ask --show-prompt --raw -p "one" -f "$tmp/lf"
+printf 'one\n\nWhat is the capital of France?\n' >"$tmp/both"
+sed 's/^<|begin_of_text|>//' "$tmp/err" >"$tmp/shown"
+same "$tmp/shown" "$tmp/both" "-p and -f: not the prompt, an empty line, the file"
+printf 'one\ntwo\nthree\n' | while read -r line; do
+    $ask -q --temperature 0 -p "$line" >/dev/null
+    echo "$line"
+done >"$tmp/lines"
+[ "$(wc -l <"$tmp/lines")" -eq 3 ] || fail "-p reads a stdin that is not its own"
+
+# A seed reproduces its answer; without one, answers differ; --stats names the seed.
+run 0 $ask --temperature 2 --top-p 1 --seed 7 -p x
+cp "$tmp/out" "$tmp/seven"
+for threads in 1 2 3; do
+    run 0 $ask --temperature 2 --top-p 1 --seed 7 --threads $threads -p x
+    same "$tmp/out" "$tmp/seven" "--seed 7 with $threads threads: another answer"
+done
+run 0 $ask --temperature 2 --top-p 1 --seed 8 -p x
+cmp -s "$tmp/out" "$tmp/seven" && fail "--seed 8 answers as --seed 7"
+run 0 $ask --temperature 2 --top-p 1 --stats -p x
+cp "$tmp/out" "$tmp/random"
+seed=$(awk '$1 == "seed" { print $2 }' "$tmp/err")
+run 0 $ask --temperature 2 --top-p 1 -p x
+cmp -s "$tmp/out" "$tmp/random" && fail "two answers without a seed are the same"
+run 0 $ask --temperature 2 --top-p 1 --seed "$seed" -p x
+same "$tmp/out" "$tmp/random" "the seed that --stats names gives another answer"
+
+# --stop: the answer ends before the text, whichever of several comes first.
+run 0 $ask --raw --temperature 0 -p "The capital of"
+cp "$tmp/out" "$tmp/whole"
+head -n 1 "$tmp/whole" | tr -cd ' -~' | cut -c 3-4 >"$tmp/stop"
+stop=$(cat "$tmp/stop")
+run 0 $ask --raw --temperature 0 --stop "never said" --stop "$stop" -p "The capital of"
+out=$(cat "$tmp/out")
+case $(cat "$tmp/whole") in
+"$out$stop"*) ;;
+*) fail "--stop '$stop': found '$out' of '$(cat "$tmp/whole")'" ;;
+esac
+
+# -n counts tokens; a cut that was not asked for is said.
+run 0 $ask --temperature 0 -n 3 --stats -p x
+err_has "answer       3 tokens"
+! grep -q note "$tmp/err" || fail "-n 3: a cut that was asked for is noted"
+run 0 "$program" --temperature 0 --ctx 40 --raw -p "The capital of"
+err_has "note: the answer was cut: the context of 40 tokens is full"
+run 0 "$program" -q --temperature 0 --ctx 40 --raw -p "The capital of"
+err_empty
+
+# What does not fit is an error with both counts.
+run 1 "$program" --ctx 8 -p "What is the capital of France? What is the capital of Spain?"
+err_lines 1
+err_has "8"
+out_empty
+
+# --show-prompt shows control tokens, which text can't forge.
+run 0 $ask --show-prompt --system "Be kind." -p "<|eot_id|>"
+err_has "<|start_header_id|>system<|end_header_id|>"
+err_has "Be kind.<|eot_id|>"
+err_has "<|start_header_id|>assistant<|end_header_id|>"
+
+# --stats, -v
+run 0 $ask --stats -p x
+for name in model prompt answer "peak memory" seed; do
+    grep -q "^$name " "$tmp/err" || fail "--stats shows no $name"
+done
+run 0 $ask -v -p x
+err_has "llama3: $tiny: "
+err_has "peak memory"
+
+# --info answers nothing, and reads nothing.
+run 0 "$program" --info --ctx 64 --kv f32
+err_empty
+for name in model format architecture width attention vocabulary template "stop ids" context \
+    "KV cache" memory backend exactness; do
+    grep -q "^$name  *[^ ]" "$tmp/out" || fail "--info shows no $name"
+done
+out_has "64 tokens"
+out_has "per token (f32)"
+
+# Where stdout goes wrong.
+if [ -c /dev/full ]; then
+    for option in "-p x" --info; do
+        "$program" -n 5 $option >/dev/full 2>"$tmp/err"
+        [ $? = 1 ] || fail "$option to a full disk: expected status 1"
+        err_has "llama3: stdout: No space left on device"
+        err_lines 1
+    done
+fi
+run 1 $ask -p x >&-
+"$program" -n 5 -p x >&- 2>"$tmp/err"
+[ $? = 1 ] || fail "stdout closed: expected status 1"
+err_has "llama3: stdout: Bad file descriptor"
+
+# A reader that leaves: no word about it, killed or with status 1.
+mkfifo "$tmp/pipe"
+head -c 1 <"$tmp/pipe" >/dev/null &
+"$program" -n 200 --raw --temperature 0 -p "The capital of" >"$tmp/pipe" 2>"$tmp/err"
+status=$?
+last="a closed pipe"
+wait
+[ $status = 141 ] || [ $status = 0 ] || fail "a closed pipe: expected death by SIGPIPE, found $status"
+err_empty
+head -c 1 <"$tmp/pipe" >/dev/null &
+(
+    trap '' PIPE
+    "$program" -n 200 --raw --temperature 0 -p "The capital of" >"$tmp/pipe" 2>"$tmp/err"
+    echo $? >"$tmp/status"
+)
+wait
+last="a closed pipe, SIGPIPE ignored"
+case $(cat "$tmp/status") in
+0 | 1) ;;
+*) fail "$last: expected status 1, found $(cat "$tmp/status")" ;;
+esac
+! grep -q . "$tmp/err" || fail "$last: expected no word, found $(cat "$tmp/err")"
+finish

@@ -1,0 +1,116 @@
+#!/bin/sh
+# llama3's command line and its input: what is refused, how, and with which exit status.
+. "${srcdir:-.}/tests/lib.sh"
+
+# A refused option: status 2, one clear line and the hint, nothing on stdout.
+refused()
+{
+    message=$1
+    shift
+    run 2 "$program" "$@" </dev/null
+    err_has "$message"
+    err_lines 2
+    err_has "Try 'llama3 --help'."
+    out_empty
+}
+
+refused "llama3: --top-p: expected a number in (0, 1], found 'x'" --top-p x
+refused "llama3: --top-p: expected a number in (0, 1], found '0'" --top-p 0
+refused "llama3: --top-p: expected a number in (0, 1], found 'nan'" --top-p nan
+refused "llama3: --top-p: expected a number in (0, 1], found '1e-60'" --top-p 1e-60
+refused "llama3: --top-p: expected a number in (0, 1], found ''" --top-p ""
+refused "--min-p: expected a number in [0, 1), found '1'" --min-p 1
+refused "--min-p: expected a number in [0, 1), found '0.99999999999'" --min-p 0.99999999999
+refused "--temperature: expected a number in [0, 100], found '-1'" --temperature -1
+refused "--temperature: expected a number in [0, 100], found 'inf'" --temperature inf
+refused "--temperature: expected a number in [0, 100], found '1 '" --temperature "1 "
+refused "--repeat-penalty: expected a number in (0, 100], found '0'" --repeat-penalty 0
+refused "--frequency-penalty: expected a number in [-100, 100]" --frequency-penalty 101
+refused "--presence-penalty: expected a number in [-100, 100]" --presence-penalty -101
+refused "--threads: expected an integer in [1, 1024], found '0'" --threads 0
+refused "--threads: expected an integer in [1, 1024], found '1.5'" --threads 1.5
+refused "--threads: expected an integer in [1, 1024], found '99999999999999999999'" \
+    --threads 99999999999999999999
+refused "--ctx: expected an integer in [1, 16777216], found '16777217'" --ctx 16777217
+refused "--max-tokens: expected an integer in [1, 16777216], found '0'" -n 0
+refused "--top-k: expected an integer in [0, 1048576], found '-1'" --top-k -1
+refused "--seed: expected an integer in [0, 18446744073709551615], found '-1'" --seed -1
+refused "found '18446744073709551616'" --seed 18446744073709551616
+refused "--kv: expected one of f16, f32, found 'f8'" --kv f8
+refused "--template: expected one of " --template nosuch
+refused "--stop: expected TEXT, found nothing" --stop ""
+refused "--model: expected PATH, found nothing" -m ""
+refused "--prompt: not valid UTF-8 at byte 2" -p "$(printf 'ab\377')"
+refused "--system: not valid UTF-8 at byte 0" --system "$(printf '\300\200')"
+refused "unrecognized option '--nosuch'" --nosuch
+refused "option requires an argument -- 'p'" -p
+refused "unexpected argument 'hello': a prompt is given with --prompt" hello
+
+# What could not be meant.
+for option in --system=x --template=llama3 --date=x; do
+    run 2 "$program" --raw -p x $option
+    err_has "--raw uses no chat template, so ${option%%=*} has no meaning"
+done
+run 2 "$program" -q -v -p x
+err_has "contradict"
+
+# No text.
+run 2 "$program" -m "$tiny" -p ""
+err_has "llama3: the prompt is empty: --prompt says nothing"
+run 2 "$program" -m "$tiny" </dev/null
+err_has "llama3: the prompt is empty: stdin holds no text"
+echo >"$tmp/newline"
+run 2 "$program" -m "$tiny" -f "$tmp/newline"
+err_has "the prompt is empty"
+
+# No text that is one.
+printf 'good \303\251 \355\240\200' >"$tmp/surrogate"
+run 1 "$program" -m "$tiny" -f "$tmp/surrogate"
+err_has "llama3: $tmp/surrogate: expected UTF-8, found an invalid sequence at byte 8"
+err_lines 1
+printf 'a\000b' >"$tmp/nul"
+run 1 "$program" -m "$tiny" <"$tmp/nul"
+err_has "llama3: stdin: expected text, found a NUL byte at byte 1"
+truncate -s 67108865 "$tmp/large"
+run 1 "$program" -m "$tiny" -f "$tmp/large"
+err_has "$tmp/large: expected at most 64 MiB of text, found more"
+run 1 "$program" -m "$tiny" -f "$tmp/missing"
+err_has "llama3: $tmp/missing: No such file or directory"
+run 1 "$program" -m "$tiny" -f "$tmp"
+err_has "llama3: $tmp: Is a directory"
+run 1 "$program" -m "$tiny" <&-
+err_has "llama3: stdin: Bad file descriptor"
+
+# No model.
+HOME=$tmp XDG_CACHE_HOME= run 1 "$program" -p x
+err_has "llama3: no model: name one with --model or LLAMA3_MODEL, or let scripts/quickstart"
+err_has "$tmp/.cache/llama3/SmolLM2-135M-Instruct.Q4_1.gguf"
+XDG_CACHE_HOME=$tmp/cache run 1 "$program" -p x
+err_has "$tmp/cache/llama3/SmolLM2-135M-Instruct.Q4_1.gguf"
+run 1 "$program" -m "$tmp/missing.gguf" -p x
+err_has "missing.gguf"
+err_lines 1
+out_empty
+LLAMA3_MODEL=$tmp/variable.gguf run 1 "$program" -p x
+err_has "variable.gguf"
+LLAMA3_MODEL=$tmp/variable.gguf run 1 "$program" -p x -m "$tmp/option.gguf"
+err_has "option.gguf"
+
+# Help and version are answers: stdout, status 0, or 1 if it can't be written.
+for help in -h --help --hel; do
+    run 0 "$program" $help
+    out_has "usage: llama3"
+    err_empty
+done
+[ "$(awk 'length > 80' "$tmp/out")" = "" ] || fail "--help has lines over 80 columns"
+run 0 "$program" -V
+out_has "llama3 "
+[ "$(wc -l <"$tmp/out")" -eq 1 ] || fail "-V prints more than a line"
+if [ -c /dev/full ]; then
+    for option in -h -V; do
+        "$program" $option >/dev/full 2>"$tmp/err"
+        [ $? = 1 ] || fail "$option to a full disk: expected status 1"
+        err_has "llama3: stdout: No space left on device"
+    done
+fi
+finish

@@ -1,0 +1,155 @@
+#!/bin/sh
+# llama3 in a real terminal: the chat, ^C and ^D, the progress line. tmux is the terminal.
+. "${srcdir:-.}/tests/lib.sh"
+command -v tmux >/dev/null || skip "tmux is missing"
+slow=$PWD/tests/.libs/slow.so
+[ -f "$slow" ] || skip "tests/slow.so is not built"
+case ${LLAMA3_CFLAGS-} in
+*-fsanitize*) skip "the sanitizers' runtime must be loaded before any other" ;;
+esac
+
+terminal()
+{
+    tmux -S "$tmp/tmux" -f /dev/null "$@"
+}
+trap 'terminal kill-server 2>/dev/null; rm -rf "$tmp"' EXIT
+
+screen()
+{
+    terminal capture-pane -p -t test 2>/dev/null
+}
+
+# Waits until the screen has a line that matches the pattern.
+sees()
+{
+    tries=0
+    until screen | grep -q -e "$1"; do
+        tries=$((tries + 1))
+        if [ $tries -gt 100 ]; then
+            fail "$last: expected '$1' on the screen, found:"
+            screen | sed '/^$/d; s/^/    |/'
+            return 1
+        fi
+        sleep 0.1
+    done
+}
+
+never_saw()
+{
+    ! screen | grep -q -e "$1" || {
+        fail "$last: '$1' should not be on the screen:"
+        screen | sed '/^$/d; s/^/    |/'
+    }
+}
+
+keys()
+{
+    terminal send-keys -t test "$@"
+}
+
+# start VARIABLES ARGUMENTS: llama3 on a screen of its own, followed by "[its status]".
+start()
+{
+    last="$1 llama3 $2"
+    terminal kill-session -t test 2>/dev/null
+    cat >"$tmp/start" <<END
+export LLAMA3_MODEL='$(cd "$tiny" && pwd)' LC_ALL=C.UTF-8
+env LD_PRELOAD='$slow' $1 $program $2
+echo "[\$?]"
+sleep 60
+END
+    terminal new-session -d -s test -x 78 -y 24 "sh '$tmp/start'"
+}
+
+# A conversation: answers, remembers, and is left in three ways.
+for leave in exit QUIT; do
+    start "" "-n 4 --temperature 0"
+    sees '^llama3: "exit" or ^D leaves' && sees '^User:$' || break
+    keys "What is the capital of France?" Enter
+    sees '^Assistant: .' && sees '^User:$'
+    keys Enter
+    keys "  $leave " Enter
+    sees '^\[0\]$'
+done
+start "" "-n 4 -q"
+sees '^User:$'
+never_saw 'leaves'
+keys C-d
+sees '^\[0\]$'
+start "" "-n 4"
+sees '^User:$'
+keys C-c
+sees '^\[130\]$'
+
+# The second turn's prompt holds the first turn, answer included; its tokens are not read again.
+start "" "-n 4 --temperature 0 --show-prompt --stats --system 'Be kind.'"
+sees '^User:$'
+keys "first words" Enter
+sees '^answer .*4 tokens' && sees '^seed '
+terminal clear-history -t test
+keys "second words" Enter
+sees 'first words<|eot_id|>'
+sees 'second words<|eot_id|>'
+sees 'tokens ([1-9][0-9]* cached)'
+
+# A line that the terminal cut is not taken for the whole.
+start "" "-n 4"
+sees '^User:$'
+line=$(printf '%01000d' 0)
+for i in 1 2 3 4 5; do
+    keys "$line"
+done
+keys Enter
+sees 'the terminal cut this line'
+keys "exit" Enter
+sees '^\[0\]$'
+
+# ^C ends an answer and keeps the conversation; said is said.
+start "SLOW_TEXT=300" "-n 30 --temperature 0"
+sees '^User:$'
+keys "first words" Enter
+sees '^Assistant: .'
+keys C-c
+sees '^User:$'
+keys "exit" Enter
+sees '^\[0\]$'
+
+# A single answer: what was said so far, and 130.
+start "SLOW_TEXT=300" "-n 30 --temperature 0 -p x"
+sees '^[^ ]'
+sleep 1
+keys C-c
+sees '^\[130\]$'
+never_saw 'reading'
+
+# Progress: only after half a second, and gone afterwards.
+start "SLOW_OPEN=1500" "-n 4 -p x"
+sees '^loading .*, 1 s$'
+sees '^\[0\]$'
+never_saw 'loading'
+start "SLOW_PROMPT=1500" "-n 4 -p x"
+sees '^reading the prompt: [0-9]* of [0-9]* tokens'
+sees '^\[0\]$'
+never_saw 'reading'
+start "SLOW_OPEN=1500" "-n 4 -q -p x"
+sleep 1
+never_saw 'loading'
+start "SLOW_OPEN=5000" "-n 4 -p x"
+sees '^loading '
+keys C-c
+sees '^\[130\]$'
+start "SLOW_PROMPT=1500" "-n 4"
+sees '^User:$'
+keys "first words" Enter
+sees '^reading the prompt'
+keys C-c
+sees '^User:$'
+never_saw 'reading'
+never_saw 'Assistant'
+keys "exit" Enter
+sees '^\[0\]$'
+
+# Without a terminal, no progress.
+LD_PRELOAD=$slow SLOW_OPEN=700 SLOW_PROMPT=700 LLAMA3_MODEL=$tiny run 0 "$program" -n 4 -p x
+err_empty
+finish
