@@ -114,7 +114,6 @@ if [ -c /dev/full ]; then
         err_lines 1
     done
 fi
-run 1 $ask -p x >&-
 "$program" -n 5 -p x >&- 2>"$tmp/err"
 [ $? = 1 ] || fail "stdout closed: expected status 1"
 err_has "llama3: stdout: Bad file descriptor"

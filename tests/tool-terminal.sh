@@ -54,8 +54,9 @@ start()
     terminal kill-session -t test 2>/dev/null
     cat >"$tmp/start" <<END
 export LLAMA3_MODEL='$(cd "$tiny" && pwd)' LC_ALL=C.UTF-8
+trap : INT # ^C is for the program
 env LD_PRELOAD='$slow' $1 $program $2
-echo "[\$?]"
+printf '\\n[%d]\\n' \$?
 sleep 60
 END
     terminal new-session -d -s test -x 78 -y 24 "sh '$tmp/start'"
