@@ -111,15 +111,25 @@ static int answer_prompt(const struct answerer *answerer, const struct buf *text
     return status;
 }
 
+/* A conversation can be had at all: there is a template, and it takes the options. What is wrong
+ * is said now, not after the first question. */
 static int chat(const struct answerer *answerer)
 {
-    const struct llama3_info *info = llama3_model_info(answerer->model);
-    if (info->template_name != NULL)
-        return chat_run(answerer);
-    say_error("%s has no chat template to chat with; --template names one, --prompt gives a text "
-              "to continue",
-              info->path);
-    return STATUS_FAILED;
+    const struct args *args = answerer->args;
+    struct llama3_message messages[2];
+    struct llama3_error err;
+    int32_t *tokens;
+    size_t n, n_messages = 0;
+    if (args->system != NULL)
+        messages[n_messages++] = (struct llama3_message){"system", args->system};
+    messages[n_messages++] = (struct llama3_message){"user", "Hello"};
+    if (llama3_apply_template(answerer->model, messages, n_messages, args->date, &tokens, &n,
+                              &err) != 0) {
+        say_failure(&err);
+        return STATUS_FAILED;
+    }
+    llama3_free(tokens);
+    return chat_run(answerer);
 }
 
 /* text: NULL for a chat. */
