@@ -33,6 +33,16 @@ static void on_prompt(void *arg, size_t done, size_t total)
     progress_update(done, total);
 }
 
+/* How many tokens the session shares with the prompt from the front. */
+static size_t known(const struct llama3_session *session, const int32_t *prompt, size_t n)
+{
+    size_t have, i = 0;
+    const int32_t *tokens = llama3_session_tokens(session, &have);
+    while (i < n && i < have && tokens[i] == prompt[i])
+        i++;
+    return i;
+}
+
 /* The prompt as the model reads it, control tokens by name. */
 static int show_prompt(const struct answerer *answerer, const int32_t *prompt, size_t n,
                        struct llama3_error *err)
@@ -86,7 +96,7 @@ enum answer answer_print(const struct answerer *answerer, const int32_t *prompt,
     do { /* again if it was ended by a ^C that came too late for the answer before */
         interrupt_begin(answerer->session);
         if (!args->quiet)
-            progress_start("reading the prompt", n);
+            progress_start("reading the prompt", known(answerer->session, prompt, n), n);
         rc = llama3_generate(answerer->session, prompt, n, &generation, &result, err);
         progress_stop();
         interrupt_end();

@@ -111,7 +111,8 @@ void info_print_line(const struct llama3_model *model, double open_seconds)
 
 static void print_rate(const char *name, size_t tokens, double seconds)
 {
-    fprintf(stderr, " in %.2f s", seconds);
+    if (seconds > 0) /* not interrupted before it was known */
+        fprintf(stderr, " in %.2f s", seconds);
     if (tokens > 0 && seconds > 0)
         fprintf(stderr, ", %.1f tokens/s", (double)tokens / seconds);
     fputs(name, stderr);

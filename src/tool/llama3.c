@@ -47,7 +47,7 @@ static struct llama3_model *open_model(const struct args *args)
     buf_add_str(&what, "loading ");
     buf_add_str(&what, path);
     if (!args->quiet && !what.failed)
-        progress_start(what.data, 0);
+        progress_start(what.data, 0, 0);
     struct llama3_model *model = llama3_model_open(path, &options, &err);
     progress_stop();
     if (model == NULL)

@@ -16,9 +16,8 @@ static struct {
     pthread_t thread;
     bool running, stopping;
     const char *what;
-    size_t first, done, total; /* first: done when the first update came */
-    bool updated;
-    double start; /* seconds */
+    size_t first, done, total; /* first: done when the wait began */
+    double start, last;        /* seconds: of the wait, of the last update */
 } state = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static const double DELAY = 0.5, INTERVAL = 0.1;
@@ -45,11 +44,16 @@ static void draw(double now)
     if (state.total == 0) {
         snprintf(line, sizeof line, "%s, %.0f s", state.what, elapsed);
     } else {
-        double rate = (double)(state.done - state.first) / elapsed;
+        /* Updates are rare where a pass takes long: the rate is that of the last one, and the time
+         * left goes down in between. */
+        double rate = state.last > state.start
+                          ? (double)(state.done - state.first) / (state.last - state.start)
+                          : 0;
         int used = snprintf(line, sizeof line, "%s: %zu of %zu tokens", state.what, state.done,
                             state.total);
         if (rate > 0) {
-            format_left(left, sizeof left, (double)(state.total - state.done) / rate);
+            double more = (double)(state.total - state.done) / rate - (now - state.last);
+            format_left(left, sizeof left, more > 0 ? more : 0);
             snprintf(line + used, sizeof line - (size_t)used, ", %.*f tokens/s, %s",
                      rate < 10 ? 1 : 0, rate, left);
         }
@@ -91,7 +95,7 @@ static void *draw_until_stopped(void *arg)
     return NULL;
 }
 
-void progress_start(const char *what, size_t total)
+void progress_start(const char *what, size_t done, size_t total)
 {
     const char *term = getenv("TERM");
     if (!isatty(STDERR_FILENO) || term == NULL || strcmp(term, "dumb") == 0)
@@ -102,10 +106,10 @@ void progress_start(const char *what, size_t total)
     pthread_cond_init(&state.stop, &clock);
     pthread_condattr_destroy(&clock);
     state.what = what;
-    state.first = state.done = 0;
+    state.first = state.done = done;
     state.total = total;
-    state.updated = state.stopping = false;
-    state.start = seconds();
+    state.stopping = false;
+    state.start = state.last = seconds();
     state.running = pthread_create(&state.thread, NULL, draw_until_stopped, NULL) == 0;
     if (!state.running)
         pthread_cond_destroy(&state.stop);
@@ -116,11 +120,9 @@ void progress_update(size_t done, size_t total)
     if (!state.running)
         return;
     pthread_mutex_lock(&state.lock);
-    if (!state.updated)
-        state.first = done;
-    state.updated = true;
     state.done = done;
     state.total = total;
+    state.last = seconds();
     pthread_mutex_unlock(&state.lock);
 }
 
