@@ -7,7 +7,7 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 root=$tmp/root
 
 sed -n '/^ \* Example: /,/^ \*\//{s/^ \*     //p; s/^ \*$//p;}' "$srcdir/include/llama3.h" |
-    sed '1,/^$/d' >"$tmp/example.c"
+    sed '/./,$!d' >"$tmp/example.c"
 n=$(wc -l <"$tmp/example.c")
 [ "$n" -ge 30 ] && [ "$n" -le 50 ] || fail "expected an example of about 40 lines, found $n"
 
