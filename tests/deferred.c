@@ -1,0 +1,368 @@
+#include "deferred.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/size.h"
+
+enum { MAX_OPS = 1 << 14, MAX_HANDLES = 1 << 12 };
+
+enum op { OP_EMBED, OP_ADD_NORM, OP_LINEAR, OP_ROPE_STORE, OP_ATTEND, OP_SWIGLU };
+
+/* Handles as they were given out, never looked behind. */
+struct record {
+    enum op op;
+    enum rows rows;
+    size_t layer, n;
+    struct buffer *a[4];
+    const struct weight *w[3];
+};
+
+struct deferred {
+    struct backend base;
+    const struct backend_ops *inner_ops;
+    struct backend *inner;
+    void *behind[MAX_HANDLES]; /* what a handle stands for in the inner backend */
+    void *memory[MAX_HANDLES]; /* copies of weights */
+    size_t n_handles;
+    struct record records[MAX_OPS];
+    size_t n_records;
+    size_t n_layers;
+    bool failed; /* sticks until `read` */
+};
+
+static size_t pending;
+
+size_t deferred_pending(void)
+{
+    return pending;
+}
+
+static struct deferred *of(struct backend *backend)
+{
+    return (struct deferred *)backend;
+}
+
+/* Handle number i, as a pointer that must never be followed. */
+static void *give_handle(struct deferred *d, void *behind)
+{
+    if (behind == NULL || d->n_handles == MAX_HANDLES)
+        return NULL;
+    d->behind[d->n_handles++] = behind;
+    return (void *)(uintptr_t)d->n_handles;
+}
+
+static void *look(const struct deferred *d, const void *handle)
+{
+    return handle != NULL ? d->behind[(uintptr_t)handle - 1] : NULL;
+}
+
+/* ---- opening and handles --------------------------------------------------------------- */
+
+static struct backend *deferred_open(const struct backend_options *options,
+                                     const struct backend_shape *shape, struct llama3_error *err)
+{
+    struct deferred *d = size_alloc(1, sizeof *d);
+    if (d == NULL)
+        return NULL;
+    struct backend_options inner = *options;
+    inner.no_blas = true;
+    d->base.ops = &deferred_ops;
+    d->n_layers = shape->n_layers;
+    d->inner_ops = backend_find("cpu", err);
+    d->inner = d->inner_ops->open(&inner, shape, err);
+    if (d->inner == NULL) {
+        free(d);
+        return NULL;
+    }
+    return &d->base;
+}
+
+static void deferred_close(struct backend *backend)
+{
+    struct deferred *d = of(backend);
+    pending -= d->n_records;
+    d->inner_ops->close(d->inner);
+    for (size_t i = 0; i < d->n_handles; i++)
+        free(d->memory[i]);
+    free(d);
+}
+
+static const char *deferred_describe(const struct backend *backend, const char **exactness)
+{
+    (void)backend;
+    *exactness = "as the CPU's";
+    return "deferred";
+}
+
+static void deferred_run(struct backend *backend, void (*fn)(void *arg), void *arg)
+{
+    (void)backend;
+    fn(arg);
+}
+
+static struct weight *deferred_weight(struct backend *backend, const struct matrix *matrix,
+                                      enum weight_use use, struct llama3_error *err)
+{
+    struct deferred *d = of(backend);
+    size_t bytes = matrix->rows * dtype_row_bytes(matrix->type, matrix->cols);
+    void *copy = size_alloc(bytes, 1);
+    if (copy == NULL)
+        return NULL;
+    memcpy(copy, matrix->data, bytes);
+    struct matrix moved = *matrix;
+    moved.data = copy;
+    struct weight *handle = give_handle(d, d->inner_ops->weight(d->inner, &moved, use, err));
+    if (handle == NULL)
+        free(copy);
+    else
+        d->memory[(uintptr_t)handle - 1] = copy;
+    return handle;
+}
+
+static void deferred_weight_free(struct backend *backend, struct weight *weight)
+{
+    struct deferred *d = of(backend);
+    d->inner_ops->weight_free(d->inner, look(d, weight));
+}
+
+static struct buffer *deferred_buffer(struct backend *backend, enum rows rows, size_t cols,
+                                      struct llama3_error *err)
+{
+    struct deferred *d = of(backend);
+    return give_handle(d, d->inner_ops->buffer(d->inner, rows, cols, err));
+}
+
+static void deferred_buffer_free(struct backend *backend, struct buffer *buffer)
+{
+    struct deferred *d = of(backend);
+    d->inner_ops->buffer_free(d->inner, look(d, buffer));
+}
+
+/* ---- KV: at once, as a device's allocator would ------------------------------------------ */
+
+static struct kv *deferred_kv_open(struct backend *backend, struct llama3_error *err)
+{
+    struct deferred *d = of(backend);
+    return give_handle(d, d->inner_ops->kv_open(d->inner, err));
+}
+
+static void deferred_kv_close(struct backend *backend, struct kv *kv)
+{
+    struct deferred *d = of(backend);
+    d->inner_ops->kv_close(d->inner, look(d, kv));
+}
+
+static int deferred_kv_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,
+                               struct llama3_error *err)
+{
+    struct deferred *d = of(backend);
+    return d->inner_ops->kv_reserve(d->inner, look(d, kv), from, to, err);
+}
+
+static void deferred_kv_truncate(struct backend *backend, struct kv *kv, size_t n)
+{
+    struct deferred *d = of(backend);
+    d->inner_ops->kv_truncate(d->inner, look(d, kv), n);
+}
+
+static struct kv *deferred_kv_fork(struct backend *backend, struct kv *kv, size_t n,
+                                   struct llama3_error *err)
+{
+    struct deferred *d = of(backend);
+    return give_handle(d, d->inner_ops->kv_fork(d->inner, look(d, kv), n, err));
+}
+
+static int deferred_kv_export(struct backend *backend, struct kv *kv, size_t layer, size_t from,
+                              size_t to, void *k, void *v, struct llama3_error *err)
+{
+    struct deferred *d = of(backend);
+    return d->inner_ops->kv_export(d->inner, look(d, kv), layer, from, to, k, v, err);
+}
+
+static int deferred_kv_import(struct backend *backend, struct kv *kv, size_t layer, size_t from,
+                              size_t to, const void *k, const void *v, struct llama3_error *err)
+{
+    struct deferred *d = of(backend);
+    return d->inner_ops->kv_import(d->inner, look(d, kv), layer, from, to, k, v, err);
+}
+
+static uint64_t deferred_kv_bytes(const struct backend *backend)
+{
+    const struct deferred *d = (const struct deferred *)backend;
+    return d->inner_ops->kv_bytes(d->inner);
+}
+
+/* ---- recording ------------------------------------------------------------------------- */
+
+/* The inner backend copies rows and sequences; the handles of sequences are looked up here. */
+static int deferred_batch(struct backend *backend, const struct batch *batch,
+                          struct llama3_error *err)
+{
+    struct deferred *d = of(backend);
+    struct kv **seqs = size_alloc(batch->n_seqs, sizeof(struct kv *));
+    if (seqs == NULL)
+        return -1;
+    for (size_t s = 0; s < batch->n_seqs; s++)
+        seqs[s] = look(d, batch->seqs[s]);
+    struct batch moved = *batch;
+    moved.seqs = seqs;
+    int status = d->inner_ops->batch(d->inner, &moved, err);
+    free(seqs);
+    pending -= d->n_records;
+    d->n_records = 0; /* of a pass that was abandoned */
+    return status;
+}
+
+static void record(struct backend *backend, struct record r)
+{
+    struct deferred *d = of(backend);
+    if (d->n_records == MAX_OPS) {
+        d->failed = true;
+        return;
+    }
+    d->records[d->n_records++] = r;
+    pending++;
+}
+
+static void deferred_embed(struct backend *b, struct buffer *x, const struct weight *w)
+{
+    record(b, (struct record){.op = OP_EMBED, .a = {x}, .w = {w}});
+}
+
+static void deferred_add_norm(struct backend *b, enum rows rows, struct buffer *x,
+                              const struct buffer *delta, const struct weight *w, struct buffer *y)
+{
+    record(b, (struct record){.op = OP_ADD_NORM,
+                              .rows = rows,
+                              .a = {x, (struct buffer *)(uintptr_t)delta, y},
+                              .w = {w}});
+}
+
+static void deferred_linear(struct backend *b, enum rows rows, struct buffer *const y[],
+                            const struct weight *const w[], size_t n, const struct buffer *x)
+{
+    struct record r = {.op = OP_LINEAR, .rows = rows, .n = n};
+    for (size_t i = 0; i < n; i++) {
+        r.a[i] = y[i];
+        r.w[i] = w[i];
+    }
+    r.a[3] = (struct buffer *)(uintptr_t)x;
+    record(b, r);
+}
+
+static void deferred_rope_store(struct backend *b, size_t layer, struct buffer *q, struct buffer *k,
+                                const struct buffer *v)
+{
+    record(b, (struct record){
+                  .op = OP_ROPE_STORE, .layer = layer, .a = {q, k, (struct buffer *)(uintptr_t)v}});
+}
+
+static void deferred_attend(struct backend *b, size_t layer, const struct buffer *q,
+                            struct buffer *y)
+{
+    record(b, (struct record){
+                  .op = OP_ATTEND, .layer = layer, .a = {(struct buffer *)(uintptr_t)q, y}});
+}
+
+static void deferred_swiglu(struct backend *b, struct buffer *gate, const struct buffer *up)
+{
+    record(b, (struct record){.op = OP_SWIGLU, .a = {gate, (struct buffer *)(uintptr_t)up}});
+}
+
+/* ---- carrying out ---------------------------------------------------------------------- */
+
+static void replay(const struct deferred *d, const struct record *r)
+{
+    const struct backend_ops *ops = d->inner_ops;
+    struct backend *b = d->inner;
+    struct buffer *a[4];
+    const struct weight *w[3];
+    for (size_t i = 0; i < 4; i++)
+        a[i] = look(d, r->a[i]);
+    for (size_t i = 0; i < 3; i++)
+        w[i] = look(d, r->w[i]);
+
+    switch (r->op) {
+    case OP_EMBED:
+        ops->embed(b, a[0], w[0]);
+        break;
+    case OP_ADD_NORM:
+        ops->add_norm(b, r->rows, a[0], a[1], w[0], a[2]);
+        break;
+    case OP_LINEAR:
+        ops->linear(b, r->rows, a, w, r->n, a[3]);
+        break;
+    case OP_ROPE_STORE:
+        ops->rope_store(b, r->layer, a[0], a[1], a[2]);
+        break;
+    case OP_ATTEND:
+        ops->attend(b, r->layer, a[0], a[1]);
+        break;
+    case OP_SWIGLU:
+        ops->swiglu(b, a[0], a[1]);
+        break;
+    }
+}
+
+static void replay_all(void *arg)
+{
+    const struct deferred *d = arg;
+    for (size_t i = 0; i < d->n_records; i++)
+        replay(d, &d->records[i]);
+}
+
+static void flush(struct deferred *d)
+{
+    d->inner_ops->run(d->inner, replay_all, d);
+    pending -= d->n_records;
+    d->n_records = 0;
+}
+
+/* Written data is ordered among the operations: what came before is carried out first. */
+static void deferred_write(struct backend *backend, enum rows rows, struct buffer *buffer,
+                           const float *data)
+{
+    struct deferred *d = of(backend);
+    flush(d);
+    d->inner_ops->write(d->inner, rows, look(d, buffer), data);
+}
+
+static int deferred_read(struct backend *backend, enum rows rows, const struct buffer *buffer,
+                         float *data, struct llama3_error *err)
+{
+    struct deferred *d = of(backend);
+    flush(d);
+    if (d->failed)
+        return error_set(err, LLAMA3_EDEVICE, "deferred: more operations than it can record");
+    return d->inner_ops->read(d->inner, rows, look(d, buffer), data, err);
+}
+
+const struct backend_ops deferred_ops = {
+    .name = "deferred",
+    .open = deferred_open,
+    .close = deferred_close,
+    .describe = deferred_describe,
+    .run = deferred_run,
+    .weight = deferred_weight,
+    .weight_free = deferred_weight_free,
+    .buffer = deferred_buffer,
+    .buffer_free = deferred_buffer_free,
+    .kv_open = deferred_kv_open,
+    .kv_close = deferred_kv_close,
+    .kv_reserve = deferred_kv_reserve,
+    .kv_truncate = deferred_kv_truncate,
+    .kv_fork = deferred_kv_fork,
+    .kv_export = deferred_kv_export,
+    .kv_import = deferred_kv_import,
+    .kv_bytes = deferred_kv_bytes,
+    .batch = deferred_batch,
+    .embed = deferred_embed,
+    .add_norm = deferred_add_norm,
+    .linear = deferred_linear,
+    .rope_store = deferred_rope_store,
+    .attend = deferred_attend,
+    .swiglu = deferred_swiglu,
+    .write = deferred_write,
+    .read = deferred_read,
+};

@@ -1,0 +1,745 @@
+/*
+ * test_backend: the conformance suite of the seam (src/backend/backend.h). Every operation against
+ * plain loops in double precision, and contract 1: the same bits for any threads, any cut into
+ * batches, shared or copied pages. It runs on each CPU table this machine has and on the deferred
+ * test backend; a backend that passes it can run a model.
+ */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "deferred.h"
+
+static const struct {
+    const char *name, *table; /* table: LLAMA3_CPU */
+} subjects[] = {
+    {"cpu", "scalar"}, {"cpu", "avx2"}, {"cpu", "avx512"}, {"cpu", "neon"}, {"deferred", "scalar"},
+};
+enum { N_SUBJECTS = sizeof subjects / sizeof subjects[0] };
+
+/* ---- random numbers, the same at every run ----------------------------------------------- */
+
+static uint64_t state;
+
+static uint32_t random_bits(void)
+{
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(state >> 32);
+}
+
+static float random_float(void)
+{
+    return (float)random_bits() / 2147483648.0f - 1;
+}
+
+static float *random_floats(size_t n)
+{
+    float *out = size_alloc(n, sizeof *out);
+    for (size_t i = 0; i < n; i++)
+        out[i] = random_float();
+    return out;
+}
+
+/* ---- a backend under test ---------------------------------------------------------------- */
+
+struct rig {
+    const struct backend_ops *ops;
+    struct backend *b;
+    struct llama3_error err;
+};
+
+enum { MAX_ROWS = 200, MAX_LOGITS = 8, MAX_SEQS = 4, CONTEXT = 4096 };
+
+/* False where the machine lacks the table. */
+static bool rig_open(struct rig *rig, int subject, int threads, const struct backend_shape *shape)
+{
+    setenv("LLAMA3_CPU", subjects[subject].table, 1);
+    rig->ops = strcmp(subjects[subject].name, "deferred") == 0
+                   ? &deferred_ops
+                   : backend_find(subjects[subject].name, &rig->err);
+    ck_assert_ptr_nonnull(rig->ops);
+    struct backend_options options = {.threads = threads, .no_blas = true};
+    struct backend_shape full = *shape;
+    static const float no_frequencies[MAX_HEAD_DIM / 2];
+    full.max_rows = MAX_ROWS;
+    full.max_logit_rows = MAX_LOGITS;
+    full.max_seqs = MAX_SEQS;
+    full.max_context = CONTEXT;
+    if (full.inv_freq == NULL)
+        full.inv_freq = no_frequencies;
+    rig->b = rig->ops->open(&options, &full, &rig->err);
+    if (rig->b == NULL)
+        ck_assert_msg(strstr(rig->err.message, "LLAMA3_CPU") != NULL &&
+                          strcmp(subjects[subject].table, "scalar") != 0,
+                      "%s", rig->err.message);
+    return rig->b != NULL;
+}
+
+static const struct backend_shape plain = {
+    .n_heads = 2, .n_kv_heads = 1, .head_dim = 8, .rms_eps = 1e-5f};
+
+/* A batch of n rows without positions of interest; `wanted` of them want logits. */
+static void give_rows(struct rig *rig, size_t n, size_t wanted)
+{
+    struct batch_row rows[MAX_ROWS];
+    struct kv *none[1] = {NULL};
+    for (size_t r = 0; r < n; r++) {
+        bool wants = r % 3 == 1 && wanted > 0;
+        rows[r] = (struct batch_row){
+            .token = (int32_t)(r % 7), .position = (int32_t)r, .wants_logits = wants};
+        wanted -= wants;
+    }
+    struct batch batch = {.n_rows = n, .rows = rows, .n_seqs = 1, .seqs = none};
+    ck_assert_msg(rig->ops->batch(rig->b, &batch, &rig->err) == 0, "%s", rig->err.message);
+    memset(rows, 0xff, sizeof rows); /* it is the caller's again */
+}
+
+static struct buffer *filled(struct rig *rig, size_t cols, const float *data)
+{
+    struct buffer *buffer = rig->ops->buffer(rig->b, ROWS_ALL, cols, &rig->err);
+    ck_assert_ptr_nonnull(buffer);
+    if (data != NULL)
+        rig->ops->write(rig->b, ROWS_ALL, buffer, data);
+    return buffer;
+}
+
+static float *contents(struct rig *rig, enum rows rows, size_t n, size_t cols,
+                       const struct buffer *buffer)
+{
+    float *out = size_alloc(n * cols, sizeof *out);
+    ck_assert_int_eq(rig->ops->read(rig->b, rows, buffer, out, &rig->err), 0);
+    ck_assert_uint_eq(deferred_pending(), 0);
+    return out;
+}
+
+/* One operation on its way through `run`. */
+struct call {
+    struct rig *rig;
+    enum { EMBED, ADD_NORM, LINEAR, ROPE_STORE, ATTEND, SWIGLU } op;
+    enum rows rows;
+    size_t n;
+    struct buffer *a, *b, *c;
+    const struct weight *w;
+};
+
+static void issue_one(void *arg)
+{
+    const struct call *c = arg;
+    const struct backend_ops *ops = c->rig->ops;
+    struct backend *b = c->rig->b;
+    switch (c->op) {
+    case EMBED:
+        ops->embed(b, c->a, c->w);
+        break;
+    case ADD_NORM:
+        ops->add_norm(b, c->rows, c->a, c->b, c->w, c->c);
+        break;
+    case LINEAR: /* the same weight three times, as q, k and v are three */
+        ops->linear(b, c->rows, (struct buffer *const[]){c->b, c->c, c->b},
+                    (const struct weight *const[]){c->w, c->w, c->w}, c->n, c->a);
+        break;
+    case ROPE_STORE:
+        ops->rope_store(b, 1, c->a, c->b, c->c);
+        break;
+    case ATTEND:
+        ops->attend(b, 1, c->a, c->b);
+        break;
+    case SWIGLU:
+        ops->swiglu(b, c->a, c->b);
+        break;
+    }
+}
+
+static void issue(struct rig *rig, struct call call)
+{
+    call.rig = rig;
+    rig->ops->run(rig->b, issue_one, &call);
+}
+
+/* ---- linear ------------------------------------------------------------------------------ */
+
+/* Random blocks whose scales are modest numbers. */
+static uint8_t *random_weights(enum dtype type, size_t n)
+{
+    const struct dtype_info *info = dtype_info(type);
+    size_t blocks = n / info->block;
+    uint8_t *out = size_alloc(blocks, info->block_bytes);
+    for (size_t b = 0; b < blocks; b++) {
+        uint8_t *block = out + b * info->block_bytes;
+        for (size_t i = 0; i < info->block_bytes; i++)
+            block[i] = (uint8_t)random_bits();
+        uint16_t scales[2] = {f32_to_f16(random_float() / 16), f32_to_f16(random_float() / 16)};
+        float value = random_float();
+        uint32_t bits;
+        memcpy(&bits, &value, sizeof bits);
+        uint16_t half = type == DTYPE_BF16 ? (uint16_t)(bits >> 16) : f32_to_f16(value);
+        if (type == DTYPE_F32)
+            memcpy(block, &value, sizeof value);
+        else if (type == DTYPE_F16 || type == DTYPE_BF16)
+            memcpy(block, &half, sizeof half);
+        else if (type == DTYPE_Q6_K)
+            memcpy(block + info->block_bytes - 2, scales, 2);
+        else if (type == DTYPE_Q4_1 || type == DTYPE_Q5_1 || type == DTYPE_Q4_K ||
+                 type == DTYPE_Q5_K)
+            memcpy(block, scales, 4);
+        else
+            memcpy(block, scales, 2);
+    }
+    return out;
+}
+
+struct product {
+    struct matrix matrix;
+    float *x; /* [tokens][cols] */
+    size_t tokens;
+};
+
+static struct product random_product(enum dtype type, size_t rows, size_t cols, size_t tokens)
+{
+    struct product p = {{type, rows, cols, NULL}, random_floats(tokens * cols), tokens};
+    p.matrix.data = random_weights(type, rows * cols);
+    return p;
+}
+
+static void free_product(struct product *p)
+{
+    free((void *)(uintptr_t)p->matrix.data);
+    free(p->x);
+}
+
+/* y of the tokens [from, from + n), computed as one batch; NULL where the table is lacking. */
+static float *linear_of(int subject, int threads, const struct product *p, size_t from, size_t n)
+{
+    struct rig rig;
+    size_t rows = p->matrix.rows, cols = p->matrix.cols;
+    if (!rig_open(&rig, subject, threads, &plain))
+        return NULL;
+    give_rows(&rig, n, 0);
+    struct weight *w = rig.ops->weight(rig.b, &p->matrix, WEIGHT_MATRIX, &rig.err);
+    ck_assert_ptr_nonnull(w);
+    struct buffer *x = filled(&rig, cols, p->x + from * cols);
+    struct buffer *y = filled(&rig, rows, NULL), *twin = filled(&rig, rows, NULL);
+    issue(&rig,
+          (struct call){.op = LINEAR, .rows = ROWS_ALL, .n = 2, .a = x, .b = y, .c = twin, .w = w});
+    float *out = contents(&rig, ROWS_ALL, n, rows, y);
+    float *again = contents(&rig, ROWS_ALL, n, rows, twin);
+    ck_assert_mem_eq(out, again, n * rows * sizeof *out);
+    free(again);
+    rig.ops->weight_free(rig.b, w);
+    rig.ops->buffer_free(rig.b, x);
+    rig.ops->buffer_free(rig.b, y);
+    rig.ops->buffer_free(rig.b, twin);
+    rig.ops->close(rig.b);
+    return out;
+}
+
+/* Normalized squared error against dequantized weights in double precision. */
+static double linear_error(const struct product *p, const float *y)
+{
+    size_t rows = p->matrix.rows, cols = p->matrix.cols;
+    double error = 0, norm = 0;
+    float *w = size_alloc(cols, sizeof *w);
+    for (size_t r = 0; r < rows; r++) {
+        dtype_expand(p->matrix.type,
+                     (const uint8_t *)p->matrix.data + r * dtype_row_bytes(p->matrix.type, cols), w,
+                     cols);
+        for (size_t t = 0; t < p->tokens; t++) {
+            double sum = 0;
+            for (size_t k = 0; k < cols; k++)
+                sum += (double)w[k] * (double)p->x[t * cols + k];
+            error += (sum - (double)y[t * rows + r]) * (sum - (double)y[t * rows + r]);
+            norm += sum * sum;
+        }
+    }
+    free(w);
+    return error / norm;
+}
+
+static void check_linear(int subject, enum dtype type, size_t rows, size_t cols, size_t tokens)
+{
+    struct product p = random_product(type, rows, cols, tokens);
+    float *y = linear_of(subject, 2, &p, 0, tokens);
+    if (y != NULL) {
+        double error = linear_error(&p, y);
+        ck_assert_msg(error <= 1e-9, "%s, %zu x %zu, %zu tokens: error %g", dtype_info(type)->name,
+                      rows, cols, tokens, error);
+        for (int threads = 1; threads <= 4; threads++) {
+            float *same = linear_of(subject, threads, &p, 0, tokens);
+            ck_assert_mem_eq(same, y, tokens * rows * sizeof *y);
+            free(same);
+        }
+        for (size_t t = 0; t < tokens; t += 1 + tokens / 5) {
+            size_t n = 1 + t % 3 < tokens - t ? 1 + t % 3 : tokens - t;
+            float *alone = linear_of(subject, 3, &p, t, n);
+            ck_assert_mem_eq(alone, y + t * rows, n * rows * sizeof *y);
+            free(alone);
+        }
+    }
+    free(y);
+    free_product(&p);
+}
+
+START_TEST(linear_is_a_product)
+{
+    state = 1;
+    for (int type = 0; type < DTYPE_COUNT; type++) {
+        size_t block = dtype_info((enum dtype)type)->block;
+        for (size_t tokens = 1; tokens <= 33; tokens += 1 + tokens / 3) {
+            size_t rows = 1 + random_bits() % 70,
+                   cols = block * (1 + random_bits() % (600 / block));
+            check_linear(_i, (enum dtype)type, rows, cols, tokens);
+        }
+    }
+    for (size_t tokens = 1; tokens <= 33; tokens += 16) {
+        check_linear(_i, DTYPE_F32, 5, 14336, tokens);
+        check_linear(_i, DTYPE_BF16, 19, 14336, tokens);
+        check_linear(_i, DTYPE_Q4_K, 17, 14336, tokens);
+    }
+}
+END_TEST
+
+/* ---- rows as they stand ------------------------------------------------------------------ */
+
+START_TEST(embed_takes_rows_of_the_table)
+{
+    struct rig rig;
+    enum { COLS = 64, N = 9 };
+    state = 2;
+    if (!rig_open(&rig, _i, 2, &plain))
+        return;
+    struct product p = random_product(DTYPE_Q8_0, 7, COLS, 1);
+    struct weight *w = rig.ops->weight(rig.b, &p.matrix, WEIGHT_MATRIX, &rig.err);
+    give_rows(&rig, N, 0);
+    struct buffer *x = filled(&rig, COLS, NULL);
+    issue(&rig, (struct call){.op = EMBED, .a = x, .w = w});
+    float *out = contents(&rig, ROWS_ALL, N, COLS, x), expected[COLS];
+    for (size_t r = 0; r < N; r++) {
+        dtype_expand(DTYPE_Q8_0,
+                     (const uint8_t *)p.matrix.data + r % 7 * dtype_row_bytes(DTYPE_Q8_0, COLS),
+                     expected, COLS);
+        ck_assert_mem_eq(out + r * COLS, expected, sizeof expected);
+    }
+    free(out);
+    rig.ops->weight_free(rig.b, w);
+    rig.ops->buffer_free(rig.b, x);
+    rig.ops->close(rig.b);
+    free_product(&p);
+}
+END_TEST
+
+static void check_add_norm(int subject, size_t cols, bool with_d, enum rows rows)
+{
+    struct rig rig;
+    enum { N = 11, WANTED = 3 };
+    if (!rig_open(&rig, subject, 3, &plain))
+        return;
+    struct product norm = random_product(DTYPE_F32, 1, cols, N);
+    float *d = random_floats(N * cols);
+    give_rows(&rig, N, WANTED);
+    struct weight *w = rig.ops->weight(rig.b, &norm.matrix, WEIGHT_VECTOR, &rig.err);
+    struct buffer *x = filled(&rig, cols, norm.x), *db = filled(&rig, cols, d);
+    struct buffer *y = rig.ops->buffer(rig.b, rows, cols, &rig.err);
+    issue(&rig, (struct call){
+                    .op = ADD_NORM, .rows = rows, .a = x, .b = with_d ? db : NULL, .c = y, .w = w});
+    size_t n_out = rows == ROWS_ALL ? N : WANTED, at = 0;
+    float *out = contents(&rig, rows, n_out, cols, y), *xs = contents(&rig, ROWS_ALL, N, cols, x);
+    for (size_t r = 0; r < N; r++) {
+        double square = 0;
+        for (size_t i = 0; i < cols; i++) {
+            float sum = norm.x[r * cols + i] + (with_d ? d[r * cols + i] : 0);
+            ck_assert_float_eq(xs[r * cols + i], sum);
+            square += (double)sum * (double)sum;
+        }
+        if (rows == ROWS_LOGITS && !(r % 3 == 1 && r / 3 < WANTED))
+            continue;
+        double scale = 1 / sqrt(square / (double)cols + 1e-5);
+        for (size_t i = 0; i < cols; i++) {
+            float weight;
+            memcpy(&weight, (const uint8_t *)norm.matrix.data + 4 * i, 4);
+            double expected = (double)xs[r * cols + i] * scale * (double)weight;
+            ck_assert_double_le(fabs((double)out[at * cols + i] - expected),
+                                2e-6 + 2e-6 * fabs(expected));
+        }
+        at++;
+    }
+    ck_assert_uint_eq(at, n_out);
+    free(out);
+    free(xs);
+    free(d);
+    rig.ops->weight_free(rig.b, w);
+    rig.ops->buffer_free(rig.b, x);
+    rig.ops->buffer_free(rig.b, db);
+    rig.ops->buffer_free(rig.b, y);
+    rig.ops->close(rig.b);
+    free_product(&norm);
+}
+
+START_TEST(add_norm_adds_and_normalizes)
+{
+    static const size_t widths[] = {1, 7, 64, 576, 1003};
+    state = 3;
+    for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++) {
+        check_add_norm(_i, widths[i], true, ROWS_ALL);
+        check_add_norm(_i, widths[i], false, ROWS_ALL);
+        check_add_norm(_i, widths[i], true, ROWS_LOGITS);
+    }
+}
+END_TEST
+
+START_TEST(swiglu_gates)
+{
+    enum { N = 5, COLS = 107 };
+    state = 4;
+    for (int threads = 1; threads <= 4; threads++) {
+        struct rig rig;
+        if (!rig_open(&rig, _i, threads, &plain))
+            return;
+        float *gate = random_floats(N * COLS), *up = random_floats(N * COLS);
+        for (size_t i = 0; i < N * COLS; i++)
+            gate[i] *= i % 5 == 0 ? 200 : 8; /* far beyond where exp overflows, too */
+        give_rows(&rig, N, 0);
+        struct buffer *g = filled(&rig, COLS, gate), *u = filled(&rig, COLS, up);
+        issue(&rig, (struct call){.op = SWIGLU, .a = g, .b = u});
+        float *out = contents(&rig, ROWS_ALL, N, COLS, g);
+        for (size_t i = 0; i < N * COLS; i++) {
+            double expected = (double)gate[i] / (1 + exp(-(double)gate[i])) * (double)up[i];
+            ck_assert_double_le(fabs((double)out[i] - expected), 1e-6 * fabs(expected) + 1e-30);
+        }
+        free(out);
+        free(gate);
+        free(up);
+        rig.ops->buffer_free(rig.b, g);
+        rig.ops->buffer_free(rig.b, u);
+        rig.ops->close(rig.b);
+    }
+}
+END_TEST
+
+/* ---- positions and attention ------------------------------------------------------------- */
+
+struct scene {
+    struct backend_shape shape;
+    size_t n; /* positions 0..n-1 */
+    float *q, *k, *v;
+    float inv_freq[MAX_HEAD_DIM / 2];
+};
+
+static struct scene random_scene(size_t n_kv, size_t group, size_t head_dim, size_t n,
+                                 enum llama3_kv_type type, bool interleaved)
+{
+    struct scene s = {.n = n};
+    s.shape = (struct backend_shape){.n_heads = n_kv * group,
+                                     .n_kv_heads = n_kv,
+                                     .head_dim = head_dim,
+                                     .n_layers = 2,
+                                     .kv_type = type,
+                                     .rope_interleaved = interleaved,
+                                     .rms_eps = 1e-5f};
+    s.q = random_floats(n * n_kv * group * head_dim);
+    s.k = random_floats(n * n_kv * head_dim);
+    s.v = random_floats(n * n_kv * head_dim);
+    for (size_t i = 0; i < head_dim / 2; i++)
+        s.inv_freq[i] = (float)pow(10000, -2.0 * (double)i / (double)head_dim);
+    return s;
+}
+
+static void free_scene(struct scene *s)
+{
+    free(s->q);
+    free(s->k);
+    free(s->v);
+}
+
+/* Rows [from, to) of a scene as one batch on a sequence; their attention goes to y. */
+static void attend_rows(struct rig *rig, const struct scene *s, struct kv *kv, size_t from,
+                        size_t to, float *y)
+{
+    struct batch_row rows[MAX_ROWS];
+    size_t n_q = s->shape.n_heads * s->shape.head_dim,
+           n_k = s->shape.n_kv_heads * s->shape.head_dim;
+    for (size_t r = from; r < to; r++)
+        rows[r - from] = (struct batch_row){.position = (int32_t)r};
+    struct batch batch = {.n_rows = to - from, .rows = rows, .n_seqs = 1, .seqs = &kv};
+    ck_assert_msg(rig->ops->kv_reserve(rig->b, kv, from, to, &rig->err) == 0, "%s",
+                  rig->err.message);
+    ck_assert_msg(rig->ops->batch(rig->b, &batch, &rig->err) == 0, "%s", rig->err.message);
+    struct buffer *q = filled(rig, n_q, s->q + from * n_q),
+                  *k = filled(rig, n_k, s->k + from * n_k);
+    struct buffer *v = filled(rig, n_k, s->v + from * n_k), *out = filled(rig, n_q, NULL);
+    issue(rig, (struct call){.op = ROPE_STORE, .a = q, .b = k, .c = v});
+    issue(rig, (struct call){.op = ATTEND, .a = q, .b = out});
+    float *read = contents(rig, ROWS_ALL, to - from, n_q, out);
+    memcpy(y + from * n_q, read, (to - from) * n_q * sizeof *y);
+    free(read);
+    rig->ops->buffer_free(rig->b, q);
+    rig->ops->buffer_free(rig->b, k);
+    rig->ops->buffer_free(rig->b, v);
+    rig->ops->buffer_free(rig->b, out);
+}
+
+static void turn(const struct scene *s, size_t position, const float *in, double *out)
+{
+    size_t half = s->shape.head_dim / 2;
+    for (size_t i = 0; i < half; i++) {
+        size_t a = s->shape.rope_interleaved ? 2 * i : i;
+        size_t b = s->shape.rope_interleaved ? 2 * i + 1 : i + half;
+        double angle = (double)((float)position * s->inv_freq[i]);
+        out[a] = (double)in[a] * cos(angle) - (double)in[b] * sin(angle);
+        out[b] = (double)in[b] * cos(angle) + (double)in[a] * sin(angle);
+    }
+}
+
+static double stored(const struct scene *s, double value)
+{
+    float single = (float)value;
+    return (double)(s->shape.kv_type == LLAMA3_KV_F16 ? f16_to_f32(f32_to_f16(single)) : single);
+}
+
+/* The greatest difference of a row's output from attention in double precision. */
+static double attend_error(const struct scene *s, size_t row, const float *y)
+{
+    size_t hd = s->shape.head_dim, n_kv = s->shape.n_kv_heads, group = s->shape.n_heads / n_kv;
+    double worst = 0, *weights = size_alloc(row + 1, sizeof *weights), q[MAX_HEAD_DIM],
+           k[MAX_HEAD_DIM];
+    for (size_t h = 0; h < s->shape.n_heads; h++) {
+        double max = -INFINITY, sum = 0;
+        turn(s, row, s->q + (row * s->shape.n_heads + h) * hd, q);
+        for (size_t p = 0; p <= row; p++) {
+            weights[p] = 0;
+            turn(s, p, s->k + (p * n_kv + h / group) * hd, k);
+            for (size_t d = 0; d < hd; d++)
+                weights[p] += q[d] * stored(s, k[d]) / sqrt((double)hd);
+            max = weights[p] > max ? weights[p] : max;
+        }
+        for (size_t p = 0; p <= row; p++)
+            sum += weights[p] = exp(weights[p] - max);
+        for (size_t d = 0; d < hd; d++) {
+            double out = 0;
+            for (size_t p = 0; p <= row; p++)
+                out += weights[p] / sum * stored(s, (double)s->v[(p * n_kv + h / group) * hd + d]);
+            double off = fabs(out - (double)y[(row * s->shape.n_heads + h) * hd + d]);
+            worst = off <= worst ? worst : off;
+        }
+    }
+    free(weights);
+    return worst;
+}
+
+/* All rows of a scene, `chunk` at a time. */
+static float *attention_of(int subject, int threads, const struct scene *s, size_t chunk)
+{
+    struct rig rig;
+    struct backend_shape shape = s->shape;
+    shape.inv_freq = s->inv_freq;
+    if (!rig_open(&rig, subject, threads, &shape))
+        return NULL;
+    float *y = size_alloc(s->n * shape.n_heads * shape.head_dim, sizeof *y);
+    struct kv *kv = rig.ops->kv_open(rig.b, &rig.err);
+    for (size_t from = 0; from < s->n; from += chunk)
+        attend_rows(&rig, s, kv, from, from + chunk < s->n ? from + chunk : s->n, y);
+    rig.ops->kv_close(rig.b, kv);
+    ck_assert_uint_eq(rig.ops->kv_bytes(rig.b), 0);
+    rig.ops->close(rig.b);
+    return y;
+}
+
+static void check_attention(int subject, struct scene s)
+{
+    size_t n_q = s.shape.n_heads * s.shape.head_dim;
+    float *y = attention_of(subject, 2, &s, 97);
+    if (y != NULL) {
+        double limit = s.shape.kv_type == LLAMA3_KV_F16 ? 1e-3 : 2e-6;
+        for (size_t row = 0; row < s.n; row += 1 + s.n / 9)
+            ck_assert_double_le(attend_error(&s, row, y), limit);
+        ck_assert_double_le(attend_error(&s, s.n - 1, y), limit);
+        static const size_t chunks[] = {1, 17, 64};
+        for (size_t i = 0; i < 3; i++) {
+            float *same = attention_of(subject, (int)i + 1, &s, chunks[i]);
+            ck_assert_mem_eq(same, y, s.n * n_q * sizeof *y);
+            free(same);
+        }
+    }
+    free(y);
+    free_scene(&s);
+}
+
+START_TEST(attention_reads_all_positions)
+{
+    static const struct {
+        size_t n_kv, group, head_dim;
+    } shapes[] = {{1, 1, 8}, {3, 3, 64}, {2, 4, 128}, {1, 8, 80}, {2, 2, 20}, {1, 5, 96}};
+    state = 5;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        for (int kind = 0; kind < 4; kind++)
+            check_attention(_i, random_scene(shapes[i].n_kv, shapes[i].group, shapes[i].head_dim,
+                                             2 * KV_PAGE + 20,
+                                             kind & 1 ? LLAMA3_KV_F32 : LLAMA3_KV_F16, kind & 2));
+}
+END_TEST
+
+/* Long enough for the work of one row to be shared, and merged, in chunks. */
+START_TEST(long_attention_is_cut_alike)
+{
+    state = 6;
+    struct scene s = random_scene(1, 3, 16, 2200, LLAMA3_KV_F16, false);
+    float *y = attention_of(_i, 1, &s, 200);
+    if (y != NULL) {
+        ck_assert_double_le(attend_error(&s, 2199, y), 1e-3);
+        struct rig rig;
+        struct backend_shape shape = s.shape;
+        shape.inv_freq = s.inv_freq;
+        ck_assert(rig_open(&rig, _i, 4, &shape));
+        size_t n_q = shape.n_heads * shape.head_dim;
+        float *same = size_alloc(s.n * n_q, sizeof *same);
+        struct kv *kv = rig.ops->kv_open(rig.b, &rig.err);
+        for (size_t from = 0; from < 2100; from += 150)
+            attend_rows(&rig, &s, kv, from, from + 150, same);
+        for (size_t from = 2100; from < s.n; from++)
+            attend_rows(&rig, &s, kv, from, from + 1, same);
+        ck_assert_mem_eq(same, y, s.n * n_q * sizeof *y);
+        rig.ops->kv_close(rig.b, kv);
+        rig.ops->close(rig.b);
+        free(same);
+    }
+    free(y);
+    free_scene(&s);
+}
+END_TEST
+
+/* ---- pages ------------------------------------------------------------------------------- */
+
+START_TEST(pages_are_shared_until_written)
+{
+    struct rig rig;
+    enum { SHARED = KV_PAGE + 10 };
+    state = 7;
+    struct scene s = random_scene(2, 2, 16, 3 * KV_PAGE, LLAMA3_KV_F16, false);
+    struct scene other = random_scene(2, 2, 16, 3 * KV_PAGE, LLAMA3_KV_F16, false);
+    size_t n_k = 2 * 16, n_q = 4 * 16, row_bytes = n_k * sizeof(uint16_t);
+    s.shape.inv_freq = s.inv_freq;
+    if (!rig_open(&rig, _i, 2, &s.shape)) {
+        free_scene(&s);
+        free_scene(&other);
+        return;
+    }
+    memcpy(other.q, s.q, SHARED * n_q * sizeof *s.q);
+    memcpy(other.k, s.k, SHARED * n_k * sizeof *s.k);
+    memcpy(other.v, s.v, SHARED * n_k * sizeof *s.v);
+    float *whole = size_alloc(s.n * n_q, sizeof *whole), *y = size_alloc(s.n * n_q, sizeof *y);
+
+    struct kv *a = rig.ops->kv_open(rig.b, &rig.err);
+    attend_rows(&rig, &other, a, 0, other.n < MAX_ROWS ? other.n : MAX_ROWS, whole);
+    rig.ops->kv_close(rig.b, a);
+
+    a = rig.ops->kv_open(rig.b, &rig.err);
+    attend_rows(&rig, &s, a, 0, s.n, y);
+    uint64_t three = rig.ops->kv_bytes(rig.b);
+    struct kv *b = rig.ops->kv_fork(rig.b, a, SHARED, &rig.err);
+    ck_assert_ptr_nonnull(b);
+    ck_assert_uint_eq(rig.ops->kv_bytes(rig.b), three);
+
+    uint16_t k[2][3 * KV_PAGE * 32], v[2][3 * KV_PAGE * 32];
+    ck_assert_int_eq(rig.ops->kv_export(rig.b, a, 1, 0, s.n, k[0], v[0], &rig.err), 0);
+    attend_rows(&rig, &other, b, SHARED, other.n, y);
+    ck_assert_mem_eq(y + SHARED * n_q, whole + SHARED * n_q, (other.n - SHARED) * n_q * sizeof *y);
+    ck_assert_uint_eq(rig.ops->kv_bytes(rig.b), three / 3 * 5);
+    ck_assert_int_eq(rig.ops->kv_export(rig.b, a, 1, 0, s.n, k[1], v[1], &rig.err), 0);
+    ck_assert_mem_eq(k[0], k[1], s.n * row_bytes);
+    ck_assert_mem_eq(v[0], v[1], s.n * row_bytes);
+
+    /* The export is what was stored, and an import brings it back elsewhere. */
+    for (size_t i = 0; i < n_k; i++)
+        ck_assert_uint_eq(v[0][i], f32_to_f16(s.v[i]));
+    struct kv *c = rig.ops->kv_open(rig.b, &rig.err);
+    ck_assert_int_eq(rig.ops->kv_reserve(rig.b, c, 0, SHARED, &rig.err), 0);
+    ck_assert_int_eq(rig.ops->kv_import(rig.b, c, 1, 0, SHARED, k[0], v[0], &rig.err), 0);
+    memset(y, 0, s.n * n_q * sizeof *y);
+    attend_rows(&rig, &other, c, SHARED, other.n, y);
+    ck_assert_mem_eq(y + SHARED * n_q, whole + SHARED * n_q, (other.n - SHARED) * n_q * sizeof *y);
+    ck_assert_int_eq(rig.ops->kv_export(rig.b, c, 2, 0, 1, k[1], v[1], &rig.err), -1);
+    ck_assert_int_eq(rig.ops->kv_export(rig.b, c, 1, 0, CONTEXT, k[1], v[1], &rig.err), -1);
+
+    rig.ops->kv_truncate(rig.b, c, KV_PAGE);
+    rig.ops->kv_close(rig.b, a);
+    ck_assert_uint_eq(rig.ops->kv_bytes(rig.b), three / 3 * 4);
+    rig.ops->kv_close(rig.b, b);
+    rig.ops->kv_close(rig.b, c);
+    ck_assert_uint_eq(rig.ops->kv_bytes(rig.b), 0);
+    rig.ops->close(rig.b);
+    free(whole);
+    free(y);
+    free_scene(&s);
+    free_scene(&other);
+}
+END_TEST
+
+START_TEST(what_is_out_of_range_is_refused)
+{
+    struct rig rig;
+    struct backend_shape shape = plain;
+    shape.n_layers = 1;
+    if (!rig_open(&rig, _i, 1, &shape))
+        return;
+    struct kv *kv = rig.ops->kv_open(rig.b, &rig.err);
+    struct batch_row row = {0};
+    struct batch batch = {.n_rows = 1, .rows = &row, .n_seqs = 1, .seqs = &kv};
+    ck_assert_int_eq(rig.ops->batch(rig.b, &batch, &rig.err), -1); /* not reserved */
+    ck_assert_int_eq(rig.ops->kv_reserve(rig.b, kv, 0, CONTEXT + 1, &rig.err), -1);
+    ck_assert_int_eq(rig.err.code, LLAMA3_ECONTEXT);
+    ck_assert_int_eq(rig.ops->kv_reserve(rig.b, kv, 0, KV_PAGE, &rig.err), 0);
+    ck_assert_int_eq(rig.ops->batch(rig.b, &batch, &rig.err), 0);
+    row.position = KV_PAGE;
+    ck_assert_int_eq(rig.ops->batch(rig.b, &batch, &rig.err), -1);
+    row.position = 0;
+    row.seq = 1;
+    ck_assert_int_eq(rig.ops->batch(rig.b, &batch, &rig.err), -1);
+    row.seq = 0;
+    row.token = -1;
+    ck_assert_int_eq(rig.ops->batch(rig.b, &batch, &rig.err), -1);
+    batch.n_rows = 0;
+    ck_assert_int_eq(rig.ops->batch(rig.b, &batch, &rig.err), -1);
+    rig.ops->kv_close(rig.b, kv);
+    rig.ops->close(rig.b);
+}
+END_TEST
+
+START_TEST(an_unknown_table_is_named)
+{
+    struct llama3_error err;
+    struct backend_shape shape = plain;
+    float inv_freq[4] = {0};
+    shape.inv_freq = inv_freq;
+    setenv("LLAMA3_CPU", "abacus", 1);
+    struct backend_options options = {.threads = 1};
+    const struct backend_ops *ops = backend_find("cpu", &err);
+    ck_assert_ptr_null(ops->open(&options, &shape, &err));
+    ck_assert_ptr_nonnull(strstr(err.message, "LLAMA3_CPU: expected one of:"));
+    ck_assert_ptr_nonnull(strstr(err.message, "found 'abacus'"));
+    ck_assert_ptr_null(backend_find("tpu", &err));
+    ck_assert_str_eq(err.message, "backend: expected one of: cpu; found 'tpu'");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("backend");
+    TCase *tcase = tcase_create("seam");
+    tcase_set_timeout(tcase, 240);
+    tcase_add_loop_test(tcase, linear_is_a_product, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, embed_takes_rows_of_the_table, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, add_norm_adds_and_normalizes, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, swiglu_gates, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, attention_reads_all_positions, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, long_attention_is_cut_alike, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, pages_are_shared_until_written, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, what_is_out_of_range_is_refused, 0, N_SUBJECTS);
+    tcase_add_test(tcase, an_unknown_table_is_named);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
