@@ -10,10 +10,8 @@
 #include <math.h>
 #include <string.h>
 
-enum {
-    MAX_CONTAINERS = 1 << 20, /* Llama 3's tokenizer.json has 280 thousand */
-    MAX_VALUES = 1 << 22
-};
+/* Llama 3's tokenizer.json has 280 thousand containers and 700 thousand values. */
+enum { MAX_CONTAINERS = 1 << 20, MAX_VALUES = 1 << 21 };
 
 static int scan(const char *text, size_t size, const char *where, struct llama3_error *err)
 {

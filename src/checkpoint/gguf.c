@@ -453,8 +453,11 @@ int gguf_get_bool(const struct gguf *gguf, const char *key, bool required, bool 
     const struct gguf_kv *kv = get(gguf, key, required, "true or false", &result, err);
     if (kv == NULL)
         return result;
-    if (kv->type != GGUF_BOOL || *kv->data > 1)
+    if (kv->type != GGUF_BOOL)
         return mismatch(gguf, key, "true or false", kv, err);
+    if (*kv->data > 1)
+        return error_set(err, LLAMA3_EINPUT, "%s: %s: 0 or 1 expected, %d found", gguf->path, key,
+                         *kv->data);
     *out = *kv->data == 1;
     return 0;
 }

@@ -1,0 +1,317 @@
+/* What every room stands on: errors, sizes, buffers, UTF-8, files, JSON behind its guard. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/size.h"
+#include "base/tokens.h"
+#include "base/utf8.h"
+#include "tiny.h"
+
+START_TEST(errors_are_one_printable_line)
+{
+    struct llama3_error err;
+    ck_assert_int_eq(error_set(&err, LLAMA3_EINPUT, "a\nb\033[1m \xc3\xa9 \xff \xc2\x85 %s", "\t"),
+                     -1);
+    ck_assert_str_eq(err.message, "a?b?[1m \xc3\xa9 ? ?? ?");
+    ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+    ck_assert_int_eq(error_set(NULL, LLAMA3_EIO, "nobody listens"), -1);
+
+    char text[1000];
+    memset(text, 'x', sizeof text);
+    text[sizeof text - 1] = '\0';
+    memcpy(text + 510, "\xc3\xa9", 2); /* the end of the message cuts it in two */
+    error_set(&err, LLAMA3_EINPUT, "%s", text);
+    ck_assert_uint_eq(strlen(err.message), sizeof err.message - 1);
+    ck_assert_int_eq(err.message[510], '?');
+}
+END_TEST
+
+START_TEST(sizes_do_not_wrap)
+{
+    size_t out;
+    ck_assert(size_mul((size_t)1 << 32, ((size_t)1 << 32) - 1, &out));
+    ck_assert(!size_mul((size_t)1 << 32, (size_t)1 << 32, &out));
+    ck_assert(!size_add(SIZE_MAX, 1, &out));
+    ck_assert(size_inside(0, 0, 0) && size_inside(4, 6, 10) && size_inside(10, 0, 10));
+    ck_assert(!size_inside(4, 7, 10) && !size_inside(11, 0, 10) && !size_inside(1, UINT64_MAX, 10));
+    volatile size_t huge = SIZE_MAX / 4;
+    ck_assert_ptr_null(size_alloc(huge, 8));
+    ck_assert_ptr_null(size_alloc_aligned(huge, 8));
+    void *none = size_alloc(0, 8);
+    ck_assert_ptr_nonnull(none);
+    free(none);
+    float *aligned = size_alloc_aligned(3, sizeof *aligned);
+    ck_assert_uint_eq((uintptr_t)aligned % 64, 0);
+    ck_assert(aligned[0] == 0 && aligned[2] == 0);
+    free(aligned);
+}
+END_TEST
+
+START_TEST(buffers_grow_and_stay_terminated)
+{
+    struct buf buf = {0};
+    for (int i = 0; i < 1000; i++)
+        buf_add_str(&buf, "abc");
+    ck_assert(!buf.failed);
+    ck_assert_uint_eq(buf.size, 3000);
+    ck_assert_uint_eq(strlen(buf.data), 3000);
+    buf_add(&buf, "", SIZE_MAX);
+    ck_assert(buf.failed);
+    buf_add_str(&buf, "lost");
+    ck_assert_uint_eq(buf.size, 3000);
+    buf_clear(&buf);
+    buf_add_str(&buf, "x");
+    ck_assert_str_eq(buf.data, "x");
+    buf_free(&buf);
+    ck_assert_ptr_null(buf.data);
+
+    struct tokens tokens = {0};
+    for (int32_t i = 0; i < 1000; i++)
+        tokens_add(&tokens, i);
+    ck_assert_uint_eq(tokens.n, 1000);
+    ck_assert_int_eq(tokens.ids[999], 999);
+    tokens_free(&tokens);
+}
+END_TEST
+
+/* Every scalar value goes there and back, and every other code point is refused. */
+START_TEST(utf8_is_rfc_3629)
+{
+    for (uint32_t scalar = 0; scalar < 0x110000; scalar++) {
+        uint8_t bytes[4];
+        uint32_t back;
+        if (scalar >= 0xd800 && scalar < 0xe000)
+            continue;
+        int length = utf8_encode(scalar, bytes);
+        ck_assert_int_eq(utf8_decode(bytes, (size_t)length, &back), length);
+        ck_assert_uint_eq(back, scalar);
+        for (int cut = 1; cut < length; cut++)
+            ck_assert_int_eq(utf8_decode(bytes, (size_t)cut, &back), -1);
+    }
+    static const char *const wrong[] = {
+        "\x80",         "\xc0\x80",         "\xc1\xbf",         "\xe0\x9f\xbf",     "\xed\xa0\x80",
+        "\xed\xbf\xbf", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff",
+        "\xc3(",        "\xe2\x82("};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        uint32_t scalar;
+        size_t n = strlen(wrong[i]);
+        ck_assert_int_eq(utf8_decode((const uint8_t *)wrong[i], n, &scalar), 0);
+        ck_assert_uint_eq(utf8_valid((const uint8_t *)wrong[i], n), 0);
+    }
+    ck_assert_uint_eq(utf8_valid((const uint8_t *)"a\xc3\xa9\xe2\x82", 5), 3);
+}
+END_TEST
+
+/* ---- files --------------------------------------------------------------------------------- */
+
+START_TEST(files_are_mapped_and_read)
+{
+    char *folder = tiny_folder(), path[600];
+    struct llama3_error err = {0};
+    struct map map;
+    size_t size = 0;
+    bool missing = true;
+    tiny_put_text(folder, "text", "hello");
+    tiny_put_text(folder, "empty", "");
+
+    snprintf(path, sizeof path, "%s/text", folder);
+    ck_assert_int_eq(map_open(&map, path, &err), 0);
+    ck_assert_uint_eq(map.size, 5);
+    ck_assert_mem_eq(map.data, "hello", 5);
+    map_close(&map);
+    ck_assert_ptr_null(map.data);
+    char *text = file_read(path, 5, &size, &missing, &err);
+    ck_assert_str_eq(text, "hello");
+    ck_assert_uint_eq(size, 5);
+    ck_assert(!missing);
+    free(text);
+    ck_assert_ptr_null(file_read(path, 4, &size, NULL, &err));
+    ck_assert_ptr_nonnull(strstr(err.message, "/text: at most 4 bytes expected, 5 found"));
+
+    snprintf(path, sizeof path, "%s/empty", folder);
+    ck_assert_int_eq(map_open(&map, path, &err), 0);
+    ck_assert(map.size == 0 && map.data == NULL);
+    map_close(&map);
+    text = file_read(path, 5, &size, NULL, &err);
+    ck_assert_str_eq(text, "");
+    free(text);
+    tiny_remove(folder);
+}
+END_TEST
+
+START_TEST(what_is_no_file_is_refused)
+{
+    char *folder = tiny_folder(), path[600];
+    struct llama3_error err = {0};
+    struct map map;
+    size_t size = 0;
+    bool missing = false;
+    ck_assert_int_eq(map_open(&map, folder, &err), -1);
+    ck_assert_ptr_nonnull(strstr(err.message, "a regular file expected, a directory found"));
+    ck_assert_int_eq(err.code, LLAMA3_EIO);
+
+    snprintf(path, sizeof path, "%s/none", folder);
+    ck_assert_int_eq(map_open(&map, path, &err), -1);
+    ck_assert_ptr_nonnull(strstr(err.message, "/none: No such file or directory"));
+    err.message[0] = '\0';
+    ck_assert_ptr_null(file_read(path, 5, &size, &missing, &err));
+    ck_assert(missing);
+    ck_assert_str_eq(err.message, "");
+
+    snprintf(path, sizeof path, "%s/pipe", folder); /* opening it must not wait for a writer */
+    ck_assert_int_eq(mkfifo(path, 0600), 0);
+    ck_assert_ptr_null(file_read(path, 5, &size, NULL, &err));
+    ck_assert_ptr_nonnull(strstr(err.message, "/pipe: a regular file expected, a special file"));
+    tiny_remove(folder);
+}
+END_TEST
+
+START_TEST(memory_is_known)
+{
+    uint64_t available = memory_available();
+    ck_assert_uint_gt(available, 1 << 20);
+    ck_assert_uint_lt(available, (uint64_t)1 << 50);
+}
+END_TEST
+
+/* ---- JSON ---------------------------------------------------------------------------------- */
+
+static void refused(const char *text, size_t size, const char *expected)
+{
+    struct llama3_error err = {0};
+    ck_assert_ptr_null(json_parse(text, size, "x.json", &err));
+    ck_assert_msg(strstr(err.message, expected) != NULL, "%s", err.message);
+    ck_assert_int_eq(strncmp(err.message, "x.json: ", 8), 0);
+}
+
+static char *nested(size_t depth)
+{
+    char *text = calloc(1, 2 * depth + 16);
+    memcpy(text, "{\"a\":", 5);
+    memset(text + 5, '[', depth - 1);
+    memset(text + 5 + depth - 1, ']', depth - 1);
+    text[5 + 2 * (depth - 1)] = '}';
+    return text;
+}
+
+START_TEST(json_is_guarded)
+{
+    struct llama3_error err = {0};
+    char *text = nested(64);
+    json_t *root = json_parse(text, strlen(text), "x.json", &err);
+    ck_assert_msg(root != NULL, "%s", err.message);
+    json_decref(root);
+    free(text);
+    text = nested(65);
+    refused(text, strlen(text), "nested at most 64 deep");
+    free(text);
+    text = malloc(1 << 25); /* brackets without an end must not reach the parser's recursion */
+    memset(text, '[', 1 << 25);
+    refused(text, 1 << 25, "nested at most 64 deep");
+    for (size_t i = 0; i < 1 << 25; i++) /* "{},{},": four bytes that cost hundreds */
+        text[i] = "[],"[i % 3];
+    refused(text, 1 << 25, "at most 1048576 JSON containers");
+    free(text);
+
+    const char strings[] =
+        "{\"[[[[\\\"[\": \"]]{{\", \"b\": []}"; /* brackets in strings are text */
+    root = json_parse(strings, strlen(strings), "x.json", &err);
+    ck_assert_uint_eq(json_object_size(root), 2);
+    json_decref(root);
+
+    refused("{\"a\": 1, \"a\": 2}", 16, "duplicate");
+    refused("[1]", 3, "a JSON object expected, an array found");
+    refused("null", 4, "a JSON object expected, null found");
+    refused("", 0, "JSON expected");
+    refused("{\"a\": 1} x", 10, "JSON expected");
+    refused("{\"a\": NaN}", 10, "JSON expected");
+    refused("{\"a\": 1e999}", 12, "JSON expected");
+    refused("{\"a\": 99999999999999999999}", 27, "JSON expected");
+    refused("{\"a\": \"\xff\"}", 10, "JSON expected");
+    refused("{\"a\": \"\\u0000\"}", 15, "JSON expected");
+    refused("{\"a\": \"", 7, "JSON expected");
+    refused("{\"a\": \"\\", 8, "JSON expected");
+}
+END_TEST
+
+static int message_is(int result, const struct llama3_error *err, const char *expected)
+{
+    ck_assert_int_eq(result, -1);
+    ck_assert_str_eq(err->message, expected);
+    return 0;
+}
+
+START_TEST(json_getters_have_ranges)
+{
+    struct llama3_error e = {0};
+    const char *text = "{\"i\": 5, \"n\": 0.5, \"b\": true, \"s\": \"x\", \"z\": null, \"big\": "
+                       "9223372036854775807}";
+    json_t *o = json_parse(text, strlen(text), "f", &e);
+    int64_t i = 1;
+    double n = 2;
+    bool b = false;
+    const char *s = "old";
+    ck_assert_int_eq(json_get_int(o, "i", true, 0, 5, &i, "f", &e), 0);
+    ck_assert_int_eq(i, 5);
+    ck_assert_int_eq(json_get_int(o, "big", true, 0, INT64_MAX, &i, "f", &e), 0);
+    ck_assert_int_eq(i, INT64_MAX);
+    ck_assert_int_eq(json_get_number(o, "n", true, 0, 1, &n, "f", &e), 0);
+    ck_assert(n > 0.4 && n < 0.6);
+    ck_assert_int_eq(json_get_number(o, "i", true, 0, 9, &n, "f", &e), 0); /* an integer will do */
+    ck_assert(n > 4.9 && n < 5.1);
+    ck_assert_int_eq(json_get_bool(o, "b", true, &b, "f", &e), 0);
+    ck_assert(b);
+    ck_assert_int_eq(json_get_string(o, "s", true, &s, "f", &e), 0);
+    ck_assert_str_eq(s, "x");
+
+    i = 77; /* absent and null leave it */
+    ck_assert_int_eq(json_get_int(o, "none", false, 0, 1, &i, "f", &e), 0);
+    ck_assert_int_eq(json_get_int(o, "z", false, 0, 1, &i, "f", &e), 0);
+    ck_assert_int_eq(i, 77);
+    message_is(json_get_int(o, "none", true, 0, 1, &i, "f", &e), &e,
+               "f: \"none\": an integer expected, nothing found");
+    message_is(json_get_string(o, "z", true, &s, "f", &e), &e,
+               "f: \"z\": a string expected, null found");
+    message_is(json_get_int(o, "i", true, 0, 4, &i, "f", &e), &e,
+               "f: \"i\": 0..4 expected, 5 found");
+    message_is(json_get_int(o, "n", true, 0, 4, &i, "f", &e), &e,
+               "f: \"n\": an integer expected, a number found");
+    message_is(json_get_number(o, "n", true, 1, 2, &n, "f", &e), &e,
+               "f: \"n\": 1..2 expected, 0.5 found");
+    message_is(json_get_bool(o, "s", true, &b, "f", &e), &e,
+               "f: \"s\": true or false expected, a string found");
+    message_is(json_get_string(o, "b", true, &s, "f", &e), &e,
+               "f: \"b\": a string expected, true found");
+    json_decref(o);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("base");
+    TCase *tcase = tcase_create("base");
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, errors_are_one_printable_line);
+    tcase_add_test(tcase, sizes_do_not_wrap);
+    tcase_add_test(tcase, buffers_grow_and_stay_terminated);
+    tcase_add_test(tcase, utf8_is_rfc_3629);
+    tcase_add_test(tcase, files_are_mapped_and_read);
+    tcase_add_test(tcase, what_is_no_file_is_refused);
+    tcase_add_test(tcase, memory_is_known);
+    tcase_add_test(tcase, json_is_guarded);
+    tcase_add_test(tcase, json_getters_have_ranges);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

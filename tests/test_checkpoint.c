@@ -1,0 +1,420 @@
+/*
+ * What model_open() makes of checkpoints: every fixture, tiny ones with both spellings, shards and
+ * parts, names in the cache; and what it refuses, by the exact message.
+ */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "checkpoint/model.h"
+#include "tiny.h"
+
+/* ---- helpers ------------------------------------------------------------------------------- */
+
+static void open_ok(struct model *model, const char *path)
+{
+    struct llama3_error err = {0};
+    ck_assert_msg(model_open(model, path, &err) == 0, "%s", err.message);
+}
+
+/* folder (and what follows it) is left out of the message before it is compared. */
+static void refused(const char *path, const char *folder, const char *expected)
+{
+    struct llama3_error err = {0};
+    struct model model;
+    ck_assert_msg(model_open(&model, path, &err) == -1, "opened, where expected: %s", expected);
+    ck_assert_ptr_null(model.path);
+    ck_assert_ptr_null(model.maps);
+    const char *found = err.message;
+    size_t n = strlen(folder);
+    if (strncmp(found, folder, n) == 0)
+        found += n + (found[n] == '/');
+    ck_assert_str_eq(found, expected);
+}
+
+static char *file_in(const char *folder, const char *name)
+{
+    static char path[2][1024];
+    static int turn;
+    turn = !turn;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
+    return path[turn];
+}
+
+static const char *token_text(const struct vocab *vocab, size_t id)
+{
+    static char text[64];
+    snprintf(text, sizeof text, "%.*s", (int)(vocab->offsets[id + 1] - vocab->offsets[id]),
+             (const char *)vocab->bytes + vocab->offsets[id]);
+    return text;
+}
+
+/* ---- what opens ------------------------------------------------------------------------------ */
+
+START_TEST(tiny_directory)
+{
+    char *folder = tiny_folder();
+    struct model m;
+    tiny_hf(folder);
+    open_ok(&m, folder);
+    ck_assert_str_eq(m.path, folder);
+    ck_assert_str_eq(m.format, "safetensors");
+    ck_assert(m.config.dim == 4 && m.config.ffn_dim == 4 && m.config.n_layers == 1);
+    ck_assert(m.config.n_heads == 2 && m.config.n_kv_heads == 1 && m.config.head_dim == 2);
+    ck_assert(m.config.vocab_size == 9 && m.config.context == 64 && m.config.tied);
+    ck_assert(m.config.rms_eps >= 1e-5f && m.config.rms_eps <= 1e-5f);
+    const struct rope *rope = &m.config.rope;
+    ck_assert(rope->type == ROPE_LLAMA3 && !rope->interleaved && rope->factors == NULL);
+    ck_assert_double_eq(rope->theta, 500000);
+    ck_assert_double_eq(rope->factor, 8);
+    ck_assert_double_eq(rope->low_freq_factor, 1);
+    ck_assert_double_eq(rope->high_freq_factor, 4);
+    ck_assert_double_eq(rope->original_context, 32);
+
+    ck_assert(m.embed.type == DTYPE_F16 && m.embed.rows == 9 && m.embed.cols == 4);
+    ck_assert_ptr_eq(m.head.data, m.embed.data);
+    ck_assert(m.layers[0].k.type == DTYPE_BF16 && m.layers[0].k.rows == 2);
+    ck_assert(m.norm.type == DTYPE_F32 && m.norm.rows == 1 && m.norm.cols == 4);
+    ck_assert_uint_eq(m.parameters, 36 + 4 + 4 + 16 + 8 + 8 + 16 + 4 + 3 * 16);
+    ck_assert_int_eq(m.dtype, DTYPE_F16);
+    ck_assert_uint_eq(m.file_bytes, m.maps[0].size);
+
+    const struct vocab *v = &m.vocab;
+    ck_assert_uint_eq(v->n, 8);
+    ck_assert_str_eq(token_text(v, 0), "a");
+    ck_assert_str_eq(token_text(v, 2), " ");
+    ck_assert_str_eq(token_text(v, 3), " a");
+    ck_assert_str_eq(token_text(v, 5), "\xad");
+    ck_assert_str_eq(token_text(v, 7), "</s>");
+    ck_assert(v->kinds[5] == TOKEN_TEXT && v->kinds[6] == TOKEN_CONTROL);
+    ck_assert_uint_eq(v->n_merges, 2);
+    ck_assert(v->merges[0].left == 2 && v->merges[0].right == 0 && v->merges[0].result == 3);
+    ck_assert(v->merges[1].left == 0 && v->merges[1].right == 1 && v->merges[1].result == 4);
+    ck_assert(v->pretokenizer == PRETOKENIZER_GPT2 && !v->ignore_merges);
+    ck_assert(v->add_bos && v->bos == 6);
+    ck_assert_uint_eq(m.n_eos, 2); /* 7 of three files, 6 of generation_config.json */
+    ck_assert(m.eos_ids[0] == 6 && m.eos_ids[1] == 7);
+    ck_assert_str_eq(m.template_text, "{{ messages }}");
+    ck_assert_double_eq(m.generation.temperature, 0.6);
+    ck_assert_double_eq(m.generation.top_p, 0.9);
+    ck_assert_double_eq(m.generation.min_p, 0.05);
+    ck_assert_double_eq(m.generation.repeat_penalty, 1.1);
+    ck_assert(m.generation.top_k == 40 && m.generation.do_sample == 1);
+    model_close(&m);
+    model_close(&m);
+
+    /* The file stands for its directory; what is optional may be missing. */
+    ck_assert_int_eq(unlink(file_in(folder, "generation_config.json")), 0);
+    ck_assert_int_eq(unlink(file_in(folder, "tokenizer_config.json")), 0);
+    open_ok(&m, file_in(folder, "model.safetensors"));
+    ck_assert_str_eq(m.path, folder);
+    ck_assert(isnan(m.generation.temperature) && isnan(m.generation.repeat_penalty));
+    ck_assert(m.generation.top_k == -1 && m.generation.do_sample == -1);
+    ck_assert_ptr_null(m.template_text);
+    ck_assert(m.n_eos == 1 && m.eos_ids[0] == 7);
+    model_close(&m);
+    tiny_remove(folder);
+}
+END_TEST
+
+START_TEST(both_spellings_of_rope)
+{
+    char *folder = tiny_folder();
+    struct model m;
+    tiny_hf(folder);
+    static const char published[] = "\"rope_theta\": 500000.0,\n \"rope_scaling\": {\"rope_type\"";
+    static const char *const others[] = {
+        "\"rope_theta\": 500000.0, \"rope_scaling\": {\"type\"",
+        "\"rope_parameters\": {\"rope_theta\": 500000.0, \"rope_type\"",
+        "\"rope_theta\": 3.0, \"rope_parameters\": {\"rope_theta\": 500000.0, \"rope_type\"",
+    };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        char *config = tiny_replace(tiny_config, published, others[i]);
+        tiny_put_text(folder, "config.json", config);
+        free(config);
+        open_ok(&m, folder);
+        ck_assert_int_eq(m.config.rope.type, ROPE_LLAMA3);
+        ck_assert_double_eq(m.config.rope.theta, 500000);
+        ck_assert_double_eq(m.config.rope.factor, 8);
+        model_close(&m);
+    }
+    /* No scaling, and LlamaConfig's defaults for what is left out. */
+    tiny_put_text(folder, "config.json",
+                  "{\"model_type\": \"llama\", \"hidden_size\": 4, \"intermediate_size\": 4, "
+                  "\"num_hidden_layers\": 1, \"num_attention_heads\": 2, \"vocab_size\": 9, "
+                  "\"num_key_value_heads\": 1, \"tie_word_embeddings\": true, "
+                  "\"rope_scaling\": null, \"eos_token_id\": null}");
+    open_ok(&m, folder);
+    ck_assert_int_eq(m.config.rope.type, ROPE_PLAIN);
+    ck_assert_double_eq(m.config.rope.theta, 10000);
+    ck_assert_uint_eq(m.config.context, 2048);
+    ck_assert_uint_eq(m.config.head_dim, 2);
+    ck_assert(m.config.rms_eps >= 1e-6f && m.config.rms_eps <= 1e-6f);
+    model_close(&m);
+    tiny_remove(folder);
+}
+END_TEST
+
+START_TEST(templates)
+{
+    char *folder = tiny_folder();
+    struct model m;
+    tiny_hf(folder);
+    tiny_put_text(folder, "tokenizer_config.json",
+                  "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"no\"}, "
+                  "{\"name\": \"default\", \"template\": \"yes\"}]}");
+    open_ok(&m, folder);
+    ck_assert_str_eq(m.template_text, "yes");
+    model_close(&m);
+    tiny_put_text(folder, "chat_template.jinja", "jinja\n");
+    open_ok(&m, folder);
+    ck_assert_str_eq(m.template_text, "jinja\n");
+    model_close(&m);
+    tiny_remove(folder);
+}
+END_TEST
+
+START_TEST(tiny_gguf_file)
+{
+    char *folder = tiny_folder();
+    struct tiny_gguf gguf;
+    struct buf file = {0};
+    struct model m;
+    tiny_gguf_default(&gguf);
+    tiny_gguf_write(&gguf, &file, NULL);
+    tiny_put(folder, "tiny.gguf", file.data, file.size);
+    open_ok(&m, file_in(folder, "tiny.gguf"));
+    ck_assert_str_eq(m.format, "gguf");
+    ck_assert(m.config.dim == 32 && m.config.ffn_dim == 32 && m.config.n_layers == 1);
+    ck_assert(m.config.n_heads == 2 && m.config.n_kv_heads == 1 && m.config.head_dim == 4);
+    ck_assert(m.config.vocab_size == 9 && m.config.context == 64 && m.config.tied);
+    ck_assert(m.config.rope.type == ROPE_PLAIN && m.config.rope.interleaved);
+    ck_assert(m.config.rope.factors == m.rope_factors && m.rope_factors[1] >= 1 &&
+              m.rope_factors[1] <= 1);
+    ck_assert(m.layers[0].q.type == DTYPE_Q4_0 && m.layers[0].q.rows == 8);
+    ck_assert(m.layers[0].k.type == DTYPE_Q8_0 && m.layers[0].v.type == DTYPE_BF16);
+    ck_assert(m.layers[0].up.type == DTYPE_IQ4_NL && m.layers[0].down.type == DTYPE_Q5_0);
+    ck_assert_uint_eq(m.parameters, 9 * 32 + 3 * 32 + 16 * 32 + 8 * 32 + 3 * 32 * 32);
+    ck_assert_str_eq(token_text(&m.vocab, 3), " a");
+    ck_assert(m.vocab.n == 8 && m.vocab.n_merges == 2 && m.vocab.bos == 6 && m.vocab.add_bos);
+    ck_assert(m.vocab.pretokenizer == PRETOKENIZER_SMOLLM && !m.vocab.ignore_merges);
+    ck_assert(m.n_eos == 1 && m.eos_ids[0] == 7);
+    ck_assert_str_eq(m.template_text, "{{ messages }}");
+    model_close(&m);
+
+    open_ok(&m, folder); /* the only .gguf file of a directory */
+    ck_assert_str_eq(m.path, file_in(folder, "tiny.gguf"));
+    model_close(&m);
+    tiny_put(folder, "other.gguf", file.data, file.size);
+    struct llama3_error err;
+    ck_assert_int_eq(model_open(&m, folder, &err), -1);
+    ck_assert_ptr_nonnull(strstr(err.message, ": one .gguf file expected, 2 found: give the path"));
+    buf_free(&file);
+    tiny_remove(folder);
+}
+END_TEST
+
+/* Everything that the reference made opens, with matrices that lie in the files. */
+START_TEST(fixtures_open)
+{
+    static const struct {
+        const char *path;
+        enum dtype dtype;
+        bool tied;
+        size_t head_dim, n_eos;
+    } fixtures[] = {
+        {"tiny-f32", DTYPE_F32, false, 8, 2},
+        {"tiny-tied", DTYPE_F32, true, 8, 2},
+        {"tiny-f16", DTYPE_F16, true, 8, 2},
+        {"tiny-bf16", DTYPE_BF16, false, 8, 2},
+        {"tiny-sharded", DTYPE_BF16, false, 8, 2},
+        {"tiny-rope", DTYPE_BF16, true, 16, 2},
+        {"tiny-head-dim", DTYPE_BF16, true, 12, 2},
+        {"tiny-gqa-6-2", DTYPE_F16, true, 6, 2},
+        {"tiny-gqa-3-1", DTYPE_F32, true, 8, 2},
+        {"tiny-transformers5", DTYPE_BF16, true, 8, 2},
+        {"tiny-gguf-f32", DTYPE_F32, false, 8, 1},
+        {"tiny-gguf-f16", DTYPE_F16, true, 12, 1},
+        {"tiny-gguf-q8_0", DTYPE_Q8_0, true, 8, 1},
+        {"tiny-gguf-q4_0", DTYPE_Q4_0, true, 8, 1},
+        {"tiny-gguf-mixed/model.gguf", DTYPE_BF16, false, 8, 1},
+        {"tiny-gguf-k/model.gguf", DTYPE_Q4_K, true, 16, 1},
+        {"tiny-gguf-v2/model.gguf", DTYPE_Q8_0, true, 8, 1},
+        {"tiny-gguf-rope/model.gguf", DTYPE_F16, true, 16, 1},
+        {"tiny-gguf-split/model-00001-of-00002.gguf", DTYPE_F16, true, 8, 1},
+        {"tiny-gguf-split", DTYPE_F16, true, 8, 1},
+    };
+    for (size_t i = 0; i < sizeof fixtures / sizeof *fixtures; i++) {
+        struct model m;
+        open_ok(&m, file_in(TEST_DATA, fixtures[i].path));
+        ck_assert_int_eq(m.dtype, fixtures[i].dtype);
+        ck_assert_int_eq(m.config.tied, fixtures[i].tied);
+        ck_assert_uint_eq(m.config.head_dim, fixtures[i].head_dim);
+        ck_assert_uint_eq(m.n_eos, fixtures[i].n_eos);
+        ck_assert(m.vocab.n == 384 && m.vocab.n_merges == 112 && m.vocab.ignore_merges);
+        ck_assert(m.vocab.pretokenizer == PRETOKENIZER_LLAMA3 && m.vocab.bos == 368);
+        ck_assert(m.vocab.add_bos);
+        ck_assert_int_eq(strncmp(m.template_text, "{% set loop_messages", 20), 0);
+        ck_assert_int_eq((m.config.rope.factors != NULL),
+                         (strstr(fixtures[i].path, "gguf-rope") != NULL));
+        model_close(&m);
+    }
+}
+END_TEST
+
+/* The same network as directory and as shards, byte for byte. */
+START_TEST(shards_hold_the_same_matrices)
+{
+    struct model m;
+    open_ok(&m, TEST_DATA "/tiny-sharded");
+    ck_assert_uint_eq(m.n_maps, 3);
+    ck_assert_uint_eq(m.file_bytes, m.maps[0].size + m.maps[1].size + m.maps[2].size);
+    ck_assert_uint_eq(m.parameters, 43168);
+    model_close(&m);
+    open_ok(&m, TEST_DATA "/tiny-gguf-split");
+    ck_assert_uint_eq(m.n_maps, 2);
+    ck_assert_uint_eq(m.parameters, 30880);
+    model_close(&m);
+}
+END_TEST
+
+/* ---- the cache ---------------------------------------------------------------------------------
+ */
+
+static void make(const char *folder, const char *name)
+{
+    ck_assert_int_eq(mkdir(file_in(folder, name), 0700), 0);
+}
+
+START_TEST(names_in_the_cache)
+{
+    char *home = tiny_folder(), path[600], expected[1200];
+    struct model m;
+    unsetenv("HF_HUB_CACHE");
+    setenv("HF_HOME", home, 1);
+    make(home, "hub");
+    snprintf(expected, sizeof expected,
+             "me/tiny: a file, a directory or a model in the Hugging Face cache expected, neither "
+             "the path nor models--me--tiny in %s/hub found",
+             home);
+    refused("me/tiny", "", expected);
+
+    make(home, "hub/models--me--tiny");
+    refused("me/tiny", home,
+            "hub/models--me--tiny/refs/main: a revision expected, no such file found");
+    make(home, "hub/models--me--tiny/refs");
+    make(home, "hub/models--me--tiny/snapshots");
+    make(home, "hub/models--me--tiny/blobs");
+    tiny_put_text(home, "hub/models--me--tiny/refs/main", "../../evil");
+    refused("me/tiny", home,
+            "hub/models--me--tiny/refs/main: a revision (hexadecimal digits) expected, "
+            "\"../../evil\" found");
+    tiny_put_text(home, "hub/models--me--tiny/refs/main", "0123abc\n");
+    refused("me/tiny", home,
+            "hub/models--me--tiny/snapshots: the snapshot 0123abc expected, as refs/main names it, "
+            "none found");
+
+    make(home, "hub/models--me--tiny/snapshots/0123abc");
+    snprintf(path, sizeof path, "%s/hub/models--me--tiny/snapshots/0123abc", home);
+    char *blobs = tiny_folder(); /* the hub's snapshots are links to blobs */
+    static const char *const names[] = {"config.json", "generation_config.json", "tokenizer.json",
+                                        "tokenizer_config.json", "model.safetensors"};
+    tiny_hf(blobs);
+    for (size_t i = 0; i < 5; i++)
+        ck_assert_int_eq(symlink(file_in(blobs, names[i]), file_in(path, names[i])), 0);
+    open_ok(&m, "me/tiny");
+    ck_assert_str_eq(m.path, path);
+    model_close(&m);
+
+    unsetenv("HF_HOME");
+    snprintf(expected, sizeof expected, "%s/hub", home);
+    setenv("HF_HUB_CACHE", expected, 1);
+    open_ok(&m, "me/tiny");
+    model_close(&m);
+    refused("me/../tiny", "me/../tiny", ": No such file or directory");
+
+    for (size_t i = 0; i < 5; i++)
+        unlink(file_in(path, names[i]));
+    rmdir(path);
+    unlink(file_in(home, "hub/models--me--tiny/refs/main"));
+    static const char *const folders[] = {"hub/models--me--tiny/snapshots",
+                                          "hub/models--me--tiny/refs", "hub/models--me--tiny/blobs",
+                                          "hub/models--me--tiny", "hub"};
+    for (size_t i = 0; i < 5; i++)
+        rmdir(file_in(home, folders[i]));
+    tiny_remove(home);
+    tiny_remove(blobs);
+}
+END_TEST
+
+START_TEST(paths_that_hold_no_checkpoint)
+{
+    char *folder = tiny_folder();
+    refused("", "", "a checkpoint's path expected, an empty one found");
+    refused(file_in(folder, "none.gguf"), folder, "none.gguf: No such file or directory");
+    refused(
+        folder, folder,
+        ": a checkpoint (config.json and model.safetensors, or a .gguf file) expected, an empty "
+        "directory found");
+    tiny_put_text(folder, "README", "x");
+    refused(folder, folder,
+            ": a checkpoint (config.json and model.safetensors, or a .gguf file) expected, no "
+            "config.json found");
+    tiny_put_text(folder, "pytorch_model.bin", "x");
+    refused(folder, folder,
+            ": model.safetensors expected, pytorch_model.bin found: convert to safetensors");
+    tiny_put_text(folder, "config.json", tiny_config);
+    refused(folder, folder,
+            ": model.safetensors expected, pytorch_model.bin found: convert to safetensors");
+    refused(file_in(folder, "README"), folder,
+            "README: \"GGUF\" expected at byte 0, 1 bytes are left");
+    tiny_put_text(folder, "model-00001-of-00002.safetensors", "x");
+    refused(file_in(folder, "model-00001-of-00002.safetensors"), folder,
+            "model-00001-of-00002.safetensors: a directory, model.safetensors or a .gguf file "
+            "expected, one file of several found: give the directory");
+
+    static const char pointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:12\n";
+    tiny_put_text(folder, "model.safetensors", pointer);
+    refused(folder, folder,
+            "model.safetensors: weights expected, a Git LFS pointer found: fetch the file itself "
+            "(git lfs pull)");
+    tiny_put_text(folder, "x.gguf", pointer);
+    refused(file_in(folder, "x.gguf"), folder,
+            "x.gguf: weights expected, a Git LFS pointer found: fetch the file itself (git lfs "
+            "pull)");
+    tiny_hf(folder);
+    tiny_put_text(folder, "tokenizer.json", pointer);
+    refused(
+        folder, folder,
+        "tokenizer.json: JSON expected, a Git LFS pointer found: fetch the file itself (git lfs "
+        "pull)");
+    unlink(file_in(folder, "tokenizer.json"));
+    refused(folder, folder, "tokenizer.json: No such file or directory");
+    tiny_remove(folder);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("checkpoint");
+    TCase *tcase = tcase_create("checkpoint");
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, tiny_directory);
+    tcase_add_test(tcase, both_spellings_of_rope);
+    tcase_add_test(tcase, templates);
+    tcase_add_test(tcase, tiny_gguf_file);
+    tcase_add_test(tcase, fixtures_open);
+    tcase_add_test(tcase, shards_hold_the_same_matrices);
+    tcase_add_test(tcase, names_in_the_cache);
+    tcase_add_test(tcase, paths_that_hold_no_checkpoint);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

@@ -1,0 +1,446 @@
+/*
+ * Broken and hostile checkpoints by the thousand: cut off at every byte, every number set to what
+ * breaks programs, every byte of a header overwritten. Each either opens, and then all that it
+ * points to can be read, or fails with one printable line. Nothing may crash, and memory stays
+ * small. Run it with sanitizers too.
+ */
+#include "config.h"
+
+#include <check.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/utf8.h"
+#include "checkpoint/model.h"
+#include "text/tokenizer.h"
+#include "tiny.h"
+
+enum { MAX_RSS_KIB = 512 * 1024 };
+
+static size_t n_opened, n_refused;
+
+/* Reads all that a model points to: whatever lies outside of its files traps. */
+static void read_matrix(const struct model *model, const struct matrix *matrix)
+{
+    size_t size = matrix->rows * dtype_row_bytes(matrix->type, matrix->cols), i = 0;
+    const uint8_t *data = matrix->data;
+    for (; i < model->n_maps; i++) {
+        const struct map *map = &model->maps[i];
+        if (data >= map->data && data + size <= map->data + map->size)
+            break;
+    }
+    ck_assert_msg(i < model->n_maps, "a matrix lies outside of its file");
+    static float row[1 << 16];
+    ck_assert_uint_le(matrix->cols, sizeof row / sizeof *row);
+    for (size_t r = 0; r < matrix->rows; r++)
+        dtype_expand(matrix->type, data + r * (size / matrix->rows), row, matrix->cols);
+}
+
+static void read_model(const struct model *model)
+{
+    read_matrix(model, &model->embed);
+    read_matrix(model, &model->norm);
+    read_matrix(model, &model->head);
+    for (size_t i = 0; i < model->config.n_layers; i++) {
+        const struct layer *layer = &model->layers[i];
+        const struct matrix *const all[] = {&layer->attn_norm, &layer->q,  &layer->k,
+                                            &layer->v,         &layer->o,  &layer->ffn_norm,
+                                            &layer->gate,      &layer->up, &layer->down};
+        for (size_t j = 0; j < sizeof all / sizeof *all; j++)
+            read_matrix(model, all[j]);
+    }
+    ck_assert_uint_le(model->vocab.n, model->config.vocab_size);
+    for (size_t i = 0; i < model->n_eos; i++)
+        ck_assert(model->eos_ids[i] >= 0 && (size_t)model->eos_ids[i] < model->config.vocab_size);
+
+    struct llama3_error err;
+    struct tokens tokens = {0};
+    struct tokenizer *tokenizer = tokenizer_open(&model->vocab, &err);
+    ck_assert_msg(tokenizer != NULL, "%s", err.message);
+    ck_assert_int_eq(tokenizer_encode(tokenizer, "ab a b", 6, &tokens, &err), 0);
+    tokens_free(&tokens);
+    tokenizer_close(tokenizer);
+}
+
+static void check_message(const struct llama3_error *err)
+{
+    size_t n = strlen(err->message);
+    ck_assert_uint_gt(n, 0);
+    ck_assert_int_ne(err->code, LLAMA3_OK);
+    ck_assert_uint_eq(utf8_valid((const uint8_t *)err->message, n), n);
+    for (size_t i = 0; i < n; i++)
+        ck_assert_msg((uint8_t)err->message[i] >= 0x20 && err->message[i] != 0x7f, "%s",
+                      err->message);
+}
+
+static bool try_open(const char *path)
+{
+    struct model model;
+    struct llama3_error err = {0};
+    bool opened = model_open(&model, path, &err) == 0;
+    if (opened) {
+        n_opened++;
+        read_model(&model);
+        model_close(&model);
+    } else {
+        n_refused++;
+        check_message(&err);
+    }
+    return opened;
+}
+
+/* At the end of a test: it tried at least this many files, and memory stayed small. */
+static void finish(const char *name, size_t at_least)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    printf("%s: %zu opened, %zu refused, %ld KiB\n", name, n_opened, n_refused, usage.ru_maxrss);
+    ck_assert_uint_ge(n_opened + n_refused, at_least);
+#ifndef __SANITIZE_ADDRESS__ /* which keeps freed memory */
+    ck_assert_int_lt(usage.ru_maxrss, MAX_RSS_KIB);
+#endif
+}
+
+/* ---- truncation --------------------------------------------------------------------------------
+ */
+
+static struct buf tiny_weights(void)
+{
+    struct buf header = {0}, file = {0};
+    size_t size;
+    tiny_header(&header, &size);
+    tiny_safetensors(&file, header.data, header.size, size);
+    buf_free(&header);
+    return file;
+}
+
+static struct buf tiny_gguf_file(struct tiny_fields *fields)
+{
+    struct tiny_gguf gguf;
+    struct buf file = {0};
+    tiny_gguf_default(&gguf);
+    tiny_gguf_write(&gguf, &file, fields);
+    return file;
+}
+
+/* `spare`: bytes at the end without which the file is still valid. */
+static void truncate_everywhere(const char *folder, const char *path, const char *name,
+                                const char *data, size_t size, size_t spare)
+{
+    for (size_t n = 0; n < size; n++) {
+        tiny_put(folder, name, data, n);
+        bool opened = try_open(path);
+        ck_assert_msg(opened == (n + spare >= size), "%s cut to %zu of %zu bytes: opened %d", name,
+                      n, size, opened);
+    }
+    tiny_put(folder, name, data, size);
+    ck_assert(try_open(path));
+}
+
+START_TEST(cut_at_every_byte)
+{
+    char *folder = tiny_folder(), path[600];
+    struct buf weights = tiny_weights(), gguf = tiny_gguf_file(NULL);
+    tiny_hf(folder);
+    truncate_everywhere(folder, folder, "model.safetensors", weights.data, weights.size, 0);
+    truncate_everywhere(folder, folder, "config.json", tiny_config, strlen(tiny_config), 1);
+    truncate_everywhere(folder, folder, "tokenizer.json", tiny_tokenizer, strlen(tiny_tokenizer),
+                        1);
+    truncate_everywhere(folder, folder, "tokenizer_config.json", tiny_tokenizer_config,
+                        strlen(tiny_tokenizer_config), 1);
+    truncate_everywhere(folder, folder, "generation_config.json", tiny_generation,
+                        strlen(tiny_generation), 1);
+    snprintf(path, sizeof path, "%s/x.gguf", folder);
+    truncate_everywhere(folder, path, "x.gguf", gguf.data, gguf.size, 0);
+    buf_free(&weights);
+    buf_free(&gguf);
+    tiny_remove(folder);
+    finish("cut at every byte", 8000);
+}
+END_TEST
+
+/* ---- numbers in JSON
+ * ----------------------------------------------------------------------------- */
+
+static const char *const evil_json[] = {
+    "0",
+    "1",
+    "-1",
+    "2",
+    "65536",
+    "2147483647",
+    "2147483648",
+    "4294967295",
+    "4294967296",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775808",
+    "18446744073709551615",
+    "1e308",
+    "1e-320",
+    "0.5",
+    "null",
+    "true",
+    "\"\"",
+    "[]",
+    "{}",
+    "[[[[1]]]]",
+    "\"\\u0000\"",
+    "\"<s>\"",
+    "\"\\ud800\"",
+};
+
+/* The end of the number, string or word at text[at], or `at` if there is none. */
+static size_t scalar_end(const char *text, size_t at)
+{
+    if (text[at] == '"') {
+        for (at++; text[at] != '"'; at++)
+            at += text[at] == '\\';
+        return at + 1;
+    }
+    return at + strspn(text + at, "-+.0123456789eEtrufalsn");
+}
+
+/* Calls fn with every variant of text in which one scalar (keys too) is something evil. */
+static void each_evil_json(const char *text, void (*fn)(const char *text, size_t size, void *arg),
+                           void *arg)
+{
+    struct buf changed = {0};
+    size_t size = strlen(text);
+    for (size_t at = 0; at < size; at++) {
+        size_t end = scalar_end(text, at);
+        if (end == at)
+            continue;
+        for (size_t i = 0; i < sizeof evil_json / sizeof *evil_json; i++) {
+            buf_clear(&changed);
+            buf_add(&changed, text, at);
+            buf_add_str(&changed, evil_json[i]);
+            buf_add(&changed, text + end, size - end);
+            fn(changed.data, changed.size, arg);
+        }
+        at = end - 1;
+    }
+    buf_free(&changed);
+}
+
+struct target {
+    const char *folder, *name;
+    size_t data_size; /* of a safetensors file */
+};
+
+static void try_json(const char *text, size_t size, void *arg)
+{
+    const struct target *target = arg;
+    tiny_put(target->folder, target->name, text, size);
+    try_open(target->folder);
+}
+
+START_TEST(evil_numbers_in_json)
+{
+    static const struct {
+        const char *name, *text;
+    } files[] = {{"config.json", tiny_config},
+                 {"generation_config.json", tiny_generation},
+                 {"tokenizer.json", tiny_tokenizer},
+                 {"tokenizer_config.json", tiny_tokenizer_config}};
+    char *folder = tiny_folder();
+    tiny_hf(folder);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        struct target target = {folder, files[i].name, 0};
+        each_evil_json(files[i].text, try_json, &target);
+        tiny_put_text(folder, files[i].name, files[i].text);
+        ck_assert(try_open(folder));
+    }
+    tiny_remove(folder);
+    finish("evil values in JSON", 3000);
+}
+END_TEST
+
+static void try_header(const char *text, size_t size, void *arg)
+{
+    const struct target *target = arg;
+    struct buf file = {0};
+    tiny_safetensors(&file, text, size, target->data_size);
+    tiny_put(target->folder, target->name, file.data, file.size);
+    try_open(target->folder);
+    buf_free(&file);
+}
+
+static const uint64_t evil[] = {0,
+                                1,
+                                2,
+                                0x7f,
+                                0x80,
+                                0xff,
+                                0x7fff,
+                                0x8000,
+                                0xffff,
+                                0x7ffffffe,
+                                0x7fffffff,
+                                0x80000000,
+                                0xfffffffe,
+                                0xffffffff,
+                                0x100000000,
+                                0x7ffffffffffffffe,
+                                0x7fffffffffffffff,
+                                0x8000000000000000,
+                                0xfffffffffffffff8,
+                                0xfffffffffffffffe,
+                                0xffffffffffffffff};
+enum { N_EVIL = sizeof evil / sizeof *evil };
+
+START_TEST(evil_safetensors)
+{
+    char *folder = tiny_folder();
+    struct buf header = {0}, weights = tiny_weights();
+    struct target target = {folder, "model.safetensors", 0};
+    tiny_hf(folder);
+    tiny_header(&header, &target.data_size);
+    each_evil_json(header.data, try_header, &target);
+
+    /* Shapes whose product wraps around to the right size, 0 or less than the file. */
+    static const char *const shapes[] = {
+        "[4294967296,4294967296]", "[4611686018427387904,4]",
+        "[9223372036854775807,2]", "[2305843009213693961,8]",
+        "[4611686018427387913,4]", "[9,4,4611686018427387904,4]",
+        "[0,9223372036854775807]", "[9223372036854775807,9223372036854775807,0]"};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        char *changed = tiny_replace(header.data, "[9,4]", shapes[i]);
+        try_header(changed, strlen(changed), &target);
+        free(changed);
+    }
+    for (size_t i = 0; i < N_EVIL; i++) { /* the header's length */
+        memcpy(weights.data, &evil[i], 8);
+        tiny_put(folder, "model.safetensors", weights.data, weights.size);
+        ck_assert(!try_open(folder));
+    }
+    buf_free(&header);
+    buf_free(&weights);
+    tiny_remove(folder);
+    finish("evil safetensors headers", 1500);
+}
+END_TEST
+
+/* ---- GGUF
+ * ---------------------------------------------------------------------------------------- */
+
+static void put_evil(struct buf *file, const struct tiny_fields *fields, size_t field,
+                     uint64_t value)
+{
+    memcpy(file->data + fields->at[field].offset, &value, fields->at[field].size);
+}
+
+START_TEST(evil_gguf_fields)
+{
+    struct tiny_fields fields = {.n = 0};
+    struct buf file = tiny_gguf_file(&fields);
+    char *folder = tiny_folder(), path[600];
+    snprintf(path, sizeof path, "%s/x.gguf", folder);
+    for (size_t i = 0; i < fields.n; i++) {
+        uint64_t original = 0;
+        memcpy(&original, file.data + fields.at[i].offset, fields.at[i].size);
+        for (size_t j = 0; j < N_EVIL + 2; j++) {
+            put_evil(&file, &fields, i,
+                     j < N_EVIL ? evil[j] : original + (j == N_EVIL ? 1 : -1ull));
+            tiny_put(folder, "x.gguf", file.data, file.size);
+            try_open(path);
+        }
+        put_evil(&file, &fields, i, original);
+    }
+    tiny_put(folder, "x.gguf", file.data, file.size);
+    ck_assert(try_open(path));
+    buf_free(&file);
+    tiny_remove(folder);
+    finish("evil GGUF fields", 3000);
+}
+END_TEST
+
+/* Pairs of dimensions whose product wraps around, in every tensor of two. */
+START_TEST(evil_gguf_products)
+{
+    static const uint64_t pairs[][2] = {{0x100000000, 0x100000000},
+                                        {0x8000000000000000, 2},
+                                        {0x4000000000000000, 4},
+                                        {0x80000000, 0x200000000},
+                                        {0x2000000000000000, 0x2000000000000000},
+                                        {0xffffffffffffffff, 0xffffffffffffffff},
+                                        {32, 0x800000000000000},
+                                        {0x800000000000020, 32},
+                                        {0x7fffffffffffffff, 3},
+                                        {0x555555555555556, 48},
+                                        {0, 0xffffffffffffffff},
+                                        {0xffffffffffffffe0, 1},
+                                        {1, 0xffffffffffffffff},
+                                        {0x1000000000000, 0x10000}};
+    char *folder = tiny_folder(), path[600];
+    snprintf(path, sizeof path, "%s/x.gguf", folder);
+    struct tiny_gguf gguf;
+    tiny_gguf_default(&gguf);
+    for (size_t t = 0; t < gguf.n_tensors; t++) {
+        if (gguf.tensors[t].n_dims != 2)
+            continue;
+        struct buf file = tiny_gguf_file(NULL);
+        size_t length = strlen(gguf.tensors[t].name);
+        char *at = memmem(file.data, file.size, gguf.tensors[t].name, length);
+        ck_assert_ptr_nonnull(at);
+        for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+            memcpy(at + length + 4, pairs[i], 16);
+            for (uint32_t type = 0; type < 32; type++) {
+                memcpy(at + length + 20, &type, 4);
+                tiny_put(folder, "x.gguf", file.data, file.size);
+                ck_assert(!try_open(path));
+            }
+        }
+        buf_free(&file);
+    }
+    tiny_remove(folder);
+    finish("evil GGUF products", 3000);
+}
+END_TEST
+
+/* Every byte of the header, the extremes and one bit changed. */
+START_TEST(evil_gguf_bytes)
+{
+    struct buf file = tiny_gguf_file(NULL);
+    char *folder = tiny_folder(), path[600];
+    snprintf(path, sizeof path, "%s/x.gguf", folder);
+    char *end = memmem(file.data, file.size, "blk.0.ffn_down.weight", 21);
+    ck_assert_ptr_nonnull(end);
+    for (char *byte = file.data; byte < end + 21 + 32; byte++) {
+        char original = *byte;
+        const uint8_t values[] = {0, 0xff, 0x80, (uint8_t)(original ^ 1),
+                                  (uint8_t)(original ^ 0x20)};
+        for (size_t i = 0; i < sizeof values; i++) {
+            *byte = (char)values[i];
+            tiny_put(folder, "x.gguf", file.data, file.size);
+            try_open(path);
+        }
+        *byte = original;
+    }
+    buf_free(&file);
+    tiny_remove(folder);
+    finish("evil GGUF bytes", 8000);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("hostile");
+    TCase *tcase = tcase_create("hostile");
+    tcase_set_timeout(tcase, 300);
+    tcase_add_test(tcase, cut_at_every_byte);
+    tcase_add_test(tcase, evil_numbers_in_json);
+    tcase_add_test(tcase, evil_safetensors);
+    tcase_add_test(tcase, evil_gguf_fields);
+    tcase_add_test(tcase, evil_gguf_products);
+    tcase_add_test(tcase, evil_gguf_bytes);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
