@@ -1,0 +1,524 @@
+/*
+ * test_engine: contract 1 on whole models (the same bits for any threads, chunks, company in the
+ * batch, and for a prefix that was computed or forked), plans that alternate between backends,
+ * sessions, cancellation and the sampler.
+ */
+#include "config.h" /* memmem */
+
+#include <check.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "deferred.h"
+#include "engine/forward.h"
+#include "engine/sampler.h"
+
+enum { N_TOKENS = 150 }; /* three KV pages */
+
+static const char *const models[] = {"tiny-long", "tiny-bf16", "tiny-gguf-q4_0/model.gguf",
+                                     "tiny-gguf-k/model.gguf", "tiny-gqa-3-1"};
+enum { N_MODELS = sizeof models / sizeof models[0] };
+
+static struct llama3_error err;
+
+static struct llama3_model *open_model(const char *name, int threads, size_t chunk,
+                                       enum llama3_kv_type kv)
+{
+    char path[4096];
+    struct llama3_model_options options = {
+        .threads = threads, .chunk = chunk, .kv_type = kv, .no_blas = true};
+    snprintf(path, sizeof path, "%s/%s", TEST_DATA, name);
+    struct llama3_model *model = llama3_model_open(path, &options, &err);
+    ck_assert_msg(model != NULL, "%s", err.message);
+    return model;
+}
+
+static void some_tokens(const struct llama3_model *model, int32_t *tokens, size_t n, uint32_t seed)
+{
+    for (size_t i = 0; i < n; i++) {
+        seed = seed * 1664525 + 1013904223;
+        tokens[i] = (int32_t)((seed >> 8) % llama3_model_info(model)->vocab_size);
+    }
+}
+
+static struct llama3_session *open_session(struct llama3_model *model)
+{
+    struct llama3_session *session = llama3_session_open(model, &err);
+    ck_assert_msg(session != NULL, "%s", err.message);
+    return session;
+}
+
+static void eval(struct llama3_session *session, const int32_t *tokens, size_t n, float *logits)
+{
+    ck_assert_msg(llama3_eval(session, tokens, n, logits, &err) == 0, "%s", err.message);
+}
+
+/* ---- one answer -------------------------------------------------------------------------- */
+
+/* Logits after each of N_TOKENS tokens. */
+static float *all_logits(const char *name, int threads, size_t chunk, enum llama3_kv_type kv,
+                         size_t *bytes)
+{
+    struct llama3_model *model = open_model(name, threads, chunk, kv);
+    size_t vocab = llama3_model_info(model)->vocab_size;
+    int32_t tokens[N_TOKENS];
+    float *logits = malloc(N_TOKENS * vocab * sizeof *logits);
+    *bytes = N_TOKENS * vocab * sizeof *logits;
+    some_tokens(model, tokens, N_TOKENS, 7);
+    struct llama3_session *session = open_session(model);
+    eval(session, tokens, N_TOKENS, logits);
+
+    /* A prefix that was forked, and one that was truncated, give the same. */
+    struct llama3_session *fork = llama3_session_fork(session, 70, &err);
+    ck_assert_ptr_nonnull(fork);
+    ck_assert_ptr_null(llama3_logits(fork));
+    eval(fork, tokens + 70, N_TOKENS - 70, NULL);
+    ck_assert_mem_eq(llama3_logits(fork), logits + (N_TOKENS - 1) * vocab, vocab * sizeof *logits);
+    llama3_session_truncate(session, 65);
+    ck_assert_ptr_null(llama3_logits(session));
+    eval(session, tokens + 65, N_TOKENS - 65, NULL);
+    ck_assert_mem_eq(llama3_logits(session), logits + (N_TOKENS - 1) * vocab,
+                     vocab * sizeof *logits);
+    llama3_session_close(fork);
+    llama3_session_close(session);
+    llama3_model_close(model);
+    return logits;
+}
+
+static void check_one_answer(const char *name, enum llama3_kv_type kv)
+{
+    static const struct {
+        int threads;
+        size_t chunk;
+    } ways[] = {{1, 1}, {2, 17}, {3, 512}, {4, 64}, {2, 33}};
+    size_t bytes;
+    float *expected = all_logits(name, 1, 512, kv, &bytes);
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        float *same = all_logits(name, ways[i].threads, ways[i].chunk, kv, &bytes);
+        ck_assert_msg(memcmp(same, expected, bytes) == 0, "%s differs with %d threads, chunk %zu",
+                      name, ways[i].threads, ways[i].chunk);
+        free(same);
+    }
+    free(expected);
+}
+
+START_TEST(one_answer_on_the_best_table)
+{
+    unsetenv("LLAMA3_CPU");
+    check_one_answer(models[_i], LLAMA3_KV_F16);
+}
+END_TEST
+
+START_TEST(one_answer_on_the_scalar_table)
+{
+    setenv("LLAMA3_CPU", "scalar", 1);
+    check_one_answer(models[_i], LLAMA3_KV_F32);
+}
+END_TEST
+
+/* ---- company ----------------------------------------------------------------------------- */
+
+struct writer {
+    struct llama3_model *model;
+    uint32_t seed;
+    size_t n_prompt;
+    char text[4096];
+    size_t length;
+};
+
+static int collect(void *arg, const char *text, size_t length)
+{
+    struct writer *w = arg;
+    ck_assert_uint_le(w->length + length, sizeof w->text);
+    memcpy(w->text + w->length, text, length);
+    w->length += length;
+    return 0;
+}
+
+static void *write_text(void *arg)
+{
+    struct writer *w = arg;
+    int32_t prompt[N_TOKENS];
+    some_tokens(w->model, prompt, w->n_prompt, w->seed);
+    struct llama3_generation g = {.max_tokens = 24, .on_text = collect, .arg = w};
+    llama3_sampling_defaults(w->model, &g.sampling);
+    g.sampling.temperature = 1;
+    g.sampling.seed = w->seed;
+    struct llama3_session *session = open_session(w->model);
+    ck_assert_int_eq(llama3_generate(session, prompt, w->n_prompt, &g, NULL, NULL), 0);
+    llama3_session_close(session);
+    return NULL;
+}
+
+START_TEST(company_changes_nothing)
+{
+    enum { N = 8 };
+    unsetenv("LLAMA3_CPU");
+    struct llama3_model *model = open_model("tiny-bf16", 2, 40, LLAMA3_KV_F16);
+    struct writer alone[N], together[N];
+    pthread_t threads[N];
+    for (uint32_t i = 0; i < N; i++) {
+        alone[i] = together[i] = (struct writer){.model = model, .seed = i, .n_prompt = 1 + i * 19};
+        write_text(&alone[i]);
+    }
+    for (size_t i = 0; i < N; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, write_text, &together[i]), 0);
+    for (size_t i = 0; i < N; i++)
+        pthread_join(threads[i], NULL);
+    for (size_t i = 0; i < N; i++) {
+        ck_assert_uint_gt(alone[i].length, 0);
+        ck_assert_uint_eq(alone[i].length, together[i].length);
+        ck_assert_mem_eq(alone[i].text, together[i].text, alone[i].length);
+    }
+    llama3_model_close(model);
+}
+END_TEST
+
+/* ---- plans ------------------------------------------------------------------------------- */
+
+/* Logits of 40 tokens in batches of 16 rows, by a plan. */
+static float *planned_logits(const struct model *model, const struct plan *plan, bool in_steps)
+{
+    enum { N = 40, BATCH = 16 };
+    struct forward_options options = {.backend = {.threads = 2, .no_blas = true},
+                                      .max_rows = BATCH,
+                                      .max_logit_rows = BATCH,
+                                      .max_seqs = 1,
+                                      .max_context = 64,
+                                      .kv_type = LLAMA3_KV_F32};
+    struct forward *forward = forward_open(model, plan, &options, &err);
+    ck_assert_msg(forward != NULL, "%s", err.message);
+    struct sequence *sequence = sequence_open(forward, &err);
+    ck_assert_ptr_nonnull(sequence);
+    size_t vocab = model->config.vocab_size, batch = in_steps ? 3 : BATCH;
+    float *logits = malloc(N * vocab * sizeof *logits);
+    for (size_t from = 0; from < N; from += batch) {
+        struct batch_row rows[BATCH];
+        size_t n = N - from < batch ? N - from : batch;
+        for (size_t r = 0; r < n; r++)
+            rows[r] = (struct batch_row){.token = (int32_t)((from + r) * 37 % vocab),
+                                         .position = (int32_t)(from + r),
+                                         .wants_logits = true};
+        ck_assert_int_eq(sequence_reserve(forward, sequence, from, from + n, &err), 0);
+        ck_assert_msg(forward_run(forward, rows, n, &sequence, 1, logits + from * vocab, NULL, NULL,
+                                  &err) == 0,
+                      "%s", err.message);
+    }
+    sequence_close(forward, sequence);
+    forward_close(forward);
+    return logits;
+}
+
+START_TEST(alternating_plans_give_the_cpus_answer)
+{
+    char path[4096];
+    struct model model;
+    struct span spans[64];
+    setenv("LLAMA3_CPU", "scalar", 1);
+    snprintf(path, sizeof path, "%s/%s", TEST_DATA, models[_i]);
+    ck_assert_msg(model_open(&model, path, &err) == 0, "%s", err.message);
+    size_t n_stages = stage_count(model.config.n_layers);
+    ck_assert_uint_le(n_stages, 64);
+    const struct backend_ops *cpu = backend_find("cpu", &err);
+    const struct backend_ops *const backends[] = {cpu, &deferred_ops};
+
+    float *expected = planned_logits(&model, NULL, false);
+    size_t bytes = 40 * model.config.vocab_size * sizeof *expected;
+    for (size_t every = 1; every <= 4; every++) {
+        for (size_t first = 0; first < 2; first++) {
+            struct plan plan = {.backends = backends, .n_backends = 2, .spans = spans};
+            for (size_t stage = 0; stage < n_stages; stage += every)
+                spans[plan.n_spans++] = (struct span){stage, (stage / every + first) % 2};
+            float *same = planned_logits(&model, &plan, every == 2);
+            ck_assert_msg(memcmp(same, expected, bytes) == 0, "spans of %zu stages", every);
+            free(same);
+        }
+    }
+    struct span wrong[] = {{0, 0}, {n_stages, 1}};
+    struct plan plan = {backends, 2, wrong, 2};
+    struct forward_options options = {.backend = {.threads = 1}, .max_rows = 1};
+    ck_assert_ptr_null(forward_open(&model, &plan, &options, &err));
+    free(expected);
+    model_close(&model);
+}
+END_TEST
+
+/* ---- sessions ---------------------------------------------------------------------------- */
+
+START_TEST(what_does_not_fit_is_refused)
+{
+    char path[4096];
+    struct llama3_model_options options = {.context = 20};
+    snprintf(path, sizeof path, "%s/tiny-f32", TEST_DATA);
+    struct llama3_model *model = llama3_model_open(path, &options, &err);
+    ck_assert_ptr_nonnull(model);
+    int32_t tokens[N_TOKENS];
+    some_tokens(model, tokens, N_TOKENS, 3);
+    struct llama3_session *session = open_session(model);
+    struct llama3_generation g = {.max_tokens = 100};
+    llama3_sampling_defaults(model, &g.sampling);
+    struct llama3_result result;
+
+    ck_assert_int_eq(llama3_generate(session, tokens, 21, &g, &result, &err), -1);
+    ck_assert_int_eq(err.code, LLAMA3_ECONTEXT);
+    ck_assert_str_eq(err.message, "the prompt has 21 tokens, and the context holds 20");
+    ck_assert_int_eq(llama3_generate(session, tokens, 0, &g, &result, &err), -1);
+    ck_assert_int_eq(llama3_eval(session, tokens, 0, NULL, &err), -1);
+    tokens[5] = (int32_t)llama3_model_info(model)->vocab_size;
+    ck_assert_int_eq(llama3_eval(session, tokens, 6, NULL, &err), -1);
+    ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+    size_t n;
+    llama3_session_tokens(session, &n);
+    ck_assert_uint_eq(n, 0);
+
+    /* An answer that fills the context ends there. */
+    tokens[5] = 1;
+    g.sampling.temperature = 0;
+    ck_assert_int_eq(llama3_generate(session, tokens, 15, &g, &result, &err), 0);
+    ck_assert_uint_le(result.answer_tokens, 6);
+    ck_assert_uint_eq(result.cached_tokens, 0);
+    ck_assert_int_eq(llama3_generate(session, tokens, 15, &g, &result, &err), 0);
+    ck_assert_uint_eq(result.cached_tokens, 14);
+
+    options.context = llama3_model_info(model)->context_limit + 1;
+    ck_assert_ptr_null(llama3_model_open(path, &options, &err));
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+START_TEST(cancellation_leaves_the_session_usable)
+{
+    struct llama3_model *model = open_model("tiny-f32", 1, 16, LLAMA3_KV_F16);
+    int32_t tokens[N_TOKENS];
+    some_tokens(model, tokens, N_TOKENS, 3);
+    struct llama3_session *session = open_session(model);
+    eval(session, tokens, 10, NULL);
+    llama3_cancel(session);
+    ck_assert_int_eq(llama3_eval(session, tokens + 10, 20, NULL, &err), -1);
+    ck_assert_int_eq(err.code, LLAMA3_ECANCELED);
+    size_t n;
+    llama3_session_tokens(session, &n);
+    ck_assert_uint_eq(n, 10);
+    ck_assert_ptr_nonnull(llama3_logits(session));
+
+    struct llama3_generation g = {.max_tokens = 5};
+    llama3_sampling_defaults(model, &g.sampling);
+    struct llama3_result result;
+    llama3_cancel(session);
+    ck_assert_int_eq(llama3_generate(session, tokens, 30, &g, &result, &err), 0);
+    ck_assert_int_eq(result.finish, LLAMA3_FINISH_CANCELED);
+    ck_assert_int_eq(llama3_generate(session, tokens, 30, &g, &result, &err), 0);
+    ck_assert_int_ne(result.finish, LLAMA3_FINISH_CANCELED);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+static int take_all(void *arg, const char *text, size_t length)
+{
+    (void)text;
+    *(size_t *)arg += length;
+    return 0;
+}
+
+START_TEST(stop_strings_end_the_answer_before_them)
+{
+    struct llama3_model *model = open_model("tiny-f32", 1, 0, LLAMA3_KV_F16);
+    int32_t prompt[] = {5, 6, 7};
+    struct writer whole = {.model = model}, cut = {.model = model};
+    struct llama3_generation g = {.max_tokens = 30, .on_text = collect, .arg = &whole};
+    llama3_sampling_defaults(model, &g.sampling);
+    g.sampling.temperature = 2;
+    g.sampling.top_p = 1;
+    struct llama3_session *session = open_session(model);
+    struct llama3_result result;
+    ck_assert_int_eq(llama3_generate(session, prompt, 3, &g, &result, &err), 0);
+    ck_assert_uint_gt(whole.length, 12);
+
+    char stop[8] = "";
+    memcpy(stop, whole.text + 8, 3);
+    const char *stops[] = {"never there", stop};
+    g.stop = stops;
+    g.n_stop = 2;
+    g.arg = &cut;
+    ck_assert_int_eq(llama3_generate(session, prompt, 3, &g, &result, &err), 0);
+    ck_assert_int_eq(result.finish, LLAMA3_FINISH_STOP);
+    ck_assert_uint_le(cut.length, 8);
+    ck_assert_mem_eq(cut.text, whole.text, cut.length);
+    ck_assert_ptr_null(memmem(cut.text, cut.length, stop, strlen(stop)));
+    stops[0] = "";
+    ck_assert_int_eq(llama3_generate(session, prompt, 3, &g, &result, &err), -1);
+
+    /* Where nothing stops it, all of the text comes out, held back or not. */
+    size_t length = 0;
+    stops[0] = "never there";
+    g.n_stop = 1;
+    g.on_text = take_all;
+    g.arg = &length;
+    ck_assert_int_eq(llama3_generate(session, prompt, 3, &g, &result, &err), 0);
+    ck_assert_uint_eq(length, whole.length);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+START_TEST(responses_extend_the_history)
+{
+    struct llama3_model *model = open_model("tiny-f32", 2, 0, LLAMA3_KV_F16);
+    struct llama3_session *session = open_session(model);
+    struct llama3_history *history = llama3_history_new();
+    ck_assert_int_eq(llama3_history_add(history, "system", "Be brief.", &err), 0);
+    const char *answer = llama3_get_response(session, history, "Hello?", 8, 0.6f, 0.9f, &err);
+    ck_assert_msg(answer != NULL, "%s", err.message);
+    size_t n;
+    const struct llama3_message *messages = llama3_history_messages(history, &n);
+    ck_assert_uint_eq(n, 3);
+    ck_assert_str_eq(messages[1].role, "user");
+    ck_assert_str_eq(messages[1].content, "Hello?");
+    ck_assert_ptr_eq(messages[2].content, answer);
+    ck_assert_ptr_null(llama3_get_response(session, history, "x", 8, 0.6f, 7, &err));
+    ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+    llama3_history_messages(history, &n);
+    ck_assert_uint_eq(n, 3);
+    llama3_history_free(history);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+/* ---- sampler ----------------------------------------------------------------------------- */
+
+static const struct llama3_sampling neutral = {.temperature = 1, .top_p = 1, .repeat_penalty = 1};
+
+/* How often each of 6 tokens is drawn in 20,000. */
+static void histogram(const struct llama3_sampling *sampling, const float *logits, double *share)
+{
+    enum { DRAWS = 20000 };
+    struct sampler *sampler = sampler_open(sampling, 6, &err);
+    ck_assert_msg(sampler != NULL, "%s", err.message);
+    memset(share, 0, 6 * sizeof *share);
+    for (size_t i = 0; i < DRAWS; i++)
+        share[sampler_draw(sampler, logits, i)] += 1.0 / DRAWS;
+    sampler_close(sampler);
+}
+
+START_TEST(draws_follow_the_distribution)
+{
+    float logits[6];
+    static const double p[6] = {0.05, 0.4, 0.3, 0.15, 0.1, 0};
+    double share[6];
+    for (size_t i = 0; i < 6; i++)
+        logits[i] = p[i] > 0 ? (float)log(p[i]) + 3 : -INFINITY;
+
+    histogram(&neutral, logits, share);
+    for (size_t i = 0; i < 6; i++)
+        ck_assert_double_eq_tol(share[i], p[i], 0.015);
+
+    struct llama3_sampling s = neutral;
+    s.top_k = 2;
+    histogram(&s, logits, share);
+    ck_assert_double_eq_tol(share[1], 4.0 / 7, 0.015);
+    ck_assert_double_eq_tol(share[1] + share[2], 1, 1e-9);
+    s = neutral;
+    s.top_p = 0.69f;
+    histogram(&s, logits, share);
+    ck_assert_double_eq_tol(share[1] + share[2], 1, 1e-9);
+    s.top_p = 0.71f;
+    histogram(&s, logits, share);
+    ck_assert_double_eq_tol(share[3], 15.0 / 85, 0.015);
+    s = neutral;
+    s.min_p = 0.3f; /* of 0.4 */
+    histogram(&s, logits, share);
+    ck_assert_double_eq_tol(share[1] + share[2] + share[3], 1, 1e-9);
+    s = neutral;
+    s.temperature = 0.5f; /* squares the probabilities */
+    histogram(&s, logits, share);
+    ck_assert_double_eq_tol(share[1], 0.16 / (0.0025 + 0.16 + 0.09 + 0.0225 + 0.01), 0.015);
+    s.temperature = 1e-30f;
+    histogram(&s, logits, share);
+    ck_assert_double_eq_tol(share[1], 1, 1e-9);
+}
+END_TEST
+
+START_TEST(penalties_and_ties)
+{
+    const float logits[6] = {1, 2, 2, -1, NAN, -INFINITY};
+    struct llama3_sampling s = neutral;
+    s.temperature = 0;
+    struct sampler *sampler = sampler_open(&s, 6, &err);
+    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 1); /* the lower id */
+    sampler_close(sampler);
+
+    s.repeat_penalty = 2.5f;
+    sampler = sampler_open(&s, 6, &err);
+    sampler_saw_prompt(sampler, (int32_t[]){1, 2}, 2);
+    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 0);
+    sampler_close(sampler);
+
+    s.repeat_penalty = 1;
+    s.presence_penalty = 0.5f;
+    s.frequency_penalty = 0.3f;
+    sampler = sampler_open(&s, 6, &err);
+    sampler_saw_prompt(sampler, (int32_t[]){1}, 1);
+    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 1); /* a prompt counts for repetition only */
+    sampler_saw_answer(sampler, 1);
+    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 2);
+    sampler_saw_answer(sampler, 2);
+    sampler_saw_answer(sampler, 2);
+    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 1);
+    sampler_saw_answer(sampler, 1);
+    sampler_saw_answer(sampler, 1);
+    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 0);
+    sampler_close(sampler);
+}
+END_TEST
+
+START_TEST(sampling_ranges_are_checked)
+{
+    struct llama3_sampling s = neutral;
+    s.temperature = -1;
+    ck_assert_ptr_null(sampler_open(&s, 6, &err));
+    ck_assert_str_eq(err.message, "temperature: expected a number in [0, 100], found -1");
+    s = neutral;
+    s.top_p = NAN;
+    ck_assert_ptr_null(sampler_open(&s, 6, &err));
+    s = neutral;
+    s.min_p = 1;
+    ck_assert_ptr_null(sampler_open(&s, 6, &err));
+    s = neutral;
+    s.top_k = -1;
+    ck_assert_ptr_null(sampler_open(&s, 6, &err));
+    s = neutral;
+    s.repeat_penalty = 0;
+    ck_assert_ptr_null(sampler_open(&s, 6, &err));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("engine");
+    TCase *tcase = tcase_create("engine");
+    tcase_set_timeout(tcase, 240);
+    tcase_add_loop_test(tcase, one_answer_on_the_best_table, 0, N_MODELS);
+    tcase_add_loop_test(tcase, one_answer_on_the_scalar_table, 0, N_MODELS);
+    tcase_add_test(tcase, company_changes_nothing);
+    tcase_add_loop_test(tcase, alternating_plans_give_the_cpus_answer, 0, N_MODELS);
+    tcase_add_test(tcase, what_does_not_fit_is_refused);
+    tcase_add_test(tcase, cancellation_leaves_the_session_usable);
+    tcase_add_test(tcase, stop_strings_end_the_answer_before_them);
+    tcase_add_test(tcase, responses_extend_the_history);
+    tcase_add_test(tcase, draws_follow_the_distribution);
+    tcase_add_test(tcase, penalties_and_ties);
+    tcase_add_test(tcase, sampling_ranges_are_checked);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
