@@ -85,17 +85,18 @@ END_TEST
 /* Every scalar value goes there and back, and every other code point is refused. */
 START_TEST(utf8_is_rfc_3629)
 {
+    uint32_t wrong_ones = 0;
     for (uint32_t scalar = 0; scalar < 0x110000; scalar++) {
         uint8_t bytes[4];
-        uint32_t back;
+        uint32_t back = 0;
         if (scalar >= 0xd800 && scalar < 0xe000)
             continue;
         int length = utf8_encode(scalar, bytes);
-        ck_assert_int_eq(utf8_decode(bytes, (size_t)length, &back), length);
-        ck_assert_uint_eq(back, scalar);
+        wrong_ones += utf8_decode(bytes, (size_t)length, &back) != length || back != scalar;
         for (int cut = 1; cut < length; cut++)
-            ck_assert_int_eq(utf8_decode(bytes, (size_t)cut, &back), -1);
+            wrong_ones += utf8_decode(bytes, (size_t)cut, &back) != -1;
     }
+    ck_assert_uint_eq(wrong_ones, 0);
     static const char *const wrong[] = {
         "\x80",         "\xc0\x80",         "\xc1\xbf",         "\xe0\x9f\xbf",     "\xed\xa0\x80",
         "\xed\xbf\xbf", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff",

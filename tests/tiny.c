@@ -248,12 +248,14 @@ static void put_number(struct buf *out, double number, enum gguf_type type,
                        struct tiny_fields *fields)
 {
     static const size_t sizes[GGUF_TYPE_COUNT] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-    uint64_t bits = (uint64_t)(int64_t)number;
     float single = (float)number;
+    uint64_t bits = 0;
     if (type == GGUF_F32)
         memcpy(&bits, &single, sizeof single);
     else if (type == GGUF_F64)
         memcpy(&bits, &number, sizeof number);
+    else
+        bits = (uint64_t)(int64_t)number;
     put(out, bits, sizes[type], fields);
 }
 
