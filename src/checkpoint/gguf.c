@@ -8,12 +8,9 @@
 
 #include "base/size.h"
 
-enum { MAX_KVS = 1 << 16, MAX_KEY = 256, MAX_TENSORS = 1 << 16, MAX_TENSOR_NAME = 64 };
+enum { MAX_KVS = 1 << 16, MAX_TENSORS = 1 << 16, MAX_TENSOR_NAME = 64 };
 
-static const struct {
-    const char *name;
-    size_t size; /* the least an item takes */
-} types[GGUF_TYPE_COUNT] = {
+const struct gguf_type_info gguf_types[GGUF_TYPE_COUNT] = {
     [GGUF_U8] = {"u8", 1},           [GGUF_I8] = {"i8", 1},     [GGUF_U16] = {"u16", 2},
     [GGUF_I16] = {"i16", 2},         [GGUF_U32] = {"u32", 4},   [GGUF_I32] = {"i32", 4},
     [GGUF_F32] = {"f32", 4},         [GGUF_BOOL] = {"bool", 1}, [GGUF_STRING] = {"a string", 8},
@@ -21,14 +18,25 @@ static const struct {
     [GGUF_F64] = {"f64", 8},
 };
 
-/* enum ggml_type of ggml.h, where we have the same type. */
+/* enum ggml_type of ggml.h: those that we have too, and what the others are called. */
 static const struct {
-    uint32_t id;
+    const char *name; /* NULL: ours */
     enum dtype type;
 } tensor_types[] = {
-    {0, DTYPE_F32},   {1, DTYPE_F16},   {2, DTYPE_Q4_0},    {3, DTYPE_Q4_1},
-    {6, DTYPE_Q5_0},  {7, DTYPE_Q5_1},  {8, DTYPE_Q8_0},    {12, DTYPE_Q4_K},
-    {13, DTYPE_Q5_K}, {14, DTYPE_Q6_K}, {20, DTYPE_IQ4_NL}, {30, DTYPE_BF16},
+    [0] = {NULL, DTYPE_F32},   [1] = {NULL, DTYPE_F16},   [2] = {NULL, DTYPE_Q4_0},
+    [3] = {NULL, DTYPE_Q4_1},  [4] = {"q4_2", 0},         [5] = {"q4_3", 0},
+    [6] = {NULL, DTYPE_Q5_0},  [7] = {NULL, DTYPE_Q5_1},  [8] = {NULL, DTYPE_Q8_0},
+    [9] = {"q8_1", 0},         [10] = {"q2_k", 0},        [11] = {"q3_k", 0},
+    [12] = {NULL, DTYPE_Q4_K}, [13] = {NULL, DTYPE_Q5_K}, [14] = {NULL, DTYPE_Q6_K},
+    [15] = {"q8_k", 0},        [16] = {"iq2_xxs", 0},     [17] = {"iq2_xs", 0},
+    [18] = {"iq3_xxs", 0},     [19] = {"iq1_s", 0},       [20] = {NULL, DTYPE_IQ4_NL},
+    [21] = {"iq3_s", 0},       [22] = {"iq2_s", 0},       [23] = {"iq4_xs", 0},
+    [24] = {"i8", 0},          [25] = {"i16", 0},         [26] = {"i32", 0},
+    [27] = {"i64", 0},         [28] = {"f64", 0},         [29] = {"iq1_m", 0},
+    [30] = {NULL, DTYPE_BF16}, [31] = {"q4_0_4_4", 0},    [32] = {"q4_0_4_8", 0},
+    [33] = {"q4_0_8_8", 0},    [34] = {"tq1_0", 0},       [35] = {"tq2_0", 0},
+    [36] = {"iq4_nl_4_4", 0},  [37] = {"iq4_nl_4_8", 0},  [38] = {"iq4_nl_8_8", 0},
+    [39] = {"mxfp4", 0},       [40] = {"nvfp4", 0},
 };
 
 struct reader {
@@ -118,14 +126,14 @@ static int read_array(struct reader *reader, struct gguf_kv *kv)
         return error_set(reader->err, LLAMA3_EINPUT,
                          "%s: %.*s: an array of plain values expected, one of arrays found",
                          reader->path, (int)kv->key_length, kv->key);
-    if (n > (reader->size - reader->at) / types[kv->item].size)
+    if (n > (reader->size - reader->at) / gguf_types[kv->item].size)
         return error_set(reader->err, LLAMA3_EINPUT,
                          "%s: %.*s: an array of %" PRIu64 " items expected, %zu bytes are left",
                          reader->path, (int)kv->key_length, kv->key, n, reader->size - reader->at);
     kv->n = (size_t)n;
     kv->data = reader->data + reader->at;
     if (kv->item != GGUF_STRING) {
-        reader->at += kv->n * types[kv->item].size;
+        reader->at += kv->n * gguf_types[kv->item].size;
         return 0;
     }
     for (size_t i = 0; i < kv->n; i++) {
@@ -139,7 +147,7 @@ static int read_array(struct reader *reader, struct gguf_kv *kv)
 
 static int read_kv(struct reader *reader, struct gguf_kv *kv)
 {
-    if (read_string(reader, MAX_KEY, &kv->key, &kv->key_length, "a key") != 0 ||
+    if (read_string(reader, GGUF_MAX_KEY, &kv->key, &kv->key_length, "a key") != 0 ||
         read_type(reader, &kv->type) != 0)
         return -1;
     if (kv->type == GGUF_ARRAY)
@@ -152,20 +160,16 @@ static int read_kv(struct reader *reader, struct gguf_kv *kv)
         return 0;
     }
     kv->n = 1;
-    kv->data = take(reader, types[kv->type].size, "a value");
+    kv->data = take(reader, gguf_types[kv->type].size, "a value");
     return kv->data == NULL ? -1 : 0;
-}
-
-static int compare_keys(const char *a, size_t a_length, const char *b, size_t b_length)
-{
-    int order = memcmp(a, b, a_length < b_length ? a_length : b_length);
-    return order != 0 ? order : (a_length > b_length) - (a_length < b_length);
 }
 
 static int by_key(const void *a, const void *b)
 {
     const struct gguf_kv *x = a, *y = b;
-    return compare_keys(x->key, x->key_length, y->key, y->key_length);
+    size_t shorter = x->key_length < y->key_length ? x->key_length : y->key_length;
+    int order = memcmp(x->key, y->key, shorter);
+    return order != 0 ? order : (x->key_length > y->key_length) - (x->key_length < y->key_length);
 }
 
 static int read_kvs(struct reader *reader, uint64_t n, struct gguf *gguf)
@@ -193,15 +197,17 @@ static int read_tensor_type(struct reader *reader, struct tensor *tensor, const 
     uint32_t id;
     if (read_u32(reader, &id, "a tensor's type") != 0)
         return -1;
-    for (size_t i = 0; i < sizeof tensor_types / sizeof *tensor_types; i++)
-        if (tensor_types[i].id == id) {
-            tensor->type = tensor_types[i].type;
-            return 0;
-        }
+    bool known = id < sizeof tensor_types / sizeof *tensor_types;
+    if (known && tensor_types[id].name == NULL) {
+        tensor->type = tensor_types[id].type;
+        return 0;
+    }
+    char number[32];
+    snprintf(number, sizeof number, "ggml type %" PRIu32, id);
     return error_set(reader->err, LLAMA3_EINPUT,
                      "%s: tensor %s: f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, "
-                     "q6_k or iq4_nl expected, ggml type %" PRIu32 " found",
-                     reader->path, name, id);
+                     "q6_k or iq4_nl expected, %s found",
+                     reader->path, name, known ? tensor_types[id].name : number);
 }
 
 /* The number of weights, which fits a size_t, as its product with anything read later must. */
@@ -292,11 +298,10 @@ static int read_tensors(struct reader *reader, uint64_t n, size_t alignment,
         return error_set(reader->err, LLAMA3_EINPUT,
                          "%s: %zu bytes of tensors at byte %zu expected, the file ends at %zu",
                          reader->path, end, start, reader->size);
-    const uint8_t *data = reader->data + start;
     for (size_t i = first; i < table->n; i++) {
         struct tensor *tensor = &table->tensors[i];
-        tensor->data = data;
-        data += (tensor->bytes + alignment - 1) / alignment * alignment;
+        tensor->data = reader->data + start;
+        start += (tensor->bytes + alignment - 1) / alignment * alignment;
     }
     return 0;
 }
@@ -350,158 +355,10 @@ void gguf_free(struct gguf *gguf)
     *gguf = (struct gguf){0};
 }
 
-/* ---- values -------------------------------------------------------------------------------- */
-
 const struct gguf_kv *gguf_find(const struct gguf *gguf, const char *key)
 {
     struct gguf_kv wanted = {.key = key, .key_length = strlen(key)};
     if (gguf->n_kvs == 0)
         return NULL;
     return bsearch(&wanted, gguf->kvs, gguf->n_kvs, sizeof *gguf->kvs, by_key);
-}
-
-static const struct gguf_kv *get(const struct gguf *gguf, const char *key, bool required,
-                                 const char *expected, int *result, struct llama3_error *err)
-{
-    const struct gguf_kv *kv = gguf_find(gguf, key);
-    *result = kv != NULL || !required
-                  ? 0
-                  : error_set(err, LLAMA3_EINPUT, "%s: %s: %s expected, nothing found", gguf->path,
-                              key, expected);
-    return kv;
-}
-
-static int mismatch(const struct gguf *gguf, const char *key, const char *expected,
-                    const struct gguf_kv *kv, struct llama3_error *err)
-{
-    return error_set(err, LLAMA3_EINPUT, "%s: %s: %s expected, %s%s found", gguf->path, key,
-                     expected, types[kv->type].name,
-                     kv->type == GGUF_ARRAY ? " of other items" : "");
-}
-
-int gguf_get_int(const struct gguf *gguf, const char *key, bool required, int64_t min, int64_t max,
-                 int64_t *out, struct llama3_error *err)
-{
-    int result;
-    const struct gguf_kv *kv = get(gguf, key, required, "an integer", &result, err);
-    if (kv == NULL)
-        return result;
-    uint64_t bits = kv->type == GGUF_STRING || kv->type == GGUF_ARRAY
-                        ? 0
-                        : load(kv->data, types[kv->type].size);
-    int64_t value;
-    switch (kv->type) {
-    case GGUF_U8:
-    case GGUF_U16:
-    case GGUF_U32:
-        value = (int64_t)bits;
-        break;
-    case GGUF_U64:
-        value = bits > INT64_MAX ? INT64_MAX : (int64_t)bits;
-        break;
-    case GGUF_I8:
-        value = (int8_t)bits;
-        break;
-    case GGUF_I16:
-        value = (int16_t)bits;
-        break;
-    case GGUF_I32:
-        value = (int32_t)bits;
-        break;
-    case GGUF_I64:
-        value = (int64_t)bits;
-        break;
-    default:
-        return mismatch(gguf, key, "an integer", kv, err);
-    }
-    if (value < min || value > max)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: %s: %" PRId64 "..%" PRId64 " expected, %" PRId64 " found", gguf->path,
-                         key, min, max, value);
-    *out = value;
-    return 0;
-}
-
-int gguf_get_number(const struct gguf *gguf, const char *key, bool required, double min, double max,
-                    double *out, struct llama3_error *err)
-{
-    int result;
-    const struct gguf_kv *kv = get(gguf, key, required, "a number", &result, err);
-    if (kv == NULL)
-        return result;
-    double value;
-    if (kv->type == GGUF_F32) {
-        float single;
-        memcpy(&single, kv->data, sizeof single);
-        value = (double)single;
-    } else if (kv->type == GGUF_F64) {
-        memcpy(&value, kv->data, sizeof value);
-    } else {
-        return mismatch(gguf, key, "a number", kv, err);
-    }
-    if (!(value >= min && value <= max))
-        return error_set(err, LLAMA3_EINPUT, "%s: %s: %g..%g expected, %g found", gguf->path, key,
-                         min, max, value);
-    *out = value;
-    return 0;
-}
-
-int gguf_get_bool(const struct gguf *gguf, const char *key, bool required, bool *out,
-                  struct llama3_error *err)
-{
-    int result;
-    const struct gguf_kv *kv = get(gguf, key, required, "true or false", &result, err);
-    if (kv == NULL)
-        return result;
-    if (kv->type != GGUF_BOOL)
-        return mismatch(gguf, key, "true or false", kv, err);
-    if (*kv->data > 1)
-        return error_set(err, LLAMA3_EINPUT, "%s: %s: 0 or 1 expected, %d found", gguf->path, key,
-                         *kv->data);
-    *out = *kv->data == 1;
-    return 0;
-}
-
-int gguf_get_string(const struct gguf *gguf, const char *key, bool required, const char **out,
-                    size_t *length, struct llama3_error *err)
-{
-    int result;
-    const struct gguf_kv *kv = get(gguf, key, required, "a string", &result, err);
-    if (kv == NULL)
-        return result;
-    if (kv->type != GGUF_STRING)
-        return mismatch(gguf, key, "a string", kv, err);
-    *out = (const char *)kv->data;
-    *length = kv->n;
-    return 0;
-}
-
-const struct gguf_kv *gguf_get_array(const struct gguf *gguf, const char *key, enum gguf_type item,
-                                     struct llama3_error *err)
-{
-    int result;
-    const char *expected = item == GGUF_STRING ? "an array of strings" : "an array of numbers";
-    const struct gguf_kv *kv = get(gguf, key, true, expected, &result, err);
-    if (kv == NULL)
-        return NULL;
-    if (kv->type != GGUF_ARRAY || kv->item != item) {
-        mismatch(gguf, key, expected, kv, err);
-        return NULL;
-    }
-    return kv;
-}
-
-const char *gguf_next_string(const uint8_t **at, size_t *length)
-{
-    const char *text = (const char *)*at + 8;
-    *length = (size_t)load(*at, 8);
-    *at += 8 + *length;
-    return text;
-}
-
-int32_t gguf_int32(const uint8_t *data, size_t index)
-{
-    int32_t value;
-    memcpy(&value, data + 4 * index, sizeof value);
-    return value;
 }

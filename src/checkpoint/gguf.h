@@ -24,6 +24,15 @@ enum gguf_type {
     GGUF_TYPE_COUNT
 };
 
+enum { GGUF_MAX_KEY = 256 }; /* bytes of a key */
+
+struct gguf_type_info {
+    const char *name; /* as errors spell it: "u32", "a string" */
+    size_t size;      /* bytes of a value, of strings and arrays the least */
+};
+
+extern const struct gguf_type_info gguf_types[GGUF_TYPE_COUNT];
+
 struct gguf_kv {
     const char *key; /* [key_length] in the file */
     size_t key_length;
@@ -47,7 +56,8 @@ void gguf_free(struct gguf *gguf);
 /* NULL if there is no such key. */
 const struct gguf_kv *gguf_find(const struct gguf *gguf, const char *key);
 
-/* As the getters of json.h: an absent key leaves *out as it was, unless required. */
+/* As the getters of json.h: an absent key leaves *out as it was, unless required. Integers come in
+ * all widths, and are numbers too. */
 int gguf_get_int(const struct gguf *gguf, const char *key, bool required, int64_t min, int64_t max,
                  int64_t *out, struct llama3_error *err);
 int gguf_get_number(const struct gguf *gguf, const char *key, bool required, double min, double max,

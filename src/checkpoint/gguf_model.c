@@ -1,9 +1,11 @@
 /* gguf_model.c: a GGUF file of the llama architecture, alone or split in parts, as struct model. */
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/size.h"
 #include "checkpoint/gguf.h"
@@ -40,54 +42,107 @@ static int expect_string(const struct gguf *gguf, const char *key, bool required
                      expected, length < 80 ? (int)length : 80, text);
 }
 
-/* Keys of the llama architecture that would change the result, and what leaves it as it is. */
+/* Keys of the llama architecture: those that read_config() understands, those that do not change
+ * what is computed, and those that would, unless they hold the value that does nothing. */
+static const char *const understood_keys[] = {
+    "context_length",
+    "embedding_length",
+    "block_count",
+    "feed_forward_length",
+    "vocab_size",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+    "attention.layer_norm_rms_epsilon",
+    "rope.freq_base",
+    "rope.dimension_count",
+    "rope.scaling.type",
+    "rope.scaling.original_context_length",
+    "rope.scaling.finetuned",
+    "tensor_data_layout",
+    "decoder_start_token_id",
+};
+
+static const struct {
+    const char *key;
+    double neutral;
+} neutral_keys[] = {
+    {"rope.scale_linear", 1},
+    {"rope.scaling.factor", 1},
+    {"rope.scaling.attn_factor", 1},
+    {"attention.scale", 0},
+    {"attention.max_alibi_bias", 0},
+    {"attention.clamp_kqv", 0},
+    {"attention.sliding_window", 0},
+    {"attn_logit_softcapping", 0},
+    {"final_logit_softcapping", 0},
+    {"residual_scale", 1},
+    {"embedding_scale", 1},
+    {"logit_scale", 1},
+    {"expert_count", 0},
+    {"expert_used_count", 0},
+    {"leading_dense_block_count", 0},
+    {"pooling_type", 0},
+};
+
+static int check_key(const struct gguf *gguf, const char *key, const char *name,
+                     struct llama3_error *err)
+{
+    for (size_t i = 0; i < sizeof understood_keys / sizeof *understood_keys; i++)
+        if (strcmp(name, understood_keys[i]) == 0)
+            return 0;
+    for (size_t i = 0; i < sizeof neutral_keys / sizeof *neutral_keys; i++) {
+        double neutral = neutral_keys[i].neutral, value = neutral;
+        if (strcmp(name, neutral_keys[i].key) != 0)
+            continue;
+        if (gguf_get_number(gguf, key, true, -INFINITY, INFINITY, &value, err) != 0)
+            return -1;
+        if (value < neutral || value > neutral)
+            return error_set(err, LLAMA3_EINPUT, "%s: %s: %g or nothing expected, %g found",
+                             gguf->path, key, neutral, value);
+        return 0;
+    }
+    if (strcmp(name, "attention.causal") == 0) {
+        bool causal = true;
+        if (gguf_get_bool(gguf, key, true, &causal, err) != 0)
+            return -1;
+        return causal ? 0
+                      : error_set(err, LLAMA3_EINPUT, "%s: %s: true expected, false found",
+                                  gguf->path, key);
+    }
+    return error_set(err, LLAMA3_EINPUT, "%s: only keys whose effect is known expected, %s found",
+                     gguf->path, key);
+}
+
+/* Nothing that would change the result may be passed over: every key of the architecture counts. */
 static int refuse_variants(const struct gguf *gguf, const struct config *config,
                            struct llama3_error *err)
 {
-    static const struct {
-        const char *key;
-        double neutral;
-    } numbers[] = {
-        {"llama.rope.scale_linear", 1},
-        {"llama.rope.scaling.factor", 1},
-        {"llama.rope.scaling.attn_factor", 1},
-        {"llama.attention.scale", 0},
-        {"llama.attention.max_alibi_bias", 0},
-        {"llama.attention.clamp_kqv", 0},
-        {"llama.attn_logit_softcapping", 0},
-        {"llama.final_logit_softcapping", 0},
-        {"llama.residual_scale", 1},
-        {"llama.embedding_scale", 1},
-        {"llama.logit_scale", 1},
-    };
-    int64_t n = 0;
+    static const char prefix[] = "llama.";
+    size_t n = sizeof prefix - 1;
+    for (size_t i = 0; i < gguf->n_kvs; i++) {
+        const struct gguf_kv *kv = &gguf->kvs[i];
+        char key[GGUF_MAX_KEY + 1];
+        if (kv->key_length < n || memcmp(kv->key, prefix, n) != 0)
+            continue;
+        snprintf(key, sizeof key, "%.*s", (int)kv->key_length, kv->key);
+        if (check_key(gguf, key, key + n, err) != 0)
+            return -1;
+    }
     if (expect_string(gguf, "llama.rope.scaling.type", false, "none", err) != 0)
         return -1;
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        double value = numbers[i].neutral;
-        if (gguf_get_number(gguf, numbers[i].key, false, -INFINITY, INFINITY, &value, err) != 0)
-            return -1;
-        if (value < numbers[i].neutral || value > numbers[i].neutral)
-            return error_set(err, LLAMA3_EINPUT, "%s: %s: %g or nothing expected, %g found",
-                             gguf->path, numbers[i].key, numbers[i].neutral, value);
-    }
-    if (gguf_get_int(gguf, "llama.expert_count", false, 0, INT64_MAX, &n, err) != 0)
-        return -1;
-    if (n != 0)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: llama.expert_count: a dense model expected, %" PRId64
-                         " experts found",
-                         gguf->path, n);
+
     static const char *const lengths[] = {"llama.rope.dimension_count",
                                           "llama.attention.value_length"};
     for (size_t i = 0; i < 2; i++) {
-        n = (int64_t)config->head_dim;
-        if (gguf_get_int(gguf, lengths[i], false, 0, INT64_MAX, &n, err) != 0)
+        int64_t length = (int64_t)config->head_dim;
+        if (gguf_get_int(gguf, lengths[i], false, 0, INT64_MAX, &length, err) != 0)
             return -1;
-        if ((size_t)n != config->head_dim)
+        if ((size_t)length != config->head_dim)
             return error_set(err, LLAMA3_EINPUT,
                              "%s: %s: %zu expected (the dimension of a head), %" PRId64 " found",
-                             gguf->path, lengths[i], config->head_dim, n);
+                             gguf->path, lengths[i], config->head_dim, length);
     }
     return 0;
 }
@@ -183,13 +238,12 @@ static int read_rope_factors(struct tensor_table *table, struct model *model, co
     return 0;
 }
 
-/* ---- split sets: NAME-00001-of-00003.gguf and so on, as gguf-split writes them -----------------
- */
+/* ---- split sets: NAME-00001-of-00003.gguf and so on, as gguf-split writes them ------------- */
 
 enum { MAX_PARTS = 1024 };
 
 struct split {
-    int64_t index, count, tensors; /* count 0: not split */
+    int64_t index, count, tensors; /* count 0 or 1: not split */
 };
 
 static int read_split(const struct gguf *gguf, struct split *split, struct llama3_error *err)
@@ -236,6 +290,10 @@ static int open_part(struct model *model, const char *path, int64_t index,
     struct gguf gguf;
     struct split split;
     struct map map;
+    if (access(path, F_OK) != 0)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: part %" PRId64 " of %" PRId64 " of a split model expected, %s", path,
+                         index + 1, whole->count, strerror(errno));
     if (model_map(model, path, &map, err) != 0 || gguf_parse(&gguf, &map, path, table, err) != 0)
         return -1;
     int result = read_split(&gguf, &split, err);
@@ -255,7 +313,7 @@ static int open_parts(struct model *model, const struct gguf *first, struct tens
     struct split split;
     if (read_split(first, &split, err) != 0)
         return -1;
-    if (split.count == 0)
+    if (split.count <= 1)
         return 0;
     for (int64_t i = 0; i < split.count; i++) {
         char *path = part_path(first->path, split.index, split.count, i, err);
