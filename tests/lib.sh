@@ -66,6 +66,21 @@ err_empty()
     }
 }
 
+# Sets $preload to what LD_PRELOAD needs for tests/preload.c; skips the test where that is impossible.
+need_preload()
+{
+    preload=$PWD/tests/.libs/preload.so
+    [ -f "$preload" ] || skip "tests/preload.so is not built"
+    case ${LLAMA3_CFLAGS-} in
+    *-fsanitize*) # whose runtime must be loaded before any other; the shell's leaks are not ours
+        asan=$(${CC:-cc} -print-file-name=libasan.so)
+        [ -f "$asan" ] || skip "the sanitizers' runtime is linked in, nothing can come before it"
+        preload="$asan $preload"
+        export ASAN_OPTIONS="detect_leaks=0:${ASAN_OPTIONS-}"
+        ;;
+    esac
+}
+
 # same FILE FILE WHAT
 same()
 {

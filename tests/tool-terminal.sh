@@ -2,16 +2,7 @@
 # llama3 in a real terminal: the chat, ^C and ^D, the progress line. tmux is the terminal.
 . "${srcdir:-.}/tests/lib.sh"
 command -v tmux >/dev/null || skip "tmux is missing"
-slow=$PWD/tests/.libs/slow.so
-[ -f "$slow" ] || skip "tests/slow.so is not built"
-case ${LLAMA3_CFLAGS-} in
-*-fsanitize*) # whose runtime must be loaded before any other; the shell's leaks are not ours
-    asan=$(${CC:-cc} -print-file-name=libasan.so)
-    [ -f "$asan" ] || skip "the sanitizers' runtime is linked in, and nothing can come before it"
-    slow="$asan $slow"
-    export ASAN_OPTIONS="detect_leaks=0:$ASAN_OPTIONS"
-    ;;
-esac
+need_preload
 
 terminal()
 {
@@ -60,11 +51,11 @@ start()
     cat >"$tmp/start" <<END
 export LLAMA3_MODEL='$(cd "$tiny" && pwd)' LC_ALL=C.UTF-8
 trap : INT # ^C is for the program
-env LD_PRELOAD='$slow' $1 $program $2
+env LD_PRELOAD='$preload' $1 $program $2
 printf '\\n[%d]\\n' \$?
 sleep 60
 END
-    terminal new-session -d -s test -x 78 -y 24 "sh '$tmp/start'"
+    terminal new-session -d -s test -x 78 -y 60 "sh '$tmp/start'"
 }
 
 # A conversation: answers, remembers, and is left in three ways.
@@ -97,6 +88,8 @@ keys "second words" Enter
 sees 'first words<|eot_id|>'
 sees 'second words<|eot_id|>'
 sees 'tokens ([1-9][0-9]* cached)'
+[ "$(screen | grep -c '<|start_header_id|>assistant<|end_header_id|>')" -eq 3 ] ||
+    fail "$last: the first answer is not the assistant's in the second prompt"
 
 # A line that the terminal cut is not taken for the whole.
 start "" "-n 4"
@@ -155,7 +148,24 @@ never_saw 'Assistant'
 keys "exit" Enter
 sees '^\[0\]$'
 
-# Without a terminal, no progress.
-LD_PRELOAD=$slow SLOW_OPEN=700 SLOW_PROMPT=700 LLAMA3_MODEL=$tiny run 0 "$program" -n 4 -p x
+# What a model is talked into does not get at the terminal.
+printf 'one\033[31m\302\233x' >"$tmp/say"
+start "SAY=\"\$(cat '$tmp/say')\"" "-p x"
+sees '^one.*\[31m.*x$'
+sees '^\[0\]$'
+
+# Without a terminal, no progress, and every byte passes; a newline at the end is not doubled.
+LD_PRELOAD=$preload SLOW_OPEN=700 SLOW_PROMPT=700 LLAMA3_MODEL=$tiny run 0 "$program" -n 4 -p x
 err_empty
+for say in 'two
+lines' 'two
+lines
+'; do
+    LD_PRELOAD=$preload SAY=$say LLAMA3_MODEL=$tiny run 0 "$program" -p x
+    printf 'two\nlines\n' >"$tmp/want"
+    same "$tmp/out" "$tmp/want" "the answer does not end with one newline"
+done
+say=$(printf 'a\033[31mb')
+LD_PRELOAD=$preload SAY=$say LLAMA3_MODEL=$tiny run 0 "$program" -p x
+[ "$(cat "$tmp/out")" = "$say" ] || fail "a control byte was changed on its way into a file"
 finish

@@ -1,10 +1,12 @@
 /*
  * Preloaded into a program under test (LD_PRELOAD), makes the library slow, so that tests see what
  * happens while someone waits: SLOW_OPEN, SLOW_PROMPT and SLOW_TEXT are milliseconds for opening a
- * model, for each report on the prompt and for each piece of text.
+ * model, for each report on the prompt and for each piece of text. SAY is the answer instead of the
+ * model's.
  */
 #include <dlfcn.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "llama3.h"
@@ -31,8 +33,12 @@ static const struct llama3_generation *real;
 
 static int on_text(void *arg, const char *text, size_t length)
 {
+    const char *say = getenv("SAY");
     sleep_for("SLOW_TEXT");
-    return real->on_text(arg, text, length);
+    if (say == NULL)
+        return real->on_text(arg, text, length);
+    real->on_text(arg, say, strlen(say));
+    return 1;
 }
 
 static void on_prompt(void *arg, size_t done, size_t total)
