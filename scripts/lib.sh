@@ -38,15 +38,10 @@ is_installed()
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
-apt_get() # its chatter is shown only if it fails
+apt_get()
 {
-    apt_log=$(mktemp) || exit 1
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
-        "$@" >"$apt_log" 2>&1 </dev/null
-    apt_status=$?
-    [ $apt_status -eq 0 ] || tail -n 5 "$apt_log" >&2
-    rm -f "$apt_log"
-    return $apt_status
+        "$@" </dev/null
 }
 
 # install_packages NAME...: those that are missing. On anything but Debian and its relatives it
@@ -63,13 +58,18 @@ install_packages()
     if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
         die "this needs root and there is no sudo; as root: apt-get install$missing"
     fi
+    # apt's chatter is shown only if it fails twice: before and after an update of its lists.
+    apt_log=$(mktemp) || exit 1
     # shellcheck disable=SC2086 # a list of names
-    if ! apt-cache show $missing >/dev/null 2>&1 ||
-        ! apt_get install --no-install-recommends $missing; then
-        apt_get update || die "apt-get update failed"
-        apt_get install --no-install-recommends $missing ||
+    if ! apt_get install --no-install-recommends $missing >"$apt_log" 2>&1; then
+        if ! { apt_get update && apt_get install --no-install-recommends $missing; } \
+            >"$apt_log" 2>&1; then
+            tail -n 10 "$apt_log" >&2
+            rm -f "$apt_log"
             die "apt-get could not install$missing"
+        fi
     fi
+    rm -f "$apt_log"
 }
 
 check_sha256() # FILE SHA256
