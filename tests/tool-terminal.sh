@@ -10,6 +10,9 @@ terminal()
 }
 trap 'terminal kill-server 2>/dev/null; rm -rf "$tmp"' EXIT
 
+# A session that stays, so that the server outlives the others.
+terminal new-session -d -s stays 'sleep 600'
+
 screen()
 {
     terminal capture-pane -p -t test 2>/dev/null
