@@ -11,6 +11,8 @@
 #ifndef BACKEND_CPU_CPU_H
 #define BACKEND_CPU_CPU_H
 
+#include <stdatomic.h>
+
 #include "backend/backend.h"
 #include "backend/cpu/kernels.h"
 
@@ -53,6 +55,13 @@ struct scratch {
     struct attention whole, part;
 };
 
+/* A few hundred waits a token: longer than a spin only if some other program has the processor,
+ * and then the thread gives way to it. (OpenMP's barrier goes on spinning, against the very thread
+ * it waits for: on a busy machine a token took forty times as long.) */
+struct team_barrier {
+    atomic_uint arrived, generation;
+};
+
 struct cpu {
     struct backend base;
     struct backend_shape shape;
@@ -72,6 +81,7 @@ struct cpu {
     struct batch_row *rows; /* [max_rows] */
     struct kv **seqs;       /* [max_seqs] */
     size_t n_rows, n_logits;
+    struct team_barrier barrier;
     bool alone;       /* the span runs on the engine thread; operations open regions */
     float *cos, *sin; /* [max_rows][head_dim/2] */
     bool split;       /* attention is computed in parts */
@@ -100,7 +110,8 @@ struct team {
 void team_run(size_t threads, void (*fn)(void *arg), void *arg);
 /* Inside: which thread this is. */
 struct team team_here(void);
-void team_barrier(void);
+/* Waits for the whole team; what its threads wrote before can be read after. */
+void team_wait(struct team_barrier *barrier, size_t n_threads);
 
 /* Runs a body on the whole team: from every thread that is already there, or in a region opened
  * for it. With `wait`, not before all threads have finished what they did before. */
