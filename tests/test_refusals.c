@@ -417,7 +417,7 @@ START_TEST(gguf_keys)
         {"llama.block_count", GGUF_U32, 0, 513, NULL,
          "llama.block_count: 1..512 expected, 513 found"},
         {"llama.attention.head_count", GGUF_ARRAY, GGUF_I32, 0, "2",
-         "llama.attention.head_count: an integer expected, an array of other items found"},
+         "llama.attention.head_count: an integer expected, an array of i32 found"},
         {"llama.rope.dimension_count", GGUF_U32, 0, 2, NULL,
          "llama.rope.dimension_count: 4 expected (the dimension of a head), 2 found"},
         {"llama.attention.value_length", GGUF_U32, 0, 8, NULL,
@@ -431,7 +431,23 @@ START_TEST(gguf_keys)
         {"llama.rope.scaling.factor", GGUF_F32, 0, 4, NULL,
          "llama.rope.scaling.factor: 1 or nothing expected, 4 found"},
         {"llama.expert_count", GGUF_U32, 0, 8, NULL,
-         "llama.expert_count: a dense model expected, 8 experts found"},
+         "llama.expert_count: 0 or nothing expected, 8 found"},
+        {"llama.rope.scale_linear", GGUF_F32, 0, 2, NULL,
+         "llama.rope.scale_linear: 1 or nothing expected, 2 found"},
+        {"llama.attention.scale", GGUF_F32, 0, 0.25, NULL,
+         "llama.attention.scale: 0 or nothing expected, 0.25 found"},
+        {"llama.attention.sliding_window", GGUF_U32, 0, 4096, NULL,
+         "llama.attention.sliding_window: 0 or nothing expected, 4096 found"},
+        {"llama.attention.causal", GGUF_BOOL, 0, 0, NULL,
+         "llama.attention.causal: true expected, false found"},
+        {"llama.logit_scale", GGUF_F32, 0, 8, NULL,
+         "llama.logit_scale: 1 or nothing expected, 8 found"},
+        {"llama.residual_scale", GGUF_F32, 0, 0.5, NULL,
+         "llama.residual_scale: 1 or nothing expected, 0.5 found"},
+        {"llama.embedding_scale", GGUF_STRING, 0, 0, "12",
+         "llama.embedding_scale: a number expected, a string found"},
+        {"llama.swin_norm", GGUF_BOOL, 0, 1, NULL,
+         "only keys whose effect is known expected, llama.swin_norm found"},
         {"llama.vocab_size", GGUF_U32, 0, 10, NULL,
          "llama.vocab_size: 9 expected (the rows of token_embd.weight), 10 found"},
         {"tokenizer.ggml.model", GGUF_STRING, 0, 0, "llama",
@@ -450,7 +466,7 @@ START_TEST(gguf_keys)
         {"tokenizer.ggml.merges", GGUF_ARRAY, GGUF_STRING, 0, "a c",
          "merge 0, \"a\" and \"c\": both parts expected in the vocabulary, not found"},
         {"tokenizer.ggml.merges", GGUF_ARRAY, GGUF_I32, 0, "1",
-         "tokenizer.ggml.merges: an array of strings expected, an array of other items found"},
+         "tokenizer.ggml.merges: an array of strings expected, an array of i32 found"},
         {"tokenizer.ggml.bos_token_id", GGUF_U32, 0, 8, NULL,
          "tokenizer.ggml.bos_token_id: 0..7 expected, 8 found"},
         {"tokenizer.ggml.add_eos_token", GGUF_BOOL, 0, 1, NULL,
@@ -514,6 +530,14 @@ START_TEST(gguf_tensors)
         {0,
          {"token_embd.weight", 1, 1, {288}},
          "a matrix token_embd.weight expected, another shape found"},
+        {1,
+         {"output_norm.weight", 23, 1, {32}},
+         "tensor output_norm.weight: f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, "
+         "q6_k or iq4_nl expected, iq4_xs found"},
+        {1,
+         {"output_norm.weight", 99, 1, {32}},
+         "tensor output_norm.weight: f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, "
+         "q6_k or iq4_nl expected, ggml type 99 found"},
         {7,
          {"blk.0.attn_output.weight", 2, 2, {16, 32}},
          "tensor blk.0.attn_output.weight: columns in multiples of 32 expected for q4_0, 16 found"},
@@ -572,7 +596,9 @@ START_TEST(gguf_parts)
     struct llama3_error err;
     snprintf(path, sizeof path, "%s/%s", folder, first);
     put_parts(folder, first, NULL, 2, 1, 12);
-    refused(path, folder, "x-00002-of-00002.gguf: No such file or directory");
+    refused(
+        path, folder,
+        "x-00002-of-00002.gguf: part 2 of 2 of a split model expected, No such file or directory");
     put_parts(folder, first, second, 2, 1, 12);
     ck_assert_msg(model_open(&model, path, &err) == 0, "%s", err.message);
     ck_assert_uint_eq(model.n_maps, 2);

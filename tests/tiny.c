@@ -285,6 +285,8 @@ static size_t tensor_size(const struct tiny_tensor *tensor)
     uint64_t n = 1;
     for (uint32_t i = 0; i < tensor->n_dims; i++)
         n *= tensor->dims[i];
+    if (tensor->type > 30 || sizes[tensor->type].block == 0)
+        return (size_t)n; /* of a type that is refused anyway */
     return (size_t)n / sizes[tensor->type].block * sizes[tensor->type].bytes;
 }
 

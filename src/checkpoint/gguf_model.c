@@ -98,7 +98,7 @@ static int check_key(const struct gguf *gguf, const char *key, const char *name,
             continue;
         if (gguf_get_number(gguf, key, true, -INFINITY, INFINITY, &value, err) != 0)
             return -1;
-        if (value < neutral || value > neutral)
+        if (!(value >= neutral && value <= neutral))
             return error_set(err, LLAMA3_EINPUT, "%s: %s: %g or nothing expected, %g found",
                              gguf->path, key, neutral, value);
         return 0;
