@@ -82,7 +82,7 @@ run 1 "$program" -m "$tiny" <&-
 err_has "llama3: stdin: Bad file descriptor"
 
 # No model.
-HOME=$tmp XDG_CACHE_HOME= run 1 "$program" -p x
+HOME=$tmp XDG_CACHE_HOME='' run 1 "$program" -p x
 err_has "llama3: no model: name one with --model or LLAMA3_MODEL, or let scripts/quickstart"
 err_has "$tmp/.cache/llama3/SmolLM2-135M-Instruct.Q4_1.gguf"
 XDG_CACHE_HOME=$tmp/cache run 1 "$program" -p x

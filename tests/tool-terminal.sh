@@ -98,7 +98,7 @@ sees 'tokens ([1-9][0-9]* cached)'
 start "" "-n 4"
 sees '^User:$'
 line=$(printf '%01000d' 0)
-for i in 1 2 3 4 5; do
+for _ in 1 2 3 4 5; do
     keys "$line"
 done
 keys Enter
