@@ -302,23 +302,21 @@ END_TEST
 
 /* ---- rows as they stand ------------------------------------------------------------------ */
 
-START_TEST(embed_takes_rows_of_the_table)
+static void check_embed(int subject, enum dtype type)
 {
     struct rig rig;
-    enum { COLS = 64, N = 9 };
-    state = 2;
-    if (!rig_open(&rig, _i, 2, &plain))
+    enum { COLS = 512, N = 9 };
+    if (!rig_open(&rig, subject, 2, &plain))
         return;
-    struct product p = random_product(DTYPE_Q8_0, 7, COLS, 1);
+    struct product p = random_product(type, 7, COLS, 1);
     struct weight *w = rig.ops->weight(rig.b, &p.matrix, WEIGHT_MATRIX, &rig.err);
     give_rows(&rig, N, 0);
     struct buffer *x = filled(&rig, COLS, NULL);
     issue(&rig, (struct call){.op = EMBED, .a = x, .w = w});
     float *out = contents(&rig, ROWS_ALL, N, COLS, x), expected[COLS];
+    size_t row_bytes = dtype_row_bytes(type, COLS);
     for (size_t r = 0; r < N; r++) {
-        dtype_expand(DTYPE_Q8_0,
-                     (const uint8_t *)p.matrix.data + r % 7 * dtype_row_bytes(DTYPE_Q8_0, COLS),
-                     expected, COLS);
+        dtype_expand(type, (const uint8_t *)p.matrix.data + r % 7 * row_bytes, expected, COLS);
         ck_assert_mem_eq(out + r * COLS, expected, sizeof expected);
     }
     free(out);
@@ -326,6 +324,14 @@ START_TEST(embed_takes_rows_of_the_table)
     rig.ops->buffer_free(rig.b, x);
     rig.ops->close(rig.b);
     free_product(&p);
+}
+
+/* Also: each table expands every type to the bits of its definition. */
+START_TEST(embed_takes_rows_of_the_table)
+{
+    state = 2;
+    for (int type = 0; type < DTYPE_COUNT; type++)
+        check_embed(_i, (enum dtype)type);
 }
 END_TEST
 

@@ -37,6 +37,8 @@ struct kernels {
     const char *name;
     dot_kernel *dot_f32, *dot_f16, *dot_bf16;
     attend_kernel *attend_f16, *attend_f32;
+    /* dtype_expand, compiled for this instruction set: the same bits. */
+    void (*expand)(enum dtype type, const void *blocks, float *out, size_t n);
     /* y = x / sqrt(mean(x^2) + eps) * w, [n] each. */
     void (*rms_norm)(const float *x, const float *w, float eps, float *y, size_t n);
     /* x += d, [n]. */

@@ -129,6 +129,7 @@ const struct kernels kernels_scalar = {
     .dot_bf16 = dot_bf16,
     .attend_f16 = attend_f16,
     .attend_f32 = attend_f32,
+    .expand = dtype_expand,
     .rms_norm = rms_norm,
     .add = add,
     .swiglu = swiglu,

@@ -48,7 +48,7 @@ static void linear(struct cpu *cpu, struct team team, const void *args)
             continue;
         }
         for (size_t i = 0; i < n; i++)
-            dtype_expand(m->type, row_of(a->w, r + i), tile + i * m->cols, m->cols);
+            cpu->kernels->expand(m->type, row_of(a->w, r + i), tile + i * m->cols, m->cols);
         cpu->kernels->dot_f32(tile, m->cols * sizeof *tile, n, a->x->data, a->x->cols, a->n,
                               m->cols, a->y->data + r, a->y->cols);
     }
@@ -64,7 +64,8 @@ static void expand(struct cpu *cpu, struct team team, const void *args)
     const struct expand_args *a = args;
     const struct matrix *m = &a->w->matrix;
     for (size_t i = team.id; i < a->n; i += team.size)
-        dtype_expand(m->type, row_of(a->w, a->first + i), cpu->blas_tile + i * m->cols, m->cols);
+        cpu->kernels->expand(m->type, row_of(a->w, a->first + i), cpu->blas_tile + i * m->cols,
+                             m->cols);
 }
 
 static void linear_blas(struct cpu *cpu, const struct linear_args *a)

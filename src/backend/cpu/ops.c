@@ -14,9 +14,9 @@ static void embed(struct cpu *cpu, struct team team, const void *args)
     const struct embed_args *a = args;
     const struct matrix *m = &a->w->matrix;
     for (size_t r = team.id; r < cpu->n_rows; r += team.size)
-        dtype_expand(m->type,
-                     (const uint8_t *)m->data + (size_t)cpu->rows[r].token * a->w->row_bytes,
-                     a->x->data + r * a->x->cols, m->cols);
+        cpu->kernels->expand(
+            m->type, (const uint8_t *)m->data + (size_t)cpu->rows[r].token * a->w->row_bytes,
+            a->x->data + r * a->x->cols, m->cols);
 }
 
 void cpu_embed(struct backend *backend, struct buffer *x, const struct weight *w)
