@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Holds llama3-eval's logits to those of transformers; exits 1 where they are too far apart.
+"""Holds our logits, as tests/logits writes them, to those of transformers; exits 1 where they are too far apart.
 
-    compare.py tiny --eval LLAMA3-EVAL DIR...       folders made by make-fixtures.py
-    compare.py smollm2 --eval LLAMA3-EVAL MODEL.gguf
+    compare.py tiny --program tests/logits DIR...       folders made by make-fixtures.py
+    compare.py smollm2 --program tests/logits MODEL.gguf
 """
 import argparse
 import json
@@ -24,8 +24,7 @@ def our_logits(program, model, ids, n_vocab):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "logits"
         subprocess.run(
-            [program, "-m", model, "--kv", "f32", "--logits", out,
-             "--tokens", ",".join(map(str, ids))],
+            [program, model, out, ",".join(map(str, ids))],
             check=True, env=dict(os.environ, LLAMA3_CPU="scalar"))  # fmt: skip
         return np.fromfile(out, "<f4").reshape(len(ids), n_vocab)
 
@@ -78,7 +77,7 @@ def compare_smollm2(program, path):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["tiny", "smollm2"])
-    parser.add_argument("--eval", required=True, dest="program")
+    parser.add_argument("--program", required=True)
     parser.add_argument("paths", nargs="+")
     args = parser.parse_args()
     if args.what == "tiny":
