@@ -47,11 +47,6 @@ AC_DEFUN([LLAMA3_SIMD],
        [LLAMA3_FLAG([-mavx2 -mfma -mf16c], [AVX2_CFLAGS])
         LLAMA3_FLAG([-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c], [AVX512_CFLAGS])],
      [aarch64*], [NEON_CFLAGS=" "])
-   dnl gcc leaves loops alone at -O2 unless told; clang does not.
-   VECTOR_CFLAGS=
-   LLAMA3_FLAG([-ftree-vectorize], [VECTOR_CFLAGS])
-   LLAMA3_FLAG([-fvect-cost-model=dynamic], [VECTOR_CFLAGS])
-   AC_SUBST([VECTOR_CFLAGS])
    AM_CONDITIONAL([HAVE_AVX2], [test -n "$AVX2_CFLAGS"])
    AM_CONDITIONAL([HAVE_AVX512], [test -n "$AVX512_CFLAGS"])
    AM_CONDITIONAL([HAVE_NEON], [test -n "$NEON_CFLAGS"])

@@ -5,9 +5,8 @@
 
 #include "backend/cpu/cpu.h"
 
-static const struct backend_ops *const backends[] = {
-    &cpu_ops, /* the last resort, and so far the best */
-};
+/* Best first. */
+static const struct backend_ops *const backends[] = {&cpu_ops};
 
 const struct backend_ops *backend_find(const char *name, struct llama3_error *err)
 {

@@ -1,9 +1,10 @@
 /*
- * attend.c: rotary positions, the KV cache's writes, and attention.
+ * attend.c: attention over KV pages. Queries of one KV head, of a few rows that stand side by side
+ * in a sequence, meet its pages together, so that K and V are loaded once for all of them.
  *
- * A row's softmax over its positions is computed in chunks of CHUNK_PAGES pages, merged in
- * ascending order. Chunks are cut at the same positions and merged in the same way whether one
- * thread goes through them or many share them, so that the cut of the work changes no bit.
+ * A row's pages are cut into chunks of CHUNK_PAGES; the softmax states of chunks are merged in
+ * ascending order, always. So for few rows with long contexts chunks can be split over threads, and
+ * the result has the same bits as when one thread walks through all of them.
  */
 #include "backend/cpu/cpu.h"
 
@@ -11,219 +12,196 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cpu/threads.h"
 #include "base/size.h"
 
-/* ---- rope_store ------------------------------------------------------------------------ */
+enum { CHUNK_PAGES = 8, CHUNK = CHUNK_PAGES * KV_PAGE };
 
-/* Su et al. 2021: pairs of dimensions turn by the row's angles. */
-static void rotate(const struct cpu *cpu, size_t row, float *head /* [head_dim] */)
+/* A softmax state is [padded_dim] sums of V, the largest score, the sum of weights. */
+
+static void state_clear(const struct cpu *cpu, float *state)
 {
-    size_t half = cpu->shape.head_dim / 2;
-    const float *cosine = cpu->cos + row * half, *sine = cpu->sin + row * half;
-    size_t step = cpu->shape.rope_interleaved ? 2 : 1;
-    size_t apart = cpu->shape.rope_interleaved ? 1 : half;
-
-    for (size_t i = 0; i < half; i++) {
-        float a = head[i * step], b = head[i * step + apart];
-        head[i * step] = a * cosine[i] - b * sine[i];
-        head[i * step + apart] = b * cosine[i] + a * sine[i];
-    }
+    memset(state, 0, cpu->state_size * sizeof *state);
+    state[cpu->padded_dim] = -INFINITY;
 }
 
-static void store(const struct cpu *cpu, size_t row, size_t layer, size_t head, const float *k,
-                  const float *v)
+static void state_merge(const struct cpu *cpu, float *total, const float *part, bool first)
 {
-    size_t position = (size_t)cpu->rows[row].position, slot = position % KV_PAGE;
-    size_t head_dim = cpu->shape.head_dim;
-    const struct page *page = cpu->seqs[cpu->rows[row].seq]->pages[position / KV_PAGE];
-    void *to_k = cpu_page_k(cpu, page, layer, head), *to_v = cpu_page_v(cpu, page, layer, head);
+    size_t dim = cpu->padded_dim;
+    if (first) {
+        memcpy(total, part, cpu->state_size * sizeof *total);
+        return;
+    }
+    float max = fmaxf(total[dim], part[dim]);
+    float a = expf(total[dim] - max), b = expf(part[dim] - max);
+    for (size_t i = 0; i < cpu->shape.head_dim; i++)
+        total[i] = total[i] * a + part[i] * b;
+    total[dim] = max;
+    total[dim + 1] = total[dim + 1] * a + part[dim + 1] * b;
+}
 
-    if (cpu->shape.kv_type == LLAMA3_KV_F32) {
-        float *ks = to_k, *vs = (float *)to_v + slot * head_dim;
-        for (size_t d = 0; d < head_dim; d++) {
-            ks[d * KV_PAGE + slot] = k[d];
-            vs[d] = v[d];
+static void state_finish(const struct cpu *cpu, const float *state, float *y /* [head_dim] */)
+{
+    for (size_t i = 0; i < cpu->shape.head_dim; i++)
+        y[i] = state[i] / state[cpu->padded_dim + 1];
+}
+
+/* The queries of the rows of a tile, of one KV head, side by side. */
+static void gather_queries(const struct cpu *cpu, struct row_tile tile, size_t kv_head,
+                           const struct buffer *q, float *out)
+{
+    size_t n = cpu->group * cpu->shape.head_dim;
+    for (size_t i = 0; i < tile.count; i++)
+        memcpy(out + i * n, q->data + (tile.first + i) * q->stride + kv_head * n, n * sizeof *out);
+}
+
+/* The states of a tile's queries over one chunk of pages. Rows that end before the chunk have been
+ * cut off by the caller; they stand in ascending order of position. */
+static void attend_chunk(const struct cpu *cpu, size_t layer, size_t kv_head, struct row_tile tile,
+                         size_t chunk, const float *q, float *states)
+{
+    struct attend_page a = {
+        .head_dim = cpu->shape.head_dim,
+        .padded_dim = cpu->padded_dim,
+        .scale = 1.0f / sqrtf((float)cpu->shape.head_dim),
+        .state_size = cpu->state_size,
+    };
+    const struct batch_row *rows = cpu->rows + tile.first;
+    size_t last = (size_t)rows[tile.count - 1].position, row = 0;
+
+    for (size_t i = 0; i < tile.count * cpu->group; i++)
+        state_clear(cpu, states + i * cpu->state_size);
+    for (size_t start = chunk * CHUNK; start <= last && start < (chunk + 1) * CHUNK;
+         start += KV_PAGE) {
+        struct page *page = cpu->row_pages[tile.first][start / KV_PAGE];
+        a.k = page_k(cpu, page, layer, kv_head);
+        a.v = page_v(cpu, page, layer, kv_head);
+        while (row < tile.count) {
+            /* Those that see the whole page together, the others one by one. */
+            size_t seen = (size_t)rows[row].position + 1 - start;
+            bool whole = seen >= KV_PAGE;
+            a.count = whole ? KV_PAGE : seen;
+            a.n_queries = (whole ? tile.count - row : 1) * cpu->group;
+            a.q = q + row * cpu->group * a.head_dim;
+            a.states = states + row * cpu->group * a.state_size;
+            cpu->kernels->attend[cpu->shape.kv_type](&a);
+            if (whole)
+                break;
+            row++;
         }
-    } else {
-        uint16_t *ks = to_k, *vs = (uint16_t *)to_v + slot * head_dim;
-        for (size_t d = 0; d < head_dim; d++) {
-            ks[d * KV_PAGE + slot] = f32_to_f16(k[d]);
-            vs[d] = f32_to_f16(v[d]);
-        }
+        /* Rows whose last position this page's last slot is have seen all, too. */
+        while (row < tile.count && (size_t)rows[row].position < start + KV_PAGE)
+            row++;
     }
 }
 
-struct rope_args {
-    size_t layer;
-    struct buffer *q, *k;
-    const struct buffer *v;
-};
-
-static void rope_store(struct cpu *cpu, struct team team, const void *args)
+static size_t last_chunk(const struct cpu *cpu, size_t row)
 {
-    const struct rope_args *a = args;
-    size_t n_kv = cpu->shape.n_kv_heads, head_dim = cpu->shape.head_dim;
+    return (size_t)cpu->rows[row].position / CHUNK;
+}
 
-    for (size_t unit = team.id; unit < cpu->n_rows * n_kv; unit += team.size) {
-        size_t row = unit / n_kv, head = unit % n_kv;
-        float *q = a->q->data + row * a->q->cols + head * cpu->group * head_dim;
-        float *k = a->k->data + row * a->k->cols + head * head_dim;
-        for (size_t g = 0; g < cpu->group; g++)
-            rotate(cpu, row, q + g * head_dim);
-        rotate(cpu, row, k);
-        store(cpu, row, a->layer, head, k, a->v->data + row * a->v->cols + head * head_dim);
+/* All chunks of a tile, one after another. */
+static void attend_tile(const struct cpu *cpu, size_t layer, struct row_tile tile, size_t kv_head,
+                        const struct buffer *q, struct buffer *y)
+{
+    const struct scratch *scratch = &cpu->scratch[thread_index()];
+    size_t group = cpu->group, size = cpu->state_size, dim = cpu->shape.head_dim;
+    size_t last = last_chunk(cpu, tile.first + tile.count - 1), done = 0;
+
+    gather_queries(cpu, tile, kv_head, q, scratch->q);
+    for (size_t chunk = 0; chunk <= last; chunk++) {
+        while (last_chunk(cpu, tile.first + done) < chunk)
+            done++;
+        struct row_tile rest = {tile.first + done, tile.count - done};
+        size_t query = done * group;
+        attend_chunk(cpu, layer, kv_head, rest, chunk, scratch->q + query * dim, scratch->part);
+        for (size_t i = 0; i < rest.count * group; i++)
+            state_merge(cpu, scratch->total + (query + i) * size, scratch->part + i * size,
+                        chunk == 0);
     }
+    for (size_t i = 0; i < tile.count * group; i++)
+        state_finish(cpu, scratch->total + i * size,
+                     y->data + (tile.first + i / group) * y->stride +
+                         (kv_head * group + i % group) * dim);
 }
 
-void cpu_rope_store(struct backend *backend, size_t layer, struct buffer *q, struct buffer *k,
-                    const struct buffer *v)
+/* [n_queries of the KV head][state_size] of one chunk of a row. */
+static float *chunk_states(const struct cpu *cpu, size_t row, size_t kv_head, size_t chunk)
 {
-    cpu_each(cpu_of(backend), true, rope_store, &(struct rope_args){layer, q, k, v});
+    size_t index = (row * cpu->shape.n_kv_heads + kv_head) * cpu->n_chunks + chunk;
+    return cpu->chunk_states + index * cpu->group * cpu->state_size;
 }
 
-/* ---- attend ---------------------------------------------------------------------------- */
-
-struct attend_args {
-    size_t layer;
-    const struct buffer *q;
-    struct buffer *y;
-};
-
-/* A row and a KV head, with the query heads that read it. */
-struct unit {
-    size_t row, head;
-    size_t n_positions;
-};
-
-static struct unit unit_of(const struct cpu *cpu, size_t i)
+/* Chunks split over threads, then merged. */
+static void attend_split(const struct cpu *cpu, size_t layer, const struct buffer *q,
+                         struct buffer *y)
 {
-    size_t row = i / cpu->shape.n_kv_heads;
-    return (struct unit){row, i % cpu->shape.n_kv_heads, (size_t)cpu->rows[row].position + 1};
-}
+    const struct scratch *scratch = &cpu->scratch[thread_index()];
+    size_t heads = cpu->shape.n_kv_heads, group = cpu->group, dim = cpu->shape.head_dim;
 
-static size_t chunks_of(size_t n_positions)
-{
-    return (n_positions - 1) / (CHUNK_PAGES * KV_PAGE) + 1;
-}
-
-/* One chunk of positions, into a fresh state. */
-static void attend_chunk(const struct cpu *cpu, const struct attend_args *a, struct unit u,
-                         size_t chunk, float *q, struct attention *state)
-{
-    size_t head_dim = cpu->shape.head_dim, n_q = cpu->group * head_dim;
-    const float *from = a->q->data + u.row * a->q->cols + u.head * n_q;
-    const struct kv *kv = cpu->seqs[cpu->rows[u.row].seq];
-    float scale = 1 / sqrtf((float)head_dim);
-    attend_kernel *kernel =
-        cpu->shape.kv_type == LLAMA3_KV_F32 ? cpu->kernels->attend_f32 : cpu->kernels->attend_f16;
-
-    for (size_t i = 0; i < n_q; i++)
-        q[i] = from[i] * scale;
-    attention_reset(state, cpu->group, head_dim);
-    for (size_t p = chunk * CHUNK_PAGES; p < (chunk + 1) * CHUNK_PAGES; p++) {
-        if (p * KV_PAGE >= u.n_positions)
-            break;
-        size_t n = u.n_positions - p * KV_PAGE;
-        kernel(q, cpu->group, head_dim, cpu_page_k(cpu, kv->pages[p], a->layer, u.head),
-               cpu_page_v(cpu, kv->pages[p], a->layer, u.head), n < KV_PAGE ? n : KV_PAGE, state);
-    }
-}
-
-static void deliver(const struct cpu *cpu, const struct attend_args *a, struct unit u,
-                    const struct attention *state)
-{
-    size_t head_dim = cpu->shape.head_dim;
-    float *y = a->y->data + u.row * a->y->cols + u.head * cpu->group * head_dim;
-    for (size_t g = 0; g < cpu->group; g++) {
-        float scale = 1 / state->sum[g];
-        for (size_t d = 0; d < head_dim; d++)
-            y[g * head_dim + d] = state->acc[g * head_dim + d] * scale;
-    }
-}
-
-/* Whole units, one thread each. */
-static void attend(struct cpu *cpu, struct team team, const void *args)
-{
-    struct scratch *s = &cpu->scratch[team.id];
-    for (size_t i = team.id; i < cpu->n_rows * cpu->shape.n_kv_heads; i += team.size) {
-        struct unit u = unit_of(cpu, i);
-        attend_chunk(cpu, args, u, 0, s->q, &s->whole);
-        for (size_t c = 1; c < chunks_of(u.n_positions); c++) {
-            attend_chunk(cpu, args, u, c, s->q, &s->part);
-            attention_merge(&s->whole, &s->part, cpu->group, cpu->shape.head_dim);
-        }
-        deliver(cpu, args, u, &s->whole);
-    }
-}
-
-static struct attention part_of(const struct cpu *cpu, size_t unit, size_t chunk)
-{
-    size_t group = cpu->group;
-    float *at = cpu->parts + (unit * cpu->n_chunks + chunk) * group * (cpu->shape.head_dim + 2);
-    return (struct attention){.max = at, .sum = at + group, .acc = at + 2 * group};
-}
-
-/* Few rows, long contexts: chunks are spread over the threads, ... */
-static void attend_parts(struct cpu *cpu, struct team team, const void *args)
-{
-    size_t n_units = cpu->n_rows * cpu->shape.n_kv_heads;
-    for (size_t i = team.id; i < n_units * cpu->n_chunks; i += team.size) {
-        struct unit u = unit_of(cpu, i / cpu->n_chunks);
-        size_t chunk = i % cpu->n_chunks;
-        if (chunk >= chunks_of(u.n_positions))
+    size_t n = cpu->n_rows * heads * cpu->n_chunks;
+    for (size_t i = thread_index(); i < n; i += thread_count()) {
+        size_t chunk = i % cpu->n_chunks, head = i / cpu->n_chunks % heads;
+        size_t row = i / cpu->n_chunks / heads;
+        struct row_tile tile = {row, 1};
+        if (chunk > last_chunk(cpu, row))
             continue;
-        struct attention state = part_of(cpu, i / cpu->n_chunks, chunk);
-        attend_chunk(cpu, args, u, chunk, cpu->scratch[team.id].q, &state);
+        gather_queries(cpu, tile, head, q, scratch->q);
+        attend_chunk(cpu, layer, head, tile, chunk, scratch->q,
+                     chunk_states(cpu, row, head, chunk));
     }
-}
-
-/* ... and merged in the order in which one thread would have gone through them. */
-static void attend_merge(struct cpu *cpu, struct team team, const void *args)
-{
-    for (size_t i = team.id; i < cpu->n_rows * cpu->shape.n_kv_heads; i += team.size) {
-        struct unit u = unit_of(cpu, i);
-        struct attention whole = part_of(cpu, i, 0);
-        for (size_t c = 1; c < chunks_of(u.n_positions); c++) {
-            struct attention part = part_of(cpu, i, c);
-            attention_merge(&whole, &part, cpu->group, cpu->shape.head_dim);
-        }
-        deliver(cpu, args, u, &whole);
+    thread_barrier();
+    n = cpu->n_rows * heads * group;
+    for (size_t i = thread_index(); i < n; i += thread_count()) {
+        size_t query = i % group, head = i / group % heads, row = i / group / heads;
+        for (size_t chunk = 0; chunk <= last_chunk(cpu, row); chunk++)
+            state_merge(cpu, scratch->total,
+                        chunk_states(cpu, row, head, chunk) + query * cpu->state_size, chunk == 0);
+        state_finish(cpu, scratch->total, y->data + row * y->stride + (head * group + query) * dim);
     }
 }
 
 void cpu_attend(struct backend *backend, size_t layer, const struct buffer *q, struct buffer *y)
 {
-    struct cpu *cpu = cpu_of(backend);
-    struct attend_args args = {layer, q, y};
-    if (!cpu->split) {
-        cpu_each(cpu, true, attend, &args);
-        return;
-    }
-    cpu_each(cpu, true, attend_parts, &args);
-    cpu_each(cpu, true, attend_merge, &args);
+    const struct cpu *cpu = (const struct cpu *)backend;
+    size_t heads = cpu->shape.n_kv_heads;
+
+    if (cpu->n_chunks > 0)
+        attend_split(cpu, layer, q, y);
+    else /* in turn, since later tiles of a sequence have more to do */
+        for (size_t i = thread_index(); i < cpu->n_tiles * heads; i += thread_count())
+            attend_tile(cpu, layer, cpu->tiles[i / heads], i % heads, q, y);
+    thread_barrier();
 }
 
-int cpu_attend_prepare(struct cpu *cpu, struct llama3_error *err)
+int attend_plan(struct cpu *cpu, struct llama3_error *err)
 {
-    size_t n_units = cpu->n_rows * cpu->shape.n_kv_heads, longest = 1, need;
-    for (size_t r = 0; r < cpu->n_rows; r++) {
-        size_t n = (size_t)cpu->rows[r].position + 1;
-        longest = n > longest ? n : longest;
-    }
-    cpu->n_chunks = chunks_of(longest);
-    /* With this many units per thread an uneven share no longer shows. */
-    cpu->split = cpu->n_chunks > 1 && n_units < 8 * cpu->threads;
-    if (!cpu->split)
-        return 0;
+    size_t chunks = 0;
 
-    need = n_units * cpu->n_chunks * cpu->group * (cpu->shape.head_dim + 2);
-    if (need <= cpu->parts_capacity)
+    cpu->n_tiles = 0;
+    for (size_t row = 0; row < cpu->n_rows; row++) {
+        struct row_tile *tile = cpu->n_tiles > 0 ? &cpu->tiles[cpu->n_tiles - 1] : NULL;
+        if (tile != NULL && tile->count < cpu->tile_rows &&
+            cpu->rows[row].seq == cpu->rows[row - 1].seq &&
+            cpu->rows[row].position > cpu->rows[row - 1].position)
+            tile->count++;
+        else
+            cpu->tiles[cpu->n_tiles++] = (struct row_tile){row, 1};
+        if (last_chunk(cpu, row) + 1 > chunks)
+            chunks = last_chunk(cpu, row) + 1;
+    }
+
+    /* Four tasks for each thread keep them about evenly busy. */
+    size_t tasks = cpu->n_rows * cpu->shape.n_kv_heads;
+    cpu->n_chunks = tasks < 4 * (size_t)cpu->threads && chunks > 1 ? chunks : 0;
+    size_t room = cpu->n_rows * cpu->shape.n_heads * cpu->n_chunks * cpu->state_size;
+    if (room <= cpu->chunk_room)
         return 0;
-    free(cpu->parts);
-    cpu->parts_capacity = 0;
-    cpu->parts = size_alloc_aligned(need, sizeof *cpu->parts);
-    if (cpu->parts == NULL)
-        return error_memory(err, "attention", need * sizeof *cpu->parts);
-    cpu->parts_capacity = need;
+    free(cpu->chunk_states);
+    cpu->chunk_room = 0;
+    cpu->chunk_states = size_alloc_aligned(room, sizeof *cpu->chunk_states);
+    if (cpu->chunk_states == NULL)
+        return error_memory(err, "attention over a long context", room * sizeof(float));
+    cpu->chunk_room = room;
     return 0;
 }

@@ -1,22 +1,23 @@
-/* blas.c: OpenBLAS, where it is the best tool. It is called outside parallel regions: Debian's
- * build brings threads of its own. */
-#include <cblas.h>
-
+/*
+ * blas.c: OpenBLAS, for many rows. Each of our threads calls it for rows of its own: calls of
+ * OpenBLAS's own threads would have to be made outside the region, from one thread, and its threads
+ * and ours would wait for the same cores.
+ */
 #include "backend/cpu/cpu.h"
 
-bool blas_available(void)
+#include <cblas.h>
+
+const bool blas_available = true;
+
+void blas_open(void)
 {
-    return true;
+    openblas_set_num_threads(1);
 }
 
-void blas_open(size_t threads)
+void blas_linear(const float *w, size_t w_stride, const float *x, size_t x_stride, float *y,
+                 size_t y_stride, size_t rows, size_t tokens, size_t cols)
 {
-    openblas_set_num_threads((int)threads);
-}
-
-void blas_linear(const float *w, size_t w_stride, size_t rows, size_t cols, const float *x,
-                 size_t n, float *y, size_t y_stride)
-{
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)n, (blasint)rows, (blasint)cols,
-                1, x, (blasint)cols, w, (blasint)w_stride, 0, y, (blasint)y_stride);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)tokens, (blasint)rows,
+                (blasint)cols, 1, x, (blasint)x_stride, w, (blasint)w_stride, 0, y,
+                (blasint)y_stride);
 }

@@ -1,288 +1,306 @@
-/* cpu.c: opening, handles, and the batch. */
+/* cpu.c: opening and closing, memory, weights and buffers, and the batch. */
+#include "config.h"
+
 #include "backend/cpu/cpu.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cpu/threads.h"
 #include "base/size.h"
 
-/* ---- opening --------------------------------------------------------------------------- */
+/* Scratch of all threads in one block: every array starts on a cache line of its own. */
+static int allocate_scratch(struct cpu *cpu, struct llama3_error *err)
+{
+    size_t queries = cpu->tile_rows * cpu->group;
+    size_t states = round_up(queries * cpu->state_size, LANES);
+    size_t q = round_up(queries * cpu->shape.head_dim, LANES);
+    size_t head = cpu->padded_dim;
+    size_t panel = (size_t)PANEL_ROWS * PANEL_COLS;
+    size_t partial = (size_t)PANEL_ROWS * PANEL_TOKENS * LANES;
+    size_t floats = panel + partial + q + 2 * states + 2 * head;
+    size_t threads = (size_t)cpu->threads;
+
+    cpu->scratch = size_alloc(threads, sizeof *cpu->scratch);
+    cpu->scratch_memory = size_alloc_aligned(threads, floats * sizeof(float));
+    if (cpu->scratch == NULL || cpu->scratch_memory == NULL)
+        return error_memory(err, "the threads' scratch", threads * floats * sizeof(float));
+    float *next = (float *)(void *)cpu->scratch_memory;
+    for (size_t i = 0; i < threads; i++) {
+        struct scratch *scratch = &cpu->scratch[i];
+        scratch->panel = next;
+        scratch->partial = scratch->panel + panel;
+        scratch->q = scratch->partial + partial;
+        scratch->part = scratch->q + q;
+        scratch->total = scratch->part + states;
+        scratch->head = scratch->total + states;
+        scratch->half = (uint16_t *)(void *)(scratch->head + head);
+        next += floats;
+    }
+    return 0;
+}
+
+static int allocate_batch(struct cpu *cpu, struct llama3_error *err)
+{
+    const struct backend_shape *shape = &cpu->shape;
+    size_t rows = shape->max_rows, half = shape->head_dim / 2;
+
+    cpu->inv_freq = size_alloc(half, sizeof *cpu->inv_freq);
+    cpu->rows = size_alloc(rows, sizeof *cpu->rows);
+    cpu->logit_rows = size_alloc(shape->max_logit_rows, sizeof *cpu->logit_rows);
+    cpu->row_pages = size_alloc(rows, sizeof *cpu->row_pages);
+    cpu->cosine = size_alloc(rows, half * sizeof *cpu->cosine);
+    cpu->sine = size_alloc(rows, half * sizeof *cpu->sine);
+    cpu->tiles = size_alloc(rows, sizeof *cpu->tiles);
+    if (cpu->inv_freq == NULL || cpu->rows == NULL || cpu->logit_rows == NULL ||
+        cpu->row_pages == NULL || cpu->cosine == NULL || cpu->sine == NULL || cpu->tiles == NULL)
+        return error_memory(err, "a batch", rows * (half * 2 * sizeof(float) + 64));
+    memcpy(cpu->inv_freq, shape->inv_freq, half * sizeof *cpu->inv_freq);
+    cpu->shape.inv_freq = cpu->inv_freq;
+    return 0;
+}
 
 static void cpu_close(struct backend *backend)
 {
-    struct cpu *cpu = cpu_of(backend);
-    for (size_t t = 0; cpu->scratch != NULL && t < cpu->threads; t++) {
-        struct scratch *s = &cpu->scratch[t];
-        free(s->tile);
-        free(s->q);
-        free(s->whole.max);
-        free(s->part.max);
-    }
+    struct cpu *cpu = (struct cpu *)backend;
+    if (cpu == NULL)
+        return;
     free(cpu->scratch);
+    free(cpu->scratch_memory);
     free(cpu->inv_freq);
-    free(cpu->blas_tile);
     free(cpu->rows);
-    free(cpu->seqs);
-    free(cpu->cos);
-    free(cpu->sin);
-    free(cpu->parts);
+    free(cpu->logit_rows);
+    free(cpu->row_pages);
+    free(cpu->cosine);
+    free(cpu->sine);
+    free(cpu->tiles);
+    free(cpu->chunk_states);
+    free(cpu->blas_panels);
     free(cpu);
-}
-
-static bool open_attention(struct attention *state, size_t group, size_t head_dim)
-{
-    float *memory = size_alloc_aligned(group * (head_dim + 2), sizeof *memory);
-    *state = (struct attention){.max = memory};
-    if (memory == NULL)
-        return false;
-    state->sum = memory + group;
-    state->acc = memory + 2 * group;
-    return true;
-}
-
-static bool open_memory(struct cpu *cpu)
-{
-    const struct backend_shape *s = &cpu->shape;
-    size_t half = s->head_dim / 2;
-
-    cpu->scratch = size_alloc(cpu->threads, sizeof *cpu->scratch);
-    cpu->inv_freq = size_alloc(half, sizeof *cpu->inv_freq);
-    cpu->rows = size_alloc(s->max_rows, sizeof *cpu->rows);
-    cpu->seqs = size_alloc(s->max_seqs, sizeof(struct kv *));
-    cpu->cos = size_alloc(s->max_rows, half * sizeof *cpu->cos);
-    cpu->sin = size_alloc(s->max_rows, half * sizeof *cpu->sin);
-    if (cpu->scratch == NULL || cpu->inv_freq == NULL || cpu->rows == NULL || cpu->seqs == NULL ||
-        cpu->cos == NULL || cpu->sin == NULL)
-        return false;
-    memcpy(cpu->inv_freq, s->inv_freq, half * sizeof *cpu->inv_freq);
-    for (size_t t = 0; t < cpu->threads; t++) {
-        struct scratch *scratch = &cpu->scratch[t];
-        scratch->q = size_alloc_aligned(cpu->group * s->head_dim, sizeof *scratch->q);
-        if (scratch->q == NULL || !open_attention(&scratch->whole, cpu->group, s->head_dim) ||
-            !open_attention(&scratch->part, cpu->group, s->head_dim))
-            return false;
-    }
-    return true;
 }
 
 static struct backend *cpu_open(const struct backend_options *options,
                                 const struct backend_shape *shape, struct llama3_error *err)
 {
+    enum { SHARING = 16 }; /* queries that meet a page together, where a KV head has fewer */
     const struct kernels *kernels = kernels_choose(err);
     if (kernels == NULL)
         return NULL;
     struct cpu *cpu = size_alloc(1, sizeof *cpu);
     if (cpu == NULL) {
-        error_memory(err, "the CPU backend", sizeof *cpu);
+        error_memory(err, "a backend", sizeof *cpu);
         return NULL;
     }
+
     cpu->base.ops = &cpu_ops;
-    cpu->shape = *shape;
-    cpu->shape.inv_freq = NULL;
     cpu->kernels = kernels;
-    cpu->threads = (size_t)options->threads;
+    cpu->shape = *shape;
+    cpu->threads = options->threads;
+    cpu->use_blas = blas_available && !options->no_blas && kernels != &kernels_scalar;
     cpu->group = shape->n_heads / shape->n_kv_heads;
-    cpu->kv_element = shape->kv_type == LLAMA3_KV_F32 ? sizeof(float) : sizeof(uint16_t);
+    cpu->padded_dim = round_up(shape->head_dim, LANES);
+    cpu->kv_size = shape->kv_type == LLAMA3_KV_F16 ? 2 : 4;
+    cpu->k_bytes = shape->head_dim * KV_PAGE * cpu->kv_size;
+    cpu->v_bytes = cpu->padded_dim * KV_PAGE * cpu->kv_size;
     cpu->page_bytes =
-        shape->n_layers * shape->n_kv_heads * 2 * shape->head_dim * KV_PAGE * cpu->kv_element;
-    /* The scalar table is the reference: it rounds as it says, whatever the batch. */
-    cpu->may_blas = blas_available() && !options->no_blas && kernels != &kernels_scalar;
-    if (cpu->may_blas)
-        blas_open(cpu->threads);
-    cpu->shape.inv_freq = shape->inv_freq;
-    if (!open_memory(cpu)) {
-        error_memory(err, "the CPU backend", shape->max_rows * shape->head_dim * sizeof(float));
+        sizeof(struct page) + shape->n_layers * shape->n_kv_heads * (cpu->k_bytes + cpu->v_bytes);
+    cpu->max_pages = shape->max_context / KV_PAGE + (shape->max_context % KV_PAGE > 0);
+    cpu->tile_rows = cpu->group < SHARING ? SHARING / cpu->group : 1;
+    cpu->state_size = round_up(cpu->padded_dim + 2, LANES);
+    if (allocate_scratch(cpu, err) != 0 || allocate_batch(cpu, err) != 0) {
         cpu_close(&cpu->base);
         return NULL;
     }
-    cpu->shape.inv_freq = cpu->inv_freq;
+    if (cpu->use_blas)
+        blas_open();
     return &cpu->base;
 }
 
 static const char *cpu_describe(const struct backend *backend, const char **exactness)
 {
-    static const char *const names[] = {"cpu (scalar)", "cpu (avx2)", "cpu (avx512)", "cpu (neon)"};
     const struct cpu *cpu = (const struct cpu *)backend;
-    *exactness = cpu->has_blas_weights
-                     ? "bit-identical for any threads; prompts go through OpenBLAS in chunks and "
-                       "agree to rounding"
-                     : "bit-identical for any threads, chunks, batches and reused prefixes";
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strstr(names[i], cpu->kernels->name) != NULL)
-            return names[i];
-    return "cpu";
+    if (exactness != NULL)
+        *exactness = cpu->blas_cols > 0
+                         ? "bit-identical for any threads, chunks and batches, except where "
+                           "OpenBLAS reads prompts with f32 or f16 weights: there to rounding"
+                         : "bit-identical for any threads, chunks and batches";
+    return cpu->kernels->description;
 }
 
 static void cpu_run(struct backend *backend, void (*fn)(void *arg), void *arg)
 {
-    struct cpu *cpu = cpu_of(backend);
-    if (cpu->alone)
-        fn(arg);
-    else
-        team_run(cpu->threads, fn, arg);
+    threads_run(((struct cpu *)backend)->threads, fn, arg);
 }
 
-/* ---- handles --------------------------------------------------------------------------- */
-
-/* Room for expanding a tile of this weight, on every thread or for BLAS. */
-static int reserve_tiles(struct cpu *cpu, const struct weight *w, struct llama3_error *err)
+/* Panels wide enough for another matrix that BLAS gets. */
+static int widen_panels(struct cpu *cpu, size_t cols, struct llama3_error *err)
 {
-    size_t cols = w->matrix.cols;
-    bool stored =
-        w->matrix.type == DTYPE_F32 || w->matrix.type == DTYPE_F16 || w->matrix.type == DTYPE_BF16;
-    if (!stored && cols > cpu->max_cols) {
-        for (size_t t = 0; t < cpu->threads; t++) {
-            free(cpu->scratch[t].tile);
-            cpu->scratch[t].tile = size_alloc_aligned(TILE_ROWS * cols, sizeof(float));
-            if (cpu->scratch[t].tile == NULL)
-                return error_memory(err, "a tile of weights", TILE_ROWS * cols * sizeof(float));
-        }
-        cpu->max_cols = cols;
-    }
-    if (w->blas && cols > cpu->blas_cols) {
-        free(cpu->blas_tile);
-        cpu->blas_tile = size_alloc_aligned(BLAS_TILE * cols, sizeof(float));
-        if (cpu->blas_tile == NULL)
-            return error_memory(err, "a tile of weights", BLAS_TILE * cols * sizeof(float));
-        cpu->blas_cols = cols;
-    }
+    size_t rows = (size_t)cpu->threads * BLAS_ROWS;
+    if (cols <= cpu->blas_cols)
+        return 0;
+    float *panels = size_alloc_aligned(rows, cols * sizeof *panels);
+    if (panels == NULL)
+        return error_memory(err, "panels for BLAS", rows * cols * sizeof *panels);
+    free(cpu->blas_panels);
+    cpu->blas_panels = panels;
+    cpu->blas_cols = cols;
     return 0;
 }
 
 static struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix,
                                  enum weight_use use, struct llama3_error *err)
 {
-    struct cpu *cpu = cpu_of(backend);
-    struct weight *w = size_alloc(1, sizeof *w);
-    if (w == NULL) {
-        error_memory(err, "a weight", sizeof *w);
+    struct cpu *cpu = (struct cpu *)backend;
+    struct weight *weight = size_alloc(1, sizeof *weight);
+    if (weight == NULL) {
+        error_memory(err, "a weight", sizeof *weight);
         return NULL;
     }
-    w->matrix = *matrix;
-    w->row_bytes = dtype_row_bytes(matrix->type, matrix->cols);
-    if (use == WEIGHT_VECTOR) {
-        w->vector = size_alloc_aligned(matrix->cols, sizeof *w->vector);
-        if (w->vector == NULL) {
-            error_memory(err, "a norm", matrix->cols * sizeof *w->vector);
-            free(w);
-            return NULL;
-        }
-        dtype_expand(matrix->type, matrix->data, w->vector, matrix->cols);
-        return w;
-    }
-    w->blas = cpu->may_blas && (matrix->type == DTYPE_F32 || matrix->type == DTYPE_F16);
-    if (reserve_tiles(cpu, w, err) < 0) {
-        free(w);
+    weight->matrix = *matrix;
+    weight->row_bytes = dtype_row_bytes(matrix->type, matrix->cols);
+    weight->blas = use == WEIGHT_MATRIX && cpu->use_blas &&
+                   (matrix->type == DTYPE_F32 || matrix->type == DTYPE_F16);
+    if (weight->blas && widen_panels(cpu, matrix->cols, err) != 0) {
+        free(weight);
         return NULL;
     }
-    cpu->has_blas_weights |= w->blas;
-    return w;
+    if (use == WEIGHT_MATRIX)
+        return weight;
+    weight->vector = size_alloc_aligned(round_up(matrix->cols, LANES), sizeof *weight->vector);
+    if (weight->vector == NULL) {
+        error_memory(err, "a vector of weights", matrix->cols * sizeof *weight->vector);
+        free(weight);
+        return NULL;
+    }
+    cpu_expand(cpu, matrix->type, matrix->data, weight->vector, matrix->cols);
+    return weight;
 }
 
-static void cpu_weight_free(struct backend *backend, struct weight *w)
+static void cpu_weight_free(struct backend *backend, struct weight *weight)
 {
     (void)backend;
-    free(w->vector);
-    free(w);
+    if (weight == NULL)
+        return;
+    free(weight->vector);
+    free(weight);
 }
 
 static struct buffer *cpu_buffer(struct backend *backend, enum rows rows, size_t cols,
                                  struct llama3_error *err)
 {
-    const struct backend_shape *shape = &cpu_of(backend)->shape;
-    size_t n = rows == ROWS_ALL ? shape->max_rows : shape->max_logit_rows, size = 0;
-    struct buffer *b = size_alloc(1, sizeof *b);
-    float *data = size_mul(n, cols, &size) ? size_alloc_aligned(size, sizeof *data) : NULL;
-    if (b == NULL || data == NULL) {
-        error_memory(err, "activations", size * sizeof *data);
-        free(b);
-        free(data);
+    const struct cpu *cpu = (const struct cpu *)backend;
+    struct buffer *buffer = size_alloc(1, sizeof *buffer);
+    size_t n = rows == ROWS_LOGITS ? cpu->shape.max_logit_rows : cpu->shape.max_rows;
+    size_t row_bytes = round_up(cols, LANES) * sizeof(float);
+
+    if (buffer != NULL)
+        buffer->data = size_alloc_aligned(n, row_bytes);
+    if (buffer == NULL || buffer->data == NULL) {
+        free(buffer);
+        error_memory(err, "activations", n * row_bytes);
         return NULL;
     }
-    *b = (struct buffer){rows, cols, data};
-    return b;
+    buffer->rows = n;
+    buffer->cols = cols;
+    buffer->stride = round_up(cols, LANES);
+    return buffer;
 }
 
-static void cpu_buffer_free(struct backend *backend, struct buffer *b)
+static void cpu_buffer_free(struct backend *backend, struct buffer *buffer)
 {
     (void)backend;
-    free(b->data);
-    free(b);
+    if (buffer == NULL)
+        return;
+    free(buffer->data);
+    free(buffer);
 }
 
-/* ---- the batch ------------------------------------------------------------------------- */
-
-static int check_row(const struct cpu *cpu, const struct batch *batch, size_t r,
-                     struct llama3_error *err)
+/* Whether a sequence has this position, in a page that it may write. */
+static bool is_reserved(const struct cpu *cpu, const struct kv *kv, int32_t position)
 {
-    const struct batch_row *row = &batch->rows[r];
-    if (row->token < 0 || row->position < 0 || row->seq < 0 || (size_t)row->seq >= batch->n_seqs ||
-        (size_t)row->position >= cpu->shape.max_context)
-        return error_set(err, LLAMA3_EINPUT,
-                         "row %zu: token %d, position %d, sequence %d is out of range", r,
-                         (int)row->token, (int)row->position, (int)row->seq);
-    if (cpu->shape.n_layers > 0 &&
-        (size_t)row->position >= batch->seqs[row->seq]->n_pages * KV_PAGE)
-        return error_set(err, LLAMA3_EINPUT, "row %zu: position %d was not reserved", r,
+    if (position < 0 || (size_t)position >= cpu->shape.max_context)
+        return false;
+    if (cpu->shape.n_layers == 0)
+        return true;
+    size_t page = (size_t)position / KV_PAGE;
+    return page < kv->n_pages && kv->pages[page]->refs == 1;
+}
+
+/* One row of the batch into place; -1 if it is out of bounds. */
+static int take_row(struct cpu *cpu, const struct batch *batch, size_t i, struct llama3_error *err)
+{
+    const struct batch_row *row = &batch->rows[i];
+    if (row->token < 0)
+        return error_set(err, LLAMA3_EINPUT, "row %zu has token %d: expected 0 or more", i,
+                         (int)row->token);
+    if (row->seq < 0 || (size_t)row->seq >= batch->n_seqs)
+        return error_set(err, LLAMA3_EINPUT, "row %zu is of sequence %d: there are %zu", i,
+                         (int)row->seq, batch->n_seqs);
+    const struct kv *kv = batch->seqs[row->seq];
+    if (!is_reserved(cpu, kv, row->position))
+        return error_set(err, LLAMA3_EINPUT, "row %zu has position %d, which is not reserved", i,
                          (int)row->position);
-    return 0;
-}
+    if (row->wants_logits && cpu->n_logit_rows == cpu->shape.max_logit_rows)
+        return error_set(err, LLAMA3_EINPUT, "more than %zu rows want logits",
+                         cpu->shape.max_logit_rows);
 
-/* In float, as transformers computes the angle. */
-static void turn(struct cpu *cpu, size_t r)
-{
+    cpu->rows[i] = *row;
+    cpu->row_pages[i] = kv != NULL ? kv->pages : NULL;
+    if (row->wants_logits)
+        cpu->logit_rows[cpu->n_logit_rows++] = i;
     size_t half = cpu->shape.head_dim / 2;
-    for (size_t i = 0; i < half; i++) {
-        float angle = (float)cpu->rows[r].position * cpu->inv_freq[i];
-        cpu->cos[r * half + i] = (float)cos((double)angle);
-        cpu->sin[r * half + i] = (float)sin((double)angle);
+    for (size_t j = 0; j < half; j++) {
+        float angle = (float)row->position * cpu->inv_freq[j];
+        cpu->cosine[i * half + j] = cosf(angle);
+        cpu->sine[i * half + j] = sinf(angle);
     }
+    return 0;
 }
 
 static int cpu_batch(struct backend *backend, const struct batch *batch, struct llama3_error *err)
 {
-    struct cpu *cpu = cpu_of(backend);
-    size_t n_logits = 0;
+    struct cpu *cpu = (struct cpu *)backend;
 
+    cpu->n_rows = cpu->n_logit_rows = cpu->n_tiles = cpu->n_chunks = 0;
+    atomic_store(&cpu->failed, false);
     if (batch->n_rows == 0 || batch->n_rows > cpu->shape.max_rows ||
         batch->n_seqs > cpu->shape.max_seqs)
         return error_set(err, LLAMA3_EINPUT,
-                         "a batch has 1 to %zu rows of at most %zu sequences, found %zu of %zu",
-                         cpu->shape.max_rows, cpu->shape.max_seqs, batch->n_rows, batch->n_seqs);
-    for (size_t r = 0; r < batch->n_rows; r++) {
-        if (check_row(cpu, batch, r, err) < 0)
+                         "%zu rows of %zu sequences: expected 1 to %zu rows of at most %zu",
+                         batch->n_rows, batch->n_seqs, cpu->shape.max_rows, cpu->shape.max_seqs);
+    for (size_t i = 0; i < batch->n_rows; i++)
+        if (take_row(cpu, batch, i, err) != 0) {
+            cpu->n_logit_rows = 0;
             return -1;
-        n_logits += batch->rows[r].wants_logits;
-    }
-    if (n_logits > cpu->shape.max_logit_rows)
-        return error_set(err, LLAMA3_EINPUT, "a batch wants logits of at most %zu rows, found %zu",
-                         cpu->shape.max_logit_rows, n_logits);
-
-    memcpy(cpu->rows, batch->rows, batch->n_rows * sizeof *cpu->rows);
-    memcpy(cpu->seqs, batch->seqs, batch->n_seqs * sizeof(struct kv *));
+        }
     cpu->n_rows = batch->n_rows;
-    cpu->n_logits = n_logits;
-    cpu->alone = cpu->has_blas_weights && batch->n_rows >= BLAS_MIN_ROWS;
-    for (size_t r = 0; r < cpu->n_rows; r++)
-        turn(cpu, r);
-    return cpu_attend_prepare(cpu, err);
+    if (attend_plan(cpu, err) != 0) {
+        cpu->n_rows = cpu->n_logit_rows = cpu->n_tiles = cpu->n_chunks = 0;
+        return -1;
+    }
+    return 0;
 }
 
 static void cpu_write(struct backend *backend, enum rows rows, struct buffer *buffer,
                       const float *data)
 {
-    memcpy(buffer->data, data, cpu_rows(cpu_of(backend), rows) * buffer->cols * sizeof *data);
+    size_t n = cpu_rows((struct cpu *)backend, rows);
+    for (size_t i = 0; i < n; i++)
+        memcpy(buffer->data + i * buffer->stride, data + i * buffer->cols,
+               buffer->cols * sizeof *data);
 }
 
 static int cpu_read(struct backend *backend, enum rows rows, const struct buffer *buffer,
                     float *data, struct llama3_error *err)
 {
-    (void)err;
-    size_t n = cpu_rows(cpu_of(backend), rows) * buffer->cols;
-    if (n > 0)
-        memcpy(data, buffer->data, n * sizeof *data);
+    const struct cpu *cpu = (const struct cpu *)backend;
+    if (atomic_load(&cpu->failed))
+        return error_set(err, LLAMA3_EINPUT, "a token of the batch is not in the vocabulary");
+    size_t n = cpu_rows(cpu, rows);
+    for (size_t i = 0; i < n; i++)
+        memcpy(data + i * buffer->cols, buffer->data + i * buffer->stride,
+               buffer->cols * sizeof *data);
     return 0;
 }
 

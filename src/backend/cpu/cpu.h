@@ -1,10 +1,8 @@
 /*
- * cpu: the backend that runs everywhere, and the only place with OpenMP, BLAS and intrinsics.
+ * cpu: the backend that runs everywhere. The only place with OpenMP, BLAS and intrinsics.
  *
- * A span of operations runs inside one parallel region: every thread calls every operation, which
- * does that thread's share and waits for the others only where it reads what they wrote. Where
- * BLAS computes, which brings threads of its own, the engine thread alone walks through the span
- * and each operation opens a region for itself.
+ * Every thread of a region calls every operation; an operation splits its work by thread and ends
+ * with a barrier. One thread owns each sum, so results do not depend on the split.
  *
  * cpu.h: what the files of this folder share.
  */
@@ -16,119 +14,144 @@
 #include "backend/backend.h"
 #include "backend/cpu/kernels.h"
 
-enum {
-    TILE_ROWS = 16,    /* rows of W expanded to f32 at a time */
-    CHUNK_PAGES = 16,  /* attention is split at multiples of this many pages, whoever computes it */
-    BLAS_TILE = 512,   /* rows of W expanded for one call of BLAS */
-    BLAS_MIN_ROWS = 32 /* rows of a batch from which BLAS is faster than `dot` */
-};
-
 struct weight {
-    struct matrix matrix;
+    struct matrix matrix; /* the matrix as it is mapped */
     size_t row_bytes;
-    float *vector; /* [cols], WEIGHT_VECTOR alone */
-    bool blas;     /* BLAS computes it when there are many rows */
+    float *vector; /* [round_up(cols, LANES)], a WEIGHT_VECTOR converted; NULL for a matrix */
+    bool blas;     /* worth a call of BLAS when there are many rows */
 };
 
 struct buffer {
-    enum rows rows;
-    size_t cols;
-    float *data; /* [max_rows or max_logit_rows][cols] */
+    float *data; /* [rows][stride], zero beyond cols; 64-byte aligned */
+    size_t rows, cols, stride;
 };
 
-/* K as [n_layers][n_kv_heads][head_dim][KV_PAGE], so that one load serves neighbouring positions,
- * each followed by V as [KV_PAGE][head_dim]. */
+/* KV_PAGE positions of all layers: for each layer K as [n_kv_heads][head_dim][KV_PAGE], so that
+ * one load serves many positions, then V as [n_kv_heads][KV_PAGE][padded_dim]. */
 struct page {
-    size_t refs; /* sequences that hold it */
-    uint8_t *data;
+    size_t refs; /* sequences that hold it; written only by the one that holds it alone */
+    struct page *next;
+    unsigned char data[] __attribute__((aligned(64)));
 };
 
 struct kv {
-    struct page **pages; /* [capacity], the first n_pages are held */
-    size_t n_pages, capacity;
+    struct page **pages; /* [max_context / KV_PAGE, rounded up], the first n_pages are held */
+    size_t n_pages;
 };
 
-/* One thread's. */
+/* Memory of one thread. */
 struct scratch {
-    float *tile; /* [TILE_ROWS][cols of the widest weight] */
-    float *q;    /* [group][head_dim] */
-    struct attention whole, part;
+    float *panel;   /* [PANEL_ROWS][PANEL_COLS] weights as f32 */
+    float *partial; /* [PANEL_ROWS][PANEL_TOKENS][LANES] */
+    float *q;       /* [max_queries][head_dim] */
+    float *part;    /* softmax states: of a chunk of pages, */
+    float *total;   /* and of all so far: [max_queries][state_size] */
+    float *head;    /* [head_dim + LANES] a head of K or V on its way to a page */
+    uint16_t *half; /* [head_dim + LANES] */
 };
 
-/* A few hundred waits a token: longer than a spin only if some other program has the processor,
- * and then the thread gives way to it. (OpenMP's barrier goes on spinning, against the very thread
- * it waits for: on a busy machine a token took forty times as long.) */
-struct team_barrier {
-    atomic_uint arrived, generation;
+/* Rows of one sequence that stand side by side and are attended together. */
+struct row_tile {
+    size_t first, count;
 };
 
 struct cpu {
     struct backend base;
-    struct backend_shape shape;
     const struct kernels *kernels;
-    size_t threads;
-    size_t group;      /* query heads of a KV head */
-    size_t kv_element; /* bytes */
-    size_t page_bytes, pages_held;
-    float *inv_freq;         /* [head_dim/2] */
-    size_t max_cols;         /* of the weights that are expanded */
+    struct backend_shape shape;
+    float *inv_freq; /* [head_dim / 2] */
+    int threads;
+    bool use_blas;
+    float *blas_panels;      /* [threads][BLAS_ROWS][blas_cols] */
+    size_t blas_cols;        /* of the widest matrix that BLAS gets */
     struct scratch *scratch; /* [threads] */
-    bool may_blas, has_blas_weights;
-    float *blas_tile; /* [BLAS_TILE][max_cols of a f16 weight], NULL without one */
-    size_t blas_cols;
+    unsigned char *scratch_memory;
+
+    /* Derived from shape. */
+    size_t group;      /* query heads of a KV head */
+    size_t padded_dim; /* head_dim rounded up to LANES */
+    size_t kv_size;    /* bytes of an element of K or V */
+    size_t k_bytes;    /* of one KV head and layer in a page: K, */
+    size_t v_bytes;    /* and V */
+    size_t page_bytes; /* struct page included */
+    size_t max_pages;  /* of a sequence */
+    size_t pages_held; /* by all sequences */
+    size_t tile_rows;  /* rows attended together at most */
+    size_t state_size; /* floats of a query's softmax state: padded_dim sums, max, sum */
 
     /* The batch. */
-    struct batch_row *rows; /* [max_rows] */
-    struct kv **seqs;       /* [max_seqs] */
-    size_t n_rows, n_logits;
-    struct team_barrier barrier;
-    bool alone;       /* the span runs on the engine thread; operations open regions */
-    float *cos, *sin; /* [max_rows][head_dim/2] */
-    bool split;       /* attention is computed in parts */
-    size_t n_chunks;  /* of the longest sequence of the batch */
-    float *parts;     /* [n_rows][n_kv_heads][n_chunks][group * (head_dim + 2)] if split */
-    size_t parts_capacity;
+    size_t n_rows, n_logit_rows;
+    struct batch_row *rows;   /* [max_rows] */
+    size_t *logit_rows;       /* [max_logit_rows] */
+    struct page ***row_pages; /* [max_rows] page table of the row's sequence */
+    float *cosine, *sine;     /* [max_rows][head_dim / 2] */
+    struct row_tile *tiles;   /* [max_rows] */
+    size_t n_tiles;
+    size_t n_chunks;     /* of pages, if a row's pages are split over threads; else 0 */
+    float *chunk_states; /* [n_rows][n_heads][n_chunks][state_size] */
+    size_t chunk_room;   /* floats allocated there */
+    atomic_bool failed;  /* a token that the embedding lacks */
 };
 
-static inline struct cpu *cpu_of(struct backend *backend)
-{
-    return (struct cpu *)backend;
-}
+extern const struct backend_ops cpu_ops;
 
 static inline size_t cpu_rows(const struct cpu *cpu, enum rows rows)
 {
-    return rows == ROWS_ALL ? cpu->n_rows : cpu->n_logits;
+    return rows == ROWS_LOGITS ? cpu->n_logit_rows : cpu->n_rows;
 }
 
-/* ---- team.c: threads ------------------------------------------------------------------- */
+/* The share of n things that a thread takes, in units of `unit` things: [*first, *end). */
+void cpu_share(size_t n, size_t unit, size_t *first, size_t *end);
 
-struct team {
-    size_t id, size;
-};
-
-/* fn(arg) on `threads` threads at once. */
-void team_run(size_t threads, void (*fn)(void *arg), void *arg);
-/* Inside: which thread this is. */
-struct team team_here(void);
-/* Waits for the whole team; what its threads wrote before can be read after. */
-void team_wait(struct team_barrier *barrier, size_t n_threads);
-
-/* Runs a body on the whole team: from every thread that is already there, or in a region opened
- * for it. With `wait`, not before all threads have finished what they did before. */
-typedef void team_body(struct cpu *cpu, struct team team, const void *args);
-void cpu_each(struct cpu *cpu, bool wait, team_body *body, const void *args);
-
-/* The share of a thread in n things, in steps of `step`. */
-static inline size_t team_share(struct team team, size_t n, size_t step, size_t *end)
+static inline unsigned char *page_k(const struct cpu *cpu, struct page *page, size_t layer,
+                                    size_t kv_head)
 {
-    size_t steps = (n + step - 1) / step;
-    size_t from = steps * team.id / team.size * step, to = steps * (team.id + 1) / team.size * step;
-    *end = to < n ? to : n;
-    return from < n ? from : n;
+    size_t heads = layer * cpu->shape.n_kv_heads;
+    return page->data + heads * (cpu->k_bytes + cpu->v_bytes) + kv_head * cpu->k_bytes;
 }
 
-/* ---- kv.c, ops.c, attend.c, linear.c, blas.c -------------------------------------------- */
+static inline unsigned char *page_v(const struct cpu *cpu, struct page *page, size_t layer,
+                                    size_t kv_head)
+{
+    size_t heads = layer * cpu->shape.n_kv_heads;
+    return page->data + heads * (cpu->k_bytes + cpu->v_bytes) +
+           cpu->shape.n_kv_heads * cpu->k_bytes + kv_head * cpu->v_bytes;
+}
 
+/* n weights of any type to f32, by the fastest there is. */
+static inline void cpu_expand(const struct cpu *cpu, enum dtype type, const void *blocks,
+                              float *out, size_t n)
+{
+    if (cpu->kernels->expand[type] != NULL)
+        cpu->kernels->expand[type](blocks, out, n);
+    else
+        dtype_expand(type, blocks, out, n);
+}
+
+/* ops.c */
+void cpu_embed(struct backend *backend, struct buffer *x, const struct weight *w);
+void cpu_add_norm(struct backend *backend, enum rows rows, struct buffer *x, const struct buffer *d,
+                  const struct weight *w, struct buffer *y);
+void cpu_rope_store(struct backend *backend, size_t layer, struct buffer *q, struct buffer *k,
+                    const struct buffer *v);
+void cpu_swiglu(struct backend *backend, struct buffer *gate, const struct buffer *up);
+
+/* linear.c */
+enum {
+    PANEL_ROWS = 32,
+    PANEL_COLS = 1024, /* a multiple of every type's block and of LANES */
+    PANEL_TOKENS = 96,
+    BLAS_ROWS = 128, /* of W expanded for a call of BLAS */
+    BLAS_TOKENS = 32 /* from which BLAS is called */
+};
+void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[],
+                const struct weight *const w[], size_t n, const struct buffer *x);
+
+/* attend.c */
+int attend_plan(struct cpu *cpu, struct llama3_error *err); /* after the batch's rows are set */
+void cpu_attend(struct backend *backend, size_t layer, const struct buffer *q, struct buffer *y);
+
+/* kv.c */
 struct kv *cpu_kv_open(struct backend *backend, struct llama3_error *err);
 void cpu_kv_close(struct backend *backend, struct kv *kv);
 int cpu_kv_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,
@@ -140,31 +163,13 @@ int cpu_kv_export(struct backend *backend, struct kv *kv, size_t layer, size_t f
 int cpu_kv_import(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
                   const void *k, const void *v, struct llama3_error *err);
 uint64_t cpu_kv_bytes(const struct backend *backend);
-/* K and V of one KV head in a page. */
-uint8_t *cpu_page_k(const struct cpu *cpu, const struct page *page, size_t layer, size_t head);
-uint8_t *cpu_page_v(const struct cpu *cpu, const struct page *page, size_t layer, size_t head);
 
-void cpu_embed(struct backend *backend, struct buffer *x, const struct weight *w);
-void cpu_add_norm(struct backend *backend, enum rows rows, struct buffer *x, const struct buffer *d,
-                  const struct weight *w, struct buffer *y);
-void cpu_swiglu(struct backend *backend, struct buffer *gate, const struct buffer *up);
-
-void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[],
-                const struct weight *const w[], size_t n, const struct buffer *x);
-
-void cpu_rope_store(struct backend *backend, size_t layer, struct buffer *q, struct buffer *k,
-                    const struct buffer *v);
-void cpu_attend(struct backend *backend, size_t layer, const struct buffer *q, struct buffer *y);
-/* Decides how attention is cut for a batch, and reserves what that needs. */
-int cpu_attend_prepare(struct cpu *cpu, struct llama3_error *err);
-
-/* blas.c, or no_blas.c where it was configured out. */
-bool blas_available(void);
-void blas_open(size_t threads);
-/* y = x W^T; W f32, its rows w_stride floats apart. */
-void blas_linear(const float *w, size_t w_stride, size_t rows, size_t cols, const float *x,
-                 size_t n, float *y, size_t y_stride);
-
-extern const struct backend_ops cpu_ops;
+/* blas.c, or no_blas.c where there is no BLAS */
+extern const bool blas_available;
+/* y[t * y_stride + r] = W x: rows x cols times tokens x cols, on the calling thread alone. */
+void blas_linear(const float *w, size_t w_stride, const float *x, size_t x_stride, float *y,
+                 size_t y_stride, size_t rows, size_t tokens, size_t cols);
+/* Before the first region: from here on a BLAS call stays on its thread. */
+void blas_open(void);
 
 #endif

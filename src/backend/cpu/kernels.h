@@ -1,61 +1,90 @@
 /*
- * kernels.h: the leaf loops of the CPU backend, one table for each instruction set. The scalar one
- * is their definition; the others are compiled from kernels_simd.inc, each with its own flags.
+ * kernels.h: the leaf kernels, a table for each instruction set, and what they have in common.
  *
- * Contract 1 begins here: an output of `dot` depends on its own row, its own token and the columns
- * alone. `lanes` partial sums run over k in ascending steps of `lanes`, columns beyond the end
- * counting as zero, and are added up by a fixed tree: how many rows and tokens a call covers, and
- * where they stand in a tile, changes nothing.
+ * A kernel works on one thread and on memory that it is given; ops.c, linear.c and attend.c cut the
+ * work. The result of one element never depends on what is computed beside it, so that any cut
+ * gives the same bits: sums run over LANES-wide or narrower lanes in ascending order, and lanes are
+ * added up by a fixed tree. Between tables the order differs, and results agree to rounding.
+ *
+ * Rows of f32 are 64-byte aligned and padded with zeros to a multiple of LANES, so there are no
+ * tails; weights and KV pages are read as they are stored, at any alignment.
  */
 #ifndef BACKEND_CPU_KERNELS_H
 #define BACKEND_CPU_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "backend/backend.h"
 
-/* y[t * y_stride + r] = sum over k of w[r][k] * x[t][k]. Strides of w in bytes, of x and y in
- * floats; w of any alignment. */
-typedef void dot_kernel(const void *w, size_t w_stride, size_t n_rows, const float *x,
-                        size_t x_stride, size_t n_tokens, size_t cols, float *y, size_t y_stride);
-
-/* Softmax in progress over the positions of a sequence (Milakov and Gimelshein 2018), for the
- * query heads that share a KV head. */
-struct attention {
-    float *max; /* [group] greatest score */
-    float *sum; /* [group] of exp(score - max) */
-    float *acc; /* [group][head_dim] of exp(score - max) * V */
+enum {
+    LANES = 16,     /* floats in the widest vector of any table */
+    ROW_TILE = 4,   /* rows of W that a kernel keeps in registers at least */
+    FEW_TOKENS = 3, /* up to here any table's linear reads each weight once */
+    TYPES_READ = 3  /* f32, f16 and bf16 weights are read as stored */
 };
 
-/* Goes over the first n positions (1..KV_PAGE) of a page. q: [group][head_dim], scaled; k:
- * [head_dim][KV_PAGE], v: [KV_PAGE][head_dim] as stored. */
-typedef void attend_kernel(const float *q, size_t group, size_t head_dim, const void *k,
-                           const void *v, size_t n, struct attention *state);
+static inline size_t round_up(size_t n, size_t multiple)
+{
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+/* A block of y = W x: `cols` of the columns of some rows and tokens. */
+struct linear_block {
+    const void *w; /* [rows], w_stride bytes apart */
+    size_t w_stride;
+    const float *x; /* [tokens], x_stride floats apart */
+    size_t x_stride;
+    size_t rows, tokens;
+    size_t cols; /* a multiple of LANES */
+    /* Partial sums between the blocks of a row, as the table likes to keep them. */
+    float *partial; /* [round_up(rows, ROW_TILE)][tokens][LANES] */
+    bool first;     /* start from zero, not from the partial sums */
+    bool last;      /* add the lanes up into y */
+    float *y;       /* y[token * y_stride + row] */
+    size_t y_stride;
+};
+
+/* A step of online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867): queries that share a KV
+ * head meet the first `count` positions of a page. */
+struct attend_page {
+    const void *k; /* [head_dim][KV_PAGE] */
+    const void *v; /* [KV_PAGE][padded_dim] */
+    size_t head_dim, padded_dim;
+    size_t count; /* 1..KV_PAGE */
+    size_t n_queries;
+    const float *q; /* [n_queries][head_dim] */
+    float scale;    /* of the scores */
+    /* [n_queries][state_size]: padded_dim sums of exp(score - max) * V, then the largest score max
+     * so far (-infinity at first), then the sum of exp(score - max). */
+    float *states;
+    size_t state_size;
+};
 
 struct kernels {
     const char *name;
-    dot_kernel *dot_f32, *dot_f16, *dot_bf16;
-    attend_kernel *attend_f16, *attend_f32;
-    /* dtype_expand, compiled for this instruction set: the same bits. */
-    void (*expand)(enum dtype type, const void *blocks, float *out, size_t n);
-    /* y = x / sqrt(mean(x^2) + eps) * w, [n] each. */
-    void (*rms_norm)(const float *x, const float *w, float eps, float *y, size_t n);
-    /* x += d, [n]. */
+    const char *description; /* "cpu (avx2)" */
+
+    /* W as stored. */
+    void (*linear[TYPES_READ])(const struct linear_block *block);
+    /* Weights to f32, bit by bit what dtype_expand gives, which does it where this is NULL.
+     * n: a multiple of the type's block. */
+    void (*expand[DTYPE_COUNT])(const void *blocks, float *out /* [n] */, size_t n);
+    /* x += d */
     void (*add)(float *x, const float *d, size_t n);
-    /* gate = gate / (1 + exp(-gate)) * up, [n]. */
+    /* y = x * w / sqrt(mean(x^2) + eps), the mean over n; padded as n is. */
+    void (*norm)(const float *x, const float *w, float eps, float *y, size_t n);
+    /* gate = gate / (1 + exp(-gate)) * up; n: a multiple of LANES. */
     void (*swiglu)(float *gate, const float *up, size_t n);
+    /* By enum llama3_kv_type. */
+    void (*attend[2])(const struct attend_page *page);
+    void (*to_f16)(const float *in, uint16_t *out, size_t n); /* n: a multiple of LANES */
 };
 
-extern const struct kernels kernels_scalar, kernels_avx2, kernels_avx512, kernels_neon;
-
-/* The table that $LLAMA3_CPU names, else the best that this processor runs. */
+/* The table that $LLAMA3_CPU names, else the best that this CPU and operating system can run. */
 const struct kernels *kernels_choose(struct llama3_error *err);
 
-/* What two parts of one softmax make together: `part`, which covers later positions, goes into
- * `whole`. Both [group]. */
-void attention_reset(struct attention *state, size_t group, size_t head_dim);
-void attention_merge(struct attention *whole, const struct attention *part, size_t group,
-                     size_t head_dim);
+extern const struct kernels kernels_scalar, kernels_avx2, kernels_avx512, kernels_neon;
 
 #endif

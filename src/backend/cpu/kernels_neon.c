@@ -1,7 +1,10 @@
-/* kernels_neon.c: kernels_simd.inc, compiled for NEON. */
+/* kernels_neon.c: the fast kernels for NEON. */
+#include "backend/cpu/kernels.h"
+
 #include "backend/cpu/simd_neon.h"
 
-#define KERNELS        kernels_neon
-#define KERNELS_NAME   "neon"
-#define KERNELS_EXPAND kernels_expand_neon
+#define TABLE             kernels_neon
+#define TABLE_NAME        "neon"
+#define TABLE_DESCRIPTION "cpu (neon)"
+
 #include "backend/cpu/kernels_simd.inc"

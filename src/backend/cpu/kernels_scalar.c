@@ -1,113 +1,73 @@
-/* kernels_scalar.c: what every kernel computes, in plain C. */
+/*
+ * kernels_scalar.c: every kernel in plain C, the definition that the fast tables are tested
+ * against. Sums run over LANES lanes like those of the widest table, which is more exact than one
+ * running sum and lets a compiler use what vectors the baseline has.
+ */
 #include "backend/cpu/kernels.h"
 
 #include <math.h>
 #include <string.h>
 
-static inline float load_f32(const uint8_t *p)
+#include "quant/dtype.h"
+
+static float add_lanes(const float *lanes /* [LANES] */)
 {
-    float value;
-    memcpy(&value, p, sizeof value);
-    return value;
+    float sums[LANES];
+    memcpy(sums, lanes, sizeof sums);
+    for (size_t half = LANES / 2; half > 0; half /= 2)
+        for (size_t i = 0; i < half; i++)
+            sums[i] += sums[i + half];
+    return sums[0];
 }
 
-static inline float load_f16(const uint8_t *p)
+/* Lanes of dot products, one for each token, over weights already expanded. */
+static void dot_lanes(const float *w, const float *x, size_t n, float *lanes /* [LANES] */)
 {
-    uint16_t bits;
-    memcpy(&bits, p, sizeof bits);
-    return f16_to_f32(bits);
+    float sums[LANES];
+    memcpy(sums, lanes, sizeof sums);
+    for (size_t i = 0; i < n; i += LANES)
+        for (size_t j = 0; j < LANES; j++)
+            sums[j] += w[i + j] * x[i + j];
+    memcpy(lanes, sums, sizeof sums);
 }
 
-static inline float load_bf16(const uint8_t *p)
+static void linear(const struct linear_block *b, enum dtype type)
 {
-    uint16_t bits;
-    memcpy(&bits, p, sizeof bits);
-    return bf16_to_f32(bits);
-}
+    enum { STEP = 256 };
+    float w[STEP];
+    size_t element = type == DTYPE_F32 ? 4 : 2;
 
-static inline __attribute__((always_inline)) void dot(const uint8_t *w, size_t w_stride,
-                                                      size_t n_rows, const float *x,
-                                                      size_t x_stride, size_t n_tokens, size_t cols,
-                                                      float *y, size_t y_stride,
-                                                      float (*load)(const uint8_t *), size_t bytes)
-{
-    for (size_t r = 0; r < n_rows; r++) {
-        for (size_t t = 0; t < n_tokens; t++) {
-            float sum = 0;
-            for (size_t k = 0; k < cols; k++)
-                sum += load(w + r * w_stride + k * bytes) * x[t * x_stride + k];
-            y[t * y_stride + r] = sum;
+    for (size_t row = 0; row < b->rows; row++) {
+        float *partial = b->partial + row * b->tokens * LANES;
+        if (b->first)
+            memset(partial, 0, b->tokens * LANES * sizeof *partial);
+        const char *stored = (const char *)b->w + row * b->w_stride;
+        for (size_t col = 0; col < b->cols; col += STEP) {
+            size_t n = b->cols - col < STEP ? b->cols - col : STEP;
+            dtype_expand(type, stored + col * element, w, n);
+            for (size_t token = 0; token < b->tokens; token++)
+                dot_lanes(w, b->x + token * b->x_stride + col, n, partial + token * LANES);
         }
+        if (!b->last)
+            continue;
+        for (size_t token = 0; token < b->tokens; token++)
+            b->y[token * b->y_stride + row] = add_lanes(partial + token * LANES);
     }
 }
 
-static void dot_f32(const void *w, size_t w_stride, size_t n_rows, const float *x, size_t x_stride,
-                    size_t n_tokens, size_t cols, float *y, size_t y_stride)
+static void linear_f32(const struct linear_block *block)
 {
-    dot(w, w_stride, n_rows, x, x_stride, n_tokens, cols, y, y_stride, load_f32, 4);
+    linear(block, DTYPE_F32);
 }
 
-static void dot_f16(const void *w, size_t w_stride, size_t n_rows, const float *x, size_t x_stride,
-                    size_t n_tokens, size_t cols, float *y, size_t y_stride)
+static void linear_f16(const struct linear_block *block)
 {
-    dot(w, w_stride, n_rows, x, x_stride, n_tokens, cols, y, y_stride, load_f16, 2);
+    linear(block, DTYPE_F16);
 }
 
-static void dot_bf16(const void *w, size_t w_stride, size_t n_rows, const float *x, size_t x_stride,
-                     size_t n_tokens, size_t cols, float *y, size_t y_stride)
+static void linear_bf16(const struct linear_block *block)
 {
-    dot(w, w_stride, n_rows, x, x_stride, n_tokens, cols, y, y_stride, load_bf16, 2);
-}
-
-static inline __attribute__((always_inline)) void attend(
-    const float *q, size_t group, size_t head_dim, const uint8_t *k, const uint8_t *v, size_t n,
-    struct attention *state, float (*load)(const uint8_t *), size_t bytes)
-{
-    for (size_t g = 0; g < group; g++) {
-        float scores[KV_PAGE], max = state->max[g];
-        for (size_t p = 0; p < n; p++) {
-            float score = 0;
-            for (size_t d = 0; d < head_dim; d++)
-                score += q[g * head_dim + d] * load(k + (d * KV_PAGE + p) * bytes);
-            scores[p] = score;
-            max = fmaxf(max, score);
-        }
-
-        float keep = expf(state->max[g] - max);
-        float *acc = state->acc + g * head_dim;
-        for (size_t d = 0; d < head_dim; d++)
-            acc[d] *= keep;
-        state->sum[g] *= keep;
-        for (size_t p = 0; p < n; p++) {
-            float weight = expf(scores[p] - max);
-            state->sum[g] += weight;
-            for (size_t d = 0; d < head_dim; d++)
-                acc[d] += weight * load(v + (p * head_dim + d) * bytes);
-        }
-        state->max[g] = max;
-    }
-}
-
-static void attend_f16(const float *q, size_t group, size_t head_dim, const void *k, const void *v,
-                       size_t n, struct attention *state)
-{
-    attend(q, group, head_dim, k, v, n, state, load_f16, 2);
-}
-
-static void attend_f32(const float *q, size_t group, size_t head_dim, const void *k, const void *v,
-                       size_t n, struct attention *state)
-{
-    attend(q, group, head_dim, k, v, n, state, load_f32, 4);
-}
-
-static void rms_norm(const float *x, const float *w, float eps, float *y, size_t n)
-{
-    float sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += x[i] * x[i];
-    float scale = 1 / sqrtf(sum / (float)n + eps);
-    for (size_t i = 0; i < n; i++)
-        y[i] = x[i] * scale * w[i];
+    linear(block, DTYPE_BF16);
 }
 
 static void add(float *x, const float *d, size_t n)
@@ -116,21 +76,79 @@ static void add(float *x, const float *d, size_t n)
         x[i] += d[i];
 }
 
+static void norm(const float *x, const float *w, float eps, float *y, size_t n)
+{
+    float lanes[LANES] = {0};
+    dot_lanes(x, x, round_up(n, LANES), lanes);
+    float scale = 1.0f / sqrtf(add_lanes(lanes) / (float)n + eps);
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] * scale * w[i];
+}
+
 static void swiglu(float *gate, const float *up, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        gate[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
+        gate[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+}
+
+static float read_kv(const void *data, size_t i, bool half)
+{
+    return half ? f16_to_f32(((const uint16_t *)data)[i]) : ((const float *)data)[i];
+}
+
+static void attend_query(const struct attend_page *a, size_t query, bool half)
+{
+    const float *q = a->q + query * a->head_dim;
+    float *out = a->states + query * a->state_size, *state = out + a->padded_dim;
+    float scores[KV_PAGE] = {0};
+    float max = state[0], sum = 0;
+
+    for (size_t i = 0; i < a->head_dim; i++)
+        for (size_t j = 0; j < a->count; j++)
+            scores[j] += q[i] * read_kv(a->k, i * KV_PAGE + j, half);
+    for (size_t j = 0; j < a->count; j++) {
+        scores[j] *= a->scale;
+        max = scores[j] > max ? scores[j] : max;
+    }
+    for (size_t j = 0; j < a->count; j++) {
+        scores[j] = expf(scores[j] - max);
+        sum += scores[j];
+    }
+    float shrink = expf(state[0] - max);
+    for (size_t i = 0; i < a->head_dim; i++)
+        out[i] *= shrink;
+    for (size_t j = 0; j < a->count; j++)
+        for (size_t i = 0; i < a->head_dim; i++)
+            out[i] += scores[j] * read_kv(a->v, j * a->padded_dim + i, half);
+    state[0] = max;
+    state[1] = state[1] * shrink + sum;
+}
+
+static void attend_f16(const struct attend_page *page)
+{
+    for (size_t query = 0; query < page->n_queries; query++)
+        attend_query(page, query, true);
+}
+
+static void attend_f32(const struct attend_page *page)
+{
+    for (size_t query = 0; query < page->n_queries; query++)
+        attend_query(page, query, false);
+}
+
+static void to_f16(const float *in, uint16_t *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = f32_to_f16(in[i]);
 }
 
 const struct kernels kernels_scalar = {
     .name = "scalar",
-    .dot_f32 = dot_f32,
-    .dot_f16 = dot_f16,
-    .dot_bf16 = dot_bf16,
-    .attend_f16 = attend_f16,
-    .attend_f32 = attend_f32,
-    .expand = dtype_expand,
-    .rms_norm = rms_norm,
+    .description = "cpu (scalar)",
+    .linear = {linear_f32, linear_f16, linear_bf16},
     .add = add,
+    .norm = norm,
     .swiglu = swiglu,
+    .attend = {attend_f16, attend_f32},
+    .to_f16 = to_f16,
 };

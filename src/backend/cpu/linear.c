@@ -1,97 +1,130 @@
 /*
- * linear.c: y = W x. Every thread takes a share of the rows of W; types that `dot` cannot read as
- * they are stored are expanded a tile of rows at a time. Where BLAS computes, W goes to it whole,
- * or in tiles of f32.
+ * linear.c: matrix products. Rows of W are split over threads; a thread walks through its rows in
+ * panels of PANEL_ROWS x PANEL_COLS, which are expanded to f32 in its scratch and meet PANEL_TOKENS
+ * tokens there, so that panel, partial sums and activations stay in the second-level cache. For few
+ * tokens weights of 16 and 32 bits are read where they are mapped.
+ *
+ * Partial sums of a row continue from panel to panel as vectors, in ascending columns: the result
+ * is the same as that of one long row, however the work is cut.
  */
 #include "backend/cpu/cpu.h"
 
-struct linear_args {
-    size_t n; /* rows of x and y */
-    struct buffer *y;
-    const struct weight *w;
-    const struct buffer *x;
+#include <string.h>
+
+#include "backend/cpu/threads.h"
+#include "quant/dtype.h"
+
+/* The cut of a matrix for a number of tokens. */
+struct cut {
+    bool direct; /* read W as stored */
+    size_t rows, cols, tokens;
 };
 
-static const uint8_t *row_of(const struct weight *w, size_t r)
+static struct cut choose_cut(const struct weight *w, size_t tokens)
 {
-    return (const uint8_t *)w->matrix.data + r * w->row_bytes;
+    const struct matrix *m = &w->matrix;
+    bool stored = (size_t)m->type < TYPES_READ && m->cols % LANES == 0;
+
+    if (stored && tokens <= FEW_TOKENS)
+        return (struct cut){true, PANEL_ROWS, m->cols, tokens};
+    /* Few tokens: a panel is read as often as it is written, so keep it in the first level. */
+    if (tokens <= FEW_TOKENS)
+        return (struct cut){false, 2 * ROW_TILE, PANEL_COLS / 2, tokens};
+    return (struct cut){false, PANEL_ROWS, PANEL_COLS, PANEL_TOKENS};
 }
 
-static dot_kernel *dot_for(const struct kernels *kernels, enum dtype type)
+/* n_rows x n_cols of W as f32, rows PANEL_COLS apart, padded with zeros to LANES. */
+static void expand_panel(const struct cpu *cpu, const struct weight *w, size_t row, size_t n_rows,
+                         size_t col, size_t n_cols, float *panel)
 {
-    switch (type) {
-    case DTYPE_F32:
-        return kernels->dot_f32;
-    case DTYPE_F16:
-        return kernels->dot_f16;
-    case DTYPE_BF16:
-        return kernels->dot_bf16;
-    default:
-        return NULL;
+    const struct matrix *m = &w->matrix;
+    const char *stored = (const char *)m->data + row * w->row_bytes + dtype_row_bytes(m->type, col);
+    size_t padded = round_up(n_cols, LANES);
+
+    for (size_t i = 0; i < n_rows; i++) {
+        float *out = panel + i * PANEL_COLS;
+        cpu_expand(cpu, m->type, stored + i * w->row_bytes, out, n_cols);
+        memset(out + n_cols, 0, (padded - n_cols) * sizeof *out);
     }
 }
 
-/* A thread's rows, by tiles small enough to stay in its cache while all of x passes by. */
-static void linear(struct cpu *cpu, struct team team, const void *args)
+/* Rows [first, end) of W for the tokens [token, token + n_tokens). */
+static void linear_rows(const struct cpu *cpu, const struct weight *w, struct cut cut, size_t first,
+                        size_t n_rows, size_t token, size_t n_tokens, const struct buffer *x,
+                        struct buffer *y)
 {
-    const struct linear_args *a = args;
-    const struct matrix *m = &a->w->matrix;
-    dot_kernel *dot = dot_for(cpu->kernels, m->type);
-    float *tile = cpu->scratch[team.id].tile;
-    size_t end, from = team_share(team, m->rows, TILE_ROWS, &end);
+    const struct scratch *scratch = &cpu->scratch[thread_index()];
+    const struct matrix *m = &w->matrix;
 
-    for (size_t r = from; r < end; r += TILE_ROWS) {
-        size_t n = end - r < TILE_ROWS ? end - r : TILE_ROWS;
-        if (dot != NULL) {
-            dot(row_of(a->w, r), a->w->row_bytes, n, a->x->data, a->x->cols, a->n, m->cols,
-                a->y->data + r, a->y->cols);
-            continue;
+    for (size_t col = 0; col < m->cols; col += cut.cols) {
+        size_t n_cols = m->cols - col < cut.cols ? m->cols - col : cut.cols;
+        struct linear_block block = {
+            .w = (const char *)m->data + first * w->row_bytes,
+            .w_stride = w->row_bytes,
+            .x = x->data + token * x->stride + col,
+            .x_stride = x->stride,
+            .rows = n_rows,
+            .tokens = n_tokens,
+            .cols = round_up(n_cols, LANES),
+            .partial = scratch->partial,
+            .first = col == 0,
+            .last = col + n_cols == m->cols,
+            .y = y->data + token * y->stride + first,
+            .y_stride = y->stride,
+        };
+        enum dtype type = m->type;
+        if (!cut.direct) {
+            expand_panel(cpu, w, first, n_rows, col, n_cols, scratch->panel);
+            block.w = scratch->panel;
+            block.w_stride = PANEL_COLS * sizeof *scratch->panel;
+            type = DTYPE_F32;
         }
-        for (size_t i = 0; i < n; i++)
-            cpu->kernels->expand(m->type, row_of(a->w, r + i), tile + i * m->cols, m->cols);
-        cpu->kernels->dot_f32(tile, m->cols * sizeof *tile, n, a->x->data, a->x->cols, a->n,
-                              m->cols, a->y->data + r, a->y->cols);
+        cpu->kernels->linear[type](&block);
     }
 }
 
-struct expand_args {
-    const struct weight *w;
-    size_t first, n; /* rows */
-};
-
-static void expand(struct cpu *cpu, struct team team, const void *args)
+/* A thread's rows [first, end) through BLAS: as they are mapped, or expanded to f32. */
+static void linear_blas(const struct cpu *cpu, const struct weight *w, size_t first, size_t end,
+                        size_t tokens, const struct buffer *x, struct buffer *y)
 {
-    const struct expand_args *a = args;
-    const struct matrix *m = &a->w->matrix;
-    for (size_t i = team.id; i < a->n; i += team.size)
-        cpu->kernels->expand(m->type, row_of(a->w, a->first + i), cpu->blas_tile + i * m->cols,
-                             m->cols);
-}
+    const struct matrix *m = &w->matrix;
+    float *panel = cpu->blas_panels + thread_index() * BLAS_ROWS * cpu->blas_cols;
 
-static void linear_blas(struct cpu *cpu, const struct linear_args *a)
-{
-    const struct matrix *m = &a->w->matrix;
-    if (m->type == DTYPE_F32 && (uintptr_t)m->data % sizeof(float) == 0) {
-        blas_linear(m->data, m->cols, m->rows, m->cols, a->x->data, a->n, a->y->data, a->y->cols);
+    if (first < end && m->type == DTYPE_F32 && (uintptr_t)m->data % sizeof(float) == 0) {
+        blas_linear((const float *)m->data + first * m->cols, m->cols, x->data, x->stride,
+                    y->data + first, y->stride, end - first, tokens, m->cols);
         return;
     }
-    for (size_t r = 0; r < m->rows; r += BLAS_TILE) {
-        size_t n = m->rows - r < BLAS_TILE ? m->rows - r : BLAS_TILE;
-        cpu_each(cpu, true, expand, &(struct expand_args){a->w, r, n});
-        blas_linear(cpu->blas_tile, m->cols, n, m->cols, a->x->data, a->n, a->y->data + r,
-                    a->y->cols);
+    for (size_t row = first; row < end; row += BLAS_ROWS) {
+        size_t n = end - row < BLAS_ROWS ? end - row : BLAS_ROWS;
+        for (size_t i = 0; i < n; i++)
+            cpu_expand(cpu, m->type, (const char *)m->data + (row + i) * w->row_bytes,
+                       panel + i * m->cols, m->cols);
+        blas_linear(panel, m->cols, x->data, x->stride, y->data + row, y->stride, n, tokens,
+                    m->cols);
     }
 }
 
 void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[],
                 const struct weight *const w[], size_t n, const struct buffer *x)
 {
-    struct cpu *cpu = cpu_of(backend);
+    const struct cpu *cpu = (const struct cpu *)backend;
+    size_t tokens = cpu_rows(cpu, rows);
+
     for (size_t i = 0; i < n; i++) {
-        struct linear_args args = {cpu_rows(cpu, rows), y[i], w[i], x};
-        if (cpu->alone && w[i]->blas && args.n >= BLAS_MIN_ROWS)
-            linear_blas(cpu, &args);
-        else
-            cpu_each(cpu, i == 0, linear, &args); /* one wait is enough for all that read x */
+        struct cut cut = choose_cut(w[i], tokens);
+        size_t first, end;
+        cpu_share(w[i]->matrix.rows, 2 * ROW_TILE, &first, &end);
+        if (w[i]->blas && tokens >= BLAS_TOKENS) {
+            linear_blas(cpu, w[i], first, end, tokens, x, y[i]);
+            continue;
+        }
+        for (size_t row = first; row < end; row += cut.rows) {
+            size_t n_rows = end - row < cut.rows ? end - row : cut.rows;
+            for (size_t token = 0; token < tokens; token += cut.tokens)
+                linear_rows(cpu, w[i], cut, row, n_rows, token,
+                            tokens - token < cut.tokens ? tokens - token : cut.tokens, x, y[i]);
+        }
     }
+    thread_barrier();
 }

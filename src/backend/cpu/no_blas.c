@@ -1,18 +1,15 @@
-/* no_blas.c: stands in for blas.c in a build without OpenBLAS; nothing calls blas_linear then. */
+/* no_blas.c: in place of blas.c where there is no OpenBLAS. */
 #include "backend/cpu/cpu.h"
 
-bool blas_available(void)
+const bool blas_available = false;
+
+void blas_open(void)
 {
-    return false;
 }
 
-void blas_open(size_t threads)
+void blas_linear(const float *w, size_t w_stride, const float *x, size_t x_stride, float *y,
+                 size_t y_stride, size_t rows, size_t tokens, size_t cols)
 {
-    (void)threads;
-}
-
-void blas_linear(const float *w, size_t w_stride, size_t rows, size_t cols, const float *x,
-                 size_t n, float *y, size_t y_stride)
-{
-    kernels_scalar.dot_f32(w, w_stride * sizeof *w, rows, x, cols, n, cols, y, y_stride);
+    (void)w, (void)w_stride, (void)x, (void)x_stride, (void)y, (void)y_stride;
+    (void)rows, (void)tokens, (void)cols;
 }

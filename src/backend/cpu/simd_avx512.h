@@ -1,66 +1,133 @@
-/* simd_avx512.h: what kernels_simd.inc needs, with 16 lanes. */
+/* simd_avx512.h: what kernels_simd.inc is written in, for AVX-512 F, BW, DQ and VL. */
+#ifndef BACKEND_CPU_SIMD_AVX512_H
+#define BACKEND_CPU_SIMD_AVX512_H
+
 #include <immintrin.h>
+#include <stdint.h>
 
-enum { LANES = 16 };
-typedef __m512 vf;
+enum {
+    VL = 16,         /* floats in a vector */
+    TOKEN_TILE = 6,  /* tokens that linear keeps in registers, with ROW_TILE rows */
+    ATTEND_TILE = 4, /* queries, and vectors of scores or outputs, that attend keeps there */
+    ATTEND_VECTORS = 4
+};
 
-static inline vf v_set(float a)
+typedef __m512 vec;
+
+static inline vec v_set(float x)
 {
-    return _mm512_set1_ps(a);
+    return _mm512_set1_ps(x);
 }
-static inline vf v_load(const float *p)
+
+static inline vec v_load(const float *p)
 {
     return _mm512_loadu_ps(p);
 }
-static inline void v_store(float *p, vf a)
+
+static inline void v_store(float *p, vec x)
 {
-    _mm512_storeu_ps(p, a);
+    _mm512_storeu_ps(p, x);
 }
-static inline vf v_fma(vf a, vf b, vf c)
+
+static inline vec v_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p));
+}
+
+static inline void v_store_f16(uint16_t *p, vec x)
+{
+    _mm256_storeu_si256((void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+static inline vec v_load_bf16(const uint16_t *p)
+{
+    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+}
+
+static inline vec v_load_s8(const int8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
+}
+
+/* The lower and the upper halves of VL bytes. */
+static inline void v_load_nibbles(const uint8_t *p, vec *low, vec *high)
+{
+    __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
+    *low = _mm512_cvtepi32_ps(_mm512_and_si512(bytes, _mm512_set1_epi32(15)));
+    *high = _mm512_cvtepi32_ps(_mm512_srli_epi32(bytes, 4));
+}
+
+static inline vec v_add(vec a, vec b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+static inline vec v_sub(vec a, vec b)
+{
+    return _mm512_sub_ps(a, b);
+}
+
+static inline vec v_mul(vec a, vec b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
+static inline vec v_div(vec a, vec b)
+{
+    return _mm512_div_ps(a, b);
+}
+
+/* a * b + c */
+static inline vec v_fma(vec a, vec b, vec c)
 {
     return _mm512_fmadd_ps(a, b, c);
 }
-static inline vf v_max(vf a, vf b)
+
+/* A NaN in b is kept. */
+static inline vec v_max(vec a, vec b)
 {
     return _mm512_max_ps(a, b);
 }
-static inline vf v_min(vf a, vf b)
+
+static inline vec v_min(vec a, vec b)
 {
     return _mm512_min_ps(a, b);
 }
-static inline float v_sum(vf a)
+
+static inline vec v_round(vec x)
 {
-    return _mm512_reduce_add_ps(a);
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-static inline float v_greatest(vf a)
+
+/* 2^n for whole n in [-126, 127]. */
+static inline vec v_pow2(vec n)
 {
-    return _mm512_reduce_max_ps(a);
+    __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
 }
-static inline vf v_load_f32(const void *p)
+
+/* y, but 0 where x < limit. */
+static inline vec v_zero_below(vec y, vec x, float limit)
 {
-    return _mm512_loadu_ps(p);
+    __mmask16 keep = _mm512_cmp_ps_mask(x, _mm512_set1_ps(limit), _CMP_NLT_UQ);
+    return _mm512_maskz_mov_ps(keep, y);
 }
-static inline vf v_load_f16(const void *p)
+
+/* The sums of the lanes of four vectors, each by the same tree. */
+static inline void v_sum4(vec a, vec b, vec c, vec d, float out[4])
 {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+    __m256 a8 = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m256 b8 = _mm256_add_ps(_mm512_castps512_ps256(b), _mm512_extractf32x8_ps(b, 1));
+    __m256 c8 = _mm256_add_ps(_mm512_castps512_ps256(c), _mm512_extractf32x8_ps(c, 1));
+    __m256 d8 = _mm256_add_ps(_mm512_castps512_ps256(d), _mm512_extractf32x8_ps(d, 1));
+    __m256 abcd = _mm256_hadd_ps(_mm256_hadd_ps(a8, b8), _mm256_hadd_ps(c8, d8));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1)));
 }
-static inline vf v_load_bf16(const void *p)
+
+static inline float v_max_lanes(vec x)
 {
-    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+    return _mm512_reduce_max_ps(x);
 }
-/* a where x >= y, else 0 */
-static inline vf v_keep_ge(vf a, vf x, vf y)
-{
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, y, _CMP_GE_OQ), a);
-}
-static inline vf v_round(vf a)
-{
-    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-/* 2^a for integral a in -126..127 */
-static inline vf v_exp2i(vf a)
-{
-    __m512i bits = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 23));
-}
+
+#endif

@@ -1,65 +1,141 @@
-/* simd_neon.h: what kernels_simd.inc needs, with 4 lanes; AArch64's base instruction set. */
+/* simd_neon.h: what kernels_simd.inc is written in, for NEON as every AArch64 has it. */
+#ifndef BACKEND_CPU_SIMD_NEON_H
+#define BACKEND_CPU_SIMD_NEON_H
+
 #include <arm_neon.h>
+#include <stdint.h>
+#include <string.h>
 
-enum { LANES = 4 };
-typedef float32x4_t vf;
+enum {
+    VL = 4,          /* floats in a vector */
+    TOKEN_TILE = 6,  /* tokens that linear keeps in registers, with ROW_TILE rows */
+    ATTEND_TILE = 4, /* queries, and vectors of scores or outputs, that attend keeps there */
+    ATTEND_VECTORS = 4
+};
 
-static inline vf v_set(float a)
+typedef float32x4_t vec;
+
+static inline vec v_set(float x)
 {
-    return vdupq_n_f32(a);
+    return vdupq_n_f32(x);
 }
-static inline vf v_load(const float *p)
+
+static inline vec v_load(const float *p)
 {
     return vld1q_f32(p);
 }
-static inline void v_store(float *p, vf a)
+
+static inline void v_store(float *p, vec x)
 {
-    vst1q_f32(p, a);
+    vst1q_f32(p, x);
 }
-static inline vf v_fma(vf a, vf b, vf c)
+
+static inline vec v_load_f16(const uint16_t *p)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+
+static inline void v_store_f16(uint16_t *p, vec x)
+{
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x)));
+}
+
+static inline vec v_load_bf16(const uint16_t *p)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+
+/* VL bytes in the lower half. */
+static inline uint8x8_t v_load_bytes(const void *p)
+{
+    uint32_t bytes;
+    memcpy(&bytes, p, sizeof bytes);
+    return vcreate_u8(bytes);
+}
+
+static inline vec v_load_s8(const int8_t *p)
+{
+    int16x8_t wide = vmovl_s8(vreinterpret_s8_u8(v_load_bytes(p)));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+}
+
+static inline vec v_widen_u8(uint8x8_t bytes)
+{
+    return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes))));
+}
+
+/* The lower and the upper halves of VL bytes. */
+static inline void v_load_nibbles(const uint8_t *p, vec *low, vec *high)
+{
+    uint8x8_t bytes = v_load_bytes(p);
+    *low = v_widen_u8(vand_u8(bytes, vdup_n_u8(15)));
+    *high = v_widen_u8(vshr_n_u8(bytes, 4));
+}
+
+static inline vec v_add(vec a, vec b)
+{
+    return vaddq_f32(a, b);
+}
+
+static inline vec v_sub(vec a, vec b)
+{
+    return vsubq_f32(a, b);
+}
+
+static inline vec v_mul(vec a, vec b)
+{
+    return vmulq_f32(a, b);
+}
+
+static inline vec v_div(vec a, vec b)
+{
+    return vdivq_f32(a, b);
+}
+
+/* a * b + c */
+static inline vec v_fma(vec a, vec b, vec c)
 {
     return vfmaq_f32(c, a, b);
 }
-static inline vf v_max(vf a, vf b)
+
+static inline vec v_max(vec a, vec b)
 {
     return vmaxq_f32(a, b);
 }
-static inline vf v_min(vf a, vf b)
+
+static inline vec v_min(vec a, vec b)
 {
     return vminq_f32(a, b);
 }
-static inline float v_sum(vf a)
+
+static inline vec v_round(vec x)
 {
-    return vaddvq_f32(a);
+    return vrndnq_f32(x);
 }
-static inline float v_greatest(vf a)
+
+/* 2^n for whole n in [-126, 127]. */
+static inline vec v_pow2(vec n)
 {
-    return vmaxvq_f32(a);
+    int32x4_t exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
+    return vreinterpretq_f32_s32(vshlq_n_s32(exponent, 23));
 }
-static inline vf v_load_f32(const void *p)
+
+/* y, but 0 where x < limit. */
+static inline vec v_zero_below(vec y, vec x, float limit)
 {
-    return vreinterpretq_f32_u8(vld1q_u8(p));
+    uint32x4_t below = vcltq_f32(x, vdupq_n_f32(limit));
+    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(y), below));
 }
-static inline vf v_load_f16(const void *p)
+
+/* The sums of the lanes of four vectors, each by the same tree. */
+static inline void v_sum4(vec a, vec b, vec c, vec d, float out[4])
 {
-    return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)));
+    vst1q_f32(out, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
 }
-static inline vf v_load_bf16(const void *p)
+
+static inline float v_max_lanes(vec x)
 {
-    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16));
+    return vmaxvq_f32(x);
 }
-/* a where x >= y, else 0 */
-static inline vf v_keep_ge(vf a, vf x, vf y)
-{
-    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a), vcgeq_f32(x, y)));
-}
-static inline vf v_round(vf a)
-{
-    return vrndnq_f32(a);
-}
-/* 2^a for integral a in -126..127 */
-static inline vf v_exp2i(vf a)
-{
-    int32x4_t bits = vaddq_s32(vcvtnq_s32_f32(a), vdupq_n_s32(127));
-    return vreinterpretq_f32_s32(vshlq_n_s32(bits, 23));
-}
+
+#endif

@@ -1,0 +1,17 @@
+/* threads.h: one parallel region for a whole span of operations. The only file that knows OpenMP;
+ * without it everything runs on the calling thread. */
+#ifndef BACKEND_CPU_THREADS_H
+#define BACKEND_CPU_THREADS_H
+
+#include <stddef.h>
+
+/* Calls fn(arg) on up to n threads at once. */
+void threads_run(int n, void (*fn)(void *arg), void *arg);
+
+/* Inside fn: which of how many this thread is. */
+size_t thread_index(void);
+size_t thread_count(void);
+/* Waits until all threads are here; what they wrote can be read afterwards. */
+void thread_barrier(void);
+
+#endif

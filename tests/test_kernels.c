@@ -1,0 +1,275 @@
+/*
+ * test_kernels: every fast kernel against its scalar twin, and the promise that a result never
+ * depends on what is computed beside it, bit by bit. Plain C without a test library, so that it
+ * also runs for another architecture under an emulator: it exits with 1 and says what differs.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cpu/kernels.h"
+#include "base/size.h"
+
+static const struct kernels *fast;
+static const struct kernels *const scalar = &kernels_scalar;
+static int failures;
+
+static float random_float(void)
+{
+    static uint64_t state = 1;
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (float)(uint32_t)(state >> 32) / 2147483648.0f - 1;
+}
+
+static size_t pick(size_t n)
+{
+    return (size_t)((random_float() + 1) * 0.499f * (float)n);
+}
+
+static float *floats(size_t n)
+{
+    float *out = size_alloc_aligned(n, sizeof *out);
+    if (out == NULL)
+        exit(2);
+    for (size_t i = 0; i < n; i++)
+        out[i] = random_float();
+    return out;
+}
+
+/* |a - b| within a tolerance relative to the size of what was summed up. */
+static void near(const char *what, const float *a, const float *b, size_t n, double scale)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!(fabs((double)a[i] - (double)b[i]) <= 2e-6 * scale * (1 + fabs((double)b[i])))) {
+            printf("%s (%s): [%zu] is %.9g, scalar %.9g\n", what, fast->name, i, (double)a[i],
+                   (double)b[i]);
+            failures++;
+            return;
+        }
+}
+
+static void same(const char *what, const void *a, const void *b, size_t bytes)
+{
+    if (memcmp(a, b, bytes) != 0) {
+        printf("%s (%s): not the same bits\n", what, fast->name);
+        failures++;
+    }
+}
+
+/* ---- linear ------------------------------------------------------------------------------ */
+
+/* Weights of 16 or 32 bits at an address that is a multiple of nothing. */
+static void *stored(enum dtype type, const float *values, size_t n, char **memory)
+{
+    size_t size = type == DTYPE_F32 ? 4 : 2;
+    *memory = malloc(n * size + 2);
+    if (*memory == NULL)
+        exit(2);
+    char *out = *memory + 2;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], 4);
+        uint16_t half = type == DTYPE_F16 ? f32_to_f16(values[i]) : (uint16_t)(bits >> 16);
+        memcpy(out + i * size, type == DTYPE_F32 ? (const void *)&values[i] : &half, size);
+    }
+    return out;
+}
+
+/* All of y by panels of the given numbers of rows, tokens and columns. */
+static void product(const struct kernels *kernels, enum dtype type, struct linear_block whole,
+                    size_t rows, size_t tokens, size_t cols)
+{
+    size_t size = type == DTYPE_F32 ? 4 : 2;
+    for (size_t row = 0; row < whole.rows; row += rows)
+        for (size_t token = 0; token < whole.tokens; token += tokens)
+            for (size_t col = 0; col < whole.cols; col += cols) {
+                struct linear_block b = whole;
+                b.w = (const char *)whole.w + row * whole.w_stride + col * size;
+                b.x = whole.x + token * whole.x_stride + col;
+                b.y = whole.y + token * whole.y_stride + row;
+                b.rows = whole.rows - row < rows ? whole.rows - row : rows;
+                b.tokens = whole.tokens - token < tokens ? whole.tokens - token : tokens;
+                b.cols = whole.cols - col < cols ? whole.cols - col : cols;
+                b.first = col == 0;
+                b.last = col + b.cols == whole.cols;
+                kernels->linear[type](&b);
+            }
+}
+
+static void test_linear(enum dtype type, size_t rows, size_t tokens, size_t cols)
+{
+    char what[80], *memory;
+    float *w = floats(rows * cols), *x = floats(tokens * cols);
+    float *y = floats(rows * tokens), *twin = floats(rows * tokens), *cut = floats(rows * tokens);
+    struct linear_block b = {
+        .w = stored(type, w, rows * cols, &memory),
+        .w_stride = cols * (type == DTYPE_F32 ? 4 : 2),
+        .x = x,
+        .x_stride = cols,
+        .rows = rows,
+        .tokens = tokens,
+        .cols = cols,
+        .partial = floats(round_up(rows, ROW_TILE) * tokens * LANES),
+        .y = y,
+        .y_stride = rows,
+    };
+
+    snprintf(what, sizeof what, "linear %s, %zu rows, %zu tokens, %zu columns",
+             dtype_info(type)->name, rows, tokens, cols);
+    product(fast, type, b, rows, tokens, cols);
+    b.y = twin;
+    product(scalar, type, b, rows, tokens, cols);
+    near(what, y, twin, rows * tokens, sqrt((double)cols));
+    b.y = cut;
+    product(fast, type, b, 1, 1, cols);
+    same(what, y, cut, rows * tokens * sizeof *y);
+    product(fast, type, b, 1 + pick(rows), 1 + pick(tokens), LANES * (1 + pick(20)));
+    same(what, y, cut, rows * tokens * sizeof *y);
+    free(w), free(x), free(y), free(twin), free(cut), free(memory), free(b.partial);
+}
+
+/* ---- attention --------------------------------------------------------------------------- */
+
+static void test_attend(enum llama3_kv_type type, size_t queries, size_t head_dim, size_t count)
+{
+    char what[80];
+    size_t padded = round_up(head_dim, LANES), state = round_up(padded + 2, LANES);
+    float *k = floats(head_dim * KV_PAGE), *v = floats(KV_PAGE * padded);
+    float *q = floats(queries * head_dim);
+    uint16_t *k16 = size_alloc_aligned(head_dim * KV_PAGE, 2);
+    uint16_t *v16 = size_alloc_aligned(KV_PAGE * padded, 2);
+    float *states[3] = {floats(queries * state), floats(queries * state), floats(queries * state)};
+
+    if (k16 == NULL || v16 == NULL)
+        exit(2);
+    scalar->to_f16(k, k16, head_dim * KV_PAGE);
+    scalar->to_f16(v, v16, KV_PAGE * padded);
+    bool half = type == LLAMA3_KV_F16;
+    struct attend_page a = {.head_dim = head_dim,
+                            .padded_dim = padded,
+                            .scale = 4,
+                            .state_size = state,
+                            .count = KV_PAGE,
+                            .k = half ? (const void *)k16 : k,
+                            .v = half ? (const void *)v16 : v};
+    for (size_t kind = 0; kind < 3; kind++)
+        for (size_t i = 0; i < queries; i++) {
+            /* All together, the scalar twin, one by one: a whole page, then a part of one. */
+            float *start = states[kind] + i * state;
+            memset(start, 0, state * sizeof *start);
+            start[padded] = -INFINITY;
+            a.q = kind == 2 ? q + i * head_dim : q;
+            a.states = kind == 2 ? start : states[kind];
+            a.n_queries = kind == 2 ? 1 : queries;
+            if (kind < 2 && i + 1 < queries)
+                continue;
+            a.count = KV_PAGE;
+            (kind == 1 ? scalar : fast)->attend[type](&a);
+            a.count = count;
+            (kind == 1 ? scalar : fast)->attend[type](&a);
+        }
+    snprintf(what, sizeof what, "attend %s, %zu queries of %zu, %zu positions",
+             half ? "f16" : "f32", queries, head_dim, count);
+    for (size_t i = 0; i < queries; i++) {
+        near(what, states[0] + i * state, states[1] + i * state, head_dim, 16);
+        near(what, states[0] + i * state + padded, states[1] + i * state + padded, 2, 16);
+    }
+    same(what, states[0], states[2], queries * state * sizeof(float));
+    free(k), free(v), free(q), free(k16), free(v16), free(states[0]), free(states[1]),
+        free(states[2]);
+}
+
+/* ---- element by element ------------------------------------------------------------------ */
+
+static void test_elements(size_t n)
+{
+    size_t padded = round_up(n, LANES);
+    float *x = floats(padded), *w = floats(padded), *a = floats(padded), *b = floats(padded);
+    for (size_t i = n; i < padded; i++)
+        x[i] = w[i] = 0;
+
+    fast->norm(x, w, 1e-5f, a, n);
+    scalar->norm(x, w, 1e-5f, b, n);
+    near("norm", a, b, n, 4);
+    memcpy(a, x, padded * sizeof *x);
+    memcpy(b, x, padded * sizeof *x);
+    fast->add(a, w, padded);
+    scalar->add(b, w, padded);
+    same("add", a, b, padded * sizeof *a);
+
+    static const float extremes[] = {0, -0.0f, 88, -88, 87.3f, -87.3f, 1e30f, -1e30f, 1e-38f, 200};
+    for (size_t i = 0; i < padded; i++)
+        a[i] = b[i] = i < 10 ? extremes[i] : x[i] * 8;
+    fast->swiglu(a, w, padded);
+    scalar->swiglu(b, w, padded);
+    near("swiglu", a, b, padded, 0.3);
+
+    uint16_t *half = size_alloc_aligned(padded, 2), *twin = size_alloc_aligned(padded, 2);
+    if (half == NULL || twin == NULL)
+        exit(2);
+    for (size_t i = 0; i < padded; i++)
+        x[i] = ldexpf(x[i], (int)(i % 48) - 30);
+    fast->to_f16(x, half, padded);
+    scalar->to_f16(x, twin, padded);
+    same("to_f16", half, twin, padded * sizeof *half);
+    free(x), free(w), free(a), free(b), free(half), free(twin);
+}
+
+/* Any bytes are blocks of some weights; NaN for NaN is enough. */
+static void test_expand(enum dtype type)
+{
+    const struct dtype_info *info = dtype_info(type);
+    size_t n = 3 * 256 + (info->block == 1 ? 5 : 0), bytes = dtype_row_bytes(type, n);
+    unsigned char *blocks = malloc(bytes + 1);
+    float *a = floats(n), *b = floats(n);
+
+    if (blocks == NULL)
+        exit(2);
+    for (int round = 0; fast->expand[type] != NULL && round < 50; round++) {
+        for (size_t i = 0; i <= bytes; i++)
+            blocks[i] = (unsigned char)pick(256);
+        fast->expand[type](blocks + 1, a, n);
+        dtype_expand(type, blocks + 1, b, n);
+        for (size_t i = 0; i < n; i++)
+            if (isnan(a[i]) && isnan(b[i]))
+                a[i] = b[i] = 0;
+        same(info->name, a, b, n * sizeof *a);
+    }
+    free(blocks), free(a), free(b);
+}
+
+static void test_table(void)
+{
+    static const size_t dims[] = {64, 80, 128, 2, 20}, groups[] = {1, 3, 4, 8, 13};
+
+    for (size_t tokens = 1; tokens <= 33; tokens++)
+        for (int type = 0; type < TYPES_READ; type++)
+            test_linear((enum dtype)type, 1 + pick(41), tokens, LANES * (1 + pick(40)));
+    for (int type = 0; type < TYPES_READ; type++)
+        test_linear((enum dtype)type, 9, 7, 14336);
+    for (size_t dim = 0; dim < 5; dim++)
+        for (size_t group = 0; group < 5; group++)
+            for (int type = 0; type < 2; type++)
+                test_attend((enum llama3_kv_type)type, groups[group], dims[dim], 1 + pick(KV_PAGE));
+    for (size_t n = 1; n < 200; n += 1 + n / 3)
+        test_elements(n);
+    for (int type = 0; type < DTYPE_COUNT; type++)
+        test_expand((enum dtype)type);
+}
+
+int main(void)
+{
+    static const char *const names[] = {"scalar", "avx2", "avx512", "neon"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct llama3_error err;
+        setenv("LLAMA3_CPU", names[i], 1);
+        fast = kernels_choose(&err);
+        if (fast == NULL)
+            continue;
+        test_table();
+        printf("%s: %d failures\n", names[i], failures);
+    }
+    return failures > 0;
+}
