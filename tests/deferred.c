@@ -105,8 +105,8 @@ static struct weight *deferred_weight(struct backend *backend, const struct matr
                                       enum weight_use use, struct llama3_error *err)
 {
     struct deferred *d = of(backend);
-    size_t bytes = matrix->rows * dtype_row_bytes(matrix->type, matrix->cols);
-    void *copy = size_alloc(bytes, 1);
+    size_t bytes = matrix_bytes(matrix);
+    void *copy = size_alloc_aligned(bytes, 1);
     if (copy == NULL)
         return NULL;
     memcpy(copy, matrix->data, bytes);

@@ -254,7 +254,7 @@ static void test_table(void)
                 test_attend((enum llama3_kv_type)type, groups[group], dims[dim], 1 + pick(KV_PAGE));
     for (size_t n = 1; n < 200; n += 1 + n / 3)
         test_elements(n);
-    for (int type = 0; type < DTYPE_COUNT; type++)
+    for (int type = 0; type < DTYPE_ROWS; type++)
         test_expand((enum dtype)type);
 }
 

@@ -113,12 +113,12 @@ START_TEST(row_sizes)
     static const struct {
         enum dtype type;
         size_t bytes; /* of 4096 weights, from bits per weight */
-    } rows[DTYPE_COUNT] = {
+    } rows[DTYPE_ROWS] = {
         {DTYPE_F32, 16384}, {DTYPE_F16, 8192},  {DTYPE_BF16, 8192}, {DTYPE_Q4_0, 2304},
         {DTYPE_Q4_1, 2560}, {DTYPE_Q5_0, 2816}, {DTYPE_Q5_1, 3072}, {DTYPE_Q8_0, 4352},
         {DTYPE_Q4_K, 2304}, {DTYPE_Q5_K, 2816}, {DTYPE_Q6_K, 3360}, {DTYPE_IQ4_NL, 2304},
     };
-    for (size_t i = 0; i < DTYPE_COUNT; i++)
+    for (size_t i = 0; i < DTYPE_ROWS; i++)
         ck_assert_uint_eq(dtype_row_bytes(rows[i].type, 4096), rows[i].bytes);
 }
 END_TEST
@@ -127,7 +127,7 @@ int main(void)
 {
     Suite *suite = suite_create("quant");
     TCase *tests = tcase_create("dtype");
-    tcase_add_loop_test(tests, expands_as_the_reference, 0, DTYPE_COUNT);
+    tcase_add_loop_test(tests, expands_as_the_reference, 0, DTYPE_ROWS);
     tcase_add_test(tests, halves_to_floats);
     tcase_add_test(tests, floats_to_halves);
     tcase_add_test(tests, bfloats_to_floats);

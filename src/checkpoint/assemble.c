@@ -181,7 +181,7 @@ static int take(const struct tensor_table *table, const char *name, enum need ne
                          "%s: tensor %.100s: %zu x %zu of %s expected, %zu "
                          "bytes found",
                          where, tensor->name, rows, cols, info->name, tensor->bytes);
-    *out = (struct matrix){tensor->type, rows, cols, tensor->data};
+    *out = (struct matrix){.type = tensor->type, .rows = rows, .cols = cols, .data = tensor->data};
     tensor->used = true;
     return 0;
 }

@@ -35,3 +35,23 @@ void model_close(struct model *model)
     vocab_free(&model->vocab);
     *model = (struct model){0};
 }
+
+size_t matrix_bytes(const struct matrix *matrix)
+{
+    return is_grouped(matrix->type)
+               ? group_bytes(matrix->type, &matrix->groups, matrix->rows, matrix->cols)
+               : matrix->rows * dtype_row_bytes(matrix->type, matrix->cols);
+}
+
+void matrix_row(const struct matrix *matrix, size_t row, float *out)
+{
+    const char *data = matrix->data;
+    if (is_grouped(matrix->type)) {
+        size_t bytes = strip_layout(matrix->type, &matrix->groups, matrix->cols).bytes;
+        group_expand(matrix->type, &matrix->groups, data + row / STRIP * bytes, row % STRIP, out,
+                     matrix->cols);
+    } else {
+        dtype_expand(matrix->type, data + row * dtype_row_bytes(matrix->type, matrix->cols), out,
+                     matrix->cols);
+    }
+}

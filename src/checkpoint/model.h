@@ -16,13 +16,21 @@
 #include "base/file.h"
 #include "checkpoint/vocab.h"
 #include "quant/dtype.h"
+#include "quant/group.h"
 
 /* y = W x, W as [rows][cols] row-major: rows are outputs, cols inputs. */
 struct matrix {
     enum dtype type;
     size_t rows, cols;
-    const void *data; /* [rows][dtype_row_bytes(type, cols)], in a mapped file; any alignment */
+    const void *data; /* [rows][dtype_row_bytes(type, cols)], in a mapped file; any alignment.
+                         Grouped types: the strips of group.h, 64-byte aligned */
+    struct group_format groups; /* of grouped types */
 };
+
+/* Bytes of a matrix's data. */
+size_t matrix_bytes(const struct matrix *matrix);
+/* One row to f32. */
+void matrix_row(const struct matrix *matrix, size_t row, float *out /* [cols] */);
 
 enum rope_type { ROPE_PLAIN, ROPE_LLAMA3 };
 

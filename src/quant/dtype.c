@@ -14,6 +14,7 @@ static const struct dtype_info infos[DTYPE_COUNT] = {
     [DTYPE_Q5_1] = {"q5_1", 32, 24},   [DTYPE_Q8_0] = {"q8_0", 32, 34},
     [DTYPE_Q4_K] = {"q4_k", 256, 144}, [DTYPE_Q5_K] = {"q5_k", 256, 176},
     [DTYPE_Q6_K] = {"q6_k", 256, 210}, [DTYPE_IQ4_NL] = {"iq4_nl", 32, 18},
+    [DTYPE_INT4] = {"int4", 1, 0},     [DTYPE_INT8] = {"int8", 1, 0},
 };
 
 const struct dtype_info *dtype_info(enum dtype type)

@@ -23,6 +23,9 @@ enum dtype {
     DTYPE_Q5_K,
     DTYPE_Q6_K,
     DTYPE_IQ4_NL,
+    DTYPE_ROWS, /* the types before are stored row by row, the others in strips: group.h */
+    DTYPE_INT4 = DTYPE_ROWS,
+    DTYPE_INT8,
     DTYPE_COUNT
 };
 
@@ -35,10 +38,11 @@ struct dtype_info {
 const struct dtype_info *dtype_info(enum dtype type);
 
 /* Bytes of a row. cols must be a multiple of the block, and small enough (the checkpoint readers
- * see to both). */
+ * see to both). Types before DTYPE_ROWS. */
 size_t dtype_row_bytes(enum dtype type, size_t cols);
 
-/* Expands n weights (a multiple of the block) to f32: the scalar definition of every type. */
+/* Expands n weights (a multiple of the block) to f32: the scalar definition of every type before
+ * DTYPE_ROWS. */
 void dtype_expand(enum dtype type, const void *blocks, float *out /* [n] */, size_t n);
 
 float f16_to_f32(uint16_t half);

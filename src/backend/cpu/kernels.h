@@ -70,7 +70,7 @@ struct kernels {
     void (*linear[TYPES_READ])(const struct linear_block *block);
     /* Weights to f32, bit by bit what dtype_expand gives, which does it where this is NULL.
      * n: a multiple of the type's block. */
-    void (*expand[DTYPE_COUNT])(const void *blocks, float *out /* [n] */, size_t n);
+    void (*expand[DTYPE_ROWS])(const void *blocks, float *out /* [n] */, size_t n);
     /* x += d */
     void (*add)(float *x, const float *d, size_t n);
     /* y = x * w / sqrt(mean(x^2) + eps), the mean over n; padded as n is. */

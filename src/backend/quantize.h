@@ -1,0 +1,35 @@
+/*
+ * quantize.h: floats to group-quantized strips, by all threads and with the best kernels there are.
+ * What is computed is defined by the scalar code in src/quant; results are the same bits whatever
+ * the threads and the instruction set.
+ */
+#ifndef BACKEND_QUANTIZE_H
+#define BACKEND_QUANTIZE_H
+
+#include "base/error.h"
+#include "checkpoint/model.h"
+
+struct quantize_options {
+    enum dtype type; /* DTYPE_INT4 or DTYPE_INT8 */
+    int threads;     /* >= 1 */
+    /* [cols] mean squares of the activations that meet the columns, or NULL: the weights of the
+     * squared errors are then those of quant's search alone. */
+    const float *importance;
+};
+
+/* Error of what was made: sums over the matrix of squared differences and of squared weights. */
+struct quantize_error {
+    double error, norm;
+};
+
+/* The format that a type is given: int8 scales, no offsets, our levels. */
+struct group_format quantize_format(enum dtype type);
+
+/* Rows [first, first + n) of `in` (any type), n at most what is left, first a multiple of STRIP,
+ * into out: group_bytes(type, format, n, cols), 64-byte aligned. Adds to *error (may be NULL).
+ * -1 if memory lacks, or a weight is not finite (names its row and column). */
+int quantize_rows(const struct matrix *in, size_t first, size_t n,
+                  const struct quantize_options *options, void *out, struct quantize_error *error,
+                  struct llama3_error *err);
+
+#endif
