@@ -76,13 +76,21 @@ static void products(void *arg)
         ops->linear(backend, ROWS_ALL, &p->y, (const struct weight *const *)&p->w[i], 1, p->x);
 }
 
+static size_t round_up_64(size_t n)
+{
+    return (n + 63) / 64 * 64;
+}
+
 static void bench_linear(enum dtype type, size_t rows, size_t cols)
 {
     static const size_t tokens[] = {1, 2, 4, 8, 32, 256, 512};
     struct llama3_error err;
-    size_t bytes = rows * dtype_row_bytes(type, cols), n = (256u << 20) / bytes + 1;
+    struct matrix m = {.type = type, .rows = rows, .cols = cols};
+    for (int i = 0; i < 16; i++)
+        m.groups.levels[i] = (int8_t)(i * 16 - 127);
+    size_t bytes = matrix_bytes(&m), n = (256u << 20) / bytes + 1;
     struct product p = {.n = n, .w = calloc(n, sizeof *p.w)};
-    unsigned char *data = malloc(n * bytes);
+    unsigned char *data = aligned_alloc(64, round_up_64(n * bytes));
 
     if (p.w == NULL || data == NULL)
         exit(1);
@@ -90,7 +98,7 @@ static void bench_linear(enum dtype type, size_t rows, size_t cols)
     for (size_t i = 0; i < n * bytes; i++)
         data[i] = (unsigned char)(i * 2654435761u >> 13 & 0x2f);
     for (size_t i = 0; i < n; i++) {
-        struct matrix m = {type, rows, cols, data + i * bytes};
+        m.data = data + i * bytes;
         p.w[i] = need(ops->weight(backend, &m, WEIGHT_MATRIX, &err), &err);
     }
     p.x = need(ops->buffer(backend, ROWS_ALL, cols, &err), &err);
@@ -172,14 +180,15 @@ int main(int argc, char **argv)
     need_ok(ops->kv_reserve(backend, kv, 0, CONTEXT, &err), &err);
     printf("%s, %d threads\n%-19s  %10s  %s\n", ops->describe(backend, &(const char *){NULL}),
            options.threads, "", "1 token", "GMAC/s of 1, 2, 4, 8, 32, 256, 512 tokens");
-    static const enum dtype types[] = {DTYPE_F32,  DTYPE_BF16, DTYPE_F16,
-                                       DTYPE_Q8_0, DTYPE_Q4_1, DTYPE_Q6_K};
+    static const enum dtype types[] = {DTYPE_INT4, DTYPE_INT8, DTYPE_Q4_0, DTYPE_Q4_1,
+                                       DTYPE_Q8_0, DTYPE_BF16, DTYPE_F16,  DTYPE_F32};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
         bench_linear(types[i], 4096, 4096);
+    bench_linear(DTYPE_INT4, 4096, 14336);
     bench_linear(DTYPE_BF16, 4096, 14336);
+    bench_linear(DTYPE_INT4, 1536, 576);
+    bench_linear(DTYPE_INT4, 576, 1536);
     bench_linear(DTYPE_BF16, 1536, 576);
-    bench_linear(DTYPE_Q4_1, 1536, 576);
-    bench_linear(DTYPE_Q4_1, 576, 1536);
     bench_attend(&shape, 1);
     bench_attend(&shape, 256);
     ops->kv_close(backend, kv);

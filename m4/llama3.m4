@@ -40,28 +40,29 @@ AC_DEFUN([LLAMA3_WARNINGS],
    AC_SUBST([LLAMA3_CFLAGS])])
 
 # The instruction sets that kernels are built for, each its own library with its own flags.
+dnl LLAMA3_TABLE(NAME, FLAGS): a table of kernels, built with these flags if the compiler has them.
+AC_DEFUN([LLAMA3_TABLE],
+  [LLAMA3_FLAG([$2], [$1_CFLAGS])
+   AS_IF([test -n "$$1_CFLAGS"],
+     [llama3_kernels="$llama3_kernels m4_tolower([$1])"
+      AC_DEFINE([HAVE_$1], [1], [Define if the kernels for $1 are built.])])])
+
 AC_DEFUN([LLAMA3_SIMD],
-  [AVX2_CFLAGS= AVX512_CFLAGS= NEON_CFLAGS= llama3_kernels=scalar
+  [AVX2_CFLAGS= AVXVNNI_CFLAGS= AVX512VL_CFLAGS= AVX512_CFLAGS= NEON_CFLAGS= DOTPROD_CFLAGS=
+   llama3_kernels=scalar
    AS_CASE([$host_cpu],
      [x86_64],
-       [LLAMA3_FLAG([-mavx2 -mfma -mf16c], [AVX2_CFLAGS])
-        LLAMA3_FLAG([-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c], [AVX512_CFLAGS])],
-     [aarch64*], [NEON_CFLAGS=" "])
-   AM_CONDITIONAL([HAVE_AVX2], [test -n "$AVX2_CFLAGS"])
-   AM_CONDITIONAL([HAVE_AVX512], [test -n "$AVX512_CFLAGS"])
-   AM_CONDITIONAL([HAVE_NEON], [test -n "$NEON_CFLAGS"])
-   AS_IF([test -n "$AVX2_CFLAGS"],
-     [llama3_kernels="$llama3_kernels avx2"
-      AC_DEFINE([HAVE_AVX2], [1], [Define if the AVX2 kernels are built.])])
-   AS_IF([test -n "$AVX512_CFLAGS"],
-     [llama3_kernels="$llama3_kernels avx512"
-      AC_DEFINE([HAVE_AVX512], [1], [Define if the AVX-512 kernels are built.])])
-   AS_IF([test -n "$NEON_CFLAGS"],
-     [llama3_kernels="$llama3_kernels neon"
-      AC_DEFINE([HAVE_NEON], [1], [Define if the NEON kernels are built.])])
-   AC_SUBST([AVX2_CFLAGS])
-   AC_SUBST([AVX512_CFLAGS])
-   AC_SUBST([NEON_CFLAGS])])
+       [LLAMA3_TABLE([AVX2], [-mavx2 -mfma -mf16c])
+        LLAMA3_TABLE([AVXVNNI], [-mavx2 -mfma -mf16c -mavxvnni])
+        LLAMA3_TABLE([AVX512VL], [-mavx2 -mfma -mf16c -mavx512vl -mavx512vnni])
+        LLAMA3_TABLE([AVX512],
+          [-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c])],
+     [aarch64*],
+       [LLAMA3_TABLE([NEON], [-march=armv8-a])
+        LLAMA3_TABLE([DOTPROD], [-march=armv8.2-a+dotprod])])
+   m4_foreach([llama3_table], [[AVX2], [AVXVNNI], [AVX512VL], [AVX512], [NEON], [DOTPROD]],
+     [AM_CONDITIONAL([HAVE_]llama3_table, [test -n "$llama3_table[]_CFLAGS"])
+      AC_SUBST(llama3_table[_CFLAGS])])])
 
 AC_DEFUN([LLAMA3_THREADS],
   [AC_SEARCH_LIBS([pthread_create], [pthread], [],

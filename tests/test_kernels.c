@@ -3,6 +3,7 @@
  * depends on what is computed beside it, bit by bit. Plain C without a test library, so that it
  * also runs for another architecture under an emulator: it exits with 1 and says what differs.
  */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -239,6 +240,152 @@ static void test_expand(enum dtype type)
     free(blocks), free(a), free(b);
 }
 
+/* ---- integers ---------------------------------------------------------------------------- */
+
+struct integers {
+    enum dtype type;
+    struct group_format format;
+    size_t rows, tokens, cols;
+};
+
+/* Any bytes are codes; scales and offsets are numbers. */
+static uint8_t *random_strips(const struct integers *t)
+{
+    struct strip_layout l = strip_layout(t->type, &t->format, t->cols);
+    size_t strips = (t->rows + STRIP - 1) / STRIP;
+    uint8_t *out = size_alloc_aligned(strips, l.bytes);
+    if (out == NULL)
+        exit(2);
+    for (size_t i = 0; i < strips * l.bytes; i++)
+        out[i] = (uint8_t)pick(256);
+    for (size_t i = 0; i < strips; i++) {
+        uint8_t *strip = out + i * l.bytes;
+        for (size_t j = 0; j < STRIP; j++)
+            memcpy(strip + j * 4, &(float){random_float()}, 4);
+        for (size_t j = 0; j < l.groups * STRIP; j++) {
+            uint16_t half = f32_to_f16(random_float());
+            if (t->format.scale == GROUP_SCALE_F16)
+                memcpy(strip + l.scales + j * 2, &half, 2);
+            half = f32_to_f16(random_float());
+            if (t->format.offset)
+                memcpy(strip + l.offsets + j * 2, &half, 2);
+        }
+    }
+    return out;
+}
+
+/* All of y by calls for the given numbers of strips and tokens. */
+static void integer_product(const struct kernels *kernels, const struct integers *t,
+                            const uint8_t *strips, const float *x, size_t rows, size_t tokens,
+                            float *y)
+{
+    size_t stride = round_up(t->cols, LANES), groups = (t->cols + GROUP - 1) / GROUP;
+    size_t room = round_up(t->tokens, 12) + 12;
+    struct quantized q = {
+        .codes = size_alloc_aligned(room * groups, GROUP),
+        .numbers = size_alloc_aligned(room * groups * ACT_NUMBERS, sizeof(float)),
+        .tile = t->tokens <= GROUP_FEW ? t->tokens : kernels->group_tile,
+        .groups = groups,
+    };
+    struct group_block b = {.type = t->type,
+                            .format = &t->format,
+                            .layout = strip_layout(t->type, &t->format, t->cols),
+                            .x = q,
+                            .y_stride = t->rows,
+                            .scratch = size_alloc_aligned(1, sizeof *b.scratch)};
+
+    if (q.codes == NULL || q.numbers == NULL || b.scratch == NULL)
+        exit(2);
+    tokens = round_up(tokens, q.tile);
+    for (size_t i = 0; i < t->tokens; i++) {
+        struct quantized row = quantized_at(q, i, 0);
+        kernels->quantize(x + i * stride, t->cols, &row);
+    }
+    for (size_t row = 0; row < t->rows; row += rows)
+        for (b.token = 0; b.token < t->tokens; b.token += tokens) {
+            b.strips = strips + row / STRIP * b.layout.bytes;
+            b.rows = t->rows - row < rows ? t->rows - row : rows;
+            b.tokens = t->tokens - b.token < tokens ? t->tokens - b.token : tokens;
+            b.y = y + b.token * t->rows + row;
+            kernels->linear_groups(&b);
+        }
+    free(q.codes), free(q.numbers), free(b.scratch);
+}
+
+/* All tables, and all cuts, give the bits of the scalar twin. */
+static void test_integers(struct integers t)
+{
+    char what[100];
+    size_t stride = round_up(t.cols, LANES), n = t.rows * t.tokens;
+    float *x = floats(t.tokens * stride), *y = floats(n), *twin = floats(n);
+    uint8_t *strips = random_strips(&t);
+
+    for (size_t i = 0; i < t.tokens * stride; i++)
+        x[i] = i % stride < t.cols ? x[i] : 0;
+    snprintf(what, sizeof what, "%s, %s scales%s, %zu rows, %zu tokens, %zu columns",
+             dtype_info(t.type)->name, t.format.scale == GROUP_SCALE_INT8 ? "int8" : "f16",
+             t.format.offset ? " and offsets" : "", t.rows, t.tokens, t.cols);
+    integer_product(&kernels_scalar_int8, &t, strips, x, t.rows, t.tokens, twin);
+    integer_product(fast, &t, strips, x, t.rows, t.tokens, y);
+    same(what, y, twin, n * sizeof *y);
+    integer_product(fast, &t, strips, x, STRIP * (1 + pick(5)), 1 + pick(t.tokens), y);
+    same(what, y, twin, n * sizeof *y);
+    for (size_t i = 0; i < t.tokens; i += 1 + t.tokens / 3) {
+        struct integers one = t;
+        one.tokens = 1;
+        integer_product(fast, &one, strips, x + i * stride, t.rows, 1, y);
+        same(what, y, twin + i * t.rows, t.rows * sizeof *y);
+    }
+    free(x), free(y), free(twin), free(strips);
+}
+
+static void test_all_integers(void)
+{
+    struct integers t = {.type = DTYPE_INT4};
+    for (int kind = 0; kind < 8; kind++) {
+        t.type = kind % 2 == 0 ? DTYPE_INT4 : DTYPE_INT8;
+        t.format =
+            (struct group_format){.scale = kind / 2 % 2 == 0 ? GROUP_SCALE_INT8 : GROUP_SCALE_F16,
+                                  .offset = kind / 4 == 1};
+        for (int i = 0; i < 16; i++)
+            t.format.levels[i] = (int8_t)((int)pick(256) - 128);
+        for (t.tokens = 1; t.tokens <= 40; t.tokens += 1 + t.tokens / 20) {
+            t.rows = 1 + pick(90);
+            t.cols = t.tokens % 3 == 0 ? 1 + pick(300) : 32 * (1 + pick(80));
+            test_integers(t);
+        }
+        t.rows = 21, t.cols = 14336, t.tokens = 33;
+        test_integers(t);
+    }
+}
+
+/* Activations to codes: nothing, tiny, huge, not a number. */
+static void test_quantize(void)
+{
+    enum { GROUPS = 9, N = GROUPS * GROUP - 16, TILE = 3 };
+    static const float specials[] = {0, FLT_TRUE_MIN, 0x1p-100f, 0x1p100f, FLT_MAX, INFINITY, NAN};
+    float *x = floats(N);
+    for (int special = 0; special < 7; special++)
+        for (size_t round = 0; round < 8; round++) {
+            int8_t codes[2][GROUPS * GROUP * TILE] = {0};
+            float numbers[2][GROUPS * ACT_NUMBERS * TILE] = {0};
+            for (size_t i = 0; i < N; i++)
+                x[i] = i < GROUP ? 0 : ldexpf(random_float(), (int)round * 4 - 16);
+            x[3 + round] = specials[special];
+            x[N - 1 - round] = -x[3 + round];
+            for (int i = 0; i < 2; i++) {
+                const struct quantized q = {codes[i], numbers[i], TILE, GROUPS};
+                (i == 0 ? fast : &kernels_scalar_int8)->quantize(x, N, &q);
+            }
+            for (int i = 0; i < GROUPS * ACT_NUMBERS * TILE; i++)
+                if (isnan(numbers[0][i]) && isnan(numbers[1][i]))
+                    numbers[0][i] = numbers[1][i] = 0;
+            same("quantize: codes", codes[0], codes[1], sizeof codes[0]);
+            same("quantize: numbers", numbers[0], numbers[1], sizeof numbers[0]);
+        }
+    free(x);
+}
+
 static void test_table(void)
 {
     static const size_t dims[] = {64, 80, 128, 2, 20}, groups[] = {1, 3, 4, 8, 13};
@@ -256,11 +403,16 @@ static void test_table(void)
         test_elements(n);
     for (int type = 0; type < DTYPE_ROWS; type++)
         test_expand((enum dtype)type);
+    if (fast->linear_groups != NULL) {
+        test_all_integers();
+        test_quantize();
+    }
 }
 
 int main(void)
 {
-    static const char *const names[] = {"scalar", "avx2", "avx512", "neon"};
+    static const char *const names[] = {"scalar",   "scalar-int8", "avx2", "avxvnni",
+                                        "avx512vl", "avx512",      "neon", "dotprod"};
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct llama3_error err;

@@ -16,30 +16,33 @@
 
 static const double MAX_DIFFERENCE = 2e-4;
 static const double MAX_DIVERGENCE = 1e-3;
+/* Of checkpoints whose weights meet activations in int8, so by integer kernels. */
+static const double MEAN_DIVERGENCE_INT8 = 1e-2;
 
 static const struct {
     const char *name, *file; /* file: "" opens the directory */
+    bool blocks;             /* GGUF blocks, for which there are integer kernels */
 } fixtures[] = {
-    {"tiny-f32", ""},
-    {"tiny-tied", ""},
-    {"tiny-f16", ""},
-    {"tiny-bf16", ""},
-    {"tiny-sharded", ""},
-    {"tiny-rope", ""},
-    {"tiny-head-dim", ""},
-    {"tiny-gqa-6-2", ""},
-    {"tiny-gqa-3-1", ""},
-    {"tiny-transformers5", ""},
-    {"tiny-long", ""},
-    {"tiny-gguf-f32", "/model.gguf"},
-    {"tiny-gguf-f16", "/model.gguf"},
-    {"tiny-gguf-q8_0", "/model.gguf"},
-    {"tiny-gguf-q4_0", "/model.gguf"},
-    {"tiny-gguf-mixed", "/model.gguf"},
-    {"tiny-gguf-k", "/model.gguf"},
-    {"tiny-gguf-v2", "/model.gguf"},
-    {"tiny-gguf-rope", "/model.gguf"},
-    {"tiny-gguf-split", "/model-00001-of-00002.gguf"},
+    {"tiny-f32", "", false},
+    {"tiny-tied", "", false},
+    {"tiny-f16", "", false},
+    {"tiny-bf16", "", false},
+    {"tiny-sharded", "", false},
+    {"tiny-rope", "", false},
+    {"tiny-head-dim", "", false},
+    {"tiny-gqa-6-2", "", false},
+    {"tiny-gqa-3-1", "", false},
+    {"tiny-transformers5", "", false},
+    {"tiny-long", "", false},
+    {"tiny-gguf-f32", "/model.gguf", false},
+    {"tiny-gguf-f16", "/model.gguf", false},
+    {"tiny-gguf-q8_0", "/model.gguf", true},
+    {"tiny-gguf-q4_0", "/model.gguf", true},
+    {"tiny-gguf-mixed", "/model.gguf", true},
+    {"tiny-gguf-k", "/model.gguf", true},
+    {"tiny-gguf-v2", "/model.gguf", true},
+    {"tiny-gguf-rope", "/model.gguf", false},
+    {"tiny-gguf-split", "/model-00001-of-00002.gguf", false},
 };
 enum { N_FIXTURES = sizeof fixtures / sizeof fixtures[0] };
 
@@ -166,22 +169,31 @@ START_TEST(generation_continues_alike)
 }
 END_TEST
 
-static void table_is_close(const struct subject *subject, const char *name)
+static void table_is_close(const struct subject *subject, int fixture)
 {
+    const char *name = fixtures[fixture].name;
+    double largest = 0, sum = 0;
     for (size_t i = 0; i < subject->golden.n_rows; i++) {
         const float *ours, *reference = golden_row(subject, i, &ours);
         double d = divergence(reference, ours, subject->golden.n_vocab);
-        ck_assert_msg(d <= MAX_DIVERGENCE, "%s on %s: position %d: divergence %g", name,
-                      llama3_model_info(subject->model)->backend, subject->golden.rows[i], d);
+        largest = d > largest ? d : largest;
+        sum += d;
     }
+    double mean = sum / (double)subject->golden.n_rows;
+    const char *backend = llama3_model_info(subject->model)->backend;
+    if (fixtures[fixture].blocks)
+        ck_assert_msg(mean <= MEAN_DIVERGENCE_INT8, "%s on %s: mean divergence %g", name, backend,
+                      mean);
+    else
+        ck_assert_msg(largest <= MAX_DIVERGENCE, "%s on %s: divergence %g", name, backend, largest);
 }
 
 START_TEST(fast_tables_are_close)
 {
-    static const char *const tables[] = {"avx2", "avx512", "neon"};
+    static const char *const tables[] = {"avx2", "avxvnni", "avx512", "neon", "dotprod"};
     struct subject subject;
     ck_assert(subject_open(&subject, _i, NULL));
-    table_is_close(&subject, fixtures[_i].name);
+    table_is_close(&subject, _i);
     char best[64];
     snprintf(best, sizeof best, "%s", llama3_model_info(subject.model)->backend);
     subject_close(&subject);
@@ -193,7 +205,7 @@ START_TEST(fast_tables_are_close)
         const char *backend = llama3_model_info(subject.model)->backend;
         ck_assert_ptr_nonnull(strstr(backend, tables[t]));
         met_best |= strcmp(backend, best) == 0;
-        table_is_close(&subject, fixtures[_i].name);
+        table_is_close(&subject, _i);
         subject_close(&subject);
     }
     ck_assert_msg(met_best, "%s is none of the tables tested", best);

@@ -15,6 +15,8 @@
 
 /* Measured: 5e-11. A normalization with twice the epsilon already makes 3e-7. */
 static const double MAX_MEAN_DIVERGENCE = 1e-8;
+/* With activations in int8, as integer kernels take them. Measured: see below. */
+static const double MAX_MEAN_DIVERGENCE_INT8 = 5e-3;
 static const float CLEAR_MARGIN = 4e-3F; /* below it, rounding may choose another token */
 
 #if defined __SANITIZE_ADDRESS__
@@ -39,11 +41,15 @@ static void find_model(void)
     }
 }
 
-START_TEST(scalar_agrees)
+static void check_table(const char *table, double limit)
 {
     struct golden golden;
     golden_load(&golden, TEST_DATA "/smollm2.json", TEST_DATA "/smollm2.f32");
-    setenv("LLAMA3_CPU", "scalar", 1);
+    bool exact = table != NULL;
+    if (exact)
+        setenv("LLAMA3_CPU", table, 1);
+    else
+        unsetenv("LLAMA3_CPU");
     struct llama3_model_options options = {.kv_type = LLAMA3_KV_F32, .context = golden.n_ids};
     struct llama3_error err;
     struct llama3_model *model = llama3_model_open(model_path, &options, &err);
@@ -62,16 +68,28 @@ START_TEST(scalar_agrees)
         const float *ours = llama3_logits(session);
         const float *reference = golden.logits + i * golden.n_vocab;
         sum += divergence(reference, ours, golden.n_vocab);
-        if (margin(reference, golden.n_vocab) > CLEAR_MARGIN)
+        if (exact && margin(reference, golden.n_vocab) > CLEAR_MARGIN)
             ck_assert_uint_eq(argmax(ours, golden.n_vocab), argmax(reference, golden.n_vocab));
     }
     double mean = sum / (double)n_rows;
-    printf("mean divergence %.3g over %zu positions\n", mean, n_rows);
-    ck_assert_double_le(mean, MAX_MEAN_DIVERGENCE);
+    printf("%s: mean divergence %.3g over %zu positions\n", llama3_model_info(model)->backend, mean,
+           n_rows);
+    ck_assert_double_le(mean, limit);
 
     llama3_session_close(session);
     llama3_model_close(model);
     golden_free(&golden);
+}
+
+START_TEST(scalar_agrees)
+{
+    check_table("scalar", MAX_MEAN_DIVERGENCE);
+}
+END_TEST
+
+START_TEST(best_table_is_close)
+{
+    check_table(NULL, MAX_MEAN_DIVERGENCE_INT8);
 }
 END_TEST
 
@@ -86,6 +104,7 @@ int main(void)
     TCase *tests = tcase_create("logits");
     tcase_set_timeout(tests, 600);
     tcase_add_test(tests, scalar_agrees);
+    tcase_add_test(tests, best_table_is_close);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -55,6 +55,7 @@ struct backend_options {
 
 enum weight_use {
     WEIGHT_MATRIX, /* `linear` and `embed`, [rows][cols] */
+    WEIGHT_TABLE,  /* `embed` alone */
     WEIGHT_VECTOR  /* the norm of `add_norm`, [1][cols] */
 };
 

@@ -48,8 +48,8 @@ void matrix_row(const struct matrix *matrix, size_t row, float *out)
     const char *data = matrix->data;
     if (is_grouped(matrix->type)) {
         size_t bytes = strip_layout(matrix->type, &matrix->groups, matrix->cols).bytes;
-        group_expand(matrix->type, &matrix->groups, data + row / STRIP * bytes, row % STRIP, out,
-                     matrix->cols);
+        group_expand(matrix->type, &matrix->groups, matrix->cols, data + row / STRIP * bytes,
+                     row % STRIP, 0, matrix->cols, out);
     } else {
         dtype_expand(matrix->type, data + row * dtype_row_bytes(matrix->type, matrix->cols), out,
                      matrix->cols);

@@ -238,7 +238,7 @@ static int take_weights(const struct forward *f, struct part *p, size_t stage,
 {
     const struct model *m = f->model;
     if (stage == 0)
-        return take(p, &p->embed, &m->embed, WEIGHT_MATRIX, err);
+        return take(p, &p->embed, &m->embed, m->config.tied ? WEIGHT_MATRIX : WEIGHT_TABLE, err);
     if (stage + 1 == stage_count(m->config.n_layers)) {
         if (take(p, &p->norm, &m->norm, WEIGHT_VECTOR, err) < 0)
             return -1;

@@ -45,6 +45,10 @@ size_t dtype_row_bytes(enum dtype type, size_t cols);
  * DTYPE_ROWS. */
 void dtype_expand(enum dtype type, const void *blocks, float *out /* [n] */, size_t n);
 
+/* Scale and min of run j of a block of q4_k or q5_k: 6 bits each, the last four runs' upper two
+ * bits beside the first's. */
+void scale_min_k(const uint8_t packed[12], int j, int *scale, int *min);
+
 float f16_to_f32(uint16_t half);
 uint16_t f32_to_f16(float value); /* nearest, ties to even; overflow to infinity */
 float bf16_to_f32(uint16_t value);

@@ -89,8 +89,7 @@ static void expand_iq4_nl(const uint8_t *block, float *out)
     }
 }
 
-/* Scale and min of run j: 6 bits each, the last four runs' upper two bits beside the first's. */
-static void scale_min_k(const uint8_t packed[12], int j, int *scale, int *min)
+void scale_min_k(const uint8_t packed[12], int j, int *scale, int *min)
 {
     if (j < 4) {
         *scale = packed[j] & 63;

@@ -5,7 +5,9 @@
 
 enum { ALIGNMENT = 64 };
 
-const int8_t group_levels_uniform[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+const int8_t group_levels_signed[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+
+const int8_t group_levels_unsigned[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 const int8_t group_levels_iq4_nl[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                         1,    13,   25,  38,  53,  69,  89,  113};
@@ -72,21 +74,21 @@ static float load_f16(const uint8_t *bytes, size_t i)
     return f16_to_f32(half);
 }
 
-void group_expand(enum dtype type, const struct group_format *format, const void *strip,
-                  size_t lane, float *out, size_t cols)
+void group_expand(enum dtype type, const struct group_format *format, size_t cols,
+                  const void *strip, size_t lane, size_t first, size_t n, float *out)
 {
     const uint8_t *bytes = strip;
     struct strip_layout l = strip_layout(type, format, cols);
     float row_scale;
 
     memcpy(&row_scale, bytes + lane * sizeof row_scale, sizeof row_scale);
-    for (size_t col = 0; col < cols; col++) {
-        size_t i = col / GROUP * STRIP + lane;
-        float scale = format->scale == GROUP_SCALE_INT8 ? (float)(int8_t)bytes[l.scales + i]
-                                                        : load_f16(bytes + l.scales, i);
-        float offset = format->offset ? load_f16(bytes + l.offsets, i) : 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t col = first + i, group = col / GROUP * STRIP + lane;
+        float scale = format->scale == GROUP_SCALE_INT8 ? (float)(int8_t)bytes[l.scales + group]
+                                                        : load_f16(bytes + l.scales, group);
+        float offset = format->offset ? load_f16(bytes + l.offsets, group) : 0;
         int code = group_code(type, &l, strip, lane, col);
         float level = (float)(type == DTYPE_INT4 ? format->levels[code] : code);
-        out[col] = row_scale * (scale * level + offset);
+        out[i] = row_scale * (scale * level + offset);
     }
 }

@@ -45,8 +45,9 @@ struct group_format {
 /* The 16 levels that llama3-quantize uses: the best we found for groups of weights of trained
  * matrices, scaled so that the largest lies at the end of the range (see HACKING.md). */
 extern const int8_t group_levels[16];
-/* code - 8: uniform, what GGUF's q4_0, q4_1 and q4_k are. */
-extern const int8_t group_levels_uniform[16];
+/* code - 8, and code: uniform, as in GGUF's q4_0, and in its q4_1 and q4_k. */
+extern const int8_t group_levels_signed[16];
+extern const int8_t group_levels_unsigned[16];
 /* GGUF's iq4_nl */
 extern const int8_t group_levels_iq4_nl[16];
 
@@ -74,8 +75,17 @@ int group_code(enum dtype type, const struct strip_layout *layout, const void *s
 void group_set_code(enum dtype type, const struct strip_layout *layout, void *strip, size_t lane,
                     size_t col, int code);
 
-/* A row of a strip to f32: the scalar definition. */
-void group_expand(enum dtype type, const struct group_format *format, const void *strip,
-                  size_t lane, float *out /* [cols] */, size_t cols);
+/* Columns [first, first + n) of a row of a strip to f32: the scalar definition. */
+void group_expand(enum dtype type, const struct group_format *format, size_t cols,
+                  const void *strip, size_t lane, size_t first, size_t n, float *out /* [n] */);
+
+/* The grouped type and format that a type of GGUF maps onto; false if it has none. q4_0, q4_1,
+ * iq4_nl, q8_0, q5_0 and q5_1 are taken as they are; q4_k and q5_k to the rounding of their scales
+ * and offsets to f16; q6_k, whose groups are of 16, is rounded to int8 again. */
+bool group_from_gguf(enum dtype type, enum dtype *grouped, struct group_format *format);
+
+/* n rows of such a type, 1..STRIP, row_bytes apart, to a strip, all of which is written. */
+void group_repack(enum dtype type, const void *rows, size_t row_bytes, size_t n, size_t cols,
+                  void *strip);
 
 #endif

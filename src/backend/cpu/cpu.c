@@ -19,7 +19,8 @@ static int allocate_scratch(struct cpu *cpu, struct llama3_error *err)
     size_t head = cpu->padded_dim;
     size_t panel = (size_t)PANEL_ROWS * PANEL_COLS;
     size_t partial = (size_t)PANEL_ROWS * PANEL_TOKENS * LANES;
-    size_t floats = panel + partial + q + 2 * states + 2 * head;
+    size_t groups = sizeof(struct group_scratch) / sizeof(float);
+    size_t floats = panel + partial + q + 2 * states + 2 * head + groups;
     size_t threads = (size_t)cpu->threads;
 
     cpu->scratch = size_alloc(threads, sizeof *cpu->scratch);
@@ -36,6 +37,7 @@ static int allocate_scratch(struct cpu *cpu, struct llama3_error *err)
         scratch->total = scratch->part + states;
         scratch->head = scratch->total + states;
         scratch->half = (uint16_t *)(void *)(scratch->head + head);
+        scratch->groups = (struct group_scratch *)(void *)(scratch->head + 2 * head);
         next += floats;
     }
     return 0;
@@ -77,6 +79,7 @@ static void cpu_close(struct backend *backend)
     free(cpu->tiles);
     free(cpu->chunk_states);
     free(cpu->blas_panels);
+    free(cpu->quantized_memory);
     free(cpu);
 }
 
@@ -97,7 +100,9 @@ static struct backend *cpu_open(const struct backend_options *options,
     cpu->kernels = kernels;
     cpu->shape = *shape;
     cpu->threads = options->threads;
-    cpu->use_blas = blas_available && !options->no_blas && kernels != &kernels_scalar;
+    /* The scalar table asked for by name is the one that everything is compared with. */
+    cpu->use_blas = blas_available && !options->no_blas &&
+                    (kernels != &kernels_scalar || getenv("LLAMA3_CPU") == NULL);
     cpu->group = shape->n_heads / shape->n_kv_heads;
     cpu->padded_dim = round_up(shape->head_dim, LANES);
     cpu->kv_size = shape->kv_type == LLAMA3_KV_F16 ? 2 : 4;
@@ -131,59 +136,6 @@ static const char *cpu_describe(const struct backend *backend, const char **exac
 static void cpu_run(struct backend *backend, void (*fn)(void *arg), void *arg)
 {
     threads_run(((struct cpu *)backend)->threads, fn, arg);
-}
-
-/* Panels wide enough for another matrix that BLAS gets. */
-static int widen_panels(struct cpu *cpu, size_t cols, struct llama3_error *err)
-{
-    size_t rows = (size_t)cpu->threads * BLAS_ROWS;
-    if (cols <= cpu->blas_cols)
-        return 0;
-    float *panels = size_alloc_aligned(rows, cols * sizeof *panels);
-    if (panels == NULL)
-        return error_memory(err, "panels for BLAS", rows * cols * sizeof *panels);
-    free(cpu->blas_panels);
-    cpu->blas_panels = panels;
-    cpu->blas_cols = cols;
-    return 0;
-}
-
-static struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix,
-                                 enum weight_use use, struct llama3_error *err)
-{
-    struct cpu *cpu = (struct cpu *)backend;
-    struct weight *weight = size_alloc(1, sizeof *weight);
-    if (weight == NULL) {
-        error_memory(err, "a weight", sizeof *weight);
-        return NULL;
-    }
-    weight->matrix = *matrix;
-    weight->row_bytes = dtype_row_bytes(matrix->type, matrix->cols);
-    weight->blas = use == WEIGHT_MATRIX && cpu->use_blas &&
-                   (matrix->type == DTYPE_F32 || matrix->type == DTYPE_F16);
-    if (weight->blas && widen_panels(cpu, matrix->cols, err) != 0) {
-        free(weight);
-        return NULL;
-    }
-    if (use == WEIGHT_MATRIX)
-        return weight;
-    weight->vector = size_alloc_aligned(round_up(matrix->cols, LANES), sizeof *weight->vector);
-    if (weight->vector == NULL) {
-        error_memory(err, "a vector of weights", matrix->cols * sizeof *weight->vector);
-        free(weight);
-        return NULL;
-    }
-    cpu_expand(cpu, matrix->type, matrix->data, weight->vector, matrix->cols);
-    return weight;
-}
-
-static void cpu_weight_free(struct backend *backend, struct weight *weight)
-{
-    (void)backend;
-    if (weight == NULL)
-        return;
-    free(weight->vector);
-    free(weight);
 }
 
 static struct buffer *cpu_buffer(struct backend *backend, enum rows rows, size_t cols,

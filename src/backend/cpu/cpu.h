@@ -15,8 +15,10 @@
 #include "backend/cpu/kernels.h"
 
 struct weight {
-    struct matrix matrix; /* the matrix as it is mapped */
-    size_t row_bytes;
+    struct matrix matrix;       /* the matrix as it is mapped, or repacked */
+    void *memory;               /* of a repacked one */
+    size_t row_bytes;           /* of types stored row by row */
+    struct strip_layout layout; /* of the others */
     float *vector; /* [round_up(cols, LANES)], a WEIGHT_VECTOR converted; NULL for a matrix */
     bool blas;     /* worth a call of BLAS when there are many rows */
 };
@@ -48,6 +50,8 @@ struct scratch {
     float *total;   /* and of all so far: [max_queries][state_size] */
     float *head;    /* [head_dim + LANES] a head of K or V on its way to a page */
     uint16_t *half; /* [head_dim + LANES] */
+    struct group_scratch *groups;
+    struct quantized few; /* a few rows, quantized by each thread for itself */
 };
 
 /* Rows of one sequence that stand side by side and are attended together. */
@@ -66,6 +70,9 @@ struct cpu {
     size_t blas_cols;        /* of the widest matrix that BLAS gets */
     struct scratch *scratch; /* [threads] */
     unsigned char *scratch_memory;
+    struct quantized quantized; /* [max_rows or max_logit_rows], for the widest grouped matrix */
+    void *quantized_memory;     /* of these and of the threads' */
+    size_t quantized_cols;
 
     /* Derived from shape. */
     size_t group;      /* query heads of a KV head */
@@ -118,14 +125,23 @@ static inline unsigned char *page_v(const struct cpu *cpu, struct page *page, si
            cpu->shape.n_kv_heads * cpu->k_bytes + kv_head * cpu->v_bytes;
 }
 
-/* n weights of any type to f32, by the fastest there is. */
-static inline void cpu_expand(const struct cpu *cpu, enum dtype type, const void *blocks,
-                              float *out, size_t n)
+/* Columns [col, col + n) of a row to f32, by the fastest there is; whole blocks. */
+static inline void cpu_expand(const struct cpu *cpu, const struct weight *w, size_t row, size_t col,
+                              size_t n, float *out)
 {
-    if (cpu->kernels->expand[type] != NULL)
-        cpu->kernels->expand[type](blocks, out, n);
+    const struct matrix *m = &w->matrix;
+    const char *data = m->data;
+
+    if (is_grouped(m->type)) {
+        group_expand(m->type, &m->groups, m->cols, data + row / STRIP * w->layout.bytes,
+                     row % STRIP, col, n, out);
+        return;
+    }
+    data += row * w->row_bytes + dtype_row_bytes(m->type, col);
+    if (cpu->kernels->expand[m->type] != NULL)
+        cpu->kernels->expand[m->type](data, out, n);
     else
-        dtype_expand(type, blocks, out, n);
+        dtype_expand(m->type, data, out, n);
 }
 
 /* ops.c */
@@ -141,11 +157,17 @@ enum {
     PANEL_ROWS = 32,
     PANEL_COLS = 1024, /* a multiple of every type's block and of LANES */
     PANEL_TOKENS = 96,
-    BLAS_ROWS = 128, /* of W expanded for a call of BLAS */
-    BLAS_TOKENS = 32 /* from which BLAS is called */
+    BLAS_ROWS = 128,  /* of W expanded for a call of BLAS */
+    BLAS_TOKENS = 32, /* from which BLAS is called */
+    QUANTIZED_FEW = 4 /* rows that each thread quantizes for itself: cheaper than waiting */
 };
 void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[],
                 const struct weight *const w[], size_t n, const struct buffer *x);
+
+/* weight.c */
+struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix, enum weight_use use,
+                          struct llama3_error *err);
+void cpu_weight_free(struct backend *backend, struct weight *weight);
 
 /* attend.c */
 int attend_plan(struct cpu *cpu, struct llama3_error *err); /* after the batch's rows are set */

@@ -3,16 +3,24 @@
 
 #include "backend/cpu/kernels.h"
 
+#ifdef HAVE_AVXVNNI
+#include <cpuid.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef HAVE_DOTPROD
+#include <sys/auxv.h>
+#endif
 
 /* The builtins look at what the operating system saves on a task switch, too. */
 #ifdef HAVE_AVX512
 static bool runs_avx512(void)
 {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
 }
 #endif
 
@@ -21,6 +29,30 @@ static bool runs_avx512(void)
 static bool runs_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+#endif
+
+#ifdef HAVE_AVXVNNI
+/* CPUID 7.1:EAX[4] (Intel's manual, volume 2A); neither compiler of Debian 12 has a name for it. */
+static bool runs_avxvnni(void)
+{
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return runs_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0;
+}
+#endif
+
+#ifdef HAVE_AVX512VL
+static bool runs_avx512vl(void)
+{
+    return runs_avx2() && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+#ifdef HAVE_DOTPROD
+static bool runs_dotprod(void)
+{
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 }
 #endif
 
@@ -36,20 +68,31 @@ static const struct {
 #ifdef HAVE_AVX512
               {&kernels_avx512, runs_avx512},
 #endif
+#ifdef HAVE_AVXVNNI
+              {&kernels_avxvnni, runs_avxvnni},
+#endif
 #ifdef HAVE_AVX2
               {&kernels_avx2, runs_avx2},
+#endif
+#ifdef HAVE_DOTPROD
+              {&kernels_dotprod, runs_dotprod},
 #endif
 #ifdef HAVE_NEON
               {&kernels_neon, runs_everywhere},
 #endif
-              {&kernels_scalar, runs_everywhere}};
+              {&kernels_scalar, runs_everywhere},
+/* By name alone: */
+#ifdef HAVE_AVX512VL
+              {&kernels_avx512vl, runs_avx512vl},
+#endif
+              {&kernels_scalar_int8, runs_everywhere}};
 
 enum { N_TABLES = sizeof tables / sizeof tables[0] };
 
 const struct kernels *kernels_choose(struct llama3_error *err)
 {
     const char *wanted = getenv("LLAMA3_CPU");
-    char possible[64] = "";
+    char possible[128] = "";
 
     for (size_t i = 0; i < N_TABLES; i++) {
         if (!tables[i].runs())

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "backend/backend.h"
+#include "quant/group.h"
 
 enum {
     LANES = 16,     /* floats in the widest vector of any table */
@@ -46,6 +47,89 @@ struct linear_block {
     size_t y_stride;
 };
 
+/*
+ * Integer products. Activations are quantized to int8, a scale for each group of columns, as the
+ * weights have them; the products inside a group are summed up exactly in int32; then, in f32 and
+ * in ascending order of columns, from y = 0:
+ *
+ *     y = fma(sum * x scale, weights' scale, y)
+ *     y = fma(weights' offset, x total, y)  if there are offsets
+ *
+ * and at the end y * row_scale. The order is the same for any number of tokens and in every table,
+ * so all tables give the same bits.
+ *
+ * The int32 becomes f32 without a conversion: sums start at the bits of INT_BASE = 1.5 * 2^23,
+ * whose neighbours in f32 are whole numbers, so that the result, read as f32, is INT_BASE + sum as
+ * long as |sum| < 2^22 (it is at most 32 * 128 * 127). Then
+ *
+ *     sum * scale = fma(INT_BASE + sum, scale, -INT_BASE * scale)
+ *
+ * to the last bit, if INT_BASE * scale is exact: scales have 16 significant bits.
+ */
+enum {
+    GROUP_COLS = 1024,  /* columns unpacked at a time, */
+    GROUP_STRIPS = 4,   /* of this many strips, */
+    GROUP_TOKENS = 240, /* for at most this many tokens of a call, a multiple of any tile */
+    GROUP_FEW = 16      /* up to here weights are unpacked on the way into the products */
+};
+
+#define INT_BASE 12582912.0f
+
+/* Quantized rows: code = round(x / scale), to nearest even; scale = max |x| / 127 with 16
+ * significant bits. A group that holds a NaN or anything beyond 2^100 has a scale of NaN, one
+ * without anything above 2^-100 a scale of 0; their codes are 0. Tokens that meet weights together
+ * stand together: everything is [tokens / tile][...][tile], with 4 codes as one thing. */
+struct quantized {
+    int8_t *codes;  /* [tokens / tile][groups * GROUP / 4][tile][4] zero beyond cols */
+    float *numbers; /* [tokens / tile][groups][ACT_NUMBERS][tile] */
+    size_t tile;    /* group_tile tokens of the table; of GROUP_FEW or less all */
+    size_t groups;
+};
+
+enum act_number {
+    ACT_START, /* INT_BASE - 128 * the sum of the codes: for weights that are larger by 128 */
+    ACT_SCALE,
+    ACT_SHIFT, /* -INT_BASE * scale */
+    ACT_TOTAL, /* scale * the sum of the codes */
+    ACT_NUMBERS
+};
+
+/* Where a token's numbers begin; the next thing of the token is `tile` things further. */
+static inline struct quantized quantized_at(struct quantized q, size_t token, size_t group)
+{
+    size_t first = token / q.tile * q.tile * q.groups, i = token % q.tile;
+    q.codes += (first + group * q.tile) * GROUP + i * 4;
+    q.numbers += (first + group * q.tile) * ACT_NUMBERS + i;
+    return q;
+}
+
+/* The scale of a group whose largest magnitude is max. */
+float activation_scale(float max);
+/* The numbers of a group, at q's first. */
+void activation_numbers(const struct quantized *q, float scale, float sum);
+
+/* What a thread needs beside its operands. */
+struct group_scratch {
+    uint8_t tile[GROUP_STRIPS][GROUP_COLS * STRIP];
+    float scales[GROUP_STRIPS][GROUP_COLS / GROUP * STRIP];
+    float offsets[GROUP_STRIPS][GROUP_COLS / GROUP * STRIP];
+    float sums[GROUP_STRIPS][GROUP_TOKENS * STRIP];
+} __attribute__((aligned(64)));
+
+/* Rows of a grouped matrix times tokens. */
+struct group_block {
+    enum dtype type;
+    const struct group_format *format;
+    struct strip_layout layout;
+    const uint8_t *strips; /* 64-byte aligned */
+    size_t rows;           /* in these strips; the last may be shorter */
+    struct quantized x;    /* the tokens [token, token + tokens) of it */
+    size_t token, tokens;  /* token: a multiple of x.tile; tokens: at most GROUP_TOKENS */
+    float *y;              /* y[token * y_stride + row] */
+    size_t y_stride;
+    struct group_scratch *scratch;
+};
+
 /* A step of online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867): queries that share a KV
  * head meet the first `count` positions of a page. */
 struct attend_page {
@@ -71,6 +155,11 @@ struct kernels {
     /* Weights to f32, bit by bit what dtype_expand gives, which does it where this is NULL.
      * n: a multiple of the type's block. */
     void (*expand[DTYPE_ROWS])(const void *blocks, float *out /* [n] */, size_t n);
+    /* NULL: this table has no integer kernels. */
+    void (*linear_groups)(const struct group_block *block);
+    size_t group_tile; /* tokens that it likes to find together if they are many */
+    /* One row of n numbers, padded with zeros to a multiple of LANES, to token 0 of q. */
+    void (*quantize)(const float *x, size_t n, const struct quantized *q);
     /* x += d */
     void (*add)(float *x, const float *d, size_t n);
     /* y = x * w / sqrt(mean(x^2) + eps), the mean over n; padded as n is. */
@@ -85,6 +174,7 @@ struct kernels {
 /* The table that $LLAMA3_CPU names, else the best that this CPU and operating system can run. */
 const struct kernels *kernels_choose(struct llama3_error *err);
 
-extern const struct kernels kernels_scalar, kernels_avx2, kernels_avx512, kernels_neon;
+extern const struct kernels kernels_scalar, kernels_scalar_int8, kernels_avx2, kernels_avxvnni,
+    kernels_avx512vl, kernels_avx512, kernels_neon, kernels_dotprod;
 
 #endif

@@ -5,6 +5,7 @@
  */
 #include "backend/cpu/kernels.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -136,19 +137,116 @@ static void attend_f32(const struct attend_page *page)
         attend_query(page, query, false);
 }
 
+/* ---- integers ---------------------------------------------------------------------------- */
+
+float activation_scale(float max)
+{
+    if (!(max <= 0x1p100f))
+        return NAN;
+    float scale = max > 0x1p-100f ? max / 127 : 0;
+    uint32_t bits;
+    memcpy(&bits, &scale, sizeof bits);
+    bits &= 0xffffff00; /* of 24 significant bits 16 */
+    memcpy(&scale, &bits, sizeof scale);
+    return scale;
+}
+
+void activation_numbers(const struct quantized *q, float scale, float sum)
+{
+    q->numbers[ACT_START * q->tile] = INT_BASE - 128 * sum;
+    q->numbers[ACT_SCALE * q->tile] = scale;
+    q->numbers[ACT_SHIFT * q->tile] = -INT_BASE * scale;
+    q->numbers[ACT_TOTAL * q->tile] = scale * sum;
+}
+
+static void quantize_group(const float *x, size_t n, const struct quantized *q)
+{
+    float max = 0, sum = 0;
+    for (size_t i = 0; i < n; i++)
+        max = isnan(x[i]) || isnan(max) ? NAN : fmaxf(max, fabsf(x[i]));
+    float scale = activation_scale(max), factor = scale > 0 ? 1 / scale : 0;
+    for (size_t i = 0; i < GROUP; i++) {
+        int code = scale > 0 && i < n ? (int)rintf(x[i] * factor) : 0;
+        q->codes[i / 4 * 4 * q->tile + i % 4] = (int8_t)code;
+        sum += (float)code;
+    }
+    activation_numbers(q, scale, sum);
+}
+
+static void quantize(const float *x, size_t n, const struct quantized *q)
+{
+    for (size_t i = 0; i < q->groups; i++) {
+        const struct quantized at = quantized_at(*q, 0, i);
+        size_t rest = n - i * GROUP;
+        quantize_group(x + i * GROUP, rest < GROUP ? rest : GROUP, &at);
+    }
+}
+
+static float group_number(const uint8_t *stored, enum group_scale type, size_t i)
+{
+    uint16_t half;
+    if (type == GROUP_SCALE_INT8)
+        return (float)(int8_t)stored[i];
+    memcpy(&half, stored + 2 * i, sizeof half);
+    return f16_to_f32(half);
+}
+
+static float dot_groups(const struct group_block *b, size_t row, size_t token)
+{
+    const uint8_t *strip = b->strips + row / STRIP * b->layout.bytes;
+    size_t lane = row % STRIP;
+    float y = 0, row_scale;
+
+    for (size_t group = 0; group < b->layout.groups; group++) {
+        const struct quantized x = quantized_at(b->x, b->token + token, group);
+        size_t at = group * STRIP + lane;
+        int32_t sum = 0;
+        for (size_t i = 0; i < GROUP; i++) {
+            int code = group_code(b->type, &b->layout, strip, lane, group * GROUP + i);
+            int level = b->type == DTYPE_INT4 ? b->format->levels[code] : code;
+            sum += level * x.codes[i / 4 * 4 * x.tile + i % 4];
+        }
+        y = fmaf((float)sum * x.numbers[ACT_SCALE * x.tile],
+                 group_number(strip + b->layout.scales, b->format->scale, at), y);
+        if (b->format->offset)
+            y = fmaf(group_number(strip + b->layout.offsets, GROUP_SCALE_F16, at),
+                     x.numbers[ACT_TOTAL * x.tile], y);
+    }
+    memcpy(&row_scale, strip + lane * sizeof row_scale, sizeof row_scale);
+    return y * row_scale;
+}
+
+static void linear_groups(const struct group_block *b)
+{
+    for (size_t token = 0; token < b->tokens; token++)
+        for (size_t row = 0; row < b->rows; row++)
+            b->y[token * b->y_stride + row] = dot_groups(b, row, token);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+
 static void to_f16(const float *in, uint16_t *out, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         out[i] = f32_to_f16(in[i]);
 }
 
+#define KERNELS                                                                                  \
+    .linear = {linear_f32, linear_f16, linear_bf16}, .add = add, .norm = norm, .swiglu = swiglu, \
+    .attend = {attend_f16, attend_f32}, .to_f16 = to_f16
+
+/* Grouped weights meet floats as they are, expanded. */
 const struct kernels kernels_scalar = {
     .name = "scalar",
     .description = "cpu (scalar)",
-    .linear = {linear_f32, linear_f16, linear_bf16},
-    .add = add,
-    .norm = norm,
-    .swiglu = swiglu,
-    .attend = {attend_f16, attend_f32},
-    .to_f16 = to_f16,
+    KERNELS,
+};
+
+const struct kernels kernels_scalar_int8 = {
+    .name = "scalar-int8",
+    .description = "cpu (scalar, activations in int8)",
+    .linear_groups = linear_groups,
+    .group_tile = 3,
+    .quantize = quantize,
+    KERNELS,
 };

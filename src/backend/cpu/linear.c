@@ -37,13 +37,11 @@ static struct cut choose_cut(const struct weight *w, size_t tokens)
 static void expand_panel(const struct cpu *cpu, const struct weight *w, size_t row, size_t n_rows,
                          size_t col, size_t n_cols, float *panel)
 {
-    const struct matrix *m = &w->matrix;
-    const char *stored = (const char *)m->data + row * w->row_bytes + dtype_row_bytes(m->type, col);
     size_t padded = round_up(n_cols, LANES);
 
     for (size_t i = 0; i < n_rows; i++) {
         float *out = panel + i * PANEL_COLS;
-        cpu_expand(cpu, m->type, stored + i * w->row_bytes, out, n_cols);
+        cpu_expand(cpu, w, row + i, col, n_cols, out);
         memset(out + n_cols, 0, (padded - n_cols) * sizeof *out);
     }
 }
@@ -98,10 +96,70 @@ static void linear_blas(const struct cpu *cpu, const struct weight *w, size_t fi
     for (size_t row = first; row < end; row += BLAS_ROWS) {
         size_t n = end - row < BLAS_ROWS ? end - row : BLAS_ROWS;
         for (size_t i = 0; i < n; i++)
-            cpu_expand(cpu, m->type, (const char *)m->data + (row + i) * w->row_bytes,
-                       panel + i * m->cols, m->cols);
+            cpu_expand(cpu, w, row + i, 0, m->cols, panel + i * m->cols);
         blas_linear(panel, m->cols, x->data, x->stride, y->data + row, y->stride, n, tokens,
                     m->cols);
+    }
+}
+
+static bool has_integer_kernel(const struct cpu *cpu, const struct weight *w)
+{
+    return is_grouped(w->matrix.type) && cpu->kernels->linear_groups != NULL;
+}
+
+/* The rows of x for the integer kernels: of a few each thread makes its own. */
+static struct quantized quantize(const struct cpu *cpu, const struct buffer *x, size_t tokens)
+{
+    bool few = tokens <= QUANTIZED_FEW;
+    struct quantized q = few ? cpu->scratch[thread_index()].few : cpu->quantized;
+    size_t first = 0, end = tokens;
+
+    q.tile = tokens <= GROUP_FEW ? tokens : cpu->kernels->group_tile;
+    q.groups = (x->cols + GROUP - 1) / GROUP;
+    if (!few)
+        cpu_share(tokens, q.tile, &first, &end);
+    for (size_t token = first; token < end; token++) {
+        struct quantized row = quantized_at(q, token, 0);
+        cpu->kernels->quantize(x->data + token * x->stride, x->cols, &row);
+    }
+    if (!few)
+        thread_barrier();
+    return q;
+}
+
+/* A thread's rows [first, end) by the integer kernels. */
+static void linear_groups(const struct cpu *cpu, const struct weight *w, size_t first, size_t end,
+                          size_t tokens, struct quantized x, struct buffer *y)
+{
+    const struct matrix *m = &w->matrix;
+    struct group_block block = {
+        .type = m->type,
+        .format = &m->groups,
+        .layout = w->layout,
+        .strips = (const uint8_t *)m->data + first / STRIP * w->layout.bytes,
+        .rows = end - first,
+        .x = x,
+        .y_stride = y->stride,
+        .scratch = cpu->scratch[thread_index()].groups,
+    };
+    for (size_t token = 0; token < tokens && first < end; token += GROUP_TOKENS) {
+        block.token = token;
+        block.tokens = tokens - token < GROUP_TOKENS ? tokens - token : GROUP_TOKENS;
+        block.y = y->data + token * y->stride + first;
+        cpu->kernels->linear_groups(&block);
+    }
+}
+
+/* Rows [first, end) of W for all tokens by f32 panels or as stored. */
+static void linear_floats(const struct cpu *cpu, const struct weight *w, size_t first, size_t end,
+                          size_t tokens, const struct buffer *x, struct buffer *y)
+{
+    struct cut cut = choose_cut(w, tokens);
+    for (size_t row = first; row < end; row += cut.rows) {
+        size_t n_rows = end - row < cut.rows ? end - row : cut.rows;
+        for (size_t token = 0; token < tokens; token += cut.tokens)
+            linear_rows(cpu, w, cut, row, n_rows, token,
+                        tokens - token < cut.tokens ? tokens - token : cut.tokens, x, y);
     }
 }
 
@@ -110,21 +168,20 @@ void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[
 {
     const struct cpu *cpu = (const struct cpu *)backend;
     size_t tokens = cpu_rows(cpu, rows);
+    struct quantized quantized = {0};
 
     for (size_t i = 0; i < n; i++) {
-        struct cut cut = choose_cut(w[i], tokens);
+        bool integers = has_integer_kernel(cpu, w[i]);
         size_t first, end;
-        cpu_share(w[i]->matrix.rows, 2 * ROW_TILE, &first, &end);
-        if (w[i]->blas && tokens >= BLAS_TOKENS) {
+        cpu_share(w[i]->matrix.rows, STRIP, &first, &end);
+        if (integers && quantized.codes == NULL)
+            quantized = quantize(cpu, x, tokens);
+        if (integers)
+            linear_groups(cpu, w[i], first, end, tokens, quantized, y[i]);
+        else if (w[i]->blas && tokens >= BLAS_TOKENS)
             linear_blas(cpu, w[i], first, end, tokens, x, y[i]);
-            continue;
-        }
-        for (size_t row = first; row < end; row += cut.rows) {
-            size_t n_rows = end - row < cut.rows ? end - row : cut.rows;
-            for (size_t token = 0; token < tokens; token += cut.tokens)
-                linear_rows(cpu, w[i], cut, row, n_rows, token,
-                            tokens - token < cut.tokens ? tokens - token : cut.tokens, x, y[i]);
-        }
+        else
+            linear_floats(cpu, w[i], first, end, tokens, x, y[i]);
     }
     thread_barrier();
 }

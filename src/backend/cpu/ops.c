@@ -28,7 +28,7 @@ void cpu_embed(struct backend *backend, struct buffer *x, const struct weight *w
         size_t token = (size_t)cpu->rows[row].token;
         float *out = x->data + row * x->stride;
         if (token < m->rows)
-            cpu_expand(cpu, m->type, (const char *)m->data + token * w->row_bytes, out, m->cols);
+            cpu_expand(cpu, w, token, 0, m->cols, out);
         else
             atomic_store(&cpu->failed, true);
     }

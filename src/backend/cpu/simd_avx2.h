@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
 enum {
     VL = 8,          /* floats in a vector */
@@ -126,5 +127,157 @@ static inline float v_max_lanes(vec x)
     m = _mm_max_ps(m, _mm_movehl_ps(m, m));
     return _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
 }
+
+static inline vec v_abs(vec x)
+{
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+}
+
+/* Whole numbers within int8. */
+static inline void v_store_s8(int8_t *p, vec x)
+{
+    __m256i words = _mm256_cvtps_epi32(x);
+    __m128i halves =
+        _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_storel_epi64((void *)p, _mm_packs_epi16(halves, halves));
+}
+
+/* ---- integers ---------------------------------------------------------------------------- */
+
+enum { PARTS = 2 };
+
+typedef __m256i ivec;
+
+static inline __m256i repeat_codes(const int8_t *x)
+{
+    int32_t codes;
+    memcpy(&codes, x, sizeof codes);
+    return _mm256_set1_epi32(codes);
+}
+
+static inline vec i_as_float(ivec x)
+{
+    return _mm256_castsi256_ps(x);
+}
+
+static inline __m256i repeat_table(const int8_t *table /* [16] */)
+{
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table));
+}
+
+static inline void split_nibbles(const uint8_t *p, __m256i *low, __m256i *high)
+{
+    __m256i bytes = _mm256_load_si256((const void *)p), mask = _mm256_set1_epi8(15);
+    *low = _mm256_and_si256(bytes, mask);
+    *high = _mm256_and_si256(_mm256_srli_epi32(bytes, 4), mask);
+}
+
+#ifdef I_DPBUSD /* what multiplies bytes without and with sign into 32 bits */
+
+enum { MANY_TILE = 6, MANY_PARTS = 1 };
+#define FEW_SIZES(X)  X(4) X(2) X(1)
+#define MANY_SIZES(X) X(6) X(3) X(1)
+
+typedef __m256i wtable; /* the table twice */
+typedef __m256i wvec;   /* larger by 128 */
+
+static inline wtable w_levels(const int8_t *table /* [16] */)
+{
+    return _mm256_xor_si256(repeat_table(table), _mm256_set1_epi8(-128));
+}
+
+static inline void w_nibbles(const uint8_t *p, wtable table, wvec *low, wvec *high)
+{
+    split_nibbles(p, low, high);
+    *low = _mm256_shuffle_epi8(table, *low);
+    *high = _mm256_shuffle_epi8(table, *high);
+}
+
+static inline wvec w_bytes(const uint8_t *p)
+{
+    return _mm256_xor_si256(_mm256_load_si256((const void *)p), _mm256_set1_epi8(-128));
+}
+
+static inline wvec w_tile(const uint8_t *p)
+{
+    return _mm256_load_si256((const void *)p);
+}
+
+static inline void w_store_tile(uint8_t *p, wvec w)
+{
+    _mm256_store_si256((void *)p, w);
+}
+
+static inline ivec i_start(const float *p)
+{
+    return _mm256_castps_si256(_mm256_set1_ps(*p));
+}
+
+static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
+{
+    return I_DPBUSD(sum, w, repeat_codes(x));
+}
+
+#else
+
+/* vpmaddubsw multiplies bytes without and with sign and adds pairs in 16 bits, where weights larger
+ * by 128 would saturate. So the weights lose their sign and the codes take it; as codes are within
+ * +-127 no sum of two products overflows. */
+enum { MANY_TILE = 4, MANY_PARTS = 1 };
+#define FEW_SIZES(X)  X(4) X(2) X(1)
+#define MANY_SIZES(X) X(4) X(2) X(1)
+
+typedef __m256i wtable;
+typedef struct {
+    __m256i w, magnitude;
+} wvec;
+
+static inline wvec w_signed(__m256i w)
+{
+    return (wvec){w, _mm256_abs_epi8(w)};
+}
+
+static inline wtable w_levels(const int8_t *table /* [16] */)
+{
+    return repeat_table(table);
+}
+
+static inline void w_nibbles(const uint8_t *p, wtable table, wvec *low, wvec *high)
+{
+    __m256i a, b;
+    split_nibbles(p, &a, &b);
+    *low = w_signed(_mm256_shuffle_epi8(table, a));
+    *high = w_signed(_mm256_shuffle_epi8(table, b));
+}
+
+static inline wvec w_bytes(const uint8_t *p)
+{
+    return w_signed(_mm256_load_si256((const void *)p));
+}
+
+static inline wvec w_tile(const uint8_t *p)
+{
+    return w_bytes(p);
+}
+
+static inline void w_store_tile(uint8_t *p, wvec w)
+{
+    _mm256_store_si256((void *)p, w.w);
+}
+
+static inline ivec i_start(const float *p)
+{
+    (void)p;
+    return _mm256_castps_si256(_mm256_set1_ps(INT_BASE));
+}
+
+static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
+{
+    __m256i codes = _mm256_sign_epi8(repeat_codes(x), w.w);
+    __m256i pairs = _mm256_maddubs_epi16(w.magnitude, codes);
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+#endif
 
 #endif

@@ -1,9 +1,10 @@
-/* simd_avx512.h: what kernels_simd.inc is written in, for AVX-512 F, BW, DQ and VL. */
+/* simd_avx512.h: what kernels_simd.inc is written in, for AVX-512 F, BW, DQ, VL and VNNI. */
 #ifndef BACKEND_CPU_SIMD_AVX512_H
 #define BACKEND_CPU_SIMD_AVX512_H
 
 #include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
 enum {
     VL = 16,         /* floats in a vector */
@@ -128,6 +129,73 @@ static inline void v_sum4(vec a, vec b, vec c, vec d, float out[4])
 static inline float v_max_lanes(vec x)
 {
     return _mm512_reduce_max_ps(x);
+}
+
+static inline vec v_abs(vec x)
+{
+    return _mm512_abs_ps(x);
+}
+
+/* Whole numbers within int8. */
+static inline void v_store_s8(int8_t *p, vec x)
+{
+    _mm_storeu_si128((void *)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+
+/* ---- integers (VNNI) --------------------------------------------------------------------- */
+
+enum { PARTS = 1 };
+enum { MANY_TILE = 6, MANY_PARTS = 2 };
+#define FEW_SIZES(X)  X(8) X(4) X(3) X(2) X(1)
+#define MANY_SIZES(X) X(6) X(3) X(1)
+
+typedef __m512i ivec;
+typedef __m512i wtable; /* the table four times */
+typedef __m512i wvec;   /* larger by 128 */
+
+static inline wtable w_levels(const int8_t *table /* [16] */)
+{
+    __m512i four = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)table));
+    return _mm512_xor_si512(four, _mm512_set1_epi8(-128));
+}
+
+static inline void w_nibbles(const uint8_t *p, wtable table, wvec *low, wvec *high)
+{
+    __m512i bytes = _mm512_load_si512((const void *)p), mask = _mm512_set1_epi8(15);
+    *low = _mm512_shuffle_epi8(table, _mm512_and_si512(bytes, mask));
+    *high = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi32(bytes, 4), mask));
+}
+
+static inline wvec w_bytes(const uint8_t *p)
+{
+    return _mm512_xor_si512(_mm512_load_si512((const void *)p), _mm512_set1_epi8(-128));
+}
+
+static inline wvec w_tile(const uint8_t *p)
+{
+    return _mm512_load_si512((const void *)p);
+}
+
+static inline void w_store_tile(uint8_t *p, wvec w)
+{
+    _mm512_store_si512((void *)p, w);
+}
+
+static inline ivec i_start(const float *p)
+{
+    return _mm512_castps_si512(_mm512_set1_ps(*p));
+}
+
+static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
+{
+    int32_t codes;
+    memcpy(&codes, x, sizeof codes);
+    return _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(codes));
+}
+
+static inline vec i_as_float(ivec x)
+{
+    return _mm512_castsi512_ps(x);
 }
 
 #endif

@@ -138,4 +138,80 @@ static inline float v_max_lanes(vec x)
     return vmaxvq_f32(x);
 }
 
+static inline vec v_abs(vec x)
+{
+    return vabsq_f32(x);
+}
+
+/* Whole numbers within int8. */
+static inline void v_store_s8(int8_t *p, vec x)
+{
+    int16x4_t words = vmovn_s32(vcvtq_s32_f32(x));
+    int8x8_t bytes = vmovn_s16(vcombine_s16(words, words));
+    vst1_lane_s32((int32_t *)(void *)p, vreinterpret_s32_s8(bytes), 0);
+}
+
+/* ---- integers ---------------------------------------------------------------------------- */
+
+enum { PARTS = 4 };
+enum { MANY_TILE = 8, MANY_PARTS = 1 };
+#define FEW_SIZES(X)  X(8) X(4) X(2) X(1)
+#define MANY_SIZES(X) X(8) X(4) X(1)
+
+typedef int32x4_t ivec;
+typedef int8x16_t wtable;
+typedef int8x16_t wvec;
+
+static inline wtable w_levels(const int8_t *table /* [16] */)
+{
+    return vld1q_s8(table);
+}
+
+static inline void w_nibbles(const uint8_t *p, wtable table, wvec *low, wvec *high)
+{
+    uint8x16_t bytes = vld1q_u8(p);
+    *low = vqtbl1q_s8(table, vandq_u8(bytes, vdupq_n_u8(15)));
+    *high = vqtbl1q_s8(table, vshrq_n_u8(bytes, 4));
+}
+
+static inline wvec w_bytes(const uint8_t *p)
+{
+    return vreinterpretq_s8_u8(vld1q_u8(p));
+}
+
+static inline wvec w_tile(const uint8_t *p)
+{
+    return w_bytes(p);
+}
+
+static inline void w_store_tile(uint8_t *p, wvec w)
+{
+    vst1q_u8(p, vreinterpretq_u8_s8(w));
+}
+
+static inline ivec i_start(const float *p)
+{
+    (void)p;
+    return vreinterpretq_s32_f32(vdupq_n_f32(INT_BASE));
+}
+
+static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
+{
+    int32_t four;
+    memcpy(&four, x, sizeof four);
+    int8x16_t codes = vreinterpretq_s8_s32(vdupq_n_s32(four));
+#ifdef __ARM_FEATURE_DOTPROD
+    return vdotq_s32(sum, w, codes);
+#else
+    int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(codes)));
+    int32x4_t high = vpaddlq_s16(vmull_high_s8(w, codes));
+    return vaddq_s32(sum, vpaddq_s32(low, high));
+#endif
+}
+
+static inline vec i_as_float(ivec x)
+{
+    return vreinterpretq_f32_s32(x);
+}
+
 #endif

@@ -1,0 +1,157 @@
+/*
+ * weight.c: matrices as the CPU reads them. Mapped ones stay where they are, GGUF's blocks become
+ * strips of groups where there are integer kernels for them, by all threads at once.
+ */
+#include "backend/cpu/cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cpu/threads.h"
+#include "base/size.h"
+
+/* Panels wide enough for another matrix that BLAS gets. */
+static int widen_panels(struct cpu *cpu, size_t cols, struct llama3_error *err)
+{
+    size_t rows = (size_t)cpu->threads * BLAS_ROWS;
+    if (cols <= cpu->blas_cols)
+        return 0;
+    float *panels = size_alloc_aligned(rows, cols * sizeof *panels);
+    if (panels == NULL)
+        return error_memory(err, "panels for BLAS", rows * cols * sizeof *panels);
+    free(cpu->blas_panels);
+    cpu->blas_panels = panels;
+    cpu->blas_cols = cols;
+    return 0;
+}
+
+static struct quantized take_quantized(unsigned char **next, size_t rows, size_t cols)
+{
+    size_t groups = (cols + GROUP - 1) / GROUP * rows;
+    struct quantized q = {.codes = (int8_t *)*next};
+    *next += round_up(groups * GROUP, 64);
+    q.numbers = (float *)(void *)*next;
+    *next += round_up(groups * ACT_NUMBERS * sizeof *q.numbers, 64);
+    return q;
+}
+
+/* Room for quantized rows that meet another grouped matrix. */
+static int widen_quantized(struct cpu *cpu, size_t cols, struct llama3_error *err)
+{
+    size_t rows = cpu->shape.max_rows, threads = (size_t)cpu->threads;
+    if (cols <= cpu->quantized_cols)
+        return 0;
+    if (rows < cpu->shape.max_logit_rows)
+        rows = cpu->shape.max_logit_rows;
+    rows = round_up(rows < GROUP_FEW ? GROUP_FEW : rows, cpu->kernels->group_tile);
+    unsigned char *end = NULL;
+    take_quantized(&end, rows, cols);
+    for (size_t i = 0; i < threads; i++)
+        take_quantized(&end, QUANTIZED_FEW, cols);
+    size_t bytes = (uintptr_t)end;
+    unsigned char *memory = size_alloc_aligned(bytes, 1), *next = memory;
+    if (memory == NULL)
+        return error_memory(err, "quantized activations", bytes);
+    free(cpu->quantized_memory);
+    cpu->quantized_memory = memory;
+    cpu->quantized_cols = cols;
+    cpu->quantized = take_quantized(&next, rows, cols);
+    for (size_t i = 0; i < threads; i++)
+        cpu->scratch[i].few = take_quantized(&next, QUANTIZED_FEW, cols);
+    return 0;
+}
+
+struct repacking {
+    const struct matrix *from;
+    struct weight *to;
+};
+
+static void repack_share(void *arg)
+{
+    const struct repacking *r = arg;
+    const struct matrix *from = r->from;
+    size_t row_bytes = dtype_row_bytes(from->type, from->cols), first, end;
+
+    cpu_share(from->rows, STRIP, &first, &end);
+    for (size_t row = first; row < end; row += STRIP)
+        group_repack(from->type, (const char *)from->data + row * row_bytes, row_bytes,
+                     end - row < STRIP ? end - row : STRIP, from->cols,
+                     (char *)r->to->memory + row / STRIP * r->to->layout.bytes);
+}
+
+/* Copies or repacks a matrix for the integer kernels, unless it can be read as it is. */
+static int take_groups(struct cpu *cpu, struct weight *w, struct llama3_error *err)
+{
+    struct matrix from = w->matrix, *m = &w->matrix;
+    bool repack = group_from_gguf(from.type, &m->type, &m->groups);
+    size_t bytes = group_bytes(m->type, &m->groups, m->rows, m->cols);
+
+    w->layout = strip_layout(m->type, &m->groups, m->cols);
+    if (!repack && (uintptr_t)m->data % 64 == 0)
+        return 0;
+    w->memory = size_alloc_aligned(bytes, 1);
+    if (w->memory == NULL)
+        return error_memory(err, "a matrix", bytes);
+    m->data = w->memory;
+    if (repack)
+        threads_run(cpu->threads, repack_share, &(struct repacking){&from, w});
+    else
+        memcpy(w->memory, from.data, bytes);
+    return 0;
+}
+
+static int take_matrix(struct cpu *cpu, struct weight *w, struct llama3_error *err)
+{
+    struct group_format format;
+    enum dtype grouped;
+    bool has_table = cpu->kernels->linear_groups != NULL;
+
+    if (has_table &&
+        (is_grouped(w->matrix.type) || group_from_gguf(w->matrix.type, &grouped, &format)))
+        return take_groups(cpu, w, err) == 0 ? widen_quantized(cpu, w->matrix.cols, err) : -1;
+    w->blas =
+        cpu->use_blas && (!has_table || w->matrix.type == DTYPE_F32 || w->matrix.type == DTYPE_F16);
+    return w->blas ? widen_panels(cpu, w->matrix.cols, err) : 0;
+}
+
+static int take_vector(const struct cpu *cpu, struct weight *w, struct llama3_error *err)
+{
+    size_t cols = w->matrix.cols;
+    w->vector = size_alloc_aligned(round_up(cols, LANES), sizeof *w->vector);
+    if (w->vector == NULL)
+        return error_memory(err, "a vector of weights", cols * sizeof *w->vector);
+    cpu_expand(cpu, w, 0, 0, cols, w->vector);
+    return 0;
+}
+
+struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix, enum weight_use use,
+                          struct llama3_error *err)
+{
+    struct cpu *cpu = (struct cpu *)backend;
+    struct weight *w = size_alloc(1, sizeof *w);
+    if (w == NULL) {
+        error_memory(err, "a weight", sizeof *w);
+        return NULL;
+    }
+    w->matrix = *matrix;
+    if (is_grouped(matrix->type))
+        w->layout = strip_layout(matrix->type, &matrix->groups, matrix->cols);
+    else
+        w->row_bytes = dtype_row_bytes(matrix->type, matrix->cols);
+    if ((use == WEIGHT_MATRIX && take_matrix(cpu, w, err) != 0) ||
+        (use == WEIGHT_VECTOR && take_vector(cpu, w, err) != 0)) {
+        cpu_weight_free(backend, w);
+        return NULL;
+    }
+    return w;
+}
+
+void cpu_weight_free(struct backend *backend, struct weight *w)
+{
+    (void)backend;
+    if (w == NULL)
+        return;
+    free(w->memory);
+    free(w->vector);
+    free(w);
+}
