@@ -117,7 +117,7 @@ LLAMA3_API void llama3_model_close(struct llama3_model *model);
 
 struct llama3_info {
     const char *path;          /* what was opened */
-    const char *format;        /* "safetensors", "gguf" */
+    const char *format;        /* "safetensors", "gguf", "llama3" (llama3-quantize) */
     const char *architecture;  /* "llama" */
     const char *dtype;         /* of most of the weights: "bf16", "q4_1" */
     const char *template_name; /* NULL: the checkpoint has none */

@@ -8,6 +8,7 @@
 
 #include <check.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,7 @@ __attribute__((visibility("default"))) const char *__asan_default_options(void)
 /* Reads all that a model points to: whatever lies outside of its files traps. */
 static void read_matrix(const struct model *model, const struct matrix *matrix)
 {
-    size_t size = matrix->rows * dtype_row_bytes(matrix->type, matrix->cols), i = 0;
+    size_t size = matrix_bytes(matrix), i = 0;
     const uint8_t *data = matrix->data;
     for (; i < model->n_maps; i++) {
         const struct map *map = &model->maps[i];
@@ -43,7 +44,7 @@ static void read_matrix(const struct model *model, const struct matrix *matrix)
     static float row[1 << 16];
     ck_assert_uint_le(matrix->cols, sizeof row / sizeof *row);
     for (size_t r = 0; r < matrix->rows; r++)
-        dtype_expand(matrix->type, data + r * (size / matrix->rows), row, matrix->cols);
+        matrix_row(matrix, r, row);
 }
 
 static void read_model(const struct model *model)
@@ -431,6 +432,161 @@ START_TEST(evil_gguf_bytes)
 }
 END_TEST
 
+/* ---- our own file --------------------------------------------------------------------------- */
+
+static struct buf read_whole(const char *path)
+{
+    struct buf file = {0};
+    struct llama3_error err = {0};
+    file.data = file_read(path, 1 << 20, &file.size, NULL, &err);
+    ck_assert_msg(file.data != NULL, "%s", err.message);
+    file.capacity = file.size + 1;
+    return file;
+}
+
+/* A folder with x.safetensors, one of ours. */
+static char *packed_folder(char path[600], struct buf *file)
+{
+    char *folder = tiny_folder();
+    tiny_hf(folder);
+    snprintf(path, 600, "%s/x.safetensors", folder);
+    tiny_packed(folder, path);
+    *file = read_whole(path);
+    return folder;
+}
+
+/* At every byte of the header and of the tokenizer, and here and there in the matrices. */
+START_TEST(cut_packed)
+{
+    struct buf file;
+    char path[600], *folder = packed_folder(path, &file);
+    uint64_t header;
+    memcpy(&header, file.data, sizeof header);
+    for (size_t n = 0; n < file.size; n += n < 8 + header ? 1 : 61) {
+        tiny_put(folder, "x.safetensors", file.data, n);
+        ck_assert_msg(!try_open(path), "cut to %zu of %zu bytes: opened", n, file.size);
+    }
+    tiny_put(folder, "x.safetensors", file.data, file.size);
+    ck_assert(try_open(path));
+    buf_free(&file);
+    tiny_remove(folder);
+    finish("cut our own file", 5000);
+}
+END_TEST
+
+START_TEST(evil_packed_bytes)
+{
+    struct buf file;
+    char path[600], *folder = packed_folder(path, &file);
+    uint64_t header, at = 0;
+    memcpy(&header, file.data, sizeof header);
+    for (char *byte = file.data; byte < file.data + file.size; byte++) {
+        at = (uint64_t)(byte - file.data);
+        bool tokens = at >= 8 + header && at < 8 + header + 4 * 4096 && at % 4096 < 48;
+        if ((at >= 8 + header || *byte == ' ') && !tokens)
+            continue; /* spaces, padding, weights: any value will do */
+        char original = *byte;
+        const uint8_t values[] = {0,
+                                  0xff,
+                                  0x80,
+                                  (uint8_t)(original ^ 1),
+                                  (uint8_t)(original ^ 0x20),
+                                  (uint8_t)(original + 1)};
+        for (size_t i = 0; i < sizeof values; i++) {
+            *byte = (char)values[i];
+            tiny_put(folder, "x.safetensors", file.data, file.size);
+            try_open(path);
+        }
+        *byte = original;
+    }
+    buf_free(&file);
+    tiny_remove(folder);
+    finish("evil bytes in our own file", 10000);
+}
+END_TEST
+
+/* What try_packed() puts a header in front of. */
+struct packed_target {
+    const char *folder, *path, *key; /* of the metadata, or NULL: the header itself */
+    json_t *header;
+    const char *data;
+    size_t data_size;
+};
+
+static void put_packed(const struct packed_target *target, const char *text, size_t size)
+{
+    struct buf file = {0};
+    size_t spaces = -(size + 8) % 4096;
+    uint64_t length = size + spaces;
+    buf_add(&file, &length, sizeof length);
+    buf_add(&file, text, size);
+    for (size_t i = 0; i < spaces; i++)
+        buf_add(&file, " ", 1);
+    buf_add(&file, target->data, target->data_size);
+    tiny_put(target->folder, "x.safetensors", file.data, file.size);
+    buf_free(&file);
+    try_open(target->path);
+}
+
+static void try_packed(const char *text, size_t size, void *arg)
+{
+    const struct packed_target *target = arg;
+    if (target->key == NULL) {
+        put_packed(target, text, size);
+        return;
+    }
+    json_t *value = json_stringn(text, size);
+    if (value == NULL)
+        return; /* no UTF-8 */
+    json_t *metadata = json_object_get(target->header, "__metadata__");
+    json_t *original = json_incref(json_object_get(metadata, target->key));
+    json_object_set_new(metadata, target->key, value);
+    char *header = json_dumps(target->header, JSON_COMPACT);
+    put_packed(target, header, strlen(header));
+    free(header);
+    json_object_set_new(metadata, target->key, original);
+}
+
+START_TEST(evil_packed_json)
+{
+    struct buf file;
+    char path[600], *folder = packed_folder(path, &file);
+    uint64_t length;
+    memcpy(&length, file.data, sizeof length);
+    struct packed_target target = {folder,
+                                   path,
+                                   NULL,
+                                   json_loadb(file.data + 8, length, 0, NULL),
+                                   file.data + 8 + length,
+                                   file.size - 8 - length};
+    ck_assert_ptr_nonnull(target.header);
+    char *text = json_dumps(target.header, JSON_COMPACT);
+    each_evil_json(text, try_packed, &target);
+    free(text);
+
+    const char *key;
+    json_t *value;
+    void *next;
+    json_object_foreach_safe(json_object_get(target.header, "__metadata__"), next, key, value)
+    {
+        char *original = strdup(json_string_value(value)), *name = strdup(key);
+        target.key = name;
+        if (original[0] == '{')
+            each_evil_json(original, try_packed, &target);
+        else
+            try_packed("", 0, &target);
+        free(original);
+        free(name);
+    }
+    tiny_put(folder, "x.safetensors", file.data, file.size);
+    ck_assert(try_open(path));
+    json_decref(target.header);
+    buf_free(&file);
+    tiny_remove(folder);
+    finish("evil JSON in our own file", 8000);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("hostile");
@@ -442,6 +598,9 @@ int main(void)
     tcase_add_test(tcase, evil_gguf_fields);
     tcase_add_test(tcase, evil_gguf_products);
     tcase_add_test(tcase, evil_gguf_bytes);
+    tcase_add_test(tcase, cut_packed);
+    tcase_add_test(tcase, evil_packed_bytes);
+    tcase_add_test(tcase, evil_packed_json);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

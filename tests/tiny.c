@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "checkpoint/packed.h"
+
 const char tiny_config[] =
     "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\",\n"
     " \"hidden_size\": 4, \"intermediate_size\": 4, \"num_hidden_layers\": 1,\n"
@@ -164,6 +166,62 @@ void tiny_hf(const char *folder)
     tiny_put_text(folder, "generation_config.json", tiny_generation);
     tiny_put_text(folder, "tokenizer.json", tiny_tokenizer);
     tiny_put_text(folder, "tokenizer_config.json", tiny_tokenizer_config);
+}
+
+/* ---- our own file --------------------------------------------------------------------------- */
+
+static struct matrix packed_as(void *arg, const struct part *part)
+{
+    struct matrix target = *part->matrix;
+    (void)arg;
+    target.type = part_is_layers(part->kind) ? DTYPE_INT4 : DTYPE_INT8;
+    target.groups = (struct group_format){
+        .scale = part->kind % 2 != 0 ? GROUP_SCALE_F16 : GROUP_SCALE_INT8,
+        .offset = part->kind % 3 == 0,
+    };
+    if (target.type == DTYPE_INT4)
+        memcpy(target.groups.levels, group_levels, sizeof target.groups.levels);
+    return target;
+}
+
+static int packed_rows(void *arg, const struct part *part, const struct matrix *target,
+                       size_t first, size_t n, void *out, struct llama3_error *err)
+{
+    const struct strip_layout layout = strip_layout(target->type, &target->groups, target->cols);
+    uint8_t *strips = out;
+    const float one = 1;
+    (void)arg;
+    (void)err;
+    memset(out, 0, (n + STRIP - 1) / STRIP * layout.bytes);
+    for (size_t row = 0; row < n; row++) {
+        uint8_t *strip = strips + row / STRIP * layout.bytes;
+        memcpy(strip + row % STRIP * sizeof one, &one, sizeof one);
+        for (size_t group = 0; group < layout.groups; group++) {
+            size_t i = group * STRIP + row % STRIP;
+            uint16_t half = f32_to_f16(1);
+            if (target->groups.scale == GROUP_SCALE_INT8)
+                strip[layout.scales + i] = 1;
+            else
+                memcpy(strip + layout.scales + 2 * i, &half, sizeof half);
+        }
+        for (size_t col = 0; col < target->cols; col++)
+            group_set_code(target->type, &layout, strip, row % STRIP, col,
+                           (int)((first + row + col + part->layer) % 16));
+    }
+    return 0;
+}
+
+void tiny_packed(const char *source, const char *path)
+{
+    struct llama3_error err = {0};
+    struct model model;
+    struct new_file file;
+    ck_assert_msg(model_open(&model, source, &err) == 0, "%s", err.message);
+    const struct packed_source packed = {&model, packed_as, packed_rows, NULL};
+    ck_assert_msg(new_file_open(&file, path, &err) == 0 &&
+                      packed_write(&file, &packed, &err) == 0 && new_file_commit(&file, &err) == 0,
+                  "%s", err.message);
+    model_close(&model);
 }
 
 /* ---- GGUF

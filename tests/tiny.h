@@ -26,6 +26,11 @@ void tiny_safetensors(struct buf *out, const char *header, size_t length, size_t
 /* A whole directory. */
 void tiny_hf(const char *folder);
 
+/* Our own file of what a path opens, with int4 matrices in its layers and an int8 head or
+ * embedding, all of scale 1 and a few codes, in each variant of group.h: for readers, not for the
+ * engine. */
+void tiny_packed(const char *source, const char *path);
+
 /* ---- GGUF ------------------------------------------------------------------------------------ */
 
 struct tiny_kv {

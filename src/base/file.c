@@ -13,6 +13,21 @@
 
 #include "base/size.h"
 
+/* The size of a regular file that is open; anything else is refused. */
+static int check_regular(int fd, const char *path, size_t *size, struct llama3_error *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        return error_set(err, LLAMA3_EIO, "%s: a regular file expected, %s found", path,
+                         S_ISDIR(st.st_mode) ? "a directory" : "a special file");
+    if ((uint64_t)st.st_size > SIZE_MAX - 1)
+        return error_set(err, LLAMA3_EIO, "%s: too large for this machine's addresses", path);
+    *size = (size_t)st.st_size;
+    return 0;
+}
+
 /* A descriptor of a regular file and its size, or -1. *missing as in file_read(). */
 static int open_regular(const char *path, size_t *size, bool *missing, struct llama3_error *err)
 {
@@ -25,20 +40,26 @@ static int open_regular(const char *path, size_t *size, bool *missing, struct ll
         }
         return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
     }
-    struct stat st;
-    if (fstat(fd, &st) != 0)
-        error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
-    else if (!S_ISREG(st.st_mode))
-        error_set(err, LLAMA3_EIO, "%s: a regular file expected, %s found", path,
-                  S_ISDIR(st.st_mode) ? "a directory" : "a special file");
-    else if ((uint64_t)st.st_size > SIZE_MAX - 1)
-        error_set(err, LLAMA3_EIO, "%s: too large for this machine's addresses", path);
-    else {
-        *size = (size_t)st.st_size;
+    if (check_regular(fd, path, size, err) == 0)
         return fd;
-    }
     close(fd);
     return -1;
+}
+
+int map_descriptor(struct map *map, int fd, const char *path, struct llama3_error *err)
+{
+    size_t size = 0;
+    *map = (struct map){0};
+    if (check_regular(fd, path, &size, err) != 0)
+        return -1;
+    if (size == 0)
+        return 0;
+    void *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED)
+        return error_set(err, LLAMA3_EIO, "%s: can't map %zu bytes: %s", path, size,
+                         strerror(errno));
+    *map = (struct map){.data = data, .size = size};
+    return 0;
 }
 
 int map_open(struct map *map, const char *path, struct llama3_error *err)
@@ -48,17 +69,9 @@ int map_open(struct map *map, const char *path, struct llama3_error *err)
     int fd = open_regular(path, &size, NULL, err);
     if (fd < 0)
         return -1;
-    if (size > 0) {
-        void *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (data == MAP_FAILED) {
-            error_set(err, LLAMA3_EIO, "%s: can't map %zu bytes: %s", path, size, strerror(errno));
-            close(fd);
-            return -1;
-        }
-        *map = (struct map){.data = data, .size = size};
-    }
+    int result = map_descriptor(map, fd, path, err);
     close(fd);
-    return 0;
+    return result;
 }
 
 void map_close(struct map *map)

@@ -15,6 +15,8 @@ struct map {
 
 /* Errors name the path and what the system said; a directory or another kind of file is refused. */
 int map_open(struct map *map, const char *path, struct llama3_error *err);
+/* The same of a file that is open, and stays so. */
+int map_descriptor(struct map *map, int fd, const char *path, struct llama3_error *err);
 void map_close(struct map *map); /* zeroes *map */
 
 /* A whole file in memory, NUL-terminated besides its size, of at most max bytes. Freed by free().

@@ -163,7 +163,7 @@ static int take(const struct tensor_table *table, const char *name, enum need ne
         (n == 2 && tensor->dims[0] != rows))
         return wrong_shape(tensor, rows, cols, where, err);
     const struct dtype_info *info = dtype_info(tensor->type);
-    if (vector && info->block != 1)
+    if (vector && (info->block != 1 || is_grouped(tensor->type)))
         return error_set(err, LLAMA3_EINPUT,
                          "%s: tensor %.100s: f32, f16 or bf16 expected, %s "
                          "found",
@@ -176,12 +176,15 @@ static int take(const struct tensor_table *table, const char *name, enum need ne
 
     /* What keeps every later read inside the file, whatever the container checked before. */
     size_t bytes;
-    if (!size_mul(dtype_row_bytes(tensor->type, cols), rows, &bytes) || bytes != tensor->bytes)
+    *out = (struct matrix){tensor->type, rows, cols, tensor->data, tensor->groups};
+    if (!size_mul(is_grouped(out->type) ? strip_layout(out->type, &out->groups, cols).bytes
+                                        : dtype_row_bytes(out->type, cols),
+                  is_grouped(out->type) ? (rows + STRIP - 1) / STRIP : rows, &bytes) ||
+        bytes != tensor->bytes)
         return error_set(err, LLAMA3_EINPUT,
                          "%s: tensor %.100s: %zu x %zu of %s expected, %zu "
                          "bytes found",
                          where, tensor->name, rows, cols, info->name, tensor->bytes);
-    *out = (struct matrix){.type = tensor->type, .rows = rows, .cols = cols, .data = tensor->data};
     tensor->used = true;
     return 0;
 }
@@ -225,9 +228,8 @@ static int sum_up(const struct tensor_table *table, const struct tensor_names *n
     uint64_t counts[DTYPE_COUNT] = {0};
     for (size_t i = 0; i < table->n; i++) {
         const struct tensor *tensor = &table->tensors[i];
-        const struct dtype_info *info = dtype_info(tensor->type);
         if (tensor->used)
-            counts[tensor->type] += tensor->bytes / info->block_bytes * info->block;
+            counts[tensor->type] += tensor->dims[0] * (tensor->n_dims == 2 ? tensor->dims[1] : 1);
         else if (!tensor_ignored(names, tensor->name))
             return error_set(err, LLAMA3_EINPUT,
                              "%s: only the Llama architecture's tensors expected, %.200s found",
@@ -266,18 +268,54 @@ int assemble_model(struct model *model, struct tensor_table *table,
     return sum_up(table, names, model, where, err);
 }
 
+/* rope_freqs.weight divides the rotation's frequencies (Llama 3.1's scaling, as llama.cpp's
+ * converter stores it). A vector that small is copied, for its alignment. */
+int assemble_rope_factors(struct model *model, struct tensor_table *table, const char *where,
+                          struct llama3_error *err)
+{
+    struct tensor *tensor = tensor_table_find(table, "rope_freqs.weight");
+    size_t n = model->config.head_dim / 2;
+    if (tensor == NULL)
+        return 0;
+    if (tensor->type != DTYPE_F32 || tensor->n_dims != 1 || tensor->dims[0] != n)
+        return error_set(
+            err, LLAMA3_EINPUT, "%s: tensor %s: f32 [%zu] expected, %s [%" PRIu64 "%s] found",
+            where, tensor->name, n,
+            tensor->type == DTYPE_COUNT ? "another type" : dtype_info(tensor->type)->name,
+            tensor->n_dims > 0 ? tensor->dims[0] : 0, tensor->n_dims > 1 ? ", ..." : "");
+    model->rope_factors = size_alloc(n, sizeof *model->rope_factors);
+    if (model->rope_factors == NULL)
+        return error_memory(err, tensor->name, tensor->bytes);
+    memcpy(model->rope_factors, tensor->data, tensor->bytes);
+    for (size_t i = 0; i < n; i++)
+        if (!(model->rope_factors[i] >= 1e-6f && model->rope_factors[i] <= 1e6f))
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: tensor %s: factors of 1e-06..1e+06 expected, %g found", where,
+                             tensor->name, (double)model->rope_factors[i]);
+    model->config.rope.factors = model->rope_factors;
+    tensor->used = true;
+    return 0;
+}
+
+int model_add_map(struct model *model, struct map *map, const char *path, struct llama3_error *err)
+{
+    size_t size = (model->n_maps + 1) * sizeof *model->maps;
+    struct map *moved = realloc(model->maps, size);
+    if (moved == NULL) {
+        map_close(map);
+        return error_memory(err, path, size);
+    }
+    model->maps = moved;
+    model->maps[model->n_maps++] = *map;
+    model->file_bytes += map->size;
+    return 0;
+}
+
 int model_map(struct model *model, const char *path, struct map *map, struct llama3_error *err)
 {
     static const char lfs[] = "version https://git-lfs";
-    size_t size = (model->n_maps + 1) * sizeof *model->maps;
-    struct map *moved = realloc(model->maps, size);
-    if (moved == NULL)
-        return error_memory(err, path, size);
-    model->maps = moved;
-    if (map_open(map, path, err) != 0)
+    if (map_open(map, path, err) != 0 || model_add_map(model, map, path, err) != 0)
         return -1;
-    model->maps[model->n_maps++] = *map;
-    model->file_bytes += map->size;
     if (map->size > sizeof lfs && memcmp(map->data, lfs, sizeof lfs - 1) == 0)
         return error_set(err, LLAMA3_EINPUT,
                          "%s: weights expected, a Git LFS pointer found: fetch the file itself "

@@ -11,10 +11,11 @@
 enum { MAX_DIMS = 4 };
 
 struct tensor {
-    enum dtype type;
+    enum dtype type; /* DTYPE_COUNT: not for weights */
     size_t n_dims;
-    uint64_t dims[MAX_DIMS]; /* [n_dims], outermost first (GGUF stores them innermost first) */
-    const void *data;        /* in one of the model's maps */
+    uint64_t dims[MAX_DIMS];    /* [n_dims], outermost first (GGUF stores them innermost first) */
+    struct group_format groups; /* of grouped types */
+    const void *data;           /* in one of the model's maps */
     size_t bytes;
     bool used;
     char *name; /* the table's own copy */
@@ -59,8 +60,14 @@ int config_check(const struct config *config, const char *where, struct llama3_e
 int assemble_model(struct model *model, struct tensor_table *table,
                    const struct tensor_names *names, const char *where, struct llama3_error *err);
 
+/* The tensor rope_freqs.weight, if the table has it, into config.rope.factors. */
+int assemble_rope_factors(struct model *model, struct tensor_table *table, const char *where,
+                          struct llama3_error *err);
+
 /* Maps a file, to be unmapped by model_close, and adds its size to file_bytes. */
 int model_map(struct model *model, const char *path, struct map *map, struct llama3_error *err);
+/* The same with a map, which the model then owns, also on failure. */
+int model_add_map(struct model *model, struct map *map, const char *path, struct llama3_error *err);
 
 /* Adds to eos_ids, in order and once; the id must be below config.vocab_size. */
 int model_add_eos(struct model *model, int64_t id, const char *where, struct llama3_error *err);

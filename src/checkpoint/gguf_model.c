@@ -210,34 +210,6 @@ static int read_vocab_size(const struct gguf *gguf, const struct tensor_table *t
     return 0;
 }
 
-/* rope_freqs.weight divides the rotation's frequencies (Llama 3.1's scaling, as llama.cpp's
- * converter stores it). A vector that small is copied, for its alignment. */
-static int read_rope_factors(struct tensor_table *table, struct model *model, const char *path,
-                             struct llama3_error *err)
-{
-    struct tensor *tensor = tensor_table_find(table, "rope_freqs.weight");
-    size_t n = model->config.head_dim / 2;
-    if (tensor == NULL)
-        return 0;
-    if (tensor->type != DTYPE_F32 || tensor->n_dims != 1 || tensor->dims[0] != n)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: tensor %s: f32 [%zu] expected, %s [%" PRIu64 "%s] found", path,
-                         tensor->name, n, dtype_info(tensor->type)->name, tensor->dims[0],
-                         tensor->n_dims > 1 ? ", ..." : "");
-    model->rope_factors = size_alloc(n, sizeof *model->rope_factors);
-    if (model->rope_factors == NULL)
-        return error_memory(err, tensor->name, tensor->bytes);
-    memcpy(model->rope_factors, tensor->data, tensor->bytes);
-    for (size_t i = 0; i < n; i++)
-        if (!(model->rope_factors[i] >= 1e-6f && model->rope_factors[i] <= 1e6f))
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: tensor %s: factors of 1e-06..1e+06 expected, %g found", path,
-                             tensor->name, (double)model->rope_factors[i]);
-    model->config.rope.factors = model->rope_factors;
-    tensor->used = true;
-    return 0;
-}
-
 /* ---- split sets: NAME-00001-of-00003.gguf and so on, as gguf-split writes them ------------- */
 
 enum { MAX_PARTS = 1024 };
@@ -346,7 +318,7 @@ static int fill(struct model *model, const struct gguf *gguf, struct tensor_tabl
         read_config(gguf, &model->config, err) != 0 ||
         read_vocab_size(gguf, table, &model->config, err) != 0 ||
         config_check(&model->config, gguf->path, err) != 0 ||
-        read_rope_factors(table, model, gguf->path, err) != 0 ||
+        assemble_rope_factors(model, table, gguf->path, err) != 0 ||
         assemble_model(model, table, &names, gguf->path, err) != 0)
         return -1;
     if (model->rope_factors != NULL)

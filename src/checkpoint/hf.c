@@ -16,7 +16,7 @@ enum { MAX_SMALL_FILE = 1 << 22, MAX_TOKENIZER = 1 << 26 };
 
 static const char *const ignored[] = {"rotary_emb.inv_freq", NULL};
 
-static const struct tensor_names names = {
+const struct tensor_names hf_names = {
     .embed = "model.embed_tokens.weight",
     .norm = "model.norm.weight",
     .head = "lm_head.weight",
@@ -209,9 +209,9 @@ int hf_model_open(struct model *model, const char *folder, struct llama3_error *
     model->format = "safetensors";
     int result = read_config(model, folder, err);
     if (result == 0)
-        result = safetensors_read_folder(model, folder, &names, &table, err);
+        result = safetensors_read_folder(model, folder, &hf_names, &table, err);
     if (result == 0)
-        result = assemble_model(model, &table, &names, folder, err);
+        result = assemble_model(model, &table, &hf_names, folder, err);
     tensor_table_free(&table);
     if (result != 0 || read_generation(model, folder, err) != 0 ||
         read_tokenizer(model, folder, err) != 0 || read_tokenizer_config(model, folder, err) != 0)

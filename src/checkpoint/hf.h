@@ -4,7 +4,10 @@
 
 #include <jansson.h>
 
-#include "checkpoint/model.h"
+#include "checkpoint/assemble.h"
+
+/* What these checkpoints call their tensors. */
+extern const struct tensor_names hf_names;
 
 /* folder/name parsed, at most max bytes; NULL and err filled, or, if *missing is given, NULL and
  * *missing set where there is no such file. *path (for free()) is what errors about it name. */

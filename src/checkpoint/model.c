@@ -3,21 +3,48 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "checkpoint/assemble.h"
 #include "checkpoint/readers.h"
+
+static const struct model empty = {
+    .vocab.bos = -1,
+    .generation = {NAN, NAN, NAN, NAN, .top_k = -1, .do_sample = -1},
+};
+
+static int open_packed(struct model *model, struct llama3_error *err)
+{
+    struct map map;
+    return model_map(model, model->path, &map, err) != 0 ? -1 : packed_model_read(model, &map, err);
+}
 
 int model_open(struct model *model, const char *path, struct llama3_error *err)
 {
-    bool is_folder = false;
-    *model = (struct model){
-        .vocab.bos = -1,
-        .generation = {NAN, NAN, NAN, NAN, .top_k = -1, .do_sample = -1},
-    };
-    model->path = resolve_path(path, &is_folder, err);
+    enum checkpoint_kind kind = CHECKPOINT_FOLDER;
+    *model = empty;
+    model->path = resolve_path(path, &kind, err);
     if (model->path == NULL)
         return -1;
-    int result = is_folder ? hf_model_open(model, model->path, err)
-                           : gguf_model_open(model, model->path, err);
+    int result = kind == CHECKPOINT_FOLDER ? hf_model_open(model, model->path, err)
+                 : kind == CHECKPOINT_GGUF ? gguf_model_open(model, model->path, err)
+                                           : open_packed(model, err);
+    if (result != 0)
+        model_close(model);
+    return result;
+}
+
+int model_open_packed(struct model *model, int fd, const char *path, struct llama3_error *err)
+{
+    struct map map;
+    *model = empty;
+    model->path = strdup(path);
+    int result = model->path == NULL ? error_memory(err, "a path", strlen(path))
+                                     : map_descriptor(&map, fd, path, err);
+    if (result == 0)
+        result = model_add_map(model, &map, path, err);
+    if (result == 0)
+        result = packed_model_read(model, &map, err);
     if (result != 0)
         model_close(model);
     return result;

@@ -85,7 +85,7 @@ struct generation_defaults {
 
 struct model {
     char *path;         /* what was opened, after a cache look-up */
-    const char *format; /* "safetensors", "gguf": static */
+    const char *format; /* "safetensors", "gguf", "llama3": static */
     struct config config;
     struct matrix embed;  /* [vocab_size][dim] */
     struct matrix norm;   /* [1][dim] */
@@ -104,11 +104,14 @@ struct model {
     float *rope_factors; /* storage of config.rope.factors */
 };
 
-/* path: a directory with config.json, a .gguf file (of a split set: its first part), or
- * "owner/name" found in the local Hugging Face cache ($HF_HUB_CACHE, $HF_HOME/hub,
+/* path: a directory with config.json, a .gguf file (of a split set: its first part), one of our own
+ * files (packed.h), or "owner/name" found in the local Hugging Face cache ($HF_HUB_CACHE,
+ * $HF_HOME/hub,
  * ~/.cache/huggingface/hub). An existing path wins over the cache. -1 with one line that says what
  * was expected and found, and nothing held. */
 int model_open(struct model *model, const char *path, struct llama3_error *err);
+/* One of our own files that is open already; path is what errors and model->path call it. */
+int model_open_packed(struct model *model, int fd, const char *path, struct llama3_error *err);
 void model_close(struct model *model); /* frees all and zeroes; fine on a zeroed one */
 
 #endif

@@ -11,10 +11,20 @@ int gguf_model_open(struct model *model, const char *path, struct llama3_error *
 /* A directory as Hugging Face's: config.json, tokenizer.json, model.safetensors or its shards. */
 int hf_model_open(struct model *model, const char *folder, struct llama3_error *err);
 
+/* One of our own files (packed.h), mapped; model->path is its name. */
+int packed_model_read(struct model *model, const struct map *map, struct llama3_error *err);
+/* Whether a file says that it is one of ours, whole or not. */
+bool packed_recognise(const char *path);
+
+enum checkpoint_kind {
+    CHECKPOINT_FOLDER, /* with config.json */
+    CHECKPOINT_GGUF,   /* any other file */
+    CHECKPOINT_PACKED  /* one of ours */
+};
+
 /* What the user's path stands for, for free(): itself, a file in it, its directory, or a snapshot
- * in the local Hugging Face cache. *is_folder: a directory with config.json, else a file. NULL with
- * what was looked for and where. */
-char *resolve_path(const char *path, bool *is_folder, struct llama3_error *err);
+ * in the local Hugging Face cache. NULL with what was looked for and where. */
+char *resolve_path(const char *path, enum checkpoint_kind *kind, struct llama3_error *err);
 
 /* "folder/name" for free(); NULL without memory. */
 char *path_join(const char *folder, const char *name, struct llama3_error *err);

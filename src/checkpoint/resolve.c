@@ -86,19 +86,20 @@ static int list(const char *folder, struct listing *listing, struct llama3_error
 }
 
 /* What to open in a directory; takes over `folder`. */
-static char *resolve_folder(char *folder, bool *is_folder, struct llama3_error *err)
+static char *resolve_folder(char *folder, enum checkpoint_kind *kind, struct llama3_error *err)
 {
     struct listing listing;
     bool weights =
         exists(folder, "model.safetensors") || exists(folder, "model.safetensors.index.json");
     char *gguf = NULL;
-    *is_folder = exists(folder, "config.json");
-    if (*is_folder && weights)
+    bool config = exists(folder, "config.json");
+    *kind = CHECKPOINT_FOLDER;
+    if (config && weights)
         return folder;
     if (list(folder, &listing, err) != 0)
         ;
     else if (listing.n_ggufs == 1 && !weights && (gguf = path_join(folder, listing.gguf, err)))
-        *is_folder = false;
+        *kind = CHECKPOINT_GGUF;
     else if (listing.n_ggufs > 1 && !weights)
         error_set(err, LLAMA3_EINPUT,
                   "%s: one .gguf file expected, %zu found: give the path of one (%s)", folder,
@@ -121,7 +122,7 @@ static char *resolve_folder(char *folder, bool *is_folder, struct llama3_error *
         error_set(err, LLAMA3_EINPUT,
                   "%s: a checkpoint (config.json and model.safetensors, or a .gguf file) expected, "
                   "no %s found",
-                  folder, *is_folder ? "model.safetensors" : "config.json");
+                  folder, config ? "model.safetensors" : "config.json");
     free(folder);
     return gguf;
 }
@@ -137,19 +138,21 @@ static char *copy(const char *text, size_t length, struct llama3_error *err)
     return result;
 }
 
-/* A .gguf file is itself, whatever its name; model.safetensors and its index stand for their
- * directory. */
-static char *resolve_file(const char *path, bool *is_folder, struct llama3_error *err)
+/* A .gguf file and one of ours are themselves, whatever their name; model.safetensors and its index
+ * stand for their directory. */
+static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct llama3_error *err)
 {
     const char *slash = strrchr(path, '/');
     const char *name = slash != NULL ? slash + 1 : path;
-    *is_folder = false;
+    *kind = packed_recognise(path) ? CHECKPOINT_PACKED : CHECKPOINT_GGUF;
+    if (*kind == CHECKPOINT_PACKED)
+        return copy(path, strlen(path), err);
     if (strcmp(name, "model.safetensors") == 0 ||
         strcmp(name, "model.safetensors.index.json") == 0 || strcmp(name, "config.json") == 0) {
         char *folder = slash == NULL   ? copy(".", 1, err)
                        : slash == path ? copy("/", 1, err)
                                        : copy(path, (size_t)(slash - path), err);
-        return folder == NULL ? NULL : resolve_folder(folder, is_folder, err);
+        return folder == NULL ? NULL : resolve_folder(folder, kind, err);
     }
     if (ends_with(name, ".safetensors")) {
         error_set(
@@ -241,7 +244,8 @@ static char *find_snapshot(const char *repository, struct llama3_error *err)
     return result;
 }
 
-static char *resolve_repository(const char *path, bool *is_folder, struct llama3_error *err)
+static char *resolve_repository(const char *path, enum checkpoint_kind *kind,
+                                struct llama3_error *err)
 {
     char name[256];
     int owner = (int)strcspn(path, "/");
@@ -261,10 +265,10 @@ static char *resolve_repository(const char *path, bool *is_folder, struct llama3
                   path, name, cache);
     }
     free(cache);
-    return snapshot == NULL ? NULL : resolve_folder(snapshot, is_folder, err);
+    return snapshot == NULL ? NULL : resolve_folder(snapshot, kind, err);
 }
 
-char *resolve_path(const char *path, bool *is_folder, struct llama3_error *err)
+char *resolve_path(const char *path, enum checkpoint_kind *kind, struct llama3_error *err)
 {
     struct stat st;
     if (path[0] == '\0') {
@@ -273,12 +277,12 @@ char *resolve_path(const char *path, bool *is_folder, struct llama3_error *err)
     }
     if (stat(path, &st) != 0) {
         if (errno == ENOENT && is_repository(path))
-            return resolve_repository(path, is_folder, err);
+            return resolve_repository(path, kind, err);
         error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
         return NULL;
     }
     if (!S_ISDIR(st.st_mode))
-        return resolve_file(path, is_folder, err);
+        return resolve_file(path, kind, err);
     char *folder = copy(path, strlen(path), err);
-    return folder == NULL ? NULL : resolve_folder(folder, is_folder, err);
+    return folder == NULL ? NULL : resolve_folder(folder, kind, err);
 }

@@ -99,8 +99,8 @@ static int read_tensor(const json_t *entry, const char *name, const struct tenso
     if (json_get_string(entry, "dtype", true, &type_name, where, err) != 0)
         return -1;
     const struct type *type = find_type(type_name);
-    *ignored = tensor_ignored(names, name);
-    if (type == NULL || (type->dtype == DTYPE_COUNT && !*ignored))
+    *ignored = names != NULL && tensor_ignored(names, name);
+    if (type == NULL || (type->dtype == DTYPE_COUNT && !*ignored && names != NULL))
         return error_set(err, LLAMA3_EINPUT, "%s: F32, F16 or BF16 expected, %.40s found", where,
                          type_name);
     *tensor = (struct tensor){.type = type->dtype};
@@ -148,9 +148,9 @@ static int check_spans(struct span *spans, size_t n, size_t size, const char *pa
     return 0;
 }
 
-static int read_header(json_t *header, const uint8_t *data, size_t size, const char *path,
-                       const struct tensor_names *names, struct tensor_table *table,
-                       struct llama3_error *err)
+int safetensors_tensors(const json_t *header, const uint8_t *data, size_t size, const char *path,
+                        const struct tensor_names *names, struct tensor_table *table,
+                        struct llama3_error *err)
 {
     size_t n = 0;
     struct span *spans = size_alloc(json_object_size(header), sizeof *spans);
@@ -159,11 +159,11 @@ static int read_header(json_t *header, const uint8_t *data, size_t size, const c
     const char *name;
     json_t *entry;
     int result = 0;
-    json_object_foreach(header, name, entry)
+    json_object_foreach((json_t *)(uintptr_t)header, name, entry)
     {
         struct tensor tensor;
         bool ignored = false;
-        if (strcmp(name, "__metadata__") == 0) /* says who wrote it; nothing that we need */
+        if (strcmp(name, "__metadata__") == 0) /* no tensor */
             continue;
         result =
             read_tensor(entry, name, names, data, size, &tensor, &spans[n++], &ignored, path, err);
@@ -178,28 +178,39 @@ static int read_header(json_t *header, const uint8_t *data, size_t size, const c
     return result;
 }
 
+json_t *safetensors_header(const struct map *map, const char *path, size_t *start,
+                           struct llama3_error *err)
+{
+    uint64_t length;
+    if (map->size < sizeof length) {
+        error_set(err, LLAMA3_EINPUT, "%s: a safetensors file expected, %zu bytes found", path,
+                  map->size);
+        return NULL;
+    }
+    size_t left = map->size - sizeof length, most = left < MAX_HEADER ? left : MAX_HEADER;
+    memcpy(&length, map->data, sizeof length);
+    if (length > most) {
+        error_set(err, LLAMA3_EINPUT,
+                  "%s: a header of at most %zu bytes expected, %" PRIu64 " found", path, most,
+                  length);
+        return NULL;
+    }
+    *start = sizeof length + (size_t)length;
+    return json_parse((const char *)map->data + sizeof length, (size_t)length, path, err);
+}
+
 int safetensors_read(struct model *model, const char *path, const struct tensor_names *names,
                      struct tensor_table *table, struct llama3_error *err)
 {
     struct map map;
-    uint64_t length;
+    size_t start = 0;
     if (model_map(model, path, &map, err) != 0)
         return -1;
-    if (map.size < sizeof length)
-        return error_set(err, LLAMA3_EINPUT, "%s: a safetensors file expected, %zu bytes found",
-                         path, map.size);
-    memcpy(&length, map.data, sizeof length);
-    if (length > MAX_HEADER || length > map.size - sizeof length)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: a header of at most %zu bytes expected, %" PRIu64 " found", path,
-                         map.size - sizeof length < MAX_HEADER ? map.size - sizeof length
-                                                               : (size_t)MAX_HEADER,
-                         length);
-    size_t start = sizeof length + (size_t)length;
-    json_t *header = json_parse((const char *)map.data + sizeof length, (size_t)length, path, err);
+    json_t *header = safetensors_header(&map, path, &start, err);
     if (header == NULL)
         return -1;
-    int result = read_header(header, map.data + start, map.size - start, path, names, table, err);
+    int result =
+        safetensors_tensors(header, map.data + start, map.size - start, path, names, table, err);
     json_decref(header);
     return result;
 }

@@ -1,0 +1,222 @@
+/* new_file.c: unnamed where the system can (O_TMPFILE), so that not even a kill leaves a trace. */
+#include "config.h" /* O_TMPFILE, fallocate */
+
+#include "base/new_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MODE = 0666, TRIES = 100 };
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+/* The directory of a path, for free(). */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL)
+        return strdup(".");
+    return strndup(path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+/* Makes a name beside target that nobody has, ".NAME.RANDOM", by what `make` does with it: 0, or
+ * -1 with errno, of which EEXIST asks for another. */
+static int name_beside(struct new_file *file, int (*make)(struct new_file *file))
+{
+    const char *slash = strrchr(file->target, '/');
+    int folder = slash == NULL ? 0 : (int)(slash + 1 - file->target);
+    size_t size = strlen(file->target) + 32;
+    file->temporary = malloc(size);
+    if (file->temporary == NULL)
+        return -1;
+    for (int i = 0; i < TRIES; i++) {
+        uint64_t random = (uint64_t)i;
+        if (getentropy(&random, sizeof random) != 0)
+            random ^= (uint64_t)getpid() << 32;
+        snprintf(file->temporary, size, "%.*s.%.200s.%016" PRIx64, folder, file->target,
+                 file->target + folder, random);
+        if (make(file) == 0)
+            return 0;
+        if (errno != EEXIST)
+            break;
+    }
+    int saved = errno;
+    free(file->temporary);
+    file->temporary = NULL;
+    errno = saved;
+    return -1;
+}
+
+static int create_named(struct new_file *file)
+{
+    file->fd = open(file->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, MODE);
+    return file->fd < 0 ? -1 : 0;
+}
+
+static int link_unnamed(struct new_file *file)
+{
+    char from[64];
+    snprintf(from, sizeof from, "/proc/self/fd/%d", file->fd);
+    return linkat(AT_FDCWD, from, AT_FDCWD, file->temporary, AT_SYMLINK_FOLLOW);
+}
+
+/* An unnamed file in a directory; -1 where that can't be, or where it could get no name later. */
+static int create_unnamed(const char *folder)
+{
+    return access("/proc/self/fd", X_OK) != 0 ? -1
+                                              : open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, MODE);
+}
+
+/* A zeroed one with its name for errors. */
+static int begin(struct new_file *file, const char *path, struct llama3_error *err)
+{
+    *file = (struct new_file){.fd = -1, .path = strdup(path)};
+    return file->path != NULL ? 0 : error_memory(err, "a path", strlen(path) + 1);
+}
+
+int new_file_open(struct new_file *file, const char *path, struct llama3_error *err)
+{
+    struct stat st;
+    if (begin(file, path, err) != 0)
+        return -1;
+    bool there = stat(path, &st) == 0;
+    if (there && !S_ISREG(st.st_mode)) {
+        error_set(err, LLAMA3_EIO, "%s: a regular file or nothing expected, %s found", path,
+                  S_ISDIR(st.st_mode) ? "a directory" : "a special file");
+        new_file_abandon(file);
+        return -1;
+    }
+    file->target = there ? realpath(path, NULL) : strdup(path);
+    char *folder = file->target == NULL ? NULL : folder_of(file->target);
+    if (folder != NULL)
+        file->fd = create_unnamed(folder);
+    if (folder == NULL || (file->fd < 0 && name_beside(file, create_named) != 0)) {
+        error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+        new_file_abandon(file);
+    }
+    free(folder);
+    return file->fd < 0 ? -1 : 0;
+}
+
+int new_file_open_unnamed(struct new_file *file, const char *name, struct llama3_error *err)
+{
+    const char *const folders[] = {getenv("TMPDIR"), "/var/tmp", "/tmp"};
+    if (begin(file, name, err) != 0)
+        return -1;
+    for (size_t i = 0; i < sizeof folders / sizeof *folders && file->fd < 0; i++) {
+        char path[4096];
+        if (folders[i] == NULL || folders[i][0] == '\0')
+            continue;
+        file->fd = open(folders[i], O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+        if (file->fd >= 0 ||
+            (size_t)snprintf(path, sizeof path, "%s/llama3-XXXXXX", folders[i]) >= sizeof path)
+            continue;
+        file->fd = mkostemp(path, O_CLOEXEC);
+        if (file->fd >= 0)
+            unlink(path);
+    }
+    if (file->fd >= 0)
+        return 0;
+    error_set(err, LLAMA3_EIO, "%s: a temporary file in $TMPDIR, /var/tmp or /tmp: %s", name,
+              strerror(errno));
+    new_file_abandon(file);
+    return -1;
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static int refused(const struct new_file *file, struct llama3_error *err)
+{
+    int reason = errno;
+    if ((reason == ENOSPC || reason == EDQUOT || reason == EFBIG) && file->needed > 0)
+        return error_set(err, LLAMA3_EIO, "%s: %s: %" PRIu64 " bytes needed", file->path,
+                         strerror(reason), file->needed);
+    return error_set(err, LLAMA3_EIO, "%s: %s", file->path, strerror(reason));
+}
+
+int new_file_reserve(struct new_file *file, uint64_t size, struct llama3_error *err)
+{
+    file->needed = size;
+    if (size > INT64_MAX)
+        return error_set(err, LLAMA3_EIO, "%s: too large for a file: %" PRIu64 " bytes", file->path,
+                         size);
+    if (size == 0 || fallocate(file->fd, 0, 0, (off_t)size) == 0 ||
+        (errno != ENOSPC && errno != EFBIG && errno != EDQUOT))
+        return 0; /* not every file system can; the writes will tell */
+    return refused(file, err);
+}
+
+int new_file_write(struct new_file *file, const void *bytes, size_t n, struct llama3_error *err)
+{
+    const char *at = bytes;
+    while (n > 0) {
+        ssize_t written = write(file->fd, at, n);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return refused(file, err);
+        at += written;
+        n -= (size_t)written;
+        file->size += (uint64_t)written;
+    }
+    return 0;
+}
+
+/* ---- ending ---------------------------------------------------------------------------------- */
+
+/* The name is on disk once its directory is. Some file systems can't say. */
+static int sync_folder(const char *path)
+{
+    char *folder = folder_of(path);
+    int fd = folder == NULL ? -1 : open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(folder);
+    if (fd < 0)
+        return errno == EACCES ? 0 : -1; /* a directory to write in, not to list */
+    int result = fsync(fd) == 0 || errno == EINVAL ? 0 : -1;
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return result;
+}
+
+/* What was reserved beyond what was written goes. */
+static int trim(const struct new_file *file)
+{
+    return file->needed > file->size ? ftruncate(file->fd, (off_t)file->size) : 0;
+}
+
+int new_file_commit(struct new_file *file, struct llama3_error *err)
+{
+    if (trim(file) != 0 || fsync(file->fd) != 0 ||
+        (file->temporary == NULL && name_beside(file, link_unnamed) != 0) ||
+        rename(file->temporary, file->target) != 0) {
+        refused(file, err);
+        new_file_abandon(file);
+        return -1;
+    }
+    free(file->temporary);
+    file->temporary = NULL;
+    int result = sync_folder(file->target);
+    if (result != 0)
+        error_set(err, LLAMA3_EIO, "%s: %s", file->path, strerror(errno));
+    new_file_abandon(file);
+    return result;
+}
+
+void new_file_abandon(struct new_file *file)
+{
+    if (file->temporary != NULL)
+        unlink(file->temporary);
+    if (file->path != NULL && file->fd >= 0)
+        close(file->fd);
+    free(file->temporary);
+    free(file->target);
+    free(file->path);
+    *file = (struct new_file){.fd = -1};
+}

@@ -1,0 +1,40 @@
+/*
+ * new_file.h: files as they are written: whole or not at all. Until it is committed a new file has
+ * no name, or, where the file system can't do that, a temporary one beside its own; what was there
+ * before stays untouched.
+ */
+#ifndef BASE_NEW_FILE_H
+#define BASE_NEW_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct new_file {
+    int fd;
+    char *path;      /* as errors name it */
+    char *target;    /* where it will appear; NULL: it never will */
+    char *temporary; /* the name it has until then; NULL: none */
+    uint64_t size;   /* written so far */
+    uint64_t needed; /* as reserved; 0: not known */
+};
+
+/* Begins the file that will be, or replace, path: a regular file or nothing. Of a symbolic link it
+ * is what the link stands for. */
+int new_file_open(struct new_file *file, const char *path, struct llama3_error *err);
+
+/* Begins a file that never gets a name and is gone with its last descriptor and mapping: in
+ * $TMPDIR, else /var/tmp, else /tmp. name is for errors. */
+int new_file_open_unnamed(struct new_file *file, const char *name, struct llama3_error *err);
+
+/* Asks for room for `size` bytes, now rather than at the last of them. */
+int new_file_reserve(struct new_file *file, uint64_t size, struct llama3_error *err);
+int new_file_write(struct new_file *file, const void *bytes, size_t n, struct llama3_error *err);
+
+/* On disk, under its name. Whatever it returns, the file is closed. */
+int new_file_commit(struct new_file *file, struct llama3_error *err);
+/* Nothing is left of it; fine on a zeroed, committed or abandoned one. */
+void new_file_abandon(struct new_file *file);
+
+#endif

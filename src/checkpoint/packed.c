@@ -1,0 +1,391 @@
+/* packed.c: our own file as struct model. */
+#include "checkpoint/packed.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/size.h"
+#include "base/utf8.h"
+#include "checkpoint/hf.h"
+#include "checkpoint/readers.h"
+#include "checkpoint/safetensors.h"
+
+struct reader {
+    struct model *model;
+    const char *path; /* as errors name it */
+    const json_t *metadata;
+    struct tensor_table table;
+    struct llama3_error *err;
+};
+
+/* ---- metadata -------------------------------------------------------------------------------- */
+
+/* A string that must be there; NULL and err filled if it isn't. */
+static const char *text_of(const struct reader *r, const char *key)
+{
+    const char *text = NULL;
+    return json_get_string(r->metadata, key, true, &text, r->path, r->err) == 0 ? text : NULL;
+}
+
+/* A string that holds JSON: a new reference, or NULL. where: "path: key", what errors about it
+ * name. */
+static json_t *json_of(const struct reader *r, const char *key, char where[512])
+{
+    const char *text = text_of(r, key);
+    snprintf(where, 512, "%.400s: %s", r->path, key);
+    return text == NULL ? NULL : json_parse(text, strlen(text), where, r->err);
+}
+
+static int read_version(const struct reader *r)
+{
+    char expected[16];
+    const char *format = text_of(r, "format");
+    const char *version = format == NULL ? NULL : text_of(r, "version");
+    if (version == NULL)
+        return -1;
+    if (strcmp(format, "llama3") != 0)
+        return error_set(r->err, LLAMA3_EINPUT, "%s: \"format\": llama3 expected, %.40s found",
+                         r->path, format);
+    snprintf(expected, sizeof expected, "%d", PACKED_VERSION);
+    if (strcmp(version, expected) != 0)
+        return error_set(r->err, LLAMA3_EINPUT,
+                         "%s: version %s of the format expected, %.40s found: make it again with "
+                         "llama3-quantize",
+                         r->path, expected, version);
+    return 0;
+}
+
+static int read_config(const struct reader *r)
+{
+    char where[512];
+    json_t *root = json_of(r, "config", where);
+    int result = -1;
+    if (root != NULL && hf_config_read(root, &r->model->config, where, r->err) == 0)
+        result = hf_eos_read(root, r->model, where, r->err);
+    json_decref(root);
+    const char *interleaved = result != 0 ? NULL : text_of(r, "rope_interleaved");
+    if (interleaved == NULL)
+        return -1;
+    r->model->config.rope.interleaved = strcmp(interleaved, "true") == 0;
+    if (!r->model->config.rope.interleaved && strcmp(interleaved, "false") != 0)
+        return error_set(r->err, LLAMA3_EINPUT,
+                         "%s: \"rope_interleaved\": true or false expected, %.40s found", r->path,
+                         interleaved);
+    return 0;
+}
+
+static int read_generation(const struct reader *r)
+{
+    char where[512];
+    json_t *root = json_of(r, "generation_config", where);
+    int result = root == NULL ? -1 : hf_generation_read(root, &r->model->generation, where, r->err);
+    json_decref(root);
+    return result;
+}
+
+static int read_template(const struct reader *r)
+{
+    const char *text = NULL;
+    if (json_get_string(r->metadata, "chat_template", false, &text, r->path, r->err) != 0)
+        return -1;
+    if (text == NULL)
+        return 0;
+    r->model->template_text = strdup(text);
+    return r->model->template_text != NULL ? 0
+                                           : error_memory(r->err, "chat template", strlen(text));
+}
+
+/* ---- tokenizer ------------------------------------------------------------------------------- */
+
+const char *const packed_pretokenizers[] = {
+    [PRETOKENIZER_LLAMA3] = "llama3",
+    [PRETOKENIZER_GPT2] = "gpt2",
+    [PRETOKENIZER_SMOLLM] = "smollm",
+    NULL,
+};
+
+static int read_rules(const struct reader *r)
+{
+    char where[512];
+    struct vocab *vocab = &r->model->vocab;
+    const char *name = NULL;
+    int64_t bos = -1;
+    json_t *root = json_of(r, "tokenizer", where);
+    int result = -1;
+    if (root == NULL || json_get_string(root, "pretokenizer", true, &name, where, r->err) != 0 ||
+        json_get_bool(root, "ignore_merges", true, &vocab->ignore_merges, where, r->err) != 0 ||
+        json_get_bool(root, "add_bos", true, &vocab->add_bos, where, r->err) != 0 ||
+        json_get_int(root, "bos", true, vocab->add_bos ? 0 : -1, (int64_t)vocab->n - 1, &bos, where,
+                     r->err) != 0)
+        goto out;
+    vocab->bos = (int32_t)bos;
+    for (size_t i = 0; packed_pretokenizers[i] != NULL; i++)
+        if (strcmp(name, packed_pretokenizers[i]) == 0) {
+            vocab->pretokenizer = (enum pretokenizer)i;
+            result = 0;
+        }
+    if (result != 0)
+        error_set(r->err, LLAMA3_EINPUT,
+                  "%s: \"pretokenizer\": llama3, gpt2 or smollm expected, \"%.80s\" found", where,
+                  name);
+out:
+    json_decref(root);
+    return result;
+}
+
+/* A copy, for free(), of a tensor of *n items (as wanted, unless that is SIZE_MAX) of `width`
+ * numbers of `size` bytes. What is checked must not change afterwards, as a mapped file may. */
+static void *copy_of(struct reader *r, const char *name, size_t size, size_t width, size_t wanted,
+                     size_t *n)
+{
+    struct tensor *tensor = tensor_table_find(&r->table, name);
+    size_t dims = width > 1 ? 2 : 1;
+    if (tensor == NULL || tensor->type != DTYPE_COUNT || tensor->n_dims != dims ||
+        (dims == 2 && tensor->dims[1] != width) ||
+        tensor->bytes / size / width != tensor->dims[0] ||
+        (wanted != SIZE_MAX && tensor->dims[0] != wanted)) {
+        error_set(r->err, LLAMA3_EINPUT, "%s: a tensor %s of %zu-byte numbers expected, %s found",
+                  r->path, name, size, tensor == NULL ? "none" : "another type or shape");
+        return NULL;
+    }
+    void *copy = malloc(tensor->bytes > 0 ? tensor->bytes : 1);
+    if (copy == NULL) {
+        error_memory(r->err, name, tensor->bytes);
+        return NULL;
+    }
+    memcpy(copy, tensor->data, tensor->bytes);
+    tensor->used = true;
+    *n = (size_t)tensor->dims[0];
+    return copy;
+}
+
+/* Tokens lie one after another, have a text unless they are unused, and names that can be shown. */
+static int check_tokens(const struct reader *r, size_t n_bytes)
+{
+    const struct vocab *v = &r->model->vocab;
+    bool ok = v->offsets[0] == 0 && v->offsets[v->n] == n_bytes;
+    size_t bad = 0;
+    for (size_t i = 0; i < v->n && ok; i++) {
+        uint32_t begin = v->offsets[i], end = v->offsets[i + 1];
+        ok = v->kinds[i] <= TOKEN_CONTROL && end >= begin && end <= n_bytes &&
+             (end == begin) == (v->kinds[i] == TOKEN_UNUSED) &&
+             (v->kinds[i] != TOKEN_CONTROL ||
+              utf8_valid(v->bytes + begin, end - begin) == end - begin);
+        bad = i;
+    }
+    return ok ? 0
+              : error_set(r->err, LLAMA3_EINPUT,
+                          "%s: tokenizer: tokens in order, each with its text, expected, others "
+                          "found at token %zu",
+                          r->path, bad);
+}
+
+/* A merge leads from two texts to the text that they make. */
+static int check_merges(const struct reader *r)
+{
+    const struct vocab *v = &r->model->vocab;
+    for (size_t i = 0; i < v->n_merges; i++) {
+        const struct merge *m = &v->merges[i];
+        const int32_t ids[] = {m->left, m->right, m->result};
+        bool ok = true;
+        for (int j = 0; j < 3; j++)
+            ok = ok && ids[j] >= 0 && (size_t)ids[j] < v->n && v->kinds[ids[j]] == TOKEN_TEXT;
+        if (ok) {
+            const uint32_t *offsets = v->offsets;
+            uint32_t left = offsets[m->left + 1] - offsets[m->left];
+            uint32_t right = offsets[m->right + 1] - offsets[m->right];
+            const uint8_t *made = v->bytes + offsets[m->result];
+            ok = offsets[m->result + 1] - offsets[m->result] - left == right &&
+                 memcmp(made, v->bytes + offsets[m->left], left) == 0 &&
+                 memcmp(made + left, v->bytes + offsets[m->right], right) == 0;
+        }
+        if (!ok)
+            return error_set(r->err, LLAMA3_EINPUT,
+                             "%s: tokenizer: merge %zu: two texts and what they make expected, "
+                             "others found",
+                             r->path, i);
+    }
+    return 0;
+}
+
+static int read_tokenizer(struct reader *r)
+{
+    struct vocab *v = &r->model->vocab;
+    size_t n_offsets, n_bytes;
+    v->kinds = copy_of(r, "tokenizer.kinds", 1, 1, SIZE_MAX, &v->n);
+    if (v->kinds == NULL)
+        return -1;
+    if (v->n < 1 || v->n > r->model->config.vocab_size)
+        return error_set(r->err, LLAMA3_EINPUT, "%s: tokenizer: 1..%zu tokens expected, %zu found",
+                         r->path, r->model->config.vocab_size, v->n);
+    v->offsets = copy_of(r, "tokenizer.offsets", sizeof *v->offsets, 1, v->n + 1, &n_offsets);
+    v->bytes = v->offsets == NULL ? NULL : copy_of(r, "tokenizer.bytes", 1, 1, SIZE_MAX, &n_bytes);
+    if (v->bytes == NULL)
+        return -1;
+    v->merges = copy_of(r, "tokenizer.merges", sizeof(int32_t), 3, SIZE_MAX, &v->n_merges);
+    if (v->merges == NULL)
+        return -1;
+    if (check_tokens(r, n_bytes) != 0 || check_merges(r) != 0)
+        return -1;
+    return read_rules(r);
+}
+
+/* ---- matrices -------------------------------------------------------------------------------- */
+
+static int read_levels(const json_t *entry, int8_t levels[16], const char *where,
+                       struct llama3_error *err)
+{
+    const json_t *list = json_object_get(entry, "levels");
+    bool ok = json_array_size(list) == 16;
+    for (size_t i = 0; i < 16 && ok; i++) {
+        const json_t *level = json_array_get(list, i);
+        json_int_t value = json_integer_value(level);
+        ok = json_is_integer(level) && value >= INT8_MIN && value <= INT8_MAX;
+        levels[i] = (int8_t)value;
+    }
+    return ok ? 0
+              : error_set(err, LLAMA3_EINPUT,
+                          "%s: \"levels\": 16 integers of -128..127 expected, others found", where);
+}
+
+/* What the metadata say about a grouped tensor makes it one of rows and columns. assemble_model()
+ * compares these with the model's, and its bytes with theirs. */
+static int read_matrix(const struct reader *r, const char *name, const json_t *entry)
+{
+    char where[256];
+    const char *type = NULL, *scale = NULL;
+    int64_t rows, cols;
+    struct group_format groups = {0};
+    struct tensor *tensor = tensor_table_find(&r->table, name);
+    snprintf(where, sizeof where, "%.120s: tensor %.100s", r->path, name);
+    if (tensor == NULL || tensor->type != DTYPE_COUNT || tensor->n_dims != 1 ||
+        tensor->dims[0] != tensor->bytes || tensor->used)
+        return error_set(r->err, LLAMA3_EINPUT, "%s: a vector of U8 expected, %s found", where,
+                         tensor == NULL ? "nothing" : "something else");
+    if (!json_is_object(entry))
+        return error_set(r->err, LLAMA3_EINPUT, "%s: an object expected, %s found", where,
+                         json_kind(entry));
+    if (json_get_string(entry, "type", true, &type, where, r->err) != 0 ||
+        json_get_int(entry, "rows", true, 1, MAX_VOCAB, &rows, where, r->err) != 0 ||
+        json_get_int(entry, "cols", true, 1, MAX_FFN, &cols, where, r->err) != 0 ||
+        json_get_string(entry, "scale", true, &scale, where, r->err) != 0 ||
+        json_get_bool(entry, "offset", true, &groups.offset, where, r->err) != 0)
+        return -1;
+    bool int4 = strcmp(type, "int4") == 0;
+    if (!int4 && strcmp(type, "int8") != 0)
+        return error_set(r->err, LLAMA3_EINPUT,
+                         "%s: \"type\": int4 or int8 expected, \"%.40s\" found", where, type);
+    groups.scale = strcmp(scale, "f16") == 0 ? GROUP_SCALE_F16 : GROUP_SCALE_INT8;
+    if (groups.scale == GROUP_SCALE_INT8 && strcmp(scale, "int8") != 0)
+        return error_set(r->err, LLAMA3_EINPUT,
+                         "%s: \"scale\": int8 or f16 expected, \"%.40s\" found", where, scale);
+    if (int4 && read_levels(entry, groups.levels, where, r->err) != 0)
+        return -1;
+    if ((uintptr_t)tensor->data % 64 != 0)
+        return error_set(r->err, LLAMA3_EINPUT,
+                         "%s: data at a multiple of 64 bytes expected, elsewhere found", where);
+    tensor->type = int4 ? DTYPE_INT4 : DTYPE_INT8;
+    tensor->n_dims = 2;
+    tensor->dims[0] = (uint64_t)rows;
+    tensor->dims[1] = (uint64_t)cols;
+    tensor->groups = groups;
+    return 0;
+}
+
+static int read_matrices(const struct reader *r)
+{
+    char where[512];
+    const char *name;
+    json_t *entry, *root = json_of(r, "matrices", where);
+    int result = root == NULL ? -1 : 0;
+    json_object_foreach(root, name, entry)
+    {
+        result = read_matrix(r, name, entry);
+        if (result != 0)
+            break;
+    }
+    json_decref(root);
+    return result;
+}
+
+/* Leaves the weights in the table: what was used and the padding goes, anything else that no weight
+ * can be is refused. */
+static int keep_weights(struct reader *r)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->table.n; i++) {
+        struct tensor *tensor = &r->table.tensors[i];
+        if (tensor->used || strncmp(tensor->name, "pad.", 4) == 0) {
+            free(tensor->name);
+            continue;
+        }
+        r->table.tensors[n++] = *tensor;
+    }
+    r->table.n = n;
+    for (size_t i = 0; i < n; i++)
+        if (r->table.tensors[i].type == DTYPE_COUNT)
+            return error_set(r->err, LLAMA3_EINPUT,
+                             "%s: tensor %.100s: F32, F16, BF16 or an entry in \"matrices\" "
+                             "expected, neither found",
+                             r->path, r->table.tensors[i].name);
+    return 0;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+static int fill(struct reader *r, const struct map *map, const json_t *header, size_t start)
+{
+    r->metadata = json_object_get(header, "__metadata__");
+    if (read_version(r) != 0 || read_config(r) != 0 || read_generation(r) != 0 ||
+        read_template(r) != 0 ||
+        safetensors_tensors(header, map->data + start, map->size - start, r->path, NULL, &r->table,
+                            r->err) != 0 ||
+        tensor_table_sort(&r->table, r->path, r->err) != 0 || read_tokenizer(r) != 0 ||
+        assemble_rope_factors(r->model, &r->table, r->path, r->err) != 0 || read_matrices(r) != 0 ||
+        keep_weights(r) != 0)
+        return -1;
+    return assemble_model(r->model, &r->table, &hf_names, r->path, r->err);
+}
+
+int packed_model_read(struct model *model, const struct map *map, struct llama3_error *err)
+{
+    struct reader reader = {.model = model, .path = model->path, .err = err};
+    size_t start = 0;
+    model->format = "llama3";
+    json_t *header = safetensors_header(map, model->path, &start, err);
+    int result = header == NULL ? -1 : fill(&reader, map, header, start);
+    json_decref(header);
+    tensor_table_free(&reader.table);
+    return result;
+}
+
+/* By its metadata, or, where the header was cut, by how packed_write() begins it. */
+static bool says_llama3(const struct map *map)
+{
+    static const char begin[] = "{\"__metadata__\":{\"format\":\"llama3\"";
+    size_t n = sizeof begin - 1, start = 0;
+    if (map->size < 9 || map->data[8] != '{')
+        return false;
+    if (map->size >= 8 + n && memcmp(map->data + 8, begin, n) == 0)
+        return true;
+    json_t *header = safetensors_header(map, "", &start, NULL);
+    const json_t *metadata = json_object_get(header, "__metadata__");
+    const char *format = json_string_value(json_object_get(metadata, "format"));
+    bool ours = format != NULL && strcmp(format, "llama3") == 0;
+    json_decref(header);
+    return ours;
+}
+
+bool packed_recognise(const char *path)
+{
+    struct map map;
+    if (map_open(&map, path, NULL) != 0)
+        return false;
+    bool ours = says_llama3(&map);
+    map_close(&map);
+    return ours;
+}

@@ -1,0 +1,60 @@
+/*
+ * packed.h: our own file, format "llama3": all of a checkpoint in one valid safetensors file that
+ * is ready to map. Matrices have Hugging Face's names. What is grouped (group.h) is a U8 tensor of
+ * its bytes, whose type and shape the metadata tell; other matrices are tensors as they are, norms
+ * F32. Every tensor begins at a multiple of PACKED_ALIGNMENT of the file; tensors "pad.N" fill the
+ * gaps, as safetensors has none, and spaces the header's end.
+ *
+ *     tokenizer.bytes     U8 [size]          struct vocab, as it is in memory
+ *     tokenizer.offsets   U32 [n + 1]
+ *     tokenizer.kinds     U8 [n]
+ *     tokenizer.merges    I32 [n_merges, 3]
+ *     rope_freqs.weight   F32 [head_dim / 2] where a checkpoint has them
+ *
+ * __metadata__, all strings:
+ *
+ *     format              "llama3"
+ *     version             "1"
+ *     config              JSON as config.json, of what the model is and the eos ids
+ *     generation_config   JSON as generation_config.json
+ *     rope_interleaved    "true": q and k have GGUF's order of rows, "false": Hugging Face's
+ *     tokenizer           JSON: pretokenizer, ignore_merges, add_bos, bos
+ *     chat_template       its text, if there is one
+ *     matrices            JSON: of each grouped matrix by its name type, rows, cols, scale, offset
+ *                         and levels
+ */
+#ifndef CHECKPOINT_PACKED_H
+#define CHECKPOINT_PACKED_H
+
+#include "base/new_file.h"
+#include "checkpoint/parts.h"
+
+enum { PACKED_VERSION = 1, PACKED_ALIGNMENT = 4096 };
+
+/* Names of enum pretokenizer, NULL-terminated. */
+extern const char *const packed_pretokenizers[];
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+/* Rows [first, first + n) of a part as `target` has them, into out: matrix_bytes() of n rows,
+ * 64-byte aligned. first is a multiple of STRIP, and so is n unless the matrix ends. -1 with err
+ * filled ends the writing. */
+typedef int packed_fill(void *arg, const struct part *part, const struct matrix *target,
+                        size_t first, size_t n, void *out, struct llama3_error *err);
+
+/* What a part becomes: f32, f16, bf16, int4 or int8 of the same shape; data is not looked at.
+ * Norms are not asked for. */
+typedef struct matrix packed_target(void *arg, const struct part *part);
+
+struct packed_source {
+    const struct model *model;
+    packed_target *target; /* NULL: every part stays as it is */
+    packed_fill *fill;     /* NULL likewise */
+    void *arg;
+};
+
+/* Writes all of a file, which then waits to be committed. */
+int packed_write(struct new_file *file, const struct packed_source *source,
+                 struct llama3_error *err);
+
+#endif

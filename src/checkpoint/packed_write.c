@@ -1,0 +1,381 @@
+/*
+ * packed_write.c: a model as our own file, in one pass: all sizes follow from the shapes, so the
+ * header is written first, then the tensors as they come.
+ */
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "base/utf8.h"
+#include "checkpoint/hf.h"
+#include "checkpoint/packed.h"
+
+enum { CHUNK = 4 << 20 }; /* bytes of a matrix made at a time, about */
+
+/* A tensor of the file: bytes that are there, or a part of the model. */
+struct entry {
+    char name[PART_NAME_SIZE];
+    const char *type; /* as safetensors calls it */
+    size_t n_dims;
+    uint64_t dims[2];
+    uint64_t bytes;
+    const void *data;     /* NULL: a part */
+    struct part part;     /* what it is made of */
+    struct matrix target; /* what it becomes */
+};
+
+struct writer {
+    const struct packed_source *source;
+    struct new_file *file;
+    struct entry *entries; /* [n] */
+    size_t n;
+    uint64_t header_bytes, data_bytes;
+};
+
+static uint64_t padding(uint64_t bytes)
+{
+    return -bytes % PACKED_ALIGNMENT;
+}
+
+/* ---- what there is to write ------------------------------------------------------------------ */
+
+static struct entry *add(struct writer *w, const char *type, size_t n_dims, uint64_t rows,
+                         uint64_t cols)
+{
+    struct entry *entry = &w->entries[w->n++];
+    *entry = (struct entry){.type = type, .n_dims = n_dims, .dims = {rows, cols}};
+    return entry;
+}
+
+static void add_bytes(struct writer *w, const char *name, const char *type, size_t size,
+                      uint64_t rows, uint64_t cols, const void *data)
+{
+    struct entry *entry = add(w, type, cols > 1 ? 2 : 1, rows, cols);
+    snprintf(entry->name, sizeof entry->name, "%s", name);
+    entry->bytes = rows * cols * size;
+    entry->data = data;
+}
+
+static void add_tokenizer(struct writer *w, const struct vocab *v)
+{
+    add_bytes(w, "tokenizer.bytes", "U8", 1, v->offsets[v->n], 1, v->bytes);
+    add_bytes(w, "tokenizer.offsets", "U32", sizeof *v->offsets, v->n + 1, 1, v->offsets);
+    add_bytes(w, "tokenizer.kinds", "U8", 1, v->n, 1, v->kinds);
+    add_bytes(w, "tokenizer.merges", "I32", sizeof(int32_t), v->n_merges, 3, v->merges);
+}
+
+/* What safetensors calls a type of rows; NULL: it has none. */
+static const char *type_name(enum dtype type)
+{
+    return type == DTYPE_F32    ? "F32"
+           : type == DTYPE_F16  ? "F16"
+           : type == DTYPE_BF16 ? "BF16"
+                                : NULL;
+}
+
+static int add_part(struct writer *w, struct part part, struct llama3_error *err)
+{
+    struct matrix target = *part.matrix;
+    if (part_is_norm(part.kind))
+        target.type = DTYPE_F32;
+    else if (w->source->target != NULL)
+        target = w->source->target(w->source->arg, &part);
+    bool grouped = is_grouped(target.type);
+    struct entry *entry = add(w, grouped ? "U8" : type_name(target.type),
+                              grouped || part_is_norm(part.kind) ? 1 : 2, target.rows, target.cols);
+    part_name(&part, &hf_names, entry->name);
+    if (entry->type == NULL)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: %s: f32, f16, bf16, int4 or int8 expected for a file, %s found",
+                         w->source->model->path, entry->name, dtype_info(target.type)->name);
+    entry->bytes = matrix_bytes(&target);
+    if (grouped)
+        entry->dims[0] = entry->bytes;
+    else if (entry->n_dims == 1)
+        entry->dims[0] = target.cols;
+    entry->part = part;
+    entry->target = target;
+    return 0;
+}
+
+static int collect(struct writer *w, struct llama3_error *err)
+{
+    const struct model *model = w->source->model;
+    size_t n = part_count(model), extra = 5; /* tokenizer, rope_freqs */
+    w->entries = size_alloc(n + extra, sizeof *w->entries);
+    if (w->entries == NULL)
+        return error_memory(err, model->path, (n + extra) * sizeof *w->entries);
+    add_tokenizer(w, &model->vocab);
+    if (model->config.rope.factors != NULL)
+        add_bytes(w, "rope_freqs.weight", "F32", sizeof(float), model->config.head_dim / 2, 1,
+                  model->config.rope.factors);
+    for (size_t i = 0; i < n; i++)
+        if (add_part(w, part_at(model, i), err) != 0)
+            return -1;
+    return 0;
+}
+
+/* ---- metadata: building fails as a whole, at the end, where something was NULL --------------- */
+
+static void set(json_t *object, const char *key, json_t *value, bool *ok)
+{
+    *ok = json_object_set_new(object, key, value) == 0 && *ok;
+}
+
+static void set_size(json_t *object, const char *key, size_t value, bool *ok)
+{
+    set(object, key, json_integer((json_int_t)value), ok);
+}
+
+/* JSON inside of a string; takes over `value`. */
+static void set_json(json_t *object, const char *key, json_t *value, bool *ok)
+{
+    char *text = json_dumps(value, JSON_COMPACT);
+    set(object, key, text == NULL ? NULL : json_string(text), ok);
+    free(text);
+    json_decref(value);
+}
+
+static json_t *config_json(const struct model *model, bool *ok)
+{
+    const struct config *c = &model->config;
+    json_t *root = json_object(), *eos = json_array();
+    set(root, "model_type", json_string("llama"), ok);
+    set_size(root, "hidden_size", c->dim, ok);
+    set_size(root, "intermediate_size", c->ffn_dim, ok);
+    set_size(root, "num_hidden_layers", c->n_layers, ok);
+    set_size(root, "num_attention_heads", c->n_heads, ok);
+    set_size(root, "num_key_value_heads", c->n_kv_heads, ok);
+    set_size(root, "head_dim", c->head_dim, ok);
+    set_size(root, "vocab_size", c->vocab_size, ok);
+    set_size(root, "max_position_embeddings", c->context, ok);
+    set(root, "rms_norm_eps", json_real((double)c->rms_eps), ok);
+    set(root, "rope_theta", json_real(c->rope.theta), ok);
+    if (c->rope.type == ROPE_LLAMA3) {
+        json_t *scaling = json_object();
+        set(scaling, "rope_type", json_string("llama3"), ok);
+        set(scaling, "factor", json_real(c->rope.factor), ok);
+        set(scaling, "low_freq_factor", json_real(c->rope.low_freq_factor), ok);
+        set(scaling, "high_freq_factor", json_real(c->rope.high_freq_factor), ok);
+        set(scaling, "original_max_position_embeddings", json_real(c->rope.original_context), ok);
+        set(root, "rope_scaling", scaling, ok);
+    }
+    set(root, "tie_word_embeddings", json_boolean(c->tied), ok);
+    for (size_t i = 0; i < model->n_eos; i++)
+        *ok = json_array_append_new(eos, json_integer(model->eos_ids[i])) == 0 && *ok;
+    set(root, "eos_token_id", eos, ok);
+    return root;
+}
+
+static json_t *generation_json(const struct generation_defaults *g, bool *ok)
+{
+    const struct {
+        const char *key;
+        double value;
+    } numbers[] = {
+        {"temperature", g->temperature},
+        {"top_p", g->top_p},
+        {"min_p", g->min_p},
+        {"repetition_penalty", g->repeat_penalty},
+    };
+    json_t *root = json_object();
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (!isnan(numbers[i].value))
+            set(root, numbers[i].key, json_real(numbers[i].value), ok);
+    if (g->top_k >= 0)
+        set(root, "top_k", json_integer(g->top_k), ok);
+    if (g->do_sample >= 0)
+        set(root, "do_sample", json_boolean(g->do_sample), ok);
+    return root;
+}
+
+static json_t *tokenizer_json(const struct vocab *v, bool *ok)
+{
+    json_t *root = json_object();
+    set(root, "pretokenizer", json_string(packed_pretokenizers[v->pretokenizer]), ok);
+    set(root, "ignore_merges", json_boolean(v->ignore_merges), ok);
+    set(root, "add_bos", json_boolean(v->add_bos), ok);
+    set(root, "bos", json_integer(v->bos), ok);
+    return root;
+}
+
+static json_t *matrix_json(const struct matrix *m, bool *ok)
+{
+    json_t *root = json_object();
+    set(root, "type", json_string(dtype_info(m->type)->name), ok);
+    set_size(root, "rows", m->rows, ok);
+    set_size(root, "cols", m->cols, ok);
+    set(root, "scale", json_string(m->groups.scale == GROUP_SCALE_F16 ? "f16" : "int8"), ok);
+    set(root, "offset", json_boolean(m->groups.offset), ok);
+    if (m->type == DTYPE_INT4) {
+        json_t *levels = json_array();
+        for (size_t i = 0; i < 16; i++)
+            *ok = json_array_append_new(levels, json_integer(m->groups.levels[i])) == 0 && *ok;
+        set(root, "levels", levels, ok);
+    }
+    return root;
+}
+
+/* "format" comes first: packed_recognise() looks for it there. */
+static json_t *metadata_json(const struct writer *w, bool *ok)
+{
+    const struct model *model = w->source->model;
+    char version[16];
+    json_t *root = json_object(), *matrices = json_object();
+    snprintf(version, sizeof version, "%d", PACKED_VERSION);
+    set(root, "format", json_string("llama3"), ok);
+    set(root, "version", json_string(version), ok);
+    set_json(root, "config", config_json(model, ok), ok);
+    set_json(root, "generation_config", generation_json(&model->generation, ok), ok);
+    set(root, "rope_interleaved", json_string(model->config.rope.interleaved ? "true" : "false"),
+        ok);
+    set_json(root, "tokenizer", tokenizer_json(&model->vocab, ok), ok);
+    if (model->template_text != NULL)
+        set(root, "chat_template", json_string(model->template_text), ok);
+    for (size_t i = 0; i < w->n; i++)
+        if (w->entries[i].data == NULL && is_grouped(w->entries[i].target.type))
+            set(matrices, w->entries[i].name, matrix_json(&w->entries[i].target, ok), ok);
+    set_json(root, "matrices", matrices, ok);
+    return root;
+}
+
+/* ---- header ---------------------------------------------------------------------------------- */
+
+static void set_tensor(json_t *header, const struct entry *e, const char *name, uint64_t *at,
+                       bool *ok)
+{
+    json_t *root = json_object(), *shape = json_array(), *offsets = json_array();
+    for (size_t i = 0; i < e->n_dims; i++)
+        *ok = json_array_append_new(shape, json_integer((json_int_t)e->dims[i])) == 0 && *ok;
+    *ok = json_array_append_new(offsets, json_integer((json_int_t)*at)) == 0 && *ok;
+    *at += e->bytes;
+    *ok = json_array_append_new(offsets, json_integer((json_int_t)*at)) == 0 && *ok;
+    set(root, "dtype", json_string(e->type), ok);
+    set(root, "shape", shape, ok);
+    set(root, "data_offsets", offsets, ok);
+    set(header, name, root, ok);
+}
+
+/* The header's text, for free(); sets data_bytes. */
+static char *header_text(struct writer *w)
+{
+    bool ok = true;
+    uint64_t at = 0;
+    json_t *header = json_object();
+    set(header, "__metadata__", metadata_json(w, &ok), &ok);
+    for (size_t i = 0; i < w->n; i++) {
+        const struct entry *entry = &w->entries[i];
+        uint64_t gap = padding(entry->bytes);
+        set_tensor(header, entry, entry->name, &at, &ok);
+        if (gap > 0) {
+            char name[32];
+            struct entry pad = {.type = "U8", .n_dims = 1, .dims = {gap}, .bytes = gap};
+            snprintf(name, sizeof name, "pad.%zu", i);
+            set_tensor(header, &pad, name, &at, &ok);
+        }
+    }
+    w->data_bytes = at;
+    char *text = ok ? json_dumps(header, JSON_COMPACT) : NULL;
+    json_decref(header);
+    return text;
+}
+
+static const char zeros[PACKED_ALIGNMENT];
+
+static int write_header(struct writer *w, struct llama3_error *err)
+{
+    const char *template = w->source->model->template_text;
+    size_t n = template == NULL ? 0 : strlen(template);
+    if (n > 0 && utf8_valid((const uint8_t *)template, n) != n)
+        return error_set(err, LLAMA3_EINPUT, "%s: chat template: UTF-8 expected, other bytes found",
+                         w->source->model->path);
+    char *text = header_text(w);
+    if (text == NULL)
+        return error_memory(err, "the header", w->n * sizeof *w->entries);
+    char spaces[PACKED_ALIGNMENT];
+    memset(spaces, ' ', sizeof spaces);
+    size_t length = strlen(text), gap = (size_t)padding(8 + length);
+    uint64_t header = length + gap;
+    w->header_bytes = 8 + header;
+    int result = -1;
+    if (new_file_reserve(w->file, w->header_bytes + w->data_bytes, err) == 0 &&
+        new_file_write(w->file, &header, sizeof header, err) == 0 &&
+        new_file_write(w->file, text, length, err) == 0)
+        result = new_file_write(w->file, spaces, gap, err);
+    free(text);
+    return result;
+}
+
+/* ---- data ------------------------------------------------------------------------------------ */
+
+static int copy_rows(const struct matrix *from, size_t first, size_t n, void *out)
+{
+    struct matrix before = *from, rows = *from;
+    before.rows = first;
+    rows.rows = n;
+    memcpy(out, (const uint8_t *)from->data + matrix_bytes(&before), matrix_bytes(&rows));
+    return 0;
+}
+
+static int fill(const struct writer *w, const struct entry *e, size_t first, size_t n, void *out,
+                struct llama3_error *err)
+{
+    if (part_is_norm(e->part.kind)) {
+        matrix_row(e->part.matrix, 0, out);
+        return 0;
+    }
+    return w->source->fill == NULL
+               ? copy_rows(e->part.matrix, first, n, out)
+               : w->source->fill(w->source->arg, &e->part, &e->target, first, n, out, err);
+}
+
+static int write_part(const struct writer *w, const struct entry *e, struct llama3_error *err)
+{
+    struct matrix some = e->target;
+    some.rows = STRIP;
+    size_t strips = CHUNK / matrix_bytes(&some);
+    size_t step = (strips > 0 ? strips : 1) * STRIP;
+    step = step < e->target.rows ? step : e->target.rows;
+    some.rows = step;
+    void *out = size_alloc_aligned(1, matrix_bytes(&some));
+    if (out == NULL)
+        return error_memory(err, e->name, matrix_bytes(&some));
+    int result = 0;
+    for (size_t first = 0; first < e->target.rows && result == 0; first += step) {
+        size_t left = e->target.rows - first;
+        some.rows = left < step ? left : step;
+        result = fill(w, e, first, some.rows, out, err);
+        if (result == 0)
+            result = new_file_write(w->file, out, matrix_bytes(&some), err);
+    }
+    free(out);
+    return result;
+}
+
+static int write_data(const struct writer *w, struct llama3_error *err)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        const struct entry *e = &w->entries[i];
+        if ((e->data != NULL ? new_file_write(w->file, e->data, (size_t)e->bytes, err)
+                             : write_part(w, e, err)) != 0 ||
+            new_file_write(w->file, zeros, (size_t)padding(e->bytes), err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+int packed_write(struct new_file *file, const struct packed_source *source,
+                 struct llama3_error *err)
+{
+    struct writer writer = {.source = source, .file = file};
+    int result = collect(&writer, err);
+    if (result == 0)
+        result = write_header(&writer, err);
+    if (result == 0)
+        result = write_data(&writer, err);
+    free(writer.entries);
+    return result;
+}
