@@ -5,12 +5,12 @@
 #include "config.h"
 
 #include <math.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "base/machine.h"
 #include "base/size.h"
 #include "engine/session.h"
 #include "text/chat.h"
@@ -18,7 +18,6 @@
 enum {
     DEFAULT_CHUNK = 256,
     MAX_CHUNK = 4096,
-    MAX_THREADS = 1024,
     MAX_SEQS = 32,    /* sequences in one pass */
     MIN_CONTEXT = 512 /* offered even where memory seems short */
 };
@@ -35,15 +34,6 @@ struct llama3_model {
 };
 
 /* ---- opening --------------------------------------------------------------------------- */
-
-static int processors_available(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) < 0)
-        return 1;
-    int n = CPU_COUNT(&set);
-    return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n;
-}
 
 /* The checkpoint's own template, unless one was named. An unknown one is an error only once it is
  * used: raw text needs none. */

@@ -5,16 +5,24 @@ set -eu
 cd "${srcdir:-$(dirname "$0")/..}"
 status=0
 
-# room MAY...: files of src/room include, of this project's headers, only those rooms.
+# may_include WHAT FILES MAY...: these files include, of this project's headers, only those rooms.
+may_include()
+{
+    what=$1 files=$2
+    shift 2
+    pattern=$(printf '|%s' "$@")
+    # shellcheck disable=SC2086 # a list of files
+    wrong=$(grep -HnE '^#include "' $files |
+        grep -vE "#include \"(config\\.h|llama3\\.h${pattern})" || true)
+    [ -z "$wrong" ] || { printf '%s\n' "$what may not include:" "$wrong" && status=1; }
+}
+
 room()
 {
     name=$1
     shift
-    pattern=$(printf '|%s' "$@")
     [ -d "src/$name" ] || return 0
-    wrong=$(find "src/$name" -name '*.[ch]' -exec grep -HnE '^#include "' {} + |
-        grep -vE "#include \"(config\\.h|llama3\\.h${pattern})" || true)
-    [ -z "$wrong" ] || { printf '%s\n' "src/$name may not include:" "$wrong" && status=1; }
+    may_include "src/$name" "$(find "src/$name" -name '*.[ch]')" "$@"
 }
 
 # absent WHAT PATTERN FILE...: no line of these files matches.
@@ -32,7 +40,10 @@ room checkpoint checkpoint/ quant/ base/
 room text text/ checkpoint/vocab.h base/
 room backend backend/ checkpoint/model.h checkpoint/vocab.h quant/ base/
 room engine engine/ text/ backend/backend.h checkpoint/ quant/ base/
-room tool tool/ base/
+# The programs stand on llama3.h, but for those that make, measure and judge models.
+inner=$(find src/tool -name 'eval*.[ch]' -o -name 'bench*.[ch]')
+may_include src/tool "$(find src/tool -name '*.[ch]' ! -name 'eval*' ! -name 'bench*')" tool/ base/
+may_include "inner programs" "$inner" tool/ engine/ backend/limits.h checkpoint/ quant/ base/
 
 outside_cpu=$(find src -name '*.[ch]' ! -path 'src/backend/cpu/*' ! -path src/backend/backend.c)
 library=$(find src -name '*.[ch]' ! -path 'src/tool/*')

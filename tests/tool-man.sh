@@ -1,22 +1,28 @@
 #!/bin/sh
-# llama3(1): every option of --help and no other, no complaint of mandoc's, examples that run.
+# Manual pages: every option of --help and no other, no complaint of mandoc's, examples that run.
 . "${srcdir:-.}/tests/lib.sh"
+
+# check_page PROGRAM PAGE LEAST: at least so many options.
+check_page()
+{
+    "$1" --help | sed -n 's/^  ...  *--\([a-z0-9-]*\).*/\1/p' | sort >"$tmp/help"
+    sed -n 's/^\.It \(Fl . , \)\{0,1\}Fl -\([a-z0-9-]*\).*/\2/p' "$2" | sort >"$tmp/page"
+    diff "$tmp/help" "$tmp/page" || fail "$1 --help (<) and $2 (>) have different options"
+    [ "$(wc -l <"$tmp/help")" -ge "$3" ] || fail "$1: expected $3 options or more"
+    "$1" --help | sed -n 's/^  -\(.\), *--\([a-z0-9-]*\).*/\1 \2/p' | sort >"$tmp/help"
+    sed -n 's/^\.It Fl \(.\) , Fl -\([a-z0-9-]*\).*/\1 \2/p' "$2" | sort >"$tmp/page"
+    diff "$tmp/help" "$tmp/page" || fail "$1 --help (<) and $2 (>) have different letters"
+    if command -v mandoc >/dev/null; then
+        run 0 mandoc -Tlint "$2"
+        [ ! -s "$tmp/out" ] || fail "mandoc complains: $(cat "$tmp/out")"
+    else
+        echo "mandoc is missing: $2 is not linted"
+    fi
+}
+
 page=$srcdir/man/llama3.1
-
-"$program" --help | sed -n 's/^  ...  *--\([a-z-]*\).*/\1/p' | sort >"$tmp/help"
-sed -n 's/^\.It \(Fl . , \)\{0,1\}Fl -\([a-z-]*\).*/\2/p' "$page" | sort >"$tmp/page"
-diff "$tmp/help" "$tmp/page" || fail "--help (<) and the manual page (>) have different options"
-"$program" --help | sed -n 's/^  -\(.\), *--\([a-z-]*\).*/\1 \2/p' | sort >"$tmp/help"
-sed -n 's/^\.It Fl \(.\) , Fl -\([a-z-]*\).*/\1 \2/p' "$page" | sort >"$tmp/page"
-diff "$tmp/help" "$tmp/page" || fail "--help (<) and the manual page (>) have different letters"
-[ "$(wc -l <"$tmp/help")" -gt 5 ] || fail "no options were found"
-
-if command -v mandoc >/dev/null; then
-    run 0 mandoc -Tlint "$page"
-    [ ! -s "$tmp/out" ] || fail "mandoc complains: $(cat "$tmp/out")"
-else
-    echo "mandoc is missing: the page is not linted"
-fi
+check_page "$program" "$page" 20
+check_page ./llama3-eval "$srcdir/man/llama3-eval.1" 8
 
 # The examples, as they stand, in a directory with a text and with stand-ins for other commands.
 mkdir "$tmp/bin"
@@ -26,13 +32,20 @@ cat >"$tmp/bin/llama3" <<END
 exec '$program' -n 8 "\$@"
 END
 printf '#!/bin/sh\necho "A change."\n' >"$tmp/bin/git"
-chmod +x "$tmp/bin/llama3" "$tmp/bin/git"
+for inner in eval; do
+    printf '#!/bin/sh\nexec "%s" "$@"\n' "$PWD/llama3-$inner" >"$tmp/bin/llama3-$inner"
+done
+chmod +x "$tmp/bin"/*
+ln -s "$(cd "$srcdir/tests/data/tiny-gguf-f32" && pwd)/model.gguf" "$tmp/model-bf16"
+ln -s "$(cd "$srcdir/tests/data/tiny-gguf-q4_0" && pwd)/model.gguf" "$tmp/model-int4"
 echo "A text." >"$tmp/README.md"
 LLAMA3_MODEL=$(cd "$tiny" && pwd)
 export LLAMA3_MODEL
 PATH=$tmp/bin:$PATH
-sed -n '/^\.Sh EXAMPLES/,/^\.Sh SEE/s/^\$ //p' "$page" >"$tmp/examples"
-[ "$(wc -l <"$tmp/examples")" -ge 8 ] || fail "expected 8 examples or more"
+for page in "$page" "$srcdir/man/llama3-eval.1"; do
+    sed -n '/^\.Sh EXAMPLES/,/^\.Sh SEE/s/^\$ //p' "$page"
+done >"$tmp/examples"
+[ "$(wc -l <"$tmp/examples")" -ge 11 ] || fail "expected 11 examples or more"
 cd "$tmp" || exit 99
 while read -r example; do
     case $example in

@@ -12,7 +12,7 @@ enum {
     /* Of one pass. Logits of this many rows are held twice by each model: with Llama 3's
      * vocabulary 33 MB each time. */
     CHUNK = 64,
-    MAX_THREADS = 64 /* that compare rows */
+    MAX_SCORERS = 64 /* threads that compare rows */
 };
 
 /* What one row of logits says. */
@@ -111,12 +111,12 @@ static void *score_rows(void *arg)
 static void score_chunk(const struct evaluation *e, const int32_t *next, size_t n_rows,
                         struct score *scores)
 {
-    struct scoring parts[MAX_THREADS];
-    pthread_t threads[MAX_THREADS];
-    bool started[MAX_THREADS] = {false};
+    struct scoring parts[MAX_SCORERS];
+    pthread_t threads[MAX_SCORERS];
+    bool started[MAX_SCORERS] = {false};
     size_t n = (size_t)e->options->threads;
     n = n > n_rows ? n_rows : n;
-    n = n > MAX_THREADS ? MAX_THREADS : n;
+    n = n > MAX_SCORERS ? MAX_SCORERS : n;
     for (size_t i = 0; i < n; i++) {
         parts[i] = (struct scoring){e, next, n_rows, scores, i, n};
         started[i] = i > 0 && pthread_create(&threads[i], NULL, score_rows, &parts[i]) == 0;

@@ -24,16 +24,6 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* What went to stdout has arrived. */
-static int finish_stdout(void)
-{
-    if (fflush(stdout) == 0 && !ferror(stdout))
-        return STATUS_OK;
-    if (errno != EPIPE)
-        say_error("stdout: %s", strerror(errno));
-    return STATUS_FAILED;
-}
-
 static struct llama3_model *open_model(const struct args *args)
 {
     struct llama3_model_options options = model_options(&args->model);

@@ -203,6 +203,8 @@ int options_parse(const struct option_set *set, int argc, char **argv)
         const struct option_spec *spec = find(set, value, &values);
         rc = spec != NULL ? set_value(spec, values, optarg) : -1;
     }
+    for (size_t i = 0; rc == 0 && i < set->max_operands && optind < argc; i++)
+        set->operands[i] = argv[optind++];
     if (rc == 0 && optind < argc) {
         say_error("unexpected argument '%s': %s", argv[optind], set->operand);
         rc = -1;

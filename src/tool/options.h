@@ -1,5 +1,6 @@
 /*
- * tool: the programs. They use llama3.h and src/base, nothing else of the library.
+ * tool: the programs. They use llama3.h and src/base, nothing else of the library; eval and bench,
+ * which judge and measure it, look inside.
  *
  * options.h: a command line described by tables, from which both the parser and --help come.
  * A program lists groups of options; a group can be shared between programs.
@@ -50,8 +51,10 @@ struct option_group {
 
 struct option_set {
     const char *program;
-    const char *usage;                 /* what follows "usage: " */
-    const char *operand;               /* what to tell who gives an argument that is no option */
+    const char *usage;     /* what follows "usage: " */
+    const char *operand;   /* what to tell who gives an argument too many */
+    const char **operands; /* [max_operands] arguments that are no options, in order */
+    size_t max_operands;
     const struct option_group *groups; /* [n] */
     size_t n;
 };

@@ -1,49 +1,9 @@
 #include "tool/prompt.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "base/utf8.h"
 #include "tool/say.h"
-
-enum { MAX_PROMPT = 64 << 20 };
-
-static int read_stream(FILE *in, const char *name, struct buf *out)
-{
-    char block[1 << 16];
-    size_t n;
-    while ((n = fread(block, 1, sizeof block, in)) > 0) {
-        buf_add(out, block, n);
-        if (out->failed || out->size > MAX_PROMPT) {
-            if (out->failed)
-                say_error("%s: not enough memory", name);
-            else
-                say_error("%s: expected at most %d MiB of text, found more", name,
-                          MAX_PROMPT >> 20);
-            return STATUS_FAILED;
-        }
-    }
-    if (ferror(in)) {
-        say_error("%s: %s", name, strerror(errno));
-        return STATUS_FAILED;
-    }
-    return STATUS_OK;
-}
-
-static int check_text(const struct buf *text, const char *name)
-{
-    const char *nul = text->size > 0 ? memchr(text->data, '\0', text->size) : NULL;
-    size_t valid = utf8_valid((const uint8_t *)text->data, text->size);
-    if (valid < text->size && (nul == NULL || valid < (size_t)(nul - text->data)))
-        say_error("%s: expected UTF-8, found an invalid sequence at byte %zu", name, valid);
-    else if (nul != NULL)
-        say_error("%s: expected text, found a NUL byte at byte %zu", name,
-                  (size_t)(nul - text->data));
-    else
-        return STATUS_OK;
-    return STATUS_FAILED;
-}
+#include "tool/text.h"
 
 /* LF or CRLF. */
 static void drop_newline(struct buf *text)
@@ -56,31 +16,14 @@ static void drop_newline(struct buf *text)
         text->data[--text->size] = '\0';
 }
 
-static int read_file(const char *path, struct buf *out)
-{
-    bool is_stdin = strcmp(path, "-") == 0;
-    const char *name = is_stdin ? "stdin" : path;
-    FILE *in = is_stdin ? stdin : fopen(path, "r");
-    if (in == NULL) {
-        say_error("%s: %s", name, strerror(errno));
-        return STATUS_FAILED;
-    }
-    int status = read_stream(in, name, out);
-    if (!is_stdin)
-        fclose(in);
-    if (status == STATUS_OK)
-        status = check_text(out, name);
-    drop_newline(out);
-    return status;
-}
-
 int prompt_read(const struct args *args, struct buf *text)
 {
     struct buf file = {0};
     const char *path = args->file != NULL ? args->file : args->prompt == NULL ? "-" : NULL;
-    int status = path != NULL ? read_file(path, &file) : STATUS_OK;
+    int status = path != NULL ? text_read(path, &file) : STATUS_OK;
     if (status != STATUS_OK)
         goto out;
+    drop_newline(&file);
     if (args->prompt != NULL)
         buf_add_str(text, args->prompt);
     if (args->prompt != NULL && file.size > 0)

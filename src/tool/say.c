@@ -1,7 +1,9 @@
 #include "tool/say.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 void say_error(const char *format, ...)
 {
@@ -16,4 +18,13 @@ void say_error(const char *format, ...)
 void say_failure(const struct llama3_error *err)
 {
     say_error("%s", err->message);
+}
+
+int finish_stdout(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return STATUS_OK;
+    if (errno != EPIPE)
+        say_error("stdout: %s", strerror(errno));
+    return STATUS_FAILED;
 }

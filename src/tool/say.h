@@ -14,4 +14,7 @@ void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* What the library reported. */
 void say_failure(const struct llama3_error *err);
 
+/* At the end: what went to stdout has arrived. Returns a status. */
+int finish_stdout(void);
+
 #endif

@@ -1,0 +1,11 @@
+/* text.h: a text from a file or from stdin. */
+#ifndef TOOL_TEXT_H
+#define TOOL_TEXT_H
+
+#include "base/buf.h"
+
+/* Appends the whole file (-: stdin), valid UTF-8 without NUL bytes and of at most 64 MiB. Returns a
+ * status; errors are on stderr. */
+int text_read(const char *path, struct buf *out);
+
+#endif
