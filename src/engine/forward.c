@@ -429,6 +429,23 @@ void sequence_truncate(struct forward *f, struct sequence *sequence, size_t n)
             f->parts[i].ops->kv_truncate(f->parts[i].backend, sequence->kv[i], n);
 }
 
+/* The part that attends in a layer. */
+static size_t attending_part(const struct forward *f, size_t layer)
+{
+    size_t span = 0, stage = 1 + layer * STAGES_PER_LAYER + STAGE_ATTEND;
+    while (span_end(f, span) <= stage)
+        span++;
+    return f->spans[span].backend;
+}
+
+int sequence_import(struct forward *f, struct sequence *sequence, size_t layer, size_t from,
+                    size_t to, const void *k, const void *v, struct llama3_error *err)
+{
+    size_t i = attending_part(f, layer);
+    return f->parts[i].ops->kv_import(f->parts[i].backend, sequence->kv[i], f->kv_layer[layer],
+                                      from, to, k, v, err);
+}
+
 /* ---- a pass ---------------------------------------------------------------------------- */
 
 struct stretch {

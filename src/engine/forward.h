@@ -67,6 +67,11 @@ void sequence_truncate(struct forward *forward, struct sequence *sequence, size_
 struct sequence *sequence_fork(struct forward *forward, struct sequence *sequence, size_t n,
                                struct llama3_error *err);
 
+/* K and V of a layer as stored, at the positions [from, to), as kv_import of backend.h takes them;
+ * sequence_reserve first. */
+int sequence_import(struct forward *forward, struct sequence *sequence, size_t layer, size_t from,
+                    size_t to, const void *k, const void *v, struct llama3_error *err);
+
 /* One pass over n_rows rows whose seq indexes seqs. logits: [rows with wants_logits][vocab_size].
  * canceled (may be NULL) is looked at between layers when the batch is large; once true the pass
  * ends with LLAMA3_ECANCELED and what it wrote to reserved pages is meaningless. */

@@ -1,0 +1,218 @@
+/* limits.c: times the loops of limits_*.c on all threads. */
+#include "config.h"
+
+#include "backend/limits.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/limit_loops.h"
+#include "backend/cpu/threads.h"
+#include "base/file.h"
+#include "base/size.h"
+
+enum {
+    LEAST_READ = 256 << 20, /* bytes, where the caches are small or of unknown size */
+    CACHES = 4              /* read so many times what the last level holds */
+};
+
+static const double ENOUGH = 0.04; /* seconds of multiply-adds */
+
+struct limits_meter {
+    const struct limit_loops *loops;
+    int threads;
+    uint8_t *data; /* [size] */
+    size_t size;
+    size_t int8_rounds, bf16_rounds, f32_rounds; /* that take about ENOUGH */
+};
+
+/* What all threads run. */
+struct work {
+    uint32_t (*mac)(size_t n);
+    size_t rounds;
+    uint32_t (*read)(const uint8_t *data, size_t n);
+    uint8_t *data;
+    size_t share; /* bytes of each thread */
+    double start, end;
+    atomic_uint sum;
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void run_work(void *arg)
+{
+    struct work *work = arg;
+    thread_barrier();
+    if (thread_index() == 0)
+        work->start = now();
+    uint32_t sum = work->mac != NULL
+                       ? work->mac(work->rounds)
+                       : work->read(work->data + thread_index() * work->share, work->share);
+    atomic_fetch_xor(&work->sum, sum);
+    thread_barrier();
+    if (thread_index() == 0)
+        work->end = now();
+}
+
+static double seconds(const struct limits_meter *meter, struct work *work)
+{
+    threads_run(meter->threads, run_work, work);
+    return work->end - work->start;
+}
+
+/* ---- multiply-adds ----------------------------------------------------------------------- */
+
+static double mac_seconds(const struct limits_meter *meter, uint32_t (*mac)(size_t), size_t rounds)
+{
+    struct work work = {.mac = mac, .rounds = rounds};
+    return seconds(meter, &work);
+}
+
+/* Rounds that take long enough; this also wakes the processor up. */
+static size_t enough_rounds(const struct limits_meter *meter, uint32_t (*mac)(size_t))
+{
+    size_t rounds = 1 << 12;
+    double spent = 0;
+    while (mac != NULL && (spent = mac_seconds(meter, mac, rounds)) < ENOUGH / 2 &&
+           rounds < SIZE_MAX / 4)
+        rounds *= 2;
+    return rounds;
+}
+
+static double gmacs(const struct limits_meter *meter, uint32_t (*mac)(size_t), size_t rounds,
+                    size_t macs)
+{
+    double each = (double)macs * (double)rounds;
+    return (double)meter->threads * each / mac_seconds(meter, mac, rounds) / 1e9;
+}
+
+/* ---- memory ------------------------------------------------------------------------------ */
+
+size_t limits_memory(void)
+{
+    long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    size_t size = cache > 0 && (size_t)cache < SIZE_MAX / CACHES ? (size_t)cache * CACHES : 0;
+    uint64_t available = memory_available();
+    if (available > 0 && size > available / 8)
+        size = (size_t)(available / 8);
+    return size > LEAST_READ ? size : LEAST_READ;
+}
+
+/* Every page gets memory of its own, and not all of them the same. */
+static void fill(void *arg)
+{
+    struct work *work = arg;
+    uint8_t *data = work->data + thread_index() * work->share;
+    for (size_t at = 0; at < work->share; at += READ_UNIT)
+        memset(data + at, (int)(at / READ_UNIT % 251 + 1), READ_UNIT);
+}
+
+static size_t share(const struct limits_meter *meter)
+{
+    return meter->size / (size_t)meter->threads / READ_UNIT * READ_UNIT;
+}
+
+static double read_gbs(const struct limits_meter *meter)
+{
+    double best = 0;
+    for (size_t i = 0; i < READ_LOOPS && meter->loops->read[i] != NULL; i++) {
+        struct work work = {
+            .read = meter->loops->read[i], .data = meter->data, .share = share(meter)};
+        double spent = seconds(meter, &work);
+        double rate = (double)work.share * (double)meter->threads / spent / 1e9;
+        best = rate > best ? rate : best;
+    }
+    return best;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+
+static const struct limit_loops *choose_loops(const char *table)
+{
+    static const struct limit_loops *const loops[] = {
+#ifdef HAVE_AVX512
+        &limit_loops_avx512,
+#endif
+#ifdef HAVE_AVX512VL
+        &limit_loops_avx512vl,
+#endif
+#ifdef HAVE_AVXVNNI
+        &limit_loops_avxvnni,
+#endif
+#ifdef HAVE_AVX2
+        &limit_loops_avx2,
+#endif
+#ifdef HAVE_DOTPROD
+        &limit_loops_dotprod,
+#endif
+#ifdef HAVE_NEON
+        &limit_loops_neon,
+#endif
+        &limit_loops_scalar};
+    const struct limit_loops *chosen = &limit_loops_scalar;
+    for (size_t i = 0; i < sizeof loops / sizeof loops[0]; i++)
+        if (strcmp(loops[i]->name, table) == 0)
+            chosen = loops[i];
+#ifdef HAVE_AVX512
+    if (chosen == &limit_loops_avx512 && __builtin_cpu_supports("avx512bf16"))
+        chosen = &limit_loops_avx512_bf16;
+#endif
+    return chosen;
+}
+
+struct limits_meter *limits_open(int threads, struct llama3_error *err)
+{
+    const struct kernels *kernels = kernels_choose(err);
+    if (kernels == NULL)
+        return NULL;
+    size_t size = limits_memory();
+    struct limits_meter *meter = size_alloc(1, sizeof *meter);
+    uint8_t *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (meter == NULL || data == MAP_FAILED) {
+        free(meter);
+        if (data != MAP_FAILED)
+            munmap(data, size);
+        error_memory(err, "what the limit of reading is measured with", size);
+        return NULL;
+    }
+    madvise(data, size, MADV_HUGEPAGE); /* the most there is; failing, it is a plain mapping */
+    meter->data = data;
+    meter->loops = choose_loops(kernels->name);
+    meter->threads = threads;
+    meter->size = size;
+    struct work work = {.data = meter->data, .share = share(meter)};
+    threads_run(threads, fill, &work);
+    meter->int8_rounds = enough_rounds(meter, meter->loops->int8);
+    meter->bf16_rounds = enough_rounds(meter, meter->loops->bf16);
+    meter->f32_rounds = enough_rounds(meter, meter->loops->f32);
+    return meter;
+}
+
+void limits_close(struct limits_meter *meter)
+{
+    if (meter == NULL)
+        return;
+    munmap(meter->data, meter->size);
+    free(meter);
+}
+
+void limits_measure(struct limits_meter *meter, struct limits *limits)
+{
+    const struct limit_loops *l = meter->loops;
+    limits->read_gbs = read_gbs(meter);
+    limits->int8_gmacs = gmacs(meter, l->int8, meter->int8_rounds, l->int8_macs);
+    limits->f32_gmacs = gmacs(meter, l->f32, meter->f32_rounds, l->f32_macs);
+    /* Some processors widen bf16 and multiply in f32 faster than they multiply bf16. */
+    double bf16 = l->bf16 != NULL ? gmacs(meter, l->bf16, meter->bf16_rounds, l->bf16_macs) : 0;
+    limits->bf16_gmacs = bf16 > limits->f32_gmacs ? bf16 : limits->f32_gmacs;
+}

@@ -1,0 +1,66 @@
+/* limits_avx512.c: the most that AVX-512 gives, with VNNI and with BF16 where the CPU has them. */
+#include <immintrin.h>
+
+#include "backend/cpu/limit_loops.h"
+
+typedef __m512i bits;
+
+enum { SUMS = 16 };
+
+#define KEEP(x) __asm__ volatile("" : "+v"(x))
+
+static inline bits b_zero(void)
+{
+    return _mm512_setzero_si512();
+}
+
+static inline bits b_load(const uint8_t *p)
+{
+    return _mm512_loadu_si512((const void *)p);
+}
+
+static inline bits b_xor(bits a, bits b)
+{
+    return _mm512_xor_si512(a, b);
+}
+
+static inline uint32_t b_fold(bits x)
+{
+    return (uint32_t)_mm512_reduce_or_epi32(x);
+}
+
+static inline uint32_t f_fold(__m512 x)
+{
+    return b_fold(_mm512_castps_si512(x));
+}
+
+#define F32(sum, a, b)  _mm512_fmadd_ps(a, b, sum)
+#define INT8(sum, a, b) _mm512_dpbusd_epi32(sum, a, b)
+#define BF16(sum, a, b) _mm512_dpbf16_ps(sum, (__m512bh)(a), (__m512bh)(b))
+
+#include "backend/cpu/limits_simd.inc"
+
+MAC_LOOP(f32, __m512, _mm512_setzero_ps(), f_fold, __m512, _mm512_set1_ps(0.7f), F32, )
+MAC_LOOP(int8, bits, b_zero(), b_fold, bits, _mm512_set1_epi32(0x15263748), INT8, )
+MAC_LOOP(bf16, __m512, _mm512_setzero_ps(), f_fold, bits, _mm512_set1_epi32(0x3f333f33), BF16,
+         __attribute__((target("avx512bf16"))))
+
+const struct limit_loops limit_loops_avx512 = {
+    .name = "avx512",
+    .int8 = int8,
+    .f32 = f32,
+    .int8_macs = (size_t)SUMS * 64,
+    .f32_macs = (size_t)SUMS * 16,
+    .read = {read_plain, read_ahead, read_four},
+};
+
+const struct limit_loops limit_loops_avx512_bf16 = {
+    .name = "avx512",
+    .int8 = int8,
+    .bf16 = bf16,
+    .f32 = f32,
+    .int8_macs = (size_t)SUMS * 64,
+    .bf16_macs = (size_t)SUMS * 32,
+    .f32_macs = (size_t)SUMS * 16,
+    .read = {read_plain, read_ahead, read_four},
+};

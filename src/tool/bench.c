@@ -1,0 +1,351 @@
+/* bench.c: llama3-bench, how fast a model runs here next to what this machine can give. */
+#include "config.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/machine.h"
+#include "tool/bench_run.h"
+#include "tool/bench_synthetic.h"
+#include "tool/model_path.h"
+#include "tool/progress.h"
+#include "tool/say.h"
+
+const char say_program[] = "llama3-bench";
+
+enum { MAX_LIST = 16, MAX_TOKENS = 1 << 20, MAX_BATCH = 1024, MAX_CHUNK = 4096 };
+
+struct bench_args {
+    struct model_args model;
+    const char *synthetic, *batch, *context;
+    int type; /* into type_names; -1: not given */
+    size_t prompt, decode, rounds, chunk;
+    bool json, quiet, help, version;
+};
+
+static const char *const kv_names[] = {"f16", "f32", NULL}; /* enum llama3_kv_type */
+static const char *const type_names[] = {"int4", "int8", "bf16", "f32", NULL};
+static const enum dtype types[] = {DTYPE_INT4, DTYPE_INT8, DTYPE_BF16, DTYPE_F32};
+
+#define FIELD(name) offsetof(struct bench_args, name)
+static const struct option_spec specs[] = {
+    {.name = "model",
+     .letter = 'm',
+     .type = OPTION_PATH,
+     .offset = FIELD(model.path),
+     .arg = "PATH",
+     .help = "the model, as llama3 takes it"},
+    {.name = "synthetic",
+     .type = OPTION_TEXT,
+     .offset = FIELD(synthetic),
+     .arg = "SHAPE[:LAYERS]",
+     .help = "random weights instead of a model: 1b, 3b, 8b,\n"
+             "70b or 135m, all layers or so many"},
+    {.name = "type",
+     .type = OPTION_ONE_OF,
+     .offset = FIELD(type),
+     .arg = "TYPE",
+     .choices = type_names,
+     .help = "of these weights: int4, int8, bf16 or f32 (int4)"},
+    {.name = "prompt",
+     .type = OPTION_SIZE,
+     .offset = FIELD(prompt),
+     .arg = "N",
+     .min = 0,
+     .max = MAX_TOKENS,
+     .help = "read a prompt of N tokens; 0: don't (512)"},
+    {.name = "decode",
+     .type = OPTION_SIZE,
+     .offset = FIELD(decode),
+     .arg = "N",
+     .min = 0,
+     .max = MAX_TOKENS,
+     .help = "write N tokens one by one; 0: don't (32)"},
+    {.name = "batch",
+     .type = OPTION_TEXT,
+     .offset = FIELD(batch),
+     .arg = "LIST",
+     .help = "write so many sequences at once; 0: don't\n"
+             "(1,2,4,8,16)"},
+    {.name = "context",
+     .type = OPTION_TEXT,
+     .offset = FIELD(context),
+     .arg = "LIST",
+     .help = "tokens there before: of decode each of them, of\n"
+             "the others the first (0,16384)"},
+    {.name = "kv",
+     .type = OPTION_ONE_OF,
+     .offset = FIELD(model.kv),
+     .arg = "f16|f32",
+     .choices = kv_names,
+     .help = "type of keys and values in memory (f16)"},
+    {.name = "threads",
+     .type = OPTION_INT,
+     .offset = FIELD(model.threads),
+     .arg = "N",
+     .min = 1,
+     .max = MAX_THREADS,
+     .help = "threads that compute (every core it may use)"},
+    {.name = "chunk",
+     .type = OPTION_SIZE,
+     .offset = FIELD(chunk),
+     .arg = "N",
+     .min = 1,
+     .max = MAX_CHUNK,
+     .help = "most rows of a pass (256)"},
+    {.name = "rounds",
+     .type = OPTION_SIZE,
+     .offset = FIELD(rounds),
+     .arg = "N",
+     .min = 1,
+     .max = 1000,
+     .help = "take the median of N rounds (5)"},
+    {.name = "json",
+     .type = OPTION_FLAG,
+     .offset = FIELD(json),
+     .help = "the results as one JSON object"},
+    {.name = "quiet",
+     .letter = 'q',
+     .type = OPTION_FLAG,
+     .offset = FIELD(quiet),
+     .help = "no progress on stderr"},
+    {.name = "help",
+     .letter = 'h',
+     .type = OPTION_FLAG,
+     .offset = FIELD(help),
+     .help = "this text"},
+    {.name = "version",
+     .letter = 'V',
+     .type = OPTION_FLAG,
+     .offset = FIELD(version),
+     .help = "the version"},
+};
+
+/* ---- what is asked ----------------------------------------------------------------------- */
+
+struct list {
+    size_t items[MAX_LIST];
+    size_t n;
+};
+
+/* "1,2,4": numbers up to max. */
+static int parse_list(const char *name, const char *text, size_t max, struct list *list)
+{
+    const char *at = text;
+    *list = (struct list){0};
+    while (list->n < MAX_LIST && *at >= '0' && *at <= '9') {
+        char *end;
+        unsigned long long value = strtoull(at, &end, 10);
+        if (value > max)
+            break;
+        list->items[list->n++] = (size_t)value;
+        if (*end == '\0')
+            return 0;
+        at = *end == ',' ? end + 1 : end;
+        if (*end != ',')
+            break;
+    }
+    say_error("--%s: expected up to %d integers in [0, %zu], as in 1,2,4; found '%s'", name,
+              MAX_LIST, max, text);
+    return -1;
+}
+
+static bool is_zero(const struct list *list)
+{
+    for (size_t i = 0; i < list->n; i++)
+        if (list->items[i] > 0)
+            return false;
+    return true;
+}
+
+/* The contexts that nobody asked for are left out where the model has no room for them. */
+static void drop_contexts(struct list *contexts, size_t limit, const struct bench_args *args)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < contexts->n; i++)
+        if (args->context != NULL || i == 0 || contexts->items[i] + args->decode <= limit)
+            contexts->items[n++] = contexts->items[i];
+    contexts->n = n;
+}
+
+/* Fills tests, [1 + 2 * MAX_LIST]. */
+static size_t list_tests(const struct bench_args *args, const struct list *batches,
+                         const struct list *contexts, struct bench_test *tests)
+{
+    size_t n = 0, steps = args->decode;
+    if (args->prompt > 0)
+        tests[n++] = (struct bench_test){
+            .kind = BENCH_PROMPT, .n = args->prompt, .context = contexts->items[0]};
+    for (size_t i = 0; i < contexts->n && steps > 0; i++)
+        tests[n++] = (struct bench_test){
+            .kind = BENCH_DECODE, .n = steps, .context = contexts->items[i], .steps = steps};
+    for (size_t i = 0; i < batches->n; i++)
+        if (batches->items[i] > 0)
+            tests[n++] = (struct bench_test){.kind = BENCH_BATCH,
+                                             .n = batches->items[i],
+                                             .context = contexts->items[0],
+                                             .steps = steps > 4 ? steps / 4 : 1};
+    return n;
+}
+
+/* ---- what is printed --------------------------------------------------------------------- */
+
+static const char *const kind_names[] = {"prompt", "decode", "batch"};
+static const char *const limit_names[] = {"read_gbs", "int8_gmacs", "bf16_gmacs", "f32_gmacs"};
+static const char *const limit_words[] = {"read", "int8", "bf16", "f32"};
+
+static void print_table(const struct bench *b, const char *type)
+{
+    const struct limits *l = &b->limits;
+    printf("%s, %s, %s, %d thread%s, median of %zu\n", b->model->path, type, b->description,
+           b->options.backend.threads, b->options.backend.threads == 1 ? "" : "s", b->rounds);
+    printf("limits: read %.1f GB/s; GMAC/s: int8 %.0f, bf16 %.0f, f32 %.0f\n\n", l->read_gbs,
+           l->int8_gmacs, l->bf16_gmacs, l->f32_gmacs);
+    printf("%-8s %6s %8s %10s   %-5s %10s %9s\n", "test", "n", "context", "tok/s", "limit", "tok/s",
+           "fraction");
+    for (size_t i = 0; i < b->n_tests; i++) {
+        const struct bench_test *t = &b->tests[i];
+        printf("%-8s %6zu %8zu %10.2f   %-5s %10.2f %9.3f\n", kind_names[t->kind], t->n, t->context,
+               t->tok_s, limit_words[t->limit], t->limit_tok_s, t->tok_s / t->limit_tok_s);
+    }
+}
+
+static json_t *results(const struct bench *b)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; list != NULL && i < b->n_tests; i++) {
+        const struct bench_test *t = &b->tests[i];
+        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:f, s:s, s:f, s:f}", "test",
+                                              kind_names[t->kind], "n", (json_int_t)t->n, "context",
+                                              (json_int_t)t->context, "tok_s", t->tok_s, "limit",
+                                              limit_names[t->limit], "limit_tok_s", t->limit_tok_s,
+                                              "fraction", t->tok_s / t->limit_tok_s));
+    }
+    return list;
+}
+
+static int print_json(const struct bench *b, const char *type)
+{
+    const struct limits *l = &b->limits;
+    json_t *o =
+        json_pack("{s:s, s:s, s:s, s:i, s:I, s:{s:f, s:f, s:f, s:f}, s:o}", "model", b->model->path,
+                  "type", type, "backend", b->description, "threads", b->options.backend.threads,
+                  "rounds", (json_int_t)b->rounds, "limits", limit_names[LIMIT_READ], l->read_gbs,
+                  limit_names[LIMIT_INT8], l->int8_gmacs, limit_names[LIMIT_BF16], l->bf16_gmacs,
+                  limit_names[LIMIT_F32], l->f32_gmacs, "results", results(b));
+    int status = o != NULL ? json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : -1;
+    json_decref(o);
+    if (status != 0) {
+        say_error("the results can't be said in JSON: a path that is not UTF-8, or no memory");
+        return STATUS_FAILED;
+    }
+    putchar('\n');
+    return STATUS_OK;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+
+static int open_model(const struct bench_args *args, int threads, struct model *model)
+{
+    struct llama3_error err;
+    char *path = NULL;
+    int status;
+    if (args->synthetic != NULL) {
+        status = synthetic_open(model, args->synthetic, types[args->type < 0 ? 0 : args->type],
+                                threads, &err);
+    } else {
+        path = model_path(&args->model);
+        if (path == NULL)
+            return STATUS_FAILED;
+        status = model_open(model, path, &err);
+        free(path);
+    }
+    if (status != 0)
+        say_failure(&err);
+    return status == 0 ? STATUS_OK : STATUS_FAILED;
+}
+
+static int measure(const struct bench_args *args, const struct list *batches, struct list *contexts)
+{
+    struct bench_test tests[1 + 2 * MAX_LIST];
+    int threads = args->model.threads > 0 ? args->model.threads : processors_available();
+    struct model model;
+    struct llama3_error err;
+    if (!args->quiet)
+        progress_start("measuring", 0, 0);
+    int status = open_model(args, threads, &model);
+    if (status != STATUS_OK) {
+        progress_stop();
+        return status;
+    }
+    drop_contexts(contexts, model.config.context, args);
+    struct bench bench = {
+        .model = &model,
+        .options = {.backend = {.threads = threads},
+                    .max_rows = args->chunk,
+                    .kv_type = (enum llama3_kv_type)args->model.kv},
+        .tests = tests,
+        .n_tests = list_tests(args, batches, contexts, tests),
+        .rounds = args->rounds,
+    };
+    status = bench_run(&bench, &err) == 0 ? STATUS_OK : STATUS_FAILED;
+    progress_stop();
+    if (status != STATUS_OK)
+        say_failure(&err);
+    else if (args->json)
+        status = print_json(&bench, dtype_info(model.dtype)->name);
+    else
+        print_table(&bench, dtype_info(model.dtype)->name);
+    model_close(&model);
+    return status == STATUS_OK ? finish_stdout() : status;
+}
+
+static int run(const struct bench_args *args)
+{
+    struct list batches, contexts;
+    if (args->type >= 0 && args->synthetic == NULL) {
+        say_error("--type is of --synthetic: a model has the types that it has");
+        return STATUS_USAGE;
+    }
+    if (args->synthetic != NULL && args->model.path != NULL) {
+        say_error("--synthetic and --model contradict each other");
+        return STATUS_USAGE;
+    }
+    if (parse_list("batch", args->batch != NULL ? args->batch : "1,2,4,8,16", MAX_BATCH,
+                   &batches) != 0 ||
+        parse_list("context", args->context != NULL ? args->context : "0,16384", MAX_TOKENS,
+                   &contexts) != 0)
+        return STATUS_USAGE;
+    if (args->prompt == 0 && args->decode == 0 && is_zero(&batches)) {
+        say_error("nothing to measure: --prompt, --decode and --batch are all 0");
+        return STATUS_USAGE;
+    }
+    return measure(args, &batches, &contexts);
+}
+
+int main(int argc, char **argv)
+{
+    struct bench_args args = {.type = -1, .prompt = 512, .decode = 32, .rounds = 5, .chunk = 256};
+    struct option_group group = {"Options", specs, sizeof specs / sizeof *specs, &args};
+    struct option_set set = {
+        .program = say_program,
+        .usage = "llama3-bench [-m PATH | --synthetic SHAPE[:LAYERS]] [OPTION]...\n"
+                 "Measures a model's speed, and what this machine could give at most.",
+        .operand = "a model is given with --model",
+        .groups = &group,
+        .n = 1,
+    };
+    if (options_parse(&set, argc, argv) != 0)
+        return STATUS_USAGE;
+    if (args.help) {
+        options_help(&set, stdout);
+        return finish_stdout();
+    }
+    if (args.version) {
+        printf("llama3-bench %s\n", llama3_version());
+        return finish_stdout();
+    }
+    return run(&args);
+}

@@ -1,0 +1,385 @@
+#include "config.h"
+
+#include "tool/bench_run.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/size.h"
+
+enum {
+    IMPORT = KV_PAGE, /* positions whose K and V are made at a time */
+    WARM_ROWS = 32    /* of a prompt, before the first round */
+};
+
+/* What is open while it runs. */
+struct runner {
+    struct bench *bench;
+    struct forward *forward;
+    struct limits_meter *meter;
+    struct sequence **sequences; /* [n_sequences] */
+    size_t n_sequences;
+    struct batch_row *rows; /* [options.max_rows] */
+    float *logits;          /* [options.max_logit_rows][vocab_size] */
+    uint16_t *kv;           /* [IMPORT][n_kv_heads][head_dim] f16 or f32 */
+    struct limits *limits;  /* [rounds] */
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *values, size_t n)
+{
+    qsort(values, n, sizeof *values, ascending);
+    return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+/* ---- sequences --------------------------------------------------------------------------- */
+
+static size_t sequences_of(const struct bench_test *test)
+{
+    return test->kind == BENCH_BATCH ? test->n : 1;
+}
+
+static size_t positions_of(const struct bench_test *test)
+{
+    return test->context + (test->kind == BENCH_PROMPT ? test->n : test->steps);
+}
+
+static size_t kv_row_bytes(const struct bench *bench)
+{
+    const struct config *c = &bench->model->config;
+    return c->n_kv_heads * c->head_dim * (bench->options.kv_type == LLAMA3_KV_F32 ? 4 : 2);
+}
+
+/* Positions [from, to) of a sequence, of nobody's text. */
+static int import(const struct runner *r, struct sequence *sequence, size_t from, size_t to,
+                  struct llama3_error *err)
+{
+    for (size_t at = from; at < to; at += IMPORT) {
+        size_t end = to - at < IMPORT ? to : at + IMPORT;
+        for (size_t layer = 0; layer < r->bench->model->config.n_layers; layer++)
+            if (sequence_import(r->forward, sequence, layer, at, end, r->kv, r->kv, err) < 0)
+                return -1;
+    }
+    return 0;
+}
+
+/* Opens the sequences of a context, which the tests with that context share, reserved up to the
+ * last position of any. They are never truncated: what a test writes, the next one overwrites. */
+static int open_sequences(struct runner *r, size_t context, struct llama3_error *err)
+{
+    size_t n = 0, end = 0;
+    for (size_t i = 0; i < r->bench->n_tests; i++) {
+        struct bench_test *test = &r->bench->tests[i];
+        if (test->context != context)
+            continue;
+        test->sequence = r->n_sequences;
+        n = sequences_of(test) > n ? sequences_of(test) : n;
+        end = positions_of(test) > end ? positions_of(test) : end;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct sequence *sequence = sequence_open(r->forward, err);
+        if (sequence == NULL)
+            return -1;
+        r->sequences[r->n_sequences++] = sequence;
+        if (sequence_reserve(r->forward, sequence, 0, end, err) < 0 ||
+            import(r, sequence, 0, context, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Whether no earlier test has this one's context. */
+static bool is_first_of_context(const struct bench *b, size_t test)
+{
+    for (size_t i = 0; i < test; i++)
+        if (b->tests[i].context == b->tests[test].context)
+            return false;
+    return true;
+}
+
+/* ---- tests ------------------------------------------------------------------------------- */
+
+static int32_t some_token(const struct runner *r, size_t i)
+{
+    return (int32_t)(i * 7919 % r->bench->model->config.vocab_size);
+}
+
+static int run_prompt(const struct runner *r, const struct bench_test *test, size_t n,
+                      struct llama3_error *err)
+{
+    size_t chunk = r->bench->options.max_rows;
+    for (size_t first = 0; first < n; first += chunk) {
+        size_t rows = n - first < chunk ? n - first : chunk;
+        for (size_t i = 0; i < rows; i++)
+            r->rows[i] = (struct batch_row){.token = some_token(r, first + i),
+                                            .position = (int32_t)(test->context + first + i),
+                                            .wants_logits = first + i + 1 == n};
+        if (forward_run(r->forward, r->rows, rows, r->sequences + test->sequence, 1, r->logits,
+                        NULL, NULL, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int run_steps(const struct runner *r, const struct bench_test *test, size_t steps,
+                     struct llama3_error *err)
+{
+    size_t n = sequences_of(test);
+    for (size_t step = 0; step < steps; step++) {
+        for (size_t i = 0; i < n; i++)
+            r->rows[i] = (struct batch_row){.token = some_token(r, step * n + i),
+                                            .position = (int32_t)(test->context + step),
+                                            .seq = (int32_t)i,
+                                            .wants_logits = true};
+        if (forward_run(r->forward, r->rows, n, r->sequences + test->sequence, n, r->logits, NULL,
+                        NULL, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Tokens a second; warm: a short one, to have everything in memory. */
+static int run_test(const struct runner *r, const struct bench_test *test, bool warm, double *rate,
+                    struct llama3_error *err)
+{
+    size_t n = test->kind == BENCH_PROMPT && warm && test->n > WARM_ROWS ? WARM_ROWS : test->n;
+    size_t steps = warm ? 1 : test->steps;
+    double start = now();
+    int status =
+        test->kind == BENCH_PROMPT ? run_prompt(r, test, n, err) : run_steps(r, test, steps, err);
+    *rate = (double)(test->kind == BENCH_PROMPT ? n : steps * sequences_of(test)) / (now() - start);
+    return status;
+}
+
+static int run_rounds(struct runner *r, struct llama3_error *err)
+{
+    struct bench *b = r->bench;
+    double rate;
+    for (size_t i = 0; i < b->n_tests; i++)
+        if (run_test(r, &b->tests[i], true, &rate, err) < 0)
+            return -1;
+    for (size_t round = 0; round < b->rounds; round++) {
+        limits_measure(r->meter, &r->limits[round]);
+        for (size_t i = 0; i < b->n_tests; i++)
+            if (run_test(r, &b->tests[i], false, &b->tests[i].rates[round], err) < 0)
+                return -1;
+    }
+    return 0;
+}
+
+/* ---- limits ------------------------------------------------------------------------------ */
+
+/* Of one pass: bytes read, and multiply-adds by the arithmetic that is natural to a type. */
+struct cost {
+    double bytes, macs[LIMIT_COUNT];
+};
+
+static enum bench_limit natural(enum dtype type)
+{
+    switch (type) {
+    case DTYPE_F32:
+    case DTYPE_F16:
+        return LIMIT_F32;
+    case DTYPE_BF16:
+        return LIMIT_BF16;
+    default:
+        return LIMIT_INT8;
+    }
+}
+
+static void add_matrix(struct cost *cost, const struct matrix *m, double rows)
+{
+    cost->bytes += (double)matrix_bytes(m);
+    cost->macs[natural(m->type)] += (double)m->rows * (double)m->cols * rows;
+}
+
+static struct cost cost_of(const struct bench *b, const struct bench_test *test)
+{
+    const struct model *m = b->model;
+    struct cost cost = {0};
+    double rows = test->kind == BENCH_DECODE ? 1 : (double)test->n;
+    double positions = (double)test->context;
+    for (size_t i = 0; i < m->config.n_layers; i++) {
+        const struct layer *l = &m->layers[i];
+        const struct matrix *const all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+        for (size_t j = 0; j < sizeof all / sizeof all[0]; j++)
+            add_matrix(&cost, all[j], rows);
+    }
+    add_matrix(&cost, &m->head, test->kind == BENCH_PROMPT ? 1 : rows);
+    if (test->kind == BENCH_PROMPT) /* all of it needs to be read but once */
+        positions += (double)test->n;
+    else /* on the average of the steps, the row's own included */
+        positions = rows * (positions + ((double)test->steps + 1) / 2);
+    cost.bytes += positions * 2 * (double)(m->config.n_layers * kv_row_bytes(b));
+    return cost;
+}
+
+static void find_limit(const struct bench *b, struct bench_test *test)
+{
+    const struct limits *l = &b->limits;
+    const double rates[LIMIT_COUNT] = {l->read_gbs, l->int8_gmacs, l->bf16_gmacs, l->f32_gmacs};
+    struct cost cost = cost_of(b, test);
+    double read = cost.bytes / rates[LIMIT_READ] / 1e9, mac = 0, most = 0;
+    enum bench_limit slowest = LIMIT_INT8;
+    for (int i = LIMIT_INT8; i < LIMIT_COUNT; i++) {
+        double spent = cost.macs[i] / rates[i] / 1e9;
+        if (spent > most)
+            slowest = (enum bench_limit)i;
+        most = spent > most ? spent : most;
+        mac += spent;
+    }
+    double tokens = test->kind == BENCH_DECODE ? 1 : (double)test->n;
+    test->limit = read > mac ? LIMIT_READ : slowest;
+    test->limit_tok_s = tokens / (read > mac ? read : mac);
+}
+
+static double limit_median(const struct runner *r, size_t offset, double *values)
+{
+    for (size_t i = 0; i < r->bench->rounds; i++)
+        memcpy(&values[i], (const char *)&r->limits[i] + offset, sizeof values[i]);
+    return median(values, r->bench->rounds);
+}
+
+static int sum_up(const struct runner *r, struct llama3_error *err)
+{
+    struct bench *b = r->bench;
+    double *values = size_alloc(b->rounds, sizeof *values);
+    if (values == NULL)
+        return error_memory(err, "the results", b->rounds * sizeof *values);
+    b->limits = (struct limits){
+        .read_gbs = limit_median(r, offsetof(struct limits, read_gbs), values),
+        .int8_gmacs = limit_median(r, offsetof(struct limits, int8_gmacs), values),
+        .bf16_gmacs = limit_median(r, offsetof(struct limits, bf16_gmacs), values),
+        .f32_gmacs = limit_median(r, offsetof(struct limits, f32_gmacs), values),
+    };
+    free(values);
+    for (size_t i = 0; i < b->n_tests; i++) {
+        b->tests[i].tok_s = median(b->tests[i].rates, b->rounds);
+        find_limit(b, &b->tests[i]);
+    }
+    return 0;
+}
+
+/* ---- opening ----------------------------------------------------------------------------- */
+
+/* What all tests together need. */
+static int check_sizes(struct bench *b, struct llama3_error *err)
+{
+    struct forward_options *o = &b->options;
+    size_t context = b->model->config.context;
+    double kv = 0; /* positions; at most, as if no tests shared their sequences */
+    o->max_context = o->max_seqs = 1;
+    for (size_t i = 0; i < b->n_tests; i++) {
+        size_t n = sequences_of(&b->tests[i]), positions = positions_of(&b->tests[i]);
+        if (positions > context)
+            return error_set(err, LLAMA3_ECONTEXT,
+                             "%s: expected at most %zu positions, found %zu after a context of %zu",
+                             b->model->path, context, positions - b->tests[i].context,
+                             b->tests[i].context);
+        o->max_context = positions > o->max_context ? positions : o->max_context;
+        o->max_seqs = n > o->max_seqs ? n : o->max_seqs;
+        kv += (double)n * (double)positions;
+    }
+    o->max_rows = o->max_rows > o->max_seqs ? o->max_rows : o->max_seqs;
+    o->max_logit_rows = o->max_seqs;
+    uint64_t available = memory_available();
+    double need =
+        kv * 2 * (double)(b->model->config.n_layers * kv_row_bytes(b)) + (double)limits_memory();
+    if (available > 0 && need > (double)available)
+        return error_set(err, LLAMA3_ENOMEM,
+                         "%s: expected %.1f GB of memory beside the weights, found %.1f",
+                         b->model->path, need / 1e9, (double)available / 1e9);
+    return 0;
+}
+
+/* Numbers from -0.5 to 0.5, as f16 or f32. */
+static void fill_kv(const struct runner *r)
+{
+    size_t n = IMPORT * kv_row_bytes(r->bench);
+    bool half = r->bench->options.kv_type == LLAMA3_KV_F16;
+    uint32_t seed = 1;
+    for (size_t i = 0; i < n / (half ? 2 : 4); i++) {
+        seed = seed * 1664525 + 1013904223;
+        float value = (float)(seed >> 16) / 65536 - 0.5f;
+        if (half)
+            r->kv[i] = f32_to_f16(value);
+        else
+            memcpy((float *)(void *)r->kv + i, &value, sizeof value);
+    }
+}
+
+static int open_runner(struct runner *r, struct llama3_error *err)
+{
+    struct bench *b = r->bench;
+    const struct forward_options *o = &b->options;
+    size_t vocab_size = b->model->config.vocab_size;
+    r->forward = forward_open(b->model, NULL, o, err);
+    if (r->forward == NULL)
+        return -1;
+    b->description = forward_describe(r->forward, NULL);
+    r->meter = limits_open(o->backend.threads, err);
+    if (r->meter == NULL)
+        return -1;
+    r->rows = size_alloc(o->max_rows, sizeof *r->rows);
+    r->logits = size_alloc(o->max_logit_rows, vocab_size * sizeof *r->logits);
+    r->kv = size_alloc(IMPORT, kv_row_bytes(b));
+    r->limits = size_alloc(b->rounds, sizeof *r->limits);
+    r->sequences = size_alloc(b->n_tests, o->max_seqs * sizeof(struct sequence *));
+    if (r->rows == NULL || r->logits == NULL || r->kv == NULL || r->limits == NULL ||
+        r->sequences == NULL)
+        return error_memory(err, "rows and logits", o->max_logit_rows * vocab_size * 4);
+    fill_kv(r);
+    for (size_t i = 0; i < b->n_tests; i++)
+        if (is_first_of_context(b, i) && open_sequences(r, b->tests[i].context, err) < 0)
+            return -1;
+    for (size_t i = 0; i < b->n_tests; i++) {
+        b->tests[i].rates = size_alloc(b->rounds, sizeof *b->tests[i].rates);
+        if (b->tests[i].rates == NULL)
+            return error_memory(err, "the results", b->rounds * sizeof(double));
+    }
+    return 0;
+}
+
+static void close_runner(struct runner *r)
+{
+    for (size_t i = 0; i < r->n_sequences; i++)
+        sequence_close(r->forward, r->sequences[i]);
+    for (size_t i = 0; i < r->bench->n_tests; i++) {
+        free(r->bench->tests[i].rates);
+        r->bench->tests[i].rates = NULL;
+    }
+    free(r->sequences);
+    free(r->rows);
+    free(r->logits);
+    free(r->kv);
+    free(r->limits);
+    limits_close(r->meter);
+    forward_close(r->forward);
+}
+
+int bench_run(struct bench *bench, struct llama3_error *err)
+{
+    struct runner runner = {.bench = bench};
+    if (check_sizes(bench, err) < 0)
+        return -1;
+    int status = open_runner(&runner, err);
+    if (status == 0)
+        status = run_rounds(&runner, err);
+    if (status == 0)
+        status = sum_up(&runner, err);
+    close_runner(&runner);
+    return status;
+}

@@ -1,0 +1,255 @@
+#include "config.h" /* MAP_ANONYMOUS */
+
+#include "tool/bench_synthetic.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/machine.h"
+#include "base/size.h"
+
+enum { MATRICES_PER_LAYER = 9, ALIGNMENT = 4096 };
+
+struct shape {
+    const char *name;
+    struct config config;
+};
+
+#define SHAPE(layers, width, heads, kv_heads, ffn, vocab, is_tied)                         \
+    {                                                                                      \
+        .dim = width, .n_layers = layers, .n_heads = heads, .n_kv_heads = kv_heads,        \
+        .head_dim = width / heads, .ffn_dim = ffn, .vocab_size = vocab, .context = 131072, \
+        .rms_eps = 1e-5f, .rope = {.theta = 500000}, .tied = is_tied                       \
+    }
+
+static const struct shape shapes[] = {
+    {"1b", SHAPE(16, 2048, 32, 8, 8192, 128256, true)},
+    {"3b", SHAPE(28, 3072, 24, 8, 8192, 128256, true)},
+    {"8b", SHAPE(32, 4096, 32, 8, 14336, 128256, false)},
+    {"70b", SHAPE(80, 8192, 64, 8, 28672, 128256, false)},
+    {"135m", SHAPE(30, 576, 9, 3, 1536, 49152, true)},
+};
+
+static int choose_shape(const char *text, struct config *config, struct llama3_error *err)
+{
+    size_t length = strcspn(text, ":");
+    char *end = NULL;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        if (strlen(shapes[i].name) != length || strncmp(shapes[i].name, text, length) != 0)
+            continue;
+        *config = shapes[i].config;
+        if (text[length] == '\0')
+            return 0;
+        unsigned long layers = strtoul(text + length + 1, &end, 10);
+        if (text[length + 1] >= '0' && text[length + 1] <= '9' && *end == '\0' && layers > 0 &&
+            layers <= MAX_LAYERS) {
+            config->n_layers = layers;
+            return 0;
+        }
+    }
+    return error_set(err, LLAMA3_EINPUT,
+                     "--synthetic: expected 1b, 3b, 8b, 70b or 135m, and perhaps :LAYERS (1 to %d) "
+                     "after it; found '%s'",
+                     MAX_LAYERS, text);
+}
+
+/* ---- where everything lies --------------------------------------------------------------- */
+
+/* The matrices of a model, in the order in which they lie. */
+static size_t list_matrices(struct model *m, struct matrix *list[])
+{
+    size_t n = 0;
+    list[n++] = &m->embed;
+    list[n++] = &m->norm;
+    if (!m->config.tied)
+        list[n++] = &m->head;
+    for (size_t i = 0; i < m->config.n_layers; i++) {
+        struct layer *l = &m->layers[i];
+        struct matrix *const all[MATRICES_PER_LAYER] = {
+            &l->attn_norm, &l->q, &l->k, &l->v, &l->o, &l->ffn_norm, &l->gate, &l->up, &l->down};
+        memcpy(list + n, all, sizeof all);
+        n += MATRICES_PER_LAYER;
+    }
+    return n;
+}
+
+static void set(struct matrix *matrix, enum dtype type, size_t rows, size_t cols)
+{
+    *matrix = (struct matrix){.type = type, .rows = rows, .cols = cols};
+    if (type == DTYPE_INT4)
+        memcpy(matrix->groups.levels, group_levels, sizeof matrix->groups.levels);
+}
+
+static void set_shapes(struct model *m, enum dtype type)
+{
+    const struct config *c = &m->config;
+    size_t q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
+    set(&m->embed, type, c->vocab_size, c->dim);
+    set(&m->head, type, c->vocab_size, c->dim);
+    set(&m->norm, DTYPE_F32, 1, c->dim);
+    for (size_t i = 0; i < c->n_layers; i++) {
+        struct layer *l = &m->layers[i];
+        set(&l->attn_norm, DTYPE_F32, 1, c->dim);
+        set(&l->q, type, q, c->dim);
+        set(&l->k, type, kv, c->dim);
+        set(&l->v, type, kv, c->dim);
+        set(&l->o, type, c->dim, q);
+        set(&l->ffn_norm, DTYPE_F32, 1, c->dim);
+        set(&l->gate, type, c->ffn_dim, c->dim);
+        set(&l->up, type, c->ffn_dim, c->dim);
+        set(&l->down, type, c->dim, c->ffn_dim);
+    }
+}
+
+/* One mapping for all of them, each at a multiple of ALIGNMENT as in our own files. */
+static int map_matrices(struct model *m, struct matrix *const list[], size_t n,
+                        struct llama3_error *err)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!size_add(size, matrix_bytes(list[i]) + ALIGNMENT, &size))
+            return error_memory(err, "the weights", SIZE_MAX);
+    uint64_t available = memory_available();
+    if (available > 0 && size > available)
+        return error_set(err, LLAMA3_ENOMEM, "%s: expected %.1f GB of memory, found %.1f", m->path,
+                         (double)size / 1e9, (double)available / 1e9);
+    uint8_t *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED)
+        return error_memory(err, "the weights", size);
+    m->maps[0] = (struct map){data, size};
+    m->n_maps = 1;
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        list[i]->data = data + at;
+        at += (matrix_bytes(list[i]) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        m->file_bytes += matrix_bytes(list[i]);
+        m->parameters += (uint64_t)list[i]->rows * list[i]->cols;
+    }
+    return 0;
+}
+
+/* ---- what is in it ----------------------------------------------------------------------- */
+
+struct filling {
+    struct matrix *const *list; /* [n] */
+    size_t n, thread, threads;
+};
+
+/* Marsaglia's xorshift, which is as fast as memory. */
+static uint64_t next(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+/* Words of random bits, of which those in `keep` stay and those in `set` are added. */
+static void fill_words(void *data, size_t bytes, uint64_t seed, uint64_t keep, uint64_t add)
+{
+    uint64_t state = seed * 0x9e3779b97f4a7c15 + 1;
+    for (size_t at = 0; at < bytes; at += sizeof state) {
+        uint64_t word = (next(&state) & keep) | add;
+        memcpy((uint8_t *)data + at, &word, bytes - at < sizeof word ? bytes - at : sizeof word);
+    }
+}
+
+/* Weights of about 0.02: any code is valid; scales from 64 to 127. */
+static void fill_strip(const struct matrix *m, uint8_t *strip, uint64_t seed)
+{
+    const float row_scale = 0.02f / (64 * 96);
+    struct strip_layout l = strip_layout(m->type, &m->groups, m->cols);
+    for (size_t i = 0; i < STRIP; i++)
+        memcpy(strip + i * sizeof row_scale, &row_scale, sizeof row_scale);
+    fill_words(strip + l.codes, l.scales - l.codes, seed, UINT64_MAX, 0);
+    fill_words(strip + l.scales, l.groups * STRIP, ~seed, 0x3f3f3f3f3f3f3f3f, 0x4040404040404040);
+}
+
+/* The thread's share of a matrix: strips, or runs of rows. */
+static void fill_matrix(const struct filling *f, size_t index)
+{
+    const struct matrix *m = f->list[index];
+    uint8_t *data = (uint8_t *)(uintptr_t)m->data; /* of the mapping that we made */
+    bool grouped = is_grouped(m->type);
+    size_t units = (m->rows + STRIP - 1) / STRIP;
+    size_t row_bytes = grouped ? 0 : dtype_row_bytes(m->type, m->cols);
+    size_t unit = grouped ? strip_layout(m->type, &m->groups, m->cols).bytes : STRIP * row_bytes;
+    for (size_t i = f->thread; i < units; i += f->threads) {
+        uint64_t seed = (uint64_t)index << 32 | i;
+        size_t rows = m->rows - i * STRIP < STRIP ? m->rows - i * STRIP : STRIP;
+        if (grouped)
+            fill_strip(m, data + i * unit, seed);
+        else if (m->type == DTYPE_BF16) /* either sign, 2^-7 to 2^-5 */
+            fill_words(data + i * unit, rows * row_bytes, seed, 0x80ff80ff80ff80ff,
+                       0x3c003c003c003c00);
+        else if (m->rows > 1)
+            fill_words(data + i * unit, rows * row_bytes, seed, 0x80ffffff80ffffff,
+                       0x3c0000003c000000);
+        else /* a norm: ones */
+            fill_words(data, row_bytes, seed, 0, 0x3f8000003f800000);
+    }
+}
+
+static void *fill(void *arg)
+{
+    const struct filling *f = arg;
+    for (size_t i = 0; i < f->n; i++)
+        fill_matrix(f, i);
+    return NULL;
+}
+
+static void fill_all(struct matrix *const *list, size_t n, int threads)
+{
+    struct filling parts[MAX_THREADS];
+    pthread_t ids[MAX_THREADS];
+    bool started[MAX_THREADS] = {false};
+    for (int i = 0; i < threads; i++) {
+        parts[i] = (struct filling){list, n, (size_t)i, (size_t)threads};
+        started[i] = i > 0 && pthread_create(&ids[i], NULL, fill, &parts[i]) == 0;
+    }
+    for (int i = 0; i < threads; i++)
+        if (!started[i])
+            fill(&parts[i]);
+    for (int i = 0; i < threads; i++)
+        if (started[i])
+            pthread_join(ids[i], NULL);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+
+static int build(struct model *m, enum dtype type, int threads, struct llama3_error *err)
+{
+    size_t most = 3 + MATRICES_PER_LAYER * m->config.n_layers;
+    struct matrix **list = size_alloc(most, sizeof(struct matrix *));
+    m->layers = size_alloc(m->config.n_layers, sizeof *m->layers);
+    m->maps = size_alloc(1, sizeof *m->maps);
+    if (list == NULL || m->layers == NULL || m->maps == NULL) {
+        free(list);
+        return error_memory(err, "layers", most * sizeof *m->layers);
+    }
+    set_shapes(m, type);
+    size_t n = list_matrices(m, list);
+    int status = map_matrices(m, list, n, err);
+    if (status == 0) {
+        fill_all(list, n, threads);
+        if (m->config.tied)
+            m->head = m->embed;
+    }
+    free(list);
+    return status;
+}
+
+int synthetic_open(struct model *m, const char *shape, enum dtype type, int threads,
+                   struct llama3_error *err)
+{
+    *m = (struct model){.format = "synthetic", .dtype = type};
+    if (choose_shape(shape, &m->config, err) != 0)
+        return -1;
+    m->path = strdup(shape);
+    int status = m->path != NULL ? build(m, type, threads, err) : error_memory(err, "a name", 8);
+    if (status != 0)
+        model_close(m);
+    return status;
+}

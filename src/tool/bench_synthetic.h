@@ -1,0 +1,12 @@
+/* bench_synthetic.h: a model of a published shape with random weights, in memory. */
+#ifndef TOOL_BENCH_SYNTHETIC_H
+#define TOOL_BENCH_SYNTHETIC_H
+
+#include "checkpoint/model.h"
+
+/* "1b", "3b", "8b" or "70b" of Llama 3, "135m" of SmolLM2; ":LAYERS" after it for so many layers
+ * instead of all. type: DTYPE_INT4, INT8, BF16 or F32, of every matrix. Closed by model_close. */
+int synthetic_open(struct model *model, const char *shape, enum dtype type, int threads,
+                   struct llama3_error *err);
+
+#endif
