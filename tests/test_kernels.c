@@ -386,6 +386,41 @@ static void test_quantize(void)
     free(x);
 }
 
+/* ---- quantizing -------------------------------------------------------------------------- */
+
+/* Groups of any size, with zeros, outliers, and columns that don't matter. */
+static void test_search(enum dtype type)
+{
+    struct level_table table;
+    size_t stride = STRIP + 3;
+    float *x = floats(GROUP * stride), *importance = floats(GROUP);
+    float found[2][STRIP], steps[2][STRIP], row_scales[STRIP];
+    struct group_codes codes[2];
+
+    level_table_fill(&table, group_levels);
+    for (size_t i = 0; i < GROUP * stride; i++)
+        x[i] = pick(5) == 0 ? 0 : ldexpf(x[i], (int)(i % stride) * -5) * (pick(40) == 0 ? 9 : 1);
+    for (size_t i = 0; i < GROUP; i++)
+        importance[i] = pick(9) == 0 ? 0 : importance[i] * importance[i];
+    for (size_t lane = 0; lane < 2; lane++)
+        for (size_t col = 0; col < GROUP; col++)
+            x[col * stride + lane] = lane == 0 ? 0 : -0.0f;
+    struct group_search search = {type, &table, x, stride, importance};
+    for (size_t i = 0; i < 2; i++) {
+        const struct kernels *kernels = i == 0 ? fast : scalar;
+        kernels->search_scales(&search, found[i]);
+        for (size_t lane = 0; lane < STRIP; lane++)
+            row_scales[lane] = lane < 5 ? 1 : found[i][lane] == 0 ? 1 : found[i][lane] / 77.7f;
+        memcpy(steps[i], found[i], sizeof found[i]);
+        kernels->search_steps(&search, row_scales, steps[i]);
+        kernels->search_codes(&search, row_scales, steps[i], &codes[i]);
+    }
+    same("search_scales", found[0], found[1], sizeof found[0]);
+    same("search_steps", steps[0], steps[1], sizeof steps[0]);
+    same("search_codes", &codes[0], &codes[1], sizeof codes[0]);
+    free(x), free(importance);
+}
+
 static void test_table(void)
 {
     static const size_t dims[] = {64, 80, 128, 2, 20}, groups[] = {1, 3, 4, 8, 13};
@@ -407,6 +442,9 @@ static void test_table(void)
         test_all_integers();
         test_quantize();
     }
+    for (int round = 0; round < 50; round++)
+        for (int type = DTYPE_INT4; type <= DTYPE_INT8; type++)
+            test_search((enum dtype)type);
 }
 
 int main(void)

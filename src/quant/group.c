@@ -67,6 +67,19 @@ void group_set_code(enum dtype type, const struct strip_layout *layout, void *st
                                : (uint8_t)((*byte & (0xf0 >> shift)) | (code & 15) << shift);
 }
 
+void group_store(enum dtype type, const struct strip_layout *l, void *strip, size_t group,
+                 const uint8_t codes[GROUP][STRIP])
+{
+    size_t run = type == DTYPE_INT4 ? 8 : 4; /* columns in 64 bytes */
+    uint8_t *out = (uint8_t *)strip + l->codes + group * (GROUP / run * 64);
+    for (size_t col = 0; col < GROUP; col += run)
+        for (size_t lane = 0; lane < STRIP; lane++)
+            for (size_t i = 0; i < 4; i++, out++)
+                *out = type == DTYPE_INT8
+                           ? codes[col + i][lane]
+                           : (uint8_t)(codes[col + i][lane] | codes[col + 4 + i][lane] << 4);
+}
+
 static float load_f16(const uint8_t *bytes, size_t i)
 {
     uint16_t half;

@@ -74,6 +74,9 @@ int group_code(enum dtype type, const struct strip_layout *layout, const void *s
                size_t col);
 void group_set_code(enum dtype type, const struct strip_layout *layout, void *strip, size_t lane,
                     size_t col, int code);
+/* All codes of a group at once; int8 as two's complement. */
+void group_store(enum dtype type, const struct strip_layout *layout, void *strip, size_t group,
+                 const uint8_t codes[GROUP][STRIP]);
 
 /* Columns [first, first + n) of a row of a strip to f32: the scalar definition. */
 void group_expand(enum dtype type, const struct group_format *format, size_t cols,

@@ -18,6 +18,7 @@
 
 #include "backend/backend.h"
 #include "quant/group.h"
+#include "quant/search.h"
 
 enum {
     LANES = 16,     /* floats in the widest vector of any table */
@@ -169,6 +170,11 @@ struct kernels {
     /* By enum llama3_kv_type. */
     void (*attend[2])(const struct attend_page *page);
     void (*to_f16)(const float *in, uint16_t *out, size_t n); /* n: a multiple of LANES */
+    /* quant/search.h, bit by bit. */
+    void (*search_scales)(const struct group_search *search, float *scales);
+    void (*search_steps)(const struct group_search *search, const float *row_scales, float *scales);
+    void (*search_codes)(const struct group_search *search, const float *row_scales,
+                         const float *scales, struct group_codes *out);
 };
 
 /* The table that $LLAMA3_CPU names, else the best that this CPU and operating system can run. */

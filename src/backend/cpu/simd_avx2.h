@@ -96,6 +96,24 @@ static inline vec v_min(vec a, vec b)
     return _mm256_min_ps(a, b);
 }
 
+static inline vec v_sqrt(vec x)
+{
+    return _mm256_sqrt_ps(x);
+}
+
+/* sum + step where x > bound, else sum */
+static inline vec v_add_above(vec sum, float step, vec x, float bound)
+{
+    __m256 above = _mm256_cmp_ps(x, _mm256_set1_ps(bound), _CMP_GT_OQ);
+    return _mm256_add_ps(sum, _mm256_and_ps(above, _mm256_set1_ps(step)));
+}
+
+/* x > bound ? yes : no */
+static inline vec v_choose_above(vec x, vec bound, vec yes, vec no)
+{
+    return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(x, bound, _CMP_GT_OQ));
+}
+
 static inline vec v_round(vec x)
 {
     return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

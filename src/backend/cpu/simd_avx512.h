@@ -96,6 +96,24 @@ static inline vec v_min(vec a, vec b)
     return _mm512_min_ps(a, b);
 }
 
+static inline vec v_sqrt(vec x)
+{
+    return _mm512_sqrt_ps(x);
+}
+
+/* sum + step where x > bound, else sum */
+static inline vec v_add_above(vec sum, float step, vec x, float bound)
+{
+    __mmask16 above = _mm512_cmp_ps_mask(x, _mm512_set1_ps(bound), _CMP_GT_OQ);
+    return _mm512_mask_add_ps(sum, above, sum, _mm512_set1_ps(step));
+}
+
+/* x > bound ? yes : no */
+static inline vec v_choose_above(vec x, vec bound, vec yes, vec no)
+{
+    return _mm512_mask_mov_ps(no, _mm512_cmp_ps_mask(x, bound, _CMP_GT_OQ), yes);
+}
+
 static inline vec v_round(vec x)
 {
     return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

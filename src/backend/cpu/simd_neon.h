@@ -108,6 +108,25 @@ static inline vec v_min(vec a, vec b)
     return vminq_f32(a, b);
 }
 
+static inline vec v_sqrt(vec x)
+{
+    return vsqrtq_f32(x);
+}
+
+/* sum + step where x > bound, else sum */
+static inline vec v_add_above(vec sum, float step, vec x, float bound)
+{
+    uint32x4_t above = vcgtq_f32(x, vdupq_n_f32(bound));
+    uint32x4_t steps = vreinterpretq_u32_f32(vdupq_n_f32(step));
+    return vaddq_f32(sum, vreinterpretq_f32_u32(vandq_u32(above, steps)));
+}
+
+/* x > bound ? yes : no */
+static inline vec v_choose_above(vec x, vec bound, vec yes, vec no)
+{
+    return vbslq_f32(vcgtq_f32(x, bound), yes, no);
+}
+
 static inline vec v_round(vec x)
 {
     return vrndnq_f32(x);
