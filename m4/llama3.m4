@@ -48,7 +48,7 @@ AC_DEFUN([LLAMA3_TABLE],
       AC_DEFINE([HAVE_$1], [1], [Define if the kernels for $1 are built.])])])
 
 AC_DEFUN([LLAMA3_SIMD],
-  [AVX2_CFLAGS= AVXVNNI_CFLAGS= AVX512VL_CFLAGS= AVX512_CFLAGS= NEON_CFLAGS= DOTPROD_CFLAGS=
+  [AVX2_CFLAGS= AVXVNNI_CFLAGS= AVX512VL_CFLAGS= AVX512_CFLAGS= AVX512BF16_CFLAGS= NEON_CFLAGS= DOTPROD_CFLAGS=
    llama3_kernels=scalar
    AS_CASE([$host_cpu],
      [x86_64],
@@ -56,11 +56,13 @@ AC_DEFUN([LLAMA3_SIMD],
         LLAMA3_TABLE([AVXVNNI], [-mavx2 -mfma -mf16c -mavxvnni])
         LLAMA3_TABLE([AVX512VL], [-mavx2 -mfma -mf16c -mavx512vl -mavx512vnni])
         LLAMA3_TABLE([AVX512],
-          [-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c])],
+          [-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c])
+        LLAMA3_TABLE([AVX512BF16],
+          [-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mfma -mf16c])],
      [aarch64*],
        [LLAMA3_TABLE([NEON], [-march=armv8-a])
         LLAMA3_TABLE([DOTPROD], [-march=armv8.2-a+dotprod])])
-   m4_foreach([llama3_table], [[AVX2], [AVXVNNI], [AVX512VL], [AVX512], [NEON], [DOTPROD]],
+   m4_foreach([llama3_table], [[AVX2], [AVXVNNI], [AVX512VL], [AVX512], [AVX512BF16], [NEON], [DOTPROD]],
      [AM_CONDITIONAL([HAVE_]llama3_table, [test -n "$llama3_table[]_CFLAGS"])
       AC_SUBST(llama3_table[_CFLAGS])])])
 

@@ -87,7 +87,7 @@ static void product(const struct kernels *kernels, enum dtype type, struct linea
             for (size_t col = 0; col < whole.cols; col += cols) {
                 struct linear_block b = whole;
                 b.w = (const char *)whole.w + row * whole.w_stride + col * size;
-                b.x = whole.x + token * whole.x_stride + col;
+                b.x = (const float *)whole.x + token * whole.x_stride + col;
                 b.y = whole.y + token * whole.y_stride + row;
                 b.rows = whole.rows - row < rows ? whole.rows - row : rows;
                 b.tokens = whole.tokens - token < tokens ? whole.tokens - token : tokens;
@@ -128,6 +128,53 @@ static void test_linear(enum dtype type, size_t rows, size_t tokens, size_t cols
     product(fast, type, b, 1 + pick(rows), 1 + pick(tokens), LANES * (1 + pick(20)));
     same(what, y, cut, rows * tokens * sizeof *y);
     free(w), free(x), free(y), free(twin), free(cut), free(memory), free(b.partial);
+}
+
+/* Products of bf16 pairs: as the scalar twin's of activations rounded to bf16, and for any cut. */
+static void test_pairs(size_t rows, size_t tokens, size_t cols)
+{
+    char *memory;
+    float *w = floats(rows * cols), *x = floats(tokens * cols);
+    float *y = floats(rows * tokens), *twin = floats(rows * tokens);
+    uint16_t *x16 = size_alloc_aligned(tokens * cols, sizeof *x16);
+    if (x16 == NULL)
+        exit(2);
+    struct linear_block b = {.w = stored(DTYPE_BF16, w, rows * cols, &memory),
+                             .w_stride = cols * 2,
+                             .x = x16,
+                             .x_stride = cols,
+                             .rows = rows,
+                             .tokens = tokens,
+                             .cols = cols,
+                             .partial = floats(round_up(rows, ROW_TILE) * tokens * LANES),
+                             .first = true,
+                             .last = true,
+                             .y = y,
+                             .y_stride = rows};
+
+    fast->to_bf16(x, x16, tokens * cols);
+    for (size_t i = 0; i < tokens * cols; i++) {
+        float rounded = bf16_to_f32(x16[i]);
+        near("to_bf16", &rounded, &x[i], 1, 2000);
+        x[i] = rounded;
+    }
+    fast->linear_bf16_products(&b);
+    b.x = x, b.y = twin;
+    scalar->linear[DTYPE_BF16](&b);
+    near("pairs", y, twin, rows * tokens, sqrt((double)cols));
+    for (size_t token = 0; token < tokens; token++)
+        for (size_t col = 0; col < cols; col += BF16_COLS * 3) {
+            struct linear_block one = b;
+            one.tokens = 1;
+            one.w = (const char *)b.w + col * 2;
+            one.x = x16 + token * cols + col;
+            one.cols = cols - col < BF16_COLS * 3 ? cols - col : BF16_COLS * 3;
+            one.first = col == 0, one.last = col + one.cols == cols;
+            one.y = twin + token * rows;
+            fast->linear_bf16_products(&one);
+        }
+    same("pairs", y, twin, rows * tokens * sizeof *y);
+    free(w), free(x), free(y), free(twin), free(x16), free(memory), free(b.partial);
 }
 
 /* ---- attention --------------------------------------------------------------------------- */
@@ -430,6 +477,8 @@ static void test_table(void)
             test_linear((enum dtype)type, 1 + pick(41), tokens, LANES * (1 + pick(40)));
     for (int type = 0; type < TYPES_READ; type++)
         test_linear((enum dtype)type, 9, 7, 14336);
+    for (size_t tokens = 1; fast->linear_bf16_products != NULL && tokens < 20; tokens++)
+        test_pairs(1 + pick(41), tokens, BF16_COLS * (1 + pick(40)));
     for (size_t dim = 0; dim < 5; dim++)
         for (size_t group = 0; group < 5; group++)
             for (int type = 0; type < 2; type++)
@@ -449,8 +498,8 @@ static void test_table(void)
 
 int main(void)
 {
-    static const char *const names[] = {"scalar",   "scalar-int8", "avx2", "avxvnni",
-                                        "avx512vl", "avx512",      "neon", "dotprod"};
+    static const char *const names[] = {"scalar", "scalar-int8", "avx2", "avxvnni", "avx512vl",
+                                        "avx512", "avx512bf16",  "neon", "dotprod"};
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct llama3_error err;

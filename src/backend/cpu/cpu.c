@@ -79,7 +79,7 @@ static void cpu_close(struct backend *backend)
     free(cpu->tiles);
     free(cpu->chunk_states);
     free(cpu->blas_panels);
-    free(cpu->quantized_memory);
+    free(cpu->narrow_memory);
     free(cpu);
 }
 

@@ -21,6 +21,7 @@ struct weight {
     struct strip_layout layout; /* of the others */
     float *vector; /* [round_up(cols, LANES)], a WEIGHT_VECTOR converted; NULL for a matrix */
     bool blas;     /* worth a call of BLAS when there are many rows */
+    bool pairs;    /* by products of bf16 pairs */
 };
 
 struct buffer {
@@ -41,6 +42,12 @@ struct kv {
     size_t n_pages;
 };
 
+/* Activations as kernels of narrower numbers take them. */
+struct narrow {
+    struct quantized int8;
+    uint16_t *bf16; /* [rows][round_up(cols, BF16_COLS)] */
+};
+
 /* Memory of one thread. */
 struct scratch {
     float *panel;   /* [PANEL_ROWS][PANEL_COLS] weights as f32 */
@@ -51,7 +58,7 @@ struct scratch {
     float *head;    /* [head_dim + LANES] a head of K or V on its way to a page */
     uint16_t *half; /* [head_dim + LANES] */
     struct group_scratch *groups;
-    struct quantized few; /* a few rows, quantized by each thread for itself */
+    struct narrow few; /* a few rows, converted by each thread for itself */
 };
 
 /* Rows of one sequence that stand side by side and are attended together. */
@@ -70,9 +77,9 @@ struct cpu {
     size_t blas_cols;        /* of the widest matrix that BLAS gets */
     struct scratch *scratch; /* [threads] */
     unsigned char *scratch_memory;
-    struct quantized quantized; /* [max_rows or max_logit_rows], for the widest grouped matrix */
-    void *quantized_memory;     /* of these and of the threads' */
-    size_t quantized_cols;
+    struct narrow narrow; /* [max_rows or max_logit_rows], for the widest matrix that asks for it */
+    void *narrow_memory;  /* of these and of the threads' */
+    size_t narrow_cols;
 
     /* Derived from shape. */
     size_t group;      /* query heads of a KV head */
@@ -159,7 +166,7 @@ enum {
     PANEL_TOKENS = 96,
     BLAS_ROWS = 128,  /* of W expanded for a call of BLAS */
     BLAS_TOKENS = 32, /* from which BLAS is called */
-    QUANTIZED_FEW = 4 /* rows that each thread quantizes for itself: cheaper than waiting */
+    NARROW_FEW = 4    /* rows that each thread converts for itself: cheaper than waiting */
 };
 void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[],
                 const struct weight *const w[], size_t n, const struct buffer *x);

@@ -24,6 +24,15 @@ static bool runs_avx512(void)
 }
 #endif
 
+#ifdef HAVE_AVX512BF16
+static bool runs_avx512bf16(void)
+{
+    return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
 #ifdef HAVE_AVX2
 /* F16C came before AVX2; clang 14 does not know its name here. */
 static bool runs_avx2(void)
@@ -65,6 +74,9 @@ static const struct {
     const struct kernels *kernels;
     bool (*runs)(void);
 } tables[] = {/* best first */
+#ifdef HAVE_AVX512BF16
+              {&kernels_avx512bf16, runs_avx512bf16},
+#endif
 #ifdef HAVE_AVX512
               {&kernels_avx512, runs_avx512},
 #endif

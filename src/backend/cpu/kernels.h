@@ -24,6 +24,7 @@ enum {
     LANES = 16,     /* floats in the widest vector of any table */
     ROW_TILE = 4,   /* rows of W that a kernel keeps in registers at least */
     FEW_TOKENS = 3, /* up to here any table's linear reads each weight once */
+    BF16_COLS = 32, /* numbers of 16 bits in the widest vector */
     TYPES_READ = 3  /* f32, f16 and bf16 weights are read as stored */
 };
 
@@ -36,7 +37,7 @@ static inline size_t round_up(size_t n, size_t multiple)
 struct linear_block {
     const void *w; /* [rows], w_stride bytes apart */
     size_t w_stride;
-    const float *x; /* [tokens], x_stride floats apart */
+    const void *x; /* [tokens], x_stride elements apart: f32, or bf16 for linear_bf16_products */
     size_t x_stride;
     size_t rows, tokens;
     size_t cols; /* a multiple of LANES */
@@ -153,6 +154,10 @@ struct kernels {
 
     /* W as stored. */
     void (*linear[TYPES_READ])(const struct linear_block *block);
+    /* bf16 weights times bf16 activations, which to_bf16 makes; NULL: there are no such products,
+     * and linear[DTYPE_BF16] takes activations as they are. cols: a multiple of BF16_COLS. */
+    void (*linear_bf16_products)(const struct linear_block *block);
+    void (*to_bf16)(const float *in, uint16_t *out, size_t n); /* n: a multiple of BF16_COLS */
     /* Weights to f32, bit by bit what dtype_expand gives, which does it where this is NULL.
      * n: a multiple of the type's block. */
     void (*expand[DTYPE_ROWS])(const void *blocks, float *out /* [n] */, size_t n);
@@ -181,6 +186,6 @@ struct kernels {
 const struct kernels *kernels_choose(struct llama3_error *err);
 
 extern const struct kernels kernels_scalar, kernels_scalar_int8, kernels_avx2, kernels_avxvnni,
-    kernels_avx512vl, kernels_avx512, kernels_neon, kernels_dotprod;
+    kernels_avx512vl, kernels_avx512, kernels_avx512bf16, kernels_neon, kernels_dotprod;
 
 #endif

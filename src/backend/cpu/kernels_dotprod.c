@@ -5,6 +5,6 @@
 
 #define TABLE             kernels_dotprod
 #define TABLE_NAME        "dotprod"
-#define TABLE_DESCRIPTION "cpu (neon, dotprod)"
+#define TABLE_DESCRIPTION "cpu (dotprod)"
 
 #include "backend/cpu/kernels_simd.inc"

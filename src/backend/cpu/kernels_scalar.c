@@ -47,7 +47,8 @@ static void linear(const struct linear_block *b, enum dtype type)
             size_t n = b->cols - col < STEP ? b->cols - col : STEP;
             dtype_expand(type, stored + col * element, w, n);
             for (size_t token = 0; token < b->tokens; token++)
-                dot_lanes(w, b->x + token * b->x_stride + col, n, partial + token * LANES);
+                dot_lanes(w, (const float *)b->x + token * b->x_stride + col, n,
+                          partial + token * LANES);
         }
         if (!b->last)
             continue;

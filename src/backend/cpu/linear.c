@@ -25,6 +25,8 @@ static struct cut choose_cut(const struct weight *w, size_t tokens)
     const struct matrix *m = &w->matrix;
     bool stored = (size_t)m->type < TYPES_READ && m->cols % LANES == 0;
 
+    if (w->pairs)
+        return (struct cut){true, PANEL_ROWS, PANEL_COLS, PANEL_TOKENS};
     if (stored && tokens <= FEW_TOKENS)
         return (struct cut){true, PANEL_ROWS, m->cols, tokens};
     /* Few tokens: a panel is read as often as it is written, so keep it in the first level. */
@@ -46,10 +48,11 @@ static void expand_panel(const struct cpu *cpu, const struct weight *w, size_t r
     }
 }
 
-/* Rows [first, end) of W for the tokens [token, token + n_tokens). */
+/* Rows [first, end) of W for the tokens [token, token + n_tokens). x16: activations as bf16 for
+ * products of pairs. */
 static void linear_rows(const struct cpu *cpu, const struct weight *w, struct cut cut, size_t first,
                         size_t n_rows, size_t token, size_t n_tokens, const struct buffer *x,
-                        struct buffer *y)
+                        const uint16_t *x16, struct buffer *y)
 {
     const struct scratch *scratch = &cpu->scratch[thread_index()];
     const struct matrix *m = &w->matrix;
@@ -70,14 +73,19 @@ static void linear_rows(const struct cpu *cpu, const struct weight *w, struct cu
             .y = y->data + token * y->stride + first,
             .y_stride = y->stride,
         };
-        enum dtype type = m->type;
-        if (!cut.direct) {
+        if (w->pairs) {
+            block.w = (const uint16_t *)block.w + col;
+            block.x = x16 + token * m->cols + col;
+            block.x_stride = m->cols;
+            cpu->kernels->linear_bf16_products(&block);
+        } else if (cut.direct) {
+            cpu->kernels->linear[m->type](&block);
+        } else {
             expand_panel(cpu, w, first, n_rows, col, n_cols, scratch->panel);
             block.w = scratch->panel;
             block.w_stride = PANEL_COLS * sizeof *scratch->panel;
-            type = DTYPE_F32;
+            cpu->kernels->linear[DTYPE_F32](&block);
         }
-        cpu->kernels->linear[type](&block);
     }
 }
 
@@ -102,29 +110,40 @@ static void linear_blas(const struct cpu *cpu, const struct weight *w, size_t fi
     }
 }
 
-static bool has_integer_kernel(const struct cpu *cpu, const struct weight *w)
+enum form { FORM_F32, FORM_BF16, FORM_INT8, FORMS };
+
+/* What a weight's kernel takes activations as. */
+static enum form form_of(const struct cpu *cpu, const struct weight *w)
 {
-    return is_grouped(w->matrix.type) && cpu->kernels->linear_groups != NULL;
+    if (is_grouped(w->matrix.type) && cpu->kernels->linear_groups != NULL)
+        return FORM_INT8;
+    return w->pairs ? FORM_BF16 : FORM_F32;
 }
 
-/* The rows of x for the integer kernels: of a few each thread makes its own. */
-static struct quantized quantize(const struct cpu *cpu, const struct buffer *x, size_t tokens)
+/* The rows of x in these forms; of a few rows each thread makes its own. */
+static struct narrow narrow_rows(const struct cpu *cpu, const struct buffer *x, size_t tokens,
+                                 const bool forms[FORMS])
 {
-    bool few = tokens <= QUANTIZED_FEW;
-    struct quantized q = few ? cpu->scratch[thread_index()].few : cpu->quantized;
+    bool few = tokens <= NARROW_FEW;
+    struct narrow n = few ? cpu->scratch[thread_index()].few : cpu->narrow;
     size_t first = 0, end = tokens;
 
-    q.tile = tokens <= GROUP_FEW ? tokens : cpu->kernels->group_tile;
-    q.groups = (x->cols + GROUP - 1) / GROUP;
+    n.int8.tile = tokens <= GROUP_FEW ? tokens : cpu->kernels->group_tile;
+    n.int8.groups = (x->cols + GROUP - 1) / GROUP;
     if (!few)
-        cpu_share(tokens, q.tile, &first, &end);
+        cpu_share(tokens, n.int8.tile, &first, &end);
     for (size_t token = first; token < end; token++) {
-        struct quantized row = quantized_at(q, token, 0);
-        cpu->kernels->quantize(x->data + token * x->stride, x->cols, &row);
+        const float *row = x->data + token * x->stride;
+        if (forms[FORM_INT8]) {
+            struct quantized at = quantized_at(n.int8, token, 0);
+            cpu->kernels->quantize(row, x->cols, &at);
+        }
+        if (forms[FORM_BF16])
+            cpu->kernels->to_bf16(row, n.bf16 + token * x->cols, x->cols);
     }
     if (!few)
         thread_barrier();
-    return q;
+    return n;
 }
 
 /* A thread's rows [first, end) by the integer kernels. */
@@ -150,16 +169,17 @@ static void linear_groups(const struct cpu *cpu, const struct weight *w, size_t 
     }
 }
 
-/* Rows [first, end) of W for all tokens by f32 panels or as stored. */
+/* Rows [first, end) of W for all tokens by panels of floats or as stored. */
 static void linear_floats(const struct cpu *cpu, const struct weight *w, size_t first, size_t end,
-                          size_t tokens, const struct buffer *x, struct buffer *y)
+                          size_t tokens, const struct buffer *x, const uint16_t *x16,
+                          struct buffer *y)
 {
     struct cut cut = choose_cut(w, tokens);
     for (size_t row = first; row < end; row += cut.rows) {
         size_t n_rows = end - row < cut.rows ? end - row : cut.rows;
         for (size_t token = 0; token < tokens; token += cut.tokens)
             linear_rows(cpu, w, cut, row, n_rows, token,
-                        tokens - token < cut.tokens ? tokens - token : cut.tokens, x, y);
+                        tokens - token < cut.tokens ? tokens - token : cut.tokens, x, x16, y);
     }
 }
 
@@ -168,20 +188,22 @@ void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[
 {
     const struct cpu *cpu = (const struct cpu *)backend;
     size_t tokens = cpu_rows(cpu, rows);
-    struct quantized quantized = {0};
+    struct narrow narrow = {0};
+    bool forms[FORMS] = {false};
 
+    for (size_t i = 0; i < n; i++)
+        forms[form_of(cpu, w[i])] = true;
+    if (forms[FORM_INT8] || forms[FORM_BF16])
+        narrow = narrow_rows(cpu, x, tokens, forms);
     for (size_t i = 0; i < n; i++) {
-        bool integers = has_integer_kernel(cpu, w[i]);
         size_t first, end;
         cpu_share(w[i]->matrix.rows, STRIP, &first, &end);
-        if (integers && quantized.codes == NULL)
-            quantized = quantize(cpu, x, tokens);
-        if (integers)
-            linear_groups(cpu, w[i], first, end, tokens, quantized, y[i]);
+        if (form_of(cpu, w[i]) == FORM_INT8)
+            linear_groups(cpu, w[i], first, end, tokens, narrow.int8, y[i]);
         else if (w[i]->blas && tokens >= BLAS_TOKENS)
             linear_blas(cpu, w[i], first, end, tokens, x, y[i]);
         else
-            linear_floats(cpu, w[i], first, end, tokens, x, y[i]);
+            linear_floats(cpu, w[i], first, end, tokens, x, narrow.bf16, y[i]);
     }
     thread_barrier();
 }

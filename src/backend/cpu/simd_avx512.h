@@ -149,6 +149,20 @@ static inline float v_max_lanes(vec x)
     return _mm512_reduce_max_ps(x);
 }
 
+#ifdef HAS_BF16_PRODUCTS
+/* Two products to each lane. The processor rounds each addition to nearest even and takes subnormal
+ * numbers for zero, whatever MXCSR says. */
+static inline vec v_dot_bf16(const uint16_t *a, const uint16_t *b, vec sum)
+{
+    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_loadu_si512(a), (__m512bh)_mm512_loadu_si512(b));
+}
+
+static inline void v_store_bf16(uint16_t *p, vec low, vec high)
+{
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+}
+#endif
+
 static inline vec v_abs(vec x)
 {
     return _mm512_abs_ps(x);

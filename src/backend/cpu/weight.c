@@ -25,39 +25,42 @@ static int widen_panels(struct cpu *cpu, size_t cols, struct llama3_error *err)
     return 0;
 }
 
-static struct quantized take_quantized(unsigned char **next, size_t rows, size_t cols)
+static struct narrow take_narrow(unsigned char **next, size_t rows, size_t cols)
 {
-    size_t groups = (cols + GROUP - 1) / GROUP * rows;
-    struct quantized q = {.codes = (int8_t *)*next};
+    struct narrow n;
+    size_t groups = rows * ((cols + GROUP - 1) / GROUP);
+    n.int8 = (struct quantized){.codes = (int8_t *)*next};
     *next += round_up(groups * GROUP, 64);
-    q.numbers = (float *)(void *)*next;
-    *next += round_up(groups * ACT_NUMBERS * sizeof *q.numbers, 64);
-    return q;
+    n.int8.numbers = (float *)(void *)*next;
+    *next += round_up(groups * ACT_NUMBERS * sizeof(float), 64);
+    n.bf16 = (uint16_t *)(void *)*next;
+    *next += round_up(rows * round_up(cols, BF16_COLS) * sizeof *n.bf16, 64);
+    return n;
 }
 
-/* Room for quantized rows that meet another grouped matrix. */
-static int widen_quantized(struct cpu *cpu, size_t cols, struct llama3_error *err)
+/* Room for activations in narrower numbers, for another matrix that asks for them. */
+static int widen_narrow(struct cpu *cpu, size_t cols, struct llama3_error *err)
 {
     size_t rows = cpu->shape.max_rows, threads = (size_t)cpu->threads;
-    if (cols <= cpu->quantized_cols)
+    if (cols <= cpu->narrow_cols)
         return 0;
     if (rows < cpu->shape.max_logit_rows)
         rows = cpu->shape.max_logit_rows;
     rows = round_up(rows < GROUP_FEW ? GROUP_FEW : rows, cpu->kernels->group_tile);
     unsigned char *end = NULL;
-    take_quantized(&end, rows, cols);
+    take_narrow(&end, rows, cols);
     for (size_t i = 0; i < threads; i++)
-        take_quantized(&end, QUANTIZED_FEW, cols);
+        take_narrow(&end, NARROW_FEW, cols);
     size_t bytes = (uintptr_t)end;
     unsigned char *memory = size_alloc_aligned(bytes, 1), *next = memory;
     if (memory == NULL)
-        return error_memory(err, "quantized activations", bytes);
-    free(cpu->quantized_memory);
-    cpu->quantized_memory = memory;
-    cpu->quantized_cols = cols;
-    cpu->quantized = take_quantized(&next, rows, cols);
+        return error_memory(err, "activations", bytes);
+    free(cpu->narrow_memory);
+    cpu->narrow_memory = memory;
+    cpu->narrow_cols = cols;
+    cpu->narrow = take_narrow(&next, rows, cols);
     for (size_t i = 0; i < threads; i++)
-        cpu->scratch[i].few = take_quantized(&next, QUANTIZED_FEW, cols);
+        cpu->scratch[i].few = take_narrow(&next, NARROW_FEW, cols);
     return 0;
 }
 
@@ -108,7 +111,7 @@ static int take_matrix(struct cpu *cpu, struct weight *w, struct llama3_error *e
 
     if (has_table &&
         (is_grouped(w->matrix.type) || group_from_gguf(w->matrix.type, &grouped, &format)))
-        return take_groups(cpu, w, err) == 0 ? widen_quantized(cpu, w->matrix.cols, err) : -1;
+        return take_groups(cpu, w, err) == 0 ? widen_narrow(cpu, w->matrix.cols, err) : -1;
     w->blas =
         cpu->use_blas && (!has_table || w->matrix.type == DTYPE_F32 || w->matrix.type == DTYPE_F16);
     return w->blas ? widen_panels(cpu, w->matrix.cols, err) : 0;
