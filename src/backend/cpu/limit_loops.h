@@ -18,7 +18,7 @@ struct limit_loops {
 enum { READ_UNIT = 4096 };
 
 extern const struct limit_loops limit_loops_scalar, limit_loops_avx2, limit_loops_avxvnni,
-    limit_loops_avx512vl, limit_loops_avx512, limit_loops_avx512_bf16, limit_loops_neon,
+    limit_loops_avx512vl, limit_loops_avx512, limit_loops_avx512bf16, limit_loops_neon,
     limit_loops_dotprod;
 
 #endif

@@ -141,7 +141,7 @@ static const struct limit_loops *choose_loops(const char *table)
 {
     static const struct limit_loops *const loops[] = {
 #ifdef HAVE_AVX512
-        &limit_loops_avx512,
+        &limit_loops_avx512, &limit_loops_avx512bf16,
 #endif
 #ifdef HAVE_AVX512VL
         &limit_loops_avx512vl,
@@ -163,10 +163,6 @@ static const struct limit_loops *choose_loops(const char *table)
     for (size_t i = 0; i < sizeof loops / sizeof loops[0]; i++)
         if (strcmp(loops[i]->name, table) == 0)
             chosen = loops[i];
-#ifdef HAVE_AVX512
-    if (chosen == &limit_loops_avx512 && __builtin_cpu_supports("avx512bf16"))
-        chosen = &limit_loops_avx512_bf16;
-#endif
     return chosen;
 }
 

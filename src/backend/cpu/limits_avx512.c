@@ -54,8 +54,8 @@ const struct limit_loops limit_loops_avx512 = {
     .read = {read_plain, read_ahead, read_four},
 };
 
-const struct limit_loops limit_loops_avx512_bf16 = {
-    .name = "avx512",
+const struct limit_loops limit_loops_avx512bf16 = {
+    .name = "avx512bf16",
     .int8 = int8,
     .bf16 = bf16,
     .f32 = f32,
