@@ -53,12 +53,12 @@ struct softmax {
 static struct softmax softmax_of(const float *logits, size_t n)
 {
     struct softmax s = {0};
-    double sum = 0;
     for (size_t i = 1; i < n; i++)
         if (logits[i] > logits[s.top])
             s.top = i;
     double max = (double)logits[s.top];
-    for (size_t i = 0; i < n; i++)
+    double sum = exp((double)logits[0] - max);
+    for (size_t i = 1; i < n; i++)
         sum += exp((double)logits[i] - max);
     s.log_norm = max + log(sum);
     return s;

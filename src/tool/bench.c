@@ -174,19 +174,22 @@ static void drop_contexts(struct list *contexts, size_t limit, const struct benc
 static size_t list_tests(const struct bench_args *args, const struct list *batches,
                          const struct list *contexts, struct bench_test *tests)
 {
-    size_t n = 0, steps = args->decode;
+    size_t n = 0, first = contexts->items[0], steps = args->decode;
+    struct bench_test prompt = {.kind = BENCH_PROMPT, .n = args->prompt, .context = first};
+    struct bench_test decode = {.kind = BENCH_DECODE, .n = steps, .steps = steps};
+    struct bench_test batch = {
+        .kind = BENCH_BATCH, .context = first, .steps = steps > 4 ? steps / 4 : 1};
     if (args->prompt > 0)
-        tests[n++] = (struct bench_test){
-            .kind = BENCH_PROMPT, .n = args->prompt, .context = contexts->items[0]};
-    for (size_t i = 0; i < contexts->n && steps > 0; i++)
-        tests[n++] = (struct bench_test){
-            .kind = BENCH_DECODE, .n = steps, .context = contexts->items[i], .steps = steps};
-    for (size_t i = 0; i < batches->n; i++)
-        if (batches->items[i] > 0)
-            tests[n++] = (struct bench_test){.kind = BENCH_BATCH,
-                                             .n = batches->items[i],
-                                             .context = contexts->items[0],
-                                             .steps = steps > 4 ? steps / 4 : 1};
+        tests[n++] = prompt;
+    for (size_t i = 0; i < contexts->n && steps > 0; i++) {
+        decode.context = contexts->items[i];
+        tests[n++] = decode;
+    }
+    for (size_t i = 0; i < batches->n; i++) {
+        batch.n = batches->items[i];
+        if (batch.n > 0)
+            tests[n++] = batch;
+    }
     return n;
 }
 

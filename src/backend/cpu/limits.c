@@ -37,7 +37,8 @@ struct work {
     size_t rounds;
     uint32_t (*read)(const uint8_t *data, size_t n);
     uint8_t *data;
-    size_t share; /* bytes of each thread */
+    size_t share;   /* bytes of each thread */
+    size_t threads; /* that there were: without OpenMP one */
     double start, end;
     atomic_uint sum;
 };
@@ -53,8 +54,10 @@ static void run_work(void *arg)
 {
     struct work *work = arg;
     thread_barrier();
-    if (thread_index() == 0)
+    if (thread_index() == 0) {
+        work->threads = thread_count();
         work->start = now();
+    }
     uint32_t sum = work->mac != NULL
                        ? work->mac(work->rounds)
                        : work->read(work->data + thread_index() * work->share, work->share);
@@ -72,28 +75,21 @@ static double seconds(const struct limits_meter *meter, struct work *work)
 
 /* ---- multiply-adds ----------------------------------------------------------------------- */
 
-static double mac_seconds(const struct limits_meter *meter, uint32_t (*mac)(size_t), size_t rounds)
-{
-    struct work work = {.mac = mac, .rounds = rounds};
-    return seconds(meter, &work);
-}
-
 /* Rounds that take long enough; this also wakes the processor up. */
 static size_t enough_rounds(const struct limits_meter *meter, uint32_t (*mac)(size_t))
 {
-    size_t rounds = 1 << 12;
-    double spent = 0;
-    while (mac != NULL && (spent = mac_seconds(meter, mac, rounds)) < ENOUGH / 2 &&
-           rounds < SIZE_MAX / 4)
-        rounds *= 2;
-    return rounds;
+    struct work work = {.mac = mac, .rounds = 1 << 12};
+    while (mac != NULL && seconds(meter, &work) < ENOUGH / 2 && work.rounds < SIZE_MAX / 4)
+        work.rounds *= 2;
+    return work.rounds;
 }
 
 static double gmacs(const struct limits_meter *meter, uint32_t (*mac)(size_t), size_t rounds,
                     size_t macs)
 {
-    double each = (double)macs * (double)rounds;
-    return (double)meter->threads * each / mac_seconds(meter, mac, rounds) / 1e9;
+    struct work work = {.mac = mac, .rounds = rounds};
+    double spent = seconds(meter, &work);
+    return (double)work.threads * (double)macs * (double)rounds / spent / 1e9;
 }
 
 /* ---- memory ------------------------------------------------------------------------------ */
@@ -129,7 +125,7 @@ static double read_gbs(const struct limits_meter *meter)
         struct work work = {
             .read = meter->loops->read[i], .data = meter->data, .share = share(meter)};
         double spent = seconds(meter, &work);
-        double rate = (double)work.share * (double)meter->threads / spent / 1e9;
+        double rate = (double)work.share * (double)work.threads / spent / 1e9;
         best = rate > best ? rate : best;
     }
     return best;
