@@ -39,11 +39,13 @@ room quant quant/ base/
 room checkpoint checkpoint/ quant/ base/
 room text text/ checkpoint/vocab.h base/
 room backend backend/ checkpoint/model.h checkpoint/vocab.h quant/ base/
-room engine engine/ text/ backend/backend.h checkpoint/ quant/ base/
+room engine engine/ text/ backend/backend.h backend/quantize.h checkpoint/ quant/ base/
 # The programs stand on llama3.h, but for those that make, measure and judge models.
-inner=$(find src/tool -name 'eval*.[ch]' -o -name 'bench*.[ch]')
-may_include src/tool "$(find src/tool -name '*.[ch]' ! -name 'eval*' ! -name 'bench*')" tool/ base/
-may_include "inner programs" "$inner" tool/ engine/ backend/limits.h checkpoint/ quant/ base/
+inner=$(find src/tool -name 'eval*.[ch]' -o -name 'bench*.[ch]' -o -name 'quantize*.[ch]')
+may_include src/tool "$(find src/tool -name '*.[ch]' ! -name 'eval*' ! -name 'bench*' \
+    ! -name 'quantize*')" tool/ base/
+may_include "inner programs" "$inner" tool/ engine/ backend/limits.h backend/quantize.h checkpoint/ \
+    quant/ base/
 
 outside_cpu=$(find src -name '*.[ch]' ! -path 'src/backend/cpu/*' ! -path src/backend/backend.c)
 library=$(find src -name '*.[ch]' ! -path 'src/tool/*')

@@ -1,10 +1,13 @@
 /*
  * Preloaded into a program under test (LD_PRELOAD), makes the library slow, so that tests see what
  * happens while someone waits: SLOW_OPEN, SLOW_PROMPT and SLOW_TEXT are milliseconds for opening a
- * model, for each report on the prompt and for each piece of text. SAY is the answer instead of the
- * model's.
+ * model, for each report on the prompt and for each piece of text, SLOW_RESERVE those for asking
+ * for room on the disk. SAY is the answer instead of the model's.
  */
+#include "config.h" /* fallocate */
+
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -59,4 +62,12 @@ int llama3_generate(struct llama3_session *session, const int32_t *prompt, size_
     slow.on_text = on_text;
     slow.on_prompt = on_prompt;
     return next(session, prompt, n, &slow, result, err);
+}
+
+__attribute__((visibility("default"))) int fallocate(int fd, int mode, off_t offset, off_t length)
+{
+    int (*next)(int, int, off_t, off_t);
+    *(void **)&next = dlsym(RTLD_NEXT, "fallocate");
+    sleep_for("SLOW_RESERVE");
+    return next(fd, mode, offset, length);
 }

@@ -25,6 +25,7 @@ page=$srcdir/man/llama3.1
 check_page "$program" "$page" 20
 check_page ./llama3-eval "$srcdir/man/llama3-eval.1" 8
 check_page ./llama3-bench "$srcdir/man/llama3-bench.1" 12
+check_page ./llama3-quantize "$srcdir/man/llama3-quantize.1" 8
 
 # The examples, as they stand, in a directory with a text and with stand-ins for other commands.
 mkdir "$tmp/bin"
@@ -34,20 +35,23 @@ cat >"$tmp/bin/llama3" <<END
 exec '$program' -n 8 "\$@"
 END
 printf '#!/bin/sh\necho "A change."\n' >"$tmp/bin/git"
-for inner in eval bench; do
+for inner in eval bench quantize; do
     printf '#!/bin/sh\nexec "%s" "$@"\n' "$PWD/llama3-$inner" >"$tmp/bin/llama3-$inner"
 done
 chmod +x "$tmp/bin"/*
 ln -s "$(cd "$srcdir/tests/data/tiny-gguf-f32" && pwd)/model.gguf" "$tmp/model-bf16"
 ln -s "$(cd "$srcdir/tests/data/tiny-gguf-q4_0" && pwd)/model.gguf" "$tmp/model-int4"
 echo "A text." >"$tmp/README.md"
+ln -s "$(cd "$tiny" && pwd)" "$tmp/Llama-3.1-8B-Instruct"
+export XDG_CACHE_HOME="$tmp/cache"
 LLAMA3_MODEL=$(cd "$tiny" && pwd)
 export LLAMA3_MODEL
 PATH=$tmp/bin:$PATH
-for page in "$page" "$srcdir/man/llama3-eval.1" "$srcdir/man/llama3-bench.1"; do
+for page in "$page" "$srcdir/man/llama3-eval.1" "$srcdir/man/llama3-bench.1" \
+    "$srcdir/man/llama3-quantize.1"; do
     sed -n '/^\.Sh EXAMPLES/,/^\.Sh SEE/s/^\$ //p' "$page"
 done >"$tmp/examples"
-[ "$(wc -l <"$tmp/examples")" -ge 14 ] || fail "expected 14 examples or more"
+[ "$(wc -l <"$tmp/examples")" -ge 18 ] || fail "expected 18 examples or more"
 cd "$tmp" || exit 99
 while read -r example; do
     case $example in

@@ -151,6 +151,15 @@ never_saw 'Assistant'
 keys "exit" Enter
 sees '^\[0\]$'
 
+# Quantizing shows how far it is.
+llama3=$program program=./llama3-quantize
+start "SLOW_RESERVE=1500" "'$tiny' '$tmp/made'"
+sees '^quantizing \[[.#]*\] [0-9]* %'
+sees '^made '
+sees '^\[0\]$'
+never_saw 'quantizing'
+program=$llama3
+
 # What a model is talked into does not get at the terminal.
 printf 'one\033[31m\302\233x' >"$tmp/say"
 start "SAY=\"\$(cat '$tmp/say')\"" "-p x"

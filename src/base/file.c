@@ -1,4 +1,6 @@
 /* file.c: reading files, and how much memory there is to read them into. */
+#include "config.h" /* madvise */
+
 #include "base/file.h"
 
 #include <errno.h>
@@ -79,6 +81,31 @@ void map_close(struct map *map)
     if (map->data != NULL)
         munmap((void *)(uintptr_t)map->data, map->size);
     *map = (struct map){0};
+}
+
+/* Whole pages only: all that the part touches, or all that it covers. */
+static void advise(const struct map *map, const uint8_t *begin, size_t n, int advice, bool touched)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)begin, to = from + n;
+    uintptr_t first = (uintptr_t)map->data, last = first + map->size;
+    from = from < first ? first : from;
+    to = to > last ? last : to;
+    if (map->data == NULL || from >= to)
+        return;
+    from = (from + (touched ? 0 : page - 1)) / page * page;
+    to = (to + (touched ? page - 1 : 0)) / page * page;
+    if (from < to)
+        madvise((void *)from, to - from, advice);
+}
+
+void map_want(const struct map *map, const uint8_t *begin, size_t n)
+{
+    advise(map, begin, n, MADV_WILLNEED, true);
+}
+
+void map_drop(const struct map *map, const uint8_t *begin, size_t n)
+{
+    advise(map, begin, n, MADV_DONTNEED, false);
 }
 
 /* Fills text[0..size); fails if the file has fewer bytes by now. */

@@ -19,6 +19,11 @@ int map_open(struct map *map, const char *path, struct llama3_error *err);
 int map_descriptor(struct map *map, int fd, const char *path, struct llama3_error *err);
 void map_close(struct map *map); /* zeroes *map */
 
+/* Hints about the part of n bytes from `begin` that lies in the map, if any does: it will be read
+ * next; it won't be for a while, and needn't stay in this process's memory. */
+void map_want(const struct map *map, const uint8_t *begin, size_t n);
+void map_drop(const struct map *map, const uint8_t *begin, size_t n);
+
 /* A whole file in memory, NUL-terminated besides its size, of at most max bytes. Freed by free().
  * *missing (may be NULL): set if the file does not exist, which then is no error: NULL is returned
  * with err untouched. */

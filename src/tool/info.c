@@ -3,38 +3,7 @@
 #include <sys/resource.h>
 
 #include "tool/say.h"
-
-enum { NUMBER = 32 };
-
-/* "1.50 GiB", in the unit that leaves one to four digits before the point. */
-static const char *size_text(char out[NUMBER], uint64_t bytes)
-{
-    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
-    double value = (double)bytes;
-    size_t unit = 0;
-    while (value >= 1000 && unit < 4) {
-        value /= 1024;
-        unit++;
-    }
-    snprintf(out, NUMBER, "%.*f %s",
-             unit == 0 || value >= 100 ? 0
-             : value >= 10             ? 1
-                                       : 2,
-             value, units[unit]);
-    return out;
-}
-
-static const char *count_text(char out[NUMBER], uint64_t count)
-{
-    double value = (double)count;
-    if (value >= 1e9)
-        snprintf(out, NUMBER, "%.2f billion", value / 1e9);
-    else if (value >= 1e6)
-        snprintf(out, NUMBER, "%.1f million", value / 1e6);
-    else
-        snprintf(out, NUMBER, "%llu", (unsigned long long)count);
-    return out;
-}
+#include "tool/units.h"
 
 static void row(FILE *out, const char *name)
 {
@@ -58,30 +27,30 @@ static void print_stop_ids(const struct llama3_model *model, FILE *out)
 
 static void print_memory(const struct llama3_info *info, const struct args *args, FILE *out)
 {
-    char a[NUMBER], b[NUMBER], c[NUMBER], d[NUMBER];
+    char a[UNIT_SIZE], b[UNIT_SIZE], c[UNIT_SIZE], d[UNIT_SIZE];
     uint64_t kv = info->kv_bytes_per_token * info->context;
     row(out, "context");
     fprintf(out, "%zu tokens, the model's limit is %zu\n", info->context, info->context_limit);
     row(out, "KV cache");
-    fprintf(out, "%s per token (%s)\n", size_text(a, info->kv_bytes_per_token),
+    fprintf(out, "%s per token (%s)\n", unit_bytes(a, info->kv_bytes_per_token),
             args->model.kv == LLAMA3_KV_F32 ? "f32" : "f16");
     row(out, "memory");
     fprintf(out, "%s at %zu tokens: %s weights, %s KV, %s work space\n",
-            size_text(a, info->file_bytes + kv + info->scratch_bytes), info->context,
-            size_text(b, info->file_bytes), size_text(c, kv), size_text(d, info->scratch_bytes));
+            unit_bytes(a, info->file_bytes + kv + info->scratch_bytes), info->context,
+            unit_bytes(b, info->file_bytes), unit_bytes(c, kv), unit_bytes(d, info->scratch_bytes));
 }
 
 void info_print(const struct llama3_model *model, const struct args *args, FILE *out)
 {
     const struct llama3_info *info = llama3_model_info(model);
-    char a[NUMBER], b[NUMBER];
+    char a[UNIT_SIZE], b[UNIT_SIZE];
     row(out, "model");
     fprintf(out, "%s\n", info->path);
     row(out, "format");
-    fprintf(out, "%s, %s, mostly %s\n", info->format, size_text(a, info->file_bytes), info->dtype);
+    fprintf(out, "%s, %s, mostly %s\n", info->format, unit_bytes(a, info->file_bytes), info->dtype);
     row(out, "architecture");
     fprintf(out, "%s, %s parameters, %zu layers\n", info->architecture,
-            count_text(b, info->parameters), info->n_layers);
+            unit_count(b, info->parameters), info->n_layers);
     row(out, "width");
     fprintf(out, "%zu, feed-forward %zu\n", info->dim, info->ffn_dim);
     row(out, "attention");
@@ -102,9 +71,9 @@ void info_print(const struct llama3_model *model, const struct args *args, FILE 
 void info_print_line(const struct llama3_model *model, double open_seconds)
 {
     const struct llama3_info *info = llama3_model_info(model);
-    char count[NUMBER];
+    char count[UNIT_SIZE];
     say_error("%s: %s parameters, %s, template %s, context %zu, %s, %d thread%s, opened in %.2f s",
-              info->path, count_text(count, info->parameters), info->dtype,
+              info->path, unit_count(count, info->parameters), info->dtype,
               info->template_name != NULL ? info->template_name : "none", info->context,
               info->backend, info->threads, info->threads == 1 ? "" : "s", open_seconds);
 }
@@ -126,7 +95,7 @@ void info_print_stats(const struct answerer *answerer, const struct llama3_resul
         [LLAMA3_FINISH_LENGTH] = ", cut\n",
         [LLAMA3_FINISH_CANCELED] = ", interrupted\n",
     };
-    char size[NUMBER];
+    char size[UNIT_SIZE];
     struct rusage usage = {0};
     row(stderr, "model");
     fprintf(stderr, "opened in %.2f s\n", answerer->open_seconds);
@@ -138,7 +107,7 @@ void info_print_stats(const struct answerer *answerer, const struct llama3_resul
     print_rate(finishes[result->finish], result->answer_tokens, result->answer_seconds);
     if (getrusage(RUSAGE_SELF, &usage) == 0) {
         row(stderr, "peak memory");
-        fprintf(stderr, "%s\n", size_text(size, (uint64_t)usage.ru_maxrss * 1024));
+        fprintf(stderr, "%s\n", unit_bytes(size, (uint64_t)usage.ru_maxrss * 1024));
     }
     row(stderr, "seed");
     fprintf(stderr, "%llu\n", (unsigned long long)seed);

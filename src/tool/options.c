@@ -141,6 +141,9 @@ static int set_value(const struct option_spec *spec, void *values, const char *t
     case OPTION_PATH:
         *(const char **)at = text;
         return need_some(spec, text);
+    case OPTION_MAYBE_PATH:
+        *(const char **)at = text != NULL ? text : "";
+        return text != NULL ? need_some(spec, text) : 0;
     case OPTION_TEXTS:
         if (check_text(spec, text) != 0 || need_some(spec, text) != 0)
             return -1;
@@ -171,26 +174,59 @@ static void describe(const struct option_set *set, char *letters, struct option 
     for (size_t g = 0; g < set->n; g++) {
         for (size_t i = 0; i < set->groups[g].n; i++) {
             const struct option_spec *spec = &set->groups[g].specs[i];
-            bool argument = spec->type != OPTION_FLAG;
+            int argument = spec->type == OPTION_FLAG         ? no_argument
+                           : spec->type == OPTION_MAYBE_PATH ? optional_argument
+                                                             : required_argument;
             if (spec->letter != 0) {
                 *letters++ = spec->letter;
-                if (argument)
+                if (argument != no_argument)
+                    *letters++ = ':';
+                if (argument == optional_argument)
                     *letters++ = ':';
             }
-            *longs++ = (struct option){.name = spec->name,
-                                       .has_arg = argument ? required_argument : no_argument,
-                                       .val = value++};
+            *longs++ = (struct option){.name = spec->name, .has_arg = argument, .val = value++};
         }
     }
     *letters = '\0';
     *longs = (struct option){0};
 }
 
+/* An argument that followed an option which may have one, as in "--verify TEXT": it belongs to the
+ * option where there is otherwise one too many. */
+struct maybe {
+    const struct option_spec *spec; /* NULL: there is none */
+    void *values;
+    const char *text;
+};
+
+static void note_maybe(struct maybe *maybe, const struct option_spec *spec, void *values,
+                       const char *next)
+{
+    if (spec->type == OPTION_MAYBE_PATH && optarg == NULL && next != NULL && next[0] != '-')
+        *maybe = (struct maybe){spec, values, next};
+}
+
+/* Takes it out of the operands argv[optind..argc), and returns how many are left. */
+static int take_maybe(const struct option_set *set, const struct maybe *maybe, int argc,
+                      char **argv)
+{
+    int kept = optind;
+    if (maybe->spec == NULL || (size_t)(argc - optind) != set->max_operands + 1)
+        return argc;
+    for (int i = optind; i < argc; i++)
+        if (argv[i] == maybe->text)
+            *(const char **)(void *)((char *)maybe->values + maybe->spec->offset) = argv[i];
+        else
+            argv[kept++] = argv[i];
+    return kept;
+}
+
 int options_parse(const struct option_set *set, int argc, char **argv)
 {
     size_t n = count(set);
-    char *letters = malloc(2 * n + 1);
+    char *letters = malloc(3 * n + 1);
     struct option *longs = calloc(n + 1, sizeof *longs);
+    struct maybe maybe = {0};
     int rc = letters != NULL && longs != NULL ? 0 : -1, value;
     if (rc != 0) {
         say_error("not enough memory");
@@ -202,7 +238,10 @@ int options_parse(const struct option_set *set, int argc, char **argv)
         void *values = NULL;
         const struct option_spec *spec = find(set, value, &values);
         rc = spec != NULL ? set_value(spec, values, optarg) : -1;
+        if (rc == 0)
+            note_maybe(&maybe, spec, values, optind < argc ? argv[optind] : NULL);
     }
+    argc = take_maybe(set, &maybe, argc, argv);
     for (size_t i = 0; rc == 0 && i < set->max_operands && optind < argc; i++)
         set->operands[i] = argv[optind++];
     if (rc == 0 && optind < argc) {
@@ -236,8 +275,12 @@ static void help_line(const struct option_spec *spec, FILE *out)
     char letter[8] = "   ";
     if (spec->letter != 0)
         snprintf(letter, sizeof letter, "-%c,", spec->letter);
-    int width = fprintf(out, "  %s --%s%s%s", letter, spec->name, spec->arg != NULL ? " " : "",
-                        spec->arg != NULL ? spec->arg : "");
+    bool maybe = spec->type == OPTION_MAYBE_PATH;
+    int width = fprintf(out, "  %s --%s%s%s%s", letter, spec->name,
+                        maybe               ? "[="
+                        : spec->arg != NULL ? " "
+                                            : "",
+                        spec->arg != NULL ? spec->arg : "", maybe ? "]" : "");
     for (const char *line = spec->help; line != NULL;) {
         const char *end = strchr(line, '\n');
         int length = (int)(end != NULL ? (size_t)(end - line) : strlen(line));

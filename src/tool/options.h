@@ -1,6 +1,6 @@
 /*
- * tool: the programs. They use llama3.h and src/base, nothing else of the library; eval and bench,
- * which judge and measure it, look inside.
+ * tool: the programs. They use llama3.h and src/base, nothing else of the library; quantize, eval
+ * and bench, which make, judge and measure models, look inside.
  *
  * options.h: a command line described by tables, from which both the parser and --help come.
  * A program lists groups of options; a group can be shared between programs.
@@ -13,16 +13,17 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum option_type {               /* what it sets */
-                   OPTION_FLAG,  /* bool */
-                   OPTION_TEXT,  /* const char *, valid UTF-8 */
-                   OPTION_PATH,  /* const char *, any bytes but none at all */
-                   OPTION_TEXTS, /* struct option_texts: may be repeated; UTF-8, not empty */
-                   OPTION_INT,   /* int */
-                   OPTION_SIZE,  /* size_t */
-                   OPTION_SEED,  /* uint64_t, its whole range */
-                   OPTION_FLOAT, /* float */
-                   OPTION_ONE_OF /* int, an index into choices */
+enum option_type {                    /* what it sets */
+                   OPTION_FLAG,       /* bool */
+                   OPTION_TEXT,       /* const char *, valid UTF-8 */
+                   OPTION_PATH,       /* const char *, any bytes but none at all */
+                   OPTION_MAYBE_PATH, /* the same, or "" where it is given without one */
+                   OPTION_TEXTS,      /* struct option_texts: may be repeated; UTF-8, not empty */
+                   OPTION_INT,        /* int */
+                   OPTION_SIZE,       /* size_t */
+                   OPTION_SEED,       /* uint64_t, its whole range */
+                   OPTION_FLOAT,      /* float */
+                   OPTION_ONE_OF      /* int, an index into choices */
 };
 
 struct option_texts {

@@ -9,12 +9,14 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { BAR_WIDTH = 24 };
+
 /* A thread draws, because what is waited for (a model being opened, a pass) calls nobody. */
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t stop;
     pthread_t thread;
-    bool running, stopping;
+    bool running, stopping, bar;
     const char *what;
     size_t first, done, total; /* first: done when the wait began */
     double start, last;        /* seconds: of the wait, of the last update */
@@ -37,27 +39,53 @@ static void format_left(char *out, size_t size, double left)
         snprintf(out, size, "%.0f min left", left / 60);
 }
 
+/* Bytes show a bar, tokens their count. */
+static size_t put_done(char *line, size_t size)
+{
+    char bar[BAR_WIDTH + 1];
+    size_t filled = (size_t)((double)BAR_WIDTH * (double)state.done / (double)state.total);
+    if (!state.bar)
+        return (size_t)snprintf(line, size, "%s: %zu of %zu tokens", state.what, state.done,
+                                state.total);
+    for (size_t i = 0; i < BAR_WIDTH; i++)
+        bar[i] = i < filled ? '#' : '.';
+    bar[BAR_WIDTH] = '\0';
+    return (size_t)snprintf(line, size, "%s [%s] %.0f %%", state.what, bar,
+                            100 * (double)state.done / (double)state.total);
+}
+
+static void put_rate(char *line, size_t size, double rate)
+{
+    if (state.bar)
+        snprintf(line, size, ", %.0f MB/s", rate / 1e6);
+    else
+        snprintf(line, size, ", %.*f tokens/s", rate < 10 ? 1 : 0, rate);
+}
+
+static void put_progress(char *line, size_t size, double now)
+{
+    /* Updates are rare where a pass takes long: the rate is that of the last one, and the time left
+     * goes down in between. */
+    double rate = state.last > state.start
+                      ? (double)(state.done - state.first) / (state.last - state.start)
+                      : 0;
+    size_t used = put_done(line, size);
+    if (rate <= 0 || used >= size)
+        return;
+    char left[32], speed[64];
+    double more = (double)(state.total - state.done) / rate - (now - state.last);
+    format_left(left, sizeof left, more > 0 ? more : 0);
+    put_rate(speed, sizeof speed, rate);
+    snprintf(line + used, size - used, "%s, %s", speed, left);
+}
+
 static void draw(double now)
 {
-    char line[512], left[32] = "";
-    double elapsed = now - state.start;
-    if (state.total == 0) {
-        snprintf(line, sizeof line, "%s, %.0f s", state.what, elapsed);
-    } else {
-        /* Updates are rare where a pass takes long: the rate is that of the last one, and the time
-         * left goes down in between. */
-        double rate = state.last > state.start
-                          ? (double)(state.done - state.first) / (state.last - state.start)
-                          : 0;
-        int used = snprintf(line, sizeof line, "%s: %zu of %zu tokens", state.what, state.done,
-                            state.total);
-        if (rate > 0) {
-            double more = (double)(state.total - state.done) / rate - (now - state.last);
-            format_left(left, sizeof left, more > 0 ? more : 0);
-            snprintf(line + used, sizeof line - (size_t)used, ", %.*f tokens/s, %s",
-                     rate < 10 ? 1 : 0, rate, left);
-        }
-    }
+    char line[512];
+    if (state.total == 0)
+        snprintf(line, sizeof line, "%s, %.0f s", state.what, now - state.start);
+    else
+        put_progress(line, sizeof line, now);
     struct winsize window;
     size_t width = sizeof line;
     if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1)
@@ -95,7 +123,7 @@ static void *draw_until_stopped(void *arg)
     return NULL;
 }
 
-void progress_start(const char *what, size_t done, size_t total)
+static void start(const char *what, size_t done, size_t total, bool bar)
 {
     const char *term = getenv("TERM");
     if (!isatty(STDERR_FILENO) || term == NULL || strcmp(term, "dumb") == 0)
@@ -106,6 +134,7 @@ void progress_start(const char *what, size_t done, size_t total)
     pthread_cond_init(&state.stop, &clock);
     pthread_condattr_destroy(&clock);
     state.what = what;
+    state.bar = bar;
     state.first = state.done = done;
     state.total = total;
     state.stopping = false;
@@ -113,6 +142,16 @@ void progress_start(const char *what, size_t done, size_t total)
     state.running = pthread_create(&state.thread, NULL, draw_until_stopped, NULL) == 0;
     if (!state.running)
         pthread_cond_destroy(&state.stop);
+}
+
+void progress_start(const char *what, size_t done, size_t total)
+{
+    start(what, done, total, false);
+}
+
+void progress_start_bytes(const char *what, size_t total)
+{
+    start(what, 0, total, true);
 }
 
 void progress_update(size_t done, size_t total)

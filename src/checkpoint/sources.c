@@ -1,0 +1,130 @@
+#include "config.h" /* st_mtim */
+
+#include "checkpoint/sources.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "checkpoint/readers.h"
+
+enum { MAX_SOURCES = 4096 };
+
+static int add(struct sources *sources, const char *path, struct llama3_error *err)
+{
+    struct stat st;
+    struct source *moved = realloc(sources->items, (sources->n + 1) * sizeof *moved);
+    if (moved == NULL)
+        return error_memory(err, path, (sources->n + 1) * sizeof *moved);
+    sources->items = moved;
+    char *real = realpath(path, NULL);
+    if (real == NULL || stat(real, &st) != 0) {
+        free(real);
+        return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+    }
+    sources->items[sources->n++] = (struct source){
+        .path = real,
+        .device = st.st_dev,
+        .inode = st.st_ino,
+        .size = (uint64_t)st.st_size,
+        .seconds = st.st_mtim.tv_sec,
+        .nanoseconds = st.st_mtim.tv_nsec,
+    };
+    return 0;
+}
+
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(((const struct source *)a)->path, ((const struct source *)b)->path);
+}
+
+static bool ends_with(const char *text, const char *suffix)
+{
+    size_t n = strlen(text), m = strlen(suffix);
+    return n >= m && strcmp(text + n - m, suffix) == 0;
+}
+
+static int list_folder(struct sources *sources, const char *folder, struct llama3_error *err)
+{
+    DIR *dir = opendir(folder);
+    int result = 0;
+    if (dir == NULL)
+        return error_set(err, LLAMA3_EIO, "%s: %s", folder, strerror(errno));
+    for (struct dirent *entry; result == 0 && (entry = readdir(dir)) != NULL;) {
+        const char *name = entry->d_name;
+        if (name[0] == '.' || sources->n == MAX_SOURCES ||
+            (!ends_with(name, ".json") && !ends_with(name, ".jinja") &&
+             !ends_with(name, ".safetensors")))
+            continue;
+        char *path = path_join(folder, name, err);
+        if (path == NULL)
+            result = -1;
+        else if (!ends_with(name, ".safetensors") || !packed_recognise(path))
+            result = add(sources, path, err); /* what was made of it is no part of it */
+        free(path);
+    }
+    closedir(dir);
+    if (sources->n > 0)
+        qsort(sources->items, sources->n, sizeof *sources->items, by_path);
+    return result;
+}
+
+/* A file, and the other parts of its set if its name says that it is a first one. */
+static int list_file(struct sources *sources, const char *path, struct llama3_error *err)
+{
+    unsigned count = 1;
+    size_t n = strlen(path), tail = strlen("-00001-of-00002.gguf");
+    if (add(sources, path, err) != 0)
+        return -1;
+    if (n <= tail || sscanf(path + n - tail, "-00001-of-%5u.gguf", &count) != 1)
+        return 0;
+    for (unsigned i = 2; i <= count && i <= MAX_SOURCES; i++) {
+        char *part = strdup(path), number[8];
+        if (part == NULL)
+            return error_memory(err, path, n + 1);
+        snprintf(number, sizeof number, "%05u", i % 100000);
+        memcpy(part + n - tail + 1, number, 5);
+        int result = add(sources, part, err);
+        free(part);
+        if (result != 0)
+            return -1;
+    }
+    return 0;
+}
+
+int sources_list(struct sources *sources, const char *path, struct llama3_error *err)
+{
+    enum checkpoint_kind kind = CHECKPOINT_FOLDER;
+    *sources = (struct sources){0};
+    char *found = resolve_path(path, &kind, err);
+    if (found == NULL)
+        return -1;
+    int result = kind == CHECKPOINT_FOLDER ? list_folder(sources, found, err)
+                                           : list_file(sources, found, err);
+    free(found);
+    if (result != 0)
+        sources_free(sources);
+    return result;
+}
+
+void sources_free(struct sources *sources)
+{
+    for (size_t i = 0; i < sources->n; i++)
+        free(sources->items[i].path);
+    free(sources->items);
+    *sources = (struct sources){0};
+}
+
+bool sources_have(const struct sources *sources, const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return false;
+    for (size_t i = 0; i < sources->n; i++)
+        if (sources->items[i].device == st.st_dev && sources->items[i].inode == st.st_ino)
+            return true;
+    return false;
+}

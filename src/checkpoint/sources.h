@@ -1,0 +1,33 @@
+/* sources.h: the files that a checkpoint consists of, without reading them. */
+#ifndef CHECKPOINT_SOURCES_H
+#define CHECKPOINT_SOURCES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+
+struct source {
+    char *path; /* without symbolic links */
+    dev_t device;
+    ino_t inode;
+    uint64_t size;
+    int64_t seconds, nanoseconds; /* of the last change of its contents */
+};
+
+struct sources {
+    struct source *items; /* [n] */
+    size_t n;
+};
+
+/* What model_open() would read of a path, and what may lie beside it: of a directory its JSON
+ * files, templates and safetensors files but for our own, of a split GGUF set all parts. */
+int sources_list(struct sources *sources, const char *path, struct llama3_error *err);
+void sources_free(struct sources *sources);
+
+/* Whether a path is one of the files, by whatever name. */
+bool sources_have(const struct sources *sources, const char *path);
+
+#endif

@@ -1,0 +1,209 @@
+/* convert.c: which matrix becomes what, and its rows as packed_write() asks for them. */
+#include "engine/convert.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/quantize.h"
+#include "base/size.h"
+#include "checkpoint/hf.h"
+
+struct job {
+    const struct model *model;
+    const struct convert_options *options;
+    struct convert_report *report;
+    float *row; /* [widest matrix] */
+    uint64_t done, total;
+};
+
+/* ---- types ----------------------------------------------------------------------------------- */
+
+static enum dtype type_of(const struct convert_options *o, enum part_kind kind)
+{
+    return kind == PART_EMBED ? o->embed : kind == PART_HEAD ? o->head : o->layers;
+}
+
+static struct matrix target_of(void *arg, const struct part *part)
+{
+    const struct job *job = arg;
+    struct matrix target = *part->matrix;
+    enum dtype type = type_of(job->options, part->kind);
+    if (target.type == type) /* groups of whatever format stay what they are */
+        return target;
+    target.type = type;
+    target.groups = is_grouped(type) ? quantize_format(type) : (struct group_format){0};
+    return target;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+static void copy_rows(const struct matrix *from, size_t first, size_t n, void *out)
+{
+    struct matrix before = *from, rows = *from;
+    before.rows = first;
+    rows.rows = n;
+    memcpy(out, (const char *)from->data + matrix_bytes(&before), matrix_bytes(&rows));
+}
+
+/* To the nearest, ties to even; infinity and NaN become what isn't finite either. */
+static uint16_t f32_to_bf16(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* A number to one of the types that are stored row by row; what it then is. */
+static float round_to(enum dtype type, float value, uint8_t *out)
+{
+    uint16_t half = type == DTYPE_F16 ? f32_to_f16(value) : f32_to_bf16(value);
+    if (type == DTYPE_F32) {
+        memcpy(out, &value, sizeof value);
+        return value;
+    }
+    memcpy(out, &half, sizeof half);
+    return type == DTYPE_F16 ? f16_to_f32(half) : bf16_to_f32(half);
+}
+
+static int round_rows(const struct job *job, const struct matrix *from, enum dtype type,
+                      size_t first, size_t n, uint8_t *out, struct quantize_error *error,
+                      struct llama3_error *err)
+{
+    size_t size = dtype_row_bytes(type, 1);
+    for (size_t row = first; row < first + n; row++) {
+        matrix_row(from, row, job->row);
+        for (size_t col = 0; col < from->cols; col++, out += size) {
+            float value = job->row[col];
+            double off = (double)(round_to(type, value, out) - value);
+            if (!isfinite(off))
+                return error_set(
+                    err, LLAMA3_EINPUT,
+                    "row %zu, column %zu: expected a weight that %s can hold, found %g", row, col,
+                    dtype_info(type)->name, (double)value);
+            error->error += off * off;
+            error->norm += (double)value * (double)value;
+        }
+    }
+    return 0;
+}
+
+/* Asks for the rows that come next, and lets go of those that are done: a mapped file larger than
+ * memory is read at the disk's speed and doesn't push everything else out. */
+static void move_on(const struct job *job, const struct matrix *from, size_t first, size_t n)
+{
+    struct matrix before = *from, rows = *from;
+    before.rows = first;
+    rows.rows = n;
+    const uint8_t *begin = (const uint8_t *)from->data + matrix_bytes(&before);
+    size_t bytes = matrix_bytes(&rows);
+    for (size_t i = 0; i < job->model->n_maps; i++) {
+        map_drop(&job->model->maps[i], begin, bytes);
+        map_want(&job->model->maps[i], begin + bytes, bytes);
+    }
+}
+
+/* What quantize_rows() reports names no tensor. */
+static int name_tensor(const struct job *job, const struct part *part, struct llama3_error *err)
+{
+    char name[PART_NAME_SIZE], what[sizeof err->message];
+    if (err == NULL || err->code != LLAMA3_EINPUT)
+        return -1;
+    part_name(part, &hf_names, name);
+    memcpy(what, err->message, sizeof what);
+    return error_set(err, LLAMA3_EINPUT, "%.200s: tensor %s: %.150s", job->model->path, name, what);
+}
+
+static int fill_rows(struct job *job, const struct part *part, const struct matrix *target,
+                     size_t first, size_t n, void *out, struct llama3_error *err)
+{
+    const struct matrix *from = part->matrix;
+    struct convert_kind *kind = &job->report->kinds[part->kind];
+    struct quantize_error error = {0};
+    int result = 0;
+    if (from->type == target->type && is_grouped(from->type)) {
+        copy_rows(from, first, n, out);
+    } else if (!is_grouped(target->type)) {
+        result = round_rows(job, from, target->type, first, n, out, &error, err);
+    } else {
+        struct quantize_options options = {.type = target->type, .threads = job->options->threads};
+        result = quantize_rows(from, first, n, &options, out, &error, err);
+    }
+    kind->error += error.error;
+    kind->norm += error.norm;
+    return result == 0 ? 0 : name_tensor(job, part, err);
+}
+
+static int report_progress(const struct job *job, struct llama3_error *err)
+{
+    if (job->options->on_progress == NULL ||
+        job->options->on_progress(job->options->arg, job->done, job->total) == 0)
+        return 0;
+    return error_set(err, LLAMA3_ECANCELED, "canceled");
+}
+
+static int fill(void *arg, const struct part *part, const struct matrix *target, size_t first,
+                size_t n, void *out, struct llama3_error *err)
+{
+    struct job *job = arg;
+    struct convert_kind *kind = &job->report->kinds[part->kind];
+    struct matrix rows = *target;
+    if (fill_rows(job, part, target, first, n, out, err) != 0)
+        return -1;
+    rows.rows = n;
+    kind->type = target->type;
+    kind->weights += (uint64_t)n * target->cols;
+    kind->bytes += matrix_bytes(&rows);
+    rows = *part->matrix;
+    rows.rows = n;
+    job->done += matrix_bytes(&rows);
+    move_on(job, part->matrix, first, n);
+    return report_progress(job, err);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+/* The norms, which are copied as they are, have to be finite too. */
+static int check_norm(const struct job *job, const struct part *part, struct llama3_error *err)
+{
+    size_t cols = part->matrix->cols;
+    matrix_row(part->matrix, 0, job->row);
+    for (size_t col = 0; col < cols; col++)
+        if (!isfinite(job->row[col])) {
+            error_set(err, LLAMA3_EINPUT, "row 0, column %zu: expected a finite weight, found %g",
+                      col, (double)job->row[col]);
+            return name_tensor(job, part, err);
+        }
+    return 0;
+}
+
+int convert(const struct model *model, const struct convert_options *options, struct new_file *file,
+            struct convert_report *report, struct llama3_error *err)
+{
+    struct job job = {.model = model, .options = options, .report = report};
+    struct packed_source source = {model, target_of, fill, &job};
+    size_t widest = 1;
+    int result = 0;
+    *report = (struct convert_report){0};
+    for (size_t i = 0; i < part_count(model); i++) {
+        struct part part = part_at(model, i);
+        widest = part.matrix->cols > widest ? part.matrix->cols : widest;
+        if (!part_is_norm(part.kind))
+            job.total += matrix_bytes(part.matrix);
+    }
+    job.row = size_alloc(widest, sizeof *job.row);
+    if (job.row == NULL)
+        return error_memory(err, "a row", widest * sizeof *job.row);
+    for (size_t i = 0; i < part_count(model) && result == 0; i++) {
+        struct part part = part_at(model, i);
+        if (part_is_norm(part.kind))
+            result = check_norm(&job, &part, err);
+    }
+    if (result == 0)
+        result = report_progress(&job, err);
+    if (result == 0)
+        result = packed_write(file, &source, err);
+    report->file_bytes = file->size;
+    free(job.row);
+    return result;
+}

@@ -1,0 +1,37 @@
+/*
+ * convert.h: a checkpoint becomes our own file (checkpoint/packed.h), its matrices quantized, one
+ * after another in bounded memory: a few megabytes beside what the system keeps of the files.
+ */
+#ifndef ENGINE_CONVERT_H
+#define ENGINE_CONVERT_H
+
+#include "checkpoint/packed.h"
+
+struct convert_options {
+    enum dtype layers;      /* type of the layers' matrices: int4 or int8 */
+    enum dtype embed, head; /* f32, f16 and bf16 as well; of a tied model, embed counts */
+    int threads;            /* >= 1 */
+    /* Of the checkpoint's bytes, done are converted; non-zero ends it with LLAMA3_ECANCELED. NULL:
+     * nobody wants to know. */
+    int (*on_progress)(void *arg, uint64_t done, uint64_t total);
+    void *arg;
+};
+
+/* What became of all matrices of one kind. */
+struct convert_kind {
+    enum dtype type;
+    uint64_t weights, bytes;
+    double error, norm; /* sums of squared differences and of squared weights */
+};
+
+struct convert_report {
+    struct convert_kind kinds[PART_COUNT];
+    uint64_t file_bytes;
+};
+
+/* Writes the whole file, which then waits to be committed. What has its type already is copied. A
+ * weight that isn't finite is refused by its tensor, row and column. */
+int convert(const struct model *model, const struct convert_options *options, struct new_file *file,
+            struct convert_report *report, struct llama3_error *err);
+
+#endif

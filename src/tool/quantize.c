@@ -1,0 +1,254 @@
+/* quantize.c: llama3-quantize, a checkpoint in, one small file that is ready to run out. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/machine.h"
+#include "checkpoint/sources.h"
+#include "tool/options.h"
+#include "tool/progress.h"
+#include "tool/quantize_report.h"
+#include "tool/quantize_verify.h"
+#include "tool/say.h"
+
+const char say_program[] = "llama3-quantize";
+
+struct quantize_args {
+    const char *in, *out;
+    const char *verify;         /* NULL: don't, "": with the built-in text */
+    int type, head, embeddings; /* into type_names; head, embeddings: -1 not given */
+    int threads;
+    bool quiet, help, version;
+};
+
+static const char *const type_names[] = {"int4", "int8", "bf16", "f16", "f32", NULL};
+static const char *const layer_type_names[] = {"int4", "int8", NULL};
+static const enum dtype types[] = {DTYPE_INT4, DTYPE_INT8, DTYPE_BF16, DTYPE_F16, DTYPE_F32};
+
+#define FIELD(name) offsetof(struct quantize_args, name)
+static const struct option_spec specs[] = {
+    {.name = "type",
+     .type = OPTION_ONE_OF,
+     .offset = FIELD(type),
+     .arg = "int4|int8",
+     .choices = layer_type_names,
+     .help = "of the layers' matrices, and of what no other\n"
+             "option names (int4)"},
+    {.name = "embeddings",
+     .type = OPTION_ONE_OF,
+     .offset = FIELD(embeddings),
+     .arg = "TYPE",
+     .choices = type_names,
+     .help = "of the embedding: int4, int8, bf16, f16 or f32"},
+    {.name = "head",
+     .type = OPTION_ONE_OF,
+     .offset = FIELD(head),
+     .arg = "TYPE",
+     .choices = type_names,
+     .help = "of the output matrix; the embedding's, where the\n"
+             "model has one matrix for both"},
+    {.name = "verify",
+     .type = OPTION_MAYBE_PATH,
+     .offset = FIELD(verify),
+     .arg = "TEXT",
+     .help = "compare what both predict for a text (a short one\n"
+             "that is built in)"},
+    {.name = "threads",
+     .letter = 't',
+     .type = OPTION_INT,
+     .offset = FIELD(threads),
+     .arg = "N",
+     .min = 1,
+     .max = MAX_THREADS,
+     .help = "threads that compute (every core it may use)"},
+    {.name = "quiet",
+     .letter = 'q',
+     .type = OPTION_FLAG,
+     .offset = FIELD(quiet),
+     .help = "no progress and no report"},
+    {.name = "help",
+     .letter = 'h',
+     .type = OPTION_FLAG,
+     .offset = FIELD(help),
+     .help = "this text"},
+    {.name = "version",
+     .letter = 'V',
+     .type = OPTION_FLAG,
+     .offset = FIELD(version),
+     .help = "the version"},
+};
+
+/* ---- signals --------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t caught;
+
+static void on_signal(int signal)
+{
+    caught = signal;
+}
+
+static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+enum { N_SIGNALS = sizeof signals / sizeof *signals };
+
+/* The first one ends the work in order, so that nothing is left of the file; a second kills. What
+ * was ignored (nohup, a script's `&`) stays ignored. */
+static void install_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND}, old;
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < N_SIGNALS; i++)
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(signals[i], &action, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a write that fails says so, and is cleaned up after */
+}
+
+static void restore_signals(void)
+{
+    struct sigaction action = {.sa_handler = SIG_DFL}, old;
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < N_SIGNALS; i++)
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler == on_signal)
+            sigaction(signals[i], &action, NULL);
+}
+
+static int on_progress(void *arg, uint64_t done, uint64_t total)
+{
+    (void)arg;
+    progress_update((size_t)done, (size_t)total);
+    return caught != 0;
+}
+
+/* ---- the work -------------------------------------------------------------------------------- */
+
+/* A tied model has one matrix for both: of which type, or -1 after an error. */
+static int check_tied(const struct quantize_args *args, const struct model *model)
+{
+    if (!model->config.tied || args->head < 0 || args->embeddings < 0 ||
+        args->head == args->embeddings)
+        return 0;
+    say_error("%s: the head is the embedding, so --head %s and --embeddings %s contradict each "
+              "other",
+              model->path, type_names[args->head], type_names[args->embeddings]);
+    return -1;
+}
+
+static struct convert_options make_options(const struct quantize_args *args,
+                                           const struct model *model)
+{
+    int head = args->head, embeddings = args->embeddings;
+    if (model->config.tied) {
+        head = head >= 0 ? head : embeddings;
+        embeddings = embeddings >= 0 ? embeddings : head;
+    }
+    return (struct convert_options){
+        .layers = types[args->type],
+        .head = types[head >= 0 ? head : args->type],
+        .embed = types[embeddings >= 0 ? embeddings : args->type],
+        .threads = args->threads > 0 ? args->threads : processors_available(),
+        .on_progress = on_progress,
+    };
+}
+
+static int write_file(const struct quantize_args *args, const struct model *model,
+                      struct convert_report *report, struct llama3_error *err)
+{
+    struct convert_options options = make_options(args, model);
+    struct new_file file;
+    if (new_file_open(&file, args->out, err) != 0)
+        return -1;
+    if (!args->quiet)
+        progress_start_bytes("quantizing", (size_t)model->file_bytes);
+    int result = convert(model, &options, &file, report, err);
+    progress_stop();
+    if (result == 0 && caught == 0)
+        return new_file_commit(&file, err);
+    new_file_abandon(&file);
+    return result == 0 ? error_set(err, LLAMA3_ECANCELED, "canceled") : -1;
+}
+
+/* The matrices of most weights have no more than these bits to lose. */
+static int check_model(const struct model *model)
+{
+    if (model->layers[0].q.type != DTYPE_INT4)
+        return 0;
+    say_error("%s: weights of more than 4 bits expected, int4 found: quantize what it was made of",
+              model->path);
+    return -1;
+}
+
+static int verify(const struct quantize_args *args, const struct model *source)
+{
+    int threads = args->threads > 0 ? args->threads : processors_available();
+    restore_signals(); /* there is nothing to clean up any more */
+    fflush(stdout);
+    return quantize_verify(source, args->out, args->verify, threads, args->quiet);
+}
+
+static int run(const struct quantize_args *args)
+{
+    struct llama3_error err;
+    struct sources sources;
+    struct model model;
+    struct convert_report report;
+    if (sources_list(&sources, args->in, &err) != 0 || model_open(&model, args->in, &err) != 0) {
+        say_failure(&err);
+        return STATUS_FAILED;
+    }
+    int status = STATUS_FAILED;
+    if (sources_have(&sources, args->out)) {
+        say_error("%s: this is a file of %s, which it can't replace", args->out, args->in);
+        status = STATUS_USAGE;
+    } else if (check_tied(args, &model) != 0) {
+        status = STATUS_USAGE;
+    } else if (check_model(&model) != 0) {
+        status = STATUS_FAILED;
+    } else if (write_file(args, &model, &report, &err) != 0) {
+        if (caught != 0)
+            status = 128 + caught;
+        else
+            say_failure(&err);
+    } else {
+        if (!args->quiet)
+            quantize_report(&model, &report, args->out);
+        status = args->verify == NULL ? STATUS_OK : verify(args, &model);
+    }
+    model_close(&model);
+    sources_free(&sources);
+    return status == STATUS_OK ? finish_stdout() : status;
+}
+
+int main(int argc, char **argv)
+{
+    struct quantize_args args = {.head = -1, .embeddings = -1};
+    struct option_group group = {"Options", specs, sizeof specs / sizeof *specs, &args};
+    const char *operands[2] = {NULL, NULL};
+    struct option_set set = {
+        .program = say_program,
+        .usage = "llama3-quantize [OPTION]... IN OUT\n"
+                 "Makes one file of a checkpoint, with weights of 4 bits, that is ready to run.",
+        .operand = "IN and OUT are all that is named",
+        .operands = operands,
+        .max_operands = 2,
+        .groups = &group,
+        .n = 1,
+    };
+    if (options_parse(&set, argc, argv) != 0)
+        return STATUS_USAGE;
+    if (args.help) {
+        options_help(&set, stdout);
+        return finish_stdout();
+    }
+    if (args.version) {
+        printf("%s %s\n", say_program, llama3_version());
+        return finish_stdout();
+    }
+    if (operands[1] == NULL || operands[0][0] == '\0' || operands[1][0] == '\0') {
+        say_error("expected a checkpoint and the file to make: IN OUT");
+        return STATUS_USAGE;
+    }
+    args.in = operands[0];
+    args.out = operands[1];
+    install_signals();
+    return run(&args);
+}

@@ -1,0 +1,170 @@
+#!/bin/sh
+# llama3-quantize(1): what it makes, what it refuses, and that a file is there whole or not at all.
+. "${srcdir:-.}/tests/lib.sh"
+quantize=${LLAMA3_QUANTIZE:-./llama3-quantize}
+data=$srcdir/tests/data
+out=$tmp/out.safetensors
+
+# Nothing but these files is in $tmp/made.
+only()
+{
+    found=$(ls -A "$tmp/made" | tr '\n' ' ')
+    [ "$found" = "$*${1+ }" ] || fail "$last: expected '$*' in the folder, found '$found'"
+}
+
+# column KIND N: of the report in $tmp/out
+column()
+{
+    awk -v kind="$1" -v n="$2" '$1 == kind { print $n }' "$tmp/out"
+}
+
+# below VALUE LIMIT
+below()
+{
+    awk -v a="$1" -v b="$2" 'BEGIN { exit !(a != "" && a + 0 < b) }' ||
+        fail "$last: expected less than $2, found '$1'"
+}
+
+# ---- what it makes ---------------------------------------------------------------------------
+
+run 0 "$quantize" "$tiny" "$out"
+err_empty
+out_has "made         $out"
+for kind in q k v o gate up down embed head; do
+    [ "$(column $kind 2)" = int4 ] || fail "$kind: expected int4, found '$(column $kind 2)'"
+    below "$(column $kind 4)" 0.01
+done
+cp "$out" "$tmp/first"
+run 0 "$quantize" -q --threads 3 "$tiny" "$out"
+out_empty
+same "$out" "$tmp/first" "three threads make another file"
+run 0 "$program" -m "$out" --temperature 0 -n 8 -p Hello
+run 0 "$program" -m "$out" --info
+out_has "llama3, "
+out_has "mostly int4"
+out_has "llama3" # its template
+run 0 "$program" -m "$tiny" --info
+grep -E '^(width|attention|vocabulary|template|stop ids)' "$tmp/out" >"$tmp/want"
+run 0 "$program" -m "$out" --info
+grep -E '^(width|attention|vocabulary|template|stop ids)' "$tmp/out" >"$tmp/got"
+same "$tmp/got" "$tmp/want" "the file describes another model than its source"
+
+run 0 "$quantize" --type int8 --head f16 --embeddings bf16 "$tiny" "$out"
+[ "$(column q 2) $(column head 2) $(column embed 2)" = "int8 f16 bf16" ] ||
+    fail "$last: other types: $(cat "$tmp/out")"
+below "$(column q 4)" 0.0001
+below "$(column head 4)" 0.000001
+run 0 "$quantize" "$out" "$tmp/again.safetensors" # from int8
+run 0 "$quantize" --head int8 "$data/tiny-tied" "$out"
+[ "$(column q 2) $(column embed 2) $(column head 2)" = "int4 int8 " ] ||
+    fail "$last: other types: $(cat "$tmp/out")"
+out_has "the head is the embedding"
+for source in tiny-bf16 tiny-f16 tiny-sharded tiny-rope tiny-head-dim tiny-gqa-6-2 tiny-gguf-f32 \
+    tiny-gguf-mixed tiny-gguf-k tiny-gguf-rope tiny-gguf-split; do
+    run 0 "$quantize" --type int8 "$data/$source" "$out" --verify="$srcdir/README.md"
+    below "$(awk '$1 == "KL" { print $2 }' "$tmp/out")" 0.01
+done
+
+# --verify in its spellings.
+printf 'The capital of France is Paris, and so on for a while.\n' >"$tmp/text"
+run 0 "$quantize" "$tiny" "$out" --verify "$tmp/text"
+out_has "predictions of $tmp/text"
+cp "$tmp/out" "$tmp/want"
+run 0 "$quantize" "$tiny" --verify "$tmp/text" "$out"
+same "$tmp/out" "$tmp/want" "--verify TEXT before OUT says something else"
+run 0 "$quantize" --verify="$tmp/text" "$tiny" "$out"
+same "$tmp/out" "$tmp/want" "--verify=TEXT says something else"
+run 0 "$quantize" --verify "$tiny" "$out"
+out_has "predictions of the built-in text"
+run 0 "$quantize" "$tiny" "$out" --verify
+out_has "predictions of the built-in text"
+run 1 "$quantize" "$tiny" "$out" --verify="$tmp/missing"
+err_has "$tmp/missing: No such file"
+
+# ---- what it refuses -------------------------------------------------------------------------
+
+refused()
+{
+    status=$1 message=$2
+    shift 2
+    run "$status" "$quantize" "$@"
+    err_has "$message"
+    out_empty
+    only before
+    [ "$(cat "$tmp/made/before")" = before ] || fail "$last: the file that was there has changed"
+}
+
+mkdir "$tmp/made"
+echo before >"$tmp/made/before"
+made=$tmp/made/before
+refused 2 "expected a checkpoint and the file to make: IN OUT"
+refused 2 "expected a checkpoint and the file to make: IN OUT" "$tiny"
+refused 2 "expected a checkpoint and the file to make: IN OUT" "$tiny" ""
+refused 2 "unexpected argument 'c'" "$tiny" "$made" c
+refused 2 "--type: expected one of int4, int8, found 'f16'" --type f16 "$tiny" "$made"
+refused 2 "--head: expected one of int4, int8, bf16, f16, f32, found 'q4'" --head q4 a b
+refused 2 "the head is the embedding, so --head int8 and --embeddings int4 contradict" \
+    --head int8 --embeddings int4 "$data/tiny-tied" "$made"
+err_lines 1
+refused 1 "$tmp/missing: No such file" "$tmp/missing" "$made"
+refused 1 "$tmp/made: a regular file or nothing expected, a directory found" "$tiny" "$tmp/made"
+refused 1 "$tmp/none/x: No such file or directory" "$tiny" "$tmp/none/x"
+refused 1 "weights of more than 4 bits expected, int4 found" "$tmp/again.safetensors" "$made"
+
+# The source itself, by any name.
+cp -R "$tiny" "$tmp/source"
+chmod -R u+w "$tmp/source"
+ln -s source/model.safetensors "$tmp/link"
+for name in source/model.safetensors source/config.json source/../source/tokenizer.json link; do
+    run 2 "$quantize" "$tmp/source" "$tmp/$name"
+    err_has "is a file of $tmp/source, which it can't replace"
+done
+run 0 "$quantize" -q "$tmp/source" "$tmp/source/int4.safetensors" # beside it is fine, and again
+run 0 "$quantize" -q "$tmp/source" "$tmp/source/int4.safetensors"
+run 2 "$quantize" --type int8 "$tmp/source/int4.safetensors" "$tmp/source/int4.safetensors"
+diff -r -x int4.safetensors "$tiny" "$tmp/source" || fail "the source has changed"
+
+# A weight that is no number: the last of the file.
+size=$(wc -c <"$tmp/source/model.safetensors")
+printf '\000\000\300\177' | dd of="$tmp/source/model.safetensors" bs=1 seek=$((size - 4)) \
+    conv=notrunc 2>"$tmp/dd"
+refused 1 "expected a finite weight, found" "$tmp/source" "$made"
+err_has "$tmp/source: tensor "
+err_has ", column 31: "
+err_lines 1
+
+# A full disk, for which a limit stands in.
+last="ulimit -f 16"
+(
+    ulimit -f 16
+    exec "$quantize" "$tiny" "$made"
+) >"$tmp/out" 2>"$tmp/err"
+[ $? = 1 ] || fail "$last: expected status 1"
+err_has "$made: File too large: "
+err_has " bytes needed"
+err_lines 1
+only before
+
+# ---- ended in the middle ---------------------------------------------------------------------
+
+if [ -f "$PWD/tests/.libs/preload.so" ] && command -v timeout >/dev/null; then
+    need_preload
+    for signal in INT:130 TERM:143 KILL:137; do
+        last="ended by $signal"
+        SLOW_RESERVE=3000 LD_PRELOAD=$preload timeout --preserve-status -s "${signal%:*}" 1 \
+            "$quantize" "$tiny" "$made" >"$tmp/out" 2>"$tmp/err"
+        got=$?
+        [ $got = "${signal#*:}" ] || fail "$last: found status $got"
+        out_empty
+        case $signal in
+        KILL*) ;; # may leave a hidden file where there are no unnamed ones
+        *)
+            only before
+            err_empty
+            ;;
+        esac
+        [ "$(cat "$made")" = before ] || fail "$last: the file that was there has changed"
+    done
+fi
+
+finish
