@@ -105,6 +105,17 @@ struct llama3_model_options {
     int threads;  /* 1..1024; 0: every core this process may use */
     size_t chunk; /* most rows of one pass, 1..4096; 0: 256 */
     bool no_blas; /* keep to our own kernels, whose answers do not depend on chunk or batch */
+
+    /* Weights of more than 4 bits become int4 while the model is opened, as llama3-quantize makes
+     * them. That takes a while; the result is kept in the directory `cache`, if it is given, and
+     * found there the next time. */
+    bool int4;
+    const char *cache;
+    /* Of total bytes of weights, done are quantized; non-zero gives up (LLAMA3_ECANCELED). */
+    int (*on_progress)(void *arg, uint64_t done, uint64_t total);
+    /* One line about what is no failure: a broken file in the cache, made again. */
+    void (*on_note)(void *arg, const char *note);
+    void *arg; /* of both; both may be NULL */
 };
 
 /* A checkpoint: a Hugging Face directory, a .gguf or .safetensors file, or a "name/repo" found in

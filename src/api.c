@@ -12,6 +12,7 @@
 
 #include "base/machine.h"
 #include "base/size.h"
+#include "engine/quantized.h"
 #include "engine/session.h"
 #include "text/chat.h"
 
@@ -151,11 +152,29 @@ static void describe(struct llama3_model *m, const struct forward *forward)
     info->tied_embeddings = c->tied;
 }
 
+static int open_checkpoint(struct model *checkpoint, const char *path,
+                           const struct llama3_model_options *o, struct llama3_error *err)
+{
+    const struct quantized_options options = {
+        .threads = o->threads > 0 ? o->threads : processors_available(),
+        .cache = o->cache,
+        .on_progress = o->on_progress,
+        .on_note = o->on_note,
+        .arg = o->arg,
+    };
+    if (!o->int4)
+        return model_open(checkpoint, path, err);
+    if (options.threads > MAX_THREADS) /* said by choose_limits(), but before the work */
+        return error_set(err, LLAMA3_EINPUT, "threads: expected 1 to %d, found %d", MAX_THREADS,
+                         o->threads);
+    return quantized_open(checkpoint, path, &options, err);
+}
+
 static int open_parts(struct llama3_model *m, const char *path,
                       const struct llama3_model_options *o, struct llama3_error *err)
 {
     struct forward_options limits;
-    if (model_open(&m->checkpoint, path, err) < 0)
+    if (open_checkpoint(&m->checkpoint, path, o, err) < 0)
         return -1;
     m->tokenizer = tokenizer_open(&m->checkpoint.vocab, err);
     if (m->tokenizer == NULL || choose_template(m, o->template_name, err) < 0 ||

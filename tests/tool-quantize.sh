@@ -1,5 +1,6 @@
 #!/bin/sh
-# llama3-quantize(1): what it makes, what it refuses, and that a file is there whole or not at all.
+# llama3-quantize(1), and llama3 --int4: what they make, what they refuse, and that a file is there
+# whole or not at all.
 . "${srcdir:-.}/tests/lib.sh"
 quantize=${LLAMA3_QUANTIZE:-./llama3-quantize}
 data=$srcdir/tests/data
@@ -167,4 +168,69 @@ if [ -f "$PWD/tests/.libs/preload.so" ] && command -v timeout >/dev/null; then
     done
 fi
 
+# ---- llama3 --int4 ---------------------------------------------------------------------------
+
+XDG_CACHE_HOME=$tmp/cache
+export XDG_CACHE_HOME
+ask="$program -m $tiny --temperature 0 -n 8 -p Hello"
+run 0 "$quantize" -q "$tiny" "$out"
+run 0 "$program" -m "$out" --temperature 0 -n 8 -p Hello
+cp "$tmp/out" "$tmp/want"
+run 0 $ask --int4 --no-cache
+same "$tmp/out" "$tmp/want" "--int4 --no-cache answers otherwise than the file"
+[ ! -e "$tmp/cache" ] || fail "--no-cache keeps something"
+run 0 $ask --int4
+err_empty
+same "$tmp/out" "$tmp/want" "--int4 answers otherwise than the file"
+kept=$(echo "$tmp"/cache/llama3/int4-*.safetensors)
+same "$kept" "$out" "--int4 keeps another file than llama3-quantize makes"
+touch -d '2001-01-01' "$kept"
+run 0 $ask --int4
+same "$tmp/out" "$tmp/want" "what was kept answers otherwise"
+[ -z "$(find "$kept" -newermt '2001-01-02')" ] || fail "what was kept was made again"
+run 0 "$program" -m "$tiny" --int4 --info
+out_has "$kept"
+
+# A broken one is made again, with a note.
+head -c 30000 "$out" >"$kept"
+run 0 $ask --int4
+err_has "llama3: note: $kept: "
+err_has ": making it again"
+err_lines 1
+same "$tmp/out" "$tmp/want" "what was made again answers otherwise"
+same "$kept" "$out" "what was made again is another file"
+run 0 $ask --int4
+err_empty
+
+# Another checkpoint, and the same one changed, have files of their own.
+cp -R "$tiny" "$tmp/copy"
+chmod -R u+w "$tmp/copy"
+run 0 "$program" -m "$tmp/copy" --int4 -n 1 -p x
+touch -d '2001-01-01' "$tmp/copy/config.json"
+run 0 "$program" -m "$tmp/copy" --int4 -n 1 -p x
+[ "$(ls "$tmp/cache/llama3" | wc -l)" = 3 ] || fail "expected 3 files in the cache"
+
+# Several at once.
+rm -r "$tmp/cache"
+for i in 1 2 3; do
+    $ask --int4 >"$tmp/answer$i" 2>&1 &
+done
+wait
+for i in 1 2 3; do
+    same "$tmp/answer$i" "$tmp/want" "one of three at once answers otherwise: $(cat "$tmp/answer$i")"
+done
+[ "$(ls -A "$tmp/cache/llama3" | wc -l)" = 1 ] || fail "three at once leave more than one file"
+
+# What has 4 bits stays as it is; where nothing can be kept, that is said and no failure.
+run 0 "$program" -m "$data/tiny-gguf-q4_0" --int4 --info
+out_has "gguf, "
+run 0 "$program" -m "$out" --int4 --info
+out_has "$out"
+XDG_CACHE_HOME=$out run 0 $ask --int4
+err_has "the int4 weights are not kept"
+same "$tmp/out" "$tmp/want" "what can't be kept answers otherwise"
+run 2 "$program" --no-cache -p x
+err_has "--no-cache has no meaning without --int4"
+run 1 "$program" -m "$tmp/missing" --int4 -p x
+err_has "$tmp/missing: No such file or directory"
 finish

@@ -151,7 +151,15 @@ never_saw 'Assistant'
 keys "exit" Enter
 sees '^\[0\]$'
 
-# Quantizing shows how far it is.
+# Quantizing shows how far it is, alone and while a model is opened.
+start "SLOW_RESERVE=1500" "-n 4 -p x --int4 --no-cache"
+sees '^quantizing \[[.#]*\] [0-9]* %'
+sees '^\[0\]$'
+never_saw 'quantizing'
+start "SLOW_RESERVE=5000" "-n 4 -p x --int4 --no-cache"
+sees '^quantizing '
+keys C-c
+sees '^\[130\]$'
 llama3=$program program=./llama3-quantize
 start "SLOW_RESERVE=1500" "'$tiny' '$tmp/made'"
 sees '^quantizing \[[.#]*\] [0-9]* %'

@@ -198,6 +198,10 @@ static int check_combinations(const struct args *args)
         say_error("--raw uses no chat template, so %s has no meaning", odd);
         return -1;
     }
+    if (args->model.no_cache && !args->model.int4) {
+        say_error("--no-cache has no meaning without --int4");
+        return -1;
+    }
     if (args->quiet && args->verbose) {
         say_error("--quiet and --verbose contradict each other");
         return -1;

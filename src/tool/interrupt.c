@@ -7,7 +7,7 @@
 #include "tool/say.h"
 
 static struct llama3_session *_Atomic answering;
-static atomic_bool seen;
+static atomic_bool seen, deferred;
 
 static void on_interrupt(int signal)
 {
@@ -16,6 +16,10 @@ static void on_interrupt(int signal)
     if (session != NULL) {
         seen = true;
         llama3_cancel(session);
+        return;
+    }
+    if (deferred && !seen) {
+        seen = true;
         return;
     }
     /* The shell's prompt belongs on a line of its own. */
@@ -39,6 +43,12 @@ void interrupt_begin(struct llama3_session *session)
     answering = session;
 }
 
+void interrupt_defer(void)
+{
+    seen = false;
+    deferred = true;
+}
+
 bool interrupt_seen(void)
 {
     return seen;
@@ -47,4 +57,5 @@ bool interrupt_seen(void)
 void interrupt_end(void)
 {
     answering = NULL;
+    deferred = false;
 }

@@ -1,5 +1,6 @@
 /*
- * interrupt.h: what ^C does. While a session answers it ends that answer; at any other time it
+ * interrupt.h: what ^C does. While a session answers it ends that answer; while a model is opened,
+ * which may have to clean up, it is noted, and a second one ends the program; at any other time it
  * ends the program with status 130.
  */
 #ifndef TOOL_INTERRUPT_H
@@ -13,7 +14,9 @@ void interrupt_install(void);
 
 /* From here to interrupt_end(), ^C cancels what the session does. */
 void interrupt_begin(struct llama3_session *session);
-bool interrupt_seen(void); /* ^C came since interrupt_begin() */
+/* From here to interrupt_end(), ^C is only noted, unless it comes twice. */
+void interrupt_defer(void);
+bool interrupt_seen(void); /* ^C came since interrupt_begin() or interrupt_defer() */
 void interrupt_end(void);
 
 #endif

@@ -24,25 +24,68 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static struct llama3_model *open_model(const struct args *args)
+/* What is shown while a model is opened. */
+struct opening {
+    const struct args *args;
+    bool quantizing;
+};
+
+/* The first report is where loading turns into work that can be measured. */
+static int on_quantized(void *arg, uint64_t done, uint64_t total)
+{
+    struct opening *opening = arg;
+    if (!opening->quantizing) {
+        progress_stop();
+        if (!opening->args->quiet)
+            progress_start_bytes("quantizing", (size_t)total);
+    }
+    opening->quantizing = true;
+    progress_update((size_t)done, (size_t)total);
+    return interrupt_seen();
+}
+
+static void on_note(void *arg, const char *note)
+{
+    const struct opening *opening = arg;
+    if (opening->args->quiet)
+        return;
+    progress_stop();
+    say_error("note: %s", note);
+}
+
+/* NULL after an error, which is on stderr; *status then says which. */
+static struct llama3_model *open_model(const struct args *args, int *status)
 {
     struct llama3_model_options options = model_options(&args->model);
+    struct opening opening = {.args = args};
     struct llama3_error err;
     struct buf what = {0};
     char *path = model_path(&args->model);
+    *status = STATUS_FAILED;
     if (path == NULL)
         return NULL;
     if (args->template_index >= 0)
         options.template_name = llama3_template_names()[args->template_index];
+    char *cache = model_cache(&args->model);
+    options.cache = cache;
+    options.on_progress = on_quantized;
+    options.on_note = on_note;
+    options.arg = &opening;
     buf_add_str(&what, "loading ");
     buf_add_str(&what, path);
+    if (options.int4)
+        interrupt_defer();
     if (!args->quiet && !what.failed)
         progress_start(what.data, 0, 0);
     struct llama3_model *model = llama3_model_open(path, &options, &err);
     progress_stop();
-    if (model == NULL)
+    if (model == NULL && err.code == LLAMA3_ECANCELED)
+        *status = STATUS_INTERRUPTED;
+    else if (model == NULL)
         say_failure(&err);
+    interrupt_end();
     buf_free(&what);
+    free(cache);
     free(path);
     return model;
 }
@@ -127,14 +170,15 @@ static int run(const struct args *args, const struct buf *text)
 {
     struct answerer answerer = {.args = args, .open_seconds = seconds()};
     struct llama3_error err;
-    struct llama3_model *model = open_model(args);
+    int status;
+    struct llama3_model *model = open_model(args, &status);
     if (model == NULL)
-        return STATUS_FAILED;
+        return status;
     answerer.model = model;
     answerer.open_seconds = seconds() - answerer.open_seconds;
     if (args->verbose)
         info_print_line(model, answerer.open_seconds);
-    int status = STATUS_FAILED;
+    status = STATUS_FAILED;
     if (args->info) {
         info_print(model, args, stdout);
         status = finish_stdout();

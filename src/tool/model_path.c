@@ -42,6 +42,15 @@ const struct option_spec model_option_specs[] = {
      .min = 1,
      .max = 1024,
      .help = "threads that compute (every core it may use)"},
+    {.name = "int4",
+     .type = OPTION_FLAG,
+     .offset = FIELD(int4),
+     .help = "quantize to 4 bits while loading; the result is\n"
+             "kept for the next time"},
+    {.name = "no-cache",
+     .type = OPTION_FLAG,
+     .offset = FIELD(no_cache),
+     .help = "with --int4: neither keep it nor look for it"},
 };
 const size_t n_model_option_specs = sizeof model_option_specs / sizeof *model_option_specs;
 
@@ -55,6 +64,21 @@ static void add_cache_dir(struct buf *path)
         buf_add_str(path, home != NULL ? home : "");
         buf_add_str(path, "/.cache");
     }
+}
+
+char *model_cache(const struct model_args *args)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    struct buf path = {0};
+    bool anywhere = (cache != NULL && cache[0] == '/') || (home != NULL && home[0] == '/');
+    if (args->no_cache || !anywhere)
+        return NULL;
+    add_cache_dir(&path);
+    buf_add_str(&path, "/llama3");
+    if (!path.failed)
+        return path.data;
+    buf_free(&path);
+    return NULL;
 }
 
 char *model_path(const struct model_args *args)
@@ -92,5 +116,6 @@ struct llama3_model_options model_options(const struct model_args *args)
         .context = args->context,
         .kv_type = (enum llama3_kv_type)args->kv,
         .threads = args->threads,
+        .int4 = args->int4,
     };
 }

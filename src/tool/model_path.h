@@ -13,6 +13,7 @@ struct model_args {
     size_t context;   /* 0: the default */
     int kv;           /* enum llama3_kv_type */
     int threads;      /* 0: the default */
+    bool int4, no_cache;
 };
 
 extern const struct option_spec model_option_specs[];
@@ -22,6 +23,11 @@ extern const size_t n_model_option_specs;
  * after an error on stderr that says how to get a model. */
 char *model_path(const struct model_args *args);
 
+/* The directory where --int4 keeps what it makes, for free(); NULL if there is none, or --no-cache
+ * said so. */
+char *model_cache(const struct model_args *args);
+
+/* All but the cache and the callbacks. */
 struct llama3_model_options model_options(const struct model_args *args);
 
 #endif

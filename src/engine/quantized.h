@@ -1,0 +1,27 @@
+/*
+ * quantized.h: a checkpoint opened as int4, whatever it is stored as: made while it is opened, or
+ * found where it was kept the last time.
+ */
+#ifndef ENGINE_QUANTIZED_H
+#define ENGINE_QUANTIZED_H
+
+#include "checkpoint/model.h"
+
+struct quantized_options {
+    int threads; /* >= 1 */
+    const char
+        *cache; /* directory where the result is kept, made if it is missing; NULL: nowhere */
+    /* As of convert(). */
+    int (*on_progress)(void *arg, uint64_t done, uint64_t total);
+    /* One line that is no error: that a file in the cache was broken, or that nothing was kept. */
+    void (*on_note)(void *arg, const char *note);
+    void *arg;
+};
+
+/* As model_open(). What has weights of 4 bits already is opened as it is. A file in the cache
+ * stands for the checkpoint as long as all its files are the same: their names, places on disk,
+ * sizes and times. */
+int quantized_open(struct model *model, const char *path, const struct quantized_options *options,
+                   struct llama3_error *err);
+
+#endif
