@@ -228,6 +228,14 @@ START_TEST(json_is_guarded)
     ck_assert_uint_eq(json_object_size(root), 2);
     json_decref(root);
 
+    const char huge[] = "{\"model_max_length\": 1000000000000000019884624838656}";
+    int64_t number;
+    root = json_parse(huge, strlen(huge), "x.json", &err);
+    ck_assert_msg(root != NULL, "%s", err.message);
+    ck_assert_int_eq(
+        json_get_int(root, "model_max_length", true, 0, INT64_MAX, &number, "x.json", &err), -1);
+    json_decref(root);
+
     refused("{\"a\": 1, \"a\": 2}", 16, "duplicate");
     refused("[1]", 3, "a JSON object expected, an array found");
     refused("null", 4, "a JSON object expected, null found");
@@ -235,7 +243,6 @@ START_TEST(json_is_guarded)
     refused("{\"a\": 1} x", 10, "JSON expected");
     refused("{\"a\": NaN}", 10, "JSON expected");
     refused("{\"a\": 1e999}", 12, "JSON expected");
-    refused("{\"a\": 99999999999999999999}", 27, "JSON expected");
     refused("{\"a\": \"\xff\"}", 10, "JSON expected");
     refused("{\"a\": \"\\u0000\"}", 15, "JSON expected");
     refused("{\"a\": \"", 7, "JSON expected");

@@ -48,10 +48,14 @@ static int scan(const char *text, size_t size, const char *where, struct llama3_
 
 json_t *json_parse(const char *text, size_t size, const char *where, struct llama3_error *err)
 {
+    const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
     json_error_t error;
     if (scan(text, size, where, err) != 0)
         return NULL;
-    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    json_t *root = json_loadb(text, size, flags, &error);
+    /* Integers beyond 64 bits: transformers writes a model_max_length of int(1e30) for none. */
+    if (root == NULL && json_error_code(&error) == json_error_numeric_overflow)
+        root = json_loadb(text, size, flags | JSON_DECODE_INT_AS_REAL, &error);
     if (root == NULL) {
         error_set(err, LLAMA3_EINPUT, "%s: JSON expected: line %d: %s", where, error.line,
                   error.text);
