@@ -39,7 +39,8 @@ room quant quant/ base/
 room checkpoint checkpoint/ quant/ base/
 room text text/ checkpoint/vocab.h base/
 room backend backend/ checkpoint/model.h checkpoint/vocab.h quant/ base/
-room engine engine/ text/ backend/backend.h backend/quantize.h checkpoint/ quant/ base/
+room engine engine/ text/ backend/backend.h backend/moments.h backend/quantize.h checkpoint/ quant/ \
+    base/
 # The programs stand on llama3.h, but for those that make, measure and judge models.
 inner=$(find src/tool -name 'eval*.[ch]' -o -name 'bench*.[ch]' -o -name 'quantize*.[ch]')
 may_include src/tool "$(find src/tool -name '*.[ch]' ! -name 'eval*' ! -name 'bench*' \

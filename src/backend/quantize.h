@@ -15,6 +15,9 @@ struct quantize_options {
     /* [cols] mean squares of the activations that meet the columns, or NULL: the weights of the
      * squared errors are then those of quant's search alone. */
     const float *importance;
+    /* NULL, or U of moments.h, [cols][cols]: its upper triangle without the diagonal. importance
+     * is D then. */
+    const float *feedback;
 };
 
 /* Error of what was made: sums over the matrix of squared differences and of squared weights. */

@@ -524,3 +524,65 @@ int forward_run(struct forward *f, const struct batch_row *rows, size_t n_rows,
         return -1;
     return stop ? error_set(err, LLAMA3_ECANCELED, "canceled") : 0;
 }
+
+static int tap(const struct forward *f, const struct layer_taps *taps, size_t n_rows,
+               enum activation activation, enum layer_input input, struct llama3_error *err)
+{
+    const struct part *p = &f->parts[0];
+    if (p->ops->read(p->backend, ROWS_ALL, p->act[activation], taps->room, err) < 0)
+        return -1;
+    taps->on_input(taps->arg, input, taps->room, n_rows);
+    return 0;
+}
+
+static int tap_stage(const struct forward *f, const struct layer_taps *taps, size_t n_rows,
+                     enum layer_stage stage, struct llama3_error *err)
+{
+    switch (stage) {
+    case STAGE_QKV:
+        return tap(f, taps, n_rows, ACT_H, INPUT_QKV, err);
+    case STAGE_ATTEND:
+        return tap(f, taps, n_rows, ACT_A, INPUT_OUT, err);
+    case STAGE_FFN:
+        return tap(f, taps, n_rows, ACT_H, INPUT_GATE_UP, err) < 0
+                   ? -1
+                   : tap(f, taps, n_rows, ACT_GATE, INPUT_DOWN, err);
+    case STAGE_OUT:
+    case STAGES_PER_LAYER:
+        break;
+    }
+    return 0;
+}
+
+int forward_layers(struct forward *f, const struct batch_row *rows, size_t n_rows,
+                   struct sequence *sequence, float *x, const struct layer_taps *taps,
+                   struct llama3_error *err)
+{
+    struct batch batch = {.n_rows = n_rows, .rows = rows, .n_seqs = 1};
+    struct part *p = &f->parts[0];
+    size_t end = stage_count(f->model->config.n_layers) - 1, count = n_rows * f->cols[ACT_X];
+    float *added = size_alloc(count, sizeof *added);
+    int status = -1;
+
+    if (added == NULL)
+        return error_memory(err, "activations", count * sizeof *added);
+    if (give_batch(f, p, &batch, &sequence, err) < 0)
+        goto out;
+    p->ops->write(p->backend, ROWS_ALL, p->act[ACT_X], x);
+    for (size_t stage = 1; stage < end; stage++) {
+        struct stretch stretch = {f, p, stage, stage + 1};
+        p->ops->run(p->backend, run_stretch, &stretch);
+        if (taps != NULL &&
+            tap_stage(f, taps, n_rows, (enum layer_stage)((stage - 1) % STAGES_PER_LAYER), err) < 0)
+            goto out;
+    }
+    if (p->ops->read(p->backend, ROWS_ALL, p->act[ACT_X], x, err) < 0 ||
+        p->ops->read(p->backend, ROWS_ALL, p->act[ACT_D], added, err) < 0)
+        goto out;
+    for (size_t i = 0; i < count; i++)
+        x[i] += added[i];
+    status = 0;
+out:
+    free(added);
+    return status;
+}

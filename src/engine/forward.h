@@ -79,6 +79,22 @@ int forward_run(struct forward *forward, const struct batch_row *rows, size_t n_
                 struct sequence *const *seqs, size_t n_seqs, float *logits,
                 bool (*canceled)(void *arg), void *arg, struct llama3_error *err);
 
+/* What the linears of a layer read. */
+enum layer_input { INPUT_QKV, INPUT_OUT, INPUT_GATE_UP, INPUT_DOWN, INPUT_COUNT };
+
+struct layer_taps {
+    /* inputs: [n_rows][the input's columns] */
+    void (*on_input)(void *arg, enum layer_input input, const float *inputs, size_t n_rows);
+    void *arg;
+    float *room; /* [n_rows][the widest input] */
+};
+
+/* The layers alone, of a forward on one backend: the residual stream of n_rows rows of one sequence
+ * goes through them in x, [n_rows][dim]. taps: NULL, or sees what their linears read. */
+int forward_layers(struct forward *forward, const struct batch_row *rows, size_t n_rows,
+                   struct sequence *sequence, float *x, const struct layer_taps *taps,
+                   struct llama3_error *err);
+
 /* RoPE frequencies of a configuration: theta^(-2i/head_dim), scaled. out: [head_dim/2]. */
 void rope_frequencies(const struct config *config, float *out);
 

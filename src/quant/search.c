@@ -140,3 +140,24 @@ void search_codes(const struct group_search *s, const float *row_scales, const f
         out->errors[lane] = error;
     }
 }
+
+void search_feedback(const struct group_search *s, const struct group_feedback *f,
+                     const float *row_scales, const float *scales, struct group_codes *out)
+{
+    for (size_t lane = 0; lane < STRIP; lane++) {
+        float scale = scales[lane] * row_scales[lane], inverse = inverse_of(scale), error = 0;
+        for (size_t col = 0; col < GROUP; col++) {
+            size_t at = col * s->x_stride + lane;
+            float target = s->x[at];
+            for (size_t j = 0; j < col; j++)
+                target += f->errors[j * s->x_stride + lane] * f->factors[j * GROUP + col];
+            int code = nearest(s, target * inverse);
+            float difference = f->weights[at] - scale * level(s, code);
+            f->errors[at] = difference;
+            out->codes[col][lane] = (uint8_t)code;
+            if (s->importance[col] > 0)
+                error += difference * difference;
+        }
+        out->errors[lane] = error;
+    }
+}

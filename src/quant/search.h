@@ -53,6 +53,14 @@ struct search_starts {
 enum { SEARCH_REFITS = 2 }; /* of the best start */
 const struct search_starts *search_starts(enum dtype type);
 
+/* For codes that make up for what the columns before have lost (backend/moments.h). x of the search
+ * are then the targets, as far as columns before the group moved them. */
+struct group_feedback {
+    const float *weights; /* [GROUP][STRIP] as they are, */
+    float *errors;        /* and what of them is lost, both x_stride apart */
+    const float *factors; /* [GROUP][GROUP]: [j][k] for k > j */
+};
+
 struct group_codes {
     uint8_t codes[GROUP][STRIP]; /* int8: two's complement */
     float errors[STRIP];         /* sums of squared differences, not weighted */
@@ -67,5 +75,7 @@ void search_steps(const struct group_search *search, const float *row_scales /* 
 /* scales: whole numbers */
 void search_codes(const struct group_search *search, const float *row_scales /* [STRIP] */,
                   const float *scales /* [STRIP] */, struct group_codes *out);
+void search_feedback(const struct group_search *search, const struct group_feedback *feedback,
+                     const float *row_scales, const float *scales, struct group_codes *out);
 
 #endif

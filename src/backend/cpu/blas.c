@@ -7,6 +7,10 @@
 
 #include <cblas.h>
 
+/* LAPACK's, which OpenBLAS brings; its C header is another package. */
+void spotrf_(const char *uplo, const blasint *n, float *a, const blasint *lda, blasint *info,
+             size_t uplo_length);
+
 const bool blas_available = true;
 
 void blas_open(void)
@@ -20,4 +24,29 @@ void blas_linear(const float *w, size_t w_stride, const float *x, size_t x_strid
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)tokens, (blasint)rows,
                 (blasint)cols, 1, x, (blasint)x_stride, w, (blasint)w_stride, 0, y,
                 (blasint)y_stride);
+}
+
+void blas_transposed(const float *a, size_t a_stride, const float *b, size_t b_stride, float *c,
+                     size_t c_stride, size_t m, size_t n, size_t k)
+{
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, 1, a,
+                (blasint)a_stride, b, (blasint)b_stride, 1, c, (blasint)c_stride);
+}
+
+void blas_products(const float *x, size_t n, size_t cols, float *h, int threads)
+{
+    openblas_set_num_threads(threads);
+    cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, (blasint)cols, (blasint)n, 1, x,
+                (blasint)cols, 1, h, (blasint)cols);
+    openblas_set_num_threads(1);
+}
+
+/* What is the lower triangle by rows is the upper one by columns. */
+bool blas_cholesky(float *h, size_t n, int threads)
+{
+    blasint order = (blasint)n, info = 0;
+    openblas_set_num_threads(threads);
+    spotrf_("U", &order, h, &order, &info, 1);
+    openblas_set_num_threads(1);
+    return info == 0;
 }

@@ -198,6 +198,13 @@ extern const bool blas_available;
 /* y[t * y_stride + r] = W x: rows x cols times tokens x cols, on the calling thread alone. */
 void blas_linear(const float *w, size_t w_stride, const float *x, size_t x_stride, float *y,
                  size_t y_stride, size_t rows, size_t tokens, size_t cols);
+/* c += a^T b: c is m x n, the sum over k, on the calling thread alone. */
+void blas_transposed(const float *a, size_t a_stride, const float *b, size_t b_stride, float *c,
+                     size_t c_stride, size_t m, size_t n, size_t k);
+/* The upper triangle of h, [cols][cols], += that of x^T x, x [n][cols]. Outside a region. */
+void blas_products(const float *x, size_t n, size_t cols, float *h, int threads);
+/* h's lower triangle becomes its Cholesky factor; false if it has none. Outside a region. */
+bool blas_cholesky(float *h, size_t n, int threads);
 /* Before the first region: from here on a BLAS call stays on its thread. */
 void blas_open(void);
 

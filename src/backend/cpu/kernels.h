@@ -180,6 +180,9 @@ struct kernels {
     void (*search_steps)(const struct group_search *search, const float *row_scales, float *scales);
     void (*search_codes)(const struct group_search *search, const float *row_scales,
                          const float *scales, struct group_codes *out);
+    void (*search_feedback)(const struct group_search *search,
+                            const struct group_feedback *feedback, const float *row_scales,
+                            const float *scales, struct group_codes *out);
 };
 
 /* The table that $LLAMA3_CPU names, else the best that this CPU and operating system can run. */

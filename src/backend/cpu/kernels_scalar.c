@@ -235,7 +235,7 @@ static void to_f16(const float *in, uint16_t *out, size_t n)
 #define KERNELS                                                                                  \
     .linear = {linear_f32, linear_f16, linear_bf16}, .add = add, .norm = norm, .swiglu = swiglu, \
     .attend = {attend_f16, attend_f32}, .to_f16 = to_f16, .search_scales = search_scales,        \
-    .search_steps = search_steps, .search_codes = search_codes
+    .search_steps = search_steps, .search_codes = search_codes, .search_feedback = search_feedback
 
 /* Grouped weights meet floats as they are, expanded. */
 const struct kernels kernels_scalar = {

@@ -1,7 +1,8 @@
 /*
  * quantize.c: matrices to group-quantized strips. A thread takes the next strip, turns it on its
  * side, so that a vector holds a column of it, and lets the kernels of quant/search.h find scales
- * and codes.
+ * and codes. With feedback a thread takes several strips, so that what the columns before a group
+ * have lost is a product of matrices worth BLAS's while.
  */
 #include "backend/quantize.h"
 
@@ -11,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/threads.h"
 #include "base/size.h"
 #include "quant/search.h"
@@ -19,17 +20,22 @@
 /* A column whose inputs were all but zero in the calibration text isn't worthless. */
 static const float LEAST_IMPORTANCE = 1e-4f; /* of the mean */
 
+enum { FEEDBACK_STRIPS = 4 }; /* taken at once */
+
 struct strip_result {
     double error, norm;
     bool refused; /* a weight that isn't finite: */
     size_t row, col;
 };
 
-/* Memory of one thread. */
+/* Memory of one thread; lanes are the rows of its strips. */
 struct bench {
     float *row;    /* [padded columns] */
-    float *x;      /* [padded columns][STRIP], rows scaled to a largest weight of 1/2 to 1 */
-    float *scales; /* [groups][STRIP] */
+    float *x;      /* [padded columns][lanes], rows scaled to a largest weight of 1/2 to 1 */
+    float *scales; /* [lanes / STRIP][groups][STRIP] */
+    /* For feedback: */
+    float *lost;    /* [padded columns][lanes] by the columns done */
+    float *targets; /* [GROUP][lanes] */
 };
 
 struct job {
@@ -39,12 +45,28 @@ struct job {
     struct strip_layout layout;
     struct level_table table;
     const struct kernels *kernels;
-    float *importance; /* [padded columns] 0 beyond the last */
+    float *importance;     /* [padded columns] 0 beyond the last */
+    const float *feedback; /* [columns][columns] or NULL */
+    size_t lanes;          /* of a thread's strips */
     unsigned char *out;
     struct bench *benches;        /* [threads] */
     struct strip_result *results; /* [strips] */
     atomic_size_t next;           /* strip */
     atomic_bool refused;
+};
+
+/* A strip in work. */
+struct strip {
+    struct job *job;
+    const struct bench *bench;
+    struct strip_result *result;
+    unsigned char *out;
+    size_t first, rows;   /* of the matrix */
+    size_t lane;          /* its first on the bench */
+    float *scales;        /* [groups][STRIP] */
+    int exponents[STRIP]; /* rows were divided by 2^exponent */
+    float row_scales[STRIP];
+    double errors[STRIP];
 };
 
 struct group_format quantize_format(enum dtype type)
@@ -80,133 +102,206 @@ static float largest(const float *x, size_t n)
     return value;
 }
 
-static void refuse(struct job *job, struct strip_result *result, size_t row, const float *x)
+static void refuse(struct strip *s, size_t row, const float *x)
 {
-    result->refused = true;
-    result->row = row;
-    while (isfinite(x[result->col]))
-        result->col++;
-    atomic_store(&job->refused, true);
+    s->result->refused = true;
+    s->result->row = row;
+    while (isfinite(x[s->result->col]))
+        s->result->col++;
+    atomic_store(&s->job->refused, true);
 }
 
-/* A strip on its side; exponents: rows were divided by 2^exponent. */
-static void load_strip(struct job *job, const struct bench *bench, size_t strip,
-                       int exponents[STRIP], struct strip_result *result)
+/* A row on its side. */
+static int load_row(struct strip *s, size_t lane)
 {
-    size_t cols = job->in->cols, rows = job->n - strip * STRIP;
-    memset(bench->x, 0, job->layout.groups * GROUP * STRIP * sizeof(float));
-    for (size_t lane = 0; lane < STRIP; lane++) {
-        exponents[lane] = 0;
-        if (lane >= rows)
-            continue;
-        size_t row = job->first + strip * STRIP + lane;
-        read_row(job, row, bench->row);
-        float max = largest(bench->row, cols);
-        if (!isfinite(max)) {
-            refuse(job, result, row, bench->row);
-            return;
-        }
-        (void)frexpf(max, &exponents[lane]);
-        if (exponents[lane] < FLT_MIN_EXP - 1) /* subnormal: as far as a float can scale */
-            exponents[lane] = FLT_MIN_EXP - 1;
-        float factor = ldexpf(1, -exponents[lane]), sum = 0;
-        for (size_t col = 0; col < cols; col++) {
-            float x = bench->row[col] * factor;
-            bench->x[col * STRIP + lane] = x;
-            sum += x * x;
-        }
-        result->norm += ldexp((double)sum, 2 * exponents[lane]);
+    size_t cols = s->job->in->cols, lanes = s->job->lanes;
+    float *row = s->bench->row, *x = s->bench->x + s->lane + lane;
+
+    read_row(s->job, s->first + lane, row);
+    float max = largest(row, cols);
+    if (!isfinite(max)) {
+        refuse(s, s->first + lane, row);
+        return -1;
     }
+    int *exponent = &s->exponents[lane];
+    (void)frexpf(max, exponent);
+    if (*exponent < FLT_MIN_EXP - 1) /* subnormal: as far as a float can scale */
+        *exponent = FLT_MIN_EXP - 1;
+    float factor = ldexpf(1, -*exponent), sum = 0;
+    for (size_t col = 0; col < cols; col++) {
+        float scaled = row[col] * factor;
+        x[col * lanes] = scaled;
+        sum += scaled * scaled;
+    }
+    s->result->norm += ldexp((double)sum, 2 * *exponent);
+    return 0;
 }
 
-static struct group_search group_of(const struct job *job, const struct bench *bench, size_t group)
+static struct group_search group_of(const struct strip *s, const float *x, size_t group)
 {
     return (struct group_search){
-        .type = job->type,
-        .table = &job->table,
-        .x = bench->x + group * GROUP * STRIP,
-        .x_stride = STRIP,
-        .importance = job->importance + group * GROUP,
+        .type = s->job->type,
+        .table = &s->job->table,
+        .x = x + s->lane,
+        .x_stride = s->job->lanes,
+        .importance = s->job->importance + group * GROUP,
     };
 }
 
-/* Group scales as whole numbers of the row scales that this chooses. */
-static void choose_scales(const struct job *job, const struct bench *bench, float row_scales[STRIP])
+static const float *bench_group(const struct strip *s, size_t group)
+{
+    return s->bench->x + group * GROUP * s->job->lanes;
+}
+
+/* The scales of all groups, and of the rows. */
+static void find_scales(struct strip *s)
 {
     for (size_t lane = 0; lane < STRIP; lane++)
-        row_scales[lane] = 0;
-    for (size_t group = 0; group < job->layout.groups; group++) {
-        struct group_search search = group_of(job, bench, group);
-        float *scales = bench->scales + group * STRIP;
-        job->kernels->search_scales(&search, scales);
+        s->row_scales[lane] = 0;
+    for (size_t group = 0; group < s->job->layout.groups; group++) {
+        struct group_search search = group_of(s, bench_group(s, group), group);
+        float *scales = s->scales + group * STRIP;
+        s->job->kernels->search_scales(&search, scales);
         for (size_t lane = 0; lane < STRIP; lane++)
-            row_scales[lane] = fmaxf(row_scales[lane], fabsf(scales[lane]));
+            s->row_scales[lane] = fmaxf(s->row_scales[lane], fabsf(scales[lane]));
     }
     for (size_t lane = 0; lane < STRIP; lane++)
-        row_scales[lane] = row_scales[lane] > 0 ? row_scales[lane] / SCALE_MAX : 1;
-    for (size_t group = 0; group < job->layout.groups; group++) {
-        struct group_search search = group_of(job, bench, group);
-        job->kernels->search_steps(&search, row_scales, bench->scales + group * STRIP);
-    }
+        s->row_scales[lane] = s->row_scales[lane] > 0 ? s->row_scales[lane] / SCALE_MAX : 1;
 }
 
 /* Codes and scales of padding are zero. */
-static void store_group(const struct job *job, size_t group, size_t rows, const float *scales,
-                        struct group_codes *codes, unsigned char *strip)
+static void store_group(struct strip *s, size_t group, const float *scales,
+                        struct group_codes *codes)
 {
+    const struct job *job = s->job;
     int8_t steps[STRIP] = {0};
-    for (size_t lane = 0; lane < STRIP; lane++)
-        if (lane < rows)
-            steps[lane] = (int8_t)scales[lane];
+    for (size_t lane = 0; lane < s->rows; lane++) {
+        steps[lane] = (int8_t)scales[lane];
+        s->errors[lane] += (double)codes->errors[lane];
+    }
     for (size_t col = 0; col < GROUP; col++)
         for (size_t lane = 0; lane < STRIP; lane++)
-            if (lane >= rows || group * GROUP + col >= job->in->cols)
+            if (lane >= s->rows || group * GROUP + col >= job->in->cols)
                 codes->codes[col][lane] = 0;
-    group_store(job->type, &job->layout, strip, group, codes->codes);
-    memcpy(strip + job->layout.scales + group * STRIP, steps, sizeof steps);
+    group_store(job->type, &job->layout, s->out, group, codes->codes);
+    memcpy(s->out + job->layout.scales + group * STRIP, steps, sizeof steps);
 }
 
-static void quantize_strip(struct job *job, const struct bench *bench, size_t strip)
+static void quantize_groups(struct strip *s)
 {
-    struct strip_result *result = &job->results[strip];
-    unsigned char *out = job->out + strip * job->layout.bytes;
-    size_t rows = job->n - strip * STRIP < STRIP ? job->n - strip * STRIP : STRIP;
-    float row_scales[STRIP], stored[STRIP] = {0};
-    double errors[STRIP] = {0};
-    int exponents[STRIP];
-
-    load_strip(job, bench, strip, exponents, result);
-    if (result->refused)
-        return;
-    choose_scales(job, bench, row_scales);
-    memset(out, 0, job->layout.bytes);
-    for (size_t group = 0; group < job->layout.groups; group++) {
-        struct group_search search = group_of(job, bench, group);
+    const struct kernels *kernels = s->job->kernels;
+    for (size_t group = 0; group < s->job->layout.groups; group++) {
+        struct group_search search = group_of(s, bench_group(s, group), group);
+        float *scales = s->scales + group * STRIP;
         struct group_codes codes;
-        const float *scales = bench->scales + group * STRIP;
-        job->kernels->search_codes(&search, row_scales, scales, &codes);
-        for (size_t lane = 0; lane < rows; lane++)
-            errors[lane] += (double)codes.errors[lane];
-        store_group(job, group, rows, scales, &codes, out);
+        kernels->search_steps(&search, s->row_scales, scales);
+        kernels->search_codes(&search, s->row_scales, scales, &codes);
+        store_group(s, group, scales, &codes);
     }
-    for (size_t lane = 0; lane < rows; lane++) {
-        /* Even the largest scale and level must not overflow. */
-        stored[lane] = fminf(ldexpf(row_scales[lane], exponents[lane]),
-                             FLT_MAX / (SCALE_MAX * (SCALE_MAX + 1.0f)));
-        result->error += ldexp(errors[lane], 2 * exponents[lane]);
-    }
-    memcpy(out, stored, sizeof stored);
 }
 
-static void quantize_strips(void *arg)
+/* What a group's columns become once they make up for the columns before. */
+static void set_targets(const struct job *job, const struct bench *bench, size_t group)
+{
+    size_t first = group * GROUP, cols = job->in->cols, lanes = job->lanes;
+    size_t n = cols - first < GROUP ? cols - first : GROUP;
+
+    memcpy(bench->targets, bench->x + first * lanes, GROUP * lanes * sizeof(float));
+    if (group > 0)
+        blas_transposed(job->feedback + first, cols, bench->lost, lanes, bench->targets, lanes, n,
+                        lanes, first);
+}
+
+static void quantize_with_feedback(struct job *job, const struct bench *bench, struct strip *strips,
+                                   size_t n)
+{
+    size_t cols = job->in->cols;
+    for (size_t group = 0; group < job->layout.groups; group++) {
+        float factors[GROUP * GROUP] = {0};
+        size_t first = group * GROUP;
+        for (size_t j = 0; j < GROUP && first + j < cols; j++)
+            for (size_t k = j + 1; k < GROUP && first + k < cols; k++)
+                factors[j * GROUP + k] = job->feedback[(first + j) * cols + first + k];
+        set_targets(job, bench, group);
+        for (size_t i = 0; i < n; i++) {
+            struct strip *s = &strips[i];
+            struct group_search search = group_of(s, bench->targets, group);
+            struct group_feedback feedback = {
+                .weights = bench_group(s, group) + s->lane,
+                .errors = bench->lost + first * job->lanes + s->lane,
+                .factors = factors,
+            };
+            float *scales = s->scales + group * STRIP;
+            struct group_codes codes;
+            job->kernels->search_scales(&search, scales);
+            job->kernels->search_steps(&search, s->row_scales, scales);
+            job->kernels->search_feedback(&search, &feedback, s->row_scales, scales, &codes);
+            store_group(s, group, scales, &codes);
+        }
+    }
+}
+
+static int open_strip(struct strip *s, struct job *job, const struct bench *bench, size_t strip,
+                      size_t lane)
+{
+    size_t left = job->n - strip * STRIP;
+    *s = (struct strip){
+        .job = job,
+        .bench = bench,
+        .result = &job->results[strip],
+        .out = job->out + strip * job->layout.bytes,
+        .first = job->first + strip * STRIP,
+        .rows = left < STRIP ? left : STRIP,
+        .lane = lane,
+        .scales = bench->scales + lane * job->layout.groups,
+    };
+    memset(s->out, 0, job->layout.bytes);
+    for (size_t i = 0; i < s->rows; i++)
+        if (load_row(s, i) < 0)
+            return -1;
+    find_scales(s);
+    return 0;
+}
+
+static void close_strip(struct strip *s)
+{
+    float stored[STRIP] = {0};
+    for (size_t lane = 0; lane < s->rows; lane++) {
+        /* Even the largest scale and level must not overflow. */
+        stored[lane] = fminf(ldexpf(s->row_scales[lane], s->exponents[lane]),
+                             FLT_MAX / (SCALE_MAX * (SCALE_MAX + 1.0f)));
+        s->result->error += ldexp(s->errors[lane], 2 * s->exponents[lane]);
+    }
+    memcpy(s->out, stored, sizeof stored);
+}
+
+/* All that a bench holds, from a strip on. */
+static void quantize_strips(struct job *job, const struct bench *bench, size_t strip)
+{
+    struct strip strips[FEEDBACK_STRIPS];
+    size_t n = 0;
+
+    memset(bench->x, 0, job->layout.groups * GROUP * job->lanes * sizeof(float));
+    for (; n * STRIP < job->lanes && (strip + n) * STRIP < job->n; n++)
+        if (open_strip(&strips[n], job, bench, strip + n, n * STRIP) < 0)
+            return;
+    if (job->feedback != NULL)
+        quantize_with_feedback(job, bench, strips, n);
+    else
+        quantize_groups(&strips[0]);
+    for (size_t i = 0; i < n; i++)
+        close_strip(&strips[i]);
+}
+
+static void quantize_all(void *arg)
 {
     struct job *job = arg;
-    size_t strips = (job->n + STRIP - 1) / STRIP;
+    size_t strips = job->lanes / STRIP;
     for (;;) {
-        size_t strip = atomic_fetch_add(&job->next, 1);
-        if (strip >= strips || atomic_load(&job->refused))
+        size_t strip = atomic_fetch_add(&job->next, strips);
+        if (strip * STRIP >= job->n || atomic_load(&job->refused))
             return;
-        quantize_strip(job, &job->benches[thread_index()], strip);
+        quantize_strips(job, &job->benches[thread_index()], strip);
     }
 }
 
@@ -224,8 +319,9 @@ static void fill_importance(struct job *job, const float *importance)
 
 static int open_job(struct job *job, int threads, struct llama3_error *err)
 {
-    size_t padded = job->layout.groups * GROUP;
-    size_t bytes = (padded * (STRIP + 1) + job->layout.groups * STRIP) * sizeof(float);
+    size_t groups = job->layout.groups, padded = groups * GROUP, lanes = job->lanes;
+    size_t x = padded * lanes, lost = job->feedback != NULL ? x : 0;
+    size_t bytes = (x + groups * lanes + padded + lost + GROUP * lanes) * sizeof(float);
 
     job->kernels = kernels_choose(err);
     if (job->kernels == NULL)
@@ -240,9 +336,13 @@ static int open_job(struct job *job, int threads, struct llama3_error *err)
         bench->x = size_alloc_aligned(bytes, 1);
         if (bench->x == NULL)
             return error_memory(err, "quantizing", bytes);
-        bench->scales = bench->x + padded * STRIP;
-        bench->row = bench->scales + job->layout.groups * STRIP;
+        bench->lost = bench->x + x;
+        bench->targets = bench->lost + lost;
+        bench->scales = bench->targets + GROUP * lanes;
+        bench->row = bench->scales + groups * lanes;
     }
+    if (job->feedback != NULL)
+        blas_open();
     return 0;
 }
 
@@ -282,13 +382,15 @@ int quantize_rows(const struct matrix *in, size_t first, size_t n,
         .n = n,
         .type = options->type,
         .layout = strip_layout(options->type, &format, in->cols),
+        .feedback = options->feedback,
+        .lanes = options->feedback != NULL ? FEEDBACK_STRIPS * STRIP : STRIP,
         .out = out,
     };
     int status = open_job(&job, options->threads, err);
     if (status == 0) {
         level_table_fill(&job.table, format.levels);
         fill_importance(&job, options->importance);
-        threads_run(options->threads, quantize_strips, &job);
+        threads_run(options->threads, quantize_all, &job);
         status = sum_up(&job, error, err);
     }
     close_job(&job, options->threads);

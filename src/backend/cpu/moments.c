@@ -1,0 +1,128 @@
+/* moments.c: H, and the factors of it that quantizing needs. */
+#include "backend/moments.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/size.h"
+
+/* Added to the diagonal, in parts of its mean: GPTQ's. Multiplied by 10 until H has a factor. */
+static const float DAMPING = 0.01f;
+enum { MAX_TRIES = 4 };
+
+struct moments {
+    size_t cols, n; /* n: inputs */
+    int threads;
+    double *squares;   /* [cols] sums */
+    float *importance; /* [cols] */
+    float *h;          /* [cols][cols] NULL without BLAS; H's upper triangle, then U */
+};
+
+struct moments *moments_open(size_t cols, int threads, struct llama3_error *err)
+{
+    struct moments *m = size_alloc(1, sizeof *m);
+    if (m != NULL) {
+        *m = (struct moments){.cols = cols, .threads = threads};
+        m->squares = size_alloc(cols, sizeof *m->squares);
+        m->importance = size_alloc(cols, sizeof *m->importance);
+        if (blas_available && size_mul(cols, cols, &(size_t){0}))
+            m->h = size_alloc(cols * cols, sizeof *m->h);
+    }
+    if (m == NULL || m->squares == NULL || m->importance == NULL ||
+        (blas_available && m->h == NULL)) {
+        error_memory(err, "what inputs have in common", cols * cols * sizeof *m->h);
+        moments_close(m);
+        return NULL;
+    }
+    return m;
+}
+
+void moments_close(struct moments *m)
+{
+    if (m == NULL)
+        return;
+    free(m->squares);
+    free(m->importance);
+    free(m->h);
+    free(m);
+}
+
+void moments_add(struct moments *m, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t col = 0; col < m->cols; col++)
+            m->squares[col] += (double)x[i * m->cols + col] * (double)x[i * m->cols + col];
+    m->n += n;
+    if (m->h != NULL)
+        blas_products(x, n, m->cols, m->h, m->threads);
+}
+
+/* Rows and columns in opposite order: an upper triangle becomes a lower one. */
+static void turn(float *h, size_t cols)
+{
+    for (float *a = h, *b = h + cols * cols - 1; a < b; a++, b--) {
+        float kept = *a;
+        *a = *b;
+        *b = kept;
+    }
+}
+
+/* H = R R^T with R upper triangular: Cholesky's factor of H turned round. Its other triangle keeps
+ * H for another try. */
+static int factor(struct moments *m, double mean, struct llama3_error *err)
+{
+    size_t n = m->cols;
+    float damping = DAMPING * (float)mean;
+
+    turn(m->h, n);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < i; j++)
+            m->h[j * n + i] = m->h[i * n + j];
+    for (int i = 0; i < MAX_TRIES; i++, damping *= 10) {
+        for (size_t row = 0; row < n; row++)
+            m->h[row * n + row] = (float)m->squares[n - 1 - row] + damping;
+        if (blas_cholesky(m->h, n, m->threads)) {
+            turn(m->h, n);
+            return 0;
+        }
+        for (size_t row = 0; row < n; row++)
+            for (size_t col = 0; col < row; col++)
+                m->h[row * n + col] = m->h[col * n + row];
+    }
+    return error_set(err, LLAMA3_EINPUT,
+                     "calibration: expected inputs with a Cholesky factor, found none");
+}
+
+int moments_solve(struct moments *m, struct llama3_error *err)
+{
+    size_t n = m->cols;
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += m->squares[i];
+    if (!isfinite(sum) || !(sum > 0))
+        return error_set(err, LLAMA3_EINPUT,
+                         "calibration: expected finite activations, found a sum of squares of %g",
+                         sum);
+    double scale = (double)m->n;
+    for (size_t i = 0; i < n; i++)
+        m->importance[i] = (float)(m->squares[i] / scale);
+    if (m->h == NULL)
+        return 0;
+    if (factor(m, sum / (double)n, err) < 0)
+        return -1;
+    for (size_t k = 0; k < n; k++) {
+        float r = m->h[k * n + k];
+        m->importance[k] = r * r / (float)scale;
+    }
+    for (size_t j = 0; j < n; j++) /* U[j][k] = R[j][k] / R[k][k] */
+        for (size_t k = j + 1; k < n; k++)
+            m->h[j * n + k] /= m->h[k * n + k];
+    return 0;
+}
+
+void moments_apply(const struct moments *m, struct quantize_options *options)
+{
+    options->importance = m->importance;
+    options->feedback = m->h;
+}

@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""SmolLM2-135M-Instruct moved off its 4-bit grid: the same function with other weights.
+
+The only Llama that the tests have was quantized before, so that its weights lie on a grid of 4 bits
+and quantizing them again says little. RMSNorm's weights are folded into the matrices that follow;
+then nothing between two layers knows one direction of the residual stream from another, and it can
+be turned by any orthogonal matrix Q: what reads the stream becomes W Q, what writes it Q^T W. The
+weights come out as mixtures of all of a row's, as good as gaussian - harder for 4 bits than trained
+ones are, and the same for all who compare.
+
+    rotate.py OUT [--model GGUF] [--dtype bfloat16|float32] [--seed 0]
+
+writes a Hugging Face directory (untied: embedding and head differ by the final norm's weights).
+"""
+import argparse
+import copy
+from pathlib import Path
+
+import torch
+from transformers import LlamaForCausalLM
+
+import smollm2
+
+
+def orthogonal(n, seed):
+    """Uniform among the orthogonal matrices: QR of a gaussian one, with R's diagonal positive."""
+    gaussian = torch.randn(n, n, dtype=torch.float64,
+                           generator=torch.Generator().manual_seed(seed))
+    q, r = torch.linalg.qr(gaussian)
+    return q * r.diagonal().sign()
+
+
+def fold(norm, *readers):
+    for reader in readers:
+        reader.weight.data *= norm.weight.data
+    norm.weight.data.fill_(1)
+
+
+def rotate(model, q):
+    fold(model.model.norm, model.lm_head)
+    for layer in model.model.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        fold(layer.input_layernorm, attention.q_proj, attention.k_proj, attention.v_proj)
+        fold(layer.post_attention_layernorm, mlp.gate_proj, mlp.up_proj)
+        for reader in (attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj,
+                       mlp.up_proj):
+            reader.weight.data = reader.weight.data @ q
+        for writer in (attention.o_proj, mlp.down_proj):
+            writer.weight.data = q.T @ writer.weight.data
+    for table in (model.model.embed_tokens, model.lm_head):
+        table.weight.data = table.weight.data @ q
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", type=Path, default=smollm2.default_path())
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    tied, tokenizer = smollm2.load(args.model)
+    config = copy.deepcopy(tied.config)
+    config.tie_word_embeddings = False
+    del config.quantization_config
+    model = LlamaForCausalLM(config).eval()
+    model.load_state_dict(tied.state_dict())
+    model.generation_config = tied.generation_config
+    model.double()
+    rotate(model, orthogonal(config.hidden_size, args.seed))
+
+    ids = tokenizer("The tide tables for the harbour list two high waters a day.",
+                    return_tensors="pt").input_ids
+    with torch.no_grad():
+        difference = (model.float()(ids).logits - tied(ids).logits).abs().max().item()
+    print(f"largest difference of a logit before rounding to {args.dtype}: {difference:.2g}")
+    model.to(getattr(torch, args.dtype)).save_pretrained(args.out)
+    tokenizer.model_max_length = config.max_position_embeddings
+    tokenizer.save_pretrained(args.out)
+
+
+if __name__ == "__main__":
+    main()

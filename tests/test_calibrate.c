@@ -1,0 +1,306 @@
+/* Calibration: the factors of what inputs have in common, quantizing with them, and a text's way
+ * through the layers one by one. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/moments.h"
+#include "base/size.h"
+#include "engine/calibrate.h"
+
+static struct llama3_error err;
+
+static float random_float(void)
+{
+    static uint64_t state = 1;
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (float)(uint32_t)(state >> 32) / 2147483648.0f - 1;
+}
+
+/* ---- moments ----------------------------------------------------------------------------- */
+
+enum { COLS = 77, INPUTS = 400 }; /* a multiple of nothing */
+
+/* Inputs that have much in common, some columns larger than others, one always zero. */
+static void fill_inputs(float x[INPUTS][COLS])
+{
+    for (size_t i = 0; i < INPUTS; i++) {
+        float common = 3 * random_float(), other = 3 * random_float();
+        for (size_t col = 0; col < COLS; col++)
+            x[i][col] = col == 9 ? 0
+                                 : (random_float() + (col % 3 == 0 ? common : other)) *
+                                       (col % 7 == 0 ? 4 : 1);
+    }
+}
+
+/* (1 / INPUTS) x^T x, damped as moments_solve does it. */
+static void fill_products(float x[INPUTS][COLS], double h[COLS][COLS])
+{
+    double trace = 0;
+    memset(h, 0, sizeof(double[COLS][COLS]));
+    for (size_t i = 0; i < INPUTS; i++)
+        for (size_t j = 0; j < COLS; j++)
+            for (size_t k = 0; k < COLS; k++)
+                h[j][k] += (double)x[i][j] * (double)x[i][k] / INPUTS;
+    for (size_t j = 0; j < COLS; j++)
+        trace += h[j][j];
+    for (size_t j = 0; j < COLS; j++)
+        h[j][j] += 0.01 * trace / COLS;
+}
+
+static struct moments *solved(float x[INPUTS][COLS])
+{
+    struct moments *m = moments_open(COLS, 2, &err);
+    ck_assert_ptr_nonnull(m);
+    moments_add(m, x[0], 150);
+    moments_add(m, x[150], INPUTS - 150);
+    ck_assert_msg(moments_solve(m, &err) == 0, "%s", err.message);
+    return m;
+}
+
+START_TEST(factors_multiply_to_the_products)
+{
+    static float x[INPUTS][COLS];
+    static double h[COLS][COLS];
+    struct quantize_options options = {0};
+
+    fill_inputs(x);
+    fill_products(x, h);
+    struct moments *m = solved(x);
+    moments_apply(m, &options);
+    const float *d = options.importance, *u = options.feedback;
+    for (size_t i = 0; u == NULL && i < COLS; i++)
+        ck_assert_double_le(fabs((double)d[i] - h[i][i]), 0.02 * h[i][i] + 0.2);
+    for (size_t i = 0; u != NULL && i < COLS; i++)
+        for (size_t j = 0; j < COLS; j++) {
+            double sum = 0;
+            for (size_t k = i > j ? i : j; k < COLS; k++)
+                sum += (double)d[k] * (k == i ? 1 : (double)u[i * COLS + k]) *
+                       (k == j ? 1 : (double)u[j * COLS + k]);
+            ck_assert_double_eq_tol(sum, h[i][j], 1e-4 * sqrt(h[i][i] * h[j][j]) + 1e-4);
+        }
+    moments_close(m);
+}
+END_TEST
+
+START_TEST(no_inputs_are_refused)
+{
+    float x[3] = {0, 0, 0};
+    struct moments *m = moments_open(3, 1, &err);
+    moments_add(m, x, 1);
+    ck_assert_int_eq(moments_solve(m, &err), -1);
+    x[1] = INFINITY;
+    moments_add(m, x, 1);
+    ck_assert_int_eq(moments_solve(m, &err), -1);
+    moments_close(m);
+}
+END_TEST
+
+/* The sum over all rows of e H e^T. */
+static double output_error(const struct matrix *a, const struct matrix *b, double h[COLS][COLS])
+{
+    double sum = 0;
+    for (size_t row = 0; row < a->rows; row++) {
+        float x[COLS], y[COLS];
+        matrix_row(a, row, x);
+        matrix_row(b, row, y);
+        for (size_t j = 0; j < COLS; j++)
+            for (size_t k = 0; k < COLS; k++)
+                sum += ((double)x[j] - (double)y[j]) * h[j][k] * ((double)x[k] - (double)y[k]);
+    }
+    return sum;
+}
+
+/* Plain, with importance, with feedback: ever less of what comes out is lost. */
+START_TEST(outputs_lose_less)
+{
+    enum { ROWS = 131 };
+    static float x[INPUTS][COLS], w[ROWS][COLS];
+    static double h[COLS][COLS];
+    struct matrix in = {.type = DTYPE_F32, .rows = ROWS, .cols = COLS, .data = w};
+    struct group_format format = quantize_format(DTYPE_INT4 + (enum dtype)_i);
+    struct matrix out = {DTYPE_INT4 + (enum dtype)_i, ROWS, COLS, NULL, format};
+    size_t bytes = group_bytes(out.type, &format, ROWS, COLS);
+    void *strips[2] = {size_alloc_aligned(bytes, 1), size_alloc_aligned(bytes, 1)};
+    double errors[2] = {0};
+
+    ck_assert(strips[0] != NULL && strips[1] != NULL);
+    fill_inputs(x);
+    fill_products(x, h);
+    for (size_t i = 0; i < ROWS * COLS; i++)
+        w[i / COLS][i % COLS] = random_float() + random_float() + random_float();
+    struct moments *m = solved(x);
+    for (size_t i = 0; i < 2; i++) {
+        struct quantize_options options = {.type = out.type, .threads = 1};
+        struct quantize_error error = {0};
+        if (i > 0)
+            moments_apply(m, &options);
+        ck_assert_int_eq(quantize_rows(&in, 0, ROWS, &options, strips[i], &error, &err), 0);
+        out.data = strips[i];
+        errors[i] = output_error(&in, &out, h);
+        if (i == 0)
+            continue;
+        /* The same by more threads, and in two parts. */
+        options.threads = 3;
+        ck_assert_int_eq(quantize_rows(&in, 0, 64, &options, strips[0], NULL, &err), 0);
+        ck_assert_int_eq(quantize_rows(&in, 64, ROWS - 64, &options,
+                                       (char *)strips[0] + 4 * (bytes / ((ROWS + 15) / 16)), NULL,
+                                       &err),
+                         0);
+        ck_assert_mem_eq(strips[0], strips[1], bytes);
+        ck_assert_double_le(errors[1], (options.feedback != NULL ? 0.3 : 1.05) * errors[0]);
+    }
+    moments_close(m);
+    free(strips[0]), free(strips[1]);
+}
+END_TEST
+
+/* ---- layers ------------------------------------------------------------------------------ */
+
+enum { TOKENS = 70 };
+
+static void open_model(struct model *model, const char *name)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", TEST_DATA, name);
+    ck_assert_msg(model_open(model, path, &err) == 0, "%s", err.message);
+}
+
+static struct forward *open_forward(const struct model *model)
+{
+    struct forward_options options = {
+        .backend = {.threads = 2, .no_blas = true},
+        .max_rows = TOKENS,
+        .max_logit_rows = 1,
+        .max_seqs = 1,
+        .max_context = TOKENS,
+        .kv_type = LLAMA3_KV_F32,
+    };
+    struct forward *forward = forward_open(model, NULL, &options, &err);
+    ck_assert_msg(forward != NULL, "%s", err.message);
+    return forward;
+}
+
+struct seen {
+    size_t count[INPUT_COUNT];
+};
+
+static void see(void *arg, enum layer_input input, const float *inputs, size_t n_rows)
+{
+    struct seen *seen = arg;
+    ck_assert(n_rows == TOKENS && isfinite(inputs[0]));
+    seen->count[input]++;
+}
+
+/* The stream after the layers, normalized and multiplied by the head, is what a pass gives. */
+START_TEST(layers_alone_are_the_same)
+{
+    struct model model = {0};
+    open_model(&model, "tiny-long");
+    size_t dim = model.config.dim, vocab = model.config.vocab_size;
+    struct forward *forward = open_forward(&model);
+    struct sequence *sequence = sequence_open(forward, &err);
+    struct batch_row rows[TOKENS] = {{0}};
+    float *logits = size_alloc(vocab, sizeof *logits), *x = size_alloc(TOKENS * dim, sizeof *x);
+    float *row = size_alloc(dim, sizeof *row), *room = size_alloc(TOKENS * 4096, sizeof *room);
+    struct seen seen = {{0}};
+    struct layer_taps taps = {see, &seen, room};
+
+    for (size_t i = 0; i < TOKENS; i++) {
+        rows[i] = (struct batch_row){.token = (int32_t)((i * i + 3) % vocab),
+                                     .position = (int32_t)i,
+                                     .wants_logits = i + 1 == TOKENS};
+        matrix_row(&model.embed, (size_t)rows[i].token, x + i * dim);
+    }
+    ck_assert_int_eq(sequence_reserve(forward, sequence, 0, TOKENS, &err), 0);
+    ck_assert_int_eq(forward_run(forward, rows, TOKENS, &sequence, 1, logits, NULL, NULL, &err), 0);
+    sequence_truncate(forward, sequence, 0);
+    ck_assert_int_eq(sequence_reserve(forward, sequence, 0, TOKENS, &err), 0);
+    ck_assert_int_eq(forward_layers(forward, rows, TOKENS, sequence, x, &taps, &err), 0);
+    for (int i = 0; i < INPUT_COUNT; i++)
+        ck_assert_uint_eq(seen.count[i], model.config.n_layers);
+
+    const float *last = x + (TOKENS - 1) * dim;
+    double squares = 0;
+    for (size_t i = 0; i < dim; i++)
+        squares += (double)last[i] * (double)last[i];
+    double scale = 1 / sqrt(squares / (double)dim + (double)model.config.rms_eps);
+    matrix_row(&model.norm, 0, room);
+    for (size_t token = 0; token < vocab; token++) {
+        double sum = 0;
+        matrix_row(&model.head, token, row);
+        for (size_t i = 0; i < dim; i++)
+            sum += (double)last[i] * scale * (double)room[i] * (double)row[i];
+        ck_assert_double_eq_tol(sum, (double)logits[token], 2e-4);
+    }
+    free(logits), free(x), free(row), free(room);
+    sequence_close(forward, sequence);
+    forward_close(forward);
+    model_close(&model);
+}
+END_TEST
+
+static struct matrix quantized(const struct matrix *in, const struct calibration *calibration,
+                               enum layer_input input)
+{
+    struct quantize_options options = {.type = DTYPE_INT4, .threads = 2};
+    struct group_format format = quantize_format(DTYPE_INT4);
+    void *out = size_alloc_aligned(group_bytes(DTYPE_INT4, &format, in->rows, in->cols), 1);
+    calibration_options(calibration, input, &options);
+    ck_assert_int_eq(quantize_rows(in, 0, in->rows, &options, out, NULL, &err), 0);
+    return (struct matrix){DTYPE_INT4, in->rows, in->cols, out, format};
+}
+
+static void drop(struct matrix *m)
+{
+    free((void *)(uintptr_t)m->data);
+}
+
+/* Every layer in turn, over three windows of which the last isn't full. */
+START_TEST(a_model_is_calibrated)
+{
+    static const char *const names[] = {"tiny-bf16", "tiny-gguf-mixed/model.gguf", "tiny-long"};
+    struct model model = {0};
+    int32_t tokens[1100];
+
+    open_model(&model, names[_i]);
+    for (size_t i = 0; i < 1100; i++)
+        tokens[i] = (int32_t)((i * i + i / 7) % model.config.vocab_size);
+    struct calibration *c = calibration_open(&model, tokens, 1100, 2, &err);
+    ck_assert_msg(c != NULL, "%s", err.message);
+    for (size_t i = 0; i < model.config.n_layers; i++) {
+        ck_assert_msg(calibration_measure(c, i, &err) == 0, "%s", err.message);
+        struct layer layer = model.layers[i];
+        layer.q = quantized(&layer.q, c, INPUT_QKV);
+        layer.o = quantized(&layer.o, c, INPUT_OUT);
+        layer.up = quantized(&layer.up, c, INPUT_GATE_UP);
+        layer.down = quantized(&layer.down, c, INPUT_DOWN);
+        ck_assert_msg(calibration_advance(c, &layer, &err) == 0, "%s", err.message);
+        drop(&layer.q), drop(&layer.o), drop(&layer.up), drop(&layer.down);
+    }
+    calibration_close(c);
+    tokens[5] = (int32_t)model.config.vocab_size;
+    ck_assert_ptr_null(calibration_open(&model, tokens, 1100, 2, &err));
+    model_close(&model);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("calibrate");
+    TCase *tests = tcase_create("calibrate");
+    tcase_add_test(tests, factors_multiply_to_the_products);
+    tcase_add_test(tests, no_inputs_are_refused);
+    tcase_add_loop_test(tests, outputs_lose_less, 0, 2);
+    tcase_add_test(tests, layers_alone_are_the_same);
+    tcase_add_loop_test(tests, a_model_is_calibrated, 0, 3);
+    suite_add_tcase(suite, tests);
+
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed > 0;
+}
