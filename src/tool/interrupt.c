@@ -2,12 +2,28 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tool/say.h"
 
 static struct llama3_session *_Atomic answering;
 static atomic_bool seen, deferred;
+static time_t seen_at;
+
+enum { PATIENCE = 2 }; /* seconds */
+
+/* True if ^C was noted some time ago, and notes it. Right after it comes the same one: `timeout`
+ * sends two. */
+static bool later(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!seen)
+        seen_at = now.tv_sec;
+    seen = true;
+    return now.tv_sec - seen_at >= PATIENCE;
+}
 
 static void on_interrupt(int signal)
 {
@@ -18,10 +34,8 @@ static void on_interrupt(int signal)
         llama3_cancel(session);
         return;
     }
-    if (deferred && !seen) {
-        seen = true;
+    if (deferred && !later())
         return;
-    }
     /* The shell's prompt belongs on a line of its own. */
     ssize_t n = isatty(STDERR_FILENO) ? write(STDERR_FILENO, "\n", 1) : 0;
     (void)n;

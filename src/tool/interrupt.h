@@ -1,7 +1,7 @@
 /*
  * interrupt.h: what ^C does. While a session answers it ends that answer; while a model is opened,
- * which may have to clean up, it is noted, and a second one ends the program; at any other time it
- * ends the program with status 130.
+ * which may have to clean up, it is noted, and another one after a while ends the program; at any
+ * other time it ends the program with status 130.
  */
 #ifndef TOOL_INTERRUPT_H
 #define TOOL_INTERRUPT_H
@@ -14,7 +14,7 @@ void interrupt_install(void);
 
 /* From here to interrupt_end(), ^C cancels what the session does. */
 void interrupt_begin(struct llama3_session *session);
-/* From here to interrupt_end(), ^C is only noted, unless it comes twice. */
+/* From here to interrupt_end(), ^C is only noted, unless it comes again after a while. */
 void interrupt_defer(void);
 bool interrupt_seen(void); /* ^C came since interrupt_begin() or interrupt_defer() */
 void interrupt_end(void);

@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/machine.h"
@@ -81,21 +82,34 @@ static const struct option_spec specs[] = {
 
 /* ---- signals --------------------------------------------------------------------------------- */
 
-static volatile sig_atomic_t caught;
+enum { PATIENCE = 2 }; /* seconds */
 
+static volatile sig_atomic_t caught;
+static time_t caught_at;
+
+/* The first one ends the work in order, so that nothing is left of the file; one that comes after a
+ * while kills. Right after the first it is the same one: `timeout` sends two. */
 static void on_signal(int signal)
 {
-    caught = signal;
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (caught == 0) {
+        caught_at = now.tv_sec;
+        caught = signal;
+    } else if (now.tv_sec - caught_at >= PATIENCE) {
+        sigaction(signal, &action, NULL);
+        raise(signal);
+    }
 }
 
 static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
 enum { N_SIGNALS = sizeof signals / sizeof *signals };
 
-/* The first one ends the work in order, so that nothing is left of the file; a second kills. What
- * was ignored (nohup, a script's `&`) stays ignored. */
+/* What was ignored (nohup, a script's `&`) stays ignored. */
 static void install_signals(void)
 {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND}, old;
+    struct sigaction action = {.sa_handler = on_signal}, old;
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < N_SIGNALS; i++)
         if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
