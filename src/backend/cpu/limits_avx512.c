@@ -51,7 +51,7 @@ const struct limit_loops limit_loops_avx512 = {
     .f32 = f32,
     .int8_macs = (size_t)SUMS * 64,
     .f32_macs = (size_t)SUMS * 16,
-    .read = {read_plain, read_ahead, read_four},
+    .read = {read_plain, read_four, read_ahead, read_two_ahead},
 };
 
 const struct limit_loops limit_loops_avx512bf16 = {
@@ -62,5 +62,5 @@ const struct limit_loops limit_loops_avx512bf16 = {
     .int8_macs = (size_t)SUMS * 64,
     .bf16_macs = (size_t)SUMS * 32,
     .f32_macs = (size_t)SUMS * 16,
-    .read = {read_plain, read_ahead, read_four},
+    .read = {read_plain, read_four, read_ahead, read_two_ahead},
 };
