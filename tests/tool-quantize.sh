@@ -82,6 +82,18 @@ out_has "predictions of the built-in text"
 run 1 "$quantize" "$tiny" "$out" --verify="$tmp/missing"
 err_has "$tmp/missing: No such file"
 
+# --calibrate: other codes for the layers, the same for any threads, and closer on such a text.
+run 0 "$quantize" "$tiny" "$tmp/plain.safetensors" --verify="$srcdir/README.md"
+plain=$(awk '$1 == "KL" { print $2 }' "$tmp/out")
+run 0 "$quantize" --calibrate "$srcdir/README.md" "$tiny" "$out" --verify="$srcdir/README.md"
+below "$(awk '$1 == "KL" { print $2 }' "$tmp/out")" "$plain"
+cmp -s "$out" "$tmp/plain.safetensors" && fail "--calibrate changes nothing"
+run 0 "$quantize" --type int8 -q --calibrate - "$data/tiny-tied" "$out" <"$tmp/text"
+run 1 "$quantize" --calibrate /dev/null "$tiny" "$out"
+err_has "/dev/null: expected a text to calibrate with, found none"
+run 1 "$quantize" --calibrate "$tmp/missing" "$tiny" "$out"
+err_has "$tmp/missing: No such file"
+
 # ---- what it refuses -------------------------------------------------------------------------
 
 refused()

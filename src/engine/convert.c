@@ -8,11 +8,13 @@
 #include "backend/quantize.h"
 #include "base/size.h"
 #include "checkpoint/hf.h"
+#include "engine/convert_layer.h"
 
 struct job {
     const struct model *model;
     const struct convert_options *options;
     struct convert_report *report;
+    struct convert_layer layer;
     float *row; /* [widest matrix] */
     uint64_t done, total;
 };
@@ -120,18 +122,20 @@ static int fill_rows(struct job *job, const struct part *part, const struct matr
     const struct matrix *from = part->matrix;
     struct convert_kind *kind = &job->report->kinds[part->kind];
     struct quantize_error error = {0};
+    struct quantize_options options = {.type = target->type, .threads = job->options->threads};
     int result = 0;
-    if (from->type == target->type && is_grouped(from->type)) {
+    if (convert_layer_before(&job->layer, part, target, first, &options, err) != 0)
+        return -1;
+    if (from->type == target->type && is_grouped(from->type))
         copy_rows(from, first, n, out);
-    } else if (!is_grouped(target->type)) {
+    else if (!is_grouped(target->type))
         result = round_rows(job, from, target->type, first, n, out, &error, err);
-    } else {
-        struct quantize_options options = {.type = target->type, .threads = job->options->threads};
+    else
         result = quantize_rows(from, first, n, &options, out, &error, err);
-    }
     kind->error += error.error;
     kind->norm += error.norm;
-    return result == 0 ? 0 : name_tensor(job, part, err);
+    return result == 0 ? convert_layer_after(&job->layer, part, first, n, out, err)
+                       : name_tensor(job, part, err);
 }
 
 static int report_progress(const struct job *job, struct llama3_error *err)
@@ -201,9 +205,18 @@ int convert(const struct model *model, const struct convert_options *options, st
     }
     if (result == 0)
         result = report_progress(&job, err);
+    if (result == 0 && options->tokens != NULL) {
+        job.layer = (struct convert_layer){
+            .model = model,
+            .calibration =
+                calibration_open(model, options->tokens, options->n_tokens, options->threads, err),
+        };
+        result = job.layer.calibration != NULL ? 0 : -1;
+    }
     if (result == 0)
         result = packed_write(file, &source, err);
     report->file_bytes = file->size;
+    convert_layer_free(&job.layer);
     free(job.row);
     return result;
 }

@@ -11,6 +11,8 @@ struct convert_options {
     enum dtype layers;      /* type of the layers' matrices: int4 or int8 */
     enum dtype embed, head; /* f32, f16 and bf16 as well; of a tied model, embed counts */
     int threads;            /* >= 1 */
+    const int32_t *tokens;  /* [n_tokens] of a calibration text, for the layers; NULL: none */
+    size_t n_tokens;
     /* Of the checkpoint's bytes, done are converted; non-zero ends it with LLAMA3_ECANCELED. NULL:
      * nobody wants to know. */
     int (*on_progress)(void *arg, uint64_t done, uint64_t total);

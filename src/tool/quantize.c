@@ -7,17 +7,24 @@
 
 #include "base/machine.h"
 #include "checkpoint/sources.h"
+#include "engine/evaluate.h"
 #include "tool/options.h"
 #include "tool/progress.h"
 #include "tool/quantize_report.h"
+#include "tool/quantize_sample.h"
 #include "tool/quantize_verify.h"
 #include "tool/say.h"
+#include "tool/text.h"
 
 const char say_program[] = "llama3-quantize";
 
+/* Of a text; more take hours of a large model, and tell little that is new. */
+enum { MAX_CALIBRATION = 1 << 14 };
+
 struct quantize_args {
     const char *in, *out;
-    const char *verify;         /* NULL: don't, "": with the built-in text */
+    const char *calibrate;      /* a text, or NULL */
+    const char *verify;         /* a text, "": the built-in one, NULL: don't */
     int type, head, embeddings; /* into type_names; head, embeddings: -1 not given */
     int threads;
     bool quiet, help, version;
@@ -49,6 +56,11 @@ static const struct option_spec specs[] = {
      .choices = type_names,
      .help = "of the output matrix; the embedding's, where the\n"
              "model has one matrix for both"},
+    {.name = "calibrate",
+     .type = OPTION_PATH,
+     .offset = FIELD(calibrate),
+     .arg = "TEXT",
+     .help = "weigh errors by what the layers read in this text"},
     {.name = "verify",
      .type = OPTION_MAYBE_PATH,
      .offset = FIELD(verify),
@@ -164,16 +176,27 @@ static struct convert_options make_options(const struct quantize_args *args,
     };
 }
 
-static int write_file(const struct quantize_args *args, const struct model *model,
-                      struct convert_report *report, struct llama3_error *err)
+/* What a run reads before it writes anything. */
+struct work {
+    const struct quantize_args *args;
+    struct sources sources;
+    struct model model;
+    struct buf verify; /* the text of --verify */
+    struct tokens calibrate;
+    struct convert_report report;
+};
+
+static int write_file(struct work *work, struct llama3_error *err)
 {
-    struct convert_options options = make_options(args, model);
+    struct convert_options options = make_options(work->args, &work->model);
     struct new_file file;
-    if (new_file_open(&file, args->out, err) != 0)
+    options.tokens = work->calibrate.ids;
+    options.n_tokens = work->calibrate.n;
+    if (new_file_open(&file, work->args->out, err) != 0)
         return -1;
-    if (!args->quiet)
-        progress_start_bytes("quantizing", (size_t)model->file_bytes);
-    int result = convert(model, &options, &file, report, err);
+    if (!work->args->quiet)
+        progress_start_bytes("quantizing", (size_t)work->model.file_bytes);
+    int result = convert(&work->model, &options, &file, &work->report, err);
     progress_stop();
     if (result == 0 && caught == 0)
         return new_file_commit(&file, err);
@@ -181,54 +204,98 @@ static int write_file(const struct quantize_args *args, const struct model *mode
     return result == 0 ? error_set(err, LLAMA3_ECANCELED, "canceled") : -1;
 }
 
-/* The matrices of most weights have no more than these bits to lose. */
-static int check_model(const struct model *model)
+/* Whether what is asked for can be had of this model; a status. */
+static int check(const struct work *work)
 {
-    if (model->layers[0].q.type != DTYPE_INT4)
-        return 0;
+    const struct quantize_args *args = work->args;
+    if (sources_have(&work->sources, args->out)) {
+        say_error("%s: this is a file of %s, which it can't replace", args->out, args->in);
+        return STATUS_USAGE;
+    }
+    if (check_tied(args, &work->model) != 0)
+        return STATUS_USAGE;
+    if (work->model.layers[0].q.type != DTYPE_INT4)
+        return STATUS_OK;
     say_error("%s: weights of more than 4 bits expected, int4 found: quantize what it was made of",
-              model->path);
-    return -1;
+              work->model.path);
+    return STATUS_FAILED;
 }
 
-static int verify(const struct quantize_args *args, const struct model *source)
+static int read_calibration(struct work *work)
 {
+    const struct quantize_args *args = work->args;
+    struct llama3_error err;
+    struct buf text = {0};
+    int status = text_read(args->calibrate, &text);
+    if (status == STATUS_OK && evaluate_tokenize(&work->model, text.size > 0 ? text.data : "",
+                                                 text.size, &work->calibrate, &err) != 0) {
+        say_failure(&err);
+        status = STATUS_FAILED;
+    } else if (status == STATUS_OK && work->calibrate.n == 0) {
+        say_error("%s: expected a text to calibrate with, found none", args->calibrate);
+        status = STATUS_FAILED;
+    }
+    if (work->calibrate.n > MAX_CALIBRATION) {
+        if (!args->quiet)
+            say_error("note: %s: the first %d of %zu tokens are used", args->calibrate,
+                      MAX_CALIBRATION, work->calibrate.n);
+        work->calibrate.n = MAX_CALIBRATION;
+    }
+    buf_free(&text);
+    return status;
+}
+
+static int read_texts(struct work *work)
+{
+    const struct quantize_args *args = work->args;
+    int status = args->calibrate != NULL ? read_calibration(work) : STATUS_OK;
+    if (status != STATUS_OK || args->verify == NULL)
+        return status;
+    if (args->verify[0] != '\0')
+        return text_read(args->verify, &work->verify);
+    buf_add_str(&work->verify, quantize_sample);
+    return STATUS_OK;
+}
+
+static int verify(const struct work *work)
+{
+    const struct quantize_args *args = work->args;
     int threads = args->threads > 0 ? args->threads : processors_available();
     restore_signals(); /* there is nothing to clean up any more */
     fflush(stdout);
-    return quantize_verify(source, args->out, args->verify, threads, args->quiet);
+    return quantize_verify(&work->model, args->out, &work->verify,
+                           args->verify[0] != '\0' ? args->verify : "the built-in text", threads,
+                           args->quiet);
+}
+
+static int make(struct work *work)
+{
+    struct llama3_error err;
+    if (write_file(work, &err) != 0) {
+        if (caught != 0)
+            return 128 + caught;
+        say_failure(&err);
+        return STATUS_FAILED;
+    }
+    if (!work->args->quiet)
+        quantize_report(&work->model, &work->report, work->args->out);
+    return work->args->verify == NULL ? STATUS_OK : verify(work);
 }
 
 static int run(const struct quantize_args *args)
 {
+    struct work work = {.args = args};
     struct llama3_error err;
-    struct sources sources;
-    struct model model;
-    struct convert_report report;
-    if (sources_list(&sources, args->in, &err) != 0 || model_open(&model, args->in, &err) != 0) {
-        say_failure(&err);
-        return STATUS_FAILED;
-    }
     int status = STATUS_FAILED;
-    if (sources_have(&sources, args->out)) {
-        say_error("%s: this is a file of %s, which it can't replace", args->out, args->in);
-        status = STATUS_USAGE;
-    } else if (check_tied(args, &model) != 0) {
-        status = STATUS_USAGE;
-    } else if (check_model(&model) != 0) {
-        status = STATUS_FAILED;
-    } else if (write_file(args, &model, &report, &err) != 0) {
-        if (caught != 0)
-            status = 128 + caught;
-        else
-            say_failure(&err);
-    } else {
-        if (!args->quiet)
-            quantize_report(&model, &report, args->out);
-        status = args->verify == NULL ? STATUS_OK : verify(args, &model);
-    }
-    model_close(&model);
-    sources_free(&sources);
+    if (sources_list(&work.sources, args->in, &err) != 0 ||
+        model_open(&work.model, args->in, &err) != 0)
+        say_failure(&err);
+    else if ((status = check(&work)) == STATUS_OK && (status = read_texts(&work)) == STATUS_OK)
+        status = make(&work);
+    model_close(&work.model);
+    sources_free(&work.sources);
+    tokens_free(&work.calibrate);
+    buf_free(&work.verify);
     return status == STATUS_OK ? finish_stdout() : status;
 }
 

@@ -1,13 +1,10 @@
 #include "tool/quantize_verify.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "engine/evaluate.h"
 #include "tool/progress.h"
-#include "tool/quantize_sample.h"
 #include "tool/say.h"
-#include "tool/text.h"
 
 static void on_progress(void *arg, size_t done, size_t total)
 {
@@ -21,7 +18,8 @@ static int compare(const struct model *source, const struct model *made, const s
 {
     const struct evaluate_options options = {.threads = threads, .on_progress = on_progress};
     struct tokens tokens = {0};
-    int status = evaluate_tokenize(source, text->data, text->size, &tokens, err);
+    int status =
+        evaluate_tokenize(source, text->size > 0 ? text->data : "", text->size, &tokens, err);
     if (status == 0) {
         if (!quiet)
             progress_start("comparing", 0, tokens.n);
@@ -32,35 +30,24 @@ static int compare(const struct model *source, const struct model *made, const s
     return status;
 }
 
-int quantize_verify(const struct model *source, const char *path, const char *text, int threads,
-                    bool quiet)
+int quantize_verify(const struct model *source, const char *path, const struct buf *text,
+                    const char *name, int threads, bool quiet)
 {
     struct evaluate_result r;
     struct llama3_error err;
     struct model made;
-    struct buf read = {0};
     int status = STATUS_OK;
-    if (text[0] == '\0')
-        buf_add_str(&read, quantize_sample);
-    else
-        status = text_read(text, &read);
-    if (status != STATUS_OK) {
-        buf_free(&read);
-        return status;
-    }
     if (model_open(&made, path, &err) != 0 ||
-        compare(source, &made, &read, threads, quiet, &r, &err) != 0) {
+        compare(source, &made, text, threads, quiet, &r, &err) != 0) {
         say_failure(&err);
         status = STATUS_FAILED;
     } else {
-        printf("%-13s%zu predictions of %s\n", "verified", r.predictions,
-               text[0] == '\0' ? "the built-in text" : text);
+        printf("%-13s%zu predictions of %s\n", "verified", r.predictions, name);
         printf("%-13s%.6g mean, %.6g for 99 of 100\n", "KL", r.mean_kl, r.p99_kl);
         printf("%-13s%.2f %%\n", "same top-1", 100 * r.top1);
         printf("%-13s%.4f, of the source %.4f\n", "perplexity", r.perplexity,
                r.reference_perplexity);
     }
     model_close(&made);
-    buf_free(&read);
     return status;
 }

@@ -4,11 +4,12 @@
 
 #include <stdbool.h>
 
+#include "base/buf.h"
 #include "checkpoint/model.h"
 
-/* What the source and the file at `path` predict for a text, side by side, on stdout. text: a path
- * (-: stdin), or "" for a text that is built in. Returns a status; errors are on stderr. */
-int quantize_verify(const struct model *source, const char *path, const char *text, int threads,
-                    bool quiet);
+/* What the source and the file at `path` predict for a text, side by side, on stdout; name: of the
+ * text. Returns a status; errors are on stderr. */
+int quantize_verify(const struct model *source, const char *path, const struct buf *text,
+                    const char *name, int threads, bool quiet);
 
 #endif

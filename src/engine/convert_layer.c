@@ -1,0 +1,89 @@
+#include "engine/convert_layer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/size.h"
+
+static const struct {
+    enum part_kind kind;
+    enum layer_input input;
+    size_t offset; /* in struct layer */
+} linears[] = {
+    {PART_Q, INPUT_QKV, offsetof(struct layer, q)},
+    {PART_K, INPUT_QKV, offsetof(struct layer, k)},
+    {PART_V, INPUT_QKV, offsetof(struct layer, v)},
+    {PART_O, INPUT_OUT, offsetof(struct layer, o)},
+    {PART_GATE, INPUT_GATE_UP, offsetof(struct layer, gate)},
+    {PART_UP, INPUT_GATE_UP, offsetof(struct layer, up)},
+    {PART_DOWN, INPUT_DOWN, offsetof(struct layer, down)},
+};
+enum { N_LINEARS = sizeof linears / sizeof *linears };
+
+/* Its place in the layer; NULL if it isn't one of a layer's. */
+static struct matrix *find(struct convert_layer *c, enum part_kind kind, enum layer_input *input)
+{
+    for (size_t i = 0; i < N_LINEARS; i++)
+        if (linears[i].kind == kind) {
+            *input = linears[i].input;
+            return (void *)((char *)&c->layer + linears[i].offset);
+        }
+    return NULL;
+}
+
+static void drop(struct convert_layer *c)
+{
+    for (size_t i = 0; i < N_LINEARS; i++) {
+        struct matrix *m = (void *)((char *)&c->layer + linears[i].offset);
+        free((void *)(uintptr_t)m->data);
+    }
+    c->layer = (struct layer){0};
+}
+
+int convert_layer_before(struct convert_layer *c, const struct part *part,
+                         const struct matrix *target, size_t first,
+                         struct quantize_options *options, struct llama3_error *err)
+{
+    enum layer_input input;
+    struct matrix *kept = c->calibration == NULL ? NULL : find(c, part->kind, &input);
+    if (kept == NULL)
+        return 0;
+    if (part->kind == linears[0].kind && first == 0 &&
+        calibration_measure(c->calibration, part->layer, err) != 0)
+        return -1;
+    calibration_options(c->calibration, input, options);
+    if (kept->data != NULL)
+        return 0;
+    *kept = *target;
+    kept->data = size_alloc_aligned(1, matrix_bytes(target));
+    return kept->data != NULL ? 0 : error_memory(err, "a layer", matrix_bytes(target));
+}
+
+int convert_layer_after(struct convert_layer *c, const struct part *part, size_t first, size_t n,
+                        const void *rows, struct llama3_error *err)
+{
+    enum layer_input input;
+    struct matrix *kept = c->calibration == NULL ? NULL : find(c, part->kind, &input);
+    if (kept == NULL)
+        return 0;
+    struct matrix before = *kept, some = *kept;
+    before.rows = first;
+    some.rows = n;
+    memcpy((char *)(uintptr_t)kept->data + matrix_bytes(&before), rows, matrix_bytes(&some));
+    if (part->kind != linears[N_LINEARS - 1].kind || first + n < kept->rows)
+        return 0;
+    c->layer.attn_norm = c->model->layers[part->layer].attn_norm;
+    c->layer.ffn_norm = c->model->layers[part->layer].ffn_norm;
+    int result = part->layer + 1 == c->model->config.n_layers
+                     ? 0
+                     : calibration_advance(c->calibration, &c->layer, err);
+    drop(c);
+    return result;
+}
+
+void convert_layer_free(struct convert_layer *c)
+{
+    drop(c);
+    calibration_close(c->calibration);
+    c->calibration = NULL;
+}
