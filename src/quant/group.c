@@ -63,8 +63,7 @@ void group_set_code(enum dtype type, const struct strip_layout *layout, void *st
 {
     unsigned shift;
     uint8_t *byte = (uint8_t *)strip + find_code(type, layout, lane, col, &shift);
-    *byte = type == DTYPE_INT8 ? (uint8_t)code
-                               : (uint8_t)((*byte & (0xf0 >> shift)) | (code & 15) << shift);
+    *byte = (uint8_t)(type == DTYPE_INT8 ? code : (*byte & (0xf0 >> shift)) | (code & 15) << shift);
 }
 
 void group_store(enum dtype type, const struct strip_layout *l, void *strip, size_t group,
@@ -75,9 +74,9 @@ void group_store(enum dtype type, const struct strip_layout *l, void *strip, siz
     for (size_t col = 0; col < GROUP; col += run)
         for (size_t lane = 0; lane < STRIP; lane++)
             for (size_t i = 0; i < 4; i++, out++)
-                *out = type == DTYPE_INT8
-                           ? codes[col + i][lane]
-                           : (uint8_t)(codes[col + i][lane] | codes[col + 4 + i][lane] << 4);
+                *out = (uint8_t)(type == DTYPE_INT8
+                                     ? codes[col + i][lane]
+                                     : codes[col + i][lane] | codes[col + 4 + i][lane] << 4);
 }
 
 static float load_f16(const uint8_t *bytes, size_t i)
