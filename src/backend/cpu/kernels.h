@@ -69,10 +69,12 @@ struct linear_block {
  * to the last bit, if INT_BASE * scale is exact: scales have 16 significant bits.
  */
 enum {
-    GROUP_COLS = 1024,  /* columns unpacked at a time, */
-    GROUP_STRIPS = 4,   /* of this many strips, */
-    GROUP_TOKENS = 240, /* for at most this many tokens of a call, a multiple of any tile */
-    GROUP_FEW = 16      /* up to here weights are unpacked on the way into the products */
+    GROUP_COLS = 1024, /* columns at a time; */
+    GROUP_FEW = 16,    /* for more tokens weights are unpacked before the products: */
+    TILE_COLS = 512,   /* so many columns */
+    TILE_STRIPS = 4,   /* of so many strips, which fit the first-level cache, */
+    FEW_STRIPS = 2,    /* else so many are streams of memory side by side; */
+    GROUP_TOKENS = 532 /* for at most so many tokens of a call */
 };
 
 #define INT_BASE 12582912.0f
@@ -112,10 +114,10 @@ void activation_numbers(const struct quantized *q, float scale, float sum);
 
 /* What a thread needs beside its operands. */
 struct group_scratch {
-    uint8_t tile[GROUP_STRIPS][GROUP_COLS * STRIP];
-    float scales[GROUP_STRIPS][GROUP_COLS / GROUP * STRIP];
-    float offsets[GROUP_STRIPS][GROUP_COLS / GROUP * STRIP];
-    float sums[GROUP_STRIPS][GROUP_TOKENS * STRIP];
+    uint8_t tile[TILE_STRIPS][TILE_COLS * STRIP];
+    float scales[TILE_STRIPS][GROUP_COLS / GROUP * STRIP];
+    float offsets[TILE_STRIPS][GROUP_COLS / GROUP * STRIP];
+    float sums[TILE_STRIPS][GROUP_TOKENS * STRIP];
 } __attribute__((aligned(64)));
 
 /* Rows of a grouped matrix times tokens. */

@@ -137,7 +137,7 @@ static const struct limit_loops *choose_loops(const char *table)
 {
     static const struct limit_loops *const loops[] = {
 #ifdef HAVE_AVX512
-        &limit_loops_avx512, &limit_loops_avx512bf16,
+        &limit_loops_avx512,   &limit_loops_avx512bf16,
 #endif
 #ifdef HAVE_AVX512VL
         &limit_loops_avx512vl,

@@ -161,9 +161,10 @@ static void linear_groups(const struct cpu *cpu, const struct weight *w, size_t 
         .y_stride = y->stride,
         .scratch = cpu->scratch[thread_index()].groups,
     };
-    for (size_t token = 0; token < tokens && first < end; token += GROUP_TOKENS) {
+    size_t most = GROUP_TOKENS / x.tile * x.tile;
+    for (size_t token = 0; token < tokens && first < end; token += most) {
         block.token = token;
-        block.tokens = tokens - token < GROUP_TOKENS ? tokens - token : GROUP_TOKENS;
+        block.tokens = tokens - token < most ? tokens - token : most;
         block.y = y->data + token * y->stride + first;
         cpu->kernels->linear_groups(&block);
     }

@@ -194,7 +194,7 @@ static inline void split_nibbles(const uint8_t *p, __m256i *low, __m256i *high)
 
 enum { MANY_TILE = 6, MANY_PARTS = 1 };
 #define FEW_SIZES(X)  X(4) X(2) X(1)
-#define MANY_SIZES(X) X(6) X(3) X(1)
+#define MANY_SIZES(X) X(6) X(4) X(2) X(1)
 
 typedef __m256i wtable; /* the table twice */
 typedef __m256i wvec;   /* larger by 128 */
