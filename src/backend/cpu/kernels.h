@@ -70,7 +70,7 @@ struct linear_block {
  */
 enum {
     GROUP_COLS = 1024, /* columns at a time; */
-    GROUP_FEW = 16,    /* for more tokens weights are unpacked before the products: */
+    GROUP_FEW = 8,     /* for more tokens weights are unpacked before the products: */
     TILE_COLS = 512,   /* so many columns */
     TILE_STRIPS = 4,   /* of so many strips, which fit the first-level cache, */
     FEW_STRIPS = 2,    /* else so many are streams of memory side by side; */

@@ -192,7 +192,7 @@ static inline void split_nibbles(const uint8_t *p, __m256i *low, __m256i *high)
 
 #ifdef I_DPBUSD /* what multiplies bytes without and with sign into 32 bits */
 
-enum { MANY_TILE = 6, MANY_PARTS = 1 };
+enum { MANY_TILE = 6, MANY_PARTS = 1, FEW_SUMS = 4 };
 #define FEW_SIZES(X)  X(4) X(2) X(1)
 #define MANY_SIZES(X) X(6) X(4) X(2) X(1)
 
@@ -241,7 +241,7 @@ static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
 /* vpmaddubsw multiplies bytes without and with sign and adds pairs in 16 bits, where weights larger
  * by 128 would saturate. So the weights lose their sign and the codes take it; as codes are within
  * +-127 no sum of two products overflows. */
-enum { MANY_TILE = 4, MANY_PARTS = 1 };
+enum { MANY_TILE = 4, MANY_PARTS = 1, FEW_SUMS = 4 };
 #define FEW_SIZES(X)  X(4) X(2) X(1)
 #define MANY_SIZES(X) X(4) X(2) X(1)
 

@@ -173,7 +173,7 @@ static inline void v_store_s8(int8_t *p, vec x)
 /* ---- integers ---------------------------------------------------------------------------- */
 
 enum { PARTS = 4 };
-enum { MANY_TILE = 8, MANY_PARTS = 1 };
+enum { MANY_TILE = 8, MANY_PARTS = 1, FEW_SUMS = 8 };
 #define FEW_SIZES(X)  X(8) X(4) X(2) X(1)
 #define MANY_SIZES(X) X(8) X(4) X(1)
 
