@@ -9,6 +9,7 @@ void level_table_fill(struct level_table *table, const int8_t levels[16])
         table->levels[i] = levels[i];
     for (int i = 0; i < 15; i++)
         table->bounds[i] = (float)(levels[i] + levels[i + 1]) * 0.5f;
+    table->bounds[15] = INFINITY;
 }
 
 const struct search_starts *search_starts(enum dtype type)

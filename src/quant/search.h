@@ -29,7 +29,7 @@ enum { SCALE_MAX = 127 }; /* of a group's int8 */
 /* int4: the levels and the middles between them. int8 is rounded to whole numbers. */
 struct level_table {
     float levels[16]; /* ascending */
-    float bounds[15];
+    float bounds[16]; /* infinity at the end */
 };
 
 void level_table_fill(struct level_table *table, const int8_t levels[16]);

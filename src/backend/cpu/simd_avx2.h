@@ -108,6 +108,27 @@ static inline vec v_add_above(vec sum, float step, vec x, float bound)
     return _mm256_add_ps(sum, _mm256_and_ps(above, _mm256_set1_ps(step)));
 }
 
+/* values[number of bounds below y], bounds ascending with infinity at the end: four steps of a
+ * binary search, whose tables have at most eight entries. */
+static inline vec v_look_up(const float bounds[16], const float values[16], vec y)
+{
+    vec upper = _mm256_cmp_ps(y, _mm256_set1_ps(bounds[7]), _CMP_GT_OQ);
+    vec four = _mm256_blendv_ps(_mm256_set1_ps(bounds[3]), _mm256_set1_ps(bounds[11]), upper);
+    __m256i i = _mm256_and_si256(_mm256_castps_si256(upper), _mm256_set1_epi32(4));
+    vec above = _mm256_cmp_ps(y, four, _CMP_GT_OQ);
+    i = _mm256_or_si256(i, _mm256_and_si256(_mm256_castps_si256(above), _mm256_set1_epi32(2)));
+    vec two = _mm256_setr_ps(bounds[1], bounds[1], bounds[5], bounds[5], bounds[9], bounds[9],
+                             bounds[13], bounds[13]);
+    above = _mm256_cmp_ps(y, _mm256_permutevar8x32_ps(two, i), _CMP_GT_OQ);
+    i = _mm256_or_si256(i, _mm256_and_si256(_mm256_castps_si256(above), _mm256_set1_epi32(1)));
+    vec one = _mm256_setr_ps(bounds[0], bounds[2], bounds[4], bounds[6], bounds[8], bounds[10],
+                             bounds[12], bounds[14]);
+    above = _mm256_cmp_ps(y, _mm256_permutevar8x32_ps(one, i), _CMP_GT_OQ);
+    i = _mm256_sub_epi32(_mm256_add_epi32(i, i), _mm256_castps_si256(above)); /* the mask is -1 */
+    vec low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(values), i);
+    return _mm256_blendv_ps(low, _mm256_permutevar8x32_ps(_mm256_loadu_ps(values + 8), i), upper);
+}
+
 /* x > bound ? yes : no */
 static inline vec v_choose_above(vec x, vec bound, vec yes, vec no)
 {

@@ -108,6 +108,22 @@ static inline vec v_add_above(vec sum, float step, vec x, float bound)
     return _mm512_mask_add_ps(sum, above, sum, _mm512_set1_ps(step));
 }
 
+/* values[number of bounds below y], bounds ascending with infinity at the end: four steps of a
+ * binary search. */
+static inline vec v_look_up(const float bounds[16], const float values[16], vec y)
+{
+    vec all = _mm512_loadu_ps(bounds);
+    __m512i i =
+        _mm512_maskz_set1_epi32(_mm512_cmp_ps_mask(y, _mm512_set1_ps(bounds[7]), _CMP_GT_OQ), 8);
+#pragma GCC unroll 3
+    for (int step = 4; step > 0; step /= 2) {
+        __m512i middle = _mm512_add_epi32(i, _mm512_set1_epi32(step - 1));
+        __mmask16 above = _mm512_cmp_ps_mask(y, _mm512_permutexvar_ps(middle, all), _CMP_GT_OQ);
+        i = _mm512_mask_add_epi32(i, above, i, _mm512_set1_epi32(step));
+    }
+    return _mm512_permutexvar_ps(i, _mm512_loadu_ps(values));
+}
+
 /* x > bound ? yes : no */
 static inline vec v_choose_above(vec x, vec bound, vec yes, vec no)
 {

@@ -121,6 +121,16 @@ static inline vec v_add_above(vec sum, float step, vec x, float bound)
     return vaddq_f32(sum, vreinterpretq_f32_u32(vandq_u32(above, steps)));
 }
 
+/* values[number of bounds below y]; the last bound is infinity. */
+static inline vec v_look_up(const float bounds[16], const float values[16], vec y)
+{
+    vec value = v_set(values[0]); /* sums of small whole numbers are exact */
+#pragma GCC unroll 15
+    for (int i = 0; i < 15; i++)
+        value = v_add_above(value, values[i + 1] - values[i], y, bounds[i]);
+    return value;
+}
+
 /* x > bound ? yes : no */
 static inline vec v_choose_above(vec x, vec bound, vec yes, vec no)
 {
