@@ -12,8 +12,10 @@ const int8_t group_levels_unsigned[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 
 const int8_t group_levels_iq4_nl[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                         1,    13,   25,  38,  53,  69,  89,  113};
 
-const int8_t group_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                 1,    13,   25,  38,  53,  69,  89,  113};
+/* Lloyd's algorithm under the search of quant/search.h: scales for these levels, then each level
+ * the weighted mean of the weights that take it (in scales), 80 times; then rounded. */
+const int8_t group_levels[16] = {-127, -102, -81, -64, -49, -35, -22, -10,
+                                 2,    14,   26,  38,  51,  67,  84,  108};
 
 static size_t pad(size_t n, size_t multiple)
 {

@@ -57,7 +57,7 @@ static void error_weights(const struct group_search *s, size_t lane, float *out 
     mean *= 1.0f / GROUP;
     for (size_t col = 0; col < GROUP; col++) {
         float x = weight(s, lane, col);
-        out[col] = s->importance[col] * sqrtf(x * x + mean);
+        out[col] = s->importance[col] * sqrtf(sqrtf(x * x + mean));
     }
 }
 

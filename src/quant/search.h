@@ -8,9 +8,9 @@
  *   3. search_steps makes group scales whole numbers of row scales;
  *   4. search_codes takes the nearest codes.
  *
- * What is minimized is sum of importance * sqrt(w^2 + mean w^2) * (w - scale * level)^2: without
- * measured activations, large weights count for more, because the importance of their columns is
- * unknown and they are where it shows.
+ * What is minimized is sum of importance * (w^2 + mean w^2)^(1/4) * (w - scale * level)^2: large
+ * weights count for more, as they pass more on of whatever meets them. Of the exponents 0, 1/4 and
+ * 1/2 this one came out best (HACKING.md).
  *
  * Every row is computed by itself, each product and sum rounded to f32 in the order of its columns.
  * Weights are expected in a range where their cubes are normal numbers: the caller scales a row by

@@ -8,9 +8,10 @@ be turned by any orthogonal matrix Q: what reads the stream becomes W Q, what wr
 weights come out as mixtures of all of a row's, as good as gaussian - harder for 4 bits than trained
 ones are, and the same for all who compare.
 
-    rotate.py OUT [--model GGUF] [--dtype bfloat16|float32] [--seed 0]
+    rotate.py OUT [--model GGUF] [--dtype bfloat16|float32] [--seed 0] [--q4_0]
 
 writes a Hugging Face directory (untied: embedding and head differ by the final norm's weights).
+--q4_0 rounds the layers' matrices as llama.cpp's quantizer does, to have something to compare with.
 """
 import argparse
 import copy
@@ -51,12 +52,23 @@ def rotate(model, q):
         table.weight.data = table.weight.data @ q
 
 
+def q4_0(weight):
+    """What ggml's quantize_row_q4_0_ref keeps: the largest of 32 weights becomes -8, scale signed."""
+    groups = weight.view(weight.shape[0], -1, 32)
+    largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
+    scale = largest / -8
+    inverse = torch.where(scale != 0, 1 / scale, 0)
+    codes = (groups * inverse + 8.5).floor().clamp(0, 15)
+    return (scale.half().float() * (codes - 8)).view_as(weight)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", type=Path, default=smollm2.default_path())
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--q4_0", action="store_true")
     args = parser.parse_args()
 
     tied, tokenizer = smollm2.load(args.model)
@@ -74,7 +86,13 @@ def main():
     with torch.no_grad():
         difference = (model.float()(ids).logits - tied(ids).logits).abs().max().item()
     print(f"largest difference of a logit before rounding to {args.dtype}: {difference:.2g}")
-    model.to(getattr(torch, args.dtype)).save_pretrained(args.out)
+    model.to(getattr(torch, args.dtype))
+    for name, matrix in model.model.layers.named_parameters() if args.q4_0 else ():
+        if matrix.dim() == 2:
+            matrix.data = q4_0(matrix.data.float())
+    if args.q4_0:
+        model.float()
+    model.save_pretrained(args.out)
     tokenizer.model_max_length = config.max_position_embeddings
     tokenizer.save_pretrained(args.out)
 
