@@ -193,9 +193,9 @@ static inline void v_store_s8(int8_t *p, vec x)
 /* ---- integers (VNNI) --------------------------------------------------------------------- */
 
 enum { PARTS = 1 };
-enum { MANY_TILE = 6, MANY_PARTS = 2, FEW_SUMS = 8 };
+enum { MANY_TILE = 7, MANY_PARTS = 2, FEW_SUMS = 8 };
 #define FEW_SIZES(X)  X(8) X(4) X(3) X(2) X(1)
-#define MANY_SIZES(X) X(6) X(4) X(2) X(1)
+#define MANY_SIZES(X) X(7) X(4) X(2) X(1)
 
 typedef __m512i ivec;
 typedef __m512i wtable; /* the table four times */
