@@ -213,11 +213,11 @@ void group_repack(enum dtype type, const void *rows, size_t row_bytes, size_t n,
     struct strip_layout l = strip_layout(grouped, &format, cols);
     uint8_t *out = strip;
     size_t words = grouped == DTYPE_INT4 ? GROUP / 8 : GROUP / 4;
-    bool k = dtype_info(type)->block > GROUP;
+    const float row_scale = dtype_info(type)->block > GROUP ? K_ROW_SCALE : 1;
 
     memset(out, 0, l.codes);
     for (size_t lane = 0; lane < n; lane++)
-        memcpy(out + lane * sizeof(float), &(float){k ? K_ROW_SCALE : 1}, sizeof(float));
+        memcpy(out + lane * sizeof row_scale, &row_scale, sizeof row_scale);
     memset(out + l.scales, 0, l.bytes - l.scales);
     for (size_t group = 0; group < l.groups; group++)
         for (size_t lane = 0; lane < STRIP; lane++) {
