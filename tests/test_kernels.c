@@ -331,6 +331,7 @@ static void integer_product(const struct kernels *kernels, const struct integers
     struct quantized q = {
         .codes = size_alloc_aligned(room * groups, GROUP),
         .numbers = size_alloc_aligned(room * groups * ACT_NUMBERS, sizeof(float)),
+        .scales = size_alloc_aligned(room, sizeof(float)),
         .tile = t->tokens <= GROUP_FEW ? t->tokens : kernels->group_tile,
         .groups = groups,
     };
@@ -341,7 +342,7 @@ static void integer_product(const struct kernels *kernels, const struct integers
                             .y_stride = t->rows,
                             .scratch = size_alloc_aligned(1, sizeof *b.scratch)};
 
-    if (q.codes == NULL || q.numbers == NULL || b.scratch == NULL)
+    if (q.codes == NULL || q.numbers == NULL || q.scales == NULL || b.scratch == NULL)
         exit(2);
     tokens = round_up(tokens, q.tile);
     for (size_t i = 0; i < t->tokens; i++) {
@@ -356,7 +357,7 @@ static void integer_product(const struct kernels *kernels, const struct integers
             b.y = y + b.token * t->rows + row;
             kernels->linear_groups(&b);
         }
-    free(q.codes), free(q.numbers), free(b.scratch);
+    free(q.codes), free(q.numbers), free(q.scales), free(b.scratch);
 }
 
 /* All tables, and all cuts, give the bits of the scalar twin. */
@@ -415,20 +416,20 @@ static void test_quantize(void)
     for (int special = 0; special < 7; special++)
         for (size_t round = 0; round < 8; round++) {
             int8_t codes[2][GROUPS * GROUP * TILE] = {0};
-            float numbers[2][GROUPS * ACT_NUMBERS * TILE] = {0};
+            float numbers[2][GROUPS * ACT_NUMBERS * TILE] = {0}, scales[2][TILE] = {0};
             for (size_t i = 0; i < N; i++)
                 x[i] = i < GROUP ? 0 : ldexpf(random_float(), (int)round * 4 - 16);
             x[3 + round] = specials[special];
             x[N - 1 - round] = -x[3 + round];
             for (int i = 0; i < 2; i++) {
-                const struct quantized q = {codes[i], numbers[i], TILE, GROUPS};
+                const struct quantized q = {codes[i], numbers[i], scales[i], TILE, GROUPS};
                 (i == 0 ? fast : &kernels_scalar_int8)->quantize(x, N, &q);
             }
-            for (int i = 0; i < GROUPS * ACT_NUMBERS * TILE; i++)
-                if (isnan(numbers[0][i]) && isnan(numbers[1][i]))
-                    numbers[0][i] = numbers[1][i] = 0;
+            if (isnan(scales[0][0]) && isnan(scales[1][0]))
+                scales[0][0] = scales[1][0] = 0;
             same("quantize: codes", codes[0], codes[1], sizeof codes[0]);
             same("quantize: numbers", numbers[0], numbers[1], sizeof numbers[0]);
+            same("quantize: scales", scales[0], scales[1], sizeof scales[0]);
         }
     free(x);
 }

@@ -118,6 +118,9 @@ static int map_matrices(struct model *m, struct matrix *const list[], size_t n,
     uint8_t *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED)
         return error_memory(err, "the weights", size);
+#ifdef MADV_HUGEPAGE
+    madvise(data, size, MADV_HUGEPAGE); /* to be filled sooner */
+#endif
     m->maps[0] = (struct map){data, size};
     m->n_maps = 1;
     size_t at = 0;

@@ -144,42 +144,35 @@ float activation_scale(float max)
 {
     if (!(max <= 0x1p100f))
         return NAN;
-    float scale = max > 0x1p-100f ? max / 127 : 0;
-    uint32_t bits;
-    memcpy(&bits, &scale, sizeof bits);
-    bits &= 0xffffff00; /* of 24 significant bits 16 */
-    memcpy(&scale, &bits, sizeof scale);
-    return scale;
+    return max > 0x1p-100f ? max / 127 : 0;
 }
 
-void activation_numbers(const struct quantized *q, float scale, float sum)
+/* NaN if there is one. */
+static float largest(const float *x, size_t n)
 {
-    q->numbers[ACT_START * q->tile] = INT_BASE - 128 * sum;
-    q->numbers[ACT_SCALE * q->tile] = scale;
-    q->numbers[ACT_SHIFT * q->tile] = -INT_BASE * scale;
-    q->numbers[ACT_TOTAL * q->tile] = scale * sum;
-}
-
-static void quantize_group(const float *x, size_t n, const struct quantized *q)
-{
-    float max = 0, sum = 0;
+    float max = 0;
     for (size_t i = 0; i < n; i++)
         max = isnan(x[i]) || isnan(max) ? NAN : fmaxf(max, fabsf(x[i]));
-    float scale = activation_scale(max), factor = scale > 0 ? 1 / scale : 0;
-    for (size_t i = 0; i < GROUP; i++) {
-        int code = scale > 0 && i < n ? (int)rintf(x[i] * factor) : 0;
-        q->codes[i / 4 * 4 * q->tile + i % 4] = (int8_t)code;
-        sum += (float)code;
-    }
-    activation_numbers(q, scale, sum);
+    return max;
 }
 
 static void quantize(const float *x, size_t n, const struct quantized *q)
 {
-    for (size_t i = 0; i < q->groups; i++) {
-        const struct quantized at = quantized_at(*q, 0, i);
-        size_t rest = n - i * GROUP;
-        quantize_group(x + i * GROUP, rest < GROUP ? rest : GROUP, &at);
+    float scale = activation_scale(largest(x, n));
+    float factor = scale > 0 ? 1 / scale : 0;
+    q->scales[0] = scale;
+    for (size_t group = 0; group < q->groups; group++) {
+        const struct quantized at = quantized_at(*q, 0, group);
+        size_t first = group * GROUP, count = n - first < GROUP ? n - first : GROUP;
+        int k = scale > 0 ? activation_power(largest(x + first, count), scale) : ACT_LEAST;
+        float sum = 0;
+        for (size_t i = 0; i < GROUP; i++) {
+            float code =
+                scale > 0 && i < count ? rintf(x[first + i] * factor * power_of_two(-k)) : 0;
+            at.codes[i / 4 * 4 * q->tile + i % 4] = (int8_t)code;
+            sum += code;
+        }
+        activation_numbers(&at, k, sum);
     }
 }
 
@@ -207,14 +200,15 @@ static float dot_groups(const struct group_block *b, size_t row, size_t token)
             int level = b->type == DTYPE_INT4 ? b->format->levels[code] : code;
             sum += level * x.codes[i / 4 * 4 * x.tile + i % 4];
         }
-        y = fmaf((float)sum * x.numbers[ACT_SCALE * x.tile],
+        /* base is 1.5 * 2^23 * 2^k */
+        y = fmaf((float)sum * (x.numbers[ACT_BASE * x.tile] / 0x1.8p23f),
                  group_number(strip + b->layout.scales, b->format->scale, at), y);
         if (b->format->offset)
             y = fmaf(group_number(strip + b->layout.offsets, GROUP_SCALE_F16, at),
                      x.numbers[ACT_TOTAL * x.tile], y);
     }
     memcpy(&row_scale, strip + lane * sizeof row_scale, sizeof row_scale);
-    return y * row_scale;
+    return y * row_scale * b->x.scales[b->token + token];
 }
 
 static void linear_groups(const struct group_block *b)

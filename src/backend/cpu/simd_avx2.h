@@ -247,9 +247,10 @@ static inline void w_store_tile(uint8_t *p, wvec w)
     _mm256_store_si256((void *)p, w);
 }
 
-static inline ivec i_start(const float *p)
+static inline ivec i_start(const float *start, const float *base)
 {
-    return _mm256_castps_si256(_mm256_set1_ps(*p));
+    (void)base;
+    return _mm256_castps_si256(_mm256_set1_ps(*start));
 }
 
 static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
@@ -304,10 +305,10 @@ static inline void w_store_tile(uint8_t *p, wvec w)
     _mm256_store_si256((void *)p, w.w);
 }
 
-static inline ivec i_start(const float *p)
+static inline ivec i_start(const float *start, const float *base)
 {
-    (void)p;
-    return _mm256_castps_si256(_mm256_set1_ps(INT_BASE));
+    (void)start;
+    return _mm256_castps_si256(_mm256_set1_ps(*base));
 }
 
 static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)

@@ -229,9 +229,10 @@ static inline void w_store_tile(uint8_t *p, wvec w)
     _mm512_store_si512((void *)p, w);
 }
 
-static inline ivec i_start(const float *p)
+static inline ivec i_start(const float *start, const float *base)
 {
-    return _mm512_castps_si512(_mm512_set1_ps(*p));
+    (void)base;
+    return _mm512_castps_si512(_mm512_set1_ps(*start));
 }
 
 static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)

@@ -218,10 +218,10 @@ static inline void w_store_tile(uint8_t *p, wvec w)
     vst1q_u8(p, vreinterpretq_u8_s8(w));
 }
 
-static inline ivec i_start(const float *p)
+static inline ivec i_start(const float *start, const float *base)
 {
-    (void)p;
-    return vreinterpretq_s32_f32(vdupq_n_f32(INT_BASE));
+    (void)start;
+    return vreinterpretq_s32_f32(vdupq_n_f32(*base));
 }
 
 static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)

@@ -33,6 +33,8 @@ static struct narrow take_narrow(unsigned char **next, size_t rows, size_t cols)
     *next += round_up(groups * GROUP, 64);
     n.int8.numbers = (float *)(void *)*next;
     *next += round_up(groups * ACT_NUMBERS * sizeof(float), 64);
+    n.int8.scales = (float *)(void *)*next;
+    *next += round_up(rows * sizeof(float), 64);
     n.bf16 = (uint16_t *)(void *)*next;
     *next += round_up(rows * round_up(cols, BF16_COLS) * sizeof *n.bf16, 64);
     return n;
