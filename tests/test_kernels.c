@@ -332,7 +332,7 @@ static void integer_product(const struct kernels *kernels, const struct integers
         .codes = size_alloc_aligned(room * groups, GROUP),
         .numbers = size_alloc_aligned(room * groups * ACT_NUMBERS, sizeof(float)),
         .scales = size_alloc_aligned(room, sizeof(float)),
-        .tile = t->tokens <= GROUP_FEW ? t->tokens : kernels->group_tile,
+        .tile = quantized_tile(kernels, t->tokens),
         .groups = groups,
     };
     struct group_block b = {.type = t->type,

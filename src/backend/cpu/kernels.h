@@ -68,12 +68,9 @@ struct linear_block {
  * subtraction gives sum * 2^k.
  */
 enum {
-    GROUP_COLS = 1024, /* columns at a time; */
-    GROUP_FEW = 8,     /* for more tokens weights are unpacked before the products: */
-    TILE_COLS = 512,   /* so many columns */
-    TILE_STRIPS = 4,   /* of so many strips, which fit the first-level cache, */
-    FEW_STRIPS = 2,    /* else so many are streams of memory side by side; */
-    GROUP_TOKENS = 532 /* for at most so many tokens of a call */
+    GROUP_COLS = 2048, /* columns at a time */
+    GROUP_STRIPS = 2,  /* strips that meet tokens side by side, but a single token one by one */
+    GROUP_TOKENS = 532 /* tokens of a call at most */
 };
 
 /* Quantized rows. The scale of a row is its max |x| / 127; of its groups 2^k, k <= 0, the least
@@ -86,7 +83,7 @@ struct quantized {
     int8_t *codes;  /* [tokens / tile][groups * GROUP / 4][tile][4] zero beyond cols */
     float *numbers; /* [tokens / tile][groups][ACT_NUMBERS][tile] */
     float *scales;  /* [tokens] */
-    size_t tile;    /* group_tile tokens of the table; of GROUP_FEW or less all */
+    size_t tile;    /* tokens: quantized_tile() */
     size_t groups;
 };
 
@@ -144,10 +141,9 @@ static inline void activation_numbers(const struct quantized *q, int k, float su
 
 /* What a thread needs beside its operands. */
 struct group_scratch {
-    uint8_t tile[TILE_STRIPS][TILE_COLS * STRIP];
-    float scales[TILE_STRIPS][GROUP_COLS / GROUP * STRIP];
-    float offsets[TILE_STRIPS][GROUP_COLS / GROUP * STRIP];
-    float sums[TILE_STRIPS][GROUP_TOKENS * STRIP];
+    float scales[GROUP_STRIPS][GROUP_COLS / GROUP * STRIP];
+    float offsets[GROUP_STRIPS][GROUP_COLS / GROUP * STRIP];
+    float sums[GROUP_STRIPS][GROUP_TOKENS * STRIP];
 } __attribute__((aligned(64)));
 
 /* Rows of a grouped matrix times tokens. */
@@ -195,7 +191,8 @@ struct kernels {
     void (*expand[DTYPE_ROWS])(const void *blocks, float *out /* [n] */, size_t n);
     /* NULL: this table has no integer kernels. */
     void (*linear_groups)(const struct group_block *block);
-    size_t group_tile; /* tokens that it likes to find together if they are many */
+    size_t group_tile; /* tokens that it likes to find together, */
+    size_t group_most; /* but up to so many all of them */
     /* One row of n numbers, padded with zeros to a multiple of LANES, to token 0 of q. */
     void (*quantize)(const float *x, size_t n, const struct quantized *q);
     /* x += d */
@@ -216,6 +213,13 @@ struct kernels {
                             const struct group_feedback *feedback, const float *row_scales,
                             const float *scales, struct group_codes *out);
 };
+
+/* How many of a number of tokens stand together: as the table likes it, in about equal parts. */
+static inline size_t quantized_tile(const struct kernels *kernels, size_t tokens)
+{
+    size_t tiles = (tokens + kernels->group_tile - 1) / kernels->group_tile;
+    return tokens <= kernels->group_most ? tokens : (tokens + tiles - 1) / tiles;
+}
 
 /* The table that $LLAMA3_CPU names, else the best that this CPU and operating system can run. */
 const struct kernels *kernels_choose(struct llama3_error *err);

@@ -243,6 +243,7 @@ const struct kernels kernels_scalar_int8 = {
     .description = "cpu (scalar, activations in int8)",
     .linear_groups = linear_groups,
     .group_tile = 3,
+    .group_most = 5,
     .quantize = quantize,
     KERNELS,
 };

@@ -128,7 +128,7 @@ static struct narrow narrow_rows(const struct cpu *cpu, const struct buffer *x, 
     struct narrow n = few ? cpu->scratch[thread_index()].few : cpu->narrow;
     size_t first = 0, end = tokens;
 
-    n.int8.tile = tokens <= GROUP_FEW ? tokens : cpu->kernels->group_tile;
+    n.int8.tile = quantized_tile(cpu->kernels, tokens);
     n.int8.groups = (x->cols + GROUP - 1) / GROUP;
     if (!few)
         cpu_share(tokens, n.int8.tile, &first, &end);

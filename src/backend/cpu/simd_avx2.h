@@ -213,9 +213,8 @@ static inline void split_nibbles(const uint8_t *p, __m256i *low, __m256i *high)
 
 #ifdef I_DPBUSD /* what multiplies bytes without and with sign into 32 bits */
 
-enum { MANY_TILE = 6, MANY_PARTS = 1, FEW_SUMS = 4 };
-#define FEW_SIZES(X)  X(4) X(2) X(1)
-#define MANY_SIZES(X) X(6) X(4) X(2) X(1)
+enum { GROUP_TILE = 6, GROUP_SUMS = 4 };
+#define GROUP_SIZES(X) X(6) X(5) X(4) X(3) X(2) X(1)
 
 typedef __m256i wtable; /* the table twice */
 typedef __m256i wvec;   /* larger by 128 */
@@ -237,16 +236,6 @@ static inline wvec w_bytes(const uint8_t *p)
     return _mm256_xor_si256(_mm256_load_si256((const void *)p), _mm256_set1_epi8(-128));
 }
 
-static inline wvec w_tile(const uint8_t *p)
-{
-    return _mm256_load_si256((const void *)p);
-}
-
-static inline void w_store_tile(uint8_t *p, wvec w)
-{
-    _mm256_store_si256((void *)p, w);
-}
-
 static inline ivec i_start(const float *start, const float *base)
 {
     (void)base;
@@ -263,9 +252,8 @@ static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
 /* vpmaddubsw multiplies bytes without and with sign and adds pairs in 16 bits, where weights larger
  * by 128 would saturate. So the weights lose their sign and the codes take it; as codes are within
  * +-127 no sum of two products overflows. */
-enum { MANY_TILE = 4, MANY_PARTS = 1, FEW_SUMS = 4 };
-#define FEW_SIZES(X)  X(4) X(2) X(1)
-#define MANY_SIZES(X) X(4) X(2) X(1)
+enum { GROUP_TILE = 4, GROUP_SUMS = 4 };
+#define GROUP_SIZES(X) X(4) X(3) X(2) X(1)
 
 typedef __m256i wtable;
 typedef struct {
@@ -293,16 +281,6 @@ static inline void w_nibbles(const uint8_t *p, wtable table, wvec *low, wvec *hi
 static inline wvec w_bytes(const uint8_t *p)
 {
     return w_signed(_mm256_load_si256((const void *)p));
-}
-
-static inline wvec w_tile(const uint8_t *p)
-{
-    return w_bytes(p);
-}
-
-static inline void w_store_tile(uint8_t *p, wvec w)
-{
-    _mm256_store_si256((void *)p, w.w);
 }
 
 static inline ivec i_start(const float *start, const float *base)

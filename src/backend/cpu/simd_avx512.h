@@ -193,9 +193,8 @@ static inline void v_store_s8(int8_t *p, vec x)
 /* ---- integers (VNNI) --------------------------------------------------------------------- */
 
 enum { PARTS = 1 };
-enum { MANY_TILE = 7, MANY_PARTS = 2, FEW_SUMS = 8 };
-#define FEW_SIZES(X)  X(8) X(4) X(3) X(2) X(1)
-#define MANY_SIZES(X) X(7) X(4) X(2) X(1)
+enum { GROUP_TILE = 7, GROUP_SUMS = 16 };
+#define GROUP_SIZES(X) X(8) X(7) X(6) X(5) X(4) X(3) X(2) X(1)
 
 typedef __m512i ivec;
 typedef __m512i wtable; /* the table four times */
@@ -217,16 +216,6 @@ static inline void w_nibbles(const uint8_t *p, wtable table, wvec *low, wvec *hi
 static inline wvec w_bytes(const uint8_t *p)
 {
     return _mm512_xor_si512(_mm512_load_si512((const void *)p), _mm512_set1_epi8(-128));
-}
-
-static inline wvec w_tile(const uint8_t *p)
-{
-    return _mm512_load_si512((const void *)p);
-}
-
-static inline void w_store_tile(uint8_t *p, wvec w)
-{
-    _mm512_store_si512((void *)p, w);
 }
 
 static inline ivec i_start(const float *start, const float *base)

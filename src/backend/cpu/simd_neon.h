@@ -183,9 +183,8 @@ static inline void v_store_s8(int8_t *p, vec x)
 /* ---- integers ---------------------------------------------------------------------------- */
 
 enum { PARTS = 4 };
-enum { MANY_TILE = 8, MANY_PARTS = 1, FEW_SUMS = 8 };
-#define FEW_SIZES(X)  X(8) X(4) X(2) X(1)
-#define MANY_SIZES(X) X(8) X(4) X(1)
+enum { GROUP_TILE = 8, GROUP_SUMS = 8 };
+#define GROUP_SIZES(X) X(8) X(7) X(6) X(5) X(4) X(3) X(2) X(1)
 
 typedef int32x4_t ivec;
 typedef int8x16_t wtable;
@@ -206,16 +205,6 @@ static inline void w_nibbles(const uint8_t *p, wtable table, wvec *low, wvec *hi
 static inline wvec w_bytes(const uint8_t *p)
 {
     return vreinterpretq_s8_u8(vld1q_u8(p));
-}
-
-static inline wvec w_tile(const uint8_t *p)
-{
-    return w_bytes(p);
-}
-
-static inline void w_store_tile(uint8_t *p, wvec w)
-{
-    vst1q_u8(p, vreinterpretq_u8_s8(w));
 }
 
 static inline ivec i_start(const float *start, const float *base)

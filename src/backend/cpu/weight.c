@@ -48,7 +48,8 @@ static int widen_narrow(struct cpu *cpu, size_t cols, struct llama3_error *err)
         return 0;
     if (rows < cpu->shape.max_logit_rows)
         rows = cpu->shape.max_logit_rows;
-    rows = round_up(rows < GROUP_FEW ? GROUP_FEW : rows, cpu->kernels->group_tile);
+    /* The last tile of tokens may be less than full; a tile is at most group_most. */
+    rows += cpu->kernels->group_most;
     unsigned char *end = NULL;
     take_narrow(&end, rows, cols);
     for (size_t i = 0; i < threads; i++)
