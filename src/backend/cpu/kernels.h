@@ -68,7 +68,7 @@ struct linear_block {
  * subtraction gives sum * 2^k.
  */
 enum {
-    GROUP_COLS = 2048, /* columns at a time */
+    GROUP_COLS = 4096, /* columns at a time */
     GROUP_STRIPS = 2,  /* strips that meet tokens side by side, but a single token one by one */
     GROUP_TOKENS = 532 /* tokens of a call at most */
 };
@@ -141,8 +141,6 @@ static inline void activation_numbers(const struct quantized *q, int k, float su
 
 /* What a thread needs beside its operands. */
 struct group_scratch {
-    float scales[GROUP_STRIPS][GROUP_COLS / GROUP * STRIP];
-    float offsets[GROUP_STRIPS][GROUP_COLS / GROUP * STRIP];
     float sums[GROUP_STRIPS][GROUP_TOKENS * STRIP];
 } __attribute__((aligned(64)));
 
