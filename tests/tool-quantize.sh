@@ -79,8 +79,12 @@ run 0 "$quantize" --verify "$tiny" "$out"
 out_has "predictions of the built-in text"
 run 0 "$quantize" "$tiny" "$out" --verify
 out_has "predictions of the built-in text"
-run 1 "$quantize" "$tiny" "$out" --verify="$tmp/missing"
-err_has "$tmp/missing: No such file"
+for spelling in "--verify -" --verify=-; do
+    run 0 "$quantize" "$tiny" "$out" $spelling <"$tmp/text"
+    out_has "predictions of stdin"
+    run 0 "$quantize" $spelling "$tiny" "$out" <"$tmp/text"
+    out_has "predictions of stdin"
+done
 
 # --calibrate: other codes for the layers, the same for any threads, and closer on such a text.
 run 0 "$quantize" "$tiny" "$tmp/plain.safetensors" --verify="$srcdir/README.md"
@@ -89,10 +93,6 @@ run 0 "$quantize" --calibrate "$srcdir/README.md" "$tiny" "$out" --verify="$srcd
 below "$(awk '$1 == "KL" { print $2 }' "$tmp/out")" "$plain"
 cmp -s "$out" "$tmp/plain.safetensors" && fail "--calibrate changes nothing"
 run 0 "$quantize" --type int8 -q --calibrate - "$data/tiny-tied" "$out" <"$tmp/text"
-run 1 "$quantize" --calibrate /dev/null "$tiny" "$out"
-err_has "/dev/null: expected a text to calibrate with, found none"
-run 1 "$quantize" --calibrate "$tmp/missing" "$tiny" "$out"
-err_has "$tmp/missing: No such file"
 
 # ---- what it refuses -------------------------------------------------------------------------
 
@@ -120,6 +120,26 @@ refused 2 "the head is the embedding, so --head int8 and --embeddings int4 contr
     --head int8 --embeddings int4 "$data/tiny-tied" "$made"
 err_lines 1
 refused 1 "$tmp/missing: No such file" "$tmp/missing" "$made"
+
+# Texts are looked at before anything is made.
+: >"$tmp/empty"
+printf '\351' >"$tmp/latin1"
+for option in --verify --calibrate; do
+    refused 1 "$tmp/missing: No such file" "$option=$tmp/missing" "$tiny" "$made"
+    refused 1 "$tmp/latin1: expected UTF-8" "$option=$tmp/latin1" "$tiny" "$made"
+    err_lines 1
+done
+refused 1 "$tmp/empty: expected a text of 1 token or more to verify with, found 0" \
+    "$tiny" "$made" --verify="$tmp/empty"
+err_lines 1
+refused 1 "stdin: expected a text of 1 token or more" "$tiny" "$made" --verify - </dev/null
+for spelling in "--calibrate - --verify -" "--verify=- --calibrate=-"; do
+    refused 2 "--calibrate and --verify both name standard input" $spelling "$tiny" "$made" \
+        <"$tmp/text"
+    err_lines 1
+done
+refused 2 "expected a checkpoint and the file to make: IN OUT" "$tiny" --verify - <"$tmp/text"
+
 refused 1 "$tmp/made: a regular file or nothing expected, a directory found" "$tiny" "$tmp/made"
 refused 1 "$tmp/none/x: No such file or directory" "$tiny" "$tmp/none/x"
 refused 1 "weights of more than 4 bits expected, int4 found" "$tmp/again.safetensors" "$made"

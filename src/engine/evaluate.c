@@ -283,12 +283,23 @@ static int check_tokens(const struct evaluation *e, struct llama3_error *err)
     return 0;
 }
 
+/* What every window begins with; -1: with text. */
+static int32_t window_bos(const struct model *model)
+{
+    return model->vocab.add_bos ? model->vocab.bos : -1;
+}
+
+size_t evaluate_min_tokens(const struct model *model)
+{
+    return window_bos(model) >= 0 ? 1 : 2;
+}
+
 static int open_all(struct evaluation *e, const struct model *reference, const struct model *model,
                     struct llama3_error *err)
 {
     e->vocab_size = model->config.vocab_size;
-    e->bos = model->vocab.add_bos ? model->vocab.bos : -1;
-    size_t least = e->bos >= 0 ? 1 : 2;
+    e->bos = window_bos(model);
+    size_t least = evaluate_min_tokens(model);
     if (e->n < least)
         return error_set(err, LLAMA3_EINPUT, "expected a text of %zu tokens or more, found %zu",
                          least, e->n);

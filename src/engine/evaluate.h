@@ -31,8 +31,11 @@ struct evaluate_result {
     double top1;                    /* share of predictions whose likeliest token is the same */
 };
 
-/* n >= 2 tokens of a text, without BOS. reference: NULL for the perplexity alone, else a model of
- * the same vocabulary. All sums are f64, in the order of the text. */
+/* The least that a text needs: the first token is predicted only where BOS comes before it. */
+size_t evaluate_min_tokens(const struct model *model);
+
+/* n tokens of a text, without BOS, no fewer than that. reference: NULL for the perplexity alone,
+ * else a model of the same vocabulary. All sums are f64, in the order of the text. */
 int evaluate(const struct model *reference, const struct model *model, const int32_t *tokens,
              size_t n, const struct evaluate_options *options, struct evaluate_result *result,
              struct llama3_error *err);

@@ -192,7 +192,7 @@ static void describe(const struct option_set *set, char *letters, struct option 
 }
 
 /* An argument that followed an option which may have one, as in "--verify TEXT": it belongs to the
- * option where there is otherwise one too many. */
+ * option where there is otherwise one too many, and "-", which is no operand, always. */
 struct maybe {
     const struct option_spec *spec; /* NULL: there is none */
     void *values;
@@ -202,7 +202,8 @@ struct maybe {
 static void note_maybe(struct maybe *maybe, const struct option_spec *spec, void *values,
                        const char *next)
 {
-    if (spec->type == OPTION_MAYBE_PATH && optarg == NULL && next != NULL && next[0] != '-')
+    if (spec->type == OPTION_MAYBE_PATH && optarg == NULL && next != NULL &&
+        (next[0] != '-' || next[1] == '\0'))
         *maybe = (struct maybe){spec, values, next};
 }
 
@@ -211,7 +212,8 @@ static int take_maybe(const struct option_set *set, const struct maybe *maybe, i
                       char **argv)
 {
     int kept = optind;
-    if (maybe->spec == NULL || (size_t)(argc - optind) != set->max_operands + 1)
+    if (maybe->spec == NULL ||
+        (strcmp(maybe->text, "-") != 0 && (size_t)(argc - optind) != set->max_operands + 1))
         return argc;
     for (int i = optind; i < argc; i++)
         if (argv[i] == maybe->text)

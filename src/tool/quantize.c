@@ -181,8 +181,7 @@ struct work {
     const struct quantize_args *args;
     struct sources sources;
     struct model model;
-    struct buf verify; /* the text of --verify */
-    struct tokens calibrate;
+    struct tokens calibrate, verify; /* the texts of these options */
     struct convert_report report;
 };
 
@@ -221,40 +220,63 @@ static int check(const struct work *work)
     return STATUS_FAILED;
 }
 
-static int read_calibration(struct work *work)
+static bool is_stdin(const char *path)
 {
-    const struct quantize_args *args = work->args;
+    return path != NULL && strcmp(path, "-") == 0;
+}
+
+static const char *text_name(const char *path)
+{
+    return is_stdin(path) ? "stdin" : path[0] != '\0' ? path : "the built-in text";
+}
+
+/* A text's tokens, at least so many: a status. path: "" for the built-in one. */
+static int read_tokens(const struct work *work, const char *path, const char *purpose, size_t least,
+                       struct tokens *tokens)
+{
     struct llama3_error err;
     struct buf text = {0};
-    int status = text_read(args->calibrate, &text);
+    int status = STATUS_OK;
+    if (path[0] != '\0')
+        status = text_read(path, &text);
+    else
+        buf_add_str(&text, quantize_sample);
     if (status == STATUS_OK && evaluate_tokenize(&work->model, text.size > 0 ? text.data : "",
-                                                 text.size, &work->calibrate, &err) != 0) {
+                                                 text.size, tokens, &err) != 0) {
         say_failure(&err);
         status = STATUS_FAILED;
-    } else if (status == STATUS_OK && work->calibrate.n == 0) {
-        say_error("%s: expected a text to calibrate with, found none", args->calibrate);
+    } else if (status == STATUS_OK && tokens->n < least) {
+        say_error("%s: expected a text of %zu token%s or more to %s with, found %zu",
+                  text_name(path), least, least == 1 ? "" : "s", purpose, tokens->n);
         status = STATUS_FAILED;
-    }
-    if (work->calibrate.n > MAX_CALIBRATION) {
-        if (!args->quiet)
-            say_error("note: %s: the first %d of %zu tokens are used", args->calibrate,
-                      MAX_CALIBRATION, work->calibrate.n);
-        work->calibrate.n = MAX_CALIBRATION;
     }
     buf_free(&text);
     return status;
 }
 
+static int read_calibration(struct work *work)
+{
+    const char *path = work->args->calibrate;
+    struct tokens *tokens = &work->calibrate;
+    int status = read_tokens(work, path, "calibrate", 1, tokens);
+    if (tokens->n > MAX_CALIBRATION) {
+        if (!work->args->quiet)
+            say_error("note: %s: the first %d of %zu tokens are used", text_name(path),
+                      MAX_CALIBRATION, tokens->n);
+        tokens->n = MAX_CALIBRATION;
+    }
+    return status;
+}
+
+/* Before the work, which takes long. */
 static int read_texts(struct work *work)
 {
     const struct quantize_args *args = work->args;
     int status = args->calibrate != NULL ? read_calibration(work) : STATUS_OK;
     if (status != STATUS_OK || args->verify == NULL)
         return status;
-    if (args->verify[0] != '\0')
-        return text_read(args->verify, &work->verify);
-    buf_add_str(&work->verify, quantize_sample);
-    return STATUS_OK;
+    return read_tokens(work, args->verify, "verify", evaluate_min_tokens(&work->model),
+                       &work->verify);
 }
 
 static int verify(const struct work *work)
@@ -263,8 +285,7 @@ static int verify(const struct work *work)
     int threads = args->threads > 0 ? args->threads : processors_available();
     restore_signals(); /* there is nothing to clean up any more */
     fflush(stdout);
-    return quantize_verify(&work->model, args->out, &work->verify,
-                           args->verify[0] != '\0' ? args->verify : "the built-in text", threads,
+    return quantize_verify(&work->model, args->out, &work->verify, text_name(args->verify), threads,
                            args->quiet);
 }
 
@@ -295,7 +316,7 @@ static int run(const struct quantize_args *args)
     model_close(&work.model);
     sources_free(&work.sources);
     tokens_free(&work.calibrate);
-    buf_free(&work.verify);
+    tokens_free(&work.verify);
     return status == STATUS_OK ? finish_stdout() : status;
 }
 
@@ -326,6 +347,11 @@ int main(int argc, char **argv)
     }
     if (operands[1] == NULL || operands[0][0] == '\0' || operands[1][0] == '\0') {
         say_error("expected a checkpoint and the file to make: IN OUT");
+        return STATUS_USAGE;
+    }
+    if (is_stdin(args.calibrate) && is_stdin(args.verify)) {
+        say_error("--calibrate and --verify both name standard input, which can be read once: "
+                  "expected a file for one of them");
         return STATUS_USAGE;
     }
     args.in = operands[0];

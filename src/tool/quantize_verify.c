@@ -12,25 +12,19 @@ static void on_progress(void *arg, size_t done, size_t total)
     progress_update(done, total);
 }
 
-static int compare(const struct model *source, const struct model *made, const struct buf *text,
-                   int threads, bool quiet, struct evaluate_result *result,
-                   struct llama3_error *err)
+static int compare(const struct model *source, const struct model *made,
+                   const struct tokens *tokens, int threads, bool quiet,
+                   struct evaluate_result *result, struct llama3_error *err)
 {
     const struct evaluate_options options = {.threads = threads, .on_progress = on_progress};
-    struct tokens tokens = {0};
-    int status =
-        evaluate_tokenize(source, text->size > 0 ? text->data : "", text->size, &tokens, err);
-    if (status == 0) {
-        if (!quiet)
-            progress_start("comparing", 0, tokens.n);
-        status = evaluate(source, made, tokens.ids, tokens.n, &options, result, err);
-        progress_stop();
-    }
-    tokens_free(&tokens);
+    if (!quiet)
+        progress_start("comparing", 0, tokens->n);
+    int status = evaluate(source, made, tokens->ids, tokens->n, &options, result, err);
+    progress_stop();
     return status;
 }
 
-int quantize_verify(const struct model *source, const char *path, const struct buf *text,
+int quantize_verify(const struct model *source, const char *path, const struct tokens *tokens,
                     const char *name, int threads, bool quiet)
 {
     struct evaluate_result r;
@@ -38,7 +32,7 @@ int quantize_verify(const struct model *source, const char *path, const struct b
     struct model made;
     int status = STATUS_OK;
     if (model_open(&made, path, &err) != 0 ||
-        compare(source, &made, text, threads, quiet, &r, &err) != 0) {
+        compare(source, &made, tokens, threads, quiet, &r, &err) != 0) {
         say_failure(&err);
         status = STATUS_FAILED;
     } else {

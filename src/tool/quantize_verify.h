@@ -4,12 +4,12 @@
 
 #include <stdbool.h>
 
-#include "base/buf.h"
+#include "base/tokens.h"
 #include "checkpoint/model.h"
 
-/* What the source and the file at `path` predict for a text, side by side, on stdout; name: of the
- * text. Returns a status; errors are on stderr. */
-int quantize_verify(const struct model *source, const char *path, const struct buf *text,
+/* What the source and the file at `path` predict for a text's tokens, side by side, on stdout;
+ * name: of the text. Returns a status; errors are on stderr. */
+int quantize_verify(const struct model *source, const char *path, const struct tokens *tokens,
                     const char *name, int threads, bool quiet);
 
 #endif
