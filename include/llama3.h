@@ -113,7 +113,8 @@ struct llama3_model_options {
     const char *cache;
     /* Of total bytes of weights, done are quantized; non-zero gives up (LLAMA3_ECANCELED). */
     int (*on_progress)(void *arg, uint64_t done, uint64_t total);
-    /* One line about what is no failure: a broken file in the cache, made again. */
+    /* One line about what is no failure: a broken file in the cache, made again; weights that
+     * have 4 bits already, used as they are. */
     void (*on_note)(void *arg, const char *note);
     void *arg; /* of both; both may be NULL */
 };

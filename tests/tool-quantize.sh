@@ -253,11 +253,16 @@ for i in 1 2 3; do
 done
 [ "$(ls -A "$tmp/cache/llama3" | wc -l)" = 1 ] || fail "three at once leave more than one file"
 
-# What has 4 bits stays as it is; where nothing can be kept, that is said and no failure.
-run 0 "$program" -m "$data/tiny-gguf-q4_0" --int4 --info
-out_has "gguf, "
-run 0 "$program" -m "$out" --int4 --info
-out_has "$out"
+# What has 4 bits stays as it is, which is said; where nothing can be kept, that is said and no failure.
+for model in "$data/tiny-gguf-q4_0/model.gguf" "$out"; do
+    run 0 "$program" -m "$model" --int4 --info
+    out_has "$model"
+    err_has "llama3: note: $model: the weights have 4 bits already ("
+    err_has "): they are used as they are"
+    err_lines 1
+    run 0 "$program" -m "$model" --int4 --info -q
+    err_empty
+done
 XDG_CACHE_HOME=$out run 0 $ask --int4
 err_has "the int4 weights are not kept"
 same "$tmp/out" "$tmp/want" "what can't be kept answers otherwise"

@@ -152,6 +152,15 @@ static int make(struct model *model, const struct model *source, const char *kep
     return result;
 }
 
+static void note_as_it_is(const struct quantized_options *o, const struct model *model)
+{
+    char text[700];
+    snprintf(text, sizeof text,
+             "%.500s: the weights have 4 bits already (%s): they are used as they are", model->path,
+             dtype_info(model->dtype)->name);
+    note(o, text);
+}
+
 int quantized_open(struct model *model, const char *path, const struct quantized_options *options,
                    struct llama3_error *err)
 {
@@ -169,6 +178,7 @@ int quantized_open(struct model *model, const char *path, const struct quantized
     int result = model_open(&source, path, err);
     if (result == 0 && has_4_bits(source.dtype)) {
         *model = source;
+        note_as_it_is(options, model);
     } else if (result == 0) {
         result = make(model, &source, kept, options, err);
         model_close(&source);

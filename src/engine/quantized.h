@@ -13,7 +13,8 @@ struct quantized_options {
         *cache; /* directory where the result is kept, made if it is missing; NULL: nowhere */
     /* As of convert(). */
     int (*on_progress)(void *arg, uint64_t done, uint64_t total);
-    /* One line that is no error: that a file in the cache was broken, or that nothing was kept. */
+    /* One line that is no error: that a file in the cache was broken, that nothing was kept, or
+     * that there was nothing to do. */
     void (*on_note)(void *arg, const char *note);
     void *arg;
 };
