@@ -376,6 +376,9 @@ START_TEST(paths_that_hold_no_checkpoint)
     refused(file_in(folder, "model-00001-of-00002.safetensors"), folder,
             "model-00001-of-00002.safetensors: a directory, model.safetensors or a .gguf file "
             "expected, one file of several found: give the directory");
+    tiny_put_text(folder, "x.safetensors", "");
+    refused(file_in(folder, "x.safetensors"), folder,
+            "x.safetensors: a checkpoint expected, an empty file found");
 
     static const char pointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:12\n";
     tiny_put_text(folder, "model.safetensors", pointer);

@@ -38,6 +38,12 @@ static bool exists(const char *folder, const char *name)
     return found;
 }
 
+static bool is_empty(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0;
+}
+
 static bool ends_with(const char *text, const char *suffix)
 {
     size_t n = strlen(text), m = strlen(suffix);
@@ -153,6 +159,10 @@ static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct l
                        : slash == path ? copy("/", 1, err)
                                        : copy(path, (size_t)(slash - path), err);
         return folder == NULL ? NULL : resolve_folder(folder, kind, err);
+    }
+    if (ends_with(name, ".safetensors") && is_empty(path)) {
+        error_set(err, LLAMA3_EINPUT, "%s: a checkpoint expected, an empty file found", path);
+        return NULL;
     }
     if (ends_with(name, ".safetensors")) {
         error_set(
