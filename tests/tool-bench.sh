@@ -53,9 +53,9 @@ refuse()
     err_has "$word"
     out_empty
 }
-refuse 1 "expected 1b, 3b, 8b, 70b or 135m" --synthetic 9b
+refuse 2 "expected 1b, 3b, 8b, 70b or 135m" --synthetic 9b
 for shape in 8b: 8b:0 8b:x 8b:1x 8b:513 8bb ""; do
-    refuse 1 "after it; found '$shape'" --synthetic "$shape"
+    refuse 2 "after it; found '$shape'" --synthetic "$shape"
 done
 refuse 1 "expected at most" --context 100000 -m "$tiny"
 refuse 1 "No such file or directory" -m "$tmp/none"

@@ -308,12 +308,17 @@ static int measure(const struct bench_args *args, const struct list *batches, st
 static int run(const struct bench_args *args)
 {
     struct list batches, contexts;
+    struct llama3_error err;
     if (args->type >= 0 && args->synthetic == NULL) {
         say_error("--type is of --synthetic: a model has the types that it has");
         return STATUS_USAGE;
     }
     if (args->synthetic != NULL && args->model.path != NULL) {
         say_error("--synthetic and --model contradict each other");
+        return STATUS_USAGE;
+    }
+    if (args->synthetic != NULL && synthetic_check(args->synthetic, &err) != 0) {
+        say_failure(&err);
         return STATUS_USAGE;
     }
     if (parse_list("batch", args->batch != NULL ? args->batch : "1,2,4,8,16", MAX_BATCH,

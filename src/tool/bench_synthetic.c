@@ -55,6 +55,12 @@ static int choose_shape(const char *text, struct config *config, struct llama3_e
                      MAX_LAYERS, text);
 }
 
+int synthetic_check(const char *shape, struct llama3_error *err)
+{
+    struct config config;
+    return choose_shape(shape, &config, err);
+}
+
 /* ---- where everything lies --------------------------------------------------------------- */
 
 /* The matrices of a model, in the order in which they lie. */
