@@ -78,6 +78,11 @@ refuse 1 "$tmp/none: " "$tmp/none" -f "$text"
 refuse 1 "expected windows of 2 to " --ctx 100000 "$tiny" -f "$text"
 : >"$tmp/empty"
 refuse 1 "expected a text of " "$tiny" -f "$tmp/empty"
+HOME=$tmp XDG_CACHE_HOME='' refuse 1 \
+    "no model: name one with the argument MODEL or LLAMA3_MODEL, or let scripts/quickstart" -f "$text"
+: >"$tmp/empty.safetensors"
+refuse 1 "$tmp/empty.safetensors: a checkpoint expected, an empty file found" \
+    "$tmp/empty.safetensors" -f "$text"
 mkdir "$tmp/other"
 cp "$tiny"/*.json "$tiny/model.safetensors" "$tmp/other"
 sed 's/"Y":56,"Z":57/"Y":57,"Z":56/' "$tiny/tokenizer.json" >"$tmp/other/tokenizer.json"

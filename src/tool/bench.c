@@ -259,7 +259,7 @@ static int open_model(const struct bench_args *args, int threads, struct model *
         status = synthetic_open(model, args->synthetic, types[args->type < 0 ? 0 : args->type],
                                 threads, &err);
     } else {
-        path = model_path(&args->model);
+        path = model_path(args->model.path, "--model");
         if (path == NULL)
             return STATUS_FAILED;
         status = model_open(model, path, &err);

@@ -150,8 +150,7 @@ static int run(const struct eval_args *args)
 {
     struct eval eval = {0};
     struct llama3_error err;
-    struct model_args model = {.path = args->model};
-    eval.path = model_path(&model);
+    eval.path = model_path(args->model, "the argument MODEL");
     int status = eval.path != NULL ? text_read(args->file, &eval.text) : STATUS_FAILED;
     if (status == STATUS_OK && evaluate_text(args, &eval, &err) != 0) {
         say_failure(&err);

@@ -60,7 +60,7 @@ static struct llama3_model *open_model(const struct args *args, int *status)
     struct opening opening = {.args = args};
     struct llama3_error err;
     struct buf what = {0};
-    char *path = model_path(&args->model);
+    char *path = model_path(args->model.path, "--model");
     *status = STATUS_FAILED;
     if (path == NULL)
         return NULL;

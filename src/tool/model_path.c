@@ -81,29 +81,29 @@ char *model_cache(const struct model_args *args)
     return NULL;
 }
 
-char *model_path(const struct model_args *args)
+char *model_path(const char *given, const char *how)
 {
     const char *variable = getenv("LLAMA3_MODEL");
     struct buf path = {0};
-    bool given = true;
-    if (args->path != NULL) {
-        buf_add_str(&path, args->path);
+    bool named = true;
+    if (given != NULL) {
+        buf_add_str(&path, given);
     } else if (variable != NULL && variable[0] != '\0') {
         buf_add_str(&path, variable);
     } else {
         add_cache_dir(&path);
         buf_add_str(&path, QUICKSTART_MODEL);
-        given = false;
+        named = false;
     }
     if (path.failed) {
         say_error("not enough memory");
         buf_free(&path);
         return NULL;
     }
-    if (!given && access(path.data, F_OK) != 0) {
-        say_error("no model: name one with --model or LLAMA3_MODEL, or let scripts/quickstart "
+    if (!named && access(path.data, F_OK) != 0) {
+        say_error("no model: name one with %s or LLAMA3_MODEL, or let scripts/quickstart "
                   "fetch a small one to %s",
-                  path.data);
+                  how, path.data);
         buf_free(&path);
         return NULL;
     }

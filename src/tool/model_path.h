@@ -1,6 +1,6 @@
 /*
  * model_path.h: the options that every program takes to open a model, and what model is meant
- * where --model is not given.
+ * where none is given.
  */
 #ifndef TOOL_MODEL_PATH_H
 #define TOOL_MODEL_PATH_H
@@ -19,9 +19,10 @@ struct model_args {
 extern const struct option_spec model_option_specs[];
 extern const size_t n_model_option_specs;
 
-/* --model, $LLAMA3_MODEL, or the quickstart's model if it is there. The caller frees it; NULL
- * after an error on stderr that says how to get a model. */
-char *model_path(const struct model_args *args);
+/* The model given on the command line (NULL: none), $LLAMA3_MODEL, or the quickstart's model if it
+ * is there. The caller frees it; NULL after an error on stderr that says how to get a model; how:
+ * to give one, "--model". */
+char *model_path(const char *given, const char *how);
 
 /* The directory where --int4 keeps what it makes, for free(); NULL if there is none, or --no-cache
  * said so. */
