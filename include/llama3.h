@@ -79,7 +79,7 @@ struct llama3_history;
 
 enum llama3_code {
     LLAMA3_OK = 0,
-    LLAMA3_EINPUT,    /* a file, an option or a text is not what it has to be */
+    LLAMA3_EINPUT,    /* a file, its weights, an option or a text is not what it has to be */
     LLAMA3_EIO,       /* the operating system refused: open, read, map */
     LLAMA3_ENOMEM,    /* not enough memory */
     LLAMA3_ECONTEXT,  /* the tokens do not fit the context */
@@ -202,7 +202,8 @@ LLAMA3_API const int32_t *llama3_session_tokens(const struct llama3_session *ses
 LLAMA3_API void llama3_session_truncate(struct llama3_session *session, size_t n);
 
 /* Appends n >= 1 tokens to the session and evaluates them. logits: NULL, or [n][vocab_size] to
- * receive the logits after each of them. On failure the session is as it was before. */
+ * receive the logits after each of them. On failure the session is as it was before. Logits that
+ * are not finite come from damaged weights, and are LLAMA3_EINPUT here and in what follows. */
 LLAMA3_API int llama3_eval(struct llama3_session *session, const int32_t *tokens, size_t n,
                            float *logits, struct llama3_error *err);
 

@@ -291,6 +291,66 @@ START_TEST(what_does_not_fit_is_refused)
 }
 END_TEST
 
+/* A copy of a GGUF file whose embedding of a token holds a NaN; copy: its path. */
+static void damage(const char *name, size_t token, char copy[64])
+{
+    static const float nan = NAN;
+    char path[4096];
+    struct model model;
+    snprintf(path, sizeof path, "%s/%s", TEST_DATA, name);
+    ck_assert_msg(model_open(&model, path, &err) == 0, "%s", err.message);
+    const struct matrix *embed = &model.embed;
+    ck_assert(embed->type == DTYPE_F32 && !model.config.tied);
+    const struct map *map = &model.maps[0];
+    size_t at = (size_t)((const uint8_t *)embed->data - map->data) + token * embed->cols * 4;
+    strcpy(copy, "/tmp/llama3-damaged-XXXXXX");
+    int fd = mkstemp(copy);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, map->data, map->size), (ssize_t)map->size);
+    ck_assert_int_eq(pwrite(fd, &nan, sizeof nan, (off_t)at), sizeof nan);
+    close(fd);
+    model_close(&model);
+}
+
+/* Logits that are none end a call, not the session, and nobody else's. */
+START_TEST(damaged_weights_are_found)
+{
+    enum { BAD = 9 };
+    int32_t tokens[] = {5, 6, 7, BAD, 8};
+    char copy[64], expected[256];
+    damage("tiny-gguf-f32/model.gguf", BAD, copy);
+    struct llama3_model *model = llama3_model_open(copy, NULL, &err);
+    unlink(copy);
+    ck_assert_msg(model != NULL, "%s", err.message);
+    size_t vocab = llama3_model_info(model)->vocab_size, n;
+    float *logits = malloc(5 * vocab * sizeof *logits), *before = malloc(vocab * sizeof *before);
+    struct llama3_session *session = open_session(model);
+    eval(session, tokens, 3, NULL);
+    memcpy(before, llama3_logits(session), vocab * sizeof *before);
+
+    snprintf(expected, sizeof expected, "%s: expected finite logits, found nan", copy);
+    for (int all = 0; all <= 1; all++) {
+        ck_assert_int_eq(llama3_eval(session, tokens + 3, 2, all ? logits : NULL, &err), -1);
+        ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+        ck_assert_msg(strncmp(err.message, expected, strlen(expected)) == 0, "%s", err.message);
+        llama3_session_tokens(session, &n);
+        ck_assert_uint_eq(n, 3);
+        ck_assert_mem_eq(llama3_logits(session), before, vocab * sizeof *before);
+    }
+    struct llama3_generation g = {.max_tokens = 5};
+    llama3_sampling_defaults(model, &g.sampling);
+    struct llama3_result result;
+    ck_assert_int_eq(llama3_generate(session, tokens, 5, &g, &result, &err), -1);
+    ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+    ck_assert_ptr_nonnull(strstr(err.message, "the weights are damaged"));
+    eval(session, tokens + 1, 2, NULL); /* without that token all is well */
+    llama3_session_close(session);
+    llama3_model_close(model);
+    free(logits);
+    free(before);
+}
+END_TEST
+
 START_TEST(cancellation_leaves_the_session_usable)
 {
     struct llama3_model *model = open_model("tiny-f32", 1, 16, LLAMA3_KV_F16);
@@ -509,6 +569,7 @@ int main(void)
     tcase_add_test(tcase, company_changes_nothing);
     tcase_add_loop_test(tcase, alternating_plans_give_the_cpus_answer, 0, N_MODELS);
     tcase_add_test(tcase, what_does_not_fit_is_refused);
+    tcase_add_test(tcase, damaged_weights_are_found);
     tcase_add_test(tcase, cancellation_leaves_the_session_usable);
     tcase_add_test(tcase, stop_strings_end_the_answer_before_them);
     tcase_add_test(tcase, responses_extend_the_history);

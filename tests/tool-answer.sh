@@ -104,6 +104,18 @@ done
 out_has "64 tokens"
 out_has "per token (f32)"
 
+# Weights that are no numbers, in a file that is otherwise valid: no answer instead of any.
+cp -R "$tiny" "$tmp/damaged"
+chmod -R u+w "$tmp/damaged"
+size=$(wc -c <"$tmp/damaged/model.safetensors")
+printf '\000\000\300\177' | dd of="$tmp/damaged/model.safetensors" bs=1 seek=$((size - 4)) \
+    conv=notrunc 2>"$tmp/dd"
+run 1 "$program" -m "$tmp/damaged" -n 5 -p x
+err_has "llama3: $tmp/damaged: expected finite logits, found "
+err_has ": the weights are damaged"
+err_lines 1
+out_empty
+
 # Where stdout goes wrong.
 if [ -c /dev/full ]; then
     for option in "-p x" --info; do

@@ -4,6 +4,7 @@
  */
 #include "engine/engine.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@ struct waiting {
     const struct engine_job *job;
     size_t done;  /* tokens evaluated */
     size_t taken; /* of the pass that runs */
+    bool spoiled; /* by that pass: err says how */
     bool finished;
     int status;
     struct llama3_error err;
@@ -130,6 +132,31 @@ static void finish(struct waiting *w, int status, const struct llama3_error *err
     w->finished = true;
 }
 
+/* Whether all are: no exponent is all ones. Without branches, so that it costs next to nothing
+ * beside the matrix that made them. */
+static bool are_finite(const float *x, size_t n)
+{
+    uint32_t largest = 0, bits;
+    for (size_t i = 0; i < n; i++) {
+        memcpy(&bits, &x[i], sizeof bits);
+        bits &= 0x7fffffff;
+        largest = bits > largest ? bits : largest;
+    }
+    return largest < 0x7f800000;
+}
+
+/* No weights of a network that was trained make such logits: without this, any token would do. */
+static void spoil(const struct engine *engine, struct waiting *w, const float *logits)
+{
+    size_t i = 0;
+    while (isfinite(logits[i]))
+        i++;
+    w->spoiled = true;
+    error_set(&w->err, LLAMA3_EINPUT,
+              "%s: expected finite logits, found %g for token %zu: the weights are damaged",
+              forward_path(engine->forward), (double)fabsf(logits[i]), i % engine->vocab_size);
+}
+
 static void deliver_logits(struct engine *engine)
 {
     const float *from = engine->logits;
@@ -140,7 +167,10 @@ static void deliver_logits(struct engine *engine)
         bool last = w->done + w->taken == w->job->n;
         size_t n = w->job->all_logits ? w->taken : last;
         float *to = w->job->logits + (w->job->all_logits ? w->done * engine->vocab_size : 0);
-        memcpy(to, from, n * row_bytes);
+        if (are_finite(from, n * engine->vocab_size))
+            memcpy(to, from, n * row_bytes);
+        else
+            spoil(engine, w, from);
         from += n * engine->vocab_size;
     }
 }
@@ -192,7 +222,9 @@ static void pass(struct engine *engine)
         for (size_t s = 0; s < engine->n_seqs; s++) {
             struct waiting *w = engine->in_pass[s];
             w->done += w->taken;
-            if (status < 0 || w->done == w->job->n)
+            if (w->spoiled)
+                finish(w, -1, &w->err);
+            else if (status < 0 || w->done == w->job->n)
                 finish(w, status, &err);
         }
         reorder(engine);

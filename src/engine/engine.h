@@ -41,7 +41,8 @@ struct engine_job {
     void *arg;
 };
 
-/* Evaluates a job; on failure the sequence holds its positions below job->position as before. */
+/* Evaluates a job; on failure the sequence holds its positions below job->position as before.
+ * Logits that are not finite are a failure of the jobs that wanted them. */
 int engine_run(struct engine *engine, const struct engine_job *job, struct llama3_error *err);
 
 #endif

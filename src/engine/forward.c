@@ -365,6 +365,11 @@ const char *forward_describe(const struct forward *f, const char **exactness)
     return f->parts[0].ops->describe(f->parts[0].backend, exactness);
 }
 
+const char *forward_path(const struct forward *f)
+{
+    return f->model->path;
+}
+
 uint64_t forward_scratch_bytes(const struct forward *f)
 {
     return f->scratch_bytes;

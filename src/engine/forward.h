@@ -53,6 +53,8 @@ void forward_close(struct forward *forward);
 
 /* "cpu (avx512)" of the first backend, and its exactness. */
 const char *forward_describe(const struct forward *forward, const char **exactness);
+/* The model's, for errors about what it computes. */
+const char *forward_path(const struct forward *forward);
 /* Activations and copies of weights, in bytes. */
 uint64_t forward_scratch_bytes(const struct forward *forward);
 

@@ -21,7 +21,8 @@ void sampler_close(struct sampler *sampler);
 void sampler_saw_prompt(struct sampler *sampler, const int32_t *tokens, size_t n);
 void sampler_saw_answer(struct sampler *sampler, int32_t token);
 
-/* The token after `position` tokens. logits: [vocab_size]; NAN counts as minus infinity. */
+/* The token after `position` tokens. logits: [vocab_size]; the engine sees to it that they are
+ * finite; here NAN counts as minus infinity. */
 int32_t sampler_draw(struct sampler *sampler, const float *logits, size_t position);
 
 #endif
