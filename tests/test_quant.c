@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "quant/dtype.h"
+#include "quant/group.h"
 
 /* A file of tests/reference/make-quant-goldens.py: blocks, then their values. */
 static uint8_t *read_golden(const char *name, size_t *size)
@@ -123,6 +123,149 @@ START_TEST(row_sizes)
 }
 END_TEST
 
+/* ---- strips of GGUF's blocks ----------------------------------------------------------------- */
+
+/* One group as expand.c's table of formats says it, in the units of a strip. */
+struct group {
+    int codes[GROUP];
+    uint16_t scale, offset;
+};
+
+static uint16_t half_at(const uint8_t *bytes)
+{
+    return (uint16_t)(bytes[0] | bytes[1] << 8);
+}
+
+/* Scales of the k types are products: 2^10 times what they are, which the row's scale undoes. */
+static uint16_t k_half(uint16_t factor, float by)
+{
+    return f32_to_f16(f16_to_f32(factor) * by * 1024);
+}
+
+static void simple_k(const uint8_t *block, int run, bool five, struct group *g)
+{
+    const uint8_t *high = block + 16, *nibbles = block + (five ? 48 : 16) + run / 2 * 32;
+    int scale, min;
+    scale_min_k(block + 4, run, &scale, &min);
+    g->scale = k_half(half_at(block), (float)scale);
+    g->offset = k_half(half_at(block + 2), -(float)min);
+    for (int i = 0; i < GROUP; i++)
+        g->codes[i] = (nibbles[i] >> (run % 2 * 4) & 15) | (five ? (high[i] >> run & 1) << 4 : 0);
+}
+
+/* Weights, the largest of which becomes 127. */
+static void simple_6k(const uint8_t *block, int run, struct group *g)
+{
+    float weights[256], largest = 0;
+    dtype_expand(DTYPE_Q6_K, block, weights, 256);
+    for (int i = 0; i < GROUP; i++)
+        largest = fmaxf(largest, fabsf(weights[run * GROUP + i] * 1024));
+    g->scale = f32_to_f16(largest / 127);
+    float scale = f16_to_f32(g->scale);
+    for (int i = 0; i < GROUP; i++) {
+        float steps = scale > 0 ? weights[run * GROUP + i] * 1024 / scale : 0;
+        g->codes[i] = (int)lrintf(fmaxf(-127, fminf(127, steps)));
+    }
+}
+
+static void simple_group(enum dtype type, const uint8_t *block, int run, struct group *g)
+{
+    bool offset = type == DTYPE_Q4_1 || type == DTYPE_Q5_1;
+    bool five = type == DTYPE_Q5_0 || type == DTYPE_Q5_1;
+    const uint8_t *bytes = block + (offset ? 4 : 2), *nibbles = bytes + (five ? 4 : 0);
+    if (type == DTYPE_Q6_K) {
+        simple_6k(block, run, g);
+        return;
+    }
+    if (type == DTYPE_Q4_K || type == DTYPE_Q5_K) {
+        simple_k(block, run, type == DTYPE_Q5_K, g);
+        return;
+    }
+    g->scale = half_at(block);
+    g->offset = offset ? half_at(block + 2) : 0;
+    for (int i = 0; i < GROUP; i++) {
+        int code = i < 16 ? nibbles[i] & 15 : nibbles[i - 16] >> 4;
+        if (five)
+            code |= (bytes[i / 8] >> i % 8 & 1) << 4;
+        g->codes[i] = type == DTYPE_Q8_0 ? (int8_t)bytes[i] : type == DTYPE_Q5_0 ? code - 16 : code;
+    }
+}
+
+static void simple_repack(enum dtype type, const uint8_t *rows, size_t row_bytes, size_t n,
+                          size_t cols, uint8_t *strip)
+{
+    const struct dtype_info *info = dtype_info(type);
+    struct group_format format;
+    enum dtype grouped;
+    ck_assert(group_from_gguf(type, &grouped, &format));
+    struct strip_layout l = strip_layout(grouped, &format, cols);
+    const float row_scale = info->block > GROUP ? 0x1p-10f : 1;
+    memset(strip, 0, l.bytes);
+    for (size_t lane = 0; lane < n; lane++) {
+        memcpy(strip + lane * sizeof row_scale, &row_scale, sizeof row_scale);
+        for (size_t col = 0; col < cols; col += GROUP) {
+            struct group g = {.offset = 0};
+            size_t block = col / info->block, at = (col / GROUP * STRIP + lane) * 2;
+            simple_group(type, rows + lane * row_bytes + block * info->block_bytes,
+                         (int)(col % info->block / GROUP), &g);
+            memcpy(strip + l.scales + at, &g.scale, 2);
+            if (format.offset)
+                memcpy(strip + l.offsets + at, &g.offset, 2);
+            for (size_t i = 0; i < GROUP; i++)
+                group_set_code(grouped, &l, strip, lane, col + i, g.codes[i]);
+        }
+    }
+}
+
+/* Random bytes; the scales, wherever they are, finite, of either sign, and now and then zero or
+ * subnormal. */
+static void random_blocks(enum dtype type, uint8_t *out, size_t n_blocks, uint32_t *seed)
+{
+    const struct dtype_info *info = dtype_info(type);
+    size_t scales[] = {type == DTYPE_Q6_K ? 208 : 0, 2};
+    bool two = type == DTYPE_Q4_1 || type == DTYPE_Q5_1 || type == DTYPE_Q4_K || type == DTYPE_Q5_K;
+    for (size_t i = 0; i < n_blocks * info->block_bytes; i++) {
+        *seed = *seed * 1664525 + 1013904223;
+        out[i] = (uint8_t)(*seed >> 16);
+    }
+    for (size_t i = 0; i < n_blocks; i++)
+        for (size_t j = 0; j < (two ? 2 : 1); j++) {
+            uint8_t *high = out + i * info->block_bytes + scales[j] + 1;
+            *high &= i % 7 == 0 ? 0x81 : 0xa7; /* below 2^-6, so that no product overflows */
+            if (i % 11 == 0)
+                high[-1] = *high = 0;
+        }
+}
+
+START_TEST(repacks_as_defined)
+{
+    enum dtype type = (enum dtype)_i;
+    const struct dtype_info *info = dtype_info(type);
+    enum { MAX_BLOCKS = 9, ODD = 3 };
+    uint8_t rows[STRIP * (MAX_BLOCKS * 210 + ODD)];
+    static uint8_t want[1 << 17], got[1 << 17];
+    uint32_t seed = 1;
+    for (size_t blocks = 1; blocks <= MAX_BLOCKS; blocks++)
+        for (size_t n = 1; n <= STRIP; n++) {
+            size_t cols = blocks * info->block, row_bytes = blocks * info->block_bytes + ODD;
+            struct group_format format;
+            enum dtype grouped;
+            ck_assert(group_from_gguf(type, &grouped, &format));
+            size_t bytes = strip_layout(grouped, &format, cols).bytes;
+            ck_assert_uint_le(bytes, sizeof got);
+            for (size_t row = 0; row < n; row++)
+                random_blocks(type, rows + row * row_bytes, blocks, &seed);
+            simple_repack(type, rows, row_bytes, n, cols, want);
+            memset(got, 0xa5, sizeof got);
+            group_repack(type, rows, row_bytes, n, cols, got);
+            for (size_t i = 0; i < bytes; i++)
+                ck_assert_msg(got[i] == want[i], "%s, %zu x %zu: byte %zu is %#x, not %#x",
+                              info->name, n, cols, i, got[i], want[i]);
+            ck_assert_uint_eq(got[bytes], 0xa5);
+        }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("quant");
@@ -132,6 +275,7 @@ int main(void)
     tcase_add_test(tests, floats_to_halves);
     tcase_add_test(tests, bfloats_to_floats);
     tcase_add_test(tests, row_sizes);
+    tcase_add_loop_test(tests, repacks_as_defined, DTYPE_Q4_0, DTYPE_ROWS);
     suite_add_tcase(suite, tests);
 
     SRunner *runner = srunner_create(suite);
