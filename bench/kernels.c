@@ -81,6 +81,36 @@ static size_t round_up_64(size_t n)
     return (n + 63) / 64 * 64;
 }
 
+/* Weights of all types that are laid out anew when they are taken: GB of the file a second, the
+ * memory's pages included, which are new. */
+static void bench_layout(enum dtype type, size_t rows, size_t cols)
+{
+    enum { N = 16 };
+    struct llama3_error err;
+    struct matrix m = {.type = type, .rows = rows, .cols = cols};
+    struct weight *w[N];
+    size_t bytes = matrix_bytes(&m);
+    unsigned char *data = aligned_alloc(64, round_up_64(N * bytes));
+    if (data == NULL)
+        exit(1);
+    for (size_t i = 0; i < N * bytes; i++)
+        data[i] = (unsigned char)((i * 2654435761u >> 13 & 0x0f) | 0x20);
+    double best = HUGE_VAL;
+    for (int round = 0; round < 3; round++) {
+        double start = now();
+        for (size_t i = 0; i < N; i++) {
+            m.data = data + i * bytes;
+            w[i] = need(ops->weight(backend, &m, WEIGHT_MATRIX, &err), &err);
+        }
+        double spent = now() - start;
+        best = spent < best ? spent : best;
+        for (size_t i = 0; i < N; i++)
+            ops->weight_free(backend, w[i]);
+    }
+    printf("laid out: %-6s %5.1f GB/s\n", dtype_info(type)->name, (double)(N * bytes) / best / 1e9);
+    free(data);
+}
+
 static void bench_linear(enum dtype type, size_t rows, size_t cols)
 {
     static const size_t tokens[] = {1, 2, 4, 8, 32, 256, 512};
@@ -189,6 +219,8 @@ int main(int argc, char **argv)
     bench_linear(DTYPE_INT4, 1536, 576);
     bench_linear(DTYPE_INT4, 576, 1536);
     bench_linear(DTYPE_BF16, 1536, 576);
+    for (enum dtype type = DTYPE_Q4_0; type < DTYPE_ROWS; type++)
+        bench_layout(type, 4096, 4096);
     bench_attend(&shape, 1);
     bench_attend(&shape, 256);
     ops->kv_close(backend, kv);
