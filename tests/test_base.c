@@ -52,6 +52,14 @@ START_TEST(sizes_do_not_wrap)
     ck_assert_uint_eq((uintptr_t)aligned % 64, 0);
     ck_assert(aligned[0] == 0 && aligned[2] == 0);
     free(aligned);
+    ck_assert_ptr_null(size_alloc_unset(huge, 8));
+    for (size_t size = 0; size <= 9 << 20; size = size * 3 + 1) {
+        char *unset = size_alloc_unset(size, 1);
+        ck_assert_ptr_nonnull(unset);
+        ck_assert_uint_eq((uintptr_t)unset % 64, 0);
+        memset(unset, 1, size);
+        free(unset);
+    }
 }
 END_TEST
 

@@ -1,3 +1,5 @@
+#include "config.h" /* madvise */
+
 #include "base/size.h"
 
 #include <stdlib.h>
@@ -16,22 +18,35 @@ void *size_alloc(size_t n, size_t size)
     return calloc(1, bytes > 0 ? bytes : 1);
 }
 
+/* *bytes: a multiple of what it is aligned to, and never 0. */
+static void *allocate(size_t n, size_t size, size_t *bytes)
+{
+    if (!size_mul(n, size, bytes))
+        return NULL;
+    size_t unit = *bytes >= HUGE_PAGE ? HUGE_PAGE : 64;
+    if (!size_add(*bytes, unit - 1, bytes))
+        return NULL;
+    *bytes = *bytes / unit * unit;
+    *bytes = *bytes > 0 ? *bytes : unit;
+    void *memory = aligned_alloc(unit, *bytes);
+#ifdef MADV_HUGEPAGE
+    if (memory != NULL && unit == HUGE_PAGE)
+        madvise(memory, *bytes, MADV_HUGEPAGE); /* failing, they are pages like all others */
+#endif
+    return memory;
+}
+
 void *size_alloc_aligned(size_t n, size_t size)
 {
-    size_t bytes, unit;
-    if (!size_mul(n, size, &bytes))
-        return NULL;
-    unit = bytes >= HUGE_PAGE ? HUGE_PAGE : 64;
-    if (!size_add(bytes, unit - 1, &bytes))
-        return NULL;
-    bytes = bytes / unit * unit;
-    void *memory = aligned_alloc(unit, bytes > 0 ? bytes : unit);
-    if (memory == NULL)
-        return NULL;
-#ifdef MADV_HUGEPAGE
-    if (unit == HUGE_PAGE)
-        madvise(memory, bytes, MADV_HUGEPAGE); /* failing, they are pages like all others */
-#endif
-    memset(memory, 0, bytes);
+    size_t bytes;
+    void *memory = allocate(n, size, &bytes);
+    if (memory != NULL)
+        memset(memory, 0, bytes);
     return memory;
+}
+
+void *size_alloc_unset(size_t n, size_t size)
+{
+    size_t bytes;
+    return allocate(n, size, &bytes);
 }

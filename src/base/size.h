@@ -30,4 +30,8 @@ void *size_alloc(size_t n, size_t size);
 /* The same, aligned to 64 bytes (a cache line, and the widest vector). */
 void *size_alloc_aligned(size_t n, size_t size);
 
+/* The same, but of whatever contents, for what is going to be written in full, best by the threads
+ * that read it. Large ones are asked for in huge pages, which come into being faster. */
+void *size_alloc_unset(size_t n, size_t size);
+
 #endif

@@ -1,6 +1,7 @@
 /*
  * repack.c: blocks of GGUF's types (expand.c says how they are laid out) to strips of groups. Codes
- * stay as they are; only q6_k's, whose groups are half as long, are rounded again.
+ * stay as they are; only q6_k's, whose groups are half as long, are rounded again. What is done to
+ * the codes is done to 4 or 8 of them at a time: opening a model waits for it.
  */
 #include <math.h>
 #include <string.h>
@@ -35,17 +36,19 @@ bool group_from_gguf(enum dtype type, enum dtype *grouped, struct group_format *
 
 /* ---- one group of one row ------------------------------------------------------------------- */
 
-enum { K_RUNS = 8 }; /* groups in a block of the _k types */
-
-/* Scales of the _k types are products, rounded to f16. In f16 the steps of small weights would be
+/* Scales of the k types are products, rounded to f16. In f16 the steps of small weights would be
  * subnormal, so the scale is larger and the row's scale makes up for it; exact, being a power of
  * two. A step may be up to 64. */
 #define K_ROW_SCALE 0x1p-10f
 
-struct group {
-    uint32_t words[GROUP / 4]; /* codes as a lane holds them: 4 words of int4, 8 of int8 */
-    uint16_t scale, offset;
+/* Where a row of a strip has its group: word i of the codes, 4 words of int4 or 8 of int8, lies
+ * i * 64 bytes on. */
+struct place {
+    uint8_t *codes, *scale, *offset;
 };
+
+/* A block, which of its groups, and where that goes. */
+typedef void take_group(const uint8_t *block, size_t run, struct place to);
 
 static uint16_t load_16(const uint8_t *bytes)
 {
@@ -59,149 +62,282 @@ static uint32_t load_32(const uint8_t *bytes)
     return word;
 }
 
-static uint32_t low_nibbles(uint32_t bytes)
+static uint64_t load_64(const uint8_t *bytes)
 {
-    return bytes & 0x0f0f0f0f;
+    uint64_t words;
+    memcpy(&words, bytes, sizeof words);
+    return words;
 }
 
-static uint32_t high_nibbles(uint32_t bytes)
+static void store_16(uint8_t *to, uint16_t number)
 {
-    return bytes >> 4 & 0x0f0f0f0f;
+    memcpy(to, &number, sizeof number);
 }
 
-static uint32_t pack_bytes(const int codes[4])
+static void store_word(struct place to, size_t i, uint32_t word)
 {
-    return (uint32_t)(codes[0] & 255) | (uint32_t)(codes[1] & 255) << 8 |
-           (uint32_t)(codes[2] & 255) << 16 | (uint32_t)(codes[3] & 255) << 24;
+    memcpy(to.codes + i * 64, &word, sizeof word);
+}
+
+/* Of 8 bytes or of 4, the nibbles. */
+static uint64_t low_nibbles(uint64_t bytes)
+{
+    return bytes & 0x0f0f0f0f0f0f0f0f;
+}
+
+static uint64_t high_nibbles(uint64_t bytes)
+{
+    return bytes >> 4 & 0x0f0f0f0f0f0f0f0f;
+}
+
+/* 8 codes of 4 bits, a byte each, as a word holds them: the second four in the high nibbles. */
+static uint32_t pair(uint64_t codes)
+{
+    return (uint32_t)(codes | codes >> 28);
+}
+
+/* 4 bits to the lowest ones of 4 bytes. */
+static uint32_t spread(uint32_t bits)
+{
+    return (bits & 15) * 0x00204081 & 0x01010101;
 }
 
 /* 16 bytes whose low nibbles are the first half of the group. */
-static void split_nibbles(const uint8_t *bytes, uint32_t *words)
+static void put_nibbles(const uint8_t *bytes, struct place to)
 {
-    for (int i = 0; i < 2; i++) {
-        uint32_t a = load_32(bytes + i * 8), b = load_32(bytes + i * 8 + 4);
-        words[i] = low_nibbles(a) | low_nibbles(b) << 4;
-        words[i + 2] = high_nibbles(a) | high_nibbles(b) << 4;
+    for (size_t i = 0; i < 2; i++) {
+        uint64_t eight = load_64(bytes + i * 8);
+        store_word(to, i, pair(low_nibbles(eight)));
+        store_word(to, i + 2, pair(high_nibbles(eight)));
     }
 }
 
-/* q4_0, q4_1, iq4_nl */
-static void take_4(const uint8_t *block, bool offset, struct group *g)
+/* q4_0, iq4_nl */
+static void take_4_0(const uint8_t *block, size_t run, struct place to)
 {
-    g->scale = load_16(block);
-    g->offset = offset ? load_16(block + 2) : 0;
-    split_nibbles(block + (offset ? 4 : 2), g->words);
+    (void)run;
+    store_16(to.scale, load_16(block));
+    put_nibbles(block + 2, to);
 }
 
-/* q5_0, q5_1 */
-static void take_5(const uint8_t *block, bool offset, struct group *g)
+static void take_4_1(const uint8_t *block, size_t run, struct place to)
 {
-    const uint8_t *bits = block + (offset ? 4 : 2), *nibbles = bits + 4;
-    uint32_t high = load_32(bits);
-    int bias = offset ? 0 : 16, codes[GROUP];
+    (void)run;
+    store_16(to.scale, load_16(block));
+    store_16(to.offset, load_16(block + 2));
+    put_nibbles(block + 4, to);
+}
 
-    g->scale = load_16(block);
-    g->offset = offset ? load_16(block + 2) : 0;
-    for (int i = 0; i < GROUP / 2; i++) {
-        codes[i] = ((nibbles[i] & 15) | (int)(high >> i & 1) << 4) - bias;
-        codes[i + 16] = (nibbles[i] >> 4 | (int)(high >> (i + 16) & 1) << 4) - bias;
+/* 4 bytes with the fifth bits of all 32, then 16 with nibbles. Where the codes are signed, the
+ * fifth bit says that 16 is not to be subtracted. */
+static void put_5(const uint8_t *bytes, bool is_signed, struct place to)
+{
+    uint32_t fifth = load_32(bytes);
+    for (size_t i = 0; i < 4; i++) {
+        uint32_t nibbles = load_32(bytes + 4 + i * 4), half[2];
+        half[0] = spread(fifth >> i * 4);
+        half[1] = spread(fifth >> (16 + i * 4));
+        for (size_t j = 0; j < 2; j++) {
+            uint32_t four = nibbles >> j * 4 & 0x0f0f0f0f;
+            uint32_t upper = is_signed ? (half[j] ^ 0x01010101) * 0xf0 : half[j] * 0x10;
+            store_word(to, i + j * 4, four | upper);
+        }
     }
-    for (int i = 0; i < GROUP / 4; i++)
-        g->words[i] = pack_bytes(codes + i * 4);
 }
 
-static void take_8(const uint8_t *block, struct group *g)
+static void take_5_0(const uint8_t *block, size_t run, struct place to)
 {
-    g->scale = load_16(block);
-    for (int i = 0; i < GROUP / 4; i++)
-        g->words[i] = load_32(block + 2 + i * 4);
+    (void)run;
+    store_16(to.scale, load_16(block));
+    put_5(block + 2, true, to);
 }
 
-/* Run j of q4_k or q5_k; high: the fifth bits of the block, or NULL. */
-static void take_k(const uint8_t *block, int j, const uint8_t *high, struct group *g)
+static void take_5_1(const uint8_t *block, size_t run, struct place to)
 {
-    const uint8_t *nibbles = (high != NULL ? high + 32 : block + 16) + j / 2 * 32;
+    (void)run;
+    store_16(to.scale, load_16(block));
+    store_16(to.offset, load_16(block + 2));
+    put_5(block + 4, false, to);
+}
+
+static void take_8_0(const uint8_t *block, size_t run, struct place to)
+{
+    (void)run;
+    store_16(to.scale, load_16(block));
+    for (size_t i = 0; i < GROUP / 4; i++)
+        store_word(to, i, load_32(block + 2 + i * 4));
+}
+
+/* Scale and offset of q4_k and q5_k. */
+static void put_scale_k(const uint8_t *block, size_t run, struct place to)
+{
     int scale, min;
-    scale_min_k(block + 4, j, &scale, &min);
-    g->scale = f32_to_f16(f16_to_f32(load_16(block)) * (float)scale / K_ROW_SCALE);
-    g->offset = f32_to_f16(-f16_to_f32(load_16(block + 2)) * (float)min / K_ROW_SCALE);
-    for (int i = 0; i < GROUP / 4; i++) {
-        uint32_t bytes = load_32(nibbles + i * 4);
-        uint32_t codes = j % 2 == 0 ? low_nibbles(bytes) : high_nibbles(bytes);
-        if (high != NULL)
-            g->words[i] = codes | (load_32(high + i * 4) >> j & 0x01010101) << 4;
-        else if (i % 2 == 0)
-            g->words[i / 2] = codes;
-        else
-            g->words[i / 2] |= codes << 4;
+    scale_min_k(block + 4, (int)run, &scale, &min);
+    store_16(to.scale, f32_to_f16(f16_to_f32(load_16(block)) * (float)scale / K_ROW_SCALE));
+    store_16(to.offset, f32_to_f16(-f16_to_f32(load_16(block + 2)) * (float)min / K_ROW_SCALE));
+}
+
+static void take_4_k(const uint8_t *block, size_t run, struct place to)
+{
+    const uint8_t *nibbles = block + 16 + run / 2 * 32;
+    put_scale_k(block, run, to);
+    for (size_t i = 0; i < 4; i++)
+        store_word(to, i, pair(low_nibbles(load_64(nibbles + i * 8) >> run % 2 * 4)));
+}
+
+static void take_5_k(const uint8_t *block, size_t run, struct place to)
+{
+    const uint8_t *fifth = block + 16, *nibbles = block + 48 + run / 2 * 32;
+    put_scale_k(block, run, to);
+    for (size_t i = 0; i < GROUP / 4; i++) {
+        uint32_t four = load_32(nibbles + i * 4) >> run % 2 * 4 & 0x0f0f0f0f;
+        store_word(to, i, four | (load_32(fifth + i * 4) >> run & 0x01010101) << 4);
     }
 }
 
-/* Run `run` of q6_k: two scales for 16 weights each become one, codes are rounded to its steps. */
-static void take_6k(const uint8_t *block, int run, struct group *g)
+/* 8 codes of 6 bits less 32 each, as int8: below 32 all upper bits are ones. */
+static uint64_t minus_32(uint64_t codes)
+{
+    uint64_t flipped = codes ^ 0x2020202020202020, negative = flipped & 0x2020202020202020;
+    return flipped | negative << 1 | negative << 2;
+}
+
+/* The largest of 16 codes of q6_k without their sign. */
+static int largest_6(const int8_t codes[16])
+{
+    int largest = 0;
+    for (int i = 0; i < 16; i++) {
+        int magnitude = codes[i] < 0 ? -codes[i] : codes[i];
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return largest;
+}
+
+/* The nearest whole number of steps, ties to even, from -127 to 127. Adding 1.5 * 2^23 rounds, and
+ * leaves the number in the lower bits; loops without branches, so that they become vectors. */
+static void round_steps(const float *weights, float step, uint8_t *codes /* [GROUP] */)
+{
+    const int32_t zero = 0x4b400000;
+    float sums[GROUP];
+    int32_t numbers[GROUP];
+    for (int i = 0; i < GROUP; i++)
+        sums[i] = weights[i] / step + 0x1.8p23f;
+    memcpy(numbers, sums, sizeof numbers);
+    for (int i = 0; i < GROUP; i++) {
+        int32_t code = numbers[i] - zero;
+        code = code > 127 ? 127 : code;
+        codes[i] = (uint8_t)(code < -127 ? -127 : code);
+    }
+}
+
+/* Two scales for 16 weights each become one, codes are rounded to its steps. */
+static void take_6_k(const uint8_t *block, size_t run, struct place to)
 {
     const int8_t *scales = (const int8_t *)block + 192 + run * 2;
     const uint8_t *low = block + run / 4 * 64 + run % 2 * 32;
     const uint8_t *high = block + 128 + run / 4 * 32;
+    size_t low_shift = run % 4 / 2 * 4, high_shift = run % 4 * 2;
     float d = f16_to_f32(load_16(block + 208)) / K_ROW_SCALE, weights[GROUP], largest = 0;
+    int8_t codes[GROUP];
+    uint8_t rounded[GROUP];
 
-    for (int i = 0; i < GROUP; i++) {
-        int code = low[i] >> (run % 4 / 2 * 4) & 15;
-        code |= (high[i] >> (run % 4 * 2) & 3) << 4;
-        weights[i] = d * (float)scales[i / 16] * (float)(code - 32);
-        largest = fmaxf(largest, fabsf(weights[i]));
+    for (size_t i = 0; i < GROUP; i += 8) {
+        uint64_t upper = load_64(high + i) >> high_shift & 0x0303030303030303;
+        uint64_t eight = minus_32(low_nibbles(load_64(low + i) >> low_shift) | upper << 4);
+        memcpy(codes + i, &eight, sizeof eight);
     }
-    g->scale = f32_to_f16(largest / 127);
-    float scale = f16_to_f32(g->scale);
-    for (int i = 0; i < GROUP / 4; i++) {
-        int codes[4];
-        for (int j = 0; j < 4; j++) {
-            float steps = scale > 0 ? weights[i * 4 + j] / scale : 0;
-            codes[j] = steps >= 127 ? 127 : steps <= -127 ? -127 : (int)lrintf(steps);
+    for (int half = 0; half < 2; half++) {
+        float step = d * (float)scales[half];
+        float most = fabsf(step * (float)largest_6(codes + half * 16));
+        largest = most <= largest ? largest : most; /* and NaN */
+        for (int i = half * 16; i < half * 16 + 16; i++)
+            weights[i] = step * (float)codes[i];
+    }
+    store_16(to.scale, f32_to_f16(largest / 127));
+    float scale = f16_to_f32(load_16(to.scale));
+    round_steps(weights, scale > 0 ? scale : INFINITY, rounded);
+    for (size_t i = 0; i < GROUP / 4; i++)
+        store_word(to, i, load_32(rounded + i * 4));
+}
+
+/* ---- strips --------------------------------------------------------------------------------- */
+
+struct strip {
+    const uint8_t *rows;
+    size_t row_bytes, n;
+    uint8_t *out;
+    struct strip_layout layout;
+};
+
+/* Group by group, so that what is written lies close together. Inlined with `take` for each type:
+ * calling it would take as long as all that it does. */
+static inline __attribute__((always_inline)) void take_strip(const struct strip *s, enum dtype type,
+                                                             size_t words, take_group *take)
+{
+    const struct dtype_info *info = dtype_info(type);
+    const struct strip_layout *l = &s->layout;
+    size_t runs = info->block / GROUP;
+    for (size_t group = 0; group < l->groups; group++) {
+        const uint8_t *block = s->rows + group / runs * info->block_bytes;
+        size_t numbers = group * STRIP * 2;
+        struct place to = {s->out + l->codes + group * words * 64, s->out + l->scales + numbers,
+                           s->out + l->offsets + numbers};
+        for (size_t lane = 0; lane < s->n; lane++, block += s->row_bytes) {
+            take(block, group % runs, to);
+            to.codes += 4;
+            to.scale += 2;
+            to.offset += 2;
         }
-        g->words[i] = pack_bytes(codes);
     }
 }
 
-static void take_group(enum dtype type, const uint8_t *row, size_t group, struct group *g)
+static void take_rows(const struct strip *s, enum dtype type)
 {
-    const struct dtype_info *info = dtype_info(type);
-    const uint8_t *block = row + group * GROUP / info->block * info->block_bytes;
-    int run = (int)(group % K_RUNS);
-
-    g->offset = 0;
+    enum { INT4_WORDS = GROUP / 8, INT8_WORDS = GROUP / 4 };
     switch (type) {
     case DTYPE_Q4_0:
     case DTYPE_IQ4_NL:
-        take_4(block, false, g);
+        take_strip(s, type, INT4_WORDS, take_4_0);
         break;
     case DTYPE_Q4_1:
-        take_4(block, true, g);
-        break;
-    case DTYPE_Q5_0:
-        take_5(block, false, g);
-        break;
-    case DTYPE_Q5_1:
-        take_5(block, true, g);
-        break;
-    case DTYPE_Q8_0:
-        take_8(block, g);
+        take_strip(s, type, INT4_WORDS, take_4_1);
         break;
     case DTYPE_Q4_K:
-        take_k(block, run, NULL, g);
+        take_strip(s, type, INT4_WORDS, take_4_k);
+        break;
+    case DTYPE_Q5_0:
+        take_strip(s, type, INT8_WORDS, take_5_0);
+        break;
+    case DTYPE_Q5_1:
+        take_strip(s, type, INT8_WORDS, take_5_1);
         break;
     case DTYPE_Q5_K:
-        take_k(block, run, block + 16, g);
+        take_strip(s, type, INT8_WORDS, take_5_k);
         break;
     case DTYPE_Q6_K:
-        take_6k(block, run, g);
+        take_strip(s, type, INT8_WORDS, take_6_k);
+        break;
+    case DTYPE_Q8_0:
+        take_strip(s, type, INT8_WORDS, take_8_0);
         break;
     default:
         break;
     }
 }
 
-/* ---- strips --------------------------------------------------------------------------------- */
+/* What no group fills: everything beside the rows that there are, or what pads the numbers. */
+static void clear_rest(const struct strip *s)
+{
+    const struct strip_layout *l = &s->layout;
+    size_t scales = l->scales + l->groups * STRIP * 2, offsets = l->offsets + l->groups * STRIP * 2;
+    if (s->n < STRIP) {
+        memset(s->out, 0, l->bytes);
+        return;
+    }
+    memset(s->out + scales, 0, l->offsets - scales);
+    if (offsets < l->bytes)
+        memset(s->out + offsets, 0, l->bytes - offsets);
+}
 
 void group_repack(enum dtype type, const void *rows, size_t row_bytes, size_t n, size_t cols,
                   void *strip)
@@ -210,26 +346,10 @@ void group_repack(enum dtype type, const void *rows, size_t row_bytes, size_t n,
     enum dtype grouped;
     if (!group_from_gguf(type, &grouped, &format))
         return;
-    struct strip_layout l = strip_layout(grouped, &format, cols);
-    uint8_t *out = strip;
-    size_t words = grouped == DTYPE_INT4 ? GROUP / 8 : GROUP / 4;
+    const struct strip s = {rows, row_bytes, n, strip, strip_layout(grouped, &format, cols)};
     const float row_scale = dtype_info(type)->block > GROUP ? K_ROW_SCALE : 1;
-
-    memset(out, 0, l.codes);
+    clear_rest(&s);
     for (size_t lane = 0; lane < n; lane++)
-        memcpy(out + lane * sizeof row_scale, &row_scale, sizeof row_scale);
-    memset(out + l.scales, 0, l.bytes - l.scales);
-    for (size_t group = 0; group < l.groups; group++)
-        for (size_t lane = 0; lane < STRIP; lane++) {
-            struct group g = {0};
-            if (lane < n)
-                take_group(type, (const uint8_t *)rows + lane * row_bytes, group, &g);
-            uint8_t *codes = out + l.codes + group * words * 64 + lane * 4;
-            for (size_t i = 0; i < words; i++)
-                memcpy(codes + i * 64, &g.words[i], 4);
-            size_t at = (group * STRIP + lane) * 2;
-            memcpy(out + l.scales + at, &g.scale, 2);
-            if (format.offset)
-                memcpy(out + l.offsets + at, &g.offset, 2);
-        }
+        memcpy(s.out + lane * sizeof row_scale, &row_scale, sizeof row_scale);
+    take_rows(&s, type);
 }

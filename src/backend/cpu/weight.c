@@ -95,7 +95,7 @@ static int take_groups(struct cpu *cpu, struct weight *w, struct llama3_error *e
     w->layout = strip_layout(m->type, &m->groups, m->cols);
     if (!repack && (uintptr_t)m->data % 64 == 0)
         return 0;
-    w->memory = size_alloc_aligned(bytes, 1);
+    w->memory = size_alloc_unset(bytes, 1);
     if (w->memory == NULL)
         return error_memory(err, "a matrix", bytes);
     m->data = w->memory;
