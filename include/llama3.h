@@ -116,7 +116,10 @@ struct llama3_model_options {
     /* One line about what is no failure: a broken file in the cache, made again; weights that
      * have 4 bits already, used as they are. */
     void (*on_note)(void *arg, const char *note);
-    void *arg; /* of both; both may be NULL */
+    /* Of total bytes of weights, done are ready for use: GGUF's 4 to 8 bits are laid out anew, as
+     * the processor reads them best. Non-zero gives up as well. */
+    int (*on_load)(void *arg, uint64_t done, uint64_t total);
+    void *arg; /* of all three; each may be NULL */
 };
 
 /* A checkpoint: a Hugging Face directory, a .gguf or .safetensors file, or a "name/repo" found in

@@ -119,6 +119,8 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
         .max_seqs = chunk < MAX_SEQS ? chunk : MAX_SEQS,
         .max_context = m->info.context,
         .kv_type = o->kv_type,
+        .on_progress = o->on_load,
+        .arg = o->arg,
     };
     return 0;
 }

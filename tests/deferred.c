@@ -120,6 +120,13 @@ static struct weight *deferred_weight(struct backend *backend, const struct matr
     return handle;
 }
 
+static bool deferred_weight_is_copy(const struct backend *backend, const struct weight *weight)
+{
+    (void)backend;
+    (void)weight;
+    return true;
+}
+
 static void deferred_weight_free(struct backend *backend, struct weight *weight)
 {
     struct deferred *d = of(backend);
@@ -346,6 +353,7 @@ const struct backend_ops deferred_ops = {
     .run = deferred_run,
     .weight = deferred_weight,
     .weight_free = deferred_weight_free,
+    .weight_is_copy = deferred_weight_is_copy,
     .buffer = deferred_buffer,
     .buffer_free = deferred_buffer_free,
     .kv_open = deferred_kv_open,

@@ -1,8 +1,9 @@
 /*
  * Preloaded into a program under test (LD_PRELOAD), makes the library slow, so that tests see what
- * happens while someone waits: SLOW_OPEN, SLOW_PROMPT and SLOW_TEXT are milliseconds for opening a
- * model, for each report on the prompt and for each piece of text, SLOW_RESERVE those for asking
- * for room on the disk. SAY is the answer instead of the model's.
+ * happens while someone waits: SLOW_OPEN, SLOW_LOAD, SLOW_PROMPT and SLOW_TEXT are milliseconds for
+ * opening a model, for each report on its weights, for each report on the prompt and for each piece
+ * of text, SLOW_RESERVE those for asking for room on the disk. SAY is the answer instead of the
+ * model's.
  */
 #include "config.h" /* fallocate */
 
@@ -22,14 +23,25 @@ static void sleep_for(const char *variable)
     nanosleep(&left, NULL); /* a signal ends it */
 }
 
+static const struct llama3_model_options *opening;
+
+static int on_load(void *arg, uint64_t done, uint64_t total)
+{
+    sleep_for("SLOW_LOAD");
+    return opening->on_load(arg, done, total);
+}
+
 struct llama3_model *llama3_model_open(const char *path, const struct llama3_model_options *options,
                                        struct llama3_error *err)
 {
     struct llama3_model *(*next)(const char *, const struct llama3_model_options *,
                                  struct llama3_error *);
     *(void **)&next = dlsym(RTLD_NEXT, "llama3_model_open");
+    struct llama3_model_options slow = *options;
     sleep_for("SLOW_OPEN");
-    return next(path, options, err);
+    opening = options;
+    slow.on_load = on_load;
+    return next(path, &slow, err);
 }
 
 static const struct llama3_generation *real;

@@ -156,6 +156,59 @@ START_TEST(files_are_mapped_and_read)
 }
 END_TEST
 
+/* Bytes of files, on disk or in shared memory, that this process has in its own; 0: unknown. */
+static size_t resident(void)
+{
+    FILE *file = fopen("/proc/self/status", "r");
+    size_t kib = 0, some;
+    char line[256];
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "RssFile: %zu kB", &some) == 1 ||
+            sscanf(line, "RssShmem: %zu kB", &some) == 1)
+            kib += some;
+    if (file != NULL)
+        fclose(file);
+    return kib * 1024;
+}
+
+static unsigned sum_of(const struct map *map)
+{
+    unsigned sum = 0;
+    for (size_t i = 0; i < map->size; i += 512)
+        sum += map->data[i];
+    return sum;
+}
+
+START_TEST(pages_are_dropped_and_read_again)
+{
+    enum { SIZE = 16 << 20 };
+    char *folder = tiny_folder(), path[600], *data = malloc(SIZE);
+    struct llama3_error err = {0};
+    struct map map;
+    for (size_t i = 0; i < SIZE; i++)
+        data[i] = (char)(i * 7 >> 3);
+    tiny_put(folder, "data", data, SIZE);
+    snprintf(path, sizeof path, "%s/data", folder);
+    ck_assert_int_eq(map_open(&map, path, &err), 0);
+    unsigned sum = sum_of(&map);
+    size_t before = resident();
+    map_drop(&map, map.data + 100, SIZE / 2); /* the pages at both ends stay */
+    map_drop(&map, map.data + SIZE - 1, SIZE);
+    if (before > 0) {
+        ck_assert_uint_ge(before, SIZE);
+        ck_assert_uint_lt(resident(), before - SIZE / 3);
+    }
+    ck_assert_uint_eq(sum_of(&map), sum);
+    map_close(&map);
+
+    struct map memory = {.data = (uint8_t *)data, .size = SIZE};
+    map_drop(&memory, memory.data, SIZE);
+    ck_assert_uint_eq(sum_of(&memory), sum);
+    free(data);
+    tiny_remove(folder);
+}
+END_TEST
+
 START_TEST(what_is_no_file_is_refused)
 {
     char *folder = tiny_folder(), path[600];
@@ -320,6 +373,7 @@ int main(void)
     tcase_add_test(tcase, buffers_grow_and_stay_terminated);
     tcase_add_test(tcase, utf8_is_rfc_3629);
     tcase_add_test(tcase, files_are_mapped_and_read);
+    tcase_add_test(tcase, pages_are_dropped_and_read_again);
     tcase_add_test(tcase, what_is_no_file_is_refused);
     tcase_add_test(tcase, memory_is_known);
     tcase_add_test(tcase, json_is_guarded);

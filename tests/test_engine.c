@@ -451,6 +451,44 @@ START_TEST(responses_extend_the_history)
 }
 END_TEST
 
+/* ---- opening ----------------------------------------------------------------------------- */
+
+struct loading {
+    uint64_t last, total, give_up;
+    size_t reports;
+};
+
+static int on_load(void *arg, uint64_t done, uint64_t total)
+{
+    struct loading *l = arg;
+    ck_assert_uint_gt(done, l->last);
+    ck_assert_uint_le(done, total);
+    ck_assert(l->reports == 0 || total == l->total);
+    l->last = done;
+    l->total = total;
+    return ++l->reports == l->give_up;
+}
+
+START_TEST(loading_is_reported)
+{
+    char path[4096];
+    struct loading loading = {0};
+    struct llama3_model_options options = {.on_load = on_load, .arg = &loading};
+    unsetenv("LLAMA3_CPU");
+    snprintf(path, sizeof path, "%s/%s", TEST_DATA, models[_i]);
+    struct llama3_model *model = llama3_model_open(path, &options, &err);
+    ck_assert_msg(model != NULL, "%s", err.message);
+    ck_assert_uint_gt(loading.reports, 9);
+    ck_assert_uint_eq(loading.last, loading.total);
+    ck_assert_uint_le(loading.total, llama3_model_info(model)->file_bytes);
+    llama3_model_close(model);
+    loading = (struct loading){.give_up = 5};
+    ck_assert_ptr_null(llama3_model_open(path, &options, &err));
+    ck_assert_int_eq(err.code, LLAMA3_ECANCELED);
+    ck_assert_uint_eq(loading.reports, 5);
+}
+END_TEST
+
 /* ---- sampler ----------------------------------------------------------------------------- */
 
 static const struct llama3_sampling neutral = {.temperature = 1, .top_p = 1, .repeat_penalty = 1};
@@ -573,6 +611,7 @@ int main(void)
     tcase_add_test(tcase, cancellation_leaves_the_session_usable);
     tcase_add_test(tcase, stop_strings_end_the_answer_before_them);
     tcase_add_test(tcase, responses_extend_the_history);
+    tcase_add_loop_test(tcase, loading_is_reported, 0, N_MODELS);
     tcase_add_test(tcase, draws_follow_the_distribution);
     tcase_add_test(tcase, penalties_and_ties);
     tcase_add_test(tcase, sampling_ranges_are_checked);

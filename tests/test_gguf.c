@@ -24,7 +24,7 @@ static void parse_bytes(struct parsed *parsed, const void *bytes, size_t size)
     *parsed = (struct parsed){.copy = malloc(size + 1)};
     memcpy(parsed->copy, bytes, size);
     parsed->copy = realloc(parsed->copy, size > 0 ? size : 1);
-    const struct map map = {parsed->copy, size};
+    const struct map map = {.data = parsed->copy, .size = size};
     parsed->result = gguf_parse(&parsed->gguf, &map, "x", &parsed->table, &parsed->err);
 }
 

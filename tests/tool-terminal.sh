@@ -129,6 +129,14 @@ start "SLOW_OPEN=1500" "-n 4 -p x"
 sees '^loading .*, 1 s$'
 sees '^\[0\]$'
 never_saw 'loading'
+start "SLOW_LOAD=150" "-n 4 -p x"
+sees '^loading .* \[[.#]*\] [0-9]* %'
+sees '^\[0\]$'
+never_saw 'loading'
+start "SLOW_LOAD=150" "-n 4 -p x"
+sees '^loading .* %'
+keys C-c
+sees '^\[130\]$'
 start "SLOW_PROMPT=1500" "-n 4 -p x"
 sees '^reading the prompt: [0-9]* of [0-9]* tokens'
 sees '^\[0\]$'

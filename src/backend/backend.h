@@ -97,6 +97,8 @@ struct backend_ops {
     struct weight *(*weight)(struct backend *backend, const struct matrix *matrix,
                              enum weight_use use, struct llama3_error *err);
     void (*weight_free)(struct backend *backend, struct weight *weight);
+    /* Whether the matrix's data is not going to be read again. */
+    bool (*weight_is_copy)(const struct backend *backend, const struct weight *weight);
     /* Room for max_rows or max_logit_rows rows. */
     struct buffer *(*buffer)(struct backend *backend, enum rows rows, size_t cols,
                              struct llama3_error *err);

@@ -60,7 +60,7 @@ int map_descriptor(struct map *map, int fd, const char *path, struct llama3_erro
     if (data == MAP_FAILED)
         return error_set(err, LLAMA3_EIO, "%s: can't map %zu bytes: %s", path, size,
                          strerror(errno));
-    *map = (struct map){.data = data, .size = size};
+    *map = (struct map){.data = data, .size = size, .of_file = true};
     return 0;
 }
 
@@ -105,7 +105,8 @@ void map_want(const struct map *map, const uint8_t *begin, size_t n)
 
 void map_drop(const struct map *map, const uint8_t *begin, size_t n)
 {
-    advise(map, begin, n, MADV_DONTNEED, false);
+    if (map->of_file)
+        advise(map, begin, n, MADV_DONTNEED, false);
 }
 
 /* Fills text[0..size); fails if the file has fewer bytes by now. */

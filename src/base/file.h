@@ -2,6 +2,7 @@
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,6 +12,7 @@
 struct map {
     const uint8_t *data; /* [size]; NULL if size is 0 */
     size_t size;
+    bool of_file; /* what is dropped can be read again; false: other memory stands for a file */
 };
 
 /* Errors name the path and what the system said; a directory or another kind of file is refused. */
@@ -20,7 +22,7 @@ int map_descriptor(struct map *map, int fd, const char *path, struct llama3_erro
 void map_close(struct map *map); /* zeroes *map */
 
 /* Hints about the part of n bytes from `begin` that lies in the map, if any does: it will be read
- * next; it won't be for a while, and needn't stay in this process's memory. */
+ * next; it won't be for a while, and needn't stay in this process's memory (whole pages only). */
 void map_want(const struct map *map, const uint8_t *begin, size_t n);
 void map_drop(const struct map *map, const uint8_t *begin, size_t n);
 

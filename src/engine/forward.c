@@ -57,6 +57,7 @@ struct forward {
     float *carry;    /* [max_rows][widest activation] between backends; NULL if there is one */
     struct kv **kvs; /* [max_seqs] for the batch of one part */
     uint64_t scratch_bytes;
+    uint64_t taken_bytes, total_bytes; /* of matrices, while it is opened */
 };
 
 struct sequence {
@@ -225,47 +226,84 @@ static int open_part(struct forward *f, struct part *p, const float *inv_freq,
     return p->layers != NULL ? 0 : error_memory(err, "layers", c->n_layers * sizeof *p->layers);
 }
 
-static int take(const struct part *p, struct weight **weight, const struct matrix *matrix,
-                enum weight_use use, struct llama3_error *err)
+static void add_bytes(uint64_t *bytes, const struct matrix *const *matrices, size_t n)
 {
+    for (size_t i = 0; i < n; i++)
+        *bytes += matrix_bytes(matrices[i]);
+}
+
+/* Of all that take_weights() takes, where one backend does. */
+static uint64_t count_bytes(const struct model *m)
+{
+    const struct matrix *const ends[] = {&m->embed, &m->norm, &m->head};
+    uint64_t bytes = 0;
+    add_bytes(&bytes, ends, m->config.tied ? 2 : 3);
+    for (size_t i = 0; i < m->config.n_layers; i++) {
+        const struct layer *l = &m->layers[i];
+        const struct matrix *const all[] = {&l->attn_norm, &l->q,    &l->k,  &l->v,   &l->o,
+                                            &l->ffn_norm,  &l->gate, &l->up, &l->down};
+        add_bytes(&bytes, all, sizeof all / sizeof *all);
+    }
+    return bytes;
+}
+
+/* What a backend has copied needn't lie in memory twice. */
+static void drop_copied(const struct forward *f, const struct part *p, const struct weight *weight,
+                        const struct matrix *matrix)
+{
+    if (!p->ops->weight_is_copy(p->backend, weight))
+        return;
+    for (size_t i = 0; i < f->model->n_maps; i++)
+        map_drop(&f->model->maps[i], matrix->data, matrix_bytes(matrix));
+}
+
+static int take(struct forward *f, const struct part *p, struct weight **weight,
+                const struct matrix *matrix, enum weight_use use, struct llama3_error *err)
+{
+    const struct forward_options *o = &f->options;
     *weight = p->ops->weight(p->backend, matrix, use, err);
-    return *weight != NULL ? 0 : -1;
+    if (*weight == NULL)
+        return -1;
+    drop_copied(f, p, *weight, matrix);
+    f->taken_bytes += matrix_bytes(matrix);
+    return o->on_progress != NULL && o->on_progress(o->arg, f->taken_bytes, f->total_bytes) != 0
+               ? error_set(err, LLAMA3_ECANCELED, "canceled")
+               : 0;
 }
 
 /* The weights that a stage reads. */
-static int take_weights(const struct forward *f, struct part *p, size_t stage,
-                        struct llama3_error *err)
+static int take_weights(struct forward *f, struct part *p, size_t stage, struct llama3_error *err)
 {
     const struct model *m = f->model;
     if (stage == 0)
-        return take(p, &p->embed, &m->embed, m->config.tied ? WEIGHT_MATRIX : WEIGHT_TABLE, err);
+        return take(f, p, &p->embed, &m->embed, m->config.tied ? WEIGHT_MATRIX : WEIGHT_TABLE, err);
     if (stage + 1 == stage_count(m->config.n_layers)) {
-        if (take(p, &p->norm, &m->norm, WEIGHT_VECTOR, err) < 0)
+        if (take(f, p, &p->norm, &m->norm, WEIGHT_VECTOR, err) < 0)
             return -1;
         if (m->config.tied && p->embed != NULL) {
             p->head = p->embed;
             return 0;
         }
-        return take(p, &p->head, &m->head, WEIGHT_MATRIX, err);
+        return take(f, p, &p->head, &m->head, WEIGHT_MATRIX, err);
     }
 
     const struct layer *l = &m->layers[(stage - 1) / STAGES_PER_LAYER];
     struct layer_weights *w = &p->layers[(stage - 1) / STAGES_PER_LAYER];
     switch ((enum layer_stage)((stage - 1) % STAGES_PER_LAYER)) {
     case STAGE_QKV:
-        return take(p, &w->attn_norm, &l->attn_norm, WEIGHT_VECTOR, err) < 0 ||
-                       take(p, &w->q, &l->q, WEIGHT_MATRIX, err) < 0 ||
-                       take(p, &w->k, &l->k, WEIGHT_MATRIX, err) < 0 ||
-                       take(p, &w->v, &l->v, WEIGHT_MATRIX, err) < 0
+        return take(f, p, &w->attn_norm, &l->attn_norm, WEIGHT_VECTOR, err) < 0 ||
+                       take(f, p, &w->q, &l->q, WEIGHT_MATRIX, err) < 0 ||
+                       take(f, p, &w->k, &l->k, WEIGHT_MATRIX, err) < 0 ||
+                       take(f, p, &w->v, &l->v, WEIGHT_MATRIX, err) < 0
                    ? -1
                    : 0;
     case STAGE_OUT:
-        return take(p, &w->o, &l->o, WEIGHT_MATRIX, err);
+        return take(f, p, &w->o, &l->o, WEIGHT_MATRIX, err);
     case STAGE_FFN:
-        return take(p, &w->ffn_norm, &l->ffn_norm, WEIGHT_VECTOR, err) < 0 ||
-                       take(p, &w->gate, &l->gate, WEIGHT_MATRIX, err) < 0 ||
-                       take(p, &w->up, &l->up, WEIGHT_MATRIX, err) < 0 ||
-                       take(p, &w->down, &l->down, WEIGHT_MATRIX, err) < 0
+        return take(f, p, &w->ffn_norm, &l->ffn_norm, WEIGHT_VECTOR, err) < 0 ||
+                       take(f, p, &w->gate, &l->gate, WEIGHT_MATRIX, err) < 0 ||
+                       take(f, p, &w->up, &l->up, WEIGHT_MATRIX, err) < 0 ||
+                       take(f, p, &w->down, &l->down, WEIGHT_MATRIX, err) < 0
                    ? -1
                    : 0;
     case STAGE_ATTEND:
@@ -310,6 +348,7 @@ struct forward *forward_open(const struct model *model, const struct plan *plan,
     }
     f->model = model;
     f->options = *options;
+    f->total_bytes = count_bytes(model);
     f->cols[ACT_X] = f->cols[ACT_D] = f->cols[ACT_H] = f->cols[ACT_LAST] = c->dim;
     f->cols[ACT_Q] = f->cols[ACT_A] = c->n_heads * c->head_dim;
     f->cols[ACT_K] = f->cols[ACT_V] = c->n_kv_heads * c->head_dim;

@@ -42,6 +42,10 @@ struct forward_options {
     struct backend_options backend;
     size_t max_rows, max_logit_rows, max_seqs, max_context;
     enum llama3_kv_type kv_type;
+    /* While it is opened: of total bytes of matrices, the backends have taken done; non-zero ends
+     * it with LLAMA3_ECANCELED. NULL: nobody wants to know. */
+    int (*on_progress)(void *arg, uint64_t done, uint64_t total);
+    void *arg;
 };
 
 struct forward;

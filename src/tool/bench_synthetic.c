@@ -127,7 +127,7 @@ static int map_matrices(struct model *m, struct matrix *const list[], size_t n,
 #ifdef MADV_HUGEPAGE
     madvise(data, size, MADV_HUGEPAGE); /* to be filled sooner */
 #endif
-    m->maps[0] = (struct map){data, size};
+    m->maps[0] = (struct map){.data = data, .size = size};
     m->n_maps = 1;
     size_t at = 0;
     for (size_t i = 0; i < n; i++) {

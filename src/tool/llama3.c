@@ -27,19 +27,34 @@ static double seconds(void)
 /* What is shown while a model is opened. */
 struct opening {
     const struct args *args;
+    const char *what; /* "loading PATH" */
     bool quantizing;
 };
+
+static void show(const struct opening *opening, const char *what, uint64_t total)
+{
+    progress_stop();
+    if (!opening->args->quiet)
+        progress_start_bytes(what, (size_t)total);
+}
 
 /* The first report is where loading turns into work that can be measured. */
 static int on_quantized(void *arg, uint64_t done, uint64_t total)
 {
     struct opening *opening = arg;
-    if (!opening->quantizing) {
-        progress_stop();
-        if (!opening->args->quiet)
-            progress_start_bytes("quantizing", (size_t)total);
-    }
+    if (!opening->quantizing)
+        show(opening, "quantizing", total);
     opening->quantizing = true;
+    progress_update((size_t)done, (size_t)total);
+    return interrupt_seen();
+}
+
+static int on_load(void *arg, uint64_t done, uint64_t total)
+{
+    struct opening *opening = arg;
+    if (opening->quantizing)
+        show(opening, opening->what, total);
+    opening->quantizing = false;
     progress_update((size_t)done, (size_t)total);
     return interrupt_seen();
 }
@@ -70,13 +85,14 @@ static struct llama3_model *open_model(const struct args *args, int *status)
     options.cache = cache;
     options.on_progress = on_quantized;
     options.on_note = on_note;
+    options.on_load = on_load;
     options.arg = &opening;
     buf_add_str(&what, "loading ");
     buf_add_str(&what, path);
     if (options.int4)
         interrupt_defer();
-    if (!args->quiet && !what.failed)
-        progress_start(what.data, 0, 0);
+    opening.what = what.failed ? "loading" : what.data;
+    show(&opening, opening.what, 0); /* of how much is known once the file is open */
     struct llama3_model *model = llama3_model_open(path, &options, &err);
     progress_stop();
     if (model == NULL && err.code == LLAMA3_ECANCELED)

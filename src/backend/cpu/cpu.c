@@ -133,6 +133,12 @@ static const char *cpu_describe(const struct backend *backend, const char **exac
     return cpu->kernels->description;
 }
 
+static bool cpu_weight_is_copy(const struct backend *backend, const struct weight *weight)
+{
+    (void)backend;
+    return weight->memory != NULL || weight->vector != NULL;
+}
+
 static void cpu_run(struct backend *backend, void (*fn)(void *arg), void *arg)
 {
     threads_run(((struct cpu *)backend)->threads, fn, arg);
@@ -264,6 +270,7 @@ const struct backend_ops cpu_ops = {
     .run = cpu_run,
     .weight = cpu_weight,
     .weight_free = cpu_weight_free,
+    .weight_is_copy = cpu_weight_is_copy,
     .buffer = cpu_buffer,
     .buffer_free = cpu_buffer_free,
     .kv_open = cpu_kv_open,
