@@ -66,6 +66,38 @@ for source in tiny-bf16 tiny-f16 tiny-sharded tiny-rope tiny-head-dim tiny-gqa-6
     below "$(awk '$1 == "KL" { print $2 }' "$tmp/out")" 0.01
 done
 
+# Codes that GGUF has of the type asked for are carried over: the same logits, bit for bit.
+# carried SOURCE OPTION...
+carried()
+{
+    source=$1
+    shift
+    run 0 "$quantize" "$@" "$source" "$out"
+    out_has "carried over 30720 weights, in the checkpoint's codes"
+    [ "$(grep -c '^  .* carried over$' "$tmp/out")" = 8 ] || fail "$last: $(cat "$tmp/out")"
+    [ -x ./tests/logits ] || return
+    for table in LLAMA3_CPU=scalar no=table; do
+        run 0 env $table ./tests/logits "$source" "$tmp/want" 5,6,7,8,9,10,11
+        run 0 env $table ./tests/logits "$out" "$tmp/got" 5,6,7,8,9,10,11
+        same "$tmp/got" "$tmp/want" "$source $* ($table): other logits than the source's"
+    done
+}
+carried "$data/tiny-gguf-q4_0/model.gguf"
+carried "$data/tiny-gguf-q8_0/model.gguf" --type int8
+carried "$data/tiny-gguf-v2/model.gguf" --type int8
+run 0 "$quantize" "$data/tiny-gguf-q8_0" "$out" # its codes are no int4's
+below "$(column q 4)" 0.01
+grep "carried over" "$tmp/out" && fail "$last: int8 carried over to int4"
+run 0 "$quantize" "$data/tiny-gguf-k" "$out"
+[ "$(column q 4) $(column o 4) $(column embed 4)" = "carried carried carried" ] ||
+    fail "$last: $(cat "$tmp/out")"
+below "$(column v 4)" 0.01
+run 0 "$quantize" --type int8 "$data/tiny-gguf-k" "$out"
+[ "$(column v 4) $(column gate 4)" = "carried carried" ] || fail "$last: $(cat "$tmp/out")"
+below "$(column k 4)" 0.0001 # q6_k's groups are shorter than int8's
+run 0 "$quantize" "$data/tiny-gguf-mixed" "$out" --calibrate "$srcdir/README.md"
+[ "$(column q 4) $(column gate 4)" = "carried carried" ] || fail "$last: $(cat "$tmp/out")"
+
 # --verify in its spellings.
 printf 'The capital of France is Paris, and so on for a while.\n' >"$tmp/text"
 run 0 "$quantize" "$tiny" "$out" --verify "$tmp/text"
@@ -156,6 +188,19 @@ run 0 "$quantize" -q "$tmp/source" "$tmp/source/int4.safetensors" # beside it is
 run 0 "$quantize" -q "$tmp/source" "$tmp/source/int4.safetensors"
 run 2 "$quantize" --type int8 "$tmp/source/int4.safetensors" "$tmp/source/int4.safetensors"
 diff -r -x int4.safetensors "$tiny" "$tmp/source" || fail "the source has changed"
+
+refused 2 "have codes of int4 already, which are carried over, so --calibrate has no meaning" \
+    --calibrate "$srcdir/README.md" "$data/tiny-gguf-q4_0" "$made"
+err_lines 1
+
+# A scale that is no number, among blocks that are carried over.
+cp "$data/tiny-gguf-q4_0/model.gguf" "$tmp/nan.gguf"
+chmod u+w "$tmp/nan.gguf"
+head -c 40 /dev/zero | tr '\000' '\377' |
+    dd of="$tmp/nan.gguf" bs=1 seek=$(($(wc -c <"$tmp/nan.gguf") / 4 * 3)) conv=notrunc 2>"$tmp/dd"
+refused 1 "expected weights of a finite scale, found" "$tmp/nan.gguf" "$made"
+err_has "$tmp/nan.gguf: tensor model."
+err_lines 1
 
 # A weight that is no number: the last of the file.
 size=$(wc -c <"$tmp/source/model.safetensors")

@@ -21,4 +21,15 @@ out_has "<|im_end|>"
 
 run 0 "$program" -m "$model" --ctx 2048 --temperature 0 --raw -n 5 -p "The capital of France is"
 out_has Paris
+
+# Made into our own file, with an embedding of 8 bits as it has, it is the same model.
+quantize=${LLAMA3_QUANTIZE:-./llama3-quantize}
+run 0 "$quantize" --embeddings int8 "$model" "$tmp/smollm2.safetensors"
+out_has "carried over 134.5 million weights"
+if [ -x ./tests/logits ]; then
+    ids=1,9690,198,2683,359,260,3575,282,4649,47,2
+    run 0 ./tests/logits "$model" "$tmp/want" $ids
+    run 0 ./tests/logits "$tmp/smollm2.safetensors" "$tmp/got" $ids
+    same "$tmp/got" "$tmp/want" "the file made of $model has other logits"
+fi
 finish

@@ -26,6 +26,20 @@ static enum dtype type_of(const struct convert_options *o, enum part_kind kind)
     return kind == PART_EMBED ? o->embed : kind == PART_HEAD ? o->head : o->layers;
 }
 
+/* Codes of `type` in GGUF's blocks; q6_k's, whose groups are half as long, are no int8's. */
+static bool has_codes(const struct matrix *matrix, enum dtype type, struct group_format *format)
+{
+    enum dtype grouped;
+    return matrix->type != DTYPE_Q6_K && group_from_gguf(matrix->type, &grouped, format) &&
+           grouped == type;
+}
+
+bool convert_carries(const struct matrix *matrix, enum dtype type)
+{
+    struct group_format format;
+    return matrix->type == type || has_codes(matrix, type, &format);
+}
+
 static struct matrix target_of(void *arg, const struct part *part)
 {
     const struct job *job = arg;
@@ -34,7 +48,8 @@ static struct matrix target_of(void *arg, const struct part *part)
     if (target.type == type) /* groups of whatever format stay what they are */
         return target;
     target.type = type;
-    target.groups = is_grouped(type) ? quantize_format(type) : (struct group_format){0};
+    if (!has_codes(part->matrix, type, &target.groups))
+        target.groups = is_grouped(type) ? quantize_format(type) : (struct group_format){0};
     return target;
 }
 
@@ -46,6 +61,38 @@ static void copy_rows(const struct matrix *from, size_t first, size_t n, void *o
     before.rows = first;
     rows.rows = n;
     memcpy(out, (const char *)from->data + matrix_bytes(&before), matrix_bytes(&rows));
+}
+
+/* The numbers of a strip's groups, [groups][STRIP] f16: scales or offsets. */
+static int check_numbers(const uint8_t *numbers, size_t groups, size_t row,
+                         struct llama3_error *err)
+{
+    for (size_t i = 0; i < groups * STRIP; i++) {
+        uint16_t half;
+        memcpy(&half, numbers + i * sizeof half, sizeof half);
+        if ((half & 0x7c00) == 0x7c00)
+            return error_set(err, LLAMA3_EINPUT,
+                             "row %zu, column %zu: expected weights of a finite scale, found %g",
+                             row + i % STRIP, i / STRIP * GROUP, (double)f16_to_f32(half));
+    }
+    return 0;
+}
+
+/* Rows of GGUF's blocks to strips with the same codes. */
+static int carry_rows(const struct matrix *from, const struct matrix *to, size_t first, size_t n,
+                      uint8_t *out, struct llama3_error *err)
+{
+    struct strip_layout l = strip_layout(to->type, &to->groups, to->cols);
+    size_t row_bytes = dtype_row_bytes(from->type, from->cols);
+    for (size_t row = first; row < first + n; row += STRIP, out += l.bytes) {
+        size_t left = first + n - row;
+        group_repack(from->type, (const uint8_t *)from->data + row * row_bytes, row_bytes,
+                     left < STRIP ? left : STRIP, from->cols, out);
+        if (check_numbers(out + l.scales, l.groups, row, err) != 0 ||
+            (to->groups.offset && check_numbers(out + l.offsets, l.groups, row, err) != 0))
+            return -1;
+    }
+    return 0;
 }
 
 /* To the nearest, ties to even; infinity and NaN become what isn't finite either. */
@@ -123,15 +170,19 @@ static int fill_rows(struct job *job, const struct part *part, const struct matr
     struct convert_kind *kind = &job->report->kinds[part->kind];
     struct quantize_error error = {0};
     struct quantize_options options = {.type = target->type, .threads = job->options->threads};
+    bool carries = is_grouped(target->type) && convert_carries(from, target->type);
     int result = 0;
     if (convert_layer_before(&job->layer, part, target, first, &options, err) != 0)
         return -1;
-    if (from->type == target->type && is_grouped(from->type))
+    if (carries && is_grouped(from->type))
         copy_rows(from, first, n, out);
+    else if (carries)
+        result = carry_rows(from, target, first, n, out, err);
     else if (!is_grouped(target->type))
         result = round_rows(job, from, target->type, first, n, out, &error, err);
     else
         result = quantize_rows(from, first, n, &options, out, &error, err);
+    kind->carried += carries ? (uint64_t)n * target->cols : 0;
     kind->error += error.error;
     kind->norm += error.norm;
     return result == 0 ? convert_layer_after(&job->layer, part, first, n, out, err)

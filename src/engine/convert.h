@@ -23,7 +23,8 @@ struct convert_options {
 struct convert_kind {
     enum dtype type;
     uint64_t weights, bytes;
-    double error, norm; /* sums of squared differences and of squared weights */
+    uint64_t carried;   /* of the weights: as convert_carries() says */
+    double error, norm; /* sums of squared differences and of squared weights, of the others */
 };
 
 struct convert_report {
@@ -31,8 +32,12 @@ struct convert_report {
     uint64_t file_bytes;
 };
 
-/* Writes the whole file, which then waits to be committed. What has its type already is copied. A
- * weight that isn't finite is refused by its tensor, row and column. */
+/* Whether a matrix becomes this type without being rounded once more: it has that type, or codes of
+ * it in GGUF's blocks. These become groups as they do where the file is run as it is. */
+bool convert_carries(const struct matrix *matrix, enum dtype type);
+
+/* Writes the whole file, which then waits to be committed. What can be is carried over. A weight
+ * that isn't finite is refused by its tensor, row and column. */
 int convert(const struct model *model, const struct convert_options *options, struct new_file *file,
             struct convert_report *report, struct llama3_error *err);
 

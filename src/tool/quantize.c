@@ -203,6 +203,23 @@ static int write_file(struct work *work, struct llama3_error *err)
     return result == 0 ? error_set(err, LLAMA3_ECANCELED, "canceled") : -1;
 }
 
+/* Calibrating chooses codes: whether there is a matrix of the layers that gets new ones. */
+static int check_calibrate(const struct quantize_args *args, const struct model *model)
+{
+    if (args->calibrate == NULL)
+        return 0;
+    for (size_t i = 0; i < part_count(model); i++) {
+        struct part part = part_at(model, i);
+        if (part_is_layers(part.kind) && !part_is_norm(part.kind) &&
+            !convert_carries(part.matrix, types[args->type]))
+            return 0;
+    }
+    say_error("%s: the layers have codes of %s already, which are carried over, so --calibrate has "
+              "no meaning",
+              model->path, type_names[args->type]);
+    return -1;
+}
+
 /* Whether what is asked for can be had of this model; a status. */
 static int check(const struct work *work)
 {
@@ -213,11 +230,13 @@ static int check(const struct work *work)
     }
     if (check_tied(args, &work->model) != 0)
         return STATUS_USAGE;
-    if (work->model.layers[0].q.type != DTYPE_INT4)
-        return STATUS_OK;
-    say_error("%s: weights of more than 4 bits expected, int4 found: quantize what it was made of",
-              work->model.path);
-    return STATUS_FAILED;
+    if (work->model.layers[0].q.type == DTYPE_INT4) {
+        say_error("%s: weights of more than 4 bits expected, int4 found: quantize what it was made "
+                  "of",
+                  work->model.path);
+        return STATUS_FAILED;
+    }
+    return check_calibrate(args, &work->model) == 0 ? STATUS_OK : STATUS_USAGE;
 }
 
 static bool is_stdin(const char *path)

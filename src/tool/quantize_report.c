@@ -15,7 +15,7 @@ void quantize_report(const struct model *model, const struct convert_report *rep
     static const enum part_kind order[] = {PART_Q,  PART_K,    PART_V,     PART_O,   PART_GATE,
                                            PART_UP, PART_DOWN, PART_EMBED, PART_HEAD};
     char size[UNIT_SIZE], count[UNIT_SIZE];
-    uint64_t layer_bytes = 0, layer_weights = 0;
+    uint64_t layer_bytes = 0, layer_weights = 0, carried = 0;
     for (size_t kind = 0; kind < PART_COUNT; kind++)
         if (part_is_layers((enum part_kind)kind)) {
             layer_bytes += report->kinds[kind].bytes;
@@ -29,11 +29,19 @@ void quantize_report(const struct model *model, const struct convert_report *rep
     printf("%-13s%-6s %11s %14s\n", "matrices", "type", "bits/weight", "relative error");
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         const struct convert_kind *kind = &report->kinds[order[i]];
-        if (kind->weights > 0)
-            printf("  %-11s%-6s %11.3f %14.6f\n", part_kind_name(order[i]),
-                   dtype_info(kind->type)->name, bits(kind->bytes, kind->weights),
-                   kind->norm > 0 ? kind->error / kind->norm : 0);
+        carried += kind->carried;
+        if (kind->weights == 0)
+            continue;
+        printf("  %-11s%-6s %11.3f ", part_kind_name(order[i]), dtype_info(kind->type)->name,
+               bits(kind->bytes, kind->weights));
+        if (kind->carried == kind->weights)
+            printf("%14s\n", "carried over");
+        else
+            printf("%14.6f\n", kind->norm > 0 ? kind->error / kind->norm : 0);
     }
+    if (carried > 0)
+        printf("%-13s%s weights, in the checkpoint's codes\n", "carried over",
+               unit_count(count, carried));
     if (model->config.tied)
         puts("  the head is the embedding");
 }
