@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/cgroup.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/machine.h"
 #include "base/size.h"
 #include "base/tokens.h"
 #include "base/utf8.h"
@@ -244,6 +246,53 @@ START_TEST(memory_is_known)
 }
 END_TEST
 
+START_TEST(processors_are_counted)
+{
+    static const struct {
+        const char *text;
+        int n;
+    } quotas[] = {
+        {"max 100000\n", MAX_THREADS},
+        {"100000 100000\n", 1},
+        {"100001 100000\n", 2},
+        {"50000 100000\n", 1},
+        {"1 1000000", 1},
+        {"6400000 100000", 64},
+        {"", MAX_THREADS},
+        {"9000000000000000000 1\n", MAX_THREADS},
+        {"-1 100000", MAX_THREADS},
+        {"100000 0", MAX_THREADS},
+    };
+    for (size_t i = 0; i < sizeof quotas / sizeof *quotas; i++)
+        ck_assert_int_eq(processors_of_quota(quotas[i].text), quotas[i].n);
+    ck_assert_int_ge(processors_available(), 1);
+    ck_assert_int_le(processors_available(), (int)sysconf(_SC_NPROCESSORS_CONF));
+}
+END_TEST
+
+static void note_folder(void *arg, const char *folder, bool v2)
+{
+    bool *root = arg;
+    ck_assert_int_eq(strncmp(folder, "/sys/fs/cgroup", 14), 0);
+    ck_assert(!v2 || strstr(folder, "/nosuch") == NULL);
+    *root |= strcmp(folder, "/sys/fs/cgroup") == 0;
+}
+
+/* Where there is version 2, its root is among the folders. */
+START_TEST(cgroups_are_found)
+{
+    FILE *file = fopen("/proc/self/cgroup", "r");
+    char line[4096];
+    bool found = false, expected = false;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        expected |= strncmp(line, "0::", 3) == 0;
+    if (file != NULL)
+        fclose(file);
+    cgroup_each("nosuch", note_folder, &found);
+    ck_assert_int_eq(found, expected);
+}
+END_TEST
+
 /* ---- JSON ---------------------------------------------------------------------------------- */
 
 static void refused(const char *text, size_t size, const char *expected)
@@ -376,6 +425,8 @@ int main(void)
     tcase_add_test(tcase, pages_are_dropped_and_read_again);
     tcase_add_test(tcase, what_is_no_file_is_refused);
     tcase_add_test(tcase, memory_is_known);
+    tcase_add_test(tcase, processors_are_counted);
+    tcase_add_test(tcase, cgroups_are_found);
     tcase_add_test(tcase, json_is_guarded);
     tcase_add_test(tcase, json_getters_have_ranges);
     suite_add_tcase(suite, tcase);

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cgroup.h"
 #include "base/size.h"
 
 /* The size of a regular file that is open; anything else is refused. */
@@ -161,58 +162,25 @@ static bool read_number(const char *path, uint64_t *out)
     return ok;
 }
 
-/* What the limit in one cgroup folder leaves; UINT64_MAX without a limit. */
-static uint64_t cgroup_left(const char *folder, const char *limit_name, const char *usage_name)
+/* *arg: the least so far, of what the limit in a cgroup's folder leaves. */
+static void take_cgroup(void *arg, const char *folder, bool v2)
 {
     char path[4352];
-    uint64_t limit, used;
-    snprintf(path, sizeof path, "%s/%s", folder, limit_name);
+    uint64_t limit, used, *least = arg;
+    snprintf(path, sizeof path, "%s/%s", folder, v2 ? "memory.max" : "memory.limit_in_bytes");
     if (!read_number(path, &limit))
-        return UINT64_MAX;
-    snprintf(path, sizeof path, "%s/%s", folder, usage_name);
+        return;
+    snprintf(path, sizeof path, "%s/%s", folder, v2 ? "memory.current" : "memory.usage_in_bytes");
     if (!read_number(path, &used))
-        return UINT64_MAX;
-    return used < limit ? limit - used : 0;
-}
-
-/* The least that this process's cgroup and its parents leave. cgroup v2 has one line "0::/path";
- * v1 has one for each controller, "4:memory:/path". In a container the path may name what lies
- * outside its view; the root of the view is then its own group, and is always looked at. */
-static uint64_t cgroup_available(void)
-{
-    FILE *file = fopen("/proc/self/cgroup", "re");
-    uint64_t least = UINT64_MAX;
-    char line[4096];
-    if (file == NULL)
-        return least;
-    while (fgets(line, sizeof line, file) != NULL) {
-        line[strcspn(line, "\n")] = '\0';
-        bool v2 = strncmp(line, "0::", 3) == 0;
-        char *path = v2 ? line + 3 : strstr(line, ":memory:");
-        if (path == NULL)
-            continue;
-        path += v2 ? 0 : strlen(":memory:");
-        for (;;) {
-            char folder[4200];
-            snprintf(folder, sizeof folder, "/sys/fs/cgroup%s%s", v2 ? "" : "/memory", path);
-            uint64_t left =
-                v2 ? cgroup_left(folder, "memory.max", "memory.current")
-                   : cgroup_left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes");
-            least = left < least ? left : least;
-            char *slash = strrchr(path, '/');
-            if (slash == NULL)
-                break;
-            *slash = '\0';
-        }
-    }
-    fclose(file);
-    return least;
+        return;
+    uint64_t left = used < limit ? limit - used : 0;
+    *least = left < *least ? left : *least;
 }
 
 uint64_t memory_available(void)
 {
     FILE *file = fopen("/proc/meminfo", "re");
-    uint64_t kib = 0;
+    uint64_t kib = 0, cgroup = UINT64_MAX;
     char line[256];
     if (file == NULL)
         return 0;
@@ -220,6 +188,6 @@ uint64_t memory_available(void)
         if (sscanf(line, "MemAvailable: %" SCNu64 " kB", &kib) == 1)
             break;
     fclose(file);
-    uint64_t cgroup = cgroup_available();
+    cgroup_each("memory", take_cgroup, &cgroup);
     return kib * 1024 < cgroup ? kib * 1024 : cgroup;
 }
