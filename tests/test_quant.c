@@ -258,9 +258,11 @@ START_TEST(repacks_as_defined)
             simple_repack(type, rows, row_bytes, n, cols, want);
             memset(got, 0xa5, sizeof got);
             group_repack(type, rows, row_bytes, n, cols, got);
-            for (size_t i = 0; i < bytes; i++)
-                ck_assert_msg(got[i] == want[i], "%s, %zu x %zu: byte %zu is %#x, not %#x",
-                              info->name, n, cols, i, got[i], want[i]);
+            size_t same = 0;
+            while (same < bytes && got[same] == want[same])
+                same++;
+            ck_assert_msg(same == bytes, "%s, %zu x %zu: byte %zu is %#x, not %#x", info->name, n,
+                          cols, same, got[same], want[same]);
             ck_assert_uint_eq(got[bytes], 0xa5);
         }
 }
@@ -270,6 +272,7 @@ int main(void)
 {
     Suite *suite = suite_create("quant");
     TCase *tests = tcase_create("dtype");
+    tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, expands_as_the_reference, 0, DTYPE_ROWS);
     tcase_add_test(tests, halves_to_floats);
     tcase_add_test(tests, floats_to_halves);

@@ -202,15 +202,17 @@ static uint64_t minus_32(uint64_t codes)
     return flipped | negative << 1 | negative << 2;
 }
 
-/* The largest of 16 codes of q6_k without their sign. */
-static int largest_6(const int8_t codes[16])
+/* 16 codes of q6_k to weights; the largest without its sign. */
+static float expand_6(const int8_t *codes, float step, float *weights)
 {
     int largest = 0;
     for (int i = 0; i < 16; i++) {
         int magnitude = codes[i] < 0 ? -codes[i] : codes[i];
         largest = magnitude > largest ? magnitude : largest;
     }
-    return largest;
+    for (int i = 0; i < 16; i++)
+        weights[i] = step * (float)codes[i];
+    return fabsf(step * (float)largest);
 }
 
 /* The nearest whole number of steps, ties to even, from -127 to 127. Adding 1.5 * 2^23 rounds, and
@@ -246,12 +248,9 @@ static void take_6_k(const uint8_t *block, size_t run, struct place to)
         uint64_t eight = minus_32(low_nibbles(load_64(low + i) >> low_shift) | upper << 4);
         memcpy(codes + i, &eight, sizeof eight);
     }
-    for (int half = 0; half < 2; half++) {
-        float step = d * (float)scales[half];
-        float most = fabsf(step * (float)largest_6(codes + half * 16));
+    for (int half = 0; half < GROUP; half += 16) {
+        float most = expand_6(codes + half, d * (float)scales[half / 16], weights + half);
         largest = most <= largest ? largest : most; /* and NaN */
-        for (int i = half * 16; i < half * 16 + 16; i++)
-            weights[i] = step * (float)codes[i];
     }
     store_16(to.scale, f32_to_f16(largest / 127));
     float scale = f16_to_f32(load_16(to.scale));
