@@ -41,7 +41,9 @@ done
 chmod +x "$tmp/bin"/*
 ln -s "$(cd "$srcdir/tests/data/tiny-gguf-f32" && pwd)/model.gguf" "$tmp/model-bf16"
 ln -s "$(cd "$srcdir/tests/data/tiny-gguf-q4_0" && pwd)/model.gguf" "$tmp/model-int4"
-echo "A text." >"$tmp/README.md"
+for _ in 1 2 3 4 5 6 7 8; do
+    echo "A text that is long enough to say something about."
+done >"$tmp/README.md"
 ln -s "$(cd "$tiny" && pwd)" "$tmp/Llama-3.1-8B-Instruct"
 export XDG_CACHE_HOME="$tmp/cache"
 LLAMA3_MODEL=$(cd "$tiny" && pwd)

@@ -124,7 +124,7 @@ plain=$(awk '$1 == "KL" { print $2 }' "$tmp/out")
 run 0 "$quantize" --calibrate "$srcdir/README.md" "$tiny" "$out" --verify="$srcdir/README.md"
 below "$(awk '$1 == "KL" { print $2 }' "$tmp/out")" "$plain"
 cmp -s "$out" "$tmp/plain.safetensors" && fail "--calibrate changes nothing"
-run 0 "$quantize" --type int8 -q --calibrate - "$data/tiny-tied" "$out" <"$tmp/text"
+run 0 "$quantize" --type int8 -q --calibrate - "$data/tiny-tied" "$out" <"$srcdir/README.md"
 
 # ---- what it refuses -------------------------------------------------------------------------
 
@@ -164,6 +164,11 @@ done
 refused 1 "$tmp/empty: expected a text of 1 token or more to verify with, found 0" \
     "$tiny" "$made" --verify="$tmp/empty"
 err_lines 1
+for text in empty text; do
+    refused 1 "$tmp/$text: expected a text of 128 tokens or more to calibrate with, found " \
+        --calibrate "$tmp/$text" "$tiny" "$made"
+    err_lines 1
+done
 refused 1 "stdin: expected a text of 1 token or more" "$tiny" "$made" --verify - </dev/null
 for spelling in "--calibrate - --verify -" "--verify=- --calibrate=-"; do
     refused 2 "--calibrate and --verify both name standard input" $spelling "$tiny" "$made" \

@@ -18,8 +18,9 @@
 
 const char say_program[] = "llama3-quantize";
 
-/* Of a text; more take hours of a large model, and tell little that is new. */
-enum { MAX_CALIBRATION = 1 << 14 };
+/* Tokens of a text. Fewer are no sample of anything; more take hours of a large model, and tell
+ * little that is new. */
+enum { MIN_CALIBRATION = 128, MAX_CALIBRATION = 1 << 14 };
 
 struct quantize_args {
     const char *in, *out;
@@ -277,7 +278,7 @@ static int read_calibration(struct work *work)
 {
     const char *path = work->args->calibrate;
     struct tokens *tokens = &work->calibrate;
-    int status = read_tokens(work, path, "calibrate", 1, tokens);
+    int status = read_tokens(work, path, "calibrate", MIN_CALIBRATION, tokens);
     if (tokens->n > MAX_CALIBRATION) {
         if (!work->args->quiet)
             say_error("note: %s: the first %d of %zu tokens are used", text_name(path),
