@@ -293,7 +293,11 @@ static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
 {
     __m256i codes = _mm256_sign_epi8(repeat_codes(x), w.w);
     __m256i pairs = _mm256_maddubs_epi16(w.magnitude, codes);
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    /* Else gcc keeps all products of a group in memory, to add them up in an order of its own: a
+     * tenth of the speed. */
+    __asm__("" : "+x"(sum));
+    return sum;
 }
 
 #endif
