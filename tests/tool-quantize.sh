@@ -56,8 +56,11 @@ run 0 "$quantize" --type int8 --head f16 --embeddings bf16 "$tiny" "$out"
 below "$(column q 4)" 0.0001
 below "$(column head 4)" 0.000001
 run 0 "$quantize" "$out" "$tmp/again.safetensors" # from int8
-run 0 "$quantize" --head int8 "$data/tiny-tied" "$out"
-[ "$(column q 2) $(column embed 2) $(column head 2)" = "int4 int8 " ] ||
+run 0 "$quantize" --head bf16 "$data/tiny-tied" "$out"
+[ "$(column q 2) $(column embed 2) $(column head 2)" = "int4 bf16 " ] ||
+    fail "$last: other types: $(cat "$tmp/out")"
+run 0 "$quantize" "$data/tiny-tied" "$out" # a head of 4 bits would cost too much
+[ "$(column q 2) $(column embed 2)" = "int4 int8" ] ||
     fail "$last: other types: $(cat "$tmp/out")"
 out_has "the head is the embedding"
 for source in tiny-bf16 tiny-f16 tiny-sharded tiny-rope tiny-head-dim tiny-gqa-6-2 tiny-gguf-f32 \
@@ -85,7 +88,7 @@ carried()
 carried "$data/tiny-gguf-q4_0/model.gguf"
 carried "$data/tiny-gguf-q8_0/model.gguf" --type int8
 carried "$data/tiny-gguf-v2/model.gguf" --type int8
-run 0 "$quantize" "$data/tiny-gguf-q8_0" "$out" # its codes are no int4's
+run 0 "$quantize" --head int4 "$data/tiny-gguf-q8_0" "$out" # its codes are no int4's
 below "$(column q 4)" 0.01
 grep "carried over" "$tmp/out" && fail "$last: int8 carried over to int4"
 run 0 "$quantize" "$data/tiny-gguf-k" "$out"

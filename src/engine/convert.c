@@ -232,6 +232,16 @@ static int check_norm(const struct job *job, const struct part *part, struct lla
     return 0;
 }
 
+enum dtype convert_beside(const struct model *model, enum dtype layers)
+{
+    struct group_format format;
+    enum dtype grouped = model->embed.type;
+    if (!model->config.tied || layers != DTYPE_INT4)
+        return layers;
+    group_from_gguf(model->embed.type, &grouped, &format);
+    return grouped == DTYPE_INT4 ? DTYPE_INT4 : DTYPE_INT8;
+}
+
 int convert(const struct model *model, const struct convert_options *options, struct new_file *file,
             struct convert_report *report, struct llama3_error *err)
 {

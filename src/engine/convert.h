@@ -36,6 +36,11 @@ struct convert_report {
  * it in GGUF's blocks. These become groups as they do where the file is run as it is. */
 bool convert_carries(const struct matrix *matrix, enum dtype type);
 
+/* The type of an embedding, or of a head, that goes with layers of this type. A tied model's matrix
+ * is both, and gets 8 bits beside layers of 4, unless it has 4 already: as a head it is worth them
+ * (see HACKING.md). */
+enum dtype convert_beside(const struct model *model, enum dtype layers);
+
 /* Writes the whole file, which then waits to be committed. What can be is carried over. A weight
  * that isn't finite is refused by its tensor, row and column. */
 int convert(const struct model *model, const struct convert_options *options, struct new_file *file,

@@ -132,8 +132,8 @@ static int make(struct model *model, const struct model *source, const char *kep
     struct convert_report report;
     const struct convert_options options = {
         .layers = DTYPE_INT4,
-        .embed = DTYPE_INT4,
-        .head = DTYPE_INT4,
+        .embed = convert_beside(source, DTYPE_INT4),
+        .head = convert_beside(source, DTYPE_INT4),
         .threads = o->threads,
         .on_progress = o->on_progress,
         .arg = o->arg,

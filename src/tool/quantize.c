@@ -164,14 +164,15 @@ static struct convert_options make_options(const struct quantize_args *args,
                                            const struct model *model)
 {
     int head = args->head, embeddings = args->embeddings;
+    enum dtype layers = types[args->type], other = convert_beside(model, layers);
     if (model->config.tied) {
         head = head >= 0 ? head : embeddings;
         embeddings = embeddings >= 0 ? embeddings : head;
     }
     return (struct convert_options){
-        .layers = types[args->type],
-        .head = types[head >= 0 ? head : args->type],
-        .embed = types[embeddings >= 0 ? embeddings : args->type],
+        .layers = layers,
+        .head = head >= 0 ? types[head] : other,
+        .embed = embeddings >= 0 ? types[embeddings] : other,
         .threads = args->threads > 0 ? args->threads : processors_available(),
         .on_progress = on_progress,
     };
