@@ -129,6 +129,11 @@ start "SLOW_OPEN=1500" "-n 4 -p x"
 sees '^loading .*, 1 s$'
 sees '^\[0\]$'
 never_saw 'loading'
+folder=$tmp/a/folder/whose/path/is/longer/than/the/terminal/is/wide/and/then/some
+mkdir -p "$folder"
+ln -s "$(cd "$tiny" && pwd)" "$folder/model"
+start "SLOW_LOAD=150" "-n 4 -p x -m $folder/model"
+sees '^loading \.\.\..*some/model \[[.#]*\] [0-9]* %'
 start "SLOW_LOAD=150" "-n 4 -p x"
 sees '^loading .* \[[.#]*\] [0-9]* %'
 sees '^\[0\]$'

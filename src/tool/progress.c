@@ -9,7 +9,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BAR_WIDTH = 24 };
+enum {
+    BAR_WIDTH = 24,
+    BESIDE = BAR_WIDTH + 32 /* columns of all that a bar is shown with */
+};
 
 /* A thread draws, because what is waited for (a model being opened, a pass) calls nobody. */
 static struct {
@@ -39,18 +42,32 @@ static void format_left(char *out, size_t size, double left)
         snprintf(out, size, "%.0f min left", left / 60);
 }
 
+/* What is waited for in `room` columns at most: where a path is too long, its end says more. */
+static void put_what(char *out, size_t size, size_t room)
+{
+    const char *what = state.what, *word = strchr(what, ' ');
+    size_t length = strlen(what), first = word != NULL ? (size_t)(word - what) + 1 : 0;
+    if (length <= room || room < first + 8) {
+        snprintf(out, size, "%s", what);
+        return;
+    }
+    const char *end = what + length - (room - first - 3);
+    while (((unsigned char)*end & 0xc0) == 0x80) /* within a character */
+        end++;
+    snprintf(out, size, "%.*s...%s", (int)first, what, end);
+}
+
 /* Bytes show a bar, tokens their count. */
-static size_t put_done(char *line, size_t size)
+static size_t put_done(char *line, size_t size, const char *what)
 {
     char bar[BAR_WIDTH + 1];
     size_t filled = (size_t)((double)BAR_WIDTH * (double)state.done / (double)state.total);
     if (!state.bar)
-        return (size_t)snprintf(line, size, "%s: %zu of %zu tokens", state.what, state.done,
-                                state.total);
+        return (size_t)snprintf(line, size, "%s: %zu of %zu tokens", what, state.done, state.total);
     for (size_t i = 0; i < BAR_WIDTH; i++)
         bar[i] = i < filled ? '#' : '.';
     bar[BAR_WIDTH] = '\0';
-    return (size_t)snprintf(line, size, "%s [%s] %.0f %%", state.what, bar,
+    return (size_t)snprintf(line, size, "%s [%s] %.0f %%", what, bar,
                             100 * (double)state.done / (double)state.total);
 }
 
@@ -62,14 +79,14 @@ static void put_rate(char *line, size_t size, double rate)
         snprintf(line, size, ", %.*f tokens/s", rate < 10 ? 1 : 0, rate);
 }
 
-static void put_progress(char *line, size_t size, double now)
+static void put_progress(char *line, size_t size, const char *what, double now)
 {
     /* Updates are rare where a pass takes long: the rate is that of the last one, and the time left
      * goes down in between. */
     double rate = state.last > state.start
                       ? (double)(state.done - state.first) / (state.last - state.start)
                       : 0;
-    size_t used = put_done(line, size);
+    size_t used = put_done(line, size, what);
     if (rate <= 0 || used >= size)
         return;
     char left[32], speed[64];
@@ -81,15 +98,16 @@ static void put_progress(char *line, size_t size, double now)
 
 static void draw(double now)
 {
-    char line[512];
-    if (state.total == 0)
-        snprintf(line, sizeof line, "%s, %.0f s", state.what, now - state.start);
-    else
-        put_progress(line, sizeof line, now);
+    char line[512], what[256];
     struct winsize window;
-    size_t width = sizeof line;
+    size_t width = sizeof line, beside = state.total == 0 ? 10 : BESIDE;
     if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1)
         width = window.ws_col - 1U; /* a line that wraps could not be erased */
+    put_what(what, sizeof what, width > beside ? width - beside : 0);
+    if (state.total == 0)
+        snprintf(line, sizeof line, "%s, %.0f s", what, now - state.start);
+    else
+        put_progress(line, sizeof line, what, now);
     fprintf(stderr, "\r%.*s\033[K", (int)(width < sizeof line ? width : sizeof line), line);
     fflush(stderr);
 }
