@@ -27,11 +27,12 @@ static inline bool size_inside(uint64_t offset, uint64_t length, uint64_t size)
  * pointer that can be freed. Freed by free(). */
 void *size_alloc(size_t n, size_t size);
 
-/* The same, aligned to 64 bytes (a cache line, and the widest vector). */
+/* The same, aligned to 64 bytes (a cache line, and the widest vector); large ones in huge pages,
+ * where the system has them. */
 void *size_alloc_aligned(size_t n, size_t size);
 
 /* The same, but of whatever contents, for what is going to be written in full, best by the threads
- * that read it. Large ones are asked for in huge pages, which come into being faster. */
+ * that read it. */
 void *size_alloc_unset(size_t n, size_t size);
 
 #endif

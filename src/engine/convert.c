@@ -26,18 +26,17 @@ static enum dtype type_of(const struct convert_options *o, enum part_kind kind)
     return kind == PART_EMBED ? o->embed : kind == PART_HEAD ? o->head : o->layers;
 }
 
-/* Codes of `type` in GGUF's blocks; q6_k's, whose groups are half as long, are no int8's. */
-static bool has_codes(const struct matrix *matrix, enum dtype type, struct group_format *format)
+/* Codes of `to` in GGUF's blocks; q6_k's, whose groups are half as long, are no int8's. */
+static bool has_codes(enum dtype from, enum dtype to, struct group_format *format)
 {
     enum dtype grouped;
-    return matrix->type != DTYPE_Q6_K && group_from_gguf(matrix->type, &grouped, format) &&
-           grouped == type;
+    return from != DTYPE_Q6_K && group_from_gguf(from, &grouped, format) && grouped == to;
 }
 
-bool convert_carries(const struct matrix *matrix, enum dtype type)
+bool convert_carries(enum dtype from, enum dtype to)
 {
     struct group_format format;
-    return matrix->type == type || has_codes(matrix, type, &format);
+    return from == to || has_codes(from, to, &format);
 }
 
 static struct matrix target_of(void *arg, const struct part *part)
@@ -48,7 +47,7 @@ static struct matrix target_of(void *arg, const struct part *part)
     if (target.type == type) /* groups of whatever format stay what they are */
         return target;
     target.type = type;
-    if (!has_codes(part->matrix, type, &target.groups))
+    if (!has_codes(part->matrix->type, type, &target.groups))
         target.groups = is_grouped(type) ? quantize_format(type) : (struct group_format){0};
     return target;
 }
@@ -170,7 +169,7 @@ static int fill_rows(struct job *job, const struct part *part, const struct matr
     struct convert_kind *kind = &job->report->kinds[part->kind];
     struct quantize_error error = {0};
     struct quantize_options options = {.type = target->type, .threads = job->options->threads};
-    bool carries = is_grouped(target->type) && convert_carries(from, target->type);
+    bool carries = is_grouped(target->type) && convert_carries(from->type, target->type);
     int result = 0;
     if (convert_layer_before(&job->layer, part, target, first, &options, err) != 0)
         return -1;
@@ -234,12 +233,8 @@ static int check_norm(const struct job *job, const struct part *part, struct lla
 
 enum dtype convert_beside(const struct model *model, enum dtype layers)
 {
-    struct group_format format;
-    enum dtype grouped = model->embed.type;
-    if (!model->config.tied || layers != DTYPE_INT4)
-        return layers;
-    group_from_gguf(model->embed.type, &grouped, &format);
-    return grouped == DTYPE_INT4 ? DTYPE_INT4 : DTYPE_INT8;
+    bool widens = model->config.tied && layers == DTYPE_INT4;
+    return widens && !convert_carries(model->embed.type, DTYPE_INT4) ? DTYPE_INT8 : layers;
 }
 
 int convert(const struct model *model, const struct convert_options *options, struct new_file *file,

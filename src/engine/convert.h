@@ -32,9 +32,10 @@ struct convert_report {
     uint64_t file_bytes;
 };
 
-/* Whether a matrix becomes this type without being rounded once more: it has that type, or codes of
- * it in GGUF's blocks. These become groups as they do where the file is run as it is. */
-bool convert_carries(const struct matrix *matrix, enum dtype type);
+/* Whether a matrix of one type becomes another without being rounded once more: they are the same,
+ * or the first has the second's codes in GGUF's blocks. These become groups as they do where the
+ * file is run as it is. */
+bool convert_carries(enum dtype from, enum dtype to);
 
 /* The type of an embedding, or of a head, that goes with layers of this type. A tied model's matrix
  * is both, and gets 8 bits beside layers of 4, unless it has 4 already: as a head it is worth them

@@ -226,27 +226,6 @@ static int open_part(struct forward *f, struct part *p, const float *inv_freq,
     return p->layers != NULL ? 0 : error_memory(err, "layers", c->n_layers * sizeof *p->layers);
 }
 
-static void add_bytes(uint64_t *bytes, const struct matrix *const *matrices, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        *bytes += matrix_bytes(matrices[i]);
-}
-
-/* Of all that take_weights() takes, where one backend does. */
-static uint64_t count_bytes(const struct model *m)
-{
-    const struct matrix *const ends[] = {&m->embed, &m->norm, &m->head};
-    uint64_t bytes = 0;
-    add_bytes(&bytes, ends, m->config.tied ? 2 : 3);
-    for (size_t i = 0; i < m->config.n_layers; i++) {
-        const struct layer *l = &m->layers[i];
-        const struct matrix *const all[] = {&l->attn_norm, &l->q,    &l->k,  &l->v,   &l->o,
-                                            &l->ffn_norm,  &l->gate, &l->up, &l->down};
-        add_bytes(&bytes, all, sizeof all / sizeof *all);
-    }
-    return bytes;
-}
-
 /* What a backend has copied needn't lie in memory twice. */
 static void drop_copied(const struct forward *f, const struct part *p, const struct weight *weight,
                         const struct matrix *matrix)
@@ -348,7 +327,7 @@ struct forward *forward_open(const struct model *model, const struct plan *plan,
     }
     f->model = model;
     f->options = *options;
-    f->total_bytes = count_bytes(model);
+    f->total_bytes = model_bytes(model);
     f->cols[ACT_X] = f->cols[ACT_D] = f->cols[ACT_H] = f->cols[ACT_LAST] = c->dim;
     f->cols[ACT_Q] = f->cols[ACT_A] = c->n_heads * c->head_dim;
     f->cols[ACT_K] = f->cols[ACT_V] = c->n_kv_heads * c->head_dim;

@@ -102,12 +102,6 @@ static int open_kept(struct model *model, const char *kept, const struct quantiz
 
 /* ---- making it ------------------------------------------------------------------------------- */
 
-static bool has_4_bits(enum dtype type)
-{
-    return type == DTYPE_INT4 || type == DTYPE_Q4_0 || type == DTYPE_Q4_1 || type == DTYPE_Q4_K ||
-           type == DTYPE_IQ4_NL;
-}
-
 /* A file in the cache, or, where that can't be, one without a name. */
 static int begin(struct new_file *file, const char *kept, const char *path,
                  const struct quantized_options *o, struct llama3_error *err)
@@ -176,7 +170,7 @@ int quantized_open(struct model *model, const char *path, const struct quantized
         }
     }
     int result = model_open(&source, path, err);
-    if (result == 0 && has_4_bits(source.dtype)) {
+    if (result == 0 && convert_carries(source.dtype, DTYPE_INT4)) {
         *model = source;
         note_as_it_is(options, model);
     } else if (result == 0) {

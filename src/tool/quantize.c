@@ -213,7 +213,7 @@ static int check_calibrate(const struct quantize_args *args, const struct model 
     for (size_t i = 0; i < part_count(model); i++) {
         struct part part = part_at(model, i);
         if (part_is_layers(part.kind) && !part_is_norm(part.kind) &&
-            !convert_carries(part.matrix, types[args->type]))
+            !convert_carries(part.matrix->type, types[args->type]))
             return 0;
     }
     say_error("%s: the layers have codes of %s already, which are carried over, so --calibrate has "

@@ -69,7 +69,7 @@ struct linear_block {
  */
 enum {
     GROUP_COLS = 4096, /* columns at a time */
-    GROUP_STRIPS = 2,  /* strips that meet tokens side by side, but a single token one by one */
+    GROUP_STRIPS = 2,  /* strips that meet tokens side by side */
     GROUP_TOKENS = 532 /* tokens of a call at most */
 };
 

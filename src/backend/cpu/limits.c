@@ -6,7 +6,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -169,15 +168,13 @@ struct limits_meter *limits_open(int threads, struct llama3_error *err)
         return NULL;
     size_t size = limits_memory();
     struct limits_meter *meter = size_alloc(1, sizeof *meter);
-    uint8_t *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (meter == NULL || data == MAP_FAILED) {
+    uint8_t *data = size_alloc_unset(size, 1);
+    if (meter == NULL || data == NULL) {
         free(meter);
-        if (data != MAP_FAILED)
-            munmap(data, size);
+        free(data);
         error_memory(err, "what the limit of reading is measured with", size);
         return NULL;
     }
-    madvise(data, size, MADV_HUGEPAGE); /* the most there is; failing, it is a plain mapping */
     meter->data = data;
     meter->loops = choose_loops(kernels->name);
     meter->threads = threads;
@@ -194,7 +191,7 @@ void limits_close(struct limits_meter *meter)
 {
     if (meter == NULL)
         return;
-    munmap(meter->data, meter->size);
+    free(meter->data);
     free(meter);
 }
 
