@@ -164,9 +164,11 @@ enum {
     PANEL_ROWS = 32,
     PANEL_COLS = 1024, /* a multiple of every type's block and of LANES */
     PANEL_TOKENS = 96,
-    BLAS_ROWS = 128,  /* of W expanded for a call of BLAS */
-    BLAS_TOKENS = 32, /* from which BLAS is called */
-    NARROW_FEW = 4    /* rows that each thread converts for itself: cheaper than waiting */
+    PIECE_ROWS = 2 * STRIP, /* of a grouped matrix that a thread takes at a time, */
+    SHARED_OUT = 8,         /* but all of it except one of so many parts is shared out before */
+    BLAS_ROWS = 128,        /* of W expanded for a call of BLAS */
+    BLAS_TOKENS = 32,       /* from which BLAS is called */
+    NARROW_FEW = 4          /* rows that each thread converts for itself: cheaper than waiting */
 };
 void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[],
                 const struct weight *const w[], size_t n, const struct buffer *x);

@@ -151,6 +151,7 @@ struct group_block {
     struct strip_layout layout;
     const uint8_t *strips; /* 64-byte aligned */
     size_t rows;           /* in these strips; the last may be shorter */
+    const uint8_t *next;   /* the strip that is going to be read after them, only to be expected */
     struct quantized x;    /* the tokens [token, token + tokens) of it */
     size_t token, tokens;  /* token: a multiple of x.tile; tokens: at most GROUP_TOKENS */
     float *y;              /* y[token * y_stride + row] */

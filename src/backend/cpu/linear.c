@@ -146,27 +146,104 @@ static struct narrow narrow_rows(const struct cpu *cpu, const struct buffer *x, 
     return n;
 }
 
-/* A thread's rows [first, end) by the integer kernels. */
-static void linear_groups(const struct cpu *cpu, const struct weight *w, size_t first, size_t end,
-                          size_t tokens, struct quantized x, struct buffer *y)
+/* Rows of a grouped matrix. */
+struct piece {
+    const struct weight *w;
+    struct buffer *y;
+    size_t first, rows;
+};
+
+/* The grouped matrices of an operation. Most rows of each are shared out evenly, since memory is
+ * read best in one go; the last ones are cut into small pieces, which whoever is done takes one by
+ * one: threads are rarely equally fast. */
+struct pieces {
+    const struct weight *w[3];
+    struct buffer *y[3];
+    size_t n;     /* matrices; of each thread, so many own pieces */
+    size_t count; /* of small ones */
+};
+
+static const uint8_t *piece_strips(const struct piece *p)
 {
-    const struct matrix *m = &w->matrix;
+    return (const uint8_t *)p->w->matrix.data + p->first / STRIP * p->w->layout.bytes;
+}
+
+static size_t rows_shared_out(const struct weight *w)
+{
+    return w->matrix.rows / SHARED_OUT * (SHARED_OUT - 1) / STRIP * STRIP;
+}
+
+static size_t small_pieces(const struct weight *w)
+{
+    return (w->matrix.rows - rows_shared_out(w) + PIECE_ROWS - 1) / PIECE_ROWS;
+}
+
+static struct piece piece_own(const struct pieces *all, size_t i)
+{
+    struct piece p = {.w = all->w[i], .y = all->y[i]};
+    size_t end;
+    cpu_share(rows_shared_out(p.w), STRIP, &p.first, &end);
+    p.rows = end - p.first;
+    return p;
+}
+
+static struct piece piece_small(const struct pieces *all, size_t i)
+{
+    size_t k = 0;
+    while (i >= small_pieces(all->w[k]))
+        i -= small_pieces(all->w[k++]);
+    size_t first = rows_shared_out(all->w[k]) + i * PIECE_ROWS;
+    size_t left = all->w[k]->matrix.rows - first;
+    return (struct piece){all->w[k], all->y[k], first, left < PIECE_ROWS ? left : PIECE_ROWS};
+}
+
+/* A thread's next piece; false: there is none left. */
+static bool next_piece(const struct pieces *all, size_t *taken, struct piece *piece)
+{
+    if (*taken < all->n) {
+        *piece = piece_own(all, (*taken)++);
+        return true;
+    }
+    size_t i = thread_take(all->count);
+    if (i < all->count)
+        *piece = piece_small(all, i);
+    return i < all->count;
+}
+
+static void linear_groups(const struct cpu *cpu, const struct piece *p, const uint8_t *next,
+                          size_t tokens, struct quantized x)
+{
+    const struct matrix *m = &p->w->matrix;
     struct group_block block = {
         .type = m->type,
         .format = &m->groups,
-        .layout = w->layout,
-        .strips = (const uint8_t *)m->data + first / STRIP * w->layout.bytes,
-        .rows = end - first,
+        .layout = p->w->layout,
+        .strips = piece_strips(p),
+        .rows = p->rows,
+        .next = next,
         .x = x,
-        .y_stride = y->stride,
+        .y_stride = p->y->stride,
         .scratch = cpu->scratch[thread_index()].groups,
     };
     size_t most = GROUP_TOKENS / x.tile * x.tile;
-    for (size_t token = 0; token < tokens && first < end; token += most) {
+    for (size_t token = 0; token < tokens; token += most) {
         block.token = token;
         block.tokens = tokens - token < most ? tokens - token : most;
-        block.y = y->data + token * y->stride + first;
+        block.y = p->y->data + token * p->y->stride + p->first;
         cpu->kernels->linear_groups(&block);
+    }
+}
+
+/* The next piece is known before a piece is begun, so that it is expected meanwhile. */
+static void linear_pieces(const struct cpu *cpu, const struct pieces *all, size_t tokens,
+                          struct quantized x)
+{
+    struct piece piece, next;
+    size_t taken = 0;
+    for (bool more = next_piece(all, &taken, &piece); more; piece = next) {
+        next = piece;
+        more = next_piece(all, &taken, &next);
+        linear_groups(cpu, &piece, piece_strips(&next), tokens, x);
     }
 }
 
@@ -191,6 +268,7 @@ void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[
     size_t tokens = cpu_rows(cpu, rows);
     struct narrow narrow = {0};
     bool forms[FORMS] = {false};
+    struct pieces pieces = {0};
 
     for (size_t i = 0; i < n; i++)
         forms[form_of(cpu, w[i])] = true;
@@ -198,13 +276,19 @@ void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[
         narrow = narrow_rows(cpu, x, tokens, forms);
     for (size_t i = 0; i < n; i++) {
         size_t first, end;
+        if (form_of(cpu, w[i]) == FORM_INT8) {
+            pieces.w[pieces.n] = w[i];
+            pieces.y[pieces.n++] = y[i];
+            pieces.count += small_pieces(w[i]);
+            continue;
+        }
         cpu_share(w[i]->matrix.rows, STRIP, &first, &end);
-        if (form_of(cpu, w[i]) == FORM_INT8)
-            linear_groups(cpu, w[i], first, end, tokens, narrow.int8, y[i]);
-        else if (w[i]->blas && tokens >= BLAS_TOKENS)
+        if (w[i]->blas && tokens >= BLAS_TOKENS)
             linear_blas(cpu, w[i], first, end, tokens, x, y[i]);
         else
             linear_floats(cpu, w[i], first, end, tokens, x, narrow.bf16, y[i]);
     }
+    if (pieces.n > 0)
+        linear_pieces(cpu, &pieces, tokens, narrow.int8);
     thread_barrier();
 }

@@ -16,9 +16,12 @@ struct team {
     void (*fn)(void *arg);
     void *arg;
     atomic_uint arrived, generation;
+    /* Asked for so far. Nobody sets it back: each thread knows how many were asked for before. */
+    _Alignas(64) atomic_size_t asked;
 };
 
 static _Thread_local struct team *team_here; /* of the region that this thread is in */
+static _Thread_local size_t asked_before;
 
 void threads_run(int n, void (*fn)(void *arg), void *arg)
 {
@@ -26,6 +29,7 @@ void threads_run(int n, void (*fn)(void *arg), void *arg)
 #pragma omp parallel num_threads(n)
     {
         team_here = &team;
+        asked_before = 0;
         team.fn(team.arg);
     }
 }
@@ -54,7 +58,18 @@ void thread_barrier(void)
             sched_yield();
 }
 
+size_t thread_take(size_t n)
+{
+    size_t i = atomic_fetch_add_explicit(&team_here->asked, 1, memory_order_relaxed) - asked_before;
+    if (i < n)
+        return i;
+    asked_before += n + thread_count(); /* each of whom asks in vain once */
+    return n;
+}
+
 #else
+
+static _Thread_local size_t asked;
 
 void threads_run(int n, void (*fn)(void *arg), void *arg)
 {
@@ -74,6 +89,14 @@ size_t thread_count(void)
 
 void thread_barrier(void)
 {
+}
+
+size_t thread_take(size_t n)
+{
+    if (asked < n)
+        return asked++;
+    asked = 0;
+    return n;
 }
 
 #endif

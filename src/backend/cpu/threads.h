@@ -13,5 +13,8 @@ size_t thread_index(void);
 size_t thread_count(void);
 /* Waits until all threads are here; what they wrote can be read afterwards. */
 void thread_barrier(void);
+/* Of n things that the threads share, the next that none has taken; n once there is none left.
+ * Every thread asks until it hears so, and waits at a barrier before it asks about other things. */
+size_t thread_take(size_t n);
 
 #endif
