@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "backend/cpu/inline.h"
+
 enum {
     VL = 16,         /* floats in a vector */
     TOKEN_TILE = 6,  /* tokens that linear keeps in registers, with ROW_TILE rows */
@@ -115,7 +117,7 @@ static inline vec v_look_up(const float bounds[16], const float values[16], vec 
     vec all = _mm512_loadu_ps(bounds);
     __m512i i =
         _mm512_maskz_set1_epi32(_mm512_cmp_ps_mask(y, _mm512_set1_ps(bounds[7]), _CMP_GT_OQ), 8);
-#pragma GCC unroll 3
+    UNROLL
     for (int step = 4; step > 0; step /= 2) {
         __m512i middle = _mm512_add_epi32(i, _mm512_set1_epi32(step - 1));
         __mmask16 above = _mm512_cmp_ps_mask(y, _mm512_permutexvar_ps(middle, all), _CMP_GT_OQ);

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "backend/cpu/inline.h"
+
 enum {
     VL = 4,          /* floats in a vector */
     TOKEN_TILE = 6,  /* tokens that linear keeps in registers, with ROW_TILE rows */
@@ -125,7 +127,7 @@ static inline vec v_add_above(vec sum, float step, vec x, float bound)
 static inline vec v_look_up(const float bounds[16], const float values[16], vec y)
 {
     vec value = v_set(values[0]); /* sums of small whole numbers are exact */
-#pragma GCC unroll 15
+    UNROLL
     for (int i = 0; i < 15; i++)
         value = v_add_above(value, values[i + 1] - values[i], y, bounds[i]);
     return value;
