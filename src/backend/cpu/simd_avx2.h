@@ -252,7 +252,7 @@ static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
 /* vpmaddubsw multiplies bytes without and with sign and adds pairs in 16 bits, where weights larger
  * by 128 would saturate. So the weights lose their sign and the codes take it; as codes are within
  * +-127 no sum of two products overflows. */
-enum { GROUP_TILE = 4, GROUP_SUMS = 4 };
+enum { GROUP_TILE = 4, GROUP_SUMS = 3 };
 #define GROUP_SIZES(X) X(4) X(3) X(2) X(1)
 
 typedef __m256i wtable;
