@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum dtype {
     DTYPE_F32,
@@ -49,8 +50,57 @@ void dtype_expand(enum dtype type, const void *blocks, float *out /* [n] */, siz
  * bits beside the first's. */
 void scale_min_k(const uint8_t packed[12], int j, int *scale, int *min);
 
-float f16_to_f32(uint16_t half);
-uint16_t f32_to_f16(float value); /* nearest, ties to even; overflow to infinity */
-float bf16_to_f32(uint16_t value);
+static inline float f32_from_bits(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline uint32_t f32_bits(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static inline float bf16_to_f32(uint16_t value)
+{
+    return f32_from_bits((uint32_t)value << 16);
+}
+
+static inline float f16_to_f32(uint16_t half)
+{
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16;
+    uint32_t exponent = half >> 10 & 31, fraction = half & 0x3ff;
+    if (exponent == 0) { /* zero and subnormals: fraction * 2^-24 is exact */
+        float value = (float)fraction * 0x1p-24f;
+        return sign != 0 ? -value : value;
+    }
+    if (exponent == 31)
+        return f32_from_bits(sign | 0x7f800000 | fraction << 13);
+    return f32_from_bits(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+/* Nearest, ties to even; overflow to infinity. Without branches, and as wide as what it is made of,
+ * so that a loop becomes vectors. */
+static inline uint32_t f32_to_wide_f16(float value)
+{
+    uint32_t bits = f32_bits(value), sign = bits >> 16 & 0x8000;
+    int32_t magnitude = (int32_t)(bits & 0x7fffffff);
+    int32_t capped = magnitude < 0x47800000 ? magnitude : 0x47800000; /* 65536 */
+    int32_t normal = (capped + 0xfff + (capped >> 13 & 1) - 0x38000000) >> 13;
+    /* Below 2^-14: adding 0.5 leaves the subnormal's bits, rounded. */
+    int32_t subnormal = (int32_t)f32_bits(f32_from_bits(bits & 0x7fffffff) + 0.5f) - 0x3f000000;
+    int32_t half = normal ^ ((normal ^ subnormal) & -(magnitude < 0x38800000));
+    /* NaN: quiet, with the upper bits of its payload. */
+    int32_t nan = (0x200 | (magnitude >> 13 & 0x1ff)) & -(magnitude > 0x7f800000);
+    return sign | (uint32_t)half | (uint32_t)nan;
+}
+
+static inline uint16_t f32_to_f16(float value)
+{
+    return (uint16_t)f32_to_wide_f16(value);
+}
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * repack.c: blocks of GGUF's types (expand.c says how they are laid out) to strips of groups. Codes
  * stay as they are; only q6_k's, whose groups are half as long, are rounded again. What is done to
- * the codes is done to 4 or 8 of them at a time: opening a model waits for it.
+ * the codes is done to 8 of them at a time, loops over numbers are such that compilers make vectors
+ * of them: opening a model waits for it.
  */
 #include <math.h>
 #include <string.h>
@@ -34,21 +35,36 @@ bool group_from_gguf(enum dtype type, enum dtype *grouped, struct group_format *
     return true;
 }
 
-/* ---- one group of one row ------------------------------------------------------------------- */
+/* ---- blocks --------------------------------------------------------------------------------- */
 
 /* Scales of the k types are products, rounded to f16. In f16 the steps of small weights would be
  * subnormal, so the scale is larger and the row's scale makes up for it; exact, being a power of
  * two. A step may be up to 64. */
 #define K_ROW_SCALE 0x1p-10f
 
-/* Where a row of a strip has its group: word i of the codes, 4 words of int4 or 8 of int8, lies
- * i * 64 bytes on. */
+enum {
+    INT4_WORDS = GROUP / 8, /* of 64 bytes in a group */
+    INT8_WORDS = GROUP / 4,
+    K_RUNS = 8, /* groups in a block of the k types */
+};
+
+/* Where a row of a strip has a group: word i of the codes, 4 words of int4 or 8 of int8, lies
+ * i * 64 bytes on; its number of the next group STRIP numbers on. */
 struct place {
     uint8_t *codes, *scale, *offset;
 };
 
-/* A block, which of its groups, and where that goes. */
-typedef void take_group(const uint8_t *block, size_t run, struct place to);
+/* A block's group `run`, and of the k types the next one, whose nibbles lie in the same bytes. */
+typedef void take_block(const uint8_t *block, size_t run, struct place to);
+
+/* The same block of each row of a strip. */
+struct blocks {
+    const uint8_t *first;
+    size_t row_bytes, n;
+};
+
+/* What is done to all rows at once, so that arithmetic is done by vectors. */
+typedef void take_blocks(const struct blocks *blocks, struct place to);
 
 static uint16_t load_16(const uint8_t *bytes)
 {
@@ -74,12 +90,24 @@ static void store_16(uint8_t *to, uint16_t number)
     memcpy(to, &number, sizeof number);
 }
 
-static void store_word(struct place to, size_t i, uint32_t word)
+static void store_32(uint8_t *to, uint32_t word)
 {
-    memcpy(to.codes + i * 64, &word, sizeof word);
+    memcpy(to, &word, sizeof word);
 }
 
-/* Of 8 bytes or of 4, the nibbles. */
+static void store_word(struct place to, size_t i, uint32_t word)
+{
+    store_32(to.codes + i * 64, word);
+}
+
+/* Two words that follow one another. */
+static void store_two(struct place to, size_t i, uint64_t words)
+{
+    store_word(to, i, (uint32_t)words);
+    store_word(to, i + 1, (uint32_t)(words >> 32));
+}
+
+/* Of 8 bytes, the nibbles. */
 static uint64_t low_nibbles(uint64_t bytes)
 {
     return bytes & 0x0f0f0f0f0f0f0f0f;
@@ -96,10 +124,13 @@ static uint32_t pair(uint64_t codes)
     return (uint32_t)(codes | codes >> 28);
 }
 
-/* 4 bits to the lowest ones of 4 bytes. */
-static uint32_t spread(uint32_t bits)
+#define FIFTH_BITS 0x1010101010101010
+
+/* 8 bits to the fifth bits of 8 bytes. */
+static uint64_t spread(uint32_t bits)
 {
-    return (bits & 15) * 0x00204081 & 0x01010101;
+    uint64_t one_each = (bits & 255) * 0x0101010101010101 & 0x8040201008040201;
+    return (one_each + 0x7f7f7f7f7f7f7f7f) >> 3 & FIFTH_BITS;
 }
 
 /* 16 bytes whose low nibbles are the first half of the group. */
@@ -133,15 +164,15 @@ static void take_4_1(const uint8_t *block, size_t run, struct place to)
 static void put_5(const uint8_t *bytes, bool is_signed, struct place to)
 {
     uint32_t fifth = load_32(bytes);
-    for (size_t i = 0; i < 4; i++) {
-        uint32_t nibbles = load_32(bytes + 4 + i * 4), half[2];
-        half[0] = spread(fifth >> i * 4);
-        half[1] = spread(fifth >> (16 + i * 4));
-        for (size_t j = 0; j < 2; j++) {
-            uint32_t four = nibbles >> j * 4 & 0x0f0f0f0f;
-            uint32_t upper = is_signed ? (half[j] ^ 0x01010101) * 0xf0 : half[j] * 0x10;
-            store_word(to, i + j * 4, four | upper);
+    for (size_t i = 0; i < 2; i++) {
+        uint64_t eight = load_64(bytes + 4 + i * 8);
+        uint64_t low = spread(fifth >> i * 8), high = spread(fifth >> (16 + i * 8));
+        if (is_signed) {
+            low = (low ^ FIFTH_BITS) * 15;
+            high = (high ^ FIFTH_BITS) * 15;
         }
+        store_two(to, i * 2, low_nibbles(eight) | low);
+        store_two(to, i * 2 + 4, high_nibbles(eight) | high);
     }
 }
 
@@ -168,95 +199,159 @@ static void take_8_0(const uint8_t *block, size_t run, struct place to)
         store_word(to, i, load_32(block + 2 + i * 4));
 }
 
-/* Scale and offset of q4_k and q5_k. */
-static void put_scale_k(const uint8_t *block, size_t run, struct place to)
+/* Zero where no row is. */
+static void put_numbers(const float *numbers /* [STRIP] */, uint8_t *to)
 {
-    int scale, min;
-    scale_min_k(block + 4, (int)run, &scale, &min);
-    store_16(to.scale, f32_to_f16(f16_to_f32(load_16(block)) * (float)scale / K_ROW_SCALE));
-    store_16(to.offset, f32_to_f16(-f16_to_f32(load_16(block + 2)) * (float)min / K_ROW_SCALE));
+    uint32_t wide[STRIP];
+    uint16_t halves[STRIP];
+    for (int lane = 0; lane < STRIP; lane++)
+        wide[lane] = f32_to_wide_f16(numbers[lane]);
+    for (int lane = 0; lane < STRIP; lane++)
+        halves[lane] = (uint16_t)wide[lane];
+    memcpy(to, halves, sizeof halves);
+}
+
+static void put_multiples(const float *factors /* [STRIP] */,
+                          const uint8_t *multiples /* [K_RUNS][STRIP] */, uint8_t *to)
+{
+    for (size_t run = 0; run < K_RUNS; run++, multiples += STRIP, to += STRIP * 2) {
+        float numbers[STRIP];
+        for (int lane = 0; lane < STRIP; lane++)
+            numbers[lane] = factors[lane] * (float)multiples[lane];
+        put_numbers(numbers, to);
+    }
+}
+
+/* A byte for each run of a lane. */
+static void scatter(uint64_t bytes, uint8_t *to /* [K_RUNS][STRIP] */)
+{
+#pragma GCC unroll 8
+    for (size_t run = 0; run < K_RUNS; run++)
+        to[run * STRIP] = (uint8_t)(bytes >> run * 8);
+}
+
+/* Scales and offsets of q4_k and q5_k: scale_min_k for all runs at once. */
+static void take_numbers_k(const struct blocks *blocks, struct place to)
+{
+    float d[STRIP] = {0}, dmin[STRIP] = {0};
+    uint8_t scales[K_RUNS * STRIP] = {0}, mins[K_RUNS * STRIP] = {0};
+    const uint8_t *block = blocks->first;
+    for (size_t lane = 0; lane < blocks->n; lane++, block += blocks->row_bytes) {
+        uint64_t a = load_32(block + 4), b = load_32(block + 8), c = load_32(block + 12);
+        uint64_t upper_scales = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030);
+        uint64_t upper_mins = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
+        scatter((a & 0x3f3f3f3f) | upper_scales << 32, scales + lane);
+        scatter((b & 0x3f3f3f3f) | upper_mins << 32, mins + lane);
+        d[lane] = f16_to_f32(load_16(block)) / K_ROW_SCALE;
+        dmin[lane] = -f16_to_f32(load_16(block + 2)) / K_ROW_SCALE;
+    }
+    put_multiples(d, scales, to.scale);
+    put_multiples(dmin, mins, to.offset);
 }
 
 static void take_4_k(const uint8_t *block, size_t run, struct place to)
 {
-    const uint8_t *nibbles = block + 16 + run / 2 * 32;
-    put_scale_k(block, run, to);
-    for (size_t i = 0; i < 4; i++)
-        store_word(to, i, pair(low_nibbles(load_64(nibbles + i * 8) >> run % 2 * 4)));
+#pragma GCC unroll 4
+    for (size_t i = 0; i < INT4_WORDS; i++) {
+        uint64_t eight = load_64(block + 16 + run * 16 + i * 8);
+        store_word(to, i, pair(low_nibbles(eight)));
+        store_word(to, INT4_WORDS + i, pair(high_nibbles(eight)));
+    }
 }
 
 static void take_5_k(const uint8_t *block, size_t run, struct place to)
 {
-    const uint8_t *fifth = block + 16, *nibbles = block + 48 + run / 2 * 32;
-    put_scale_k(block, run, to);
-    for (size_t i = 0; i < GROUP / 4; i++) {
-        uint32_t four = load_32(nibbles + i * 4) >> run % 2 * 4 & 0x0f0f0f0f;
-        store_word(to, i, four | (load_32(fifth + i * 4) >> run & 0x01010101) << 4);
+#pragma GCC unroll 4
+    for (size_t i = 0; i < INT8_WORDS; i += 2) {
+        uint64_t eight = load_64(block + 48 + run * 16 + i * 4);
+        uint64_t fifth = load_64(block + 16 + i * 4) >> run;
+        uint64_t low = fifth << 4 & FIFTH_BITS, high = fifth << 3 & FIFTH_BITS;
+        store_two(to, i, low_nibbles(eight) | low);
+        store_two(to, INT8_WORDS + i, high_nibbles(eight) | high);
     }
 }
 
-/* 8 codes of 6 bits less 32 each, as int8: below 32 all upper bits are ones. */
-static uint64_t minus_32(uint64_t codes)
+/* The codes of a block of q6_k, from 0 to 63. */
+static void codes_6(const uint8_t *block, uint8_t *codes /* [K_RUNS][GROUP] */)
 {
-    uint64_t flipped = codes ^ 0x2020202020202020, negative = flipped & 0x2020202020202020;
-    return flipped | negative << 1 | negative << 2;
+    for (size_t run = 0; run < K_RUNS; run++) {
+        const uint8_t *low = block + run / 4 * 64 + run % 2 * 32;
+        const uint8_t *high = block + 128 + run / 4 * 32;
+        size_t low_shift = run % 4 / 2 * 4, high_shift = run % 4 * 2;
+        for (size_t i = 0; i < GROUP; i += 8, codes += 8) {
+            uint64_t upper = load_64(high + i) >> high_shift & 0x0303030303030303;
+            uint64_t eight = low_nibbles(load_64(low + i) >> low_shift) | upper << 4;
+            memcpy(codes, &eight, sizeof eight);
+        }
+    }
 }
 
-/* 16 codes of q6_k to weights; the largest without its sign. */
-static float expand_6(const int8_t *codes, float step, float *weights)
+/* A group's codes times their two scales, and the largest without its sign. */
+static int multiply_6(const uint8_t *codes, const int8_t *scales, int16_t *products /* [GROUP] */)
 {
-    int largest = 0;
-    for (int i = 0; i < 16; i++) {
-        int magnitude = codes[i] < 0 ? -codes[i] : codes[i];
-        largest = magnitude > largest ? magnitude : largest;
+    int16_t largest = 0, first = scales[0], second = scales[1];
+    for (int i = 0; i < GROUP / 2; i++) {
+        int16_t low = (int16_t)((codes[i] - 32) * first);
+        int16_t high = (int16_t)((codes[i + GROUP / 2] - 32) * second);
+        products[i] = low;
+        products[i + GROUP / 2] = high;
+        low = (int16_t)(low < 0 ? -low : low);
+        high = (int16_t)(high < 0 ? -high : high);
+        low = low > high ? low : high;
+        largest = low > largest ? low : largest;
     }
-    for (int i = 0; i < 16; i++)
-        weights[i] = step * (float)codes[i];
-    return fabsf(step * (float)largest);
+    return largest;
 }
 
 /* The nearest whole number of steps, ties to even, from -127 to 127. Adding 1.5 * 2^23 rounds, and
- * leaves the number in the lower bits; loops without branches, so that they become vectors. */
-static void round_steps(const float *weights, float step, uint8_t *codes /* [GROUP] */)
+ * leaves the number in the lower bits: a scale is the largest weight's 127th, or rounded up to the
+ * smallest number there is, or none, so that no number comes near 2^15. */
+static void round_6(const int16_t *products, float d, const uint8_t *scales, uint8_t *codes)
 {
-    const int32_t zero = 0x4b400000;
-    float sums[GROUP];
-    int32_t numbers[GROUP];
-    for (int i = 0; i < GROUP; i++)
-        sums[i] = weights[i] / step + 0x1.8p23f;
-    memcpy(numbers, sums, sizeof numbers);
-    for (int i = 0; i < GROUP; i++) {
-        int32_t code = numbers[i] - zero;
+    int16_t numbers[K_RUNS * GROUP];
+    for (size_t run = 0; run < K_RUNS; run++) {
+        float step = f16_to_f32(load_16(scales + run * STRIP * 2));
+        step = step > 0 ? step : INFINITY;
+        for (size_t i = 0; i < GROUP; i++)
+            numbers[run * GROUP + i] =
+                (int16_t)f32_bits(d * (float)products[run * GROUP + i] / step + 0x1.8p23f);
+    }
+    for (int i = 0; i < K_RUNS * GROUP; i++) {
+        int16_t code = numbers[i];
         code = code > 127 ? 127 : code;
-        codes[i] = (uint8_t)(code < -127 ? -127 : code);
+        code = code < -127 ? -127 : code;
+        codes[i] = (uint8_t)code;
     }
 }
 
-/* Two scales for 16 weights each become one, codes are rounded to its steps. */
-static void take_6_k(const uint8_t *block, size_t run, struct place to)
+/* Two scales for 16 weights each become one, codes are rounded to its steps. Weights are d times
+ * whole numbers, without rounding. */
+static void take_rows_6(const struct blocks *blocks, struct place to)
 {
-    const int8_t *scales = (const int8_t *)block + 192 + run * 2;
-    const uint8_t *low = block + run / 4 * 64 + run % 2 * 32;
-    const uint8_t *high = block + 128 + run / 4 * 32;
-    size_t low_shift = run % 4 / 2 * 4, high_shift = run % 4 * 2;
-    float d = f16_to_f32(load_16(block + 208)) / K_ROW_SCALE, weights[GROUP], largest = 0;
-    int8_t codes[GROUP];
-    uint8_t rounded[GROUP];
-
-    for (size_t i = 0; i < GROUP; i += 8) {
-        uint64_t upper = load_64(high + i) >> high_shift & 0x0303030303030303;
-        uint64_t eight = minus_32(low_nibbles(load_64(low + i) >> low_shift) | upper << 4);
-        memcpy(codes + i, &eight, sizeof eight);
+    int16_t products[STRIP][K_RUNS * GROUP];
+    float d[STRIP] = {0}, largest[K_RUNS][STRIP] = {0};
+    uint8_t codes[K_RUNS * GROUP];
+    const uint8_t *block = blocks->first;
+    for (size_t lane = 0; lane < blocks->n; lane++, block += blocks->row_bytes) {
+        const int8_t *scales = (const int8_t *)block + 192;
+        d[lane] = f16_to_f32(load_16(block + 208)) / K_ROW_SCALE;
+        codes_6(block, codes);
+        for (size_t i = 0; i < K_RUNS; i++) {
+            int16_t *run = products[lane] + i * GROUP;
+            largest[i][lane] = (float)multiply_6(codes + i * GROUP, scales + i * 2, run);
+        }
     }
-    for (int half = 0; half < GROUP; half += 16) {
-        float most = expand_6(codes + half, d * (float)scales[half / 16], weights + half);
-        largest = most <= largest ? largest : most; /* and NaN */
+    for (size_t run = 0; run < K_RUNS; run++) {
+        float numbers[STRIP];
+        for (int lane = 0; lane < STRIP; lane++)
+            numbers[lane] = fabsf(d[lane] * largest[run][lane]) / 127;
+        put_numbers(numbers, to.scale + run * STRIP * 2);
     }
-    store_16(to.scale, f32_to_f16(largest / 127));
-    float scale = f16_to_f32(load_16(to.scale));
-    round_steps(weights, scale > 0 ? scale : INFINITY, rounded);
-    for (size_t i = 0; i < GROUP / 4; i++)
-        store_word(to, i, load_32(rounded + i * 4));
+    for (size_t lane = 0; lane < blocks->n; lane++, to.codes += 4, to.scale += 2) {
+        round_6(products[lane], d[lane], to.scale, codes);
+        for (size_t i = 0; i < K_RUNS * INT8_WORDS; i++)
+            store_word(to, i, load_32(codes + i * 4));
+    }
 }
 
 /* ---- strips --------------------------------------------------------------------------------- */
@@ -268,56 +363,71 @@ struct strip {
     struct strip_layout layout;
 };
 
-/* Group by group, so that what is written lies close together. Inlined with `take` for each type:
- * calling it would take as long as all that it does. */
+static inline __attribute__((always_inline)) void take_lanes(const struct strip *s,
+                                                             const uint8_t *block, size_t run,
+                                                             struct place to, size_t words,
+                                                             take_block *take)
+{
+    to.codes += run * words * 64;
+    for (size_t lane = 0; lane < s->n; lane++, block += s->row_bytes) {
+        take(block, run, to);
+        to.codes += 4;
+        to.scale += 2;
+        to.offset += 2;
+    }
+}
+
+/* Block by block and group by group, so that what is written lies close together: with a whole
+ * block of a row before the next row q4_k and q5_k would take a quarter longer. Inlined with `take`
+ * for each type: calling it would take as long as all that it does. */
 static inline __attribute__((always_inline)) void take_strip(const struct strip *s, enum dtype type,
-                                                             size_t words, take_group *take)
+                                                             size_t words, take_blocks *take_all,
+                                                             take_block *take)
 {
     const struct dtype_info *info = dtype_info(type);
     const struct strip_layout *l = &s->layout;
     size_t runs = info->block / GROUP;
-    for (size_t group = 0; group < l->groups; group++) {
+    for (size_t group = 0; group < l->groups; group += runs) {
         const uint8_t *block = s->rows + group / runs * info->block_bytes;
-        size_t numbers = group * STRIP * 2;
-        struct place to = {s->out + l->codes + group * words * 64, s->out + l->scales + numbers,
-                           s->out + l->offsets + numbers};
-        for (size_t lane = 0; lane < s->n; lane++, block += s->row_bytes) {
-            take(block, group % runs, to);
-            to.codes += 4;
-            to.scale += 2;
-            to.offset += 2;
-        }
+        size_t at = group * STRIP * 2;
+        struct place to = {s->out + l->codes + group * words * 64, s->out + l->scales + at,
+                           s->out + l->offsets + at};
+        if (take_all != NULL)
+            take_all(&(struct blocks){block, s->row_bytes, s->n}, to);
+        if (take == NULL)
+            continue;
+        for (size_t run = 0; run < runs; run += 2)
+            take_lanes(s, block, run, to, words, take);
     }
 }
 
 static void take_rows(const struct strip *s, enum dtype type)
 {
-    enum { INT4_WORDS = GROUP / 8, INT8_WORDS = GROUP / 4 };
     switch (type) {
     case DTYPE_Q4_0:
     case DTYPE_IQ4_NL:
-        take_strip(s, type, INT4_WORDS, take_4_0);
+        take_strip(s, type, INT4_WORDS, NULL, take_4_0);
         break;
     case DTYPE_Q4_1:
-        take_strip(s, type, INT4_WORDS, take_4_1);
+        take_strip(s, type, INT4_WORDS, NULL, take_4_1);
         break;
     case DTYPE_Q4_K:
-        take_strip(s, type, INT4_WORDS, take_4_k);
+        take_strip(s, type, INT4_WORDS, take_numbers_k, take_4_k);
         break;
     case DTYPE_Q5_0:
-        take_strip(s, type, INT8_WORDS, take_5_0);
+        take_strip(s, type, INT8_WORDS, NULL, take_5_0);
         break;
     case DTYPE_Q5_1:
-        take_strip(s, type, INT8_WORDS, take_5_1);
+        take_strip(s, type, INT8_WORDS, NULL, take_5_1);
         break;
     case DTYPE_Q5_K:
-        take_strip(s, type, INT8_WORDS, take_5_k);
+        take_strip(s, type, INT8_WORDS, take_numbers_k, take_5_k);
         break;
     case DTYPE_Q6_K:
-        take_strip(s, type, INT8_WORDS, take_6_k);
+        take_strip(s, type, INT8_WORDS, take_rows_6, NULL);
         break;
     case DTYPE_Q8_0:
-        take_strip(s, type, INT8_WORDS, take_8_0);
+        take_strip(s, type, INT8_WORDS, NULL, take_8_0);
         break;
     default:
         break;
