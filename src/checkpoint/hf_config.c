@@ -239,7 +239,7 @@ int hf_generation_read(const json_t *root, struct generation_defaults *generatio
     if (json_get_number(root, "temperature", false, 0, 100, &generation->temperature, where, err) !=
             0 ||
         json_get_number(root, "top_p", false, 1e-9, 1, &generation->top_p, where, err) != 0 ||
-        json_get_number(root, "min_p", false, 0, 1, &generation->min_p, where, err) != 0 ||
+        json_get_number(root, "min_p", false, 0, 0.999999, &generation->min_p, where, err) != 0 ||
         json_get_number(root, "repetition_penalty", false, 1e-6, 100, &generation->repeat_penalty,
                         where, err) != 0 ||
         json_get_int(root, "top_k", false, 0, INT32_MAX, &generation->top_k, where, err) != 0 ||
