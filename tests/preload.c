@@ -3,15 +3,19 @@
  * happens while someone waits: SLOW_OPEN, SLOW_LOAD, SLOW_PROMPT and SLOW_TEXT are milliseconds for
  * opening a model, for each report on its weights, for each report on the prompt and for each piece
  * of text, SLOW_RESERVE those for asking for room on the disk. SAY is the answer instead of the
- * model's.
+ * model's. FULL is a directory with no room for files.
  */
 #include "config.h" /* fallocate */
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "llama3.h"
 
@@ -40,7 +44,7 @@ struct llama3_model *llama3_model_open(const char *path, const struct llama3_mod
     struct llama3_model_options slow = *options;
     sleep_for("SLOW_OPEN");
     opening = options;
-    slow.on_load = on_load;
+    slow.on_load = options->on_load != NULL ? on_load : NULL;
     return next(path, &slow, err);
 }
 
@@ -76,10 +80,24 @@ int llama3_generate(struct llama3_session *session, const int32_t *prompt, size_
     return next(session, prompt, n, &slow, result, err);
 }
 
+static bool is_full(int fd)
+{
+    const char *folder = getenv("FULL");
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = folder != NULL ? readlink(link, path, sizeof path - 1) : -1;
+    path[n < 0 ? 0 : n] = '\0';
+    return n > 0 && strncmp(path, folder, strlen(folder)) == 0 && path[strlen(folder)] == '/';
+}
+
 __attribute__((visibility("default"))) int fallocate(int fd, int mode, off_t offset, off_t length)
 {
     int (*next)(int, int, off_t, off_t);
     *(void **)&next = dlsym(RTLD_NEXT, "fallocate");
     sleep_for("SLOW_RESERVE");
+    if (is_full(fd)) {
+        errno = ENOSPC;
+        return -1;
+    }
     return next(fd, mode, offset, length);
 }

@@ -522,11 +522,12 @@ START_TEST(unnamed)
     struct stat st;
     char *folder = tiny_folder();
     setenv("TMPDIR", folder, 1);
-    ck_assert_int_eq(new_file_open_unnamed(&file, "x", &err), 0);
+    ck_assert_int_eq(new_file_open_unnamed(&file, &err), 0);
     ck_assert_int_eq(new_file_write(&file, "abc", 3, &err), 0);
     ck_assert_int_eq(fstat(file.fd, &st), 0);
     ck_assert_int_eq(st.st_size, 3);
     ck_assert_uint_eq(st.st_nlink, 0);
+    ck_assert_str_eq(file.path, folder);
     ck_assert_uint_eq(count_files(folder), 0);
     new_file_abandon(&file);
     tiny_remove(folder);

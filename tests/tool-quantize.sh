@@ -319,6 +319,25 @@ done
 XDG_CACHE_HOME=$out run 0 $ask --int4
 err_has "the int4 weights are not kept"
 same "$tmp/out" "$tmp/want" "what can't be kept answers otherwise"
+
+# No room where it is kept: the same; nor where temporary files go: an error that names that place.
+if [ -f "$PWD/tests/.libs/preload.so" ]; then
+    need_preload
+    real=$(cd "$tmp" && pwd -P)
+    rm -r "$tmp/cache"
+    mkdir "$real/temporary"
+    run 0 env FULL="$real/cache" LD_PRELOAD="$preload" $ask --int4
+    err_has "llama3: note: $tmp/cache/llama3/int4-"
+    err_has ": No space left on device: "
+    err_has " bytes needed: the int4 weights are not kept"
+    err_lines 1
+    same "$tmp/out" "$tmp/want" "what there is no room to keep answers otherwise"
+    [ -z "$(ls -A "$tmp/cache/llama3")" ] || fail "something is left where there is no room"
+    run 1 env FULL="$real/temporary" TMPDIR="$real/temporary" LD_PRELOAD="$preload" \
+        $ask --int4 --no-cache
+    err_has "llama3: $real/temporary: No space left on device: "
+    err_lines 1
+fi
 run 2 "$program" --no-cache -p x
 err_has "--no-cache has no meaning without --int4"
 run 1 "$program" -m "$tmp/missing" --int4 -p x

@@ -104,29 +104,35 @@ int new_file_open(struct new_file *file, const char *path, struct llama3_error *
     return file->fd < 0 ? -1 : 0;
 }
 
-int new_file_open_unnamed(struct new_file *file, const char *name, struct llama3_error *err)
+/* A file in a directory that has no name; -1 with errno where that can't be. */
+static int create_temporary(const char *folder)
+{
+    char path[4096];
+    int fd = open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+    if (fd >= 0 || (size_t)snprintf(path, sizeof path, "%s/llama3-XXXXXX", folder) >= sizeof path)
+        return fd;
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd >= 0)
+        unlink(path);
+    return fd;
+}
+
+int new_file_open_unnamed(struct new_file *file, struct llama3_error *err)
 {
     const char *const folders[] = {getenv("TMPDIR"), "/var/tmp", "/tmp"};
-    if (begin(file, name, err) != 0)
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        int fd = folders[i] == NULL || folders[i][0] == '\0' ? -1 : create_temporary(folders[i]);
+        if (fd < 0)
+            continue;
+        if (begin(file, folders[i], err) == 0) {
+            file->fd = fd;
+            return 0;
+        }
+        close(fd);
         return -1;
-    for (size_t i = 0; i < sizeof folders / sizeof *folders && file->fd < 0; i++) {
-        char path[4096];
-        if (folders[i] == NULL || folders[i][0] == '\0')
-            continue;
-        file->fd = open(folders[i], O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
-        if (file->fd >= 0 ||
-            (size_t)snprintf(path, sizeof path, "%s/llama3-XXXXXX", folders[i]) >= sizeof path)
-            continue;
-        file->fd = mkostemp(path, O_CLOEXEC);
-        if (file->fd >= 0)
-            unlink(path);
     }
-    if (file->fd >= 0)
-        return 0;
-    error_set(err, LLAMA3_EIO, "%s: a temporary file in $TMPDIR, /var/tmp or /tmp: %s", name,
-              strerror(errno));
-    new_file_abandon(file);
-    return -1;
+    return error_set(err, LLAMA3_EIO, "$TMPDIR, /var/tmp or /tmp: no temporary file: %s",
+                     strerror(errno));
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */

@@ -102,27 +102,10 @@ static int open_kept(struct model *model, const char *kept, const struct quantiz
 
 /* ---- making it ------------------------------------------------------------------------------- */
 
-/* A file in the cache, or, where that can't be, one without a name. */
-static int begin(struct new_file *file, const char *kept, const char *path,
-                 const struct quantized_options *o, struct llama3_error *err)
+/* Into a file that was begun; path: what the model is called. The file is closed. */
+static int make_into(struct new_file *file, struct model *model, const struct model *source,
+                     const char *path, const struct quantized_options *o, struct llama3_error *err)
 {
-    char text[700];
-    struct llama3_error reason;
-    if (kept == NULL)
-        return new_file_open_unnamed(file, path, err);
-    if (make_folder(o->cache) != 0)
-        error_set(&reason, LLAMA3_EIO, "%s: %s", o->cache, strerror(errno));
-    else if (new_file_open(file, kept, &reason) == 0)
-        return 0;
-    snprintf(text, sizeof text, "%.500s: the int4 weights are not kept", reason.message);
-    note(o, text);
-    return new_file_open_unnamed(file, path, err);
-}
-
-static int make(struct model *model, const struct model *source, const char *kept,
-                const struct quantized_options *o, struct llama3_error *err)
-{
-    struct new_file file;
     struct convert_report report;
     const struct convert_options options = {
         .layers = DTYPE_INT4,
@@ -132,18 +115,38 @@ static int make(struct model *model, const struct model *source, const char *kep
         .on_progress = o->on_progress,
         .arg = o->arg,
     };
-    if (begin(&file, kept, source->path, o, err) != 0)
-        return -1;
-    bool named = file.target != NULL;
-    int result = convert(source, &options, &file, &report, err);
+    int result = convert(source, &options, file, &report, err);
     if (result == 0) /* before anybody could replace it */
-        result = model_open_packed(model, file.fd, named ? kept : source->path, err);
-    if (result == 0 && named && new_file_commit(&file, err) != 0) {
+        result = model_open_packed(model, file->fd, path, err);
+    if (result == 0 && file->target != NULL && new_file_commit(file, err) != 0) {
         model_close(model);
         result = -1;
     }
-    new_file_abandon(&file);
+    new_file_abandon(file);
     return result;
+}
+
+/* In the cache, or, where that can't be, in a file without a name. */
+static int make(struct model *model, const struct model *source, const char *kept,
+                const struct quantized_options *o, struct llama3_error *err)
+{
+    struct new_file file;
+    struct llama3_error reason;
+    char text[700];
+    if (kept != NULL) {
+        if (make_folder(o->cache) != 0)
+            error_set(&reason, LLAMA3_EIO, "%s: %s", o->cache, strerror(errno));
+        else if (new_file_open(&file, kept, &reason) == 0 &&
+                 make_into(&file, model, source, kept, o, &reason) == 0)
+            return 0;
+        if (reason.code != LLAMA3_EIO) /* it is not for the file */
+            return error_set(err, reason.code, "%s", reason.message);
+        snprintf(text, sizeof text, "%.500s: the int4 weights are not kept", reason.message);
+        note(o, text);
+    }
+    if (new_file_open_unnamed(&file, err) != 0)
+        return -1;
+    return make_into(&file, model, source, source->path, o, err);
 }
 
 static void note_as_it_is(const struct quantized_options *o, const struct model *model)
