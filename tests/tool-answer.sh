@@ -90,6 +90,19 @@ run 0 $ask --stats -p x
 for name in model prompt answer "peak memory" seed; do
     grep -q "^$name " "$tmp/err" || fail "--stats shows no $name"
 done
+# The speed of an answer counts the passes that it took: the last token needs none.
+run 0 $ask --temperature 0 -n 1 --stats -p x
+err_has "answer       1 tokens in "
+grep "^answer " "$tmp/err" | grep -q "tokens/s" && fail "-n 1 --stats: a speed without a pass"
+if [ -f "$PWD/tests/.libs/preload.so" ]; then
+    need_preload
+    run 0 env SLOW_TEXT=200 LD_PRELOAD="$preload" $ask --temperature 0 -n 3 --stats -p x
+    passes=$(awk '$1 == "answer" { printf "%.1f", $5 * $7 }' "$tmp/err")
+    case $passes in
+    1.9 | 2.0 | 2.1) ;;
+    *) fail "-n 3 --stats: expected the speed of 2 passes, found $passes: $(cat "$tmp/err")" ;;
+    esac
+fi
 run 0 $ask -v -p x
 err_has "llama3: $tiny: "
 err_has "peak memory"

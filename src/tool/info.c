@@ -78,13 +78,22 @@ void info_print_line(const struct llama3_model *model, double open_seconds)
               info->backend, info->threads, info->threads == 1 ? "" : "s", open_seconds);
 }
 
-static void print_rate(const char *name, size_t tokens, double seconds)
+/* rows: of the passes that took the time. */
+static void print_rate(const char *end, size_t rows, double seconds)
 {
     if (seconds > 0) /* not interrupted before it was known */
         fprintf(stderr, " in %.2f s", seconds);
-    if (tokens > 0 && seconds > 0)
-        fprintf(stderr, ", %.1f tokens/s", (double)tokens / seconds);
-    fputs(name, stderr);
+    if (rows > 0 && seconds > 0)
+        fprintf(stderr, ", %.1f tokens/s", (double)rows / seconds);
+    fputs(end, stderr);
+}
+
+/* Passes of an answer: its first token comes of the prompt's, and that it ends needs one only where
+ * the model says so. */
+static size_t answer_passes(const struct llama3_result *result)
+{
+    bool said = result->stop_id >= 0;
+    return result->answer_tokens > 0 && !said ? result->answer_tokens - 1 : result->answer_tokens;
 }
 
 void info_print_stats(const struct answerer *answerer, const struct llama3_result *result,
@@ -104,7 +113,7 @@ void info_print_stats(const struct answerer *answerer, const struct llama3_resul
     print_rate("\n", result->prompt_tokens - result->cached_tokens, result->prompt_seconds);
     row(stderr, "answer");
     fprintf(stderr, "%zu tokens", result->answer_tokens);
-    print_rate(finishes[result->finish], result->answer_tokens, result->answer_seconds);
+    print_rate(finishes[result->finish], answer_passes(result), result->answer_seconds);
     if (getrusage(RUSAGE_SELF, &usage) == 0) {
         row(stderr, "peak memory");
         fprintf(stderr, "%s\n", unit_bytes(size, (uint64_t)usage.ru_maxrss * 1024));
