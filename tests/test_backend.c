@@ -11,6 +11,7 @@
 
 #include "base/size.h"
 #include "deferred.h"
+#include "run.h"
 
 static const struct {
     const char *name, *table; /* table: LLAMA3_CPU */
@@ -781,7 +782,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("backend");
     TCase *tcase = tcase_create("seam");
     tcase_set_timeout(tcase, 240);
     tcase_add_loop_test(tcase, linear_is_a_product, 0, N_SUBJECTS);
@@ -793,10 +793,5 @@ int main(void)
     tcase_add_loop_test(tcase, pages_are_shared_until_written, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, what_is_out_of_range_is_refused, 0, N_SUBJECTS);
     tcase_add_test(tcase, an_unknown_table_is_named);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_tests("backend", tcase);
 }

@@ -15,6 +15,7 @@
 #include "base/size.h"
 #include "base/tokens.h"
 #include "base/utf8.h"
+#include "run.h"
 #include "tiny.h"
 
 START_TEST(errors_are_one_printable_line)
@@ -414,7 +415,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("base");
     TCase *tcase = tcase_create("base");
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, errors_are_one_printable_line);
@@ -429,10 +429,5 @@ int main(void)
     tcase_add_test(tcase, cgroups_are_found);
     tcase_add_test(tcase, json_is_guarded);
     tcase_add_test(tcase, json_getters_have_ranges);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_tests("base", tcase);
 }

@@ -9,6 +9,7 @@
 #include "backend/moments.h"
 #include "base/size.h"
 #include "engine/calibrate.h"
+#include "run.h"
 
 static struct llama3_error err;
 
@@ -289,18 +290,11 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("calibrate");
     TCase *tests = tcase_create("calibrate");
     tcase_add_test(tests, factors_multiply_to_the_products);
     tcase_add_test(tests, no_inputs_are_refused);
     tcase_add_loop_test(tests, outputs_lose_less, 0, 2);
     tcase_add_test(tests, layers_alone_are_the_same);
     tcase_add_loop_test(tests, a_model_is_calibrated, 0, 3);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return run_tests("calibrate", tests);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "run.h"
 #include "text/chat.h"
 #include "vocab_file.h"
 
@@ -315,7 +316,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("chat");
     TCase *tests = tcase_create("chat");
     tcase_add_checked_fixture(tests, open_all, close_all);
     tcase_add_test(tests, renders_as_the_reference);
@@ -327,10 +327,5 @@ int main(void)
     tcase_add_test(tests, refuses_unknown_texts);
     tcase_add_test(tests, dates);
     tcase_add_test(tests, only_one_template_wants_today);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_tests("chat", tests);
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "checkpoint/model.h"
+#include "run.h"
 #include "tiny.h"
 
 /* ---- helpers ------------------------------------------------------------------------------- */
@@ -403,7 +404,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("checkpoint");
     TCase *tcase = tcase_create("checkpoint");
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, tiny_directory);
@@ -414,10 +414,5 @@ int main(void)
     tcase_add_test(tcase, shards_hold_the_same_matrices);
     tcase_add_test(tcase, names_in_the_cache);
     tcase_add_test(tcase, paths_that_hold_no_checkpoint);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_tests("checkpoint", tcase);
 }

@@ -16,6 +16,7 @@
 #include "deferred.h"
 #include "engine/forward.h"
 #include "engine/sampler.h"
+#include "run.h"
 
 enum { N_TOKENS = 150 }; /* three KV pages */
 
@@ -599,7 +600,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("engine");
     TCase *tcase = tcase_create("engine");
     tcase_set_timeout(tcase, 240);
     tcase_add_loop_test(tcase, one_answer_on_the_best_table, 0, N_MODELS);
@@ -615,10 +615,5 @@ int main(void)
     tcase_add_test(tcase, draws_follow_the_distribution);
     tcase_add_test(tcase, penalties_and_ties);
     tcase_add_test(tcase, sampling_ranges_are_checked);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_tests("engine", tcase);
 }

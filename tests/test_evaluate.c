@@ -10,6 +10,7 @@
 
 #include "engine/evaluate.h"
 #include "golden.h"
+#include "run.h"
 
 enum { N = 150, WINDOW = 20 };
 
@@ -198,17 +199,11 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("evaluate");
     TCase *tests = tcase_create("evaluate");
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, against_plain_sums);
     tcase_add_test(tests, a_model_is_at_no_distance_from_itself);
     tcase_add_test(tests, windows_begin_with_bos);
     tcase_add_test(tests, refusals);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_tests("evaluate", tests);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "checkpoint/model.h"
+#include "run.h"
 #include "tiny.h"
 
 /* ---- values ---------------------------------------------------------------------------------- */
@@ -427,7 +428,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("gguf");
     TCase *tests = tcase_create("gguf");
     tcase_add_test(tests, values);
     tcase_add_test(tests, huge_integer);
@@ -436,11 +436,5 @@ int main(void)
     tcase_add_test(tests, twins);
     tcase_add_test(tests, rope_factors);
     tcase_add_test(tests, parts_and_defaults);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return run_tests("gguf", tests);
 }

@@ -16,6 +16,7 @@
 
 #include "base/utf8.h"
 #include "checkpoint/model.h"
+#include "run.h"
 #include "text/tokenizer.h"
 #include "tiny.h"
 
@@ -589,7 +590,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("hostile");
     TCase *tcase = tcase_create("hostile");
     tcase_set_timeout(tcase, 300);
     tcase_add_test(tcase, cut_at_every_byte);
@@ -601,10 +601,5 @@ int main(void)
     tcase_add_test(tcase, cut_packed);
     tcase_add_test(tcase, evil_packed_bytes);
     tcase_add_test(tcase, evil_packed_json);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_tests("hostile", tcase);
 }

@@ -13,6 +13,7 @@
 
 #include "golden.h"
 #include "llama3.h"
+#include "run.h"
 
 static const double MAX_DIFFERENCE = 2e-4;
 static const double MAX_DIVERGENCE = 1e-3;
@@ -217,17 +218,11 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("logits");
     TCase *tests = tcase_create("fixtures");
     tcase_set_timeout(tests, 120);
     tcase_add_loop_test(tests, scalar_agrees_on_every_logit, 0, N_FIXTURES);
     tcase_add_loop_test(tests, scalar_continues_alike, 0, N_FIXTURES);
     tcase_add_loop_test(tests, generation_continues_alike, 0, N_FIXTURES);
     tcase_add_loop_test(tests, fast_tables_are_close, 0, N_FIXTURES);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_tests("logits", tests);
 }

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "checkpoint/packed.h"
+#include "run.h"
 #include "tiny.h"
 
 static void open_ok(struct model *model, const char *path)
@@ -536,7 +537,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("packed");
     TCase *tcase = tcase_create("packed");
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, fixtures);
@@ -550,10 +550,5 @@ int main(void)
     tcase_add_test(tcase, refused_files);
     tcase_add_test(tcase, no_room);
     tcase_add_test(tcase, unnamed);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_tests("packed", tcase);
 }

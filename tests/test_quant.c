@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "quant/group.h"
+#include "run.h"
 
 /* A file of tests/reference/make-quant-goldens.py: blocks, then their values. */
 static uint8_t *read_golden(const char *name, size_t *size)
@@ -270,7 +271,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("quant");
     TCase *tests = tcase_create("dtype");
     tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, expands_as_the_reference, 0, DTYPE_ROWS);
@@ -279,11 +279,5 @@ int main(void)
     tcase_add_test(tests, bfloats_to_floats);
     tcase_add_test(tests, row_sizes);
     tcase_add_loop_test(tests, repacks_as_defined, DTYPE_Q4_0, DTYPE_ROWS);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return run_tests("quant", tests);
 }

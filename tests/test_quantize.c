@@ -8,6 +8,7 @@
 
 #include "backend/quantize.h"
 #include "base/size.h"
+#include "run.h"
 
 static float gaussian(void)
 {
@@ -206,7 +207,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("quantize");
     TCase *tests = tcase_create("quantize");
     tcase_add_loop_test(tests, errors_are_small, 0, 2);
     tcase_add_test(tests, importance_moves_the_error);
@@ -214,11 +214,5 @@ int main(void)
     tcase_add_loop_test(tests, any_magnitude, 0, 2);
     tcase_add_loop_test(tests, padding_is_zero, 0, 2);
     tcase_add_test(tests, refuses_what_is_not_finite);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return run_tests("quantize", tests);
 }

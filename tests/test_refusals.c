@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "checkpoint/model.h"
+#include "run.h"
 #include "tiny.h"
 
 /* Compares an error without the folder that it begins with. */
@@ -623,7 +624,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("refusals");
     TCase *tcase = tcase_create("refusals");
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, config_json);
@@ -636,10 +636,5 @@ int main(void)
     tcase_add_test(tcase, gguf_keys);
     tcase_add_test(tcase, gguf_tensors);
     tcase_add_test(tcase, gguf_parts);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_tests("refusals", tcase);
 }

@@ -11,6 +11,7 @@
 
 #include "golden.h"
 #include "llama3.h"
+#include "run.h"
 
 #define MODEL_FILE "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -118,15 +119,9 @@ int main(void)
         printf("skipped: no %s (scripts/quickstart fetches it)\n", model_path);
         return 77;
     }
-    Suite *suite = suite_create("smollm2");
     TCase *tests = tcase_create("logits");
     tcase_set_timeout(tests, 600);
     tcase_add_test(tests, scalar_agrees);
     tcase_add_test(tests, best_table_is_close);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_tests("smollm2", tests);
 }

@@ -8,6 +8,7 @@
 #include <sha2.h>
 
 #include "base/utf8.h"
+#include "run.h"
 #include "text/bpe.h"
 #include "text/pretokenizer.h"
 #include "text/tokenizer.h"
@@ -450,9 +451,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("tokenizer");
     TCase *tests = tcase_create("tokenizer");
-    tcase_set_timeout(tests, 120);
+    tcase_set_timeout(tests, 120); /* quadratic work would take many minutes */
     tcase_add_loop_test(tests, encodes_as_the_reference, 0, N_KINDS);
     tcase_add_loop_test(tests, cuts_as_the_reference, 0, N_KINDS);
     tcase_add_test(tests, decodes_to_the_same_text);
@@ -466,15 +466,6 @@ int main(void)
     tcase_add_test(tests, bytes_without_a_token);
     tcase_add_test(tests, decodes_in_any_pieces);
     tcase_add_test(tests, holds_half_a_character);
-    suite_add_tcase(suite, tests);
-    tests = tcase_create("time");
-    tcase_set_timeout(tests,
-                      60); /* takes a second or two; quadratic work would take many minutes */
     tcase_add_loop_test(tests, time_is_linear, 0, N_KINDS);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_tests("tokenizer", tests);
 }
