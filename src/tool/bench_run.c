@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/size.h"
+#include "checkpoint/parts.h"
 
 enum {
     IMPORT = KV_PAGE, /* positions whose K and V are made at a time */
@@ -212,11 +213,10 @@ static struct cost cost_of(const struct bench *b, const struct bench_test *test)
     struct cost cost = {0};
     double rows = test->kind == BENCH_DECODE ? 1 : (double)test->n;
     double positions = (double)test->context;
-    for (size_t i = 0; i < m->config.n_layers; i++) {
-        const struct layer *l = &m->layers[i];
-        const struct matrix *const all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
-        for (size_t j = 0; j < sizeof all / sizeof all[0]; j++)
-            add_matrix(&cost, all[j], rows);
+    for (size_t i = 0; i < part_count(m); i++) {
+        struct part part = part_at(m, i);
+        if (part_is_layers(part.kind) && !part_is_norm(part.kind))
+            add_matrix(&cost, part.matrix, rows);
     }
     add_matrix(&cost, &m->head, test->kind == BENCH_PROMPT ? 1 : rows);
     if (test->kind == BENCH_PROMPT) /* all of it needs to be read but once */

@@ -9,8 +9,9 @@
 
 #include "base/machine.h"
 #include "base/size.h"
+#include "checkpoint/parts.h"
 
-enum { MATRICES_PER_LAYER = 9, ALIGNMENT = 4096 };
+enum { ALIGNMENT = 4096 };
 
 struct shape {
     const char *name;
@@ -63,24 +64,6 @@ int synthetic_check(const char *shape, struct llama3_error *err)
 
 /* ---- where everything lies --------------------------------------------------------------- */
 
-/* The matrices of a model, in the order in which they lie. */
-static size_t list_matrices(struct model *m, struct matrix *list[])
-{
-    size_t n = 0;
-    list[n++] = &m->embed;
-    list[n++] = &m->norm;
-    if (!m->config.tied)
-        list[n++] = &m->head;
-    for (size_t i = 0; i < m->config.n_layers; i++) {
-        struct layer *l = &m->layers[i];
-        struct matrix *const all[MATRICES_PER_LAYER] = {
-            &l->attn_norm, &l->q, &l->k, &l->v, &l->o, &l->ffn_norm, &l->gate, &l->up, &l->down};
-        memcpy(list + n, all, sizeof all);
-        n += MATRICES_PER_LAYER;
-    }
-    return n;
-}
-
 static void set(struct matrix *matrix, enum dtype type, size_t rows, size_t cols)
 {
     *matrix = (struct matrix){.type = type, .rows = rows, .cols = cols};
@@ -110,12 +93,11 @@ static void set_shapes(struct model *m, enum dtype type)
 }
 
 /* One mapping for all of them, each at a multiple of ALIGNMENT as in our own files. */
-static int map_matrices(struct model *m, struct matrix *const list[], size_t n,
-                        struct llama3_error *err)
+static int map_matrices(struct model *m, struct llama3_error *err)
 {
     size_t size = 0;
-    for (size_t i = 0; i < n; i++)
-        if (!size_add(size, matrix_bytes(list[i]) + ALIGNMENT, &size))
+    for (size_t i = 0; i < part_count(m); i++)
+        if (!size_add(size, matrix_bytes(part_at(m, i).matrix) + ALIGNMENT, &size))
             return error_memory(err, "the weights", SIZE_MAX);
     uint64_t available = memory_available();
     if (available > 0 && size > available)
@@ -130,20 +112,21 @@ static int map_matrices(struct model *m, struct matrix *const list[], size_t n,
     m->maps[0] = (struct map){.data = data, .size = size};
     m->n_maps = 1;
     size_t at = 0;
-    for (size_t i = 0; i < n; i++) {
-        list[i]->data = data + at;
-        at += (matrix_bytes(list[i]) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-        m->file_bytes += matrix_bytes(list[i]);
-        m->parameters += (uint64_t)list[i]->rows * list[i]->cols;
+    for (size_t i = 0; i < part_count(m); i++) {
+        struct matrix *matrix = (struct matrix *)(uintptr_t)part_at(m, i).matrix; /* of our model */
+        matrix->data = data + at;
+        at += (matrix_bytes(matrix) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        m->parameters += (uint64_t)matrix->rows * matrix->cols;
     }
+    m->file_bytes = model_bytes(m);
     return 0;
 }
 
 /* ---- what is in it ----------------------------------------------------------------------- */
 
 struct filling {
-    struct matrix *const *list; /* [n] */
-    size_t n, thread, threads;
+    const struct model *model;
+    size_t thread, threads;
 };
 
 /* Marsaglia's xorshift, which is as fast as memory. */
@@ -179,7 +162,7 @@ static void fill_strip(const struct matrix *m, uint8_t *strip, uint64_t seed)
 /* The thread's share of a matrix: strips, or runs of rows. */
 static void fill_matrix(const struct filling *f, size_t index)
 {
-    const struct matrix *m = f->list[index];
+    const struct matrix *m = part_at(f->model, index).matrix;
     uint8_t *data = (uint8_t *)(uintptr_t)m->data; /* of the mapping that we made */
     bool grouped = is_grouped(m->type);
     size_t units = (m->rows + STRIP - 1) / STRIP;
@@ -204,18 +187,18 @@ static void fill_matrix(const struct filling *f, size_t index)
 static void *fill(void *arg)
 {
     const struct filling *f = arg;
-    for (size_t i = 0; i < f->n; i++)
+    for (size_t i = 0; i < part_count(f->model); i++)
         fill_matrix(f, i);
     return NULL;
 }
 
-static void fill_all(struct matrix *const *list, size_t n, int threads)
+static void fill_all(const struct model *m, int threads)
 {
     struct filling parts[MAX_THREADS];
     pthread_t ids[MAX_THREADS];
     bool started[MAX_THREADS] = {false};
     for (int i = 0; i < threads; i++) {
-        parts[i] = (struct filling){list, n, (size_t)i, (size_t)threads};
+        parts[i] = (struct filling){m, (size_t)i, (size_t)threads};
         started[i] = i > 0 && pthread_create(&ids[i], NULL, fill, &parts[i]) == 0;
     }
     for (int i = 0; i < threads; i++)
@@ -230,24 +213,17 @@ static void fill_all(struct matrix *const *list, size_t n, int threads)
 
 static int build(struct model *m, enum dtype type, int threads, struct llama3_error *err)
 {
-    size_t most = 3 + MATRICES_PER_LAYER * m->config.n_layers;
-    struct matrix **list = size_alloc(most, sizeof(struct matrix *));
     m->layers = size_alloc(m->config.n_layers, sizeof *m->layers);
     m->maps = size_alloc(1, sizeof *m->maps);
-    if (list == NULL || m->layers == NULL || m->maps == NULL) {
-        free(list);
-        return error_memory(err, "layers", most * sizeof *m->layers);
-    }
+    if (m->layers == NULL || m->maps == NULL)
+        return error_memory(err, "layers", m->config.n_layers * sizeof *m->layers);
     set_shapes(m, type);
-    size_t n = list_matrices(m, list);
-    int status = map_matrices(m, list, n, err);
-    if (status == 0) {
-        fill_all(list, n, threads);
-        if (m->config.tied)
-            m->head = m->embed;
-    }
-    free(list);
-    return status;
+    if (map_matrices(m, err) != 0)
+        return -1;
+    fill_all(m, threads);
+    if (m->config.tied)
+        m->head = m->embed;
+    return 0;
 }
 
 int synthetic_open(struct model *m, const char *shape, enum dtype type, int threads,
