@@ -129,7 +129,7 @@ static uint32_t pair(uint64_t codes)
 /* 8 bits to the fifth bits of 8 bytes. */
 static uint64_t spread(uint32_t bits)
 {
-    uint64_t one_each = (bits & 255) * 0x0101010101010101 & 0x8040201008040201;
+    uint64_t one_each = (uint64_t)(bits & 255) * 0x0101010101010101 & 0x8040201008040201;
     return (one_each + 0x7f7f7f7f7f7f7f7f) >> 3 & FIFTH_BITS;
 }
 
