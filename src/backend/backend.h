@@ -51,6 +51,14 @@ struct backend_options {
     const char *name; /* NULL: the best there is */
     int threads;      /* >= 1 */
     bool no_blas;
+    int device;       /* number of the device, of those that have memory of their own */
+    bool bf16_prompt; /* such a device may multiply prompts in bf16, by a library */
+};
+
+/* A device with memory of its own. */
+struct backend_device {
+    char name[128];
+    uint64_t free_bytes, total_bytes;
 };
 
 enum weight_use {
@@ -82,6 +90,19 @@ struct batch {
 
 struct backend_ops {
     const char *name;
+
+    /* The device that the options name; -1 if it can't be used, and err says why. NULL where the
+     * backend computes in the host's memory, and with it the four that say how many bytes of the
+     * device's memory things are going to take: a weight, a buffer, a page of KV of all the shape's
+     * layers together, and what the backend needs besides. */
+    int (*device)(const struct backend_options *options, struct backend_device *device,
+                  struct llama3_error *err);
+    uint64_t (*weight_bytes)(const struct backend_options *options, const struct matrix *matrix,
+                             enum weight_use use);
+    uint64_t (*buffer_bytes)(const struct backend_shape *shape, enum rows rows, size_t cols);
+    uint64_t (*kv_page_bytes)(const struct backend_shape *shape);
+    uint64_t (*own_bytes)(const struct backend_options *options,
+                          const struct backend_shape *shape);
 
     struct backend *(*open)(const struct backend_options *options,
                             const struct backend_shape *shape, struct llama3_error *err);
