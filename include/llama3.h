@@ -84,7 +84,7 @@ enum llama3_code {
     LLAMA3_ENOMEM,    /* not enough memory */
     LLAMA3_ECONTEXT,  /* the tokens do not fit the context */
     LLAMA3_ECANCELED, /* llama3_cancel() was called */
-    LLAMA3_EDEVICE    /* a backend failed */
+    LLAMA3_EDEVICE    /* a device failed, or can't be used */
 };
 
 struct llama3_error {
@@ -96,6 +96,13 @@ struct llama3_error {
 
 enum llama3_kv_type { LLAMA3_KV_F16 = 0, LLAMA3_KV_F32 };
 
+/* Layers that a GPU computes; any other number is that many. */
+enum {
+    LLAMA3_GPU_AUTO = 0, /* as many as fit */
+    LLAMA3_GPU_ALL = -1, /* an error where they don't fit */
+    LLAMA3_GPU_NONE = -2 /* the CPU alone */
+};
+
 /* Zero everywhere is the default. */
 struct llama3_model_options {
     const char *template_name; /* NULL: recognised by the checkpoint's template text */
@@ -105,6 +112,16 @@ struct llama3_model_options {
     int threads;  /* 1..1024; 0: every core this process may use */
     size_t chunk; /* most rows of one pass, 1..4096; 0: 256 */
     bool no_blas; /* keep to our own kernels, whose answers do not depend on chunk or batch */
+
+    /* The last gpu_layers layers and the head run on a GPU, where the library was built for one;
+     * the rest on the CPU, in the same pass. AUTO settles for the CPU where there is no GPU (see
+     * gpu_note below), a number and ALL don't. What has to lie in the GPU's memory is summed up
+     * before anything is loaded: weights, activations and the KV of one whole context. Without a
+     * context given, it is what fits there beside the layers. */
+    int gpu_layers;       /* LLAMA3_GPU_*, or 1..n_layers */
+    bool kv_on_host;      /* keys, values and attention stay on the CPU, matrices alone move */
+    int device;           /* which GPU, from 0 */
+    bool gpu_bf16_prompt; /* long prompts in bf16 by a library: faster, and rounded otherwise */
 
     /* Weights of more than 4 bits become int4 while the model is opened, as llama3-quantize makes
      * them. That takes a while; the result is kept in the directory `cache`, if it is given, and
@@ -130,18 +147,33 @@ LLAMA3_API struct llama3_model *llama3_model_open(const char *path,
                                                   struct llama3_error *err);
 LLAMA3_API void llama3_model_close(struct llama3_model *model);
 
+/* What one memory, the host's or a GPU's, holds of a model. */
+struct llama3_place {
+    const char *backend;   /* "cpu (avx512)" */
+    const char *device;    /* the GPU's name; NULL: the host's memory */
+    size_t n_layers;       /* whose matrices are here: of a GPU the last ones */
+    size_t n_kv_layers;    /* whose keys and values are here */
+    bool embedding, head;  /* a tied matrix can be in two places, once as each */
+    uint64_t weight_bytes; /* as the backend lays them out; of the host, as in the file */
+    uint64_t kv_bytes;     /* of one whole context */
+    uint64_t work_bytes;   /* activations, and what the backend itself needs */
+    uint64_t free_bytes;   /* of a GPU's memory, before anything was loaded */
+};
+
 struct llama3_info {
     const char *path;          /* what was opened */
     const char *format;        /* "safetensors", "gguf", "llama3" (llama3-quantize) */
     const char *architecture;  /* "llama" */
     const char *dtype;         /* of most of the weights: "bf16", "q4_1" */
     const char *template_name; /* NULL: the checkpoint has none */
-    const char *backend;       /* "cpu (avx512)" */
+    const char *backend;       /* "cpu (avx512)", or "cpu (avx512) and ..." */
     const char *exactness; /* where answers are bit-identical and where they agree to rounding */
     uint64_t parameters;
     uint64_t file_bytes; /* all parts together */
     uint64_t kv_bytes_per_token;
-    uint64_t scratch_bytes; /* activations and copies of weights, apart from file and KV */
+    const struct llama3_place *places; /* [n_places] in the order of a pass */
+    size_t n_places;
+    const char *gpu_note; /* why no GPU is used where one could have been; NULL: nothing to say */
     size_t dim, n_layers, n_heads, n_kv_heads, head_dim, ffn_dim, vocab_size;
     size_t context_limit; /* the model's */
     size_t context;       /* this one's */
@@ -206,7 +238,9 @@ LLAMA3_API void llama3_session_truncate(struct llama3_session *session, size_t n
 
 /* Appends n >= 1 tokens to the session and evaluates them. logits: NULL, or [n][vocab_size] to
  * receive the logits after each of them. On failure the session is as it was before. Logits that
- * are not finite come from damaged weights, and are LLAMA3_EINPUT here and in what follows. */
+ * are not finite come from damaged weights, and are LLAMA3_EINPUT here and in what follows.
+ * LLAMA3_EDEVICE ends the session, and those that shared the pass: whatever is evaluated in it
+ * later fails with the same line. New sessions may work, if the device does again. */
 LLAMA3_API int llama3_eval(struct llama3_session *session, const int32_t *tokens, size_t n,
                            float *logits, struct llama3_error *err);
 

@@ -12,6 +12,7 @@
 
 #include "base/machine.h"
 #include "base/size.h"
+#include "engine/placement.h"
 #include "engine/quantized.h"
 #include "engine/session.h"
 #include "text/chat.h"
@@ -31,6 +32,7 @@ struct llama3_model {
     struct engine *engine;
     int32_t stop_ids[MAX_STOP_IDS + 1];
     struct session_model shared;
+    struct placement placement;
     struct llama3_info info;
 };
 
@@ -108,7 +110,6 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
 
     size_t kv_bytes = o->kv_type == LLAMA3_KV_F32 ? 4 : 2;
     m->info.kv_bytes_per_token = (uint64_t)2 * c->n_layers * c->n_kv_heads * c->head_dim * kv_bytes;
-    m->info.context = o->context > 0 ? o->context : default_context(m, m->info.kv_bytes_per_token);
     m->info.threads = o->threads > 0 ? o->threads : processors_available();
 
     size_t chunk = o->chunk > 0 ? o->chunk : DEFAULT_CHUNK;
@@ -117,11 +118,32 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
         .max_rows = chunk,
         .max_logit_rows = chunk < MAX_SEQS ? chunk : MAX_SEQS,
         .max_seqs = chunk < MAX_SEQS ? chunk : MAX_SEQS,
-        .max_context = m->info.context,
         .kv_type = o->kv_type,
         .on_progress = o->on_load,
         .arg = o->arg,
     };
+    return 0;
+}
+
+/* Which backend computes what, and for how many tokens of context. */
+static int choose_placement(struct llama3_model *m, const struct llama3_model_options *o,
+                            struct forward_options *limits, struct llama3_error *err)
+{
+    const struct placement_request request = {
+        .gpu_layers = o->gpu_layers,
+        .kv_on_host = o->kv_on_host,
+        .device = o->device,
+        .bf16_prompt = o->gpu_bf16_prompt,
+        .ops = backend_device_ops(),
+        .context = o->context,
+        .host_context = default_context(m, m->info.kv_bytes_per_token),
+    };
+    if (placement_choose(&m->placement, &m->checkpoint, limits, &request, err) < 0)
+        return -1;
+    m->info.context = limits->max_context;
+    m->info.places = m->placement.places;
+    m->info.n_places = m->placement.plan.n_backends;
+    m->info.gpu_note = m->placement.note[0] != '\0' ? m->placement.note : NULL;
     return 0;
 }
 
@@ -140,7 +162,8 @@ static void describe(struct llama3_model *m, const struct forward *forward)
     info->backend = forward_describe(forward, &info->exactness);
     info->parameters = m->checkpoint.parameters;
     info->file_bytes = m->checkpoint.file_bytes;
-    info->scratch_bytes = forward_scratch_bytes(forward);
+    for (size_t i = 0; i < info->n_places; i++)
+        m->placement.places[i].backend = forward_describe_backend(forward, i);
     info->dim = c->dim;
     info->n_layers = c->n_layers;
     info->n_heads = c->n_heads;
@@ -180,11 +203,11 @@ static int open_parts(struct llama3_model *m, const char *path,
         return -1;
     m->tokenizer = tokenizer_open(&m->checkpoint.vocab, err);
     if (m->tokenizer == NULL || choose_template(m, o->template_name, err) < 0 ||
-        choose_limits(m, o, &limits, err) < 0)
+        choose_limits(m, o, &limits, err) < 0 || choose_placement(m, o, &limits, err) < 0)
         return -1;
     choose_stop_ids(m);
 
-    struct forward *forward = forward_open(&m->checkpoint, NULL, &limits, err);
+    struct forward *forward = forward_open(&m->checkpoint, &m->placement.plan, &limits, err);
     if (forward == NULL)
         return -1;
     describe(m, forward);

@@ -1,8 +1,10 @@
 #include "deferred.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cpu/cpu.h"
 #include "base/size.h"
 
 enum { MAX_OPS = 1 << 14, MAX_HANDLES = 1 << 12 };
@@ -27,11 +29,14 @@ struct deferred {
     size_t n_handles;
     struct record records[MAX_OPS];
     size_t n_records;
-    size_t n_layers;
-    bool failed; /* sticks until `read` */
+    struct backend_shape shape;
+    uint64_t bytes[MAX_HANDLES]; /* of the device's memory, by handle */
+    uint64_t own_bytes, kv_bytes;
+    char failure[64]; /* of the first operation that failed: sticks */
 };
 
 static size_t pending;
+struct deferred_device deferred_device;
 
 size_t deferred_pending(void)
 {
@@ -57,6 +62,95 @@ static void *look(const struct deferred *d, const void *handle)
     return handle != NULL ? d->behind[(uintptr_t)handle - 1] : NULL;
 }
 
+/* ---- the device's memory ------------------------------------------------------------------ */
+
+static int deferred_find_device(const struct backend_options *options,
+                                struct backend_device *device, struct llama3_error *err)
+{
+    if (deferred_device.absent != NULL)
+        return error_set(err, LLAMA3_EDEVICE, "%s", deferred_device.absent);
+    if (options->device != 0)
+        return error_set(err, LLAMA3_EDEVICE, "deferred: expected device 0, found %d",
+                         options->device);
+    *device = (struct backend_device){.name = "Deferred 1",
+                                      .free_bytes = deferred_device.free_bytes > 0
+                                                        ? deferred_device.free_bytes -
+                                                              deferred_device.used_bytes
+                                                        : UINT64_MAX,
+                                      .total_bytes = deferred_device.total_bytes};
+    return 0;
+}
+
+/* Pieces as a device's allocator gives them out. */
+static uint64_t pieces(uint64_t bytes)
+{
+    return (bytes + 255) / 256 * 256;
+}
+
+static uint64_t deferred_weight_bytes(const struct backend_options *options,
+                                      const struct matrix *matrix, enum weight_use use)
+{
+    (void)options;
+    return pieces(matrix_bytes(matrix)) + (use == WEIGHT_MATRIX ? 256 : 0);
+}
+
+static uint64_t deferred_buffer_bytes(const struct backend_shape *shape, enum rows rows,
+                                      size_t cols)
+{
+    return pieces(sizeof(float) * cols *
+                  (rows == ROWS_ALL ? shape->max_rows : shape->max_logit_rows));
+}
+
+static uint64_t deferred_kv_page_bytes(const struct backend_shape *shape)
+{
+    return pieces((uint64_t)2 * shape->n_layers * shape->n_kv_heads * shape->head_dim * KV_PAGE *
+                  (shape->kv_type == LLAMA3_KV_F16 ? 2 : 4));
+}
+
+static uint64_t deferred_own_bytes(const struct backend_options *options,
+                                   const struct backend_shape *shape)
+{
+    (void)options;
+    return 4096 + pieces(16 * shape->max_context);
+}
+
+static int hold(uint64_t bytes, struct llama3_error *err)
+{
+    struct deferred_device *device = &deferred_device;
+    if (device->free_bytes > 0 && bytes > device->free_bytes - device->used_bytes)
+        return error_set(err, LLAMA3_ENOMEM, "deferred: %llu bytes asked for, %llu of %llu in use",
+                         (unsigned long long)bytes, (unsigned long long)device->used_bytes,
+                         (unsigned long long)device->free_bytes);
+    device->used_bytes += bytes;
+    if (device->used_bytes > device->most_bytes)
+        device->most_bytes = device->used_bytes;
+    return 0;
+}
+
+static void let_go(uint64_t bytes)
+{
+    deferred_device.used_bytes -= bytes;
+}
+
+/* After the inner backend took or gave back pages. */
+static int count_pages(struct deferred *d, struct llama3_error *err)
+{
+    struct backend_shape shape = d->shape;
+    size_t padded = (shape.head_dim + 15) / 16 * 16; /* as the CPU lays pages out */
+    uint64_t inner_page = 64 + shape.n_layers * shape.n_kv_heads * (shape.head_dim + padded) *
+                                   KV_PAGE * (shape.kv_type == LLAMA3_KV_F16 ? 2 : 4);
+    uint64_t bytes =
+        d->inner_ops->kv_bytes(d->inner) / inner_page * deferred_kv_page_bytes(&d->shape);
+    int status = 0;
+    if (bytes > d->kv_bytes)
+        status = hold(bytes - d->kv_bytes, err);
+    else
+        let_go(d->kv_bytes - bytes);
+    if (status == 0)
+        d->kv_bytes = bytes;
+    return status;
+}
+
 /* ---- opening and handles --------------------------------------------------------------- */
 
 static struct backend *deferred_open(const struct backend_options *options,
@@ -68,10 +162,16 @@ static struct backend *deferred_open(const struct backend_options *options,
     struct backend_options inner = *options;
     inner.no_blas = true;
     d->base.ops = &deferred_ops;
-    d->n_layers = shape->n_layers;
+    d->shape = *shape;
+    d->own_bytes = deferred_own_bytes(options, shape);
+    if (hold(d->own_bytes, err) < 0) {
+        free(d);
+        return NULL;
+    }
     d->inner_ops = backend_find("cpu", err);
     d->inner = d->inner_ops->open(&inner, shape, err);
     if (d->inner == NULL) {
+        let_go(d->own_bytes);
         free(d);
         return NULL;
     }
@@ -82,6 +182,7 @@ static void deferred_close(struct backend *backend)
 {
     struct deferred *d = of(backend);
     pending -= d->n_records;
+    let_go(d->own_bytes);
     d->inner_ops->close(d->inner);
     for (size_t i = 0; i < d->n_handles; i++)
         free(d->memory[i]);
@@ -91,8 +192,9 @@ static void deferred_close(struct backend *backend)
 static const char *deferred_describe(const struct backend *backend, const char **exactness)
 {
     (void)backend;
-    *exactness = "as the CPU's";
-    return "deferred";
+    if (exactness != NULL)
+        *exactness = "as the CPU's";
+    return "deferred (Deferred 1)";
 }
 
 static void deferred_run(struct backend *backend, void (*fn)(void *arg), void *arg)
@@ -106,17 +208,26 @@ static struct weight *deferred_weight(struct backend *backend, const struct matr
 {
     struct deferred *d = of(backend);
     size_t bytes = matrix_bytes(matrix);
-    void *copy = size_alloc_aligned(bytes, 1);
-    if (copy == NULL)
+    uint64_t held = deferred_weight_bytes(NULL, matrix, use);
+    if (hold(held, err) < 0)
         return NULL;
+    void *copy = size_alloc_aligned(bytes, 1);
+    if (copy == NULL) {
+        let_go(held);
+        error_memory(err, "a weight", bytes);
+        return NULL;
+    }
     memcpy(copy, matrix->data, bytes);
     struct matrix moved = *matrix;
     moved.data = copy;
     struct weight *handle = give_handle(d, d->inner_ops->weight(d->inner, &moved, use, err));
-    if (handle == NULL)
+    if (handle == NULL) {
+        let_go(held);
         free(copy);
-    else
+    } else {
         d->memory[(uintptr_t)handle - 1] = copy;
+        d->bytes[(uintptr_t)handle - 1] = held;
+    }
     return handle;
 }
 
@@ -130,6 +241,7 @@ static bool deferred_weight_is_copy(const struct backend *backend, const struct 
 static void deferred_weight_free(struct backend *backend, struct weight *weight)
 {
     struct deferred *d = of(backend);
+    let_go(d->bytes[(uintptr_t)weight - 1]);
     d->inner_ops->weight_free(d->inner, look(d, weight));
 }
 
@@ -137,12 +249,21 @@ static struct buffer *deferred_buffer(struct backend *backend, enum rows rows, s
                                       struct llama3_error *err)
 {
     struct deferred *d = of(backend);
-    return give_handle(d, d->inner_ops->buffer(d->inner, rows, cols, err));
+    uint64_t held = deferred_buffer_bytes(&d->shape, rows, cols);
+    if (hold(held, err) < 0)
+        return NULL;
+    struct buffer *handle = give_handle(d, d->inner_ops->buffer(d->inner, rows, cols, err));
+    if (handle == NULL)
+        let_go(held);
+    else
+        d->bytes[(uintptr_t)handle - 1] = held;
+    return handle;
 }
 
 static void deferred_buffer_free(struct backend *backend, struct buffer *buffer)
 {
     struct deferred *d = of(backend);
+    let_go(d->bytes[(uintptr_t)buffer - 1]);
     d->inner_ops->buffer_free(d->inner, look(d, buffer));
 }
 
@@ -158,19 +279,26 @@ static void deferred_kv_close(struct backend *backend, struct kv *kv)
 {
     struct deferred *d = of(backend);
     d->inner_ops->kv_close(d->inner, look(d, kv));
-}
-
-static int deferred_kv_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,
-                               struct llama3_error *err)
-{
-    struct deferred *d = of(backend);
-    return d->inner_ops->kv_reserve(d->inner, look(d, kv), from, to, err);
+    count_pages(d, NULL);
 }
 
 static void deferred_kv_truncate(struct backend *backend, struct kv *kv, size_t n)
 {
     struct deferred *d = of(backend);
     d->inner_ops->kv_truncate(d->inner, look(d, kv), n);
+    count_pages(d, NULL);
+}
+
+static int deferred_kv_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,
+                               struct llama3_error *err)
+{
+    struct deferred *d = of(backend);
+    if (d->inner_ops->kv_reserve(d->inner, look(d, kv), from, to, err) < 0)
+        return -1;
+    if (count_pages(d, err) == 0)
+        return 0;
+    deferred_kv_truncate(backend, kv, from);
+    return -1;
 }
 
 static struct kv *deferred_kv_fork(struct backend *backend, struct kv *kv, size_t n,
@@ -225,7 +353,7 @@ static void record(struct backend *backend, struct record r)
 {
     struct deferred *d = of(backend);
     if (d->n_records == MAX_OPS) {
-        d->failed = true;
+        snprintf(d->failure, sizeof d->failure, "more operations than it can record");
         return;
     }
     d->records[d->n_records++] = r;
@@ -319,9 +447,21 @@ static void replay_all(void *arg)
         replay(d, &d->records[i]);
 }
 
+/* After a failure nothing is carried out any more. */
 static void flush(struct deferred *d)
 {
-    d->inner_ops->run(d->inner, replay_all, d);
+    static const char *const names[] = {"embed",      "add_norm", "linear",
+                                        "rope_store", "attend",   "swiglu"};
+    size_t *left = &deferred_device.fail_after;
+    if (d->failure[0] == '\0' && *left > 0 && d->n_records >= *left) {
+        snprintf(d->failure, sizeof d->failure, "%s: the device fell off the bus",
+                 names[d->records[*left - 1].op]);
+        *left = 0;
+    } else if (*left > 0) {
+        *left -= d->n_records;
+    }
+    if (d->failure[0] == '\0')
+        d->inner_ops->run(d->inner, replay_all, d);
     pending -= d->n_records;
     d->n_records = 0;
 }
@@ -340,13 +480,19 @@ static int deferred_read(struct backend *backend, enum rows rows, const struct b
 {
     struct deferred *d = of(backend);
     flush(d);
-    if (d->failed)
-        return error_set(err, LLAMA3_EDEVICE, "deferred: more operations than it can record");
+    if (d->failure[0] != '\0')
+        return error_set(err, LLAMA3_EDEVICE, "deferred: %s", d->failure);
     return d->inner_ops->read(d->inner, rows, look(d, buffer), data, err);
 }
 
 const struct backend_ops deferred_ops = {
     .name = "deferred",
+    .limits = &cpu_limits,
+    .device = deferred_find_device,
+    .weight_bytes = deferred_weight_bytes,
+    .buffer_bytes = deferred_buffer_bytes,
+    .kv_page_bytes = deferred_kv_page_bytes,
+    .own_bytes = deferred_own_bytes,
     .open = deferred_open,
     .close = deferred_close,
     .describe = deferred_describe,

@@ -37,6 +37,12 @@ refused "--top-k: expected an integer in [0, 1048576], found '-1'" --top-k -1
 refused "--seed: expected an integer in [0, 18446744073709551615], found '-1'" --seed -1
 refused "found '18446744073709551616'" --seed 18446744073709551616
 refused "--kv: expected one of f16, f32, found 'f8'" --kv f8
+for layers in x 513 -1 1.5 "" al; do
+    refused "--gpu-layers: expected auto, all, 0 or an integer in [1, 512], found '$layers'" \
+        --gpu-layers "$layers"
+done
+refused "--kv-gpu: expected one of yes, no, found 'f'" --kv-gpu f
+refused "--device: expected an integer in [0, 63], found '64'" --device 64
 refused "--template: expected one of " --template nosuch
 refused "--stop: expected TEXT, found nothing" --stop ""
 refused "--model: expected PATH, found nothing" -m ""
@@ -53,6 +59,10 @@ for option in --system=x --template=llama3 --date=x; do
 done
 run 2 "$program" -q -v -p x
 err_has "contradict"
+for option in --kv-gpu=no --device=1 --gpu-bf16-prompt; do
+    run 2 "$program" -p x --gpu-layers 0 $option
+    err_has "--gpu-layers 0 uses no GPU, so ${option%=*} has no meaning"
+done
 
 # No text.
 run 2 "$program" -m "$tiny" -p ""

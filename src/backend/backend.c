@@ -1,20 +1,39 @@
 /* backend.c: the only place that names concrete backends. */
+#include "config.h"
+
 #include "backend/backend.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
 
-/* Best first. */
-static const struct backend_ops *const backends[] = {&cpu_ops};
+/* The CPU's first: it is always there. Then what was compiled in. */
+static const struct backend_ops *const backends[] = {
+    &cpu_ops,
+};
+enum { N_BACKENDS = sizeof backends / sizeof backends[0] };
 
 const struct backend_ops *backend_find(const char *name, struct llama3_error *err)
 {
     if (name == NULL)
         return backends[0];
-    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
+    for (size_t i = 0; i < N_BACKENDS; i++)
         if (strcmp(backends[i]->name, name) == 0)
             return backends[i];
-    error_set(err, LLAMA3_EINPUT, "backend: expected one of: cpu; found '%s'", name);
+    char names[128] = "";
+    for (size_t i = 0; i < N_BACKENDS; i++) {
+        size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "", backends[i]->name);
+    }
+    error_set(err, LLAMA3_EINPUT, "backend: expected one of: %s; found '%s'", names, name);
+    return NULL;
+}
+
+const struct backend_ops *backend_device_ops(void)
+{
+    for (size_t i = 0; i < N_BACKENDS; i++)
+        if (backends[i]->device != NULL)
+            return backends[i];
     return NULL;
 }

@@ -27,6 +27,7 @@
 #include "checkpoint/model.h"
 
 struct backend;
+struct limits_ops;
 struct weight; /* a matrix as the backend keeps it: mapped, repacked or uploaded */
 struct buffer; /* activations, [rows][cols] f32, and whatever the backend derives from them */
 struct kv;     /* the KV pages of one sequence */
@@ -90,6 +91,7 @@ struct batch {
 
 struct backend_ops {
     const char *name;
+    const struct limits_ops *limits; /* limits.h */
 
     /* The device that the options name; -1 if it can't be used, and err says why. NULL where the
      * backend computes in the host's memory, and with it the four that say how many bytes of the
@@ -101,14 +103,14 @@ struct backend_ops {
                              enum weight_use use);
     uint64_t (*buffer_bytes)(const struct backend_shape *shape, enum rows rows, size_t cols);
     uint64_t (*kv_page_bytes)(const struct backend_shape *shape);
-    uint64_t (*own_bytes)(const struct backend_options *options,
-                          const struct backend_shape *shape);
+    uint64_t (*own_bytes)(const struct backend_options *options, const struct backend_shape *shape);
 
     struct backend *(*open)(const struct backend_options *options,
                             const struct backend_shape *shape, struct llama3_error *err);
     void (*close)(struct backend *backend); /* after all handles were freed */
 
-    /* What --info prints: "cpu (avx512)", and a sentence on exactness. Static strings. */
+    /* What --info prints: "cpu (avx512)", and, unless NULL, a sentence on exactness. Strings that
+     * last as long as the backend. */
     const char *(*describe)(const struct backend *backend, const char **exactness);
 
     /* Calls fn(arg) for a span of operations. CPU: from every thread of one parallel region. */
@@ -167,7 +169,8 @@ struct backend_ops {
     void (*swiglu)(struct backend *backend, struct buffer *gate, const struct buffer *up);
 
     /* Activations of the batch's rows, host <-> backend: [rows][cols]. `write` is issued between
-     * spans, outside `run`; `read` waits for all that was issued and reports any failure. */
+     * spans, outside `run`, and is done with data once it returns; `read` waits for all that was
+     * issued and reports any failure. */
     void (*write)(struct backend *backend, enum rows rows, struct buffer *buffer,
                   const float *data);
     int (*read)(struct backend *backend, enum rows rows, const struct buffer *buffer, float *data,
@@ -179,7 +182,9 @@ struct backend {
     const struct backend_ops *ops;
 };
 
-/* The backend of that name ("cpu"), NULL for the best there is. */
+/* The backend of that name, NULL for the CPU's. */
 const struct backend_ops *backend_find(const char *name, struct llama3_error *err);
+/* The one whose devices have memory of their own; NULL where none was compiled in. */
+const struct backend_ops *backend_device_ops(void);
 
 #endif

@@ -1,11 +1,12 @@
 /*
- * limits.h: what this machine can give at most, measured: the speed that results of llama3-bench
- * are a fraction of. The instructions are those of the kernels that $LLAMA3_CPU chooses.
+ * limits.h: what a backend's machine can give at most, measured: the speed that results of
+ * llama3-bench are a fraction of. On a CPU the instructions are those of the kernels that
+ * $LLAMA3_CPU chooses, and memory is the host's; on a device both are the device's own.
  */
 #ifndef BACKEND_LIMITS_H
 #define BACKEND_LIMITS_H
 
-#include "base/error.h"
+#include "backend/backend.h"
 
 /* 10^9 bytes or multiply-adds a second, of all threads together. */
 struct limits {
@@ -15,17 +16,16 @@ struct limits {
     double f32_gmacs;
 };
 
-struct limits_meter;
+struct limits_meter; /* each backend's own */
 
-/* Takes memory much larger than the caches, where there is that much: see limits_memory(). */
-struct limits_meter *limits_open(int threads, struct llama3_error *err);
-void limits_close(struct limits_meter *meter);
-
-/* Bytes that a meter reads. */
-size_t limits_memory(void);
-
-/* One round, half a second long. What else runs on the machine shows: take the median of several
- * rounds, between those of what is measured beside. */
-void limits_measure(struct limits_meter *meter, struct limits *limits);
+struct limits_ops {
+    /* Takes memory much larger than the caches, where there is that much: */
+    struct limits_meter *(*open)(const struct backend_options *options, struct llama3_error *err);
+    uint64_t (*memory)(void); /* so many bytes */
+    /* One round, half a second long. What else runs on the machine shows: take the median of
+     * several rounds, between those of what is measured beside. */
+    int (*measure)(struct limits_meter *meter, struct limits *limits, struct llama3_error *err);
+    void (*close)(struct limits_meter *meter);
+};
 
 #endif

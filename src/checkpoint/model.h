@@ -112,8 +112,6 @@ struct model {
 int model_open(struct model *model, const char *path, struct llama3_error *err);
 /* One of our own files that is open already; path is what errors and model->path call it. */
 int model_open_packed(struct model *model, int fd, const char *path, struct llama3_error *err);
-/* Of all matrices; one that is embedding and head counts once. */
-uint64_t model_bytes(const struct model *model);
 void model_close(struct model *model); /* frees all and zeroes; fine on a zeroed one */
 
 #endif

@@ -33,14 +33,6 @@ struct part part_at(const struct model *model, size_t index)
     return (struct part){kind, layer, layer_matrix(&model->layers[layer], kind)};
 }
 
-uint64_t model_bytes(const struct model *model)
-{
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < part_count(model); i++)
-        bytes += matrix_bytes(part_at(model, i).matrix);
-    return bytes;
-}
-
 bool part_is_norm(enum part_kind kind)
 {
     return kind == PART_ATTN_NORM || kind == PART_FFN_NORM || kind == PART_NORM;

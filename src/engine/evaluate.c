@@ -27,6 +27,7 @@ struct score {
 struct reader {
     const struct model *model;
     struct forward *forward;
+    struct placement placement;
     struct sequence *sequence; /* of the window */
     float *logits;             /* [CHUNK][vocab_size] */
 };
@@ -237,11 +238,15 @@ static int open_reader(struct evaluation *e, struct reader *reader, const struct
         .max_rows = CHUNK,
         .max_logit_rows = CHUNK,
         .max_seqs = 1,
-        .max_context = e->window,
         .kv_type = e->options->kv_type,
     };
+    struct placement_request request = e->options->place;
+    request.context = e->window;
+    request.ops = backend_device_ops();
     reader->model = model;
-    reader->forward = forward_open(model, NULL, &options, err);
+    if (placement_choose(&reader->placement, model, &options, &request, err) < 0)
+        return -1;
+    reader->forward = forward_open(model, &reader->placement.plan, &options, err);
     if (reader->forward == NULL)
         return -1;
     reader->sequence = sequence_open(reader->forward, err);

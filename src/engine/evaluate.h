@@ -10,7 +10,7 @@
 #define ENGINE_EVALUATE_H
 
 #include "base/tokens.h"
-#include "engine/forward.h"
+#include "engine/placement.h"
 
 enum { EVALUATE_WINDOW = 512, EVALUATE_MIN_WINDOW = 2 };
 
@@ -18,6 +18,7 @@ struct evaluate_options {
     int threads;   /* >= 1 */
     size_t window; /* tokens, BOS included; 0: EVALUATE_WINDOW, or the model's context if less */
     enum llama3_kv_type kv_type;
+    struct placement_request place; /* of each model: what is asked of a device; the rest is zero */
     void (*on_progress)(void *arg, size_t done, size_t total); /* predictions; may be NULL */
     void *arg;
 };

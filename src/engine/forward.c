@@ -5,6 +5,8 @@
  */
 #include "engine/forward.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,35 +16,23 @@
  * long enough for entering the backend once more to cost nothing. */
 enum { ROWS_WORTH_CANCELING = 16 };
 
-enum { MAX_BACKENDS = 4 };
-
-enum activation {
-    ACT_X,      /* [rows][dim] the residual stream */
-    ACT_D,      /* [rows][dim] what is added to it next */
-    ACT_H,      /* [rows][dim] normalized */
-    ACT_Q,      /* [rows][n_heads * head_dim] */
-    ACT_K,      /* [rows][n_kv_heads * head_dim] */
-    ACT_V,      /* [rows][n_kv_heads * head_dim] */
-    ACT_A,      /* [rows][n_heads * head_dim] what attention read */
-    ACT_GATE,   /* [rows][ffn_dim] */
-    ACT_UP,     /* [rows][ffn_dim] */
-    ACT_LAST,   /* [logit rows][dim] normalized, only the rows whose logits are wanted */
-    ACT_LOGITS, /* [logit rows][vocab_size] */
-    ACT_COUNT
-};
-
-struct layer_weights {
-    struct weight *attn_norm, *q, *k, *v, *o, *ffn_norm, *gate, *up, *down;
-};
-
 /* One backend's share of the model. */
 struct part {
     struct backend *backend;
     const struct backend_ops *ops;
-    struct buffer *act[ACT_COUNT];
-    struct weight *embed, *norm, *head;
-    struct layer_weights *layers; /* [n_layers], NULL where a stage runs elsewhere */
+    struct buffer *act[ACT_COUNT]; /* NULL where none of its stages needs it */
+    struct weight *(
+        *weights)[MAX_STAGE_WEIGHTS]; /* [n_stages], NULL where a stage runs elsewhere */
     size_t n_kv_layers;
+    unsigned activations; /* that its stages need */
+};
+
+/* A span, and what comes over the border before it. */
+struct leg {
+    struct part *part;
+    size_t first, end;            /* stages */
+    unsigned carried;             /* activations, */
+    struct part *from[ACT_COUNT]; /* each from a part that holds it as it is now */
 };
 
 struct forward {
@@ -50,13 +40,13 @@ struct forward {
     struct forward_options options;
     struct part parts[MAX_BACKENDS];
     size_t n_parts;
-    struct span *spans; /* [n_spans] */
-    size_t n_spans;
+    struct leg *legs; /* [n_legs] */
+    size_t n_legs;
+    bool together;    /* see stages.h */
     size_t *kv_layer; /* [n_layers] number of the layer among those whose KV its backend holds */
-    size_t cols[ACT_COUNT];
-    float *carry;    /* [max_rows][widest activation] between backends; NULL if there is one */
-    struct kv **kvs; /* [max_seqs] for the batch of one part */
-    uint64_t scratch_bytes;
+    float *carry;     /* [max_rows][widest activation] between backends; NULL if there is one */
+    struct kv **kvs;  /* [max_seqs] for the batch of one part */
+    char description[256], exactness[512];
     uint64_t taken_bytes, total_bytes; /* of matrices, while it is opened */
 };
 
@@ -69,75 +59,45 @@ static void run_stage(const struct forward *f, const struct part *p, size_t stag
     const struct backend_ops *ops = p->ops;
     struct backend *b = p->backend;
     struct buffer *const *act = p->act;
+    struct weight *const *w = p->weights[stage];
 
-    if (stage == 0) {
-        ops->embed(b, act[ACT_X], p->embed);
-        return;
-    }
-    if (stage + 1 == stage_count(f->model->config.n_layers)) {
-        ops->add_norm(b, ROWS_LOGITS, act[ACT_X], act[ACT_D], p->norm, act[ACT_LAST]);
-        ops->linear(b, ROWS_LOGITS, &act[ACT_LOGITS], (const struct weight *const[]){p->head}, 1,
-                    act[ACT_LAST]);
-        return;
-    }
-
-    size_t layer = (stage - 1) / STAGES_PER_LAYER;
-    const struct layer_weights *w = &p->layers[layer];
-    switch ((enum layer_stage)((stage - 1) % STAGES_PER_LAYER)) {
+    switch (stage_kind(stage, f->model->config.n_layers)) {
+    case STAGE_EMBED:
+        ops->embed(b, act[ACT_X], w[W_EMBED]);
+        break;
     case STAGE_QKV:
-        ops->add_norm(b, ROWS_ALL, act[ACT_X], layer == 0 ? NULL : act[ACT_D], w->attn_norm,
-                      act[ACT_H]);
+        ops->add_norm(b, ROWS_ALL, act[ACT_X], stage_layer(stage) == 0 ? NULL : act[ACT_D],
+                      w[W_NORM], act[ACT_H]);
         ops->linear(b, ROWS_ALL, (struct buffer *const[]){act[ACT_Q], act[ACT_K], act[ACT_V]},
-                    (const struct weight *const[]){w->q, w->k, w->v}, 3, act[ACT_H]);
+                    (const struct weight *const[]){w[W_Q], w[W_K], w[W_V]}, 3, act[ACT_H]);
         break;
-    case STAGE_ATTEND:
-        ops->rope_store(b, f->kv_layer[layer], act[ACT_Q], act[ACT_K], act[ACT_V]);
-        ops->attend(b, f->kv_layer[layer], act[ACT_Q], act[ACT_A]);
+    case STAGE_ATTEND: {
+        size_t layer = f->kv_layer[stage_layer(stage)];
+        ops->rope_store(b, layer, act[ACT_Q], act[ACT_K], act[ACT_V]);
+        ops->attend(b, layer, act[ACT_Q], act[ACT_A]);
         break;
+    }
     case STAGE_OUT:
-        ops->linear(b, ROWS_ALL, &act[ACT_D], (const struct weight *const[]){w->o}, 1, act[ACT_A]);
+        ops->linear(b, ROWS_ALL, &act[ACT_D], (const struct weight *const[]){w[W_O]}, 1,
+                    act[ACT_A]);
         break;
     case STAGE_FFN:
-        ops->add_norm(b, ROWS_ALL, act[ACT_X], act[ACT_D], w->ffn_norm, act[ACT_H]);
+        ops->add_norm(b, ROWS_ALL, act[ACT_X], act[ACT_D], w[W_NORM], act[ACT_H]);
         ops->linear(b, ROWS_ALL, (struct buffer *const[]){act[ACT_GATE], act[ACT_UP]},
-                    (const struct weight *const[]){w->gate, w->up}, 2, act[ACT_H]);
+                    (const struct weight *const[]){w[W_GATE], w[W_UP]}, 2, act[ACT_H]);
         ops->swiglu(b, act[ACT_GATE], act[ACT_UP]);
-        ops->linear(b, ROWS_ALL, &act[ACT_D], (const struct weight *const[]){w->down}, 1,
+        ops->linear(b, ROWS_ALL, &act[ACT_D], (const struct weight *const[]){w[W_DOWN]}, 1,
                     act[ACT_GATE]);
         break;
-    case STAGES_PER_LAYER:
+    case STAGE_HEAD:
+        ops->add_norm(b, ROWS_LOGITS, act[ACT_X], act[ACT_D], w[W_NORM], act[ACT_LAST]);
+        ops->linear(b, ROWS_LOGITS, &act[ACT_LOGITS], (const struct weight *const[]){w[W_HEAD]}, 1,
+                    act[ACT_LAST]);
         break;
-    }
-}
-
-/* The activations that a stage reads from the ones before it, ended by ACT_COUNT. */
-static const enum activation *live_before(size_t stage)
-{
-    static const enum activation none[] = {ACT_COUNT};
-    static const enum activation embedded[] = {ACT_X, ACT_COUNT};
-    static const enum activation between[] = {ACT_X, ACT_D, ACT_COUNT};
-    static const enum activation projected[] = {ACT_X, ACT_Q, ACT_K, ACT_V, ACT_COUNT};
-    static const enum activation attended[] = {ACT_X, ACT_A, ACT_COUNT};
-
-    if (stage <= 1)
-        return stage == 0 ? none : embedded;
-    switch ((enum layer_stage)((stage - 1) % STAGES_PER_LAYER)) {
-    case STAGE_ATTEND:
-        return projected;
-    case STAGE_OUT:
-        return attended;
-    default:
-        return between;
     }
 }
 
 /* ---- opening --------------------------------------------------------------------------- */
-
-static size_t span_end(const struct forward *f, size_t span)
-{
-    return span + 1 < f->n_spans ? f->spans[span + 1].first
-                                 : stage_count(f->model->config.n_layers);
-}
 
 static int check_plan(const struct plan *plan, size_t n_stages, struct llama3_error *err)
 {
@@ -156,74 +116,112 @@ static int check_plan(const struct plan *plan, size_t n_stages, struct llama3_er
     return 0;
 }
 
+/* What a leg reads that another part has written since its own last did. holders: of each
+ * activation, the parts that hold it as it is now, 1 << part each. */
+static void plan_carries(struct forward *f, struct leg *leg, unsigned holders[ACT_COUNT])
+{
+    size_t n_layers = f->model->config.n_layers;
+    unsigned own = 1U << (leg->part - f->parts);
+
+    for (size_t stage = leg->first; stage < leg->end; stage++) {
+        unsigned reads = stage_reads(stage, n_layers), writes = stage_writes(stage, n_layers);
+        leg->part->activations |= reads | writes;
+        for (int a = 0; a < ACT_COUNT; a++) {
+            if ((reads >> a & 1) != 0 && (holders[a] & own) == 0) {
+                leg->carried |= 1U << a;
+                leg->from[a] = &f->parts[__builtin_ctz(holders[a])];
+                holders[a] |= own;
+            }
+            if ((writes >> a & 1) != 0)
+                holders[a] = own;
+        }
+    }
+}
+
+static void make_legs(struct forward *f, const struct plan *plan)
+{
+    size_t n_layers = f->model->config.n_layers;
+    unsigned holders[ACT_COUNT] = {0};
+
+    f->n_legs = plan->n_spans;
+    for (size_t i = 0; i < f->n_legs; i++) {
+        struct leg *leg = &f->legs[i];
+        leg->part = &f->parts[plan->spans[i].backend];
+        leg->first = plan->spans[i].first;
+        leg->end = plan_end(plan, i, n_layers);
+        plan_carries(f, leg, holders);
+        for (size_t stage = leg->first; stage < leg->end; stage++)
+            if (stage_kind(stage, n_layers) == STAGE_ATTEND)
+                f->kv_layer[stage_layer(stage)] = leg->part->n_kv_layers++;
+    }
+}
+
 static int take_plan(struct forward *f, const struct plan *plan, struct llama3_error *err)
 {
     static const struct span everything = {0, 0};
-    const struct backend_ops *best = NULL;
-    struct plan simple = {.backends = &best, .n_backends = 1, .spans = &everything, .n_spans = 1};
+    const struct backend_ops *cpu = NULL;
+    struct plan simple = {.backends = &cpu, .n_backends = 1, .spans = &everything, .n_spans = 1};
     size_t n_layers = f->model->config.n_layers;
 
     if (plan == NULL) {
-        best = backend_find(f->options.backend.name, err);
-        if (best == NULL)
+        cpu = backend_find(f->options.backend.name, err);
+        if (cpu == NULL)
             return -1;
         plan = &simple;
     }
     if (check_plan(plan, stage_count(n_layers), err) < 0)
         return -1;
 
-    f->spans = size_alloc(plan->n_spans, sizeof *f->spans);
+    f->legs = size_alloc(plan->n_spans, sizeof *f->legs);
     f->kv_layer = size_alloc(n_layers, sizeof *f->kv_layer);
-    if (f->spans == NULL || f->kv_layer == NULL)
-        return error_memory(err, "the plan", n_layers * sizeof *f->kv_layer);
-    memcpy(f->spans, plan->spans, plan->n_spans * sizeof *f->spans);
-    f->n_spans = plan->n_spans;
+    if (f->legs == NULL || f->kv_layer == NULL)
+        return error_memory(err, "the plan", plan->n_spans * sizeof *f->legs);
     f->n_parts = plan->n_backends;
     for (size_t i = 0; i < f->n_parts; i++)
         f->parts[i].ops = plan->backends[i];
-
-    for (size_t i = 0; i < f->n_spans; i++)
-        for (size_t stage = f->spans[i].first; stage < span_end(f, i); stage++)
-            if (stage > 0 && stage <= STAGES_PER_LAYER * n_layers &&
-                (stage - 1) % STAGES_PER_LAYER == STAGE_ATTEND)
-                f->kv_layer[(stage - 1) / STAGES_PER_LAYER] =
-                    f->parts[f->spans[i].backend].n_kv_layers++;
+    f->together = plan_is_together(plan);
+    make_legs(f, plan);
     return 0;
+}
+
+struct backend_shape forward_shape(const struct config *c, const struct forward_options *o,
+                                   size_t n_kv_layers)
+{
+    return (struct backend_shape){
+        .n_heads = c->n_heads,
+        .n_kv_heads = c->n_kv_heads,
+        .head_dim = c->head_dim,
+        .n_layers = n_kv_layers,
+        .max_rows = o->max_rows,
+        .max_logit_rows = o->max_logit_rows,
+        .max_seqs = o->max_seqs,
+        .max_context = o->max_context,
+        .kv_type = o->kv_type,
+        .rope_interleaved = c->rope.interleaved,
+        .rms_eps = c->rms_eps,
+    };
 }
 
 static int open_part(struct forward *f, struct part *p, const float *inv_freq,
                      struct llama3_error *err)
 {
     const struct config *c = &f->model->config;
-    const struct forward_options *o = &f->options;
-    struct backend_shape shape = {
-        .n_heads = c->n_heads,
-        .n_kv_heads = c->n_kv_heads,
-        .head_dim = c->head_dim,
-        .n_layers = p->n_kv_layers,
-        .max_rows = o->max_rows,
-        .max_logit_rows = o->max_logit_rows,
-        .max_seqs = o->max_seqs,
-        .max_context = o->max_context,
-        .kv_type = o->kv_type,
-        .inv_freq = inv_freq,
-        .rope_interleaved = c->rope.interleaved,
-        .rms_eps = c->rms_eps,
-    };
-    p->backend = p->ops->open(&o->backend, &shape, err);
+    struct backend_shape shape = forward_shape(c, &f->options, p->n_kv_layers);
+    shape.inv_freq = inv_freq;
+    p->backend = p->ops->open(&f->options.backend, &shape, err);
     if (p->backend == NULL)
         return -1;
-
-    for (int a = 0; a < ACT_COUNT; a++) {
-        enum rows rows = a >= ACT_LAST ? ROWS_LOGITS : ROWS_ALL;
-        p->act[a] = p->ops->buffer(p->backend, rows, f->cols[a], err);
+    for (int i = 0; i < ACT_COUNT; i++) {
+        enum activation a = (enum activation)i;
+        if ((p->activations >> a & 1) == 0)
+            continue;
+        p->act[a] = p->ops->buffer(p->backend, activation_rows(a), activation_cols(c, a), err);
         if (p->act[a] == NULL)
             return -1;
-        f->scratch_bytes +=
-            sizeof(float) * f->cols[a] * (rows == ROWS_ALL ? o->max_rows : o->max_logit_rows);
     }
-    p->layers = size_alloc(c->n_layers, sizeof *p->layers);
-    return p->layers != NULL ? 0 : error_memory(err, "layers", c->n_layers * sizeof *p->layers);
+    size_t n_stages = stage_count(c->n_layers);
+    p->weights = size_alloc(n_stages, sizeof *p->weights);
+    return p->weights != NULL ? 0 : error_memory(err, "stages", n_stages * sizeof *p->weights);
 }
 
 /* What a backend has copied needn't lie in memory twice. */
@@ -253,43 +251,74 @@ static int take(struct forward *f, const struct part *p, struct weight **weight,
 /* The weights that a stage reads. */
 static int take_weights(struct forward *f, struct part *p, size_t stage, struct llama3_error *err)
 {
-    const struct model *m = f->model;
-    if (stage == 0)
-        return take(f, p, &p->embed, &m->embed, m->config.tied ? WEIGHT_MATRIX : WEIGHT_TABLE, err);
-    if (stage + 1 == stage_count(m->config.n_layers)) {
-        if (take(f, p, &p->norm, &m->norm, WEIGHT_VECTOR, err) < 0)
+    struct stage_weight list[MAX_STAGE_WEIGHTS];
+    size_t n = stage_weights(f->model, stage, f->together, list);
+    for (size_t i = 0; i < n; i++)
+        if (take(f, p, &p->weights[stage][i], list[i].matrix, list[i].use, err) < 0)
             return -1;
-        if (m->config.tied && p->embed != NULL) {
-            p->head = p->embed;
-            return 0;
-        }
-        return take(f, p, &p->head, &m->head, WEIGHT_MATRIX, err);
-    }
-
-    const struct layer *l = &m->layers[(stage - 1) / STAGES_PER_LAYER];
-    struct layer_weights *w = &p->layers[(stage - 1) / STAGES_PER_LAYER];
-    switch ((enum layer_stage)((stage - 1) % STAGES_PER_LAYER)) {
-    case STAGE_QKV:
-        return take(f, p, &w->attn_norm, &l->attn_norm, WEIGHT_VECTOR, err) < 0 ||
-                       take(f, p, &w->q, &l->q, WEIGHT_MATRIX, err) < 0 ||
-                       take(f, p, &w->k, &l->k, WEIGHT_MATRIX, err) < 0 ||
-                       take(f, p, &w->v, &l->v, WEIGHT_MATRIX, err) < 0
-                   ? -1
-                   : 0;
-    case STAGE_OUT:
-        return take(f, p, &w->o, &l->o, WEIGHT_MATRIX, err);
-    case STAGE_FFN:
-        return take(f, p, &w->ffn_norm, &l->ffn_norm, WEIGHT_VECTOR, err) < 0 ||
-                       take(f, p, &w->gate, &l->gate, WEIGHT_MATRIX, err) < 0 ||
-                       take(f, p, &w->up, &l->up, WEIGHT_MATRIX, err) < 0 ||
-                       take(f, p, &w->down, &l->down, WEIGHT_MATRIX, err) < 0
-                   ? -1
-                   : 0;
-    case STAGE_ATTEND:
-    case STAGES_PER_LAYER:
-        break;
-    }
+    if (f->together && f->model->config.tied && stage + 1 == stage_count(f->model->config.n_layers))
+        p->weights[stage][W_HEAD] = p->weights[0][W_EMBED];
     return 0;
+}
+
+static void count_weights(struct forward *f)
+{
+    struct stage_weight list[MAX_STAGE_WEIGHTS];
+    for (size_t stage = 0; stage < stage_count(f->model->config.n_layers); stage++)
+        for (size_t i = stage_weights(f->model, stage, f->together, list); i > 0; i--)
+            f->total_bytes += matrix_bytes(list[i - 1].matrix);
+}
+
+static int take_all_weights(struct forward *f, struct llama3_error *err)
+{
+    count_weights(f);
+    for (size_t i = 0; i < f->n_legs; i++)
+        for (size_t stage = f->legs[i].first; stage < f->legs[i].end; stage++)
+            if (take_weights(f, f->legs[i].part, stage, err) < 0)
+                return -1;
+    return 0;
+}
+
+/* Room for what is carried and for the batch of one part. */
+static int open_room(struct forward *f, struct llama3_error *err)
+{
+    size_t widest = 0, rows = f->options.max_rows;
+    for (int a = 0; a < ACT_LAST; a++) {
+        size_t cols = activation_cols(&f->model->config, (enum activation)a);
+        widest = cols > widest ? cols : widest;
+    }
+    if (f->n_parts > 1) {
+        f->carry = size_alloc(rows, widest * sizeof(float));
+        if (f->carry == NULL)
+            return error_memory(err, "activations", rows * widest * sizeof(float));
+    }
+    f->kvs = size_alloc(f->options.max_seqs, sizeof(struct kv *));
+    return f->kvs != NULL ? 0 : error_memory(err, "sequences", f->options.max_seqs);
+}
+
+/* Appends to a text of a fixed size; what doesn't fit is cut. */
+__attribute__((format(printf, 3, 4))) static void append(char *text, size_t size,
+                                                         const char *format, ...)
+{
+    va_list args;
+    size_t used = strlen(text);
+    va_start(args, format);
+    vsnprintf(text + used, size - used, format, args);
+    va_end(args);
+}
+
+static void describe(struct forward *f)
+{
+    const char *names[MAX_BACKENDS], *exactness[MAX_BACKENDS];
+    bool same = true;
+    for (size_t i = 0; i < f->n_parts; i++) {
+        names[i] = f->parts[i].ops->describe(f->parts[i].backend, &exactness[i]);
+        same = same && strcmp(exactness[i], exactness[0]) == 0;
+        append(f->description, sizeof f->description, "%s%s", i > 0 ? " and " : "", names[i]);
+    }
+    for (size_t i = 0; i < (same ? 1 : f->n_parts); i++)
+        append(f->exactness, sizeof f->exactness, "%s%s%s%s", i > 0 ? "; " : "",
+               same ? "" : names[i], same ? "" : ": ", exactness[i]);
 }
 
 static int open_parts(struct forward *f, struct llama3_error *err)
@@ -299,27 +328,15 @@ static int open_parts(struct forward *f, struct llama3_error *err)
     for (size_t i = 0; i < f->n_parts; i++)
         if (open_part(f, &f->parts[i], inv_freq, err) < 0)
             return -1;
-    for (size_t i = 0; i < f->n_spans; i++)
-        for (size_t stage = f->spans[i].first; stage < span_end(f, i); stage++)
-            if (take_weights(f, &f->parts[f->spans[i].backend], stage, err) < 0)
-                return -1;
-
-    size_t widest = 0;
-    for (int a = 0; a < ACT_LAST; a++)
-        widest = f->cols[a] > widest ? f->cols[a] : widest;
-    if (f->n_spans > 1) {
-        f->carry = size_alloc(f->options.max_rows, widest * sizeof(float));
-        if (f->carry == NULL)
-            return error_memory(err, "activations", f->options.max_rows * widest * sizeof(float));
-    }
-    f->kvs = size_alloc(f->options.max_seqs, sizeof(struct kv *));
-    return f->kvs != NULL ? 0 : error_memory(err, "sequences", f->options.max_seqs);
+    if (take_all_weights(f, err) < 0 || open_room(f, err) < 0)
+        return -1;
+    describe(f);
+    return 0;
 }
 
 struct forward *forward_open(const struct model *model, const struct plan *plan,
                              const struct forward_options *options, struct llama3_error *err)
 {
-    const struct config *c = &model->config;
     struct forward *f = size_alloc(1, sizeof *f);
     if (f == NULL) {
         error_memory(err, "the network", sizeof *f);
@@ -327,12 +344,6 @@ struct forward *forward_open(const struct model *model, const struct plan *plan,
     }
     f->model = model;
     f->options = *options;
-    f->total_bytes = model_bytes(model);
-    f->cols[ACT_X] = f->cols[ACT_D] = f->cols[ACT_H] = f->cols[ACT_LAST] = c->dim;
-    f->cols[ACT_Q] = f->cols[ACT_A] = c->n_heads * c->head_dim;
-    f->cols[ACT_K] = f->cols[ACT_V] = c->n_kv_heads * c->head_dim;
-    f->cols[ACT_GATE] = f->cols[ACT_UP] = c->ffn_dim;
-    f->cols[ACT_LOGITS] = c->vocab_size;
     if (take_plan(f, plan, err) < 0 || open_parts(f, err) < 0) {
         forward_close(f);
         return NULL;
@@ -342,26 +353,18 @@ struct forward *forward_open(const struct model *model, const struct plan *plan,
 
 static void close_part(struct forward *f, struct part *p)
 {
+    struct stage_weight list[MAX_STAGE_WEIGHTS];
     if (p->backend == NULL)
         return;
-    if (p->head == p->embed)
-        p->head = NULL;
-    struct weight *const others[] = {p->embed, p->norm, p->head};
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
-        if (others[i] != NULL)
-            p->ops->weight_free(p->backend, others[i]);
-    for (size_t l = 0; p->layers != NULL && l < f->model->config.n_layers; l++) {
-        const struct layer_weights *w = &p->layers[l];
-        struct weight *const all[] = {w->attn_norm, w->q,    w->k,  w->v,   w->o,
-                                      w->ffn_norm,  w->gate, w->up, w->down};
-        for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-            if (all[i] != NULL)
-                p->ops->weight_free(p->backend, all[i]);
-    }
+    for (size_t stage = 0; p->weights != NULL && stage < stage_count(f->model->config.n_layers);
+         stage++)
+        for (size_t i = stage_weights(f->model, stage, f->together, list); i > 0; i--)
+            if (p->weights[stage][i - 1] != NULL)
+                p->ops->weight_free(p->backend, p->weights[stage][i - 1]);
     for (int a = 0; a < ACT_COUNT; a++)
         if (p->act[a] != NULL)
             p->ops->buffer_free(p->backend, p->act[a]);
-    free(p->layers);
+    free(p->weights);
     p->ops->close(p->backend);
 }
 
@@ -371,7 +374,7 @@ void forward_close(struct forward *f)
         return;
     for (size_t i = 0; i < f->n_parts; i++)
         close_part(f, &f->parts[i]);
-    free(f->spans);
+    free(f->legs);
     free(f->kv_layer);
     free(f->carry);
     free(f->kvs);
@@ -380,17 +383,19 @@ void forward_close(struct forward *f)
 
 const char *forward_describe(const struct forward *f, const char **exactness)
 {
-    return f->parts[0].ops->describe(f->parts[0].backend, exactness);
+    if (exactness != NULL)
+        *exactness = f->exactness;
+    return f->description;
+}
+
+const char *forward_describe_backend(const struct forward *f, size_t backend)
+{
+    return f->parts[backend].ops->describe(f->parts[backend].backend, NULL);
 }
 
 const char *forward_path(const struct forward *f)
 {
     return f->model->path;
-}
-
-uint64_t forward_scratch_bytes(const struct forward *f)
-{
-    return f->scratch_bytes;
 }
 
 /* ---- sequences ------------------------------------------------------------------------- */
@@ -455,10 +460,10 @@ void sequence_truncate(struct forward *f, struct sequence *sequence, size_t n)
 /* The part that attends in a layer. */
 static size_t attending_part(const struct forward *f, size_t layer)
 {
-    size_t span = 0, stage = 1 + layer * STAGES_PER_LAYER + STAGE_ATTEND;
-    while (span_end(f, span) <= stage)
-        span++;
-    return f->spans[span].backend;
+    const struct leg *leg = f->legs;
+    while (leg->end <= stage_of(layer, STAGE_ATTEND))
+        leg++;
+    return (size_t)(leg->part - f->parts);
 }
 
 int sequence_import(struct forward *f, struct sequence *sequence, size_t layer, size_t from,
@@ -485,16 +490,31 @@ static void run_stretch(void *arg)
         run_stage(s->forward, s->part, stage);
 }
 
-/* Activations over the border before a stage. */
-static int carry_over(struct forward *f, struct part *from, struct part *to, size_t stage,
-                      struct llama3_error *err)
+/* What a leg reads that other parts have written. */
+static int carry_over(struct forward *f, const struct leg *leg, struct llama3_error *err)
 {
-    for (const enum activation *a = live_before(stage); *a != ACT_COUNT; a++) {
-        if (from->ops->read(from->backend, ROWS_ALL, from->act[*a], f->carry, err) < 0)
+    struct part *to = leg->part;
+    for (int a = 0; leg->carried >> a != 0; a++) {
+        if ((leg->carried >> a & 1) == 0)
+            continue;
+        struct part *from = leg->from[a];
+        enum rows rows = activation_rows((enum activation)a);
+        if (from->ops->read(from->backend, rows, from->act[a], f->carry, err) < 0)
             return -1;
-        to->ops->write(to->backend, ROWS_ALL, to->act[*a], f->carry);
+        to->ops->write(to->backend, rows, to->act[a], f->carry);
     }
     return 0;
+}
+
+/* Waits for what a part was given, and hears of its failures. */
+static int finish(struct forward *f, const struct part *p, float *logits, struct llama3_error *err)
+{
+    if (p->act[ACT_LOGITS] != NULL)
+        return p->ops->read(p->backend, ROWS_LOGITS, p->act[ACT_LOGITS], logits, err);
+    size_t any = 0;
+    while (p->act[any] == NULL)
+        any++;
+    return p->ops->read(p->backend, ROWS_LOGITS, p->act[any], f->carry, err);
 }
 
 static int give_batch(struct forward *f, struct part *p, struct batch *batch,
@@ -523,15 +543,17 @@ int forward_run(struct forward *f, const struct batch_row *rows, size_t n_rows,
         wants_logits |= rows[r].wants_logits;
     bool stepwise = canceled != NULL && n_rows >= ROWS_WORTH_CANCELING;
 
-    struct part *part = NULL;
-    for (size_t i = 0; i < f->n_spans && !stop; i++) {
-        struct part *next = &f->parts[f->spans[i].backend];
-        size_t first = f->spans[i].first, end = span_end(f, i);
-        if (part != NULL && part != next && carry_over(f, part, next, first, err) < 0)
-            return -1;
-        part = next;
-        if (!wants_logits && i + 1 == f->n_spans)
+    const struct part *part = f->legs[0].part;
+    for (size_t i = 0; i < f->n_legs && !stop; i++) {
+        const struct leg *leg = &f->legs[i];
+        size_t first = leg->first, end = leg->end;
+        if (!wants_logits && i + 1 == f->n_legs)
             end--; /* the head */
+        if (first == end)
+            break;
+        if (carry_over(f, leg, err) < 0)
+            return -1;
+        part = leg->part;
         while (first < end && !stop) {
             size_t until =
                 stepwise && end - first > STAGES_PER_LAYER ? first + STAGES_PER_LAYER : end;
@@ -542,8 +564,7 @@ int forward_run(struct forward *f, const struct batch_row *rows, size_t n_rows,
         }
     }
 
-    /* Waits, and hears of failures, even where no logits are wanted. */
-    if (part->ops->read(part->backend, ROWS_LOGITS, part->act[ACT_LOGITS], logits, err) < 0)
+    if (finish(f, part, logits, err) < 0)
         return -1;
     return stop ? error_set(err, LLAMA3_ECANCELED, "canceled") : 0;
 }
@@ -559,9 +580,9 @@ static int tap(const struct forward *f, const struct layer_taps *taps, size_t n_
 }
 
 static int tap_stage(const struct forward *f, const struct layer_taps *taps, size_t n_rows,
-                     enum layer_stage stage, struct llama3_error *err)
+                     size_t stage, struct llama3_error *err)
 {
-    switch (stage) {
+    switch (stage_kind(stage, f->model->config.n_layers)) {
     case STAGE_QKV:
         return tap(f, taps, n_rows, ACT_H, INPUT_QKV, err);
     case STAGE_ATTEND:
@@ -570,8 +591,9 @@ static int tap_stage(const struct forward *f, const struct layer_taps *taps, siz
         return tap(f, taps, n_rows, ACT_H, INPUT_GATE_UP, err) < 0
                    ? -1
                    : tap(f, taps, n_rows, ACT_GATE, INPUT_DOWN, err);
+    case STAGE_EMBED:
     case STAGE_OUT:
-    case STAGES_PER_LAYER:
+    case STAGE_HEAD:
         break;
     }
     return 0;
@@ -583,7 +605,7 @@ int forward_layers(struct forward *f, const struct batch_row *rows, size_t n_row
 {
     struct batch batch = {.n_rows = n_rows, .rows = rows, .n_seqs = 1};
     struct part *p = &f->parts[0];
-    size_t end = stage_count(f->model->config.n_layers) - 1, count = n_rows * f->cols[ACT_X];
+    size_t end = stage_count(f->model->config.n_layers) - 1, count = n_rows * f->model->config.dim;
     float *added = size_alloc(count, sizeof *added);
     int status = -1;
 
@@ -595,8 +617,7 @@ int forward_layers(struct forward *f, const struct batch_row *rows, size_t n_row
     for (size_t stage = 1; stage < end; stage++) {
         struct stretch stretch = {f, p, stage, stage + 1};
         p->ops->run(p->backend, run_stretch, &stretch);
-        if (taps != NULL &&
-            tap_stage(f, taps, n_rows, (enum layer_stage)((stage - 1) % STAGES_PER_LAYER), err) < 0)
+        if (taps != NULL && tap_stage(f, taps, n_rows, stage, err) < 0)
             goto out;
     }
     if (p->ops->read(p->backend, ROWS_ALL, p->act[ACT_X], x, err) < 0 ||

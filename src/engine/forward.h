@@ -2,41 +2,15 @@
  * engine: the network's layer sequence, sequences of tokens, and the thread that runs them.
  *
  * forward.h: one pass. The sequence of layers exists once, in forward.c, as stages; a plan says
- * which backend runs which span of stages, and activations are carried over the borders.
+ * which backend runs which span of stages (placement.h makes one), and activations are carried
+ * over the borders.
  */
 #ifndef ENGINE_FORWARD_H
 #define ENGINE_FORWARD_H
 
 #include <stdatomic.h>
 
-#include "backend/backend.h"
-
-/* Stages of a pass, in order: STAGE_EMBED, then four for each layer, then the head. */
-enum layer_stage {
-    STAGE_QKV,    /* add_norm, linear q k v */
-    STAGE_ATTEND, /* rope_store, attend */
-    STAGE_OUT,    /* linear o */
-    STAGE_FFN,    /* add_norm, linear gate up, swiglu, linear down */
-    STAGES_PER_LAYER
-};
-
-static inline size_t stage_count(size_t n_layers)
-{
-    return 1 + STAGES_PER_LAYER * n_layers + 1;
-}
-
-/* The stages [first, next span's first) run on backend number `backend`. */
-struct span {
-    size_t first;
-    size_t backend;
-};
-
-struct plan {
-    const struct backend_ops *const *backends; /* [n_backends] */
-    size_t n_backends;                         /* 1..4 */
-    const struct span *spans;                  /* [n_spans] ascending, the first at stage 0 */
-    size_t n_spans;
-};
+#include "engine/stages.h"
 
 struct forward_options {
     struct backend_options backend;
@@ -50,17 +24,23 @@ struct forward_options {
 
 struct forward;
 
-/* plan NULL: everything on the best backend there is. The model must outlive it. */
+/* What a backend that holds the KV of n_kv_layers layers is opened with, but for its frequencies.
+ */
+struct backend_shape forward_shape(const struct config *config,
+                                   const struct forward_options *options, size_t n_kv_layers);
+
+/* plan NULL: everything on the CPU. The model must outlive it. */
 struct forward *forward_open(const struct model *model, const struct plan *plan,
                              const struct forward_options *options, struct llama3_error *err);
 void forward_close(struct forward *forward);
 
-/* "cpu (avx512)" of the first backend, and its exactness. */
+/* "cpu (avx512)", or of several backends "cpu (avx512) and cuda (NVIDIA H200)", and what holds of
+ * their exactness. */
 const char *forward_describe(const struct forward *forward, const char **exactness);
+/* Of one of the plan's backends. */
+const char *forward_describe_backend(const struct forward *forward, size_t backend);
 /* The model's, for errors about what it computes. */
 const char *forward_path(const struct forward *forward);
-/* Activations and copies of weights, in bytes. */
-uint64_t forward_scratch_bytes(const struct forward *forward);
 
 /* A sequence: KV pages on every backend whose stages attend. Calls are serialized by the caller
  * (see backend.h). */

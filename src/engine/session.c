@@ -13,6 +13,7 @@ struct llama3_session {
     float *logits;        /* [vocab_size] after the last of them, if has_logits */
     bool has_logits;
     atomic_bool cancel;
+    struct llama3_error ended; /* by a device that failed; LLAMA3_OK: it goes on */
 };
 
 /* A session around a sequence, which it takes over (NULL: that failed already). */
@@ -42,6 +43,12 @@ struct llama3_session *session_open(const struct session_model *model, struct ll
     return wrap(model, engine_sequence(model->engine, err), err);
 }
 
+/* -1 once a device has failed in this session, with the line that said so. */
+static int check_ended(const struct llama3_session *s, struct llama3_error *err)
+{
+    return s->ended.code == LLAMA3_OK ? 0 : error_set(err, s->ended.code, "%s", s->ended.message);
+}
+
 struct llama3_session *llama3_session_fork(struct llama3_session *from, size_t n,
                                            struct llama3_error *err)
 {
@@ -50,6 +57,8 @@ struct llama3_session *llama3_session_fork(struct llama3_session *from, size_t n
                   from->tokens.n, n);
         return NULL;
     }
+    if (check_ended(from, err) < 0)
+        return NULL;
     struct engine *engine = from->model->engine;
     struct llama3_session *s = wrap(from->model, engine_fork(engine, from->sequence, n, err), err);
     if (s == NULL)
@@ -160,7 +169,10 @@ static int append(struct llama3_session *s, const int32_t *tokens, size_t n, flo
         .arg = progress,
     };
     size_t vocab_size = engine_vocab_size(s->model->engine);
+    struct llama3_error failure = {0};
 
+    if (check_ended(s, err) < 0)
+        return -1;
     for (size_t i = 0; i < n; i++)
         tokens_add(&s->tokens, tokens[i]);
     if (s->tokens.failed) {
@@ -168,10 +180,12 @@ static int append(struct llama3_session *s, const int32_t *tokens, size_t n, flo
         s->tokens.n = before;
         return error_memory(err, "tokens", n * sizeof *tokens);
     }
-    if (engine_run(s->model->engine, &job, err) < 0) {
+    if (engine_run(s->model->engine, &job, &failure) < 0) {
         s->tokens.n = before;
         /* s->logits is written only once a job has succeeded, so it still holds. */
-        return -1;
+        if (failure.code == LLAMA3_EDEVICE)
+            s->ended = failure;
+        return error_set(err, failure.code, "%s", failure.message);
     }
     if (logits != NULL)
         memcpy(s->logits, logits + (n - 1) * vocab_size, vocab_size * sizeof *logits);
@@ -200,6 +214,8 @@ int session_set(struct llama3_session *s, const int32_t *tokens, size_t n, size_
                 struct llama3_error *err)
 {
     size_t context = engine_context(s->model->engine);
+    if (check_ended(s, err) < 0)
+        return -1;
     if (n == 0)
         return error_set(err, LLAMA3_EINPUT, "the prompt is empty");
     if (n > context)

@@ -153,7 +153,7 @@ static const struct option_spec output_specs[] = {
 };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
-enum { N_GROUPS = 4 };
+enum { N_GROUPS = 5 };
 
 /* The tables bound to one struct args. The template's choices are the library's, so that group is
  * copied to name them. */
@@ -173,10 +173,12 @@ static void bind(struct bound *bound, struct args *args)
     bound->groups[0] = (struct option_group){"Prompt", bound->prompt, COUNT(prompt_specs), args};
     bound->groups[1] = (struct option_group){"Model", model_option_specs, n_model_option_specs,
                                              args != NULL ? &args->model : NULL};
-    bound->groups[2] =
+    bound->groups[2] = (struct option_group){gpu_option_title, gpu_option_specs, n_gpu_option_specs,
+                                             args != NULL ? &args->gpu : NULL};
+    bound->groups[3] =
         (struct option_group){"Answer (defaults come from the checkpoint; these where it has none)",
                               answer_specs, COUNT(answer_specs), args};
-    bound->groups[3] = (struct option_group){"Output", output_specs, COUNT(output_specs), args};
+    bound->groups[4] = (struct option_group){"Output", output_specs, COUNT(output_specs), args};
     bound->set = (struct option_set){
         .program = say_program,
         .usage = "llama3 [OPTION]... [--prompt TEXT] [--file FILE]\n"
@@ -206,7 +208,7 @@ static int check_combinations(const struct args *args)
         say_error("--quiet and --verbose contradict each other");
         return -1;
     }
-    return 0;
+    return gpu_check(&args->gpu);
 }
 
 int args_parse(struct args *args, int argc, char **argv)

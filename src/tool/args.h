@@ -3,11 +3,13 @@
 #define TOOL_ARGS_H
 
 #include "llama3.h"
+#include "tool/gpu_options.h"
 #include "tool/model_path.h"
 #include "tool/options.h"
 
 struct args {
     struct model_args model;
+    struct gpu_args gpu;
     /* what is asked */
     const char *prompt, *file, *system, *date;
     int template_index; /* into llama3_template_names(), -1: the checkpoint's own */

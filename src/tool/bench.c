@@ -9,6 +9,7 @@
 #include "base/machine.h"
 #include "tool/bench_run.h"
 #include "tool/bench_synthetic.h"
+#include "tool/gpu_options.h"
 #include "tool/model_path.h"
 #include "tool/progress.h"
 #include "tool/say.h"
@@ -19,6 +20,7 @@ enum { MAX_LIST = 16, MAX_TOKENS = 1 << 20, MAX_BATCH = 1024, MAX_CHUNK = 4096 }
 
 struct bench_args {
     struct model_args model;
+    struct gpu_args gpu;
     const char *synthetic, *batch, *context;
     int type; /* into type_names; -1: not given */
     size_t prompt, decode, rounds, chunk;
@@ -201,18 +203,45 @@ static const char *const limit_words[] = {"read", "int8", "bf16", "f32"};
 
 static void print_table(const struct bench *b, const char *type)
 {
-    const struct limits *l = &b->limits;
+    const struct plan *plan = &b->placement.plan;
+    char word[32];
+    bool split = plan->n_backends > 1;
     printf("%s, %s, %s, %d thread%s, median of %zu\n", b->model->path, type, b->description,
            b->options.backend.threads, b->options.backend.threads == 1 ? "" : "s", b->rounds);
-    printf("limits: read %.1f GB/s; GMAC/s: int8 %.0f, bf16 %.0f, f32 %.0f\n\n", l->read_gbs,
-           l->int8_gmacs, l->bf16_gmacs, l->f32_gmacs);
-    printf("%-8s %6s %8s %10s   %-5s %10s %9s\n", "test", "n", "context", "tok/s", "limit", "tok/s",
-           "fraction");
+    if (b->placement.note[0] != '\0')
+        printf("no GPU: %s\n", b->placement.note);
+    for (size_t p = 0; split && p < plan->n_backends; p++)
+        printf("%s: %zu of %zu layers%s\n", plan->backends[p]->name,
+               b->placement.places[p].n_layers, b->model->config.n_layers,
+               b->placement.places[p].head ? " and the head" : "");
+    for (size_t p = 0; p < plan->n_backends; p++) {
+        const struct limits *l = &b->limits[p];
+        printf("limits%s%s: read %.1f GB/s; GMAC/s: int8 %.0f, bf16 %.0f, f32 %.0f\n",
+               split ? " of " : "", split ? plan->backends[p]->name : "", l->read_gbs,
+               l->int8_gmacs, l->bf16_gmacs, l->f32_gmacs);
+    }
+    printf("\n%-8s %6s %8s %10s   %-13s %10s %9s\n", "test", "n", "context", "tok/s", "limit",
+           "tok/s", "fraction");
     for (size_t i = 0; i < b->n_tests; i++) {
         const struct bench_test *t = &b->tests[i];
-        printf("%-8s %6zu %8zu %10.2f   %-5s %10.2f %9.3f\n", kind_names[t->kind], t->n, t->context,
-               t->tok_s, limit_words[t->limit], t->limit_tok_s, t->tok_s / t->limit_tok_s);
+        snprintf(word, sizeof word, "%s%s%s", split ? plan->backends[t->limit_backend]->name : "",
+                 split ? " " : "", limit_words[t->limit]);
+        printf("%-8s %6zu %8zu %10.2f   %-13s %10.2f %9.3f\n", kind_names[t->kind], t->n,
+               t->context, t->tok_s, word, t->limit_tok_s, t->tok_s / t->limit_tok_s);
     }
+}
+
+static json_t *pack_limits(const struct limits *l)
+{
+    return json_pack("{s:f, s:f, s:f, s:f}", limit_names[LIMIT_READ], l->read_gbs,
+                     limit_names[LIMIT_INT8], l->int8_gmacs, limit_names[LIMIT_BF16], l->bf16_gmacs,
+                     limit_names[LIMIT_F32], l->f32_gmacs);
+}
+
+/* Of the plan's backends, the one that ends a pass: the device, where there is one. */
+static size_t last_backend(const struct bench *b)
+{
+    return b->placement.plan.spans[b->placement.plan.n_spans - 1].backend;
 }
 
 static json_t *results(const struct bench *b)
@@ -220,24 +249,30 @@ static json_t *results(const struct bench *b)
     json_t *list = json_array();
     for (size_t i = 0; list != NULL && i < b->n_tests; i++) {
         const struct bench_test *t = &b->tests[i];
-        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:f, s:s, s:f, s:f}", "test",
-                                              kind_names[t->kind], "n", (json_int_t)t->n, "context",
-                                              (json_int_t)t->context, "tok_s", t->tok_s, "limit",
-                                              limit_names[t->limit], "limit_tok_s", t->limit_tok_s,
-                                              "fraction", t->tok_s / t->limit_tok_s));
+        json_array_append_new(
+            list, json_pack("{s:s, s:I, s:I, s:f, s:s, s:s, s:f, s:f}", "test", kind_names[t->kind],
+                            "n", (json_int_t)t->n, "context", (json_int_t)t->context, "tok_s",
+                            t->tok_s, "limit", limit_names[t->limit], "limit_backend",
+                            b->placement.backends[t->limit_backend]->name, "limit_tok_s",
+                            t->limit_tok_s, "fraction", t->tok_s / t->limit_tok_s));
     }
     return list;
 }
 
 static int print_json(const struct bench *b, const char *type)
 {
-    const struct limits *l = &b->limits;
-    json_t *o =
-        json_pack("{s:s, s:s, s:s, s:i, s:I, s:{s:f, s:f, s:f, s:f}, s:o}", "model", b->model->path,
-                  "type", type, "backend", b->description, "threads", b->options.backend.threads,
-                  "rounds", (json_int_t)b->rounds, "limits", limit_names[LIMIT_READ], l->read_gbs,
-                  limit_names[LIMIT_INT8], l->int8_gmacs, limit_names[LIMIT_BF16], l->bf16_gmacs,
-                  limit_names[LIMIT_F32], l->f32_gmacs, "results", results(b));
+    size_t last = last_backend(b);
+    json_t *o = json_pack("{s:s, s:s, s:s, s:i, s:I, s:o, s:o}", "model", b->model->path, "type",
+                          type, "backend", b->description, "threads", b->options.backend.threads,
+                          "rounds", (json_int_t)b->rounds, "limits", pack_limits(&b->limits[last]),
+                          "results", results(b));
+    if (o != NULL && b->placement.note[0] != '\0')
+        json_object_set_new(o, "gpu_note", json_string(b->placement.note));
+    if (o != NULL && b->placement.plan.n_backends > 1) {
+        json_object_set_new(o, "gpu_layers",
+                            json_integer((json_int_t)b->placement.places[last].n_layers));
+        json_object_set_new(o, "host_limits", pack_limits(&b->limits[1 - last]));
+    }
     int status = o != NULL ? json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : -1;
     json_decref(o);
     if (status != 0) {
@@ -289,6 +324,10 @@ static int measure(const struct bench_args *args, const struct list *batches, st
         .options = {.backend = {.threads = threads},
                     .max_rows = args->chunk,
                     .kv_type = (enum llama3_kv_type)args->model.kv},
+        .place = {.gpu_layers = args->gpu.layers,
+                  .kv_on_host = args->gpu.kv_on_host != 0,
+                  .device = args->gpu.device,
+                  .bf16_prompt = args->gpu.bf16_prompt},
         .tests = tests,
         .n_tests = list_tests(args, batches, contexts, tests),
         .rounds = args->rounds,
@@ -317,6 +356,8 @@ static int run(const struct bench_args *args)
         say_error("--synthetic and --model contradict each other");
         return STATUS_USAGE;
     }
+    if (gpu_check(&args->gpu) != 0)
+        return STATUS_USAGE;
     if (args->synthetic != NULL && synthetic_check(args->synthetic, &err) != 0) {
         say_failure(&err);
         return STATUS_USAGE;
@@ -336,14 +377,17 @@ static int run(const struct bench_args *args)
 int main(int argc, char **argv)
 {
     struct bench_args args = {.type = -1, .prompt = 512, .decode = 32, .rounds = 5, .chunk = 256};
-    struct option_group group = {"Options", specs, sizeof specs / sizeof *specs, &args};
+    struct option_group groups[] = {
+        {"Options", specs, sizeof specs / sizeof *specs, &args},
+        {gpu_option_title, gpu_option_specs, n_gpu_option_specs, &args.gpu},
+    };
     struct option_set set = {
         .program = say_program,
         .usage = "llama3-bench [-m PATH | --synthetic SHAPE[:LAYERS]] [OPTION]...\n"
                  "Measures a model's speed, and what this machine could give at most.",
         .operand = "a model is given with --model",
-        .groups = &group,
-        .n = 1,
+        .groups = groups,
+        .n = sizeof groups / sizeof *groups,
     };
     if (options_parse(&set, argc, argv) != 0)
         return STATUS_USAGE;

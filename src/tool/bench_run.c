@@ -2,12 +2,12 @@
 
 #include "tool/bench_run.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/size.h"
-#include "checkpoint/parts.h"
 
 enum {
     IMPORT = KV_PAGE, /* positions whose K and V are made at a time */
@@ -18,13 +18,13 @@ enum {
 struct runner {
     struct bench *bench;
     struct forward *forward;
-    struct limits_meter *meter;
-    struct sequence **sequences; /* [n_sequences] */
+    struct limits_meter *meters[MAX_BACKENDS]; /* [plan.n_backends] */
+    struct sequence **sequences;               /* [n_sequences] */
     size_t n_sequences;
     struct batch_row *rows; /* [options.max_rows] */
     float *logits;          /* [options.max_logit_rows][vocab_size] */
     uint16_t *kv;           /* [IMPORT][n_kv_heads][head_dim] f16 or f32 */
-    struct limits *limits;  /* [rounds] */
+    struct limits *limits;  /* [plan.n_backends][rounds] */
 };
 
 static double now(void)
@@ -58,7 +58,7 @@ static size_t positions_of(const struct bench_test *test)
     return test->context + (test->kind == BENCH_PROMPT ? test->n : test->steps);
 }
 
-static size_t kv_row_bytes(const struct bench *bench)
+size_t bench_kv_row_bytes(const struct bench *bench)
 {
     const struct config *c = &bench->model->config;
     return c->n_kv_heads * c->head_dim * (bench->options.kv_type == LLAMA3_KV_F32 ? 4 : 2);
@@ -77,19 +77,29 @@ static int import(const struct runner *r, struct sequence *sequence, size_t from
     return 0;
 }
 
+/* How many sequences the tests with a context need, and how many positions of each. */
+static size_t size_of_context(const struct bench *b, size_t context, size_t *end)
+{
+    size_t n = 0;
+    *end = 0;
+    for (size_t i = 0; i < b->n_tests; i++) {
+        const struct bench_test *test = &b->tests[i];
+        if (test->context != context)
+            continue;
+        n = sequences_of(test) > n ? sequences_of(test) : n;
+        *end = positions_of(test) > *end ? positions_of(test) : *end;
+    }
+    return n;
+}
+
 /* Opens the sequences of a context, which the tests with that context share, reserved up to the
  * last position of any. They are never truncated: what a test writes, the next one overwrites. */
 static int open_sequences(struct runner *r, size_t context, struct llama3_error *err)
 {
-    size_t n = 0, end = 0;
-    for (size_t i = 0; i < r->bench->n_tests; i++) {
-        struct bench_test *test = &r->bench->tests[i];
-        if (test->context != context)
-            continue;
-        test->sequence = r->n_sequences;
-        n = sequences_of(test) > n ? sequences_of(test) : n;
-        end = positions_of(test) > end ? positions_of(test) : end;
-    }
+    size_t end, n = size_of_context(r->bench, context, &end);
+    for (size_t i = 0; i < r->bench->n_tests; i++)
+        if (r->bench->tests[i].context == context)
+            r->bench->tests[i].sequence = r->n_sequences;
     for (size_t i = 0; i < n; i++) {
         struct sequence *sequence = sequence_open(r->forward, err);
         if (sequence == NULL)
@@ -173,7 +183,10 @@ static int run_rounds(struct runner *r, struct llama3_error *err)
         if (run_test(r, &b->tests[i], true, &rate, err) < 0)
             return -1;
     for (size_t round = 0; round < b->rounds; round++) {
-        limits_measure(r->meter, &r->limits[round]);
+        for (size_t p = 0; p < b->placement.plan.n_backends; p++)
+            if (b->placement.backends[p]->limits->measure(
+                    r->meters[p], &r->limits[p * b->rounds + round], err) < 0)
+                return -1;
         for (size_t i = 0; i < b->n_tests; i++)
             if (run_test(r, &b->tests[i], false, &b->tests[i].rates[round], err) < 0)
                 return -1;
@@ -181,75 +194,13 @@ static int run_rounds(struct runner *r, struct llama3_error *err)
     return 0;
 }
 
-/* ---- limits ------------------------------------------------------------------------------ */
+/* ---- results ----------------------------------------------------------------------------- */
 
-/* Of one pass: bytes read, and multiply-adds by the arithmetic that is natural to a type. */
-struct cost {
-    double bytes, macs[LIMIT_COUNT];
-};
-
-static enum bench_limit natural(enum dtype type)
+static double limit_median(const struct runner *r, size_t backend, size_t offset, double *values)
 {
-    switch (type) {
-    case DTYPE_F32:
-    case DTYPE_F16:
-        return LIMIT_F32;
-    case DTYPE_BF16:
-        return LIMIT_BF16;
-    default:
-        return LIMIT_INT8;
-    }
-}
-
-static void add_matrix(struct cost *cost, const struct matrix *m, double rows)
-{
-    cost->bytes += (double)matrix_bytes(m);
-    cost->macs[natural(m->type)] += (double)m->rows * (double)m->cols * rows;
-}
-
-static struct cost cost_of(const struct bench *b, const struct bench_test *test)
-{
-    const struct model *m = b->model;
-    struct cost cost = {0};
-    double rows = test->kind == BENCH_DECODE ? 1 : (double)test->n;
-    double positions = (double)test->context;
-    for (size_t i = 0; i < part_count(m); i++) {
-        struct part part = part_at(m, i);
-        if (part_is_layers(part.kind) && !part_is_norm(part.kind))
-            add_matrix(&cost, part.matrix, rows);
-    }
-    add_matrix(&cost, &m->head, test->kind == BENCH_PROMPT ? 1 : rows);
-    if (test->kind == BENCH_PROMPT) /* all of it needs to be read but once */
-        positions += (double)test->n;
-    else /* on the average of the steps, the row's own included */
-        positions = rows * (positions + ((double)test->steps + 1) / 2);
-    cost.bytes += positions * 2 * (double)(m->config.n_layers * kv_row_bytes(b));
-    return cost;
-}
-
-static void find_limit(const struct bench *b, struct bench_test *test)
-{
-    const struct limits *l = &b->limits;
-    const double rates[LIMIT_COUNT] = {l->read_gbs, l->int8_gmacs, l->bf16_gmacs, l->f32_gmacs};
-    struct cost cost = cost_of(b, test);
-    double read = cost.bytes / rates[LIMIT_READ] / 1e9, mac = 0, most = 0;
-    enum bench_limit slowest = LIMIT_INT8;
-    for (int i = LIMIT_INT8; i < LIMIT_COUNT; i++) {
-        double spent = cost.macs[i] / rates[i] / 1e9;
-        if (spent > most)
-            slowest = (enum bench_limit)i;
-        most = spent > most ? spent : most;
-        mac += spent;
-    }
-    double tokens = test->kind == BENCH_DECODE ? 1 : (double)test->n;
-    test->limit = read > mac ? LIMIT_READ : slowest;
-    test->limit_tok_s = tokens / (read > mac ? read : mac);
-}
-
-static double limit_median(const struct runner *r, size_t offset, double *values)
-{
+    const struct limits *limits = r->limits + backend * r->bench->rounds;
     for (size_t i = 0; i < r->bench->rounds; i++)
-        memcpy(&values[i], (const char *)&r->limits[i] + offset, sizeof values[i]);
+        memcpy(&values[i], (const char *)&limits[i] + offset, sizeof values[i]);
     return median(values, r->bench->rounds);
 }
 
@@ -259,28 +210,28 @@ static int sum_up(const struct runner *r, struct llama3_error *err)
     double *values = size_alloc(b->rounds, sizeof *values);
     if (values == NULL)
         return error_memory(err, "the results", b->rounds * sizeof *values);
-    b->limits = (struct limits){
-        .read_gbs = limit_median(r, offsetof(struct limits, read_gbs), values),
-        .int8_gmacs = limit_median(r, offsetof(struct limits, int8_gmacs), values),
-        .bf16_gmacs = limit_median(r, offsetof(struct limits, bf16_gmacs), values),
-        .f32_gmacs = limit_median(r, offsetof(struct limits, f32_gmacs), values),
-    };
+    for (size_t p = 0; p < b->placement.plan.n_backends; p++)
+        b->limits[p] = (struct limits){
+            .read_gbs = limit_median(r, p, offsetof(struct limits, read_gbs), values),
+            .int8_gmacs = limit_median(r, p, offsetof(struct limits, int8_gmacs), values),
+            .bf16_gmacs = limit_median(r, p, offsetof(struct limits, bf16_gmacs), values),
+            .f32_gmacs = limit_median(r, p, offsetof(struct limits, f32_gmacs), values),
+        };
     free(values);
     for (size_t i = 0; i < b->n_tests; i++) {
         b->tests[i].tok_s = median(b->tests[i].rates, b->rounds);
-        find_limit(b, &b->tests[i]);
+        bench_find_limit(b, &b->tests[i]);
     }
     return 0;
 }
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
-/* What all tests together need. */
+/* What all tests together need: of a pass, */
 static int check_sizes(struct bench *b, struct llama3_error *err)
 {
     struct forward_options *o = &b->options;
     size_t context = b->model->config.context;
-    double kv = 0; /* positions; at most, as if no tests shared their sequences */
     o->max_context = o->max_seqs = 1;
     for (size_t i = 0; i < b->n_tests; i++) {
         size_t n = sequences_of(&b->tests[i]), positions = positions_of(&b->tests[i]);
@@ -291,24 +242,46 @@ static int check_sizes(struct bench *b, struct llama3_error *err)
                              b->tests[i].context);
         o->max_context = positions > o->max_context ? positions : o->max_context;
         o->max_seqs = n > o->max_seqs ? n : o->max_seqs;
-        kv += (double)n * (double)positions;
     }
     o->max_rows = o->max_rows > o->max_seqs ? o->max_rows : o->max_seqs;
     o->max_logit_rows = o->max_seqs;
+    return 0;
+}
+
+/* and of memory. */
+static int place(struct bench *b, struct llama3_error *err)
+{
+    struct placement_request *request = &b->place;
     uint64_t available = memory_available();
-    double need =
-        kv * 2 * (double)(b->model->config.n_layers * kv_row_bytes(b)) + (double)limits_memory();
-    if (available > 0 && need > (double)available)
+    double host = 0;
+    request->context = b->options.max_context;
+    request->ops = backend_device_ops();
+    if (request->ops != NULL)
+        request->reserve_bytes = request->ops->limits->memory();
+    request->kv_pages = 0;
+    for (size_t i = 0; i < b->n_tests; i++) {
+        size_t end, n = size_of_context(b, b->tests[i].context, &end);
+        if (is_first_of_context(b, i))
+            request->kv_pages += n * (end / KV_PAGE + (end % KV_PAGE > 0));
+    }
+    if (placement_choose(&b->placement, b->model, &b->options, request, err) < 0)
+        return -1;
+    for (size_t p = 0; p < b->placement.plan.n_backends; p++)
+        if (b->placement.places[p].device == NULL)
+            host += (double)b->placement.backends[p]->limits->memory() +
+                    (double)request->kv_pages * KV_PAGE * 2 *
+                        (double)(b->placement.places[p].n_kv_layers * bench_kv_row_bytes(b));
+    if (available > 0 && host > (double)available)
         return error_set(err, LLAMA3_ENOMEM,
                          "%s: expected %.1f GB of memory beside the weights, found %.1f",
-                         b->model->path, need / 1e9, (double)available / 1e9);
+                         b->model->path, host / 1e9, (double)available / 1e9);
     return 0;
 }
 
 /* Numbers from -0.5 to 0.5, as f16 or f32. */
 static void fill_kv(const struct runner *r)
 {
-    size_t n = IMPORT * kv_row_bytes(r->bench);
+    size_t n = IMPORT * bench_kv_row_bytes(r->bench);
     bool half = r->bench->options.kv_type == LLAMA3_KV_F16;
     uint32_t seed = 1;
     for (size_t i = 0; i < n / (half ? 2 : 4); i++) {
@@ -325,18 +298,20 @@ static int open_runner(struct runner *r, struct llama3_error *err)
 {
     struct bench *b = r->bench;
     const struct forward_options *o = &b->options;
-    size_t vocab_size = b->model->config.vocab_size;
-    r->forward = forward_open(b->model, NULL, o, err);
+    size_t vocab_size = b->model->config.vocab_size, n_backends = b->placement.plan.n_backends;
+    r->forward = forward_open(b->model, &b->placement.plan, o, err);
     if (r->forward == NULL)
         return -1;
-    b->description = forward_describe(r->forward, NULL);
-    r->meter = limits_open(o->backend.threads, err);
-    if (r->meter == NULL)
-        return -1;
+    snprintf(b->description, sizeof b->description, "%s", forward_describe(r->forward, NULL));
+    for (size_t p = 0; p < n_backends; p++) {
+        r->meters[p] = b->placement.backends[p]->limits->open(&o->backend, err);
+        if (r->meters[p] == NULL)
+            return -1;
+    }
     r->rows = size_alloc(o->max_rows, sizeof *r->rows);
     r->logits = size_alloc(o->max_logit_rows, vocab_size * sizeof *r->logits);
-    r->kv = size_alloc(IMPORT, kv_row_bytes(b));
-    r->limits = size_alloc(b->rounds, sizeof *r->limits);
+    r->kv = size_alloc(IMPORT, bench_kv_row_bytes(b));
+    r->limits = size_alloc(b->rounds, n_backends * sizeof *r->limits);
     r->sequences = size_alloc(b->n_tests, o->max_seqs * sizeof(struct sequence *));
     if (r->rows == NULL || r->logits == NULL || r->kv == NULL || r->limits == NULL ||
         r->sequences == NULL)
@@ -366,14 +341,16 @@ static void close_runner(struct runner *r)
     free(r->logits);
     free(r->kv);
     free(r->limits);
-    limits_close(r->meter);
+    for (size_t p = 0; p < r->bench->placement.plan.n_backends; p++)
+        if (r->meters[p] != NULL)
+            r->bench->placement.backends[p]->limits->close(r->meters[p]);
     forward_close(r->forward);
 }
 
 int bench_run(struct bench *bench, struct llama3_error *err)
 {
     struct runner runner = {.bench = bench};
-    if (check_sizes(bench, err) < 0)
+    if (check_sizes(bench, err) < 0 || place(bench, err) < 0)
         return -1;
     int status = open_runner(&runner, err);
     if (status == 0)

@@ -1,9 +1,10 @@
-/* bench_run.h: what llama3-bench measures, in rounds: the machine's limits, then each test. */
+/* bench_run.h: what llama3-bench measures, in rounds: the limits of each backend that has a part in
+ * it, then each test. */
 #ifndef TOOL_BENCH_RUN_H
 #define TOOL_BENCH_RUN_H
 
 #include "backend/limits.h"
-#include "engine/forward.h"
+#include "engine/placement.h"
 
 enum bench_kind { BENCH_PROMPT, BENCH_DECODE, BENCH_BATCH };
 
@@ -18,20 +19,30 @@ struct bench_test {
     size_t sequence;        /* the first of those that it works on */
     double *rates;          /* [rounds] tokens a second */
     double tok_s;           /* their median */
-    enum bench_limit limit; /* what binds it, */
-    double limit_tok_s;     /* and what that would give */
+    size_t limit_backend;   /* of the plan's, the one that takes longest at best, */
+    enum bench_limit limit; /* what binds it there, */
+    double limit_tok_s;     /* and what all of them at their limits would give */
 };
 
 struct bench {
     const struct model *model;
     struct forward_options options; /* threads, chunk (max_rows) and kv_type are given */
+    struct placement_request place; /* what is asked of a device; context and KV are the tests' */
     struct bench_test *tests;       /* [n_tests] */
     size_t n_tests, rounds;
-    struct limits limits;    /* medians */
-    const char *description; /* "cpu (avx512)" */
+    /* Filled in by bench_run: */
+    struct placement placement;
+    struct limits limits[MAX_BACKENDS]; /* [placement.plan.n_backends] medians */
+    char description[256];              /* "cpu (avx512)" */
 };
 
-/* Runs all rounds; fills limits, description and the tests' results. */
+/* Bytes of K, and of V, of a layer's position. */
+size_t bench_kv_row_bytes(const struct bench *bench);
+
+/* What binds a test, by the limits (bench_limits.c). */
+void bench_find_limit(const struct bench *bench, struct bench_test *test);
+
+/* Runs all rounds; fills placement, limits, description and the tests' results. */
 int bench_run(struct bench *bench, struct llama3_error *err);
 
 #endif

@@ -117,8 +117,8 @@ static int map_matrices(struct model *m, struct llama3_error *err)
         matrix->data = data + at;
         at += (matrix_bytes(matrix) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         m->parameters += (uint64_t)matrix->rows * matrix->cols;
+        m->file_bytes += matrix_bytes(matrix);
     }
-    m->file_bytes = model_bytes(m);
     return 0;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/machine.h"
 #include "engine/evaluate.h"
+#include "tool/gpu_options.h"
 #include "tool/model_path.h"
 #include "tool/progress.h"
 #include "tool/say.h"
@@ -18,6 +19,7 @@ struct eval_args {
     const char *model, *reference, *file;
     size_t window;
     int kv, threads;
+    struct gpu_args gpu;
     bool json, quiet, help, version;
 };
 
@@ -98,6 +100,10 @@ static int evaluate_text(const struct eval_args *args, struct eval *eval, struct
         .threads = args->threads > 0 ? args->threads : processors_available(),
         .window = args->window,
         .kv_type = (enum llama3_kv_type)args->kv,
+        .place = {.gpu_layers = args->gpu.layers,
+                  .kv_on_host = args->gpu.kv_on_host != 0,
+                  .device = args->gpu.device,
+                  .bf16_prompt = args->gpu.bf16_prompt},
         .on_progress = on_progress,
     };
     const struct model *reference = args->reference != NULL ? &eval->reference : NULL;
@@ -171,7 +177,10 @@ static int run(const struct eval_args *args)
 int main(int argc, char **argv)
 {
     struct eval_args args = {0};
-    struct option_group group = {"Options", specs, sizeof specs / sizeof *specs, &args};
+    struct option_group groups[] = {
+        {"Options", specs, sizeof specs / sizeof *specs, &args},
+        {gpu_option_title, gpu_option_specs, n_gpu_option_specs, &args.gpu},
+    };
     struct option_set set = {
         .program = say_program,
         .usage = "llama3-eval [--kl REF] [OPTION]... [MODEL] -f TEXT\n"
@@ -179,8 +188,8 @@ int main(int argc, char **argv)
         .operand = "one model is evaluated",
         .operands = &args.model,
         .max_operands = 1,
-        .groups = &group,
-        .n = 1,
+        .groups = groups,
+        .n = sizeof groups / sizeof *groups,
     };
     if (options_parse(&set, argc, argv) != 0)
         return STATUS_USAGE;
@@ -196,5 +205,7 @@ int main(int argc, char **argv)
         say_error("expected a text to predict: --file TEXT");
         return STATUS_USAGE;
     }
+    if (gpu_check(&args.gpu) != 0)
+        return STATUS_USAGE;
     return run(&args);
 }

@@ -25,10 +25,30 @@ static void print_stop_ids(const struct llama3_model *model, FILE *out)
     fputs(info->n_stop_ids > 0 ? "\n" : "none\n", out);
 }
 
+/* "embedding, 18 layers: 2.40 GiB weights, ..." */
+static void print_place(const struct llama3_place *p, FILE *out)
+{
+    char a[UNIT_SIZE], b[UNIT_SIZE], c[UNIT_SIZE];
+    row(out, p->device != NULL ? "on the GPU" : "on the CPU");
+    if (p->device != NULL)
+        fprintf(out, "%s of %s free: ", unit_bytes(a, p->free_bytes), p->device);
+    fprintf(out, "%s%zu layer%s%s", p->embedding ? "embedding, " : "", p->n_layers,
+            p->n_layers == 1 ? "" : "s", p->head ? ", head" : "");
+    if (p->n_kv_layers != p->n_layers)
+        fprintf(out, ", KV of %zu", p->n_kv_layers);
+    fprintf(out, "; %s weights, %s KV, %s work space\n", unit_bytes(a, p->weight_bytes),
+            unit_bytes(b, p->kv_bytes), unit_bytes(c, p->work_bytes));
+}
+
 static void print_memory(const struct llama3_info *info, const struct args *args, FILE *out)
 {
     char a[UNIT_SIZE], b[UNIT_SIZE], c[UNIT_SIZE], d[UNIT_SIZE];
-    uint64_t kv = info->kv_bytes_per_token * info->context;
+    uint64_t weights = 0, kv = 0, work = 0;
+    for (size_t i = 0; i < info->n_places; i++) {
+        weights += info->places[i].weight_bytes;
+        kv += info->places[i].kv_bytes;
+        work += info->places[i].work_bytes;
+    }
     row(out, "context");
     fprintf(out, "%zu tokens, the model's limit is %zu\n", info->context, info->context_limit);
     row(out, "KV cache");
@@ -36,8 +56,18 @@ static void print_memory(const struct llama3_info *info, const struct args *args
             args->model.kv == LLAMA3_KV_F32 ? "f32" : "f16");
     row(out, "memory");
     fprintf(out, "%s at %zu tokens: %s weights, %s KV, %s work space\n",
-            unit_bytes(a, info->file_bytes + kv + info->scratch_bytes), info->context,
-            unit_bytes(b, info->file_bytes), unit_bytes(c, kv), unit_bytes(d, info->scratch_bytes));
+            unit_bytes(a, weights + kv + work), info->context, unit_bytes(b, weights),
+            unit_bytes(c, kv), unit_bytes(d, work));
+    for (size_t i = 0; i < info->n_places && (info->n_places > 1 || info->places[0].device); i++)
+        print_place(&info->places[i], out);
+}
+
+static void print_gpu_note(const struct llama3_info *info, FILE *out)
+{
+    if (info->gpu_note == NULL)
+        return;
+    row(out, "no GPU");
+    fprintf(out, "%s\n", info->gpu_note);
 }
 
 void info_print(const struct llama3_model *model, const struct args *args, FILE *out)
@@ -64,6 +94,7 @@ void info_print(const struct llama3_model *model, const struct args *args, FILE 
     print_memory(info, args, out);
     row(out, "backend");
     fprintf(out, "%s, %d thread%s\n", info->backend, info->threads, info->threads == 1 ? "" : "s");
+    print_gpu_note(info, out);
     row(out, "exactness");
     fprintf(out, "%s\n", info->exactness);
 }
@@ -108,6 +139,7 @@ void info_print_stats(const struct answerer *answerer, const struct llama3_resul
     struct rusage usage = {0};
     row(stderr, "model");
     fprintf(stderr, "opened in %.2f s\n", answerer->open_seconds);
+    print_gpu_note(llama3_model_info(answerer->model), stderr);
     row(stderr, "prompt");
     fprintf(stderr, "%zu tokens (%zu cached)", result->prompt_tokens, result->cached_tokens);
     print_rate("\n", result->prompt_tokens - result->cached_tokens, result->prompt_seconds);

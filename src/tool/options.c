@@ -34,9 +34,25 @@ static const struct option_spec *find(const struct option_set *set, int value, v
     return NULL;
 }
 
+enum { NAMES_SIZE = 256 };
+
+/* "f16, f32" */
+static const char *choice_names(const struct option_spec *spec, char names[NAMES_SIZE])
+{
+    names[0] = '\0';
+    for (int i = 0; spec->choices[i] != NULL; i++) {
+        size_t used = strlen(names);
+        snprintf(names + used, NAMES_SIZE - used, "%s%s", i > 0 ? ", " : "", spec->choices[i]);
+    }
+    return names;
+}
+
 static int bad_number(const struct option_spec *spec, const char *text)
 {
-    say_error("--%s: expected %s in %c%.10g, %.10g%c, found '%s'", spec->name,
+    char names[NAMES_SIZE];
+    bool words = spec->type == OPTION_INT_OR;
+    say_error("--%s: expected %s%s%s in %c%.10g, %.10g%c, found '%s'", spec->name,
+              words ? choice_names(spec, names) : "", words ? " or " : "",
               spec->type == OPTION_FLOAT ? "a number" : "an integer", spec->above ? '(' : '[',
               spec->min, spec->max, spec->below ? ')' : ']', text);
     return -1;
@@ -83,19 +99,36 @@ static int set_seed(const struct option_spec *spec, const char *text, uint64_t *
     return 0;
 }
 
+/* Its index, or -1. */
+static int find_choice(const struct option_spec *spec, const char *text)
+{
+    for (int i = 0; spec->choices[i] != NULL; i++)
+        if (strcmp(spec->choices[i], text) == 0)
+            return i;
+    return -1;
+}
+
 static int set_choice(const struct option_spec *spec, const char *text, int *out)
 {
-    char names[256] = "";
-    for (int i = 0; spec->choices[i] != NULL; i++) {
-        if (strcmp(spec->choices[i], text) == 0) {
-            *out = i;
-            return 0;
-        }
-        size_t used = strlen(names);
-        snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "", spec->choices[i]);
+    char names[NAMES_SIZE];
+    int choice = find_choice(spec, text);
+    if (choice < 0) {
+        say_error("--%s: expected one of %s, found '%s'", spec->name, choice_names(spec, names),
+                  text);
+        return -1;
     }
-    say_error("--%s: expected one of %s, found '%s'", spec->name, names, text);
-    return -1;
+    *out = choice;
+    return 0;
+}
+
+static int set_int_or(const struct option_spec *spec, const char *text, int *out)
+{
+    long long integer;
+    int choice = find_choice(spec, text);
+    if (choice < 0 && set_integer(spec, text, &integer) != 0)
+        return -1;
+    *out = choice >= 0 ? -choice : (int)integer;
+    return 0;
 }
 
 static int check_text(const struct option_spec *spec, const char *text)
@@ -157,6 +190,8 @@ static int set_value(const struct option_spec *spec, void *values, const char *t
         else
             *(size_t *)at = (size_t)integer;
         return 0;
+    case OPTION_INT_OR:
+        return set_int_or(spec, text, at);
     case OPTION_SEED:
         return set_seed(spec, text, at);
     case OPTION_FLOAT:

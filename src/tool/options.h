@@ -20,6 +20,7 @@ enum option_type {                    /* what it sets */
                    OPTION_MAYBE_PATH, /* the same, or "" where it is given without one */
                    OPTION_TEXTS,      /* struct option_texts: may be repeated; UTF-8, not empty */
                    OPTION_INT,        /* int */
+                   OPTION_INT_OR,     /* int, or -i for choices[i] */
                    OPTION_SIZE,       /* size_t */
                    OPTION_SEED,       /* uint64_t, its whole range */
                    OPTION_FLOAT,      /* float */
@@ -40,7 +41,7 @@ struct option_spec {
     const char *help;           /* lines separated by \n */
     double min, max;            /* numbers */
     bool above, below;          /* min itself, or max itself, is not allowed */
-    const char *const *choices; /* OPTION_ONE_OF, NULL-terminated */
+    const char *const *choices; /* OPTION_ONE_OF and OPTION_INT_OR, NULL-terminated */
 };
 
 struct option_group {

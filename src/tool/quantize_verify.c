@@ -16,7 +16,11 @@ static int compare(const struct model *source, const struct model *made,
                    const struct tokens *tokens, int threads, bool quiet,
                    struct evaluate_result *result, struct llama3_error *err)
 {
-    const struct evaluate_options options = {.threads = threads, .on_progress = on_progress};
+    const struct evaluate_options options = {
+        .threads = threads,
+        .place = {.gpu_layers = LLAMA3_GPU_NONE}, /* where the file is going to run isn't known */
+        .on_progress = on_progress,
+    };
     if (!quiet)
         progress_start("comparing", 0, tokens->n);
     int status = evaluate(source, made, tokens->ids, tokens->n, &options, result, err);

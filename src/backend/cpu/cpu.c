@@ -207,7 +207,7 @@ static int take_row(struct cpu *cpu, const struct batch *batch, size_t i, struct
     cpu->row_pages[i] = kv != NULL ? kv->pages : NULL;
     if (row->wants_logits)
         cpu->logit_rows[cpu->n_logit_rows++] = i;
-    size_t half = cpu->shape.head_dim / 2;
+    size_t half = cpu->shape.n_layers > 0 ? cpu->shape.head_dim / 2 : 0; /* where any is rotated */
     for (size_t j = 0; j < half; j++) {
         float angle = (float)row->position * cpu->inv_freq[j];
         cpu->cosine[i * half + j] = cosf(angle);
@@ -233,7 +233,7 @@ static int cpu_batch(struct backend *backend, const struct batch *batch, struct 
             return -1;
         }
     cpu->n_rows = batch->n_rows;
-    if (attend_plan(cpu, err) != 0) {
+    if (cpu->shape.n_layers > 0 && attend_plan(cpu, err) != 0) {
         cpu->n_rows = cpu->n_logit_rows = cpu->n_tiles = cpu->n_chunks = 0;
         return -1;
     }
@@ -264,6 +264,7 @@ static int cpu_read(struct backend *backend, enum rows rows, const struct buffer
 
 const struct backend_ops cpu_ops = {
     .name = "cpu",
+    .limits = &cpu_limits,
     .open = cpu_open,
     .close = cpu_close,
     .describe = cpu_describe,

@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/limit_loops.h"
 #include "backend/cpu/threads.h"
 #include "base/file.h"
@@ -93,7 +93,7 @@ static double gmacs(const struct limits_meter *meter, uint32_t (*mac)(size_t), s
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
-size_t limits_memory(void)
+static uint64_t limits_memory(void)
 {
     long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
     size_t size = cache > 0 && (size_t)cache < SIZE_MAX / CACHES ? (size_t)cache * CACHES : 0;
@@ -161,12 +161,14 @@ static const struct limit_loops *choose_loops(const char *table)
     return chosen;
 }
 
-struct limits_meter *limits_open(int threads, struct llama3_error *err)
+static struct limits_meter *limits_open(const struct backend_options *options,
+                                        struct llama3_error *err)
 {
+    int threads = options->threads;
     const struct kernels *kernels = kernels_choose(err);
     if (kernels == NULL)
         return NULL;
-    size_t size = limits_memory();
+    size_t size = (size_t)limits_memory();
     struct limits_meter *meter = size_alloc(1, sizeof *meter);
     uint8_t *data = size_alloc_unset(size, 1);
     if (meter == NULL || data == NULL) {
@@ -187,7 +189,7 @@ struct limits_meter *limits_open(int threads, struct llama3_error *err)
     return meter;
 }
 
-void limits_close(struct limits_meter *meter)
+static void limits_close(struct limits_meter *meter)
 {
     if (meter == NULL)
         return;
@@ -195,8 +197,10 @@ void limits_close(struct limits_meter *meter)
     free(meter);
 }
 
-void limits_measure(struct limits_meter *meter, struct limits *limits)
+static int limits_measure(struct limits_meter *meter, struct limits *limits,
+                          struct llama3_error *err)
 {
+    (void)err;
     const struct limit_loops *l = meter->loops;
     limits->read_gbs = read_gbs(meter);
     limits->int8_gmacs = gmacs(meter, l->int8, meter->int8_rounds, l->int8_macs);
@@ -204,4 +208,12 @@ void limits_measure(struct limits_meter *meter, struct limits *limits)
     /* Some processors widen bf16 and multiply in f32 faster than they multiply bf16. */
     double bf16 = l->bf16 != NULL ? gmacs(meter, l->bf16, meter->bf16_rounds, l->bf16_macs) : 0;
     limits->bf16_gmacs = bf16 > limits->f32_gmacs ? bf16 : limits->f32_gmacs;
+    return 0;
 }
+
+const struct limits_ops cpu_limits = {
+    .open = limits_open,
+    .memory = limits_memory,
+    .measure = limits_measure,
+    .close = limits_close,
+};
