@@ -110,7 +110,7 @@ struct llama3_model_options {
                                   and what three quarters of the available memory can hold */
     enum llama3_kv_type kv_type;
     int threads;  /* 1..1024; 0: every core this process may use */
-    size_t chunk; /* most rows of one pass, 1..4096; 0: 256 */
+    size_t chunk; /* most rows of one pass, 1..4096; 0: 256, with a GPU 1024 */
     bool no_blas; /* keep to our own kernels, whose answers do not depend on chunk or batch */
 
     /* The last gpu_layers layers and the head run on a GPU, where the library was built for one;

@@ -19,6 +19,7 @@
 
 enum {
     DEFAULT_CHUNK = 256,
+    DEVICE_CHUNK = 1024, /* a device has more units to keep busy */
     MAX_CHUNK = 4096,
     MAX_SEQS = 32,    /* sequences in one pass */
     MIN_CONTEXT = 512 /* offered even where memory seems short */
@@ -137,6 +138,7 @@ static int choose_placement(struct llama3_model *m, const struct llama3_model_op
         .ops = backend_device_ops(),
         .context = o->context,
         .host_context = default_context(m, m->info.kv_bytes_per_token),
+        .device_rows = o->chunk > 0 ? 0 : DEVICE_CHUNK,
     };
     if (placement_choose(&m->placement, &m->checkpoint, limits, &request, err) < 0)
         return -1;

@@ -14,7 +14,8 @@ struct chooser {
     struct forward_options *options;
     const struct placement_request *request;
     struct backend_device device;
-    uint64_t room; /* bytes of the device that may be used */
+    uint64_t room;    /* bytes of the device that may be used */
+    size_t host_rows; /* max_rows where it has no part */
 };
 
 /* ---- plans ------------------------------------------------------------------------------- */
@@ -196,6 +197,7 @@ static int choose_cpu(struct chooser *c)
 {
     const struct placement_request *r = c->request;
     c->options->max_context = r->context > 0 ? r->context : r->host_context;
+    c->options->max_rows = c->host_rows;
     make_plan(c->placement, c->model, 0, NULL, false);
     sum_up(c, 0, &c->placement->places[0]);
     return 0;
@@ -245,6 +247,8 @@ static int choose(struct chooser *c, struct llama3_error *err)
     least = LEAST_CONTEXT < least ? LEAST_CONTEXT : least;
     least = r->host_context < least ? r->host_context : least;
     c->options->max_context = r->context > 0 ? r->context : least;
+    if (r->device_rows > 0)
+        c->options->max_rows = r->device_rows;
     if (r->gpu_layers == LLAMA3_GPU_AUTO) {
         char need[AMOUNT_SIZE], room[AMOUNT_SIZE];
         size_t most = most_layers(c);
@@ -281,8 +285,11 @@ int placement_choose(struct placement *placement, const struct model *model,
                      struct forward_options *options, const struct placement_request *request,
                      struct llama3_error *err)
 {
-    struct chooser c = {
-        .placement = placement, .model = model, .options = options, .request = request};
+    struct chooser c = {.placement = placement,
+                        .model = model,
+                        .options = options,
+                        .request = request,
+                        .host_rows = options->max_rows};
     struct llama3_error why;
 
     *placement = (struct placement){0};

@@ -21,6 +21,7 @@ struct placement_request {
     const struct backend_ops *ops; /* backend_device_ops(): NULL where there is none */
     size_t context;                /* positions of a sequence; 0: to be chosen, up to */
     size_t host_context;           /* so many where KV lies in the host's memory */
+    size_t device_rows;            /* max_rows where a device has a part; 0: as the options say */
     size_t kv_pages;               /* to have room for; 0: those of one context */
     uint64_t reserve_bytes;        /* of the device's memory, for others */
 };
@@ -35,8 +36,9 @@ struct placement {
     char device_name[128];
 };
 
-/* Makes the plan; sets max_context, backend.device and backend.bf16_prompt of the options. -1 where
- * what was asked for can't be had: the message has the numbers, and what to do. */
+/* Makes the plan; sets max_context, max_rows, backend.device and backend.bf16_prompt of the
+ * options. -1 where what was asked for can't be had: the message has the numbers, and what to do.
+ */
 int placement_choose(struct placement *placement, const struct model *model,
                      struct forward_options *options, const struct placement_request *request,
                      struct llama3_error *err);
