@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "backend/backend.h"
+#include "quant/activation.h"
 #include "quant/group.h"
 #include "quant/search.h"
 
@@ -51,9 +52,9 @@ struct linear_block {
 };
 
 /*
- * Integer products. Activations are quantized to int8: a row has a scale, and each group of columns
- * a power of two 2^k times that; the products inside a group are summed up exactly in int32; then,
- * in f32 and in ascending order of columns, from y = 0:
+ * Integer products. Activations are quantized to int8 (quant/activation.h); the products inside a
+ * group of columns are summed up exactly in int32; then, in f32 and in ascending order of columns,
+ * from y = 0:
  *
  *     y = fma(sum * 2^k, weights' scale, y)
  *     y = fma(weights' offset, codes' sum * 2^k, y)  if there are offsets
@@ -62,10 +63,7 @@ struct linear_block {
  * every table, so all tables give the same bits.
  *
  * The units that multiply are what a prompt waits for, and all but one multiplication for each 32
- * products is avoided. The int32 becomes f32 without a conversion: its sum starts at the bits of
- * base = 1.5 * 2^(23 + k), whose neighbours in f32 are multiples of 2^k, so that the result, read
- * as f32, is base + sum * 2^k as long as |sum| < 2^22 (it is at most 32 * 128 * 127). So one exact
- * subtraction gives sum * 2^k.
+ * products is avoided: the int32 becomes f32 by one exact subtraction.
  */
 enum {
     GROUP_COLS = 4096, /* columns at a time */
@@ -73,12 +71,8 @@ enum {
     GROUP_TOKENS = 532 /* tokens of a call at most */
 };
 
-/* Quantized rows. The scale of a row is its max |x| / 127; of its groups 2^k, k <= 0, the least
- * that keeps codes within +-127: code = round(x / scale / 2^k), to nearest even. A row that holds a
- * NaN or anything beyond 2^100 has a scale of NaN, one without anything above 2^-100 a scale of 0;
- * their codes are 0, as are those of groups below 2^-60 of the row's largest. Tokens that meet
- * weights together stand together: everything is [tokens / tile][...][tile], with 4 codes as one
- * thing. */
+/* Quantized rows. Tokens that meet weights together stand together: everything is
+ * [tokens / tile][...][tile], with 4 codes as one thing. */
 struct quantized {
     int8_t *codes;  /* [tokens / tile][groups * GROUP / 4][tile][4] zero beyond cols */
     float *numbers; /* [tokens / tile][groups][ACT_NUMBERS][tile] */
@@ -89,12 +83,10 @@ struct quantized {
 
 enum act_number {
     ACT_START, /* base - 128 * the codes' sum * 2^k: for weights that are larger by 128 */
-    ACT_BASE,  /* 1.5 * 2^(23 + k) */
+    ACT_BASE,  /* activation_base(k) */
     ACT_TOTAL, /* the codes' sum * 2^k */
     ACT_NUMBERS
 };
-
-enum { ACT_LEAST = -60 }; /* of k */
 
 /* Where a token's numbers begin; the next thing of the token is `tile` things further. */
 static inline struct quantized quantized_at(struct quantized q, size_t token, size_t group)
@@ -106,34 +98,10 @@ static inline struct quantized quantized_at(struct quantized q, size_t token, si
     return q;
 }
 
-/* The scale of a row whose largest magnitude is max. */
-float activation_scale(float max);
-
-/* k of a group whose largest magnitude is max, in a row with this scale. */
-static inline int activation_power(float max, float scale)
-{
-    float limit = 127 * scale;
-    int32_t a, b;
-    memcpy(&a, &max, sizeof a);
-    memcpy(&b, &limit, sizeof b);
-    /* Positive floats are in the order of their bits, of which the upper ones are the exponent. */
-    int k = ((a - b - 1) >> 23) + 1;
-    return k > ACT_LEAST ? k : ACT_LEAST;
-}
-
-/* 2^k for k in [-126, 127]. */
-static inline float power_of_two(int k)
-{
-    uint32_t bits = (uint32_t)(k + 127) << 23;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
 /* The numbers of a group, at q's first. */
 static inline void activation_numbers(const struct quantized *q, int k, float sum)
 {
-    float power = power_of_two(k), base = 0x1.8p23f * power;
+    float power = power_of_two(k), base = activation_base(k);
     q->numbers[ACT_START * q->tile] = base - 128 * sum * power;
     q->numbers[ACT_BASE * q->tile] = base;
     q->numbers[ACT_TOTAL * q->tile] = sum * power;

@@ -140,13 +140,6 @@ static void attend_f32(const struct attend_page *page)
 
 /* ---- integers ---------------------------------------------------------------------------- */
 
-float activation_scale(float max)
-{
-    if (!(max <= 0x1p100f))
-        return NAN;
-    return max > 0x1p-100f ? max / 127 : 0;
-}
-
 /* NaN if there is one. */
 static float largest(const float *x, size_t n)
 {
