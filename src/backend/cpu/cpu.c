@@ -108,9 +108,9 @@ static struct backend *cpu_open(const struct backend_options *options,
     cpu->kv_size = shape->kv_type == LLAMA3_KV_F16 ? 2 : 4;
     cpu->k_bytes = shape->head_dim * KV_PAGE * cpu->kv_size;
     cpu->v_bytes = cpu->padded_dim * KV_PAGE * cpu->kv_size;
-    cpu->page_bytes =
-        sizeof(struct page) + shape->n_layers * shape->n_kv_heads * (cpu->k_bytes + cpu->v_bytes);
-    cpu->max_pages = shape->max_context / KV_PAGE + (shape->max_context % KV_PAGE > 0);
+    cpu->page_bytes = sizeof(struct cpu_page) +
+                      shape->n_layers * shape->n_kv_heads * (cpu->k_bytes + cpu->v_bytes);
+    kv_open_pool(cpu);
     cpu->tile_rows = cpu->group < SHARING ? SHARING / cpu->group : 1;
     cpu->state_size = round_up(cpu->padded_dim + 2, LANES);
     if (allocate_scratch(cpu, err) != 0 || allocate_batch(cpu, err) != 0) {
@@ -174,17 +174,6 @@ static void cpu_buffer_free(struct backend *backend, struct buffer *buffer)
     free(buffer);
 }
 
-/* Whether a sequence has this position, in a page that it may write. */
-static bool is_reserved(const struct cpu *cpu, const struct kv *kv, int32_t position)
-{
-    if (position < 0 || (size_t)position >= cpu->shape.max_context)
-        return false;
-    if (cpu->shape.n_layers == 0)
-        return true;
-    size_t page = (size_t)position / KV_PAGE;
-    return page < kv->n_pages && kv->pages[page]->refs == 1;
-}
-
 /* One row of the batch into place; -1 if it is out of bounds. */
 static int take_row(struct cpu *cpu, const struct batch *batch, size_t i, struct llama3_error *err)
 {
@@ -196,7 +185,7 @@ static int take_row(struct cpu *cpu, const struct batch *batch, size_t i, struct
         return error_set(err, LLAMA3_EINPUT, "row %zu is of sequence %d: there are %zu", i,
                          (int)row->seq, batch->n_seqs);
     const struct kv *kv = batch->seqs[row->seq];
-    if (!is_reserved(cpu, kv, row->position))
+    if (!pages_writable(&cpu->pool, kv, row->position))
         return error_set(err, LLAMA3_EINPUT, "row %zu has position %d, which is not reserved", i,
                          (int)row->position);
     if (row->wants_logits && cpu->n_logit_rows == cpu->shape.max_logit_rows)

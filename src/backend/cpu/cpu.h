@@ -13,6 +13,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/kernels.h"
+#include "backend/pages.h"
 
 struct weight {
     struct matrix matrix;       /* the matrix as it is mapped, or repacked */
@@ -31,15 +32,9 @@ struct buffer {
 
 /* KV_PAGE positions of all layers: for each layer K as [n_kv_heads][head_dim][KV_PAGE], so that
  * one load serves many positions, then V as [n_kv_heads][KV_PAGE][padded_dim]. */
-struct page {
-    size_t refs; /* sequences that hold it; written only by the one that holds it alone */
-    struct page *next;
+struct cpu_page {
+    struct page base;
     unsigned char data[] __attribute__((aligned(64)));
-};
-
-struct kv {
-    struct page **pages; /* [max_context / KV_PAGE, rounded up], the first n_pages are held */
-    size_t n_pages;
 };
 
 /* Activations as kernels of narrower numbers take them. */
@@ -80,6 +75,7 @@ struct cpu {
     struct narrow narrow; /* [max_rows or max_logit_rows], for the widest matrix that asks for it */
     void *narrow_memory;  /* of these and of the threads' */
     size_t narrow_cols;
+    struct page_pool pool;
 
     /* Derived from shape. */
     size_t group;      /* query heads of a KV head */
@@ -87,9 +83,7 @@ struct cpu {
     size_t kv_size;    /* bytes of an element of K or V */
     size_t k_bytes;    /* of one KV head and layer in a page: K, */
     size_t v_bytes;    /* and V */
-    size_t page_bytes; /* struct page included */
-    size_t max_pages;  /* of a sequence */
-    size_t pages_held; /* by all sequences */
+    size_t page_bytes; /* struct cpu_page included */
     size_t tile_rows;  /* rows attended together at most */
     size_t state_size; /* floats of a query's softmax state: padded_dim sums, max, sum */
 
@@ -122,14 +116,15 @@ static inline unsigned char *page_k(const struct cpu *cpu, struct page *page, si
                                     size_t kv_head)
 {
     size_t heads = layer * cpu->shape.n_kv_heads;
-    return page->data + heads * (cpu->k_bytes + cpu->v_bytes) + kv_head * cpu->k_bytes;
+    return ((struct cpu_page *)page)->data + heads * (cpu->k_bytes + cpu->v_bytes) +
+           kv_head * cpu->k_bytes;
 }
 
 static inline unsigned char *page_v(const struct cpu *cpu, struct page *page, size_t layer,
                                     size_t kv_head)
 {
     size_t heads = layer * cpu->shape.n_kv_heads;
-    return page->data + heads * (cpu->k_bytes + cpu->v_bytes) +
+    return ((struct cpu_page *)page)->data + heads * (cpu->k_bytes + cpu->v_bytes) +
            cpu->shape.n_kv_heads * cpu->k_bytes + kv_head * cpu->v_bytes;
 }
 
@@ -184,6 +179,7 @@ int attend_plan(struct cpu *cpu, struct llama3_error *err); /* after the batch's
 void cpu_attend(struct backend *backend, size_t layer, const struct buffer *q, struct buffer *y);
 
 /* kv.c */
+void kv_open_pool(struct cpu *cpu);
 struct kv *cpu_kv_open(struct backend *backend, struct llama3_error *err);
 void cpu_kv_close(struct backend *backend, struct kv *kv);
 int cpu_kv_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,

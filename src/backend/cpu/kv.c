@@ -1,8 +1,4 @@
-/*
- * kv.c: the KV pages of sequences. A page belongs to every sequence that shares it; who is going to
- * write owns it alone, so kv_reserve copies what is shared. malloc is the pool: a page is taken
- * when its first position comes and given back when its last holder lets go.
- */
+/* kv.c: KV pages in the host's memory; malloc is the pool. */
 #include "backend/cpu/cpu.h"
 
 #include <stdlib.h>
@@ -10,134 +6,70 @@
 
 #include "base/size.h"
 
-struct kv *cpu_kv_open(struct backend *backend, struct llama3_error *err)
+static struct cpu *cpu_of(struct page_pool *pool)
 {
-    struct cpu *cpu = (struct cpu *)backend;
-    struct kv *kv = size_alloc(1, sizeof *kv);
-    if (kv != NULL)
-        kv->pages = size_alloc(cpu->max_pages, sizeof *kv->pages);
-    if (kv == NULL || kv->pages == NULL) {
-        free(kv);
-        error_memory(err, "a sequence", cpu->max_pages * sizeof *kv->pages);
+    return (struct cpu *)((char *)pool - offsetof(struct cpu, pool));
+}
+
+static struct page *take_page(struct page_pool *pool, struct llama3_error *err)
+{
+    struct cpu_page *page = size_alloc_aligned(1, cpu_of(pool)->page_bytes);
+    if (page == NULL) {
+        error_memory(err, "a page of the KV cache", cpu_of(pool)->page_bytes);
         return NULL;
     }
-    return kv;
+    return &page->base;
 }
 
-static void page_drop(struct cpu *cpu, struct page *page)
+static void drop_page(struct page_pool *pool, struct page *page)
 {
-    if (--page->refs > 0)
-        return;
+    (void)pool;
     free(page);
-    cpu->pages_held--;
 }
 
-static void keep_pages(struct cpu *cpu, struct kv *kv, size_t n)
+static void copy_page(struct page_pool *pool, struct page *to, const struct page *from)
 {
-    while (kv->n_pages > n) {
-        kv->n_pages--;
-        page_drop(cpu, kv->pages[kv->n_pages]);
-        kv->pages[kv->n_pages] = NULL;
-    }
+    memcpy(((struct cpu_page *)to)->data, ((const struct cpu_page *)from)->data,
+           cpu_of(pool)->page_bytes - sizeof(struct cpu_page));
+}
+
+void kv_open_pool(struct cpu *cpu)
+{
+    pages_open(&cpu->pool, &cpu->shape);
+    cpu->pool.take = take_page;
+    cpu->pool.drop = drop_page;
+    cpu->pool.copy = copy_page;
+}
+
+static struct page_pool *pool_of(struct backend *backend)
+{
+    return &((struct cpu *)backend)->pool;
+}
+
+struct kv *cpu_kv_open(struct backend *backend, struct llama3_error *err)
+{
+    return pages_kv_open(pool_of(backend), err);
 }
 
 void cpu_kv_close(struct backend *backend, struct kv *kv)
 {
-    if (kv == NULL)
-        return;
-    keep_pages((struct cpu *)backend, kv, 0);
-    free(kv->pages);
-    free(kv);
+    pages_kv_close(pool_of(backend), kv);
 }
 
 void cpu_kv_truncate(struct backend *backend, struct kv *kv, size_t n)
 {
-    keep_pages((struct cpu *)backend, kv, n / KV_PAGE + (n % KV_PAGE > 0));
-}
-
-/* A list of n pages, or NULL and nothing held. */
-static struct page *new_pages(struct cpu *cpu, size_t n, struct llama3_error *err)
-{
-    struct page *list = NULL;
-
-    for (size_t i = 0; i < n; i++) {
-        struct page *page = size_alloc_aligned(1, cpu->page_bytes);
-        if (page == NULL) {
-            while (list != NULL) {
-                page = list->next;
-                free(list);
-                list = page;
-            }
-            error_memory(err, "a page of the KV cache", cpu->page_bytes);
-            return NULL;
-        }
-        page->next = list;
-        list = page;
-    }
-    return list;
+    pages_truncate(pool_of(backend), kv, n);
 }
 
 int cpu_kv_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,
                    struct llama3_error *err)
 {
-    struct cpu *cpu = (struct cpu *)backend;
-    if (from >= to)
-        return 0;
-    if (to > cpu->shape.max_context)
-        return error_set(err, LLAMA3_ECONTEXT, "position %zu lies beyond the context of %zu tokens",
-                         to - 1, cpu->shape.max_context);
-
-    size_t first = from / KV_PAGE < kv->n_pages ? from / KV_PAGE : kv->n_pages;
-    size_t end = (to - 1) / KV_PAGE + 1;
-    size_t needed = 0;
-    for (size_t i = first; i < end; i++)
-        needed += i >= kv->n_pages || kv->pages[i]->refs > 1;
-    if (needed == 0)
-        return 0;
-    struct page *list = new_pages(cpu, needed, err);
-    if (list == NULL)
-        return -1;
-
-    for (size_t i = first; i < end; i++) {
-        if (i < kv->n_pages && kv->pages[i]->refs == 1)
-            continue;
-        struct page *page = list;
-        list = page->next;
-        page->refs = 1;
-        cpu->pages_held++;
-        if (i < kv->n_pages) {
-            memcpy(page->data, kv->pages[i]->data, cpu->page_bytes - sizeof *page);
-            page_drop(cpu, kv->pages[i]);
-        }
-        kv->pages[i] = page;
-    }
-    kv->n_pages = end > kv->n_pages ? end : kv->n_pages;
-    return 0;
+    return pages_reserve(pool_of(backend), kv, from, to, err);
 }
 
 struct kv *cpu_kv_fork(struct backend *backend, struct kv *kv, size_t n, struct llama3_error *err)
 {
-    struct kv *fork = cpu_kv_open(backend, err);
-    if (fork == NULL)
-        return NULL;
-    size_t shared = n / KV_PAGE + (n % KV_PAGE > 0);
-    fork->n_pages = shared < kv->n_pages ? shared : kv->n_pages;
-    for (size_t i = 0; i < fork->n_pages; i++) {
-        fork->pages[i] = kv->pages[i];
-        fork->pages[i]->refs++;
-    }
-    return fork;
-}
-
-static int check_range(const struct cpu *cpu, const struct kv *kv, size_t layer, size_t from,
-                       size_t to, struct llama3_error *err)
-{
-    if (layer >= cpu->shape.n_layers || from > to || to > kv->n_pages * KV_PAGE)
-        return error_set(err, LLAMA3_EINPUT,
-                         "KV of layer %zu, positions %zu to %zu: there are %zu layers and %zu "
-                         "positions",
-                         layer, from, to, cpu->shape.n_layers, kv->n_pages * KV_PAGE);
-    return 0;
+    return pages_fork(pool_of(backend), kv, n, err);
 }
 
 int cpu_kv_export(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
@@ -145,7 +77,7 @@ int cpu_kv_export(struct backend *backend, struct kv *kv, size_t layer, size_t f
 {
     const struct cpu *cpu = (const struct cpu *)backend;
     size_t size = cpu->kv_size, dim = cpu->shape.head_dim;
-    if (check_range(cpu, kv, layer, from, to, err) != 0)
+    if (pages_check_export(&cpu->pool, kv, layer, from, to, err) != 0)
         return -1;
 
     char *k_out = k, *v_out = v;
@@ -169,12 +101,8 @@ int cpu_kv_import(struct backend *backend, struct kv *kv, size_t layer, size_t f
 {
     const struct cpu *cpu = (const struct cpu *)backend;
     size_t size = cpu->kv_size, dim = cpu->shape.head_dim;
-    if (check_range(cpu, kv, layer, from, to, err) != 0)
+    if (pages_check_import(&cpu->pool, kv, layer, from, to, err) != 0)
         return -1;
-    for (size_t position = from; position < to; position++)
-        if (kv->pages[position / KV_PAGE]->refs > 1)
-            return error_set(err, LLAMA3_EINPUT, "KV of position %zu is shared: reserve it first",
-                             position);
 
     const char *k_in = k, *v_in = v;
     for (size_t position = from; position < to; position++)
@@ -195,5 +123,5 @@ int cpu_kv_import(struct backend *backend, struct kv *kv, size_t layer, size_t f
 uint64_t cpu_kv_bytes(const struct backend *backend)
 {
     const struct cpu *cpu = (const struct cpu *)backend;
-    return (uint64_t)cpu->pages_held * cpu->page_bytes;
+    return (uint64_t)cpu->pool.held * cpu->page_bytes;
 }

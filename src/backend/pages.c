@@ -1,0 +1,159 @@
+#include "backend/pages.h"
+
+#include <stdlib.h>
+
+#include "base/size.h"
+
+void pages_open(struct page_pool *pool, const struct backend_shape *shape)
+{
+    pool->n_layers = shape->n_layers;
+    pool->max_context = shape->max_context;
+    pool->max_pages = shape->max_context / KV_PAGE + (shape->max_context % KV_PAGE > 0);
+}
+
+struct kv *pages_kv_open(struct page_pool *pool, struct llama3_error *err)
+{
+    struct kv *kv = size_alloc(1, sizeof *kv);
+    if (kv != NULL)
+        kv->pages = size_alloc(pool->max_pages, sizeof *kv->pages);
+    if (kv == NULL || kv->pages == NULL) {
+        free(kv);
+        error_memory(err, "a sequence", pool->max_pages * sizeof *kv->pages);
+        return NULL;
+    }
+    return kv;
+}
+
+static void let_go(struct page_pool *pool, struct page *page)
+{
+    if (--page->refs > 0)
+        return;
+    pool->drop(pool, page);
+    pool->held--;
+}
+
+static void keep_pages(struct page_pool *pool, struct kv *kv, size_t n)
+{
+    while (kv->n_pages > n) {
+        kv->n_pages--;
+        let_go(pool, kv->pages[kv->n_pages]);
+        kv->pages[kv->n_pages] = NULL;
+    }
+}
+
+void pages_kv_close(struct page_pool *pool, struct kv *kv)
+{
+    if (kv == NULL)
+        return;
+    keep_pages(pool, kv, 0);
+    free(kv->pages);
+    free(kv);
+}
+
+void pages_truncate(struct page_pool *pool, struct kv *kv, size_t n)
+{
+    keep_pages(pool, kv, n / KV_PAGE + (n % KV_PAGE > 0));
+}
+
+/* A list of n pages; -1 and nothing held. */
+static int take_pages(struct page_pool *pool, size_t n, struct page **list,
+                      struct llama3_error *err)
+{
+    *list = NULL;
+    for (size_t i = 0; i < n; i++) {
+        struct page *page = pool->take(pool, err);
+        if (page == NULL) {
+            while (*list != NULL) {
+                page = *list;
+                *list = page->next;
+                pool->drop(pool, page);
+            }
+            return -1;
+        }
+        page->next = *list;
+        *list = page;
+    }
+    return 0;
+}
+
+int pages_reserve(struct page_pool *pool, struct kv *kv, size_t from, size_t to,
+                  struct llama3_error *err)
+{
+    if (from >= to)
+        return 0;
+    if (to > pool->max_context)
+        return error_set(err, LLAMA3_ECONTEXT, "position %zu lies beyond the context of %zu tokens",
+                         to - 1, pool->max_context);
+
+    size_t first = from / KV_PAGE < kv->n_pages ? from / KV_PAGE : kv->n_pages;
+    size_t end = (to - 1) / KV_PAGE + 1;
+    size_t needed = 0;
+    for (size_t i = first; i < end; i++)
+        needed += i >= kv->n_pages || kv->pages[i]->refs > 1;
+    struct page *list;
+    if (take_pages(pool, needed, &list, err) != 0)
+        return -1;
+
+    for (size_t i = first; i < end; i++) {
+        if (i < kv->n_pages && kv->pages[i]->refs == 1)
+            continue;
+        struct page *page = list;
+        list = page->next;
+        page->refs = 1;
+        pool->held++;
+        if (i < kv->n_pages) {
+            pool->copy(pool, page, kv->pages[i]);
+            let_go(pool, kv->pages[i]);
+        }
+        kv->pages[i] = page;
+    }
+    kv->n_pages = end > kv->n_pages ? end : kv->n_pages;
+    return 0;
+}
+
+struct kv *pages_fork(struct page_pool *pool, struct kv *kv, size_t n, struct llama3_error *err)
+{
+    struct kv *fork = pages_kv_open(pool, err);
+    if (fork == NULL)
+        return NULL;
+    size_t shared = n / KV_PAGE + (n % KV_PAGE > 0);
+    fork->n_pages = shared < kv->n_pages ? shared : kv->n_pages;
+    for (size_t i = 0; i < fork->n_pages; i++) {
+        fork->pages[i] = kv->pages[i];
+        fork->pages[i]->refs++;
+    }
+    return fork;
+}
+
+bool pages_writable(const struct page_pool *pool, const struct kv *kv, int32_t position)
+{
+    if (position < 0 || (size_t)position >= pool->max_context)
+        return false;
+    if (pool->n_layers == 0)
+        return true;
+    size_t page = (size_t)position / KV_PAGE;
+    return page < kv->n_pages && kv->pages[page]->refs == 1;
+}
+
+int pages_check_export(const struct page_pool *pool, const struct kv *kv, size_t layer, size_t from,
+                       size_t to, struct llama3_error *err)
+{
+    if (layer >= pool->n_layers || from > to || to > kv->n_pages * KV_PAGE)
+        return error_set(err, LLAMA3_EINPUT,
+                         "KV of layer %zu, positions %zu to %zu: there are %zu layers and %zu "
+                         "positions",
+                         layer, from, to, pool->n_layers, kv->n_pages * KV_PAGE);
+    return 0;
+}
+
+int pages_check_import(const struct page_pool *pool, const struct kv *kv, size_t layer, size_t from,
+                       size_t to, struct llama3_error *err)
+{
+    if (pages_check_export(pool, kv, layer, from, to, err) != 0)
+        return -1;
+    for (size_t position = from; position < to; position++)
+        if (kv->pages[position / KV_PAGE]->refs > 1)
+            return error_set(err, LLAMA3_EINPUT, "KV of position %zu is shared: reserve it first",
+                             position);
+    return 0;
+}
