@@ -7,10 +7,16 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#ifdef HAVE_CUDA
+#include "backend/cuda/cuda.h"
+#endif
 
 /* The CPU's first: it is always there. Then what was compiled in. */
 static const struct backend_ops *const backends[] = {
     &cpu_ops,
+#ifdef HAVE_CUDA
+    &cuda_ops,
+#endif
 };
 enum { N_BACKENDS = sizeof backends / sizeof backends[0] };
 

@@ -1,0 +1,563 @@
+/*
+ * attend.cu: attention over KV pages. The unit is a page of 64 positions: its scores, their
+ * largest, weights and sums of weights times V make a state (Milakov and Gimelshein 2018,
+ * arXiv:1805.02867), and a row merges the states of its pages in ascending order. Either all states
+ * are computed side by side, for few rows (flash-decoding), or one after another, for many: the
+ * same arithmetic, so the same bits.
+ *
+ * Two kernels compute states. With K and V in f16 and heads of 128 at most, a warp has 16 queries
+ * that share a KV head, of neighbouring rows of one sequence, and tensor cores: queries are taken
+ * as the sum of two f16, which loses nothing that counts; weights are rounded to f16. Otherwise a
+ * block of threads has one query, in f32.
+ *
+ * Weights are powers of two: scores are scaled by log2(e) / sqrt(head_dim).
+ */
+#include "backend/cuda/common.cuh"
+
+enum { WARP_QUERIES = 16, TILE_WARPS = 4, WIDEST = 128 };
+
+/* Queries of a KV head and a tile of rows: row i / n_group, head i % n_group of the KV head's. */
+struct queries {
+    int first_row, n_rows; /* of the tile */
+    int kv_head, n_group;
+};
+
+static __device__ __forceinline__ queries find_queries(const device_batch &batch,
+                                                       const device_heads &heads, int tile,
+                                                       int kv_head)
+{
+    return {batch.tile_rows[2 * tile], batch.tile_rows[2 * tile + 1], kv_head,
+            heads.n_heads / heads.n_kv_heads};
+}
+
+static __device__ __forceinline__ float score_scale(const device_heads &heads)
+{
+    return 1.44269504f / sqrtf((float)heads.head_dim);
+}
+
+/* What a state is scaled by when it meets one whose largest score is `other`: neither is NaN or
+ * both -infinity, unless a score is NaN. */
+static __device__ __forceinline__ float shrink(float max, float merged)
+{
+    return exp2f(__fsub_rn(max, merged));
+}
+
+static __device__ __forceinline__ float merge(float total, float a, float part, float b)
+{
+    return __fmaf_rn(total, a, __fmul_rn(part, b));
+}
+
+/* y of a sum; + 0 makes -0 of products that were skipped elsewhere +0. */
+static __device__ __forceinline__ float finish(float sum, float weights)
+{
+    return __fadd_rn(sum / weights, 0);
+}
+
+/* Where a state of a row's page goes. */
+static __device__ __forceinline__ float *state_of(const device_batch &batch,
+                                                  const device_heads &heads, float *states, int row,
+                                                  int head, int page)
+{
+    int pages = batch.positions[row] / PAGE_TOKENS + 1;
+    size_t index = batch.states[row] + (size_t)head * pages + page;
+    return states + index * heads.state_floats;
+}
+
+/* ---- tensor cores ------------------------------------------------------------------------ */
+
+/* What a lane has of a state: rows g and g + 8 of 16 queries; columns 8 i + 2 t + {0, 1} of V's. */
+template <int steps> struct page_state {
+    float max[2], weights[2];
+    float sums[4 * steps][4];
+};
+
+/* Fragments of 16 queries: for 32 dimensions, in the order of a lane's loads of K, two of 16; a is
+ * the upper f16 of a query's elements, b what is left. */
+template <int steps> struct query_fragments {
+    uint32_t a[steps][2][4], b[steps][2][4];
+};
+
+static __device__ __forceinline__ uint32_t two_halves(uint16_t first, uint16_t second)
+{
+    return first | (uint32_t)second << 16;
+}
+
+/* Element i of the upper or lower part of a query, which is zero beyond its end. */
+static __device__ __forceinline__ void split(float x, uint16_t *upper, uint16_t *lower)
+{
+    *upper = float_to_f16(x);
+    *lower = float_to_f16(__fsub_rn(x, f16_to_float(*upper)));
+}
+
+template <int steps>
+static __device__ void load_queries(query_fragments<steps> &f, const device_heads &heads,
+                                    const device_rows &q, const queries &qs, int first)
+{
+    int t = lane_index() % 4, n = qs.n_rows * qs.n_group;
+    for (int half = 0; half < 2; half++) {
+        int query = first + lane_index() / 4 + 8 * half;
+        bool there = query < n;
+        int row = qs.first_row + (there ? query / qs.n_group : 0);
+        int head = qs.kv_head * qs.n_group + (there ? query % qs.n_group : 0);
+        const float *from = q.values + (size_t)row * q.stride + (size_t)head * heads.head_dim;
+#pragma unroll
+        for (int step = 0; step < steps; step++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                /* Dimensions 32 step + 8 t + 2 i, + 1: of the fragment i / 2 its k half i % 2. */
+                int dim = 32 * step + 8 * t + 2 * i;
+                float x = there && dim < heads.head_dim ? from[dim] : 0;
+                float y = there && dim + 1 < heads.head_dim ? from[dim + 1] : 0;
+                uint16_t upper[2], lower[2];
+                split(x, &upper[0], &lower[0]);
+                split(y, &upper[1], &lower[1]);
+                f.a[step][i / 2][i % 2 * 2 + half] = two_halves(upper[0], upper[1]);
+                f.b[step][i / 2][i % 2 * 2 + half] = two_halves(lower[0], lower[1]);
+            }
+    }
+}
+
+/* The slot in a page that column `col` of the i-th of the four mmas of a block of 32 positions
+ * stands for: chosen so that a lane's columns 2 t, 2 t + 1 of all four are the eight neighbours of
+ * which it later loads V. */
+static __device__ __forceinline__ int slot_of(int block, int i, int col)
+{
+    return 32 * block + col / 2 * 8 + 2 * i + col % 2;
+}
+
+/* The scores of 32 positions: of each mma of 8 positions, a lane's rows and columns. */
+template <int steps>
+static __device__ __forceinline__ void score_block(const query_fragments<steps> &f,
+                                                   const uint8_t *k, int block,
+                                                   float (&scores)[4][4])
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const uint4 *row = (const uint4 *)k +
+                           (size_t)slot_of(block, i, lane_index() / 4) * 4 * steps +
+                           lane_index() % 4;
+        for (int j = 0; j < 4; j++)
+            scores[i][j] = 0;
+#pragma unroll
+        for (int step = 0; step < steps; step++) {
+            uint4 x = row[4 * step];
+            mma_f16(scores[i], f.b[step][0], x.x, x.y);
+            mma_f16(scores[i], f.b[step][1], x.z, x.w);
+            mma_f16(scores[i], f.a[step][0], x.x, x.y);
+            mma_f16(scores[i], f.a[step][1], x.z, x.w);
+        }
+    }
+}
+
+/* Pairs of f16 at positions up to `last` of a lane's eight from `slot` on; the others become 0. */
+static __device__ __forceinline__ uint4 mask_pairs(uint4 pairs, int slot, int last)
+{
+    uint32_t words[4] = {pairs.x, pairs.y, pairs.z, pairs.w};
+    for (int i = 0; i < 4; i++) {
+        if (slot + 2 * i > last)
+            words[i] = 0;
+        else if (slot + 2 * i + 1 > last)
+            words[i] &= 65535;
+    }
+    return {words[0], words[1], words[2], words[3]};
+}
+
+/* The state of a page. last: for rows g and g + 8 the last slot that they see; last_written: the
+ * last that any row sees, beyond which V may be anything. */
+template <int steps>
+static __device__ __forceinline__ void attend_page(const query_fragments<steps> &f,
+                                                   const uint8_t *k, const uint8_t *v, float scale,
+                                                   const int (&last)[2], int last_written,
+                                                   page_state<steps> &state)
+{
+    float scores[2][4][4];
+    uint32_t weights[2][4][2]; /* pairs of f16: of rows g and g + 8 */
+
+    state.max[0] = state.max[1] = -INFINITY;
+#pragma unroll
+    for (int block = 0; block < 2; block++) {
+        score_block<steps>(f, k, block, scores[block]);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                int slot = slot_of(block, i, lane_index() % 4 * 2 + j % 2);
+                float score = __fmul_rn(scores[block][i][j], scale);
+                scores[block][i][j] = score = slot <= last[j / 2] ? score : -INFINITY;
+                state.max[j / 2] = larger(score, state.max[j / 2]);
+            }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float max = state.max[half] = warp_max(state.max[half], 4), sum = 0;
+        max = max == -INFINITY ? 0 : max;
+#pragma unroll
+        for (int block = 0; block < 2; block++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                uint16_t a = float_to_f16(shrink(scores[block][i][2 * half], max));
+                uint16_t b = float_to_f16(shrink(scores[block][i][2 * half + 1], max));
+                sum = __fadd_rn(__fadd_rn(sum, f16_to_float(a)), f16_to_float(b));
+                weights[block][i][half] = two_halves(a, b);
+            }
+        state.weights[half] = warp_sum(sum, 4);
+    }
+#pragma unroll
+    for (int i = 0; i < 4 * steps; i++) {
+        for (int j = 0; j < 4; j++)
+            state.sums[i][j] = 0;
+        const uint4 *row =
+            (const uint4 *)v + (8 * i + lane_index() / 4) * (PAGE_TOKENS / 8) + lane_index() % 4;
+#pragma unroll
+        for (int block = 0; block < 2; block++) {
+            uint4 x = row[4 * block];
+            if (last_written < PAGE_TOKENS - 1)
+                x = mask_pairs(x, 32 * block + lane_index() % 4 * 8, last_written);
+            const uint32_t(&w)[4][2] = weights[block];
+            uint32_t first[4] = {w[0][0], w[0][1], w[1][0], w[1][1]};
+            uint32_t second[4] = {w[2][0], w[2][1], w[3][0], w[3][1]};
+            mma_f16(state.sums[i], first, x.x, x.y);
+            mma_f16(state.sums[i], second, x.z, x.w);
+        }
+    }
+}
+
+/* The rows of a lane's two queries (or of the tile's first), and whether the queries are there. */
+struct lane_queries {
+    int row[2], head[2], position[2];
+    bool there[2];
+};
+
+static __device__ lane_queries find_lane(const device_batch &batch, const queries &qs, int first)
+{
+    lane_queries l;
+    for (int half = 0; half < 2; half++) {
+        int query = first + lane_index() / 4 + 8 * half;
+        l.there[half] = query < qs.n_rows * qs.n_group;
+        l.row[half] = qs.first_row + (l.there[half] ? query / qs.n_group : 0);
+        l.head[half] = qs.kv_head * qs.n_group + (l.there[half] ? query % qs.n_group : 0);
+        l.position[half] = batch.positions[l.row[half]];
+    }
+    return l;
+}
+
+template <int steps>
+static __device__ __forceinline__ void attend_page_of(const device_batch &batch,
+                                                      const device_heads &heads, int layer,
+                                                      const queries &qs, const lane_queries &l,
+                                                      const query_fragments<steps> &f, int page,
+                                                      page_state<steps> &state)
+{
+    const uint8_t *k = page_of(batch, heads, layer, qs.first_row, page, qs.kv_head);
+    int start = page * PAGE_TOKENS;
+    int last[2] = {l.position[0] - start, l.position[1] - start};
+    int last_row = batch.positions[qs.first_row + qs.n_rows - 1] - start;
+    attend_page<steps>(f, k, k + page_k_bytes(heads), score_scale(heads), last, last_row, state);
+}
+
+/* A warp for each 16 queries of a tile (x, warps), KV head (y) and page (z). */
+template <int steps>
+static __global__ void __launch_bounds__(WARP *TILE_WARPS)
+    split_kernel(const __grid_constant__ device_batch batch,
+                 const __grid_constant__ device_heads heads, int layer, int tiles_per_row,
+                 const __grid_constant__ device_rows q, float *states)
+{
+    queries qs = find_queries(batch, heads, (int)blockIdx.x / tiles_per_row, (int)blockIdx.y);
+    int first = (int)blockIdx.x % tiles_per_row * WARP_QUERIES;
+    int page = (int)blockIdx.z * TILE_WARPS + warp_index();
+    lane_queries l = find_lane(batch, qs, first);
+    if (page > batch.positions[qs.first_row + qs.n_rows - 1] / PAGE_TOKENS ||
+        first >= qs.n_rows * qs.n_group)
+        return;
+    query_fragments<steps> f;
+    page_state<steps> state;
+    load_queries<steps>(f, heads, q, qs, first);
+    attend_page_of<steps>(batch, heads, layer, qs, l, f, page, state);
+    for (int half = 0; half < 2; half++) {
+        if (!l.there[half] || page > l.position[half] / PAGE_TOKENS)
+            continue;
+        float *out = state_of(batch, heads, states, l.row[half], l.head[half], page);
+        out[0] = state.max[half];
+        out[1] = state.weights[half];
+        for (int i = 0; i < 4 * steps; i++)
+            *(float2 *)(out + 2 + 8 * i + lane_index() % 4 * 2) = {state.sums[i][2 * half],
+                                                                   state.sums[i][2 * half + 1]};
+    }
+}
+
+template <int steps>
+static __device__ __forceinline__ void merge_page(page_state<steps> &total,
+                                                  const page_state<steps> &part, int half)
+{
+    float max = larger(total.max[half], part.max[half]);
+    float a = shrink(total.max[half], max), b = shrink(part.max[half], max);
+    total.max[half] = max;
+    total.weights[half] = merge(total.weights[half], a, part.weights[half], b);
+    for (int i = 0; i < 4 * steps; i++)
+        for (int j = 2 * half; j < 2 * half + 2; j++)
+            total.sums[i][j] = merge(total.sums[i][j], a, part.sums[i][j], b);
+}
+
+/* A block for a KV head (y) and TILE_WARPS tiles (x), a warp for each tile, or part of a tile that
+ * has more than 16 queries; page after page. */
+template <int steps>
+static __global__ void __launch_bounds__(WARP *TILE_WARPS)
+    attend_kernel(const __grid_constant__ device_batch batch,
+                  const __grid_constant__ device_heads heads, int layer, int tiles_per_row,
+                  int n_tiles, const __grid_constant__ device_rows q,
+                  const __grid_constant__ device_rows y)
+{
+    /* Later tiles of a sequence have more to do: they begin. */
+    int index = n_tiles * tiles_per_row - 1 - ((int)blockIdx.x * TILE_WARPS + warp_index());
+    if (index < 0)
+        return;
+    queries qs = find_queries(batch, heads, index / tiles_per_row, (int)blockIdx.y);
+    int first = index % tiles_per_row * WARP_QUERIES;
+    if (first >= qs.n_rows * qs.n_group)
+        return;
+    lane_queries l = find_lane(batch, qs, first);
+    int last_page = batch.positions[qs.first_row + qs.n_rows - 1] / PAGE_TOKENS;
+    query_fragments<steps> f;
+    page_state<steps> total, part;
+
+    load_queries<steps>(f, heads, q, qs, first);
+    for (int half = 0; half < 2; half++) {
+        total.max[half] = -INFINITY;
+        total.weights[half] = 0;
+    }
+    for (int i = 0; i < 4 * steps; i++)
+        for (int j = 0; j < 4; j++)
+            total.sums[i][j] = 0;
+    for (int page = 0; page <= last_page; page++) {
+        attend_page_of<steps>(batch, heads, layer, qs, l, f, page, part);
+        for (int half = 0; half < 2; half++)
+            if (page <= l.position[half] / PAGE_TOKENS)
+                merge_page<steps>(total, part, half);
+    }
+    for (int half = 0; half < 2; half++) {
+        if (!l.there[half])
+            continue;
+        float *out = y.values + (size_t)l.row[half] * y.stride + l.head[half] * heads.head_dim;
+        for (int i = 0; i < 4 * steps; i++)
+            for (int j = 0; j < 2; j++) {
+                int dim = 8 * i + lane_index() % 4 * 2 + j;
+                if (dim < heads.head_dim)
+                    out[dim] = finish(total.sums[i][2 * half + j], total.weights[half]);
+            }
+    }
+}
+
+/* ---- floats ------------------------------------------------------------------------------ */
+
+enum { FLOAT_THREADS = PAGE_TOKENS };
+
+static __device__ __forceinline__ float stored(const uint8_t *from, size_t i, bool half)
+{
+    return half ? f16_to_float(((const uint16_t *)from)[i]) : ((const float *)from)[i];
+}
+
+/* The state of a page, last the last slot that is seen: a thread for each position, then for each
+ * PAGE_TOKENS-th column of V. shared: [head_dim] the query, [64] weights, [2 * 32] sums,
+ * [padded_dim] of the state. */
+static __device__ void attend_page_floats(const device_heads &heads, const uint8_t *page, int last,
+                                          float *shared, float *max, float *weights)
+{
+    const float *query = shared;
+    float *weight = shared + heads.padded_dim, *room = weight + PAGE_TOKENS;
+    float *sums = room + 2 * WARP, score = 0;
+    int slot = (int)threadIdx.x;
+    const uint8_t *v = page + page_k_bytes(heads);
+
+    for (int i = 0; i < heads.head_dim && slot <= last; i++)
+        score = __fmaf_rn(query[i], stored(page, (size_t)slot * heads.padded_dim + i, heads.half),
+                          score);
+    score = slot <= last ? __fmul_rn(score, score_scale(heads)) : -INFINITY;
+    *max = block_reduce<true>(score, room);
+    weight[slot] = shrink(score, *max);
+    *weights = block_reduce<false>(weight[slot], room + WARP);
+    for (int col = (int)threadIdx.x; col < heads.head_dim; col += FLOAT_THREADS) {
+        float sum = 0;
+        for (int i = 0; i <= last && i < PAGE_TOKENS; i++)
+            sum = __fmaf_rn(weight[i], stored(v, (size_t)col * PAGE_TOKENS + i, heads.half), sum);
+        sums[col] = sum;
+    }
+    __syncthreads(); /* weight and room are free again */
+}
+
+static size_t floats_shared(const device_heads &heads)
+{
+    return (3 * (size_t)heads.padded_dim + PAGE_TOKENS + 2 * WARP) * sizeof(float);
+}
+
+static __device__ float *load_query(const device_heads &heads, const device_rows &q, int row,
+                                    int head)
+{
+    float *shared = (float *)shared_memory();
+    const float *from = q.values + (size_t)row * q.stride + (size_t)head * heads.head_dim;
+    for (int i = (int)threadIdx.x; i < heads.head_dim; i += FLOAT_THREADS)
+        shared[i] = from[i];
+    __syncthreads();
+    return shared;
+}
+
+/* A row (x), head (y) and page (z). */
+static __global__ void split_floats_kernel(const __grid_constant__ device_batch batch,
+                                           const __grid_constant__ device_heads heads, int layer,
+                                           const __grid_constant__ device_rows q, float *states)
+{
+    int row = (int)blockIdx.x, head = (int)blockIdx.y, page = (int)blockIdx.z;
+    int last = batch.positions[row] - page * PAGE_TOKENS;
+    float *shared, max, weights;
+    if (last < 0)
+        return;
+    shared = load_query(heads, q, row, head);
+    const uint8_t *from =
+        page_of(batch, heads, layer, row, page, head / (heads.n_heads / heads.n_kv_heads));
+    attend_page_floats(heads, from, last, shared, &max, &weights);
+    const float *sums = shared + heads.padded_dim + PAGE_TOKENS + 2 * WARP;
+    float *out = state_of(batch, heads, states, row, head, page);
+    out[0] = max;
+    out[1] = weights;
+    for (int col = (int)threadIdx.x; col < heads.head_dim; col += FLOAT_THREADS)
+        out[2 + col] = sums[col];
+}
+
+/* A row (x) and head (y). */
+static __global__ void attend_floats_kernel(const __grid_constant__ device_batch batch,
+                                            const __grid_constant__ device_heads heads, int layer,
+                                            const __grid_constant__ device_rows q,
+                                            const __grid_constant__ device_rows y)
+{
+    int row = (int)blockIdx.x, head = (int)blockIdx.y, position = batch.positions[row];
+    float *shared = load_query(heads, q, row, head), max = -INFINITY, weights = 0;
+    const float *sums = shared + heads.padded_dim + PAGE_TOKENS + 2 * WARP;
+    float *total = shared + 2 * heads.padded_dim + PAGE_TOKENS + 2 * WARP;
+
+    for (int col = (int)threadIdx.x; col < heads.head_dim; col += FLOAT_THREADS)
+        total[col] = 0;
+    for (int page = 0; page <= position / PAGE_TOKENS; page++) {
+        const uint8_t *from =
+            page_of(batch, heads, layer, row, page, head / (heads.n_heads / heads.n_kv_heads));
+        float page_max, page_weights;
+        attend_page_floats(heads, from, position - page * PAGE_TOKENS, shared, &page_max,
+                           &page_weights);
+        float merged = larger(max, page_max);
+        float a = shrink(max, merged), b = shrink(page_max, merged);
+        max = merged;
+        weights = merge(weights, a, page_weights, b);
+        for (int col = (int)threadIdx.x; col < heads.head_dim; col += FLOAT_THREADS)
+            total[col] = merge(total[col], a, sums[col], b);
+    }
+    float *out = y.values + (size_t)row * y.stride + (size_t)head * heads.head_dim;
+    for (int col = (int)threadIdx.x; col < heads.head_dim; col += FLOAT_THREADS)
+        out[col] = finish(total[col], weights);
+}
+
+/* ---- merging ----------------------------------------------------------------------------- */
+
+/* A row (x) and head (y): the states of 32 pages at a time, a page in each lane, whose scales are
+ * found side by side; then a thread for each column. */
+static __global__ void merge_kernel(const __grid_constant__ device_batch batch,
+                                    const __grid_constant__ device_heads heads, float *states,
+                                    const __grid_constant__ device_rows y)
+{
+    int row = (int)blockIdx.x, head = (int)blockIdx.y, col = (int)threadIdx.x;
+    int pages = batch.positions[row] / PAGE_TOKENS + 1, stride = heads.state_floats;
+    const float *state = state_of(batch, heads, states, row, head, 0);
+    float max = -INFINITY, weights = 0, sum = 0;
+
+    for (int first = 0; first < pages; first += WARP) {
+        int n = pages - first < WARP ? pages - first : (int)WARP;
+        bool there = lane_index() < n;
+        const float *mine = state + (size_t)(first + lane_index()) * stride;
+        float page_max = there ? mine[0] : -INFINITY, page_weights = there ? mine[1] : 0;
+        float so_far = larger(max, page_max); /* after this lane's page, then before it */
+        for (int step = 1; step < WARP; step *= 2) {
+            float other = __shfl_up_sync((unsigned)ALL_LANES, so_far, step);
+            if (lane_index() >= step)
+                so_far = larger(other, so_far);
+        }
+        float before = __shfl_up_sync((unsigned)ALL_LANES, so_far, 1);
+        before = lane_index() == 0 ? max : before;
+        float a = shrink(before, so_far), b = shrink(page_max, so_far);
+        for (int i = 0; i < n; i++) {
+            float old = __shfl_sync((unsigned)ALL_LANES, a, i);
+            float part = __shfl_sync((unsigned)ALL_LANES, b, i);
+            float part_weights = __shfl_sync((unsigned)ALL_LANES, page_weights, i);
+            weights = merge(weights, old, part_weights, part);
+            if (col < heads.head_dim)
+                sum = merge(sum, old, state[(size_t)(first + i) * stride + 2 + col], part);
+        }
+        max = __shfl_sync((unsigned)ALL_LANES, so_far, n - 1);
+    }
+    if (col < heads.head_dim)
+        y.values[(size_t)row * y.stride + (size_t)head * heads.head_dim + col] =
+            finish(sum, weights);
+}
+
+/* ---- which ------------------------------------------------------------------------------- */
+
+static bool has_tensors(const device_heads &heads)
+{
+    return heads.half && heads.padded_dim <= WIDEST;
+}
+
+static int tiles_per_row(const device_heads &heads)
+{
+    int group = heads.n_heads / heads.n_kv_heads;
+    return (group + WARP_QUERIES - 1) / WARP_QUERIES;
+}
+
+int device_attend_rows(const device_heads *heads)
+{
+    int group = heads->n_heads / heads->n_kv_heads;
+    return has_tensors(*heads) && group < WARP_QUERIES ? WARP_QUERIES / group : 1;
+}
+
+template <int steps>
+static void split(cudaStream_t stream, const device_batch &batch, const device_heads &heads,
+                  int layer, int n_tiles, int n_pages, float *states, const device_rows &q)
+{
+    int parts = tiles_per_row(heads);
+    launch(stream, dim3(n_tiles * parts, heads.n_kv_heads, (n_pages + TILE_WARPS - 1) / TILE_WARPS),
+           WARP * TILE_WARPS, 0, split_kernel<steps>, batch, heads, layer, parts, q, states);
+}
+
+void device_attend_split(cudaStream_t stream, const device_batch *batch, const device_heads *heads,
+                         int layer, int n_tiles, int n_rows, int n_pages, float *states,
+                         const device_rows *q, const device_rows *y)
+{
+    static void (*const by_steps[])(cudaStream_t, const device_batch &, const device_heads &, int,
+                                    int, int, float *,
+                                    const device_rows &) = {split<1>, split<2>, split<3>, split<4>};
+    if (has_tensors(*heads))
+        by_steps[heads->padded_dim / 32 - 1](stream, *batch, *heads, layer, n_tiles, n_pages,
+                                             states, *q);
+    else
+        launch(stream, dim3(n_rows, heads->n_heads, n_pages), FLOAT_THREADS, floats_shared(*heads),
+               split_floats_kernel, *batch, *heads, layer, *q, states);
+    launch(stream, dim3(n_rows, heads->n_heads), heads->padded_dim, 0, merge_kernel, *batch, *heads,
+           states, *y);
+}
+
+template <int steps>
+static void attend(cudaStream_t stream, const device_batch &batch, const device_heads &heads,
+                   int layer, int n_tiles, const device_rows &q, const device_rows &y)
+{
+    int parts = tiles_per_row(heads);
+    launch(stream, dim3((n_tiles * parts + TILE_WARPS - 1) / TILE_WARPS, heads.n_kv_heads),
+           WARP * TILE_WARPS, 0, attend_kernel<steps>, batch, heads, layer, parts, n_tiles, q, y);
+}
+
+void device_attend(cudaStream_t stream, const device_batch *batch, const device_heads *heads,
+                   int layer, int n_tiles, const device_rows *q, const device_rows *y)
+{
+    static void (*const by_steps[])(cudaStream_t, const device_batch &, const device_heads &, int,
+                                    int, const device_rows &, const device_rows &) = {
+        attend<1>, attend<2>, attend<3>, attend<4>};
+    if (has_tensors(*heads))
+        by_steps[heads->padded_dim / 32 - 1](stream, *batch, *heads, layer, n_tiles, *q, *y);
+    else /* a tile is a row */
+        launch(stream, dim3(n_tiles, heads->n_heads), FLOAT_THREADS, floats_shared(*heads),
+               attend_floats_kernel, *batch, *heads, layer, *q, *y);
+}

@@ -1,0 +1,261 @@
+/*
+ * batch.c: what changes from pass to pass, one image of which is copied to the device before a run,
+ * so that a recorded graph finds it where it was.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cuda/state.h"
+#include "base/size.h"
+
+enum {
+    SPLIT_PAGES = 1 << 15,   /* side by side at most: a launch has no more blocks that way */
+    SPLIT_BYTES = 256 << 20, /* of their states at most */
+    WARPS_WANTED = 4         /* for a processor: with fewer, pages are attended side by side */
+};
+
+/* Where the arrays of the image begin; pages, of which there are as many as needed, come last. */
+struct image {
+    size_t tokens, positions, packed, page_rows, states, tile_rows, pages, bytes;
+};
+
+static size_t max_pages(const struct backend_shape *shape)
+{
+    return shape->max_context / KV_PAGE + (shape->max_context % KV_PAGE > 0);
+}
+
+static struct image image_of(const struct backend_shape *shape)
+{
+    size_t n = shape->max_rows;
+    struct image i = {0};
+    i.positions = i.tokens + n * sizeof(int32_t);
+    i.packed = i.positions + n * sizeof(int32_t);
+    i.page_rows = i.packed + n * sizeof(int32_t);
+    i.tile_rows = i.page_rows + n * sizeof(int32_t);
+    i.states = (i.tile_rows + 2 * n * sizeof(int32_t) + 7) / 8 * 8;
+    i.pages = i.states + n * sizeof(uint64_t);
+    i.bytes = i.pages + shape->max_seqs * max_pages(shape) * sizeof(uint8_t *);
+    return i;
+}
+
+static size_t angles_bytes(const struct backend_shape *shape)
+{
+    return shape->max_rows * shape->head_dim * sizeof(float);
+}
+
+uint64_t batch_bytes(const struct backend_shape *shape)
+{
+    struct device_heads heads = heads_of(shape);
+    uint64_t states = shape->n_layers > 0 ? shape->n_heads * max_pages(shape) *
+                                                (size_t)heads.state_floats * sizeof(float)
+                                          : 0;
+    return image_of(shape).bytes + angles_bytes(shape) + shape->head_dim / 2 * sizeof(float) +
+           (states < SPLIT_BYTES ? states : SPLIT_BYTES);
+}
+
+int batch_open(struct cuda *cuda, struct llama3_error *err)
+{
+    const struct backend_shape *shape = &cuda->shape;
+    struct image at = image_of(shape);
+    size_t half = shape->head_dim / 2;
+
+    cuda->ops = size_alloc(MAX_OPS, sizeof *cuda->ops);
+    cuda->tokens = size_alloc(shape->max_rows, sizeof *cuda->tokens);
+    if (cuda->ops == NULL || cuda->tokens == NULL)
+        return error_memory(err, "a pass", MAX_OPS * sizeof *cuda->ops);
+    cudaError_t error = cudaMallocHost((void **)&cuda->image, at.bytes);
+    if (error == cudaSuccess)
+        error = cudaEventCreate(&cuda->image_copied);
+    if (error != cudaSuccess)
+        return cuda_error(err, "a batch", error);
+    if ((cuda->batch_memory = cuda_alloc(at.bytes, "a batch", err)) == NULL ||
+        (cuda->angles = cuda_alloc(angles_bytes(shape), "a batch", err)) == NULL ||
+        (cuda->inv_freq = cuda_alloc(half * sizeof(float), "a batch", err)) == NULL)
+        return -1;
+    error = cuda_upload(cuda->inv_freq, shape->inv_freq, half * sizeof(float), cuda->staging,
+                        cuda->stream);
+    if (error != cudaSuccess)
+        return cuda_error(err, "a batch", error);
+
+    const unsigned char *memory = cuda->batch_memory;
+    cuda->image_bytes = at.bytes;
+    cuda->batch = (struct device_batch){
+        .tokens = (const void *)(memory + at.tokens),
+        .positions = (const void *)(memory + at.positions),
+        .packed = (const void *)(memory + at.packed),
+        .page_rows = (const void *)(memory + at.page_rows),
+        .states = (const void *)(memory + at.states),
+        .tile_rows = (const void *)(memory + at.tile_rows),
+        .pages = (const void *)(memory + at.pages),
+        .angles = cuda->angles,
+    };
+    return 0;
+}
+
+void batch_close(struct cuda *cuda)
+{
+    free(cuda->ops);
+    free(cuda->tokens);
+    cudaFreeHost(cuda->image);
+    cudaFree(cuda->batch_memory);
+    cudaFree(cuda->angles);
+    cudaFree(cuda->inv_freq);
+    cudaFree(cuda->states);
+    if (cuda->image_copied != NULL)
+        cudaEventDestroy(cuda->image_copied);
+}
+
+static int check_row(const struct cuda *cuda, const struct batch *batch, size_t i,
+                     struct llama3_error *err)
+{
+    const struct batch_row *row = &batch->rows[i];
+    if (row->token < 0)
+        return error_set(err, LLAMA3_EINPUT, "row %zu has token %d: expected 0 or more", i,
+                         (int)row->token);
+    if (row->seq < 0 || (size_t)row->seq >= batch->n_seqs)
+        return error_set(err, LLAMA3_EINPUT, "row %zu is of sequence %d: there are %zu", i,
+                         (int)row->seq, batch->n_seqs);
+    if (!pages_writable(&cuda->pool, batch->seqs[row->seq], row->position))
+        return error_set(err, LLAMA3_EINPUT, "row %zu has position %d, which is not reserved", i,
+                         (int)row->position);
+    return 0;
+}
+
+static int check_batch(const struct cuda *cuda, const struct batch *batch, struct llama3_error *err)
+{
+    size_t wanted = 0;
+    if (batch->n_rows == 0 || batch->n_rows > cuda->shape.max_rows ||
+        batch->n_seqs > cuda->shape.max_seqs)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%zu rows of %zu sequences: expected 1 to %zu rows of at most %zu",
+                         batch->n_rows, batch->n_seqs, cuda->shape.max_rows, cuda->shape.max_seqs);
+    for (size_t i = 0; i < batch->n_rows; i++) {
+        if (check_row(cuda, batch, i, err) != 0)
+            return -1;
+        wanted += batch->rows[i].wants_logits;
+    }
+    if (wanted > cuda->shape.max_logit_rows)
+        return error_set(err, LLAMA3_EINPUT, "more than %zu rows want logits",
+                         cuda->shape.max_logit_rows);
+    return 0;
+}
+
+/* Page tables of the sequences, as far as their rows go. page_at: [n_seqs], where each begins. */
+static size_t fill_pages(const struct cuda *cuda, const struct batch *batch, uint8_t **out,
+                         int32_t *page_at)
+{
+    size_t n = 0;
+    for (size_t s = 0; s < batch->n_seqs; s++) {
+        const struct kv *kv = batch->seqs[s];
+        page_at[s] = (int32_t)n;
+        for (size_t p = 0; cuda->shape.n_layers > 0 && kv != NULL && p < kv->n_pages; p++)
+            out[n++] = ((const struct cuda_page *)kv->pages[p])->memory;
+    }
+    return n;
+}
+
+/* Neighbouring rows of one sequence, as many as a warp attends together. */
+static int fill_tiles(const struct cuda *cuda, const struct batch *batch, int32_t *tiles)
+{
+    int n = 0, most = device_attend_rows(&cuda->heads);
+    for (size_t i = 0; i < batch->n_rows; i++) {
+        const struct batch_row *row = &batch->rows[i];
+        int32_t *tile = tiles + 2 * (n - 1);
+        if (n > 0 && tile[1] < most && row->seq == row[-1].seq && row->position > row[-1].position)
+            tile[1]++;
+        else
+            memcpy(tiles + 2 * n++, (int32_t[]){(int32_t)i, 1}, 2 * sizeof *tiles);
+    }
+    return n;
+}
+
+/* Room for the states of all pages of all rows; without it pages come one after another. */
+static bool has_states(struct cuda *cuda, uint64_t n)
+{
+    uint64_t bytes = n * (uint64_t)cuda->heads.state_floats * sizeof(float);
+    if (bytes > SPLIT_BYTES)
+        return false;
+    if (bytes <= cuda->state_bytes)
+        return true;
+    cudaFree(cuda->states);
+    cuda->state_bytes = 0;
+    cuda->states = cuda_alloc(bytes, "attention", NULL);
+    if (cuda->states == NULL)
+        return false;
+    cuda->state_bytes = bytes;
+    return true;
+}
+
+/* How the rows are attended: a function of the batch's shape and, in powers of two, its longest
+ * context, so that a recorded graph serves many passes. */
+static void plan_attention(struct cuda *cuda, const struct batch *batch, uint64_t *states)
+{
+    uint64_t n = 0;
+    int most = 1;
+    for (size_t i = 0; i < batch->n_rows; i++) {
+        int pages = batch->rows[i].position / KV_PAGE + 1;
+        states[i] = n;
+        n += (uint64_t)pages * cuda->shape.n_heads;
+        while (most < pages)
+            most *= 2;
+    }
+    cuda->pass.n_pages = 0;
+    cuda->pass.states = NULL;
+    if (cuda->pass.n_tiles * cuda->heads.n_kv_heads >= WARPS_WANTED * cuda->processors ||
+        most > SPLIT_PAGES || !has_states(cuda, n))
+        return;
+    cuda->pass.n_pages = most;
+    cuda->pass.states = cuda->states;
+}
+
+static void fill_rows(struct cuda *cuda, const struct batch *batch, const struct image *at,
+                      const int32_t *page_at)
+{
+    int32_t *tokens = (void *)(cuda->image + at->tokens);
+    int32_t *positions = (void *)(cuda->image + at->positions);
+    int32_t *packed = (void *)(cuda->image + at->packed);
+    int32_t *page_rows = (void *)(cuda->image + at->page_rows);
+    int wanted = 0;
+
+    for (size_t i = 0; i < batch->n_rows; i++) {
+        const struct batch_row *row = &batch->rows[i];
+        tokens[i] = cuda->tokens[i] = row->token;
+        positions[i] = row->position;
+        packed[i] = row->wants_logits ? wanted++ : -1;
+        page_rows[i] = page_at[row->seq];
+    }
+    cuda->pass.n_rows = (int)batch->n_rows;
+    cuda->pass.n_logit_rows = wanted;
+}
+
+int cuda_batch(struct backend *backend, const struct batch *batch, struct llama3_error *err)
+{
+    struct cuda *cuda = cuda_enter(backend);
+    struct image at = image_of(&cuda->shape);
+
+    cuda->pass = (struct pass){0};
+    cuda->lacks_token = false;
+    if (check_batch(cuda, batch, err) != 0)
+        return -1;
+    int32_t *page_at = size_alloc(batch->n_seqs, sizeof *page_at);
+    if (page_at == NULL)
+        return error_memory(err, "a batch", batch->n_seqs * sizeof *page_at);
+
+    cuda_check(cuda, cudaEventSynchronize(cuda->image_copied), "batch");
+    size_t n = fill_pages(cuda, batch, (void *)(cuda->image + at.pages), page_at);
+    fill_rows(cuda, batch, &at, page_at);
+    free(page_at);
+    cuda->pass.n_tiles = fill_tiles(cuda, batch, (void *)(cuda->image + at.tile_rows));
+    plan_attention(cuda, batch, (void *)(cuda->image + at.states));
+    cuda_check(cuda,
+               cudaMemcpyAsync(cuda->batch_memory, cuda->image, at.pages + n * sizeof(uint8_t *),
+                               cudaMemcpyHostToDevice, cuda->stream),
+               "batch");
+    cuda_check(cuda, cudaEventRecord(cuda->image_copied, cuda->stream), "batch");
+    if (cuda->failed == cudaSuccess) {
+        device_angles(cuda->stream, cuda->batch.positions, cuda->inv_freq, cuda->pass.n_rows,
+                      cuda->heads.head_dim / 2, cuda->angles);
+        cuda_check(cuda, cudaGetLastError(), "batch");
+    }
+    return 0;
+}

@@ -1,0 +1,269 @@
+/* elements.cu: the operations that work element by element, a block of threads for each row. */
+#include "backend/cuda/common.cuh"
+
+/* Threads for a row of so many columns: a function of the columns alone, as sums depend on it. */
+static int row_threads(int cols)
+{
+    int threads = (cols + WARP - 1) / WARP * WARP;
+    return threads < 1024 ? threads : 1024;
+}
+
+/* ---- narrow forms ------------------------------------------------------------------------ */
+
+/* A block of 32 columns, a column in each lane, to int8. */
+static __device__ void quantize_block(const device_rows &x, int token, int block, float value,
+                                      float scale)
+{
+    float factor = scale > 0 ? 1 / scale : 0, code = 0;
+    float largest = warp_max(fabsf(value));
+    int k = scale > 0 ? activation_power(largest, scale) : ACT_LEAST;
+    if (scale > 0)
+        code = rintf(__fmul_rn(__fmul_rn(value, factor), power_of_two(-k)));
+    float sum = warp_sum(code);
+
+    size_t cell = cell_index(x, token, block);
+    x.codes[cell * BLOCK_COLS + lane_index()] = (int8_t)code;
+    if (lane_index() == 0) {
+        x.bases[cell] = activation_base(k);
+        x.totals[cell] = __fmul_rn(sum, power_of_two(k));
+    }
+}
+
+/* The forms of a row whose columns tid, tid + threads, ... this thread has written to x.values;
+ * largest: of this thread's. Warps hold whole blocks of columns. */
+static __device__ void narrow_row(const device_rows &x, int token, float largest, int forms,
+                                  float *room)
+{
+    const float *row = x.values + (size_t)token * x.stride;
+    int threads = (int)blockDim.x, padded = x.blocks * BLOCK_COLS;
+    float scale = 0;
+
+    if (forms & FORM_INT8) {
+        scale = activation_scale(block_reduce<true>(largest, room));
+        if (threadIdx.x == 0)
+            x.scales[token] = scale;
+    }
+    /* A warp is past the end as a whole. */
+    for (int col = (int)threadIdx.x; col < padded; col += threads) {
+        float value = col < x.cols ? row[col] : 0;
+        if (forms & FORM_INT8)
+            quantize_block(x, token, col / BLOCK_COLS, value, scale);
+        if (forms & FORM_BF16)
+            x.bf16[cell_index(x, token, col / BLOCK_COLS) * BLOCK_COLS + lane_index()] =
+                float_to_bf16(value);
+        if (forms & FORM_PLAIN_BF16)
+            x.bf16[(size_t)token * x.stride + col] = float_to_bf16(value);
+    }
+}
+
+static __global__ void narrow_kernel(const __grid_constant__ device_rows x, int forms)
+{
+    float *room = (float *)shared_memory(), largest = 0;
+    int token = (int)blockIdx.x;
+    const float *row = x.values + (size_t)token * x.stride;
+    for (int col = (int)threadIdx.x; col < x.cols; col += (int)blockDim.x)
+        largest = larger(fabsf(row[col]), largest);
+    narrow_row(x, token, largest, forms, room);
+}
+
+void device_narrow(cudaStream_t stream, const device_rows *x, int n_rows, int forms)
+{
+    launch(stream, dim3(n_rows), row_threads(x->cols), WARP * sizeof(float), narrow_kernel, *x,
+           forms);
+}
+
+/* ---- embedding --------------------------------------------------------------------------- */
+
+static __device__ int level_of(const device_matrix &m, uint32_t nibble)
+{
+    return (int8_t)(m.levels[nibble / 4] >> (nibble % 4 * 8) & 255);
+}
+
+/* A weight as quant/group.h and dtype.h define it. */
+static __device__ float weight_of(const device_matrix &m, int row, int col)
+{
+    int block = col / BLOCK_COLS, i = col % BLOCK_COLS;
+    switch (m.form) {
+    case MATRIX_F32:
+        return ((const float *)unit_of(m, 8, row, block, i / 4))[i % 4];
+    case MATRIX_F16:
+        return f16_to_float(((const uint16_t *)unit_of(m, 4, row, block, i / 8))[i % 8]);
+    case MATRIX_BF16:
+        return bf16_to_float(((const uint16_t *)unit_of(m, 4, row, block, i / 8))[i % 8]);
+    default:
+        break;
+    }
+    int level = m.form == MATRIX_INT4
+                    ? level_of(m, unit_of(m, 1, row, block, 0)[i / 2] >> (i % 2 * 4) & 15)
+                    : (int8_t)unit_of(m, 2, row, block, i / 16)[i % 16];
+    float scales[QUAD], offsets[QUAD] = {0, 0, 0, 0};
+    load_scales(m, row, block, scales);
+    if (m.offsets != NULL)
+        load_offsets(m, row, block, offsets);
+    float weight = __fmul_rn(scales[block % QUAD], (float)level);
+    return __fmul_rn(m.row_scales[row], __fadd_rn(weight, offsets[block % QUAD]));
+}
+
+static __global__ void embed_kernel(const __grid_constant__ device_matrix m, const int32_t *tokens,
+                                    const __grid_constant__ device_rows x)
+{
+    int token = (int)blockIdx.x, row = tokens[token];
+    for (int col = (int)threadIdx.x; col < m.cols; col += (int)blockDim.x)
+        x.values[(size_t)token * x.stride + col] = weight_of(m, row, col);
+}
+
+void device_embed(cudaStream_t stream, const device_matrix *m, const int32_t *tokens, int n_rows,
+                  const device_rows *x)
+{
+    launch(stream, dim3(n_rows), 256, 0, embed_kernel, *m, tokens, *x);
+}
+
+static __global__ void expand_kernel(const __grid_constant__ device_matrix m, int first,
+                                     uint16_t *out)
+{
+    int width = m.padded_blocks * BLOCK_COLS, row = first + (int)blockIdx.x;
+    for (int col = (int)threadIdx.x; col < width; col += (int)blockDim.x)
+        out[(size_t)blockIdx.x * width + col] =
+            float_to_bf16(col < m.cols ? weight_of(m, row, col) : 0);
+}
+
+void device_expand(cudaStream_t stream, const device_matrix *m, int first, int n, uint16_t *out)
+{
+    launch(stream, dim3(n), 256, 0, expand_kernel, *m, first, out);
+}
+
+/* ---- norm -------------------------------------------------------------------------------- */
+
+static __global__ void add_norm_kernel(const __grid_constant__ device_rows x, const float *d,
+                                       int d_stride, const float *w, float eps,
+                                       const int32_t *packed, const __grid_constant__ device_rows y,
+                                       int forms)
+{
+    float *room = (float *)shared_memory(); /* [2][WARP] */
+    int token = (int)blockIdx.x, out = packed != NULL ? packed[token] : token;
+    float *row = x.values + (size_t)token * x.stride, square = 0, largest = 0;
+
+    for (int col = (int)threadIdx.x; col < x.cols; col += (int)blockDim.x) {
+        float value = row[col];
+        if (d != NULL)
+            row[col] = value = __fadd_rn(value, d[(size_t)token * d_stride + col]);
+        square = __fmaf_rn(value, value, square);
+    }
+    if (out < 0) /* for the whole block */
+        return;
+    square = block_reduce<false>(square, room);
+    float scale = 1 / sqrtf(__fadd_rn(square / (float)x.cols, eps));
+    for (int col = (int)threadIdx.x; col < x.cols; col += (int)blockDim.x) {
+        float value = __fmul_rn(__fmul_rn(row[col], scale), w[col]);
+        y.values[(size_t)out * y.stride + col] = value;
+        largest = larger(fabsf(value), largest);
+    }
+    narrow_row(y, out, largest, forms, room + WARP);
+}
+
+void device_add_norm(cudaStream_t stream, const device_rows *x, const device_rows *d,
+                     const float *w, float eps, const int32_t *packed, int n_rows,
+                     const device_rows *y, int forms)
+{
+    launch(stream, dim3(n_rows), row_threads(x->cols), 2 * WARP * sizeof(float), add_norm_kernel,
+           *x, d != NULL ? d->values : NULL, d != NULL ? d->stride : 0, w, eps, packed, *y, forms);
+}
+
+/* ---- swiglu ------------------------------------------------------------------------------ */
+
+static __global__ void swiglu_kernel(const __grid_constant__ device_rows gate, const float *up,
+                                     int up_stride, int forms)
+{
+    float *room = (float *)shared_memory(), largest = 0;
+    int token = (int)blockIdx.x;
+    float *row = gate.values + (size_t)token * gate.stride;
+
+    for (int col = (int)threadIdx.x; col < gate.cols; col += (int)blockDim.x) {
+        float z = row[col], silu = z / __fadd_rn(1, expf(-z));
+        row[col] = z = __fmul_rn(silu, up[(size_t)token * up_stride + col]);
+        largest = larger(fabsf(z), largest);
+    }
+    narrow_row(gate, token, largest, forms, room);
+}
+
+void device_swiglu(cudaStream_t stream, const device_rows *gate, const device_rows *up, int n_rows,
+                   int forms)
+{
+    launch(stream, dim3(n_rows), row_threads(gate->cols), WARP * sizeof(float), swiglu_kernel,
+           *gate, up->values, up->stride, forms);
+}
+
+/* ---- positions --------------------------------------------------------------------------- */
+
+static __global__ void angles_kernel(const int32_t *positions, const float *inv_freq, int half,
+                                     float *angles)
+{
+    int row = (int)blockIdx.x;
+    for (int i = (int)threadIdx.x; i < half; i += (int)blockDim.x) {
+        float angle = __fmul_rn((float)positions[row], inv_freq[i]);
+        angles[2 * ((size_t)row * half + i)] = cosf(angle);
+        angles[2 * ((size_t)row * half + i) + 1] = sinf(angle);
+    }
+}
+
+void device_angles(cudaStream_t stream, const int32_t *positions, const float *inv_freq, int n_rows,
+                   int half, float *angles)
+{
+    launch(stream, dim3(n_rows), 64, 0, angles_kernel, positions, inv_freq, half, angles);
+}
+
+/* Element i of a head after its turn (Su et al. 2021, arXiv:2104.09864). */
+static __device__ float rotated(const float *head, const float *angles, int i, int dim,
+                                bool interleaved)
+{
+    int half = dim / 2, pair = interleaved ? i / 2 : i % half;
+    bool second = interleaved ? i % 2 == 1 : i >= half;
+    float a = head[interleaved ? 2 * pair : pair];
+    float b = head[interleaved ? 2 * pair + 1 : pair + half];
+    float cosine = angles[2 * pair], sine = angles[2 * pair + 1];
+    return second ? __fadd_rn(__fmul_rn(b, cosine), __fmul_rn(a, sine))
+                  : __fsub_rn(__fmul_rn(a, cosine), __fmul_rn(b, sine));
+}
+
+static __device__ void store(void *to, size_t i, float value, bool half)
+{
+    if (half)
+        ((uint16_t *)to)[i] = float_to_f16(value);
+    else
+        ((float *)to)[i] = value;
+}
+
+/* A block for each head of q, then for each KV head, of a row; a thread for each element. */
+static __global__ void rope_store_kernel(const __grid_constant__ device_batch batch,
+                                         const __grid_constant__ device_heads heads, int layer,
+                                         const __grid_constant__ device_rows q,
+                                         const __grid_constant__ device_rows k,
+                                         const __grid_constant__ device_rows v)
+{
+    int row = (int)blockIdx.x, head = (int)blockIdx.y, i = (int)threadIdx.x, dim = heads.head_dim;
+    bool is_q = head < heads.n_heads;
+    int kv_head = head - heads.n_heads;
+    float *from = is_q ? q.values + (size_t)row * q.stride + (size_t)head * dim
+                       : k.values + (size_t)row * k.stride + (size_t)kv_head * dim;
+    const float *angles = batch.angles + (size_t)row * dim;
+    float turned = i < dim ? rotated(from, angles, i, dim, heads.interleaved) : 0;
+    if (is_q) {
+        __syncthreads(); /* all have read their pairs */
+        if (i < dim)
+            from[i] = turned;
+        return;
+    }
+    int position = batch.positions[row], slot = position % PAGE_TOKENS;
+    uint8_t *page = page_of(batch, heads, layer, row, position / PAGE_TOKENS, kv_head);
+    float value = i < dim ? v.values[(size_t)row * v.stride + (size_t)kv_head * dim + i] : 0;
+    store(page, (size_t)slot * heads.padded_dim + i, turned, heads.half);
+    store(page + page_k_bytes(heads), (size_t)i * PAGE_TOKENS + slot, value, heads.half);
+}
+
+void device_rope_store(cudaStream_t stream, const device_batch *batch, const device_heads *heads,
+                       int layer, int n_rows, const device_rows *q, const device_rows *k,
+                       const device_rows *v)
+{
+    launch(stream, dim3(n_rows, heads->n_heads + heads->n_kv_heads), heads->padded_dim, 0,
+           rope_store_kernel, *batch, *heads, layer, *q, *k, *v);
+}

@@ -1,0 +1,187 @@
+/* execute.c: operations to launches. */
+#include <string.h>
+
+#include "backend/cuda/state.h"
+
+const char *op_name(enum op_kind kind)
+{
+    static const char *const names[] = {"embed",      "add_norm", "linear",
+                                        "rope_store", "attend",   "swiglu"};
+    return names[kind];
+}
+
+static int rows_of(const struct cuda *cuda, enum rows rows)
+{
+    return rows == ROWS_LOGITS ? cuda->pass.n_logit_rows : cuda->pass.n_rows;
+}
+
+static bool by_library(const struct cuda *cuda, enum rows rows)
+{
+    return cuda->blas != NULL && rows_of(cuda, rows) >= BLAS_ROWS;
+}
+
+/* The forms of its input that a linear reads. */
+static int forms_read(const struct cuda *cuda, const struct op *op)
+{
+    static const int forms[MATRIX_FORMS] = {
+        [MATRIX_BF16] = FORM_BF16, [MATRIX_INT4] = FORM_INT8, [MATRIX_INT8] = FORM_INT8};
+    int all = 0;
+    if (by_library(cuda, op->rows))
+        return FORM_PLAIN_BF16;
+    for (size_t i = 0; i < op->n; i++)
+        all |= forms[op->w[i]->matrix.form];
+    return all;
+}
+
+/* The forms that the next operation reads of what operation i makes. */
+static int forms_ahead(const struct cuda *cuda, const struct op *ops, size_t i, size_t n,
+                       const struct buffer *made)
+{
+    if (i + 1 == n || ops[i + 1].kind != OP_LINEAR || ops[i + 1].in[0] != made)
+        return 0;
+    return forms_read(cuda, &ops[i + 1]);
+}
+
+static void made(const struct cuda *cuda, struct buffer *buffer, int forms)
+{
+    buffer->forms = forms;
+    buffer->at = cuda->n_runs;
+}
+
+/* Makes the forms of a linear's input that whoever made the input has not. */
+static void narrow(const struct cuda *cuda, const struct op *op, int forms)
+{
+    /* What a buffer's narrow forms hold is known of this run alone. */
+    struct buffer *x = (struct buffer *)(uintptr_t)op->in[0];
+    int have = x->at == cuda->n_runs ? x->forms : 0;
+    if ((forms & ~have) == 0)
+        return;
+    device_narrow(cuda->stream, &x->rows, rows_of(cuda, op->rows), forms & ~have);
+    /* Both orders of bf16 share their memory. */
+    if (forms & (FORM_BF16 | FORM_PLAIN_BF16))
+        have &= ~(FORM_BF16 | FORM_PLAIN_BF16);
+    made(cuda, x, have | forms);
+}
+
+static bool alike(const struct device_matrix *a, const struct device_matrix *b)
+{
+    return a->form == b->form && a->half_scales == b->half_scales &&
+           (a->offsets == NULL) == (b->offsets == NULL);
+}
+
+static void launch_linear(const struct cuda *cuda, const struct device_linear *l)
+{
+    enum matrix_form form = l->m[0].form;
+    if (form == MATRIX_F32 || form == MATRIX_F16)
+        device_linear_floats(cuda->stream, l);
+    else if (form != MATRIX_BF16 && l->n_rows == 1)
+        device_linear_one(cuda->stream, l);
+    else
+        device_linear_tiles(cuda->stream, l, cuda->processors);
+}
+
+static void linear(struct cuda *cuda, const struct op *op)
+{
+    struct device_linear l = {.n_rows = rows_of(cuda, op->rows), .x = op->in[0]->rows};
+    if (l.n_rows == 0)
+        return;
+    narrow(cuda, op, forms_read(cuda, op));
+    for (size_t i = 0; i < op->n; i++) {
+        const struct device_matrix *m = &op->w[i]->matrix;
+        const struct device_rows *y = &op->out[i]->rows;
+        made(cuda, op->out[i], 0);
+        if (by_library(cuda, op->rows)) {
+            if (!cublas_linear(cuda->blas, cuda->stream, m, &l.x, l.n_rows, y->values, y->stride))
+                cuda_check(cuda, cudaErrorUnknown, "linear (cuBLAS)");
+            continue;
+        }
+        l.m[l.n] = *m;
+        l.y[l.n] = y->values;
+        l.y_stride[l.n++] = y->stride;
+        if (i + 1 == op->n || !alike(m, &op->w[i + 1]->matrix)) {
+            launch_linear(cuda, &l);
+            l.n = 0;
+        }
+    }
+}
+
+static void attend(const struct cuda *cuda, const struct op *op)
+{
+    const struct device_rows *q = &op->in[0]->rows, *y = &op->out[0]->rows;
+    const struct pass *p = &cuda->pass;
+    if (p->n_pages > 0)
+        device_attend_split(cuda->stream, &cuda->batch, &cuda->heads, (int)op->layer, p->n_tiles,
+                            p->n_rows, p->n_pages, p->states, q, y);
+    else
+        device_attend(cuda->stream, &cuda->batch, &cuda->heads, (int)op->layer, p->n_tiles, q, y);
+    made(cuda, op->out[0], 0);
+}
+
+static void embed(struct cuda *cuda, const struct op *op)
+{
+    const struct device_rows *x = &op->out[0]->rows;
+    size_t width = op->w[0]->host.cols * sizeof(float);
+    if (op->w[0]->on_host)
+        cuda_check(cuda,
+                   cudaMemcpy2DAsync(x->values, (size_t)x->stride * sizeof(float), cuda->embedded,
+                                     width, width, (size_t)cuda->pass.n_rows,
+                                     cudaMemcpyHostToDevice, cuda->stream),
+                   "embed");
+    else
+        device_embed(cuda->stream, &op->w[0]->matrix, cuda->batch.tokens, cuda->pass.n_rows, x);
+    made(cuda, op->out[0], 0);
+}
+
+void op_prepare(struct cuda *cuda, const struct op *op)
+{
+    if (op->kind != OP_EMBED)
+        return;
+    const struct weight *w = op->w[0];
+    if (w->on_host) /* rows of the pass before may be on their way */
+        cuda_check(cuda, cudaStreamSynchronize(cuda->stream), "embed");
+    for (int i = 0; i < cuda->pass.n_rows && !cuda->lacks_token; i++) {
+        size_t token = (size_t)cuda->tokens[i];
+        if (token >= w->host.rows)
+            cuda->lacks_token = true;
+        else if (w->on_host)
+            matrix_row(&w->host, token, cuda->embedded + (size_t)i * w->host.cols);
+    }
+}
+
+void op_launch(struct cuda *cuda, const struct op *ops, size_t i, size_t n)
+{
+    const struct op *op = &ops[i];
+    int forms, n_rows = cuda->pass.n_rows;
+
+    switch (op->kind) {
+    case OP_EMBED:
+        embed(cuda, op);
+        break;
+    case OP_ADD_NORM:
+        forms = forms_ahead(cuda, ops, i, n, op->out[1]);
+        device_add_norm(cuda->stream, &op->out[0]->rows,
+                        op->in[0] != NULL ? &op->in[0]->rows : NULL, op->w[0]->vector,
+                        cuda->shape.rms_eps, op->rows == ROWS_LOGITS ? cuda->batch.packed : NULL,
+                        n_rows, &op->out[1]->rows, forms);
+        made(cuda, op->out[0], 0);
+        made(cuda, op->out[1], forms);
+        break;
+    case OP_LINEAR:
+        linear(cuda, op);
+        break;
+    case OP_ROPE_STORE:
+        device_rope_store(cuda->stream, &cuda->batch, &cuda->heads, (int)op->layer, n_rows,
+                          &op->out[0]->rows, &op->out[1]->rows, &op->in[0]->rows);
+        made(cuda, op->out[0], 0);
+        break;
+    case OP_ATTEND:
+        attend(cuda, op);
+        break;
+    case OP_SWIGLU:
+        forms = forms_ahead(cuda, ops, i, n, op->out[0]);
+        device_swiglu(cuda->stream, &op->out[0]->rows, &op->in[0]->rows, n_rows, forms);
+        made(cuda, op->out[0], forms);
+        break;
+    }
+    cuda_check(cuda, cudaGetLastError(), op_name(op->kind));
+}

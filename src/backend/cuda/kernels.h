@@ -1,0 +1,168 @@
+/*
+ * kernels.h: what the host asks of the device, and how things lie there. Functions enqueue on a
+ * stream and return at once; what goes wrong is found by cudaGetLastError and by waiting.
+ *
+ * Contract 1 on this device: a sum over columns runs over slices, whose number is a function of the
+ * columns alone (slice_blocks); inside a slice the blocks of 32 columns come in ascending order, by
+ * one thread or one row of a tensor core; slices are added up in ascending order. That is the order
+ * of the kernel for one row, for few and for many, so all of them give the same bits.
+ */
+#ifndef BACKEND_CUDA_KERNELS_H
+#define BACKEND_CUDA_KERNELS_H
+
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    BLOCK_COLS = 32,  /* columns of a block: a group of group-quantized weights */
+    TILE_ROWS = 32,   /* rows of a matrix that lie together: the threads of a warp */
+    TILE_TOKENS = 8,  /* tokens whose activations lie together: the columns of an mma */
+    UNIT_BYTES = 16,  /* what a thread loads at once */
+    QUAD = 4,         /* blocks whose scales lie together */
+    MAX_SLICES = 16,  /* of a sum over columns: the warps of a thread block */
+    PAGE_TOKENS = 64, /* positions of a KV page */
+    MAX_MATRICES = 3  /* that one linear multiplies */
+};
+
+enum matrix_form { MATRIX_F32, MATRIX_F16, MATRIX_BF16, MATRIX_INT4, MATRIX_INT8, MATRIX_FORMS };
+
+/* Bytes of a row's block of columns, a multiple of UNIT_BYTES. */
+static inline int block_bytes(enum matrix_form form)
+{
+    static const int bytes[MATRIX_FORMS] = {4 * BLOCK_COLS, 2 * BLOCK_COLS, 2 * BLOCK_COLS,
+                                            BLOCK_COLS / 2, BLOCK_COLS};
+    return bytes[form];
+}
+
+/* Blocks of a slice, of a row that has so many: whole quads, and at most MAX_SLICES slices. */
+static inline int slice_blocks(int blocks)
+{
+    int each = (blocks + MAX_SLICES - 1) / MAX_SLICES;
+    each = (each + QUAD - 1) / QUAD * QUAD;
+    return each > 2 * QUAD ? each : 2 * QUAD;
+}
+
+static inline int slice_count(int blocks)
+{
+    return (blocks + slice_blocks(blocks) - 1) / slice_blocks(blocks);
+}
+
+/* A matrix on the device, as layout.h shuffles it: rows are padded to whole tiles, columns to whole
+ * quads of blocks, with zeros. */
+struct device_matrix {
+    enum matrix_form form;
+    int rows, cols, blocks, padded_blocks;
+    int slice;            /* slice_blocks */
+    const uint8_t *units; /* [tiles][padded_blocks][block_bytes / UNIT_BYTES][TILE_ROWS][16] */
+    /* Of groups: */
+    const uint8_t *scales;   /* [tiles][quads][TILE_ROWS][QUAD] int8 or f16 */
+    const uint8_t *offsets;  /* the same of f16, NULL: none */
+    const float *row_scales; /* [rows] */
+    bool half_scales;
+    /* Of int4: levels 0..7 and 8..15, a byte each; above: 1 in each byte if the first are all
+     * negative, 0 if none is (see dot_nibbles). */
+    uint32_t levels[4], above;
+};
+
+/* What a linear takes activations as: bits of a set. */
+enum { FORM_INT8 = 1, FORM_BF16 = 2, FORM_PLAIN_BF16 = 4 };
+
+/* Activations. The narrow forms are [tokens / TILE_TOKENS][blocks][TILE_TOKENS][...], but for
+ * plain bf16, which takes the same memory as [tokens][stride]. */
+struct device_rows {
+    float *values; /* [tokens][stride] */
+    int cols, stride, blocks;
+    int8_t *codes;  /* [..][BLOCK_COLS] */
+    float *bases;   /* activation_base of the group */
+    float *totals;  /* the codes' sum * 2^k */
+    float *scales;  /* [tokens] */
+    uint16_t *bf16; /* [..][BLOCK_COLS] */
+};
+
+/* What changes from pass to pass, in one piece of the device's memory, which `batch` writes. */
+struct device_batch {
+    const int32_t *tokens;    /* [max_rows] */
+    const int32_t *positions; /* [max_rows] */
+    const int32_t *packed;    /* [max_rows] number of the row among those that want logits, or -1 */
+    const int32_t *page_rows; /* [max_rows] where the row's page table begins in pages */
+    const uint64_t *states;   /* [max_rows] where the row's softmax states begin, in states */
+    const int32_t *tile_rows; /* [max_rows][2] first row and number of rows of a tile */
+    uint8_t *const *pages;    /* page tables of the sequences */
+    const float *angles;      /* [max_rows][head_dim / 2][2] cosine and sine, made on the device */
+};
+
+struct device_heads {
+    int n_heads, n_kv_heads, head_dim;
+    int padded_dim;   /* head_dim rounded up to 32 */
+    bool half;        /* K and V are f16 */
+    bool interleaved; /* RoPE's pairs */
+    size_t
+        layer_bytes; /* of a page: [n_kv_heads] K as [64][padded_dim], then V as [padded_dim][64] */
+    int state_floats; /* of a query's softmax state of a page: the largest score, the sum of
+                         weights, and padded_dim sums of weights times V */
+};
+
+/* ---- element by element: elements.cu ----------------------------------------------------- */
+
+void device_angles(cudaStream_t stream, const int32_t *positions, const float *inv_freq, int n_rows,
+                   int half, float *angles);
+/* Tokens are rows of the matrix: the host has seen to that. */
+void device_embed(cudaStream_t stream, const struct device_matrix *m, const int32_t *tokens,
+                  int n_rows, const struct device_rows *x);
+/* packed NULL: all rows. forms: those of y that are made as well. */
+void device_add_norm(cudaStream_t stream, const struct device_rows *x, const struct device_rows *d,
+                     const float *w, float eps, const int32_t *packed, int n_rows,
+                     const struct device_rows *y, int forms);
+void device_swiglu(cudaStream_t stream, const struct device_rows *gate,
+                   const struct device_rows *up, int n_rows, int forms);
+void device_narrow(cudaStream_t stream, const struct device_rows *x, int n_rows, int forms);
+void device_rope_store(cudaStream_t stream, const struct device_batch *batch,
+                       const struct device_heads *heads, int layer, int n_rows,
+                       const struct device_rows *q, const struct device_rows *k,
+                       const struct device_rows *v);
+
+/* ---- products ---------------------------------------------------------------------------- */
+
+/* y[i] = m[i] x for matrices of one form and one kind of scales; x has what the form takes. */
+struct device_linear {
+    struct device_matrix m[MAX_MATRICES];
+    float *y[MAX_MATRICES];
+    int y_stride[MAX_MATRICES];
+    int n, n_rows; /* rows: of x */
+    struct device_rows x;
+};
+
+void device_linear_one(cudaStream_t stream, const struct device_linear *l);    /* dot.cu */
+void device_linear_floats(cudaStream_t stream, const struct device_linear *l); /* dot.cu */
+/* One row of bf16 weights or more, several rows of groups; processors: of the device. */
+void device_linear_tiles(cudaStream_t stream, const struct device_linear *l,
+                         int processors); /* tiles.cu */
+/* Rows [first, first + n) as bf16, [n][padded_blocks * BLOCK_COLS]: elements.cu */
+void device_expand(cudaStream_t stream, const struct device_matrix *m, int first, int n,
+                   uint16_t *out);
+
+/* ---- attention: attend.cu ---------------------------------------------------------------- */
+
+/* Pages of a row side by side, their states to `states`, [n_heads][pages of the row][state_floats]
+ * for each row; then merged in ascending order. n_pages: at least those of any row. */
+void device_attend_split(cudaStream_t stream, const struct device_batch *batch,
+                         const struct device_heads *heads, int layer, int n_tiles, int n_rows,
+                         int n_pages, float *states, const struct device_rows *q,
+                         const struct device_rows *y);
+/* Pages of a row one after another. */
+void device_attend(cudaStream_t stream, const struct device_batch *batch,
+                   const struct device_heads *heads, int layer, int n_tiles,
+                   const struct device_rows *q, const struct device_rows *y);
+/* Rows of a tile at most. */
+int device_attend_rows(const struct device_heads *heads);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,256 @@
+/*
+ * kv.c: KV pages on the device. They come in slabs, since the driver's allocator is slow, and go
+ * back to a list. What reads and writes them here waits for its own stream, so that it may overlap
+ * a pass of other sequences.
+ *
+ * A page holds, for each layer and KV head, K as [KV_PAGE][padded_dim] and V as
+ * [padded_dim][KV_PAGE]: what tensor cores load as they lie.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cuda/state.h"
+#include "base/size.h"
+
+enum { SLAB_BYTES = 64 << 20 };
+
+struct device_heads heads_of(const struct backend_shape *shape)
+{
+    struct device_heads h = {
+        .n_heads = (int)shape->n_heads,
+        .n_kv_heads = (int)shape->n_kv_heads,
+        .head_dim = (int)shape->head_dim,
+        .padded_dim = (int)((shape->head_dim + 31) / 32 * 32),
+        .half = shape->kv_type == LLAMA3_KV_F16,
+        .interleaved = shape->rope_interleaved,
+    };
+    h.state_floats = h.padded_dim + 2;
+    h.layer_bytes = shape->n_kv_heads * 2 * KV_PAGE * (size_t)h.padded_dim * (h.half ? 2 : 4);
+    return h;
+}
+
+uint64_t cuda_kv_page_bytes(const struct backend_shape *shape)
+{
+    return (uint64_t)heads_of(shape).layer_bytes * shape->n_layers;
+}
+
+/* ---- the pool ---------------------------------------------------------------------------- */
+
+static struct cuda *cuda_of(struct page_pool *pool)
+{
+    return (struct cuda *)((char *)pool - offsetof(struct cuda, pool));
+}
+
+/* Pages of one more slab, or one where there is no room for several. */
+static int add_slab(struct cuda *cuda, struct llama3_error *err)
+{
+    if (cuda->n_slabs == cuda->slab_room) {
+        size_t room = cuda->slab_room * 2 + 16;
+        void **slabs = realloc(cuda->slabs, room * sizeof *slabs);
+        if (slabs == NULL)
+            return error_memory(err, "KV pages", room * sizeof *slabs);
+        cuda->slabs = slabs;
+        cuda->slab_room = room;
+    }
+    size_t n = cuda->pool.held + 4; /* so that the pool about doubles */
+    if (n > SLAB_BYTES / (cuda->page_bytes + 1))
+        n = SLAB_BYTES / (cuda->page_bytes + 1) + 1;
+    uint8_t *memory = cuda_alloc(n * cuda->page_bytes, "pages of the KV cache", err);
+    if (memory == NULL && n > 1) {
+        n = 1;
+        memory = cuda_alloc(cuda->page_bytes, "a page of the KV cache", err);
+    }
+    if (memory == NULL)
+        return -1;
+    cuda->slabs[cuda->n_slabs++] = memory;
+    for (size_t i = 0; i < n; i++) {
+        struct cuda_page *page = size_alloc(1, sizeof *page);
+        if (page == NULL)
+            return i > 0 ? 0 : error_memory(err, "KV pages", sizeof *page);
+        page->memory = memory + i * cuda->page_bytes;
+        page->base.next = cuda->free_pages;
+        cuda->free_pages = &page->base;
+    }
+    return 0;
+}
+
+static struct page *take_page(struct page_pool *pool, struct llama3_error *err)
+{
+    struct cuda *cuda = cuda_of(pool);
+    if (cuda->free_pages == NULL && add_slab(cuda, err) != 0)
+        return NULL;
+    struct page *page = cuda->free_pages;
+    cuda->free_pages = page->next;
+    return page;
+}
+
+static void drop_page(struct page_pool *pool, struct page *page)
+{
+    struct cuda *cuda = cuda_of(pool);
+    page->next = cuda->free_pages;
+    cuda->free_pages = page;
+}
+
+static void copy_page(struct page_pool *pool, struct page *to, const struct page *from)
+{
+    struct cuda *cuda = cuda_of(pool);
+    cuda_check(cuda,
+               cudaMemcpyAsync(((struct cuda_page *)to)->memory,
+                               ((const struct cuda_page *)from)->memory, cuda->page_bytes,
+                               cudaMemcpyDeviceToDevice, cuda->kv_stream),
+               "kv_reserve");
+}
+
+void pool_open(struct cuda *cuda)
+{
+    pages_open(&cuda->pool, &cuda->shape);
+    cuda->pool.take = take_page;
+    cuda->pool.drop = drop_page;
+    cuda->pool.copy = copy_page;
+    cuda->page_bytes = (size_t)cuda_kv_page_bytes(&cuda->shape);
+}
+
+void pool_close(struct cuda *cuda)
+{
+    while (cuda->free_pages != NULL) {
+        struct page *page = cuda->free_pages;
+        cuda->free_pages = page->next;
+        free(page);
+    }
+    for (size_t i = 0; i < cuda->n_slabs; i++)
+        cudaFree(cuda->slabs[i]);
+    free(cuda->slabs);
+}
+
+/* ---- sequences --------------------------------------------------------------------------- */
+
+struct kv *cuda_kv_open(struct backend *backend, struct llama3_error *err)
+{
+    return pages_kv_open(&cuda_enter(backend)->pool, err);
+}
+
+void cuda_kv_close(struct backend *backend, struct kv *kv)
+{
+    pages_kv_close(&cuda_enter(backend)->pool, kv);
+}
+
+void cuda_kv_truncate(struct backend *backend, struct kv *kv, size_t n)
+{
+    pages_truncate(&cuda_enter(backend)->pool, kv, n);
+}
+
+int cuda_kv_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,
+                    struct llama3_error *err)
+{
+    struct cuda *cuda = cuda_enter(backend);
+    if (pages_reserve(&cuda->pool, kv, from, to, err) != 0)
+        return -1;
+    cuda_check(cuda, cudaStreamSynchronize(cuda->kv_stream), "kv_reserve");
+    return 0;
+}
+
+struct kv *cuda_kv_fork(struct backend *backend, struct kv *kv, size_t n, struct llama3_error *err)
+{
+    return pages_fork(&cuda_enter(backend)->pool, kv, n, err);
+}
+
+uint64_t cuda_kv_bytes(const struct backend *backend)
+{
+    const struct cuda *cuda = (const struct cuda *)backend;
+    return (uint64_t)cuda->pool.held * cuda->page_bytes;
+}
+
+/* ---- out and in -------------------------------------------------------------------------- */
+
+/* Between a head of a page as it lies there, in host memory, and rows of positions side by side:
+ * n of the slots from the first on. k and v: [n][n_kv_heads][head_dim], of this head. */
+static void convert_head(const struct cuda *cuda, unsigned char *head, size_t slot, size_t n,
+                         char *k, char *v, bool out)
+{
+    const struct device_heads *h = &cuda->heads;
+    size_t size = h->half ? 2 : 4, dim = (size_t)h->head_dim, padded = (size_t)h->padded_dim;
+    size_t row = (size_t)h->n_kv_heads * dim * size;
+    unsigned char *v_head = head + KV_PAGE * padded * size;
+
+    for (size_t p = 0; p < n; p++) {
+        unsigned char *in_page = head + (slot + p) * padded * size;
+        if (out)
+            memcpy(k + p * row, in_page, dim * size);
+        else
+            memcpy(in_page, k + p * row, dim * size);
+        if (!out)
+            memset(in_page + dim * size, 0, (padded - dim) * size);
+        for (size_t i = 0; i < padded; i++) {
+            in_page = v_head + (i * KV_PAGE + slot + p) * size;
+            if (!out && i >= dim)
+                memset(in_page, 0, size);
+            else if (i < dim)
+                memcpy(out ? (void *)(v + p * row + i * size) : in_page,
+                       out ? (const void *)in_page : v + p * row + i * size, size);
+        }
+    }
+}
+
+/* A page's layer to the host, changed there or read, and back if it was changed. */
+static cudaError_t convert_page(struct cuda *cuda, uint8_t *layer, size_t slot, size_t n, char *k,
+                                char *v, bool out)
+{
+    size_t head_bytes = cuda->heads.layer_bytes / (size_t)cuda->heads.n_kv_heads;
+    size_t head_row = (size_t)cuda->heads.head_dim * (cuda->heads.half ? 2 : 4);
+    for (size_t head = 0; head < (size_t)cuda->heads.n_kv_heads; head++) {
+        uint8_t *memory = layer + head * head_bytes;
+        cudaError_t error = cudaMemcpyAsync(cuda->kv_staging, memory, head_bytes,
+                                            cudaMemcpyDeviceToHost, cuda->kv_stream);
+        if (error == cudaSuccess)
+            error = cudaStreamSynchronize(cuda->kv_stream);
+        if (error != cudaSuccess)
+            return error;
+        convert_head(cuda, cuda->kv_staging, slot, n, k + head * head_row, v + head * head_row,
+                     out);
+        if (out)
+            continue;
+        error = cudaMemcpyAsync(memory, cuda->kv_staging, head_bytes, cudaMemcpyHostToDevice,
+                                cuda->kv_stream);
+        if (error == cudaSuccess)
+            error = cudaStreamSynchronize(cuda->kv_stream);
+        if (error != cudaSuccess)
+            return error;
+    }
+    return cudaSuccess;
+}
+
+static int convert(struct cuda *cuda, struct kv *kv, size_t layer, size_t from, size_t to, char *k,
+                   char *v, bool out, struct llama3_error *err)
+{
+    size_t row =
+        (size_t)cuda->heads.n_kv_heads * (size_t)cuda->heads.head_dim * (cuda->heads.half ? 2 : 4);
+    for (size_t at = from; at < to;) {
+        size_t slot = at % KV_PAGE, n = KV_PAGE - slot < to - at ? KV_PAGE - slot : to - at;
+        uint8_t *page = ((struct cuda_page *)kv->pages[at / KV_PAGE])->memory;
+        cudaError_t error = convert_page(cuda, page + layer * cuda->heads.layer_bytes, slot, n,
+                                         k + (at - from) * row, v + (at - from) * row, out);
+        if (error != cudaSuccess)
+            return cuda_error(err, out ? "kv_export" : "kv_import", error);
+        at += n;
+    }
+    return 0;
+}
+
+int cuda_kv_export(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
+                   void *k, void *v, struct llama3_error *err)
+{
+    struct cuda *cuda = cuda_enter(backend);
+    if (pages_check_export(&cuda->pool, kv, layer, from, to, err) != 0)
+        return -1;
+    return convert(cuda, kv, layer, from, to, k, v, true, err);
+}
+
+int cuda_kv_import(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
+                   const void *k, const void *v, struct llama3_error *err)
+{
+    struct cuda *cuda = cuda_enter(backend);
+    if (pages_check_import(&cuda->pool, kv, layer, from, to, err) != 0)
+        return -1;
+    return convert(cuda, kv, layer, from, to, (char *)(uintptr_t)k, (char *)(uintptr_t)v, false,
+                   err);
+}

@@ -1,0 +1,38 @@
+/*
+ * layout.h: matrices as the kernels read them. What a thread of a warp loads at once is a unit of
+ * 16 bytes: a group of int4, half a group of int8, 8 columns of 16 bits or 4 of f32. The units of
+ * 32 rows with the same columns lie side by side, so that a warp reads 512 bytes in a row: whether
+ * its threads have a row each, or eight rows and a quarter of 32 columns each for tensor cores.
+ *
+ * A matrix is one piece of memory: units, scales, offsets, row scales, as struct device_matrix of
+ * kernels.h describes them, each part padded to 256 bytes. Of int4, nibble i of a group is column
+ * i.
+ */
+#ifndef BACKEND_CUDA_LAYOUT_H
+#define BACKEND_CUDA_LAYOUT_H
+
+#include "backend/cuda/kernels.h"
+#include "checkpoint/model.h"
+
+struct layout {
+    enum matrix_form form;
+    enum dtype grouped;         /* DTYPE_INT4 or DTYPE_INT8: what groups the matrix becomes */
+    struct group_format format; /* of these */
+    size_t rows, cols, blocks, padded_blocks, tiles;
+    size_t tile_units, tile_scales, tile_offsets, tile_row_scales; /* bytes of a tile's, 0: none */
+    size_t scales, offsets, row_scales;                            /* where the parts begin */
+    size_t bytes;
+};
+
+struct layout layout_of(const struct matrix *matrix);
+
+/* Tile number `tile` as the parts hold it. room: layout_room() bytes. */
+void layout_tile(const struct layout *layout, const struct matrix *matrix, size_t tile,
+                 uint8_t *units, uint8_t *scales, uint8_t *offsets, uint8_t *row_scales,
+                 void *room);
+size_t layout_room(const struct layout *layout);
+
+/* The view that kernels get of memory that holds such a matrix. */
+struct device_matrix layout_view(const struct layout *layout, const uint8_t *memory);
+
+#endif

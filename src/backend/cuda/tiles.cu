@@ -1,0 +1,523 @@
+/*
+ * tiles.cu: products on tensor cores: groups in int8, bf16 weights in bf16. Two kernels, for few
+ * rows, where the matrix is what takes the time and slices of a tile's columns are side by side in
+ * warps, and for many, where a block of threads multiplies 128 rows of the matrix with up to 128
+ * tokens and slices come one after another. Weights stay packed until they are in registers.
+ *
+ * A warp multiplies 32 rows, two fragments of 16, with 8 tokens at a time. Columns of a block may
+ * be dealt to the places of an mma in any order, as long as both sides agree: lane 4 g + t takes
+ * eight neighbours of row g and of token g, 8 t .. 8 t + 7, so that it loads them at once.
+ */
+#include "backend/cuda/common.cuh"
+
+enum {
+    FRAGMENTS = 2,   /* of 16 rows */
+    MANY_WARPS = 8,  /* of a block for many rows: */
+    ROW_WARPS = 4,   /* side by side along the matrix's rows, */
+    TOKEN_WARPS = 2, /* and along the tokens */
+    STAGES = 2
+};
+
+/* ---- number formats: how a lane gets its share, and what a block of columns adds --------------
+ */
+
+/* Common to both formats of groups. */
+struct integers {
+    enum { TOKEN_BYTES = BLOCK_COLS };
+    struct right {
+        uint2 codes;
+    };
+    struct left {
+        uint32_t a[4];
+    };
+    float scales[FRAGMENTS][2][QUAD], offsets[FRAGMENTS][2][QUAD];
+
+    __device__ __forceinline__ void load_quad(const device_matrix &m, int row, int block)
+    {
+        for (int f = 0; f < FRAGMENTS; f++)
+            for (int half = 0; half < 2; half++) {
+                load_scales(m, row + 16 * f + 8 * half, block, scales[f][half]);
+                if (m.offsets != NULL)
+                    load_offsets(m, row + 16 * f + 8 * half, block, offsets[f][half]);
+            }
+    }
+
+    /* sums += the products of a fragment with 8 tokens, of block i of the quad. */
+    __device__ __forceinline__ void multiply(float (&sums)[4], const left &w, right x,
+                                             const float *bases, const float *totals, int f, int i,
+                                             bool with_offsets)
+    {
+        float2 base = *(const float2 *)(bases + lane_index() % 4 * 2);
+        int start[4] = {__float_as_int(base.x), __float_as_int(base.y), __float_as_int(base.x),
+                        __float_as_int(base.y)};
+        int d[4];
+        mma_s8(d, w.a, x.codes.x, x.codes.y, start);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            float product = __fsub_rn(__int_as_float(d[j]), j % 2 == 0 ? base.x : base.y);
+            sums[j] = __fmaf_rn(product, scales[f][j / 2][i], sums[j]);
+        }
+        if (!with_offsets)
+            return;
+        float2 total = *(const float2 *)(totals + lane_index() % 4 * 2);
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            sums[j] = __fmaf_rn(offsets[f][j / 2][i], j % 2 == 0 ? total.x : total.y, sums[j]);
+    }
+};
+
+struct int4_format : integers {
+    struct packed {
+        uint32_t codes[2]; /* of row g, of row g + 8 */
+    };
+    static __device__ __forceinline__ packed load(const device_matrix &m, int row, int block)
+    {
+        packed p;
+        for (int half = 0; half < 2; half++)
+            p.codes[half] = load_once((const uint32_t *)unit_of(m, 1, row + 8 * half, block, 0) +
+                                      lane_index() % 4);
+        return p;
+    }
+
+    /* Four codes become bytes: looked up in both halves of the levels, and chosen by their upper
+     * bits. */
+    static __device__ __forceinline__ uint32_t look_up(const device_matrix &m, uint32_t codes,
+                                                       uint32_t turned, uint32_t choice)
+    {
+        return permute(permute(m.levels[0], m.levels[1], codes),
+                       permute(m.levels[2], m.levels[3], turned), choice);
+    }
+
+    static __device__ __forceinline__ left expand(const device_matrix &m, packed p)
+    {
+        left l;
+        for (int half = 0; half < 2; half++) {
+            uint32_t codes = p.codes[half], turned = codes ^ 0x88888888;
+            uint32_t choice = (codes >> 1 & 0x44444444) | 0x32103210;
+            l.a[half] = look_up(m, codes, turned, choice);
+            l.a[half + 2] = look_up(m, codes >> 16, turned >> 16, choice >> 16);
+        }
+        return l;
+    }
+};
+
+struct int8_format : integers {
+    struct packed {
+        uint2 codes[2];
+    };
+    static __device__ __forceinline__ packed load(const device_matrix &m, int row, int block)
+    {
+        packed p;
+        int t = lane_index() % 4;
+        for (int half = 0; half < 2; half++)
+            p.codes[half] =
+                load_once((const uint2 *)unit_of(m, 2, row + 8 * half, block, t / 2) + t % 2);
+        return p;
+    }
+
+    static __device__ __forceinline__ left expand(const device_matrix &, packed p)
+    {
+        return left{{p.codes[0].x, p.codes[1].x, p.codes[0].y, p.codes[1].y}};
+    }
+};
+
+struct bf16_format {
+    enum { TOKEN_BYTES = 2 * BLOCK_COLS };
+    struct right {
+        uint4 pairs;
+    };
+    struct packed {
+        uint4 pairs[2];
+    };
+    typedef packed left;
+
+    static __device__ __forceinline__ packed load(const device_matrix &m, int row, int block)
+    {
+        packed p;
+        for (int half = 0; half < 2; half++)
+            p.pairs[half] =
+                load_once((const uint4 *)unit_of(m, 4, row + 8 * half, block, lane_index() % 4));
+        return p;
+    }
+
+    static __device__ __forceinline__ left expand(const device_matrix &, packed p)
+    {
+        return p;
+    }
+
+    __device__ __forceinline__ void load_quad(const device_matrix &, int, int)
+    {
+    }
+
+    __device__ __forceinline__ void multiply(float (&sums)[4], const left &w, right x,
+                                             const float *, const float *, int, int, bool)
+    {
+        uint32_t a[4] = {w.pairs[0].x, w.pairs[1].x, w.pairs[0].y, w.pairs[1].y};
+        uint32_t b[4] = {w.pairs[0].z, w.pairs[1].z, w.pairs[0].w, w.pairs[1].w};
+        mma_bf16(sums, a, x.pairs.x, x.pairs.y);
+        mma_bf16(sums, b, x.pairs.z, x.pairs.w);
+    }
+};
+
+/* Where the narrow activations of a token begin, for each format's bytes. */
+static __device__ __forceinline__ const uint8_t *narrow_of(const device_rows &x, const integers *)
+{
+    return (const uint8_t *)x.codes;
+}
+
+static __device__ __forceinline__ const uint8_t *narrow_of(const device_rows &x,
+                                                           const bf16_format *)
+{
+    return (const uint8_t *)x.bf16;
+}
+
+static __device__ __forceinline__ bool is_grouped(const integers *)
+{
+    return true;
+}
+
+static __device__ __forceinline__ bool is_grouped(const bf16_format *)
+{
+    return false;
+}
+
+/* y of a row and token from its sum over columns. */
+static __device__ __forceinline__ float finish(const device_linear &l, int matrix, int row,
+                                               int token, float sum, bool grouped)
+{
+    if (!grouped)
+        return sum;
+    return __fmul_rn(__fmul_rn(sum, l.m[matrix].row_scales[row]), l.x.scales[token]);
+}
+
+template <int tiles>
+static __device__ __forceinline__ void clear(float (&sums)[FRAGMENTS][tiles][4])
+{
+#pragma unroll
+    for (int k = 0; k < FRAGMENTS; k++)
+        for (int tile = 0; tile < tiles; tile++)
+            for (int j = 0; j < 4; j++)
+                sums[k][tile][j] = 0;
+}
+
+/* ---- few rows ---------------------------------------------------------------------------- */
+
+/* The matrix and the first of `rows` rows that a block of threads has. */
+static __device__ __forceinline__ int find_rows(const device_linear &l, int rows, int *matrix)
+{
+    int at = (int)blockIdx.x;
+    for (*matrix = 0; at >= (l.m[*matrix].rows + rows - 1) / rows; ++*matrix)
+        at -= (l.m[*matrix].rows + rows - 1) / rows;
+    return at * rows;
+}
+
+/* A slice of 32 rows times `tiles` tiles of tokens, from the first one. */
+template <typename format, int tiles>
+static __device__ void few_slice(const device_matrix &m, const device_rows &x, int first_row,
+                                 int first_tile, int n_tiles, int first, int end,
+                                 float (&sums)[FRAGMENTS][tiles][4])
+{
+    const uint8_t *narrow = narrow_of(x, (const format *)NULL);
+    int row = first_row + lane_index() / 4;
+    typename format::packed next[QUAD][FRAGMENTS];
+    format f;
+
+#pragma unroll
+    for (int i = 0; i < QUAD; i++)
+        for (int k = 0; k < FRAGMENTS && first + i < end; k++)
+            next[i][k] = format::load(m, row + 16 * k, first + i);
+    for (int block = first; block < end; block += QUAD) {
+        f.load_quad(m, row, block);
+#pragma unroll
+        for (int i = 0; i < QUAD; i++) {
+            if (block + i >= end)
+                break;
+            typename format::left w[FRAGMENTS];
+#pragma unroll
+            for (int k = 0; k < FRAGMENTS; k++) {
+                w[k] = format::expand(m, next[i][k]);
+                if (block + QUAD + i < end)
+                    next[i][k] = format::load(m, row + 16 * k, block + QUAD + i);
+            }
+#pragma unroll
+            for (int tile = 0; tile < tiles; tile++) {
+                if (tile >= n_tiles)
+                    break;
+                size_t cell = ((size_t)(first_tile + tile) * x.blocks + block + i) * TILE_TOKENS;
+                typename format::right right =
+                    *((const typename format::right *)(narrow + cell * format::TOKEN_BYTES) +
+                      lane_index());
+                for (int k = 0; k < FRAGMENTS; k++)
+                    f.multiply(sums[k][tile], w[k], right, x.bases + cell, x.totals + cell, k, i,
+                               m.offsets != NULL);
+            }
+        }
+    }
+}
+
+/* The sums of all slices of 32 rows and 8 tokens, added up in ascending order. parts:
+ * [slices][TILE_TOKENS][TILE_ROWS] */
+static __device__ void add_parts(const device_linear &l, int matrix, int first_row, int first_token,
+                                 int slices, const float *parts, bool grouped)
+{
+    for (int i = (int)threadIdx.x; i < TILE_TOKENS * TILE_ROWS; i += (int)blockDim.x) {
+        int row = first_row + i % TILE_ROWS, token = first_token + i / TILE_ROWS;
+        if (row >= l.m[matrix].rows || token >= l.n_rows)
+            continue;
+        float y = parts[i];
+        for (int slice = 1; slice < slices; slice++)
+            y = __fadd_rn(y, parts[slice * TILE_TOKENS * TILE_ROWS + i]);
+        l.y[matrix][(size_t)token * l.y_stride[matrix] + row] =
+            finish(l, matrix, row, token, y, grouped);
+    }
+}
+
+template <typename format, int tiles>
+static __global__ void __launch_bounds__(WARP *MAX_SLICES)
+    few_kernel(const __grid_constant__ device_linear l)
+{
+    float *parts = (float *)shared_memory(); /* [slices][TILE_TOKENS][TILE_ROWS] */
+    int matrix, first_row = find_rows(l, TILE_ROWS, &matrix);
+    const device_matrix &m = l.m[matrix];
+    int slices = (int)blockDim.x / WARP, each = m.slice;
+    int first = warp_index() * each, end = first + each < m.blocks ? first + each : m.blocks;
+    int first_tile = (int)blockIdx.y * tiles;
+    int n_tiles = (l.n_rows + TILE_TOKENS - 1) / TILE_TOKENS - first_tile;
+    float sums[FRAGMENTS][tiles][4];
+
+    clear<tiles>(sums);
+    few_slice<format, tiles>(m, l.x, first_row, first_tile, n_tiles, first, end, sums);
+
+#pragma unroll
+    for (int tile = 0; tile < tiles; tile++) {
+        if (tile >= n_tiles)
+            break;
+        float *part = parts + warp_index() * TILE_TOKENS * TILE_ROWS;
+        for (int k = 0; k < FRAGMENTS; k++)
+            for (int j = 0; j < 4; j++)
+                part[(lane_index() % 4 * 2 + j % 2) * TILE_ROWS + 16 * k + 8 * (j / 2) +
+                     lane_index() / 4] = sums[k][tile][j];
+        __syncthreads();
+        add_parts(l, matrix, first_row, (first_tile + tile) * TILE_TOKENS, slices, parts,
+                  is_grouped((const format *)NULL));
+        __syncthreads();
+    }
+}
+
+/* ---- many rows --------------------------------------------------------------------------- */
+
+/* What a block of threads has of its activations in shared memory: a quad of blocks of columns. */
+template <typename format, int tiles> struct stage {
+    uint8_t narrow[TOKEN_WARPS * tiles][QUAD][TILE_TOKENS * format::TOKEN_BYTES];
+    float bases[TOKEN_WARPS * tiles][QUAD][TILE_TOKENS];
+    float totals[TOKEN_WARPS * tiles][QUAD][TILE_TOKENS];
+};
+
+/* Copies `bytes` (a multiple of 16) for each tile of tokens; sources lie `apart` bytes apart. */
+static __device__ void copy_tiles(uint8_t *to, const uint8_t *from, int bytes, int to_apart,
+                                  size_t from_apart, int n_tiles)
+{
+    int units = bytes / UNIT_BYTES;
+    for (int i = (int)threadIdx.x; i < n_tiles * units; i += (int)blockDim.x) {
+        int tile = i / units, unit = i % units;
+        copy_async(to + (size_t)tile * to_apart + unit * UNIT_BYTES,
+                   from + tile * from_apart + unit * UNIT_BYTES);
+    }
+}
+
+/* The activations of the blocks [block, block + n), n <= QUAD, of the tiles of tokens from the
+ * first one. */
+template <typename format, int tiles>
+static __device__ void fill_stage(stage<format, tiles> *s, const device_rows &x, int first_tile,
+                                  int n_tiles, int block, int n, bool with_offsets)
+{
+    const int token_bytes = TILE_TOKENS * format::TOKEN_BYTES;
+    const int number_bytes = TILE_TOKENS * (int)sizeof(float);
+    size_t cell = (size_t)first_tile * x.blocks + block;
+    copy_tiles(s->narrow[0][0], narrow_of(x, (const format *)NULL) + cell * token_bytes,
+               n * token_bytes, QUAD * token_bytes, (size_t)x.blocks * token_bytes, n_tiles);
+    if (is_grouped((const format *)NULL))
+        copy_tiles((uint8_t *)s->bases[0][0], (const uint8_t *)x.bases + cell * number_bytes,
+                   n * number_bytes, QUAD * number_bytes, (size_t)x.blocks * number_bytes, n_tiles);
+    if (with_offsets)
+        copy_tiles((uint8_t *)s->totals[0][0], (const uint8_t *)x.totals + cell * number_bytes,
+                   n * number_bytes, QUAD * number_bytes, (size_t)x.blocks * number_bytes, n_tiles);
+}
+
+/* A quad of blocks, or the n that are left of it, of 32 rows and `n_tiles` tiles of tokens, whose
+ * activations begin with tile `first` of the stage. */
+template <typename format, int tiles>
+static __device__ __forceinline__ void multiply_quad(
+    format &f, const device_matrix &m, const typename format::packed (&packed)[QUAD][FRAGMENTS],
+    const stage<format, tiles> *s, int first, int n_tiles, int n,
+    float (&sums)[FRAGMENTS][tiles][4])
+{
+#pragma unroll
+    for (int i = 0; i < QUAD; i++) {
+        if (i >= n)
+            break;
+        typename format::left w[FRAGMENTS];
+        for (int k = 0; k < FRAGMENTS; k++)
+            w[k] = format::expand(m, packed[i][k]);
+#pragma unroll
+        for (int tile = 0; tile < tiles; tile++) {
+            if (tile >= n_tiles)
+                break;
+            typename format::right right =
+                *((const typename format::right *)s->narrow[first + tile][i] + lane_index());
+            for (int k = 0; k < FRAGMENTS; k++)
+                f.multiply(sums[k][tile], w[k], right, s->bases[first + tile][i],
+                           s->totals[first + tile][i], k, i, m.offsets != NULL);
+        }
+    }
+}
+
+template <typename format>
+static __device__ __forceinline__ void load_quad(const device_matrix &m, int row, int block,
+                                                 int end,
+                                                 typename format::packed (&out)[QUAD][FRAGMENTS])
+{
+#pragma unroll
+    for (int i = 0; i < QUAD; i++)
+        for (int k = 0; k < FRAGMENTS; k++)
+            if (block + i < end)
+                out[i][k] = format::load(m, row + 16 * k, block + i);
+}
+
+template <int tiles>
+static __device__ __forceinline__ void add_to(float (&totals)[FRAGMENTS][tiles][4],
+                                              float (&sums)[FRAGMENTS][tiles][4], bool first)
+{
+#pragma unroll
+    for (int k = 0; k < FRAGMENTS; k++)
+        for (int tile = 0; tile < tiles; tile++)
+            for (int j = 0; j < 4; j++) {
+                totals[k][tile][j] =
+                    first ? sums[k][tile][j] : __fadd_rn(totals[k][tile][j], sums[k][tile][j]);
+            }
+    clear<tiles>(sums);
+}
+
+template <int tiles>
+static __device__ void write_tiles(const device_linear &l, int matrix, int row, int token,
+                                   int n_tiles, const float (&totals)[FRAGMENTS][tiles][4],
+                                   bool grouped)
+{
+#pragma unroll
+    for (int k = 0; k < FRAGMENTS; k++)
+        for (int tile = 0; tile < tiles; tile++)
+            for (int j = 0; j < 4; j++) {
+                int r = row + 16 * k + 8 * (j / 2), t = token + tile * TILE_TOKENS + j % 2;
+                if (tile < n_tiles && r < l.m[matrix].rows && t < l.n_rows)
+                    l.y[matrix][(size_t)t * l.y_stride[matrix] + r] =
+                        finish(l, matrix, r, t, totals[k][tile][j], grouped);
+            }
+}
+
+template <typename format, int tiles>
+static __global__ void __launch_bounds__(WARP *MANY_WARPS)
+    many_kernel(const __grid_constant__ device_linear l)
+{
+    stage<format, tiles> *stages = (stage<format, tiles> *)shared_memory();
+    int matrix, first_row = find_rows(l, ROW_WARPS * TILE_ROWS, &matrix);
+    const device_matrix &m = l.m[matrix];
+    int tile_row = first_row + warp_index() / TOKEN_WARPS * TILE_ROWS;
+    int row = tile_row + lane_index() / 4, each = m.slice;
+    int first_tile = (int)blockIdx.y * TOKEN_WARPS * tiles;
+    int n_tiles = (l.n_rows + TILE_TOKENS - 1) / TILE_TOKENS - first_tile;
+    n_tiles = n_tiles < TOKEN_WARPS * tiles ? n_tiles : TOKEN_WARPS * tiles;
+    int mine = warp_index() % TOKEN_WARPS * tiles, my_tiles = n_tiles - mine;
+    bool idle = tile_row >= m.rows || my_tiles <= 0;
+    float sums[FRAGMENTS][tiles][4], totals[FRAGMENTS][tiles][4];
+    typename format::packed packed[QUAD][FRAGMENTS], next[QUAD][FRAGMENTS];
+    format f;
+
+    clear<tiles>(sums);
+    fill_stage(stages, l.x, first_tile, n_tiles, 0, m.blocks < QUAD ? m.blocks : QUAD,
+               m.offsets != NULL);
+    copy_commit();
+    if (!idle)
+        load_quad<format>(m, row, 0, m.blocks, next);
+    for (int block = 0, at = 0; block < m.blocks; block += QUAD, at = (at + 1) % STAGES) {
+        int left = m.blocks - block - QUAD;
+        if (left > 0)
+            fill_stage(stages + (at + 1) % STAGES, l.x, first_tile, n_tiles, block + QUAD,
+                       left < QUAD ? left : QUAD, m.offsets != NULL);
+        copy_commit();
+        copy_wait<1>();
+        __syncthreads();
+        if (!idle) {
+#pragma unroll
+            for (int i = 0; i < QUAD; i++)
+                for (int k = 0; k < FRAGMENTS; k++)
+                    packed[i][k] = next[i][k];
+            f.load_quad(m, row, block);
+            load_quad<format>(m, row, block + QUAD, m.blocks, next);
+            multiply_quad<format, tiles>(f, m, packed, stages + at, mine, my_tiles,
+                                         left < 0 ? left + QUAD : (int)QUAD, sums);
+            if ((block + QUAD) % each == 0 || left <= 0)
+                add_to<tiles>(totals, sums, block < each);
+        }
+        __syncthreads();
+    }
+    if (!idle)
+        write_tiles<tiles>(l, matrix, row, (first_tile + mine) * TILE_TOKENS + lane_index() % 4 * 2,
+                           my_tiles, totals, is_grouped((const format *)NULL));
+}
+
+/* ---- which ------------------------------------------------------------------------------- */
+
+static int blocks_of(const device_linear &l, int rows)
+{
+    int n = 0;
+    for (int i = 0; i < l.n; i++)
+        n += (l.m[i].rows + rows - 1) / rows;
+    return n;
+}
+
+template <typename format, int tiles> static void few(cudaStream_t stream, const device_linear &l)
+{
+    int slices = slice_count(l.x.blocks), tokens = tiles * TILE_TOKENS;
+    launch(stream, dim3(blocks_of(l, TILE_ROWS), (l.n_rows + tokens - 1) / tokens), WARP * slices,
+           slices * TILE_TOKENS * TILE_ROWS * sizeof(float), few_kernel<format, tiles>, l);
+}
+
+template <typename format, int tiles> static void many(cudaStream_t stream, const device_linear &l)
+{
+    int tokens = TOKEN_WARPS * tiles * TILE_TOKENS;
+    launch(stream, dim3(blocks_of(l, ROW_WARPS * TILE_ROWS), (l.n_rows + tokens - 1) / tokens),
+           WARP * MANY_WARPS, STAGES * sizeof(stage<format, tiles>), many_kernel<format, tiles>, l);
+}
+
+/* Whatever is chosen, the bits are the same. */
+template <typename format>
+static void choose(cudaStream_t stream, const device_linear &l, int processors)
+{
+    enum { FEW = 4, MANY = 8 }; /* tiles of tokens */
+    int tokens = TOKEN_WARPS * MANY * TILE_TOKENS;
+    int large = blocks_of(l, ROW_WARPS * TILE_ROWS) * ((l.n_rows + tokens - 1) / tokens);
+    if (l.n_rows <= TILE_TOKENS)
+        few<format, 1>(stream, l);
+    else if (l.n_rows <= 2 * TILE_TOKENS)
+        few<format, 2>(stream, l);
+    else if (l.n_rows <= FEW * TILE_TOKENS || 2 * large < processors)
+        few<format, FEW>(stream, l);
+    else if (l.n_rows <= tokens / 2)
+        many<format, MANY / 2>(stream, l);
+    else
+        many<format, MANY>(stream, l);
+}
+
+void device_linear_tiles(cudaStream_t stream, const device_linear *l, int processors)
+{
+    switch (l->m[0].form) {
+    case MATRIX_INT4:
+        choose<int4_format>(stream, *l, processors);
+        break;
+    case MATRIX_INT8:
+        choose<int8_format>(stream, *l, processors);
+        break;
+    default:
+        choose<bf16_format>(stream, *l, processors);
+    }
+}

@@ -1,0 +1,4 @@
+/* kernels.cc: the kernels' source, compiled for the host. */
+#include "backend/cuda/attend.cu"
+#include "backend/cuda/dot.cu"
+#include "backend/cuda/elements.cu"
