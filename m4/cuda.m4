@@ -47,7 +47,7 @@ AC_DEFUN([LLAMA3_CUDA_TOOLKIT],
    done
    AS_VAR_APPEND([NVCCFLAGS], [" -gencode arch=compute_$arch,code=compute_$arch"])
    AC_MSG_RESULT([$llama3_archs])
-   NVCCFLAGS="$NVCCFLAGS --forward-unknown-to-host-compiler -Xcompiler -Wall,-fvisibility=hidden,-fno-exceptions,-fno-rtti"
+   NVCCFLAGS="$NVCCFLAGS --forward-unknown-to-host-compiler -Wall -fvisibility=hidden -fno-exceptions -fno-rtti -fno-threadsafe-statics"
    AS_IF([test "x$enable_werror" = xyes], [NVCCFLAGS="$NVCCFLAGS -Werror all-warnings"])
    AC_DEFINE([HAVE_CUDA], [1], [Define to build the CUDA backend.])
    llama3_cuda="$llama3_cuda_version, compute capability$llama3_archs"])

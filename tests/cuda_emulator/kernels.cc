@@ -2,3 +2,4 @@
 #include "backend/cuda/attend.cu"
 #include "backend/cuda/dot.cu"
 #include "backend/cuda/elements.cu"
+#include "backend/cuda/limit_loops.cu"

@@ -13,6 +13,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/kernels.h"
+#include "backend/limits.h"
 #include "backend/pages.h"
 
 struct weight {

@@ -114,6 +114,14 @@ static int cuda_device(const struct backend_options *options, struct backend_dev
     return 0;
 }
 
+int cuda_processors(int device)
+{
+    struct cudaDeviceProp properties;
+    return cudaGetDeviceProperties(&properties, device) == cudaSuccess
+               ? properties.multiProcessorCount
+               : 0;
+}
+
 /* ---- memory ------------------------------------------------------------------------------ */
 
 void *cuda_alloc(size_t bytes, const char *what, struct llama3_error *err)
@@ -358,6 +366,7 @@ static int cuda_read(struct backend *backend, enum rows rows, const struct buffe
 
 const struct backend_ops cuda_ops = {
     .name = "cuda",
+    .limits = &cuda_limits,
     .device = cuda_device,
     .weight_bytes = cuda_weight_bytes,
     .buffer_bytes = cuda_buffer_bytes,

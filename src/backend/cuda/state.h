@@ -115,6 +115,7 @@ void *cuda_alloc(size_t bytes, const char *what, struct llama3_error *err);
 cudaError_t cuda_upload(void *to, const void *from, size_t bytes, unsigned char *staging,
                         cudaStream_t stream);
 int cuda_error(struct llama3_error *err, const char *op, cudaError_t error);
+int cuda_processors(int device); /* that computes; 0 if it can't be asked */
 
 /* weight.c */
 struct weight *cuda_weight(struct backend *backend, const struct matrix *matrix,
