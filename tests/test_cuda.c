@@ -16,6 +16,7 @@
 #include "golden.h"
 #ifdef CUDA_EMULATED
 #include "backend/cuda/layout.h"
+#include "test_cuda.h"
 #endif
 
 static const double RELATIVE = 2e-3;        /* of logits, where weights and activations are f32 */
@@ -46,6 +47,7 @@ static const struct {
 enum { N_FIXTURES = sizeof fixtures / sizeof fixtures[0], MAX_ROWS = 160 };
 
 static struct llama3_error err;
+static bool bf16_prompt;
 
 static struct model open_model(int fixture)
 {
@@ -63,12 +65,13 @@ static struct forward *open_forward(const struct model *model, const struct plan
     static const struct backend_ops *const cuda[] = {&cuda_ops};
     static const struct span everything = {0, 0};
     const struct plan simple = {cuda, 1, &everything, 1};
-    struct forward_options options = {.backend = {.threads = 1, .no_blas = true},
-                                      .max_rows = MAX_ROWS,
-                                      .max_logit_rows = MAX_ROWS,
-                                      .max_seqs = 2,
-                                      .max_context = 512,
-                                      .kv_type = kv};
+    struct forward_options options = {
+        .backend = {.threads = 1, .no_blas = true, .bf16_prompt = bf16_prompt},
+        .max_rows = MAX_ROWS,
+        .max_logit_rows = MAX_ROWS,
+        .max_seqs = 2,
+        .max_context = 512,
+        .kv_type = kv};
     struct forward *f = forward_open(model, plan != NULL ? plan : &simple, &options, &err);
     ck_assert_msg(f != NULL, "%s", err.message);
     return f;
@@ -357,6 +360,56 @@ START_TEST(passes_of_one_shape_are_launched_at_once)
 }
 END_TEST
 
+/* ---- prompts by a library ---------------------------------------------------------------- */
+
+START_TEST(prompts_in_bf16_are_close)
+{
+    static const int models[] = {0, 3, 12, 14};
+    enum { N = MAX_ROWS };
+    struct model model = open_model(models[_i]);
+    size_t vocab = model.config.vocab_size;
+    int32_t ids[N];
+    double mean = 0;
+    some_tokens(&model, ids, N);
+    float *expected = logits_of(&model, NULL, LLAMA3_KV_F16, ids, N, N);
+    long before = cublas_products;
+    bf16_prompt = true;
+    float *logits = logits_of(&model, NULL, LLAMA3_KV_F16, ids, N, N);
+    ck_assert_int_gt(cublas_products, before);
+    for (size_t i = 0; i < N; i++)
+        mean += divergence(expected + i * vocab, logits + i * vocab, vocab) / N;
+    ck_assert_double_le(mean, fixtures[models[_i]].products == INTEGERS ? DIVERGENCE_INT8
+                                                                        : DIVERGENCE_BF16);
+    /* A few rows don't go there. */
+    before = cublas_products;
+    float *few = logits_of(&model, NULL, LLAMA3_KV_F16, ids, 7, 7);
+    ck_assert_int_eq(cublas_products, before);
+    ck_assert_mem_eq(few, expected, 7 * vocab * sizeof *few);
+    free(few);
+    free(logits);
+    free(expected);
+    model_close(&model);
+}
+END_TEST
+
+START_TEST(a_library_that_lacks_is_named)
+{
+    struct backend_shape shape = {.n_heads = 1,
+                                  .n_kv_heads = 1,
+                                  .head_dim = 8,
+                                  .max_rows = 1,
+                                  .max_logit_rows = 1,
+                                  .max_seqs = 1,
+                                  .inv_freq = (float[4]){0}};
+    cublas_is_missing = true;
+    ck_assert_ptr_null(
+        cuda_ops.open(&(struct backend_options){.threads = 1, .bf16_prompt = true}, &shape, &err));
+    ck_assert_str_eq(err.message, "cuBLAS, for prompts in bf16: expected libcublas.so.13 or .12, "
+                                  "found neither");
+    ck_assert_uint_eq(emulator_allocated(), 0);
+}
+END_TEST
+
 /* ---- failures ---------------------------------------------------------------------------- */
 
 static void expect_device(int devices, int number, const char *message)
@@ -529,7 +582,12 @@ static void check_group(const struct matrix *m, const struct device_matrix *d, s
             ck_assert_int_eq((int8_t)unit_at(d, row, group, col / 16)[col % 16],
                              m->type == DTYPE_INT4 ? m->groups.levels[code] : code);
     }
-    ck_assert_mem_eq(d->scales + at * size, strip + s.scales + i * size, size);
+    if (m->groups.scale == GROUP_SCALE_INT8 && m->groups.offset) {
+        uint16_t half = f32_to_f16((float)(int8_t)strip[s.scales + i]);
+        ck_assert_mem_eq(d->scales + at * 2, &half, 2);
+    } else {
+        ck_assert_mem_eq(d->scales + at * size, strip + s.scales + i * size, size);
+    }
     if (m->groups.offset)
         ck_assert_mem_eq(d->offsets + at * 2, strip + s.offsets + i * 2, 2);
     ck_assert_mem_eq(d->row_scales + row, strip + row % STRIP * sizeof(float), sizeof(float));
@@ -624,6 +682,8 @@ int main(void)
     tcase_add_test(tcase, limits_are_measured);
 #ifdef CUDA_EMULATED
     tcase_add_test(tcase, passes_of_one_shape_are_launched_at_once);
+    tcase_add_loop_test(tcase, prompts_in_bf16_are_close, 0, 4);
+    tcase_add_test(tcase, a_library_that_lacks_is_named);
     tcase_add_test(tcase, devices_that_lack_are_named);
     tcase_add_loop_test(tcase, a_failed_launch_ends_the_backend_alone, 1, 5);
     tcase_add_test(tcase, memory_that_lacks_is_an_error);

@@ -573,6 +573,12 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     return flush(stream);
 }
 
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*fn)(void *arg), void *arg)
+{
+    push(stream, [=]() { fn(arg); });
+    return cudaSuccess;
+}
+
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode)
 {
     stream->capture = new cuda_graph;

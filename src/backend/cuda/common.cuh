@@ -74,36 +74,49 @@ static __device__ __forceinline__ size_t quad_index(const device_matrix &m, int 
     return (tile * (m.padded_blocks / QUAD) + block / QUAD) * TILE_ROWS + row % TILE_ROWS;
 }
 
-/* The scales, or offsets, of a quad of groups as floats. */
-static __device__ __forceinline__ void quad_bytes(uint32_t word, float (&out)[QUAD])
-{
-    for (int i = 0; i < QUAD; i++)
-        out[i] = (float)(int8_t)(word >> (8 * i) & 255);
-}
+/* Scales and offsets of a row's quad of groups, as they are stored: in bytes without offsets, which
+ * is what we quantize to, or in f16, with offsets or without. */
+template <bool halves> struct quad_numbers;
 
-static __device__ __forceinline__ void quad_halves(uint2 words, float (&out)[QUAD])
-{
-    out[0] = f16_to_float(words.x & 65535);
-    out[1] = f16_to_float(words.x >> 16);
-    out[2] = f16_to_float(words.y & 65535);
-    out[3] = f16_to_float(words.y >> 16);
-}
+template <> struct quad_numbers<false> {
+    uint32_t scales;
 
-static __device__ __forceinline__ void load_scales(const device_matrix &m, int row, int block,
-                                                   float (&out)[QUAD])
-{
-    size_t quad = quad_index(m, row, block);
-    if (m.half_scales)
-        quad_halves(load_once((const uint2 *)m.scales + quad), out);
-    else
-        quad_bytes(load_once((const uint32_t *)m.scales + quad), out);
-}
+    __device__ __forceinline__ void load(const device_matrix &m, int row, int block)
+    {
+        scales = load_once((const uint32_t *)m.scales + quad_index(m, row, block));
+    }
+    __device__ __forceinline__ float scale(int i) const
+    {
+        return (float)(int8_t)(scales >> (8 * i) & 255);
+    }
+    __device__ __forceinline__ float offset(int) const
+    {
+        return 0;
+    }
+};
 
-static __device__ __forceinline__ void load_offsets(const device_matrix &m, int row, int block,
-                                                    float (&out)[QUAD])
-{
-    quad_halves(load_once((const uint2 *)m.offsets + quad_index(m, row, block)), out);
-}
+template <> struct quad_numbers<true> {
+    uint2 scales, offsets;
+
+    __device__ __forceinline__ void load(const device_matrix &m, int row, int block)
+    {
+        size_t quad = quad_index(m, row, block);
+        scales = load_once((const uint2 *)m.scales + quad);
+        offsets = m.offsets != NULL ? load_once((const uint2 *)m.offsets + quad) : uint2{0, 0};
+    }
+    static __device__ __forceinline__ float half(uint2 words, int i)
+    {
+        return f16_to_float((i < 2 ? words.x : words.y) >> (16 * (i % 2)) & 65535);
+    }
+    __device__ __forceinline__ float scale(int i) const
+    {
+        return half(scales, i);
+    }
+    __device__ __forceinline__ float offset(int i) const
+    {
+        return half(offsets, i);
+    }
+};
 
 /* The page of a row that holds a position, of one KV head of a layer. */
 static __device__ __forceinline__ uint8_t *page_of(const device_batch &batch,

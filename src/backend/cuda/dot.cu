@@ -94,32 +94,25 @@ static __device__ __forceinline__ int dot_group(const group_codes<2> &w, const u
     return sum;
 }
 
-/* A slice of a row times token 0. The codes of a quad of groups are on their way while those before
- * are multiplied. */
-template <int units>
+/* A slice of a row times token 0. Codes are on their way QUAD groups ahead, scales as far. */
+template <int units, bool halves>
 static __device__ float dot_slice(const device_matrix &m, const device_rows &x, int row, int first,
                                   int end)
 {
     uint32_t levels[4] = {m.levels[0], m.levels[1], m.levels[2] + m.above, m.levels[3] + m.above};
-    group_codes<units> next[QUAD];
+    group_codes<units> codes[QUAD];
+    quad_numbers<halves> numbers, next;
     float y = 0;
 
+    next.load(m, row, first);
 #pragma unroll
     for (int i = 0; i < QUAD; i++)
         if (first + i < end)
-            next[i] = load_codes<units>(m, row, first + i);
+            codes[i] = load_codes<units>(m, row, first + i);
     for (int block = first; block < end; block += QUAD) {
-        group_codes<units> codes[QUAD];
-        float scales[QUAD], offsets[QUAD];
-        load_scales(m, row, block, scales);
-        if (m.offsets != NULL)
-            load_offsets(m, row, block, offsets);
-#pragma unroll
-        for (int i = 0; i < QUAD; i++) {
-            codes[i] = next[i];
-            if (block + QUAD + i < end)
-                next[i] = load_codes<units>(m, row, block + QUAD + i);
-        }
+        numbers = next;
+        if (block + QUAD < end)
+            next.load(m, row, block + QUAD);
 #pragma unroll
         for (int i = 0; i < QUAD; i++) {
             if (block + i >= end)
@@ -129,16 +122,18 @@ static __device__ float dot_slice(const device_matrix &m, const device_rows &x, 
             const uint4 xs[2] = {in[0], in[1]};
             float base = x.bases[cell];
             int sum = dot_group(codes[i], xs, levels, __float_as_int(base));
-            y = __fmaf_rn(__fsub_rn(__int_as_float(sum), base), scales[i], y);
-            if (m.offsets != NULL)
-                y = __fmaf_rn(offsets[i], x.totals[cell], y);
+            if (block + QUAD + i < end)
+                codes[i] = load_codes<units>(m, row, block + QUAD + i);
+            y = __fmaf_rn(__fsub_rn(__int_as_float(sum), base), numbers.scale(i), y);
+            if (halves && m.offsets != NULL)
+                y = __fmaf_rn(numbers.offset(i), x.totals[cell], y);
         }
     }
     return y;
 }
 
-template <int units>
-static __global__ void __launch_bounds__(WARP *MAX_SLICES)
+template <int units, bool halves>
+static __global__ void __launch_bounds__(WARP *MAX_SLICES, 2)
     dot_kernel(const __grid_constant__ device_linear l)
 {
     float *parts = (float *)shared_memory(); /* [slices][WARP] */
@@ -147,7 +142,7 @@ static __global__ void __launch_bounds__(WARP *MAX_SLICES)
     int each = m.slice, row = at.tile * TILE_ROWS + lane_index();
     int first = warp_index() * each, end = first + each < m.blocks ? first + each : m.blocks;
 
-    parts[threadIdx.x] = dot_slice<units>(m, l.x, row, first, end);
+    parts[threadIdx.x] = dot_slice<units, halves>(m, l.x, row, first, end);
     __syncthreads();
     if (warp_index() == 0 && row < m.rows) {
         float y = add_slices(parts + lane_index(), (int)blockDim.x / WARP, WARP);
@@ -157,12 +152,11 @@ static __global__ void __launch_bounds__(WARP *MAX_SLICES)
 
 void device_linear_one(cudaStream_t stream, const device_linear *l)
 {
+    static void (*const kernels[2][2])(device_linear) = {
+        {dot_kernel<1, false>, dot_kernel<1, true>}, {dot_kernel<2, false>, dot_kernel<2, true>}};
     int threads = WARP * slice_count(l->x.blocks);
-    dim3 grid = grid_of(*l, 1);
-    if (l->m[0].form == MATRIX_INT4)
-        launch(stream, grid, threads, threads * sizeof(float), dot_kernel<1>, *l);
-    else
-        launch(stream, grid, threads, threads * sizeof(float), dot_kernel<2>, *l);
+    launch(stream, grid_of(*l, 1), threads, threads * sizeof(float),
+           kernels[l->m[0].form == MATRIX_INT8][l->m[0].half_scales], *l);
 }
 
 /* ---- floats ------------------------------------------------------------------------------ */

@@ -79,6 +79,16 @@ static __device__ int level_of(const device_matrix &m, uint32_t nibble)
     return (int8_t)(m.levels[nibble / 4] >> (nibble % 4 * 8) & 255);
 }
 
+template <bool halves>
+static __device__ float grouped_weight(const device_matrix &m, int row, int block, int level)
+{
+    quad_numbers<halves> numbers;
+    numbers.load(m, row, block);
+    float weight = __fmul_rn(numbers.scale(block % QUAD), (float)level);
+    weight = __fadd_rn(weight, m.offsets != NULL ? numbers.offset(block % QUAD) : 0);
+    return __fmul_rn(m.row_scales[row], weight);
+}
+
 /* A weight as quant/group.h and dtype.h define it. */
 static __device__ float weight_of(const device_matrix &m, int row, int col)
 {
@@ -96,12 +106,8 @@ static __device__ float weight_of(const device_matrix &m, int row, int col)
     int level = m.form == MATRIX_INT4
                     ? level_of(m, unit_of(m, 1, row, block, 0)[i / 2] >> (i % 2 * 4) & 15)
                     : (int8_t)unit_of(m, 2, row, block, i / 16)[i % 16];
-    float scales[QUAD], offsets[QUAD] = {0, 0, 0, 0};
-    load_scales(m, row, block, scales);
-    if (m.offsets != NULL)
-        load_offsets(m, row, block, offsets);
-    float weight = __fmul_rn(scales[block % QUAD], (float)level);
-    return __fmul_rn(m.row_scales[row], __fadd_rn(weight, offsets[block % QUAD]));
+    return m.half_scales ? grouped_weight<true>(m, row, block, level)
+                         : grouped_weight<false>(m, row, block, level);
 }
 
 static __global__ void embed_kernel(const __grid_constant__ device_matrix m, const int32_t *tokens,

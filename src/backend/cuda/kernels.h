@@ -60,10 +60,10 @@ struct device_matrix {
     int slice;            /* slice_blocks */
     const uint8_t *units; /* [tiles][padded_blocks][block_bytes / UNIT_BYTES][TILE_ROWS][16] */
     /* Of groups: */
-    const uint8_t *scales;   /* [tiles][quads][TILE_ROWS][QUAD] int8 or f16 */
+    const uint8_t *scales;   /* [tiles][quads][TILE_ROWS][QUAD] int8, or f16: */
+    bool half_scales;        /* always if there are offsets */
     const uint8_t *offsets;  /* the same of f16, NULL: none */
     const float *row_scales; /* [rows] */
-    bool half_scales;
     /* Of int4: levels 0..7 and 8..15, a byte each; above: 1 in each byte if the first are all
      * negative, 0 if none is (see dot_nibbles). */
     uint32_t levels[4], above;
@@ -161,7 +161,8 @@ void device_attend(cudaStream_t stream, const struct device_batch *batch,
 /* Rows of a tile at most. */
 int device_attend_rows(const struct device_heads *heads);
 
-/* ---- limits: limit_loops.cu ------------------------------------------------------------------- */
+/* ---- limits: limit_loops.cu -------------------------------------------------------------------
+ */
 
 enum limit_loop { LOOP_INT8, LOOP_BF16, LOOP_F32, LIMIT_LOOPS };
 

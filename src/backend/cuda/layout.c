@@ -51,7 +51,8 @@ struct layout layout_of(const struct matrix *m)
     l.tile_units = l.padded_blocks * TILE_ROWS * (size_t)block_bytes(l.form);
     if (grouped) {
         size_t numbers = l.padded_blocks * TILE_ROWS;
-        l.tile_scales = numbers * (l.format.scale == GROUP_SCALE_INT8 ? 1 : 2);
+        l.half_scales = l.format.scale == GROUP_SCALE_F16 || l.format.offset;
+        l.tile_scales = numbers * (l.half_scales ? 2 : 1);
         l.tile_offsets = l.format.offset ? numbers * 2 : 0;
         l.tile_row_scales = TILE_ROWS * sizeof(float);
     }
@@ -96,13 +97,28 @@ static void take_codes(const struct layout *l, const struct strip_layout *s, con
     memcpy(out, bytes, sizeof bytes);
 }
 
+/* Scale number i of a strip becomes number `to` of a tile: every int8 is an f16, too. */
+static void take_scale(const struct layout *l, const uint8_t *from, size_t i, uint8_t *scales,
+                       size_t to)
+{
+    uint16_t half;
+    if (!l->half_scales) {
+        scales[to] = from[i];
+        return;
+    }
+    if (l->format.scale == GROUP_SCALE_INT8)
+        half = f32_to_f16((float)(int8_t)from[i]);
+    else
+        memcpy(&half, from + 2 * i, sizeof half);
+    memcpy(scales + 2 * to, &half, sizeof half);
+}
+
 /* A strip of 16 rows into the rows [row, row + STRIP) of a tile. */
 static void take_strip(const struct layout *l, const uint8_t *strip, size_t row, uint8_t *units,
                        uint8_t *scales, uint8_t *offsets, uint8_t *row_scales)
 {
     struct strip_layout s = strip_layout(l->grouped, &l->format, l->cols);
     size_t n = (size_t)block_bytes(l->form) / UNIT_BYTES;
-    size_t size = l->format.scale == GROUP_SCALE_INT8 ? 1 : 2;
     uint32_t words[GROUP / 4];
 
     memcpy(row_scales + row * sizeof(float), strip, STRIP * sizeof(float));
@@ -113,7 +129,7 @@ static void take_strip(const struct layout *l, const uint8_t *strip, size_t row,
             for (size_t i = 0; i < n; i++)
                 memcpy(units + ((group * n + i) * TILE_ROWS + at) * UNIT_BYTES, words + 4 * i,
                        UNIT_BYTES);
-            memcpy(scales + quad * size, strip + s.scales + (group * STRIP + lane) * size, size);
+            take_scale(l, strip + s.scales, group * STRIP + lane, scales, quad);
             if (l->tile_offsets > 0)
                 memcpy(offsets + quad * 2, strip + s.offsets + (group * STRIP + lane) * 2, 2);
         }
@@ -174,7 +190,7 @@ struct device_matrix layout_view(const struct layout *l, const uint8_t *memory)
         m.scales = memory + l->scales;
         m.offsets = l->tile_offsets > 0 ? memory + l->offsets : NULL;
         m.row_scales = (const float *)(const void *)(memory + l->row_scales);
-        m.half_scales = l->format.scale == GROUP_SCALE_F16;
+        m.half_scales = l->half_scales;
     }
     if (l->form == MATRIX_INT4) {
         memcpy(m.levels, l->format.levels, sizeof m.levels);

@@ -18,6 +18,7 @@ struct layout {
     enum matrix_form form;
     enum dtype grouped;         /* DTYPE_INT4 or DTYPE_INT8: what groups the matrix becomes */
     struct group_format format; /* of these */
+    bool half_scales;           /* f16: the format's, or because there are offsets */
     size_t rows, cols, blocks, padded_blocks, tiles;
     size_t tile_units, tile_scales, tile_offsets, tile_row_scales; /* bytes of a tile's, 0: none */
     size_t scales, offsets, row_scales;                            /* where the parts begin */

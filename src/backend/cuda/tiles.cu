@@ -21,31 +21,30 @@ enum {
 /* ---- number formats: how a lane gets its share, and what a block of columns adds --------------
  */
 
+/* AHEAD: blocks whose packed weights are on their way, QUAD or less: as registers allow. */
+
 /* Common to both formats of groups. */
-struct integers {
-    enum { TOKEN_BYTES = BLOCK_COLS };
+template <bool halves> struct integers {
+    enum { GROUPED = 1, TOKEN_BYTES = BLOCK_COLS, AHEAD = QUAD };
     struct right {
         uint2 codes;
     };
     struct left {
         uint32_t a[4];
     };
-    float scales[FRAGMENTS][2][QUAD], offsets[FRAGMENTS][2][QUAD];
+    quad_numbers<halves> numbers[FRAGMENTS][2];
 
     __device__ __forceinline__ void load_quad(const device_matrix &m, int row, int block)
     {
         for (int f = 0; f < FRAGMENTS; f++)
-            for (int half = 0; half < 2; half++) {
-                load_scales(m, row + 16 * f + 8 * half, block, scales[f][half]);
-                if (m.offsets != NULL)
-                    load_offsets(m, row + 16 * f + 8 * half, block, offsets[f][half]);
-            }
+            for (int half = 0; half < 2; half++)
+                numbers[f][half].load(m, row + 16 * f + 8 * half, block);
     }
 
     /* sums += the products of a fragment with 8 tokens, of block i of the quad. */
     __device__ __forceinline__ void multiply(float (&sums)[4], const left &w, right x,
                                              const float *bases, const float *totals, int f, int i,
-                                             bool with_offsets)
+                                             bool with_offsets) const
     {
         float2 base = *(const float2 *)(bases + lane_index() % 4 * 2);
         int start[4] = {__float_as_int(base.x), __float_as_int(base.y), __float_as_int(base.x),
@@ -55,21 +54,24 @@ struct integers {
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             float product = __fsub_rn(__int_as_float(d[j]), j % 2 == 0 ? base.x : base.y);
-            sums[j] = __fmaf_rn(product, scales[f][j / 2][i], sums[j]);
+            sums[j] = __fmaf_rn(product, numbers[f][j / 2].scale(i), sums[j]);
         }
-        if (!with_offsets)
+        if (!halves || !with_offsets)
             return;
         float2 total = *(const float2 *)(totals + lane_index() % 4 * 2);
 #pragma unroll
         for (int j = 0; j < 4; j++)
-            sums[j] = __fmaf_rn(offsets[f][j / 2][i], j % 2 == 0 ? total.x : total.y, sums[j]);
+            sums[j] =
+                __fmaf_rn(numbers[f][j / 2].offset(i), j % 2 == 0 ? total.x : total.y, sums[j]);
     }
 };
 
-struct int4_format : integers {
+template <bool halves> struct int4_format : integers<halves> {
+    typedef typename integers<halves>::left left;
     struct packed {
         uint32_t codes[2]; /* of row g, of row g + 8 */
     };
+
     static __device__ __forceinline__ packed load(const device_matrix &m, int row, int block)
     {
         packed p;
@@ -101,10 +103,12 @@ struct int4_format : integers {
     }
 };
 
-struct int8_format : integers {
+template <bool halves> struct int8_format : integers<halves> {
+    typedef typename integers<halves>::left left;
     struct packed {
         uint2 codes[2];
     };
+
     static __device__ __forceinline__ packed load(const device_matrix &m, int row, int block)
     {
         packed p;
@@ -122,7 +126,7 @@ struct int8_format : integers {
 };
 
 struct bf16_format {
-    enum { TOKEN_BYTES = 2 * BLOCK_COLS };
+    enum { GROUPED = 0, TOKEN_BYTES = 2 * BLOCK_COLS, AHEAD = QUAD / 2 };
     struct right {
         uint4 pairs;
     };
@@ -150,7 +154,7 @@ struct bf16_format {
     }
 
     __device__ __forceinline__ void multiply(float (&sums)[4], const left &w, right x,
-                                             const float *, const float *, int, int, bool)
+                                             const float *, const float *, int, int, bool) const
     {
         uint32_t a[4] = {w.pairs[0].x, w.pairs[1].x, w.pairs[0].y, w.pairs[1].y};
         uint32_t b[4] = {w.pairs[0].z, w.pairs[1].z, w.pairs[0].w, w.pairs[1].w};
@@ -159,26 +163,11 @@ struct bf16_format {
     }
 };
 
-/* Where the narrow activations of a token begin, for each format's bytes. */
-static __device__ __forceinline__ const uint8_t *narrow_of(const device_rows &x, const integers *)
+/* Where the narrow activations of a token begin. */
+template <typename format>
+static __device__ __forceinline__ const uint8_t *narrow_of(const device_rows &x)
 {
-    return (const uint8_t *)x.codes;
-}
-
-static __device__ __forceinline__ const uint8_t *narrow_of(const device_rows &x,
-                                                           const bf16_format *)
-{
-    return (const uint8_t *)x.bf16;
-}
-
-static __device__ __forceinline__ bool is_grouped(const integers *)
-{
-    return true;
-}
-
-static __device__ __forceinline__ bool is_grouped(const bf16_format *)
-{
-    return false;
+    return format::GROUPED ? (const uint8_t *)x.codes : (const uint8_t *)x.bf16;
 }
 
 /* y of a row and token from its sum over columns. */
@@ -211,34 +200,54 @@ static __device__ __forceinline__ int find_rows(const device_linear &l, int rows
     return at * rows;
 }
 
+/* The packed weights of block i of those ahead, if there is such a block. */
+template <typename format>
+static __device__ __forceinline__ void load_ahead(const device_matrix &m, int row, int block,
+                                                  int end,
+                                                  typename format::packed (&out)[FRAGMENTS])
+{
+    for (int k = 0; k < FRAGMENTS; k++)
+        if (block < end)
+            out[k] = format::load(m, row + 16 * k, block);
+}
+
+/* Weights for the mmas of a block, and in their place those of a later block. */
+template <typename format>
+static __device__ __forceinline__ void take_block(const device_matrix &m, int row, int block,
+                                                  int end,
+                                                  typename format::packed (&packed)[FRAGMENTS],
+                                                  typename format::left (&w)[FRAGMENTS])
+{
+    for (int k = 0; k < FRAGMENTS; k++)
+        w[k] = format::expand(m, packed[k]);
+    load_ahead<format>(m, row, block + format::AHEAD, end, packed);
+}
+
 /* A slice of 32 rows times `tiles` tiles of tokens, from the first one. */
 template <typename format, int tiles>
 static __device__ void few_slice(const device_matrix &m, const device_rows &x, int first_row,
                                  int first_tile, int n_tiles, int first, int end,
                                  float (&sums)[FRAGMENTS][tiles][4])
 {
-    const uint8_t *narrow = narrow_of(x, (const format *)NULL);
+    const uint8_t *narrow = narrow_of<format>(x);
     int row = first_row + lane_index() / 4;
-    typename format::packed next[QUAD][FRAGMENTS];
-    format f;
+    typename format::packed packed[format::AHEAD][FRAGMENTS];
+    format now, next;
 
+    next.load_quad(m, row, first);
 #pragma unroll
-    for (int i = 0; i < QUAD; i++)
-        for (int k = 0; k < FRAGMENTS && first + i < end; k++)
-            next[i][k] = format::load(m, row + 16 * k, first + i);
+    for (int i = 0; i < format::AHEAD; i++)
+        load_ahead<format>(m, row, first + i, end, packed[i]);
     for (int block = first; block < end; block += QUAD) {
-        f.load_quad(m, row, block);
+        now = next;
+        if (block + QUAD < end)
+            next.load_quad(m, row, block + QUAD);
 #pragma unroll
         for (int i = 0; i < QUAD; i++) {
             if (block + i >= end)
                 break;
             typename format::left w[FRAGMENTS];
-#pragma unroll
-            for (int k = 0; k < FRAGMENTS; k++) {
-                w[k] = format::expand(m, next[i][k]);
-                if (block + QUAD + i < end)
-                    next[i][k] = format::load(m, row + 16 * k, block + QUAD + i);
-            }
+            take_block<format>(m, row, block + i, end, packed[i % format::AHEAD], w);
 #pragma unroll
             for (int tile = 0; tile < tiles; tile++) {
                 if (tile >= n_tiles)
@@ -248,8 +257,8 @@ static __device__ void few_slice(const device_matrix &m, const device_rows &x, i
                     *((const typename format::right *)(narrow + cell * format::TOKEN_BYTES) +
                       lane_index());
                 for (int k = 0; k < FRAGMENTS; k++)
-                    f.multiply(sums[k][tile], w[k], right, x.bases + cell, x.totals + cell, k, i,
-                               m.offsets != NULL);
+                    now.multiply(sums[k][tile], w[k], right, x.bases + cell, x.totals + cell, k, i,
+                                 m.offsets != NULL);
             }
         }
     }
@@ -299,7 +308,7 @@ static __global__ void __launch_bounds__(WARP *MAX_SLICES)
                      lane_index() / 4] = sums[k][tile][j];
         __syncthreads();
         add_parts(l, matrix, first_row, (first_tile + tile) * TILE_TOKENS, slices, parts,
-                  is_grouped((const format *)NULL));
+                  format::GROUPED);
         __syncthreads();
     }
 }
@@ -334,9 +343,9 @@ static __device__ void fill_stage(stage<format, tiles> *s, const device_rows &x,
     const int token_bytes = TILE_TOKENS * format::TOKEN_BYTES;
     const int number_bytes = TILE_TOKENS * (int)sizeof(float);
     size_t cell = (size_t)first_tile * x.blocks + block;
-    copy_tiles(s->narrow[0][0], narrow_of(x, (const format *)NULL) + cell * token_bytes,
-               n * token_bytes, QUAD * token_bytes, (size_t)x.blocks * token_bytes, n_tiles);
-    if (is_grouped((const format *)NULL))
+    copy_tiles(s->narrow[0][0], narrow_of<format>(x) + cell * token_bytes, n * token_bytes,
+               QUAD * token_bytes, (size_t)x.blocks * token_bytes, n_tiles);
+    if (format::GROUPED)
         copy_tiles((uint8_t *)s->bases[0][0], (const uint8_t *)x.bases + cell * number_bytes,
                    n * number_bytes, QUAD * number_bytes, (size_t)x.blocks * number_bytes, n_tiles);
     if (with_offsets)
@@ -344,21 +353,20 @@ static __device__ void fill_stage(stage<format, tiles> *s, const device_rows &x,
                    n * number_bytes, QUAD * number_bytes, (size_t)x.blocks * number_bytes, n_tiles);
 }
 
-/* A quad of blocks, or the n that are left of it, of 32 rows and `n_tiles` tiles of tokens, whose
- * activations begin with tile `first` of the stage. */
+/* The blocks [block, end) of a quad, of 32 rows and `n_tiles` tiles of tokens, whose activations
+ * begin with tile `first` of the stage. */
 template <typename format, int tiles>
 static __device__ __forceinline__ void multiply_quad(
-    format &f, const device_matrix &m, const typename format::packed (&packed)[QUAD][FRAGMENTS],
-    const stage<format, tiles> *s, int first, int n_tiles, int n,
-    float (&sums)[FRAGMENTS][tiles][4])
+    const format &f, const device_matrix &m, int row, int block,
+    typename format::packed (&packed)[format::AHEAD][FRAGMENTS], const stage<format, tiles> *s,
+    int first, int n_tiles, float (&sums)[FRAGMENTS][tiles][4])
 {
 #pragma unroll
     for (int i = 0; i < QUAD; i++) {
-        if (i >= n)
+        if (block + i >= m.blocks)
             break;
         typename format::left w[FRAGMENTS];
-        for (int k = 0; k < FRAGMENTS; k++)
-            w[k] = format::expand(m, packed[i][k]);
+        take_block<format>(m, row, block + i, m.blocks, packed[i % format::AHEAD], w);
 #pragma unroll
         for (int tile = 0; tile < tiles; tile++) {
             if (tile >= n_tiles)
@@ -370,18 +378,6 @@ static __device__ __forceinline__ void multiply_quad(
                            s->totals[first + tile][i], k, i, m.offsets != NULL);
         }
     }
-}
-
-template <typename format>
-static __device__ __forceinline__ void load_quad(const device_matrix &m, int row, int block,
-                                                 int end,
-                                                 typename format::packed (&out)[QUAD][FRAGMENTS])
-{
-#pragma unroll
-    for (int i = 0; i < QUAD; i++)
-        for (int k = 0; k < FRAGMENTS; k++)
-            if (block + i < end)
-                out[i][k] = format::load(m, row + 16 * k, block + i);
 }
 
 template <int tiles>
@@ -429,17 +425,20 @@ static __global__ void __launch_bounds__(WARP *MANY_WARPS)
     int mine = warp_index() % TOKEN_WARPS * tiles, my_tiles = n_tiles - mine;
     bool idle = tile_row >= m.rows || my_tiles <= 0;
     float sums[FRAGMENTS][tiles][4], totals[FRAGMENTS][tiles][4];
-    typename format::packed packed[QUAD][FRAGMENTS], next[QUAD][FRAGMENTS];
+    typename format::packed packed[format::AHEAD][FRAGMENTS];
     format f;
 
     clear<tiles>(sums);
     fill_stage(stages, l.x, first_tile, n_tiles, 0, m.blocks < QUAD ? m.blocks : QUAD,
                m.offsets != NULL);
     copy_commit();
-    if (!idle)
-        load_quad<format>(m, row, 0, m.blocks, next);
+#pragma unroll
+    for (int i = 0; i < format::AHEAD; i++)
+        load_ahead<format>(m, row, i, idle ? 0 : m.blocks, packed[i]);
     for (int block = 0, at = 0; block < m.blocks; block += QUAD, at = (at + 1) % STAGES) {
         int left = m.blocks - block - QUAD;
+        if (!idle)
+            f.load_quad(m, row, block);
         if (left > 0)
             fill_stage(stages + (at + 1) % STAGES, l.x, first_tile, n_tiles, block + QUAD,
                        left < QUAD ? left : QUAD, m.offsets != NULL);
@@ -447,14 +446,8 @@ static __global__ void __launch_bounds__(WARP *MANY_WARPS)
         copy_wait<1>();
         __syncthreads();
         if (!idle) {
-#pragma unroll
-            for (int i = 0; i < QUAD; i++)
-                for (int k = 0; k < FRAGMENTS; k++)
-                    packed[i][k] = next[i][k];
-            f.load_quad(m, row, block);
-            load_quad<format>(m, row, block + QUAD, m.blocks, next);
-            multiply_quad<format, tiles>(f, m, packed, stages + at, mine, my_tiles,
-                                         left < 0 ? left + QUAD : (int)QUAD, sums);
+            multiply_quad<format, tiles>(f, m, row, block, packed, stages + at, mine, my_tiles,
+                                         sums);
             if ((block + QUAD) % each == 0 || left <= 0)
                 add_to<tiles>(totals, sums, block < each);
         }
@@ -462,7 +455,7 @@ static __global__ void __launch_bounds__(WARP *MANY_WARPS)
     }
     if (!idle)
         write_tiles<tiles>(l, matrix, row, (first_tile + mine) * TILE_TOKENS + lane_index() % 4 * 2,
-                           my_tiles, totals, is_grouped((const format *)NULL));
+                           my_tiles, totals, format::GROUPED);
 }
 
 /* ---- which ------------------------------------------------------------------------------- */
@@ -512,10 +505,16 @@ void device_linear_tiles(cudaStream_t stream, const device_linear *l, int proces
 {
     switch (l->m[0].form) {
     case MATRIX_INT4:
-        choose<int4_format>(stream, *l, processors);
+        if (l->m[0].half_scales)
+            choose<int4_format<true>>(stream, *l, processors);
+        else
+            choose<int4_format<false>>(stream, *l, processors);
         break;
     case MATRIX_INT8:
-        choose<int8_format>(stream, *l, processors);
+        if (l->m[0].half_scales)
+            choose<int8_format<true>>(stream, *l, processors);
+        else
+            choose<int8_format<false>>(stream, *l, processors);
         break;
     default:
         choose<bf16_format>(stream, *l, processors);
