@@ -121,10 +121,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
-        try:
-            self.stream(body)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
+        self.stream(body)
 
     def event(self, choices, **more):
         chunk = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "SmolLM2-135M-Instruct",
@@ -133,8 +130,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def stream(self, body):
         delta = lambda delta, finish=None: [{"index": 0, "delta": delta, "finish_reason": finish}]
-        for done in state["prompt"]:
-            self.wfile.write(f": prompt {done}/{state['prompt'][-1]}\n\n".encode())
+        steps = list(state["prompt"])
+        for done in steps:
+            self.wfile.write(f": prompt {done}/{steps[-1]}\n\n".encode())
             time.sleep(1)
         self.event(delta({"role": "assistant", "content": ""}))
         text, size = state["text"], state["piece"]
@@ -157,11 +155,18 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"data: [DONE]\n\n")
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def handle_error(self, request, address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # clients that leave are no news
+            super().handle_error(request, address)
+
+
 def main():
     port = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    ThreadingHTTPServer.allow_reuse_address = True
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", port), Handler)
     print(f"http://127.0.0.1:{server.server_address[1]}/", flush=True)
     server.serve_forever()
 
