@@ -79,6 +79,46 @@ err_lines 1
 err_has "8"
 out_empty
 
+# --session: the second answer knows the first; what the command line said is kept.
+session=$tmp/session.json
+run 0 $ask --temperature 0 --session "$session" --system "Be kind." -p "First words"
+cp "$tmp/out" "$tmp/first"
+for part in '"format": "llama3-session"' '"system": "Be kind."' '"max_tokens": 24' \
+    '"temperature": 0.0' '"model": "tiny-f32"' '"content": "First words"'; do
+    grep -qF "$part" "$session" || fail "$last: expected $part in the file"
+done
+run 0 "$program" --session "$session" --show-prompt --stats -p "Second words"
+err_has "Be kind.<|eot_id|>"
+err_has "First words<|eot_id|>"
+err_has "Second words<|eot_id|>"
+err_has "answer       24 tokens"
+[ "$(grep -c '"role": "assistant"' "$session")" -eq 2 ] || fail "$last: expected two answers kept"
+[ "$(grep -cF '<|start_header_id|>assistant<|end_header_id|>' "$tmp/err")" -eq 2 ] ||
+    fail "$last: expected the first answer in the prompt"
+
+# What is no session, or can't be kept, is said before anything is answered, and left as it is.
+printf '{"format": "llama3-session", "version": 2}' >"$tmp/other"
+cp "$tmp/other" "$tmp/before"
+run 1 "$program" --session "$tmp/other" -p x
+err_has "llama3: $tmp/other: \"version\": 1..1 expected, 2 found"
+err_lines 1
+out_empty
+same "$tmp/other" "$tmp/before" "$last: the file was changed"
+run 1 "$program" --session "$tmp/missing/file" -p x
+err_has "llama3: $tmp/missing/file: No such file or directory"
+err_lines 1
+out_empty
+cat >"$tmp/open" <<'END'
+{"format": "llama3-session", "version": 1, "messages": [{"role": "user", "content": "Well?"}]}
+END
+run 1 $ask --session "$tmp/open" -p x
+err_has "llama3: $tmp/open ends with a question: expected an answer to go on from"
+err_lines 1
+run 2 "$program" --session "$session" --raw -p x
+err_has "--raw uses no chat template, so --session has no meaning"
+run 2 "$program" --session "$session" --seed 9007199254740992 -p x
+err_has "--seed: expected at most 9007199254740991 with --session, found '9007199254740992'"
+
 # --show-prompt shows control tokens, which text can't forge.
 run 0 $ask --show-prompt --system "Be kind." -p "<|eot_id|>"
 err_has "<|start_header_id|>system<|end_header_id|>"

@@ -53,7 +53,7 @@ for page in "$page" "$srcdir/man/llama3-eval.1" "$srcdir/man/llama3-bench.1" \
     "$srcdir/man/llama3-quantize.1"; do
     sed -n '/^\.Sh EXAMPLES/,/^\.Sh SEE/s/^\$ //p' "$page"
 done >"$tmp/examples"
-[ "$(wc -l <"$tmp/examples")" -ge 18 ] || fail "expected 18 examples or more"
+[ "$(wc -l <"$tmp/examples")" -ge 20 ] || fail "expected 20 examples or more"
 cd "$tmp" || exit 99
 while read -r example; do
     case $example in

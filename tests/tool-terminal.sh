@@ -94,6 +94,29 @@ sees 'tokens ([1-9][0-9]* cached)'
 [ "$(screen | grep -c '<|start_header_id|>assistant<|end_header_id|>')" -eq 3 ] ||
     fail "$last: the first answer is not the assistant's in the second prompt"
 
+# A session goes on where it was left, even before the answer.
+cat >"$tmp/session" <<'END'
+{"format": "llama3-session", "version": 1, "messages": [{"role": "user", "content": "first words"}]}
+END
+start "" "-n 4 --temperature 0 --session '$tmp/session'"
+sees 'ends with a question; its answer:$' && sees '^Assistant: .' && sees '^User:$'
+keys "second words" Enter
+tries=0
+until [ "$(grep -c '"assistant"' "$tmp/session")" -eq 2 ] || [ $tries -gt 100 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+done
+terminal kill-session -t test # even so, nothing is lost
+start "" "-n 4 --show-prompt --session '$tmp/session'"
+sees '^User:$'
+keys "third words" Enter
+sees 'first words<|eot_id|>'
+sees 'second words<|eot_id|>'
+sees '^User:$'
+keys "exit" Enter
+sees '^\[0\]$'
+[ "$(grep -c '"role": "assistant"' "$tmp/session")" -eq 3 ] || fail "$last: expected three answers kept"
+
 # A line that the terminal cut is not taken for the whole.
 start "" "-n 4"
 sees '^User:$'

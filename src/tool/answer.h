@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "tool/args.h"
+#include "tool/session_file.h"
 
 enum answer {
     ANSWER_OK,
@@ -17,7 +18,8 @@ struct answerer {
     const struct args *args;
     const struct llama3_model *model;
     struct llama3_session *session;
-    double open_seconds; /* that opening the model took */
+    struct session_file *file; /* --session: where the conversation is kept; NULL: nowhere */
+    double open_seconds;       /* that opening the model took */
 };
 
 /* Reads the prompt and prints the answer as it comes, with a newline at its end; then what --stats

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "tool/say.h"
+#include "tool/session_file.h"
 
 #define FIELD(name) offsetof(struct args, name)
 
@@ -21,6 +22,11 @@ static const struct option_spec prompt_specs[] = {
      .arg = "FILE",
      .help = "read it from a file (-: stdin); after --prompt and\n"
              "an empty line, if both are given"},
+    {.name = "session",
+     .type = OPTION_PATH,
+     .offset = FIELD(session),
+     .arg = "FILE",
+     .help = "go on with this conversation, and keep it there"},
     {.name = "system",
      .type = OPTION_TEXT,
      .offset = FIELD(system),
@@ -42,7 +48,7 @@ static const struct option_spec prompt_specs[] = {
      .help = "no chat template: continue the text (base models)"},
 };
 
-static const struct option_spec answer_specs[] = {
+const struct option_spec answer_option_specs[] = {
     {.name = "max-tokens",
      .letter = 'n',
      .type = OPTION_SIZE,
@@ -112,10 +118,12 @@ static const struct option_spec answer_specs[] = {
      .help = "once per token of the answer; 0 is off (0)"},
     {.name = "seed",
      .type = OPTION_SEED,
-     .offset = FIELD(sampling.seed),
+     .offset = FIELD(seed),
      .arg = "N",
      .help = "the same seed gives the same answer (random)"},
 };
+
+const size_t n_answer_option_specs = sizeof answer_option_specs / sizeof answer_option_specs[0];
 
 static const struct option_spec output_specs[] = {
     {.name = "show-prompt",
@@ -177,7 +185,7 @@ static void bind(struct bound *bound, struct args *args)
                                              args != NULL ? &args->gpu : NULL};
     bound->groups[3] =
         (struct option_group){"Answer (defaults come from the checkpoint; these where it has none)",
-                              answer_specs, COUNT(answer_specs), args};
+                              answer_option_specs, n_answer_option_specs, args};
     bound->groups[4] = (struct option_group){"Output", output_specs, COUNT(output_specs), args};
     bound->set = (struct option_set){
         .program = say_program,
@@ -192,7 +200,8 @@ static void bind(struct bound *bound, struct args *args)
 /* Options that cannot be meant together: what one asks for, the other would silently drop. */
 static int check_combinations(const struct args *args)
 {
-    const char *odd = args->system != NULL        ? "--system"
+    const char *odd = args->session != NULL       ? "--session"
+                      : args->system != NULL      ? "--system"
                       : args->template_index >= 0 ? "--template"
                       : args->date != NULL        ? "--date"
                                                   : NULL;
@@ -202,6 +211,11 @@ static int check_combinations(const struct args *args)
     }
     if (args->model.no_cache && !args->model.int4) {
         say_error("--no-cache has no meaning without --int4");
+        return -1;
+    }
+    if (args->session != NULL && args->seed.given && args->seed.value > SESSION_MAX_SEED) {
+        say_error("--seed: expected at most %llu with --session, found '%llu'",
+                  (unsigned long long)SESSION_MAX_SEED, (unsigned long long)args->seed.value);
         return -1;
     }
     if (args->quiet && args->verbose) {
@@ -226,7 +240,7 @@ int args_parse(struct args *args, int argc, char **argv)
                      .presence_penalty = NAN},
     };
     if (getentropy(&seed, sizeof seed) == 0)
-        args->sampling.seed = seed;
+        args->seed.value = seed;
     bind(&bound, args);
     if (options_parse(&bound.set, argc, argv) != 0)
         return -1;
@@ -252,7 +266,7 @@ struct llama3_sampling args_sampling(const struct args *args, const struct llama
     const struct llama3_sampling *given = &args->sampling;
     struct llama3_sampling sampling;
     llama3_sampling_defaults(model, &sampling);
-    sampling.seed = given->seed;
+    sampling.seed = args->seed.value;
     if (!isnan(given->temperature))
         sampling.temperature = given->temperature;
     if (!isnan(given->top_p))

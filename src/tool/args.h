@@ -11,16 +11,21 @@ struct args {
     struct model_args model;
     struct gpu_args gpu;
     /* what is asked */
-    const char *prompt, *file, *system, *date;
+    const char *prompt, *file, *session, *system, *date;
     int template_index; /* into llama3_template_names(), -1: the checkpoint's own */
     bool raw;
     /* how it is answered */
-    struct llama3_sampling sampling; /* NAN, -1: not given; the seed is always set */
+    struct llama3_sampling sampling; /* NAN, -1: not given; its seed is not used */
+    struct option_seed seed;         /* random where it is not given */
     size_t max_tokens;               /* 0: not given */
     struct option_texts stop;
     /* what is shown */
     bool show_prompt, info, stats, quiet, verbose, help, version;
 };
+
+/* The options of an answer; offsets count from struct args. */
+extern const struct option_spec answer_option_specs[]; /* [n_answer_option_specs] */
+extern const size_t n_answer_option_specs;
 
 /* -1 after a usage error, which is then on stderr. --help and --version are the caller's. */
 int args_parse(struct args *args, int argc, char **argv);

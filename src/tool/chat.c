@@ -67,16 +67,45 @@ static enum answer answer_turn(const struct answerer *answerer,
     return answer;
 }
 
-/* One question and its answer. A status: other than STATUS_OK the conversation ends. */
+struct llama3_history *chat_begin(const struct answerer *answerer)
+{
+    const char *system = answerer->args->system;
+    struct llama3_error err;
+    struct llama3_history *history = llama3_history_new();
+    if (history == NULL) {
+        say_error("not enough memory");
+        return NULL;
+    }
+    if ((system == NULL || llama3_history_add(history, "system", system, &err) == 0) &&
+        (answerer->file == NULL || session_file_load(answerer->file, history, &err) == 0))
+        return history;
+    say_failure(&err);
+    llama3_history_free(history);
+    return NULL;
+}
+
+int chat_keep(const struct answerer *answerer, const struct llama3_history *history)
+{
+    const char *model = llama3_model_info(answerer->model)->path;
+    struct llama3_error err;
+    if (answerer->file == NULL || session_file_write(answerer->file, model, history, &err) == 0)
+        return STATUS_OK;
+    say_failure(&err);
+    return STATUS_FAILED;
+}
+
+/* One question (NULL: the history's last message) and its answer. A status: other than STATUS_OK
+ * the conversation ends. */
 static int turn(const struct answerer *answerer, struct llama3_history *history, const char *query,
                 struct buf *said)
 {
     struct llama3_error err;
     size_t before;
     llama3_history_messages(history, &before);
+    before -= query == NULL;
     buf_clear(said);
     buf_add(said, "", 0);
-    if (llama3_history_add(history, "user", query, &err) != 0) {
+    if (query != NULL && llama3_history_add(history, "user", query, &err) != 0) {
         say_failure(&err);
         return STATUS_FAILED;
     }
@@ -96,28 +125,33 @@ static int turn(const struct answerer *answerer, struct llama3_history *history,
         say_error("not enough memory");
         return STATUS_FAILED;
     }
-    return answer == ANSWER_FAILED ? STATUS_FAILED : STATUS_OK;
+    int status = chat_keep(answerer, history);
+    return answer == ANSWER_FAILED ? STATUS_FAILED : status;
+}
+
+/* The question that a session ended with; NULL if it is answered. */
+static const char *open_question(const struct llama3_history *history)
+{
+    size_t n;
+    const struct llama3_message *messages = llama3_history_messages(history, &n);
+    return n > 0 && strcmp(messages[n - 1].role, "user") == 0 ? messages[n - 1].content : NULL;
 }
 
 int chat_run(const struct answerer *answerer)
 {
-    const char *system = answerer->args->system;
-    struct llama3_error err;
     struct buf said = {0};
     char *line = NULL, *query;
     size_t capacity = 0;
     int status = STATUS_OK;
-    struct llama3_history *history = llama3_history_new();
-    if (history == NULL) {
-        say_error("not enough memory");
+    struct llama3_history *history = chat_begin(answerer);
+    if (history == NULL)
         return STATUS_FAILED;
-    }
-    if (system != NULL && llama3_history_add(history, "system", system, &err) != 0) {
-        say_failure(&err);
-        status = STATUS_FAILED;
-    }
     if (!answerer->args->quiet)
         say_error("\"exit\" or ^D leaves, ^C ends an answer");
+    if (open_question(history) != NULL) {
+        say_error("%s ends with a question; its answer:", answerer->args->session);
+        status = turn(answerer, history, NULL, &said);
+    }
     while (status == STATUS_OK && (query = ask(&line, &capacity)) != NULL)
         status = turn(answerer, history, query, &said);
     free(line);

@@ -110,26 +110,35 @@ static struct llama3_model *open_model(const struct args *args, int *status)
     return model;
 }
 
-/* The prompt's tokens: as a conversation, or raw where that was asked for or there is no
- * template. */
-static int make_prompt(const struct args *args, const struct llama3_model *model,
+/* The prompt's tokens: of the conversation, which text goes on, or raw where that was asked for or
+ * there is no template. */
+static int make_prompt(const struct answerer *answerer, struct llama3_history *history,
                        const struct buf *text, int32_t **tokens, size_t *n)
 {
-    struct llama3_message messages[2];
+    const struct args *args = answerer->args;
+    const struct llama3_model *model = answerer->model;
+    const struct llama3_message *messages;
     struct llama3_error err;
-    size_t n_messages = 0;
+    size_t n_messages;
     bool raw = args->raw || llama3_model_info(model)->template_name == NULL;
-    if (raw && args->system != NULL) {
-        say_error("%s has no chat template, so --system has no meaning; --template names one",
-                  llama3_model_info(model)->path);
+    if (raw && (args->system != NULL || args->session != NULL)) {
+        say_error("%s has no chat template, so --%s has no meaning; --template names one",
+                  llama3_model_info(model)->path, args->session != NULL ? "session" : "system");
+        return STATUS_FAILED;
+    }
+    messages = llama3_history_messages(history, &n_messages);
+    if (n_messages > 0 && strcmp(messages[n_messages - 1].role, "user") == 0) {
+        say_error("%s ends with a question: expected an answer to go on from; a chat (without "
+                  "--prompt and --file) gives one",
+                  args->session);
         return STATUS_FAILED;
     }
     if (raw && !args->raw && !args->quiet)
         say_error("note: the model has no chat template; it continues the text (--raw)");
-    if (args->system != NULL)
-        messages[n_messages++] = (struct llama3_message){"system", args->system};
-    messages[n_messages++] = (struct llama3_message){"user", text->data};
-    int rc = raw ? llama3_tokenize(model, text->data, text->size, true, tokens, n, &err)
+    int rc = llama3_history_add(history, "user", text->data, &err);
+    messages = llama3_history_messages(history, &n_messages);
+    if (rc == 0)
+        rc = raw ? llama3_tokenize(model, text->data, text->size, true, tokens, n, &err)
                  : llama3_apply_template(model, messages, n_messages, args->date, tokens, n, &err);
     if (rc == 0)
         return STATUS_OK;
@@ -137,15 +146,32 @@ static int make_prompt(const struct args *args, const struct llama3_model *model
     return STATUS_FAILED;
 }
 
-static int answer_prompt(const struct answerer *answerer, const struct buf *text)
+/* What was said is kept, even if it was interrupted. */
+static int keep_answer(const struct answerer *answerer, struct llama3_history *history,
+                       const struct buf *said, int status)
 {
     struct llama3_error err;
+    if (answerer->file == NULL || (status == STATUS_INTERRUPTED && said->size == 0))
+        return status;
+    if (said->failed || llama3_history_add(history, "assistant", said->data, &err) != 0) {
+        say_error("not enough memory");
+        return STATUS_FAILED;
+    }
+    return chat_keep(answerer, history) == STATUS_OK ? status : STATUS_FAILED;
+}
+
+static int answer_history(const struct answerer *answerer, struct llama3_history *history,
+                          const struct buf *text)
+{
+    struct llama3_error err;
+    struct buf said = {0};
     int32_t *tokens;
     size_t n;
-    int status = make_prompt(answerer->args, answerer->model, text, &tokens, &n);
+    int status = make_prompt(answerer, history, text, &tokens, &n);
     if (status != STATUS_OK)
         return status;
-    switch (answer_print(answerer, tokens, n, "", NULL, &err)) {
+    buf_add(&said, "", 0);
+    switch (answer_print(answerer, tokens, n, "", &said, &err)) {
     case ANSWER_OK:
         status = STATUS_OK;
         break;
@@ -160,7 +186,20 @@ static int answer_prompt(const struct answerer *answerer, const struct buf *text
         status = STATUS_FAILED;
         break;
     }
+    if (status != STATUS_FAILED)
+        status = keep_answer(answerer, history, &said, status);
+    buf_free(&said);
     llama3_free(tokens);
+    return status;
+}
+
+static int answer_prompt(const struct answerer *answerer, const struct buf *text)
+{
+    struct llama3_history *history = chat_begin(answerer);
+    if (history == NULL)
+        return STATUS_FAILED;
+    int status = answer_history(answerer, history, text);
+    llama3_history_free(history);
     return status;
 }
 
@@ -186,9 +225,9 @@ static int chat(const struct answerer *answerer)
 }
 
 /* text: NULL for a chat. */
-static int run(const struct args *args, const struct buf *text)
+static int run_with(const struct args *args, struct session_file *file, const struct buf *text)
 {
-    struct answerer answerer = {.args = args, .open_seconds = seconds()};
+    struct answerer answerer = {.args = args, .file = file, .open_seconds = seconds()};
     struct llama3_error err;
     int status;
     struct llama3_model *model = open_model(args, &status);
@@ -212,7 +251,22 @@ static int run(const struct args *args, const struct buf *text)
     return status;
 }
 
-static int start(const struct args *args)
+/* A session is read before a model is opened: what is wrong with it is said at once. */
+static int run(struct args *args, const struct buf *text)
+{
+    struct session_file *file = NULL;
+    struct llama3_error err;
+    int status = STATUS_FAILED;
+    if (args->session != NULL && ((file = session_file_open(args->session, &err)) == NULL ||
+                                  session_file_settle(file, args, &err) != 0))
+        say_failure(&err);
+    else
+        status = run_with(args, file, text);
+    session_file_close(file);
+    return status;
+}
+
+static int start(struct args *args)
 {
     struct buf text = {0};
     if (args->help) {

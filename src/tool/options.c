@@ -58,7 +58,7 @@ static int bad_number(const struct option_spec *spec, const char *text)
     return -1;
 }
 
-static bool in_range(const struct option_spec *spec, double value)
+bool option_in_range(const struct option_spec *spec, double value)
 {
     return (spec->above ? value > spec->min : value >= spec->min) &&
            (spec->below ? value < spec->max : value <= spec->max);
@@ -69,7 +69,7 @@ static int set_float(const struct option_spec *spec, const char *text, float *ou
     char *end;
     float value = strtof(text, &end);
     if (strchr("+-.0123456789", text[0]) == NULL || end == text || *end != '\0' ||
-        !in_range(spec, (double)value))
+        !option_in_range(spec, (double)value))
         return bad_number(spec, text);
     *out = value;
     return 0;
@@ -81,16 +81,16 @@ static int set_integer(const struct option_spec *spec, const char *text, long lo
     errno = 0;
     *out = strtoll(text, &end, 10);
     if (strchr("+-0123456789", text[0]) == NULL || end == text || *end != '\0' || errno != 0 ||
-        !in_range(spec, (double)*out))
+        !option_in_range(spec, (double)*out))
         return bad_number(spec, text);
     return 0;
 }
 
-static int set_seed(const struct option_spec *spec, const char *text, uint64_t *out)
+static int set_seed(const struct option_spec *spec, const char *text, struct option_seed *out)
 {
     char *end;
     errno = 0;
-    *out = strtoull(text, &end, 10);
+    *out = (struct option_seed){strtoull(text, &end, 10), true};
     if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0) {
         say_error("--%s: expected an integer in [0, %llu], found '%s'", spec->name,
                   (unsigned long long)UINT64_MAX, text);

@@ -22,7 +22,7 @@ enum option_type {                    /* what it sets */
                    OPTION_INT,        /* int */
                    OPTION_INT_OR,     /* int, or -i for choices[i] */
                    OPTION_SIZE,       /* size_t */
-                   OPTION_SEED,       /* uint64_t, its whole range */
+                   OPTION_SEED,       /* struct option_seed: the whole range of uint64_t */
                    OPTION_FLOAT,      /* float */
                    OPTION_ONE_OF      /* int, an index into choices */
 };
@@ -30,6 +30,11 @@ enum option_type {                    /* what it sets */
 struct option_texts {
     const char **items; /* [n] */
     size_t n;
+};
+
+struct option_seed {
+    uint64_t value;
+    bool given; /* by this option */
 };
 
 struct option_spec {
@@ -65,6 +70,9 @@ struct option_set {
  * argv. */
 int options_parse(const struct option_set *set, int argc, char **argv);
 void options_free(const struct option_set *set);
+
+/* Whether a number is what an option may set. */
+bool option_in_range(const struct option_spec *spec, double value);
 
 void options_help(const struct option_set *set, FILE *out);
 

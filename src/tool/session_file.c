@@ -1,0 +1,397 @@
+#include "tool/session_file.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/new_file.h"
+#include "base/size.h"
+
+enum { MAX_BYTES = 16 << 20, VERSION = 1, FLOAT_DIGITS = 9 };
+static const char format[] = "llama3-session";
+
+struct session_file {
+    const char *path;
+    json_t *title, *model, *system; /* strings; NULL: none */
+    json_t *sampling;               /* an object, by the names of options with '_' for '-' */
+    json_t *messages;               /* user, assistant, user ... */
+};
+
+/* ---- checks ---------------------------------------------------------------------------------- */
+
+/* Every key is one of those, NULL-terminated. */
+static int check_keys(const json_t *object, const char *const *known, const char *where,
+                      struct llama3_error *err)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        size_t i = 0;
+        while (known[i] != NULL && strcmp(known[i], key) != 0)
+            i++;
+        if (known[i] == NULL)
+            return error_set(err, LLAMA3_EINPUT, "%s: \"%s\" is not known", where, key);
+    }
+    return 0;
+}
+
+static int check_message(const json_t *message, size_t i, const char *path,
+                         struct llama3_error *err)
+{
+    static const char *const keys[] = {"role", "content", NULL};
+    const char *expected = i % 2 == 0 ? "user" : "assistant", *role, *content;
+    char where[512];
+    snprintf(where, sizeof where, "%s: message %zu", path, i);
+    if (!json_is_object(message))
+        return error_set(err, LLAMA3_EINPUT, "%s: an object expected, %s found", where,
+                         json_kind(message));
+    if (check_keys(message, keys, where, err) != 0 ||
+        json_get_string(message, "role", true, &role, where, err) != 0 ||
+        json_get_string(message, "content", true, &content, where, err) != 0)
+        return -1;
+    if (strcmp(role, expected) != 0)
+        return error_set(err, LLAMA3_EINPUT, "%s: \"role\": \"%s\" expected, \"%s\" found", where,
+                         expected, role);
+    return 0;
+}
+
+/* ---- sampling: the options of an answer -------------------------------------------------------
+ */
+
+static void key_of(const struct option_spec *spec, char key[32])
+{
+    snprintf(key, 32, "%s", spec->name);
+    for (char *c = key; *c != '\0'; c++)
+        if (*c == '-')
+            *c = '_';
+}
+
+static const struct option_spec *spec_of(const char *key)
+{
+    char name[32];
+    for (size_t i = 0; i < n_answer_option_specs; i++) {
+        key_of(&answer_option_specs[i], name);
+        if (strcmp(name, key) == 0)
+            return &answer_option_specs[i];
+    }
+    return NULL;
+}
+
+static int check_stop(const json_t *value, const char *where, struct llama3_error *err)
+{
+    size_t i;
+    json_t *stop;
+    if (!json_is_array(value))
+        return error_set(err, LLAMA3_EINPUT, "%s: \"stop\": an array expected, %s found", where,
+                         json_kind(value));
+    json_array_foreach((json_t *)(uintptr_t)value, i, stop)
+    {
+        if (!json_is_string(stop) || json_string_length(stop) == 0)
+            return error_set(err, LLAMA3_EINPUT, "%s: \"stop\": some text expected, %s found",
+                             where, json_is_string(stop) ? "none" : json_kind(stop));
+    }
+    return 0;
+}
+
+static int check_setting(const char *key, const json_t *value, const char *where,
+                         struct llama3_error *err)
+{
+    const struct option_spec *spec = spec_of(key);
+    if (spec == NULL)
+        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\" is not known", where, key);
+    if (spec->type == OPTION_TEXTS)
+        return check_stop(value, where, err);
+    bool whole = spec->type != OPTION_FLOAT;
+    double max = spec->type == OPTION_SEED ? (double)SESSION_MAX_SEED : spec->max;
+    if (!json_is_number(value))
+        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": %s expected, %s found", where, key,
+                         whole ? "an integer" : "a number", json_kind(value));
+    double found = json_number_value(value);
+    bool inside = spec->type == OPTION_SEED
+                      ? found >= 0 && found <= max
+                      : option_in_range(spec, whole ? found : (double)(float)found);
+    if (!inside || (whole && floor(found) != found)) /* 7.0 is one: JSON makes no difference */
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: \"%s\": %s in %c%.16g, %.16g%c expected, %.16g found", where, key,
+                         whole ? "an integer" : "a number", spec->above ? '(' : '[', spec->min, max,
+                         spec->below ? ')' : ']', found);
+    return 0;
+}
+
+/* The number that is written like this float, so that 0.2 stays 0.2. */
+static double shortest(float value)
+{
+    char text[32];
+    for (int digits = 6; digits <= FLOAT_DIGITS; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)value);
+        if (strtof(text, NULL) == value)
+            break;
+    }
+    return strtod(text, NULL);
+}
+
+/* What args says about an option; NULL if nothing. */
+static json_t *setting_of(const struct option_spec *spec, const struct args *args)
+{
+    const void *at = (const char *)args + spec->offset;
+    const struct option_seed *seed = at;
+    const struct option_texts *texts = at;
+    json_t *array;
+    switch (spec->type) {
+    case OPTION_FLOAT:
+        return isnan(*(const float *)at) ? NULL : json_real(shortest(*(const float *)at));
+    case OPTION_INT:
+        return *(const int *)at < 0 ? NULL : json_integer(*(const int *)at);
+    case OPTION_SIZE:
+        return *(const size_t *)at == 0 ? NULL : json_integer((json_int_t) * (const size_t *)at);
+    case OPTION_SEED:
+        return seed->given ? json_integer((json_int_t)seed->value) : NULL;
+    default: /* OPTION_TEXTS */
+        if (texts->n == 0 || (array = json_array()) == NULL)
+            return NULL;
+        for (size_t i = 0; i < texts->n; i++)
+            json_array_append_new(array, json_string(texts->items[i]));
+        return array;
+    }
+}
+
+/* Lets args say what the file does. */
+static int take_setting(const struct option_spec *spec, const json_t *value, struct args *args,
+                        struct llama3_error *err)
+{
+    void *at = (char *)args + spec->offset;
+    struct option_texts *texts = at;
+    size_t n = json_array_size(value);
+    switch (spec->type) {
+    case OPTION_FLOAT:
+        *(float *)at = (float)json_number_value(value);
+        return 0;
+    case OPTION_INT:
+        *(int *)at = (int)json_number_value(value);
+        return 0;
+    case OPTION_SIZE:
+        *(size_t *)at = (size_t)json_number_value(value);
+        return 0;
+    case OPTION_SEED:
+        *(struct option_seed *)at = (struct option_seed){(uint64_t)json_number_value(value), true};
+        return 0;
+    default: /* OPTION_TEXTS */
+        texts->items = size_alloc(n, sizeof *texts->items);
+        if (texts->items == NULL)
+            return error_memory(err, "stop texts", n * sizeof *texts->items);
+        for (texts->n = 0; texts->n < n; texts->n++)
+            texts->items[texts->n] = json_string_value(json_array_get(value, texts->n));
+        return 0;
+    }
+}
+
+/* ---- reading ----------------------------------------------------------------------------------
+ */
+
+/* A new reference to a string of the file, or NULL if it has none. */
+static int take_string(const json_t *root, const char *key, json_t **out, const char *path,
+                       struct llama3_error *err)
+{
+    const char *text = NULL;
+    if (json_get_string(root, key, false, &text, path, err) != 0)
+        return -1;
+    *out = text != NULL && text[0] != '\0' ? json_incref(json_object_get(root, key)) : NULL;
+    return 0;
+}
+
+static int take_root(struct session_file *file, const json_t *root, struct llama3_error *err)
+{
+    static const char *const keys[] = {"format", "version",  "title",    "model",
+                                       "system", "sampling", "messages", NULL};
+    const char *path = file->path, *found, *key;
+    json_t *sampling = json_object_get(root, "sampling"), *value;
+    double version;
+    size_t i;
+    if (json_get_string(root, "format", true, &found, path, err) != 0)
+        return -1;
+    if (strcmp(found, format) != 0)
+        return error_set(err, LLAMA3_EINPUT, "%s: \"format\": \"%s\" expected, \"%s\" found", path,
+                         format, found);
+    if (json_get_number(root, "version", true, VERSION, VERSION, &version, path, err) != 0 ||
+        check_keys(root, keys, path, err) != 0 ||
+        take_string(root, "title", &file->title, path, err) != 0 ||
+        take_string(root, "model", &file->model, path, err) != 0 ||
+        take_string(root, "system", &file->system, path, err) != 0)
+        return -1;
+    if (sampling != NULL && !json_is_object(sampling))
+        return error_set(err, LLAMA3_EINPUT, "%s: \"sampling\": an object expected, %s found", path,
+                         json_kind(sampling));
+    json_object_foreach(sampling, key, value)
+    {
+        if (check_setting(key, value, path, err) != 0)
+            return -1;
+    }
+    if (sampling != NULL)
+        json_object_update(file->sampling, sampling);
+    json_t *messages = json_object_get(root, "messages");
+    if (!json_is_array(messages))
+        return error_set(err, LLAMA3_EINPUT, "%s: \"messages\": an array expected, %s found", path,
+                         json_kind(messages));
+    json_array_foreach(messages, i, value)
+    {
+        if (check_message(value, i, path, err) != 0)
+            return -1;
+    }
+    return json_array_extend(file->messages, messages) == 0 ? 0
+                                                            : error_memory(err, path, MAX_BYTES);
+}
+
+static int read_session(struct session_file *file, struct llama3_error *err)
+{
+    struct new_file made;
+    bool missing;
+    size_t size;
+    char *text = file_read(file->path, MAX_BYTES, &size, &missing, err);
+    if (text == NULL && missing) { /* that it can't be made is better known before the first turn */
+        if (new_file_open(&made, file->path, err) != 0)
+            return -1;
+        new_file_abandon(&made);
+        return 0;
+    }
+    json_t *root = text != NULL ? json_parse(text, size, file->path, err) : NULL;
+    int rc = root != NULL ? take_root(file, root, err) : -1;
+    json_decref(root);
+    free(text);
+    return rc;
+}
+
+struct session_file *session_file_open(const char *path, struct llama3_error *err)
+{
+    struct session_file *file = size_alloc(1, sizeof *file);
+    if (file == NULL) {
+        error_memory(err, path, sizeof *file);
+        return NULL;
+    }
+    *file = (struct session_file){path, .sampling = json_object(), .messages = json_array()};
+    int rc = file->sampling != NULL && file->messages != NULL ? read_session(file, err)
+                                                              : error_memory(err, path, 0);
+    if (rc == 0)
+        return file;
+    session_file_close(file);
+    return NULL;
+}
+
+void session_file_close(struct session_file *file)
+{
+    if (file == NULL)
+        return;
+    json_decref(file->title);
+    json_decref(file->model);
+    json_decref(file->system);
+    json_decref(file->sampling);
+    json_decref(file->messages);
+    free(file);
+}
+
+int session_file_settle(struct session_file *file, struct args *args, struct llama3_error *err)
+{
+    char key[32];
+    for (size_t i = 0; i < n_answer_option_specs; i++) {
+        const struct option_spec *spec = &answer_option_specs[i];
+        json_t *given = setting_of(spec, args);
+        key_of(spec, key);
+        const json_t *kept = json_object_get(file->sampling, key);
+        if (given != NULL && json_object_set_new(file->sampling, key, given) != 0)
+            return error_memory(err, file->path, strlen(key));
+        if (given == NULL && kept != NULL && take_setting(spec, kept, args, err) != 0)
+            return -1;
+    }
+    if (args->system == NULL)
+        args->system = json_string_value(file->system);
+    return 0;
+}
+
+int session_file_load(const struct session_file *file, struct llama3_history *history,
+                      struct llama3_error *err)
+{
+    size_t i;
+    json_t *message;
+    json_array_foreach(file->messages, i, message)
+    {
+        const char *content = json_string_value(json_object_get(message, "content"));
+        if (llama3_history_add(history, i % 2 == 0 ? "user" : "assistant", content, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- writing ----------------------------------------------------------------------------------
+ */
+
+/* Adds a value, whose reference it takes; NULL adds nothing. */
+static bool put(json_t *object, const char *key, json_t *value)
+{
+    return value == NULL || json_object_set_new(object, key, value) == 0;
+}
+
+/* The last part of a path, if it is text. */
+static json_t *name_of(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 0 && path[n - 1] == '/')
+        n--;
+    size_t begin = n;
+    while (begin > 0 && path[begin - 1] != '/')
+        begin--;
+    return n > begin ? json_stringn(path + begin, n - begin) : NULL;
+}
+
+static char *session_text(const struct session_file *file, const char *model,
+                          const struct llama3_history *history)
+{
+    size_t n;
+    const struct llama3_message *messages = llama3_history_messages(history, &n);
+    json_t *root = json_object(), *array = json_array();
+    const char *system = NULL;
+    bool ok = root != NULL && array != NULL;
+    for (size_t i = 0; ok && i < n; i++) {
+        if (strcmp(messages[i].role, "system") == 0)
+            system = messages[i].content;
+        else
+            ok = json_array_append_new(array, json_pack("{s:s, s:s}", "role", messages[i].role,
+                                                        "content", messages[i].content)) == 0;
+    }
+    json_t *name = model != NULL ? name_of(model) : NULL;
+    ok = ok && put(root, "format", json_string(format)) &&
+         put(root, "version", json_integer(VERSION)) &&
+         put(root, "title", json_incref(file->title)) &&
+         put(root, "model", name != NULL ? json_incref(name) : json_incref(file->model)) &&
+         put(root, "system", system != NULL ? json_string(system) : NULL) &&
+         put(root, "sampling",
+             json_object_size(file->sampling) > 0 ? json_incref(file->sampling) : NULL) &&
+         put(root, "messages", json_incref(array));
+    char *text = ok ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(FLOAT_DIGITS)) : NULL;
+    json_decref(name);
+    json_decref(array);
+    json_decref(root);
+    return text;
+}
+
+int session_file_write(const struct session_file *file, const char *model,
+                       const struct llama3_history *history, struct llama3_error *err)
+{
+    struct new_file made;
+    char *text = session_text(file, model, history);
+    if (text == NULL)
+        return error_memory(err, file->path, MAX_BYTES);
+    int rc = new_file_open(&made, file->path, err);
+    if (rc == 0 && new_file_write(&made, text, strlen(text), err) == 0 &&
+        new_file_write(&made, "\n", 1, err) == 0)
+        rc = new_file_commit(&made, err);
+    else if (rc == 0) {
+        new_file_abandon(&made);
+        rc = -1;
+    }
+    free(text);
+    return rc;
+}

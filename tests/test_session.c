@@ -1,0 +1,268 @@
+/* Conversations as files: what is written is read again, and what is no session is refused, each by
+ * the exact line that says what was expected and what was found. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "tiny.h"
+#include "tool/say.h"
+#include "tool/session_file.h"
+
+const char say_program[] = "test_session";
+
+static char *folder, path[512];
+
+static void set_up(void)
+{
+    folder = tiny_folder();
+    snprintf(path, sizeof path, "%s/session.json", folder);
+}
+
+static void tear_down(void)
+{
+    tiny_remove(folder);
+}
+
+static struct session_file *open_session(void)
+{
+    struct llama3_error err = {0};
+    struct session_file *file = session_file_open(path, &err);
+    ck_assert_msg(file != NULL, "%s", err.message);
+    return file;
+}
+
+static char *text_of_session(void)
+{
+    struct llama3_error err = {0};
+    size_t size;
+    char *text = file_read(path, SIZE_MAX - 1, &size, NULL, &err);
+    ck_assert_msg(text != NULL, "%s", err.message);
+    return text;
+}
+
+/* As after a command line that says this. */
+static void parse(struct args *args, int argc, const char *const *argv)
+{
+    char *copy[16];
+    ck_assert_int_lt(argc, 16);
+    for (int i = 0; i < argc; i++)
+        copy[i] = (char *)(uintptr_t)argv[i];
+    copy[argc] = NULL;
+    ck_assert_int_eq(args_parse(args, argc, copy), 0);
+}
+
+static const char whole[] = "{\"format\":\"llama3-session\",\"version\":1,\"title\":\"T\","
+                            "\"model\":\"M\",\"system\":\"Be kind.\",\"sampling\":{\"temperature\":"
+                            "0.2,\"top_k\":7,\"max_tokens\":99,\"seed\":9007199254740991,\"stop\":"
+                            "[\"a\",\"b\"]},\"messages\":[{\"role\":\"user\",\"content\":\"\\u00e9"
+                            "\\n\"},{\"role\":\"assistant\",\"content\":\"\"}]}";
+
+START_TEST(comes_back_as_written)
+{
+    static const char *const none[] = {"x"};
+    struct llama3_error err = {0};
+    struct args args;
+    size_t n;
+    tiny_put_text(folder, "session.json", whole);
+    struct session_file *file = open_session();
+    parse(&args, 1, none);
+    ck_assert_int_eq(session_file_settle(file, &args, &err), 0);
+    ck_assert_str_eq(args.system, "Be kind.");
+    ck_assert(args.sampling.temperature == 0.2f && isnan(args.sampling.top_p));
+    ck_assert_int_eq(args.sampling.top_k, 7);
+    ck_assert_uint_eq(args.max_tokens, 99);
+    ck_assert(args.seed.given && args.seed.value == SESSION_MAX_SEED);
+    ck_assert_uint_eq(args.stop.n, 2);
+    ck_assert_str_eq(args.stop.items[1], "b");
+
+    struct llama3_history *history = llama3_history_new();
+    ck_assert_int_eq(llama3_history_add(history, "system", args.system, &err), 0);
+    ck_assert_int_eq(session_file_load(file, history, &err), 0);
+    const struct llama3_message *messages = llama3_history_messages(history, &n);
+    ck_assert_uint_eq(n, 3);
+    ck_assert_str_eq(messages[1].content, "\xc3\xa9\n");
+    ck_assert_str_eq(messages[2].role, "assistant");
+    ck_assert_int_eq(session_file_write(file, NULL, history, &err), 0);
+    args_free(&args);
+    session_file_close(file);
+
+    char *first = text_of_session();
+    ck_assert_ptr_nonnull(strstr(first, "\"temperature\": 0.2,"));
+    ck_assert_ptr_nonnull(strstr(first, "\"title\": \"T\""));
+    file = open_session();
+    ck_assert_int_eq(session_file_write(file, NULL, history, &err), 0);
+    char *second = text_of_session();
+    ck_assert_str_eq(first, second);
+    free(first);
+    free(second);
+    session_file_close(file);
+    llama3_history_free(history);
+}
+END_TEST
+
+START_TEST(the_command_line_replaces_what_the_file_says)
+{
+    static const char *const some[] = {"x", "--temperature", "0.35",     "--seed", "5", "--stop",
+                                       "c", "--system",      "Be brief."};
+    struct llama3_error err = {0};
+    struct args args;
+    tiny_put_text(folder, "session.json", whole);
+    struct session_file *file = open_session();
+    parse(&args, sizeof some / sizeof *some, some);
+    ck_assert_int_eq(session_file_settle(file, &args, &err), 0);
+    ck_assert_str_eq(args.system, "Be brief.");
+    ck_assert(args.sampling.temperature == 0.35f);
+    ck_assert_int_eq(args.sampling.top_k, 7);
+    ck_assert_uint_eq(args.stop.n, 1);
+    struct llama3_history *history = llama3_history_new();
+    llama3_history_add(history, "system", args.system, &err);
+    session_file_load(file, history, &err);
+    ck_assert_int_eq(session_file_write(file, "/some/where/Llama-3/", history, &err), 0);
+    char *text = text_of_session();
+    static const char *const lines[] = {"\"model\": \"Llama-3\"",
+                                        "\"system\": \"Be brief.\"",
+                                        "\"temperature\": 0.35,",
+                                        "\"top_k\": 7",
+                                        "\"seed\": 5",
+                                        "\"c\""};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        ck_assert_msg(strstr(text, lines[i]) != NULL, "%s expected in %s", lines[i], text);
+    ck_assert_ptr_null(strstr(text, "\"b\""));
+    free(text);
+    args_free(&args);
+    session_file_close(file);
+    llama3_history_free(history);
+}
+END_TEST
+
+START_TEST(a_missing_file_is_an_empty_session)
+{
+    struct llama3_error err = {0};
+    struct llama3_history *history = llama3_history_new();
+    struct session_file *file = open_session();
+    size_t n;
+    ck_assert_int_eq(session_file_load(file, history, &err), 0);
+    llama3_history_messages(history, &n);
+    ck_assert_uint_eq(n, 0);
+    session_file_close(file);
+    llama3_history_free(history);
+    ck_assert_ptr_null(session_file_open("/nonexistent/folder/session.json", &err));
+    ck_assert_str_eq(err.message, "/nonexistent/folder/session.json: No such file or directory");
+    ck_assert_ptr_null(session_file_open(folder, &err));
+}
+END_TEST
+
+static void refused(const char *text, size_t size, const char *expected)
+{
+    struct llama3_error err = {0};
+    tiny_put(folder, "session.json", text, size);
+    ck_assert_msg(session_file_open(path, &err) == NULL, "opened, where expected: %s", expected);
+    ck_assert_msg(strncmp(err.message, path, strlen(path)) == 0, "%s", err.message);
+    const char *found = err.message + strlen(path);
+    ck_assert_msg(strncmp(found, expected, strlen(expected)) == 0, "expected %s, found %s",
+                  expected, found);
+}
+
+/* {changed part, what is found instead, the error} of `whole` */
+static const char *const changes[][3] = {
+    {"\"llama3-session\"", "\"x\"", ": \"format\": \"llama3-session\" expected, \"x\" found"},
+    {"\"format\":\"llama3-session\",", "", ": \"format\": a string expected, nothing found"},
+    {":1,", ":2,", ": \"version\": 1..1 expected, 2 found"},
+    {":1,", ":1.5,", ": \"version\": 1..1 expected, 1.5 found"},
+    {"\"title\":\"T\"", "\"title\":1", ": \"title\": a string expected, an integer found"},
+    {"\"title\"", "\"tiptle\"", ": \"tiptle\" is not known"},
+    {"\"title\":\"T\"", "\"model\":\"T\"", ": JSON expected"},
+    {"\"title\":\"T\"", "\"title\":\"\\u0000\"", ": JSON expected"},
+    {"\"Be kind.\"", "{}", ": \"system\": a string expected, an object found"},
+    {"0.2", "\"hot\"", ": \"temperature\": a number expected, a string found"},
+    {"0.2", "-0.2", ": \"temperature\": a number in [0, 100] expected, -0.2 found"},
+    {"0.2", "1e400", ": JSON expected"},
+    {"\"temperature\":0.2", "\"top_p\":0", ": \"top_p\": a number in (0, 1] expected, 0 found"},
+    {"\"temperature\":0.2", "\"top_p\":1e-60", ": \"top_p\": a number in (0, 1] expected"},
+    {"\"temperature\":0.2", "\"min_p\":1", ": \"min_p\": a number in [0, 1) expected, 1 found"},
+    {"\"temperature\"", "\"warmth\"", ": \"warmth\" is not known"},
+    {"\"top_k\"", "\"top-k\"", ": \"top-k\" is not known"},
+    {"7", "7.5", ": \"top_k\": an integer in [0, 1048576] expected, 7.5 found"},
+    {"99", "0", ": \"max_tokens\": an integer in [1, 16777216] expected, 0 found"},
+    {"9007199254740991", "-1", ": \"seed\": an integer in [0, 9007199254740991] expected, -1"},
+    {"9007199254740991", "9007199254740992", ": \"seed\": an integer in [0, 9007199254740991]"},
+    {"9007199254740991", "99999999999999999999",
+     ": \"seed\": an integer in [0, 9007199254740991] expected, 1e+20 found"},
+    {"[\"a\",\"b\"]", "\"a\"", ": \"stop\": an array expected, a string found"},
+    {"[\"a\",\"b\"]", "[1]", ": \"stop\": some text expected, an integer found"},
+    {"[\"a\",\"b\"]", "[\"\"]", ": \"stop\": some text expected, none found"},
+    {"\"messages\":[{", "\"messages\":[null,{", ": message 0: an object expected, null found"},
+    {"\"user\"", "\"assistant\"", ": message 0: \"role\": \"user\" expected, \"assistant\" found"},
+    {"\"assistant\"", "\"user\"", ": message 1: \"role\": \"assistant\" expected, \"user\" found"},
+    {"\"assistant\"", "\"system\"", ": message 1: \"role\": \"assistant\" expected, \"system\""},
+    {"\"content\":\"\"", "\"contents\":\"\"", ": message 1: \"contents\" is not known"},
+    {"\"content\":\"\"", "\"content\":[]", ": message 1: \"content\": a string expected, an array"},
+    {"\"content\":\"\"", "\"content\":null", ": message 1: \"content\": a string expected, null"},
+    {"\\u00e9", "\\ud800", ": JSON expected"},
+    {"\\u00e9", "\xc0\x80", ": JSON expected"},
+    {"\"messages\"", "\"massages\"", ": \"massages\" is not known"},
+};
+
+START_TEST(what_is_no_session_is_refused)
+{
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        char *text = tiny_replace(whole, changes[i][0], changes[i][1]);
+        refused(text, strlen(text), changes[i][2]);
+        free(text);
+    }
+    refused("", 0, ": JSON expected");
+    refused("[]", 2, ": a JSON object expected, an array found");
+    refused(whole, sizeof whole, ": JSON expected"); /* a NUL byte at the end */
+    char deep[200];
+    memset(deep, '[', sizeof deep);
+    refused(deep, sizeof deep, ": JSON nested at most 64 deep expected, deeper found");
+    size_t large = (16 << 20) + 1;
+    char *spaces = malloc(large);
+    memset(spaces, ' ', large);
+    refused(spaces, large, ": at most 16777216 bytes expected, 16777217 found");
+    free(spaces);
+}
+END_TEST
+
+/* Every beginning of a session, and every session with one byte changed, opens or is refused with
+ * one line. */
+START_TEST(damaged_files_do_no_harm)
+{
+    char text[sizeof whole];
+    size_t refusals = 0;
+    for (size_t i = 0; i < 2 * (sizeof whole - 1); i++) {
+        struct llama3_error err = {0};
+        size_t at = i / 2, size = i % 2 == 0 ? at : sizeof whole - 1;
+        memcpy(text, whole, sizeof whole);
+        text[at] ^= (char)(i % 2 == 0 ? 0 : 1 + at % 255);
+        tiny_put(folder, "session.json", text, size);
+        struct session_file *file = session_file_open(path, &err);
+        ck_assert_int_eq(file == NULL, err.code != LLAMA3_OK);
+        ck_assert_ptr_null(strchr(err.message, '\n'));
+        refusals += file == NULL;
+        session_file_close(file);
+    }
+    ck_assert_uint_gt(refusals, sizeof whole);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("session");
+    TCase *tc = tcase_create("session files");
+    tcase_add_checked_fixture(tc, set_up, tear_down);
+    tcase_add_test(tc, comes_back_as_written);
+    tcase_add_test(tc, the_command_line_replaces_what_the_file_says);
+    tcase_add_test(tc, a_missing_file_is_an_empty_session);
+    tcase_add_test(tc, what_is_no_session_is_refused);
+    tcase_add_test(tc, damaged_files_do_no_harm);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
