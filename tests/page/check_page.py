@@ -2,9 +2,11 @@
 """The chat page in a real browser, against fake_server.py.
 
     check_page.py PAGE ARTIFACTS [NAME...]
+    check_page.py http://HOST:PORT/ ARTIFACTS [NAME...]
 
-runs every test, or those named, and leaves screenshots in the directory ARTIFACTS. It prints a line
-for each test, and exits with 1 if one failed. Needs selenium, Chromium and its driver.
+runs every test, or those named, and leaves screenshots in the directory ARTIFACTS; of a server that
+runs, which can't be told what to say, a few. It prints a line for each test, and exits with 1 if one
+failed. Needs selenium, Chromium and its driver.
 """
 import importlib.util
 import json
@@ -23,7 +25,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 HERE = pathlib.Path(__file__).resolve().parent
-WAIT = 10  # seconds for something to come about
+WAIT = 30  # seconds for something to come about
 
 
 class Server:
@@ -48,6 +50,19 @@ class Server:
 
     def again(self):
         self.__init__(self.page, self.port)
+
+
+class Running:
+    """A server that is not ours: it says what its model says."""
+
+    def __init__(self, url):
+        self.url = url
+
+    def set(self, **settings):
+        pass
+
+    def kill(self):
+        pass
 
 
 class Page:
@@ -86,7 +101,7 @@ class Page:
         driver.get(self.server.url)
         driver.execute_script("sessionStorage.clear()")
         driver.get(self.server.url)
-        self.see("#model", "SmolLM2")
+        self.until("the model's name", lambda: self.text("#model"))
         driver.get_log("browser")
 
     def all(self, selector):
@@ -774,12 +789,75 @@ def test_looks(page):
     assert not problems, "\n".join(sorted(set(problems)))
 
 
+def limit(page, **settings):
+    page.one("#toggle-panel").click()
+    for name, value in settings.items():
+        page.one("#set-" + name).send_keys(f"{value}" + Keys.TAB)
+    page.one("#close-panel").click()
+
+
+def real_conversation(page):
+    limit(page, max_tokens=40)
+    page.send("Name three colours.")
+    page.shown("#stop")
+    page.until("an answer", lambda: page.turns()[-1:] and page.turns()[-1][0] == "assistant")
+    page.idle()
+    assert " prompt token" in page.text(".stats") and "/s" in page.text(".stats"), page.text(".stats")
+    used, of = page.text("#meter").replace(",", "").split(" of ")
+    assert 0 < int(used) < int(of.split()[0])
+    first = page.turns()
+    page.send("And one more?")
+    page.until("another answer", lambda: len(page.turns()) == 4)
+    page.idle()
+    assert "remembered" in page.all(".stats")[-1].text, "the second turn reads the first again"
+    page.shot("server-conversation")
+    page.driver.refresh()
+    page.until("the conversation", lambda: page.turns()[:2] == first and len(page.turns()) == 4)
+    page.press("Edit")
+    page.keys(Keys.CONTROL + "a" + Keys.NULL + "Name a city." + Keys.ENTER)
+    page.until("the changed turn", lambda: page.turns()[2:3] == [("user", "Name a city.")] and len(page.turns()) == 4)
+    page.idle()
+    page.press("Regenerate")
+    page.until("an answer", lambda: len(page.turns()) == 4)
+    page.idle()
+
+
+def real_same_seed(page):
+    limit(page, seed=7, max_tokens=20)
+    page.send("Tell me a story.")
+    page.until("an answer", lambda: len(page.turns()) == 2)
+    page.idle()
+    page.see(".note", "no room for more")
+    first = page.turns()
+    page.press("Regenerate")
+    page.until("none", lambda: page.one("#stop").is_displayed() or page.turns() == first)
+    page.idle()
+    page.until("the same answer", lambda: page.turns() == first)
+
+
+def real_stop(page):
+    page.send("Write a very long story about a whale.")
+    page.until("some text", lambda: page.turns() and page.turns()[-1][0] == "assistant")
+    page.keys(Keys.ESCAPE)
+    page.see(".note", "Stopped.")
+    page.idle()
+
+
+def real_too_long(page):
+    page.driver.execute_script("document.getElementById('draft').value = 'word '.repeat(200000)")
+    page.send("!")
+    page.see(".failure", "tokens")
+    assert page.complaints() == []
+
+
 def main():
     artifacts = pathlib.Path(sys.argv[2])
     artifacts.mkdir(parents=True, exist_ok=True)
-    tests = {name[5:]: test for name, test in globals().items() if name.startswith("test_")}
+    running = sys.argv[1].startswith("http://")
+    tests = {name[5:]: test for name, test in globals().items()
+             if name.startswith("real_" if running else "test_")}
     wanted = sys.argv[3:] or list(tests)
-    server = Server(sys.argv[1])
+    server = Running(sys.argv[1]) if running else Server(sys.argv[1])
     page = Page(server, artifacts)
     failed = 0
     try:
@@ -796,7 +874,7 @@ def main():
                 print(f"FAIL: {name}", flush=True)
                 traceback.print_exc(file=sys.stdout)
                 page.shot("failed-" + name)
-                if server.process.poll() is not None:
+                if not running and server.process.poll() is not None:
                     server.again()
     finally:
         page.quit()
