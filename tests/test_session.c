@@ -103,6 +103,28 @@ START_TEST(comes_back_as_written)
 }
 END_TEST
 
+/* As llama3 wrote it once: scripts/check-page has the page export the same. */
+START_TEST(the_format_stays)
+{
+    struct llama3_error err = {0};
+    size_t size;
+    char *text = file_read(TEST_DATA "/session.json", SIZE_MAX - 1, &size, NULL, &err);
+    ck_assert_msg(text != NULL, "%s", err.message);
+    tiny_put_text(folder, "session.json", text);
+    struct session_file *file = open_session();
+    struct llama3_history *history = llama3_history_new();
+    ck_assert_int_eq(llama3_history_add(history, "system", "Be kind.", &err), 0);
+    ck_assert_int_eq(session_file_load(file, history, &err), 0);
+    ck_assert_int_eq(session_file_write(file, NULL, history, &err), 0);
+    char *written = text_of_session();
+    ck_assert_str_eq(written, text);
+    free(written);
+    free(text);
+    session_file_close(file);
+    llama3_history_free(history);
+}
+END_TEST
+
 START_TEST(the_command_line_replaces_what_the_file_says)
 {
     static const char *const some[] = {"x", "--temperature", "0.35",     "--seed", "5", "--stop",
@@ -255,6 +277,7 @@ int main(void)
     TCase *tc = tcase_create("session files");
     tcase_add_checked_fixture(tc, set_up, tear_down);
     tcase_add_test(tc, comes_back_as_written);
+    tcase_add_test(tc, the_format_stays);
     tcase_add_test(tc, the_command_line_replaces_what_the_file_says);
     tcase_add_test(tc, a_missing_file_is_an_empty_session);
     tcase_add_test(tc, what_is_no_session_is_refused);

@@ -383,6 +383,13 @@ def test_export_and_import(page):
     again = json.loads(file.read_text())
     assert again == session, (again, session)
     file.unlink()
+    # What the terminal chat wrote comes out as it came in.
+    theirs = HERE.parent / "data" / "session.json"
+    page.one("#file").send_keys(str(theirs))
+    page.until("it imported", lambda: page.text("#title").startswith("Whales"))
+    page.menu("export")
+    file = page.until("a download", lambda: next(folder.glob("*.json"), None))
+    assert json.loads(file.read_text()) == json.loads(theirs.read_text())
     for bad, words in (("{", "JSON expected"), ("[]", "an object expected"), ('{"format":"x"}', "llama3-session"),
                        ('{"format":"llama3-session","version":2}', "version"),
                        (json.dumps({**session, "extra": 1}), '"extra" is not known'),
@@ -497,24 +504,33 @@ def test_speed(page):
         const out = [];
         for (const text of [part.repeat(6000), code]) {
             const root = document.createElement("div"), growing = new Growing(root);
-            const size = text.length, begun = performance.now();
-            for (let at = 2000; at < size; at += 2000) growing.update(text.slice(0, at));
+            const costs = [];
+            for (let at = 2000; at < text.length; at += 2000) {
+                const begun = performance.now();
+                growing.update(text.slice(0, at));
+                costs.push(performance.now() - begun);
+            }
             growing.finish(text);
-            out.push(performance.now() - begun);
+            const late = costs.slice(-costs.length / 4).sort((a, b) => a - b);
+            out.push([late[late.length >> 1], Math.max(...costs)]);
         }
         const attacks = ["*a ", "**a *b ", "[", "![", "](", "[a](", "[a](b \\"", "`", "` ", "``a`", "_a", "~~a", "<", "<http:",
             "https://", "> ", "- ", "1. ", "|", "| ", "#", "# ", "    ", "\\\\", "h", "\\n> ", "\\n- ", "\\n|a|", "```\\n", "*_", "a* "];
         for (const attack of attacks) {
-            const begun = performance.now();
-            new Growing(document.createElement("div")).finish(attack.repeat(100000 / attack.length));
-            out.push([attack, performance.now() - begun]);
+            const costs = [0, 1].map(() => {
+                const begun = performance.now();
+                new Growing(document.createElement("div")).finish(attack.repeat(100000 / attack.length));
+                return performance.now() - begun;
+            });
+            out.push([attack, Math.min(...costs)]);
         }
         return out;
     """
     paragraphs, code, *attacks = page.driver.execute_script(measure)
-    print(f"    {paragraphs:.0f} ms for 0.6 MB of blocks, {code:.0f} ms for 0.5 MB of code, "
-          f"at most {max(ms for _, ms in attacks):.0f} ms for 100 kB of an attack")
-    assert paragraphs < 10000 and code < 10000, (paragraphs, code)
+    for name, (median, worst) in (("0.6 MB of blocks", paragraphs), ("0.5 MB of code", code)):
+        print(f"    {name}: a step at the end takes {median:.1f} ms (the longest of all {worst:.0f})")
+        assert median < 16, f"{name}: a frame expected, {median} ms found"
+    print(f"    at most {max(ms for _, ms in attacks):.0f} ms for 100 kB of an attack")
     for attack, ms in attacks:
         assert ms < 4000, f"{attack!r}: {ms:.0f} ms"
 
