@@ -217,6 +217,11 @@ LLAMA3_API int llama3_detokenize(const struct llama3_model *model, const int32_t
 LLAMA3_API bool llama3_is_stop(const struct llama3_model *model, int32_t token);
 LLAMA3_API void llama3_free(void *memory);
 
+/* The bytes of a token, [*length], which may be a part of a character; of a control token its name,
+ * of an id that the vocabulary doesn't have none. Valid until the model is closed. */
+LLAMA3_API const char *llama3_token_bytes(const struct llama3_model *model, int32_t token,
+                                          size_t *length);
+
 /* Names of the chat templates, NULL-terminated. */
 LLAMA3_API const char *const *llama3_template_names(void);
 
@@ -253,19 +258,30 @@ LLAMA3_API const float *llama3_logits(const struct llama3_session *session);
  * Thread-safe and async-signal-safe. */
 LLAMA3_API void llama3_cancel(struct llama3_session *session);
 
+/* Bytes of KV that all sessions of a model hold now; pages that are shared count once. */
+LLAMA3_API uint64_t llama3_kv_bytes(const struct llama3_model *model);
+
 /* ---- generation ------------------------------------------------------------------------ */
 
-/* Applied in this order: penalties, temperature, top-k, top-p, min-p; ties go to the lower id. */
+struct llama3_bias {
+    int32_t token;
+    float bias; /* -100..100, added to the token's logit */
+};
+
+/* Applied in this order: biases, penalties, temperature, top-k, top-p, min-p; ties go to the lower
+ * id. */
 struct llama3_sampling {
-    float temperature;       /* 0..100; 0 is greedy */
-    float top_p;             /* (0..1]; 1 is off */
-    float min_p;             /* [0..1); 0 is off */
-    int top_k;               /* 0 is off */
-    float repeat_penalty;    /* (0..100]; 1 is off; over prompt and answer, as in CTRL
-                                (Keskar et al. 2019, section 4.1) */
-    float frequency_penalty; /* -100..100; 0 is off; per occurrence in the answer */
-    float presence_penalty;  /* -100..100; 0 is off; once per token of the answer */
-    uint64_t seed;           /* randomness is a function of (seed, position) alone */
+    float temperature;              /* 0..100; 0 is greedy */
+    float top_p;                    /* (0..1]; 1 is off */
+    float min_p;                    /* [0..1); 0 is off */
+    int top_k;                      /* 0 is off */
+    float repeat_penalty;           /* (0..100]; 1 is off; over prompt and answer, as in CTRL
+                                       (Keskar et al. 2019, section 4.1) */
+    float frequency_penalty;        /* -100..100; 0 is off; per occurrence in the answer */
+    float presence_penalty;         /* -100..100; 0 is off; once per token of the answer */
+    uint64_t seed;                  /* randomness is a function of (seed, position) alone */
+    const struct llama3_bias *bias; /* [n_bias]; NULL if there are none */
+    size_t n_bias;
 };
 
 /* The checkpoint's own defaults (generation_config.json), else temperature 0.6 and top-p 0.9;
@@ -280,13 +296,18 @@ struct llama3_generation {
     size_t n_stop;
     /* Text as it comes, whole UTF-8 characters; non-zero ends the generation. May be NULL. */
     int (*on_text)(void *arg, const char *text, size_t length);
+    /* Each token as it is drawn, before its text and before it is evaluated, the stop id included;
+     * non-zero ends the generation without it. logits: [vocab_size] as the model said them, without
+     * biases and penalties. The session may be forked here, and is then complete up to the token.
+     * May be NULL. */
+    int (*on_token)(void *arg, int32_t token, const float *logits);
     /* While the prompt is read: of total tokens, done are evaluated (cached ones included). */
     void (*on_prompt)(void *arg, size_t done, size_t total);
     void *arg;
 };
 
 enum llama3_finish {
-    LLAMA3_FINISH_STOP = 0, /* a stop id, a stop string, or on_text said so */
+    LLAMA3_FINISH_STOP = 0, /* a stop id, a stop string, or a callback said so */
     LLAMA3_FINISH_LENGTH,   /* max_tokens, or the context is full */
     LLAMA3_FINISH_CANCELED
 };

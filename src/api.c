@@ -415,6 +415,16 @@ const char *llama3_get_response(struct llama3_session *session, struct llama3_hi
     return llama3_history_messages(history, &before)[before - 1].content;
 }
 
+const char *llama3_token_bytes(const struct llama3_model *m, int32_t token, size_t *length)
+{
+    return (const char *)tokenizer_bytes(m->tokenizer, token, length);
+}
+
+uint64_t llama3_kv_bytes(const struct llama3_model *m)
+{
+    return engine_kv_bytes(m->engine);
+}
+
 bool llama3_is_stop(const struct llama3_model *m, int32_t token)
 {
     return session_is_stop(&m->shared, token);

@@ -428,6 +428,105 @@ START_TEST(stop_strings_end_the_answer_before_them)
 }
 END_TEST
 
+/* What on_token sees: every token drawn, and the logits it was drawn from. A session forked there
+ * writes the same answer, without reading the prompt again. */
+struct watcher {
+    struct llama3_model *model;
+    struct llama3_session *session, *fork;
+    int32_t tokens[64];
+    size_t n, stop_after;
+};
+
+static int watch(void *arg, int32_t token, const float *logits)
+{
+    struct watcher *w = arg;
+    size_t vocab = llama3_model_info(w->model)->vocab_size;
+    ck_assert_uint_lt(w->n, 64);
+    for (size_t i = 0; i < vocab; i++) /* greedy */
+        ck_assert(logits[i] <= logits[token]);
+    if (w->n == 0 && w->session != NULL) {
+        size_t length;
+        llama3_session_tokens(w->session, &length);
+        w->fork = llama3_session_fork(w->session, length, &err);
+        ck_assert_msg(w->fork != NULL, "%s", err.message);
+    }
+    w->tokens[w->n++] = token;
+    return w->n == w->stop_after;
+}
+
+START_TEST(tokens_are_told_and_sessions_forked)
+{
+    struct llama3_model *model = open_model("tiny-f32", 2, 16, LLAMA3_KV_F16);
+    int32_t prompt[100];
+    some_tokens(model, prompt, 100, 5);
+    struct writer first = {.model = model}, second = {.model = model};
+    struct watcher w = {.model = model, .session = open_session(model)}, v = {.model = model};
+    struct llama3_generation g = {.max_tokens = 20, .on_token = watch, .arg = &w};
+    struct llama3_result result;
+    llama3_sampling_defaults(model, &g.sampling);
+    g.sampling.temperature = 0;
+    ck_assert_int_eq(llama3_generate(w.session, prompt, 100, &g, &result, &err), 0);
+    ck_assert_uint_eq(w.n, result.answer_tokens + (result.stop_id >= 0));
+    ck_assert_uint_gt(w.n, 5);
+
+    g.arg = &v;
+    ck_assert_int_eq(llama3_generate(w.fork, prompt, 100, &g, &result, &err), 0);
+    ck_assert_uint_eq(result.cached_tokens, 100);
+    ck_assert_uint_eq(v.n, w.n);
+    ck_assert_mem_eq(v.tokens, w.tokens, w.n * sizeof *w.tokens);
+
+    /* It ends where on_token says so, without that token. */
+    v = (struct watcher){.model = model, .stop_after = 3};
+    ck_assert_int_eq(llama3_generate(w.fork, prompt, 100, &g, &result, &err), 0);
+    ck_assert_int_eq(result.finish, LLAMA3_FINISH_STOP);
+    ck_assert_uint_eq(v.n, 3);
+    ck_assert_uint_eq(result.answer_tokens, 2);
+
+    /* A token's bytes are its text. */
+    size_t length = 0, n;
+    g.on_token = NULL;
+    g.on_text = collect;
+    g.arg = &first;
+    ck_assert_int_eq(llama3_generate(w.fork, prompt, 100, &g, &result, &err), 0);
+    for (size_t i = 0; i < result.answer_tokens; i++) {
+        const char *bytes = llama3_token_bytes(model, w.tokens[i], &n);
+        memcpy(second.text + length, bytes, n);
+        length += n;
+    }
+    if (memchr(first.text, '\xef', first.length) == NULL) { /* no U+FFFD */
+        ck_assert_uint_eq(first.length, length);
+        ck_assert_mem_eq(first.text, second.text, length);
+    }
+    llama3_token_bytes(model, -1, &n);
+    ck_assert_uint_eq(n, 0);
+    llama3_session_close(w.fork);
+    llama3_session_close(w.session);
+    llama3_model_close(model);
+}
+END_TEST
+
+START_TEST(kv_bytes_count_shared_pages_once)
+{
+    struct llama3_model *model = open_model("tiny-f32", 1, 0, LLAMA3_KV_F16);
+    int32_t tokens[N_TOKENS];
+    some_tokens(model, tokens, N_TOKENS, 3);
+    ck_assert_uint_eq(llama3_kv_bytes(model), 0);
+    struct llama3_session *session = open_session(model);
+    eval(session, tokens, 128, NULL); /* two pages */
+    uint64_t held = llama3_kv_bytes(model);
+    ck_assert_uint_ge(held, 128 * llama3_model_info(model)->kv_bytes_per_token);
+    struct llama3_session *fork = llama3_session_fork(session, 128, &err);
+    ck_assert_uint_eq(llama3_kv_bytes(model), held);
+    eval(fork, tokens, 1, NULL);
+    ck_assert_uint_eq(llama3_kv_bytes(model), held / 2 * 3);
+    llama3_session_close(session);
+    ck_assert_uint_eq(llama3_kv_bytes(model), held / 2 * 3);
+    llama3_session_close(fork);
+    ck_assert_uint_eq(llama3_kv_bytes(model), 0);
+    llama3_model_close(model);
+}
+END_TEST
+
 START_TEST(responses_extend_the_history)
 {
     struct llama3_model *model = open_model("tiny-f32", 2, 0, LLAMA3_KV_F16);
@@ -577,6 +676,35 @@ START_TEST(penalties_and_ties)
 }
 END_TEST
 
+START_TEST(biases_come_before_penalties)
+{
+    const float logits[6] = {1, 2, 2, -1, 0, 0};
+    const struct llama3_bias bias[] = {{2, 0.5f}, {3, 4}, {0, -100}};
+    struct llama3_sampling s = neutral;
+    s.temperature = 0;
+    s.bias = bias;
+    s.n_bias = 1;
+    struct sampler *sampler = sampler_open(&s, 6, &err);
+    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 2);
+    sampler_close(sampler);
+    s.n_bias = 3;
+    s.repeat_penalty = 2; /* halves the 3 that the bias made of -1 */
+    sampler = sampler_open(&s, 6, &err);
+    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 3);
+    sampler_saw_answer(sampler, 3);
+    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 2);
+    sampler_close(sampler);
+
+    const struct llama3_bias wrong[] = {{6, 1}, {-1, 1}, {0, 101}, {0, NAN}};
+    s.n_bias = 1;
+    for (size_t i = 0; i < 4; i++) {
+        s.bias = &wrong[i];
+        ck_assert_ptr_null(sampler_open(&s, 6, &err));
+        ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+    }
+}
+END_TEST
+
 START_TEST(sampling_ranges_are_checked)
 {
     struct llama3_sampling s = neutral;
@@ -610,10 +738,13 @@ int main(void)
     tcase_add_test(tcase, damaged_weights_are_found);
     tcase_add_test(tcase, cancellation_leaves_the_session_usable);
     tcase_add_test(tcase, stop_strings_end_the_answer_before_them);
+    tcase_add_test(tcase, tokens_are_told_and_sessions_forked);
+    tcase_add_test(tcase, kv_bytes_count_shared_pages_once);
     tcase_add_test(tcase, responses_extend_the_history);
     tcase_add_loop_test(tcase, loading_is_reported, 0, N_MODELS);
     tcase_add_test(tcase, draws_follow_the_distribution);
     tcase_add_test(tcase, penalties_and_ties);
+    tcase_add_test(tcase, biases_come_before_penalties);
     tcase_add_test(tcase, sampling_ranges_are_checked);
     return run_tests("engine", tcase);
 }

@@ -10,6 +10,13 @@
 
 #include "engine/forward.h"
 
+/* Whoever will come back with another row of its sequence at once, because it generates: the next
+ * pass waits a little for it, so that rows of several share it. Zero to begin with. */
+struct engine_stream {
+    uint64_t
+        awaited; /* the engine's, under its lock: number of the wait it counts in; 0: in none */
+};
+
 struct engine;
 
 /* Takes the forward over: engine_close closes it. limits as given to forward_open. On failure the
@@ -27,6 +34,7 @@ struct sequence *engine_fork(struct engine *engine, struct sequence *sequence, s
                              struct llama3_error *err);
 void engine_truncate(struct engine *engine, struct sequence *sequence, size_t n);
 void engine_release(struct engine *engine, struct sequence *sequence);
+uint64_t engine_kv_bytes(struct engine *engine); /* held by all sequences */
 
 /* n >= 1 tokens at positions position.. of a sequence. */
 struct engine_job {
@@ -34,9 +42,10 @@ struct engine_job {
     size_t position;
     const int32_t *tokens; /* [n] */
     size_t n;
-    bool all_logits;           /* after every token, or after the last alone */
-    float *logits;             /* [n][vocab_size], or [vocab_size] */
-    const atomic_bool *cancel; /* may become true at any time: ends with LLAMA3_ECANCELED */
+    bool all_logits;              /* after every token, or after the last alone */
+    float *logits;                /* [n][vocab_size], or [vocab_size] */
+    struct engine_stream *stream; /* NULL: nothing follows */
+    const atomic_bool *cancel;    /* may become true at any time: ends with LLAMA3_ECANCELED */
     void (*on_progress)(void *arg, size_t done); /* may be NULL; called on the waiting thread */
     void *arg;
 };
@@ -44,5 +53,8 @@ struct engine_job {
 /* Evaluates a job; on failure the sequence holds its positions below job->position as before.
  * Logits that are not finite are a failure of the jobs that wanted them. */
 int engine_run(struct engine *engine, const struct engine_job *job, struct llama3_error *err);
+
+/* Nothing follows after all. */
+void engine_leave(struct engine *engine, struct engine_stream *stream);
 
 #endif

@@ -569,6 +569,14 @@ int forward_run(struct forward *f, const struct batch_row *rows, size_t n_rows,
     return stop ? error_set(err, LLAMA3_ECANCELED, "canceled") : 0;
 }
 
+uint64_t forward_kv_bytes(const struct forward *f)
+{
+    uint64_t bytes = 0;
+    for (size_t p = 0; p < f->n_parts; p++)
+        bytes += f->parts[p].ops->kv_bytes(f->parts[p].backend);
+    return bytes;
+}
+
 static int tap(const struct forward *f, const struct layer_taps *taps, size_t n_rows,
                enum activation activation, enum layer_input input, struct llama3_error *err)
 {

@@ -41,6 +41,8 @@ const char *forward_describe(const struct forward *forward, const char **exactne
 const char *forward_describe_backend(const struct forward *forward, size_t backend);
 /* The model's, for errors about what it computes. */
 const char *forward_path(const struct forward *forward);
+/* Pages of all sequences, in bytes; serialized like the calls on sequences. */
+uint64_t forward_kv_bytes(const struct forward *forward);
 
 /* A sequence: KV pages on every backend whose stages attend. Calls are serialized by the caller
  * (see backend.h). */

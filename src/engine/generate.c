@@ -105,6 +105,11 @@ static int answer(struct llama3_session *s, struct sampler *sampler, struct outl
             return 0;
         }
         int32_t token = sampler_draw(sampler, llama3_logits(s), session_length(s));
+        const struct llama3_generation *g = outlet->generation;
+        if (g->on_token != NULL && g->on_token(g->arg, token, llama3_logits(s)) != 0) {
+            result->finish = LLAMA3_FINISH_STOP;
+            return 0;
+        }
         if (session_is_stop(model, token)) {
             result->finish = LLAMA3_FINISH_STOP;
             result->stop_id = token;
@@ -152,6 +157,7 @@ static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
     sampler_saw_prompt(sampler, prompt, n);
     struct outlet outlet = {.generation = g};
     int status = answer(s, sampler, &outlet, result, err);
+    session_leave(s);
     if (status == 0)
         finish_text(&outlet);
     buf_free(&outlet.held);

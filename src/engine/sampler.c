@@ -20,7 +20,7 @@ struct sampler {
     size_t vocab_size;
     uint32_t *answer_counts;      /* [vocab_size] */
     bool *seen;                   /* [vocab_size] in prompt or answer */
-    float *adjusted;              /* [vocab_size] logits after penalties */
+    float *adjusted;              /* [vocab_size] logits after biases and penalties */
     struct candidate *candidates; /* [vocab_size] */
 };
 
@@ -32,7 +32,8 @@ static int check(bool valid, const char *name, double value, const char *range,
                              range, value);
 }
 
-static int check_ranges(const struct llama3_sampling *s, struct llama3_error *err)
+static int check_ranges(const struct llama3_sampling *s, size_t vocab_size,
+                        struct llama3_error *err)
 {
     if (check(s->temperature >= 0 && s->temperature <= 100, "temperature", s->temperature,
               "[0, 100]", err) < 0 ||
@@ -46,13 +47,21 @@ static int check_ranges(const struct llama3_sampling *s, struct llama3_error *er
         check(fabsf(s->presence_penalty) <= 100, "presence_penalty", s->presence_penalty,
               "[-100, 100]", err) < 0)
         return -1;
+    for (size_t i = 0; i < s->n_bias; i++) {
+        int32_t token = s->bias[i].token;
+        if (token < 0 || (size_t)token >= vocab_size)
+            return error_set(err, LLAMA3_EINPUT, "bias: expected a token below %zu, found %d",
+                             vocab_size, (int)token);
+        if (check(fabsf(s->bias[i].bias) <= 100, "bias", s->bias[i].bias, "[-100, 100]", err) < 0)
+            return -1;
+    }
     return 0;
 }
 
 struct sampler *sampler_open(const struct llama3_sampling *sampling, size_t vocab_size,
                              struct llama3_error *err)
 {
-    if (check_ranges(sampling, err) < 0)
+    if (check_ranges(sampling, vocab_size, err) < 0)
         return NULL;
     struct sampler *s = size_alloc(1, sizeof *s);
     if (s != NULL) {
@@ -110,15 +119,20 @@ static double uniform(uint64_t seed, size_t position)
     return (double)(mix(mix(seed) ^ position) >> 11) * 0x1p-53;
 }
 
-/* The logits after the penalties: repetition as in CTRL (Keskar et al. 2019, section 4.1),
+/* The logits after biases and penalties: repetition as in CTRL (Keskar et al. 2019, section 4.1),
  * frequency and presence as in the OpenAI API. */
 static const float *penalize(struct sampler *s, const float *logits)
 {
     const struct llama3_sampling *o = &s->sampling;
-    if (o->repeat_penalty == 1 && o->frequency_penalty == 0 && o->presence_penalty == 0)
+    bool penalties =
+        o->repeat_penalty != 1 || o->frequency_penalty != 0 || o->presence_penalty != 0;
+    if (!penalties && o->n_bias == 0)
         return logits;
-    for (size_t i = 0; i < s->vocab_size; i++) {
-        float logit = logits[i];
+    memcpy(s->adjusted, logits, s->vocab_size * sizeof *logits);
+    for (size_t i = 0; i < o->n_bias; i++)
+        s->adjusted[o->bias[i].token] += o->bias[i].bias;
+    for (size_t i = 0; i < s->vocab_size && penalties; i++) {
+        float logit = s->adjusted[i];
         if (s->seen[i])
             logit = logit > 0 ? logit / o->repeat_penalty : logit * o->repeat_penalty;
         if (s->answer_counts[i] > 0)

@@ -1,6 +1,6 @@
 /*
- * sampler.h: logits in, one token id out. Applied in this order: penalties, temperature, top-k,
- * top-p, min-p (transformers' order); ties go to the lower id everywhere.
+ * sampler.h: logits in, one token id out. Applied in this order: biases, penalties, temperature,
+ * top-k, top-p, min-p (transformers' order); ties go to the lower id everywhere.
  *
  * The random number of a draw is a function of (seed, position) alone, so that the same seed gives
  * the same text, whatever was computed or reused on the way.
@@ -12,7 +12,7 @@
 
 struct sampler;
 
-/* Checks the ranges that llama3.h names; an error names the field. */
+/* Checks the ranges that llama3.h names; an error names the field. The biases stay the caller's. */
 struct sampler *sampler_open(const struct llama3_sampling *sampling, size_t vocab_size,
                              struct llama3_error *err);
 void sampler_close(struct sampler *sampler);

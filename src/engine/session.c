@@ -14,6 +14,7 @@ struct llama3_session {
     bool has_logits;
     atomic_bool cancel;
     struct llama3_error ended; /* by a device that failed; LLAMA3_OK: it goes on */
+    struct engine_stream stream; /* while it generates */
 };
 
 /* A session around a sequence, which it takes over (NULL: that failed already). */
@@ -152,9 +153,9 @@ static void tell_progress(void *arg, size_t done)
     p->on_prompt(p->arg, p->cached + done, p->total);
 }
 
-/* Appends tokens; the cancel flag stays as it is. */
+/* Appends tokens; the cancel flag stays as it is. generates: another token may follow. */
 static int append(struct llama3_session *s, const int32_t *tokens, size_t n, float *logits,
-                  struct progress *progress, struct llama3_error *err)
+                  bool generates, struct progress *progress, struct llama3_error *err)
 {
     size_t before = s->tokens.n;
     struct engine_job job = {
@@ -164,6 +165,7 @@ static int append(struct llama3_session *s, const int32_t *tokens, size_t n, flo
         .n = n,
         .all_logits = logits != NULL,
         .logits = logits != NULL ? logits : s->logits,
+        .stream = generates ? &s->stream : NULL,
         .cancel = &s->cancel,
         .on_progress = progress != NULL && progress->on_prompt != NULL ? tell_progress : NULL,
         .arg = progress,
@@ -198,7 +200,7 @@ int llama3_eval(struct llama3_session *s, const int32_t *tokens, size_t n, float
 {
     if (n == 0)
         return error_set(err, LLAMA3_EINPUT, "eval: expected at least one token, found none");
-    int status = append(s, tokens, n, logits, NULL, err);
+    int status = append(s, tokens, n, logits, false, NULL, err);
     session_take_cancel(s);
     return status;
 }
@@ -206,7 +208,12 @@ int llama3_eval(struct llama3_session *s, const int32_t *tokens, size_t n, float
 int session_append(struct llama3_session *s, const int32_t *tokens, size_t n,
                    struct llama3_error *err)
 {
-    return append(s, tokens, n, NULL, NULL, err);
+    return append(s, tokens, n, NULL, true, NULL, err);
+}
+
+void session_leave(struct llama3_session *s)
+{
+    engine_leave(s->model->engine, &s->stream);
 }
 
 int session_set(struct llama3_session *s, const int32_t *tokens, size_t n, size_t *cached,
@@ -233,5 +240,5 @@ int session_set(struct llama3_session *s, const int32_t *tokens, size_t n, size_
     llama3_session_truncate(s, common);
     *cached = common;
     struct progress progress = {on_prompt, arg, common, n};
-    return append(s, tokens + common, n - common, NULL, &progress, err);
+    return append(s, tokens + common, n - common, NULL, true, &progress, err);
 }

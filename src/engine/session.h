@@ -23,14 +23,18 @@ struct llama3_session *session_open(const struct session_model *model, struct ll
 bool session_is_stop(const struct session_model *model, int32_t token);
 
 /* Makes the session hold exactly these tokens, with logits after the last: keeps what is common
- * from the front, evaluates the rest. *cached: how many were kept. */
+ * from the front, evaluates the rest. *cached: how many were kept. Generation follows, until
+ * session_leave(). */
 int session_set(struct llama3_session *session, const int32_t *tokens, size_t n, size_t *cached,
                 void (*on_prompt)(void *arg, size_t done, size_t total), void *arg,
                 struct llama3_error *err);
 
-/* llama3_eval for a part of a longer call: leaves a cancellation for that call to take. */
+/* llama3_eval for a part of a generation: leaves a cancellation for that to take. */
 int session_append(struct llama3_session *session, const int32_t *tokens, size_t n,
                    struct llama3_error *err);
+
+/* The generation has ended: the engine waits for no further token. */
+void session_leave(struct llama3_session *session);
 
 /* For generate.c. */
 const struct session_model *session_model(const struct llama3_session *session);
