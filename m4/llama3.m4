@@ -90,6 +90,22 @@ AC_DEFUN([LLAMA3_OPENBLAS],
       llama3_openblas=yes])
    AM_CONDITIONAL([HAVE_OPENBLAS], [test "x$with_openblas" != xno])])
 
+AC_DEFUN([LLAMA3_SERVER],
+  [AC_ARG_ENABLE([server],
+     [AS_HELP_STRING([--disable-server],
+       [do without llama3-server, which needs libmicrohttpd])],
+     [], [enable_server=yes])
+   llama3_server="no (--disable-server)"
+   AS_IF([test "x$enable_server" != xno],
+     [LLAMA3_REQUIRE([MICROHTTPD], [libmicrohttpd >= 0.9.75], [libmicrohttpd-dev])
+      llama3_server=yes])
+   AM_CONDITIONAL([HAVE_SERVER], [test "x$enable_server" != xno])
+   AC_ARG_WITH([systemdsystemunitdir],
+     [AS_HELP_STRING([--with-systemdsystemunitdir=DIR],
+       [where systemd's units go (PREFIX/lib/systemd/system)])],
+     [], [with_systemdsystemunitdir='${prefix}/lib/systemd/system'])
+   AC_SUBST([systemdsystemunitdir], [$with_systemdsystemunitdir])])
+
 AC_DEFUN([LLAMA3_CHECK],
   [PKG_CHECK_MODULES([CHECK], [check >= 0.15], [llama3_check=yes],
      [llama3_check="no: make check needs it (Debian package: check)"])

@@ -10,10 +10,17 @@
 #include <math.h>
 #include <string.h>
 
-/* Llama 3's tokenizer.json has 280 thousand containers and 700 thousand values. */
-enum { MAX_CONTAINERS = 1 << 20, MAX_VALUES = 1 << 21 };
+struct limits {
+    size_t containers, values;
+};
 
-static int scan(const char *text, size_t size, const char *where, struct llama3_error *err)
+/* Llama 3's tokenizer.json has 280 thousand containers and 700 thousand values. */
+static const struct limits files = {1 << 20, 1 << 21};
+/* A conversation of 16 thousand messages in parts, a prompt of 130 thousand tokens. */
+static const struct limits requests = {1 << 16, 1 << 18};
+
+static int scan(const char *text, size_t size, const struct limits *most, const char *where,
+                struct llama3_error *err)
 {
     size_t depth = 0, containers = 0, values = 0;
     for (size_t i = 0; i < size; i++) {
@@ -39,18 +46,20 @@ static int scan(const char *text, size_t size, const char *where, struct llama3_
             break;
         }
     }
-    if (containers > MAX_CONTAINERS || values > MAX_VALUES)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: at most %d JSON containers and %d values expected, %zu and %zu found",
-                         where, MAX_CONTAINERS, MAX_VALUES, containers, values);
+    if (containers > most->containers || values > most->values)
+        return error_set(
+            err, LLAMA3_EINPUT,
+            "%s: at most %zu JSON containers and %zu values expected, %zu and %zu found", where,
+            most->containers, most->values, containers, values);
     return 0;
 }
 
-json_t *json_parse(const char *text, size_t size, const char *where, struct llama3_error *err)
+static json_t *parse(const char *text, size_t size, const struct limits *most, const char *where,
+                     struct llama3_error *err)
 {
     const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
     json_error_t error;
-    if (scan(text, size, where, err) != 0)
+    if (scan(text, size, most, where, err) != 0)
         return NULL;
     json_t *root = json_loadb(text, size, flags, &error);
     /* Integers beyond 64 bits: transformers writes a model_max_length of int(1e30) for none. */
@@ -68,6 +77,16 @@ json_t *json_parse(const char *text, size_t size, const char *where, struct llam
         return NULL;
     }
     return root;
+}
+
+json_t *json_parse(const char *text, size_t size, const char *where, struct llama3_error *err)
+{
+    return parse(text, size, &files, where, err);
+}
+
+json_t *json_parse_small(const char *text, size_t size, const char *where, struct llama3_error *err)
+{
+    return parse(text, size, &requests, where, err);
 }
 
 const char *json_kind(const json_t *value)

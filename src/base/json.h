@@ -20,6 +20,9 @@ enum { JSON_MAX_NESTING = 64 };
 
 /* A new reference, or NULL. The top must be an object. */
 json_t *json_parse(const char *text, size_t size, const char *where, struct llama3_error *err);
+/* The same for what any client may send: far fewer containers and values are expected. */
+json_t *json_parse_small(const char *text, size_t size, const char *where,
+                         struct llama3_error *err);
 
 int json_get_int(const json_t *object, const char *key, bool required, int64_t min, int64_t max,
                  int64_t *out, const char *where, struct llama3_error *err);

@@ -108,6 +108,24 @@ static int find_choice(const struct option_spec *spec, const char *text)
     return -1;
 }
 
+static int set_bytes(const struct option_spec *spec, const char *text, uint64_t *out)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    const char *unit = *end != '\0' ? strchr(units, *end) : NULL;
+    int shift = unit != NULL ? 10 * (int)(unit - units + 1) : 0;
+    if (text[0] < '0' || text[0] > '9' || errno != 0 || end[unit != NULL] != '\0' ||
+        value > UINT64_MAX >> shift || !in_range(spec, (double)(value << shift))) {
+        say_error("--%s: expected bytes from %.10g, as 1500M or 4G, found '%s'", spec->name,
+                  spec->min, text);
+        return -1;
+    }
+    *out = (uint64_t)value << shift;
+    return 0;
+}
+
 static int set_choice(const struct option_spec *spec, const char *text, int *out)
 {
     char names[NAMES_SIZE];
@@ -192,6 +210,8 @@ static int set_value(const struct option_spec *spec, void *values, const char *t
         return 0;
     case OPTION_INT_OR:
         return set_int_or(spec, text, at);
+    case OPTION_BYTES:
+        return set_bytes(spec, text, at);
     case OPTION_SEED:
         return set_seed(spec, text, at);
     case OPTION_FLOAT:

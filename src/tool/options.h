@@ -22,6 +22,7 @@ enum option_type {                    /* what it sets */
                    OPTION_INT,        /* int */
                    OPTION_INT_OR,     /* int, or -i for choices[i] */
                    OPTION_SIZE,       /* size_t */
+                   OPTION_BYTES,      /* uint64_t; K, M, G or T may follow, of 1024 each */
                    OPTION_SEED,       /* struct option_seed: the whole range of uint64_t */
                    OPTION_FLOAT,      /* float */
                    OPTION_ONE_OF      /* int, an index into choices */

@@ -1,0 +1,515 @@
+/*
+ * completion.c: one request that generates, from its text to the last of its choices. Each choice
+ * is a sequence of its own; the prompt is read by the first one, which the others are forked from.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/size.h"
+#include "server/answer.h"
+#include "server/server.h"
+
+enum { DEFAULT_MAX_TOKENS = 4096, TOKENS_PER_CHECK = 64, PAGE_TOKENS = 64 };
+static const double PROGRESS_SECONDS = 0.5;
+
+struct choice {
+    struct completion *of;
+    size_t index;
+    pthread_t thread;
+    bool has_thread;
+    struct llama3_session *session; /* under the completion's lock, as it may be canceled */
+    struct pool_reader reader;
+    struct slot slot;
+    bool began;
+    struct buf text;
+    json_t *logprobs; /* of a stream those that wait for their text; NULL if not asked for */
+    size_t n_tokens;  /* drawn */
+    struct llama3_result result;
+};
+
+struct completion {
+    const struct work *work;
+    struct server *server;
+    struct api_request request;
+    struct answer_head head;
+    int32_t *tokens; /* [n_tokens] of the prompt */
+    size_t n_tokens, max_tokens;
+    double told;      /* when progress was */
+    atomic_bool over; /* nobody wants it any more, */
+    atomic_bool gone; /* because the client is gone */
+
+    pthread_mutex_t lock;
+    struct api_error failure; /* of the first choice that failed */
+    bool failed;
+    struct choice choices[MAX_CHOICES];
+    struct completion *next; /* in the server's list, under its lock */
+};
+
+/* ---- ending early ------------------------------------------------------------------------ */
+
+static void stop_all(struct completion *c)
+{
+    atomic_store(&c->over, true);
+    pthread_mutex_lock(&c->lock);
+    for (size_t i = 0; i < MAX_CHOICES; i++)
+        if (c->choices[i].session != NULL)
+            llama3_cancel(c->choices[i].session);
+    pthread_mutex_unlock(&c->lock);
+    slots_wake(c->server->slots);
+    pool_wake(c->server->pool);
+}
+
+static void on_gone(void *arg)
+{
+    struct completion *c = arg;
+    atomic_store(&c->gone, true);
+    stop_all(c);
+}
+
+void completion_cut(struct completion *c)
+{
+    stop_all(c);
+}
+
+struct completion *completion_next(struct completion *c)
+{
+    return c->next;
+}
+
+static void fail(struct completion *c, const struct llama3_error *err)
+{
+    pthread_mutex_lock(&c->lock);
+    if (!c->failed)
+        api_error_from(&c->failure, err);
+    c->failed = true;
+    pthread_mutex_unlock(&c->lock);
+    stop_all(c);
+}
+
+/* Makes a session one that may be canceled; it is at once if the request is over. */
+static void adopt(struct choice *choice, struct llama3_session *session)
+{
+    struct completion *c = choice->of;
+    pthread_mutex_lock(&c->lock);
+    choice->session = session;
+    if (atomic_load(&c->over))
+        llama3_cancel(session);
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* What a choice leaves is kept. A cancellation may still be waiting in the session: a fork has
+ * none. */
+static void leave(struct choice *choice)
+{
+    struct completion *c = choice->of;
+    size_t n;
+    pthread_mutex_lock(&c->lock);
+    struct llama3_session *session = choice->session;
+    choice->session = NULL;
+    pthread_mutex_unlock(&c->lock);
+    if (session == NULL)
+        return;
+    if (atomic_load(&c->over)) {
+        llama3_session_tokens(session, &n);
+        struct llama3_session *clean = llama3_session_fork(session, n, NULL);
+        llama3_session_close(session);
+        session = clean;
+    }
+    if (session != NULL)
+        pool_put(c->server->pool, session);
+}
+
+/* ---- while it is generated --------------------------------------------------------------- */
+
+static void *run_forked(void *arg);
+
+static void send(struct completion *c, struct buf *events)
+{
+    if (events->failed || http_write(c->work->http, events->data, events->size) < 0)
+        atomic_store(&c->over, true);
+    buf_free(events);
+}
+
+static void on_prompt(void *arg, size_t done, size_t total)
+{
+    struct choice *choice = arg;
+    struct completion *c = choice->of;
+    double now = server_now();
+    pool_progress(c->server->pool, &choice->reader, done);
+    if (!c->request.stream || done == total || now - c->told < PROGRESS_SECONDS)
+        return;
+    char line[64];
+    c->told = now;
+    snprintf(line, sizeof line, ": prompt %zu/%zu\n\n", done, total);
+    http_write(c->work->http, line, strlen(line));
+}
+
+/* session: NULL if it failed already. */
+static int start_choice(struct choice *choice, struct llama3_session *session,
+                        const struct llama3_error *why)
+{
+    struct llama3_error err;
+    if (session == NULL) {
+        fail(choice->of, why);
+        return -1;
+    }
+    adopt(choice, session);
+    if (pthread_create(&choice->thread, NULL, run_forked, choice) == 0) {
+        choice->has_thread = true;
+        return 0;
+    }
+    error_set(&err, LLAMA3_ENOMEM, "no thread could be started");
+    fail(choice->of, &err);
+    leave(choice);
+    return -1;
+}
+
+/* The prompt was read: it is there for others from now on, and the other choices begin. */
+static int prompt_done(struct choice *choice)
+{
+    struct completion *c = choice->of;
+    struct llama3_error err;
+    choice->began = true;
+    if (choice->index > 0)
+        return 0;
+    struct llama3_session *copy = llama3_session_fork(choice->session, c->n_tokens, NULL);
+    if (copy != NULL)
+        pool_put(c->server->pool, copy);
+    pool_read(c->server->pool, &choice->reader);
+    for (size_t i = 1; i < c->request.n; i++) {
+        copy = llama3_session_fork(choice->session, c->n_tokens, &err);
+        if (start_choice(&c->choices[i], copy, &err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int on_token(void *arg, int32_t token, const float *logits)
+{
+    struct choice *choice = arg;
+    struct completion *c = choice->of;
+    if (!choice->began && prompt_done(choice) < 0)
+        return -1;
+    if (choice->n_tokens++ % TOKENS_PER_CHECK == 0)
+        pool_make_room(c->server->pool, PAGE_TOKENS * c->server->kv_bytes_per_token);
+    if (choice->logprobs != NULL && !llama3_is_stop(c->server->model, token)) {
+        json_t *said = answer_logprob(c->server->model, token, logits, c->request.top_logprobs);
+        if (json_array_append_new(choice->logprobs, said) != 0) {
+            struct llama3_error err;
+            error_memory(&err, "probabilities", sizeof *said);
+            fail(c, &err);
+        }
+    }
+    return atomic_load(&c->over);
+}
+
+static int on_text(void *arg, const char *text, size_t length)
+{
+    struct choice *choice = arg;
+    struct completion *c = choice->of;
+    if (!c->request.stream) {
+        buf_add(&choice->text, text, length);
+        return choice->text.failed;
+    }
+    struct buf events = {0};
+    json_t *logprobs = choice->logprobs;
+    if (logprobs != NULL)
+        choice->logprobs = json_array();
+    answer_piece(&c->head, choice->index, text, length, logprobs, &events);
+    send(c, &events);
+    return atomic_load(&c->over);
+}
+
+/* ---- a choice ---------------------------------------------------------------------------- */
+
+static int generate(struct choice *choice)
+{
+    struct completion *c = choice->of;
+    struct llama3_error err;
+    struct llama3_generation g = {
+        .sampling = c->request.sampling,
+        .max_tokens = c->max_tokens,
+        .stop = c->request.stop,
+        .n_stop = c->request.n_stop,
+        .on_text = on_text,
+        .on_token = on_token,
+        .on_prompt = choice->index == 0 ? on_prompt : NULL,
+        .arg = choice,
+    };
+    g.sampling.seed += choice->index;
+    if (llama3_generate(choice->session, c->tokens, c->n_tokens, &g, &choice->result, &err) < 0) {
+        fail(c, &err);
+        return -1;
+    }
+    if (choice->result.finish == LLAMA3_FINISH_CANCELED || choice->text.failed ||
+        (choice->result.finish == LLAMA3_FINISH_STOP && atomic_load(&c->over)))
+        return -1;
+    return 0;
+}
+
+static void finish(struct choice *choice)
+{
+    struct completion *c = choice->of;
+    struct buf events = {0};
+    if (!c->request.stream)
+        return;
+    answer_end(&c->head, choice->index, &choice->result, &events);
+    send(c, &events);
+}
+
+/* Waits for its turn, generates with the session it has or finds, and leaves it. */
+static void run_choice(struct choice *choice)
+{
+    struct completion *c = choice->of;
+    struct server *s = c->server;
+    struct llama3_error err;
+    size_t tokens = c->n_tokens + c->max_tokens;
+    tokens = tokens < s->context ? tokens : s->context;
+    choice->slot.client = c->work->client;
+    choice->slot.bytes =
+        (tokens + PAGE_TOKENS - 1) / PAGE_TOKENS * PAGE_TOKENS * s->kv_bytes_per_token;
+    if (slots_take(s->slots, &choice->slot, &c->over) < 0)
+        return;
+    if (choice->index == 0) {
+        struct llama3_session *session =
+            pool_take(s->pool, c->tokens, c->n_tokens, &choice->reader, &c->over, &err);
+        if (session == NULL && !atomic_load(&c->over))
+            fail(c, &err);
+        if (session != NULL) {
+            size_t unread = c->n_tokens - choice->reader.done;
+            pool_make_room(s->pool, unread * s->kv_bytes_per_token);
+            adopt(choice, session);
+        }
+    }
+    if (choice->session != NULL && generate(choice) == 0)
+        finish(choice);
+    pool_read(s->pool, &choice->reader);
+    leave(choice);
+    slots_give(s->slots, &choice->slot);
+}
+
+static void *run_forked(void *arg)
+{
+    struct choice *choice = arg;
+    run_choice(choice);
+    leave(choice); /* if its turn never came */
+    return NULL;
+}
+
+/* ---- the request ------------------------------------------------------------------------- */
+
+/* The prompt's tokens, no more than fit. */
+static int make_prompt(struct completion *c, struct api_error *err)
+{
+    const struct api_request *r = &c->request;
+    const struct server *s = c->server;
+    struct llama3_error error;
+    int status = 0;
+    if (r->chat)
+        status = llama3_apply_template(s->model, r->messages, r->n_messages, NULL, &c->tokens,
+                                       &c->n_tokens, &error);
+    else if (r->tokens == NULL)
+        status = llama3_tokenize(s->model, r->prompt, r->prompt_length, true, &c->tokens,
+                                 &c->n_tokens, &error);
+    else if ((c->tokens = size_alloc(r->n_tokens, sizeof *c->tokens)) != NULL)
+        memcpy(c->tokens, r->tokens, (c->n_tokens = r->n_tokens) * sizeof *c->tokens);
+    else
+        return api_error_set(err, 503, NULL, NULL, "not enough memory for the prompt");
+    if (status < 0)
+        return api_error_from(err, &error);
+    const char *param = r->chat ? "messages" : "prompt";
+    if (c->n_tokens == 0)
+        return api_error_set(err, 400, NULL, param, "the prompt is empty");
+    if (c->n_tokens > s->context)
+        return api_error_set(err, 400, "context_length_exceeded", param,
+                             "the prompt has %zu tokens, and the context holds %zu", c->n_tokens,
+                             s->context);
+    size_t most = s->context - c->n_tokens + 1; /* the last one is not evaluated */
+    c->max_tokens = r->max_tokens > 0 ? r->max_tokens : DEFAULT_MAX_TOKENS;
+    c->max_tokens = c->max_tokens < most ? c->max_tokens : most;
+    return 0;
+}
+
+static int prepare(struct completion *c, struct api_error *err)
+{
+    const struct server *s = c->server;
+    size_t n;
+    uint64_t id[2] = {0}, seed = 0;
+    const char *body = http_body(c->work->http, &n);
+    int status = api_request_parse(&c->request, c->head.chat, body, n, &s->sampling,
+                                   llama3_model_info(s->model)->vocab_size, err);
+    http_free_body(c->work->http);
+    if (status < 0)
+        return -1;
+    if (getentropy(id, sizeof id) == 0 && getentropy(&seed, sizeof seed) == 0 &&
+        !c->request.has_seed)
+        c->request.sampling.seed = seed;
+    c->head.model = s->model;
+    c->head.model_id = s->model_id;
+    c->head.created = time(NULL);
+    c->head.with_usage = c->request.stream && c->request.include_usage;
+    snprintf(c->head.id, sizeof c->head.id, "%s-%016llx%08llx", c->head.chat ? "chatcmpl" : "cmpl",
+             (unsigned long long)id[0], (unsigned long long)id[1] & 0xffffffff);
+    for (size_t i = 0; i < MAX_CHOICES; i++) {
+        c->choices[i].of = c;
+        c->choices[i].index = i;
+        if (c->request.logprobs && i < c->request.n)
+            c->choices[i].logprobs = json_array();
+    }
+    return make_prompt(c, err);
+}
+
+static void enlist(struct completion *c)
+{
+    struct server *s = c->server;
+    pthread_mutex_lock(&s->lock);
+    c->next = s->completions;
+    s->completions = c;
+    bool cutting = s->cutting;
+    pthread_mutex_unlock(&s->lock);
+    if (cutting)
+        stop_all(c);
+    http_on_gone(c->work->http, on_gone, c);
+}
+
+static void delist(struct completion *c)
+{
+    struct server *s = c->server;
+    pthread_mutex_lock(&s->lock);
+    struct completion **at = &s->completions;
+    while (*at != c)
+        at = &(*at)->next;
+    *at = c->next;
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void run_choices(struct completion *c)
+{
+    if (c->request.stream) {
+        struct buf events = {0};
+        http_set_header(c->work->http, "Cache-Control", "no-cache");
+        http_stream(c->work->http, 200, "text/event-stream", ": keep-alive\n\n");
+        for (size_t i = 0; i < c->request.n; i++)
+            answer_role(&c->head, i, &events);
+        if (events.size > 0)
+            send(c, &events);
+    }
+    run_choice(&c->choices[0]);
+    for (size_t i = 1; i < c->request.n; i++)
+        if (c->choices[i].has_thread)
+            pthread_join(c->choices[i].thread, NULL);
+    if (!c->failed && !c->gone && atomic_load(&c->over)) {
+        api_error_set(&c->failure, 503, NULL, NULL, "the server is shutting down");
+        c->failed = true;
+    }
+}
+
+static struct outcome count(const struct completion *c)
+{
+    const struct choice *first = &c->choices[0];
+    struct metrics *m = &c->server->metrics;
+    struct outcome o = {
+        .prompt_tokens = c->n_tokens,
+        .cached_tokens = first->result.cached_tokens,
+        .prompt_seconds = first->result.prompt_seconds,
+        .finish = c->gone                                        ? "hung up"
+                  : c->failed                                    ? "failed"
+                  : first->result.finish == LLAMA3_FINISH_LENGTH ? "length"
+                                                                 : "stop",
+    };
+    for (size_t i = 0; i < c->request.n; i++) {
+        o.answer_tokens += c->choices[i].result.answer_tokens;
+        if (c->choices[i].result.answer_seconds > o.answer_seconds)
+            o.answer_seconds = c->choices[i].result.answer_seconds;
+    }
+    metrics_add(m, COUNT_PROMPT_TOKENS, o.prompt_tokens);
+    metrics_add(m, COUNT_CACHED_TOKENS, o.cached_tokens);
+    metrics_add(m, COUNT_ANSWER_TOKENS, o.answer_tokens);
+    metrics_add(m, COUNT_PROMPT_MICROSECONDS, (uint64_t)(o.prompt_seconds * 1e6));
+    metrics_add(m, COUNT_ANSWER_MICROSECONDS, (uint64_t)(o.answer_seconds * 1e6));
+    metrics_add(m, COUNT_HANGUPS, c->gone);
+    return o;
+}
+
+static void list_choices(const struct completion *c, struct answer_choice *list)
+{
+    for (size_t i = 0; i < c->request.n; i++)
+        list[i] = (struct answer_choice){i, &c->choices[i].text, c->choices[i].logprobs,
+                                         &c->choices[i].result};
+}
+
+static void end_stream(struct completion *c)
+{
+    struct answer_choice list[MAX_CHOICES];
+    struct buf events = {0};
+    list_choices(c, list);
+    if (c->failed) {
+        buf_add_str(&events, "data: ");
+        api_error_print(&c->failure, &events);
+        buf_add_str(&events, "\n\n");
+    } else {
+        if (c->head.with_usage)
+            answer_usage(&c->head, list, c->request.n, &events);
+        buf_add_str(&events, "data: [DONE]\n\n");
+    }
+    struct outcome outcome = count(c);
+    work_log(c->work, c->failed ? c->failure.status : 200, &outcome);
+    send(c, &events);
+    http_end(c->work->http);
+}
+
+static void end_whole(struct completion *c)
+{
+    struct answer_choice list[MAX_CHOICES];
+    struct buf body = {0};
+    struct outcome outcome = count(c);
+    int status = c->gone ? 499 : c->failed ? c->failure.status : 200;
+    list_choices(c, list);
+    if (c->failed || c->gone)
+        api_error_print(&c->failure, &body);
+    else
+        answer_whole(&c->head, list, c->request.n, &body);
+    if (body.failed)
+        status = 503;
+    work_log(c->work, status, &outcome);
+    http_answer(c->work->http, status, "application/json", body.failed ? "" : body.data,
+                body.failed ? 0 : body.size);
+    buf_free(&body);
+}
+
+void completion_run(const struct work *work, bool chat)
+{
+    struct api_error err;
+    struct completion *c = size_alloc(1, sizeof *c);
+    if (c == NULL) {
+        api_error_set(&err, 503, NULL, NULL, "not enough memory");
+        work_fail(work, &err);
+        return;
+    }
+    c->work = work;
+    c->server = work->server;
+    c->head.chat = chat;
+    pthread_mutex_init(&c->lock, NULL);
+    if (prepare(c, &err) < 0) {
+        work_fail(work, &err);
+    } else {
+        enlist(c);
+        run_choices(c);
+        if (c->request.stream)
+            end_stream(c);
+        else
+            end_whole(c);
+        delist(c);
+    }
+    for (size_t i = 0; i < MAX_CHOICES; i++) {
+        buf_free(&c->choices[i].text);
+        json_decref(c->choices[i].logprobs);
+    }
+    api_request_free(&c->request);
+    llama3_free(c->tokens);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+}

@@ -1,0 +1,228 @@
+#include "server/pool.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/size.h"
+
+/* Fewer tokens than this are read sooner than waited for. */
+enum { WORTH_WAITING = 64 };
+
+struct entry {
+    struct llama3_session *session;
+    struct entry *next;
+};
+
+struct pool {
+    struct llama3_model *model;
+    size_t most;
+    uint64_t bytes;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct entry *entries; /* the last used first */
+    struct pool_reader *readers;
+    size_t n;
+};
+
+struct pool *pool_open(struct llama3_model *model, size_t most, uint64_t bytes,
+                       struct llama3_error *err)
+{
+    struct pool *pool = size_alloc(1, sizeof *pool);
+    if (pool == NULL) {
+        error_memory(err, "a pool of sequences", sizeof *pool);
+        return NULL;
+    }
+    pool->model = model;
+    pool->most = most;
+    pool->bytes = bytes;
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->changed, NULL);
+    return pool;
+}
+
+/* Takes an entry out of the list; its session is the caller's. */
+static struct llama3_session *unlink_entry(struct pool *pool, struct entry **at)
+{
+    struct entry *entry = *at;
+    struct llama3_session *session = entry->session;
+    *at = entry->next;
+    free(entry);
+    pool->n--;
+    return session;
+}
+
+/* The least recently used one. */
+static void drop_last(struct pool *pool)
+{
+    struct entry **at = &pool->entries;
+    while ((*at)->next != NULL)
+        at = &(*at)->next;
+    llama3_session_close(unlink_entry(pool, at));
+}
+
+void pool_close(struct pool *pool)
+{
+    if (pool == NULL)
+        return;
+    while (pool->n > 0)
+        drop_last(pool);
+    pthread_mutex_destroy(&pool->lock);
+    pthread_cond_destroy(&pool->changed);
+    free(pool);
+}
+
+static size_t common(const int32_t *a, size_t n_a, const int32_t *b, size_t n_b)
+{
+    size_t n = n_a < n_b ? n_a : n_b, i = 0;
+    while (i < n && a[i] == b[i])
+        i++;
+    return i;
+}
+
+/* ---- taking ------------------------------------------------------------------------------ */
+
+/* The entry that begins like the tokens for longest; *shared: how long. */
+static struct entry **best_entry(struct pool *pool, const int32_t *tokens, size_t n, size_t *shared)
+{
+    struct entry **best = NULL;
+    *shared = 0;
+    for (struct entry **at = &pool->entries; *at != NULL; at = &(*at)->next) {
+        size_t length;
+        const int32_t *have = llama3_session_tokens((*at)->session, &length);
+        size_t same = common(have, length, tokens, n);
+        if (same > *shared) {
+            *shared = same;
+            best = at;
+        }
+    }
+    return best;
+}
+
+/* Whether to wait for a prompt that is being read: it spares much, and is read soon, compared with
+ * what it spares. */
+static bool worth_waiting(const struct pool *pool, const int32_t *tokens, size_t n, size_t shared)
+{
+    for (const struct pool_reader *r = pool->readers; r != NULL; r = r->next) {
+        size_t same = common(r->tokens, r->n, tokens, n);
+        if (same >= shared + WORTH_WAITING && r->n - r->done <= 2 * (same - shared))
+            return true;
+    }
+    return false;
+}
+
+/* A session for tokens of which an entry shares some. One that goes on differently stays. */
+static struct llama3_session *from_entry(struct pool *pool, struct entry **at, size_t shared,
+                                         struct llama3_error *err)
+{
+    size_t length;
+    struct entry *entry = *at;
+    llama3_session_tokens(entry->session, &length);
+    if (length == shared)
+        return unlink_entry(pool, at);
+    *at = entry->next; /* it is the last used now */
+    entry->next = pool->entries;
+    pool->entries = entry;
+    return llama3_session_fork(entry->session, shared, err);
+}
+
+struct llama3_session *pool_take(struct pool *pool, const int32_t *tokens, size_t n,
+                                 struct pool_reader *reader, const atomic_bool *cancel,
+                                 struct llama3_error *err)
+{
+    struct llama3_session *session = NULL;
+    size_t shared;
+    *reader = (struct pool_reader){.tokens = tokens, .n = n};
+    pthread_mutex_lock(&pool->lock);
+    struct entry **best = best_entry(pool, tokens, n, &shared);
+    while (worth_waiting(pool, tokens, n, shared) && !atomic_load(cancel)) {
+        pthread_cond_wait(&pool->changed, &pool->lock);
+        best = best_entry(pool, tokens, n, &shared);
+    }
+    if (atomic_load(cancel))
+        error_set(err, LLAMA3_ECANCELED, "canceled");
+    else
+        session = best != NULL ? from_entry(pool, best, shared, err)
+                               : llama3_session_open(pool->model, err);
+    if (session != NULL) {
+        reader->done = shared;
+        reader->next = pool->readers;
+        pool->readers = reader;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return session;
+}
+
+void pool_progress(struct pool *pool, struct pool_reader *reader, size_t done)
+{
+    pthread_mutex_lock(&pool->lock);
+    reader->done = done;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void pool_read(struct pool *pool, struct pool_reader *reader)
+{
+    pthread_mutex_lock(&pool->lock);
+    for (struct pool_reader **at = &pool->readers; *at != NULL; at = &(*at)->next) {
+        if (*at == reader) {
+            *at = reader->next;
+            break;
+        }
+    }
+    pthread_cond_broadcast(&pool->changed);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* ---- giving back ------------------------------------------------------------------------- */
+
+void pool_put(struct pool *pool, struct llama3_session *session)
+{
+    struct entry *entry = size_alloc(1, sizeof *entry);
+    size_t length;
+    const int32_t *tokens = llama3_session_tokens(session, &length);
+    if (entry == NULL || length == 0) {
+        free(entry);
+        llama3_session_close(session);
+        return;
+    }
+    entry->session = session;
+    pthread_mutex_lock(&pool->lock);
+    for (struct entry **at = &pool->entries; *at != NULL;) {
+        size_t n;
+        const int32_t *have = llama3_session_tokens((*at)->session, &n);
+        if (n <= length && common(have, n, tokens, length) == n)
+            llama3_session_close(unlink_entry(pool, at));
+        else
+            at = &(*at)->next;
+    }
+    entry->next = pool->entries;
+    pool->entries = entry;
+    pool->n++;
+    while (pool->n > pool->most)
+        drop_last(pool);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void pool_make_room(struct pool *pool, uint64_t bytes)
+{
+    pthread_mutex_lock(&pool->lock);
+    while (pool->n > 0 && llama3_kv_bytes(pool->model) + bytes > pool->bytes)
+        drop_last(pool);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void pool_wake(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    pthread_cond_broadcast(&pool->changed);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+size_t pool_count(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    size_t n = pool->n;
+    pthread_mutex_unlock(&pool->lock);
+    return n;
+}

@@ -1,0 +1,614 @@
+#include "server/server.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/size.h"
+#include "server/answer.h"
+#include "server/page.h"
+
+enum { MAX_HELD = 64, MIN_KV_TOKENS = 64 };
+
+/* ---- routes ------------------------------------------------------------------------------ */
+
+struct endpoint {
+    const char *method, *path;
+    enum route route;
+    bool open;        /* to who has no key */
+    bool needs_model; /* is refused until there is one */
+    void (*run)(const struct work *work);
+    bool at_once; /* quick enough for the thread that serves sockets */
+};
+
+static void run_chat(const struct work *work);
+static void run_completion(const struct work *work);
+static void run_tokenize(const struct work *work);
+static void run_template(const struct work *work);
+static void run_models(const struct work *work);
+static void run_health(const struct work *work);
+static void run_metrics(const struct work *work);
+static void run_page(const struct work *work);
+
+static const char one_model[] = "/v1/models/";
+
+static const struct endpoint endpoints[] = {
+    {"POST", "/v1/chat/completions", ROUTE_CHAT, false, true, run_chat, false},
+    {"POST", "/v1/completions", ROUTE_COMPLETIONS, false, true, run_completion, false},
+    {"GET", "/v1/models", ROUTE_MODELS, false, true, run_models, true},
+    {"GET", one_model, ROUTE_MODELS, false, true, run_models, true}, /* and what follows */
+    {"POST", "/tokenize", ROUTE_TOKENIZE, false, true, run_tokenize, false},
+    {"POST", "/apply-template", ROUTE_TEMPLATE, false, true, run_template, false},
+    {"GET", "/health", ROUTE_HEALTH, true, false, run_health, true},
+    {"GET", "/metrics", ROUTE_METRICS, false, false, run_metrics, true},
+    {"GET", "/", ROUTE_PAGE, true, false, run_page, true},
+};
+
+static const struct endpoint *find_path(const char *path)
+{
+    for (size_t i = 0; i < sizeof endpoints / sizeof *endpoints; i++)
+        if (strcmp(path, endpoints[i].path) == 0 ||
+            (endpoints[i].path == one_model && strncmp(path, one_model, sizeof one_model - 1) == 0))
+            return &endpoints[i];
+    return NULL;
+}
+
+static bool takes_method(const struct endpoint *endpoint, const char *method)
+{
+    return strcmp(method, endpoint->method) == 0 ||
+           (strcmp(endpoint->method, "GET") == 0 && strcmp(method, "HEAD") == 0);
+}
+
+/* ---- the log ----------------------------------------------------------------------------- */
+
+double server_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Nothing of what a client sent is logged: a path that is unknown could be a text. */
+static struct work begin(struct server *s, struct http_request *http)
+{
+    static const char *const methods[] = {"GET", "POST", "HEAD", "OPTIONS"};
+    const struct endpoint *endpoint = find_path(http_path(http));
+    struct work work = {
+        .server = s,
+        .http = http,
+        .route = endpoint != NULL ? endpoint->route : ROUTE_OTHER,
+        .path = endpoint != NULL ? endpoint->path : "-",
+        .method = "-",
+        .began = server_now(),
+    };
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        if (strcmp(http_method(http), methods[i]) == 0)
+            work.method = methods[i];
+    snprintf(work.client, sizeof work.client, "%s", http_client(http));
+    return work;
+}
+
+static double rate(size_t n, double seconds)
+{
+    return seconds > 0 ? (double)n / seconds : 0;
+}
+
+void work_log(const struct work *work, int status, const struct outcome *o)
+{
+    struct server *s = work->server;
+    char line[512], when[32];
+    time_t now = time(NULL);
+    struct tm tm;
+    metrics_request(&s->metrics, work->route, status);
+    gmtime_r(&now, &tm);
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    int n = snprintf(line, sizeof line, "%s %s %s %s %d %.3f s", when, work->client, work->method,
+                     work->path, status, server_now() - work->began);
+    if (o != NULL && o->finish != NULL)
+        snprintf(line + n, sizeof line - (size_t)n,
+                 ", prompt %zu (%zu held, %.1f/s), answer %zu (%.1f/s), %s", o->prompt_tokens,
+                 o->cached_tokens, rate(o->prompt_tokens - o->cached_tokens, o->prompt_seconds),
+                 o->answer_tokens, rate(o->answer_tokens, o->answer_seconds), o->finish);
+    s->options.on_log(s->options.arg, line);
+}
+
+/* ---- answers ----------------------------------------------------------------------------- */
+
+void work_answer(const struct work *work, int status, const char *type, const struct buf *body)
+{
+    work_log(work, status, NULL);
+    http_answer(work->http, status, type, body->size > 0 ? body->data : "", body->size);
+}
+
+static void answer_object(const struct work *work, int status, json_t *value)
+{
+    struct buf body = {0};
+    answer_json(value, &body);
+    if (body.failed)
+        status = 503;
+    work_answer(work, status, "application/json", &body);
+    buf_free(&body);
+}
+
+void work_fail(const struct work *work, const struct api_error *err)
+{
+    struct buf body = {0};
+    api_error_print(err, &body);
+    if (err->status == 429 || err->status == 503)
+        http_set_header(work->http, "Retry-After", "2");
+    work_answer(work, err->status, "application/json", &body);
+    buf_free(&body);
+}
+
+static void refuse(const struct work *work, int status, const char *code, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+static void refuse(const struct work *work, int status, const char *code, const char *format, ...)
+{
+    char text[256];
+    struct api_error err;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    api_error_set(&err, status, code, NULL, "%s", text);
+    work_fail(work, &err);
+}
+
+/* ---- what may be asked ------------------------------------------------------------------- */
+
+/* A Host header's name without its port. */
+static size_t host_length(const char *host)
+{
+    if (host[0] == '[') {
+        const char *end = strchr(host, ']');
+        return end != NULL ? (size_t)(end - host) + 1 : 0;
+    }
+    return strcspn(host, ":");
+}
+
+static bool names(const char *host, size_t n, const char *name)
+{
+    return strlen(name) == n && strncasecmp(host, name, n) == 0;
+}
+
+/* A page of another site can have a name of its own resolve to this address (DNS rebinding), and
+ * then asks under that name. */
+static bool host_allowed(const struct server *s, const char *host)
+{
+    static const char *const loopback[] = {"localhost", "127.0.0.1", "[::1]"};
+    if (s->options.any_host)
+        return true;
+    size_t n = host != NULL ? host_length(host) : 0;
+    for (size_t i = 0; n > 0 && i < sizeof loopback / sizeof *loopback; i++)
+        if (names(host, n, loopback[i]))
+            return true;
+    for (size_t i = 0; n > 0 && i < s->options.n_hosts; i++)
+        if (names(host, n, s->options.hosts[i]))
+            return true;
+    return false;
+}
+
+static bool origin_allowed(const struct server *s, const char *origin)
+{
+    for (size_t i = 0; origin != NULL && i < s->options.n_origins; i++)
+        if (strcmp(s->options.origins[i], "*") == 0 || strcmp(s->options.origins[i], origin) == 0)
+            return true;
+    return false;
+}
+
+static bool is_json(const char *type)
+{
+    static const char json[] = "application/json";
+    size_t n = sizeof json - 1;
+    return type != NULL && strncasecmp(type, json, n) == 0 &&
+           (type[n] == '\0' || type[n] == ';' || type[n] == ' ');
+}
+
+/* The browser asks whether a page may ask. */
+static void answer_preflight(const struct work *work)
+{
+    struct buf nothing = {0};
+    http_set_header(work->http, "Access-Control-Allow-Methods", "GET, POST");
+    http_set_header(work->http, "Access-Control-Allow-Headers", "Authorization, Content-Type");
+    http_set_header(work->http, "Access-Control-Max-Age", "600");
+    work_answer(work, 204, NULL, &nothing);
+}
+
+/* NULL: it is ready; else why not. */
+static const char *not_ready(struct server *s, double *progress)
+{
+    pthread_mutex_lock(&s->lock);
+    const char *why = s->draining        ? "the server is shutting down"
+                      : s->model == NULL ? "the model is being loaded"
+                                         : NULL;
+    *progress = s->progress;
+    pthread_mutex_unlock(&s->lock);
+    return why;
+}
+
+/* Answers what may not be asked. */
+static void check(const struct work *work, const struct endpoint *endpoint)
+{
+    struct server *s = work->server;
+    struct http_request *http = work->http;
+    const char *origin = http_header(http, "Origin");
+    double progress;
+    bool allowed = origin_allowed(s, origin);
+    if (allowed) {
+        http_set_header(http, "Access-Control-Allow-Origin", origin);
+        http_set_header(http, "Vary", "Origin");
+    }
+    if (!host_allowed(s, http_header(http, "Host"))) {
+        refuse(work, 403, "host_not_allowed",
+               "this server has another name; --allow-host adds one");
+    } else if (endpoint == NULL) {
+        refuse(work, 404, "not_found", "there is nothing at this path");
+    } else if (allowed && strcmp(http_method(http), "OPTIONS") == 0) {
+        answer_preflight(work);
+    } else if (!takes_method(endpoint, http_method(http))) {
+        http_set_header(http, "Allow", endpoint->method);
+        refuse(work, 405, "method_not_allowed", "%s is asked with %s", endpoint->path,
+               endpoint->method);
+    } else if (!endpoint->open &&
+               !keys_allow(s->options.keys, http_header(http, "Authorization"))) {
+        http_set_header(http, "WWW-Authenticate", "Bearer");
+        refuse(work, 401, "invalid_api_key", "an API key expected: Authorization: Bearer KEY");
+    } else if (strcmp(endpoint->method, "POST") == 0 &&
+               !is_json(http_header(http, "Content-Type"))) {
+        refuse(work, 415, "unsupported_media_type", "Content-Type: application/json expected");
+    } else if (endpoint->needs_model && not_ready(s, &progress) != NULL) {
+        refuse(work, 503, "unavailable", "%s", not_ready(s, &progress));
+    }
+}
+
+/* ---- requests as they come --------------------------------------------------------------- */
+
+static void on_head(void *arg, struct http_request *http)
+{
+    struct work work = begin(arg, http);
+    check(&work, find_path(http_path(http)));
+}
+
+static void on_refusal(void *arg, struct http_request *http, int status, const char *why)
+{
+    struct work work = begin(arg, http);
+    refuse(&work, status, NULL, "%s", why);
+}
+
+static void finish_work(struct server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    if (--s->n_working == 0)
+        pthread_cond_broadcast(&s->idle);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void *run_work(void *arg)
+{
+    struct work *work = arg;
+    struct server *s = work->server;
+    work->endpoint->run(work);
+    free(work);
+    finish_work(s);
+    return NULL;
+}
+
+/* A thread for what takes a while, if there is room. */
+static void start_work(const struct work *work)
+{
+    struct server *s = work->server;
+    pthread_t thread;
+    pthread_mutex_lock(&s->lock);
+    bool room = s->n_working < s->options.parallel + MAX_WAITING;
+    s->n_working += room;
+    pthread_mutex_unlock(&s->lock);
+    if (!room) {
+        refuse(work, 429, "queue_full", "%zu requests are being answered and %d wait already",
+               s->options.parallel, MAX_WAITING);
+        return;
+    }
+    struct work *copy = size_alloc(1, sizeof *copy);
+    if (copy != NULL) {
+        *copy = *work;
+        if (pthread_create(&thread, NULL, run_work, copy) == 0) {
+            pthread_detach(thread);
+            return;
+        }
+    }
+    free(copy);
+    refuse(work, 503, NULL, "no thread could be started");
+    finish_work(s);
+}
+
+static void on_request(void *arg, struct http_request *http)
+{
+    struct work work = begin(arg, http);
+    work.endpoint = find_path(http_path(http));
+    if (work.endpoint->at_once)
+        work.endpoint->run(&work);
+    else
+        start_work(&work);
+}
+
+/* ---- endpoints --------------------------------------------------------------------------- */
+
+static void run_chat(const struct work *work)
+{
+    completion_run(work, true);
+}
+
+static void run_completion(const struct work *work)
+{
+    completion_run(work, false);
+}
+
+static json_t *list_tokens(const int32_t *tokens, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, json_integer(tokens[i]));
+    return list;
+}
+
+static void run_tokenize(const struct work *work)
+{
+    struct api_request request;
+    struct api_error err;
+    struct llama3_error error;
+    int32_t *tokens;
+    size_t size, n;
+    const char *body = http_body(work->http, &size);
+    if (api_text_parse(&request, body, size, &err) < 0) {
+        work_fail(work, &err);
+        return;
+    }
+    if (llama3_tokenize(work->server->model, request.prompt, request.prompt_length,
+                        request.add_special, &tokens, &n, &error) == 0) {
+        answer_object(work, 200, json_pack("{s:o}", "tokens", list_tokens(tokens, n)));
+        llama3_free(tokens);
+    } else {
+        api_error_from(&err, &error);
+        work_fail(work, &err);
+    }
+    api_request_free(&request);
+}
+
+static void run_template(const struct work *work)
+{
+    const struct llama3_model *model = work->server->model;
+    struct api_request request;
+    struct api_error err;
+    struct llama3_error error;
+    int32_t *tokens = NULL;
+    char *text;
+    size_t size, n, length;
+    const char *body = http_body(work->http, &size);
+    if (api_messages_parse(&request, body, size, &err) < 0) {
+        work_fail(work, &err);
+        return;
+    }
+    if (llama3_apply_template(model, request.messages, request.n_messages, NULL, &tokens, &n,
+                              &error) == 0 &&
+        llama3_detokenize(model, tokens, n, true, &text, &length, &error) == 0) {
+        answer_object(
+            work, 200,
+            json_pack("{s:s%,s:o}", "prompt", text, length, "tokens", list_tokens(tokens, n)));
+        llama3_free(text);
+    } else {
+        api_error_from(&err, &error);
+        work_fail(work, &err);
+    }
+    llama3_free(tokens);
+    api_request_free(&request);
+}
+
+static json_t *describe_model(const struct server *s)
+{
+    const struct llama3_info *info = llama3_model_info(s->model);
+    return json_pack("{s:s,s:s,s:I,s:s,s:{s:I,s:I,s:I,s:s}}", "id", s->model_id, "object", "model",
+                     "created", (json_int_t)s->created, "owned_by", "llama3", "meta", "context",
+                     (json_int_t)s->context, "vocab_size", (json_int_t)info->vocab_size,
+                     "parameters", (json_int_t)info->parameters, "type", info->dtype);
+}
+
+static void run_models(const struct work *work)
+{
+    const struct server *s = work->server;
+    const char *path = http_path(work->http);
+    if (strncmp(path, one_model, sizeof one_model - 1) != 0)
+        answer_object(work, 200,
+                      json_pack("{s:s,s:[o]}", "object", "list", "data", describe_model(s)));
+    else if (strcmp(path + sizeof one_model - 1, s->model_id) == 0)
+        answer_object(work, 200, describe_model(s));
+    else
+        refuse(work, 404, "model_not_found", "the model here is %s", s->model_id);
+}
+
+static void run_health(const struct work *work)
+{
+    double progress;
+    const char *why = not_ready(work->server, &progress);
+    http_set_header(work->http, "Cache-Control", "no-store");
+    if (why == NULL) {
+        answer_object(work, 200, json_pack("{s:s}", "status", "ok"));
+        return;
+    }
+    http_set_header(work->http, "Retry-After", "2");
+    answer_object(work, 503,
+                  json_pack("{s:s,s:f,s:{s:s,s:s,s:n,s:s}}", "status", "unavailable", "progress",
+                            progress, "error", "message", why, "type", "overloaded_error", "param",
+                            "code", "unavailable"));
+}
+
+static void run_metrics(const struct work *work)
+{
+    struct server *s = work->server;
+    struct buf body = {0};
+    struct gauges gauges = {.connections = http_connections(s->http)};
+    pthread_mutex_lock(&s->lock);
+    gauges.requests = s->n_working;
+    bool loaded = s->model != NULL;
+    pthread_mutex_unlock(&s->lock);
+    if (loaded) {
+        slots_count(s->slots, &gauges.sequences, &gauges.waiting);
+        gauges.held = pool_count(s->pool);
+        gauges.kv_bytes = llama3_kv_bytes(s->model);
+        gauges.kv_limit = s->kv_limit;
+    }
+    metrics_print(&s->metrics, &gauges, &body);
+    work_answer(work, body.failed ? 503 : 200, "text/plain; version=0.0.4", &body);
+    buf_free(&body);
+}
+
+static void run_page(const struct work *work)
+{
+    http_set_header(work->http, "Content-Security-Policy", work->server->policy);
+    http_set_header(work->http, "Referrer-Policy", "no-referrer");
+    http_set_header(work->http, "Cache-Control", "no-cache");
+    work_log(work, 200, NULL);
+    http_answer(work->http, 200, "text/html; charset=utf-8", page_text, page_size);
+}
+
+/* ---- the server -------------------------------------------------------------------------- */
+
+struct server *server_open(int listener, const struct server_options *options,
+                           struct llama3_error *err)
+{
+    struct server *s = size_alloc(1, sizeof *s);
+    if (s == NULL) {
+        error_memory(err, "the server", sizeof *s);
+        return NULL;
+    }
+    const struct http_events events = {
+        .on_head = on_head, .on_request = on_request, .on_refusal = on_refusal, .arg = s};
+    s->options = *options;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->idle, NULL);
+    page_policy(s->policy, sizeof s->policy);
+    json_object_seed(0); /* before there are threads */
+    s->http = http_open(listener, &events, err);
+    if (s->http != NULL)
+        return s;
+    server_close(s);
+    return NULL;
+}
+
+void server_progress(struct server *s, double share)
+{
+    pthread_mutex_lock(&s->lock);
+    s->progress = share;
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* The alias, or the last name of the path without what a file's ends with. */
+static char *name_model(const char *alias, const char *path)
+{
+    static const char *const endings[] = {".gguf", ".safetensors"};
+    if (alias != NULL)
+        return strdup(alias);
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    size_t from = n;
+    while (from > 0 && path[from - 1] != '/')
+        from--;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        size_t length = strlen(endings[i]);
+        if (n - from > length && strncmp(path + n - length, endings[i], length) == 0)
+            n -= length;
+    }
+    return strndup(path + from, n - from);
+}
+
+/* How much memory KV may hold, and what of a sequence fits that. */
+static int choose_memory(struct server *s, const struct llama3_info *info, struct llama3_error *err)
+{
+    uint64_t available = memory_available();
+    s->kv_bytes_per_token = info->kv_bytes_per_token;
+    s->kv_limit = s->options.kv_memory > 0 ? s->options.kv_memory
+                  : available > 0          ? available / 2
+                                           : s->kv_bytes_per_token * info->context;
+    uint64_t tokens = s->kv_limit / s->kv_bytes_per_token;
+    s->context = info->context;
+    if (tokens < s->context)
+        s->context = (size_t)(tokens / MIN_KV_TOKENS * MIN_KV_TOKENS);
+    if (s->context == 0)
+        return error_set(err, LLAMA3_ENOMEM,
+                         "keys and values: expected memory for %d tokens (%llu bytes) or more, "
+                         "found %llu bytes",
+                         MIN_KV_TOKENS, (unsigned long long)(s->kv_bytes_per_token * MIN_KV_TOKENS),
+                         (unsigned long long)s->kv_limit);
+    return 0;
+}
+
+int server_start(struct server *s, struct llama3_model *model, struct llama3_error *err)
+{
+    if (choose_memory(s, llama3_model_info(model), err) < 0)
+        return -1;
+    s->created = time(NULL);
+    s->model_id = name_model(s->options.alias, llama3_model_info(model)->path);
+    if (s->model_id == NULL)
+        return error_memory(err, "the model's name", 1);
+    llama3_sampling_defaults(model, &s->sampling);
+    s->slots = slots_open(s->options.parallel, s->kv_limit, err);
+    s->pool = s->slots != NULL ? pool_open(model, MAX_HELD, s->kv_limit, err) : NULL;
+    if (s->pool == NULL)
+        return -1;
+    pthread_mutex_lock(&s->lock);
+    s->model = model; /* before, nobody looks at the rest */
+    pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+/* False: the time was over. With the lock held. */
+static bool wait_until_idle(struct server *s, double seconds)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += (time_t)seconds;
+    while (s->n_working > 0)
+        if (pthread_cond_timedwait(&s->idle, &s->lock, &until) != 0)
+            return s->n_working == 0;
+    return true;
+}
+
+bool server_drain(struct server *s, double seconds)
+{
+    pthread_mutex_lock(&s->lock);
+    s->draining = true;
+    pthread_mutex_unlock(&s->lock);
+    http_drain(s->http);
+    pthread_mutex_lock(&s->lock);
+    bool idle = wait_until_idle(s, seconds);
+    if (!idle) {
+        s->cutting = true;
+        for (struct completion *c = s->completions; c != NULL; c = completion_next(c))
+            completion_cut(c);
+        while (s->n_working > 0)
+            pthread_cond_wait(&s->idle, &s->lock);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return idle;
+}
+
+void server_close(struct server *s)
+{
+    if (s == NULL)
+        return;
+    http_close(s->http);
+    pool_close(s->pool);
+    slots_close(s->slots);
+    free(s->model_id);
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->idle);
+    free(s);
+}
+
+size_t server_context(const struct server *s)
+{
+    return s->context;
+}

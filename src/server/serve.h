@@ -1,0 +1,49 @@
+/*
+ * serve.h: the server: what comes in by HTTP, who may ask it, and what becomes of it. It is up
+ * before its model is: until then it says so.
+ */
+#ifndef SERVER_SERVE_H
+#define SERVER_SERVE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "llama3.h"
+#include "server/keys.h"
+
+struct server;
+
+struct server_options {
+    const struct keys *keys;
+    const char *const *hosts; /* [n_hosts] allowed names of this server, besides loopback's */
+    size_t n_hosts;
+    bool any_host;              /* no name is asked for: not on loopback, and none was given */
+    const char *const *origins; /* [n_origins] whose pages may ask */
+    size_t n_origins;
+    const char *alias;  /* the model's id; NULL: by its path */
+    size_t parallel;    /* sequences at once */
+    uint64_t kv_memory; /* 0: a half of what is available */
+    void (*on_log)(void *arg, const char *line);
+    void *arg;
+};
+
+/* Serves the listening socket, which is taken over. The options must outlive it. */
+struct server *server_open(int listener, const struct server_options *options,
+                           struct llama3_error *err);
+
+/* While the model is opened: a share of it is done. */
+void server_progress(struct server *server, double share);
+/* It is; it has to outlive the server. */
+int server_start(struct server *server, struct llama3_model *model, struct llama3_error *err);
+
+/* Accepts nothing more, and waits until what was asked is answered, for so many seconds; after them
+ * answers are cut. False: some were. */
+bool server_drain(struct server *server, double seconds);
+/* After server_drain(). */
+void server_close(struct server *server);
+
+/* Tokens that a sequence may have here, which may be fewer than the model's context. */
+size_t server_context(const struct server *server);
+
+#endif

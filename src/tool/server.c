@@ -1,0 +1,392 @@
+/* llama3-server: a model behind HTTP. Options, the socket and signals are here; src/server has the
+ * rest. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "server/notify.h"
+#include "server/serve.h"
+#include "server/server.h"
+#include "tool/model_path.h"
+#include "tool/say.h"
+
+const char say_program[] = "llama3-server";
+
+static const double DRAIN_SECONDS = 30;
+
+struct args {
+    struct model_args model;
+    const char *host, *key_file, *alias;
+    size_t port, parallel;
+    uint64_t kv_memory;
+    struct option_texts hosts, origins;
+    bool insecure, verbose, help, version;
+};
+
+/* ---- options ----------------------------------------------------------------------------- */
+
+#define FIELD(name) offsetof(struct args, name)
+static const struct option_spec server_specs[] = {
+    {.name = "host",
+     .type = OPTION_TEXT,
+     .offset = FIELD(host),
+     .arg = "ADDRESS",
+     .help = "where it listens (127.0.0.1); another address than\nthis machine's own needs an "
+             "API key"},
+    {.name = "port",
+     .type = OPTION_SIZE,
+     .offset = FIELD(port),
+     .arg = "N",
+     .max = 65535,
+     .help = "0: one that is free (8080)"},
+    {.name = "api-key-file",
+     .type = OPTION_PATH,
+     .offset = FIELD(key_file),
+     .arg = "FILE",
+     .help = "keys, one a line, of which a client has to have\none; LLAMA3_API_KEY may hold "
+             "another"},
+    {.name = "allow-host",
+     .type = OPTION_TEXTS,
+     .offset = FIELD(hosts),
+     .arg = "NAME",
+     .help = "another name that clients may use for this server;\nmay be repeated"},
+    {.name = "cors-origin",
+     .type = OPTION_TEXTS,
+     .offset = FIELD(origins),
+     .arg = "ORIGIN",
+     .help = "a site whose pages may use it, as https://a.example;\nmay be repeated"},
+    {.name = "insecure",
+     .type = OPTION_FLAG,
+     .offset = FIELD(insecure),
+     .help = "let anybody who reaches --host use it without a key"},
+};
+
+static const struct option_spec serving_specs[] = {
+    {.name = "parallel",
+     .type = OPTION_SIZE,
+     .offset = FIELD(parallel),
+     .arg = "N",
+     .min = 1,
+     .max = MAX_PARALLEL,
+     .help = "answers that are generated at once (8)"},
+    {.name = "kv-memory",
+     .type = OPTION_BYTES,
+     .offset = FIELD(kv_memory),
+     .arg = "SIZE",
+     .min = 1 << 20,
+     .max = 1e15,
+     .help = "memory for keys and values, as 4G (half of what is\navailable)"},
+    {.name = "alias",
+     .type = OPTION_TEXT,
+     .offset = FIELD(alias),
+     .arg = "NAME",
+     .help = "the model's name for clients (the file's)"},
+    {.name = "verbose",
+     .letter = 'v',
+     .type = OPTION_FLAG,
+     .offset = FIELD(verbose),
+     .help = "what was opened, on stderr"},
+    {.name = "help",
+     .letter = 'h',
+     .type = OPTION_FLAG,
+     .offset = FIELD(help),
+     .help = "this text"},
+    {.name = "version",
+     .letter = 'V',
+     .type = OPTION_FLAG,
+     .offset = FIELD(version),
+     .help = "the version"},
+};
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+enum { N_GROUPS = 3 };
+
+static struct option_set bind_options(struct option_group groups[N_GROUPS], struct args *args)
+{
+    groups[0] =
+        (struct option_group){"Model", model_option_specs, n_model_option_specs, &args->model};
+    groups[1] = (struct option_group){"Who may use it", server_specs, COUNT(server_specs), args};
+    groups[2] = (struct option_group){"Serving", serving_specs, COUNT(serving_specs), args};
+    return (struct option_set){
+        .program = say_program,
+        .usage = "llama3-server [OPTION]...\n"
+                 "Keeps a model loaded: an API as OpenAI's, and a chat page, over HTTP.",
+        .operand = "the model is given with --model",
+        .groups = groups,
+        .n = N_GROUPS,
+    };
+}
+
+/* ---- the socket -------------------------------------------------------------------------- */
+
+static bool is_loopback(const struct sockaddr *address)
+{
+    if (address->sa_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)address;
+        return ntohl(in->sin_addr.s_addr) >> 24 == 127;
+    }
+    if (address->sa_family == AF_INET6) {
+        const struct sockaddr_in6 *in = (const struct sockaddr_in6 *)(const void *)address;
+        return IN6_IS_ADDR_LOOPBACK(&in->sin6_addr);
+    }
+    return address->sa_family == AF_UNIX;
+}
+
+static int listen_at(const struct addrinfo *at)
+{
+    const int yes = 1;
+    int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    if (bind(fd, at->ai_addr, at->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+/* The socket that we were started with, or one of our own. */
+static int open_listener(const struct args *args)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found;
+    char port[8];
+    int fd = notify_listener();
+    if (fd >= 0)
+        return fd;
+    snprintf(port, sizeof port, "%zu", args->port);
+    int failed = getaddrinfo(args->host, port, &hints, &found);
+    if (failed != 0) {
+        say_error("--host: expected an address, found '%s': %s", args->host, gai_strerror(failed));
+        return -1;
+    }
+    fd = listen_at(found);
+    if (fd < 0)
+        say_error("%s port %s: %s", args->host, port, strerror(errno));
+    freeaddrinfo(found);
+    return fd;
+}
+
+struct endpoint_name {
+    bool loopback;
+    char url[NI_MAXHOST + 32];
+};
+
+static struct endpoint_name describe(int listener)
+{
+    struct sockaddr_storage address = {0};
+    struct endpoint_name name = {0};
+    char host[NI_MAXHOST] = "?", port[NI_MAXSERV] = "?";
+    socklen_t length = sizeof address;
+    if (getsockname(listener, (struct sockaddr *)&address, &length) == 0) {
+        name.loopback = is_loopback((const struct sockaddr *)&address);
+        getnameinfo((const struct sockaddr *)&address, length, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV);
+    }
+    bool colons = strchr(host, ':') != NULL;
+    snprintf(name.url, sizeof name.url, "http://%s%s%s:%s/", colons ? "[" : "", host,
+             colons ? "]" : "", port);
+    return name;
+}
+
+/* ---- signals ----------------------------------------------------------------------------- */
+
+static atomic_bool stopping;
+
+/* The first signal asks for an end, the second doesn't wait for it. */
+static void *hear_signals(void *arg)
+{
+    int signal;
+    pthread_mutex_t *asked = arg;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigwait(&set, &signal);
+    atomic_store(&stopping, true);
+    notify("STOPPING=1");
+    pthread_mutex_unlock(asked);
+    sigwait(&set, &signal);
+    _exit(STATUS_FAILED);
+}
+
+/* ---- the program ------------------------------------------------------------------------- */
+
+static void log_line(void *arg, const char *line)
+{
+    (void)arg;
+    fprintf(stderr, "%s\n", line);
+}
+
+struct opening {
+    struct server *server;
+    const struct args *args;
+};
+
+static int on_progress(void *arg, uint64_t done, uint64_t total)
+{
+    const struct opening *opening = arg;
+    server_progress(opening->server, total > 0 ? (double)done / (double)total : 0);
+    return atomic_load(&stopping);
+}
+
+static void on_note(void *arg, const char *note)
+{
+    (void)arg;
+    say_error("note: %s", note);
+}
+
+/* NULL after an error, which is on stderr, or because it was stopped. */
+static struct llama3_model *open_model(struct server *server, const struct args *args)
+{
+    struct llama3_model_options options = model_options(&args->model);
+    struct opening opening = {server, args};
+    struct llama3_error err;
+    char *path = model_path(args->model.path, "--model");
+    if (path == NULL)
+        return NULL;
+    char *cache = model_cache(&args->model);
+    options.cache = cache;
+    options.on_progress = on_progress;
+    options.on_load = on_progress;
+    options.on_note = on_note;
+    options.arg = &opening;
+    struct llama3_model *model = llama3_model_open(path, &options, &err);
+    if (model == NULL && !atomic_load(&stopping))
+        say_failure(&err);
+    free(cache);
+    free(path);
+    return model;
+}
+
+static void say_ready(const struct args *args, const struct server *server,
+                      const struct llama3_model *model, const char *url)
+{
+    const struct llama3_info *info = llama3_model_info(model);
+    if (args->verbose)
+        say_error("%s: %s, %s, context of %zu tokens, %d threads, %s", info->path, info->format,
+                  info->dtype, server_context(server), info->threads, info->backend);
+    if (server_context(server) < info->context)
+        say_error("note: --kv-memory holds %zu of the context's %zu tokens", server_context(server),
+                  info->context);
+    say_error("ready at %s", url);
+}
+
+/* Serves until a signal comes. asked: a lock that is held until then. */
+static int serve(const struct args *args, const struct server_options *options, int listener,
+                 const char *url, pthread_mutex_t *asked)
+{
+    struct llama3_error err;
+    struct server *server = server_open(listener, options, &err);
+    struct llama3_model *model = NULL;
+    int status = STATUS_FAILED;
+    if (server == NULL) {
+        say_failure(&err);
+        return status;
+    }
+    say_error("listening at %s", url);
+    model = open_model(server, args);
+    if (model != NULL && server_start(server, model, &err) == 0) {
+        say_ready(args, server, model, url);
+        notify("READY=1");
+        pthread_mutex_lock(asked);
+        status = STATUS_OK;
+    } else if (model != NULL) {
+        say_failure(&err);
+    } else if (atomic_load(&stopping)) {
+        status = STATUS_OK;
+    }
+    if (!server_drain(server, DRAIN_SECONDS))
+        say_error("note: some answers were cut");
+    server_close(server);
+    llama3_model_close(model);
+    return status;
+}
+
+static int run(const struct args *args, const struct keys *keys)
+{
+    static pthread_mutex_t asked = PTHREAD_MUTEX_INITIALIZER;
+    pthread_t thread;
+    sigset_t set;
+    int listener = open_listener(args);
+    if (listener < 0)
+        return STATUS_FAILED;
+    struct endpoint_name name = describe(listener);
+    if (!name.loopback && keys_count(keys) == 0 && !args->insecure) {
+        say_error("%s can be reached by others: give keys with --api-key-file or LLAMA3_API_KEY, "
+                  "or --insecure",
+                  name.url);
+        close(listener);
+        return STATUS_USAGE;
+    }
+    const struct server_options options = {
+        .keys = keys,
+        .hosts = args->hosts.items,
+        .n_hosts = args->hosts.n,
+        .any_host = !name.loopback && args->hosts.n == 0,
+        .origins = args->origins.items,
+        .n_origins = args->origins.n,
+        .alias = args->alias,
+        .parallel = args->parallel,
+        .kv_memory = args->kv_memory,
+        .on_log = log_line,
+    };
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    pthread_mutex_lock(&asked);
+    if (pthread_create(&thread, NULL, hear_signals, &asked) != 0) {
+        say_error("no thread could be started");
+        close(listener);
+        return STATUS_FAILED;
+    }
+    return serve(args, &options, listener, name.url, &asked);
+}
+
+static int start(const struct args *args, const struct option_set *set)
+{
+    struct llama3_error err;
+    if (args->help) {
+        options_help(set, stdout);
+        return finish_stdout();
+    }
+    if (args->version) {
+        printf("llama3-server %s\n", llama3_version());
+        return finish_stdout();
+    }
+    if (args->model.no_cache && !args->model.int4) {
+        say_error("--no-cache has no meaning without --int4");
+        return STATUS_USAGE;
+    }
+    const char *key = getenv("LLAMA3_API_KEY");
+    struct keys *keys = keys_open(args->key_file, key != NULL && key[0] != '\0' ? key : NULL, &err);
+    unsetenv("LLAMA3_API_KEY");
+    if (keys == NULL) {
+        say_failure(&err);
+        return STATUS_FAILED;
+    }
+    int status = run(args, keys);
+    keys_close(keys);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct args args = {.host = "127.0.0.1", .port = 8080, .parallel = 8};
+    struct option_group groups[N_GROUPS];
+    struct option_set set = bind_options(groups, &args);
+    int status = options_parse(&set, argc, argv) == 0 ? start(&args, &set) : STATUS_USAGE;
+    options_free(&set);
+    return status;
+}
