@@ -3,8 +3,9 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
-#include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -200,23 +201,27 @@ static struct endpoint_name describe(int listener)
 
 /* ---- signals ----------------------------------------------------------------------------- */
 
+static sem_t asked; /* to end */
 static atomic_bool stopping;
 
-/* The first signal asks for an end, the second doesn't wait for it. */
-static void *hear_signals(void *arg)
+/* The first signal asks for an end, the second doesn't wait for it. A handler, because OpenBLAS has
+ * threads before main() could block a signal for them. */
+static void on_signal(int signal)
 {
-    int signal;
-    pthread_mutex_t *asked = arg;
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigwait(&set, &signal);
-    atomic_store(&stopping, true);
-    notify("STOPPING=1");
-    pthread_mutex_unlock(asked);
-    sigwait(&set, &signal);
-    _exit(STATUS_FAILED);
+    (void)signal;
+    if (atomic_exchange(&stopping, true))
+        _exit(STATUS_FAILED);
+    sem_post(&asked);
+}
+
+static void install_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    sem_init(&asked, 0, 0);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
 }
 
 /* ---- the program ------------------------------------------------------------------------- */
@@ -281,9 +286,9 @@ static void say_ready(const struct args *args, const struct server *server,
     say_error("ready at %s", url);
 }
 
-/* Serves until a signal comes. asked: a lock that is held until then. */
+/* Serves until a signal comes. */
 static int serve(const struct args *args, const struct server_options *options, int listener,
-                 const char *url, pthread_mutex_t *asked)
+                 const char *url)
 {
     struct llama3_error err;
     struct server *server = server_open(listener, options, &err);
@@ -298,13 +303,15 @@ static int serve(const struct args *args, const struct server_options *options, 
     if (model != NULL && server_start(server, model, &err) == 0) {
         say_ready(args, server, model, url);
         notify("READY=1");
-        pthread_mutex_lock(asked);
+        while (!atomic_load(&stopping))
+            sem_wait(&asked);
         status = STATUS_OK;
     } else if (model != NULL) {
         say_failure(&err);
     } else if (atomic_load(&stopping)) {
         status = STATUS_OK;
     }
+    notify("STOPPING=1");
     if (!server_drain(server, DRAIN_SECONDS))
         say_error("note: some answers were cut");
     server_close(server);
@@ -314,9 +321,6 @@ static int serve(const struct args *args, const struct server_options *options, 
 
 static int run(const struct args *args, const struct keys *keys)
 {
-    static pthread_mutex_t asked = PTHREAD_MUTEX_INITIALIZER;
-    pthread_t thread;
-    sigset_t set;
     int listener = open_listener(args);
     if (listener < 0)
         return STATUS_FAILED;
@@ -340,18 +344,8 @@ static int run(const struct args *args, const struct keys *keys)
         .kv_memory = args->kv_memory,
         .on_log = log_line,
     };
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    pthread_mutex_lock(&asked);
-    if (pthread_create(&thread, NULL, hear_signals, &asked) != 0) {
-        say_error("no thread could be started");
-        close(listener);
-        return STATUS_FAILED;
-    }
-    return serve(args, &options, listener, name.url, &asked);
+    install_signals();
+    return serve(args, &options, listener, name.url);
 }
 
 static int start(const struct args *args, const struct option_set *set)

@@ -1,0 +1,386 @@
+#!/bin/sh
+# llama3-server by curl: what it answers, what it refuses, and how it comes and goes. The model has
+# random weights.
+. "${srcdir:-.}/tests/lib.sh"
+. "$srcdir/tests/server-lib.sh"
+chat='"messages":[{"role":"user","content":"What is the capital of France?"}]'
+model=$tiny
+
+# ---- the command line
+run 2 "$server" --port 65536
+err_has "llama3-server: --port: expected an integer in [0, 65535], found '65536'"
+run 2 "$server" --kv-memory 3X
+err_has "--kv-memory: expected bytes from 1048576, as 1500M or 4G, found '3X'"
+run 2 "$server" --kv-memory 1K
+err_has "found '1K'"
+run 2 "$server" --parallel 0
+err_has "--parallel: expected an integer in [1, 64]"
+run 2 "$server" -m "$model" --port 0 --host 0.0.0.0
+err_has "can be reached by others: give keys with --api-key-file or LLAMA3_API_KEY, or --insecure"
+run 1 "$server" -m "$model" --port 0 --host nowhere.invalid
+err_has "llama3-server: --host: expected an address, found 'nowhere.invalid'"
+run 1 "$server" -m "$model" --port 0 --api-key-file "$tmp/none"
+err_has "$tmp/none: No such file"
+printf '# nothing\n\n' >"$tmp/none"
+run 1 "$server" -m "$model" --port 0 --api-key-file "$tmp/none"
+err_has "$tmp/none: API keys expected, none found"
+printf 'white space\n' >"$tmp/none"
+run 1 "$server" -m "$model" --port 0 --api-key-file "$tmp/none"
+err_has "an API key of visible ASCII characters expected"
+run 1 "$server" -m "$tmp/missing.gguf" --port 0
+err_has "missing.gguf"
+run 0 "$server" --version
+out_has "llama3-server "
+
+# ---- while it loads
+if [ -f "$PWD/tests/.libs/preload.so" ]; then
+    need_preload
+    SLOW_OPEN=2500 LD_PRELOAD=$preload start -m "$model"
+    get 503 /health
+    out_has '"code":"unavailable"'
+    head_has "Retry-After: "
+    post 503 /v1/chat/completions "{$chat}"
+    out_has "the model is being loaded"
+    head_has "Retry-After: "
+    get 503 /v1/models
+    get 200 /metrics
+    get 200 /
+    ready
+    get 200 /health
+    stop 0
+    SLOW_LOAD=300 LD_PRELOAD=$preload start -m "$model"
+    sleep 0.5
+    stop 0 # loading is given up
+    ! grep -q ready "$tmp/log" || fail "a server that was stopped is ready"
+
+    # ---- SIGTERM: what was asked is answered, nothing more is accepted
+    slow='"max_tokens":16,"temperature":0'
+    SLOW_TEXT=150 LD_PRELOAD=$preload start -m "$model"
+    ready
+    post 200 /v1/chat/completions "{$chat,$slow}"
+    content >"$tmp/calm"
+    ask_slowly()
+    {
+        curl -s -m 60 -H 'Content-Type: application/json' -d "{$chat,$slow}" \
+            -o "$tmp/slow" "$url/v1/chat/completions" &
+        asked=$!
+        sleep 1
+    }
+    ask_slowly
+    kill -TERM $pid
+    sleep 0.3
+    ! curl -s -m 5 "$url/health" >"$tmp/out" || fail "a server that ends accepts a connection"
+    wait $asked || fail "SIGTERM cuts an answer"
+    wait $pid || fail "SIGTERM with an answer on its way: expected exit status 0, found $?"
+    cp "$tmp/slow" "$tmp/out"
+    [ "$(content)" = "$(cat "$tmp/calm")" ] || fail "SIGTERM changes an answer: $(cat "$tmp/slow")"
+    SLOW_TEXT=500 LD_PRELOAD=$preload start -m "$model"
+    ready
+    ask_slowly
+    kill -TERM $pid
+    sleep 0.5
+    stop 1 # a second signal waits for nothing
+    wait $asked
+
+    # ---- a client that hangs up
+    SLOW_TEXT=100 LD_PRELOAD=$preload start -m "$model"
+    ready
+    for stream in true false; do
+        curl -s -m 1 -H 'Content-Type: application/json' -o "$tmp/slow" \
+            -d "{$chat,\"max_tokens\":200,\"stream\":$stream,\"logit_bias\":{\"5\":100}}" \
+            "$url/v1/chat/completions"
+        sleep 1
+        [ "$(metric sequences)" = 0 ] || fail "stream $stream: a client left a second ago, and its answer goes on"
+    done
+    [ "$(metric hangups_total)" = 2 ] || fail "2 clients hung up, $(metric hangups_total) were counted"
+    stop 0
+    [ "$(grep -c 'hung up$' "$tmp/log")" = 2 ] || fail "the log doesn't tell of those that hung up"
+fi
+
+# ---- what is there
+start -m "$model" --ctx 400 --parallel 4
+ready
+get 200 /health
+printf '{"status":"ok"}' | cmp -s - "$tmp/out" || fail "/health says $(cat "$tmp/out")"
+head_has "X-Content-Type-Options: nosniff"
+get 200 /v1/models
+out_has '"id":"tiny-f32","object":"model"'
+out_has '"context":400'
+get 200 /v1/models/tiny-f32
+out_has '{"id":"tiny-f32","object":"model"'
+get 404 /v1/models/other
+out_has '"code":"model_not_found"'
+get 200 /
+head_has "Content-Type: text/html"
+head_has "Content-Security-Policy: default-src 'none'; script-src 'sha256-"
+cmp -s "$tmp/out" "$srcdir/share/chat.html" || fail "/ is not share/chat.html"
+get 200 / -I
+get 404 /nothing
+out_has '"type":"not_found_error"'
+get 405 /v1/chat/completions
+head_has "Allow: POST"
+get 405 /health -X DELETE
+post 200 /tokenize '{"content":"Hello <|eot_id|>"}'
+out_has '{"tokens":['
+plain=$(cat "$tmp/out")
+post 200 /tokenize '{"content":"Hello <|eot_id|>","add_special":true}'
+[ "$(cat "$tmp/out")" != "$plain" ] || fail "add_special adds nothing"
+post 200 /apply-template '{"messages":[{"role":"developer","content":"Be kind."},{"role":"user","content":"<|eot_id|>"}]}'
+out_has '<|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|>'
+out_has '"tokens":['
+
+# ---- an answer is what the command line's is
+run 0 "$program" -m "$model" --temperature 0 -n 24 -p "What is the capital of France?"
+want=$(cat "$tmp/out")
+post 200 /v1/chat/completions "{$chat,\"temperature\":0,\"max_tokens\":24,\"model\":\"any\",\"user\":\"u\",\"store\":true,\"metadata\":{}}"
+for text in '"object":"chat.completion"' '"model":"tiny-f32"' '"role":"assistant"' '"index":0' \
+    '"logprobs":null' '"usage":{"prompt_tokens":' '"timings":{"cached_n":' '"id":"chatcmpl-'; do
+    out_has "$text"
+done
+cp "$tmp/out" "$tmp/first"
+printf '%b' "$(content)" >"$tmp/got"
+printf '%s\n' "$want" >"$tmp/want"
+# the terminal's answer ends with a newline; JSON spells other characters out
+if ! grep -q '\\' "$tmp/got"; then
+    printf '\n' >>"$tmp/got"
+    same "$tmp/got" "$tmp/want" "the answer is not the command line's: $(cat "$tmp/got")"
+fi
+[ "$(field cached_tokens)" = 0 ] || fail "a first prompt is said to be cached"
+
+# ---- what was read is not read again: the same prompt, and the next turn
+prompt_tokens=$(field prompt_tokens)
+post 200 /v1/chat/completions "{$chat,\"temperature\":0,\"max_tokens\":24}"
+[ "$(field cached_tokens)" -ge $((prompt_tokens - 1)) ] ||
+    fail "the same prompt again: $(field cached_tokens) of $prompt_tokens tokens were cached"
+content >"$tmp/again"
+cp "$tmp/first" "$tmp/out"
+[ "$(content)" = "$(cat "$tmp/again")" ] || fail "the same prompt again has another answer"
+post 200 /v1/chat/completions '{"messages":[{"role":"user","content":"What is the capital of France?"},{"role":"assistant","content":"x"},{"role":"user","content":"y"}],"max_tokens":2}'
+[ "$(field cached_tokens)" -ge $((prompt_tokens - 1)) ] || fail "the next turn reads the first again"
+
+# ---- streams
+post 200 /v1/chat/completions "{$chat,\"temperature\":0,\"max_tokens\":24,\"stream\":true,\"stream_options\":{\"include_usage\":true}}" -N
+head_has "Content-Type: text/event-stream"
+sed -n 's/^data: //p' "$tmp/out" >"$tmp/events"
+head -n 1 "$tmp/events" | grep -q '"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null' ||
+    fail "a stream does not begin with the role: $(head -n 1 "$tmp/events")"
+[ "$(tail -n 1 "$tmp/events")" = "[DONE]" ] || fail "a stream does not end with [DONE]"
+tail -n 2 "$tmp/events" | head -n 1 | grep -q '"choices":\[\],"usage":{"prompt_tokens"' ||
+    fail "a stream's last chunk has no usage: $(tail -n 2 "$tmp/events" | head -n 1)"
+tail -n 3 "$tmp/events" | head -n 1 | grep -q '"delta":{},"logprobs":null,"finish_reason":"\(stop\|length\)"' ||
+    fail "a stream has no finish_reason: $(tail -n 3 "$tmp/events" | head -n 1)"
+sed -n 's/.*"delta":{"content":"\(\([^"\\]\|\\.\)*\)"}.*/\1/p' "$tmp/events" | tr -d '\n' >"$tmp/streamed"
+cp "$tmp/first" "$tmp/out"
+[ "$(content)" = "$(cat "$tmp/streamed")" ] || fail "a stream says something else than the whole answer"
+post 200 /v1/completions '{"prompt":"The capital of","max_tokens":5,"stream":true}'
+grep -q '"object":"text_completion"' "$tmp/out" || fail "/v1/completions does not stream"
+
+# ---- sampling
+ask() # FIELDS: $tmp/out
+{
+    post 200 /v1/completions "{\"prompt\":\"The capital of\",\"max_tokens\":12,$1}"
+}
+ask '"temperature":2,"top_p":1,"seed":7'
+seven=$(content)
+ask '"temperature":2,"top_p":1,"seed":7'
+[ "$(content)" = "$seven" ] || fail "a seed gives two answers"
+ask '"temperature":2,"top_p":1,"seed":8'
+[ "$(content)" != "$seven" ] || fail "another seed gives the same answer"
+eight=$(content)
+ask '"temperature":2,"top_p":1,"seed":7,"n":2'
+out_has '"index":0'
+out_has '"index":1'
+grep -qF "\"text\":\"$seven\"" "$tmp/out" || fail "n: the first choice has not the seed"
+grep -qF "\"text\":\"$eight\"" "$tmp/out" || fail "n: the second choice has not the next seed"
+ask '"temperature":0,"n":8'
+[ "$(grep -o '"index":' "$tmp/out" | wc -l)" -eq 8 ] || fail "n=8 has not 8 choices"
+post 200 /tokenize '{"content":"z"}'
+z=$(sed 's/[^0-9]//g' "$tmp/out")
+ask "\"temperature\":0,\"logit_bias\":{\"$z\":100}"
+[ "$(content)" = zzzzzzzzzzzz ] || fail "logit_bias: expected 12 z, found $(content)"
+ask "\"temperature\":0,\"logit_bias\":{\"$z\":100},\"stop\":\"zz\""
+[ "$(content)" = "" ] || fail "stop: expected nothing, found $(content)"
+[ "$(field finish_reason)" = stop ] || fail "stop: finish_reason is not stop"
+ask "\"temperature\":0,\"logit_bias\":{\"$z\":100},\"frequency_penalty\":2,\"presence_penalty\":2,\"min_p\":0.1,\"top_k\":5"
+ask '"logprobs":3,"temperature":0'
+out_has '"token_logprobs":[-'
+out_has '"text_offset":[0,'
+post 200 /v1/chat/completions "{$chat,\"max_tokens\":3,\"logprobs\":true,\"top_logprobs\":2}"
+out_has '"logprobs":{"content":[{"token":'
+out_has '"top_logprobs":[{"token":'
+post 200 /v1/completions '{"prompt":[5,6,7],"max_tokens":3}'
+[ "$(field prompt_tokens)" = 3 ] || fail "a prompt of 3 tokens has $(field prompt_tokens)"
+[ "$(field finish_reason)" = length ] || fail "finish_reason is not length"
+
+# ---- what is refused, and how
+refused 400 /v1/chat/completions '' 'JSON expected'
+refused 400 /v1/chat/completions '[]' 'a JSON object expected'
+refused 400 /v1/chat/completions '{' 'JSON expected'
+refused 400 /v1/chat/completions '{"model":"x","model":"y"}' 'duplicate'
+refused 400 /v1/chat/completions '{"model":"x"}' '"param":"messages","code":"missing_required_parameter"'
+refused 400 /v1/completions '{"model":"x"}' '"param":"prompt"'
+while IFS='|' read -r fields param; do
+    refused 400 /v1/chat/completions "{$chat,$fields}" "\"param\":\"$param\""
+done <<'END'
+"temperature":-1|temperature
+"temperature":"1"|temperature
+"top_p":0|top_p
+"top_p":1.1|top_p
+"min_p":1|min_p
+"top_k":-1|top_k
+"top_k":1.5|top_k
+"n":0|n
+"n":9|n
+"n":true|n
+"max_tokens":0|max_tokens
+"max_tokens":-1|max_tokens
+"max_completion_tokens":"x"|max_completion_tokens
+"stop":""|stop
+"stop":[1]|stop
+"stop":["1","2","3","4","5","6","7","8","9","a","b","c","d","e","f","g","h"]|stop
+"seed":"x"|seed
+"seed":99999999999999999999999|seed
+"stream":1|stream
+"stream_options":{"include_usage":true}|stream_options
+"logprobs":5|logprobs
+"top_logprobs":2|top_logprobs
+"logprobs":true,"top_logprobs":21|top_logprobs
+"logit_bias":[]|logit_bias
+"logit_bias":{"x":1}|logit_bias
+"logit_bias":{"-1":1}|logit_bias
+"logit_bias":{"99999999":1}|logit_bias
+"logit_bias":{"1":101}|logit_bias
+"frequency_penalty":2.1|frequency_penalty
+"presence_penalty":-3|presence_penalty
+"response_format":{"type":"json_object"}|response_format
+"tools":[{"type":"function"}]|tools
+"tool_choice":"auto"|tool_choice
+"functions":[{}]|functions
+"reasoning_effort":"low"|reasoning_effort
+"prompt":"x"|prompt
+"nonsense":1|nonsense
+END
+while IFS='|' read -r messages param; do
+    refused 400 /v1/chat/completions "{\"messages\":$messages}" "\"param\":\"$param\""
+done <<'END'
+"x"|messages
+[]|messages
+[1]|messages
+[{"content":"x"}]|messages[0].role
+[{"role":"wizard","content":"x"}]|messages[0].role
+[{"role":"user"}]|messages[0].content
+[{"role":"user","content":1}]|messages[0].content
+[{"role":"user","content":"x"},{"role":"user","content":[{"type":"image_url"}]}]|messages[1].content
+[{"role":"user","content":"x","name":"y"}]|messages[0].name
+[{"role":"assistant","content":"x","tool_calls":[{}]}]|messages[0].tool_calls
+END
+post 200 /v1/chat/completions '{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y","refusal":null,"annotations":[]},{"role":"tool","tool_call_id":"1","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],"max_tokens":1,"response_format":{"type":"text"},"tools":[],"tool_choice":"none","temperature":null}'
+refused 400 /v1/chat/completions '{"messages":[{"role":"user","content":"a\u0000b"}]}' 'u0000'
+refused 400 /v1/chat/completions "$(printf '{"messages":[{"role":"user","content":"\377"}]}')" 'unable to decode byte'
+refused 400 /v1/completions '{"prompt":["a","b"]}' '"param":"prompt"'
+refused 400 /v1/completions '{"prompt":[-1]}' '"param":"prompt"'
+refused 400 /v1/completions '{"prompt":"x","echo":true}' '"param":"echo"'
+refused 400 /v1/completions '{"prompt":"x","best_of":2}' '"param":"best_of"'
+refused 400 /v1/completions '{"prompt":"x","suffix":"y"}' '"param":"suffix"'
+refused 400 /tokenize '{"content":[1]}' '"param":"content"'
+refused 400 /tokenize '{}' '"param":"content"'
+refused 400 /apply-template '{"messages":[{"role":"user","content":"x"}],"x":1}' '"param":"x"'
+long=$(printf '%2000s' x | sed 's/ /a b /g')
+refused 400 /v1/completions "{\"prompt\":\"$long\"}" '"code":"context_length_exceeded"'
+out_has "and the context holds 400"
+deep=$(printf '%65s' '' | sed 's/ /[/g')
+refused 400 /v1/completions "{\"prompt\":$deep" "nested at most 64 deep"
+awk 'BEGIN { printf "{\"prompt\":["; for (i = 0; i < 70000; i++) printf "[],"; print "1]}" }' >"$tmp/many"
+post 400 /v1/completions "@$tmp/many"
+out_has "JSON containers"
+
+# ---- what HTTP may be
+get 415 /v1/completions -d '{"prompt":"x"}'
+out_has 'application/json expected'
+get 415 /v1/completions -H 'Content-Type: text/plain' -d '{"prompt":"x"}'
+post 400 /v1/completions '{}' -H 'Content-Type: application/json; charset=utf-8'
+head -c 9000000 /dev/zero | tr '\0' ' ' >"$tmp/large"
+post 413 /v1/completions "@$tmp/large"
+out_has "larger than 8 MiB"
+post 413 /v1/completions "@$tmp/large" -H 'Transfer-Encoding: chunked'
+post 413 /v1/completions "@$tmp/large" -H 'Expect:'
+get 431 /health -H "X-Long: $(head -c 33000 /dev/zero | tr '\0' a)"
+get 403 /health -H 'Host: evil.example'
+out_has '"code":"host_not_allowed"'
+get 403 /health -H 'Host: localhost.evil.example'
+get 400 /health -H 'Host:'
+get 200 /health -H 'Host: localhost:1'
+get 200 /health -H 'Host: LOCALHOST'
+get 200 /health -H 'Host: [::1]:8080'
+get 200 /health -H 'Origin: https://a.example'
+! grep -qi 'Access-Control' "$tmp/head" || fail "CORS is allowed without --cors-origin"
+get 405 /v1/chat/completions -X OPTIONS -H 'Origin: https://a.example'
+post 400 /v1/completions '{"prompt":"x"}' -H 'Transfer-Encoding: chunked' -H 'Content-Length: 14'
+out_has "either a Content-Length or chunks"
+
+# ---- the manual's examples
+sed -n '/^\.Sh EXAMPLES/,/^\.Sh SEE/p' "$srcdir/man/llama3-server.1" |
+    sed -n '/^\$ curl/,/^\.Ed/p' | sed -n "/^\.Ed/d; s,http://127.0.0.1:8080,$url,; s/\\\\e\$/\\\\/; p" >"$tmp/page"
+awk -v dir="$tmp" '/^\$ / { n++; sub(/^\$ /, "") } { print >(dir "/example-" n) } END { print n }' \
+    "$tmp/page" >"$tmp/n"
+[ "$(cat "$tmp/n")" -ge 7 ] || fail "expected 7 examples of curl or more, found $(cat "$tmp/n")"
+for example in "$tmp"/example-*; do
+    run 0 sh "$example"
+    err_empty
+    [ -s "$tmp/out" ] && ! grep -q '"error"' "$tmp/out" || fail "$(cat "$example"): $(cat "$tmp/out")"
+done
+
+# ---- counted, and never told
+get 200 /metrics
+head_has "Content-Type: text/plain; version=0.0.4"
+out_has '# TYPE llama3_requests_total counter'
+out_has 'llama3_requests_total{route="/v1/chat/completions",status="2xx"}'
+[ "$(metric sequences)" = 0 ] || fail "sequences are running with nobody asking"
+[ "$(metric kv_bytes)" -gt 0 ] || fail "nothing is kept"
+stop 0
+grep -q '127.0.0.1 POST /v1/chat/completions 200 .* s, prompt .* answer 24 .*, \(length\|stop\)$' "$tmp/log" ||
+    fail "the log has no line of an answer"
+for text in France capital sky eot_id evil wizard nothing "Be kind"; do
+    ! grep -q "$text" "$tmp/log" || fail "the log tells '$text'"
+done
+
+# ---- keys, names and sites that were allowed
+printf '# keys\nfirst-key\r\nsecond-key\n' >"$tmp/keys"
+LLAMA3_API_KEY=third-key start -m "$model" --api-key-file "$tmp/keys" --allow-host llama.example \
+    --cors-origin https://a.example --alias 'meta/llama' --kv-memory 1M
+ready
+get 200 /health
+get 200 /
+get 401 /v1/models
+out_has '"code":"invalid_api_key"'
+head_has 'WWW-Authenticate: Bearer'
+get 401 /metrics
+post 401 /v1/chat/completions "{$chat}"
+for key in first-key second-key third-key; do
+    get 200 /v1/models -H "Authorization: Bearer $key"
+done
+get 200 /v1/models/meta/llama -H "Authorization: bearer first-key"
+for key in "" first first-key2 first-keyfirst-key '# keys'; do
+    get 401 /v1/models -H "Authorization: Bearer $key"
+done
+get 401 /v1/models -H "Authorization: Basic first-key"
+get 200 /health -H 'Host: llama.example:8080'
+get 403 /health -H 'Host: other.example'
+get 200 /health -H 'Origin: https://a.example'
+head_has 'Access-Control-Allow-Origin: https://a.example'
+get 200 /health -H 'Origin: https://b.example'
+! grep -qi 'Access-Control-Allow-Origin' "$tmp/head" || fail "another site is allowed"
+get 204 /v1/chat/completions -X OPTIONS -H 'Origin: https://a.example' \
+    -H 'Access-Control-Request-Method: POST' -H 'Access-Control-Request-Headers: authorization'
+head_has 'Access-Control-Allow-Headers: Authorization, Content-Type'
+# what is kept stays below --kv-memory
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
+    post 200 /v1/completions "{\"prompt\":\"$i is a number that comes before the next one, $i\",\"max_tokens\":100}" \
+        -H 'Authorization: Bearer first-key'
+done
+curl -s -H 'Authorization: Bearer first-key' "$url/metrics" >"$tmp/out"
+bytes=$(sed -n 's/^llama3_kv_bytes //p' "$tmp/out")
+[ "$bytes" -le 1048576 ] && [ "$bytes" -gt 0 ] || fail "--kv-memory 1M: $bytes bytes are held"
+stop 0
+! grep -q -e -key "$tmp/log" || fail "the log tells a key"
+finish
