@@ -1,0 +1,448 @@
+/*
+ * test_server: the parts of the server that need no socket: requests as they are read, answers as
+ * they are written, keys, turns, and sequences that are kept.
+ */
+#include "config.h" /* memmem */
+
+#include <check.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/answer.h"
+#include "server/keys.h"
+#include "server/metrics.h"
+#include "server/openai.h"
+#include "server/page.h"
+#include "server/pool.h"
+#include "server/slots.h"
+
+static const struct llama3_sampling defaults = {
+    .temperature = 0.6f, .top_p = 0.9f, .repeat_penalty = 1, .seed = 5};
+static struct llama3_error err;
+
+static struct llama3_model *open_model(void)
+{
+    struct llama3_model_options options = {.threads = 1, .no_blas = true};
+    struct llama3_model *model = llama3_model_open(TEST_DATA "/tiny-f32", &options, &err);
+    ck_assert_msg(model != NULL, "%s", err.message);
+    return model;
+}
+
+/* ---- requests ---------------------------------------------------------------------------- */
+
+static int parse(struct api_request *r, bool chat, const char *body, struct api_error *error)
+{
+    return api_request_parse(r, chat, body, strlen(body), &defaults, 100, error);
+}
+
+START_TEST(requests_are_read)
+{
+    struct api_request r;
+    struct api_error error;
+    ck_assert_int_eq(
+        parse(&r, true, "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}", &error), 0);
+    ck_assert_uint_eq(r.n_messages, 1);
+    ck_assert_uint_eq(r.n, 1);
+    ck_assert_uint_eq(r.max_tokens, 0);
+    ck_assert(!r.stream && !r.logprobs && !r.has_seed && r.n_stop == 0);
+    ck_assert_mem_eq(&r.sampling, &defaults, sizeof defaults);
+    api_request_free(&r);
+
+    ck_assert_int_eq(
+        parse(
+            &r, true,
+            "{\"messages\":[{\"role\":\"developer\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},"
+            "{\"type\":\"text\",\"text\":\"b\"}]},{\"role\":\"user\",\"content\":\"c\"},"
+            "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"d\"}]}],"
+            "\"temperature\":1.5,\"top_p\":0.5,\"top_k\":7,\"min_p\":0.25,\"seed\":-1,\"n\":3,"
+            "\"max_tokens\":4,\"max_completion_tokens\":9,\"stop\":[\"s\",\"t\"],\"stream\":true,"
+            "\"stream_options\":{\"include_usage\":true},\"logprobs\":true,\"top_logprobs\":20,"
+            "\"logit_bias\":{\"99\":-100,\"0\":2},\"frequency_penalty\":-2,"
+            "\"presence_penalty\":2,\"repeat_penalty\":1.5,\"n\\u0061me\":null}",
+            &error),
+        0);
+    ck_assert_str_eq(r.messages[0].role, "system");
+    ck_assert_str_eq(r.messages[0].content, "ab");
+    ck_assert_str_eq(r.messages[1].content, "c");
+    ck_assert_str_eq(r.messages[2].content, "d");
+    ck_assert(r.sampling.temperature == 1.5f && r.sampling.top_p == 0.5f && r.sampling.top_k == 7 &&
+              r.sampling.min_p == 0.25f);
+    ck_assert(r.sampling.frequency_penalty == -2 && r.sampling.presence_penalty == 2 &&
+              r.sampling.repeat_penalty == 1.5f);
+    ck_assert(r.has_seed && r.sampling.seed == UINT64_MAX);
+    ck_assert_uint_eq(r.n, 3);
+    ck_assert_uint_eq(r.max_tokens, 9);
+    ck_assert_uint_eq(r.n_stop, 2);
+    ck_assert_str_eq(r.stop[1], "t");
+    ck_assert(r.stream && r.include_usage && r.logprobs);
+    ck_assert_uint_eq(r.top_logprobs, 20);
+    ck_assert_uint_eq(r.sampling.n_bias, 2);
+    for (size_t i = 0; i < 2; i++)
+        ck_assert(r.sampling.bias[i].bias == (r.sampling.bias[i].token == 99 ? -100 : 2));
+    api_request_free(&r);
+
+    ck_assert_int_eq(parse(&r, false, "{\"prompt\":[1,2,99],\"logprobs\":0}", &error), 0);
+    ck_assert_uint_eq(r.n_tokens, 3);
+    ck_assert_int_eq(r.tokens[2], 99);
+    ck_assert(r.logprobs && r.top_logprobs == 0);
+    api_request_free(&r);
+    ck_assert_int_eq(parse(&r, false, "{\"prompt\":[\"one\"],\"best_of\":2,\"n\":2}", &error), 0);
+    ck_assert_str_eq(r.prompt, "one");
+    api_request_free(&r);
+}
+END_TEST
+
+/* Every prefix of a request, and the request with any byte changed, is read or refused by one clean
+ * line. */
+START_TEST(damaged_requests_are_refused)
+{
+    static const char body[] =
+        "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\\u00e9\"}]}],"
+        "\"n\":2,\"stop\":[\"x\"],\"logit_bias\":{\"1\":2},\"stream\":false}";
+    size_t n = strlen(body), read = 0;
+    struct api_request r;
+    struct api_error error;
+    for (size_t length = 0; length < n; length++)
+        ck_assert_int_eq(api_request_parse(&r, true, body, length, &defaults, 100, &error), -1);
+    for (size_t at = 0; at < n; at++) {
+        for (int byte = 0; byte < 256; byte++) {
+            char copy[sizeof body];
+            memcpy(copy, body, sizeof body);
+            copy[at] = (char)byte;
+            if (api_request_parse(&r, true, copy, n, &defaults, 100, &error) == 0) {
+                read++;
+                api_request_free(&r);
+                continue;
+            }
+            struct buf out = {0};
+            ck_assert_int_eq(error.status, 400);
+            api_error_print(&error, &out);
+            json_t *root = json_loadb(out.data, out.size, 0, NULL);
+            ck_assert_msg(root != NULL, "%s", out.data);
+            ck_assert_ptr_null(strpbrk(error.error.message, "\n\r\t\033"));
+            json_decref(root);
+            buf_free(&out);
+        }
+    }
+    ck_assert_uint_gt(read, n); /* the original at every place, and other texts */
+    ck_assert_uint_lt(read, n * 100);
+}
+END_TEST
+
+/* ---- answers ----------------------------------------------------------------------------- */
+
+START_TEST(probabilities_are_those_of_the_logits)
+{
+    struct llama3_model *model = open_model();
+    size_t n = llama3_model_info(model)->vocab_size;
+    float *logits = calloc(n, sizeof *logits);
+    logits[7] = logits[9] = 20; /* all others share what is left of 1: next to nothing */
+    json_t *said = answer_logprob(model, 9, logits, 3);
+    ck_assert_double_eq_tol(json_real_value(json_object_get(said, "logprob")), -0.693147, 1e-4);
+    const json_t *top = json_object_get(said, "top_logprobs");
+    ck_assert_uint_eq(json_array_size(top), 3);
+    size_t length;
+    const char *seven = llama3_token_bytes(model, 7, &length);
+    const json_t *bytes = json_object_get(json_array_get(top, 0), "bytes"); /* the lower id first */
+    ck_assert_uint_eq(json_array_size(bytes), length);
+    for (size_t i = 0; i < length; i++)
+        ck_assert_int_eq(json_integer_value(json_array_get(bytes, i)), (unsigned char)seven[i]);
+    double least = json_real_value(json_object_get(json_array_get(top, 2), "logprob"));
+    ck_assert_double_eq_tol(least, -20.693147, 1e-4);
+    json_decref(said);
+    free(logits);
+    llama3_model_close(model);
+}
+END_TEST
+
+START_TEST(metrics_are_text)
+{
+    static struct metrics metrics;
+    struct gauges gauges = {.kv_bytes = 12345, .sequences = 3};
+    struct buf out = {0};
+    metrics_request(&metrics, ROUTE_CHAT, 200);
+    metrics_request(&metrics, ROUTE_CHAT, 204);
+    metrics_request(&metrics, ROUTE_OTHER, 404);
+    metrics_add(&metrics, COUNT_ANSWER_MICROSECONDS, 1500000);
+    metrics_print(&metrics, &gauges, &out);
+    static const char *const lines[] = {
+        "\nllama3_requests_total{route=\"/v1/chat/completions\",status=\"2xx\"} 2\n",
+        "\nllama3_requests_total{route=\"other\",status=\"4xx\"} 1\n",
+        "\nllama3_answer_seconds_total 1.500000\n", "\nllama3_kv_bytes 12345\n",
+        "\nllama3_sequences 3\n"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        ck_assert_msg(strstr(out.data, lines[i]) != NULL, "%s", lines[i]);
+    buf_free(&out);
+}
+END_TEST
+
+/* ---- who may ----------------------------------------------------------------------------- */
+
+START_TEST(keys_are_compared_whole)
+{
+    char path[] = "/tmp/llama3-keys-XXXXXX";
+    int fd = mkstemp(path);
+    ck_assert_int_eq(write(fd, "# no key\nalpha\n\nbeta\r\n", 22), 22);
+    close(fd);
+    struct keys *keys = keys_open(path, "gamma", &err);
+    unlink(path);
+    ck_assert_msg(keys != NULL, "%s", err.message);
+    ck_assert_uint_eq(keys_count(keys), 3);
+    ck_assert(keys_allow(keys, "Bearer alpha") && keys_allow(keys, "bearer beta") &&
+              keys_allow(keys, "Bearer gamma"));
+    static const char *const wrong[] = {
+        "alpha",        "Bearer ",         "Bearer alph", "Bearer alphaa", "Bearer alphaalpha",
+        "Bearer Alpha", "Bearer # no key", "Basic alpha", "Bearer  alpha", "Bearer alpha "};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        ck_assert_msg(!keys_allow(keys, wrong[i]), "%s", wrong[i]);
+    ck_assert(!keys_allow(keys, NULL));
+    keys_close(keys);
+    keys = keys_open(NULL, NULL, &err);
+    ck_assert(keys_allow(keys, NULL)); /* none are asked for */
+    keys_close(keys);
+    ck_assert_ptr_null(keys_open(NULL, "a b", &err));
+    ck_assert_ptr_null(keys_open("/nonexistent", NULL, &err));
+}
+END_TEST
+
+START_TEST(the_page_has_a_policy)
+{
+    char policy[512];
+    page_policy(policy, sizeof policy);
+    ck_assert_ptr_nonnull(strstr(policy, "default-src 'none'; script-src 'sha256-"));
+    ck_assert_ptr_nonnull(strstr(policy, "frame-ancestors 'none'"));
+    ck_assert_ptr_nonnull(memmem(page_text, page_size, "<script>", 8));
+    ck_assert_ptr_null(strstr(policy, "unsafe"));
+}
+END_TEST
+
+/* ---- turns ------------------------------------------------------------------------------- */
+
+struct waiter {
+    struct slots *slots;
+    struct slot slot;
+    atomic_bool cancel;
+    int status;
+    atomic_int *order;
+    int turn;
+    pthread_t thread;
+};
+
+static void *wait_for_slot(void *arg)
+{
+    struct waiter *w = arg;
+    w->status = slots_take(w->slots, &w->slot, &w->cancel);
+    w->turn = atomic_fetch_add(w->order, 1);
+    return NULL;
+}
+
+static void start_waiter(struct waiter *w, struct slots *slots, const char *client, uint64_t bytes,
+                         atomic_int *order)
+{
+    size_t taken, waiting, before;
+    slots_count(slots, &taken, &before);
+    w->slots = slots;
+    w->slot = (struct slot){.client = client, .bytes = bytes};
+    w->order = order;
+    ck_assert_int_eq(pthread_create(&w->thread, NULL, wait_for_slot, w), 0);
+    do { /* until it is in the queue: the order is what is tested */
+        usleep(1000);
+        slots_count(slots, &taken, &waiting);
+    } while (waiting == before);
+}
+
+START_TEST(clients_take_turns)
+{
+    static struct waiter waiters[4];
+    const atomic_bool never = false;
+    atomic_int order = 0;
+    struct slots *slots = slots_open(2, 100, &err);
+    struct slot a = {.client = "a", .bytes = 5}, b = {.client = "b", .bytes = 10};
+    ck_assert_int_eq(slots_take(slots, &a, &never), 0);
+    ck_assert_int_eq(slots_take(slots, &b, &never), 0);
+    start_waiter(&waiters[0], slots, "a", 10, &order);
+    start_waiter(&waiters[1], slots, "a", 10, &order);
+    start_waiter(&waiters[2], slots, "b", 95, &order);
+    start_waiter(&waiters[3], slots, "c", 10, &order);
+
+    /* b has none any more, and came before c; a has one. */
+    slots_give(slots, &b);
+    pthread_join(waiters[2].thread, NULL);
+    ck_assert_int_eq(waiters[2].status, 0);
+    slots_give(slots, &a); /* there is a slot, but no memory */
+    usleep(50000);
+    ck_assert_int_eq(atomic_load(&order), 1);
+    atomic_store(&waiters[1].cancel, true);
+    slots_wake(slots);
+    pthread_join(waiters[1].thread, NULL);
+    ck_assert_int_eq(waiters[1].status, -1);
+    slots_give(slots, &waiters[2].slot);
+    pthread_join(waiters[0].thread, NULL);
+    pthread_join(waiters[3].thread, NULL);
+    ck_assert_int_eq(waiters[0].status | waiters[3].status, 0);
+    slots_give(slots, &waiters[0].slot);
+    slots_give(slots, &waiters[3].slot);
+    size_t taken, waiting;
+    slots_count(slots, &taken, &waiting);
+    ck_assert_uint_eq(taken + waiting, 0);
+    slots_close(slots);
+}
+END_TEST
+
+/* ---- what is kept ------------------------------------------------------------------------ */
+
+static const atomic_bool never = false;
+
+/* Takes a session, evaluates what it lacks, and returns how much it had. */
+static size_t use(struct pool *pool, const int32_t *tokens, size_t n)
+{
+    struct pool_reader reader;
+    size_t had;
+    struct llama3_session *session = pool_take(pool, tokens, n, &reader, &never, &err);
+    ck_assert_msg(session != NULL, "%s", err.message);
+    const int32_t *have = llama3_session_tokens(session, &had);
+    ck_assert_uint_le(had, n);
+    ck_assert_uint_eq(reader.done, had);
+    for (size_t i = 0; i < had; i++)
+        ck_assert_int_eq(have[i], tokens[i]);
+    if (had < n)
+        ck_assert_int_eq(llama3_eval(session, tokens + had, n - had, NULL, &err), 0);
+    pool_read(pool, &reader);
+    pool_put(pool, session);
+    return had;
+}
+
+START_TEST(what_begins_alike_is_shared)
+{
+    struct llama3_model *model = open_model();
+    struct pool *pool = pool_open(model, 3, UINT64_MAX, &err);
+    int32_t a[100], b[100], c[100];
+    for (int32_t i = 0; i < 100; i++) {
+        a[i] = i + 1;
+        b[i] = i < 70 ? a[i] : 200 - i;
+        c[i] = 150 - i;
+    }
+    ck_assert_uint_eq(use(pool, a, 80), 0);
+    ck_assert_uint_eq(use(pool, a, 100), 80); /* goes on: the shorter one is gone */
+    ck_assert_uint_eq(pool_count(pool), 1);
+    ck_assert_uint_eq(use(pool, b, 100), 70); /* goes on differently: both stay */
+    ck_assert_uint_eq(use(pool, c, 100), 0);
+    ck_assert_uint_eq(pool_count(pool), 3);
+    ck_assert_uint_eq(use(pool, a, 100), 100);
+    ck_assert_uint_eq(use(pool, b, 90), 90); /* a part of one */
+    ck_assert_uint_eq(use(pool, (int32_t[]){9, 9}, 2), 0);
+    ck_assert_uint_eq(pool_count(pool), 3);
+    ck_assert_uint_eq(use(pool, c, 100), 0); /* was used longest ago */
+
+    pool_make_room(pool, UINT64_MAX / 2);
+    ck_assert_uint_eq(pool_count(pool), 3); /* there is room */
+    pool_close(pool);
+    ck_assert_uint_eq(llama3_kv_bytes(model), 0);
+
+    pool = pool_open(model, 3, UINT64_MAX, &err);
+    use(pool, a, 64);
+    uint64_t page = llama3_kv_bytes(model);
+    pool_close(pool);
+    pool = pool_open(model, 3, page * 5 / 2, &err);
+    use(pool, a, 64);
+    use(pool, c, 64);
+    pool_make_room(pool, 0);
+    ck_assert_uint_eq(pool_count(pool), 2);
+    pool_make_room(pool, page);
+    ck_assert_uint_eq(pool_count(pool), 1);
+    ck_assert_uint_eq(use(pool, c, 64), 64); /* the last used one is left */
+    pool_close(pool);
+    llama3_model_close(model);
+}
+END_TEST
+
+struct user {
+    struct pool *pool;
+    const int32_t *tokens;
+    atomic_bool cancel;
+    size_t had;
+    bool failed;
+};
+
+static void *use_later(void *arg)
+{
+    struct user *u = arg;
+    struct pool_reader reader;
+    struct llama3_error why;
+    struct llama3_session *session = pool_take(u->pool, u->tokens, 150, &reader, &u->cancel, &why);
+    u->failed = session == NULL;
+    if (session == NULL)
+        return NULL;
+    llama3_session_tokens(session, &u->had);
+    pool_read(u->pool, &reader);
+    llama3_session_close(session);
+    return NULL;
+}
+
+START_TEST(a_prompt_being_read_is_waited_for)
+{
+    struct llama3_model *model = open_model();
+    struct pool *pool = pool_open(model, 8, UINT64_MAX, &err);
+    int32_t a[150], b[150];
+    struct pool_reader reader;
+    pthread_t thread;
+    for (int32_t i = 0; i < 150; i++) {
+        a[i] = i + 1;
+        b[i] = i < 100 ? a[i] : 7;
+    }
+    struct llama3_session *session = pool_take(pool, a, 150, &reader, &never, &err);
+    struct user user = {.pool = pool, .tokens = b};
+    pthread_create(&thread, NULL, use_later, &user);
+    ck_assert_int_eq(llama3_eval(session, a, 150, NULL, &err), 0);
+    pool_progress(pool, &reader, 150);
+    pool_put(pool, session);
+    pool_read(pool, &reader);
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(user.had, 100);
+
+    /* Nor is it waited for where it spares nothing, and a cancellation ends it. */
+    pool_close(pool);
+    pool = pool_open(model, 8, UINT64_MAX, &err);
+    session = pool_take(pool, a, 150, &reader, &never, &err);
+    b[20] = 9;
+    user = (struct user){.pool = pool, .tokens = b};
+    use_later(&user);
+    ck_assert(!user.failed && user.had == 0);
+    user = (struct user){.pool = pool, .tokens = a};
+    pthread_create(&thread, NULL, use_later, &user);
+    usleep(20000);
+    atomic_store(&user.cancel, true);
+    pool_wake(pool);
+    pthread_join(thread, NULL);
+    ck_assert(user.failed);
+    pool_read(pool, &reader);
+    llama3_session_close(session);
+    pool_close(pool);
+    llama3_model_close(model);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("server");
+    TCase *tcase = tcase_create("server");
+    tcase_set_timeout(tcase, 120);
+    tcase_add_test(tcase, requests_are_read);
+    tcase_add_test(tcase, damaged_requests_are_refused);
+    tcase_add_test(tcase, probabilities_are_those_of_the_logits);
+    tcase_add_test(tcase, metrics_are_text);
+    tcase_add_test(tcase, keys_are_compared_whole);
+    tcase_add_test(tcase, the_page_has_a_policy);
+    tcase_add_test(tcase, clients_take_turns);
+    tcase_add_test(tcase, what_begins_alike_is_shared);
+    tcase_add_test(tcase, a_prompt_being_read_is_waited_for);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
