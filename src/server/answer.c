@@ -52,10 +52,10 @@ static size_t likeliest(const float *logits, size_t vocab_size, struct likely *l
 static double log_sum(const float *logits, size_t n)
 {
     float best = logits[0];
-    double sum = 0;
     for (size_t i = 1; i < n; i++)
         best = logits[i] > best ? logits[i] : best;
-    for (size_t i = 0; i < n; i++)
+    double sum = exp((double)(logits[0] - best));
+    for (size_t i = 1; i < n; i++)
         sum += exp((double)(logits[i] - best));
     return (double)best + log(sum);
 }
@@ -82,7 +82,7 @@ static json_t *describe(const struct llama3_model *model, int32_t token, double 
 json_t *answer_logprob(const struct llama3_model *model, int32_t token, const float *logits,
                        size_t top)
 {
-    struct likely list[MAX_TOP_LOGPROBS];
+    struct likely list[MAX_TOP_LOGPROBS] = {0};
     size_t vocab_size = llama3_model_info(model)->vocab_size;
     size_t n = likeliest(logits, vocab_size, list, top);
     double sum = log_sum(logits, vocab_size);
@@ -96,21 +96,21 @@ json_t *answer_logprob(const struct llama3_model *model, int32_t token, const fl
     return out;
 }
 
-/* The form of a completion: lists beside each other. */
-static json_t *text_logprobs(const json_t *list)
+/* The form of a completion: lists beside each other. offset: of the first one's text. */
+static json_t *text_logprobs(const json_t *list, size_t offset)
 {
     json_t *tokens = json_array(), *logprobs = json_array(), *tops = json_array();
     json_t *offsets = json_array();
-    size_t offset = 0;
     for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *item = json_array_get(list, i), *likely;
+        const json_t *item = json_array_get(list, i), *top = json_object_get(item, "top_logprobs");
         json_t *map = json_object();
-        size_t j;
         json_array_append(tokens, json_object_get(item, "token"));
         json_array_append(logprobs, json_object_get(item, "logprob"));
-        json_array_foreach(json_object_get(item, "top_logprobs"), j, likely)
+        for (size_t j = 0; j < json_array_size(top); j++) {
+            const json_t *likely = json_array_get(top, j);
             json_object_set(map, json_string_value(json_object_get(likely, "token")),
                             json_object_get(likely, "logprob"));
+        }
         json_array_append_new(tops, map);
         json_array_append_new(offsets, json_integer((json_int_t)offset));
         offset += json_array_size(json_object_get(item, "bytes"));
@@ -120,11 +120,12 @@ static json_t *text_logprobs(const json_t *list)
 }
 
 /* list is borrowed. */
-static json_t *logprobs_of(const struct answer_head *head, json_t *list)
+static json_t *logprobs_of(const struct answer_head *head, json_t *list, size_t offset)
 {
     if (list == NULL)
         return json_null();
-    return head->chat ? json_pack("{s:O,s:n}", "content", list, "refusal") : text_logprobs(list);
+    return head->chat ? json_pack("{s:O,s:n}", "content", list, "refusal")
+                      : text_logprobs(list, offset);
 }
 
 /* ---- counts ------------------------------------------------------------------------------ */
@@ -171,7 +172,7 @@ static json_t *frame(const struct answer_head *head, bool chunk, json_t *choices
 static json_t *whole_choice(const struct answer_head *head, const struct answer_choice *c)
 {
     const char *text = c->text->size > 0 ? c->text->data : "";
-    json_t *logprobs = logprobs_of(head, c->logprobs);
+    json_t *logprobs = logprobs_of(head, c->logprobs, 0);
     const char *finish = finish_name(c->result);
     if (!head->chat)
         return json_pack("{s:I,s:s%,s:o,s:s}", "index", (json_int_t)c->index, "text", text,
@@ -217,11 +218,11 @@ void answer_role(const struct answer_head *head, size_t index, struct buf *out)
 }
 
 void answer_piece(const struct answer_head *head, size_t index, const char *text, size_t n,
-                  json_t *logprobs, struct buf *out)
+                  size_t offset, json_t *logprobs, struct buf *out)
 {
     json_t *content =
         head->chat ? json_pack("{s:s%}", "content", text, n) : json_pack("s%", text, n);
-    event(chunk(head, index, content, logprobs_of(head, logprobs), NULL), out);
+    event(chunk(head, index, content, logprobs_of(head, logprobs, offset), NULL), out);
     json_decref(logprobs);
 }
 

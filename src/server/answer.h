@@ -34,11 +34,11 @@ json_t *answer_logprob(const struct llama3_model *model, int32_t token, const fl
 /* Each appends to out, whose failure sticks. */
 void answer_whole(const struct answer_head *head, const struct answer_choice *choices, size_t n,
                   struct buf *out);
-/* Events: the role alone, a piece of text with the logprobs of its tokens (taken over, may be
- * NULL), the end of a choice, the usage. */
+/* Events: the role alone; a piece of text, `offset` bytes after the answer's beginning, with the
+ * logprobs of its tokens (taken over, may be NULL); the end of a choice; the usage. */
 void answer_role(const struct answer_head *head, size_t index, struct buf *out);
 void answer_piece(const struct answer_head *head, size_t index, const char *text, size_t n,
-                  json_t *logprobs, struct buf *out);
+                  size_t offset, json_t *logprobs, struct buf *out);
 void answer_end(const struct answer_head *head, size_t index, const struct llama3_result *result,
                 struct buf *out);
 void answer_usage(const struct answer_head *head, const struct answer_choice *choices, size_t n,

@@ -24,7 +24,8 @@ struct choice {
     struct pool_reader reader;
     struct slot slot;
     bool began;
-    struct buf text;
+    struct buf text;  /* unless it is streamed; then */
+    size_t sent;      /* of it */
     json_t *logprobs; /* of a stream those that wait for their text; NULL if not asked for */
     size_t n_tokens;  /* drawn */
     struct llama3_result result;
@@ -218,7 +219,8 @@ static int on_text(void *arg, const char *text, size_t length)
     json_t *logprobs = choice->logprobs;
     if (logprobs != NULL)
         choice->logprobs = json_array();
-    answer_piece(&c->head, choice->index, text, length, logprobs, &events);
+    answer_piece(&c->head, choice->index, text, length, choice->sent, logprobs, &events);
+    choice->sent += length;
     send(c, &events);
     return atomic_load(&c->over);
 }
