@@ -50,3 +50,11 @@ int gpu_check(const struct gpu_args *args)
     say_error("--gpu-layers 0 uses no GPU, so %s has no meaning", odd);
     return -1;
 }
+
+void gpu_apply(const struct gpu_args *args, struct llama3_model_options *options)
+{
+    options->gpu_layers = args->layers;
+    options->kv_on_host = args->kv_on_host != 0;
+    options->device = args->device;
+    options->gpu_bf16_prompt = args->bf16_prompt;
+}

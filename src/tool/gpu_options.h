@@ -18,5 +18,6 @@ extern const char gpu_option_title[];
 
 /* -1 after a usage error: options that say where on a GPU, and one that says not to. */
 int gpu_check(const struct gpu_args *args);
+void gpu_apply(const struct gpu_args *args, struct llama3_model_options *options);
 
 #endif

@@ -81,10 +81,7 @@ static struct llama3_model *open_model(const struct args *args, int *status)
         return NULL;
     if (args->template_index >= 0)
         options.template_name = llama3_template_names()[args->template_index];
-    options.gpu_layers = args->gpu.layers;
-    options.kv_on_host = args->gpu.kv_on_host != 0;
-    options.device = args->gpu.device;
-    options.gpu_bf16_prompt = args->gpu.bf16_prompt;
+    gpu_apply(&args->gpu, &options);
     char *cache = model_cache(&args->model);
     options.cache = cache;
     options.on_progress = on_quantized;

@@ -117,7 +117,7 @@ static int set_bytes(const struct option_spec *spec, const char *text, uint64_t 
     const char *unit = *end != '\0' ? strchr(units, *end) : NULL;
     int shift = unit != NULL ? 10 * (int)(unit - units + 1) : 0;
     if (text[0] < '0' || text[0] > '9' || errno != 0 || end[unit != NULL] != '\0' ||
-        value > UINT64_MAX >> shift || !in_range(spec, (double)(value << shift))) {
+        value > UINT64_MAX >> shift || !option_in_range(spec, (double)(value << shift))) {
         say_error("--%s: expected bytes from %.10g, as 1500M or 4G, found '%s'", spec->name,
                   spec->min, text);
         return -1;

@@ -16,6 +16,7 @@
 #include "server/notify.h"
 #include "server/serve.h"
 #include "server/server.h"
+#include "tool/gpu_options.h"
 #include "tool/model_path.h"
 #include "tool/say.h"
 
@@ -25,6 +26,7 @@ static const double DRAIN_SECONDS = 30;
 
 struct args {
     struct model_args model;
+    struct gpu_args gpu;
     const char *host, *key_file, *alias;
     size_t port, parallel;
     uint64_t kv_memory;
@@ -108,14 +110,16 @@ static const struct option_spec serving_specs[] = {
 };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
-enum { N_GROUPS = 3 };
+enum { N_GROUPS = 4 };
 
 static struct option_set bind_options(struct option_group groups[N_GROUPS], struct args *args)
 {
     groups[0] =
         (struct option_group){"Model", model_option_specs, n_model_option_specs, &args->model};
-    groups[1] = (struct option_group){"Who may use it", server_specs, COUNT(server_specs), args};
-    groups[2] = (struct option_group){"Serving", serving_specs, COUNT(serving_specs), args};
+    groups[1] =
+        (struct option_group){gpu_option_title, gpu_option_specs, n_gpu_option_specs, &args->gpu};
+    groups[2] = (struct option_group){"Who may use it", server_specs, COUNT(server_specs), args};
+    groups[3] = (struct option_group){"Serving", serving_specs, COUNT(serving_specs), args};
     return (struct option_set){
         .program = say_program,
         .usage = "llama3-server [OPTION]...\n"
@@ -259,6 +263,7 @@ static struct llama3_model *open_model(struct server *server, const struct args 
     char *path = model_path(args->model.path, "--model");
     if (path == NULL)
         return NULL;
+    gpu_apply(&args->gpu, &options);
     char *cache = model_cache(&args->model);
     options.cache = cache;
     options.on_progress = on_progress;
@@ -363,6 +368,8 @@ static int start(const struct args *args, const struct option_set *set)
         say_error("--no-cache has no meaning without --int4");
         return STATUS_USAGE;
     }
+    if (gpu_check(&args->gpu) != 0)
+        return STATUS_USAGE;
     const char *key = getenv("LLAMA3_API_KEY");
     struct keys *keys = keys_open(args->key_file, key != NULL && key[0] != '\0' ? key : NULL, &err);
     unsetenv("LLAMA3_API_KEY");
