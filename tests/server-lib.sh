@@ -8,6 +8,7 @@ trap 'kill -KILL $pid 2>/dev/null; rm -rf "$tmp"' EXIT
 # start OPTION...: a server on a free port, $url; waits until it listens.
 start()
 {
+    : >"$tmp/log" # not the last server's
     "$server" --port 0 "$@" 2>"$tmp/log" &
     pid=$!
     i=0

@@ -383,4 +383,36 @@ bytes=$(sed -n 's/^llama3_kv_bytes //p' "$tmp/out")
 [ "$bytes" -le 1048576 ] && [ "$bytes" -gt 0 ] || fail "--kv-memory 1M: $bytes bytes are held"
 stop 0
 ! grep -q -e -key "$tmp/log" || fail "the log tells a key"
+
+# ---- as systemd starts it: with a socket, and somebody to tell
+if command -v python3 >/dev/null; then
+    python3 -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+s.settimeout(60)
+for _ in range(2):
+    print(s.recv(100).decode(), flush=True)' "$tmp/notify" >"$tmp/told" &
+    listener=$!
+    until [ -S "$tmp/notify" ]; do sleep 0.1; done
+    cat >"$tmp/activate" <<'END'
+import os, socket, sys
+s = socket.socket()
+s.bind(("127.0.0.1", 0))
+s.listen()
+os.dup2(s.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), NOTIFY_SOCKET=sys.argv[1])
+os.execv(sys.argv[2], sys.argv[2:])
+END
+    : >"$tmp/log"
+    python3 "$tmp/activate" "$tmp/notify" "$server" -m "$model" --host 192.0.2.1 2>"$tmp/log" &
+    pid=$!
+    ready
+    url=$(sed -n 's,^llama3-server: ready at \(http.*\)/$,\1,p' "$tmp/log")
+    get 200 /health
+    get 403 /health -H 'Host: evil.example'
+    stop 0
+    wait $listener
+    [ "$(tr '\n' ' ' <"$tmp/told")" = "READY=1 STOPPING=1 " ] || fail "systemd was told $(cat "$tmp/told")"
+fi
 finish
