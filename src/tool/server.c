@@ -183,7 +183,7 @@ static int open_listener(const struct args *args)
 
 struct endpoint_name {
     bool loopback;
-    char url[NI_MAXHOST + 32];
+    char url[NI_MAXHOST + NI_MAXSERV + 16];
 };
 
 static struct endpoint_name describe(int listener)
