@@ -47,7 +47,7 @@ void page_policy(char *out, size_t size)
     hash_element("<style>", "</style>", style);
     snprintf(out, size,
              "default-src 'none'; script-src 'sha256-%s'; style-src 'sha256-%s'; "
-             "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
-             "frame-ancestors 'none'",
+             "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+             "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
              script, style);
 }
