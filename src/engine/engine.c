@@ -267,9 +267,10 @@ static void pass(struct engine *engine)
         double began = seconds_now();
         int status = forward_run(engine->forward, engine->rows, engine->n_rows, engine->seqs,
                                  engine->n_seqs, engine->logits, pass_canceled, engine, &err);
-        if (status == 0)
+        if (status == 0) {
             deliver_logits(engine);
-        learn_speed(engine, began);
+            learn_speed(engine, began);
+        }
         pthread_mutex_lock(&engine->lock);
         for (size_t s = 0; s < engine->n_seqs; s++) {
             struct waiting *w = engine->in_pass[s];

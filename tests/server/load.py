@@ -16,7 +16,7 @@ import time
 
 class Server:
     def __init__(self, command):
-        self.log = open("server.log", "wb+")
+        self.log = open("server.log", "wb")
         self.process = subprocess.Popen(command + ["--port", "0"], stderr=self.log)
         while True:
             time.sleep(0.1)
@@ -94,6 +94,10 @@ class Server:
         assert self.process.wait(60) == 0, "SIGTERM: not 0"
 
 
+def say(text):
+    print(text, flush=True)
+
+
 def together(functions):
     """Runs functions at once, and raises what the first of them raised."""
     failures = []
@@ -137,7 +141,7 @@ def streams(server, args):
     watcher.join()
     times.sort()
     tokens = sum(map(len, pieces))
-    print(f"64 streams: {tokens / seconds:.0f} pieces/s; /health {len(times)} times, median "
+    say(f"64 streams: {tokens / seconds:.0f} pieces/s; /health {len(times)} times, median "
           f"{1e3 * times[len(times) // 2]:.1f} ms, slowest {1e3 * times[-1]:.1f} ms")
     assert all(pieces), "a stream said nothing"
     assert times[-1] < args.health, f"/health took {times[-1]:.3f} s"
@@ -164,7 +168,7 @@ def stall(server, args):
 
     together([writer, reader])
     gaps.sort()
-    print(f"a stream beside long prompts: {len(gaps)} gaps, median {1e3 * gaps[len(gaps) // 2]:.0f} "
+    say(f"a stream beside long prompts: {len(gaps)} gaps, median {1e3 * gaps[len(gaps) // 2]:.0f} "
           f"ms, longest {1e3 * gaps[-1]:.0f} ms")
     assert gaps[-1] < args.stall, f"a stream stalled for {gaps[-1]:.2f} s"
 
@@ -196,7 +200,7 @@ def drip(server, args):
                 s.close()
                 sockets.remove(s)
         time.sleep(1)
-    print(f"500 slow sockets: all closed after {time.monotonic() - start:.0f} s; /health meanwhile "
+    say(f"500 slow sockets: all closed after {time.monotonic() - start:.0f} s; /health meanwhile "
           f"{1e3 * slowest:.0f} ms at the slowest")
     assert not sockets, f"{len(sockets)} are still open"
     server.settle()
@@ -229,7 +233,7 @@ def vanish(server, args):
     together([one] * 20)
     took = server.settle(args.settle)
     left = server.metrics()
-    print(f"{args.vanish} clients vanished: nothing runs {took:.2f} s after the last, descriptors "
+    say(f"{args.vanish} clients vanished: nothing runs {took:.2f} s after the last, descriptors "
           f"{fds} before, {server.descriptors()} after, {left['kv_bytes'] / 1e6:.0f} MB of KV in "
           f"{left['sequences_held']:.0f} sequences kept")
     assert server.descriptors() <= fds + 1
@@ -252,7 +256,7 @@ def canary(server, args):
             alone = answer
 
     together([lambda i=i: one(i) for i in range(32)])
-    print(f"32 clients, {args.canary} answers each: no word crossed, each always got one answer")
+    say(f"32 clients, {args.canary} answers each: no word crossed, each always got one answer")
 
 
 def turns(server, args):
@@ -268,7 +272,7 @@ def turns(server, args):
         messages += [answer["choices"][0]["message"], {"role": "user", "content": "And then?"}]
     usage = answer["usage"]
     new = usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"]
-    print(f"two turns: {1e3 * times[0]:.0f} ms, then {1e3 * times[1]:.0f} ms for {new} new tokens of "
+    say(f"two turns: {1e3 * times[0]:.0f} ms, then {1e3 * times[1]:.0f} ms for {new} new tokens of "
           f"{usage['prompt_tokens']}")
     assert status == 200 and new < 30
 
@@ -304,7 +308,7 @@ def mixed(server, args):
     together([lambda i=i: one(i) for i in range(12)] + [sample])
     server.settle()
     half = samples[len(samples) // 2:]
-    print(f"{args.minutes:g} minutes of mixed traffic: {server.metrics()['answer_tokens_total']:.0f} "
+    say(f"{args.minutes:g} minutes of mixed traffic: {server.metrics()['answer_tokens_total']:.0f} "
           f"tokens; memory {samples[0]:.0f} MB at the beginning, in the second half {min(half):.0f} to "
           f"{max(half):.0f} MB")
     third = len(samples) // 3
@@ -326,7 +330,7 @@ def speed(server, args):
         start = time.monotonic()
         together([lambda k=k: one(k) for k in range(8)])
         rates.append(sum(counts) / (time.monotonic() - start))
-    print(f"8 streams of {args.speed} tokens: {sorted(rates)[1]:.0f} tokens/s (of {[round(r) for r in rates]})")
+    say(f"8 streams of {args.speed} tokens: {sorted(rates)[1]:.0f} tokens/s (of {[round(r) for r in rates]})")
 
 
 TESTS = [turns, streams, stall, drip, vanish, canary, speed, mixed]
@@ -348,10 +352,13 @@ def main():
     args, rest = parser.parse_known_args()
     server = Server(args.server + rest)
     wanted = args.tests.split(",")
-    for test in TESTS:
-        if test.__name__ in wanted:
-            test(server, args)
-    server.stop()
+    try:
+        for test in TESTS:
+            if test.__name__ in wanted:
+                test(server, args)
+        server.stop()
+    finally:
+        server.process.kill()
 
 
 main()
