@@ -13,7 +13,7 @@ struct llama3_session {
     float *logits;        /* [vocab_size] after the last of them, if has_logits */
     bool has_logits;
     atomic_bool cancel;
-    struct llama3_error ended; /* by a device that failed; LLAMA3_OK: it goes on */
+    struct llama3_error ended;   /* by a device that failed; LLAMA3_OK: it goes on */
     struct engine_stream stream; /* while it generates */
 };
 

@@ -162,7 +162,6 @@ static inline int __float_as_int(float x)
     return (int)__float_as_uint(x);
 }
 
-
 static inline float f16_to_float(uint32_t bits)
 {
     return f16_to_f32((uint16_t)bits);
