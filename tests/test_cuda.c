@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "backend/cuda/cuda.h"
+#include "backend/limits.h"
 #include "base/size.h"
 #include "engine/forward.h"
 #include "golden.h"
@@ -318,15 +319,15 @@ END_TEST
 START_TEST(limits_are_measured)
 {
     struct limits limits;
-    struct limits_meter *meter =
-        cuda_limits.open(&(struct backend_options){.name = "cuda", .threads = 1}, &err);
+    const struct limits_ops *ops = cuda_ops.limits;
+    struct limits_meter *meter = ops->open(&(struct backend_options){.threads = 1}, &err);
     ck_assert_msg(meter != NULL, "%s", err.message);
-    ck_assert_msg(cuda_limits.measure(meter, &limits, &err) == 0, "%s", err.message);
+    ck_assert_int_eq(ops->measure(meter, &limits, &err), 0);
     ck_assert_double_gt(limits.read_gbs, 0);
     ck_assert_double_gt(limits.int8_gmacs, 0);
     ck_assert_double_gt(limits.bf16_gmacs, 0);
     ck_assert_double_gt(limits.f32_gmacs, 0);
-    cuda_limits.close(meter);
+    ops->close(meter);
 }
 END_TEST
 

@@ -13,7 +13,6 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/kernels.h"
-#include "backend/limits.h"
 #include "backend/pages.h"
 
 struct weight {

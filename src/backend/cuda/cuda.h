@@ -9,9 +9,7 @@
 #define BACKEND_CUDA_CUDA_H
 
 #include "backend/backend.h"
-#include "backend/limits.h"
 
 extern const struct backend_ops cuda_ops;
-extern const struct limits_ops cuda_limits;
 
 #endif

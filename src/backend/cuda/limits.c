@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "backend/cuda/state.h"
+#include "backend/limits.h"
 #include "base/size.h"
 
 enum {
