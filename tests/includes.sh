@@ -22,7 +22,7 @@ room()
     name=$1
     shift
     [ -d "src/$name" ] || return 0
-    may_include "src/$name" "$(find "src/$name" -name '*.[ch]')" "$@"
+    may_include "src/$name" "$(find "src/$name" -name '*.[ch]' -o -name '*.cu*')" "$@"
 }
 
 # absent WHAT PATTERN FILE...: no line of these files matches.
@@ -51,11 +51,13 @@ may_include "inner programs" "$inner" tool/ engine/ backend/limits.h backend/qua
     quant/ base/
 
 outside_cpu=$(find src -name '*.[ch]' ! -path 'src/backend/cpu/*' ! -path src/backend/backend.c)
+outside_cuda=$(find src -name '*.[ch]' ! -path 'src/backend/cuda/*')
 library=$(find src -name '*.[ch]' ! -path 'src/tool/*')
 # shellcheck disable=SC2086 # lists of files
 {
     absent "hardware outside src/backend" \
         '__(AVX|SSE|FMA|ARM|aarch64|x86_64|amd64)|immintrin|arm_neon|_mm(256|512)?_|cblas' $outside_cpu
+    absent "CUDA outside src/backend/cuda" 'cuda_runtime|cublas|__(global|device|host)__' $outside_cuda
     absent "the library prints, exits or aborts" \
         '(^|[^a-z_])(printf|fprintf|puts|fputs|putchar|perror|exit|_exit|abort|assert) ?\(' $library
 }

@@ -29,9 +29,9 @@ enum { N_SUBJECTS = sizeof subjects / sizeof subjects[0] };
 
 #ifdef TEST_CUDA
 #include "backend/cuda/cuda.h"
-enum { MOST_THREADS = 1 }; /* of the host: a device doesn't know them */
+enum { MOST_THREADS = 1, TIMEOUT = 1200 }; /* of the host: a device doesn't know them */
 #else
-enum { MOST_THREADS = 4 };
+enum { MOST_THREADS = 4, TIMEOUT = 240 };
 #endif
 
 static const struct backend_ops *ops_of(int subject, struct llama3_error *err)
@@ -817,7 +817,7 @@ int main(void)
     }
 #endif
     TCase *tcase = tcase_create("seam");
-    tcase_set_timeout(tcase, 240);
+    tcase_set_timeout(tcase, TIMEOUT);
     tcase_add_loop_test(tcase, linear_is_a_product, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, embed_takes_rows_of_the_table, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, add_norm_adds_and_normalizes, 0, N_SUBJECTS);

@@ -675,7 +675,7 @@ int main(void)
     }
     Suite *suite = suite_create("cuda");
     TCase *tcase = tcase_create("models");
-    tcase_set_timeout(tcase, 600);
+    tcase_set_timeout(tcase, 1200);
     tcase_add_loop_test(tcase, logits_are_those_of_the_golden, 0, N_FIXTURES);
     tcase_add_loop_test(tcase, one_answer, 0, 10);
     tcase_add_loop_test(tcase, spans_alternate_with_the_cpu, 0, 2);

@@ -65,8 +65,10 @@ static cudaError_t upload_tiles(const struct cuda *cuda, const struct weight *w,
     uint8_t *parts[PARTS];
     cudaError_t error = cudaSuccess;
 
-    for (size_t i = 0; i < PARTS; i++)
-        parts[i] = i == 0 ? tiles : parts[i - 1] + n * bytes[i - 1];
+    for (size_t i = 0; i < PARTS; i++) {
+        parts[i] = tiles;
+        tiles += n * bytes[i];
+    }
     for (size_t tile = 0; tile < n; tile++)
         layout_tile(l, &w->host, first + tile, parts[0] + tile * bytes[0],
                     parts[1] + tile * bytes[1], parts[2] + tile * bytes[2],
