@@ -96,6 +96,11 @@ err_has "answer       24 tokens"
 [ "$(grep -cF '<|start_header_id|>assistant<|end_header_id|>' "$tmp/err")" -eq 2 ] ||
     fail "$last: expected the first answer in the prompt"
 
+# A file that nobody else may read stays so.
+chmod 600 "$session"
+run 0 sh -c 'umask 022 && exec "$@"' sh "$program" --session "$session" -p "Third words"
+[ "$(stat -c %a "$session")" = 600 ] || fail "$last: expected mode 600, found $(stat -c %a "$session")"
+
 # What is no session, or can't be kept, is said before anything is answered, and left as it is.
 printf '{"format": "llama3-session", "version": 2}' >"$tmp/other"
 cp "$tmp/other" "$tmp/before"

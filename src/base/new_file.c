@@ -99,6 +99,10 @@ int new_file_open(struct new_file *file, const char *path, struct llama3_error *
     if (folder == NULL || (file->fd < 0 && name_beside(file, create_named) != 0)) {
         error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
         new_file_abandon(file);
+    } else if (there && fchmod(file->fd, st.st_mode & MODE) != 0 &&
+               errno != EPERM) { /* which says a file system without modes */
+        error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+        new_file_abandon(file);
     }
     free(folder);
     return file->fd < 0 ? -1 : 0;

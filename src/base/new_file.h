@@ -21,7 +21,7 @@ struct new_file {
 };
 
 /* Begins the file that will be, or replace, path: a regular file or nothing. Of a symbolic link it
- * is what the link stands for. */
+ * is what the link stands for. Who may read and write what was there may do so with the new one. */
 int new_file_open(struct new_file *file, const char *path, struct llama3_error *err);
 
 /* Begins a file that never gets a name and is gone with its last descriptor and mapping: in
