@@ -113,6 +113,16 @@ run 1 "$program" --session "$tmp/missing/file" -p x
 err_has "llama3: $tmp/missing/file: No such file or directory"
 err_lines 1
 out_empty
+if [ "$(id -u)" -ne 0 ]; then # root may write anywhere
+    mkdir "$tmp/kept"
+    cp "$session" "$tmp/kept/session.json"
+    chmod a-w "$tmp/kept"
+    run 1 "$program" --session "$tmp/kept/session.json" -p x
+    err_has "llama3: $tmp/kept/session.json: Permission denied"
+    err_lines 1
+    out_empty
+    chmod u+w "$tmp/kept"
+fi
 cat >"$tmp/open" <<'END'
 {"format": "llama3-session", "version": 1, "messages": [{"role": "user", "content": "Well?"}]}
 END

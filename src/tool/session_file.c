@@ -252,13 +252,17 @@ static int read_session(struct session_file *file, struct llama3_error *err)
     bool missing;
     size_t size;
     char *text = file_read(file->path, MAX_BYTES, &size, &missing, err);
-    if (text == NULL && missing) { /* that it can't be made is better known before the first turn */
-        if (new_file_open(&made, file->path, err) != 0)
-            return -1;
-        new_file_abandon(&made);
-        return 0;
+    if (text == NULL && !missing)
+        return -1;
+    /* That it can't be written is better known before the first turn. */
+    if (new_file_open(&made, file->path, err) != 0) {
+        free(text);
+        return -1;
     }
-    json_t *root = text != NULL ? json_parse(text, size, file->path, err) : NULL;
+    new_file_abandon(&made);
+    if (text == NULL)
+        return 0;
+    json_t *root = json_parse(text, size, file->path, err);
     int rc = root != NULL ? take_root(file, root, err) : -1;
     json_decref(root);
     free(text);
