@@ -202,6 +202,8 @@ ask "\"temperature\":0,\"logit_bias\":{\"$z\":100},\"stop\":\"zz\""
 [ "$(content)" = "" ] || fail "stop: expected nothing, found $(content)"
 [ "$(field finish_reason)" = stop ] || fail "stop: finish_reason is not stop"
 ask "\"temperature\":0,\"logit_bias\":{\"$z\":100},\"frequency_penalty\":2,\"presence_penalty\":2,\"min_p\":0.1,\"top_k\":5"
+# What a session may hold can be asked.
+ask '"temperature":100,"frequency_penalty":100,"presence_penalty":-100,"repeat_penalty":0.001'
 ask '"logprobs":3,"temperature":0'
 out_has '"token_logprobs":[-'
 out_has '"text_offset":[0,'
@@ -250,8 +252,11 @@ done <<'END'
 "logit_bias":{"-1":1}|logit_bias
 "logit_bias":{"99999999":1}|logit_bias
 "logit_bias":{"1":101}|logit_bias
-"frequency_penalty":2.1|frequency_penalty
-"presence_penalty":-3|presence_penalty
+"frequency_penalty":100.1|frequency_penalty
+"presence_penalty":-101|presence_penalty
+"repeat_penalty":0|repeat_penalty
+"repeat_penalty":1e-300|repeat_penalty
+"repeat_penalty":101|repeat_penalty
 "response_format":{"type":"json_object"}|response_format
 "tools":[{"type":"function"}]|tools
 "tool_choice":"auto"|tool_choice

@@ -197,17 +197,22 @@ static int read_top_k(const struct parser *p, const char *name, const json_t *va
 
 static int read_frequency(const struct parser *p, const char *name, const json_t *value)
 {
-    return read_float(p, name, value, -2, 2, &p->request->sampling.frequency_penalty);
+    return read_float(p, name, value, -100, 100, &p->request->sampling.frequency_penalty);
 }
 
 static int read_presence(const struct parser *p, const char *name, const json_t *value)
 {
-    return read_float(p, name, value, -2, 2, &p->request->sampling.presence_penalty);
+    return read_float(p, name, value, -100, 100, &p->request->sampling.presence_penalty);
 }
 
 static int read_repeat(const struct parser *p, const char *name, const json_t *value)
 {
-    return read_float(p, name, value, 0.01, 100, &p->request->sampling.repeat_penalty);
+    if (read_float(p, name, value, 0, 100, &p->request->sampling.repeat_penalty) < 0)
+        return -1;
+    return p->request->sampling.repeat_penalty > 0
+               ? 0
+               : api_error_set(p->err, BAD_REQUEST, NULL, name,
+                               "request: \"repeat_penalty\": more than 0 expected, 0 found");
 }
 
 /* Any 64 bits; those that are negative are another spelling of the upper half. */
