@@ -518,12 +518,12 @@ static int read_prompt_tokens(const struct parser *p, const char *name, const js
 
 static int read_prompt(const struct parser *p, const char *name, const json_t *value)
 {
-    const json_t *first = json_array_get(value, 0);
-    if (json_is_integer(first))
+    size_t n = json_array_size(value);
+    if (n == 1 && !json_is_integer(json_array_get(value, 0)))
+        value = json_array_get(value, 0);
+    if (json_is_integer(json_array_get(value, 0)))
         return read_prompt_tokens(p, name, value);
-    if (json_array_size(value) == 1)
-        value = first;
-    if (json_is_array(value))
+    if (json_is_array(value) && n != 1)
         return api_error_set(p->err, BAD_REQUEST, "unsupported_parameter", name,
                              "request: \"prompt\": one prompt expected, %zu found",
                              json_array_size(value));
