@@ -401,6 +401,10 @@ def test_export_and_import(page):
         page.one("#file").send_keys(str(first))
         page.see("#toast", words)
         assert len(page.listed()) == before
+    # What was wrong with the last file is not said of the next one.
+    page.one("#file").send_keys(str(theirs))
+    page.until("it imported", lambda: len(page.listed()) == before + 1)
+    assert not page.one("#toast").is_displayed()
 
 
 HOSTILE = """<img src=x onerror="window.hacked=1"> and <script>window.hacked=2</script>
