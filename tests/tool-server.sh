@@ -17,6 +17,16 @@ run 2 "$server" --parallel 0
 err_has "--parallel: expected an integer in [1, 64]"
 run 2 "$server" -m "$model" --port 0 --host 0.0.0.0
 err_has "can be reached by others: give keys with --api-key-file or LLAMA3_API_KEY, or --insecure"
+for origin in x https://b.example/ https:// 'https://a b'; do
+    run 2 "$server" -m "$model" --port 0 --cors-origin "$origin"
+    err_has "--cors-origin: expected a scheme and a host and nothing after, as https://a.example, found '$origin'"
+done
+for host in http://x x:80 'a b'; do
+    run 2 "$server" -m "$model" --port 0 --allow-host "$host"
+    err_has "--allow-host: expected a name without scheme and port, found '$host'"
+done
+run 2 "$server" -m "$model" --port 0 --alias 'a b'
+err_has "--alias: expected a name without white space, found 'a b'"
 run 1 "$server" -m "$model" --port 0 --host nowhere.invalid
 err_has "llama3-server: --host: expected an address, found 'nowhere.invalid'"
 run 1 "$server" -m "$model" --port 0 --api-key-file "$tmp/none"

@@ -353,6 +353,54 @@ static int run(const struct args *args, const struct keys *keys)
     return serve(args, &options, listener, name.url);
 }
 
+/* Not empty, and nothing in it that ends a word of a header. */
+static bool is_word(const char *text)
+{
+    size_t n = strlen(text);
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)text[i] <= ' ' || text[i] == 0x7f)
+            return false;
+    return n > 0;
+}
+
+/* A host as it stands in a Host header, without a port. */
+static bool is_host(const char *text)
+{
+    return is_word(text) && strchr(text, '/') == NULL &&
+           (text[0] == '[' || strchr(text, ':') == NULL);
+}
+
+/* As browsers send it: a scheme, a host, perhaps a port, and nothing after. */
+static bool is_origin(const char *text)
+{
+    const char *host = strstr(text, "://");
+    return strcmp(text, "*") == 0 || (is_word(text) && host != NULL && host > text &&
+                                      host[3] != '\0' && strchr(host + 3, '/') == NULL);
+}
+
+/* Names that could never match anything would fail silently. */
+static int check_names(const struct args *args)
+{
+    for (size_t i = 0; i < args->hosts.n; i++)
+        if (!is_host(args->hosts.items[i])) {
+            say_error("--allow-host: expected a name without scheme and port, found '%s'",
+                      args->hosts.items[i]);
+            return -1;
+        }
+    for (size_t i = 0; i < args->origins.n; i++)
+        if (!is_origin(args->origins.items[i])) {
+            say_error("--cors-origin: expected a scheme and a host and nothing after, as "
+                      "https://a.example, found '%s'",
+                      args->origins.items[i]);
+            return -1;
+        }
+    if (args->alias != NULL && !is_word(args->alias)) {
+        say_error("--alias: expected a name without white space, found '%s'", args->alias);
+        return -1;
+    }
+    return 0;
+}
+
 static int start(const struct args *args, const struct option_set *set)
 {
     struct llama3_error err;
@@ -368,7 +416,7 @@ static int start(const struct args *args, const struct option_set *set)
         say_error("--no-cache has no meaning without --int4");
         return STATUS_USAGE;
     }
-    if (gpu_check(&args->gpu) != 0)
+    if (gpu_check(&args->gpu) != 0 || check_names(args) != 0)
         return STATUS_USAGE;
     const char *key = getenv("LLAMA3_API_KEY");
     struct keys *keys = keys_open(args->key_file, key != NULL && key[0] != '\0' ? key : NULL, &err);
