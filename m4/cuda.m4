@@ -63,7 +63,7 @@ AC_DEFUN([LLAMA3_CXX],
        [llama3_cv_cxx=yes], [llama3_cv_cxx=no])])
    CXXFLAGS=$llama3_save_CXXFLAGS
    AC_LANG_POP([C++])
-   LLAMA3_CXXFLAGS="-std=c++17 -fvisibility=hidden -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas"
+   LLAMA3_CXXFLAGS="-std=c++17 -fvisibility=hidden -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas -Wno-pass-failed"
    AS_IF([test "x$enable_werror" = xyes], [LLAMA3_CXXFLAGS="$LLAMA3_CXXFLAGS -Werror"])
    AS_IF([test "x$enable_sanitizers" = xyes],
      [LLAMA3_CXXFLAGS="$LLAMA3_CXXFLAGS -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"])

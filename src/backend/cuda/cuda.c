@@ -243,7 +243,7 @@ static void cuda_close(struct backend *backend)
     graph_forget(cuda);
     free(cuda->graphs);
     cublas_close(cuda->blas);
-    pool_close(cuda);
+    cuda_pool_close(cuda);
     batch_close(cuda);
     cudaFreeHost(cuda->embedded);
     cudaFreeHost(cuda->staging);
@@ -285,7 +285,7 @@ static struct backend *cuda_open(const struct backend_options *options,
     cuda->device = options->device;
     cuda->processors = properties.multiProcessorCount;
     snprintf(cuda->name, sizeof cuda->name, "cuda (%.128s)", properties.name);
-    pool_open(cuda);
+    cuda_pool_open(cuda);
     if (open_streams(cuda, err) != 0 || batch_open(cuda, err) != 0 ||
         (options->bf16_prompt && (cuda->blas = cublas_open(cuda->stream, err)) == NULL)) {
         cuda_close(&cuda->base);

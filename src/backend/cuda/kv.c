@@ -101,7 +101,7 @@ static void copy_page(struct page_pool *pool, struct page *to, const struct page
                "kv_reserve");
 }
 
-void pool_open(struct cuda *cuda)
+void cuda_pool_open(struct cuda *cuda)
 {
     pages_open(&cuda->pool, &cuda->shape);
     cuda->pool.take = take_page;
@@ -110,7 +110,7 @@ void pool_open(struct cuda *cuda)
     cuda->page_bytes = (size_t)cuda_kv_page_bytes(&cuda->shape);
 }
 
-void pool_close(struct cuda *cuda)
+void cuda_pool_close(struct cuda *cuda)
 {
     while (cuda->free_pages != NULL) {
         struct page *page = cuda->free_pages;

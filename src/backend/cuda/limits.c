@@ -123,7 +123,7 @@ static struct limits_meter *open_meter(const struct backend_options *options,
 
 static double gmacs(const struct limits_meter *m, enum limit_loop loop)
 {
-    float t = spent(m, loop, m->rounds[loop]);
+    float t = spent(m, (int)loop, m->rounds[loop]);
     double macs = device_loop_macs(loop) * m->processors * BLOCKS * m->rounds[loop];
     return t > 0 ? macs / (double)t / 1e6 : 0;
 }

@@ -129,8 +129,8 @@ uint64_t cuda_weight_bytes(const struct backend_options *options, const struct m
 
 /* kv.c */
 struct device_heads heads_of(const struct backend_shape *shape);
-void pool_open(struct cuda *cuda);
-void pool_close(struct cuda *cuda);
+void cuda_pool_open(struct cuda *cuda);
+void cuda_pool_close(struct cuda *cuda);
 struct kv *cuda_kv_open(struct backend *backend, struct llama3_error *err);
 void cuda_kv_close(struct backend *backend, struct kv *kv);
 int cuda_kv_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,
