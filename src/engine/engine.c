@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/size.h"
 
 /* While sequences are generated, a pass takes this long at most for the sake of prompts, but always
@@ -237,18 +238,11 @@ static void drop_canceled(struct engine *engine)
     reorder(engine);
 }
 
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* What the pass that began then says about the speed. A pass of few rows costs nearly what one row
  * costs, and says nothing about a prompt's. */
 static void learn_speed(struct engine *engine, double began)
 {
-    engine->pass_seconds = seconds_now() - began;
+    engine->pass_seconds = clock_seconds() - began;
     if (engine->n_rows < MIN_CHUNK)
         return;
     double row = engine->pass_seconds / (double)engine->n_rows;
@@ -264,7 +258,7 @@ static void pass(struct engine *engine)
     choose_rows(engine);
     if (engine->n_rows > 0) {
         pthread_mutex_unlock(&engine->lock);
-        double began = seconds_now();
+        double began = clock_seconds();
         int status = forward_run(engine->forward, engine->rows, engine->n_rows, engine->seqs,
                                  engine->n_seqs, engine->logits, pass_canceled, engine, &err);
         if (status == 0) {

@@ -5,9 +5,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
 
@@ -20,13 +20,6 @@ struct outlet {
     struct buf held;
     bool ended; /* a stop string came, or on_text had enough */
 };
-
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static void emit(struct outlet *o, size_t n)
 {
@@ -148,10 +141,10 @@ static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
                     const struct llama3_generation *g, struct sampler *sampler,
                     struct llama3_result *result, struct llama3_error *err)
 {
-    double start = seconds_now();
+    double start = clock_seconds();
     if (session_set(s, prompt, n, &result->cached_tokens, g->on_prompt, g->arg, err) < 0)
         return -1;
-    double ready = seconds_now();
+    double ready = clock_seconds();
     result->prompt_seconds = ready - start;
 
     sampler_saw_prompt(sampler, prompt, n);
@@ -161,7 +154,7 @@ static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
     if (status == 0)
         finish_text(&outlet);
     buf_free(&outlet.held);
-    result->answer_seconds = seconds_now() - ready;
+    result->answer_seconds = clock_seconds() - ready;
     return status;
 }
 

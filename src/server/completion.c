@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/size.h"
 #include "server/answer.h"
@@ -138,7 +139,7 @@ static void on_prompt(void *arg, size_t done, size_t total)
 {
     struct choice *choice = arg;
     struct completion *c = choice->of;
-    double now = server_now();
+    double now = clock_seconds();
     pool_progress(c->server->pool, &choice->reader, done);
     if (!c->request.stream || done == total || now - c->told < PROGRESS_SECONDS)
         return;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/size.h"
 
 enum {
@@ -89,13 +90,6 @@ struct http {
     size_t body_bytes; /* of all requests */
     bool draining, closing;
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- requests ---------------------------------------------------------------------------- */
 
@@ -290,7 +284,7 @@ static ssize_t read_stream(void *cls, uint64_t position, char *out, size_t max)
             r->sent = 0;
         }
         given = (ssize_t)n;
-        r->moved_at = now();
+        r->moved_at = clock_seconds();
         pthread_cond_broadcast(&r->moved);
     } else if (r->ended) {
         given = MHD_CONTENT_READER_END_OF_STREAM;
@@ -314,7 +308,7 @@ void http_stream(struct http_request *r, int status, const char *type, const cha
     r->refs++;
     r->streams = true;
     r->keep_alive = keep_alive;
-    r->moved_at = r->written_at = now();
+    r->moved_at = r->written_at = clock_seconds();
     pthread_mutex_unlock(&r->lock);
     struct MHD_Response *response =
         MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, read_stream, r, drop_stream);
@@ -326,7 +320,7 @@ void http_stream(struct http_request *r, int status, const char *type, const cha
 /* With the request's lock held. */
 static void append(struct http_request *r, const void *bytes, size_t n)
 {
-    r->written_at = now();
+    r->written_at = clock_seconds();
     if (r->unsent.size == 0)
         r->moved_at = r->written_at;
     buf_add(&r->unsent, bytes, n);
@@ -367,7 +361,7 @@ static void enter(struct peer *peer, enum phase phase, double seconds)
 {
     pthread_mutex_lock(&peer->http->lock);
     peer->phase = phase;
-    peer->deadline = now() + seconds;
+    peer->deadline = clock_seconds() + seconds;
     pthread_mutex_unlock(&peer->http->lock);
 }
 
@@ -411,7 +405,7 @@ static void connected(struct http *http, struct MHD_Connection *connection, void
     peer->http = http;
     peer->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
     peer->phase = PHASE_HEAD;
-    peer->deadline = now() + HEAD_SECONDS;
+    peer->deadline = clock_seconds() + HEAD_SECONDS;
     pthread_mutex_lock(&http->lock);
     peer->next = http->peers;
     http->peers = peer;
@@ -467,7 +461,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
     pthread_mutex_lock(&r->http->lock);
     r->peer->request = NULL;
     r->peer->phase = PHASE_IDLE;
-    r->peer->deadline = now() + (r->http->draining ? 0 : IDLE_SECONDS);
+    r->peer->deadline = clock_seconds() + (r->http->draining ? 0 : IDLE_SECONDS);
     pthread_mutex_unlock(&r->http->lock);
     pthread_mutex_lock(&r->lock);
     r->connection = NULL;
@@ -633,7 +627,7 @@ static bool look_after(struct peer *peer, double time)
 static nfds_t gather(struct http *http, struct pollfd *fds, struct peer **polled)
 {
     nfds_t n = 0;
-    double time = now();
+    double time = clock_seconds();
     pthread_mutex_lock(&http->lock);
     for (struct peer *p = http->peers; p != NULL; p = p->next) {
         if (p->doomed)
@@ -754,7 +748,8 @@ void http_close(struct http *http)
     const struct timespec moment = {.tv_nsec = 10000000};
     if (http == NULL)
         return;
-    for (double until = now() + LAST_SECONDS; being_sent(http) > 0 && now() < until;)
+    for (double until = clock_seconds() + LAST_SECONDS;
+         being_sent(http) > 0 && clock_seconds() < until;)
         nanosleep(&moment, NULL);
     pthread_mutex_lock(&http->lock);
     http->closing = true;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/size.h"
@@ -65,13 +66,6 @@ static bool takes_method(const struct endpoint *endpoint, const char *method)
 
 /* ---- the log ----------------------------------------------------------------------------- */
 
-double server_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Nothing of what a client sent is logged: a path that is unknown could be a text. */
 static struct work begin(struct server *s, struct http_request *http)
 {
@@ -83,7 +77,7 @@ static struct work begin(struct server *s, struct http_request *http)
         .route = endpoint != NULL ? endpoint->route : ROUTE_OTHER,
         .path = endpoint != NULL ? endpoint->path : "-",
         .method = "-",
-        .began = server_now(),
+        .began = clock_seconds(),
     };
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
         if (strcmp(http_method(http), methods[i]) == 0)
@@ -107,7 +101,7 @@ void work_log(const struct work *work, int status, const struct outcome *o)
     gmtime_r(&now, &tm);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
     int n = snprintf(line, sizeof line, "%s %s %s %s %d %.3f s", when, work->client, work->method,
-                     work->path, status, server_now() - work->began);
+                     work->path, status, clock_seconds() - work->began);
     if (o != NULL && o->finish != NULL)
         snprintf(line + n, sizeof line - (size_t)n,
                  ", prompt %zu (%zu held, %.1f/s), answer %zu (%.1f/s), %s", o->prompt_tokens,

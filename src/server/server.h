@@ -73,6 +73,4 @@ void completion_run(const struct work *work, bool chat);
 void completion_cut(struct completion *completion);
 struct completion *completion_next(struct completion *completion);
 
-double server_now(void);
-
 #endif

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/size.h"
 
 enum {
@@ -26,13 +26,6 @@ struct runner {
     uint16_t *kv;           /* [IMPORT][n_kv_heads][head_dim] f16 or f32 */
     struct limits *limits;  /* [plan.n_backends][rounds] */
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int ascending(const void *a, const void *b)
 {
@@ -168,10 +161,11 @@ static int run_test(const struct runner *r, const struct bench_test *test, bool 
 {
     size_t n = test->kind == BENCH_PROMPT && warm && test->n > WARM_ROWS ? WARM_ROWS : test->n;
     size_t steps = warm ? 1 : test->steps;
-    double start = now();
+    double start = clock_seconds();
     int status =
         test->kind == BENCH_PROMPT ? run_prompt(r, test, n, err) : run_steps(r, test, steps, err);
-    *rate = (double)(test->kind == BENCH_PROMPT ? n : steps * sequences_of(test)) / (now() - start);
+    *rate = (double)(test->kind == BENCH_PROMPT ? n : steps * sequences_of(test)) /
+            (clock_seconds() - start);
     return status;
 }
 

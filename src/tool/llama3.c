@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "tool/answer.h"
 #include "tool/args.h"
 #include "tool/chat.h"
@@ -16,13 +16,6 @@
 #include "tool/say.h"
 
 const char say_program[] = "llama3";
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* What is shown while a model is opened. */
 struct opening {
@@ -224,14 +217,14 @@ static int chat(const struct answerer *answerer)
 /* text: NULL for a chat. */
 static int run_with(const struct args *args, struct session_file *file, const struct buf *text)
 {
-    struct answerer answerer = {.args = args, .file = file, .open_seconds = seconds()};
+    struct answerer answerer = {.args = args, .file = file, .open_seconds = clock_seconds()};
     struct llama3_error err;
     int status;
     struct llama3_model *model = open_model(args, &status);
     if (model == NULL)
         return status;
     answerer.model = model;
-    answerer.open_seconds = seconds() - answerer.open_seconds;
+    answerer.open_seconds = clock_seconds() - answerer.open_seconds;
     if (args->verbose)
         info_print_line(model, answerer.open_seconds);
     status = STATUS_FAILED;

@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+
 enum {
     BAR_WIDTH = 24,
     BESIDE = BAR_WIDTH + 32 /* columns of all that a bar is shown with */
@@ -26,13 +28,6 @@ static struct {
 } state = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static const double DELAY = 0.5, INTERVAL = 0.1;
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void format_left(char *out, size_t size, double left)
 {
@@ -126,7 +121,7 @@ static void *draw_until_stopped(void *arg)
     for (double next = state.start + DELAY; !state.stopping;) {
         struct timespec until = at(next);
         pthread_cond_timedwait(&state.stop, &state.lock, &until);
-        double now = seconds();
+        double now = clock_seconds();
         if (!state.stopping && now >= next) {
             draw(now);
             drawn = true;
@@ -156,7 +151,7 @@ static void start(const char *what, size_t done, size_t total, bool bar)
     state.first = state.done = done;
     state.total = total;
     state.stopping = false;
-    state.start = state.last = seconds();
+    state.start = state.last = clock_seconds();
     state.running = pthread_create(&state.thread, NULL, draw_until_stopped, NULL) == 0;
     if (!state.running)
         pthread_cond_destroy(&state.stop);
@@ -179,7 +174,7 @@ void progress_update(size_t done, size_t total)
     pthread_mutex_lock(&state.lock);
     state.done = done;
     state.total = total;
-    state.last = seconds();
+    state.last = clock_seconds();
     pthread_mutex_unlock(&state.lock);
 }
 

@@ -6,12 +6,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/limit_loops.h"
 #include "backend/cpu/threads.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/size.h"
 
@@ -42,20 +42,13 @@ struct work {
     atomic_uint sum;
 };
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void run_work(void *arg)
 {
     struct work *work = arg;
     thread_barrier();
     if (thread_index() == 0) {
         work->threads = thread_count();
-        work->start = now();
+        work->start = clock_seconds();
     }
     uint32_t sum = work->mac != NULL
                        ? work->mac(work->rounds)
@@ -63,7 +56,7 @@ static void run_work(void *arg)
     atomic_fetch_xor(&work->sum, sum);
     thread_barrier();
     if (thread_index() == 0)
-        work->end = now();
+        work->end = clock_seconds();
 }
 
 static double seconds(const struct limits_meter *meter, struct work *work)
