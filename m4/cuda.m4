@@ -68,6 +68,4 @@ AC_DEFUN([LLAMA3_CXX],
    AS_IF([test "x$enable_sanitizers" = xyes],
      [LLAMA3_CXXFLAGS="$LLAMA3_CXXFLAGS -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"])
    AC_SUBST([LLAMA3_CXXFLAGS])
-   dnl A thread of the device is a fiber: under sanitizers a test takes many minutes.
-   AM_CONDITIONAL([HAVE_CXX],
-     [test "x$llama3_cv_cxx" = xyes && test "x$enable_sanitizers" != xyes])])
+   AM_CONDITIONAL([HAVE_CXX], [test "x$llama3_cv_cxx" = xyes])])
