@@ -15,6 +15,7 @@
 #include "base/size.h"
 #include "engine/forward.h"
 #include "golden.h"
+#include "run.h"
 #ifdef CUDA_EMULATED
 #include "backend/cuda/layout.h"
 #include "test_cuda.h"
@@ -673,7 +674,6 @@ int main(void)
         printf("%s\n", err.message);
         return 77;
     }
-    Suite *suite = suite_create("cuda");
     TCase *tcase = tcase_create("models");
     tcase_set_timeout(tcase, 1200);
     tcase_add_loop_test(tcase, logits_are_those_of_the_golden, 0, N_FIXTURES);
@@ -693,10 +693,5 @@ int main(void)
     tcase_add_test(tcase, floats_lie_where_kernels_look);
     tcase_add_test(tcase, slices_are_whole_quads_and_few);
 #endif
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_tests("cuda", tcase);
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "run.h"
 #include "server/answer.h"
 #include "server/keys.h"
 #include "server/metrics.h"
@@ -427,7 +428,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("server");
     TCase *tcase = tcase_create("server");
     tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, requests_are_read);
@@ -439,10 +439,5 @@ int main(void)
     tcase_add_test(tcase, clients_take_turns);
     tcase_add_test(tcase, what_begins_alike_is_shared);
     tcase_add_test(tcase, a_prompt_being_read_is_waited_for);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_tests("server", tcase);
 }

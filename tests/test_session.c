@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "run.h"
 #include "tiny.h"
 #include "tool/say.h"
 #include "tool/session_file.h"
@@ -273,7 +274,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("session");
     TCase *tc = tcase_create("session files");
     tcase_add_checked_fixture(tc, set_up, tear_down);
     tcase_add_test(tc, comes_back_as_written);
@@ -282,10 +282,5 @@ int main(void)
     tcase_add_test(tc, a_missing_file_is_an_empty_session);
     tcase_add_test(tc, what_is_no_session_is_refused);
     tcase_add_test(tc, damaged_files_do_no_harm);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_tests("session", tc);
 }
