@@ -34,6 +34,12 @@ struct kv;     /* the KV pages of one sequence */
 
 enum { KV_PAGE = 64 }; /* positions in a page */
 
+/* Pages that so many positions need. */
+static inline size_t kv_pages(size_t positions)
+{
+    return positions / KV_PAGE + (positions % KV_PAGE > 0);
+}
+
 /* Shapes of the part of the model that this backend holds. */
 struct backend_shape {
     size_t n_heads, n_kv_heads, head_dim;

@@ -8,7 +8,7 @@ void pages_open(struct page_pool *pool, const struct backend_shape *shape)
 {
     pool->n_layers = shape->n_layers;
     pool->max_context = shape->max_context;
-    pool->max_pages = shape->max_context / KV_PAGE + (shape->max_context % KV_PAGE > 0);
+    pool->max_pages = kv_pages(shape->max_context);
 }
 
 struct kv *pages_kv_open(struct page_pool *pool, struct llama3_error *err)
@@ -52,7 +52,7 @@ void pages_kv_close(struct page_pool *pool, struct kv *kv)
 
 void pages_truncate(struct page_pool *pool, struct kv *kv, size_t n)
 {
-    keep_pages(pool, kv, n / KV_PAGE + (n % KV_PAGE > 0));
+    keep_pages(pool, kv, kv_pages(n));
 }
 
 /* A list of n pages; -1 and nothing held. */
@@ -86,7 +86,7 @@ int pages_reserve(struct page_pool *pool, struct kv *kv, size_t from, size_t to,
                          to - 1, pool->max_context);
 
     size_t first = from / KV_PAGE < kv->n_pages ? from / KV_PAGE : kv->n_pages;
-    size_t end = (to - 1) / KV_PAGE + 1;
+    size_t end = kv_pages(to);
     size_t needed = 0;
     for (size_t i = first; i < end; i++)
         needed += i >= kv->n_pages || kv->pages[i]->refs > 1;
@@ -116,7 +116,7 @@ struct kv *pages_fork(struct page_pool *pool, struct kv *kv, size_t n, struct ll
     struct kv *fork = pages_kv_open(pool, err);
     if (fork == NULL)
         return NULL;
-    size_t shared = n / KV_PAGE + (n % KV_PAGE > 0);
+    size_t shared = kv_pages(n);
     fork->n_pages = shared < kv->n_pages ? shared : kv->n_pages;
     for (size_t i = 0; i < fork->n_pages; i++) {
         fork->pages[i] = kv->pages[i];
@@ -125,7 +125,8 @@ struct kv *pages_fork(struct page_pool *pool, struct kv *kv, size_t n, struct ll
     return fork;
 }
 
-bool pages_writable(const struct page_pool *pool, const struct kv *kv, int32_t position)
+/* Reserved, and in a page that may be written. */
+static bool is_writable(const struct page_pool *pool, const struct kv *kv, int32_t position)
 {
     if (position < 0 || (size_t)position >= pool->max_context)
         return false;
@@ -133,6 +134,41 @@ bool pages_writable(const struct page_pool *pool, const struct kv *kv, int32_t p
         return true;
     size_t page = (size_t)position / KV_PAGE;
     return page < kv->n_pages && kv->pages[page]->refs == 1;
+}
+
+static int check_row(const struct page_pool *pool, const struct batch *batch, size_t i,
+                     struct llama3_error *err)
+{
+    const struct batch_row *row = &batch->rows[i];
+    if (row->token < 0)
+        return error_set(err, LLAMA3_EINPUT, "row %zu has token %d: expected 0 or more", i,
+                         (int)row->token);
+    if (row->seq < 0 || (size_t)row->seq >= batch->n_seqs)
+        return error_set(err, LLAMA3_EINPUT, "row %zu is of sequence %d: there are %zu", i,
+                         (int)row->seq, batch->n_seqs);
+    if (!is_writable(pool, batch->seqs[row->seq], row->position))
+        return error_set(err, LLAMA3_EINPUT, "row %zu has position %d, which is not reserved", i,
+                         (int)row->position);
+    return 0;
+}
+
+int pages_check_batch(const struct page_pool *pool, const struct backend_shape *shape,
+                      const struct batch *batch, struct llama3_error *err)
+{
+    size_t wanted = 0;
+    if (batch->n_rows == 0 || batch->n_rows > shape->max_rows || batch->n_seqs > shape->max_seqs)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%zu rows of %zu sequences: expected 1 to %zu rows of at most %zu",
+                         batch->n_rows, batch->n_seqs, shape->max_rows, shape->max_seqs);
+    for (size_t i = 0; i < batch->n_rows; i++) {
+        if (check_row(pool, batch, i, err) != 0)
+            return -1;
+        wanted += batch->rows[i].wants_logits;
+    }
+    if (wanted > shape->max_logit_rows)
+        return error_set(err, LLAMA3_EINPUT, "more than %zu rows want logits",
+                         shape->max_logit_rows);
+    return 0;
 }
 
 int pages_check_export(const struct page_pool *pool, const struct kv *kv, size_t layer, size_t from,

@@ -39,8 +39,10 @@ int pages_reserve(struct page_pool *pool, struct kv *kv, size_t from, size_t to,
                   struct llama3_error *err);
 struct kv *pages_fork(struct page_pool *pool, struct kv *kv, size_t n, struct llama3_error *err);
 
-/* Whether a batch may name this position: it is reserved, in a page that may be written. */
-bool pages_writable(const struct page_pool *pool, const struct kv *kv, int32_t position);
+/* Whether a batch is within bounds: its rows, tokens, sequences and logits, and its positions, which
+ * are reserved in pages that may be written. */
+int pages_check_batch(const struct page_pool *pool, const struct backend_shape *shape,
+                      const struct batch *batch, struct llama3_error *err);
 
 /* Whether positions [from, to) of a layer can be exported, and imported. */
 int pages_check_export(const struct page_pool *pool, const struct kv *kv, size_t layer, size_t from,

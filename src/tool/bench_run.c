@@ -256,7 +256,7 @@ static int place(struct bench *b, struct llama3_error *err)
     for (size_t i = 0; i < b->n_tests; i++) {
         size_t end, n = size_of_context(b, b->tests[i].context, &end);
         if (is_first_of_context(b, i))
-            request->kv_pages += n * (end / KV_PAGE + (end % KV_PAGE > 0));
+            request->kv_pages += n * kv_pages(end);
     }
     if (placement_choose(&b->placement, b->model, &b->options, request, err) < 0)
         return -1;

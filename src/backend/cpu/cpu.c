@@ -174,23 +174,11 @@ static void cpu_buffer_free(struct backend *backend, struct buffer *buffer)
     free(buffer);
 }
 
-/* One row of the batch into place; -1 if it is out of bounds. */
-static int take_row(struct cpu *cpu, const struct batch *batch, size_t i, struct llama3_error *err)
+/* One row of the batch into place. */
+static void take_row(struct cpu *cpu, const struct batch *batch, size_t i)
 {
     const struct batch_row *row = &batch->rows[i];
-    if (row->token < 0)
-        return error_set(err, LLAMA3_EINPUT, "row %zu has token %d: expected 0 or more", i,
-                         (int)row->token);
-    if (row->seq < 0 || (size_t)row->seq >= batch->n_seqs)
-        return error_set(err, LLAMA3_EINPUT, "row %zu is of sequence %d: there are %zu", i,
-                         (int)row->seq, batch->n_seqs);
     const struct kv *kv = batch->seqs[row->seq];
-    if (!pages_writable(&cpu->pool, kv, row->position))
-        return error_set(err, LLAMA3_EINPUT, "row %zu has position %d, which is not reserved", i,
-                         (int)row->position);
-    if (row->wants_logits && cpu->n_logit_rows == cpu->shape.max_logit_rows)
-        return error_set(err, LLAMA3_EINPUT, "more than %zu rows want logits",
-                         cpu->shape.max_logit_rows);
 
     cpu->rows[i] = *row;
     cpu->row_pages[i] = kv != NULL ? kv->pages : NULL;
@@ -202,7 +190,6 @@ static int take_row(struct cpu *cpu, const struct batch *batch, size_t i, struct
         cpu->cosine[i * half + j] = cosf(angle);
         cpu->sine[i * half + j] = sinf(angle);
     }
-    return 0;
 }
 
 static int cpu_batch(struct backend *backend, const struct batch *batch, struct llama3_error *err)
@@ -211,16 +198,10 @@ static int cpu_batch(struct backend *backend, const struct batch *batch, struct 
 
     cpu->n_rows = cpu->n_logit_rows = cpu->n_tiles = cpu->n_chunks = 0;
     atomic_store(&cpu->failed, false);
-    if (batch->n_rows == 0 || batch->n_rows > cpu->shape.max_rows ||
-        batch->n_seqs > cpu->shape.max_seqs)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%zu rows of %zu sequences: expected 1 to %zu rows of at most %zu",
-                         batch->n_rows, batch->n_seqs, cpu->shape.max_rows, cpu->shape.max_seqs);
+    if (pages_check_batch(&cpu->pool, &cpu->shape, batch, err) != 0)
+        return -1;
     for (size_t i = 0; i < batch->n_rows; i++)
-        if (take_row(cpu, batch, i, err) != 0) {
-            cpu->n_logit_rows = 0;
-            return -1;
-        }
+        take_row(cpu, batch, i);
     cpu->n_rows = batch->n_rows;
     if (cpu->shape.n_layers > 0 && attend_plan(cpu, err) != 0) {
         cpu->n_rows = cpu->n_logit_rows = cpu->n_tiles = cpu->n_chunks = 0;

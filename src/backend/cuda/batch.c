@@ -19,11 +19,6 @@ struct image {
     size_t tokens, positions, packed, page_rows, states, tile_rows, pages, bytes;
 };
 
-static size_t max_pages(const struct backend_shape *shape)
-{
-    return shape->max_context / KV_PAGE + (shape->max_context % KV_PAGE > 0);
-}
-
 static struct image image_of(const struct backend_shape *shape)
 {
     size_t n = shape->max_rows;
@@ -34,7 +29,7 @@ static struct image image_of(const struct backend_shape *shape)
     i.tile_rows = i.page_rows + n * sizeof(int32_t);
     i.states = (i.tile_rows + 2 * n * sizeof(int32_t) + 7) / 8 * 8;
     i.pages = i.states + n * sizeof(uint64_t);
-    i.bytes = i.pages + shape->max_seqs * max_pages(shape) * sizeof(uint8_t *);
+    i.bytes = i.pages + shape->max_seqs * kv_pages(shape->max_context) * sizeof(uint8_t *);
     return i;
 }
 
@@ -46,7 +41,7 @@ static size_t angles_bytes(const struct backend_shape *shape)
 uint64_t batch_bytes(const struct backend_shape *shape)
 {
     struct device_heads heads = heads_of(shape);
-    uint64_t states = shape->n_layers > 0 ? shape->n_heads * max_pages(shape) *
+    uint64_t states = shape->n_layers > 0 ? shape->n_heads * kv_pages(shape->max_context) *
                                                 (size_t)heads.state_floats * sizeof(float)
                                           : 0;
     return image_of(shape).bytes + angles_bytes(shape) + shape->head_dim / 2 * sizeof(float) +
@@ -103,41 +98,6 @@ void batch_close(struct cuda *cuda)
     cudaFree(cuda->states);
     if (cuda->image_copied != NULL)
         cudaEventDestroy(cuda->image_copied);
-}
-
-static int check_row(const struct cuda *cuda, const struct batch *batch, size_t i,
-                     struct llama3_error *err)
-{
-    const struct batch_row *row = &batch->rows[i];
-    if (row->token < 0)
-        return error_set(err, LLAMA3_EINPUT, "row %zu has token %d: expected 0 or more", i,
-                         (int)row->token);
-    if (row->seq < 0 || (size_t)row->seq >= batch->n_seqs)
-        return error_set(err, LLAMA3_EINPUT, "row %zu is of sequence %d: there are %zu", i,
-                         (int)row->seq, batch->n_seqs);
-    if (!pages_writable(&cuda->pool, batch->seqs[row->seq], row->position))
-        return error_set(err, LLAMA3_EINPUT, "row %zu has position %d, which is not reserved", i,
-                         (int)row->position);
-    return 0;
-}
-
-static int check_batch(const struct cuda *cuda, const struct batch *batch, struct llama3_error *err)
-{
-    size_t wanted = 0;
-    if (batch->n_rows == 0 || batch->n_rows > cuda->shape.max_rows ||
-        batch->n_seqs > cuda->shape.max_seqs)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%zu rows of %zu sequences: expected 1 to %zu rows of at most %zu",
-                         batch->n_rows, batch->n_seqs, cuda->shape.max_rows, cuda->shape.max_seqs);
-    for (size_t i = 0; i < batch->n_rows; i++) {
-        if (check_row(cuda, batch, i, err) != 0)
-            return -1;
-        wanted += batch->rows[i].wants_logits;
-    }
-    if (wanted > cuda->shape.max_logit_rows)
-        return error_set(err, LLAMA3_EINPUT, "more than %zu rows want logits",
-                         cuda->shape.max_logit_rows);
-    return 0;
 }
 
 /* Page tables of the sequences, as far as their rows go. page_at: [n_seqs], where each begins. */
@@ -235,7 +195,7 @@ int cuda_batch(struct backend *backend, const struct batch *batch, struct llama3
 
     cuda->pass = (struct pass){0};
     cuda->lacks_token = false;
-    if (check_batch(cuda, batch, err) != 0)
+    if (pages_check_batch(&cuda->pool, &cuda->shape, batch, err) != 0)
         return -1;
     int32_t *page_at = size_alloc(batch->n_seqs, sizeof *page_at);
     if (page_at == NULL)

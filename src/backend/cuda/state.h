@@ -54,6 +54,10 @@ struct op {
     const struct weight *w[3];
 };
 
+/* kernels.h, which is C++'s as well, says these again. */
+_Static_assert((int)PAGE_TOKENS == (int)KV_PAGE, "positions of a page");
+_Static_assert((int)BLOCK_COLS == (int)GROUP, "columns of a group");
+
 struct graph;  /* graph.c */
 struct cublas; /* cublas.c */
 
