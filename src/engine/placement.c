@@ -59,13 +59,23 @@ static uint64_t product(uint64_t a, uint64_t b)
     return size_mul(a, b, &out) ? out : UINT64_MAX;
 }
 
-static size_t pages(size_t positions)
+/* A stage's weights in bytes; device: NULL for the host's memory, where they are as in the file. */
+static uint64_t sum_weights(const struct chooser *c, size_t stage, const struct backend_ops *device)
 {
-    return positions / KV_PAGE + (positions % KV_PAGE > 0);
+    struct stage_weight list[MAX_STAGE_WEIGHTS];
+    uint64_t bytes = 0;
+    for (size_t n = stage_weights(c->model, stage, plan_is_together(&c->placement->plan), list);
+         n > 0; n--) {
+        const struct stage_weight *w = &list[n - 1];
+        bytes += device != NULL ? device->weight_bytes(&c->options->backend, w->matrix, w->use)
+                                : matrix_bytes(w->matrix);
+    }
+    return bytes;
 }
 
-/* What is the same on every backend; returns the set of activations. */
-static unsigned count_stages(const struct chooser *c, size_t backend, struct llama3_place *place)
+/* A backend's stages and their weights; returns the set of activations. */
+static unsigned sum_stages(const struct chooser *c, size_t backend,
+                           const struct backend_ops *device, struct llama3_place *place)
 {
     const struct plan *plan = &c->placement->plan;
     size_t n_layers = c->model->config.n_layers;
@@ -80,30 +90,10 @@ static unsigned count_stages(const struct chooser *c, size_t backend, struct lla
             place->head |= kind == STAGE_HEAD;
             place->n_layers += kind == STAGE_FFN;
             place->n_kv_layers += kind == STAGE_ATTEND;
+            place->weight_bytes += sum_weights(c, s, device);
         }
     }
     return activations;
-}
-
-/* device: NULL for the host's memory, where weights are as in the file. */
-static uint64_t sum_weights(const struct chooser *c, size_t backend,
-                            const struct backend_ops *device)
-{
-    const struct plan *plan = &c->placement->plan;
-    size_t n_layers = c->model->config.n_layers;
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < plan->n_spans; i++) {
-        if (plan->spans[i].backend != backend)
-            continue;
-        for (size_t s = plan->spans[i].first; s < plan_end(plan, i, n_layers); s++) {
-            struct stage_weight list[MAX_STAGE_WEIGHTS];
-            for (size_t n = stage_weights(c->model, s, plan_is_together(plan), list); n > 0; n--)
-                bytes += device != NULL ? device->weight_bytes(&c->options->backend,
-                                                               list[n - 1].matrix, list[n - 1].use)
-                                        : matrix_bytes(list[n - 1].matrix);
-        }
-    }
-    return bytes;
 }
 
 static void sum_up(const struct chooser *c, size_t backend, struct llama3_place *place)
@@ -114,9 +104,8 @@ static void sum_up(const struct chooser *c, size_t backend, struct llama3_place 
     bool on_device = ops->device != NULL;
 
     *place = (struct llama3_place){0};
-    unsigned activations = count_stages(c, backend, place);
+    unsigned activations = sum_stages(c, backend, on_device ? ops : NULL, place);
     struct backend_shape shape = forward_shape(config, o, place->n_kv_layers);
-    place->weight_bytes = sum_weights(c, backend, on_device ? ops : NULL);
     for (int i = 0; i < ACT_COUNT; i++) {
         enum activation a = (enum activation)i;
         enum rows rows = activation_rows(a);
@@ -127,7 +116,7 @@ static void sum_up(const struct chooser *c, size_t backend, struct llama3_place 
                     ? ops->buffer_bytes(&shape, rows, cols)
                     : sizeof(float) * cols * (rows == ROWS_ALL ? o->max_rows : o->max_logit_rows);
     }
-    size_t n_pages = c->request->kv_pages > 0 ? c->request->kv_pages : pages(o->max_context);
+    size_t n_pages = c->request->kv_pages > 0 ? c->request->kv_pages : kv_pages(o->max_context);
     uint64_t position = (uint64_t)2 * config->n_kv_heads * config->head_dim *
                         (o->kv_type == LLAMA3_KV_F32 ? 4 : 2) * place->n_kv_layers;
     if (!on_device) {
@@ -211,7 +200,7 @@ static void grow_context(const struct chooser *c, size_t first)
     size_t fits = c->options->max_context, limit = c->model->config.context;
     if (on_host && r->host_context < limit)
         limit = r->host_context;
-    for (size_t low = pages(fits), high = pages(limit); low < high;) {
+    for (size_t low = kv_pages(fits), high = kv_pages(limit); low < high;) {
         size_t middle = low + (high - low + 1) / 2;
         c->options->max_context = middle * KV_PAGE < limit ? middle * KV_PAGE : limit;
         if (bytes_from(c, first) <= c->room) {
