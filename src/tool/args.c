@@ -209,10 +209,8 @@ static int check_combinations(const struct args *args)
         say_error("--raw uses no chat template, so %s has no meaning", odd);
         return -1;
     }
-    if (args->model.no_cache && !args->model.int4) {
-        say_error("--no-cache has no meaning without --int4");
+    if (model_check(&args->model) != 0)
         return -1;
-    }
     if (args->session != NULL && args->seed.given && args->seed.value > SESSION_MAX_SEED) {
         say_error("--seed: expected at most %llu with --session, found '%llu'",
                   (unsigned long long)SESSION_MAX_SEED, (unsigned long long)args->seed.value);

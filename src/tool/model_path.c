@@ -54,6 +54,14 @@ const struct option_spec model_option_specs[] = {
 };
 const size_t n_model_option_specs = sizeof model_option_specs / sizeof *model_option_specs;
 
+int model_check(const struct model_args *args)
+{
+    if (!args->no_cache || args->int4)
+        return 0;
+    say_error("--no-cache has no meaning without --int4");
+    return -1;
+}
+
 /* ${XDG_CACHE_HOME:-~/.cache}; as that specification says, a relative path counts as unset. */
 static void add_cache_dir(struct buf *path)
 {

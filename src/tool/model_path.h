@@ -19,6 +19,9 @@ struct model_args {
 extern const struct option_spec model_option_specs[];
 extern const size_t n_model_option_specs;
 
+/* -1 after a usage error: options that have no meaning together. */
+int model_check(const struct model_args *args);
+
 /* The model given on the command line (NULL: none), $LLAMA3_MODEL, or the quickstart's model if it
  * is there. The caller frees it; NULL after an error on stderr that says how to get a model; how:
  * to give one, "--model". */

@@ -412,11 +412,7 @@ static int start(const struct args *args, const struct option_set *set)
         printf("llama3-server %s\n", llama3_version());
         return finish_stdout();
     }
-    if (args->model.no_cache && !args->model.int4) {
-        say_error("--no-cache has no meaning without --int4");
-        return STATUS_USAGE;
-    }
-    if (gpu_check(&args->gpu) != 0 || check_names(args) != 0)
+    if (model_check(&args->model) != 0 || gpu_check(&args->gpu) != 0 || check_names(args) != 0)
         return STATUS_USAGE;
     const char *key = getenv("LLAMA3_API_KEY");
     struct keys *keys = keys_open(args->key_file, key != NULL && key[0] != '\0' ? key : NULL, &err);
