@@ -52,7 +52,7 @@ struct completion {
 
 /* ---- ending early ------------------------------------------------------------------------ */
 
-static void stop_all(struct completion *c)
+void completion_cut(struct completion *c)
 {
     atomic_store(&c->over, true);
     pthread_mutex_lock(&c->lock);
@@ -68,12 +68,7 @@ static void on_gone(void *arg)
 {
     struct completion *c = arg;
     atomic_store(&c->gone, true);
-    stop_all(c);
-}
-
-void completion_cut(struct completion *c)
-{
-    stop_all(c);
+    completion_cut(c);
 }
 
 struct completion *completion_next(struct completion *c)
@@ -88,7 +83,7 @@ static void fail(struct completion *c, const struct llama3_error *err)
         api_error_from(&c->failure, err);
     c->failed = true;
     pthread_mutex_unlock(&c->lock);
-    stop_all(c);
+    completion_cut(c);
 }
 
 /* Makes a session one that may be canceled; it is at once if the request is over. */
@@ -374,7 +369,7 @@ static void enlist(struct completion *c)
     bool cutting = s->cutting;
     pthread_mutex_unlock(&s->lock);
     if (cutting)
-        stop_all(c);
+        completion_cut(c);
     http_on_gone(c->work->http, on_gone, c);
 }
 
