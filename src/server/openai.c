@@ -166,14 +166,20 @@ static int read_temperature(const struct parser *p, const char *name, const json
     return read_float(p, name, value, 0, 100, &p->request->sampling.temperature);
 }
 
+/* As read_float, but more than 0. */
+static int read_positive(const struct parser *p, const char *name, const json_t *value, double max,
+                         float *out)
+{
+    if (read_float(p, name, value, 0, max, out) < 0)
+        return -1;
+    return *out > 0 ? 0
+                    : api_error_set(p->err, BAD_REQUEST, NULL, name,
+                                    "request: \"%s\": more than 0 expected, 0 found", name);
+}
+
 static int read_top_p(const struct parser *p, const char *name, const json_t *value)
 {
-    if (read_float(p, name, value, 0, 1, &p->request->sampling.top_p) < 0)
-        return -1;
-    return p->request->sampling.top_p > 0
-               ? 0
-               : api_error_set(p->err, BAD_REQUEST, NULL, name,
-                               "request: \"top_p\": more than 0 expected, 0 found");
+    return read_positive(p, name, value, 1, &p->request->sampling.top_p);
 }
 
 static int read_min_p(const struct parser *p, const char *name, const json_t *value)
@@ -207,12 +213,7 @@ static int read_presence(const struct parser *p, const char *name, const json_t 
 
 static int read_repeat(const struct parser *p, const char *name, const json_t *value)
 {
-    if (read_float(p, name, value, 0, 100, &p->request->sampling.repeat_penalty) < 0)
-        return -1;
-    return p->request->sampling.repeat_penalty > 0
-               ? 0
-               : api_error_set(p->err, BAD_REQUEST, NULL, name,
-                               "request: \"repeat_penalty\": more than 0 expected, 0 found");
+    return read_positive(p, name, value, 100, &p->request->sampling.repeat_penalty);
 }
 
 /* Any 64 bits; those that are negative are another spelling of the upper half. */
