@@ -39,8 +39,8 @@ int pages_reserve(struct page_pool *pool, struct kv *kv, size_t from, size_t to,
                   struct llama3_error *err);
 struct kv *pages_fork(struct page_pool *pool, struct kv *kv, size_t n, struct llama3_error *err);
 
-/* Whether a batch is within bounds: its rows, tokens, sequences and logits, and its positions, which
- * are reserved in pages that may be written. */
+/* Whether a batch is within bounds: its rows, tokens, sequences and logits, and its positions,
+ * which are reserved in pages that may be written. */
 int pages_check_batch(const struct page_pool *pool, const struct backend_shape *shape,
                       const struct batch *batch, struct llama3_error *err);
 
