@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/cpu/threads.h"
 #include "base/size.h"
+#include "base/threads.h"
 
 enum { CHUNK_PAGES = 8, CHUNK = CHUNK_PAGES * KV_PAGE };
 

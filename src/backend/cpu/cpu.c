@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/cpu/threads.h"
 #include "base/size.h"
+#include "base/threads.h"
 
 /* Scratch of all threads in one block: every array starts on a cache line of its own. */
 static int allocate_scratch(struct cpu *cpu, struct llama3_error *err)

@@ -10,10 +10,10 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/limit_loops.h"
-#include "backend/cpu/threads.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/size.h"
+#include "base/threads.h"
 
 enum {
     LEAST_READ = 256 << 20, /* bytes, where the caches are small or of unknown size */

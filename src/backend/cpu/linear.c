@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-#include "backend/cpu/threads.h"
+#include "base/threads.h"
 #include "quant/dtype.h"
 
 /* The cut of a matrix for a number of tokens. */

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "backend/cpu/threads.h"
+#include "base/threads.h"
 #include "quant/dtype.h"
 
 void cpu_share(size_t n, size_t unit, size_t *first, size_t *end)

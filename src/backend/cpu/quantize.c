@@ -13,8 +13,8 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
-#include "backend/cpu/threads.h"
 #include "base/size.h"
+#include "base/threads.h"
 #include "quant/search.h"
 
 /* A column whose inputs were all but zero in the calibration text isn't worthless. */

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/cpu/threads.h"
 #include "base/size.h"
+#include "base/threads.h"
 
 /* Panels wide enough for another matrix that BLAS gets. */
 static int widen_panels(struct cpu *cpu, size_t cols, struct llama3_error *err)

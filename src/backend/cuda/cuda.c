@@ -284,6 +284,7 @@ static struct backend *cuda_open(const struct backend_options *options,
     cuda->heads = heads_of(shape);
     cuda->device = options->device;
     cuda->processors = properties.multiProcessorCount;
+    cuda->threads = options->threads;
     snprintf(cuda->name, sizeof cuda->name, "cuda (%.128s)", properties.name);
     cuda_pool_open(cuda);
     if (open_streams(cuda, err) != 0 || batch_open(cuda, err) != 0 ||

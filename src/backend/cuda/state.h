@@ -67,6 +67,7 @@ struct cuda {
     struct device_heads heads;
     char name[160]; /* "cuda (NVIDIA H200)" */
     int device, processors;
+    int threads;                    /* of the host, that shuffle matrices */
     cudaStream_t stream, kv_stream; /* of passes; of kv_reserve, export and import */
     unsigned char *staging;         /* [STAGING], pinned, of passes, */
     unsigned char *kv_staging;      /* and of KV */

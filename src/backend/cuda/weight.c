@@ -4,6 +4,7 @@
 
 #include "backend/cuda/state.h"
 #include "base/size.h"
+#include "base/threads.h"
 
 /* GGUF's blocks as a mere table: a few rows of it are read in a pass, each as it is defined. */
 static bool stays_on_host(const struct matrix *m, enum weight_use use)
@@ -54,29 +55,43 @@ static int take_table(struct cuda *cuda, const struct weight *w, struct llama3_e
     return 0;
 }
 
-/* Tiles [first, first + n), side by side in `tiles`, part by part. */
-static cudaError_t upload_tiles(const struct cuda *cuda, const struct weight *w,
-                                const struct layout *l, size_t first, size_t n, uint8_t *tiles,
-                                void *room)
+/* Tiles [first, first + n), whose parts lie in the staging memory, each part side by side. */
+struct piece {
+    const struct layout *layout;
+    const struct matrix *matrix;
+    size_t first, n;
+    uint8_t *parts[4];
+    size_t bytes[4]; /* of a tile */
+    uint8_t *rooms;  /* [threads][layout_room] */
+};
+
+/* A thread's share of a piece. */
+static void shuffle(void *arg)
 {
-    const size_t bytes[] = {l->tile_units, l->tile_scales, l->tile_offsets, l->tile_row_scales};
-    const size_t begins[] = {0, l->scales, l->offsets, l->row_scales};
-    enum { PARTS = sizeof bytes / sizeof bytes[0] };
-    uint8_t *parts[PARTS];
+    const struct piece *p = arg;
+    uint8_t *room = p->rooms + thread_index() * layout_room(p->layout);
+    for (size_t i = thread_index(); i < p->n; i += thread_count())
+        layout_tile(p->layout, p->matrix, p->first + i, p->parts[0] + i * p->bytes[0],
+                    p->parts[1] + i * p->bytes[1], p->parts[2] + i * p->bytes[2],
+                    p->parts[3] + i * p->bytes[3], room);
+}
+
+static cudaError_t upload_piece(const struct cuda *cuda, const struct weight *w, struct piece *p,
+                                uint8_t *tiles)
+{
+    const size_t begins[] = {0, p->layout->scales, p->layout->offsets, p->layout->row_scales};
     cudaError_t error = cudaSuccess;
 
-    for (size_t i = 0; i < PARTS; i++) {
-        parts[i] = tiles;
-        tiles += n * bytes[i];
+    for (size_t i = 0; i < 4; i++) {
+        p->parts[i] = tiles;
+        tiles += p->n * p->bytes[i];
     }
-    for (size_t tile = 0; tile < n; tile++)
-        layout_tile(l, &w->host, first + tile, parts[0] + tile * bytes[0],
-                    parts[1] + tile * bytes[1], parts[2] + tile * bytes[2],
-                    parts[3] + tile * bytes[3], room);
-    for (size_t i = 0; i < PARTS && error == cudaSuccess; i++)
-        if (bytes[i] > 0)
-            error = cudaMemcpyAsync((uint8_t *)w->memory + begins[i] + first * bytes[i], parts[i],
-                                    n * bytes[i], cudaMemcpyHostToDevice, cuda->stream);
+    threads_run(cuda->threads, shuffle, p);
+    for (size_t i = 0; i < 4 && error == cudaSuccess; i++)
+        if (p->bytes[i] > 0)
+            error = cudaMemcpyAsync((uint8_t *)w->memory + begins[i] + p->first * p->bytes[i],
+                                    p->parts[i], p->n * p->bytes[i], cudaMemcpyHostToDevice,
+                                    cuda->stream);
     return error == cudaSuccess ? cudaStreamSynchronize(cuda->stream) : error;
 }
 
@@ -85,18 +100,25 @@ static cudaError_t upload_tiles(const struct cuda *cuda, const struct weight *w,
 static int upload(const struct cuda *cuda, const struct weight *w, const struct layout *l,
                   struct llama3_error *err)
 {
+    struct piece p = {
+        .layout = l,
+        .matrix = &w->host,
+        .bytes = {l->tile_units, l->tile_scales, l->tile_offsets, l->tile_row_scales},
+    };
     size_t tile = l->tile_units + l->tile_scales + l->tile_offsets + l->tile_row_scales;
     size_t most = tile <= STAGING ? STAGING / tile : 1;
-    size_t room_bytes = layout_room(l) + (tile <= STAGING ? 0 : tile);
-    uint8_t *room = size_alloc_aligned(1, room_bytes > 0 ? room_bytes : 1);
+    size_t rooms = (size_t)cuda->threads * layout_room(l);
+    size_t bytes = rooms + (tile <= STAGING ? 0 : tile);
     cudaError_t error = cudaSuccess;
 
-    if (room == NULL)
-        return error_memory(err, "a tile of a matrix", room_bytes);
-    for (size_t first = 0; first < l->tiles && error == cudaSuccess; first += most)
-        error = upload_tiles(cuda, w, l, first, l->tiles - first < most ? l->tiles - first : most,
-                             tile <= STAGING ? cuda->staging : room + layout_room(l), room);
-    free(room);
+    p.rooms = size_alloc_aligned(1, bytes > 0 ? bytes : 1);
+    if (p.rooms == NULL)
+        return error_memory(err, "a tile of a matrix", bytes);
+    for (; p.first < l->tiles && error == cudaSuccess; p.first += p.n) {
+        p.n = l->tiles - p.first < most ? l->tiles - p.first : most;
+        error = upload_piece(cuda, w, &p, tile <= STAGING ? cuda->staging : p.rooms + rooms);
+    }
+    free(p.rooms);
     return error == cudaSuccess ? 0 : cuda_error(err, "weight", error);
 }
 

@@ -1,4 +1,4 @@
-#include "backend/cpu/threads.h"
+#include "base/threads.h"
 
 #include <sched.h>
 #include <stdatomic.h>

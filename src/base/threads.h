@@ -1,7 +1,7 @@
 /* threads.h: one parallel region for a whole span of operations. The only file that knows OpenMP;
  * without it everything runs on the calling thread. */
-#ifndef BACKEND_CPU_THREADS_H
-#define BACKEND_CPU_THREADS_H
+#ifndef BASE_THREADS_H
+#define BASE_THREADS_H
 
 #include <stddef.h>
 
