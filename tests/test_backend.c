@@ -29,6 +29,7 @@ enum { N_SUBJECTS = sizeof subjects / sizeof subjects[0] };
 
 #ifdef TEST_CUDA
 #include "backend/cuda/cuda.h"
+#include "cuda_answers.h"
 enum { MOST_THREADS = 1, TIMEOUT = 1200 }; /* of the host: a device doesn't know them */
 #else
 enum { MOST_THREADS = 4, TIMEOUT = 240 };
@@ -809,12 +810,8 @@ END_TEST
 int main(void)
 {
 #ifdef TEST_CUDA
-    struct llama3_error err;
-    struct backend_device device;
-    if (cuda_ops.device(&(struct backend_options){.threads = 1}, &device, &err) != 0) {
-        printf("%s\n", err.message);
+    if (!cuda_answers())
         return 77;
-    }
 #endif
     TCase *tcase = tcase_create("seam");
     tcase_set_timeout(tcase, TIMEOUT);

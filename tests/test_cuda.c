@@ -13,6 +13,7 @@
 #include "backend/cuda/cuda.h"
 #include "backend/limits.h"
 #include "base/size.h"
+#include "cuda_answers.h"
 #include "engine/forward.h"
 #include "golden.h"
 #include "run.h"
@@ -669,11 +670,8 @@ END_TEST
 
 int main(void)
 {
-    struct backend_device device;
-    if (cuda_ops.device(&(struct backend_options){.threads = 1}, &device, &err) != 0) {
-        printf("%s\n", err.message);
+    if (!cuda_answers())
         return 77;
-    }
     TCase *tcase = tcase_create("models");
     tcase_set_timeout(tcase, 1200);
     tcase_add_loop_test(tcase, logits_are_those_of_the_golden, 0, N_FIXTURES);

@@ -41,7 +41,7 @@ enum waiting { RUNNING, AT_BARRIER, WITH_WARP, DONE };
 struct copy {
     void *to;
     const void *from;
-    int group;
+    int bytes, group;
 };
 
 struct fiber : emulator::thread {
@@ -176,6 +176,7 @@ void run_block(int threads)
     for (int i = 0; i < threads; i++) {
         fibers[i].index = dim3((unsigned)i);
         fibers[i].state = RUNNING;
+        fibers[i].waited = false;
         fibers[i].copies.clear();
         fibers[i].group = 0;
     }
@@ -189,8 +190,12 @@ void run_block(int threads)
         release(0, threads, AT_BARRIER);
         for (int i = 0; i < threads; i++)
             done &= fibers[i].state == DONE;
-        if (done)
+        if (done) {
+            for (int i = 0; i < threads; i++)
+                if (!fibers[i].waited)
+                    give_up("a thread that never waits for its inputs", kernel_name);
             return;
+        }
         if (!progress)
             give_up("threads wait at a barrier, or in a warp, that others don't reach",
                     kernel_name);
@@ -251,10 +256,10 @@ void together(void *mine, void (*fn)(void *const *lanes))
     release(first, 32, WITH_WARP);
 }
 
-void copy_later(void *to, const void *from)
+void copy_later(void *to, const void *from, int bytes)
 {
     fiber *self = (fiber *)current;
-    self->copies.push_back({to, from, self->group});
+    self->copies.push_back({to, from, bytes, self->group});
 }
 
 void copy_commit()
@@ -267,7 +272,7 @@ void copy_wait(int pending)
     fiber *self = (fiber *)current;
     auto &copies = self->copies;
     while (!copies.empty() && copies.front().group < self->group - pending) {
-        memcpy(copies.front().to, copies.front().from, 16);
+        memcpy(copies.front().to, copies.front().from, copies.front().bytes);
         copies.erase(copies.begin());
     }
 }
@@ -433,7 +438,7 @@ cudaError_t cudaSetDevice(int number)
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int)
 {
-    *properties = {"emulated", 9, 0, 4};
+    *properties = {"emulated", 9, 0, 4, 99 * 1024};
     return cudaSuccess;
 }
 

@@ -262,6 +262,8 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS)
                  const __grid_constant__ device_heads heads, int layer, int tiles_per_row,
                  const __grid_constant__ device_rows q, float *states)
 {
+    let_next_begin();
+    wait_for_inputs();
     queries qs = find_queries(batch, heads, (int)blockIdx.x / tiles_per_row, (int)blockIdx.y);
     int first = (int)blockIdx.x % tiles_per_row * WARP_QUERIES;
     int page = (int)blockIdx.z * TILE_WARPS + warp_index();
@@ -307,6 +309,8 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS)
                   int n_tiles, const __grid_constant__ device_rows q,
                   const __grid_constant__ device_rows y)
 {
+    let_next_begin();
+    wait_for_inputs();
     /* Later tiles of a sequence have more to do: they begin. */
     int index = n_tiles * tiles_per_row - 1 - ((int)blockIdx.x * TILE_WARPS + warp_index());
     if (index < 0)
@@ -408,6 +412,8 @@ static __global__ void split_floats_kernel(const __grid_constant__ device_batch 
     int row = (int)blockIdx.x, head = (int)blockIdx.y, page = (int)blockIdx.z;
     int last = batch.positions[row] - page * PAGE_TOKENS;
     float *shared, max, weights;
+    let_next_begin();
+    wait_for_inputs();
     if (last < 0)
         return;
     shared = load_query(heads, q, row, head);
@@ -429,6 +435,8 @@ static __global__ void attend_floats_kernel(const __grid_constant__ device_batch
                                             const __grid_constant__ device_rows y)
 {
     int row = (int)blockIdx.x, head = (int)blockIdx.y, position = batch.positions[row];
+    let_next_begin();
+    wait_for_inputs();
     float *shared = load_query(heads, q, row, head), max = -INFINITY, weights = 0;
     const float *sums = shared + heads.padded_dim + PAGE_TOKENS + 2 * WARP;
     float *total = shared + 2 * heads.padded_dim + PAGE_TOKENS + 2 * WARP;
@@ -466,6 +474,8 @@ static __global__ void merge_kernel(const __grid_constant__ device_batch batch,
     const float *state = state_of(batch, heads, states, row, head, 0);
     float max = -INFINITY, weights = 0, sum = 0;
 
+    let_next_begin();
+    wait_for_inputs();
     for (int first = 0; first < pages; first += WARP) {
         int n = pages - first < WARP ? pages - first : (int)WARP;
         bool there = lane_index() < n;

@@ -53,6 +53,98 @@ template <bool max> static __device__ float block_reduce(float x, float *room)
     return max ? warp_max(x) : warp_sum(x);
 }
 
+/* ---- rows of activations ----------------------------------------------------------------- */
+
+/* Threads of a block share out a row by fours: each has the columns 4 threadIdx.x .. + 3 of every
+ * 4 blockDim.x. */
+static __device__ __forceinline__ int first_col()
+{
+    return 4 * (int)threadIdx.x;
+}
+
+static __device__ __forceinline__ int col_step()
+{
+    return 4 * (int)blockDim.x;
+}
+
+/* Rows are padded to whole blocks of columns, vectors of weights to fours: beyond the end, zeros.
+ */
+static __device__ __forceinline__ void load_four(const float *row, int col, int cols, float (&v)[4])
+{
+    float4 x = col < cols ? *(const float4 *)(row + col) : float4{0, 0, 0, 0};
+    v[0] = x.x;
+    v[1] = col + 1 < cols ? x.y : 0;
+    v[2] = col + 2 < cols ? x.z : 0;
+    v[3] = col + 3 < cols ? x.w : 0;
+}
+
+static __device__ __forceinline__ void store_four(float *row, int col, const float (&v)[4])
+{
+    *(float4 *)(row + col) = {v[0], v[1], v[2], v[3]};
+}
+
+static __device__ __forceinline__ float largest_of(const float (&v)[4], float so_far)
+{
+    for (int i = 0; i < 4; i++)
+        so_far = larger(fabsf(v[i]), so_far);
+    return so_far;
+}
+
+/* What RMSNorm multiplies by, from the thread's sum of squares (Zhang and Sennrich 2019,
+ * arXiv:1910.07467). */
+static __device__ __forceinline__ float square_sum(const float (&v)[4], float sum)
+{
+    for (int i = 0; i < 4; i++)
+        sum = __fmaf_rn(v[i], v[i], sum);
+    return sum;
+}
+
+static __device__ __forceinline__ float norm_scale(float sum, int cols, float eps, float *room)
+{
+    sum = block_reduce<false>(sum, room);
+    return 1 / sqrtf(__fadd_rn(sum / (float)cols, eps));
+}
+
+static __device__ __forceinline__ void norm_four(float (&v)[4], float scale, const float *w,
+                                                 int col, int cols)
+{
+    float weights[4];
+    load_four(w, col, cols, weights);
+    for (int i = 0; i < 4; i++)
+        v[i] = __fmul_rn(__fmul_rn(v[i], scale), weights[i]);
+}
+
+static __device__ __forceinline__ float gated(float z, float up)
+{
+    return __fmul_rn(z / __fadd_rn(1, expf(-z)), up);
+}
+
+/* Four of the 32 columns of a block as int8, the others in the lanes beside this one. */
+struct narrow_four {
+    uint32_t codes;
+    float base, total; /* the block's, in all eight lanes */
+};
+
+/* Codes are found by the rounding of an addition, in whose lowest byte they stand. */
+static __device__ __forceinline__ narrow_four quantize_four(const float (&v)[4], float scale)
+{
+    const float round = 0x1.8p23f;
+    float factor = scale > 0 ? 1 / scale : 0, sum = 0;
+    float largest = warp_max(largest_of(v, 0), 8);
+    int k = scale > 0 ? activation_power(largest, scale) : ACT_LEAST;
+    float down = power_of_two(-k);
+    uint32_t words[4];
+    for (int i = 0; i < 4; i++) {
+        float code = scale > 0 ? __fmul_rn(__fmul_rn(v[i], factor), down) : 0;
+        code = __fadd_rn(code, round);
+        words[i] = __float_as_uint(code);
+        sum = __fadd_rn(sum, __fsub_rn(code, round));
+    }
+    return {
+        permute(permute(words[0], words[1], 0x0040), permute(words[2], words[3], 0x0040), 0x5410),
+        activation_base(k), __fmul_rn(warp_sum(sum, 8), power_of_two(k))};
+}
+
 /* Where a token's block of 32 columns stands among the narrow forms of activations. */
 static __device__ __forceinline__ size_t cell_index(const device_rows &x, int token, int block)
 {
@@ -85,6 +177,11 @@ template <> struct quad_numbers<false> {
     {
         scales = load_once((const uint32_t *)m.scales + quad_index(m, row, block));
     }
+    /* From where they lie, in the background. */
+    __device__ __forceinline__ void copy(const uint8_t *from, const uint8_t *)
+    {
+        copy_async<4>(&scales, from);
+    }
     __device__ __forceinline__ float scale(int i) const
     {
         return (float)(int8_t)(scales >> (8 * i) & 255);
@@ -103,6 +200,12 @@ template <> struct quad_numbers<true> {
         size_t quad = quad_index(m, row, block);
         scales = load_once((const uint2 *)m.scales + quad);
         offsets = m.offsets != NULL ? load_once((const uint2 *)m.offsets + quad) : uint2{0, 0};
+    }
+    __device__ __forceinline__ void copy(const uint8_t *from, const uint8_t *from_offsets)
+    {
+        copy_async<8>(&scales, from);
+        if (from_offsets != NULL)
+            copy_async<8>(&offsets, from_offsets);
     }
     static __device__ __forceinline__ float half(uint2 words, int i)
     {

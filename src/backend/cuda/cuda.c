@@ -285,6 +285,7 @@ static struct backend *cuda_open(const struct backend_options *options,
     cuda->device = options->device;
     cuda->processors = properties.multiProcessorCount;
     cuda->threads = options->threads;
+    cuda->shared_bytes = properties.sharedMemPerBlockOptin;
     snprintf(cuda->name, sizeof cuda->name, "cuda (%.128s)", properties.name);
     cuda_pool_open(cuda);
     if (open_streams(cuda, err) != 0 || batch_open(cuda, err) != 0 ||

@@ -1,41 +1,15 @@
 /* elements.cu: the operations that work element by element, a block of threads for each row. */
 #include "backend/cuda/common.cuh"
 
-/* Threads for a row of so many columns: a function of the columns alone, as sums depend on it. */
-static int row_threads(int cols)
-{
-    int threads = (cols + WARP - 1) / WARP * WARP;
-    return threads < 1024 ? threads : 1024;
-}
-
 /* ---- narrow forms ------------------------------------------------------------------------ */
 
-/* A block of 32 columns, a column in each lane, to int8. */
-static __device__ void quantize_block(const device_rows &x, int token, int block, float value,
-                                      float scale)
-{
-    float factor = scale > 0 ? 1 / scale : 0, code = 0;
-    float largest = warp_max(fabsf(value));
-    int k = scale > 0 ? activation_power(largest, scale) : ACT_LEAST;
-    if (scale > 0)
-        code = rintf(__fmul_rn(__fmul_rn(value, factor), power_of_two(-k)));
-    float sum = warp_sum(code);
-
-    size_t cell = cell_index(x, token, block);
-    x.codes[cell * BLOCK_COLS + lane_index()] = (int8_t)code;
-    if (lane_index() == 0) {
-        x.bases[cell] = activation_base(k);
-        x.totals[cell] = __fmul_rn(sum, power_of_two(k));
-    }
-}
-
-/* The forms of a row whose columns tid, tid + threads, ... this thread has written to x.values;
- * largest: of this thread's. Warps hold whole blocks of columns. */
+/* The forms of a row whose columns this thread has written to x.values itself; largest: of these.
+ */
 static __device__ void narrow_row(const device_rows &x, int token, float largest, int forms,
                                   float *room)
 {
     const float *row = x.values + (size_t)token * x.stride;
-    int threads = (int)blockDim.x, padded = x.blocks * BLOCK_COLS;
+    int padded = x.blocks * BLOCK_COLS;
     float scale = 0;
 
     if (forms & FORM_INT8) {
@@ -43,16 +17,29 @@ static __device__ void narrow_row(const device_rows &x, int token, float largest
         if (threadIdx.x == 0)
             x.scales[token] = scale;
     }
-    /* A warp is past the end as a whole. */
-    for (int col = (int)threadIdx.x; col < padded; col += threads) {
-        float value = col < x.cols ? row[col] : 0;
-        if (forms & FORM_INT8)
-            quantize_block(x, token, col / BLOCK_COLS, value, scale);
+    /* All lanes of a warp, for they find the codes together. */
+    for (int first = first_col() - 4 * lane_index(); first < padded; first += col_step()) {
+        int col = first + 4 * lane_index(), at = col % BLOCK_COLS;
+        size_t cell = cell_index(x, token, col / BLOCK_COLS);
+        float v[4];
+        load_four(row, col, x.cols, v);
+        if (forms & FORM_INT8) {
+            narrow_four n = quantize_four(v, scale);
+            if (col < padded)
+                *(uint32_t *)(x.codes + cell * BLOCK_COLS + at) = n.codes;
+            if (col < padded && at == 0) {
+                x.bases[cell] = n.base;
+                x.totals[cell] = n.total;
+            }
+        }
+        if (col >= padded)
+            continue;
+        uint2 pairs = {float_to_bf16(v[0]) | (uint32_t)float_to_bf16(v[1]) << 16,
+                       float_to_bf16(v[2]) | (uint32_t)float_to_bf16(v[3]) << 16};
         if (forms & FORM_BF16)
-            x.bf16[cell_index(x, token, col / BLOCK_COLS) * BLOCK_COLS + lane_index()] =
-                float_to_bf16(value);
+            *(uint2 *)(x.bf16 + cell * BLOCK_COLS + at) = pairs;
         if (forms & FORM_PLAIN_BF16)
-            x.bf16[(size_t)token * x.stride + col] = float_to_bf16(value);
+            *(uint2 *)(x.bf16 + (size_t)token * x.stride + col) = pairs;
     }
 }
 
@@ -61,14 +48,19 @@ static __global__ void narrow_kernel(const __grid_constant__ device_rows x, int 
     float *room = (float *)shared_memory(), largest = 0;
     int token = (int)blockIdx.x;
     const float *row = x.values + (size_t)token * x.stride;
-    for (int col = (int)threadIdx.x; col < x.cols; col += (int)blockDim.x)
-        largest = larger(fabsf(row[col]), largest);
+    let_next_begin();
+    wait_for_inputs();
+    for (int col = first_col(); col < x.cols; col += col_step()) {
+        float v[4];
+        load_four(row, col, x.cols, v);
+        largest = largest_of(v, largest);
+    }
     narrow_row(x, token, largest, forms, room);
 }
 
 void device_narrow(cudaStream_t stream, const device_rows *x, int n_rows, int forms)
 {
-    launch(stream, dim3(n_rows), row_threads(x->cols), WARP * sizeof(float), narrow_kernel, *x,
+    launch(stream, dim3(n_rows), row_threads(x->blocks), WARP * sizeof(float), narrow_kernel, *x,
            forms);
 }
 
@@ -113,21 +105,27 @@ static __device__ float weight_of(const device_matrix &m, int row, int col)
 static __global__ void embed_kernel(const __grid_constant__ device_matrix m, const int32_t *tokens,
                                     const __grid_constant__ device_rows x)
 {
-    int token = (int)blockIdx.x, row = tokens[token];
-    for (int col = (int)threadIdx.x; col < m.cols; col += (int)blockDim.x)
-        x.values[(size_t)token * x.stride + col] = weight_of(m, row, col);
+    int token = (int)blockIdx.x, col = (int)(blockIdx.y * blockDim.x + threadIdx.x);
+    let_next_begin();
+    wait_for_inputs();
+    if (col < m.cols)
+        x.values[(size_t)token * x.stride + col] = weight_of(m, tokens[token], col);
 }
 
 void device_embed(cudaStream_t stream, const device_matrix *m, const int32_t *tokens, int n_rows,
                   const device_rows *x)
 {
-    launch(stream, dim3(n_rows), 256, 0, embed_kernel, *m, tokens, *x);
+    const int threads = 256;
+    launch(stream, dim3(n_rows, (m->cols + threads - 1) / threads), threads, 0, embed_kernel, *m,
+           tokens, *x);
 }
 
 static __global__ void expand_kernel(const __grid_constant__ device_matrix m, int first,
                                      uint16_t *out)
 {
     int width = m.padded_blocks * BLOCK_COLS, row = first + (int)blockIdx.x;
+    let_next_begin();
+    wait_for_inputs();
     for (int col = (int)threadIdx.x; col < width; col += (int)blockDim.x)
         out[(size_t)blockIdx.x * width + col] =
             float_to_bf16(col < m.cols ? weight_of(m, row, col) : 0);
@@ -147,22 +145,29 @@ static __global__ void add_norm_kernel(const __grid_constant__ device_rows x, co
 {
     float *room = (float *)shared_memory(); /* [2][WARP] */
     int token = (int)blockIdx.x, out = packed != NULL ? packed[token] : token;
-    float *row = x.values + (size_t)token * x.stride, square = 0, largest = 0;
+    float *row = x.values + (size_t)token * x.stride, sum = 0, largest = 0, v[4];
 
-    for (int col = (int)threadIdx.x; col < x.cols; col += (int)blockDim.x) {
-        float value = row[col];
-        if (d != NULL)
-            row[col] = value = __fadd_rn(value, d[(size_t)token * d_stride + col]);
-        square = __fmaf_rn(value, value, square);
+    let_next_begin();
+    wait_for_inputs();
+    for (int col = first_col(); col < x.cols; col += col_step()) {
+        load_four(row, col, x.cols, v);
+        if (d != NULL) {
+            float added[4];
+            load_four(d + (size_t)token * d_stride, col, x.cols, added);
+            for (int i = 0; i < 4; i++)
+                v[i] = __fadd_rn(v[i], added[i]);
+            store_four(row, col, v);
+        }
+        sum = square_sum(v, sum);
     }
     if (out < 0) /* for the whole block */
         return;
-    square = block_reduce<false>(square, room);
-    float scale = 1 / sqrtf(__fadd_rn(square / (float)x.cols, eps));
-    for (int col = (int)threadIdx.x; col < x.cols; col += (int)blockDim.x) {
-        float value = __fmul_rn(__fmul_rn(row[col], scale), w[col]);
-        y.values[(size_t)out * y.stride + col] = value;
-        largest = larger(fabsf(value), largest);
+    float scale = norm_scale(sum, x.cols, eps, room);
+    for (int col = first_col(); col < x.cols; col += col_step()) {
+        load_four(row, col, x.cols, v);
+        norm_four(v, scale, w, col, x.cols);
+        store_four(y.values + (size_t)out * y.stride, col, v);
+        largest = largest_of(v, largest);
     }
     narrow_row(y, out, largest, forms, room + WARP);
 }
@@ -171,7 +176,7 @@ void device_add_norm(cudaStream_t stream, const device_rows *x, const device_row
                      const float *w, float eps, const int32_t *packed, int n_rows,
                      const device_rows *y, int forms)
 {
-    launch(stream, dim3(n_rows), row_threads(x->cols), 2 * WARP * sizeof(float), add_norm_kernel,
+    launch(stream, dim3(n_rows), row_threads(x->blocks), 2 * WARP * sizeof(float), add_norm_kernel,
            *x, d != NULL ? d->values : NULL, d != NULL ? d->stride : 0, w, eps, packed, *y, forms);
 }
 
@@ -184,10 +189,16 @@ static __global__ void swiglu_kernel(const __grid_constant__ device_rows gate, c
     int token = (int)blockIdx.x;
     float *row = gate.values + (size_t)token * gate.stride;
 
-    for (int col = (int)threadIdx.x; col < gate.cols; col += (int)blockDim.x) {
-        float z = row[col], silu = z / __fadd_rn(1, expf(-z));
-        row[col] = z = __fmul_rn(silu, up[(size_t)token * up_stride + col]);
-        largest = larger(fabsf(z), largest);
+    let_next_begin();
+    wait_for_inputs();
+    for (int col = first_col(); col < gate.cols; col += col_step()) {
+        float z[4], u[4];
+        load_four(row, col, gate.cols, z);
+        load_four(up + (size_t)token * up_stride, col, gate.cols, u);
+        for (int i = 0; i < 4; i++)
+            z[i] = gated(z[i], u[i]);
+        store_four(row, col, z);
+        largest = largest_of(z, largest);
     }
     narrow_row(gate, token, largest, forms, room);
 }
@@ -195,7 +206,7 @@ static __global__ void swiglu_kernel(const __grid_constant__ device_rows gate, c
 void device_swiglu(cudaStream_t stream, const device_rows *gate, const device_rows *up, int n_rows,
                    int forms)
 {
-    launch(stream, dim3(n_rows), row_threads(gate->cols), WARP * sizeof(float), swiglu_kernel,
+    launch(stream, dim3(n_rows), row_threads(gate->blocks), WARP * sizeof(float), swiglu_kernel,
            *gate, up->values, up->stride, forms);
 }
 
@@ -205,6 +216,8 @@ static __global__ void angles_kernel(const int32_t *positions, const float *inv_
                                      float *angles)
 {
     int row = (int)blockIdx.x;
+    let_next_begin();
+    wait_for_inputs();
     for (int i = (int)threadIdx.x; i < half; i += (int)blockDim.x) {
         float angle = __fmul_rn((float)positions[row], inv_freq[i]);
         angles[2 * ((size_t)row * half + i)] = cosf(angle);
@@ -252,6 +265,8 @@ static __global__ void rope_store_kernel(const __grid_constant__ device_batch ba
     float *from = is_q ? q.values + (size_t)row * q.stride + (size_t)head * dim
                        : k.values + (size_t)row * k.stride + (size_t)kv_head * dim;
     const float *angles = batch.angles + (size_t)row * dim;
+    let_next_begin();
+    wait_for_inputs();
     float turned = i < dim ? rotated(from, angles, i, dim, heads.interleaved) : 0;
     if (is_q) {
         __syncthreads(); /* all have read their pairs */

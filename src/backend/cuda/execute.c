@@ -20,12 +20,59 @@ static bool by_library(const struct cuda *cuda, enum rows rows)
     return cuda->blas != NULL && rows_of(cuda, rows) >= BLAS_ROWS;
 }
 
+static bool alike(const struct device_matrix *a, const struct device_matrix *b)
+{
+    return a->form == b->form && a->half_scales == b->half_scales &&
+           (a->offsets == NULL) == (b->offsets == NULL);
+}
+
+/* ---- one row, with its neighbours -------------------------------------------------------- */
+
+/* Whether it is a linear of one row and groups alone, whose kernel quantizes the row itself. */
+static bool is_one(const struct cuda *cuda, const struct op *op)
+{
+    if (op->kind != OP_LINEAR || rows_of(cuda, op->rows) != 1)
+        return false;
+    for (size_t i = 0; i < op->n; i++)
+        if (op->w[i]->matrix.form != MATRIX_INT4 && op->w[i]->matrix.form != MATRIX_INT8)
+            return false;
+    struct device_one one = {.gated = true};
+    one.linear.x = op->in[0]->rows;
+    one.linear.m[0].half_scales = true;
+    return device_one_shared(&one) <= cuda->shared_bytes;
+}
+
+/* Whether the product of linear i is added to the residual by its own kernel: */
+static bool is_added(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
+{
+    return cuda->pass.n_rows == 1 && i + 1 < n && is_one(cuda, &ops[i]) && ops[i].n == 1 &&
+           ops[i + 1].kind == OP_ADD_NORM && ops[i + 1].in[0] == ops[i].out[0];
+}
+
+/* whether the kernel of the next linear computes norm i, */
+static bool is_normed(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
+{
+    return cuda->pass.n_rows == 1 && i + 1 < n && is_one(cuda, &ops[i + 1]) &&
+           ops[i + 1].in[0] == ops[i].out[1] &&
+           (ops[i].in[0] == NULL || (i > 0 && is_added(cuda, ops, i - 1, n)));
+}
+
+/* and that of linear i the gate of the next operation. */
+static bool is_gated(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
+{
+    return cuda->pass.n_rows == 1 && i + 1 < n && is_one(cuda, &ops[i]) && ops[i].n == 2 &&
+           alike(&ops[i].w[0]->matrix, &ops[i].w[1]->matrix) && ops[i + 1].kind == OP_SWIGLU &&
+           ops[i + 1].out[0] == ops[i].out[0] && ops[i + 1].in[0] == ops[i].out[1];
+}
+
 /* The forms of its input that a linear reads. */
 static int forms_read(const struct cuda *cuda, const struct op *op)
 {
     static const int forms[MATRIX_FORMS] = {
         [MATRIX_BF16] = FORM_BF16, [MATRIX_INT4] = FORM_INT8, [MATRIX_INT8] = FORM_INT8};
     int all = 0;
+    if (is_one(cuda, op))
+        return 0;
     if (by_library(cuda, op->rows))
         return FORM_PLAIN_BF16;
     for (size_t i = 0; i < op->n; i++)
@@ -63,46 +110,80 @@ static void narrow(const struct cuda *cuda, const struct op *op, int forms)
     made(cuda, x, have | forms);
 }
 
-static bool alike(const struct device_matrix *a, const struct device_matrix *b)
-{
-    return a->form == b->form && a->half_scales == b->half_scales &&
-           (a->offsets == NULL) == (b->offsets == NULL);
-}
-
 static void launch_linear(const struct cuda *cuda, const struct device_linear *l)
 {
     enum matrix_form form = l->m[0].form;
     if (form == MATRIX_F32 || form == MATRIX_F16)
         device_linear_floats(cuda->stream, l);
-    else if (form != MATRIX_BF16 && l->n_rows == 1)
-        device_linear_one(cuda->stream, l);
     else
         device_linear_tiles(cuda->stream, l, cuda->processors);
 }
 
-static void linear(struct cuda *cuda, const struct op *op)
+static void by_blas(struct cuda *cuda, const struct op *op)
 {
-    struct device_linear l = {.n_rows = rows_of(cuda, op->rows), .x = op->in[0]->rows};
-    if (l.n_rows == 0)
-        return;
-    narrow(cuda, op, forms_read(cuda, op));
     for (size_t i = 0; i < op->n; i++) {
-        const struct device_matrix *m = &op->w[i]->matrix;
         const struct device_rows *y = &op->out[i]->rows;
-        made(cuda, op->out[i], 0);
-        if (by_library(cuda, op->rows)) {
-            if (!cublas_linear(cuda->blas, cuda->stream, m, &l.x, l.n_rows, y->values, y->stride))
-                cuda_check(cuda, cudaErrorUnknown, "linear (cuBLAS)");
-            continue;
-        }
-        l.m[l.n] = *m;
-        l.y[l.n] = y->values;
-        l.y_stride[l.n++] = y->stride;
-        if (i + 1 == op->n || !alike(m, &op->w[i + 1]->matrix)) {
-            launch_linear(cuda, &l);
-            l.n = 0;
-        }
+        if (!cublas_linear(cuda->blas, cuda->stream, &op->w[i]->matrix, &op->in[0]->rows,
+                           rows_of(cuda, op->rows), y->values, y->stride))
+            cuda_check(cuda, cudaErrorUnknown, "linear (cuBLAS)");
     }
+}
+
+/* Linear i, after norm i - 1 if that is its kernel's: returns how many operations it was. */
+static size_t linear(struct cuda *cuda, const struct op *ops, size_t i, size_t n, bool normed)
+{
+    const struct op *op = &ops[i];
+    struct device_one one = {.linear = {.n_rows = rows_of(cuda, op->rows), .x = op->in[0]->rows}};
+    struct device_linear *l = &one.linear;
+
+    for (size_t k = 0; k < op->n; k++)
+        made(cuda, op->out[k], 0);
+    if (l->n_rows == 0)
+        return 1;
+    narrow(cuda, op, forms_read(cuda, op));
+    if (by_library(cuda, op->rows)) {
+        by_blas(cuda, op);
+        return 1;
+    }
+    if (normed) {
+        one.source = ops[i - 1].out[0]->rows.values;
+        one.norm = ops[i - 1].w[0]->vector;
+        one.eps = cuda->shape.rms_eps;
+    }
+    if (is_added(cuda, ops, i, n))
+        one.residual = ops[i + 1].out[0]->rows.values;
+    one.gated = is_gated(cuda, ops, i, n);
+    for (size_t k = 0; k < op->n; k++) {
+        const struct device_matrix *m = &op->w[k]->matrix;
+        l->m[l->n] = *m;
+        l->y[l->n] = op->out[k]->rows.values;
+        l->y_stride[l->n++] = op->out[k]->rows.stride;
+        if (k + 1 < op->n && alike(m, &op->w[k + 1]->matrix))
+            continue;
+        if (is_one(cuda, op))
+            device_linear_one(cuda->stream, &one, cuda->processors);
+        else
+            launch_linear(cuda, l);
+        l->n = 0;
+    }
+    return one.gated ? 2 : 1;
+}
+
+static size_t add_norm(struct cuda *cuda, const struct op *ops, size_t i, size_t n)
+{
+    const struct op *op = &ops[i];
+    const struct buffer *d = i > 0 && is_added(cuda, ops, i - 1, n) ? NULL : op->in[0];
+
+    made(cuda, op->out[0], 0);
+    made(cuda, op->out[1], 0);
+    if (is_normed(cuda, ops, i, n))
+        return 1 + linear(cuda, ops, i + 1, n, true);
+    int forms = forms_ahead(cuda, ops, i, n, op->out[1]);
+    device_add_norm(cuda->stream, &op->out[0]->rows, d != NULL ? &d->rows : NULL, op->w[0]->vector,
+                    cuda->shape.rms_eps, op->rows == ROWS_LOGITS ? cuda->batch.packed : NULL,
+                    cuda->pass.n_rows, &op->out[1]->rows, forms);
+    made(cuda, op->out[1], forms);
+    return 1;
 }
 
 static void attend(const struct cuda *cuda, const struct op *op)
@@ -148,26 +229,21 @@ void op_prepare(struct cuda *cuda, const struct op *op)
     }
 }
 
-void op_launch(struct cuda *cuda, const struct op *ops, size_t i, size_t n)
+size_t op_launch(struct cuda *cuda, const struct op *ops, size_t i, size_t n)
 {
     const struct op *op = &ops[i];
     int forms, n_rows = cuda->pass.n_rows;
+    size_t done = 1;
 
     switch (op->kind) {
     case OP_EMBED:
         embed(cuda, op);
         break;
     case OP_ADD_NORM:
-        forms = forms_ahead(cuda, ops, i, n, op->out[1]);
-        device_add_norm(cuda->stream, &op->out[0]->rows,
-                        op->in[0] != NULL ? &op->in[0]->rows : NULL, op->w[0]->vector,
-                        cuda->shape.rms_eps, op->rows == ROWS_LOGITS ? cuda->batch.packed : NULL,
-                        n_rows, &op->out[1]->rows, forms);
-        made(cuda, op->out[0], 0);
-        made(cuda, op->out[1], forms);
+        done = add_norm(cuda, ops, i, n);
         break;
     case OP_LINEAR:
-        linear(cuda, op);
+        done = linear(cuda, ops, i, n, false);
         break;
     case OP_ROPE_STORE:
         device_rope_store(cuda->stream, &cuda->batch, &cuda->heads, (int)op->layer, n_rows,
@@ -184,4 +260,5 @@ void op_launch(struct cuda *cuda, const struct op *ops, size_t i, size_t n)
         break;
     }
     cuda_check(cuda, cudaGetLastError(), op_name(op->kind));
+    return done;
 }

@@ -82,8 +82,8 @@ static void add_graph(struct cuda *cuda, uint64_t hash)
 
 static void launch_all(struct cuda *cuda)
 {
-    for (size_t i = 0; i < cuda->n_ops && cuda->failed == cudaSuccess; i++)
-        op_launch(cuda, cuda->ops, i, cuda->n_ops);
+    for (size_t i = 0; i < cuda->n_ops && cuda->failed == cudaSuccess;)
+        i += op_launch(cuda, cuda->ops, i, cuda->n_ops);
 }
 
 static void record(struct cuda *cuda, struct graph *g)

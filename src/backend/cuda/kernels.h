@@ -52,6 +52,13 @@ static inline int slice_count(int blocks)
     return (blocks + slice_blocks(blocks) - 1) / slice_blocks(blocks);
 }
 
+/* Threads of a block that has a row of activations: a warp for each slice, so that it is a function
+ * of the columns alone, as the sum of RMSNorm depends on it. */
+static inline int row_threads(int blocks)
+{
+    return 32 * slice_count(blocks);
+}
+
 /* A matrix on the device, as layout.h shuffles it: rows are padded to whole tiles, columns to whole
  * quads of blocks, with zeros. */
 struct device_matrix {
@@ -137,7 +144,21 @@ struct device_linear {
     struct device_rows x;
 };
 
-void device_linear_one(cudaStream_t stream, const struct device_linear *l);    /* dot.cu */
+/* One row through matrices of groups, and what comes before and after in the same kernel. The row
+ * is x.values, which the kernel quantizes itself. */
+struct device_one {
+    struct device_linear linear;
+    /* x becomes the RMSNorm of this row times these weights first; NULL: it is there. */
+    const float *source, *norm;
+    float eps;
+    float *residual; /* that y[0] is added to as well, or NULL */
+    bool gated;      /* y[0] = silu(y[0]) y[1], for two matrices with as many rows */
+};
+
+/* Of shared memory that the kernel needs. */
+size_t device_one_shared(const struct device_one *one);
+void device_linear_one(cudaStream_t stream, const struct device_one *one,
+                       int processors);                                        /* dot.cu */
 void device_linear_floats(cudaStream_t stream, const struct device_linear *l); /* dot.cu */
 /* One row of bf16 weights or more, several rows of groups; processors: of the device. */
 void device_linear_tiles(cudaStream_t stream, const struct device_linear *l,

@@ -16,6 +16,7 @@ template <typename T> static __device__ void keep(T sum, float *out)
 
 static __global__ void __launch_bounds__(THREADS) int8_kernel(int rounds, float *out)
 {
+    wait_for_inputs();
     uint32_t a[4] = {threadIdx.x, 1, 2, 3};
     int sums[CHAINS][4] = {};
     for (int i = 0; i < rounds; i++)
@@ -30,6 +31,7 @@ static __global__ void __launch_bounds__(THREADS) int8_kernel(int rounds, float 
 
 static __global__ void __launch_bounds__(THREADS) bf16_kernel(int rounds, float *out)
 {
+    wait_for_inputs();
     uint32_t a[4] = {threadIdx.x, 1, 2, 3};
     float sums[CHAINS][4] = {}, sum = 0;
     for (int i = 0; i < rounds; i++)
@@ -43,6 +45,7 @@ static __global__ void __launch_bounds__(THREADS) bf16_kernel(int rounds, float 
 
 static __global__ void __launch_bounds__(THREADS) f32_kernel(int rounds, float *out)
 {
+    wait_for_inputs();
     float sums[CHAINS] = {}, x = (float)threadIdx.x, sum = 0;
     for (int i = 0; i < rounds; i++)
 #pragma unroll
@@ -69,6 +72,7 @@ void device_loop(cudaStream_t stream, limit_loop loop, int blocks, int rounds, f
 static __global__ void __launch_bounds__(THREADS)
     read_kernel(const uint4 *units, size_t n, float *out)
 {
+    wait_for_inputs();
     size_t step = (size_t)gridDim.x * THREADS;
     uint32_t sum = 0;
     for (size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x; at < n; at += LOADS * step) {

@@ -11,14 +11,47 @@
 #include <cuda_runtime.h>
 #include <stdint.h>
 
+/* Where the device can, a kernel begins while the one before it ends (programmatic dependent
+ * launch, CUDA C++ Programming Guide): every kernel says at once that the next may come, and waits
+ * by wait_for_inputs() before it reads what others write in a pass, or writes anything. */
 template <typename... P, typename... A>
 static void launch(cudaStream_t stream, dim3 grid, int threads, size_t shared, void (*kernel)(P...),
                    A... args)
 {
+    cudaLaunchAttribute attribute = {};
+    cudaLaunchConfig_t config = {};
+    int device = 0, major = 0;
+
     if (shared > 48 * 1024)
         cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              (int)shared);
-    kernel<<<grid, threads, shared, stream>>>(args...);
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = grid;
+    config.blockDim = dim3((unsigned)threads);
+    config.dynamicSmemBytes = shared;
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = major >= 9 ? 1 : 0;
+    cudaLaunchKernelEx(&config, kernel, args...);
+}
+
+/* Each thread calls it once: until then a kernel may read weights, and what the host has written.
+ */
+static __device__ __forceinline__ void wait_for_inputs()
+{
+#if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+static __device__ __forceinline__ void let_next_begin()
+{
+#if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
 }
 
 /* The block's shared memory, as much as its launch asked for. */
@@ -55,11 +88,17 @@ static __device__ __forceinline__ uint32_t load_once(const uint32_t *p)
     return v;
 }
 
-/* 16 bytes to shared memory in the background; a group is what was copied since the last commit. */
+/* 16 bytes, 8 or 4 to shared memory in the background; a group is what was copied since the last
+ * commit. */
+template <int bytes = 16>
 static __device__ __forceinline__ void copy_async(void *shared, const void *global)
 {
     unsigned to = (unsigned)__cvta_generic_to_shared(shared);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+    if (bytes == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(global), "n"(bytes)
+                     : "memory");
 }
 
 static __device__ __forceinline__ void copy_commit()

@@ -68,6 +68,7 @@ struct cuda {
     char name[160]; /* "cuda (NVIDIA H200)" */
     int device, processors;
     int threads;                    /* of the host, that shuffle matrices */
+    size_t shared_bytes;            /* that a block of threads may have */
     cudaStream_t stream, kv_stream; /* of passes; of kv_reserve, export and import */
     unsigned char *staging;         /* [STAGING], pinned, of passes, */
     unsigned char *kv_staging;      /* and of KV */
@@ -171,8 +172,9 @@ void cuda_swiglu(struct backend *backend, struct buffer *gate, const struct buff
 const char *op_name(enum op_kind kind);
 /* What the host does for an operation, whether it is launched or replayed. */
 void op_prepare(struct cuda *cuda, const struct op *op);
-/* Launches operation i of n; what it makes beside its output may depend on the next one. */
-void op_launch(struct cuda *cuda, const struct op *ops, size_t i, size_t n);
+/* Launches operation i of n, and those after it that are carried out with it: returns how many.
+ * What is made beside the output may depend on the next one. */
+size_t op_launch(struct cuda *cuda, const struct op *ops, size_t i, size_t n);
 
 /* graph.c */
 /* Carries out the recorded operations: by a graph that was made of the same ones, if there is. */

@@ -294,6 +294,8 @@ static __global__ void __launch_bounds__(WARP *MAX_SLICES)
     int n_tiles = (l.n_rows + TILE_TOKENS - 1) / TILE_TOKENS - first_tile;
     float sums[FRAGMENTS][tiles][4];
 
+    let_next_begin();
+    wait_for_inputs();
     clear<tiles>(sums);
     few_slice<format, tiles>(m, l.x, first_row, first_tile, n_tiles, first, end, sums);
 
@@ -428,6 +430,8 @@ static __global__ void __launch_bounds__(WARP *MANY_WARPS)
     typename format::packed packed[format::AHEAD][FRAGMENTS];
     format f;
 
+    let_next_begin();
+    wait_for_inputs();
     clear<tiles>(sums);
     fill_stage(stages, l.x, first_tile, n_tiles, 0, m.blocks < QUAD ? m.blocks : QUAD,
                m.offsets != NULL);

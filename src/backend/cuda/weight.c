@@ -13,12 +13,18 @@ static bool stays_on_host(const struct matrix *m, enum weight_use use)
            m->type != DTYPE_F16 && m->type != DTYPE_BF16;
 }
 
+/* Kernels read vectors by fours. */
+static size_t vector_bytes(const struct matrix *m)
+{
+    return (m->cols + 3) / 4 * 4 * sizeof(float);
+}
+
 uint64_t cuda_weight_bytes(const struct backend_options *options, const struct matrix *matrix,
                            enum weight_use use)
 {
     (void)options;
     if (use == WEIGHT_VECTOR)
-        return matrix->cols * sizeof(float);
+        return vector_bytes(matrix);
     return stays_on_host(matrix, use) ? 0 : layout_of(matrix).bytes;
 }
 
@@ -29,7 +35,7 @@ static int take_vector(struct cuda *cuda, struct weight *w, struct llama3_error 
     if (row == NULL)
         return error_memory(err, "a vector of weights", bytes);
     matrix_row(&w->host, 0, row);
-    w->memory = w->vector = cuda_alloc(bytes, "a vector of weights", err);
+    w->memory = w->vector = cuda_alloc(vector_bytes(&w->host), "a vector of weights", err);
     cudaError_t error = w->memory == NULL
                             ? cudaSuccess
                             : cuda_upload(w->memory, row, bytes, cuda->staging, cuda->stream);

@@ -44,14 +44,15 @@ namespace emulator
 {
 struct thread {
     dim3 index;
+    bool waited; /* for what kernels before this one write: each thread has to */
 };
 extern thread *current; /* the fiber that runs */
 extern dim3 block_index, block_size, grid_size;
 extern unsigned char *shared;
 
 void barrier();
-/* Copies of 16 bytes, which are made by the wait for them. */
-void copy_later(void *to, const void *from);
+/* Copies, which are made by the wait for them. */
+void copy_later(void *to, const void *from, int bytes);
 void copy_commit();
 void copy_wait(int pending);
 /* All lanes of a warp hand over what is theirs; once they have, the last one runs fn on all. */
@@ -72,6 +73,14 @@ static void launch(cudaStream_t stream, dim3 grid, int threads, size_t shared, v
 {
     emulator::enqueue(stream, __PRETTY_FUNCTION__, grid, threads, shared,
                       [=]() { kernel(args...); });
+}
+
+static inline void wait_for_inputs()
+{
+    emulator::current->waited = true;
+}
+static inline void let_next_begin()
+{
 }
 
 static inline unsigned char *shared_memory()
@@ -189,9 +198,9 @@ template <typename T> static inline T load_once(const T *p)
     return *p;
 }
 
-static inline void copy_async(void *shared, const void *global)
+template <int bytes = 16> static inline void copy_async(void *shared, const void *global)
 {
-    emulator::copy_later(shared, global);
+    emulator::copy_later(shared, global, bytes);
 }
 static inline void copy_commit()
 {
