@@ -18,8 +18,7 @@ static inline bool cuda_answers(void)
     if (child == 0) {
         struct llama3_error err;
         struct backend_device device;
-        bool answers =
-            cuda_ops.device(&(struct backend_options){.threads = 1}, &device, &err) == 0;
+        bool answers = cuda_ops.device(&(struct backend_options){.threads = 1}, &device, &err) == 0;
         if (!answers)
             printf("%s\n", err.message);
         fflush(stdout);

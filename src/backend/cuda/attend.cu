@@ -53,6 +53,12 @@ static __device__ __forceinline__ float finish(float sum, float weights)
     return __fadd_rn(sum / weights, 0);
 }
 
+/* Of queries in shared memory: neighbours begin in other banks. */
+static __host__ __device__ __forceinline__ int turned_stride(const device_heads &heads)
+{
+    return heads.padded_dim + 4;
+}
+
 /* Where a state of a row's page goes. */
 static __device__ __forceinline__ float *state_of(const device_batch &batch,
                                                   const device_heads &heads, float *states, int row,
@@ -89,9 +95,11 @@ static __device__ __forceinline__ void split(float x, uint16_t *upper, uint16_t 
     *lower = float_to_f16(__fsub_rn(x, f16_to_float(*upper)));
 }
 
+/* turned: [WARP_QUERIES][turned_stride] they are there, or NULL: in q. */
 template <int steps>
 static __device__ void load_queries(query_fragments<steps> &f, const device_heads &heads,
-                                    const device_rows &q, const queries &qs, int first)
+                                    const device_rows &q, const queries &qs, int first,
+                                    const float *turned)
 {
     int t = lane_index() % 4, n = qs.n_rows * qs.n_group;
     for (int half = 0; half < 2; half++) {
@@ -100,6 +108,8 @@ static __device__ void load_queries(query_fragments<steps> &f, const device_head
         int row = qs.first_row + (there ? query / qs.n_group : 0);
         int head = qs.kv_head * qs.n_group + (there ? query % qs.n_group : 0);
         const float *from = q.values + (size_t)row * q.stride + (size_t)head * heads.head_dim;
+        if (turned != NULL)
+            from = turned + (there ? query - first : 0) * turned_stride(heads);
 #pragma unroll
         for (int step = 0; step < steps; step++)
 #pragma unroll
@@ -255,25 +265,66 @@ static __device__ __forceinline__ void attend_page_of(const device_batch &batch,
     attend_page<steps>(f, k, k + page_k_bytes(heads), score_scale(heads), last, last_row, state);
 }
 
-/* A warp for each 16 queries of a tile (x, warps), KV head (y) and page (z). */
-template <int steps>
+/* Fetches the warp's page while the kernel before this one ends. */
+static __device__ __forceinline__ void fetch_page(const uint8_t *page, size_t bytes)
+{
+    const int line = 128;
+    for (size_t at = (size_t)lane_index() * line; at < bytes; at += WARP * line)
+        fetch_ahead(page + at);
+}
+
+/* Turns the block's queries into shared memory. */
+static __device__ const float *turn_queries(const device_batch &batch, const device_heads &heads,
+                                            const queries &qs, int first, const device_rows &q)
+{
+    float *turned = (float *)shared_memory();
+    int n = qs.n_group - first < WARP_QUERIES ? qs.n_group - first : WARP_QUERIES;
+    const float *angles = batch.angles + (size_t)qs.first_row * heads.head_dim;
+    const float *from = q.values + (size_t)qs.first_row * q.stride +
+                        (size_t)(qs.kv_head * qs.n_group + first) * heads.head_dim;
+    for (int at = (int)threadIdx.x; at < n * heads.padded_dim; at += (int)blockDim.x) {
+        int query = at / heads.padded_dim, i = at % heads.padded_dim;
+        turned[query * turned_stride(heads) + i] =
+            i < heads.head_dim ? rotated(from + query * heads.head_dim, angles, i, heads.head_dim,
+                                         heads.interleaved)
+                               : 0;
+    }
+    return turned;
+}
+
+/* A warp for each 16 queries of a tile (x, warps), KV head (y) and page (z). fresh: the tile is a
+ * row, whose K and V the blocks that have its last page store first. */
+template <int steps, bool fresh>
 static __global__ void __launch_bounds__(WARP *TILE_WARPS)
     split_kernel(const __grid_constant__ device_batch batch,
                  const __grid_constant__ device_heads heads, int layer, int tiles_per_row,
-                 const __grid_constant__ device_rows q, float *states)
+                 const __grid_constant__ device_rows q, const __grid_constant__ device_rows new_k,
+                 const __grid_constant__ device_rows new_v, float *states)
 {
-    let_next_begin();
-    wait_for_inputs();
     queries qs = find_queries(batch, heads, (int)blockIdx.x / tiles_per_row, (int)blockIdx.y);
     int first = (int)blockIdx.x % tiles_per_row * WARP_QUERIES;
     int page = (int)blockIdx.z * TILE_WARPS + warp_index();
     lane_queries l = find_lane(batch, qs, first);
-    if (page > batch.positions[qs.first_row + qs.n_rows - 1] / PAGE_TOKENS ||
-        first >= qs.n_rows * qs.n_group)
+    int last_page = batch.positions[qs.first_row + qs.n_rows - 1] / PAGE_TOKENS;
+    bool mine = page <= last_page && first < qs.n_rows * qs.n_group;
+    const float *turned = NULL;
+    if (mine)
+        fetch_page(page_of(batch, heads, layer, qs.first_row, page, qs.kv_head),
+                   2 * page_k_bytes(heads));
+    wait_for_inputs();
+    if (fresh) {
+        turned = turn_queries(batch, heads, qs, first, q);
+        if (last_page / TILE_WARPS == (int)blockIdx.z)
+            for (int i = (int)threadIdx.x; i < heads.padded_dim; i += (int)blockDim.x)
+                store_kv(batch, heads, layer, qs.first_row, qs.kv_head, new_k, new_v, i);
+        __syncthreads();
+    }
+    let_next_begin();
+    if (!mine)
         return;
     query_fragments<steps> f;
     page_state<steps> state;
-    load_queries<steps>(f, heads, q, qs, first);
+    load_queries<steps>(f, heads, q, qs, first, turned);
     attend_page_of<steps>(batch, heads, layer, qs, l, f, page, state);
     for (int half = 0; half < 2; half++) {
         if (!l.there[half] || page > l.position[half] / PAGE_TOKENS)
@@ -324,7 +375,7 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS)
     query_fragments<steps> f;
     page_state<steps> total, part;
 
-    load_queries<steps>(f, heads, q, qs, first);
+    load_queries<steps>(f, heads, q, qs, first, NULL);
     for (int half = 0; half < 2; half++) {
         total.max[half] = -INFINITY;
         total.weights[half] = 0;
@@ -500,9 +551,13 @@ static __global__ void merge_kernel(const __grid_constant__ device_batch batch,
         }
         max = __shfl_sync((unsigned)ALL_LANES, so_far, n - 1);
     }
+    float value = col < heads.head_dim ? finish(sum, weights) : 0;
+    size_t at = (size_t)head * heads.head_dim + col;
     if (col < heads.head_dim)
-        y.values[(size_t)row * y.stride + (size_t)head * heads.head_dim + col] =
-            finish(sum, weights);
+        y.values[(size_t)row * y.stride + at] = value;
+    float largest = warp_max(fabsf(value));
+    if (heads.head_dim % BLOCK_COLS == 0 && lane_index() == 0)
+        y.maxima[(size_t)row * y.blocks + at / BLOCK_COLS] = largest;
 }
 
 /* ---- which ------------------------------------------------------------------------------- */
@@ -524,25 +579,38 @@ int device_attend_rows(const device_heads *heads)
     return has_tensors(*heads) && group < WARP_QUERIES ? WARP_QUERIES / group : 1;
 }
 
+bool device_attend_takes(const device_heads *heads)
+{
+    return has_tensors(*heads);
+}
+
 template <int steps>
 static void split(cudaStream_t stream, const device_batch &batch, const device_heads &heads,
-                  int layer, int n_tiles, int n_pages, float *states, const device_rows &q)
+                  int layer, int n_tiles, int n_pages, float *states, const device_rows &q,
+                  const device_rows *k, const device_rows *v)
 {
     int parts = tiles_per_row(heads);
-    launch(stream, dim3(n_tiles * parts, heads.n_kv_heads, (n_pages + TILE_WARPS - 1) / TILE_WARPS),
-           WARP * TILE_WARPS, 0, split_kernel<steps>, batch, heads, layer, parts, q, states);
+    dim3 grid(n_tiles * parts, heads.n_kv_heads, (n_pages + TILE_WARPS - 1) / TILE_WARPS);
+    size_t shared = (size_t)WARP_QUERIES * turned_stride(heads) * sizeof(float);
+    if (k != NULL)
+        launch(stream, grid, WARP * TILE_WARPS, shared, split_kernel<steps, true>, batch, heads,
+               layer, parts, q, *k, *v, states);
+    else
+        launch(stream, grid, WARP * TILE_WARPS, 0, split_kernel<steps, false>, batch, heads, layer,
+               parts, q, q, q, states);
 }
 
 void device_attend_split(cudaStream_t stream, const device_batch *batch, const device_heads *heads,
                          int layer, int n_tiles, int n_rows, int n_pages, float *states,
-                         const device_rows *q, const device_rows *y)
+                         const device_rows *q, const device_rows *k, const device_rows *v,
+                         const device_rows *y)
 {
     static void (*const by_steps[])(cudaStream_t, const device_batch &, const device_heads &, int,
-                                    int, int, float *,
-                                    const device_rows &) = {split<1>, split<2>, split<3>, split<4>};
+                                    int, int, float *, const device_rows &, const device_rows *,
+                                    const device_rows *) = {split<1>, split<2>, split<3>, split<4>};
     if (has_tensors(*heads))
         by_steps[heads->padded_dim / 32 - 1](stream, *batch, *heads, layer, n_tiles, n_pages,
-                                             states, *q);
+                                             states, *q, k, v);
     else
         launch(stream, dim3(n_rows, heads->n_heads, n_pages), FLOAT_THREADS, floats_shared(*heads),
                split_floats_kernel, *batch, *heads, layer, *q, states);

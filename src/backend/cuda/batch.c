@@ -177,12 +177,16 @@ static void fill_rows(struct cuda *cuda, const struct batch *batch, const struct
     int32_t *page_rows = (void *)(cuda->image + at->page_rows);
     int wanted = 0;
 
+    cuda->pass.one_each = 1;
     for (size_t i = 0; i < batch->n_rows; i++) {
         const struct batch_row *row = &batch->rows[i];
         tokens[i] = cuda->tokens[i] = row->token;
         positions[i] = row->position;
         packed[i] = row->wants_logits ? wanted++ : -1;
         page_rows[i] = page_at[row->seq];
+        for (size_t j = 0; j < i && i < GRAPH_ROWS; j++)
+            cuda->pass.one_each &= batch->rows[j].seq != row->seq;
+        cuda->pass.one_each &= i < GRAPH_ROWS;
     }
     cuda->pass.n_rows = (int)batch->n_rows;
     cuda->pass.n_logit_rows = wanted;

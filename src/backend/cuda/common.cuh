@@ -29,11 +29,6 @@ static __device__ __forceinline__ float warp_sum(float x, int width = WARP)
     return x;
 }
 
-static __device__ __forceinline__ float larger(float a, float b)
-{
-    return a > b || a != a ? a : b;
-}
-
 static __device__ __forceinline__ float warp_max(float x, int width = WARP)
 {
     for (int bit = width / 2; bit > 0; bit /= 2)
@@ -105,18 +100,49 @@ static __device__ __forceinline__ float norm_scale(float sum, int cols, float ep
     return 1 / sqrtf(__fadd_rn(sum / (float)cols, eps));
 }
 
-static __device__ __forceinline__ void norm_four(float (&v)[4], float scale, const float *w,
-                                                 int col, int cols)
+static __device__ __forceinline__ void norm_four(float (&v)[4], float scale, const float (&w)[4])
 {
-    float weights[4];
-    load_four(w, col, cols, weights);
     for (int i = 0; i < 4; i++)
-        v[i] = __fmul_rn(__fmul_rn(v[i], scale), weights[i]);
+        v[i] = __fmul_rn(__fmul_rn(v[i], scale), w[i]);
 }
 
 static __device__ __forceinline__ float gated(float z, float up)
 {
     return __fmul_rn(z / __fadd_rn(1, expf(-z)), up);
+}
+
+struct row_scale {
+    float scale, factor; /* of a row's codes; what values are multiplied by, 0: codes are 0 */
+};
+
+static __device__ __forceinline__ row_scale scale_of(float largest)
+{
+    float scale = activation_scale(largest);
+    return {scale, scale > 0 ? 1 / scale : 0};
+}
+
+/* Four values as int8, in a group with 2^-k = down; sum: of the codes, which are found by the
+ * rounding of an addition, in whose lowest byte they stand. */
+static __device__ __forceinline__ uint32_t codes_of(const float (&v)[4], const row_scale &row,
+                                                    float down, float *sum)
+{
+    const float round = 0x1.8p23f;
+    uint32_t words[4];
+    *sum = 0;
+    for (int i = 0; i < 4; i++) {
+        float code = row.factor > 0 ? __fmul_rn(__fmul_rn(v[i], row.factor), down) : 0;
+        code = __fadd_rn(code, round);
+        words[i] = __float_as_uint(code);
+        *sum = __fadd_rn(*sum, __fsub_rn(code, round));
+    }
+    return permute(permute(words[0], words[1], 0x0040), permute(words[2], words[3], 0x0040),
+                   0x5410);
+}
+
+/* k of a group whose largest magnitude that is. */
+static __device__ __forceinline__ int power_of(float largest, const row_scale &row)
+{
+    return row.factor > 0 ? activation_power(largest, row.scale) : ACT_LEAST;
 }
 
 /* Four of the 32 columns of a block as int8, the others in the lanes beside this one. */
@@ -125,24 +151,13 @@ struct narrow_four {
     float base, total; /* the block's, in all eight lanes */
 };
 
-/* Codes are found by the rounding of an addition, in whose lowest byte they stand. */
-static __device__ __forceinline__ narrow_four quantize_four(const float (&v)[4], float scale)
+static __device__ __forceinline__ narrow_four quantize_four(const float (&v)[4],
+                                                            const row_scale &row)
 {
-    const float round = 0x1.8p23f;
-    float factor = scale > 0 ? 1 / scale : 0, sum = 0;
-    float largest = warp_max(largest_of(v, 0), 8);
-    int k = scale > 0 ? activation_power(largest, scale) : ACT_LEAST;
-    float down = power_of_two(-k);
-    uint32_t words[4];
-    for (int i = 0; i < 4; i++) {
-        float code = scale > 0 ? __fmul_rn(__fmul_rn(v[i], factor), down) : 0;
-        code = __fadd_rn(code, round);
-        words[i] = __float_as_uint(code);
-        sum = __fadd_rn(sum, __fsub_rn(code, round));
-    }
-    return {
-        permute(permute(words[0], words[1], 0x0040), permute(words[2], words[3], 0x0040), 0x5410),
-        activation_base(k), __fmul_rn(warp_sum(sum, 8), power_of_two(k))};
+    float sum;
+    int k = power_of(warp_max(largest_of(v, 0), 8), row);
+    uint32_t codes = codes_of(v, row, power_of_two(-k), &sum);
+    return {codes, activation_base(k), __fmul_rn(warp_sum(sum, 8), power_of_two(k))};
 }
 
 /* Where a token's block of 32 columns stands among the narrow forms of activations. */
@@ -231,10 +246,49 @@ static __device__ __forceinline__ uint8_t *page_of(const device_batch &batch,
            kv_head * head_bytes;
 }
 
+/* ---- positions --------------------------------------------------------------------------- */
+
+/* Element i of a head after its turn (Su et al. 2021, arXiv:2104.09864). */
+static __device__ __forceinline__ float rotated(const float *head, const float *angles, int i,
+                                                int dim, bool interleaved)
+{
+    int half = dim / 2, pair = interleaved ? i / 2 : i % half;
+    bool second = interleaved ? i % 2 == 1 : i >= half;
+    float a = head[interleaved ? 2 * pair : pair];
+    float b = head[interleaved ? 2 * pair + 1 : pair + half];
+    float cosine = angles[2 * pair], sine = angles[2 * pair + 1];
+    return second ? __fadd_rn(__fmul_rn(b, cosine), __fmul_rn(a, sine))
+                  : __fsub_rn(__fmul_rn(a, cosine), __fmul_rn(b, sine));
+}
+
 /* Bytes of K of a head in a page, after which V follows. */
 static __device__ __forceinline__ size_t page_k_bytes(const device_heads &heads)
 {
     return (size_t)PAGE_TOKENS * heads.padded_dim * (heads.half ? 2 : 4);
+}
+
+static __device__ __forceinline__ void store(void *to, size_t i, float value, bool half)
+{
+    if (half)
+        ((uint16_t *)to)[i] = float_to_f16(value);
+    else
+        ((float *)to)[i] = value;
+}
+
+/* Element i of a row's K, turned, and V, to their slot in a KV head's page. */
+static __device__ __forceinline__ void store_kv(const device_batch &batch,
+                                                const device_heads &heads, int layer, int row,
+                                                int kv_head, const device_rows &k,
+                                                const device_rows &v, int i)
+{
+    int dim = heads.head_dim, position = batch.positions[row], slot = position % PAGE_TOKENS;
+    uint8_t *page = page_of(batch, heads, layer, row, position / PAGE_TOKENS, kv_head);
+    const float *head = k.values + (size_t)row * k.stride + (size_t)kv_head * dim;
+    const float *angles = batch.angles + (size_t)row * dim;
+    float turned = i < dim ? rotated(head, angles, i, dim, heads.interleaved) : 0;
+    float value = i < dim ? v.values[(size_t)row * v.stride + (size_t)kv_head * dim + i] : 0;
+    store(page, (size_t)slot * heads.padded_dim + i, turned, heads.half);
+    store(page + page_k_bytes(heads), (size_t)i * PAGE_TOKENS + slot, value, heads.half);
 }
 
 #endif

@@ -173,6 +173,7 @@ static unsigned char *lay_out(struct device_rows *x, unsigned char *memory, size
         {(void **)&x->bases, padded * blocks * sizeof(float)},
         {(void **)&x->totals, padded * blocks * sizeof(float)},
         {(void **)&x->scales, padded * sizeof(float)},
+        {(void **)&x->maxima, padded * blocks * sizeof(float)},
         {(void **)&x->bf16, padded * stride * sizeof(uint16_t)},
     };
     x->cols = (int)cols;

@@ -10,30 +10,24 @@
  */
 #include "backend/cuda/common.cuh"
 
-/* A matrix of a linear, and a tile of it. */
+/* A tile of a matrix of a linear. */
 struct place {
     int matrix, tile;
 };
 
-static __host__ __device__ __forceinline__ int tiles_of(const device_matrix &m)
-{
-    return (m.rows + TILE_ROWS - 1) / TILE_ROWS;
-}
-
-static __host__ __device__ __forceinline__ int tiles_of(const device_linear &l)
+static int tiles_of(const device_linear &l)
 {
     int tiles = 0;
     for (int i = 0; i < l.n; i++)
-        tiles += tiles_of(l.m[i]);
+        tiles += l.m[i].tiles;
     return tiles;
 }
 
-static __device__ __forceinline__ place find_place(const device_linear &l, int tile)
+/* Beyond the end of a matrix the next one begins; matrix n: there is no such tile. */
+static __device__ __forceinline__ void settle(const device_linear &l, place &at)
 {
-    place at = {0, tile};
-    while (at.tile >= tiles_of(l.m[at.matrix]))
-        at.tile -= tiles_of(l.m[at.matrix++]);
-    return at;
+    while (at.matrix < l.n && at.tile >= l.m[at.matrix].tiles)
+        at.tile -= l.m[at.matrix++].tiles;
 }
 
 /* A warp's blocks of columns: those of its slice. */
@@ -50,9 +44,13 @@ static __device__ __forceinline__ span find_slice(const device_matrix &m)
 /* The sum over slices, in ascending order, of a row and token; parts: [slices][apart]. */
 static __device__ __forceinline__ float add_slices(const float *parts, int slices, int apart)
 {
-    float y = parts[0];
-    for (int slice = 1; slice < slices; slice++)
-        y = __fadd_rn(y, parts[slice * apart]);
+    float y = parts[0], of_slice[MAX_SLICES];
+#pragma unroll
+    for (int slice = 1; slice < MAX_SLICES; slice++)
+        of_slice[slice] = slice < slices ? parts[slice * apart] : 0;
+#pragma unroll
+    for (int slice = 1; slice < MAX_SLICES; slice++)
+        y = slice < slices ? __fadd_rn(y, of_slice[slice]) : y;
     return y;
 }
 
@@ -98,7 +96,9 @@ static __device__ __forceinline__ int dot_group(const uint4 *w, const uint4 (&x)
 
 enum {
     STAGE_UNITS = 4, /* that a lane copies at a time: a quad of int4, half a quad of int8 */
-    RING = 2         /* stages on their way; of int8, the halves of a quad */
+    RING = 2,        /* stages on their way; of int8, the halves of a quad */
+    HELD = ONE_NORM_SLICE / 4, /* fours of a row that a thread norms */
+    AHEAD = 4                  /* of any other, on their way to it */
 };
 
 /* A warp's. Lanes copy what they read themselves, so that none waits for another. */
@@ -107,13 +107,13 @@ template <bool halves> struct ring {
     quad_numbers<halves> numbers[RING][WARP];
 };
 
-/* A block's; the row as in struct device_rows. */
+/* A block's; the row as in struct device_rows, but whole quads of it. */
 template <bool halves> struct room {
     ring<halves> *rings; /* [slices] */
     uint4 *codes;        /* [blocks][2] */
     float *bases, *totals;
     float *reduced; /* [2][WARP] */
-    float *parts;   /* [2][slices][WARP], twice if matrices are gated */
+    float *parts;   /* [2][2][slices][WARP] by turns, of each gated matrix */
 };
 
 template <bool halves> static __device__ __forceinline__ room<halves> find_room(int blocks)
@@ -128,216 +128,350 @@ template <bool halves> static __device__ __forceinline__ room<halves> find_room(
     return r;
 }
 
-size_t device_one_shared(const device_one *one)
+size_t device_one_shared(const device_matrix *m)
 {
-    size_t blocks = one->linear.x.blocks, slices = slice_count((int)blocks);
-    size_t of_ring = one->linear.m[0].half_scales ? sizeof(ring<true>) : sizeof(ring<false>);
-    size_t parts = (one->gated ? 4 : 2) * slices * WARP;
-    return slices * of_ring + blocks * BLOCK_COLS + (2 * blocks + 2 * WARP + parts) * sizeof(float);
+    size_t slices = slice_count(m->blocks), blocks = m->padded_blocks;
+    return slices * (m->half_scales ? sizeof(ring<true>) : sizeof(ring<false>)) +
+           blocks * (BLOCK_COLS + 2 * sizeof(float)) +
+           (2 * WARP + 4 * slices * WARP) * sizeof(float);
 }
 
 /* ---- groups: the row --------------------------------------------------------------------- */
 
-/* Quantizes the row into the block's room, and returns its scale. The first block also writes a
- * norm to where others look for it. */
-template <bool halves> static __device__ float take_row(const device_one &o, const room<halves> &r)
+/* Four columns, as all lanes of a warp have them, into the block's room. */
+template <bool halves>
+static __device__ __forceinline__ void keep_four(const room<halves> &r, int col, int cols,
+                                                 const float (&v)[4], const row_scale &scale)
+{
+    narrow_four n = quantize_four(v, scale);
+    if (col >= cols)
+        return;
+    ((uint32_t *)r.codes)[col / 4] = n.codes;
+    if (col % BLOCK_COLS == 0) {
+        r.bases[col / BLOCK_COLS] = n.base;
+        r.totals[col / BLOCK_COLS] = n.total;
+    }
+}
+
+/* The largest magnitude of each block to where its total is going to be; returns that of the blocks
+ * that the thread knows of. */
+template <bool halves>
+static __device__ __forceinline__ float take_maxima(const device_one &o, const room<halves> &r,
+                                                    int cols)
 {
     const device_rows &x = o.linear.x;
-    const float *from = o.norm != NULL ? o.source : x.values;
-    float norm = 0, largest = 0, v[4];
-
-    if (o.norm != NULL) {
-        float sum = 0;
-        for (int col = first_col(); col < x.cols; col += col_step()) {
-            load_four(from, col, x.cols, v);
-            sum = square_sum(v, sum);
+    float largest = 0, v[4];
+    if (o.has_maxima) {
+        for (int block = (int)threadIdx.x; block < cols / BLOCK_COLS; block += (int)blockDim.x) {
+            float of_block = block < x.blocks ? x.maxima[block] : 0;
+            r.totals[block] = of_block;
+            largest = larger(of_block, largest);
         }
-        norm = norm_scale(sum, x.cols, o.eps, r.reduced);
+        return largest;
     }
-    for (int col = first_col(); col < x.cols; col += col_step()) {
-        load_four(from, col, x.cols, v);
-        if (o.norm != NULL)
-            norm_four(v, norm, o.norm, col, x.cols);
-        if (o.norm != NULL && blockIdx.x == 0)
-            store_four(x.values, col, v);
-        largest = largest_of(v, largest);
+    for (int first = first_col() - 4 * lane_index(); first < cols; first += col_step()) {
+        int col = first + 4 * lane_index();
+        load_four(x.values, col, x.cols, v);
+        float of_block = warp_max(largest_of(v, 0), 8);
+        if (col < cols && col % BLOCK_COLS == 0)
+            r.totals[col / BLOCK_COLS] = of_block;
+        largest = larger(of_block, largest);
     }
-    float scale = activation_scale(block_reduce<true>(largest, r.reduced + WARP));
-    for (int first = first_col() - 4 * lane_index(); first < x.blocks * BLOCK_COLS;
-         first += col_step()) {
-        int col = first + 4 * lane_index(), block = col / BLOCK_COLS;
-        load_four(from, col, x.cols, v);
-        if (o.norm != NULL)
-            norm_four(v, norm, o.norm, col, x.cols);
-        narrow_four n = quantize_four(v, scale);
-        if (block >= x.blocks)
-            continue;
-        ((uint32_t *)r.codes)[col / 4] = n.codes;
-        if (col % BLOCK_COLS == 0) {
-            r.bases[block] = n.base;
-            r.totals[block] = n.total;
+    return largest;
+}
+
+/* The row as it is. Loads are on their way while its scale is found. */
+template <bool halves>
+static __device__ float take_row(const device_one &o, const room<halves> &r, int cols)
+{
+    const device_rows &x = o.linear.x;
+    float v[AHEAD][4];
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++)
+        load_four(x.values, first_col() + i * col_step(), x.cols, v[i]);
+    row_scale scale = scale_of(block_reduce<true>(take_maxima(o, r, cols), r.reduced));
+    for (int block = (int)threadIdx.x; block < cols / BLOCK_COLS; block += (int)blockDim.x) {
+        int k = power_of(r.totals[block], scale);
+        r.bases[block] = activation_base(k);
+        r.totals[block] = power_of_two(-k);
+    }
+    __syncthreads();
+    for (int first = first_col() - 4 * lane_index(); first < cols; first += AHEAD * col_step()) {
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) {
+            int col = first + i * col_step() + 4 * lane_index(), block = col / BLOCK_COLS;
+            if (col - 4 * lane_index() >= cols) /* for the whole warp */
+                break;
+            float down = col < cols ? r.totals[block] : 1, sum;
+            uint32_t codes = codes_of(v[i], scale, down, &sum);
+            sum = halves ? warp_sum(sum, 8) : 0;
+            if (col < cols)
+                ((uint32_t *)r.codes)[col / 4] = codes;
+            if (halves && col < cols && col % BLOCK_COLS == 0)
+                r.totals[block] = sum / down;
+            load_four(x.values, col + AHEAD * col_step(), x.cols, v[i]);
         }
     }
     __syncthreads();
-    return scale;
+    return scale.scale;
+}
+
+/* The norm of a row, of whose weights the thread has its own; the first block writes it to where
+ * others look for it. */
+template <bool halves>
+static __device__ float take_norm(const device_one &o, const float (&weights)[HELD][4],
+                                  const room<halves> &r, int cols)
+{
+    const device_rows &x = o.linear.x;
+    float sum = 0, largest = 0, v[HELD][4];
+#pragma unroll
+    for (int i = 0; i < HELD; i++)
+        load_four(o.source, first_col() + i * col_step(), x.cols, v[i]);
+#pragma unroll
+    for (int i = 0; i < HELD; i++)
+        sum = square_sum(v[i], sum);
+    float norm = norm_scale(sum, x.cols, o.eps, r.reduced);
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+        norm_four(v[i], norm, weights[i]);
+        largest = largest_of(v[i], largest);
+    }
+    row_scale scale = scale_of(block_reduce<true>(largest, r.reduced + WARP));
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+        int col = first_col() + i * col_step();
+        if (col - 4 * lane_index() < cols) /* for the whole warp */
+            keep_four(r, col, cols, v[i], scale);
+        if (blockIdx.x == 0 && col < x.cols)
+            store_four(x.values, col, v[i]);
+    }
+    __syncthreads();
+    return scale.scale;
 }
 
 /* ---- groups: the matrix ------------------------------------------------------------------ */
 
-/* What a lane copies next. Two gated matrices have the same tiles, one after the other. */
-struct walk {
-    int tile, matrix; /* matrix: of two gated ones */
-    int stages;       /* of the slice, that are left */
-    int slot;         /* of the ring */
+static __device__ __forceinline__ place first_place(const device_one &o)
+{
+    place at = {0, (int)blockIdx.x};
+    settle(o.linear, at);
+    return at;
+}
+
+/* The block's next tile. */
+static __device__ __forceinline__ void go_on(const device_one &o, place &at)
+{
+    at.tile += (int)gridDim.x;
+    if (!o.gated)
+        settle(o.linear, at);
+    else if (at.tile >= o.linear.m[0].tiles)
+        at.matrix = o.linear.n;
+}
+
+/* What a lane copies next. Of gated matrices, a tile of the first, and then that of the second. */
+struct source {
+    place at;
+    int stages, slot; /* of the slice, left; of the ring */
     const uint8_t *units, *scales, *offsets;
 };
 
-static __device__ __forceinline__ int tiles_of(const device_one &o)
-{
-    return o.gated ? tiles_of(o.linear.m[0]) : tiles_of(o.linear);
-}
-
-static __device__ __forceinline__ place find_place(const device_one &o, int tile, int matrix)
-{
-    return o.gated ? place{matrix, tile} : find_place(o.linear, tile);
-}
-
 template <int units, bool halves>
-static __device__ __forceinline__ void begin_slice(const device_one &o, walk &w)
+static __device__ __forceinline__ void begin_slice(const device_one &o, const span &s, source &from)
 {
-    if (w.tile >= tiles_of(o))
+    const int unit_bytes = units * WARP * UNIT_BYTES, number_bytes = halves ? 8 : 4;
+    if (from.at.matrix == o.linear.n)
         return;
-    place at = find_place(o, w.tile, w.matrix);
-    const device_matrix &m = o.linear.m[at.matrix];
-    span s = find_slice(m);
-    int row = at.tile * TILE_ROWS + lane_index();
-    size_t quad = quad_index(m, row, s.first);
-    w.stages = (s.end - s.first + QUAD - 1) / QUAD * units;
-    w.units = unit_of(m, units, row, s.first, 0);
-    w.scales = m.scales + quad * (halves ? 8 : 4);
-    w.offsets = m.offsets != NULL ? m.offsets + quad * 8 : NULL;
+    const device_matrix &m = o.linear.m[from.at.matrix];
+    size_t block = (size_t)from.at.tile * m.padded_blocks + s.first;
+    size_t number = (block / QUAD * WARP + lane_index()) * number_bytes;
+    from.stages = (s.end - s.first + QUAD - 1) / QUAD * units;
+    from.units = m.units + block * unit_bytes + lane_index() * UNIT_BYTES;
+    from.scales = m.scales + number;
+    from.offsets = m.offsets != NULL ? m.offsets + number : NULL;
 }
 
 /* Sends a stage on its way, if there is one left. */
 template <int units, bool halves>
-static __device__ __forceinline__ void copy_stage(const device_one &o, walk &w, ring<halves> &r)
+static __device__ __forceinline__ void copy_stage(const device_one &o, const span &s, source &from,
+                                                  ring<halves> &r)
 {
-    if (w.tile < tiles_of(o)) {
+    const int number_bytes = halves ? 8 : 4;
+    if (from.at.matrix < o.linear.n) {
+#pragma unroll
         for (int i = 0; i < STAGE_UNITS; i++)
-            copy_async(&r.codes[w.slot][i][lane_index()], w.units + i * WARP * UNIT_BYTES);
-        w.units += STAGE_UNITS * WARP * UNIT_BYTES;
-        if (units == 1 || w.slot == 0) {
-            r.numbers[w.slot][lane_index()].copy(w.scales, w.offsets);
-            w.scales += WARP * (halves ? 8 : 4);
-            w.offsets += w.offsets != NULL ? WARP * 8 : 0;
+            copy_async(&r.codes[from.slot][i][lane_index()], from.units + i * WARP * UNIT_BYTES);
+        from.units += STAGE_UNITS * WARP * UNIT_BYTES;
+        if (units == 1 || from.slot == 0) {
+            r.numbers[from.slot][lane_index()].copy(from.scales, from.offsets);
+            from.scales += WARP * number_bytes;
+            if (halves && from.offsets != NULL)
+                from.offsets += WARP * number_bytes;
         }
-        w.slot = (w.slot + 1) % RING;
-        if (--w.stages == 0) {
-            if (!o.gated || w.matrix == 1)
-                w.tile += (int)gridDim.x;
-            w.matrix = o.gated ? 1 - w.matrix : 0;
-            begin_slice<units, halves>(o, w);
+        from.slot ^= 1;
+        if (--from.stages == 0) {
+            if (!o.gated) {
+                go_on(o, from.at);
+            } else if (++from.at.matrix == 2) {
+                from.at.matrix = 0;
+                go_on(o, from.at);
+            }
+            begin_slice<units, halves>(o, s, from);
         }
     }
     copy_commit();
 }
 
-/* A slice of a row of the matrix. */
+/* A slice of a row of the matrix. Blocks up to a whole quad are zeros, and add nothing. */
 template <int units, bool halves>
 static __device__ __forceinline__ float dot_slice(const device_one &o, const device_matrix &m,
-                                                  const room<halves> &r, walk &w, int &slot)
+                                                  const span &s, const room<halves> &r,
+                                                  source &from, int &slot)
 {
     uint32_t levels[4] = {m.levels[0], m.levels[1], m.levels[2] + m.above, m.levels[3] + m.above};
     ring<halves> &ring = r.rings[warp_index()];
+    bool with_offsets = halves && m.offsets != NULL;
     quad_numbers<halves> numbers;
-    span s = find_slice(m);
     float y = 0;
 
     for (int block = s.first; block < s.end; block += QUAD)
 #pragma unroll
-        for (int half = 0; half < units; half++, slot = (slot + 1) % RING) {
+        for (int half = 0; half < units; half++, slot ^= 1) {
             uint4 codes[STAGE_UNITS];
             copy_wait<RING - 1>();
             for (int i = 0; i < STAGE_UNITS; i++)
                 codes[i] = ring.codes[slot][i][lane_index()];
             if (half == 0)
                 numbers = ring.numbers[slot][lane_index()];
-            copy_stage<units, halves>(o, w, ring);
+            copy_stage<units, halves>(o, s, from, ring);
 #pragma unroll
             for (int i = 0; i < STAGE_UNITS / units; i++) {
-                int at = half * (STAGE_UNITS / units) + i;
-                if (block + at >= s.end)
-                    break;
-                const uint4 x[2] = {r.codes[2 * (block + at)], r.codes[2 * (block + at) + 1]};
-                float base = r.bases[block + at];
+                int in_quad = half * (STAGE_UNITS / units) + i, at = block + in_quad;
+                const uint4 x[2] = {r.codes[2 * at], r.codes[2 * at + 1]};
+                float base = r.bases[at];
                 int sum = dot_group<units>(codes + i * units, x, levels, __float_as_int(base));
-                y = __fmaf_rn(__fsub_rn(__int_as_float(sum), base), numbers.scale(at), y);
-                if (halves && m.offsets != NULL)
-                    y = __fmaf_rn(numbers.offset(at), r.totals[block + at], y);
+                y = __fmaf_rn(__fsub_rn(__int_as_float(sum), base), numbers.scale(in_quad), y);
+                if (with_offsets)
+                    y = __fmaf_rn(numbers.offset(in_quad), r.totals[at], y);
             }
         }
     return y;
 }
 
-/* What a tile's rows become, by a warp, from the sums of slices. */
-static __device__ void finish_tile(const device_one &o, const float *parts, int tile, float scale)
+/* What a row of a tile is finished with, fetched before it is needed. */
+struct tail {
+    int row;
+    float scales[2], residual;
+};
+
+static __device__ __forceinline__ tail fetch_tail(const device_one &o, const place &at)
+{
+    const device_matrix &m = o.linear.m[at.matrix];
+    tail t = {at.tile * TILE_ROWS + lane_index(), {0, 0}, 0};
+    t.scales[0] = m.row_scales[t.row];
+    if (o.gated)
+        t.scales[1] = o.linear.m[1].row_scales[t.row];
+    if (o.residual != NULL && t.row < m.rows)
+        t.residual = o.residual[t.row];
+    return t;
+}
+
+static __device__ __forceinline__ void finish_tile(const device_one &o, const place &at,
+                                                   const tail &t, const float *parts, float scale)
 {
     int slices = (int)blockDim.x / WARP;
-    float y[2];
-    for (int i = 0; i < (o.gated ? 2 : 1); i++) {
-        place at = find_place(o, tile, i);
-        const device_matrix &m = o.linear.m[at.matrix];
-        int row = at.tile * TILE_ROWS + lane_index();
-        if (row >= m.rows)
-            return;
-        y[i] = add_slices(parts + i * slices * WARP + lane_index(), slices, WARP);
-        y[i] = __fmul_rn(__fmul_rn(y[i], m.row_scales[row]), scale);
-        if (i == 1)
-            o.linear.y[0][row] = gated(y[0], y[1]);
-        if (!o.gated || i == 1)
-            o.linear.y[at.matrix][row] = y[i];
-        if (o.residual != NULL)
-            o.residual[row] = __fadd_rn(o.residual[row], y[i]);
+    bool there = t.row < o.linear.m[at.matrix].rows;
+    float y =
+        __fmul_rn(__fmul_rn(add_slices(parts + lane_index(), slices, WARP), t.scales[0]), scale);
+    if (o.gated) {
+        float up = add_slices(parts + slices * WARP + lane_index(), slices, WARP);
+        up = __fmul_rn(__fmul_rn(up, t.scales[1]), scale);
+        y = gated(y, up);
+        float largest = warp_max(there ? fabsf(y) : 0);
+        if (lane_index() == 0)
+            o.maxima[at.tile] = largest;
+        if (there)
+            o.linear.y[1][t.row] = up;
     }
+    if (!there)
+        return;
+    o.linear.y[at.matrix][t.row] = y;
+    if (o.residual != NULL)
+        o.residual[t.row] = __fadd_rn(t.residual, y);
 }
 
-/* Warps take turns at finishing tiles, while the others go on with the next one: the sums of two
- * tiles have their places side by side. */
-template <int units, bool halves>
-static __global__ void __launch_bounds__(WARP *MAX_SLICES)
+/* More than there are: registers for an attention beside it. */
+enum { MOST_THREADS = 768 };
+
+/* Warps take turns at finishing tiles while the others go on with the next one, for which the sums
+ * have a second place. */
+template <int units, bool halves, bool normed>
+static __global__ void __launch_bounds__(MOST_THREADS)
     dot_kernel(const __grid_constant__ device_one o)
 {
-    room<halves> r = find_room<halves>(o.linear.x.blocks);
+    const device_matrix &m = o.linear.m[0];
+    room<halves> r = find_room<halves>(m.padded_blocks);
     ring<halves> &ring = r.rings[warp_index()];
-    walk w = {(int)blockIdx.x, 0, 0, 0, NULL, NULL, NULL};
-    int slices = (int)blockDim.x / WARP, slot = 0, n = 0, matrices = o.gated ? 2 : 1;
+    span s = find_slice(m);
+    source from = {first_place(o), 0, 0, NULL, NULL, NULL};
+    int slices = (int)blockDim.x / WARP, slot = 0, turn = 0, padded = m.padded_blocks * BLOCK_COLS;
+    float weights[HELD][4], scale;
 
     let_next_begin();
-    begin_slice<units, halves>(o, w);
+    begin_slice<units, halves>(o, s, from);
     for (int i = 0; i < RING; i++)
-        copy_stage<units, halves>(o, w, ring);
+        copy_stage<units, halves>(o, s, from, ring);
+    if (normed)
+#pragma unroll
+        for (int i = 0; i < HELD; i++)
+            load_four(o.norm, first_col() + i * col_step(), o.linear.x.cols, weights[i]);
     wait_for_inputs();
-    float scale = take_row<halves>(o, r);
-    for (int tile = (int)blockIdx.x; tile < tiles_of(o); tile += (int)gridDim.x, n++) {
-        float *parts = r.parts + n % 2 * matrices * slices * WARP;
-        for (int i = 0; i < matrices; i++)
-            parts[i * slices * WARP + threadIdx.x] =
-                dot_slice<units, halves>(o, o.linear.m[find_place(o, tile, i).matrix], r, w, slot);
+    if (normed)
+        scale = take_norm<halves>(o, weights, r, padded);
+    else
+        scale = take_row<halves>(o, r, padded);
+
+    float *parts = r.parts, *others = r.parts + 2 * slices * WARP;
+    for (place at = first_place(o); at.matrix < o.linear.n; go_on(o, at)) {
+        bool mine = warp_index() == turn;
+        tail t;
+        if (mine)
+            t = fetch_tail(o, at);
+        parts[threadIdx.x] = dot_slice<units, halves>(o, o.linear.m[at.matrix], s, r, from, slot);
+        if (o.gated)
+            parts[slices * WARP + threadIdx.x] =
+                dot_slice<units, halves>(o, o.linear.m[1], s, r, from, slot);
         __syncthreads();
-        if (warp_index() == n % slices)
-            finish_tile(o, parts, tile, scale);
+        if (mine)
+            finish_tile(o, at, t, parts, scale);
+        float *used = parts;
+        parts = others;
+        others = used;
+        turn = turn + 1 < slices ? turn + 1 : 0;
     }
 }
 
-void device_linear_one(cudaStream_t stream, const device_one *o, int processors)
+template <int units, bool halves>
+static void launch_one(cudaStream_t stream, const device_one &o, int blocks, size_t shared)
 {
-    static void (*const kernels[2][2])(device_one) = {{dot_kernel<1, false>, dot_kernel<1, true>},
-                                                      {dot_kernel<2, false>, dot_kernel<2, true>}};
-    int slices = slice_count(o->linear.x.blocks);
-    int tiles = o->gated ? tiles_of(o->linear.m[0]) : tiles_of(o->linear);
-    int most = processors * (MAX_SLICES / slices);
-    launch(stream, dim3(tiles < most ? tiles : most), WARP * slices, device_one_shared(o),
-           kernels[o->linear.m[0].form == MATRIX_INT8][o->linear.m[0].half_scales], *o);
+    int threads = row_threads(o.linear.x.blocks);
+    if (o.norm != NULL)
+        launch(stream, dim3(blocks), threads, shared, dot_kernel<units, halves, true>, o);
+    else
+        launch(stream, dim3(blocks), threads, shared, dot_kernel<units, halves, false>, o);
+}
+
+void device_linear_one(cudaStream_t stream, const device_one *o, int processors,
+                       size_t shared_bytes)
+{
+    static void (*const kernels[2][2])(cudaStream_t, const device_one &, int, size_t) = {
+        {launch_one<1, false>, launch_one<1, true>}, {launch_one<2, false>, launch_one<2, true>}};
+    const device_matrix &m = o->linear.m[0];
+    int tiles = o->gated ? m.tiles : tiles_of(o->linear), each = MAX_SLICES / slice_count(m.blocks);
+    /* So much that no processor takes more blocks than its share, while others have less. */
+    size_t shared = device_one_shared(&m), least = shared_bytes / (each + 1) + 1024;
+    shared = shared < least && least <= shared_bytes ? least : shared;
+    kernels[m.form == MATRIX_INT8][m.half_scales](
+        stream, *o, tiles < processors * each ? tiles : processors * each, shared);
 }
 
 /* ---- floats ------------------------------------------------------------------------------ */
@@ -392,7 +526,8 @@ static __global__ void __launch_bounds__(WARP *MAX_SLICES)
     floats_kernel(const __grid_constant__ device_linear l)
 {
     float *parts = (float *)shared_memory(); /* [slices][tokens][WARP] */
-    place at = find_place(l, (int)blockIdx.x);
+    place at = {0, (int)blockIdx.x};
+    settle(l, at);
     const device_matrix &m = l.m[at.matrix];
     int slices = (int)blockDim.x / WARP;
     int row = at.tile * TILE_ROWS + lane_index(), token = (int)blockIdx.y * tokens;

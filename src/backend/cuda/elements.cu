@@ -10,12 +10,12 @@ static __device__ void narrow_row(const device_rows &x, int token, float largest
 {
     const float *row = x.values + (size_t)token * x.stride;
     int padded = x.blocks * BLOCK_COLS;
-    float scale = 0;
+    row_scale scale = {0, 0};
 
     if (forms & FORM_INT8) {
-        scale = activation_scale(block_reduce<true>(largest, room));
+        scale = scale_of(block_reduce<true>(largest, room));
         if (threadIdx.x == 0)
-            x.scales[token] = scale;
+            x.scales[token] = scale.scale;
     }
     /* All lanes of a warp, for they find the codes together. */
     for (int first = first_col() - 4 * lane_index(); first < padded; first += col_step()) {
@@ -164,8 +164,10 @@ static __global__ void add_norm_kernel(const __grid_constant__ device_rows x, co
         return;
     float scale = norm_scale(sum, x.cols, eps, room);
     for (int col = first_col(); col < x.cols; col += col_step()) {
+        float weights[4];
         load_four(row, col, x.cols, v);
-        norm_four(v, scale, w, col, x.cols);
+        load_four(w, col, x.cols, weights);
+        norm_four(v, scale, weights);
         store_four(y.values + (size_t)out * y.stride, col, v);
         largest = largest_of(v, largest);
     }
@@ -231,27 +233,6 @@ void device_angles(cudaStream_t stream, const int32_t *positions, const float *i
     launch(stream, dim3(n_rows), 64, 0, angles_kernel, positions, inv_freq, half, angles);
 }
 
-/* Element i of a head after its turn (Su et al. 2021, arXiv:2104.09864). */
-static __device__ float rotated(const float *head, const float *angles, int i, int dim,
-                                bool interleaved)
-{
-    int half = dim / 2, pair = interleaved ? i / 2 : i % half;
-    bool second = interleaved ? i % 2 == 1 : i >= half;
-    float a = head[interleaved ? 2 * pair : pair];
-    float b = head[interleaved ? 2 * pair + 1 : pair + half];
-    float cosine = angles[2 * pair], sine = angles[2 * pair + 1];
-    return second ? __fadd_rn(__fmul_rn(b, cosine), __fmul_rn(a, sine))
-                  : __fsub_rn(__fmul_rn(a, cosine), __fmul_rn(b, sine));
-}
-
-static __device__ void store(void *to, size_t i, float value, bool half)
-{
-    if (half)
-        ((uint16_t *)to)[i] = float_to_f16(value);
-    else
-        ((float *)to)[i] = value;
-}
-
 /* A block for each head of q, then for each KV head, of a row; a thread for each element. */
 static __global__ void rope_store_kernel(const __grid_constant__ device_batch batch,
                                          const __grid_constant__ device_heads heads, int layer,
@@ -260,25 +241,18 @@ static __global__ void rope_store_kernel(const __grid_constant__ device_batch ba
                                          const __grid_constant__ device_rows v)
 {
     int row = (int)blockIdx.x, head = (int)blockIdx.y, i = (int)threadIdx.x, dim = heads.head_dim;
-    bool is_q = head < heads.n_heads;
-    int kv_head = head - heads.n_heads;
-    float *from = is_q ? q.values + (size_t)row * q.stride + (size_t)head * dim
-                       : k.values + (size_t)row * k.stride + (size_t)kv_head * dim;
-    const float *angles = batch.angles + (size_t)row * dim;
     let_next_begin();
     wait_for_inputs();
-    float turned = i < dim ? rotated(from, angles, i, dim, heads.interleaved) : 0;
-    if (is_q) {
-        __syncthreads(); /* all have read their pairs */
-        if (i < dim)
-            from[i] = turned;
+    if (head >= heads.n_heads) {
+        store_kv(batch, heads, layer, row, head - heads.n_heads, k, v, i);
         return;
     }
-    int position = batch.positions[row], slot = position % PAGE_TOKENS;
-    uint8_t *page = page_of(batch, heads, layer, row, position / PAGE_TOKENS, kv_head);
-    float value = i < dim ? v.values[(size_t)row * v.stride + (size_t)kv_head * dim + i] : 0;
-    store(page, (size_t)slot * heads.padded_dim + i, turned, heads.half);
-    store(page + page_k_bytes(heads), (size_t)i * PAGE_TOKENS + slot, value, heads.half);
+    float *from = q.values + (size_t)row * q.stride + (size_t)head * dim;
+    const float *angles = batch.angles + (size_t)row * dim;
+    float turned = i < dim ? rotated(from, angles, i, dim, heads.interleaved) : 0;
+    __syncthreads(); /* all have read their pairs */
+    if (i < dim)
+        from[i] = turned;
 }
 
 void device_rope_store(cudaStream_t stream, const device_batch *batch, const device_heads *heads,

@@ -33,13 +33,13 @@ static bool is_one(const struct cuda *cuda, const struct op *op)
 {
     if (op->kind != OP_LINEAR || rows_of(cuda, op->rows) != 1)
         return false;
-    for (size_t i = 0; i < op->n; i++)
-        if (op->w[i]->matrix.form != MATRIX_INT4 && op->w[i]->matrix.form != MATRIX_INT8)
+    for (size_t i = 0; i < op->n; i++) {
+        const struct device_matrix *m = &op->w[i]->matrix;
+        if ((m->form != MATRIX_INT4 && m->form != MATRIX_INT8) ||
+            device_one_shared(m) > cuda->shared_bytes)
             return false;
-    struct device_one one = {.gated = true};
-    one.linear.x = op->in[0]->rows;
-    one.linear.m[0].half_scales = true;
-    return device_one_shared(&one) <= cuda->shared_bytes;
+    }
+    return true;
 }
 
 /* Whether the product of linear i is added to the residual by its own kernel: */
@@ -53,7 +53,7 @@ static bool is_added(const struct cuda *cuda, const struct op *ops, size_t i, si
 static bool is_normed(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
 {
     return cuda->pass.n_rows == 1 && i + 1 < n && is_one(cuda, &ops[i + 1]) &&
-           ops[i + 1].in[0] == ops[i].out[1] &&
+           ops[i + 1].in[0] == ops[i].out[1] && ops[i + 1].w[0]->matrix.slice <= ONE_NORM_SLICE &&
            (ops[i].in[0] == NULL || (i > 0 && is_added(cuda, ops, i - 1, n)));
 }
 
@@ -95,12 +95,17 @@ static void made(const struct cuda *cuda, struct buffer *buffer, int forms)
     buffer->at = cuda->n_runs;
 }
 
+/* What a buffer's narrow forms hold is known of this run alone. */
+static int forms_of(const struct cuda *cuda, const struct buffer *buffer)
+{
+    return buffer->at == cuda->n_runs ? buffer->forms : 0;
+}
+
 /* Makes the forms of a linear's input that whoever made the input has not. */
 static void narrow(const struct cuda *cuda, const struct op *op, int forms)
 {
-    /* What a buffer's narrow forms hold is known of this run alone. */
     struct buffer *x = (struct buffer *)(uintptr_t)op->in[0];
-    int have = x->at == cuda->n_runs ? x->forms : 0;
+    int have = forms_of(cuda, x);
     if ((forms & ~have) == 0)
         return;
     device_narrow(cuda->stream, &x->rows, rows_of(cuda, op->rows), forms & ~have);
@@ -153,6 +158,8 @@ static size_t linear(struct cuda *cuda, const struct op *ops, size_t i, size_t n
     if (is_added(cuda, ops, i, n))
         one.residual = ops[i + 1].out[0]->rows.values;
     one.gated = is_gated(cuda, ops, i, n);
+    one.maxima = op->out[0]->rows.maxima;
+    one.has_maxima = !normed && (forms_of(cuda, op->in[0]) & FORM_MAXIMA);
     for (size_t k = 0; k < op->n; k++) {
         const struct device_matrix *m = &op->w[k]->matrix;
         l->m[l->n] = *m;
@@ -161,11 +168,13 @@ static size_t linear(struct cuda *cuda, const struct op *ops, size_t i, size_t n
         if (k + 1 < op->n && alike(m, &op->w[k + 1]->matrix))
             continue;
         if (is_one(cuda, op))
-            device_linear_one(cuda->stream, &one, cuda->processors);
+            device_linear_one(cuda->stream, &one, cuda->processors, cuda->shared_bytes);
         else
             launch_linear(cuda, l);
         l->n = 0;
     }
+    if (one.gated)
+        made(cuda, op->out[0], FORM_MAXIMA);
     return one.gated ? 2 : 1;
 }
 
@@ -186,16 +195,41 @@ static size_t add_norm(struct cuda *cuda, const struct op *ops, size_t i, size_t
     return 1;
 }
 
-static void attend(const struct cuda *cuda, const struct op *op)
+/* Whether rope_store i is done by the attention after it. */
+static bool is_fresh(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
+{
+    return cuda->pass.n_pages > 0 && cuda->pass.one_each && device_attend_takes(&cuda->heads) &&
+           i + 1 < n && ops[i + 1].kind == OP_ATTEND && ops[i + 1].layer == ops[i].layer &&
+           ops[i + 1].in[0] == ops[i].out[0];
+}
+
+/* fresh: the rope_store that is done with it, or NULL. */
+static void attend(const struct cuda *cuda, const struct op *op, const struct op *fresh)
 {
     const struct device_rows *q = &op->in[0]->rows, *y = &op->out[0]->rows;
+    const struct device_rows *k = fresh != NULL ? &fresh->out[1]->rows : NULL;
+    const struct device_rows *v = fresh != NULL ? &fresh->in[0]->rows : NULL;
     const struct pass *p = &cuda->pass;
     if (p->n_pages > 0)
         device_attend_split(cuda->stream, &cuda->batch, &cuda->heads, (int)op->layer, p->n_tiles,
-                            p->n_rows, p->n_pages, p->states, q, y);
+                            p->n_rows, p->n_pages, p->states, q, k, v, y);
     else
         device_attend(cuda->stream, &cuda->batch, &cuda->heads, (int)op->layer, p->n_tiles, q, y);
+    made(cuda, op->out[0],
+         p->n_pages > 0 && cuda->heads.head_dim % BLOCK_COLS == 0 ? FORM_MAXIMA : 0);
+}
+
+static size_t rope_store(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
+{
+    const struct op *op = &ops[i];
     made(cuda, op->out[0], 0);
+    if (is_fresh(cuda, ops, i, n)) {
+        attend(cuda, &ops[i + 1], op);
+        return 2;
+    }
+    device_rope_store(cuda->stream, &cuda->batch, &cuda->heads, (int)op->layer, cuda->pass.n_rows,
+                      &op->out[0]->rows, &op->out[1]->rows, &op->in[0]->rows);
+    return 1;
 }
 
 static void embed(struct cuda *cuda, const struct op *op)
@@ -246,12 +280,10 @@ size_t op_launch(struct cuda *cuda, const struct op *ops, size_t i, size_t n)
         done = linear(cuda, ops, i, n, false);
         break;
     case OP_ROPE_STORE:
-        device_rope_store(cuda->stream, &cuda->batch, &cuda->heads, (int)op->layer, n_rows,
-                          &op->out[0]->rows, &op->out[1]->rows, &op->in[0]->rows);
-        made(cuda, op->out[0], 0);
+        done = rope_store(cuda, ops, i, n);
         break;
     case OP_ATTEND:
-        attend(cuda, op);
+        attend(cuda, op, NULL);
         break;
     case OP_SWIGLU:
         forms = forms_ahead(cuda, ops, i, n, op->out[0]);

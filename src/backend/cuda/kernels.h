@@ -19,14 +19,15 @@ extern "C" {
 #endif
 
 enum {
-    BLOCK_COLS = 32,  /* columns of a block: a group of group-quantized weights */
-    TILE_ROWS = 32,   /* rows of a matrix that lie together: the threads of a warp */
-    TILE_TOKENS = 8,  /* tokens whose activations lie together: the columns of an mma */
-    UNIT_BYTES = 16,  /* what a thread loads at once */
-    QUAD = 4,         /* blocks whose scales lie together */
-    MAX_SLICES = 16,  /* of a sum over columns: the warps of a thread block */
-    PAGE_TOKENS = 64, /* positions of a KV page */
-    MAX_MATRICES = 3  /* that one linear multiplies */
+    BLOCK_COLS = 32,    /* columns of a block: a group of group-quantized weights */
+    TILE_ROWS = 32,     /* rows of a matrix that lie together: the threads of a warp */
+    TILE_TOKENS = 8,    /* tokens whose activations lie together: the columns of an mma */
+    UNIT_BYTES = 16,    /* what a thread loads at once */
+    QUAD = 4,           /* blocks whose scales lie together */
+    MAX_SLICES = 16,    /* of a sum over columns: the warps of a thread block */
+    PAGE_TOKENS = 64,   /* positions of a KV page */
+    MAX_MATRICES = 3,   /* that one linear multiplies */
+    ONE_NORM_SLICE = 16 /* blocks of a slice at most, of a row that a product's kernel norms */
 };
 
 enum matrix_form { MATRIX_F32, MATRIX_F16, MATRIX_BF16, MATRIX_INT4, MATRIX_INT8, MATRIX_FORMS };
@@ -63,7 +64,7 @@ static inline int row_threads(int blocks)
  * quads of blocks, with zeros. */
 struct device_matrix {
     enum matrix_form form;
-    int rows, cols, blocks, padded_blocks;
+    int rows, cols, blocks, padded_blocks, tiles;
     int slice;            /* slice_blocks */
     const uint8_t *units; /* [tiles][padded_blocks][block_bytes / UNIT_BYTES][TILE_ROWS][16] */
     /* Of groups: */
@@ -77,7 +78,7 @@ struct device_matrix {
 };
 
 /* What a linear takes activations as: bits of a set. */
-enum { FORM_INT8 = 1, FORM_BF16 = 2, FORM_PLAIN_BF16 = 4 };
+enum { FORM_INT8 = 1, FORM_BF16 = 2, FORM_PLAIN_BF16 = 4, FORM_MAXIMA = 8 };
 
 /* Activations. The narrow forms are [tokens / TILE_TOKENS][blocks][TILE_TOKENS][...], but for
  * plain bf16, which takes the same memory as [tokens][stride]. */
@@ -88,6 +89,7 @@ struct device_rows {
     float *bases;   /* activation_base of the group */
     float *totals;  /* the codes' sum * 2^k */
     float *scales;  /* [tokens] */
+    float *maxima;  /* [tokens][blocks] the largest magnitudes */
     uint16_t *bf16; /* [..][BLOCK_COLS] */
 };
 
@@ -153,12 +155,14 @@ struct device_one {
     float eps;
     float *residual; /* that y[0] is added to as well, or NULL */
     bool gated;      /* y[0] = silu(y[0]) y[1], for two matrices with as many rows */
+    float *maxima;   /* of the gated y[0] */
+    bool has_maxima; /* of x, whose norm it isn't */
 };
 
-/* Of shared memory that the kernel needs. */
-size_t device_one_shared(const struct device_one *one);
-void device_linear_one(cudaStream_t stream, const struct device_one *one,
-                       int processors);                                        /* dot.cu */
+/* Of shared memory that the kernel needs for a matrix. */
+size_t device_one_shared(const struct device_matrix *m);
+void device_linear_one(cudaStream_t stream, const struct device_one *one, int processors,
+                       size_t shared_bytes);                                   /* dot.cu */
 void device_linear_floats(cudaStream_t stream, const struct device_linear *l); /* dot.cu */
 /* One row of bf16 weights or more, several rows of groups; processors: of the device. */
 void device_linear_tiles(cudaStream_t stream, const struct device_linear *l,
@@ -169,12 +173,16 @@ void device_expand(cudaStream_t stream, const struct device_matrix *m, int first
 
 /* ---- attention: attend.cu ---------------------------------------------------------------- */
 
-/* Pages of a row side by side, their states to `states`, [n_heads][pages of the row][state_floats]
- * for each row; then merged in ascending order. n_pages: at least those of any row. */
+/* Pages of a row side by side, with fresh K and V: of sequences that have one row each, whose q
+ * isn't turned and whose k and v aren't stored yet; only if device_attend_takes() them. Their
+ * states to `states`, [n_heads][pages of the row][state_floats] for each row; then merged in
+ * ascending order. n_pages: at least those of any row. */
 void device_attend_split(cudaStream_t stream, const struct device_batch *batch,
                          const struct device_heads *heads, int layer, int n_tiles, int n_rows,
                          int n_pages, float *states, const struct device_rows *q,
+                         const struct device_rows *k, const struct device_rows *v,
                          const struct device_rows *y);
+bool device_attend_takes(const struct device_heads *heads);
 /* Pages of a row one after another. */
 void device_attend(cudaStream_t stream, const struct device_batch *batch,
                    const struct device_heads *heads, int layer, int n_tiles,

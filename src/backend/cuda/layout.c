@@ -183,6 +183,7 @@ struct device_matrix layout_view(const struct layout *l, const uint8_t *memory)
         .cols = (int)l->cols,
         .blocks = (int)l->blocks,
         .padded_blocks = (int)l->padded_blocks,
+        .tiles = (int)l->tiles,
         .slice = slice_blocks((int)l->blocks),
         .units = memory,
     };

@@ -25,6 +25,9 @@ static void launch(cudaStream_t stream, dim3 grid, int threads, size_t shared, v
     if (shared > 48 * 1024)
         cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              (int)shared);
+    /* The same for all, for a processor stops to change it. */
+    cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                         cudaSharedmemCarveoutMaxShared);
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -88,6 +91,12 @@ static __device__ __forceinline__ uint32_t load_once(const uint32_t *p)
     return v;
 }
 
+/* What is going to be loaded, to the second-level cache. */
+static __device__ __forceinline__ void fetch_ahead(const void *p)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
 /* 16 bytes, 8 or 4 to shared memory in the background; a group is what was copied since the last
  * commit. */
 template <int bytes = 16>
@@ -120,6 +129,14 @@ static __device__ __forceinline__ uint32_t permute(uint32_t a, uint32_t b, uint3
 {
     uint32_t d;
     asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(select));
+    return d;
+}
+
+/* NaN wins. */
+static __device__ __forceinline__ float larger(float a, float b)
+{
+    float d;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(d) : "f"(a), "f"(b));
     return d;
 }
 

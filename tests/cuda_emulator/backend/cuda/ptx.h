@@ -198,6 +198,11 @@ template <typename T> static inline T load_once(const T *p)
     return *p;
 }
 
+static inline void fetch_ahead(const void *p)
+{
+    (void)*(const volatile uint8_t *)p; /* as checked as a load */
+}
+
 template <int bytes = 16> static inline void copy_async(void *shared, const void *global)
 {
     emulator::copy_later(shared, global, bytes);
@@ -224,6 +229,11 @@ static inline uint32_t permute(uint32_t a, uint32_t b, uint32_t select)
         d |= byte << (8 * i);
     }
     return d;
+}
+
+static inline float larger(float a, float b)
+{
+    return a > b || a != a ? a : b;
 }
 
 static inline int dot4(uint32_t a, uint32_t b, int c)
