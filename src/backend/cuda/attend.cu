@@ -53,12 +53,6 @@ static __device__ __forceinline__ float finish(float sum, float weights)
     return __fadd_rn(sum / weights, 0);
 }
 
-/* Of queries in shared memory: neighbours begin in other banks. */
-static __host__ __device__ __forceinline__ int turned_stride(const device_heads &heads)
-{
-    return heads.padded_dim + 4;
-}
-
 /* Where a state of a row's page goes. */
 static __device__ __forceinline__ float *state_of(const device_batch &batch,
                                                   const device_heads &heads, float *states, int row,
@@ -95,11 +89,9 @@ static __device__ __forceinline__ void split(float x, uint16_t *upper, uint16_t 
     *lower = float_to_f16(__fsub_rn(x, f16_to_float(*upper)));
 }
 
-/* turned: [WARP_QUERIES][turned_stride] they are there, or NULL: in q. */
 template <int steps>
 static __device__ void load_queries(query_fragments<steps> &f, const device_heads &heads,
-                                    const device_rows &q, const queries &qs, int first,
-                                    const float *turned)
+                                    const device_rows &q, const queries &qs, int first)
 {
     int t = lane_index() % 4, n = qs.n_rows * qs.n_group;
     for (int half = 0; half < 2; half++) {
@@ -108,8 +100,6 @@ static __device__ void load_queries(query_fragments<steps> &f, const device_head
         int row = qs.first_row + (there ? query / qs.n_group : 0);
         int head = qs.kv_head * qs.n_group + (there ? query % qs.n_group : 0);
         const float *from = q.values + (size_t)row * q.stride + (size_t)head * heads.head_dim;
-        if (turned != NULL)
-            from = turned + (there ? query - first : 0) * turned_stride(heads);
 #pragma unroll
         for (int step = 0; step < steps; step++)
 #pragma unroll
@@ -135,28 +125,42 @@ static __device__ __forceinline__ int slot_of(int block, int i, int col)
     return 32 * block + col / 2 * 8 + 2 * i + col % 2;
 }
 
-/* The scores of 32 positions: of each mma of 8 positions, a lane's rows and columns. */
+/* The scores of eight positions, those of mma i of a block: a lane's rows and columns. k: what the
+ * lane has of them; last: for rows g and g + 8 the last slot that they see. */
 template <int steps>
-static __device__ __forceinline__ void score_block(const query_fragments<steps> &f,
-                                                   const uint8_t *k, int block,
-                                                   float (&scores)[4][4])
+static __device__ __forceinline__ void score_eight(const query_fragments<steps> &f,
+                                                   const uint4 (&k)[steps], int block, int i,
+                                                   float scale, const int (&last)[2],
+                                                   float (&scores)[4])
 {
+    for (int j = 0; j < 4; j++)
+        scores[j] = 0;
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const uint4 *row = (const uint4 *)k +
-                           (size_t)slot_of(block, i, lane_index() / 4) * 4 * steps +
-                           lane_index() % 4;
-        for (int j = 0; j < 4; j++)
-            scores[i][j] = 0;
-#pragma unroll
-        for (int step = 0; step < steps; step++) {
-            uint4 x = row[4 * step];
-            mma_f16(scores[i], f.b[step][0], x.x, x.y);
-            mma_f16(scores[i], f.b[step][1], x.z, x.w);
-            mma_f16(scores[i], f.a[step][0], x.x, x.y);
-            mma_f16(scores[i], f.a[step][1], x.z, x.w);
-        }
+    for (int step = 0; step < steps; step++) {
+        mma_f16(scores, f.b[step][0], k[step].x, k[step].y);
+        mma_f16(scores, f.b[step][1], k[step].z, k[step].w);
+        mma_f16(scores, f.a[step][0], k[step].x, k[step].y);
+        mma_f16(scores, f.a[step][1], k[step].z, k[step].w);
     }
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        int slot = slot_of(block, i, lane_index() % 4 * 2 + j % 2);
+        scores[j] = slot <= last[j / 2] ? __fmul_rn(scores[j], scale) : -INFINITY;
+    }
+}
+
+/* Where a lane finds its K for mma i of a block: [4 * step] */
+template <int steps>
+static __device__ __forceinline__ const uint4 *k_of(const uint8_t *page, int block, int i)
+{
+    return (const uint4 *)page + (size_t)slot_of(block, i, lane_index() / 4) * 4 * steps +
+           lane_index() % 4;
+}
+
+/* And its V for columns 8 i .. 8 i + 7: [4 * block] */
+static __device__ __forceinline__ const uint4 *v_of(const uint8_t *v, int i)
+{
+    return (const uint4 *)v + (8 * i + lane_index() / 4) * (PAGE_TOKENS / 8) + lane_index() % 4;
 }
 
 /* Pairs of f16 at positions up to `last` of a lane's eight from `slot` on; the others become 0. */
@@ -172,63 +176,54 @@ static __device__ __forceinline__ uint4 mask_pairs(uint4 pairs, int slot, int la
     return {words[0], words[1], words[2], words[3]};
 }
 
-/* The state of a page. last: for rows g and g + 8 the last slot that they see; last_written: the
- * last that any row sees, beyond which V may be anything. */
-template <int steps>
-static __device__ __forceinline__ void attend_page(const query_fragments<steps> &f,
-                                                   const uint8_t *k, const uint8_t *v, float scale,
-                                                   const int (&last)[2], int last_written,
-                                                   page_state<steps> &state)
-{
-    float scores[2][4][4];
-    uint32_t weights[2][4][2]; /* pairs of f16: of rows g and g + 8 */
+/* Weights of a page's positions as pairs of f16, of rows g and g + 8, which are what scores become;
+ * their largest and the weights' sum. */
+typedef uint32_t page_weights[2][4][2];
 
-    state.max[0] = state.max[1] = -INFINITY;
-#pragma unroll
-    for (int block = 0; block < 2; block++) {
-        score_block<steps>(f, k, block, scores[block]);
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                int slot = slot_of(block, i, lane_index() % 4 * 2 + j % 2);
-                float score = __fmul_rn(scores[block][i][j], scale);
-                scores[block][i][j] = score = slot <= last[j / 2] ? score : -INFINITY;
-                state.max[j / 2] = larger(score, state.max[j / 2]);
-            }
-    }
+static __device__ __forceinline__ void weigh(float (&scores)[2][4][4], float (&max)[2],
+                                             float (&sums)[2], page_weights &weights)
+{
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        float max = state.max[half] = warp_max(state.max[half], 4), sum = 0;
-        max = max == -INFINITY ? 0 : max;
+        float largest = -INFINITY, sum = 0;
+#pragma unroll
+        for (int block = 0; block < 2; block++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                largest = larger(larger(scores[block][i][2 * half], largest),
+                                 scores[block][i][2 * half + 1]);
+        max[half] = largest = warp_max(largest, 4);
+        largest = largest == -INFINITY ? 0 : largest;
 #pragma unroll
         for (int block = 0; block < 2; block++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                uint16_t a = float_to_f16(shrink(scores[block][i][2 * half], max));
-                uint16_t b = float_to_f16(shrink(scores[block][i][2 * half + 1], max));
+                uint16_t a = float_to_f16(shrink(scores[block][i][2 * half], largest));
+                uint16_t b = float_to_f16(shrink(scores[block][i][2 * half + 1], largest));
                 sum = __fadd_rn(__fadd_rn(sum, f16_to_float(a)), f16_to_float(b));
                 weights[block][i][half] = two_halves(a, b);
             }
-        state.weights[half] = warp_sum(sum, 4);
+        sums[half] = warp_sum(sum, 4);
     }
+}
+
+/* Sums of weights times eight columns of V, of which the lane has v; last_written: the last slot
+ * that any row sees, beyond which V may be anything. */
+static __device__ __forceinline__ void sum_eight(const page_weights &weights, const uint4 (&v)[2],
+                                                 int last_written, float (&sums)[4])
+{
+    for (int j = 0; j < 4; j++)
+        sums[j] = 0;
 #pragma unroll
-    for (int i = 0; i < 4 * steps; i++) {
-        for (int j = 0; j < 4; j++)
-            state.sums[i][j] = 0;
-        const uint4 *row =
-            (const uint4 *)v + (8 * i + lane_index() / 4) * (PAGE_TOKENS / 8) + lane_index() % 4;
-#pragma unroll
-        for (int block = 0; block < 2; block++) {
-            uint4 x = row[4 * block];
-            if (last_written < PAGE_TOKENS - 1)
-                x = mask_pairs(x, 32 * block + lane_index() % 4 * 8, last_written);
-            const uint32_t(&w)[4][2] = weights[block];
-            uint32_t first[4] = {w[0][0], w[0][1], w[1][0], w[1][1]};
-            uint32_t second[4] = {w[2][0], w[2][1], w[3][0], w[3][1]};
-            mma_f16(state.sums[i], first, x.x, x.y);
-            mma_f16(state.sums[i], second, x.z, x.w);
-        }
+    for (int block = 0; block < 2; block++) {
+        uint4 x = v[block];
+        if (last_written < PAGE_TOKENS - 1)
+            x = mask_pairs(x, 32 * block + lane_index() % 4 * 8, last_written);
+        const uint32_t(&w)[4][2] = weights[block];
+        uint32_t first[4] = {w[0][0], w[0][1], w[1][0], w[1][1]};
+        uint32_t second[4] = {w[2][0], w[2][1], w[3][0], w[3][1]};
+        mma_f16(sums, first, x.x, x.y);
+        mma_f16(sums, second, x.z, x.w);
     }
 }
 
@@ -251,90 +246,332 @@ static __device__ lane_queries find_lane(const device_batch &batch, const querie
     return l;
 }
 
+/* ---- tensor cores, pages side by side ---------------------------------------------------- */
+
+/* A block of threads has a page, and what of it can be done apart its warps share: a warp has the
+ * scores of 16 positions and the sums of an eighth of V's columns for each of its mmas. */
+template <int steps> struct page_part {
+    uint4 k[2][steps], v[steps][2];
+};
+
+static __device__ __forceinline__ int part_block()
+{
+    return warp_index() / 2;
+}
+
+static __device__ __forceinline__ int part_mma(int i)
+{
+    return warp_index() % 2 * 2 + i;
+}
+
 template <int steps>
-static __device__ __forceinline__ void attend_page_of(const device_batch &batch,
-                                                      const device_heads &heads, int layer,
-                                                      const queries &qs, const lane_queries &l,
-                                                      const query_fragments<steps> &f, int page,
-                                                      page_state<steps> &state)
+static __device__ __forceinline__ void load_part(page_part<steps> &part, const device_heads &heads,
+                                                 const uint8_t *page)
 {
-    const uint8_t *k = page_of(batch, heads, layer, qs.first_row, page, qs.kv_head);
-    int start = page * PAGE_TOKENS;
-    int last[2] = {l.position[0] - start, l.position[1] - start};
-    int last_row = batch.positions[qs.first_row + qs.n_rows - 1] - start;
-    attend_page<steps>(f, k, k + page_k_bytes(heads), score_scale(heads), last, last_row, state);
+    const uint8_t *v = page + page_k_bytes(heads);
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+        for (int step = 0; step < steps; step++)
+            part.k[i][step] = k_of<steps>(page, part_block(), part_mma(i))[4 * step];
+#pragma unroll
+    for (int i = 0; i < steps; i++)
+        for (int block = 0; block < 2; block++)
+            part.v[i][block] = v_of(v, warp_index() * steps + i)[4 * block];
 }
 
-/* Fetches the warp's page while the kernel before this one ends. */
-static __device__ __forceinline__ void fetch_page(const uint8_t *page, size_t bytes)
-{
-    const int line = 128;
-    for (size_t at = (size_t)lane_index() * line; at < bytes; at += WARP * line)
-        fetch_ahead(page + at);
-}
+/* What lies in the block's shared memory: all scores, and the queries as the sum of two f16, from
+ * rows that begin in other banks than their neighbours. */
+template <int steps> struct page_room {
+    enum { STRIDE = 32 * steps + 32 };
+    float4 scores[2][4][WARP];
+    uint16_t upper[WARP_QUERIES][STRIDE], lower[WARP_QUERIES][STRIDE];
+    int arrived;
+};
 
-/* Turns the block's queries into shared memory. */
-static __device__ const float *turn_queries(const device_batch &batch, const device_heads &heads,
-                                            const queries &qs, int first, const device_rows &q)
-{
-    float *turned = (float *)shared_memory();
-    int n = qs.n_group - first < WARP_QUERIES ? qs.n_group - first : WARP_QUERIES;
-    const float *angles = batch.angles + (size_t)qs.first_row * heads.head_dim;
-    const float *from = q.values + (size_t)qs.first_row * q.stride +
-                        (size_t)(qs.kv_head * qs.n_group + first) * heads.head_dim;
-    for (int at = (int)threadIdx.x; at < n * heads.padded_dim; at += (int)blockDim.x) {
-        int query = at / heads.padded_dim, i = at % heads.padded_dim;
-        turned[query * turned_stride(heads) + i] =
-            i < heads.head_dim ? rotated(from + query * heads.head_dim, angles, i, heads.head_dim,
-                                         heads.interleaved)
-                               : 0;
-    }
-    return turned;
-}
-
-/* A warp for each 16 queries of a tile (x, warps), KV head (y) and page (z). fresh: the tile is a
- * row, whose K and V the blocks that have its last page store first. */
+/* Queries first .. first + n - 1, turned if they aren't. */
 template <int steps, bool fresh>
-static __global__ void __launch_bounds__(WARP *TILE_WARPS)
-    split_kernel(const __grid_constant__ device_batch batch,
-                 const __grid_constant__ device_heads heads, int layer, int tiles_per_row,
-                 const __grid_constant__ device_rows q, const __grid_constant__ device_rows new_k,
-                 const __grid_constant__ device_rows new_v, float *states)
+static __device__ void take_queries(const device_batch &batch, const device_heads &heads,
+                                    const queries &qs, int first, int n, const device_rows &q,
+                                    page_room<steps> *room)
 {
-    queries qs = find_queries(batch, heads, (int)blockIdx.x / tiles_per_row, (int)blockIdx.y);
-    int first = (int)blockIdx.x % tiles_per_row * WARP_QUERIES;
-    int page = (int)blockIdx.z * TILE_WARPS + warp_index();
-    lane_queries l = find_lane(batch, qs, first);
-    int last_page = batch.positions[qs.first_row + qs.n_rows - 1] / PAGE_TOKENS;
-    bool mine = page <= last_page && first < qs.n_rows * qs.n_group;
-    const float *turned = NULL;
-    if (mine)
-        fetch_page(page_of(batch, heads, layer, qs.first_row, page, qs.kv_head),
-                   2 * page_k_bytes(heads));
-    wait_for_inputs();
-    if (fresh) {
-        turned = turn_queries(batch, heads, qs, first, q);
-        if (last_page / TILE_WARPS == (int)blockIdx.z)
-            for (int i = (int)threadIdx.x; i < heads.padded_dim; i += (int)blockDim.x)
-                store_kv(batch, heads, layer, qs.first_row, qs.kv_head, new_k, new_v, i);
-        __syncthreads();
+    enum { DIM = 32 * steps, AT_ONCE = 4 };
+    for (int at = (int)threadIdx.x; at < n * DIM; at += AT_ONCE * WARP * TILE_WARPS) {
+        float x[AT_ONCE];
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; j++) {
+            int index = at + j * WARP * TILE_WARPS, query = first + index / DIM, i = index % DIM;
+            int row = qs.first_row + query / qs.n_group;
+            const float *from =
+                q.values + (size_t)row * q.stride +
+                (size_t)(qs.kv_head * qs.n_group + query % qs.n_group) * heads.head_dim;
+            x[j] = 0;
+            if (index < n * DIM && i < heads.head_dim)
+                x[j] = fresh ? rotated(from, batch.angles + (size_t)row * heads.head_dim, i,
+                                       heads.head_dim, heads.interleaved)
+                             : from[i];
+        }
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; j++) {
+            int index = at + j * WARP * TILE_WARPS;
+            if (index < n * DIM)
+                split(x[j], &room->upper[index / DIM][index % DIM],
+                      &room->lower[index / DIM][index % DIM]);
+        }
     }
-    let_next_begin();
-    if (!mine)
-        return;
-    query_fragments<steps> f;
-    page_state<steps> state;
-    load_queries<steps>(f, heads, q, qs, first, turned);
-    attend_page_of<steps>(batch, heads, layer, qs, l, f, page, state);
+}
+
+template <int steps>
+static __device__ __forceinline__ void load_taken(query_fragments<steps> &f,
+                                                  const page_room<steps> *room, int n)
+{
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        int query = lane_index() / 4 + 8 * half;
+#pragma unroll
+        for (int step = 0; step < steps; step++) {
+            int dim = 32 * step + lane_index() % 4 * 8;
+            uint4 a = {0, 0, 0, 0}, b = {0, 0, 0, 0};
+            if (query < n) {
+                const uint16_t *upper = room->upper[query] + dim, *lower = room->lower[query] + dim;
+                a = *(const uint4 *)upper;
+                b = *(const uint4 *)lower;
+            }
+            uint32_t upper[4] = {a.x, a.y, a.z, a.w}, lower[4] = {b.x, b.y, b.z, b.w};
+            for (int i = 0; i < 4; i++) {
+                f.a[step][i / 2][i % 2 * 2 + half] = upper[i];
+                f.b[step][i / 2][i % 2 * 2 + half] = lower[i];
+            }
+        }
+    }
+}
+
+template <int steps>
+static __device__ __forceinline__ void write_part(const device_batch &batch,
+                                                  const device_heads &heads, float *states,
+                                                  const lane_queries &l, int page,
+                                                  const float (&max)[2], const float (&weights)[2],
+                                                  const float (&sums)[steps][4])
+{
+#pragma unroll
     for (int half = 0; half < 2; half++) {
         if (!l.there[half] || page > l.position[half] / PAGE_TOKENS)
             continue;
         float *out = state_of(batch, heads, states, l.row[half], l.head[half], page);
-        out[0] = state.max[half];
-        out[1] = state.weights[half];
-        for (int i = 0; i < 4 * steps; i++)
-            *(float2 *)(out + 2 + 8 * i + lane_index() % 4 * 2) = {state.sums[i][2 * half],
-                                                                   state.sums[i][2 * half + 1]};
+        if (threadIdx.x % 4 == 0 && warp_index() == 0) {
+            out[heads.padded_dim] = max[half];
+            out[heads.padded_dim + 1] = weights[half];
+        }
+        for (int i = 0; i < steps; i++)
+            *(float2 *)(out + 8 * (warp_index() * steps + i) +
+                        lane_index() % 4 * 2) = {sums[i][2 * half], sums[i][2 * half + 1]};
+    }
+}
+
+/* Columns of a state; zeros if it isn't there. */
+template <int each>
+static __device__ __forceinline__ void load_state(const float *from, bool there, float (&out)[each])
+{
+    if (each == 4) {
+        float4 x = there ? __ldcg((const float4 *)from) : float4{0, 0, 0, 0};
+        out[0] = x.x;
+        out[1 % each] = x.y;
+        out[2 % each] = x.z;
+        out[3 % each] = x.w;
+    } else {
+        out[0] = there ? __ldcg(from) : 0;
+    }
+}
+
+/* Merges the states of a row and head, and writes the `each` columns that the thread has, from
+ * `col` on; a warp together. The states of 32 pages at a time, a page in each lane, whose scales
+ * are found side by side. Other blocks of this kernel may have written them. */
+template <int each>
+static __device__ __forceinline__ void merge_states(const device_batch &batch,
+                                                    const device_heads &heads, float *states,
+                                                    const device_rows &y, int row, int head,
+                                                    int col)
+{
+    enum { AT_ONCE = each == 1 ? 16 : 4 };
+    int pages = batch.positions[row] / PAGE_TOKENS + 1, stride = heads.state_floats;
+    const float *state = state_of(batch, heads, states, row, head, 0);
+    float max = -INFINITY, weights = 0, sums[each];
+
+    for (int j = 0; j < each; j++)
+        sums[j] = 0;
+    for (int first = 0; first < pages; first += WARP) {
+        int n = pages - first < WARP ? pages - first : (int)WARP;
+        bool there = lane_index() < n;
+        const float *mine = state + (size_t)(first + lane_index()) * stride + heads.padded_dim;
+        float page_max = there ? __ldcg(mine) : -INFINITY,
+              page_weights = there ? __ldcg(mine + 1) : 0;
+        float so_far = larger(max, page_max); /* after this lane's page, then before it */
+        for (int step = 1; step < WARP; step *= 2) {
+            float other = __shfl_up_sync((unsigned)ALL_LANES, so_far, step);
+            if (lane_index() >= step)
+                so_far = larger(other, so_far);
+        }
+        float before = __shfl_up_sync((unsigned)ALL_LANES, so_far, 1);
+        before = lane_index() == 0 ? max : before;
+        float a = shrink(before, so_far), b = shrink(page_max, so_far);
+        for (int i = 0; i < n; i += AT_ONCE) {
+            float parts[AT_ONCE][each];
+#pragma unroll
+            for (int k = 0; k < AT_ONCE; k++)
+                load_state<each>(state + (size_t)(first + i + k) * stride + col,
+                                 i + k < n && col < heads.padded_dim, parts[k]);
+#pragma unroll
+            for (int k = 0; k < AT_ONCE; k++) {
+                float old = __shfl_sync((unsigned)ALL_LANES, a, i + k);
+                float part = __shfl_sync((unsigned)ALL_LANES, b, i + k);
+                float part_weights = __shfl_sync((unsigned)ALL_LANES, page_weights, i + k);
+                if (i + k >= n)
+                    continue;
+                weights = merge(weights, old, part_weights, part);
+                for (int j = 0; j < each; j++)
+                    sums[j] = merge(sums[j], old, parts[k][j], part);
+            }
+        }
+        max = __shfl_sync((unsigned)ALL_LANES, so_far, n - 1);
+    }
+    float largest = 0;
+    float *out = y.values + (size_t)row * y.stride + (size_t)head * heads.head_dim;
+    for (int j = 0; j < each; j++)
+        if (col + j < heads.head_dim) {
+            out[col + j] = sums[j] = finish(sums[j], weights);
+            largest = larger(fabsf(sums[j]), largest);
+        }
+    if (heads.head_dim % BLOCK_COLS != 0)
+        return;
+    largest = warp_max(largest, BLOCK_COLS / each);
+    if (lane_index() % (BLOCK_COLS / each) == 0 && col < heads.head_dim)
+        y.maxima[(size_t)row * y.blocks + (head * heads.head_dim + col) / BLOCK_COLS] = largest;
+}
+
+/* Whether this block is the last of n that come here, each with what it has written. */
+static __device__ __forceinline__ bool is_last(int *counter, int n, int *shared)
+{
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        *shared = atomicAdd(counter, 1);
+        if (*shared == n - 1)
+            *counter = 0; /* for the next kernel */
+        __threadfence();
+    }
+    __syncthreads();
+    return *shared == n - 1;
+}
+
+/* A block for 16 queries of a tile (x), KV head (y) and page (z); merging: the last one of a tile
+ * and KV head merges its states. fresh: the tile is a row, whose K and V the blocks that have its
+ * last page store first. */
+template <int steps, bool fresh>
+static __global__ void __launch_bounds__(WARP *TILE_WARPS)
+    split_kernel(const __grid_constant__ device_batch batch,
+                 const __grid_constant__ device_heads heads, int layer, int tiles_per_row,
+                 bool merging, const __grid_constant__ device_rows q,
+                 const __grid_constant__ device_rows new_k,
+                 const __grid_constant__ device_rows new_v, const __grid_constant__ device_rows y,
+                 float *states)
+{
+    page_room<steps> *room = (page_room<steps> *)shared_memory();
+    int tile = (int)blockIdx.x / tiles_per_row, page = (int)blockIdx.z;
+    queries qs = find_queries(batch, heads, tile, (int)blockIdx.y);
+    int first = (int)blockIdx.x % tiles_per_row * WARP_QUERIES;
+    int all = qs.n_rows * qs.n_group, n = all - first < WARP_QUERIES ? all - first : WARP_QUERIES;
+    int last_position = batch.positions[qs.first_row + qs.n_rows - 1];
+    int last_page = last_position / PAGE_TOKENS;
+
+    let_next_begin();
+    if (page > last_page || n <= 0) {
+        wait_for_inputs();
+        return;
+    }
+    const uint8_t *at = page_of(batch, heads, layer, qs.first_row, page, qs.kv_head);
+    bool early = fresh && page < last_page; /* nobody writes it in this pass */
+    page_part<steps> part;
+    if (early)
+        load_part(part, heads, at);
+    lane_queries l = find_lane(batch, qs, first);
+    wait_for_inputs();
+    take_queries<steps, fresh>(batch, heads, qs, first, n, q, room);
+    if (fresh && !early)
+        for (int i = (int)threadIdx.x; i < heads.padded_dim; i += (int)blockDim.x)
+            store_kv(batch, heads, layer, qs.first_row, qs.kv_head, new_k, new_v, i);
+    __syncthreads();
+    if (!early)
+        load_part(part, heads, at);
+
+    query_fragments<steps> f;
+    int start = page * PAGE_TOKENS;
+    int last[2] = {l.position[0] - start, l.position[1] - start};
+    load_taken<steps>(f, room, n);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        float scores[4];
+        score_eight<steps>(f, part.k[i], part_block(), part_mma(i), score_scale(heads), last,
+                           scores);
+        room->scores[part_block()][part_mma(i)][lane_index()] = {scores[0], scores[1], scores[2],
+                                                                 scores[3]};
+    }
+    __syncthreads();
+    float scores[2][4][4], max[2], weight_sums[2], sums[steps][4];
+    page_weights weights;
+#pragma unroll
+    for (int block = 0; block < 2; block++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float4 x = room->scores[block][i][lane_index()];
+            scores[block][i][0] = x.x;
+            scores[block][i][1] = x.y;
+            scores[block][i][2] = x.z;
+            scores[block][i][3] = x.w;
+        }
+    weigh(scores, max, weight_sums, weights);
+#pragma unroll
+    for (int i = 0; i < steps; i++)
+        sum_eight(weights, part.v[i], last_position - start, sums[i]);
+    write_part<steps>(batch, heads, states, l, page, max, weight_sums, sums);
+    if (!merging || !is_last(batch.arrived + tile * heads.n_kv_heads + qs.kv_head,
+                             (last_page + 1) * tiles_per_row, &room->arrived))
+        return;
+    for (int query = warp_index(); query < all; query += TILE_WARPS)
+        merge_states<4>(batch, heads, states, y, qs.first_row + query / qs.n_group,
+                        qs.kv_head * qs.n_group + query % qs.n_group, 4 * lane_index());
+}
+
+/* ---- tensor cores, page after page ------------------------------------------------------- */
+
+/* The state of a page. */
+template <int steps>
+static __device__ __forceinline__ void attend_page(const device_batch &batch,
+                                                   const device_heads &heads, int layer,
+                                                   const queries &qs, const lane_queries &l,
+                                                   const query_fragments<steps> &f, int page,
+                                                   page_state<steps> &state)
+{
+    const uint8_t *k = page_of(batch, heads, layer, qs.first_row, page, qs.kv_head);
+    const uint8_t *v = k + page_k_bytes(heads);
+    int start = page * PAGE_TOKENS;
+    int last[2] = {l.position[0] - start, l.position[1] - start};
+    int last_written = batch.positions[qs.first_row + qs.n_rows - 1] - start;
+    float scores[2][4][4];
+    page_weights weights;
+
+#pragma unroll
+    for (int block = 0; block < 2; block++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint4 x[steps];
+            for (int step = 0; step < steps; step++)
+                x[step] = k_of<steps>(k, block, i)[4 * step];
+            score_eight<steps>(f, x, block, i, score_scale(heads), last, scores[block][i]);
+        }
+    weigh(scores, state.max, state.weights, weights);
+#pragma unroll
+    for (int i = 0; i < 4 * steps; i++) {
+        const uint4 x[2] = {v_of(v, i)[0], v_of(v, i)[4]};
+        sum_eight(weights, x, last_written, state.sums[i]);
     }
 }
 
@@ -375,7 +612,7 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS)
     query_fragments<steps> f;
     page_state<steps> total, part;
 
-    load_queries<steps>(f, heads, q, qs, first, NULL);
+    load_queries<steps>(f, heads, q, qs, first);
     for (int half = 0; half < 2; half++) {
         total.max[half] = -INFINITY;
         total.weights[half] = 0;
@@ -384,7 +621,7 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS)
         for (int j = 0; j < 4; j++)
             total.sums[i][j] = 0;
     for (int page = 0; page <= last_page; page++) {
-        attend_page_of<steps>(batch, heads, layer, qs, l, f, page, part);
+        attend_page<steps>(batch, heads, layer, qs, l, f, page, part);
         for (int half = 0; half < 2; half++)
             if (page <= l.position[half] / PAGE_TOKENS)
                 merge_page<steps>(total, part, half);
@@ -473,10 +710,10 @@ static __global__ void split_floats_kernel(const __grid_constant__ device_batch 
     attend_page_floats(heads, from, last, shared, &max, &weights);
     const float *sums = shared + heads.padded_dim + PAGE_TOKENS + 2 * WARP;
     float *out = state_of(batch, heads, states, row, head, page);
-    out[0] = max;
-    out[1] = weights;
+    out[heads.padded_dim] = max;
+    out[heads.padded_dim + 1] = weights;
     for (int col = (int)threadIdx.x; col < heads.head_dim; col += FLOAT_THREADS)
-        out[2 + col] = sums[col];
+        out[col] = sums[col];
 }
 
 /* A row (x) and head (y). */
@@ -514,50 +751,15 @@ static __global__ void attend_floats_kernel(const __grid_constant__ device_batch
 
 /* ---- merging ----------------------------------------------------------------------------- */
 
-/* A row (x) and head (y): the states of 32 pages at a time, a page in each lane, whose scales are
- * found side by side; then a thread for each column. */
+/* A row (x) and head (y), a thread for each column: for more pages than one block of threads is
+ * enough for. */
 static __global__ void merge_kernel(const __grid_constant__ device_batch batch,
                                     const __grid_constant__ device_heads heads, float *states,
                                     const __grid_constant__ device_rows y)
 {
-    int row = (int)blockIdx.x, head = (int)blockIdx.y, col = (int)threadIdx.x;
-    int pages = batch.positions[row] / PAGE_TOKENS + 1, stride = heads.state_floats;
-    const float *state = state_of(batch, heads, states, row, head, 0);
-    float max = -INFINITY, weights = 0, sum = 0;
-
     let_next_begin();
     wait_for_inputs();
-    for (int first = 0; first < pages; first += WARP) {
-        int n = pages - first < WARP ? pages - first : (int)WARP;
-        bool there = lane_index() < n;
-        const float *mine = state + (size_t)(first + lane_index()) * stride;
-        float page_max = there ? mine[0] : -INFINITY, page_weights = there ? mine[1] : 0;
-        float so_far = larger(max, page_max); /* after this lane's page, then before it */
-        for (int step = 1; step < WARP; step *= 2) {
-            float other = __shfl_up_sync((unsigned)ALL_LANES, so_far, step);
-            if (lane_index() >= step)
-                so_far = larger(other, so_far);
-        }
-        float before = __shfl_up_sync((unsigned)ALL_LANES, so_far, 1);
-        before = lane_index() == 0 ? max : before;
-        float a = shrink(before, so_far), b = shrink(page_max, so_far);
-        for (int i = 0; i < n; i++) {
-            float old = __shfl_sync((unsigned)ALL_LANES, a, i);
-            float part = __shfl_sync((unsigned)ALL_LANES, b, i);
-            float part_weights = __shfl_sync((unsigned)ALL_LANES, page_weights, i);
-            weights = merge(weights, old, part_weights, part);
-            if (col < heads.head_dim)
-                sum = merge(sum, old, state[(size_t)(first + i) * stride + 2 + col], part);
-        }
-        max = __shfl_sync((unsigned)ALL_LANES, so_far, n - 1);
-    }
-    float value = col < heads.head_dim ? finish(sum, weights) : 0;
-    size_t at = (size_t)head * heads.head_dim + col;
-    if (col < heads.head_dim)
-        y.values[(size_t)row * y.stride + at] = value;
-    float largest = warp_max(fabsf(value));
-    if (heads.head_dim % BLOCK_COLS == 0 && lane_index() == 0)
-        y.maxima[(size_t)row * y.blocks + at / BLOCK_COLS] = largest;
+    merge_states<1>(batch, heads, states, y, (int)blockIdx.x, (int)blockIdx.y, (int)threadIdx.x);
 }
 
 /* ---- which ------------------------------------------------------------------------------- */
@@ -584,20 +786,28 @@ bool device_attend_takes(const device_heads *heads)
     return has_tensors(*heads);
 }
 
-template <int steps>
-static void split(cudaStream_t stream, const device_batch &batch, const device_heads &heads,
-                  int layer, int n_tiles, int n_pages, float *states, const device_rows &q,
-                  const device_rows *k, const device_rows *v)
+/* What a split is launched with; k and v NULL: they are stored. */
+struct split_args {
+    cudaStream_t stream;
+    const device_batch &batch;
+    const device_heads &heads;
+    int layer, n_tiles, n_pages;
+    bool merging;
+    const device_rows &q, *k, *v, &y;
+    float *states;
+};
+
+template <int steps> static void split(const split_args &a)
 {
-    int parts = tiles_per_row(heads);
-    dim3 grid(n_tiles * parts, heads.n_kv_heads, (n_pages + TILE_WARPS - 1) / TILE_WARPS);
-    size_t shared = (size_t)WARP_QUERIES * turned_stride(heads) * sizeof(float);
-    if (k != NULL)
-        launch(stream, grid, WARP * TILE_WARPS, shared, split_kernel<steps, true>, batch, heads,
-               layer, parts, q, *k, *v, states);
+    int parts = tiles_per_row(a.heads);
+    dim3 grid(a.n_tiles * parts, a.heads.n_kv_heads, a.n_pages);
+    size_t shared = sizeof(page_room<steps>);
+    if (a.k != NULL)
+        launch(a.stream, grid, WARP * TILE_WARPS, shared, split_kernel<steps, true>, a.batch,
+               a.heads, a.layer, parts, a.merging, a.q, *a.k, *a.v, a.y, a.states);
     else
-        launch(stream, grid, WARP * TILE_WARPS, 0, split_kernel<steps, false>, batch, heads, layer,
-               parts, q, q, q, states);
+        launch(a.stream, grid, WARP * TILE_WARPS, shared, split_kernel<steps, false>, a.batch,
+               a.heads, a.layer, parts, a.merging, a.q, a.q, a.q, a.y, a.states);
 }
 
 void device_attend_split(cudaStream_t stream, const device_batch *batch, const device_heads *heads,
@@ -605,17 +815,17 @@ void device_attend_split(cudaStream_t stream, const device_batch *batch, const d
                          const device_rows *q, const device_rows *k, const device_rows *v,
                          const device_rows *y)
 {
-    static void (*const by_steps[])(cudaStream_t, const device_batch &, const device_heads &, int,
-                                    int, int, float *, const device_rows &, const device_rows *,
-                                    const device_rows *) = {split<1>, split<2>, split<3>, split<4>};
+    static void (*const by_steps[])(const split_args &) = {split<1>, split<2>, split<3>, split<4>};
+    bool merging = has_tensors(*heads) && n_pages <= WARP;
     if (has_tensors(*heads))
-        by_steps[heads->padded_dim / 32 - 1](stream, *batch, *heads, layer, n_tiles, n_pages,
-                                             states, *q, k, v);
+        by_steps[heads->padded_dim / 32 - 1](
+            {stream, *batch, *heads, layer, n_tiles, n_pages, merging, *q, k, v, *y, states});
     else
         launch(stream, dim3(n_rows, heads->n_heads, n_pages), FLOAT_THREADS, floats_shared(*heads),
                split_floats_kernel, *batch, *heads, layer, *q, states);
-    launch(stream, dim3(n_rows, heads->n_heads), heads->padded_dim, 0, merge_kernel, *batch, *heads,
-           states, *y);
+    if (!merging)
+        launch(stream, dim3(n_rows, heads->n_heads), heads->padded_dim, 0, merge_kernel, *batch,
+               *heads, states, *y);
 }
 
 template <int steps>

@@ -38,14 +38,20 @@ static size_t angles_bytes(const struct backend_shape *shape)
     return shape->max_rows * shape->head_dim * sizeof(float);
 }
 
+/* Of counters, which are 0 before and after each attention. */
+static size_t arrived_bytes(const struct backend_shape *shape)
+{
+    return shape->max_rows * shape->n_kv_heads * sizeof(int);
+}
+
 uint64_t batch_bytes(const struct backend_shape *shape)
 {
     struct device_heads heads = heads_of(shape);
     uint64_t states = shape->n_layers > 0 ? shape->n_heads * kv_pages(shape->max_context) *
                                                 (size_t)heads.state_floats * sizeof(float)
                                           : 0;
-    return image_of(shape).bytes + angles_bytes(shape) + shape->head_dim / 2 * sizeof(float) +
-           (states < SPLIT_BYTES ? states : SPLIT_BYTES);
+    return image_of(shape).bytes + angles_bytes(shape) + arrived_bytes(shape) +
+           shape->head_dim / 2 * sizeof(float) + (states < SPLIT_BYTES ? states : SPLIT_BYTES);
 }
 
 int batch_open(struct cuda *cuda, struct llama3_error *err)
@@ -65,10 +71,13 @@ int batch_open(struct cuda *cuda, struct llama3_error *err)
         return cuda_error(err, "a batch", error);
     if ((cuda->batch_memory = cuda_alloc(at.bytes, "a batch", err)) == NULL ||
         (cuda->angles = cuda_alloc(angles_bytes(shape), "a batch", err)) == NULL ||
+        (cuda->arrived = cuda_alloc(arrived_bytes(shape), "a batch", err)) == NULL ||
         (cuda->inv_freq = cuda_alloc(half * sizeof(float), "a batch", err)) == NULL)
         return -1;
-    error = cuda_upload(cuda->inv_freq, shape->inv_freq, half * sizeof(float), cuda->staging,
-                        cuda->stream);
+    error = cudaMemsetAsync(cuda->arrived, 0, arrived_bytes(shape), cuda->stream);
+    if (error == cudaSuccess)
+        error = cuda_upload(cuda->inv_freq, shape->inv_freq, half * sizeof(float), cuda->staging,
+                            cuda->stream);
     if (error != cudaSuccess)
         return cuda_error(err, "a batch", error);
 
@@ -83,6 +92,7 @@ int batch_open(struct cuda *cuda, struct llama3_error *err)
         .tile_rows = (const void *)(memory + at.tile_rows),
         .pages = (const void *)(memory + at.pages),
         .angles = cuda->angles,
+        .arrived = cuda->arrived,
     };
     return 0;
 }
@@ -94,6 +104,7 @@ void batch_close(struct cuda *cuda)
     cudaFreeHost(cuda->image);
     cudaFree(cuda->batch_memory);
     cudaFree(cuda->angles);
+    cudaFree(cuda->arrived);
     cudaFree(cuda->inv_freq);
     cudaFree(cuda->states);
     if (cuda->image_copied != NULL)

@@ -103,6 +103,7 @@ struct device_batch {
     const int32_t *tile_rows; /* [max_rows][2] first row and number of rows of a tile */
     uint8_t *const *pages;    /* page tables of the sequences */
     const float *angles;      /* [max_rows][head_dim / 2][2] cosine and sine, made on the device */
+    int *arrived; /* [tiles][n_kv_heads] blocks of an attention that are done, 0 between */
 };
 
 struct device_heads {
@@ -112,8 +113,8 @@ struct device_heads {
     bool interleaved; /* RoPE's pairs */
     size_t
         layer_bytes; /* of a page: [n_kv_heads] K as [64][padded_dim], then V as [padded_dim][64] */
-    int state_floats; /* of a query's softmax state of a page: the largest score, the sum of
-                         weights, and padded_dim sums of weights times V */
+    int state_floats; /* of a query's softmax state of a page: padded_dim sums of weights times V,
+                         the largest score, the sum of weights, and up to a multiple of 16 bytes */
 };
 
 /* ---- element by element: elements.cu ----------------------------------------------------- */

@@ -24,7 +24,7 @@ struct device_heads heads_of(const struct backend_shape *shape)
         .half = shape->kv_type == LLAMA3_KV_F16,
         .interleaved = shape->rope_interleaved,
     };
-    h.state_floats = h.padded_dim + 2;
+    h.state_floats = h.padded_dim + 4;
     h.layer_bytes = shape->n_kv_heads * 2 * KV_PAGE * (size_t)h.padded_dim * (h.half ? 2 : 4);
     return h;
 }

@@ -91,12 +91,6 @@ static __device__ __forceinline__ uint32_t load_once(const uint32_t *p)
     return v;
 }
 
-/* What is going to be loaded, to the second-level cache. */
-static __device__ __forceinline__ void fetch_ahead(const void *p)
-{
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
-}
-
 /* 16 bytes, 8 or 4 to shared memory in the background; a group is what was copied since the last
  * commit. */
 template <int bytes = 16>

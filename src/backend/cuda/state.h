@@ -94,6 +94,7 @@ struct cuda {
     struct device_batch batch;
     float *inv_freq; /* on the device: [head_dim / 2] */
     float *angles;
+    int *arrived;    /* of struct device_batch */
     int32_t *tokens; /* [max_rows] on the host */
     struct pass pass;
     size_t state_bytes; /* that pass.states has */

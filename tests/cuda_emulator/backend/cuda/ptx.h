@@ -193,14 +193,23 @@ static inline uint16_t float_to_bf16(float x)
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
-template <typename T> static inline T load_once(const T *p)
+static inline void __threadfence()
+{
+}
+static inline int atomicAdd(int *p, int x)
+{
+    int before = *p;
+    *p += x;
+    return before;
+}
+template <typename T> static inline T __ldcg(const T *p)
 {
     return *p;
 }
 
-static inline void fetch_ahead(const void *p)
+template <typename T> static inline T load_once(const T *p)
 {
-    (void)*(const volatile uint8_t *)p; /* as checked as a load */
+    return *p;
 }
 
 template <int bytes = 16> static inline void copy_async(void *shared, const void *global)
