@@ -14,7 +14,12 @@
  */
 #include "backend/cuda/common.cuh"
 
-enum { WARP_QUERIES = 16, TILE_WARPS = 4, WIDEST = 128 };
+enum {
+    WARP_QUERIES = 16,
+    TILE_WARPS = 4,
+    SPLIT_BLOCKS = 2, /* that a processor runs at once */
+    WIDEST = 128
+};
 
 /* Queries of a KV head and a tile of rows: row i / n_group, head i % n_group of the KV head's. */
 struct queries {
@@ -265,18 +270,23 @@ static __device__ __forceinline__ int part_mma(int i)
 }
 
 template <int steps>
-static __device__ __forceinline__ void load_part(page_part<steps> &part, const device_heads &heads,
-                                                 const uint8_t *page)
+static __device__ __forceinline__ void load_k(page_part<steps> &part, const uint8_t *page)
 {
-    const uint8_t *v = page + page_k_bytes(heads);
 #pragma unroll
     for (int i = 0; i < 2; i++)
         for (int step = 0; step < steps; step++)
             part.k[i][step] = k_of<steps>(page, part_block(), part_mma(i))[4 * step];
+}
+
+template <int steps>
+static __device__ __forceinline__ void load_v(page_part<steps> &part, const device_heads &heads,
+                                              const uint8_t *page)
+{
 #pragma unroll
     for (int i = 0; i < steps; i++)
         for (int block = 0; block < 2; block++)
-            part.v[i][block] = v_of(v, warp_index() * steps + i)[4 * block];
+            part.v[i][block] =
+                v_of(page + page_k_bytes(heads), warp_index() * steps + i)[4 * block];
 }
 
 /* What lies in the block's shared memory: all scores, and the queries as the sum of two f16, from
@@ -383,7 +393,7 @@ static __device__ __forceinline__ void load_state(const float *from, bool there,
 }
 
 /* Merges the states of a row and head, and writes the `each` columns that the thread has, from
- * `col` on; a warp together. The states of 32 pages at a time, a page in each lane, whose scales
+ * `col` on; a warp together. The states of some pages at a time, a page in each lane, whose scales
  * are found side by side. Other blocks of this kernel may have written them. */
 template <int each>
 static __device__ __forceinline__ void merge_states(const device_batch &batch,
@@ -391,21 +401,25 @@ static __device__ __forceinline__ void merge_states(const device_batch &batch,
                                                     const device_rows &y, int row, int head,
                                                     int col)
 {
-    enum { AT_ONCE = each == 1 ? 16 : 4 };
+    enum { AT_ONCE = each == 1 ? WARP : 8 };
     int pages = batch.positions[row] / PAGE_TOKENS + 1, stride = heads.state_floats;
     const float *state = state_of(batch, heads, states, row, head, 0);
     float max = -INFINITY, weights = 0, sums[each];
 
     for (int j = 0; j < each; j++)
         sums[j] = 0;
-    for (int first = 0; first < pages; first += WARP) {
-        int n = pages - first < WARP ? pages - first : (int)WARP;
+    for (int first = 0; first < pages; first += AT_ONCE) {
+        int n = pages - first < AT_ONCE ? pages - first : (int)AT_ONCE;
         bool there = lane_index() < n;
         const float *mine = state + (size_t)(first + lane_index()) * stride + heads.padded_dim;
-        float page_max = there ? __ldcg(mine) : -INFINITY,
-              page_weights = there ? __ldcg(mine + 1) : 0;
+        float page_max = there ? __ldcg(mine) : -INFINITY;
+        float page_weights = there ? __ldcg(mine + 1) : 0, parts[AT_ONCE][each];
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++)
+            load_state<each>(state + (size_t)(first + i) * stride + col,
+                             i < n && col < heads.padded_dim, parts[i]);
         float so_far = larger(max, page_max); /* after this lane's page, then before it */
-        for (int step = 1; step < WARP; step *= 2) {
+        for (int step = 1; step < AT_ONCE; step *= 2) {
             float other = __shfl_up_sync((unsigned)ALL_LANES, so_far, step);
             if (lane_index() >= step)
                 so_far = larger(other, so_far);
@@ -413,23 +427,16 @@ static __device__ __forceinline__ void merge_states(const device_batch &batch,
         float before = __shfl_up_sync((unsigned)ALL_LANES, so_far, 1);
         before = lane_index() == 0 ? max : before;
         float a = shrink(before, so_far), b = shrink(page_max, so_far);
-        for (int i = 0; i < n; i += AT_ONCE) {
-            float parts[AT_ONCE][each];
 #pragma unroll
-            for (int k = 0; k < AT_ONCE; k++)
-                load_state<each>(state + (size_t)(first + i + k) * stride + col,
-                                 i + k < n && col < heads.padded_dim, parts[k]);
-#pragma unroll
-            for (int k = 0; k < AT_ONCE; k++) {
-                float old = __shfl_sync((unsigned)ALL_LANES, a, i + k);
-                float part = __shfl_sync((unsigned)ALL_LANES, b, i + k);
-                float part_weights = __shfl_sync((unsigned)ALL_LANES, page_weights, i + k);
-                if (i + k >= n)
-                    continue;
-                weights = merge(weights, old, part_weights, part);
-                for (int j = 0; j < each; j++)
-                    sums[j] = merge(sums[j], old, parts[k][j], part);
-            }
+        for (int i = 0; i < AT_ONCE; i++) {
+            float old = __shfl_sync((unsigned)ALL_LANES, a, i);
+            float part = __shfl_sync((unsigned)ALL_LANES, b, i);
+            float part_weights = __shfl_sync((unsigned)ALL_LANES, page_weights, i);
+            if (i >= n)
+                continue;
+            weights = merge(weights, old, part_weights, part);
+            for (int j = 0; j < each; j++)
+                sums[j] = merge(sums[j], old, parts[i][j], part);
         }
         max = __shfl_sync((unsigned)ALL_LANES, so_far, n - 1);
     }
@@ -447,10 +454,10 @@ static __device__ __forceinline__ void merge_states(const device_batch &batch,
         y.maxima[(size_t)row * y.blocks + (head * heads.head_dim + col) / BLOCK_COLS] = largest;
 }
 
-/* Whether this block is the last of n that come here, each with what it has written. */
+/* Whether this block is the last of n that come here, after a barrier, each with what it has
+ * written. */
 static __device__ __forceinline__ bool is_last(int *counter, int n, int *shared)
 {
-    __syncthreads();
     if (threadIdx.x == 0) {
         __threadfence();
         *shared = atomicAdd(counter, 1);
@@ -462,11 +469,11 @@ static __device__ __forceinline__ bool is_last(int *counter, int n, int *shared)
     return *shared == n - 1;
 }
 
-/* A block for 16 queries of a tile (x), KV head (y) and page (z); merging: the last one of a tile
- * and KV head merges its states. fresh: the tile is a row, whose K and V the blocks that have its
- * last page store first. */
+/* A block for 16 queries of a tile (x) and KV head (y), with each gridDim.z-th page from its own
+ * (z) on; merging: the last one of a tile and KV head merges its states. fresh: the tile is a row,
+ * whose K and V the blocks that have its last page store first. */
 template <int steps, bool fresh>
-static __global__ void __launch_bounds__(WARP *TILE_WARPS)
+static __global__ void __launch_bounds__(WARP *TILE_WARPS, SPLIT_BLOCKS)
     split_kernel(const __grid_constant__ device_batch batch,
                  const __grid_constant__ device_heads heads, int layer, int tiles_per_row,
                  bool merging, const __grid_constant__ device_rows q,
@@ -475,7 +482,7 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS)
                  float *states)
 {
     page_room<steps> *room = (page_room<steps> *)shared_memory();
-    int tile = (int)blockIdx.x / tiles_per_row, page = (int)blockIdx.z;
+    int tile = (int)blockIdx.x / tiles_per_row, page = (int)blockIdx.z, apart = (int)gridDim.z;
     queries qs = find_queries(batch, heads, tile, (int)blockIdx.y);
     int first = (int)blockIdx.x % tiles_per_row * WARP_QUERIES;
     int all = qs.n_rows * qs.n_group, n = all - first < WARP_QUERIES ? all - first : WARP_QUERIES;
@@ -490,50 +497,63 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS)
     const uint8_t *at = page_of(batch, heads, layer, qs.first_row, page, qs.kv_head);
     bool early = fresh && page < last_page; /* nobody writes it in this pass */
     page_part<steps> part;
-    if (early)
-        load_part(part, heads, at);
+    if (early) {
+        load_k(part, at);
+        load_v(part, heads, at);
+    }
     lane_queries l = find_lane(batch, qs, first);
     wait_for_inputs();
     take_queries<steps, fresh>(batch, heads, qs, first, n, q, room);
-    if (fresh && !early)
+    if (fresh && last_page % apart == page)
         for (int i = (int)threadIdx.x; i < heads.padded_dim; i += (int)blockDim.x)
             store_kv(batch, heads, layer, qs.first_row, qs.kv_head, new_k, new_v, i);
     __syncthreads();
-    if (!early)
-        load_part(part, heads, at);
+    if (!early) {
+        load_k(part, at);
+        load_v(part, heads, at);
+    }
 
     query_fragments<steps> f;
-    int start = page * PAGE_TOKENS;
-    int last[2] = {l.position[0] - start, l.position[1] - start};
     load_taken<steps>(f, room, n);
+    for (; page <= last_page; page += apart) {
+        int start = page * PAGE_TOKENS, last[2] = {l.position[0] - start, l.position[1] - start};
+        bool more = page + apart <= last_page;
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        float scores[4];
-        score_eight<steps>(f, part.k[i], part_block(), part_mma(i), score_scale(heads), last,
-                           scores);
-        room->scores[part_block()][part_mma(i)][lane_index()] = {scores[0], scores[1], scores[2],
-                                                                 scores[3]};
-    }
-    __syncthreads();
-    float scores[2][4][4], max[2], weight_sums[2], sums[steps][4];
-    page_weights weights;
-#pragma unroll
-    for (int block = 0; block < 2; block++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            float4 x = room->scores[block][i][lane_index()];
-            scores[block][i][0] = x.x;
-            scores[block][i][1] = x.y;
-            scores[block][i][2] = x.z;
-            scores[block][i][3] = x.w;
+        for (int i = 0; i < 2; i++) {
+            float s[4];
+            score_eight<steps>(f, part.k[i], part_block(), part_mma(i), score_scale(heads), last,
+                               s);
+            room->scores[part_block()][part_mma(i)][lane_index()] = {s[0], s[1], s[2], s[3]};
         }
-    weigh(scores, max, weight_sums, weights);
+        if (more) {
+            at = page_of(batch, heads, layer, qs.first_row, page + apart, qs.kv_head);
+            load_k(part, at);
+        }
+        __syncthreads();
+        float scores[2][4][4], max[2], weight_sums[2], sums[steps][4];
+        page_weights weights;
 #pragma unroll
-    for (int i = 0; i < steps; i++)
-        sum_eight(weights, part.v[i], last_position - start, sums[i]);
-    write_part<steps>(batch, heads, states, l, page, max, weight_sums, sums);
-    if (!merging || !is_last(batch.arrived + tile * heads.n_kv_heads + qs.kv_head,
-                             (last_page + 1) * tiles_per_row, &room->arrived))
+        for (int block = 0; block < 2; block++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                float4 x = room->scores[block][i][lane_index()];
+                scores[block][i][0] = x.x;
+                scores[block][i][1] = x.y;
+                scores[block][i][2] = x.z;
+                scores[block][i][3] = x.w;
+            }
+        weigh(scores, max, weight_sums, weights);
+#pragma unroll
+        for (int i = 0; i < steps; i++)
+            sum_eight(weights, part.v[i], last_position - start, sums[i]);
+        if (more)
+            load_v(part, heads, at);
+        write_part<steps>(batch, heads, states, l, page, max, weight_sums, sums);
+        __syncthreads(); /* the scores have been read */
+    }
+    int blocks = (last_page < apart ? last_page + 1 : apart) * tiles_per_row;
+    if (!merging ||
+        !is_last(batch.arrived + tile * heads.n_kv_heads + qs.kv_head, blocks, &room->arrived))
         return;
     for (int query = warp_index(); query < all; query += TILE_WARPS)
         merge_states<4>(batch, heads, states, y, qs.first_row + query / qs.n_group,
@@ -791,7 +811,7 @@ struct split_args {
     cudaStream_t stream;
     const device_batch &batch;
     const device_heads &heads;
-    int layer, n_tiles, n_pages;
+    int processors, layer, n_tiles, n_pages;
     bool merging;
     const device_rows &q, *k, *v, &y;
     float *states;
@@ -800,7 +820,9 @@ struct split_args {
 template <int steps> static void split(const split_args &a)
 {
     int parts = tiles_per_row(a.heads);
-    dim3 grid(a.n_tiles * parts, a.heads.n_kv_heads, a.n_pages);
+    int tiles = a.n_tiles * parts * a.heads.n_kv_heads;
+    int at_once = (a.processors * SPLIT_BLOCKS + tiles - 1) / tiles;
+    dim3 grid(a.n_tiles * parts, a.heads.n_kv_heads, a.n_pages < at_once ? a.n_pages : at_once);
     size_t shared = sizeof(page_room<steps>);
     if (a.k != NULL)
         launch(a.stream, grid, WARP * TILE_WARPS, shared, split_kernel<steps, true>, a.batch,
@@ -810,16 +832,16 @@ template <int steps> static void split(const split_args &a)
                a.heads, a.layer, parts, a.merging, a.q, a.q, a.q, a.y, a.states);
 }
 
-void device_attend_split(cudaStream_t stream, const device_batch *batch, const device_heads *heads,
-                         int layer, int n_tiles, int n_rows, int n_pages, float *states,
-                         const device_rows *q, const device_rows *k, const device_rows *v,
-                         const device_rows *y)
+void device_attend_split(cudaStream_t stream, int processors, const device_batch *batch,
+                         const device_heads *heads, int layer, int n_tiles, int n_rows, int n_pages,
+                         float *states, const device_rows *q, const device_rows *k,
+                         const device_rows *v, const device_rows *y)
 {
     static void (*const by_steps[])(const split_args &) = {split<1>, split<2>, split<3>, split<4>};
     bool merging = has_tensors(*heads) && n_pages <= WARP;
     if (has_tensors(*heads))
-        by_steps[heads->padded_dim / 32 - 1](
-            {stream, *batch, *heads, layer, n_tiles, n_pages, merging, *q, k, v, *y, states});
+        by_steps[heads->padded_dim / 32 - 1]({stream, *batch, *heads, processors, layer, n_tiles,
+                                              n_pages, merging, *q, k, v, *y, states});
     else
         launch(stream, dim3(n_rows, heads->n_heads, n_pages), FLOAT_THREADS, floats_shared(*heads),
                split_floats_kernel, *batch, *heads, layer, *q, states);

@@ -211,8 +211,9 @@ static void attend(const struct cuda *cuda, const struct op *op, const struct op
     const struct device_rows *v = fresh != NULL ? &fresh->in[0]->rows : NULL;
     const struct pass *p = &cuda->pass;
     if (p->n_pages > 0)
-        device_attend_split(cuda->stream, &cuda->batch, &cuda->heads, (int)op->layer, p->n_tiles,
-                            p->n_rows, p->n_pages, p->states, q, k, v, y);
+        device_attend_split(cuda->stream, cuda->processors, &cuda->batch, &cuda->heads,
+                            (int)op->layer, p->n_tiles, p->n_rows, p->n_pages, p->states, q, k, v,
+                            y);
     else
         device_attend(cuda->stream, &cuda->batch, &cuda->heads, (int)op->layer, p->n_tiles, q, y);
     made(cuda, op->out[0],

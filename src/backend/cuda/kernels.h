@@ -177,8 +177,8 @@ void device_expand(cudaStream_t stream, const struct device_matrix *m, int first
 /* Pages of a row side by side, with fresh K and V: of sequences that have one row each, whose q
  * isn't turned and whose k and v aren't stored yet; only if device_attend_takes() them. Their
  * states to `states`, [n_heads][pages of the row][state_floats] for each row; then merged in
- * ascending order. n_pages: at least those of any row. */
-void device_attend_split(cudaStream_t stream, const struct device_batch *batch,
+ * ascending order. n_pages: at least those of any row; processors: of the device. */
+void device_attend_split(cudaStream_t stream, int processors, const struct device_batch *batch,
                          const struct device_heads *heads, int layer, int n_tiles, int n_rows,
                          int n_pages, float *states, const struct device_rows *q,
                          const struct device_rows *k, const struct device_rows *v,
