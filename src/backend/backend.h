@@ -165,7 +165,8 @@ struct backend_ops {
     /* y[i] = w[i] x for i in [0, n), n <= 3. */
     void (*linear)(struct backend *backend, enum rows rows, struct buffer *const y[],
                    const struct weight *const w[], size_t n, const struct buffer *x);
-    /* Rotates q and k by their rows' positions, and stores k and v in the layer's pages. */
+    /* Rotates q and k by their rows' positions, and stores k and v in the layer's pages. For the
+     * layer's attend, which comes next: nobody else may count on what q and k are then. */
     void (*rope_store)(struct backend *backend, size_t layer, struct buffer *q, struct buffer *k,
                        const struct buffer *v);
     /* y[r] = softmax(q K^T / sqrt(head_dim)) V over the positions 0..position[r], K and V as
