@@ -365,6 +365,142 @@ START_TEST(linear_is_a_product)
 }
 END_TEST
 
+/* ---- few rows: what a backend may do at once ---------------------------------------------- */
+
+/* Whatever the kind of scales that random_strips() chooses. */
+static void check_few_rows(int subject, enum dtype type, size_t rows, size_t cols)
+{
+    static const size_t batches[] = {2, 7, 8, 9, 16, 23, 32, 33, 48, 63, 64, 65};
+    enum { MOST = 65 };
+    struct product p = random_product(type, rows, cols, MOST);
+    float *expected = size_alloc(MOST * rows, sizeof *expected);
+    for (size_t t = 0; t < MOST; t++) {
+        float *alone = linear_of(subject, 1, &p, t, 1);
+        if (alone != NULL)
+            memcpy(expected + t * rows, alone, rows * sizeof *alone);
+        free(alone);
+    }
+    for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
+        size_t from = MOST - batches[i];
+        float *y = linear_of(subject, 2, &p, from, batches[i]);
+        if (y != NULL)
+            ck_assert_msg(memcmp(y, expected + from * rows, batches[i] * rows * sizeof *y) == 0,
+                          "%s, %zu x %zu: %zu rows", dtype_info(type)->name, rows, cols,
+                          batches[i]);
+        free(y);
+    }
+    free(expected);
+    free_product(&p);
+}
+
+START_TEST(few_rows_are_rows)
+{
+    static const enum dtype types[] = {DTYPE_INT4, DTYPE_INT4, DTYPE_INT4, DTYPE_INT4, DTYPE_INT8,
+                                       DTYPE_INT8, DTYPE_INT8, DTYPE_INT8, DTYPE_Q4_0, DTYPE_BF16};
+    state = 8;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        check_few_rows(_i, types[i], 37 + 200 * (i % 2), 32 * (1 + random_bits() % 20));
+        check_few_rows(_i, types[i], 40, 32 * (65 + i) + (types[i] == DTYPE_BF16 ? 3 : 0));
+    }
+}
+END_TEST
+
+/* A gate, what it lets pass, and the product after them. */
+struct gate {
+    struct rig *rig;
+    struct buffer *x, *gate, *up, *down;
+    struct weight *w[3];
+    int from, to; /* of these operations */
+};
+
+static void issue_gate(void *arg)
+{
+    const struct gate *g = arg;
+    const struct backend_ops *ops = g->rig->ops;
+    struct backend *b = g->rig->b;
+    for (int i = g->from; i < g->to; i++)
+        if (i == 0)
+            ops->linear(b, ROWS_ALL, (struct buffer *const[]){g->gate, g->up},
+                        (const struct weight *const[]){g->w[0], g->w[1]}, 2, g->x);
+        else if (i == 1)
+            ops->swiglu(b, g->gate, g->up);
+        else
+            ops->linear(b, ROWS_ALL, (struct buffer *const[]){g->down},
+                        (const struct weight *const[]){g->w[2]}, 1, g->gate);
+}
+
+/* The operations in one run or each in its own: [n][hidden] of the gate, [n][cols] of the product.
+ */
+static float *gate_of(struct rig *rig, struct product *p, size_t n, bool at_once)
+{
+    size_t cols = p[0].matrix.cols, hidden = p[0].matrix.rows;
+    struct gate g = {.rig = rig};
+    give_rows(rig, n, 0);
+    for (int i = 0; i < 3; i++)
+        g.w[i] = rig->ops->weight(rig->b, &p[i].matrix, WEIGHT_MATRIX, &rig->err);
+    g.x = filled(rig, cols, p[0].x);
+    g.gate = filled(rig, hidden, NULL);
+    g.up = filled(rig, hidden, NULL);
+    g.down = filled(rig, cols, NULL);
+    for (g.from = 0; g.from < 3; g.from = g.to) {
+        g.to = at_once ? 3 : g.from + 1;
+        rig->ops->run(rig->b, issue_gate, &g);
+    }
+    float *gated = contents(rig, ROWS_ALL, n, hidden, g.gate);
+    float *down = contents(rig, ROWS_ALL, n, cols, g.down);
+    float *out = size_alloc(n * (hidden + cols), sizeof *out);
+    memcpy(out, gated, n * hidden * sizeof *out);
+    memcpy(out + n * hidden, down, n * cols * sizeof *out);
+    free(gated);
+    free(down);
+    for (int i = 0; i < 3; i++)
+        rig->ops->weight_free(rig->b, g.w[i]);
+    rig->ops->buffer_free(rig->b, g.x);
+    rig->ops->buffer_free(rig->b, g.gate);
+    rig->ops->buffer_free(rig->b, g.up);
+    rig->ops->buffer_free(rig->b, g.down);
+    return out;
+}
+
+static bool same_groups(const struct group_format *a, const struct group_format *b)
+{
+    return a->scale == b->scale && a->offset == b->offset;
+}
+
+START_TEST(a_gate_in_one_run_is_that_of_three)
+{
+    static const enum dtype types[] = {DTYPE_INT4, DTYPE_INT8, DTYPE_BF16, DTYPE_Q4_0, DTYPE_F32};
+    static const size_t batches[] = {1, 2, 9, 16, 31, 64, 65};
+    enum { COLS = 160, HIDDEN = 417, MOST = 65 };
+    struct rig rig;
+    state = 9;
+    if (!rig_open(&rig, _i, 2, &plain))
+        return;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        size_t hidden = types[i] == DTYPE_Q4_0 ? 416 : HIDDEN;
+        struct product p[3];
+        for (int k = 0; k < 3; k++) {
+            p[k] = random_product(types[i], k < 2 ? hidden : COLS, k < 2 ? COLS : hidden, MOST);
+            while (k == 1 && !same_groups(&p[0].matrix.groups, &p[1].matrix.groups)) {
+                free_product(&p[1]);
+                p[1] = random_product(types[i], hidden, COLS, MOST);
+            }
+        }
+        for (size_t k = 0; k < sizeof batches / sizeof batches[0]; k++) {
+            size_t n = batches[k];
+            float *expected = gate_of(&rig, p, n, false), *y = gate_of(&rig, p, n, true);
+            ck_assert_msg(memcmp(y, expected, n * (hidden + COLS) * sizeof *y) == 0, "%s, %zu rows",
+                          dtype_info(types[i])->name, n);
+            free(expected);
+            free(y);
+        }
+        for (int k = 0; k < 3; k++)
+            free_product(&p[k]);
+    }
+    rig.ops->close(rig.b);
+}
+END_TEST
+
 /* ---- rows as they stand ------------------------------------------------------------------ */
 
 /* Rows of a table to the bits of their definition; of a matrix that `linear` reads as well, nearly,
@@ -816,6 +952,8 @@ int main(void)
     TCase *tcase = tcase_create("seam");
     tcase_set_timeout(tcase, TIMEOUT);
     tcase_add_loop_test(tcase, linear_is_a_product, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, few_rows_are_rows, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, a_gate_in_one_run_is_that_of_three, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, embed_takes_rows_of_the_table, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, add_norm_adds_and_normalizes, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, swiglu_gates, 0, N_SUBJECTS);

@@ -1,2 +1,2 @@
-/* kernels_tiles.cc: those of tensor cores, as kernels.cc. */
+/* kernels_tiles.cc: those of many rows, as kernels.cc. */
 #include "backend/cuda/tiles.cu"

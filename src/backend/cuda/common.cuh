@@ -52,6 +52,8 @@ template <bool max> static __device__ float block_reduce(float x, float *room)
 
 /* Threads of a block share out a row by fours: each has the columns 4 threadIdx.x .. + 3 of every
  * 4 blockDim.x. */
+enum { HELD = ONE_NORM_SLICE / 4 }; /* fours of a row that a thread has in registers */
+
 static __device__ __forceinline__ int first_col()
 {
     return 4 * (int)threadIdx.x;
@@ -164,6 +166,60 @@ static __device__ __forceinline__ narrow_four quantize_four(const float (&v)[4],
 static __device__ __forceinline__ size_t cell_index(const device_rows &x, int token, int block)
 {
     return ((size_t)(token / TILE_TOKENS) * x.blocks + block) * TILE_TOKENS + token % TILE_TOKENS;
+}
+
+/* ---- tiles and slices of matrices -------------------------------------------------------- */
+
+/* A tile of a matrix of a linear. */
+struct place {
+    int matrix, tile;
+};
+
+static __host__ __device__ inline int tiles_of(const device_linear &l)
+{
+    int tiles = 0;
+    for (int i = 0; i < l.n; i++)
+        tiles += l.m[i].tiles;
+    return tiles;
+}
+
+/* Beyond the end of a matrix the next one begins; matrix n: there is no such tile. */
+static __device__ __forceinline__ void settle(const device_linear &l, place &at)
+{
+    while (at.matrix < l.n && at.tile >= l.m[at.matrix].tiles)
+        at.tile -= l.m[at.matrix++].tiles;
+}
+
+/* A warp's blocks of columns: those of its slice. */
+struct span {
+    int first, end;
+};
+
+static __device__ __forceinline__ span find_slice(const device_matrix &m)
+{
+    int first = warp_index() * m.slice, end = first + m.slice;
+    return {first, end < m.blocks ? end : m.blocks};
+}
+
+/* The sum over slices, in ascending order, of a row and token; parts: [slices][apart]. */
+static __device__ __forceinline__ float add_slices(const float *parts, int slices, int apart)
+{
+    float y = parts[0], of_slice[MAX_SLICES];
+#pragma unroll
+    for (int slice = 1; slice < MAX_SLICES; slice++)
+        of_slice[slice] = slice < slices ? parts[slice * apart] : 0;
+#pragma unroll
+    for (int slice = 1; slice < MAX_SLICES; slice++)
+        y = slice < slices ? __fadd_rn(y, of_slice[slice]) : y;
+    return y;
+}
+
+/* Shared memory of blocks of which a processor is to have `each`: so much that none takes more,
+ * while others have less. */
+static inline size_t own_share(size_t needed, int each, size_t shared_bytes)
+{
+    size_t least = shared_bytes / (each + 1) + 1024;
+    return needed < least && least <= shared_bytes ? least : needed;
 }
 
 /* Where a row's unit of a block of columns lies. */

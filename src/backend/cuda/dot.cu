@@ -10,50 +10,6 @@
  */
 #include "backend/cuda/common.cuh"
 
-/* A tile of a matrix of a linear. */
-struct place {
-    int matrix, tile;
-};
-
-static int tiles_of(const device_linear &l)
-{
-    int tiles = 0;
-    for (int i = 0; i < l.n; i++)
-        tiles += l.m[i].tiles;
-    return tiles;
-}
-
-/* Beyond the end of a matrix the next one begins; matrix n: there is no such tile. */
-static __device__ __forceinline__ void settle(const device_linear &l, place &at)
-{
-    while (at.matrix < l.n && at.tile >= l.m[at.matrix].tiles)
-        at.tile -= l.m[at.matrix++].tiles;
-}
-
-/* A warp's blocks of columns: those of its slice. */
-struct span {
-    int first, end;
-};
-
-static __device__ __forceinline__ span find_slice(const device_matrix &m)
-{
-    int first = warp_index() * m.slice, end = first + m.slice;
-    return {first, end < m.blocks ? end : m.blocks};
-}
-
-/* The sum over slices, in ascending order, of a row and token; parts: [slices][apart]. */
-static __device__ __forceinline__ float add_slices(const float *parts, int slices, int apart)
-{
-    float y = parts[0], of_slice[MAX_SLICES];
-#pragma unroll
-    for (int slice = 1; slice < MAX_SLICES; slice++)
-        of_slice[slice] = slice < slices ? parts[slice * apart] : 0;
-#pragma unroll
-    for (int slice = 1; slice < MAX_SLICES; slice++)
-        y = slice < slices ? __fadd_rn(y, of_slice[slice]) : y;
-    return y;
-}
-
 /* ---- groups: products -------------------------------------------------------------------- */
 
 /* Eight codes of 4 bits. permute() finds the bytes of eight levels by the lower three bits of a
@@ -97,8 +53,7 @@ static __device__ __forceinline__ int dot_group(const uint4 *w, const uint4 (&x)
 enum {
     STAGE_UNITS = 4, /* that a lane copies at a time: a quad of int4, half a quad of int8 */
     RING = 2,        /* stages on their way; of int8, the halves of a quad */
-    HELD = ONE_NORM_SLICE / 4, /* fours of a row that a thread norms */
-    AHEAD = 4                  /* of any other, on their way to it */
+    AHEAD = 4        /* fours of a row that isn't normed, on their way to a thread */
 };
 
 /* A warp's. Lanes copy what they read themselves, so that none waits for another. */
@@ -467,9 +422,7 @@ void device_linear_one(cudaStream_t stream, const device_one *o, int processors,
         {launch_one<1, false>, launch_one<1, true>}, {launch_one<2, false>, launch_one<2, true>}};
     const device_matrix &m = o->linear.m[0];
     int tiles = o->gated ? m.tiles : tiles_of(o->linear), each = MAX_SLICES / slice_count(m.blocks);
-    /* So much that no processor takes more blocks than its share, while others have less. */
-    size_t shared = device_one_shared(&m), least = shared_bytes / (each + 1) + 1024;
-    shared = shared < least && least <= shared_bytes ? least : shared;
+    size_t shared = own_share(device_one_shared(&m), each, shared_bytes);
     kernels[m.form == MATRIX_INT8][m.half_scales](
         stream, *o, tiles < processors * each ? tiles : processors * each, shared);
 }

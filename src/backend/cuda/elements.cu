@@ -1,30 +1,55 @@
 /* elements.cu: the operations that work element by element, a block of threads for each row. */
 #include "backend/cuda/common.cuh"
 
+/* ---- parts of rows ----------------------------------------------------------------------- */
+
+/* What a block's threads have of a row in registers at once, HELD fours each: most rows are whole
+ * then, and read once. */
+static __device__ __forceinline__ int part_cols()
+{
+    return HELD * col_step();
+}
+
+static __device__ __forceinline__ void load_part(const float *row, int first, int cols,
+                                                 float (&v)[HELD][4])
+{
+#pragma unroll
+    for (int i = 0; i < HELD; i++)
+        load_four(row, first + first_col() + i * col_step(), cols, v[i]);
+}
+
+static __device__ __forceinline__ void store_part(float *row, int first, int cols,
+                                                  const float (&v)[HELD][4])
+{
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+        int col = first + first_col() + i * col_step();
+        if (col < cols)
+            store_four(row, col, v[i]);
+    }
+}
+
+static __device__ __forceinline__ float largest_of_part(const float (&v)[HELD][4], float so_far)
+{
+    for (int i = 0; i < HELD; i++)
+        so_far = largest_of(v[i], so_far);
+    return so_far;
+}
+
 /* ---- narrow forms ------------------------------------------------------------------------ */
 
-/* The forms of a row whose columns this thread has written to x.values itself; largest: of these.
- */
-static __device__ void narrow_row(const device_rows &x, int token, float largest, int forms,
-                                  float *room)
+/* All lanes of a warp together, for they find the codes so. */
+static __device__ __forceinline__ void narrow_part(const device_rows &x, int token, int first,
+                                                   const float (&v)[HELD][4],
+                                                   const row_scale &scale, int forms)
 {
-    const float *row = x.values + (size_t)token * x.stride;
     int padded = x.blocks * BLOCK_COLS;
-    row_scale scale = {0, 0};
-
-    if (forms & FORM_INT8) {
-        scale = scale_of(block_reduce<true>(largest, room));
-        if (threadIdx.x == 0)
-            x.scales[token] = scale.scale;
-    }
-    /* All lanes of a warp, for they find the codes together. */
-    for (int first = first_col() - 4 * lane_index(); first < padded; first += col_step()) {
-        int col = first + 4 * lane_index(), at = col % BLOCK_COLS;
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+        int col = first + first_col() + i * col_step(), at = col % BLOCK_COLS;
         size_t cell = cell_index(x, token, col / BLOCK_COLS);
-        float v[4];
-        load_four(row, col, x.cols, v);
-        if (forms & FORM_INT8) {
-            narrow_four n = quantize_four(v, scale);
+        if (forms & FORM_INT8 && col - 4 * lane_index() < padded) {
+            narrow_four n = quantize_four(v[i], scale);
             if (col < padded)
                 *(uint32_t *)(x.codes + cell * BLOCK_COLS + at) = n.codes;
             if (col < padded && at == 0) {
@@ -34,8 +59,8 @@ static __device__ void narrow_row(const device_rows &x, int token, float largest
         }
         if (col >= padded)
             continue;
-        uint2 pairs = {float_to_bf16(v[0]) | (uint32_t)float_to_bf16(v[1]) << 16,
-                       float_to_bf16(v[2]) | (uint32_t)float_to_bf16(v[3]) << 16};
+        uint2 pairs = {float_to_bf16(v[i][0]) | (uint32_t)float_to_bf16(v[i][1]) << 16,
+                       float_to_bf16(v[i][2]) | (uint32_t)float_to_bf16(v[i][3]) << 16};
         if (forms & FORM_BF16)
             *(uint2 *)(x.bf16 + cell * BLOCK_COLS + at) = pairs;
         if (forms & FORM_PLAIN_BF16)
@@ -43,25 +68,61 @@ static __device__ void narrow_row(const device_rows &x, int token, float largest
     }
 }
 
-static __global__ void narrow_kernel(const __grid_constant__ device_rows x, int forms)
+/* What a row's codes are scaled by, from the largest magnitude that each thread knows of. */
+static __device__ __forceinline__ row_scale find_scale(const device_rows &x, int token,
+                                                       float largest, int forms, float *room)
 {
-    float *room = (float *)shared_memory(), largest = 0;
-    int token = (int)blockIdx.x;
+    if (!(forms & FORM_INT8))
+        return {0, 0};
+    row_scale scale = scale_of(block_reduce<true>(largest, room));
+    if (threadIdx.x == 0 && blockIdx.y == 0)
+        x.scales[token] = scale.scale;
+    return scale;
+}
+
+/* The forms of a row whose columns this thread has written to x.values itself; v: the last part;
+ * largest: of its columns. */
+static __device__ void narrow_row(const device_rows &x, int token, float (&v)[HELD][4],
+                                  float largest, int forms, float *room)
+{
+    const float *row = x.values + (size_t)token * x.stride;
+    row_scale scale = find_scale(x, token, largest, forms, room);
+    for (int first = 0; first < x.cols; first += part_cols()) {
+        if (x.cols > part_cols())
+            load_part(row, first, x.cols, v);
+        narrow_part(x, token, first, v, scale, forms);
+    }
+}
+
+/* A row (x), and if its maxima are known, a part of it (y). */
+static __global__ void narrow_kernel(const __grid_constant__ device_rows x, int forms,
+                                     bool has_maxima)
+{
+    float *room = (float *)shared_memory(), largest = 0, v[HELD][4];
+    int token = (int)blockIdx.x, part = (int)blockIdx.y * part_cols();
     const float *row = x.values + (size_t)token * x.stride;
     let_next_begin();
     wait_for_inputs();
-    for (int col = first_col(); col < x.cols; col += col_step()) {
-        float v[4];
-        load_four(row, col, x.cols, v);
-        largest = largest_of(v, largest);
+    if (has_maxima) {
+        load_part(row, part, x.cols, v);
+        for (int i = (int)threadIdx.x; i < x.blocks; i += (int)blockDim.x)
+            largest = larger(x.maxima[(size_t)token * x.blocks + i], largest);
+        narrow_part(x, token, part, v, find_scale(x, token, largest, forms, room), forms);
+        return;
     }
-    narrow_row(x, token, largest, forms, room);
+    for (int first = 0; first < x.cols; first += part_cols()) {
+        load_part(row, first, x.cols, v);
+        largest = largest_of_part(v, largest);
+    }
+    narrow_row(x, token, v, largest, forms, room);
 }
 
-void device_narrow(cudaStream_t stream, const device_rows *x, int n_rows, int forms)
+void device_narrow(cudaStream_t stream, const device_rows *x, int n_rows, int forms, int have)
 {
-    launch(stream, dim3(n_rows), row_threads(x->blocks), WARP * sizeof(float), narrow_kernel, *x,
-           forms);
+    bool has_maxima = have & FORM_MAXIMA;
+    int threads = has_maxima ? 128 : row_threads(x->blocks), part = 4 * threads * HELD;
+    launch(stream, dim3(n_rows, has_maxima ? (x->cols + part - 1) / part : 1), threads,
+           WARP * sizeof(float), narrow_kernel, *x, forms, has_maxima);
 }
 
 /* ---- embedding --------------------------------------------------------------------------- */
@@ -145,33 +206,40 @@ static __global__ void add_norm_kernel(const __grid_constant__ device_rows x, co
 {
     float *room = (float *)shared_memory(); /* [2][WARP] */
     int token = (int)blockIdx.x, out = packed != NULL ? packed[token] : token;
-    float *row = x.values + (size_t)token * x.stride, sum = 0, largest = 0, v[4];
+    float *row = x.values + (size_t)token * x.stride, sum = 0, largest = 0;
+    float v[HELD][4], weights[HELD][4];
+    bool whole = x.cols <= part_cols();
 
     let_next_begin();
+    load_part(w, 0, x.cols, weights);
     wait_for_inputs();
-    for (int col = first_col(); col < x.cols; col += col_step()) {
-        load_four(row, col, x.cols, v);
+    for (int first = 0; first < x.cols; first += part_cols()) {
+        load_part(row, first, x.cols, v);
         if (d != NULL) {
-            float added[4];
-            load_four(d + (size_t)token * d_stride, col, x.cols, added);
-            for (int i = 0; i < 4; i++)
-                v[i] = __fadd_rn(v[i], added[i]);
-            store_four(row, col, v);
+            float added[HELD][4];
+            load_part(d + (size_t)token * d_stride, first, x.cols, added);
+            for (int i = 0; i < HELD; i++)
+                for (int j = 0; j < 4; j++)
+                    v[i][j] = __fadd_rn(v[i][j], added[i][j]);
+            store_part(row, first, x.cols, v);
         }
-        sum = square_sum(v, sum);
+        for (int i = 0; i < HELD; i++)
+            sum = square_sum(v[i], sum);
     }
     if (out < 0) /* for the whole block */
         return;
     float scale = norm_scale(sum, x.cols, eps, room);
-    for (int col = first_col(); col < x.cols; col += col_step()) {
-        float weights[4];
-        load_four(row, col, x.cols, v);
-        load_four(w, col, x.cols, weights);
-        norm_four(v, scale, weights);
-        store_four(y.values + (size_t)out * y.stride, col, v);
-        largest = largest_of(v, largest);
+    for (int first = 0; first < x.cols; first += part_cols()) {
+        if (!whole) {
+            load_part(row, first, x.cols, v);
+            load_part(w, first, x.cols, weights);
+        }
+        for (int i = 0; i < HELD; i++)
+            norm_four(v[i], scale, weights[i]);
+        store_part(y.values + (size_t)out * y.stride, first, x.cols, v);
+        largest = largest_of_part(v, largest);
     }
-    narrow_row(y, out, largest, forms, room + WARP);
+    narrow_row(y, out, v, largest, forms, room + WARP);
 }
 
 void device_add_norm(cudaStream_t stream, const device_rows *x, const device_rows *d,
@@ -187,22 +255,22 @@ void device_add_norm(cudaStream_t stream, const device_rows *x, const device_row
 static __global__ void swiglu_kernel(const __grid_constant__ device_rows gate, const float *up,
                                      int up_stride, int forms)
 {
-    float *room = (float *)shared_memory(), largest = 0;
+    float *room = (float *)shared_memory(), largest = 0, z[HELD][4], u[HELD][4];
     int token = (int)blockIdx.x;
     float *row = gate.values + (size_t)token * gate.stride;
 
     let_next_begin();
     wait_for_inputs();
-    for (int col = first_col(); col < gate.cols; col += col_step()) {
-        float z[4], u[4];
-        load_four(row, col, gate.cols, z);
-        load_four(up + (size_t)token * up_stride, col, gate.cols, u);
-        for (int i = 0; i < 4; i++)
-            z[i] = gated(z[i], u[i]);
-        store_four(row, col, z);
-        largest = largest_of(z, largest);
+    for (int first = 0; first < gate.cols; first += part_cols()) {
+        load_part(row, first, gate.cols, z);
+        load_part(up + (size_t)token * up_stride, first, gate.cols, u);
+        for (int i = 0; i < HELD; i++)
+            for (int j = 0; j < 4; j++)
+                z[i][j] = gated(z[i][j], u[i][j]);
+        store_part(row, first, gate.cols, z);
+        largest = largest_of_part(z, largest);
     }
-    narrow_row(gate, token, largest, forms, room);
+    narrow_row(gate, token, z, largest, forms, room);
 }
 
 void device_swiglu(cudaStream_t stream, const device_rows *gate, const device_rows *up, int n_rows,

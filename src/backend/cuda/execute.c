@@ -26,6 +26,11 @@ static bool alike(const struct device_matrix *a, const struct device_matrix *b)
            (a->offsets == NULL) == (b->offsets == NULL);
 }
 
+static bool in_floats(const struct device_matrix *m)
+{
+    return m->form == MATRIX_F32 || m->form == MATRIX_F16;
+}
+
 /* ---- one row, with its neighbours -------------------------------------------------------- */
 
 /* Whether it is a linear of one row and groups alone, whose kernel quantizes the row itself. */
@@ -57,12 +62,15 @@ static bool is_normed(const struct cuda *cuda, const struct op *ops, size_t i, s
            (ops[i].in[0] == NULL || (i > 0 && is_added(cuda, ops, i - 1, n)));
 }
 
-/* and that of linear i the gate of the next operation. */
+/* and that of linear i, of few rows as well, the gate of the next operation. */
 static bool is_gated(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
 {
-    return cuda->pass.n_rows == 1 && i + 1 < n && is_one(cuda, &ops[i]) && ops[i].n == 2 &&
-           alike(&ops[i].w[0]->matrix, &ops[i].w[1]->matrix) && ops[i + 1].kind == OP_SWIGLU &&
-           ops[i + 1].out[0] == ops[i].out[0] && ops[i + 1].in[0] == ops[i].out[1];
+    const struct op *op = &ops[i];
+    return cuda->pass.n_rows <= FEW_ROWS && i + 1 < n && op->kind == OP_LINEAR &&
+           op->rows == ROWS_ALL && op->n == 2 && alike(&op->w[0]->matrix, &op->w[1]->matrix) &&
+           op->w[0]->matrix.rows == op->w[1]->matrix.rows && !in_floats(&op->w[0]->matrix) &&
+           ops[i + 1].kind == OP_SWIGLU && ops[i + 1].out[0] == op->out[0] &&
+           ops[i + 1].in[0] == op->out[1];
 }
 
 /* The forms of its input that a linear reads. */
@@ -108,20 +116,20 @@ static void narrow(const struct cuda *cuda, const struct op *op, int forms)
     int have = forms_of(cuda, x);
     if ((forms & ~have) == 0)
         return;
-    device_narrow(cuda->stream, &x->rows, rows_of(cuda, op->rows), forms & ~have);
+    device_narrow(cuda->stream, &x->rows, rows_of(cuda, op->rows), forms & ~have,
+                  have & FORM_MAXIMA);
     /* Both orders of bf16 share their memory. */
     if (forms & (FORM_BF16 | FORM_PLAIN_BF16))
         have &= ~(FORM_BF16 | FORM_PLAIN_BF16);
     made(cuda, x, have | forms);
 }
 
-static void launch_linear(const struct cuda *cuda, const struct device_linear *l)
+static void launch_linear(const struct cuda *cuda, const struct device_linear *l, float *maxima)
 {
-    enum matrix_form form = l->m[0].form;
-    if (form == MATRIX_F32 || form == MATRIX_F16)
+    if (in_floats(&l->m[0]))
         device_linear_floats(cuda->stream, l);
     else
-        device_linear_tiles(cuda->stream, l, cuda->processors);
+        device_linear_tiles(cuda->stream, l, maxima, cuda->processors, cuda->shared_bytes);
 }
 
 static void by_blas(struct cuda *cuda, const struct op *op)
@@ -170,7 +178,7 @@ static size_t linear(struct cuda *cuda, const struct op *ops, size_t i, size_t n
         if (is_one(cuda, op))
             device_linear_one(cuda->stream, &one, cuda->processors, cuda->shared_bytes);
         else
-            launch_linear(cuda, l);
+            launch_linear(cuda, l, one.gated ? one.maxima : NULL);
         l->n = 0;
     }
     if (one.gated)

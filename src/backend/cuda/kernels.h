@@ -19,15 +19,16 @@ extern "C" {
 #endif
 
 enum {
-    BLOCK_COLS = 32,    /* columns of a block: a group of group-quantized weights */
-    TILE_ROWS = 32,     /* rows of a matrix that lie together: the threads of a warp */
-    TILE_TOKENS = 8,    /* tokens whose activations lie together: the columns of an mma */
-    UNIT_BYTES = 16,    /* what a thread loads at once */
-    QUAD = 4,           /* blocks whose scales lie together */
-    MAX_SLICES = 16,    /* of a sum over columns: the warps of a thread block */
-    PAGE_TOKENS = 64,   /* positions of a KV page */
-    MAX_MATRICES = 3,   /* that one linear multiplies */
-    ONE_NORM_SLICE = 16 /* blocks of a slice at most, of a row that a product's kernel norms */
+    BLOCK_COLS = 32,     /* columns of a block: a group of group-quantized weights */
+    TILE_ROWS = 32,      /* rows of a matrix that lie together: the threads of a warp */
+    TILE_TOKENS = 8,     /* tokens whose activations lie together: the columns of an mma */
+    UNIT_BYTES = 16,     /* what a thread loads at once */
+    QUAD = 4,            /* blocks whose scales lie together */
+    MAX_SLICES = 16,     /* of a sum over columns: the warps of a thread block */
+    PAGE_TOKENS = 64,    /* positions of a KV page */
+    MAX_MATRICES = 3,    /* that one linear multiplies */
+    ONE_NORM_SLICE = 16, /* blocks of a slice at most, of a row that a product's kernel norms */
+    FEW_ROWS = 64        /* of activations, for whom the matrix is what takes the time */
 };
 
 enum matrix_form { MATRIX_F32, MATRIX_F16, MATRIX_BF16, MATRIX_INT4, MATRIX_INT8, MATRIX_FORMS };
@@ -130,7 +131,9 @@ void device_add_norm(cudaStream_t stream, const struct device_rows *x, const str
                      const struct device_rows *y, int forms);
 void device_swiglu(cudaStream_t stream, const struct device_rows *gate,
                    const struct device_rows *up, int n_rows, int forms);
-void device_narrow(cudaStream_t stream, const struct device_rows *x, int n_rows, int forms);
+/* have: FORM_MAXIMA, if x.maxima are known. */
+void device_narrow(cudaStream_t stream, const struct device_rows *x, int n_rows, int forms,
+                   int have);
 void device_rope_store(cudaStream_t stream, const struct device_batch *batch,
                        const struct device_heads *heads, int layer, int n_rows,
                        const struct device_rows *q, const struct device_rows *k,
@@ -165,9 +168,13 @@ size_t device_one_shared(const struct device_matrix *m);
 void device_linear_one(cudaStream_t stream, const struct device_one *one, int processors,
                        size_t shared_bytes);                                   /* dot.cu */
 void device_linear_floats(cudaStream_t stream, const struct device_linear *l); /* dot.cu */
-/* One row of bf16 weights or more, several rows of groups; processors: of the device. */
-void device_linear_tiles(cudaStream_t stream, const struct device_linear *l,
-                         int processors); /* tiles.cu */
+/* On tensor cores: one row of bf16 weights or more, several rows of groups. maxima: NULL; or, for
+ * up to FEW_ROWS rows and two matrices with as many rows, y[0] becomes silu(y[0]) y[1], and its
+ * largest magnitudes go there, [n_rows][m[0].tiles]. processors: of the device. */
+void device_linear_tiles(cudaStream_t stream, const struct device_linear *l, float *maxima,
+                         int processors, size_t shared_bytes); /* tiles.cu */
+void device_linear_few(cudaStream_t stream, const struct device_linear *l, float *maxima,
+                       int processors, size_t shared_bytes); /* few.cu */
 /* Rows [first, first + n) as bf16, [n][padded_blocks * BLOCK_COLS]: elements.cu */
 void device_expand(cudaStream_t stream, const struct device_matrix *m, int first, int n,
                    uint16_t *out);

@@ -1,8 +1,7 @@
 /*
- * tiles.cu: products on tensor cores: groups in int8, bf16 weights in bf16. Two kernels, for few
- * rows, where the matrix is what takes the time and slices of a tile's columns are side by side in
- * warps, and for many, where a block of threads multiplies 128 rows of the matrix with up to 128
- * tokens and slices come one after another. Weights stay packed until they are in registers.
+ * tiles.cu: products of many rows on tensor cores: groups in int8, bf16 weights in bf16. A block of
+ * threads multiplies 128 rows of the matrix with up to 128 tokens, and slices come one after
+ * another. Weights stay packed until they are in registers. few.cu has the kernel for few rows.
  *
  * A warp multiplies 32 rows, two fragments of 16, with 8 tokens at a time. Columns of a block may
  * be dealt to the places of an mma in any order, as long as both sides agree: lane 4 g + t takes
@@ -14,7 +13,9 @@ enum {
     FRAGMENTS = 2,   /* of 16 rows */
     MANY_WARPS = 8,  /* of a block for many rows: */
     ROW_WARPS = 4,   /* side by side along the matrix's rows, */
-    TOKEN_WARPS = 2, /* and along the tokens */
+    TOKEN_WARPS = 2, /* and along the tokens, */
+    MANY_TILES = 8,  /* each with so many tiles of them */
+    MOST_TOKENS = TOKEN_WARPS * MANY_TILES * TILE_TOKENS,
     STAGES = 2
 };
 
@@ -189,7 +190,7 @@ static __device__ __forceinline__ void clear(float (&sums)[FRAGMENTS][tiles][4])
                 sums[k][tile][j] = 0;
 }
 
-/* ---- few rows ---------------------------------------------------------------------------- */
+/* ---- rows of the matrix ------------------------------------------------------------------ */
 
 /* The matrix and the first of `rows` rows that a block of threads has. */
 static __device__ __forceinline__ int find_rows(const device_linear &l, int rows, int *matrix)
@@ -221,98 +222,6 @@ static __device__ __forceinline__ void take_block(const device_matrix &m, int ro
     for (int k = 0; k < FRAGMENTS; k++)
         w[k] = format::expand(m, packed[k]);
     load_ahead<format>(m, row, block + format::AHEAD, end, packed);
-}
-
-/* A slice of 32 rows times `tiles` tiles of tokens, from the first one. */
-template <typename format, int tiles>
-static __device__ void few_slice(const device_matrix &m, const device_rows &x, int first_row,
-                                 int first_tile, int n_tiles, int first, int end,
-                                 float (&sums)[FRAGMENTS][tiles][4])
-{
-    const uint8_t *narrow = narrow_of<format>(x);
-    int row = first_row + lane_index() / 4;
-    typename format::packed packed[format::AHEAD][FRAGMENTS];
-    format now, next;
-
-    next.load_quad(m, row, first);
-#pragma unroll
-    for (int i = 0; i < format::AHEAD; i++)
-        load_ahead<format>(m, row, first + i, end, packed[i]);
-    for (int block = first; block < end; block += QUAD) {
-        now = next;
-        if (block + QUAD < end)
-            next.load_quad(m, row, block + QUAD);
-#pragma unroll
-        for (int i = 0; i < QUAD; i++) {
-            if (block + i >= end)
-                break;
-            typename format::left w[FRAGMENTS];
-            take_block<format>(m, row, block + i, end, packed[i % format::AHEAD], w);
-#pragma unroll
-            for (int tile = 0; tile < tiles; tile++) {
-                if (tile >= n_tiles)
-                    break;
-                size_t cell = ((size_t)(first_tile + tile) * x.blocks + block + i) * TILE_TOKENS;
-                typename format::right right =
-                    *((const typename format::right *)(narrow + cell * format::TOKEN_BYTES) +
-                      lane_index());
-                for (int k = 0; k < FRAGMENTS; k++)
-                    now.multiply(sums[k][tile], w[k], right, x.bases + cell, x.totals + cell, k, i,
-                                 m.offsets != NULL);
-            }
-        }
-    }
-}
-
-/* The sums of all slices of 32 rows and 8 tokens, added up in ascending order. parts:
- * [slices][TILE_TOKENS][TILE_ROWS] */
-static __device__ void add_parts(const device_linear &l, int matrix, int first_row, int first_token,
-                                 int slices, const float *parts, bool grouped)
-{
-    for (int i = (int)threadIdx.x; i < TILE_TOKENS * TILE_ROWS; i += (int)blockDim.x) {
-        int row = first_row + i % TILE_ROWS, token = first_token + i / TILE_ROWS;
-        if (row >= l.m[matrix].rows || token >= l.n_rows)
-            continue;
-        float y = parts[i];
-        for (int slice = 1; slice < slices; slice++)
-            y = __fadd_rn(y, parts[slice * TILE_TOKENS * TILE_ROWS + i]);
-        l.y[matrix][(size_t)token * l.y_stride[matrix] + row] =
-            finish(l, matrix, row, token, y, grouped);
-    }
-}
-
-template <typename format, int tiles>
-static __global__ void __launch_bounds__(WARP *MAX_SLICES)
-    few_kernel(const __grid_constant__ device_linear l)
-{
-    float *parts = (float *)shared_memory(); /* [slices][TILE_TOKENS][TILE_ROWS] */
-    int matrix, first_row = find_rows(l, TILE_ROWS, &matrix);
-    const device_matrix &m = l.m[matrix];
-    int slices = (int)blockDim.x / WARP, each = m.slice;
-    int first = warp_index() * each, end = first + each < m.blocks ? first + each : m.blocks;
-    int first_tile = (int)blockIdx.y * tiles;
-    int n_tiles = (l.n_rows + TILE_TOKENS - 1) / TILE_TOKENS - first_tile;
-    float sums[FRAGMENTS][tiles][4];
-
-    let_next_begin();
-    wait_for_inputs();
-    clear<tiles>(sums);
-    few_slice<format, tiles>(m, l.x, first_row, first_tile, n_tiles, first, end, sums);
-
-#pragma unroll
-    for (int tile = 0; tile < tiles; tile++) {
-        if (tile >= n_tiles)
-            break;
-        float *part = parts + warp_index() * TILE_TOKENS * TILE_ROWS;
-        for (int k = 0; k < FRAGMENTS; k++)
-            for (int j = 0; j < 4; j++)
-                part[(lane_index() % 4 * 2 + j % 2) * TILE_ROWS + 16 * k + 8 * (j / 2) +
-                     lane_index() / 4] = sums[k][tile][j];
-        __syncthreads();
-        add_parts(l, matrix, first_row, (first_tile + tile) * TILE_TOKENS, slices, parts,
-                  format::GROUPED);
-        __syncthreads();
-    }
 }
 
 /* ---- many rows --------------------------------------------------------------------------- */
@@ -472,13 +381,6 @@ static int blocks_of(const device_linear &l, int rows)
     return n;
 }
 
-template <typename format, int tiles> static void few(cudaStream_t stream, const device_linear &l)
-{
-    int slices = slice_count(l.x.blocks), tokens = tiles * TILE_TOKENS;
-    launch(stream, dim3(blocks_of(l, TILE_ROWS), (l.n_rows + tokens - 1) / tokens), WARP * slices,
-           slices * TILE_TOKENS * TILE_ROWS * sizeof(float), few_kernel<format, tiles>, l);
-}
-
 template <typename format, int tiles> static void many(cudaStream_t stream, const device_linear &l)
 {
     int tokens = TOKEN_WARPS * tiles * TILE_TOKENS;
@@ -486,41 +388,38 @@ template <typename format, int tiles> static void many(cudaStream_t stream, cons
            WARP * MANY_WARPS, STAGES * sizeof(stage<format, tiles>), many_kernel<format, tiles>, l);
 }
 
-/* Whatever is chosen, the bits are the same. */
-template <typename format>
-static void choose(cudaStream_t stream, const device_linear &l, int processors)
+template <typename format> static void choose(cudaStream_t stream, const device_linear &l)
 {
-    enum { FEW = 4, MANY = 8 }; /* tiles of tokens */
-    int tokens = TOKEN_WARPS * MANY * TILE_TOKENS;
-    int large = blocks_of(l, ROW_WARPS * TILE_ROWS) * ((l.n_rows + tokens - 1) / tokens);
-    if (l.n_rows <= TILE_TOKENS)
-        few<format, 1>(stream, l);
-    else if (l.n_rows <= 2 * TILE_TOKENS)
-        few<format, 2>(stream, l);
-    else if (l.n_rows <= FEW * TILE_TOKENS || 2 * large < processors)
-        few<format, FEW>(stream, l);
-    else if (l.n_rows <= tokens / 2)
-        many<format, MANY / 2>(stream, l);
+    if (l.n_rows <= MOST_TOKENS / 2)
+        many<format, MANY_TILES / 2>(stream, l);
     else
-        many<format, MANY>(stream, l);
+        many<format, MANY_TILES>(stream, l);
 }
 
-void device_linear_tiles(cudaStream_t stream, const device_linear *l, int processors)
+/* Whatever is chosen, the bits are the same. */
+void device_linear_tiles(cudaStream_t stream, const device_linear *l, float *maxima, int processors,
+                         size_t shared_bytes)
 {
+    int large =
+        blocks_of(*l, ROW_WARPS * TILE_ROWS) * ((l->n_rows + MOST_TOKENS - 1) / MOST_TOKENS);
+    if (l->n_rows <= FEW_ROWS || 2 * large < processors) {
+        device_linear_few(stream, l, maxima, processors, shared_bytes);
+        return;
+    }
     switch (l->m[0].form) {
     case MATRIX_INT4:
         if (l->m[0].half_scales)
-            choose<int4_format<true>>(stream, *l, processors);
+            choose<int4_format<true>>(stream, *l);
         else
-            choose<int4_format<false>>(stream, *l, processors);
+            choose<int4_format<false>>(stream, *l);
         break;
     case MATRIX_INT8:
         if (l->m[0].half_scales)
-            choose<int8_format<true>>(stream, *l, processors);
+            choose<int8_format<true>>(stream, *l);
         else
-            choose<int8_format<false>>(stream, *l, processors);
+            choose<int8_format<false>>(stream, *l);
         break;
     default:
-        choose<bf16_format>(stream, *l, processors);
+        choose<bf16_format>(stream, *l);
     }
 }

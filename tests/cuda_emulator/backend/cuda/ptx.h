@@ -95,6 +95,11 @@ static inline void __syncthreads()
 
 /* ---- warps ------------------------------------------------------------------------------- */
 
+static inline void __syncwarp()
+{
+    emulator::together(NULL, [](void *const *) {});
+}
+
 template <typename T> struct exchange {
     T value, result;
     int lane; /* of which the result is the value */

@@ -1,0 +1,630 @@
+/*
+ * few.cu: products of a few rows on tensor cores: groups in int8, bf16 weights in bf16. A warp
+ * multiplies a tile of 32 rows of the matrix, two fragments of 16, with up to four tiles of 8
+ * tokens in one slice of the columns; a block of threads has all slices of a tile.
+ *
+ * Reading the matrix is what takes the time. So, as in dot.cu, there are as many blocks as run at
+ * once, each with tile after tile, and a warp has its next stages on their way in a ring in shared
+ * memory, weights already while the kernel before this one ends. Activations stay there from the
+ * first tile on where there is room for a slice of them; else they come anew with every tile.
+ *
+ * Columns of a block may be dealt to the places of an mma in any order, as long as both sides
+ * agree: lane 4 g + t takes eight neighbours of row g and of token g, 8 t .. 8 t + 7.
+ */
+#include "backend/cuda/common.cuh"
+
+enum {
+    FRAGMENTS = 2,  /* of 16 rows */
+    MOST_TILES = 4, /* of tokens, that a block multiplies at once */
+    CELL_NUMBERS = TILE_TOKENS * (int)sizeof(float), /* bytes of what goes with a cell */
+    PART_BYTES = TILE_TOKENS * TILE_ROWS * (int)sizeof(float),
+    /* Stages of weights in shared memory. All but one are on their way. */
+    LEAST_RING = 2,
+    GOOD_RING = 3,
+    MOST_RING = 6,
+    RESERVED = 1024 /* bytes of a block that are the system's */
+};
+
+struct few_linear {
+    device_linear linear;
+    float *maxima; /* as device_linear_few has it */
+    int ring;
+    bool held; /* activations of the whole slice are in shared memory, else a ring of them, too */
+};
+
+/* ---- number formats ---------------------------------------------------------------------- */
+
+/* UNITS: of a row's block; PARTS: mmas that it takes. */
+
+/* Of a row's group. */
+struct factors {
+    float scale, offset;
+};
+
+/* Signs spread by a permute: 32 bits take a quarter of the time that 8 take to become f32. */
+static __device__ __forceinline__ float group_scale(const quad_numbers<false> &n, int i)
+{
+    return (float)(int)permute(n.scales, 0, 0x8880 + 0x1111 * i);
+}
+
+static __device__ __forceinline__ float group_scale(const quad_numbers<true> &n, int i)
+{
+    return n.scale(i);
+}
+
+template <int parts, bool halves> struct few_groups {
+    enum { GROUPED = 1, HALVES = halves, TOKEN_BYTES = BLOCK_COLS, PARTS = parts };
+    enum { NUMBERS = sizeof(quad_numbers<halves>) };
+    typedef uint2 right;
+
+    /* The factors of a lane's rows, of block i of a quad. */
+    static __device__ __forceinline__ void take_factors(const uint8_t *numbers, int i,
+                                                        bool with_offsets,
+                                                        factors (&out)[FRAGMENTS][2])
+    {
+        for (int f = 0; f < FRAGMENTS; f++)
+            for (int half = 0; half < 2; half++) {
+                int row = 16 * f + 8 * half + lane_index() / 4;
+                const quad_numbers<halves> &n = ((const quad_numbers<halves> *)numbers)[row];
+                out[f][half].scale = group_scale(n, i);
+                out[f][half].offset = halves && with_offsets ? n.offset(i) : 0;
+            }
+    }
+
+    /* sums += the products of a fragment with 8 tokens. */
+    static __device__ __forceinline__ void multiply(float (&sums)[4], const uint32_t (&w)[parts][4],
+                                                    right x, float2 base, float2 total,
+                                                    const factors (&of)[2], bool with_offsets)
+    {
+        const int start[4] = {__float_as_int(base.x), __float_as_int(base.y),
+                              __float_as_int(base.x), __float_as_int(base.y)};
+        int d[4];
+        mma_s8(d, w[0], x.x, x.y, start);
+        if (parts == 2)
+            mma_s8(d, w[parts - 1], x.x, x.y, d);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            float product = __fsub_rn(__int_as_float(d[j]), j % 2 == 0 ? base.x : base.y);
+            sums[j] = __fmaf_rn(product, of[j / 2].scale, sums[j]);
+        }
+        if (halves && with_offsets)
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                sums[j] = __fmaf_rn(of[j / 2].offset, j % 2 == 0 ? total.x : total.y, sums[j]);
+    }
+};
+
+/* A product for the lower levels and one for the upper ones, each with what the other's codes give
+ * there: 0, or -1 and 1 more (see dot_nibbles in dot.cu). */
+template <bool halves> struct few_int4 : few_groups<2, halves> {
+    enum { UNITS = 1 };
+    uint32_t levels[4];
+
+    __device__ __forceinline__ explicit few_int4(const device_matrix &m)
+    {
+        for (int i = 0; i < 4; i++)
+            levels[i] = m.levels[i];
+    }
+
+    __device__ __forceinline__ void take(const uint4 *units, int row, uint32_t (&w)[2][4]) const
+    {
+        for (int half = 0; half < 2; half++) {
+            uint32_t codes = ((const uint32_t *)(units + row + 8 * half))[lane_index() % 4];
+            uint32_t turned = codes ^ 0x88888888;
+            w[0][half] = permute(levels[0], levels[1], codes);
+            w[0][half + 2] = permute(levels[0], levels[1], codes >> 16);
+            w[1][half] = permute(levels[2], levels[3], turned);
+            w[1][half + 2] = permute(levels[2], levels[3], turned >> 16);
+        }
+    }
+};
+
+/* Where a row stands in a stage's unit of a block, so that lanes of different units read from
+ * different banks. */
+template <int units> static __device__ __forceinline__ int dealt(int row, int unit)
+{
+    return row ^ (unit * (8 / units) % 8);
+}
+
+template <bool halves> struct few_int8 : few_groups<1, halves> {
+    enum { UNITS = 2 };
+
+    __device__ __forceinline__ explicit few_int8(const device_matrix &)
+    {
+    }
+
+    __device__ __forceinline__ void take(const uint4 *units, int row, uint32_t (&w)[1][4]) const
+    {
+        int t = lane_index() % 4, unit = t / 2;
+        for (int half = 0; half < 2; half++) {
+            const uint4 *from = units + unit * WARP + dealt<UNITS>(row + 8 * half, unit);
+            uint2 codes = ((const uint2 *)from)[t % 2];
+            w[0][half] = codes.x;
+            w[0][half + 2] = codes.y;
+        }
+    }
+};
+
+struct few_bf16 {
+    enum { GROUPED = 0, HALVES = 0, TOKEN_BYTES = 2 * BLOCK_COLS, PARTS = 2, NUMBERS = 0 };
+    enum { UNITS = 4 };
+    typedef uint4 right;
+
+    __device__ __forceinline__ explicit few_bf16(const device_matrix &)
+    {
+    }
+
+    __device__ __forceinline__ void take(const uint4 *units, int row, uint32_t (&w)[2][4]) const
+    {
+        int unit = lane_index() % 4;
+        for (int half = 0; half < 2; half++) {
+            uint4 pairs = units[unit * WARP + dealt<UNITS>(row + 8 * half, unit)];
+            w[0][half] = pairs.x;
+            w[0][half + 2] = pairs.y;
+            w[1][half] = pairs.z;
+            w[1][half + 2] = pairs.w;
+        }
+    }
+
+    static __device__ __forceinline__ void take_factors(const uint8_t *, int, bool,
+                                                        factors (&)[FRAGMENTS][2])
+    {
+    }
+
+    static __device__ __forceinline__ void multiply(float (&sums)[4], const uint32_t (&w)[2][4],
+                                                    right x, float2, float2, const factors (&)[2],
+                                                    bool)
+    {
+        mma_bf16(sums, w[0], x.x, x.y);
+        mma_bf16(sums, w[1], x.z, x.w);
+    }
+};
+
+/* ---- what lies in shared memory ---------------------------------------------------------- */
+
+/* A stage: so many units of every row, a whole number of blocks; and activations for them. */
+template <typename f, int tiles, int units> struct stage_of {
+    typedef f format;
+    enum {
+        TILES = tiles,
+        UNITS = units,
+        BLOCKS = units / format::UNITS,
+        CELLS = tiles * BLOCKS, /* a cell is a block of columns of 8 tokens */
+        /* Bytes of weights: [units][WARP], and the numbers of the whole quad; */
+        CODES = units * WARP * UNIT_BYTES,
+        WEIGHTS = CODES + WARP * format::NUMBERS,
+        /* of activations: [tiles][BLOCKS] cells, bases, and totals. */
+        CELL = TILE_TOKENS * format::TOKEN_BYTES,
+        BASES = CELLS * CELL,
+        TOTALS = BASES + format::GROUPED * CELLS * CELL_NUMBERS,
+        INPUTS = TOTALS + format::HALVES * CELLS * CELL_NUMBERS,
+        /* Tiles of tokens whose sums are added up at once: as many as leave room. */
+        AT_ONCE = tiles <= 2 ? tiles : 1,
+        /* Whatever a device has, there is the memory for these. */
+        SMALLEST = tiles == 1 && units * format::GROUPED <= 2
+    };
+    typedef float sums[FRAGMENTS][tiles][4];
+};
+
+/* Stages of so many blocks: whole quads of groups, for blocks up to one are zeros. */
+template <typename stage> static __host__ __device__ __forceinline__ int stages_of(int blocks)
+{
+    return stage::format::GROUPED ? (blocks + QUAD - 1) / QUAD * (QUAD / stage::BLOCKS) : blocks;
+}
+
+/* Bytes of a warp's stages: of weights, and of activations. */
+template <typename stage>
+static __host__ __device__ __forceinline__ int weights_of(const few_linear &f)
+{
+    return f.ring * stage::WEIGHTS;
+}
+
+template <typename stage>
+static __host__ __device__ __forceinline__ int inputs_of(const few_linear &f)
+{
+    return (f.held ? stages_of<stage>(f.linear.m[0].slice) : f.ring) * stage::INPUTS;
+}
+
+/* A block's: its warps' stages, and what follows. */
+template <typename stage> static size_t few_shared(const few_linear &f, int slices)
+{
+    size_t of_warp = weights_of<stage>(f) + inputs_of<stage>(f) + stage::AT_ONCE * PART_BYTES;
+    return slices * of_warp + stage::TILES * TILE_TOKENS * sizeof(float) +
+           (f.maxima != NULL ? stage::TILES * PART_BYTES : 0);
+}
+
+struct sums_room {
+    float *parts;  /* [slices][AT_ONCE][TILE_TOKENS][TILE_ROWS] */
+    float *scales; /* [TILES][TILE_TOKENS] */
+    float *gates;  /* [TILES][TILE_TOKENS][TILE_ROWS] */
+};
+
+template <typename stage> static __device__ __forceinline__ sums_room find_room(const few_linear &f)
+{
+    int slices = (int)blockDim.x / WARP;
+    sums_room r;
+    r.parts = (float *)(shared_memory() + slices * (weights_of<stage>(f) + inputs_of<stage>(f)));
+    r.scales = r.parts + slices * stage::AT_ONCE * TILE_TOKENS * TILE_ROWS;
+    r.gates = r.scales + stage::TILES * TILE_TOKENS;
+    return r;
+}
+
+/* What a warp has to do in each tile, and where. */
+struct task {
+    int first, stages; /* of the slice: block and number */
+    uint8_t *weights, *inputs;
+};
+
+template <typename stage> static __device__ __forceinline__ task find_task(const few_linear &f)
+{
+    span s = find_slice(f.linear.m[0]);
+    int weights = weights_of<stage>(f), inputs = inputs_of<stage>(f);
+    uint8_t *behind = shared_memory() + blockDim.x / WARP * weights;
+    return {s.first, stages_of<stage>(s.end - s.first), shared_memory() + warp_index() * weights,
+            behind + warp_index() * inputs};
+}
+
+/* The block's tile number `item`; matrix n: there is no such tile. Of gated matrices, each tile of
+ * the first, and then that of the second. */
+static __device__ __forceinline__ place place_of(const few_linear &f, int item)
+{
+    const device_linear &l = f.linear;
+    bool paired = f.maxima != NULL;
+    place at = {0, (int)(blockIdx.x + (paired ? item / 2 : item) * gridDim.x)};
+    if (paired)
+        at.matrix = at.tile < l.m[0].tiles ? item % 2 : l.n;
+    else
+        settle(l, at);
+    return at;
+}
+
+/* The block's first token. */
+template <typename stage> static __device__ __forceinline__ int first_token()
+{
+    return (int)blockIdx.y * stage::TILES * TILE_TOKENS;
+}
+
+/* ---- on their way ------------------------------------------------------------------------ */
+
+/* What a warp copies next: a stage of a tile, to a place of the ring. */
+struct cursor {
+    int item, stage, slot;
+    int matrix, block; /* the stage's first, of all tiles' blocks */
+};
+
+static __device__ __forceinline__ void begin_tile(const few_linear &f, const task &t, cursor &c)
+{
+    place at = place_of(f, c.item);
+    c.matrix = at.matrix;
+    c.block = at.tile * f.linear.m[0].padded_blocks + t.first;
+    c.stage = 0;
+}
+
+template <typename stage>
+static __device__ __forceinline__ void go_on(const few_linear &f, const task &t, cursor &c)
+{
+    c.slot = c.slot + 1 < f.ring ? c.slot + 1 : 0;
+    c.block += stage::BLOCKS;
+    if (++c.stage == t.stages) {
+        c.item++;
+        begin_tile(f, t, c);
+    }
+}
+
+template <typename stage>
+static __device__ __forceinline__ void copy_weights(const few_linear &f, const task &t,
+                                                    const cursor &c)
+{
+    const int units = stage::format::UNITS, number_bytes = stage::format::HALVES ? 8 : 4;
+    if (c.matrix == f.linear.n)
+        return;
+    const device_matrix &m = f.linear.m[c.matrix];
+    uint8_t *to = t.weights + c.slot * stage::WEIGHTS;
+    const uint4 *from = (const uint4 *)m.units + (size_t)c.block * units * WARP + lane_index();
+#pragma unroll
+    for (int i = 0; i < stage::UNITS; i++)
+        copy_async((uint4 *)to + i * WARP + dealt<units>(lane_index(), i % units), from + i * WARP);
+    if (stage::format::GROUPED) {
+        size_t number = ((size_t)(c.block / QUAD) * WARP + lane_index()) * number_bytes;
+        ((quad_numbers<stage::format::HALVES != 0> *)(to + stage::CODES))[lane_index()].copy(
+            m.scales + number, m.offsets != NULL ? m.offsets + number : NULL);
+    }
+}
+
+/* [tiles][n] cells from block `first` on, of `bytes` each. Beyond the last block and the last tile
+ * of tokens come the last ones again: the matrix has zeros there, or nobody looks at the sums. */
+template <typename stage, int bytes>
+static __device__ __forceinline__ void copy_cells(uint8_t *to, const void *from,
+                                                  const device_linear &l, int first)
+{
+    const int units = bytes / UNIT_BYTES;
+    int last_tile = (l.n_rows - 1) / TILE_TOKENS;
+#pragma unroll
+    for (int at = 0; at < stage::CELLS * units; at += WARP) {
+        int unit = at + lane_index(), cell = unit / units;
+        int tile = (int)blockIdx.y * stage::TILES + cell / stage::BLOCKS;
+        int block = first + cell % stage::BLOCKS;
+        tile = tile < last_tile ? tile : last_tile;
+        block = block < l.x.blocks ? block : l.x.blocks - 1;
+        if (unit < stage::CELLS * units)
+            copy_async(to + unit * UNIT_BYTES, (const uint8_t *)from +
+                                                   ((size_t)tile * l.x.blocks + block) * bytes +
+                                                   unit % units * UNIT_BYTES);
+    }
+}
+
+template <typename stage>
+static __device__ __forceinline__ void copy_inputs(const few_linear &f, const task &t,
+                                                   const cursor &c)
+{
+    const device_linear &l = f.linear;
+    if (f.held ? c.item > 0 : c.matrix == l.n)
+        return;
+    uint8_t *to = t.inputs + (f.held ? c.stage : c.slot) * stage::INPUTS;
+    int first = t.first + c.stage * stage::BLOCKS;
+    copy_cells<stage, stage::CELL>(
+        to, stage::format::GROUPED ? (const void *)l.x.codes : (const void *)l.x.bf16, l, first);
+    if (stage::format::GROUPED)
+        copy_cells<stage, CELL_NUMBERS>(to + stage::BASES, l.x.bases, l, first);
+    if (stage::format::HALVES && l.m[0].offsets != NULL)
+        copy_cells<stage, CELL_NUMBERS>(to + stage::TOTALS, l.x.totals, l, first);
+}
+
+/* The first stage that is on its way is there, for all lanes; and all have left the one before. */
+static __device__ __forceinline__ void wait_for_stage(int ring)
+{
+    if (ring == MOST_RING)
+        copy_wait<4>();
+    else if (ring == 5)
+        copy_wait<3>();
+    else if (ring == 4)
+        copy_wait<2>();
+    else if (ring == 3)
+        copy_wait<1>();
+    else
+        copy_wait<0>();
+    __syncwarp();
+}
+
+/* ---- products ---------------------------------------------------------------------------- */
+
+/* A lane's share of a cell's numbers. */
+static __device__ __forceinline__ float2 of_tokens(const uint8_t *numbers, int cell)
+{
+    return ((const float2 *)(numbers + cell * CELL_NUMBERS))[lane_index() % 4];
+}
+
+/* A stage, whose first block is number `first` of its quad. */
+template <typename stage>
+static __device__ __forceinline__ void multiply_stage(const typename stage::format &f,
+                                                      const uint8_t *weights, const uint8_t *inputs,
+                                                      int first, bool with_offsets,
+                                                      typename stage::sums &sums)
+{
+#pragma unroll(stage::TILES <= 2 ? stage::BLOCKS : 1)
+    for (int i = 0; i < stage::BLOCKS; i++) {
+        uint32_t w[FRAGMENTS][stage::format::PARTS][4];
+        factors of[FRAGMENTS][2];
+        for (int k = 0; k < FRAGMENTS; k++)
+            f.take((const uint4 *)weights + i * stage::format::UNITS * WARP,
+                   16 * k + lane_index() / 4, w[k]);
+        stage::format::take_factors(weights + stage::CODES, first + i, with_offsets, of);
+#pragma unroll
+        for (int tile = 0; tile < stage::TILES; tile++) {
+            int cell = tile * stage::BLOCKS + i;
+            typename stage::format::right x = ((
+                const typename stage::format::right *)(inputs + cell * stage::CELL))[lane_index()];
+            float2 base = {0, 0}, total = {0, 0};
+            if (stage::format::GROUPED)
+                base = of_tokens(inputs + stage::BASES, cell);
+            if (stage::format::HALVES && with_offsets)
+                total = of_tokens(inputs + stage::TOTALS, cell);
+            for (int k = 0; k < FRAGMENTS; k++)
+                stage::format::multiply(sums[k][tile], w[k], x, base, total, of[k], with_offsets);
+        }
+    }
+}
+
+/* A slice of a tile. c is ahead of what is multiplied by all stages on their way. Returns the scale
+ * of the lane's row, which is going to be needed. */
+template <typename stage>
+static __device__ __forceinline__ float multiply_slice(const few_linear &f, const task &t,
+                                                       const place &of, cursor &c,
+                                                       typename stage::sums &sums)
+{
+    const device_matrix &m = f.linear.m[of.matrix];
+    const typename stage::format levels(m);
+    bool with_offsets = stage::format::HALVES && m.offsets != NULL;
+    float row_scale = 0;
+
+    if (stage::format::GROUPED)
+        row_scale = m.row_scales[of.tile * TILE_ROWS + lane_index()];
+    for (int k = 0; k < FRAGMENTS; k++)
+        for (int tile = 0; tile < stage::TILES; tile++)
+            for (int j = 0; j < 4; j++)
+                sums[k][tile][j] = 0;
+#pragma unroll 1
+    for (int at = 0; at < t.stages; at++) {
+        wait_for_stage(f.ring);
+        copy_weights<stage>(f, t, c);
+        copy_inputs<stage>(f, t, c);
+        copy_commit();
+        go_on<stage>(f, t, c);
+        /* Its place is now the oldest stage's. */
+        multiply_stage<stage>(levels, t.weights + c.slot * stage::WEIGHTS,
+                              t.inputs + (f.held ? at : c.slot) * stage::INPUTS,
+                              at * stage::BLOCKS % QUAD, with_offsets, sums);
+    }
+    return row_scale;
+}
+
+/* ---- sums -------------------------------------------------------------------------------- */
+
+/* Where a sum stands in a part, [TILE_TOKENS][TILE_ROWS]: rows are turned so that neither writing
+ * nor reading meets a bank twice. */
+static __device__ __forceinline__ int part_index(int token, int row)
+{
+    return token * TILE_ROWS + (row ^ (token / 2 % 4 * 8));
+}
+
+/* Of a row of the matrix, which is the lane's, and a token. */
+static __device__ __forceinline__ void finish_token(const few_linear &f, float *gate,
+                                                    const place &at, int token, float y)
+{
+    const device_linear &l = f.linear;
+    int row = at.tile * TILE_ROWS + lane_index();
+    size_t index = token;
+    bool there = row < l.m[at.matrix].rows;
+
+    if (f.maxima == NULL) {
+        if (there)
+            l.y[at.matrix][index * l.y_stride[at.matrix] + row] = y;
+        return;
+    }
+    if (at.matrix == 0) {
+        *gate = y; /* for the same lane */
+        return;
+    }
+    float z = gated(*gate, y), largest = warp_max(there ? fabsf(z) : 0);
+    if (lane_index() == 0)
+        f.maxima[index * l.m[0].tiles + at.tile] = largest;
+    if (there) {
+        l.y[0][index * l.y_stride[0] + row] = z;
+        l.y[1][index * l.y_stride[1] + row] = y;
+    }
+}
+
+/* Adds up the slices' sums of a tile. */
+template <typename stage>
+static __device__ __forceinline__ void finish_tile(const few_linear &f, const place &at,
+                                                   float row_scale,
+                                                   const typename stage::sums &sums)
+{
+    const int at_once = stage::AT_ONCE, apart = at_once * TILE_TOKENS * TILE_ROWS;
+    sums_room r = find_room<stage>(f);
+    int slices = (int)blockDim.x / WARP, n = f.linear.n_rows - first_token<stage>();
+#pragma unroll
+    for (int first = 0; first < stage::TILES; first += at_once) {
+        __syncthreads(); /* all have read the parts before these */
+        float *part = r.parts + warp_index() * apart;
+#pragma unroll
+        for (int i = 0; i < at_once; i++)
+            for (int k = 0; k < FRAGMENTS; k++)
+                for (int j = 0; j < 4; j++)
+                    part[part_index(i * TILE_TOKENS + lane_index() % 4 * 2 + j % 2,
+                                    16 * k + 8 * (j / 2) + lane_index() / 4)] =
+                        sums[k][first + i][j];
+        __syncthreads();
+        for (int i = warp_index(); i < at_once * TILE_TOKENS; i += slices) {
+            int token = first * TILE_TOKENS + i;
+            if (token >= n)
+                break;
+            float y = add_slices(r.parts + part_index(i, lane_index()), slices, apart);
+            if (stage::format::GROUPED)
+                y = __fmul_rn(__fmul_rn(y, row_scale), r.scales[token]);
+            finish_token(f, r.gates + token * TILE_ROWS + lane_index(), at,
+                         first_token<stage>() + token, y);
+        }
+    }
+}
+
+template <typename stage>
+static __global__ void __launch_bounds__(WARP *MAX_SLICES, 1)
+    few_kernel(const __grid_constant__ few_linear f)
+{
+    const device_linear &l = f.linear;
+    const task t = find_task<stage>(f);
+    cursor c = {0, 0, 0, 0, 0}, of_inputs;
+    typename stage::sums sums;
+
+    let_next_begin();
+    begin_tile(f, t, c);
+    of_inputs = c;
+    for (int i = 1; i < f.ring; i++, go_on<stage>(f, t, c))
+        copy_weights<stage>(f, t, c);
+    wait_for_inputs();
+    for (int i = 1; i < f.ring; i++, go_on<stage>(f, t, of_inputs)) {
+        copy_inputs<stage>(f, t, of_inputs);
+        copy_commit();
+    }
+    for (int i = (int)threadIdx.x; stage::format::GROUPED && i < stage::TILES * TILE_TOKENS;
+         i += (int)blockDim.x) {
+        int token = first_token<stage>() + i;
+        find_room<stage>(f).scales[i] = token < l.n_rows ? l.x.scales[token] : 0;
+    }
+    for (int item = 0; place_of(f, item).matrix < l.n; item++) {
+        float row_scale = multiply_slice<stage>(f, t, place_of(f, item), c, sums);
+        finish_tile<stage>(f, place_of(f, item), row_scale, sums);
+    }
+}
+
+/* ---- launches ---------------------------------------------------------------------------- */
+
+/* False if there isn't the shared memory for such stages. */
+template <typename stage>
+static bool launch_few(cudaStream_t stream, few_linear f, int processors, size_t shared_bytes)
+{
+    const device_linear &l = f.linear;
+    const device_matrix &m = l.m[0];
+    int slices = slice_count(m.blocks), n = f.maxima != NULL ? m.tiles : tiles_of(l);
+    int groups = (l.n_rows + stage::TILES * TILE_TOKENS - 1) / (stage::TILES * TILE_TOKENS);
+    int each = MAX_SLICES / slices, blocks; /* of a processor; side by side, of a group */
+    size_t all = shared_bytes + RESERVED;
+    auto shared = [&](int ring) {
+        f.ring = ring;
+        return few_shared<stage>(f, slices) + RESERVED;
+    };
+
+    f.held = true;
+    if (n * groups <= processors || shared(GOOD_RING) > all) /* a tile in each block */
+        f.held = false;
+    int ring = shared(GOOD_RING) <= all ? GOOD_RING : LEAST_RING;
+    if (shared(ring) > all || (ring < GOOD_RING && !stage::SMALLEST))
+        return false;
+    while (each > 1 && shared(ring) > all / each)
+        each--;
+    while (ring < MOST_RING && shared(ring + 1) <= all / each)
+        ring++;
+    size_t bytes = own_share(shared(ring) - RESERVED, each, shared_bytes);
+    blocks = processors * each / groups > 0 ? processors * each / groups : 1;
+    launch(stream, dim3(n < blocks ? n : blocks, groups), WARP * slices, bytes, few_kernel<stage>,
+           f);
+    return true;
+}
+
+/* Tiles of tokens are shared out evenly. Large stages take less time, and more memory. Whatever is
+ * chosen, the bits are the same. */
+template <typename format>
+static void choose(cudaStream_t stream, const few_linear &f, int processors, size_t shared_bytes)
+{
+    const int small = format::GROUPED ? 2 : 4;
+    int n = (f.linear.n_rows + TILE_TOKENS - 1) / TILE_TOKENS;
+    int groups = (n + MOST_TILES - 1) / MOST_TILES, each = (n + groups - 1) / groups;
+    bool (*const ways[])(cudaStream_t, few_linear, int, size_t) = {
+        launch_few<stage_of<format, 4, small>>, launch_few<stage_of<format, 3, small>>,
+        launch_few<stage_of<format, 2, 4>>,     launch_few<stage_of<format, 2, small>>,
+        launch_few<stage_of<format, 1, 4>>,     launch_few<stage_of<format, 1, small>>};
+    int way = each == 4 ? 0 : each == 3 ? 1 : each == 2 ? 2 : 4;
+    while (!ways[way](stream, f, processors, shared_bytes))
+        way = way == 0 ? 2 : way + 1;
+}
+
+void device_linear_few(cudaStream_t stream, const device_linear *l, float *maxima, int processors,
+                       size_t shared_bytes)
+{
+    few_linear f = {*l, maxima, 0, false};
+    const device_matrix &m = l->m[0];
+    for (int i = 0; i < l->n; i++)
+        for (int j = 2; j < 4; j++)
+            f.linear.m[i].levels[j] += l->m[i].above;
+    if (m.form == MATRIX_BF16)
+        choose<few_bf16>(stream, f, processors, shared_bytes);
+    else if (m.form == MATRIX_INT4 && m.half_scales)
+        choose<few_int4<true>>(stream, f, processors, shared_bytes);
+    else if (m.form == MATRIX_INT4)
+        choose<few_int4<false>>(stream, f, processors, shared_bytes);
+    else if (m.half_scales)
+        choose<few_int8<true>>(stream, f, processors, shared_bytes);
+    else
+        choose<few_int8<false>>(stream, f, processors, shared_bytes);
+}

@@ -1,0 +1,2 @@
+/* kernels_few.cc: those of few rows, as kernels.cc. */
+#include "backend/cuda/few.cu"
