@@ -160,6 +160,8 @@ static __device__ float take_row(const device_one &o, const room<halves> &r, int
             float down = col < cols ? r.totals[block] : 1, sum;
             uint32_t codes = codes_of(v[i], scale, down, &sum);
             sum = halves ? warp_sum(sum, 8) : 0;
+            if (halves)
+                __syncwarp(); /* all have read what becomes the total */
             if (col < cols)
                 ((uint32_t *)r.codes)[col / 4] = codes;
             if (halves && col < cols && col % BLOCK_COLS == 0)
