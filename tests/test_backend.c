@@ -606,6 +606,33 @@ START_TEST(add_norm_adds_and_normalizes)
 }
 END_TEST
 
+/* More than a device moves at once; into memory that is pinned, another's, and beside it. */
+START_TEST(rows_come_back_as_they_went)
+{
+    enum { COLS = 6007 };
+    const size_t n = MAX_ROWS * COLS;
+    struct rig rig;
+    if (!rig_open(&rig, _i, 1, &plain))
+        return;
+    state = 8;
+    float *in = random_floats(n), *out = size_alloc(2 * n, sizeof *out);
+    give_rows(&rig, MAX_ROWS, 0);
+    struct buffer *x = filled(&rig, COLS, in);
+    for (size_t i = 0; i < 4; i++) {
+        float *to = out + (i < 3 ? i * COLS : n);
+        if (i > 0 && rig.ops->pin != NULL)
+            rig.ops->pin(rig.b, out, (n + COLS) * sizeof *out);
+        memset(out, 0xff, 2 * n * sizeof *out);
+        ck_assert_int_eq(rig.ops->read(rig.b, ROWS_ALL, x, to, &rig.err), 0);
+        ck_assert_mem_eq(to, in, n * sizeof *in);
+    }
+    rig.ops->buffer_free(rig.b, x);
+    rig.ops->close(rig.b);
+    free(in);
+    free(out);
+}
+END_TEST
+
 START_TEST(swiglu_gates)
 {
     enum { N = 5, COLS = 107 };
@@ -956,6 +983,7 @@ int main(void)
     tcase_add_loop_test(tcase, a_gate_in_one_run_is_that_of_three, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, embed_takes_rows_of_the_table, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, add_norm_adds_and_normalizes, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, rows_come_back_as_they_went, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, swiglu_gates, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, attention_reads_all_positions, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, long_attention_is_cut_alike, 0, N_SUBJECTS);

@@ -177,11 +177,13 @@ struct backend_ops {
 
     /* Activations of the batch's rows, host <-> backend: [rows][cols]. `write` is issued between
      * spans, outside `run`, and is done with data once it returns; `read` waits for all that was
-     * issued and reports any failure. */
+     * issued and reports any failure. `pin` names memory that `read` is going to fill again and
+     * again, which a device may then do by itself; it stays until `close`. NULL: no difference. */
     void (*write)(struct backend *backend, enum rows rows, struct buffer *buffer,
                   const float *data);
     int (*read)(struct backend *backend, enum rows rows, const struct buffer *buffer, float *data,
                 struct llama3_error *err);
+    void (*pin)(struct backend *backend, void *memory, size_t bytes);
 };
 
 /* Every backend's struct begins with this. */

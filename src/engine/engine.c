@@ -473,6 +473,8 @@ struct engine *engine_open(struct forward *forward, size_t vocab_size,
         return NULL;
     }
 
+    forward_pin(forward, engine->logits, limits->max_logit_rows * vocab_size);
+
     pthread_mutex_init(&engine->lock, NULL);
     pthread_mutex_init(&engine->kv_lock, NULL);
     pthread_cond_init(&engine->submitted, NULL);

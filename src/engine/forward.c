@@ -517,6 +517,13 @@ static int finish(struct forward *f, const struct part *p, float *logits, struct
     return p->ops->read(p->backend, ROWS_LOGITS, p->act[any], f->carry, err);
 }
 
+void forward_pin(const struct forward *f, float *logits, size_t n)
+{
+    const struct part *p = f->legs[f->n_legs - 1].part;
+    if (p->ops->pin != NULL)
+        p->ops->pin(p->backend, logits, n * sizeof *logits);
+}
+
 static int give_batch(struct forward *f, struct part *p, struct batch *batch,
                       struct sequence *const *seqs, struct llama3_error *err)
 {

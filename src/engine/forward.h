@@ -77,6 +77,10 @@ struct layer_taps {
     float *room; /* [n_rows][the widest input] */
 };
 
+/* Memory that is going to be given as logits again and again: a device fills it faster. It must
+ * outlive the forward. */
+void forward_pin(const struct forward *forward, float *logits, size_t n);
+
 /* The layers alone, of a forward on one backend: the residual stream of n_rows rows of one sequence
  * goes through them in x, [n_rows][dim]. taps: NULL, or sees what their linears read. */
 int forward_layers(struct forward *forward, const struct batch_row *rows, size_t n_rows,

@@ -310,6 +310,7 @@ static int open_runner(struct runner *r, struct llama3_error *err)
     if (r->rows == NULL || r->logits == NULL || r->kv == NULL || r->limits == NULL ||
         r->sequences == NULL)
         return error_memory(err, "rows and logits", o->max_logit_rows * vocab_size * 4);
+    forward_pin(r->forward, r->logits, o->max_logit_rows * vocab_size);
     fill_kv(r);
     for (size_t i = 0; i < b->n_tests; i++)
         if (is_first_of_context(b, i) && open_sequences(r, b->tests[i].context, err) < 0)
@@ -332,13 +333,13 @@ static void close_runner(struct runner *r)
     }
     free(r->sequences);
     free(r->rows);
-    free(r->logits);
     free(r->kv);
     free(r->limits);
     for (size_t p = 0; p < r->bench->placement.plan.n_backends; p++)
         if (r->meters[p] != NULL)
             r->bench->placement.backends[p]->limits->close(r->meters[p]);
     forward_close(r->forward);
+    free(r->logits);
 }
 
 int bench_run(struct bench *bench, struct llama3_error *err)

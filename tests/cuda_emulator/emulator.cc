@@ -538,6 +538,24 @@ cudaError_t cudaFreeHost(void *memory)
     return cudaSuccess;
 }
 
+static void *registered; /* one at a time is what there is need of */
+
+cudaError_t cudaHostRegister(void *memory, size_t, unsigned)
+{
+    if (registered != NULL)
+        give_up("a second piece of memory", "cudaHostRegister");
+    registered = memory;
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostUnregister(void *memory)
+{
+    if (memory == NULL || memory != registered)
+        give_up("what was never registered", "cudaHostUnregister");
+    registered = NULL;
+    return cudaSuccess;
+}
+
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t stream)
 {

@@ -236,6 +236,13 @@ static uint64_t cuda_own_bytes(const struct backend_options *options,
     return batch_bytes(shape) + (options->bf16_prompt ? cublas_bytes() : 0) + OVERHEAD;
 }
 
+static void unpin(struct cuda *cuda)
+{
+    if (cuda->pinned != NULL)
+        cudaHostUnregister(cuda->pinned);
+    cuda->pinned = NULL;
+}
+
 static void cuda_close(struct backend *backend)
 {
     struct cuda *cuda = cuda_enter(backend);
@@ -246,6 +253,7 @@ static void cuda_close(struct backend *backend)
     cublas_close(cuda->blas);
     cuda_pool_close(cuda);
     batch_close(cuda);
+    unpin(cuda);
     cudaFreeHost(cuda->embedded);
     cudaFreeHost(cuda->staging);
     cudaFreeHost(cuda->kv_staging);
@@ -342,24 +350,47 @@ static void cuda_write(struct backend *backend, enum rows rows, struct buffer *b
     }
 }
 
+static void cuda_pin(struct backend *backend, void *memory, size_t bytes)
+{
+    struct cuda *cuda = cuda_enter(backend);
+    unpin(cuda);
+    if (cudaHostRegister(memory, bytes, cudaHostRegisterDefault) == cudaSuccess) {
+        cuda->pinned = memory;
+        cuda->pinned_bytes = bytes;
+    } else {
+        cudaGetLastError(); /* more than may be locked: it goes through the staging memory */
+    }
+}
+
+static bool is_pinned(const struct cuda *cuda, const void *data, size_t bytes)
+{
+    uintptr_t at = (uintptr_t)data, from = (uintptr_t)cuda->pinned;
+    return cuda->pinned != NULL && at >= from && bytes <= cuda->pinned_bytes &&
+           at - from <= cuda->pinned_bytes - bytes;
+}
+
 static int cuda_read(struct backend *backend, enum rows rows, const struct buffer *buffer,
                      float *data, struct llama3_error *err)
 {
     struct cuda *cuda = cuda_enter(backend);
-    size_t n = rows_now(cuda, rows), width = buffer->cols * sizeof *data;
-    size_t pitch = (size_t)buffer->rows.stride * sizeof *data, most = staged_rows(buffer);
+    size_t n = rows_now(cuda, rows), width = buffer->cols * sizeof *data, row = 0;
+    size_t pitch = (size_t)buffer->rows.stride * sizeof *data;
+    bool direct = is_pinned(cuda, data, n * width);
+    size_t most = direct ? n : staged_rows(buffer);
 
-    wait_for(cuda);
-    for (size_t row = 0; row < n && cuda->failed == cudaSuccess; row += most) {
+    do {
         size_t count = n - row < most ? n - row : most;
-        cuda_check(cuda,
-                   cudaMemcpy2DAsync(cuda->staging, width,
-                                     (const char *)buffer->rows.values + row * pitch, pitch, width,
-                                     count, cudaMemcpyDeviceToHost, cuda->stream),
-                   "read");
-        cuda_check(cuda, cudaStreamSynchronize(cuda->stream), "read");
-        memcpy(data + row * buffer->cols, cuda->staging, count * width);
-    }
+        const char *from = (const char *)buffer->rows.values + row * pitch;
+        cudaError_t error = count == 0 ? cudaSuccess
+                                       : cudaMemcpy2DAsync(direct ? (void *)data : cuda->staging,
+                                                           width, from, pitch, width, count,
+                                                           cudaMemcpyDeviceToHost, cuda->stream);
+        wait_for(cuda);
+        cuda_check(cuda, error, "read");
+        if (!direct)
+            memcpy(data + row * buffer->cols, cuda->staging, count * width);
+        row += count;
+    } while (row < n && cuda->failed == cudaSuccess);
     if (cuda->failed != cudaSuccess)
         return report(cuda, err);
     if (cuda->lacks_token)
@@ -401,4 +432,5 @@ const struct backend_ops cuda_ops = {
     .swiglu = cuda_swiglu,
     .write = cuda_write,
     .read = cuda_read,
+    .pin = cuda_pin,
 };

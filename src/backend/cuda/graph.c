@@ -13,7 +13,6 @@
 enum { WORTH_RECORDING = 4 }; /* operations */
 
 struct graph {
-    uint64_t hash;
     struct pass pass;
     struct op *ops; /* [n_ops] */
     size_t n_ops;
@@ -21,27 +20,11 @@ struct graph {
     unsigned long last_run;
 };
 
-/* FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/ */
-static uint64_t hash_bytes(uint64_t hash, const void *data, size_t n)
-{
-    const unsigned char *bytes = data;
-    for (size_t i = 0; i < n; i++)
-        hash = (hash ^ bytes[i]) * 0x100000001b3u;
-    return hash;
-}
-
-static uint64_t hash_of(const struct cuda *cuda)
-{
-    uint64_t hash = hash_bytes(0xcbf29ce484222325u, &cuda->pass, sizeof cuda->pass);
-    return hash_bytes(hash, cuda->ops, cuda->n_ops * sizeof *cuda->ops);
-}
-
-static struct graph *find_graph(const struct cuda *cuda, uint64_t hash)
+static struct graph *find_graph(const struct cuda *cuda)
 {
     for (size_t i = 0; i < cuda->n_graphs; i++) {
         struct graph *g = &cuda->graphs[i];
-        if (g->hash == hash && g->n_ops == cuda->n_ops &&
-            memcmp(&g->pass, &cuda->pass, sizeof g->pass) == 0 &&
+        if (g->n_ops == cuda->n_ops && memcmp(&g->pass, &cuda->pass, sizeof g->pass) == 0 &&
             memcmp(g->ops, cuda->ops, g->n_ops * sizeof *g->ops) == 0)
             return g;
     }
@@ -57,7 +40,7 @@ static void drop_graph(struct graph *g)
 }
 
 /* Remembers the list of operations, in the place of the one that wasn't met for longest. */
-static void add_graph(struct cuda *cuda, uint64_t hash)
+static void add_graph(struct cuda *cuda)
 {
     if (cuda->graphs == NULL)
         cuda->graphs = size_alloc(MAX_GRAPHS, sizeof *cuda->graphs);
@@ -75,7 +58,6 @@ static void add_graph(struct cuda *cuda, uint64_t hash)
         return;
     memcpy(g->ops, cuda->ops, cuda->n_ops * sizeof *g->ops);
     g->n_ops = cuda->n_ops;
-    g->hash = hash;
     g->pass = cuda->pass;
     g->last_run = cuda->n_runs;
 }
@@ -115,10 +97,9 @@ void graph_run(struct cuda *cuda)
         return;
     }
 
-    uint64_t hash = hash_of(cuda);
-    struct graph *g = find_graph(cuda, hash);
+    struct graph *g = find_graph(cuda);
     if (g == NULL) {
-        add_graph(cuda, hash);
+        add_graph(cuda);
         launch_all(cuda);
         return;
     }

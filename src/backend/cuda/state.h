@@ -73,6 +73,8 @@ struct cuda {
     cudaStream_t stream, kv_stream; /* of passes; of kv_reserve, export and import */
     unsigned char *staging;         /* [STAGING], pinned, of passes, */
     unsigned char *kv_staging;      /* and of KV */
+    void *pinned;                   /* memory that the device fills by itself, or NULL */
+    size_t pinned_bytes;
 
     /* The first failure sticks. */
     cudaError_t failed;
