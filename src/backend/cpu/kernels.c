@@ -31,6 +31,18 @@ static bool runs_avx512bf16(void)
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512vnni");
 }
+
+/* Intel's cores multiply bf16 numbers no faster than floats, AMD's twice as fast: only there is it
+ * worth rounding activations. */
+static bool gains_by_avx512bf16(void)
+{
+    return runs_avx512bf16() && !__builtin_cpu_is("intel");
+}
+
+static bool only_runs_avx512bf16(void)
+{
+    return runs_avx512bf16() && !gains_by_avx512bf16();
+}
 #endif
 
 #ifdef HAVE_AVX2
@@ -75,7 +87,7 @@ static const struct {
     bool (*runs)(void);
 } tables[] = {/* best first */
 #ifdef HAVE_AVX512BF16
-              {&kernels_avx512bf16, runs_avx512bf16},
+              {&kernels_avx512bf16, gains_by_avx512bf16},
 #endif
 #ifdef HAVE_AVX512
               {&kernels_avx512, runs_avx512},
@@ -94,6 +106,9 @@ static const struct {
 #endif
               {&kernels_scalar, runs_everywhere},
 /* By name alone: */
+#ifdef HAVE_AVX512BF16
+              {&kernels_avx512bf16, only_runs_avx512bf16},
+#endif
 #ifdef HAVE_AVX512VL
               {&kernels_avx512vl, runs_avx512vl},
 #endif

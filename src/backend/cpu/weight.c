@@ -115,6 +115,10 @@ static int take_matrix(struct cpu *cpu, struct weight *w, struct llama3_error *e
     if (has_table &&
         (is_grouped(w->matrix.type) || group_from_gguf(w->matrix.type, &grouped, &format)))
         return take_groups(cpu, w, err) == 0 ? widen_narrow(cpu, w->matrix.cols, err) : -1;
+    w->pairs = w->matrix.type == DTYPE_BF16 && w->matrix.cols % BF16_COLS == 0 &&
+               cpu->kernels->linear_bf16_products != NULL;
+    if (w->pairs)
+        return widen_narrow(cpu, w->matrix.cols, err);
     w->blas =
         cpu->use_blas && (!has_table || w->matrix.type == DTYPE_F32 || w->matrix.type == DTYPE_F16);
     return w->blas ? widen_panels(cpu, w->matrix.cols, err) : 0;
