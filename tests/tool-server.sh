@@ -10,9 +10,11 @@ model=$tiny
 run 2 "$server" --port 65536
 err_has "llama3-server: --port: expected an integer in [0, 65535], found '65536'"
 run 2 "$server" --kv-memory 3X
-err_has "--kv-memory: expected bytes from 1048576, as 1500M or 4G, found '3X'"
-run 2 "$server" --kv-memory 1K
-err_has "found '1K'"
+err_has "--kv-memory: expected bytes from 1048576, as 1500M or 1.5G, found '3X'"
+for memory in 1K 0x4G 1e9 .G 4Gb 99999999T; do
+    run 2 "$server" --kv-memory $memory
+    err_has "found '$memory'"
+done
 run 2 "$server" --parallel 0
 err_has "--parallel: expected an integer in [1, 64]"
 run 2 "$server" -m "$model" --port 0 --host 0.0.0.0
@@ -366,9 +368,17 @@ done
 
 # ---- keys, names and sites that were allowed
 printf '# keys\nfirst-key\r\nsecond-key\n' >"$tmp/keys"
-LLAMA3_API_KEY=third-key start -m "$model" --api-key-file "$tmp/keys" --allow-host llama.example \
-    --cors-origin https://a.example --alias 'meta/llama' --kv-memory 1M
+chmod 644 "$tmp/keys"
+start -m "$model" --api-key-file "$tmp/keys"
+grep -q "note: $tmp/keys: everybody on this machine can read the API keys" "$tmp/log" ||
+    fail "a file of keys that everybody reads is not noted"
 ready
+stop 0
+chmod 600 "$tmp/keys"
+LLAMA3_API_KEY=third-key start -m "$model" --api-key-file "$tmp/keys" --allow-host llama.example \
+    --cors-origin https://a.example --alias 'meta/llama' --kv-memory 1.5m
+ready
+! grep -q 'note:.*keys' "$tmp/log" || fail "a file of keys that only its owner reads is noted"
 get 200 /health
 get 200 /
 get 401 /v1/models

@@ -10,7 +10,8 @@
 enum { MAX_FILE = 1 << 20, MAX_KEYS = 4096, MAX_KEY = 512 };
 
 struct keys {
-    char *text; /* the file, cut at its line ends */
+    char *text; /* [size] the file, cut at its line ends */
+    size_t size;
     char *key;
     const char *list[MAX_KEYS];
     size_t n;
@@ -34,8 +35,7 @@ static int add(struct keys *keys, const char *key, const char *where, struct lla
 
 static int read_keys(struct keys *keys, const char *path, struct llama3_error *err)
 {
-    size_t size;
-    keys->text = file_read(path, MAX_FILE, &size, NULL, err);
+    keys->text = file_read(path, MAX_FILE, &keys->size, NULL, err);
     if (keys->text == NULL)
         return -1;
     char *rest = keys->text, *line;
@@ -74,7 +74,7 @@ void keys_close(struct keys *keys)
     if (keys == NULL)
         return;
     if (keys->text != NULL)
-        explicit_bzero(keys->text, strlen(keys->text));
+        explicit_bzero(keys->text, keys->size);
     free(keys->text);
     free(keys->key);
     free(keys);

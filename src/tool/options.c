@@ -1,7 +1,9 @@
 #include "tool/options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,17 +114,16 @@ static int set_bytes(const struct option_spec *spec, const char *text, uint64_t 
 {
     static const char units[] = "KMGT";
     char *end;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    const char *unit = *end != '\0' ? strchr(units, *end) : NULL;
-    int shift = unit != NULL ? 10 * (int)(unit - units + 1) : 0;
-    if (text[0] < '0' || text[0] > '9' || errno != 0 || end[unit != NULL] != '\0' ||
-        value > UINT64_MAX >> shift || !option_in_range(spec, (double)(value << shift))) {
-        say_error("--%s: expected bytes from %.10g, as 1500M or 4G, found '%s'", spec->name,
+    double value = strtod(text, &end);
+    const char *unit = *end != '\0' ? strchr(units, toupper((unsigned char)*end)) : NULL;
+    double bytes = ldexp(value, unit != NULL ? 10 * (int)(unit - units + 1) : 0);
+    if (end == text || strspn(text, "0123456789.") != (size_t)(end - text) ||
+        end[unit != NULL] != '\0' || bytes >= 0x1p64 || !option_in_range(spec, bytes)) {
+        say_error("--%s: expected bytes from %.10g, as 1500M or 1.5G, found '%s'", spec->name,
                   spec->min, text);
         return -1;
     }
-    *out = (uint64_t)value << shift;
+    *out = (uint64_t)bytes;
     return 0;
 }
 

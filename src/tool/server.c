@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -164,12 +165,17 @@ static int listen_at(const struct addrinfo *at)
 static int open_listener(const struct args *args)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found;
-    char port[8];
+    char port[8], host[NI_MAXHOST];
     int fd = notify_listener();
     if (fd >= 0)
         return fd;
     snprintf(port, sizeof port, "%zu", args->port);
-    int failed = getaddrinfo(args->host, port, &hints, &found);
+    snprintf(host, sizeof host, "%s", args->host);
+    size_t end = strlen(host);
+    bool brackets = host[0] == '[' && host[end - 1] == ']'; /* as an IPv6 address has in a URL */
+    if (brackets)
+        host[end - 1] = '\0';
+    int failed = getaddrinfo(host + brackets, port, &hints, &found);
     if (failed != 0) {
         say_error("--host: expected an address, found '%s': %s", args->host, gai_strerror(failed));
         return -1;
@@ -421,6 +427,9 @@ static int start(const struct args *args, const struct option_set *set)
         say_failure(&err);
         return STATUS_FAILED;
     }
+    struct stat file;
+    if (args->key_file != NULL && stat(args->key_file, &file) == 0 && (file.st_mode & S_IROTH))
+        say_error("note: %s: everybody on this machine can read the API keys", args->key_file);
     int status = run(args, keys);
     keys_close(keys);
     return status;
