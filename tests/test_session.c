@@ -104,6 +104,27 @@ START_TEST(comes_back_as_written)
 }
 END_TEST
 
+/* Of two that go on with one conversation the first one's turn stays. */
+START_TEST(what_others_wrote_is_kept)
+{
+    struct llama3_error err = {0};
+    struct llama3_history *history = llama3_history_new();
+    for (int there = 0; there < 2; there++) {
+        struct session_file *first = open_session(), *second = open_session();
+        ck_assert_int_eq(session_file_write(first, NULL, history, &err), 0);
+        ck_assert_int_eq(session_file_write(first, NULL, history, &err), 0);
+        ck_assert_int_eq(session_file_write(second, NULL, history, &err), -1);
+        ck_assert_ptr_nonnull(strstr(err.message, "another program has written it meanwhile"));
+        ck_assert_int_eq(session_file_write(first, NULL, history, &err), 0);
+        ck_assert_int_eq(remove(path), 0); /* what is gone can't be lost */
+        ck_assert_int_eq(session_file_write(second, NULL, history, &err), 0);
+        session_file_close(first);
+        session_file_close(second);
+    }
+    llama3_history_free(history);
+}
+END_TEST
+
 /* As llama3 wrote it once: scripts/check-page has the page export the same. */
 START_TEST(the_format_stays)
 {
@@ -277,6 +298,7 @@ int main(void)
     TCase *tc = tcase_create("session files");
     tcase_add_checked_fixture(tc, set_up, tear_down);
     tcase_add_test(tc, comes_back_as_written);
+    tcase_add_test(tc, what_others_wrote_is_kept);
     tcase_add_test(tc, the_format_stays);
     tcase_add_test(tc, the_command_line_replaces_what_the_file_says);
     tcase_add_test(tc, a_missing_file_is_an_empty_session);

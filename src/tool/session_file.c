@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -16,6 +17,7 @@ static const char format[] = "llama3-session";
 
 struct session_file {
     const char *path;
+    struct stat found;              /* when it was read or written last; st_ino 0: there was none */
     json_t *title, *model, *system; /* strings; NULL: none */
     json_t *sampling;               /* an object, by the names of options with '_' for '-' */
     json_t *messages;               /* user, assistant, user ... */
@@ -246,11 +248,32 @@ static int take_root(struct session_file *file, const json_t *root, struct llama
                                                             : error_memory(err, path, MAX_BYTES);
 }
 
+static struct stat look_at(const char *path)
+{
+    struct stat now = {0};
+    return stat(path, &now) == 0 ? now : (struct stat){0};
+}
+
+/* What others have written since is theirs, and not to be lost. */
+static int check_unchanged(const struct session_file *file, struct llama3_error *err)
+{
+    struct stat now = look_at(file->path);
+    const struct stat *then = &file->found;
+    if (now.st_ino == 0 || (now.st_ino == then->st_ino && now.st_size == then->st_size &&
+                            now.st_mtim.tv_sec == then->st_mtim.tv_sec &&
+                            now.st_mtim.tv_nsec == then->st_mtim.tv_nsec))
+        return 0;
+    return error_set(err, LLAMA3_EINPUT,
+                     "%s: another program has written it meanwhile; it is left as that did",
+                     file->path);
+}
+
 static int read_session(struct session_file *file, struct llama3_error *err)
 {
     struct new_file made;
     bool missing;
     size_t size;
+    file->found = look_at(file->path);
     char *text = file_read(file->path, MAX_BYTES, &size, &missing, err);
     if (text == NULL && !missing)
         return -1;
@@ -381,10 +404,12 @@ static char *session_text(const struct session_file *file, const char *model,
     return text;
 }
 
-int session_file_write(const struct session_file *file, const char *model,
+int session_file_write(struct session_file *file, const char *model,
                        const struct llama3_history *history, struct llama3_error *err)
 {
     struct new_file made;
+    if (check_unchanged(file, err) != 0)
+        return -1;
     char *text = session_text(file, model, history);
     if (text == NULL)
         return error_memory(err, file->path, MAX_BYTES);
@@ -396,6 +421,8 @@ int session_file_write(const struct session_file *file, const char *model,
         new_file_abandon(&made);
         rc = -1;
     }
+    if (rc == 0)
+        file->found = look_at(file->path);
     free(text);
     return rc;
 }

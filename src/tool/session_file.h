@@ -26,9 +26,9 @@ int session_file_settle(struct session_file *file, struct args *args, struct lla
 int session_file_load(const struct session_file *file, struct llama3_history *history,
                       struct llama3_error *err);
 
-/* Replaces the file by this history, whole or not at all. model (a path, may be NULL) is what
- * answered last. */
-int session_file_write(const struct session_file *file, const char *model,
+/* Replaces the file by this history, whole or not at all, and not at all if it isn't what was read
+ * or written here last. model (a path, may be NULL) is what answered last. */
+int session_file_write(struct session_file *file, const char *model,
                        const struct llama3_history *history, struct llama3_error *err);
 
 #endif
