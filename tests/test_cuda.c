@@ -631,6 +631,63 @@ START_TEST(groups_lie_where_kernels_look)
 }
 END_TEST
 
+static float rounded_to_bf16(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return isnan(x) ? x : bf16_to_f32((uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16));
+}
+
+static void check_expanded(const struct matrix *m, size_t first, size_t n)
+{
+    struct device_matrix d;
+    struct layout l = layout_of(m);
+    uint8_t *memory = laid_out(m, &d);
+    size_t width = (size_t)d.padded_blocks * BLOCK_COLS, bytes = n * width * sizeof(uint16_t);
+    void *on_device, *out_on_device;
+    uint16_t *out = size_alloc(1, bytes);
+    float *expected = size_alloc(m->cols, sizeof *expected);
+    cudaStream_t stream;
+
+    cudaStreamCreate(&stream);
+    cudaMalloc(&on_device, l.bytes);
+    cudaMalloc(&out_on_device, bytes);
+    cudaMemcpyAsync(on_device, memory, l.bytes, cudaMemcpyHostToDevice, stream);
+    d = layout_view(&l, on_device);
+    device_expand(stream, &d, (int)first, (int)n, out_on_device);
+    cudaMemcpyAsync(out, out_on_device, bytes, cudaMemcpyDeviceToHost, stream);
+    ck_assert_int_eq(cudaStreamSynchronize(stream), cudaSuccess);
+    for (size_t row = 0; row < n; row++) {
+        matrix_row(m, first + row, expected);
+        for (size_t col = 0; col < width; col++) {
+            float ours = bf16_to_f32(out[row * width + col]);
+            float theirs = col < m->cols ? rounded_to_bf16(expected[col]) : 0;
+            ck_assert_msg((isnan(ours) && isnan(theirs)) || memcmp(&ours, &theirs, 4) == 0,
+                          "%s %zu, %zu: %g instead of %g", dtype_info(m->type)->name, row, col,
+                          (double)ours, (double)theirs);
+        }
+    }
+    cudaFree(on_device);
+    cudaFree(out_on_device);
+    cudaStreamDestroy(stream);
+    free(expected);
+    free(out);
+    free(memory);
+}
+
+START_TEST(weights_expand_to_their_definition)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_INT4, DTYPE_INT8};
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++)
+        for (int kind = 0; kind < (is_grouped(types[t]) ? 4 : 1); kind++) {
+            struct matrix m = random_matrix(types[t], 101, 300, kind);
+            check_expanded(&m, 0, 101);
+            check_expanded(&m, 64, 9);
+            free((void *)(uintptr_t)m.data);
+        }
+}
+END_TEST
+
 START_TEST(floats_lie_where_kernels_look)
 {
     static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
@@ -688,6 +745,7 @@ int main(void)
     tcase_add_test(tcase, memory_that_lacks_is_an_error);
     tcase_add_loop_test(tcase, bytes_are_told_beforehand, 0, N_FIXTURES);
     tcase_add_test(tcase, groups_lie_where_kernels_look);
+    tcase_add_test(tcase, weights_expand_to_their_definition);
     tcase_add_test(tcase, floats_lie_where_kernels_look);
     tcase_add_test(tcase, slices_are_whole_quads_and_few);
 #endif

@@ -237,6 +237,36 @@ static __device__ __forceinline__ size_t quad_index(const device_matrix &m, int 
     return (tile * (m.padded_blocks / QUAD) + block / QUAD) * TILE_ROWS + row % TILE_ROWS;
 }
 
+/* ---- codes ------------------------------------------------------------------------------- */
+
+/* Four codes of 4 bits as bytes: looked up in both halves of the levels, and chosen by their upper
+ * bits. */
+static __device__ __forceinline__ uint32_t look_up(const uint32_t (&levels)[4], uint32_t codes,
+                                                   uint32_t turned, uint32_t choice)
+{
+    return permute(permute(levels[0], levels[1], codes), permute(levels[2], levels[3], turned),
+                   choice);
+}
+
+/* Eight of them, the lower ones first. */
+static __device__ __forceinline__ uint2 look_up_eight(const uint32_t (&levels)[4], uint32_t codes)
+{
+    uint32_t turned = codes ^ 0x88888888;
+    uint32_t choice = ((codes & 0x88888888) >> 1) + 0x32103210;
+    return {look_up(levels, codes, turned, choice),
+            look_up(levels, codes >> 16, turned >> 16, choice >> 16)};
+}
+
+/* An int8 as a float without a conversion, of which few are done at a time: a byte turned round to
+ * be positive is the last one of a float whose neighbours are 1 apart. */
+enum : uint32_t { TURN_BYTES = 0x80808080 };
+
+static __device__ __forceinline__ float byte_to_float(uint32_t turned, int i)
+{
+    const uint32_t zero = 0x4b000000; /* 2^23 */
+    return __fsub_rn(__uint_as_float(permute(turned, zero, 0x7440 | (uint32_t)i)), 0x1p23f + 128);
+}
+
 /* Scales and offsets of a row's quad of groups, as they are stored: in bytes without offsets, which
  * is what we quantize to, or in f16, with offsets or without. */
 template <bool halves> struct quad_numbers;

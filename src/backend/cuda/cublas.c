@@ -10,7 +10,9 @@
 #include "backend/cuda/state.h"
 #include "base/size.h"
 
-enum { PIECE = 64 << 20 }; /* bytes of expanded rows at a time */
+/* Bytes of expanded rows at a time: any matrix of an 8B as a whole, for a product of few rows
+ * leaves processors without work at its end. */
+enum { PIECE = 128 << 20, PIECE_ROWS = 256 /* that a piece has a multiple of */ };
 
 /* What is used of cublas_api.h, by its numbers: the header is not needed to build. */
 enum { OP_N = 0, OP_T = 1, REAL_F32 = 0, REAL_BF16 = 14, COMPUTE_F32 = 68, DEFAULT_GEMM = -1 };
@@ -102,6 +104,7 @@ bool cublas_linear(struct cublas *blas, cudaStream_t stream, const struct device
     const float one = 1, zero = 0;
     int width = m->padded_blocks * BLOCK_COLS;
     int most = PIECE / (int)sizeof *blas->piece / width;
+    most = most > PIECE_ROWS ? most / PIECE_ROWS * PIECE_ROWS : most;
 
     for (int first = 0; first < m->rows; first += most) {
         int n = m->rows - first < most ? m->rows - first : most;

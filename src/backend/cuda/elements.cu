@@ -181,20 +181,150 @@ void device_embed(cudaStream_t stream, const device_matrix *m, const int32_t *to
            tokens, *x);
 }
 
-static __global__ void expand_kernel(const __grid_constant__ device_matrix m, int first,
-                                     uint16_t *out)
+/* ---- expansion --------------------------------------------------------------------------- */
+
+/* Eight lanes have a row's 64 columns, 8 each: so a warp reads 64 bytes or more in a row, and
+ * writes 128. A thread has QUADS of quads of blocks. */
+enum {
+    EXPAND_COLS = 8,
+    EXPAND_LANES = 8, /* of a row */
+    EXPAND_ROWS = WARP / EXPAND_LANES,
+    EXPAND_WARPS = TILE_ROWS / EXPAND_ROWS,
+    EXPAND_QUADS = 2
+};
+
+/* 8 columns of a row as they are stored. */
+template <matrix_form form> struct eight {
+    uint4 unit;
+    __device__ __forceinline__ void load(const device_matrix &m, int row, int block, int col)
+    {
+        unit = load_once((const uint4 *)unit_of(m, 4, row, block, col / 8));
+    }
+    __device__ __forceinline__ float number(const uint32_t (&)[4], int i) const
+    {
+        uint32_t pair = i < 4 ? i < 2 ? unit.x : unit.y : i < 6 ? unit.z : unit.w;
+        uint32_t half = pair >> (i % 2 * 16) & 65535;
+        return form == MATRIX_F16 ? f16_to_float(half) : bf16_to_float(half);
+    }
+};
+
+template <> struct eight<MATRIX_F32> {
+    uint4 units[2];
+    __device__ __forceinline__ void load(const device_matrix &m, int row, int block, int col)
+    {
+        for (int i = 0; i < 2; i++)
+            units[i] = load_once((const uint4 *)unit_of(m, 8, row, block, col / 4 + i));
+    }
+    __device__ __forceinline__ float number(const uint32_t (&)[4], int i) const
+    {
+        const uint4 &u = units[i / 4];
+        return __uint_as_float(i % 4 < 2 ? i % 4 < 1 ? u.x : u.y : i % 4 < 3 ? u.z : u.w);
+    }
+};
+
+template <> struct eight<MATRIX_INT8> {
+    uint2 codes;
+    __device__ __forceinline__ void load(const device_matrix &m, int row, int block, int col)
+    {
+        codes = load_once((const uint2 *)(unit_of(m, 2, row, block, col / 16) + col % 16));
+    }
+    __device__ __forceinline__ float number(const uint32_t (&)[4], int i) const
+    {
+        return byte_to_float((i < 4 ? codes.x : codes.y) ^ TURN_BYTES, i % 4);
+    }
+};
+
+template <> struct eight<MATRIX_INT4> {
+    uint32_t codes;
+    __device__ __forceinline__ void load(const device_matrix &m, int row, int block, int col)
+    {
+        codes = load_once((const uint32_t *)(unit_of(m, 1, row, block, 0) + col / 2));
+    }
+    __device__ __forceinline__ float number(const uint32_t (&levels)[4], int i) const
+    {
+        uint2 bytes = look_up_eight(levels, codes);
+        return byte_to_float((i < 4 ? bytes.x : bytes.y) ^ TURN_BYTES, i % 4);
+    }
+};
+
+/* Weights as weight_of() has them, of a row's 8 columns from `col` on of the quad's block. */
+template <matrix_form form, bool halves>
+static __device__ __forceinline__ void weights_of(const uint32_t (&levels)[4], const eight<form> &x,
+                                                  const quad_numbers<halves> &numbers, int in_quad,
+                                                  float row_scale, float (&w)[EXPAND_COLS])
 {
-    int width = m.padded_blocks * BLOCK_COLS, row = first + (int)blockIdx.x;
+#pragma unroll
+    for (int i = 0; i < EXPAND_COLS; i++) {
+        w[i] = x.number(levels, i);
+        if (form == MATRIX_INT4 || form == MATRIX_INT8)
+            w[i] = __fmul_rn(row_scale, __fadd_rn(__fmul_rn(numbers.scale(in_quad), w[i]),
+                                                  halves ? numbers.offset(in_quad) : 0));
+    }
+}
+
+template <matrix_form form, bool halves>
+static __global__ void __launch_bounds__(WARP *EXPAND_WARPS)
+    expand_kernel(const __grid_constant__ device_matrix m, int first, int n, uint16_t *out)
+{
+    const bool grouped = form == MATRIX_INT4 || form == MATRIX_INT8;
+    int at = (int)blockIdx.y * TILE_ROWS + (int)threadIdx.x / EXPAND_LANES, row = first + at;
+    int lane = lane_index() % EXPAND_LANES, col = lane % 4 * EXPAND_COLS;
+    int first_quad = (int)blockIdx.x * EXPAND_QUADS, quads = m.padded_blocks / QUAD - first_quad;
+    uint32_t levels[4] = {m.levels[0], m.levels[1], m.levels[2], m.levels[3]};
+    eight<form> x[EXPAND_QUADS][2];
+    quad_numbers<halves> numbers[EXPAND_QUADS];
+    float row_scale = 1;
+
     let_next_begin();
+    if (at < n) {
+        if (grouped)
+            row_scale = m.row_scales[row];
+#pragma unroll
+        for (int i = 0; i < 2 * EXPAND_QUADS; i++) {
+            int block = first_quad * QUAD + 2 * i + lane / 4;
+            if (i / 2 < quads)
+                x[i / 2][i % 2].load(m, row, block, col);
+            if (i / 2 < quads && i % 2 == 0 && grouped)
+                numbers[i / 2].load(m, row, block);
+        }
+    }
     wait_for_inputs();
-    for (int col = (int)threadIdx.x; col < width; col += (int)blockDim.x)
-        out[(size_t)blockIdx.x * width + col] =
-            float_to_bf16(col < m.cols ? weight_of(m, row, col) : 0);
+    if (at >= n)
+        return;
+#pragma unroll
+    for (int i = 0; i < 2 * EXPAND_QUADS; i++) {
+        int in_quad = i % 2 * 2 + lane / 4;
+        int to = ((first_quad + i / 2) * QUAD + in_quad) * BLOCK_COLS + col;
+        float w[EXPAND_COLS];
+        if (i / 2 >= quads)
+            break;
+        weights_of<form, halves>(levels, x[i / 2][i % 2], numbers[i / 2], in_quad, row_scale, w);
+        for (int j = 0; j < EXPAND_COLS; j++)
+            w[j] = to + j < m.cols ? w[j] : 0;
+        uint4 unit = {floats_to_bf16(w[0], w[1]), floats_to_bf16(w[2], w[3]),
+                      floats_to_bf16(w[4], w[5]), floats_to_bf16(w[6], w[7])};
+        *(uint4 *)(out + (size_t)at * (size_t)(m.padded_blocks * BLOCK_COLS) + to) = unit;
+    }
+}
+
+template <matrix_form form, bool halves>
+static void expand(cudaStream_t stream, const device_matrix &m, int first, int n, uint16_t *out)
+{
+    int quads = m.padded_blocks / QUAD;
+    launch(stream, dim3((quads + EXPAND_QUADS - 1) / EXPAND_QUADS, (n + TILE_ROWS - 1) / TILE_ROWS),
+           WARP * EXPAND_WARPS, 0, expand_kernel<form, halves>, m, first, n, out);
 }
 
 void device_expand(cudaStream_t stream, const device_matrix *m, int first, int n, uint16_t *out)
 {
-    launch(stream, dim3(n), 256, 0, expand_kernel, *m, first, out);
+    static void (*const kernels[MATRIX_FORMS][2])(cudaStream_t, const device_matrix &, int, int,
+                                                  uint16_t *) = {
+        {expand<MATRIX_F32, false>, NULL},
+        {expand<MATRIX_F16, false>, NULL},
+        {expand<MATRIX_BF16, false>, NULL},
+        {expand<MATRIX_INT4, false>, expand<MATRIX_INT4, true>},
+        {expand<MATRIX_INT8, false>, expand<MATRIX_INT8, true>}};
+    kernels[m->form][m->half_scales](stream, *m, first, n, out);
 }
 
 /* ---- norm -------------------------------------------------------------------------------- */

@@ -104,6 +104,18 @@ static __device__ __forceinline__ void copy_async(void *shared, const void *glob
                      : "memory");
 }
 
+/* 16 bytes, or zeros if they aren't there; if it is this thread's to copy. Without a branch. */
+static __device__ __forceinline__ void copy_if(void *shared, const void *global, bool mine,
+                                               bool there)
+{
+    unsigned to = (unsigned)__cvta_generic_to_shared(shared);
+    asm volatile("{\n\t.reg .pred mine;\n\t"
+                 "setp.ne.u32 mine, %2, 0;\n\t"
+                 "@mine cp.async.cg.shared.global [%0], [%1], 16, %3;\n\t}" ::"r"(to),
+                 "l"(global), "r"((unsigned)mine), "r"(there ? 16 : 0)
+                 : "memory");
+}
+
 static __device__ __forceinline__ void copy_commit()
 {
     asm volatile("cp.async.commit_group;" ::: "memory");
@@ -193,6 +205,14 @@ static __device__ __forceinline__ float bf16_to_float(uint32_t bits)
 static __device__ __forceinline__ uint16_t float_to_bf16(float x)
 {
     return __bfloat16_as_ushort(__float2bfloat16_rn(x));
+}
+
+/* Two of them: a in the lower half. */
+static __device__ __forceinline__ uint32_t floats_to_bf16(float a, float b)
+{
+    uint32_t d;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(b), "f"(a));
+    return d;
 }
 
 #endif

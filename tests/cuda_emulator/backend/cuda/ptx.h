@@ -195,6 +195,10 @@ static inline uint16_t float_to_bf16(float x)
         return 0x7fff;
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
+static inline uint32_t floats_to_bf16(float a, float b)
+{
+    return float_to_bf16(a) | (uint32_t)float_to_bf16(b) << 16;
+}
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
@@ -220,6 +224,12 @@ template <typename T> static inline T load_once(const T *p)
 template <int bytes = 16> static inline void copy_async(void *shared, const void *global)
 {
     emulator::copy_later(shared, global, bytes);
+}
+static inline void copy_if(void *shared, const void *global, bool mine, bool there)
+{
+    static const unsigned char zeros[16] = {};
+    if (mine)
+        emulator::copy_later(shared, there ? global : zeros, 16);
 }
 static inline void copy_commit()
 {
