@@ -501,6 +501,23 @@ START_TEST(a_gate_in_one_run_is_that_of_three)
 }
 END_TEST
 
+/* What a prompt is: rows and tokens that are not multiples of anything, and more than one slice of
+ * every sum. */
+START_TEST(linear_takes_many_tokens)
+{
+    static const enum dtype types[] = {DTYPE_INT4, DTYPE_INT8, DTYPE_INT4, DTYPE_INT8, DTYPE_INT4,
+                                       DTYPE_INT8, DTYPE_BF16, DTYPE_Q4_0, DTYPE_Q4_K};
+    static const size_t tokens[] = {65, 97, 128, 131, 199};
+    state = 3;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        size_t block = dtype_info(types[i])->block;
+        size_t rows = 100 + random_bits() % 200,
+               cols = block * (1 + 300 / block + random_bits() % (700 / block));
+        check_linear(_i, types[i], rows, cols, tokens[i % (sizeof tokens / sizeof tokens[0])]);
+    }
+}
+END_TEST
+
 /* ---- rows as they stand ------------------------------------------------------------------ */
 
 /* Rows of a table to the bits of their definition; of a matrix that `linear` reads as well, nearly,
@@ -981,6 +998,7 @@ int main(void)
     tcase_add_loop_test(tcase, linear_is_a_product, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, few_rows_are_rows, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, a_gate_in_one_run_is_that_of_three, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, linear_takes_many_tokens, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, embed_takes_rows_of_the_table, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, add_norm_adds_and_normalizes, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, rows_come_back_as_they_went, 0, N_SUBJECTS);

@@ -9,160 +9,210 @@
  */
 #include "backend/cuda/common.cuh"
 
-enum {
-    FRAGMENTS = 2,   /* of 16 rows */
-    MANY_WARPS = 8,  /* of a block for many rows: */
-    ROW_WARPS = 4,   /* side by side along the matrix's rows, */
-    TOKEN_WARPS = 2, /* and along the tokens, */
-    MANY_TILES = 8,  /* each with so many tiles of them */
-    MOST_TOKENS = TOKEN_WARPS * MANY_TILES * TILE_TOKENS,
-    STAGES = 2
-};
+enum { FRAGMENTS = 2 /* of 16 rows */ };
 
 /* ---- number formats: how a lane gets its share, and what a block of columns adds --------------
  */
 
-/* AHEAD: blocks whose packed weights are on their way, QUAD or less: as registers allow. */
+/* A lane's share of a row's block of weights is a `share`, of a token's block of activations a
+ * `right`; `left` is what mma takes of a fragment. STAGE_BLOCKS, STAGES: what fits into shared
+ * memory. */
+
+/* The shares of the rows g and g + 8 of a fragment. */
+template <typename share> struct packed {
+    share of[2];
+};
+
+/* What the sums of a fragment's block are multiplied by, of the rows g and g + 8. */
+struct factors {
+    float scale[FRAGMENTS][2], offset[FRAGMENTS][2];
+};
+
+/* Scales and offsets of a row's pair of blocks. */
+template <bool halves> struct pair_numbers;
+
+template <> struct pair_numbers<false> {
+    uint32_t turned;
+
+    __device__ __forceinline__ void take(const uint8_t *scales, const uint8_t *)
+    {
+        turned = *(const uint16_t *)scales ^ TURN_BYTES;
+    }
+    __device__ __forceinline__ float scale(int i) const
+    {
+        return byte_to_float(turned, i);
+    }
+    __device__ __forceinline__ float offset(int) const
+    {
+        return 0;
+    }
+};
+
+template <> struct pair_numbers<true> {
+    uint32_t scales, offsets;
+
+    __device__ __forceinline__ void take(const uint8_t *from, const uint8_t *from_offsets)
+    {
+        scales = *(const uint32_t *)from;
+        offsets = from_offsets != NULL ? *(const uint32_t *)from_offsets : 0;
+    }
+    __device__ __forceinline__ float scale(int i) const
+    {
+        return f16_to_float(scales >> (16 * i) & 65535);
+    }
+    __device__ __forceinline__ float offset(int i) const
+    {
+        return f16_to_float(offsets >> (16 * i) & 65535);
+    }
+};
 
 /* Common to both formats of groups. */
-template <bool halves> struct integers {
-    enum { GROUPED = 1, TOKEN_BYTES = BLOCK_COLS, AHEAD = QUAD };
+template <bool with_halves> struct integers {
+    enum {
+        GROUPED = 1,
+        HALVES = with_halves,
+        TOKEN_BYTES = BLOCK_COLS,
+        NUMBER_BYTES = with_halves ? 8 : 4 /* of a row's quad */
+    };
     struct right {
         uint2 codes;
     };
     struct left {
         uint32_t a[4];
     };
-    quad_numbers<halves> numbers[FRAGMENTS][2];
+    /* A tile of tokens in a block of columns; the totals are those of offsets. */
+    struct column {
+        right x;
+        float2 base, total;
+        int again[2]; /* the bits of the base */
+    };
+    struct products {
+        int of[4];
+    };
 
-    __device__ __forceinline__ void load_quad(const device_matrix &m, int row, int block)
+    /* nothing: 0. An mma takes the bases twice, from four registers in a row; if the compiler knew
+     * them to be the same it would collect them for every mma anew. */
+    static __device__ __forceinline__ column take(const uint8_t *narrow, const float *bases,
+                                                  const float *totals, int nothing)
     {
-        for (int f = 0; f < FRAGMENTS; f++)
-            for (int half = 0; half < 2; half++)
-                numbers[f][half].load(m, row + 16 * f + 8 * half, block);
+        column c;
+        c.x = *((const right *)narrow + lane_index());
+        c.base = *(const float2 *)(bases + lane_index() % 4 * 2);
+        c.again[0] = __float_as_int(c.base.x) + nothing;
+        c.again[1] = __float_as_int(c.base.y) + nothing;
+        c.total = totals != NULL ? *(const float2 *)(totals + lane_index() % 4 * 2) : float2{0, 0};
+        return c;
     }
 
-    /* sums += the products of a fragment with 8 tokens, of block i of the quad. */
-    __device__ __forceinline__ void multiply(float (&sums)[4], const left &w, right x,
-                                             const float *bases, const float *totals, int f, int i,
-                                             bool with_offsets) const
+    /* The products of a fragment with 8 tokens, */
+    static __device__ __forceinline__ products begin(const left &w, const column &c)
     {
-        float2 base = *(const float2 *)(bases + lane_index() % 4 * 2);
-        int start[4] = {__float_as_int(base.x), __float_as_int(base.y), __float_as_int(base.x),
-                        __float_as_int(base.y)};
-        int d[4];
-        mma_s8(d, w.a, x.codes.x, x.codes.y, start);
+        products p;
+        int start[4] = {__float_as_int(c.base.x), __float_as_int(c.base.y), c.again[0], c.again[1]};
+        mma_s8(p.of, w.a, c.x.codes.x, c.x.codes.y, start);
+        return p;
+    }
+
+    /* and their sums. */
+    static __device__ __forceinline__ void end(float (&sums)[4], const products &p, const left &,
+                                               const column &c, const factors &f, int fragment,
+                                               bool with_offsets)
+    {
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            float product = __fsub_rn(__int_as_float(d[j]), j % 2 == 0 ? base.x : base.y);
-            sums[j] = __fmaf_rn(product, numbers[f][j / 2].scale(i), sums[j]);
+            float product = __fsub_rn(__int_as_float(p.of[j]), j % 2 == 0 ? c.base.x : c.base.y);
+            sums[j] = __fmaf_rn(product, f.scale[fragment][j / 2], sums[j]);
         }
-        if (!halves || !with_offsets)
-            return;
-        float2 total = *(const float2 *)(totals + lane_index() % 4 * 2);
 #pragma unroll
         for (int j = 0; j < 4; j++)
-            sums[j] =
-                __fmaf_rn(numbers[f][j / 2].offset(i), j % 2 == 0 ? total.x : total.y, sums[j]);
+            if (with_halves && with_offsets)
+                sums[j] = __fmaf_rn(f.offset[fragment][j / 2], j % 2 == 0 ? c.total.x : c.total.y,
+                                    sums[j]);
     }
 };
 
 template <bool halves> struct int4_format : integers<halves> {
+    enum { UNITS = 1, STAGE_BLOCKS = QUAD, STAGES = 3 };
+    typedef uint32_t share;
     typedef typename integers<halves>::left left;
-    struct packed {
-        uint32_t codes[2]; /* of row g, of row g + 8 */
-    };
 
-    static __device__ __forceinline__ packed load(const device_matrix &m, int row, int block)
+    static __device__ __forceinline__ void expand(const uint32_t (&levels)[4],
+                                                  const packed<share> &p, int half, left &l)
     {
-        packed p;
-        for (int half = 0; half < 2; half++)
-            p.codes[half] = load_once((const uint32_t *)unit_of(m, 1, row + 8 * half, block, 0) +
-                                      lane_index() % 4);
-        return p;
-    }
-
-    /* Four codes become bytes: looked up in both halves of the levels, and chosen by their upper
-     * bits. */
-    static __device__ __forceinline__ uint32_t look_up(const device_matrix &m, uint32_t codes,
-                                                       uint32_t turned, uint32_t choice)
-    {
-        return permute(permute(m.levels[0], m.levels[1], codes),
-                       permute(m.levels[2], m.levels[3], turned), choice);
-    }
-
-    static __device__ __forceinline__ left expand(const device_matrix &m, packed p)
-    {
-        left l;
-        for (int half = 0; half < 2; half++) {
-            uint32_t codes = p.codes[half], turned = codes ^ 0x88888888;
-            uint32_t choice = (codes >> 1 & 0x44444444) | 0x32103210;
-            l.a[half] = look_up(m, codes, turned, choice);
-            l.a[half + 2] = look_up(m, codes >> 16, turned >> 16, choice >> 16);
-        }
-        return l;
+        uint2 bytes = look_up_eight(levels, p.of[half]);
+        l.a[half] = bytes.x;
+        l.a[half + 2] = bytes.y;
     }
 };
 
 template <bool halves> struct int8_format : integers<halves> {
+    enum { UNITS = 2, STAGE_BLOCKS = QUAD / 2, STAGES = 4 };
+    typedef uint2 share;
     typedef typename integers<halves>::left left;
-    struct packed {
-        uint2 codes[2];
-    };
 
-    static __device__ __forceinline__ packed load(const device_matrix &m, int row, int block)
+    static __device__ __forceinline__ void expand(const uint32_t (&)[4], const packed<share> &p,
+                                                  int half, left &l)
     {
-        packed p;
-        int t = lane_index() % 4;
-        for (int half = 0; half < 2; half++)
-            p.codes[half] =
-                load_once((const uint2 *)unit_of(m, 2, row + 8 * half, block, t / 2) + t % 2);
-        return p;
-    }
-
-    static __device__ __forceinline__ left expand(const device_matrix &, packed p)
-    {
-        return left{{p.codes[0].x, p.codes[1].x, p.codes[0].y, p.codes[1].y}};
+        l.a[half] = p.of[half].x;
+        l.a[half + 2] = p.of[half].y;
     }
 };
 
 struct bf16_format {
-    enum { GROUPED = 0, TOKEN_BYTES = 2 * BLOCK_COLS, AHEAD = QUAD / 2 };
+    enum {
+        GROUPED = 0,
+        HALVES = 0,
+        TOKEN_BYTES = 2 * BLOCK_COLS,
+        NUMBER_BYTES = 4,
+        UNITS = 4,
+        STAGE_BLOCKS = QUAD / 2,
+        STAGES = 3
+    };
+    typedef uint4 share;
     struct right {
         uint4 pairs;
     };
-    struct packed {
-        uint4 pairs[2];
+    typedef packed<share> left;
+    typedef right column;
+    struct products {
     };
-    typedef packed left;
 
-    static __device__ __forceinline__ packed load(const device_matrix &m, int row, int block)
+    static __device__ __forceinline__ column take(const uint8_t *narrow, const float *,
+                                                  const float *, int)
     {
-        packed p;
-        for (int half = 0; half < 2; half++)
-            p.pairs[half] =
-                load_once((const uint4 *)unit_of(m, 4, row + 8 * half, block, lane_index() % 4));
-        return p;
+        return *((const right *)narrow + lane_index());
     }
 
-    static __device__ __forceinline__ left expand(const device_matrix &, packed p)
+    static __device__ __forceinline__ void expand(const uint32_t (&)[4], const packed<share> &p,
+                                                  int half, left &l)
     {
-        return p;
+        l.of[half] = p.of[half];
     }
 
-    __device__ __forceinline__ void load_quad(const device_matrix &, int, int)
+    /* A sum of f32 comes in order: it has to begin where the one before it ends. */
+    static __device__ __forceinline__ products begin(const left &, const column &)
     {
+        return products();
     }
 
-    __device__ __forceinline__ void multiply(float (&sums)[4], const left &w, right x,
-                                             const float *, const float *, int, int, bool) const
+    static __device__ __forceinline__ void end(float (&sums)[4], const products &, const left &w,
+                                               const column &c, const factors &, int, bool)
     {
-        uint32_t a[4] = {w.pairs[0].x, w.pairs[1].x, w.pairs[0].y, w.pairs[1].y};
-        uint32_t b[4] = {w.pairs[0].z, w.pairs[1].z, w.pairs[0].w, w.pairs[1].w};
-        mma_bf16(sums, a, x.pairs.x, x.pairs.y);
-        mma_bf16(sums, b, x.pairs.z, x.pairs.w);
+        uint32_t a[4] = {w.of[0].x, w.of[1].x, w.of[0].y, w.of[1].y};
+        uint32_t b[4] = {w.of[0].z, w.of[1].z, w.of[0].w, w.of[1].w};
+        mma_bf16(sums, a, c.pairs.x, c.pairs.y);
+        mma_bf16(sums, b, c.pairs.z, c.pairs.w);
     }
 };
+
+/* Where a lane's share of the row lane / 4 lies in a block's [UNITS][TILE_ROWS] units in shared
+ * memory, where rows of different units change places, so that lanes read from different banks. */
+template <typename format> static __device__ __forceinline__ int share_place()
+{
+    int byte = lane_index() % 4 * (int)sizeof(typename format::share), unit = byte / UNIT_BYTES;
+    int row = lane_index() / 4 ^ unit * (8 / format::UNITS);
+    return (unit * TILE_ROWS + row) * UNIT_BYTES + byte % UNIT_BYTES;
+}
 
 /* Where the narrow activations of a token begin. */
 template <typename format>
@@ -192,183 +242,385 @@ static __device__ __forceinline__ void clear(float (&sums)[FRAGMENTS][tiles][4])
 
 /* ---- rows of the matrix ------------------------------------------------------------------ */
 
-/* The matrix and the first of `rows` rows that a block of threads has. */
-static __device__ __forceinline__ int find_rows(const device_linear &l, int rows, int *matrix)
+/* The matrix and the first of `rows` rows that block `at` of threads has. */
+static __device__ __forceinline__ int find_rows(const device_linear &l, int at, int rows,
+                                                int *matrix)
 {
-    int at = (int)blockIdx.x;
     for (*matrix = 0; at >= (l.m[*matrix].rows + rows - 1) / rows; ++*matrix)
         at -= (l.m[*matrix].rows + rows - 1) / rows;
     return at * rows;
 }
 
-/* The packed weights of block i of those ahead, if there is such a block. */
-template <typename format>
-static __device__ __forceinline__ void load_ahead(const device_matrix &m, int row, int block,
-                                                  int end,
-                                                  typename format::packed (&out)[FRAGMENTS])
-{
-    for (int k = 0; k < FRAGMENTS; k++)
-        if (block < end)
-            out[k] = format::load(m, row + 16 * k, block);
-}
-
-/* Weights for the mmas of a block, and in their place those of a later block. */
-template <typename format>
-static __device__ __forceinline__ void take_block(const device_matrix &m, int row, int block,
-                                                  int end,
-                                                  typename format::packed (&packed)[FRAGMENTS],
-                                                  typename format::left (&w)[FRAGMENTS])
-{
-    for (int k = 0; k < FRAGMENTS; k++)
-        w[k] = format::expand(m, packed[k]);
-    load_ahead<format>(m, row, block + format::AHEAD, end, packed);
-}
-
 /* ---- many rows --------------------------------------------------------------------------- */
 
-/* What a block of threads has of its activations in shared memory: a quad of blocks of columns. */
-template <typename format, int tiles> struct stage {
-    uint8_t narrow[TOKEN_WARPS * tiles][QUAD][TILE_TOKENS * format::TOKEN_BYTES];
-    float bases[TOKEN_WARPS * tiles][QUAD][TILE_TOKENS];
-    float totals[TOKEN_WARPS * tiles][QUAD][TILE_TOKENS];
+/*
+ * What limits is how many instructions a product takes beside its mma: the sums of a fragment take
+ * eight, and the rest has to be shared by many. So a warp has as many sums as registers hold,
+ * twice, for slices are added up in registers as well, and a block of threads has a processor for
+ * itself. With two warps for each of its schedulers, a warp has to hide its own latencies: while it
+ * adds the products of a tile of tokens, those of the next one are in the tensor cores, the
+ * activations after them are being loaded, and the weights of the next block are being unpacked.
+ * Stages are there one before their turn, so that this goes on from one to the next.
+ */
+enum {
+    MANY_WARPS = 8,  /* of a block: */
+    ROW_WARPS = 4,   /* side by side along the matrix's rows, */
+    TOKEN_WARPS = 2, /* and along the tokens */
+    MOST_TILES = 8,  /* of these, that a warp takes at once */
+    PAIR = 2,        /* blocks of columns in the code of a loop, as much as is fetched fast */
+    COLUMNS = 4      /* of activations in registers: this one, and two ahead */
 };
 
-/* Copies `bytes` (a multiple of 16) for each tile of tokens; sources lie `apart` bytes apart. */
-static __device__ void copy_tiles(uint8_t *to, const uint8_t *from, int bytes, int to_apart,
-                                  size_t from_apart, int n_tiles)
+/* What a block of threads multiplies next lies in a stage of shared memory, in bytes from its
+ * beginning: of all its tiles of tokens, then of all its warps' rows. */
+template <typename format, int tiles, bool offsets> struct stage {
+    enum {
+        BLOCKS = format::STAGE_BLOCKS,
+        TILES = TOKEN_WARPS * tiles,
+        /* Bytes of a tile or a warp's rows: of a block's activations, bases, weights; of a quad's
+         * scales. */
+        ROWS_CELL = TILE_TOKENS * format::TOKEN_BYTES,
+        BASES_CELL = TILE_TOKENS * (int)sizeof(float),
+        UNITS_CELL = format::UNITS * TILE_ROWS * UNIT_BYTES,
+        NUMBERS_CELL = TILE_ROWS * format::NUMBER_BYTES,
+        ROWS = 0, /* [TILES][BLOCKS] cells */
+        BASES = ROWS + TILES * BLOCKS * ROWS_CELL,
+        TOTALS = BASES + (format::GROUPED ? TILES * BLOCKS * BASES_CELL : 0),
+        UNITS = TOTALS + (offsets ? TILES * BLOCKS * BASES_CELL : 0), /* [ROW_WARPS][BLOCKS] */
+        SCALES = UNITS + ROW_WARPS * BLOCKS * UNITS_CELL,             /* [ROW_WARPS] */
+        OFFSETS = SCALES + (format::GROUPED ? ROW_WARPS * NUMBERS_CELL : 0),
+        BYTES = OFFSETS + (offsets ? ROW_WARPS * NUMBERS_CELL : 0),
+        ALL = format::STAGES * BYTES
+    };
+};
+
+/* Copies `pieces` pieces, consecutive cells of each, from the one at `block` on; a piece of the
+ * source has `apart` cells, and beyond the last piece the last one is taken again. there: units of
+ * a piece that are, others are zeros. turned: how many cells of units change the places of their
+ * rows (share_place). */
+template <int cell_bytes, int cells, int pieces, int turned = 1>
+static __device__ __forceinline__ void copy_pieces(uint8_t *to, const void *source, int apart,
+                                                   int first, int last, int block, int there)
 {
-    int units = bytes / UNIT_BYTES;
-    for (int i = (int)threadIdx.x; i < n_tiles * units; i += (int)blockDim.x) {
-        int tile = i / units, unit = i % units;
-        copy_async(to + (size_t)tile * to_apart + unit * UNIT_BYTES,
-                   from + tile * from_apart + unit * UNIT_BYTES);
+    const int threads = WARP * MANY_WARPS, units = cells * cell_bytes / UNIT_BYTES;
+    const uint8_t *from =
+        (const uint8_t *)source + ((size_t)first * (size_t)apart + (size_t)block) * cell_bytes;
+    const unsigned thread = threadIdx.x, most = (unsigned)(last - first);
+    const unsigned place = thread ^ thread / TILE_ROWS % turned * (8 / turned);
+    static_assert(threads % units == 0, "a thread has the same unit of all its pieces");
+#pragma unroll
+    for (int done = 0; done < units * pieces; done += threads) {
+        unsigned piece = thread / units + done / units;
+        /* Within 32 bits, as those before it need not be. */
+        unsigned offset = (piece < most ? piece : most) * (unsigned)(apart * cell_bytes) +
+                          thread % units * UNIT_BYTES;
+        copy_if(to + place * UNIT_BYTES + done * UNIT_BYTES, from + offset,
+                units * pieces >= threads || thread < units * pieces,
+                (int)(thread % units) < there);
     }
 }
 
-/* The activations of the blocks [block, block + n), n <= QUAD, of the tiles of tokens from the
- * first one. */
-template <typename format, int tiles>
-static __device__ void fill_stage(stage<format, tiles> *s, const device_rows &x, int first_tile,
-                                  int n_tiles, int block, int n, bool with_offsets)
+/* What a block of threads multiplies: tiles of rows of the matrix and of tokens from the first one
+ * on; the last ones are those of all. */
+struct part {
+    int row, last_row, token, last_token;
+};
+
+/* The weights of a stage. */
+template <typename format, int tiles, bool offsets>
+static __device__ __forceinline__ void copy_weights(unsigned stage_at, const device_matrix &m,
+                                                    const part &p, int block)
 {
-    const int token_bytes = TILE_TOKENS * format::TOKEN_BYTES;
-    const int number_bytes = TILE_TOKENS * (int)sizeof(float);
-    size_t cell = (size_t)first_tile * x.blocks + block;
-    copy_tiles(s->narrow[0][0], narrow_of<format>(x) + cell * token_bytes, n * token_bytes,
-               QUAD * token_bytes, (size_t)x.blocks * token_bytes, n_tiles);
+    typedef stage<format, tiles, offsets> places;
+    enum { ALL = 1 << 30 };
+    uint8_t *to = shared_memory() + stage_at;
+    copy_pieces<places::UNITS_CELL, places::BLOCKS, ROW_WARPS, format::UNITS>(
+        to + places::UNITS, m.units, m.padded_blocks, p.row, p.last_row, block, ALL);
     if (format::GROUPED)
-        copy_tiles((uint8_t *)s->bases[0][0], (const uint8_t *)x.bases + cell * number_bytes,
-                   n * number_bytes, QUAD * number_bytes, (size_t)x.blocks * number_bytes, n_tiles);
-    if (with_offsets)
-        copy_tiles((uint8_t *)s->totals[0][0], (const uint8_t *)x.totals + cell * number_bytes,
-                   n * number_bytes, QUAD * number_bytes, (size_t)x.blocks * number_bytes, n_tiles);
+        copy_pieces<places::NUMBERS_CELL, 1, ROW_WARPS>(to + places::SCALES, m.scales,
+                                                        m.padded_blocks / QUAD, p.row, p.last_row,
+                                                        block / QUAD, ALL);
+    if (offsets)
+        copy_pieces<places::NUMBERS_CELL, 1, ROW_WARPS>(to + places::OFFSETS, m.offsets,
+                                                        m.padded_blocks / QUAD, p.row, p.last_row,
+                                                        block / QUAD, ALL);
 }
 
-/* The blocks [block, end) of a quad, of 32 rows and `n_tiles` tiles of tokens, whose activations
- * begin with tile `first` of the stage. */
-template <typename format, int tiles>
-static __device__ __forceinline__ void multiply_quad(
-    const format &f, const device_matrix &m, int row, int block,
-    typename format::packed (&packed)[format::AHEAD][FRAGMENTS], const stage<format, tiles> *s,
-    int first, int n_tiles, float (&sums)[FRAGMENTS][tiles][4])
+/* The activations of a stage. Blocks that there aren't are zeros, as in the matrix. */
+template <typename format, int tiles, bool offsets>
+static __device__ __forceinline__ void copy_rows(unsigned stage_at, const device_rows &x,
+                                                 const part &p, int block)
 {
+    typedef stage<format, tiles, offsets> places;
+    const int rows = places::ROWS_CELL / UNIT_BYTES, bases = places::BASES_CELL / UNIT_BYTES;
+    int left = x.blocks - block;
+    uint8_t *to = shared_memory() + stage_at;
+    copy_pieces<places::ROWS_CELL, places::BLOCKS, places::TILES>(
+        to + places::ROWS, narrow_of<format>(x), x.blocks, p.token, p.last_token, block,
+        left * rows);
+    if (format::GROUPED)
+        copy_pieces<places::BASES_CELL, places::BLOCKS, places::TILES>(
+            to + places::BASES, x.bases, x.blocks, p.token, p.last_token, block, left * bases);
+    if (offsets)
+        copy_pieces<places::BASES_CELL, places::BLOCKS, places::TILES>(
+            to + places::TOTALS, x.totals, x.blocks, p.token, p.last_token, block, left * bases);
+}
+
+/* x, which the compiler has to keep, as it can't find it again. */
+static __device__ __forceinline__ unsigned own(unsigned x)
+{
+    return __shfl_sync((unsigned)ALL_LANES, x, lane_index());
+}
+
+/* Where a lane finds its part of a pair of blocks in shared memory. */
+template <typename format, int tiles, bool offsets> struct spot {
+    typedef stage<format, tiles, offsets> places;
+    unsigned rows, bases, units, numbers;
+
+    /* Of the first pair of a stage at 0. */
+    static __device__ __forceinline__ spot first()
+    {
+        unsigned warp_rows = (unsigned)warp_index() / TOKEN_WARPS;
+        unsigned cell = (unsigned)warp_index() % TOKEN_WARPS * tiles * places::BLOCKS;
+        spot s;
+        s.rows = places::ROWS + cell * places::ROWS_CELL;
+        s.bases = places::BASES + cell * places::BASES_CELL;
+        s.units = places::UNITS + warp_rows * places::BLOCKS * places::UNITS_CELL +
+                  (unsigned)share_place<format>();
+        s.numbers = places::SCALES + warp_rows * places::NUMBERS_CELL +
+                    (unsigned)lane_index() / 4 * format::NUMBER_BYTES;
+        s.rows = own(s.rows);
+        s.bases = own(s.bases);
+        s.units = own(s.units);
+        s.numbers = own(s.numbers);
+        return s;
+    }
+    __device__ __forceinline__ spot at(unsigned stage_at, unsigned in_stage, unsigned in_quad) const
+    {
+        return {rows + stage_at + in_stage * places::ROWS_CELL,
+                bases + stage_at + in_stage * places::BASES_CELL,
+                units + stage_at + in_stage * places::UNITS_CELL,
+                numbers + stage_at + in_quad * (format::NUMBER_BYTES / QUAD)};
+    }
+    __device__ __forceinline__ typename format::column column(int step, int nothing) const
+    {
+        int cell = step % tiles * places::BLOCKS + step / tiles;
+        const uint8_t *base = shared_memory() + bases + cell * places::BASES_CELL;
+        return format::take(shared_memory() + rows + cell * places::ROWS_CELL, (const float *)base,
+                            offsets ? (const float *)(base + places::TOTALS - places::BASES) : NULL,
+                            nothing);
+    }
+    __device__ __forceinline__ typename format::share share(int block, int k) const
+    {
+        return *(const typename format::share *)(shared_memory() + units +
+                                                 block * places::UNITS_CELL + 8 * k * UNIT_BYTES);
+    }
+    __device__ __forceinline__ pair_numbers<format::HALVES> scales(int k) const
+    {
+        pair_numbers<format::HALVES> n;
+        const uint8_t *from = shared_memory() + numbers + 8 * k * format::NUMBER_BYTES;
+        n.take(from, offsets ? from + places::OFFSETS - places::SCALES : NULL);
+        return n;
+    }
+};
+
+/* What a warp has in registers besides sums: of steps, which are a tile of tokens in a block. */
+template <typename format, int tiles, bool offsets> struct work {
+    typedef spot<format, tiles, offsets> view;
+    uint32_t levels[4];
+    int nothing; /* 0, which the compiler doesn't know */
+    typename format::left w[PAIR][FRAGMENTS];
+    pair_numbers<format::HALVES> numbers[2 * FRAGMENTS];
+    factors f[PAIR];
+    typename format::column c[COLUMNS];
+    typename format::products p[2][FRAGMENTS];
+
+    __device__ __forceinline__ void take_numbers(const view &from)
+    {
 #pragma unroll
-    for (int i = 0; i < QUAD; i++) {
-        if (block + i >= m.blocks)
-            break;
-        typename format::left w[FRAGMENTS];
-        take_block<format>(m, row, block + i, m.blocks, packed[i % format::AHEAD], w);
+        for (int k = 0; k < 2 * FRAGMENTS && format::GROUPED; k++)
+            numbers[k] = from.scales(k);
+    }
+    __device__ __forceinline__ void find_factors(int block)
+    {
 #pragma unroll
-        for (int tile = 0; tile < tiles; tile++) {
-            if (tile >= n_tiles)
-                break;
-            typename format::right right =
-                *((const typename format::right *)s->narrow[first + tile][i] + lane_index());
-            for (int k = 0; k < FRAGMENTS; k++)
-                f.multiply(sums[k][tile], w[k], right, s->bases[first + tile][i],
-                           s->totals[first + tile][i], k, i, m.offsets != NULL);
+        for (int k = 0; k < 2 * FRAGMENTS && format::GROUPED; k++) {
+            f[block].scale[k / 2][k % 2] = numbers[k].scale(block);
+            f[block].offset[k / 2][k % 2] = numbers[k].offset(block);
         }
     }
-}
+    __device__ __forceinline__ void begin(int step)
+    {
+#pragma unroll
+        for (int k = 0; k < FRAGMENTS; k++)
+            p[step % 2][k] = format::begin(w[step / tiles % PAIR][k], c[step % COLUMNS]);
+    }
+
+    /* Up to the first step. */
+    __device__ __forceinline__ void start(const device_matrix &m, const view &first)
+    {
+        for (int i = 0; i < 4; i++)
+            levels[i] = m.levels[i];
+        nothing = (int)blockIdx.z;
+        packed<typename format::share> shares[FRAGMENTS];
+#pragma unroll
+        for (int k = 0; k < 2 * FRAGMENTS; k++) {
+            shares[k / 2].of[k % 2] = first.share(0, k);
+            format::expand(levels, shares[k / 2], k % 2, w[0][k / 2]);
+        }
+        take_numbers(first);
+        find_factors(0);
+        c[0] = first.column(0, nothing);
+        c[1] = first.column(1, nothing);
+        begin(0);
+    }
+
+    /* The steps of a pair, and up to the first one of the next pair. fresh: sums begin here. */
+    template <bool fresh>
+    __device__ __forceinline__ void multiply(const view &here, const view &next,
+                                             float (&sums)[FRAGMENTS][tiles][4])
+    {
+        packed<typename format::share> shares[FRAGMENTS];
+        if (fresh)
+            clear<tiles>(sums);
+#pragma unroll
+        for (int step = 0; step < PAIR * tiles; step++) {
+            const int tile = step % tiles, block = step / tiles, ahead = step + 2;
+            c[ahead % COLUMNS] = ahead < PAIR * tiles ? here.column(ahead, nothing)
+                                                      : next.column(ahead - PAIR * tiles, nothing);
+            if (tile == 0 && block == 1)
+                take_numbers(next);
+#pragma unroll
+            for (int k = 0; k < 2 * FRAGMENTS; k++) {
+                if (tile == 0)
+                    shares[k / 2].of[k % 2] = block == 0 ? here.share(1, k) : next.share(0, k);
+                /* A bit of it at a time, as these are instructions of a slow kind. */
+                if (tile == 1 + k * (tiles - 2) / (2 * FRAGMENTS))
+                    format::expand(levels, shares[k / 2], k % 2, w[(block + 1) % PAIR][k / 2]);
+            }
+            if (tile == tiles - 1)
+                find_factors((block + 1) % PAIR);
+            begin(step + 1);
+#pragma unroll
+            for (int k = 0; k < FRAGMENTS; k++)
+                format::end(sums[k][tile], p[step % 2][k], w[block][k], c[step % COLUMNS], f[block],
+                            k, offsets);
+        }
+    }
+};
 
 template <int tiles>
 static __device__ __forceinline__ void add_to(float (&totals)[FRAGMENTS][tiles][4],
-                                              float (&sums)[FRAGMENTS][tiles][4], bool first)
+                                              const float (&sums)[FRAGMENTS][tiles][4], bool first)
 {
 #pragma unroll
-    for (int k = 0; k < FRAGMENTS; k++)
-        for (int tile = 0; tile < tiles; tile++)
-            for (int j = 0; j < 4; j++) {
-                totals[k][tile][j] =
-                    first ? sums[k][tile][j] : __fadd_rn(totals[k][tile][j], sums[k][tile][j]);
-            }
-    clear<tiles>(sums);
+    for (int i = 0; i < FRAGMENTS * tiles * 4; i++) {
+        float &total = totals[i / tiles / 4][i / 4 % tiles][i % 4];
+        float sum = sums[i / tiles / 4][i / 4 % tiles][i % 4];
+        total = first ? sum : __fadd_rn(total, sum);
+    }
 }
 
 template <int tiles>
-static __device__ void write_tiles(const device_linear &l, int matrix, int row, int token,
-                                   int n_tiles, const float (&totals)[FRAGMENTS][tiles][4],
-                                   bool grouped)
+static __device__ __forceinline__ void write_tiles(const device_linear &l, int matrix, int row,
+                                                   int token,
+                                                   const float (&totals)[FRAGMENTS][tiles][4],
+                                                   bool grouped)
 {
 #pragma unroll
-    for (int k = 0; k < FRAGMENTS; k++)
-        for (int tile = 0; tile < tiles; tile++)
-            for (int j = 0; j < 4; j++) {
-                int r = row + 16 * k + 8 * (j / 2), t = token + tile * TILE_TOKENS + j % 2;
-                if (tile < n_tiles && r < l.m[matrix].rows && t < l.n_rows)
-                    l.y[matrix][(size_t)t * l.y_stride[matrix] + r] =
-                        finish(l, matrix, r, t, totals[k][tile][j], grouped);
-            }
+    for (int k = 0; k < 2 * FRAGMENTS; k++) {
+        int r = row + 8 * k;
+        if (r >= l.m[matrix].rows)
+            break;
+#pragma unroll
+        for (int i = 0; i < tiles * 2; i++) {
+            int t = token + i / 2 * TILE_TOKENS + i % 2;
+            if (t < l.n_rows)
+                l.y[matrix][(size_t)t * l.y_stride[matrix] + r] =
+                    finish(l, matrix, r, t, totals[k / 2][i / 2][k % 2 * 2 + i % 2], grouped);
+        }
+    }
 }
 
-template <typename format, int tiles>
-static __global__ void __launch_bounds__(WARP *MANY_WARPS)
-    many_kernel(const __grid_constant__ device_linear l)
+/* Blocks of threads with the same rows of the matrix follow one another, so that they come from
+ * memory once, for all tokens. */
+template <typename format, int tiles, bool offsets>
+static __global__ void __launch_bounds__(WARP *MANY_WARPS, 1)
+    many_kernel(const __grid_constant__ device_linear l, unsigned columns)
 {
-    stage<format, tiles> *stages = (stage<format, tiles> *)shared_memory();
-    int matrix, first_row = find_rows(l, ROW_WARPS * TILE_ROWS, &matrix);
+    typedef stage<format, tiles, offsets> places;
+    typedef spot<format, tiles, offsets> spot;
+    const int STAGES = format::STAGES, BLOCKS = places::BLOCKS;
+    const unsigned LAST = (STAGES - 1) * places::BYTES;
+    int matrix,
+        first_row = find_rows(l, (int)(blockIdx.x / columns), ROW_WARPS * TILE_ROWS, &matrix);
     const device_matrix &m = l.m[matrix];
-    int tile_row = first_row + warp_index() / TOKEN_WARPS * TILE_ROWS;
-    int row = tile_row + lane_index() / 4, each = m.slice;
-    int first_tile = (int)blockIdx.y * TOKEN_WARPS * tiles;
-    int n_tiles = (l.n_rows + TILE_TOKENS - 1) / TILE_TOKENS - first_tile;
-    n_tiles = n_tiles < TOKEN_WARPS * tiles ? n_tiles : TOKEN_WARPS * tiles;
-    int mine = warp_index() % TOKEN_WARPS * tiles, my_tiles = n_tiles - mine;
-    bool idle = tile_row >= m.rows || my_tiles <= 0;
+    const int blocks = m.blocks, each = m.slice;
+    const part p = {first_row / TILE_ROWS, m.tiles - 1, (int)(blockIdx.x % columns) * places::TILES,
+                    (l.n_rows + TILE_TOKENS - 1) / TILE_TOKENS - 1};
+    int row = first_row + warp_index() / TOKEN_WARPS * TILE_ROWS;
+    int tile = p.token + warp_index() % TOKEN_WARPS * tiles;
+    /* What isn't there is multiplied, too, unless it is all that the warp has. */
+    bool idle = row >= m.rows || tile > p.last_token;
     float sums[FRAGMENTS][tiles][4], totals[FRAGMENTS][tiles][4];
-    typename format::packed packed[format::AHEAD][FRAGMENTS];
-    format f;
+    work<format, tiles, offsets> work;
 
     let_next_begin();
-    wait_for_inputs();
-    clear<tiles>(sums);
-    fill_stage(stages, l.x, first_tile, n_tiles, 0, m.blocks < QUAD ? m.blocks : QUAD,
-               m.offsets != NULL);
-    copy_commit();
 #pragma unroll
-    for (int i = 0; i < format::AHEAD; i++)
-        load_ahead<format>(m, row, i, idle ? 0 : m.blocks, packed[i]);
-    for (int block = 0, at = 0; block < m.blocks; block += QUAD, at = (at + 1) % STAGES) {
-        int left = m.blocks - block - QUAD;
-        if (!idle)
-            f.load_quad(m, row, block);
-        if (left > 0)
-            fill_stage(stages + (at + 1) % STAGES, l.x, first_tile, n_tiles, block + QUAD,
-                       left < QUAD ? left : QUAD, m.offsets != NULL);
+    for (int i = 0; i < STAGES - 1; i++)
+        if (i * BLOCKS < blocks)
+            copy_weights<format, tiles, offsets>(i * places::BYTES, m, p, i * BLOCKS);
+    wait_for_inputs();
+#pragma unroll
+    for (int i = 0; i < STAGES - 1; i++) {
+        if (i * BLOCKS < blocks)
+            copy_rows<format, tiles, offsets>(i * places::BYTES, l.x, p, i * BLOCKS);
         copy_commit();
-        copy_wait<1>();
-        __syncthreads();
-        if (!idle) {
-            multiply_quad<format, tiles>(f, m, row, block, packed, stages + at, mine, my_tiles,
-                                         sums);
-            if ((block + QUAD) % each == 0 || left <= 0)
-                add_to<tiles>(totals, sums, block < each);
+    }
+    copy_wait<STAGES - 2>();
+    __syncthreads();
+    const spot first = spot::first();
+    spot here = first;
+    if (!idle)
+        work.start(m, here);
+
+    /* Where stages begin: the one in use, and the one that is free after it. */
+    unsigned stage_at = 0, free_at = LAST;
+    for (int slice = 0, end; slice < blocks; slice = end) {
+        end = slice + each < blocks ? slice + each : blocks;
+#pragma unroll 1
+        for (int block = slice; block < end; block += PAIR) {
+            unsigned after = (unsigned)block + PAIR;
+            unsigned next_at = stage_at < LAST ? stage_at + places::BYTES : 0;
+            if (after % BLOCKS == PAIR % BLOCKS) {
+                int ahead = block + (STAGES - 1) * BLOCKS;
+                copy_wait<STAGES - 3>();
+                __syncthreads();
+                if (ahead < blocks) {
+                    copy_weights<format, tiles, offsets>(free_at, m, p, ahead);
+                    copy_rows<format, tiles, offsets>(free_at, l.x, p, ahead);
+                }
+                copy_commit();
+            }
+            if (after % BLOCKS == 0) {
+                free_at = stage_at;
+                stage_at = next_at;
+            }
+            if (idle)
+                continue;
+            spot next = first.at(stage_at, after % BLOCKS, after % QUAD);
+            if (block == slice)
+                work.template multiply<true>(here, next, sums);
+            else
+                work.template multiply<false>(here, next, sums);
+            here = next;
         }
-        __syncthreads();
+        if (!idle)
+            add_to<tiles>(totals, sums, slice == 0);
     }
     if (!idle)
-        write_tiles<tiles>(l, matrix, row, (first_tile + mine) * TILE_TOKENS + lane_index() % 4 * 2,
-                           my_tiles, totals, format::GROUPED);
+        write_tiles<tiles>(l, matrix, row + lane_index() / 4,
+                           tile * TILE_TOKENS + lane_index() % 4 * 2, totals, format::GROUPED);
 }
 
 /* ---- which ------------------------------------------------------------------------------- */
@@ -381,45 +633,61 @@ static int blocks_of(const device_linear &l, int rows)
     return n;
 }
 
+/* Blocks of threads along the tokens. */
+template <int tiles> static unsigned many_columns(const device_linear &l)
+{
+    const int tokens = TOKEN_WARPS * tiles * TILE_TOKENS;
+    return (unsigned)((l.n_rows + tokens - 1) / tokens);
+}
+
 template <typename format, int tiles> static void many(cudaStream_t stream, const device_linear &l)
 {
-    int tokens = TOKEN_WARPS * tiles * TILE_TOKENS;
-    launch(stream, dim3(blocks_of(l, ROW_WARPS * TILE_ROWS), (l.n_rows + tokens - 1) / tokens),
-           WARP * MANY_WARPS, STAGES * sizeof(stage<format, tiles>), many_kernel<format, tiles>, l);
-}
-
-template <typename format> static void choose(cudaStream_t stream, const device_linear &l)
-{
-    if (l.n_rows <= MOST_TOKENS / 2)
-        many<format, MANY_TILES / 2>(stream, l);
+    unsigned columns = many_columns<tiles>(l);
+    dim3 grid((unsigned)blocks_of(l, ROW_WARPS * TILE_ROWS) * columns);
+    if (format::HALVES && l.m[0].offsets != NULL)
+        launch(stream, grid, WARP * MANY_WARPS, stage<format, tiles, format::HALVES>::ALL,
+               many_kernel<format, tiles, format::HALVES>, l, columns);
     else
-        many<format, MANY_TILES>(stream, l);
+        launch(stream, grid, WARP * MANY_WARPS, stage<format, tiles, false>::ALL,
+               many_kernel<format, tiles, false>, l, columns);
 }
 
-/* Whatever is chosen, the bits are the same. */
+/* Of the tiles of tokens that a warp can take, the better ones for so many processors: half as many
+ * take 8/13 of the time, as counted in instructions. Whatever is chosen, the bits are the same. */
+template <typename format>
+static void choose(cudaStream_t stream, const device_linear &l, int processors)
+{
+    int rows = blocks_of(l, ROW_WARPS * TILE_ROWS);
+    int rounds = (rows * (int)many_columns<MOST_TILES>(l) + processors - 1) / processors;
+    int small_rounds = (rows * (int)many_columns<MOST_TILES / 2>(l) + processors - 1) / processors;
+    if (small_rounds * 8 < rounds * 13)
+        many<format, MOST_TILES / 2>(stream, l);
+    else
+        many<format, MOST_TILES>(stream, l);
+}
+
 void device_linear_tiles(cudaStream_t stream, const device_linear *l, float *maxima, int processors,
                          size_t shared_bytes)
 {
-    int large =
-        blocks_of(*l, ROW_WARPS * TILE_ROWS) * ((l->n_rows + MOST_TOKENS - 1) / MOST_TOKENS);
-    if (l->n_rows <= FEW_ROWS || 2 * large < processors) {
+    int most = blocks_of(*l, ROW_WARPS * TILE_ROWS) * (int)many_columns<MOST_TILES>(*l);
+    if (l->n_rows <= FEW_ROWS || 2 * most < processors) {
         device_linear_few(stream, l, maxima, processors, shared_bytes);
         return;
     }
     switch (l->m[0].form) {
     case MATRIX_INT4:
         if (l->m[0].half_scales)
-            choose<int4_format<true>>(stream, *l);
+            choose<int4_format<true>>(stream, *l, processors);
         else
-            choose<int4_format<false>>(stream, *l);
+            choose<int4_format<false>>(stream, *l, processors);
         break;
     case MATRIX_INT8:
         if (l->m[0].half_scales)
-            choose<int8_format<true>>(stream, *l);
+            choose<int8_format<true>>(stream, *l, processors);
         else
-            choose<int8_format<false>>(stream, *l);
+            choose<int8_format<false>>(stream, *l, processors);
         break;
     default:
-        choose<bf16_format>(stream, *l);
+        choose<bf16_format>(stream, *l, processors);
     }
 }
