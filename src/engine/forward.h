@@ -67,6 +67,10 @@ int forward_run(struct forward *forward, const struct batch_row *rows, size_t n_
                 struct sequence *const *seqs, size_t n_seqs, float *logits,
                 bool (*canceled)(void *arg), void *arg, struct llama3_error *err);
 
+/* Memory that is going to be given as logits again and again: a device fills it faster. It must
+ * outlive the forward. */
+void forward_pin(const struct forward *forward, float *logits, size_t n);
+
 /* What the linears of a layer read. */
 enum layer_input { INPUT_QKV, INPUT_OUT, INPUT_GATE_UP, INPUT_DOWN, INPUT_COUNT };
 
@@ -76,10 +80,6 @@ struct layer_taps {
     void *arg;
     float *room; /* [n_rows][the widest input] */
 };
-
-/* Memory that is going to be given as logits again and again: a device fills it faster. It must
- * outlive the forward. */
-void forward_pin(const struct forward *forward, float *logits, size_t n);
 
 /* The layers alone, of a forward on one backend: the residual stream of n_rows rows of one sequence
  * goes through them in x, [n_rows][dim]. taps: NULL, or sees what their linears read. */

@@ -250,7 +250,7 @@ static int take_root(struct session_file *file, const json_t *root, struct llama
 
 static struct stat look_at(const char *path)
 {
-    struct stat now = {0};
+    struct stat now;
     return stat(path, &now) == 0 ? now : (struct stat){0};
 }
 

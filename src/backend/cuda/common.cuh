@@ -214,11 +214,13 @@ static __device__ __forceinline__ float add_slices(const float *parts, int slice
     return y;
 }
 
+enum { RESERVED = 1024 }; /* bytes of a block's shared memory that are the system's */
+
 /* Shared memory of blocks of which a processor is to have `each`: so much that none takes more,
  * while others have less. */
 static inline size_t own_share(size_t needed, int each, size_t shared_bytes)
 {
-    size_t least = shared_bytes / (each + 1) + 1024;
+    size_t least = shared_bytes / (each + 1) + RESERVED;
     return needed < least && least <= shared_bytes ? least : needed;
 }
 
@@ -235,6 +237,55 @@ static __device__ __forceinline__ size_t quad_index(const device_matrix &m, int 
 {
     size_t tile = row / TILE_ROWS;
     return (tile * (m.padded_blocks / QUAD) + block / QUAD) * TILE_ROWS + row % TILE_ROWS;
+}
+
+/* ---- tensor cores ------------------------------------------------------------------------ */
+
+enum { FRAGMENTS = 2 }; /* of 16 rows, a tile of the matrix */
+
+template <int tiles>
+static __device__ __forceinline__ void clear(float (&sums)[FRAGMENTS][tiles][4])
+{
+#pragma unroll
+    for (int k = 0; k < FRAGMENTS; k++)
+        for (int tile = 0; tile < tiles; tile++)
+            for (int j = 0; j < 4; j++)
+                sums[k][tile][j] = 0;
+}
+
+/* The narrow activations that a matrix in groups, or one in bf16, is multiplied with. */
+static __device__ __forceinline__ const void *narrow_of(const device_rows &x, bool grouped)
+{
+    return grouped ? (const void *)x.codes : (const void *)x.bf16;
+}
+
+/* Where a row of a block's [units][TILE_ROWS] units stands in shared memory, so that lanes of
+ * different units read from different banks. */
+template <int units> static __device__ __forceinline__ int dealt(int row, int unit)
+{
+    return row ^ unit * (8 / units);
+}
+
+/* ---- floats as they are stored ----------------------------------------------------------- */
+
+/* The weights of a unit: f32, */
+static __device__ __forceinline__ void unit_floats(uint4 unit, float *w)
+{
+    w[0] = __uint_as_float(unit.x);
+    w[1] = __uint_as_float(unit.y);
+    w[2] = __uint_as_float(unit.z);
+    w[3] = __uint_as_float(unit.w);
+}
+
+/* f16 or bf16. */
+template <matrix_form form> static __device__ __forceinline__ void unit_halves(uint4 unit, float *w)
+{
+    uint32_t pairs[4] = {unit.x, unit.y, unit.z, unit.w};
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        uint32_t half = pairs[i / 2] >> (i % 2 * 16) & 65535;
+        w[i] = form == MATRIX_F16 ? f16_to_float(half) : bf16_to_float(half);
+    }
 }
 
 /* ---- codes ------------------------------------------------------------------------------- */
@@ -285,7 +336,7 @@ template <> struct quad_numbers<false> {
     }
     __device__ __forceinline__ float scale(int i) const
     {
-        return (float)(int8_t)(scales >> (8 * i) & 255);
+        return byte_to_float(scales ^ TURN_BYTES, i);
     }
     __device__ __forceinline__ float offset(int) const
     {

@@ -369,22 +369,30 @@ static bool is_pinned(const struct cuda *cuda, const void *data, size_t bytes)
            at - from <= cuda->pinned_bytes - bytes;
 }
 
+/* Sends n rows of a buffer, from the first one on, to the host. */
+static cudaError_t fetch_rows(const struct cuda *cuda, const struct buffer *buffer, size_t first,
+                              size_t n, void *to)
+{
+    size_t width = buffer->cols * sizeof(float);
+    size_t pitch = (size_t)buffer->rows.stride * sizeof(float);
+    if (n == 0)
+        return cudaSuccess;
+    return cudaMemcpy2DAsync(to, width, (const char *)buffer->rows.values + first * pitch, pitch,
+                             width, n, cudaMemcpyDeviceToHost, cuda->stream);
+}
+
 static int cuda_read(struct backend *backend, enum rows rows, const struct buffer *buffer,
                      float *data, struct llama3_error *err)
 {
     struct cuda *cuda = cuda_enter(backend);
     size_t n = rows_now(cuda, rows), width = buffer->cols * sizeof *data, row = 0;
-    size_t pitch = (size_t)buffer->rows.stride * sizeof *data;
     bool direct = is_pinned(cuda, data, n * width);
     size_t most = direct ? n : staged_rows(buffer);
 
     do {
         size_t count = n - row < most ? n - row : most;
-        const char *from = (const char *)buffer->rows.values + row * pitch;
-        cudaError_t error = count == 0 ? cudaSuccess
-                                       : cudaMemcpy2DAsync(direct ? (void *)data : cuda->staging,
-                                                           width, from, pitch, width, count,
-                                                           cudaMemcpyDeviceToHost, cuda->stream);
+        cudaError_t error =
+            fetch_rows(cuda, buffer, row, count, direct ? (void *)data : cuda->staging);
         wait_for(cuda);
         cuda_check(cuda, error, "read");
         if (!direct)

@@ -433,24 +433,6 @@ void device_linear_one(cudaStream_t stream, const device_one *o, int processors,
 
 enum { FLOAT_TOKENS = 8 };
 
-/* The weights of a unit as floats. */
-static __device__ __forceinline__ void unit_floats(uint4 unit, float (&w)[4])
-{
-    w[0] = __uint_as_float(unit.x);
-    w[1] = __uint_as_float(unit.y);
-    w[2] = __uint_as_float(unit.z);
-    w[3] = __uint_as_float(unit.w);
-}
-
-static __device__ __forceinline__ void unit_floats(uint4 unit, float (&w)[8])
-{
-    uint32_t pairs[4] = {unit.x, unit.y, unit.z, unit.w};
-    for (int i = 0; i < 4; i++) {
-        w[2 * i] = f16_to_float(pairs[i] & 65535);
-        w[2 * i + 1] = f16_to_float(pairs[i] >> 16);
-    }
-}
-
 /* A unit holds `n` weights. Padded columns are zeros in the matrix, and whatever in x. */
 template <int n, int tokens>
 static __device__ void dot_floats(const device_matrix &m, const float *const (&x)[tokens], int row,
@@ -463,7 +445,11 @@ static __device__ void dot_floats(const device_matrix &m, const float *const (&x
             int col = block * BLOCK_COLS + unit * n;
             if (col >= m.cols)
                 return;
-            unit_floats(load_once((const uint4 *)unit_of(m, units, row, block, unit)), w);
+            uint4 stored = load_once((const uint4 *)unit_of(m, units, row, block, unit));
+            if (n == 4)
+                unit_floats(stored, w);
+            else
+                unit_halves<MATRIX_F16>(stored, w);
 #pragma unroll
             for (int token = 0; token < tokens; token++)
                 for (int i = 0; i < n; i += 4) {

@@ -59,8 +59,7 @@ static __device__ __forceinline__ void narrow_part(const device_rows &x, int tok
         }
         if (col >= padded)
             continue;
-        uint2 pairs = {float_to_bf16(v[i][0]) | (uint32_t)float_to_bf16(v[i][1]) << 16,
-                       float_to_bf16(v[i][2]) | (uint32_t)float_to_bf16(v[i][3]) << 16};
+        uint2 pairs = {floats_to_bf16(v[i][0], v[i][1]), floats_to_bf16(v[i][2], v[i][3])};
         if (forms & FORM_BF16)
             *(uint2 *)(x.bf16 + cell * BLOCK_COLS + at) = pairs;
         if (forms & FORM_PLAIN_BF16)
@@ -193,18 +192,16 @@ enum {
     EXPAND_QUADS = 2
 };
 
-/* 8 columns of a row as they are stored. */
+/* 8 columns of a row as they are stored, and as floats. */
 template <matrix_form form> struct eight {
     uint4 unit;
     __device__ __forceinline__ void load(const device_matrix &m, int row, int block, int col)
     {
         unit = load_once((const uint4 *)unit_of(m, 4, row, block, col / 8));
     }
-    __device__ __forceinline__ float number(const uint32_t (&)[4], int i) const
+    __device__ __forceinline__ void take(const uint32_t (&)[4], float (&w)[EXPAND_COLS]) const
     {
-        uint32_t pair = i < 4 ? i < 2 ? unit.x : unit.y : i < 6 ? unit.z : unit.w;
-        uint32_t half = pair >> (i % 2 * 16) & 65535;
-        return form == MATRIX_F16 ? f16_to_float(half) : bf16_to_float(half);
+        unit_halves<form>(unit, w);
     }
 };
 
@@ -215,12 +212,19 @@ template <> struct eight<MATRIX_F32> {
         for (int i = 0; i < 2; i++)
             units[i] = load_once((const uint4 *)unit_of(m, 8, row, block, col / 4 + i));
     }
-    __device__ __forceinline__ float number(const uint32_t (&)[4], int i) const
+    __device__ __forceinline__ void take(const uint32_t (&)[4], float (&w)[EXPAND_COLS]) const
     {
-        const uint4 &u = units[i / 4];
-        return __uint_as_float(i % 4 < 2 ? i % 4 < 1 ? u.x : u.y : i % 4 < 3 ? u.z : u.w);
+        unit_floats(units[0], w);
+        unit_floats(units[1], w + 4);
     }
 };
+
+static __device__ __forceinline__ void bytes_to_floats(uint2 bytes, float (&w)[EXPAND_COLS])
+{
+#pragma unroll
+    for (int i = 0; i < EXPAND_COLS; i++)
+        w[i] = byte_to_float((i < 4 ? bytes.x : bytes.y) ^ TURN_BYTES, i % 4);
+}
 
 template <> struct eight<MATRIX_INT8> {
     uint2 codes;
@@ -228,9 +232,9 @@ template <> struct eight<MATRIX_INT8> {
     {
         codes = load_once((const uint2 *)(unit_of(m, 2, row, block, col / 16) + col % 16));
     }
-    __device__ __forceinline__ float number(const uint32_t (&)[4], int i) const
+    __device__ __forceinline__ void take(const uint32_t (&)[4], float (&w)[EXPAND_COLS]) const
     {
-        return byte_to_float((i < 4 ? codes.x : codes.y) ^ TURN_BYTES, i % 4);
+        bytes_to_floats(codes, w);
     }
 };
 
@@ -240,10 +244,9 @@ template <> struct eight<MATRIX_INT4> {
     {
         codes = load_once((const uint32_t *)(unit_of(m, 1, row, block, 0) + col / 2));
     }
-    __device__ __forceinline__ float number(const uint32_t (&levels)[4], int i) const
+    __device__ __forceinline__ void take(const uint32_t (&levels)[4], float (&w)[EXPAND_COLS]) const
     {
-        uint2 bytes = look_up_eight(levels, codes);
-        return byte_to_float((i < 4 ? bytes.x : bytes.y) ^ TURN_BYTES, i % 4);
+        bytes_to_floats(look_up_eight(levels, codes), w);
     }
 };
 
@@ -253,13 +256,11 @@ static __device__ __forceinline__ void weights_of(const uint32_t (&levels)[4], c
                                                   const quad_numbers<halves> &numbers, int in_quad,
                                                   float row_scale, float (&w)[EXPAND_COLS])
 {
+    x.take(levels, w);
 #pragma unroll
-    for (int i = 0; i < EXPAND_COLS; i++) {
-        w[i] = x.number(levels, i);
-        if (form == MATRIX_INT4 || form == MATRIX_INT8)
-            w[i] = __fmul_rn(row_scale, __fadd_rn(__fmul_rn(numbers.scale(in_quad), w[i]),
-                                                  halves ? numbers.offset(in_quad) : 0));
-    }
+    for (int i = 0; i < EXPAND_COLS && (form == MATRIX_INT4 || form == MATRIX_INT8); i++)
+        w[i] = __fmul_rn(row_scale, __fadd_rn(__fmul_rn(numbers.scale(in_quad), w[i]),
+                                              halves ? numbers.offset(in_quad) : 0));
 }
 
 template <matrix_form form, bool halves>

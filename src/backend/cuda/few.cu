@@ -14,15 +14,13 @@
 #include "backend/cuda/common.cuh"
 
 enum {
-    FRAGMENTS = 2,  /* of 16 rows */
     MOST_TILES = 4, /* of tokens, that a block multiplies at once */
     CELL_NUMBERS = TILE_TOKENS * (int)sizeof(float), /* bytes of what goes with a cell */
     PART_BYTES = TILE_TOKENS * TILE_ROWS * (int)sizeof(float),
     /* Stages of weights in shared memory. All but one are on their way. */
     LEAST_RING = 2,
     GOOD_RING = 3,
-    MOST_RING = 6,
-    RESERVED = 1024 /* bytes of a block that are the system's */
+    MOST_RING = 6
 };
 
 struct few_linear {
@@ -41,17 +39,6 @@ struct factors {
     float scale, offset;
 };
 
-/* Signs spread by a permute: 32 bits take a quarter of the time that 8 take to become f32. */
-static __device__ __forceinline__ float group_scale(const quad_numbers<false> &n, int i)
-{
-    return (float)(int)permute(n.scales, 0, 0x8880 + 0x1111 * i);
-}
-
-static __device__ __forceinline__ float group_scale(const quad_numbers<true> &n, int i)
-{
-    return n.scale(i);
-}
-
 template <int parts, bool halves> struct few_groups {
     enum { GROUPED = 1, HALVES = halves, TOKEN_BYTES = BLOCK_COLS, PARTS = parts };
     enum { NUMBERS = sizeof(quad_numbers<halves>) };
@@ -66,7 +53,7 @@ template <int parts, bool halves> struct few_groups {
             for (int half = 0; half < 2; half++) {
                 int row = 16 * f + 8 * half + lane_index() / 4;
                 const quad_numbers<halves> &n = ((const quad_numbers<halves> *)numbers)[row];
-                out[f][half].scale = group_scale(n, i);
+                out[f][half].scale = n.scale(i);
                 out[f][half].offset = halves && with_offsets ? n.offset(i) : 0;
             }
     }
@@ -118,13 +105,6 @@ template <bool halves> struct few_int4 : few_groups<2, halves> {
         }
     }
 };
-
-/* Where a row stands in a stage's unit of a block, so that lanes of different units read from
- * different banks. */
-template <int units> static __device__ __forceinline__ int dealt(int row, int unit)
-{
-    return row ^ (unit * (8 / units) % 8);
-}
 
 template <bool halves> struct few_int8 : few_groups<1, halves> {
     enum { UNITS = 2 };
@@ -362,8 +342,7 @@ static __device__ __forceinline__ void copy_inputs(const few_linear &f, const ta
         return;
     uint8_t *to = t.inputs + (f.held ? c.stage : c.slot) * stage::INPUTS;
     int first = t.first + c.stage * stage::BLOCKS;
-    copy_cells<stage, stage::CELL>(
-        to, stage::format::GROUPED ? (const void *)l.x.codes : (const void *)l.x.bf16, l, first);
+    copy_cells<stage, stage::CELL>(to, narrow_of(l.x, stage::format::GROUPED), l, first);
     if (stage::format::GROUPED)
         copy_cells<stage, CELL_NUMBERS>(to + stage::BASES, l.x.bases, l, first);
     if (stage::format::HALVES && l.m[0].offsets != NULL)
@@ -439,10 +418,7 @@ static __device__ __forceinline__ float multiply_slice(const few_linear &f, cons
 
     if (stage::format::GROUPED)
         row_scale = m.row_scales[of.tile * TILE_ROWS + lane_index()];
-    for (int k = 0; k < FRAGMENTS; k++)
-        for (int tile = 0; tile < stage::TILES; tile++)
-            for (int j = 0; j < 4; j++)
-                sums[k][tile][j] = 0;
+    clear<stage::TILES>(sums);
 #pragma unroll 1
     for (int at = 0; at < t.stages; at++) {
         wait_for_stage(f.ring);

@@ -9,10 +9,7 @@
  */
 #include "backend/cuda/common.cuh"
 
-enum { FRAGMENTS = 2 /* of 16 rows */ };
-
-/* ---- number formats: how a lane gets its share, and what a block of columns adds --------------
- */
+/* ---- number formats ---------------------------------------------------------------------- */
 
 /* A lane's share of a row's block of weights is a `share`, of a token's block of activations a
  * `right`; `left` is what mma takes of a fragment. STAGE_BLOCKS, STAGES: what fits into shared
@@ -74,9 +71,7 @@ template <bool with_halves> struct integers {
         TOKEN_BYTES = BLOCK_COLS,
         NUMBER_BYTES = with_halves ? 8 : 4 /* of a row's quad */
     };
-    struct right {
-        uint2 codes;
-    };
+    typedef uint2 right;
     struct left {
         uint32_t a[4];
     };
@@ -109,7 +104,7 @@ template <bool with_halves> struct integers {
     {
         products p;
         int start[4] = {__float_as_int(c.base.x), __float_as_int(c.base.y), c.again[0], c.again[1]};
-        mma_s8(p.of, w.a, c.x.codes.x, c.x.codes.y, start);
+        mma_s8(p.of, w.a, c.x.x, c.x.y, start);
         return p;
     }
 
@@ -169,9 +164,7 @@ struct bf16_format {
         STAGES = 3
     };
     typedef uint4 share;
-    struct right {
-        uint4 pairs;
-    };
+    typedef uint4 right;
     typedef packed<share> left;
     typedef right column;
     struct products {
@@ -200,25 +193,18 @@ struct bf16_format {
     {
         uint32_t a[4] = {w.of[0].x, w.of[1].x, w.of[0].y, w.of[1].y};
         uint32_t b[4] = {w.of[0].z, w.of[1].z, w.of[0].w, w.of[1].w};
-        mma_bf16(sums, a, c.pairs.x, c.pairs.y);
-        mma_bf16(sums, b, c.pairs.z, c.pairs.w);
+        mma_bf16(sums, a, c.x, c.y);
+        mma_bf16(sums, b, c.z, c.w);
     }
 };
 
 /* Where a lane's share of the row lane / 4 lies in a block's [UNITS][TILE_ROWS] units in shared
- * memory, where rows of different units change places, so that lanes read from different banks. */
+ * memory. */
 template <typename format> static __device__ __forceinline__ int share_place()
 {
     int byte = lane_index() % 4 * (int)sizeof(typename format::share), unit = byte / UNIT_BYTES;
-    int row = lane_index() / 4 ^ unit * (8 / format::UNITS);
+    int row = dealt<format::UNITS>(lane_index() / 4, unit);
     return (unit * TILE_ROWS + row) * UNIT_BYTES + byte % UNIT_BYTES;
-}
-
-/* Where the narrow activations of a token begin. */
-template <typename format>
-static __device__ __forceinline__ const uint8_t *narrow_of(const device_rows &x)
-{
-    return format::GROUPED ? (const uint8_t *)x.codes : (const uint8_t *)x.bf16;
 }
 
 /* y of a row and token from its sum over columns. */
@@ -228,16 +214,6 @@ static __device__ __forceinline__ float finish(const device_linear &l, int matri
     if (!grouped)
         return sum;
     return __fmul_rn(__fmul_rn(sum, l.m[matrix].row_scales[row]), l.x.scales[token]);
-}
-
-template <int tiles>
-static __device__ __forceinline__ void clear(float (&sums)[FRAGMENTS][tiles][4])
-{
-#pragma unroll
-    for (int k = 0; k < FRAGMENTS; k++)
-        for (int tile = 0; tile < tiles; tile++)
-            for (int j = 0; j < 4; j++)
-                sums[k][tile][j] = 0;
 }
 
 /* ---- rows of the matrix ------------------------------------------------------------------ */
@@ -296,9 +272,9 @@ template <typename format, int tiles, bool offsets> struct stage {
 
 /* Copies `pieces` pieces, consecutive cells of each, from the one at `block` on; a piece of the
  * source has `apart` cells, and beyond the last piece the last one is taken again. there: units of
- * a piece that are, others are zeros. turned: how many cells of units change the places of their
- * rows (share_place). */
-template <int cell_bytes, int cells, int pieces, int turned = 1>
+ * a piece that are, others are zeros. of_block: units of a row's block that a
+ * cell has, whose rows are dealt. */
+template <int cell_bytes, int cells, int pieces, int of_block = 1>
 static __device__ __forceinline__ void copy_pieces(uint8_t *to, const void *source, int apart,
                                                    int first, int last, int block, int there)
 {
@@ -306,7 +282,8 @@ static __device__ __forceinline__ void copy_pieces(uint8_t *to, const void *sour
     const uint8_t *from =
         (const uint8_t *)source + ((size_t)first * (size_t)apart + (size_t)block) * cell_bytes;
     const unsigned thread = threadIdx.x, most = (unsigned)(last - first);
-    const unsigned place = thread ^ thread / TILE_ROWS % turned * (8 / turned);
+    const unsigned place =
+        (unsigned)dealt<of_block>((int)thread, (int)thread / TILE_ROWS % of_block);
     static_assert(threads % units == 0, "a thread has the same unit of all its pieces");
 #pragma unroll
     for (int done = 0; done < units * pieces; done += threads) {
@@ -356,7 +333,7 @@ static __device__ __forceinline__ void copy_rows(unsigned stage_at, const device
     int left = x.blocks - block;
     uint8_t *to = shared_memory() + stage_at;
     copy_pieces<places::ROWS_CELL, places::BLOCKS, places::TILES>(
-        to + places::ROWS, narrow_of<format>(x), x.blocks, p.token, p.last_token, block,
+        to + places::ROWS, narrow_of(x, format::GROUPED), x.blocks, p.token, p.last_token, block,
         left * rows);
     if (format::GROUPED)
         copy_pieces<places::BASES_CELL, places::BLOCKS, places::TILES>(
