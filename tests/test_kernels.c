@@ -404,6 +404,9 @@ static void test_all_integers(void)
         }
         t.rows = 21, t.cols = 14336, t.tokens = 33;
         test_integers(t);
+        /* Enough to have weights expanded, of a strip more than go side by side; several pieces. */
+        t.rows = 45, t.cols = 4096 + 1 + pick(600), t.tokens = 48 + pick(30);
+        test_integers(t);
     }
 }
 

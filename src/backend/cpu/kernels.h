@@ -110,6 +110,10 @@ static inline void activation_numbers(const struct quantized *q, int k, float su
 /* What a thread needs beside its operands. */
 struct group_scratch {
     float sums[GROUP_STRIPS][GROUP_TOKENS * STRIP];
+    /* A piece of the strips, as it is multiplied: as int8 weights lie, and [groups][STRIP]. */
+    uint8_t codes[GROUP_STRIPS][GROUP_COLS * STRIP];
+    float scales[GROUP_STRIPS][GROUP_COLS / GROUP * STRIP];
+    float offsets[GROUP_STRIPS][GROUP_COLS / GROUP * STRIP];
 } __attribute__((aligned(64)));
 
 /* Rows of a grouped matrix times tokens. */

@@ -236,6 +236,16 @@ static inline wvec w_bytes(const uint8_t *p)
     return _mm256_xor_si256(_mm256_load_si256((const void *)p), _mm256_set1_epi8(-128));
 }
 
+static inline void w_store(uint8_t *p, wvec w)
+{
+    _mm256_store_si256((void *)p, w);
+}
+
+static inline wvec w_load(const uint8_t *p)
+{
+    return _mm256_load_si256((const void *)p);
+}
+
 static inline ivec i_start(const float *start, const float *base)
 {
     (void)base;
@@ -279,6 +289,16 @@ static inline void w_nibbles(const uint8_t *p, wtable table, wvec *low, wvec *hi
 }
 
 static inline wvec w_bytes(const uint8_t *p)
+{
+    return w_signed(_mm256_load_si256((const void *)p));
+}
+
+static inline void w_store(uint8_t *p, wvec w)
+{
+    _mm256_store_si256((void *)p, w.w);
+}
+
+static inline wvec w_load(const uint8_t *p)
 {
     return w_signed(_mm256_load_si256((const void *)p));
 }

@@ -220,6 +220,16 @@ static inline wvec w_bytes(const uint8_t *p)
     return _mm512_xor_si512(_mm512_load_si512((const void *)p), _mm512_set1_epi8(-128));
 }
 
+static inline void w_store(uint8_t *p, wvec w)
+{
+    _mm512_store_si512((void *)p, w);
+}
+
+static inline wvec w_load(const uint8_t *p)
+{
+    return _mm512_load_si512((const void *)p);
+}
+
 static inline ivec i_start(const float *start, const float *base)
 {
     (void)base;

@@ -209,6 +209,16 @@ static inline wvec w_bytes(const uint8_t *p)
     return vreinterpretq_s8_u8(vld1q_u8(p));
 }
 
+static inline void w_store(uint8_t *p, wvec w)
+{
+    vst1q_s8((int8_t *)p, w);
+}
+
+static inline wvec w_load(const uint8_t *p)
+{
+    return vld1q_s8((const int8_t *)p);
+}
+
 static inline ivec i_start(const float *start, const float *base)
 {
     (void)start;
