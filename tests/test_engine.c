@@ -685,6 +685,26 @@ START_TEST(penalties_and_ties)
 }
 END_TEST
 
+/* Wherever it stands, and whatever stands beside it. */
+START_TEST(the_best_is_found_everywhere)
+{
+    enum { VOCAB = 2 * 16 + 7 };
+    struct llama3_sampling s = neutral;
+    s.temperature = 0;
+    struct sampler *sampler = sampler_open(&s, VOCAB, &err);
+    for (size_t best = 0; best < VOCAB; best++) {
+        float logits[VOCAB];
+        for (size_t i = 0; i < VOCAB; i++)
+            logits[i] = i == best ? -3 : i % 5 == 1 ? NAN : i % 7 == 2 ? -INFINITY : -4;
+        ck_assert_int_eq(sampler_draw(sampler, logits, 0), (int)best);
+        for (size_t i = best; i < VOCAB; i += 3)
+            logits[i] = -3;
+        ck_assert_int_eq(sampler_draw(sampler, logits, 0), (int)best);
+    }
+    sampler_close(sampler);
+}
+END_TEST
+
 START_TEST(biases_come_before_penalties)
 {
     const float logits[6] = {1, 2, 2, -1, 0, 0};
@@ -752,6 +772,7 @@ int main(void)
     tcase_add_loop_test(tcase, loading_is_reported, 0, N_MODELS);
     tcase_add_test(tcase, draws_follow_the_distribution);
     tcase_add_test(tcase, penalties_and_ties);
+    tcase_add_test(tcase, the_best_is_found_everywhere);
     tcase_add_test(tcase, biases_come_before_penalties);
     tcase_add_test(tcase, sampling_ranges_are_checked);
     return run_tests("engine", tcase);

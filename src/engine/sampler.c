@@ -142,13 +142,26 @@ static const float *penalize(struct sampler *s, const float *logits)
     return s->adjusted;
 }
 
+/* The first of the largest, NaN aside. By lanes that a compiler makes vectors of: one maximum alone
+ * waits for itself, and took a twentieth of a small model's time. */
 static int32_t best_of(const float *logits, size_t n)
 {
-    size_t best = 0;
-    for (size_t i = 1; i < n; i++)
-        if (logits[i] > logits[best] || isnan(logits[best]))
-            best = i;
-    return (int32_t)best;
+    enum { LANES = 16 };
+    float lanes[LANES], best = -INFINITY;
+    size_t i = 0;
+    for (size_t lane = 0; lane < LANES; lane++)
+        lanes[lane] = -INFINITY;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t lane = 0; lane < LANES; lane++)
+            lanes[lane] = logits[i + lane] > lanes[lane] ? logits[i + lane] : lanes[lane];
+    for (size_t lane = 0; lane < LANES; lane++)
+        best = lanes[lane] > best ? lanes[lane] : best;
+    for (; i < n; i++)
+        best = logits[i] > best ? logits[i] : best;
+    for (i = 0; i < n; i++)
+        if (logits[i] == best)
+            return (int32_t)i;
+    return 0;
 }
 
 static int by_logit(const void *a, const void *b)
