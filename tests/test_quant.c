@@ -162,10 +162,11 @@ static void simple_6k(const uint8_t *block, int run, struct group *g)
     for (int i = 0; i < GROUP; i++)
         largest = fmaxf(largest, fabsf(weights[run * GROUP + i] * 1024));
     g->scale = f32_to_f16(largest / 127);
-    float scale = f16_to_f32(g->scale);
+    float scale = f16_to_f32(g->scale), d = f16_to_f32(half_at(block + 208));
+    float steps = scale > 0 ? d * 1024 / scale : 0; /* of a weight of d */
     for (int i = 0; i < GROUP; i++) {
-        float steps = scale > 0 ? weights[run * GROUP + i] * 1024 / scale : 0;
-        g->codes[i] = (int)lrintf(fmaxf(-127, fminf(127, steps)));
+        float products = d != 0 ? weights[run * GROUP + i] / d : 0; /* a whole number */
+        g->codes[i] = (int)lrintf(fmaxf(-127, fminf(127, products * steps)));
     }
 }
 

@@ -311,10 +311,10 @@ static void round_6(const int16_t *products, float d, const uint8_t *scales, uin
     int16_t numbers[K_RUNS * GROUP];
     for (size_t run = 0; run < K_RUNS; run++) {
         float step = f16_to_f32(load_16(scales + run * STRIP * 2));
-        step = step > 0 ? step : INFINITY;
+        float steps = step > 0 ? d / step : 0; /* of a product of 1 */
         for (size_t i = 0; i < GROUP; i++)
             numbers[run * GROUP + i] =
-                (int16_t)f32_bits(d * (float)products[run * GROUP + i] / step + 0x1.8p23f);
+                (int16_t)f32_bits((float)products[run * GROUP + i] * steps + 0x1.8p23f);
     }
     for (int i = 0; i < K_RUNS * GROUP; i++) {
         int16_t code = numbers[i];
