@@ -29,6 +29,7 @@ enum {
     STALL_SECONDS = 30, /* for a client that takes nothing of its answer */
     IDLE_SECONDS = 30,  /* between two requests */
     LAST_SECONDS = 2,   /* for what is still being sent when the server closes */
+    HANGUP_SECONDS = 1, /* for what came before a hang-up to be read */
     WATCH_MILLISECONDS = 200
 };
 
@@ -41,6 +42,7 @@ struct peer {
     char name[NI_MAXHOST];
     enum phase phase;
     double deadline; /* of the phase; none of PHASE_ANSWER */
+    double hung_up;  /* when that was seen outside PHASE_ANSWER; 0: it was not */
     bool doomed;     /* shut down, and soon closed */
     bool surplus;    /* one more than there may be */
     struct http_request *request;
@@ -623,6 +625,14 @@ static bool look_after(struct peer *peer, double time)
     return there;
 }
 
+/* Whether a peer that has no request to be answered is to be closed: it is late, or hung up some
+ * time ago. libmicrohttpd can miss the hang-up of a client whose answer it was about to send, and
+ * would keep the connection as long as one that may ask again. */
+static bool is_over(const struct peer *peer, double time)
+{
+    return time > peer->deadline || (peer->hung_up > 0 && time > peer->hung_up + HANGUP_SECONDS);
+}
+
 /* Whom to poll; deadlines are looked at on the way. */
 static nfds_t gather(struct http *http, struct pollfd *fds, struct peer **polled)
 {
@@ -632,18 +642,30 @@ static nfds_t gather(struct http *http, struct pollfd *fds, struct peer **polled
     for (struct peer *p = http->peers; p != NULL; p = p->next) {
         if (p->doomed)
             continue;
-        if (p->phase != PHASE_ANSWER) {
-            if (time > p->deadline)
-                doom(p);
-        } else if (p->request != NULL && n < MAX_PEERS) {
-            if (!look_after(p, time))
-                continue;
+        bool watched = p->hung_up == 0;
+        if (p->phase == PHASE_ANSWER)
+            watched = p->request != NULL && look_after(p, time);
+        else if (is_over(p, time))
+            doom(p);
+        if (watched && !p->doomed && n < MAX_PEERS) {
             polled[n] = p;
             fds[n++] = (struct pollfd){.fd = p->fd, .events = POLLRDHUP};
         }
     }
     pthread_mutex_unlock(&http->lock);
     return n;
+}
+
+/* With the server's lock held. */
+static void note_hangup(struct peer *peer)
+{
+    if (peer->phase != PHASE_ANSWER) {
+        peer->hung_up = clock_seconds();
+    } else if (peer->request != NULL) {
+        pthread_mutex_lock(&peer->request->lock);
+        mark_gone(peer->request);
+        pthread_mutex_unlock(&peer->request->lock);
+    }
 }
 
 /* A peer in the list whose socket is the one that was polled has not been closed meanwhile. */
@@ -653,11 +675,8 @@ static void note_hangups(struct http *http, const struct pollfd *fds, struct pee
     pthread_mutex_lock(&http->lock);
     for (struct peer *p = http->peers; p != NULL; p = p->next)
         for (nfds_t i = 0; i < n; i++)
-            if (polled[i] == p && fds[i].revents != 0 && p->request != NULL && p->fd == fds[i].fd) {
-                pthread_mutex_lock(&p->request->lock);
-                mark_gone(p->request);
-                pthread_mutex_unlock(&p->request->lock);
-            }
+            if (polled[i] == p && fds[i].revents != 0 && p->fd == fds[i].fd)
+                note_hangup(p);
     pthread_mutex_unlock(&http->lock);
 }
 
