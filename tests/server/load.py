@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""A llama3-server under load and attack: load.py [TEST...] SERVER OPTION..., which starts SERVER
-with the options and a free port. Every test says what it measured; the first failure ends it."""
+"""A llama3-server under load and attack: load.py [--tests TEST,...] -- SERVER OPTION..., which starts
+SERVER with the options and a free port. Every test says what it measured; the first failure ends
+it."""
 import argparse
 import http.client
 import json
