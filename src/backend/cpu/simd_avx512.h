@@ -197,9 +197,9 @@ static inline void v_store_s8(int8_t *p, vec x)
 enum { PARTS = 1 };
 enum { GROUP_TILE = 7, GROUP_SUMS = 16 };
 #ifdef HAS_BF16_PRODUCTS
-enum { AHEAD = 0, AHEAD_TOKENS = 0 }; /* the table of AMD's cores */
+enum { AHEAD_TOKENS = 0 }; /* the table of AMD's cores */
 #else
-enum { AHEAD = 3072, AHEAD_TOKENS = 4 };
+enum { AHEAD_TOKENS = 4 };
 #endif
 #define GROUP_SIZES(X) X(8) X(7) X(6) X(5) X(4) X(3) X(2) X(1)
 
