@@ -199,7 +199,7 @@ enum { GROUP_TILE = 7, GROUP_SUMS = 16 };
 #ifdef HAS_BF16_PRODUCTS
 enum { AHEAD_TOKENS = 0 }; /* the table of AMD's cores */
 #else
-enum { AHEAD_TOKENS = 4 };
+enum { AHEAD_TOKENS = 8 };
 #endif
 #define GROUP_SIZES(X) X(8) X(7) X(6) X(5) X(4) X(3) X(2) X(1)
 
