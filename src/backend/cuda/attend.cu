@@ -18,6 +18,7 @@ enum {
     WARP_QUERIES = 16,
     TILE_WARPS = 4,
     SPLIT_BLOCKS = 2, /* that a processor runs at once */
+    MERGE_PAGES = 2,  /* that are better merged by one block */
     WIDEST = 128
 };
 
@@ -69,12 +70,6 @@ static __device__ __forceinline__ float *state_of(const device_batch &batch,
 }
 
 /* ---- tensor cores ------------------------------------------------------------------------ */
-
-/* What a lane has of a state: rows g and g + 8 of 16 queries; columns 8 i + 2 t + {0, 1} of V's. */
-template <int steps> struct page_state {
-    float max[2], weights[2];
-    float sums[4 * steps][4];
-};
 
 /* Fragments of 16 queries: for 32 dimensions, in the order of a lane's loads of K, two of 16; a is
  * the upper f16 of a query's elements, b what is left. */
@@ -130,23 +125,31 @@ static __device__ __forceinline__ int slot_of(int block, int i, int col)
     return 32 * block + col / 2 * 8 + 2 * i + col % 2;
 }
 
-/* The scores of eight positions, those of mma i of a block: a lane's rows and columns. k: what the
- * lane has of them; last: for rows g and g + 8 the last slot that they see. */
-template <int steps>
-static __device__ __forceinline__ void score_eight(const query_fragments<steps> &f,
-                                                   const uint4 (&k)[steps], int block, int i,
-                                                   float scale, const int (&last)[2],
-                                                   float (&scores)[4])
+/* 32 dimensions of the products of n mmas' positions with the queries; x: what the lane has of K.
+ * The mmas of one sum wait for each other, those of the n sums do not. */
+template <int steps, int n>
+static __device__ __forceinline__ void score_step(const query_fragments<steps> &f, int step,
+                                                  const uint4 (&x)[n], float (&scores)[n][4])
 {
-    for (int j = 0; j < 4; j++)
-        scores[j] = 0;
 #pragma unroll
-    for (int step = 0; step < steps; step++) {
-        mma_f16(scores, f.b[step][0], k[step].x, k[step].y);
-        mma_f16(scores, f.b[step][1], k[step].z, k[step].w);
-        mma_f16(scores, f.a[step][0], k[step].x, k[step].y);
-        mma_f16(scores, f.a[step][1], k[step].z, k[step].w);
-    }
+    for (int i = 0; i < n; i++)
+        mma_f16(scores[i], f.b[step][0], x[i].x, x[i].y);
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        mma_f16(scores[i], f.b[step][1], x[i].z, x[i].w);
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        mma_f16(scores[i], f.a[step][0], x[i].x, x[i].y);
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        mma_f16(scores[i], f.a[step][1], x[i].z, x[i].w);
+}
+
+/* Products with the positions of mma i of a block to scores; last: for rows g and g + 8 the last
+ * slot that they see. */
+static __device__ __forceinline__ void finish_scores(int block, int i, float scale,
+                                                     const int (&last)[2], float (&scores)[4])
+{
 #pragma unroll
     for (int j = 0; j < 4; j++) {
         int slot = slot_of(block, i, lane_index() % 4 * 2 + j % 2);
@@ -203,10 +206,13 @@ static __device__ __forceinline__ void weigh(float (&scores)[2][4][4], float (&m
         for (int block = 0; block < 2; block++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                uint16_t a = float_to_f16(shrink(scores[block][i][2 * half], largest));
-                uint16_t b = float_to_f16(shrink(scores[block][i][2 * half + 1], largest));
-                sum = __fadd_rn(__fadd_rn(sum, f16_to_float(a)), f16_to_float(b));
-                weights[block][i][half] = two_halves(a, b);
+                /* As f16, what exp2_or_zero makes 0 is 0. */
+                uint32_t pair =
+                    floats_to_f16(exp2_or_zero(__fsub_rn(scores[block][i][2 * half], largest)),
+                                  exp2_or_zero(__fsub_rn(scores[block][i][2 * half + 1], largest)));
+                sum =
+                    __fadd_rn(__fadd_rn(sum, f16_to_float(pair & 65535)), f16_to_float(pair >> 16));
+                weights[block][i][half] = pair;
             }
         sums[half] = warp_sum(sum, 4);
     }
@@ -230,6 +236,41 @@ static __device__ __forceinline__ void sum_eight(const page_weights &weights, co
         mma_f16(sums, first, x.x, x.y);
         mma_f16(sums, second, x.z, x.w);
     }
+}
+
+/* What a lane knows of the states of rows g and g + 8, merged so far. */
+struct merged_rows {
+    float max[2], weights[2];
+};
+
+static __device__ __forceinline__ merged_rows nothing_merged()
+{
+    return {{-INFINITY, -INFINITY}, {0, 0}};
+}
+
+/* Merges a page's; old, part: what the sums so far, and those of the page, are scaled by. A row
+ * that doesn't see the page (last: the slots that rows see) keeps its state. */
+static __device__ __forceinline__ void merge_rows(merged_rows &m, const int (&last)[2],
+                                                  const float (&max)[2], const float (&weights)[2],
+                                                  float (&old)[2], float (&part)[2])
+{
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        bool sees = last[half] >= 0;
+        float merged = sees ? larger(m.max[half], max[half]) : m.max[half];
+        old[half] = sees ? shrink(m.max[half], merged) : 1;
+        part[half] = sees ? shrink(max[half], merged) : 0;
+        m.max[half] = merged;
+        m.weights[half] = merge(m.weights[half], old[half], weights[half], part[half]);
+    }
+}
+
+static __device__ __forceinline__ void merge_sums(float (&sums)[4], const float (&of_page)[4],
+                                                  const float (&old)[2], const float (&part)[2])
+{
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+        sums[j] = merge(sums[j], old[j / 2], of_page[j], part[j / 2]);
 }
 
 /* The rows of a lane's two queries (or of the tile's first), and whether the queries are there. */
@@ -289,14 +330,48 @@ static __device__ __forceinline__ void load_v(page_part<steps> &part, const devi
                 v_of(page + page_k_bytes(heads), warp_index() * steps + i)[4 * block];
 }
 
-/* What lies in the block's shared memory: all scores, and the queries as the sum of two f16, from
- * rows that begin in other banks than their neighbours. */
+/* What lies in the block's shared memory: all scores; the queries as the sum of two f16, from rows
+ * that begin in other banks than their neighbours; a row's new K and V; y. */
 template <int steps> struct page_room {
-    enum { STRIDE = 32 * steps + 32 };
+    enum { DIM = 32 * steps, STRIDE = DIM + 32 };
     float4 scores[2][4][WARP];
     uint16_t upper[WARP_QUERIES][STRIDE], lower[WARP_QUERIES][STRIDE];
+    uint4 new_k[DIM / 8];
+    uint16_t new_v[DIM];
+    float y[WARP_QUERIES][DIM];
     int arrived;
 };
+
+static __device__ __forceinline__ uint32_t replaced(uint32_t two, int i, uint32_t half)
+{
+    return i == 0 ? (two & ~65535u) | half : (two & 65535) | half << 16;
+}
+
+/* Puts the K and V of a new position among what the lane has of its page. */
+template <int steps>
+static __device__ __forceinline__ void insert(page_part<steps> &part, const page_room<steps> *room,
+                                              int slot)
+{
+    int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+        if (slot_of(part_block(), part_mma(i), g) == slot)
+            for (int step = 0; step < steps; step++)
+                part.k[i][step] = room->new_k[4 * step + t];
+#pragma unroll
+    for (int i = 0; i < steps; i++) {
+        uint32_t value = room->new_v[8 * (warp_index() * steps + i) + g];
+#pragma unroll
+        for (int block = 0; block < 2; block++) {
+            int at = slot - (32 * block + 8 * t); /* 0 .. 7: among these eight */
+            uint4 &v = part.v[i][block];
+            v.x = at / 2 == 0 && at >= 0 ? replaced(v.x, at % 2, value) : v.x;
+            v.y = at / 2 == 1 ? replaced(v.y, at % 2, value) : v.y;
+            v.z = at / 2 == 2 ? replaced(v.z, at % 2, value) : v.z;
+            v.w = at / 2 == 3 ? replaced(v.w, at % 2, value) : v.w;
+        }
+    }
+}
 
 /* Queries first .. first + n - 1, turned if they aren't. */
 template <int steps, bool fresh>
@@ -316,8 +391,7 @@ static __device__ void take_queries(const device_batch &batch, const device_head
                 (size_t)(qs.kv_head * qs.n_group + query % qs.n_group) * heads.head_dim;
             x[j] = 0;
             if (index < n * DIM && i < heads.head_dim)
-                x[j] = fresh ? rotated(from, batch.angles + (size_t)row * heads.head_dim, i,
-                                       heads.head_dim, heads.interleaved)
+                x[j] = fresh ? rotated(from, batch.angles + (size_t)row * heads.head_dim, i, heads)
                              : from[i];
         }
 #pragma unroll
@@ -392,6 +466,27 @@ static __device__ __forceinline__ void load_state(const float *from, bool there,
     }
 }
 
+/* Columns from `col` on of a row and head, which are in a warp together: y, and its largest
+ * magnitudes. */
+template <int each>
+static __device__ __forceinline__ void write_columns(const device_heads &heads,
+                                                     const device_rows &y, int row, int head,
+                                                     int col, const float (&x)[each])
+{
+    float largest = 0;
+    float *out = y.values + (size_t)row * y.stride + (size_t)head * heads.head_dim;
+    for (int j = 0; j < each; j++)
+        if (col + j < heads.head_dim) {
+            out[col + j] = x[j];
+            largest = larger(fabsf(x[j]), largest);
+        }
+    if (heads.head_dim % BLOCK_COLS != 0)
+        return;
+    largest = warp_max(largest, BLOCK_COLS / each);
+    if (lane_index() % (BLOCK_COLS / each) == 0 && col < heads.head_dim)
+        y.maxima[(size_t)row * y.blocks + (head * heads.head_dim + col) / BLOCK_COLS] = largest;
+}
+
 /* Merges the states of a row and head, and writes the `each` columns that the thread has, from
  * `col` on; a warp together. The states of some pages at a time, a page in each lane, whose scales
  * are found side by side. Other blocks of this kernel may have written them. */
@@ -440,18 +535,9 @@ static __device__ __forceinline__ void merge_states(const device_batch &batch,
         }
         max = __shfl_sync((unsigned)ALL_LANES, so_far, n - 1);
     }
-    float largest = 0;
-    float *out = y.values + (size_t)row * y.stride + (size_t)head * heads.head_dim;
     for (int j = 0; j < each; j++)
-        if (col + j < heads.head_dim) {
-            out[col + j] = sums[j] = finish(sums[j], weights);
-            largest = larger(fabsf(sums[j]), largest);
-        }
-    if (heads.head_dim % BLOCK_COLS != 0)
-        return;
-    largest = warp_max(largest, BLOCK_COLS / each);
-    if (lane_index() % (BLOCK_COLS / each) == 0 && col < heads.head_dim)
-        y.maxima[(size_t)row * y.blocks + (head * heads.head_dim + col) / BLOCK_COLS] = largest;
+        sums[j] = finish(sums[j], weights);
+    write_columns<each>(heads, y, row, head, col, sums);
 }
 
 /* Whether this block is the last of n that come here, after a barrier, each with what it has
@@ -469,9 +555,34 @@ static __device__ __forceinline__ bool is_last(int *counter, int n, int *shared)
     return *shared == n - 1;
 }
 
+/* y of the block's queries, first .. first + n - 1. */
+template <int steps>
+static __device__ void write_queries(const device_heads &heads, const queries &qs, int first, int n,
+                                     const float (&sums)[steps][4], const merged_rows &m,
+                                     page_room<steps> *room, const device_rows &y)
+{
+    int col = 4 * lane_index();
+    for (int half = 0; half < 2; half++)
+        for (int i = 0; i < steps; i++)
+            for (int j = 0; j < 2; j++)
+                room->y[lane_index() / 4 + 8 * half]
+                       [8 * (warp_index() * steps + i) + lane_index() % 4 * 2 + j] =
+                    finish(sums[i][2 * half + j], m.weights[half]);
+    __syncthreads();
+    for (int at = warp_index(); at < n; at += TILE_WARPS) {
+        int query = first + at;
+        float x[4] = {0, 0, 0, 0};
+        for (int j = 0; j < 4 && col < 32 * steps; j++)
+            x[j] = room->y[at][col + j];
+        write_columns<4>(heads, y, qs.first_row + query / qs.n_group,
+                         qs.kv_head * qs.n_group + query % qs.n_group, col, x);
+    }
+}
+
 /* A block for 16 queries of a tile (x) and KV head (y), with each gridDim.z-th page from its own
- * (z) on; merging: the last one of a tile and KV head merges its states. fresh: the tile is a row,
- * whose K and V the blocks that have its last page store first. */
+ * (z) on. If it has all pages it merges them; otherwise, merging: the last one of a tile and KV
+ * head merges its states. fresh: the tile is a row, whose K and V its blocks make and store; what
+ * earlier passes wrote of its pages they load while the kernel before this one runs. */
 template <int steps, bool fresh>
 static __global__ void __launch_bounds__(WARP *TILE_WARPS, SPLIT_BLOCKS)
     split_kernel(const __grid_constant__ device_batch batch,
@@ -495,42 +606,57 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS, SPLIT_BLOCKS)
         return;
     }
     const uint8_t *at = page_of(batch, heads, layer, qs.first_row, page, qs.kv_head);
-    bool early = fresh && page < last_page; /* nobody writes it in this pass */
     page_part<steps> part;
-    if (early) {
+    if (fresh) {
         load_k(part, at);
         load_v(part, heads, at);
     }
     lane_queries l = find_lane(batch, qs, first);
+    bool makes = fresh && last_page % apart == page && (int)threadIdx.x < heads.padded_dim;
+    kv_element element;
     wait_for_inputs();
+    if (makes)
+        element = make_kv(batch, heads, qs.first_row, qs.kv_head, new_k, new_v, (int)threadIdx.x);
     take_queries<steps, fresh>(batch, heads, qs, first, n, q, room);
-    if (fresh && last_page % apart == page)
-        for (int i = (int)threadIdx.x; i < heads.padded_dim; i += (int)blockDim.x)
-            store_kv(batch, heads, layer, qs.first_row, qs.kv_head, new_k, new_v, i);
+    if (makes) {
+        ((uint16_t *)room->new_k)[threadIdx.x] = float_to_f16(element.k);
+        room->new_v[threadIdx.x] = float_to_f16(element.v);
+        if (first == 0)
+            store_kv(batch, heads, layer, qs.first_row, qs.kv_head, element, (int)threadIdx.x);
+    }
     __syncthreads();
-    if (!early) {
+    if (!fresh) {
         load_k(part, at);
         load_v(part, heads, at);
     }
 
     query_fragments<steps> f;
+    merged_rows merged = nothing_merged();
+    float all_sums[steps][4] = {};
     load_taken<steps>(f, room, n);
     for (; page <= last_page; page += apart) {
         int start = page * PAGE_TOKENS, last[2] = {l.position[0] - start, l.position[1] - start};
         bool more = page + apart <= last_page;
+        float s[2][4] = {};
+        if (fresh && page == last_page)
+            insert(part, room, last_position - start);
+#pragma unroll
+        for (int step = 0; step < steps; step++) {
+            const uint4 x[2] = {part.k[0][step], part.k[1][step]};
+            score_step<steps>(f, step, x, s);
+        }
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            float s[4];
-            score_eight<steps>(f, part.k[i], part_block(), part_mma(i), score_scale(heads), last,
-                               s);
-            room->scores[part_block()][part_mma(i)][lane_index()] = {s[0], s[1], s[2], s[3]};
+            finish_scores(part_block(), part_mma(i), score_scale(heads), last, s[i]);
+            room->scores[part_block()][part_mma(i)][lane_index()] = {s[i][0], s[i][1], s[i][2],
+                                                                     s[i][3]};
         }
         if (more) {
             at = page_of(batch, heads, layer, qs.first_row, page + apart, qs.kv_head);
             load_k(part, at);
         }
         __syncthreads();
-        float scores[2][4][4], max[2], weight_sums[2], sums[steps][4];
+        float scores[2][4][4], max[2], weight_sums[2], sums[steps][4], old[2], of_page[2];
         page_weights weights;
 #pragma unroll
         for (int block = 0; block < 2; block++)
@@ -548,8 +674,18 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS, SPLIT_BLOCKS)
             sum_eight(weights, part.v[i], last_position - start, sums[i]);
         if (more)
             load_v(part, heads, at);
-        write_part<steps>(batch, heads, states, l, page, max, weight_sums, sums);
+        if (apart == 1) {
+            merge_rows(merged, last, max, weight_sums, old, of_page);
+            for (int i = 0; i < steps; i++)
+                merge_sums(all_sums[i], sums[i], old, of_page);
+        } else {
+            write_part<steps>(batch, heads, states, l, page, max, weight_sums, sums);
+        }
         __syncthreads(); /* the scores have been read */
+    }
+    if (apart == 1) {
+        write_queries<steps>(heads, qs, first, n, all_sums, merged, room, y);
+        return;
     }
     int blocks = (last_page < apart ? last_page + 1 : apart) * tiles_per_row;
     if (!merging ||
@@ -562,99 +698,139 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS, SPLIT_BLOCKS)
 
 /* ---- tensor cores, page after page ------------------------------------------------------- */
 
-/* The state of a page. */
+enum { GROUP_WARPS = 8, PAGE_ROOMS = 2 };
+
+/* A KV head's page in shared memory. Of each second row the halves of 128 bytes change places, so
+ * that lanes of neighbouring rows read from different banks. */
+template <int steps> struct shared_page {
+    enum { K_UNITS = 4 * steps, V_UNITS = PAGE_TOKENS / 8, V_ROWS = 32 * steps };
+    uint4 k[PAGE_TOKENS][K_UNITS], v[V_ROWS][V_UNITS];
+
+    static __device__ __forceinline__ int k_place(int row, int unit)
+    {
+        return steps % 2 == 0 ? unit ^ row % 2 * 4 : unit;
+    }
+    static __device__ __forceinline__ int v_place(int row, int unit)
+    {
+        return unit ^ row % 2 * 4;
+    }
+    /* All threads of the block together. */
+    __device__ __forceinline__ void copy(const uint8_t *page)
+    {
+        const uint4 *from = (const uint4 *)page;
+        for (int i = (int)threadIdx.x; i < PAGE_TOKENS * K_UNITS; i += WARP * GROUP_WARPS)
+            copy_async(&k[i / K_UNITS][k_place(i / K_UNITS, i % K_UNITS)], from + i);
+        from += PAGE_TOKENS * K_UNITS;
+        for (int i = (int)threadIdx.x; i < V_ROWS * V_UNITS; i += WARP * GROUP_WARPS)
+            copy_async(&v[i / V_UNITS][v_place(i / V_UNITS, i % V_UNITS)], from + i);
+    }
+};
+
+/* What a lane has of the states of 16 queries, merged so far; columns 8 i + 2 t + {0, 1} of V's. */
+template <int steps> struct merged_state {
+    merged_rows rows;
+    float sums[4 * steps][4];
+};
+
+/* Merges the state of a page. last: the slots that rows g and g + 8 see; last_written: that any row
+ * of the tile does. */
 template <int steps>
-static __device__ __forceinline__ void attend_page(const device_batch &batch,
-                                                   const device_heads &heads, int layer,
-                                                   const queries &qs, const lane_queries &l,
-                                                   const query_fragments<steps> &f, int page,
-                                                   page_state<steps> &state)
+static __device__ __forceinline__ void attend_page(const shared_page<steps> &page,
+                                                   const query_fragments<steps> &f, float scale,
+                                                   const int (&last)[2], int last_written,
+                                                   merged_state<steps> &state)
 {
-    const uint8_t *k = page_of(batch, heads, layer, qs.first_row, page, qs.kv_head);
-    const uint8_t *v = k + page_k_bytes(heads);
-    int start = page * PAGE_TOKENS;
-    int last[2] = {l.position[0] - start, l.position[1] - start};
-    int last_written = batch.positions[qs.first_row + qs.n_rows - 1] - start;
-    float scores[2][4][4];
+    float scores[2][4][4], max[2], sums[2], old[2], of_page[2];
     page_weights weights;
 
 #pragma unroll
-    for (int block = 0; block < 2; block++)
+    for (int block = 0; block < 2; block++) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            uint4 x[steps];
-            for (int step = 0; step < steps; step++)
-                x[step] = k_of<steps>(k, block, i)[4 * step];
-            score_eight<steps>(f, x, block, i, score_scale(heads), last, scores[block][i]);
+        for (int i = 0; i < 4; i++)
+            for (int j = 0; j < 4; j++)
+                scores[block][i][j] = 0;
+#pragma unroll
+        for (int step = 0; step < steps; step++) {
+            uint4 x[4];
+            for (int i = 0; i < 4; i++) {
+                int row = slot_of(block, i, lane_index() / 4);
+                x[i] = page.k[row][page.k_place(row, 4 * step + lane_index() % 4)];
+            }
+            score_step<steps>(f, step, x, scores[block]);
         }
-    weigh(scores, state.max, state.weights, weights);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            finish_scores(block, i, scale, last, scores[block][i]);
+    }
+    weigh(scores, max, sums, weights);
+    merge_rows(state.rows, last, max, sums, old, of_page);
 #pragma unroll
     for (int i = 0; i < 4 * steps; i++) {
-        const uint4 x[2] = {v_of(v, i)[0], v_of(v, i)[4]};
-        sum_eight(weights, x, last_written, state.sums[i]);
+        int row = 8 * i + lane_index() / 4, unit = lane_index() % 4;
+        const uint4 x[2] = {page.v[row][page.v_place(row, unit)],
+                            page.v[row][page.v_place(row, unit + 4)]};
+        float y[4];
+        sum_eight(weights, x, last_written, y);
+        merge_sums(state.sums[i], y, old, of_page);
     }
 }
 
+/* A block for a group of tiles (x) and a KV head (y), whose pages it has in shared memory one after
+ * another. A warp has a tile; or, if that has more than 16 queries, some of them (z: for more of
+ * these than warps). */
 template <int steps>
-static __device__ __forceinline__ void merge_page(page_state<steps> &total,
-                                                  const page_state<steps> &part, int half)
-{
-    float max = larger(total.max[half], part.max[half]);
-    float a = shrink(total.max[half], max), b = shrink(part.max[half], max);
-    total.max[half] = max;
-    total.weights[half] = merge(total.weights[half], a, part.weights[half], b);
-    for (int i = 0; i < 4 * steps; i++)
-        for (int j = 2 * half; j < 2 * half + 2; j++)
-            total.sums[i][j] = merge(total.sums[i][j], a, part.sums[i][j], b);
-}
-
-/* A block for a KV head (y) and TILE_WARPS tiles (x), a warp for each tile, or part of a tile that
- * has more than 16 queries; page after page. */
-template <int steps>
-static __global__ void __launch_bounds__(WARP *TILE_WARPS)
+static __global__ void __launch_bounds__(WARP *GROUP_WARPS, 1)
     attend_kernel(const __grid_constant__ device_batch batch,
                   const __grid_constant__ device_heads heads, int layer, int tiles_per_row,
-                  int n_tiles, const __grid_constant__ device_rows q,
-                  const __grid_constant__ device_rows y)
+                  const __grid_constant__ device_rows q, const __grid_constant__ device_rows y)
 {
+    shared_page<steps> *rooms = (shared_page<steps> *)shared_memory();
     let_next_begin();
-    wait_for_inputs();
-    /* Later tiles of a sequence have more to do: they begin. */
-    int index = n_tiles * tiles_per_row - 1 - ((int)blockIdx.x * TILE_WARPS + warp_index());
-    if (index < 0)
-        return;
-    queries qs = find_queries(batch, heads, index / tiles_per_row, (int)blockIdx.y);
-    int first = index % tiles_per_row * WARP_QUERIES;
-    if (first >= qs.n_rows * qs.n_group)
-        return;
+    /* Later groups of a sequence have more to do: they begin. */
+    const int32_t *group = batch.tile_groups + 2 * (gridDim.x - 1 - blockIdx.x);
+    int item = (int)blockIdx.z * GROUP_WARPS + warp_index(), tile = item / tiles_per_row;
+    bool mine = tile < group[1];
+    queries qs = find_queries(batch, heads, group[0] + (mine ? tile : 0), (int)blockIdx.y);
+    int first = item % tiles_per_row * WARP_QUERIES;
+    const int32_t *last_tile = batch.tile_rows + 2 * (group[0] + group[1] - 1);
+    int last_page = batch.positions[last_tile[0] + last_tile[1] - 1] / PAGE_TOKENS;
+    int last_position = batch.positions[qs.first_row + qs.n_rows - 1];
+    mine = mine && first < qs.n_rows * qs.n_group;
     lane_queries l = find_lane(batch, qs, first);
-    int last_page = batch.positions[qs.first_row + qs.n_rows - 1] / PAGE_TOKENS;
+    float scale = score_scale(heads);
     query_fragments<steps> f;
-    page_state<steps> total, part;
+    merged_state<steps> state;
 
-    load_queries<steps>(f, heads, q, qs, first);
-    for (int half = 0; half < 2; half++) {
-        total.max[half] = -INFINITY;
-        total.weights[half] = 0;
-    }
+    wait_for_inputs();
+    rooms[0].copy(page_of(batch, heads, layer, qs.first_row, 0, qs.kv_head));
+    copy_commit();
+    load_queries<steps>(f, heads, q, qs, mine ? first : qs.n_rows * qs.n_group);
+    state.rows = nothing_merged();
     for (int i = 0; i < 4 * steps; i++)
         for (int j = 0; j < 4; j++)
-            total.sums[i][j] = 0;
+            state.sums[i][j] = 0;
     for (int page = 0; page <= last_page; page++) {
-        attend_page<steps>(batch, heads, layer, qs, l, f, page, part);
-        for (int half = 0; half < 2; half++)
-            if (page <= l.position[half] / PAGE_TOKENS)
-                merge_page<steps>(total, part, half);
+        int start = page * PAGE_TOKENS;
+        int last[2] = {l.position[0] - start, l.position[1] - start};
+        copy_wait<0>();
+        __syncthreads(); /* for all; and all have left the page before */
+        if (page < last_page)
+            rooms[(page + 1) % PAGE_ROOMS].copy(
+                page_of(batch, heads, layer, qs.first_row, page + 1, qs.kv_head));
+        copy_commit();
+        if (mine && start <= last_position)
+            attend_page<steps>(rooms[page % PAGE_ROOMS], f, scale, last, last_position - start,
+                               state);
     }
     for (int half = 0; half < 2; half++) {
-        if (!l.there[half])
+        if (!mine || !l.there[half])
             continue;
         float *out = y.values + (size_t)l.row[half] * y.stride + l.head[half] * heads.head_dim;
         for (int i = 0; i < 4 * steps; i++)
             for (int j = 0; j < 2; j++) {
                 int dim = 8 * i + lane_index() % 4 * 2 + j;
                 if (dim < heads.head_dim)
-                    out[dim] = finish(total.sums[i][2 * half + j], total.weights[half]);
+                    out[dim] = finish(state.sums[i][2 * half + j], state.rows.weights[half]);
             }
     }
 }
@@ -801,6 +977,12 @@ int device_attend_rows(const device_heads *heads)
     return has_tensors(*heads) && group < WARP_QUERIES ? WARP_QUERIES / group : 1;
 }
 
+int device_attend_tiles(const device_heads *heads)
+{
+    int parts = tiles_per_row(*heads);
+    return has_tensors(*heads) && parts < GROUP_WARPS ? GROUP_WARPS / parts : 1;
+}
+
 bool device_attend_takes(const device_heads *heads)
 {
     return has_tensors(*heads);
@@ -811,7 +993,7 @@ struct split_args {
     cudaStream_t stream;
     const device_batch &batch;
     const device_heads &heads;
-    int processors, layer, n_tiles, n_pages;
+    int layer, n_tiles, at_once; /* pages */
     bool merging;
     const device_rows &q, *k, *v, &y;
     float *states;
@@ -820,9 +1002,7 @@ struct split_args {
 template <int steps> static void split(const split_args &a)
 {
     int parts = tiles_per_row(a.heads);
-    int tiles = a.n_tiles * parts * a.heads.n_kv_heads;
-    int at_once = (a.processors * SPLIT_BLOCKS + tiles - 1) / tiles;
-    dim3 grid(a.n_tiles * parts, a.heads.n_kv_heads, a.n_pages < at_once ? a.n_pages : at_once);
+    dim3 grid(a.n_tiles * parts, a.heads.n_kv_heads, a.at_once);
     size_t shared = sizeof(page_room<steps>);
     if (a.k != NULL)
         launch(a.stream, grid, WARP * TILE_WARPS, shared, split_kernel<steps, true>, a.batch,
@@ -832,6 +1012,15 @@ template <int steps> static void split(const split_args &a)
                a.heads, a.layer, parts, a.merging, a.q, a.q, a.q, a.y, a.states);
 }
 
+/* Pages of a tile that blocks have side by side: 1 if one block can have all of them sooner than
+ * several can merge them. */
+static int pages_at_once(const device_heads &heads, int processors, int n_tiles, int n_pages)
+{
+    int tiles = n_tiles * tiles_per_row(heads) * heads.n_kv_heads;
+    int most = (processors * SPLIT_BLOCKS + tiles - 1) / tiles;
+    return n_pages <= MERGE_PAGES ? 1 : n_pages < most ? n_pages : most;
+}
+
 void device_attend_split(cudaStream_t stream, int processors, const device_batch *batch,
                          const device_heads *heads, int layer, int n_tiles, int n_rows, int n_pages,
                          float *states, const device_rows *q, const device_rows *k,
@@ -839,12 +1028,16 @@ void device_attend_split(cudaStream_t stream, int processors, const device_batch
 {
     static void (*const by_steps[])(const split_args &) = {split<1>, split<2>, split<3>, split<4>};
     bool merging = has_tensors(*heads) && n_pages <= WARP;
-    if (has_tensors(*heads))
-        by_steps[heads->padded_dim / 32 - 1]({stream, *batch, *heads, processors, layer, n_tiles,
-                                              n_pages, merging, *q, k, v, *y, states});
-    else
+    if (has_tensors(*heads)) {
+        int at_once = pages_at_once(*heads, processors, n_tiles, n_pages);
+        by_steps[heads->padded_dim / 32 - 1](
+            {stream, *batch, *heads, layer, n_tiles, at_once, merging, *q, k, v, *y, states});
+        if (at_once == 1)
+            return;
+    } else {
         launch(stream, dim3(n_rows, heads->n_heads, n_pages), FLOAT_THREADS, floats_shared(*heads),
                split_floats_kernel, *batch, *heads, layer, *q, states);
+    }
     if (!merging)
         launch(stream, dim3(n_rows, heads->n_heads), heads->padded_dim, 0, merge_kernel, *batch,
                *heads, states, *y);
@@ -852,22 +1045,23 @@ void device_attend_split(cudaStream_t stream, int processors, const device_batch
 
 template <int steps>
 static void attend(cudaStream_t stream, const device_batch &batch, const device_heads &heads,
-                   int layer, int n_tiles, const device_rows &q, const device_rows &y)
+                   int layer, int n_groups, const device_rows &q, const device_rows &y)
 {
     int parts = tiles_per_row(heads);
-    launch(stream, dim3((n_tiles * parts + TILE_WARPS - 1) / TILE_WARPS, heads.n_kv_heads),
-           WARP * TILE_WARPS, 0, attend_kernel<steps>, batch, heads, layer, parts, n_tiles, q, y);
+    dim3 grid(n_groups, heads.n_kv_heads, (parts + GROUP_WARPS - 1) / GROUP_WARPS);
+    launch(stream, grid, WARP * GROUP_WARPS, PAGE_ROOMS * sizeof(shared_page<steps>),
+           attend_kernel<steps>, batch, heads, layer, parts, q, y);
 }
 
 void device_attend(cudaStream_t stream, const device_batch *batch, const device_heads *heads,
-                   int layer, int n_tiles, const device_rows *q, const device_rows *y)
+                   int layer, int n_groups, int n_rows, const device_rows *q, const device_rows *y)
 {
     static void (*const by_steps[])(cudaStream_t, const device_batch &, const device_heads &, int,
                                     int, const device_rows &, const device_rows &) = {
         attend<1>, attend<2>, attend<3>, attend<4>};
     if (has_tensors(*heads))
-        by_steps[heads->padded_dim / 32 - 1](stream, *batch, *heads, layer, n_tiles, *q, *y);
-    else /* a tile is a row */
-        launch(stream, dim3(n_tiles, heads->n_heads), FLOAT_THREADS, floats_shared(*heads),
+        by_steps[heads->padded_dim / 32 - 1](stream, *batch, *heads, layer, n_groups, *q, *y);
+    else
+        launch(stream, dim3(n_rows, heads->n_heads), FLOAT_THREADS, floats_shared(*heads),
                attend_floats_kernel, *batch, *heads, layer, *q, *y);
 }

@@ -16,7 +16,7 @@ enum {
 
 /* Where the arrays of the image begin; pages, of which there are as many as needed, come last. */
 struct image {
-    size_t tokens, positions, packed, page_rows, states, tile_rows, pages, bytes;
+    size_t tokens, positions, packed, page_rows, tile_rows, tile_groups, states, pages, bytes;
 };
 
 static struct image image_of(const struct backend_shape *shape)
@@ -27,7 +27,8 @@ static struct image image_of(const struct backend_shape *shape)
     i.packed = i.positions + n * sizeof(int32_t);
     i.page_rows = i.packed + n * sizeof(int32_t);
     i.tile_rows = i.page_rows + n * sizeof(int32_t);
-    i.states = (i.tile_rows + 2 * n * sizeof(int32_t) + 7) / 8 * 8;
+    i.tile_groups = i.tile_rows + 2 * n * sizeof(int32_t);
+    i.states = (i.tile_groups + 2 * n * sizeof(int32_t) + 7) / 8 * 8;
     i.pages = i.states + n * sizeof(uint64_t);
     i.bytes = i.pages + shape->max_seqs * kv_pages(shape->max_context) * sizeof(uint8_t *);
     return i;
@@ -90,6 +91,7 @@ int batch_open(struct cuda *cuda, struct llama3_error *err)
         .page_rows = (const void *)(memory + at.page_rows),
         .states = (const void *)(memory + at.states),
         .tile_rows = (const void *)(memory + at.tile_rows),
+        .tile_groups = (const void *)(memory + at.tile_groups),
         .pages = (const void *)(memory + at.pages),
         .angles = cuda->angles,
         .arrived = cuda->arrived,
@@ -125,19 +127,29 @@ static size_t fill_pages(const struct cuda *cuda, const struct batch *batch, uin
     return n;
 }
 
-/* Neighbouring rows of one sequence, as many as a warp attends together. */
-static int fill_tiles(const struct cuda *cuda, const struct batch *batch, int32_t *tiles)
+/* Neighbouring rows of one sequence are tiles, as many as a warp attends together; neighbouring
+ * tiles are groups, as many as a block of threads does. */
+static void fill_tiles(struct cuda *cuda, const struct batch *batch, int32_t *tiles,
+                       int32_t *groups)
 {
-    int n = 0, most = device_attend_rows(&cuda->heads);
+    int rows = device_attend_rows(&cuda->heads), most = device_attend_tiles(&cuda->heads);
+    int n_tiles = 0, n_groups = 0;
+
     for (size_t i = 0; i < batch->n_rows; i++) {
         const struct batch_row *row = &batch->rows[i];
-        int32_t *tile = tiles + 2 * (n - 1);
-        if (n > 0 && tile[1] < most && row->seq == row[-1].seq && row->position > row[-1].position)
-            tile[1]++;
+        bool follows = i > 0 && row->seq == row[-1].seq && row->position > row[-1].position;
+        if (follows && tiles[2 * n_tiles - 1] < rows) {
+            tiles[2 * n_tiles - 1]++;
+            continue;
+        }
+        if (follows && groups[2 * n_groups - 1] < most)
+            groups[2 * n_groups - 1]++;
         else
-            memcpy(tiles + 2 * n++, (int32_t[]){(int32_t)i, 1}, 2 * sizeof *tiles);
+            memcpy(groups + 2 * n_groups++, (int32_t[]){n_tiles, 1}, 2 * sizeof *groups);
+        memcpy(tiles + 2 * n_tiles++, (int32_t[]){(int32_t)i, 1}, 2 * sizeof *tiles);
     }
-    return n;
+    cuda->pass.n_tiles = n_tiles;
+    cuda->pass.n_groups = n_groups;
 }
 
 /* Room for the states of all pages of all rows; without it pages come one after another. */
@@ -157,6 +169,15 @@ static bool has_states(struct cuda *cuda, uint64_t n)
     return true;
 }
 
+/* Whether there is enough to do for pages to come one after another: in a group that isn't half
+ * full most warps would wait for others. */
+static bool has_groups(const struct cuda *cuda)
+{
+    const struct pass *p = &cuda->pass;
+    return p->n_tiles * cuda->heads.n_kv_heads >= WARPS_WANTED * cuda->processors &&
+           2 * p->n_tiles >= device_attend_tiles(&cuda->heads) * p->n_groups;
+}
+
 /* How the rows are attended: a function of the batch's shape and, in powers of two, its longest
  * context, so that a recorded graph serves many passes. */
 static void plan_attention(struct cuda *cuda, const struct batch *batch, uint64_t *states)
@@ -172,8 +193,7 @@ static void plan_attention(struct cuda *cuda, const struct batch *batch, uint64_
     }
     cuda->pass.n_pages = 0;
     cuda->pass.states = NULL;
-    if (cuda->pass.n_tiles * cuda->heads.n_kv_heads >= WARPS_WANTED * cuda->processors ||
-        most > SPLIT_PAGES || !has_states(cuda, n))
+    if (has_groups(cuda) || most > SPLIT_PAGES || !has_states(cuda, n))
         return;
     cuda->pass.n_pages = most;
     cuda->pass.states = cuda->states;
@@ -220,7 +240,8 @@ int cuda_batch(struct backend *backend, const struct batch *batch, struct llama3
     size_t n = fill_pages(cuda, batch, (void *)(cuda->image + at.pages), page_at);
     fill_rows(cuda, batch, &at, page_at);
     free(page_at);
-    cuda->pass.n_tiles = fill_tiles(cuda, batch, (void *)(cuda->image + at.tile_rows));
+    fill_tiles(cuda, batch, (void *)(cuda->image + at.tile_rows),
+               (void *)(cuda->image + at.tile_groups));
     plan_attention(cuda, batch, (void *)(cuda->image + at.states));
     cuda_check(cuda,
                cudaMemcpyAsync(cuda->batch_memory, cuda->image, at.pages + n * sizeof(uint8_t *),

@@ -385,17 +385,37 @@ static __device__ __forceinline__ uint8_t *page_of(const device_batch &batch,
 
 /* ---- positions --------------------------------------------------------------------------- */
 
-/* Element i of a head after its turn (Su et al. 2021, arXiv:2104.09864). */
-static __device__ __forceinline__ float rotated(const float *head, const float *angles, int i,
-                                                int dim, bool interleaved)
+/* Two elements of a head, turned together (Su et al. 2021, arXiv:2104.09864). */
+struct pair {
+    float a, b;
+};
+
+static __device__ __forceinline__ pair rotated(const pair &x, float cosine, float sine)
 {
-    int half = dim / 2, pair = interleaved ? i / 2 : i % half;
-    bool second = interleaved ? i % 2 == 1 : i >= half;
-    float a = head[interleaved ? 2 * pair : pair];
-    float b = head[interleaved ? 2 * pair + 1 : pair + half];
-    float cosine = angles[2 * pair], sine = angles[2 * pair + 1];
-    return second ? __fadd_rn(__fmul_rn(b, cosine), __fmul_rn(a, sine))
-                  : __fsub_rn(__fmul_rn(a, cosine), __fmul_rn(b, sine));
+    return {__fsub_rn(__fmul_rn(x.a, cosine), __fmul_rn(x.b, sine)),
+            __fadd_rn(__fmul_rn(x.b, cosine), __fmul_rn(x.a, sine))};
+}
+
+/* Where pair i of a head begins, and how far apart its elements are. */
+static __device__ __forceinline__ int pair_begin(const device_heads &heads, int i)
+{
+    return heads.interleaved ? 2 * i : i;
+}
+
+static __device__ __forceinline__ int pair_apart(const device_heads &heads)
+{
+    return heads.interleaved ? 1 : heads.head_dim / 2;
+}
+
+/* Element i of a head after its turn. */
+static __device__ __forceinline__ float rotated(const float *head, const float *angles, int i,
+                                                const device_heads &heads)
+{
+    int half = heads.head_dim / 2, n = heads.interleaved ? i / 2 : i % half;
+    const float *at = head + pair_begin(heads, n);
+    pair turned = rotated({at[0], at[pair_apart(heads)]}, angles[2 * n], angles[2 * n + 1]);
+    bool second = heads.interleaved ? i % 2 == 1 : i >= half;
+    return second ? turned.b : turned.a;
 }
 
 /* Bytes of K of a head in a page, after which V follows. */
@@ -412,20 +432,33 @@ static __device__ __forceinline__ void store(void *to, size_t i, float value, bo
         ((float *)to)[i] = value;
 }
 
-/* Element i of a row's K, turned, and V, to their slot in a KV head's page. */
+/* Element i of a row's K, turned, and V, of a KV head, */
+struct kv_element {
+    float k, v;
+};
+
+static __device__ __forceinline__ kv_element make_kv(const device_batch &batch,
+                                                     const device_heads &heads, int row,
+                                                     int kv_head, const device_rows &k,
+                                                     const device_rows &v, int i)
+{
+    int dim = heads.head_dim;
+    const float *head = k.values + (size_t)row * k.stride + (size_t)kv_head * dim;
+    if (i >= dim)
+        return {0, 0};
+    return {rotated(head, batch.angles + (size_t)row * dim, i, heads),
+            v.values[(size_t)row * v.stride + (size_t)kv_head * dim + i]};
+}
+
+/* and to their slot in a page. */
 static __device__ __forceinline__ void store_kv(const device_batch &batch,
                                                 const device_heads &heads, int layer, int row,
-                                                int kv_head, const device_rows &k,
-                                                const device_rows &v, int i)
+                                                int kv_head, const kv_element &x, int i)
 {
-    int dim = heads.head_dim, position = batch.positions[row], slot = position % PAGE_TOKENS;
+    int position = batch.positions[row], slot = position % PAGE_TOKENS;
     uint8_t *page = page_of(batch, heads, layer, row, position / PAGE_TOKENS, kv_head);
-    const float *head = k.values + (size_t)row * k.stride + (size_t)kv_head * dim;
-    const float *angles = batch.angles + (size_t)row * dim;
-    float turned = i < dim ? rotated(head, angles, i, dim, heads.interleaved) : 0;
-    float value = i < dim ? v.values[(size_t)row * v.stride + (size_t)kv_head * dim + i] : 0;
-    store(page, (size_t)slot * heads.padded_dim + i, turned, heads.half);
-    store(page + page_k_bytes(heads), (size_t)i * PAGE_TOKENS + slot, value, heads.half);
+    store(page, (size_t)slot * heads.padded_dim + i, x.k, heads.half);
+    store(page + page_k_bytes(heads), (size_t)i * PAGE_TOKENS + slot, x.v, heads.half);
 }
 
 #endif

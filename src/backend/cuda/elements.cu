@@ -383,16 +383,18 @@ void device_add_norm(cudaStream_t stream, const device_rows *x, const device_row
 
 /* ---- swiglu ------------------------------------------------------------------------------ */
 
+/* A row (x), or without codes, whose scale is the row's, a part of it (y). */
 static __global__ void swiglu_kernel(const __grid_constant__ device_rows gate, const float *up,
                                      int up_stride, int forms)
 {
     float *room = (float *)shared_memory(), largest = 0, z[HELD][4], u[HELD][4];
-    int token = (int)blockIdx.x;
+    int token = (int)blockIdx.x, parts = (int)gridDim.y;
     float *row = gate.values + (size_t)token * gate.stride;
 
     let_next_begin();
     wait_for_inputs();
-    for (int first = 0; first < gate.cols; first += part_cols()) {
+    for (int first = (int)blockIdx.y * part_cols(); first < gate.cols;
+         first += parts * part_cols()) {
         load_part(row, first, gate.cols, z);
         load_part(up + (size_t)token * up_stride, first, gate.cols, u);
         for (int i = 0; i < HELD; i++)
@@ -400,15 +402,19 @@ static __global__ void swiglu_kernel(const __grid_constant__ device_rows gate, c
                 z[i][j] = gated(z[i][j], u[i][j]);
         store_part(row, first, gate.cols, z);
         largest = largest_of_part(z, largest);
+        if (!(forms & FORM_INT8))
+            narrow_part(gate, token, first, z, {0, 0}, forms);
     }
-    narrow_row(gate, token, z, largest, forms, room);
+    if (forms & FORM_INT8)
+        narrow_row(gate, token, z, largest, forms, room);
 }
 
 void device_swiglu(cudaStream_t stream, const device_rows *gate, const device_rows *up, int n_rows,
                    int forms)
 {
-    launch(stream, dim3(n_rows), row_threads(gate->blocks), WARP * sizeof(float), swiglu_kernel,
-           *gate, up->values, up->stride, forms);
+    int threads = row_threads(gate->blocks), part = 4 * threads * HELD;
+    launch(stream, dim3(n_rows, forms & FORM_INT8 ? 1 : (gate->cols + part - 1) / part), threads,
+           WARP * sizeof(float), swiglu_kernel, *gate, up->values, up->stride, forms);
 }
 
 /* ---- positions --------------------------------------------------------------------------- */
@@ -432,32 +438,53 @@ void device_angles(cudaStream_t stream, const int32_t *positions, const float *i
     launch(stream, dim3(n_rows), 64, 0, angles_kernel, positions, inv_freq, half, angles);
 }
 
-/* A block for each head of q, then for each KV head, of a row; a thread for each element. */
-static __global__ void rope_store_kernel(const __grid_constant__ device_batch batch,
-                                         const __grid_constant__ device_heads heads, int layer,
-                                         const __grid_constant__ device_rows q,
-                                         const __grid_constant__ device_rows k,
-                                         const __grid_constant__ device_rows v)
+enum { ROPE_THREADS = 256, PAIRS_AT_ONCE = 8 };
+
+/* The heads of a row of q, whose pairs the threads of a block share out. */
+static __device__ void rotate_row(const device_heads &heads, float *row, const float *angles)
 {
-    int row = (int)blockIdx.x, head = (int)blockIdx.y, i = (int)threadIdx.x, dim = heads.head_dim;
+    int half = heads.head_dim / 2, n = heads.n_heads * half, apart = pair_apart(heads);
+    for (int first = (int)threadIdx.x; first < n; first += PAIRS_AT_ONCE * ROPE_THREADS) {
+        pair x[PAIRS_AT_ONCE];
+        float *at[PAIRS_AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < PAIRS_AT_ONCE; i++) {
+            int index = first + i * ROPE_THREADS < n ? first + i * ROPE_THREADS : first;
+            at[i] = row + index / half * heads.head_dim + pair_begin(heads, index % half);
+            x[i] = {at[i][0], at[i][apart]};
+        }
+#pragma unroll
+        for (int i = 0; i < PAIRS_AT_ONCE && first + i * ROPE_THREADS < n; i++) {
+            const float *angle = angles + 2 * ((first + i * ROPE_THREADS) % half);
+            pair turned = rotated(x[i], angle[0], angle[1]);
+            at[i][0] = turned.a;
+            at[i][apart] = turned.b;
+        }
+    }
+}
+
+/* A block for each row. */
+static __global__ void __launch_bounds__(ROPE_THREADS)
+    rope_store_kernel(const __grid_constant__ device_batch batch,
+                      const __grid_constant__ device_heads heads, int layer,
+                      const __grid_constant__ device_rows q, const __grid_constant__ device_rows k,
+                      const __grid_constant__ device_rows v)
+{
+    int row = (int)blockIdx.x, padded = heads.padded_dim;
     let_next_begin();
     wait_for_inputs();
-    if (head >= heads.n_heads) {
-        store_kv(batch, heads, layer, row, head - heads.n_heads, k, v, i);
-        return;
+    rotate_row(heads, q.values + (size_t)row * q.stride,
+               batch.angles + (size_t)row * heads.head_dim);
+    for (int at = (int)threadIdx.x; at < heads.n_kv_heads * padded; at += ROPE_THREADS) {
+        int head = at / padded, i = at % padded;
+        store_kv(batch, heads, layer, row, head, make_kv(batch, heads, row, head, k, v, i), i);
     }
-    float *from = q.values + (size_t)row * q.stride + (size_t)head * dim;
-    const float *angles = batch.angles + (size_t)row * dim;
-    float turned = i < dim ? rotated(from, angles, i, dim, heads.interleaved) : 0;
-    __syncthreads(); /* all have read their pairs */
-    if (i < dim)
-        from[i] = turned;
 }
 
 void device_rope_store(cudaStream_t stream, const device_batch *batch, const device_heads *heads,
                        int layer, int n_rows, const device_rows *q, const device_rows *k,
                        const device_rows *v)
 {
-    launch(stream, dim3(n_rows, heads->n_heads + heads->n_kv_heads), heads->padded_dim, 0,
-           rope_store_kernel, *batch, *heads, layer, *q, *k, *v);
+    launch(stream, dim3(n_rows), ROPE_THREADS, 0, rope_store_kernel, *batch, *heads, layer, *q, *k,
+           *v);
 }

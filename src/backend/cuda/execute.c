@@ -223,7 +223,8 @@ static void attend(const struct cuda *cuda, const struct op *op, const struct op
                             (int)op->layer, p->n_tiles, p->n_rows, p->n_pages, p->states, q, k, v,
                             y);
     else
-        device_attend(cuda->stream, &cuda->batch, &cuda->heads, (int)op->layer, p->n_tiles, q, y);
+        device_attend(cuda->stream, &cuda->batch, &cuda->heads, (int)op->layer, p->n_groups,
+                      p->n_rows, q, y);
     made(cuda, op->out[0],
          p->n_pages > 0 && cuda->heads.head_dim % BLOCK_COLS == 0 ? FORM_MAXIMA : 0);
 }

@@ -102,9 +102,10 @@ struct device_batch {
     const int32_t *page_rows; /* [max_rows] where the row's page table begins in pages */
     const uint64_t *states;   /* [max_rows] where the row's softmax states begin, in states */
     const int32_t *tile_rows; /* [max_rows][2] first row and number of rows of a tile */
-    uint8_t *const *pages;    /* page tables of the sequences */
-    const float *angles;      /* [max_rows][head_dim / 2][2] cosine and sine, made on the device */
-    int *arrived; /* [tiles][n_kv_heads] blocks of an attention that are done, 0 between */
+    const int32_t *tile_groups; /* [max_rows][2] first tile and number of tiles of a group */
+    uint8_t *const *pages;      /* page tables of the sequences */
+    const float *angles; /* [max_rows][head_dim / 2][2] cosine and sine, made on the device */
+    int *arrived;        /* [tiles][n_kv_heads] blocks of an attention that are done, 0 between */
 };
 
 struct device_heads {
@@ -193,10 +194,11 @@ void device_attend_split(cudaStream_t stream, int processors, const struct devic
 bool device_attend_takes(const struct device_heads *heads);
 /* Pages of a row one after another. */
 void device_attend(cudaStream_t stream, const struct device_batch *batch,
-                   const struct device_heads *heads, int layer, int n_tiles,
+                   const struct device_heads *heads, int layer, int n_groups, int n_rows,
                    const struct device_rows *q, const struct device_rows *y);
-/* Rows of a tile at most. */
+/* Rows of a tile at most, and tiles of a group: neighbours of one sequence, in ascending order. */
 int device_attend_rows(const struct device_heads *heads);
+int device_attend_tiles(const struct device_heads *heads);
 
 /* ---- limits: limit_loops.cu -------------------------------------------------------------------
  */

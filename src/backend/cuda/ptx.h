@@ -185,6 +185,14 @@ static __device__ __forceinline__ void mma_f16(float (&d)[4], const uint32_t (&a
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/* 2^x, and 0 where that is no normal number. */
+static __device__ __forceinline__ float exp2_or_zero(float x)
+{
+    float d;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(d) : "f"(x));
+    return d;
+}
+
 /* ---- conversions, to nearest even -------------------------------------------------------- */
 
 static __device__ __forceinline__ float f16_to_float(uint32_t bits)
@@ -197,6 +205,14 @@ static __device__ __forceinline__ uint16_t float_to_f16(float x)
     return __half_as_ushort(__float2half_rn(x));
 }
 
+/* Two of them: a in the lower half. */
+static __device__ __forceinline__ uint32_t floats_to_f16(float a, float b)
+{
+    uint32_t d;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(b), "f"(a));
+    return d;
+}
+
 static __device__ __forceinline__ float bf16_to_float(uint32_t bits)
 {
     return __uint_as_float(bits << 16);
@@ -207,7 +223,6 @@ static __device__ __forceinline__ uint16_t float_to_bf16(float x)
     return __bfloat16_as_ushort(__float2bfloat16_rn(x));
 }
 
-/* Two of them: a in the lower half. */
 static __device__ __forceinline__ uint32_t floats_to_bf16(float a, float b)
 {
     uint32_t d;

@@ -37,7 +37,7 @@ struct cuda_page {
 
 /* What a pass is made of, beside its operations. */
 struct pass {
-    int n_rows, n_logit_rows, n_tiles;
+    int n_rows, n_logit_rows, n_tiles, n_groups;
     int one_each; /* whether no sequence has more than one row */
     int n_pages;  /* at least those of any row, if pages of a row are attended side by side; or 0 */
     float *states; /* then */

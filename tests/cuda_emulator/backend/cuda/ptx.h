@@ -195,6 +195,10 @@ static inline uint16_t float_to_bf16(float x)
         return 0x7fff;
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
+static inline uint32_t floats_to_f16(float a, float b)
+{
+    return float_to_f16(a) | (uint32_t)float_to_f16(b) << 16;
+}
 static inline uint32_t floats_to_bf16(float a, float b)
 {
     return float_to_bf16(a) | (uint32_t)float_to_bf16(b) << 16;
@@ -255,6 +259,11 @@ static inline uint32_t permute(uint32_t a, uint32_t b, uint32_t select)
     return d;
 }
 
+static inline float exp2_or_zero(float x)
+{
+    float y = exp2f(x);
+    return y < 0x1p-126f ? 0 : y;
+}
 static inline float larger(float a, float b)
 {
     return a > b || a != a ? a : b;
