@@ -230,11 +230,15 @@ START_TEST(layers_alone_are_the_same)
     double scale = 1 / sqrt(squares / (double)dim + (double)model.config.rms_eps);
     matrix_row(&model.norm, 0, room);
     for (size_t token = 0; token < vocab; token++) {
-        double sum = 0;
+        double sum = 0, size = 0;
         matrix_row(&model.head, token, row);
-        for (size_t i = 0; i < dim; i++)
-            sum += (double)last[i] * scale * (double)room[i] * (double)row[i];
-        ck_assert_double_eq_tol(sum, (double)logits[token], 2e-4);
+        for (size_t i = 0; i < dim; i++) {
+            double product = (double)last[i] * scale * (double)room[i] * (double)row[i];
+            sum += product;
+            size += fabs(product);
+        }
+        /* Products of bf16 pairs, where a table has them, round each activation to 8 bits. */
+        ck_assert_double_eq_tol(sum, (double)logits[token], 2e-4 + size / 512);
     }
     free(logits), free(x), free(row), free(room);
     sequence_close(forward, sequence);
