@@ -32,13 +32,7 @@ static __device__ __forceinline__ queries find_queries(const device_batch &batch
                                                        const device_heads &heads, int tile,
                                                        int kv_head)
 {
-    return {batch.tile_rows[2 * tile], batch.tile_rows[2 * tile + 1], kv_head,
-            heads.n_heads / heads.n_kv_heads};
-}
-
-static __device__ __forceinline__ float score_scale(const device_heads &heads)
-{
-    return 1.44269504f / sqrtf((float)heads.head_dim);
+    return {batch.tile_rows[2 * tile], batch.tile_rows[2 * tile + 1], kv_head, heads.n_group};
 }
 
 /* What a state is scaled by when it meets one whose largest score is `other`: neither is NaN or
@@ -184,16 +178,23 @@ static __device__ __forceinline__ uint4 mask_pairs(uint4 pairs, int slot, int la
     return {words[0], words[1], words[2], words[3]};
 }
 
-/* Weights of a page's positions as pairs of f16, of rows g and g + 8, which are what scores become;
- * their largest and the weights' sum. */
+/* Weights of a page's positions as pairs of f16, of rows g and g + 8, or of the first alone, which
+ * are what scores become; their largest and the weights' sum. */
 typedef uint32_t page_weights[2][4][2];
 
-static __device__ __forceinline__ void weigh(float (&scores)[2][4][4], float (&max)[2],
+static __device__ __forceinline__ void weigh(float (&scores)[2][4][4], int halves, float (&max)[2],
                                              float (&sums)[2], page_weights &weights)
 {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         float largest = -INFINITY, sum = 0;
+        if (half >= halves) { /* nobody looks */
+            max[half] = sums[half] = 0;
+            for (int block = 0; block < 2; block++)
+                for (int i = 0; i < 4; i++)
+                    weights[block][i][half] = 0;
+            continue;
+        }
 #pragma unroll
         for (int block = 0; block < 2; block++)
 #pragma unroll
@@ -331,14 +332,14 @@ static __device__ __forceinline__ void load_v(page_part<steps> &part, const devi
 }
 
 /* What lies in the block's shared memory: all scores; the queries as the sum of two f16, from rows
- * that begin in other banks than their neighbours; a row's new K and V; y. */
+ * that begin in other banks than their neighbours; a row's new K and V; sums with V. */
 template <int steps> struct page_room {
     enum { DIM = 32 * steps, STRIDE = DIM + 32 };
     float4 scores[2][4][WARP];
     uint16_t upper[WARP_QUERIES][STRIDE], lower[WARP_QUERIES][STRIDE];
     uint4 new_k[DIM / 8];
     uint16_t new_v[DIM];
-    float y[WARP_QUERIES][DIM];
+    float sums[WARP_QUERIES][DIM], weights[WARP_QUERIES];
     int arrived;
 };
 
@@ -365,6 +366,8 @@ static __device__ __forceinline__ void insert(page_part<steps> &part, const page
         for (int block = 0; block < 2; block++) {
             int at = slot - (32 * block + 8 * t); /* 0 .. 7: among these eight */
             uint4 &v = part.v[i][block];
+            if (slot / 32 != block) /* for all */
+                continue;
             v.x = at / 2 == 0 && at >= 0 ? replaced(v.x, at % 2, value) : v.x;
             v.y = at / 2 == 1 ? replaced(v.y, at % 2, value) : v.y;
             v.z = at / 2 == 2 ? replaced(v.z, at % 2, value) : v.z;
@@ -373,26 +376,37 @@ static __device__ __forceinline__ void insert(page_part<steps> &part, const page
     }
 }
 
-/* Queries first .. first + n - 1, turned if they aren't. */
+/* Where a query begins; fresh: the tile is a row. */
+template <bool fresh>
+static __device__ __forceinline__ const float *query_of(const device_heads &heads,
+                                                        const queries &qs, const device_rows &q,
+                                                        int query)
+{
+    int row = fresh ? 0 : query / qs.n_group, head = query - row * qs.n_group;
+    return q.values + (size_t)(qs.first_row + row) * q.stride +
+           (size_t)(qs.kv_head * qs.n_group + head) * heads.head_dim;
+}
+
+/* Queries first .. first + n - 1, turned if they aren't. No branches, for all loads to be on their
+ * way at once. */
 template <int steps, bool fresh>
 static __device__ void take_queries(const device_batch &batch, const device_heads &heads,
                                     const queries &qs, int first, int n, const device_rows &q,
                                     page_room<steps> *room)
 {
     enum { DIM = 32 * steps, AT_ONCE = 4 };
+    const float *angles = batch.angles + (size_t)qs.first_row * heads.head_dim;
     for (int at = (int)threadIdx.x; at < n * DIM; at += AT_ONCE * WARP * TILE_WARPS) {
         float x[AT_ONCE];
 #pragma unroll
         for (int j = 0; j < AT_ONCE; j++) {
-            int index = at + j * WARP * TILE_WARPS, query = first + index / DIM, i = index % DIM;
-            int row = qs.first_row + query / qs.n_group;
+            int index = at + j * WARP * TILE_WARPS, i = index % DIM;
             const float *from =
-                q.values + (size_t)row * q.stride +
-                (size_t)(qs.kv_head * qs.n_group + query % qs.n_group) * heads.head_dim;
-            x[j] = 0;
-            if (index < n * DIM && i < heads.head_dim)
-                x[j] = fresh ? rotated(from, batch.angles + (size_t)row * heads.head_dim, i, heads)
-                             : from[i];
+                query_of<fresh>(heads, qs, q, first + (index < n * DIM ? index / DIM : n - 1));
+            bool there = i < heads.head_dim;
+            int there_i = there ? i : 0;
+            x[j] = fresh ? rotated(from, angles, there_i, heads) : from[there_i];
+            x[j] = there ? x[j] : 0;
         }
 #pragma unroll
         for (int j = 0; j < AT_ONCE; j++) {
@@ -562,18 +576,21 @@ static __device__ void write_queries(const device_heads &heads, const queries &q
                                      page_room<steps> *room, const device_rows &y)
 {
     int col = 4 * lane_index();
-    for (int half = 0; half < 2; half++)
+    for (int half = 0; half < 2; half++) {
+        int query = lane_index() / 4 + 8 * half;
+        if (query >= n)
+            break;
         for (int i = 0; i < steps; i++)
-            for (int j = 0; j < 2; j++)
-                room->y[lane_index() / 4 + 8 * half]
-                       [8 * (warp_index() * steps + i) + lane_index() % 4 * 2 + j] =
-                    finish(sums[i][2 * half + j], m.weights[half]);
+            *(float2 *)&room->sums[query][8 * (warp_index() * steps + i) + lane_index() % 4 * 2] = {
+                sums[i][2 * half], sums[i][2 * half + 1]};
+        room->weights[query] = m.weights[half];
+    }
     __syncthreads();
     for (int at = warp_index(); at < n; at += TILE_WARPS) {
         int query = first + at;
-        float x[4] = {0, 0, 0, 0};
-        for (int j = 0; j < 4 && col < 32 * steps; j++)
-            x[j] = room->y[at][col + j];
+        float x[4];
+        for (int j = 0; j < 4; j++)
+            x[j] = col < 32 * steps ? finish(room->sums[at][col + j], room->weights[at]) : 0;
         write_columns<4>(heads, y, qs.first_row + query / qs.n_group,
                          qs.kv_head * qs.n_group + query % qs.n_group, col, x);
     }
@@ -647,7 +664,7 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS, SPLIT_BLOCKS)
         }
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            finish_scores(part_block(), part_mma(i), score_scale(heads), last, s[i]);
+            finish_scores(part_block(), part_mma(i), heads.score_scale, last, s[i]);
             room->scores[part_block()][part_mma(i)][lane_index()] = {s[i][0], s[i][1], s[i][2],
                                                                      s[i][3]};
         }
@@ -668,7 +685,7 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS, SPLIT_BLOCKS)
                 scores[block][i][2] = x.z;
                 scores[block][i][3] = x.w;
             }
-        weigh(scores, max, weight_sums, weights);
+        weigh(scores, n > 8 ? 2 : 1, max, weight_sums, weights);
 #pragma unroll
         for (int i = 0; i < steps; i++)
             sum_eight(weights, part.v[i], last_position - start, sums[i]);
@@ -762,7 +779,7 @@ static __device__ __forceinline__ void attend_page(const shared_page<steps> &pag
         for (int i = 0; i < 4; i++)
             finish_scores(block, i, scale, last, scores[block][i]);
     }
-    weigh(scores, max, sums, weights);
+    weigh(scores, 2, max, sums, weights);
     merge_rows(state.rows, last, max, sums, old, of_page);
 #pragma unroll
     for (int i = 0; i < 4 * steps; i++) {
@@ -797,7 +814,6 @@ static __global__ void __launch_bounds__(WARP *GROUP_WARPS, 1)
     int last_position = batch.positions[qs.first_row + qs.n_rows - 1];
     mine = mine && first < qs.n_rows * qs.n_group;
     lane_queries l = find_lane(batch, qs, first);
-    float scale = score_scale(heads);
     query_fragments<steps> f;
     merged_state<steps> state;
 
@@ -819,8 +835,8 @@ static __global__ void __launch_bounds__(WARP *GROUP_WARPS, 1)
                 page_of(batch, heads, layer, qs.first_row, page + 1, qs.kv_head));
         copy_commit();
         if (mine && start <= last_position)
-            attend_page<steps>(rooms[page % PAGE_ROOMS], f, scale, last, last_position - start,
-                               state);
+            attend_page<steps>(rooms[page % PAGE_ROOMS], f, heads.score_scale, last,
+                               last_position - start, state);
     }
     for (int half = 0; half < 2; half++) {
         if (!mine || !l.there[half])
@@ -859,7 +875,7 @@ static __device__ void attend_page_floats(const device_heads &heads, const uint8
     for (int i = 0; i < heads.head_dim && slot <= last; i++)
         score = __fmaf_rn(query[i], stored(page, (size_t)slot * heads.padded_dim + i, heads.half),
                           score);
-    score = slot <= last ? __fmul_rn(score, score_scale(heads)) : -INFINITY;
+    score = slot <= last ? __fmul_rn(score, heads.score_scale) : -INFINITY;
     *max = block_reduce<true>(score, room);
     weight[slot] = shrink(score, *max);
     *weights = block_reduce<false>(weight[slot], room + WARP);
@@ -901,8 +917,7 @@ static __global__ void split_floats_kernel(const __grid_constant__ device_batch 
     if (last < 0)
         return;
     shared = load_query(heads, q, row, head);
-    const uint8_t *from =
-        page_of(batch, heads, layer, row, page, head / (heads.n_heads / heads.n_kv_heads));
+    const uint8_t *from = page_of(batch, heads, layer, row, page, head / heads.n_group);
     attend_page_floats(heads, from, last, shared, &max, &weights);
     const float *sums = shared + heads.padded_dim + PAGE_TOKENS + 2 * WARP;
     float *out = state_of(batch, heads, states, row, head, page);
@@ -928,8 +943,7 @@ static __global__ void attend_floats_kernel(const __grid_constant__ device_batch
     for (int col = (int)threadIdx.x; col < heads.head_dim; col += FLOAT_THREADS)
         total[col] = 0;
     for (int page = 0; page <= position / PAGE_TOKENS; page++) {
-        const uint8_t *from =
-            page_of(batch, heads, layer, row, page, head / (heads.n_heads / heads.n_kv_heads));
+        const uint8_t *from = page_of(batch, heads, layer, row, page, head / heads.n_group);
         float page_max, page_weights;
         attend_page_floats(heads, from, position - page * PAGE_TOKENS, shared, &page_max,
                            &page_weights);
@@ -967,14 +981,12 @@ static bool has_tensors(const device_heads &heads)
 
 static int tiles_per_row(const device_heads &heads)
 {
-    int group = heads.n_heads / heads.n_kv_heads;
-    return (group + WARP_QUERIES - 1) / WARP_QUERIES;
+    return (heads.n_group + WARP_QUERIES - 1) / WARP_QUERIES;
 }
 
 int device_attend_rows(const device_heads *heads)
 {
-    int group = heads->n_heads / heads->n_kv_heads;
-    return has_tensors(*heads) && group < WARP_QUERIES ? WARP_QUERIES / group : 1;
+    return has_tensors(*heads) && heads->n_group < WARP_QUERIES ? WARP_QUERIES / heads->n_group : 1;
 }
 
 int device_attend_tiles(const device_heads *heads)

@@ -378,9 +378,8 @@ static __device__ __forceinline__ uint8_t *page_of(const device_batch &batch,
                                                    const device_heads &heads, int layer, int row,
                                                    int page, int kv_head)
 {
-    size_t head_bytes = heads.layer_bytes / heads.n_kv_heads;
-    return batch.pages[batch.page_rows[row] + page] + layer * heads.layer_bytes +
-           kv_head * head_bytes;
+    return batch.pages[batch.page_rows[row] + page] +
+           (layer * heads.n_kv_heads + kv_head) * heads.head_bytes;
 }
 
 /* ---- positions --------------------------------------------------------------------------- */
@@ -411,7 +410,7 @@ static __device__ __forceinline__ int pair_apart(const device_heads &heads)
 static __device__ __forceinline__ float rotated(const float *head, const float *angles, int i,
                                                 const device_heads &heads)
 {
-    int half = heads.head_dim / 2, n = heads.interleaved ? i / 2 : i % half;
+    int half = heads.head_dim / 2, n = heads.interleaved ? i / 2 : i < half ? i : i - half;
     const float *at = head + pair_begin(heads, n);
     pair turned = rotated({at[0], at[pair_apart(heads)]}, angles[2 * n], angles[2 * n + 1]);
     bool second = heads.interleaved ? i % 2 == 1 : i >= half;
@@ -421,7 +420,7 @@ static __device__ __forceinline__ float rotated(const float *head, const float *
 /* Bytes of K of a head in a page, after which V follows. */
 static __device__ __forceinline__ size_t page_k_bytes(const device_heads &heads)
 {
-    return (size_t)PAGE_TOKENS * heads.padded_dim * (heads.half ? 2 : 4);
+    return heads.head_bytes / 2;
 }
 
 static __device__ __forceinline__ void store(void *to, size_t i, float value, bool half)

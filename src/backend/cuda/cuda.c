@@ -266,14 +266,13 @@ static void cuda_close(struct backend *backend)
 
 static int open_streams(struct cuda *cuda, struct llama3_error *err)
 {
-    size_t head_bytes = cuda->heads.layer_bytes / (size_t)cuda->heads.n_kv_heads;
     cudaError_t error = cudaStreamCreate(&cuda->stream);
     if (error == cudaSuccess)
         error = cudaStreamCreate(&cuda->kv_stream);
     if (error == cudaSuccess)
         error = cudaMallocHost((void **)&cuda->staging, STAGING);
     if (error == cudaSuccess)
-        error = cudaMallocHost((void **)&cuda->kv_staging, head_bytes);
+        error = cudaMallocHost((void **)&cuda->kv_staging, cuda->heads.head_bytes);
     return error == cudaSuccess ? 0 : cuda_error(err, "the device", error);
 }
 

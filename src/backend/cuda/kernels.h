@@ -110,13 +110,14 @@ struct device_batch {
 
 struct device_heads {
     int n_heads, n_kv_heads, head_dim;
-    int padded_dim;   /* head_dim rounded up to 32 */
-    bool half;        /* K and V are f16 */
-    bool interleaved; /* RoPE's pairs */
-    size_t
-        layer_bytes; /* of a page: [n_kv_heads] K as [64][padded_dim], then V as [padded_dim][64] */
-    int state_floats; /* of a query's softmax state of a page: padded_dim sums of weights times V,
-                         the largest score, the sum of weights, and up to a multiple of 16 bytes */
+    int n_group;       /* heads of a KV head */
+    int padded_dim;    /* head_dim rounded up to 32 */
+    bool half;         /* K and V are f16 */
+    bool interleaved;  /* RoPE's pairs */
+    float score_scale; /* log2(e) / sqrt(head_dim) */
+    size_t head_bytes; /* of a page's KV head: K as [64][padded_dim], V as [padded_dim][64] */
+    int state_floats;  /* of a query's softmax state of a page: padded_dim sums of weights times V,
+                          the largest score, the sum of weights, and up to a multiple of 16 bytes */
 };
 
 /* ---- element by element: elements.cu ----------------------------------------------------- */

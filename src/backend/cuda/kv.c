@@ -6,6 +6,7 @@
  * A page holds, for each layer and KV head, K as [KV_PAGE][padded_dim] and V as
  * [padded_dim][KV_PAGE]: what tensor cores load as they lie.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,13 +26,15 @@ struct device_heads heads_of(const struct backend_shape *shape)
         .interleaved = shape->rope_interleaved,
     };
     h.state_floats = h.padded_dim + 4;
-    h.layer_bytes = shape->n_kv_heads * 2 * KV_PAGE * (size_t)h.padded_dim * (h.half ? 2 : 4);
+    h.n_group = h.n_heads / h.n_kv_heads;
+    h.score_scale = 1.44269504f / sqrtf((float)h.head_dim);
+    h.head_bytes = 2 * KV_PAGE * (size_t)h.padded_dim * (h.half ? 2 : 4);
     return h;
 }
 
 uint64_t cuda_kv_page_bytes(const struct backend_shape *shape)
 {
-    return (uint64_t)heads_of(shape).layer_bytes * shape->n_layers;
+    return (uint64_t)heads_of(shape).head_bytes * shape->n_kv_heads * shape->n_layers;
 }
 
 /* ---- the pool ---------------------------------------------------------------------------- */
@@ -195,7 +198,7 @@ static void convert_head(const struct cuda *cuda, unsigned char *head, size_t sl
 static cudaError_t convert_page(struct cuda *cuda, uint8_t *layer, size_t slot, size_t n, char *k,
                                 char *v, bool out)
 {
-    size_t head_bytes = cuda->heads.layer_bytes / (size_t)cuda->heads.n_kv_heads;
+    size_t head_bytes = cuda->heads.head_bytes;
     size_t head_row = (size_t)cuda->heads.head_dim * (cuda->heads.half ? 2 : 4);
     for (size_t head = 0; head < (size_t)cuda->heads.n_kv_heads; head++) {
         uint8_t *memory = layer + head * head_bytes;
@@ -227,8 +230,9 @@ static int convert(struct cuda *cuda, struct kv *kv, size_t layer, size_t from, 
     for (size_t at = from; at < to;) {
         size_t slot = at % KV_PAGE, n = KV_PAGE - slot < to - at ? KV_PAGE - slot : to - at;
         uint8_t *page = ((struct cuda_page *)kv->pages[at / KV_PAGE])->memory;
-        cudaError_t error = convert_page(cuda, page + layer * cuda->heads.layer_bytes, slot, n,
-                                         k + (at - from) * row, v + (at - from) * row, out);
+        cudaError_t error = convert_page(
+            cuda, page + layer * cuda->heads.head_bytes * (size_t)cuda->heads.n_kv_heads, slot, n,
+            k + (at - from) * row, v + (at - from) * row, out);
         if (error != cudaSuccess)
             return cuda_error(err, out ? "kv_export" : "kv_import", error);
         at += n;
