@@ -467,35 +467,44 @@ static bool same_groups(const struct group_format *a, const struct group_format 
     return a->scale == b->scale && a->offset == b->offset;
 }
 
+static void check_gate(struct rig *rig, enum dtype type, size_t cols, size_t hidden,
+                       const size_t *batches, size_t n_batches)
+{
+    size_t most = batches[n_batches - 1];
+    struct product p[3];
+    for (int k = 0; k < 3; k++) {
+        p[k] = random_product(type, k < 2 ? hidden : cols, k < 2 ? cols : hidden, most);
+        while (k == 1 && !same_groups(&p[0].matrix.groups, &p[1].matrix.groups)) {
+            free_product(&p[1]);
+            p[1] = random_product(type, hidden, cols, most);
+        }
+    }
+    for (size_t k = 0; k < n_batches; k++) {
+        size_t n = batches[k];
+        float *expected = gate_of(rig, p, n, false), *y = gate_of(rig, p, n, true);
+        ck_assert_msg(memcmp(y, expected, n * (hidden + cols) * sizeof *y) == 0,
+                      "%s, %zu rows of %zu", dtype_info(type)->name, n, cols);
+        free(expected);
+        free(y);
+    }
+    for (int k = 0; k < 3; k++)
+        free_product(&p[k]);
+}
+
+/* For one row, also with several slices of either sum, and with more tiles than run at once. */
 START_TEST(a_gate_in_one_run_is_that_of_three)
 {
     static const enum dtype types[] = {DTYPE_INT4, DTYPE_INT8, DTYPE_BF16, DTYPE_Q4_0, DTYPE_F32};
     static const size_t batches[] = {1, 2, 9, 16, 31, 64, 65};
-    enum { COLS = 160, HIDDEN = 417, MOST = 65 };
     struct rig rig;
     state = 9;
     if (!rig_open(&rig, _i, 2, &plain))
         return;
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        size_t hidden = types[i] == DTYPE_Q4_0 ? 416 : HIDDEN;
-        struct product p[3];
-        for (int k = 0; k < 3; k++) {
-            p[k] = random_product(types[i], k < 2 ? hidden : COLS, k < 2 ? COLS : hidden, MOST);
-            while (k == 1 && !same_groups(&p[0].matrix.groups, &p[1].matrix.groups)) {
-                free_product(&p[1]);
-                p[1] = random_product(types[i], hidden, COLS, MOST);
-            }
-        }
-        for (size_t k = 0; k < sizeof batches / sizeof batches[0]; k++) {
-            size_t n = batches[k];
-            float *expected = gate_of(&rig, p, n, false), *y = gate_of(&rig, p, n, true);
-            ck_assert_msg(memcmp(y, expected, n * (hidden + COLS) * sizeof *y) == 0, "%s, %zu rows",
-                          dtype_info(types[i])->name, n);
-            free(expected);
-            free(y);
-        }
-        for (int k = 0; k < 3; k++)
-            free_product(&p[k]);
+        bool whole = types[i] == DTYPE_Q4_0; /* blocks */
+        check_gate(&rig, types[i], 160, whole ? 416 : 417, batches,
+                   sizeof batches / sizeof batches[0]);
+        check_gate(&rig, types[i], 1056, whole ? 1088 : 1057, batches, 1);
     }
     rig.ops->close(rig.b);
 }

@@ -132,19 +132,21 @@ static __device__ __forceinline__ uint32_t codes_of(const float (&v)[4], const r
     uint32_t words[4];
     *sum = 0;
     for (int i = 0; i < 4; i++) {
-        float code = row.factor > 0 ? __fmul_rn(__fmul_rn(v[i], row.factor), down) : 0;
-        code = __fadd_rn(code, round);
+        float code = __fadd_rn(__fmul_rn(__fmul_rn(v[i], row.factor), down), round);
         words[i] = __float_as_uint(code);
         *sum = __fadd_rn(*sum, __fsub_rn(code, round));
     }
-    return permute(permute(words[0], words[1], 0x0040), permute(words[2], words[3], 0x0040),
-                   0x5410);
+    uint32_t codes =
+        permute(permute(words[0], words[1], 0x0040), permute(words[2], words[3], 0x0040), 0x5410);
+    *sum = row.factor > 0 ? *sum : 0;
+    return row.factor > 0 ? codes : 0;
 }
 
 /* k of a group whose largest magnitude that is. */
 static __device__ __forceinline__ int power_of(float largest, const row_scale &row)
 {
-    return row.factor > 0 ? activation_power(largest, row.scale) : ACT_LEAST;
+    int k = activation_power(largest, row.scale);
+    return row.factor > 0 ? k : ACT_LEAST;
 }
 
 /* Four of the 32 columns of a block as int8, the others in the lanes beside this one. */
@@ -202,16 +204,23 @@ static __device__ __forceinline__ span find_slice(const device_matrix &m)
 }
 
 /* The sum over slices, in ascending order, of a row and token; parts: [slices][apart]. */
-static __device__ __forceinline__ float add_slices(const float *parts, int slices, int apart)
+template <int most>
+static __device__ __forceinline__ float add_up(const float *parts, int slices, int apart)
 {
     float y = parts[0], of_slice[MAX_SLICES];
 #pragma unroll
     for (int slice = 1; slice < MAX_SLICES; slice++)
-        of_slice[slice] = slice < slices ? parts[slice * apart] : 0;
+        of_slice[slice] = slice < most || slice < slices ? parts[slice * apart] : 0;
 #pragma unroll
     for (int slice = 1; slice < MAX_SLICES; slice++)
-        y = slice < slices ? __fadd_rn(y, of_slice[slice]) : y;
+        y = slice < most || slice < slices ? __fadd_rn(y, of_slice[slice]) : y;
     return y;
+}
+
+static __device__ __forceinline__ float add_slices(const float *parts, int slices, int apart)
+{
+    return slices == MAX_SLICES ? add_up<MAX_SLICES>(parts, slices, apart)
+                                : add_up<1>(parts, slices, apart);
 }
 
 enum { RESERVED = 1024 }; /* bytes of a block's shared memory that are the system's */

@@ -266,100 +266,139 @@ template <typename stage> static __device__ __forceinline__ int first_token()
 
 /* ---- on their way ------------------------------------------------------------------------ */
 
-/* What a warp copies next: a stage of a tile, to a place of the ring. */
+/* What a warp copies next: a stage of a tile, to a place of the ring; and what of its weights is
+ * the lane's. */
 struct cursor {
     int item, stage, slot;
-    int matrix, block; /* the stage's first, of all tiles' blocks */
+    bool there;
+    const uint8_t *units, *scales, *offsets;
 };
 
+template <typename stage>
 static __device__ __forceinline__ void begin_tile(const few_linear &f, const task &t, cursor &c)
 {
+    const int number_bytes = stage::format::HALVES ? 8 : 4;
     place at = place_of(f, c.item);
-    c.matrix = at.matrix;
-    c.block = at.tile * f.linear.m[0].padded_blocks + t.first;
     c.stage = 0;
+    c.there = at.matrix < f.linear.n;
+    if (!c.there)
+        return;
+    const device_matrix &m = f.linear.m[at.matrix];
+    size_t block = (size_t)at.tile * m.padded_blocks + t.first;
+    size_t number = (block / QUAD * WARP + lane_index()) * number_bytes;
+    c.units = m.units + (block * stage::format::UNITS * WARP + lane_index()) * UNIT_BYTES;
+    c.scales = m.scales + number;
+    c.offsets = m.offsets != NULL ? m.offsets + number : NULL;
 }
 
 template <typename stage>
 static __device__ __forceinline__ void go_on(const few_linear &f, const task &t, cursor &c)
 {
     c.slot = c.slot + 1 < f.ring ? c.slot + 1 : 0;
-    c.block += stage::BLOCKS;
+    c.units += stage::CODES;
     if (++c.stage == t.stages) {
         c.item++;
-        begin_tile(f, t, c);
+        begin_tile<stage>(f, t, c);
     }
 }
 
 template <typename stage>
-static __device__ __forceinline__ void copy_weights(const few_linear &f, const task &t,
-                                                    const cursor &c)
+static __device__ __forceinline__ void copy_weights(const task &t, const cursor &c)
 {
     const int units = stage::format::UNITS, number_bytes = stage::format::HALVES ? 8 : 4;
-    if (c.matrix == f.linear.n)
+    if (!c.there)
         return;
-    const device_matrix &m = f.linear.m[c.matrix];
     uint8_t *to = t.weights + c.slot * stage::WEIGHTS;
-    const uint4 *from = (const uint4 *)m.units + (size_t)c.block * units * WARP + lane_index();
 #pragma unroll
     for (int i = 0; i < stage::UNITS; i++)
-        copy_async((uint4 *)to + i * WARP + dealt<units>(lane_index(), i % units), from + i * WARP);
+        copy_async((uint4 *)to + i * WARP + dealt<units>(lane_index(), i % units),
+                   c.units + i * WARP * UNIT_BYTES);
     if (stage::format::GROUPED) {
-        size_t number = ((size_t)(c.block / QUAD) * WARP + lane_index()) * number_bytes;
+        int number = c.stage * stage::BLOCKS / QUAD * WARP * number_bytes;
         ((quad_numbers<stage::format::HALVES != 0> *)(to + stage::CODES))[lane_index()].copy(
-            m.scales + number, m.offsets != NULL ? m.offsets + number : NULL);
+            c.scales + number, c.offsets != NULL ? c.offsets + number : NULL);
     }
 }
 
-/* [tiles][n] cells from block `first` on, of `bytes` each. Beyond the last block and the last tile
- * of tokens come the last ones again: the matrix has zeros there, or nobody looks at the sums. */
-template <typename stage, int bytes>
-static __device__ __forceinline__ void copy_cells(uint8_t *to, const void *from,
-                                                  const device_linear &l, int first)
+/* What of the activations is the lane's: of block 0 of each tile of tokens, for a lane of a whole
+ * tile's cells; and of their numbers, which lanes share out among all tiles. Beyond the last tile
+ * comes the last one again: nobody looks at its sums. */
+template <typename stage> struct input_source {
+    enum {
+        UNITS = stage::CELL / UNIT_BYTES, /* of a cell, */
+        NUMBERS = CELL_NUMBERS / UNIT_BYTES,
+        OF_TILE = stage::BLOCKS * NUMBERS /* units of numbers */
+    };
+    const uint8_t *cells[stage::TILES], *bases, *totals;
+    int last; /* block */
+};
+
+template <typename stage>
+static __device__ __forceinline__ input_source<stage> find_inputs(const device_linear &l)
 {
-    const int units = bytes / UNIT_BYTES;
-    int last_tile = (l.n_rows - 1) / TILE_TOKENS;
-#pragma unroll
-    for (int at = 0; at < stage::CELLS * units; at += WARP) {
-        int unit = at + lane_index(), cell = unit / units;
-        int tile = (int)blockIdx.y * stage::TILES + cell / stage::BLOCKS;
-        int block = first + cell % stage::BLOCKS;
-        tile = tile < last_tile ? tile : last_tile;
-        block = block < l.x.blocks ? block : l.x.blocks - 1;
-        if (unit < stage::CELLS * units)
-            copy_async(to + unit * UNIT_BYTES, (const uint8_t *)from +
-                                                   ((size_t)tile * l.x.blocks + block) * bytes +
-                                                   unit % units * UNIT_BYTES);
+    typedef input_source<stage> source;
+    int tiles = (l.n_rows + TILE_TOKENS - 1) / TILE_TOKENS;
+    int first = first_token<stage>() / TILE_TOKENS, mine = first + lane_index() / source::OF_TILE;
+    const uint8_t *from = (const uint8_t *)narrow_of(l.x, stage::format::GROUPED);
+    size_t number = (size_t)(mine < tiles ? mine : tiles - 1) * l.x.blocks * CELL_NUMBERS;
+    source s;
+    for (int i = 0; i < stage::TILES; i++) {
+        int tile = first + i < tiles ? first + i : tiles - 1;
+        s.cells[i] = from + (size_t)tile * l.x.blocks * stage::CELL;
     }
+    s.bases = (const uint8_t *)l.x.bases + number;
+    s.totals = (const uint8_t *)l.x.totals + number;
+    s.last = l.x.blocks - 1;
+    return s;
+}
+
+/* Where unit `unit` of things of `bytes` lies that begin with number `block`. Beyond the last block
+ * comes the last one again: the matrix has zeros there. */
+template <int bytes>
+static __device__ __forceinline__ int unit_offset(int block, int last, int unit)
+{
+    int at = block * bytes + unit * UNIT_BYTES;
+    int most = last * bytes + unit % (bytes / UNIT_BYTES) * UNIT_BYTES;
+    return at < most ? at : most;
 }
 
 template <typename stage>
 static __device__ __forceinline__ void copy_inputs(const few_linear &f, const task &t,
-                                                   const cursor &c)
+                                                   const input_source<stage> &s, const cursor &c)
 {
-    const device_linear &l = f.linear;
-    if (f.held ? c.item > 0 : c.matrix == l.n)
+    typedef input_source<stage> source;
+    const int units = stage::BLOCKS * source::UNITS;
+    if (f.held ? c.item > 0 : !c.there)
         return;
     uint8_t *to = t.inputs + (f.held ? c.stage : c.slot) * stage::INPUTS;
-    int first = t.first + c.stage * stage::BLOCKS;
-    copy_cells<stage, stage::CELL>(to, narrow_of(l.x, stage::format::GROUPED), l, first);
-    if (stage::format::GROUPED)
-        copy_cells<stage, CELL_NUMBERS>(to + stage::BASES, l.x.bases, l, first);
-    if (stage::format::HALVES && l.m[0].offsets != NULL)
-        copy_cells<stage, CELL_NUMBERS>(to + stage::TOTALS, l.x.totals, l, first);
+    int block = t.first + c.stage * stage::BLOCKS;
+#pragma unroll
+    for (int tile = 0; tile < stage::TILES; tile++)
+        for (int at = 0; at < units; at += WARP) {
+            int unit = at + lane_index();
+            if (unit < units)
+                copy_async(to + tile * stage::BLOCKS * stage::CELL + unit * UNIT_BYTES,
+                           s.cells[tile] + unit_offset<stage::CELL>(block, s.last, unit));
+        }
+    if (!stage::format::GROUPED || lane_index() >= stage::TILES * source::OF_TILE)
+        return;
+    int from = unit_offset<CELL_NUMBERS>(block, s.last, lane_index() % source::OF_TILE);
+    copy_async(to + stage::BASES + lane_index() * UNIT_BYTES, s.bases + from);
+    if (stage::format::HALVES && f.linear.m[0].offsets != NULL)
+        copy_async(to + stage::TOTALS + lane_index() * UNIT_BYTES, s.totals + from);
 }
 
 /* The first stage that is on its way is there, for all lanes; and all have left the one before. */
 static __device__ __forceinline__ void wait_for_stage(int ring)
 {
-    if (ring == MOST_RING)
-        copy_wait<4>();
-    else if (ring == 5)
-        copy_wait<3>();
+    if (ring == GOOD_RING)
+        copy_wait<1>();
     else if (ring == 4)
         copy_wait<2>();
-    else if (ring == 3)
-        copy_wait<1>();
+    else if (ring == 5)
+        copy_wait<3>();
+    else if (ring == MOST_RING)
+        copy_wait<4>();
     else
         copy_wait<0>();
     __syncwarp();
@@ -408,6 +447,7 @@ static __device__ __forceinline__ void multiply_stage(const typename stage::form
  * of the lane's row, which is going to be needed. */
 template <typename stage>
 static __device__ __forceinline__ float multiply_slice(const few_linear &f, const task &t,
+                                                       const input_source<stage> &inputs,
                                                        const place &of, cursor &c,
                                                        typename stage::sums &sums)
 {
@@ -422,8 +462,8 @@ static __device__ __forceinline__ float multiply_slice(const few_linear &f, cons
 #pragma unroll 1
     for (int at = 0; at < t.stages; at++) {
         wait_for_stage(f.ring);
-        copy_weights<stage>(f, t, c);
-        copy_inputs<stage>(f, t, c);
+        copy_weights<stage>(t, c);
+        copy_inputs<stage>(f, t, inputs, c);
         copy_commit();
         go_on<stage>(f, t, c);
         /* Its place is now the oldest stage's. */
@@ -436,11 +476,27 @@ static __device__ __forceinline__ float multiply_slice(const few_linear &f, cons
 
 /* ---- sums -------------------------------------------------------------------------------- */
 
-/* Where a sum stands in a part, [TILE_TOKENS][TILE_ROWS]: rows are turned so that neither writing
- * nor reading meets a bank twice. */
+/* Where a sum stands in a part, [TILE_TOKENS][TILE_ROWS]: eights of rows are turned so that neither
+ * writing nor reading meets a bank twice. */
 static __device__ __forceinline__ int part_index(int token, int row)
 {
     return token * TILE_ROWS + (row ^ (token / 2 % 4 * 8));
+}
+
+template <typename stage>
+static __device__ __forceinline__ void keep_sums(float *part, const typename stage::sums &sums,
+                                                 int first)
+{
+    int t = lane_index() % 4;
+    part += 2 * t * TILE_ROWS + lane_index() / 4;
+#pragma unroll
+    for (int k = 0; k < FRAGMENTS; k++)
+        for (int half = 0; half < 2; half++) {
+            float *at = part + (8 * (2 * k + half) ^ 8 * t);
+            for (int i = 0; i < stage::AT_ONCE; i++)
+                for (int j = 0; j < 2; j++)
+                    at[(i * TILE_TOKENS + j) * TILE_ROWS] = sums[k][first + i][2 * half + j];
+        }
 }
 
 /* Of a row of the matrix, which is the lane's, and a token. */
@@ -482,14 +538,7 @@ static __device__ __forceinline__ void finish_tile(const few_linear &f, const pl
 #pragma unroll
     for (int first = 0; first < stage::TILES; first += at_once) {
         __syncthreads(); /* all have read the parts before these */
-        float *part = r.parts + warp_index() * apart;
-#pragma unroll
-        for (int i = 0; i < at_once; i++)
-            for (int k = 0; k < FRAGMENTS; k++)
-                for (int j = 0; j < 4; j++)
-                    part[part_index(i * TILE_TOKENS + lane_index() % 4 * 2 + j % 2,
-                                    16 * k + 8 * (j / 2) + lane_index() / 4)] =
-                        sums[k][first + i][j];
+        keep_sums<stage>(r.parts + warp_index() * apart, sums, first);
         __syncthreads();
         for (int i = warp_index(); i < at_once * TILE_TOKENS; i += slices) {
             int token = first * TILE_TOKENS + i;
@@ -510,17 +559,18 @@ static __global__ void __launch_bounds__(WARP *MAX_SLICES, 1)
 {
     const device_linear &l = f.linear;
     const task t = find_task<stage>(f);
-    cursor c = {0, 0, 0, 0, 0}, of_inputs;
+    const input_source<stage> inputs = find_inputs<stage>(l);
+    cursor c = {0, 0, 0, false, NULL, NULL, NULL}, of_inputs;
     typename stage::sums sums;
 
     let_next_begin();
-    begin_tile(f, t, c);
+    begin_tile<stage>(f, t, c);
     of_inputs = c;
     for (int i = 1; i < f.ring; i++, go_on<stage>(f, t, c))
-        copy_weights<stage>(f, t, c);
+        copy_weights<stage>(t, c);
     wait_for_inputs();
     for (int i = 1; i < f.ring; i++, go_on<stage>(f, t, of_inputs)) {
-        copy_inputs<stage>(f, t, of_inputs);
+        copy_inputs<stage>(f, t, inputs, of_inputs);
         copy_commit();
     }
     for (int i = (int)threadIdx.x; stage::format::GROUPED && i < stage::TILES * TILE_TOKENS;
@@ -529,7 +579,7 @@ static __global__ void __launch_bounds__(WARP *MAX_SLICES, 1)
         find_room<stage>(f).scales[i] = token < l.n_rows ? l.x.scales[token] : 0;
     }
     for (int item = 0; place_of(f, item).matrix < l.n; item++) {
-        float row_scale = multiply_slice<stage>(f, t, place_of(f, item), c, sums);
+        float row_scale = multiply_slice<stage>(f, t, inputs, place_of(f, item), c, sums);
         finish_tile<stage>(f, place_of(f, item), row_scale, sums);
     }
 }
