@@ -184,6 +184,12 @@ static inline void v_store_s8(int8_t *p, vec x)
 /* ---- integers ---------------------------------------------------------------------------- */
 
 enum { PARTS = 2 };
+enum { AHEAD_TOKENS = 1 };
+
+static inline bool expects_soon(void)
+{
+    return __builtin_cpu_is("intel");
+}
 
 typedef __m256i ivec;
 
@@ -214,7 +220,6 @@ static inline void split_nibbles(const uint8_t *p, __m256i *low, __m256i *high)
 #ifdef I_DPBUSD /* what multiplies bytes without and with sign into 32 bits */
 
 enum { GROUP_TILE = 6, GROUP_SUMS = 4 };
-enum { AHEAD_TOKENS = 1 };
 #define GROUP_SIZES(X) X(6) X(5) X(4) X(3) X(2) X(1)
 
 typedef __m256i wtable; /* the table twice */
@@ -264,7 +269,6 @@ static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
  * by 128 would saturate. So the weights lose their sign and the codes take it; as codes are within
  * +-127 no sum of two products overflows. */
 enum { GROUP_TILE = 4, GROUP_SUMS = 3 };
-enum { AHEAD_TOKENS = 1 };
 #define GROUP_SIZES(X) X(4) X(3) X(2) X(1)
 
 typedef __m256i wtable;

@@ -201,6 +201,12 @@ enum { AHEAD_TOKENS = 0 }; /* the table of AMD's cores */
 #else
 enum { AHEAD_TOKENS = 8 };
 #endif
+
+static inline bool expects_soon(void)
+{
+    return true;
+}
+
 #define GROUP_SIZES(X) X(8) X(7) X(6) X(5) X(4) X(3) X(2) X(1)
 
 typedef __m512i ivec;

@@ -187,6 +187,12 @@ static inline void v_store_s8(int8_t *p, vec x)
 enum { PARTS = 4 };
 enum { GROUP_TILE = 8, GROUP_SUMS = 8 };
 enum { AHEAD_TOKENS = 0 };
+
+static inline bool expects_soon(void)
+{
+    return false;
+}
+
 #define GROUP_SIZES(X) X(8) X(7) X(6) X(5) X(4) X(3) X(2) X(1)
 
 typedef int32x4_t ivec;
