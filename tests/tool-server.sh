@@ -219,10 +219,10 @@ ask '"temperature":100,"frequency_penalty":100,"presence_penalty":-100,"repeat_p
 ask '"logprobs":3,"temperature":0'
 out_has '"token_logprobs":[-'
 out_has '"text_offset":[0,'
-post 200 /v1/chat/completions "{$chat,\"max_tokens\":3,\"logprobs\":true,\"top_logprobs\":2}"
+post 200 /v1/chat/completions "{$chat,\"temperature\":0,\"max_tokens\":3,\"logprobs\":true,\"top_logprobs\":2}"
 out_has '"logprobs":{"content":[{"token":'
 out_has '"top_logprobs":[{"token":'
-post 200 /v1/completions '{"prompt":[5,6,7],"max_tokens":3}'
+post 200 /v1/completions '{"prompt":[5,6,7],"max_tokens":3,"temperature":0}'
 [ "$(field prompt_tokens)" = 3 ] || fail "a prompt of 3 tokens has $(field prompt_tokens)"
 [ "$(field finish_reason)" = length ] || fail "finish_reason is not length"
 
