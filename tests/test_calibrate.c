@@ -228,6 +228,8 @@ START_TEST(layers_alone_are_the_same)
     for (size_t i = 0; i < dim; i++)
         squares += (double)last[i] * (double)last[i];
     double scale = 1 / sqrt(squares / (double)dim + (double)model.config.rms_eps);
+    /* Products of bf16 pairs round each activation to 8 bits. */
+    bool rounds = strstr(forward_describe_backend(forward, 0), "avx512bf16") != NULL;
     matrix_row(&model.norm, 0, room);
     for (size_t token = 0; token < vocab; token++) {
         double sum = 0, size = 0;
@@ -237,8 +239,7 @@ START_TEST(layers_alone_are_the_same)
             sum += product;
             size += fabs(product);
         }
-        /* Products of bf16 pairs, where a table has them, round each activation to 8 bits. */
-        ck_assert_double_eq_tol(sum, (double)logits[token], 2e-4 + size / 512);
+        ck_assert_double_eq_tol(sum, (double)logits[token], 2e-4 + (rounds ? size / 512 : 0));
     }
     free(logits), free(x), free(row), free(room);
     sequence_close(forward, sequence);
