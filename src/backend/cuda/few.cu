@@ -488,11 +488,10 @@ static __device__ __forceinline__ void keep_sums(float *part, const typename sta
                                                  int first)
 {
     int t = lane_index() % 4;
-    part += 2 * t * TILE_ROWS + lane_index() / 4;
 #pragma unroll
     for (int k = 0; k < FRAGMENTS; k++)
         for (int half = 0; half < 2; half++) {
-            float *at = part + (8 * (2 * k + half) ^ 8 * t);
+            float *at = part + part_index(2 * t, 8 * (2 * k + half)) + lane_index() / 4;
             for (int i = 0; i < stage::AT_ONCE; i++)
                 for (int j = 0; j < 2; j++)
                     at[(i * TILE_TOKENS + j) * TILE_ROWS] = sums[k][first + i][2 * half + j];

@@ -32,9 +32,16 @@ struct device_heads heads_of(const struct backend_shape *shape)
     return h;
 }
 
+/* Of a page. */
+static size_t layer_bytes(const struct device_heads *heads)
+{
+    return (size_t)heads->n_kv_heads * heads->head_bytes;
+}
+
 uint64_t cuda_kv_page_bytes(const struct backend_shape *shape)
 {
-    return (uint64_t)heads_of(shape).head_bytes * shape->n_kv_heads * shape->n_layers;
+    struct device_heads heads = heads_of(shape);
+    return (uint64_t)layer_bytes(&heads) * shape->n_layers;
 }
 
 /* ---- the pool ---------------------------------------------------------------------------- */
@@ -230,9 +237,8 @@ static int convert(struct cuda *cuda, struct kv *kv, size_t layer, size_t from, 
     for (size_t at = from; at < to;) {
         size_t slot = at % KV_PAGE, n = KV_PAGE - slot < to - at ? KV_PAGE - slot : to - at;
         uint8_t *page = ((struct cuda_page *)kv->pages[at / KV_PAGE])->memory;
-        cudaError_t error = convert_page(
-            cuda, page + layer * cuda->heads.head_bytes * (size_t)cuda->heads.n_kv_heads, slot, n,
-            k + (at - from) * row, v + (at - from) * row, out);
+        cudaError_t error = convert_page(cuda, page + layer * layer_bytes(&cuda->heads), slot, n,
+                                         k + (at - from) * row, v + (at - from) * row, out);
         if (error != cudaSuccess)
             return cuda_error(err, out ? "kv_export" : "kv_import", error);
         at += n;
