@@ -216,14 +216,22 @@ static uint8_t *random_weights(enum dtype type, size_t n)
     return out;
 }
 
-/* Random strips of one of four formats: int8 scales or f16, with offsets or without. */
+/* Random strips of one of four formats: int8 scales or f16, with offsets or without; of levels as
+ * they are, and as a file may have them. */
 static uint8_t *random_strips(struct matrix *m)
 {
-    uint32_t kind = random_bits();
+    static const int8_t others[2][16] = {
+        {-9, -8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6},
+        {127, 3, -128, 0, 9, -1, 40, -2, 1, 5, -77, 8, 0, 2, 6, -5}};
+    uint32_t kind = random_bits(), levels = kind / 4 % 4;
     m->groups.scale = kind % 2 == 0 ? GROUP_SCALE_INT8 : GROUP_SCALE_F16;
     m->groups.offset = kind / 2 % 2 == 1;
     if (m->type == DTYPE_INT4)
-        memcpy(m->groups.levels, group_levels, sizeof group_levels);
+        memcpy(m->groups.levels,
+               levels < 2    ? others[levels]
+               : levels == 2 ? group_levels_unsigned
+                             : group_levels,
+               sizeof group_levels);
     struct strip_layout l = strip_layout(m->type, &m->groups, m->cols);
     size_t bytes = matrix_bytes(m);
     uint8_t *out = size_alloc_aligned(bytes, 1);

@@ -614,12 +614,14 @@ static uint8_t *laid_out(const struct matrix *m, struct device_matrix *d)
 START_TEST(groups_lie_where_kernels_look)
 {
     static const enum dtype types[] = {DTYPE_INT4, DTYPE_INT8};
-    for (int kind = 0; kind < 5; kind++)
+    for (int kind = 0; kind < 6; kind++)
         for (int t = 0; t < 2; t++) {
             struct device_matrix d;
             struct matrix m = random_matrix(types[t], 53, 300, kind % 4);
-            if (kind == 4) /* levels that there is no look-up for */
+            if (kind == 4) /* levels that there is no lookup for */
                 m.groups.levels[3] = 5;
+            if (kind == 5)
+                m.groups.levels[8] = -1;
             uint8_t *memory = laid_out(&m, &d);
             ck_assert_int_eq(d.form, t == 0 && kind < 4 ? MATRIX_INT4 : MATRIX_INT8);
             for (size_t row = 0; row < m.rows; row++)

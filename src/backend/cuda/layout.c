@@ -15,11 +15,11 @@ static bool all_within(const int8_t *levels, int from, int to)
     return true;
 }
 
-/* Whether the kernels' way of looking up 4 bits knows such levels (dot_nibbles in dot.cu): the
- * upper eight positive (and with room for 1 more), the lower ones all negative, or all not. */
+/* Whether the kernels' way of looking up 4 bits knows such levels (dot_nibbles in dot.cu): none
+ * negative; or the lower eight all negative and no other, with room for 1 more. */
 static bool has_lookup(const int8_t levels[16])
 {
-    return (all_within(levels, -128, -1) && all_within(levels + 8, -1, 126)) ||
+    return (all_within(levels, -128, -1) && all_within(levels + 8, 0, 126)) ||
            (all_within(levels, 0, 127) && all_within(levels + 8, 0, 127));
 }
 
