@@ -6,9 +6,12 @@
  */
 #include <check.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "backend/cuda/cuda.h"
 #include "backend/limits.h"
@@ -19,6 +22,7 @@
 #include "run.h"
 #ifdef CUDA_EMULATED
 #include "backend/cuda/layout.h"
+#include "cuda_emulator/racing.h"
 #include "test_cuda.h"
 #endif
 
@@ -543,6 +547,49 @@ START_TEST(bytes_are_told_beforehand)
 }
 END_TEST
 
+/* ---- the emulator ------------------------------------------------------------------------ */
+
+START_TEST(what_is_in_order_passes)
+{
+    emulator_race(NO_RACE);
+}
+END_TEST
+
+START_TEST(races_are_found)
+{
+    static const char *const expected[RACES] = {
+        [NO_BARRIER] = "a race with a",
+        [NO_WARP_BARRIER] = "a race with a",
+        [NO_BARRIER_AFTER] = "a race with a",
+        [BOTH_WRITE] = "a race with a write",
+        [COPY_NOT_WAITED] = "an access to what is still being copied",
+        [COPY_NOT_SHARED] = "a race with a",
+        [COPY_TOO_EARLY] = "a race with a",
+        [BLOCKS_WRITE] = "a race with a write",
+        [NO_FENCE] = "a race with a write",
+        [NO_FENCE_AFTER] = "a race with a write",
+        [READ_NOT_WAITED] = "a read of a kernel's result before the wait for it",
+        [WRITE_NOT_WAITED] = "a write before the wait for the kernels before",
+    };
+    char told[1024] = "";
+    int fds[2], status;
+    ck_assert_int_eq(pipe(fds), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(fds[1], STDERR_FILENO);
+        emulator_race((enum race)_i);
+        _exit(0);
+    }
+    close(fds[1]);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_ge(read(fds[0], told, sizeof told - 1), 0);
+    close(fds[0]);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    ck_assert_msg(strstr(told, expected[_i]) != NULL, "%s", told);
+    ck_assert_ptr_nonnull(strstr(told, _i < BLOCKS_WRITE ? "shared memory" : "device's memory"));
+}
+END_TEST
+
 /* ---- layout ------------------------------------------------------------------------------ */
 
 static struct matrix random_matrix(enum dtype type, size_t rows, size_t cols, int kind)
@@ -746,6 +793,9 @@ int main(void)
     tcase_add_loop_test(tcase, a_failed_launch_ends_the_backend_alone, 1, 5);
     tcase_add_test(tcase, memory_that_lacks_is_an_error);
     tcase_add_loop_test(tcase, bytes_are_told_beforehand, 0, N_FIXTURES);
+    tcase_add_test(tcase, what_is_in_order_passes);
+    if (emulator_finds_races())
+        tcase_add_loop_test(tcase, races_are_found, NO_RACE + 1, RACES);
     tcase_add_test(tcase, groups_lie_where_kernels_look);
     tcase_add_test(tcase, weights_expand_to_their_definition);
     tcase_add_test(tcase, floats_lie_where_kernels_look);

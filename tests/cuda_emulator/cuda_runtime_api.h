@@ -5,9 +5,10 @@
  * What it is strict about: device memory can't be read or written by the host, and begins as NaNs;
  * nothing is carried out before somebody waits for it; blocks of a launch run one after another in
  * an order that a seed decides, and so do the threads of a block between two barriers; threads that
- * wait for ones that never come are an error that names the kernel. With AddressSanitizer the
- * kernels' accesses are checked to the byte, instead of the host's. What it can't show: races of
- * blocks that run at once, the speed of anything, and the order in which tensor cores add.
+ * wait for ones that never come are an error, and so are accesses in one launch that no barrier or
+ * fence orders (races.cc). With AddressSanitizer the kernels' accesses are checked to the byte,
+ * instead of that and of the host's. What it can't show: the speed of anything, and the order in
+ * which tensor cores add.
  *
  * cuda_runtime_api.h: the runtime's functions, as C sees them.
  */

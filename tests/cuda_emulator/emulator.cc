@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/cuda/ptx.h"
+#include "races.h"
 
 /* Walls around the device's memory, or bounds of its pieces: both take too long. */
 #if defined __SANITIZE_ADDRESS__
@@ -187,7 +188,8 @@ void run_block(int threads)
                 resume(&fibers[i]);
                 progress = true;
             }
-        release(0, threads, AT_BARRIER);
+        if (release(0, threads, AT_BARRIER))
+            races::block_barrier();
         for (int i = 0; i < threads; i++)
             done &= fibers[i].state == DONE;
         if (done) {
@@ -210,6 +212,7 @@ void run_launch(const char *kernel, dim3 grid, int threads, size_t shared_bytes,
     make_fibers(threads);
     emulator::block_size = dim3((unsigned)threads);
     emulator::grid_size = grid;
+    races::begin_launch(kernel);
     unsigned char *memory = (unsigned char *)aligned_alloc(128, (shared_bytes + 127) / 128 * 128);
     FORBID(memory + shared_bytes, (shared_bytes + 127) / 128 * 128 - shared_bytes);
     emulator::shared = memory;
@@ -218,8 +221,10 @@ void run_launch(const char *kernel, dim3 grid, int threads, size_t shared_bytes,
         emulator::block_index =
             dim3(index % grid.x, index / grid.x % grid.y, index / grid.x / grid.y);
         memset(memory, 0xff, shared_bytes);
+        races::begin_block(memory, shared_bytes);
         run_block(threads);
     }
+    races::end_launch();
     ALLOW(memory, (shared_bytes + 127) / 128 * 128);
     free(memory);
 }
@@ -256,9 +261,15 @@ void together(void *mine, void (*fn)(void *const *lanes))
     release(first, 32, WITH_WARP);
 }
 
+void warp_barrier()
+{
+    together(NULL, [](void *const *) { races::warp_barrier((int)current->index.x / 32); });
+}
+
 void copy_later(void *to, const void *from, int bytes)
 {
     fiber *self = (fiber *)current;
+    races::begin_copy(to, from, bytes);
     self->copies.push_back({to, from, bytes, self->group});
 }
 
@@ -272,9 +283,24 @@ void copy_wait(int pending)
     fiber *self = (fiber *)current;
     auto &copies = self->copies;
     while (!copies.empty() && copies.front().group < self->group - pending) {
-        memcpy(copies.front().to, copies.front().from, copies.front().bytes);
+        const copy &c = copies.front();
+        races::end_copy(c.to, c.from, c.bytes);
+        memcpy(c.to, c.from, c.bytes);
         copies.erase(copies.begin());
     }
+}
+
+void fence()
+{
+    races::fence();
+}
+
+int atomic_add(int *p, int x)
+{
+    races::atomic(p);
+    int before = *p;
+    *p += x;
+    return before;
 }
 
 } // namespace emulator
@@ -308,6 +334,7 @@ void open_arena()
     if (arena == MAP_FAILED)
         give_up("no memory", "a device");
     FORBID(arena, ARENA);
+    races::watch_arena(arena, ARENA);
 }
 
 /* While it runs, the device's memory can be touched. */
@@ -357,9 +384,17 @@ namespace
 
 std::vector<cuda_stream *> streams;
 
-void push(cudaStream_t stream, std::function<void()> work)
+void push_kernel(cudaStream_t stream, std::function<void()> work)
 {
     (stream->capture != NULL ? stream->capture->work : stream->queue).push_back(std::move(work));
+}
+
+void push(cudaStream_t stream, std::function<void()> work)
+{
+    push_kernel(stream, [=]() {
+        races::other_work();
+        work();
+    });
 }
 
 cudaError_t flush(cudaStream_t stream)
@@ -370,6 +405,7 @@ cudaError_t flush(cudaStream_t stream)
         return stream->failed;
     open_arena();
     on_device([&]() {
+        races::other_work();
         for (auto &work : queue)
             if (stream->failed == cudaSuccess)
                 work();
@@ -391,7 +427,7 @@ void emulator::enqueue(cudaStream_t stream, const char *kernel, dim3 grid, int t
         push(stream, [=]() { stream->failed = cudaErrorIllegalAddress; });
         return;
     }
-    push(stream, [=]() { run_launch(kernel, grid, threads, shared_bytes, thread_body); });
+    push_kernel(stream, [=]() { run_launch(kernel, grid, threads, shared_bytes, thread_body); });
 }
 
 void emulator_set_seed(unsigned s)

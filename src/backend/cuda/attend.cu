@@ -583,7 +583,8 @@ static __device__ void write_queries(const device_heads &heads, const queries &q
         for (int i = 0; i < steps; i++)
             *(float2 *)&room->sums[query][8 * (warp_index() * steps + i) + lane_index() % 4 * 2] = {
                 sums[i][2 * half], sums[i][2 * half + 1]};
-        room->weights[query] = m.weights[half];
+        if (warp_index() == 0 && lane_index() % 4 == 0)
+            room->weights[query] = m.weights[half];
     }
     __syncthreads();
     for (int at = warp_index(); at < n; at += TILE_WARPS) {
@@ -598,8 +599,9 @@ static __device__ void write_queries(const device_heads &heads, const queries &q
 
 /* A block for 16 queries of a tile (x) and KV head (y), with each gridDim.z-th page from its own
  * (z) on. If it has all pages it merges them; otherwise, merging: the last one of a tile and KV
- * head merges its states. fresh: the tile is a row, whose K and V its blocks make and store; what
- * earlier passes wrote of its pages they load while the kernel before this one runs. */
+ * head merges its states. fresh: the tile is a row of up to 16 queries, whose K and V its blocks
+ * make and store; what earlier passes wrote of its pages they load while the kernel before this one
+ * runs. */
 template <int steps, bool fresh>
 static __global__ void __launch_bounds__(WARP *TILE_WARPS, SPLIT_BLOCKS)
     split_kernel(const __grid_constant__ device_batch batch,
@@ -638,8 +640,6 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS, SPLIT_BLOCKS)
     if (makes) {
         ((uint16_t *)room->new_k)[threadIdx.x] = float_to_f16(element.k);
         room->new_v[threadIdx.x] = float_to_f16(element.v);
-        if (first == 0)
-            store_kv(batch, heads, layer, qs.first_row, qs.kv_head, element, (int)threadIdx.x);
     }
     __syncthreads();
     if (!fresh) {
@@ -700,6 +700,11 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS, SPLIT_BLOCKS)
         }
         __syncthreads(); /* the scores have been read */
     }
+    if (makes) /* now that the page has been loaded */
+        store_kv(batch, heads, layer, qs.first_row, qs.kv_head,
+                 {f16_to_float(((const uint16_t *)room->new_k)[threadIdx.x]),
+                  f16_to_float(room->new_v[threadIdx.x])},
+                 (int)threadIdx.x);
     if (apart == 1) {
         write_queries<steps>(heads, qs, first, n, all_sums, merged, room, y);
         return;
@@ -921,8 +926,10 @@ static __global__ void split_floats_kernel(const __grid_constant__ device_batch 
     attend_page_floats(heads, from, last, shared, &max, &weights);
     const float *sums = shared + heads.padded_dim + PAGE_TOKENS + 2 * WARP;
     float *out = state_of(batch, heads, states, row, head, page);
-    out[heads.padded_dim] = max;
-    out[heads.padded_dim + 1] = weights;
+    if (threadIdx.x == 0) {
+        out[heads.padded_dim] = max;
+        out[heads.padded_dim + 1] = weights;
+    }
     for (int col = (int)threadIdx.x; col < heads.head_dim; col += FLOAT_THREADS)
         out[col] = sums[col];
 }
@@ -997,7 +1004,7 @@ int device_attend_tiles(const device_heads *heads)
 
 bool device_attend_takes(const device_heads *heads)
 {
-    return has_tensors(*heads);
+    return has_tensors(*heads) && tiles_per_row(*heads) == 1;
 }
 
 /* What a split is launched with; k and v NULL: they are stored. */

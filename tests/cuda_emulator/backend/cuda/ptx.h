@@ -51,6 +51,9 @@ extern dim3 block_index, block_size, grid_size;
 extern unsigned char *shared;
 
 void barrier();
+void warp_barrier();
+void fence();
+int atomic_add(int *p, int x);
 /* Copies, which are made by the wait for them. */
 void copy_later(void *to, const void *from, int bytes);
 void copy_commit();
@@ -97,7 +100,7 @@ static inline void __syncthreads()
 
 static inline void __syncwarp()
 {
-    emulator::together(NULL, [](void *const *) {});
+    emulator::warp_barrier();
 }
 
 template <typename T> struct exchange {
@@ -208,12 +211,11 @@ static inline uint32_t floats_to_bf16(float a, float b)
 
 static inline void __threadfence()
 {
+    emulator::fence();
 }
 static inline int atomicAdd(int *p, int x)
 {
-    int before = *p;
-    *p += x;
-    return before;
+    return emulator::atomic_add(p, x);
 }
 template <typename T> static inline T __ldcg(const T *p)
 {
