@@ -10,7 +10,9 @@ AC_DEFUN([LLAMA3_CUDA],
        [compute capabilities to compile for, such as 80,90 (default: 80,86,89,90,100,120 as far as nvcc knows them, and PTX of the last)])])
    AC_ARG_VAR([NVCC], [CUDA compiler])
    llama3_cuda="no (--with-cuda)"
-   AS_IF([test "x$with_cuda" != xno], [LLAMA3_CUDA_TOOLKIT])
+   AS_IF([test "x$with_cuda" != xno], [LLAMA3_CUDA_TOOLKIT],
+     [test -n "$with_cuda_arch"],
+     [AC_MSG_ERROR([--with-cuda-arch has no meaning without --with-cuda])])
    AC_SUBST([NVCCFLAGS])
    AC_SUBST([CUDA_CPPFLAGS])
    AC_SUBST([CUDA_LIBS])
@@ -33,11 +35,16 @@ AC_DEFUN([LLAMA3_CUDA_TOOLKIT],
    CUDA_LIBS="-L$llama3_cuda_dir/lib64 -lcudart_static -lrt -ldl -lpthread"
 
    AC_MSG_CHECKING([what GPUs to compile for])
+   llama3_archs=
+   llama3_known=`"$NVCC" --list-gpu-arch`
    AS_IF([test -n "$with_cuda_arch"],
-     [llama3_archs=`AS_ECHO(["$with_cuda_arch"]) | tr , ' '`],
-     [llama3_archs=
-      llama3_known=`"$NVCC" --list-gpu-arch`
-      for arch in 80 86 89 90 100 120; do
+     [for arch in `AS_ECHO(["$with_cuda_arch"]) | tr , ' '`; do
+        AS_IF([AS_ECHO(["$llama3_known"]) | grep -x "compute_$arch" >/dev/null &&
+               test "$arch" -ge 80],
+          [AS_VAR_APPEND([llama3_archs], [" $arch"])],
+          [AC_MSG_ERROR([--with-cuda-arch: numbers from 80 that nvcc knows expected, such as 80,90; found "$arch"])])
+      done],
+     [for arch in 80 86 89 90 100 120; do
         AS_IF([AS_ECHO(["$llama3_known"]) | grep -x "compute_$arch" >/dev/null],
           [AS_VAR_APPEND([llama3_archs], [" $arch"])])
       done])
