@@ -339,12 +339,21 @@ START_TEST(json_is_guarded)
     ck_assert_uint_eq(json_object_size(root), 2);
     json_decref(root);
 
-    const char huge[] = "{\"model_max_length\": 1000000000000000019884624838656}";
+    const char huge[] =
+        "{\"model_max_length\": 1000000000000000019884624838656, \"a\": [{\"b\": 3}], "
+        "\"c\": 0.5, \"d\": -7}";
     int64_t number;
     root = json_parse(huge, strlen(huge), "x.json", &err);
     ck_assert_msg(root != NULL, "%s", err.message);
     ck_assert_int_eq(
         json_get_int(root, "model_max_length", true, 0, INT64_MAX, &number, "x.json", &err), -1);
+    ck_assert_ptr_nonnull(strstr(err.message, "\"model_max_length\"")); /* and no other */
+    ck_assert_int_eq(json_get_int(root, "d", true, -9, 9, &number, "x.json", &err), 0);
+    ck_assert_int_eq(number, -7);
+    ck_assert_int_eq(json_get_int(json_array_get(json_object_get(root, "a"), 0), "b", true, 0, 9,
+                                  &number, "x.json", &err),
+                     0);
+    ck_assert_int_eq(json_get_int(root, "c", true, 0, 9, &number, "x.json", &err), -1);
     json_decref(root);
 
     refused("{\"a\": 1, \"a\": 2}", 16, "duplicate");

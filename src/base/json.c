@@ -54,6 +54,33 @@ static int scan(const char *text, size_t size, const struct limits *most, const 
     return 0;
 }
 
+/* Whole numbers that doubles can hold become integers again, as far down as jansson reads. */
+static json_t *as_integer(const json_t *value)
+{
+    double x = json_real_value(value);
+    return json_is_real(value) && x >= -0x1p53 && x <= 0x1p53 && x == (double)(json_int_t)x
+               ? json_integer((json_int_t)x)
+               : NULL;
+}
+
+static void restore_integers(json_t *value)
+{
+    for (void *at = json_object_iter(value); at != NULL; at = json_object_iter_next(value, at)) {
+        json_t *of_key = json_object_iter_value(at), *integer = as_integer(of_key);
+        if (integer != NULL)
+            json_object_iter_set_new(value, at, integer);
+        else
+            restore_integers(of_key);
+    }
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        json_t *element = json_array_get(value, i), *integer = as_integer(element);
+        if (integer != NULL)
+            json_array_set_new(value, i, integer);
+        else
+            restore_integers(element);
+    }
+}
+
 static json_t *parse(const char *text, size_t size, const struct limits *most, const char *where,
                      struct llama3_error *err)
 {
@@ -62,9 +89,12 @@ static json_t *parse(const char *text, size_t size, const struct limits *most, c
     if (scan(text, size, most, where, err) != 0)
         return NULL;
     json_t *root = json_loadb(text, size, flags, &error);
-    /* Integers beyond 64 bits: transformers writes a model_max_length of int(1e30) for none. */
-    if (root == NULL && json_error_code(&error) == json_error_numeric_overflow)
+    /* Integers beyond 64 bits, which stay real numbers: transformers writes a model_max_length of
+     * int(1e30) for none. */
+    if (root == NULL && json_error_code(&error) == json_error_numeric_overflow) {
         root = json_loadb(text, size, flags | JSON_DECODE_INT_AS_REAL, &error);
+        restore_integers(root);
+    }
     if (root == NULL) {
         error_set(err, LLAMA3_EINPUT, "%s: JSON expected: line %d: %s", where, error.line,
                   error.text);
