@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "base/buf.h"
+#include "base/file.h"
 #include "checkpoint/readers.h"
 
 char *path_join(const char *folder, const char *name, struct llama3_error *err)
@@ -165,6 +166,10 @@ static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct l
         return NULL;
     }
     if (ends_with(name, ".safetensors")) {
+        struct map map;
+        if (map_open(&map, path, err) != 0)
+            return NULL;
+        map_close(&map);
         error_set(
             err, LLAMA3_EINPUT,
             "%s: a directory, model.safetensors or a .gguf file expected, one file of several "
