@@ -115,9 +115,10 @@ struct llama3_model_options {
 
     /* The last gpu_layers layers and the head run on a GPU, where the library was built for one;
      * the rest on the CPU, in the same pass. AUTO settles for the CPU where there is no GPU (see
-     * gpu_note below), a number and ALL don't. What has to lie in the GPU's memory is summed up
-     * before anything is loaded: weights, activations and the KV of one whole context. Without a
-     * context given, it is what fits there beside the layers. */
+     * gpu_note below), unless another device than 0 is asked for; a number and ALL don't. What has
+     * to lie in the GPU's memory is summed up before anything is loaded: weights, activations and
+     * the KV of one whole context. Without a context given, it is what fits there beside the
+     * layers. */
     int gpu_layers;       /* LLAMA3_GPU_*, or 1..n_layers */
     bool kv_on_host;      /* keys, values and attention stay on the CPU, matrices alone move */
     int device;           /* which GPU, from 0 */

@@ -367,6 +367,8 @@ START_TEST(what_cannot_be_had_is_refused)
     rig.request.device = 1;
     ck_assert_int_eq(choose(&rig, LLAMA3_GPU_ALL, 16000000000), -1);
     ck_assert_str_eq(err.message, "deferred: expected device 0, found 1");
+    ck_assert_int_eq(choose(&rig, LLAMA3_GPU_AUTO, 16000000000), -1);
+    ck_assert_str_eq(err.message, "deferred: expected device 0, found 1");
 
     rig.request.device = -1;
     ck_assert_int_eq(choose(&rig, LLAMA3_GPU_NONE, 16000000000), -1);

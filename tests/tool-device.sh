@@ -45,6 +45,8 @@ run 1 "$device" --info --gpu-layers all
 err_has "llama3: deferred: no driver answers"
 err_lines 1
 unset DEVICE_ABSENT
+run 1 "$device" --info --device 3
+err_has "llama3: deferred: expected device 0, found 3"
 run 1 "$device" --info --gpu-layers all --device 3
 err_has "llama3: deferred: expected device 0, found 3"
 DEVICE_FREE=200000 run 1 "$device" -p x --gpu-layers all

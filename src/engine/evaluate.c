@@ -332,6 +332,8 @@ int evaluate(const struct model *reference, const struct model *model, const int
         status = read_text(&e, err);
     if (status == 0)
         status = sum_up(&e, result, err);
+    if (status == 0)
+        memcpy(result->gpu_note, e.readers[0].placement.note, sizeof result->gpu_note);
     for (size_t i = 0; i < e.n_readers; i++)
         close_reader(&e.readers[i]);
     free(e.scores);

@@ -289,7 +289,7 @@ int placement_choose(struct placement *placement, const struct model *model,
     if (request->ops == NULL || request->gpu_layers == LLAMA3_GPU_NONE)
         return choose_cpu(&c);
     if (request->ops->device(&options->backend, &c.device, &why) < 0) {
-        if (request->gpu_layers != LLAMA3_GPU_AUTO)
+        if (request->gpu_layers != LLAMA3_GPU_AUTO || request->device > 0)
             return error_set(err, why.code, "%s", why.message);
         snprintf(placement->note, sizeof placement->note, "%.*s", (int)sizeof placement->note - 1,
                  why.message);

@@ -116,6 +116,8 @@ static int evaluate_text(const struct eval_args *args, struct eval *eval, struct
     int status = evaluate(reference, &eval->model, eval->tokens.ids, eval->tokens.n, &options,
                           &eval->result, err);
     progress_stop();
+    if (status == 0 && !args->quiet && eval->result.gpu_note[0] != '\0')
+        say_error("note: no GPU is used: %s", eval->result.gpu_note);
     return status;
 }
 

@@ -291,6 +291,8 @@ static void say_ready(const struct args *args, const struct server *server,
     if (args->verbose)
         say_error("%s: %s, %s, context of %zu tokens, %d threads, %s", info->path, info->format,
                   info->dtype, server_context(server), info->threads, info->backend);
+    if (info->gpu_note != NULL)
+        say_error("note: no GPU is used: %s", info->gpu_note);
     if (server_context(server) < info->context)
         say_error("note: --kv-memory holds %zu of the context's %zu tokens", server_context(server),
                   info->context);
