@@ -68,12 +68,10 @@ AC_DEFUN([LLAMA3_CXX],
    AC_CACHE_CHECK([whether $CXX compiles C++17], [llama3_cv_cxx],
      [AC_COMPILE_IFELSE([AC_LANG_PROGRAM([#include <functional>], [std::function<void()> f; if (bool b = !f; b) return 1;])],
        [llama3_cv_cxx=yes], [llama3_cv_cxx=no])])
-   # The calls go to the emulator. With other sanitizers there are none.
-   CXXFLAGS="$CXXFLAGS -fsanitize=thread"
-   AS_IF([test "x$enable_sanitizers" = xyes], [llama3_cv_cxx_races=no],
-     [AC_CACHE_CHECK([whether $CXX calls a function for each load], [llama3_cv_cxx_races],
-        [AC_COMPILE_IFELSE([AC_LANG_PROGRAM([], [])],
-           [llama3_cv_cxx_races=yes], [llama3_cv_cxx_races=no])])])
+   CXXFLAGS="$CXXFLAGS -fsanitize=thread -Werror"
+   AC_CACHE_CHECK([whether $CXX calls a function for each load], [llama3_cv_cxx_races],
+     [AC_COMPILE_IFELSE([AC_LANG_PROGRAM([], [])],
+        [llama3_cv_cxx_races=yes], [llama3_cv_cxx_races=no])])
    CXXFLAGS=$llama3_save_CXXFLAGS
    AC_LANG_POP([C++])
    LLAMA3_CXXFLAGS="-std=c++17 -fvisibility=hidden -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas -Wno-pass-failed"
@@ -81,7 +79,8 @@ AC_DEFUN([LLAMA3_CXX],
    AS_IF([test "x$enable_sanitizers" = xyes],
      [LLAMA3_CXXFLAGS="$LLAMA3_CXXFLAGS -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"])
    AC_SUBST([LLAMA3_CXXFLAGS])
-   AS_IF([test "x$llama3_cv_cxx_races" = xyes],
+   # The calls go to the emulator, or with other sanitizers there are none.
+   AS_IF([test "x$llama3_cv_cxx_races" = xyes && test "x$enable_sanitizers" != xyes],
      [RACES_CXXFLAGS="-fsanitize=thread -DFINDS_RACES"])
    AC_SUBST([RACES_CXXFLAGS])
    AM_CONDITIONAL([HAVE_CXX], [test "x$llama3_cv_cxx" = xyes])])

@@ -43,6 +43,7 @@ struct copy {
     void *to;
     const void *from;
     int bytes, group;
+    uint32_t asked; /* when, by the clock of races */
 };
 
 struct fiber : emulator::thread {
@@ -129,6 +130,8 @@ __attribute__((noinline, no_sanitize_address)) void resume(fiber *f)
             jump(f->switch_buffer);
         f->started = true;
         setcontext(&f->context);
+        /* Also so that the call isn't made in the place of a return, from a frame that is gone. */
+        give_up("a fiber that doesn't begin", kernel_name);
     }
     entered(host_fake_stack, NULL, NULL);
 }
@@ -269,8 +272,8 @@ void warp_barrier()
 void copy_later(void *to, const void *from, int bytes)
 {
     fiber *self = (fiber *)current;
-    races::begin_copy(to, from, bytes);
-    self->copies.push_back({to, from, bytes, self->group});
+    uint32_t asked = races::begin_copy(to, from, bytes);
+    self->copies.push_back({to, from, bytes, self->group, asked});
 }
 
 void copy_commit()
@@ -284,7 +287,7 @@ void copy_wait(int pending)
     auto &copies = self->copies;
     while (!copies.empty() && copies.front().group < self->group - pending) {
         const copy &c = copies.front();
-        races::end_copy(c.to, c.from, c.bytes);
+        races::end_copy(c.to, c.from, c.bytes, c.asked);
         memcpy(c.to, c.from, c.bytes);
         copies.erase(copies.begin());
     }
@@ -310,7 +313,7 @@ int atomic_add(int *p, int x)
 namespace
 {
 
-const size_t ARENA = (size_t)1 << 30, GAP = 256;
+const size_t ARENA = (size_t)1 << 29, GAP = 256;
 unsigned char *arena;
 size_t arena_used;              /* to its highest byte in use */
 std::map<size_t, size_t> taken; /* offset, bytes */

@@ -4,7 +4,8 @@
  * before it by another thread of the same launch, if one of both writes, unless a barrier lies
  * between them: of the block, or of the warp if both are of it (a shuffle orders nothing). Between
  * two blocks it takes a barrier, a fence and an atomic operation there, and then one on the same
- * number, a fence and a barrier here.
+ * number, a fence and a barrier here: these alone count, without what would follow from several of
+ * them in a row. What atomic operations themselves read and write is not looked at.
  *
  * Who copies in the background writes from when it asks for the bytes until it waits for them; in
  * between nobody may touch them. And a kernel begins while the ones before it run: until it waits
@@ -18,11 +19,13 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <sys/mman.h>
 #include <vector>
 
 #include "backend/cuda/ptx.h"
+#include "racing.h"
 
 namespace
 {
@@ -111,6 +114,11 @@ bool comes_before(const access &a)
     return false;
 }
 
+bool is_ordered(const access &a)
+{
+    return a.time < launch_begin || comes_before(a);
+}
+
 void check_order(const region &r, size_t at, const access &a, const char *what)
 {
     if (a.time >= *r.begin && !comes_before(a))
@@ -132,7 +140,7 @@ void read_cell(const region &r, size_t at, cell &c)
     access mine = {clock_now, (uint16_t)me()};
     for (access &a : c.reads) {
         if (a.time < block_begin) {
-            if (a.time >= launch_begin)
+            if (a.time >= launch_begin && is_ordered({c.elsewhere, c.elsewhere_by}))
                 c.elsewhere = a.time, c.elsewhere_by = a.thread;
             a = mine;
             return;
@@ -179,10 +187,10 @@ template <typename F> void for_cells(const region &r, size_t at, size_t bytes, F
 
 inline const region *region_of(const void *p, size_t *at)
 {
-    *at = (size_t)((const unsigned char *)p - shared.memory);
+    *at = (uintptr_t)p - (uintptr_t)shared.memory;
     if (*at < shared.bytes)
         return &shared;
-    *at = (size_t)((const unsigned char *)p - arena.memory);
+    *at = (uintptr_t)p - (uintptr_t)arena.memory;
     return *at < arena.bytes ? &arena : NULL;
 }
 
@@ -218,6 +226,8 @@ cell *cells_for(size_t n)
 
 void races::watch_arena(const void *memory, size_t bytes)
 {
+    if (!emulator_finds_races())
+        return;
     arena = {(const unsigned char *)memory, bytes, cells_for(bytes / 4), cells_for(bytes),
              &launch_begin};
     shared = {NULL, 0, cells_for(MAX_SHARED / 4), cells_for(MAX_SHARED), &block_begin};
@@ -239,7 +249,7 @@ void races::begin_launch(const char *kernel)
 void races::begin_block(const void *memory, size_t bytes)
 {
     shared.memory = (const unsigned char *)memory;
-    shared.bytes = bytes;
+    shared.bytes = emulator_finds_races() ? bytes : 0;
     block_begin = block_barrier_at = ++clock_now;
     blocks.push_back(block_begin);
     acquired.clear();
@@ -259,20 +269,27 @@ void races::warp_barrier(int warp)
     warp_barrier_at[warp] = ++clock_now;
 }
 
-void races::begin_copy(const void *to, const void *from, int bytes)
+uint32_t races::begin_copy(const void *to, const void *from, int bytes)
 {
     size_t at;
     touch(from, (size_t)bytes, false);
     const region *r = region_of(to, &at);
     if (r != NULL)
         for_cells(*r, at, (size_t)bytes, [=](size_t i, cell &c) { write_cell(*r, i, c, true); });
+    return clock_now;
 }
 
-void races::end_copy(const void *to, const void *from, int bytes)
+void races::end_copy(const void *to, const void *from, int bytes, uint32_t begun)
 {
     size_t at;
     touch(from, (size_t)bytes, false);
-    const region *r = region_of(to, &at);
+    const region *r = region_of(from, &at);
+    if (r != NULL)
+        for_cells(*r, at, (size_t)bytes, [=](size_t i, cell &c) {
+            if (c.write.time > begun)
+                tell("a write to what is still being copied", *r, i, &c.write);
+        });
+    r = region_of(to, &at);
     if (r != NULL)
         for_cells(*r, at, (size_t)bytes, [=](size_t i, cell &c) {
             c.write.thread &= (uint16_t)~ON_ITS_WAY;
@@ -288,7 +305,7 @@ void races::end_launch()
 void races::fence()
 {
     auto &t = threads[me()];
-    t.fence = {block_begin, block_barrier_at, clock_now, me()};
+    t.fence = {block_begin, block_barrier_at, clock_now++, me()};
     if (!t.heard.empty())
         acquired.push_back({std::move(t.heard), clock_now, me()});
     t.heard.clear();
@@ -298,6 +315,10 @@ void races::atomic(const void *p)
 {
     auto &t = threads[me()];
     auto &others = released[p];
+    size_t at;
+    const region *r = region_of(p, &at);
+    if (r == &arena && !emulator::current->waited)
+        tell("a write before the wait for the kernels before", *r, at, NULL);
     t.heard.insert(t.heard.end(), others.begin(), others.end());
     if (t.fence.fence_at != 0)
         others.push_back(t.fence);

@@ -1,12 +1,13 @@
 /*
  * races.h: finds accesses of a launch that nothing orders. The kernels are compiled with
  * -fsanitize=thread, whose calls before each load and store come here instead of to its library;
- * the emulator tells what orders them. Without such a compiler nothing is found.
+ * the emulator tells what orders them. Where they aren't, nothing is looked at.
  */
 #ifndef RACES_H
 #define RACES_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 namespace races
 {
@@ -23,8 +24,8 @@ void block_barrier();
 void warp_barrier(int warp);
 
 /* What the current thread does besides loads and stores. */
-void begin_copy(const void *to, const void *from, int bytes);
-void end_copy(const void *to, const void *from, int bytes);
+uint32_t begin_copy(const void *to, const void *from, int bytes);
+void end_copy(const void *to, const void *from, int bytes, uint32_t begun);
 void fence();
 void atomic(const void *p);
 } // namespace races

@@ -48,6 +48,11 @@ void racing_kernel(enum race race, memory *m)
         __syncthreads();
     copy_async(r->copies[t], m->from[block][t]);
     copy_commit();
+    if (race == COPY_CHANGED) {
+        __syncthreads();
+        m->from[block][other][0] = t;
+        __syncthreads();
+    }
     if (race != COPY_NOT_WAITED)
         copy_wait<0>();
     sum += r->copies[t][0];
@@ -62,6 +67,8 @@ void racing_kernel(enum race race, memory *m)
     if (t == 0) {
         if (race != NO_FENCE)
             __threadfence();
+        if (race == FENCE_TOO_EARLY)
+            m->to[block][THREADS - 1] = sum;
         r->arrived = atomicAdd(&m->counter, 1);
         if (r->arrived == BLOCKS - 1)
             m->counter = 0;

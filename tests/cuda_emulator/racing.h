@@ -18,7 +18,9 @@ enum race {
     COPY_NOT_SHARED,  /*   by others than who waited for it, */
     COPY_TOO_EARLY,   /*   or made into what others still read */
     BLOCKS_WRITE,     /* the same bytes of the device's memory */
+    COPY_CHANGED,     /* what is copied, on its way */
     NO_FENCE,         /* before a block says that it is done, */
+    FENCE_TOO_EARLY,  /*   or one before it is, */
     NO_FENCE_AFTER,   /*   or before the last one reads what others wrote */
     READ_NOT_WAITED,  /* of what the kernel before writes, */
     WRITE_NOT_WAITED, /*   or to it */
