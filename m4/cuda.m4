@@ -37,17 +37,12 @@ AC_DEFUN([LLAMA3_CUDA_TOOLKIT],
    AC_MSG_CHECKING([what GPUs to compile for])
    llama3_archs=
    llama3_known=`"$NVCC" --list-gpu-arch`
-   AS_IF([test -n "$with_cuda_arch"],
-     [for arch in `AS_ECHO(["$with_cuda_arch"]) | tr , ' '`; do
-        AS_IF([AS_ECHO(["$llama3_known"]) | grep -x "compute_$arch" >/dev/null &&
-               test "$arch" -ge 80],
-          [AS_VAR_APPEND([llama3_archs], [" $arch"])],
-          [AC_MSG_ERROR([--with-cuda-arch: numbers from 80 that nvcc knows expected, such as 80,90; found "$arch"])])
-      done],
-     [for arch in 80 86 89 90 100 120; do
-        AS_IF([AS_ECHO(["$llama3_known"]) | grep -x "compute_$arch" >/dev/null],
-          [AS_VAR_APPEND([llama3_archs], [" $arch"])])
-      done])
+   for arch in `AS_ECHO(["${with_cuda_arch:-80,86,89,90,100,120}"]) | tr , ' '`; do
+     AS_IF([AS_ECHO(["$llama3_known"]) | grep -x "compute_$arch" >/dev/null && test "$arch" -ge 80],
+       [AS_VAR_APPEND([llama3_archs], [" $arch"])],
+       [test -n "$with_cuda_arch"],
+       [AC_MSG_ERROR([--with-cuda-arch: numbers from 80 that nvcc knows expected, such as 80,90; found "$arch"])])
+   done
    NVCCFLAGS="-std=c++17 -O3 --fmad=false --threads 2"
    for arch in $llama3_archs; do
      AS_VAR_APPEND([NVCCFLAGS], [" -gencode arch=compute_$arch,code=sm_$arch"])

@@ -30,7 +30,7 @@ struct evaluate_result {
     double reference_perplexity;
     double mean_kl, p99_kl, max_kl; /* p99: 99 of 100 predictions have at most this */
     double top1;                    /* share of predictions whose likeliest token is the same */
-    char gpu_note[256];             /* why no device is used, or "": as placement.note */
+    char gpu_note[sizeof((struct placement *)0)->note]; /* why no device is used, or "" */
 };
 
 /* The least that a text needs: the first token is predicted only where BOS comes before it. */
