@@ -71,12 +71,16 @@ AC_DEFUN([LLAMA3_THREADS],
      [AC_MSG_ERROR([POSIX threads are missing])])
    AC_SEARCH_LIBS([expf], [m])])
 
-AC_DEFUN([LLAMA3_OPENMP],
-  [AC_OPENMP
-   llama3_openmp=yes
-   AS_IF([test "x$enable_openmp" = xno], [llama3_openmp="no (--disable-openmp)"],
-     [test "x$ac_cv_prog_c_openmp" = xunsupported],
-     [AC_MSG_ERROR([$CC has no OpenMP (Debian package: gcc, or libomp-dev for clang); --disable-openmp builds for one thread])])])
+# SPIN_HINT(): tells the processor that a thread waits in a loop.
+AC_DEFUN([LLAMA3_SPIN_HINT],
+  [llama3_spin_hint='((void)0)'
+   AC_MSG_CHECKING([how to wait in a loop])
+   for hint in '__builtin_ia32_pause()' '__asm__ volatile("isb" ::: "memory")'; do
+     AC_LINK_IFELSE([AC_LANG_PROGRAM([], [$hint;])], [llama3_spin_hint=$hint; break])
+   done
+   AC_MSG_RESULT([$llama3_spin_hint])
+   AC_DEFINE_UNQUOTED([SPIN_HINT()], [$llama3_spin_hint],
+     [Define to tell the processor that a thread waits in a loop.])])
 
 AC_DEFUN([LLAMA3_OPENBLAS],
   [AC_ARG_WITH([openblas],

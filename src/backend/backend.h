@@ -9,9 +9,8 @@
  * Contract:
  *  - The operations from `embed` to `swiglu` never allocate and never fail: memory is reserved by
  *    `buffer`, `kv_reserve` and `batch`; a failure on the way sticks and surfaces in `read`.
- *  - They are issued by the one engine thread, inside a function that `run` was given; a backend
- *    may call that function from all of its threads at once (the CPU does), so it must do nothing
- *    but issue operations. They may be executed as late as `read`.
+ *  - They are issued by the one engine thread, inside a function that `run` was given, which does
+ *    nothing but issue operations. They may be executed as late as `read`.
  *  - kv_* calls are serialized by the caller; they may overlap a pass that names other sequences.
  *  - Results for a row depend on that row's token, position and sequence alone: not on what else
  *    is in the batch, on the cut into batches, on threads, or on shared pages (contract 1).
@@ -119,7 +118,7 @@ struct backend_ops {
      * last as long as the backend. */
     const char *(*describe)(const struct backend *backend, const char **exactness);
 
-    /* Calls fn(arg) for a span of operations. CPU: from every thread of one parallel region. */
+    /* Calls fn(arg) once for a span of operations. */
     void (*run)(struct backend *backend, void (*fn)(void *arg), void *arg);
 
     /* The matrix's data must outlive the weight. */

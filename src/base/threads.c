@@ -1,102 +1,488 @@
+#include "config.h"
+
 #include "base/threads.h"
 
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-#ifdef _OPENMP
+#include "base/clock.h"
+#include "base/size.h"
 
-#include <omp.h>
+/* Seconds. SPIN: that a wait spins before it sleeps. PATIENCE: that a helper may be late, beyond
+ * what its piece should take, before the leader does the piece over. */
+static const double SPIN = 50e-6, PATIENCE = 20e-6;
+/* A helper that was late counts as held up for so long; twice as long each time that it is late
+ * again soon after. A page fault or an interrupt makes one late as well, and that says little. */
+static const double HELD_UP_LEAST = 0.01, HELD_UP_MOST = 0.5;
 
-/* A few hundred waits a token: longer than a spin only if some other program has the processor,
- * and then the thread gives way to it. OpenMP's own barrier goes on spinning, against the very
- * thread it waits for: on a busy machine a token took forty times as long. */
-enum { SPINS = 4000 };
-
-struct team {
-    void (*fn)(void *arg);
-    void *arg;
-    atomic_uint arrived, generation;
-    /* Asked for so far. Nobody sets it back: each thread knows how many were asked for before. */
-    _Alignas(64) atomic_size_t asked;
+/* A number that threads wait for to change, on a cache line of its own. */
+struct gate {
+    _Alignas(64) atomic_uint number;
+    atomic_bool sleeping; /* somebody, perhaps */
 };
 
-static _Thread_local struct team *team_here; /* of the region that this thread is in */
-static _Thread_local size_t asked_before;
+/* Units of a job that are a thread's to begin with: it takes them from the front, others from the
+ * back. Number of the job in the upper half, so that nobody takes units of a job that is over; then
+ * the first grain left, and the end. */
+struct range {
+    _Alignas(64) atomic_uint_fast64_t word;
+};
+enum { MOST_GRAINS = UINT16_MAX }; /* of a job */
 
-void threads_run(int n, void (*fn)(void *arg), void *arg)
+/* Where a helper is: outside of pieces; in one; in one that the leader may take away from it; or in
+ * one that the leader took away. */
+enum phase { OUT, PLAIN, APART, ROBBED, PHASE_BITS = 2 };
+
+struct helper {
+    /* Units done of a job: the job's number in the upper half. */
+    _Alignas(64) atomic_uint_fast64_t done;
+    /* Phase, and the units of the piece: first and number, 31 bits each. */
+    atomic_uint_fast64_t state;
+    /* Written by the leader: other programs keep it off its core, it seems. */
+    _Alignas(64) atomic_bool held_up;
+    double held_up_for, held_up_until;
+    struct team *team;
+    size_t index;
+    pthread_t thread;
+};
+
+struct team {
+    cpu_set_t cpus;         /* where threads may run */
+    size_t size;            /* threads, the leader included */
+    struct helper *helpers; /* [size - 1] */
+    struct range *ranges;   /* [size] */
+    atomic_bool closing;
+    size_t n_held_up; /* helpers that count as held up */
+    size_t n_done_over;
+
+    struct gate jobs; /* number of the job */
+    struct gate done; /* opened by a helper that did a piece while the leader slept */
+
+    /* The leader's, of the job: */
+    double began;
+    size_t units; /* that it did itself, */
+    double spent; /* in so many seconds */
+
+    /* The job. Helpers that come late may read these of a later job, but then they get no piece. */
+    _Alignas(64) _Atomic(piece_fn *) piece;
+    _Atomic(void *) arg;
+    atomic_int leader_cpu;  /* where it is led */
+    atomic_size_t n, grain; /* units, and of a grain */
+    atomic_size_t least, most;
+    atomic_bool may_be_apart;
+};
+
+/* The piece that this thread is in. */
+static _Thread_local struct {
+    bool inside;
+    size_t index;
+    struct helper *helper; /* NULL: the leader */
+    size_t first, end;
+    bool robbed;
+} here;
+
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+static void gate_open(struct gate *gate)
 {
-    struct team team = {.fn = fn, .arg = arg};
-#pragma omp parallel num_threads(n)
-    {
-        team_here = &team;
-        asked_before = 0;
-        team.fn(team.arg);
+    atomic_fetch_add(&gate->number, 1);
+    if (atomic_load(&gate->sleeping) && atomic_exchange(&gate->sleeping, false))
+        syscall(SYS_futex, &gate->number, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+static void gate_sleep(struct gate *gate, unsigned number)
+{
+    for (;;) {
+        atomic_store(&gate->sleeping, true);
+        if (atomic_load(&gate->number) != number)
+            return;
+        syscall(SYS_futex, &gate->number, FUTEX_WAIT_PRIVATE, number, NULL, NULL, 0);
     }
 }
 
+static void gate_wait(struct gate *gate, unsigned number)
+{
+    double end = 0;
+    for (;;) {
+        for (int i = 0; i < 16; i++) {
+            if (atomic_load_explicit(&gate->number, memory_order_acquire) != number)
+                return;
+            SPIN_HINT();
+        }
+        double now = clock_seconds();
+        if (end == 0)
+            end = now + SPIN;
+        else if (now > end)
+            break;
+    }
+    gate_sleep(gate, number);
+}
+
+/* ---- pieces ---------------------------------------------------------------------------------- */
+
+static uint64_t state_of(size_t first, size_t end, enum phase phase)
+{
+    return (uint64_t)first << 33 | (uint64_t)(end - first) << PHASE_BITS | phase;
+}
+
+static enum phase phase_of(uint64_t state)
+{
+    return state & ((1 << PHASE_BITS) - 1);
+}
+
+static uint64_t range_word(unsigned job, uint64_t first, uint64_t end)
+{
+    return (uint64_t)job << 32 | first << 16 | end;
+}
+
+/* Takes grains of a range: from its front a part of what is left, so that pieces get smaller, or
+ * from its back as few as there may be. */
+static bool take(struct range *range, unsigned job, size_t least, size_t most, bool front,
+                 size_t *first, size_t *end)
+{
+    uint64_t word = atomic_load_explicit(&range->word, memory_order_acquire);
+    for (;;) {
+        size_t from = word >> 16 & UINT16_MAX, to = word & UINT16_MAX, left = to - from;
+        if (word >> 32 != job || left == 0)
+            return false;
+        size_t count = front ? (left + 1) / 2 : least;
+        count = count < least ? least : count;
+        count = count > most ? most : count;
+        count = count > left ? left : count;
+        *first = front ? from : to - count;
+        *end = *first + count;
+        uint64_t rest = front ? range_word(job, *end, to) : range_word(job, from, *first);
+        if (atomic_compare_exchange_weak(&range->word, &word, rest))
+            return true;
+    }
+}
+
+/* False if it is done over elsewhere. */
+static bool do_piece(struct team *t, size_t first, size_t end)
+{
+    here.first = first;
+    here.end = end;
+    here.robbed = false;
+    if (here.helper != NULL)
+        atomic_store_explicit(&here.helper->state, state_of(first, end, PLAIN),
+                              memory_order_relaxed);
+    atomic_load_explicit(&t->piece, memory_order_relaxed)(
+        atomic_load_explicit(&t->arg, memory_order_relaxed), first, end);
+    return !here.robbed;
+}
+
+/* Does pieces of a job until none are left to take; returns how many units. */
+static size_t take_part(struct team *t, size_t index, unsigned job)
+{
+    size_t least = atomic_load_explicit(&t->least, memory_order_relaxed);
+    size_t most = atomic_load_explicit(&t->most, memory_order_relaxed), first, end;
+    size_t victim = index, units = 0;
+
+    for (;;) {
+        if (!take(&t->ranges[victim], job, least, most, victim == index, &first, &end)) {
+            victim = victim + 1 < t->size ? victim + 1 : 0;
+            if (victim == index)
+                return units;
+            continue;
+        }
+        /* What was taken keeps the job from ending: all that follows is this job's. */
+        size_t grain = atomic_load_explicit(&t->grain, memory_order_relaxed);
+        size_t n = atomic_load_explicit(&t->n, memory_order_relaxed);
+        first *= grain;
+        end = end * grain < n ? end * grain : n;
+        if (do_piece(t, first, end))
+            units += end - first;
+        if (here.helper != NULL) {
+            atomic_store_explicit(&here.helper->state, OUT, memory_order_release);
+            atomic_store(&here.helper->done, (uint64_t)job << 32 | units);
+            if (atomic_load(&t->done.sleeping))
+                gate_open(&t->done);
+        }
+    }
+}
+
+/* ---- inside a piece -------------------------------------------------------------------------- */
+
 size_t thread_index(void)
 {
-    return (size_t)omp_get_thread_num();
+    return here.index;
 }
 
-size_t thread_count(void)
+bool piece_apart(void)
 {
-    return (size_t)omp_get_num_threads();
+    if (here.helper == NULL || !atomic_load_explicit(&here.helper->held_up, memory_order_relaxed))
+        return false;
+    atomic_store(&here.helper->state, state_of(here.first, here.end, APART));
+    return true;
 }
 
-void thread_barrier(void)
+bool piece_commit(void)
 {
-    struct team *t = team_here;
-    unsigned generation = atomic_load_explicit(&t->generation, memory_order_acquire);
-    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) + 1 == thread_count()) {
-        atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
-        atomic_fetch_add_explicit(&t->generation, 1, memory_order_release);
+    uint64_t state = state_of(here.first, here.end, APART);
+    here.robbed = !atomic_compare_exchange_strong(&here.helper->state, &state,
+                                                  state_of(here.first, here.end, PLAIN));
+    return !here.robbed;
+}
+
+/* ---- the leader ------------------------------------------------------------------------------ */
+
+static void note_held_up(struct team *t, struct helper *h, double now)
+{
+    bool soon = now < h->held_up_until + h->held_up_for;
+    double longer = soon ? h->held_up_for * 2 : HELD_UP_LEAST;
+    h->held_up_for = longer < HELD_UP_MOST ? longer : HELD_UP_MOST;
+    h->held_up_until = now + h->held_up_for;
+    if (!atomic_load_explicit(&h->held_up, memory_order_relaxed))
+        t->n_held_up++;
+    atomic_store_explicit(&h->held_up, true, memory_order_relaxed);
+}
+
+static void forget_held_up(struct team *t, double now)
+{
+    for (size_t i = 0; i + 1 < t->size; i++) {
+        struct helper *h = &t->helpers[i];
+        if (atomic_load_explicit(&h->held_up, memory_order_relaxed) && now > h->held_up_until) {
+            atomic_store_explicit(&h->held_up, false, memory_order_relaxed);
+            t->n_held_up--;
+        }
+    }
+}
+
+/* After so many seconds of waiting: does over what a helper is late with, if that can be done.
+ * Returns how many units it did. */
+static size_t do_over_late(struct team *t, struct helper *h, double now, double waited)
+{
+    uint64_t state = atomic_load(&h->state);
+    enum phase phase = phase_of(state);
+    size_t first = state >> 33, count = state >> PHASE_BITS & (UINT32_MAX >> 1);
+    double expected = t->spent / (double)(t->units + 1) * (double)count;
+
+    if ((phase != PLAIN && phase != APART) || waited < PATIENCE + 2 * expected)
+        return 0;
+    if (!(now < h->held_up_until - h->held_up_for / 2)) /* once for each time */
+        note_held_up(t, h, now);
+    if (phase == PLAIN ||
+        !atomic_compare_exchange_strong(&h->state, &state, state_of(first, first + count, ROBBED)))
+        return 0;
+    t->n_done_over++;
+    do_piece(t, first, first + count);
+    return count;
+}
+
+static size_t helpers_done(struct team *t, unsigned job)
+{
+    size_t units = 0;
+    for (size_t i = 0; i + 1 < t->size; i++) {
+        uint64_t done = atomic_load(&t->helpers[i].done);
+        if (done >> 32 == job)
+            units += done & UINT32_MAX;
+    }
+    return units;
+}
+
+static bool await_spinning(struct team *t, unsigned job, size_t n)
+{
+    for (int i = 0; i < 16; i++) {
+        if (helpers_done(t, job) == n)
+            return true;
+        SPIN_HINT();
+    }
+    return false;
+}
+
+static void await_sleeping(struct team *t, unsigned job, size_t n)
+{
+    static const struct timespec a_while = {.tv_nsec = 200000}; /* then those late are looked at */
+    unsigned number = atomic_load(&t->done.number);
+    atomic_store(&t->done.sleeping, true);
+    if (helpers_done(t, job) != n)
+        syscall(SYS_futex, &t->done.number, FUTEX_WAIT_PRIVATE, number, &a_while, NULL, 0);
+    atomic_store(&t->done.sleeping, false);
+}
+
+/* Until helpers have done n units, or the leader has. */
+static void await(struct team *t, unsigned job, size_t n)
+{
+    double began = 0;
+    while (!await_spinning(t, job, n)) {
+        double now = clock_seconds();
+        if (began == 0) {
+            began = now;
+            t->spent = now - t->began;
+        }
+        for (size_t i = 0; i + 1 < t->size; i++)
+            n -= do_over_late(t, &t->helpers[i], now, now - began);
+        if (now - began > SPIN)
+            await_sleeping(t, job, n);
+    }
+}
+
+static void do_alone(size_t n, size_t most, piece_fn *piece, void *arg)
+{
+    for (size_t first = 0; first < n; first += most)
+        piece(arg, first, n - first < most ? n : first + most);
+}
+
+void team_share(struct team *t, size_t n, size_t least, size_t most, bool may_be_apart,
+                piece_fn *piece, void *arg)
+{
+    if (here.inside || t->size == 1 || n <= least) {
+        do_alone(n, most, piece, arg);
         return;
     }
-    for (int i = 0; atomic_load_explicit(&t->generation, memory_order_acquire) == generation; i++)
-        if (i >= SPINS)
-            sched_yield();
+    t->began = clock_seconds();
+    if (t->n_held_up > 0)
+        forget_held_up(t, t->began);
+    if (!may_be_apart && t->n_held_up + 1 == t->size) {
+        do_alone(n, most, piece, arg);
+        return;
+    }
+    size_t grain = n / MOST_GRAINS + 1, grains = (n + grain - 1) / grain;
+    unsigned job = atomic_load_explicit(&t->jobs.number, memory_order_relaxed) + 1;
+
+    atomic_store_explicit(&t->piece, piece, memory_order_relaxed);
+    atomic_store_explicit(&t->arg, arg, memory_order_relaxed);
+    atomic_store_explicit(&t->n, n, memory_order_relaxed);
+    atomic_store_explicit(&t->grain, grain, memory_order_relaxed);
+    atomic_store_explicit(&t->least, (least + grain - 1) / grain, memory_order_relaxed);
+    atomic_store_explicit(&t->most, most < grain ? 1 : most / grain, memory_order_relaxed);
+    for (size_t i = 0; i < t->size; i++)
+        atomic_store_explicit(&t->ranges[i].word,
+                              range_word(job, grains * i / t->size, grains * (i + 1) / t->size),
+                              memory_order_release);
+    atomic_store_explicit(&t->may_be_apart, may_be_apart, memory_order_relaxed);
+    atomic_store_explicit(&t->leader_cpu, sched_getcpu(), memory_order_relaxed);
+    gate_open(&t->jobs);
+
+    here.inside = true;
+    t->units = take_part(t, 0, job);
+    if (t->units < n)
+        await(t, job, n - t->units);
+    here.inside = false;
 }
 
-size_t thread_take(size_t n)
+bool team_settled(struct team *t)
 {
-    size_t i = atomic_fetch_add_explicit(&team_here->asked, 1, memory_order_relaxed) - asked_before;
-    if (i < n)
-        return i;
-    asked_before += n + thread_count(); /* each of whom asks in vain once */
-    return n;
+    for (size_t i = 0; i + 1 < t->size; i++)
+        if (phase_of(atomic_load(&t->helpers[i].state)) == ROBBED)
+            return false;
+    return true;
 }
 
-#else
-
-static _Thread_local size_t asked;
-
-void threads_run(int n, void (*fn)(void *arg), void *arg)
+void team_settle(struct team *t)
 {
-    (void)n;
-    fn(arg);
+    while (!team_settled(t))
+        usleep(100);
 }
 
-size_t thread_index(void)
+size_t team_done_over(const struct team *t)
 {
+    return t->n_done_over;
+}
+
+/* ---- the helpers ----------------------------------------------------------------------------- */
+
+/* Moves this thread off the leader's core: there it could only keep the leader waiting. */
+static void make_way(struct team *t)
+{
+    int cpu = atomic_load_explicit(&t->leader_cpu, memory_order_relaxed);
+    if (cpu < 0 || sched_getcpu() != cpu)
+        return;
+    cpu_set_t cpus = t->cpus;
+    if (CPU_COUNT(&cpus) < 2)
+        return;
+    CPU_CLR((size_t)cpu, &cpus);
+    sched_setaffinity(0, sizeof cpus, &cpus);
+}
+
+static void *help(void *arg)
+{
+    struct helper *h = arg;
+    struct team *t = h->team;
+    here.inside = true;
+    here.index = h->index;
+    here.helper = h;
+    for (unsigned job = 0;;) {
+        gate_wait(&t->jobs, job);
+        if (atomic_load(&t->closing))
+            return NULL;
+        job = atomic_load_explicit(&t->jobs.number, memory_order_acquire);
+        if (atomic_load_explicit(&t->may_be_apart, memory_order_relaxed) ||
+            !atomic_load_explicit(&h->held_up, memory_order_relaxed))
+            take_part(t, h->index, job);
+        make_way(t);
+    }
+}
+
+static int start(struct team *t, size_t n, struct llama3_error *err)
+{
+    /* The application's signals are for the application's threads. */
+    sigset_t all, before;
+    int failed = 0;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (t->size < n && failed == 0) {
+        struct helper *h = &t->helpers[t->size - 1];
+        h->team = t;
+        h->index = t->size;
+        failed = pthread_create(&h->thread, NULL, help, h);
+        t->size += failed == 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed != 0)
+        return error_set(err, LLAMA3_ENOMEM,
+                         "expected to start %zu threads that compute, found that %zu can be", n,
+                         t->size);
     return 0;
 }
 
-size_t thread_count(void)
+struct team *team_open(int n, struct llama3_error *err)
 {
-    return 1;
+    size_t size = (size_t)n;
+    struct team *t = size_alloc_aligned(1, sizeof *t);
+    if (t != NULL) {
+        t->size = 1;
+        if (sched_getaffinity(0, sizeof t->cpus, &t->cpus) != 0)
+            CPU_ZERO(&t->cpus);
+        t->helpers = size_alloc_aligned(size, sizeof *t->helpers);
+        t->ranges = size_alloc_aligned(size, sizeof *t->ranges);
+    }
+    if (t == NULL || t->helpers == NULL || t->ranges == NULL)
+        error_memory(err, "a team of threads", size * sizeof *t->helpers);
+    else if (start(t, size, err) == 0)
+        return t;
+    team_close(t);
+    return NULL;
 }
 
-void thread_barrier(void)
+void team_close(struct team *t)
 {
+    if (t == NULL)
+        return;
+    atomic_store(&t->closing, true);
+    gate_open(&t->jobs);
+    for (size_t i = 0; i + 1 < t->size; i++)
+        pthread_join(t->helpers[i].thread, NULL);
+    free(t->helpers);
+    free(t->ranges);
+    free(t);
 }
 
-size_t thread_take(size_t n)
+int threads_share(int threads, size_t n, size_t least, size_t most, piece_fn *piece, void *arg,
+                  struct llama3_error *err)
 {
-    if (asked < n)
-        return asked++;
-    asked = 0;
-    return n;
+    struct team *team = team_open(threads, err);
+    if (team == NULL)
+        return -1;
+    team_share(team, n, least, most, false, piece, arg);
+    team_close(team);
+    return 0;
 }
-
-#endif

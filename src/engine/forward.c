@@ -482,7 +482,7 @@ struct stretch {
     size_t first, end; /* stages */
 };
 
-/* Runs on every thread of a backend that has several: it does nothing but issue operations. */
+/* Does nothing but issue operations. */
 static void run_stretch(void *arg)
 {
     const struct stretch *s = arg;

@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "base/size.h"
-#include "base/threads.h"
 
 enum { CHUNK_PAGES = 8, CHUNK = CHUNK_PAGES * KV_PAGE };
 
@@ -132,46 +131,73 @@ static float *chunk_states(const struct cpu *cpu, size_t row, size_t kv_head, si
     return cpu->chunk_states + index * cpu->group * cpu->state_size;
 }
 
-/* Chunks split over threads, then merged. */
-static void attend_split(const struct cpu *cpu, size_t layer, const struct buffer *q,
-                         struct buffer *y)
-{
-    const struct scratch *scratch = &cpu->scratch[thread_index()];
-    size_t heads = cpu->shape.n_kv_heads, group = cpu->group, dim = cpu->shape.head_dim;
+struct attention {
+    const struct cpu *cpu;
+    size_t layer;
+    const struct buffer *q;
+    struct buffer *y;
+};
 
-    size_t n = cpu->n_rows * heads * cpu->n_chunks;
-    for (size_t i = thread_index(); i < n; i += thread_count()) {
+/* Chunks of KV heads of rows. */
+static void attend_chunks(void *arg, size_t first, size_t end)
+{
+    const struct attention *a = arg;
+    const struct cpu *cpu = a->cpu;
+    const struct scratch *scratch = &cpu->scratch[thread_index()];
+    size_t heads = cpu->shape.n_kv_heads;
+
+    for (size_t i = first; i < end; i++) {
         size_t chunk = i % cpu->n_chunks, head = i / cpu->n_chunks % heads;
         size_t row = i / cpu->n_chunks / heads;
         struct row_tile tile = {row, 1};
         if (chunk > last_chunk(cpu, row))
             continue;
-        gather_queries(cpu, tile, head, q, scratch->q);
-        attend_chunk(cpu, layer, head, tile, chunk, scratch->q,
+        gather_queries(cpu, tile, head, a->q, scratch->q);
+        attend_chunk(cpu, a->layer, head, tile, chunk, scratch->q,
                      chunk_states(cpu, row, head, chunk));
     }
-    thread_barrier();
-    n = cpu->n_rows * heads * group;
-    for (size_t i = thread_index(); i < n; i += thread_count()) {
+}
+
+/* The chunks of query heads of rows to what they are in all. */
+static void merge_chunks(void *arg, size_t first, size_t end)
+{
+    const struct attention *a = arg;
+    const struct cpu *cpu = a->cpu;
+    const struct scratch *scratch = &cpu->scratch[thread_index()];
+    size_t heads = cpu->shape.n_kv_heads, group = cpu->group, dim = cpu->shape.head_dim;
+
+    for (size_t i = first; i < end; i++) {
         size_t query = i % group, head = i / group % heads, row = i / group / heads;
         for (size_t chunk = 0; chunk <= last_chunk(cpu, row); chunk++)
             state_merge(cpu, scratch->total,
                         chunk_states(cpu, row, head, chunk) + query * cpu->state_size, chunk == 0);
-        state_finish(cpu, scratch->total, y->data + row * y->stride + (head * group + query) * dim);
+        state_finish(cpu, scratch->total,
+                     a->y->data + row * a->y->stride + (head * group + query) * dim);
     }
+}
+
+/* KV heads of tiles. */
+static void attend_tiles(void *arg, size_t first, size_t end)
+{
+    const struct attention *a = arg;
+    size_t heads = a->cpu->shape.n_kv_heads;
+    for (size_t i = first; i < end; i++)
+        attend_tile(a->cpu, a->layer, a->cpu->tiles[i / heads], i % heads, a->q, a->y);
 }
 
 void cpu_attend(struct backend *backend, size_t layer, const struct buffer *q, struct buffer *y)
 {
     const struct cpu *cpu = (const struct cpu *)backend;
-    size_t heads = cpu->shape.n_kv_heads;
+    size_t heads = cpu->shape.n_kv_heads, rows = cpu->n_rows;
+    struct attention a = {cpu, layer, q, y};
 
-    if (cpu->n_chunks > 0)
-        attend_split(cpu, layer, q, y);
-    else /* in turn, since later tiles of a sequence have more to do */
-        for (size_t i = thread_index(); i < cpu->n_tiles * heads; i += thread_count())
-            attend_tile(cpu, layer, cpu->tiles[i / heads], i % heads, q, y);
-    thread_barrier();
+    if (cpu->n_chunks == 0) {
+        cpu_share(cpu, cpu->n_tiles * heads, 1, attend_tiles, &a);
+        return;
+    }
+    cpu_share(cpu, rows * heads * cpu->n_chunks, 1, attend_chunks, &a);
+    cpu_share(cpu, rows * cpu->shape.n_heads, cpu_worth(cpu->n_chunks * cpu->padded_dim),
+              merge_chunks, &a);
 }
 
 int attend_plan(struct cpu *cpu, struct llama3_error *err)

@@ -1,11 +1,14 @@
 /*
- * blas.c: OpenBLAS, for many rows. Each of our threads calls it for rows of its own: calls of
- * OpenBLAS's own threads would have to be made outside the region, from one thread, and its threads
- * and ours would wait for the same cores.
+ * blas.c: OpenBLAS, for many rows. Each of our threads calls it for rows of its own, on that thread
+ * alone: OpenBLAS's threads would spin for the cores that ours compute on.
+ *
+ * How many threads a call may use is one number for the whole process. It belongs to the
+ * application, so it is set for the time of our calls and put back after them.
  */
 #include "backend/cpu/cpu.h"
 
 #include <cblas.h>
+#include <pthread.h>
 
 /* LAPACK's, which OpenBLAS brings; its C header is another package. */
 void spotrf_(const char *uplo, const blasint *n, float *a, const blasint *lda, blasint *info,
@@ -13,9 +16,36 @@ void spotrf_(const char *uplo, const blasint *n, float *a, const blasint *lda, b
 
 const bool blas_available = true;
 
-void blas_open(void)
+static struct {
+    pthread_mutex_t lock;
+    size_t users; /* between blas_begin() and blas_end() */
+    int before;   /* the application's number */
+} calls = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+void blas_begin(void)
 {
-    openblas_set_num_threads(1);
+    pthread_mutex_lock(&calls.lock);
+    if (calls.users++ == 0) {
+        calls.before = openblas_get_num_threads();
+        openblas_set_num_threads(1);
+    }
+    pthread_mutex_unlock(&calls.lock);
+}
+
+void blas_end(void)
+{
+    pthread_mutex_lock(&calls.lock);
+    if (--calls.users == 0)
+        openblas_set_num_threads(calls.before);
+    pthread_mutex_unlock(&calls.lock);
+}
+
+/* As begin and end, for one call on several threads. */
+static int set_threads(int threads)
+{
+    int before = openblas_get_num_threads();
+    openblas_set_num_threads(threads);
+    return before;
 }
 
 void blas_linear(const float *w, size_t w_stride, const float *x, size_t x_stride, float *y,
@@ -35,18 +65,18 @@ void blas_transposed(const float *a, size_t a_stride, const float *b, size_t b_s
 
 void blas_products(const float *x, size_t n, size_t cols, float *h, int threads)
 {
-    openblas_set_num_threads(threads);
+    int before = set_threads(threads);
     cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, (blasint)cols, (blasint)n, 1, x,
                 (blasint)cols, 1, h, (blasint)cols);
-    openblas_set_num_threads(1);
+    set_threads(before);
 }
 
 /* What is the lower triangle by rows is the upper one by columns. */
 bool blas_cholesky(float *h, size_t n, int threads)
 {
     blasint order = (blasint)n, info = 0;
-    openblas_set_num_threads(threads);
+    int before = set_threads(threads);
     spotrf_("U", &order, h, &order, &info, 1);
-    openblas_set_num_threads(1);
+    set_threads(before);
     return info == 0;
 }

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/size.h"
-#include "base/threads.h"
 
 /* Scratch of all threads in one block: every array starts on a cache line of its own. */
 static int allocate_scratch(struct cpu *cpu, struct llama3_error *err)
@@ -20,7 +19,7 @@ static int allocate_scratch(struct cpu *cpu, struct llama3_error *err)
     size_t panel = (size_t)PANEL_ROWS * PANEL_COLS;
     size_t partial = (size_t)PANEL_ROWS * PANEL_TOKENS * LANES;
     size_t groups = sizeof(struct group_scratch) / sizeof(float);
-    size_t floats = panel + partial + q + 2 * states + 2 * head + groups;
+    size_t floats = panel + partial + q + 2 * states + 2 * head + groups + cpu->piece_numbers;
     size_t threads = (size_t)cpu->threads;
 
     cpu->scratch = size_alloc(threads, sizeof *cpu->scratch);
@@ -38,6 +37,7 @@ static int allocate_scratch(struct cpu *cpu, struct llama3_error *err)
         scratch->head = scratch->total + states;
         scratch->half = (uint16_t *)(void *)(scratch->head + head);
         scratch->groups = (struct group_scratch *)(void *)(scratch->head + 2 * head);
+        scratch->out = scratch->head + 2 * head + groups;
         next += floats;
     }
     return 0;
@@ -68,6 +68,7 @@ static void cpu_close(struct backend *backend)
     struct cpu *cpu = (struct cpu *)backend;
     if (cpu == NULL)
         return;
+    team_close(cpu->team);
     free(cpu->scratch);
     free(cpu->scratch_memory);
     free(cpu->inv_freq);
@@ -112,13 +113,14 @@ static struct backend *cpu_open(const struct backend_options *options,
                       shape->n_layers * shape->n_kv_heads * (cpu->k_bytes + cpu->v_bytes);
     kv_open_pool(cpu);
     cpu->tile_rows = cpu->group < SHARING ? SHARING / cpu->group : 1;
+    cpu->piece_numbers =
+        UNIT_ROWS * shape->max_rows > PIECE_NUMBERS ? UNIT_ROWS * shape->max_rows : PIECE_NUMBERS;
     cpu->state_size = round_up(cpu->padded_dim + 2, LANES);
-    if (allocate_scratch(cpu, err) != 0 || allocate_batch(cpu, err) != 0) {
+    cpu->team = team_open(cpu->threads, err);
+    if (cpu->team == NULL || allocate_scratch(cpu, err) != 0 || allocate_batch(cpu, err) != 0) {
         cpu_close(&cpu->base);
         return NULL;
     }
-    if (cpu->use_blas)
-        blas_open();
     return &cpu->base;
 }
 
@@ -141,7 +143,8 @@ static bool cpu_weight_is_copy(const struct backend *backend, const struct weigh
 
 static void cpu_run(struct backend *backend, void (*fn)(void *arg), void *arg)
 {
-    threads_run(((struct cpu *)backend)->threads, fn, arg);
+    (void)backend;
+    fn(arg);
 }
 
 static struct buffer *cpu_buffer(struct backend *backend, enum rows rows, size_t cols,

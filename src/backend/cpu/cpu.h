@@ -1,8 +1,9 @@
 /*
- * cpu: the backend that runs everywhere. The only place with OpenMP, BLAS and intrinsics.
+ * cpu: the backend that runs everywhere. The only place with BLAS and intrinsics.
  *
- * Every thread of a region calls every operation; an operation splits its work by thread and ends
- * with a barrier. One thread owns each sum, so results do not depend on the split.
+ * The engine thread calls the operations; each shares its work out to a team of threads and returns
+ * when all of it is done (base/threads.h). One thread owns each sum, so results do not depend on
+ * the split.
  *
  * cpu.h: what the files of this folder share.
  */
@@ -14,6 +15,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/kernels.h"
 #include "backend/pages.h"
+#include "base/threads.h"
 
 struct weight {
     struct matrix matrix;       /* the matrix as it is mapped, or repacked */
@@ -53,7 +55,9 @@ struct scratch {
     float *head;    /* [head_dim + LANES] a head of K or V on its way to a page */
     uint16_t *half; /* [head_dim + LANES] */
     struct group_scratch *groups;
-    struct narrow few; /* a few rows, converted by each thread for itself */
+    struct narrow few; /* a few rows, converted by each thread for itself, */
+    uint64_t few_of;   /* for this linear operation */
+    float *out;        /* [piece_numbers] results of a piece that is done apart */
 };
 
 /* Rows of one sequence that stand side by side and are attended together. */
@@ -66,26 +70,33 @@ struct cpu {
     const struct kernels *kernels;
     struct backend_shape shape;
     float *inv_freq; /* [head_dim / 2] */
+    struct team *team;
     int threads;
     bool use_blas;
     float *blas_panels;      /* [threads][BLAS_ROWS][blas_cols] */
     size_t blas_cols;        /* of the widest matrix that BLAS gets */
     struct scratch *scratch; /* [threads] */
     unsigned char *scratch_memory;
-    struct narrow narrow; /* [max_rows or max_logit_rows], for the widest matrix that asks for it */
+    /* [max_rows or max_logit_rows], for the widest matrix that asks for it. Two, since a thread
+     * that was kept from its core may still read one. */
+    struct narrow narrow[2];
+    bool narrow_held[2];
+    size_t narrow_at;     /* the one used last, */
+    size_t narrow_robbed; /* and team_done_over() before */
     void *narrow_memory;  /* of these and of the threads' */
     size_t narrow_cols;
     struct page_pool pool;
 
     /* Derived from shape. */
-    size_t group;      /* query heads of a KV head */
-    size_t padded_dim; /* head_dim rounded up to LANES */
-    size_t kv_size;    /* bytes of an element of K or V */
-    size_t k_bytes;    /* of one KV head and layer in a page: K, */
-    size_t v_bytes;    /* and V */
-    size_t page_bytes; /* struct cpu_page included */
-    size_t tile_rows;  /* rows attended together at most */
-    size_t state_size; /* floats of a query's softmax state: padded_dim sums, max, sum */
+    size_t group;         /* query heads of a KV head */
+    size_t padded_dim;    /* head_dim rounded up to LANES */
+    size_t kv_size;       /* bytes of an element of K or V */
+    size_t k_bytes;       /* of one KV head and layer in a page: K, */
+    size_t v_bytes;       /* and V */
+    size_t page_bytes;    /* struct cpu_page included */
+    size_t tile_rows;     /* rows attended together at most */
+    size_t piece_numbers; /* results of a piece of a linear operation at most */
+    size_t state_size;    /* floats of a query's softmax state: padded_dim sums, max, sum */
 
     /* The batch. */
     size_t n_rows, n_logit_rows;
@@ -98,6 +109,7 @@ struct cpu {
     size_t n_chunks;     /* of pages, if a row's pages are split over threads; else 0 */
     float *chunk_states; /* [n_rows][n_heads][n_chunks][state_size] */
     size_t chunk_room;   /* floats allocated there */
+    uint64_t n_linear;   /* linear operations so far */
     atomic_bool failed;  /* a token that the embedding lacks */
 };
 
@@ -109,8 +121,14 @@ static inline size_t cpu_rows(const struct cpu *cpu, enum rows rows)
     return rows == ROWS_LOGITS ? cpu->n_logit_rows : cpu->n_rows;
 }
 
-/* The share of n things that a thread takes, in units of `unit` things: [*first, *end). */
-void cpu_share(size_t n, size_t unit, size_t *first, size_t *end);
+/* Things of so many numbers each that are worth a piece: some two microseconds. */
+static inline size_t cpu_worth(size_t numbers)
+{
+    return (4096 + numbers - 1) / numbers;
+}
+
+/* team_share() without an upper limit to a piece. */
+void cpu_share(const struct cpu *cpu, size_t n, size_t least, piece_fn *piece, void *arg);
 
 static inline unsigned char *page_k(const struct cpu *cpu, struct page *page, size_t layer,
                                     size_t kv_head)
@@ -160,11 +178,13 @@ enum {
     PANEL_ROWS = 32,
     PANEL_COLS = 1024, /* a multiple of every type's block and of LANES */
     PANEL_TOKENS = 96,
-    PIECE_ROWS = 2 * STRIP, /* of a grouped matrix that a thread takes at a time, */
-    SHARED_OUT = 8,         /* but all of it except one of so many parts is shared out before */
-    BLAS_ROWS = 128,        /* of W expanded for a call of BLAS */
-    BLAS_TOKENS = 32,       /* from which BLAS is called */
-    NARROW_FEW = 4          /* rows that each thread converts for itself: cheaper than waiting */
+    UNIT_STRIPS = GROUP_STRIPS, /* of a grouped matrix: what is shared out */
+    UNIT_ROWS = UNIT_STRIPS * STRIP,
+    PIECE_BYTES = 256 << 10,  /* of weights that a thread takes at a time, */
+    PIECE_NUMBERS = 32 << 10, /* and of results */
+    BLAS_ROWS = 128,          /* of W expanded for a call of BLAS */
+    BLAS_TOKENS = 32,         /* from which BLAS is called */
+    NARROW_FEW = 4            /* rows that each thread converts for itself: cheaper than waiting */
 };
 void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[],
                 const struct weight *const w[], size_t n, const struct buffer *x);
@@ -200,11 +220,12 @@ void blas_linear(const float *w, size_t w_stride, const float *x, size_t x_strid
 /* c += a^T b: c is m x n, the sum over k, on the calling thread alone. */
 void blas_transposed(const float *a, size_t a_stride, const float *b, size_t b_stride, float *c,
                      size_t c_stride, size_t m, size_t n, size_t k);
-/* The upper triangle of h, [cols][cols], += that of x^T x, x [n][cols]. Outside a region. */
+/* The upper triangle of h, [cols][cols], += that of x^T x, x [n][cols]; on so many threads. */
 void blas_products(const float *x, size_t n, size_t cols, float *h, int threads);
-/* h's lower triangle becomes its Cholesky factor; false if it has none. Outside a region. */
+/* h's lower triangle becomes its Cholesky factor; false if it has none. */
 bool blas_cholesky(float *h, size_t n, int threads);
-/* Before the first region: from here on a BLAS call stays on its thread. */
-void blas_open(void);
+/* Between them a BLAS call stays on its thread. Nests, and may be called from any thread. */
+void blas_begin(void);
+void blas_end(void);
 
 #endif

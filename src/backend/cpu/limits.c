@@ -17,60 +17,63 @@
 
 enum {
     LEAST_READ = 256 << 20, /* bytes, where the caches are small or of unknown size */
-    CACHES = 4              /* read so many times what the last level holds */
+    CACHES = 4,             /* read so many times what the last level holds */
+    READ_PIECE = 1 << 20,   /* bytes, a multiple of READ_UNIT */
+    PIECES_EACH = 16        /* of multiply-adds, for each thread */
 };
 
 static const double ENOUGH = 0.04; /* seconds of multiply-adds */
 
 struct limits_meter {
     const struct limit_loops *loops;
+    struct team *team;
     int threads;
     uint8_t *data; /* [size] */
     size_t size;
     size_t int8_rounds, bf16_rounds, f32_rounds; /* that take about ENOUGH */
 };
 
-/* What all threads run. */
+/* What is measured, in pieces that all threads of a team take. */
 struct work {
     uint32_t (*mac)(size_t n);
-    size_t rounds;
+    size_t rounds; /* of a piece */
     uint32_t (*read)(const uint8_t *data, size_t n);
     uint8_t *data;
-    size_t share;   /* bytes of each thread */
-    size_t threads; /* that there were: without OpenMP one */
-    double start, end;
+    size_t bytes; /* of a piece */
+    size_t pieces;
     atomic_uint sum;
 };
 
-static void run_work(void *arg)
+static void do_work(void *arg, size_t first, size_t end)
 {
     struct work *work = arg;
-    thread_barrier();
-    if (thread_index() == 0) {
-        work->threads = thread_count();
-        work->start = clock_seconds();
-    }
-    uint32_t sum = work->mac != NULL
-                       ? work->mac(work->rounds)
-                       : work->read(work->data + thread_index() * work->share, work->share);
+    uint32_t sum = 0;
+    if (work->mac != NULL)
+        for (size_t i = first; i < end; i++)
+            sum ^= work->mac(work->rounds);
+    else
+        sum = work->read(work->data + first * work->bytes, (end - first) * work->bytes);
     atomic_fetch_xor(&work->sum, sum);
-    thread_barrier();
-    if (thread_index() == 0)
-        work->end = clock_seconds();
 }
 
 static double seconds(const struct limits_meter *meter, struct work *work)
 {
-    threads_run(meter->threads, run_work, work);
-    return work->end - work->start;
+    double start = clock_seconds();
+    team_share(meter->team, work->pieces, 1, work->pieces, false, do_work, work);
+    return clock_seconds() - start;
 }
 
 /* ---- multiply-adds ----------------------------------------------------------------------- */
 
-/* Rounds that take long enough; this also wakes the processor up. */
+static size_t mac_pieces(const struct limits_meter *meter)
+{
+    return (size_t)meter->threads * PIECES_EACH;
+}
+
+/* Rounds of a piece that take long enough; this also wakes the processor up. */
 static size_t enough_rounds(const struct limits_meter *meter, uint32_t (*mac)(size_t))
 {
-    struct work work = {.mac = mac, .rounds = 1 << 12};
+    struct work work = {.mac = mac, .rounds = 1 << 8, .pieces = mac_pieces(meter)};
     while (mac != NULL && seconds(meter, &work) < ENOUGH / 2 && work.rounds < SIZE_MAX / 4)
         work.rounds *= 2;
     return work.rounds;
@@ -79,9 +82,9 @@ static size_t enough_rounds(const struct limits_meter *meter, uint32_t (*mac)(si
 static double gmacs(const struct limits_meter *meter, uint32_t (*mac)(size_t), size_t rounds,
                     size_t macs)
 {
-    struct work work = {.mac = mac, .rounds = rounds};
+    struct work work = {.mac = mac, .rounds = rounds, .pieces = mac_pieces(meter)};
     double spent = seconds(meter, &work);
-    return (double)work.threads * (double)macs * (double)rounds / spent / 1e9;
+    return (double)work.pieces * (double)macs * (double)rounds / spent / 1e9;
 }
 
 /* ---- memory ------------------------------------------------------------------------------ */
@@ -97,27 +100,27 @@ static uint64_t limits_memory(void)
 }
 
 /* Every page gets memory of its own, and not all of them the same. */
-static void fill(void *arg)
+static void fill(void *arg, size_t first, size_t end)
 {
     struct work *work = arg;
-    uint8_t *data = work->data + thread_index() * work->share;
-    for (size_t at = 0; at < work->share; at += READ_UNIT)
-        memset(data + at, (int)(at / READ_UNIT % 251 + 1), READ_UNIT);
+    for (size_t at = first * work->bytes; at < end * work->bytes; at += READ_UNIT)
+        memset(work->data + at, (int)(at / READ_UNIT % 251 + 1), READ_UNIT);
 }
 
-static size_t share(const struct limits_meter *meter)
+static struct work reading(const struct limits_meter *meter,
+                           uint32_t (*read)(const uint8_t *, size_t))
 {
-    return meter->size / (size_t)meter->threads / READ_UNIT * READ_UNIT;
+    return (struct work){
+        .read = read, .data = meter->data, .bytes = READ_PIECE, .pieces = meter->size / READ_PIECE};
 }
 
 static double read_gbs(const struct limits_meter *meter)
 {
     double best = 0;
     for (size_t i = 0; i < READ_LOOPS && meter->loops->read[i] != NULL; i++) {
-        struct work work = {
-            .read = meter->loops->read[i], .data = meter->data, .share = share(meter)};
+        struct work work = reading(meter, meter->loops->read[i]);
         double spent = seconds(meter, &work);
-        double rate = (double)work.share * (double)work.threads / spent / 1e9;
+        double rate = (double)work.pieces * (double)work.bytes / spent / 1e9;
         best = rate > best ? rate : best;
     }
     return best;
@@ -154,6 +157,15 @@ static const struct limit_loops *choose_loops(const char *table)
     return chosen;
 }
 
+static void limits_close(struct limits_meter *meter)
+{
+    if (meter == NULL)
+        return;
+    team_close(meter->team);
+    free(meter->data);
+    free(meter);
+}
+
 static struct limits_meter *limits_open(const struct backend_options *options,
                                         struct llama3_error *err)
 {
@@ -171,23 +183,20 @@ static struct limits_meter *limits_open(const struct backend_options *options,
         return NULL;
     }
     meter->data = data;
+    meter->team = team_open(threads, err);
+    if (meter->team == NULL) {
+        limits_close(meter);
+        return NULL;
+    }
     meter->loops = choose_loops(kernels->name);
     meter->threads = threads;
     meter->size = size;
-    struct work work = {.data = meter->data, .share = share(meter)};
-    threads_run(threads, fill, &work);
+    struct work work = reading(meter, NULL);
+    team_share(meter->team, work.pieces, 1, work.pieces, false, fill, &work);
     meter->int8_rounds = enough_rounds(meter, meter->loops->int8);
     meter->bf16_rounds = enough_rounds(meter, meter->loops->bf16);
     meter->f32_rounds = enough_rounds(meter, meter->loops->f32);
     return meter;
-}
-
-static void limits_close(struct limits_meter *meter)
-{
-    if (meter == NULL)
-        return;
-    free(meter->data);
-    free(meter);
 }
 
 static int limits_measure(struct limits_meter *meter, struct limits *limits,

@@ -11,7 +11,6 @@
 
 #include <string.h>
 
-#include "base/threads.h"
 #include "quant/dtype.h"
 
 /* The cut of a matrix for a number of tokens. */
@@ -89,7 +88,7 @@ static void linear_rows(const struct cpu *cpu, const struct weight *w, struct cu
     }
 }
 
-/* A thread's rows [first, end) through BLAS: as they are mapped, or expanded to f32. */
+/* Rows [first, end) through BLAS: as they are mapped, or expanded to f32. */
 static void linear_blas(const struct cpu *cpu, const struct weight *w, size_t first, size_t end,
                         size_t tokens, const struct buffer *x, struct buffer *y)
 {
@@ -120,175 +119,260 @@ static enum form form_of(const struct cpu *cpu, const struct weight *w)
     return w->pairs ? FORM_BF16 : FORM_F32;
 }
 
-/* The rows of x in these forms; of a few rows each thread makes its own. */
-static struct narrow narrow_rows(const struct cpu *cpu, const struct buffer *x, size_t tokens,
-                                 const bool forms[FORMS])
-{
-    bool few = tokens <= NARROW_FEW;
-    struct narrow n = few ? cpu->scratch[thread_index()].few : cpu->narrow;
-    size_t first = 0, end = tokens;
+/* ---- activations in narrower numbers --------------------------------------------------------- */
 
-    n.int8.tile = quantized_tile(cpu->kernels, tokens);
-    n.int8.groups = (x->cols + GROUP - 1) / GROUP;
-    if (!few)
-        cpu_share(tokens, n.int8.tile, &first, &end);
-    for (size_t token = first; token < end; token++) {
-        const float *row = x->data + token * x->stride;
-        if (forms[FORM_INT8]) {
-            struct quantized at = quantized_at(n.int8, token, 0);
-            cpu->kernels->quantize(row, x->cols, &at);
-        }
-        if (forms[FORM_BF16])
-            cpu->kernels->to_bf16(row, n.bf16 + token * x->cols, x->cols);
-    }
-    if (!few)
-        thread_barrier();
-    return n;
-}
-
-/* Rows of a grouped matrix. */
-struct piece {
-    const struct weight *w;
-    struct buffer *y;
-    size_t first, rows;
-};
-
-/* The grouped matrices of an operation. Most rows of each are shared out evenly, since memory is
- * read best in one go; the last ones are cut into small pieces, which whoever is done takes one by
- * one: threads are rarely equally fast. */
-struct pieces {
+/* A linear operation: n matrices that read the same rows. */
+struct linear {
+    struct cpu *cpu;
+    size_t n, tokens;
     const struct weight *w[3];
     struct buffer *y[3];
-    size_t n;     /* matrices; of each thread, so many own pieces */
-    size_t count; /* of small ones */
+    const struct buffer *x;
+    bool forms[FORMS];    /* that some of them take */
+    struct narrow narrow; /* the rows in these forms, unless they are few */
+    uint64_t number;      /* of the operation */
 };
 
-static const uint8_t *piece_strips(const struct piece *p)
+/* Rows [first, end) of x in the forms that are asked for. */
+static void narrow_rows(const struct linear *l, size_t first, size_t end, const struct narrow *to)
 {
-    return (const uint8_t *)p->w->matrix.data + p->first / STRIP * p->w->layout.bytes;
+    const struct kernels *kernels = l->cpu->kernels;
+    for (size_t token = first; token < end; token++) {
+        const float *row = l->x->data + token * l->x->stride;
+        if (l->forms[FORM_INT8]) {
+            struct quantized at = quantized_at(to->int8, token, 0);
+            kernels->quantize(row, l->x->cols, &at);
+        }
+        if (l->forms[FORM_BF16])
+            kernels->to_bf16(row, to->bf16 + token * l->x->cols, l->x->cols);
+    }
 }
 
-static size_t rows_shared_out(const struct weight *w)
+/* In tiles of rows. */
+static void narrow_tiles(void *arg, size_t first, size_t end)
 {
-    return w->matrix.rows / SHARED_OUT * (SHARED_OUT - 1) / STRIP * STRIP;
+    const struct linear *l = arg;
+    size_t tile = l->narrow.int8.tile, last = end * tile;
+    narrow_rows(l, first * tile, last < l->tokens ? last : l->tokens, &l->narrow);
 }
 
-static size_t small_pieces(const struct weight *w)
+static void shape_narrow(const struct linear *l, struct narrow *narrow)
 {
-    return (w->matrix.rows - rows_shared_out(w) + PIECE_ROWS - 1) / PIECE_ROWS;
+    narrow->int8.tile = quantized_tile(l->cpu->kernels, l->tokens);
+    narrow->int8.groups = (l->x->cols + GROUP - 1) / GROUP;
 }
 
-static struct piece piece_own(const struct pieces *all, size_t i)
+/* Memory that no thread reads any more. */
+static struct narrow free_narrow(struct cpu *cpu)
 {
-    struct piece p = {.w = all->w[i], .y = all->y[i]};
-    size_t end;
-    cpu_share(rows_shared_out(p.w), STRIP, &p.first, &end);
-    p.rows = end - p.first;
+    if (team_done_over(cpu->team) != cpu->narrow_robbed)
+        cpu->narrow_held[cpu->narrow_at] = true;
+    if (cpu->narrow_held[0] && cpu->narrow_held[1])
+        team_settle(cpu->team);
+    if (cpu->narrow_held[cpu->narrow_at] && team_settled(cpu->team))
+        cpu->narrow_held[0] = cpu->narrow_held[1] = false;
+    cpu->narrow_robbed = team_done_over(cpu->team);
+    if (cpu->narrow_held[cpu->narrow_at])
+        cpu->narrow_at = 1 - cpu->narrow_at;
+    return cpu->narrow[cpu->narrow_at];
+}
+
+/* Of many rows, by all threads; few are each thread's own business, which is cheaper than waiting.
+ */
+static void narrow_many(struct linear *l)
+{
+    l->narrow = free_narrow(l->cpu);
+    shape_narrow(l, &l->narrow);
+    size_t tile = l->narrow.int8.tile;
+    cpu_share(l->cpu, (l->tokens + tile - 1) / tile, cpu_worth(tile * l->x->cols), narrow_tiles, l);
+}
+
+static struct narrow narrow_here(const struct linear *l)
+{
+    struct scratch *scratch = &l->cpu->scratch[thread_index()];
+    if (l->tokens > NARROW_FEW)
+        return l->narrow;
+    struct narrow few = scratch->few;
+    shape_narrow(l, &few);
+    if (scratch->few_of != l->number)
+        narrow_rows(l, 0, l->tokens, &few);
+    scratch->few_of = l->number;
+    return few;
+}
+
+/* ---- grouped matrices ------------------------------------------------------------------------ */
+
+static size_t units_of(const struct weight *w)
+{
+    return (w->matrix.rows + UNIT_ROWS - 1) / UNIT_ROWS;
+}
+
+static const uint8_t *strips_at(const struct weight *w, size_t row)
+{
+    return (const uint8_t *)w->matrix.data + row / STRIP * w->layout.bytes;
+}
+
+/* Rows of one matrix in a piece. */
+struct part {
+    size_t i; /* of the matrix */
+    size_t row, rows;
+    const uint8_t *next; /* the strip after them */
+};
+
+/* A part for all tokens, to y[token * y_stride + row of the part]. */
+static void linear_groups(const struct linear *l, const struct part *p, struct quantized x,
+                          float *y, size_t y_stride)
+{
+    const struct weight *w = l->w[p->i];
+    struct group_block block = {
+        .type = w->matrix.type,
+        .format = &w->matrix.groups,
+        .layout = w->layout,
+        .strips = strips_at(w, p->row),
+        .rows = p->rows,
+        .next = p->next,
+        .x = x,
+        .y_stride = y_stride,
+        .scratch = l->cpu->scratch[thread_index()].groups,
+    };
+    size_t most = GROUP_TOKENS / x.tile * x.tile;
+    for (size_t token = 0; token < l->tokens; token += most) {
+        block.token = token;
+        block.tokens = l->tokens - token < most ? l->tokens - token : most;
+        block.y = y + token * y_stride;
+        l->cpu->kernels->linear_groups(&block);
+    }
+}
+
+/* The first part of units [*first, end), which goes on behind it. Units of the matrices stand one
+ * after another. */
+static struct part next_part(const struct linear *l, size_t *first, size_t end)
+{
+    struct part p = {0};
+    size_t unit = *first;
+    while (unit >= units_of(l->w[p.i]))
+        unit -= units_of(l->w[p.i++]);
+    size_t left = units_of(l->w[p.i]) - unit, n = left < end - *first ? left : end - *first;
+
+    p.row = unit * UNIT_ROWS;
+    p.rows = n < left ? n * UNIT_ROWS : l->w[p.i]->matrix.rows - p.row;
+    p.next = strips_at(l->w[p.i], n < left ? p.row + p.rows : p.row);
+    *first += n;
     return p;
 }
 
-static struct piece piece_small(const struct pieces *all, size_t i)
+/* A piece of the grouped matrices. While a busy machine may keep this thread from going on, a few
+ * rows are read from and written to memory of its own. */
+static void linear_units(void *arg, size_t first, size_t end)
 {
-    size_t k = 0;
-    while (i >= small_pieces(all->w[k]))
-        i -= small_pieces(all->w[k++]);
-    size_t first = rows_shared_out(all->w[k]) + i * PIECE_ROWS;
-    size_t left = all->w[k]->matrix.rows - first;
-    return (struct piece){all->w[k], all->y[k], first, left < PIECE_ROWS ? left : PIECE_ROWS};
-}
+    const struct linear l = *(const struct linear *)arg;
+    struct narrow x = narrow_here(&l);
+    bool apart = piece_apart();
+    float *out = l.cpu->scratch[thread_index()].out;
 
-/* A thread's next piece; false: there is none left. */
-static bool next_piece(const struct pieces *all, size_t *taken, struct piece *piece)
-{
-    if (*taken < all->n) {
-        *piece = piece_own(all, (*taken)++);
-        return true;
+    for (size_t at = first; at < end;) {
+        struct part p = next_part(&l, &at, end);
+        if (apart)
+            linear_groups(&l, &p, x.int8, out, p.rows);
+        else
+            linear_groups(&l, &p, x.int8, l.y[p.i]->data + p.row, l.y[p.i]->stride);
+        out += p.rows * l.tokens;
     }
-    size_t i = thread_take(all->count);
-    if (i < all->count)
-        *piece = piece_small(all, i);
-    return i < all->count;
-}
-
-static void linear_groups(const struct cpu *cpu, const struct piece *p, const uint8_t *next,
-                          size_t tokens, struct quantized x)
-{
-    const struct matrix *m = &p->w->matrix;
-    struct group_block block = {
-        .type = m->type,
-        .format = &m->groups,
-        .layout = p->w->layout,
-        .strips = piece_strips(p),
-        .rows = p->rows,
-        .next = next,
-        .x = x,
-        .y_stride = p->y->stride,
-        .scratch = cpu->scratch[thread_index()].groups,
-    };
-    size_t most = GROUP_TOKENS / x.tile * x.tile;
-    for (size_t token = 0; token < tokens; token += most) {
-        block.token = token;
-        block.tokens = tokens - token < most ? tokens - token : most;
-        block.y = p->y->data + token * p->y->stride + p->first;
-        cpu->kernels->linear_groups(&block);
+    if (!apart || !piece_commit())
+        return;
+    out = l.cpu->scratch[thread_index()].out;
+    for (size_t at = first; at < end;) {
+        struct part p = next_part(&l, &at, end);
+        for (size_t token = 0; token < l.tokens; token++, out += p.rows)
+            memcpy(l.y[p.i]->data + token * l.y[p.i]->stride + p.row, out, p.rows * sizeof *out);
     }
 }
 
-/* The next piece is known before a piece is begun, so that it is expected meanwhile. */
-static void linear_pieces(const struct cpu *cpu, const struct pieces *all, size_t tokens,
-                          struct quantized x)
+static void share_units(struct linear *l)
 {
-    struct piece piece, next;
-    size_t taken = 0;
-    for (bool more = next_piece(all, &taken, &piece); more; piece = next) {
-        next = piece;
-        more = next_piece(all, &taken, &next);
-        linear_groups(cpu, &piece, piece_strips(&next), tokens, x);
+    size_t units = 0, bytes = 0;
+    for (size_t i = 0; i < l->n; i++) {
+        units += units_of(l->w[i]);
+        if (l->w[i]->layout.bytes * UNIT_STRIPS > bytes)
+            bytes = l->w[i]->layout.bytes * UNIT_STRIPS;
     }
+    size_t most = PIECE_BYTES / bytes, numbers = l->cpu->piece_numbers / (UNIT_ROWS * l->tokens);
+    most = most < numbers ? most : numbers;
+    team_share(l->cpu->team, units, 1, most > 0 ? most : 1, true, linear_units, l);
 }
 
-/* Rows [first, end) of W for all tokens by panels of floats or as stored. */
-static void linear_floats(const struct cpu *cpu, const struct weight *w, size_t first, size_t end,
-                          size_t tokens, const struct buffer *x, const uint16_t *x16,
-                          struct buffer *y)
+/* ---- other matrices -------------------------------------------------------------------------- */
+
+/* Strips [first, end) of the first matrix for all tokens by panels of floats or as stored. */
+static void linear_floats(void *arg, size_t first, size_t end)
 {
+    const struct linear *l = arg;
+    const struct weight *w = l->w[0];
+    struct narrow x = {0};
+    size_t tokens = l->tokens, last = end * STRIP;
+
+    if (l->forms[FORM_BF16])
+        x = narrow_here(l);
+    last = last < w->matrix.rows ? last : w->matrix.rows;
     struct cut cut = choose_cut(w, tokens);
-    for (size_t row = first; row < end; row += cut.rows) {
-        size_t n_rows = end - row < cut.rows ? end - row : cut.rows;
+    for (size_t row = first * STRIP; row < last; row += cut.rows) {
+        size_t n_rows = last - row < cut.rows ? last - row : cut.rows;
         for (size_t token = 0; token < tokens; token += cut.tokens)
-            linear_rows(cpu, w, cut, row, n_rows, token,
-                        tokens - token < cut.tokens ? tokens - token : cut.tokens, x, x16, y);
+            linear_rows(l->cpu, w, cut, row, n_rows, token,
+                        tokens - token < cut.tokens ? tokens - token : cut.tokens, l->x, x.bf16,
+                        l->y[0]);
     }
+}
+
+static void linear_by_blas(void *arg, size_t first, size_t end)
+{
+    const struct linear *l = arg;
+    size_t rows = l->w[0]->matrix.rows, last = end * BLAS_ROWS;
+    linear_blas(l->cpu, l->w[0], first * BLAS_ROWS, last < rows ? last : rows, l->tokens, l->x,
+                l->y[0]);
+}
+
+static void share_rows(const struct linear *all, size_t i)
+{
+    struct linear l = *all;
+    size_t rows = all->w[i]->matrix.rows;
+
+    l.w[0] = all->w[i];
+    l.y[0] = all->y[i];
+    if (l.w[0]->blas && l.tokens >= BLAS_TOKENS) {
+        size_t units = (rows + BLAS_ROWS - 1) / BLAS_ROWS;
+        blas_begin();
+        cpu_share(l.cpu, units, 1, linear_by_blas, &l);
+        blas_end();
+        return;
+    }
+    size_t units = (rows + STRIP - 1) / STRIP;
+    cpu_share(l.cpu, units, PANEL_ROWS / STRIP, linear_floats, &l);
 }
 
 void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[],
                 const struct weight *const w[], size_t n, const struct buffer *x)
 {
-    const struct cpu *cpu = (const struct cpu *)backend;
-    size_t tokens = cpu_rows(cpu, rows);
-    struct narrow narrow = {0};
-    bool forms[FORMS] = {false};
-    struct pieces pieces = {0};
+    struct cpu *cpu = (struct cpu *)backend;
+    struct linear all = {
+        .cpu = cpu, .tokens = cpu_rows(cpu, rows), .x = x, .number = ++cpu->n_linear};
+    struct linear groups;
 
     for (size_t i = 0; i < n; i++)
-        forms[form_of(cpu, w[i])] = true;
-    if (forms[FORM_INT8] || forms[FORM_BF16])
-        narrow = narrow_rows(cpu, x, tokens, forms);
+        all.forms[form_of(cpu, w[i])] = true;
+    if (all.tokens > NARROW_FEW && (all.forms[FORM_INT8] || all.forms[FORM_BF16]))
+        narrow_many(&all);
+    groups = all;
     for (size_t i = 0; i < n; i++) {
-        size_t first, end;
-        if (form_of(cpu, w[i]) == FORM_INT8) {
-            pieces.w[pieces.n] = w[i];
-            pieces.y[pieces.n++] = y[i];
-            pieces.count += small_pieces(w[i]);
+        all.w[i] = w[i];
+        all.y[i] = y[i];
+        if (form_of(cpu, w[i]) != FORM_INT8) {
+            share_rows(&all, i);
             continue;
         }
-        cpu_share(w[i]->matrix.rows, STRIP, &first, &end);
-        if (w[i]->blas && tokens >= BLAS_TOKENS)
-            linear_blas(cpu, w[i], first, end, tokens, x, y[i]);
-        else
-            linear_floats(cpu, w[i], first, end, tokens, x, narrow.bf16, y[i]);
+        groups.w[groups.n] = w[i];
+        groups.y[groups.n++] = y[i];
     }
-    if (pieces.n > 0)
-        linear_pieces(cpu, &pieces, tokens, narrow.int8);
-    thread_barrier();
+    if (groups.n > 0)
+        share_units(&groups);
 }

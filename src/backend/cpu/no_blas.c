@@ -3,7 +3,11 @@
 
 const bool blas_available = false;
 
-void blas_open(void)
+void blas_begin(void)
+{
+}
+
+void blas_end(void)
 {
 }
 

@@ -3,62 +3,75 @@
 
 #include <string.h>
 
-#include "base/threads.h"
 #include "quant/dtype.h"
 
-void cpu_share(size_t n, size_t unit, size_t *first, size_t *end)
+void cpu_share(const struct cpu *cpu, size_t n, size_t least, piece_fn *piece, void *arg)
 {
-    size_t units = (n + unit - 1) / unit, threads = thread_count(), thread = thread_index();
-    size_t each = units / threads, more = units % threads;
-    size_t from = thread * each + (thread < more ? thread : more);
-    size_t to = from + each + (thread < more);
+    team_share(cpu->team, n, least, n, false, piece, arg);
+}
 
-    *first = from * unit < n ? from * unit : n;
-    *end = to * unit < n ? to * unit : n;
+struct embedding {
+    struct cpu *cpu;
+    struct buffer *x;
+    const struct weight *w;
+};
+
+static void embed_rows(void *arg, size_t first, size_t end)
+{
+    const struct embedding *e = arg;
+    const struct matrix *m = &e->w->matrix;
+    for (size_t row = first; row < end; row++) {
+        size_t token = (size_t)e->cpu->rows[row].token;
+        if (token < m->rows)
+            cpu_expand(e->cpu, e->w, token, 0, m->cols, e->x->data + row * e->x->stride);
+        else
+            atomic_store(&e->cpu->failed, true);
+    }
 }
 
 void cpu_embed(struct backend *backend, struct buffer *x, const struct weight *w)
 {
     struct cpu *cpu = (struct cpu *)backend;
-    const struct matrix *m = &w->matrix;
-    size_t first, end;
+    cpu_share(cpu, cpu->n_rows, cpu_worth(x->stride), embed_rows, &(struct embedding){cpu, x, w});
+}
 
-    cpu_share(cpu->n_rows, 1, &first, &end);
+struct norm {
+    struct cpu *cpu;
+    bool packed; /* rows that want logits only */
+    struct buffer *x;
+    const struct buffer *d;
+    const struct weight *w;
+    struct buffer *y;
+};
+
+static void norm_rows(void *arg, size_t first, size_t end)
+{
+    const struct norm *n = arg;
+    const struct cpu *cpu = n->cpu;
+    const struct kernels *kernels = cpu->kernels;
+
+    /* The packed row is the number of rows before that want logits. */
+    size_t packed = 0;
+    while (packed < cpu->n_logit_rows && cpu->logit_rows[packed] < first)
+        packed++;
     for (size_t row = first; row < end; row++) {
-        size_t token = (size_t)cpu->rows[row].token;
-        float *out = x->data + row * x->stride;
-        if (token < m->rows)
-            cpu_expand(cpu, w, token, 0, m->cols, out);
-        else
-            atomic_store(&cpu->failed, true);
+        float *in = n->x->data + row * n->x->stride;
+        if (n->d != NULL)
+            kernels->add(in, n->d->data + row * n->d->stride, n->x->stride);
+        if (n->packed && !cpu->rows[row].wants_logits)
+            continue;
+        size_t to = n->packed ? packed++ : row;
+        kernels->norm(in, n->w->vector, cpu->shape.rms_eps, n->y->data + to * n->y->stride,
+                      n->x->cols);
     }
-    thread_barrier();
 }
 
 void cpu_add_norm(struct backend *backend, enum rows rows, struct buffer *x, const struct buffer *d,
                   const struct weight *w, struct buffer *y)
 {
     struct cpu *cpu = (struct cpu *)backend;
-    const struct kernels *kernels = cpu->kernels;
-    size_t first, end;
-
-    /* A thread normalizes the rows that it added; the packed row is the number of rows before that
-     * want logits. */
-    cpu_share(cpu->n_rows, 1, &first, &end);
-    size_t packed = 0;
-    while (packed < cpu->n_logit_rows && cpu->logit_rows[packed] < first)
-        packed++;
-    for (size_t row = first; row < end; row++) {
-        float *in = x->data + row * x->stride;
-        if (d != NULL)
-            kernels->add(in, d->data + row * d->stride, x->stride);
-        if (rows == ROWS_ALL)
-            kernels->norm(in, w->vector, cpu->shape.rms_eps, y->data + row * y->stride, x->cols);
-        else if (cpu->rows[row].wants_logits)
-            kernels->norm(in, w->vector, cpu->shape.rms_eps, y->data + packed++ * y->stride,
-                          x->cols);
-    }
-    thread_barrier();
+    struct norm norm = {cpu, rows == ROWS_LOGITS, x, d, w, y};
+    cpu_share(cpu, cpu->n_rows, cpu_worth(x->stride), norm_rows, &norm);
 }
 
 /* Rotates one head by its row's position (Su et al. 2021, arXiv:2104.09864). */
@@ -106,39 +119,64 @@ static void store_head(const struct cpu *cpu, size_t layer, size_t row, size_t h
     memcpy(page_v(cpu, page, layer, head) + slot * cpu->padded_dim * size, stored, dim * size);
 }
 
+struct rotation {
+    struct cpu *cpu;
+    size_t layer;
+    struct buffer *q, *k;
+    const struct buffer *v;
+};
+
+/* KV heads of rows. */
+static void rope_heads(void *arg, size_t first, size_t end)
+{
+    const struct rotation *r = arg;
+    const struct cpu *cpu = r->cpu;
+    size_t kv_heads = cpu->shape.n_kv_heads, dim = cpu->shape.head_dim;
+
+    for (size_t i = first; i < end; i++) {
+        size_t row = i / kv_heads, head = i % kv_heads;
+        float *queries = r->q->data + row * r->q->stride + head * cpu->group * dim;
+        for (size_t j = 0; j < cpu->group; j++)
+            rotate(cpu, row, queries + j * dim);
+        float *key = r->k->data + row * r->k->stride + head * dim;
+        rotate(cpu, row, key);
+        store_head(cpu, r->layer, row, head, key, r->v->data + row * r->v->stride + head * dim);
+    }
+}
+
 void cpu_rope_store(struct backend *backend, size_t layer, struct buffer *q, struct buffer *k,
                     const struct buffer *v)
 {
     struct cpu *cpu = (struct cpu *)backend;
-    size_t kv_heads = cpu->shape.n_kv_heads, dim = cpu->shape.head_dim;
-    size_t first, end;
+    size_t numbers = (cpu->group + 2) * cpu->shape.head_dim;
+    struct rotation rope = {cpu, layer, q, k, v};
+    cpu_share(cpu, cpu->n_rows * cpu->shape.n_kv_heads, cpu_worth(numbers), rope_heads, &rope);
+}
 
-    cpu_share(cpu->n_rows * kv_heads, 1, &first, &end);
-    for (size_t i = first; i < end; i++) {
-        size_t row = i / kv_heads, head = i % kv_heads;
-        float *queries = q->data + row * q->stride + head * cpu->group * dim;
-        for (size_t j = 0; j < cpu->group; j++)
-            rotate(cpu, row, queries + j * dim);
-        float *key = k->data + row * k->stride + head * dim;
-        rotate(cpu, row, key);
-        store_head(cpu, layer, row, head, key, v->data + row * v->stride + head * dim);
+struct swiglu {
+    const struct cpu *cpu;
+    struct buffer *gate;
+    const struct buffer *up;
+};
+
+/* Vectors of LANES. */
+static void swiglu_lanes(void *arg, size_t first, size_t end)
+{
+    const struct swiglu *s = arg;
+    size_t stride = s->gate->stride, i = first * LANES;
+
+    while (i < end * LANES) {
+        size_t row = i / stride, col = i % stride, left = end * LANES - i;
+        size_t n = stride - col < left ? stride - col : left;
+        s->cpu->kernels->swiglu(s->gate->data + row * stride + col,
+                                s->up->data + row * s->up->stride + col, n);
+        i += n;
     }
-    thread_barrier();
 }
 
 void cpu_swiglu(struct backend *backend, struct buffer *gate, const struct buffer *up)
 {
     const struct cpu *cpu = (const struct cpu *)backend;
-    size_t first, end;
-
-    /* Split along columns as well, so that one row is enough for all threads. */
-    cpu_share(cpu->n_rows * gate->stride, LANES, &first, &end);
-    while (first < end) {
-        size_t row = first / gate->stride, col = first % gate->stride;
-        size_t n = gate->stride - col < end - first ? gate->stride - col : end - first;
-        cpu->kernels->swiglu(gate->data + row * gate->stride + col,
-                             up->data + row * up->stride + col, n);
-        first += n;
-    }
-    thread_barrier();
+    struct swiglu swiglu = {cpu, gate, up};
+    cpu_share(cpu, cpu->n_rows * gate->stride / LANES, cpu_worth(LANES), swiglu_lanes, &swiglu);
 }

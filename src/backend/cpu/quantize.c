@@ -51,7 +51,6 @@ struct job {
     unsigned char *out;
     struct bench *benches;        /* [threads] */
     struct strip_result *results; /* [strips] */
-    atomic_size_t next;           /* strip */
     atomic_bool refused;
 };
 
@@ -293,16 +292,12 @@ static void quantize_strips(struct job *job, const struct bench *bench, size_t s
         close_strip(&strips[i]);
 }
 
-static void quantize_all(void *arg)
+/* As many strips as a bench holds, times [first, end). */
+static void quantize_piece(void *arg, size_t first, size_t end)
 {
     struct job *job = arg;
-    size_t strips = job->lanes / STRIP;
-    for (;;) {
-        size_t strip = atomic_fetch_add(&job->next, strips);
-        if (strip * STRIP >= job->n || atomic_load(&job->refused))
-            return;
-        quantize_strips(job, &job->benches[thread_index()], strip);
-    }
+    for (size_t i = first; i < end && !atomic_load(&job->refused); i++)
+        quantize_strips(job, &job->benches[thread_index()], i * (job->lanes / STRIP));
 }
 
 /* Importance with a mean of 1, or 1 where nothing is known. */
@@ -341,8 +336,6 @@ static int open_job(struct job *job, int threads, struct llama3_error *err)
         bench->scales = bench->targets + GROUP * lanes;
         bench->row = bench->scales + groups * lanes;
     }
-    if (job->feedback != NULL)
-        blas_open();
     return 0;
 }
 
@@ -390,8 +383,14 @@ int quantize_rows(const struct matrix *in, size_t first, size_t n,
     if (status == 0) {
         level_table_fill(&job.table, format.levels);
         fill_importance(&job, options->importance);
-        threads_run(options->threads, quantize_all, &job);
-        status = sum_up(&job, error, err);
+        if (job.feedback != NULL)
+            blas_begin();
+        status = threads_share(options->threads, (n + job.lanes - 1) / job.lanes, 1, 1,
+                               quantize_piece, &job, err);
+        if (job.feedback != NULL)
+            blas_end();
+        if (status == 0)
+            status = sum_up(&job, error, err);
     }
     close_job(&job, options->threads);
     return status;

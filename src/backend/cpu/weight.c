@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/size.h"
-#include "base/threads.h"
 
 /* Panels wide enough for another matrix that BLAS gets. */
 static int widen_panels(struct cpu *cpu, size_t cols, struct llama3_error *err)
@@ -52,6 +51,7 @@ static int widen_narrow(struct cpu *cpu, size_t cols, struct llama3_error *err)
     rows += cpu->kernels->group_most;
     unsigned char *end = NULL;
     take_narrow(&end, rows, cols);
+    take_narrow(&end, rows, cols);
     for (size_t i = 0; i < threads; i++)
         take_narrow(&end, NARROW_FEW, cols);
     size_t bytes = (uintptr_t)end;
@@ -61,7 +61,8 @@ static int widen_narrow(struct cpu *cpu, size_t cols, struct llama3_error *err)
     free(cpu->narrow_memory);
     cpu->narrow_memory = memory;
     cpu->narrow_cols = cols;
-    cpu->narrow = take_narrow(&next, rows, cols);
+    for (size_t i = 0; i < 2; i++)
+        cpu->narrow[i] = take_narrow(&next, rows, cols);
     for (size_t i = 0; i < threads; i++)
         cpu->scratch[i].few = take_narrow(&next, NARROW_FEW, cols);
     return 0;
@@ -72,17 +73,18 @@ struct repacking {
     struct weight *to;
 };
 
-static void repack_share(void *arg)
+static void repack_strips(void *arg, size_t first, size_t end)
 {
     const struct repacking *r = arg;
     const struct matrix *from = r->from;
-    size_t row_bytes = dtype_row_bytes(from->type, from->cols), first, end;
+    size_t row_bytes = dtype_row_bytes(from->type, from->cols);
 
-    cpu_share(from->rows, STRIP, &first, &end);
-    for (size_t row = first; row < end; row += STRIP)
+    for (size_t strip = first; strip < end; strip++) {
+        size_t row = strip * STRIP, left = from->rows - row;
         group_repack(from->type, (const char *)from->data + row * row_bytes, row_bytes,
-                     end - row < STRIP ? end - row : STRIP, from->cols,
-                     (char *)r->to->memory + row / STRIP * r->to->layout.bytes);
+                     left < STRIP ? left : STRIP, from->cols,
+                     (char *)r->to->memory + strip * r->to->layout.bytes);
+    }
 }
 
 /* Copies or repacks a matrix for the integer kernels, unless it can be read as it is. */
@@ -100,7 +102,8 @@ static int take_groups(struct cpu *cpu, struct weight *w, struct llama3_error *e
         return error_memory(err, "a matrix", bytes);
     m->data = w->memory;
     if (repack)
-        threads_run(cpu->threads, repack_share, &(struct repacking){&from, w});
+        cpu_share(cpu, (m->rows + STRIP - 1) / STRIP, 1, repack_strips,
+                  &(struct repacking){&from, w});
     else
         memcpy(w->memory, from.data, bytes);
     return 0;

@@ -7,6 +7,7 @@
 
 #include "backend/cuda/state.h"
 #include "base/size.h"
+#include "base/threads.h"
 
 enum {
     OLDEST = 8,          /* compute capability that the kernels need */
@@ -250,6 +251,7 @@ static void cuda_close(struct backend *backend)
         cudaStreamSynchronize(cuda->stream);
     graph_forget(cuda);
     free(cuda->graphs);
+    team_close(cuda->team);
     cublas_close(cuda->blas);
     cuda_pool_close(cuda);
     batch_close(cuda);
@@ -296,7 +298,8 @@ static struct backend *cuda_open(const struct backend_options *options,
     cuda->shared_bytes = properties.sharedMemPerBlockOptin;
     snprintf(cuda->name, sizeof cuda->name, "cuda (%.128s)", properties.name);
     cuda_pool_open(cuda);
-    if (open_streams(cuda, err) != 0 || batch_open(cuda, err) != 0 ||
+    cuda->team = team_open(cuda->threads, err);
+    if (cuda->team == NULL || open_streams(cuda, err) != 0 || batch_open(cuda, err) != 0 ||
         (options->bf16_prompt && (cuda->blas = cublas_open(cuda->stream, err)) == NULL)) {
         cuda_close(&cuda->base);
         return NULL;

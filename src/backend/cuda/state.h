@@ -68,7 +68,8 @@ struct cuda {
     struct device_heads heads;
     char name[160]; /* "cuda (NVIDIA H200)" */
     int device, processors;
-    int threads;                    /* of the host, that shuffle matrices */
+    struct team *team;              /* threads of the host, that shuffle matrices */
+    int threads;                    /* of the team */
     size_t shared_bytes;            /* that a block of threads may have */
     cudaStream_t stream, kv_stream; /* of passes; of kv_reserve, export and import */
     unsigned char *staging;         /* [STAGING], pinned, of passes, */

@@ -71,12 +71,11 @@ struct piece {
     uint8_t *rooms;  /* [threads][layout_room] */
 };
 
-/* A thread's share of a piece. */
-static void shuffle(void *arg)
+static void shuffle(void *arg, size_t first, size_t end)
 {
     const struct piece *p = arg;
     uint8_t *room = p->rooms + thread_index() * layout_room(p->layout);
-    for (size_t i = thread_index(); i < p->n; i += thread_count())
+    for (size_t i = first; i < end; i++)
         layout_tile(p->layout, p->matrix, p->first + i, p->parts[0] + i * p->bytes[0],
                     p->parts[1] + i * p->bytes[1], p->parts[2] + i * p->bytes[2],
                     p->parts[3] + i * p->bytes[3], room);
@@ -92,7 +91,7 @@ static cudaError_t upload_piece(const struct cuda *cuda, const struct weight *w,
         p->parts[i] = tiles;
         tiles += p->n * p->bytes[i];
     }
-    threads_run(cuda->threads, shuffle, p);
+    team_share(cuda->team, p->n, 1, p->n, false, shuffle, p);
     for (size_t i = 0; i < 4 && error == cudaSuccess; i++)
         if (p->bytes[i] > 0)
             error = cudaMemcpyAsync((uint8_t *)w->memory + begins[i] + p->first * p->bytes[i],
