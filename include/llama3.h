@@ -274,7 +274,7 @@ struct llama3_bias {
 struct llama3_sampling {
     float temperature;              /* 0..100; 0 is greedy */
     float top_p;                    /* (0..1]; 1 is off */
-    float min_p;                    /* [0..1); 0 is off */
+    float min_p;                    /* [0..1]; 0 is off, 1 leaves the likeliest alone */
     int top_k;                      /* 0 is off */
     float repeat_penalty;           /* (0..100]; 1 is off; over prompt and answer, as in CTRL
                                        (Keskar et al. 2019, section 4.1) */

@@ -642,6 +642,9 @@ START_TEST(draws_follow_the_distribution)
     s.min_p = 0.3f; /* of 0.4 */
     histogram(&s, logits, share);
     ck_assert_double_eq_tol(share[1] + share[2] + share[3], 1, 1e-9);
+    s.min_p = 1;
+    histogram(&s, logits, share);
+    ck_assert_double_eq_tol(share[1], 1, 1e-9);
     s = neutral;
     s.temperature = 0.5f; /* squares the probabilities */
     histogram(&s, logits, share);
@@ -744,7 +747,7 @@ START_TEST(sampling_ranges_are_checked)
     s.top_p = NAN;
     ck_assert_ptr_null(sampler_open(&s, 6, &err));
     s = neutral;
-    s.min_p = 1;
+    s.min_p = 1.1f;
     ck_assert_ptr_null(sampler_open(&s, 6, &err));
     s = neutral;
     s.top_k = -1;

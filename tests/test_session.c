@@ -226,7 +226,7 @@ static const char *const changes[][3] = {
     {"0.2", "1e400", ": JSON expected"},
     {"\"temperature\":0.2", "\"top_p\":0", ": \"top_p\": a number in (0, 1] expected, 0 found"},
     {"\"temperature\":0.2", "\"top_p\":1e-60", ": \"top_p\": a number in (0, 1] expected"},
-    {"\"temperature\":0.2", "\"min_p\":1", ": \"min_p\": a number in [0, 1) expected, 1 found"},
+    {"\"temperature\":0.2", "\"min_p\":2", ": \"min_p\": a number in [0, 1] expected, 2 found"},
     {"\"temperature\"", "\"warmth\"", ": \"warmth\" is not known"},
     {"\"top_k\"", "\"top-k\"", ": \"top-k\" is not known"},
     {"7", "7.5", ": \"top_k\": an integer in [0, 1048576] expected, 7.5 found"},

@@ -19,8 +19,7 @@ refused "llama3: --top-p: expected a number in (0, 1], found '0'" --top-p 0
 refused "llama3: --top-p: expected a number in (0, 1], found 'nan'" --top-p nan
 refused "llama3: --top-p: expected a number in (0, 1], found '1e-60'" --top-p 1e-60
 refused "llama3: --top-p: expected a number in (0, 1], found ''" --top-p ""
-refused "--min-p: expected a number in [0, 1), found '1'" --min-p 1
-refused "--min-p: expected a number in [0, 1), found '0.99999999999'" --min-p 0.99999999999
+refused "--min-p: expected a number in [0, 1], found '1.1'" --min-p 1.1
 refused "--temperature: expected a number in [0, 100], found '-1'" --temperature -1
 refused "--temperature: expected a number in [0, 100], found 'inf'" --temperature inf
 refused "--temperature: expected a number in [0, 100], found '1 '" --temperature "1 "

@@ -240,7 +240,7 @@ done <<'END'
 "temperature":"1"|temperature
 "top_p":0|top_p
 "top_p":1.1|top_p
-"min_p":1|min_p
+"min_p":1.1|min_p
 "top_k":-1|top_k
 "top_k":1.5|top_k
 "n":0|n

@@ -38,7 +38,7 @@ static int check_ranges(const struct llama3_sampling *s, size_t vocab_size,
     if (check(s->temperature >= 0 && s->temperature <= 100, "temperature", s->temperature,
               "[0, 100]", err) < 0 ||
         check(s->top_p > 0 && s->top_p <= 1, "top_p", s->top_p, "(0, 1]", err) < 0 ||
-        check(s->min_p >= 0 && s->min_p < 1, "min_p", s->min_p, "[0, 1)", err) < 0 ||
+        check(s->min_p >= 0 && s->min_p <= 1, "min_p", s->min_p, "[0, 1]", err) < 0 ||
         check(s->top_k >= 0, "top_k", s->top_k, "[0, 2147483647]", err) < 0 ||
         check(s->repeat_penalty > 0 && s->repeat_penalty <= 100, "repeat_penalty",
               s->repeat_penalty, "(0, 100]", err) < 0 ||

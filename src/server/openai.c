@@ -184,12 +184,7 @@ static int read_top_p(const struct parser *p, const char *name, const json_t *va
 
 static int read_min_p(const struct parser *p, const char *name, const json_t *value)
 {
-    if (read_float(p, name, value, 0, 1, &p->request->sampling.min_p) < 0)
-        return -1;
-    return p->request->sampling.min_p < 1
-               ? 0
-               : api_error_set(p->err, BAD_REQUEST, NULL, name,
-                               "request: \"min_p\": less than 1 expected, 1 found");
+    return read_float(p, name, value, 0, 1, &p->request->sampling.min_p);
 }
 
 static int read_top_k(const struct parser *p, const char *name, const json_t *value)

@@ -91,7 +91,6 @@ const struct option_spec answer_option_specs[] = {
      .arg = "X",
      .min = 0,
      .max = 1,
-     .below = true,
      .help = "tokens with at least this share of the likeliest\n"
              "one's probability; 0 is off (0)"},
     {.name = "repeat-penalty",

@@ -53,17 +53,16 @@ static int bad_number(const struct option_spec *spec, const char *text)
 {
     char names[NAMES_SIZE];
     bool words = spec->type == OPTION_INT_OR;
-    say_error("--%s: expected %s%s%s in %c%.10g, %.10g%c, found '%s'", spec->name,
+    say_error("--%s: expected %s%s%s in %c%.10g, %.10g], found '%s'", spec->name,
               words ? choice_names(spec, names) : "", words ? " or " : "",
               spec->type == OPTION_FLOAT ? "a number" : "an integer", spec->above ? '(' : '[',
-              spec->min, spec->max, spec->below ? ')' : ']', text);
+              spec->min, spec->max, text);
     return -1;
 }
 
 bool option_in_range(const struct option_spec *spec, double value)
 {
-    return (spec->above ? value > spec->min : value >= spec->min) &&
-           (spec->below ? value < spec->max : value <= spec->max);
+    return (spec->above ? value > spec->min : value >= spec->min) && value <= spec->max;
 }
 
 static int set_float(const struct option_spec *spec, const char *text, float *out)

@@ -46,7 +46,7 @@ struct option_spec {
     const char *arg;            /* name of the argument, NULL for a flag */
     const char *help;           /* lines separated by \n */
     double min, max;            /* numbers */
-    bool above, below;          /* min itself, or max itself, is not allowed */
+    bool above;                 /* min itself is not allowed */
     const char *const *choices; /* OPTION_ONE_OF and OPTION_INT_OR, NULL-terminated */
 };
 

@@ -118,10 +118,9 @@ static int check_setting(const char *key, const json_t *value, const char *where
                       ? found >= 0 && found <= max
                       : option_in_range(spec, whole ? found : (double)(float)found);
     if (!inside || (whole && floor(found) != found)) /* 7.0 is one: JSON makes no difference */
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: \"%s\": %s in %c%.16g, %.16g%c expected, %.16g found", where, key,
-                         whole ? "an integer" : "a number", spec->above ? '(' : '[', spec->min, max,
-                         spec->below ? ')' : ']', found);
+        return error_set(
+            err, LLAMA3_EINPUT, "%s: \"%s\": %s in %c%.16g, %.16g] expected, %.16g found", where,
+            key, whole ? "an integer" : "a number", spec->above ? '(' : '[', spec->min, max, found);
     return 0;
 }
 
