@@ -132,7 +132,8 @@ struct llama3_model_options {
     /* Of total bytes of weights, done are quantized; non-zero gives up (LLAMA3_ECANCELED). */
     int (*on_progress)(void *arg, uint64_t done, uint64_t total);
     /* One line about what is no failure: a broken file in the cache, made again; weights that
-     * have 4 bits already, used as they are. */
+     * have 4 bits already, used as they are; keys of generation_config.json, or of a GGUF file's
+     * general.sampling, that would change answers and are not supported. */
     void (*on_note)(void *arg, const char *note);
     /* Of total bytes of weights, done are ready for use: GGUF's 4 to 8 bits are laid out anew, as
      * the processor reads them best. Non-zero gives up as well. */
@@ -285,8 +286,8 @@ struct llama3_sampling {
     size_t n_bias;
 };
 
-/* The checkpoint's own defaults (generation_config.json), else temperature 0.6 and top-p 0.9;
- * seed 0. */
+/* The checkpoint's own defaults (generation_config.json, beside a GGUF file as well; else the
+ * general.sampling keys of that file), else temperature 0.6 and top-p 0.9; seed 0. */
 LLAMA3_API void llama3_sampling_defaults(const struct llama3_model *model,
                                          struct llama3_sampling *sampling);
 

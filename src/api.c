@@ -12,6 +12,7 @@
 
 #include "base/machine.h"
 #include "base/size.h"
+#include "checkpoint/generation.h"
 #include "engine/placement.h"
 #include "engine/quantized.h"
 #include "engine/session.h"
@@ -189,12 +190,16 @@ static int open_checkpoint(struct model *checkpoint, const char *path,
         .on_note = o->on_note,
         .arg = o->arg,
     };
-    if (!o->int4)
-        return model_open(checkpoint, path, err);
-    if (options.threads > MAX_THREADS) /* said by choose_limits(), but before the work */
+    if (o->int4 && options.threads > MAX_THREADS) /* said by choose_limits(), but before the work */
         return error_set(err, LLAMA3_EINPUT, "threads: expected 1 to %d, found %d", MAX_THREADS,
                          o->threads);
-    return quantized_open(checkpoint, path, &options, err);
+    int status = o->int4 ? quantized_open(checkpoint, path, &options, err)
+                         : model_open(checkpoint, path, err);
+    struct llama3_error note;
+    if (status == 0 && o->on_note != NULL &&
+        generation_note(&checkpoint->generation, checkpoint->path, &note))
+        o->on_note(o->arg, note.message);
+    return status;
 }
 
 static int open_parts(struct llama3_model *m, const char *path,

@@ -117,8 +117,8 @@ START_TEST(generation_config_json)
     static const struct change changes[] = {
         {"0.6", "-1", "\"temperature\": 0..100 expected, -1 found"},
         {"0.9", "1.5", "\"top_p\": 1e-09..1 expected, 1.5 found"},
-        {"0.05", "1", "\"min_p\": 0..0.999999 expected, 1 found"},
-        {"40", "-1", "\"top_k\": 0..2147483647 expected, -1 found"},
+        {"0.05", "1.1", "\"min_p\": 0..1 expected, 1.1 found"},
+        {"40", "-2", "\"top_k\": -1..2147483647 expected, -2 found"},
         {"1.1", "0", "\"repetition_penalty\": 1e-06..100 expected, 0 found"},
         {"\"do_sample\": true", "\"do_sample\": 1",
          "\"do_sample\": true or false expected, an integer found"},

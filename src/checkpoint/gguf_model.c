@@ -8,8 +8,9 @@
 #include <unistd.h>
 
 #include "base/size.h"
-#include "checkpoint/gguf.h"
+#include "checkpoint/generation.h"
 #include "checkpoint/gguf_vocab.h"
+#include "checkpoint/hf.h"
 #include "checkpoint/readers.h"
 
 static const struct tensor_names names = {
@@ -310,6 +311,15 @@ static int open_parts(struct model *model, const struct gguf *first, struct tens
     return 0;
 }
 
+/* A generation_config.json in the file's folder wins over its keys: it can be edited. */
+static int read_generation_beside(struct model *model, const char *path, struct llama3_error *err)
+{
+    char *folder = path_folder(path, err);
+    int result = folder == NULL ? -1 : hf_generation_open(model, folder, err);
+    free(folder);
+    return result;
+}
+
 static int fill(struct model *model, const struct gguf *gguf, struct tensor_table *table,
                 struct llama3_error *err)
 {
@@ -323,7 +333,10 @@ static int fill(struct model *model, const struct gguf *gguf, struct tensor_tabl
         return -1;
     if (model->rope_factors != NULL)
         model->parameters -= model->config.head_dim / 2; /* computed, not trained */
-    return gguf_vocab_read(gguf, model, err);
+    if (gguf_vocab_read(gguf, model, err) != 0 ||
+        generation_read_gguf(gguf, &model->generation, err) != 0)
+        return -1;
+    return read_generation_beside(model, gguf->path, err);
 }
 
 int gguf_model_open(struct model *model, const char *path, struct llama3_error *err)

@@ -63,7 +63,7 @@ static int read_config(struct model *model, const char *folder, struct llama3_er
     return result;
 }
 
-static int read_generation(struct model *model, const char *folder, struct llama3_error *err)
+int hf_generation_open(struct model *model, const char *folder, struct llama3_error *err)
 {
     char *path;
     bool missing = false;
@@ -213,7 +213,7 @@ int hf_model_open(struct model *model, const char *folder, struct llama3_error *
     if (result == 0)
         result = assemble_model(model, &table, &hf_names, folder, err);
     tensor_table_free(&table);
-    if (result != 0 || read_generation(model, folder, err) != 0 ||
+    if (result != 0 || hf_generation_open(model, folder, err) != 0 ||
         read_tokenizer(model, folder, err) != 0 || read_tokenizer_config(model, folder, err) != 0)
         return -1;
     return read_jinja(model, folder, err);

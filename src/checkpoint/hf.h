@@ -14,13 +14,17 @@ extern const struct tensor_names hf_names;
 json_t *hf_read_json(const char *folder, const char *name, size_t max, char **path, bool *missing,
                      struct llama3_error *err);
 
-/* config.json but for its eos ids, and generation_config.json; both for model->config filled. */
+/* config.json but for its eos ids, which model->config must be filled for. */
 int hf_config_read(const json_t *root, struct config *config, const char *where,
                    struct llama3_error *err);
 int hf_eos_read(const json_t *root, struct model *model, const char *where,
                 struct llama3_error *err);
+
+/* generation_config.json but for its eos ids (generation.c); and the whole of a folder's, if it is
+ * there, for model->config filled. */
 int hf_generation_read(const json_t *root, struct generation_defaults *generation,
                        const char *where, struct llama3_error *err);
+int hf_generation_open(struct model *model, const char *folder, struct llama3_error *err);
 
 /* tokenizer.json into model->vocab. */
 int hf_tokenizer_read(const json_t *root, struct model *model, const char *where,

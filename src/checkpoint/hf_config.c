@@ -1,5 +1,5 @@
 /*
- * hf_config.c: config.json and generation_config.json. Defaults are those of transformers'
+ * hf_config.c: config.json. Defaults are those of transformers'
  * LlamaConfig; RoPE is spelled as the published checkpoints do (rope_theta, rope_scaling) or as
  * transformers 5 does (rope_parameters). Whatever would change the result and is not implemented
  * is refused by its name.
@@ -228,24 +228,5 @@ int hf_eos_read(const json_t *root, struct model *model, const char *where,
     for (size_t i = 0; i < json_array_size(ids); i++)
         if (add_eos(json_array_get(ids, i), model, where, err) != 0)
             return -1;
-    return 0;
-}
-
-int hf_generation_read(const json_t *root, struct generation_defaults *generation,
-                       const char *where, struct llama3_error *err)
-{
-    bool do_sample = generation->do_sample > 0;
-    const json_t *given = json_object_get(root, "do_sample");
-    if (json_get_number(root, "temperature", false, 0, 100, &generation->temperature, where, err) !=
-            0 ||
-        json_get_number(root, "top_p", false, 1e-9, 1, &generation->top_p, where, err) != 0 ||
-        json_get_number(root, "min_p", false, 0, 0.999999, &generation->min_p, where, err) != 0 ||
-        json_get_number(root, "repetition_penalty", false, 1e-6, 100, &generation->repeat_penalty,
-                        where, err) != 0 ||
-        json_get_int(root, "top_k", false, 0, INT32_MAX, &generation->top_k, where, err) != 0 ||
-        json_get_bool(root, "do_sample", false, &do_sample, where, err) != 0)
-        return -1;
-    if (given != NULL && !json_is_null(given))
-        generation->do_sample = do_sample;
     return 0;
 }

@@ -1,6 +1,7 @@
 /* model.c: opening whatever a path stands for, and closing it again. */
 #include "checkpoint/model.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,7 @@ void model_close(struct model *model)
     free(model->rope_factors);
     free(model->template_text);
     free(model->path);
+    json_decref(model->generation.unsupported);
     vocab_free(&model->vocab);
     *model = (struct model){0};
 }

@@ -76,11 +76,15 @@ struct layer {
     struct matrix down;      /* [dim][ffn_dim] */
 };
 
-/* generation_config.json; NAN or -1 where the checkpoint says nothing. */
+struct json_t;
+
+/* generation.h reads them; NAN or -1 where the checkpoint says nothing. */
 struct generation_defaults {
     double temperature, top_p, min_p, repeat_penalty; /* NAN: not given */
     int64_t top_k;                                    /* -1: not given */
     int do_sample;                                    /* -1: not given */
+    struct json_t *unsupported; /* an object: keys that would change an answer, with their values;
+                                   NULL or empty: none. The model's */
 };
 
 struct model {

@@ -10,6 +10,7 @@
 
 #include "base/size.h"
 #include "base/utf8.h"
+#include "checkpoint/generation.h"
 #include "checkpoint/hf.h"
 #include "checkpoint/packed.h"
 
@@ -172,23 +173,19 @@ static json_t *config_json(const struct model *model, bool *ok)
 
 static json_t *generation_json(const struct generation_defaults *g, bool *ok)
 {
-    const struct {
-        const char *key;
-        double value;
-    } numbers[] = {
-        {"temperature", g->temperature},
-        {"top_p", g->top_p},
-        {"min_p", g->min_p},
-        {"repetition_penalty", g->repeat_penalty},
-    };
     json_t *root = json_object();
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        if (!isnan(numbers[i].value))
-            set(root, numbers[i].key, json_real(numbers[i].value), ok);
+    struct generation_defaults copy = *g;
+    for (size_t i = 0; i < n_generation_numbers; i++) {
+        double value = *generation_value(&copy, &generation_numbers[i]);
+        if (!isnan(value))
+            set(root, generation_numbers[i].json, json_real(value), ok);
+    }
     if (g->top_k >= 0)
         set(root, "top_k", json_integer(g->top_k), ok);
     if (g->do_sample >= 0)
         set(root, "do_sample", json_boolean(g->do_sample), ok);
+    if (g->unsupported != NULL)
+        *ok = json_object_update(root, g->unsupported) == 0 && *ok;
     return root;
 }
 

@@ -30,6 +30,16 @@ char *path_join(const char *folder, const char *name, struct llama3_error *err)
     return NULL;
 }
 
+char *path_folder(const char *path, struct llama3_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    size_t n = slash != NULL ? (size_t)(slash + 1 - path) : 0;
+    char *folder = strndup(path, n);
+    if (folder == NULL)
+        error_memory(err, "a path", n + 1);
+    return folder;
+}
+
 static bool exists(const char *folder, const char *name)
 {
     struct stat st;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "checkpoint/readers.h"
 
@@ -72,6 +73,17 @@ static int list_folder(struct sources *sources, const char *folder, struct llama
     return result;
 }
 
+/* generation_config.json beside a GGUF file, if there is one. */
+static int list_generation(struct sources *sources, const char *path, struct llama3_error *err)
+{
+    char *folder = path_folder(path, err);
+    char *beside = folder == NULL ? NULL : path_join(folder, "generation_config.json", err);
+    int result = beside == NULL ? -1 : access(beside, F_OK) != 0 ? 0 : add(sources, beside, err);
+    free(beside);
+    free(folder);
+    return result;
+}
+
 /* A file, and the other parts of its set if its name says that it is a first one. */
 static int list_file(struct sources *sources, const char *path, struct llama3_error *err)
 {
@@ -104,6 +116,8 @@ int sources_list(struct sources *sources, const char *path, struct llama3_error 
         return -1;
     int result = kind == CHECKPOINT_FOLDER ? list_folder(sources, found, err)
                                            : list_file(sources, found, err);
+    if (result == 0 && kind == CHECKPOINT_GGUF)
+        result = list_generation(sources, found, err);
     free(found);
     if (result != 0)
         sources_free(sources);

@@ -23,7 +23,8 @@ struct sources {
 };
 
 /* What model_open() would read of a path, and what may lie beside it: of a directory its JSON
- * files, templates and safetensors files but for our own, of a split GGUF set all parts. */
+ * files, templates and safetensors files but for our own, of a split GGUF set all parts, and
+ * generation_config.json beside a GGUF file. */
 int sources_list(struct sources *sources, const char *path, struct llama3_error *err);
 void sources_free(struct sources *sources);
 

@@ -40,6 +40,24 @@ static void print_place(const struct llama3_place *p, FILE *out)
             unit_bytes(b, p->kv_bytes), unit_bytes(c, p->work_bytes));
 }
 
+/* "temperature 0.6, top-p 0.9": what holds where no option says otherwise, without what is off. */
+static void print_sampling(const struct llama3_model *model, FILE *out)
+{
+    struct llama3_sampling s;
+    llama3_sampling_defaults(model, &s);
+    row(out, "sampling");
+    fprintf(out, "temperature %g", (double)s.temperature);
+    if (s.temperature > 0 && s.top_p < 1)
+        fprintf(out, ", top-p %g", (double)s.top_p);
+    if (s.temperature > 0 && s.top_k > 0)
+        fprintf(out, ", top-k %d", s.top_k);
+    if (s.temperature > 0 && s.min_p > 0)
+        fprintf(out, ", min-p %g", (double)s.min_p);
+    if (s.repeat_penalty < 1 || s.repeat_penalty > 1)
+        fprintf(out, ", repeat-penalty %g", (double)s.repeat_penalty);
+    fputc('\n', out);
+}
+
 static void print_memory(const struct llama3_info *info, const struct args *args, FILE *out)
 {
     char a[UNIT_SIZE], b[UNIT_SIZE], c[UNIT_SIZE], d[UNIT_SIZE];
@@ -91,6 +109,7 @@ void info_print(const struct llama3_model *model, const struct args *args, FILE 
     row(out, "template");
     fprintf(out, "%s\n", info->template_name != NULL ? info->template_name : "none");
     print_stop_ids(model, out);
+    print_sampling(model, out);
     print_memory(info, args, out);
     row(out, "backend");
     fprintf(out, "%s, %d thread%s\n", info->backend, info->threads, info->threads == 1 ? "" : "s");
