@@ -183,6 +183,7 @@ struct llama3_info {
     const int32_t *stop_ids; /* [n_stop_ids], ascending */
     size_t n_stop_ids;
     bool tied_embeddings;
+    bool template_has_date; /* the template writes one: llama3_apply_template()'s counts */
 };
 
 /* Valid until the model is closed. */

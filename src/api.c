@@ -162,6 +162,7 @@ static void describe(struct llama3_model *m, const struct forward *forward)
     info->template_name = m->chat != NULL                       ? chat_template_name(m->chat)
                           : m->checkpoint.template_text != NULL ? "unknown"
                                                                 : NULL;
+    info->template_has_date = m->chat != NULL && chat_template_has_date(m->chat);
     info->backend = forward_describe(forward, &info->exactness);
     info->parameters = m->checkpoint.parameters;
     info->file_bytes = m->checkpoint.file_bytes;

@@ -50,13 +50,13 @@ err_has "llama3: deferred: expected device 0, found 3"
 run 1 "$device" --info --gpu-layers all --device 3
 err_has "llama3: deferred: expected device 0, found 3"
 DEVICE_FREE=200000 run 1 "$device" -p x --gpu-layers all
-err_has "llama3: gpu-layers: 2 of 2 layers need "
+err_has "llama3: --gpu-layers: 2 of 2 layers need "
 err_has "; try auto, "
 err_lines 1
 DEVICE_FREE=2000 run 0 "$device" --info
 out_has "no GPU       a layer and the head need "
 run 1 "$device" --info --gpu-layers 3
-err_has "gpu-layers: expected auto, all, or 0 to the model's 2 layers, found 3"
+err_has "llama3: --gpu-layers: expected auto, all, or 0 to the model's 2 layers, found 3"
 
 # A device that fails in the middle of an answer.
 DEVICE_FAIL_AFTER=60 run 1 "$device" -p x --temperature 0 --seed 1
@@ -81,7 +81,7 @@ out_has '"gpu_layers": 1'
 out_has '"host_limits": {'
 out_has '"limit_backend": "' # whose depends on what else the machine does
 DEVICE_FREE=300000000 run 1 ./tests/device/llama3-bench $small --gpu-layers all
-err_has "gpu-layers: 2 of 2 layers need "
+err_has "llama3-bench: --gpu-layers: 2 of 2 layers need "
 for _ in 1 2 3 4; do
     echo "A text that is long enough to say something about."
 done >"$tmp/text"
@@ -93,7 +93,7 @@ grep -qF "$(sed -n 2p "$tmp/cpu")" "$tmp/out" || fail "$last: another perplexity
 
 # A build without any.
 run 1 "$program" -p x --gpu-layers 1
-err_has "llama3: gpu-layers: this build of llama3 has no GPU backend (configure --with-cuda)"
+err_has "llama3: --gpu-layers: this build of llama3 has no GPU backend (configure --with-cuda)"
 run 1 "$program" -p x --device 1
-err_has "llama3: device: this build of llama3 has no GPU backend"
+err_has "llama3: --device: this build of llama3 has no GPU backend"
 finish

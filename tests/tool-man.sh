@@ -12,6 +12,12 @@ check_page()
     "$1" --help | sed -n 's/^  -\(.\), *--\([a-z0-9-]*\).*/\1 \2/p' | sort >"$tmp/help"
     sed -n 's/^\.It Fl \(.\) , Fl -\([a-z0-9-]*\).*/\1 \2/p' "$2" | sort >"$tmp/page"
     diff "$tmp/help" "$tmp/page" || fail "$1 --help (<) and $2 (>) have different letters"
+    "$1" --help | awk '/^ *also --/ { sub(/^ *also/, ""); gsub(/,/, ""); print name $0; next }
+        /^  ...  *--/ { sub(/^ .*  *--/, "--"); sub(/[ [].*/, ""); name = $0 }' >"$tmp/help"
+    awk '/^\.It (Fl . , )?Fl -/ { name = ($2 == "Fl" && $4 == ",") ? $6 : $3; also = 0 }
+        also && /^\.Fl / { line = line " -" $2; if ($3 != ",") { print "-" name line; also = 0 } }
+        /^Also$/ { also = 1; line = "" }' "$2" >"$tmp/page"
+    diff "$tmp/help" "$tmp/page" || fail "$1 --help (<) and $2 (>) have different other names"
     if command -v mandoc >/dev/null; then
         # that the others are not installed is no complaint about a page
         mandoc -Tlint "$2" | grep -v "referenced manual not found" >"$tmp/out"
@@ -67,6 +73,7 @@ while read -r example; do
         sed 's/^/    /' "$tmp/err"
     }
     [ -s "$tmp/out" ] || fail "$last: nothing on stdout"
+    drop_cut
     err_empty
 done <"$tmp/examples"
 finish

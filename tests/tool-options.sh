@@ -51,6 +51,45 @@ refused "unrecognized option '--nosuch'" --nosuch
 refused "option requires an argument -- 'p'" -p
 refused "unexpected argument 'hello': a prompt is given with --prompt" hello
 
+# Names of llama.cpp's and ollama's, and letters, set the option that they mean.
+while read -r spelling name; do
+    refused "llama3: --$name: expected " "$spelling" x
+done <<'END'
+--temp temperature
+-n max-tokens
+--n-predict max-tokens
+--predict max-tokens
+--num-predict max-tokens
+-c ctx
+--ctx-size ctx
+--num-ctx ctx
+-t threads
+--num-thread threads
+-s seed
+END
+run 0 "$program" -m "$tiny" --temp 0 --n-predict 3 --num-ctx=64 -t 1 -s 1 -p x -q
+cp "$tmp/out" "$tmp/aliases"
+run 0 "$program" -m "$tiny" --temperature 0 --max-tokens 3 --ctx 64 --threads 1 --seed 1 -p x -q
+same "$tmp/out" "$tmp/aliases" "the names of others give another answer"
+run 0 "$program" -m "$tiny" -n 1 -q --show-prompt --system-prompt "Be kind." -p x
+err_has "Be kind.<|eot_id|>"
+
+# What the model has to say about an option names it as it was given.
+run 1 "$program" -m "$tiny" --ctx 4096000 -p x
+err_has "llama3: --ctx: expected at most the model's "
+err_lines 1
+run 1 "$program" -m "$srcdir/tests/data/tiny-rope" --template llama3.1 --date yesterday -p x
+err_has 'llama3: --date: one like "26 Jul 2024" expected, "yesterday" found'
+err_lines 1
+
+# An option without effect says so.
+run 0 "$program" -m "$tiny" -n 1 --temp 0 --date "26 Jul 2024" -p x
+err_has "llama3: note: --date has no effect: the chat template llama3 has no date"
+run 0 "$program" -m "$tiny" -n 1 --temp 0 --date "26 Jul 2024" -p x -q
+err_empty
+run 0 "$program" -m "$tiny" -n 1 --temp 0 --template llama3.1 --date "26 Jul 2024" -p x
+! grep -q "no effect" "$tmp/err" || fail "$last: found $(cat "$tmp/err")"
+
 # What could not be meant.
 for option in --system=x --template=llama3 --date=x; do
     run 2 "$program" --raw -p x $option

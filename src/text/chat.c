@@ -180,6 +180,11 @@ bool chat_template_wants_today(const struct chat_template *chat)
     return chat->wants_today;
 }
 
+bool chat_template_has_date(const struct chat_template *chat)
+{
+    return chat->form == CHAT_LLAMA31;
+}
+
 int32_t chat_template_end_of_turn(const struct chat_template *chat,
                                   const struct tokenizer *tokenizer)
 {

@@ -31,6 +31,9 @@ int32_t chat_template_end_of_turn(const struct chat_template *chat,
  * passes it, as "DD Mon YYYY" with an English month, and keeps to it for the whole conversation. */
 bool chat_template_wants_today(const struct chat_template *chat);
 
+/* Whether the template writes a date at all. */
+bool chat_template_has_date(const struct chat_template *chat);
+
 /* 0 if date is "DD Mon YYYY" with an English month and a day that exists; else -1. */
 int chat_date_check(const char *date, struct llama3_error *err);
 

@@ -214,6 +214,17 @@ static int chat(const struct answerer *answerer)
     return chat_run(answerer);
 }
 
+static void note_date(const struct args *args, const struct llama3_info *info)
+{
+    if (args->quiet || args->date == NULL || info->template_has_date)
+        return;
+    if (info->template_name != NULL)
+        say_error("note: --date has no effect: the chat template %s has no date",
+                  info->template_name);
+    else
+        say_error("note: --date has no effect: the model has no chat template");
+}
+
 /* text: NULL for a chat. */
 static int run_with(const struct args *args, struct session_file *file, const struct buf *text)
 {
@@ -234,6 +245,7 @@ static int run_with(const struct args *args, struct session_file *file, const st
     } else if ((answerer.session = llama3_session_open(model, &err)) == NULL) {
         say_failure(&err);
     } else {
+        note_date(args, llama3_model_info(model));
         status = text != NULL ? answer_prompt(&answerer, text) : chat(&answerer);
         llama3_session_close(answerer.session);
     }

@@ -22,6 +22,8 @@ const struct option_spec model_option_specs[] = {
      .help = "a Hugging Face directory, a .gguf or .safetensors\n"
              "file, or OWNER/NAME of the Hugging Face cache"},
     {.name = "ctx",
+     .letter = 'c',
+     .aliases = (const char *const[]){"ctx-size", "num-ctx", NULL},
      .type = OPTION_SIZE,
      .offset = FIELD(context),
      .arg = "N",
@@ -36,6 +38,8 @@ const struct option_spec model_option_specs[] = {
      .choices = kv_names,
      .help = "type of keys and values in memory (f16)"},
     {.name = "threads",
+     .letter = 't',
+     .aliases = (const char *const[]){"num-thread", NULL},
      .type = OPTION_INT,
      .offset = FIELD(threads),
      .arg = "N",

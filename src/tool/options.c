@@ -10,14 +10,21 @@
 #include "base/utf8.h"
 #include "tool/say.h"
 
-/* getopt_long's value for the option at index i of all groups together; letters are below. */
+/* getopt_long's value for the option at index i of all groups together, by whatever long name;
+ * letters are below. */
 enum { FIRST_LONG = 256, HELP_COLUMN = 30 };
 
+/* Of all long names. */
 static size_t count(const struct option_set *set)
 {
     size_t n = 0;
-    for (size_t g = 0; g < set->n; g++)
-        n += set->groups[g].n;
+    for (size_t g = 0; g < set->n; g++) {
+        for (size_t i = 0; i < set->groups[g].n; i++) {
+            const char *const *alias = set->groups[g].specs[i].aliases;
+            for (n++; alias != NULL && *alias != NULL; alias++)
+                n++;
+        }
+    }
     return n;
 }
 
@@ -239,7 +246,12 @@ static void describe(const struct option_set *set, char *letters, struct option 
                 if (argument == optional_argument)
                     *letters++ = ':';
             }
-            *longs++ = (struct option){.name = spec->name, .has_arg = argument, .val = value++};
+            struct option option = {.name = spec->name, .has_arg = argument, .val = value++};
+            *longs++ = option;
+            for (const char *const *alias = spec->aliases; alias != NULL && *alias; alias++) {
+                option.name = *alias;
+                *longs++ = option;
+            }
         }
     }
     *letters = '\0';
@@ -346,6 +358,11 @@ static void help_line(const struct option_spec *spec, FILE *out)
         width = 0;
         line = end != NULL ? end + 1 : NULL;
     }
+    if (spec->aliases == NULL)
+        return;
+    fprintf(out, "%*salso", HELP_COLUMN, "");
+    for (const char *const *alias = spec->aliases; *alias != NULL; alias++)
+        fprintf(out, " --%s%s", *alias, alias[1] != NULL ? "," : "\n");
 }
 
 void options_help(const struct option_set *set, FILE *out)

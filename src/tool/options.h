@@ -39,8 +39,9 @@ struct option_seed {
 };
 
 struct option_spec {
-    const char *name; /* long name */
-    char letter;      /* short name, 0: none */
+    const char *name;           /* long name */
+    char letter;                /* short name, 0: none */
+    const char *const *aliases; /* other long names, NULL-terminated; NULL: none */
     enum option_type type;
     size_t offset;              /* of the value in the group's values */
     const char *arg;            /* name of the argument, NULL for a flag */

@@ -17,6 +17,22 @@ void say_error(const char *format, ...)
 
 void say_failure(const struct llama3_error *err)
 {
+    static const struct {
+        const char *begin, *option; /* of a message about a field of llama3.h's; what sets it */
+    } fields[] = {
+        {"context: expected ", "--ctx: expected "},
+        {"gpu-layers: ", "--gpu-layers: "},
+        {"device: expected ", "--device: expected "},
+        {"device: this build ", "--device: this build "},
+        {"date: one like ", "--date: one like "},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        size_t n = strlen(fields[i].begin);
+        if (err->code != LLAMA3_EIO && strncmp(err->message, fields[i].begin, n) == 0) {
+            say_error("%s%s", fields[i].option, err->message + n);
+            return;
+        }
+    }
     say_error("%s", err->message);
 }
 

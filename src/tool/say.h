@@ -11,7 +11,7 @@ extern const char say_program[]; /* defined beside main() */
 
 void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* What the library reported. */
+/* What the library reported; of an option by its name on the command line. */
 void say_failure(const struct llama3_error *err);
 
 /* At the end: what went to stdout has arrived. Returns a status. */
