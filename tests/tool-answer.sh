@@ -5,7 +5,7 @@ export LLAMA3_MODEL="$tiny"
 ask="$program -n 24"
 
 # stdout holds the answer alone, ended by one newline; stderr nothing.
-run 0 $ask --temperature 0 -p "What is the capital of France?"
+run 0 $ask -q --temperature 0 -p "What is the capital of France?"
 err_empty
 cp "$tmp/out" "$tmp/greedy"
 [ "$(tail -c 1 "$tmp/out" | od -An -tx1)" = " 0a" ] || fail "no newline at the end"
@@ -26,6 +26,7 @@ same "$tmp/out" "$tmp/greedy" "-f -: another answer than -p"
 printf 'one\n\nWhat is the capital of France?\n' >"$tmp/both"
 for file in bare lf crlf; do
     run 0 $ask --show-prompt --raw -p "one" -f "$tmp/$file"
+    drop_cut
     sed 's/^<|begin_of_text|>//' "$tmp/err" >"$tmp/shown"
     same "$tmp/shown" "$tmp/both" "-p and -f $file: not the prompt, an empty line, the text"
 done
@@ -64,14 +65,59 @@ case $(cat "$tmp/whole") in
 *) fail "--stop '$stop': found '$out' of '$(cat "$tmp/whole")'" ;;
 esac
 
-# -n counts tokens; a cut that was not asked for is said.
+# -n counts tokens; an answer that is cut is one with a note, whatever cut it.
 run 0 $ask --temperature 0 -n 3 --stats -p x
 err_has "answer       3 tokens"
-! grep -q note "$tmp/err" || fail "-n 3: a cut that was asked for is noted"
+err_has "llama3: note: the answer was cut after 3 tokens (--max-tokens)"
+run 0 $ask --temperature 0 -n 3 -q -p x
+err_empty
 run 0 "$program" --temperature 0 --ctx 40 --raw -p "The capital of"
 err_has "note: the answer was cut: the context of 40 tokens is full"
 run 0 "$program" -q --temperature 0 --ctx 40 --raw -p "The capital of"
 err_empty
+
+# What the checkpoint says about sampling counts, in a directory, beside a GGUF file and in it; what
+# of it would change answers and is not supported has a note.
+sampled="$program --top-p 1 -n 24 -q -p x"
+cp -R "$tiny" "$tmp/said"
+cp -R "$srcdir/tests/data/tiny-gguf-f32" "$tmp/said-gguf"
+chmod -R u+w "$tmp/said" "$tmp/said-gguf"
+for model in "$tmp/said" "$tmp/said-gguf/model.gguf"; do
+    folder=${model%/model.gguf}
+    run 0 $sampled -m "$model" --temp 0
+    cp "$tmp/out" "$tmp/want"
+    run 0 "$program" -m "$model" --info
+    out_has "sampling     temperature 0.6, top-p 0.9"
+    echo '{"do_sample": false, "temperature": 2.0}' >"$folder/generation_config.json"
+    for seed in 1 2 3 4; do
+        run 0 $sampled -m "$model" --seed $seed
+        same "$tmp/out" "$tmp/want" "$last: do_sample: false is not temperature 0"
+    done
+    run 0 "$program" -m "$model" --info
+    grep -q '^sampling  *temperature 0$' "$tmp/out" || fail "--info: $(grep sampling "$tmp/out")"
+    run 0 $sampled -m "$model" --temp 2 --seed 1
+    ! cmp -s "$tmp/out" "$tmp/want" || fail "$last: the checkpoint wins over the option"
+    echo '{"num_beams": 4, "typical_p": 0.9, "max_length": 5}' >"$folder/generation_config.json"
+    run 0 "$program" -m "$model" --temp 0 -n 24 -p x
+    same "$tmp/out" "$tmp/want" "$last: another answer"
+    err_has "llama3: note: $model: num_beams 4, typical_p 0.9 are not supported: answers are made without"
+    err_lines 2 # the other is about -n
+    run 0 "$program" -m "$model" --temp 0 -n 24 -p x -q
+    err_empty
+    XDG_CACHE_HOME=$tmp/said-cache
+    export XDG_CACHE_HOME
+    for _ in made found; do # --int4 keeps the model, and what is to be said about it
+        run 0 "$program" -m "$model" --int4 --info
+        err_has "num_beams 4, typical_p 0.9 are not supported"
+    done
+    echo '{"min_p": 1, "temperature": 2.0, "top_p": 1}' >"$folder/generation_config.json"
+    run 0 "$program" -m "$model" --int4 --info # made anew, as the file has changed
+    out_has "sampling     temperature 2, min-p 1"
+    err_empty
+    run 0 $sampled -m "$model" --seed 1
+    same "$tmp/out" "$tmp/want" "$last: min_p 1 leaves more than the likeliest token"
+    unset XDG_CACHE_HOME
+done
 
 # What does not fit is an error with both counts.
 run 1 "$program" --ctx 8 -p "What is the capital of France? What is the capital of Spain?"

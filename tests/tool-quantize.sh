@@ -258,19 +258,27 @@ fi
 XDG_CACHE_HOME=$tmp/cache
 export XDG_CACHE_HOME
 ask="$program -m $tiny --temperature 0 -n 8 -p Hello"
+
+# answers OPTION...: asks, and leaves the note about -n out.
+answers()
+{
+    run 0 $ask "$@"
+    drop_cut
+}
+
 run 0 "$quantize" -q "$tiny" "$out"
 run 0 "$program" -m "$out" --temperature 0 -n 8 -p Hello
 cp "$tmp/out" "$tmp/want"
-run 0 $ask --int4 --no-cache
+answers --int4 --no-cache
 same "$tmp/out" "$tmp/want" "--int4 --no-cache answers otherwise than the file"
 [ ! -e "$tmp/cache" ] || fail "--no-cache keeps something"
-run 0 $ask --int4
+answers --int4
 err_empty
 same "$tmp/out" "$tmp/want" "--int4 answers otherwise than the file"
 kept=$(echo "$tmp"/cache/llama3/int4-*.safetensors)
 same "$kept" "$out" "--int4 keeps another file than llama3-quantize makes"
 touch -d '2001-01-01' "$kept"
-run 0 $ask --int4
+answers --int4
 same "$tmp/out" "$tmp/want" "what was kept answers otherwise"
 [ -z "$(find "$kept" -newermt '2001-01-02')" ] || fail "what was kept was made again"
 run 0 "$program" -m "$tiny" --int4 --info
@@ -278,13 +286,13 @@ out_has "$kept"
 
 # A broken one is made again, with a note.
 head -c 30000 "$out" >"$kept"
-run 0 $ask --int4
+answers --int4
 err_has "llama3: note: $kept: "
 err_has ": making it again"
 err_lines 1
 same "$tmp/out" "$tmp/want" "what was made again answers otherwise"
 same "$kept" "$out" "what was made again is another file"
-run 0 $ask --int4
+answers --int4
 err_empty
 
 # Another checkpoint, and the same one changed, have files of their own.
@@ -298,7 +306,7 @@ run 0 "$program" -m "$tmp/copy" --int4 -n 1 -p x
 # Several at once.
 rm -r "$tmp/cache"
 for i in 1 2 3; do
-    $ask --int4 >"$tmp/answer$i" 2>&1 &
+    $ask -q --int4 >"$tmp/answer$i" 2>&1 &
 done
 wait
 for i in 1 2 3; do
@@ -316,7 +324,7 @@ for model in "$data/tiny-gguf-q4_0/model.gguf" "$out"; do
     run 0 "$program" -m "$model" --int4 --info -q
     err_empty
 done
-XDG_CACHE_HOME=$out run 0 $ask --int4
+XDG_CACHE_HOME=$out answers --int4
 err_has "the int4 weights are not kept"
 same "$tmp/out" "$tmp/want" "what can't be kept answers otherwise"
 
@@ -327,6 +335,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     rm -r "$tmp/cache"
     mkdir "$real/temporary"
     run 0 env FULL="$real/cache" LD_PRELOAD="$preload" $ask --int4
+    drop_cut
     err_has "llama3: note: $tmp/cache/llama3/int4-"
     err_has ": No space left on device: "
     err_has " bytes needed: the int4 weights are not kept"

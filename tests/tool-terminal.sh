@@ -129,6 +129,19 @@ sees 'the terminal cut this line'
 keys "exit" Enter
 sees '^\[0\]$'
 
+# A text that is typed: what ends it is said.
+start "" "-n 4 --show-prompt -f -"
+sees '^llama3: note: reading the text from this terminal, up to Ctrl-D$'
+keys "typed words" Enter
+keys C-d
+sees 'typed words<|eot_id|>'
+sees '^\[0\]$'
+start "" "-n 4 -q -f -"
+keys "typed words" Enter
+keys C-d
+sees '^\[0\]$'
+never_saw 'Ctrl-D'
+
 # ^C ends an answer and keeps the conversation; said is said.
 start "SLOW_TEXT=300" "-n 30 --temperature 0"
 sees '^User:$'
@@ -212,6 +225,7 @@ sees '^\[0\]$'
 
 # Without a terminal, no progress, and every byte passes; a newline at the end is not doubled.
 LD_PRELOAD=$preload SLOW_OPEN=700 SLOW_PROMPT=700 LLAMA3_MODEL=$tiny run 0 "$program" -n 4 -p x
+drop_cut
 err_empty
 for say in 'two
 lines' 'two

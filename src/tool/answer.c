@@ -58,20 +58,18 @@ static int show_prompt(const struct answerer *answerer, const int32_t *prompt, s
     return 0;
 }
 
-/* An answer that ended for want of room is not what was asked for; one that ended where -n said
- * is. */
+/* An answer that was cut looks like a whole one. */
 static void note_length(const struct answerer *answerer, const struct llama3_result *result)
 {
     const struct args *args = answerer->args;
     size_t context = llama3_model_info(answerer->model)->context;
-    if (args->quiet || result->finish != LLAMA3_FINISH_LENGTH ||
-        result->answer_tokens == args->max_tokens)
+    if (args->quiet || result->finish != LLAMA3_FINISH_LENGTH)
         return;
     if (result->prompt_tokens + result->answer_tokens >= context)
         say_error("note: the answer was cut: the context of %zu tokens is full (--ctx)", context);
     else
-        say_error("note: the answer was cut after %zu tokens (--max-tokens)",
-                  result->answer_tokens);
+        say_error("note: the answer was cut after %zu token%s (--max-tokens)",
+                  result->answer_tokens, result->answer_tokens == 1 ? "" : "s");
 }
 
 enum answer answer_print(const struct answerer *answerer, const int32_t *prompt, size_t n,

@@ -1,6 +1,7 @@
 #include "tool/prompt.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "tool/say.h"
 #include "tool/text.h"
@@ -20,6 +21,8 @@ int prompt_read(const struct args *args, struct buf *text)
 {
     struct buf file = {0};
     const char *path = args->file != NULL ? args->file : args->prompt == NULL ? "-" : NULL;
+    if (path != NULL && strcmp(path, "-") == 0 && isatty(STDIN_FILENO) && !args->quiet)
+        say_error("note: reading the text from this terminal, up to Ctrl-D");
     int status = path != NULL ? text_read(path, &file) : STATUS_OK;
     if (status != STATUS_OK)
         goto out;
