@@ -531,6 +531,13 @@ START_TEST(unnamed)
     ck_assert_str_eq(file.path, folder);
     ck_assert_uint_eq(count_files(folder), 0);
     new_file_abandon(&file);
+    setenv("TMPDIR", "/no/such/folder", 1); /* where somebody wants it, and nowhere else */
+    ck_assert_int_eq(new_file_open_unnamed(&file, &err), -1);
+    ck_assert_str_eq(err.message,
+                     "TMPDIR: /no/such/folder: no temporary file: No such file or directory");
+    setenv("TMPDIR", "", 1);
+    ck_assert_int_eq(new_file_open_unnamed(&file, &err), 0);
+    new_file_abandon(&file);
     tiny_remove(folder);
 }
 END_TEST

@@ -156,6 +156,28 @@ refused 2 "the head is the embedding, so --head int8 and --embeddings int4 contr
 err_lines 1
 refused 1 "$tmp/missing: No such file" "$tmp/missing" "$made"
 
+# A name that other formats have.
+for ending in .gguf .GGUF .bin .pth; do
+    run 2 "$quantize" "$tiny" "$tmp/made/x$ending"
+    err_has "llama3-quantize: $tmp/made/x$ending: what is made is a safetensors file: expected a name that ends in .safetensors, found $ending"
+    err_lines 1
+    only before
+done
+
+# Standard output is closed: said before the work, unless nothing is printed.
+last="stdout closed"
+for option in '' '-q --verify'; do
+    "$quantize" $option "$tiny" "$tmp/made/x" >&- 2>"$tmp/err"
+    [ $? = 1 ] || fail "$last: expected status 1"
+    err_has "llama3-quantize: stdout: Bad file descriptor"
+    err_lines 1
+    only before
+done
+"$quantize" -q "$tiny" "$tmp/made/x" >&- 2>"$tmp/err" || fail "$last, -q: status $?"
+err_empty
+only before x
+rm "$tmp/made/x"
+
 # Texts are looked at before anything is made.
 : >"$tmp/empty"
 printf '\351' >"$tmp/latin1"
@@ -347,6 +369,11 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     err_has "llama3: $real/temporary: No space left on device: "
     err_lines 1
 fi
+TMPDIR=$tmp/none run 1 $ask --int4 --no-cache
+err_has "llama3: TMPDIR: $tmp/none: no temporary file: No such file or directory"
+err_lines 1
+TMPDIR='' answers --int4 --no-cache
+same "$tmp/out" "$tmp/want" "an empty TMPDIR answers otherwise"
 run 2 "$program" --no-cache -p x
 err_has "--no-cache has no meaning without --int4"
 run 1 "$program" -m "$tmp/missing" --int4 -p x

@@ -123,9 +123,12 @@ static int create_temporary(const char *folder)
 
 int new_file_open_unnamed(struct new_file *file, struct llama3_error *err)
 {
-    const char *const folders[] = {getenv("TMPDIR"), "/var/tmp", "/tmp"};
-    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
-        int fd = folders[i] == NULL || folders[i][0] == '\0' ? -1 : create_temporary(folders[i]);
+    static const char *const usual[] = {"/var/tmp", "/tmp"};
+    const char *named = getenv("TMPDIR");
+    bool is_named = named != NULL && named[0] != '\0';
+    const char *const *folders = is_named ? &named : usual;
+    for (size_t i = 0; i < (is_named ? 1 : sizeof usual / sizeof *usual); i++) {
+        int fd = create_temporary(folders[i]);
         if (fd < 0)
             continue;
         if (begin(file, folders[i], err) == 0) {
@@ -135,8 +138,11 @@ int new_file_open_unnamed(struct new_file *file, struct llama3_error *err)
         close(fd);
         return -1;
     }
-    return error_set(err, LLAMA3_EIO, "$TMPDIR, /var/tmp or /tmp: no temporary file: %s",
-                     strerror(errno));
+    int reason = errno;
+    return is_named ? error_set(err, LLAMA3_EIO, "TMPDIR: %s: no temporary file: %s", named,
+                                strerror(reason))
+                    : error_set(err, LLAMA3_EIO, "/var/tmp or /tmp: no temporary file: %s",
+                                strerror(reason));
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */

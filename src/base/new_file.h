@@ -25,7 +25,7 @@ struct new_file {
 int new_file_open(struct new_file *file, const char *path, struct llama3_error *err);
 
 /* Begins a file that never gets a name and is gone with its last descriptor and mapping: in
- * $TMPDIR, else /var/tmp, else /tmp, which errors name. */
+ * $TMPDIR, or, where that is not set, in /var/tmp or /tmp, which errors name. */
 int new_file_open_unnamed(struct new_file *file, struct llama3_error *err);
 
 /* Asks for room for `size` bytes, now rather than at the last of them. */

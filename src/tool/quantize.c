@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -92,6 +93,23 @@ static const struct option_spec specs[] = {
      .offset = FIELD(version),
      .help = "the version"},
 };
+
+/* Names that other formats end in: every program, ours included, would take the file for one. */
+static int check_name(const char *out)
+{
+    static const char *const others[] = {".gguf", ".ggml", ".bin", ".pt", ".pth", ".onnx"};
+    size_t n = strlen(out);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        size_t m = strlen(others[i]);
+        if (n >= m && strcasecmp(out + n - m, others[i]) == 0) {
+            say_error("%s: what is made is a safetensors file: expected a name that ends in "
+                      ".safetensors, found %s",
+                      out, out + n - m);
+            return -1;
+        }
+    }
+    return 0;
+}
 
 /* ---- signals --------------------------------------------------------------------------------- */
 
@@ -375,6 +393,11 @@ int main(int argc, char **argv)
                   "expected a file for one of them");
         return STATUS_USAGE;
     }
+    if (check_name(operands[1]) != 0)
+        return STATUS_USAGE;
+    /* The work takes long, and what it prints comes last. */
+    if ((!args.quiet || args.verify != NULL) && check_stdout() != STATUS_OK)
+        return STATUS_FAILED;
     args.in = operands[0];
     args.out = operands[1];
     install_signals();

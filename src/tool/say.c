@@ -1,9 +1,11 @@
 #include "tool/say.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 void say_error(const char *format, ...)
 {
@@ -34,6 +36,15 @@ void say_failure(const struct llama3_error *err)
         }
     }
     say_error("%s", err->message);
+}
+
+int check_stdout(void)
+{
+    int flags = fcntl(STDOUT_FILENO, F_GETFL);
+    if (flags >= 0 && (flags & O_ACCMODE) != O_RDONLY)
+        return STATUS_OK;
+    say_error("stdout: %s", strerror(EBADF));
+    return STATUS_FAILED;
 }
 
 int finish_stdout(void)

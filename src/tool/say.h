@@ -14,6 +14,9 @@ void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* What the library reported; of an option by its name on the command line. */
 void say_failure(const struct llama3_error *err);
 
+/* Before long work: standard output can be written to. Returns a status. */
+int check_stdout(void);
+
 /* At the end: what went to stdout has arrived. Returns a status. */
 int finish_stdout(void);
 
