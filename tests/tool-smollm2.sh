@@ -13,6 +13,21 @@ echo "What is the capital of France?" | "$program" -m "$model" --ctx 2048 --thre
 same "$tmp/out" "$tmp/answer" "one thread gives another answer: $(cat "$tmp/out")"
 err_has ", complete"
 
+# As scripts/quickstart leaves it, it answers README's question as README shows, whatever the seed.
+mkdir -p "$tmp/cache/llama3"
+ln -s "$(cd "$(dirname "$model")" && pwd)/${model##*/}" \
+    "$tmp/cache/llama3/SmolLM2-135M-Instruct.Q4_1.gguf"
+sed -n '/^    \$ scripts\/quickstart /{n;s/^    //p;}' "$srcdir/README.md" >"$tmp/want"
+[ -s "$tmp/want" ] || fail "README.md shows no answer"
+XDG_CACHE_HOME=$tmp/cache
+export XDG_CACHE_HOME
+(. "$srcdir/scripts/lib.sh" && fetch_model) || fail "fetch_model: status $?"
+for seed in 1 2 3 4 5 6 7 8; do
+    run 0 "$program" --ctx 2048 --seed $seed -p "What is the capital of France?"
+    same "$tmp/out" "$tmp/want" "seed $seed: found $(cat "$tmp/out")"
+done
+unset XDG_CACHE_HOME
+
 run 0 "$program" -m "$model" --ctx 2048 --info
 out_has "gguf"
 out_has "mostly q4_1"
