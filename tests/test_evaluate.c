@@ -1,6 +1,6 @@
 /*
  * test_evaluate: perplexity and divergence, against plain sums over the logits that a session
- * gives for the same windows, and a model against itself.
+ * gives for the same windows, and a model against itself; raw logits, against a session's.
  */
 #include <check.h>
 #include <math.h>
@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "engine/evaluate.h"
 #include "golden.h"
 #include "run.h"
@@ -197,6 +198,124 @@ START_TEST(refusals)
 }
 END_TEST
 
+/* ---- raw logits -------------------------------------------------------------------------- */
+
+struct taken {
+    float *logits; /* [N][vocab_size] */
+    size_t vocab_size, n, most;
+    size_t stop_at; /* a row: it fails there, or is canceled */
+    bool cancels;
+};
+
+static int take_rows(void *arg, const float *logits, size_t n_rows, struct llama3_error *error)
+{
+    struct taken *rows = arg;
+    ck_assert_uint_le(rows->n + n_rows, N);
+    memcpy(rows->logits + rows->n * rows->vocab_size, logits,
+           n_rows * rows->vocab_size * sizeof *logits);
+    rows->n += n_rows;
+    rows->most = n_rows > rows->most ? n_rows : rows->most;
+    if (rows->n >= rows->stop_at && !rows->cancels)
+        return error_set(error, LLAMA3_EIO, "no more");
+    return 0;
+}
+
+static bool is_canceled(void *arg)
+{
+    const struct taken *rows = arg;
+    return rows->cancels && rows->n >= rows->stop_at;
+}
+
+static void rows_open(struct taken *rows, size_t vocab_size, size_t stop_at, bool cancels)
+{
+    *rows =
+        (struct taken){calloc(N * vocab_size, sizeof(float)), vocab_size, 0, 0, stop_at, cancels};
+    ck_assert_ptr_nonnull(rows->logits);
+}
+
+static int logits_of(const struct model *model, struct taken *rows, size_t n, size_t window,
+                     int threads)
+{
+    struct evaluate_options options = {.threads = threads,
+                                       .window = window,
+                                       .kv_type = LLAMA3_KV_F32,
+                                       .canceled = is_canceled,
+                                       .arg = rows};
+    struct evaluate_result result;
+    return evaluate_logits(model, tokens, n, &options, take_rows, rows, &result, &err);
+}
+
+/* As a session computes them in one call, bit for bit, and no more than a piece at a time. */
+START_TEST(logits_in_pieces)
+{
+    static const char *const names[] = {"tiny-bf16", "tiny-gguf-q4_0/model.gguf", "tiny-f32"};
+    char path[4096];
+    struct llama3_model_options options = {.kv_type = LLAMA3_KV_F32, .no_blas = true};
+    struct model model;
+    struct taken rows;
+    fixture(path, names[_i]);
+    open_model(&model, names[_i]);
+    some_tokens(model.config.vocab_size);
+    struct llama3_model *whole = llama3_model_open(path, &options, &err);
+    ck_assert_msg(whole != NULL, "%s", err.message);
+    struct llama3_session *session = llama3_session_open(whole, &err);
+    size_t size = N * model.config.vocab_size * sizeof(float);
+    float *expected = malloc(size);
+    ck_assert_int_eq(llama3_eval(session, tokens, N, expected, &err), 0);
+    for (int threads = 1; threads <= 3; threads++) {
+        rows_open(&rows, model.config.vocab_size, SIZE_MAX, false);
+        ck_assert_msg(logits_of(&model, &rows, N, 0, threads) == 0, "%s", err.message);
+        ck_assert_uint_eq(rows.n, N);
+        ck_assert_uint_lt(rows.most, N);
+        ck_assert_mem_eq(rows.logits, expected, size);
+        free(rows.logits);
+    }
+    free(expected);
+    llama3_session_close(session);
+    llama3_model_close(whole);
+    model_close(&model);
+}
+END_TEST
+
+static void refuse_logits(const struct model *model, struct taken *rows, size_t n, size_t window,
+                          enum llama3_code code, const char *expected)
+{
+    rows->n = 0;
+    ck_assert_int_eq(logits_of(model, rows, n, window, 1), -1);
+    ck_assert_int_eq(err.code, code);
+    ck_assert_msg(strstr(err.message, expected) != NULL, "expected '%s', found '%s'", expected,
+                  err.message);
+}
+
+START_TEST(logits_end_early)
+{
+    struct model model;
+    struct taken rows;
+    open_model(&model, "tiny-f32");
+    some_tokens(model.config.vocab_size);
+    rows_open(&rows, model.config.vocab_size, SIZE_MAX, false);
+    refuse_logits(&model, &rows, 0, 0, LLAMA3_EINPUT, "expected one token or more, found none");
+    refuse_logits(&model, &rows, N, N - 1, LLAMA3_ECONTEXT,
+                  "the context holds 149 tokens, found 150");
+    refuse_logits(&model, &rows, 1, model.config.context + 1, LLAMA3_EINPUT,
+                  "expected a context of at most the model's ");
+    tokens[3] = -1;
+    refuse_logits(&model, &rows, N, 0, LLAMA3_EINPUT, "token 3: expected 0 to ");
+    tokens[3] = 0;
+    rows.stop_at = 100; /* in the second piece */
+    refuse_logits(&model, &rows, N, 0, LLAMA3_EIO, "no more");
+    ck_assert_uint_lt(rows.n, N);
+    rows.cancels = true;
+    refuse_logits(&model, &rows, N, 0, LLAMA3_ECANCELED, "canceled");
+    ck_assert_uint_lt(rows.n, N);
+    rows.stop_at = 0; /* before the first */
+    refuse_logits(&model, &rows, N, 0, LLAMA3_ECANCELED, "canceled");
+    ck_assert_uint_eq(rows.n, 0);
+    free(rows.logits);
+    model_close(&model);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("evaluate");
@@ -205,5 +324,7 @@ int main(void)
     tcase_add_test(tests, a_model_is_at_no_distance_from_itself);
     tcase_add_test(tests, windows_begin_with_bos);
     tcase_add_test(tests, refusals);
+    tcase_add_loop_test(tests, logits_in_pieces, 0, 3);
+    tcase_add_test(tests, logits_end_early);
     return run_tests("evaluate", tests);
 }

@@ -37,6 +37,7 @@ struct evaluation {
     struct reader readers[2]; /* the model, and the reference */
     size_t n_readers;
     size_t vocab_size, window;
+    bool no_blas;
     int32_t bos; /* -1: windows start with text */
     const int32_t *tokens;
     size_t n;
@@ -151,8 +152,8 @@ static int read_chunk(const struct evaluation *e, struct reader *reader, size_t 
                                      .wants_logits = true};
     if (sequence_reserve(reader->forward, reader->sequence, first, first + n, err) < 0)
         return -1;
-    return forward_run(reader->forward, rows, n, &reader->sequence, 1, reader->logits, NULL, NULL,
-                       err);
+    return forward_run(reader->forward, rows, n, &reader->sequence, 1, reader->logits,
+                       e->options->canceled, e->options->arg, err);
 }
 
 /* The predictions of a window of n + 1 tokens. */
@@ -234,7 +235,7 @@ static int open_reader(struct evaluation *e, struct reader *reader, const struct
                        struct llama3_error *err)
 {
     struct forward_options options = {
-        .backend = {.threads = e->options->threads},
+        .backend = {.threads = e->options->threads, .no_blas = e->no_blas},
         .max_rows = CHUNK,
         .max_logit_rows = CHUNK,
         .max_seqs = 1,
@@ -337,6 +338,67 @@ int evaluate(const struct model *reference, const struct model *model, const int
     for (size_t i = 0; i < e.n_readers; i++)
         close_reader(&e.readers[i]);
     free(e.scores);
+    return status;
+}
+
+static int check_finite(const struct evaluation *e, size_t first, size_t n_rows,
+                        struct llama3_error *err)
+{
+    const float *logits = e->readers[0].logits;
+    for (size_t i = 0; i < n_rows * e->vocab_size; i++)
+        if (!isfinite(logits[i]))
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: row %zu, id %zu: expected a finite logit, found %g",
+                             e->readers[0].model->path, first + i / e->vocab_size,
+                             i % e->vocab_size, (double)logits[i]);
+    return 0;
+}
+
+static int open_logits(struct evaluation *e, const struct model *model, struct llama3_error *err)
+{
+    size_t limit = model->config.context, window = e->options->window;
+    if (window > limit)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: expected a context of at most the model's %zu tokens, found %zu",
+                         model->path, limit, window);
+    limit = window > 0 ? window : limit;
+    if (e->n == 0)
+        return error_set(err, LLAMA3_EINPUT, "expected one token or more, found none");
+    if (e->n > limit)
+        return error_set(err, LLAMA3_ECONTEXT, "%s: the context holds %zu tokens, found %zu",
+                         model->path, limit, e->n);
+    e->window = e->n;
+    return check_tokens(e, err) < 0 ? -1 : open_reader(e, &e->readers[0], model, err);
+}
+
+int evaluate_logits(const struct model *model, const int32_t *tokens, size_t n,
+                    const struct evaluate_options *options,
+                    int (*on_rows)(void *arg, const float *logits, size_t n_rows,
+                                   struct llama3_error *err),
+                    void *arg, struct evaluate_result *result, struct llama3_error *err)
+{
+    struct evaluation e = {.options = options,
+                           .vocab_size = model->config.vocab_size,
+                           .no_blas = true,
+                           .bos = -1,
+                           .tokens = tokens,
+                           .n = n};
+    struct reader *reader = &e.readers[0];
+    int status = open_logits(&e, model, err);
+    for (size_t first = 0; first < n && status == 0; first += CHUNK) {
+        size_t rows = n - first < CHUNK ? n - first : CHUNK;
+        if (options->canceled != NULL && options->canceled(options->arg))
+            status = error_set(err, LLAMA3_ECANCELED, "canceled");
+        else if (read_chunk(&e, reader, 0, first, rows, err) < 0 ||
+                 check_finite(&e, first, rows, err) < 0 ||
+                 on_rows(arg, reader->logits, rows, err) < 0)
+            status = -1;
+        else if (options->on_progress != NULL)
+            options->on_progress(options->arg, first + rows, n);
+    }
+    *result = (struct evaluate_result){.predictions = n};
+    memcpy(result->gpu_note, reader->placement.note, sizeof result->gpu_note);
+    close_reader(reader);
     return status;
 }
 

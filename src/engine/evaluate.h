@@ -5,6 +5,8 @@
  * so that every token but the first is predicted once; where the checkpoint starts raw text with
  * BOS, so does every window, and the first token is predicted too. The logits of a few rows at a
  * time are all that is ever held.
+ *
+ * Raw logits, for who wants to judge them elsewhere, come in the same pieces.
  */
 #ifndef ENGINE_EVALUATE_H
 #define ENGINE_EVALUATE_H
@@ -16,10 +18,12 @@ enum { EVALUATE_WINDOW = 512, EVALUATE_MIN_WINDOW = 2 };
 
 struct evaluate_options {
     int threads;   /* >= 1 */
-    size_t window; /* tokens, BOS included; 0: EVALUATE_WINDOW, or the model's context if less */
+    size_t window; /* tokens, BOS included; 0: EVALUATE_WINDOW, or the model's context if less.
+                      Of evaluate_logits() the most it takes; 0: the model's context */
     enum llama3_kv_type kv_type;
     struct placement_request place; /* of each model: what is asked of a device; the rest is zero */
     void (*on_progress)(void *arg, size_t done, size_t total); /* predictions; may be NULL */
+    bool (*canceled)(void *arg); /* once true, it ends with LLAMA3_ECANCELED; may be NULL */
     void *arg;
 };
 
@@ -41,6 +45,16 @@ size_t evaluate_min_tokens(const struct model *model);
 int evaluate(const struct model *reference, const struct model *model, const int32_t *tokens,
              size_t n, const struct evaluate_options *options, struct evaluate_result *result,
              struct llama3_error *err);
+
+/* The logits after each of n >= 1 tokens, which are read as they are, without BOS. on_rows takes
+ * them in order, [n_rows][vocab_size] at a time; -1 from it, with err filled, ends the work. Our
+ * own kernels compute, so that no logit depends on where the pieces end. Of result, only gpu_note
+ * and predictions, which is n, are set. */
+int evaluate_logits(const struct model *model, const int32_t *tokens, size_t n,
+                    const struct evaluate_options *options,
+                    int (*on_rows)(void *arg, const float *logits, size_t n_rows,
+                                   struct llama3_error *err),
+                    void *arg, struct evaluate_result *result, struct llama3_error *err);
 
 /* The tokens of a text as evaluate() takes them. */
 int evaluate_tokenize(const struct model *model, const char *text, size_t length,
