@@ -47,8 +47,8 @@ may_include src/tool "$(find src/tool -name '*.[ch]' ! -name 'eval*' ! -name 'be
     ! -name 'quantize*' ! -name 'server*')" tool/ base/
 may_include "the server's program" "$(find src/tool -name 'server*.[ch]')" tool/ server/ base/
 room server server/ base/
-may_include "inner programs" "$inner" tool/ engine/ backend/limits.h backend/quantize.h checkpoint/ \
-    quant/ base/
+may_include "inner programs" "$inner" tool/ engine/ text/ backend/limits.h backend/quantize.h \
+    checkpoint/ quant/ base/
 
 outside_cpu=$(find src -name '*.[ch]' ! -path 'src/backend/cpu/*' ! -path src/backend/backend.c)
 outside_cuda=$(find src -name '*.[ch]' ! -path 'src/backend/cuda/*')

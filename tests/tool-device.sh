@@ -90,6 +90,16 @@ cp "$tmp/out" "$tmp/cpu"
 run 0 ./tests/device/llama3-eval -q -f "$tmp/text" --gpu-layers 1 --kl "$tiny"
 out_has "predictions"
 grep -qF "$(sed -n 2p "$tmp/cpu")" "$tmp/out" || fail "$last: another perplexity than the CPU's"
+run 0 ./tests/device/llama3-eval --logits "$tmp/cpu" -f "$tmp/text" --gpu-layers 0
+for where in auto all 1 "1 --kv-gpu no"; do
+    # shellcheck disable=SC2086 # several words
+    run 0 ./tests/device/llama3-eval --logits - -f "$tmp/text" --gpu-layers $where
+    same "$tmp/out" "$tmp/cpu" "--gpu-layers $where: other logits than the CPU's"
+    err_empty
+done
+DEVICE_FREE=2000 run 0 ./tests/device/llama3-eval --logits "$tmp/out" -f "$tmp/text"
+err_has "note: no GPU is used: a layer and the head need "
+same "$tmp/out" "$tmp/cpu" "other logits than the CPU's"
 
 # A build without any.
 run 1 "$program" -p x --gpu-layers 1

@@ -223,6 +223,21 @@ start "SAY=\"\$(cat '$tmp/say')\"" "-p x"
 sees '^one.*\[31m.*x$'
 sees '^\[0\]$'
 
+# Nor does what a vocabulary holds; and no floats either.
+printf 'one\033[31m\302\233x\n' >"$tmp/say"
+program=./llama3-eval
+$program -m "$tiny" --tokenize "$tmp/say" >"$tmp/ids" || fail "--tokenize: status $?"
+# half a character
+printf '\303\277' | $program -m "$tiny" --tokenize - | cut -d ' ' -f 1 >>"$tmp/ids"
+start "" "--detokenize '$tmp/ids'"
+sees '^one.*\[31m.*x$'
+sees "^$(printf '\357\277\275')\$"
+sees '^\[0\]$'
+start "" "--logits - --tokens 1"
+sees '^llama3-eval: --logits -: expected a file or a pipe, found a terminal$'
+sees '^\[2\]$'
+program=$llama3
+
 # Without a terminal, no progress, and every byte passes; a newline at the end is not doubled.
 LD_PRELOAD=$preload SLOW_OPEN=700 SLOW_PROMPT=700 LLAMA3_MODEL=$tiny run 0 "$program" -n 4 -p x
 drop_cut

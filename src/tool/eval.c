@@ -1,72 +1,89 @@
-/* eval.c: llama3-eval, how well a model predicts a text and how far it is from another model. */
-#include "config.h"
-
-#include <jansson.h>
+/* eval.c: llama3-eval, what a model computes, for whoever wants to check it: the options and which
+ * of its modes they ask for. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/machine.h"
-#include "engine/evaluate.h"
-#include "tool/gpu_options.h"
-#include "tool/model_path.h"
+#include "engine/quantized.h"
+#include "tool/eval.h"
+#include "tool/interrupt.h"
 #include "tool/progress.h"
 #include "tool/say.h"
-#include "tool/text.h"
 
 const char say_program[] = "llama3-eval";
 
-struct eval_args {
-    const char *model, *reference, *file;
-    size_t window;
-    int kv, threads;
-    struct gpu_args gpu;
-    bool json, quiet, help, version;
-};
-
-static const char *const kv_names[] = {"f16", "f32", NULL}; /* enum llama3_kv_type */
-
 #define FIELD(name) offsetof(struct eval_args, name)
-static const struct option_spec specs[] = {
+/* The first EVAL_MODES choose a mode, in the order of enum eval_mode. */
+static const struct option_spec mode_specs[] = {
+    {.name = "logits",
+     .type = OPTION_PATH,
+     .offset = FIELD(paths[EVAL_LOGITS]),
+     .arg = "OUT",
+     .help = "write the logits after each token to OUT (-: stdout)\n"
+             "as little-endian float32 [tokens][vocabulary]"},
+    {.name = "tokenize",
+     .type = OPTION_PATH,
+     .offset = FIELD(paths[EVAL_TOKENIZE]),
+     .arg = "FILE",
+     .help = "print the ids of a text (-: stdin)"},
+    {.name = "detokenize",
+     .type = OPTION_MAYBE_PATH,
+     .offset = FIELD(paths[EVAL_DETOKENIZE]),
+     .arg = "FILE",
+     .help = "print the text of ids (stdin)"},
+    {.name = "perplexity",
+     .type = OPTION_PATH,
+     .offset = FIELD(paths[EVAL_PERPLEXITY]),
+     .arg = "FILE",
+     .help = "how well the model predicts a text (-: stdin)"},
     {.name = "kl",
      .type = OPTION_PATH,
-     .offset = FIELD(reference),
+     .offset = FIELD(paths[EVAL_KL]),
      .arg = "REF",
-     .help = "compare with this model, of the same vocabulary"},
+     .help = "the same for --file TEXT, and how far the model is\n"
+             "from REF, one of the same vocabulary"},
+};
+
+static const struct option_spec input_specs[] = {
+    {.name = "tokens",
+     .type = OPTION_TEXT,
+     .offset = FIELD(ids),
+     .arg = "IDS",
+     .help = "--logits of these, as \"1,2,3\" or \"1 2 3\""},
     {.name = "file",
      .letter = 'f',
      .type = OPTION_PATH,
      .offset = FIELD(file),
      .arg = "TEXT",
-     .help = "the text to predict (-: stdin)"},
-    {.name = "ctx",
-     .type = OPTION_SIZE,
-     .offset = FIELD(window),
-     .arg = "N",
-     .min = EVALUATE_MIN_WINDOW,
-     .max = MAX_CONTEXT,
-     .help = "read it in windows of N tokens (512)"},
-    {.name = "kv",
-     .type = OPTION_ONE_OF,
-     .offset = FIELD(kv),
-     .arg = "f16|f32",
-     .choices = kv_names,
-     .help = "type of keys and values in memory (f16)"},
-    {.name = "threads",
-     .type = OPTION_INT,
-     .offset = FIELD(threads),
-     .arg = "N",
-     .min = 1,
-     .max = MAX_THREADS,
-     .help = "threads that compute (every core it may use)"},
+     .help = "--logits or --kl of this text (-: stdin); without a\n"
+             "mode its perplexity"},
+    {.name = "special",
+     .type = OPTION_FLAG,
+     .offset = FIELD(special),
+     .help = "--tokenize recognises the names of control tokens,\n"
+             "and --detokenize writes them"},
+    {.name = "json-lines",
+     .type = OPTION_FLAG,
+     .offset = FIELD(json_lines),
+     .help = "--tokenize many texts: a JSON string in each line,\n"
+             "for which a line with a JSON array is printed"},
+    {.name = "pretokens",
+     .type = OPTION_FLAG,
+     .offset = FIELD(pretokens),
+     .help = "--tokenize prints how many bytes each pre-token has"},
     {.name = "json",
      .type = OPTION_FLAG,
      .offset = FIELD(json),
-     .help = "the result as one JSON object"},
+     .help = "--perplexity and --kl print a JSON object"},
+};
+
+static const struct option_spec output_specs[] = {
     {.name = "quiet",
      .letter = 'q',
      .type = OPTION_FLAG,
      .offset = FIELD(quiet),
-     .help = "no progress on stderr"},
+     .help = "no progress and no notes on stderr"},
     {.name = "help",
      .letter = 'h',
      .type = OPTION_FLAG,
@@ -79,14 +96,9 @@ static const struct option_spec specs[] = {
      .help = "the version"},
 };
 
-/* What is open while it runs. */
-struct eval {
-    struct model model, reference;
-    char *path;
-    struct buf text;
-    struct tokens tokens;
-    struct evaluate_result result;
-};
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* ---- what the modes share ---------------------------------------------------------------- */
 
 static void on_progress(void *arg, size_t done, size_t total)
 {
@@ -94,120 +106,227 @@ static void on_progress(void *arg, size_t done, size_t total)
     progress_update(done, total);
 }
 
-static int evaluate_text(const struct eval_args *args, struct eval *eval, struct llama3_error *err)
+static int on_quantized(void *arg, uint64_t done, uint64_t total)
 {
-    struct evaluate_options options = {
-        .threads = args->threads > 0 ? args->threads : processors_available(),
-        .window = args->window,
-        .kv_type = (enum llama3_kv_type)args->kv,
+    (void)arg;
+    progress_update((size_t)done, (size_t)total);
+    return interrupt_seen();
+}
+
+static void on_note(void *arg, const char *note)
+{
+    const struct eval_args *args = arg;
+    if (args->quiet)
+        return;
+    progress_stop();
+    say_error("note: %s", note);
+}
+
+static int threads_of(const struct eval_args *args)
+{
+    return args->model.threads > 0 ? args->model.threads : processors_available();
+}
+
+static int open_quantized(const struct eval_args *args, const char *path, struct model *model,
+                          struct llama3_error *err)
+{
+    char *cache = model_cache(&args->model);
+    const struct quantized_options options = {
+        .threads = threads_of(args),
+        .cache = cache,
+        .on_progress = on_quantized,
+        .on_note = on_note,
+        .arg = (void *)(uintptr_t)args,
+    };
+    interrupt_defer();
+    if (!args->quiet)
+        progress_start_bytes("quantizing", 0);
+    int status = quantized_open(model, path, &options, err);
+    progress_stop();
+    interrupt_end();
+    free(cache);
+    return status;
+}
+
+int eval_open(const struct eval_args *args, bool runs, struct model *model, char **path)
+{
+    struct llama3_error err;
+    *path = model_path(args->model.path, "--model");
+    if (*path == NULL)
+        return STATUS_FAILED;
+    int status = runs && args->model.int4 ? open_quantized(args, *path, model, &err)
+                                          : model_open(model, *path, &err);
+    if (status == 0)
+        return STATUS_OK;
+    if (err.code == LLAMA3_ECANCELED)
+        return STATUS_INTERRUPTED;
+    say_failure(&err);
+    return STATUS_FAILED;
+}
+
+struct evaluate_options eval_options(const struct eval_args *args)
+{
+    return (struct evaluate_options){
+        .threads = threads_of(args),
+        .window = args->model.context,
+        .kv_type = (enum llama3_kv_type)args->model.kv,
         .place = {.gpu_layers = args->gpu.layers,
                   .kv_on_host = args->gpu.kv_on_host != 0,
                   .device = args->gpu.device,
                   .bf16_prompt = args->gpu.bf16_prompt},
         .on_progress = on_progress,
     };
-    const struct model *reference = args->reference != NULL ? &eval->reference : NULL;
-    if (model_open(&eval->model, eval->path, err) != 0 ||
-        (reference != NULL && model_open(&eval->reference, args->reference, err) != 0) ||
-        evaluate_tokenize(&eval->model, eval->text.data, eval->text.size, &eval->tokens, err) != 0)
+}
+
+void eval_note(const struct eval_args *args, const struct evaluate_result *result)
+{
+    if (!args->quiet && result->gpu_note[0] != '\0')
+        say_error("note: no GPU is used: %s", result->gpu_note);
+}
+
+/* ---- the command line -------------------------------------------------------------------- */
+
+/* The mode that is asked for, or -1 after a usage error; EVAL_MODES: none, but a text. */
+static int choose_mode(const struct eval_args *args)
+{
+    int mode = EVAL_MODES;
+    for (int i = 0; i < EVAL_MODES; i++) {
+        if (args->paths[i] == NULL)
+            continue;
+        if (mode < EVAL_MODES) {
+            say_error("--%s and --%s exclude each other", mode_specs[mode].name,
+                      mode_specs[i].name);
+            return -1;
+        }
+        mode = i;
+    }
+    if (mode < EVAL_MODES || args->file != NULL)
+        return mode;
+    say_error("expected one of --logits, --tokenize, --detokenize, --perplexity and --kl");
+    return -1;
+}
+
+/* Options that a mode would silently drop, and those that it lacks. */
+static int check_mode(const struct eval_args *args, int mode)
+{
+    const struct {
+        const char *name;
+        bool given, has_meaning;
+    } options[] = {
+        {"tokens", args->ids != NULL, mode == EVAL_LOGITS},
+        {"file", args->file != NULL, mode == EVAL_LOGITS || mode == EVAL_KL || mode == EVAL_MODES},
+        {"special", args->special, mode == EVAL_TOKENIZE || mode == EVAL_DETOKENIZE},
+        {"json-lines", args->json_lines, mode == EVAL_TOKENIZE},
+        {"pretokens", args->pretokens, mode == EVAL_TOKENIZE},
+        {"json", args->json, mode >= EVAL_PERPLEXITY},
+    };
+    const char *name = mode_specs[mode < EVAL_MODES ? mode : EVAL_PERPLEXITY].name;
+    for (size_t i = 0; i < COUNT(options); i++) {
+        if (options[i].given && !options[i].has_meaning) {
+            say_error("--%s has no meaning with --%s", options[i].name, name);
+            return -1;
+        }
+    }
+    if (mode == EVAL_LOGITS && args->ids != NULL && args->file != NULL)
+        say_error("--tokens and --file exclude each other");
+    else if (mode == EVAL_LOGITS && args->ids == NULL && args->file == NULL)
+        say_error("--logits: expected --tokens IDS or --file TEXT");
+    else if (mode == EVAL_KL && args->file == NULL)
+        say_error("--kl: expected a text to predict: --file TEXT");
+    else
+        return 0;
+    return -1;
+}
+
+/* A model may stand without --model as well. */
+static int take_operand(struct eval_args *args, const char *operand)
+{
+    if (operand != NULL && args->model.path != NULL) {
+        say_error("unexpected argument '%s': --model names the model", operand);
         return -1;
-    if (!args->quiet)
-        progress_start("predicting", 0, eval->tokens.n);
-    int status = evaluate(reference, &eval->model, eval->tokens.ids, eval->tokens.n, &options,
-                          &eval->result, err);
-    progress_stop();
-    if (status == 0 && !args->quiet && eval->result.gpu_note[0] != '\0')
-        say_error("note: no GPU is used: %s", eval->result.gpu_note);
-    return status;
-}
-
-static void print_table(const struct eval_args *args, const struct eval *eval)
-{
-    const struct evaluate_result *r = &eval->result;
-    printf("%-13s%zu\n", "predictions", r->predictions);
-    printf("%-13s%.4f\n", "perplexity", r->perplexity);
-    if (args->reference == NULL)
-        return;
-    printf("%-13s%.4f\n", "of reference", r->reference_perplexity);
-    printf("%-13s%.6g mean, %.6g for 99 of 100, %.6g at most\n", "KL", r->mean_kl, r->p99_kl,
-           r->max_kl);
-    printf("%-13s%.3f %%\n", "same top-1", 100 * r->top1);
-}
-
-static int print_json(const struct eval_args *args, const struct eval *eval)
-{
-    const struct evaluate_result *r = &eval->result;
-    json_t *o = json_pack("{s:s, s:I, s:f}", "model", eval->path, "predictions",
-                          (json_int_t)r->predictions, "perplexity", r->perplexity);
-    if (o != NULL && args->reference != NULL)
-        json_object_update_new(
-            o, json_pack("{s:s, s:f, s:f, s:f, s:f, s:f}", "reference", args->reference,
-                         "reference_perplexity", r->reference_perplexity, "mean_kl", r->mean_kl,
-                         "p99_kl", r->p99_kl, "max_kl", r->max_kl, "top1", r->top1));
-    int status = o != NULL ? json_dumpf(o, stdout, JSON_INDENT(2)) : -1;
-    json_decref(o);
-    if (status != 0) {
-        say_error("the result can't be said in JSON: a path that is not UTF-8, or no memory");
-        return STATUS_FAILED;
     }
-    putchar('\n');
-    return STATUS_OK;
+    args->model.path = operand != NULL ? operand : args->model.path;
+    return 0;
 }
 
-static int run(const struct eval_args *args)
+static int run(struct eval_args *args, const char *operand)
 {
-    struct eval eval = {0};
-    struct llama3_error err;
-    eval.path = model_path(args->model, "the argument MODEL");
-    int status = eval.path != NULL ? text_read(args->file, &eval.text) : STATUS_FAILED;
-    if (status == STATUS_OK && evaluate_text(args, &eval, &err) != 0) {
-        say_failure(&err);
-        status = STATUS_FAILED;
+    int mode = take_operand(args, operand) == 0 ? choose_mode(args) : -1;
+    if (mode < 0 || check_mode(args, mode) != 0 || model_check(&args->model) != 0 ||
+        gpu_check(&args->gpu) != 0)
+        return STATUS_USAGE;
+    interrupt_install();
+    switch (mode) {
+    case EVAL_LOGITS:
+        return eval_logits(args);
+    case EVAL_TOKENIZE:
+        return eval_tokenize(args);
+    case EVAL_DETOKENIZE:
+        return eval_detokenize(args);
+    case EVAL_PERPLEXITY:
+        return eval_predict(args, args->paths[mode], NULL);
+    case EVAL_KL:
+        return eval_predict(args, args->file, args->paths[mode]);
+    default:
+        return eval_predict(args, args->file, NULL);
     }
-    if (status == STATUS_OK && args->json)
-        status = print_json(args, &eval);
-    else if (status == STATUS_OK)
-        print_table(args, &eval);
-    model_close(&eval.model);
-    model_close(&eval.reference);
-    tokens_free(&eval.tokens);
-    buf_free(&eval.text);
-    free(eval.path);
-    return status == STATUS_OK ? finish_stdout() : status;
+}
+
+/* The shared options of a model, of which --ctx has a default of its own here. NULL: no memory. */
+static struct option_spec *make_model_specs(void)
+{
+    struct option_spec *specs = malloc(n_model_option_specs * sizeof *specs);
+    for (size_t i = 0; specs != NULL && i < n_model_option_specs; i++) {
+        specs[i] = model_option_specs[i];
+        if (strcmp(specs[i].name, "ctx") == 0)
+            specs[i].help = "most tokens for --logits (the model's limit);\n"
+                            "tokens of a window for --perplexity and --kl (512)";
+    }
+    return specs;
 }
 
 int main(int argc, char **argv)
 {
     struct eval_args args = {0};
+    const char *operand = NULL;
+    struct option_spec *model_specs = make_model_specs();
     struct option_group groups[] = {
-        {"Options", specs, sizeof specs / sizeof *specs, &args},
+        {"What to do", mode_specs, COUNT(mode_specs), &args},
+        {"With what", input_specs, COUNT(input_specs), &args},
+        {"Model", model_specs, n_model_option_specs, &args.model},
         {gpu_option_title, gpu_option_specs, n_gpu_option_specs, &args.gpu},
+        {"Output", output_specs, COUNT(output_specs), &args},
     };
     struct option_set set = {
         .program = say_program,
-        .usage = "llama3-eval [--kl REF] [OPTION]... [MODEL] -f TEXT\n"
-                 "Prints the perplexity of a text, and how far a model is from another.",
+        .usage = "llama3-eval [OPTION]... --logits OUT --tokens IDS | --file TEXT\n"
+                 "       llama3-eval [OPTION]... --tokenize FILE\n"
+                 "       llama3-eval [OPTION]... --detokenize [FILE]\n"
+                 "       llama3-eval [OPTION]... --perplexity FILE\n"
+                 "       llama3-eval [OPTION]... --kl REF --file TEXT\n"
+                 "Shows what a model computes, so that it can be checked.",
         .operand = "one model is evaluated",
-        .operands = &args.model,
+        .operands = &operand,
         .max_operands = 1,
         .groups = groups,
-        .n = sizeof groups / sizeof *groups,
+        .n = COUNT(groups),
     };
-    if (options_parse(&set, argc, argv) != 0)
-        return STATUS_USAGE;
-    if (args.help) {
+    int status = STATUS_OK;
+    if (model_specs == NULL) {
+        say_error("not enough memory");
+        return STATUS_FAILED;
+    }
+    if (options_parse(&set, argc, argv) != 0) {
+        status = STATUS_USAGE;
+    } else if (args.help) {
         options_help(&set, stdout);
-        return finish_stdout();
+        status = finish_stdout();
+    } else if (args.version) {
+        printf("%s %s\n", say_program, llama3_version());
+        status = finish_stdout();
+    } else {
+        status = run(&args, operand);
     }
-    if (args.version) {
-        printf("llama3-eval %s\n", llama3_version());
-        return finish_stdout();
-    }
-    if (args.file == NULL) {
-        say_error("expected a text to predict: --file TEXT");
-        return STATUS_USAGE;
-    }
-    if (gpu_check(&args.gpu) != 0)
-        return STATUS_USAGE;
-    return run(&args);
+    free(model_specs);
+    return status;
 }

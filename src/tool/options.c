@@ -259,7 +259,8 @@ static void describe(const struct option_set *set, char *letters, struct option 
 }
 
 /* An argument that followed an option which may have one, as in "--verify TEXT": it belongs to the
- * option where there is otherwise one too many, and "-", which is no operand, always. */
+ * option where the operands that are needed are there without it, and "-", which is no operand,
+ * always. */
 struct maybe {
     const struct option_spec *spec; /* NULL: there is none */
     void *values;
@@ -280,7 +281,7 @@ static int take_maybe(const struct option_set *set, const struct maybe *maybe, i
 {
     int kept = optind;
     if (maybe->spec == NULL ||
-        (strcmp(maybe->text, "-") != 0 && (size_t)(argc - optind) != set->max_operands + 1))
+        (strcmp(maybe->text, "-") != 0 && (size_t)(argc - optind) <= set->min_operands))
         return argc;
     for (int i = optind; i < argc; i++)
         if (argv[i] == maybe->text)

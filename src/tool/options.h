@@ -64,6 +64,8 @@ struct option_set {
     const char *operand;   /* what to tell who gives an argument too many */
     const char **operands; /* [max_operands] arguments that are no options, in order */
     size_t max_operands;
+    size_t min_operands; /* needed; beyond these, an argument right after an OPTION_MAYBE_PATH is
+                            that option's */
     const struct option_group *groups; /* [n] */
     size_t n;
 };

@@ -370,6 +370,7 @@ int main(int argc, char **argv)
                  "Makes one file of a checkpoint, with weights of 4 bits, that is ready to run.",
         .operand = "IN and OUT are all that is named",
         .operands = operands,
+        .min_operands = 2,
         .max_operands = 2,
         .groups = &group,
         .n = 1,

