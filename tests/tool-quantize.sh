@@ -3,6 +3,7 @@
 # whole or not at all.
 . "${srcdir:-.}/tests/lib.sh"
 quantize=${LLAMA3_QUANTIZE:-./llama3-quantize}
+eval=${LLAMA3_EVAL:-./llama3-eval}
 data=$srcdir/tests/data
 out=$tmp/out.safetensors
 
@@ -78,10 +79,9 @@ carried()
     run 0 "$quantize" "$@" "$source" "$out"
     out_has "carried over 30720 weights, in the checkpoint's codes"
     [ "$(grep -c '^  .* carried over$' "$tmp/out")" = 8 ] || fail "$last: $(cat "$tmp/out")"
-    [ -x ./tests/logits ] || return
     for table in LLAMA3_CPU=scalar no=table; do
-        run 0 env $table ./tests/logits "$source" "$tmp/want" 5,6,7,8,9,10,11
-        run 0 env $table ./tests/logits "$out" "$tmp/got" 5,6,7,8,9,10,11
+        run 0 env $table "$eval" -m "$source" --logits "$tmp/want" --tokens 5,6,7,8,9,10,11
+        run 0 env $table "$eval" -m "$out" --logits "$tmp/got" --tokens 5,6,7,8,9,10,11
         same "$tmp/got" "$tmp/want" "$source $* ($table): other logits than the source's"
     done
 }

@@ -39,12 +39,21 @@ out_has Paris
 
 # Made into our own file, with an embedding of 8 bits as it has, it is the same model.
 quantize=${LLAMA3_QUANTIZE:-./llama3-quantize}
+eval=${LLAMA3_EVAL:-./llama3-eval}
 run 0 "$quantize" --embeddings int8 "$model" "$tmp/smollm2.safetensors"
 out_has "carried over 134.5 million weights"
-if [ -x ./tests/logits ]; then
-    ids=1,9690,198,2683,359,260,3575,282,4649,47,2
-    run 0 ./tests/logits "$model" "$tmp/want" $ids
-    run 0 ./tests/logits "$tmp/smollm2.safetensors" "$tmp/got" $ids
-    same "$tmp/got" "$tmp/want" "the file made of $model has other logits"
-fi
+ids=1,9690,198,2683,359,260,3575,282,4649,47,2
+run 0 "$eval" -m "$model" --kv f32 --logits "$tmp/want" --tokens $ids
+run 0 "$eval" -m "$tmp/smollm2.safetensors" --kv f32 --logits "$tmp/got" --tokens $ids
+same "$tmp/got" "$tmp/want" "the file made of $model has other logits"
+
+# Its tokens are those of tokenizers, and so are the control tokens of a conversation.
+run 0 "$eval" -m "$model" --tokenize "$srcdir/tests/reference/smollm2.txt"
+sed 's/.*"ids": \[\([^]]*\)\].*/\1/; s/,//g' "$srcdir/tests/data/smollm2.json" >"$tmp/want"
+same "$tmp/out" "$tmp/want" "other tokens than the golden's"
+run 0 "$eval" -m "$model" --detokenize "$tmp/want"
+same "$tmp/out" "$srcdir/tests/reference/smollm2.txt" "the text does not come back from its ids"
+printf '<|im_start|>user\nHi<|im_end|>\n' >"$tmp/chat"
+run 0 "$eval" -m "$model" --special --tokenize "$tmp/chat"
+[ "$(cat "$tmp/out")" = "1 4093 198 26843 2 198" ] || fail "$last: found $(cat "$tmp/out")"
 finish

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Holds our logits, as tests/logits writes them, to those of transformers; exits 1 where they are too far apart.
+"""Holds our logits, as llama3-eval writes them, to those of transformers; exits 1 where they are too far apart.
 
-    compare.py tiny --program tests/logits DIR...       folders made by make-fixtures.py
-    compare.py smollm2 --program tests/logits MODEL.gguf
+    compare.py tiny --program llama3-eval DIR...       folders made by make-fixtures.py
+    compare.py smollm2 --program llama3-eval MODEL.gguf
 """
 import argparse
 import json
@@ -24,7 +24,7 @@ def our_logits(program, model, ids, n_vocab):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "logits"
         subprocess.run(
-            [program, model, out, ",".join(map(str, ids))],
+            [program, "-m", model, "--kv", "f32", "--logits", out, "--tokens", ",".join(map(str, ids))],
             check=True, env=dict(os.environ, LLAMA3_CPU="scalar"))  # fmt: skip
         return np.fromfile(out, "<f4").reshape(len(ids), n_vocab)
 

@@ -3,7 +3,7 @@ import base64
 import json
 import random
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
 TOKENIZERS = "0.23.3"
 LLAMA3_PATTERN = (
@@ -113,25 +113,16 @@ def cuts(pre, text):
     return [len(piece) for piece, _ in pre.pre_tokenize_str(text)]
 
 
-def tokenizer(vocab, name):
-    """Special tokens off: nothing is added, so that names of control tokens are plain text."""
-    made = Tokenizer(vocab.model(controls=False))
+def tokenizer(vocab, name, controls=False):
+    """Without controls nothing is added to the text's tokens, so that names of control tokens are
+    plain text; with them they are recognised."""
+    made = Tokenizer(vocab.model(controls))
     made.pre_tokenizer = pre_tokenizer(name)
     made.decoder = decoders.ByteLevel()
+    if controls:
+        made.add_special_tokens([AddedToken(raw.decode(), normalized=False, special=True)
+                                 for kind, raw in vocab.tokens if kind == "c"])
     return made
-
-
-def write_tokenizer_json(path, vocab):
-    """As Llama 3 is published: control tokens are added ones, after the model's vocabulary."""
-    made = tokenizer(vocab, "llama3")
-    made.add_special_tokens([AddedToken(raw.decode(), normalized=False, special=True)
-                             for kind, raw in vocab.tokens if kind == "c"])
-    made.post_processor = processors.Sequence([
-        processors.ByteLevel(trim_offsets=False),
-        processors.TemplateProcessing(single="<|begin_of_text|> $A",
-                                      pair="<|begin_of_text|> $A <|begin_of_text|> $B",
-                                      special_tokens=[("<|begin_of_text|>", vocab.bos)])])
-    made.save(path)
 
 
 # ---- texts ---------------------------------------------------------------------------------
