@@ -13,7 +13,7 @@ check_page()
     sed -n 's/^\.It Fl \(.\) , Fl -\([a-z0-9-]*\).*/\1 \2/p' "$2" | sort >"$tmp/page"
     diff "$tmp/help" "$tmp/page" || fail "$1 --help (<) and $2 (>) have different letters"
     "$1" --help | awk '/^ *also --/ { sub(/^ *also/, ""); gsub(/,/, ""); print name $0; next }
-        /^  ...  *--/ { sub(/^ .*  *--/, "--"); sub(/[ [].*/, ""); name = $0 }' >"$tmp/help"
+        /^  ...  *--/ { sub(/^ *(-., )? */, ""); sub(/[ [].*/, ""); name = $0 }' >"$tmp/help"
     awk '/^\.It (Fl . , )?Fl -/ { name = ($2 == "Fl" && $4 == ",") ? $6 : $3; also = 0 }
         also && /^\.Fl / { line = line " -" $2; if ($3 != ",") { print "-" name line; also = 0 } }
         /^Also$/ { also = 1; line = "" }' "$2" >"$tmp/page"
