@@ -19,8 +19,6 @@
 #include "text/chat.h"
 
 enum {
-    DEFAULT_CHUNK = 256,
-    DEVICE_CHUNK = 1024, /* a device has more units to keep busy */
     MAX_CHUNK = 4096,
     MAX_SEQS = 32,    /* sequences in one pass */
     MIN_CONTEXT = 512 /* offered even where memory seems short */

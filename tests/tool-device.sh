@@ -78,8 +78,13 @@ out_has "limits of cpu: read "
 out_has "limits of deferred: read "
 run 0 ./tests/device/llama3-bench $small --gpu-layers 1 --kv-gpu no --json
 out_has '"gpu_layers": 1'
+out_has '"chunk": 1024'
 out_has '"host_limits": {'
 out_has '"limit_backend": "' # whose depends on what else the machine does
+run 0 ./tests/device/llama3-bench $small --gpu-layers 0 --json
+out_has '"chunk": 256'
+run 0 ./tests/device/llama3-bench $small --chunk 20 --json
+out_has '"chunk": 20'
 DEVICE_FREE=300000000 run 1 ./tests/device/llama3-bench $small --gpu-layers all
 err_has "llama3-bench: --gpu-layers: 2 of 2 layers need "
 for _ in 1 2 3 4; do

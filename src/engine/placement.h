@@ -13,6 +13,12 @@
 
 #include "engine/forward.h"
 
+/* Rows of a pass, unless somebody names a number. */
+enum {
+    DEFAULT_CHUNK = 256,
+    DEVICE_CHUNK = 1024 /* a device has more units to keep busy */
+};
+
 struct placement_request {
     int gpu_layers;                /* LLAMA3_GPU_*, or 1.. */
     bool kv_on_host;               /* attention runs on the CPU whoever runs the rest */

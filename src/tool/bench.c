@@ -96,7 +96,7 @@ static const struct option_spec specs[] = {
      .arg = "N",
      .min = 1,
      .max = MAX_CHUNK,
-     .help = "most rows of a pass (256)"},
+     .help = "most rows of a pass (256; 1024 with a GPU)"},
     {.name = "rounds",
      .type = OPTION_SIZE,
      .offset = FIELD(rounds),
@@ -262,10 +262,11 @@ static json_t *results(const struct bench *b)
 static int print_json(const struct bench *b, const char *type)
 {
     size_t last = last_backend(b);
-    json_t *o = json_pack("{s:s, s:s, s:s, s:i, s:I, s:o, s:o}", "model", b->model->path, "type",
-                          type, "backend", b->description, "threads", b->options.backend.threads,
-                          "rounds", (json_int_t)b->rounds, "limits", pack_limits(&b->limits[last]),
-                          "results", results(b));
+    json_t *o =
+        json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:o, s:o}", "model", b->model->path, "type", type,
+                  "backend", b->description, "threads", b->options.backend.threads, "chunk",
+                  (json_int_t)b->options.max_rows, "rounds", (json_int_t)b->rounds, "limits",
+                  pack_limits(&b->limits[last]), "results", results(b));
     if (o != NULL && b->placement.note[0] != '\0')
         json_object_set_new(o, "gpu_note", json_string(b->placement.note));
     if (o != NULL && b->placement.plan.n_backends > 1) {
@@ -322,11 +323,12 @@ static int measure(const struct bench_args *args, const struct list *batches, st
     struct bench bench = {
         .model = &model,
         .options = {.backend = {.threads = threads},
-                    .max_rows = args->chunk,
+                    .max_rows = args->chunk > 0 ? args->chunk : DEFAULT_CHUNK,
                     .kv_type = (enum llama3_kv_type)args->model.kv},
         .place = {.gpu_layers = args->gpu.layers,
                   .kv_on_host = args->gpu.kv_on_host != 0,
                   .device = args->gpu.device,
+                  .device_rows = args->chunk > 0 ? 0 : DEVICE_CHUNK,
                   .bf16_prompt = args->gpu.bf16_prompt},
         .tests = tests,
         .n_tests = list_tests(args, batches, contexts, tests),
@@ -376,7 +378,7 @@ static int run(const struct bench_args *args)
 
 int main(int argc, char **argv)
 {
-    struct bench_args args = {.type = -1, .prompt = 512, .decode = 32, .rounds = 5, .chunk = 256};
+    struct bench_args args = {.type = -1, .prompt = 512, .decode = 32, .rounds = 5};
     struct option_group groups[] = {
         {"Options", specs, sizeof specs / sizeof *specs, &args},
         {gpu_option_title, gpu_option_specs, n_gpu_option_specs, &args.gpu},
