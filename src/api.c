@@ -83,9 +83,10 @@ static void choose_stop_ids(struct llama3_model *m)
 static size_t default_context(const struct llama3_model *m, uint64_t kv_bytes_per_token)
 {
     size_t limit = m->checkpoint.config.context;
-    uint64_t available = memory_available() / 4 * 3, weights = m->checkpoint.file_bytes;
-    if (available == 0)
+    uint64_t available, weights = m->checkpoint.file_bytes;
+    if (!memory_available(&available))
         return limit;
+    available = available / 4 * 3;
     uint64_t fits = available > weights ? (available - weights) / kv_bytes_per_token : 0;
     fits = fits > MIN_CONTEXT ? fits : MIN_CONTEXT;
     return fits < limit ? (size_t)fits : limit;

@@ -241,9 +241,46 @@ END_TEST
 
 START_TEST(memory_is_known)
 {
-    uint64_t available = memory_available();
+    uint64_t available;
+    ck_assert(memory_available(&available));
     ck_assert_uint_gt(available, 1 << 20);
     ck_assert_uint_lt(available, (uint64_t)1 << 50);
+}
+END_TEST
+
+/* Folders as the kernel shows them: a container of 8 GB that has just read a model of 6 GB. */
+START_TEST(cached_files_of_a_cgroup_are_available)
+{
+    static const char stat[] = "anon 1000000000\nfile 6400000000\nactive_file 400000000\n"
+                               "inactive_file 6000000000\n";
+    static const char stat_v1[] = "inactive_file 5\ntotal_inactive_file 6000000000\n";
+    char *folder = tiny_folder();
+    uint64_t bytes = 1;
+    ck_assert(!memory_of_cgroup(folder, true, &bytes)); /* no files: no limit */
+    tiny_put_text(folder, "memory.max", "max\n");
+    tiny_put_text(folder, "memory.current", "7400000000\n");
+    ck_assert(!memory_of_cgroup(folder, true, &bytes));
+
+    tiny_put_text(folder, "memory.max", "8000000000\n");
+    ck_assert(memory_of_cgroup(folder, true, &bytes)); /* without memory.stat */
+    ck_assert_uint_eq(bytes, 600000000);
+    tiny_put_text(folder, "memory.stat", stat);
+    ck_assert(memory_of_cgroup(folder, true, &bytes));
+    ck_assert_uint_eq(bytes, 6600000000);
+    tiny_put_text(folder, "memory.current", "5000000000\n"); /* read a moment later */
+    ck_assert(memory_of_cgroup(folder, true, &bytes));
+    ck_assert_uint_eq(bytes, 8000000000);
+    tiny_put_text(folder, "memory.max", "0\n"); /* known to be nothing */
+    ck_assert(memory_of_cgroup(folder, true, &bytes));
+    ck_assert_uint_eq(bytes, 0);
+
+    ck_assert(!memory_of_cgroup(folder, false, &bytes));
+    tiny_put_text(folder, "memory.limit_in_bytes", "8000000000\n");
+    tiny_put_text(folder, "memory.usage_in_bytes", "7400000000\n");
+    tiny_put_text(folder, "memory.stat", stat_v1);
+    ck_assert(memory_of_cgroup(folder, false, &bytes));
+    ck_assert_uint_eq(bytes, 6600000000);
+    tiny_remove(folder);
 }
 END_TEST
 
@@ -434,6 +471,7 @@ int main(void)
     tcase_add_test(tcase, pages_are_dropped_and_read_again);
     tcase_add_test(tcase, what_is_no_file_is_refused);
     tcase_add_test(tcase, memory_is_known);
+    tcase_add_test(tcase, cached_files_of_a_cgroup_are_available);
     tcase_add_test(tcase, processors_are_counted);
     tcase_add_test(tcase, cgroups_are_found);
     tcase_add_test(tcase, json_is_guarded);

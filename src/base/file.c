@@ -162,32 +162,70 @@ static bool read_number(const char *path, uint64_t *out)
     return ok;
 }
 
-/* *arg: the least so far, of what the limit in a cgroup's folder leaves. */
-static void take_cgroup(void *arg, const char *folder, bool v2)
+/* Bytes of the page cache that the kernel takes back first, in a cgroup's memory.stat: files read
+ * once, whose pages nobody has asked for again. 0 if it doesn't say. */
+static uint64_t inactive_file(const char *folder, bool v2)
 {
-    char path[4352];
-    uint64_t limit, used, *least = arg;
-    snprintf(path, sizeof path, "%s/%s", folder, v2 ? "memory.max" : "memory.limit_in_bytes");
-    if (!read_number(path, &limit))
-        return;
-    snprintf(path, sizeof path, "%s/%s", folder, v2 ? "memory.current" : "memory.usage_in_bytes");
-    if (!read_number(path, &used))
-        return;
-    uint64_t left = used < limit ? limit - used : 0;
-    *least = left < *least ? left : *least;
-}
-
-uint64_t memory_available(void)
-{
-    FILE *file = fopen("/proc/meminfo", "re");
-    uint64_t kib = 0, cgroup = UINT64_MAX;
-    char line[256];
+    const char *key = v2 ? "inactive_file" : "total_inactive_file";
+    char path[4352], line[256], name[64];
+    uint64_t found = 0, bytes;
+    snprintf(path, sizeof path, "%s/memory.stat", folder);
+    FILE *file = fopen(path, "re");
     if (file == NULL)
         return 0;
-    while (fgets(line, sizeof line, file) != NULL)
-        if (sscanf(line, "MemAvailable: %" SCNu64 " kB", &kib) == 1)
-            break;
+    while (found == 0 && fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "%63s %" SCNu64, name, &bytes) == 2 && strcmp(name, key) == 0)
+            found = bytes;
     fclose(file);
-    cgroup_each("memory", take_cgroup, &cgroup);
-    return kib * 1024 < cgroup ? kib * 1024 : cgroup;
+    return found;
+}
+
+bool memory_of_cgroup(const char *folder, bool v2, uint64_t *bytes)
+{
+    char path[4352];
+    uint64_t limit, used;
+    snprintf(path, sizeof path, "%s/%s", folder, v2 ? "memory.max" : "memory.limit_in_bytes");
+    if (!read_number(path, &limit))
+        return false;
+    snprintf(path, sizeof path, "%s/%s", folder, v2 ? "memory.current" : "memory.usage_in_bytes");
+    if (!read_number(path, &used))
+        return false;
+    uint64_t cache = inactive_file(folder, v2);
+    used = used > cache ? used - cache : 0;
+    *bytes = limit > used ? limit - used : 0;
+    return true;
+}
+
+struct available {
+    uint64_t bytes;
+    bool known;
+};
+
+static void take(struct available *least, uint64_t bytes)
+{
+    if (!least->known || bytes < least->bytes)
+        *least = (struct available){bytes, true};
+}
+
+static void take_cgroup(void *arg, const char *folder, bool v2)
+{
+    uint64_t bytes;
+    if (memory_of_cgroup(folder, v2, &bytes))
+        take(arg, bytes);
+}
+
+bool memory_available(uint64_t *bytes)
+{
+    struct available least = {0};
+    FILE *file = fopen("/proc/meminfo", "re");
+    uint64_t kib;
+    char line[256];
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "MemAvailable: %" SCNu64 " kB", &kib) == 1)
+            take(&least, kib * 1024);
+    if (file != NULL)
+        fclose(file);
+    cgroup_each("memory", take_cgroup, &least);
+    *bytes = least.bytes;
+    return least.known;
 }

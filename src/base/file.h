@@ -32,8 +32,13 @@ void map_drop(const struct map *map, const uint8_t *begin, size_t n);
 char *file_read(const char *path, size_t max, size_t *size, bool *missing,
                 struct llama3_error *err);
 
-/* Bytes of memory that could be had now without swapping: the smaller of MemAvailable and what
- * this process's cgroup leaves; 0 if unknown. */
-uint64_t memory_available(void);
+/* Bytes of memory that could be had now without swapping: the smaller of MemAvailable and what the
+ * limits of this process's cgroups leave. False, and *bytes 0, if neither is known. */
+bool memory_available(uint64_t *bytes);
+
+/* Bytes that the limit in a cgroup's folder leaves; false if it has no limit. Cached pages of files
+ * that the kernel would drop first count as free, as in MemAvailable: otherwise reading or
+ * downloading a model would seem to use up the memory of a container. */
+bool memory_of_cgroup(const char *folder, bool v2, uint64_t *bytes);
 
 #endif

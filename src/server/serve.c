@@ -521,10 +521,11 @@ static char *name_model(const char *alias, const char *path)
 /* How much memory KV may hold, and what of a sequence fits that. */
 static int choose_memory(struct server *s, const struct llama3_info *info, struct llama3_error *err)
 {
-    uint64_t available = memory_available();
+    uint64_t available;
+    bool known = memory_available(&available);
     s->kv_bytes_per_token = info->kv_bytes_per_token;
     s->kv_limit = s->options.kv_memory > 0 ? s->options.kv_memory
-                  : available > 0          ? available / 2
+                  : known                  ? available / 2
                                            : s->kv_bytes_per_token * info->context;
     uint64_t tokens = s->kv_limit / s->kv_bytes_per_token;
     s->context = info->context;

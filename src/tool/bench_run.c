@@ -246,7 +246,7 @@ static int check_sizes(struct bench *b, struct llama3_error *err)
 static int place(struct bench *b, struct llama3_error *err)
 {
     struct placement_request *request = &b->place;
-    uint64_t available = memory_available();
+    uint64_t available;
     double host = 0;
     request->context = b->options.max_context;
     request->ops = backend_device_ops();
@@ -265,7 +265,7 @@ static int place(struct bench *b, struct llama3_error *err)
             host += (double)b->placement.backends[p]->limits->memory() +
                     (double)request->kv_pages * KV_PAGE * 2 *
                         (double)(b->placement.places[p].n_kv_layers * bench_kv_row_bytes(b));
-    if (available > 0 && host > (double)available)
+    if (memory_available(&available) && host > (double)available)
         return error_set(err, LLAMA3_ENOMEM,
                          "%s: expected %.1f GB of memory beside the weights, found %.1f",
                          b->model->path, host / 1e9, (double)available / 1e9);

@@ -99,8 +99,8 @@ static int map_matrices(struct model *m, struct llama3_error *err)
     for (size_t i = 0; i < part_count(m); i++)
         if (!size_add(size, matrix_bytes(part_at(m, i).matrix) + ALIGNMENT, &size))
             return error_memory(err, "the weights", SIZE_MAX);
-    uint64_t available = memory_available();
-    if (available > 0 && size > available)
+    uint64_t available;
+    if (memory_available(&available) && size > available)
         return error_set(err, LLAMA3_ENOMEM, "%s: expected %.1f GB of memory, found %.1f", m->path,
                          (double)size / 1e9, (double)available / 1e9);
     uint8_t *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -93,8 +93,8 @@ static uint64_t limits_memory(void)
 {
     long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
     size_t size = cache > 0 && (size_t)cache < SIZE_MAX / CACHES ? (size_t)cache * CACHES : 0;
-    uint64_t available = memory_available();
-    if (available > 0 && size > available / 8)
+    uint64_t available;
+    if (memory_available(&available) && size > available / 8)
         size = (size_t)(available / 8);
     return size > LEAST_READ ? size : LEAST_READ;
 }
