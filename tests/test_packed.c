@@ -393,6 +393,78 @@ START_TEST(hostile_tokenizer)
 }
 END_TEST
 
+/* Moves the tensors behind the first by `more` bytes, which that one gains. */
+static void stretch_header(json_t *header, uint64_t more)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(header, key, value)
+    {
+        json_t *offsets = json_object_get(value, "data_offsets");
+        for (size_t i = 0; i < json_array_size(offsets); i++) {
+            json_int_t at = json_integer_value(json_array_get(offsets, i));
+            if (at > 0)
+                json_array_set_new(offsets, i, json_integer(at + (json_int_t)more));
+        }
+    }
+    json_t *shape = json_object_get(json_object_get(header, "tokenizer.bytes"), "shape");
+    json_array_set_new(
+        shape, 0, json_integer(json_integer_value(json_array_get(shape, 0)) + (json_int_t)more));
+}
+
+/* A sparse file whose token 5 has 2^31 + 1 bytes and is merged with itself. In 32 bits that makes a
+ * token of two, and comparing them would read 2 GB beyond the end. */
+START_TEST(huge_token)
+{
+    const uint64_t more = (uint64_t)1 << 31;
+    const int32_t merge[] = {5, 5, 4};
+    char *folder = tiny_folder(), path[600];
+    struct llama3_error err = {0};
+    size_t size = 0;
+    uint64_t length, start;
+    uint32_t offsets[9];
+    snprintf(path, sizeof path, "%s/x.safetensors", folder);
+    tiny_hf(folder);
+    tiny_packed(folder, path);
+    char *file = file_read(path, 1 << 24, &size, NULL, &err);
+    memcpy(&length, file, sizeof length);
+    char *data = file + 8 + length;
+    size_t left = size - 8 - length;
+
+    memcpy(offsets, data + PACKED_ALIGNMENT, sizeof offsets);
+    memset(data + offsets[4], 0, offsets[8] - offsets[4]); /* from token 4 on all bytes are 0 */
+    for (int i = 6; i < 9; i++)
+        offsets[i] += (uint32_t)more;
+    memcpy(data + PACKED_ALIGNMENT, offsets, sizeof offsets);
+    memcpy(data + 3 * PACKED_ALIGNMENT, merge, sizeof merge);
+
+    json_t *header = json_loadb(file + 8, length, 0, NULL);
+    stretch_header(header, more);
+    char *text = json_dumps(header, JSON_COMPACT);
+    start = (8 + strlen(text) + PACKED_ALIGNMENT - 1) / PACKED_ALIGNMENT * PACKED_ALIGNMENT;
+    length = start - 8;
+    char *padded = malloc(length);
+    memset(padded, ' ', length);
+    memcpy(padded, text, strlen(text));
+
+    int fd = open(path, O_WRONLY | O_TRUNC);
+    ck_assert_int_eq(pwrite(fd, &length, sizeof length, 0), sizeof length);
+    ck_assert_int_eq(pwrite(fd, padded, length, 8), (ssize_t)length);
+    ck_assert_int_eq(pwrite(fd, data, offsets[5], (off_t)start), offsets[5]);
+    size_t rest = left - PACKED_ALIGNMENT;
+    ck_assert_int_eq(
+        pwrite(fd, data + PACKED_ALIGNMENT, rest, (off_t)(start + more + PACKED_ALIGNMENT)),
+        (ssize_t)rest);
+    close(fd);
+    refused(path, ": tokenizer.bytes: at most 268435456 bytes expected, 2147483663 found");
+    free(padded);
+    free(text);
+    json_decref(header);
+    free(file);
+    tiny_remove(folder);
+}
+END_TEST
+
 /* What no file of ours can hold is named. */
 START_TEST(unwritable)
 {
@@ -552,6 +624,7 @@ int main(void)
     tcase_add_test(tcase, names);
     tcase_add_test(tcase, refusals);
     tcase_add_test(tcase, hostile_tokenizer);
+    tcase_add_test(tcase, huge_token);
     tcase_add_test(tcase, unwritable);
     tcase_add_test(tcase, whole_or_not_at_all);
     tcase_add_test(tcase, refused_files);

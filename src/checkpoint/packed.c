@@ -196,10 +196,10 @@ static int check_merges(const struct reader *r)
             ok = ok && ids[j] >= 0 && (size_t)ids[j] < v->n && v->kinds[ids[j]] == TOKEN_TEXT;
         if (ok) {
             const uint32_t *offsets = v->offsets;
-            uint32_t left = offsets[m->left + 1] - offsets[m->left];
-            uint32_t right = offsets[m->right + 1] - offsets[m->right];
+            size_t left = offsets[m->left + 1] - offsets[m->left];
+            size_t right = offsets[m->right + 1] - offsets[m->right];
             const uint8_t *made = v->bytes + offsets[m->result];
-            ok = offsets[m->result + 1] - offsets[m->result] - left == right &&
+            ok = offsets[m->result + 1] - offsets[m->result] == left + right &&
                  memcmp(made, v->bytes + offsets[m->left], left) == 0 &&
                  memcmp(made + left, v->bytes + offsets[m->right], right) == 0;
         }
@@ -222,6 +222,11 @@ static int read_tokenizer(struct reader *r)
     if (v->n < 1 || v->n > r->model->config.vocab_size)
         return error_set(r->err, LLAMA3_EINPUT, "%s: tokenizer: 1..%zu tokens expected, %zu found",
                          r->path, r->model->config.vocab_size, v->n);
+    const struct tensor *bytes = tensor_table_find(&r->table, "tokenizer.bytes");
+    if (bytes != NULL && bytes->bytes > MAX_VOCAB_BYTES)
+        return error_set(r->err, LLAMA3_EINPUT,
+                         "%s: tokenizer.bytes: at most %d bytes expected, %zu found", r->path,
+                         MAX_VOCAB_BYTES, bytes->bytes);
     v->offsets = copy_of(r, "tokenizer.offsets", sizeof *v->offsets, 1, v->n + 1, &n_offsets);
     v->bytes = v->offsets == NULL ? NULL : copy_of(r, "tokenizer.bytes", 1, 1, SIZE_MAX, &n_bytes);
     if (v->bytes == NULL)

@@ -22,6 +22,9 @@ enum token_kind {
     TOKEN_CONTROL /* only a template may emit it; never found in text */
 };
 
+/* Bytes of all tokens together: 256 for each of the most that there can be. */
+enum { MAX_VOCAB_BYTES = 1 << 28 };
+
 struct merge {
     int32_t left, right, result;
 };

@@ -193,11 +193,10 @@ int vocab_build_finish(struct vocab_build *build, struct vocab *vocab, struct ll
             buf_add(&bytes, token->text, token->size);
         if (result == 0 && bytes.failed)
             result = error_memory(err, build->where, bytes.size);
-        if (result == 0 && bytes.size > UINT32_MAX)
-            result = error_set(err, LLAMA3_EINPUT,
-                               "%s: at most 4 GiB of tokens expected, more "
-                               "found",
-                               build->where);
+        if (result == 0 && bytes.size > MAX_VOCAB_BYTES)
+            result =
+                error_set(err, LLAMA3_EINPUT, "%s: at most %d bytes of tokens expected, more found",
+                          build->where, MAX_VOCAB_BYTES);
         vocab->offsets[i + 1] = (uint32_t)bytes.size;
     }
     vocab->bytes = (uint8_t *)bytes.data;
