@@ -336,6 +336,10 @@ START_TEST(bytes_without_a_token)
     ck_assert_ptr_nonnull(tokenizer);
     encode("\x7f", 1);
     ck_assert_uint_eq(tokens.n, 0);
+    struct tokens none = {0}; /* without memory yet: no offset from NULL (UBSan of clang) */
+    ck_assert_int_eq(tokenizer_encode(tokenizer, "\x7f\x7f", 2, &none, &err), 0);
+    ck_assert_uint_eq(none.n, 0);
+    tokens_free(&none);
     encode("\x7fin", 3);
     ck_assert_uint_eq(tokens.n, 1);
     ck_assert_int_eq(tokens.ids[0], in);

@@ -178,8 +178,8 @@ static bool add_pretoken(const struct tokenizer *tokenizer, const uint8_t *bytes
     for (size_t i = 0; i < n; i++)
         if (tokenizer->byte_ids[bytes[i]] >= 0)
             tokens_add(out, tokenizer->byte_ids[bytes[i]]);
-    if (out->failed)
-        return false;
+    if (out->failed || out->n == start)
+        return !out->failed;
     size_t left = bpe_merge(&tokenizer->bpe, out->ids + start, out->n - start);
     if (left == SIZE_MAX)
         return false;
