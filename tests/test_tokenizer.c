@@ -394,6 +394,71 @@ START_TEST(time_is_linear)
 }
 END_TEST
 
+static double seconds_since(clock_t start)
+{
+    return (double)(clock() - start) / CLOCKS_PER_SEC;
+}
+
+/* 200,000 pairs that the product with 2^64 / golden ratio, without a secret, puts into one slot:
+ * each would be compared with all before it. */
+START_TEST(merges_that_collide)
+{
+    enum { N = 200000 };
+    const uint64_t golden = 0x9e3779b97f4a7c15;
+    uint64_t inverse = golden; /* modulo 2^64, by Newton's iteration */
+    for (int i = 0; i < 6; i++)
+        inverse *= 2 - golden * inverse;
+    struct merge *merges = malloc(N * sizeof *merges);
+    ck_assert_ptr_nonnull(merges);
+    size_t n = 0;
+    for (uint64_t i = 1; n < N; i++) {
+        uint64_t hash = i << 20;
+        uint64_t pair = (hash ^ hash >> 32) * inverse;
+        if ((pair >> 31 & 1) == 0 && pair >> 63 == 0)
+            merges[n] = (struct merge){(int32_t)(pair >> 32), (int32_t)(uint32_t)pair, (int32_t)n},
+            n++;
+    }
+    struct bpe bpe;
+    clock_t start = clock();
+    ck_assert_int_eq(bpe_open(&bpe, merges, N, &err), 0);
+    for (size_t i = 0; i < N; i++) {
+        int32_t ids[] = {merges[i].left, merges[i].right};
+        ck_assert_uint_eq(bpe_merge(&bpe, ids, 2), 1);
+        ck_assert_int_eq(ids[0], (int32_t)i);
+    }
+    ck_assert_double_lt(seconds_since(start), 3);
+    bpe_close(&bpe);
+    free(merges);
+}
+END_TEST
+
+/* 65,536 tokens of 16 blocks, each block one of two that lead the same way through a hash that
+ * multiplies words and folds the product, whatever it begins with. */
+START_TEST(tokens_that_collide)
+{
+    enum { BITS = 16, N = 1 << BITS, SIZE = BITS * 16 };
+    static const uint64_t flips[2] = {(uint64_t)1 << 63, (uint64_t)1 << 63 | (uint64_t)1 << 31};
+    struct vocab words = {.n = N, .pretokenizer = PRETOKENIZER_LLAMA3, .ignore_merges = true};
+    words.bytes = calloc(N, SIZE);
+    words.offsets = calloc(N + 1, sizeof *words.offsets);
+    words.kinds = calloc(N, 1);
+    ck_assert(words.bytes != NULL && words.offsets != NULL && words.kinds != NULL);
+    for (uint32_t i = 0; i < N; i++) {
+        words.kinds[i] = TOKEN_TEXT;
+        words.offsets[i + 1] = (i + 1) * SIZE;
+        for (int block = 0; block < BITS; block++)
+            if (i >> block & 1)
+                memcpy(words.bytes + (size_t)i * SIZE + 16 * (size_t)block, flips, sizeof flips);
+    }
+    clock_t start = clock();
+    struct tokenizer *opened = tokenizer_open(&words, &err);
+    ck_assert_ptr_nonnull(opened);
+    ck_assert_double_lt(seconds_since(start), 3);
+    tokenizer_close(opened);
+    vocab_free(&words);
+}
+END_TEST
+
 /* ---- decoding ---------------------------------------------------------------------------- */
 
 static size_t from_hex(const char *hex, uint8_t *bytes)
@@ -470,6 +535,8 @@ int main(void)
     tcase_add_test(tests, bytes_without_a_token);
     tcase_add_test(tests, decodes_in_any_pieces);
     tcase_add_test(tests, holds_half_a_character);
+    tcase_add_test(tests, merges_that_collide);
+    tcase_add_test(tests, tokens_that_collide);
     tcase_add_loop_test(tests, time_is_linear, 0, N_KINDS);
     return run_tests("tokenizer", tests);
 }

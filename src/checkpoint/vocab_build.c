@@ -6,7 +6,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/size.h"
@@ -15,61 +14,57 @@
 int vocab_build_open(struct vocab_build *build, size_t n, size_t max_merges, const char *where,
                      struct llama3_error *err)
 {
-    *build = (struct vocab_build){.where = where, .n = n, .n_slots = 16, .max_merges = max_merges};
-    while (build->n_slots < 2 * n)
-        build->n_slots *= 2;
+    *build = (struct vocab_build){.where = where, .n = n, .max_merges = max_merges};
     build->tokens = size_alloc(n, sizeof *build->tokens);
-    build->slots = size_alloc(build->n_slots, sizeof *build->slots);
     build->merges = size_alloc(max_merges, sizeof *build->merges);
-    if (build->tokens == NULL || build->slots == NULL || build->merges == NULL) {
-        vocab_build_free(build);
-        return error_memory(err, where, n * sizeof *build->tokens);
-    }
-    memset(build->slots, 0xff, build->n_slots * sizeof *build->slots); /* -1 */
-    /* A seed that a file cannot know, so that no file can be made of texts that collide. */
-    if (getentropy(&build->seed, sizeof build->seed) != 0)
-        build->seed = (uintptr_t)build->tokens;
-    return 0;
+    if (build->tokens != NULL && build->merges != NULL && hash_table_open(&build->ids, n))
+        return 0;
+    vocab_build_free(build);
+    return error_memory(err, where, n * sizeof *build->tokens);
 }
 
 void vocab_build_free(struct vocab_build *build)
 {
     free(build->tokens);
-    free(build->slots);
+    hash_table_close(&build->ids);
     free(build->merges);
     *build = (struct vocab_build){0};
 }
 
-/* FNV-1a, byte by byte so that a text can be given in two parts. */
-static uint64_t hash_add(uint64_t hash, const char *text, size_t length)
+/* A spelling in two parts, the second perhaps empty. */
+struct spelling {
+    const struct vocab_build *build;
+    const char *left, *right;
+    size_t left_size, right_size;
+};
+
+static bool is_spelled(const void *arg, int32_t id)
 {
-    for (size_t i = 0; i < length; i++)
-        hash = (hash ^ (uint8_t)text[i]) * 0x100000001b3;
-    return hash;
+    const struct spelling *s = arg;
+    const struct vocab_spelling *token = &s->build->tokens[id];
+    return token->size == s->left_size + s->right_size &&
+           memcmp(token->text, s->left, s->left_size) == 0 &&
+           memcmp(token->text + s->left_size, s->right, s->right_size) == 0;
 }
 
-/* The slot of the text left + right, or the free one where it belongs. */
-static int32_t *find_slot(const struct vocab_build *build, const char *left, size_t left_size,
-                          const char *right, size_t right_size)
+/* The slot of a spelling, or the free one where it belongs. */
+static struct hash_slot *find_slot(const struct spelling *s, uint64_t *hash)
 {
-    uint64_t hash = hash_add(build->seed, left, left_size);
-    hash = hash_add(hash, right, right_size);
-    hash ^= hash >> 32;
-    size_t mask = build->n_slots - 1;
-    for (size_t at = hash & mask;; at = (at + 1) & mask) {
-        int32_t *slot = &build->slots[at];
-        if (*slot < 0)
-            return slot;
-        const struct vocab_spelling *token = &build->tokens[*slot];
-        if (token->size == left_size + right_size && memcmp(token->text, left, left_size) == 0 &&
-            memcmp(token->text + left_size, right, right_size) == 0)
-            return slot;
-    }
+    const struct hash_table *ids = &s->build->ids;
+    *hash = hash_bytes(&ids->key, s->left, s->left_size, s->right, s->right_size);
+    return hash_table_slot(ids, *hash, is_spelled, s);
+}
+
+static int32_t find(const struct vocab_build *build, const char *left, size_t left_size,
+                    const char *right, size_t right_size)
+{
+    uint64_t hash;
+    return find_slot(&(struct spelling){build, left, right, left_size, right_size}, &hash)->id;
 }
 
 int32_t vocab_build_find(const struct vocab_build *build, const char *text, size_t size)
 {
-    return *find_slot(build, text, size, "", 0);
+    return find(build, text, size, "", 0);
 }
 
 /* How much of a text an error quotes. */
@@ -93,12 +88,14 @@ int vocab_build_token(struct vocab_build *build, size_t id, enum token_kind kind
         return error_set(err, LLAMA3_EINPUT,
                          "%s: one text expected for token %zu, \"%.*s\" and \"%.*s\" found",
                          build->where, id, clip(token->size), token->text, clip(size), text);
-    int32_t *slot = find_slot(build, text, size, "", 0);
-    if (*slot >= 0)
+    uint64_t hash;
+    const struct spelling spelling = {build, text, "", size, 0};
+    struct hash_slot *slot = find_slot(&spelling, &hash);
+    if (slot->id >= 0)
         return error_set(err, LLAMA3_EINPUT, "%s: one id expected for \"%.*s\", %d and %zu found",
-                         build->where, clip(size), text, (int)*slot, id);
+                         build->where, clip(size), text, (int)slot->id, id);
     *token = (struct vocab_spelling){text, size, kind};
-    *slot = (int32_t)id;
+    *slot = (struct hash_slot){(uint32_t)hash, (int32_t)id};
     return 0;
 }
 
@@ -107,7 +104,7 @@ int vocab_build_merge(struct vocab_build *build, const char *left, size_t left_s
 {
     struct merge merge = {vocab_build_find(build, left, left_size),
                           vocab_build_find(build, right, right_size),
-                          *find_slot(build, left, left_size, right, right_size)};
+                          find(build, left, left_size, right, right_size)};
     const int32_t ids[] = {merge.left, merge.right, merge.result};
     if (build->n_merges == build->max_merges)
         return error_set(err, LLAMA3_EINPUT, "%s: at most %zu merges expected, more found",
@@ -154,17 +151,26 @@ static int add_bytes(const struct vocab_build *build, size_t id, struct buf *out
 {
     const struct vocab_spelling *token = &build->tokens[id];
     const uint8_t *text = (const uint8_t *)token->text;
+    uint8_t bytes[64];
+    size_t n = 0;
     for (size_t at = 0; at < token->size;) {
-        uint32_t scalar = 0;
-        int length = utf8_decode(text + at, token->size - at, &scalar);
+        uint32_t scalar = text[at];
+        int length = 1; /* most are ASCII */
+        if (scalar >= 0x80)
+            length = utf8_decode(text + at, token->size - at, &scalar);
         int byte = length > 0 ? alphabet_byte(scalar) : -1;
         if (byte < 0)
             return error_set(err, LLAMA3_EINPUT,
                              "%s: token %zu: GPT-2's byte alphabet expected, \"%.*s\" found",
                              build->where, id, clip(token->size), token->text);
-        buf_add(out, &(uint8_t){(uint8_t)byte}, 1);
+        if (n == sizeof bytes) {
+            buf_add(out, bytes, n);
+            n = 0;
+        }
+        bytes[n++] = (uint8_t)byte;
         at += (size_t)length;
     }
+    buf_add(out, bytes, n);
     return 0;
 }
 

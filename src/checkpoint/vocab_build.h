@@ -6,6 +6,7 @@
 #define CHECKPOINT_VOCAB_BUILD_H
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "checkpoint/vocab.h"
 
 struct vocab_spelling {
@@ -18,9 +19,7 @@ struct vocab_build {
     const char *where;             /* the file that errors name */
     size_t n;                      /* ids are 0..n-1 */
     struct vocab_spelling *tokens; /* [n] */
-    int32_t *slots;                /* [n_slots] ids by hash, open addressing; -1: free */
-    size_t n_slots;                /* a power of two */
-    uint64_t seed;                 /* of the hash */
+    struct hash_table ids;         /* by spelling */
     struct merge *merges;
     size_t n_merges, max_merges;
 };

@@ -10,17 +10,10 @@
 
 enum { SHORT = 48 }; /* up to here looking at every pair beats the heap; words are far shorter */
 
-static size_t pair_hash(int32_t left, int32_t right)
-{
-    uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    pair *= 0x9e3779b97f4a7c15; /* 2^64 / golden ratio: Knuth, TAOCP 3, section 6.4 */
-    return (size_t)(pair ^ pair >> 32);
-}
-
 /* The pair's slot, or the empty one where it would be. */
 static struct bpe_slot *slot_of(const struct bpe *bpe, int32_t left, int32_t right)
 {
-    size_t at = pair_hash(left, right) & bpe->mask;
+    size_t at = hash_mix(&bpe->key, (uint64_t)(uint32_t)left << 32 | (uint32_t)right) & bpe->mask;
     while (bpe->slots[at].left >= 0 &&
            (bpe->slots[at].left != left || bpe->slots[at].right != right))
         at = (at + 1) & bpe->mask;
@@ -47,6 +40,7 @@ int bpe_open(struct bpe *bpe, const struct merge *merges, size_t n, struct llama
     if (bpe->slots == NULL)
         return error_memory(err, "the table of merges", slots * sizeof *bpe->slots);
     bpe->mask = slots - 1;
+    hash_key_init(&bpe->key);
     for (size_t i = 0; i < slots; i++)
         bpe->slots[i].left = -1;
 

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "checkpoint/vocab.h"
 
 /* Merges by pair: a hash table with open addressing, at most two thirds full. */
@@ -19,6 +20,7 @@ struct bpe {
         uint32_t rank;
     } * slots;   /* [mask + 1] */
     size_t mask; /* a power of two, less one */
+    struct hash_key key;
 };
 
 /* Ids must be >= 0. Where a pair is merged twice in the list, the later line counts, as in the

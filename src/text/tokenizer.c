@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/size.h"
 #include "base/utf8.h"
 #include "text/bpe.h"
@@ -19,47 +20,34 @@
 struct tokenizer {
     const struct vocab *vocab;
     struct bpe bpe;
-    int32_t byte_ids[256]; /* the token that is just this byte, or -1 */
-    struct word {
-        uint32_t hash;
-        int32_t id; /* -1: empty */
-    } * words;      /* [mask + 1] text tokens by their bytes, open addressing; NULL unless
-                       vocab->ignore_merges */
-    size_t mask;
-    size_t longest;    /* bytes of the longest text token */
-    int32_t *controls; /* [n_controls] ids, ascending */
+    int32_t byte_ids[256];   /* the token that is just this byte, or -1 */
+    struct hash_table words; /* text tokens by their bytes; empty unless vocab->ignore_merges */
+    size_t longest;          /* bytes of the longest text token */
+    int32_t *controls;       /* [n_controls] ids, ascending */
     size_t n_controls;
 };
 
-static uint32_t word_hash(const uint8_t *bytes, size_t n)
+struct word {
+    const struct tokenizer *tokenizer;
+    const uint8_t *bytes; /* [n] */
+    size_t n;
+};
+
+static bool is_word(const void *arg, int32_t id)
 {
-    uint64_t hash = n;
-    while (n > 0) {
-        uint64_t word = 0;
-        size_t step = n < 8 ? n : 8;
-        memcpy(&word, bytes, step);
-        hash = (hash ^ word) * 0x9e3779b97f4a7c15;
-        hash ^= hash >> 32;
-        bytes += step;
-        n -= step;
-    }
-    return (uint32_t)hash;
+    const struct word *word = arg;
+    size_t n;
+    const uint8_t *bytes = tokenizer_bytes(word->tokenizer, id, &n);
+    return n == word->n && memcmp(bytes, word->bytes, n) == 0;
 }
 
-/* The slot of these bytes, or the empty one where they would be. */
-static struct word *word_of(const struct tokenizer *tokenizer, const uint8_t *bytes, size_t n)
+/* The slot of these bytes, or the free one where they would be. */
+static struct hash_slot *word_slot(const struct tokenizer *tokenizer, const uint8_t *bytes,
+                                   size_t n, uint64_t *hash)
 {
-    uint32_t hash = word_hash(bytes, n);
-    size_t at = hash & tokenizer->mask;
-    for (; tokenizer->words[at].id >= 0; at = (at + 1) & tokenizer->mask) {
-        if (tokenizer->words[at].hash != hash)
-            continue;
-        size_t length;
-        const uint8_t *have = tokenizer_bytes(tokenizer, tokenizer->words[at].id, &length);
-        if (length == n && memcmp(have, bytes, n) == 0)
-            break;
-    }
-    return &tokenizer->words[at];
+    const struct word word = {tokenizer, bytes, n};
+    *hash = hash_bytes(&tokenizer->words.key, bytes, n, "", 0);
+    return hash_table_slot(&tokenizer->words, *hash, is_word, &word);
 }
 
 /* Merges must lead from text to text, or text could spell a control token. */
@@ -79,24 +67,17 @@ static int check_merges(const struct vocab *vocab, struct llama3_error *err)
 
 static int index_words(struct tokenizer *tokenizer, size_t n_text, struct llama3_error *err)
 {
-    size_t slots = 4;
-    while (slots / 2 <= n_text)
-        slots *= 2;
-    tokenizer->words = size_alloc(slots, sizeof *tokenizer->words);
-    if (tokenizer->words == NULL)
-        return error_memory(err, "the table of tokens", slots * sizeof *tokenizer->words);
-    tokenizer->mask = slots - 1;
-    for (size_t i = 0; i < slots; i++)
-        tokenizer->words[i].id = -1;
-
+    if (!hash_table_open(&tokenizer->words, n_text))
+        return error_memory(err, "the table of tokens", n_text * sizeof(struct hash_slot));
     for (size_t i = 0; i < tokenizer->vocab->n; i++) {
         if (tokenizer->vocab->kinds[i] != TOKEN_TEXT)
             continue;
         size_t n;
+        uint64_t hash;
         const uint8_t *bytes = tokenizer_bytes(tokenizer, (int32_t)i, &n);
-        struct word *word = word_of(tokenizer, bytes, n);
-        if (word->id < 0)
-            *word = (struct word){word_hash(bytes, n), (int32_t)i};
+        struct hash_slot *slot = word_slot(tokenizer, bytes, n, &hash);
+        if (slot->id < 0)
+            *slot = (struct hash_slot){(uint32_t)hash, (int32_t)i};
     }
     return 0;
 }
@@ -158,7 +139,7 @@ void tokenizer_close(struct tokenizer *tokenizer)
     if (tokenizer == NULL)
         return;
     bpe_close(&tokenizer->bpe);
-    free(tokenizer->words);
+    hash_table_close(&tokenizer->words);
     free(tokenizer->controls);
     free(tokenizer);
 }
@@ -167,8 +148,9 @@ void tokenizer_close(struct tokenizer *tokenizer)
 static bool add_pretoken(const struct tokenizer *tokenizer, const uint8_t *bytes, size_t n,
                          struct tokens *out)
 {
-    if (tokenizer->words != NULL && n <= tokenizer->longest) {
-        int32_t id = word_of(tokenizer, bytes, n)->id;
+    if (tokenizer->words.slots != NULL && n <= tokenizer->longest) {
+        uint64_t hash;
+        int32_t id = word_slot(tokenizer, bytes, n, &hash)->id;
         if (id >= 0) {
             tokens_add(out, id);
             return !out->failed;
