@@ -144,6 +144,35 @@ START_TEST(huge_integer)
 }
 END_TEST
 
+/* Another program writes to the file while it is open: what was checked stays as it was. */
+START_TEST(header_that_changes)
+{
+    struct tiny_gguf gguf;
+    struct buf file = {0};
+    struct parsed p;
+    tiny_gguf_default(&gguf);
+    tiny_gguf_write(&gguf, &file, NULL);
+    parse_bytes(&p, file.data, file.size);
+    ck_assert_msg(p.result == 0, "%s", p.err.message);
+    memset(p.copy, 0xff, file.size);
+
+    const struct gguf_kv *tokens =
+        gguf_get_array(&p.gguf, "tokenizer.ggml.tokens", GGUF_STRING, &p.err);
+    ck_assert_msg(tokens != NULL, "%s", p.err.message);
+    const uint8_t *at = tokens->data;
+    size_t length;
+    const char *text = gguf_next_string(&at, &length);
+    ck_assert_uint_eq(length, 1);
+    ck_assert_int_eq(text[0], 'a');
+    int64_t context = 0;
+    ck_assert_int_eq(gguf_get_int(&p.gguf, "llama.context_length", true, 1, 64, &context, &p.err),
+                     0);
+    ck_assert_int_eq(context, 64);
+    parsed_free(&p);
+    buf_free(&file);
+}
+END_TEST
+
 /* ---- headers --------------------------------------------------------------------------------- */
 
 /* Fields of the file that headers() writes, in order. */
@@ -431,6 +460,7 @@ int main(void)
     TCase *tests = tcase_create("gguf");
     tcase_add_test(tests, values);
     tcase_add_test(tests, huge_integer);
+    tcase_add_test(tests, header_that_changes);
     tcase_add_test(tests, headers);
     tcase_add_test(tests, twice);
     tcase_add_test(tests, twins);

@@ -40,8 +40,9 @@ static const struct {
 };
 
 struct reader {
-    const uint8_t *data;
+    const uint8_t *data; /* [size] the file, or a copy of its header */
     size_t size, at;
+    const struct map *map;
     const char *path;
     struct llama3_error *err;
 };
@@ -104,6 +105,23 @@ static int read_string(struct reader *reader, uint64_t max, const char **out, si
     return *out == NULL ? -1 : 0;
 }
 
+/* There are hundreds of thousands, of a few bytes each. */
+static int skip_strings(struct reader *reader, size_t n)
+{
+    const uint8_t *data = reader->data;
+    size_t at = reader->at, size = reader->size;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t length = size - at < 8 ? UINT64_MAX : load(data + at, 8);
+        if (size - at < 8 || length > size - at - 8) {
+            reader->at = size - at < 8 ? at : at + 8;
+            return truncated(reader, "a string");
+        }
+        at += 8 + (size_t)length;
+    }
+    reader->at = at;
+    return 0;
+}
+
 static int read_type(struct reader *reader, enum gguf_type *out)
 {
     uint32_t type;
@@ -136,13 +154,7 @@ static int read_array(struct reader *reader, struct gguf_kv *kv)
         reader->at += kv->n * gguf_types[kv->item].size;
         return 0;
     }
-    for (size_t i = 0; i < kv->n; i++) {
-        const char *text;
-        size_t length;
-        if (read_string(reader, UINT64_MAX, &text, &length, "a string") != 0)
-            return -1;
-    }
-    return 0;
+    return skip_strings(reader, kv->n);
 }
 
 static int read_kv(struct reader *reader, struct gguf_kv *kv)
@@ -294,64 +306,87 @@ static int read_tensors(struct reader *reader, uint64_t n, size_t alignment,
         return 0;
 
     size_t start = (reader->at + alignment - 1) / alignment * alignment;
-    if (!size_inside(start, end, reader->size))
+    if (!size_inside(start, end, reader->map->size))
         return error_set(reader->err, LLAMA3_EINPUT,
                          "%s: %zu bytes of tensors at byte %zu expected, the file ends at %zu",
-                         reader->path, end, start, reader->size);
+                         reader->path, end, start, reader->map->size);
     for (size_t i = first; i < table->n; i++) {
         struct tensor *tensor = &table->tensors[i];
-        tensor->data = reader->data + start;
+        tensor->data = reader->map->data + start;
         start += (tensor->bytes + alignment - 1) / alignment * alignment;
     }
     return 0;
 }
 
-int gguf_parse(struct gguf *gguf, const struct map *map, const char *path,
-               struct tensor_table *table, struct llama3_error *err)
+static int read_start(struct reader *reader)
 {
-    struct reader reader = {map->data, map->size, 0, path, err};
     uint32_t version;
-    uint64_t n_tensors, n_kvs;
-    *gguf = (struct gguf){.path = path};
-
-    const uint8_t *magic = take(&reader, 4, "\"GGUF\"");
+    const uint8_t *magic = take(reader, 4, "\"GGUF\"");
     if (magic == NULL)
         return -1;
     if (memcmp(magic, "GGUF", 4) != 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: \"GGUF\" expected at byte 0, \"%.4s\" found",
-                         path, (const char *)magic);
-    if (read_u32(&reader, &version, "a version") != 0)
+        return error_set(reader->err, LLAMA3_EINPUT,
+                         "%s: \"GGUF\" expected at byte 0, \"%.4s\" found", reader->path,
+                         (const char *)magic);
+    if (read_u32(reader, &version, "a version") != 0)
         return -1;
     if (version == 0x02000000 || version == 0x03000000)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: a little-endian GGUF file expected, a big-endian "
-                         "one found",
-                         path);
+        return error_set(reader->err, LLAMA3_EINPUT,
+                         "%s: a little-endian GGUF file expected, a big-endian one found",
+                         reader->path);
     if (version != 2 && version != 3)
-        return error_set(err, LLAMA3_EINPUT, "%s: GGUF version 2 or 3 expected, %" PRIu32 " found",
-                         path, version);
+        return error_set(reader->err, LLAMA3_EINPUT,
+                         "%s: GGUF version 2 or 3 expected, %" PRIu32 " found", reader->path,
+                         version);
+    return 0;
+}
 
+/* All of a header; reader->at is then where it ends. */
+static int read_header(struct reader *reader, struct gguf *gguf, struct tensor_table *table)
+{
+    uint64_t n_tensors, n_kvs;
     int64_t alignment = 32;
-    if (read_u64(&reader, &n_tensors, "the number of tensors") != 0 ||
-        read_u64(&reader, &n_kvs, "the number of keys") != 0 ||
-        read_kvs(&reader, n_kvs, gguf) != 0 ||
-        gguf_get_int(gguf, "general.alignment", false, 1, 65536, &alignment, err) != 0)
-        goto failed;
-    if ((alignment & (alignment - 1)) != 0) {
-        error_set(err, LLAMA3_EINPUT, "%s: general.alignment: a power of two expected, %lld found",
-                  path, (long long)alignment);
-        goto failed;
-    }
-    if (read_tensors(&reader, n_tensors, (size_t)alignment, table) == 0)
-        return 0;
-failed:
-    gguf_free(gguf);
-    return -1;
+    if (read_start(reader) != 0 || read_u64(reader, &n_tensors, "the number of tensors") != 0 ||
+        read_u64(reader, &n_kvs, "the number of keys") != 0 || read_kvs(reader, n_kvs, gguf) != 0 ||
+        gguf_get_int(gguf, "general.alignment", false, 1, 65536, &alignment, reader->err) != 0)
+        return -1;
+    if ((alignment & (alignment - 1)) != 0)
+        return error_set(reader->err, LLAMA3_EINPUT,
+                         "%s: general.alignment: a power of two expected, %lld found", reader->path,
+                         (long long)alignment);
+    return read_tensors(reader, n_tensors, (size_t)alignment, table);
+}
+
+/* The header is read twice: in the file, which says how long it is, and then in a copy, which alone
+ * is used. What was checked could change in a mapped file, lengths of strings above all. */
+int gguf_parse(struct gguf *gguf, const struct map *map, const char *path,
+               struct tensor_table *table, struct llama3_error *err)
+{
+    struct reader reader = {map->data, map->size, 0, map, path, err};
+    struct gguf seen = {.path = path};
+    struct tensor_table tensors = {0};
+    *gguf = (struct gguf){.path = path};
+    int result = read_header(&reader, &seen, &tensors);
+    gguf_free(&seen);
+    tensor_table_free(&tensors);
+    if (result != 0)
+        return -1;
+    size_t size = reader.at;
+    gguf->header = malloc(size);
+    if (gguf->header == NULL)
+        return error_memory(err, path, size);
+    memcpy(gguf->header, map->data, size);
+    reader = (struct reader){gguf->header, size, 0, map, path, err};
+    result = read_header(&reader, gguf, table);
+    if (result != 0)
+        gguf_free(gguf);
+    return result;
 }
 
 void gguf_free(struct gguf *gguf)
 {
     free(gguf->kvs);
+    free(gguf->header);
     *gguf = (struct gguf){0};
 }
 

@@ -34,16 +34,17 @@ struct gguf_type_info {
 extern const struct gguf_type_info gguf_types[GGUF_TYPE_COUNT];
 
 struct gguf_kv {
-    const char *key; /* [key_length] in the file */
+    const char *key; /* [key_length] in the copy of the header, as data */
     size_t key_length;
     enum gguf_type type;
     enum gguf_type item; /* of an array: no array of arrays */
     size_t n;            /* items of an array, bytes of a string, else 1 */
-    const uint8_t *data; /* the value, of an array the first item; checked to lie in the file */
+    const uint8_t *data; /* the value, of an array the first item; checked to lie in it */
 };
 
 struct gguf {
     const char *path;
+    uint8_t *header;     /* a copy of the file's, which can't change */
     struct gguf_kv *kvs; /* [n_kvs] by key */
     size_t n_kvs;
 };

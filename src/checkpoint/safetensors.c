@@ -196,7 +196,16 @@ json_t *safetensors_header(const struct map *map, const char *path, size_t *star
         return NULL;
     }
     *start = sizeof length + (size_t)length;
-    return json_parse((const char *)map->data + sizeof length, (size_t)length, path, err);
+    /* A copy: the file could change between json_parse()'s look at it and the parser's. */
+    char *text = malloc((size_t)length + 1);
+    if (text == NULL) {
+        error_memory(err, path, (size_t)length);
+        return NULL;
+    }
+    memcpy(text, map->data + sizeof length, (size_t)length);
+    json_t *header = json_parse(text, (size_t)length, path, err);
+    free(text);
+    return header;
 }
 
 int safetensors_read(struct model *model, const char *path, const struct tensor_names *names,
