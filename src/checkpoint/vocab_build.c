@@ -83,6 +83,10 @@ int vocab_build_token(struct vocab_build *build, size_t id, enum token_kind kind
     if (size == 0)
         return error_set(err, LLAMA3_EINPUT, "%s: a text expected for token %zu, none found",
                          build->where, id);
+    if (kind == TOKEN_CONTROL && utf8_valid((const uint8_t *)text, size) < size)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: token %zu: UTF-8 expected as a control token's name, \"%.*s\" found",
+                         build->where, id, clip(size), text);
     struct vocab_spelling *token = &build->tokens[id];
     if (token->text != NULL)
         return error_set(err, LLAMA3_EINPUT,

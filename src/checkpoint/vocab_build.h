@@ -31,7 +31,8 @@ int vocab_build_open(struct vocab_build *build, size_t n, size_t max_merges, con
 void vocab_build_free(struct vocab_build *build); /* fine on a zeroed one */
 
 /* The token of an id. text[0..size) is kept by pointer until the build ends: TOKEN_TEXT in GPT-2's
- * alphabet, TOKEN_CONTROL by its literal name. No id and no spelling may come twice. */
+ * alphabet, TOKEN_CONTROL by its literal name, which has to be UTF-8. No id and no spelling may
+ * come twice. */
 int vocab_build_token(struct vocab_build *build, size_t id, enum token_kind kind, const char *text,
                       size_t size, struct llama3_error *err);
 
