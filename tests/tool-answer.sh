@@ -142,10 +142,21 @@ err_has "answer       24 tokens"
 [ "$(grep -cF '<|start_header_id|>assistant<|end_header_id|>' "$tmp/err")" -eq 2 ] ||
     fail "$last: expected the first answer in the prompt"
 
-# A file that nobody else may read stays so.
-chmod 600 "$session"
+# A conversation is for its owner alone, whatever the umask; the mode of a file that is there stays.
+mode_is()
+{
+    [ "$(stat -c %a "$session")" = "$1" ] ||
+        fail "$last: expected mode $1, found $(stat -c %a "$session")"
+}
+mode_is 600
+chmod 640 "$session"
 run 0 sh -c 'umask 022 && exec "$@"' sh "$program" --session "$session" -p "Third words"
-[ "$(stat -c %a "$session")" = 600 ] || fail "$last: expected mode 600, found $(stat -c %a "$session")"
+mode_is 640
+for mask in 000 277; do
+    rm "$session"
+    run 0 sh -c 'umask $1 && shift && exec "$@"' sh $mask "$program" -n 1 --session "$session" -p x
+    mode_is 600
+done
 
 # What is no session, or can't be kept, is said before anything is answered, and left as it is.
 printf '{"format": "llama3-session", "version": 2}' >"$tmp/other"

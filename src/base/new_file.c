@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MODE = 0666, TRIES = 100, WRITE_BEHIND = 32 << 20 };
+enum { MODE = 0666, PRIVATE = 0600, TRIES = 100, WRITE_BEHIND = 32 << 20 };
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
@@ -55,7 +55,7 @@ static int name_beside(struct new_file *file, int (*make)(struct new_file *file)
 
 static int create_named(struct new_file *file)
 {
-    file->fd = open(file->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, MODE);
+    file->fd = open(file->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, file->mode);
     return file->fd < 0 ? -1 : 0;
 }
 
@@ -67,10 +67,10 @@ static int link_unnamed(struct new_file *file)
 }
 
 /* An unnamed file in a directory; -1 where that can't be, or where it could get no name later. */
-static int create_unnamed(const char *folder)
+static int create_unnamed(const char *folder, mode_t mode)
 {
     return access("/proc/self/fd", X_OK) != 0 ? -1
-                                              : open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, MODE);
+                                              : open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, mode);
 }
 
 /* A zeroed one with its name for errors. */
@@ -80,11 +80,13 @@ static int begin(struct new_file *file, const char *path, struct llama3_error *e
     return file->path != NULL ? 0 : error_memory(err, "a path", strlen(path) + 1);
 }
 
-int new_file_open(struct new_file *file, const char *path, struct llama3_error *err)
+/* mode: of a file that wasn't there; the umask takes from MODE only. */
+static int open_new(struct new_file *file, const char *path, mode_t mode, struct llama3_error *err)
 {
     struct stat st;
     if (begin(file, path, err) != 0)
         return -1;
+    file->mode = mode;
     bool there = stat(path, &st) == 0;
     if (there && !S_ISREG(st.st_mode)) {
         error_set(err, LLAMA3_EIO, "%s: a regular file or nothing expected, %s found", path,
@@ -95,11 +97,11 @@ int new_file_open(struct new_file *file, const char *path, struct llama3_error *
     file->target = there ? realpath(path, NULL) : strdup(path);
     char *folder = file->target == NULL ? NULL : folder_of(file->target);
     if (folder != NULL)
-        file->fd = create_unnamed(folder);
+        file->fd = create_unnamed(folder, mode);
     if (folder == NULL || (file->fd < 0 && name_beside(file, create_named) != 0)) {
         error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
         new_file_abandon(file);
-    } else if (there && fchmod(file->fd, st.st_mode & MODE) != 0 &&
+    } else if ((there || mode != MODE) && fchmod(file->fd, there ? st.st_mode & MODE : mode) != 0 &&
                errno != EPERM) { /* which says a file system without modes */
         error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
         new_file_abandon(file);
@@ -108,11 +110,21 @@ int new_file_open(struct new_file *file, const char *path, struct llama3_error *
     return file->fd < 0 ? -1 : 0;
 }
 
+int new_file_open(struct new_file *file, const char *path, struct llama3_error *err)
+{
+    return open_new(file, path, MODE, err);
+}
+
+int new_file_open_private(struct new_file *file, const char *path, struct llama3_error *err)
+{
+    return open_new(file, path, PRIVATE, err);
+}
+
 /* A file in a directory that has no name; -1 with errno where that can't be. */
 static int create_temporary(const char *folder)
 {
     char path[4096];
-    int fd = open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+    int fd = open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, PRIVATE);
     if (fd >= 0 || (size_t)snprintf(path, sizeof path, "%s/llama3-XXXXXX", folder) >= sizeof path)
         return fd;
     fd = mkostemp(path, O_CLOEXEC);

@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/error.h"
 
@@ -16,6 +17,7 @@ struct new_file {
     char *path;      /* as errors name it */
     char *target;    /* where it will appear; NULL: it never will */
     char *temporary; /* the name it has until then; NULL: none */
+    mode_t mode;     /* it is created with */
     uint64_t size;   /* written so far */
     uint64_t needed; /* as reserved; 0: not known */
 };
@@ -23,6 +25,9 @@ struct new_file {
 /* Begins the file that will be, or replace, path: a regular file or nothing. Of a symbolic link it
  * is what the link stands for. Who may read and write what was there may do so with the new one. */
 int new_file_open(struct new_file *file, const char *path, struct llama3_error *err);
+
+/* The same, but a file that wasn't there is its owner's alone: mode 0600, whatever the umask. */
+int new_file_open_private(struct new_file *file, const char *path, struct llama3_error *err);
 
 /* Begins a file that never gets a name and is gone with its last descriptor and mapping: in
  * $TMPDIR, or, where that is not set, in /var/tmp or /tmp, which errors name. */

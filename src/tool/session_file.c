@@ -277,7 +277,7 @@ static int read_session(struct session_file *file, struct llama3_error *err)
     if (text == NULL && !missing)
         return -1;
     /* That it can't be written is better known before the first turn. */
-    if (new_file_open(&made, file->path, err) != 0) {
+    if (new_file_open_private(&made, file->path, err) != 0) {
         free(text);
         return -1;
     }
@@ -412,7 +412,7 @@ int session_file_write(struct session_file *file, const char *model,
     char *text = session_text(file, model, history);
     if (text == NULL)
         return error_memory(err, file->path, MAX_BYTES);
-    int rc = new_file_open(&made, file->path, err);
+    int rc = new_file_open_private(&made, file->path, err);
     if (rc == 0 && new_file_write(&made, text, strlen(text), err) == 0 &&
         new_file_write(&made, "\n", 1, err) == 0)
         rc = new_file_commit(&made, err);
