@@ -104,7 +104,7 @@ fetch_model()
         return
     fi
     say "fetching $MODEL_NAME (94 MB, once) into $MODEL_DIR"
-    mkdir -p "$MODEL_DIR" || exit 1
+    mkdir -p -m 700 "$MODEL_DIR" || exit 1 # llama3 --int4 keeps files there, if nobody else can
     fetch_dir=$(mktemp -d "$MODEL_DIR/.fetch.XXXXXX") || exit 1
     trap 'rm -rf "$fetch_dir"' EXIT
     trap 'exit 130' INT

@@ -325,6 +325,58 @@ touch -d '2001-01-01' "$tmp/copy/config.json"
 run 0 "$program" -m "$tmp/copy" --int4 -n 1 -p x
 [ "$(ls "$tmp/cache/llama3" | wc -l)" = 3 ] || fail "expected 3 files in the cache"
 
+# So has one that was changed in place, even if its times say otherwise.
+touch -r "$tmp/copy/config.json" "$tmp/times"
+sed 's/"rope_theta": 5/"rope_theta": 4/' "$tmp/copy/config.json" >"$tmp/changed"
+! cmp -s "$tmp/changed" "$tmp/copy/config.json" || fail "the test changes nothing"
+cat "$tmp/changed" >"$tmp/copy/config.json"
+touch -r "$tmp/times" "$tmp/copy/config.json"
+run 0 "$program" -m "$tmp/copy" --int4 -n 1 -p x
+[ "$(ls "$tmp/cache/llama3" | wc -l)" = 4 ] || fail "expected 4 files in the cache"
+
+# What others can write to isn't trusted: of another model, which somebody put there, nothing is run.
+"$quantize" -q "$data/tiny-tied" "$tmp/planted" || fail "no other model"
+plant()
+{
+    rm -f "$kept"
+    cp "$tmp/planted" "$kept"
+}
+distrusted() # what the note says
+{
+    run 0 $ask --int4
+    err_has "llama3: note: $1"
+    err_lines 1
+    same "$tmp/out" "$tmp/want" "$last: somebody else's model answered"
+}
+user=$(id -u)
+[ "$(stat -c %a "$kept")" = 600 ] || fail "expected mode 600, found $(stat -c %a "$kept")"
+for mode in 620 602 666; do
+    plant
+    chmod $mode "$kept"
+    distrusted "$kept: a file expected that is yours and that you alone can write to, one of user $user with mode 0$mode found: making it again"
+    same "$kept" "$out" "what was made again is another file"
+    [ "$(stat -c %a "$kept")" = 600 ] || fail "expected mode 600, found $(stat -c %a "$kept")"
+done
+rm "$kept"
+ln -s "$tmp/planted" "$kept"
+distrusted "$kept: a file expected, a symbolic link found: making it again"
+[ ! -L "$kept" ] || fail "the symbolic link is still there"
+plant
+for mode in 0777 1777 0770; do
+    chmod $mode "$tmp/cache/llama3"
+    distrusted "$tmp/cache/llama3: a directory expected that is yours and that you alone can write to, one of user $user with mode $mode found: the int4 weights are not kept"
+    same "$kept" "$tmp/planted" "something was written where others can write"
+done
+chmod 700 "$tmp/cache/llama3"
+if [ "$user" = 0 ]; then # others' files can be made by root alone
+    chown 12345 "$kept"
+    distrusted "$kept: a file expected that is yours and that you alone can write to, one of user 12345"
+    plant
+    chown 12345 "$tmp/cache/llama3"
+    distrusted "$tmp/cache/llama3: a directory expected that is yours and that you alone can write to, one of user 12345"
+    chown 0 "$tmp/cache/llama3"
+fi
+
 # Several at once.
 rm -r "$tmp/cache"
 for i in 1 2 3; do

@@ -1,4 +1,4 @@
-#include "config.h" /* st_mtim */
+#include "config.h" /* st_mtim, st_ctim */
 
 #include "checkpoint/sources.h"
 
@@ -33,6 +33,8 @@ static int add(struct sources *sources, const char *path, struct llama3_error *e
         .size = (uint64_t)st.st_size,
         .seconds = st.st_mtim.tv_sec,
         .nanoseconds = st.st_mtim.tv_nsec,
+        .changed_seconds = st.st_ctim.tv_sec,
+        .changed_nanoseconds = st.st_ctim.tv_nsec,
     };
     return 0;
 }

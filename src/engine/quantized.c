@@ -1,6 +1,9 @@
+#include "config.h" /* openat, O_NOFOLLOW */
+
 #include "engine/quantized.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <sha2.h>
 #include <stdio.h>
@@ -35,8 +38,10 @@ static int make_key(const char *path, char key[KEY_DIGITS + 1], struct llama3_er
     buf_add_str(&text, line);
     for (size_t i = 0; i < sources.n; i++) {
         const struct source *s = &sources.items[i];
-        snprintf(line, sizeof line, "\n%ju %ju %" PRIu64 " %" PRId64 ".%09" PRId64 " ",
-                 (uintmax_t)s->device, (uintmax_t)s->inode, s->size, s->seconds, s->nanoseconds);
+        snprintf(line, sizeof line,
+                 "\n%ju %ju %" PRIu64 " %" PRId64 ".%09" PRId64 " %" PRId64 ".%09" PRId64 " ",
+                 (uintmax_t)s->device, (uintmax_t)s->inode, s->size, s->seconds, s->nanoseconds,
+                 s->changed_seconds, s->changed_nanoseconds);
         buf_add_str(&text, line);
         buf_add_str(&text, s->path);
     }
@@ -86,14 +91,66 @@ static int make_folder(const char *path)
     return result;
 }
 
+/* Whoever else can write to what is kept could have us run another model. */
+static int check_owner(const struct stat *st, const char *path, const char *kind,
+                       struct llama3_error *err)
+{
+    if ((st->st_uid == geteuid() || st->st_uid == 0) && (st->st_mode & (S_IWGRP | S_IWOTH)) == 0)
+        return 0;
+    return error_set(err, LLAMA3_EIO,
+                     "%.300s: a %s expected that is yours and that you alone can write to, one of "
+                     "user %lu with mode %04o found",
+                     path, kind, (unsigned long)st->st_uid, (unsigned)st->st_mode & 07777);
+}
+
+/* The directory of the cache; -1 with *missing if there is none, else with an error. */
+static int open_folder(const char *cache, bool *missing, struct llama3_error *err)
+{
+    struct stat st;
+    int fd = open(cache, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    *missing = fd < 0 && errno == ENOENT;
+    if (fd < 0)
+        return error_set(err, LLAMA3_EIO, "%.400s: %s", cache, strerror(errno));
+    if (fstat(fd, &st) == 0 && check_owner(&st, cache, "directory", err) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* The file of that name in the directory; -1 with *missing if there is none, else with an error.
+ * path: what errors call it. What others can write to goes away, or its mode would be kept. */
+static int open_file(int folder, const char *name, const char *path, bool *missing,
+                     struct llama3_error *err)
+{
+    struct stat st;
+    int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    *missing = fd < 0 && errno == ENOENT;
+    if (fd < 0 && errno != ELOOP)
+        return error_set(err, LLAMA3_EIO, "%.400s: %s", path, strerror(errno));
+    if (fd < 0)
+        error_set(err, LLAMA3_EIO, "%.400s: a file expected, a symbolic link found", path);
+    else if (fstat(fd, &st) == 0 && check_owner(&st, path, "file", err) == 0)
+        return fd;
+    else
+        close(fd);
+    unlinkat(folder, name, 0);
+    return -1;
+}
+
 /* 0 if a file of the cache was opened, -1 if there is none that can be. */
-static int open_kept(struct model *model, const char *kept, const struct quantized_options *o)
+static int open_kept(struct model *model, int folder, const char *kept,
+                     const struct quantized_options *o)
 {
     struct llama3_error err;
     char text[700];
-    if (access(kept, F_OK) != 0)
+    bool missing;
+    int fd = open_file(folder, strrchr(kept, '/') + 1, kept, &missing, &err);
+    if (missing)
         return -1;
-    if (model_open(model, kept, &err) == 0)
+    int result = fd < 0 ? -1 : model_open_packed(model, fd, kept, &err);
+    if (fd >= 0)
+        close(fd);
+    if (result == 0)
         return 0;
     snprintf(text, sizeof text, "%.500s: making it again", err.message);
     note(o, text);
@@ -126,6 +183,19 @@ static int make_into(struct new_file *file, struct model *model, const struct mo
     return result;
 }
 
+/* Made if it is missing. */
+static int check_folder(const char *cache, struct llama3_error *err)
+{
+    bool missing;
+    if (make_folder(cache) != 0)
+        return error_set(err, LLAMA3_EIO, "%s: %s", cache, strerror(errno));
+    int folder = open_folder(cache, &missing, err);
+    if (folder < 0)
+        return -1;
+    close(folder);
+    return 0;
+}
+
 /* In the cache, or, where that can't be, in a file without a name. */
 static int make(struct model *model, const struct model *source, const char *kept,
                 const struct quantized_options *o, struct llama3_error *err)
@@ -134,10 +204,9 @@ static int make(struct model *model, const struct model *source, const char *kep
     struct llama3_error reason;
     char text[700];
     if (kept != NULL) {
-        if (make_folder(o->cache) != 0)
-            error_set(&reason, LLAMA3_EIO, "%s: %s", o->cache, strerror(errno));
-        else if (new_file_open(&file, kept, &reason) == 0 &&
-                 make_into(&file, model, source, kept, o, &reason) == 0)
+        if (check_folder(o->cache, &reason) == 0 &&
+            new_file_open_private(&file, kept, &reason) == 0 &&
+            make_into(&file, model, source, kept, o, &reason) == 0)
             return 0;
         if (reason.code != LLAMA3_EIO) /* it is not for the file */
             return error_set(err, reason.code, "%s", reason.message);
@@ -158,21 +227,34 @@ static void note_as_it_is(const struct quantized_options *o, const struct model 
     note(o, text);
 }
 
+/* 0 if it was found in the cache, 1 if it wasn't, -1 on failure. *kept: where it belongs, for
+ * free(). */
+static int look_in_cache(struct model *model, const char *path, char **kept,
+                         const struct quantized_options *o, struct llama3_error *err)
+{
+    bool missing;
+    *kept = o->cache == NULL ? NULL : cache_path(o->cache, path, err);
+    if (*kept == NULL)
+        return o->cache == NULL ? 1 : -1;
+    int folder = open_folder(o->cache, &missing, NULL);
+    if (folder < 0) /* make() says why */
+        return 1;
+    int result = open_kept(model, folder, *kept, o);
+    close(folder);
+    return result == 0 ? 0 : 1;
+}
+
 int quantized_open(struct model *model, const char *path, const struct quantized_options *options,
                    struct llama3_error *err)
 {
     struct model source;
-    char *kept = NULL;
-    if (options->cache != NULL) {
-        kept = cache_path(options->cache, path, err);
-        if (kept == NULL)
-            return -1;
-        if (open_kept(model, kept, options) == 0) {
-            free(kept);
-            return 0;
-        }
+    char *kept;
+    int result = look_in_cache(model, path, &kept, options, err);
+    if (result <= 0) {
+        free(kept);
+        return result;
     }
-    int result = model_open(&source, path, err);
+    result = model_open(&source, path, err);
     if (result == 0 && convert_carries(source.dtype, DTYPE_INT4)) {
         *model = source;
         note_as_it_is(options, model);

@@ -21,7 +21,8 @@ struct quantized_options {
 
 /* As model_open(). What has weights of 4 bits already is opened as it is. A file in the cache
  * stands for the checkpoint as long as all its files are the same: their names, places on disk,
- * sizes and times. */
+ * sizes and times. It counts only if it and its directory belong to this user or to root and nobody
+ * else can write to them; otherwise a note says so, and the file is made again or not kept. */
 int quantized_open(struct model *model, const char *path, const struct quantized_options *options,
                    struct llama3_error *err);
 
