@@ -229,6 +229,21 @@ done
 out_has "64 tokens"
 out_has "per token (f32)"
 
+# What a file calls its tokens, and its own name, can't speak to a terminal.
+escape=$(printf '\033')
+odd="$tmp/odd$escape[31m"
+cp -R "$tiny" "$odd"
+chmod -R u+w "$odd"
+sed 's/<|end_of_text|>/<|\\u001b[32m\\u009b2J\\u007f|>/' "$tiny/tokenizer.json" >"$odd/tokenizer.json"
+run 0 "$program" -m "$odd" --info
+out_has "model        $tmp/odd\\x1b[31m"
+out_has "369 <|\\x1b[32m\\xc2\\x9b2J\\x7f|>, 377 <|eot_id|>"
+run 0 "$program" -m "$odd" -v -n 1 -p x
+err_has "llama3: $tmp/odd\\x1b[31m: "
+run 1 "$program" -m "$odd$escape[0m" -p x
+err_has "[31m"
+! grep -q "$escape" "$tmp/err" || fail "$last: an escape sequence on stderr"
+
 # Weights that are no numbers, in a file that is otherwise valid: no answer instead of any.
 cp -R "$tiny" "$tmp/damaged"
 chmod -R u+w "$tmp/damaged"

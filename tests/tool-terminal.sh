@@ -94,6 +94,16 @@ sees 'tokens ([1-9][0-9]* cached)'
 [ "$(screen | grep -c '<|start_header_id|>assistant<|end_header_id|>')" -eq 3 ] ||
     fail "$last: the first answer is not the assistant's in the second prompt"
 
+# A control token's name is shown, not obeyed. (Without a template, which would miss its token.)
+cp -R "$tiny" "$tmp/odd"
+chmod -R u+w "$tmp/odd"
+rm "$tmp/odd/tokenizer_config.json"
+sed 's/<|begin_of_text|>/<|begin\\u001b[2J\\u001b[Hend|>/' "$tiny/tokenizer.json" \
+    >"$tmp/odd/tokenizer.json"
+start "" "-m '$tmp/odd' --raw -q -n 1 --show-prompt -p words"
+sees '^<|begin.*\[2J.*\[Hend|>words'
+sees '^\[0\]$'
+
 # A session goes on where it was left, even before the answer.
 cat >"$tmp/session" <<'END'
 {"format": "llama3-session", "version": 1, "messages": [{"role": "user", "content": "first words"}]}

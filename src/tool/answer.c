@@ -51,7 +51,7 @@ static int show_prompt(const struct answerer *answerer, const int32_t *prompt, s
     size_t length;
     if (llama3_detokenize(answerer->model, prompt, n, true, &text, &length, err) != 0)
         return -1;
-    fwrite(text, 1, length, stderr);
+    output_shown(stderr, text, length);
     if (length == 0 || text[length - 1] != '\n')
         fputc('\n', stderr);
     llama3_free(text);

@@ -206,7 +206,8 @@ static void print_table(const struct bench *b, const char *type)
     const struct plan *plan = &b->placement.plan;
     char word[32];
     bool split = plan->n_backends > 1;
-    printf("%s, %s, %s, %d thread%s, median of %zu\n", b->model->path, type, b->description,
+    say_name(stdout, b->model->path);
+    printf(", %s, %s, %d thread%s, median of %zu\n", type, b->description,
            b->options.backend.threads, b->options.backend.threads == 1 ? "" : "s", b->rounds);
     if (b->placement.note[0] != '\0')
         printf("no GPU: %s\n", b->placement.note);

@@ -18,8 +18,10 @@ static void print_stop_ids(const struct llama3_model *model, FILE *out)
         char *name = NULL;
         size_t length;
         fprintf(out, "%s%d", i > 0 ? ", " : "", info->stop_ids[i]);
-        if (llama3_detokenize(model, &info->stop_ids[i], 1, true, &name, &length, NULL) == 0)
-            fprintf(out, " %s", name);
+        if (llama3_detokenize(model, &info->stop_ids[i], 1, true, &name, &length, NULL) == 0) {
+            fputc(' ', out);
+            say_text(out, name, length);
+        }
         llama3_free(name);
     }
     fputs(info->n_stop_ids > 0 ? "\n" : "none\n", out);
@@ -85,7 +87,8 @@ static void print_gpu_note(const struct llama3_info *info, FILE *out)
     if (info->gpu_note == NULL)
         return;
     row(out, "no GPU");
-    fprintf(out, "%s\n", info->gpu_note);
+    say_name(out, info->gpu_note);
+    fputc('\n', out);
 }
 
 void info_print(const struct llama3_model *model, const struct args *args, FILE *out)
@@ -93,7 +96,8 @@ void info_print(const struct llama3_model *model, const struct args *args, FILE 
     const struct llama3_info *info = llama3_model_info(model);
     char a[UNIT_SIZE], b[UNIT_SIZE];
     row(out, "model");
-    fprintf(out, "%s\n", info->path);
+    say_name(out, info->path);
+    fputc('\n', out);
     row(out, "format");
     fprintf(out, "%s, %s, mostly %s\n", info->format, unit_bytes(a, info->file_bytes), info->dtype);
     row(out, "architecture");

@@ -9,13 +9,12 @@
 #include "tool/say.h"
 
 static struct {
-    bool terminal, failed;
+    bool failed;
     char last; /* byte written, 0: none yet */
 } state;
 
 void output_begin(void)
 {
-    state.terminal = isatty(STDOUT_FILENO);
     state.failed = false;
     state.last = 0;
 }
@@ -40,6 +39,22 @@ static size_t control(const char *text, size_t length)
     return c == 0xc2 && length > 1 && (unsigned char)text[1] < 0xa0 ? 2 : 0;
 }
 
+void output_shown(FILE *out, const char *text, size_t length)
+{
+    if (!isatty(fileno(out))) {
+        fwrite(text, 1, length, out);
+        return;
+    }
+    for (size_t i = 0; i < length;) {
+        size_t skip = control(text + i, length - i);
+        if (skip > 0)
+            fputs("\xEF\xBF\xBD", out);
+        else
+            putc(text[i], out);
+        i += skip > 0 ? skip : 1;
+    }
+}
+
 int output_text(const char *text, size_t length)
 {
     if (state.failed)
@@ -47,18 +62,7 @@ int output_text(const char *text, size_t length)
     if (length == 0)
         return 0;
     state.last = text[length - 1];
-    if (!state.terminal) {
-        fwrite(text, 1, length, stdout);
-        return flush();
-    }
-    for (size_t i = 0; i < length;) {
-        size_t skip = control(text + i, length - i);
-        if (skip > 0)
-            fputs("\xEF\xBF\xBD", stdout);
-        else
-            putchar(text[i]);
-        i += skip > 0 ? skip : 1;
-    }
+    output_shown(stdout, text, length);
     return flush();
 }
 

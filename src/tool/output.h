@@ -6,6 +6,10 @@
 #define TOOL_OUTPUT_H
 
 #include <stddef.h>
+#include <stdio.h>
+
+/* Text as it is shown on a terminal, if out is one, and otherwise as it is. */
+void output_shown(FILE *out, const char *text, size_t length);
 
 void output_begin(void);
 /* Whole UTF-8 characters. -1 once stdout took no more; the error is then on stderr, unless it is a

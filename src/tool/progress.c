@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "tool/say.h"
 
 enum {
     BAR_WIDTH = 24,
@@ -103,7 +104,12 @@ static void draw(double now)
         snprintf(line, sizeof line, "%s, %.0f s", what, now - state.start);
     else
         put_progress(line, sizeof line, what, now);
-    fprintf(stderr, "\r%.*s\033[K", (int)(width < sizeof line ? width : sizeof line), line);
+    size_t n = strnlen(line, width);
+    while (n > 0 && ((unsigned char)line[n] & 0xc0) == 0x80) /* within a character */
+        n--;
+    fputc('\r', stderr);
+    say_text(stderr, line, n);
+    fputs("\033[K", stderr);
     fflush(stderr);
 }
 

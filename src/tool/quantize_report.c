@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "tool/say.h"
 #include "tool/units.h"
 
 static double bits(uint64_t bytes, uint64_t weights)
@@ -21,7 +22,9 @@ void quantize_report(const struct model *model, const struct convert_report *rep
             layer_bytes += report->kinds[kind].bytes;
             layer_weights += report->kinds[kind].weights;
         }
-    printf("%-13s%s\n", "made", path);
+    printf("%-13s", "made");
+    say_name(stdout, path);
+    putchar('\n');
     printf("%-13s%s, %s parameters\n", "size", unit_bytes(size, report->file_bytes),
            unit_count(count, model->parameters));
     printf("%-13s%.3f all in, %.3f of the layers' matrices\n", "bits/weight",

@@ -40,7 +40,9 @@ int quantize_verify(const struct model *source, const char *path, const struct t
         say_failure(&err);
         status = STATUS_FAILED;
     } else {
-        printf("%-13s%zu predictions of %s\n", "verified", r.predictions, name);
+        printf("%-13s%zu predictions of ", "verified", r.predictions);
+        say_name(stdout, name);
+        putchar('\n');
         printf("%-13s%.6g mean, %.6g for 99 of 100\n", "KL", r.mean_kl, r.p99_kl);
         printf("%-13s%.2f %%\n", "same top-1", 100 * r.top1);
         printf("%-13s%.4f, of the source %.4f\n", "perplexity", r.perplexity,

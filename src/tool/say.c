@@ -7,13 +7,45 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
+
+/* Length of the character at text[0..n), or 0 if it mustn't reach a terminal: a control character,
+ * or no UTF-8. */
+static size_t printable(const char *text, size_t n)
+{
+    uint32_t scalar;
+    int length = utf8_decode((const uint8_t *)text, n, &scalar);
+    return length <= 0 || scalar < 0x20 || (scalar >= 0x7f && scalar < 0xa0) ? 0 : (size_t)length;
+}
+
+void say_text(FILE *out, const char *text, size_t n)
+{
+    while (n > 0) {
+        size_t length = printable(text, n);
+        if (length > 0)
+            fwrite(text, 1, length, out);
+        else
+            fprintf(out, "\\x%02x", (unsigned char)text[0]);
+        length = length > 0 ? length : 1;
+        text += length;
+        n -= length;
+    }
+}
+
+void say_name(FILE *out, const char *name)
+{
+    say_text(out, name, strlen(name));
+}
+
 void say_error(const char *format, ...)
 {
+    char line[9000]; /* two paths, and why */
     va_list args;
-    fprintf(stderr, "%s: ", say_program);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    fprintf(stderr, "%s: ", say_program);
+    say_name(stderr, line);
     fputc('\n', stderr);
 }
 

@@ -2,6 +2,8 @@
 #ifndef TOOL_SAY_H
 #define TOOL_SAY_H
 
+#include <stdio.h>
+
 #include "llama3.h"
 
 /* Exit statuses of every program. */
@@ -9,6 +11,12 @@ enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2, STATUS_INTERRUPTED = 
 
 extern const char say_program[]; /* defined beside main() */
 
+/* Text that came from a file or a path: control characters, which a terminal would obey, and bytes
+ * that are no UTF-8 as "\x1b". */
+void say_text(FILE *out, const char *text, size_t n);
+void say_name(FILE *out, const char *name); /* the same of a string */
+
+/* A line; what is in it is shown as by say_text(). */
 void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* What the library reported; of an option by its name on the command line. */
