@@ -106,6 +106,15 @@ LLAMA3_API struct llama3_model *llama3_model_open(const char *path,
                                                   struct llama3_error *err);
 LLAMA3_API void llama3_model_close(struct llama3_model *model);
 
+/* A model's files stay mapped while it is open. If another program cuts one of them short, as `cp`
+ * over it does, reading what is gone raises SIGBUS, which ends the process. After this call the
+ * evaluation that reads it fails instead, with LLAMA3_EIO and a line that names the file, and so do
+ * all later ones with that model.
+ * It installs a handler for SIGBUS in the whole process, which the library never does by itself.
+ * SIGBUS for another reason goes to the handler that was there before. Call it once, before
+ * threads are started, and leave SIGBUS unblocked in threads that open models. */
+LLAMA3_API int llama3_handle_sigbus(struct llama3_error *err);
+
 /* What one memory, the host's or a GPU's, holds of a model. */
 struct llama3_place {
     const char *backend;   /* "cpu (avx512)" */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/guard.h"
 #include "base/machine.h"
 #include "base/size.h"
 #include "checkpoint/generation.h"
@@ -223,6 +224,11 @@ static int open_parts(struct llama3_model *m, const char *path,
     m->shared.engine = m->engine;
     m->shared.tokenizer = m->tokenizer;
     return m->engine != NULL ? 0 : -1;
+}
+
+int llama3_handle_sigbus(struct llama3_error *err)
+{
+    return guard_install(err);
 }
 
 struct llama3_model *llama3_model_open(const char *path, const struct llama3_model_options *options,

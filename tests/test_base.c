@@ -1,15 +1,19 @@
 /* What every room stands on: errors, sizes, buffers, UTF-8, files, JSON behind its guard. */
 #include <check.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/cgroup.h"
 #include "base/file.h"
+#include "base/guard.h"
 #include "base/json.h"
 #include "base/machine.h"
 #include "base/size.h"
@@ -208,6 +212,106 @@ START_TEST(pages_are_dropped_and_read_again)
     map_drop(&memory, memory.data, SIZE);
     ck_assert_uint_eq(sum_of(&memory), sum);
     free(data);
+    tiny_remove(folder);
+}
+END_TEST
+
+/* How a process ends that does this; the status of waitpid(). */
+static int in_a_process(void (*fn)(const char *path), const char *path)
+{
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        static const struct rlimit none = {0};
+        setrlimit(RLIMIT_CORE, &none);
+        fn(path);
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static volatile sig_atomic_t handled;
+
+static void note_signal(int signal)
+{
+    (void)signal;
+    handled++;
+}
+
+static void read_cut(const char *path)
+{
+    struct map map;
+    if (map_open(&map, path, NULL) != 0 || truncate(path, 5000) != 0)
+        _exit(1);
+    volatile const uint8_t *data = map.data;
+    _exit(data[20000] == 0 ? 2 : 3);
+}
+
+static void raise_with_guard(const char *path)
+{
+    (void)path;
+    guard_install(NULL);
+    raise(SIGBUS);
+}
+
+static void raise_with_two(const char *path)
+{
+    struct map map;
+    signal(SIGBUS, note_signal);
+    guard_install(NULL);
+    raise(SIGBUS);
+    if (handled != 1)
+        _exit(4);
+    if (map_open(&map, path, NULL) != 0 || truncate(path, 5000) != 0)
+        _exit(5);
+    volatile const uint8_t *data = map.data;
+    if (data[20000] != 0 || handled != 1 || map_check(&map, NULL) != -1)
+        _exit(6);
+}
+
+/* What is gone reads as zeros, and is told. Without the handler, or for another reason, SIGBUS does
+ * what it did before. */
+START_TEST(files_that_are_cut_short)
+{
+    enum { SIZE = 100000 };
+    char *folder = tiny_folder(), path[600], expected[700], text[SIZE];
+    struct llama3_error err = {0};
+    struct map map, whole;
+    snprintf(path, sizeof path, "%s/f", folder);
+    memset(text, 'x', sizeof text);
+    tiny_put(folder, "f", text, sizeof text);
+    int status = in_a_process(read_cut, path);
+    ck_assert_msg(!WIFEXITED(status) || WEXITSTATUS(status) > 3, "%d", status);
+    ck_assert(!WIFEXITED(in_a_process(raise_with_guard, path)) ||
+              WEXITSTATUS(in_a_process(raise_with_guard, path)) != 0);
+    tiny_put(folder, "f", text, sizeof text);
+    ck_assert_int_eq(in_a_process(raise_with_two, path), 0);
+
+    tiny_put(folder, "f", text, sizeof text);
+    tiny_put(folder, "whole", text, sizeof text);
+    ck_assert_int_eq(guard_install(&err), 0);
+    ck_assert_int_eq(map_open(&map, path, &err), 0);
+    snprintf(expected, sizeof expected, "%s/whole", folder);
+    ck_assert_int_eq(map_open(&whole, expected, &err), 0);
+    ck_assert_int_eq(truncate(path, 5000), 0);
+    ck_assert_int_eq(map.data[4999], 'x');
+    ck_assert_int_eq(map_check(&map, &err), 0); /* nothing was missed yet */
+    ck_assert_int_eq(map.data[SIZE - 1], 0);
+    ck_assert_int_eq(map.data[50000], 0);
+    ck_assert_int_eq(map.data[4999], 'x');
+    ck_assert_int_eq(map_check(&map, &err), -1);
+    ck_assert_int_eq(err.code, LLAMA3_EIO);
+    snprintf(expected, sizeof expected,
+             "%s: expected 100000 bytes, found 5000: it was cut short while it was open", path);
+    ck_assert_str_eq(err.message, expected);
+    unlink(path);
+    ck_assert_int_eq(map_check(&map, &err), -1);
+    ck_assert_ptr_nonnull(strstr(err.message, "expected 100000 bytes, found some that can't be"));
+    ck_assert_int_eq(whole.data[SIZE - 1], 'x');
+    ck_assert_int_eq(map_check(&whole, &err), 0);
+    map_close(&map);
+    map_close(&whole);
     tiny_remove(folder);
 }
 END_TEST
@@ -469,6 +573,7 @@ int main(void)
     tcase_add_test(tcase, utf8_is_rfc_3629);
     tcase_add_test(tcase, files_are_mapped_and_read);
     tcase_add_test(tcase, pages_are_dropped_and_read_again);
+    tcase_add_test(tcase, files_that_are_cut_short);
     tcase_add_test(tcase, what_is_no_file_is_refused);
     tcase_add_test(tcase, memory_is_known);
     tcase_add_test(tcase, cached_files_of_a_cgroup_are_available);

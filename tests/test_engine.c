@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "deferred.h"
+#include "engine/convert.h"
 #include "engine/forward.h"
 #include "engine/sampler.h"
 #include "run.h"
@@ -321,6 +322,80 @@ static void damage(const char *name, size_t token, char copy[64])
     close(fd);
     model_close(&model);
 }
+
+static void copy_file(const char *name, char copy[64])
+{
+    char path[4096];
+    struct map map;
+    snprintf(path, sizeof path, "%s/%s", TEST_DATA, name);
+    ck_assert_msg(map_open(&map, path, &err) == 0, "%s", err.message);
+    strcpy(copy, "/tmp/llama3-copy-XXXXXX");
+    int fd = mkstemp(copy);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, map.data, map.size), (ssize_t)map.size);
+    close(fd);
+    map_close(&map);
+}
+
+/* A file that is cut short ends the sessions of its model, and those of no other. */
+START_TEST(files_that_are_cut_short)
+{
+    const int32_t tokens[] = {5, 6, 7, 9, 8};
+    char copy[64];
+    ck_assert_msg(llama3_handle_sigbus(&err) == 0, "%s", err.message);
+    ck_assert_msg(llama3_handle_sigbus(&err) == 0, "%s", err.message);
+    struct llama3_model *other = open_model("tiny-f32", 2, 16, LLAMA3_KV_F16);
+    copy_file("tiny-gguf-f32/model.gguf", copy);
+    struct llama3_model *model = llama3_model_open(copy, NULL, &err);
+    ck_assert_msg(model != NULL, "%s", err.message);
+    struct llama3_session *sessions[] = {open_session(model), open_session(model)};
+    eval(sessions[0], tokens, 3, NULL);
+
+    ck_assert_int_eq(truncate(copy, 100), 0);
+    for (int i = 0; i < 4; i++) {
+        size_t n;
+        ck_assert_int_eq(llama3_eval(sessions[i / 2], tokens + 3, 2, NULL, &err), -1);
+        ck_assert_int_eq(err.code, LLAMA3_EIO);
+        ck_assert_msg(strncmp(err.message, copy, strlen(copy)) == 0 &&
+                          strstr(err.message, " bytes, found 100: it was cut short while it was "
+                                              "open") != NULL,
+                      "%s", err.message);
+        llama3_session_tokens(sessions[i / 2], &n);
+        ck_assert_uint_eq(n, i < 2 ? 3 : 0);
+    }
+    struct llama3_session *session = open_session(other);
+    eval(session, tokens, 5, NULL);
+    llama3_session_close(session);
+    llama3_session_close(sessions[0]);
+    llama3_session_close(sessions[1]);
+    llama3_model_close(model);
+    llama3_model_close(other);
+    unlink(copy);
+}
+END_TEST
+
+/* Nor is anything made of one. */
+START_TEST(files_that_are_cut_short_while_converted)
+{
+    const struct convert_options options = {
+        .layers = DTYPE_INT4, .embed = DTYPE_INT4, .head = DTYPE_INT4, .threads = 2};
+    char copy[64];
+    struct model model;
+    struct new_file file;
+    struct convert_report report;
+    ck_assert_msg(llama3_handle_sigbus(&err) == 0, "%s", err.message);
+    copy_file("tiny-gguf-f32/model.gguf", copy);
+    ck_assert_msg(model_open(&model, copy, &err) == 0, "%s", err.message);
+    ck_assert_int_eq(truncate(copy, 0), 0);
+    ck_assert_msg(new_file_open_unnamed(&file, &err) == 0, "%s", err.message);
+    ck_assert_int_eq(convert(&model, &options, &file, &report, &err), -1);
+    ck_assert_int_eq(err.code, LLAMA3_EIO);
+    ck_assert_ptr_nonnull(strstr(err.message, " bytes, found 0: it was cut short"));
+    new_file_abandon(&file);
+    model_close(&model);
+    unlink(copy);
+}
+END_TEST
 
 /* Logits that are none end a call, not the session, and nobody else's. */
 START_TEST(damaged_weights_are_found)
@@ -767,6 +842,8 @@ int main(void)
     tcase_add_loop_test(tcase, alternating_plans_give_the_cpus_answer, 0, N_MODELS);
     tcase_add_test(tcase, what_does_not_fit_is_refused);
     tcase_add_test(tcase, damaged_weights_are_found);
+    tcase_add_test(tcase, files_that_are_cut_short);
+    tcase_add_test(tcase, files_that_are_cut_short_while_converted);
     tcase_add_test(tcase, cancellation_leaves_the_session_usable);
     tcase_add_test(tcase, stop_strings_end_the_answer_before_them);
     tcase_add_test(tcase, tokens_are_told_and_sessions_forked);

@@ -414,6 +414,20 @@ bytes=$(sed -n 's/^llama3_kv_bytes //p' "$tmp/out")
 stop 0
 ! grep -q -e -key "$tmp/log" || fail "the log tells a key"
 
+# ---- a model whose file another program cuts short: an error, and the server goes on
+cp -R "$model" "$tmp/cut"
+chmod -R u+w "$tmp/cut"
+start -m "$tmp/cut"
+ready
+post 200 /v1/chat/completions "{$chat}"
+: >"$tmp/cut/model.safetensors"
+for i in 1 2; do
+    post 500 /v1/chat/completions "{$chat}"
+    out_has '"type":"server_error"'
+done
+get 200 /health
+stop 0
+
 # ---- as systemd starts it: with a socket, and somebody to tell
 if command -v python3 >/dev/null; then
     python3 -c 'import socket, sys

@@ -104,6 +104,16 @@ start "" "-m '$tmp/odd' --raw -q -n 1 --show-prompt -p words"
 sees '^<|begin.*\[2J.*\[Hend|>words'
 sees '^\[0\]$'
 
+# Another program cuts the model's file short: the chat ends, with a line that names it.
+cp -R "$tiny" "$tmp/cut"
+chmod -R u+w "$tmp/cut"
+start "" "-m '$tmp/cut' -n 4"
+sees '^User:$'
+: >"$tmp/cut/model.safetensors"
+keys "first words" Enter
+sees '/cut/model.safetensors: expected [0-9]* bytes, '
+sees '^\[1\]$'
+
 # A session goes on where it was left, even before the answer.
 cat >"$tmp/session" <<'END'
 {"format": "llama3-session", "version": 1, "messages": [{"role": "user", "content": "first words"}]}

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cgroup.h"
+#include "base/guard.h"
 #include "base/size.h"
 
 /* The size of a regular file that is open; anything else is refused. */
@@ -62,7 +63,11 @@ int map_descriptor(struct map *map, int fd, const char *path, struct llama3_erro
         return error_set(err, LLAMA3_EIO, "%s: can't map %zu bytes: %s", path, size,
                          strerror(errno));
     *map = (struct map){.data = data, .size = size, .of_file = true};
-    return 0;
+    map->guard = guard_add(data, size, path);
+    if (map->guard != NULL)
+        return 0;
+    map_close(map);
+    return error_memory(err, path, strlen(path));
 }
 
 int map_open(struct map *map, const char *path, struct llama3_error *err)
@@ -79,9 +84,15 @@ int map_open(struct map *map, const char *path, struct llama3_error *err)
 
 void map_close(struct map *map)
 {
+    guard_remove(map->guard);
     if (map->data != NULL)
         munmap((void *)(uintptr_t)map->data, map->size);
     *map = (struct map){0};
+}
+
+int map_check(const struct map *map, struct llama3_error *err)
+{
+    return guard_check(map->guard, err);
 }
 
 /* Whole pages only: all that the part touches, or all that it covers. */

@@ -13,6 +13,7 @@ struct map {
     const uint8_t *data; /* [size]; NULL if size is 0 */
     size_t size;
     bool of_file; /* what is dropped can be read again; false: other memory stands for a file */
+    struct guard *guard; /* NULL: nothing can be cut from it */
 };
 
 /* Errors name the path and what the system said; a directory or another kind of file is refused. */
@@ -20,6 +21,10 @@ int map_open(struct map *map, const char *path, struct llama3_error *err);
 /* The same of a file that is open, and stays so. */
 int map_descriptor(struct map *map, int fd, const char *path, struct llama3_error *err);
 void map_close(struct map *map); /* zeroes *map */
+
+/* -1 once something of it could not be read, because the file was cut short (guard.h): what was
+ * read since it was opened may be zeros. */
+int map_check(const struct map *map, struct llama3_error *err);
 
 /* Hints about the part of n bytes from `begin` that lies in the map, if any does: it will be read
  * next; it won't be for a while, and needn't stay in this process's memory (whole pages only). */

@@ -20,6 +20,16 @@ static int open_packed(struct model *model, struct llama3_error *err)
     return model_map(model, model->path, &map, err) != 0 ? -1 : packed_model_read(model, &map, err);
 }
 
+/* What was read of a file that is cut short meanwhile may be zeros, which is then why it failed. */
+static int finish(struct model *model, int result, struct llama3_error *err)
+{
+    if (model_check_files(model, err) != 0)
+        result = -1;
+    if (result != 0)
+        model_close(model);
+    return result;
+}
+
 int model_open(struct model *model, const char *path, struct llama3_error *err)
 {
     enum checkpoint_kind kind = CHECKPOINT_FOLDER;
@@ -30,9 +40,7 @@ int model_open(struct model *model, const char *path, struct llama3_error *err)
     int result = kind == CHECKPOINT_FOLDER ? hf_model_open(model, model->path, err)
                  : kind == CHECKPOINT_GGUF ? gguf_model_open(model, model->path, err)
                                            : open_packed(model, err);
-    if (result != 0)
-        model_close(model);
-    return result;
+    return finish(model, result, err);
 }
 
 int model_open_packed(struct model *model, int fd, const char *path, struct llama3_error *err)
@@ -46,9 +54,15 @@ int model_open_packed(struct model *model, int fd, const char *path, struct llam
         result = model_add_map(model, &map, path, err);
     if (result == 0)
         result = packed_model_read(model, &map, err);
-    if (result != 0)
-        model_close(model);
-    return result;
+    return finish(model, result, err);
+}
+
+int model_check_files(const struct model *model, struct llama3_error *err)
+{
+    for (size_t i = 0; i < model->n_maps; i++)
+        if (map_check(&model->maps[i], err) != 0)
+            return -1;
+    return 0;
 }
 
 void model_close(struct model *model)

@@ -116,6 +116,8 @@ struct model {
 int model_open(struct model *model, const char *path, struct llama3_error *err);
 /* One of our own files that is open already; path is what errors and model->path call it. */
 int model_open_packed(struct model *model, int fd, const char *path, struct llama3_error *err);
+/* -1 once something of its files could not be read: see map_check(). */
+int model_check_files(const struct model *model, struct llama3_error *err);
 void model_close(struct model *model); /* frees all and zeroes; fine on a zeroed one */
 
 #endif

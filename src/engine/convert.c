@@ -271,6 +271,9 @@ int convert(const struct model *model, const struct convert_options *options, st
     }
     if (result == 0)
         result = packed_write(file, &source, err);
+    if (model_check_files(model, err) !=
+        0) /* zeros instead of weights: it may have failed of that */
+        result = -1;
     report->file_bytes = file->size;
     convert_layer_free(&job.layer);
     free(job.row);

@@ -485,6 +485,7 @@ struct engine *engine_open(struct forward *forward, size_t vocab_size,
     /* The application's signals are for the application's threads. */
     sigset_t all, before;
     sigfillset(&all);
+    sigdelset(&all, SIGBUS); /* a fault: blocked, it would end the process whatever its handler */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int failed = pthread_create(&engine->thread, NULL, engine_main, engine);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -344,7 +344,8 @@ struct forward *forward_open(const struct model *model, const struct plan *plan,
     }
     f->model = model;
     f->options = *options;
-    if (take_plan(f, plan, err) < 0 || open_parts(f, err) < 0) {
+    if (take_plan(f, plan, err) < 0 || open_parts(f, err) < 0 ||
+        model_check_files(model, err) < 0) {
         forward_close(f);
         return NULL;
     }
@@ -541,6 +542,8 @@ int forward_run(struct forward *f, const struct batch_row *rows, size_t n_rows,
     if (n_seqs > f->options.max_seqs)
         return error_set(err, LLAMA3_EINPUT, "a batch holds at most %zu sequences, found %zu",
                          f->options.max_seqs, n_seqs);
+    if (model_check_files(f->model, err) < 0)
+        return -1;
     for (size_t i = 0; i < f->n_parts; i++)
         if (give_batch(f, &f->parts[i], &batch, seqs, err) < 0)
             return -1;
@@ -571,7 +574,7 @@ int forward_run(struct forward *f, const struct batch_row *rows, size_t n_rows,
         }
     }
 
-    if (finish(f, part, logits, err) < 0)
+    if (finish(f, part, logits, err) < 0 || model_check_files(f->model, err) < 0)
         return -1;
     return stop ? error_set(err, LLAMA3_ECANCELED, "canceled") : 0;
 }

@@ -62,7 +62,8 @@ int sequence_import(struct forward *forward, struct sequence *sequence, size_t l
 
 /* One pass over n_rows rows whose seq indexes seqs. logits: [rows with wants_logits][vocab_size].
  * canceled (may be NULL) is looked at between layers when the batch is large; once true the pass
- * ends with LLAMA3_ECANCELED and what it wrote to reserved pages is meaningless. */
+ * ends with LLAMA3_ECANCELED and what it wrote to reserved pages is meaningless. So it is, with
+ * LLAMA3_EIO, in every pass after weights were read that are gone (model_check_files()). */
 int forward_run(struct forward *forward, const struct batch_row *rows, size_t n_rows,
                 struct sequence *const *seqs, size_t n_seqs, float *logits,
                 bool (*canceled)(void *arg), void *arg, struct llama3_error *err);

@@ -375,6 +375,7 @@ int main(int argc, char **argv)
         .groups = &group,
         .n = 1,
     };
+    llama3_handle_sigbus(NULL);
     if (options_parse(&set, argc, argv) != 0)
         return STATUS_USAGE;
     if (args.help) {
