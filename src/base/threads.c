@@ -428,6 +428,7 @@ static int start(struct team *t, size_t n, struct llama3_error *err)
     sigset_t all, before;
     int failed = 0;
     sigfillset(&all);
+    sigdelset(&all, SIGBUS); /* a fault: blocked, it would end the process whatever its handler */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (t->size < n && failed == 0) {
         struct helper *h = &t->helpers[t->size - 1];
