@@ -1,3 +1,8 @@
+/*
+ * threads.c: jobs, the pieces that threads take of them, and what becomes of a piece whose thread
+ * lost its core. The leader publishes a job by its number; a helper that read an older number gets
+ * no piece, since ranges carry the number as well.
+ */
 #include "config.h"
 
 #include "base/threads.h"

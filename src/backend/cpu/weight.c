@@ -161,9 +161,9 @@ struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix, 
 
 void cpu_weight_free(struct backend *backend, struct weight *w)
 {
-    (void)backend;
     if (w == NULL)
         return;
+    team_settle(((struct cpu *)backend)->team); /* a late thread may still read the matrix */
     free(w->memory);
     free(w->vector);
     free(w);
