@@ -293,7 +293,9 @@ static int give(struct tokens *list, int status, int32_t **tokens, size_t *n,
         tokens_free(list);
         return -1;
     }
-    *tokens = list->ids;
+    /* While they were merged they were as many as the text has bytes. */
+    int32_t *fitting = list->n > 0 ? realloc(list->ids, list->n * sizeof *list->ids) : NULL;
+    *tokens = fitting != NULL ? fitting : list->ids;
     *n = list->n;
     return 0;
 }

@@ -192,17 +192,17 @@ static size_t merge_plainly(int32_t *ids, size_t n)
     return n;
 }
 
-/* Lengths on both sides of where the heap takes over. */
+/* Lengths on both sides of where the tree takes over, and of one to three levels. */
 START_TEST(merges_by_definition)
 {
-    int32_t ours[160], plain[160];
+    int32_t ours[600], plain[600];
     static const char letters[] = "aeinorst eh";
     struct bpe bpe;
 
     open_kind(0);
     ck_assert_int_eq(bpe_open(&bpe, vocab.merges, vocab.n_merges, &err), 0);
     for (size_t round = 0; round < 300; round++) {
-        size_t n = random_below(round < 150 ? 60 : 160) + 1;
+        size_t n = random_below(round < 150 ? 60 : round < 280 ? 160 : 600) + 1;
         for (size_t i = 0; i < n; i++) {
             uint32_t letter = random_below(sizeof letters - 1);
             encode(letters + letter, 1);

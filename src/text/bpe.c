@@ -86,114 +86,117 @@ static size_t merge_short(const struct bpe *bpe, int32_t *ids, size_t n)
     return n;
 }
 
-/* A heap of (rank << 32 | position) with four children a node: half as deep as a binary one, and
- * the children share a cache line. Entries whose pair has changed since stay in it until they come
- * up; every merge takes one out and puts two in, so that twice the length is room enough. */
-struct heap {
-    uint64_t *keys;
-    size_t n;
+/* Ranks of the pairs by where they begin, and above them the least of each FAN, up to one FAN: the
+ * best pair is found, and a changed rank noted, in a few steps. It takes 4.3 bytes for a symbol,
+ * where a heap of pairs with links between symbols took 32: a client may send 8 MB without a space.
+ */
+enum { FAN = 16, MAX_LEVELS = 8 }; /* FAN^MAX_LEVELS > INT32_MAX */
+
+struct ranks {
+    uint32_t *levels[MAX_LEVELS]; /* each padded by NO_RANK to a multiple of FAN; one allocation */
+    size_t n_levels;
 };
 
-static void heap_sink(struct heap *heap, size_t at)
+static uint32_t least_of(const uint32_t *block /* [FAN] */)
 {
-    uint64_t key = heap->keys[at];
-    for (;;) {
-        size_t child = 4 * at + 1;
-        if (child >= heap->n)
+    uint32_t least = block[0];
+    for (size_t i = 1; i < FAN; i++)
+        least = block[i] < least ? block[i] : least;
+    return least;
+}
+
+/* All are NO_RANK. */
+static bool ranks_open(struct ranks *ranks, size_t n)
+{
+    size_t sizes[MAX_LEVELS], total = 0;
+    ranks->n_levels = 0;
+    do {
+        n = (n + FAN - 1) / FAN;
+        total += sizes[ranks->n_levels++] = n * FAN;
+    } while (n > 1);
+    ranks->levels[0] = size_alloc(total, sizeof(uint32_t));
+    if (ranks->levels[0] == NULL)
+        return false;
+    memset(ranks->levels[0], 0xff, total * sizeof(uint32_t));
+    for (size_t i = 1; i < ranks->n_levels; i++)
+        ranks->levels[i] = ranks->levels[i - 1] + sizes[i - 1];
+    return true;
+}
+
+static void ranks_set(struct ranks *ranks, size_t at, uint32_t rank)
+{
+    ranks->levels[0][at] = rank;
+    for (size_t i = 1; i < ranks->n_levels; i++) {
+        at /= FAN;
+        uint32_t least = least_of(ranks->levels[i - 1] + at * FAN);
+        if (ranks->levels[i][at] == least)
             break;
-        size_t end = child + 4 < heap->n ? child + 4 : heap->n;
-        size_t best = child;
-        for (size_t i = child + 1; i < end; i++)
-            best = heap->keys[i] < heap->keys[best] ? i : best;
-        if (heap->keys[best] >= key)
-            break;
-        heap->keys[at] = heap->keys[best];
-        at = best;
+        ranks->levels[i][at] = least;
     }
-    heap->keys[at] = key;
 }
 
-static void heap_push(struct heap *heap, uint64_t key)
+/* Where the pair of best rank begins, the leftmost of equals. */
+static size_t ranks_best(const struct ranks *ranks)
 {
-    size_t at = heap->n++;
-    while (at > 0 && heap->keys[(at - 1) / 4] > key) {
-        heap->keys[at] = heap->keys[(at - 1) / 4];
-        at = (at - 1) / 4;
+    size_t at = 0;
+    for (size_t i = ranks->n_levels; i-- > 0;) {
+        const uint32_t *block = ranks->levels[i] + at * FAN;
+        uint32_t least = least_of(block);
+        at *= FAN;
+        while (*block++ != least)
+            at++;
     }
-    heap->keys[at] = key;
+    return at;
 }
 
-static uint64_t heap_pop(struct heap *heap)
+/* A symbol stays where its first one was; what it covers besides holds its length, negative, in the
+ * first place and the last. */
+static size_t symbol_end(const int32_t *ids, size_t n, size_t at)
 {
-    uint64_t top = heap->keys[0];
-    heap->keys[0] = heap->keys[--heap->n];
-    if (heap->n > 1)
-        heap_sink(heap, 0);
-    return top;
+    return at + 1 < n && ids[at + 1] < 0 ? at + (size_t)-ids[at + 1] : at + 1;
 }
 
-/* A symbol and the pair that it begins. Merging keeps the left symbol and drops the right one. */
-struct symbol {
-    int32_t previous, next; /* -1: none */
-    uint32_t rank;          /* NO_RANK also once dropped */
+static size_t symbol_before(const int32_t *ids, size_t at)
+{
+    return ids[at - 1] < 0 ? at - (size_t)-ids[at - 1] : at - 1;
+}
+
+static void renew_pair(const struct bpe *bpe, const int32_t *ids, size_t n, struct ranks *ranks,
+                       size_t at)
+{
     int32_t result;
-};
-
-static void renew_pair(const struct bpe *bpe, const int32_t *ids, struct symbol *symbols,
-                       int32_t at, struct heap *heap)
-{
-    struct symbol *symbol = &symbols[at];
-    symbol->rank = NO_RANK;
-    if (symbol->next >= 0)
-        symbol->rank = pair_rank(bpe, ids[at], ids[symbol->next], &symbol->result);
-    if (symbol->rank != NO_RANK)
-        heap_push(heap, (uint64_t)symbol->rank << 32 | (uint32_t)at);
+    size_t right = symbol_end(ids, n, at);
+    ranks_set(ranks, at, right < n ? pair_rank(bpe, ids[at], ids[right], &result) : NO_RANK);
 }
 
 static size_t merge_long(const struct bpe *bpe, int32_t *ids, size_t n)
 {
-    struct symbol *symbols = size_alloc(n, sizeof *symbols);
-    struct heap heap = {size_alloc(n, 2 * sizeof *heap.keys), 0};
-    if (symbols == NULL || heap.keys == NULL) {
-        free(symbols);
-        free(heap.keys);
+    struct ranks ranks;
+    if (!ranks_open(&ranks, n))
         return SIZE_MAX;
-    }
+    for (size_t i = 0; i + 1 < n; i++)
+        renew_pair(bpe, ids, n, &ranks, i);
 
-    for (size_t i = 0; i < n; i++) {
-        symbols[i].previous = (int32_t)i - 1;
-        symbols[i].next = i + 1 < n ? (int32_t)i + 1 : -1;
-        symbols[i].rank = NO_RANK;
-        if (i + 1 < n)
-            symbols[i].rank = pair_rank(bpe, ids[i], ids[i + 1], &symbols[i].result);
-        if (symbols[i].rank != NO_RANK)
-            heap.keys[heap.n++] = (uint64_t)symbols[i].rank << 32 | i;
-    }
-    for (size_t i = heap.n; i-- > 0;)
-        heap_sink(&heap, i);
-
-    while (heap.n > 0) {
-        uint64_t key = heap_pop(&heap);
-        int32_t at = (int32_t)(uint32_t)key;
-        struct symbol *left = &symbols[at];
-        if (left->rank != key >> 32)
-            continue;
-        struct symbol *right = &symbols[left->next];
-        ids[at] = left->result;
-        right->rank = NO_RANK;
-        left->next = right->next;
-        if (right->next >= 0)
-            symbols[right->next].previous = at;
-        renew_pair(bpe, ids, symbols, at, &heap);
-        if (left->previous >= 0)
-            renew_pair(bpe, ids, symbols, left->previous, &heap);
+    for (;;) {
+        size_t at = ranks_best(&ranks);
+        if (ranks.levels[0][at] == NO_RANK)
+            break;
+        size_t right = symbol_end(ids, n, at), end = symbol_end(ids, n, right);
+        pair_rank(bpe, ids[at], ids[right], &ids[at]);
+        ranks_set(&ranks, right, NO_RANK);
+        ids[at + 1] = ids[end - 1] = -(int32_t)(end - at);
+        renew_pair(bpe, ids, n, &ranks, at);
+        if (at > 0)
+            renew_pair(bpe, ids, n, &ranks, symbol_before(ids, at));
     }
 
     size_t left = 0;
-    for (int32_t at = 0; at >= 0; at = symbols[at].next)
+    for (size_t at = 0; at < n;) {
+        size_t end = symbol_end(ids, n, at);
         ids[left++] = ids[at];
-    free(symbols);
-    free(heap.keys);
+        at = end;
+    }
+    free(ranks.levels[0]);
     return left;
 }
 
