@@ -139,6 +139,7 @@ struct llama3_info {
     uint64_t parameters;
     uint64_t file_bytes; /* all parts together */
     uint64_t kv_bytes_per_token;
+    size_t kv_page_tokens; /* a sequence takes memory for keys and values in pages of so many */
     const struct llama3_place *places; /* [n_places] in the order of a pass */
     size_t n_places;
     const char *gpu_note; /* why no GPU is used where one could have been; NULL: nothing to say */

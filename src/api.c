@@ -168,6 +168,7 @@ static void describe(struct llama3_model *m, const struct forward *forward)
     info->file_bytes = m->checkpoint.file_bytes;
     for (size_t i = 0; i < info->n_places; i++)
         m->placement.places[i].backend = forward_describe_backend(forward, i);
+    info->kv_page_tokens = KV_PAGE;
     info->dim = c->dim;
     info->n_layers = c->n_layers;
     info->n_heads = c->n_heads;

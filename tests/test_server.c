@@ -240,13 +240,13 @@ static void *wait_for_slot(void *arg)
     return NULL;
 }
 
-static void start_waiter(struct waiter *w, struct slots *slots, const char *client, uint64_t bytes,
+static void start_waiter(struct waiter *w, struct slots *slots, const char *client, uint64_t pages,
                          atomic_int *order)
 {
     size_t taken, waiting, before;
     slots_count(slots, &taken, &before);
     w->slots = slots;
-    w->slot = (struct slot){.client = client, .bytes = bytes};
+    w->slot = (struct slot){.client = client, .pages = pages};
     w->order = order;
     ck_assert_int_eq(pthread_create(&w->thread, NULL, wait_for_slot, w), 0);
     do { /* until it is in the queue: the order is what is tested */
@@ -261,7 +261,7 @@ START_TEST(clients_take_turns)
     const atomic_bool never = false;
     atomic_int order = 0;
     struct slots *slots = slots_open(2, 100, &err);
-    struct slot a = {.client = "a", .bytes = 5}, b = {.client = "b", .bytes = 10};
+    struct slot a = {.client = "a", .pages = 5}, b = {.client = "b", .pages = 10};
     ck_assert_int_eq(slots_take(slots, &a, &never), 0);
     ck_assert_int_eq(slots_take(slots, &b, &never), 0);
     start_waiter(&waiters[0], slots, "a", 10, &order);
@@ -289,6 +289,14 @@ START_TEST(clients_take_turns)
     size_t taken, waiting;
     slots_count(slots, &taken, &waiting);
     ck_assert_uint_eq(taken + waiting, 0);
+
+    /* More pages than there are get all of them, instead of waiting for ever. */
+    struct slot all = {.client = "a", .pages = 101};
+    ck_assert_int_eq(slots_take(slots, &all, &never), 0);
+    start_waiter(&waiters[0], slots, "b", 1, &order);
+    slots_give(slots, &all);
+    pthread_join(waiters[0].thread, NULL);
+    slots_give(slots, &waiters[0].slot);
     slots_close(slots);
 }
 END_TEST

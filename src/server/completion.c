@@ -13,7 +13,7 @@
 #include "server/answer.h"
 #include "server/server.h"
 
-enum { DEFAULT_MAX_TOKENS = 4096, TOKENS_PER_CHECK = 64, PAGE_TOKENS = 64 };
+enum { DEFAULT_MAX_TOKENS = 4096 };
 static const double PROGRESS_SECONDS = 0.5;
 
 struct choice {
@@ -190,8 +190,8 @@ static int on_token(void *arg, int32_t token, const float *logits)
     struct completion *c = choice->of;
     if (!choice->began && prompt_done(choice) < 0)
         return -1;
-    if (choice->n_tokens++ % TOKENS_PER_CHECK == 0)
-        pool_make_room(c->server->pool, PAGE_TOKENS * c->server->kv_bytes_per_token);
+    if (choice->n_tokens++ % c->server->page_tokens == 0)
+        pool_make_room(c->server->pool, c->server->page_bytes);
     if (choice->logprobs != NULL && !llama3_is_stop(c->server->model, token)) {
         json_t *said = answer_logprob(c->server->model, token, logits, c->request.top_logprobs);
         if (json_array_append_new(choice->logprobs, said) != 0) {
@@ -267,8 +267,7 @@ static void run_choice(struct choice *choice)
     size_t tokens = c->n_tokens + c->max_tokens;
     tokens = tokens < s->context ? tokens : s->context;
     choice->slot.client = c->work->client;
-    choice->slot.bytes =
-        (tokens + PAGE_TOKENS - 1) / PAGE_TOKENS * PAGE_TOKENS * s->kv_bytes_per_token;
+    choice->slot.pages = (tokens + s->page_tokens - 1) / s->page_tokens;
     if (slots_take(s->slots, &choice->slot, &c->over) < 0)
         return;
     if (choice->index == 0) {
@@ -278,7 +277,7 @@ static void run_choice(struct choice *choice)
             fail(c, &err);
         if (session != NULL) {
             size_t unread = c->n_tokens - choice->reader.done;
-            pool_make_room(s->pool, unread * s->kv_bytes_per_token);
+            pool_make_room(s->pool, (unread / s->page_tokens + 1) * s->page_bytes);
             adopt(choice, session);
         }
     }

@@ -13,7 +13,7 @@
 #include "server/answer.h"
 #include "server/page.h"
 
-enum { MAX_HELD = 64, MIN_KV_TOKENS = 64 };
+enum { MAX_HELD = 64 };
 
 /* ---- routes ------------------------------------------------------------------------------ */
 
@@ -518,24 +518,26 @@ static char *name_model(const char *alias, const char *path)
     return strndup(path + from, n - from);
 }
 
-/* How much memory KV may hold, and what of a sequence fits that. */
+/* How much memory KV may hold, and what of a sequence fits that: whole pages, since a sequence
+ * takes no less. */
 static int choose_memory(struct server *s, const struct llama3_info *info, struct llama3_error *err)
 {
     uint64_t available;
     bool known = memory_available(&available);
-    s->kv_bytes_per_token = info->kv_bytes_per_token;
+    s->page_tokens = info->kv_page_tokens;
+    s->page_bytes = info->kv_page_tokens * info->kv_bytes_per_token;
     s->kv_limit = s->options.kv_memory > 0 ? s->options.kv_memory
                   : known                  ? available / 2
-                                           : s->kv_bytes_per_token * info->context;
-    uint64_t tokens = s->kv_limit / s->kv_bytes_per_token;
+                                           : (info->context / s->page_tokens + 1) * s->page_bytes;
+    uint64_t tokens = s->kv_limit / s->page_bytes * s->page_tokens;
     s->context = info->context;
     if (tokens < s->context)
-        s->context = (size_t)(tokens / MIN_KV_TOKENS * MIN_KV_TOKENS);
+        s->context = (size_t)tokens;
     if (s->context == 0)
         return error_set(err, LLAMA3_ENOMEM,
-                         "keys and values: expected memory for %d tokens (%llu bytes) or more, "
+                         "keys and values: expected memory for %zu tokens (%llu bytes) or more, "
                          "found %llu bytes",
-                         MIN_KV_TOKENS, (unsigned long long)(s->kv_bytes_per_token * MIN_KV_TOKENS),
+                         s->page_tokens, (unsigned long long)s->page_bytes,
                          (unsigned long long)s->kv_limit);
     return 0;
 }
@@ -549,7 +551,7 @@ int server_start(struct server *s, struct llama3_model *model, struct llama3_err
     if (s->model_id == NULL)
         return error_memory(err, "the model's name", 1);
     llama3_sampling_defaults(model, &s->sampling);
-    s->slots = slots_open(s->options.parallel, s->kv_limit, err);
+    s->slots = slots_open(s->options.parallel, s->kv_limit / s->page_bytes, err);
     s->pool = s->slots != NULL ? pool_open(model, MAX_HELD, s->kv_limit, err) : NULL;
     if (s->pool == NULL)
         return -1;

@@ -36,8 +36,8 @@ struct server {
     struct pool *pool;
     struct slots *slots;
     char *model_id;
-    uint64_t kv_limit, kv_bytes_per_token;
-    size_t context;
+    uint64_t kv_limit, page_bytes; /* of KV; a page is page_tokens long */
+    size_t page_tokens, context;
     time_t created;
     struct llama3_sampling sampling;
 };

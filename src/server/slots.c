@@ -10,12 +10,13 @@ struct slots {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     size_t sequences; /* free */
-    uint64_t bytes;   /* free */
+    uint64_t pages;   /* free */
+    uint64_t total;   /* pages */
     struct slot *taken;
     struct slot *waiting; /* the first came first */
 };
 
-struct slots *slots_open(size_t sequences, uint64_t bytes, struct llama3_error *err)
+struct slots *slots_open(size_t sequences, uint64_t pages, struct llama3_error *err)
 {
     struct slots *slots = size_alloc(1, sizeof *slots);
     if (slots == NULL) {
@@ -23,7 +24,7 @@ struct slots *slots_open(size_t sequences, uint64_t bytes, struct llama3_error *
         return NULL;
     }
     slots->sequences = sequences;
-    slots->bytes = bytes;
+    slots->pages = slots->total = pages;
     pthread_mutex_init(&slots->lock, NULL);
     pthread_cond_init(&slots->changed, NULL);
     return slots;
@@ -78,10 +79,11 @@ static const struct slot *next_in_turn(const struct slots *slots)
 int slots_take(struct slots *slots, struct slot *slot, const atomic_bool *cancel)
 {
     int status = 0;
+    slot->pages = slot->pages < slots->total ? slot->pages : slots->total;
     pthread_mutex_lock(&slots->lock);
     append(&slots->waiting, slot);
     while (!atomic_load(cancel) &&
-           !(slots->sequences > 0 && slot->bytes <= slots->bytes && next_in_turn(slots) == slot))
+           !(slots->sequences > 0 && slot->pages <= slots->pages && next_in_turn(slots) == slot))
         pthread_cond_wait(&slots->changed, &slots->lock);
     take_out(&slots->waiting, slot);
     if (atomic_load(cancel)) {
@@ -89,7 +91,7 @@ int slots_take(struct slots *slots, struct slot *slot, const atomic_bool *cancel
     } else {
         append(&slots->taken, slot);
         slots->sequences--;
-        slots->bytes -= slot->bytes;
+        slots->pages -= slot->pages;
     }
     pthread_cond_broadcast(&slots->changed); /* another is the next in turn */
     pthread_mutex_unlock(&slots->lock);
@@ -101,7 +103,7 @@ void slots_give(struct slots *slots, struct slot *slot)
     pthread_mutex_lock(&slots->lock);
     take_out(&slots->taken, slot);
     slots->sequences++;
-    slots->bytes += slot->bytes;
+    slots->pages += slot->pages;
     pthread_cond_broadcast(&slots->changed);
     pthread_mutex_unlock(&slots->lock);
 }

@@ -1,5 +1,5 @@
 /*
- * slots.h: who may generate now. There are so many sequences at once and so much memory for their
+ * slots.h: who may generate now. There are so many sequences at once and so many pages for their
  * KV; who wants one waits for both. Clients take turns: the next is whoever has fewest sequences,
  * and of these who came first. Only the next is looked at, so that a large one is not passed for
  * ever.
@@ -17,15 +17,14 @@
 struct slots;
 struct slot {
     const char *client; /* stays the caller's */
-    uint64_t bytes;
+    uint64_t pages;     /* no more than there are are waited for */
     struct slot *next;
 };
 
-struct slots *slots_open(size_t sequences, uint64_t bytes, struct llama3_error *err);
+struct slots *slots_open(size_t sequences, uint64_t pages, struct llama3_error *err);
 void slots_close(struct slots *slots);
 
-/* Waits for a slot; slot->client and bytes (no more than there are) are set. -1: *cancel became
- * true. */
+/* Waits for a slot; slot->client and pages are set. -1: *cancel became true. */
 int slots_take(struct slots *slots, struct slot *slot, const atomic_bool *cancel);
 void slots_give(struct slots *slots, struct slot *slot);
 /* After a cancel was set. */
