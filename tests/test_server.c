@@ -177,6 +177,10 @@ START_TEST(metrics_are_text)
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         ck_assert_msg(strstr(out.data, lines[i]) != NULL, "%s", lines[i]);
     buf_free(&out);
+    metrics_print(&metrics, NULL, &out); /* what has no gauges is of one user */
+    ck_assert_ptr_nonnull(strstr(out.data, lines[0]));
+    ck_assert_ptr_null(strstr(out.data, "gauge"));
+    buf_free(&out);
 }
 END_TEST
 
@@ -192,17 +196,20 @@ START_TEST(keys_are_compared_whole)
     unlink(path);
     ck_assert_msg(keys != NULL, "%s", err.message);
     ck_assert_uint_eq(keys_count(keys), 3);
-    ck_assert(keys_allow(keys, "Bearer alpha") && keys_allow(keys, "bearer beta") &&
-              keys_allow(keys, "Bearer gamma"));
+    int found[] = {keys_find(keys, "Bearer alpha"), keys_find(keys, "bearer beta"),
+                   keys_find(keys, "Bearer gamma")};
+    for (size_t i = 0; i < 3; i++) /* each is another, and the same again */
+        ck_assert(found[i] >= 0 && found[i] < 3 && found[i] != found[(i + 1) % 3]);
+    ck_assert_int_eq(keys_find(keys, "BEARER beta"), found[1]);
     static const char *const wrong[] = {
         "alpha",        "Bearer ",         "Bearer alph", "Bearer alphaa", "Bearer alphaalpha",
         "Bearer Alpha", "Bearer # no key", "Basic alpha", "Bearer  alpha", "Bearer alpha "};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        ck_assert_msg(!keys_allow(keys, wrong[i]), "%s", wrong[i]);
-    ck_assert(!keys_allow(keys, NULL));
+        ck_assert_msg(keys_find(keys, wrong[i]) == -1, "%s", wrong[i]);
+    ck_assert_int_eq(keys_find(keys, NULL), -1);
     keys_close(keys);
     keys = keys_open(NULL, NULL, &err);
-    ck_assert(keys_allow(keys, NULL)); /* none are asked for */
+    ck_assert_int_eq(keys_find(keys, NULL), 0); /* none are asked for */
     keys_close(keys);
     ck_assert_ptr_null(keys_open(NULL, "a b", &err));
     ck_assert_ptr_null(keys_open("/nonexistent", NULL, &err));
@@ -306,11 +313,11 @@ END_TEST
 static const atomic_bool never = false;
 
 /* Takes a session, evaluates what it lacks, and returns how much it had. */
-static size_t use(struct pool *pool, const int32_t *tokens, size_t n)
+static size_t use_as(struct pool *pool, int owner, const int32_t *tokens, size_t n)
 {
     struct pool_reader reader;
     size_t had;
-    struct llama3_session *session = pool_take(pool, tokens, n, &reader, &never, &err);
+    struct llama3_session *session = pool_take(pool, owner, tokens, n, &reader, &never, &err);
     ck_assert_msg(session != NULL, "%s", err.message);
     const int32_t *have = llama3_session_tokens(session, &had);
     ck_assert_uint_le(had, n);
@@ -320,8 +327,13 @@ static size_t use(struct pool *pool, const int32_t *tokens, size_t n)
     if (had < n)
         ck_assert_int_eq(llama3_eval(session, tokens + had, n - had, NULL, &err), 0);
     pool_read(pool, &reader);
-    pool_put(pool, session);
+    pool_put(pool, owner, session);
     return had;
+}
+
+static size_t use(struct pool *pool, const int32_t *tokens, size_t n)
+{
+    return use_as(pool, 0, tokens, n);
 }
 
 START_TEST(what_begins_alike_is_shared)
@@ -381,7 +393,8 @@ static void *use_later(void *arg)
     struct user *u = arg;
     struct pool_reader reader;
     struct llama3_error why;
-    struct llama3_session *session = pool_take(u->pool, u->tokens, 150, &reader, &u->cancel, &why);
+    struct llama3_session *session =
+        pool_take(u->pool, 0, u->tokens, 150, &reader, &u->cancel, &why);
     u->failed = session == NULL;
     if (session == NULL)
         return NULL;
@@ -402,12 +415,12 @@ START_TEST(a_prompt_being_read_is_waited_for)
         a[i] = i + 1;
         b[i] = i < 100 ? a[i] : 7;
     }
-    struct llama3_session *session = pool_take(pool, a, 150, &reader, &never, &err);
+    struct llama3_session *session = pool_take(pool, 0, a, 150, &reader, &never, &err);
     struct user user = {.pool = pool, .tokens = b};
     pthread_create(&thread, NULL, use_later, &user);
     ck_assert_int_eq(llama3_eval(session, a, 150, NULL, &err), 0);
     pool_progress(pool, &reader, 150);
-    pool_put(pool, session);
+    pool_put(pool, 0, session);
     pool_read(pool, &reader);
     pthread_join(thread, NULL);
     ck_assert_uint_eq(user.had, 100);
@@ -415,7 +428,7 @@ START_TEST(a_prompt_being_read_is_waited_for)
     /* Nor is it waited for where it spares nothing, and a cancellation ends it. */
     pool_close(pool);
     pool = pool_open(model, 8, UINT64_MAX, &err);
-    session = pool_take(pool, a, 150, &reader, &never, &err);
+    session = pool_take(pool, 0, a, 150, &reader, &never, &err);
     b[20] = 9;
     user = (struct user){.pool = pool, .tokens = b};
     use_later(&user);
@@ -434,6 +447,57 @@ START_TEST(a_prompt_being_read_is_waited_for)
 }
 END_TEST
 
+START_TEST(owners_share_nothing)
+{
+    struct llama3_model *model = open_model();
+    struct pool *pool = pool_open(model, 4, UINT64_MAX, &err);
+    struct pool_reader reader;
+    int32_t a[100], others[5][70];
+    for (int32_t i = 0; i < 100; i++)
+        a[i] = i + 1;
+    for (int32_t i = 0; i < 5; i++)
+        for (int32_t j = 0; j < 70; j++)
+            others[i][j] = 100 + 10 * i + j;
+
+    /* What is being read isn't waited for either: this would not return. */
+    struct llama3_session *session = pool_take(pool, 1, a, 100, &reader, &never, &err);
+    pool_progress(pool, &reader, 99);
+    ck_assert_uint_eq(use_as(pool, 2, a, 100), 0);
+    ck_assert_int_eq(llama3_eval(session, a, 90, NULL, &err), 0);
+    pool_read(pool, &reader);
+    pool_put(pool, 1, session);
+    ck_assert_uint_eq(pool_count(pool), 2);
+    ck_assert_uint_eq(use_as(pool, 2, a, 100), 100); /* and continues nobody else's */
+    ck_assert_uint_eq(use_as(pool, 1, a, 90), 90);
+    ck_assert_uint_eq(pool_count(pool), 2);
+
+    /* Too many: whoever has most loses. */
+    for (size_t i = 0; i < 5; i++)
+        ck_assert_uint_eq(use_as(pool, 2, others[i], 70), 0);
+    ck_assert_uint_eq(pool_count(pool), 4);
+    ck_assert_uint_eq(use_as(pool, 1, a, 90), 90);
+    ck_assert_uint_eq(use_as(pool, 2, others[4], 70), 70);
+    ck_assert_uint_eq(use_as(pool, 2, others[0], 70), 0);
+    pool_close(pool);
+
+    /* The same where memory is short: two pages there, three here. */
+    pool = pool_open(model, 8, UINT64_MAX, &err);
+    use_as(pool, 1, a, 100);
+    uint64_t pages = llama3_kv_bytes(model);
+    pool_close(pool);
+    pool = pool_open(model, 8, pages * 5 / 2, &err);
+    use_as(pool, 1, a, 100);
+    for (size_t i = 0; i < 3; i++)
+        use_as(pool, 2, others[i], 60);
+    pool_make_room(pool, pages);
+    ck_assert_uint_eq(pool_count(pool), 2);
+    ck_assert_uint_eq(use_as(pool, 1, a, 100), 100);
+    ck_assert_uint_eq(use_as(pool, 2, others[2], 60), 60);
+    pool_close(pool);
+    llama3_model_close(model);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tcase = tcase_create("server");
@@ -447,5 +511,6 @@ int main(void)
     tcase_add_test(tcase, clients_take_turns);
     tcase_add_test(tcase, what_begins_alike_is_shared);
     tcase_add_test(tcase, a_prompt_being_read_is_waited_for);
+    tcase_add_test(tcase, owners_share_nothing);
     return run_tests("server", tcase);
 }

@@ -13,4 +13,16 @@ grep -q 'note: --kv-memory holds 64 of the context.s 100 tokens' "$tmp/log" ||
 post 200 /v1/completions '{"prompt":"The capital of France is","max_tokens":90,"temperature":0}' -m 30
 post 200 /v1/completions '{"prompt":"Count to three: 1","max_tokens":2}' -m 30
 stop 0
+
+# ---- how far a prompt is read tells no more than pages, though 37 of its tokens are held
+start -m "$real" --ctx 4096
+ready
+post 200 /v1/completions "{\"prompt\":[$(awk 'BEGIN { for (i = 1000; i < 1037; i++) printf "%d,", i; print 5 }')],\"max_tokens\":1}"
+post 200 /v1/completions "{\"prompt\":[$(awk 'BEGIN { for (i = 1000; i < 5000; i++) printf "%d,", i; print 5 }')],\"max_tokens\":1,\"stream\":true}" -N
+sed -n 's,^: prompt \([0-9]*\)/4001$,\1,p' "$tmp/out" >"$tmp/told"
+[ -s "$tmp/told" ] || fail "a prompt of 4001 tokens: its progress is not told"
+while read -r n; do
+    [ $((n % 64)) = 0 ] || fail "a prompt's progress tells $n tokens"
+done <"$tmp/told"
+stop 0
 finish

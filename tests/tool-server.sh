@@ -162,13 +162,23 @@ fi
 # ---- what was read is not read again: the same prompt, and the next turn
 prompt_tokens=$(field prompt_tokens)
 post 200 /v1/chat/completions "{$chat,\"temperature\":0,\"max_tokens\":24}"
-[ "$(field cached_tokens)" -ge $((prompt_tokens - 1)) ] ||
+[ "$(field cached_tokens)" = $(((prompt_tokens - 1) / 64 * 64)) ] ||
     fail "the same prompt again: $(field cached_tokens) of $prompt_tokens tokens were cached"
 content >"$tmp/again"
 cp "$tmp/first" "$tmp/out"
 [ "$(content)" = "$(cat "$tmp/again")" ] || fail "the same prompt again has another answer"
 post 200 /v1/chat/completions '{"messages":[{"role":"user","content":"What is the capital of France?"},{"role":"assistant","content":"x"},{"role":"user","content":"y"}],"max_tokens":2}'
-[ "$(field cached_tokens)" -ge $((prompt_tokens - 1)) ] || fail "the next turn reads the first again"
+[ "$(field cached_tokens)" = $(((prompt_tokens - 1) / 64 * 64)) ] || fail "the next turn reads the first again"
+# ids LAST: a prompt of 100 tokens
+ids()
+{
+    awk -v last="$1" 'BEGIN { for (i = 1; i < 100; i++) printf "%d,", i; print last }'
+}
+post 200 /v1/completions "{\"prompt\":[$(ids 100)],\"max_tokens\":1}"
+[ "$(field cached_tokens)" = 0 ] || fail "a prompt that nobody gave is said to be cached"
+post 200 /v1/completions "{\"prompt\":[$(ids 101)],\"max_tokens\":1}"
+[ "$(field cached_tokens) $(field cached_n) $(field prompt_n)" = "64 64 36" ] ||
+    fail "of 99 tokens that are held one page is to be told: $(cat "$tmp/out")"
 
 # ---- streams
 post 200 /v1/chat/completions "{$chat,\"temperature\":0,\"max_tokens\":24,\"stream\":true,\"stream_options\":{\"include_usage\":true}}" -N
@@ -367,6 +377,19 @@ for text in France capital sky eot_id evil wizard nothing "Be kind"; do
 done
 
 # ---- keys, names and sites that were allowed
+# ask_as KEY: how many tokens of a prompt of 100 that key had left; 64 is a page
+ask_as()
+{
+    post 200 /v1/completions "{\"prompt\":[$(ids 100)],\"max_tokens\":1}" -H "Authorization: Bearer $1"
+    field cached_tokens
+}
+# metrics_of KEY: in $tmp/out, without what the asking itself counts
+metrics_of()
+{
+    get 200 /metrics -H "Authorization: Bearer $1"
+    grep -v 'route="/metrics"' "$tmp/out" >"$tmp/metrics"
+    cp "$tmp/metrics" "$tmp/out"
+}
 printf '# keys\nfirst-key\r\nsecond-key\n' >"$tmp/keys"
 chmod 644 "$tmp/keys"
 start -m "$model" --api-key-file "$tmp/keys"
@@ -379,6 +402,21 @@ LLAMA3_API_KEY=third-key start -m "$model" --api-key-file "$tmp/keys" --allow-ho
     --cors-origin https://a.example --alias 'meta/llama' --kv-memory 1.5m
 ready
 ! grep -q 'note:.*keys' "$tmp/log" || fail "a file of keys that only its owner reads is noted"
+# what one key left tells another nothing
+metrics_of second-key
+cp "$tmp/out" "$tmp/before"
+[ "$(ask_as first-key)" = 0 ] || fail "the first key's first prompt is said to be cached"
+[ "$(ask_as first-key)" = 64 ] || fail "the first key's prompt is read again"
+[ "$(ask_as third-key)" = 0 ] || fail "a key is told of another's prompt"
+metrics_of second-key
+same "$tmp/before" "$tmp/out" "a key's metrics change with what others ask: $(diff "$tmp/before" "$tmp/out")"
+! grep -q kv_bytes "$tmp/out" || fail "a key is told what memory all hold"
+[ "$(ask_as second-key)" = 0 ] || fail "a key is told of another's prompt"
+metrics_of first-key
+out_has 'llama3_prompt_tokens_total 200'
+out_has 'llama3_cached_tokens_total 64'
+out_has 'llama3_requests_total{route="/v1/completions",status="2xx"} 2'
+get 401 /metrics -H 'Authorization: Bearer the-meter'
 get 200 /health
 get 200 /
 get 401 /v1/models
@@ -408,10 +446,46 @@ for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
     post 200 /v1/completions "{\"prompt\":\"$i is a number that comes before the next one, $i\",\"max_tokens\":100}" \
         -H 'Authorization: Bearer first-key'
 done
-curl -s -H 'Authorization: Bearer first-key' "$url/metrics" >"$tmp/out"
+[ "$(ask_as second-key)" = 64 ] || fail "what one key keeps is pushed out by another's many prompts"
+stop 0
+# one household; and somebody who watches
+printf 'the-meter\n' >"$tmp/meter"
+chmod 644 "$tmp/meter"
+LLAMA3_API_KEY=third-key start -m "$model" --api-key-file "$tmp/keys" --metrics-key-file "$tmp/meter" \
+    --share-prefixes --kv-memory 1m
+ready
+grep -q "note: $tmp/meter: everybody on this machine can read the API keys" "$tmp/log" ||
+    fail "a file of keys for metrics that everybody reads is not noted"
+[ "$(ask_as first-key)" = 0 ] || fail "the first prompt is said to be cached"
+[ "$(ask_as second-key)" = 64 ] || fail "--share-prefixes: a key reads again what another's prompt was"
+metrics_of third-key
+out_has 'llama3_cached_tokens_total 64'
+out_has llama3_kv_bytes
+stop 0
+LLAMA3_API_KEY=third-key start -m "$model" --api-key-file "$tmp/keys" --metrics-key-file "$tmp/meter" \
+    --kv-memory 1m
+ready
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
+    post 200 /v1/completions "{\"prompt\":\"$i is a number that comes before the next one, $i\",\"max_tokens\":100}" \
+        -H 'Authorization: Bearer first-key'
+done
+post 401 /v1/completions '{"prompt":"x"}' -H 'Authorization: Bearer the-meter'
+get 401 /metrics -H 'Authorization: Bearer the-meter2'
+metrics_of second-key
+out_has 'llama3_prompt_tokens_total 0'
+metrics_of the-meter
+out_has 'llama3_requests_total{route="/v1/completions",status="2xx"} 16'
 bytes=$(sed -n 's/^llama3_kv_bytes //p' "$tmp/out")
 [ "$bytes" -le 1048576 ] && [ "$bytes" -gt 0 ] || fail "--kv-memory 1M: $bytes bytes are held"
 stop 0
+start -m "$model" --metrics-key-file "$tmp/meter"
+ready
+get 401 /metrics
+get 200 /metrics -H 'Authorization: Bearer the-meter'
+get 200 /v1/models
+stop 0
+run 1 "$server" -m "$model" --port 0 --metrics-key-file "$tmp/missing"
+err_has "$tmp/missing: No such file"
 ! grep -q -e -key "$tmp/log" || fail "the log tells a key"
 
 # ---- a model whose file another program cuts short: an error, and the server goes on

@@ -116,7 +116,7 @@ static void leave(struct choice *choice)
         session = clean;
     }
     if (session != NULL)
-        pool_put(c->server->pool, session);
+        pool_put(c->server->pool, c->work->user, session);
 }
 
 /* ---- while it is generated --------------------------------------------------------------- */
@@ -140,6 +140,7 @@ static void on_prompt(void *arg, size_t done, size_t total)
         return;
     char line[64];
     c->told = now;
+    done -= done % c->server->page_tokens; /* as counts are told: see whole_pages() */
     snprintf(line, sizeof line, ": prompt %zu/%zu\n\n", done, total);
     http_write(c->work->http, line, strlen(line));
 }
@@ -174,7 +175,7 @@ static int prompt_done(struct choice *choice)
         return 0;
     struct llama3_session *copy = llama3_session_fork(choice->session, c->n_tokens, NULL);
     if (copy != NULL)
-        pool_put(c->server->pool, copy);
+        pool_put(c->server->pool, c->work->user, copy);
     pool_read(c->server->pool, &choice->reader);
     for (size_t i = 1; i < c->request.n; i++) {
         copy = llama3_session_fork(choice->session, c->n_tokens, &err);
@@ -223,6 +224,13 @@ static int on_text(void *arg, const char *text, size_t length)
 
 /* ---- a choice ---------------------------------------------------------------------------- */
 
+/* Tokens that were held already are told in whole pages: an exact count would let a guess at
+ * somebody's prompt be improved token by token. */
+static void whole_pages(const struct completion *c, struct llama3_result *result)
+{
+    result->cached_tokens -= result->cached_tokens % c->server->page_tokens;
+}
+
 static int generate(struct choice *choice)
 {
     struct completion *c = choice->of;
@@ -238,7 +246,10 @@ static int generate(struct choice *choice)
         .arg = choice,
     };
     g.sampling.seed += choice->index;
-    if (llama3_generate(choice->session, c->tokens, c->n_tokens, &g, &choice->result, &err) < 0) {
+    int status =
+        llama3_generate(choice->session, c->tokens, c->n_tokens, &g, &choice->result, &err);
+    whole_pages(c, &choice->result);
+    if (status < 0) {
         fail(c, &err);
         return -1;
     }
@@ -271,8 +282,8 @@ static void run_choice(struct choice *choice)
     if (slots_take(s->slots, &choice->slot, &c->over) < 0)
         return;
     if (choice->index == 0) {
-        struct llama3_session *session =
-            pool_take(s->pool, c->tokens, c->n_tokens, &choice->reader, &c->over, &err);
+        struct llama3_session *session = pool_take(s->pool, c->work->user, c->tokens, c->n_tokens,
+                                                   &choice->reader, &c->over, &err);
         if (session == NULL && !atomic_load(&c->over))
             fail(c, &err);
         if (session != NULL) {
@@ -407,7 +418,6 @@ static void run_choices(struct completion *c)
 static struct outcome count(const struct completion *c)
 {
     const struct choice *first = &c->choices[0];
-    struct metrics *m = &c->server->metrics;
     struct outcome o = {
         .prompt_tokens = c->n_tokens,
         .cached_tokens = first->result.cached_tokens,
@@ -422,12 +432,12 @@ static struct outcome count(const struct completion *c)
         if (c->choices[i].result.answer_seconds > o.answer_seconds)
             o.answer_seconds = c->choices[i].result.answer_seconds;
     }
-    metrics_add(m, COUNT_PROMPT_TOKENS, o.prompt_tokens);
-    metrics_add(m, COUNT_CACHED_TOKENS, o.cached_tokens);
-    metrics_add(m, COUNT_ANSWER_TOKENS, o.answer_tokens);
-    metrics_add(m, COUNT_PROMPT_MICROSECONDS, (uint64_t)(o.prompt_seconds * 1e6));
-    metrics_add(m, COUNT_ANSWER_MICROSECONDS, (uint64_t)(o.answer_seconds * 1e6));
-    metrics_add(m, COUNT_HANGUPS, c->gone);
+    work_count(c->work, COUNT_PROMPT_TOKENS, o.prompt_tokens);
+    work_count(c->work, COUNT_CACHED_TOKENS, o.cached_tokens);
+    work_count(c->work, COUNT_ANSWER_TOKENS, o.answer_tokens);
+    work_count(c->work, COUNT_PROMPT_MICROSECONDS, (uint64_t)(o.prompt_seconds * 1e6));
+    work_count(c->work, COUNT_ANSWER_MICROSECONDS, (uint64_t)(o.answer_seconds * 1e6));
+    work_count(c->work, COUNT_HANGUPS, c->gone);
     return o;
 }
 

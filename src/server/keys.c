@@ -95,17 +95,17 @@ static unsigned differ(const char *given, size_t n, const char *key)
     return found;
 }
 
-bool keys_allow(const struct keys *keys, const char *authorization)
+int keys_find(const struct keys *keys, const char *authorization)
 {
     static const char scheme[] = "Bearer ";
     if (keys->n == 0)
-        return true;
+        return 0;
     if (authorization == NULL || strncasecmp(authorization, scheme, sizeof scheme - 1) != 0)
-        return false;
+        return -1;
     const char *given = authorization + sizeof scheme - 1;
     size_t n = strlen(given);
-    unsigned matches = 0;
+    int found = -1;
     for (size_t i = 0; i < keys->n; i++)
-        matches |= differ(given, n, keys->list[i]) == 0;
-    return matches != 0;
+        found = differ(given, n, keys->list[i]) == 0 ? (int)i : found;
+    return found;
 }

@@ -2,7 +2,6 @@
 #ifndef SERVER_KEYS_H
 #define SERVER_KEYS_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/error.h"
@@ -15,8 +14,8 @@ struct keys *keys_open(const char *path, const char *key, struct llama3_error *e
 void keys_close(struct keys *keys);
 size_t keys_count(const struct keys *keys);
 
-/* Whether a request's Authorization header (NULL: it has none) brings one of them: "Bearer KEY".
- * The time it takes depends on the header's length alone. */
-bool keys_allow(const struct keys *keys, const char *authorization);
+/* Which of them, from 0, a request's Authorization header (NULL: it has none) brings: "Bearer KEY".
+ * -1: none, 0 where there are no keys. The time it takes depends on the header's length alone. */
+int keys_find(const struct keys *keys, const char *authorization);
 
 #endif

@@ -88,7 +88,7 @@ static void print_counters(struct metrics *m, struct buf *out)
     }
 }
 
-void metrics_print(struct metrics *m, const struct gauges *g, struct buf *out)
+static void print_gauges(const struct gauges *g, struct buf *out)
 {
     const struct {
         const char *name, *help;
@@ -102,10 +102,16 @@ void metrics_print(struct metrics *m, const struct gauges *g, struct buf *out)
         {"kv_bytes", "Memory that keys and values hold.", g->kv_bytes},
         {"kv_limit_bytes", "Memory that they may hold.", g->kv_limit},
     };
-    print_requests(m, out);
-    print_counters(m, out);
     for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++) {
         head(out, gauges[i].name, "gauge", gauges[i].help);
         value(out, gauges[i].name, gauges[i].value);
     }
+}
+
+void metrics_print(struct metrics *m, const struct gauges *g, struct buf *out)
+{
+    print_requests(m, out);
+    print_counters(m, out);
+    if (g != NULL)
+        print_gauges(g, out);
 }

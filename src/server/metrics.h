@@ -49,6 +49,7 @@ struct gauges {
 
 void metrics_request(struct metrics *metrics, enum route route, int status);
 void metrics_add(struct metrics *metrics, enum counter counter, uint64_t n);
+/* gauges: NULL for counts alone. */
 void metrics_print(struct metrics *metrics, const struct gauges *gauges, struct buf *out);
 
 #endif

@@ -11,6 +11,7 @@
 enum { WORTH_WAITING = 64 };
 
 struct entry {
+    int owner;
     struct llama3_session *session;
     struct entry *next;
 };
@@ -53,21 +54,42 @@ static struct llama3_session *unlink_entry(struct pool *pool, struct entry **at)
     return session;
 }
 
-/* The least recently used one. */
-static void drop_last(struct pool *pool)
+/* What an owner has: entries, or their tokens. */
+static size_t has(const struct pool *pool, int owner, bool tokens)
 {
-    struct entry **at = &pool->entries;
-    while ((*at)->next != NULL)
-        at = &(*at)->next;
-    llama3_session_close(unlink_entry(pool, at));
+    size_t sum = 0;
+    for (const struct entry *e = pool->entries; e != NULL; e = e->next) {
+        size_t n = 1;
+        if (e->owner != owner)
+            continue;
+        if (tokens)
+            llama3_session_tokens(e->session, &n);
+        sum += n;
+    }
+    return sum;
+}
+
+/* The least recently used one of the owner of most; of equals, the one used least recently. */
+static void drop_one(struct pool *pool, bool tokens)
+{
+    struct entry **last = NULL;
+    size_t most = 0;
+    for (struct entry **at = &pool->entries; *at != NULL; at = &(*at)->next) {
+        size_t n = has(pool, (*at)->owner, tokens);
+        if (n >= most) {
+            most = n;
+            last = at;
+        }
+    }
+    llama3_session_close(unlink_entry(pool, last));
 }
 
 void pool_close(struct pool *pool)
 {
     if (pool == NULL)
         return;
-    while (pool->n > 0)
-        drop_last(pool);
+    while (pool->entries != NULL)
+        llama3_session_close(unlink_entry(pool, &pool->entries));
     pthread_mutex_destroy(&pool->lock);
     pthread_cond_destroy(&pool->changed);
     free(pool);
@@ -83,15 +105,16 @@ static size_t common(const int32_t *a, size_t n_a, const int32_t *b, size_t n_b)
 
 /* ---- taking ------------------------------------------------------------------------------ */
 
-/* The entry that begins like the tokens for longest; *shared: how long. */
-static struct entry **best_entry(struct pool *pool, const int32_t *tokens, size_t n, size_t *shared)
+/* The owner's entry that begins like the tokens for longest; *shared: how long. */
+static struct entry **best_entry(struct pool *pool, int owner, const int32_t *tokens, size_t n,
+                                 size_t *shared)
 {
     struct entry **best = NULL;
     *shared = 0;
     for (struct entry **at = &pool->entries; *at != NULL; at = &(*at)->next) {
         size_t length;
         const int32_t *have = llama3_session_tokens((*at)->session, &length);
-        size_t same = common(have, length, tokens, n);
+        size_t same = (*at)->owner == owner ? common(have, length, tokens, n) : 0;
         if (same > *shared) {
             *shared = same;
             best = at;
@@ -100,13 +123,14 @@ static struct entry **best_entry(struct pool *pool, const int32_t *tokens, size_
     return best;
 }
 
-/* Whether to wait for a prompt that is being read: it spares much, and is read soon, compared with
- * what it spares. */
-static bool worth_waiting(const struct pool *pool, const int32_t *tokens, size_t n, size_t shared)
+/* Whether to wait for a prompt of the same owner that is being read: it spares much, and is read
+ * soon, compared with what it spares. */
+static bool worth_waiting(const struct pool *pool, const struct pool_reader *reader, size_t shared)
 {
     for (const struct pool_reader *r = pool->readers; r != NULL; r = r->next) {
-        size_t same = common(r->tokens, r->n, tokens, n);
-        if (same >= shared + WORTH_WAITING && r->n - r->done <= 2 * (same - shared))
+        size_t same = common(r->tokens, r->n, reader->tokens, reader->n);
+        if (r->owner == reader->owner && same >= shared + WORTH_WAITING &&
+            r->n - r->done <= 2 * (same - shared))
             return true;
     }
     return false;
@@ -127,18 +151,18 @@ static struct llama3_session *from_entry(struct pool *pool, struct entry **at, s
     return llama3_session_fork(entry->session, shared, err);
 }
 
-struct llama3_session *pool_take(struct pool *pool, const int32_t *tokens, size_t n,
+struct llama3_session *pool_take(struct pool *pool, int owner, const int32_t *tokens, size_t n,
                                  struct pool_reader *reader, const atomic_bool *cancel,
                                  struct llama3_error *err)
 {
     struct llama3_session *session = NULL;
     size_t shared;
-    *reader = (struct pool_reader){.tokens = tokens, .n = n};
+    *reader = (struct pool_reader){.owner = owner, .tokens = tokens, .n = n};
     pthread_mutex_lock(&pool->lock);
-    struct entry **best = best_entry(pool, tokens, n, &shared);
-    while (worth_waiting(pool, tokens, n, shared) && !atomic_load(cancel)) {
+    struct entry **best = best_entry(pool, owner, tokens, n, &shared);
+    while (worth_waiting(pool, reader, shared) && !atomic_load(cancel)) {
         pthread_cond_wait(&pool->changed, &pool->lock);
-        best = best_entry(pool, tokens, n, &shared);
+        best = best_entry(pool, owner, tokens, n, &shared);
     }
     if (atomic_load(cancel))
         error_set(err, LLAMA3_ECANCELED, "canceled");
@@ -176,7 +200,7 @@ void pool_read(struct pool *pool, struct pool_reader *reader)
 
 /* ---- giving back ------------------------------------------------------------------------- */
 
-void pool_put(struct pool *pool, struct llama3_session *session)
+void pool_put(struct pool *pool, int owner, struct llama3_session *session)
 {
     struct entry *entry = size_alloc(1, sizeof *entry);
     size_t length;
@@ -186,12 +210,13 @@ void pool_put(struct pool *pool, struct llama3_session *session)
         llama3_session_close(session);
         return;
     }
+    entry->owner = owner;
     entry->session = session;
     pthread_mutex_lock(&pool->lock);
     for (struct entry **at = &pool->entries; *at != NULL;) {
         size_t n;
         const int32_t *have = llama3_session_tokens((*at)->session, &n);
-        if (n <= length && common(have, n, tokens, length) == n)
+        if ((*at)->owner == owner && n <= length && common(have, n, tokens, length) == n)
             llama3_session_close(unlink_entry(pool, at));
         else
             at = &(*at)->next;
@@ -200,7 +225,7 @@ void pool_put(struct pool *pool, struct llama3_session *session)
     pool->entries = entry;
     pool->n++;
     while (pool->n > pool->most)
-        drop_last(pool);
+        drop_one(pool, false);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -208,7 +233,7 @@ void pool_make_room(struct pool *pool, uint64_t bytes)
 {
     pthread_mutex_lock(&pool->lock);
     while (pool->n > 0 && llama3_kv_bytes(pool->model) + bytes > pool->bytes)
-        drop_last(pool);
+        drop_one(pool, true);
     pthread_mutex_unlock(&pool->lock);
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -77,6 +78,7 @@ static struct work begin(struct server *s, struct http_request *http)
         .route = endpoint != NULL ? endpoint->route : ROUTE_OTHER,
         .path = endpoint != NULL ? endpoint->path : "-",
         .method = "-",
+        .user = -1,
         .began = clock_seconds(),
     };
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
@@ -98,6 +100,8 @@ void work_log(const struct work *work, int status, const struct outcome *o)
     time_t now = time(NULL);
     struct tm tm;
     metrics_request(&s->metrics, work->route, status);
+    if (s->of_users != NULL && work->user >= 0)
+        metrics_request(&s->of_users[work->user], work->route, status);
     gmtime_r(&now, &tm);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
     int n = snprintf(line, sizeof line, "%s %s %s %s %d %.3f s", when, work->client, work->method,
@@ -108,6 +112,14 @@ void work_log(const struct work *work, int status, const struct outcome *o)
                  o->cached_tokens, rate(o->prompt_tokens - o->cached_tokens, o->prompt_seconds),
                  o->answer_tokens, rate(o->answer_tokens, o->answer_seconds), o->finish);
     s->options.on_log(s->options.arg, line);
+}
+
+void work_count(const struct work *work, enum counter counter, uint64_t n)
+{
+    struct server *s = work->server;
+    metrics_add(&s->metrics, counter, n);
+    if (s->of_users != NULL && work->user >= 0)
+        metrics_add(&s->of_users[work->user], counter, n);
 }
 
 /* ---- answers ----------------------------------------------------------------------------- */
@@ -194,6 +206,31 @@ static bool origin_allowed(const struct server *s, const char *origin)
     return false;
 }
 
+static bool reads_all_metrics(const struct server *s, const char *authorization)
+{
+    const struct keys *keys = s->options.metrics_keys;
+    return keys != NULL && keys_find(keys, authorization) >= 0;
+}
+
+/* Whether a request has a key for this route: for metrics also one that is for them alone. */
+static bool key_allows(const struct server *s, enum route route, const char *authorization)
+{
+    const struct server_options *o = &s->options;
+    if (route != ROUTE_METRICS || o->metrics_keys == NULL)
+        return keys_find(o->keys, authorization) >= 0;
+    return reads_all_metrics(s, authorization) ||
+           (keys_count(o->keys) > 0 && keys_find(o->keys, authorization) >= 0);
+}
+
+/* Keys are users of their own, unless they share all or there is one. */
+static int user_of(const struct server *s, const struct work *work)
+{
+    const char *authorization = http_header(work->http, "Authorization");
+    if (work->route == ROUTE_METRICS && reads_all_metrics(s, authorization))
+        return -1;
+    return s->of_users != NULL ? keys_find(s->options.keys, authorization) : 0;
+}
+
 static bool is_json(const char *type)
 {
     static const char json[] = "application/json";
@@ -248,7 +285,7 @@ static void check(const struct work *work, const struct endpoint *endpoint)
         refuse(work, 405, "method_not_allowed", "%s is asked with %s", endpoint->path,
                endpoint->method);
     } else if (!endpoint->open &&
-               !keys_allow(s->options.keys, http_header(http, "Authorization"))) {
+               !key_allows(s, endpoint->route, http_header(http, "Authorization"))) {
         http_set_header(http, "WWW-Authenticate", "Bearer");
         refuse(work, 401, "invalid_api_key", "an API key expected: Authorization: Bearer KEY");
     } else if (strcmp(endpoint->method, "POST") == 0 &&
@@ -322,6 +359,7 @@ static void on_request(void *arg, struct http_request *http)
 {
     struct work work = begin(arg, http);
     work.endpoint = find_path(http_path(http));
+    work.user = user_of(work.server, &work);
     if (work.endpoint->at_once)
         work.endpoint->run(&work);
     else
@@ -453,7 +491,10 @@ static void run_metrics(const struct work *work)
         gauges.kv_bytes = llama3_kv_bytes(s->model);
         gauges.kv_limit = s->kv_limit;
     }
-    metrics_print(&s->metrics, &gauges, &body);
+    if (s->of_users != NULL && work->user >= 0)
+        metrics_print(&s->of_users[work->user], NULL, &body);
+    else
+        metrics_print(&s->metrics, &gauges, &body);
     work_answer(work, body.failed ? 503 : 200, "text/plain; version=0.0.4", &body);
     buf_free(&body);
 }
@@ -480,6 +521,13 @@ struct server *server_open(int listener, const struct server_options *options,
     const struct http_events events = {
         .on_head = on_head, .on_request = on_request, .on_refusal = on_refusal, .arg = s};
     s->options = *options;
+    size_t n_users = options->share_prefixes ? 1 : keys_count(options->keys);
+    if (n_users > 1 && (s->of_users = size_alloc(n_users, sizeof *s->of_users)) == NULL) {
+        error_memory(err, "counts of each key", n_users * sizeof *s->of_users);
+        close(listener);
+        free(s);
+        return NULL;
+    }
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->idle, NULL);
     page_policy(s->policy, sizeof s->policy);
@@ -600,6 +648,7 @@ void server_close(struct server *s)
     pool_close(s->pool);
     slots_close(s->slots);
     free(s->model_id);
+    free(s->of_users);
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->idle);
     free(s);

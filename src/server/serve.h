@@ -16,6 +16,8 @@ struct server;
 
 struct server_options {
     const struct keys *keys;
+    const struct keys *metrics_keys; /* may read /metrics, and all of it; NULL: none */
+    bool share_prefixes;             /* keys are one household, without secrets from each other */
     const char *const *hosts; /* [n_hosts] allowed names of this server, besides loopback's */
     size_t n_hosts;
     bool any_host;              /* no name is asked for: not on loopback, and none was given */

@@ -21,8 +21,9 @@ struct endpoint;
 struct server {
     struct server_options options;
     struct http *http;
-    struct metrics metrics;
-    char policy[512]; /* of the page */
+    struct metrics metrics;   /* of all, */
+    struct metrics *of_users; /* [keys_count()] and of each; NULL: there is one user */
+    char policy[512];         /* of the page */
 
     pthread_mutex_t lock;
     pthread_cond_t idle;        /* no request is worked on */
@@ -58,11 +59,14 @@ struct work {
     const char *method, *path;       /* as the log has them */
     char client[64];
     double began;
+    int user; /* whose KV pages it may share, and whose counts it adds to; -1: nobody's */
 };
 
 /* The end of a request: counted, and logged with what came of it (NULL: nothing). Before it is
  * answered, or after. */
 void work_log(const struct work *work, int status, const struct outcome *outcome);
+/* Counts for all, and for the user. */
+void work_count(const struct work *work, enum counter counter, uint64_t n);
 /* Answers, logs, and ends it. */
 void work_answer(const struct work *work, int status, const char *type, const struct buf *body);
 void work_fail(const struct work *work, const struct api_error *err);

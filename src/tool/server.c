@@ -28,11 +28,11 @@ static const double DRAIN_SECONDS = 30;
 struct args {
     struct model_args model;
     struct gpu_args gpu;
-    const char *host, *key_file, *alias;
+    const char *host, *key_file, *metrics_key_file, *alias;
     size_t port, parallel;
     uint64_t kv_memory;
     struct option_texts hosts, origins;
-    bool insecure, verbose, help, version;
+    bool share_prefixes, insecure, verbose, help, version;
 };
 
 /* ---- options ----------------------------------------------------------------------------- */
@@ -57,6 +57,15 @@ static const struct option_spec server_specs[] = {
      .arg = "FILE",
      .help = "keys, one a line, of which a client has to have\none; LLAMA3_API_KEY may hold "
              "another"},
+    {.name = "metrics-key-file",
+     .type = OPTION_PATH,
+     .offset = FIELD(metrics_key_file),
+     .arg = "FILE",
+     .help = "keys that read /metrics, and those of all keys\ntogether"},
+    {.name = "share-prefixes",
+     .type = OPTION_FLAG,
+     .offset = FIELD(share_prefixes),
+     .help = "one key's prompts may begin with what another's\nleft in memory: for one household"},
     {.name = "allow-host",
      .type = OPTION_TEXTS,
      .offset = FIELD(hosts),
@@ -334,7 +343,7 @@ static int serve(const struct args *args, const struct server_options *options, 
     return status;
 }
 
-static int run(const struct args *args, const struct keys *keys)
+static int run(const struct args *args, const struct keys *keys, const struct keys *metrics_keys)
 {
     int listener = open_listener(args);
     if (listener < 0)
@@ -349,6 +358,8 @@ static int run(const struct args *args, const struct keys *keys)
     }
     const struct server_options options = {
         .keys = keys,
+        .metrics_keys = metrics_keys,
+        .share_prefixes = args->share_prefixes,
         .hosts = args->hosts.items,
         .n_hosts = args->hosts.n,
         .any_host = !name.loopback && args->hosts.n == 0,
@@ -411,6 +422,13 @@ static int check_names(const struct args *args)
     return 0;
 }
 
+static void note_readable(const char *key_file)
+{
+    struct stat file;
+    if (key_file != NULL && stat(key_file, &file) == 0 && (file.st_mode & S_IROTH))
+        say_error("note: %s: everybody on this machine can read the API keys", key_file);
+}
+
 static int start(const struct args *args, const struct option_set *set)
 {
     struct llama3_error err;
@@ -431,10 +449,17 @@ static int start(const struct args *args, const struct option_set *set)
         say_failure(&err);
         return STATUS_FAILED;
     }
-    struct stat file;
-    if (args->key_file != NULL && stat(args->key_file, &file) == 0 && (file.st_mode & S_IROTH))
-        say_error("note: %s: everybody on this machine can read the API keys", args->key_file);
-    int status = run(args, keys);
+    struct keys *metrics_keys = NULL;
+    int status = STATUS_FAILED;
+    if (args->metrics_key_file != NULL &&
+        (metrics_keys = keys_open(args->metrics_key_file, NULL, &err)) == NULL) {
+        say_failure(&err);
+    } else {
+        note_readable(args->key_file);
+        note_readable(args->metrics_key_file);
+        status = run(args, keys, metrics_keys);
+    }
+    keys_close(metrics_keys);
     keys_close(keys);
     return status;
 }

@@ -261,7 +261,7 @@ def canary(server, args):
 
 
 def turns(server, args):
-    """A conversation's second turn reads only what is new."""
+    """A conversation's second turn reads only what is new, told in pages of 64 tokens."""
     messages = [{"role": "user", "content": "word " * args.long}]
     times = []
     for _ in range(2):
@@ -275,7 +275,7 @@ def turns(server, args):
     new = usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"]
     say(f"two turns: {1e3 * times[0]:.0f} ms, then {1e3 * times[1]:.0f} ms for {new} new tokens of "
           f"{usage['prompt_tokens']}")
-    assert status == 200 and new < 30
+    assert status == 200 and new < 30 + 64
 
 
 def mixed(server, args):
