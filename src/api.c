@@ -360,7 +360,8 @@ int llama3_detokenize(const struct llama3_model *m, const int32_t *tokens, size_
             decoder_push(&decoder, bytes, n, &out);
         } else if (with_control) {
             decoder_finish(&decoder, &out);
-            buf_add(&out, bytes, n);
+            decoder_push(&decoder, bytes, n, &out); /* a name may be no UTF-8 */
+            decoder_finish(&decoder, &out);
         }
     }
     decoder_finish(&decoder, &out);

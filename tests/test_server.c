@@ -159,6 +159,63 @@ START_TEST(probabilities_are_those_of_the_logits)
 }
 END_TEST
 
+/* ---- errors ------------------------------------------------------------------------------ */
+
+static void says(const struct api_error *error, const char *text)
+{
+    struct buf out = {0};
+    api_error_print(error, &out);
+    ck_assert_msg(strstr(out.data, text) != NULL, "%s expected in %s", text, out.data);
+    buf_free(&out);
+}
+
+/* A name that is cut in the middle of a character is an error about that name all the same. */
+START_TEST(long_names_are_cut_between_characters)
+{
+    static const char character[] = "\xe2\x82\xac"; /* a euro sign */
+    struct api_request r;
+    struct api_error error;
+    for (size_t before = 50; before < 130; before++) {
+        char name[140], body[200];
+        memset(name, 'x', before);
+        strcpy(name + before, character);
+        snprintf(body, sizeof body, "{\"%s\":1,\"prompt\":\"x\"}", name);
+        ck_assert_int_eq(parse(&r, false, body, &error), -1);
+        ck_assert_int_eq(error.status, 400);
+        says(&error, "is not supported");
+        name[50] = '\0';
+        says(&error, name);
+    }
+}
+END_TEST
+
+START_TEST(paths_are_kept_from_clients)
+{
+    static const struct {
+        const char *message, *told;
+    } cases[] = {
+        {"/srv/m/a.gguf: expected finite logits", "\"id: expected finite logits\""},
+        {"/srv/m/a.gguf/part.safetensors: cut", "\"id/part.safetensors: cut\""},
+        {"/home/x/cache/b.bin: cut: /", "\"b.bin: cut: /\""},
+        {"/srv/m/a.ggufx: cut", "\"a.ggufx: cut\""},
+        {"expected and/or found", "\"expected and/or found\""},
+    };
+    struct llama3_error from;
+    struct api_error error;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        error_set(&from, LLAMA3_EIO, "%s", cases[i].message);
+        ck_assert_int_eq(api_error_from(&error, &from, "/srv/m/a.gguf", "id"), -1);
+        ck_assert_int_eq(error.status, 500);
+        says(&error, cases[i].told);
+    }
+    error_set(&from, LLAMA3_EINPUT, "m: more makes no sense");
+    api_error_from(&error, &from, "m", "id");
+    says(&error, "\"id: more makes no sense\"");
+}
+END_TEST
+
+/* ---- counts ------------------------------------------------------------------------------ */
+
 START_TEST(metrics_are_text)
 {
     static struct metrics metrics;
@@ -505,6 +562,8 @@ int main(void)
     tcase_add_test(tcase, requests_are_read);
     tcase_add_test(tcase, damaged_requests_are_refused);
     tcase_add_test(tcase, probabilities_are_those_of_the_logits);
+    tcase_add_test(tcase, long_names_are_cut_between_characters);
+    tcase_add_test(tcase, paths_are_kept_from_clients);
     tcase_add_test(tcase, metrics_are_text);
     tcase_add_test(tcase, keys_are_compared_whole);
     tcase_add_test(tcase, the_page_has_a_policy);

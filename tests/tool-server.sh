@@ -376,6 +376,23 @@ for text in France capital sky eot_id evil wizard nothing "Be kind"; do
     ! grep -q "$text" "$tmp/log" || fail "the log tells '$text'"
 done
 
+# ---- what is wrong with the model is told by its name, not by where it is, and logged in full
+mkdir "$tmp/private"
+cp "$model/config.json" "$model/generation_config.json" "$model/tokenizer.json" "$tmp/private"
+sed 's/"chat_template"/"no_template"/' "$model/tokenizer_config.json" >"$tmp/private/tokenizer_config.json"
+{
+    head -c -128 "$model/model.safetensors" # the norm before the head: NaN from here on
+    printf '%128s' '' | tr ' ' '\377'
+} >"$tmp/private/model.safetensors"
+start -m "$tmp/private"
+ready
+refused 400 /v1/chat/completions "{$chat}" '"private: the checkpoint has no chat template'
+refused 500 /v1/completions '{"prompt":"x"}' '"private: expected finite logits, found nan'
+post 200 /v1/completions '{"prompt":"x","stream":true}'
+out_has '{"message":"private: expected finite logits, found nan'
+stop 0
+grep -q "^$tmp/private: expected finite logits, found nan" "$tmp/log" || fail "the log lacks the model's failure"
+
 # ---- keys, names and sites that were allowed
 # ask_as KEY: how many tokens of a prompt of 100 that key had left; 64 is a page
 ask_as()

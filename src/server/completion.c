@@ -80,7 +80,7 @@ static void fail(struct completion *c, const struct llama3_error *err)
 {
     pthread_mutex_lock(&c->lock);
     if (!c->failed)
-        api_error_from(&c->failure, err);
+        api_error_from(&c->failure, err, c->server->model_path, c->server->model_id);
     c->failed = true;
     pthread_mutex_unlock(&c->lock);
     completion_cut(c);
@@ -231,6 +231,17 @@ static void whole_pages(const struct completion *c, struct llama3_result *result
     result->cached_tokens -= result->cached_tokens % c->server->page_tokens;
 }
 
+/* What was wrong with the request was found before: this is the model's or the machine's failure,
+ * whose whole text is for the log. */
+static void fail_inside(struct completion *c, struct llama3_error *err)
+{
+    const struct server_options *o = &c->server->options;
+    if (err->code == LLAMA3_EINPUT)
+        err->code = LLAMA3_EIO;
+    o->on_log(o->arg, err->message);
+    fail(c, err);
+}
+
 static int generate(struct choice *choice)
 {
     struct completion *c = choice->of;
@@ -250,7 +261,7 @@ static int generate(struct choice *choice)
         llama3_generate(choice->session, c->tokens, c->n_tokens, &g, &choice->result, &err);
     whole_pages(c, &choice->result);
     if (status < 0) {
-        fail(c, &err);
+        fail_inside(c, &err);
         return -1;
     }
     if (choice->result.finish == LLAMA3_FINISH_CANCELED || choice->text.failed ||
@@ -327,7 +338,7 @@ static int make_prompt(struct completion *c, struct api_error *err)
     else
         return api_error_set(err, 503, NULL, NULL, "not enough memory for the prompt");
     if (status < 0)
-        return api_error_from(err, &error);
+        return api_error_from(err, &error, s->model_path, s->model_id);
     const char *param = r->chat ? "messages" : "prompt";
     if (c->n_tokens == 0)
         return api_error_set(err, 400, NULL, param, "the prompt is empty");

@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,74 +16,6 @@ enum {
     MAX_STOP_BYTES = 1024,
     BAD_REQUEST = 400,
 };
-
-/* ---- errors ------------------------------------------------------------------------------ */
-
-int api_error_set(struct api_error *err, int status, const char *code, const char *param,
-                  const char *format, ...)
-{
-    char text[sizeof err->error.message];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    *err = (struct api_error){.status = status, .code = code};
-    /* Names come from outside: they get an error's cleaning too. */
-    if (param != NULL) {
-        error_set(&err->error, LLAMA3_EINPUT, "%s", param);
-        snprintf(err->param, sizeof err->param, "%.60s", err->error.message);
-    }
-    return error_set(&err->error, LLAMA3_EINPUT, "%s", text);
-}
-
-int api_error_from(struct api_error *err, const struct llama3_error *from)
-{
-    switch (from->code) {
-    case LLAMA3_EINPUT:
-        return api_error_set(err, 400, NULL, NULL, "%s", from->message);
-    case LLAMA3_ECONTEXT:
-        return api_error_set(err, 400, "context_length_exceeded", "messages", "%s", from->message);
-    case LLAMA3_ENOMEM:
-    case LLAMA3_ECANCELED:
-        return api_error_set(err, 503, NULL, NULL, "%s", from->message);
-    case LLAMA3_OK:
-    case LLAMA3_EIO:
-    case LLAMA3_EDEVICE:
-        break;
-    }
-    return api_error_set(err, 500, NULL, NULL, "%s", from->message);
-}
-
-static const char *error_type(const struct api_error *err)
-{
-    if (err->type != NULL)
-        return err->type;
-    switch (err->status) {
-    case 401:
-        return "authentication_error";
-    case 403:
-        return "permission_error";
-    case 404:
-        return "not_found_error";
-    case 429:
-        return "rate_limit_error";
-    case 503:
-        return "overloaded_error";
-    default:
-        return err->status >= 500 ? "server_error" : "invalid_request_error";
-    }
-}
-
-void api_error_print(const struct api_error *err, struct buf *out)
-{
-    json_t *root = json_pack("{s:{s:s,s:s,s:s?,s:s?}}", "error", "message", err->error.message,
-                             "type", error_type(err), "param",
-                             err->param[0] != '\0' ? err->param : NULL, "code", err->code);
-    char *text = root != NULL ? json_dumps(root, JSON_COMPACT) : NULL;
-    buf_add_str(out, text != NULL ? text : "{\"error\":{\"message\":\"not enough memory\"}}");
-    free(text);
-    json_decref(root);
-}
 
 static int wrong(struct api_error *err, const char *param, const char *expected,
                  const json_t *found)

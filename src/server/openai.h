@@ -26,8 +26,10 @@ struct api_error {
 /* Fills it and returns -1. */
 int api_error_set(struct api_error *err, int status, const char *code, const char *param,
                   const char *format, ...) __attribute__((format(printf, 5, 6)));
-/* An error of the library's as one of the API's. */
-int api_error_from(struct api_error *err, const struct llama3_error *from);
+/* An error of the library's as one of the API's. The file that it begins with is no business of
+ * clients: the model is called by its id, of another file the last name is left. */
+int api_error_from(struct api_error *err, const struct llama3_error *from, const char *model_path,
+                   const char *model_id);
 /* Appends {"error": ...}. */
 void api_error_print(const struct api_error *err, struct buf *out);
 

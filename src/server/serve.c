@@ -403,7 +403,7 @@ static void run_tokenize(const struct work *work)
         answer_object(work, 200, json_pack("{s:o}", "tokens", list_tokens(tokens, n)));
         llama3_free(tokens);
     } else {
-        api_error_from(&err, &error);
+        api_error_from(&err, &error, work->server->model_path, work->server->model_id);
         work_fail(work, &err);
     }
     api_request_free(&request);
@@ -431,7 +431,7 @@ static void run_template(const struct work *work)
             json_pack("{s:s%,s:o}", "prompt", text, length, "tokens", list_tokens(tokens, n)));
         llama3_free(text);
     } else {
-        api_error_from(&err, &error);
+        api_error_from(&err, &error, work->server->model_path, work->server->model_id);
         work_fail(work, &err);
     }
     llama3_free(tokens);
@@ -595,6 +595,7 @@ int server_start(struct server *s, struct llama3_model *model, struct llama3_err
     if (choose_memory(s, llama3_model_info(model), err) < 0)
         return -1;
     s->created = time(NULL);
+    s->model_path = llama3_model_info(model)->path;
     s->model_id = name_model(s->options.alias, llama3_model_info(model)->path);
     if (s->model_id == NULL)
         return error_memory(err, "the model's name", 1);

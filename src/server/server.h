@@ -36,6 +36,7 @@ struct server {
     /* Set once, before `model`: */
     struct pool *pool;
     struct slots *slots;
+    const char *model_path;
     char *model_id;
     uint64_t kv_limit, page_bytes; /* of KV; a page is page_tokens long */
     size_t page_tokens, context;

@@ -1,0 +1,99 @@
+/* api_error.c: what went wrong, as a client reads it; openai.h has its functions. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "server/openai.h"
+
+int api_error_set(struct api_error *err, int status, const char *code, const char *param,
+                  const char *format, ...)
+{
+    char text[sizeof err->error.message];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    *err = (struct api_error){.status = status, .code = code};
+    /* Names come from outside: they get an error's cleaning too. */
+    if (param != NULL) {
+        error_set(&err->error, LLAMA3_EINPUT, "%.*s", (int)sizeof err->param - 1, param);
+        memcpy(err->param, err->error.message, sizeof err->param - 1);
+    }
+    return error_set(&err->error, LLAMA3_EINPUT, "%s", text);
+}
+
+/* What follows the model's path at the beginning of a message; NULL: it begins otherwise. */
+static const char *after_path(const char *message, const char *path)
+{
+    size_t n = strlen(path);
+    bool begins = strncmp(message, path, n) == 0 && (message[n] == ':' || message[n] == '/');
+    return begins ? message + n : NULL;
+}
+
+/* A message that begins with another file's path, from the file's name on. */
+static const char *without_folder(const char *message)
+{
+    const char *end = strstr(message, ": "), *name = message;
+    if (message[0] != '/' || end == NULL)
+        return message;
+    for (const char *at = message; at < end; at++)
+        if (*at == '/')
+            name = at + 1;
+    return name;
+}
+
+int api_error_from(struct api_error *err, const struct llama3_error *from, const char *model_path,
+                   const char *model_id)
+{
+    const char *rest = after_path(from->message, model_path);
+    const char *before = rest != NULL ? model_id : "";
+    const char *message = rest != NULL ? rest : without_folder(from->message);
+    switch (from->code) {
+    case LLAMA3_EINPUT:
+        return api_error_set(err, 400, NULL, NULL, "%s%s", before, message);
+    case LLAMA3_ECONTEXT:
+        return api_error_set(err, 400, "context_length_exceeded", "messages", "%s%s", before,
+                             message);
+    case LLAMA3_ENOMEM:
+    case LLAMA3_ECANCELED:
+        return api_error_set(err, 503, NULL, NULL, "%s%s", before, message);
+    case LLAMA3_OK:
+    case LLAMA3_EIO:
+    case LLAMA3_EDEVICE:
+        break;
+    }
+    return api_error_set(err, 500, NULL, NULL, "%s%s", before, message);
+}
+
+static const char *error_type(const struct api_error *err)
+{
+    if (err->type != NULL)
+        return err->type;
+    switch (err->status) {
+    case 401:
+        return "authentication_error";
+    case 403:
+        return "permission_error";
+    case 404:
+        return "not_found_error";
+    case 429:
+        return "rate_limit_error";
+    case 503:
+        return "overloaded_error";
+    default:
+        return err->status >= 500 ? "server_error" : "invalid_request_error";
+    }
+}
+
+void api_error_print(const struct api_error *err, struct buf *out)
+{
+    json_t *root = json_pack("{s:{s:s,s:s,s:s?,s:s?}}", "error", "message", err->error.message,
+                             "type", error_type(err), "param",
+                             err->param[0] != '\0' ? err->param : NULL, "code", err->code);
+    char *text = root != NULL ? json_dumps(root, JSON_COMPACT) : NULL;
+    buf_add_str(out, text != NULL ? text : "{\"error\":{\"message\":\"not enough memory\"}}");
+    free(text);
+    json_decref(root);
+}
