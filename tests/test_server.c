@@ -5,20 +5,24 @@
 #include "config.h" /* memmem */
 
 #include <check.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "run.h"
 #include "server/answer.h"
+#include "server/budget.h"
 #include "server/keys.h"
 #include "server/metrics.h"
 #include "server/openai.h"
 #include "server/page.h"
 #include "server/pool.h"
 #include "server/slots.h"
+#include "tiny.h"
 
 static const struct llama3_sampling defaults = {
     .temperature = 0.6f, .top_p = 0.9f, .repeat_penalty = 1, .seed = 5};
@@ -135,13 +139,49 @@ END_TEST
 
 /* ---- answers ----------------------------------------------------------------------------- */
 
+/* A whole answer of one token with its probabilities, as JSON. */
+static json_t *answer_of(struct llama3_model *model, bool chat, int32_t token, const float *logits,
+                         size_t top)
+{
+    struct answer_record record;
+    struct buf text = {0}, records = {0};
+    struct reply reply = {.http = NULL};
+    const struct answer_head head = {.model = model, .chat = chat, .model_id = "m", .id = "i"};
+    const struct llama3_result result = {.prompt_tokens = 70, .cached_tokens = 64};
+    const struct answer_logprobs logprobs = {top, &records};
+    const struct answer_choice choice = {0, &text, &logprobs, &result};
+    buf_add(&records, &record, answer_record(model, token, logits, top, &record));
+    answer_whole(&head, &choice, 1, &reply);
+    ck_assert(!reply.text.failed);
+    json_t *root = json_loadb(reply.text.data, reply.text.size, JSON_REJECT_DUPLICATES, NULL);
+    ck_assert_msg(root != NULL, "%s", reply.text.data);
+    buf_free(&records);
+    buf_free(&reply.text);
+    return root;
+}
+
+/* What answers have in common comes first; then the choice. */
+static json_t *choice_of(const json_t *root)
+{
+    ck_assert_int_eq(json_integer_value(json_object_get(
+                         json_object_get(json_object_get(root, "usage"), "prompt_tokens_details"),
+                         "cached_tokens")),
+                     64);
+    ck_assert_int_eq(
+        json_integer_value(json_object_get(json_object_get(root, "timings"), "prompt_n")), 6);
+    return json_array_get(json_object_get(root, "choices"), 0);
+}
+
 START_TEST(probabilities_are_those_of_the_logits)
 {
     struct llama3_model *model = open_model();
     size_t n = llama3_model_info(model)->vocab_size;
     float *logits = calloc(n, sizeof *logits);
     logits[7] = logits[9] = 20; /* all others share what is left of 1: next to nothing */
-    json_t *said = answer_logprob(model, 9, logits, 3);
+    json_t *root = answer_of(model, true, 9, logits, 3);
+    const json_t *list = json_object_get(json_object_get(choice_of(root), "logprobs"), "content");
+    ck_assert_uint_eq(json_array_size(list), 1);
+    const json_t *said = json_array_get(list, 0);
     ck_assert_double_eq_tol(json_real_value(json_object_get(said, "logprob")), -0.693147, 1e-4);
     const json_t *top = json_object_get(said, "top_logprobs");
     ck_assert_uint_eq(json_array_size(top), 3);
@@ -153,9 +193,52 @@ START_TEST(probabilities_are_those_of_the_logits)
         ck_assert_int_eq(json_integer_value(json_array_get(bytes, i)), (unsigned char)seven[i]);
     double least = json_real_value(json_object_get(json_array_get(top, 2), "logprob"));
     ck_assert_double_eq_tol(least, -20.693147, 1e-4);
-    json_decref(said);
+    json_decref(root);
+
+    root = answer_of(model, false, 9, logits, 2);
+    const json_t *lists = json_object_get(choice_of(root), "logprobs");
+    static const char *const names[] = {"tokens", "token_logprobs", "top_logprobs", "text_offset"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        ck_assert_uint_eq(json_array_size(json_object_get(lists, names[i])), 1);
+    const json_t *map = json_array_get(json_object_get(lists, "top_logprobs"), 0);
+    ck_assert_uint_eq(json_object_size(map), 2);
+    char name[64] = "";
+    memcpy(name, seven, length);
+    ck_assert_double_eq_tol(json_real_value(json_object_get(map, name)), -0.693147, 1e-4);
+    json_decref(root);
     free(logits);
     llama3_model_close(model);
+}
+END_TEST
+
+/* Names of control tokens are bytes from a file. */
+START_TEST(a_control_token_may_be_no_utf8)
+{
+    struct tiny_gguf gguf;
+    struct buf file = {0};
+    char *folder = tiny_folder(), path[600];
+    const struct llama3_model_options options = {.threads = 1};
+    float logits[9] = {0};
+    tiny_gguf_default(&gguf);
+    tiny_gguf_kv(&gguf, "tokenizer.ggml.tokens")->text =
+        "a\nb\n\u0120\n\u0120a\nab\n\u0143\n<\xff\xe2\x82>\n</s>";
+    tiny_gguf_write(&gguf, &file, NULL);
+    tiny_put(folder, "model.gguf", file.data, file.size);
+    snprintf(path, sizeof path, "%s/model.gguf", folder);
+    struct llama3_model *model = llama3_model_open(path, &options, &err);
+    ck_assert_msg(model != NULL, "%s", err.message);
+    for (int chat = 0; chat < 2; chat++) {
+        json_t *root = answer_of(model, chat, 6, logits, 2);
+        const json_t *logprobs = json_object_get(choice_of(root), "logprobs");
+        const json_t *list = json_object_get(logprobs, chat ? "content" : "tokens");
+        const json_t *first = json_array_get(list, 0);
+        const json_t *name = chat ? json_object_get(first, "token") : first;
+        ck_assert_str_eq(json_string_value(name), "<\uFFFD\uFFFD>");
+        json_decref(root);
+    }
+    llama3_model_close(model);
+    tiny_remove(folder);
+    buf_free(&file);
 }
 END_TEST
 
@@ -214,6 +297,84 @@ START_TEST(paths_are_kept_from_clients)
 }
 END_TEST
 
+/* ---- memory ------------------------------------------------------------------------------ */
+
+START_TEST(requests_share_a_budget)
+{
+    struct budget budget = {.limit = 1000};
+    struct share a = {.budget = &budget}, b = {.budget = &budget};
+    ck_assert_int_eq(share_take(&a, 600, &err), 0);
+    ck_assert_int_eq(share_take(&b, 401, &err), -1); /* others have it now */
+    ck_assert_int_eq(err.code, LLAMA3_ENOMEM);
+    ck_assert_int_eq(share_take(&b, 1001, &err), -1); /* never */
+    ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+    ck_assert_int_eq(share_take(&a, 401, &err), -1); /* beside what it has itself */
+    ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+    ck_assert_int_eq(share_take(&b, UINT64_MAX, &err), -1);
+    ck_assert_int_eq(share_take(&b, 400, &err), 0);
+    share_keep(&a, 100);
+    share_keep(&a, 200); /* it has less */
+    ck_assert_uint_eq(atomic_load(&budget.held), 500);
+
+    struct buf text = {0};
+    size_t before = 400;
+    while (share_add(&b, &text, "0123456789", 10, &err) == 0)
+        ck_assert_uint_eq(atomic_load(&b.held), before + text.capacity);
+    ck_assert_int_eq(err.code, LLAMA3_ENOMEM);
+    ck_assert_uint_le(atomic_load(&budget.held), 1000);
+    buf_free(&text);
+    share_keep(&a, 0);
+    share_keep(&b, 0);
+    ck_assert_uint_eq(atomic_load(&budget.held), 0);
+    ck_assert_uint_eq(budget_default(0), 128 << 20);
+    ck_assert_uint_eq(budget_default((uint64_t)4 << 30), 512 << 20);
+    ck_assert_uint_eq(budget_default(UINT64_MAX), 1 << 30);
+}
+END_TEST
+
+static size_t heap_bytes(void)
+{
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+}
+
+/* What reading a request is said to take is more than it does, and not absurdly more. */
+START_TEST(the_cost_of_a_request_is_bounded)
+{
+    static const struct {
+        const char *begin, *repeat, *end;
+        size_t n;
+    } bodies[] = {
+        {"{\"x\":[", "[],", "1]}", 60000},         {"{\"x\":[", "{},", "1]}", 60000},
+        {"{\"x\":[", "{\"a\":[]},", "1]}", 30000}, {"{\"x\":[", "0,", "1]}", 250000},
+        {"{\"x\":[", "\"\",", "1]}", 250000},      {"{\"x\":\"", "text", "\"}", 2 << 20},
+        {"{\"x\":\"", "\\u00e9", "\"}", 1 << 20},  {"{", "\"\":1,", "\"x\":1}", 1},
+    };
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+        struct buf body = {0};
+        buf_add_str(&body, bodies[i].begin);
+        for (size_t j = 0; j < bodies[i].n; j++)
+            buf_add_str(&body, bodies[i].repeat);
+        buf_add_str(&body, bodies[i].end);
+        size_t before = heap_bytes();
+        json_t *root = json_parse_small(body.data, body.size, "request", &err);
+        ck_assert_msg(root != NULL, "%s", err.message);
+        size_t takes = heap_bytes() - before;
+        uint64_t cost = json_cost(body.data, body.size);
+        ck_assert_msg(takes <= cost, "%s: %zu bytes, said to be %llu", bodies[i].repeat, takes,
+                      (unsigned long long)cost);
+        ck_assert_msg(takes * 8 + 4096 >= cost, "%s: %zu bytes, said to be %llu", bodies[i].repeat,
+                      takes, (unsigned long long)cost);
+        json_decref(root);
+        buf_free(&body);
+    }
+    /* What is refused before it is parsed takes nothing. */
+    char deep[100];
+    memset(deep, '[', sizeof deep);
+    ck_assert_uint_eq(json_cost(deep, sizeof deep), 0);
+}
+END_TEST
+
 /* ---- counts ------------------------------------------------------------------------------ */
 
 START_TEST(metrics_are_text)
@@ -233,6 +394,7 @@ START_TEST(metrics_are_text)
         "\nllama3_sequences 3\n"};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         ck_assert_msg(strstr(out.data, lines[i]) != NULL, "%s", lines[i]);
+    ck_assert_ptr_nonnull(strstr(out.data, "llama3_request_limit_bytes "));
     buf_free(&out);
     metrics_print(&metrics, NULL, &out); /* what has no gauges is of one user */
     ck_assert_ptr_nonnull(strstr(out.data, lines[0]));
@@ -562,8 +724,11 @@ int main(void)
     tcase_add_test(tcase, requests_are_read);
     tcase_add_test(tcase, damaged_requests_are_refused);
     tcase_add_test(tcase, probabilities_are_those_of_the_logits);
+    tcase_add_test(tcase, a_control_token_may_be_no_utf8);
     tcase_add_test(tcase, long_names_are_cut_between_characters);
     tcase_add_test(tcase, paths_are_kept_from_clients);
+    tcase_add_test(tcase, requests_share_a_budget);
+    tcase_add_test(tcase, the_cost_of_a_request_is_bounded);
     tcase_add_test(tcase, metrics_are_text);
     tcase_add_test(tcase, keys_are_compared_whole);
     tcase_add_test(tcase, the_page_has_a_policy);

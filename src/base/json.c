@@ -19,10 +19,15 @@ static const struct limits files = {1 << 20, 1 << 21};
 /* A conversation of 16 thousand messages in parts, a prompt of 130 thousand tokens. */
 static const struct limits requests = {1 << 16, 1 << 18};
 
-static int scan(const char *text, size_t size, const struct limits *most, const char *where,
-                struct llama3_error *err)
+struct counts {
+    size_t containers, values;
+    bool deep; /* nested deeper than JSON_MAX_NESTING */
+};
+
+static struct counts scan(const char *text, size_t size)
 {
-    size_t depth = 0, containers = 0, values = 0;
+    struct counts counts = {0};
+    size_t depth = 0;
     for (size_t i = 0; i < size; i++) {
         switch (text[i]) {
         case '"':
@@ -31,27 +36,47 @@ static int scan(const char *text, size_t size, const struct limits *most, const 
             break;
         case '[':
         case '{':
-            containers++;
-            if (++depth > JSON_MAX_NESTING)
-                return error_set(err, LLAMA3_EINPUT,
-                                 "%s: JSON nested at most %d deep expected, deeper found", where,
-                                 JSON_MAX_NESTING);
+            counts.containers++;
+            counts.deep |= ++depth > JSON_MAX_NESTING;
             break;
         case ']':
         case '}':
             depth -= depth > 0;
             break;
         case ',':
-            values++;
+            counts.values++;
             break;
         }
     }
-    if (containers > most->containers || values > most->values)
+    return counts;
+}
+
+static int check(const char *text, size_t size, const struct limits *most, const char *where,
+                 struct llama3_error *err)
+{
+    struct counts found = scan(text, size);
+    if (found.deep)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: JSON nested at most %d deep expected, deeper found", where,
+                         JSON_MAX_NESTING);
+    if (found.containers > most->containers || found.values > most->values)
         return error_set(
             err, LLAMA3_EINPUT,
             "%s: at most %zu JSON containers and %zu values expected, %zu and %zu found", where,
-            most->containers, most->values, containers, values);
+            most->containers, most->values, found.containers, found.values);
     return 0;
+}
+
+uint64_t json_cost(const char *text, size_t size)
+{
+    /* Of jansson 2.14 with glibc: an object with its table; a value with its key and slots; a
+     * string as it is read, unescaped, and copied once more where it is used. */
+    enum { CONTAINER = 256, VALUE = 224, BYTE = 3 };
+    struct counts found = scan(text, size);
+    if (found.deep || found.containers > requests.containers || found.values > requests.values)
+        return 0; /* it is refused before anything is allocated */
+    return (uint64_t)found.containers * CONTAINER + (uint64_t)found.values * VALUE +
+           (uint64_t)size * BYTE;
 }
 
 /* Whole numbers that doubles can hold become integers again, as far down as jansson reads. */
@@ -86,7 +111,7 @@ static json_t *parse(const char *text, size_t size, const struct limits *most, c
 {
     const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
     json_error_t error;
-    if (scan(text, size, most, where, err) != 0)
+    if (check(text, size, most, where, err) != 0)
         return NULL;
     json_t *root = json_loadb(text, size, flags, &error);
     /* Integers beyond 64 bits, which stay real numbers: transformers writes a model_max_length of

@@ -24,6 +24,10 @@ json_t *json_parse(const char *text, size_t size, const char *where, struct llam
 json_t *json_parse_small(const char *text, size_t size, const char *where,
                          struct llama3_error *err);
 
+/* Bytes of memory that json_parse_small() takes at most, which for "[[],[],..." is a hundred times
+ * the text's. */
+uint64_t json_cost(const char *text, size_t size);
+
 int json_get_int(const json_t *object, const char *key, bool required, int64_t min, int64_t max,
                  int64_t *out, const char *where, struct llama3_error *err);
 int json_get_number(const json_t *object, const char *key, bool required, double min, double max,

@@ -6,7 +6,7 @@
 
 void answer_json(json_t *value, struct buf *out)
 {
-    char *text = value != NULL ? json_dumps(value, JSON_COMPACT) : NULL;
+    char *text = value != NULL ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
     if (text == NULL)
         out->failed = true;
     else
@@ -15,11 +15,12 @@ void answer_json(json_t *value, struct buf *out)
     json_decref(value);
 }
 
-static void event(json_t *value, struct buf *out)
+/* Begins an object that is written field by field: without its last brace. */
+static void open_object(json_t *value, struct buf *out)
 {
-    buf_add_str(out, "data: ");
     answer_json(value, out);
-    buf_add_str(out, "\n\n");
+    if (!out->failed)
+        out->data[--out->size] = '\0';
 }
 
 static const char *finish_name(const struct llama3_result *result)
@@ -29,13 +30,9 @@ static const char *finish_name(const struct llama3_result *result)
 
 /* ---- probabilities ----------------------------------------------------------------------- */
 
-struct likely {
-    int32_t token;
-    float logit;
-};
-
 /* The `most` largest logits, best first; ties go to the lower id. Returns how many. */
-static size_t likeliest(const float *logits, size_t vocab_size, struct likely *list, size_t most)
+static size_t likeliest(const float *logits, size_t vocab_size, struct answer_likely *list,
+                        size_t most)
 {
     size_t n = 0;
     for (size_t i = 0; i < vocab_size && most > 0; i++) {
@@ -44,7 +41,7 @@ static size_t likeliest(const float *logits, size_t vocab_size, struct likely *l
         size_t at = n < most ? n++ : n - 1;
         for (; at > 0 && logits[i] > list[at - 1].logit; at--)
             list[at] = list[at - 1];
-        list[at] = (struct likely){(int32_t)i, logits[i]};
+        list[at] = (struct answer_likely){(int32_t)i, logits[i]};
     }
     return n;
 }
@@ -60,72 +57,149 @@ static double log_sum(const float *logits, size_t n)
     return (double)best + log(sum);
 }
 
-/* A token's name, its bytes, which may be a part of a character, and its probability. */
-static json_t *describe(const struct llama3_model *model, int32_t token, double logprob)
+static size_t record_size(size_t top)
 {
-    size_t n, length;
-    char *text;
-    const char *bytes = llama3_token_bytes(model, token, &n);
-    json_t *list = json_array();
-    for (size_t i = 0; i < n; i++)
-        json_array_append_new(list, json_integer((unsigned char)bytes[i]));
-    if (llama3_detokenize(model, &token, 1, true, &text, &length, NULL) != 0) {
-        json_decref(list);
-        return NULL;
-    }
-    json_t *out =
-        json_pack("{s:s%,s:f,s:o}", "token", text, length, "logprob", logprob, "bytes", list);
-    llama3_free(text);
-    return out;
+    return offsetof(struct answer_record, list) + (1 + top) * sizeof(struct answer_likely);
 }
 
-json_t *answer_logprob(const struct llama3_model *model, int32_t token, const float *logits,
-                       size_t top)
+size_t answer_record(const struct llama3_model *model, int32_t token, const float *logits,
+                     size_t top, struct answer_record *record)
 {
-    struct likely list[MAX_TOP_LOGPROBS] = {0};
     size_t vocab_size = llama3_model_info(model)->vocab_size;
-    size_t n = likeliest(logits, vocab_size, list, top);
-    double sum = log_sum(logits, vocab_size);
-    json_t *out = describe(model, token, (double)logits[token] - sum), *tops = json_array();
-    for (size_t i = 0; i < n; i++)
-        json_array_append_new(tops, describe(model, list[i].token, (double)list[i].logit - sum));
-    if (out == NULL || json_object_set_new(out, "top_logprobs", tops) != 0) {
-        json_decref(out);
+    *record = (struct answer_record){.log_sum = log_sum(logits, vocab_size)};
+    record->list[0] = (struct answer_likely){token, logits[token]};
+    for (size_t i = likeliest(logits, vocab_size, record->list + 1, top); i < top; i++)
+        record->list[1 + i].token = -1; /* a vocabulary of fewer */
+    return record_size(top);
+}
+
+static size_t record_count(const struct answer_logprobs *l)
+{
+    return l->records->size / record_size(l->top);
+}
+
+static struct answer_record record_at(const struct answer_logprobs *l, size_t i)
+{
+    struct answer_record record;
+    size_t size = record_size(l->top);
+    memcpy(&record, l->records->data + i * size, size);
+    return record;
+}
+
+static json_t *name_of(const struct answer_head *head, int32_t token)
+{
+    size_t n;
+    char *text;
+    if (llama3_detokenize(head->model, &token, 1, true, &text, &n, NULL) != 0)
         return NULL;
-    }
+    json_t *name = json_stringn(text, n);
+    llama3_free(text);
+    return name;
+}
+
+/* A token's name, its probability, and its bytes, which may be a part of a character. */
+static json_t *describe(const struct answer_head *head, const struct answer_record *record,
+                        size_t i)
+{
+    size_t n;
+    int32_t token = record->list[i].token;
+    const char *bytes = llama3_token_bytes(head->model, token, &n);
+    json_t *list = json_array(), *out = json_object();
+    for (size_t at = 0; at < n; at++)
+        json_array_append_new(list, json_integer((unsigned char)bytes[at]));
+    json_object_set_new(out, "token", name_of(head, token));
+    json_object_set_new(out, "logprob", json_real((double)record->list[i].logit - record->log_sum));
+    json_object_set_new(out, "bytes", list);
     return out;
 }
 
-/* The form of a completion: lists beside each other. offset: of the first one's text. */
-static json_t *text_logprobs(const json_t *list, size_t offset)
+/* Text of the likeliest tokens in the form of a completion: {name: logprob}. */
+static json_t *map_likeliest(const struct answer_head *head, const struct answer_record *record,
+                             size_t top)
 {
-    json_t *tokens = json_array(), *logprobs = json_array(), *tops = json_array();
-    json_t *offsets = json_array();
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *item = json_array_get(list, i), *top = json_object_get(item, "top_logprobs");
-        json_t *map = json_object();
-        json_array_append(tokens, json_object_get(item, "token"));
-        json_array_append(logprobs, json_object_get(item, "logprob"));
-        for (size_t j = 0; j < json_array_size(top); j++) {
-            const json_t *likely = json_array_get(top, j);
-            json_object_set(map, json_string_value(json_object_get(likely, "token")),
-                            json_object_get(likely, "logprob"));
-        }
-        json_array_append_new(tops, map);
-        json_array_append_new(offsets, json_integer((json_int_t)offset));
-        offset += json_array_size(json_object_get(item, "bytes"));
+    json_t *map = json_object();
+    for (size_t i = 1; i <= top && record->list[i].token >= 0; i++) {
+        json_t *name = name_of(head, record->list[i].token);
+        json_object_set_new(map, json_string_value(name),
+                            json_real((double)record->list[i].logit - record->log_sum));
+        json_decref(name);
     }
-    return json_pack("{s:o,s:o,s:o,s:o}", "tokens", tokens, "token_logprobs", logprobs,
-                     "top_logprobs", tops, "text_offset", offsets);
+    return map;
 }
 
-/* list is borrowed. */
-static json_t *logprobs_of(const struct answer_head *head, json_t *list, size_t offset)
+static void comma(size_t i, struct buf *out)
 {
-    if (list == NULL)
-        return json_null();
-    return head->chat ? json_pack("{s:O,s:n}", "content", list, "refusal")
-                      : text_logprobs(list, offset);
+    if (i > 0)
+        buf_add_str(out, ",");
+}
+
+/* The form of a chat: a list of objects. */
+static void chat_logprobs(const struct answer_head *head, const struct answer_logprobs *l,
+                          struct reply *reply)
+{
+    struct buf *out = &reply->text;
+    buf_add_str(out, "{\"content\":[");
+    for (size_t i = 0, n = record_count(l); i < n && !reply->gone; i++) {
+        struct answer_record record = record_at(l, i);
+        comma(i, out);
+        open_object(describe(head, &record, 0), out);
+        buf_add_str(out, ",\"top_logprobs\":[");
+        for (size_t j = 1; j <= l->top && record.list[j].token >= 0; j++) {
+            comma(j - 1, out);
+            answer_json(describe(head, &record, j), out);
+        }
+        buf_add_str(out, "]}");
+        reply_more(reply);
+    }
+    buf_add_str(out, "],\"refusal\":null}");
+}
+
+enum column { COLUMN_TOKEN, COLUMN_LOGPROB, COLUMN_TOP, COLUMN_OFFSET };
+
+/* One of a completion's lists. offset: of the first token's text. */
+static void text_column(const struct answer_head *head, const struct answer_logprobs *l,
+                        enum column column, size_t offset, struct reply *reply)
+{
+    for (size_t i = 0, n = record_count(l); i < n && !reply->gone; i++) {
+        struct answer_record record = record_at(l, i);
+        int32_t token = record.list[0].token;
+        size_t length;
+        comma(i, &reply->text);
+        answer_json(column == COLUMN_TOKEN ? name_of(head, token)
+                    : column == COLUMN_LOGPROB
+                        ? json_real((double)record.list[0].logit - record.log_sum)
+                    : column == COLUMN_TOP ? map_likeliest(head, &record, l->top)
+                                           : json_integer((json_int_t)offset),
+                    &reply->text);
+        llama3_token_bytes(head->model, token, &length);
+        offset += length;
+        reply_more(reply);
+    }
+}
+
+/* The form of a completion: lists beside each other. */
+static void text_logprobs(const struct answer_head *head, const struct answer_logprobs *l,
+                          size_t offset, struct reply *reply)
+{
+    static const char *const names[] = {"{\"tokens\":[", "],\"token_logprobs\":[",
+                                        "],\"top_logprobs\":[", "],\"text_offset\":["};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        buf_add_str(&reply->text, names[i]);
+        text_column(head, l, (enum column)i, offset, reply);
+    }
+    buf_add_str(&reply->text, "]}");
+}
+
+static void put_logprobs(const struct answer_head *head, const struct answer_logprobs *l,
+                         size_t offset, struct reply *reply)
+{
+    buf_add_str(&reply->text, ",\"logprobs\":");
+    if (l == NULL)
+        buf_add_str(&reply->text, "null");
+    else if (head->chat)
+        chat_logprobs(head, l, reply);
+    else
+        text_logprobs(head, l, offset, reply);
 }
 
 /* ---- counts ------------------------------------------------------------------------------ */
@@ -159,90 +233,117 @@ static json_t *timings_of(const struct llama3_result *r)
 
 /* ---- answers ----------------------------------------------------------------------------- */
 
-/* choices is taken over. */
-static json_t *frame(const struct answer_head *head, bool chunk, json_t *choices)
+/* What every answer and event begins with, up to its choices. */
+static void open_frame(const struct answer_head *head, bool chunk, struct buf *out)
 {
     const char *object = !head->chat ? "text_completion"
                          : chunk     ? "chat.completion.chunk"
                                      : "chat.completion";
-    return json_pack("{s:s,s:s,s:I,s:s,s:o}", "id", head->id, "object", object, "created",
-                     (json_int_t)head->created, "model", head->model_id, "choices", choices);
+    open_object(json_pack("{s:s,s:s,s:I,s:s}", "id", head->id, "object", object, "created",
+                          (json_int_t)head->created, "model", head->model_id),
+                out);
+    buf_add_str(out, ",\"choices\":[");
 }
 
-static json_t *whole_choice(const struct answer_head *head, const struct answer_choice *c)
+static void put_field(const char *name, json_t *value, struct buf *out)
 {
+    buf_add_str(out, name);
+    answer_json(value, out);
+}
+
+static void put_choice(const struct answer_head *head, const struct answer_choice *c,
+                       struct reply *reply)
+{
+    struct buf *out = &reply->text;
     const char *text = c->text->size > 0 ? c->text->data : "";
-    json_t *logprobs = logprobs_of(head, c->logprobs, 0);
-    const char *finish = finish_name(c->result);
-    if (!head->chat)
-        return json_pack("{s:I,s:s%,s:o,s:s}", "index", (json_int_t)c->index, "text", text,
-                         c->text->size, "logprobs", logprobs, "finish_reason", finish);
-    return json_pack("{s:I,s:{s:s,s:s%,s:n},s:o,s:s}", "index", (json_int_t)c->index, "message",
-                     "role", "assistant", "content", text, c->text->size, "refusal", "logprobs",
-                     logprobs, "finish_reason", finish);
+    json_t *content = json_stringn(text, c->text->size);
+    json_t *index = json_integer((json_int_t)c->index);
+    open_object(head->chat ? json_pack("{s:o,s:{s:s,s:o,s:n}}", "index", index, "message", "role",
+                                       "assistant", "content", content, "refusal")
+                           : json_pack("{s:o,s:o}", "index", index, "text", content),
+                out);
+    put_logprobs(head, c->logprobs, 0, reply);
+    put_field(",\"finish_reason\":", json_string(finish_name(c->result)), out);
+    buf_add_str(out, "}");
+    reply_more(reply);
 }
 
 void answer_whole(const struct answer_head *head, const struct answer_choice *choices, size_t n,
-                  struct buf *out)
+                  struct reply *reply)
 {
-    json_t *list = json_array();
-    for (size_t i = 0; i < n; i++)
-        json_array_append_new(list, whole_choice(head, &choices[i]));
-    json_t *root = frame(head, false, list);
-    if (root != NULL) {
-        json_object_set_new(root, "usage", usage_of(choices, n));
-        json_object_set_new(root, "timings", timings_of(choices[0].result));
+    struct buf *out = &reply->text;
+    open_frame(head, false, out);
+    for (size_t i = 0; i < n && !reply->gone; i++) {
+        comma(i, out);
+        put_choice(head, &choices[i], reply);
     }
-    answer_json(root, out);
+    put_field("],\"usage\":", usage_of(choices, n), out);
+    put_field(",\"timings\":", timings_of(choices[0].result), out);
+    buf_add_str(out, "}");
 }
 
-/* A chunk with one choice, whose delta (of a chat) or text it takes over. */
-static json_t *chunk(const struct answer_head *head, size_t index, json_t *content,
-                     json_t *logprobs, const char *finish)
+/* ---- events ------------------------------------------------------------------------------ */
+
+static void open_event(const struct answer_head *head, struct buf *out)
 {
-    json_t *choice =
-        json_pack("{s:I,s:o,s:o,s:s?}", "index", (json_int_t)index, head->chat ? "delta" : "text",
-                  content, "logprobs", logprobs, "finish_reason", finish);
-    json_t *root = frame(head, true, json_pack("[o]", choice));
-    if (root != NULL && head->with_usage)
-        json_object_set_new(root, "usage", json_null());
-    return root;
+    buf_add_str(out, "data: ");
+    open_frame(head, true, out);
+}
+
+/* An event with one choice, up to its end. content: the delta of a chat, or the text; taken over.
+ */
+static void open_chunk(const struct answer_head *head, size_t index, json_t *content,
+                       const struct answer_logprobs *logprobs, size_t offset, const char *finish,
+                       struct buf *out)
+{
+    struct reply reply = {.text = *out};
+    open_event(head, &reply.text);
+    open_object(
+        json_pack("{s:I,s:o}", "index", (json_int_t)index, head->chat ? "delta" : "text", content),
+        &reply.text);
+    put_logprobs(head, logprobs, offset, &reply);
+    *out = reply.text;
+    put_field(",\"finish_reason\":", finish != NULL ? json_string(finish) : json_null(), out);
+    buf_add_str(out, head->with_usage ? "}],\"usage\":null" : "}]");
+}
+
+static void close_event(struct buf *out)
+{
+    buf_add_str(out, "}\n\n");
 }
 
 void answer_role(const struct answer_head *head, size_t index, struct buf *out)
 {
-    if (head->chat)
-        event(chunk(head, index, json_pack("{s:s,s:s}", "role", "assistant", "content", ""),
-                    json_null(), NULL),
-              out);
+    if (!head->chat)
+        return;
+    open_chunk(head, index, json_pack("{s:s,s:s}", "role", "assistant", "content", ""), NULL, 0,
+               NULL, out);
+    close_event(out);
 }
 
 void answer_piece(const struct answer_head *head, size_t index, const char *text, size_t n,
-                  size_t offset, json_t *logprobs, struct buf *out)
+                  size_t offset, const struct answer_logprobs *logprobs, struct buf *out)
 {
-    json_t *content =
-        head->chat ? json_pack("{s:s%}", "content", text, n) : json_pack("s%", text, n);
-    event(chunk(head, index, content, logprobs_of(head, logprobs, offset), NULL), out);
-    json_decref(logprobs);
+    json_t *content = json_stringn(text, n);
+    open_chunk(head, index, head->chat ? json_pack("{s:o}", "content", content) : content, logprobs,
+               offset, NULL, out);
+    close_event(out);
 }
 
 void answer_end(const struct answer_head *head, size_t index, const struct llama3_result *result,
                 struct buf *out)
 {
-    json_t *root = chunk(head, index, head->chat ? json_object() : json_string(""), json_null(),
-                         finish_name(result));
-    if (root != NULL)
-        json_object_set_new(root, "timings", timings_of(result));
-    event(root, out);
+    open_chunk(head, index, head->chat ? json_object() : json_string(""), NULL, 0,
+               finish_name(result), out);
+    put_field(",\"timings\":", timings_of(result), out);
+    close_event(out);
 }
 
 void answer_usage(const struct answer_head *head, const struct answer_choice *choices, size_t n,
                   struct buf *out)
 {
-    json_t *root = frame(head, true, json_array());
-    if (root != NULL) {
-        json_object_set_new(root, "usage", usage_of(choices, n));
-        json_object_set_new(root, "timings", timings_of(choices[0].result));
-    }
-    event(root, out);
+    open_event(head, out);
+    put_field("],\"usage\":", usage_of(choices, n), out);
+    put_field(",\"timings\":", timings_of(choices[0].result), out);
+    close_event(out);
 }

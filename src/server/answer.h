@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "server/openai.h"
+#include "server/reply.h"
 
 /* What all that is said about one request begins with. */
 struct answer_head {
@@ -19,26 +20,44 @@ struct answer_head {
     bool with_usage; /* a stream with a usage chunk: the others then say "usage": null */
 };
 
+/* What is kept of a token that was said, of which JSON takes ten times as much: its logit and the
+ * likeliest ones', and what turns logits into probabilities. */
+struct answer_record {
+    double log_sum; /* of all e^logit */
+    struct answer_likely {
+        int32_t token;
+        float logit;
+    } list[1 + MAX_TOP_LOGPROBS]; /* the token itself, then the likeliest, best first */
+};
+
+/* Fills a record with the `top` likeliest and returns how many of its bytes matter; those of a
+ * choice lie in a buffer, without the rest. */
+size_t answer_record(const struct llama3_model *model, int32_t token, const float *logits,
+                     size_t top, struct answer_record *record);
+
+/* The records of tokens in a row. */
+struct answer_logprobs {
+    size_t top;
+    const struct buf *records;
+};
+
 struct answer_choice {
     size_t index;
     const struct buf *text;
-    json_t *logprobs; /* a list of token_logprob(), or NULL */
+    const struct answer_logprobs *logprobs; /* NULL: not asked for */
     const struct llama3_result *result;
 };
 
-/* The probability of a token by its logits, and the `top` likeliest ones', in the form of a chat;
- * a completion's is made of it at the end. NULL: no memory. */
-json_t *answer_logprob(const struct llama3_model *model, int32_t token, const float *logits,
-                       size_t top);
+/* A whole answer. */
+void answer_whole(const struct answer_head *head, const struct answer_choice *choices, size_t n,
+                  struct reply *reply);
 
 /* Each appends to out, whose failure sticks. */
-void answer_whole(const struct answer_head *head, const struct answer_choice *choices, size_t n,
-                  struct buf *out);
 /* Events: the role alone; a piece of text, `offset` bytes after the answer's beginning, with the
- * logprobs of its tokens (taken over, may be NULL); the end of a choice; the usage. */
+ * logprobs of its tokens (may be NULL); the end of a choice; the usage. */
 void answer_role(const struct answer_head *head, size_t index, struct buf *out);
 void answer_piece(const struct answer_head *head, size_t index, const char *text, size_t n,
-                  size_t offset, json_t *logprobs, struct buf *out);
+                  size_t offset, const struct answer_logprobs *logprobs, struct buf *out);
 void answer_end(const struct answer_head *head, size_t index, const struct llama3_result *result,
                 struct buf *out);
 void answer_usage(const struct answer_head *head, const struct answer_choice *choices, size_t n,

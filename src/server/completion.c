@@ -11,9 +11,14 @@
 #include "base/error.h"
 #include "base/size.h"
 #include "server/answer.h"
+#include "server/budget.h"
+#include "server/reply.h"
 #include "server/server.h"
 
-enum { DEFAULT_MAX_TOKENS = 4096 };
+enum {
+    DEFAULT_MAX_TOKENS = 4096,
+    MAX_PENDING = 2048 /* tokens of a stream that wait for their text: a stop string is shorter */
+};
 static const double PROGRESS_SECONDS = 0.5;
 
 struct choice {
@@ -25,10 +30,10 @@ struct choice {
     struct pool_reader reader;
     struct slot slot;
     bool began;
-    struct buf text;  /* unless it is streamed; then */
-    size_t sent;      /* of it */
-    json_t *logprobs; /* of a stream those that wait for their text; NULL if not asked for */
-    size_t n_tokens;  /* drawn */
+    struct buf text;     /* unless it is streamed; then */
+    size_t sent;         /* of it */
+    struct buf logprobs; /* records; of a stream those that wait for their text */
+    size_t n_tokens;     /* drawn */
     struct llama3_result result;
 };
 
@@ -185,6 +190,32 @@ static int prompt_done(struct choice *choice)
     return 0;
 }
 
+/* A piece of a stream, with what its tokens' probabilities were. */
+static void send_piece(struct choice *choice, const char *text, size_t length)
+{
+    struct completion *c = choice->of;
+    struct buf events = {0};
+    const struct answer_logprobs logprobs = {c->request.top_logprobs, &choice->logprobs};
+    answer_piece(&c->head, choice->index, text, length, choice->sent,
+                 c->request.logprobs ? &logprobs : NULL, &events);
+    buf_clear(&choice->logprobs);
+    choice->sent += length;
+    send(c, &events);
+}
+
+static void keep_logprobs(struct choice *choice, int32_t token, const float *logits)
+{
+    struct completion *c = choice->of;
+    struct answer_record record;
+    struct llama3_error err;
+    size_t n = answer_record(c->server->model, token, logits, c->request.top_logprobs, &record);
+    if (share_add(c->work->memory, &choice->logprobs, &record, n, &err) < 0)
+        fail(c, &err);
+    /* No stop string holds back so many: they have no text that they could go with. */
+    else if (c->request.stream && choice->logprobs.size > MAX_PENDING * n)
+        send_piece(choice, "", 0);
+}
+
 static int on_token(void *arg, int32_t token, const float *logits)
 {
     struct choice *choice = arg;
@@ -193,14 +224,8 @@ static int on_token(void *arg, int32_t token, const float *logits)
         return -1;
     if (choice->n_tokens++ % c->server->page_tokens == 0)
         pool_make_room(c->server->pool, c->server->page_bytes);
-    if (choice->logprobs != NULL && !llama3_is_stop(c->server->model, token)) {
-        json_t *said = answer_logprob(c->server->model, token, logits, c->request.top_logprobs);
-        if (json_array_append_new(choice->logprobs, said) != 0) {
-            struct llama3_error err;
-            error_memory(&err, "probabilities", sizeof *said);
-            fail(c, &err);
-        }
-    }
+    if (c->request.logprobs && !llama3_is_stop(c->server->model, token))
+        keep_logprobs(choice, token, logits);
     return atomic_load(&c->over);
 }
 
@@ -208,17 +233,11 @@ static int on_text(void *arg, const char *text, size_t length)
 {
     struct choice *choice = arg;
     struct completion *c = choice->of;
-    if (!c->request.stream) {
-        buf_add(&choice->text, text, length);
-        return choice->text.failed;
-    }
-    struct buf events = {0};
-    json_t *logprobs = choice->logprobs;
-    if (logprobs != NULL)
-        choice->logprobs = json_array();
-    answer_piece(&c->head, choice->index, text, length, choice->sent, logprobs, &events);
-    choice->sent += length;
-    send(c, &events);
+    struct llama3_error err;
+    if (c->request.stream)
+        send_piece(choice, text, length);
+    else if (share_add(c->work->memory, &choice->text, text, length, &err) < 0)
+        fail(c, &err);
     return atomic_load(&c->over);
 }
 
@@ -264,7 +283,7 @@ static int generate(struct choice *choice)
         fail_inside(c, &err);
         return -1;
     }
-    if (choice->result.finish == LLAMA3_FINISH_CANCELED || choice->text.failed ||
+    if (choice->result.finish == LLAMA3_FINISH_CANCELED ||
         (choice->result.finish == LLAMA3_FINISH_STOP && atomic_load(&c->over)))
         return -1;
     return 0;
@@ -357,7 +376,10 @@ static int prepare(struct completion *c, struct api_error *err)
     const struct server *s = c->server;
     size_t n;
     uint64_t id[2] = {0}, seed = 0;
+    struct llama3_error error;
     const char *body = http_body(c->work->http, &n);
+    if (share_take(c->work->memory, api_request_cost(body, n), &error) < 0)
+        return api_error_from(err, &error, s->model_path, s->model_id);
     int status = api_request_parse(&c->request, c->head.chat, body, n, &s->sampling,
                                    llama3_model_info(s->model)->vocab_size, err);
     http_free_body(c->work->http);
@@ -375,10 +397,12 @@ static int prepare(struct completion *c, struct api_error *err)
     for (size_t i = 0; i < MAX_CHOICES; i++) {
         c->choices[i].of = c;
         c->choices[i].index = i;
-        if (c->request.logprobs && i < c->request.n)
-            c->choices[i].logprobs = json_array();
     }
-    return make_prompt(c, err);
+    status = make_prompt(c, err);
+    api_request_free_texts(&c->request);
+    if (status == 0)
+        share_keep(c->work->memory, c->n_tokens * sizeof *c->tokens);
+    return status;
 }
 
 static void enlist(struct completion *c)
@@ -452,25 +476,35 @@ static struct outcome count(const struct completion *c)
     return o;
 }
 
-static void list_choices(const struct completion *c, struct answer_choice *list)
+/* The choices as answer.h wants them. */
+struct list {
+    struct answer_choice choices[MAX_CHOICES];
+    struct answer_logprobs logprobs[MAX_CHOICES];
+};
+
+static void list_choices(const struct completion *c, struct list *list)
 {
-    for (size_t i = 0; i < c->request.n; i++)
-        list[i] = (struct answer_choice){i, &c->choices[i].text, c->choices[i].logprobs,
-                                         &c->choices[i].result};
+    for (size_t i = 0; i < c->request.n; i++) {
+        const struct choice *choice = &c->choices[i];
+        struct answer_logprobs *logprobs = &list->logprobs[i];
+        *logprobs = (struct answer_logprobs){c->request.top_logprobs, &choice->logprobs};
+        list->choices[i] = (struct answer_choice){
+            i, &choice->text, c->request.logprobs ? logprobs : NULL, &choice->result};
+    }
 }
 
 static void end_stream(struct completion *c)
 {
-    struct answer_choice list[MAX_CHOICES];
+    struct list list;
     struct buf events = {0};
-    list_choices(c, list);
+    list_choices(c, &list);
     if (c->failed) {
         buf_add_str(&events, "data: ");
         api_error_print(&c->failure, &events);
         buf_add_str(&events, "\n\n");
     } else {
         if (c->head.with_usage)
-            answer_usage(&c->head, list, c->request.n, &events);
+            answer_usage(&c->head, list.choices, c->request.n, &events);
         buf_add_str(&events, "data: [DONE]\n\n");
     }
     struct outcome outcome = count(c);
@@ -481,21 +515,19 @@ static void end_stream(struct completion *c)
 
 static void end_whole(struct completion *c)
 {
-    struct answer_choice list[MAX_CHOICES];
-    struct buf body = {0};
+    struct list list;
+    struct reply reply = {.http = c->work->http, .type = "application/json"};
     struct outcome outcome = count(c);
     int status = c->gone ? 499 : c->failed ? c->failure.status : 200;
-    list_choices(c, list);
-    if (c->failed || c->gone)
-        api_error_print(&c->failure, &body);
-    else
-        answer_whole(&c->head, list, c->request.n, &body);
-    if (body.failed)
-        status = 503;
+    list_choices(c, &list);
     work_log(c->work, status, &outcome);
-    http_answer(c->work->http, status, "application/json", body.failed ? "" : body.data,
-                body.failed ? 0 : body.size);
-    buf_free(&body);
+    if (status == 503)
+        http_set_header(c->work->http, "Retry-After", "2");
+    if (c->failed || c->gone)
+        api_error_print(&c->failure, &reply.text);
+    else
+        answer_whole(&c->head, list.choices, c->request.n, &reply);
+    reply_end(&reply, status);
 }
 
 void completion_run(const struct work *work, bool chat)
@@ -524,7 +556,7 @@ void completion_run(const struct work *work, bool chat)
     }
     for (size_t i = 0; i < MAX_CHOICES; i++) {
         buf_free(&c->choices[i].text);
-        json_decref(c->choices[i].logprobs);
+        buf_free(&c->choices[i].logprobs);
     }
     api_request_free(&c->request);
     llama3_free(c->tokens);

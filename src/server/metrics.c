@@ -101,6 +101,8 @@ static void print_gauges(const struct gauges *g, struct buf *out)
         {"sequences_held", "Sequences kept for prompts that begin like them.", g->held},
         {"kv_bytes", "Memory that keys and values hold.", g->kv_bytes},
         {"kv_limit_bytes", "Memory that they may hold.", g->kv_limit},
+        {"request_bytes", "Memory that requests and their answers hold.", g->request_bytes},
+        {"request_limit_bytes", "Memory that they may hold.", g->request_limit},
     };
     for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++) {
         head(out, gauges[i].name, "gauge", gauges[i].help);

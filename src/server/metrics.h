@@ -45,6 +45,7 @@ struct gauges {
     size_t waiting;   /* for a sequence */
     size_t held;      /* sequences kept for what begins like them */
     uint64_t kv_bytes, kv_limit;
+    uint64_t request_bytes, request_limit;
 };
 
 void metrics_request(struct metrics *metrics, enum route route, int status);

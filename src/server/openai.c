@@ -190,6 +190,7 @@ static int add_stop(const struct parser *p, const char *name, const json_t *valu
 
 static int read_stop(const struct parser *p, const char *name, const json_t *value)
 {
+    p->request->stop_value = json_incref((json_t *)(uintptr_t)value);
     if (!json_is_array(value))
         return add_stop(p, name, value);
     for (size_t i = 0; i < json_array_size(value); i++)
@@ -613,12 +614,31 @@ int api_text_parse(struct api_request *r, const char *body, size_t n, struct api
     return status;
 }
 
-void api_request_free(struct api_request *r)
+uint64_t api_request_cost(const char *body, size_t n)
+{
+    /* A byte becomes a token of 4 bytes at most, beside which the merges of a long word take 4.4
+     * (bpe.c); and it is copied into the text between two control tokens. */
+    enum { TOKENIZING = 10 };
+    return json_cost(n > 0 ? body : "", n) + (uint64_t)n * TOKENIZING;
+}
+
+void api_request_free_texts(struct api_request *r)
 {
     json_decref(r->root);
     free(r->messages);
     buf_free(&r->contents);
     free(r->tokens);
+    r->root = NULL;
+    r->messages = NULL;
+    r->prompt = NULL;
+    r->tokens = NULL;
+    r->n_messages = r->prompt_length = r->n_tokens = 0;
+}
+
+void api_request_free(struct api_request *r)
+{
+    api_request_free_texts(r);
+    json_decref(r->stop_value);
     free(r->bias);
     *r = (struct api_request){0};
 }

@@ -34,7 +34,7 @@ int api_error_from(struct api_error *err, const struct llama3_error *from, const
 void api_error_print(const struct api_error *err, struct buf *out);
 
 struct api_request {
-    json_t *root; /* holds the strings */
+    json_t *root; /* holds the texts */
     bool chat;
     struct llama3_message *messages; /* [n_messages] of a chat */
     size_t n_messages;
@@ -49,6 +49,7 @@ struct api_request {
     bool has_seed;
     size_t max_tokens; /* 0: not given */
     size_t n;
+    json_t *stop_value; /* holds the strings */
     const char *stop[MAX_STOPS];
     size_t n_stop;
     bool stream, include_usage;
@@ -62,7 +63,12 @@ struct api_request {
 int api_request_parse(struct api_request *request, bool chat, const char *body, size_t n,
                       const struct llama3_sampling *defaults, size_t vocab_size,
                       struct api_error *err);
+/* Frees messages and prompt once they are tokens; the rest stays. */
+void api_request_free_texts(struct api_request *request);
 void api_request_free(struct api_request *request);
+
+/* Bytes of memory that reading a body into a request, and its texts into tokens, takes at most. */
+uint64_t api_request_cost(const char *body, size_t n);
 
 /* The messages of /apply-template, and the text (as `prompt`) of /tokenize. */
 int api_messages_parse(struct api_request *request, const char *body, size_t n,

@@ -29,8 +29,6 @@ struct endpoint {
 
 static void run_chat(const struct work *work);
 static void run_completion(const struct work *work);
-static void run_tokenize(const struct work *work);
-static void run_template(const struct work *work);
 static void run_models(const struct work *work);
 static void run_health(const struct work *work);
 static void run_metrics(const struct work *work);
@@ -43,8 +41,8 @@ static const struct endpoint endpoints[] = {
     {"POST", "/v1/completions", ROUTE_COMPLETIONS, false, true, run_completion, false},
     {"GET", "/v1/models", ROUTE_MODELS, false, true, run_models, true},
     {"GET", one_model, ROUTE_MODELS, false, true, run_models, true}, /* and what follows */
-    {"POST", "/tokenize", ROUTE_TOKENIZE, false, true, run_tokenize, false},
-    {"POST", "/apply-template", ROUTE_TEMPLATE, false, true, run_template, false},
+    {"POST", "/tokenize", ROUTE_TOKENIZE, false, true, tokenize_run, false},
+    {"POST", "/apply-template", ROUTE_TEMPLATE, false, true, template_run, false},
     {"GET", "/health", ROUTE_HEALTH, true, false, run_health, true},
     {"GET", "/metrics", ROUTE_METRICS, false, false, run_metrics, true},
     {"GET", "/", ROUTE_PAGE, true, false, run_page, true},
@@ -322,7 +320,10 @@ static void *run_work(void *arg)
 {
     struct work *work = arg;
     struct server *s = work->server;
+    struct share memory = {.budget = &s->requests};
+    work->memory = &memory;
     work->endpoint->run(work);
+    share_keep(&memory, 0);
     free(work);
     finish_work(s);
     return NULL;
@@ -378,66 +379,6 @@ static void run_completion(const struct work *work)
     completion_run(work, false);
 }
 
-static json_t *list_tokens(const int32_t *tokens, size_t n)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; i < n; i++)
-        json_array_append_new(list, json_integer(tokens[i]));
-    return list;
-}
-
-static void run_tokenize(const struct work *work)
-{
-    struct api_request request;
-    struct api_error err;
-    struct llama3_error error;
-    int32_t *tokens;
-    size_t size, n;
-    const char *body = http_body(work->http, &size);
-    if (api_text_parse(&request, body, size, &err) < 0) {
-        work_fail(work, &err);
-        return;
-    }
-    if (llama3_tokenize(work->server->model, request.prompt, request.prompt_length,
-                        request.add_special, &tokens, &n, &error) == 0) {
-        answer_object(work, 200, json_pack("{s:o}", "tokens", list_tokens(tokens, n)));
-        llama3_free(tokens);
-    } else {
-        api_error_from(&err, &error, work->server->model_path, work->server->model_id);
-        work_fail(work, &err);
-    }
-    api_request_free(&request);
-}
-
-static void run_template(const struct work *work)
-{
-    const struct llama3_model *model = work->server->model;
-    struct api_request request;
-    struct api_error err;
-    struct llama3_error error;
-    int32_t *tokens = NULL;
-    char *text;
-    size_t size, n, length;
-    const char *body = http_body(work->http, &size);
-    if (api_messages_parse(&request, body, size, &err) < 0) {
-        work_fail(work, &err);
-        return;
-    }
-    if (llama3_apply_template(model, request.messages, request.n_messages, NULL, &tokens, &n,
-                              &error) == 0 &&
-        llama3_detokenize(model, tokens, n, true, &text, &length, &error) == 0) {
-        answer_object(
-            work, 200,
-            json_pack("{s:s%,s:o}", "prompt", text, length, "tokens", list_tokens(tokens, n)));
-        llama3_free(text);
-    } else {
-        api_error_from(&err, &error, work->server->model_path, work->server->model_id);
-        work_fail(work, &err);
-    }
-    llama3_free(tokens);
-    api_request_free(&request);
-}
-
 static json_t *describe_model(const struct server *s)
 {
     const struct llama3_info *info = llama3_model_info(s->model);
@@ -490,6 +431,8 @@ static void run_metrics(const struct work *work)
         gauges.held = pool_count(s->pool);
         gauges.kv_bytes = llama3_kv_bytes(s->model);
         gauges.kv_limit = s->kv_limit;
+        gauges.request_bytes = atomic_load(&s->requests.held);
+        gauges.request_limit = s->requests.limit;
     }
     if (s->of_users != NULL && work->user >= 0)
         metrics_print(&s->of_users[work->user], NULL, &body);
@@ -572,6 +515,8 @@ static int choose_memory(struct server *s, const struct llama3_info *info, struc
 {
     uint64_t available;
     bool known = memory_available(&available);
+    s->requests.limit = s->options.request_memory > 0 ? s->options.request_memory
+                                                      : budget_default(known ? available : 0);
     s->page_tokens = info->kv_page_tokens;
     s->page_bytes = info->kv_page_tokens * info->kv_bytes_per_token;
     s->kv_limit = s->options.kv_memory > 0 ? s->options.kv_memory

@@ -23,9 +23,10 @@ struct server_options {
     bool any_host;              /* no name is asked for: not on loopback, and none was given */
     const char *const *origins; /* [n_origins] whose pages may ask */
     size_t n_origins;
-    const char *alias;  /* the model's id; NULL: by its path */
-    size_t parallel;    /* sequences at once */
-    uint64_t kv_memory; /* 0: a half of what is available */
+    const char *alias;       /* the model's id; NULL: by its path */
+    size_t parallel;         /* sequences at once */
+    uint64_t kv_memory;      /* 0: a half of what is available */
+    uint64_t request_memory; /* 0: an eighth, see budget.h */
     void (*on_log)(void *arg, const char *line);
     void *arg;
 };

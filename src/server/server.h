@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <time.h>
 
+#include "server/budget.h"
 #include "server/http.h"
 #include "server/metrics.h"
 #include "server/openai.h"
@@ -38,6 +39,7 @@ struct server {
     struct slots *slots;
     const char *model_path;
     char *model_id;
+    struct budget requests;
     uint64_t kv_limit, page_bytes; /* of KV; a page is page_tokens long */
     size_t page_tokens, context;
     time_t created;
@@ -61,6 +63,7 @@ struct work {
     char client[64];
     double began;
     int user; /* whose KV pages it may share, and whose counts it adds to; -1: nobody's */
+    struct share *memory; /* that it holds; NULL at once */
 };
 
 /* The end of a request: counted, and logged with what came of it (NULL: nothing). Before it is
@@ -72,8 +75,10 @@ void work_count(const struct work *work, enum counter counter, uint64_t n);
 void work_answer(const struct work *work, int status, const char *type, const struct buf *body);
 void work_fail(const struct work *work, const struct api_error *err);
 
-/* Does a completion's work (completion.c): called on a thread of its own. */
+/* Do a request's work, on a thread of its own: those of completion.c and of tokenize.c. */
 void completion_run(const struct work *work, bool chat);
+void tokenize_run(const struct work *work);
+void template_run(const struct work *work);
 /* Ends it; the one after it in the server's list: both with the server's lock held. */
 void completion_cut(struct completion *completion);
 struct completion *completion_next(struct completion *completion);

@@ -30,7 +30,7 @@ struct args {
     struct gpu_args gpu;
     const char *host, *key_file, *metrics_key_file, *alias;
     size_t port, parallel;
-    uint64_t kv_memory;
+    uint64_t kv_memory, request_memory;
     struct option_texts hosts, origins;
     bool share_prefixes, insecure, verbose, help, version;
 };
@@ -97,6 +97,14 @@ static const struct option_spec serving_specs[] = {
      .min = 1 << 20,
      .max = 1e15,
      .help = "memory for keys and values, as 4G (half of what is\navailable)"},
+    {.name = "request-memory",
+     .type = OPTION_BYTES,
+     .offset = FIELD(request_memory),
+     .arg = "SIZE",
+     .min = 1 << 20,
+     .max = 1e15,
+     .help = "memory for requests and answers besides (an eighth\nof what is available, from 128M "
+             "to 1G)"},
     {.name = "alias",
      .type = OPTION_TEXT,
      .offset = FIELD(alias),
@@ -368,6 +376,7 @@ static int run(const struct args *args, const struct keys *keys, const struct ke
         .alias = args->alias,
         .parallel = args->parallel,
         .kv_memory = args->kv_memory,
+        .request_memory = args->request_memory,
         .on_log = log_line,
     };
     install_signals();
