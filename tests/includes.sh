@@ -57,6 +57,8 @@ library=$(find src -name '*.[ch]' ! -path 'src/tool/*')
 {
     absent "hardware outside src/backend" \
         '__(AVX|SSE|FMA|ARM|aarch64|x86_64|amd64)|immintrin|arm_neon|_mm(256|512)?_|cblas' $outside_cpu
+    absent "a wait by the time of day, which jumps when it is set" CLOCK_REALTIME \
+        $(find src -name '*.[ch]')
     absent "CUDA outside src/backend/cuda" 'cuda_runtime|cublas|__(global|device|host)__' $outside_cuda
     absent "the library prints, exits or aborts" \
         '(^|[^a-z_])(printf|fprintf|puts|fputs|putchar|perror|exit|_exit|abort|assert) ?\(' $library

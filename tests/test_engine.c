@@ -11,8 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "deferred.h"
 #include "engine/convert.h"
 #include "engine/forward.h"
@@ -611,6 +613,55 @@ START_TEST(kv_bytes_count_shared_pages_once)
 }
 END_TEST
 
+/* The time of day as the library reads it: ahead of the kernel's, as a deadline is that was made
+ * before somebody set the clock back. */
+static _Atomic time_t clock_step;
+int __real_clock_gettime(clockid_t clock, struct timespec *time);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *time)
+{
+    int status = __real_clock_gettime(clock, time);
+    if (clock == CLOCK_REALTIME)
+        time->tv_sec += clock_step;
+    return status;
+}
+
+struct beside {
+    struct llama3_session *other;
+    double seconds;
+};
+
+/* While this stream is away, the next pass waits for it, but not for long. */
+static int eval_beside(void *arg, int32_t token, const float *logits)
+{
+    struct beside *b = arg;
+    (void)logits;
+    double began = clock_seconds();
+    eval(b->other, &token, 1, NULL);
+    b->seconds = clock_seconds() - began;
+    return 1;
+}
+
+START_TEST(setting_the_clock_stalls_no_pass)
+{
+    struct llama3_model *model = open_model("tiny-f32", 1, 0, LLAMA3_KV_F16);
+    struct llama3_session *session = open_session(model);
+    struct beside b = {.other = open_session(model)};
+    struct llama3_generation g = {.max_tokens = 5, .on_token = eval_beside, .arg = &b};
+    struct llama3_result result;
+    int32_t tokens[N_TOKENS];
+    some_tokens(model, tokens, N_TOKENS, 3);
+    llama3_sampling_defaults(model, &g.sampling);
+    clock_step = 20;
+    ck_assert_int_eq(llama3_generate(session, tokens, 30, &g, &result, &err), 0);
+    clock_step = 0;
+    ck_assert_msg(b.seconds > 0 && b.seconds < 10, "the pass began after %.1f s", b.seconds);
+    llama3_session_close(b.other);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
 START_TEST(responses_extend_the_history)
 {
     struct llama3_model *model = open_model("tiny-f32", 2, 0, LLAMA3_KV_F16);
@@ -848,6 +899,7 @@ int main(void)
     tcase_add_test(tcase, stop_strings_end_the_answer_before_them);
     tcase_add_test(tcase, tokens_are_told_and_sessions_forked);
     tcase_add_test(tcase, kv_bytes_count_shared_pages_once);
+    tcase_add_test(tcase, setting_the_clock_stalls_no_pass);
     tcase_add_test(tcase, responses_extend_the_history);
     tcase_add_loop_test(tcase, loading_is_reported, 0, N_MODELS);
     tcase_add_test(tcase, draws_follow_the_distribution);

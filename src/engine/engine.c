@@ -9,7 +9,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/size.h"
@@ -289,11 +288,7 @@ static void pass(struct engine *engine)
  * stream that doesn't come can cost. Whoever comes later is no longer waited for. */
 static void await_streams(struct engine *engine)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    long nanoseconds = until.tv_nsec + (long)(engine->pass_seconds / 4 * 1e9);
-    until.tv_sec += nanoseconds / 1000000000;
-    until.tv_nsec = nanoseconds % 1000000000;
+    struct timespec until = clock_moment(clock_seconds() + engine->pass_seconds / 4);
     while (engine->n_awaited > 0 && !engine->closing)
         if (pthread_cond_timedwait(&engine->submitted, &engine->lock, &until) != 0)
             break;
@@ -481,7 +476,7 @@ struct engine *engine_open(struct forward *forward, size_t vocab_size,
 
     pthread_mutex_init(&engine->lock, NULL);
     pthread_mutex_init(&engine->kv_lock, NULL);
-    pthread_cond_init(&engine->submitted, NULL);
+    clock_condition(&engine->submitted);
     /* The application's signals are for the application's threads. */
     sigset_t all, before;
     sigfillset(&all);

@@ -472,7 +472,7 @@ struct server *server_open(int listener, const struct server_options *options,
         return NULL;
     }
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->idle, NULL);
+    clock_condition(&s->idle);
     page_policy(s->policy, sizeof s->policy);
     json_object_seed(0); /* before there are threads */
     s->http = http_open(listener, &events, err);
@@ -558,9 +558,7 @@ int server_start(struct server *s, struct llama3_model *model, struct llama3_err
 /* False: the time was over. With the lock held. */
 static bool wait_until_idle(struct server *s, double seconds)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += (time_t)seconds;
+    struct timespec until = clock_moment(clock_seconds() + seconds);
     while (s->n_working > 0)
         if (pthread_cond_timedwait(&s->idle, &s->lock, &until) != 0)
             return s->n_working == 0;

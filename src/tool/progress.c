@@ -113,19 +113,13 @@ static void draw(double now)
     fflush(stderr);
 }
 
-static struct timespec at(double when)
-{
-    time_t whole = (time_t)when;
-    return (struct timespec){whole, (long)(1e9 * (when - (double)whole))};
-}
-
 static void *draw_until_stopped(void *arg)
 {
     (void)arg;
     bool drawn = false;
     pthread_mutex_lock(&state.lock);
     for (double next = state.start + DELAY; !state.stopping;) {
-        struct timespec until = at(next);
+        struct timespec until = clock_moment(next);
         pthread_cond_timedwait(&state.stop, &state.lock, &until);
         double now = clock_seconds();
         if (!state.stopping && now >= next) {
@@ -147,11 +141,7 @@ static void start(const char *what, size_t done, size_t total, bool bar)
     const char *term = getenv("TERM");
     if (!isatty(STDERR_FILENO) || term == NULL || strcmp(term, "dumb") == 0)
         return;
-    pthread_condattr_t clock;
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&state.stop, &clock);
-    pthread_condattr_destroy(&clock);
+    clock_condition(&state.stop);
     state.what = what;
     state.bar = bar;
     state.first = state.done = done;
