@@ -1,21 +1,50 @@
+/*
+ * keys.c: keys are kept as salted digests, so a lookup costs the same for one key and for
+ * thousands, and no key stays in memory.
+ */
 #include "server/keys.h"
 
+#include <sha2.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/size.h"
 
 enum { MAX_FILE = 1 << 20, MAX_KEYS = 4096, MAX_KEY = 512 };
 
+struct digest {
+    uint8_t bytes[SHA256_DIGEST_LENGTH];
+};
+
 struct keys {
-    char *text; /* [size] the file, cut at its line ends */
-    size_t size;
-    char *key;
-    const char *list[MAX_KEYS];
+    uint8_t salt[32];
+    struct digest list[MAX_KEYS]; /* [n], sorted */
     size_t n;
 };
+
+/* The salt is random and secret: a client can't tell which digests its guesses have, so how long it
+ * takes to find them tells it nothing about the keys. */
+static struct digest hash(const struct keys *keys, const char *key, size_t n)
+{
+    struct digest digest;
+    SHA2_CTX sha;
+    SHA256Init(&sha);
+    SHA256Update(&sha, keys->salt, sizeof keys->salt);
+    SHA256Update(&sha, (const uint8_t *)key, n);
+    SHA256Final(digest.bytes, &sha);
+    explicit_bzero(&sha, sizeof sha);
+    return digest;
+}
+
+static int compare(const void *a, const void *b)
+{
+    return memcmp(a, b, sizeof(struct digest));
+}
 
 static int add(struct keys *keys, const char *key, const char *where, struct llama3_error *err)
 {
@@ -29,16 +58,14 @@ static int add(struct keys *keys, const char *key, const char *where, struct lla
         return error_set(err, LLAMA3_EINPUT,
                          "%s: at most %d API keys of 1 to %d characters expected", where, MAX_KEYS,
                          MAX_KEY);
-    keys->list[keys->n++] = key;
+    keys->list[keys->n++] = hash(keys, key, n);
     return 0;
 }
 
-static int read_keys(struct keys *keys, const char *path, struct llama3_error *err)
+/* Cuts text at its line ends. */
+static int read_lines(struct keys *keys, char *text, const char *path, struct llama3_error *err)
 {
-    keys->text = file_read(path, MAX_FILE, &keys->size, NULL, err);
-    if (keys->text == NULL)
-        return -1;
-    char *rest = keys->text, *line;
+    char *rest = text, *line;
     while ((line = strsep(&rest, "\n")) != NULL) {
         size_t n = strlen(line);
         if (n > 0 && line[n - 1] == '\r')
@@ -50,6 +77,18 @@ static int read_keys(struct keys *keys, const char *path, struct llama3_error *e
                        : error_set(err, LLAMA3_EINPUT, "%s: API keys expected, none found", path);
 }
 
+static int read_keys(struct keys *keys, const char *path, struct llama3_error *err)
+{
+    size_t size;
+    char *text = file_read(path, MAX_FILE, &size, NULL, err);
+    if (text == NULL)
+        return -1;
+    int status = read_lines(keys, text, path, err);
+    explicit_bzero(text, size);
+    free(text);
+    return status;
+}
+
 struct keys *keys_open(const char *path, const char *key, struct llama3_error *err)
 {
     struct keys *keys = size_alloc(1, sizeof *keys);
@@ -57,26 +96,23 @@ struct keys *keys_open(const char *path, const char *key, struct llama3_error *e
         error_memory(err, "API keys", sizeof *keys);
         return NULL;
     }
-    int status = path != NULL ? read_keys(keys, path, err) : 0;
-    if (status == 0 && key != NULL) {
-        keys->key = strdup(key);
-        status = keys->key != NULL ? add(keys, keys->key, "LLAMA3_API_KEY", err)
-                                   : error_memory(err, "an API key", strlen(key));
-    }
-    if (status == 0)
+    int status = getentropy(keys->salt, sizeof keys->salt) == 0
+                     ? 0
+                     : error_set(err, LLAMA3_EIO, "API keys: the system has no random numbers");
+    if (status == 0 && path != NULL)
+        status = read_keys(keys, path, err);
+    if (status == 0 && key != NULL)
+        status = add(keys, key, "LLAMA3_API_KEY", err);
+    if (status == 0) {
+        qsort(keys->list, keys->n, sizeof *keys->list, compare);
         return keys;
+    }
     keys_close(keys);
     return NULL;
 }
 
 void keys_close(struct keys *keys)
 {
-    if (keys == NULL)
-        return;
-    if (keys->text != NULL)
-        explicit_bzero(keys->text, keys->size);
-    free(keys->text);
-    free(keys->key);
     free(keys);
 }
 
@@ -85,14 +121,27 @@ size_t keys_count(const struct keys *keys)
     return keys->n;
 }
 
-/* Looks at every byte that was given, whatever is found on the way. */
-static unsigned differ(const char *given, size_t n, const char *key)
+/* Looks at every byte, whatever is found on the way. */
+static bool equal(const struct digest *a, const struct digest *b)
 {
-    size_t length = strlen(key);
-    volatile unsigned found = n != length;
-    for (size_t i = 0; i < n; i++)
-        found |= (unsigned)(unsigned char)given[i] ^ (unsigned)(unsigned char)key[i % length];
-    return found;
+    volatile unsigned found = 0;
+    for (size_t i = 0; i < sizeof a->bytes; i++)
+        found |= (unsigned)a->bytes[i] ^ b->bytes[i];
+    return found == 0;
+}
+
+/* Where the digest is, or would be. */
+static size_t search(const struct keys *keys, const struct digest *digest)
+{
+    size_t from = 0, to = keys->n;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        if (compare(&keys->list[middle], digest) < 0)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from;
 }
 
 int keys_find(const struct keys *keys, const char *authorization)
@@ -104,8 +153,9 @@ int keys_find(const struct keys *keys, const char *authorization)
         return -1;
     const char *given = authorization + sizeof scheme - 1;
     size_t n = strlen(given);
-    int found = -1;
-    for (size_t i = 0; i < keys->n; i++)
-        found = differ(given, n, keys->list[i]) == 0 ? (int)i : found;
-    return found;
+    if (n > MAX_KEY) /* before anything is done with it: it has no key yet */
+        return -1;
+    struct digest digest = hash(keys, given, n);
+    size_t at = search(keys, &digest);
+    return at < keys->n && equal(&keys->list[at], &digest) ? (int)at : -1;
 }

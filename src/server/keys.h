@@ -15,7 +15,8 @@ void keys_close(struct keys *keys);
 size_t keys_count(const struct keys *keys);
 
 /* Which of them, from 0, a request's Authorization header (NULL: it has none) brings: "Bearer KEY".
- * -1: none, 0 where there are no keys. The time it takes depends on the header's length alone. */
+ * -1: none, 0 where there are no keys. How long that takes tells nothing about the keys, and one
+ * that is longer than any may be is refused unread. */
 int keys_find(const struct keys *keys, const char *authorization);
 
 #endif
