@@ -44,6 +44,18 @@ err_has "missing.gguf"
 run 0 "$server" --version
 out_has "llama3-server "
 
+# ---- the unit for systemd
+sed "s|@bindir@/llama3-server|/bin/true|" "$srcdir/share/llama3-server.service.in" >"$tmp/llama3-server.service"
+cp "$srcdir/share/llama3-server.socket" "$tmp"
+for line in '^LimitCORE=0$' '^#MemoryMax=' '^DevicePolicy=closed$' '^DeviceAllow=char-nvidia\* rw$'; do
+    grep -q "$line" "$tmp/llama3-server.service" || fail "the unit has no line $line"
+done
+! grep -q '^PrivateDevices=yes' "$tmp/llama3-server.service" || fail "the unit hides GPUs"
+if command -v systemd-analyze >/dev/null; then
+    run 0 systemd-analyze verify --man=no "$tmp/llama3-server.service" "$tmp/llama3-server.socket"
+    err_empty
+fi
+
 # ---- while it loads
 if [ -f "$PWD/tests/.libs/preload.so" ]; then
     need_preload
