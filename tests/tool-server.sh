@@ -106,6 +106,28 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     stop 1 # a second signal waits for nothing
     wait $asked
 
+    # ---- a name with several addresses: all that this machine has, each once
+    RESOLVE="2001:db8::1 127.0.0.1 127.0.0.2 127.0.0.1" LD_PRELOAD=$preload start -m "$model" --host several.example
+    ready
+    port=${url##*:}
+    grep -qx "llama3-server: ready at http://127.0.0.1:$port/ and http://127.0.0.2:$port/" "$tmp/log" ||
+        fail "several addresses: $(cat "$tmp/log")"
+    for url in "http://127.0.0.1:$port" "http://127.0.0.2:$port"; do
+        get 200 /health -H 'Host: localhost'
+    done
+    RESOLVE="127.0.0.3 127.0.0.2" LD_PRELOAD=$preload run 1 "$server" -m "$model" --host several.example --port "$port"
+    err_has "llama3-server: 127.0.0.2 port $port: Address already in use"
+    stop 0
+    RESOLVE="127.0.0.1 192.0.2.1" LD_PRELOAD=$preload start -m "$model" --host several.example
+    stop 0
+    RESOLVE="2001:db8::1 192.0.2.1" LD_PRELOAD=$preload run 1 "$server" -m "$model" --host several.example --port 0
+    err_has "llama3-server: several.example port 0: Cannot assign requested address"
+    own=$(hostname -I 2>/dev/null | cut -d' ' -f1)
+    if [ -n "$own" ]; then
+        RESOLVE="127.0.0.1 $own" LD_PRELOAD=$preload run 2 "$server" -m "$model" --host several.example --port 0
+        err_has "can be reached by others"
+    fi
+
     # ---- a client that hangs up
     SLOW_TEXT=100 LD_PRELOAD=$preload start -m "$model"
     ready
@@ -356,11 +378,17 @@ get 400 /health -H 'Host:'
 get 200 /health -H 'Host: localhost:1'
 get 200 /health -H 'Host: LOCALHOST'
 get 200 /health -H 'Host: [::1]:8080'
+get 200 /health -H 'Host: [::1]'
+for host in '[::1]evil' '[::1].evil.example' '[::1]:8080evil' '[::1' '[::1]]' 'localhost:evil' 'localhost:1@evil'; do
+    get 403 /health -H "Host: $host"
+done
 get 200 /health -H 'Origin: https://a.example'
 ! grep -qi 'Access-Control' "$tmp/head" || fail "CORS is allowed without --cors-origin"
 get 405 /v1/chat/completions -X OPTIONS -H 'Origin: https://a.example'
 post 400 /v1/completions '{"prompt":"x"}' -H 'Transfer-Encoding: chunked' -H 'Content-Length: 14'
-out_has "either a Content-Length or chunks"
+out_has "expected one Content-Length or one Transfer-Encoding, found more"
+get 501 /health -H 'Transfer-Encoding: gzip'
+head_has 'Connection: close'
 
 # ---- the manual's examples
 sed -n '/^\.Sh EXAMPLES/,/^\.Sh SEE/p' "$srcdir/man/llama3-server.1" |

@@ -108,17 +108,33 @@ static void refuse(struct http_request *r, int status, const char *why)
     r->http->events.on_refusal(r->http->events.arg, r, status, why);
 }
 
-/* Two ways to tell a body's end could be understood in two ways (RFC 9112, section 6.3). */
-static void check_head(struct http_request *r)
+/* Where somebody in front of this server could see the body end at another place, what follows here
+ * may be a request that it took for a part of the body: nothing after the head is read (RFC 9112,
+ * section 6.3). */
+static void check_framing(struct http_request *r, const struct framing *f, const char *version)
+{
+    size_t n = f->n_lengths + f->n_encodings;
+    bool old = strcmp(version, MHD_HTTP_VERSION_1_0) == 0;
+    r->unframed = n > 1 || f->odd_encoding || (old && f->n_encodings > 0);
+    if (n > 1)
+        refuse(r, 400, "expected one Content-Length or one Transfer-Encoding, found more");
+    else if (f->odd_encoding)
+        refuse(r, 501, "expected no Transfer-Encoding but chunked, found another");
+    else if (r->unframed)
+        refuse(r, 400, "expected no Transfer-Encoding in HTTP/1.0, found one");
+}
+
+static void check_head(struct http_request *r, const char *version)
 {
     struct framing f = {0};
     MHD_get_connection_values(r->connection, MHD_HEADER_KIND, see_header, &f);
     size_t head = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)
                       ->header_size;
+    check_framing(r, &f, version);
+    if (r->answered)
+        return;
     if (r->peer->surplus)
         refuse(r, 503, "too many connections");
-    else if (f.n_lengths + f.n_encodings > 1 || f.odd_encoding)
-        refuse(r, 400, "expected either a Content-Length or chunks, found more or something else");
     else if (head > HTTP_MAX_HEAD)
         refuse(r, 431, "the headers are larger than 32 KiB");
     else if (f.length > HTTP_MAX_BODY)
@@ -137,8 +153,9 @@ static void take_body(struct http_request *r, const char *bytes, size_t n)
 {
     if (r->answered)
         return;
-    size_t held = request_count_body(r, n, 0);
+    size_t before = r->body.size;
     buf_add(&r->body, bytes, n);
+    size_t held = request_count_body(r, r->body.size - before, 0);
     if (r->body.size > HTTP_MAX_BODY) {
         http_free_body(r);
         refuse(r, 413, "the body is larger than 8 MiB");
@@ -154,7 +171,6 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
 {
     struct http_request *r = *context;
     struct http *http = cls;
-    (void)version;
     if (r == NULL) {
         struct peer *peer = peer_of(connection);
         *context = r = peer != NULL ? request_new(peer, connection, path, method) : NULL;
@@ -164,9 +180,10 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
         peer->request = r;
         pthread_mutex_unlock(&http->lock);
         peer_enter(peer, PHASE_BODY, BODY_SECONDS);
-        check_head(r);
-        const char *expect = http_header(r, "Expect");
-        return expect != NULL && r->answered ? request_reply(r) : MHD_YES;
+        check_head(r, version);
+        /* An answer before the body makes libmicrohttpd close the connection after it. */
+        bool at_once = r->unframed || (r->answered && http_header(r, "Expect") != NULL);
+        return at_once ? request_reply(r) : MHD_YES;
     }
     if (*n > 0) {
         take_body(r, upload, *n);
@@ -196,39 +213,54 @@ static struct MHD_Daemon *start(struct http *http, int listener)
         http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_END);
 }
 
-struct http *http_open(int listener, const struct http_events *events, struct llama3_error *err)
+/* With the application's signals blocked: they are for the application's threads. Returns how many
+ * listeners were taken over, which is fewer than n after a failure. */
+static size_t start_all(struct http *http, const int *listeners, size_t n)
+{
+    if (pthread_create(&http->watcher, NULL, peers_watch, http) != 0)
+        return 0;
+    http->watched = true;
+    while (http->n_daemons < n) {
+        struct MHD_Daemon *daemon = start(http, listeners[http->n_daemons]);
+        if (daemon == NULL)
+            break;
+        http->daemons[http->n_daemons++] = daemon;
+    }
+    return http->n_daemons;
+}
+
+struct http *http_open(const int *listeners, size_t n, const struct http_events *events,
+                       struct llama3_error *err)
 {
     struct http *http = size_alloc(1, sizeof *http);
-    if (http == NULL) {
+    size_t taken = 0;
+    if (http != NULL) {
+        sigset_t all, before;
+        http->events = *events;
+        pthread_mutex_init(&http->lock, NULL);
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        taken = start_all(http, listeners, n);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        if (taken == n)
+            return http;
+        error_set(err, LLAMA3_EIO, "libmicrohttpd does not start");
+    } else {
         error_memory(err, "the server", sizeof *http);
-        close(listener);
-        return NULL;
     }
-    http->events = *events;
-    pthread_mutex_init(&http->lock, NULL);
-    /* The application's signals are for the application's threads. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&http->watcher, NULL, peers_watch, http);
-    http->daemon = failed == 0 ? start(http, listener) : NULL;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (http->daemon != NULL)
-        return http;
-    error_set(err, LLAMA3_EIO, "libmicrohttpd does not start");
-    close(listener);
-    if (failed != 0)
-        free(http);
-    else
-        http_close(http);
+    for (size_t i = taken; i < n; i++)
+        close(listeners[i]);
+    http_close(http);
     return NULL;
 }
 
 void http_drain(struct http *http)
 {
-    int listener = MHD_quiesce_daemon(http->daemon);
-    if (listener >= 0)
-        close(listener);
+    for (size_t i = 0; i < http->n_daemons; i++) {
+        int listener = MHD_quiesce_daemon(http->daemons[i]);
+        if (listener >= 0)
+            close(listener);
+    }
     pthread_mutex_lock(&http->lock);
     http->draining = true;
     for (struct peer *p = http->peers; p != NULL; p = p->next)
@@ -259,9 +291,10 @@ void http_close(struct http *http)
     pthread_mutex_lock(&http->lock);
     http->closing = true;
     pthread_mutex_unlock(&http->lock);
-    pthread_join(http->watcher, NULL);
-    if (http->daemon != NULL)
-        MHD_stop_daemon(http->daemon);
+    if (http->watched)
+        pthread_join(http->watcher, NULL);
+    for (size_t i = 0; i < http->n_daemons; i++)
+        MHD_stop_daemon(http->daemons[i]);
     pthread_mutex_destroy(&http->lock);
     free(http);
 }

@@ -19,13 +19,15 @@ enum {
     HTTP_MAX_HEAD = 32 << 10,
     HTTP_MAX_BODY = 8 << 20,
     HTTP_MAX_BODIES = 64 << 20, /* all that are held together */
-    HTTP_CONNECTIONS = 256
+    HTTP_CONNECTIONS = 256,
+    HTTP_LISTENERS = 8
 };
 
 struct http;
 struct http_request;
 
-/* All are called on the one thread that serves sockets, so they have to be quick. */
+/* All are called on the thread that serves the connection, of which each listener has one: so they
+ * have to be quick. */
 struct http_events {
     /* The head has come: the last chance to answer before the body is read. */
     void (*on_head)(void *arg, struct http_request *request);
@@ -36,13 +38,15 @@ struct http_events {
     void *arg;
 };
 
-/* listener: a listening socket, which is taken over. */
-struct http *http_open(int listener, const struct http_events *events, struct llama3_error *err);
+/* listeners: up to HTTP_LISTENERS listening sockets, which are taken over. */
+struct http *http_open(const int *listeners, size_t n, const struct http_events *events,
+                       struct llama3_error *err);
 /* Accepts no more connections, and closes each once it has been answered. */
 void http_drain(struct http *http);
 /* Every request must have been answered. */
 void http_close(struct http *http);
-size_t http_connections(struct http *http);
+/* How many there are where this request came from. */
+size_t http_connections(const struct http_request *request);
 
 /* ---- a request --------------------------------------------------------------------------- */
 

@@ -57,6 +57,7 @@ struct http_request {
     pthread_cond_t moved; /* unsent bytes were taken, or the client is gone */
     int refs;
     struct MHD_Connection *connection; /* NULL once completed */
+    bool unframed;                     /* where its body ends can't be known */
     struct buf body;
     bool answered, suspended, gone, ended;
     void (*on_gone)(void *arg);
@@ -69,6 +70,7 @@ struct http_request {
 
     bool streams;
     struct buf unsent;
+    bool torn;       /* something is missing in it, for want of memory */
     size_t sent;     /* of unsent */
     double moved_at; /* when something was last taken, or there was nothing to take */
     double written_at;
@@ -77,8 +79,10 @@ struct http_request {
 
 struct http {
     struct http_events events;
-    struct MHD_Daemon *daemon;
+    struct MHD_Daemon *daemons[HTTP_LISTENERS]; /* [n_daemons] one for each listener */
+    size_t n_daemons;
     pthread_t watcher;
+    bool watched; /* there is that thread */
     pthread_mutex_t lock;
     struct peer *peers; /* latest first */
     size_t n_peers;

@@ -67,8 +67,9 @@ void peers_remove(struct http *http, struct peer *peer)
     pthread_mutex_unlock(&http->lock);
 }
 
-size_t http_connections(struct http *http)
+size_t http_connections(const struct http_request *r)
 {
+    struct http *http = r->http;
     pthread_mutex_lock(&http->lock);
     size_t n = http->n_peers;
     pthread_mutex_unlock(&http->lock);

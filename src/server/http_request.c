@@ -208,7 +208,7 @@ static ssize_t read_stream(void *cls, uint64_t position, char *out, size_t max)
         r->moved_at = clock_seconds();
         pthread_cond_broadcast(&r->moved);
     } else if (r->ended) {
-        given = MHD_CONTENT_READER_END_OF_STREAM;
+        given = r->torn ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
     } else {
         r->suspended = true;
         MHD_suspend_connection(r->connection);
@@ -245,8 +245,10 @@ static void append(struct http_request *r, const void *bytes, size_t n)
     if (r->unsent.size == 0)
         r->moved_at = r->written_at;
     buf_add(&r->unsent, bytes, n);
-    if (r->unsent.failed)
+    if (r->unsent.failed) {
+        r->torn = true;
         request_mark_gone(r);
+    }
     resume(r);
 }
 

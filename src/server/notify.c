@@ -29,12 +29,16 @@ void notify(const char *state)
     close(fd);
 }
 
-int notify_listener(void)
+size_t notify_listeners(int *fds, size_t most)
 {
-    const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
-    if (pid == NULL || fds == NULL || strtol(pid, NULL, 10) != (long)getpid() ||
-        strtol(fds, NULL, 10) < 1)
-        return -1;
-    fcntl(FIRST_LISTENER, F_SETFD, FD_CLOEXEC);
-    return FIRST_LISTENER;
+    const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+    if (pid == NULL || count == NULL || strtol(pid, NULL, 10) != (long)getpid())
+        return 0;
+    long given = strtol(count, NULL, 10);
+    size_t n = given < 0 ? 0 : (size_t)given < most ? (size_t)given : most;
+    for (size_t i = 0; i < n; i++) {
+        fds[i] = FIRST_LISTENER + (int)i;
+        fcntl(fds[i], F_SETFD, FD_CLOEXEC);
+    }
+    return n;
 }

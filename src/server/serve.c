@@ -164,14 +164,14 @@ static void refuse(const struct work *work, int status, const char *code, const 
 
 /* ---- what may be asked ------------------------------------------------------------------- */
 
-/* A Host header's name without its port. */
+/* The length of a Host header's name without its port; 0 if something else is there. */
 static size_t host_length(const char *host)
 {
-    if (host[0] == '[') {
-        const char *end = strchr(host, ']');
-        return end != NULL ? (size_t)(end - host) + 1 : 0;
-    }
-    return strcspn(host, ":");
+    size_t n = host[0] == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
+    if (n > strlen(host) || (host[n] != '\0' && host[n] != ':'))
+        return 0;
+    const char *port = host[n] == ':' ? host + n + 1 : host + n;
+    return port[strspn(port, "0123456789")] == '\0' ? n : 0;
 }
 
 static bool names(const char *host, size_t n, const char *name)
@@ -247,11 +247,13 @@ static void answer_preflight(const struct work *work)
     work_answer(work, 204, NULL, &nothing);
 }
 
+static const char shutting_down[] = "the server is shutting down";
+
 /* NULL: it is ready; else why not. */
 static const char *not_ready(struct server *s, double *progress)
 {
     pthread_mutex_lock(&s->lock);
-    const char *why = s->draining        ? "the server is shutting down"
+    const char *why = s->draining        ? shutting_down
                       : s->model == NULL ? "the model is being loaded"
                                          : NULL;
     *progress = s->progress;
@@ -266,6 +268,7 @@ static void check(const struct work *work, const struct endpoint *endpoint)
     struct http_request *http = work->http;
     const char *origin = http_header(http, "Origin");
     double progress;
+    const char *why = endpoint != NULL && endpoint->needs_model ? not_ready(s, &progress) : NULL;
     bool allowed = origin_allowed(s, origin);
     if (allowed) {
         http_set_header(http, "Access-Control-Allow-Origin", origin);
@@ -289,8 +292,8 @@ static void check(const struct work *work, const struct endpoint *endpoint)
     } else if (strcmp(endpoint->method, "POST") == 0 &&
                !is_json(http_header(http, "Content-Type"))) {
         refuse(work, 415, "unsupported_media_type", "Content-Type: application/json expected");
-    } else if (endpoint->needs_model && not_ready(s, &progress) != NULL) {
-        refuse(work, 503, "unavailable", "%s", not_ready(s, &progress));
+    } else if (why != NULL) {
+        refuse(work, 503, "unavailable", "%s", why);
     }
 }
 
@@ -329,15 +332,21 @@ static void *run_work(void *arg)
     return NULL;
 }
 
-/* A thread for what takes a while, if there is room. */
+/* A thread for what takes a while, if there is room. Draining is looked at again: a body may have
+ * come to its end after server_drain() found that nothing is worked on. */
 static void start_work(const struct work *work)
 {
     struct server *s = work->server;
     pthread_t thread;
     pthread_mutex_lock(&s->lock);
+    bool draining = s->draining;
     bool room = s->n_working < s->options.parallel + MAX_WAITING;
-    s->n_working += room;
+    s->n_working += room && !draining;
     pthread_mutex_unlock(&s->lock);
+    if (draining) {
+        refuse(work, 503, "unavailable", "%s", shutting_down);
+        return;
+    }
     if (!room) {
         refuse(work, 429, "queue_full", "%zu requests are being answered and %d wait already",
                s->options.parallel, MAX_WAITING);
@@ -421,7 +430,7 @@ static void run_metrics(const struct work *work)
 {
     struct server *s = work->server;
     struct buf body = {0};
-    struct gauges gauges = {.connections = http_connections(s->http)};
+    struct gauges gauges = {.connections = http_connections(work->http)};
     pthread_mutex_lock(&s->lock);
     gauges.requests = s->n_working;
     bool loaded = s->model != NULL;
@@ -453,7 +462,7 @@ static void run_page(const struct work *work)
 
 /* ---- the server -------------------------------------------------------------------------- */
 
-struct server *server_open(int listener, const struct server_options *options,
+struct server *server_open(const int *listeners, size_t n, const struct server_options *options,
                            struct llama3_error *err)
 {
     struct server *s = size_alloc(1, sizeof *s);
@@ -475,7 +484,7 @@ struct server *server_open(int listener, const struct server_options *options,
     clock_condition(&s->idle);
     page_policy(s->policy, sizeof s->policy);
     json_object_seed(0); /* before there are threads */
-    s->http = http_open(listener, &events, err);
+    s->http = http_open(listeners, n, &events, err);
     if (s->http != NULL)
         return s;
     server_close(s);
@@ -563,6 +572,14 @@ static bool wait_until_idle(struct server *s, double seconds)
         if (pthread_cond_timedwait(&s->idle, &s->lock, &until) != 0)
             return s->n_working == 0;
     return true;
+}
+
+size_t server_working(struct server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    size_t n = s->n_working;
+    pthread_mutex_unlock(&s->lock);
+    return n;
 }
 
 bool server_drain(struct server *s, double seconds)

@@ -31,8 +31,8 @@ struct server_options {
     void *arg;
 };
 
-/* Serves the listening socket, which is taken over. The options must outlive it. */
-struct server *server_open(int listener, const struct server_options *options,
+/* Serves the listening sockets, which are taken over. The options must outlive it. */
+struct server *server_open(const int *listeners, size_t n, const struct server_options *options,
                            struct llama3_error *err);
 
 /* While the model is opened: a share of it is done. */
@@ -40,6 +40,8 @@ void server_progress(struct server *server, double share);
 /* It is; it has to outlive the server. */
 int server_start(struct server *server, struct llama3_model *model, struct llama3_error *err);
 
+/* Requests that are being answered. */
+size_t server_working(struct server *server);
 /* Accepts nothing more, and waits until what was asked is answered, for so many seconds; after them
  * answers are cut. False: some were. */
 bool server_drain(struct server *server, double seconds);

@@ -1,15 +1,11 @@
-/* llama3-server: a model behind HTTP. Options, the socket and signals are here; src/server has the
- * rest. */
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netdb.h>
+/* llama3-server: a model behind HTTP. Options and signals are here, its sockets in server_listen.c;
+ * src/server has the rest. */
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,6 +16,7 @@
 #include "tool/gpu_options.h"
 #include "tool/model_path.h"
 #include "tool/say.h"
+#include "tool/server_listen.h"
 
 const char say_program[] = "llama3-server";
 
@@ -43,8 +40,8 @@ static const struct option_spec server_specs[] = {
      .type = OPTION_TEXT,
      .offset = FIELD(host),
      .arg = "ADDRESS",
-     .help = "where it listens (127.0.0.1); another address than\nthis machine's own needs an "
-             "API key"},
+     .help = "where it listens, at each address of a name\n(127.0.0.1); one that others can reach "
+             "needs an\nAPI key"},
     {.name = "port",
      .type = OPTION_SIZE,
      .offset = FIELD(port),
@@ -148,84 +145,6 @@ static struct option_set bind_options(struct option_group groups[N_GROUPS], stru
     };
 }
 
-/* ---- the socket -------------------------------------------------------------------------- */
-
-static bool is_loopback(const struct sockaddr *address)
-{
-    if (address->sa_family == AF_INET) {
-        const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)address;
-        return ntohl(in->sin_addr.s_addr) >> 24 == 127;
-    }
-    if (address->sa_family == AF_INET6) {
-        const struct sockaddr_in6 *in = (const struct sockaddr_in6 *)(const void *)address;
-        return IN6_IS_ADDR_LOOPBACK(&in->sin6_addr);
-    }
-    return address->sa_family == AF_UNIX;
-}
-
-static int listen_at(const struct addrinfo *at)
-{
-    const int yes = 1;
-    int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (bind(fd, at->ai_addr, at->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0)
-        return fd;
-    int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
-}
-
-/* The socket that we were started with, or one of our own. */
-static int open_listener(const struct args *args)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found;
-    char port[8], host[NI_MAXHOST];
-    int fd = notify_listener();
-    if (fd >= 0)
-        return fd;
-    snprintf(port, sizeof port, "%zu", args->port);
-    snprintf(host, sizeof host, "%s", args->host);
-    size_t end = strlen(host);
-    bool brackets = host[0] == '[' && host[end - 1] == ']'; /* as an IPv6 address has in a URL */
-    if (brackets)
-        host[end - 1] = '\0';
-    int failed = getaddrinfo(host + brackets, port, &hints, &found);
-    if (failed != 0) {
-        say_error("--host: expected an address, found '%s': %s", args->host, gai_strerror(failed));
-        return -1;
-    }
-    fd = listen_at(found);
-    if (fd < 0)
-        say_error("%s port %s: %s", args->host, port, strerror(errno));
-    freeaddrinfo(found);
-    return fd;
-}
-
-struct endpoint_name {
-    bool loopback;
-    char url[NI_MAXHOST + NI_MAXSERV + 16];
-};
-
-static struct endpoint_name describe(int listener)
-{
-    struct sockaddr_storage address = {0};
-    struct endpoint_name name = {0};
-    char host[NI_MAXHOST] = "?", port[NI_MAXSERV] = "?";
-    socklen_t length = sizeof address;
-    if (getsockname(listener, (struct sockaddr *)&address, &length) == 0) {
-        name.loopback = is_loopback((const struct sockaddr *)&address);
-        getnameinfo((const struct sockaddr *)&address, length, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV);
-    }
-    bool colons = strchr(host, ':') != NULL;
-    snprintf(name.url, sizeof name.url, "http://%s%s%s:%s/", colons ? "[" : "", host,
-             colons ? "]" : "", port);
-    return name;
-}
-
 /* ---- signals ----------------------------------------------------------------------------- */
 
 static sem_t asked; /* to end */
@@ -261,15 +180,10 @@ static void log_line(void *arg, const char *line)
     fprintf(stderr, "%s\n", line);
 }
 
-struct opening {
-    struct server *server;
-    const struct args *args;
-};
-
 static int on_progress(void *arg, uint64_t done, uint64_t total)
 {
-    const struct opening *opening = arg;
-    server_progress(opening->server, total > 0 ? (double)done / (double)total : 0);
+    struct server *server = arg;
+    server_progress(server, total > 0 ? (double)done / (double)total : 0);
     return atomic_load(&stopping);
 }
 
@@ -279,24 +193,23 @@ static void on_note(void *arg, const char *note)
     say_error("note: %s", note);
 }
 
-/* NULL after an error, which is on stderr, or because it was stopped. */
-static struct llama3_model *open_model(struct server *server, const struct args *args)
+/* options: the callbacks. NULL after an error, which is on stderr unless a callback ended it. */
+static struct llama3_model *open_model(const struct args *args, struct llama3_model_options options)
 {
-    struct llama3_model_options options = model_options(&args->model);
-    struct opening opening = {server, args};
+    struct llama3_model_options all = model_options(&args->model);
     struct llama3_error err;
     char *path = model_path(args->model.path, "--model");
     if (path == NULL)
         return NULL;
-    gpu_apply(&args->gpu, &options);
+    gpu_apply(&args->gpu, &all);
     char *cache = model_cache(&args->model);
-    options.cache = cache;
-    options.on_progress = on_progress;
-    options.on_load = on_progress;
-    options.on_note = on_note;
-    options.arg = &opening;
-    struct llama3_model *model = llama3_model_open(path, &options, &err);
-    if (model == NULL && !atomic_load(&stopping))
+    all.cache = cache;
+    all.on_progress = options.on_progress;
+    all.on_load = options.on_progress;
+    all.on_note = options.on_note;
+    all.arg = options.arg;
+    struct llama3_model *model = llama3_model_open(path, &all, &err);
+    if (model == NULL && err.code != LLAMA3_ECANCELED)
         say_failure(&err);
     free(cache);
     free(path);
@@ -319,21 +232,22 @@ static void say_ready(const struct args *args, const struct server *server,
 }
 
 /* Serves until a signal comes. */
-static int serve(const struct args *args, const struct server_options *options, int listener,
-                 const char *url)
+static int serve(const struct args *args, const struct server_options *options,
+                 const struct listeners *l)
 {
     struct llama3_error err;
-    struct server *server = server_open(listener, options, &err);
+    struct server *server = server_open(l->fds, l->n, options, &err);
     struct llama3_model *model = NULL;
     int status = STATUS_FAILED;
     if (server == NULL) {
         say_failure(&err);
         return status;
     }
-    say_error("listening at %s", url);
-    model = open_model(server, args);
+    say_error("listening at %s", l->urls);
+    model = open_model(args, (struct llama3_model_options){
+                                 .on_progress = on_progress, .on_note = on_note, .arg = server});
     if (model != NULL && server_start(server, model, &err) == 0) {
-        say_ready(args, server, model, url);
+        say_ready(args, server, model, l->urls);
         notify("READY=1");
         while (!atomic_load(&stopping))
             sem_wait(&asked);
@@ -353,15 +267,14 @@ static int serve(const struct args *args, const struct server_options *options, 
 
 static int run(const struct args *args, const struct keys *keys, const struct keys *metrics_keys)
 {
-    int listener = open_listener(args);
-    if (listener < 0)
+    struct listeners l;
+    if (listeners_open(&l, args->host, args->port) < 0)
         return STATUS_FAILED;
-    struct endpoint_name name = describe(listener);
-    if (!name.loopback && keys_count(keys) == 0 && !args->insecure) {
+    if (!l.loopback && keys_count(keys) == 0 && !args->insecure) {
         say_error("%s can be reached by others: give keys with --api-key-file or LLAMA3_API_KEY, "
                   "or --insecure",
-                  name.url);
-        close(listener);
+                  l.urls);
+        listeners_close(&l);
         return STATUS_USAGE;
     }
     const struct server_options options = {
@@ -370,7 +283,7 @@ static int run(const struct args *args, const struct keys *keys, const struct ke
         .share_prefixes = args->share_prefixes,
         .hosts = args->hosts.items,
         .n_hosts = args->hosts.n,
-        .any_host = !name.loopback && args->hosts.n == 0,
+        .any_host = !l.loopback && args->hosts.n == 0,
         .origins = args->origins.items,
         .n_origins = args->origins.n,
         .alias = args->alias,
@@ -380,7 +293,7 @@ static int run(const struct args *args, const struct keys *keys, const struct ke
         .on_log = log_line,
     };
     install_signals();
-    return serve(args, &options, listener, name.url);
+    return serve(args, &options, &l);
 }
 
 /* Not empty, and nothing in it that ends a word of a header. */

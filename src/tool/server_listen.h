@@ -1,0 +1,24 @@
+/* server_listen.h: the sockets that a server listens at. */
+#ifndef TOOL_SERVER_LISTEN_H
+#define TOOL_SERVER_LISTEN_H
+
+#include <netdb.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "server/http.h"
+
+struct listeners {
+    int fds[HTTP_LISTENERS]; /* [n] */
+    size_t n;
+    bool loopback; /* no other machine reaches any */
+    char urls[HTTP_LISTENERS * (NI_MAXHOST + NI_MAXSERV + 16)];
+};
+
+/* Those that the process was started with (LISTEN_FDS), or else one at each address of the host
+ * that this machine has. port 0: one that is free, the same for all. -1 after an error on stderr.
+ */
+int listeners_open(struct listeners *listeners, const char *host, size_t port);
+void listeners_close(struct listeners *listeners);
+
+#endif
