@@ -93,6 +93,8 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     ask_slowly
     kill -TERM $pid
     sleep 0.3
+    grep -qx 'llama3-server: ending: waits for 1 request being answered, at most 30 seconds; a second signal ends it at once' \
+        "$tmp/log" || fail "SIGTERM: nothing says what is awaited: $(cat "$tmp/log")"
     ! curl -s -m 5 "$url/health" >"$tmp/out" || fail "a server that ends accepts a connection"
     wait $asked || fail "SIGTERM cuts an answer"
     wait $pid || fail "SIGTERM with an answer on its way: expected exit status 0, found $?"
@@ -103,7 +105,9 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     ask_slowly
     kill -TERM $pid
     sleep 0.5
+    began=$(date +%s)
     stop 1 # a second signal waits for nothing
+    [ $(($(date +%s) - began)) -lt 3 ] || fail "a second signal doesn't end it at once"
     wait $asked
 
     # ---- a name with several addresses: all that this machine has, each once
@@ -146,6 +150,7 @@ fi
 # ---- what is there
 start -m "$model" --ctx 400 --parallel 4
 ready
+grep -q '^Max core file size  *0 ' /proc/$pid/limits || fail "a crash would leave a core"
 get 200 /health
 printf '{"status":"ok"}' | cmp -s - "$tmp/out" || fail "/health says $(cat "$tmp/out")"
 head_has "X-Content-Type-Options: nosniff"
@@ -389,6 +394,14 @@ post 400 /v1/completions '{"prompt":"x"}' -H 'Transfer-Encoding: chunked' -H 'Co
 out_has "expected one Content-Length or one Transfer-Encoding, found more"
 get 501 /health -H 'Transfer-Encoding: gzip'
 head_has 'Connection: close'
+
+# ---- a port that is taken: whatever is wrong with the model is said as well
+run 1 "$server" -m "$tmp/missing.gguf" --port "${url##*:}"
+err_has "llama3-server: 127.0.0.1 port ${url##*:}: Address already in use"
+err_has "llama3-server: $tmp/missing.gguf: No such file"
+err_lines 2
+run 1 "$server" -m "$model" --port "${url##*:}"
+err_lines 1
 
 # ---- the manual's examples
 sed -n '/^\.Sh EXAMPLES/,/^\.Sh SEE/p' "$srcdir/man/llama3-server.1" |

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -216,6 +217,21 @@ static struct llama3_model *open_model(const struct args *args, struct llama3_mo
     return model;
 }
 
+static int give_up(void *arg, uint64_t done, uint64_t total)
+{
+    (void)arg;
+    (void)done;
+    (void)total;
+    return 1;
+}
+
+/* There is no socket to serve. What is wrong with the model is said as well, so that nobody frees a
+ * port in order to read that next; its weights are not loaded. */
+static void try_model(const struct args *args)
+{
+    llama3_model_close(open_model(args, (struct llama3_model_options){.on_progress = give_up}));
+}
+
 static void say_ready(const struct args *args, const struct server *server,
                       const struct llama3_model *model, const char *url)
 {
@@ -229,6 +245,16 @@ static void say_ready(const struct args *args, const struct server *server,
         say_error("note: --kv-memory holds %zu of the context's %zu tokens", server_context(server),
                   info->context);
     say_error("ready at %s", url);
+}
+
+/* Says what is still to be done before the program ends. */
+static void say_ending(struct server *server)
+{
+    size_t n = server_working(server);
+    if (n > 0)
+        say_error("ending: waits for %zu request%s being answered, at most %.0f seconds; a second "
+                  "signal ends it at once",
+                  n, n == 1 ? "" : "s", DRAIN_SECONDS);
 }
 
 /* Serves until a signal comes. */
@@ -258,6 +284,7 @@ static int serve(const struct args *args, const struct server_options *options,
         status = STATUS_OK;
     }
     notify("STOPPING=1");
+    say_ending(server);
     if (!server_drain(server, DRAIN_SECONDS))
         say_error("note: some answers were cut");
     server_close(server);
@@ -268,8 +295,10 @@ static int serve(const struct args *args, const struct server_options *options,
 static int run(const struct args *args, const struct keys *keys, const struct keys *metrics_keys)
 {
     struct listeners l;
-    if (listeners_open(&l, args->host, args->port) < 0)
+    if (listeners_open(&l, args->host, args->port) < 0) {
+        try_model(args);
         return STATUS_FAILED;
+    }
     if (!l.loopback && keys_count(keys) == 0 && !args->insecure) {
         say_error("%s can be reached by others: give keys with --api-key-file or LLAMA3_API_KEY, "
                   "or --insecure",
@@ -386,11 +415,22 @@ static int start(const struct args *args, const struct option_set *set)
     return status;
 }
 
+/* A core would hold what clients said. Under a debugger there is none to be written. */
+static void leave_no_core(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_CORE, &limit) == 0) {
+        limit.rlim_cur = 0;
+        setrlimit(RLIMIT_CORE, &limit);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct args args = {.host = "127.0.0.1", .port = 8080, .parallel = 8};
     struct option_group groups[N_GROUPS];
     struct option_set set = bind_options(groups, &args);
+    leave_no_core();
     int status = options_parse(&set, argc, argv) == 0 ? start(&args, &set) : STATUS_USAGE;
     options_free(&set);
     return status;
