@@ -476,7 +476,8 @@ struct server *server_open(const int *listeners, size_t n, const struct server_o
     size_t n_users = options->share_prefixes ? 1 : keys_count(options->keys);
     if (n_users > 1 && (s->of_users = size_alloc(n_users, sizeof *s->of_users)) == NULL) {
         error_memory(err, "counts of each key", n_users * sizeof *s->of_users);
-        close(listener);
+        for (size_t i = 0; i < n; i++)
+            close(listeners[i]);
         free(s);
         return NULL;
     }
