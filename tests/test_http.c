@@ -425,43 +425,6 @@ START_TEST(bodies_are_given_back)
 }
 END_TEST
 
-/* Each allocation in turn; a request is then answered, or its connection closed, and the next one
- * is served. */
-START_TEST(no_request_hangs_without_memory)
-{
-    static const char chat[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"a text of some "
-                               "length\"}],\"max_tokens\":3,\"logprobs\":true,\"stream\":%s}";
-    static const char health[] =
-        "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    char body[512], request[1024];
-    json_object_seed(1);
-    json_set_alloc_funcs(__wrap_malloc, free);
-    start_server();
-    for (int kind = 0; kind < 3; kind++) {
-        snprintf(body, sizeof body, chat, kind == 0 ? "true" : "false");
-        if (kind < 2)
-            post(request, sizeof request, "/v1/chat/completions", body);
-        else
-            post(request, sizeof request, "/tokenize", "{\"content\":\"a text of some length\"}");
-        size_t left = 0;
-        for (size_t number = 1; left == 0; number++) {
-            atomic_store(&fails_in, number);
-            const char *answer = ask(port, request);
-            while (server_working(server) > 0)
-                usleep(100);
-            left = atomic_exchange(&fails_in, 0);
-            ck_assert_msg(answer[0] == '\0' || strncmp(answer, "HTTP/1.1 ", 9) == 0, "%s", answer);
-            ck_assert_msg(strstr(answer, "HTTP/1.1 400") == NULL, "%zu: %s", number, answer);
-            ck_assert_msg(strstr(answer, "(null)") == NULL, "%zu: %s", number, answer);
-            answer = ask(port, health);
-            ck_assert_msg(strncmp(answer, "HTTP/1.1 200 ", 13) == 0, "%zu: %s", number, answer);
-            ck_assert_uint_eq(body_bytes(), 0);
-        }
-    }
-    close_server();
-}
-END_TEST
-
 int main(void)
 {
     TCase *tcase = tcase_create("http");
@@ -472,6 +435,5 @@ int main(void)
     tcase_add_test(tcase, every_listener_is_served);
     tcase_add_test(tcase, nothing_is_smuggled);
     tcase_add_test(tcase, bodies_are_given_back);
-    tcase_add_test(tcase, no_request_hangs_without_memory);
     return run_tests("http", tcase);
 }

@@ -212,37 +212,6 @@ START_TEST(probabilities_are_those_of_the_logits)
 }
 END_TEST
 
-/* Names of control tokens are bytes from a file. */
-START_TEST(a_control_token_may_be_no_utf8)
-{
-    struct tiny_gguf gguf;
-    struct buf file = {0};
-    char *folder = tiny_folder(), path[600];
-    const struct llama3_model_options options = {.threads = 1};
-    float logits[9] = {0};
-    tiny_gguf_default(&gguf);
-    tiny_gguf_kv(&gguf, "tokenizer.ggml.tokens")->text =
-        "a\nb\n\u0120\n\u0120a\nab\n\u0143\n<\xff\xe2\x82>\n</s>";
-    tiny_gguf_write(&gguf, &file, NULL);
-    tiny_put(folder, "model.gguf", file.data, file.size);
-    snprintf(path, sizeof path, "%s/model.gguf", folder);
-    struct llama3_model *model = llama3_model_open(path, &options, &err);
-    ck_assert_msg(model != NULL, "%s", err.message);
-    for (int chat = 0; chat < 2; chat++) {
-        json_t *root = answer_of(model, chat, 6, logits, 2);
-        const json_t *logprobs = json_object_get(choice_of(root), "logprobs");
-        const json_t *list = json_object_get(logprobs, chat ? "content" : "tokens");
-        const json_t *first = json_array_get(list, 0);
-        const json_t *name = chat ? json_object_get(first, "token") : first;
-        ck_assert_str_eq(json_string_value(name), "<\uFFFD\uFFFD>");
-        json_decref(root);
-    }
-    llama3_model_close(model);
-    tiny_remove(folder);
-    buf_free(&file);
-}
-END_TEST
-
 /* ---- errors ------------------------------------------------------------------------------ */
 
 static void says(const struct api_error *error, const char *text)
@@ -760,7 +729,6 @@ int main(void)
     tcase_add_test(tcase, requests_are_read);
     tcase_add_test(tcase, damaged_requests_are_refused);
     tcase_add_test(tcase, probabilities_are_those_of_the_logits);
-    tcase_add_test(tcase, a_control_token_may_be_no_utf8);
     tcase_add_test(tcase, long_names_are_cut_between_characters);
     tcase_add_test(tcase, paths_are_kept_from_clients);
     tcase_add_test(tcase, requests_share_a_budget);
