@@ -24,19 +24,33 @@ static int widen_panels(struct cpu *cpu, size_t cols, struct llama3_error *err)
     return 0;
 }
 
+/* Where the parts of struct narrow begin in its memory, after the codes, and its size. */
+struct narrow_layout {
+    size_t numbers, scales, bf16, bytes;
+};
+
+static struct narrow_layout narrow_layout(size_t rows, size_t cols)
+{
+    struct narrow_layout l;
+    size_t groups = rows * ((cols + GROUP - 1) / GROUP);
+    l.numbers = round_up(groups * GROUP, 64);
+    l.scales = l.numbers + round_up(groups * ACT_NUMBERS * sizeof(float), 64);
+    l.bf16 = l.scales + round_up(rows * sizeof(float), 64);
+    l.bytes = l.bf16 + round_up(rows * round_up(cols, BF16_COLS) * sizeof(uint16_t), 64);
+    return l;
+}
+
 static struct narrow take_narrow(unsigned char **next, size_t rows, size_t cols)
 {
-    struct narrow n;
-    size_t groups = rows * ((cols + GROUP - 1) / GROUP);
-    n.int8 = (struct quantized){.codes = (int8_t *)*next};
-    *next += round_up(groups * GROUP, 64);
-    n.int8.numbers = (float *)(void *)*next;
-    *next += round_up(groups * ACT_NUMBERS * sizeof(float), 64);
-    n.int8.scales = (float *)(void *)*next;
-    *next += round_up(rows * sizeof(float), 64);
-    n.bf16 = (uint16_t *)(void *)*next;
-    *next += round_up(rows * round_up(cols, BF16_COLS) * sizeof *n.bf16, 64);
-    return n;
+    const struct narrow_layout l = narrow_layout(rows, cols);
+    unsigned char *memory = *next;
+    *next += l.bytes;
+    return (struct narrow){
+        .int8 = {.codes = (int8_t *)memory,
+                 .numbers = (float *)(void *)(memory + l.numbers),
+                 .scales = (float *)(void *)(memory + l.scales)},
+        .bf16 = (uint16_t *)(void *)(memory + l.bf16),
+    };
 }
 
 /* Room for activations in narrower numbers, for another matrix that asks for them. */
@@ -49,12 +63,8 @@ static int widen_narrow(struct cpu *cpu, size_t cols, struct llama3_error *err)
         rows = cpu->shape.max_logit_rows;
     /* The last tile of tokens may be less than full; a tile is at most group_most. */
     rows += cpu->kernels->group_most;
-    unsigned char *end = NULL;
-    take_narrow(&end, rows, cols);
-    take_narrow(&end, rows, cols);
-    for (size_t i = 0; i < threads; i++)
-        take_narrow(&end, NARROW_FEW, cols);
-    size_t bytes = (uintptr_t)end;
+    size_t bytes =
+        2 * narrow_layout(rows, cols).bytes + threads * narrow_layout(NARROW_FEW, cols).bytes;
     unsigned char *memory = size_alloc_aligned(bytes, 1), *next = memory;
     if (memory == NULL)
         return error_memory(err, "activations", bytes);

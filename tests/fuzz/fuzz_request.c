@@ -1,0 +1,100 @@
+/* The JSON of the API's requests; the first byte chooses the route. */
+#include "fuzz.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/utf8.h"
+#include "server/openai.h"
+
+enum { VOCAB_SIZE = 100 };
+
+static const struct llama3_sampling defaults = {
+    .temperature = 0.6f, .top_p = 0.9f, .repeat_penalty = 1};
+
+/* A refusal is the client's fault, and says so in JSON that names one field at most. */
+static void check_refusal(const struct api_error *err)
+{
+    struct buf out = {0};
+    fuzz_check_error(&err->error);
+    FUZZ_EXPECT_MSG(err->status >= 400 && err->status < 500, err->error.message);
+    FUZZ_EXPECT(strnlen(err->param, sizeof err->param) < sizeof err->param);
+    api_error_print(err, &out);
+    json_t *root = json_loadb(out.data, out.size, JSON_REJECT_DUPLICATES, NULL);
+    json_t *error = json_object_get(root, "error");
+    const char *message = json_string_value(json_object_get(error, "message"));
+    FUZZ_EXPECT_MSG(message != NULL && strcmp(message, err->error.message) == 0, out.data);
+    json_decref(root);
+    buf_free(&out);
+}
+
+static bool in(float value, float min, float max)
+{
+    return value >= min && value <= max;
+}
+
+static void check_sampling(const struct llama3_sampling *s)
+{
+    FUZZ_EXPECT(in(s->temperature, 0, 100) && s->top_p > 0 && s->top_p <= 1);
+    FUZZ_EXPECT(s->min_p >= 0 && s->min_p < 1 && s->top_k >= 0);
+    FUZZ_EXPECT(s->repeat_penalty > 0 && s->repeat_penalty <= 100);
+    FUZZ_EXPECT(in(s->frequency_penalty, -100, 100) && in(s->presence_penalty, -100, 100));
+    FUZZ_EXPECT(s->n_bias <= MAX_BIASES);
+    for (size_t i = 0; i < s->n_bias; i++)
+        FUZZ_EXPECT(s->bias[i].token >= 0 && s->bias[i].token < VOCAB_SIZE &&
+                    in(s->bias[i].bias, -100, 100));
+}
+
+static void check_request(const struct api_request *r)
+{
+    check_sampling(&r->sampling);
+    FUZZ_EXPECT(r->n >= 1 && r->n <= MAX_CHOICES && r->n_stop <= MAX_STOPS);
+    FUZZ_EXPECT(r->top_logprobs <= MAX_TOP_LOGPROBS);
+    for (size_t i = 0; i < r->n_stop; i++)
+        FUZZ_EXPECT(r->stop[i][0] != '\0');
+    for (size_t i = 0; i < r->n_tokens; i++)
+        FUZZ_EXPECT(r->tokens[i] >= 0 && r->tokens[i] < VOCAB_SIZE);
+}
+
+static void check_texts(const struct api_request *r)
+{
+    for (size_t i = 0; i < r->n_messages; i++) {
+        const char *content = r->messages[i].content;
+        size_t n = strlen(content);
+        FUZZ_EXPECT(utf8_valid((const uint8_t *)content, n) == n && r->messages[i].role != NULL);
+    }
+    if (r->prompt != NULL)
+        FUZZ_EXPECT(utf8_valid((const uint8_t *)r->prompt, r->prompt_length) == r->prompt_length);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct api_request request;
+    struct api_error err = {.status = 0};
+    if (size == 0)
+        return 0;
+    int route = data[0] % 4, result;
+    size_t n = size - 1;
+    uint8_t *body = malloc(n > 0 ? n : 1);
+    if (body == NULL)
+        abort();
+    memcpy(body, data + 1, n);
+    const char *text = (const char *)body;
+    if (route == 2)
+        result = api_messages_parse(&request, text, n, &err);
+    else if (route == 3)
+        result = api_text_parse(&request, text, n, &err);
+    else
+        result = api_request_parse(&request, route == 0, text, n, &defaults, VOCAB_SIZE, &err);
+    if (result != 0) {
+        check_refusal(&err);
+    } else {
+        if (route < 2)
+            check_request(&request);
+        check_texts(&request);
+        api_request_free(&request);
+    }
+    free(body);
+    return 0;
+}
