@@ -39,6 +39,36 @@ AC_DEFUN([LLAMA3_WARNINGS],
    AM_CONDITIONAL([SANITIZERS], [test "x$enable_sanitizers" = xyes])
    AC_SUBST([LLAMA3_CFLAGS])])
 
+# LLAMA3_HARDENING: what turns an overrun into the end of the program, wherever the compiler has it.
+# _FORTIFY_SOURCE is left to who defines it already (CPPFLAGS, CFLAGS, a distribution's compiler) and
+# to sanitizers, which see more. It is 0 without optimization, where glibc would warn: CFLAGS may
+# change at make.
+AC_DEFUN([LLAMA3_HARDENING],
+  [LLAMA3_FLAG([-fstack-protector-strong], [LLAMA3_CFLAGS])
+   AC_CACHE_CHECK([whether _FORTIFY_SOURCE is ours to define], [llama3_cv_fortify],
+     [llama3_save_CFLAGS=$CFLAGS
+      CFLAGS="$CFLAGS $LLAMA3_CFLAGS -O2"
+      AC_COMPILE_IFELSE([AC_LANG_SOURCE([[
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined _FORTIFY_SOURCE || defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__ || \
+    __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer)
+#error
+#endif]])], [llama3_cv_fortify=yes], [llama3_cv_fortify=no])
+      CFLAGS=$llama3_save_CFLAGS])
+   AS_IF([test "x$llama3_cv_fortify" = xyes],
+     [LLAMA3_CFLAGS="$LLAMA3_CFLAGS -D_FORTIFY_SOURCE=3*__OPTIMIZE__"])
+   LLAMA3_LDFLAGS=
+   AC_CACHE_CHECK([whether $CC links with -z relro -z now], [llama3_cv_relro],
+     [llama3_save_LDFLAGS=$LDFLAGS
+      LDFLAGS="$LDFLAGS -Wl,-z,relro -Wl,-z,now"
+      AC_LINK_IFELSE([AC_LANG_PROGRAM([], [])], [llama3_cv_relro=yes], [llama3_cv_relro=no])
+      LDFLAGS=$llama3_save_LDFLAGS])
+   AS_IF([test "x$llama3_cv_relro" = xyes], [LLAMA3_LDFLAGS="-Wl,-z,relro -Wl,-z,now"])
+   AC_SUBST([LLAMA3_LDFLAGS])])
+
 # The instruction sets that kernels are built for, each its own library with its own flags.
 dnl LLAMA3_TABLE(NAME, FLAGS): a table of kernels, built with these flags if the compiler has them.
 AC_DEFUN([LLAMA3_TABLE],
@@ -121,6 +151,7 @@ AC_DEFUN([LLAMA3_OPENBLAS],
    AS_IF([test "x$with_openblas" != xno],
      [LLAMA3_REQUIRE([OPENBLAS], [openblas], [libopenblas-dev])
       AC_DEFINE([HAVE_OPENBLAS], [1], [Define to use OpenBLAS.])
+      AC_SUBST([OPENBLAS_MODULE], [openblas])
       llama3_openblas=yes])
    AM_CONDITIONAL([HAVE_OPENBLAS], [test "x$with_openblas" != xno])])
 

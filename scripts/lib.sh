@@ -44,15 +44,21 @@ apt_get()
         "$@" </dev/null
 }
 
+# missing_packages NAME...: prints those that are missing, each after a space.
+missing_packages()
+{
+    command -v dpkg-query >/dev/null || return 0
+    for package in "$@"; do
+        is_installed "$package" || printf ' %s' "$package"
+    done
+}
+
 # install_packages NAME...: those that are missing. On anything but Debian and its relatives it
 # does nothing: configure then names what it lacks.
 install_packages()
 {
     command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || return 0
-    missing=
-    for package in "$@"; do
-        is_installed "$package" || missing="$missing $package"
-    done
+    missing=$(missing_packages "$@")
     [ -n "$missing" ] || return 0
     say "installing from Debian:$missing"
     if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
@@ -104,7 +110,9 @@ fetch_model()
         return
     fi
     say "fetching $MODEL_NAME (94 MB, once) into $MODEL_DIR"
-    mkdir -p -m 700 "$MODEL_DIR" || exit 1 # llama3 --int4 keeps files there, if nobody else can
+    # For the user alone: llama3 --int4 keeps files there, if nobody else can write to it.
+    mkdir -p "${MODEL_DIR%/*}" || exit 1
+    [ -d "$MODEL_DIR" ] || mkdir -m 700 "$MODEL_DIR" || exit 1
     fetch_dir=$(mktemp -d "$MODEL_DIR/.fetch.XXXXXX") || exit 1
     trap 'rm -rf "$fetch_dir"' EXIT
     trap 'exit 130' INT

@@ -1,10 +1,12 @@
 #!/bin/sh
 # `make installcheck`: what `make install` put in place works where it is - the program finds its
-# library, the library exports what llama3.h declares and nothing else.
+# library, the library exports what llama3.h declares and nothing else, and the static one, where it
+# was built, links with what pkg-config says.
 #
 #     installed.sh SRCDIR BINDIR LIBDIR INCLUDEDIR
 set -eu
-srcdir=$1 bindir=$2 library=$3/libllama3.so header=$4/llama3.h
+srcdir=$1 bindir=$2 libdir=$3 includedir=$4
+header=$includedir/llama3.h model=$srcdir/tests/data/tiny-f32
 
 fail()
 {
@@ -12,13 +14,37 @@ fail()
     exit 1
 }
 
-nm -D --defined-only "$library" | sed 's/.* //' | sort >installed.tmp
-trap 'rm -f installed.tmp' EXIT
+trap 'rm -f installed.tmp installed.tmp.c' EXIT
 declared=$(sed -n 's/^LLAMA3_API.*[ *]\(llama3_[a-z0-9_]*\)(.*/\1/p' "$header" | sort)
 [ -n "$declared" ] || fail "$header declares nothing"
-printf '%s\n' "$declared" | diff - installed.tmp >&2 ||
-    fail "$library does not export what $header declares"
+if [ -f "$libdir/libllama3.so" ]; then
+    nm -D --defined-only "$libdir/libllama3.so" | sed 's/.* //' | sort >installed.tmp
+    printf '%s\n' "$declared" | diff - installed.tmp >&2 ||
+        fail "$libdir/libllama3.so does not export what $header declares"
+fi
 
-answer=$(env -u LD_LIBRARY_PATH "$bindir/llama3" -m "$srcdir/tests/data/tiny-f32" --seed 1 -n 8 \
+answer=$(env -u LD_LIBRARY_PATH "$bindir/llama3" -m "$model" --seed 1 -n 8 \
     -p "What is the capital of France?") || fail "$bindir/llama3 exits with $?"
 [ -n "$answer" ] || fail "$bindir/llama3 does not answer"
+
+if [ -f "$libdir/libllama3.a" ] && command -v pkg-config >/dev/null; then
+    cat >installed.tmp.c <<'END'
+#include <llama3.h>
+#include <stddef.h>
+
+int main(int argc, char **argv)
+{
+    struct llama3_model *model = llama3_model_open(argv[argc - 1], NULL, NULL);
+    llama3_model_close(model);
+    return model == NULL;
+}
+END
+    flags=$(PKG_CONFIG_PATH=$libdir/pkgconfig pkg-config --define-variable=libdir="$libdir" \
+        --define-variable=includedir="$includedir" --static --cflags --libs llama3) ||
+        fail "pkg-config knows no llama3"
+    # shellcheck disable=SC2046,SC2086 # lists of flags; the shared library may be there as well
+    ${CC:-cc} -o installed.tmp installed.tmp.c \
+        $(printf '%s\n' "$flags" | sed 's/-lllama3/-l:libllama3.a/') ||
+        fail "$libdir/libllama3.a does not link with $flags"
+    ./installed.tmp "$model" || fail "a program linked with $libdir/libllama3.a can't open $model"
+fi

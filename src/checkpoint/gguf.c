@@ -68,7 +68,7 @@ static const uint8_t *take(struct reader *reader, uint64_t n, const char *what)
 static uint64_t load(const uint8_t *bytes, size_t n)
 {
     uint64_t value = 0;
-    memcpy(&value, bytes, n); /* little-endian, as the machine (quant/dtype.c sees to it) */
+    memcpy(&value, bytes, n); /* little-endian, as the machine (configure sees to it) */
     return value;
 }
 

@@ -1,10 +1,6 @@
 /* dtype.c: the table of types. */
 #include "quant/dtype.h"
 
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "checkpoints are little-endian and run as they are mapped: a little-endian machine is needed"
-#endif
-
 static const struct dtype_info infos[DTYPE_COUNT] = {
     [DTYPE_F32] = {"f32", 1, 4},       [DTYPE_F16] = {"f16", 1, 2},
     [DTYPE_BF16] = {"bf16", 1, 2},     [DTYPE_Q4_0] = {"q4_0", 32, 18},
