@@ -121,13 +121,13 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *time)
     return status;
 }
 
-/* Once armed, the model is there as soon as the server has looked for it. */
+/* Once armed, with a server, the model is there as soon as that server has looked for it. */
 static atomic_bool armed;
 int __real_pthread_mutex_unlock(pthread_mutex_t *mutex);
 int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex);
 int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex)
 {
-    if (server != NULL && mutex == &server->lock && atomic_exchange(&armed, false))
+    if (atomic_load(&armed) && mutex == &server->lock && atomic_exchange(&armed, false))
         server->model = model;
     return __real_pthread_mutex_unlock(mutex);
 }
@@ -251,12 +251,24 @@ static size_t in_phase(enum phase phase)
     return n;
 }
 
+/* What is held of bodies once requests that were answered are gone, which is soon after. */
 static size_t body_bytes(void)
 {
-    pthread_mutex_lock(&server->http->lock);
-    size_t n = server->http->body_bytes;
-    pthread_mutex_unlock(&server->http->lock);
+    size_t n = 1;
+    for (double until = clock_seconds() + 5; n > 0 && clock_seconds() < until; usleep(1000)) {
+        pthread_mutex_lock(&server->http->lock);
+        n = server->http->body_bytes;
+        pthread_mutex_unlock(&server->http->lock);
+    }
     return n;
+}
+
+static void set_working(size_t n)
+{
+    pthread_mutex_lock(&server->lock);
+    server->n_working = n;
+    pthread_cond_broadcast(&server->idle);
+    pthread_mutex_unlock(&server->lock);
 }
 
 /* ---- the end ----------------------------------------------------------------------------- */
@@ -292,10 +304,7 @@ static void *end_when_cut(void *arg)
         pthread_mutex_unlock(&server->lock);
     }
     *at = clock_seconds();
-    pthread_mutex_lock(&server->lock);
-    server->n_working--;
-    pthread_cond_broadcast(&server->idle);
-    pthread_mutex_unlock(&server->lock);
+    set_working(0);
     return NULL;
 }
 
@@ -304,7 +313,7 @@ START_TEST(setting_the_clock_delays_no_end)
     pthread_t thread;
     double began = clock_seconds(), cut = 0;
     start_server();
-    server->n_working++;
+    set_working(1);
     clock_step = 20;
     pthread_create(&thread, NULL, end_when_cut, &cut);
     ck_assert(!server_drain(server, 0.5));
@@ -326,7 +335,9 @@ START_TEST(a_model_that_comes_just_now_is_no_null)
     ck_assert(!armed);
     ck_assert_msg(strncmp(answer, "HTTP/1.1 503 ", 13) == 0, "%.300s", answer);
     ck_assert_msg(strstr(answer, "the model is being loaded") != NULL, "%s", answer);
+    pthread_mutex_lock(&server->lock);
     server->model = NULL;
+    pthread_mutex_unlock(&server->lock);
     close_server();
 }
 END_TEST
@@ -425,6 +436,43 @@ START_TEST(bodies_are_given_back)
 }
 END_TEST
 
+/* Each allocation in turn; a request is then answered, or its connection closed, and the next one
+ * is served. */
+START_TEST(no_request_hangs_without_memory)
+{
+    static const char chat[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"a text of some "
+                               "length\"}],\"max_tokens\":3,\"stream\":%s}";
+    static const char health[] =
+        "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    char body[512], request[1024];
+    json_object_seed(1);
+    json_set_alloc_funcs(__wrap_malloc, free);
+    start_server();
+    for (int kind = 0; kind < 3; kind++) {
+        snprintf(body, sizeof body, chat, kind == 0 ? "true" : "false");
+        if (kind < 2)
+            post(request, sizeof request, "/v1/chat/completions", body);
+        else
+            post(request, sizeof request, "/tokenize", "{\"content\":\"a text of some length\"}");
+        size_t left = 0;
+        for (size_t number = 1; left == 0; number++) {
+            atomic_store(&fails_in, number);
+            const char *answer = ask(port, request);
+            while (server_working(server) > 0)
+                usleep(100);
+            left = atomic_exchange(&fails_in, 0);
+            ck_assert_msg(answer[0] == '\0' || strncmp(answer, "HTTP/1.1 ", 9) == 0, "%s", answer);
+            ck_assert_msg(strstr(answer, "HTTP/1.1 400") == NULL, "%zu: %s", number, answer);
+            ck_assert_msg(strstr(answer, "(null)") == NULL, "%zu: %s", number, answer);
+            answer = ask(port, health);
+            ck_assert_msg(strncmp(answer, "HTTP/1.1 200 ", 13) == 0, "%zu: %s", number, answer);
+            ck_assert_uint_eq(body_bytes(), 0);
+        }
+    }
+    close_server();
+}
+END_TEST
+
 int main(void)
 {
     TCase *tcase = tcase_create("http");
@@ -435,5 +483,6 @@ int main(void)
     tcase_add_test(tcase, every_listener_is_served);
     tcase_add_test(tcase, nothing_is_smuggled);
     tcase_add_test(tcase, bodies_are_given_back);
+    tcase_add_test(tcase, no_request_hangs_without_memory);
     return run_tests("http", tcase);
 }

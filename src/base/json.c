@@ -1,14 +1,13 @@
 /*
- * json.c: the guard in front of jansson, and getters with ranges.
+ * json.c: the guard in front of the parser, and getters with ranges.
  *
- * The scan before parsing bounds what jansson may allocate: it costs some 150 bytes of memory to
- * parse the two bytes "[]", so containers are counted, and nesting is capped because jansson
- * recurses.
+ * The scan before parsing bounds what may be allocated: jansson's values take some 150 bytes of
+ * memory for the two bytes "[]", so containers are counted, and nesting is capped because the
+ * parser recurses.
  */
 #include "base/json.h"
 
-#include <math.h>
-#include <string.h>
+#include "base/json_read.h"
 
 struct limits {
     size_t containers, values;
@@ -79,59 +78,12 @@ uint64_t json_cost(const char *text, size_t size)
            (uint64_t)size * BYTE;
 }
 
-/* Whole numbers that doubles can hold become integers again, as far down as jansson reads. */
-static json_t *as_integer(const json_t *value)
-{
-    double x = json_real_value(value);
-    return json_is_real(value) && x >= -0x1p53 && x <= 0x1p53 && x == (double)(json_int_t)x
-               ? json_integer((json_int_t)x)
-               : NULL;
-}
-
-static void restore_integers(json_t *value)
-{
-    for (void *at = json_object_iter(value); at != NULL; at = json_object_iter_next(value, at)) {
-        json_t *of_key = json_object_iter_value(at), *integer = as_integer(of_key);
-        if (integer != NULL)
-            json_object_iter_set_new(value, at, integer);
-        else
-            restore_integers(of_key);
-    }
-    for (size_t i = 0; i < json_array_size(value); i++) {
-        json_t *element = json_array_get(value, i), *integer = as_integer(element);
-        if (integer != NULL)
-            json_array_set_new(value, i, integer);
-        else
-            restore_integers(element);
-    }
-}
-
 static json_t *parse(const char *text, size_t size, const struct limits *most, const char *where,
                      struct llama3_error *err)
 {
-    const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
-    json_error_t error;
     if (check(text, size, most, where, err) != 0)
         return NULL;
-    json_t *root = json_loadb(text, size, flags, &error);
-    /* Integers beyond 64 bits, which stay real numbers: transformers writes a model_max_length of
-     * int(1e30) for none. */
-    if (root == NULL && json_error_code(&error) == json_error_numeric_overflow) {
-        root = json_loadb(text, size, flags | JSON_DECODE_INT_AS_REAL, &error);
-        restore_integers(root);
-    }
-    if (root == NULL) {
-        error_set(err, LLAMA3_EINPUT, "%s: JSON expected: line %d: %s", where, error.line,
-                  error.text);
-        return NULL;
-    }
-    if (!json_is_object(root)) {
-        error_set(err, LLAMA3_EINPUT, "%s: a JSON object expected, %s found", where,
-                  json_kind(root));
-        json_decref(root);
-        return NULL;
-    }
-    return root;
+    return json_read(text, size, where, err);
 }
 
 json_t *json_parse(const char *text, size_t size, const char *where, struct llama3_error *err)

@@ -1,7 +1,7 @@
 /*
- * json.h: JSON that came from outside, read with jansson behind a guard: nesting of at most 64 by
- * a scan before parsing, duplicate keys refused, numbers with ranges, errors that name the file,
- * the key, what was expected and what was found.
+ * json.h: JSON that came from outside, as jansson's values: nesting of at most 64, duplicate keys
+ * refused, numbers with ranges, errors that name the file, the key, what was expected and what was
+ * found.
  *
  * Every getter takes `where`, the file or object that an error names, and returns 0, or -1 with
  * err filled. A key that is absent or null leaves *out as it was, unless `required`.
@@ -18,7 +18,8 @@
 
 enum { JSON_MAX_NESTING = 64 };
 
-/* A new reference, or NULL. The top must be an object. */
+/* A new reference, or NULL. The top must be an object. jansson's json_load*() are not for what
+ * comes from outside: without memory they read beyond their buffers. */
 json_t *json_parse(const char *text, size_t size, const char *where, struct llama3_error *err);
 /* The same for what any client may send: far fewer containers and values are expected. */
 json_t *json_parse_small(const char *text, size_t size, const char *where,

@@ -516,7 +516,8 @@ static json_t *parse(const char *body, size_t n, struct api_error *err)
     struct llama3_error error;
     json_t *root = json_parse_small(n > 0 ? body : "", n, "request", &error);
     if (root == NULL)
-        api_error_set(err, BAD_REQUEST, NULL, NULL, "%s", error.message);
+        api_error_set(err, error.code == LLAMA3_ENOMEM ? 503 : BAD_REQUEST, NULL, NULL, "%s",
+                      error.message);
     return root;
 }
 
