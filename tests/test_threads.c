@@ -113,8 +113,10 @@ static void fill(void *arg, size_t first, size_t end)
 
     for (size_t i = first; i < end; i++)
         mine[i] = round * UNITS + (int)i;
-    if (thread_index() > 0 && round % 3 == 0)
-        pause_for(1);
+    if (thread_index() == 0)
+        pause_for(0.05); /* so that helpers get pieces even where the machine is busy */
+    else if (round % 3 == 0)
+        pause_for(2);
     atomic_fetch_add(&r->apart, apart);
     if (apart && !piece_commit()) {
         atomic_fetch_add(&r->lost, 1);
@@ -133,11 +135,12 @@ START_TEST(pieces_are_done_over)
     struct llama3_error err;
     struct team *team = team_open(3, &err);
 
-    for (r.round = 1; r.round <= 600; r.round++) {
+    /* A machine may be too busy for helpers to come at all: some rounds are enough elsewhere. */
+    for (r.round = 1; r.round <= 20000 && atomic_load(&r.lost) < 5; r.round++) {
         team_share(team, UNITS, 1, 4, true, fill, &r);
         for (int i = 0; i < UNITS; i++)
             ck_assert_int_eq(r.y[i], r.round * UNITS + i);
-        if (r.round % 50 == 0)
+        if (r.round % 5 == 0)
             team_settle(team);
     }
     team_settle(team);

@@ -69,7 +69,7 @@ static int check(const char *text, size_t size, const struct limits *most, const
 uint64_t json_cost(const char *text, size_t size)
 {
     /* Of jansson 2.14 with glibc: an object with its table; a value with its key and slots; a
-     * string as it is read, unescaped, and copied once more where it is used. */
+     * string as it is read, as a value, and copied once more where it is used. */
     enum { CONTAINER = 256, VALUE = 224, BYTE = 3 };
     struct counts found = scan(text, size);
     if (found.deep || found.containers > requests.containers || found.values > requests.values)
