@@ -53,7 +53,7 @@ may_include "inner programs" "$inner" tool/ engine/ text/ backend/limits.h backe
 outside_cpu=$(find src -name '*.[ch]' ! -path 'src/backend/cpu/*' ! -path src/backend/backend.c)
 outside_cuda=$(find src -name '*.[ch]' ! -path 'src/backend/cuda/*')
 library=$(find src -name '*.[ch]' ! -path 'src/tool/*')
-# shellcheck disable=SC2086 # lists of files
+# shellcheck disable=SC2046,SC2086 # lists of files
 {
     absent "hardware outside src/backend" \
         '__(AVX|SSE|FMA|ARM|aarch64|x86_64|amd64)|immintrin|arm_neon|_mm(256|512)?_|cblas' $outside_cpu

@@ -231,7 +231,7 @@ out_has "per token (f32)"
 
 # What a file calls its tokens, and its own name, can't speak to a terminal.
 escape=$(printf '\033')
-odd="$tmp/odd$escape[31m"
+odd="$tmp/odd${escape}[31m"
 cp -R "$tiny" "$odd"
 chmod -R u+w "$odd"
 sed 's/<|end_of_text|>/<|\\u001b[32m\\u009b2J\\u007f|>/' "$tiny/tokenizer.json" >"$odd/tokenizer.json"
@@ -240,7 +240,7 @@ out_has "model        $tmp/odd\\x1b[31m"
 out_has "369 <|\\x1b[32m\\xc2\\x9b2J\\x7f|>, 377 <|eot_id|>"
 run 0 "$program" -m "$odd" -v -n 1 -p x
 err_has "llama3: $tmp/odd\\x1b[31m: "
-run 1 "$program" -m "$odd$escape[0m" -p x
+run 1 "$program" -m "$odd${escape}[0m" -p x
 err_has "[31m"
 ! grep -q "$escape" "$tmp/err" || fail "$last: an escape sequence on stderr"
 

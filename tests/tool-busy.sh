@@ -22,7 +22,7 @@ rate()
 }
 
 idle=0 busy=0
-for round in 1 2 3; do
+for _ in 1 2 3; do
     now=$(rate)
     [ "$now" -le "$idle" ] || idle=$now
     taskset -c "$cpus" sh -c 'while :; do :; done' &

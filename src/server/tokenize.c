@@ -96,7 +96,7 @@ static void answer(const struct work *work, bool chat)
     struct server *s = work->server;
     struct api_request request = {0};
     struct api_error err;
-    struct llama3_error error;
+    struct llama3_error error = {0};
     size_t size;
     const char *body = http_body(work->http, &size);
     int status = take(work, api_request_cost(body, size) + size * beyond, &err);

@@ -290,7 +290,7 @@ static void linear_units(void *arg, size_t first, size_t end)
 
 static void share_units(struct linear *l)
 {
-    size_t units = 0, bytes = 0;
+    size_t units = 0, bytes = 1;
     for (size_t i = 0; i < l->n; i++) {
         units += units_of(l->w[i]);
         if (l->w[i]->layout.bytes * UNIT_STRIPS > bytes)
