@@ -175,7 +175,8 @@ void fuzz_small_model(struct model *model)
     static const struct merge merges[] = {{'a', 'b', 256}, {' ', 'a', 257}, {256, 'c', 258}};
     static const char *const merged[] = {"ab", " a", "abc"};
     struct buf bytes = {0};
-    *model = (struct model){.config.vocab_size = N, .generation = {NAN, NAN, NAN, NAN, -1, -1}};
+    *model =
+        (struct model){.config.vocab_size = N, .generation = {NAN, NAN, NAN, NAN, -1, -1, NULL}};
     struct vocab *vocab = &model->vocab;
     vocab->offsets = calloc(N + 1, sizeof *vocab->offsets);
     vocab->kinds = calloc(N, sizeof *vocab->kinds);
