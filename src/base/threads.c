@@ -15,7 +15,9 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -27,6 +29,10 @@ static const double SPIN = 50e-6, PATIENCE = 20e-6;
 /* A helper that was late counts as held up for so long; twice as long each time that it is late
  * again soon after. A page fault or an interrupt makes one late as well, and that says little. */
 static const double HELD_UP_LEAST = 0.01, HELD_UP_MOST = 0.5;
+/* A helper that nobody took its core from for so long has a core to itself. */
+static const double ALONE = 6e-3, LOOK_AGAIN = 1e-3;
+/* For so long a thread's own clock is looked at: it stands while the thread has no core. */
+static const double LOOK = 10e-6;
 
 /* A number that threads wait for to change, on a cache line of its own. */
 struct gate {
@@ -46,6 +52,13 @@ enum { MOST_GRAINS = UINT16_MAX }; /* of a job */
  * one that the leader took away. */
 enum phase { OUT, PLAIN, APART, ROBBED, PHASE_BITS = 2 };
 
+/* A thread's look at its own core: how often other programs took it, when that was last seen, and
+ * when to look again. */
+struct core_watch {
+    long n_taken;
+    double taken, next;
+};
+
 struct helper {
     /* Units done of a job: the job's number in the upper half. */
     _Alignas(64) atomic_uint_fast64_t done;
@@ -54,6 +67,8 @@ struct helper {
     /* Written by the leader: other programs keep it off its core, it seems. */
     _Alignas(64) atomic_bool held_up;
     double held_up_for, held_up_until;
+    struct core_watch watch;
+    atomic_int number; /* of the thread, for Linux */
     struct team *team;
     size_t index;
     pthread_t thread;
@@ -75,12 +90,16 @@ struct team {
     double began;
     size_t units; /* that it did itself, */
     double spent; /* in so many seconds */
+    struct core_watch watch;
 
     /* The job. Helpers that come late may read these of a later job, but then they get no piece. */
     _Alignas(64) _Atomic(piece_fn *) piece;
     _Atomic(void *) arg;
-    atomic_int leader_cpu;  /* where it is led */
-    atomic_size_t n, grain; /* units, and of a grain */
+    atomic_int leader_cpu;  /* where it is led, */
+    atomic_int leader;      /* by the thread of this number, */
+    atomic_bool computing;  /* which has something to compute now */
+    atomic_size_t n, grain; /* units, and of a grain, */
+    atomic_size_t grains;   /* of which there are so many */
     atomic_size_t least, most;
     atomic_bool may_be_apart;
 };
@@ -113,22 +132,22 @@ static void gate_sleep(struct gate *gate, unsigned number)
     }
 }
 
-static void gate_wait(struct gate *gate, unsigned number)
+/* Spins for a while. True if the number has changed. */
+static bool gate_spin(struct gate *gate, unsigned number)
 {
     double end = 0;
     for (;;) {
         for (int i = 0; i < 16; i++) {
             if (atomic_load_explicit(&gate->number, memory_order_acquire) != number)
-                return;
+                return true;
             SPIN_HINT();
         }
         double now = clock_seconds();
         if (end == 0)
             end = now + SPIN;
         else if (now > end)
-            break;
+            return false;
     }
-    gate_sleep(gate, number);
 }
 
 /* ---- pieces ---------------------------------------------------------------------------------- */
@@ -148,23 +167,30 @@ static uint64_t range_word(unsigned job, uint64_t first, uint64_t end)
     return (uint64_t)job << 32 | first << 16 | end;
 }
 
-/* Takes grains of a range: from its front a part of what is left, so that pieces get smaller, or
- * from its back as few as there may be. */
-static bool take(struct range *range, unsigned job, size_t least, size_t most, bool front,
-                 size_t *first, size_t *end)
+static size_t range_start(size_t grains, size_t thread, size_t threads)
+{
+    return grains * thread / threads;
+}
+
+/* Takes grains of a range that began at `start`. Its owner takes half of what is left from its
+ * front, so that pieces get smaller. Others take from its back: as few as there may be; or half, if
+ * the owner hasn't begun, and so has no core perhaps, since memory is read faster in long pieces.
+ */
+static bool take(struct range *range, unsigned job, size_t start, size_t least, size_t most,
+                 bool owner, size_t *first, size_t *end)
 {
     uint64_t word = atomic_load_explicit(&range->word, memory_order_acquire);
     for (;;) {
         size_t from = word >> 16 & UINT16_MAX, to = word & UINT16_MAX, left = to - from;
         if (word >> 32 != job || left == 0)
             return false;
-        size_t count = front ? (left + 1) / 2 : least;
+        size_t count = owner || from == start ? (left + 1) / 2 : least;
         count = count < least ? least : count;
         count = count > most ? most : count;
         count = count > left ? left : count;
-        *first = front ? from : to - count;
+        *first = owner ? from : to - count;
         *end = *first + count;
-        uint64_t rest = front ? range_word(job, *end, to) : range_word(job, from, *first);
+        uint64_t rest = owner ? range_word(job, *end, to) : range_word(job, from, *first);
         if (atomic_compare_exchange_weak(&range->word, &word, rest))
             return true;
     }
@@ -189,10 +215,12 @@ static size_t take_part(struct team *t, size_t index, unsigned job)
 {
     size_t least = atomic_load_explicit(&t->least, memory_order_relaxed);
     size_t most = atomic_load_explicit(&t->most, memory_order_relaxed), first, end;
+    size_t grains = atomic_load_explicit(&t->grains, memory_order_relaxed);
     size_t victim = index, units = 0;
 
     for (;;) {
-        if (!take(&t->ranges[victim], job, least, most, victim == index, &first, &end)) {
+        if (!take(&t->ranges[victim], job, range_start(grains, victim, t->size), least, most,
+                  victim == index, &first, &end)) {
             victim = victim + 1 < t->size ? victim + 1 : 0;
             if (victim == index)
                 return units;
@@ -235,6 +263,59 @@ bool piece_commit(void)
     here.robbed = !atomic_compare_exchange_strong(&here.helper->state, &state,
                                                   state_of(here.first, here.end, PLAIN));
     return !here.robbed;
+}
+
+/* ---- cores ----------------------------------------------------------------------------------- */
+
+static pid_t thread_number(void)
+{
+    static _Thread_local pid_t number;
+    if (number == 0)
+        number = (pid_t)syscall(SYS_gettid);
+    return number;
+}
+
+/* To be called every millisecond or so while the machine is busy. */
+static void watch_core(struct core_watch *watch, double now)
+{
+    struct rusage usage;
+    if (now < watch->next || getrusage(RUSAGE_THREAD, &usage) != 0)
+        return;
+    if (usage.ru_nivcsw != watch->n_taken || now > watch->next + ALONE)
+        watch->taken = now;
+    watch->n_taken = usage.ru_nivcsw;
+    watch->next = now + LOOK_AGAIN;
+}
+
+/* Whether a thread has no core: its clock stands. */
+static bool has_no_core(pid_t thread)
+{
+    enum { PER_THREAD = 4, SCHED = 2 }; /* as Linux numbers the clocks of threads */
+    clockid_t clock = (clockid_t)(~(unsigned)thread << 3 | PER_THREAD | SCHED);
+    struct timespec before, now;
+    if (clock_gettime(clock, &before) != 0)
+        return false;
+    double end = clock_seconds() + LOOK;
+    while (clock_seconds() < end)
+        SPIN_HINT();
+    return clock_gettime(clock, &now) == 0 && now.tv_sec == before.tv_sec &&
+           now.tv_nsec == before.tv_nsec;
+}
+
+/* This thread is going to sleep until another has computed something. If a program has that one's
+ * core, and nobody else wants this one, then it is moved here: `allowed` is where it may run. Linux
+ * would move it as well, but often only after tens of milliseconds. */
+static void give_core(struct core_watch *mine, pid_t other, const cpu_set_t *allowed)
+{
+    cpu_set_t only;
+    int cpu = sched_getcpu();
+    if (cpu < 0 || !CPU_ISSET((size_t)cpu, allowed) || clock_seconds() < mine->taken + ALONE ||
+        !has_no_core(other))
+        return;
+    CPU_ZERO(&only);
+    CPU_SET((size_t)cpu, &only);
+    sched_setaffinity(other, sizeof only, &only);
+    sched_setaffinity(other, sizeof *allowed, allowed);
 }
 
 /* ---- the leader ------------------------------------------------------------------------------ */
@@ -313,6 +394,16 @@ static void await_sleeping(struct team *t, unsigned job, size_t n)
     atomic_store(&t->done.sleeping, false);
 }
 
+/* Before the leader sleeps. */
+static void help_late(struct team *t)
+{
+    for (size_t i = 0; i + 1 < t->size; i++) {
+        struct helper *h = &t->helpers[i];
+        if (phase_of(atomic_load(&h->state)) == PLAIN)
+            give_core(&t->watch, atomic_load(&h->number), &t->cpus);
+    }
+}
+
 /* Until helpers have done n units, or the leader has. */
 static void await(struct team *t, unsigned job, size_t n)
 {
@@ -325,9 +416,18 @@ static void await(struct team *t, unsigned job, size_t n)
         }
         for (size_t i = 0; i + 1 < t->size; i++)
             n -= do_over_late(t, &t->helpers[i], now, now - began);
-        if (now - began > SPIN)
+        if (now - began > SPIN) {
+            help_late(t);
             await_sleeping(t, job, n);
+        }
     }
+}
+
+/* For the helpers to look at. */
+static void show_computing(struct team *t, bool computing)
+{
+    atomic_store_explicit(&t->leader, thread_number(), memory_order_relaxed);
+    atomic_store_explicit(&t->computing, computing, memory_order_release);
 }
 
 static void do_alone(size_t n, size_t most, piece_fn *piece, void *arg)
@@ -344,10 +444,14 @@ void team_share(struct team *t, size_t n, size_t least, size_t most, bool may_be
         return;
     }
     t->began = clock_seconds();
-    if (t->n_held_up > 0)
+    if (t->n_held_up > 0) {
+        watch_core(&t->watch, t->began);
         forget_held_up(t, t->began);
+    }
+    show_computing(t, true);
     if (!may_be_apart && t->n_held_up + 1 == t->size) {
         do_alone(n, most, piece, arg);
+        show_computing(t, false);
         return;
     }
     size_t grain = n / MOST_GRAINS + 1, grains = (n + grain - 1) / grain;
@@ -357,18 +461,21 @@ void team_share(struct team *t, size_t n, size_t least, size_t most, bool may_be
     atomic_store_explicit(&t->arg, arg, memory_order_relaxed);
     atomic_store_explicit(&t->n, n, memory_order_relaxed);
     atomic_store_explicit(&t->grain, grain, memory_order_relaxed);
+    atomic_store_explicit(&t->grains, grains, memory_order_relaxed);
     atomic_store_explicit(&t->least, (least + grain - 1) / grain, memory_order_relaxed);
     atomic_store_explicit(&t->most, most < grain ? 1 : most / grain, memory_order_relaxed);
     for (size_t i = 0; i < t->size; i++)
-        atomic_store_explicit(&t->ranges[i].word,
-                              range_word(job, grains * i / t->size, grains * (i + 1) / t->size),
-                              memory_order_release);
+        atomic_store_explicit(
+            &t->ranges[i].word,
+            range_word(job, range_start(grains, i, t->size), range_start(grains, i + 1, t->size)),
+            memory_order_release);
     atomic_store_explicit(&t->may_be_apart, may_be_apart, memory_order_relaxed);
     atomic_store_explicit(&t->leader_cpu, sched_getcpu(), memory_order_relaxed);
     gate_open(&t->jobs);
 
     here.inside = true;
     t->units = take_part(t, 0, job);
+    show_computing(t, false);
     if (t->units < n)
         await(t, job, n - t->units);
     here.inside = false;
@@ -408,6 +515,18 @@ static void make_way(struct team *t)
     sched_setaffinity(0, sizeof cpus, &cpus);
 }
 
+static void await_job(struct helper *h, unsigned number)
+{
+    struct team *t = h->team;
+    if (gate_spin(&t->jobs, number))
+        return;
+    pid_t leader = atomic_load_explicit(&t->leader, memory_order_relaxed);
+    cpu_set_t allowed;
+    if (atomic_load(&t->computing) && sched_getaffinity(leader, sizeof allowed, &allowed) == 0)
+        give_core(&h->watch, leader, &allowed);
+    gate_sleep(&t->jobs, number);
+}
+
 static void *help(void *arg)
 {
     struct helper *h = arg;
@@ -415,8 +534,11 @@ static void *help(void *arg)
     here.inside = true;
     here.index = h->index;
     here.helper = h;
+    atomic_store(&h->number, thread_number());
     for (unsigned job = 0;;) {
-        gate_wait(&t->jobs, job);
+        if (atomic_load_explicit(&h->held_up, memory_order_relaxed))
+            watch_core(&h->watch, clock_seconds());
+        await_job(h, job);
         if (atomic_load(&t->closing))
             return NULL;
         job = atomic_load_explicit(&t->jobs.number, memory_order_acquire);
