@@ -142,6 +142,7 @@ AC_DEFUN([LLAMA3_SPIN_HINT],
    AC_DEFINE_UNQUOTED([SPIN_HINT()], [$llama3_spin_hint],
      [Define to tell the processor that a thread waits in a loop.])])
 
+dnl OpenBLAS is loaded when a model needs it, by the name that the linker would have noted.
 AC_DEFUN([LLAMA3_OPENBLAS],
   [AC_ARG_WITH([openblas],
      [AS_HELP_STRING([--without-openblas],
@@ -150,9 +151,22 @@ AC_DEFUN([LLAMA3_OPENBLAS],
    llama3_openblas="no (--without-openblas)"
    AS_IF([test "x$with_openblas" != xno],
      [LLAMA3_REQUIRE([OPENBLAS], [openblas], [libopenblas-dev])
-      AC_DEFINE([HAVE_OPENBLAS], [1], [Define to use OpenBLAS.])
-      AC_SUBST([OPENBLAS_MODULE], [openblas])
-      llama3_openblas=yes])
+      AC_SEARCH_LIBS([dlopen], [dl], [],
+        [AC_MSG_ERROR([dlopen is missing, which loads OpenBLAS: --without-openblas does without])])
+      AC_CHECK_TOOL([READELF], [readelf], [:])
+      AC_CACHE_CHECK([which library OpenBLAS is], [llama3_cv_openblas_library],
+        [llama3_save_CFLAGS=$CFLAGS llama3_save_LIBS=$LIBS
+         CFLAGS="$CFLAGS $OPENBLAS_CFLAGS" LIBS="$OPENBLAS_LIBS $LIBS"
+         llama3_cv_openblas_library=
+         AC_LINK_IFELSE(
+           [AC_LANG_PROGRAM([[#include <cblas.h>]], [[openblas_set_num_threads(1);]])],
+           [llama3_cv_openblas_library=`$READELF -d conftest$ac_exeext |
+              $SED -n 's/.*(NEEDED).*@<:@\(.*blas.*\)@:>@.*/\1/p' | $SED 1q`])
+         CFLAGS=$llama3_save_CFLAGS LIBS=$llama3_save_LIBS
+         : "${llama3_cv_openblas_library:=libopenblas.so.0}"])
+      AC_DEFINE_UNQUOTED([OPENBLAS_LIBRARY], ["$llama3_cv_openblas_library"],
+        [OpenBLAS, as dlopen() finds it.])
+      llama3_openblas="$llama3_cv_openblas_library, loaded when it is needed"])
    AM_CONDITIONAL([HAVE_OPENBLAS], [test "x$with_openblas" != xno])])
 
 AC_DEFUN([LLAMA3_SERVER],

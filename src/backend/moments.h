@@ -17,6 +17,9 @@
 
 struct moments;
 
+/* NULL, or why there is no BLAS for so many threads. */
+const char *moments_lack(int threads);
+
 /* Of inputs with that many columns; threads >= 1. With BLAS cols^2 floats. */
 struct moments *moments_open(size_t cols, int threads, struct llama3_error *err);
 void moments_close(struct moments *moments);

@@ -89,6 +89,11 @@ struct calibration *calibration_open(const struct model *model, const int32_t *t
     return c;
 }
 
+const char *calibration_lack(int threads)
+{
+    return moments_lack(threads);
+}
+
 static void drop_moments(struct calibration *c)
 {
     for (int i = 0; i < INPUT_COUNT; i++) {

@@ -24,6 +24,10 @@ enum { CALIBRATE_WINDOW = 512 }; /* tokens that see each other */
 
 struct calibration;
 
+/* NULL, or why the factors of what inputs have in common can't be had, so that each input counts
+ * alone. */
+const char *calibration_lack(int threads);
+
 /* The model must outlive it. tokens: n >= 1 of a text, without BOS; copied as embeddings. */
 struct calibration *calibration_open(const struct model *model, const int32_t *tokens, size_t n,
                                      int threads, struct llama3_error *err);

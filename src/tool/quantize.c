@@ -8,6 +8,7 @@
 
 #include "base/machine.h"
 #include "checkpoint/sources.h"
+#include "engine/calibrate.h"
 #include "engine/evaluate.h"
 #include "tool/options.h"
 #include "tool/progress.h"
@@ -178,6 +179,11 @@ static int check_tied(const struct quantize_args *args, const struct model *mode
     return -1;
 }
 
+static int thread_count(const struct quantize_args *args)
+{
+    return args->threads > 0 ? args->threads : processors_available();
+}
+
 static struct convert_options make_options(const struct quantize_args *args,
                                            const struct model *model)
 {
@@ -191,7 +197,7 @@ static struct convert_options make_options(const struct quantize_args *args,
         .layers = layers,
         .head = head >= 0 ? types[head] : other,
         .embed = embeddings >= 0 ? types[embeddings] : other,
-        .threads = args->threads > 0 ? args->threads : processors_available(),
+        .threads = thread_count(args),
         .on_progress = on_progress,
     };
 }
@@ -304,6 +310,11 @@ static int read_calibration(struct work *work)
                       MAX_CALIBRATION, tokens->n);
         tokens->n = MAX_CALIBRATION;
     }
+    const char *lack = calibration_lack(thread_count(work->args));
+    if (status == STATUS_OK && lack != NULL)
+        say_error("note: calibrating without OpenBLAS (%s): rounding errors are weighed, but not "
+                  "made up for by the columns that follow",
+                  lack);
     return status;
 }
 
@@ -321,11 +332,10 @@ static int read_texts(struct work *work)
 static int verify(const struct work *work)
 {
     const struct quantize_args *args = work->args;
-    int threads = args->threads > 0 ? args->threads : processors_available();
     restore_signals(); /* there is nothing to clean up any more */
     fflush(stdout);
-    return quantize_verify(&work->model, args->out, &work->verify, text_name(args->verify), threads,
-                           args->quiet);
+    return quantize_verify(&work->model, args->out, &work->verify, text_name(args->verify),
+                           thread_count(args), args->quiet);
 }
 
 static int make(struct work *work)

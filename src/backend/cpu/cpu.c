@@ -102,8 +102,8 @@ static struct backend *cpu_open(const struct backend_options *options,
     cpu->shape = *shape;
     cpu->threads = options->threads;
     /* The scalar table asked for by name is the one that everything is compared with. */
-    cpu->use_blas = blas_available && !options->no_blas &&
-                    (kernels != &kernels_scalar || getenv("LLAMA3_CPU") == NULL);
+    cpu->use_blas =
+        !options->no_blas && (kernels != &kernels_scalar || getenv("LLAMA3_CPU") == NULL);
     cpu->group = shape->n_heads / shape->n_kv_heads;
     cpu->padded_dim = round_up(shape->head_dim, LANES);
     cpu->kv_size = shape->kv_type == LLAMA3_KV_F16 ? 2 : 4;
@@ -131,7 +131,8 @@ static const char *cpu_describe(const struct backend *backend, const char **exac
         *exactness = cpu->blas_cols > 0
                          ? "bit-identical for any threads, chunks and batches, except where "
                            "OpenBLAS reads prompts with f32 or f16 weights: there to rounding"
-                         : "bit-identical for any threads, chunks and batches";
+                     : cpu->lack[0] != '\0' ? cpu->lack
+                                            : "bit-identical for any threads, chunks and batches";
     return cpu->kernels->description;
 }
 

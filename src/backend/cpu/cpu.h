@@ -73,6 +73,7 @@ struct cpu {
     struct team *team;
     int threads;
     bool use_blas;
+    char lack[256];          /* of BLAS, where a matrix asked for it; "" for none */
     float *blas_panels;      /* [threads][BLAS_ROWS][blas_cols] */
     size_t blas_cols;        /* of the widest matrix that BLAS gets */
     struct scratch *scratch; /* [threads] */
@@ -212,8 +213,10 @@ int cpu_kv_import(struct backend *backend, struct kv *kv, size_t layer, size_t f
                   const void *k, const void *v, struct llama3_error *err);
 uint64_t cpu_kv_bytes(const struct backend *backend);
 
-/* blas.c, or no_blas.c where there is no BLAS */
-extern const bool blas_available;
+/* blas.c, or no_blas.c in a build without BLAS. */
+/* Loads the library, to be called on so many threads: NULL, or why it can't be used. That is found
+ * out once in a process, and stays. Before any call below. */
+const char *blas_load(int threads);
 /* y[t * y_stride + r] = W x: rows x cols times tokens x cols, on the calling thread alone. */
 void blas_linear(const float *w, size_t w_stride, const float *x, size_t x_stride, float *y,
                  size_t y_stride, size_t rows, size_t tokens, size_t cols);

@@ -19,6 +19,11 @@ struct moments {
     float *h;          /* [cols][cols] NULL without BLAS; H's upper triangle, then U */
 };
 
+const char *moments_lack(int threads)
+{
+    return blas_load(threads);
+}
+
 struct moments *moments_open(size_t cols, int threads, struct llama3_error *err)
 {
     struct moments *m = size_alloc(1, sizeof *m);
@@ -26,11 +31,11 @@ struct moments *moments_open(size_t cols, int threads, struct llama3_error *err)
         *m = (struct moments){.cols = cols, .threads = threads};
         m->squares = size_alloc(cols, sizeof *m->squares);
         m->importance = size_alloc(cols, sizeof *m->importance);
-        if (blas_available && size_mul(cols, cols, &(size_t){0}))
+        if (moments_lack(threads) == NULL && size_mul(cols, cols, &(size_t){0}))
             m->h = size_alloc(cols * cols, sizeof *m->h);
     }
     if (m == NULL || m->squares == NULL || m->importance == NULL ||
-        (blas_available && m->h == NULL)) {
+        (moments_lack(threads) == NULL && m->h == NULL)) {
         error_memory(err, "what inputs have in common", cols * cols * sizeof *m->h);
         moments_close(m);
         return NULL;

@@ -4,10 +4,24 @@
  */
 #include "backend/cpu/cpu.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/size.h"
+
+/* OpenBLAS is loaded for the first matrix that is its work. */
+static bool has_blas(struct cpu *cpu)
+{
+    const char *lack = cpu->use_blas ? blas_load(cpu->threads) : NULL;
+    if (lack != NULL) {
+        cpu->use_blas = false;
+        snprintf(cpu->lack, sizeof cpu->lack,
+                 "bit-identical for any threads, chunks and batches; no OpenBLAS for prompts: %s",
+                 lack);
+    }
+    return cpu->use_blas;
+}
 
 /* Panels wide enough for another matrix that BLAS gets. */
 static int widen_panels(struct cpu *cpu, size_t cols, struct llama3_error *err)
@@ -133,7 +147,7 @@ static int take_matrix(struct cpu *cpu, struct weight *w, struct llama3_error *e
     if (w->pairs)
         return widen_narrow(cpu, w->matrix.cols, err);
     w->blas =
-        cpu->use_blas && (!has_table || w->matrix.type == DTYPE_F32 || w->matrix.type == DTYPE_F16);
+        (!has_table || w->matrix.type == DTYPE_F32 || w->matrix.type == DTYPE_F16) && has_blas(cpu);
     return w->blas ? widen_panels(cpu, w->matrix.cols, err) : 0;
 }
 
