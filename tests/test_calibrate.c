@@ -1,6 +1,9 @@
 /* Calibration: the factors of what inputs have in common, quantizing with them, and a text's way
  * through the layers one by one. */
+#include "config.h"
+
 #include <check.h>
+#include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -293,6 +296,76 @@ START_TEST(a_model_is_calibrated)
 }
 END_TEST
 
+#ifdef OPENBLAS_LIBRARY
+/* A function of the library; POSIX lets the address of one stand in a pointer to data. */
+static void find(void *library, const char *name, void *function)
+{
+    void *address = dlsym(library, name);
+    *(void **)function = address;
+    ck_assert_ptr_nonnull(address);
+}
+
+/* Of the application that uses OpenBLAS beside us, in another number of threads than we do. */
+START_TEST(the_number_of_blas_threads_is_the_applications)
+{
+    enum { THEIRS = 3 };
+    int (*get)(void);
+    void (*set)(int);
+    void *library = dlopen(OPENBLAS_LIBRARY, RTLD_NOW);
+    ck_assert_msg(library != NULL, "%s", dlerror());
+    find(library, "openblas_get_num_threads", &get);
+    find(library, "openblas_set_num_threads", &set);
+    set(THEIRS);
+    ck_assert_int_eq(get(), THEIRS);
+
+    struct model model = {0};
+    open_model(&model, "tiny-f32");
+    struct forward_options options = {
+        .backend = {.threads = 2},
+        .max_rows = TOKENS,
+        .max_logit_rows = 1,
+        .max_seqs = 1,
+        .max_context = TOKENS,
+        .kv_type = LLAMA3_KV_F32,
+    };
+    struct forward *forward = forward_open(&model, NULL, &options, &err);
+    ck_assert_msg(forward != NULL, "%s", err.message);
+    ck_assert_int_eq(get(), THEIRS);
+    const char *exactness;
+    forward_describe(forward, &exactness);
+    if (getenv("LLAMA3_CPU") == NULL)
+        ck_assert_msg(strstr(exactness, "except where OpenBLAS") != NULL, "%s", exactness);
+
+    struct sequence *sequence = sequence_open(forward, &err);
+    struct batch_row rows[TOKENS];
+    float *logits = size_alloc(model.config.vocab_size, sizeof *logits);
+    for (size_t i = 0; i < TOKENS; i++)
+        rows[i] = (struct batch_row){
+            .token = (int32_t)i, .position = (int32_t)i, .wants_logits = i + 1 == TOKENS};
+    ck_assert_int_eq(sequence_reserve(forward, sequence, 0, TOKENS, &err), 0);
+    ck_assert_int_eq(forward_run(forward, rows, TOKENS, &sequence, 1, logits, NULL, NULL, &err), 0);
+    ck_assert_int_eq(get(), THEIRS);
+    free(logits);
+    sequence_close(forward, sequence);
+    forward_close(forward);
+    ck_assert_int_eq(get(), THEIRS);
+
+    /* Products, a factor of them, and what is lost made up for. */
+    int32_t tokens[TOKENS] = {0};
+    struct calibration *c = calibration_open(&model, tokens, TOKENS, 2, &err);
+    ck_assert_msg(c != NULL, "%s", err.message);
+    ck_assert_msg(calibration_measure(c, 0, &err) == 0, "%s", err.message);
+    ck_assert_int_eq(get(), THEIRS);
+    struct matrix q = quantized(&model.layers[0].q, c, INPUT_QKV);
+    ck_assert_int_eq(get(), THEIRS);
+    drop(&q);
+    calibration_close(c);
+    model_close(&model);
+    ck_assert_int_eq(get(), THEIRS);
+}
+END_TEST
+#endif
+
 int main(void)
 {
     TCase *tests = tcase_create("calibrate");
@@ -301,5 +374,8 @@ int main(void)
     tcase_add_loop_test(tests, outputs_lose_less, 0, 2);
     tcase_add_test(tests, layers_alone_are_the_same);
     tcase_add_loop_test(tests, a_model_is_calibrated, 0, 3);
+#ifdef OPENBLAS_LIBRARY
+    tcase_add_test(tests, the_number_of_blas_threads_is_the_applications);
+#endif
     return run_tests("calibrate", tests);
 }
