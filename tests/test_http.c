@@ -324,6 +324,58 @@ START_TEST(setting_the_clock_delays_no_end)
 }
 END_TEST
 
+struct slow {
+    int fd;
+    atomic_bool over;
+};
+
+/* A client that takes a little of a long answer from time to time, never all of it. */
+static void *read_slowly(void *arg)
+{
+    const struct slow *slow = arg;
+    char byte;
+    while (!atomic_load(&slow->over)) {
+        recv(slow->fd, &byte, 1, MSG_DONTWAIT);
+        usleep(100000);
+    }
+    return NULL;
+}
+
+START_TEST(a_slow_client_delays_no_end)
+{
+    enum { SIZE = 4 << 20, LITTLE = 4096 };
+    char *request = malloc(SIZE + 512);
+    struct slow slow = {.fd = -1};
+    pthread_t thread;
+    start_server();
+    int n = snprintf(request, 512,
+                     "POST /tokenize HTTP/1.1\r\nHost: localhost\r\n"
+                     "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+                     SIZE);
+    memset(request + n, 'a', SIZE);
+    for (int i = 0; i < SIZE; i += 2)
+        request[n + i] = ' ';
+    memcpy(request + n, "{\"content\":\"", 12);
+    memcpy(request + n + SIZE - 2, "\"}", 2);
+    slow.fd = connect_to(port);
+    ck_assert_int_eq(setsockopt(slow.fd, SOL_SOCKET, SO_RCVBUF, &(int){LITTLE}, sizeof(int)), 0);
+    send_all(slow.fd, request, (size_t)n + SIZE);
+    while (in_phase(PHASE_ANSWER) == 0)
+        usleep(1000);
+    pthread_create(&thread, NULL, read_slowly, &slow);
+
+    double began = clock_seconds();
+    ck_assert(!server_drain(server, 3));
+    ck_assert_msg(clock_seconds() - began < 20, "the end came after %.1f s",
+                  clock_seconds() - began);
+    atomic_store(&slow.over, true);
+    pthread_join(thread, NULL);
+    close(slow.fd);
+    free(request);
+    close_server();
+}
+END_TEST
+
 START_TEST(a_model_that_comes_just_now_is_no_null)
 {
     static const char request[] =
@@ -479,6 +531,7 @@ int main(void)
     tcase_set_timeout(tcase, 240);
     tcase_add_test(tcase, a_body_that_ends_late_starts_nothing);
     tcase_add_test(tcase, setting_the_clock_delays_no_end);
+    tcase_add_test(tcase, a_slow_client_delays_no_end);
     tcase_add_test(tcase, a_model_that_comes_just_now_is_no_null);
     tcase_add_test(tcase, every_listener_is_served);
     tcase_add_test(tcase, nothing_is_smuggled);

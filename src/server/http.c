@@ -13,8 +13,6 @@
 #include "base/size.h"
 #include "server/http_parts.h"
 
-enum { LAST_SECONDS = 2 }; /* for what is still being sent when the server closes */
-
 /* ---- what libmicrohttpd calls ------------------------------------------------------------ */
 
 static struct peer *peer_of(struct MHD_Connection *connection)
@@ -266,6 +264,13 @@ void http_drain(struct http *http)
     for (struct peer *p = http->peers; p != NULL; p = p->next)
         if (!p->doomed && p->phase == PHASE_IDLE)
             peer_doom(p);
+    pthread_mutex_unlock(&http->lock);
+}
+
+void http_cut(struct http *http)
+{
+    pthread_mutex_lock(&http->lock);
+    http->cut_at = clock_seconds() + LAST_SECONDS;
     pthread_mutex_unlock(&http->lock);
 }
 

@@ -43,6 +43,9 @@ struct http *http_open(const int *listeners, size_t n, const struct http_events 
                        struct llama3_error *err);
 /* Accepts no more connections, and closes each once it has been answered. */
 void http_drain(struct http *http);
+/* Waits for no client any longer: from some seconds on, who has not taken all that is there of a
+ * stream is cut off. */
+void http_cut(struct http *http);
 /* Every request must have been answered. */
 void http_close(struct http *http);
 /* How many there are where this request came from. */

@@ -22,7 +22,8 @@ enum {
     HEAD_SECONDS = 10,
     BODY_SECONDS = 30,
     STALL_SECONDS = 30, /* for a client that takes nothing of its answer */
-    IDLE_SECONDS = 30   /* between two requests */
+    IDLE_SECONDS = 30,  /* between two requests */
+    LAST_SECONDS = 2    /* for what is still being sent when the server ends */
 };
 
 enum phase { PHASE_IDLE, PHASE_HEAD, PHASE_BODY, PHASE_ANSWER };
@@ -89,6 +90,7 @@ struct http {
     uint64_t last_number;
     size_t body_bytes; /* of all requests */
     bool draining, closing;
+    double cut_at; /* from when on nobody is waited for; 0: not yet */
 };
 
 /* ---- http_request.c ---------------------------------------------------------------------- */
@@ -107,7 +109,8 @@ enum MHD_Result request_reply(struct http_request *r);
 /* libmicrohttpd is done with it. */
 void request_complete(struct http_request *r);
 /* With the server's lock held. A stream's client that hears nothing is sent the keep-alive, one
- * that takes nothing for too long is given up. False: it is gone. */
+ * that takes nothing for too long is given up, as is one that is behind after http_cut(). False: it
+ * is gone. */
 bool request_look_after(struct http_request *r, double time);
 
 /* ---- http_peers.c ------------------------------------------------------------------------ */

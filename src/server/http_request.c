@@ -277,7 +277,9 @@ bool request_look_after(struct http_request *r, double time)
 {
     pthread_mutex_lock(&r->lock);
     if (r->streams && !r->gone) {
-        if (r->unsent.size > 0 && time - r->moved_at > STALL_SECONDS) {
+        double cut = r->http->cut_at;
+        bool late = time - r->moved_at > STALL_SECONDS || (cut > 0 && time > cut);
+        if (r->unsent.size > 0 && late) {
             peer_doom(r->peer);
             request_mark_gone(r);
         } else if (!r->ended && time - r->written_at > HTTP_KEEP_ALIVE) {

@@ -595,6 +595,7 @@ bool server_drain(struct server *s, double seconds)
         s->cutting = true;
         for (struct completion *c = s->completions; c != NULL; c = completion_next(c))
             completion_cut(c);
+        http_cut(s->http);
         while (s->n_working > 0)
             pthread_cond_wait(&s->idle, &s->lock);
     }

@@ -43,7 +43,7 @@ int server_start(struct server *server, struct llama3_model *model, struct llama
 /* Requests that are being answered. */
 size_t server_working(struct server *server);
 /* Accepts nothing more, and waits until what was asked is answered, for so many seconds; after them
- * answers are cut. False: some were. */
+ * answers are cut, and so are clients that don't take theirs. False: some were. */
 bool server_drain(struct server *server, double seconds);
 /* After server_drain(). */
 void server_close(struct server *server);

@@ -151,8 +151,8 @@ static struct option_set bind_options(struct option_group groups[N_GROUPS], stru
 static sem_t asked; /* to end */
 static atomic_bool stopping;
 
-/* The first signal asks for an end, the second doesn't wait for it. A handler, because OpenBLAS has
- * threads before main() could block a signal for them. */
+/* The first signal asks for an end, the second doesn't wait for it. A handler, because threads of
+ * other libraries, such as OpenBLAS's, may take a signal. */
 static void on_signal(int signal)
 {
     (void)signal;
