@@ -506,16 +506,16 @@ START_TEST(json_is_guarded)
     json_decref(root);
 
     refused("{\"a\": 1, \"a\": 2}", 16, "duplicate");
-    refused("[1]", 3, "a JSON object expected, an array found");
-    refused("null", 4, "a JSON object expected, null found");
-    refused("", 0, "JSON expected");
-    refused("{\"a\": 1} x", 10, "JSON expected");
-    refused("{\"a\": NaN}", 10, "JSON expected");
-    refused("{\"a\": 1e999}", 12, "JSON expected");
-    refused("{\"a\": \"\xff\"}", 10, "JSON expected");
-    refused("{\"a\": \"\\u0000\"}", 15, "JSON expected");
-    refused("{\"a\": \"", 7, "JSON expected");
-    refused("{\"a\": \"\\", 8, "JSON expected");
+    refused("[1]", 3, "expected a JSON object, found an array");
+    refused("null", 4, "expected a JSON object, found null");
+    refused("", 0, "expected JSON");
+    refused("{\"a\": 1} x", 10, "expected JSON");
+    refused("{\"a\": NaN}", 10, "expected JSON");
+    refused("{\"a\": 1e999}", 12, "expected JSON");
+    refused("{\"a\": \"\xff\"}", 10, "expected JSON");
+    refused("{\"a\": \"\\u0000\"}", 15, "expected JSON");
+    refused("{\"a\": \"", 7, "expected JSON");
+    refused("{\"a\": \"\\", 8, "expected JSON");
 }
 END_TEST
 

@@ -394,7 +394,7 @@ START_TEST(paths_that_hold_no_checkpoint)
     tiny_put_text(folder, "tokenizer.json", pointer);
     refused(
         folder, folder,
-        "tokenizer.json: JSON expected, a Git LFS pointer found: fetch the file itself (git lfs "
+        "tokenizer.json: expected JSON, found a Git LFS pointer: fetch the file itself (git lfs "
         "pull)");
     unlink(file_in(folder, "tokenizer.json"));
     refused(folder, folder, "tokenizer.json: No such file or directory");

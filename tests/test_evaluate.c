@@ -296,7 +296,7 @@ START_TEST(logits_end_early)
     rows_open(&rows, model.config.vocab_size, SIZE_MAX, false);
     refuse_logits(&model, &rows, 0, 0, LLAMA3_EINPUT, "expected one token or more, found none");
     refuse_logits(&model, &rows, N, N - 1, LLAMA3_ECONTEXT,
-                  "the context holds 149 tokens, found 150");
+                  "expected a text of at most 149 tokens, which the context holds, found 150");
     refuse_logits(&model, &rows, 1, model.config.context + 1, LLAMA3_EINPUT,
                   "expected a context of at most the model's ");
     tokens[3] = -1;

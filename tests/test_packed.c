@@ -456,7 +456,7 @@ START_TEST(huge_token)
         pwrite(fd, data + PACKED_ALIGNMENT, rest, (off_t)(start + more + PACKED_ALIGNMENT)),
         (ssize_t)rest);
     close(fd);
-    refused(path, ": tokenizer.bytes: at most 268435456 bytes expected, 2147483663 found");
+    refused(path, ": tokenizer.bytes: expected at most 268435456 bytes, found 2147483663");
     free(padded);
     free(text);
     json_decref(header);

@@ -94,7 +94,7 @@ START_TEST(config_json)
          "\"num_attention_heads\": 3",
          "\"head_dim\" expected, as \"hidden_size\" 4 is no multiple of \"num_attention_heads\" 3, "
          "nothing found"},
-        {"1e-05", "NaN", "JSON expected: line 4: invalid token near 'NaN'"},
+        {"1e-05", "NaN", "expected JSON: line 4: invalid token near 'NaN'"},
         {"1e-05", "1", "\"rms_norm_eps\": 0..0.1 expected, 1 found"},
         {"[7]", "[9]", "an eos id 0..8 expected, 9 found"},
         {"[7]", "\"</s>\"",
@@ -243,7 +243,7 @@ START_TEST(safetensors_headers)
         {"{\"dtype\":\"F16\",\"shape\":[9,4],\"data_offsets\":[0,72]}", "1",
          "tensor model.embed_tokens.weight: an object expected, an integer found"},
         {"{\"__metadata__\"", "[{\"__metadata__\"",
-         "JSON expected: line 1: ']' expected near end of file"},
+         "expected JSON: line 1: expected ']' near end of file"},
     };
     char *folder = tiny_folder();
     tiny_hf(folder);
@@ -460,7 +460,7 @@ START_TEST(gguf_keys)
          "token 7, \"</s>\": a normal, control or unused token expected, type 4 found"},
         {"tokenizer.ggml.tokens", GGUF_ARRAY, GGUF_STRING, 0,
          "a\nb\n\u0120\n\u0120a\nab\n\u0143\n<s\xff>\n</s>",
-         "token 6: UTF-8 expected as a control token's name, \"<s?>\" found"},
+         "token 6: expected UTF-8 as a control token's name, found \"<s?>\""},
         {"tokenizer.ggml.token_type", GGUF_ARRAY, GGUF_I32, 0, "1\n1\n1",
          "tokenizer.ggml.token_type: 8 items expected, 3 found"},
         {"tokenizer.ggml.tokens", GGUF_ARRAY, GGUF_STRING, 0, "a\nb\nc\nd\ne\nf\ng\nh\ni\nj",

@@ -218,23 +218,26 @@ static const char *const changes[][3] = {
     {":1,", ":1.5,", ": \"version\": 1..1 expected, 1.5 found"},
     {"\"title\":\"T\"", "\"title\":1", ": \"title\": a string expected, an integer found"},
     {"\"title\"", "\"tiptle\"", ": \"tiptle\" is not known"},
-    {"\"title\":\"T\"", "\"model\":\"T\"", ": JSON expected"},
-    {"\"title\":\"T\"", "\"title\":\"\\u0000\"", ": JSON expected"},
+    {"\"title\":\"T\"", "\"model\":\"T\"", ": expected JSON"},
+    {"\"title\":\"T\"", "\"title\":\"\\u0000\"", ": expected JSON"},
     {"\"Be kind.\"", "{}", ": \"system\": a string expected, an object found"},
     {"0.2", "\"hot\"", ": \"temperature\": a number expected, a string found"},
-    {"0.2", "-0.2", ": \"temperature\": a number in [0, 100] expected, -0.2 found"},
-    {"0.2", "1e400", ": JSON expected"},
-    {"\"temperature\":0.2", "\"top_p\":0", ": \"top_p\": a number in (0, 1] expected, 0 found"},
-    {"\"temperature\":0.2", "\"top_p\":1e-60", ": \"top_p\": a number in (0, 1] expected"},
-    {"\"temperature\":0.2", "\"min_p\":2", ": \"min_p\": a number in [0, 1] expected, 2 found"},
+    {"0.2", "-0.2", ": \"temperature\": expected a number in [0, 100], found -0.2"},
+    {"0.2", "1e400", ": expected JSON"},
+    {"\"temperature\":0.2", "\"top_p\":0", ": \"top_p\": expected a number in (0, 1], found 0"},
+    {"\"temperature\":0.2", "\"top_p\":1e-60",
+     ": \"top_p\": expected a number in (0, 1], found 1e-60"},
+    {"\"temperature\":0.2", "\"min_p\":2", ": \"min_p\": expected a number in [0, 1], found 2"},
     {"\"temperature\"", "\"warmth\"", ": \"warmth\" is not known"},
     {"\"top_k\"", "\"top-k\"", ": \"top-k\" is not known"},
-    {"7", "7.5", ": \"top_k\": an integer in [0, 1048576] expected, 7.5 found"},
-    {"99", "0", ": \"max_tokens\": an integer in [1, 16777216] expected, 0 found"},
-    {"9007199254740991", "-1", ": \"seed\": an integer in [0, 9007199254740991] expected, -1"},
-    {"9007199254740991", "9007199254740992", ": \"seed\": an integer in [0, 9007199254740991]"},
+    {"7", "7.5", ": \"top_k\": expected an integer in [0, 1048576], found 7.5"},
+    {"99", "0", ": \"max_tokens\": expected an integer in [1, 16777216], found 0"},
+    {"9007199254740991", "-1",
+     ": \"seed\": expected an integer in [0, 9007199254740991], found -1"},
+    {"9007199254740991", "9007199254740992",
+     ": \"seed\": expected an integer in [0, 9007199254740991], found"},
     {"9007199254740991", "99999999999999999999",
-     ": \"seed\": an integer in [0, 9007199254740991] expected, 1e+20 found"},
+     ": \"seed\": expected an integer in [0, 9007199254740991], found 1e+20"},
     {"[\"a\",\"b\"]", "\"a\"", ": \"stop\": an array expected, a string found"},
     {"[\"a\",\"b\"]", "[1]", ": \"stop\": some text expected, an integer found"},
     {"[\"a\",\"b\"]", "[\"\"]", ": \"stop\": some text expected, none found"},
@@ -245,8 +248,8 @@ static const char *const changes[][3] = {
     {"\"content\":\"\"", "\"contents\":\"\"", ": message 1: \"contents\" is not known"},
     {"\"content\":\"\"", "\"content\":[]", ": message 1: \"content\": a string expected, an array"},
     {"\"content\":\"\"", "\"content\":null", ": message 1: \"content\": a string expected, null"},
-    {"\\u00e9", "\\ud800", ": JSON expected"},
-    {"\\u00e9", "\xc0\x80", ": JSON expected"},
+    {"\\u00e9", "\\ud800", ": expected JSON"},
+    {"\\u00e9", "\xc0\x80", ": expected JSON"},
     {"\"messages\"", "\"massages\"", ": \"massages\" is not known"},
 };
 
@@ -257,9 +260,9 @@ START_TEST(what_is_no_session_is_refused)
         refused(text, strlen(text), changes[i][2]);
         free(text);
     }
-    refused("", 0, ": JSON expected");
-    refused("[]", 2, ": a JSON object expected, an array found");
-    refused(whole, sizeof whole, ": JSON expected"); /* a NUL byte at the end */
+    refused("", 0, ": expected JSON");
+    refused("[]", 2, ": expected a JSON object, found an array");
+    refused(whole, sizeof whole, ": expected JSON"); /* a NUL byte at the end */
     char deep[200];
     memset(deep, '[', sizeof deep);
     refused(deep, sizeof deep, ": JSON nested at most 64 deep expected, deeper found");

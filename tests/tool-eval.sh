@@ -95,13 +95,13 @@ done
 refuse 1 "llama3-eval: --tokens: number 3: expected an id from 0 to 383, found '384'" \
     -m "$tiny" --logits "$before" --tokens "1, 2, 384, 4"
 refuse 1 "--tokens: expected ids, found none" -m "$tiny" --logits "$before" --tokens ""
-refuse 1 ": the context holds 150 tokens, found 151" -m "$tiny" --ctx 150 --logits "$before" \
+refuse 1 ": expected a text of at most 150 tokens, which the context holds, found 151" -m "$tiny" --ctx 150 --logits "$before" \
     --tokens "$many"
 limit=$(sed -n 's/.*"max_position_embeddings": \([0-9]*\).*/\1/p' "$tiny/config.json")
 refuse 1 "expected a context of at most the model's $limit tokens, found $((limit + 1))" \
     -m "$tiny" --ctx $((limit + 1)) --logits "$before" --tokens 1
 awk -v n="$limit" 'BEGIN { for (i = 0; i <= n; i++) printf "%d ", i % 10 }' >"$tmp/long"
-refuse 1 "$tiny: the context holds $limit tokens, found " \
+refuse 1 "$tiny: expected a text of at most $limit tokens, which the context holds, found " \
     -m "$tiny" --logits "$before" -f "$tmp/long"
 err_lines 1
 only_before
@@ -337,9 +337,9 @@ for option in "--file x" --special --json-lines --pretokens; do
 done
 refuse 2 "--json has no meaning with --logits" --logits x --tokens 1 --json
 refuse 2 "--json-lines has no meaning with --detokenize" --detokenize --json-lines
-refuse 2 "--logits: expected --tokens IDS or --file TEXT" --logits x
+refuse 2 "--logits: expected --tokens IDS or --file TEXT, found neither" --logits x
 refuse 2 "--tokens and --file exclude each other" --logits x --tokens 1 -f x
-refuse 2 "--kl: expected a text to predict: --file TEXT" --kl x
+refuse 2 "--kl: expected a text to predict, found no --file TEXT" --kl x
 refuse 2 "--no-cache has no meaning without --int4" --perplexity x --no-cache
 refuse 2 "--gpu-layers 0 uses no GPU, so --device has no meaning" -f x --gpu-layers 0 --device 1
 refuse 1 "expected windows of 2 to " --ctx 1 "$tiny" -f "$text"

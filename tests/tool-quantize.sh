@@ -353,27 +353,27 @@ user=$(id -u)
 for mode in 620 602 666; do
     plant
     chmod $mode "$kept"
-    distrusted "$kept: a file expected that is yours and that you alone can write to, one of user $user with mode 0$mode found: making it again"
+    distrusted "$kept: expected a file that is yours and that you alone can write to, found one of user $user with mode 0$mode: making it again"
     same "$kept" "$out" "what was made again is another file"
     [ "$(stat -c %a "$kept")" = 600 ] || fail "expected mode 600, found $(stat -c %a "$kept")"
 done
 rm "$kept"
 ln -s "$tmp/planted" "$kept"
-distrusted "$kept: a file expected, a symbolic link found: making it again"
+distrusted "$kept: expected a file, found a symbolic link: making it again"
 [ ! -L "$kept" ] || fail "the symbolic link is still there"
 plant
 for mode in 0777 1777 0770; do
     chmod $mode "$tmp/cache/llama3"
-    distrusted "$tmp/cache/llama3: a directory expected that is yours and that you alone can write to, one of user $user with mode $mode found: the int4 weights are not kept"
+    distrusted "$tmp/cache/llama3: expected a directory that is yours and that you alone can write to, found one of user $user with mode $mode: the int4 weights are not kept"
     same "$kept" "$tmp/planted" "something was written where others can write"
 done
 chmod 700 "$tmp/cache/llama3"
 if [ "$user" = 0 ]; then # others' files can be made by root alone
     chown 12345 "$kept"
-    distrusted "$kept: a file expected that is yours and that you alone can write to, one of user 12345"
+    distrusted "$kept: expected a file that is yours and that you alone can write to, found one of user 12345"
     plant
     chown 12345 "$tmp/cache/llama3"
-    distrusted "$tmp/cache/llama3: a directory expected that is yours and that you alone can write to, one of user 12345"
+    distrusted "$tmp/cache/llama3: expected a directory that is yours and that you alone can write to, found one of user 12345"
     chown 0 "$tmp/cache/llama3"
 fi
 

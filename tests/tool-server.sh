@@ -276,9 +276,9 @@ post 200 /v1/completions '{"prompt":[5,6,7],"max_tokens":3,"temperature":0}'
 [ "$(field finish_reason)" = length ] || fail "finish_reason is not length"
 
 # ---- what is refused, and how
-refused 400 /v1/chat/completions '' 'JSON expected'
-refused 400 /v1/chat/completions '[]' 'a JSON object expected'
-refused 400 /v1/chat/completions '{' 'JSON expected'
+refused 400 /v1/chat/completions '' 'expected JSON'
+refused 400 /v1/chat/completions '[]' 'expected a JSON object'
+refused 400 /v1/chat/completions '{' 'expected JSON'
 refused 400 /v1/chat/completions '{"model":"x","model":"y"}' 'duplicate'
 refused 400 /v1/chat/completions '{"model":"x"}' '"param":"messages","code":"missing_required_parameter"'
 refused 400 /v1/completions '{"model":"x"}' '"param":"prompt"'

@@ -69,10 +69,10 @@ static void *refuse(const struct reader *r, const char *what)
     while (n < left && n < MOST && is_letter(near[n]))
         n++;
     if (left == 0)
-        error_set(r->err, LLAMA3_EINPUT, "%s: JSON expected: line %zu: %s near end of file",
+        error_set(r->err, LLAMA3_EINPUT, "%s: expected JSON: line %zu: %s near end of file",
                   r->where, line, what);
     else
-        error_set(r->err, LLAMA3_EINPUT, "%s: JSON expected: line %zu: %s near '%.*s'", r->where,
+        error_set(r->err, LLAMA3_EINPUT, "%s: expected JSON: line %zu: %s near '%.*s'", r->where,
                   line, what, (int)(n > 0 ? n : 1), near);
     return NULL;
 }
@@ -161,7 +161,7 @@ static int read_string(struct reader *r)
     for (r->at++; read_plain(r) == 0;) {
         char c = peek(r);
         if (r->at == r->size || (c != '"' && c != '\\'))
-            return refuse(r, r->at == r->size ? "'\"' expected" : "control character"), -1;
+            return refuse(r, r->at == r->size ? "expected '\"'" : "control character"), -1;
         r->at++;
         if (c == '"')
             return r->token.failed ? (no_memory(r), -1) : 0;
@@ -247,7 +247,7 @@ static json_t *read_word(struct reader *r)
             return i == 0 ? json_true() : i == 1 ? json_false() : json_null();
         }
     }
-    return refuse(r, n > 0 ? "invalid token" : "a value expected");
+    return refuse(r, n > 0 ? "invalid token" : "expected a value");
 }
 
 static json_t *read_value(struct reader *r);
@@ -256,7 +256,7 @@ static int read_member(struct reader *r, json_t *object)
 {
     skip_space(r);
     if (peek(r) != '"')
-        return refuse(r, "string or '}' expected"), -1;
+        return refuse(r, "expected string or '}'"), -1;
     if (read_string(r) < 0)
         return -1;
     if (json_object_get(object, r->token.data) != NULL)
@@ -264,7 +264,7 @@ static int read_member(struct reader *r, json_t *object)
     char *key = strdup(r->token.data);
     if (key == NULL)
         return no_memory(r), -1;
-    json_t *value = take(r, ':') ? read_value(r) : refuse(r, "':' expected");
+    json_t *value = take(r, ':') ? read_value(r) : refuse(r, "expected ':'");
     int status = value != NULL ? json_object_set_new_nocheck(object, key, value) : -1;
     if (value != NULL && status != 0)
         no_memory(r);
@@ -299,7 +299,7 @@ static json_t *read_container(struct reader *r)
     if (take(r, end))
         return container;
     json_decref(container);
-    return refuse(r, is_object ? "'}' expected" : "']' expected");
+    return refuse(r, is_object ? "expected '}'" : "expected ']'");
 }
 
 static json_t *read_value(struct reader *r)
@@ -325,11 +325,11 @@ static json_t *read_root(struct reader *r)
     json_t *root = read_value(r);
     skip_space(r);
     if (root != NULL && r->at < r->size)
-        refuse(r, "end of file expected");
+        refuse(r, "expected end of file");
     else if (root == NULL || json_is_object(root))
         return root;
     else
-        error_set(r->err, LLAMA3_EINPUT, "%s: a JSON object expected, %s found", r->where,
+        error_set(r->err, LLAMA3_EINPUT, "%s: expected a JSON object, found %s", r->where,
                   json_kind(root));
     json_decref(root);
     return NULL;

@@ -43,7 +43,7 @@ json_t *hf_read_json(const char *folder, const char *name, size_t max, char **pa
     if (text != NULL && strncmp(text, "version https://git-lfs", 23) == 0)
         error_set(
             err, LLAMA3_EINPUT,
-            "%s: JSON expected, a Git LFS pointer found: fetch the file itself (git lfs pull)",
+            "%s: expected JSON, found a Git LFS pointer: fetch the file itself (git lfs pull)",
             *path);
     else if (text != NULL)
         root = json_parse(text, size, *path, err);

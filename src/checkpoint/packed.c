@@ -225,7 +225,7 @@ static int read_tokenizer(struct reader *r)
     const struct tensor *bytes = tensor_table_find(&r->table, "tokenizer.bytes");
     if (bytes != NULL && bytes->bytes > MAX_VOCAB_BYTES)
         return error_set(r->err, LLAMA3_EINPUT,
-                         "%s: tokenizer.bytes: at most %d bytes expected, %zu found", r->path,
+                         "%s: tokenizer.bytes: expected at most %d bytes, found %zu", r->path,
                          MAX_VOCAB_BYTES, bytes->bytes);
     v->offsets = copy_of(r, "tokenizer.offsets", sizeof *v->offsets, 1, v->n + 1, &n_offsets);
     v->bytes = v->offsets == NULL ? NULL : copy_of(r, "tokenizer.bytes", 1, 1, SIZE_MAX, &n_bytes);

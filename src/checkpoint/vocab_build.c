@@ -85,7 +85,7 @@ int vocab_build_token(struct vocab_build *build, size_t id, enum token_kind kind
                          build->where, id);
     if (kind == TOKEN_CONTROL && utf8_valid((const uint8_t *)text, size) < size)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: token %zu: UTF-8 expected as a control token's name, \"%.*s\" found",
+                         "%s: token %zu: expected UTF-8 as a control token's name, found \"%.*s\"",
                          build->where, id, clip(size), text);
     struct vocab_spelling *token = &build->tokens[id];
     if (token->text != NULL)
@@ -205,7 +205,7 @@ int vocab_build_finish(struct vocab_build *build, struct vocab *vocab, struct ll
             result = error_memory(err, build->where, bytes.size);
         if (result == 0 && bytes.size > MAX_VOCAB_BYTES)
             result =
-                error_set(err, LLAMA3_EINPUT, "%s: at most %d bytes of tokens expected, more found",
+                error_set(err, LLAMA3_EINPUT, "%s: expected at most %d bytes of tokens, found more",
                           build->where, MAX_VOCAB_BYTES);
         vocab->offsets[i + 1] = (uint32_t)bytes.size;
     }

@@ -365,8 +365,10 @@ static int open_logits(struct evaluation *e, const struct model *model, struct l
     if (e->n == 0)
         return error_set(err, LLAMA3_EINPUT, "expected one token or more, found none");
     if (e->n > limit)
-        return error_set(err, LLAMA3_ECONTEXT, "%s: the context holds %zu tokens, found %zu",
-                         model->path, limit, e->n);
+        return error_set(
+            err, LLAMA3_ECONTEXT,
+            "%s: expected a text of at most %zu tokens, which the context holds, found %zu",
+            model->path, limit, e->n);
     e->window = e->n;
     return check_tokens(e, err) < 0 ? -1 : open_reader(e, &e->readers[0], model, err);
 }

@@ -97,10 +97,11 @@ static int check_owner(const struct stat *st, const char *path, const char *kind
 {
     if ((st->st_uid == geteuid() || st->st_uid == 0) && (st->st_mode & (S_IWGRP | S_IWOTH)) == 0)
         return 0;
-    return error_set(err, LLAMA3_EIO,
-                     "%.300s: a %s expected that is yours and that you alone can write to, one of "
-                     "user %lu with mode %04o found",
-                     path, kind, (unsigned long)st->st_uid, (unsigned)st->st_mode & 07777);
+    return error_set(
+        err, LLAMA3_EIO,
+        "%.300s: expected a %s that is yours and that you alone can write to, found one "
+        "of user %lu with mode %04o",
+        path, kind, (unsigned long)st->st_uid, (unsigned)st->st_mode & 07777);
 }
 
 /* The directory of the cache; -1 with *missing if there is none, else with an error. */
@@ -128,7 +129,7 @@ static int open_file(int folder, const char *name, const char *path, bool *missi
     if (fd < 0 && errno != ELOOP)
         return error_set(err, LLAMA3_EIO, "%.400s: %s", path, strerror(errno));
     if (fd < 0)
-        error_set(err, LLAMA3_EIO, "%.400s: a file expected, a symbolic link found", path);
+        error_set(err, LLAMA3_EIO, "%.400s: expected a file, found a symbolic link", path);
     else if (fstat(fd, &st) == 0 && check_owner(&st, path, "file", err) == 0)
         return fd;
     else

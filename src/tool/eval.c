@@ -230,9 +230,9 @@ static int check_mode(const struct eval_args *args, int mode)
     if (mode == EVAL_LOGITS && args->ids != NULL && args->file != NULL)
         say_error("--tokens and --file exclude each other");
     else if (mode == EVAL_LOGITS && args->ids == NULL && args->file == NULL)
-        say_error("--logits: expected --tokens IDS or --file TEXT");
+        say_error("--logits: expected --tokens IDS or --file TEXT, found neither");
     else if (mode == EVAL_KL && args->file == NULL)
-        say_error("--kl: expected a text to predict: --file TEXT");
+        say_error("--kl: expected a text to predict, found no --file TEXT");
     else
         return 0;
     return -1;

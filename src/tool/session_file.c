@@ -119,7 +119,7 @@ static int check_setting(const char *key, const json_t *value, const char *where
                       : option_in_range(spec, whole ? found : (double)(float)found);
     if (!inside || (whole && floor(found) != found)) /* 7.0 is one: JSON makes no difference */
         return error_set(
-            err, LLAMA3_EINPUT, "%s: \"%s\": %s in %c%.16g, %.16g] expected, %.16g found", where,
+            err, LLAMA3_EINPUT, "%s: \"%s\": expected %s in %c%.16g, %.16g], found %.16g", where,
             key, whole ? "an integer" : "a number", spec->above ? '(' : '[', spec->min, max, found);
     return 0;
 }
