@@ -1,18 +1,17 @@
 #include "engine/evaluate.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/size.h"
+#include "base/threads.h"
 #include "text/tokenizer.h"
 
 enum {
     /* Of one pass. Logits of this many rows are held twice by each model: with Llama 3's
      * vocabulary 33 MB each time. */
-    CHUNK = 64,
-    MAX_SCORERS = 64 /* threads that compare rows */
+    CHUNK = 64
 };
 
 /* What one row of logits says. */
@@ -92,43 +91,27 @@ static struct score score_row(const float *logits, const float *reference, size_
 /* Rows are shared out to threads; whoever computes one, it has the same bits. */
 struct scoring {
     const struct evaluation *e;
-    const int32_t *next; /* [n_rows] the tokens that follow */
-    size_t n_rows;
+    const int32_t *next;  /* [n_rows] the tokens that follow */
     struct score *scores; /* [n_rows] */
-    size_t first, step;
 };
 
-static void *score_rows(void *arg)
+static void score_rows(void *arg, size_t first, size_t end)
 {
     const struct scoring *s = arg;
     const struct evaluation *e = s->e;
-    for (size_t r = s->first; r < s->n_rows; r += s->step) {
+    for (size_t r = first; r < end; r++) {
         const float *theirs = e->n_readers > 1 ? e->readers[1].logits + r * e->vocab_size : NULL;
         s->scores[r] =
             score_row(e->readers[0].logits + r * e->vocab_size, theirs, e->vocab_size, s->next[r]);
     }
-    return NULL;
 }
 
-static void score_chunk(const struct evaluation *e, const int32_t *next, size_t n_rows,
-                        struct score *scores)
+static int score_chunk(const struct evaluation *e, const int32_t *next, size_t n_rows,
+                       struct score *scores, struct llama3_error *err)
 {
-    struct scoring parts[MAX_SCORERS];
-    pthread_t threads[MAX_SCORERS];
-    bool started[MAX_SCORERS] = {false};
-    size_t n = (size_t)e->options->threads;
-    n = n > n_rows ? n_rows : n;
-    n = n > MAX_SCORERS ? MAX_SCORERS : n;
-    for (size_t i = 0; i < n; i++) {
-        parts[i] = (struct scoring){e, next, n_rows, scores, i, n};
-        started[i] = i > 0 && pthread_create(&threads[i], NULL, score_rows, &parts[i]) == 0;
-    }
-    for (size_t i = 0; i < n; i++)
-        if (!started[i])
-            score_rows(&parts[i]);
-    for (size_t i = 0; i < n; i++)
-        if (started[i])
-            pthread_join(threads[i], NULL);
+    struct scoring scoring = {e, next, scores};
+    int threads = (size_t)e->options->threads < n_rows ? e->options->threads : (int)n_rows;
+    return threads_share(threads, n_rows, 1, 1, score_rows, &scoring, err);
 }
 
 /* ---- the text ---------------------------------------------------------------------------- */
@@ -167,7 +150,8 @@ static int read_window(struct evaluation *e, size_t from, size_t n, struct llama
         for (size_t i = 0; i < e->n_readers; i++)
             if (read_chunk(e, &e->readers[i], from, first, rows, err) < 0)
                 return -1;
-        score_chunk(e, next, rows, e->scores + from + first);
+        if (score_chunk(e, next, rows, e->scores + from + first, err) < 0)
+            return -1;
         if (e->options->on_progress != NULL)
             e->options->on_progress(e->options->arg, from + first + rows, e->predictions);
     }
