@@ -493,17 +493,21 @@ END_TEST
 START_TEST(no_request_hangs_without_memory)
 {
     static const char chat[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"a text of some "
-                               "length\"}],\"max_tokens\":3,\"stream\":%s}";
+                               "length\"}],\"max_tokens\":3,\"stream\":%s%s}";
     static const char health[] =
         "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     char body[512], request[1024];
     json_object_seed(1);
     json_set_alloc_funcs(__wrap_malloc, free);
     start_server();
-    for (int kind = 0; kind < 3; kind++) {
-        snprintf(body, sizeof body, chat, kind == 0 ? "true" : "false");
-        if (kind < 2)
+    for (int kind = 0; kind < 6; kind++) {
+        snprintf(body, sizeof body, chat, kind % 2 == 0 ? "true" : "false",
+                 kind < 2 ? "" : ",\"logprobs\":true,\"top_logprobs\":2");
+        if (kind < 4)
             post(request, sizeof request, "/v1/chat/completions", body);
+        else if (kind == 4)
+            post(request, sizeof request, "/v1/completions",
+                 "{\"prompt\":\"a text\",\"max_tokens\":3,\"logprobs\":2}");
         else
             post(request, sizeof request, "/tokenize", "{\"content\":\"a text of some length\"}");
         size_t left = 0;
@@ -516,6 +520,11 @@ START_TEST(no_request_hangs_without_memory)
             ck_assert_msg(answer[0] == '\0' || strncmp(answer, "HTTP/1.1 ", 9) == 0, "%s", answer);
             ck_assert_msg(strstr(answer, "HTTP/1.1 400") == NULL, "%zu: %s", number, answer);
             ck_assert_msg(strstr(answer, "(null)") == NULL, "%zu: %s", number, answer);
+            /* A token is described with all that belongs to it. */
+            size_t bytes = count(answer, "\"bytes\":[");
+            ck_assert_msg(count(answer, "\"token\":") == bytes, "%zu: %s", number, answer);
+            ck_assert_msg(count(answer, "\"logprob\":") == bytes, "%zu: %s", number, answer);
+            ck_assert_msg(strstr(answer, "\"bytes\":[]") == NULL, "%zu: %s", number, answer);
             answer = ask(port, health);
             ck_assert_msg(strncmp(answer, "HTTP/1.1 200 ", 13) == 0, "%zu: %s", number, answer);
             ck_assert_uint_eq(body_bytes(), 0);

@@ -465,6 +465,37 @@ START_TEST(huge_token)
 }
 END_TEST
 
+/* Of an application that has jansson use its own: what is freed there must have come from there. */
+enum { GUARD = 64 };
+
+static void *take_guarded(size_t size)
+{
+    char *memory = malloc(size + GUARD);
+    return memory != NULL ? memory + GUARD : NULL;
+}
+
+static void free_guarded(void *memory)
+{
+    if (memory != NULL)
+        free((char *)memory - GUARD);
+}
+
+START_TEST(an_applications_allocator)
+{
+    char *folder = tiny_folder(), path[600];
+    struct model model = {0}, written = {0};
+    json_set_alloc_funcs(take_guarded, free_guarded);
+    snprintf(path, sizeof path, "%s/x.safetensors", folder);
+    open_ok(&model, TEST_DATA "/tiny-f32");
+    write_ok(&(struct packed_source){.model = &model}, path);
+    open_ok(&written, path);
+    same_config(&written.config, &model.config);
+    model_close(&written);
+    model_close(&model);
+    tiny_remove(folder);
+}
+END_TEST
+
 /* What no file of ours can hold is named. */
 START_TEST(unwritable)
 {
@@ -626,6 +657,7 @@ int main(void)
     tcase_add_test(tcase, hostile_tokenizer);
     tcase_add_test(tcase, huge_token);
     tcase_add_test(tcase, unwritable);
+    tcase_add_test(tcase, an_applications_allocator);
     tcase_add_test(tcase, whole_or_not_at_all);
     tcase_add_test(tcase, refused_files);
     tcase_add_test(tcase, no_room);

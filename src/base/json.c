@@ -96,6 +96,19 @@ json_t *json_parse_small(const char *text, size_t size, const char *where, struc
     return parse(text, size, &requests, where, err);
 }
 
+static int print_piece(const char *bytes, size_t n, void *arg)
+{
+    struct buf *out = arg;
+    buf_add(out, bytes, n);
+    return out->failed ? -1 : 0;
+}
+
+void json_print(const json_t *value, size_t flags, struct buf *out)
+{
+    if (json_dump_callback(value, print_piece, out, flags) != 0)
+        out->failed = true;
+}
+
 const char *json_kind(const json_t *value)
 {
     if (value == NULL)

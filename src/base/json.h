@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/error.h"
 
 enum { JSON_MAX_NESTING = 64 };
@@ -38,6 +39,10 @@ int json_get_bool(const json_t *object, const char *key, bool required, bool *ou
 /* *out stays the object's. */
 int json_get_string(const json_t *object, const char *key, bool required, const char **out,
                     const char *where, struct llama3_error *err);
+/* Appends a value's text, by jansson's flags; out->failed if that is NULL or there is no memory.
+ * jansson's json_dumps() is not for that: without memory it leaves out parts of the text, and what
+ * it returns belongs to the allocator that an application may have set for jansson. */
+void json_print(const json_t *value, size_t flags, struct buf *out);
 /* The word for a value's type as errors spell it: "an object", "a string". */
 const char *json_kind(const json_t *value);
 

@@ -2,12 +2,12 @@
  * packed_write.c: a model as our own file, in one pass: all sizes follow from the shapes, so the
  * header is written first, then the tensors as they come.
  */
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/size.h"
 #include "base/utf8.h"
 #include "checkpoint/generation.h"
@@ -134,9 +134,10 @@ static void set_size(json_t *object, const char *key, size_t value, bool *ok)
 /* JSON inside of a string; takes over `value`. */
 static void set_json(json_t *object, const char *key, json_t *value, bool *ok)
 {
-    char *text = json_dumps(value, JSON_COMPACT);
-    set(object, key, text == NULL ? NULL : json_string(text), ok);
-    free(text);
+    struct buf text = {0};
+    json_print(value, JSON_COMPACT, &text);
+    set(object, key, text.failed ? NULL : json_string(text.data), ok);
+    buf_free(&text);
     json_decref(value);
 }
 
@@ -256,8 +257,8 @@ static void set_tensor(json_t *header, const struct entry *e, const char *name, 
     set(header, name, root, ok);
 }
 
-/* The header's text, for free(); sets data_bytes. */
-static char *header_text(struct writer *w)
+/* The header's text; sets data_bytes. */
+static void header_text(struct writer *w, struct buf *text)
 {
     bool ok = true;
     uint64_t at = 0;
@@ -275,9 +276,8 @@ static char *header_text(struct writer *w)
         }
     }
     w->data_bytes = at;
-    char *text = ok ? json_dumps(header, JSON_COMPACT) : NULL;
+    json_print(ok ? header : NULL, JSON_COMPACT, text);
     json_decref(header);
-    return text;
 }
 
 static const char zeros[PACKED_ALIGNMENT];
@@ -289,20 +289,23 @@ static int write_header(struct writer *w, struct llama3_error *err)
     if (n > 0 && utf8_valid((const uint8_t *)template, n) != n)
         return error_set(err, LLAMA3_EINPUT, "%s: chat template: UTF-8 expected, other bytes found",
                          w->source->model->path);
-    char *text = header_text(w);
-    if (text == NULL)
+    struct buf text = {0};
+    header_text(w, &text);
+    if (text.failed) {
+        buf_free(&text);
         return error_memory(err, "the header", w->n * sizeof *w->entries);
+    }
     char spaces[PACKED_ALIGNMENT];
     memset(spaces, ' ', sizeof spaces);
-    size_t length = strlen(text), gap = (size_t)padding(8 + length);
-    uint64_t header = length + gap;
+    size_t gap = (size_t)padding(8 + text.size);
+    uint64_t header = text.size + gap;
     w->header_bytes = 8 + header;
     int result = -1;
     if (new_file_reserve(w->file, w->header_bytes + w->data_bytes, err) == 0 &&
         new_file_write(w->file, &header, sizeof header, err) == 0 &&
-        new_file_write(w->file, text, length, err) == 0)
+        new_file_write(w->file, text.data, text.size, err) == 0)
         result = new_file_write(w->file, spaces, gap, err);
-    free(text);
+    buf_free(&text);
     return result;
 }
 

@@ -4,14 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
+
 void answer_json(json_t *value, struct buf *out)
 {
-    char *text = value != NULL ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-    if (text == NULL)
-        out->failed = true;
-    else
-        buf_add_str(out, text);
-    free(text);
+    json_print(value, JSON_COMPACT | JSON_ENCODE_ANY, out);
     json_decref(value);
 }
 
@@ -97,6 +94,20 @@ static json_t *name_of(const struct answer_head *head, int32_t token)
     return name;
 }
 
+/* Takes over `value`; false without memory for it, or if that is NULL. */
+static bool set(json_t *object, const char *key, json_t *value)
+{
+    return json_object_set_new(object, key, value) == 0;
+}
+
+/* Whole or, without memory, NULL: takes over `value`. */
+static json_t *whole(json_t *value, bool ok)
+{
+    if (!ok)
+        json_decref(value);
+    return ok ? value : NULL;
+}
+
 /* A token's name, its probability, and its bytes, which may be a part of a character. */
 static json_t *describe(const struct answer_head *head, const struct answer_record *record,
                         size_t i)
@@ -105,12 +116,14 @@ static json_t *describe(const struct answer_head *head, const struct answer_reco
     int32_t token = record->list[i].token;
     const char *bytes = llama3_token_bytes(head->model, token, &n);
     json_t *list = json_array(), *out = json_object();
+    bool ok = true;
     for (size_t at = 0; at < n; at++)
-        json_array_append_new(list, json_integer((unsigned char)bytes[at]));
-    json_object_set_new(out, "token", name_of(head, token));
-    json_object_set_new(out, "logprob", json_real((double)record->list[i].logit - record->log_sum));
-    json_object_set_new(out, "bytes", list);
-    return out;
+        ok = json_array_append_new(list, json_integer((unsigned char)bytes[at])) == 0 && ok;
+    double logprob = (double)record->list[i].logit - record->log_sum;
+    ok = set(out, "token", name_of(head, token)) && ok;
+    ok = set(out, "logprob", json_real(logprob)) && ok;
+    ok = set(out, "bytes", list) && ok;
+    return whole(out, ok);
 }
 
 /* Text of the likeliest tokens in the form of a completion: {name: logprob}. */
@@ -118,13 +131,14 @@ static json_t *map_likeliest(const struct answer_head *head, const struct answer
                              size_t top)
 {
     json_t *map = json_object();
+    bool ok = map != NULL;
     for (size_t i = 1; i <= top && record->list[i].token >= 0; i++) {
         json_t *name = name_of(head, record->list[i].token);
-        json_object_set_new(map, json_string_value(name),
-                            json_real((double)record->list[i].logit - record->log_sum));
+        double logprob = (double)record->list[i].logit - record->log_sum;
+        ok = set(map, json_string_value(name), json_real(logprob)) && ok;
         json_decref(name);
     }
-    return map;
+    return whole(map, ok);
 }
 
 static void comma(size_t i, struct buf *out)

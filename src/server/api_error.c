@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "server/openai.h"
 
 int api_error_set(struct api_error *err, int status, const char *code, const char *param,
@@ -92,8 +93,9 @@ void api_error_print(const struct api_error *err, struct buf *out)
     json_t *root = json_pack("{s:{s:s,s:s,s:s?,s:s?}}", "error", "message", err->error.message,
                              "type", error_type(err), "param",
                              err->param[0] != '\0' ? err->param : NULL, "code", err->code);
-    char *text = root != NULL ? json_dumps(root, JSON_COMPACT) : NULL;
-    buf_add_str(out, text != NULL ? text : "{\"error\":{\"message\":\"not enough memory\"}}");
-    free(text);
+    struct buf text = {0};
+    json_print(root, JSON_COMPACT, &text);
+    buf_add_str(out, text.failed ? "{\"error\":{\"message\":\"not enough memory\"}}" : text.data);
+    buf_free(&text);
     json_decref(root);
 }

@@ -372,8 +372,8 @@ static json_t *name_of(const char *path)
     return n > begin ? json_stringn(path + begin, n - begin) : NULL;
 }
 
-static char *session_text(const struct session_file *file, const char *model,
-                          const struct llama3_history *history)
+static void session_text(const struct session_file *file, const char *model,
+                         const struct llama3_history *history, struct buf *text)
 {
     size_t n;
     const struct llama3_message *messages = llama3_history_messages(history, &n);
@@ -396,11 +396,11 @@ static char *session_text(const struct session_file *file, const char *model,
          put(root, "sampling",
              json_object_size(file->sampling) > 0 ? json_incref(file->sampling) : NULL) &&
          put(root, "messages", json_incref(array));
-    char *text = ok ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(FLOAT_DIGITS)) : NULL;
+    json_print(ok ? root : NULL, JSON_INDENT(2) | JSON_REAL_PRECISION(FLOAT_DIGITS), text);
+    buf_add_str(text, "\n");
     json_decref(name);
     json_decref(array);
     json_decref(root);
-    return text;
 }
 
 int session_file_write(struct session_file *file, const char *model,
@@ -409,12 +409,14 @@ int session_file_write(struct session_file *file, const char *model,
     struct new_file made;
     if (check_unchanged(file, err) != 0)
         return -1;
-    char *text = session_text(file, model, history);
-    if (text == NULL)
+    struct buf text = {0};
+    session_text(file, model, history, &text);
+    if (text.failed) {
+        buf_free(&text);
         return error_memory(err, file->path, MAX_BYTES);
+    }
     int rc = new_file_open_private(&made, file->path, err);
-    if (rc == 0 && new_file_write(&made, text, strlen(text), err) == 0 &&
-        new_file_write(&made, "\n", 1, err) == 0)
+    if (rc == 0 && new_file_write(&made, text.data, text.size, err) == 0)
         rc = new_file_commit(&made, err);
     else if (rc == 0) {
         new_file_abandon(&made);
@@ -422,6 +424,6 @@ int session_file_write(struct session_file *file, const char *model,
     }
     if (rc == 0)
         file->found = look_at(file->path);
-    free(text);
+    buf_free(&text);
     return rc;
 }
