@@ -74,8 +74,8 @@ AC_DEFUN([LLAMA3_CXX],
    AS_IF([test "x$enable_sanitizers" = xyes],
      [LLAMA3_CXXFLAGS="$LLAMA3_CXXFLAGS -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"])
    AC_SUBST([LLAMA3_CXXFLAGS])
-   # The calls go to the emulator, or with other sanitizers there are none.
-   AS_IF([test "x$llama3_cv_cxx_races" = xyes && test "x$enable_sanitizers" != xyes],
-     [RACES_CXXFLAGS="-fsanitize=thread -DFINDS_RACES"])
+   # The calls go to the emulator, which with other sanitizers also has them look at bounds.
+   AS_IF([test "x$llama3_cv_cxx_races" = xyes],
+     [RACES_CXXFLAGS="-fno-sanitize=address -fsanitize=thread -DFINDS_RACES"])
    AC_SUBST([RACES_CXXFLAGS])
    AM_CONDITIONAL([HAVE_CXX], [test "x$llama3_cv_cxx" = xyes])])

@@ -197,6 +197,7 @@ inline const region *region_of(const void *p, size_t *at)
 inline void touch(const void *p, size_t bytes, bool writes)
 {
     size_t at;
+    emulator::check_bounds(p, bytes);
     const region *r = region_of(p, &at);
     if (r == NULL)
         return;

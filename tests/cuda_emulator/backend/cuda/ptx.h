@@ -53,6 +53,7 @@ extern unsigned char *shared;
 void barrier();
 void warp_barrier();
 void fence();
+void check_bounds(const void *p, size_t bytes);
 int atomic_add(int *p, int x);
 /* Copies, which are made by the wait for them. */
 void copy_later(void *to, const void *from, int bytes);
