@@ -33,8 +33,9 @@ int main(int argc, char **argv)
     llama3_sampling_defaults(model, &generation.sampling);
     if (llama3_generate(session, prompt, n, &generation, NULL, &err) != 0)
         goto out;
-    putchar('\n');
-    status = 0;
+    status = putchar('\n') == EOF || fflush(stdout) != 0;
+    if (status != 0)
+        snprintf(err.message, sizeof err.message, "the answer could not be written");
 out:
     if (status != 0)
         fprintf(stderr, "simple: %s\n", err.message);

@@ -374,9 +374,11 @@ START_TEST(paths_that_hold_no_checkpoint)
     refused(file_in(folder, "README"), folder,
             "README: \"GGUF\" expected at byte 0, 1 bytes are left");
     tiny_put_text(folder, "model-00001-of-00002.safetensors", "x");
-    refused(file_in(folder, "model-00001-of-00002.safetensors"), folder,
-            "model-00001-of-00002.safetensors: a directory, model.safetensors or a .gguf file "
-            "expected, one file of several found: give the directory");
+    refused(
+        file_in(folder, "model-00001-of-00002.safetensors"), folder,
+        "model-00001-of-00002.safetensors: expected a directory, a .gguf file, model.safetensors "
+        "or a file of llama3-quantize, found other safetensors: one of several, whose "
+        "directory to give, or a damaged one");
     tiny_put_text(folder, "x.safetensors", "");
     refused(file_in(folder, "x.safetensors"), folder,
             "x.safetensors: a checkpoint expected, an empty file found");

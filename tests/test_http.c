@@ -432,6 +432,12 @@ START_TEST(nothing_is_smuggled)
         {"1.1", "Transfer-Encoding:\r\n", "501"},
         {"1.1", "Transfer-Encoding: gzip\r\nContent-Length: 5\r\n", "400"},
         {"1.0", "Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n", "400"},
+        {"1.1", "Transfer-Encoding : chunked\r\nContent-Length: 5\r\n", "400"},
+        {"1.1", "Content-Length: 5\r\nContent-Length : 3\r\n", "400"},
+        {"1.1", "Transfer-Encoding:\r\n chunked\r\nContent-Length: 5\r\n", "400"},
+        {"1.1", "Content-Length:\r\n 5\r\n", "400"},
+        {"1.1", "X: y\r\n Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "400"},
+        {"1.1", "Host: localhost\r\nContent-Length: 5\r\n", "400"},
     };
     start_server();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

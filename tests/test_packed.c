@@ -339,8 +339,9 @@ START_TEST(refusals)
     char *copied =
         file_read(TEST_DATA "/tiny-f32/model.safetensors", 1 << 24, &file.size, NULL, &err);
     tiny_put(folder, "x.safetensors", copied, file.size);
-    refused(path, ": a directory, model.safetensors or a .gguf file expected, one file of several "
-                  "found: give the directory");
+    refused(path, ": expected a directory, a .gguf file, model.safetensors or a file of "
+                  "llama3-quantize, found other safetensors: one of several, whose directory to "
+                  "give, or a damaged one");
     free(copied);
     tiny_remove(folder);
 }

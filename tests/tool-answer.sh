@@ -158,6 +158,20 @@ for mask in 000 277; do
     mode_is 600
 done
 
+# Nor is it lost where a file may not grow.
+cp "$session" "$tmp/before"
+last="ulimit -f 0"
+{
+    (
+        ulimit -f 0
+        exec "$program" -n 1 --session "$session" -p x
+    ) 2>&1 >/dev/null
+    echo "status $?"
+} | cat >"$tmp/err"
+err_has "status 1"
+err_has "$session: File too large"
+cmp "$session" "$tmp/before" || fail "$last: the session has changed"
+
 # What is no session, or can't be kept, is said before anything is answered, and left as it is.
 printf '{"format": "llama3-session", "version": 2}' >"$tmp/other"
 cp "$tmp/other" "$tmp/before"

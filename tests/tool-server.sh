@@ -17,6 +17,8 @@ for memory in 1K 0x4G 1e9 .G 4Gb 99999999T; do
 done
 run 2 "$server" --parallel 0
 err_has "--parallel: expected an integer in [1, 64]"
+run 1 sh -c 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"' sh "$server" -m "$model" 3</dev/null
+err_has "LISTEN_FDS: expected sockets that listen, found that descriptor 3 is none"
 run 2 "$server" -m "$model" --port 0 --host 0.0.0.0
 err_has "can be reached by others: give keys with --api-key-file or LLAMA3_API_KEY, or --insecure"
 for origin in x https://b.example/ https:// 'https://a b'; do

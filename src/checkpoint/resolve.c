@@ -182,8 +182,8 @@ static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct l
         map_close(&map);
         error_set(
             err, LLAMA3_EINPUT,
-            "%s: a directory, model.safetensors or a .gguf file expected, one file of several "
-            "found: give the directory",
+            "%s: expected a directory, a .gguf file, model.safetensors or a file of llama3-quantize, "
+            "found other safetensors: one of several, whose directory to give, or a damaged one",
             path);
         return NULL;
     }

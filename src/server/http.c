@@ -1,5 +1,6 @@
 #include "server/http.h"
 
+#include <ctype.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -80,10 +81,25 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
 }
 
 struct framing {
-    size_t n_lengths, n_encodings;
-    bool odd_encoding;
+    size_t n_lengths, n_encodings, n_hosts;
+    bool odd_encoding, odd_name;
     unsigned long long length;
 };
+
+/* Whether a name is none (RFC 9110, section 5.1). libmicrohttpd takes a blank before the colon into
+ * it, and a line that is the field before continued: at its end, or behind the blank as well. */
+static bool is_odd_name(const char *name)
+{
+    static const char *const framing[] = {"Content-Length", "Transfer-Encoding"};
+    for (const char *c = name; *c != '\0'; c++)
+        if (!isalnum((unsigned char)*c) && strchr("!#$%&'*+-.^_`|~", *c) == NULL)
+            return true;
+    for (size_t i = 0; i < sizeof framing / sizeof *framing; i++)
+        if (strncasecmp(name, framing[i], strlen(framing[i])) == 0 &&
+            name[strlen(framing[i])] != '\0')
+            return true;
+    return *name == '\0';
+}
 
 static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char *name,
                                   const char *value)
@@ -96,7 +112,10 @@ static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char
     } else if (strcasecmp(name, "Transfer-Encoding") == 0) {
         f->n_encodings++;
         f->odd_encoding |= strcasecmp(value, "chunked") != 0;
+    } else if (strcasecmp(name, "Host") == 0) {
+        f->n_hosts++;
     }
+    f->odd_name |= is_odd_name(name);
     return MHD_YES;
 }
 
@@ -113,8 +132,14 @@ static void check_framing(struct http_request *r, const struct framing *f, const
 {
     size_t n = f->n_lengths + f->n_encodings;
     bool old = strcmp(version, MHD_HTTP_VERSION_1_0) == 0;
-    r->unframed = n > 1 || f->odd_encoding || (old && f->n_encodings > 0);
-    if (n > 1)
+    r->unframed =
+        n > 1 || f->n_hosts > 1 || f->odd_name || f->odd_encoding || (old && f->n_encodings > 0);
+    if (f->odd_name)
+        refuse(r, 400,
+               "expected header fields of a name, a colon and a value on a line, found another");
+    else if (f->n_hosts > 1)
+        refuse(r, 400, "expected one Host, found more");
+    else if (n > 1)
         refuse(r, 400, "expected one Content-Length or one Transfer-Encoding, found more");
     else if (f->odd_encoding)
         refuse(r, 501, "expected no Transfer-Encoding but chunked, found another");
@@ -137,6 +162,7 @@ static void check_head(struct http_request *r, const char *version)
         refuse(r, 431, "the headers are larger than 32 KiB");
     else if (f.length > HTTP_MAX_BODY)
         refuse(r, 413, "the body is larger than 8 MiB");
+    r->too_large = f.length > 8ULL * HTTP_MAX_BODY;
     if (r->answered)
         return;
     request_hold(r);
@@ -180,7 +206,8 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
         peer_enter(peer, PHASE_BODY, BODY_SECONDS);
         check_head(r, version);
         /* An answer before the body makes libmicrohttpd close the connection after it. */
-        bool at_once = r->unframed || (r->answered && http_header(r, "Expect") != NULL);
+        bool at_once =
+            r->unframed || r->too_large || (r->answered && http_header(r, "Expect") != NULL);
         return at_once ? request_reply(r) : MHD_YES;
     }
     if (*n > 0) {

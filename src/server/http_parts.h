@@ -58,7 +58,8 @@ struct http_request {
     pthread_cond_t moved; /* unsent bytes were taken, or the client is gone */
     int refs;
     struct MHD_Connection *connection; /* NULL once completed */
-    bool unframed;                     /* where its body ends can't be known */
+    bool unframed;                     /* where its body ends can't be known, */
+    bool too_large;                    /* or is too far away to read up to there */
     struct buf body;
     bool answered, suspended, gone, ended;
     void (*on_gone)(void *arg);

@@ -392,7 +392,7 @@ int main(int argc, char **argv)
         .groups = groups,
         .n = sizeof groups / sizeof *groups,
     };
-    llama3_handle_sigbus(NULL);
+    say_instead_of_dying();
     if (options_parse(&set, argc, argv) != 0)
         return STATUS_USAGE;
     if (args.help) {

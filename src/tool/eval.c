@@ -316,7 +316,7 @@ int main(int argc, char **argv)
         say_error("not enough memory");
         return STATUS_FAILED;
     }
-    llama3_handle_sigbus(NULL);
+    say_instead_of_dying();
     if (options_parse(&set, argc, argv) != 0) {
         status = STATUS_USAGE;
     } else if (args.help) {

@@ -1,6 +1,5 @@
 /* eval_logits.c: raw logits in a file, row by row, for other programs to look at. */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,7 +124,6 @@ int eval_logits(const struct eval_args *args)
         say_error("--logits -: expected a file or a pipe, found a terminal");
         return STATUS_USAGE;
     }
-    signal(SIGXFSZ, SIG_IGN); /* a write that fails says so, and is cleaned up after */
     int status = args->file != NULL ? text_read(args->file, &text) : STATUS_OK;
     if (status == STATUS_OK)
         status = eval_open(args, true, &model, &path);

@@ -297,7 +297,7 @@ int main(int argc, char **argv)
 {
     struct args args;
     interrupt_install();
-    llama3_handle_sigbus(NULL);
+    say_instead_of_dying();
     int status = args_parse(&args, argc, argv) == 0 ? start(&args) : STATUS_USAGE;
     args_free(&args);
     return status;

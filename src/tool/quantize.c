@@ -146,7 +146,6 @@ static void install_signals(void)
     for (size_t i = 0; i < N_SIGNALS; i++)
         if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
             sigaction(signals[i], &action, NULL);
-    signal(SIGXFSZ, SIG_IGN); /* a write that fails says so, and is cleaned up after */
 }
 
 static void restore_signals(void)
@@ -385,7 +384,7 @@ int main(int argc, char **argv)
         .groups = &group,
         .n = 1,
     };
-    llama3_handle_sigbus(NULL);
+    say_instead_of_dying();
     if (options_parse(&set, argc, argv) != 0)
         return STATUS_USAGE;
     if (args.help) {

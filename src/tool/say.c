@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -68,6 +69,12 @@ void say_failure(const struct llama3_error *err)
         }
     }
     say_error("%s", err->message);
+}
+
+void say_instead_of_dying(void)
+{
+    signal(SIGXFSZ, SIG_IGN);
+    llama3_handle_sigbus(NULL);
 }
 
 int check_stdout(void)

@@ -22,6 +22,10 @@ void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* What the library reported; of an option by its name on the command line. */
 void say_failure(const struct llama3_error *err);
 
+/* What every program does first with two signals: a write beyond ulimit -f fails, and a model's
+ * file that is cut short while it is open is an error. Both would end the program. */
+void say_instead_of_dying(void);
+
 /* Before long work: standard output can be written to. Returns a status. */
 int check_stdout(void);
 

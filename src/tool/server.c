@@ -169,8 +169,7 @@ static void install_signals(void)
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
-    llama3_handle_sigbus(
-        NULL); /* a model whose file is cut short ends its answers, not the server */
+    say_instead_of_dying();
 }
 
 /* ---- the program ------------------------------------------------------------------------- */

@@ -146,10 +146,24 @@ static void describe(struct listeners *l)
     }
 }
 
+static int check_given(const struct listeners *l)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        int listens = 0;
+        socklen_t length = sizeof listens;
+        if (getsockopt(l->fds[i], SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) != 0 || !listens) {
+            say_error("LISTEN_FDS: expected sockets that listen, found that descriptor %d is none",
+                      l->fds[i]);
+            return -1;
+        }
+    }
+    return 0;
+}
+
 int listeners_open(struct listeners *l, const char *host, size_t port)
 {
     l->n = notify_listeners(l->fds, HTTP_LISTENERS);
-    if (l->n == 0 && open_own(l, host, port) < 0)
+    if (l->n > 0 ? check_given(l) < 0 : open_own(l, host, port) < 0)
         return -1;
     describe(l);
     return 0;
