@@ -190,8 +190,7 @@ static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct l
     return copy(path, strlen(path), err);
 }
 
-/* ---- the Hugging Face cache
- * ------------------------------------------------------------------------ */
+/* ---- the Hugging Face cache ------------------------------------------------------------------ */
 
 /* huggingface_hub takes names of letters, digits, '-', '_' and '.', in two parts. */
 static bool is_repository(const char *path)
