@@ -393,11 +393,12 @@ START_TEST(keys_are_compared_whole)
     ck_assert_uint_eq(keys_count(keys), 3);
     int alpha = keys_find(keys, "Bearer alpha"), beta = keys_find(keys, "bearer beta");
     int gamma = keys_find(keys, "Bearer gamma");
+    ck_assert_int_eq(keys_find(keys, "Bearer alpha \t"), alpha); /* blanks end no value */
     ck_assert(alpha >= 0 && beta >= 0 && gamma >= 0 && alpha < 3 && beta < 3 && gamma < 3);
     ck_assert(alpha != beta && beta != gamma && alpha != gamma);
     static const char *const wrong[] = {
         "alpha",        "Bearer ",         "Bearer alph", "Bearer alphaa", "Bearer alphaalpha",
-        "Bearer Alpha", "Bearer # no key", "Basic alpha", "Bearer  alpha", "Bearer alpha "};
+        "Bearer Alpha", "Bearer # no key", "Basic alpha", "Bearer  alpha", "Bearer alpha a"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         ck_assert_msg(keys_find(keys, wrong[i]) == -1, "%s", wrong[i]);
     ck_assert_int_eq(keys_find(keys, NULL), -1);

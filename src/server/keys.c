@@ -153,6 +153,8 @@ int keys_find(const struct keys *keys, const char *authorization)
         return -1;
     const char *given = authorization + sizeof scheme - 1;
     size_t n = strlen(given);
+    while (n > 0 && (given[n - 1] == ' ' || given[n - 1] == '\t')) /* no part of a field's value */
+        n--;
     if (n > MAX_KEY) /* before anything is done with it: it has no key yet */
         return -1;
     struct digest digest = hash(keys, given, n);
