@@ -132,7 +132,7 @@ static void check_framing(struct http_request *r, const struct framing *f, const
 {
     size_t n = f->n_lengths + f->n_encodings;
     bool old = strcmp(version, MHD_HTTP_VERSION_1_0) == 0;
-    r->unframed =
+    r->leaves_body =
         n > 1 || f->n_hosts > 1 || f->odd_name || f->odd_encoding || (old && f->n_encodings > 0);
     if (f->odd_name)
         refuse(r, 400,
@@ -143,7 +143,7 @@ static void check_framing(struct http_request *r, const struct framing *f, const
         refuse(r, 400, "expected one Content-Length or one Transfer-Encoding, found more");
     else if (f->odd_encoding)
         refuse(r, 501, "expected no Transfer-Encoding but chunked, found another");
-    else if (r->unframed)
+    else if (r->leaves_body)
         refuse(r, 400, "expected no Transfer-Encoding in HTTP/1.0, found one");
 }
 
@@ -162,7 +162,7 @@ static void check_head(struct http_request *r, const char *version)
         refuse(r, 431, "the headers are larger than 32 KiB");
     else if (f.length > HTTP_MAX_BODY)
         refuse(r, 413, "the body is larger than 8 MiB");
-    r->too_large = f.length > 8ULL * HTTP_MAX_BODY;
+    r->leaves_body = f.length > 8ULL * HTTP_MAX_BODY;
     if (r->answered)
         return;
     request_hold(r);
@@ -206,8 +206,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
         peer_enter(peer, PHASE_BODY, BODY_SECONDS);
         check_head(r, version);
         /* An answer before the body makes libmicrohttpd close the connection after it. */
-        bool at_once =
-            r->unframed || r->too_large || (r->answered && http_header(r, "Expect") != NULL);
+        bool at_once = r->leaves_body || (r->answered && http_header(r, "Expect") != NULL);
         return at_once ? request_reply(r) : MHD_YES;
     }
     if (*n > 0) {

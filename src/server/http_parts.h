@@ -58,8 +58,7 @@ struct http_request {
     pthread_cond_t moved; /* unsent bytes were taken, or the client is gone */
     int refs;
     struct MHD_Connection *connection; /* NULL once completed */
-    bool unframed;                     /* where its body ends can't be known, */
-    bool too_large;                    /* or is too far away to read up to there */
+    bool leaves_body; /* its body isn't read: where it ends can't be known, or is too far away */
     struct buf body;
     bool answered, suspended, gone, ended;
     void (*on_gone)(void *arg);

@@ -53,11 +53,13 @@ void fuzz_file(const uint8_t *data, size_t size)
     input.wait = 0;
 }
 
-void fuzz_file_changes(unsigned n, size_t at, uint8_t byte)
+void fuzz_file_changes(void)
 {
-    input.wait = n;
-    input.at = at;
-    input.byte = byte;
+    const uint8_t *end = input.data + input.size;
+    FUZZ_EXPECT(input.size >= 4);
+    input.wait = end[-1];
+    input.at = (size_t)end[-2] << 8 | end[-3];
+    input.byte = end[-4];
 }
 
 /* What the linker calls in the place of these functions, wherever another file refers to them. */

@@ -41,8 +41,9 @@ void fuzz_check_error(const struct llama3_error *err);
 void fuzz_file(const uint8_t *data, size_t size);
 
 /* The file changes under its reader: at the n-th allocation from now on, one byte of every copy
- * that map_open() made becomes `byte`. n 0: it does not. */
-void fuzz_file_changes(unsigned n, size_t at, uint8_t byte);
+ * that map_open() made becomes another. Which, where and when the input's last four bytes say. n 0:
+ * it does not. */
+void fuzz_file_changes(void);
 
 /* A copy in memory of its own, NUL-terminated, for free(). */
 char *fuzz_text(const uint8_t *data, size_t size);

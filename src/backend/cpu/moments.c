@@ -27,15 +27,15 @@ const char *moments_lack(int threads)
 struct moments *moments_open(size_t cols, int threads, struct llama3_error *err)
 {
     struct moments *m = size_alloc(1, sizeof *m);
+    bool has_blas = moments_lack(threads) == NULL;
     if (m != NULL) {
         *m = (struct moments){.cols = cols, .threads = threads};
         m->squares = size_alloc(cols, sizeof *m->squares);
         m->importance = size_alloc(cols, sizeof *m->importance);
-        if (moments_lack(threads) == NULL && size_mul(cols, cols, &(size_t){0}))
+        if (has_blas && size_mul(cols, cols, &(size_t){0}))
             m->h = size_alloc(cols * cols, sizeof *m->h);
     }
-    if (m == NULL || m->squares == NULL || m->importance == NULL ||
-        (moments_lack(threads) == NULL && m->h == NULL)) {
+    if (m == NULL || m->squares == NULL || m->importance == NULL || (has_blas && m->h == NULL)) {
         error_memory(err, "what inputs have in common", cols * cols * sizeof *m->h);
         moments_close(m);
         return NULL;
