@@ -8,9 +8,11 @@ be turned by any orthogonal matrix Q: what reads the stream becomes W Q, what wr
 weights come out as mixtures of all of a row's, as good as gaussian - harder for 4 bits than trained
 ones are, and the same for all who compare.
 
-    rotate.py OUT [--model GGUF] [--dtype bfloat16|float32] [--seed 0] [--q4_0]
+    rotate.py OUT [--model GGUF] [--dtype bfloat16|float32] [--seed 0] [--width 576] [--q4_0]
 
 writes a Hugging Face directory (untied: embedding and head differ by the final norm's weights).
+--width 768 first pads the residual stream with zeros and adds a KV group of zeros, so that every row
+is a multiple of 256 long: llama.cpp's K-quants need that.
 --q4_0 rounds the layers' matrices as llama.cpp's quantizer does, to have something to compare with.
 """
 import argparse
@@ -18,6 +20,7 @@ import copy
 from pathlib import Path
 
 import torch
+from tokenizers import pre_tokenizers
 from transformers import LlamaForCausalLM
 
 import smollm2
@@ -29,6 +32,37 @@ def orthogonal(n, seed):
                            generator=torch.Generator().manual_seed(seed))
     q, r = torch.linalg.qr(gaussian)
     return q * r.diagonal().sign()
+
+
+def widen(model, width):
+    """The same function with a residual stream of width columns, those added 0 before it is turned.
+
+    There are heads for as many columns, in groups as before; the rows and columns of the added ones
+    are 0. RMSNorm's mean is over more columns: with eps scaled likewise, its result is
+    sqrt(width / old) times the old one, which its weights take back.
+    """
+    old = model.config
+    config = copy.deepcopy(old)
+    config.head_dim = old.hidden_size // old.num_attention_heads
+    group = old.num_attention_heads // old.num_key_value_heads
+    if width < old.hidden_size or width % (group * config.head_dim):
+        raise SystemExit(f"--width {width}: not {old.hidden_size} or more in steps of "
+                         f"{group * config.head_dim}")
+    config.hidden_size = width
+    config.num_attention_heads = width // config.head_dim
+    config.num_key_value_heads = config.num_attention_heads // group
+    config.rms_norm_eps = old.rms_norm_eps * old.hidden_size / width
+
+    wide = LlamaForCausalLM(config).eval()
+    weights = model.state_dict()
+    for name, matrix in wide.named_parameters():
+        narrow = weights[name]
+        matrix.data.zero_()
+        matrix.data[tuple(map(slice, narrow.shape))] = narrow
+        if "norm" in name:
+            matrix.data *= (old.hidden_size / width) ** 0.5
+    wide.generation_config = model.generation_config
+    return wide
 
 
 def fold(norm, *readers):
@@ -68,6 +102,7 @@ def main():
     parser.add_argument("--model", type=Path, default=smollm2.default_path())
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--width", type=int, help="columns of the residual stream, e.g. 768")
     parser.add_argument("--q4_0", action="store_true")
     args = parser.parse_args()
 
@@ -79,7 +114,9 @@ def main():
     model.load_state_dict(tied.state_dict())
     model.generation_config = tied.generation_config
     model.double()
-    rotate(model, orthogonal(config.hidden_size, args.seed))
+    if args.width:
+        model = widen(model, args.width).double()
+    rotate(model, orthogonal(model.config.hidden_size, args.seed))
 
     ids = tokenizer("The tide tables for the harbour list two high waters a day.",
                     return_tensors="pt").input_ids
@@ -94,6 +131,10 @@ def main():
         model.float()
     model.save_pretrained(args.out)
     tokenizer.model_max_length = config.max_position_embeddings
+    # transformers forgets that this model's pre-tokenizer splits digits.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True),
+         pre_tokenizers.ByteLevel(add_prefix_space=False)])
     tokenizer.save_pretrained(args.out)
 
 
