@@ -284,7 +284,7 @@ out_has "100.000 %"
 
 # --int4 is the model that is judged, as llama3-quantize makes it.
 quantize=${LLAMA3_QUANTIZE:-./llama3-quantize}
-run 0 "$quantize" -q "$tiny" "$tmp/int4.safetensors"
+run 0 "$quantize" -q --no-calibrate "$tiny" "$tmp/int4.safetensors"
 run 0 "$eval" --json --kl "$tiny" -m "$tmp/int4.safetensors" -f "$text"
 grep -v '"model"' "$tmp/out" >"$tmp/want"
 run 0 "$eval" --json --kl "$tiny" -m "$tiny" --int4 --no-cache -f "$text"

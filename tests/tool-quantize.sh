@@ -29,17 +29,20 @@ below()
 
 # ---- what it makes ---------------------------------------------------------------------------
 
-run 0 "$quantize" "$tiny" "$out"
+run 0 "$quantize" --no-calibrate "$tiny" "$out"
 err_empty
 out_has "made         $out"
 for kind in q k v o gate up down embed head; do
     [ "$(column $kind 2)" = int4 ] || fail "$kind: expected int4, found '$(column $kind 2)'"
     below "$(column $kind 4)" 0.01
 done
-cp "$out" "$tmp/first"
-run 0 "$quantize" -q --threads 3 "$tiny" "$out"
-out_empty
-same "$out" "$tmp/first" "three threads make another file"
+for option in --no-calibrate --quiet; do # and calibrated
+    run 0 "$quantize" -q --threads 1 $option "$tiny" "$tmp/first"
+    run 0 "$quantize" -q --threads 3 $option "$tiny" "$out"
+    out_empty
+    err_empty
+    same "$out" "$tmp/first" "three threads make another file, $option"
+done
 run 0 "$program" -m "$out" --temperature 0 -n 8 -p Hello
 run 0 "$program" -m "$out" --info
 out_has "llama3, "
@@ -88,7 +91,7 @@ carried()
 carried "$data/tiny-gguf-q4_0/model.gguf"
 carried "$data/tiny-gguf-q8_0/model.gguf" --type int8
 carried "$data/tiny-gguf-v2/model.gguf" --type int8
-run 0 "$quantize" --head int4 "$data/tiny-gguf-q8_0" "$out" # its codes are no int4's
+run 0 "$quantize" --no-calibrate --head int4 "$data/tiny-gguf-q8_0" "$out" # its codes are no int4's
 below "$(column q 4)" 0.01
 grep "carried over" "$tmp/out" && fail "$last: int8 carried over to int4"
 run 0 "$quantize" "$data/tiny-gguf-k" "$out"
@@ -121,13 +124,33 @@ for spelling in "--verify -" --verify=-; do
     out_has "predictions of stdin"
 done
 
-# --calibrate: other codes for the layers, the same for any threads, and closer on such a text.
-run 0 "$quantize" "$tiny" "$tmp/plain.safetensors" --verify="$srcdir/README.md"
-plain=$(awk '$1 == "KL" { print $2 }' "$tmp/out")
-run 0 "$quantize" --calibrate "$srcdir/README.md" "$tiny" "$out" --verify="$srcdir/README.md"
-below "$(awk '$1 == "KL" { print $2 }' "$tmp/out")" "$plain"
-cmp -s "$out" "$tmp/plain.safetensors" && fail "--calibrate changes nothing"
+# Calibrated, unless told not to: other codes for the layers, and closer to the source; the closer
+# the more the texts that are given besides the built-in one are like what is read.
+kl()
+{
+    run 0 "$quantize" "$@" "$tiny" "$out" --verify="$srcdir/README.md"
+    awk '$1 == "KL" { print $2 }' "$tmp/out"
+}
+plain=$(kl --no-calibrate)
+cp "$out" "$tmp/plain.safetensors"
+built_in=$(kl)
+cp "$out" "$tmp/built-in.safetensors"
+given=$(kl --calibrate "$srcdir/README.md")
+cp "$out" "$tmp/given.safetensors"
+below "$built_in" "$plain"
+below "$given" "$built_in"
+run 0 "$quantize" -q --calibrate "$srcdir/README.md" --calibrate "$srcdir/NEWS" "$tiny" "$out"
+for one in plain built-in given; do
+    cmp -s "$out" "$tmp/$one.safetensors" && fail "two texts make the same as $one"
+done
 run 0 "$quantize" --type int8 -q --calibrate - "$data/tiny-tied" "$out" <"$srcdir/README.md"
+
+# Of texts that are too long together a note says what is left out.
+run 0 "$quantize" --calibrate "$srcdir/HACKING.md" --calibrate "$srcdir/NEWS" "$tiny" "$out"
+err_has "llama3-quantize: note: $srcdir/HACKING.md: the first 16384 of "
+err_has "llama3-quantize: note: $srcdir/NEWS: the first 0 of "
+run 0 "$quantize" -q --calibrate "$srcdir/HACKING.md" "$tiny" "$out"
+err_empty
 
 # ---- what it refuses -------------------------------------------------------------------------
 
@@ -200,6 +223,12 @@ for spelling in "--calibrate - --verify -" "--verify=- --calibrate=-"; do
         <"$tmp/text"
     err_lines 1
 done
+refused 2 "--calibrate names standard input twice, which can be read once" \
+    --calibrate - --calibrate - "$tiny" "$made" <"$tmp/text"
+err_lines 1
+refused 2 "--calibrate and --no-calibrate exclude each other" \
+    --no-calibrate --calibrate "$srcdir/README.md" "$tiny" "$made"
+err_lines 1
 refused 2 "expected a checkpoint and the file to make: IN OUT" "$tiny" --verify - <"$tmp/text"
 
 refused 1 "$tmp/made: a regular file or nothing expected, a directory found" "$tiny" "$tmp/made"
@@ -222,6 +251,8 @@ diff -r -x int4.safetensors "$tiny" "$tmp/source" || fail "the source has change
 refused 2 "have codes of int4 already, which are carried over, so --calibrate has no meaning" \
     --calibrate "$srcdir/README.md" "$data/tiny-gguf-q4_0" "$made"
 err_lines 1
+run 0 "$quantize" "$data/tiny-gguf-q4_0" "$out" # the built-in text is silently done without
+err_empty
 
 # A scale that is no number, among blocks that are carried over.
 cp "$data/tiny-gguf-q4_0/model.gguf" "$tmp/nan.gguf"
@@ -288,7 +319,7 @@ answers()
     drop_cut
 }
 
-run 0 "$quantize" -q "$tiny" "$out"
+run 0 "$quantize" -q --no-calibrate "$tiny" "$out"
 run 0 "$program" -m "$out" --temperature 0 -n 8 -p Hello
 cp "$tmp/out" "$tmp/want"
 answers --int4 --no-cache

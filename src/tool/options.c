@@ -206,6 +206,8 @@ static int set_value(const struct option_spec *spec, void *values, const char *t
         if (check_text(spec, text) != 0 || need_some(spec, text) != 0)
             return -1;
         return add_text(at, text);
+    case OPTION_PATHS:
+        return need_some(spec, text) == 0 ? add_text(at, text) : -1;
     case OPTION_INT:
     case OPTION_SIZE:
         if (set_integer(spec, text, &integer) != 0)
@@ -331,7 +333,7 @@ void options_free(const struct option_set *set)
     for (size_t g = 0; g < set->n; g++) {
         const struct option_group *group = &set->groups[g];
         for (size_t i = 0; i < group->n; i++) {
-            if (group->specs[i].type != OPTION_TEXTS)
+            if (group->specs[i].type != OPTION_TEXTS && group->specs[i].type != OPTION_PATHS)
                 continue;
             struct option_texts *texts = (void *)((char *)group->values + group->specs[i].offset);
             free(texts->items);

@@ -19,6 +19,7 @@ enum option_type {                    /* what it sets */
                    OPTION_PATH,       /* const char *, any bytes but none at all */
                    OPTION_MAYBE_PATH, /* the same, or "" where it is given without one */
                    OPTION_TEXTS,      /* struct option_texts: may be repeated; UTF-8, not empty */
+                   OPTION_PATHS,      /* the same of any bytes */
                    OPTION_INT,        /* int */
                    OPTION_INT_OR,     /* int, or -i for choices[i] */
                    OPTION_SIZE,       /* size_t */

@@ -9,6 +9,7 @@
 #include "base/machine.h"
 #include "checkpoint/sources.h"
 #include "engine/calibrate.h"
+#include "engine/calibration_text.h"
 #include "engine/evaluate.h"
 #include "tool/options.h"
 #include "tool/progress.h"
@@ -20,17 +21,17 @@
 
 const char say_program[] = "llama3-quantize";
 
-/* Tokens of a text. Fewer are no sample of anything; more take hours of a large model, and tell
- * little that is new. */
+/* Tokens of a text that is given, and of all of them. Fewer are no sample of anything; more take
+ * hours of a large model, and tell little that is new. */
 enum { MIN_CALIBRATION = 128, MAX_CALIBRATION = 1 << 14 };
 
 struct quantize_args {
     const char *in, *out;
-    const char *calibrate;      /* a text, or NULL */
-    const char *verify;         /* a text, "": the built-in one, NULL: don't */
-    int type, head, embeddings; /* into type_names; head, embeddings: -1 not given */
+    struct option_texts calibrate; /* texts besides the built-in one */
+    const char *verify;            /* a text, "": the built-in one, NULL: don't */
+    int type, head, embeddings;    /* into type_names; head, embeddings: -1 not given */
     int threads;
-    bool quiet, help, version;
+    bool no_calibrate, quiet, help, version;
 };
 
 static const char *const type_names[] = {"int4", "int8", "bf16", "f16", "f32", NULL};
@@ -60,10 +61,16 @@ static const struct option_spec specs[] = {
      .help = "of the output matrix; the embedding's, where the\n"
              "model has one matrix for both"},
     {.name = "calibrate",
-     .type = OPTION_PATH,
+     .type = OPTION_PATHS,
      .offset = FIELD(calibrate),
      .arg = "TEXT",
-     .help = "weigh errors by what the layers read in this text"},
+     .help = "weigh errors by what the layers read in this text,\n"
+             "besides the one that is built in; may be repeated"},
+    {.name = "no-calibrate",
+     .type = OPTION_FLAG,
+     .offset = FIELD(no_calibrate),
+     .help = "by no text: much faster, and much less like the\n"
+             "checkpoint"},
     {.name = "verify",
      .type = OPTION_MAYBE_PATH,
      .offset = FIELD(verify),
@@ -214,7 +221,7 @@ static int write_file(struct work *work, struct llama3_error *err)
 {
     struct convert_options options = make_options(work->args, &work->model);
     struct new_file file;
-    options.tokens = work->calibrate.ids;
+    options.tokens = work->calibrate.ids; /* NULL: none */
     options.n_tokens = work->calibrate.n;
     if (new_file_open(&file, work->args->out, err) != 0)
         return -1;
@@ -229,16 +236,21 @@ static int write_file(struct work *work, struct llama3_error *err)
 }
 
 /* Calibrating chooses codes: whether there is a matrix of the layers that gets new ones. */
-static int check_calibrate(const struct quantize_args *args, const struct model *model)
+static bool can_calibrate(const struct quantize_args *args, const struct model *model)
 {
-    if (args->calibrate == NULL)
-        return 0;
     for (size_t i = 0; i < part_count(model); i++) {
         struct part part = part_at(model, i);
         if (part_is_layers(part.kind) && !part_is_norm(part.kind) &&
             !convert_carries(part.matrix->type, types[args->type]))
-            return 0;
+            return true;
     }
+    return false;
+}
+
+static int check_calibrate(const struct quantize_args *args, const struct model *model)
+{
+    if (args->calibrate.n == 0 || can_calibrate(args, model))
+        return 0;
     say_error("%s: the layers have codes of %s already, which are carried over, so --calibrate has "
               "no meaning",
               model->path, type_names[args->type]);
@@ -298,30 +310,50 @@ static int read_tokens(const struct work *work, const char *path, const char *pu
     return status;
 }
 
+/* The texts that are given, with how many they may be all together. */
+static int read_given(struct work *work)
+{
+    const struct option_texts *paths = &work->args->calibrate;
+    struct tokens *tokens = &work->calibrate;
+    int status = STATUS_OK;
+    for (size_t i = 0; i < paths->n && status == STATUS_OK; i++) {
+        struct tokens one = {0};
+        status = read_tokens(work, paths->items[i], "calibrate", MIN_CALIBRATION, &one);
+        size_t room = MAX_CALIBRATION - tokens->n, n = one.n < room ? one.n : room;
+        if (status == STATUS_OK && n < one.n && !work->args->quiet)
+            say_error("note: %s: the first %zu of %zu tokens are used", text_name(paths->items[i]),
+                      n, one.n);
+        for (size_t t = 0; t < n; t++)
+            tokens_add(tokens, one.ids[t]);
+        tokens_free(&one);
+    }
+    return status;
+}
+
 static int read_calibration(struct work *work)
 {
-    const char *path = work->args->calibrate;
-    struct tokens *tokens = &work->calibrate;
-    int status = read_tokens(work, path, "calibrate", MIN_CALIBRATION, tokens);
-    if (tokens->n > MAX_CALIBRATION) {
-        if (!work->args->quiet)
-            say_error("note: %s: the first %d of %zu tokens are used", text_name(path),
-                      MAX_CALIBRATION, tokens->n);
-        tokens->n = MAX_CALIBRATION;
+    struct llama3_error err;
+    int status = read_given(work);
+    if (status != STATUS_OK)
+        return status;
+    if (calibration_text(&work->model, CALIBRATION_TOKENS, &work->calibrate, &err) != 0) {
+        say_failure(&err);
+        return STATUS_FAILED;
     }
     const char *lack = calibration_lack(thread_count(work->args));
-    if (status == STATUS_OK && lack != NULL)
+    if (lack != NULL && !work->args->quiet)
         say_error("note: calibrating without OpenBLAS (%s): rounding errors are weighed, but not "
                   "made up for by the columns that follow",
                   lack);
-    return status;
+    return STATUS_OK;
 }
 
 /* Before the work, which takes long. */
 static int read_texts(struct work *work)
 {
     const struct quantize_args *args = work->args;
-    int status = args->calibrate != NULL ? read_calibration(work) : STATUS_OK;
+    bool calibrates = !args->no_calibrate && can_calibrate(args, &work->model);
+    int status = calibrates ? read_calibration(work) : STATUS_OK;
     if (status != STATUS_OK || args->verify == NULL)
         return status;
     return read_tokens(work, args->verify, "verify", evaluate_min_tokens(&work->model),
@@ -368,6 +400,54 @@ static int run(const struct quantize_args *args)
     return status == STATUS_OK ? finish_stdout() : status;
 }
 
+/* Whether the options have a meaning together; -1 after a usage error. */
+static int check_args(const struct quantize_args *args)
+{
+    size_t n_stdin = 0;
+    if (args->no_calibrate && args->calibrate.n > 0) {
+        say_error("--calibrate and --no-calibrate exclude each other");
+        return -1;
+    }
+    for (size_t i = 0; i < args->calibrate.n; i++)
+        n_stdin += is_stdin(args->calibrate.items[i]);
+    if (n_stdin > 1) {
+        say_error("--calibrate names standard input twice, which can be read once");
+        return -1;
+    }
+    if (n_stdin > 0 && is_stdin(args->verify)) {
+        say_error("--calibrate and --verify both name standard input, which can be read once: "
+                  "expected a file for one of them");
+        return -1;
+    }
+    return check_name(args->out);
+}
+
+/* operands: [2] */
+static int use(struct quantize_args *args, const struct option_set *set, const char **operands)
+{
+    if (args->help) {
+        options_help(set, stdout);
+        return finish_stdout();
+    }
+    if (args->version) {
+        printf("%s %s\n", say_program, llama3_version());
+        return finish_stdout();
+    }
+    if (operands[1] == NULL || operands[0][0] == '\0' || operands[1][0] == '\0') {
+        say_error("expected a checkpoint and the file to make: IN OUT");
+        return STATUS_USAGE;
+    }
+    args->in = operands[0];
+    args->out = operands[1];
+    if (check_args(args) != 0)
+        return STATUS_USAGE;
+    /* The work takes long, and what it prints comes last. */
+    if ((!args->quiet || args->verify != NULL) && check_stdout() != STATUS_OK)
+        return STATUS_FAILED;
+    install_signals();
+    return run(args);
+}
+
 int main(int argc, char **argv)
 {
     struct quantize_args args = {.head = -1, .embeddings = -1};
@@ -385,32 +465,7 @@ int main(int argc, char **argv)
         .n = 1,
     };
     say_instead_of_dying();
-    if (options_parse(&set, argc, argv) != 0)
-        return STATUS_USAGE;
-    if (args.help) {
-        options_help(&set, stdout);
-        return finish_stdout();
-    }
-    if (args.version) {
-        printf("%s %s\n", say_program, llama3_version());
-        return finish_stdout();
-    }
-    if (operands[1] == NULL || operands[0][0] == '\0' || operands[1][0] == '\0') {
-        say_error("expected a checkpoint and the file to make: IN OUT");
-        return STATUS_USAGE;
-    }
-    if (is_stdin(args.calibrate) && is_stdin(args.verify)) {
-        say_error("--calibrate and --verify both name standard input, which can be read once: "
-                  "expected a file for one of them");
-        return STATUS_USAGE;
-    }
-    if (check_name(operands[1]) != 0)
-        return STATUS_USAGE;
-    /* The work takes long, and what it prints comes last. */
-    if ((!args.quiet || args.verify != NULL) && check_stdout() != STATUS_OK)
-        return STATUS_FAILED;
-    args.in = operands[0];
-    args.out = operands[1];
-    install_signals();
-    return run(&args);
+    int status = options_parse(&set, argc, argv) == 0 ? use(&args, &set, operands) : STATUS_USAGE;
+    options_free(&set);
+    return status;
 }

@@ -1,0 +1,28 @@
+/*
+ * calibration_text.h: the text that models are calibrated by (share/calibration.txt, built in), as
+ * the tokens of a checkpoint.
+ *
+ * Its form: lines, of which those that begin with "%% " say what follows them: "text" a document,
+ * "chat" a conversation, "system", "user" or "assistant" one of its messages. What comes before the
+ * first of them is for readers.
+ */
+#ifndef ENGINE_CALIBRATION_TEXT_H
+#define ENGINE_CALIBRATION_TEXT_H
+
+#include "base/tokens.h"
+#include "checkpoint/model.h"
+
+/* Of the built-in text, so many are used. */
+enum { CALIBRATION_TOKENS = 6144 };
+
+/* Appends the first `limit` tokens of the built-in text: documents as raw text, conversations by
+ * the checkpoint's chat template. Where that is missing or unknown, or doesn't take a conversation,
+ * the names of the roles stand before the messages. */
+int calibration_text(const struct model *model, size_t limit, struct tokens *out,
+                     struct llama3_error *err);
+
+/* The same of any text of that form; another form is refused by its line. */
+int calibration_text_of(const struct model *model, const char *text, size_t n, size_t limit,
+                        struct tokens *out, struct llama3_error *err);
+
+#endif
