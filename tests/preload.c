@@ -3,7 +3,9 @@
  * happens while someone waits: SLOW_OPEN, SLOW_LOAD, SLOW_PROMPT and SLOW_TEXT are milliseconds for
  * opening a model, for each report on its weights, for each report on the prompt and for each piece
  * of text, SLOW_RESERVE those for asking for room on the disk. SAY is the answer instead of the
- * model's. FULL is a directory with no room for files. RESOLVE has the addresses of every name.
+ * model's. FULL is a directory with no room for files; from the call FULL_SYNC of fdatasync() on
+ * there is none anywhere. SIGNAL_SYNC is a number of such a call, a colon and the signal that comes
+ * there. RESOLVE has the addresses of every name.
  */
 #include "config.h" /* fallocate */
 
@@ -11,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,6 +104,23 @@ __attribute__((visibility("default"))) int fallocate(int fd, int mode, off_t off
         return -1;
     }
     return next(fd, mode, offset, length);
+}
+
+__attribute__((visibility("default"))) int fdatasync(int fd)
+{
+    static long calls;
+    int (*next)(int);
+    const char *full = getenv("FULL_SYNC"), *ends = getenv("SIGNAL_SYNC");
+    char *number = NULL;
+    *(void **)&next = dlsym(RTLD_NEXT, "fdatasync");
+    calls++;
+    if (full != NULL && calls >= strtol(full, NULL, 10)) {
+        errno = ENOSPC;
+        return -1;
+    }
+    if (ends != NULL && strtol(ends, &number, 10) == calls)
+        raise((int)strtol(number + 1, NULL, 10));
+    return next(fd);
 }
 
 __attribute__((visibility("default"))) int getaddrinfo(const char *host, const char *service,

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MODE = 0666, PRIVATE = 0600, TRIES = 100, WRITE_BEHIND = 32 << 20 };
+enum { TRIES = 100, WRITE_BEHIND = 32 << 20 };
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
@@ -80,28 +80,39 @@ static int begin(struct new_file *file, const char *path, struct llama3_error *e
     return file->path != NULL ? 0 : error_memory(err, "a path", strlen(path) + 1);
 }
 
-/* mode: of a file that wasn't there; the umask takes from MODE only. */
-static int open_new(struct new_file *file, const char *path, mode_t mode, struct llama3_error *err)
+/* mode: of a file that wasn't there; the umask takes from NEW_FILE_MODE only. */
+int new_file_begin(struct new_file *file, const char *path, mode_t mode, struct llama3_error *err)
 {
     struct stat st;
     if (begin(file, path, err) != 0)
         return -1;
-    file->mode = mode;
-    bool there = stat(path, &st) == 0;
-    if (there && !S_ISREG(st.st_mode)) {
+    file->replaces = stat(path, &st) == 0;
+    file->mode = file->replaces ? st.st_mode & NEW_FILE_MODE : mode;
+    if (file->replaces && !S_ISREG(st.st_mode)) {
         error_set(err, LLAMA3_EIO, "%s: a regular file or nothing expected, %s found", path,
                   S_ISDIR(st.st_mode) ? "a directory" : "a special file");
         new_file_abandon(file);
         return -1;
     }
-    file->target = there ? realpath(path, NULL) : strdup(path);
-    char *folder = file->target == NULL ? NULL : folder_of(file->target);
+    file->target = file->replaces ? realpath(path, NULL) : strdup(path);
+    if (file->target != NULL)
+        return 0;
+    error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+    new_file_abandon(file);
+    return -1;
+}
+
+static int open_new(struct new_file *file, const char *path, mode_t mode, struct llama3_error *err)
+{
+    if (new_file_begin(file, path, mode, err) != 0)
+        return -1;
+    char *folder = folder_of(file->target);
     if (folder != NULL)
         file->fd = create_unnamed(folder, mode);
     if (folder == NULL || (file->fd < 0 && name_beside(file, create_named) != 0)) {
         error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
         new_file_abandon(file);
-    } else if ((there || mode != MODE) && fchmod(file->fd, there ? st.st_mode & MODE : mode) != 0 &&
+    } else if ((file->replaces || mode != NEW_FILE_MODE) && fchmod(file->fd, file->mode) != 0 &&
                errno != EPERM) { /* which says a file system without modes */
         error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
         new_file_abandon(file);
@@ -112,19 +123,19 @@ static int open_new(struct new_file *file, const char *path, mode_t mode, struct
 
 int new_file_open(struct new_file *file, const char *path, struct llama3_error *err)
 {
-    return open_new(file, path, MODE, err);
+    return open_new(file, path, NEW_FILE_MODE, err);
 }
 
 int new_file_open_private(struct new_file *file, const char *path, struct llama3_error *err)
 {
-    return open_new(file, path, PRIVATE, err);
+    return open_new(file, path, NEW_FILE_PRIVATE, err);
 }
 
 /* A file in a directory that has no name; -1 with errno where that can't be. */
 static int create_temporary(const char *folder)
 {
     char path[4096];
-    int fd = open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, PRIVATE);
+    int fd = open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, NEW_FILE_PRIVATE);
     if (fd >= 0 || (size_t)snprintf(path, sizeof path, "%s/llama3-XXXXXX", folder) >= sizeof path)
         return fd;
     fd = mkostemp(path, O_CLOEXEC);
@@ -168,24 +179,63 @@ static int refused(const struct new_file *file, struct llama3_error *err)
     return error_set(err, LLAMA3_EIO, "%s: %s", file->path, strerror(reason));
 }
 
+/* What a partial file's record says and what is needed are the same unless the file is damaged. */
+static int check_size(const struct new_file *file, uint64_t size, struct llama3_error *err)
+{
+    struct stat st;
+    if (file->kept == 0 || (fstat(file->fd, &st) == 0 && (uint64_t)st.st_size == size))
+        return 0;
+    return error_set(err, LLAMA3_EINPUT, "%s: expected %" PRIu64 " bytes, found others",
+                     file->temporary, size);
+}
+
 int new_file_reserve(struct new_file *file, uint64_t size, struct llama3_error *err)
 {
+    uint64_t all = size + file->tail;
     file->needed = size;
-    if (size > INT64_MAX)
+    if (all < size || all > INT64_MAX)
         return error_set(err, LLAMA3_EIO, "%s: too large for a file: %" PRIu64 " bytes", file->path,
                          size);
-    if (size == 0 || fallocate(file->fd, 0, 0, (off_t)size) == 0 ||
-        (errno != ENOSPC && errno != EFBIG && errno != EDQUOT))
+    if (check_size(file, all, err) != 0)
+        return -1;
+    if (all == 0 || fallocate(file->fd, 0, 0, (off_t)all) == 0)
+        return 0;
+    if (errno != ENOSPC && errno != EFBIG && errno != EDQUOT &&
+        (file->tail == 0 || ftruncate(file->fd, (off_t)all) == 0))
         return 0; /* not every file system can; the writes will tell */
     return refused(file, err);
+}
+
+bool new_file_keeps(const struct new_file *file, size_t n)
+{
+    return file->size <= file->kept && n <= file->kept - file->size;
+}
+
+int new_file_read(const struct new_file *file, void *bytes, size_t n, struct llama3_error *err)
+{
+    char *at = bytes;
+    for (size_t done = 0; done < n;) {
+        ssize_t got = pread(file->fd, at + done, n - done, (off_t)(file->size + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return error_set(err, LLAMA3_EIO, "%s: %s", file->path,
+                             got == 0 ? "it was cut short" : strerror(errno));
+        done += (size_t)got;
+    }
+    return 0;
 }
 
 int new_file_write(struct new_file *file, const void *bytes, size_t n, struct llama3_error *err)
 {
     const char *at = bytes;
     uint64_t before = file->size;
+    if (new_file_keeps(file, n)) {
+        file->size += n;
+        return 0;
+    }
     while (n > 0) {
-        ssize_t written = write(file->fd, at, n);
+        ssize_t written = pwrite(file->fd, at, n, (off_t)file->size);
         if (written < 0 && errno == EINTR)
             continue;
         if (written < 0)
@@ -220,12 +270,19 @@ static int sync_folder(const char *path)
 /* What was reserved beyond what was written goes. */
 static int trim(const struct new_file *file)
 {
-    return file->needed > file->size ? ftruncate(file->fd, (off_t)file->size) : 0;
+    bool longer = file->needed + file->tail > file->size;
+    return longer ? ftruncate(file->fd, (off_t)file->size) : 0;
+}
+
+/* A partial file is narrower until now. EPERM says a file system without modes. */
+static int set_mode(const struct new_file *file)
+{
+    return file->partial == NULL || fchmod(file->fd, file->mode) == 0 || errno == EPERM ? 0 : -1;
 }
 
 int new_file_commit(struct new_file *file, struct llama3_error *err)
 {
-    if (trim(file) != 0 || fsync(file->fd) != 0 ||
+    if (trim(file) != 0 || set_mode(file) != 0 || fsync(file->fd) != 0 ||
         (file->temporary == NULL && name_beside(file, link_unnamed) != 0) ||
         rename(file->temporary, file->target) != 0) {
         refused(file, err);
@@ -248,6 +305,7 @@ void new_file_abandon(struct new_file *file)
     if (file->path != NULL && file->fd >= 0)
         close(file->fd);
     free(file->temporary);
+    free(file->partial);
     free(file->target);
     free(file->path);
     *file = (struct new_file){.fd = -1};

@@ -6,20 +6,30 @@
 #ifndef BASE_NEW_FILE_H
 #define BASE_NEW_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #include "base/error.h"
 
+struct partial; /* partial.h */
+
+enum { NEW_FILE_MODE = 0666, NEW_FILE_PRIVATE = 0600 };
+
 struct new_file {
     int fd;
     char *path;      /* as errors name it */
     char *target;    /* where it will appear; NULL: it never will */
     char *temporary; /* the name it has until then; NULL: none */
-    mode_t mode;     /* it is created with */
+    bool replaces;   /* there is a file of that name */
+    mode_t mode;     /* what it will have: that file's, or what it is created with */
     uint64_t size;   /* written so far */
     uint64_t needed; /* as reserved; 0: not known */
+    /* Of a file that outlives who makes it; else NULL and 0. */
+    struct partial *partial;
+    uint64_t kept; /* bytes that are there already */
+    uint64_t tail; /* bytes that are reserved behind the others, and go when it is committed */
 };
 
 /* Begins the file that will be, or replace, path: a regular file or nothing. Of a symbolic link it
@@ -35,7 +45,15 @@ int new_file_open_unnamed(struct new_file *file, struct llama3_error *err);
 
 /* Asks for room for `size` bytes, now rather than at the last of them. */
 int new_file_reserve(struct new_file *file, uint64_t size, struct llama3_error *err);
+/* The next bytes. Those that are kept are the same ones, and are not written again. */
 int new_file_write(struct new_file *file, const void *bytes, size_t n, struct llama3_error *err);
+
+/* Whether the next n bytes are kept; and these bytes, which new_file_write() then passes over. */
+bool new_file_keeps(const struct new_file *file, size_t n);
+int new_file_read(const struct new_file *file, void *bytes, size_t n, struct llama3_error *err);
+
+/* For partial.h: all of opening it but the file. */
+int new_file_begin(struct new_file *file, const char *path, mode_t mode, struct llama3_error *err);
 
 /* On disk, under its name. Whatever it returns, the file is closed. */
 int new_file_commit(struct new_file *file, struct llama3_error *err);

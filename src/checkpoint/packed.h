@@ -43,6 +43,13 @@ extern const char *const packed_pretokenizers[];
 typedef int packed_fill(void *arg, const struct part *part, const struct matrix *target,
                         size_t first, size_t n, void *out, struct llama3_error *err);
 
+/* Of a file that goes on (base/partial.h), such rows of an earlier run. -1 ends the writing. */
+typedef int packed_again(void *arg, const struct part *part, const struct matrix *target,
+                         size_t first, size_t n, const void *rows, struct llama3_error *err);
+
+/* All of a part is in the file, made or found there. -1 ends the writing. */
+typedef int packed_done(void *arg, const struct part *part, struct llama3_error *err);
+
 /* What a part becomes: f32, f16, bf16, int4 or int8 of the same shape; data is not looked at.
  * Norms are not asked for. */
 typedef struct matrix packed_target(void *arg, const struct part *part);
@@ -51,6 +58,8 @@ struct packed_source {
     const struct model *model;
     packed_target *target; /* NULL: every part stays as it is */
     packed_fill *fill;     /* NULL likewise */
+    packed_again *again;   /* NULL: nobody wants to see them */
+    packed_done *done;     /* NULL likewise */
     void *arg;
 };
 

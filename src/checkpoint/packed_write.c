@@ -332,6 +332,18 @@ static int fill(const struct writer *w, const struct entry *e, size_t first, siz
                : w->source->fill(w->source->arg, &e->part, &e->target, first, n, out, err);
 }
 
+/* Rows that an earlier run made. */
+static int again(const struct writer *w, const struct entry *e, size_t first, size_t n, void *out,
+                 size_t bytes, struct llama3_error *err)
+{
+    const struct packed_source *source = w->source;
+    if (source->again == NULL || part_is_norm(e->part.kind))
+        return 0;
+    return new_file_read(w->file, out, bytes, err) != 0
+               ? -1
+               : source->again(source->arg, &e->part, &e->target, first, n, out, err);
+}
+
 static int write_part(const struct writer *w, const struct entry *e, struct llama3_error *err)
 {
     struct matrix some = e->target;
@@ -347,9 +359,11 @@ static int write_part(const struct writer *w, const struct entry *e, struct llam
     for (size_t first = 0; first < e->target.rows && result == 0; first += step) {
         size_t left = e->target.rows - first;
         some.rows = left < step ? left : step;
-        result = fill(w, e, first, some.rows, out, err);
+        size_t bytes = matrix_bytes(&some);
+        result = new_file_keeps(w->file, bytes) ? again(w, e, first, some.rows, out, bytes, err)
+                                                : fill(w, e, first, some.rows, out, err);
         if (result == 0)
-            result = new_file_write(w->file, out, matrix_bytes(&some), err);
+            result = new_file_write(w->file, out, bytes, err);
     }
     free(out);
     return result;
@@ -362,6 +376,9 @@ static int write_data(const struct writer *w, struct llama3_error *err)
         if ((e->data != NULL ? new_file_write(w->file, e->data, (size_t)e->bytes, err)
                              : write_part(w, e, err)) != 0 ||
             new_file_write(w->file, zeros, (size_t)padding(e->bytes), err) != 0)
+            return -1;
+        if (e->data == NULL && w->source->done != NULL &&
+            w->source->done(w->source->arg, &e->part, err) != 0)
             return -1;
     }
     return 0;

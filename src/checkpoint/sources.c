@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +133,20 @@ void sources_free(struct sources *sources)
         free(sources->items[i].path);
     free(sources->items);
     *sources = (struct sources){0};
+}
+
+void sources_describe(const struct sources *sources, struct buf *out)
+{
+    for (size_t i = 0; i < sources->n; i++) {
+        const struct source *s = &sources->items[i];
+        char line[256];
+        snprintf(line, sizeof line,
+                 "\n%ju %ju %" PRIu64 " %" PRId64 ".%09" PRId64 " %" PRId64 ".%09" PRId64 " ",
+                 (uintmax_t)s->device, (uintmax_t)s->inode, s->size, s->seconds, s->nanoseconds,
+                 s->changed_seconds, s->changed_nanoseconds);
+        buf_add_str(out, line);
+        buf_add_str(out, s->path);
+    }
 }
 
 bool sources_have(const struct sources *sources, const char *path)

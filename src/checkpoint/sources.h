@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/buf.h"
 #include "base/error.h"
 
 struct source {
@@ -28,6 +29,9 @@ struct sources {
  * generation_config.json beside a GGUF file. */
 int sources_list(struct sources *sources, const char *path, struct llama3_error *err);
 void sources_free(struct sources *sources);
+
+/* What they are, a line each: names, places on disk, sizes and times. */
+void sources_describe(const struct sources *sources, struct buf *out);
 
 /* Whether a path is one of the files, by whatever name. */
 bool sources_have(const struct sources *sources, const char *path);

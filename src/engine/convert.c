@@ -14,6 +14,7 @@ struct job {
     const struct model *model;
     const struct convert_options *options;
     struct convert_report *report;
+    struct new_file *file;
     struct convert_layer layer;
     float *row; /* [widest matrix] */
     uint64_t done, total;
@@ -162,6 +163,11 @@ static int name_tensor(const struct job *job, const struct part *part, struct ll
     return error_set(err, LLAMA3_EINPUT, "%.200s: tensor %s: %.150s", job->model->path, name, what);
 }
 
+static bool carries_over(const struct matrix *from, const struct matrix *to)
+{
+    return is_grouped(to->type) && convert_carries(from->type, to->type);
+}
+
 static int fill_rows(struct job *job, const struct part *part, const struct matrix *target,
                      size_t first, size_t n, void *out, struct llama3_error *err)
 {
@@ -169,9 +175,9 @@ static int fill_rows(struct job *job, const struct part *part, const struct matr
     struct convert_kind *kind = &job->report->kinds[part->kind];
     struct quantize_error error = {0};
     struct quantize_options options = {.type = target->type, .threads = job->options->threads};
-    bool carries = is_grouped(target->type) && convert_carries(from->type, target->type);
+    bool carries = carries_over(from, target);
     int result = 0;
-    if (convert_layer_before(&job->layer, part, target, first, &options, err) != 0)
+    if (convert_layer_before(&job->layer, part, first, &options, err) != 0)
         return -1;
     if (carries && is_grouped(from->type))
         copy_rows(from, first, n, out);
@@ -181,10 +187,9 @@ static int fill_rows(struct job *job, const struct part *part, const struct matr
         result = round_rows(job, from, target->type, first, n, out, &error, err);
     else
         result = quantize_rows(from, first, n, &options, out, &error, err);
-    kind->carried += carries ? (uint64_t)n * target->cols : 0;
     kind->error += error.error;
     kind->norm += error.norm;
-    return result == 0 ? convert_layer_after(&job->layer, part, first, n, out, err)
+    return result == 0 ? convert_layer_after(&job->layer, part, target, first, n, out, err)
                        : name_tensor(job, part, err);
 }
 
@@ -196,23 +201,90 @@ static int report_progress(const struct job *job, struct llama3_error *err)
     return error_set(err, LLAMA3_ECANCELED, "canceled");
 }
 
-static int fill(void *arg, const struct part *part, const struct matrix *target, size_t first,
-                size_t n, void *out, struct llama3_error *err)
+/* n rows of a part are in the file. */
+static int count_rows(struct job *job, const struct part *part, const struct matrix *target,
+                      size_t n, struct llama3_error *err)
 {
-    struct job *job = arg;
     struct convert_kind *kind = &job->report->kinds[part->kind];
     struct matrix rows = *target;
-    if (fill_rows(job, part, target, first, n, out, err) != 0)
-        return -1;
+    uint64_t weights = (uint64_t)n * target->cols;
     rows.rows = n;
     kind->type = target->type;
-    kind->weights += (uint64_t)n * target->cols;
+    kind->weights += weights;
+    kind->carried += carries_over(part->matrix, target) ? weights : 0;
     kind->bytes += matrix_bytes(&rows);
     rows = *part->matrix;
     rows.rows = n;
     job->done += matrix_bytes(&rows);
-    move_on(job, part->matrix, first, n);
     return report_progress(job, err);
+}
+
+static int fill(void *arg, const struct part *part, const struct matrix *target, size_t first,
+                size_t n, void *out, struct llama3_error *err)
+{
+    struct job *job = arg;
+    if (fill_rows(job, part, target, first, n, out, err) != 0)
+        return -1;
+    move_on(job, part->matrix, first, n);
+    return count_rows(job, part, target, n, err);
+}
+
+/* ---- going on -------------------------------------------------------------------------------- */
+
+/* What a mark says besides how many bytes are good. */
+struct state {
+    uint64_t layers;
+    double errors[PART_COUNT], norms[PART_COUNT];
+};
+
+static void go_on(struct job *job)
+{
+    struct state state;
+    if (!partial_state(job->file, &state, sizeof state))
+        return;
+    job->report->layers = (size_t)state.layers;
+    for (size_t i = 0; i < PART_COUNT; i++) {
+        job->report->kinds[i].error = state.errors[i];
+        job->report->kinds[i].norm = state.norms[i];
+    }
+    if (job->options->on_resume != NULL)
+        job->options->on_resume(job->options->arg, job->report->layers);
+}
+
+static int mark(struct job *job, size_t layers, struct llama3_error *err)
+{
+    struct state state;
+    memset(&state, 0, sizeof state);
+    state.layers = layers;
+    for (size_t i = 0; i < PART_COUNT; i++) {
+        state.errors[i] = job->report->kinds[i].error;
+        state.norms[i] = job->report->kinds[i].norm;
+    }
+    if (partial_mark(job->file, &state, sizeof state, err) != 0)
+        return -1;
+    job->report->layers = layers;
+    return 0;
+}
+
+/* The text goes through what an earlier run made as it did then. */
+static int again(void *arg, const struct part *part, const struct matrix *target, size_t first,
+                 size_t n, const void *rows, struct llama3_error *err)
+{
+    struct job *job = arg;
+    return convert_layer_after(&job->layer, part, target, first, n, rows, err) == 0
+               ? count_rows(job, part, target, n, err)
+               : -1;
+}
+
+static int done(void *arg, const struct part *part, struct llama3_error *err)
+{
+    struct job *job = arg;
+    if (job->file->partial == NULL || job->file->size <= job->file->kept ||
+        (part->kind != PART_EMBED && part->kind != PART_DOWN && part->kind != PART_HEAD))
+        return 0;
+    if (model_check_files(job->model, err) != 0) /* zeros that were read instead of weights */
+        return -1;
+    return mark(job, part->kind == PART_DOWN ? part->layer + 1 : job->report->layers, err);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -240,8 +312,13 @@ enum dtype convert_beside(const struct model *model, enum dtype layers)
 int convert(const struct model *model, const struct convert_options *options, struct new_file *file,
             struct convert_report *report, struct llama3_error *err)
 {
-    struct job job = {.model = model, .options = options, .report = report};
-    struct packed_source source = {model, target_of, fill, &job};
+    struct job job = {.model = model, .options = options, .report = report, .file = file};
+    const struct packed_source source = {.model = model,
+                                         .target = target_of,
+                                         .fill = fill,
+                                         .again = again,
+                                         .done = done,
+                                         .arg = &job};
     size_t widest = 1;
     int result = 0;
     *report = (struct convert_report){0};
@@ -259,9 +336,11 @@ int convert(const struct model *model, const struct convert_options *options, st
         if (part_is_norm(part.kind))
             result = check_norm(&job, &part, err);
     }
-    if (result == 0)
+    if (result == 0) {
+        go_on(&job);
         result = report_progress(&job, err);
-    if (result == 0 && options->tokens != NULL) {
+    }
+    if (result == 0 && options->tokens != NULL && report->layers < model->config.n_layers) {
         job.layer = (struct convert_layer){
             .model = model,
             .calibration =
@@ -271,9 +350,14 @@ int convert(const struct model *model, const struct convert_options *options, st
     }
     if (result == 0)
         result = packed_write(file, &source, err);
+    bool good = result == 0 || err == NULL || err->code != LLAMA3_EINPUT;
     if (model_check_files(model, err) !=
-        0) /* zeros instead of weights: it may have failed of that */
+        0) { /* zeros instead of weights: it may have failed of them */
+        good = false;
         result = -1;
+    }
+    if (!good)
+        partial_forget(file);
     report->file_bytes = file->size;
     convert_layer_free(&job.layer);
     free(job.row);

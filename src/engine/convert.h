@@ -5,7 +5,9 @@
 #ifndef ENGINE_CONVERT_H
 #define ENGINE_CONVERT_H
 
+#include "base/partial.h"
 #include "checkpoint/packed.h"
+#include "checkpoint/sources.h"
 
 struct convert_options {
     enum dtype layers;      /* type of the layers' matrices: int4 or int8 */
@@ -16,6 +18,8 @@ struct convert_options {
     /* Of the checkpoint's bytes, done are converted; non-zero ends it with LLAMA3_ECANCELED. NULL:
      * nobody wants to know. */
     int (*on_progress)(void *arg, uint64_t done, uint64_t total);
+    /* The file goes on: so many layers are in it already. May be NULL. */
+    void (*on_resume)(void *arg, size_t layers);
     void *arg;
 };
 
@@ -30,6 +34,7 @@ struct convert_kind {
 struct convert_report {
     struct convert_kind kinds[PART_COUNT];
     uint64_t file_bytes;
+    size_t layers; /* that are in the file, and on disk if another run can go on with it */
 };
 
 /* Whether a matrix of one type becomes another without being rounded once more: they are the same,
@@ -43,8 +48,17 @@ bool convert_carries(enum dtype from, enum dtype to);
 enum dtype convert_beside(const struct model *model, enum dtype layers);
 
 /* Writes the whole file, which then waits to be committed. What can be is carried over. A weight
- * that isn't finite is refused by its tensor, row and column. */
+ * that isn't finite is refused by its tensor, row and column.
+ *
+ * A file of base/partial.h, whose key is convert_key()'s, goes on where an earlier run ended, and
+ * is marked after every layer; then the report and the bytes are those of one run. Once the
+ * checkpoint turns out to be no good, it is forgotten. */
 int convert(const struct model *model, const struct convert_options *options, struct new_file *file,
             struct convert_report *report, struct llama3_error *err);
+
+/* Of all that the bytes of a file depend on, the checkpoint's files by their names, places on disk,
+ * sizes and times. */
+int convert_key(const struct sources *sources, const struct convert_options *options,
+                uint8_t key[PARTIAL_KEY], struct llama3_error *err);
 
 #endif

@@ -38,34 +38,48 @@ static void drop(struct convert_layer *c)
         free((void *)(uintptr_t)m->data);
     }
     c->layer = (struct layer){0};
+    c->whole = false;
 }
 
-int convert_layer_before(struct convert_layer *c, const struct part *part,
-                         const struct matrix *target, size_t first,
+/* A layer begins. */
+static int leave_layer(struct convert_layer *c, struct llama3_error *err)
+{
+    if (!c->whole)
+        return 0;
+    int result = calibration_advance(c->calibration, &c->layer, err);
+    drop(c);
+    return result;
+}
+
+int convert_layer_before(struct convert_layer *c, const struct part *part, size_t first,
                          struct quantize_options *options, struct llama3_error *err)
 {
     enum layer_input input;
-    struct matrix *kept = c->calibration == NULL ? NULL : find(c, part->kind, &input);
-    if (kept == NULL)
+    if (c->calibration == NULL || find(c, part->kind, &input) == NULL)
         return 0;
     if (part->kind == linears[0].kind && first == 0 &&
-        calibration_measure(c->calibration, part->layer, err) != 0)
+        (leave_layer(c, err) != 0 || calibration_measure(c->calibration, part->layer, err) != 0))
         return -1;
     calibration_options(c->calibration, input, options);
-    if (kept->data != NULL)
-        return 0;
-    *kept = *target;
-    kept->data = size_alloc_aligned(1, matrix_bytes(target));
-    return kept->data != NULL ? 0 : error_memory(err, "a layer", matrix_bytes(target));
+    return 0;
 }
 
-int convert_layer_after(struct convert_layer *c, const struct part *part, size_t first, size_t n,
-                        const void *rows, struct llama3_error *err)
+int convert_layer_after(struct convert_layer *c, const struct part *part,
+                        const struct matrix *target, size_t first, size_t n, const void *rows,
+                        struct llama3_error *err)
 {
     enum layer_input input;
     struct matrix *kept = c->calibration == NULL ? NULL : find(c, part->kind, &input);
     if (kept == NULL)
         return 0;
+    if (part->kind == linears[0].kind && first == 0 && leave_layer(c, err) != 0)
+        return -1;
+    if (kept->data == NULL) {
+        *kept = *target;
+        kept->data = size_alloc_aligned(1, matrix_bytes(target));
+        if (kept->data == NULL)
+            return error_memory(err, "a layer", matrix_bytes(target));
+    }
     struct matrix before = *kept, some = *kept;
     before.rows = first;
     some.rows = n;
@@ -74,11 +88,8 @@ int convert_layer_after(struct convert_layer *c, const struct part *part, size_t
         return 0;
     c->layer.attn_norm = c->model->layers[part->layer].attn_norm;
     c->layer.ffn_norm = c->model->layers[part->layer].ffn_norm;
-    int result = part->layer + 1 == c->model->config.n_layers
-                     ? 0
-                     : calibration_advance(c->calibration, &c->layer, err);
-    drop(c);
-    return result;
+    c->whole = true;
+    return 0;
 }
 
 void convert_layer_free(struct convert_layer *c)

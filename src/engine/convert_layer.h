@@ -1,5 +1,5 @@
 /* convert_layer.h: calibrating while a checkpoint is converted: the layer at hand is kept as it
- * was quantized, until the text has gone through it. */
+ * was quantized, until the text goes through it, which it does when the next one begins. */
 #ifndef ENGINE_CONVERT_LAYER_H
 #define ENGINE_CONVERT_LAYER_H
 
@@ -10,15 +10,17 @@ struct convert_layer {
     const struct model *model;
     struct calibration *calibration; /* NULL: there is none, and nothing below does anything */
     struct layer layer;              /* matrices of the types that they become, data owned */
+    bool whole;                      /* all of that layer is there */
 };
 
 /* Before and after the rows [first, first + n) of a part: parts in order, all rows of each. Before
- * sets what the text says about the part in *options. */
-int convert_layer_before(struct convert_layer *c, const struct part *part,
-                         const struct matrix *target, size_t first,
+ * sets what the text says about the part in *options, and is not called for layers that are there
+ * already. */
+int convert_layer_before(struct convert_layer *c, const struct part *part, size_t first,
                          struct quantize_options *options, struct llama3_error *err);
-int convert_layer_after(struct convert_layer *c, const struct part *part, size_t first, size_t n,
-                        const void *rows, struct llama3_error *err);
+int convert_layer_after(struct convert_layer *c, const struct part *part,
+                        const struct matrix *target, size_t first, size_t n, const void *rows,
+                        struct llama3_error *err);
 void convert_layer_free(struct convert_layer *c);
 
 #endif

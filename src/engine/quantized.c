@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,15 +35,7 @@ static int make_key(const char *path, char key[KEY_DIGITS + 1], struct llama3_er
         return -1;
     snprintf(line, sizeof line, "llama3 %d int4", PACKED_VERSION);
     buf_add_str(&text, line);
-    for (size_t i = 0; i < sources.n; i++) {
-        const struct source *s = &sources.items[i];
-        snprintf(line, sizeof line,
-                 "\n%ju %ju %" PRIu64 " %" PRId64 ".%09" PRId64 " %" PRId64 ".%09" PRId64 " ",
-                 (uintmax_t)s->device, (uintmax_t)s->inode, s->size, s->seconds, s->nanoseconds,
-                 s->changed_seconds, s->changed_nanoseconds);
-        buf_add_str(&text, line);
-        buf_add_str(&text, s->path);
-    }
+    sources_describe(&sources, &text);
     sources_free(&sources);
     int result = text.failed ? error_memory(err, "a key", text.size) : 0;
     if (result == 0) {

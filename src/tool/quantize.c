@@ -164,13 +164,6 @@ static void restore_signals(void)
             sigaction(signals[i], &action, NULL);
 }
 
-static int on_progress(void *arg, uint64_t done, uint64_t total)
-{
-    (void)arg;
-    progress_update((size_t)done, (size_t)total);
-    return caught != 0;
-}
-
 /* ---- the work -------------------------------------------------------------------------------- */
 
 /* A tied model has one matrix for both: of which type, or -1 after an error. */
@@ -190,9 +183,35 @@ static int thread_count(const struct quantize_args *args)
     return args->threads > 0 ? args->threads : processors_available();
 }
 
-static struct convert_options make_options(const struct quantize_args *args,
-                                           const struct model *model)
+/* What a run reads before it writes anything. */
+struct work {
+    const struct quantize_args *args;
+    struct sources sources;
+    struct model model;
+    struct tokens calibrate, verify; /* the texts of these options */
+    struct new_file file;
+    struct convert_report report;
+};
+
+static int on_progress(void *arg, uint64_t done, uint64_t total)
 {
+    (void)arg;
+    progress_update((size_t)done, (size_t)total);
+    return caught != 0;
+}
+
+static void on_resume(void *arg, size_t layers)
+{
+    const struct work *work = arg;
+    if (!work->args->quiet)
+        say_error("note: going on with %s: %zu of %zu layers are made", work->file.temporary,
+                  layers, work->model.config.n_layers);
+}
+
+static struct convert_options make_options(struct work *work)
+{
+    const struct quantize_args *args = work->args;
+    const struct model *model = &work->model;
     int head = args->head, embeddings = args->embeddings;
     enum dtype layers = types[args->type], other = convert_beside(model, layers);
     if (model->config.tied) {
@@ -204,34 +223,41 @@ static struct convert_options make_options(const struct quantize_args *args,
         .head = head >= 0 ? types[head] : other,
         .embed = embeddings >= 0 ? types[embeddings] : other,
         .threads = thread_count(args),
+        .tokens = work->calibrate.ids, /* NULL: none */
+        .n_tokens = work->calibrate.n,
         .on_progress = on_progress,
+        .on_resume = on_resume,
+        .arg = work,
     };
 }
 
-/* What a run reads before it writes anything. */
-struct work {
-    const struct quantize_args *args;
-    struct sources sources;
-    struct model model;
-    struct tokens calibrate, verify; /* the texts of these options */
-    struct convert_report report;
-};
-
-static int write_file(struct work *work, struct llama3_error *err)
+/* What is made of the file so far is kept, unless it is of no use; hint: how to go on. */
+static void end_early(struct work *work, struct buf *hint)
 {
-    struct convert_options options = make_options(work->args, &work->model);
-    struct new_file file;
-    options.tokens = work->calibrate.ids; /* NULL: none */
-    options.n_tokens = work->calibrate.n;
-    if (new_file_open(&file, work->args->out, err) != 0)
+    char line[128];
+    snprintf(line, sizeof line, ": %zu of %zu layers are made, the same command goes on with it",
+             work->report.layers, work->model.config.n_layers);
+    if (work->file.temporary != NULL)
+        buf_add_str(hint, work->file.temporary);
+    buf_add_str(hint, line);
+    if (!partial_close(&work->file))
+        buf_free(hint);
+}
+
+static int write_file(struct work *work, struct buf *hint, struct llama3_error *err)
+{
+    const struct convert_options options = make_options(work);
+    uint8_t key[PARTIAL_KEY];
+    if (convert_key(&work->sources, &options, key, err) != 0 ||
+        partial_open(&work->file, work->args->out, key, err) != 0)
         return -1;
     if (!work->args->quiet)
         progress_start_bytes("quantizing", (size_t)work->model.file_bytes);
-    int result = convert(&work->model, &options, &file, &work->report, err);
+    int result = convert(&work->model, &options, &work->file, &work->report, err);
     progress_stop();
     if (result == 0 && caught == 0)
-        return new_file_commit(&file, err);
-    new_file_abandon(&file);
+        return new_file_commit(&work->file, err);
+    end_early(work, hint);
     return result == 0 ? error_set(err, LLAMA3_ECANCELED, "canceled") : -1;
 }
 
@@ -257,11 +283,22 @@ static int check_calibrate(const struct quantize_args *args, const struct model 
     return -1;
 }
 
+/* Whether the name that the file has until it is whole is one of the checkpoint's. */
+static bool has_partial(const struct work *work)
+{
+    struct buf path = {0};
+    buf_add_str(&path, work->args->out);
+    buf_add_str(&path, ".partial");
+    bool has = !path.failed && sources_have(&work->sources, path.data);
+    buf_free(&path);
+    return has;
+}
+
 /* Whether what is asked for can be had of this model; a status. */
 static int check(const struct work *work)
 {
     const struct quantize_args *args = work->args;
-    if (sources_have(&work->sources, args->out)) {
+    if (sources_have(&work->sources, args->out) || has_partial(work)) {
         say_error("%s: this is a file of %s, which it can't replace", args->out, args->in);
         return STATUS_USAGE;
     }
@@ -372,11 +409,14 @@ static int verify(const struct work *work)
 static int make(struct work *work)
 {
     struct llama3_error err;
-    if (write_file(work, &err) != 0) {
-        if (caught != 0)
-            return 128 + caught;
-        say_failure(&err);
-        return STATUS_FAILED;
+    struct buf hint = {0};
+    if (write_file(work, &hint, &err) != 0) {
+        if (caught == 0)
+            say_failure(&err);
+        if (hint.size > 0)
+            say_error("note: %s", hint.data);
+        buf_free(&hint);
+        return caught != 0 ? 128 + caught : STATUS_FAILED;
     }
     if (!work->args->quiet)
         quantize_report(&work->model, &work->report, work->args->out);

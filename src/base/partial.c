@@ -1,0 +1,263 @@
+#include "config.h" /* O_NOFOLLOW, flock */
+
+#include "base/partial.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sha2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { TRIES = 100, SLOT = 4096, SLOTS = 2, FORM = 1 };
+
+static const char magic[8] = "llama3pt";
+
+/* In the byte order of the machine, where the file is going to stay. */
+struct record {
+    char magic[8];
+    uint32_t version;
+    uint32_t n_state;
+    uint64_t number; /* the larger one is the later one */
+    uint64_t kept;   /* bytes that are good */
+    uint64_t size;   /* of the file, both records included */
+    uint32_t mode;   /* that the file is going to have */
+    uint32_t unused;
+    uint8_t key[PARTIAL_KEY];
+    uint8_t state[PARTIAL_STATE];
+    uint8_t checksum[SHA256_DIGEST_LENGTH]; /* of all before it */
+};
+
+struct partial {
+    uint8_t key[PARTIAL_KEY];
+    struct record last; /* number 0: there is none */
+};
+
+static void sum(const struct record *record, uint8_t out[SHA256_DIGEST_LENGTH])
+{
+    SHA2_CTX context;
+    SHA256Init(&context);
+    SHA256Update(&context, (const uint8_t *)record, offsetof(struct record, checksum));
+    SHA256Final(out, &context);
+}
+
+static int failed(const struct new_file *file, struct llama3_error *err)
+{
+    return error_set(err, LLAMA3_EIO, "%s: %s", file->temporary, strerror(errno));
+}
+
+/* ---- what is there --------------------------------------------------------------------------- */
+
+static bool read_record(const struct new_file *file, uint64_t size, int slot, struct record *out)
+{
+    uint8_t checksum[SHA256_DIGEST_LENGTH];
+    uint64_t at = size - (uint64_t)(SLOTS - slot) * SLOT;
+    if (size < SLOTS * SLOT || pread(file->fd, out, sizeof *out, (off_t)at) != sizeof *out)
+        return false;
+    sum(out, checksum);
+    return memcmp(out->checksum, checksum, sizeof checksum) == 0 &&
+           memcmp(out->magic, magic, sizeof magic) == 0 && out->version == FORM &&
+           out->size == size && out->kept <= size - SLOTS * SLOT && out->number > 0 &&
+           out->n_state <= PARTIAL_STATE && memcmp(out->key, file->partial->key, PARTIAL_KEY) == 0;
+}
+
+static bool find_record(struct new_file *file, uint64_t size)
+{
+    struct record record, *last = &file->partial->last;
+    for (int slot = 0; slot < SLOTS; slot++)
+        if (read_record(file, size, slot, &record) && record.number > last->number)
+            *last = record;
+    if (last->number == 0)
+        return false;
+    file->kept = last->kept;
+    if (!file->replaces)
+        file->mode = (mode_t)last->mode;
+    return true;
+}
+
+/* Whether the name stands for the file that is open. */
+static bool is_named(const struct new_file *file, const struct stat *st)
+{
+    struct stat named;
+    return lstat(file->temporary, &named) == 0 && st->st_dev == named.st_dev &&
+           st->st_ino == named.st_ino;
+}
+
+/* Whether nobody but us can have written to it. */
+static bool is_ours(const struct stat *st)
+{
+    return S_ISREG(st->st_mode) && st->st_uid == geteuid() && st->st_nlink == 1 &&
+           (st->st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+enum outcome { DONE, AGAIN, FAILED };
+
+/* One run at a time. Where the file system can't lock, nobody can be asked. */
+static enum outcome lock(const struct new_file *file, struct llama3_error *err)
+{
+    if (flock(file->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+        return DONE;
+    error_set(err, LLAMA3_EIO, "%s: another run is making this file, and has locked %s", file->path,
+              file->temporary);
+    return FAILED;
+}
+
+/* A new one, which nobody else may write to until it is whole. */
+static enum outcome create(struct new_file *file, struct llama3_error *err)
+{
+    struct stat st;
+    const mode_t own = S_IRUSR | S_IWUSR, others = S_IWGRP | S_IWOTH;
+    file->fd = open(file->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, file->mode | own);
+    if (file->fd < 0 && errno == EEXIST)
+        return AGAIN;
+    if (file->fd < 0 || fstat(file->fd, &st) != 0) {
+        error_set(err, LLAMA3_EIO, "%s: %s", file->path, strerror(errno));
+        return FAILED;
+    }
+    enum outcome locked = lock(file, err);
+    if (locked != DONE || !is_named(file, &st)) /* somebody was faster */
+        return locked == FAILED ? FAILED : AGAIN;
+    if (!file->replaces)
+        file->mode = st.st_mode & 0777;
+    if (fchmod(file->fd, (file->mode | own) & ~others) != 0 && errno != EPERM) {
+        failed(file, err);
+        return FAILED;
+    }
+    return DONE;
+}
+
+static enum outcome remove_other(const struct new_file *file, struct llama3_error *err)
+{
+    if (unlink(file->temporary) == 0 || errno == ENOENT)
+        return AGAIN;
+    if (errno == EISDIR)
+        error_set(err, LLAMA3_EIO, "%s: a regular file or nothing expected, a directory found",
+                  file->temporary);
+    else
+        failed(file, err);
+    return FAILED;
+}
+
+/* The one that is there, if it can be gone on with; it is removed if not. */
+static enum outcome try_open(struct new_file *file, struct llama3_error *err)
+{
+    struct stat st;
+    file->fd = open(file->temporary, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (file->fd < 0)
+        return errno == ENOENT ? create(file, err) : remove_other(file, err);
+    if (fstat(file->fd, &st) != 0 || !is_ours(&st))
+        return remove_other(file, err);
+    enum outcome locked = lock(file, err);
+    if (locked == FAILED || fstat(file->fd, &st) != 0 || !is_named(file, &st))
+        return locked == FAILED ? FAILED : AGAIN; /* it was made, or given up, meanwhile */
+    return is_ours(&st) && find_record(file, (uint64_t)st.st_size) ? DONE : remove_other(file, err);
+}
+
+static int open_begun(struct new_file *file, const uint8_t key[PARTIAL_KEY],
+                      struct llama3_error *err)
+{
+    size_t size = strlen(file->target) + sizeof ".partial";
+    file->temporary = malloc(size);
+    file->partial = calloc(1, sizeof *file->partial);
+    if (file->temporary == NULL || file->partial == NULL)
+        return error_memory(err, "a path", size);
+    snprintf(file->temporary, size, "%s.partial", file->target);
+    memcpy(file->partial->key, key, PARTIAL_KEY);
+    file->tail = SLOTS * SLOT;
+    for (int i = 0; i < TRIES; i++) {
+        enum outcome outcome = try_open(file, err);
+        if (outcome == DONE)
+            return 0;
+        if (file->fd >= 0)
+            close(file->fd);
+        file->fd = -1;
+        if (outcome == FAILED)
+            return -1;
+    }
+    return error_set(err, LLAMA3_EIO, "%s: expected it to stay what it is for a moment",
+                     file->temporary);
+}
+
+static int open_any(struct new_file *file, const char *path, mode_t mode,
+                    const uint8_t key[PARTIAL_KEY], struct llama3_error *err)
+{
+    if (new_file_begin(file, path, mode, err) != 0)
+        return -1;
+    if (open_begun(file, key, err) == 0)
+        return 0;
+    free(file->temporary); /* which may be somebody else's */
+    file->temporary = NULL;
+    new_file_abandon(file);
+    return -1;
+}
+
+int partial_open(struct new_file *file, const char *path, const uint8_t key[PARTIAL_KEY],
+                 struct llama3_error *err)
+{
+    return open_any(file, path, NEW_FILE_MODE, key, err);
+}
+
+int partial_open_private(struct new_file *file, const char *path, const uint8_t key[PARTIAL_KEY],
+                         struct llama3_error *err)
+{
+    return open_any(file, path, NEW_FILE_PRIVATE, key, err);
+}
+
+/* ---- marks ----------------------------------------------------------------------------------- */
+
+bool partial_state(const struct new_file *file, void *state, size_t n)
+{
+    if (file->partial == NULL || file->kept == 0 || file->partial->last.n_state != n)
+        return false;
+    memcpy(state, file->partial->last.state, n);
+    return true;
+}
+
+int partial_mark(struct new_file *file, const void *state, size_t n, struct llama3_error *err)
+{
+    struct partial *partial = file->partial;
+    struct record record;
+    memset(&record, 0, sizeof record);
+    memcpy(record.magic, magic, sizeof magic);
+    record.version = FORM;
+    record.n_state = (uint32_t)n;
+    record.number = partial->last.number + 1;
+    record.kept = file->size;
+    record.size = file->needed + file->tail;
+    record.mode = file->mode;
+    memcpy(record.key, partial->key, PARTIAL_KEY);
+    memcpy(record.state, state, n);
+    sum(&record, record.checksum);
+    off_t at = (off_t)(file->needed + record.number % SLOTS * SLOT);
+    if (fdatasync(file->fd) != 0)
+        return failed(file, err);
+    ssize_t written = pwrite(file->fd, &record, sizeof record, at);
+    if (written != sizeof record) {
+        errno = written < 0 ? errno : ENOSPC;
+        return failed(file, err);
+    }
+    partial->last = record;
+    return 0;
+}
+
+void partial_forget(struct new_file *file)
+{
+    if (file->partial != NULL)
+        file->partial->last.number = 0;
+}
+
+bool partial_close(struct new_file *file)
+{
+    bool stays = file->partial != NULL && file->partial->last.number > 0;
+    if (stays) {
+        free(file->temporary);
+        file->temporary = NULL;
+    }
+    new_file_abandon(file);
+    return stays;
+}

@@ -1,0 +1,60 @@
+/* convert_key.c: what the bytes of a file depend on, as a digest. */
+#include <sha2.h>
+#include <stdio.h>
+
+#include "backend/backend.h"
+#include "engine/calibrate.h"
+#include "engine/convert.h"
+
+/* The kernels that the calibration text goes through, and whether there is OpenBLAS: what comes out
+ * is the same for both up to rounding. */
+static int add_kernels(struct buf *text, int threads, struct llama3_error *err)
+{
+    const struct backend_options options = {.threads = 1};
+    const float frequency = 1;
+    const struct backend_shape shape = {
+        .n_heads = 1,
+        .n_kv_heads = 1,
+        .head_dim = 2,
+        .n_layers = 1,
+        .max_rows = 1,
+        .max_logit_rows = 1,
+        .max_seqs = 1,
+        .max_context = 1,
+        .inv_freq = &frequency,
+    };
+    const struct backend_ops *ops = backend_find(NULL, err);
+    struct backend *backend = ops->open(&options, &shape, err);
+    if (backend == NULL)
+        return -1;
+    buf_add_str(text, ops->describe(backend, NULL));
+    buf_add_str(text, calibration_lack(threads) == NULL ? " with OpenBLAS" : "");
+    ops->close(backend);
+    return 0;
+}
+
+int convert_key(const struct sources *sources, const struct convert_options *options,
+                uint8_t key[PARTIAL_KEY], struct llama3_error *err)
+{
+    struct buf text = {0};
+    char line[256];
+    snprintf(line, sizeof line, "llama3 %s, file %d, %s %s %s, %zu tokens, ", llama3_version(),
+             PACKED_VERSION, dtype_info(options->layers)->name, dtype_info(options->embed)->name,
+             dtype_info(options->head)->name, options->tokens != NULL ? options->n_tokens : 0);
+    buf_add_str(&text, line);
+    int result = options->tokens != NULL ? add_kernels(&text, options->threads, err) : 0;
+    sources_describe(sources, &text);
+    if (result == 0 && text.failed)
+        result = error_memory(err, "a key", text.size);
+    if (result == 0) {
+        SHA2_CTX context;
+        SHA256Init(&context);
+        SHA256Update(&context, (const uint8_t *)text.data, text.size);
+        if (options->tokens != NULL)
+            SHA256Update(&context, (const uint8_t *)options->tokens,
+                         options->n_tokens * sizeof *options->tokens);
+        SHA256Final(key, &context);
+    }
+    buf_free(&text);
+    return result;
+}
