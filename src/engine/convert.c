@@ -6,9 +6,11 @@
 #include <string.h>
 
 #include "backend/quantize.h"
+#include "base/clock.h"
 #include "base/size.h"
 #include "checkpoint/hf.h"
 #include "engine/convert_layer.h"
+#include "engine/convert_pace.h"
 
 struct job {
     const struct model *model;
@@ -17,7 +19,7 @@ struct job {
     struct new_file *file;
     struct convert_layer layer;
     float *row; /* [widest matrix] */
-    uint64_t done, total;
+    struct convert_pace pace;
 };
 
 /* ---- types ----------------------------------------------------------------------------------- */
@@ -152,6 +154,17 @@ static void move_on(const struct job *job, const struct matrix *from, size_t fir
     }
 }
 
+static uint64_t layer_bytes(const struct model *model, size_t layer)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < part_count(model); i++) {
+        struct part part = part_at(model, i);
+        if (part_is_layers(part.kind) && !part_is_norm(part.kind) && part.layer == layer)
+            bytes += matrix_bytes(part.matrix);
+    }
+    return bytes;
+}
+
 /* What quantize_rows() reports names no tensor. */
 static int name_tensor(const struct job *job, const struct part *part, struct llama3_error *err)
 {
@@ -161,6 +174,36 @@ static int name_tensor(const struct job *job, const struct part *part, struct ll
     part_name(part, &hf_names, name);
     memcpy(what, err->message, sizeof what);
     return error_set(err, LLAMA3_EINPUT, "%.200s: tensor %s: %.150s", job->model->path, name, what);
+}
+
+static int report_progress(const struct job *job, struct llama3_error *err)
+{
+    if (job->options->on_progress == NULL ||
+        job->options->on_progress(job->options->arg, job->pace.done, job->pace.total) == 0)
+        return 0;
+    return error_set(err, LLAMA3_ECANCELED, "canceled");
+}
+
+/* While what was found is gone through, whose time says nothing about what is left. */
+static int report_unknown(const struct job *job, struct llama3_error *err)
+{
+    const struct job unknown = {.options = job->options};
+    return report_progress(&unknown, err);
+}
+
+/* A calibrated layer begins with its inputs, which may take as long as its rows. */
+static int begin_rows(struct job *job, const struct part *part, size_t first,
+                      struct quantize_options *options, struct llama3_error *err)
+{
+    bool begins = job->layer.calibration != NULL && part->kind == PART_Q && first == 0;
+    if (begins)
+        convert_pace_layer(&job->pace, layer_bytes(job->model, part->layer), clock_seconds());
+    if (convert_layer_before(&job->layer, part, first, options, err) != 0)
+        return -1;
+    if (!begins)
+        return 0;
+    convert_pace_measured(&job->pace, clock_seconds());
+    return report_progress(job, err);
 }
 
 static bool carries_over(const struct matrix *from, const struct matrix *to)
@@ -177,7 +220,7 @@ static int fill_rows(struct job *job, const struct part *part, const struct matr
     struct quantize_options options = {.type = target->type, .threads = job->options->threads};
     bool carries = carries_over(from, target);
     int result = 0;
-    if (convert_layer_before(&job->layer, part, first, &options, err) != 0)
+    if (begin_rows(job, part, first, &options, err) != 0)
         return -1;
     if (carries && is_grouped(from->type))
         copy_rows(from, first, n, out);
@@ -193,30 +236,19 @@ static int fill_rows(struct job *job, const struct part *part, const struct matr
                        : name_tensor(job, part, err);
 }
 
-static int report_progress(const struct job *job, struct llama3_error *err)
-{
-    if (job->options->on_progress == NULL ||
-        job->options->on_progress(job->options->arg, job->done, job->total) == 0)
-        return 0;
-    return error_set(err, LLAMA3_ECANCELED, "canceled");
-}
-
-/* n rows of a part are in the file. */
-static int count_rows(struct job *job, const struct part *part, const struct matrix *target,
-                      size_t n, struct llama3_error *err)
+/* n rows of a part are in the file; how many bytes of the checkpoint they are. */
+static uint64_t count_rows(struct job *job, const struct part *part, const struct matrix *target,
+                           size_t n)
 {
     struct convert_kind *kind = &job->report->kinds[part->kind];
-    struct matrix rows = *target;
+    struct matrix rows = *target, from = *part->matrix;
     uint64_t weights = (uint64_t)n * target->cols;
-    rows.rows = n;
+    rows.rows = from.rows = n;
     kind->type = target->type;
     kind->weights += weights;
     kind->carried += carries_over(part->matrix, target) ? weights : 0;
     kind->bytes += matrix_bytes(&rows);
-    rows = *part->matrix;
-    rows.rows = n;
-    job->done += matrix_bytes(&rows);
-    return report_progress(job, err);
+    return matrix_bytes(&from);
 }
 
 static int fill(void *arg, const struct part *part, const struct matrix *target, size_t first,
@@ -226,7 +258,8 @@ static int fill(void *arg, const struct part *part, const struct matrix *target,
     if (fill_rows(job, part, target, first, n, out, err) != 0)
         return -1;
     move_on(job, part->matrix, first, n);
-    return count_rows(job, part, target, n, err);
+    convert_pace_rows(&job->pace, part_is_layers(part->kind), count_rows(job, part, target, n));
+    return report_progress(job, err);
 }
 
 /* ---- going on -------------------------------------------------------------------------------- */
@@ -271,9 +304,10 @@ static int again(void *arg, const struct part *part, const struct matrix *target
                  size_t n, const void *rows, struct llama3_error *err)
 {
     struct job *job = arg;
-    return convert_layer_after(&job->layer, part, target, first, n, rows, err) == 0
-               ? count_rows(job, part, target, n, err)
-               : -1;
+    if (convert_layer_after(&job->layer, part, target, first, n, rows, err) != 0)
+        return -1;
+    convert_pace_found(&job->pace, part_is_layers(part->kind), count_rows(job, part, target, n));
+    return report_unknown(job, err);
 }
 
 static int done(void *arg, const struct part *part, struct llama3_error *err)
@@ -321,12 +355,13 @@ int convert(const struct model *model, const struct convert_options *options, st
                                          .arg = &job};
     size_t widest = 1;
     int result = 0;
+    job.pace.calibrates = options->tokens != NULL;
     *report = (struct convert_report){0};
     for (size_t i = 0; i < part_count(model); i++) {
         struct part part = part_at(model, i);
         widest = part.matrix->cols > widest ? part.matrix->cols : widest;
         if (!part_is_norm(part.kind))
-            job.total += matrix_bytes(part.matrix);
+            convert_pace_add(&job.pace, part_is_layers(part.kind), matrix_bytes(part.matrix));
     }
     job.row = size_alloc(widest, sizeof *job.row);
     if (job.row == NULL)
@@ -338,7 +373,7 @@ int convert(const struct model *model, const struct convert_options *options, st
     }
     if (result == 0) {
         go_on(&job);
-        result = report_progress(&job, err);
+        result = file->kept > 0 ? report_unknown(&job, err) : report_progress(&job, err);
     }
     if (result == 0 && options->tokens != NULL && report->layers < model->config.n_layers) {
         job.layer = (struct convert_layer){

@@ -15,8 +15,9 @@ struct convert_options {
     int threads;            /* >= 1 */
     const int32_t *tokens;  /* [n_tokens] of a calibration text, for the layers; NULL: none */
     size_t n_tokens;
-    /* Of the checkpoint's bytes, done are converted; non-zero ends it with LLAMA3_ECANCELED. NULL:
-     * nobody wants to know. */
+    /* Of the checkpoint's bytes, done are converted, as far as the time that they take goes; total
+     * 0 while a file is gone on with and nobody knows yet. Non-zero ends it with LLAMA3_ECANCELED.
+     * NULL: nobody wants to know. */
     int (*on_progress)(void *arg, uint64_t done, uint64_t total);
     /* The file goes on: so many layers are in it already. May be NULL. */
     void (*on_resume)(void *arg, size_t layers);

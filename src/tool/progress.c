@@ -168,9 +168,14 @@ void progress_update(size_t done, size_t total)
     if (!state.running)
         return;
     pthread_mutex_lock(&state.lock);
+    state.last = clock_seconds();
+    if (state.total == 0 &&
+        total > 0) { /* what was done before anybody knew says nothing about the rate */
+        state.first = done;
+        state.start = state.last;
+    }
     state.done = done;
     state.total = total;
-    state.last = clock_seconds();
     pthread_mutex_unlock(&state.lock);
 }
 

@@ -252,7 +252,7 @@ static int write_file(struct work *work, struct buf *hint, struct llama3_error *
         partial_open(&work->file, work->args->out, key, err) != 0)
         return -1;
     if (!work->args->quiet)
-        progress_start_bytes("quantizing", (size_t)work->model.file_bytes);
+        progress_start_bytes("quantizing", 0);
     int result = convert(&work->model, &options, &work->file, &work->report, err);
     progress_stop();
     if (result == 0 && caught == 0)
