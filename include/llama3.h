@@ -60,6 +60,15 @@ enum {
     LLAMA3_GPU_NONE = -2 /* the CPU alone */
 };
 
+/* Weights of 4 bits instead of a checkpoint's. */
+enum llama3_int4 {
+    LLAMA3_INT4_NO = 0,
+    LLAMA3_INT4_PLAIN,     /* each matrix for itself, which is fast */
+    LLAMA3_INT4_CALIBRATED /* by a text that is built in, as llama3-quantize does: much closer to
+                              the checkpoint; takes longer, and memory for a layer in 32 bits and
+                              more */
+};
+
 /* Zero everywhere is the default. */
 struct llama3_model_options {
     const char *template_name; /* NULL: recognised by the checkpoint's template text */
@@ -81,16 +90,19 @@ struct llama3_model_options {
     int device;           /* which GPU, from 0 */
     bool gpu_bf16_prompt; /* long prompts in bf16 by a library: faster, and rounded otherwise */
 
-    /* Weights of more than 4 bits become int4 while the model is opened, as llama3-quantize makes
-     * them. That takes a while; the result is kept in the directory `cache`, if it is given, and
-     * found there the next time. */
-    bool int4;
+    /* Weights of more than 4 bits become int4 while the model is opened. That takes a while; the
+     * result is kept in the directory `cache`, if it is given, and found there the next time.
+     * Calibrated ones that are kept serve for plain ones as well, and making them goes on where it
+     * was interrupted. */
+    enum llama3_int4 int4;
     const char *cache;
-    /* Of total bytes of weights, done are quantized; non-zero gives up (LLAMA3_ECANCELED). */
+    /* Of total bytes of weights, done are quantized; total 0: not known yet. Non-zero gives up
+     * (LLAMA3_ECANCELED). */
     int (*on_progress)(void *arg, uint64_t done, uint64_t total);
-    /* One line about what is no failure: a broken file in the cache, made again; weights that
-     * have 4 bits already, used as they are; keys of generation_config.json, or of a GGUF file's
-     * general.sampling, that would change answers and are not supported. */
+    /* One line about what is no failure: that int4 weights are made, and how; a broken file in the
+     * cache, made again; weights that have 4 bits already, used as they are; keys of
+     * generation_config.json, or of a GGUF file's general.sampling, that would change answers and
+     * are not supported. */
     void (*on_note)(void *arg, const char *note);
     /* Of total bytes of weights, done are ready for use: GGUF's 4 to 8 bits are laid out anew, as
      * the processor reads them best. Non-zero gives up as well. */

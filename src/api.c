@@ -187,16 +187,21 @@ static int open_checkpoint(struct model *checkpoint, const char *path,
 {
     const struct quantized_options options = {
         .threads = o->threads > 0 ? o->threads : processors_available(),
+        .calibrated = o->int4 == LLAMA3_INT4_CALIBRATED,
         .cache = o->cache,
         .on_progress = o->on_progress,
         .on_note = o->on_note,
         .arg = o->arg,
     };
-    if (o->int4 && options.threads > MAX_THREADS) /* said by choose_limits(), but before the work */
+    if (o->int4 != LLAMA3_INT4_NO && o->int4 != LLAMA3_INT4_PLAIN && !options.calibrated)
+        return error_set(err, LLAMA3_EINPUT, "int4: expected no, plain or calibrated, found %d",
+                         (int)o->int4);
+    bool quantizes = o->int4 != LLAMA3_INT4_NO;
+    if (quantizes && options.threads > MAX_THREADS) /* said by choose_limits() after the work */
         return error_set(err, LLAMA3_EINPUT, "threads: expected 1 to %d, found %d", MAX_THREADS,
                          o->threads);
-    int status = o->int4 ? quantized_open(checkpoint, path, &options, err)
-                         : model_open(checkpoint, path, err);
+    int status = quantizes ? quantized_open(checkpoint, path, &options, err)
+                           : model_open(checkpoint, path, err);
     struct llama3_error note;
     if (status == 0 && o->on_note != NULL &&
         generation_note(&checkpoint->generation, checkpoint->path, &note))

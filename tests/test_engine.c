@@ -399,6 +399,24 @@ START_TEST(files_that_are_cut_short_while_converted)
 }
 END_TEST
 
+/* A number that stands for nothing is not taken for something. */
+START_TEST(kinds_of_int4_are_checked)
+{
+    for (int kind = -1; kind <= LLAMA3_INT4_CALIBRATED + 1; kind++) {
+        const struct llama3_model_options options = {.int4 = (enum llama3_int4)kind};
+        struct llama3_model *model = llama3_model_open(TEST_DATA "/tiny-f32", &options, &err);
+        bool known = kind >= LLAMA3_INT4_NO && kind <= LLAMA3_INT4_CALIBRATED;
+        ck_assert_int_eq(model != NULL, known);
+        if (known)
+            ck_assert_str_eq(llama3_model_info(model)->format,
+                             kind == LLAMA3_INT4_NO ? "safetensors" : "llama3");
+        else
+            ck_assert_ptr_nonnull(strstr(err.message, "int4: expected no, plain or calibrated, "));
+        llama3_model_close(model);
+    }
+}
+END_TEST
+
 /* Logits that are none end a call, not the session, and nobody else's. */
 START_TEST(damaged_weights_are_found)
 {
@@ -895,6 +913,7 @@ int main(void)
     tcase_add_test(tcase, damaged_weights_are_found);
     tcase_add_test(tcase, files_that_are_cut_short);
     tcase_add_test(tcase, files_that_are_cut_short_while_converted);
+    tcase_add_test(tcase, kinds_of_int4_are_checked);
     tcase_add_test(tcase, cancellation_leaves_the_session_usable);
     tcase_add_test(tcase, stop_strings_end_the_answer_before_them);
     tcase_add_test(tcase, tokens_are_told_and_sessions_forked);

@@ -113,7 +113,8 @@ for model in "$tmp/said" "$tmp/said-gguf/model.gguf"; do
     echo '{"min_p": 1, "temperature": 2.0, "top_p": 1}' >"$folder/generation_config.json"
     run 0 "$program" -m "$model" --int4 --info # made anew, as the file has changed
     out_has "sampling     temperature 2, min-p 1"
-    err_empty
+    err_has "int4 weights are made without calibration: "
+    err_lines 1
     run 0 $sampled -m "$model" --seed 1
     same "$tmp/out" "$tmp/want" "$last: min_p 1 leaves more than the likeliest token"
     unset XDG_CACHE_HOME

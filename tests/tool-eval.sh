@@ -284,12 +284,17 @@ out_has "100.000 %"
 
 # --int4 is the model that is judged, as llama3-quantize makes it.
 quantize=${LLAMA3_QUANTIZE:-./llama3-quantize}
-run 0 "$quantize" -q --no-calibrate "$tiny" "$tmp/int4.safetensors"
-run 0 "$eval" --json --kl "$tiny" -m "$tmp/int4.safetensors" -f "$text"
-grep -v '"model"' "$tmp/out" >"$tmp/want"
-run 0 "$eval" --json --kl "$tiny" -m "$tiny" --int4 --no-cache -f "$text"
-err_empty
-grep -v '"model"' "$tmp/out" | cmp -s - "$tmp/want" || fail "$last: found $(cat "$tmp/out")"
+for how in calibrated uncalibrated; do
+    option=--no-calibrate
+    [ $how = uncalibrated ] || option=-q
+    run 0 "$quantize" -q $option "$tiny" "$tmp/int4.safetensors"
+    run 0 "$eval" --json --kl "$tiny" -m "$tmp/int4.safetensors" -f "$text"
+    grep -v '"model"' "$tmp/out" >"$tmp/want"
+    run 0 "$eval" --json --kl "$tiny" -m "$tiny" --int4=$how --no-cache -f "$text"
+    err_has "llama3-eval: note: $tiny: int4 weights are made "
+    err_lines 1
+    grep -v '"model"' "$tmp/out" | cmp -s - "$tmp/want" || fail "$last: found $(cat "$tmp/out")"
+done
 run 0 "$eval" --logits "$tmp/want" -m "$tmp/int4.safetensors" --tokens 1,2,3
 run 0 "$eval" --logits - -m "$tiny" --int4 --no-cache --tokens 1,2,3
 same "$tmp/out" "$tmp/want" "--int4 has other logits than what llama3-quantize makes"

@@ -325,8 +325,10 @@ cp "$tmp/out" "$tmp/want"
 answers --int4 --no-cache
 same "$tmp/out" "$tmp/want" "--int4 --no-cache answers otherwise than the file"
 [ ! -e "$tmp/cache" ] || fail "--no-cache keeps something"
+made="llama3: note: $tiny: int4 weights are made without calibration: --int4=calibrated takes some minutes, once, and stays much closer to the checkpoint"
 answers --int4
-err_empty
+err_has "$made"
+err_lines 1
 same "$tmp/out" "$tmp/want" "--int4 answers otherwise than the file"
 kept=$(echo "$tmp"/cache/llama3/int4-*.safetensors)
 same "$kept" "$out" "--int4 keeps another file than llama3-quantize makes"
@@ -342,7 +344,8 @@ head -c 30000 "$out" >"$kept"
 answers --int4
 err_has "llama3: note: $kept: "
 err_has ": making it again"
-err_lines 1
+err_has "$made"
+err_lines 2
 same "$tmp/out" "$tmp/want" "what was made again answers otherwise"
 same "$kept" "$out" "what was made again is another file"
 answers --int4
@@ -376,7 +379,8 @@ distrusted() # what the note says
 {
     run 0 $ask --int4
     err_has "llama3: note: $1"
-    err_lines 2 # this one, and that -n cut the answer
+    err_has "$made"
+    err_lines 3 # the third says that -n cut the answer
     same "$tmp/out" "$tmp/want" "$last: somebody else's model answered"
 }
 user=$(id -u)
@@ -444,21 +448,91 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     err_has "llama3: note: $tmp/cache/llama3/int4-"
     err_has ": No space left on device: "
     err_has " bytes needed: the int4 weights are not kept"
-    err_lines 1
+    err_lines 2
     same "$tmp/out" "$tmp/want" "what there is no room to keep answers otherwise"
     [ -z "$(ls -A "$tmp/cache/llama3")" ] || fail "something is left where there is no room"
     run 1 env FULL="$real/temporary" TMPDIR="$real/temporary" LD_PRELOAD="$preload" \
         $ask --int4 --no-cache
     err_has "llama3: $real/temporary: No space left on device: "
-    err_lines 1
+    err_lines 2
 fi
 TMPDIR=$tmp/none run 1 $ask --int4 --no-cache
 err_has "llama3: TMPDIR: $tmp/none: no temporary file: No such file or directory"
-err_lines 1
+err_lines 2
 TMPDIR='' answers --int4 --no-cache
 same "$tmp/out" "$tmp/want" "an empty TMPDIR answers otherwise"
 run 2 "$program" --no-cache -p x
 err_has "--no-cache has no meaning without --int4"
 run 1 "$program" -m "$tmp/missing" --int4 -p x
 err_has "$tmp/missing: No such file or directory"
+
+# Calibrated: what llama3-quantize makes, kept apart from what isn't, and good enough for whoever
+# asks for less.
+cache=$tmp/cache/llama3
+rm -rf "$cache"
+run 0 "$quantize" -q "$tiny" "$out"
+run 0 "$program" -m "$out" --temperature 0 -n 8 -p Hello
+cp "$tmp/want" "$tmp/plain"
+cp "$tmp/out" "$tmp/want"
+! cmp -s "$tmp/plain" "$tmp/want" || fail "the test can't tell whether weights are calibrated"
+answers --int4=uncalibrated
+same "$tmp/out" "$tmp/plain" "--int4=uncalibrated is another than --int4"
+answers --int4=calibrated --no-cache
+calibrated="llama3: note: $tiny: int4 weights are made and calibrated, which takes some minutes"
+err_has "$calibrated"
+err_lines 1
+same "$tmp/out" "$tmp/want" "--int4=calibrated --no-cache answers otherwise than llama3-quantize's"
+answers --int4=calibrated
+err_has "$calibrated"
+err_lines 1
+same "$tmp/out" "$tmp/want" "--int4=calibrated answers otherwise than llama3-quantize's file"
+[ "$(ls -A "$cache" | wc -l)" = 2 ] || fail "expected 2 files in the cache, found $(ls -A "$cache")"
+for file in "$cache"/*; do
+    [ "$(stat -c %a "$file")" = 600 ] || fail "expected mode 600, found $(stat -c %a "$file")"
+    ! cmp -s "$file" "$out" || kept=$file
+done
+same "$kept" "$out" "--int4=calibrated keeps another file than llama3-quantize makes"
+for how in --int4=calibrated --int4; do
+    answers $how
+    err_empty
+    same "$tmp/out" "$tmp/want" "$how doesn't use the calibrated weights that are kept"
+done
+head -c 30000 "$out" >"$kept"
+answers --int4
+err_has "llama3: note: $kept: "
+err_has ": it is not used"
+err_lines 1
+same "$tmp/out" "$tmp/plain" "$last: the uncalibrated ones don't answer"
+answers --int4=calibrated
+err_has ": making it again"
+err_lines 2
+same "$kept" "$out" "what was made again is another file"
+rm -r "$cache"
+for _ in 1 2; do
+    $ask -q --int4=calibrated >"$tmp/answer1" 2>&1 &
+    $ask -q --int4=calibrated >"$tmp/answer2" 2>&1
+    wait
+    for i in 1 2; do
+        same "$tmp/answer$i" "$tmp/want" "one of two at once answers otherwise: $(cat "$tmp/answer$i")"
+    done
+done
+[ "$(ls -A "$cache" | wc -l)" = 1 ] || fail "two at once leave more than one file"
+
+# Ended in the middle, it goes on the next time.
+if [ -f "$PWD/tests/.libs/preload.so" ]; then
+    rm -r "$cache"
+    run 130 env SIGNAL_SYNC=2:2 LD_PRELOAD="$preload" $ask --int4=calibrated
+    err_has "llama3: note: $kept.partial: 1 of 2 layers are made, the next time goes on with it"
+    [ "$(ls -A "$cache")" = "$(basename "$kept.partial")" ] || fail "$last: found $(ls -A "$cache")"
+    answers --int4=calibrated
+    err_has "llama3: note: going on with $kept.partial: 1 of 2 layers are made"
+    err_lines 2
+    same "$tmp/out" "$tmp/want" "what was gone on with answers otherwise"
+    same "$kept" "$out" "what was gone on with is another file"
+    [ "$(ls -A "$cache" | wc -l)" = 1 ] || fail "$last: found $(ls -A "$cache")"
+fi
+run 2 "$program" --int4=best -p x
+err_has "--int4: expected one of uncalibrated, calibrated, found 'best'"
+run 2 "$program" --int4 calibrated -p x
+err_has "unexpected argument 'calibrated'"
 finish

@@ -267,11 +267,10 @@ static int sync_folder(const char *path)
     return result;
 }
 
-/* What was reserved beyond what was written goes. */
-static int trim(const struct new_file *file)
+int new_file_trim(struct new_file *file, struct llama3_error *err)
 {
     bool longer = file->needed + file->tail > file->size;
-    return longer ? ftruncate(file->fd, (off_t)file->size) : 0;
+    return !longer || ftruncate(file->fd, (off_t)file->size) == 0 ? 0 : refused(file, err);
 }
 
 /* A partial file is narrower until now. EPERM says a file system without modes. */
@@ -282,7 +281,11 @@ static int set_mode(const struct new_file *file)
 
 int new_file_commit(struct new_file *file, struct llama3_error *err)
 {
-    if (trim(file) != 0 || set_mode(file) != 0 || fsync(file->fd) != 0 ||
+    if (new_file_trim(file, err) != 0) {
+        new_file_abandon(file);
+        return -1;
+    }
+    if (set_mode(file) != 0 || fsync(file->fd) != 0 ||
         (file->temporary == NULL && name_beside(file, link_unnamed) != 0) ||
         rename(file->temporary, file->target) != 0) {
         refused(file, err);

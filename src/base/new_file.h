@@ -52,6 +52,9 @@ int new_file_write(struct new_file *file, const void *bytes, size_t n, struct ll
 bool new_file_keeps(const struct new_file *file, size_t n);
 int new_file_read(const struct new_file *file, void *bytes, size_t n, struct llama3_error *err);
 
+/* What was reserved beyond what was written goes, as it does when the file is committed. */
+int new_file_trim(struct new_file *file, struct llama3_error *err);
+
 /* For partial.h: all of opening it but the file. */
 int new_file_begin(struct new_file *file, const char *path, mode_t mode, struct llama3_error *err);
 

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "checkpoint/sources.h"
+#include "engine/calibration_text.h"
 #include "engine/convert.h"
 
 enum { KEY_DIGITS = 32 };
@@ -26,14 +26,16 @@ static void note(const struct quantized_options *o, const char *text)
 /* ---- the file in the cache ------------------------------------------------------------------- */
 
 /* A digest of what the files are, and of how they are made into one. */
-static int make_key(const char *path, char key[KEY_DIGITS + 1], struct llama3_error *err)
+static int make_key(const char *path, bool calibrated, char key[KEY_DIGITS + 1],
+                    struct llama3_error *err)
 {
     struct sources sources;
     struct buf text = {0};
     char line[256], hex[SHA256_DIGEST_STRING_LENGTH];
     if (sources_list(&sources, path, err) != 0)
         return -1;
-    snprintf(line, sizeof line, "llama3 %d int4", PACKED_VERSION);
+    snprintf(line, sizeof line, "llama3 %d int4%s", PACKED_VERSION,
+             calibrated ? " calibrated" : "");
     buf_add_str(&text, line);
     sources_describe(&sources, &text);
     sources_free(&sources);
@@ -47,11 +49,12 @@ static int make_key(const char *path, char key[KEY_DIGITS + 1], struct llama3_er
 }
 
 /* Where the int4 form of a checkpoint is kept, for free(). */
-static char *cache_path(const char *cache, const char *path, struct llama3_error *err)
+static char *cache_path(const char *cache, const char *path, bool calibrated,
+                        struct llama3_error *err)
 {
     char key[KEY_DIGITS + 1];
     struct buf name = {0};
-    if (make_key(path, key, err) != 0)
+    if (make_key(path, calibrated, key, err) != 0)
         return NULL;
     buf_add_str(&name, cache);
     buf_add_str(&name, "/int4-");
@@ -129,8 +132,9 @@ static int open_file(int folder, const char *name, const char *path, bool *missi
     return -1;
 }
 
-/* 0 if a file of the cache was opened, -1 if there is none that can be. */
-static int open_kept(struct model *model, int folder, const char *kept,
+/* 0 if a file of the cache was opened, -1 if there is none that can be. instead: what is done about
+ * one that can't. */
+static int open_kept(struct model *model, int folder, const char *kept, const char *instead,
                      const struct quantized_options *o)
 {
     struct llama3_error err;
@@ -144,27 +148,93 @@ static int open_kept(struct model *model, int folder, const char *kept,
         close(fd);
     if (result == 0)
         return 0;
-    snprintf(text, sizeof text, "%.500s: making it again", err.message);
+    snprintf(text, sizeof text, "%.500s: %s", err.message, instead);
     note(o, text);
     return -1;
 }
 
 /* ---- making it ------------------------------------------------------------------------------- */
 
-/* Into a file that was begun; path: what the model is called. The file is closed. */
-static int make_into(struct new_file *file, struct model *model, const struct model *source,
-                     const char *path, const struct quantized_options *o, struct llama3_error *err)
+/* What making takes besides where it goes. */
+struct making {
+    const struct quantized_options *options;
+    const struct model *source;
+    struct tokens tokens; /* of the text, or none */
+    const struct new_file *file;
+};
+
+static void on_resume(void *arg, size_t layers)
 {
-    struct convert_report report;
-    const struct convert_options options = {
+    const struct making *making = arg;
+    char text[700];
+    snprintf(text, sizeof text, "going on with %.500s: %zu of %zu layers are made",
+             making->file->temporary, layers, making->source->config.n_layers);
+    note(making->options, text);
+}
+
+static int on_progress(void *arg, uint64_t done, uint64_t total)
+{
+    const struct quantized_options *o = ((const struct making *)arg)->options;
+    return o->on_progress == NULL ? 0 : o->on_progress(o->arg, done, total);
+}
+
+static struct convert_options make_options(struct making *making)
+{
+    const struct model *source = making->source;
+    return (struct convert_options){
         .layers = DTYPE_INT4,
         .embed = convert_beside(source, DTYPE_INT4),
         .head = convert_beside(source, DTYPE_INT4),
-        .threads = o->threads,
-        .on_progress = o->on_progress,
-        .arg = o->arg,
+        .threads = making->options->threads,
+        .tokens = making->tokens.ids,
+        .n_tokens = making->tokens.n,
+        .on_progress = on_progress,
+        .on_resume = on_resume,
+        .arg = making,
     };
-    int result = convert(source, &options, file, &report, err);
+}
+
+/* The file in the cache. What takes long is made so that it can be gone on with. */
+static int begin_kept(struct new_file *file, const char *kept, struct making *making,
+                      struct llama3_error *err)
+{
+    struct convert_options options = make_options(making);
+    struct sources sources;
+    uint8_t key[PARTIAL_KEY];
+    if (options.tokens == NULL)
+        return new_file_open_private(file, kept, err);
+    if (sources_list(&sources, making->source->path, err) != 0)
+        return -1;
+    int result = convert_key(&sources, &options, key, err);
+    sources_free(&sources);
+    return result == 0 ? partial_open_private(file, kept, key, err) : -1;
+}
+
+/* It stays where another run can go on with it. */
+static void end_early(struct new_file *file, const struct making *making, size_t layers)
+{
+    char text[700] = "";
+    if (file->temporary != NULL)
+        snprintf(text, sizeof text,
+                 "%.500s: %zu of %zu layers are made, the next time goes on with it",
+                 file->temporary, layers, making->source->config.n_layers);
+    if (partial_close(file))
+        note(making->options, text);
+}
+
+/* Into a file that was begun; path: what the model is called. The file is closed. */
+static int make_into(struct new_file *file, struct model *model, const char *path,
+                     struct making *making, struct llama3_error *err)
+{
+    struct convert_report report = {0};
+    const struct convert_options options = make_options(making);
+    making->file = file;
+    int result = convert(making->source, &options, file, &report, err);
+    if (result != 0) {
+        end_early(file, making, report.layers);
+        return -1;
+    }
+    result = new_file_trim(file, err);
     if (result == 0) /* before anybody could replace it */
         result = model_open_packed(model, file->fd, path, err);
     if (result == 0 && file->target != NULL && new_file_commit(file, err) != 0) {
@@ -189,25 +259,42 @@ static int check_folder(const char *cache, struct llama3_error *err)
 }
 
 /* In the cache, or, where that can't be, in a file without a name. */
-static int make(struct model *model, const struct model *source, const char *kept,
-                const struct quantized_options *o, struct llama3_error *err)
+static int make_somewhere(struct model *model, const char *kept, struct making *making,
+                          struct llama3_error *err)
 {
     struct new_file file;
     struct llama3_error reason;
     char text[700];
     if (kept != NULL) {
-        if (check_folder(o->cache, &reason) == 0 &&
-            new_file_open_private(&file, kept, &reason) == 0 &&
-            make_into(&file, model, source, kept, o, &reason) == 0)
+        if (check_folder(making->options->cache, &reason) == 0 &&
+            begin_kept(&file, kept, making, &reason) == 0 &&
+            make_into(&file, model, kept, making, &reason) == 0)
             return 0;
         if (reason.code != LLAMA3_EIO) /* it is not for the file */
             return error_set(err, reason.code, "%s", reason.message);
         snprintf(text, sizeof text, "%.500s: the int4 weights are not kept", reason.message);
-        note(o, text);
+        note(making->options, text);
     }
     if (new_file_open_unnamed(&file, err) != 0)
         return -1;
-    return make_into(&file, model, source, source->path, o, err);
+    return make_into(&file, model, making->source->path, making, err);
+}
+
+static int make(struct model *model, const struct model *source, const char *kept,
+                const struct quantized_options *o, struct llama3_error *err)
+{
+    struct making making = {.options = o, .source = source};
+    char text[700];
+    if (o->calibrated && calibration_text(source, CALIBRATION_TOKENS, &making.tokens, err) != 0)
+        return -1;
+    snprintf(text, sizeof text, "%.400s: %s", source->path,
+             o->calibrated ? "int4 weights are made and calibrated, which takes some minutes"
+                           : "int4 weights are made without calibration: --int4=calibrated takes "
+                             "some minutes, once, and stays much closer to the checkpoint");
+    note(o, text);
+    int result = make_somewhere(model, kept, &making, err);
+    tokens_free(&making.tokens);
+    return result;
 }
 
 static void note_as_it_is(const struct quantized_options *o, const struct model *model)
@@ -219,21 +306,37 @@ static void note_as_it_is(const struct quantized_options *o, const struct model 
     note(o, text);
 }
 
-/* 0 if it was found in the cache, 1 if it wasn't, -1 on failure. *kept: where it belongs, for
- * free(). */
-static int look_in_cache(struct model *model, const char *path, char **kept,
-                         const struct quantized_options *o, struct llama3_error *err)
+/* 0 if it was found in the cache, 1 if it wasn't, -1 on failure. */
+static int look_for(struct model *model, const char *path, bool calibrated, const char *instead,
+                    const struct quantized_options *o, char **kept, struct llama3_error *err)
 {
     bool missing;
-    *kept = o->cache == NULL ? NULL : cache_path(o->cache, path, err);
+    *kept = cache_path(o->cache, path, calibrated, err);
     if (*kept == NULL)
-        return o->cache == NULL ? 1 : -1;
+        return -1;
     int folder = open_folder(o->cache, &missing, NULL);
     if (folder < 0) /* make() says why */
         return 1;
-    int result = open_kept(model, folder, *kept, o);
+    int result = open_kept(model, folder, *kept, instead, o);
     close(folder);
     return result == 0 ? 0 : 1;
+}
+
+/* The same. *kept: where it belongs, for free(). */
+static int look_in_cache(struct model *model, const char *path, char **kept,
+                         const struct quantized_options *o, struct llama3_error *err)
+{
+    *kept = NULL;
+    if (o->cache == NULL)
+        return 1;
+    if (!o->calibrated) { /* one that is will do */
+        int result = look_for(model, path, true, "it is not used", o, kept, err);
+        free(*kept);
+        *kept = NULL;
+        if (result <= 0)
+            return result;
+    }
+    return look_for(model, path, o->calibrated, "making it again", o, kept, err);
 }
 
 int quantized_open(struct model *model, const char *path, const struct quantized_options *options,

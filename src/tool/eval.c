@@ -106,17 +106,26 @@ static void on_progress(void *arg, size_t done, size_t total)
     progress_update(done, total);
 }
 
+/* While a model is made: notes come before its first report. */
+struct making {
+    const struct eval_args *args;
+    bool begun;
+};
+
 static int on_quantized(void *arg, uint64_t done, uint64_t total)
 {
-    (void)arg;
+    struct making *making = arg;
+    if (!making->begun && !making->args->quiet)
+        progress_start_bytes("quantizing", 0);
+    making->begun = true;
     progress_update((size_t)done, (size_t)total);
     return interrupt_seen();
 }
 
 static void on_note(void *arg, const char *note)
 {
-    const struct eval_args *args = arg;
-    if (args->quiet)
+    const struct making *making = arg;
+    if (making->args->quiet)
         return;
     progress_stop();
     say_error("note: %s", note);
@@ -131,16 +140,16 @@ static int open_quantized(const struct eval_args *args, const char *path, struct
                           struct llama3_error *err)
 {
     char *cache = model_cache(&args->model);
+    struct making making = {.args = args};
     const struct quantized_options options = {
         .threads = threads_of(args),
+        .calibrated = args->model.int4 == LLAMA3_INT4_CALIBRATED,
         .cache = cache,
         .on_progress = on_quantized,
         .on_note = on_note,
-        .arg = (void *)(uintptr_t)args,
+        .arg = &making,
     };
     interrupt_defer();
-    if (!args->quiet)
-        progress_start_bytes("quantizing", 0);
     int status = quantized_open(model, path, &options, err);
     progress_stop();
     interrupt_end();
@@ -154,8 +163,9 @@ int eval_open(const struct eval_args *args, bool runs, struct model *model, char
     *path = model_path(args->model.path, "--model");
     if (*path == NULL)
         return STATUS_FAILED;
-    int status = runs && args->model.int4 ? open_quantized(args, *path, model, &err)
-                                          : model_open(model, *path, &err);
+    int status = runs && args->model.int4 != LLAMA3_INT4_NO
+                     ? open_quantized(args, *path, model, &err)
+                     : model_open(model, *path, &err);
     if (status == 0)
         return STATUS_OK;
     if (err.code == LLAMA3_ECANCELED)

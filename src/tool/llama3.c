@@ -83,7 +83,7 @@ static struct llama3_model *open_model(const struct args *args, int *status)
     options.arg = &opening;
     buf_add_str(&what, "loading ");
     buf_add_str(&what, path);
-    if (options.int4)
+    if (options.int4 != LLAMA3_INT4_NO)
         interrupt_defer();
     opening.what = what.failed ? "loading" : what.data;
     show(&opening, opening.what, 0); /* of how much is known once the file is open */

@@ -12,6 +12,9 @@
 
 static const char *const kv_names[] = {"f16", "f32", NULL}; /* enum llama3_kv_type */
 
+/* From LLAMA3_INT4_PLAIN on. */
+static const char *const int4_names[] = {"uncalibrated", "calibrated", NULL};
+
 #define FIELD(name) offsetof(struct model_args, name)
 const struct option_spec model_option_specs[] = {
     {.name = "model",
@@ -47,10 +50,13 @@ const struct option_spec model_option_specs[] = {
      .max = 1024,
      .help = "threads that compute (every core it may use)"},
     {.name = "int4",
-     .type = OPTION_FLAG,
+     .type = OPTION_MAYBE_ONE_OF,
      .offset = FIELD(int4),
-     .help = "quantize to 4 bits while loading; the result is\n"
-             "kept for the next time"},
+     .arg = "HOW",
+     .choices = int4_names,
+     .help = "quantize to 4 bits while loading: uncalibrated, or\n"
+             "calibrated, which takes longer and is better; the\n"
+             "result is kept for the next time (uncalibrated)"},
     {.name = "no-cache",
      .type = OPTION_FLAG,
      .offset = FIELD(no_cache),
@@ -60,7 +66,7 @@ const size_t n_model_option_specs = sizeof model_option_specs / sizeof *model_op
 
 int model_check(const struct model_args *args)
 {
-    if (!args->no_cache || args->int4)
+    if (!args->no_cache || args->int4 != LLAMA3_INT4_NO)
         return 0;
     say_error("--no-cache has no meaning without --int4");
     return -1;
@@ -128,6 +134,6 @@ struct llama3_model_options model_options(const struct model_args *args)
         .context = args->context,
         .kv_type = (enum llama3_kv_type)args->kv,
         .threads = args->threads,
-        .int4 = args->int4,
+        .int4 = (enum llama3_int4)args->int4,
     };
 }

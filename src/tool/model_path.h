@@ -13,7 +13,8 @@ struct model_args {
     size_t context;   /* 0: the default */
     int kv;           /* enum llama3_kv_type */
     int threads;      /* 0: the default */
-    bool int4, no_cache;
+    int int4;         /* enum llama3_int4 */
+    bool no_cache;
 };
 
 extern const struct option_spec model_option_specs[];

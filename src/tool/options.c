@@ -227,8 +227,20 @@ static int set_value(const struct option_spec *spec, void *values, const char *t
         return set_float(spec, text, at);
     case OPTION_ONE_OF:
         return set_choice(spec, text, at);
+    case OPTION_MAYBE_ONE_OF:
+        *(int *)at = 0;
+        if (text != NULL && set_choice(spec, text, at) != 0)
+            return -1;
+        ++*(int *)at;
+        return 0;
     }
     return -1;
+}
+
+/* Whether it may be given without its argument. */
+static bool is_maybe(const struct option_spec *spec)
+{
+    return spec->type == OPTION_MAYBE_PATH || spec->type == OPTION_MAYBE_ONE_OF;
 }
 
 /* getopt's view of the tables: letters "m:p:hV" and the long options. */
@@ -238,9 +250,9 @@ static void describe(const struct option_set *set, char *letters, struct option 
     for (size_t g = 0; g < set->n; g++) {
         for (size_t i = 0; i < set->groups[g].n; i++) {
             const struct option_spec *spec = &set->groups[g].specs[i];
-            int argument = spec->type == OPTION_FLAG         ? no_argument
-                           : spec->type == OPTION_MAYBE_PATH ? optional_argument
-                                                             : required_argument;
+            int argument = spec->type == OPTION_FLAG ? no_argument
+                           : is_maybe(spec)          ? optional_argument
+                                                     : required_argument;
             if (spec->letter != 0) {
                 *letters++ = spec->letter;
                 if (argument != no_argument)
@@ -347,7 +359,7 @@ static void help_line(const struct option_spec *spec, FILE *out)
     char letter[8] = "   ";
     if (spec->letter != 0)
         snprintf(letter, sizeof letter, "-%c,", spec->letter);
-    bool maybe = spec->type == OPTION_MAYBE_PATH;
+    bool maybe = is_maybe(spec);
     int width = fprintf(out, "  %s --%s%s%s%s", letter, spec->name,
                         maybe               ? "[="
                         : spec->arg != NULL ? " "

@@ -13,20 +13,21 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum option_type {                    /* what it sets */
-                   OPTION_FLAG,       /* bool */
-                   OPTION_TEXT,       /* const char *, valid UTF-8 */
-                   OPTION_PATH,       /* const char *, any bytes but none at all */
-                   OPTION_MAYBE_PATH, /* the same, or "" where it is given without one */
-                   OPTION_TEXTS,      /* struct option_texts: may be repeated; UTF-8, not empty */
-                   OPTION_PATHS,      /* the same of any bytes */
-                   OPTION_INT,        /* int */
-                   OPTION_INT_OR,     /* int, or -i for choices[i] */
-                   OPTION_SIZE,       /* size_t */
-                   OPTION_BYTES,      /* uint64_t; K, M, G or T may follow, of 1024 each */
-                   OPTION_SEED,       /* struct option_seed: the whole range of uint64_t */
-                   OPTION_FLOAT,      /* float */
-                   OPTION_ONE_OF      /* int, an index into choices */
+enum option_type {                     /* what it sets */
+                   OPTION_FLAG,        /* bool */
+                   OPTION_TEXT,        /* const char *, valid UTF-8 */
+                   OPTION_PATH,        /* const char *, any bytes but none at all */
+                   OPTION_MAYBE_PATH,  /* the same, or "" where it is given without one */
+                   OPTION_TEXTS,       /* struct option_texts: may be repeated; UTF-8, not empty */
+                   OPTION_PATHS,       /* the same of any bytes */
+                   OPTION_INT,         /* int */
+                   OPTION_INT_OR,      /* int, or -i for choices[i] */
+                   OPTION_SIZE,        /* size_t */
+                   OPTION_BYTES,       /* uint64_t; K, M, G or T may follow, of 1024 each */
+                   OPTION_SEED,        /* struct option_seed: the whole range of uint64_t */
+                   OPTION_FLOAT,       /* float */
+                   OPTION_ONE_OF,      /* int, an index into choices */
+                   OPTION_MAYBE_ONE_OF /* int, 1 + that index, or 1 where it is given without one */
 };
 
 struct option_texts {
@@ -44,12 +45,13 @@ struct option_spec {
     char letter;                /* short name, 0: none */
     const char *const *aliases; /* other long names, NULL-terminated; NULL: none */
     enum option_type type;
-    size_t offset;              /* of the value in the group's values */
-    const char *arg;            /* name of the argument, NULL for a flag */
-    const char *help;           /* lines separated by \n */
-    double min, max;            /* numbers */
-    bool above;                 /* min itself is not allowed */
-    const char *const *choices; /* OPTION_ONE_OF and OPTION_INT_OR, NULL-terminated */
+    size_t offset;    /* of the value in the group's values */
+    const char *arg;  /* name of the argument, NULL for a flag */
+    const char *help; /* lines separated by \n */
+    double min, max;  /* numbers */
+    bool above;       /* min itself is not allowed */
+    const char *const
+        *choices; /* OPTION_ONE_OF, OPTION_MAYBE_ONE_OF and OPTION_INT_OR, NULL-terminated */
 };
 
 struct option_group {

@@ -203,9 +203,12 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
 static void on_resume(void *arg, size_t layers)
 {
     const struct work *work = arg;
-    if (!work->args->quiet)
-        say_error("note: going on with %s: %zu of %zu layers are made", work->file.temporary,
-                  layers, work->model.config.n_layers);
+    if (work->args->quiet)
+        return;
+    progress_stop();
+    say_error("note: going on with %s: %zu of %zu layers are made", work->file.temporary, layers,
+              work->model.config.n_layers);
+    progress_start_bytes("quantizing", 0);
 }
 
 static struct convert_options make_options(struct work *work)
