@@ -74,8 +74,7 @@ while read -r example; do
     }
     [ -s "$tmp/out" ] || fail "$last: nothing on stdout"
     drop_cut
-    # What a build without OpenBLAS says of itself.
-    sed -i '/note: calibrating without OpenBLAS (this build has none)/d' "$tmp/err"
+    drop_lack
     sed -i '/note: .*: int4 weights are made /d' "$tmp/err" # said the first time
     err_empty
 done <"$tmp/examples"

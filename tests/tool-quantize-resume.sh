@@ -8,6 +8,13 @@ mkdir "$tmp/made"
 out=$tmp/made/out.safetensors
 partial=$out.partial
 
+# ends STATUS COMMAND...: as run, in any build.
+ends()
+{
+    run "$@"
+    drop_lack
+}
+
 # Nothing but these files is in $tmp/made.
 only()
 {
@@ -55,7 +62,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
                 status=$((128 + signal))
                 [ $signal != 9 ] || made=$((made - 1))
                 # shellcheck disable=SC2086
-                run $status env "SIGNAL_SYNC=$mark:$signal" LD_PRELOAD="$preload" \
+                ends $status env "SIGNAL_SYNC=$mark:$signal" LD_PRELOAD="$preload" \
                     "$quantize" $options "$out"
                 still_old
                 only out.safetensors out.safetensors.partial
@@ -64,7 +71,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
                     err_lines 1
                 fi
                 # shellcheck disable=SC2086
-                run 0 "$quantize" $options "$out"
+                ends 0 "$quantize" $options "$out"
                 if [ $made -ge 0 ]; then
                     err_has "llama3-quantize: note: going on with $partial: $made of 2 layers are made"
                     err_lines 1
@@ -78,11 +85,11 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
         # Again and again, and silently.
         for mark in 1 1 1; do
             # shellcheck disable=SC2086
-            run 143 env "SIGNAL_SYNC=$mark:15" LD_PRELOAD="$preload" "$quantize" -q $options "$out"
+            ends 143 env "SIGNAL_SYNC=$mark:15" LD_PRELOAD="$preload" "$quantize" -q $options "$out"
             still_old
         done
         # shellcheck disable=SC2086
-        run 0 "$quantize" -q $options "$out"
+        ends 0 "$quantize" -q $options "$out"
         err_empty
         same "$out" "$tmp/new.safetensors" "$last: other bytes than those of one run"
     done
@@ -91,7 +98,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     ended_run()
     {
         cp "$tmp/old.safetensors" "$out"
-        run 143 env "SIGNAL_SYNC=2:15" LD_PRELOAD="$preload" "$quantize" "$@" "$out"
+        ends 143 env "SIGNAL_SYNC=2:15" LD_PRELOAD="$preload" "$quantize" "$@" "$out"
         err_has "1 of 2 layers are made"
         still_old
     }
@@ -100,7 +107,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     begin "$tiny"
     anew()
     {
-        run 0 "$@" "$out"
+        ends 0 "$@" "$out"
         grep -q "going on" "$tmp/err" && fail "$last: goes on"
         only out.safetensors
     }
@@ -118,7 +125,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     anew "$quantize" "$tmp/source"
     same "$out" "$tmp/new.safetensors" "a checkpoint that was touched makes another file"
     ended_run "$tiny" # threads make no difference
-    run 0 "$quantize" --threads 3 "$tiny" "$out"
+    ends 0 "$quantize" --threads 3 "$tiny" "$out"
     err_has "going on with $partial: 1 of 2 layers are made"
     all_made
 
@@ -127,7 +134,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     for slot in 0 4096; do
         ended_run "$tiny"
         printf 'x' | dd of="$partial" bs=1 seek=$((size + slot + 30)) conv=notrunc 2>"$tmp/dd"
-        run 0 "$quantize" "$tiny" "$out" # the other one, of the embedding or of the first layer
+        ends 0 "$quantize" "$tiny" "$out" # the other one, of the embedding or of the first layer
         err_has "going on with $partial: "
         all_made
     done
@@ -155,7 +162,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     all_made
     cp "$tmp/old.safetensors" "$out"
     mkdir "$partial"
-    run 1 "$quantize" "$tiny" "$out"
+    ends 1 "$quantize" "$tiny" "$out"
     err_has "llama3-quantize: $partial: a regular file or nothing expected, a directory found"
     err_lines 1
     still_old
@@ -170,7 +177,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
         tries=$((tries + 1))
     done
     sleep 0.1
-    run 1 "$quantize" "$tiny" "$out"
+    ends 1 "$quantize" "$tiny" "$out"
     err_has "llama3-quantize: $out: another run is making this file, and has locked $partial"
     err_lines 1
     still_old
@@ -180,16 +187,16 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
 
     # A disk that gets full: what is there stays if it is of use.
     cp "$tmp/old.safetensors" "$out"
-    run 1 env FULL_SYNC=3 LD_PRELOAD="$preload" "$quantize" "$tiny" "$out"
+    ends 1 env FULL_SYNC=3 LD_PRELOAD="$preload" "$quantize" "$tiny" "$out"
     err_has "llama3-quantize: $partial: No space left on device"
     err_has "llama3-quantize: note: $partial: 1 of 2 layers are made, the same command goes on with it"
     err_lines 2
     still_old
-    run 0 "$quantize" "$tiny" "$out"
+    ends 0 "$quantize" "$tiny" "$out"
     all_made
     cp "$tmp/old.safetensors" "$out"
     for full in FULL_SYNC=1 "FULL=$(cd "$tmp" && pwd -P)/made"; do
-        run 1 env "$full" LD_PRELOAD="$preload" "$quantize" "$tiny" "$out"
+        ends 1 env "$full" LD_PRELOAD="$preload" "$quantize" "$tiny" "$out"
         err_has "No space left on device"
         err_lines 1
         still_old
@@ -209,7 +216,7 @@ with open(sys.argv[1], "r+b") as file:
     file.write(struct.pack("<f", float("nan")))
 PYTHON
     if [ -z "${skip_nan-}" ]; then
-        run 1 "$quantize" --no-calibrate "$tmp/nan" "$out"
+        ends 1 "$quantize" --no-calibrate "$tmp/nan" "$out"
         err_has "tensor model.layers.1.mlp.down_proj.weight: "
         err_lines 1
         still_old
@@ -225,19 +232,19 @@ last="a folder to read only"
 if [ "$(id -u)" != 0 ]; then # root may write anywhere
     mkdir "$tmp/closed"
     chmod 500 "$tmp/closed"
-    run 1 "$quantize" "$tiny" "$tmp/closed/x"
+    ends 1 "$quantize" "$tiny" "$tmp/closed/x"
     err_has "llama3-quantize: $tmp/closed/x: Permission denied"
     err_lines 1
     chmod 700 "$tmp/closed"
 fi
-run 1 "$quantize" "$tiny" /proc/x
+ends 1 "$quantize" "$tiny" /proc/x
 err_has "llama3-quantize: /proc/x: No such file or directory"
 err_lines 1
 
 # The name that the file has until it is whole is the checkpoint's.
 cp "$data/tiny-gguf-f32/model.gguf" "$tmp/x.partial"
 cp "$tmp/x.partial" "$tmp/before"
-run 2 "$quantize" "$tmp/x.partial" "$tmp/x"
+ends 2 "$quantize" "$tmp/x.partial" "$tmp/x"
 err_has "$tmp/x: this is a file of $tmp/x.partial, which it can't replace"
 same "$tmp/x.partial" "$tmp/before" "the checkpoint has changed"
 
@@ -271,6 +278,6 @@ while read -r moment; do
     [ ! -e "$partial" ] || went_on=$((went_on + 1))
 done <"$tmp/moments" 2>"$tmp/killed" # where the shell tells of each
 echo "of 200 runs $finished were faster, $went_on left something"
-run 0 "$quantize" "$data/tiny-long" "$out"
+ends 0 "$quantize" "$data/tiny-long" "$out"
 all_made
 finish

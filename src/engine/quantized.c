@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "engine/calibrate.h"
 #include "engine/calibration_text.h"
 #include "engine/convert.h"
 
@@ -280,18 +281,28 @@ static int make_somewhere(struct model *model, const char *kept, struct making *
     return make_into(&file, model, making->source->path, making, err);
 }
 
+/* What the user gets, and what it costs. */
+static void note_making(const struct quantized_options *o, const struct model *source)
+{
+    const char *lack = o->calibrated ? calibration_lack(o->threads) : NULL;
+    char text[900], without[300] = "";
+    if (lack != NULL)
+        snprintf(without, sizeof without, "; without OpenBLAS (%.200s) they gain less by it", lack);
+    snprintf(text, sizeof text, "%.400s: int4 weights are made %s%s", source->path,
+             o->calibrated ? "and calibrated, which takes some minutes"
+                           : "without calibration: --int4=calibrated takes some minutes, once, and "
+                             "stays much closer to the checkpoint",
+             without);
+    note(o, text);
+}
+
 static int make(struct model *model, const struct model *source, const char *kept,
                 const struct quantized_options *o, struct llama3_error *err)
 {
     struct making making = {.options = o, .source = source};
-    char text[700];
     if (o->calibrated && calibration_text(source, CALIBRATION_TOKENS, &making.tokens, err) != 0)
         return -1;
-    snprintf(text, sizeof text, "%.400s: %s", source->path,
-             o->calibrated ? "int4 weights are made and calibrated, which takes some minutes"
-                           : "int4 weights are made without calibration: --int4=calibrated takes "
-                             "some minutes, once, and stays much closer to the checkpoint");
-    note(o, text);
+    note_making(o, source);
     int result = make_somewhere(model, kept, &making, err);
     tokens_free(&making.tokens);
     return result;
