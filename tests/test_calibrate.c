@@ -172,7 +172,9 @@ static void open_model(struct model *model, const char *name)
     ck_assert_msg(model_open(model, path, &err) == 0, "%s", err.message);
 }
 
-static struct forward *open_forward(const struct model *model)
+/* What a pass gives after the last of the tokens. */
+static void run_pass(const struct model *model, const int32_t *tokens, float *logits,
+                     bool *rounds_to_bf16)
 {
     struct forward_options options = {
         .backend = {.threads = 2, .no_blas = true},
@@ -180,84 +182,128 @@ static struct forward *open_forward(const struct model *model)
         .max_logit_rows = 1,
         .max_seqs = 1,
         .max_context = TOKENS,
-        .kv_type = LLAMA3_KV_F32,
+        .kv_type = LLAMA3_KV_F16,
     };
     struct forward *forward = forward_open(model, NULL, &options, &err);
     ck_assert_msg(forward != NULL, "%s", err.message);
-    return forward;
+    struct sequence *sequence = sequence_open(forward, &err);
+    struct batch_row rows[TOKENS];
+    for (size_t i = 0; i < TOKENS; i++)
+        rows[i] = (struct batch_row){
+            .token = tokens[i], .position = (int32_t)i, .wants_logits = i + 1 == TOKENS};
+    ck_assert_int_eq(sequence_reserve(forward, sequence, 0, TOKENS, &err), 0);
+    ck_assert_int_eq(forward_run(forward, rows, TOKENS, &sequence, 1, logits, NULL, NULL, &err), 0);
+    *rounds_to_bf16 = strstr(forward_describe_backend(forward, 0), "avx512bf16") != NULL;
+    sequence_close(forward, sequence);
+    forward_close(forward);
 }
 
 struct seen {
-    size_t count[INPUT_COUNT];
+    size_t calls, rows;
 };
 
-static void see(void *arg, enum layer_input input, const float *inputs, size_t n_rows)
+static void see(void *arg, const float *in, size_t n_rows)
 {
     struct seen *seen = arg;
-    ck_assert(n_rows == TOKENS && isfinite(inputs[0]));
-    seen->count[input]++;
+    ck_assert(isfinite(in[0]));
+    seen->calls++;
+    seen->rows += n_rows;
+}
+
+/* Through all layers, input by input or a layer at once. */
+static struct stream *run_stream(const struct model *model, const int32_t *tokens, bool stepwise)
+{
+    const struct stream_options options = {.threads = 2};
+    size_t bos = model->vocab.add_bos; /* it adds that by itself */
+    struct stream *stream = stream_open(model, tokens + bos, TOKENS - bos, &options, &err);
+    ck_assert_msg(stream != NULL, "%s", err.message);
+    ck_assert_uint_eq(stream_count(stream), TOKENS);
+    for (size_t i = 0; i < model->config.n_layers; i++)
+        for (int input = stepwise ? 0 : INPUT_COUNT; input <= INPUT_COUNT; input++) {
+            struct seen seen = {0};
+            ck_assert_int_eq(stream_advance(stream, &model->layers[i], (enum layer_input)input, see,
+                                            &seen, &err),
+                             0);
+            ck_assert(seen.calls == 1 && seen.rows == TOKENS);
+        }
+    return stream;
 }
 
 /* The stream after the layers, normalized and multiplied by the head, is what a pass gives. */
-START_TEST(layers_alone_are_the_same)
+START_TEST(a_stream_goes_where_a_pass_goes)
 {
     struct model model = {0};
     open_model(&model, "tiny-long");
     size_t dim = model.config.dim, vocab = model.config.vocab_size;
-    struct forward *forward = open_forward(&model);
-    struct sequence *sequence = sequence_open(forward, &err);
-    struct batch_row rows[TOKENS] = {{0}};
-    float *logits = size_alloc(vocab, sizeof *logits), *x = size_alloc(TOKENS * dim, sizeof *x);
-    float *row = size_alloc(dim, sizeof *row), *room = size_alloc(TOKENS * 4096, sizeof *room);
-    struct seen seen = {{0}};
-    struct layer_taps taps = {see, &seen, room};
+    float *logits = size_alloc(vocab, sizeof *logits), *row = size_alloc(dim, sizeof *row);
+    float *norm = size_alloc(dim, sizeof *norm);
+    int32_t tokens[TOKENS];
+    bool rounds;
 
-    for (size_t i = 0; i < TOKENS; i++) {
-        rows[i] = (struct batch_row){.token = (int32_t)((i * i + 3) % vocab),
-                                     .position = (int32_t)i,
-                                     .wants_logits = i + 1 == TOKENS};
-        matrix_row(&model.embed, (size_t)rows[i].token, x + i * dim);
-    }
-    ck_assert_int_eq(sequence_reserve(forward, sequence, 0, TOKENS, &err), 0);
-    ck_assert_int_eq(forward_run(forward, rows, TOKENS, &sequence, 1, logits, NULL, NULL, &err), 0);
-    sequence_truncate(forward, sequence, 0);
-    ck_assert_int_eq(sequence_reserve(forward, sequence, 0, TOKENS, &err), 0);
-    ck_assert_int_eq(forward_layers(forward, rows, TOKENS, sequence, x, &taps, &err), 0);
-    for (int i = 0; i < INPUT_COUNT; i++)
-        ck_assert_uint_eq(seen.count[i], model.config.n_layers);
+    for (size_t i = 0; i < TOKENS; i++)
+        tokens[i] = (int32_t)((i * i + 3) % vocab);
+    if (model.vocab.add_bos)
+        tokens[0] = model.vocab.bos;
+    run_pass(&model, tokens, logits, &rounds);
+    struct stream *stream = run_stream(&model, tokens, true);
+    struct stream *at_once = run_stream(&model, tokens, false);
+    for (size_t i = 0; i < TOKENS; i++)
+        ck_assert_mem_eq(stream_row(stream, i), stream_row(at_once, i), dim * sizeof(float));
 
-    const float *last = x + (TOKENS - 1) * dim;
+    const float *last = stream_row(stream, TOKENS - 1);
     double squares = 0;
     for (size_t i = 0; i < dim; i++)
         squares += (double)last[i] * (double)last[i];
     double scale = 1 / sqrt(squares / (double)dim + (double)model.config.rms_eps);
-    /* Products of bf16 pairs round each activation to 8 bits. */
-    bool rounds = strstr(forward_describe_backend(forward, 0), "avx512bf16") != NULL;
-    matrix_row(&model.norm, 0, room);
+    matrix_row(&model.norm, 0, norm);
     for (size_t token = 0; token < vocab; token++) {
         double sum = 0, size = 0;
         matrix_row(&model.head, token, row);
         for (size_t i = 0; i < dim; i++) {
-            double product = (double)last[i] * scale * (double)room[i] * (double)row[i];
+            double product = (double)last[i] * scale * (double)norm[i] * (double)row[i];
             sum += product;
             size += fabs(product);
         }
+        /* Products of bf16 pairs round each activation to 8 bits. */
         ck_assert_double_eq_tol(sum, (double)logits[token], 2e-4 + (rounds ? size / 512 : 0));
     }
-    free(logits), free(x), free(row), free(room);
-    sequence_close(forward, sequence);
-    forward_close(forward);
+    free(logits), free(row), free(norm);
+    stream_close(stream), stream_close(at_once);
     model_close(&model);
 }
 END_TEST
 
-static struct matrix quantized(const struct matrix *in, const struct calibration *calibration,
-                               enum layer_input input)
+static bool never(void *arg)
+{
+    return arg != NULL;
+}
+
+START_TEST(a_stream_can_be_canceled)
+{
+    struct model model = {0};
+    int32_t tokens[TOKENS] = {0};
+    struct stream_options options = {.threads = 1, .canceled = never};
+    open_model(&model, "tiny-f32");
+    struct stream *stream = stream_open(&model, tokens, TOKENS, &options, &err);
+    struct layer norms = {.attn_norm = model.layers[0].attn_norm,
+                          .ffn_norm = model.layers[0].ffn_norm};
+    ck_assert_int_eq(stream_advance(stream, &norms, INPUT_QKV, NULL, NULL, &err), 0);
+    stream_close(stream);
+    options.arg = &options;
+    stream = stream_open(&model, tokens, TOKENS, &options, &err);
+    ck_assert_int_eq(stream_advance(stream, &model.layers[0], INPUT_COUNT, NULL, NULL, &err), -1);
+    ck_assert_int_eq(err.code, LLAMA3_ECANCELED);
+    stream_close(stream);
+    model_close(&model);
+}
+END_TEST
+
+static struct matrix quantized(const struct matrix *in, const struct calibration *calibration)
 {
     struct quantize_options options = {.type = DTYPE_INT4, .threads = 2};
     struct group_format format = quantize_format(DTYPE_INT4);
     void *out = size_alloc_aligned(group_bytes(DTYPE_INT4, &format, in->rows, in->cols), 1);
-    calibration_options(calibration, input, &options);
+    calibration_options(calibration, &options);
     ck_assert_int_eq(quantize_rows(in, 0, in->rows, &options, out, NULL, &err), 0);
     return (struct matrix){DTYPE_INT4, in->rows, in->cols, out, format};
 }
@@ -271,27 +317,33 @@ static void drop(struct matrix *m)
 START_TEST(a_model_is_calibrated)
 {
     static const char *const names[] = {"tiny-bf16", "tiny-gguf-mixed/model.gguf", "tiny-long"};
+    const struct stream_options options = {.threads = 2};
     struct model model = {0};
     int32_t tokens[1100];
 
     open_model(&model, names[_i]);
     for (size_t i = 0; i < 1100; i++)
         tokens[i] = (int32_t)((i * i + i / 7) % model.config.vocab_size);
-    struct calibration *c = calibration_open(&model, tokens, 1100, 2, &err);
+    struct calibration *c = calibration_open(&model, tokens, 1100, &options, &err);
     ck_assert_msg(c != NULL, "%s", err.message);
     for (size_t i = 0; i < model.config.n_layers; i++) {
-        ck_assert_msg(calibration_measure(c, i, &err) == 0, "%s", err.message);
-        struct layer layer = model.layers[i];
-        layer.q = quantized(&layer.q, c, INPUT_QKV);
-        layer.o = quantized(&layer.o, c, INPUT_OUT);
-        layer.up = quantized(&layer.up, c, INPUT_GATE_UP);
-        layer.down = quantized(&layer.down, c, INPUT_DOWN);
-        ck_assert_msg(calibration_advance(c, &layer, &err) == 0, "%s", err.message);
-        drop(&layer.q), drop(&layer.o), drop(&layer.up), drop(&layer.down);
+        const struct layer *from = &model.layers[i];
+        struct layer to = {.attn_norm = from->attn_norm, .ffn_norm = from->ffn_norm};
+        ck_assert_msg(calibration_measure(c, &to, INPUT_QKV, &err) == 0, "%s", err.message);
+        to.q = quantized(&from->q, c), to.k = quantized(&from->k, c), to.v = quantized(&from->v, c);
+        ck_assert_msg(calibration_measure(c, &to, INPUT_OUT, &err) == 0, "%s", err.message);
+        to.o = quantized(&from->o, c);
+        ck_assert_msg(calibration_measure(c, &to, INPUT_GATE_UP, &err) == 0, "%s", err.message);
+        to.gate = quantized(&from->gate, c), to.up = quantized(&from->up, c);
+        ck_assert_msg(calibration_measure(c, &to, INPUT_DOWN, &err) == 0, "%s", err.message);
+        to.down = quantized(&from->down, c);
+        ck_assert_msg(calibration_advance(c, &to, &err) == 0, "%s", err.message);
+        drop(&to.q), drop(&to.k), drop(&to.v), drop(&to.o);
+        drop(&to.gate), drop(&to.up), drop(&to.down);
     }
     calibration_close(c);
     tokens[5] = (int32_t)model.config.vocab_size;
-    ck_assert_ptr_null(calibration_open(&model, tokens, 1100, 2, &err));
+    ck_assert_ptr_null(calibration_open(&model, tokens, 1100, &options, &err));
     model_close(&model);
 }
 END_TEST
@@ -352,11 +404,13 @@ START_TEST(the_number_of_blas_threads_is_the_applications)
 
     /* Products, a factor of them, and what is lost made up for. */
     int32_t tokens[TOKENS] = {0};
-    struct calibration *c = calibration_open(&model, tokens, TOKENS, 2, &err);
+    struct calibration *c =
+        calibration_open(&model, tokens, TOKENS, &(struct stream_options){.threads = 2}, &err);
     ck_assert_msg(c != NULL, "%s", err.message);
-    ck_assert_msg(calibration_measure(c, 0, &err) == 0, "%s", err.message);
+    ck_assert_msg(calibration_measure(c, &model.layers[0], INPUT_QKV, &err) == 0, "%s",
+                  err.message);
     ck_assert_int_eq(get(), THEIRS);
-    struct matrix q = quantized(&model.layers[0].q, c, INPUT_QKV);
+    struct matrix q = quantized(&model.layers[0].q, c);
     ck_assert_int_eq(get(), THEIRS);
     drop(&q);
     calibration_close(c);
@@ -372,7 +426,8 @@ int main(void)
     tcase_add_test(tests, factors_multiply_to_the_products);
     tcase_add_test(tests, no_inputs_are_refused);
     tcase_add_loop_test(tests, outputs_lose_less, 0, 2);
-    tcase_add_test(tests, layers_alone_are_the_same);
+    tcase_add_test(tests, a_stream_goes_where_a_pass_goes);
+    tcase_add_test(tests, a_stream_can_be_canceled);
     tcase_add_loop_test(tests, a_model_is_calibrated, 0, 3);
 #ifdef OPENBLAS_LIBRARY
     tcase_add_test(tests, the_number_of_blas_threads_is_the_applications);

@@ -379,7 +379,8 @@ int convert(const struct model *model, const struct convert_options *options, st
         job.layer = (struct convert_layer){
             .model = model,
             .calibration =
-                calibration_open(model, options->tokens, options->n_tokens, options->threads, err),
+                calibration_open(model, options->tokens, options->n_tokens,
+                                 &(struct stream_options){.threads = options->threads}, err),
         };
         result = job.layer.calibration != NULL ? 0 : -1;
     }

@@ -31,6 +31,12 @@ static struct matrix *find(struct convert_layer *c, enum part_kind kind, enum la
     return NULL;
 }
 
+/* Whether it is the first of those that read its input. */
+static bool reads_first(enum part_kind kind)
+{
+    return kind == PART_Q || kind == PART_O || kind == PART_GATE || kind == PART_DOWN;
+}
+
 static void drop(struct convert_layer *c)
 {
     for (size_t i = 0; i < N_LINEARS; i++) {
@@ -41,14 +47,19 @@ static void drop(struct convert_layer *c)
     c->whole = false;
 }
 
-/* A layer begins. */
-static int leave_layer(struct convert_layer *c, struct llama3_error *err)
+/* Where a layer begins, the text leaves the one before. */
+static int begin(struct convert_layer *c, const struct part *part, size_t first,
+                 struct llama3_error *err)
 {
-    if (!c->whole)
+    if (part->kind != linears[0].kind || first > 0)
         return 0;
-    int result = calibration_advance(c->calibration, &c->layer, err);
-    drop(c);
-    return result;
+    if (c->whole && calibration_advance(c->calibration, &c->layer, err) != 0)
+        return -1;
+    if (c->whole)
+        drop(c);
+    c->layer.attn_norm = c->model->layers[part->layer].attn_norm;
+    c->layer.ffn_norm = c->model->layers[part->layer].ffn_norm;
+    return 0;
 }
 
 int convert_layer_before(struct convert_layer *c, const struct part *part, size_t first,
@@ -57,10 +68,12 @@ int convert_layer_before(struct convert_layer *c, const struct part *part, size_
     enum layer_input input;
     if (c->calibration == NULL || find(c, part->kind, &input) == NULL)
         return 0;
-    if (part->kind == linears[0].kind && first == 0 &&
-        (leave_layer(c, err) != 0 || calibration_measure(c->calibration, part->layer, err) != 0))
+    if (begin(c, part, first, err) != 0)
         return -1;
-    calibration_options(c->calibration, input, options);
+    if (first == 0 && reads_first(part->kind) &&
+        calibration_measure(c->calibration, &c->layer, input, err) != 0)
+        return -1;
+    calibration_options(c->calibration, options);
     return 0;
 }
 
@@ -72,7 +85,7 @@ int convert_layer_after(struct convert_layer *c, const struct part *part,
     struct matrix *kept = c->calibration == NULL ? NULL : find(c, part->kind, &input);
     if (kept == NULL)
         return 0;
-    if (part->kind == linears[0].kind && first == 0 && leave_layer(c, err) != 0)
+    if (kept->data == NULL && begin(c, part, first, err) != 0)
         return -1;
     if (kept->data == NULL) {
         *kept = *target;
@@ -86,8 +99,6 @@ int convert_layer_after(struct convert_layer *c, const struct part *part,
     memcpy((char *)(uintptr_t)kept->data + matrix_bytes(&before), rows, matrix_bytes(&some));
     if (part->kind != linears[N_LINEARS - 1].kind || first + n < kept->rows)
         return 0;
-    c->layer.attn_norm = c->model->layers[part->layer].attn_norm;
-    c->layer.ffn_norm = c->model->layers[part->layer].ffn_norm;
     c->whole = true;
     return 0;
 }

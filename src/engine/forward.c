@@ -54,6 +54,50 @@ struct sequence {
     struct kv *kv[MAX_BACKENDS]; /* NULL where a backend holds no layer's KV */
 };
 
+/* ---- what a layer does, from one input of its linears to the next -----------------------------
+ */
+
+/* Adds what the linears before made, if anything, to the residual stream. */
+static void normalize(const struct part *p, size_t stage, struct buffer *added)
+{
+    p->ops->add_norm(p->backend, ROWS_ALL, p->act[ACT_X], added, p->weights[stage][W_NORM],
+                     p->act[ACT_H]);
+}
+
+static void project_qkv(const struct part *p, size_t stage)
+{
+    struct weight *const *w = p->weights[stage];
+    p->ops->linear(p->backend, ROWS_ALL,
+                   (struct buffer *const[]){p->act[ACT_Q], p->act[ACT_K], p->act[ACT_V]},
+                   (const struct weight *const[]){w[W_Q], w[W_K], w[W_V]}, 3, p->act[ACT_H]);
+}
+
+static void attend(const struct part *p, size_t kv_layer)
+{
+    p->ops->rope_store(p->backend, kv_layer, p->act[ACT_Q], p->act[ACT_K], p->act[ACT_V]);
+    p->ops->attend(p->backend, kv_layer, p->act[ACT_Q], p->act[ACT_A]);
+}
+
+static void project_out(const struct part *p, size_t stage)
+{
+    p->ops->linear(p->backend, ROWS_ALL, &p->act[ACT_D],
+                   (const struct weight *const[]){p->weights[stage][W_O]}, 1, p->act[ACT_A]);
+}
+
+static void gate_up(const struct part *p, size_t stage)
+{
+    struct weight *const *w = p->weights[stage];
+    p->ops->linear(p->backend, ROWS_ALL, (struct buffer *const[]){p->act[ACT_GATE], p->act[ACT_UP]},
+                   (const struct weight *const[]){w[W_GATE], w[W_UP]}, 2, p->act[ACT_H]);
+    p->ops->swiglu(p->backend, p->act[ACT_GATE], p->act[ACT_UP]);
+}
+
+static void project_down(const struct part *p, size_t stage)
+{
+    p->ops->linear(p->backend, ROWS_ALL, &p->act[ACT_D],
+                   (const struct weight *const[]){p->weights[stage][W_DOWN]}, 1, p->act[ACT_GATE]);
+}
+
 static void run_stage(const struct forward *f, const struct part *p, size_t stage)
 {
     const struct backend_ops *ops = p->ops;
@@ -66,28 +110,19 @@ static void run_stage(const struct forward *f, const struct part *p, size_t stag
         ops->embed(b, act[ACT_X], w[W_EMBED]);
         break;
     case STAGE_QKV:
-        ops->add_norm(b, ROWS_ALL, act[ACT_X], stage_layer(stage) == 0 ? NULL : act[ACT_D],
-                      w[W_NORM], act[ACT_H]);
-        ops->linear(b, ROWS_ALL, (struct buffer *const[]){act[ACT_Q], act[ACT_K], act[ACT_V]},
-                    (const struct weight *const[]){w[W_Q], w[W_K], w[W_V]}, 3, act[ACT_H]);
+        normalize(p, stage, stage_layer(stage) == 0 ? NULL : act[ACT_D]);
+        project_qkv(p, stage);
         break;
-    case STAGE_ATTEND: {
-        size_t layer = f->kv_layer[stage_layer(stage)];
-        ops->rope_store(b, layer, act[ACT_Q], act[ACT_K], act[ACT_V]);
-        ops->attend(b, layer, act[ACT_Q], act[ACT_A]);
+    case STAGE_ATTEND:
+        attend(p, f->kv_layer[stage_layer(stage)]);
         break;
-    }
     case STAGE_OUT:
-        ops->linear(b, ROWS_ALL, &act[ACT_D], (const struct weight *const[]){w[W_O]}, 1,
-                    act[ACT_A]);
+        project_out(p, stage);
         break;
     case STAGE_FFN:
-        ops->add_norm(b, ROWS_ALL, act[ACT_X], act[ACT_D], w[W_NORM], act[ACT_H]);
-        ops->linear(b, ROWS_ALL, (struct buffer *const[]){act[ACT_GATE], act[ACT_UP]},
-                    (const struct weight *const[]){w[W_GATE], w[W_UP]}, 2, act[ACT_H]);
-        ops->swiglu(b, act[ACT_GATE], act[ACT_UP]);
-        ops->linear(b, ROWS_ALL, &act[ACT_D], (const struct weight *const[]){w[W_DOWN]}, 1,
-                    act[ACT_GATE]);
+        normalize(p, stage, act[ACT_D]);
+        gate_up(p, stage);
+        project_down(p, stage);
         break;
     case STAGE_HEAD:
         ops->add_norm(b, ROWS_LOGITS, act[ACT_X], act[ACT_D], w[W_NORM], act[ACT_LAST]);
@@ -587,64 +622,85 @@ uint64_t forward_kv_bytes(const struct forward *f)
     return bytes;
 }
 
-static int tap(const struct forward *f, const struct layer_taps *taps, size_t n_rows,
-               enum activation activation, enum layer_input input, struct llama3_error *err)
+/* ---- a layer, input by input ------------------------------------------------------------------
+ */
+
+/* The activation that holds an input. */
+static enum activation input_activation(enum layer_input input)
 {
-    const struct part *p = &f->parts[0];
-    if (p->ops->read(p->backend, ROWS_ALL, p->act[activation], taps->room, err) < 0)
-        return -1;
-    taps->on_input(taps->arg, input, taps->room, n_rows);
-    return 0;
+    static const enum activation activations[] = {
+        [INPUT_QKV] = ACT_H,
+        [INPUT_OUT] = ACT_A,
+        [INPUT_GATE_UP] = ACT_H,
+        [INPUT_DOWN] = ACT_GATE,
+    };
+    return activations[input];
 }
 
-static int tap_stage(const struct forward *f, const struct layer_taps *taps, size_t n_rows,
-                     size_t stage, struct llama3_error *err)
+size_t layer_input_cols(const struct config *config, enum layer_input input)
 {
-    switch (stage_kind(stage, f->model->config.n_layers)) {
-    case STAGE_QKV:
-        return tap(f, taps, n_rows, ACT_H, INPUT_QKV, err);
-    case STAGE_ATTEND:
-        return tap(f, taps, n_rows, ACT_A, INPUT_OUT, err);
-    case STAGE_FFN:
-        return tap(f, taps, n_rows, ACT_H, INPUT_GATE_UP, err) < 0
-                   ? -1
-                   : tap(f, taps, n_rows, ACT_GATE, INPUT_DOWN, err);
-    case STAGE_EMBED:
-    case STAGE_OUT:
-    case STAGE_HEAD:
+    return activation_cols(config, input_activation(input));
+}
+
+struct step {
+    const struct part *part;
+    enum layer_input input;
+};
+
+static void run_step(void *arg)
+{
+    const struct step *s = arg;
+    const struct part *p = s->part;
+    switch (s->input) {
+    case INPUT_QKV:
+        normalize(p, stage_of(0, STAGE_QKV), NULL);
+        break;
+    case INPUT_OUT:
+        project_qkv(p, stage_of(0, STAGE_QKV));
+        attend(p, 0);
+        break;
+    case INPUT_GATE_UP:
+        project_out(p, stage_of(0, STAGE_OUT));
+        normalize(p, stage_of(0, STAGE_FFN), p->act[ACT_D]);
+        break;
+    case INPUT_DOWN:
+        gate_up(p, stage_of(0, STAGE_FFN));
+        break;
+    case INPUT_COUNT:
+        project_down(p, stage_of(0, STAGE_FFN));
         break;
     }
-    return 0;
 }
 
-int forward_layers(struct forward *f, const struct batch_row *rows, size_t n_rows,
-                   struct sequence *sequence, float *x, const struct layer_taps *taps,
-                   struct llama3_error *err)
+static int read_all(const struct part *p, enum activation activation, float *out,
+                    struct llama3_error *err)
+{
+    return p->ops->read(p->backend, ROWS_ALL, p->act[activation], out, err);
+}
+
+int forward_step(struct forward *f, const struct batch_row *rows, size_t n_rows,
+                 struct sequence *sequence, enum layer_input input, float *x, float *in,
+                 struct llama3_error *err)
 {
     struct batch batch = {.n_rows = n_rows, .rows = rows, .n_seqs = 1};
     struct part *p = &f->parts[0];
-    size_t end = stage_count(f->model->config.n_layers) - 1, count = n_rows * f->model->config.dim;
-    float *added = size_alloc(count, sizeof *added);
-    int status = -1;
+    struct step step = {p, input};
 
-    if (added == NULL)
-        return error_memory(err, "activations", count * sizeof *added);
     if (give_batch(f, p, &batch, &sequence, err) < 0)
-        goto out;
-    p->ops->write(p->backend, ROWS_ALL, p->act[ACT_X], x);
-    for (size_t stage = 1; stage < end; stage++) {
-        struct stretch stretch = {f, p, stage, stage + 1};
-        p->ops->run(p->backend, run_stretch, &stretch);
-        if (taps != NULL && tap_stage(f, taps, n_rows, stage, err) < 0)
-            goto out;
-    }
-    if (p->ops->read(p->backend, ROWS_ALL, p->act[ACT_X], x, err) < 0 ||
-        p->ops->read(p->backend, ROWS_ALL, p->act[ACT_D], added, err) < 0)
-        goto out;
-    for (size_t i = 0; i < count; i++)
-        x[i] += added[i];
-    status = 0;
-out:
-    free(added);
-    return status;
+        return -1;
+    if (input == INPUT_QKV || input == INPUT_GATE_UP)
+        p->ops->write(p->backend, ROWS_ALL, p->act[ACT_X], x);
+    if (input != INPUT_QKV)
+        p->ops->write(p->backend, ROWS_ALL, p->act[input_activation(input - 1)], in);
+    p->ops->run(p->backend, run_step, &step);
+    if (input < INPUT_COUNT)
+        return (input == INPUT_GATE_UP && read_all(p, ACT_X, x, err) < 0) ||
+                       read_all(p, input_activation(input), in, err) < 0
+                   ? -1
+                   : 0;
+    if (read_all(p, ACT_D, in, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n_rows * f->model->config.dim; i++)
+        x[i] += in[i];
+    return 0;
 }

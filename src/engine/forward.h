@@ -72,21 +72,20 @@ int forward_run(struct forward *forward, const struct batch_row *rows, size_t n_
  * outlive the forward. */
 void forward_pin(const struct forward *forward, float *logits, size_t n);
 
-/* What the linears of a layer read. */
+/* What the linears of a layer read; INPUT_COUNT: its end. */
 enum layer_input { INPUT_QKV, INPUT_OUT, INPUT_GATE_UP, INPUT_DOWN, INPUT_COUNT };
 
-struct layer_taps {
-    /* inputs: [n_rows][the input's columns] */
-    void (*on_input)(void *arg, enum layer_input input, const float *inputs, size_t n_rows);
-    void *arg;
-    float *room; /* [n_rows][the widest input] */
-};
+size_t layer_input_cols(const struct config *config, enum layer_input input);
 
-/* The layers alone, of a forward on one backend: the residual stream of n_rows rows of one sequence
- * goes through them in x, [n_rows][dim]. taps: NULL, or sees what their linears read. */
-int forward_layers(struct forward *forward, const struct batch_row *rows, size_t n_rows,
-                   struct sequence *sequence, float *x, const struct layer_taps *taps,
-                   struct llama3_error *err);
+/* One step through the layer of a forward on one backend whose model has no other: n_rows rows of
+ * one sequence go from the input before this one to it, so that who calls can look at it, and
+ * choose the linears that read it only then. x: [n_rows][dim] the residual stream; the input of the
+ * attention, and at the end the layer's output, follow from it. in: [n_rows][the widest input] the
+ * input before, then this one; at the end its contents have no meaning. Pages are reserved by
+ * sequence_reserve(). */
+int forward_step(struct forward *forward, const struct batch_row *rows, size_t n_rows,
+                 struct sequence *sequence, enum layer_input input, float *x, float *in,
+                 struct llama3_error *err);
 
 /* RoPE frequencies of a configuration: theta^(-2i/head_dim), scaled. out: [head_dim/2]. */
 void rope_frequencies(const struct config *config, float *out);
