@@ -447,7 +447,7 @@ static void test_search(enum dtype type)
     float *x = floats(GROUP * stride), *importance = floats(GROUP);
     float *weights = floats(GROUP * stride), *factors = floats(GROUP * GROUP);
     float *errors[2] = {floats(GROUP * stride), floats(GROUP * stride)};
-    float found[2][STRIP], steps[2][STRIP], row_scales[STRIP];
+    float found[2][STRIP], steps[2][STRIP], chosen[2][STRIP], row_scales[STRIP];
     struct group_codes codes[2], fed_back[2];
 
     level_table_fill(&table, group_levels);
@@ -468,11 +468,13 @@ static void test_search(enum dtype type)
         kernels->search_steps(&search, row_scales, steps[i]);
         kernels->search_codes(&search, row_scales, steps[i], &codes[i]);
         struct group_feedback feedback = {weights, errors[i], factors};
-        kernels->search_feedback(&search, &feedback, row_scales, steps[i], &fed_back[i]);
+        memcpy(chosen[i], found[i], sizeof found[i]);
+        kernels->search_feedback(&search, &feedback, row_scales, chosen[i], &fed_back[i]);
     }
     same("search_scales", found[0], found[1], sizeof found[0]);
     same("search_steps", steps[0], steps[1], sizeof steps[0]);
     same("search_codes", &codes[0], &codes[1], sizeof codes[0]);
+    same("search_feedback: scales", chosen[0], chosen[1], sizeof chosen[0]);
     same("search_feedback", &fed_back[0], &fed_back[1], sizeof fed_back[0]);
     for (size_t col = 0; col < GROUP; col++)
         same("search_feedback: errors", errors[0] + col * stride, errors[1] + col * stride,

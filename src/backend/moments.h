@@ -8,6 +8,10 @@
  * diagonal, the error is the sum of D[k] times the squared rounding error of column k if its
  * target is W[k] + sum over j < k of e[j] U[j][k].
  *
+ * Wide inputs are cut into blocks of columns, and what columns of different blocks have in common
+ * is taken for nothing: a few thousand inputs say little about it, and the work grows with the
+ * square of a block's width.
+ *
  * Products and factors are BLAS's work. Where it lacks, H is taken for its diagonal alone.
  */
 #ifndef BACKEND_MOMENTS_H
@@ -15,12 +19,15 @@
 
 #include "backend/quantize.h"
 
+enum { MOMENTS_BLOCK = 4096 }; /* columns of a block at most */
+
 struct moments;
 
 /* NULL, or why there is no BLAS for so many threads. */
 const char *moments_lack(int threads);
 
-/* Of inputs with that many columns; threads >= 1. With BLAS cols^2 floats. */
+/* Of inputs with that many columns; threads >= 1. With BLAS a square of floats for
+ * each block. */
 struct moments *moments_open(size_t cols, int threads, struct llama3_error *err);
 void moments_close(struct moments *moments);
 

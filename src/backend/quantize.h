@@ -15,9 +15,10 @@ struct quantize_options {
     /* [cols] mean squares of the activations that meet the columns, or NULL: the weights of the
      * squared errors are then those of quant's search alone. */
     const float *importance;
-    /* NULL, or U of moments.h, [cols][cols]: its upper triangle without the diagonal. importance
-     * is D then. */
+    /* NULL, or U of moments.h for each block of columns: the upper triangle without the diagonal of
+     * [width][width], block_cols^2 floats apart. importance is D then. */
     const float *feedback;
+    size_t block_cols; /* of each block but the last, which may have fewer; a multiple of GROUP */
 };
 
 /* Error of what was made: sums over the matrix of squared differences and of squared weights. */

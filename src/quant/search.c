@@ -142,23 +142,48 @@ void search_codes(const struct group_search *s, const float *row_scales, const f
     }
 }
 
+/* Codes of a lane, a column at a time, each making up for what those before it lost: the sum of
+ * their weighted errors. lost: [GROUP] of the weights. */
+static float feed_back(const struct group_search *s, const struct group_feedback *f, size_t lane,
+                       float scale, int *codes /* [GROUP] */, float *lost)
+{
+    float inverse = inverse_of(scale), error = 0;
+    for (size_t col = 0; col < GROUP; col++) {
+        size_t at = col * s->x_stride + lane;
+        float target = s->x[at];
+        for (size_t j = 0; j < col; j++)
+            target = fmaf(lost[j], f->factors[j * GROUP + col], target);
+        codes[col] = nearest(s, target * inverse);
+        float value = scale * level(s, codes[col]), difference = target - value;
+        lost[col] = f->weights[at] - value;
+        error = fmaf(s->importance[col] * difference, difference, error);
+    }
+    return error;
+}
+
 void search_feedback(const struct group_search *s, const struct group_feedback *f,
-                     const float *row_scales, const float *scales, struct group_codes *out)
+                     const float *row_scales, float *scales, struct group_codes *out)
 {
     for (size_t lane = 0; lane < STRIP; lane++) {
-        float scale = scales[lane] * row_scales[lane], inverse = inverse_of(scale), error = 0;
-        for (size_t col = 0; col < GROUP; col++) {
-            size_t at = col * s->x_stride + lane;
-            float target = s->x[at];
-            for (size_t j = 0; j < col; j++)
-                target += f->errors[j * s->x_stride + lane] * f->factors[j * GROUP + col];
-            int code = nearest(s, target * inverse);
-            float difference = f->weights[at] - scale * level(s, code);
-            f->errors[at] = difference;
-            out->codes[col][lane] = (uint8_t)code;
-            if (s->importance[col] > 0)
-                error += difference * difference;
+        float lost[GROUP], best = INFINITY, chosen = 0, error = 0;
+        float start = rintf(scales[lane] / row_scales[lane]);
+        int codes[GROUP];
+        for (int i = 0; i <= 2 * SEARCH_REACH; i++) {
+            float whole = fminf(SCALE_MAX, fmaxf(-SCALE_MAX, start + search_offset(i)));
+            float found = feed_back(s, f, lane, whole * row_scales[lane], codes, lost);
+            if (best > found) {
+                best = found;
+                chosen = whole;
+            }
         }
+        feed_back(s, f, lane, chosen * row_scales[lane], codes, lost);
+        for (size_t col = 0; col < GROUP; col++) {
+            f->errors[col * s->x_stride + lane] = lost[col];
+            out->codes[col][lane] = (uint8_t)codes[col];
+            if (s->importance[col] > 0)
+                error += lost[col] * lost[col];
+        }
+        scales[lane] = chosen;
         out->errors[lane] = error;
     }
 }

@@ -51,7 +51,14 @@ struct search_starts {
 };
 
 enum { SEARCH_REFITS = 2 }; /* of the best start */
+enum { SEARCH_REACH = 4 };  /* whole numbers beside the nearest, where codes make up for errors */
 const struct search_starts *search_starts(enum dtype type);
+
+/* The i-th of the whole numbers that are tried beside a start: 0, 1, -1, 2, -2, ... away. */
+static inline float search_offset(int i)
+{
+    return (float)((i & 1) != 0 ? (i + 1) / 2 : -(i / 2));
+}
 
 /* For codes that make up for what the columns before have lost (backend/moments.h). x of the search
  * are then the targets, as far as columns before the group moved them. */
@@ -75,7 +82,10 @@ void search_steps(const struct group_search *search, const float *row_scales /* 
 /* scales: whole numbers */
 void search_codes(const struct group_search *search, const float *row_scales /* [STRIP] */,
                   const float *scales /* [STRIP] */, struct group_codes *out);
+/* In the place of search_steps and search_codes: tries SEARCH_REACH whole numbers on either side of
+ * what search_scales found, each with the codes that make up for each other within the group, and
+ * keeps the one whose errors, weighted by importance, are least. */
 void search_feedback(const struct group_search *search, const struct group_feedback *feedback,
-                     const float *row_scales, const float *scales, struct group_codes *out);
+                     const float *row_scales, float *scales, struct group_codes *out);
 
 #endif

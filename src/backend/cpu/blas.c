@@ -168,11 +168,11 @@ void blas_transposed(const float *a, size_t a_stride, const float *b, size_t b_s
                (blasint)a_stride, b, (blasint)b_stride, 1, c, (blasint)c_stride);
 }
 
-void blas_products(const float *x, size_t n, size_t cols, float *h, int threads)
+void blas_products(const float *x, size_t x_stride, size_t n, size_t cols, float *h, int threads)
 {
     int before = set_threads(threads);
     blas.ssyrk(CblasRowMajor, CblasUpper, CblasTrans, (blasint)cols, (blasint)n, 1, x,
-               (blasint)cols, 1, h, (blasint)cols);
+               (blasint)x_stride, 1, h, (blasint)cols);
     set_threads(before);
 }
 

@@ -223,8 +223,9 @@ void blas_linear(const float *w, size_t w_stride, const float *x, size_t x_strid
 /* c += a^T b: c is m x n, the sum over k, on the calling thread alone. */
 void blas_transposed(const float *a, size_t a_stride, const float *b, size_t b_stride, float *c,
                      size_t c_stride, size_t m, size_t n, size_t k);
-/* The upper triangle of h, [cols][cols], += that of x^T x, x [n][cols]; on so many threads. */
-void blas_products(const float *x, size_t n, size_t cols, float *h, int threads);
+/* The upper triangle of h, [cols][cols], += that of x^T x, x [n][cols] in rows of x_stride; on so
+ * many threads. */
+void blas_products(const float *x, size_t x_stride, size_t n, size_t cols, float *h, int threads);
 /* h's lower triangle becomes its Cholesky factor; false if it has none. */
 bool blas_cholesky(float *h, size_t n, int threads);
 /* Between them a BLAS call stays on its thread. Nests, and may be called from any thread. */

@@ -182,7 +182,7 @@ struct kernels {
                          const float *scales, struct group_codes *out);
     void (*search_feedback)(const struct group_search *search,
                             const struct group_feedback *feedback, const float *row_scales,
-                            const float *scales, struct group_codes *out);
+                            float *scales, struct group_codes *out);
 };
 
 /* How many of a number of tokens stand together: as the table likes it, in about equal parts. */

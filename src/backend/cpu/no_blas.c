@@ -29,7 +29,7 @@ void blas_transposed(const float *a, size_t a_stride, const float *b, size_t b_s
     (void)m, (void)n, (void)k;
 }
 
-void blas_products(const float *x, size_t n, size_t cols, float *h, int threads)
+void blas_products(const float *x, size_t x_stride, size_t n, size_t cols, float *h, int threads)
 {
     (void)x, (void)n, (void)cols, (void)h, (void)threads;
 }

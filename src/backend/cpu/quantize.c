@@ -20,7 +20,11 @@
 /* A column whose inputs were all but zero in the calibration text isn't worthless. */
 static const float LEAST_IMPORTANCE = 1e-4f; /* of the mean */
 
-enum { FEEDBACK_STRIPS = 4 }; /* taken at once */
+enum { FEEDBACK_STRIPS = 16 }; /* taken at once */
+
+/* Columns of one block of the feedback that are quantized before what they lost is carried to all
+ * that follow; a multiple of GROUP. */
+enum { FEEDBACK_COLS = 128 };
 
 struct strip_result {
     double error, norm;
@@ -35,7 +39,7 @@ struct bench {
     float *scales; /* [lanes / STRIP][groups][STRIP] */
     /* For feedback: */
     float *lost;    /* [padded columns][lanes] by the columns done */
-    float *targets; /* [GROUP][lanes] */
+    float *targets; /* [FEEDBACK_COLS][lanes] */
 };
 
 struct job {
@@ -46,8 +50,9 @@ struct job {
     struct level_table table;
     const struct kernels *kernels;
     float *importance;     /* [padded columns] 0 beyond the last */
-    const float *feedback; /* [columns][columns] or NULL */
-    size_t lanes;          /* of a thread's strips */
+    const float *feedback; /* as quantize_rows() is given it */
+    size_t block_cols;
+    size_t lanes; /* of a thread's strips */
     unsigned char *out;
     struct bench *benches;        /* [threads] */
     struct strip_result *results; /* [strips] */
@@ -199,43 +204,69 @@ static void quantize_groups(struct strip *s)
     }
 }
 
-/* What a group's columns become once they make up for the columns before. */
-static void set_targets(const struct job *job, const struct bench *bench, size_t group)
-{
-    size_t first = group * GROUP, cols = job->in->cols, lanes = job->lanes;
-    size_t n = cols - first < GROUP ? cols - first : GROUP;
+struct panel {
+    size_t block, n;     /* the feedback's block: its first column, how many it has */
+    size_t first, width; /* of the matrix's columns */
+};
 
-    memcpy(bench->targets, bench->x + first * lanes, GROUP * lanes * sizeof(float));
-    if (group > 0)
-        blas_transposed(job->feedback + first, cols, bench->lost, lanes, bench->targets, lanes, n,
-                        lanes, first);
+/* targets of a panel's columns [at, at + n), += what the columns [from, at) have lost by the
+ * feedback. */
+static void make_up(const struct job *job, const struct bench *bench, const struct panel *p,
+                    size_t from, size_t at, size_t n)
+{
+    const float *u = job->feedback + p->block * job->block_cols;
+    size_t lanes = job->lanes;
+    if (at > from)
+        blas_transposed(u + (from - p->block) * p->n + (at - p->block), p->n,
+                        bench->lost + from * lanes, lanes, bench->targets + (at - p->first) * lanes,
+                        lanes, n, lanes, at - from);
 }
 
-static void quantize_with_feedback(struct job *job, const struct bench *bench, struct strip *strips,
-                                   size_t n)
+static void quantize_panel_group(const struct job *job, const struct bench *bench,
+                                 struct strip *strips, size_t n, const struct panel *p,
+                                 size_t first)
 {
-    size_t cols = job->in->cols;
-    for (size_t group = 0; group < job->layout.groups; group++) {
-        float factors[GROUP * GROUP] = {0};
-        size_t first = group * GROUP;
-        for (size_t j = 0; j < GROUP && first + j < cols; j++)
-            for (size_t k = j + 1; k < GROUP && first + k < cols; k++)
-                factors[j * GROUP + k] = job->feedback[(first + j) * cols + first + k];
-        set_targets(job, bench, group);
-        for (size_t i = 0; i < n; i++) {
-            struct strip *s = &strips[i];
-            struct group_search search = group_of(s, bench->targets, group);
-            struct group_feedback feedback = {
-                .weights = bench_group(s, group) + s->lane,
-                .errors = bench->lost + first * job->lanes + s->lane,
-                .factors = factors,
-            };
-            float *scales = s->scales + group * STRIP;
-            struct group_codes codes;
-            job->kernels->search_scales(&search, scales);
-            job->kernels->search_steps(&search, s->row_scales, scales);
-            job->kernels->search_feedback(&search, &feedback, s->row_scales, scales, &codes);
-            store_group(s, group, scales, &codes);
+    const float *u = job->feedback + p->block * job->block_cols;
+    size_t width = p->first + p->width - first, group = first / GROUP;
+    float factors[GROUP * GROUP] = {0};
+
+    width = width < GROUP ? width : GROUP;
+    for (size_t j = 0; j < width; j++)
+        for (size_t k = j + 1; k < width; k++)
+            factors[j * GROUP + k] = u[(first - p->block + j) * p->n + first - p->block + k];
+    make_up(job, bench, p, p->first, first, width);
+    for (size_t i = 0; i < n; i++) {
+        struct strip *s = &strips[i];
+        struct group_search search =
+            group_of(s, bench->targets + (first - p->first) * job->lanes, group);
+        struct group_feedback feedback = {
+            .weights = bench_group(s, group) + s->lane,
+            .errors = bench->lost + first * job->lanes + s->lane,
+            .factors = factors,
+        };
+        float *scales = s->scales + group * STRIP;
+        struct group_codes codes;
+        job->kernels->search_scales(&search, scales);
+        job->kernels->search_feedback(&search, &feedback, s->row_scales, scales, &codes);
+        store_group(s, group, scales, &codes);
+    }
+}
+
+static void quantize_with_feedback(const struct job *job, const struct bench *bench,
+                                   struct strip *strips, size_t n)
+{
+    size_t cols = job->in->cols, lanes = job->lanes;
+    struct panel p = {0};
+    for (; p.block < cols; p.block += job->block_cols) {
+        p.n = cols - p.block < job->block_cols ? cols - p.block : job->block_cols;
+        for (p.first = p.block; p.first < p.block + p.n; p.first += FEEDBACK_COLS) {
+            p.width = p.block + p.n - p.first;
+            p.width = p.width < FEEDBACK_COLS ? p.width : FEEDBACK_COLS;
+            size_t padded = (p.width + GROUP - 1) / GROUP * GROUP;
+            memcpy(bench->targets, bench->x + p.first * lanes, padded * lanes * sizeof(float));
+            make_up(job, bench, &p, p.block, p.first, p.width);
+            for (size_t first = p.first; first < p.first + p.width; first += GROUP)
+                quantize_panel_group(job, bench, strips, n, &p, first);
         }
     }
 }
@@ -316,7 +347,7 @@ static int open_job(struct job *job, int threads, struct llama3_error *err)
 {
     size_t groups = job->layout.groups, padded = groups * GROUP, lanes = job->lanes;
     size_t x = padded * lanes, lost = job->feedback != NULL ? x : 0;
-    size_t bytes = (x + groups * lanes + padded + lost + GROUP * lanes) * sizeof(float);
+    size_t bytes = (x + groups * lanes + padded + lost + FEEDBACK_COLS * lanes) * sizeof(float);
 
     job->kernels = kernels_choose(err);
     if (job->kernels == NULL)
@@ -333,7 +364,7 @@ static int open_job(struct job *job, int threads, struct llama3_error *err)
             return error_memory(err, "quantizing", bytes);
         bench->lost = bench->x + x;
         bench->targets = bench->lost + lost;
-        bench->scales = bench->targets + GROUP * lanes;
+        bench->scales = bench->targets + FEEDBACK_COLS * lanes;
         bench->row = bench->scales + groups * lanes;
     }
     return 0;
@@ -376,6 +407,7 @@ int quantize_rows(const struct matrix *in, size_t first, size_t n,
         .type = options->type,
         .layout = strip_layout(options->type, &format, in->cols),
         .feedback = options->feedback,
+        .block_cols = options->block_cols,
         .lanes = options->feedback != NULL ? FEEDBACK_STRIPS * STRIP : STRIP,
         .out = out,
     };
