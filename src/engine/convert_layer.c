@@ -85,7 +85,7 @@ int convert_layer_after(struct convert_layer *c, const struct part *part,
     struct matrix *kept = c->calibration == NULL ? NULL : find(c, part->kind, &input);
     if (kept == NULL)
         return 0;
-    if (kept->data == NULL && begin(c, part, first, err) != 0)
+    if (begin(c, part, first, err) != 0)
         return -1;
     if (kept->data == NULL) {
         *kept = *target;
