@@ -12,6 +12,8 @@
 #include "backend/moments.h"
 #include "base/size.h"
 #include "engine/calibrate.h"
+#include "engine/evaluate.h"
+#include "engine/gain.h"
 #include "run.h"
 
 static struct llama3_error err;
@@ -348,6 +350,58 @@ START_TEST(a_model_is_calibrated)
 }
 END_TEST
 
+/* ---- what it gains ----------------------------------------------------------------------- */
+
+static struct matrix plain(const struct matrix *in)
+{
+    struct quantize_options options = {.type = DTYPE_INT4, .threads = 2};
+    struct group_format format = quantize_format(DTYPE_INT4);
+    void *out = size_alloc_aligned(group_bytes(DTYPE_INT4, &format, in->rows, in->cols), 1);
+    ck_assert_int_eq(quantize_rows(in, 0, in->rows, &options, out, NULL, &err), 0);
+    return (struct matrix){DTYPE_INT4, in->rows, in->cols, out, format};
+}
+
+/* Of what was quantized without a text there is none, and its distance is what evaluate() says. */
+START_TEST(without_calibrating_nothing_is_gained)
+{
+    const struct stream_options options = {.threads = 2};
+    const struct evaluate_options evaluate_options = {.threads = 2,
+                                                      .place = {.gpu_layers = LLAMA3_GPU_NONE}};
+    struct model model = {0};
+    struct layer layers[8];
+    struct gain gain;
+    struct evaluate_result result;
+    int32_t tokens[150];
+    open_model(&model, "tiny-f32");
+    for (size_t i = 0; i < 150; i++)
+        tokens[i] = (int32_t)((i * i + i / 7) % model.config.vocab_size);
+    struct model made = model;
+    made.layers = layers;
+    for (size_t i = 0; i < model.config.n_layers; i++) {
+        const struct layer *from = &model.layers[i];
+        layers[i] = (struct layer){
+            from->attn_norm,    plain(&from->q),  plain(&from->k),
+            plain(&from->v),    plain(&from->o),  from->ffn_norm,
+            plain(&from->gate), plain(&from->up), plain(&from->down),
+        };
+    }
+    ck_assert_msg(gain_measure(&model, &made, tokens, 150, &options, &gain, &err) == 0, "%s",
+                  err.message);
+    ck_assert(gain.kl > 0 && gain.kl == gain.plain_kl);
+    ck_assert_msg(evaluate(&model, &made, tokens, 150, &evaluate_options, &result, &err) == 0, "%s",
+                  err.message);
+    ck_assert_uint_eq(gain.predictions, result.predictions);
+    ck_assert_double_eq_tol(gain.kl, result.mean_kl, 0.02 * gain.kl);
+    for (size_t i = 0; i < model.config.n_layers; i++) {
+        struct layer *l = &layers[i];
+        drop(&l->q), drop(&l->k), drop(&l->v), drop(&l->o);
+        drop(&l->gate), drop(&l->up), drop(&l->down);
+    }
+    ck_assert_int_eq(gain_measure(&model, &model, tokens, 0, &options, &gain, &err), -1);
+    model_close(&model);
+}
+END_TEST
+
 #ifdef OPENBLAS_LIBRARY
 /* A function of the library; POSIX lets the address of one stand in a pointer to data. */
 static void find(void *library, const char *name, void *function)
@@ -429,6 +483,7 @@ int main(void)
     tcase_add_test(tests, a_stream_goes_where_a_pass_goes);
     tcase_add_test(tests, a_stream_can_be_canceled);
     tcase_add_loop_test(tests, a_model_is_calibrated, 0, 3);
+    tcase_add_test(tests, without_calibrating_nothing_is_gained);
 #ifdef OPENBLAS_LIBRARY
     tcase_add_test(tests, the_number_of_blas_threads_is_the_applications);
 #endif

@@ -191,6 +191,14 @@ static int report_unknown(const struct job *job, struct llama3_error *err)
     return report_progress(&unknown, err);
 }
 
+/* Asked between windows of the text. */
+static bool canceled(void *arg)
+{
+    const struct job *job = arg;
+    bool finds = job->file->size < job->file->kept;
+    return (finds ? report_unknown(job, NULL) : report_progress(job, NULL)) != 0;
+}
+
 /* A calibrated layer begins with its inputs, which may take as long as its rows. */
 static int begin_rows(struct job *job, const struct part *part, size_t first,
                       struct quantize_options *options, struct llama3_error *err)
@@ -380,7 +388,7 @@ int convert(const struct model *model, const struct convert_options *options, st
             .model = model,
             .calibration =
                 calibration_open(model, options->tokens, options->n_tokens,
-                                 &(struct stream_options){.threads = options->threads}, err),
+                                 &(struct stream_options){options->threads, canceled, &job}, err),
         };
         result = job.layer.calibration != NULL ? 0 : -1;
     }

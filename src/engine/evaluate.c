@@ -74,6 +74,12 @@ static double divergence(const float *p, const struct softmax *ps, const float *
     return sum;
 }
 
+double evaluate_divergence(const float *p, const float *q, size_t n)
+{
+    struct softmax ps = softmax_of(p, n), qs = softmax_of(q, n);
+    return divergence(p, &ps, q, &qs, n);
+}
+
 /* reference: NULL, or its logits. */
 static struct score score_row(const float *logits, const float *reference, size_t n, int32_t next)
 {

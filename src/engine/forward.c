@@ -98,6 +98,14 @@ static void project_down(const struct part *p, size_t stage)
                    (const struct weight *const[]){p->weights[stage][W_DOWN]}, 1, p->act[ACT_GATE]);
 }
 
+static void project_head(const struct part *p, size_t stage, struct buffer *added)
+{
+    struct weight *const *w = p->weights[stage];
+    p->ops->add_norm(p->backend, ROWS_LOGITS, p->act[ACT_X], added, w[W_NORM], p->act[ACT_LAST]);
+    p->ops->linear(p->backend, ROWS_LOGITS, &p->act[ACT_LOGITS],
+                   (const struct weight *const[]){w[W_HEAD]}, 1, p->act[ACT_LAST]);
+}
+
 static void run_stage(const struct forward *f, const struct part *p, size_t stage)
 {
     const struct backend_ops *ops = p->ops;
@@ -125,9 +133,7 @@ static void run_stage(const struct forward *f, const struct part *p, size_t stag
         project_down(p, stage);
         break;
     case STAGE_HEAD:
-        ops->add_norm(b, ROWS_LOGITS, act[ACT_X], act[ACT_D], w[W_NORM], act[ACT_LAST]);
-        ops->linear(b, ROWS_LOGITS, &act[ACT_LOGITS], (const struct weight *const[]){w[W_HEAD]}, 1,
-                    act[ACT_LAST]);
+        project_head(p, stage, act[ACT_D]);
         break;
     }
 }
@@ -703,4 +709,30 @@ int forward_step(struct forward *f, const struct batch_row *rows, size_t n_rows,
     for (size_t i = 0; i < n_rows * f->model->config.dim; i++)
         x[i] += in[i];
     return 0;
+}
+
+static void run_head(void *arg)
+{
+    const struct part *p = arg;
+    project_head(p, stage_count(1) - 1, NULL);
+}
+
+int forward_head(struct forward *f, size_t n_rows, struct sequence *sequence, const float *x,
+                 float *logits, struct llama3_error *err)
+{
+    struct part *p = &f->parts[0];
+    struct batch_row *rows = size_alloc(n_rows, sizeof *rows);
+    struct batch batch = {.n_rows = n_rows, .rows = rows, .n_seqs = 1};
+    if (rows == NULL)
+        return error_memory(err, "rows", n_rows * sizeof *rows);
+    for (size_t i = 0; i < n_rows; i++)
+        rows[i] = (struct batch_row){.position = (int32_t)i, .wants_logits = true};
+    int status = give_batch(f, p, &batch, &sequence, err);
+    if (status == 0) {
+        p->ops->write(p->backend, ROWS_ALL, p->act[ACT_X], x);
+        p->ops->run(p->backend, run_head, p);
+        status = p->ops->read(p->backend, ROWS_LOGITS, p->act[ACT_LOGITS], logits, err);
+    }
+    free(rows);
+    return status;
 }

@@ -87,6 +87,11 @@ int forward_step(struct forward *forward, const struct batch_row *rows, size_t n
                  struct sequence *sequence, enum layer_input input, float *x, float *in,
                  struct llama3_error *err);
 
+/* The head after such a layer: logits of n_rows rows of the residual stream x, [n_rows][dim], to
+ * [n_rows][vocab_size]. Pages are reserved for them as for a step. */
+int forward_head(struct forward *forward, size_t n_rows, struct sequence *sequence, const float *x,
+                 float *logits, struct llama3_error *err);
+
 /* RoPE frequencies of a configuration: theta^(-2i/head_dim), scaled. out: [head_dim/2]. */
 void rope_frequencies(const struct config *config, float *out);
 

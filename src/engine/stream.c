@@ -147,24 +147,37 @@ static int run_window(struct stream *s, struct forward *forward, struct sequence
     return 0;
 }
 
+/* A model of one layer and one token. */
+static struct model alone(const struct stream *s, struct layer *layer)
+{
+    struct model model = {.config = s->model->config, .layers = layer, .norm = layer->attn_norm};
+    model.config.n_layers = 1;
+    model.config.vocab_size = 1;
+    model.config.tied = true;
+    model.embed = model.head =
+        (struct matrix){.type = DTYPE_F32, .rows = 1, .cols = model.config.dim, .data = s->zeros};
+    return model;
+}
+
+static struct forward *open_forward(const struct stream *s, const struct model *model,
+                                    size_t max_rows, struct llama3_error *err)
+{
+    const struct forward_options options = {
+        .backend = {.threads = s->options.threads},
+        .max_rows = max_rows,
+        .max_logit_rows = max_rows,
+        .max_seqs = 1,
+        .max_context = max_rows,
+        .kv_type = LLAMA3_KV_F16,
+    };
+    return forward_open(model, NULL, &options, err);
+}
+
 static int run_windows(struct stream *s, const struct visit *visit, struct llama3_error *err)
 {
     struct layer layer = complete(s, visit->layer);
-    struct model alone = {.config = s->model->config, .layers = &layer, .norm = layer.attn_norm};
-    alone.config.n_layers = 1;
-    alone.config.vocab_size = 1;
-    alone.config.tied = true;
-    alone.embed = alone.head =
-        (struct matrix){.type = DTYPE_F32, .rows = 1, .cols = alone.config.dim, .data = s->zeros};
-    struct forward_options options = {
-        .backend = {.threads = s->options.threads},
-        .max_rows = s->window,
-        .max_logit_rows = 1,
-        .max_seqs = 1,
-        .max_context = s->window,
-        .kv_type = LLAMA3_KV_F16,
-    };
-    struct forward *forward = forward_open(&alone, NULL, &options, err);
+    struct model model = alone(s, &layer);
+    struct forward *forward = open_forward(s, &model, s->window, err);
     if (forward == NULL)
         return -1;
     struct sequence *sequence = sequence_open(forward, err);
@@ -185,4 +198,26 @@ int stream_advance(struct stream *s, const struct layer *layer, enum layer_input
         return -1;
     s->reached = input;
     return 0;
+}
+
+int stream_logits(struct stream *s, const struct model *model, size_t first, size_t n,
+                  float *logits, struct llama3_error *err)
+{
+    struct layer layer =
+        complete(s, &(struct layer){.attn_norm = model->norm, .ffn_norm = model->norm});
+    struct model last = alone(s, &layer);
+    last.config.vocab_size = model->config.vocab_size;
+    last.config.tied = false;
+    last.norm = model->norm;
+    last.head = model->head;
+    struct forward *forward = open_forward(s, &last, n, err);
+    if (forward == NULL)
+        return -1;
+    struct sequence *sequence = sequence_open(forward, err);
+    int status = sequence != NULL ? sequence_reserve(forward, sequence, 0, n, err) : -1;
+    if (status == 0)
+        status = forward_head(forward, n, sequence, stream_row(s, first), logits, err);
+    sequence_close(forward, sequence);
+    forward_close(forward);
+    return status;
 }

@@ -36,6 +36,11 @@ int stream_advance(struct stream *stream, const struct layer *layer, enum layer_
                    void (*on_input)(void *arg, const float *in, size_t n_rows), void *arg,
                    struct llama3_error *err);
 
+/* After the last layer: logits after the tokens [first, first + n), [n][vocab_size], by a model's
+ * final norm and head. */
+int stream_logits(struct stream *stream, const struct model *model, size_t first, size_t n,
+                  float *logits, struct llama3_error *err);
+
 /* Of a token, BOS included, by its place in the text: [dim]. */
 size_t stream_count(const struct stream *stream);
 const float *stream_row(const struct stream *stream, size_t token);

@@ -1,0 +1,130 @@
+#include "engine/gain.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "backend/quantize.h"
+#include "base/size.h"
+#include "engine/convert.h"
+#include "engine/evaluate.h"
+
+enum { SOURCE, MADE, PLAIN, N_STREAMS };
+enum { CHUNK = 64 }; /* rows of logits held at once, of each stream */
+
+struct comparison {
+    const struct model *source, *made;
+    int threads;
+    struct stream *streams[N_STREAMS];
+    float *logits[N_STREAMS]; /* [CHUNK][vocab_size] */
+};
+
+/* A matrix as it becomes without a text; where its codes weren't chosen, it is what was made. */
+static int quantize_plainly(const struct comparison *c, const struct matrix *source,
+                            const struct matrix *made, struct matrix *plain,
+                            struct llama3_error *err)
+{
+    *plain = *made;
+    if (!is_grouped(made->type) || convert_carries(source->type, made->type))
+        return 0;
+    struct quantize_options options = {.type = made->type, .threads = c->threads};
+    void *data = size_alloc_aligned(1, matrix_bytes(made));
+    plain->data = data;
+    return data == NULL ? error_memory(err, "a layer", matrix_bytes(made))
+                        : quantize_rows(source, 0, source->rows, &options, data, NULL, err);
+}
+
+static int advance_plainly(const struct comparison *c, size_t i, struct llama3_error *err)
+{
+    const struct layer *source = &c->source->layers[i], *made = &c->made->layers[i];
+    struct layer plain = *made;
+    const struct {
+        const struct matrix *source, *made;
+        struct matrix *plain;
+    } matrices[] = {
+        {&source->q, &made->q, &plain.q},          {&source->k, &made->k, &plain.k},
+        {&source->v, &made->v, &plain.v},          {&source->o, &made->o, &plain.o},
+        {&source->gate, &made->gate, &plain.gate}, {&source->up, &made->up, &plain.up},
+        {&source->down, &made->down, &plain.down},
+    };
+    enum { N = sizeof matrices / sizeof *matrices };
+    int status = 0;
+    for (size_t m = 0; m < N && status == 0; m++)
+        status = quantize_plainly(c, matrices[m].source, matrices[m].made, matrices[m].plain, err);
+    if (status == 0)
+        status = stream_advance(c->streams[PLAIN], &plain, INPUT_COUNT, NULL, NULL, err);
+    for (size_t m = 0; m < N; m++)
+        if (matrices[m].plain->data != matrices[m].made->data)
+            free((void *)(uintptr_t)matrices[m].plain->data);
+    return status;
+}
+
+static int advance(const struct comparison *c, size_t i, struct llama3_error *err)
+{
+    return stream_advance(c->streams[SOURCE], &c->source->layers[i], INPUT_COUNT, NULL, NULL, err) <
+                       0 ||
+                   stream_advance(c->streams[MADE], &c->made->layers[i], INPUT_COUNT, NULL, NULL,
+                                  err) < 0
+               ? -1
+               : advance_plainly(c, i, err);
+}
+
+static int compare_rows(const struct comparison *c, size_t first, size_t n, struct gain *gain,
+                        struct llama3_error *err)
+{
+    size_t vocab = c->source->config.vocab_size;
+    for (int s = 0; s < N_STREAMS; s++)
+        if (stream_logits(c->streams[s], s == SOURCE ? c->source : c->made, first, n, c->logits[s],
+                          err) < 0)
+            return -1;
+    for (size_t row = 0; row < n; row++) {
+        const float *source = c->logits[SOURCE] + row * vocab;
+        gain->kl += evaluate_divergence(source, c->logits[MADE] + row * vocab, vocab);
+        gain->plain_kl += evaluate_divergence(source, c->logits[PLAIN] + row * vocab, vocab);
+    }
+    gain->predictions += n;
+    return 0;
+}
+
+static int compare(const struct comparison *c, struct gain *gain, struct llama3_error *err)
+{
+    size_t n = stream_count(c->streams[SOURCE]) - 1; /* nothing is known to follow the last */
+    for (size_t i = 0; i < c->source->config.n_layers; i++)
+        if (advance(c, i, err) < 0)
+            return -1;
+    *gain = (struct gain){0};
+    for (size_t first = 0; first < n; first += CHUNK)
+        if (compare_rows(c, first, n - first < CHUNK ? n - first : CHUNK, gain, err) < 0)
+            return -1;
+    gain->kl /= (double)gain->predictions;
+    gain->plain_kl /= (double)gain->predictions;
+    if (!isfinite(gain->kl) || !isfinite(gain->plain_kl))
+        return error_set(err, LLAMA3_EINPUT, "expected finite logits, found others");
+    return 0;
+}
+
+int gain_measure(const struct model *source, const struct model *made, const int32_t *tokens,
+                 size_t n, const struct stream_options *options, struct gain *gain,
+                 struct llama3_error *err)
+{
+    struct comparison c = {.source = source, .made = made, .threads = options->threads};
+    size_t vocab = source->config.vocab_size;
+    int status = 0;
+    if (n < evaluate_min_tokens(source))
+        return error_set(err, LLAMA3_EINPUT, "expected %zu tokens or more, found %zu",
+                         evaluate_min_tokens(source), n);
+    for (int s = 0; s < N_STREAMS && status == 0; s++) {
+        c.streams[s] = stream_open(s == SOURCE ? source : made, tokens, n, options, err);
+        c.logits[s] = c.streams[s] == NULL ? NULL : size_alloc(CHUNK, vocab * sizeof(float));
+        if (c.streams[s] == NULL)
+            status = -1;
+        else if (c.logits[s] == NULL)
+            status = error_memory(err, "logits", CHUNK * vocab * sizeof(float));
+    }
+    if (status == 0)
+        status = compare(&c, gain, err);
+    for (int s = 0; s < N_STREAMS; s++) {
+        stream_close(c.streams[s]);
+        free(c.logits[s]);
+    }
+    return status;
+}
