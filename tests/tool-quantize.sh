@@ -146,6 +146,15 @@ for one in plain built-in given; do
 done
 run 0 "$quantize" --type int8 -q --calibrate - "$data/tiny-tied" "$out" <"$srcdir/README.md"
 
+# What that gained is a line of the report; where nothing was calibrated there is none.
+run 0 "$quantize" "$tiny" "$out"
+gain=$(sed -n 's/^calibrated   on 8192 tokens: KL \([0-9.e-]*\) (\([0-9.e-]*\) without)$/\1 \2/p' "$tmp/out")
+below "${gain% *}" "${gain#* }"
+run 0 "$quantize" --no-calibrate "$tiny" "$out"
+grep '^calibrated' "$tmp/out" && fail "$last: it wasn't"
+run 0 "$quantize" "$data/tiny-gguf-q4_0" "$out"
+grep '^calibrated' "$tmp/out" && fail "$last: there was nothing to calibrate"
+
 # Of texts that are too long together a note says what is left out.
 run 0 "$quantize" --calibrate "$srcdir/HACKING.md" --calibrate "$srcdir/NEWS" "$tiny" "$out"
 err_has "llama3-quantize: note: $srcdir/HACKING.md: the first 16384 of "

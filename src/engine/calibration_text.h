@@ -13,7 +13,7 @@
 #include "checkpoint/model.h"
 
 /* Of the built-in text, so many are used. */
-enum { CALIBRATION_TOKENS = 6144 };
+enum { CALIBRATION_TOKENS = 8192 };
 
 /* Appends the first `limit` tokens of the built-in text: documents as raw text, conversations by
  * the checkpoint's chat template. Where that is missing or unknown, or doesn't take a conversation,

@@ -39,7 +39,7 @@ import texts
 
 HERE = Path(__file__).resolve().parent
 WIDTH = 768
-VARIANTS = ["uncalibrated=", "calibrated=--calibrate {vim}"]
+VARIANTS = ["uncalibrated=--no-calibrate", "by default=", "with vim=--calibrate {vim}"]
 DOMAINS = ["manual", "prose", "code", "chat", "korean", "german"]
 # name: type, whether the importance matrix is used, whether llama3 reads it
 LLAMA_CPP = {
