@@ -157,7 +157,7 @@ static void flip(size_t at)
 
 START_TEST(damaged_records)
 {
-    enum { RECORD = 8 + 8 + 8 * 3 + 8 + PARTIAL_KEY + PARTIAL_STATE + 32 };
+    enum { RECORD = 8 + 8 + 8 * 3 + 8 + PARTIAL_KEY + PARTIAL_STATE + 2 * 32 };
     for (size_t i = 0; i < RECORD; i += i < 112 || i + 40 > RECORD ? 1 : 97) {
         begin();
         flip(SIZE + i); /* the second mark is there, the first one behind it */
@@ -173,6 +173,22 @@ START_TEST(damaged_records)
         ck_assert_int_eq(truncate(partial, sizes[i]), 0);
         begins_anew(key);
     }
+}
+END_TEST
+
+/* What it speaks of is not what was written; "gh" was behind it. */
+START_TEST(damaged_contents)
+{
+    for (size_t i = 0; i < 6; i++) {
+        begin();
+        flip(i);
+        begins_anew(key);
+    }
+    begin();
+    flip(7);
+    open_ok(key, 6);
+    ck_assert(partial_close(&file));
+    unlink(partial);
 }
 END_TEST
 
@@ -313,6 +329,7 @@ int main(void)
     tcase_add_test(tests, what_is_forgotten_goes);
     tcase_add_test(tests, another_key_begins_anew);
     tcase_add_test(tests, damaged_records);
+    tcase_add_test(tests, damaged_contents);
     tcase_add_test(tests, another_size_is_refused);
     tcase_add_test(tests, files_that_are_not_trusted);
     tcase_add_test(tests, one_run_at_a_time);

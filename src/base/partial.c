@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { TRIES = 100, SLOT = 4096, SLOTS = 2, FORM = 1 };
+enum { TRIES = 100, SLOT = 4096, SLOTS = 2, FORM = 2, PIECE = 1 << 16 };
 
 static const char magic[8] = "llama3pt";
 
@@ -28,12 +28,15 @@ struct record {
     uint32_t unused;
     uint8_t key[PARTIAL_KEY];
     uint8_t state[PARTIAL_STATE];
+    uint8_t contents[SHA256_DIGEST_LENGTH]; /* of the bytes that are good */
     uint8_t checksum[SHA256_DIGEST_LENGTH]; /* of all before it */
 };
 
 struct partial {
     uint8_t key[PARTIAL_KEY];
     struct record last; /* number 0: there is none */
+    SHA2_CTX contents;  /* of the bytes so far */
+    uint64_t summed;    /* how many */
 };
 
 static void sum(const struct record *record, uint8_t out[SHA256_DIGEST_LENGTH])
@@ -47,6 +50,35 @@ static void sum(const struct record *record, uint8_t out[SHA256_DIGEST_LENGTH])
 static int failed(const struct new_file *file, struct llama3_error *err)
 {
     return error_set(err, LLAMA3_EIO, "%s: %s", file->temporary, strerror(errno));
+}
+
+static void begin_sum(struct partial *partial)
+{
+    SHA256Init(&partial->contents);
+    partial->summed = 0;
+}
+
+/* The checksum of the file's bytes up to an end, which never moves back; they are read from it. */
+static int sum_contents(const struct new_file *file, uint64_t end,
+                        uint8_t out[SHA256_DIGEST_LENGTH])
+{
+    struct partial *p = file->partial;
+    uint8_t piece[PIECE];
+    while (p->summed < end) {
+        size_t n = end - p->summed < PIECE ? (size_t)(end - p->summed) : PIECE;
+        ssize_t got = pread(file->fd, piece, n, (off_t)p->summed);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0) {
+            errno = got < 0 ? errno : EIO;
+            return -1;
+        }
+        SHA256Update(&p->contents, piece, (size_t)got);
+        p->summed += (uint64_t)got;
+    }
+    SHA2_CTX context = p->contents;
+    SHA256Final(out, &context);
+    return 0;
 }
 
 /* ---- what is there --------------------------------------------------------------------------- */
@@ -70,8 +102,15 @@ static bool find_record(struct new_file *file, uint64_t size)
     for (int slot = 0; slot < SLOTS; slot++)
         if (read_record(file, size, slot, &record) && record.number > last->number)
             *last = record;
+    uint8_t contents[SHA256_DIGEST_LENGTH];
     if (last->number == 0)
         return false;
+    if (sum_contents(file, last->kept, contents) != 0 ||
+        memcmp(contents, last->contents, sizeof contents) != 0) {
+        begin_sum(file->partial);
+        last->number = 0;
+        return false;
+    }
     file->kept = last->kept;
     if (!file->replaces)
         file->mode = (mode_t)last->mode;
@@ -168,6 +207,7 @@ static int open_begun(struct new_file *file, const uint8_t key[PARTIAL_KEY],
         return error_memory(err, "a path", size);
     snprintf(file->temporary, size, "%s.partial", file->target);
     memcpy(file->partial->key, key, PARTIAL_KEY);
+    begin_sum(file->partial);
     file->tail = SLOTS * SLOT;
     for (int i = 0; i < TRIES; i++) {
         enum outcome outcome = try_open(file, err);
@@ -232,6 +272,8 @@ int partial_mark(struct new_file *file, const void *state, size_t n, struct llam
     record.mode = file->mode;
     memcpy(record.key, partial->key, PARTIAL_KEY);
     memcpy(record.state, state, n);
+    if (sum_contents(file, file->size, record.contents) != 0)
+        return failed(file, err);
     sum(&record, record.checksum);
     off_t at = (off_t)(file->needed + record.number % SLOTS * SLOT);
     if (fdatasync(file->fd) != 0)

@@ -165,7 +165,7 @@ void search_feedback(const struct group_search *s, const struct group_feedback *
                      const float *row_scales, float *scales, struct group_codes *out)
 {
     for (size_t lane = 0; lane < STRIP; lane++) {
-        float lost[GROUP], best = INFINITY, chosen = 0, error = 0;
+        float lost[GROUP] = {0}, best = INFINITY, chosen = 0, error = 0;
         float start = rintf(scales[lane] / row_scales[lane]);
         int codes[GROUP];
         for (int i = 0; i <= 2 * SEARCH_REACH; i++) {
