@@ -31,7 +31,7 @@ void blas_transposed(const float *a, size_t a_stride, const float *b, size_t b_s
 
 void blas_products(const float *x, size_t x_stride, size_t n, size_t cols, float *h, int threads)
 {
-    (void)x, (void)n, (void)cols, (void)h, (void)threads;
+    (void)x, (void)x_stride, (void)n, (void)cols, (void)h, (void)threads;
 }
 
 bool blas_cholesky(float *h, size_t n, int threads)
