@@ -5,8 +5,8 @@
  *
  * A record counts if its checksum and that of the bytes that it speaks of are right, and it has the
  * key of this run: a digest of all that the file's bytes depend on. It is written when these bytes,
- * and the record before it, are on disk. Any other file of that name gives way to a new one; so does
- * one that somebody else owns, has another name for, or can write to, and a symbolic link.
+ * and the record before it, are on disk. Any other file of that name gives way to a new one; so
+ * does one that somebody else owns, has another name for, or can write to, and a symbolic link.
  */
 #ifndef BASE_PARTIAL_H
 #define BASE_PARTIAL_H
