@@ -9,10 +9,9 @@ size_t part_count(const struct model *model)
     return 1 + model->config.n_layers * LAYER_PARTS + 1 + (model->config.tied ? 0 : 1);
 }
 
-/* Of the kinds that every layer has. */
-static const struct matrix *layer_matrix(const struct layer *layer, enum part_kind kind)
+struct matrix *part_in_layer(struct layer *layer, enum part_kind kind)
 {
-    const struct matrix *const all[] = {
+    struct matrix *const all[] = {
         &layer->attn_norm, &layer->q,    &layer->k,  &layer->v,    &layer->o,
         &layer->ffn_norm,  &layer->gate, &layer->up, &layer->down,
     };
@@ -30,7 +29,7 @@ struct part part_at(const struct model *model, size_t index)
         return (struct part){PART_HEAD, 0, &model->head};
     size_t layer = (index - 1) / LAYER_PARTS;
     enum part_kind kind = PART_ATTN_NORM + (index - 1) % LAYER_PARTS;
-    return (struct part){kind, layer, layer_matrix(&model->layers[layer], kind)};
+    return (struct part){kind, layer, part_in_layer(&model->layers[layer], kind)};
 }
 
 bool part_is_norm(enum part_kind kind)

@@ -31,6 +31,8 @@ struct part part_at(const struct model *model, size_t index);
 
 bool part_is_norm(enum part_kind kind);
 bool part_is_layers(enum part_kind kind); /* the kinds that every layer has */
+/* Of the kinds that every layer has. */
+struct matrix *part_in_layer(struct layer *layer, enum part_kind kind);
 const char *part_kind_name(enum part_kind kind);
 
 enum { PART_NAME_SIZE = 128 };

@@ -8,15 +8,10 @@
 static const struct {
     enum part_kind kind;
     enum layer_input input;
-    size_t offset; /* in struct layer */
 } linears[] = {
-    {PART_Q, INPUT_QKV, offsetof(struct layer, q)},
-    {PART_K, INPUT_QKV, offsetof(struct layer, k)},
-    {PART_V, INPUT_QKV, offsetof(struct layer, v)},
-    {PART_O, INPUT_OUT, offsetof(struct layer, o)},
-    {PART_GATE, INPUT_GATE_UP, offsetof(struct layer, gate)},
-    {PART_UP, INPUT_GATE_UP, offsetof(struct layer, up)},
-    {PART_DOWN, INPUT_DOWN, offsetof(struct layer, down)},
+    {PART_Q, INPUT_QKV},     {PART_K, INPUT_QKV},        {PART_V, INPUT_QKV},
+    {PART_O, INPUT_OUT},     {PART_GATE, INPUT_GATE_UP}, {PART_UP, INPUT_GATE_UP},
+    {PART_DOWN, INPUT_DOWN},
 };
 enum { N_LINEARS = sizeof linears / sizeof *linears };
 
@@ -26,7 +21,7 @@ static struct matrix *find(struct convert_layer *c, enum part_kind kind, enum la
     for (size_t i = 0; i < N_LINEARS; i++)
         if (linears[i].kind == kind) {
             *input = linears[i].input;
-            return (void *)((char *)&c->layer + linears[i].offset);
+            return part_in_layer(&c->layer, kind);
         }
     return NULL;
 }
@@ -39,10 +34,8 @@ static bool reads_first(enum part_kind kind)
 
 static void drop(struct convert_layer *c)
 {
-    for (size_t i = 0; i < N_LINEARS; i++) {
-        struct matrix *m = (void *)((char *)&c->layer + linears[i].offset);
-        free((void *)(uintptr_t)m->data);
-    }
+    for (size_t i = 0; i < N_LINEARS; i++)
+        free((void *)(uintptr_t)part_in_layer(&c->layer, linears[i].kind)->data);
     c->layer = (struct layer){0};
     c->whole = false;
 }

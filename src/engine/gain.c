@@ -35,26 +35,19 @@ static int quantize_plainly(const struct comparison *c, const struct matrix *sou
 
 static int advance_plainly(const struct comparison *c, size_t i, struct llama3_error *err)
 {
-    const struct layer *source = &c->source->layers[i], *made = &c->made->layers[i];
+    struct layer *source = &c->source->layers[i], *made = &c->made->layers[i];
     struct layer plain = *made;
-    const struct {
-        const struct matrix *source, *made;
-        struct matrix *plain;
-    } matrices[] = {
-        {&source->q, &made->q, &plain.q},          {&source->k, &made->k, &plain.k},
-        {&source->v, &made->v, &plain.v},          {&source->o, &made->o, &plain.o},
-        {&source->gate, &made->gate, &plain.gate}, {&source->up, &made->up, &plain.up},
-        {&source->down, &made->down, &plain.down},
-    };
-    enum { N = sizeof matrices / sizeof *matrices };
     int status = 0;
-    for (size_t m = 0; m < N && status == 0; m++)
-        status = quantize_plainly(c, matrices[m].source, matrices[m].made, matrices[m].plain, err);
+    for (int kind = PART_Q; kind <= PART_DOWN && status == 0; kind++)
+        status = quantize_plainly(c, part_in_layer(source, (enum part_kind)kind),
+                                  part_in_layer(made, (enum part_kind)kind),
+                                  part_in_layer(&plain, (enum part_kind)kind), err);
     if (status == 0)
         status = stream_advance(c->streams[PLAIN], &plain, INPUT_COUNT, NULL, NULL, err);
-    for (size_t m = 0; m < N; m++)
-        if (matrices[m].plain->data != matrices[m].made->data)
-            free((void *)(uintptr_t)matrices[m].plain->data);
+    for (int kind = PART_Q; kind <= PART_DOWN; kind++)
+        if (part_in_layer(&plain, (enum part_kind)kind)->data !=
+            part_in_layer(made, (enum part_kind)kind)->data)
+            free((void *)(uintptr_t)part_in_layer(&plain, (enum part_kind)kind)->data);
     return status;
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/size.h"
+#include "checkpoint/parts.h"
 
 struct stream {
     const struct model *model;
@@ -107,11 +108,12 @@ const float *stream_row(const struct stream *s, size_t token)
 static struct layer complete(const struct stream *s, const struct layer *layer)
 {
     struct layer all = *layer;
-    struct matrix *matrices[] = {&all.q, &all.k, &all.v, &all.o, &all.gate, &all.up, &all.down};
-    for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++)
-        if (matrices[i]->data == NULL)
-            *matrices[i] = (struct matrix){
+    for (int kind = PART_Q; kind <= PART_DOWN; kind++) {
+        struct matrix *m = part_in_layer(&all, (enum part_kind)kind);
+        if (m->data == NULL)
+            *m = (struct matrix){
                 .type = DTYPE_F32, .rows = 1, .cols = s->model->config.dim, .data = s->zeros};
+    }
     return all;
 }
 
