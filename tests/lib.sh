@@ -1,5 +1,12 @@
 # What the tests of programs share; sourced, in the build directory, with $srcdir set.
 # A test goes on after a failure, so that one run shows all of them.
+
+# Signals that the caller ignores, HUP under nohup or INT in the background, would be ignored by the
+# programs as well.
+if [ "${SIGNALS_ARE_DEFAULT-}" != yes ]; then
+    SIGNALS_ARE_DEFAULT=yes exec env --default-signal sh "$0" "$@"
+fi
+
 program=${LLAMA3:-./llama3}
 srcdir=${srcdir:-.}
 tiny=$srcdir/tests/data/tiny-f32

@@ -1,11 +1,6 @@
 #!/bin/sh
 # llama3-quantize(1) that is ended: OUT is the old file or the new one, and another run goes on to
 # the very same bytes.
-
-# Signals that whoever runs this ignores, as nohup does HUP, would be ignored here, too.
-if [ "${SIGNALS_ARE_DEFAULT-}" != yes ]; then
-    SIGNALS_ARE_DEFAULT=yes exec env --default-signal sh "$0" "$@"
-fi
 . "${srcdir:-.}/tests/lib.sh"
 quantize=${LLAMA3_QUANTIZE:-./llama3-quantize}
 data=$srcdir/tests/data

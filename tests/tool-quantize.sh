@@ -1,12 +1,6 @@
 #!/bin/sh
 # llama3-quantize(1), and llama3 --int4: what they make, what they refuse, and that a file is there
 # whole or not at all.
-
-# Signals that whoever runs this ignores, as a shell does for a job in the background, would be
-# ignored here, too.
-if [ "${SIGNALS_ARE_DEFAULT-}" != yes ]; then
-    SIGNALS_ARE_DEFAULT=yes exec env --default-signal sh "$0" "$@"
-fi
 . "${srcdir:-.}/tests/lib.sh"
 quantize=${LLAMA3_QUANTIZE:-./llama3-quantize}
 eval=${LLAMA3_EVAL:-./llama3-eval}
