@@ -300,7 +300,7 @@ START_TEST(names_in_the_cache)
     make(home, "hub");
     snprintf(expected, sizeof expected,
              "me/tiny: a file, a directory or a model in the Hugging Face cache expected, neither "
-             "the path nor models--me--tiny in %s/hub found",
+             "the path nor %s/hub/models--me--tiny found",
              home);
     refused("me/tiny", "", expected);
 

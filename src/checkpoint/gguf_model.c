@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/path.h"
 #include "base/size.h"
 #include "checkpoint/generation.h"
 #include "checkpoint/gguf_vocab.h"

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/path.h"
 #include "checkpoint/assemble.h"
 #include "checkpoint/readers.h"
 #include "checkpoint/safetensors.h"

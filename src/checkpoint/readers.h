@@ -26,9 +26,4 @@ enum checkpoint_kind {
  * in the local Hugging Face cache. NULL with what was looked for and where. */
 char *resolve_path(const char *path, enum checkpoint_kind *kind, struct llama3_error *err);
 
-/* "folder/name" for free(); NULL without memory. */
-char *path_join(const char *folder, const char *name, struct llama3_error *err);
-/* The folder of a file as path_join() takes it, for free(): "a/" of "a/b", "" of "b". */
-char *path_folder(const char *path, struct llama3_error *err);
-
 #endif

@@ -1,9 +1,7 @@
 /*
  * resolve.c: from what the user typed to a file or directory. An existing path wins; otherwise
- * "owner/name" is looked up in the local Hugging Face cache, whose layout is that of
- * huggingface_hub: models--owner--name/refs/main holds a revision, snapshots/REVISION the files.
+ * "owner/name" is looked up in the local Hugging Face cache (hub_cache.h).
  */
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -11,43 +9,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/buf.h"
 #include "base/file.h"
+#include "base/path.h"
+#include "checkpoint/hub_cache.h"
 #include "checkpoint/readers.h"
-
-char *path_join(const char *folder, const char *name, struct llama3_error *err)
-{
-    struct buf path = {0};
-    size_t n = strlen(folder);
-    buf_add(&path, folder, n);
-    if (n > 0 && folder[n - 1] != '/')
-        buf_add_str(&path, "/");
-    buf_add_str(&path, name);
-    if (!path.failed)
-        return path.data;
-    buf_free(&path);
-    error_memory(err, "a path", n + strlen(name) + 2);
-    return NULL;
-}
-
-char *path_folder(const char *path, struct llama3_error *err)
-{
-    const char *slash = strrchr(path, '/');
-    size_t n = slash != NULL ? (size_t)(slash + 1 - path) : 0;
-    char *folder = strndup(path, n);
-    if (folder == NULL)
-        error_memory(err, "a path", n + 1);
-    return folder;
-}
-
-static bool exists(const char *folder, const char *name)
-{
-    struct stat st;
-    char *path = path_join(folder, name, NULL);
-    bool found = path != NULL && stat(path, &st) == 0;
-    free(path);
-    return found;
-}
 
 static bool is_empty(const char *path)
 {
@@ -106,10 +71,10 @@ static int list(const char *folder, struct listing *listing, struct llama3_error
 static char *resolve_folder(char *folder, enum checkpoint_kind *kind, struct llama3_error *err)
 {
     struct listing listing;
-    bool weights =
-        exists(folder, "model.safetensors") || exists(folder, "model.safetensors.index.json");
+    bool weights = path_exists_in(folder, "model.safetensors") ||
+                   path_exists_in(folder, "model.safetensors.index.json");
     char *gguf = NULL;
-    bool config = exists(folder, "config.json");
+    bool config = path_exists_in(folder, "config.json");
     *kind = CHECKPOINT_FOLDER;
     if (config && weights)
         return folder;
@@ -192,103 +157,20 @@ static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct l
 
 /* ---- the Hugging Face cache ------------------------------------------------------------------ */
 
-/* huggingface_hub takes names of letters, digits, '-', '_' and '.', in two parts. */
-static bool is_repository(const char *path)
-{
-    const char *slash = strchr(path, '/');
-    if (slash == NULL || slash == path || slash[1] == '\0' || strlen(path) > 200)
-        return false;
-    for (const char *c = path; *c != '\0'; c++)
-        if (c != slash && !isalnum((unsigned char)*c) && strchr("-_.", *c) == NULL)
-            return false;
-    return path[0] != '.' && slash[1] != '.';
-}
-
-/* Where the cache is, for free(): the variables of huggingface_hub, in its order. */
-static char *cache_folder(struct llama3_error *err)
-{
-    static const struct {
-        const char *variable, *below;
-    } places[] = {
-        {"HF_HUB_CACHE", ""},
-        {"HF_HOME", "hub"},
-        {"XDG_CACHE_HOME", "huggingface/hub"},
-        {"HOME", ".cache/huggingface/hub"},
-    };
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        const char *value = getenv(places[i].variable);
-        if (value != NULL && value[0] != '\0')
-            return places[i].below[0] == '\0' ? copy(value, strlen(value), err)
-                                              : path_join(value, places[i].below, err);
-    }
-    return copy(".cache/huggingface/hub", strlen(".cache/huggingface/hub"), err);
-}
-
-/* The revision that refs/main names, for free(). */
-static char *read_revision(const char *repository, struct llama3_error *err)
-{
-    size_t size = 0;
-    bool missing = false;
-    char *path = path_join(repository, "refs/main", err);
-    if (path == NULL)
-        return NULL;
-    char *text = file_read(path, 256, &size, &missing, err);
-    if (missing)
-        error_set(err, LLAMA3_EINPUT, "%s: a revision expected, no such file found", path);
-    if (text != NULL) {
-        size = strcspn(text, "\r\n");
-        text[size] = '\0';
-        if (size == 0 || strspn(text, "0123456789abcdefABCDEF") != size) {
-            error_set(err, LLAMA3_EINPUT,
-                      "%s: a revision (hexadecimal digits) expected, \"%s\" "
-                      "found",
-                      path, text);
-            free(text);
-            text = NULL;
-        }
-    }
-    free(path);
-    return text;
-}
-
-/* The snapshot of a repository folder, for free(). */
-static char *find_snapshot(const char *repository, struct llama3_error *err)
-{
-    char *revision = read_revision(repository, err), *result = NULL;
-    char *snapshots = revision == NULL ? NULL : path_join(repository, "snapshots", err);
-    if (snapshots != NULL && exists(snapshots, revision))
-        result = path_join(snapshots, revision, err);
-    else if (snapshots != NULL)
-        error_set(err, LLAMA3_EINPUT,
-                  "%s: the snapshot %s expected, as refs/main names it, none "
-                  "found",
-                  snapshots, revision);
-    free(snapshots);
-    free(revision);
-    return result;
-}
-
-static char *resolve_repository(const char *path, enum checkpoint_kind *kind,
+static char *resolve_repository(const char *name, enum checkpoint_kind *kind,
                                 struct llama3_error *err)
 {
-    char name[256];
-    int owner = (int)strcspn(path, "/");
-    snprintf(name, sizeof name, "models--%.*s--%s", owner, path, path + owner + 1);
-    char *cache = cache_folder(err);
-    if (cache == NULL)
+    char *folder = hub_repository_folder(name, err), *snapshot = NULL;
+    if (folder == NULL)
         return NULL;
-    char *snapshot = NULL;
-    if (exists(cache, name)) {
-        char *repository = path_join(cache, name, err);
-        snapshot = repository == NULL ? NULL : find_snapshot(repository, err);
-        free(repository);
-    } else {
+    if (path_exists(folder))
+        snapshot = hub_snapshot(folder, NULL, err);
+    else
         error_set(err, LLAMA3_EINPUT,
                   "%s: a file, a directory or a model in the Hugging Face cache expected, neither "
-                  "the path nor %s in %s found",
-                  path, name, cache);
-    }
-    free(cache);
+                  "the path nor %s found",
+                  name, folder);
+    free(folder);
     return snapshot == NULL ? NULL : resolve_folder(snapshot, kind, err);
 }
 
@@ -300,7 +182,7 @@ char *resolve_path(const char *path, enum checkpoint_kind *kind, struct llama3_e
         return NULL;
     }
     if (stat(path, &st) != 0) {
-        if (errno == ENOENT && is_repository(path))
+        if (errno == ENOENT && hub_is_repository(path))
             return resolve_repository(path, kind, err);
         error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
         return NULL;

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/json.h"
+#include "base/path.h"
 #include "base/size.h"
 #include "checkpoint/readers.h"
 

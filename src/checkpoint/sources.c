@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/path.h"
 #include "checkpoint/readers.h"
 
 enum { MAX_SOURCES = 4096 };

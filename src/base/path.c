@@ -1,0 +1,46 @@
+#include "base/path.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/buf.h"
+
+char *path_join(const char *folder, const char *name, struct llama3_error *err)
+{
+    struct buf path = {0};
+    size_t n = strlen(folder);
+    buf_add(&path, folder, n);
+    if (n > 0 && folder[n - 1] != '/')
+        buf_add_str(&path, "/");
+    buf_add_str(&path, name);
+    if (!path.failed)
+        return path.data;
+    buf_free(&path);
+    error_memory(err, "a path", n + strlen(name) + 2);
+    return NULL;
+}
+
+char *path_folder(const char *path, struct llama3_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    size_t n = slash != NULL ? (size_t)(slash + 1 - path) : 0;
+    char *folder = strndup(path, n);
+    if (folder == NULL)
+        error_memory(err, "a path", n + 1);
+    return folder;
+}
+
+bool path_exists(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+bool path_exists_in(const char *folder, const char *name)
+{
+    char *path = path_join(folder, name, NULL);
+    bool found = path != NULL && path_exists(path);
+    free(path);
+    return found;
+}

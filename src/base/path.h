@@ -1,0 +1,18 @@
+/* path.h: paths put together and taken apart. */
+#ifndef BASE_PATH_H
+#define BASE_PATH_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+
+/* "folder/name" for free(); NULL without memory. */
+char *path_join(const char *folder, const char *name, struct llama3_error *err);
+/* The folder of a file as path_join() takes it, for free(): "a/" of "a/b", "" of "b". */
+char *path_folder(const char *path, struct llama3_error *err);
+
+/* Whether there is such a file or folder, links followed. */
+bool path_exists(const char *path);
+bool path_exists_in(const char *folder, const char *name);
+
+#endif

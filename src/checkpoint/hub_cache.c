@@ -1,0 +1,255 @@
+#include "checkpoint/hub_cache.h"
+
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/path.h"
+
+#define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+#define HEX   "0123456789abcdefABCDEF"
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+/* One part of a name. Its ends are word characters, as \b in huggingface_hub's pattern demands. */
+static bool is_part(const char *part, size_t n)
+{
+    char copy[97];
+    if (n == 0 || n >= sizeof copy)
+        return false;
+    memcpy(copy, part, n);
+    copy[n] = '\0';
+    return strspn(copy, ALNUM "-_.") == n && strchr("-.", copy[0]) == NULL &&
+           strchr("-.", copy[n - 1]) == NULL;
+}
+
+bool hub_is_repository(const char *name)
+{
+    size_t owner = strcspn(name, "/"), n = strlen(name);
+    return owner < n && is_part(name, owner) && is_part(name + owner + 1, n - owner - 1) &&
+           strstr(name, "--") == NULL && strstr(name, "..") == NULL &&
+           (n < 4 || strcmp(name + n - 4, ".git") != 0);
+}
+
+bool hub_split(const char *model, char repository[HUB_NAME_SIZE], char tag[HUB_NAME_SIZE])
+{
+    size_t n = strcspn(model, ":");
+    const char *after = model[n] == ':' ? model + n + 1 : NULL;
+    if (n >= HUB_NAME_SIZE)
+        return false;
+    memcpy(repository, model, n);
+    repository[n] = tag[0] = '\0';
+    if (!hub_is_repository(repository) || (after != NULL && !is_part(after, strlen(after))))
+        return false;
+    if (after != NULL)
+        snprintf(tag, HUB_NAME_SIZE, "%s", after);
+    return true;
+}
+
+/* ---- folders --------------------------------------------------------------------------------- */
+
+/* A user's home, of the user who runs this for "": added to *path if it is known. */
+static bool add_home(struct buf *path, const char *user, size_t n)
+{
+    const char *home = n == 0 ? getenv("HOME") : NULL;
+    char name[64], strings[4096];
+    struct passwd entry, *found = NULL;
+    if (home == NULL || home[0] == '\0') {
+        if (n >= sizeof name)
+            return false;
+        memcpy(name, user, n);
+        name[n] = '\0';
+        if (n == 0)
+            getpwuid_r(getuid(), &entry, strings, sizeof strings, &found);
+        else
+            getpwnam_r(name, &entry, strings, sizeof strings, &found);
+        if (found == NULL)
+            return false;
+        home = found->pw_dir;
+    }
+    n = strlen(home);
+    while (n > 0 && home[n - 1] == '/')
+        n--;
+    buf_add(path, home, n);
+    return true;
+}
+
+/* $NAME or ${NAME} at `text`: its value is added. Returns the bytes it takes of the text, or 0 if
+ * there is no such variable. */
+static size_t add_variable(struct buf *path, const char *text)
+{
+    bool braces = text[1] == '{';
+    const char *begin = text + 1 + braces;
+    size_t n = braces ? strcspn(begin, "}") : strspn(begin, ALNUM "_");
+    char name[128];
+    if (n == 0 || n >= sizeof name || (braces && begin[n] != '}'))
+        return 0;
+    memcpy(name, begin, n);
+    name[n] = '\0';
+    const char *value = getenv(name);
+    if (value == NULL)
+        return 0;
+    buf_add_str(path, value);
+    return (size_t)(begin - text) + n + braces;
+}
+
+/* What huggingface_hub makes of a variable's path: "~", "~USER", "$NAME" and "${NAME}" are
+ * replaced where that is possible, since no shell has done it in files of settings. */
+static char *expand(const char *path, struct llama3_error *err)
+{
+    struct buf out = {0};
+    if (path[0] == '~') {
+        size_t n = strcspn(path, "/");
+        if (add_home(&out, path + 1, n - 1))
+            path += n;
+    }
+    while (*path != '\0') {
+        size_t n = *path == '$' ? add_variable(&out, path) : 0;
+        if (n == 0)
+            buf_add(&out, path, n = 1);
+        path += n;
+    }
+    if (out.size == 0)
+        buf_add_str(&out, "/");
+    if (!out.failed)
+        return out.data;
+    buf_free(&out);
+    error_memory(err, "a path", 1);
+    return NULL;
+}
+
+/* A variable's path, and a name below it. */
+static char *below(const char *value, const char *name, struct llama3_error *err)
+{
+    char *folder = expand(value, err);
+    char *path = folder == NULL || name == NULL ? folder : path_join(folder, name, err);
+    if (path != folder)
+        free(folder);
+    return path;
+}
+
+static const char *variable(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL && value[0] != '\0' ? value : NULL;
+}
+
+char *hub_home_folder(struct llama3_error *err)
+{
+    const char *home = variable("HF_HOME"), *cache = variable("XDG_CACHE_HOME");
+    return home != NULL    ? below(home, NULL, err)
+           : cache != NULL ? below(cache, "huggingface", err)
+                           : below("~", ".cache/huggingface", err);
+}
+
+char *hub_cache_folder(struct llama3_error *err)
+{
+    const char *cache = variable("HF_HUB_CACHE");
+    if (cache == NULL)
+        cache = variable("HUGGINGFACE_HUB_CACHE"); /* its old name */
+    if (cache != NULL)
+        return below(cache, NULL, err);
+    char *home = hub_home_folder(err);
+    char *path = home == NULL ? NULL : path_join(home, "hub", err);
+    free(home);
+    return path;
+}
+
+char *hub_repository_folder(const char *repository, struct llama3_error *err)
+{
+    char name[HUB_NAME_SIZE + 16];
+    int owner = (int)strcspn(repository, "/");
+    snprintf(name, sizeof name, "models--%.*s--%s", owner, repository, repository + owner + 1);
+    char *cache = hub_cache_folder(err);
+    char *folder = cache == NULL ? NULL : path_join(cache, name, err);
+    free(cache);
+    return folder;
+}
+
+/* ---- revisions ------------------------------------------------------------------------------- */
+
+/* The name of a branch or tag is a path below refs/, and must not lead out of it. */
+static bool is_revision(const char *name)
+{
+    if (name[0] == '\0' || strlen(name) > 255)
+        return false;
+    for (const char *part = name;; part++) {
+        size_t n = strcspn(part, "/");
+        if (n == 0 || part[0] == '.')
+            return false;
+        part += n;
+        if (*part == '\0')
+            return true;
+    }
+}
+
+/* The commit that a file below refs/ names. */
+static char *read_ref(const char *path, struct llama3_error *err)
+{
+    size_t size = 0;
+    bool missing = false;
+    char *text = file_read(path, 256, &size, &missing, err);
+    if (missing)
+        error_set(err, LLAMA3_EINPUT, "%s: a revision expected, no such file found", path);
+    if (text == NULL)
+        return NULL;
+    size = strcspn(text, "\r\n");
+    text[size] = '\0';
+    if (size > 0 && strspn(text, HEX) == size)
+        return text;
+    error_set(err, LLAMA3_EINPUT, "%s: a revision (hexadecimal digits) expected, \"%s\" found",
+              path, text);
+    free(text);
+    return NULL;
+}
+
+char *hub_commit(const char *folder, const char *revision, struct llama3_error *err)
+{
+    revision = revision == NULL ? "main" : revision;
+    if (strlen(revision) == 40 && strspn(revision, HEX) == 40) {
+        char *commit = strdup(revision);
+        if (commit == NULL)
+            error_memory(err, "a revision", 41);
+        return commit;
+    }
+    if (!is_revision(revision)) {
+        error_set(err, LLAMA3_EINPUT, "a branch, a tag or a commit expected, \"%s\" found",
+                  revision);
+        return NULL;
+    }
+    char *refs = path_join(folder, "refs", err);
+    char *path = refs == NULL ? NULL : path_join(refs, revision, err);
+    char *commit = path == NULL ? NULL : read_ref(path, err);
+    free(path);
+    free(refs);
+    return commit;
+}
+
+char *hub_snapshot(const char *folder, const char *revision, struct llama3_error *err)
+{
+    char *commit = hub_commit(folder, revision, err), *path = NULL;
+    char *snapshots = commit == NULL ? NULL : path_join(folder, "snapshots", err);
+    if (snapshots != NULL)
+        path = path_join(snapshots, commit, err);
+    if (path != NULL && !path_exists(path)) {
+        error_set(err, LLAMA3_EINPUT,
+                  "%s: the snapshot %s expected, as refs/%s names it, none found", snapshots,
+                  commit, revision == NULL ? "main" : revision);
+        free(path);
+        path = NULL;
+    }
+    free(snapshots);
+    free(commit);
+    return path;
+}
+
+char *hub_int4_path(const char *folder, const char *commit, struct llama3_error *err)
+{
+    char name[128];
+    snprintf(name, sizeof name, "llama3/%s-int4.safetensors", commit);
+    return path_join(folder, name, err);
+}
