@@ -4,7 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sha2.h>
+#include <nettle/sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,23 +28,23 @@ struct record {
     uint32_t unused;
     uint8_t key[PARTIAL_KEY];
     uint8_t state[PARTIAL_STATE];
-    uint8_t contents[SHA256_DIGEST_LENGTH]; /* of the bytes that are good */
-    uint8_t checksum[SHA256_DIGEST_LENGTH]; /* of all before it */
+    uint8_t contents[SHA256_DIGEST_SIZE]; /* of the bytes that are good */
+    uint8_t checksum[SHA256_DIGEST_SIZE]; /* of all before it */
 };
 
 struct partial {
     uint8_t key[PARTIAL_KEY];
-    struct record last; /* number 0: there is none */
-    SHA2_CTX contents;  /* of the bytes so far */
-    uint64_t summed;    /* how many */
+    struct record last;         /* number 0: there is none */
+    struct sha256_ctx contents; /* of the bytes so far */
+    uint64_t summed;            /* how many */
 };
 
-static void sum(const struct record *record, uint8_t out[SHA256_DIGEST_LENGTH])
+static void sum(const struct record *record, uint8_t out[SHA256_DIGEST_SIZE])
 {
-    SHA2_CTX context;
-    SHA256Init(&context);
-    SHA256Update(&context, (const uint8_t *)record, offsetof(struct record, checksum));
-    SHA256Final(out, &context);
+    struct sha256_ctx context;
+    sha256_init(&context);
+    sha256_update(&context, offsetof(struct record, checksum), (const uint8_t *)record);
+    sha256_digest(&context, SHA256_DIGEST_SIZE, out);
 }
 
 static int failed(const struct new_file *file, struct llama3_error *err)
@@ -54,13 +54,12 @@ static int failed(const struct new_file *file, struct llama3_error *err)
 
 static void begin_sum(struct partial *partial)
 {
-    SHA256Init(&partial->contents);
+    sha256_init(&partial->contents);
     partial->summed = 0;
 }
 
 /* The checksum of the file's bytes up to an end, which never moves back; they are read from it. */
-static int sum_contents(const struct new_file *file, uint64_t end,
-                        uint8_t out[SHA256_DIGEST_LENGTH])
+static int sum_contents(const struct new_file *file, uint64_t end, uint8_t out[SHA256_DIGEST_SIZE])
 {
     struct partial *p = file->partial;
     uint8_t piece[PIECE];
@@ -73,11 +72,11 @@ static int sum_contents(const struct new_file *file, uint64_t end,
             errno = got < 0 ? errno : EIO;
             return -1;
         }
-        SHA256Update(&p->contents, piece, (size_t)got);
+        sha256_update(&p->contents, (size_t)got, piece);
         p->summed += (uint64_t)got;
     }
-    SHA2_CTX context = p->contents;
-    SHA256Final(out, &context);
+    struct sha256_ctx context = p->contents;
+    sha256_digest(&context, SHA256_DIGEST_SIZE, out);
     return 0;
 }
 
@@ -85,7 +84,7 @@ static int sum_contents(const struct new_file *file, uint64_t end,
 
 static bool read_record(const struct new_file *file, uint64_t size, int slot, struct record *out)
 {
-    uint8_t checksum[SHA256_DIGEST_LENGTH];
+    uint8_t checksum[SHA256_DIGEST_SIZE];
     uint64_t at = size - (uint64_t)(SLOTS - slot) * SLOT;
     if (size < SLOTS * SLOT || pread(file->fd, out, sizeof *out, (off_t)at) != sizeof *out)
         return false;
@@ -102,7 +101,7 @@ static bool find_record(struct new_file *file, uint64_t size)
     for (int slot = 0; slot < SLOTS; slot++)
         if (read_record(file, size, slot, &record) && record.number > last->number)
             *last = record;
-    uint8_t contents[SHA256_DIGEST_LENGTH];
+    uint8_t contents[SHA256_DIGEST_SIZE];
     if (last->number == 0)
         return false;
     if (sum_contents(file, last->kept, contents) != 0 ||

@@ -1,5 +1,5 @@
 /* convert_key.c: what the bytes of a file depend on, as a digest. */
-#include <sha2.h>
+#include <nettle/sha2.h>
 #include <stdio.h>
 
 #include "backend/backend.h"
@@ -47,13 +47,13 @@ int convert_key(const struct sources *sources, const struct convert_options *opt
     if (result == 0 && text.failed)
         result = error_memory(err, "a key", text.size);
     if (result == 0) {
-        SHA2_CTX context;
-        SHA256Init(&context);
-        SHA256Update(&context, (const uint8_t *)text.data, text.size);
+        struct sha256_ctx context;
+        sha256_init(&context);
+        sha256_update(&context, text.size, (const uint8_t *)text.data);
         if (options->tokens != NULL)
-            SHA256Update(&context, (const uint8_t *)options->tokens,
-                         options->n_tokens * sizeof *options->tokens);
-        SHA256Final(key, &context);
+            sha256_update(&context, options->n_tokens * sizeof *options->tokens,
+                          (const uint8_t *)options->tokens);
+        sha256_digest(&context, SHA256_DIGEST_SIZE, key);
     }
     buf_free(&text);
     return result;

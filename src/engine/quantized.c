@@ -4,7 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sha2.h>
+#include <nettle/sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/hex.h"
 #include "engine/calibrate.h"
 #include "engine/calibration_text.h"
 #include "engine/convert.h"
@@ -32,7 +33,7 @@ static int make_key(const char *path, bool calibrated, char key[KEY_DIGITS + 1],
 {
     struct sources sources;
     struct buf text = {0};
-    char line[256], hex[SHA256_DIGEST_STRING_LENGTH];
+    char line[256], hex[2 * SHA256_DIGEST_SIZE + 1];
     if (sources_list(&sources, path, err) != 0)
         return -1;
     snprintf(line, sizeof line, "llama3 %d int4%s", PACKED_VERSION,
@@ -42,7 +43,12 @@ static int make_key(const char *path, bool calibrated, char key[KEY_DIGITS + 1],
     sources_free(&sources);
     int result = text.failed ? error_memory(err, "a key", text.size) : 0;
     if (result == 0) {
-        SHA256Data((const uint8_t *)text.data, text.size, hex);
+        struct sha256_ctx context;
+        uint8_t digest[SHA256_DIGEST_SIZE];
+        sha256_init(&context);
+        sha256_update(&context, text.size, (const uint8_t *)text.data);
+        sha256_digest(&context, sizeof digest, digest);
+        hex_text(digest, sizeof digest, hex);
         snprintf(key, KEY_DIGITS + 1, "%.*s", KEY_DIGITS, hex);
     }
     buf_free(&text);

@@ -4,7 +4,7 @@
  */
 #include "server/keys.h"
 
-#include <sha2.h>
+#include <nettle/sha2.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@
 enum { MAX_FILE = 1 << 20, MAX_KEYS = 4096, MAX_KEY = 512 };
 
 struct digest {
-    uint8_t bytes[SHA256_DIGEST_LENGTH];
+    uint8_t bytes[SHA256_DIGEST_SIZE];
 };
 
 struct keys {
@@ -32,11 +32,11 @@ struct keys {
 static struct digest hash(const struct keys *keys, const char *key, size_t n)
 {
     struct digest digest;
-    SHA2_CTX sha;
-    SHA256Init(&sha);
-    SHA256Update(&sha, keys->salt, sizeof keys->salt);
-    SHA256Update(&sha, (const uint8_t *)key, n);
-    SHA256Final(digest.bytes, &sha);
+    struct sha256_ctx sha;
+    sha256_init(&sha);
+    sha256_update(&sha, sizeof keys->salt, keys->salt);
+    sha256_update(&sha, n, (const uint8_t *)key);
+    sha256_digest(&sha, SHA256_DIGEST_SIZE, digest.bytes);
     explicit_bzero(&sha, sizeof sha);
     return digest;
 }

@@ -1,6 +1,6 @@
 #include "config.h" /* memmem */
 
-#include <sha2.h>
+#include <nettle/sha2.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,15 +28,15 @@ static void base64(const uint8_t *bytes, size_t n, char *out)
 static void hash_element(const char *open, const char *close, char out[HASH_TEXT])
 {
     const char *text = (const char *)page_text, *end = text + page_size;
-    uint8_t digest[SHA256_DIGEST_LENGTH];
-    SHA2_CTX sha;
+    uint8_t digest[SHA256_DIGEST_SIZE];
+    struct sha256_ctx sha;
     const char *from = memmem(text, page_size, open, strlen(open));
     from = from != NULL ? from + strlen(open) : end;
     const char *to = memmem(from, (size_t)(end - from), close, strlen(close));
     to = to != NULL ? to : end;
-    SHA256Init(&sha);
-    SHA256Update(&sha, (const uint8_t *)from, (size_t)(to - from));
-    SHA256Final(digest, &sha);
+    sha256_init(&sha);
+    sha256_update(&sha, (size_t)(to - from), (const uint8_t *)from);
+    sha256_digest(&sha, SHA256_DIGEST_SIZE, digest);
     base64(digest, sizeof digest, out);
 }
 

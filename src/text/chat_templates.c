@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <sha2.h>
+#include <nettle/sha2.h>
+
+#include "base/hex.h"
 
 static const char *const llama3_controls[] = {"<|start_header_id|>", "<|end_header_id|>",
                                               "<|eot_id|>", NULL};
@@ -104,28 +106,30 @@ const struct chat_template *chat_template_by_name(const char *name, struct llama
 }
 
 /* SHA-256 of the text with line ends normalized, in lower-case hex. */
-static void hash_text(const char *text, char hex[SHA256_DIGEST_STRING_LENGTH])
+static void hash_text(const char *text, char hex[2 * SHA256_DIGEST_SIZE + 1])
 {
-    SHA2_CTX context;
+    struct sha256_ctx context;
+    uint8_t digest[SHA256_DIGEST_SIZE];
     const char *at = text;
 
-    SHA256Init(&context);
+    sha256_init(&context);
     while (*at != '\0') {
         size_t plain = strcspn(at, "\r\n");
-        SHA256Update(&context, (const uint8_t *)at, plain);
+        sha256_update(&context, plain, (const uint8_t *)at);
         at += plain;
         if (*at == '\0')
             break;
         at += at[0] == '\r' && at[1] == '\n' ? 2 : 1;
         if (*at != '\0')
-            SHA256Update(&context, (const uint8_t *)"\n", 1);
+            sha256_update(&context, 1, (const uint8_t *)"\n");
     }
-    SHA256End(&context, hex);
+    sha256_digest(&context, sizeof digest, digest);
+    hex_text(digest, sizeof digest, hex);
 }
 
 const struct chat_template *chat_template_recognise(const char *text, struct llama3_error *err)
 {
-    char hex[SHA256_DIGEST_STRING_LENGTH], list[128];
+    char hex[2 * SHA256_DIGEST_SIZE + 1], list[128];
 
     hash_text(text, hex);
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
