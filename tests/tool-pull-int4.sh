@@ -1,0 +1,119 @@
+#!/bin/sh
+# llama3-pull --int4: a checkpoint that is quantized while it arrives is the file that llama3-quantize
+# makes of it, also where it was interrupted and its originals are dropped on the way.
+. "${srcdir:-.}/tests/lib.sh"
+. "$srcdir/tests/hub-lib.sh"
+quantize=${LLAMA3_QUANTIZE:-./llama3-quantize}
+serve_tiny org/tiny
+serve org/tied tiny-tied
+hub_start
+folder=$(folder_of org/tiny)
+
+# made FILE WANTED: stdout names FILE, which is as WANTED.
+made()
+{
+    [ "$(cat "$tmp/out")" = "$1" ] || fail "$last: expected $1 on stdout, found $(cat "$tmp/out")"
+    same "$1" "$2" "$last: not the file that llama3-quantize makes"
+}
+weights()
+{
+    find "$cache" -path '*/snapshots/*' -name '*.safetensors' | wc -l
+}
+
+run 0 "$quantize" -q "$tmp/root/org/tiny" "$tmp/calibrated"
+run 0 "$quantize" -q --no-calibrate "$tmp/root/org/tiny" "$tmp/uncalibrated"
+run 0 "$quantize" -q "$tmp/root/org/tied" "$tmp/tied"
+
+fresh
+run 0 "$pull" -q --int4 org/tiny
+drop_lack
+commit=$(cat "$folder/refs/main")
+made "$folder/llama3/$commit-int4.safetensors" "$tmp/calibrated"
+# shellcheck disable=SC2086 # a list of names
+whole "$(snapshot org/tiny)" org/tiny $needed
+no_leftovers
+run 0 "$program" -m org/tiny:int4 --temperature 0 -n 8 -p "a b c"
+cp "$tmp/out" "$tmp/answer"
+run 0 "$program" -m "$tmp/calibrated" --temperature 0 -n 8 -p "a b c"
+same "$tmp/out" "$tmp/answer" "another answer than of llama3-quantize's file"
+# Again: it is there.
+: >"$tmp/log"
+run 0 "$pull" -q --int4 org/tiny
+made "$folder/llama3/$commit-int4.safetensors" "$tmp/calibrated"
+asked 0 /resolve/
+# Originals that are there are used.
+rm -r "$folder/llama3"
+run 0 "$pull" -q --int4 org/tiny
+made "$folder/llama3/$commit-int4.safetensors" "$tmp/calibrated"
+asked 0 /resolve/
+
+for options in "--int4=calibrated" "--int4=calibrated --drop-source" "--int4=uncalibrated --drop-source"; do
+    wanted=$tmp/$(echo "$options" | sed 's/--int4=\([a-z]*\).*/\1/')
+    fresh
+    # shellcheck disable=SC2086 # options are several words
+    run 0 "$pull" -q $options org/tiny
+    drop_lack
+    made "$folder/llama3/$commit-int4.safetensors" "$wanted"
+    no_leftovers
+    case $options in
+    *drop*)
+        [ "$(weights)" = 0 ] || fail "$last: originals are left"
+        # what is left is enough to run
+        run 0 "$program" -m org/tiny --temperature 0 -n 8 -p "a b c"
+        ;;
+    esac
+done
+fresh
+run 0 "$pull" -q --int4 --drop-source org/tied
+drop_lack
+made "$(folder_of org/tied)/llama3/$(cat "$(folder_of org/tied)/refs/main")-int4.safetensors" "$tmp/tied"
+fresh
+run 0 "$pull" -q --int4 --local-dir "$tmp/dir" org/tiny
+made "$tmp/dir/int4.safetensors" "$tmp/calibrated"
+
+# What doesn't have the hash that the hub names is not made into anything.
+fresh '"on": "storage", "file": "model-00002-of-00003.safetensors", "do": "flip"'
+for options in --int4 "--int4 --drop-source"; do
+    # shellcheck disable=SC2086
+    run 1 "$pull" -q $options org/tiny
+    drop_lack
+    err_has "model-00002-of-00003.safetensors"
+    out_empty
+    [ ! -e "$folder/llama3/$commit-int4.safetensors" ] || fail "$last: it is made of wrong bytes"
+done
+fresh '"on": "storage", "file": "model-00002-of-00003.safetensors", "do": "flip", "times": 1'
+run 0 "$pull" -q --int4 --drop-source org/tiny
+drop_lack
+made "$folder/llama3/$commit-int4.safetensors" "$tmp/calibrated"
+
+# Ended, and gone on with.
+seed=${SEED-$$}
+echo "SEED=$seed"
+awk -v seed="$seed" 'BEGIN {
+    srand(seed)
+    for (i = 0; i < 40; i++)
+        printf "%.3f %s\n", rand() * 0.4, substr("KILLKILLTERMINT ", 1 + 4 * int(rand() * 4), 4)
+}' >"$tmp/moments"
+settings='"rate": 200000'
+fresh
+ended=0
+while read -r moment signal; do
+    last="SIG$signal after $moment s"
+    "$pull" -q --int4 --drop-source org/tiny >"$tmp/out" 2>"$tmp/err" &
+    child=$!
+    sleep "$moment"
+    kill -"$signal" $child 2>/dev/null
+    wait $child
+    status=$?
+    [ $status != 1 ] || fail "$last: $(cat "$tmp/err")"
+    ended=$((ended + 1))
+    file=$folder/llama3/$commit-int4.safetensors
+    [ ! -e "$file" ] || same "$file" "$tmp/calibrated" "$last: another file than llama3-quantize's"
+    [ $status != 0 ] && [ $((ended % 8)) != 0 ] && continue
+    run 0 "$pull" -q --int4 --drop-source org/tiny
+    drop_lack
+    made "$file" "$tmp/calibrated"
+    no_leftovers
+    fresh
+done <"$tmp/moments" 2>"$tmp/killed"
+finish
