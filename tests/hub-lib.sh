@@ -137,14 +137,14 @@ snapshot()
 # whole DIR REPOSITORY NAME...: exactly these files are in DIR, and are those that were served.
 whole()
 {
-    where=$1 served=$tmp/root/$2
+    found_in=$1 source_of=$tmp/root/$2
     shift 2
-    (cd "$where" 2>/dev/null && find . -name .cache -prune -o \( -type f -o -type l \) -print) |
+    (cd "$found_in" 2>/dev/null && find . -name .cache -prune -o \( -type f -o -type l \) -print) |
         sed 's,^\./,,' | sort >"$tmp/there"
     printf '%s\n' "$@" | sort >"$tmp/expected"
-    same "$tmp/there" "$tmp/expected" "$last: other files than expected in $where: $(diff "$tmp/there" "$tmp/expected" | grep '^[<>]' | tr '\n' ' ')"
+    same "$tmp/there" "$tmp/expected" "$last: other files than expected in $found_in: $(diff "$tmp/there" "$tmp/expected" | grep '^[<>]' | tr '\n' ' ')"
     for name in "$@"; do
-        same "$where/$name" "$served/$name" "$last: $name is not what was served"
+        same "$found_in/$name" "$source_of/$name" "$last: $name is not what was served"
     done
 }
 

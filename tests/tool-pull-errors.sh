@@ -82,7 +82,7 @@ api '"do": "gzip"' "127.0.0.1"
 
 # Names that lead elsewhere, or that can't be written. All is refused, not only those.
 long=$(printf '%0300d' 0)
-deep=$(printf '%0600d' 0 | sed 's,00,0/,g')
+deep=$(printf '%02500d' 0 | sed 's,00,0/,g')
 for name in ../x ../../x.json a/../../x /etc/x.json '//x' 'a//x' ./x a/./x . .. 'a/' '' 'a\\u0000b' 'a\\nb' 'a\\u001b[31mb' \
     'a\\u007fb' '..\\\\x' 'a\\\\..\\\\x' 'C:x' "$long" "${deep}x" 'model.safetensors.index.json/x.json' '.git/../../x' \
     'CONFIG.JSON' 'config.json' '\\ud800'; do
@@ -91,7 +91,7 @@ for name in ../x ../../x.json a/../../x /etc/x.json '//x' 'a//x' ./x a/./x . .. 
 {"extra": [{"rfilename": "$(printf '%s' "$name" | sed 's,\\\\,\\,g')", "size": 2, "blobId": "$(printf '%040d' 1)"}]}
 END
     mv "$tmp/name.json" "$tmp/control"
-    run 1 "$pull" -q org/tiny
+    run 1 "$pull" -q --include '*' org/tiny
     err_lines 1
     ! LC_ALL=C grep -q "$(printf '[\001-\011\013-\037\177]')" "$tmp/err" || fail "'$name': the error has control characters"
     [ "$(wc -c <"$tmp/err")" -lt 1000 ] || fail "'$name': an error of $(wc -c <"$tmp/err") bytes"

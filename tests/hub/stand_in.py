@@ -11,7 +11,8 @@ It listens on free ports of 127.0.0.1 and writes them to FILE as lines NAME=ADDR
 hub (the API and resolve), storage (large files, by a signed address that expires; it refuses whoever
 shows it a token) and proxy (CONNECT, and GET of absolute addresses; every host name means 127.0.0.1).
 --tls makes hub and storage https. --log appends a JSON object a line: each request when its head is
-read, and again with what was sent of the answer's body.
+read (the names of its headers as Authorization, X-Other), and again with what was sent of the
+answer's body.
 
 The control file is a JSON object that is read again at the next request after it was replaced (by
 mv), which also starts the rules' counts anew:
@@ -350,7 +351,8 @@ class Handler(BaseHTTPRequestHandler):
         self.id = self.hub.number()
         self.began = time.time()
         self.hub.log(id=self.id, host=self.server.place, port=self.server.server_port, method=self.command,
-                     path=self.path, headers=dict(self.headers.items()), time=round(self.began, 6))
+                     path=self.path, time=round(self.began, 6),
+                     headers={key.title(): value for key, value in self.headers.items()})
         split = urllib.parse.urlsplit(self.path)
         return split.path, urllib.parse.parse_qs(split.query, keep_blank_values=True)
 
