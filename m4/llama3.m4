@@ -185,6 +185,17 @@ AC_DEFUN([LLAMA3_SERVER],
      [], [with_systemdsystemunitdir='${prefix}/lib/systemd/system'])
    AC_SUBST([systemdsystemunitdir], [$with_systemdsystemunitdir])])
 
+AC_DEFUN([LLAMA3_PULL],
+  [AC_ARG_ENABLE([pull],
+     [AS_HELP_STRING([--disable-pull],
+       [do without llama3-pull, which needs libcurl])],
+     [], [enable_pull=yes])
+   llama3_pull="no (--disable-pull)"
+   AS_IF([test "x$enable_pull" != xno],
+     [LLAMA3_REQUIRE([CURL], [libcurl >= 7.85], [libcurl4-gnutls-dev])
+      llama3_pull=yes])
+   AM_CONDITIONAL([HAVE_PULL], [test "x$enable_pull" != xno])])
+
 AC_DEFUN([LLAMA3_CHECK],
   [PKG_CHECK_MODULES([CHECK], [check >= 0.15], [llama3_check=yes],
      [llama3_check="no: make check needs it (Debian package: check)"])

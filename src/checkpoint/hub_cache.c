@@ -159,6 +159,17 @@ char *hub_cache_folder(struct llama3_error *err)
     return path;
 }
 
+char *hub_token_path(struct llama3_error *err)
+{
+    const char *path = variable("HF_TOKEN_PATH");
+    char *home = path != NULL ? NULL : hub_home_folder(err);
+    char *file = path != NULL   ? below(path, NULL, err)
+                 : home != NULL ? path_join(home, "token", err)
+                                : NULL;
+    free(home);
+    return file;
+}
+
 char *hub_repository_folder(const char *repository, struct llama3_error *err)
 {
     char name[HUB_NAME_SIZE + 16];
@@ -173,7 +184,7 @@ char *hub_repository_folder(const char *repository, struct llama3_error *err)
 /* ---- revisions ------------------------------------------------------------------------------- */
 
 /* The name of a branch or tag is a path below refs/, and must not lead out of it. */
-static bool is_revision(const char *name)
+bool hub_is_revision(const char *name)
 {
     if (name[0] == '\0' || strlen(name) > 255)
         return false;
@@ -216,7 +227,7 @@ char *hub_commit(const char *folder, const char *revision, struct llama3_error *
             error_memory(err, "a revision", 41);
         return commit;
     }
-    if (!is_revision(revision)) {
+    if (!hub_is_revision(revision)) {
         error_set(err, LLAMA3_EINPUT, "a branch, a tag or a commit expected, \"%s\" found",
                   revision);
         return NULL;

@@ -26,9 +26,14 @@ bool hub_split(const char *model, char repository[HUB_NAME_SIZE], char tag[HUB_N
  * by the variables of huggingface_hub. A variable that is set to nothing counts as unset. */
 char *hub_home_folder(struct llama3_error *err);
 char *hub_cache_folder(struct llama3_error *err);
+/* The file with the token that the hub's own tool got by logging in. */
+char *hub_token_path(struct llama3_error *err);
 
 /* CACHE/models--OWNER--NAME of "OWNER/NAME", whether it is there or not. */
 char *hub_repository_folder(const char *repository, struct llama3_error *err);
+
+/* Whether it can be a branch, a tag or a commit: a path that doesn't lead out of refs/. */
+bool hub_is_revision(const char *name);
 
 /* In a repository's folder: the commit that a revision (NULL: main) stands for, itself if it is
  * one; the folder of that commit's files; where llama3-pull --int4 puts what it makes of them. */

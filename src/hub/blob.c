@@ -1,0 +1,277 @@
+#include "config.h" /* fallocate, O_NOFOLLOW */
+
+#include "hub/blob.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <nettle/version.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/path.h"
+
+/* What a record's digest in the middle of a file depends on besides the program: it is nettle's
+ * structure. */
+enum { RECORD_VERSION = 1, NETTLE = NETTLE_VERSION_MAJOR << 8 | NETTLE_VERSION_MINOR };
+
+static const char magic[8] = "llama3rg";
+
+struct record {
+    char magic[8];
+    uint32_t version, nettle;
+    uint64_t size;
+    char etag[HUB_ETAG + 1];
+    struct ranges have, dropped;
+    uint64_t hashed; /* where `digest` is; 0: nothing was dropped, so it is hashed from the front */
+    struct digest digest;
+    uint8_t checksum[SHA256_DIGEST_SIZE];
+};
+
+static void sum(const struct record *record, uint8_t out[SHA256_DIGEST_SIZE])
+{
+    struct sha256_ctx context;
+    sha256_init(&context);
+    sha256_update(&context, offsetof(struct record, checksum), (const uint8_t *)record);
+    sha256_digest(&context, SHA256_DIGEST_SIZE, out);
+}
+
+static int failed(const char *path, struct llama3_error *err)
+{
+    return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+}
+
+int blob_init(struct blob *blob, const struct store *store, const struct hub_file *file,
+              struct llama3_error *err)
+{
+    *blob = (struct blob){.file = file, .fd = -1, .ranges_fd = -1, .lock = -1};
+    return store_place(store, file, &blob->place, err);
+}
+
+/* Bytes from the front without a gap. */
+static uint64_t front(const struct blob *blob)
+{
+    uint64_t until;
+    return ranges_gap(&blob->have, 0, blob->file->size, &until);
+}
+
+static void begin(struct blob *blob)
+{
+    blob->have = blob->dropped = (struct ranges){0};
+    blob->changed = true;
+    digest_begin(&blob->digest, blob->file->etag, blob->file->size);
+    blob->ready = blob->hashed = 0;
+    blob->verdict = BLOB_UNHASHED;
+}
+
+/* What an earlier run recorded, if it is of this file. */
+static void go_on(struct blob *blob)
+{
+    struct record record;
+    uint8_t checksum[SHA256_DIGEST_SIZE];
+    struct stat st;
+    begin(blob);
+    if (pread(blob->ranges_fd, &record, sizeof record, 0) != (ssize_t)sizeof record)
+        return;
+    sum(&record, checksum);
+    if (memcmp(record.magic, magic, sizeof magic) != 0 || record.version != RECORD_VERSION ||
+        memcmp(checksum, record.checksum, sizeof checksum) != 0 ||
+        record.size != blob->file->size || strcmp(record.etag, blob->file->etag) != 0 ||
+        !ranges_valid(&record.have, record.size) || !ranges_valid(&record.dropped, record.size) ||
+        record.hashed > record.size || (record.dropped.n > 0 && record.nettle != NETTLE) ||
+        fstat(blob->fd, &st) != 0 || (uint64_t)st.st_size != record.size)
+        return;
+    blob->have = record.have;
+    blob->dropped = record.dropped;
+    if (record.dropped.n > 0) {
+        blob->digest = record.digest;
+        blob->hashed = record.hashed;
+    }
+    blob->kept = ranges_bytes(&blob->have);
+    blob->ready = front(blob);
+}
+
+static int open_own(const char *path, struct llama3_error *err)
+{
+    struct stat st;
+    int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return failed(path, err);
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+        return fd;
+    close(fd);
+    return error_set(err, LLAMA3_EIO, "%s: expected a regular file, found another kind", path);
+}
+
+/* The lock is ours. */
+static int open_files(struct blob *blob, struct llama3_error *err)
+{
+    blob->fd = open_own(blob->place.incomplete, err);
+    if (blob->fd < 0)
+        return -1;
+    blob->ranges_fd = open_own(blob->place.ranges, err);
+    if (blob->ranges_fd < 0)
+        return -1;
+    go_on(blob);
+    if (blob->have.n == 0 && ftruncate(blob->fd, 0) != 0)
+        return failed(blob->place.incomplete, err);
+    if (ftruncate(blob->fd, (off_t)blob->file->size) != 0)
+        return failed(blob->place.incomplete, err);
+    blob->state = BLOB_OPEN;
+    return blob_record(blob, err);
+}
+
+int blob_open(struct blob *blob, const struct store *store, struct llama3_error *err)
+{
+    bool busy = false, there = store_has(store, blob->file, &blob->place);
+    if (!there) {
+        blob->lock = store_lock(blob->place.lock, &busy, err);
+        if (blob->lock < 0)
+            return busy ? 0 : -1;
+        there = store_has(store, blob->file, &blob->place); /* made by who had the lock */
+    }
+    if (!there)
+        return open_files(blob, err);
+    blob->state = BLOB_DONE;
+    blob->kept = blob->file->size;
+    int result = store_name(store, blob->file, err);
+    if (blob->lock >= 0)
+        close(blob->lock);
+    blob->lock = -1;
+    return result;
+}
+
+int blob_write(struct blob *blob, uint64_t offset, const void *bytes, size_t n,
+               struct llama3_error *err)
+{
+    const char *at = bytes;
+    for (uint64_t done = 0; done < n;) {
+        ssize_t written = pwrite(blob->fd, at + done, n - done, (off_t)(offset + done));
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return failed(blob->place.incomplete, err);
+        done += (uint64_t)written;
+    }
+    if (!ranges_add(&blob->have, offset, offset + n))
+        return error_set(err, LLAMA3_EIO, "%s: too many gaps", blob->place.incomplete);
+    blob->changed = true;
+    blob->ready = front(blob);
+    return 0;
+}
+
+int blob_record(struct blob *blob, struct llama3_error *err)
+{
+    struct record record;
+    if (!blob->changed || blob->state != BLOB_OPEN)
+        return 0;
+    memset(&record, 0, sizeof record); /* the checksum is of its padding, too */
+    memcpy(record.magic, magic, sizeof magic);
+    record.version = RECORD_VERSION;
+    record.nettle = NETTLE;
+    record.size = blob->file->size;
+    strcpy(record.etag, blob->file->etag);
+    record.have = blob->have;
+    record.dropped = blob->dropped;
+    if (blob->dropped.n > 0) {
+        record.hashed = blob->hashed;
+        record.digest = blob->digest;
+    }
+    sum(&record, record.checksum);
+    if (pwrite(blob->ranges_fd, &record, sizeof record, 0) != (ssize_t)sizeof record)
+        return failed(blob->place.ranges, err);
+    blob->changed = false;
+    return 0;
+}
+
+/* ---- ends ------------------------------------------------------------------------------------ */
+
+static void close_files(struct blob *blob)
+{
+    int *const fds[] = {&blob->fd, &blob->ranges_fd, &blob->lock};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+        if (*fds[i] >= 0)
+            close(*fds[i]);
+        *fds[i] = -1;
+    }
+}
+
+static void sync_folder(const char *path)
+{
+    char *folder = path_folder(path, NULL);
+    int fd = folder == NULL ? -1 : open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd); /* some file systems can't: the name is right nonetheless */
+        close(fd);
+    }
+    free(folder);
+}
+
+int blob_finish(struct blob *blob, const struct store *store, struct llama3_error *err)
+{
+    if (fsync(blob->fd) != 0)
+        return failed(blob->place.incomplete, err);
+    if (blob->dropped.n > 0) { /* its use is over: nothing is left that could have a name */
+        unlink(blob->place.incomplete);
+    } else if (rename(blob->place.incomplete, blob->place.final) != 0) {
+        return failed(blob->place.final, err);
+    }
+    sync_folder(blob->place.final);
+    unlink(blob->place.ranges);
+    if (blob->mismatches > 0)
+        unlink(blob->place.mismatch);
+    blob->state = BLOB_DONE;
+    int result = blob->dropped.n > 0 ? 0 : store_name(store, blob->file, err);
+    close_files(blob);
+    return result;
+}
+
+int blob_set_apart(struct blob *blob, struct llama3_error *err)
+{
+    blob->mismatches++;
+    if (rename(blob->place.incomplete, blob->place.mismatch) != 0)
+        return failed(blob->place.mismatch, err);
+    close(blob->fd);
+    blob->fd = open_own(blob->place.incomplete, err);
+    if (blob->fd < 0)
+        return -1;
+    begin(blob);
+    if (ftruncate(blob->fd, (off_t)blob->file->size) != 0)
+        return failed(blob->place.incomplete, err);
+    return blob_record(blob, err);
+}
+
+int blob_drop(struct blob *blob, uint64_t begin, uint64_t end, struct llama3_error *err)
+{
+    if (!ranges_add(&blob->dropped, begin, end))
+        return 0; /* it stays a while longer */
+    blob->changed = true;
+    if (blob_record(blob, err) != 0)
+        return -1;
+    if (fdatasync(blob->ranges_fd) != 0)
+        return failed(blob->place.ranges, err);
+    if (fallocate(blob->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin,
+                  (off_t)(end - begin)) != 0 &&
+        errno != EOPNOTSUPP)
+        return failed(blob->place.incomplete, err);
+    return 0;
+}
+
+void blob_close(struct blob *blob)
+{
+    if (blob->state == BLOB_OPEN && blob->have.n == 0) { /* nothing came: nothing is left */
+        unlink(blob->place.incomplete);
+        unlink(blob->place.ranges);
+    } else {
+        blob_record(blob, NULL);
+    }
+    close_files(blob);
+    place_free(&blob->place);
+}
+
+uint64_t blob_missing(const struct blob *blob)
+{
+    return blob->state == BLOB_DONE ? 0 : blob->file->size - ranges_bytes(&blob->have);
+}

@@ -1,0 +1,396 @@
+#include "config.h" /* nftw, st_atim */
+
+#include "hub/library.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/path.h"
+#include "hub/digest.h"
+#include "hub/repo.h"
+#include "hub/store.h"
+
+static bool ends_with(const char *text, const char *suffix)
+{
+    size_t n = strlen(text), m = strlen(suffix);
+    return n >= m && strcmp(text + n - m, suffix) == 0;
+}
+
+/* Calls each(arg, folder, name) for what is in a folder; stops at non-zero. A folder that isn't
+ * there is empty. */
+static int each_in(const char *folder, int (*each)(void *arg, const char *folder, const char *name),
+                   void *arg)
+{
+    DIR *dir = opendir(folder);
+    int result = 0;
+    if (dir == NULL)
+        return 0;
+    for (struct dirent *entry; result == 0 && (entry = readdir(dir)) != NULL;)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            result = each(arg, folder, entry->d_name);
+    closedir(dir);
+    return result;
+}
+
+static int each_below(const char *root, const char *name,
+                      int (*each)(void *arg, const char *folder, const char *name), void *arg)
+{
+    char *folder = path_join(root, name, NULL);
+    int result = folder != NULL ? each_in(folder, each, arg) : 0;
+    free(folder);
+    return result;
+}
+
+static bool stat_in(const char *folder, const char *name, struct stat *st)
+{
+    char path[PATH_MAX];
+    return snprintf(path, sizeof path, "%s/%s", folder, name) < (int)sizeof path &&
+           stat(path, st) == 0;
+}
+
+/* ---- one model ------------------------------------------------------------------------------- */
+
+static int take_bytes(void *arg, const char *folder, const char *name)
+{
+    struct library_model *model = arg;
+    struct stat st;
+    if (!stat_in(folder, name, &st) || !S_ISREG(st.st_mode))
+        return 0;
+    model->bytes += (uint64_t)st.st_blocks * 512;
+    if (st.st_atime > model->used)
+        model->used = st.st_atime;
+    model->incomplete |= ends_with(name, ".incomplete");
+    return 0;
+}
+
+static void add_format(struct library_model *model, const char *format)
+{
+    size_t used = strlen(model->formats);
+    if (strstr(model->formats, format) == NULL)
+        snprintf(model->formats + used, sizeof model->formats - used, "%s%s", used > 0 ? ", " : "",
+                 format);
+}
+
+static int take_file(void *arg, const char *folder, const char *name)
+{
+    struct library_model *model = arg;
+    char tag[REPO_TAG], format[REPO_TAG + 8];
+    struct stat st;
+    if (!stat_in(folder, name, &st)) {
+        model->incomplete = true; /* a link to nothing */
+    } else if (S_ISDIR(st.st_mode)) {
+        if (ends_with(folder, name)) /* deep enough */
+            return 0;
+        return each_below(folder, name, take_file, model);
+    } else if (ends_with(name, ".safetensors")) {
+        add_format(model, "safetensors");
+    } else if (repo_gguf_tag(name, tag)) {
+        snprintf(format, sizeof format, "gguf %s", tag);
+        add_format(model, format);
+    } else if (ends_with(name, ".bin") || ends_with(name, ".pth")) {
+        add_format(model, "pickle");
+    }
+    return 0;
+}
+
+static int take_snapshot(void *arg, const char *folder, const char *name)
+{
+    struct library_model *model = arg;
+    model->revisions++;
+    return each_below(folder, name, take_file, model);
+}
+
+static int take_int4(void *arg, const char *folder, const char *name)
+{
+    if (ends_with(name, "-int4.safetensors"))
+        add_format(arg, "int4");
+    return take_bytes(arg, folder, name);
+}
+
+/* models--OWNER--NAME to OWNER/NAME. */
+static bool read_name(const char *folder, char name[HUB_NAME_SIZE])
+{
+    const char *from = folder + strlen("models--"), *between = strstr(from, "--");
+    if (strncmp(folder, "models--", 8) != 0 || strlen(from) >= HUB_NAME_SIZE - 1)
+        return false;
+    if (between == NULL)
+        snprintf(name, HUB_NAME_SIZE, "%s", from);
+    else
+        snprintf(name, HUB_NAME_SIZE, "%.*s/%s", (int)(between - from), from, between + 2);
+    return name[0] != '\0';
+}
+
+static int take_model(void *arg, const char *cache, const char *name)
+{
+    struct library *library = arg;
+    struct library_model model = {0};
+    if (!read_name(name, model.name))
+        return 0;
+    struct library_model *more = reallocarray(library->models, library->n + 1, sizeof *more);
+    if (more == NULL ||
+        (library->models = more, model.folder = path_join(cache, name, NULL)) == NULL)
+        return -1;
+    each_below(model.folder, "blobs", take_bytes, &model);
+    each_below(model.folder, "snapshots", take_snapshot, &model);
+    each_below(model.folder, "llama3", take_int4, &model);
+    library->models[library->n++] = model;
+    return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcasecmp(((const struct library_model *)a)->name,
+                      ((const struct library_model *)b)->name);
+}
+
+int library_open(struct library *library, struct llama3_error *err)
+{
+    *library = (struct library){0};
+    char *cache = hub_cache_folder(err);
+    int result = cache == NULL ? -1 : each_in(cache, take_model, library);
+    if (cache != NULL && result != 0)
+        error_memory(err, "a list of models", library->n * sizeof *library->models);
+    if (library->n > 0)
+        qsort(library->models, library->n, sizeof *library->models, by_name);
+    free(cache);
+    if (result != 0)
+        library_close(library);
+    return result;
+}
+
+void library_close(struct library *library)
+{
+    for (size_t i = 0; i < library->n; i++)
+        free(library->models[i].folder);
+    free(library->models);
+    *library = (struct library){0};
+}
+
+const struct library_model *library_find(const struct library *library, const char *name)
+{
+    for (size_t i = 0; i < library->n; i++)
+        if (strcmp(library->models[i].name, name) == 0)
+            return &library->models[i];
+    return NULL;
+}
+
+/* ---- the names of a blob --------------------------------------------------------------------- */
+
+/* Looks for a link to a blob; found: its path below snapshots/COMMIT/. */
+struct search {
+    const char *blob;
+    const char *below; /* the folder in the snapshot, "" at its top */
+    char found[600];
+    size_t links;
+};
+
+static int look_at(void *arg, const char *folder, const char *name)
+{
+    struct search *search = arg;
+    char path[PATH_MAX], target[PATH_MAX];
+    struct stat st;
+    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path ||
+        lstat(path, &st) != 0)
+        return 0;
+    if (S_ISDIR(st.st_mode)) {
+        const char *below = search->below;
+        search->below = name;
+        each_in(path, look_at, search);
+        search->below = below;
+        return 0;
+    }
+    ssize_t n = S_ISLNK(st.st_mode) ? readlink(path, target, sizeof target - 1) : 0;
+    target[n > 0 ? n : 0] = '\0';
+    if (n <= 0 || !ends_with(target, search->blob))
+        return 0;
+    search->links++;
+    snprintf(search->found, sizeof search->found, "%.250s%s%.250s", search->below,
+             search->below[0] != '\0' ? "/" : "", name);
+    return 0;
+}
+
+static int look_in_snapshot(void *arg, const char *folder, const char *name)
+{
+    return each_below(folder, name, look_at, arg);
+}
+
+static void find_links(const struct library_model *model, const char *blob, struct search *search)
+{
+    *search = (struct search){.blob = blob, .below = ""};
+    snprintf(search->found, sizeof search->found, "%.100s", blob);
+    each_below(model->folder, "snapshots", look_in_snapshot, search);
+}
+
+/* ---- verifying ------------------------------------------------------------------------------- */
+
+static bool is_blob(const char *name)
+{
+    size_t n = strlen(name);
+    return (n == HUB_ETAG || n == HUB_BLOB_ID) && strspn(name, "0123456789abcdef") == n;
+}
+
+struct verifying {
+    const struct library_model *model;
+    const struct library_check *check;
+    struct llama3_error *err;
+    uint64_t done, total;
+};
+
+static int count_blob(void *arg, const char *folder, const char *name)
+{
+    struct verifying *v = arg;
+    struct stat st;
+    if (is_blob(name) && stat_in(folder, name, &st))
+        v->total += (uint64_t)st.st_size;
+    return 0;
+}
+
+static int on_read(void *arg, size_t n)
+{
+    struct verifying *v = arg;
+    v->done += n;
+    return v->check->on_bytes != NULL ? v->check->on_bytes(v->check->arg, v->done, v->total) : 0;
+}
+
+static int verify_blob(void *arg, const char *folder, const char *name)
+{
+    struct verifying *v = arg;
+    struct stat st;
+    char path[PATH_MAX], kept[PATH_MAX];
+    struct search search;
+    if (!is_blob(name) || !stat_in(folder, name, &st) ||
+        snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path ||
+        snprintf(kept, sizeof kept, "%s.llama3.mismatch", path) >= (int)sizeof kept)
+        return 0;
+    int right = digest_check(path, name, (uint64_t)st.st_size, on_read, v, v->err);
+    if (right != 0)
+        return right < 0 ? -1 : 0;
+    find_links(v->model, name, &search);
+    if (rename(path, kept) != 0)
+        return error_set(v->err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+    v->check->bad(v->check->arg, search.found, kept);
+    return 0;
+}
+
+int library_verify(const struct library_model *model, const struct library_check *check,
+                   struct llama3_error *err)
+{
+    struct verifying v = {.model = model, .check = check, .err = err};
+    each_below(model->folder, "blobs", count_blob, &v);
+    return each_below(model->folder, "blobs", verify_blob, &v);
+}
+
+/* ---- removing -------------------------------------------------------------------------------- */
+
+struct removing {
+    const struct library_model *model;
+    const char *tag;
+    struct llama3_error *err;
+    size_t removed;
+};
+
+static int check_lock(void *arg, const char *folder, const char *name)
+{
+    struct removing *r = arg;
+    char path[PATH_MAX];
+    bool busy = false;
+    struct llama3_error why;
+    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
+        return 0;
+    int fd = store_lock(path, &busy, &why);
+    if (fd >= 0)
+        close(fd);
+    if (!busy)
+        return 0;
+    return error_set(r->err, LLAMA3_EINPUT, "%s is being fetched by another program",
+                     r->model->name);
+}
+
+static int unlink_entry(const char *path, const struct stat *st, int type, struct FTW *walk)
+{
+    (void)st;
+    (void)walk;
+    return type == FTW_DP || type == FTW_DNR || type == FTW_D ? rmdir(path) : unlink(path);
+}
+
+static int remove_tree(const char *path, struct llama3_error *err)
+{
+    if (nftw(path, unlink_entry, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT)
+        return 0;
+    return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+}
+
+static int remove_int4(void *arg, const char *folder, const char *name)
+{
+    struct removing *r = arg;
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
+        return 0;
+    if (unlink(path) != 0)
+        return error_set(r->err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+    r->removed++;
+    return 0;
+}
+
+/* The link of a GGUF file with the tag; and what it links to, unless another link does so too. */
+static int remove_tagged(void *arg, const char *folder, const char *name)
+{
+    struct removing *r = arg;
+    char path[PATH_MAX], target[PATH_MAX], tag[REPO_TAG], blob[PATH_MAX + 8];
+    struct search search;
+    struct stat st;
+    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path ||
+        lstat(path, &st) != 0)
+        return 0;
+    if (S_ISDIR(st.st_mode))
+        return each_in(path, remove_tagged, r);
+    if (!repo_gguf_tag(name, tag) || strcasecmp(tag, r->tag) != 0)
+        return 0;
+    ssize_t n = readlink(path, target, sizeof target - 1);
+    if (unlink(path) != 0)
+        return error_set(r->err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+    r->removed++;
+    target[n > 0 ? n : 0] = '\0';
+    const char *last = strrchr(target, '/');
+    if (last == NULL || !is_blob(last + 1))
+        return 0;
+    find_links(r->model, last + 1, &search);
+    snprintf(blob, sizeof blob, "%s/blobs/%s", r->model->folder, last + 1);
+    if (search.links == 0 && unlink(blob) != 0 && errno != ENOENT)
+        return error_set(r->err, LLAMA3_EIO, "%s: %s", blob, strerror(errno));
+    return 0;
+}
+
+static int remove_in_snapshot(void *arg, const char *folder, const char *name)
+{
+    return each_below(folder, name, remove_tagged, arg);
+}
+
+int library_remove(const struct library_model *model, const char *tag, struct llama3_error *err)
+{
+    struct removing r = {.model = model, .tag = tag, .err = err};
+    const char *name = strrchr(model->folder, '/') + 1;
+    char locks[PATH_MAX];
+    snprintf(locks, sizeof locks, "%.*s.locks/%s", (int)(name - model->folder), model->folder,
+             name);
+    if (each_in(locks, check_lock, &r) != 0)
+        return -1;
+    if (tag[0] == '\0')
+        return remove_tree(model->folder, err) == 0 ? remove_tree(locks, err) : -1;
+    int result = strcmp(tag, "int4") == 0
+                     ? each_below(model->folder, "llama3", remove_int4, &r)
+                     : each_below(model->folder, "snapshots", remove_in_snapshot, &r);
+    if (result == 0 && r.removed == 0)
+        result = error_set(err, LLAMA3_EINPUT, "%s: expected one of %s, found %s", model->name,
+                           model->formats[0] != '\0' ? model->formats : "nothing", tag);
+    return result;
+}

@@ -1,0 +1,87 @@
+/* refuse.c: what the hub means when it says no, and what can be done about it. */
+#include <string.h>
+
+#include "hub/fetch.h"
+
+static int no_access(const struct request *r, const char *repository, struct llama3_error *err)
+{
+    const struct hub *hub = r->hub;
+    if (hub->token == NULL)
+        return error_set(
+            err, LLAMA3_EINPUT,
+            "%s is gated: accept its terms on %s/%s, then give a token (HF_TOKEN, or hf "
+            "auth login)",
+            repository, hub->endpoint, repository);
+    return error_set(err, LLAMA3_EINPUT,
+                     "%s is gated: the token of %s has no access: accept the terms on %s/%s with "
+                     "its account, or wait until that is granted",
+                     repository, hub->token_from, hub->endpoint, repository);
+}
+
+static int bad_token(const struct hub *hub, struct llama3_error *err)
+{
+    return error_set(err, LLAMA3_EINPUT,
+                     "%s: the hub doesn't know this token: make one on %s/settings/tokens",
+                     hub->token_from, hub->endpoint);
+}
+
+static int not_there(const struct request *r, const char *repository, struct llama3_error *err)
+{
+    const struct hub *hub = r->hub;
+    return error_set(err, LLAMA3_EINPUT, "%s: no such model on %s, or a private one%s", repository,
+                     hub->host,
+                     hub->token == NULL ? ", which needs a token (HF_TOKEN)"
+                                        : " that the token has no access to");
+}
+
+/* Of an answer by the hub, not by where it redirects to. */
+static int hub_refused(const struct request *r, const char *repository, const char *what,
+                       struct llama3_error *err)
+{
+    bool is_401 = r->status == 401;
+    if (strcmp(r->code, "GatedRepo") == 0)
+        return no_access(r, repository, err);
+    if (strcmp(r->code, "RevisionNotFound") == 0)
+        return error_set(err, LLAMA3_EINPUT, "%s: no such revision: %s", repository, what);
+    if (strcmp(r->code, "EntryNotFound") == 0)
+        return error_set(err, LLAMA3_EINPUT, "%s: no such file: %s", repository, what);
+    if (is_401 && r->hub->token != NULL && strcmp(r->code, "RepoNotFound") != 0)
+        return bad_token(r->hub, err);
+    if (is_401 || r->status == 404 || strcmp(r->code, "RepoNotFound") == 0)
+        return not_there(r, repository, err);
+    return error_set(err, LLAMA3_EIO, "%s: %s: expected an answer, found HTTP status %ld%s%.200s",
+                     r->hub->host, what, r->status, r->message[0] != '\0' ? ": " : "", r->message);
+}
+
+int fetch_refused(const struct request *r, const char *repository, const char *what,
+                  struct llama3_error *err)
+{
+    char host[300];
+    if (r->to_hub)
+        return hub_refused(r, repository, what, err);
+    request_host(r->url, host, sizeof host);
+    return error_set(err, LLAMA3_EIO, "%s: %s: expected an answer, found HTTP status %ld", host,
+                     what, r->status);
+}
+
+int fetch_broken(const struct request *r, CURLcode code, struct llama3_error *err)
+{
+    char host[300];
+    long connect = 0;
+    const char *why = r->why[0] != '\0' ? r->why : curl_easy_strerror(code);
+    request_host(r->url, host, sizeof host);
+    curl_easy_getinfo(r->easy, CURLINFO_HTTP_CONNECTCODE, &connect);
+    if (code == CURLE_COULDNT_RESOLVE_PROXY || code == CURLE_PROXY || connect >= 300)
+        return error_set(err, LLAMA3_EIO,
+                         "%s: the proxy refuses (https_proxy, http_proxy, all_proxy): %.200s", host,
+                         why);
+    if (code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_CONNECT)
+        return error_set(err, LLAMA3_EIO,
+                         "%s can't be reached: %.200s; --offline uses what is in the cache", host,
+                         why);
+    if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
+        return error_set(err, LLAMA3_EIO,
+                         "%s: its certificate isn't trusted (CURL_CA_BUNDLE names others): %.200s",
+                         host, why);
+    return error_set(err, LLAMA3_EIO, "%s: %.200s", host, why);
+}

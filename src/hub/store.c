@@ -1,0 +1,405 @@
+#include "config.h" /* O_NOFOLLOW, renameat */
+
+#include "hub/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/new_file.h"
+#include "base/path.h"
+#include "checkpoint/hub_cache.h"
+#include "hub/digest.h"
+
+/* ---- folders --------------------------------------------------------------------------------- */
+
+/* A folder and those above it, as mkdir -p makes them: the user's own path, links and all. */
+static int make_path(const char *path, struct llama3_error *err)
+{
+    char *copy = strdup(path);
+    int result = copy != NULL ? 0 : error_memory(err, path, strlen(path));
+    for (char *at = copy; result == 0 && at != NULL; at++) {
+        at = strchr(at + 1, '/');
+        if (at != NULL)
+            *at = '\0';
+        if (mkdir(copy, 0777) != 0 && errno != EEXIST && !path_exists(copy))
+            result = error_set(err, LLAMA3_EIO, "%s: %s", copy, strerror(errno));
+        if (at == NULL)
+            break;
+        *at = '/';
+    }
+    free(copy);
+    return result;
+}
+
+/* One folder in another, which no link may stand for: its descriptor. */
+static int enter(int parent, const char *name)
+{
+    if (mkdirat(parent, name, 0777) != 0 && errno != EEXIST)
+        return -1;
+    return openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* The folders of a relative path below root, all but its last part: a descriptor of the last one.
+ */
+static int make_below(const char *root, const char *relative, struct llama3_error *err)
+{
+    int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char part[256];
+    const char *at = relative;
+    while (fd >= 0 && strchr(at, '/') != NULL) {
+        size_t n = strcspn(at, "/");
+        snprintf(part, sizeof part, "%.*s", (int)(n < 255 ? n : 255), at);
+        int next = enter(fd, part);
+        int saved = errno;
+        close(fd);
+        errno = saved;
+        fd = next;
+        at += n + 1;
+    }
+    if (fd >= 0)
+        return fd;
+    if (errno == ELOOP || errno == ENOTDIR)
+        return error_set(err, LLAMA3_EIO,
+                         "%s: expected a folder for %.200s, found a file or a link", root,
+                         relative);
+    return error_set(err, LLAMA3_EIO, "%s: %.200s: %s", root, relative, strerror(errno));
+}
+
+static int make_folder(const char *root, const char *relative, struct llama3_error *err)
+{
+    char path[HUB_COMMIT + 300];
+    snprintf(path, sizeof path, "%s/.", relative);
+    int fd = make_below(root, path, err);
+    if (fd < 0)
+        return -1;
+    close(fd);
+    return 0;
+}
+
+/* Backups leave out a folder with this file (https://bford.info/cachedir/). */
+static void tag_cache(const char *folder)
+{
+    static const char text[] = "Signature: 8a477f597d28d172789f06886806bc55\n"
+                               "# This is a cache of the Hugging Face hub.\n";
+    char *path = path_join(folder, "CACHEDIR.TAG", NULL);
+    int fd = path == NULL ? -1 : open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd >= 0) {
+        ssize_t n = write(fd, text, sizeof text - 1);
+        (void)n; /* it is a courtesy */
+        close(fd);
+    }
+    free(path);
+}
+
+static int open_cache(struct store *store, const char *repository, struct llama3_error *err)
+{
+    char below[HUB_NAME_SIZE + 40];
+    char *cache = hub_cache_folder(err);
+    int result = -1;
+    store->root = cache == NULL ? NULL : hub_repository_folder(repository, err);
+    if (store->root == NULL)
+        goto out;
+    const char *name = strrchr(store->root, '/') + 1;
+    snprintf(below, sizeof below, ".locks/%s", name);
+    store->locks = path_join(cache, below, err);
+    store->arriving = path_join(store->root, "blobs", err);
+    if (store->locks == NULL || store->arriving == NULL || make_path(cache, err) != 0 ||
+        make_folder(cache, below, err) != 0 || make_path(store->root, err) != 0 ||
+        make_folder(store->root, "blobs", err) != 0 || make_folder(store->root, "refs", err) != 0)
+        goto out;
+    tag_cache(cache);
+    snprintf(below, sizeof below, "snapshots/%s", store->commit);
+    store->snapshot = path_join(store->root, below, err);
+    result = store->snapshot == NULL ? -1 : make_folder(store->root, below, err);
+out:
+    free(cache);
+    return result;
+}
+
+static int open_local(struct store *store, const char *folder, struct llama3_error *err)
+{
+    static const char below[] = ".cache/huggingface/download";
+    store->local = true;
+    store->root = strdup(folder);
+    store->snapshot = strdup(folder);
+    store->arriving = path_join(folder, below, err);
+    store->locks = path_join(folder, below, err);
+    char *notes = path_join(folder, ".cache/huggingface", err);
+    int result = -1;
+    if (store->root != NULL && store->snapshot != NULL && store->arriving != NULL &&
+        store->locks != NULL && notes != NULL && make_path(folder, err) == 0)
+        result = make_folder(folder, below, err);
+    if (result == 0)
+        tag_cache(notes);
+    free(notes);
+    return result;
+}
+
+int store_open(struct store *store, const char *repository, const char *local_dir,
+               const char *commit, struct llama3_error *err)
+{
+    *store = (struct store){0};
+    snprintf(store->commit, sizeof store->commit, "%s", commit);
+    int result =
+        local_dir != NULL ? open_local(store, local_dir, err) : open_cache(store, repository, err);
+    if (result != 0)
+        store_close(store);
+    return result;
+}
+
+void store_close(struct store *store)
+{
+    free(store->root);
+    free(store->locks);
+    free(store->snapshot);
+    free(store->arriving);
+    *store = (struct store){0};
+}
+
+/* ---- places ---------------------------------------------------------------------------------- */
+
+static char *with_suffix(const char *folder, const char *name, const char *suffix,
+                         struct llama3_error *err)
+{
+    struct buf text = {0};
+    buf_add_str(&text, name);
+    buf_add_str(&text, suffix);
+    char *path = text.failed ? NULL : path_join(folder, text.data, err);
+    buf_free(&text);
+    return path;
+}
+
+char *store_path(const struct store *store, const char *name, struct llama3_error *err)
+{
+    return path_join(store->snapshot, name, err);
+}
+
+/* Folders of the names that have some. */
+static int make_folders(const struct store *store, const char *name, struct llama3_error *err)
+{
+    int fd = make_below(store->snapshot, name, err);
+    if (fd >= 0)
+        close(fd);
+    if (fd < 0 || !store->local)
+        return fd < 0 ? -1 : 0;
+    fd = make_below(store->arriving, name, err); /* of the notes and locks */
+    if (fd >= 0)
+        close(fd);
+    return fd < 0 ? -1 : 0;
+}
+
+int store_place(const struct store *store, const struct hub_file *file, struct place *place,
+                struct llama3_error *err)
+{
+    const char *name = store->local ? file->name : file->etag;
+    *place = (struct place){0};
+    if (make_folders(store, file->name, err) != 0)
+        return -1;
+    place->final = store->local ? store_path(store, file->name, err)
+                                : path_join(store->arriving, file->etag, err);
+    place->incomplete = with_suffix(store->arriving, name, ".llama3.incomplete", err);
+    place->ranges = with_suffix(store->arriving, name, ".llama3.ranges", err);
+    place->mismatch = with_suffix(store->arriving, name, ".llama3.mismatch", err);
+    place->lock = with_suffix(store->locks, name, ".lock", err);
+    if (place->final != NULL && place->incomplete != NULL && place->ranges != NULL &&
+        place->mismatch != NULL && place->lock != NULL)
+        return 0;
+    place_free(place);
+    return -1;
+}
+
+void place_free(struct place *place)
+{
+    free(place->final);
+    free(place->incomplete);
+    free(place->ranges);
+    free(place->mismatch);
+    free(place->lock);
+    *place = (struct place){0};
+}
+
+/* ---- what is there --------------------------------------------------------------------------- */
+
+static bool is_whole(const char *path, uint64_t size, struct stat *st)
+{
+    return stat(path, st) == 0 && S_ISREG(st->st_mode) && (uint64_t)st->st_size == size;
+}
+
+/* huggingface_hub's note: commit, hash, and the time up to which the file was known to be that. */
+static bool read_note(const struct store *store, const struct hub_file *file, double *time)
+{
+    size_t size;
+    bool missing = false, right = false;
+    char etag[HUB_ETAG + 1];
+    char *path = with_suffix(store->arriving, file->name, ".metadata", NULL);
+    char *text = path == NULL ? NULL : file_read(path, 512, &size, &missing, NULL);
+    if (text != NULL)
+        right = sscanf(text, "%*s %64s %lf", etag, time) == 2 && strcmp(etag, file->etag) == 0;
+    free(text);
+    free(path);
+    return right;
+}
+
+bool store_has(const struct store *store, const struct hub_file *file, const struct place *place)
+{
+    struct stat st;
+    double noted;
+    if (!is_whole(place->final, file->size, &st))
+        return false;
+    if (!store->local)
+        return true;
+    if (read_note(store, file, &noted) && (double)st.st_mtime - 1 <= noted)
+        return true;
+    return digest_matches(place->final, file->etag, file->size);
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+/* A name for what is being put in the place of another. */
+static void temporary_name(char *out, size_t size)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    snprintf(out, size, ".llama3.%ld.%ld.tmp", (long)getpid(), now.tv_nsec);
+}
+
+static bool is_link_to(int folder, const char *name, const char *target)
+{
+    char found[PATH_MAX];
+    ssize_t n = readlinkat(folder, name, found, sizeof found);
+    return n == (ssize_t)strlen(target) && memcmp(found, target, (size_t)n) == 0;
+}
+
+static int link_name(const struct store *store, const struct hub_file *file,
+                     struct llama3_error *err)
+{
+    struct buf target = {0};
+    char temporary[64];
+    const char *last = strrchr(file->name, '/');
+    last = last != NULL ? last + 1 : file->name;
+    int folder = make_below(store->snapshot, file->name, err);
+    if (folder < 0)
+        return -1;
+    buf_add_str(&target, "../../");
+    for (const char *c = file->name; *c != '\0'; c++)
+        if (*c == '/')
+            buf_add_str(&target, "../");
+    buf_add_str(&target, "blobs/");
+    buf_add_str(&target, file->etag);
+    temporary_name(temporary, sizeof temporary);
+    int result = 0;
+    if (target.failed)
+        result = error_memory(err, "a link", target.size);
+    else if (!is_link_to(folder, last, target.data) &&
+             (symlinkat(target.data, folder, temporary) != 0 ||
+              renameat(folder, temporary, folder, last) != 0)) {
+        result =
+            error_set(err, LLAMA3_EIO, "%s/%s: %s", store->snapshot, file->name, strerror(errno));
+        unlinkat(folder, temporary, 0);
+    }
+    buf_free(&target);
+    close(folder);
+    return result;
+}
+
+static int write_text(const char *path, const char *text, struct llama3_error *err)
+{
+    struct new_file file;
+    if (new_file_open(&file, path, err) != 0)
+        return -1;
+    if (new_file_write(&file, text, strlen(text), err) == 0)
+        return new_file_commit(&file, err);
+    new_file_abandon(&file);
+    return -1;
+}
+
+static int write_note(const struct store *store, const struct hub_file *file,
+                      struct llama3_error *err)
+{
+    char text[256];
+    struct timespec now;
+    char *path = with_suffix(store->arriving, file->name, ".metadata", err);
+    if (path == NULL)
+        return -1;
+    clock_gettime(CLOCK_REALTIME, &now);
+    snprintf(text, sizeof text, "%s\n%s\n%ld.%06ld\n", store->commit, file->etag, (long)now.tv_sec,
+             now.tv_nsec / 1000);
+    int result = write_text(path, text, err);
+    free(path);
+    return result;
+}
+
+int store_name(const struct store *store, const struct hub_file *file, struct llama3_error *err)
+{
+    return store->local ? write_note(store, file, err) : link_name(store, file, err);
+}
+
+int store_set_ref(const struct store *store, const char *revision, struct llama3_error *err)
+{
+    if (store->local || strcmp(revision, store->commit) == 0)
+        return 0;
+    char *refs = path_join(store->root, "refs", err);
+    char *path = refs == NULL ? NULL : path_join(refs, revision, err);
+    int folder = path == NULL ? -1 : make_below(refs, revision, err);
+    int result = folder < 0 ? -1 : write_text(path, store->commit, err);
+    if (folder >= 0)
+        close(folder);
+    free(path);
+    free(refs);
+    return result;
+}
+
+/* ---- locks and room -------------------------------------------------------------------------- */
+
+/* The file that a descriptor locks is still the one of that name: who held it may have removed it.
+ */
+static bool is_current(int fd, const char *path)
+{
+    struct stat open_one, named;
+    return fstat(fd, &open_one) == 0 && stat(path, &named) == 0 &&
+           open_one.st_ino == named.st_ino && open_one.st_dev == named.st_dev;
+}
+
+int store_lock(const char *path, bool *busy, struct llama3_error *err)
+{
+    *busy = false;
+    for (;;) {
+        int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0664);
+        if (fd < 0)
+            return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+            if (is_current(fd, path))
+                return fd;
+            close(fd);
+            continue;
+        }
+        int saved = errno;
+        close(fd);
+        if (saved == EWOULDBLOCK) {
+            *busy = true;
+            return -1;
+        }
+        if (saved != EINTR)
+            return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(saved));
+    }
+}
+
+bool store_free_bytes(const char *folder, uint64_t *bytes)
+{
+    struct statvfs fs;
+    if (statvfs(folder, &fs) != 0)
+        return false;
+    *bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+    return true;
+}

@@ -1,0 +1,60 @@
+/*
+ * store.h: where files go. In the cache, as huggingface_hub lays it out: contents by their hash in
+ * blobs/, and a relative link of the file's name in snapshots/COMMIT/. In a folder that the user
+ * names: files by their names, with huggingface_hub's notes on them below DIR/.cache/huggingface.
+ * Either way Python's tools and ours find each other's downloads, and share their locks.
+ *
+ * Folders below the root are made and entered without following links, so that neither a name nor
+ * what somebody left there leads elsewhere.
+ */
+#ifndef HUB_STORE_H
+#define HUB_STORE_H
+
+#include "hub/hub.h"
+
+struct store {
+    char *root;     /* CACHE/models--OWNER--NAME, or DIR */
+    char *locks;    /* the folder of locks */
+    char *snapshot; /* where the files are by their names */
+    char *arriving; /* where they are until they are whole */
+    char commit[HUB_COMMIT + 1];
+    bool local; /* DIR */
+};
+
+/* Makes the folders. local_dir: NULL for the cache. */
+int store_open(struct store *store, const char *repository, const char *local_dir,
+               const char *commit, struct llama3_error *err);
+void store_close(struct store *store);
+
+/* The paths of one file, and of what it is until it is whole. */
+struct place {
+    char *final;      /* the blob, or DIR/NAME */
+    char *incomplete; /* the same, sparse, while it arrives */
+    char *ranges;     /* which bytes of that are there */
+    char *mismatch;   /* what was not what the hub said it would be */
+    char *lock;
+};
+
+/* Makes the folders that it names. */
+int store_place(const struct store *store, const struct hub_file *file, struct place *place,
+                struct llama3_error *err);
+void place_free(struct place *place);
+
+/* Whether the file's contents are there, whole; of a folder's file that has no note it is hashed.
+ */
+bool store_has(const struct store *store, const struct hub_file *file, const struct place *place);
+/* Contents that are there get the file's name: the link in the snapshot, or the note. */
+int store_name(const struct store *store, const struct hub_file *file, struct llama3_error *err);
+/* The path of a file by its name, for free(). */
+char *store_path(const struct store *store, const char *name, struct llama3_error *err);
+
+/* refs/REVISION says that it is at the store's commit. */
+int store_set_ref(const struct store *store, const char *revision, struct llama3_error *err);
+
+/* Takes a lock as huggingface_hub's: a descriptor to close; -1 with *busy, or with err filled. */
+int store_lock(const char *path, bool *busy, struct llama3_error *err);
+
+/* Free bytes of the file system that a folder is on. */
+bool store_free_bytes(const char *folder, uint64_t *bytes);
+
+#endif

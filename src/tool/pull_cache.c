@@ -1,0 +1,192 @@
+/* pull_cache.c: what is in the cache: --list, --remove, --verify. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "hub/library.h"
+#include "tool/progress.h"
+#include "tool/pull.h"
+#include "tool/say.h"
+#include "tool/units.h"
+
+bool pull_ask(const char *question, bool by_default)
+{
+    char line[64];
+    if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
+        return false;
+    say_name(stderr, question);
+    fputs(by_default ? " [Y/n] " : " [y/N] ", stderr);
+    fflush(stderr);
+    if (fgets(line, sizeof line, stdin) == NULL)
+        return false;
+    if (line[0] == '\n')
+        return by_default;
+    return line[0] == 'y' || line[0] == 'Y';
+}
+
+/* ---- --list ---------------------------------------------------------------------------------- */
+
+static void format_day(char *out, size_t size, time_t moment)
+{
+    struct tm day;
+    if (moment == 0 || localtime_r(&moment, &day) == NULL || strftime(out, size, "%F", &day) == 0)
+        snprintf(out, size, "-");
+}
+
+int pull_list(const struct pull_args *args)
+{
+    struct library library;
+    struct llama3_error err;
+    uint64_t total = 0;
+    int widest = (int)strlen("model");
+    if (library_open(&library, &err) != 0) {
+        say_failure(&err);
+        return STATUS_FAILED;
+    }
+    for (size_t i = 0; i < library.n; i++) {
+        int width = (int)strlen(library.models[i].name);
+        widest = width > widest ? width : widest;
+        total += library.models[i].bytes;
+    }
+    if (library.n > 0 && !args->quiet)
+        printf("%-*s %10s  %-10s  %s\n", widest, "model", "size", "last use", "what");
+    for (size_t i = 0; i < library.n; i++) {
+        const struct library_model *model = &library.models[i];
+        char size[UNIT_SIZE], day[32];
+        if (args->quiet) {
+            say_name(stdout, model->name);
+            putchar('\n');
+            continue;
+        }
+        format_day(day, sizeof day, model->used);
+        say_name(stdout, model->name);
+        printf("%*s %10s  %-10s  ", widest - (int)strlen(model->name), "",
+               unit_bytes(size, model->bytes), day);
+        say_name(stdout, model->formats[0] != '\0' ? model->formats : "other files");
+        if (model->revisions > 1)
+            printf(", %zu revisions", model->revisions);
+        puts(model->incomplete ? ", incomplete" : "");
+    }
+    if (!args->quiet) {
+        char size[UNIT_SIZE];
+        char *cache = hub_cache_folder(NULL);
+        say_error("%zu model%s, %s in %s", library.n, library.n == 1 ? "" : "s",
+                  unit_bytes(size, total), cache != NULL ? cache : "the cache");
+        free(cache);
+    }
+    library_close(&library);
+    return finish_stdout();
+}
+
+/* ---- --remove, --verify ---------------------------------------------------------------------- */
+
+/* The model of the command line; NULL after an error. */
+static const struct library_model *find(const struct library *library, const struct pull_args *args)
+{
+    const struct library_model *model = library_find(library, args->repository);
+    if (model == NULL)
+        say_error("%s is not in the cache; --list shows what is", args->repository);
+    return model;
+}
+
+static int remove_from(const struct library *library, const struct pull_args *args)
+{
+    const struct library_model *model = find(library, args);
+    struct llama3_error err;
+    char question[3 * HUB_NAME_SIZE], size[UNIT_SIZE];
+    if (model == NULL)
+        return STATUS_FAILED;
+    unit_bytes(size, model->bytes);
+    snprintf(question, sizeof question, "remove %s%s%s (%s%s)?", args->repository,
+             args->tag[0] != '\0' ? ":" : "", args->tag, args->tag[0] != '\0' ? "of " : "", size);
+    if (!args->yes && !(isatty(STDIN_FILENO) && isatty(STDERR_FILENO))) {
+        say_error("--remove asks on a terminal, and there is none: --yes removes without asking");
+        return STATUS_USAGE;
+    }
+    if (!args->yes && !pull_ask(question, false))
+        return STATUS_FAILED;
+    if (library_remove(model, args->tag, &err) == 0)
+        return STATUS_OK;
+    say_failure(&err);
+    return STATUS_FAILED;
+}
+
+int pull_remove(const struct pull_args *args)
+{
+    struct library library;
+    struct llama3_error err;
+    if (library_open(&library, &err) != 0) {
+        say_failure(&err);
+        return STATUS_FAILED;
+    }
+    int status = remove_from(&library, args);
+    library_close(&library);
+    return status;
+}
+
+struct verifying {
+    const struct pull_args *args;
+    const char *model;
+    size_t bad;
+};
+
+static void on_bad(void *arg, const char *file, const char *kept)
+{
+    struct verifying *v = arg;
+    v->bad++;
+    progress_stop();
+    say_error(
+        "%s: %s: its contents are not what they were: kept apart as %s; llama3-pull %s fetches "
+        "it again",
+        v->model, file, kept, v->model);
+    if (!v->args->quiet)
+        progress_start_bytes("verifying", 0);
+}
+
+static int on_bytes(void *arg, uint64_t done, uint64_t total)
+{
+    (void)arg;
+    progress_update((size_t)done, (size_t)total);
+    return pull_canceled();
+}
+
+static int verify_one(const struct library_model *model, const struct pull_args *args)
+{
+    struct verifying v = {args, model->name, 0};
+    const struct library_check check = {on_bad, on_bytes, &v};
+    struct llama3_error err;
+    char size[UNIT_SIZE];
+    if (!args->quiet)
+        progress_start_bytes("verifying", 0);
+    int result = library_verify(model, &check, &err);
+    progress_stop();
+    if (result != 0) {
+        if (!pull_canceled())
+            say_failure(&err);
+        return STATUS_FAILED;
+    }
+    if (v.bad == 0 && !args->quiet)
+        printf("%s: %s, all as they were\n", model->name, unit_bytes(size, model->bytes));
+    return v.bad == 0 ? STATUS_OK : STATUS_FAILED;
+}
+
+int pull_verify(const struct pull_args *args)
+{
+    struct library library;
+    struct llama3_error err;
+    int status = STATUS_OK;
+    if (library_open(&library, &err) != 0) {
+        say_failure(&err);
+        return STATUS_FAILED;
+    }
+    const struct library_model *one = args->model != NULL ? find(&library, args) : NULL;
+    if (args->model != NULL)
+        status = one != NULL ? verify_one(one, args) : STATUS_FAILED;
+    for (size_t i = 0; args->model == NULL && i < library.n && !pull_canceled(); i++)
+        if (verify_one(&library.models[i], args) != STATUS_OK)
+            status = STATUS_FAILED;
+    library_close(&library);
+    return status == STATUS_OK ? finish_stdout() : status;
+}

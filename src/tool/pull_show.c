@@ -1,0 +1,280 @@
+#include "tool/pull_show.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/utf8.h"
+#include "tool/say.h"
+#include "tool/units.h"
+
+enum { SAMPLES = 16, BAR = 20, MAX_LINES = 8, MAX_WIDTH = 200 };
+
+static const double DELAY = 0.3, SAMPLE_EVERY = 0.5, LINE_EVERY = 10;
+
+/* How many bytes there were when: the last SAMPLES of them. */
+struct samples {
+    double time[SAMPLES];
+    uint64_t bytes[SAMPLES];
+    size_t n;
+};
+
+struct shown {
+    struct samples samples;
+    uint64_t bytes; /* shown last: it never goes back */
+    bool told;      /* its line was written, where there is no terminal */
+};
+
+struct pull_show {
+    const struct fetch *fetch;
+    bool quiet, terminal;
+    int lines; /* drawn now */
+    double begun, sampled, told;
+    struct shown *files; /* [fetch->n] */
+    struct shown all;
+};
+
+struct pull_show *pull_show_open(const struct fetch *fetch, bool quiet)
+{
+    const char *term = getenv("TERM");
+    struct pull_show *show = calloc(1, sizeof *show);
+    if (show == NULL || (show->files = calloc(fetch->n + 1, sizeof *show->files)) == NULL) {
+        free(show);
+        return NULL;
+    }
+    show->fetch = fetch;
+    show->quiet = quiet;
+    show->terminal = isatty(STDERR_FILENO) && term != NULL && strcmp(term, "dumb") != 0;
+    show->begun = show->told = clock_seconds();
+    for (size_t i = 0; i < fetch->n; i++)
+        show->files[i].told = fetch->blobs[i].state == BLOB_DONE; /* there already */
+    return show;
+}
+
+/* ---- figures --------------------------------------------------------------------------------- */
+
+static uint64_t bytes_of(const struct blob *blob)
+{
+    return blob->state == BLOB_DONE ? blob->file->size : ranges_bytes(&blob->have);
+}
+
+static void sample(struct shown *shown, uint64_t bytes, double now)
+{
+    struct samples *s = &shown->samples;
+    if (bytes > shown->bytes)
+        shown->bytes = bytes;
+    s->time[s->n % SAMPLES] = now;
+    s->bytes[s->n++ % SAMPLES] = bytes;
+}
+
+/* Bytes a second over the last samples; 0: not known yet. */
+static double rate_of(const struct samples *s)
+{
+    if (s->n < 2)
+        return 0;
+    size_t last = (s->n - 1) % SAMPLES, first = s->n > SAMPLES ? s->n % SAMPLES : 0;
+    double seconds = s->time[last] - s->time[first];
+    return seconds > 0 && s->bytes[last] > s->bytes[first]
+               ? (double)(s->bytes[last] - s->bytes[first]) / seconds
+               : 0;
+}
+
+static void format_left(char *out, size_t size, double seconds)
+{
+    if (seconds < 90)
+        snprintf(out, size, "%.0f s left", seconds);
+    else if (seconds < 5400)
+        snprintf(out, size, "%.0f min left", seconds / 60);
+    else
+        snprintf(out, size, "%.1f h left", seconds / 3600);
+}
+
+/* "1.20 of 4.98 GiB, 45 MB/s, 80 s left" */
+static void format_state(char *out, size_t size, const struct shown *shown, uint64_t total)
+{
+    char done[UNIT_SIZE], all[UNIT_SIZE], left[32];
+    double rate = rate_of(&shown->samples);
+    uint64_t more = total > shown->bytes ? total - shown->bytes : 0;
+    snprintf(out, size, "%s of %s", unit_bytes(done, shown->bytes), unit_bytes(all, total));
+    size_t used = strlen(out);
+    if (rate <= 0 || more == 0)
+        return;
+    format_left(left, sizeof left, (double)more / rate);
+    snprintf(out + used, size - used, ", %.*f MB/s, %s", rate < 1e7 ? 1 : 0, rate / 1e6, left);
+}
+
+/* ---- a terminal ------------------------------------------------------------------------------ */
+
+static void erase(struct pull_show *show)
+{
+    if (show->lines > 0)
+        fprintf(stderr, "\r\033[%dA\033[J", show->lines);
+    show->lines = 0;
+}
+
+/* The end of a name says more than its beginning. */
+static const char *shorten(const char *name, size_t room)
+{
+    size_t n = strlen(name);
+    const char *end = n > room ? name + n - room : name;
+    while (((unsigned char)*end & 0xc0) == 0x80)
+        end++;
+    return end;
+}
+
+static void put_line(struct pull_show *show, const char *line, size_t width)
+{
+    size_t n = strnlen(line, width);
+    while (n > 0 && n == width && ((unsigned char)line[n] & 0xc0) == 0x80)
+        n--;
+    say_text(stderr, line, n);
+    fputs("\033[K\n", stderr);
+    show->lines++;
+}
+
+static void draw_file(struct pull_show *show, size_t index, size_t width)
+{
+    const struct blob *blob = &show->fetch->blobs[index];
+    struct shown *shown = &show->files[index];
+    char bar[BAR + 1], state[128], line[MAX_WIDTH + 1];
+    uint64_t size = blob->file->size;
+    size_t filled = size > 0 ? (size_t)((double)BAR * (double)shown->bytes / (double)size) : BAR;
+    for (size_t i = 0; i < BAR; i++)
+        bar[i] = i < filled ? '#' : '.';
+    bar[BAR] = '\0';
+    if (blob->state == BLOB_WAITING)
+        snprintf(state, sizeof state, "another program fetches it");
+    else if (blob_missing(blob) == 0)
+        snprintf(state, sizeof state, "verifying, %.0f %%",
+                 size > 0 ? 100 * (double)blob->hashed / (double)size : 100);
+    else
+        format_state(state, sizeof state, shown, size);
+    if (width < 76) /* the figures matter more than the bar */
+        snprintf(line, sizeof line, "%-16.16s %s", shorten(blob->file->name, 16), state);
+    else
+        snprintf(line, sizeof line, "%-32.32s [%s] %s", shorten(blob->file->name, 32), bar, state);
+    put_line(show, line, width);
+}
+
+/* Files that bytes come for, and those that wait for others. */
+static bool is_active(const struct fetch *f, size_t index)
+{
+    const struct blob *blob = &f->blobs[index];
+    if (blob->state != BLOB_OPEN)
+        return blob->state == BLOB_WAITING;
+    if (blob_missing(blob) == 0)
+        return true;
+    for (int i = 0; i < f->connections; i++)
+        if (f->slots[i].blob == blob)
+            return true;
+    return false;
+}
+
+static void draw(struct pull_show *show, uint64_t total)
+{
+    char line[MAX_WIDTH + 1], state[128];
+    struct winsize window;
+    size_t width = 79, rows = MAX_LINES, there = 0;
+    const struct fetch *f = show->fetch;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1) {
+        width = window.ws_col - 1U;
+        if (window.ws_row > 2 && window.ws_row - 2U < rows)
+            rows = window.ws_row - 2U;
+    }
+    width = width < MAX_WIDTH ? width : MAX_WIDTH;
+    erase(show);
+    for (size_t i = 0; i < f->n; i++) {
+        there += f->blobs[i].state == BLOB_DONE;
+        if (is_active(f, i) && (size_t)show->lines < rows)
+            draw_file(show, i, width);
+    }
+    double pause = fetch_pause(f);
+    format_state(state, sizeof state, &show->all, total);
+    if (pause > 0)
+        snprintf(line, sizeof line, "%zu of %zu files: %s is asked to wait: %.0f s", there, f->n,
+                 say_program, pause);
+    else
+        snprintf(line, sizeof line, "%zu of %zu files: %s", there, f->n, state);
+    put_line(show, line, width);
+    fflush(stderr);
+}
+
+/* ---- elsewhere ------------------------------------------------------------------------------- */
+
+static void tell_files(struct pull_show *show)
+{
+    char size[UNIT_SIZE];
+    for (size_t i = 0; i < show->fetch->n; i++) {
+        const struct blob *blob = &show->fetch->blobs[i];
+        if (blob->state != BLOB_DONE || show->files[i].told)
+            continue;
+        show->files[i].told = true;
+        say_error("%s: %s", blob->file->name, unit_bytes(size, blob->file->size));
+    }
+}
+
+static void tell_all(struct pull_show *show, uint64_t total, double now)
+{
+    char state[128];
+    if (now - show->told < LINE_EVERY)
+        return;
+    show->told = now;
+    format_state(state, sizeof state, &show->all, total);
+    say_error("%s", state);
+}
+
+/* ---- both ------------------------------------------------------------------------------------ */
+
+void pull_show_update(struct pull_show *show)
+{
+    const struct fetch *f = show->fetch;
+    double now = clock_seconds();
+    uint64_t bytes = 0, total = 0;
+    bool samples = now - show->sampled >= SAMPLE_EVERY;
+    if (show->quiet)
+        return;
+    for (size_t i = 0; i < f->n; i++) {
+        uint64_t has = bytes_of(&f->blobs[i]);
+        bytes += has;
+        total += f->blobs[i].file->size;
+        if (samples)
+            sample(&show->files[i], has, now);
+        else if (has > show->files[i].bytes)
+            show->files[i].bytes = has;
+    }
+    if (samples) {
+        sample(&show->all, bytes, now);
+        show->sampled = now;
+    } else if (bytes > show->all.bytes) {
+        show->all.bytes = bytes;
+    }
+    if (!show->terminal) {
+        tell_files(show);
+        tell_all(show, total, now);
+    } else if (now - show->begun >= DELAY) {
+        draw(show, total);
+    }
+}
+
+void pull_show_note(struct pull_show *show, const char *text)
+{
+    if (show->quiet)
+        return;
+    erase(show);
+    say_error("note: %s", text);
+}
+
+void pull_show_close(struct pull_show *show)
+{
+    if (show == NULL)
+        return;
+    if (!show->quiet && !show->terminal)
+        tell_files(show);
+    erase(show);
+    fflush(stderr);
+    free(show->files);
+    free(show);
+}
