@@ -41,7 +41,9 @@ enum llama3_code {
     LLAMA3_ENOMEM,    /* not enough memory */
     LLAMA3_ECONTEXT,  /* the tokens do not fit the context */
     LLAMA3_ECANCELED, /* llama3_cancel() was called */
-    LLAMA3_EDEVICE    /* a device failed, or can't be used */
+    LLAMA3_EDEVICE,   /* a device failed, or can't be used */
+    LLAMA3_EABSENT    /* a model of the Hugging Face hub is not on this machine, or not all of it;
+                         the message has the llama3-pull command that fetches it */
 };
 
 struct llama3_error {
@@ -110,9 +112,10 @@ struct llama3_model_options {
     void *arg; /* of all three; each may be NULL */
 };
 
-/* A checkpoint: a Hugging Face directory, a .gguf or .safetensors file, or a "name/repo" found in
- * the local Hugging Face cache. NULL on failure. llama3_model_close(NULL) does nothing; every
- * session must be closed before. */
+/* A checkpoint: a Hugging Face directory, a .gguf or .safetensors file, or the name of a model in
+ * the local Hugging Face cache: "OWNER/NAME", "OWNER/NAME:int4" (the file that llama3-pull --int4
+ * made of it) or "OWNER/NAME:Q4_K_M" (that one of its GGUF files). NULL on failure.
+ * llama3_model_close(NULL) does nothing; every session must be closed before. */
 LLAMA3_API struct llama3_model *llama3_model_open(const char *path,
                                                   const struct llama3_model_options *options,
                                                   struct llama3_error *err);

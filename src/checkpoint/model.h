@@ -109,10 +109,9 @@ struct model {
 };
 
 /* path: a directory with config.json, a .gguf file (of a split set: its first part), one of our own
- * files (packed.h), or "owner/name" found in the local Hugging Face cache ($HF_HUB_CACHE,
- * $HF_HOME/hub,
- * ~/.cache/huggingface/hub). An existing path wins over the cache. -1 with one line that says what
- * was expected and found, and nothing held. */
+ * files (packed.h), or "OWNER/NAME[:TAG]" found in the local Hugging Face cache (resolve_hub() in
+ * readers.h). An existing path wins over the cache. -1 with one line that says what was expected
+ * and found, and nothing held. */
 int model_open(struct model *model, const char *path, struct llama3_error *err);
 /* One of our own files that is open already; path is what errors and model->path call it. */
 int model_open_packed(struct model *model, int fd, const char *path, struct llama3_error *err);

@@ -22,8 +22,13 @@ enum checkpoint_kind {
     CHECKPOINT_PACKED  /* one of ours */
 };
 
-/* What the user's path stands for, for free(): itself, a file in it, its directory, or a snapshot
- * in the local Hugging Face cache. NULL with what was looked for and where. */
+/* What the user's path stands for, for free(): itself, a file in it, its directory, or what a name
+ * stands for. NULL with what was looked for and where. */
 char *resolve_path(const char *path, enum checkpoint_kind *kind, struct llama3_error *err);
+
+/* What "OWNER/NAME" or "OWNER/NAME:TAG" stands for in the local Hugging Face cache, for free(): a
+ * snapshot's folder, a GGUF file in it, or the file that llama3-pull --int4 made of it. NULL with
+ * LLAMA3_EABSENT and the command that fetches it, if that would help. */
+char *resolve_hub(const char *name, enum checkpoint_kind *kind, struct llama3_error *err);
 
 #endif

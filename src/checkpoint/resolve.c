@@ -1,6 +1,6 @@
 /*
  * resolve.c: from what the user typed to a file or directory. An existing path wins; otherwise
- * "owner/name" is looked up in the local Hugging Face cache (hub_cache.h).
+ * "OWNER/NAME" is looked up in the local Hugging Face cache (resolve_hub.c).
  */
 #include <dirent.h>
 #include <errno.h>
@@ -155,23 +155,14 @@ static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct l
     return copy(path, strlen(path), err);
 }
 
-/* ---- the Hugging Face cache ------------------------------------------------------------------ */
+/* ---- names ----------------------------------------------------------------------------------- */
 
-static char *resolve_repository(const char *name, enum checkpoint_kind *kind,
-                                struct llama3_error *err)
+/* A name of the hub's form, but for one that is a file's: it is a path that isn't there. */
+static bool is_model(const char *path)
 {
-    char *folder = hub_repository_folder(name, err), *snapshot = NULL;
-    if (folder == NULL)
-        return NULL;
-    if (path_exists(folder))
-        snapshot = hub_snapshot(folder, NULL, err);
-    else
-        error_set(err, LLAMA3_EINPUT,
-                  "%s: a file, a directory or a model in the Hugging Face cache expected, neither "
-                  "the path nor %s found",
-                  name, folder);
-    free(folder);
-    return snapshot == NULL ? NULL : resolve_folder(snapshot, kind, err);
+    char repository[HUB_NAME_SIZE], tag[HUB_NAME_SIZE];
+    return hub_split(path, repository, tag) && !ends_with(path, ".gguf") &&
+           !ends_with(path, ".safetensors") && !ends_with(path, ".json");
 }
 
 char *resolve_path(const char *path, enum checkpoint_kind *kind, struct llama3_error *err)
@@ -182,10 +173,13 @@ char *resolve_path(const char *path, enum checkpoint_kind *kind, struct llama3_e
         return NULL;
     }
     if (stat(path, &st) != 0) {
-        if (errno == ENOENT && hub_is_repository(path))
-            return resolve_repository(path, kind, err);
-        error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
-        return NULL;
+        if (errno != ENOENT || !is_model(path)) {
+            error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+            return NULL;
+        }
+        char *found = resolve_hub(path, kind, err);
+        return found != NULL && *kind == CHECKPOINT_FOLDER ? resolve_folder(found, kind, err)
+                                                           : found;
     }
     if (!S_ISDIR(st.st_mode))
         return resolve_file(path, kind, err);

@@ -232,7 +232,7 @@ int safetensors_read(struct model *model, const char *path, const struct tensor_
 static bool is_plain_name(const char *name)
 {
     size_t n = strlen(name);
-    return n > 0 && n < 256 && name[0] != '.' && strchr(name, '/') == NULL;
+    return n > 0 && n < SAFETENSORS_NAME && name[0] != '.' && strchr(name, '/') == NULL;
 }
 
 /* Reads the shard that holds an index entry, unless it was read before. *shards maps names of
@@ -334,4 +334,29 @@ int safetensors_read_folder(struct model *model, const char *folder,
     free(single);
     free(index);
     return result;
+}
+
+bool safetensors_in(const char *folder, char missing[SAFETENSORS_NAME])
+{
+    size_t size = 0;
+    const char *name;
+    json_t *file;
+    missing[0] = '\0';
+    if (path_exists_in(folder, "model.safetensors"))
+        return true;
+    char *path = path_join(folder, "model.safetensors.index.json", NULL);
+    bool there = path != NULL && path_exists(path);
+    char *text = there ? file_read(path, MAX_INDEX, &size, NULL, NULL) : NULL;
+    json_t *index = text == NULL ? NULL : json_parse(text, size, path, NULL);
+    json_object_foreach(json_object_get(index, "weight_map"), name, file)
+    {
+        const char *shard = json_string_value(file);
+        if (missing[0] == '\0' && shard != NULL && is_plain_name(shard) &&
+            !path_exists_in(folder, shard))
+            snprintf(missing, SAFETENSORS_NAME, "%s", shard);
+    }
+    json_decref(index);
+    free(text);
+    free(path);
+    return there;
 }

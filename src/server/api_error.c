@@ -63,6 +63,7 @@ int api_error_from(struct api_error *err, const struct llama3_error *from, const
     case LLAMA3_OK:
     case LLAMA3_EIO:
     case LLAMA3_EDEVICE:
+    case LLAMA3_EABSENT:
         break;
     }
     return api_error_set(err, 500, NULL, NULL, "%s%s", before, message);

@@ -1,0 +1,314 @@
+/*
+ * resolve_hub.c: from "OWNER/NAME" or "OWNER/NAME:TAG" to what of it the local Hugging Face cache
+ * has. What is missing is an error that says how to fetch it.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+#include "base/buf.h"
+#include "base/path.h"
+#include "checkpoint/gguf_names.h"
+#include "checkpoint/hub_cache.h"
+#include "checkpoint/readers.h"
+#include "checkpoint/safetensors.h"
+
+enum { MAX_GGUFS = 1000 };
+
+struct search {
+    const char *given; /* as the user named it */
+    char repository[HUB_NAME_SIZE], tag[HUB_NAME_SIZE];
+    char *folder, *commit, *snapshot; /* commit and snapshot: of main */
+    enum checkpoint_kind *kind;
+    struct llama3_error *err;
+};
+
+/* ---- GGUF files ------------------------------------------------------------------------------ */
+
+/* A file, or a set of parts. */
+struct gguf {
+    char *first;           /* the first part's path in the snapshot */
+    size_t stem;           /* what all parts' names begin with */
+    unsigned count, found; /* parts */
+};
+
+struct ggufs {
+    struct gguf items[MAX_GGUFS];
+    size_t n;
+};
+
+static void free_ggufs(struct ggufs *ggufs)
+{
+    for (size_t i = 0; ggufs != NULL && i < ggufs->n; i++)
+        free(ggufs->items[i].first);
+    free(ggufs);
+}
+
+/* Adds a file to its set. name: for free(), taken over. */
+static void add_gguf(struct ggufs *ggufs, char *name)
+{
+    unsigned part, count;
+    size_t stem;
+    if (!gguf_name_parts(name, &part, &count, &stem)) {
+        free(name);
+        return;
+    }
+    for (size_t i = 0; i < ggufs->n; i++) {
+        struct gguf *set = &ggufs->items[i];
+        if (count == 1 || set->count != count || set->stem != stem ||
+            strncmp(set->first, name, stem) != 0)
+            continue;
+        set->found++;
+        if (part == 1) { /* names of the same length */
+            free(set->first);
+            set->first = name;
+        } else {
+            free(name);
+        }
+        return;
+    }
+    if (ggufs->n == MAX_GGUFS) {
+        free(name);
+        return;
+    }
+    ggufs->items[ggufs->n++] =
+        (struct gguf){.first = name, .stem = stem, .count = count, .found = 1};
+}
+
+/* The GGUF files of a folder, and of the folders in it. below: its path in the snapshot, "" at the
+ * top. -1 without memory. */
+static int list_ggufs(struct ggufs *ggufs, const char *folder, const char *below)
+{
+    DIR *dir = opendir(folder);
+    int result = 0;
+    for (struct dirent *entry; dir != NULL && result == 0 && (entry = readdir(dir)) != NULL;) {
+        struct stat st;
+        if (entry->d_name[0] == '.')
+            continue;
+        char *path = path_join(folder, entry->d_name, NULL);
+        char *name = path_join(below, entry->d_name, NULL);
+        bool there = path != NULL && stat(path, &st) == 0; /* not so of a link to nothing */
+        if (path == NULL || name == NULL)
+            result = -1;
+        else if (there && S_ISDIR(st.st_mode) && below[0] == '\0')
+            result = list_ggufs(ggufs, path, name);
+        if (result == 0 && there && S_ISREG(st.st_mode))
+            add_gguf(ggufs, name);
+        else
+            free(name);
+        free(path);
+    }
+    if (dir != NULL)
+        closedir(dir);
+    return result;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct gguf *)a)->first, ((const struct gguf *)b)->first);
+}
+
+static struct ggufs *find_ggufs(const struct search *s)
+{
+    struct ggufs *ggufs = calloc(1, sizeof *ggufs);
+    if (ggufs == NULL || list_ggufs(ggufs, s->snapshot, "") != 0) {
+        error_memory(s->err, "a list of files", sizeof *ggufs);
+        free_ggufs(ggufs);
+        return NULL;
+    }
+    if (ggufs->n > 0)
+        qsort(ggufs->items, ggufs->n, sizeof *ggufs->items, by_name);
+    return ggufs;
+}
+
+/* Keeps those that the tag fits best. */
+static void keep_fitting(struct ggufs *ggufs, const char *tag)
+{
+    int best = 1;
+    size_t n = 0;
+    for (size_t i = 0; i < ggufs->n; i++) {
+        int fit = gguf_tag_fits(ggufs->items[i].first, tag);
+        best = fit > best ? fit : best;
+    }
+    for (size_t i = 0; i < ggufs->n; i++) {
+        if (gguf_tag_fits(ggufs->items[i].first, tag) == best)
+            ggufs->items[n++] = ggufs->items[i];
+        else
+            free(ggufs->items[i].first);
+    }
+    ggufs->n = n;
+}
+
+/* ---- what is said ---------------------------------------------------------------------------- */
+
+/* "OWNER/NAME:TAG, ..." of files, each tag once; those that no tag names by their paths. */
+static char *names_of(const struct search *s, const struct ggufs *ggufs)
+{
+    struct buf out = {0};
+    char tag[HUB_NAME_SIZE], before[HUB_NAME_SIZE] = "";
+    size_t left = ggufs->n;
+    buf_add_str(&out, "");
+    for (size_t i = 0; i < ggufs->n && out.size < 200; i++, left--) {
+        gguf_tag(ggufs->items[i].first, tag);
+        if (tag[0] != '\0' && strcasecmp(tag, before) == 0)
+            continue;
+        memcpy(before, tag, sizeof tag);
+        buf_add_str(&out, out.size > 0 ? ", " : "");
+        buf_add_str(&out, tag[0] != '\0' ? s->repository : ggufs->items[i].first);
+        buf_add_str(&out, tag[0] != '\0' ? ":" : "");
+        buf_add_str(&out, tag);
+    }
+    if (left > 0)
+        buf_add_str(&out, ", ...");
+    return out.failed ? NULL : out.data;
+}
+
+/* The command that fetches what was asked for. */
+static const char *command_of(const struct search *s, char command[2 * HUB_NAME_SIZE + 32])
+{
+    bool int4 = strcasecmp(s->tag, "int4") == 0;
+    snprintf(command, 2 * HUB_NAME_SIZE + 32, "llama3-pull %s%s%s%s", int4 ? "--int4 " : "",
+             s->repository, int4 || s->tag[0] == '\0' ? "" : ":", int4 ? "" : s->tag);
+    return command;
+}
+
+static char *absent(const struct search *s)
+{
+    char command[2 * HUB_NAME_SIZE + 32];
+    error_set(s->err, LLAMA3_EABSENT,
+              "%s: not on this machine; get it: %s (no such path, and not in %s)", s->given,
+              command_of(s, command), s->snapshot != NULL ? s->snapshot : s->folder);
+    return NULL;
+}
+
+static char *incomplete(const struct search *s, const char *missing)
+{
+    char command[2 * HUB_NAME_SIZE + 32];
+    error_set(s->err, LLAMA3_EABSENT, "%s: incomplete, without %.100s; get the rest: %s (in %s)",
+              s->given, missing, command_of(s, command), s->snapshot);
+    return NULL;
+}
+
+/* ---- what is meant --------------------------------------------------------------------------- */
+
+/* The one GGUF file, or the first of its set. */
+static char *take_gguf(const struct search *s, const struct ggufs *ggufs)
+{
+    const struct gguf *gguf = &ggufs->items[0];
+    char missing[300];
+    if (ggufs->n == 1 && gguf->found == gguf->count) {
+        *s->kind = CHECKPOINT_GGUF;
+        return path_join(s->snapshot, gguf->first, s->err);
+    }
+    if (ggufs->n == 1) {
+        snprintf(missing, sizeof missing, "%u of %u parts of %.*s.gguf", gguf->count - gguf->found,
+                 gguf->count, (int)gguf->stem, gguf->first);
+        return incomplete(s, missing);
+    }
+    char *names = names_of(s, ggufs);
+    if (names == NULL)
+        error_memory(s->err, "names of files", 200);
+    else
+        error_set(s->err, LLAMA3_EINPUT,
+                  "%s: one GGUF file expected, %zu found; name one: %s (in %s)", s->given, ggufs->n,
+                  names, s->snapshot);
+    free(names);
+    return NULL;
+}
+
+static char *take_tag(const struct search *s)
+{
+    struct ggufs *ggufs = find_ggufs(s);
+    char *path = NULL;
+    if (ggufs == NULL)
+        return NULL;
+    keep_fitting(ggufs, s->tag);
+    path = ggufs->n == 0 ? absent(s) : take_gguf(s, ggufs);
+    free_ggufs(ggufs);
+    return path;
+}
+
+/* The int4 file; NULL with *err untouched if there is none. */
+static char *take_int4(const struct search *s)
+{
+    char *path = hub_int4_path(s->folder, s->commit, s->err);
+    if (path != NULL && path_exists(path)) {
+        *s->kind = CHECKPOINT_PACKED;
+        return path;
+    }
+    free(path);
+    return NULL;
+}
+
+static char *same(const char *path, struct llama3_error *err)
+{
+    char *result = strdup(path);
+    if (result == NULL)
+        error_memory(err, "a path", strlen(path));
+    return result;
+}
+
+/* Without a tag: the original weights, or else what was made of them, or else a GGUF file. What is
+ * in a snapshot that has none of these is for others to say. */
+static char *take_any(const struct search *s)
+{
+    char missing[SAFETENSORS_NAME], *path = NULL;
+    bool weights = safetensors_in(s->snapshot, missing);
+    bool config = path_exists_in(s->snapshot, "config.json");
+    bool complete = weights && config && missing[0] == '\0';
+    struct ggufs *ggufs = NULL;
+    if (!complete && ((path = take_int4(s)) != NULL || (ggufs = find_ggufs(s)) == NULL))
+        return path;
+    if (complete || (!weights && !config && ggufs->n == 0))
+        path = same(s->snapshot, s->err);
+    else if (!weights && ggufs->n > 0)
+        path = take_gguf(s, ggufs);
+    else
+        path = incomplete(s, !config ? "config.json" : weights ? missing : "model.safetensors");
+    free_ggufs(ggufs);
+    return path;
+}
+
+/* Finds refs/main and its snapshot; -1 with the reason. */
+static int find_main(struct search *s)
+{
+    s->folder = hub_repository_folder(s->repository, s->err);
+    if (s->folder == NULL)
+        return -1;
+    if (!path_exists_in(s->folder, "refs/main")) {
+        absent(s);
+        return -1;
+    }
+    s->commit = hub_commit(s->folder, NULL, s->err);
+    char *snapshots = s->commit == NULL ? NULL : path_join(s->folder, "snapshots", s->err);
+    s->snapshot = snapshots == NULL ? NULL : path_join(snapshots, s->commit, s->err);
+    free(snapshots);
+    return s->snapshot == NULL ? -1 : 0;
+}
+
+char *resolve_hub(const char *name, enum checkpoint_kind *kind, struct llama3_error *err)
+{
+    struct search s = {.given = name, .kind = kind, .err = err};
+    char *path = NULL;
+    *kind = CHECKPOINT_FOLDER;
+    if (!hub_split(name, s.repository, s.tag))
+        error_set(err, LLAMA3_EIO, "%s: %s", name, strerror(ENOENT));
+    else if (find_main(&s) != 0)
+        ;
+    else if (strcasecmp(s.tag, "int4") == 0)
+        path = (path = take_int4(&s)) != NULL ? path : absent(&s);
+    else if (!path_exists(s.snapshot))
+        absent(&s);
+    else if (s.tag[0] != '\0')
+        path = take_tag(&s);
+    else
+        path = take_any(&s);
+    free(s.snapshot);
+    free(s.commit);
+    free(s.folder);
+    return path;
+}
