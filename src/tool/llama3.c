@@ -9,6 +9,7 @@
 #include "tool/answer.h"
 #include "tool/args.h"
 #include "tool/chat.h"
+#include "tool/fetch.h"
 #include "tool/info.h"
 #include "tool/interrupt.h"
 #include "tool/progress.h"
@@ -61,12 +62,45 @@ static void on_note(void *arg, const char *note)
     say_error("note: %s", note);
 }
 
+static struct llama3_model *open_once(const struct opening *opening, const char *path,
+                                      const struct llama3_model_options *options,
+                                      struct llama3_error *err)
+{
+    if (options->int4 != LLAMA3_INT4_NO)
+        interrupt_defer();
+    show(opening, opening->what, 0); /* of how much is known once the file is open */
+    struct llama3_model *model = llama3_model_open(path, options, err);
+    progress_stop();
+    interrupt_end();
+    return model;
+}
+
+/* A model that is not on this machine may be fetched meanwhile. */
+static struct llama3_model *open_named(const struct opening *opening, const char *path,
+                                       const struct llama3_model_options *options, int *status)
+{
+    struct llama3_error err;
+    struct llama3_model *model = open_once(opening, path, options, &err);
+    *status = STATUS_FAILED;
+    if (model == NULL && err.code == LLAMA3_EABSENT && !opening->args->quiet) {
+        say_failure(&err);
+        if ((*status = fetch_offer(path)) != STATUS_OK)
+            return NULL;
+        model = open_once(opening, path, options, &err);
+        *status = STATUS_FAILED;
+    }
+    if (model == NULL && err.code == LLAMA3_ECANCELED)
+        *status = STATUS_INTERRUPTED;
+    else if (model == NULL)
+        say_failure(&err);
+    return model;
+}
+
 /* NULL after an error, which is on stderr; *status then says which. */
 static struct llama3_model *open_model(const struct args *args, int *status)
 {
     struct llama3_model_options options = model_options(&args->model);
     struct opening opening = {.args = args};
-    struct llama3_error err;
     struct buf what = {0};
     char *path = model_path(args->model.path, "--model");
     *status = STATUS_FAILED;
@@ -83,17 +117,8 @@ static struct llama3_model *open_model(const struct args *args, int *status)
     options.arg = &opening;
     buf_add_str(&what, "loading ");
     buf_add_str(&what, path);
-    if (options.int4 != LLAMA3_INT4_NO)
-        interrupt_defer();
     opening.what = what.failed ? "loading" : what.data;
-    show(&opening, opening.what, 0); /* of how much is known once the file is open */
-    struct llama3_model *model = llama3_model_open(path, &options, &err);
-    progress_stop();
-    if (model == NULL && err.code == LLAMA3_ECANCELED)
-        *status = STATUS_INTERRUPTED;
-    else if (model == NULL)
-        say_failure(&err);
-    interrupt_end();
+    struct llama3_model *model = open_named(&opening, path, &options, status);
     buf_free(&what);
     free(cache);
     free(path);

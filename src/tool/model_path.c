@@ -23,7 +23,7 @@ const struct option_spec model_option_specs[] = {
      .offset = FIELD(path),
      .arg = "PATH",
      .help = "a Hugging Face directory, a .gguf or .safetensors\n"
-             "file, or OWNER/NAME of the Hugging Face cache"},
+             "file, or OWNER/NAME[:TAG] in Hugging Face's cache"},
     {.name = "ctx",
      .letter = 'c',
      .aliases = (const char *const[]){"ctx-size", "num-ctx", NULL},
