@@ -1,11 +1,11 @@
 #!/bin/sh
 # `make installcheck`: what `make install` put in place works where it is - the program finds its
-# library, the library exports what llama3.h declares and nothing else, and the static one, where it
-# was built, links with what pkg-config says.
+# library, the library exports what llama3.h declares and nothing else, the static one, where it
+# was built, links with what pkg-config says, and shells find the completions of each program.
 #
-#     installed.sh SRCDIR BINDIR LIBDIR INCLUDEDIR
+#     installed.sh SRCDIR BINDIR LIBDIR INCLUDEDIR DATADIR
 set -eu
-srcdir=$1 bindir=$2 libdir=$3 includedir=$4
+srcdir=$1 bindir=$2 libdir=$3 includedir=$4 datadir=$5
 header=$includedir/llama3.h model=$srcdir/tests/data/tiny-f32
 
 fail()
@@ -26,6 +26,14 @@ fi
 answer=$(env -u LD_LIBRARY_PATH "$bindir/llama3" -m "$model" --seed 1 -n 8 \
     -p "What is the capital of France?") || fail "$bindir/llama3 exits with $?"
 [ -n "$answer" ] || fail "$bindir/llama3 does not answer"
+
+for path in "$bindir"/llama3*; do
+    name=${path##*/}
+    for file in "bash-completion/completions/$name" "fish/vendor_completions.d/$name.fish" \
+        zsh/site-functions/_llama3; do
+        grep -q "$name" "$datadir/$file" || fail "$datadir/$file completes no $name"
+    done
+done
 
 if [ -f "$libdir/libllama3.a" ] && command -v pkg-config >/dev/null; then
     cat >installed.tmp.c <<'END'
