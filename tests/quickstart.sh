@@ -32,7 +32,8 @@ all:
 install:
 	mkdir -p \$(prefix)/bin
 	printf '#!/bin/sh\nprintf "%%s|" "\$\$@"\n' >\$(prefix)/bin/llama3
-	chmod +x \$(prefix)/bin/llama3
+	printf '#!/bin/sh\necho "llama3-pull: fetching \$\$1" >&2\n[ \$\$1 = me/tiny ] && echo "/the/snapshot"\n' >\$(prefix)/bin/llama3-pull
+	chmod +x \$(prefix)/bin/llama3 \$(prefix)/bin/llama3-pull
 distdir:
 	mkdir -p "\$(distdir)"
 	cp configure Makefile.in "\$(distdir)"
@@ -60,6 +61,38 @@ err_empty
     fail "beside the model: the user's file is gone"
 [ "$(cat "$tree/configured")" = "configured by ../configure" ] ||
     fail "expected one configuration in build, found: $(cat "$tree/configured")"
+
+# Another model is fetched by llama3-pull, and not the small one.
+mv "$cache/SmolLM2-135M-Instruct.Q4_1.gguf" "$tmp/small"
+rm "$tree/build/.installed"
+run 0 "$tree/scripts/quickstart" --prefix "$tmp/installed" --model me/tiny "Why?"
+[ "$(cat "$tmp/out")" = "--model|/the/snapshot|--prompt=Why?|" ] || fail "$last: found $(cat "$tmp/out")"
+err_has "llama3-pull: fetching me/tiny"
+err_has "    $tmp/installed/bin/llama3 -m me/tiny"
+run 1 "$tree/scripts/quickstart" --prefix "$tmp/installed" --model=me/none "Why?"
+[ "$(cat "$tmp/err")" = "llama3-pull: fetching me/none" ] || fail "$last: found $(cat "$tmp/err")"
+out_empty
+[ ! -e "$cache/SmolLM2-135M-Instruct.Q4_1.gguf" ] || fail "the small model was fetched"
+mv "$tmp/small" "$cache/SmolLM2-135M-Instruct.Q4_1.gguf"
+for option in --model --model=; do
+    run 2 "$tree/scripts/quickstart" "$option"
+    err_has "usage: scripts/quickstart"
+done
+
+# On a terminal a larger one is mentioned.
+if command -v tmux >/dev/null; then
+    tmux -S "$tmp/tmux" -f /dev/null new-session -d -x 120 -y 30 \
+        "'$tree/scripts/quickstart' --prefix '$tmp/installed' Why? 2>&1 | cat >'$tmp/piped'
+        '$tree/scripts/quickstart' --prefix '$tmp/installed' Why?; sleep 60"
+    tries=0
+    until tmux -S "$tmp/tmux" capture-pane -p >"$tmp/screen" && grep -q "quickstart --model" "$tmp/screen"; do
+        tries=$((tries + 1))
+        [ $tries -le 100 ] || { fail "on a terminal: found $(cat "$tmp/screen")" && break; }
+        sleep 0.1
+    done
+    tmux -S "$tmp/tmux" kill-server
+    ! grep -q "quickstart --model" "$tmp/piped" || fail "piped: found $(cat "$tmp/piped")"
+fi
 
 # From sources that are configured in place, which stay as they are, and again.
 rm -r "$tree/build" "$tree/configured"
