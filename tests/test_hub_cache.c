@@ -223,7 +223,14 @@ START_TEST(names_of_gguf_files)
         {"Tiny-00000-of-00003.gguf", 1, 1, 19, "00003"},
         {"Tiny-0x001-of-00003.gguf", 1, 1, 19, "00003"},
     };
-    static const char *const none[] = {"", ".gguf", "gguf", "a.gguf.txt", "a.bin", "a-gguf"};
+    static const char *const none[] = {"",
+                                       ".gguf",
+                                       "gguf",
+                                       "a.gguf.txt",
+                                       "a.bin",
+                                       "a-gguf",
+                                       "mmproj-model-f16.gguf",
+                                       "x-IMatrix.gguf"};
     unsigned part, count;
     size_t stem;
     char tag[HUB_NAME_SIZE];

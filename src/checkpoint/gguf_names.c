@@ -1,3 +1,5 @@
+#include "config.h" /* strcasestr */
+
 #include "checkpoint/gguf_names.h"
 
 #include <ctype.h>
@@ -11,7 +13,8 @@ bool gguf_name_parts(const char *name, unsigned *part, unsigned *count, size_t *
 {
     size_t n = strlen(name), tail = strlen("-00001-of-00002" SUFFIX);
     *part = *count = 1;
-    if (n <= strlen(SUFFIX) || strcasecmp(name + n - strlen(SUFFIX), SUFFIX) != 0)
+    if (n <= strlen(SUFFIX) || strcasecmp(name + n - strlen(SUFFIX), SUFFIX) != 0 ||
+        strcasestr(name, "mmproj") != NULL || strcasestr(name, "imatrix") != NULL)
         return false;
     *stem = n - strlen(SUFFIX);
     if (n <= tail)

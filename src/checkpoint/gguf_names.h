@@ -11,7 +11,8 @@
 
 #include "checkpoint/hub_cache.h"
 
-/* False: it is no GGUF file. Else which part of how many it is, 1 of 1 for a whole one, and the
+/* False: it is no GGUF file of a model ("mmproj" are of what reads pictures, "imatrix" of who
+ * quantizes). Else which part of how many it is, 1 of 1 for a whole one, and the
  * length of what all parts' names begin with. name is a path in its repository. */
 bool gguf_name_parts(const char *name, unsigned *part, unsigned *count, size_t *stem);
 
