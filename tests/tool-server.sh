@@ -560,6 +560,23 @@ run 1 "$server" -m "$model" --port 0 --metrics-key-file "$tmp/missing"
 err_has "$tmp/missing: No such file"
 ! grep -q -e -key "$tmp/log" || fail "the log tells a key"
 
+# ---- a model in the Hugging Face cache: clients know it by its name there
+commit=0123456789012345678901234567890123456789
+mkdir -p "$tmp/hub/models--me--tiny/snapshots" "$tmp/hub/models--me--tiny/refs"
+printf %s $commit >"$tmp/hub/models--me--tiny/refs/main"
+ln -s "$(cd "$model" && pwd)" "$tmp/hub/models--me--tiny/snapshots/$commit"
+export HF_HUB_CACHE="$tmp/hub"
+start -m me/tiny
+ready
+get 200 /v1/models
+out_has '"id":"me/tiny"'
+get 200 /v1/models/me/tiny
+stop 0
+start -m me/tiny --alias other
+ready
+get 200 /v1/models/other
+stop 0
+
 # ---- a model whose file another program cuts short: an error, and the server goes on
 cp -R "$model" "$tmp/cut"
 chmod -R u+w "$tmp/cut"

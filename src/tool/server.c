@@ -291,6 +291,14 @@ static int serve(const struct args *args, const struct server_options *options,
     return status;
 }
 
+/* The name of a model in the Hugging Face cache, which clients then know it by: its files lie in a
+ * folder that is named by a number. NULL: a path is given, or nothing. */
+static const char *hub_name(const struct args *args)
+{
+    const char *given = args->model.path != NULL ? args->model.path : getenv("LLAMA3_MODEL");
+    return given != NULL && given[0] != '\0' && access(given, F_OK) != 0 ? given : NULL;
+}
+
 static int run(const struct args *args, const struct keys *keys, const struct keys *metrics_keys)
 {
     struct listeners l;
@@ -314,7 +322,7 @@ static int run(const struct args *args, const struct keys *keys, const struct ke
         .any_host = !l.loopback && args->hosts.n == 0,
         .origins = args->origins.items,
         .n_origins = args->origins.n,
-        .alias = args->alias,
+        .alias = args->alias != NULL ? args->alias : hub_name(args),
         .parallel = args->parallel,
         .kv_memory = args->kv_memory,
         .request_memory = args->request_memory,
