@@ -192,6 +192,10 @@ static int packed_rows(void *arg, const struct part *part, const struct matrix *
     const float one = 1;
     (void)arg;
     (void)err;
+    if (part_is_norm(part->kind)) {
+        matrix_row(part->matrix, 0, out);
+        return 0;
+    }
     memset(out, 0, (n + STRIP - 1) / STRIP * layout.bytes);
     for (size_t row = 0; row < n; row++) {
         uint8_t *strip = strips + row / STRIP * layout.bytes;

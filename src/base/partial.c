@@ -286,6 +286,11 @@ int partial_mark(struct new_file *file, const void *state, size_t n, struct llam
     return 0;
 }
 
+int partial_settle(struct new_file *file, struct llama3_error *err)
+{
+    return fdatasync(file->fd) == 0 ? 0 : failed(file, err);
+}
+
 void partial_forget(struct new_file *file)
 {
     if (file->partial != NULL)

@@ -30,6 +30,8 @@ bool partial_state(const struct new_file *file, void *state, size_t n);
 /* All that was written so far is good: a later run goes on from here, with this state of n bytes,
  * at most PARTIAL_STATE. The file's room has been reserved. */
 int partial_mark(struct new_file *file, const void *state, size_t n, struct llama3_error *err);
+/* The last mark is on disk, as those before it are: what was marked survives a loss of power. */
+int partial_settle(struct new_file *file, struct llama3_error *err);
 /* Nothing of it is good. */
 void partial_forget(struct new_file *file);
 

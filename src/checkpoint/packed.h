@@ -38,8 +38,8 @@ extern const char *const packed_pretokenizers[];
 /* ---- writing --------------------------------------------------------------------------------- */
 
 /* Rows [first, first + n) of a part as `target` has them, into out: matrix_bytes() of n rows,
- * 64-byte aligned. first is a multiple of STRIP, and so is n unless the matrix ends. -1 with err
- * filled ends the writing. */
+ * 64-byte aligned. first is a multiple of STRIP, and so is n unless the matrix ends. Norms are f32.
+ * -1 with err filled ends the writing. */
 typedef int packed_fill(void *arg, const struct part *part, const struct matrix *target,
                         size_t first, size_t n, void *out, struct llama3_error *err);
 
@@ -51,7 +51,7 @@ typedef int packed_again(void *arg, const struct part *part, const struct matrix
 typedef int packed_done(void *arg, const struct part *part, struct llama3_error *err);
 
 /* What a part becomes: f32, f16, bf16, int4 or int8 of the same shape; data is not looked at.
- * Norms are not asked for. */
+ * Norms, which become f32, are not asked for. */
 typedef struct matrix packed_target(void *arg, const struct part *part);
 
 struct packed_source {

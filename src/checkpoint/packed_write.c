@@ -323,13 +323,13 @@ static int copy_rows(const struct matrix *from, size_t first, size_t n, void *ou
 static int fill(const struct writer *w, const struct entry *e, size_t first, size_t n, void *out,
                 struct llama3_error *err)
 {
+    if (w->source->fill != NULL)
+        return w->source->fill(w->source->arg, &e->part, &e->target, first, n, out, err);
     if (part_is_norm(e->part.kind)) {
         matrix_row(e->part.matrix, 0, out);
         return 0;
     }
-    return w->source->fill == NULL
-               ? copy_rows(e->part.matrix, first, n, out)
-               : w->source->fill(w->source->arg, &e->part, &e->target, first, n, out, err);
+    return copy_rows(e->part.matrix, first, n, out);
 }
 
 /* Rows that an earlier run made. */
@@ -337,7 +337,7 @@ static int again(const struct writer *w, const struct entry *e, size_t first, si
                  size_t bytes, struct llama3_error *err)
 {
     const struct packed_source *source = w->source;
-    if (source->again == NULL || part_is_norm(e->part.kind))
+    if (source->again == NULL)
         return 0;
     return new_file_read(w->file, out, bytes, err) != 0
                ? -1

@@ -11,14 +11,17 @@
 #include "checkpoint/hf.h"
 #include "engine/convert_layer.h"
 #include "engine/convert_pace.h"
+#include "engine/convert_source.h"
 
 struct job {
     const struct model *model;
     const struct convert_options *options;
     struct convert_report *report;
     struct new_file *file;
+    struct convert_source source;
     struct convert_layer layer;
-    float *row; /* [widest matrix] */
+    bool calibrates; /* there are layers left for a text to go through */
+    float *row;      /* [widest matrix] */
     struct convert_pace pace;
 };
 
@@ -150,7 +153,8 @@ static void move_on(const struct job *job, const struct matrix *from, size_t fir
     size_t bytes = matrix_bytes(&rows);
     for (size_t i = 0; i < job->model->n_maps; i++) {
         map_drop(&job->model->maps[i], begin, bytes);
-        map_want(&job->model->maps[i], begin + bytes, bytes);
+        if (job->options->on_need == NULL) /* else it may not be there */
+            map_want(&job->model->maps[i], begin + bytes, bytes);
     }
 }
 
@@ -199,16 +203,31 @@ static bool canceled(void *arg)
     return (finds ? report_unknown(job, NULL) : report_progress(job, NULL)) != 0;
 }
 
+/* The text enters the network where the first layer begins: the embedding has been read by then. */
+static int begin_text(struct job *job, const struct part *part, struct llama3_error *err)
+{
+    const struct convert_options *o = job->options;
+    const struct stream_options options = {o->threads, canceled, job};
+    if (!job->calibrates || part->kind != PART_ATTN_NORM || part->layer > 0)
+        return 0;
+    if (convert_source_need_text(&job->source, err) != 0)
+        return -1;
+    job->layer.calibration = calibration_open(job->model, o->tokens, o->n_tokens, &options, err);
+    return job->layer.calibration != NULL ? 0 : -1;
+}
+
 /* A calibrated layer begins with its inputs, which may take as long as its rows. */
 static int begin_rows(struct job *job, const struct part *part, size_t first,
                       struct quantize_options *options, struct llama3_error *err)
 {
-    bool begins = job->layer.calibration != NULL && part->kind == PART_Q && first == 0;
-    if (begins)
+    if (begin_text(job, part, err) != 0)
+        return -1;
+    bool calibrated = job->layer.calibration != NULL && first == 0;
+    if (calibrated && part->kind == PART_ATTN_NORM)
         convert_pace_layer(&job->pace, layer_bytes(job->model, part->layer), clock_seconds());
     if (convert_layer_before(&job->layer, part, first, options, err) != 0)
         return -1;
-    if (!begins)
+    if (!calibrated || part->kind != PART_Q)
         return 0;
     convert_pace_measured(&job->pace, clock_seconds());
     return report_progress(job, err);
@@ -217,6 +236,18 @@ static int begin_rows(struct job *job, const struct part *part, size_t first,
 static bool carries_over(const struct matrix *from, const struct matrix *to)
 {
     return is_grouped(to->type) && convert_carries(from->type, to->type);
+}
+
+/* Norms are copied as they are, but have to be finite too. */
+static int fill_norm(const struct matrix *from, float *out, struct llama3_error *err)
+{
+    matrix_row(from, 0, out);
+    for (size_t col = 0; col < from->cols; col++)
+        if (!isfinite(out[col]))
+            return error_set(err, LLAMA3_EINPUT,
+                             "row 0, column %zu: expected a finite weight, found %g", col,
+                             (double)out[col]);
+    return 0;
 }
 
 static int fill_rows(struct job *job, const struct part *part, const struct matrix *target,
@@ -228,9 +259,12 @@ static int fill_rows(struct job *job, const struct part *part, const struct matr
     struct quantize_options options = {.type = target->type, .threads = job->options->threads};
     bool carries = carries_over(from, target);
     int result = 0;
-    if (begin_rows(job, part, first, &options, err) != 0)
+    if (begin_rows(job, part, first, &options, err) != 0 ||
+        convert_source_need(&job->source, from, first, n, err) != 0)
         return -1;
-    if (carries && is_grouped(from->type))
+    if (part_is_norm(part->kind))
+        result = fill_norm(from, out, err);
+    else if (carries && is_grouped(from->type))
         copy_rows(from, first, n, out);
     else if (carries)
         result = carry_rows(from, target, first, n, out, err);
@@ -265,6 +299,8 @@ static int fill(void *arg, const struct part *part, const struct matrix *target,
     struct job *job = arg;
     if (fill_rows(job, part, target, first, n, out, err) != 0)
         return -1;
+    if (part_is_norm(part->kind))
+        return 0;
     move_on(job, part->matrix, first, n);
     convert_pace_rows(&job->pace, part_is_layers(part->kind), count_rows(job, part, target, n));
     return report_progress(job, err);
@@ -278,11 +314,22 @@ struct state {
     double errors[PART_COUNT], norms[PART_COUNT];
 };
 
-static void go_on(struct job *job)
+/* Who frees what is made needs to know that it is on disk, and so does what says it. */
+static int tell_spent(struct job *job, bool head, struct llama3_error *err)
+{
+    if (job->options->on_spent == NULL)
+        return 0;
+    if (partial_settle(job->file, err) != 0)
+        return -1;
+    convert_source_spent(&job->source, job->report->layers, head);
+    return 0;
+}
+
+static int go_on(struct job *job, struct llama3_error *err)
 {
     struct state state;
     if (!partial_state(job->file, &state, sizeof state))
-        return;
+        return 0;
     job->report->layers = (size_t)state.layers;
     for (size_t i = 0; i < PART_COUNT; i++) {
         job->report->kinds[i].error = state.errors[i];
@@ -290,6 +337,7 @@ static void go_on(struct job *job)
     }
     if (job->options->on_resume != NULL)
         job->options->on_resume(job->options->arg, job->report->layers);
+    return tell_spent(job, false, err);
 }
 
 static int mark(struct job *job, size_t layers, struct llama3_error *err)
@@ -312,8 +360,11 @@ static int again(void *arg, const struct part *part, const struct matrix *target
                  size_t n, const void *rows, struct llama3_error *err)
 {
     struct job *job = arg;
-    if (convert_layer_after(&job->layer, part, target, first, n, rows, err) != 0)
+    if (begin_text(job, part, err) != 0 ||
+        convert_layer_after(&job->layer, part, target, first, n, rows, err) != 0)
         return -1;
+    if (part_is_norm(part->kind))
+        return 0;
     convert_pace_found(&job->pace, part_is_layers(part->kind), count_rows(job, part, target, n));
     return report_unknown(job, err);
 }
@@ -321,27 +372,31 @@ static int again(void *arg, const struct part *part, const struct matrix *target
 static int done(void *arg, const struct part *part, struct llama3_error *err)
 {
     struct job *job = arg;
-    if (job->file->partial == NULL || job->file->size <= job->file->kept ||
-        (part->kind != PART_EMBED && part->kind != PART_DOWN && part->kind != PART_HEAD))
+    bool found = job->file->size <= job->file->kept, head = part->kind == PART_HEAD;
+    if (job->file->partial == NULL ||
+        (part->kind != PART_EMBED && part->kind != PART_DOWN && !head))
         return 0;
+    if (found) /* what an earlier run made was told when this one began, but for the head */
+        return head ? tell_spent(job, head, err) : 0;
     if (model_check_files(job->model, err) != 0) /* zeros that were read instead of weights */
         return -1;
-    return mark(job, part->kind == PART_DOWN ? part->layer + 1 : job->report->layers, err);
+    return mark(job, part->kind == PART_DOWN ? part->layer + 1 : job->report->layers, err) != 0
+               ? -1
+               : tell_spent(job, head, err);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-/* The norms, which are copied as they are, have to be finite too. */
-static int check_norm(const struct job *job, const struct part *part, struct llama3_error *err)
+/* Before the work, which takes long; but not of files that are still arriving. */
+static int check_norms(const struct job *job, struct llama3_error *err)
 {
-    size_t cols = part->matrix->cols;
-    matrix_row(part->matrix, 0, job->row);
-    for (size_t col = 0; col < cols; col++)
-        if (!isfinite(job->row[col])) {
-            error_set(err, LLAMA3_EINPUT, "row 0, column %zu: expected a finite weight, found %g",
-                      col, (double)job->row[col]);
-            return name_tensor(job, part, err);
-        }
+    if (job->options->on_need != NULL)
+        return 0;
+    for (size_t i = 0; i < part_count(job->model); i++) {
+        struct part part = part_at(job->model, i);
+        if (part_is_norm(part.kind) && fill_norm(part.matrix, job->row, err) != 0)
+            return name_tensor(job, &part, err);
+    }
     return 0;
 }
 
@@ -374,24 +429,13 @@ int convert(const struct model *model, const struct convert_options *options, st
     job.row = size_alloc(widest, sizeof *job.row);
     if (job.row == NULL)
         return error_memory(err, "a row", widest * sizeof *job.row);
-    for (size_t i = 0; i < part_count(model) && result == 0; i++) {
-        struct part part = part_at(model, i);
-        if (part_is_norm(part.kind))
-            result = check_norm(&job, &part, err);
-    }
-    if (result == 0) {
-        go_on(&job);
+    if (convert_source_open(&job.source, model, options, err) != 0 || check_norms(&job, err) != 0)
+        result = -1;
+    if (result == 0)
+        result = go_on(&job, err);
+    if (result == 0)
         result = file->kept > 0 ? report_unknown(&job, err) : report_progress(&job, err);
-    }
-    if (result == 0 && options->tokens != NULL && report->layers < model->config.n_layers) {
-        job.layer = (struct convert_layer){
-            .model = model,
-            .calibration =
-                calibration_open(model, options->tokens, options->n_tokens,
-                                 &(struct stream_options){options->threads, canceled, &job}, err),
-        };
-        result = job.layer.calibration != NULL ? 0 : -1;
-    }
+    job.calibrates = options->tokens != NULL && report->layers < model->config.n_layers;
     if (result == 0)
         result = packed_write(file, &source, err);
     bool good = result == 0 || err == NULL || err->code != LLAMA3_EINPUT;
@@ -404,6 +448,7 @@ int convert(const struct model *model, const struct convert_options *options, st
         partial_forget(file);
     report->file_bytes = file->size;
     convert_layer_free(&job.layer);
+    convert_source_free(&job.source);
     free(job.row);
     return result;
 }

@@ -15,15 +15,13 @@ static const struct {
 };
 enum { N_LINEARS = sizeof linears / sizeof *linears };
 
-/* Its place in the layer; NULL if it isn't one of a layer's. */
-static struct matrix *find(struct convert_layer *c, enum part_kind kind, enum layer_input *input)
+/* Which input it reads; INPUT_COUNT: it is no linear. */
+static enum layer_input input_of(enum part_kind kind)
 {
     for (size_t i = 0; i < N_LINEARS; i++)
-        if (linears[i].kind == kind) {
-            *input = linears[i].input;
-            return part_in_layer(&c->layer, kind);
-        }
-    return NULL;
+        if (linears[i].kind == kind)
+            return linears[i].input;
+    return INPUT_COUNT;
 }
 
 /* Whether it is the first of those that read its input. */
@@ -34,8 +32,8 @@ static bool reads_first(enum part_kind kind)
 
 static void drop(struct convert_layer *c)
 {
-    for (size_t i = 0; i < N_LINEARS; i++)
-        free((void *)(uintptr_t)part_in_layer(&c->layer, linears[i].kind)->data);
+    for (int kind = PART_ATTN_NORM; kind <= PART_DOWN; kind++)
+        free((void *)(uintptr_t)part_in_layer(&c->layer, (enum part_kind)kind)->data);
     c->layer = (struct layer){0};
     c->whole = false;
 }
@@ -44,25 +42,25 @@ static void drop(struct convert_layer *c)
 static int begin(struct convert_layer *c, const struct part *part, size_t first,
                  struct llama3_error *err)
 {
-    if (part->kind != linears[0].kind || first > 0)
+    if (part->kind != PART_ATTN_NORM || first > 0)
         return 0;
     if (c->whole && calibration_advance(c->calibration, &c->layer, err) != 0)
         return -1;
     if (c->whole)
         drop(c);
-    c->layer.attn_norm = c->model->layers[part->layer].attn_norm;
-    c->layer.ffn_norm = c->model->layers[part->layer].ffn_norm;
     return 0;
 }
 
 int convert_layer_before(struct convert_layer *c, const struct part *part, size_t first,
                          struct quantize_options *options, struct llama3_error *err)
 {
-    enum layer_input input;
-    if (c->calibration == NULL || find(c, part->kind, &input) == NULL)
+    enum layer_input input = input_of(part->kind);
+    if (c->calibration == NULL || !part_is_layers(part->kind))
         return 0;
     if (begin(c, part, first, err) != 0)
         return -1;
+    if (input == INPUT_COUNT)
+        return 0;
     if (first == 0 && reads_first(part->kind) &&
         calibration_measure(c->calibration, &c->layer, input, err) != 0)
         return -1;
@@ -74,12 +72,11 @@ int convert_layer_after(struct convert_layer *c, const struct part *part,
                         const struct matrix *target, size_t first, size_t n, const void *rows,
                         struct llama3_error *err)
 {
-    enum layer_input input;
-    struct matrix *kept = c->calibration == NULL ? NULL : find(c, part->kind, &input);
-    if (kept == NULL)
+    if (c->calibration == NULL || !part_is_layers(part->kind))
         return 0;
     if (begin(c, part, first, err) != 0)
         return -1;
+    struct matrix *kept = part_in_layer(&c->layer, part->kind);
     if (kept->data == NULL) {
         *kept = *target;
         kept->data = size_alloc_aligned(1, matrix_bytes(target));
@@ -90,7 +87,7 @@ int convert_layer_after(struct convert_layer *c, const struct part *part,
     before.rows = first;
     some.rows = n;
     memcpy((char *)(uintptr_t)kept->data + matrix_bytes(&before), rows, matrix_bytes(&some));
-    if (part->kind != linears[N_LINEARS - 1].kind || first + n < kept->rows)
+    if (part->kind != PART_DOWN || first + n < kept->rows)
         return 0;
     c->whole = true;
     return 0;

@@ -7,15 +7,14 @@
 #include "engine/calibrate.h"
 
 struct convert_layer {
-    const struct model *model;
     struct calibration *calibration; /* NULL: there is none, and nothing below does anything */
-    struct layer layer;              /* matrices of the types that they become, data owned */
+    struct layer layer;              /* as it is in the file that is made, data owned */
     bool whole;                      /* all of that layer is there */
 };
 
-/* Before and after the rows [first, first + n) of a part: parts in order, all rows of each. Before
- * sets what the text says about the part in *options, and is not called for layers that are there
- * already. */
+/* Before and after the rows [first, first + n) of a part, norms included: parts in order, all rows
+ * of each. Before sets what the text says about the part in *options, and is not called for layers
+ * that are there already. */
 int convert_layer_before(struct convert_layer *c, const struct part *part, size_t first,
                          struct quantize_options *options, struct llama3_error *err);
 int convert_layer_after(struct convert_layer *c, const struct part *part,

@@ -1,0 +1,142 @@
+#include "engine/convert_source.h"
+
+#include <stdlib.h>
+
+#include "base/size.h"
+
+/* Rows that lie in the file one by one, or a strip of them. */
+static size_t unit_of(const struct matrix *matrix)
+{
+    return is_grouped(matrix->type) ? STRIP : 1;
+}
+
+/* The bytes of rows [first, first + n), first the beginning of a unit. */
+static const uint8_t *rows_of(const struct matrix *matrix, size_t first, size_t n, size_t *bytes)
+{
+    struct matrix before = *matrix, rows = *matrix;
+    before.rows = first;
+    rows.rows = n;
+    *bytes = matrix_bytes(&rows);
+    return (const uint8_t *)matrix->data + matrix_bytes(&before);
+}
+
+/* ---- the text's rows of the embedding -------------------------------------------------------- */
+
+static size_t text_units(const struct matrix *embed)
+{
+    return (embed->rows + unit_of(embed) - 1) / unit_of(embed);
+}
+
+static void mark_text(struct convert_source *s, int32_t token)
+{
+    const struct matrix *embed = &s->model->embed;
+    if (token >= 0 && (size_t)token < embed->rows) /* calibration_open() refuses others */
+        s->text[(size_t)token / unit_of(embed)] = 1;
+}
+
+int convert_source_open(struct convert_source *source, const struct model *model,
+                        const struct convert_options *options, struct llama3_error *err)
+{
+    *source = (struct convert_source){.model = model, .options = options};
+    if (options->tokens == NULL || (options->on_need == NULL && options->on_spent == NULL))
+        return 0;
+    size_t n = text_units(&model->embed);
+    source->text = size_alloc(n, 1);
+    if (source->text == NULL)
+        return error_memory(err, "the text's rows", n);
+    for (size_t i = 0; i < options->n_tokens; i++)
+        mark_text(source, options->tokens[i]);
+    if (model->vocab.add_bos) /* before each window of the text */
+        mark_text(source, model->vocab.bos);
+    return 0;
+}
+
+void convert_source_free(struct convert_source *source)
+{
+    free(source->text);
+    source->text = NULL;
+}
+
+/* The next stretch of rows from *end on that the text reads, or doesn't; false if there is none. */
+static bool next_stretch(const struct convert_source *s, bool read, size_t *first, size_t *end)
+{
+    const struct matrix *embed = &s->model->embed;
+    size_t unit = unit_of(embed), n = text_units(embed), from = (*end + unit - 1) / unit;
+    while (from < n && s->text[from] != read)
+        from++;
+    size_t to = from;
+    while (to < n && s->text[to] == read)
+        to++;
+    *first = from * unit;
+    *end = to * unit < embed->rows ? to * unit : embed->rows;
+    return from < n;
+}
+
+/* ---- asking ---------------------------------------------------------------------------------- */
+
+int convert_source_need(const struct convert_source *source, const struct matrix *matrix,
+                        size_t first, size_t n, struct llama3_error *err)
+{
+    const struct convert_options *o = source->options;
+    size_t bytes;
+    const uint8_t *data = rows_of(matrix, first, n, &bytes);
+    return o->on_need == NULL ? 0 : o->on_need(o->arg, data, bytes, err);
+}
+
+int convert_source_need_text(const struct convert_source *source, struct llama3_error *err)
+{
+    size_t first, end = 0;
+    while (source->text != NULL && next_stretch(source, true, &first, &end))
+        if (convert_source_need(source, &source->model->embed, first, end - first, err) != 0)
+            return -1;
+    return 0;
+}
+
+void convert_spans(const struct model *model,
+                   void (*each)(void *arg, const void *data, size_t bytes), void *arg)
+{
+    for (size_t i = 0; i < part_count(model); i++) {
+        struct part part = part_at(model, i);
+        each(arg, part.matrix->data, matrix_bytes(part.matrix));
+    }
+}
+
+/* ---- giving back ----------------------------------------------------------------------------- */
+
+static void tell(const struct convert_source *s, const struct matrix *matrix, size_t first,
+                 size_t n)
+{
+    size_t bytes;
+    const uint8_t *data = rows_of(matrix, first, n, &bytes);
+    s->options->on_spent(s->options->arg, data, bytes);
+}
+
+/* Rows of the embedding that the text reads, or the others. */
+static void tell_embedding(const struct convert_source *s, bool read)
+{
+    size_t first, end = 0;
+    while (next_stretch(s, read, &first, &end))
+        tell(s, &s->model->embed, first, end - first);
+}
+
+static bool is_made(const struct part *part, size_t layers, bool head)
+{
+    return part->kind == PART_EMBED || (part_is_layers(part->kind) ? part->layer < layers : head);
+}
+
+void convert_source_spent(struct convert_source *source, size_t layers, bool head)
+{
+    const struct model *model = source->model;
+    for (; source->told < part_count(model); source->told++) {
+        struct part part = part_at(model, source->told);
+        if (!is_made(&part, layers, head))
+            return;
+        if (part.kind == PART_EMBED && source->text != NULL)
+            tell_embedding(source, false);
+        else
+            tell(source, part.matrix, 0, part.matrix->rows);
+        if (part.kind == PART_DOWN && part.layer + 1 == model->config.n_layers &&
+            source->text != NULL)
+            tell_embedding(source, true);
+    }
+}
