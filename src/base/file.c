@@ -90,6 +90,11 @@ void map_close(struct map *map)
     *map = (struct map){0};
 }
 
+const char *map_path(const struct map *map)
+{
+    return map->guard != NULL ? guard_path(map->guard) : "";
+}
+
 int map_check(const struct map *map, struct llama3_error *err)
 {
     return guard_check(map->guard, err);

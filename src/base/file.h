@@ -22,6 +22,9 @@ int map_open(struct map *map, const char *path, struct llama3_error *err);
 int map_descriptor(struct map *map, int fd, const char *path, struct llama3_error *err);
 void map_close(struct map *map); /* zeroes *map */
 
+/* As it was opened; "": other memory stands for a file. */
+const char *map_path(const struct map *map);
+
 /* -1 once something of it could not be read, because the file was cut short (guard.h): what was
  * read since it was opened may be zeros. */
 int map_check(const struct map *map, struct llama3_error *err);

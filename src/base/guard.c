@@ -65,6 +65,11 @@ void guard_remove(struct guard *guard)
     free(guard);
 }
 
+const char *guard_path(const struct guard *guard)
+{
+    return guard->path;
+}
+
 int guard_check(const struct guard *guard, struct llama3_error *err)
 {
     struct stat st;

@@ -17,6 +17,8 @@ struct guard; /* of one mapping */
 struct guard *guard_add(const void *data, size_t size, const char *path);
 void guard_remove(struct guard *guard); /* NULL is fine */
 
+const char *guard_path(const struct guard *guard);
+
 /* -1 once a part of the file could not be read. NULL is always whole. */
 int guard_check(const struct guard *guard, struct llama3_error *err);
 

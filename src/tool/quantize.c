@@ -7,16 +7,15 @@
 #include <unistd.h>
 
 #include "base/machine.h"
-#include "checkpoint/sources.h"
 #include "engine/calibrate.h"
-#include "engine/calibration_text.h"
 #include "engine/evaluate.h"
-#include "engine/gain.h"
 #include "tool/options.h"
 #include "tool/progress.h"
+#include "tool/quantize_gain.h"
 #include "tool/quantize_report.h"
 #include "tool/quantize_sample.h"
 #include "tool/quantize_verify.h"
+#include "tool/quantize_work.h"
 #include "tool/say.h"
 #include "tool/text.h"
 
@@ -25,10 +24,6 @@ const char say_program[] = "llama3-quantize";
 /* Tokens of a text that is given, and of all of them. Fewer are no sample of anything; more take
  * hours of a large model, and tell little that is new. */
 enum { MIN_CALIBRATION = 128, MAX_CALIBRATION = 1 << 14 };
-
-/* What is compared to tell what calibrating gained: little, as a large model takes a tenth of a
- * second for each. */
-enum { GAIN_TOKENS = STREAM_WINDOW - 1 };
 
 struct quantize_args {
     const char *in, *out;
@@ -188,14 +183,10 @@ static int thread_count(const struct quantize_args *args)
     return args->threads > 0 ? args->threads : processors_available();
 }
 
-/* What a run reads before it writes anything. */
-struct work {
+struct job {
     const struct quantize_args *args;
-    struct sources sources;
-    struct model model;
-    struct tokens calibrate, verify; /* the texts of these options */
-    struct new_file file;
-    struct convert_report report;
+    struct quantize_work work;
+    struct tokens verify; /* the text of this option */
 };
 
 static int on_progress(void *arg, uint64_t done, uint64_t total)
@@ -205,80 +196,48 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
     return caught != 0;
 }
 
-static void on_resume(void *arg, size_t layers)
+static void on_resume(void *arg, const char *path, size_t layers)
 {
-    const struct work *work = arg;
-    if (work->args->quiet)
+    const struct job *job = arg;
+    if (job->args->quiet)
         return;
     progress_stop();
-    say_error("note: going on with %s: %zu of %zu layers are made", work->file.temporary, layers,
-              work->model.config.n_layers);
+    say_error("note: going on with %s: %zu of %zu layers are made", path, layers,
+              job->work.model.config.n_layers);
     progress_start_bytes("quantizing", 0);
 }
 
-static struct convert_options make_options(struct work *work)
+static int on_made(void *arg, struct llama3_error *err)
 {
-    const struct quantize_args *args = work->args;
-    const struct model *model = &work->model;
-    int head = args->head, embeddings = args->embeddings;
-    enum dtype layers = types[args->type], other = convert_beside(model, layers);
-    if (model->config.tied) {
-        head = head >= 0 ? head : embeddings;
-        embeddings = embeddings >= 0 ? embeddings : head;
-    }
-    return (struct convert_options){
-        .layers = layers,
-        .head = head >= 0 ? types[head] : other,
-        .embed = embeddings >= 0 ? types[embeddings] : other,
+    (void)arg;
+    progress_stop();
+    return caught == 0 ? 0 : error_set(err, LLAMA3_ECANCELED, "canceled");
+}
+
+static int write_file(struct job *job, struct llama3_error *err)
+{
+    const struct quantize_args *args = job->args;
+    const struct quantize_work_options options = {
+        .out = args->out,
+        .layers = types[args->type],
+        .embed = args->embeddings < 0 ? -1 : (int)types[args->embeddings],
+        .head = args->head < 0 ? -1 : (int)types[args->head],
         .threads = thread_count(args),
-        .tokens = work->calibrate.ids, /* NULL: none */
-        .n_tokens = work->calibrate.n,
         .on_progress = on_progress,
         .on_resume = on_resume,
-        .arg = work,
+        .on_made = on_made,
+        .arg = job,
     };
-}
-
-/* What is made of the file so far is kept, unless it is of no use; hint: how to go on. */
-static void end_early(struct work *work, struct buf *hint)
-{
-    char line[128];
-    snprintf(line, sizeof line, ": %zu of %zu layers are made, the same command goes on with it",
-             work->report.layers, work->model.config.n_layers);
-    if (work->file.temporary != NULL)
-        buf_add_str(hint, work->file.temporary);
-    buf_add_str(hint, line);
-    if (!partial_close(&work->file))
-        buf_free(hint);
-}
-
-static int write_file(struct work *work, struct buf *hint, struct llama3_error *err)
-{
-    const struct convert_options options = make_options(work);
-    uint8_t key[PARTIAL_KEY];
-    if (convert_key(&work->sources, &options, key, err) != 0 ||
-        partial_open(&work->file, work->args->out, key, err) != 0)
-        return -1;
-    if (!work->args->quiet)
+    if (!args->quiet)
         progress_start_bytes("quantizing", 0);
-    int result = convert(&work->model, &options, &work->file, &work->report, err);
+    int result = quantize_work_run(&job->work, &options, err);
     progress_stop();
-    if (result == 0 && caught == 0)
-        return new_file_commit(&work->file, err);
-    end_early(work, hint);
-    return result == 0 ? error_set(err, LLAMA3_ECANCELED, "canceled") : -1;
+    return result;
 }
 
-/* Calibrating chooses codes: whether there is a matrix of the layers that gets new ones. */
 static bool can_calibrate(const struct quantize_args *args, const struct model *model)
 {
-    for (size_t i = 0; i < part_count(model); i++) {
-        struct part part = part_at(model, i);
-        if (part_is_layers(part.kind) && !part_is_norm(part.kind) &&
-            !convert_carries(part.matrix->type, types[args->type]))
-            return true;
-    }
-    return false;
+    return quantize_can_calibrate(model, types[args->type]);
 }
 
 static int check_calibrate(const struct quantize_args *args, const struct model *model)
@@ -292,33 +251,34 @@ static int check_calibrate(const struct quantize_args *args, const struct model 
 }
 
 /* Whether the name that the file has until it is whole is one of the checkpoint's. */
-static bool has_partial(const struct work *work)
+static bool has_partial(const struct job *job)
 {
     struct buf path = {0};
-    buf_add_str(&path, work->args->out);
+    buf_add_str(&path, job->args->out);
     buf_add_str(&path, ".partial");
-    bool has = !path.failed && sources_have(&work->sources, path.data);
+    bool has = !path.failed && sources_have(&job->work.sources, path.data);
     buf_free(&path);
     return has;
 }
 
 /* Whether what is asked for can be had of this model; a status. */
-static int check(const struct work *work)
+static int check(const struct job *job)
 {
-    const struct quantize_args *args = work->args;
-    if (sources_have(&work->sources, args->out) || has_partial(work)) {
+    const struct quantize_args *args = job->args;
+    const struct model *model = &job->work.model;
+    if (sources_have(&job->work.sources, args->out) || has_partial(job)) {
         say_error("%s: this is a file of %s, which it can't replace", args->out, args->in);
         return STATUS_USAGE;
     }
-    if (check_tied(args, &work->model) != 0)
+    if (check_tied(args, model) != 0)
         return STATUS_USAGE;
-    if (work->model.layers[0].q.type == DTYPE_INT4) {
+    if (model->layers[0].q.type == DTYPE_INT4) {
         say_error("%s: weights of more than 4 bits expected, int4 found: quantize what it was made "
                   "of",
-                  work->model.path);
+                  model->path);
         return STATUS_FAILED;
     }
-    return check_calibrate(args, &work->model) == 0 ? STATUS_OK : STATUS_USAGE;
+    return check_calibrate(args, model) == 0 ? STATUS_OK : STATUS_USAGE;
 }
 
 static bool is_stdin(const char *path)
@@ -332,7 +292,7 @@ static const char *text_name(const char *path)
 }
 
 /* A text's tokens, at least so many: a status. path: "" for the built-in one. */
-static int read_tokens(const struct work *work, const char *path, const char *purpose, size_t least,
+static int read_tokens(const struct job *job, const char *path, const char *purpose, size_t least,
                        struct tokens *tokens)
 {
     struct llama3_error err;
@@ -342,7 +302,7 @@ static int read_tokens(const struct work *work, const char *path, const char *pu
         status = text_read(path, &text);
     else
         buf_add_str(&text, quantize_sample);
-    if (status == STATUS_OK && evaluate_tokenize(&work->model, text.size > 0 ? text.data : "",
+    if (status == STATUS_OK && evaluate_tokenize(&job->work.model, text.size > 0 ? text.data : "",
                                                  text.size, tokens, &err) != 0) {
         say_failure(&err);
         status = STATUS_FAILED;
@@ -356,16 +316,16 @@ static int read_tokens(const struct work *work, const char *path, const char *pu
 }
 
 /* The texts that are given, with how many they may be all together. */
-static int read_given(struct work *work)
+static int read_given(struct job *job)
 {
-    const struct option_texts *paths = &work->args->calibrate;
-    struct tokens *tokens = &work->calibrate;
+    const struct option_texts *paths = &job->args->calibrate;
+    struct tokens *tokens = &job->work.text;
     int status = STATUS_OK;
     for (size_t i = 0; i < paths->n && status == STATUS_OK; i++) {
         struct tokens one = {0};
-        status = read_tokens(work, paths->items[i], "calibrate", MIN_CALIBRATION, &one);
+        status = read_tokens(job, paths->items[i], "calibrate", MIN_CALIBRATION, &one);
         size_t room = MAX_CALIBRATION - tokens->n, n = one.n < room ? one.n : room;
-        if (status == STATUS_OK && n < one.n && !work->args->quiet)
+        if (status == STATUS_OK && n < one.n && !job->args->quiet)
             say_error("note: %s: the first %zu of %zu tokens are used", text_name(paths->items[i]),
                       n, one.n);
         for (size_t t = 0; t < n; t++)
@@ -375,18 +335,18 @@ static int read_given(struct work *work)
     return status;
 }
 
-static int read_calibration(struct work *work)
+static int read_calibration(struct job *job)
 {
     struct llama3_error err;
-    int status = read_given(work);
+    int status = read_given(job);
     if (status != STATUS_OK)
         return status;
-    if (calibration_text(&work->model, CALIBRATION_TOKENS, &work->calibrate, &err) != 0) {
+    if (quantize_work_text(&job->work, &err) != 0) {
         say_failure(&err);
         return STATUS_FAILED;
     }
-    const char *lack = calibration_lack(thread_count(work->args));
-    if (lack != NULL && !work->args->quiet)
+    const char *lack = calibration_lack(thread_count(job->args));
+    if (lack != NULL && !job->args->quiet)
         say_error("note: calibrating without OpenBLAS (%s): rounding errors are weighed, but not "
                   "made up for by the columns that follow",
                   lack);
@@ -394,85 +354,72 @@ static int read_calibration(struct work *work)
 }
 
 /* Before the work, which takes long. */
-static int read_texts(struct work *work)
+static int read_texts(struct job *job)
 {
-    const struct quantize_args *args = work->args;
-    bool calibrates = !args->no_calibrate && can_calibrate(args, &work->model);
-    int status = calibrates ? read_calibration(work) : STATUS_OK;
+    const struct quantize_args *args = job->args;
+    bool calibrates = !args->no_calibrate && can_calibrate(args, &job->work.model);
+    int status = calibrates ? read_calibration(job) : STATUS_OK;
     if (status != STATUS_OK || args->verify == NULL)
         return status;
-    return read_tokens(work, args->verify, "verify", evaluate_min_tokens(&work->model),
-                       &work->verify);
+    return read_tokens(job, args->verify, "verify", evaluate_min_tokens(&job->work.model),
+                       &job->verify);
 }
 
-/* What calibrating was worth, on the beginning of a text that it didn't read. */
-static int tell_gain(const struct work *work)
+/* What calibrating was worth. */
+static int tell_gain(const struct job *job)
 {
-    const struct stream_options options = {.threads = thread_count(work->args)};
-    struct tokens sample = {0};
     struct llama3_error err;
-    struct model made;
     struct gain gain;
-    int status = read_tokens(work, "", "measure", 1, &sample);
-    if (status != STATUS_OK)
-        return status;
     progress_start("comparing with what it would be without calibrating", 0, 0);
-    size_t n = sample.n < GAIN_TOKENS ? sample.n : GAIN_TOKENS;
-    if (model_open(&made, work->args->out, &err) != 0 ||
-        gain_measure(&work->model, &made, sample.ids, n, &options, &gain, &err) != 0)
-        status = STATUS_FAILED;
+    int result =
+        quantize_gain(&job->work.model, job->args->out, thread_count(job->args), &gain, &err);
     progress_stop();
-    if (status == STATUS_OK)
-        printf("%-13son %zu tokens: KL %.2g (%.2g without)\n", "calibrated", work->calibrate.n,
-               gain.kl, gain.plain_kl);
+    if (result == 0)
+        quantize_report_gain(stdout, job->work.text.n, &gain);
     else
         say_failure(&err);
-    model_close(&made);
-    tokens_free(&sample);
-    return status;
+    return result == 0 ? STATUS_OK : STATUS_FAILED;
 }
 
-static int verify(const struct work *work)
+static int verify(const struct job *job)
 {
-    const struct quantize_args *args = work->args;
-    return quantize_verify(&work->model, args->out, &work->verify, text_name(args->verify),
+    const struct quantize_args *args = job->args;
+    return quantize_verify(&job->work.model, args->out, &job->verify, text_name(args->verify),
                            thread_count(args), args->quiet);
 }
 
-static int make(struct work *work)
+static int make(struct job *job)
 {
+    const struct quantize_args *args = job->args;
+    const struct quantize_work *work = &job->work;
     struct llama3_error err;
-    struct buf hint = {0};
-    if (write_file(work, &hint, &err) != 0) {
+    if (write_file(job, &err) != 0) {
         if (caught == 0)
             say_failure(&err);
-        if (hint.size > 0)
-            say_error("note: %s", hint.data);
-        buf_free(&hint);
+        if (work->left != NULL)
+            say_error("note: %s: %zu of %zu layers are made, the same command goes on with it",
+                      work->left, work->report.layers, work->model.config.n_layers);
         return caught != 0 ? 128 + caught : STATUS_FAILED;
     }
     restore_signals(); /* there is nothing to clean up any more */
-    if (!work->args->quiet)
-        quantize_report(&work->model, &work->report, work->args->out);
+    if (!args->quiet)
+        quantize_report(stdout, &work->model, &work->report, args->out);
     fflush(stdout);
-    int status = !work->args->quiet && work->calibrate.n > 0 ? tell_gain(work) : STATUS_OK;
-    return status != STATUS_OK || work->args->verify == NULL ? status : verify(work);
+    int status = !args->quiet && work->text.n > 0 ? tell_gain(job) : STATUS_OK;
+    return status != STATUS_OK || args->verify == NULL ? status : verify(job);
 }
 
 static int run(const struct quantize_args *args)
 {
-    struct work work = {.args = args};
+    struct job job = {.args = args};
     struct llama3_error err;
     int status = STATUS_FAILED;
-    if (sources_list(&work.sources, args->in, &err) != 0 ||
-        model_open(&work.model, args->in, &err) != 0)
+    if (quantize_work_open(&job.work, args->in, &err) != 0)
         say_failure(&err);
-    else if ((status = check(&work)) == STATUS_OK && (status = read_texts(&work)) == STATUS_OK)
-        status = make(&work);
-    model_close(&work.model);
-    sources_free(&work.sources);
-    tokens_free(&work.calibrate);
-    tokens_free(&work.verify);
+    else if ((status = check(&job)) == STATUS_OK && (status = read_texts(&job)) == STATUS_OK)
+        status = make(&job);
+    quantize_work_close(&job.work);
+    tokens_free(&job.verify);
     return status == STATUS_OK ? finish_stdout() : status;
 }
 

@@ -1,11 +1,16 @@
-/* quantize_report.h: what llama3-quantize says about the file that it made. */
+/* quantize_report.h: what is said about a file that was made. */
 #ifndef TOOL_QUANTIZE_REPORT_H
 #define TOOL_QUANTIZE_REPORT_H
 
-#include "engine/convert.h"
+#include <stdio.h>
 
-/* Size, bits per weight, and the error of each kind of matrix, on stdout. */
-void quantize_report(const struct model *model, const struct convert_report *report,
+#include "engine/convert.h"
+#include "engine/gain.h"
+
+/* Size, bits per weight, and the error of each kind of matrix. */
+void quantize_report(FILE *out, const struct model *model, const struct convert_report *report,
                      const char *path);
+/* What calibrating was worth, with a text of so many tokens. */
+void quantize_report_gain(FILE *out, size_t tokens, const struct gain *gain);
 
 #endif
