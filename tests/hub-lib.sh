@@ -68,6 +68,36 @@ hub_stop()
     hub_pid=
 }
 
+# beside COMMAND...: runs it beside what follows, with a hub, a cache and a folder of its own, since it
+# waits most of its time. together: waits for all of them.
+besides=
+number=0
+beside()
+{
+    number=$((number + 1))
+    (
+        failures=0 root=$tmp/root tmp=$tmp/beside-$number
+        mkdir "$tmp"
+        ln -s "$root" "$tmp/root"
+        cache=$tmp/hub
+        export HF_HUB_CACHE="$cache"
+        hub_start
+        "$@"
+        hub_stop
+        rm -rf "$tmp"
+        [ $failures = 0 ]
+    ) >"$tmp/beside-$number.out" 2>&1 &
+    besides="$besides $!"
+}
+together()
+{
+    for child in $besides; do
+        wait "$child" || failures=$((failures + 1))
+    done
+    besides=
+    cat "$tmp"/beside-*.out
+}
+
 # faults RULE...: what goes wrong from now on, beside the settings in $settings.
 faults()
 {

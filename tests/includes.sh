@@ -44,9 +44,11 @@ room engine engine/ text/ backend/backend.h backend/moments.h backend/quantize.h
 # The programs stand on llama3.h, but for those that make, measure and judge models.
 inner=$(find src/tool -name 'eval*.[ch]' -o -name 'bench*.[ch]' -o -name 'quantize*.[ch]')
 may_include src/tool "$(find src/tool -name '*.[ch]' ! -name 'eval*' ! -name 'bench*' \
-    ! -name 'quantize*' ! -name 'server*')" tool/ base/
+    ! -name 'quantize*' ! -name 'server*' ! -name 'pull*')" tool/ base/
 may_include "the server's program" "$(find src/tool -name 'server*.[ch]')" tool/ server/ base/
 room server server/ base/
+room hub hub/ checkpoint/hub_cache.h checkpoint/gguf_names.h base/
+may_include "llama3-pull" "$(find src/tool -name 'pull*.[ch]')" tool/ hub/ checkpoint/ base/
 may_include "inner programs" "$inner" tool/ engine/ text/ backend/limits.h backend/quantize.h \
     checkpoint/ quant/ base/
 

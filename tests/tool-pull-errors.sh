@@ -18,14 +18,103 @@ all_there()
     kept_secret
 }
 
+# unnamed: the shard that is broken is not in a snapshot.
+unnamed()
+{
+    found=$(find "$cache" -path "*/snapshots/*/$shard")
+    [ -z "$found" ] || fail "$last: $shard has its name"
+}
+
+# api RULE TEXT: what goes wrong with the list of files
+api()
+{
+    fresh "\"on\": \"api\", $1"
+    refuses 1 "$2" "$pull" -q org/tiny
+    nothing_arrived
+    asked 0 /resolve/
+}
+
+# mended RULE...: it goes wrong, and all arrives nevertheless.
+mended()
+{
+    fresh "$@"
+    run 0 "$pull" -q org/tiny
+    err_empty
+    all_there
+}
+
+# broken RULE TEXT: it stays wrong.
+broken()
+{
+    fresh "$1"
+    refuses 1 "$2" "$pull" -q org/tiny
+    unnamed
+    found=$(find "$cache" -size +1000k)
+    [ -z "$found" ] || fail "$last: larger than what was asked for: $found"
+}
+
+# ---- what is tried again and again ------------------------------------------------------------
+# Each takes 15 s, so they wait beside the rest.
+
+beside api '"do": "garbage"' "127.0.0.1"
+beside api '"do": "hang_up"' "127.0.0.1"
+beside api '"do": "cut", "at": 20' "127.0.0.1"
+beside api '"do": "long_head"' "127.0.0.1"
+beside api '"do": "status", "status": 500, "headers": {"X-Error-Message": "the database sleeps"}' "the database sleeps"
+beside broken "$storage_only, \"do\": \"range\", \"shift\": 1, \"ranged\": true" "127.0.0.1"
+beside broken "$storage_only, \"do\": \"range\", \"total\": 1, \"ranged\": true" "127.0.0.1"
+beside broken "$storage_only, \"do\": \"size\", \"by\": 5" "127.0.0.1"
+beside broken "$storage_only, \"do\": \"size\", \"by\": -5" "bytes, found"
+beside broken "$storage_only, \"do\": \"endless\"" "found more"
+beside broken "$storage_only, \"do\": \"gzip\"" "127.0.0.1"
+beside broken "$storage_only, \"do\": \"status\", \"status\": 404" "404"
+beside broken "$storage_only, \"do\": \"status\", \"status\": 403" "403"
+beside broken "$storage_only, \"do\": \"status\", \"status\": 500" "500"
+beside broken "$storage_only, \"do\": \"hang_up\"" "127.0.0.1"
+beside broken "$storage_only, \"do\": \"cut\", \"at\": 0" "127.0.0.1"
+beside broken "$storage_only, \"do\": \"long_head\"" "127.0.0.1"
+beside broken "$storage_only, \"do\": \"status\", \"status\": 403}, {$storage_only, \"do\": \"endless\"" "403"
+beside broken "$storage_only, \"do\": \"stall\", \"at\": 0" "127.0.0.1"
+
+# A file that leads to another one.
+elsewhere()
+{
+    broken "$storage_only, \"do\": \"redirect\", \"to\": \"$hub/org/tiny/resolve/main/README.md\"" "127.0.0.1"
+}
+beside elsewhere
+
+# ---- what passes -----------------------------------------------------------------------------
+
+cut_short()
+{
+    mended "$storage_only, \"do\": \"cut\", \"at\": [0, 29000], \"times\": 6"
+    applied 6 cut
+}
+beside cut_short
+beside mended '"on": "hub", "do": "cut", "at": [0, 600], "times": 4'
+beside mended "$storage_only, \"do\": \"hang_up\", \"times\": 3"
+beside mended "$storage_only, \"do\": \"stall\", \"at\": 9000, \"times\": 1"
+beside mended "$storage_only, \"do\": \"expire\", \"times\": 1"
+beside mended "$storage_only, \"do\": \"slow_head\", \"seconds\": 0.3"
+beside mended '"on": "api", "do": "drip", "seconds": 0.001'
+beside mended '"on": "hub", "do": "status", "status": 503, "times": 2' "$storage_only, \"do\": \"status\", \"status\": 500, \"times\": 2"
+beside mended '"on": "hub", "do": "status", "status": 408, "times": 1' '"on": "hub", "do": "status", "status": 504, "times": 1'
+settings='"direct": true'
+beside mended
+settings='"large": 600'
+beside mended
+settings=
+# Ranges that the storage doesn't keep to: after a break all is sent again, from the beginning.
+beside mended "$storage_only, \"do\": \"cut\", \"at\": 9000, \"times\": 3" "$storage_only, \"do\": \"ignore_range\""
+
 # ---- who may have it -------------------------------------------------------------------------
 
 settings="\"tokens\": [\"$token\", \"hf_good\"], \"gated\": {\"org/tiny\": [\"hf_good\"]}, \"private\": {\"org/hidden\": [\"hf_good\"]}"
 serve org/hidden tiny-f32
 fresh
-refuses 1 "https://huggingface.co/org/tiny" "$pull" -q org/tiny
+refuses 1 "$hub/org/tiny" "$pull" -q org/tiny
 err_has "token"
-refuses 1 "https://huggingface.co/org/tiny" env HF_TOKEN=$token "$pull" -q org/tiny
+refuses 1 "$hub/org/tiny" env HF_TOKEN=$token "$pull" -q org/tiny
 refuses 1 "org/none" "$pull" -q org/none
 refuses 1 "org/none" env HF_TOKEN=$token "$pull" -q org/none
 refuses 1 "org/hidden" env HF_TOKEN=$token "$pull" -q org/hidden
@@ -47,14 +136,6 @@ nothing_arrived
 
 # ---- what the hub says -----------------------------------------------------------------------
 
-# api RULE TEXT: what goes wrong with the list of files
-api()
-{
-    fresh "\"on\": \"api\", $1"
-    refuses 1 "$2" "$pull" -q org/tiny
-    nothing_arrived
-    asked 0 /resolve/
-}
 api '"do": "body", "body": "{\"sha\": "' "127.0.0.1"
 api '"do": "body", "body": ""' "127.0.0.1"
 api '"do": "body", "body": "<html>Sign in to the network</html>"' "127.0.0.1"
@@ -71,14 +152,16 @@ api '"do": "json", "set": {"siblings": [{"rfilename": "model.safetensors", "size
 api '"do": "json", "set": {"siblings": [{"rfilename": "model.safetensors", "size": 1, "lfs": {"size": 1, "sha256": "../x"}}]}' 'model.safetensors'
 api '"do": "listing"' "127.0.0.1"
 api '"do": "endless"' "127.0.0.1"
-api '"do": "garbage"' "127.0.0.1"
+# The page that comes with an error is no answer, and may not end.
+api '"do": "status", "status": 404}, {"do": "endless"' "no such model"
+api '"do": "status", "status": 418}, {"do": "endless"' "418"
 api '"do": "status", "status": 418' "418"
 api '"do": "redirect"' "redirect"
 api '"do": "redirect", "to": "file:///etc/passwd"' "redirect"
 api '"do": "redirect", "to": "ftp://127.0.0.1/x"' "redirect"
 api '"do": "redirect", "to": "http://"' "redirect"
-api '"do": "headers", "set": {"Content-Encoding": "gzip"}' "127.0.0.1"
-api '"do": "gzip"' "127.0.0.1"
+api '"do": "headers", "set": {"Content-Encoding": "gzip"}' "encoded"
+api '"do": "gzip"' "encoded"
 
 # Names that lead elsewhere, or that can't be written. All is refused, not only those.
 long=$(printf '%0300d' 0)
@@ -124,21 +207,6 @@ refuses 1 "org/pictures" "$pull" -q org/pictures
 
 # ---- what the storage sends ------------------------------------------------------------------
 
-# unnamed: the shard that is broken is not in a snapshot.
-unnamed()
-{
-    found=$(find "$cache" -path "*/snapshots/*/$shard")
-    [ -z "$found" ] || fail "$last: $shard has its name"
-}
-
-# mended RULE...: it goes wrong, and all arrives nevertheless.
-mended()
-{
-    fresh "$@"
-    run 0 "$pull" -q org/tiny
-    err_empty
-    all_there
-}
 # One wrong byte: the file is fetched once more.
 fresh "$storage_only, \"file\": \"$shard\", \"do\": \"flip\", \"times\": 1"
 run 0 "$pull" org/tiny
@@ -157,43 +225,8 @@ faults
 : >"$tmp/log"
 run 0 "$pull" -q org/tiny
 all_there
-mended "$storage_only, \"do\": \"cut\", \"at\": [0, 29000], \"times\": 6"
-applied 6 cut
-mended '"on": "hub", "do": "cut", "at": [0, 600], "times": 4'
-mended "$storage_only, \"do\": \"hang_up\", \"times\": 3"
-mended "$storage_only, \"do\": \"stall\", \"at\": 9000, \"times\": 1"
-mended "$storage_only, \"do\": \"expire\", \"times\": 1"
-mended "$storage_only, \"do\": \"slow_head\", \"seconds\": 0.3"
-mended '"on": "api", "do": "drip", "seconds": 0.001'
-mended '"on": "hub", "do": "status", "status": 503, "times": 2' "$storage_only, \"do\": \"status\", \"status\": 500, \"times\": 2"
-mended '"on": "hub", "do": "status", "status": 408, "times": 1' '"on": "hub", "do": "status", "status": 504, "times": 1'
-settings='"direct": true'
-mended
-settings='"large": 600'
-mended
-settings=
-# Ranges that the storage doesn't keep to: after a break all is sent again, from the beginning.
-mended "$storage_only, \"do\": \"cut\", \"at\": 9000, \"times\": 3" "$storage_only, \"do\": \"ignore_range\""
-
-# broken RULE TEXT: it stays wrong.
-broken()
-{
-    fresh "$1"
-    refuses 1 "$2" "$pull" -q org/tiny
-    unnamed
-    found=$(find "$cache" -size +1000k)
-    [ -z "$found" ] || fail "$last: larger than what was asked for: $found"
-}
-broken "$storage_only, \"do\": \"range\", \"shift\": 1, \"ranged\": true" "127.0.0.1"
-broken "$storage_only, \"do\": \"range\", \"total\": 1, \"ranged\": true" "127.0.0.1"
-broken "$storage_only, \"do\": \"size\", \"by\": 5" "127.0.0.1"
-broken "$storage_only, \"do\": \"endless\"" "127.0.0.1"
-broken "$storage_only, \"do\": \"gzip\"" "127.0.0.1"
 broken "$storage_only, \"do\": \"redirect\"" "redirect"
 broken "$storage_only, \"do\": \"redirect\", \"to\": \"file:///etc/passwd\"" "redirect"
-broken "$storage_only, \"do\": \"redirect\", \"to\": \"$hub/org/tiny/resolve/main/README.md\"" ""
-broken "$storage_only, \"do\": \"status\", \"status\": 404" "404"
-broken "$storage_only, \"do\": \"long_head\"" "127.0.0.1"
 broken "\"on\": \"resolve\", \"file\": \"$shard\", \"do\": \"no_file\"" "$shard"
 
 # ---- rate limits -----------------------------------------------------------------------------
@@ -231,7 +264,9 @@ if command -v openssl >/dev/null; then
         run 0 env $name="$tmp/ca.pem" "$pull" -q org/tiny
         all_there
     done
-    refuses 1 "certificate" env CURL_CA_BUNDLE="$tmp/hub.pem" SSL_CERT_FILE="$tmp/ca.pem" "$pull" -q org/tiny
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=another CA" \
+        -keyout "$tmp/other.key" -out "$tmp/other.pem" 2>"$tmp/openssl"
+    refuses 1 "certificate" env CURL_CA_BUNDLE="$tmp/other.pem" SSL_CERT_FILE="$tmp/ca.pem" "$pull" -q org/tiny
     # What is https doesn't become http: the token would be shown to anybody.
     export CURL_CA_BUNDLE="$tmp/ca.pem"
     for on in api resolve storage; do
@@ -244,14 +279,17 @@ if command -v openssl >/dev/null; then
     fresh
     run 0 env HF_ENDPOINT="$named" https_proxy="$proxy" "$pull" -q org/tiny
     all_there
-    asked 2 '"method": "CONNECT", "path": "hub.test:'
+    [ "$(requests '"method": "CONNECT", "path": "hub.test:')" -ge 2 ] || fail "$last: not through the proxy"
     fresh
     run 0 env HTTPS_PROXY=http://127.0.0.1:1 NO_PROXY=127.0.0.1,hub.test "$pull" -q --include config.json org/tiny
-    for status in 407 403 502; do
+    for status in 407 403; do
         fresh "\"on\": \"proxy\", \"do\": \"status\", \"status\": $status"
         refuses 1 "$status" env HF_ENDPOINT="$named" https_proxy="$proxy" "$pull" -q org/tiny
         err_has "proxy"
+        asked 1 '"host": "proxy"'
     done
+    fresh '"on": "proxy", "do": "status", "status": 502, "times": 1'
+    run 0 env HF_ENDPOINT="$named" https_proxy="$proxy" "$pull" -q org/tiny
     fresh
     refuses 1 "proxy" env HF_ENDPOINT="$named" https_proxy=http://127.0.0.1:1 "$pull" -q org/tiny
     hub_stop
@@ -271,4 +309,5 @@ for endpoint in ftp://127.0.0.1 nothing 'http://a b' http://user:password@127.0.
     err_lines 1
     ! grep -q password "$tmp/err" || fail "$endpoint: the password is shown"
 done
+together
 finish

@@ -17,9 +17,6 @@ for name in $shards; do
     head -c 1500000 /dev/urandom >"$tmp/root/$model/$name"
     size=$((size + 1500000))
 done
-hub_start
-folder=$(folder_of $model)
-
 # right: whatever has its final name is what was served; nothing else is beside it.
 for name in $needed; do
     case $name in
@@ -31,15 +28,17 @@ for name in $needed; do
     esac
     echo "$etag $name"
 done >"$tmp/etags"
+etags=$tmp/etags
 right()
 {
+    folder=$(folder_of $model)
     while read -r etag name; do
         [ ! -e "$folder/blobs/$etag" ] || same "$folder/blobs/$etag" "$tmp/root/$model/$name" \
             "$last: $name has its name, but not its contents"
         for link in "$folder"/snapshots/*/"$name"; do
             [ ! -L "$link" ] || [ -e "$link" ] || fail "$last: $link leads nowhere"
         done
-    done <"$tmp/etags"
+    done <"$etags"
 }
 arrived()
 {
@@ -48,19 +47,32 @@ arrived()
     no_leftovers
 }
 
+# begin: a run in the background, $child, where the shell ignores INT.
+begin()
+{
+    env --default-signal=INT "$pull" -q $model >"$tmp/out" 2>"$tmp/err" &
+    child=$!
+}
+
 # ---- what is there is not asked for again ----------------------------------------------------
 # 4.5 MB at 500 kB/s for each connection, ended in the middle, twice, by each signal; then from another
 # address, since the hub is started anew.
 
-settings='"rate": 500000'
-for signal in KILL TERM INT; do
+resumes() # SIGNAL
+{
+    signal=$1 folder=$(folder_of $model) settings='"rate": 500000'
     fresh
     for round in 1 2; do
         last="SIG$signal, round $round"
-        "$pull" -q $model >"$tmp/out" 2>"$tmp/err" &
-        child=$!
-        sleep 0.5
-        kill -$signal $child 2>/dev/null
+        begin
+        i=0
+        while [ "$(du -sk "$folder/blobs" 2>/dev/null | cut -f 1)" -lt $((round * 500)) ] 2>/dev/null ||
+            [ ! -d "$folder/blobs" ]; do
+            i=$((i + 1))
+            [ $i -lt 200 ] || break
+            sleep 0.05
+        done
+        kill -"$signal" $child 2>/dev/null
         wait $child 2>/dev/null
         status=$?
         case $signal in KILL) want=137 ;; TERM) want=143 ;; INT) want=130 ;; esac
@@ -70,7 +82,6 @@ for signal in KILL TERM INT; do
     first=$(sent)
     [ "$first" -gt 500000 ] || fail "SIG$signal: only $first bytes were sent before the end"
     hub_stop
-    mv "$tmp/log" "$tmp/log.before"
     hub_start
     faults
     run 0 "$pull" -q $model
@@ -80,52 +91,71 @@ for signal in KILL TERM INT; do
     # what was under way in each of the connections, and its socket
     [ $((first + again)) -le $((size + size / 5)) ] ||
         fail "SIG$signal: $((first + again - size)) bytes were fetched again"
+}
+for signal in KILL TERM INT; do
+    beside resumes $signal
 done
 
 # The same after an address has expired while it was under way.
-fresh '"on": "storage", "do": "cut", "at": 200000, "times": 3' '"on": "storage", "do": "expire", "skip": 3, "times": 1'
-run 0 "$pull" -q $model
-arrived
-applied 1 expire
-echo "cut and expired: $(sent) bytes of $size"
-[ "$(sent)" -le $((size + size / 10)) ] || fail "cut and expired: $(sent) bytes of $size were sent"
+expires()
+{
+    settings='"rate": 500000'
+    fresh '"on": "storage", "do": "cut", "at": 200000, "times": 3' '"on": "storage", "do": "expire", "skip": 3, "times": 1'
+    run 0 "$pull" -q $model
+    arrived
+    applied 1 expire
+    echo "cut and expired: $(sent) bytes of $size"
+    [ "$(sent)" -le $((size + size / 10)) ] || fail "cut and expired: $(sent) bytes of $size were sent"
+}
+beside expires
 
 # ---- ended at any moment ---------------------------------------------------------------------
+# They wait most of the time: LANES of them at once, each with a cache of its own.
 
-awk -v seed="$seed" -v kills="$kills" 'BEGIN {
-    srand(seed)
-    for (i = 0; i < kills; i++)
-        printf "%.3f %s\n", rand() * 0.16, substr("KILLKILLTERMINT ", 1 + 4 * int(rand() * 4), 4)
-}' >"$tmp/moments"
-settings='"rate": 4000000'
-cuts='"on": "any", "do": "cut", "at": [0, 600000], "chance": 0.3'
-fresh "$cuts"
-ended=0 whole_ones=0 lives=0
-while read -r moment signal; do
-    last="SIG$signal after $moment s"
-    "$pull" -q $model >"$tmp/out" 2>"$tmp/err" &
-    child=$!
-    sleep "$moment"
-    kill -"$signal" $child 2>/dev/null
-    wait $child
-    status=$?
-    ended=$((ended + 1))
-    right
-    [ $status != 1 ] || fail "$last: $(cat "$tmp/err")"
-    if [ $status = 0 ]; then
-        whole_ones=$((whole_ones + 1))
-        arrived
-    fi
-    # now and then one is let through, and all begins anew
-    if [ $status = 0 ] || [ $((ended % 12)) = 0 ]; then
-        run 0 "$pull" -q $model
-        arrived
-        run 0 "$pull" -q --verify $model
-        lives=$((lives + 1))
-        fresh "$cuts"
-    fi
-done <"$tmp/moments" 2>"$tmp/killed" # where the shell tells of each
-run 0 "$pull" -q $model
-arrived
-echo "$ended runs were ended ($whole_ones were faster), $((lives + 1)) checkpoints are complete"
+lanes=8
+killed() # LANE
+{
+    SEED=$((seed + $1))
+    awk -v seed="$SEED" -v lane="$1" -v lanes=$lanes -v kills="$kills" 'BEGIN {
+        srand(seed)
+        for (i = lane; i < kills; i += lanes)
+            printf "%.3f %s\n", rand() * 0.4, substr("KILLKILLTERMINT ", 1 + 4 * int(rand() * 4), 4)
+    }' >"$tmp/moments"
+    settings='"rate": 4000000'
+    cuts='"on": "any", "do": "cut", "at": [0, 600000], "chance": 0.3'
+    fresh "$cuts"
+    ended=0 whole_ones=0 lives=0
+    while read -r moment signal; do
+        last="SIG$signal after $moment s"
+        begin
+        sleep "$moment"
+        kill -"$signal" $child 2>/dev/null
+        wait $child
+        status=$?
+        ended=$((ended + 1))
+        right
+        [ $status != 1 ] || fail "$last: $(cat "$tmp/err")"
+        if [ $status = 0 ]; then
+            whole_ones=$((whole_ones + 1))
+            arrived
+        fi
+        # now and then one is let through, and all begins anew
+        if [ $status = 0 ] || [ $((ended % 12)) = 0 ]; then
+            run 0 "$pull" -q $model
+            arrived
+            run 0 "$pull" -q --verify $model
+            lives=$((lives + 1))
+            fresh "$cuts"
+        fi
+    done <"$tmp/moments" 2>"$tmp/killed" # where the shell tells of each
+    run 0 "$pull" -q $model
+    arrived
+    echo "lane $1: $ended runs were ended ($whole_ones were faster), $((lives + 1)) checkpoints are complete"
+}
+for lane in $(seq 0 $((lanes - 1))); do
+    beside killed "$lane"
+done
+together
+ended=$(cat "$tmp"/beside-*.out | sed -n 's/^lane .*: \([0-9]*\) runs were ended.*/\1/p' | paste -sd + | xargs -I{} sh -c 'echo $(({}))')
+[ "$ended" = "$kills" ] || fail "expected $kills runs that were ended, found $ended"
 finish

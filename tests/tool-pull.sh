@@ -8,14 +8,15 @@ hub_start
 # ---- the command line ------------------------------------------------------------------------
 
 for name in '' tiny org/ /tiny org/tiny/more 'org/ti ny' org/../tiny ../tiny org/.tiny -- org--x/tiny org/tiny: \
-    https://huggingface.co/org https://other.example/org/tiny "$(printf 'org/%0100d' 0)"; do
+    https://huggingface.co/org https://other.example/org/tiny \
+    https://huggingface.co/org/tiny/tree/main "$(printf 'org/%0100d' 0)"; do
     run 2 "$pull" "$name"
     out_empty
     grep -q '^llama3-pull: ' "$tmp/err" || fail "'$name': expected an error, found $(cat "$tmp/err")"
 done
 asked 0 .
 for options in '--jobs 0' '--jobs x' '-j 1000' '--int4=best' '--no-such-option' '--list --remove org/tiny' \
-    '--drop-source org/tiny' '--offline --verify' 'org/tiny org/other'; do
+    '--drop-source org/tiny' 'org/tiny org/other'; do
     # shellcheck disable=SC2086 # options are several words
     run 2 "$pull" $options
     out_empty
@@ -77,7 +78,7 @@ whole "$(snapshot org/tiny)" org/tiny $needed
 
 # The address of the model's page, in each form.
 for address in "https://huggingface.co/org/tiny" "https://huggingface.co/org/tiny/" \
-    "https://huggingface.co/org/tiny/tree/main" "$hub/org/tiny"; do
+    "http://huggingface.co/org/tiny" "https://hf.co/org/tiny" "$hub/org/tiny"; do
     : >"$tmp/log"
     run 0 "$pull" -q "$address"
     out_has "$folder/snapshots/$commit"
@@ -90,9 +91,12 @@ out_has "$folder/snapshots/$commit"
 run 0 env HF_HUB_OFFLINE=1 "$pull" -q org/tiny
 out_has "$folder/snapshots/$commit"
 refuses 1 "org/other" "$pull" -q --offline org/other
-mv "$folder/blobs" "$folder/no-blobs"
-refuses 1 "llama3-pull org/tiny" "$pull" -q --offline org/tiny
-mv "$folder/no-blobs" "$folder/blobs"
+for name in config.json model-00002-of-00003.safetensors; do
+    blob=$(readlink -f "$folder/snapshots/$commit/$name")
+    mv "$blob" "$tmp/blob"
+    refuses 1 "llama3-pull org/tiny" "$pull" -q --offline org/tiny
+    mv "$tmp/blob" "$blob"
+done
 asked 0 .
 
 # The environment says where it is, as huggingface_hub reads it.
@@ -233,7 +237,7 @@ run 0 "$program" -m org/tiny-GGUF:q8_0 --info
 refuses 1 "Q4_K_M" "$pull" -q org/tiny-GGUF:Q2_K
 # Without one: what there is, with sizes, and one is suggested.
 fresh
-run 1 "$pull" org/tiny-GGUF
+run 2 "$pull" org/tiny-GGUF
 out_empty
 for type in Q4_0 Q4_K_M Q8_0 F16; do
     err_has $type
@@ -314,7 +318,7 @@ fresh
 run 0 "$pull" -q org/tiny
 # what HF_TOKEN says counts more
 fresh
-refuses 1 "https://huggingface.co/org/tiny" env HF_TOKEN=hf_other "$pull" -q org/tiny
+refuses 1 "$hub/org/tiny" env HF_TOKEN=hf_other "$pull" -q org/tiny
 rm "$HOME/.cache/huggingface/token"
 settings=
 
@@ -325,7 +329,6 @@ run 0 "$pull" --list
 out_empty
 run 0 "$pull" -q org/tiny
 run 0 "$pull" -q org/tiny-GGUF:Q4_0
-run 0 "$pull" -q --include config.json --revision v1.0 org/one-GGUF 2>"$tmp/err" || : >"$tmp/err"
 : >"$tmp/log"
 run 0 "$pull" --list
 out_has "org/tiny "
@@ -338,7 +341,7 @@ run 1 "$pull" --verify org/tiny
 grep -q model-00002-of-00003.safetensors "$tmp/out" "$tmp/err" || fail "$last: the bad file is not named"
 run 1 "$pull" --verify
 refuses 1 "org/none" "$pull" --verify org/none
-refuses 1 "--yes" "$pull" --remove org/tiny
+refuses 2 "--yes" "$pull" --remove org/tiny
 [ -d "$folder" ] || fail "$last: it is gone"
 run 0 "$pull" --remove --yes org/tiny
 [ ! -e "$folder" ] || fail "$last: it is still there"

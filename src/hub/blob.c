@@ -17,6 +17,8 @@
  * structure. */
 enum { RECORD_VERSION = 1, NETTLE = NETTLE_VERSION_MAJOR << 8 | NETTLE_VERSION_MINOR };
 
+enum { WRITE_BEHIND = 8 << 20 };
+
 static const char magic[8] = "llama3rg";
 
 struct record {
@@ -106,7 +108,7 @@ static int open_own(const char *path, struct llama3_error *err)
 }
 
 /* The lock is ours. */
-static int open_files(struct blob *blob, struct llama3_error *err)
+static int open_files(struct blob *blob, const struct store *store, struct llama3_error *err)
 {
     blob->fd = open_own(blob->place.incomplete, err);
     if (blob->fd < 0)
@@ -119,8 +121,26 @@ static int open_files(struct blob *blob, struct llama3_error *err)
         return failed(blob->place.incomplete, err);
     if (ftruncate(blob->fd, (off_t)blob->file->size) != 0)
         return failed(blob->place.incomplete, err);
+    if (blob->have.n == 0 && store_seed(store, blob->file, blob->fd)) {
+        ranges_add(&blob->have, 0, blob->file->size);
+        blob->kept = blob->ready = blob->file->size;
+    }
     blob->state = BLOB_OPEN;
     return blob_record(blob, err);
+}
+
+/* What a run left that was ended after the file got its name. */
+static void tidy(struct blob *blob)
+{
+    bool busy;
+    if (access(blob->place.ranges, F_OK) != 0 && access(blob->place.incomplete, F_OK) != 0)
+        return;
+    if (blob->lock < 0)
+        blob->lock = store_lock(blob->place.lock, &busy, NULL);
+    if (blob->lock < 0)
+        return; /* its owner does it */
+    unlink(blob->place.incomplete);
+    unlink(blob->place.ranges);
 }
 
 int blob_open(struct blob *blob, const struct store *store, struct llama3_error *err)
@@ -133,9 +153,10 @@ int blob_open(struct blob *blob, const struct store *store, struct llama3_error 
         there = store_has(store, blob->file, &blob->place); /* made by who had the lock */
     }
     if (!there)
-        return open_files(blob, err);
+        return open_files(blob, store, err);
     blob->state = BLOB_DONE;
     blob->kept = blob->file->size;
+    tidy(blob);
     int result = store_name(store, blob->file, err);
     if (blob->lock >= 0)
         close(blob->lock);
@@ -157,6 +178,10 @@ int blob_write(struct blob *blob, uint64_t offset, const void *bytes, size_t n,
     }
     if (!ranges_add(&blob->have, offset, offset + n))
         return error_set(err, LLAMA3_EIO, "%s: too many gaps", blob->place.incomplete);
+    /* The disk starts now, so that there is little left to wait for at the end. */
+    if ((offset + n) / WRITE_BEHIND > offset / WRITE_BEHIND && offset + n >= WRITE_BEHIND)
+        sync_file_range(blob->fd, (off_t)(offset + n - WRITE_BEHIND), WRITE_BEHIND,
+                        SYNC_FILE_RANGE_WRITE);
     blob->changed = true;
     blob->ready = front(blob);
     return 0;
@@ -259,14 +284,23 @@ int blob_drop(struct blob *blob, uint64_t begin, uint64_t end, struct llama3_err
     return 0;
 }
 
-void blob_close(struct blob *blob)
+void blob_discard(struct blob *blob)
 {
-    if (blob->state == BLOB_OPEN && blob->have.n == 0) { /* nothing came: nothing is left */
+    if (blob->state == BLOB_OPEN) {
         unlink(blob->place.incomplete);
         unlink(blob->place.ranges);
-    } else {
-        blob_record(blob, NULL);
+        close_files(blob);
     }
+    begin(blob);
+    blob->state = BLOB_WAITING;
+}
+
+void blob_close(struct blob *blob)
+{
+    if (blob->state == BLOB_OPEN && blob->have.n == 0) /* nothing came: nothing is left */
+        blob_discard(blob);
+    else
+        blob_record(blob, NULL);
     close_files(blob);
     place_free(&blob->place);
 }

@@ -52,7 +52,7 @@ int blob_write(struct blob *blob, uint64_t offset, const void *bytes, size_t n,
 /* Says in the second file what is there. */
 int blob_record(struct blob *blob, struct llama3_error *err);
 
-/* Whole and right: it gets its name. */
+/* Whole and right: it gets its name. Of a blob that something was dropped of nothing is left. */
 int blob_finish(struct blob *blob, const struct store *store, struct llama3_error *err);
 /* Whole and wrong: it is kept apart, and the blob begins again. The hasher must not be in it. */
 int blob_set_apart(struct blob *blob, struct llama3_error *err);
@@ -60,6 +60,9 @@ int blob_set_apart(struct blob *blob, struct llama3_error *err);
 /* Frees the disk of bytes [begin, end), which have been hashed and are not read again; they count
  * as there. Whole blocks only. The hasher must not be in it. */
 int blob_drop(struct blob *blob, uint64_t begin, uint64_t end, struct llama3_error *err);
+
+/* Nothing of it is left, and it begins again if it is opened. The hasher must not be in it. */
+void blob_discard(struct blob *blob);
 
 /* Closes it in whatever state; what arrived stays for another run. */
 void blob_close(struct blob *blob);

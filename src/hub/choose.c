@@ -1,7 +1,6 @@
 /* choose.c: which files of a repository are fetched. */
 #include "config.h" /* strcasestr, FNM_CASEFOLD */
 
-#include <ctype.h>
 #include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/size.h"
+#include "checkpoint/gguf_names.h"
 #include "hub/repo.h"
 
 static bool ends_with(const char *text, const char *suffix)
@@ -45,51 +45,6 @@ static bool is_beside(const char *name)
 
 /* ---- GGUF ------------------------------------------------------------------------------------ */
 
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
-/* The length of NAME in NAME-00001-of-00003.gguf or NAME.gguf; *part is 1 of a whole file. */
-static size_t stem_of(const char *name, unsigned *part)
-{
-    size_t n = strlen(name) - strlen(".gguf"), tail = strlen("-00001-of-00003");
-    unsigned count;
-    *part = 1;
-    if (n > tail && is_digit(name[n - 1]) &&
-        sscanf(name + n - tail, "-%5u-of-%5u", part, &count) == 2)
-        return n - tail;
-    return n;
-}
-
-/* A word that names a number format: Q4_K_M, IQ4_NL, BF16, UD-Q4_K_XL's Q4_K_XL. */
-static bool is_type(const char *word, size_t n)
-{
-    static const char *const floats[] = {"F16", "F32", "BF16", "FP16", "FP32"};
-    for (size_t i = 0; i < sizeof floats / sizeof *floats; i++)
-        if (n == strlen(floats[i]) && strncasecmp(word, floats[i], n) == 0)
-            return true;
-    size_t at = n > 0 && (word[0] == 'I' || word[0] == 'i' || word[0] == 'T' || word[0] == 't');
-    return n >= at + 2 && (word[at] == 'Q' || word[at] == 'q') && is_digit(word[at + 1]);
-}
-
-/* The last word of a stem that names a type. */
-static void find_tag(const char *stem, size_t n, char tag[REPO_TAG])
-{
-    const char *slash = memrchr(stem, '/', n);
-    const char *name = slash != NULL ? slash + 1 : stem;
-    n -= (size_t)(name - stem);
-    snprintf(tag, REPO_TAG, "%.*s", (int)(n < REPO_TAG - 1 ? n : REPO_TAG - 1), name);
-    for (size_t at = 0; at < n;) {
-        size_t length = 0;
-        while (at + length < n && strchr("-.", name[at + length]) == NULL)
-            length++;
-        if (length < REPO_TAG && is_type(name + at, length))
-            snprintf(tag, REPO_TAG, "%.*s", (int)length, name + at);
-        at += length + 1;
-    }
-}
-
 /* Types that this program reads; the rest have a letter that says what they are made of. */
 static bool opens(const char *tag)
 {
@@ -102,21 +57,13 @@ static bool opens(const char *tag)
            strncasecmp(tag, "Q6_K", 4) == 0;
 }
 
-static bool is_gguf(const char *name)
+/* At the top of a repository, or one folder down: the length of what the names of all parts begin
+ * with, and which part of how many it is. */
+static bool is_gguf(const char *name, size_t *stem, unsigned *part, unsigned *count)
 {
     const char *slash = strchr(name, '/');
-    return ends_with(name, ".gguf") && strlen(name) > strlen(".gguf") &&
-           strcasestr(name, "mmproj") == NULL && strcasestr(name, "imatrix") == NULL &&
+    return gguf_name_parts(name, part, count, stem) &&
            (slash == NULL || strchr(slash + 1, '/') == NULL);
-}
-
-bool repo_gguf_tag(const char *name, char tag[REPO_TAG])
-{
-    unsigned part;
-    if (!is_gguf(name))
-        return false;
-    find_tag(name, stem_of(name, &part), tag);
-    return true;
 }
 
 static int by_size(const void *a, const void *b)
@@ -135,14 +82,14 @@ int repo_ggufs(const struct hub_repo *repo, struct repo_gguf **ggufs, size_t *n,
         return error_memory(err, "a list of files", repo->n * sizeof *list);
     for (size_t i = 0, last = 0; i < repo->n; i++) { /* by name: the first part comes first */
         const char *name = repo->files[i].name;
-        unsigned part;
-        if (!is_gguf(name))
+        unsigned part, count;
+        size_t stem;
+        if (!is_gguf(name, &stem, &part, &count))
             continue;
-        size_t stem = stem_of(name, &part);
         if (part == 1 || *n == 0 || strncmp(list[last].first, name, stem) != 0) {
             last = (*n)++;
-            list[last] = (struct repo_gguf){.first = name};
-            find_tag(name, stem, list[last].tag);
+            list[last] = (struct repo_gguf){.first = name, .count = count};
+            gguf_tag(name, list[last].tag);
             list[last].opens = opens(list[last].tag);
         }
         list[last].parts++;
@@ -157,11 +104,10 @@ int repo_ggufs(const struct hub_repo *repo, struct repo_gguf **ggufs, size_t *n,
 /* Whether name is a part of the GGUF that begins with `first`. */
 static bool is_part_of(const char *name, const char *first)
 {
-    unsigned part;
-    if (!is_gguf(name))
-        return false;
-    size_t n = stem_of(first, &part);
-    return stem_of(name, &part) == n && strncmp(name, first, n) == 0;
+    unsigned part, count;
+    size_t n, stem;
+    return is_gguf(name, &n, &part, &count) && is_gguf(first, &stem, &part, &count) && n == stem &&
+           strncmp(name, first, n) == 0;
 }
 
 /* The one GGUF that a tag stands for. */
@@ -171,26 +117,45 @@ static int find_gguf(const struct hub_repo *repo, const char *tag, const char *w
     struct repo_gguf *ggufs = NULL;
     struct buf tags = {0};
     size_t n = 0, found = 0;
+    int best = 0;
+    bool opens = true;
+    struct repo_gguf one = {0};
     if (repo_ggufs(repo, &ggufs, &n, err) != 0)
         return -1;
     for (size_t i = 0; i < n; i++) {
-        bool fits = tag[0] == '\0' || strcasecmp(ggufs[i].tag, tag) == 0;
-        if (fits && found++ == 0)
-            *first = ggufs[i].first;
+        int fit = tag[0] == '\0' ? 1 : gguf_tag_fits(ggufs[i].first, tag);
+        if (fit > best)
+            found = 0;
+        if (fit > 0 && fit >= best && found++ == 0) {
+            one = ggufs[i];
+            opens = one.opens || tag[0] == '\0';
+        }
+        best = fit > best ? fit : best;
         buf_add_str(&tags, i > 0 ? ", " : "");
         buf_add_str(&tags, ggufs[i].tag);
     }
     free(ggufs);
-    int result = found == 1 ? 0 : -1;
+    *first = one.first;
+    int result = found == 1 && opens && one.parts == one.count ? 0 : -1;
     if (tags.failed)
         result = error_memory(err, "a list of files", tags.size);
+    else if (n == 0)
+        error_set(err, LLAMA3_EINPUT, "%s: expected safetensors or GGUF files, found neither",
+                  where);
     else if (found == 0)
-        error_set(err, LLAMA3_EINPUT, "%s: expected one of %.400s, found %s", where,
-                  tags.size > 0 ? tags.data : "its GGUF files (there are none)", tag);
+        error_set(err, LLAMA3_EINPUT, "%s: expected one of %.400s, found %s", where, tags.data,
+                  tag);
+    else if (!opens)
+        error_set(err, LLAMA3_EINPUT,
+                  "%s: expected a type that llama3 opens, found %s; --include fetches it anyway",
+                  where, tag);
     else if (found > 1)
         error_set(err, LLAMA3_EINPUT,
                   "%s: expected one GGUF file, found %zu of %s: --include names one (%s)", where,
                   found, tag[0] != '\0' ? tag : "any type", *first);
+    else if (result != 0)
+        error_set(err, LLAMA3_EINPUT, "%s: expected %zu parts of %.200s, found %zu", where,
+                  one.count, one.first, one.parts);
     buf_free(&tags);
     return result;
 }

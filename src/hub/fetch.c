@@ -8,18 +8,19 @@
 
 #include "base/clock.h"
 #include "base/size.h"
+#include "hub/fetch_parts.h"
 
 enum {
-    MAX_FAILURES = 5,    /* in a row, without a new byte */
-    MAX_REFUSALS = 20,   /* in a row, each with a time to wait */
-    MAX_PAUSE = 3600,    /* seconds */
-    MAX_TEXT = 64 << 20, /* bytes of a small answer */
-    TICK = 100           /* milliseconds */
+    MAX_FAILURES = 5,  /* in a row, without a new byte */
+    MAX_REFUSALS = 20, /* in a row, each with a time to wait */
+    MAX_PAUSE = 3600,  /* seconds */
+    LEAST = 4 << 20,   /* bytes of a request, where there are so many */
+    TICK = 100         /* milliseconds */
 };
 
 static const double RECORD_EVERY = 0.25; /* seconds */
 
-static void wake(void *arg)
+void fetch_wake(void *arg)
 {
     struct fetch *f = arg;
     curl_multi_wakeup(f->hub->multi);
@@ -30,9 +31,11 @@ int fetch_open(struct fetch *f, struct llama3_error *err)
     f->sources = size_alloc(f->n, sizeof *f->sources);
     if (f->sources == NULL)
         return error_memory(err, "a list of files", f->n * sizeof *f->sources);
+    f->ended = false;
+    f->n_dropped = 0;
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->arrived, NULL);
-    f->hasher = hasher_open(f->blobs, f->n, wake, f, err);
+    f->hasher = hasher_open(f->blobs, f->n, fetch_wake, f, err);
     return f->hasher != NULL ? 0 : -1;
 }
 
@@ -173,21 +176,38 @@ static bool try_span(struct fetch *f, const struct fetch_span *span, double now,
     return !ranges_have(&blob->have, 0, blob->file->size);
 }
 
+/* What is on its way has its room already. */
 static bool has_room(const struct fetch *f)
 {
-    uint64_t bytes;
-    return f->keep_free == 0 || !store_free_bytes(f->store->arriving, &bytes) ||
-           bytes > f->keep_free;
+    uint64_t bytes, needed = f->keep_free + FETCH_PIECE;
+    for (int i = 0; i < f->connections; i++)
+        if (f->slots[i].blob != NULL)
+            needed += f->slots[i].span.end - f->slots[i].at;
+    return f->keep_free == 0 || !store_free_bytes(f->store->arriving, &bytes) || bytes >= needed;
+}
+
+/* A request costs a round trip: what is missing of a few bytes brings what follows them along. */
+static bool try_least(struct fetch *f, const struct fetch_span *span, double now,
+                      struct fetch_span *next)
+{
+    if (!try_span(f, span, now, next))
+        return false;
+    if (next->end - next->begin >= LEAST || f->sources[span->blob].whole)
+        return true;
+    uint64_t size = f->blobs[span->blob].file->size;
+    const struct fetch_span wide = {span->blob, next->begin,
+                                    size - next->begin < LEAST ? size : next->begin + LEAST};
+    return try_span(f, &wide, now, next);
 }
 
 static bool choose_next(struct fetch *f, double now, struct fetch_span *next)
 {
-    if (f->wanted.begin < f->wanted.end && try_span(f, &f->wanted, now, next))
+    if (f->wanted.begin < f->wanted.end && try_least(f, &f->wanted, now, next))
         return true;
     if (!has_room(f))
         return false;
     for (size_t i = 0; i < f->n_first; i++)
-        if (try_span(f, &f->first[i], now, next))
+        if (try_least(f, &f->first[i], now, next))
             return true;
     for (size_t i = 0; i < f->n; i++) {
         const struct fetch_span all = {i, 0, f->blobs[i].file->size};
@@ -259,7 +279,7 @@ static int start_some(struct fetch *f, struct llama3_error *err)
 /* ---- how it ended ---------------------------------------------------------------------------- */
 
 /* The hub wants to be left alone for a while. */
-static int pause_all(struct fetch *f, const struct request *r, struct llama3_error *err)
+int fetch_pause_all(struct fetch *f, const struct request *r, struct llama3_error *err)
 {
     double seconds = r->retry_after >= 0 ? r->retry_after : 10;
     char host[300], text[400];
@@ -281,19 +301,19 @@ static int pause_all(struct fetch *f, const struct request *r, struct llama3_err
     return 0;
 }
 
-static bool is_pause(const struct request *r)
+bool fetch_is_pause(const struct request *r)
 {
     return r->status == 429 || (r->status == 503 && r->retry_after >= 0);
 }
 
-static bool is_passing(const struct request *r)
+bool fetch_is_passing(const struct request *r)
 {
     return r->status == 408 || r->status >= 500;
 }
 
 /* Another try later; the error if there were enough. */
-static int try_again(struct fetch *f, struct fetch_source *source, const struct llama3_error *why,
-                     struct llama3_error *err)
+int fetch_try_again(struct fetch_source *source, const struct llama3_error *why,
+                    struct llama3_error *err)
 {
     if (++source->failures > MAX_FAILURES) {
         if (err != NULL)
@@ -301,7 +321,6 @@ static int try_again(struct fetch *f, struct fetch_source *source, const struct 
         return -1;
     }
     source->not_before = clock_seconds() + 0.25 * (double)(1 << source->failures);
-    (void)f;
     return 0;
 }
 
@@ -318,11 +337,11 @@ static int ended(struct fetch *f, struct fetch_slot *slot, CURLcode code, struct
     struct request *r = &slot->request;
     struct fetch_source *source = &f->sources[slot->blob - f->blobs];
     struct llama3_error why;
-    request_read_status(r);
+    code = request_end(r, code);
     if (slot->failed && slot->err.message[0] == '\0')
         return 0; /* it comes whole, by another request */
     if (slot->failed && slot->err.code == LLAMA3_EIO && r->status == 206)
-        return try_again(f, source, &slot->err, err);
+        return fetch_try_again(source, &slot->err, err);
     if (slot->failed) {
         *err = slot->err;
         return -1;
@@ -333,19 +352,19 @@ static int ended(struct fetch *f, struct fetch_slot *slot, CURLcode code, struct
         keep_address(source, r);
         return 0;
     }
-    if (code == CURLE_OK && is_pause(r))
-        return pause_all(f, r, err);
+    if (code == CURLE_OK && fetch_is_pause(r))
+        return fetch_pause_all(f, r, err);
     if (code == CURLE_OK && slot->direct && r->status >= 400) { /* its signature has run out */
         free(source->address);
         source->address = NULL;
         error_set(&why, LLAMA3_EIO, "%s: storage refuses it (HTTP status %ld)",
                   slot->blob->file->name, r->status);
-        return try_again(f, source, &why, err);
+        return fetch_try_again(source, &why, err);
     }
     if (code == CURLE_OK && r->status >= 300) {
         fetch_refused(r, f->repository, slot->blob->file->name, &why);
-        if (is_passing(r) || !r->to_hub)
-            return try_again(f, source, &why, err);
+        if (fetch_is_passing(r) || !r->to_hub)
+            return fetch_try_again(source, &why, err);
         *err = why;
         return -1;
     }
@@ -363,7 +382,7 @@ static int ended(struct fetch *f, struct fetch_slot *slot, CURLcode code, struct
         free(source->address);
         source->address = NULL;
     }
-    return try_again(f, source, &why, err);
+    return fetch_try_again(source, &why, err);
 }
 
 static int take_ended(struct fetch *f, struct llama3_error *err)
@@ -406,15 +425,15 @@ static int take_verdict(struct fetch *f, struct blob *blob, struct llama3_error 
     char text[400];
     switch (blob->verdict) {
     case BLOB_RIGHT:
-        return blob_finish(blob, f->store, err);
+        return f->drops ? 0 : blob_finish(blob, f->store, err);
     case BLOB_UNREADABLE:
         return error_set(err, LLAMA3_EIO, "%s: can't be read", blob->place.incomplete);
     case BLOB_WRONG:
+        if (f->used && f->on_wrong != NULL)
+            f->on_wrong(f->arg);
         if (blob->dropped.n > 0)
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: its hash is not what the hub says: begin again",
-                             blob->file->name);
-        if (blob_set_apart(blob, err) != 0)
+            blob->mismatches++;
+        else if (blob_set_apart(blob, err) != 0)
             return -1;
         if (blob->mismatches > 1)
             return error_set(err, LLAMA3_EIO,
@@ -424,6 +443,9 @@ static int take_verdict(struct fetch *f, struct blob *blob, struct llama3_error 
         snprintf(text, sizeof text, "%s: its hash is not what the hub says: fetched once more",
                  blob->file->name);
         note(f, text);
+        if (f->used) /* what was made of it is wrong, too */
+            return error_set(err, LLAMA3_EINPUT, "%s: its hash is not what the hub says",
+                             blob->file->name);
         return 0;
     default:
         return 0;
@@ -435,11 +457,13 @@ static int take_verdicts(struct fetch *f, struct llama3_error *err)
     int result = 0;
     for (size_t i = 0; i < f->n && result == 0; i++) {
         struct blob *blob = &f->blobs[i];
-        if (blob->state != BLOB_OPEN || blob->verdict == BLOB_UNHASHED)
+        if (blob->state != BLOB_OPEN || blob->verdict == BLOB_UNHASHED ||
+            (f->drops && blob->verdict == BLOB_RIGHT))
             continue;
         hasher_hold(f->hasher);
         pthread_mutex_lock(&f->lock);
         result = take_verdict(f, blob, err);
+        pthread_cond_broadcast(&f->arrived);
         pthread_mutex_unlock(&f->lock);
         hasher_release(f->hasher);
     }
@@ -487,12 +511,20 @@ static int record_all(struct fetch *f, struct llama3_error *err)
     return result;
 }
 
-static bool all_done(const struct fetch *f)
+bool fetch_all_verified(const struct fetch *f)
 {
     for (size_t i = 0; i < f->n; i++)
-        if (f->blobs[i].state != BLOB_DONE)
+        if (f->blobs[i].state != BLOB_DONE && (!f->drops || f->blobs[i].verdict != BLOB_RIGHT))
             return false;
     return true;
+}
+
+static bool all_done(struct fetch *f)
+{
+    pthread_mutex_lock(&f->lock);
+    bool done = !f->used && fetch_all_verified(f);
+    pthread_mutex_unlock(&f->lock);
+    return done;
 }
 
 static bool any_waits(const struct fetch *f)
@@ -505,12 +537,12 @@ static bool any_waits(const struct fetch *f)
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
-static int turn(struct fetch *f, struct llama3_error *err)
+int fetch_turn(struct fetch *f, struct llama3_error *err)
 {
     int running;
-    CURLMcode code = curl_multi_perform(f->hub->multi, &running);
-    if (code == CURLM_OK)
-        code = curl_multi_poll(f->hub->multi, NULL, 0, TICK, NULL);
+    CURLMcode code = curl_multi_poll(f->hub->multi, NULL, 0, TICK, NULL);
+    if (code == CURLM_OK) /* what ends in it is looked at before the next wait */
+        code = curl_multi_perform(f->hub->multi, &running);
     if (code != CURLM_OK)
         return error_set(err, LLAMA3_EIO, "libcurl: %s", curl_multi_strerror(code));
     return 0;
@@ -526,11 +558,12 @@ static int run(struct fetch *f, struct llama3_error *err)
                 return -1;
             looked = now;
         }
-        if (start_some(f, err) != 0 || turn(f, err) != 0 || take_ended(f, err) != 0 ||
+        if (start_some(f, err) != 0 || fetch_turn(f, err) != 0 || take_ended(f, err) != 0 ||
             take_verdicts(f, err) != 0 || drop_some(f, err) != 0 || record_all(f, err) != 0)
             return -1;
         if (now - ticked >= 1e-3 * TICK) {
             ticked = now;
+            pthread_cond_broadcast(&f->arrived); /* a verdict may be what is waited for */
             if (f->on_tick != NULL && f->on_tick(f->arg) != 0)
                 return error_set(err, LLAMA3_ECANCELED, "canceled");
         }
@@ -545,141 +578,5 @@ int fetch_run(struct fetch *f, struct llama3_error *err)
     f->ended = true;
     pthread_cond_broadcast(&f->arrived);
     pthread_mutex_unlock(&f->lock);
-    return result;
-}
-
-/* ---- from another thread --------------------------------------------------------------------- */
-
-int fetch_wait(struct fetch *f, const struct fetch_span *span)
-{
-    const struct blob *blob = &f->blobs[span->blob];
-    pthread_mutex_lock(&f->lock);
-    bool there;
-    while (
-        !(there = blob->state == BLOB_DONE || ranges_have(&blob->have, span->begin, span->end)) &&
-        !f->ended) {
-        f->wanted = *span;
-        wake(f);
-        pthread_cond_wait(&f->arrived, &f->lock);
-    }
-    f->wanted = (struct fetch_span){0};
-    pthread_mutex_unlock(&f->lock);
-    return there ? 0 : -1;
-}
-
-int fetch_drop(struct fetch *f, const struct fetch_span *span)
-{
-    pthread_mutex_lock(&f->lock);
-    struct fetch_span *more = reallocarray(f->dropped, f->n_dropped + 1, sizeof *more);
-    if (more != NULL) {
-        more[f->n_dropped++] = *span;
-        f->dropped = more;
-    }
-    pthread_mutex_unlock(&f->lock);
-    return more != NULL ? 0 : -1;
-}
-
-/* ---- small answers --------------------------------------------------------------------------- */
-
-static bool add_text(void *arg, const char *bytes, size_t n)
-{
-    struct buf *text = arg;
-    if (n > MAX_TEXT - text->size)
-        return false;
-    buf_add(text, bytes, n);
-    return !text->failed;
-}
-
-/* One request to its end: its result by libcurl, or -1 after an error or if it was canceled. */
-static int wait_for(struct fetch *f, struct request *r, CURLcode *code, struct llama3_error *err)
-{
-    for (;;) {
-        CURLMsg *message;
-        int left;
-        if (turn(f, err) != 0)
-            return -1;
-        if (f->on_tick != NULL && f->on_tick(f->arg) != 0)
-            return error_set(err, LLAMA3_ECANCELED, "canceled");
-        while ((message = curl_multi_info_read(f->hub->multi, &left)) != NULL) {
-            *code = message->data.result;
-            request_read_status(r);
-            if (*code != CURLE_OK || !request_is_redirect(r))
-                return 0;
-            if (request_follow(r, err) != 0)
-                return -1;
-        }
-    }
-}
-
-static int sleep_until(struct fetch *f, double moment, struct llama3_error *err)
-{
-    while (clock_seconds() < moment) {
-        if (turn(f, err) != 0)
-            return -1;
-        if (f->on_tick != NULL && f->on_tick(f->arg) != 0)
-            return error_set(err, LLAMA3_ECANCELED, "canceled");
-    }
-    return 0;
-}
-
-/* 0, -1, or 1 to try again. */
-static int ask(struct fetch *f, const char *url, const char *what, struct fetch_source *source,
-               struct buf *text, struct llama3_error *err)
-{
-    struct request r = {.on_body = add_text, .arg = text};
-    struct llama3_error why;
-    CURLcode code;
-    if (request_open(&r, f->hub, url, err) != 0)
-        return -1;
-    int result = request_start(&r, err) == 0 ? wait_for(f, &r, &code, err) : -1;
-    if (result != 0) {
-        request_close(&r);
-        return -1;
-    }
-    if (code == CURLE_WRITE_ERROR)
-        result =
-            error_set(err, LLAMA3_EIO, "%s: expected an answer of at most %d bytes, found more",
-                      f->hub->host, (int)MAX_TEXT);
-    else if (code == CURLE_OK && r.status == 200)
-        result = 0;
-    else if (code == CURLE_OK && is_pause(&r))
-        result = pause_all(f, &r, err) == 0 ? 1 : -1;
-    else {
-        bool again = code == CURLE_OK ? is_passing(&r)
-                                      : code != CURLE_COULDNT_RESOLVE_HOST &&
-                                            code != CURLE_COULDNT_RESOLVE_PROXY &&
-                                            code != CURLE_COULDNT_CONNECT && code != CURLE_PROXY &&
-                                            code != CURLE_PEER_FAILED_VERIFICATION &&
-                                            code != CURLE_SSL_CACERT_BADFILE;
-        if (code == CURLE_OK)
-            fetch_refused(&r, f->repository, what, &why);
-        else
-            fetch_broken(&r, code, &why);
-        result = again ? try_again(f, source, &why, err) == 0 ? 1 : -1 : -1;
-        if (!again && err != NULL)
-            *err = why;
-    }
-    request_close(&r);
-    return result;
-}
-
-int fetch_text(struct fetch *f, const char *path, const char *what, struct buf *text,
-               struct llama3_error *err)
-{
-    struct fetch_source source = {0};
-    struct buf url = {0};
-    int result = 1;
-    buf_add_str(&url, f->hub->endpoint);
-    buf_add_str(&url, path);
-    if (url.failed)
-        result = error_memory(err, "an address", url.size);
-    while (result == 1) {
-        double moment = source.not_before > f->not_before ? source.not_before : f->not_before;
-        buf_clear(text);
-        result = sleep_until(f, moment, err);
-        if (result == 0)
-            result = ask(f, url.data, what, &source, text, err);
-    }
-    buf_free(&url);
     return result;
 }

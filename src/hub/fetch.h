@@ -48,13 +48,17 @@ struct fetch {
     struct blob *blobs; /* [n] */
     size_t n;
     int connections;
-    const struct fetch_span *first; /* [n_first]: what is fetched before the rest; may be NULL */
-    size_t n_first;
-    uint64_t keep_free; /* bytes of disk: below them nothing is fetched but what is waited for */
+    _Atomic uint64_t
+        keep_free; /* bytes of disk: below them nothing is fetched but what is waited for */
+    bool used;     /* another thread uses the bytes while they arrive, until fetch_release() */
+    bool drops;    /* and drops them: what is verified gets no name */
     /* Called some ten times a second, from the thread that runs it. Non-zero ends it. */
     int (*on_tick)(void *arg);
     /* One line about what is no failure. */
     void (*on_note)(void *arg, const char *note);
+    /* Bytes that were used turn out to be wrong: what was made of them has to go, before they do,
+     * or a run that is ended in between would leave it to the next one. NULL: nothing is made. */
+    void (*on_wrong)(void *arg);
     void *arg;
 
     /* its own */
@@ -67,6 +71,8 @@ struct fetch {
 
     pthread_mutex_t lock; /* of the blobs' ranges and of what follows */
     pthread_cond_t arrived;
+    const struct fetch_span *first; /* [n_first]: what is fetched before the rest */
+    size_t n_first;
     struct fetch_span *dropped; /* [n_dropped]: done with, not yet freed */
     size_t n_dropped;
     struct fetch_span wanted; /* somebody waits for it; begin == end: nobody */
@@ -82,19 +88,21 @@ void fetch_close(struct fetch *fetch);
 /* Seconds for which the hub asked to be left alone, from now; 0: it didn't. */
 double fetch_pause(const struct fetch *fetch);
 
-/* From another thread: waits until the bytes are there; -1 if they won't be. */
+/* What follows is for the thread that uses the bytes. */
+
+/* Spans that are fetched before the rest, in this order; they stay the caller's. */
+void fetch_order(struct fetch *fetch, const struct fetch_span *first, size_t n);
+/* Waits until the bytes are there; -1 if they won't be, or were dropped by an earlier run. */
 int fetch_wait(struct fetch *fetch, const struct fetch_span *span);
-/* From another thread: bytes whose disk can be freed. */
+/* Bytes whose disk can be freed. */
 int fetch_drop(struct fetch *fetch, const struct fetch_span *span);
+/* Waits until all is verified; -1 if it won't be. */
+int fetch_wait_all(struct fetch *fetch);
+/* It needs no more: fetch_run() may return. */
+void fetch_release(struct fetch *fetch);
 
 /* A small answer of the hub: path is below the endpoint. Waits where the hub says so. */
 int fetch_text(struct fetch *fetch, const char *path, const char *what, struct buf *text,
                struct llama3_error *err);
-
-/* What an answer that is no success means, in one line that says what to do. */
-int fetch_refused(const struct request *request, const char *repository, const char *what,
-                  struct llama3_error *err);
-/* The same of a request that libcurl gave up. */
-int fetch_broken(const struct request *request, CURLcode code, struct llama3_error *err);
 
 #endif

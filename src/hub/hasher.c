@@ -52,7 +52,8 @@ static void hash_piece(struct hasher *h, struct blob *blob)
     blob->hashed += (uint64_t)got;
     if (blob->hashed < blob->file->size)
         return;
-    blob->verdict = digest_is(&blob->digest, blob->file->etag) ? BLOB_RIGHT : BLOB_WRONG;
+    struct digest digest = blob->digest; /* which may be recorded yet */
+    blob->verdict = digest_is(&digest, blob->file->etag) ? BLOB_RIGHT : BLOB_WRONG;
     h->wake(h->arg);
 }
 

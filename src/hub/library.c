@@ -2,7 +2,6 @@
 
 #include "hub/library.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -15,8 +14,9 @@
 #include <unistd.h>
 
 #include "base/path.h"
+#include "checkpoint/gguf_names.h"
 #include "hub/digest.h"
-#include "hub/repo.h"
+#include "hub/folder.h"
 #include "hub/store.h"
 
 static bool ends_with(const char *text, const char *suffix)
@@ -25,45 +25,13 @@ static bool ends_with(const char *text, const char *suffix)
     return n >= m && strcmp(text + n - m, suffix) == 0;
 }
 
-/* Calls each(arg, folder, name) for what is in a folder; stops at non-zero. A folder that isn't
- * there is empty. */
-static int each_in(const char *folder, int (*each)(void *arg, const char *folder, const char *name),
-                   void *arg)
-{
-    DIR *dir = opendir(folder);
-    int result = 0;
-    if (dir == NULL)
-        return 0;
-    for (struct dirent *entry; result == 0 && (entry = readdir(dir)) != NULL;)
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            result = each(arg, folder, entry->d_name);
-    closedir(dir);
-    return result;
-}
-
-static int each_below(const char *root, const char *name,
-                      int (*each)(void *arg, const char *folder, const char *name), void *arg)
-{
-    char *folder = path_join(root, name, NULL);
-    int result = folder != NULL ? each_in(folder, each, arg) : 0;
-    free(folder);
-    return result;
-}
-
-static bool stat_in(const char *folder, const char *name, struct stat *st)
-{
-    char path[PATH_MAX];
-    return snprintf(path, sizeof path, "%s/%s", folder, name) < (int)sizeof path &&
-           stat(path, st) == 0;
-}
-
 /* ---- one model ------------------------------------------------------------------------------- */
 
 static int take_bytes(void *arg, const char *folder, const char *name)
 {
     struct library_model *model = arg;
     struct stat st;
-    if (!stat_in(folder, name, &st) || !S_ISREG(st.st_mode))
+    if (!folder_stat(folder, name, &st) || !S_ISREG(st.st_mode))
         return 0;
     model->bytes += (uint64_t)st.st_blocks * 512;
     if (st.st_atime > model->used)
@@ -83,17 +51,17 @@ static void add_format(struct library_model *model, const char *format)
 static int take_file(void *arg, const char *folder, const char *name)
 {
     struct library_model *model = arg;
-    char tag[REPO_TAG], format[REPO_TAG + 8];
+    char tag[HUB_NAME_SIZE], format[HUB_NAME_SIZE + 8];
     struct stat st;
-    if (!stat_in(folder, name, &st)) {
+    if (!folder_stat(folder, name, &st)) {
         model->incomplete = true; /* a link to nothing */
     } else if (S_ISDIR(st.st_mode)) {
         if (ends_with(folder, name)) /* deep enough */
             return 0;
-        return each_below(folder, name, take_file, model);
+        return folder_each_in(folder, name, take_file, model);
     } else if (ends_with(name, ".safetensors")) {
         add_format(model, "safetensors");
-    } else if (repo_gguf_tag(name, tag)) {
+    } else if (gguf_tag(name, tag), tag[0] != '\0') {
         snprintf(format, sizeof format, "gguf %s", tag);
         add_format(model, format);
     } else if (ends_with(name, ".bin") || ends_with(name, ".pth")) {
@@ -106,7 +74,7 @@ static int take_snapshot(void *arg, const char *folder, const char *name)
 {
     struct library_model *model = arg;
     model->revisions++;
-    return each_below(folder, name, take_file, model);
+    return folder_each_in(folder, name, take_file, model);
 }
 
 static int take_int4(void *arg, const char *folder, const char *name)
@@ -139,9 +107,9 @@ static int take_model(void *arg, const char *cache, const char *name)
     if (more == NULL ||
         (library->models = more, model.folder = path_join(cache, name, NULL)) == NULL)
         return -1;
-    each_below(model.folder, "blobs", take_bytes, &model);
-    each_below(model.folder, "snapshots", take_snapshot, &model);
-    each_below(model.folder, "llama3", take_int4, &model);
+    folder_each_in(model.folder, "blobs", take_bytes, &model);
+    folder_each_in(model.folder, "snapshots", take_snapshot, &model);
+    folder_each_in(model.folder, "llama3", take_int4, &model);
     library->models[library->n++] = model;
     return 0;
 }
@@ -156,7 +124,7 @@ int library_open(struct library *library, struct llama3_error *err)
 {
     *library = (struct library){0};
     char *cache = hub_cache_folder(err);
-    int result = cache == NULL ? -1 : each_in(cache, take_model, library);
+    int result = cache == NULL ? -1 : folder_each(cache, take_model, library);
     if (cache != NULL && result != 0)
         error_memory(err, "a list of models", library->n * sizeof *library->models);
     if (library->n > 0)
@@ -183,53 +151,6 @@ const struct library_model *library_find(const struct library *library, const ch
     return NULL;
 }
 
-/* ---- the names of a blob --------------------------------------------------------------------- */
-
-/* Looks for a link to a blob; found: its path below snapshots/COMMIT/. */
-struct search {
-    const char *blob;
-    const char *below; /* the folder in the snapshot, "" at its top */
-    char found[600];
-    size_t links;
-};
-
-static int look_at(void *arg, const char *folder, const char *name)
-{
-    struct search *search = arg;
-    char path[PATH_MAX], target[PATH_MAX];
-    struct stat st;
-    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path ||
-        lstat(path, &st) != 0)
-        return 0;
-    if (S_ISDIR(st.st_mode)) {
-        const char *below = search->below;
-        search->below = name;
-        each_in(path, look_at, search);
-        search->below = below;
-        return 0;
-    }
-    ssize_t n = S_ISLNK(st.st_mode) ? readlink(path, target, sizeof target - 1) : 0;
-    target[n > 0 ? n : 0] = '\0';
-    if (n <= 0 || !ends_with(target, search->blob))
-        return 0;
-    search->links++;
-    snprintf(search->found, sizeof search->found, "%.250s%s%.250s", search->below,
-             search->below[0] != '\0' ? "/" : "", name);
-    return 0;
-}
-
-static int look_in_snapshot(void *arg, const char *folder, const char *name)
-{
-    return each_below(folder, name, look_at, arg);
-}
-
-static void find_links(const struct library_model *model, const char *blob, struct search *search)
-{
-    *search = (struct search){.blob = blob, .below = ""};
-    snprintf(search->found, sizeof search->found, "%.100s", blob);
-    each_below(model->folder, "snapshots", look_in_snapshot, search);
-}
-
 /* ---- verifying ------------------------------------------------------------------------------- */
 
 static bool is_blob(const char *name)
@@ -249,7 +170,7 @@ static int count_blob(void *arg, const char *folder, const char *name)
 {
     struct verifying *v = arg;
     struct stat st;
-    if (is_blob(name) && stat_in(folder, name, &st))
+    if (is_blob(name) && folder_stat(folder, name, &st))
         v->total += (uint64_t)st.st_size;
     return 0;
 }
@@ -266,18 +187,18 @@ static int verify_blob(void *arg, const char *folder, const char *name)
     struct verifying *v = arg;
     struct stat st;
     char path[PATH_MAX], kept[PATH_MAX];
-    struct search search;
-    if (!is_blob(name) || !stat_in(folder, name, &st) ||
+    char search[600];
+    if (!is_blob(name) || !folder_stat(folder, name, &st) ||
         snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path ||
         snprintf(kept, sizeof kept, "%s.llama3.mismatch", path) >= (int)sizeof kept)
         return 0;
     int right = digest_check(path, name, (uint64_t)st.st_size, on_read, v, v->err);
     if (right != 0)
         return right < 0 ? -1 : 0;
-    find_links(v->model, name, &search);
+    folder_links(v->model->folder, name, search, sizeof search);
     if (rename(path, kept) != 0)
         return error_set(v->err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
-    v->check->bad(v->check->arg, search.found, kept);
+    v->check->bad(v->check->arg, search, kept);
     return 0;
 }
 
@@ -285,8 +206,8 @@ int library_verify(const struct library_model *model, const struct library_check
                    struct llama3_error *err)
 {
     struct verifying v = {.model = model, .check = check, .err = err};
-    each_below(model->folder, "blobs", count_blob, &v);
-    return each_below(model->folder, "blobs", verify_blob, &v);
+    folder_each_in(model->folder, "blobs", count_blob, &v);
+    return folder_each_in(model->folder, "blobs", verify_blob, &v);
 }
 
 /* ---- removing -------------------------------------------------------------------------------- */
@@ -345,15 +266,14 @@ static int remove_int4(void *arg, const char *folder, const char *name)
 static int remove_tagged(void *arg, const char *folder, const char *name)
 {
     struct removing *r = arg;
-    char path[PATH_MAX], target[PATH_MAX], tag[REPO_TAG], blob[PATH_MAX + 8];
-    struct search search;
+    char path[PATH_MAX], target[PATH_MAX], blob[PATH_MAX + 8];
     struct stat st;
     if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path ||
         lstat(path, &st) != 0)
         return 0;
     if (S_ISDIR(st.st_mode))
-        return each_in(path, remove_tagged, r);
-    if (!repo_gguf_tag(name, tag) || strcasecmp(tag, r->tag) != 0)
+        return folder_each(path, remove_tagged, r);
+    if (gguf_tag_fits(name, r->tag) < 2) /* the whole word */
         return 0;
     ssize_t n = readlink(path, target, sizeof target - 1);
     if (unlink(path) != 0)
@@ -363,16 +283,16 @@ static int remove_tagged(void *arg, const char *folder, const char *name)
     const char *last = strrchr(target, '/');
     if (last == NULL || !is_blob(last + 1))
         return 0;
-    find_links(r->model, last + 1, &search);
+    size_t links = folder_links(r->model->folder, last + 1, NULL, 0);
     snprintf(blob, sizeof blob, "%s/blobs/%s", r->model->folder, last + 1);
-    if (search.links == 0 && unlink(blob) != 0 && errno != ENOENT)
+    if (links == 0 && unlink(blob) != 0 && errno != ENOENT)
         return error_set(r->err, LLAMA3_EIO, "%s: %s", blob, strerror(errno));
     return 0;
 }
 
 static int remove_in_snapshot(void *arg, const char *folder, const char *name)
 {
-    return each_below(folder, name, remove_tagged, arg);
+    return folder_each_in(folder, name, remove_tagged, arg);
 }
 
 int library_remove(const struct library_model *model, const char *tag, struct llama3_error *err)
@@ -382,13 +302,13 @@ int library_remove(const struct library_model *model, const char *tag, struct ll
     char locks[PATH_MAX];
     snprintf(locks, sizeof locks, "%.*s.locks/%s", (int)(name - model->folder), model->folder,
              name);
-    if (each_in(locks, check_lock, &r) != 0)
+    if (folder_each(locks, check_lock, &r) != 0)
         return -1;
     if (tag[0] == '\0')
         return remove_tree(model->folder, err) == 0 ? remove_tree(locks, err) : -1;
     int result = strcmp(tag, "int4") == 0
-                     ? each_below(model->folder, "llama3", remove_int4, &r)
-                     : each_below(model->folder, "snapshots", remove_in_snapshot, &r);
+                     ? folder_each_in(model->folder, "llama3", remove_int4, &r)
+                     : folder_each_in(model->folder, "snapshots", remove_in_snapshot, &r);
     if (result == 0 && r.removed == 0)
         result = error_set(err, LLAMA3_EINPUT, "%s: expected one of %s, found %s", model->name,
                            model->formats[0] != '\0' ? model->formats : "nothing", tag);

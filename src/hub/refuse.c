@@ -1,7 +1,8 @@
 /* refuse.c: what the hub means when it says no, and what can be done about it. */
+#include <stdlib.h>
 #include <string.h>
 
-#include "hub/fetch.h"
+#include "hub/fetch_parts.h"
 
 static int no_access(const struct request *r, const char *repository, struct llama3_error *err)
 {
@@ -14,8 +15,9 @@ static int no_access(const struct request *r, const char *repository, struct lla
             repository, hub->endpoint, repository);
     return error_set(err, LLAMA3_EINPUT,
                      "%s is gated: the token of %s has no access: accept the terms on %s/%s with "
-                     "its account, or wait until that is granted",
-                     repository, hub->token_from, hub->endpoint, repository);
+                     "its account, or wait until that is granted%s%.200s",
+                     repository, hub->token_from, hub->endpoint, repository,
+                     r->message[0] != '\0' ? "; the hub says: " : "", r->message);
 }
 
 static int bad_token(const struct hub *hub, struct llama3_error *err)
@@ -64,6 +66,17 @@ int fetch_refused(const struct request *r, const char *repository, const char *w
                      what, r->status);
 }
 
+/* Where nothing answers, it may be the proxy. */
+static const char *proxy_hint(void)
+{
+    static const char *const names[] = {"https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy",
+                                        "ALL_PROXY"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (getenv(names[i]) != NULL && getenv(names[i])[0] != '\0')
+            return " (is the proxy right? https_proxy, http_proxy, all_proxy)";
+    return "";
+}
+
 int fetch_broken(const struct request *r, CURLcode code, struct llama3_error *err)
 {
     char host[300];
@@ -77,8 +90,8 @@ int fetch_broken(const struct request *r, CURLcode code, struct llama3_error *er
                          why);
     if (code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_CONNECT)
         return error_set(err, LLAMA3_EIO,
-                         "%s can't be reached: %.200s; --offline uses what is in the cache", host,
-                         why);
+                         "%s can't be reached: %.200s%s; --offline uses what is in the cache", host,
+                         why, proxy_hint());
     if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
         return error_set(err, LLAMA3_EIO,
                          "%s: its certificate isn't trusted (CURL_CA_BUNDLE names others): %.200s",

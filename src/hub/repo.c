@@ -1,6 +1,6 @@
 #include "hub/repo.h"
 
-#include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,8 +113,12 @@ int repo_parse(struct hub_repo *repo, const char *json, size_t size, const char 
         result = error_set(err, LLAMA3_EINPUT,
                            "%s: \"sha\": expected a commit of %d digits, found \"%.80s\"", where,
                            HUB_COMMIT, commit);
+    const json_t *gguf = json_object_get(root, "gguf");
+    const char *architecture = json_string_value(json_object_get(gguf, "architecture"));
     if (result == 0) {
         strcpy(repo->commit, commit);
+        if (architecture != NULL)
+            snprintf(repo->architecture, sizeof repo->architecture, "%s", architecture);
         result = take_files(repo, json_object_get(root, "siblings"), where, err);
     }
     json_decref(root);

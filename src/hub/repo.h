@@ -8,10 +8,12 @@
 
 #include <stddef.h>
 
+#include "checkpoint/hub_cache.h"
 #include "hub/hub.h"
 
 struct hub_repo {
     char commit[HUB_COMMIT + 1];
+    char architecture[32];  /* of its GGUF files, as the hub says; "": it doesn't */
     struct hub_file *files; /* [n], by name */
     size_t n;
 };
@@ -36,23 +38,18 @@ struct repo_choice {
 int repo_choose(const struct hub_repo *repo, const struct repo_choice *choice, const char *where,
                 const struct hub_file ***files, size_t *n, struct llama3_error *err);
 
-enum { REPO_TAG = 64 };
-
 /* A GGUF file, or the parts of one. */
 struct repo_gguf {
-    const char *first;  /* the file to open: the first part */
-    char tag[REPO_TAG]; /* "Q4_K_M", or the whole name where there is no such word */
-    uint64_t size;      /* of all parts */
-    size_t parts;
-    bool opens; /* llama3 reads this type, as far as the name tells */
+    const char *first;       /* the file to open: the first part */
+    char tag[HUB_NAME_SIZE]; /* "Q4_K_M", or the whole name where there is no such word */
+    uint64_t size;           /* of all parts */
+    size_t parts, count;     /* that there are, of how many */
+    bool opens;              /* llama3 reads this type, as far as the name tells */
 };
 
 /* The GGUF models of a repository, smallest first; *ggufs for free(). */
 int repo_ggufs(const struct hub_repo *repo, struct repo_gguf **ggufs, size_t *n,
                struct llama3_error *err);
-
-/* The tag of a GGUF file's name; false if it is the name of none. */
-bool repo_gguf_tag(const char *name, char tag[REPO_TAG]);
 
 /* Whether it has weights as safetensors. */
 bool repo_has_safetensors(const struct hub_repo *repo);

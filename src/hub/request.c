@@ -18,7 +18,8 @@ enum {
     STALL = 30,
     CONNECT_TIMEOUT = 30,
     BUFFER = 1 << 18,
-    MAX_HEAD = 1 << 18
+    MAX_HEAD = 1 << 18,
+    MAX_PAGE = 1 << 16
 };
 
 /* ---- addresses ------------------------------------------------------------------------------- */
@@ -204,7 +205,7 @@ static void forget_answer(struct request *r)
     r->code[0] = r->message[0] = r->why[0] = '\0';
     r->retry_after = -1;
     r->length = UINT64_MAX;
-    r->head = 0;
+    r->head = r->page = 0;
 }
 
 /* The value of a header line, its blanks cut off, if it is this one. */
@@ -266,7 +267,7 @@ static size_t on_header(char *line, size_t one, size_t n, void *arg)
     } else if (is_header(line, n, "X-Error-Message", value, sizeof value)) {
         snprintf(r->message, sizeof r->message, "%.250s", value);
     } else if (is_header(line, n, "Retry-After", value, sizeof value)) {
-        r->retry_after = 0; /* request_read_status() says how long */
+        r->retry_after = 0; /* request_end() says how long */
     } else if (is_header(line, n, "RateLimit", value, sizeof value)) {
         read_limit(r, value);
     }
@@ -278,8 +279,10 @@ static size_t on_body(char *bytes, size_t one, size_t n, void *arg)
     struct request *r = arg;
     (void)one;
     curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &r->status);
-    if (r->status < 200 || r->status >= 300)
-        return n; /* the page that goes with an error; what it says is in the headers */
+    if (r->status < 200 || r->status >= 300) { /* what it says is in the headers */
+        r->page += n;
+        return r->page <= MAX_PAGE ? n : 0;
+    }
     return r->on_body(r->arg, bytes, n) ? n : 0;
 }
 
@@ -381,12 +384,13 @@ int request_start(struct request *r, struct llama3_error *err)
                             : error_set(err, LLAMA3_EIO, "libcurl: %s", curl_multi_strerror(code));
 }
 
-void request_read_status(struct request *r)
+CURLcode request_end(struct request *r, CURLcode code)
 {
     curl_off_t wait = 0;
     curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &r->status);
     if (curl_easy_getinfo(r->easy, CURLINFO_RETRY_AFTER, &wait) == CURLE_OK && wait > 0)
         r->retry_after = (double)wait;
+    return r->page > MAX_PAGE ? CURLE_OK : code;
 }
 
 void request_close(struct request *r)

@@ -48,6 +48,7 @@ struct request {
     uint64_t first, total; /* of Content-Range: where the body begins, the file's size */
     uint64_t length;       /* Content-Length; UINT64_MAX: not said */
     size_t head;           /* bytes of header lines so far */
+    size_t page;           /* bytes of the page that came with an error or a redirect */
     char why[CURL_ERROR_SIZE];
 };
 
@@ -57,8 +58,9 @@ int request_open(struct request *request, struct hub *hub, const char *url,
                  struct llama3_error *err);
 /* Handed to libcurl: it runs within hub->multi. */
 int request_start(struct request *request, struct llama3_error *err);
-/* Once it has ended: its status, and how long the hub wants to be left alone. */
-void request_read_status(struct request *request);
+/* Once it has ended, with libcurl's code: its status, and how long the hub wants to be left alone.
+ * Returns the code, CURLE_OK where just the page of an error was cut short. */
+CURLcode request_end(struct request *request, CURLcode code);
 void request_close(struct request *request);
 
 /* Of a redirect that has been answered: the next request is prepared in the place of this one. -1

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -20,6 +21,7 @@
 #include "base/path.h"
 #include "checkpoint/hub_cache.h"
 #include "hub/digest.h"
+#include "hub/folder.h"
 
 /* ---- folders --------------------------------------------------------------------------------- */
 
@@ -127,14 +129,18 @@ out:
     return result;
 }
 
-static int open_local(struct store *store, const char *folder, struct llama3_error *err)
+static int open_local(struct store *store, const char *repository, const char *folder,
+                      struct llama3_error *err)
 {
+    char *cached = hub_repository_folder(repository, NULL);
     static const char below[] = ".cache/huggingface/download";
     store->local = true;
     store->root = strdup(folder);
     store->snapshot = strdup(folder);
     store->arriving = path_join(folder, below, err);
     store->locks = path_join(folder, below, err);
+    store->cached = cached == NULL ? NULL : path_join(cached, "blobs", err);
+    free(cached);
     char *notes = path_join(folder, ".cache/huggingface", err);
     int result = -1;
     if (store->root != NULL && store->snapshot != NULL && store->arriving != NULL &&
@@ -151,8 +157,8 @@ int store_open(struct store *store, const char *repository, const char *local_di
 {
     *store = (struct store){0};
     snprintf(store->commit, sizeof store->commit, "%s", commit);
-    int result =
-        local_dir != NULL ? open_local(store, local_dir, err) : open_cache(store, repository, err);
+    int result = local_dir != NULL ? open_local(store, repository, local_dir, err)
+                                   : open_cache(store, repository, err);
     if (result != 0)
         store_close(store);
     return result;
@@ -164,6 +170,7 @@ void store_close(struct store *store)
     free(store->locks);
     free(store->snapshot);
     free(store->arriving);
+    free(store->cached);
     *store = (struct store){0};
 }
 
@@ -202,8 +209,13 @@ static int make_folders(const struct store *store, const char *name, struct llam
 int store_place(const struct store *store, const struct hub_file *file, struct place *place,
                 struct llama3_error *err)
 {
+    static const char notes[] = ".cache/huggingface";
     const char *name = store->local ? file->name : file->etag;
     *place = (struct place){0};
+    if (store->local && strncasecmp(file->name, notes, strlen(notes)) == 0)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: expected a name outside of %s, which is where notes on files are",
+                         file->name, notes);
     if (make_folders(store, file->name, err) != 0)
         return -1;
     place->final = store->local ? store_path(store, file->name, err)
@@ -264,13 +276,30 @@ bool store_has(const struct store *store, const struct hub_file *file, const str
     return digest_matches(place->final, file->etag, file->size);
 }
 
+bool store_seed(const struct store *store, const struct hub_file *file, int fd)
+{
+    struct stat st;
+    char *path = store->cached == NULL ? NULL : path_join(store->cached, file->etag, NULL);
+    int from = path == NULL ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    bool whole = from >= 0 && fstat(from, &st) == 0 && S_ISREG(st.st_mode) &&
+                 (uint64_t)st.st_size == file->size;
+    off_t in = 0, out = 0;
+    while (whole && (uint64_t)in < file->size)
+        if (copy_file_range(from, &in, fd, &out, file->size - (uint64_t)in, 0) <= 0)
+            whole = false;
+    if (from >= 0)
+        close(from);
+    free(path);
+    return whole;
+}
+
 /* ---- names ----------------------------------------------------------------------------------- */
 
 /* A name for what is being put in the place of another. */
 static void temporary_name(char *out, size_t size)
 {
     struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
+    clock_gettime(CLOCK_MONOTONIC, &now);
     snprintf(out, size, ".llama3.%ld.%ld.tmp", (long)getpid(), now.tv_nsec);
 }
 
@@ -301,7 +330,8 @@ static int link_name(const struct store *store, const struct hub_file *file,
     int result = 0;
     if (target.failed)
         result = error_memory(err, "a link", target.size);
-    else if (!is_link_to(folder, last, target.data) &&
+    else if (symlinkat(target.data, folder, last) != 0 && /* there: another is put in its place */
+             !is_link_to(folder, last, target.data) &&
              (symlinkat(target.data, folder, temporary) != 0 ||
               renameat(folder, temporary, folder, last) != 0)) {
         result =
@@ -328,13 +358,11 @@ static int write_note(const struct store *store, const struct hub_file *file,
                       struct llama3_error *err)
 {
     char text[256];
-    struct timespec now;
     char *path = with_suffix(store->arriving, file->name, ".metadata", err);
     if (path == NULL)
         return -1;
-    clock_gettime(CLOCK_REALTIME, &now);
-    snprintf(text, sizeof text, "%s\n%s\n%ld.%06ld\n", store->commit, file->etag, (long)now.tv_sec,
-             now.tv_nsec / 1000);
+    snprintf(text, sizeof text, "%s\n%s\n%lld.0\n", store->commit, file->etag,
+             (long long)time(NULL));
     int result = write_text(path, text, err);
     free(path);
     return result;
@@ -357,6 +385,50 @@ int store_set_ref(const struct store *store, const char *revision, struct llama3
         close(folder);
     free(path);
     free(refs);
+    return result;
+}
+
+/* ---- int4 ------------------------------------------------------------------------------------ */
+
+int store_int4(const struct store *store, char **out, char **links, struct llama3_error *err)
+{
+    char name[HUB_COMMIT + 16];
+    snprintf(name, sizeof name, "%s.sources", store->commit);
+    *out = *links = NULL;
+    if (store->local) {
+        *out = path_join(store->root, "int4.safetensors", err);
+        *links = path_join(store->arriving, name, err);
+    } else if (make_folder(store->root, "llama3", err) == 0) {
+        char *folder = path_join(store->root, "llama3", err);
+        *out = hub_int4_path(store->root, store->commit, err);
+        *links = folder == NULL ? NULL : path_join(folder, name, err);
+        free(folder);
+    }
+    if (*out != NULL && *links != NULL)
+        return 0;
+    free(*out);
+    free(*links);
+    *out = *links = NULL;
+    return -1;
+}
+
+static int remove_file(const char *path, struct llama3_error *err)
+{
+    if (unlink(path) == 0 || errno == ENOENT)
+        return 0;
+    return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+}
+
+int store_drop(const struct store *store, const struct hub_file *file, struct llama3_error *err)
+{
+    char *named = store_path(store, file->name, err);
+    char *other = store->local ? with_suffix(store->arriving, file->name, ".metadata", err)
+                               : path_join(store->arriving, file->etag, err);
+    int result = named == NULL || other == NULL ? -1 : remove_file(named, err);
+    if (result == 0 && (store->local || folder_links(store->root, file->etag, NULL, 0) == 0))
+        result = remove_file(other, err);
+    free(other);
+    free(named);
     return result;
 }
 

@@ -17,6 +17,7 @@ struct store {
     char *locks;    /* the folder of locks */
     char *snapshot; /* where the files are by their names */
     char *arriving; /* where they are until they are whole */
+    char *cached;   /* of DIR: where the cache may have the same contents; else NULL */
     char commit[HUB_COMMIT + 1];
     bool local; /* DIR */
 };
@@ -43,10 +44,18 @@ void place_free(struct place *place);
 /* Whether the file's contents are there, whole; of a folder's file that has no note it is hashed.
  */
 bool store_has(const struct store *store, const struct hub_file *file, const struct place *place);
+/* Copies the file's contents from the cache, if it has them; false if not all of it was copied. */
+bool store_seed(const struct store *store, const struct hub_file *file, int fd);
 /* Contents that are there get the file's name: the link in the snapshot, or the note. */
 int store_name(const struct store *store, const struct hub_file *file, struct llama3_error *err);
 /* The path of a file by its name, for free(). */
 char *store_path(const struct store *store, const char *name, struct llama3_error *err);
+
+/* Where the int4 file of the store's commit goes, and a folder for links while it is made; both for
+ * free(). The folder that they are in is made. */
+int store_int4(const struct store *store, char **out, char **links, struct llama3_error *err);
+/* A file goes, by its name; and its contents, unless another name stands for them. */
+int store_drop(const struct store *store, const struct hub_file *file, struct llama3_error *err);
 
 /* refs/REVISION says that it is at the store's commit. */
 int store_set_ref(const struct store *store, const char *revision, struct llama3_error *err);

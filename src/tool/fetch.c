@@ -12,22 +12,13 @@
 #include <unistd.h>
 
 #include "tool/interrupt.h"
+#include "tool/offline.h"
 #include "tool/say.h"
 
 #define PULL "llama3-pull"
 #define INT4 ":int4"
 
 extern char **environ;
-
-/* Whether huggingface_hub would take a variable's value for true. */
-static bool is_true(const char *value)
-{
-    static const char *const words[] = {"1", "on", "yes", "true"};
-    for (size_t i = 0; value != NULL && i < sizeof words / sizeof *words; i++)
-        if (strcasecmp(value, words[i]) == 0)
-            return true;
-    return false;
-}
 
 /* llama3-pull beside this program, or one in PATH. False: there is none. */
 static bool find_pull(char *path, size_t size)
@@ -95,7 +86,7 @@ int fetch_offer(const char *name)
     char *argv[] = {(char *)PULL, NULL, NULL, NULL};
     size_t n = strlen(name), tail = strlen(INT4);
     bool int4 = n > tail && strcasecmp(name + n - tail, INT4) == 0;
-    if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO) || is_true(getenv("HF_HUB_OFFLINE")) ||
+    if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO) || offline_is_set() ||
         n >= sizeof repository || !find_pull(path, sizeof path) || !agreed())
         return STATUS_FAILED;
     snprintf(repository, sizeof repository, "%.*s", (int)(int4 ? n - tail : n), name);

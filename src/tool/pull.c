@@ -1,20 +1,20 @@
 /* pull.c: llama3-pull, from a model's name to its files. The order of things is all that is here.
  */
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/path.h"
 #include "checkpoint/hf.h"
 #include "checkpoint/readers.h"
 #include "hub/fetch.h"
+#include "tool/ending.h"
+#include "tool/offline.h"
 #include "tool/pull.h"
+#include "tool/pull_int4.h"
 #include "tool/pull_show.h"
 #include "tool/say.h"
 #include "tool/units.h"
@@ -23,134 +23,6 @@ const char say_program[] = "llama3-pull";
 
 /* Bytes of disk that are left to others. */
 static const uint64_t SPARE = (uint64_t)64 << 20;
-
-static const char *const int4_names[] = {"calibrated", "uncalibrated", NULL};
-
-#define FIELD(name) offsetof(struct pull_args, name)
-static const struct option_spec specs[] = {
-    {.name = "include",
-     .type = OPTION_TEXTS,
-     .offset = FIELD(include),
-     .arg = "GLOB",
-     .help = "only files that match, instead of what llama3\n"
-             "needs; may be repeated"},
-    {.name = "exclude",
-     .type = OPTION_TEXTS,
-     .offset = FIELD(exclude),
-     .arg = "GLOB",
-     .help = "no files that match; may be repeated"},
-    {.name = "revision",
-     .type = OPTION_TEXT,
-     .offset = FIELD(revision),
-     .arg = "REV",
-     .help = "a branch, a tag or a commit (main)"},
-    {.name = "local-dir",
-     .type = OPTION_PATH,
-     .offset = FIELD(local_dir),
-     .arg = "DIR",
-     .help = "plain files there, instead of the cache"},
-    {.name = "list",
-     .type = OPTION_FLAG,
-     .offset = FIELD(list),
-     .help = "show what is in the cache"},
-    {.name = "remove",
-     .type = OPTION_FLAG,
-     .offset = FIELD(remove),
-     .help = "remove the model from the cache, after asking"},
-    {.name = "verify",
-     .type = OPTION_FLAG,
-     .offset = FIELD(verify),
-     .help = "hash the model's files in the cache again, or\n"
-             "those of all models"},
-    {.name = "yes", .letter = 'y', .type = OPTION_FLAG, .offset = FIELD(yes), .help = "do not ask"},
-    {.name = "int4",
-     .type = OPTION_MAYBE_ONE_OF,
-     .offset = FIELD(int4),
-     .arg = "HOW",
-     .choices = int4_names,
-     .help = "quantize to 4 bits while the files arrive:\n"
-             "calibrated, or uncalibrated, which is faster and\n"
-             "not as good (calibrated)"},
-    {.name = "drop-source",
-     .type = OPTION_FLAG,
-     .offset = FIELD(drop_source),
-     .help = "with --int4: free the original weights as they\n"
-             "have been used"},
-    {.name = "offline",
-     .type = OPTION_FLAG,
-     .offset = FIELD(offline),
-     .help = "use no network: is the model in the cache?"},
-    {.name = "jobs",
-     .letter = 'j',
-     .type = OPTION_INT,
-     .offset = FIELD(jobs),
-     .arg = "N",
-     .min = 1,
-     .max = MAX_CONNECTIONS,
-     .help = "connections at a time (8)"},
-    {.name = "threads",
-     .letter = 't',
-     .type = OPTION_INT,
-     .offset = FIELD(threads),
-     .arg = "N",
-     .min = 1,
-     .max = 1024,
-     .help = "threads that quantize (every core it may use)"},
-    {.name = "quiet",
-     .letter = 'q',
-     .type = OPTION_FLAG,
-     .offset = FIELD(quiet),
-     .help = "no progress and no notes"},
-    {.name = "help",
-     .letter = 'h',
-     .type = OPTION_FLAG,
-     .offset = FIELD(help),
-     .help = "this text"},
-    {.name = "version",
-     .letter = 'V',
-     .type = OPTION_FLAG,
-     .offset = FIELD(version),
-     .help = "the version"},
-};
-
-/* ---- signals --------------------------------------------------------------------------------- */
-
-enum { PATIENCE = 2 }; /* seconds */
-
-static volatile sig_atomic_t caught;
-static time_t caught_at;
-
-/* The first one ends the work in order, so that all that came is kept; one that comes after a while
- * ends the program. */
-static void on_signal(int signal)
-{
-    struct sigaction action = {.sa_handler = SIG_DFL};
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    if (caught == 0) {
-        caught_at = now.tv_sec;
-        caught = signal;
-    } else if (now.tv_sec - caught_at >= PATIENCE) {
-        sigaction(signal, &action, NULL);
-        raise(signal);
-    }
-}
-
-static void install_signals(void)
-{
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction action = {.sa_handler = on_signal}, old;
-    sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
-        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
-            sigaction(signals[i], &action, NULL);
-    signal(SIGPIPE, SIG_IGN); /* a connection that the other side closed is an error like others */
-}
-
-bool pull_canceled(void)
-{
-    return caught != 0;
-}
 
 /* ---- the work -------------------------------------------------------------------------------- */
 
@@ -164,15 +36,9 @@ struct pull {
     struct blob *blobs; /* [n] */
     struct fetch fetch;
     struct pull_show *show;
+    struct pull_int4 *int4; /* NULL: nothing is quantized */
+    char *out, *links;      /* its file, and a folder that it needs */
 };
-
-static int on_tick(void *arg)
-{
-    struct pull *pull = arg;
-    if (pull->show != NULL)
-        pull_show_update(pull->show);
-    return caught != 0;
-}
 
 static void on_note(void *arg, const char *note)
 {
@@ -181,6 +47,28 @@ static void on_note(void *arg, const char *note)
         pull_show_note(pull->show, note);
     else if (!pull->args->quiet)
         say_error("note: %s", note);
+}
+
+static int on_tick(void *arg)
+{
+    struct pull *pull = arg;
+    struct pull_int4_state state = {0};
+    if (pull->int4 != NULL)
+        pull_int4_look(pull->int4, &state);
+    if (state.note[0] != '\0')
+        on_note(pull, state.note);
+    if (pull->show != NULL) {
+        pull_show_quantized(pull->show, state.done, state.total);
+        pull_show_update(pull->show);
+    }
+    return ending_signal() != 0 || state.failed;
+}
+
+static bool is_weights(const char *name)
+{
+    size_t n = strlen(name);
+    return (n > 12 && strcmp(name + n - 12, ".safetensors") == 0) ||
+           (n > 5 && strcmp(name + n - 5, ".gguf") == 0);
 }
 
 static const char *revision_of(const struct pull_args *args)
@@ -192,17 +80,22 @@ static const char *revision_of(const struct pull_args *args)
 static int list_files(struct pull *pull, struct llama3_error *err)
 {
     struct buf path = {0}, text = {0};
+    char where[HUB_NAME_SIZE + 300];
     buf_add_str(&path, "/api/models/");
     request_escape(&path, pull->args->repository, true);
     buf_add_str(&path, "/revision/");
     request_escape(&path, revision_of(pull->args), false);
     buf_add_str(&path, "?blobs=true");
+    pull->show = pull_show_open(&pull->fetch, 0, pull->args->quiet);
     int result = path.failed
                      ? error_memory(err, "an address", path.size)
                      : fetch_text(&pull->fetch, path.data, revision_of(pull->args), &text, err);
+    pull_show_close(pull->show);
+    pull->show = NULL;
+    /* whose answer it was: what is wrong with it may be another network's page */
+    snprintf(where, sizeof where, "%s: %s", pull->hub.host, pull->args->repository);
     if (result == 0)
-        result = repo_parse(&pull->repo, text.size > 0 ? text.data : "", text.size,
-                            pull->args->repository, err);
+        result = repo_parse(&pull->repo, text.size > 0 ? text.data : "", text.size, where, err);
     buf_free(&text);
     buf_free(&path);
     return result;
@@ -219,20 +112,35 @@ static int make_blobs(struct pull *pull, struct llama3_error *err)
     for (size_t i = 0; i < pull->n; i++)
         if (blob_init(&pull->blobs[i], &pull->store, pull->files[i], err) != 0)
             return -1;
-    for (size_t i = 0; i < pull->n && caught == 0; i++)
+    for (size_t i = 0; i < pull->n && ending_signal() == 0; i++)
         if (blob_open(&pull->blobs[i], &pull->store, err) != 0)
             return -1;
     return 0;
 }
 
+/* At most: two bytes of a weight become little more than a half, or one in an embedding. */
+static uint64_t int4_bytes(const struct pull *pull)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < pull->n; i++)
+        bytes += pull->files[i]->size;
+    return bytes / 3;
+}
+
 /* Room for all of it is asked for before the first byte. */
 static int check_room(const struct pull *pull, struct llama3_error *err)
 {
-    uint64_t missing = 0, bytes;
+    uint64_t missing = 0, largest = 0, bytes;
     char needed[UNIT_SIZE], found[UNIT_SIZE];
-    for (size_t i = 0; i < pull->n; i++)
-        if (pull->blobs[i].state == BLOB_OPEN)
-            missing += blob_missing(&pull->blobs[i]);
+    for (size_t i = 0; i < pull->n; i++) {
+        uint64_t size = pull->files[i]->size;
+        missing += pull->blobs[i].state == BLOB_OPEN ? blob_missing(&pull->blobs[i]) : 0;
+        largest = size > largest ? size : largest;
+    }
+    if (pull->args->drop_source && missing > largest)
+        missing = largest; /* the others come as the first ones go */
+    if (pull->args->int4 != 0)
+        missing += int4_bytes(pull);
     if (missing == 0 || !store_free_bytes(pull->store.arriving, &bytes) || bytes >= missing + SPARE)
         return 0;
     return error_set(err, LLAMA3_EIO, "%s: expected %s free on this disk, found %s",
@@ -240,17 +148,23 @@ static int check_room(const struct pull *pull, struct llama3_error *err)
                      unit_bytes(found, bytes));
 }
 
-/* The first n blobs. */
-static int fetch_blobs(struct pull *pull, size_t n, struct llama3_error *err)
+static void prepare(struct pull *pull, size_t n)
 {
     struct fetch *f = &pull->fetch;
     f->store = &pull->store;
     f->blobs = pull->blobs;
     f->n = n;
     f->connections = pull->args->jobs;
+}
+
+/* The first n blobs. */
+static int fetch_blobs(struct pull *pull, size_t n, struct llama3_error *err)
+{
+    struct fetch *f = &pull->fetch;
+    prepare(pull, n);
     int result = fetch_open(f, err);
     if (result == 0) {
-        pull->show = pull_show_open(f, pull->args->quiet);
+        pull->show = pull_show_open(f, pull->n, pull->args->quiet);
         result = fetch_run(f, err);
         pull_show_close(pull->show);
         pull->show = NULL;
@@ -259,14 +173,96 @@ static int fetch_blobs(struct pull *pull, size_t n, struct llama3_error *err)
     return result;
 }
 
-/* ---- what it is ------------------------------------------------------------------------------ */
+/* ---- int4 ------------------------------------------------------------------------------------ */
 
-static bool is_weights(const char *name)
+/* What is made so far. */
+static void forget_int4(void *arg)
 {
-    size_t n = strlen(name);
-    return (n > 12 && strcmp(name + n - 12, ".safetensors") == 0) ||
-           (n > 5 && strcmp(name + n - 5, ".gguf") == 0);
+    const struct pull *pull = arg;
+    struct buf path = {0};
+    buf_add_str(&path, pull->out);
+    buf_add_str(&path, ".partial");
+    if (!path.failed)
+        unlink(path.data);
+    buf_free(&path);
 }
+
+/* All files, and what is made of them meanwhile. *again: they have to be fetched anew. */
+static int fetch_and_quantize(struct pull *pull, bool *again, struct llama3_error *err)
+{
+    struct fetch *f = &pull->fetch;
+    struct llama3_error why;
+    bool lost = false;
+    const struct pull_int4_options options = {.args = pull->args,
+                                              .fetch = f,
+                                              .folder = pull->links,
+                                              .out = pull->out,
+                                              .needed = int4_bytes(pull)};
+    prepare(pull, pull->n);
+    f->on_wrong = forget_int4;
+    int result = fetch_open(f, err);
+    if (result == 0 && (pull->int4 = pull_int4_start(&options, err)) == NULL)
+        result = -1;
+    if (result == 0) {
+        pull->show = pull_show_open(f, pull->n, pull->args->quiet);
+        result = fetch_run(f, err);
+        *again = result != 0 && err->code == LLAMA3_EINPUT; /* a wrong hash */
+        if (result != 0)
+            pull_int4_cancel(pull->int4);
+        if (pull_int4_end(pull->int4, &lost, &why) != 0 &&
+            (result == 0 || err->code == LLAMA3_ECANCELED)) {
+            *err = why; /* it was canceled because of that */
+            result = -1;
+        }
+        *again |= lost;
+        pull_show_close(pull->show);
+        pull->show = NULL;
+        pull->int4 = NULL;
+    }
+    fetch_close(f);
+    return result;
+}
+
+/* What can't be used any more begins again. */
+static int begin_again(struct pull *pull, struct llama3_error *err)
+{
+    for (size_t i = 0; i < pull->n; i++)
+        if (pull->blobs[i].dropped.n > 0)
+            blob_discard(&pull->blobs[i]);
+    for (size_t i = 0; i < pull->n; i++)
+        if (pull->blobs[i].state == BLOB_WAITING &&
+            blob_open(&pull->blobs[i], &pull->store, err) != 0)
+            return -1;
+    return 0;
+}
+
+static int drop_sources(struct pull *pull, struct llama3_error *err)
+{
+    for (size_t i = 0; i < pull->n; i++) {
+        struct blob *blob = &pull->blobs[i];
+        if (!is_weights(pull->files[i]->name))
+            continue;
+        if (blob->state == BLOB_OPEN)
+            blob_discard(blob);
+        if (store_drop(&pull->store, pull->files[i], err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int make_int4(struct pull *pull, struct llama3_error *err)
+{
+    bool again = false;
+    int result = fetch_and_quantize(pull, &again, err);
+    if (result != 0 && again && ending_signal() == 0) {
+        if (begin_again(pull, err) != 0)
+            return -1;
+        result = fetch_and_quantize(pull, &again, err);
+    }
+    return result == 0 && pull->args->drop_source ? drop_sources(pull, err) : result;
+}
+
+/* ---- what it is ------------------------------------------------------------------------------ */
 
 static size_t count_small(const struct pull *pull)
 {
@@ -289,8 +285,16 @@ static int check_model(const struct pull *pull, struct llama3_error *err)
 {
     char *path = NULL;
     struct config config = {0};
-    if (pull->args->include.n > 0 || !is_chosen(pull, "config.json"))
+    if (pull->args->include.n > 0)
         return 0;
+    if (!is_chosen(pull, "config.json")) {
+        const char *found = pull->repo.architecture;
+        return found[0] == '\0' || strcmp(found, "llama") == 0
+                   ? 0
+                   : error_set(err, LLAMA3_EINPUT,
+                               "%s: expected GGUF files of architecture llama, found %s",
+                               pull->args->repository, found);
+    }
     json_t *root = hf_read_json(pull->store.snapshot, "config.json", 1 << 22, &path, NULL, err);
     int result = root != NULL && hf_config_read(root, &config, path, err) == 0 ? 0 : -1;
     json_decref(root);
@@ -298,82 +302,8 @@ static int check_model(const struct pull *pull, struct llama3_error *err)
     return result;
 }
 
-/* ---- GGUF ------------------------------------------------------------------------------------ */
-
-/* What of the memory that could be had a model may take: its context needs some, too. */
-static bool fits(const struct repo_gguf *gguf, uint64_t memory)
-{
-    return gguf->size + gguf->size / 10 + ((uint64_t)512 << 20) <= memory;
-}
-
-/* Quality goes with size; but of what fits, Q4_K_M is what most people are best served by, and what
- * is larger than Q6_K gains nothing that could be told. */
-static const struct repo_gguf *suggest(const struct repo_gguf *ggufs, size_t n, uint64_t memory)
-{
-    static const char *const best[] = {"Q4_K_M", "Q4_K_S", "Q5_K_M", "Q4_0",
-                                       "IQ4_NL", "Q5_K_S", "Q6_K",   "Q8_0"};
-    for (size_t b = 0; b < sizeof best / sizeof *best; b++)
-        for (size_t i = 0; i < n; i++)
-            if (strcasecmp(ggufs[i].tag, best[b]) == 0 && fits(&ggufs[i], memory))
-                return &ggufs[i];
-    for (size_t i = n; i-- > 0;)
-        if (ggufs[i].opens && fits(&ggufs[i], memory))
-            return &ggufs[i];
-    return NULL;
-}
-
-static void print_ggufs(const struct repo_gguf *ggufs, size_t n, uint64_t memory, bool known)
-{
-    for (size_t i = 0; i < n; i++) {
-        char size[UNIT_SIZE];
-        const char *what = !ggufs[i].opens           ? "llama3 can't open this type"
-                           : !known                  ? ""
-                           : fits(&ggufs[i], memory) ? "fits in memory"
-                                                     : "doesn't fit in memory";
-        int width = (int)strlen(ggufs[i].tag);
-        say_name(stderr, ggufs[i].tag);
-        fprintf(stderr, "%*s %10s  %s\n", width < 16 ? 16 - width : 0, "",
-                unit_bytes(size, ggufs[i].size), what);
-    }
-}
-
-/* Of several types in a repository one has to be named. 0: it is, in args->tag. */
-static int choose_gguf(struct pull *pull, struct pull_args *args)
-{
-    struct repo_gguf *ggufs = NULL;
-    struct llama3_error err;
-    size_t n = 0;
-    uint64_t memory = 0;
-    char question[HUB_NAME_SIZE + 100];
-    int status = STATUS_OK;
-    if (args->tag[0] != '\0' || args->include.n > 0 || repo_has_safetensors(&pull->repo))
-        return STATUS_OK;
-    if (repo_ggufs(&pull->repo, &ggufs, &n, &err) != 0) {
-        say_failure(&err);
-        return STATUS_FAILED;
-    }
-    if (n > 1) {
-        bool known = memory_available(&memory);
-        const struct repo_gguf *one = suggest(ggufs, n, known ? memory : UINT64_MAX);
-        say_error("%s has several types of weights:", args->repository);
-        print_ggufs(ggufs, n, memory, known);
-        status = STATUS_USAGE;
-        if (one == NULL) {
-            say_error("expected one of them: llama3-pull %s:TYPE", args->repository);
-        } else {
-            snprintf(question, sizeof question, "fetch %s?", one->tag);
-            if (pull_ask(question, true)) {
-                snprintf(args->tag, sizeof args->tag, "%s", one->tag);
-                status = STATUS_OK;
-            } else {
-                say_error("expected one of them, for example: llama3-pull %s:%s", args->repository,
-                          one->tag);
-            }
-        }
-    }
-    free(ggufs);
-    return status;
-}
+/* ---- the order of things ----------------------------------------------------------------------
+ */
 
 /* The path to open: a GGUF file, or the folder. */
 static char *result_path(const struct pull *pull, struct llama3_error *err)
@@ -385,6 +315,8 @@ static char *result_path(const struct pull *pull, struct llama3_error *err)
         if (gguf == NULL && n > 5 && strcasecmp(name + n - 5, ".gguf") == 0)
             gguf = name;
     }
+    if (pull->out != NULL)
+        return strdup(pull->out);
     if (gguf != NULL && pull->args->include.n == 0)
         return store_path(&pull->store, gguf, err);
     return strdup(pull->store.snapshot);
@@ -402,6 +334,8 @@ static int tell(const struct pull *pull)
     puts(path);
     if (!args->quiet && args->local_dir != NULL)
         say_error("note: llama3 -m %s runs it", path);
+    else if (!args->quiet && args->int4 != 0)
+        say_error("note: llama3 -m %s:int4 runs it", args->repository);
     else if (!args->quiet)
         say_error("note: llama3 -m %s%s%s runs it", args->repository,
                   args->tag[0] != '\0' ? ":" : "", args->tag);
@@ -412,11 +346,22 @@ static int tell(const struct pull *pull)
 /* A status; STATUS_OK with nothing said yet. */
 static int failed(const struct llama3_error *err)
 {
-    if (caught == 0)
+    if (ending_signal() == 0)
         say_failure(err);
     else
         say_error("what came is kept, the same command goes on with it");
-    return caught != 0 ? 128 + caught : STATUS_FAILED;
+    return ending_status();
+}
+
+static int fetch_rest(struct pull *pull, struct llama3_error *err)
+{
+    if (pull->args->int4 == 0)
+        return fetch_blobs(pull, pull->n, err);
+    if (store_int4(&pull->store, &pull->out, &pull->links, err) != 0)
+        return -1;
+    if (!path_exists(pull->out))
+        return make_int4(pull, err);
+    return pull->args->drop_source ? drop_sources(pull, err) : 0;
 }
 
 static int fetch_model(struct pull *pull, struct pull_args *args)
@@ -434,14 +379,13 @@ static int fetch_model(struct pull *pull, struct pull_args *args)
                                  .arg = pull};
     if (hub_open(&pull->hub, &err) != 0 || list_files(pull, &err) != 0)
         return failed(&err);
-    int status = choose_gguf(pull, args);
+    int status = pull_choose_gguf(&pull->repo, args);
     if (status != STATUS_OK)
         return status;
     if (repo_choose(&pull->repo, &choice, args->repository, &pull->files, &pull->n, &err) != 0 ||
         make_blobs(pull, &err) != 0 || check_room(pull, &err) != 0 ||
         fetch_blobs(pull, count_small(pull), &err) != 0 || check_model(pull, &err) != 0 ||
-        fetch_blobs(pull, pull->n, &err) != 0 ||
-        store_set_ref(&pull->store, revision_of(args), &err) != 0)
+        fetch_rest(pull, &err) != 0 || store_set_ref(&pull->store, revision_of(args), &err) != 0)
         return failed(&err);
     return tell(pull);
 }
@@ -451,6 +395,8 @@ static void close_pull(struct pull *pull)
     for (size_t i = 0; pull->blobs != NULL && i < pull->n; i++)
         blob_close(&pull->blobs[i]);
     free(pull->blobs);
+    free(pull->out);
+    free(pull->links);
     store_close(&pull->store);
     free(pull->files);
     repo_free(&pull->repo);
@@ -459,14 +405,22 @@ static void close_pull(struct pull *pull)
 
 /* ---- without a network ----------------------------------------------------------------------- */
 
-static bool is_offline(const struct pull_args *args)
+/* The path of a revision that is not main. */
+static char *resolve_revision(const struct pull_args *args, struct llama3_error *err)
 {
-    static const char *const yes[] = {"1", "on", "yes", "true"};
-    const char *value = getenv("HF_HUB_OFFLINE");
-    for (size_t i = 0; value != NULL && i < sizeof yes / sizeof *yes; i++)
-        if (strcasecmp(value, yes[i]) == 0)
-            return true;
-    return args->offline;
+    enum checkpoint_kind kind;
+    if (args->tag[0] != '\0') {
+        error_set(err, LLAMA3_EINPUT,
+                  "%s:%s: expected the revision main of a type without a network, found %s",
+                  args->repository, args->tag, args->revision);
+        return NULL;
+    }
+    char *folder = hub_repository_folder(args->repository, err);
+    char *snapshot = folder == NULL ? NULL : hub_snapshot(folder, args->revision, err);
+    char *path = snapshot == NULL ? NULL : resolve_path(snapshot, &kind, err);
+    free(snapshot);
+    free(folder);
+    return path;
 }
 
 /* Whether it can be opened as it is in the cache. */
@@ -477,7 +431,10 @@ static int use_cache(const struct pull_args *args)
     char name[2 * HUB_NAME_SIZE];
     snprintf(name, sizeof name, "%s%s%s", args->repository, args->tag[0] != '\0' ? ":" : "",
              args->tag);
-    char *path = resolve_path(args->local_dir != NULL ? args->local_dir : name, &kind, &err);
+    char *path = args->local_dir != NULL ? resolve_path(args->local_dir, &kind, &err)
+                 : args->revision != NULL && strcmp(args->revision, "main") != 0
+                     ? resolve_revision(args, &err)
+                     : resolve_hub(name, &kind, &err);
     if (path == NULL) {
         say_failure(&err);
         return STATUS_FAILED;
@@ -487,86 +444,32 @@ static int use_cache(const struct pull_args *args)
     return finish_stdout();
 }
 
-/* ---- the command line ------------------------------------------------------------------------ */
+/* ---- the program ----------------------------------------------------------------------------- */
 
-/* "https://huggingface.co/OWNER/NAME" stands for OWNER/NAME. */
-static const char *without_address(const char *model)
-{
-    const char *endpoint = getenv("HF_ENDPOINT");
-    const char *const hosts[] = {endpoint, "https://huggingface.co", "https://hf.co",
-                                 "http://huggingface.co", "hf:/"};
-    for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
-        size_t n = hosts[i] != NULL ? strlen(hosts[i]) : 0;
-        while (n > 0 && hosts[i][n - 1] == '/')
-            n--;
-        if (n > 0 && strncmp(model, hosts[i], n) == 0 && model[n] == '/')
-            return model + n + 1;
-    }
-    return model;
-}
-
-static int check_name(struct pull_args *args)
-{
-    char name[2 * HUB_NAME_SIZE];
-    snprintf(name, sizeof name, "%s", without_address(args->model));
-    size_t n = strlen(name);
-    if (n > 0 && name[n - 1] == '/')
-        name[n - 1] = '\0';
-    if (hub_split(name, args->repository, args->tag))
-        return 0;
-    say_error("expected a model's name, OWNER/NAME or OWNER/NAME:TYPE, found '%s'", args->model);
-    return -1;
-}
-
-static int check_args(struct pull_args *args)
-{
-    int modes = args->list + args->remove + args->verify;
-    if (modes > 1) {
-        say_error("--list, --remove and --verify exclude each other");
-        return -1;
-    }
-    if (args->drop_source && args->int4 == 0) {
-        say_error("--drop-source has no meaning without --int4");
-        return -1;
-    }
-    if (args->revision != NULL && !hub_is_revision(args->revision)) {
-        say_error("--revision: expected a branch, a tag or a commit, found '%s'", args->revision);
-        return -1;
-    }
-    if (args->model == NULL && !args->list && !args->verify) {
-        say_error("expected a model's name, as meta-llama/Llama-3.2-1B-Instruct");
-        return -1;
-    }
-    if (args->list && args->model != NULL) {
-        say_error("--list shows all models: expected no name, found '%s'", args->model);
-        return -1;
-    }
-    return args->model != NULL ? check_name(args) : 0;
-}
-
-static int use(struct pull_args *args, const struct option_set *set)
+static int use(struct pull_args *args)
 {
     struct pull pull = {.args = args};
     if (args->help) {
-        options_help(set, stdout);
+        pull_args_help(stdout);
         return finish_stdout();
     }
     if (args->version) {
         printf("%s %s\n", say_program, llama3_version());
         return finish_stdout();
     }
-    if (check_args(args) != 0)
+    if (pull_args_check(args) != 0)
         return STATUS_USAGE;
     if (check_stdout() != STATUS_OK)
         return STATUS_FAILED;
-    install_signals();
+    ending_install();
+    signal(SIGPIPE, SIG_IGN); /* a connection that the other side closed is an error like others */
     if (args->list)
         return pull_list(args);
     if (args->remove)
         return pull_remove(args);
     if (args->verify)
         return pull_verify(args);
-    if (is_offline(args))
+    if (args->offline || offline_is_set())
         return use_cache(args);
     int status = fetch_model(&pull, args);
     close_pull(&pull);
@@ -575,22 +478,9 @@ static int use(struct pull_args *args, const struct option_set *set)
 
 int main(int argc, char **argv)
 {
-    struct pull_args args = {.jobs = 8};
-    struct option_group group = {"Options", specs, sizeof specs / sizeof *specs, &args};
-    struct option_set set = {
-        .program = say_program,
-        .usage = "llama3-pull [OPTION]... OWNER/NAME[:TYPE]\n"
-                 "       llama3-pull --list | --verify [MODEL] | --remove MODEL\n"
-                 "Fetches a model from the Hugging Face hub into its cache.",
-        .operand = "one model is all that is named",
-        .operands = &args.model,
-        .min_operands = 0,
-        .max_operands = 1,
-        .groups = &group,
-        .n = 1,
-    };
+    struct pull_args args;
     say_instead_of_dying();
-    int status = options_parse(&set, argc, argv) == 0 ? use(&args, &set) : STATUS_USAGE;
-    options_free(&set);
+    int status = pull_args_parse(&args, argc, argv) == 0 ? use(&args) : STATUS_USAGE;
+    pull_args_free(&args);
     return status;
 }

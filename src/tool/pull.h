@@ -5,6 +5,8 @@
 #include "checkpoint/hub_cache.h"
 #include "tool/options.h"
 
+struct hub_repo;
+
 struct pull_args {
     const char *model; /* as given */
     char repository[HUB_NAME_SIZE], tag[HUB_NAME_SIZE];
@@ -15,6 +17,17 @@ struct pull_args {
     bool drop_source, list, remove, verify, yes, offline, quiet, help, version;
 };
 
+/* -1 after a usage error, which is then on stderr. --help and --version are the caller's, before
+ * pull_args_check(). */
+int pull_args_parse(struct pull_args *args, int argc, char **argv);
+int pull_args_check(struct pull_args *args);
+void pull_args_help(FILE *out);
+void pull_args_free(struct pull_args *args);
+
+/* Of several types in a GGUF repository one has to be named. STATUS_OK: it is, in args->tag, or
+ * none has to be; else what there is has been shown. */
+int pull_choose_gguf(const struct hub_repo *repo, struct pull_args *args);
+
 /* --list, --remove and --verify; a status. */
 int pull_list(const struct pull_args *args);
 int pull_remove(const struct pull_args *args);
@@ -23,8 +36,5 @@ int pull_verify(const struct pull_args *args);
 /* Asks a question on the terminal; what is meant by just Enter. False where there is no terminal.
  */
 bool pull_ask(const char *question, bool by_default);
-
-/* A signal to end came. */
-bool pull_canceled(void);
 
 #endif

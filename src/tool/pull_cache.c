@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "hub/library.h"
+#include "tool/ending.h"
 #include "tool/progress.h"
 #include "tool/pull.h"
 #include "tool/say.h"
@@ -106,7 +107,7 @@ static int remove_from(const struct library *library, const struct pull_args *ar
         return STATUS_USAGE;
     }
     if (!args->yes && !pull_ask(question, false))
-        return STATUS_FAILED;
+        return ending_status();
     if (library_remove(model, args->tag, &err) == 0)
         return STATUS_OK;
     say_failure(&err);
@@ -149,7 +150,7 @@ static int on_bytes(void *arg, uint64_t done, uint64_t total)
 {
     (void)arg;
     progress_update((size_t)done, (size_t)total);
-    return pull_canceled();
+    return ending_signal();
 }
 
 static int verify_one(const struct library_model *model, const struct pull_args *args)
@@ -163,13 +164,15 @@ static int verify_one(const struct library_model *model, const struct pull_args 
     int result = library_verify(model, &check, &err);
     progress_stop();
     if (result != 0) {
-        if (!pull_canceled())
+        if (!ending_signal())
             say_failure(&err);
-        return STATUS_FAILED;
+        return ending_status();
     }
-    if (v.bad == 0 && !args->quiet)
+    if (v.bad == 0 && model->incomplete)
+        say_error("%s: incomplete; llama3-pull %s fetches the rest", model->name, model->name);
+    else if (v.bad == 0 && !args->quiet)
         printf("%s: %s, all as they were\n", model->name, unit_bytes(size, model->bytes));
-    return v.bad == 0 ? STATUS_OK : STATUS_FAILED;
+    return v.bad == 0 && !model->incomplete ? STATUS_OK : STATUS_FAILED;
 }
 
 int pull_verify(const struct pull_args *args)
@@ -184,9 +187,9 @@ int pull_verify(const struct pull_args *args)
     const struct library_model *one = args->model != NULL ? find(&library, args) : NULL;
     if (args->model != NULL)
         status = one != NULL ? verify_one(one, args) : STATUS_FAILED;
-    for (size_t i = 0; args->model == NULL && i < library.n && !pull_canceled(); i++)
+    for (size_t i = 0; args->model == NULL && i < library.n && !ending_signal(); i++)
         if (verify_one(&library.models[i], args) != STATUS_OK)
-            status = STATUS_FAILED;
+            status = ending_status();
     library_close(&library);
     return status == STATUS_OK ? finish_stdout() : status;
 }

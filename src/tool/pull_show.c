@@ -11,7 +11,13 @@
 #include "tool/say.h"
 #include "tool/units.h"
 
-enum { SAMPLES = 16, BAR = 20, MAX_LINES = 8, MAX_WIDTH = 200 };
+enum {
+    SAMPLES = 16,
+    BAR = 20,
+    MAX_LINES = 8,
+    MAX_WIDTH = 200,
+    STATE = 44 /* columns of figures */
+};
 
 static const double DELAY = 0.3, SAMPLE_EVERY = 0.5, LINE_EVERY = 10;
 
@@ -30,26 +36,30 @@ struct shown {
 
 struct pull_show {
     const struct fetch *fetch;
+    size_t n; /* blobs in all, of which fetch->n are fetched now */
     bool quiet, terminal;
     int lines; /* drawn now */
     double begun, sampled, told;
-    struct shown *files; /* [fetch->n] */
+    struct shown *files; /* [n] */
     struct shown all;
+    struct shown quantized;
+    uint64_t to_quantize; /* 0: nothing */
 };
 
-struct pull_show *pull_show_open(const struct fetch *fetch, bool quiet)
+struct pull_show *pull_show_open(const struct fetch *fetch, size_t n, bool quiet)
 {
     const char *term = getenv("TERM");
     struct pull_show *show = calloc(1, sizeof *show);
-    if (show == NULL || (show->files = calloc(fetch->n + 1, sizeof *show->files)) == NULL) {
+    if (show == NULL || (show->files = calloc(n + 1, sizeof *show->files)) == NULL) {
         free(show);
         return NULL;
     }
     show->fetch = fetch;
+    show->n = n;
     show->quiet = quiet;
     show->terminal = isatty(STDERR_FILENO) && term != NULL && strcmp(term, "dumb") != 0;
     show->begun = show->told = clock_seconds();
-    for (size_t i = 0; i < fetch->n; i++)
+    for (size_t i = 0; i < n; i++)
         show->files[i].told = fetch->blobs[i].state == BLOB_DONE; /* there already */
     return show;
 }
@@ -103,7 +113,10 @@ static void format_state(char *out, size_t size, const struct shown *shown, uint
     if (rate <= 0 || more == 0)
         return;
     format_left(left, sizeof left, (double)more / rate);
-    snprintf(out + used, size - used, ", %.*f MB/s, %s", rate < 1e7 ? 1 : 0, rate / 1e6, left);
+    if (rate < 1e6)
+        snprintf(out + used, size - used, ", %.0f kB/s, %s", rate / 1e3, left);
+    else
+        snprintf(out + used, size - used, ", %.*f MB/s, %s", rate < 1e7 ? 1 : 0, rate / 1e6, left);
 }
 
 /* ---- a terminal ------------------------------------------------------------------------------ */
@@ -115,31 +128,45 @@ static void erase(struct pull_show *show)
     show->lines = 0;
 }
 
-/* The end of a name says more than its beginning. */
-static const char *shorten(const char *name, size_t room)
+/* A name in `room` columns at most: its ending goes first, then its beginning, since the parts of a
+ * set differ in between. */
+static void shorten(char *out, size_t size, const char *name, size_t room)
 {
+    const char *dot = strrchr(name, '.');
     size_t n = strlen(name);
-    const char *end = n > room ? name + n - room : name;
-    while (((unsigned char)*end & 0xc0) == 0x80)
-        end++;
-    return end;
+    if (n > room && dot != NULL && dot > name)
+        n = (size_t)(dot - name);
+    const char *begin = n > room ? name + n - room : name;
+    while (((unsigned char)*begin & 0xc0) == 0x80) /* within a character */
+        begin++;
+    snprintf(out, size, "%.*s", (int)(name + n - begin), begin);
 }
 
+/* No wider than the terminal, also where something in it is shown as "\x1b". */
 static void put_line(struct pull_show *show, const char *line, size_t width)
 {
-    size_t n = strnlen(line, width);
-    while (n > 0 && n == width && ((unsigned char)line[n] & 0xc0) == 0x80)
-        n--;
-    say_text(stderr, line, n);
-    fputs("\033[K\n", stderr);
-    show->lines++;
+    char *text = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&text, &n);
+    if (out == NULL)
+        return;
+    say_name(out, line);
+    if (fclose(out) == 0) {
+        if (n > width)
+            for (n = width; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80;)
+                n--;
+        fwrite(text, 1, n, stderr);
+        fputs("\033[K\n", stderr);
+        show->lines++;
+    }
+    free(text);
 }
 
 static void draw_file(struct pull_show *show, size_t index, size_t width)
 {
     const struct blob *blob = &show->fetch->blobs[index];
     struct shown *shown = &show->files[index];
-    char bar[BAR + 1], state[128], line[MAX_WIDTH + 1];
+    char bar[BAR + 1], state[128], name[36], line[MAX_WIDTH + 1];
     uint64_t size = blob->file->size;
     size_t filled = size > 0 ? (size_t)((double)BAR * (double)shown->bytes / (double)size) : BAR;
     for (size_t i = 0; i < BAR; i++)
@@ -152,10 +179,13 @@ static void draw_file(struct pull_show *show, size_t index, size_t width)
                  size > 0 ? 100 * (double)blob->hashed / (double)size : 100);
     else
         format_state(state, sizeof state, shown, size);
-    if (width < 76) /* the figures matter more than the bar */
-        snprintf(line, sizeof line, "%-16.16s %s", shorten(blob->file->name, 16), state);
+    /* the figures matter more than the name, and the name more than the bar */
+    int room = width >= 32 + 1 + STATE ? 32 : width > 12 + STATE ? (int)width - STATE - 1 : 12;
+    shorten(name, sizeof name, blob->file->name, (size_t)room);
+    if (width < 32 + BAR + 4 + STATE)
+        snprintf(line, sizeof line, "%-*s %s", room, name, state);
     else
-        snprintf(line, sizeof line, "%-32.32s [%s] %s", shorten(blob->file->name, 32), bar, state);
+        snprintf(line, sizeof line, "%-*s [%s] %s", room, name, bar, state);
     put_line(show, line, width);
 }
 
@@ -173,6 +203,21 @@ static bool is_active(const struct fetch *f, size_t index)
     return false;
 }
 
+/* The time goes by what was done since the first sample. */
+static void format_left_to_quantize(const struct pull_show *show, char *line, size_t size)
+{
+    char left[32];
+    double rate = rate_of(&show->quantized.samples);
+    uint64_t more = show->to_quantize - show->quantized.bytes;
+    snprintf(line, size, "quantizing: %.0f %%",
+             100 * (double)show->quantized.bytes / (double)show->to_quantize);
+    if (rate <= 0 || show->quantized.bytes >= show->to_quantize)
+        return;
+    format_left(left, sizeof left, (double)more / rate);
+    size_t used = strlen(line);
+    snprintf(line + used, size - used, ", %s", left);
+}
+
 static void draw(struct pull_show *show, uint64_t total)
 {
     char line[MAX_WIDTH + 1], state[128];
@@ -185,20 +230,27 @@ static void draw(struct pull_show *show, uint64_t total)
             rows = window.ws_row - 2U;
     }
     width = width < MAX_WIDTH ? width : MAX_WIDTH;
+    if (show->to_quantize > 0 && rows > 1)
+        rows--;
     erase(show);
     for (size_t i = 0; i < f->n; i++) {
-        there += f->blobs[i].state == BLOB_DONE;
         if (is_active(f, i) && (size_t)show->lines < rows)
             draw_file(show, i, width);
     }
+    for (size_t i = 0; i < show->n; i++)
+        there += f->blobs[i].state == BLOB_DONE;
     double pause = fetch_pause(f);
     format_state(state, sizeof state, &show->all, total);
     if (pause > 0)
-        snprintf(line, sizeof line, "%zu of %zu files: %s is asked to wait: %.0f s", there, f->n,
-                 say_program, pause);
+        snprintf(line, sizeof line, "the hub asks to wait: %.0f s", pause);
     else
-        snprintf(line, sizeof line, "%zu of %zu files: %s", there, f->n, state);
-    put_line(show, line, width);
+        snprintf(line, sizeof line, "%zu of %zu files: %s", there, show->n, state);
+    if (pause > 0 || show->n > 0)
+        put_line(show, line, width);
+    if (show->to_quantize > 0) {
+        format_left_to_quantize(show, line, sizeof line);
+        put_line(show, line, width);
+    }
     fflush(stderr);
 }
 
@@ -207,7 +259,7 @@ static void draw(struct pull_show *show, uint64_t total)
 static void tell_files(struct pull_show *show)
 {
     char size[UNIT_SIZE];
-    for (size_t i = 0; i < show->fetch->n; i++) {
+    for (size_t i = 0; i < show->n; i++) {
         const struct blob *blob = &show->fetch->blobs[i];
         if (blob->state != BLOB_DONE || show->files[i].told)
             continue;
@@ -219,11 +271,15 @@ static void tell_files(struct pull_show *show)
 static void tell_all(struct pull_show *show, uint64_t total, double now)
 {
     char state[128];
-    if (now - show->told < LINE_EVERY)
+    if (show->n == 0 || now - show->told < LINE_EVERY)
         return;
     show->told = now;
     format_state(state, sizeof state, &show->all, total);
-    say_error("%s", state);
+    if (show->to_quantize > 0)
+        say_error("%s; quantizing: %.0f %%", state,
+                  100 * (double)show->quantized.bytes / (double)show->to_quantize);
+    else
+        say_error("%s", state);
 }
 
 /* ---- both ------------------------------------------------------------------------------------ */
@@ -236,7 +292,7 @@ void pull_show_update(struct pull_show *show)
     bool samples = now - show->sampled >= SAMPLE_EVERY;
     if (show->quiet)
         return;
-    for (size_t i = 0; i < f->n; i++) {
+    for (size_t i = 0; i < show->n; i++) {
         uint64_t has = bytes_of(&f->blobs[i]);
         bytes += has;
         total += f->blobs[i].file->size;
@@ -247,6 +303,7 @@ void pull_show_update(struct pull_show *show)
     }
     if (samples) {
         sample(&show->all, bytes, now);
+        sample(&show->quantized, show->quantized.bytes, now);
         show->sampled = now;
     } else if (bytes > show->all.bytes) {
         show->all.bytes = bytes;
@@ -257,6 +314,13 @@ void pull_show_update(struct pull_show *show)
     } else if (now - show->begun >= DELAY) {
         draw(show, total);
     }
+}
+
+void pull_show_quantized(struct pull_show *show, uint64_t done, uint64_t total)
+{
+    show->to_quantize = total;
+    if (done > show->quantized.bytes)
+        show->quantized.bytes = done;
 }
 
 void pull_show_note(struct pull_show *show, const char *text)

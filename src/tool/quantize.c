@@ -1,14 +1,13 @@
 /* quantize.c: llama3-quantize, a checkpoint in, one small file that is ready to run out. */
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/machine.h"
 #include "engine/calibrate.h"
 #include "engine/evaluate.h"
+#include "tool/ending.h"
 #include "tool/options.h"
 #include "tool/progress.h"
 #include "tool/quantize_gain.h"
@@ -119,51 +118,6 @@ static int check_name(const char *out)
     return 0;
 }
 
-/* ---- signals --------------------------------------------------------------------------------- */
-
-enum { PATIENCE = 2 }; /* seconds */
-
-static volatile sig_atomic_t caught;
-static time_t caught_at;
-
-/* The first one ends the work in order, so that nothing is left of the file; one that comes after a
- * while kills. Right after the first it is the same one: `timeout` sends two. */
-static void on_signal(int signal)
-{
-    struct sigaction action = {.sa_handler = SIG_DFL};
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    if (caught == 0) {
-        caught_at = now.tv_sec;
-        caught = signal;
-    } else if (now.tv_sec - caught_at >= PATIENCE) {
-        sigaction(signal, &action, NULL);
-        raise(signal);
-    }
-}
-
-static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-enum { N_SIGNALS = sizeof signals / sizeof *signals };
-
-/* What was ignored (nohup, a script's `&`) stays ignored. */
-static void install_signals(void)
-{
-    struct sigaction action = {.sa_handler = on_signal}, old;
-    sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < N_SIGNALS; i++)
-        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
-            sigaction(signals[i], &action, NULL);
-}
-
-static void restore_signals(void)
-{
-    struct sigaction action = {.sa_handler = SIG_DFL}, old;
-    sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < N_SIGNALS; i++)
-        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler == on_signal)
-            sigaction(signals[i], &action, NULL);
-}
-
 /* ---- the work -------------------------------------------------------------------------------- */
 
 /* A tied model has one matrix for both: of which type, or -1 after an error. */
@@ -193,7 +147,7 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
 {
     (void)arg;
     progress_update((size_t)done, (size_t)total);
-    return caught != 0;
+    return ending_signal() != 0;
 }
 
 static void on_resume(void *arg, const char *path, size_t layers)
@@ -211,7 +165,7 @@ static int on_made(void *arg, struct llama3_error *err)
 {
     (void)arg;
     progress_stop();
-    return caught == 0 ? 0 : error_set(err, LLAMA3_ECANCELED, "canceled");
+    return ending_signal() == 0 ? 0 : error_set(err, LLAMA3_ECANCELED, "canceled");
 }
 
 static int write_file(struct job *job, struct llama3_error *err)
@@ -345,11 +299,10 @@ static int read_calibration(struct job *job)
         say_failure(&err);
         return STATUS_FAILED;
     }
-    const char *lack = calibration_lack(thread_count(job->args));
-    if (lack != NULL && !job->args->quiet)
-        say_error("note: calibrating without OpenBLAS (%s): rounding errors are weighed, but not "
-                  "made up for by the columns that follow",
-                  lack);
+    char lack[600];
+    quantize_text_lack(thread_count(job->args), lack, sizeof lack);
+    if (lack[0] != '\0' && !job->args->quiet)
+        say_error("note: %s", lack);
     return STATUS_OK;
 }
 
@@ -394,14 +347,14 @@ static int make(struct job *job)
     const struct quantize_work *work = &job->work;
     struct llama3_error err;
     if (write_file(job, &err) != 0) {
-        if (caught == 0)
+        if (ending_signal() == 0)
             say_failure(&err);
         if (work->left != NULL)
             say_error("note: %s: %zu of %zu layers are made, the same command goes on with it",
                       work->left, work->report.layers, work->model.config.n_layers);
-        return caught != 0 ? 128 + caught : STATUS_FAILED;
+        return ending_status();
     }
-    restore_signals(); /* there is nothing to clean up any more */
+    ending_restore(); /* there is nothing to clean up any more */
     if (!args->quiet)
         quantize_report(stdout, &work->model, &work->report, args->out);
     fflush(stdout);
@@ -467,7 +420,7 @@ static int use(struct quantize_args *args, const struct option_set *set, const c
     /* The work takes long, and what it prints comes last. */
     if ((!args->quiet || args->verify != NULL) && check_stdout() != STATUS_OK)
         return STATUS_FAILED;
-    install_signals();
+    ending_install();
     return run(args);
 }
 

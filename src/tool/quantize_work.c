@@ -1,8 +1,10 @@
 #include "tool/quantize_work.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/calibrate.h"
 #include "engine/calibration_text.h"
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -40,6 +42,17 @@ bool quantize_can_calibrate(const struct model *model, enum dtype layers)
 int quantize_work_text(struct quantize_work *work, struct llama3_error *err)
 {
     return calibration_text(&work->model, CALIBRATION_TOKENS, &work->text, err);
+}
+
+void quantize_text_lack(int threads, char *note, size_t size)
+{
+    const char *lack = calibration_lack(threads);
+    note[0] = '\0';
+    if (lack != NULL)
+        snprintf(note, size,
+                 "calibrating without OpenBLAS (%s): rounding errors are weighed, but not made up "
+                 "for by the columns that follow",
+                 lack);
 }
 
 /* ---- places in files ------------------------------------------------------------------------- */

@@ -54,6 +54,8 @@ void quantize_work_close(struct quantize_work *work); /* fine on a zeroed one */
 
 /* Whether a text makes a difference: layers of this type get codes that were chosen. */
 bool quantize_can_calibrate(const struct model *model, enum dtype layers);
+/* Why calibrating falls short on this machine, one line; "": it doesn't. */
+void quantize_text_lack(int threads, char *note, size_t size);
 /* Appends the built-in text to the work's. */
 int quantize_work_text(struct quantize_work *work, struct llama3_error *err);
 

@@ -392,6 +392,21 @@ def corpus(quantize):
         b"%x\r\n%s\r\n0\r\n\r\n" % (len(chunk), chunk))  # fmt: skip
     files["http/head"] = get("HEAD", "/ HTTP/1.0", "Origin: null")
     files["http/preflight"] = get("OPTIONS", "/tokenize HTTP/1.1", "Origin: http://a")
+
+    def listed(*names):
+        siblings = [{"rfilename": name, "size": i, "blobId": "1" * 40} for i, name in enumerate(names)]
+        for entry in siblings:
+            if entry["rfilename"].endswith((".safetensors", ".gguf")):
+                entry["lfs"] = {"sha256": "2" * 64, "size": 1 << 33, "pointerSize": 131}
+        return dump({"id": "org/name", "sha": "3" * 40, "siblings": siblings})
+
+    files["repo/shards"] = listed(
+        "README.md", "config.json", "model-00001-of-00002.safetensors", "original/params.json",
+        "model-00002-of-00002.safetensors", "tokenizer.model") + b"\0\0*.json\0original/"  # fmt: skip
+    files["repo/ggufs"] = listed(
+        "M-Q4_K_M.gguf", "M-UD-Q4_K_XL.gguf", "Q8_0/M-Q8_0-00001-of-00002.gguf", "mmproj-F16.gguf",
+        "Q8_0/M-Q8_0-00002-of-00002.gguf") + b"\0q4_k_m\0Q8_0/\0[!a]*-?0001*"  # fmt: skip
+    files["repo/names"] = listed("a", "a-b", "A/b", "..x", "\u6a21.json", "con.json", "~") + b"\0\0*"
     return files
 
 

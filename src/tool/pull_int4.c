@@ -1,0 +1,315 @@
+#include "tool/pull_int4.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/machine.h"
+#include "base/path.h"
+#include "tool/quantize_work.h"
+
+enum { MAX_HEADER = 100 << 20 };
+
+/* Bytes of disk that are left to others. */
+static const uint64_t SPARE = (uint64_t)64 << 20;
+
+struct pull_int4 {
+    struct pull_int4_options options;
+    struct fetch *fetch;
+    struct fetch_span *order; /* [n_order]: what is read, in order */
+    size_t n_order;
+    bool no_memory;
+    atomic_bool canceled, lost;
+    pthread_t thread;
+    pthread_mutex_t lock; /* of its state */
+    struct pull_int4_state state;
+    int result;
+    struct llama3_error err;
+};
+
+/* ---- the folder of links --------------------------------------------------------------------- */
+
+static const char *path_now(const struct blob *blob)
+{
+    return blob->state == BLOB_DONE ? blob->place.final : blob->place.incomplete;
+}
+
+static int make_link(const struct pull_int4 *p, const struct blob *blob, struct llama3_error *err)
+{
+    char *at = path_join(p->options.folder, blob->file->name, err);
+    char *to = at == NULL ? NULL : realpath(path_now(blob), NULL);
+    int result = at == NULL ? -1 : 0;
+    if (at != NULL && to == NULL)
+        result = error_set(err, LLAMA3_EIO, "%s: %s", path_now(blob), strerror(errno));
+    if (result == 0 && ((unlink(at) != 0 && errno != ENOENT) || symlink(to, at) != 0))
+        result = error_set(err, LLAMA3_EIO, "%s: %s", at, strerror(errno));
+    free(to);
+    free(at);
+    return result;
+}
+
+/* Files in folders of the repository are none that a checkpoint needs. */
+static bool is_needed(const struct blob *blob)
+{
+    return strchr(blob->file->name, '/') == NULL;
+}
+
+static int make_links(const struct pull_int4 *p, struct llama3_error *err)
+{
+    int result = 0;
+    if (mkdir(p->options.folder, 0700) != 0 && errno != EEXIST)
+        return error_set(err, LLAMA3_EIO, "%s: %s", p->options.folder, strerror(errno));
+    pthread_mutex_lock(&p->fetch->lock); /* none gets another name meanwhile */
+    for (size_t i = 0; i < p->fetch->n && result == 0; i++)
+        if (is_needed(&p->fetch->blobs[i]))
+            result = make_link(p, &p->fetch->blobs[i], err);
+    pthread_mutex_unlock(&p->fetch->lock);
+    return result;
+}
+
+static void remove_links(const struct pull_int4 *p)
+{
+    for (size_t i = 0; i < p->fetch->n; i++) {
+        char *at = path_join(p->options.folder, p->fetch->blobs[i].file->name, NULL);
+        if (at != NULL)
+            unlink(at);
+        free(at);
+    }
+    rmdir(p->options.folder);
+}
+
+/* ---- bytes ----------------------------------------------------------------------------------- */
+
+static int wait_span(struct pull_int4 *p, size_t blob, uint64_t begin, uint64_t end,
+                     struct llama3_error *err)
+{
+    const struct fetch_span span = {blob, begin, end};
+    if (fetch_wait(p->fetch, &span) == 0)
+        return 0;
+    p->lost = !p->fetch->ended;
+    return error_set(err, LLAMA3_EIO, "%s: not all of it came", p->fetch->blobs[blob].file->name);
+}
+
+/* A checkpoint can be opened once the headers of its files are there; of what has no such header
+ * all has to be. */
+static int wait_header(struct pull_int4 *p, size_t index, struct llama3_error *err)
+{
+    const struct blob *blob = &p->fetch->blobs[index];
+    uint64_t size = blob->file->size, length = 0;
+    const char *dot = strrchr(blob->file->name, '.');
+    if (dot == NULL || strcmp(dot, ".safetensors") != 0)
+        return wait_span(p, index, 0, size, err);
+    if (wait_span(p, index, 0, size < 8 ? size : 8, err) != 0)
+        return -1;
+    FILE *file = fopen(path_now(blob), "re");
+    bool read = file != NULL && fread(&length, sizeof length, 1, file) == 1;
+    if (file != NULL)
+        fclose(file);
+    if (!read || length > MAX_HEADER || length > size - 8)
+        return 0; /* opening it says what is wrong */
+    return wait_span(p, index, 0, 8 + length, err);
+}
+
+static int find_blob(const struct pull_int4 *p, const char *file, size_t *index)
+{
+    for (size_t i = 0; i < p->fetch->n; i++)
+        if (strcmp(p->fetch->blobs[i].file->name, file) == 0) {
+            *index = i;
+            return 0;
+        }
+    return -1;
+}
+
+static int on_need(void *arg, const char *file, uint64_t offset, uint64_t bytes,
+                   struct llama3_error *err)
+{
+    struct pull_int4 *p = arg;
+    size_t index;
+    if (find_blob(p, file, &index) != 0)
+        return error_set(err, LLAMA3_EINPUT, "%s: expected a file of the model, found none", file);
+    return wait_span(p, index, offset, offset + bytes, err);
+}
+
+static void on_spent(void *arg, const char *file, uint64_t offset, uint64_t bytes)
+{
+    struct pull_int4 *p = arg;
+    struct fetch_span span = {.begin = offset, .end = offset + bytes};
+    if (p->options.args->drop_source && find_blob(p, file, &span.blob) == 0)
+        fetch_drop(p->fetch, &span);
+}
+
+static void add_span(void *arg, const char *file, uint64_t offset, uint64_t bytes)
+{
+    struct pull_int4 *p = arg;
+    struct fetch_span span = {.begin = offset, .end = offset + bytes};
+    struct fetch_span *more = reallocarray(p->order, p->n_order + 1, sizeof *more);
+    p->no_memory |= more == NULL;
+    if (more == NULL)
+        return;
+    p->order = more;
+    if (find_blob(p, file, &span.blob) == 0)
+        more[p->n_order++] = span;
+}
+
+/* ---- the work -------------------------------------------------------------------------------- */
+
+static int on_progress(void *arg, uint64_t done, uint64_t total)
+{
+    struct pull_int4 *p = arg;
+    if (p->fetch->keep_free > SPARE) /* the file has its room now */
+        p->fetch->keep_free = SPARE;
+    pthread_mutex_lock(&p->lock);
+    p->state.done = done;
+    p->state.total = total;
+    pthread_mutex_unlock(&p->lock);
+    return p->canceled;
+}
+
+static void set_note(struct pull_int4 *p, const char *note)
+{
+    pthread_mutex_lock(&p->lock);
+    snprintf(p->state.note, sizeof p->state.note, "%s", note);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void on_resume(void *arg, const char *path, size_t layers)
+{
+    char text[600];
+    snprintf(text, sizeof text, "going on with %.500s: %zu layers are made", path, layers);
+    set_note(arg, text);
+}
+
+/* The file gets its name once all that it was made of has turned out to be right. */
+static int on_made(void *arg, struct llama3_error *err)
+{
+    struct pull_int4 *p = arg;
+    if (fetch_wait_all(p->fetch) == 0)
+        return 0;
+    return error_set(err, p->canceled ? LLAMA3_ECANCELED : LLAMA3_EIO, "not all files came");
+}
+
+/* The files by their hashes: what is made of them can be gone on with wherever they lie. */
+static int describe(const struct pull_int4 *p, struct buf *text, struct llama3_error *err)
+{
+    for (size_t i = 0; i < p->fetch->n; i++) {
+        buf_add_str(text, p->fetch->blobs[i].file->name);
+        buf_add_str(text, " ");
+        buf_add_str(text, p->fetch->blobs[i].file->etag);
+        buf_add_str(text, "\n");
+    }
+    return text->failed ? error_memory(err, "a list of files", text->size) : 0;
+}
+
+static int quantize(struct pull_int4 *p, struct llama3_error *err)
+{
+    const struct pull_args *args = p->options.args;
+    struct quantize_work work = {0};
+    struct buf contents = {0};
+    char lack[600];
+    struct quantize_work_options options = {
+        .out = p->options.out,
+        .layers = DTYPE_INT4,
+        .embed = -1,
+        .head = -1,
+        .threads = args->threads > 0 ? args->threads : processors_available(),
+        .on_progress = on_progress,
+        .on_resume = on_resume,
+        .on_need = on_need,
+        .on_spent = on_spent,
+        .on_made = on_made,
+        .arg = p,
+    };
+    int result = describe(p, &contents, err);
+    options.contents = contents.data;
+    for (size_t i = 0; i < p->fetch->n && result == 0; i++)
+        if (is_needed(&p->fetch->blobs[i]))
+            result = wait_header(p, i, err);
+    if (result == 0)
+        result = make_links(p, err);
+    if (result == 0)
+        result = quantize_work_open(&work, p->options.folder, err);
+    if (result == 0) {
+        quantize_work_spans(&work, add_span, p);
+        result = p->no_memory ? error_memory(err, "a list of files", p->n_order) : 0;
+    }
+    if (result == 0)
+        fetch_order(p->fetch, p->order, p->n_order);
+    if (result == 0 && args->int4 == 1 && quantize_can_calibrate(&work.model, DTYPE_INT4)) {
+        quantize_text_lack(options.threads, lack, sizeof lack);
+        set_note(p, lack);
+        result = quantize_work_text(&work, err);
+    }
+    if (result == 0)
+        result = quantize_work_run(&work, &options, err);
+    fetch_order(p->fetch, NULL, 0);
+    quantize_work_close(&work);
+    remove_links(p);
+    buf_free(&contents);
+    return result;
+}
+
+static void *run(void *arg)
+{
+    struct pull_int4 *p = arg;
+    p->result = quantize(p, &p->err);
+    pthread_mutex_lock(&p->lock);
+    p->state.failed = p->result != 0;
+    pthread_mutex_unlock(&p->lock);
+    fetch_release(p->fetch);
+    return NULL;
+}
+
+struct pull_int4 *pull_int4_start(const struct pull_int4_options *options, struct llama3_error *err)
+{
+    struct pull_int4 *p = calloc(1, sizeof *p);
+    if (p == NULL) {
+        error_memory(err, "a thread", sizeof *p);
+        return NULL;
+    }
+    p->options = *options;
+    p->fetch = options->fetch;
+    p->fetch->used = true;
+    p->fetch->drops = options->args->drop_source;
+    if (options->args->drop_source)
+        p->fetch->keep_free = SPARE + options->needed;
+    pthread_mutex_init(&p->lock, NULL);
+    if (pthread_create(&p->thread, NULL, run, p) == 0)
+        return p;
+    pthread_mutex_destroy(&p->lock);
+    error_set(err, LLAMA3_ENOMEM, "a thread can't be started");
+    free(p);
+    return NULL;
+}
+
+void pull_int4_look(struct pull_int4 *p, struct pull_int4_state *state)
+{
+    pthread_mutex_lock(&p->lock);
+    *state = p->state;
+    p->state.note[0] = '\0';
+    pthread_mutex_unlock(&p->lock);
+}
+
+void pull_int4_cancel(struct pull_int4 *p)
+{
+    p->canceled = true;
+}
+
+int pull_int4_end(struct pull_int4 *p, bool *lost, struct llama3_error *err)
+{
+    pthread_join(p->thread, NULL);
+    int result = p->result;
+    if (result != 0)
+        *err = p->err;
+    *lost = p->lost;
+    pthread_mutex_destroy(&p->lock);
+    free(p->order);
+    free(p);
+    return result;
+}
