@@ -14,7 +14,7 @@
 enum arrival_state { ARRIVAL_AWAY, ARRIVAL_THERE, ARRIVAL_SPENT };
 
 struct arrival_file {
-    char name[64];
+    char name[256];
     uint8_t *bytes;       /* [size] as they are in the source */
     uint8_t *state;       /* [size] enum arrival_state */
     size_t size, data;    /* data: where the header ends */

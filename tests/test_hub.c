@@ -291,7 +291,7 @@ START_TEST(checkpoints)
     chooses_none(&(struct repo_choice){none, NULL, 1, 0, ""}, "none of 12");
     chooses_none(&(struct repo_choice){backslash, NULL, 1, 0, ""}, "none of 12");
     chooses_none(&(struct repo_choice){any, any, 1, 1, ""}, "none of 12");
-    chooses_none(&(struct repo_choice){.tag = "Q4_K_M"}, "found neither");
+    chooses_none(&(struct repo_choice){.tag = "Q4_K_M"}, "expected GGUF files");
     repo_free(&repo);
 }
 END_TEST

@@ -107,6 +107,17 @@ settings=
 # Ranges that the storage doesn't keep to: after a break all is sent again, from the beginning.
 beside mended "$storage_only, \"do\": \"cut\", \"at\": 9000, \"times\": 3" "$storage_only, \"do\": \"ignore_range\""
 
+# What breaks all connections at once is one failure, however many pieces of a file were on their way.
+mkdir "$tmp/root/org/large"
+truncate -s 300M "$tmp/root/org/large/model.safetensors"
+all_at_once()
+{
+    fresh "$storage_only, \"ranged\": true, \"do\": \"hang_up\", \"skip\": 1, \"times\": 16"
+    run 0 "$pull" -q -j 8 --include '*' org/large
+    err_empty
+}
+beside all_at_once
+
 # ---- who may have it -------------------------------------------------------------------------
 
 settings="\"tokens\": [\"$token\", \"hf_good\"], \"gated\": {\"org/tiny\": [\"hf_good\"]}, \"private\": {\"org/hidden\": [\"hf_good\"]}"

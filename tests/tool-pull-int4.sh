@@ -99,6 +99,66 @@ for options in --int4 "--int4 --drop-source"; do
 done
 settings=
 
+# What was dropped by a run that ended is fetched again for one that wants to keep it.
+for options in "" --int4; do
+    # The first layers are done with long before the last part is there.
+    fresh '"on": "storage", "file": "model-00003-of-00003.safetensors", "do": "rate", "rate": 3000'
+    "$pull" -q --int4 --drop-source org/tiny >/dev/null 2>&1 &
+    child=$!
+    sleep 2.5
+    kill -KILL $child || fail "too fast to be ended"
+    wait $child 2>/dev/null
+    faults
+    # shellcheck disable=SC2086
+    run 0 "$pull" -q $options org/tiny
+    drop_lack
+    # shellcheck disable=SC2086
+    whole "$(snapshot org/tiny)" org/tiny $needed
+    [ -z "$options" ] || made "$folder/llama3/$commit-int4.safetensors" "$tmp/calibrated"
+done
+
+# Two at once: one makes the file, and the other waits for it. Beside a run that keeps the originals,
+# they are not dropped.
+settings='"rate": 60000'
+fresh
+"$pull" -q --int4 org/tiny >"$tmp/first" 2>&1 &
+child=$!
+run 0 "$pull" -q --int4 org/tiny
+drop_lack
+made "$folder/llama3/$commit-int4.safetensors" "$tmp/calibrated"
+wait $child || fail "the other of two runs: status $?, $(cat "$tmp/first")"
+fresh
+"$pull" -q --int4 --drop-source org/tiny >"$tmp/first" 2>&1 &
+child=$!
+run 0 "$pull" -q org/tiny
+wait $child || fail "the run that drops, beside another: status $?, $(cat "$tmp/first")"
+# shellcheck disable=SC2086
+whole "$(snapshot org/tiny)" org/tiny $needed
+settings=
+
+# A file of this name counts if it was made of these files, in this way, and can be opened.
+fresh
+run 0 "$pull" -q --int4=uncalibrated org/tiny
+made "$folder/llama3/$commit-int4.safetensors" "$tmp/uncalibrated"
+run 0 "$pull" -q --int4 org/tiny
+drop_lack
+made "$folder/llama3/$commit-int4.safetensors" "$tmp/calibrated"
+run 0 "$pull" -q --int4=uncalibrated org/tiny
+made "$folder/llama3/$commit-int4.safetensors" "$tmp/calibrated"
+for damage in "truncate -s 5000" "ln -sf /etc/passwd" "rm -f"; do
+    $damage "$folder/llama3/$commit-int4.safetensors"
+    run 0 "$pull" -q --int4 org/tiny
+    drop_lack
+    made "$folder/llama3/$commit-int4.safetensors" "$tmp/calibrated"
+done
+run 0 "$pull" -q --yes --remove org/tiny:int4
+[ -z "$(ls "$folder/llama3")" ] || fail "$last: left: $(ls "$folder/llama3")"
+run 0 "$pull" -q --int4 --local-dir "$tmp/dir" org/tied
+made "$tmp/dir/int4.safetensors" "$tmp/tied"
+rm -r "$tmp/dir" && mkdir "$tmp/dir" && echo mine >"$tmp/dir/int4.safetensors"
+refuses 1 "int4.safetensors" "$pull" -q --int4 --local-dir "$tmp/dir" org/tied
+[ "$(cat "$tmp/dir/int4.safetensors")" = mine ] || fail "$last: a file of the user's is replaced"
+
 # Ended, and gone on with.
 seed=${SEED-$$}
 echo "SEED=$seed"

@@ -251,6 +251,29 @@ cp "$tmp/root/org/tiny-GGUF/Tiny-Q4_0.gguf" "$tmp/root/org/one-GGUF"
 run 0 "$pull" -q org/one-GGUF
 out_has "$(snapshot org/one-GGUF)/Tiny-Q4_0.gguf"
 
+# ---- what somebody left in the cache ---------------------------------------------------------
+
+fresh
+run 0 "$pull" -q org/tiny
+echo mine >"$tmp/victim"
+ln -sf "$tmp/victim" "$folder/refs/main"
+run 0 "$pull" -q org/tiny
+ln -sf "$tmp/victim" "$tmp/metadata"
+rm -rf "$tmp/dir" && mkdir -p "$tmp/dir/.cache/huggingface/download"
+ln -s "$tmp/victim" "$tmp/dir/.cache/huggingface/download/config.json.metadata"
+run 0 "$pull" -q --local-dir "$tmp/dir" org/tiny
+[ "$(cat "$tmp/victim")" = mine ] || fail "a link in the cache or the folder is written through"
+# Parts that are missing are missed, and what is no file is not read.
+rm "$folder"/snapshots/*/model-00002-of-00003.safetensors
+run 0 "$pull" --list
+out_has "incomplete"
+run 1 "$pull" -q --verify org/tiny
+err_has "incomplete"
+run 0 "$pull" -q org/tiny
+mkfifo "$folder/blobs/$(printf %064d 0)"
+run 1 timeout 20 "$pull" -q --verify org/tiny
+rm "$folder"/blobs/0*
+
 # ---- several at once -------------------------------------------------------------------------
 
 # parallel: the most requests of the storage that were answered at a time

@@ -70,6 +70,7 @@ static int ask(struct fetch *f, const char *url, const char *what, struct fetch_
 {
     struct request r = {.on_body = add_text, .arg = text};
     struct llama3_error why;
+    double begun = clock_seconds();
     CURLcode code;
     if (request_open(&r, f->hub, url, err) != 0)
         return -1;
@@ -95,7 +96,7 @@ static int ask(struct fetch *f, const char *url, const char *what, struct fetch_
             fetch_refused(&r, f->repository, what, &why);
         else
             fetch_broken(&r, code, &why);
-        result = again ? fetch_try_again(source, &why, err) == 0 ? 1 : -1 : -1;
+        result = again ? fetch_try_again(source, begun, &why, err) == 0 ? 1 : -1 : -1;
         if (!again && err != NULL)
             *err = why;
     }

@@ -64,12 +64,13 @@ static void begin(struct blob *blob)
     blob->have = blob->dropped = (struct ranges){0};
     blob->changed = true;
     digest_begin(&blob->digest, blob->file->etag, blob->file->size);
-    blob->ready = blob->hashed = 0;
+    blob->ready = 0;
+    blob->hashed = 0;
     blob->verdict = BLOB_UNHASHED;
 }
 
 /* What an earlier run recorded, if it is of this file. */
-static void go_on(struct blob *blob)
+static void go_on(struct blob *blob, const struct store *store)
 {
     struct record record;
     uint8_t checksum[SHA256_DIGEST_SIZE];
@@ -82,7 +83,8 @@ static void go_on(struct blob *blob)
         memcmp(checksum, record.checksum, sizeof checksum) != 0 ||
         record.size != blob->file->size || strcmp(record.etag, blob->file->etag) != 0 ||
         !ranges_valid(&record.have, record.size) || !ranges_valid(&record.dropped, record.size) ||
-        record.hashed > record.size || (record.dropped.n > 0 && record.nettle != NETTLE) ||
+        record.hashed > record.size ||
+        (record.dropped.n > 0 && (!store->drops || record.nettle != NETTLE)) ||
         fstat(blob->fd, &st) != 0 || (uint64_t)st.st_size != record.size)
         return;
     blob->have = record.have;
@@ -95,16 +97,20 @@ static void go_on(struct blob *blob)
     blob->ready = front(blob);
 }
 
+/* A regular file that has no other name, by which somebody else's could be written to. */
 static int open_own(const char *path, struct llama3_error *err)
 {
     struct stat st;
+    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 1 && unlink(path) != 0)
+        return failed(path, err);
     int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
     if (fd < 0)
         return failed(path, err);
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1)
         return fd;
     close(fd);
-    return error_set(err, LLAMA3_EIO, "%s: expected a regular file, found another kind", path);
+    return error_set(err, LLAMA3_EIO, "%s: expected a regular file of one name, found another kind",
+                     path);
 }
 
 /* The lock is ours. */
@@ -116,14 +122,15 @@ static int open_files(struct blob *blob, const struct store *store, struct llama
     blob->ranges_fd = open_own(blob->place.ranges, err);
     if (blob->ranges_fd < 0)
         return -1;
-    go_on(blob);
+    go_on(blob, store);
     if (blob->have.n == 0 && ftruncate(blob->fd, 0) != 0)
         return failed(blob->place.incomplete, err);
     if (ftruncate(blob->fd, (off_t)blob->file->size) != 0)
         return failed(blob->place.incomplete, err);
     if (blob->have.n == 0 && store_seed(store, blob->file, blob->fd)) {
         ranges_add(&blob->have, 0, blob->file->size);
-        blob->kept = blob->ready = blob->file->size;
+        blob->kept = blob->file->size;
+        blob->ready = blob->file->size;
     }
     blob->state = BLOB_OPEN;
     return blob_record(blob, err);
@@ -162,6 +169,18 @@ int blob_open(struct blob *blob, const struct store *store, struct llama3_error 
         close(blob->lock);
     blob->lock = -1;
     return result;
+}
+
+bool blob_note_shared(struct blob *blobs, size_t n, size_t index)
+{
+    struct blob *blob = &blobs[index];
+    if (blob->state != BLOB_WAITING)
+        return false;
+    for (size_t i = 0; i < n; i++) /* two files of the same contents are one blob */
+        if (i != index && blobs[i].state == BLOB_OPEN &&
+            strcmp(blobs[i].place.lock, blob->place.lock) == 0)
+            return false;
+    return blob->shared = true;
 }
 
 int blob_write(struct blob *blob, uint64_t offset, const void *bytes, size_t n,
@@ -238,17 +257,14 @@ int blob_finish(struct blob *blob, const struct store *store, struct llama3_erro
 {
     if (fsync(blob->fd) != 0)
         return failed(blob->place.incomplete, err);
-    if (blob->dropped.n > 0) { /* its use is over: nothing is left that could have a name */
-        unlink(blob->place.incomplete);
-    } else if (rename(blob->place.incomplete, blob->place.final) != 0) {
+    if (rename(blob->place.incomplete, blob->place.final) != 0)
         return failed(blob->place.final, err);
-    }
     sync_folder(blob->place.final);
     unlink(blob->place.ranges);
     if (blob->mismatches > 0)
         unlink(blob->place.mismatch);
     blob->state = BLOB_DONE;
-    int result = blob->dropped.n > 0 ? 0 : store_name(store, blob->file, err);
+    int result = store_name(store, blob->file, err);
     close_files(blob);
     return result;
 }

@@ -32,6 +32,7 @@ struct blob {
     struct ranges dropped;   /* of that, what is not any more */
     uint64_t kept;           /* bytes that were there when it was opened */
     bool changed;            /* since it was recorded */
+    bool shared;             /* another program has been fetching it, too */
     int mismatches;          /* times that its hash was wrong */
 
     /* the hasher's; `ready` bytes from the front can be hashed */
@@ -46,13 +47,16 @@ int blob_init(struct blob *blob, const struct store *store, const struct hub_fil
 /* From BLOB_WAITING to BLOB_OPEN, or BLOB_DONE if it is there; stays if another process has it. */
 int blob_open(struct blob *blob, const struct store *store, struct llama3_error *err);
 
+/* Of one that stays BLOB_WAITING: whether it is another program that has it, which is noted. */
+bool blob_note_shared(struct blob *blobs, size_t n, size_t index);
+
 /* Bytes for an offset. */
 int blob_write(struct blob *blob, uint64_t offset, const void *bytes, size_t n,
                struct llama3_error *err);
 /* Says in the second file what is there. */
 int blob_record(struct blob *blob, struct llama3_error *err);
 
-/* Whole and right: it gets its name. Of a blob that something was dropped of nothing is left. */
+/* Whole and right: it gets its name. */
 int blob_finish(struct blob *blob, const struct store *store, struct llama3_error *err);
 /* Whole and wrong: it is kept apart, and the blob begins again. The hasher must not be in it. */
 int blob_set_apart(struct blob *blob, struct llama3_error *err);

@@ -140,8 +140,9 @@ static int find_gguf(const struct hub_repo *repo, const char *tag, const char *w
     if (tags.failed)
         result = error_memory(err, "a list of files", tags.size);
     else if (n == 0)
-        error_set(err, LLAMA3_EINPUT, "%s: expected safetensors or GGUF files, found neither",
-                  where);
+        error_set(err, LLAMA3_EINPUT, "%s: expected %s, found none", where,
+                  tag[0] != '\0' ? "GGUF files, of which TYPE names one"
+                                 : "safetensors or GGUF files");
     else if (found == 0)
         error_set(err, LLAMA3_EINPUT, "%s: expected one of %.400s, found %s", where, tags.data,
                   tag);

@@ -234,7 +234,8 @@ static int start(struct fetch *f, struct fetch_slot *slot, const struct fetch_sp
 {
     struct buf url = {0};
     struct fetch_source *source = &f->sources[span->blob];
-    *slot = (struct fetch_slot){.fetch = f, .span = *span, .at = span->begin};
+    *slot =
+        (struct fetch_slot){.fetch = f, .span = *span, .at = span->begin, .begun = clock_seconds()};
     slot->direct = source->address != NULL;
     if (slot->direct)
         buf_add_str(&url, source->address);
@@ -281,19 +282,19 @@ static int start_some(struct fetch *f, struct llama3_error *err)
 /* The hub wants to be left alone for a while. */
 int fetch_pause_all(struct fetch *f, const struct request *r, struct llama3_error *err)
 {
-    double seconds = r->retry_after >= 0 ? r->retry_after : 10;
+    double least = 0.5 * (double)(1 << (f->refusals < 4 ? f->refusals : 4));
+    double seconds = r->retry_after < 0 ? 10 : r->retry_after < least ? least : r->retry_after;
+    const char *what = r->status == 429 ? "too many requests" : "not available now";
     char host[300], text[400];
     request_host(r->url, host, sizeof host);
     if (seconds > MAX_PAUSE || f->refusals >= MAX_REFUSALS)
-        return error_set(err, LLAMA3_EIO,
-                         "%s: too many requests: it asks to wait %.0f s; try again later", host,
-                         seconds);
+        return error_set(err, LLAMA3_EIO, "%s: %s: it asks to wait %.0f s; try again later", host,
+                         what, seconds);
     f->refusals++;
     double until = clock_seconds() + seconds;
     if (until > f->not_before) {
         if (fetch_pause(f) == 0) {
-            snprintf(text, sizeof text, "%s: too many requests: waiting %.0f s, as it asks", host,
-                     seconds);
+            snprintf(text, sizeof text, "%s: %s: waiting %.0f s, as it asks", host, what, seconds);
             note(f, text);
         }
         f->not_before = until;
@@ -311,16 +312,18 @@ bool fetch_is_passing(const struct request *r)
     return r->status == 408 || r->status >= 500;
 }
 
-/* Another try later; the error if there were enough. */
-int fetch_try_again(struct fetch_source *source, const struct llama3_error *why,
+int fetch_try_again(struct fetch_source *source, double begun, const struct llama3_error *why,
                     struct llama3_error *err)
 {
+    if (begun < source->failed)
+        return 0;
     if (++source->failures > MAX_FAILURES) {
         if (err != NULL)
             *err = *why;
         return -1;
     }
-    source->not_before = clock_seconds() + 0.25 * (double)(1 << source->failures);
+    source->failed = clock_seconds();
+    source->not_before = source->failed + 0.25 * (double)(1 << source->failures);
     return 0;
 }
 
@@ -341,7 +344,7 @@ static int ended(struct fetch *f, struct fetch_slot *slot, CURLcode code, struct
     if (slot->failed && slot->err.message[0] == '\0')
         return 0; /* it comes whole, by another request */
     if (slot->failed && slot->err.code == LLAMA3_EIO && r->status == 206)
-        return fetch_try_again(source, &slot->err, err);
+        return fetch_try_again(source, slot->begun, &slot->err, err);
     if (slot->failed) {
         *err = slot->err;
         return -1;
@@ -359,12 +362,12 @@ static int ended(struct fetch *f, struct fetch_slot *slot, CURLcode code, struct
         source->address = NULL;
         error_set(&why, LLAMA3_EIO, "%s: storage refuses it (HTTP status %ld)",
                   slot->blob->file->name, r->status);
-        return fetch_try_again(source, &why, err);
+        return fetch_try_again(source, slot->begun, &why, err);
     }
     if (code == CURLE_OK && r->status >= 300) {
         fetch_refused(r, f->repository, slot->blob->file->name, &why);
         if (fetch_is_passing(r) || !r->to_hub)
-            return fetch_try_again(source, &why, err);
+            return fetch_try_again(source, slot->begun, &why, err);
         *err = why;
         return -1;
     }
@@ -382,7 +385,7 @@ static int ended(struct fetch *f, struct fetch_slot *slot, CURLcode code, struct
         free(source->address);
         source->address = NULL;
     }
-    return fetch_try_again(source, &why, err);
+    return fetch_try_again(source, slot->begun, &why, err);
 }
 
 static int take_ended(struct fetch *f, struct llama3_error *err)
@@ -408,14 +411,20 @@ static int take_ended(struct fetch *f, struct llama3_error *err)
 static int open_waiting(struct fetch *f, struct llama3_error *err)
 {
     int result = 0;
+    bool waits = false;
     hasher_hold(f->hasher);
     pthread_mutex_lock(&f->lock);
     for (size_t i = 0; i < f->n && result == 0; i++)
-        if (f->blobs[i].state == BLOB_WAITING)
+        if (f->blobs[i].state == BLOB_WAITING) {
             result = blob_open(&f->blobs[i], f->store, err);
+            waits |= blob_note_shared(f->blobs, f->n, i);
+        }
     pthread_cond_broadcast(&f->arrived);
     pthread_mutex_unlock(&f->lock);
     hasher_release(f->hasher);
+    if (waits && !f->waits)
+        note(f, "another program fetches some of these files: waiting for it");
+    f->waits = waits;
     return result;
 }
 
@@ -423,7 +432,7 @@ static int open_waiting(struct fetch *f, struct llama3_error *err)
 static int take_verdict(struct fetch *f, struct blob *blob, struct llama3_error *err)
 {
     char text[400];
-    switch (blob->verdict) {
+    switch ((enum blob_verdict)blob->verdict) {
     case BLOB_RIGHT:
         return f->drops ? 0 : blob_finish(blob, f->store, err);
     case BLOB_UNREADABLE:
@@ -458,7 +467,7 @@ static int take_verdicts(struct fetch *f, struct llama3_error *err)
     for (size_t i = 0; i < f->n && result == 0; i++) {
         struct blob *blob = &f->blobs[i];
         if (blob->state != BLOB_OPEN || blob->verdict == BLOB_UNHASHED ||
-            (f->drops && blob->verdict == BLOB_RIGHT))
+            ((f->drops || f->opens) && blob->verdict == BLOB_RIGHT))
             continue;
         hasher_hold(f->hasher);
         pthread_mutex_lock(&f->lock);
@@ -475,7 +484,10 @@ static int drop_some(struct fetch *f, struct llama3_error *err)
 {
     size_t kept = 0;
     int result = 0;
-    if (f->n_dropped == 0)
+    pthread_mutex_lock(&f->lock);
+    bool any = f->n_dropped > 0;
+    pthread_mutex_unlock(&f->lock);
+    if (!any)
         return 0;
     hasher_hold(f->hasher);
     pthread_mutex_lock(&f->lock);

@@ -26,8 +26,9 @@ struct fetch_slot {
     struct fetch *fetch;
     struct blob *blob; /* NULL: free */
     struct fetch_span span;
-    uint64_t at; /* where the next byte goes */
-    bool direct; /* its address is where storage sent us before */
+    uint64_t at;  /* where the next byte goes */
+    double begun; /* clock_seconds() */
+    bool direct;  /* its address is where storage sent us before */
     struct llama3_error err;
     bool failed; /* err says why its body was given up */
 };
@@ -36,7 +37,8 @@ struct fetch_slot {
 struct fetch_source {
     char *address;     /* where storage has it, by its signature; NULL: not known */
     int failures;      /* in a row, without a new byte */
-    double not_before; /* clock_seconds() of the next try */
+    double failed;     /* clock_seconds() of the last of these */
+    double not_before; /* of the next try */
     bool whole;        /* it can't be had in pieces */
 };
 
@@ -48,10 +50,10 @@ struct fetch {
     struct blob *blobs; /* [n] */
     size_t n;
     int connections;
-    _Atomic uint64_t
-        keep_free; /* bytes of disk: below them nothing is fetched but what is waited for */
-    bool used;     /* another thread uses the bytes while they arrive, until fetch_release() */
-    bool drops;    /* and drops them: what is verified gets no name */
+    _Atomic uint64_t keep_free; /* bytes of disk that only what is waited for may take */
+    bool used;          /* another thread uses the bytes while they arrive, until fetch_release() */
+    _Atomic bool opens; /* and opens the files by their names, which stay until fetch_opened() */
+    bool drops;         /* and drops them: what is verified gets no name */
     /* Called some ten times a second, from the thread that runs it. Non-zero ends it. */
     int (*on_tick)(void *arg);
     /* One line about what is no failure. */
@@ -68,6 +70,7 @@ struct fetch {
     double not_before, recorded;
     int refusals; /* in a row, each with a time to wait */
     uint64_t received;
+    bool waits; /* for another program, as was said */
 
     pthread_mutex_t lock; /* of the blobs' ranges and of what follows */
     pthread_cond_t arrived;
@@ -90,6 +93,8 @@ double fetch_pause(const struct fetch *fetch);
 
 /* What follows is for the thread that uses the bytes. */
 
+/* It has opened the files: they may get other names. */
+void fetch_opened(struct fetch *fetch);
 /* Spans that are fetched before the rest, in this order; they stay the caller's. */
 void fetch_order(struct fetch *fetch, const struct fetch_span *first, size_t n);
 /* Waits until the bytes are there; -1 if they won't be, or were dropped by an earlier run. */

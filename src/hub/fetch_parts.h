@@ -14,8 +14,9 @@ bool fetch_is_pause(const struct request *request);
 bool fetch_is_passing(const struct request *request);
 /* Nothing is asked for while that lasts; -1 if it is too long. */
 int fetch_pause_all(struct fetch *fetch, const struct request *request, struct llama3_error *err);
-/* Another try later; -1 and `why` if there were enough. */
-int fetch_try_again(struct fetch_source *source, const struct llama3_error *why,
+/* Another try later of what a request that began then didn't get; -1 and `why` if there were
+ * enough. Requests that broke together count once. */
+int fetch_try_again(struct fetch_source *source, double begun, const struct llama3_error *why,
                     struct llama3_error *err);
 
 /* With the lock held. */

@@ -79,8 +79,10 @@ static int take_snapshot(void *arg, const char *folder, const char *name)
 
 static int take_int4(void *arg, const char *folder, const char *name)
 {
+    struct library_model *model = arg;
     if (ends_with(name, "-int4.safetensors"))
-        add_format(arg, "int4");
+        add_format(model, "int4");
+    model->incomplete |= ends_with(name, ".partial");
     return take_bytes(arg, folder, name);
 }
 
@@ -256,8 +258,8 @@ static int remove_int4(void *arg, const char *folder, const char *name)
     char path[PATH_MAX];
     if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
         return 0;
-    if (unlink(path) != 0)
-        return error_set(r->err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+    if (remove_tree(path, r->err) != 0)
+        return -1;
     r->removed++;
     return 0;
 }

@@ -12,11 +12,11 @@ static int no_access(const struct request *r, const char *repository, struct lla
             err, LLAMA3_EINPUT,
             "%s is gated: accept its terms on %s/%s, then give a token (HF_TOKEN, or hf "
             "auth login)",
-            repository, hub->endpoint, repository);
+            repository, hub->page, repository);
     return error_set(err, LLAMA3_EINPUT,
                      "%s is gated: the token of %s has no access: accept the terms on %s/%s with "
                      "its account, or wait until that is granted%s%.200s",
-                     repository, hub->token_from, hub->endpoint, repository,
+                     repository, hub->token_from, hub->page, repository,
                      r->message[0] != '\0' ? "; the hub says: " : "", r->message);
 }
 
@@ -24,7 +24,7 @@ static int bad_token(const struct hub *hub, struct llama3_error *err)
 {
     return error_set(err, LLAMA3_EINPUT,
                      "%s: the hub doesn't know this token: make one on %s/settings/tokens",
-                     hub->token_from, hub->endpoint);
+                     hub->token_from, hub->page);
 }
 
 static int not_there(const struct request *r, const char *repository, struct llama3_error *err)

@@ -140,6 +140,24 @@ static int read_token(struct hub *hub, struct llama3_error *err)
     return read_token_file(hub, err);
 }
 
+/* An address without user and password, and without a slash at its end; for free(). */
+static char *without_user(const char *address)
+{
+    CURLU *url = curl_url();
+    char *text = NULL, *copy = NULL;
+    if (url != NULL && curl_url_set(url, CURLUPART_URL, address, 0) == CURLUE_OK &&
+        curl_url_set(url, CURLUPART_USER, NULL, 0) == CURLUE_OK &&
+        curl_url_set(url, CURLUPART_PASSWORD, NULL, 0) == CURLUE_OK &&
+        curl_url_get(url, CURLUPART_URL, &text, 0) == CURLUE_OK)
+        copy = strdup(text);
+    size_t n = copy != NULL ? strlen(copy) : 0;
+    if (n > 0 && copy[n - 1] == '/')
+        copy[n - 1] = '\0';
+    curl_free(text);
+    curl_url_cleanup(url);
+    return copy;
+}
+
 static int set_endpoint(struct hub *hub, struct llama3_error *err)
 {
     const char *given = variable("HF_ENDPOINT");
@@ -152,13 +170,15 @@ static int set_endpoint(struct hub *hub, struct llama3_error *err)
     bool known = scheme != NULL && (strcmp(scheme, "https") == 0 || strcmp(scheme, "http") == 0);
     curl_free(scheme);
     if (!known)
-        return error_set(err, LLAMA3_EINPUT,
-                         "HF_ENDPOINT: expected an address that begins with https://, found \"%s\"",
-                         endpoint);
+        return error_set(
+            err, LLAMA3_EINPUT,
+            "HF_ENDPOINT: expected an address like https://huggingface.co, found another");
     char host[300];
     request_host(hub->endpoint, host, sizeof host);
     hub->host = strdup(host);
-    return hub->host != NULL ? 0 : error_memory(err, "a host's name", sizeof host);
+    hub->page = without_user(hub->endpoint);
+    return hub->host != NULL && hub->page != NULL ? 0
+                                                  : error_memory(err, "a host's name", sizeof host);
 }
 
 static long read_stall(void)
@@ -191,6 +211,7 @@ void hub_close(struct hub *hub)
     free(hub->token_from);
     free(hub->endpoint);
     free(hub->host);
+    free(hub->page);
     *hub = (struct hub){0};
 }
 
@@ -414,6 +435,8 @@ static char *resolve(const char *from, const char *location)
     char *text = NULL, *copy = NULL;
     if (url != NULL && curl_url_set(url, CURLUPART_URL, from, 0) == CURLUE_OK &&
         curl_url_set(url, CURLUPART_URL, location, CURLU_URLENCODE) == CURLUE_OK &&
+        curl_url_set(url, CURLUPART_USER, NULL, 0) == CURLUE_OK && /* nobody logs in elsewhere */
+        curl_url_set(url, CURLUPART_PASSWORD, NULL, 0) == CURLUE_OK &&
         curl_url_get(url, CURLUPART_URL, &text, 0) == CURLUE_OK)
         copy = strdup(text);
     curl_free(text);

@@ -14,6 +14,7 @@
 /* What all requests share. */
 struct hub {
     char *endpoint;   /* "https://huggingface.co", without a slash at its end */
+    char *page;       /* the same as errors name it: without user and password */
     char *host;       /* as errors name it: host, and port if there is one */
     char *token;      /* NULL: none */
     char *token_from; /* "HF_TOKEN", or the file that it was read from */

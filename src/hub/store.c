@@ -343,9 +343,12 @@ static int link_name(const struct store *store, const struct hub_file *file,
     return result;
 }
 
-static int write_text(const char *path, const char *text, struct llama3_error *err)
+int store_write(const char *path, const char *text, struct llama3_error *err)
 {
     struct new_file file;
+    struct stat st;
+    if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode)) /* what it stands for is somebody else's */
+        unlink(path);
     if (new_file_open(&file, path, err) != 0)
         return -1;
     if (new_file_write(&file, text, strlen(text), err) == 0)
@@ -363,7 +366,7 @@ static int write_note(const struct store *store, const struct hub_file *file,
         return -1;
     snprintf(text, sizeof text, "%s\n%s\n%lld.0\n", store->commit, file->etag,
              (long long)time(NULL));
-    int result = write_text(path, text, err);
+    int result = store_write(path, text, err);
     free(path);
     return result;
 }
@@ -373,14 +376,30 @@ int store_name(const struct store *store, const struct hub_file *file, struct ll
     return store->local ? write_note(store, file, err) : link_name(store, file, err);
 }
 
+static bool says(const char *path, const char *text)
+{
+    size_t size;
+    bool missing;
+    char *found = file_read(path, 256, &size, &missing, NULL);
+    bool same = found != NULL && strcmp(found, text) == 0;
+    free(found);
+    return same;
+}
+
 int store_set_ref(const struct store *store, const char *revision, struct llama3_error *err)
 {
     if (store->local || strcmp(revision, store->commit) == 0)
         return 0;
     char *refs = path_join(store->root, "refs", err);
     char *path = refs == NULL ? NULL : path_join(refs, revision, err);
+    if (path != NULL &&
+        says(path, store->commit)) { /* the cache may be one that can't be written */
+        free(path);
+        free(refs);
+        return 0;
+    }
     int folder = path == NULL ? -1 : make_below(refs, revision, err);
-    int result = folder < 0 ? -1 : write_text(path, store->commit, err);
+    int result = folder < 0 ? -1 : store_write(path, store->commit, err);
     if (folder >= 0)
         close(folder);
     free(path);
@@ -390,26 +409,36 @@ int store_set_ref(const struct store *store, const char *revision, struct llama3
 
 /* ---- int4 ------------------------------------------------------------------------------------ */
 
-int store_int4(const struct store *store, char **out, char **links, struct llama3_error *err)
+int store_int4(const struct store *store, struct int4_place *place, struct llama3_error *err)
 {
     char name[HUB_COMMIT + 16];
-    snprintf(name, sizeof name, "%s.sources", store->commit);
-    *out = *links = NULL;
-    if (store->local) {
-        *out = path_join(store->root, "int4.safetensors", err);
-        *links = path_join(store->arriving, name, err);
-    } else if (make_folder(store->root, "llama3", err) == 0) {
-        char *folder = path_join(store->root, "llama3", err);
-        *out = hub_int4_path(store->root, store->commit, err);
-        *links = folder == NULL ? NULL : path_join(folder, name, err);
-        free(folder);
+    char *below = store->local ? strdup(store->arriving) : path_join(store->root, "llama3", err);
+    *place = (struct int4_place){0};
+    if (below == NULL || (!store->local && make_folder(store->root, "llama3", err) != 0)) {
+        free(below);
+        return -1;
     }
-    if (*out != NULL && *links != NULL)
+    place->out = store->local ? path_join(store->root, "int4.safetensors", err)
+                              : hub_int4_path(store->root, store->commit, err);
+    snprintf(name, sizeof name, "%s.sources", store->commit);
+    place->links = path_join(below, name, err);
+    snprintf(name, sizeof name, "%s-int4", store->local ? "this" : store->commit);
+    place->source = with_suffix(below, name, ".made-of", err);
+    place->lock = with_suffix(store->locks, name, ".lock", err);
+    free(below);
+    if (place->out != NULL && place->links != NULL && place->source != NULL && place->lock != NULL)
         return 0;
-    free(*out);
-    free(*links);
-    *out = *links = NULL;
+    int4_place_free(place);
     return -1;
+}
+
+void int4_place_free(struct int4_place *place)
+{
+    free(place->out);
+    free(place->source);
+    free(place->links);
+    free(place->lock);
+    *place = (struct int4_place){0};
 }
 
 static int remove_file(const char *path, struct llama3_error *err)

@@ -20,6 +20,7 @@ struct store {
     char *cached;   /* of DIR: where the cache may have the same contents; else NULL */
     char commit[HUB_COMMIT + 1];
     bool local; /* DIR */
+    bool drops; /* what arrives is dropped as it is used, as an earlier run may have begun to do */
 };
 
 /* Makes the folders. local_dir: NULL for the cache. */
@@ -51,9 +52,19 @@ int store_name(const struct store *store, const struct hub_file *file, struct ll
 /* The path of a file by its name, for free(). */
 char *store_path(const struct store *store, const char *name, struct llama3_error *err);
 
-/* Where the int4 file of the store's commit goes, and a folder for links while it is made; both for
- * free(). The folder that they are in is made. */
-int store_int4(const struct store *store, char **out, char **links, struct llama3_error *err);
+/* Where the int4 file of the store's commit goes, and what goes with it. */
+struct int4_place {
+    char *out;
+    char *source; /* a text that says what it was made of */
+    char *links;  /* a folder of links to the files as they arrive */
+    char *lock;
+};
+
+/* Makes the folder that they are in. */
+int store_int4(const struct store *store, struct int4_place *place, struct llama3_error *err);
+void int4_place_free(struct int4_place *place);
+/* Writes a small file, whole or not at all. What a link of this name stands for stays as it is. */
+int store_write(const char *path, const char *text, struct llama3_error *err);
 /* A file goes, by its name; and its contents, unless another name stands for them. */
 int store_drop(const struct store *store, const struct hub_file *file, struct llama3_error *err);
 

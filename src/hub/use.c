@@ -5,6 +5,14 @@
 
 #include "hub/fetch_parts.h"
 
+void fetch_opened(struct fetch *f)
+{
+    pthread_mutex_lock(&f->lock);
+    f->opens = false;
+    pthread_mutex_unlock(&f->lock);
+    fetch_wake(f);
+}
+
 void fetch_order(struct fetch *f, const struct fetch_span *first, size_t n)
 {
     pthread_mutex_lock(&f->lock);
@@ -55,7 +63,7 @@ int fetch_wait_all(struct fetch *f)
 void fetch_release(struct fetch *f)
 {
     pthread_mutex_lock(&f->lock);
-    f->used = false;
+    f->used = f->opens = false;
     pthread_mutex_unlock(&f->lock);
     fetch_wake(f);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/path.h"
@@ -15,6 +16,7 @@
 #include "tool/offline.h"
 #include "tool/pull.h"
 #include "tool/pull_int4.h"
+#include "tool/pull_made.h"
 #include "tool/pull_show.h"
 #include "tool/say.h"
 #include "tool/units.h"
@@ -36,8 +38,10 @@ struct pull {
     struct blob *blobs; /* [n] */
     struct fetch fetch;
     struct pull_show *show;
-    struct pull_int4 *int4; /* NULL: nothing is quantized */
-    char *out, *links;      /* its file, and a folder that it needs */
+    struct pull_int4 *int4;  /* NULL: nothing is quantized */
+    struct int4_place place; /* where its file goes */
+    int lock;                /* of that; -1: none */
+    struct buf contents;     /* what it is made of */
 };
 
 static void on_note(void *arg, const char *note)
@@ -101,10 +105,35 @@ static int list_files(struct pull *pull, struct llama3_error *err)
     return result;
 }
 
+/* One run at a time makes a file. It is waited for before any other lock is taken, as it waits for
+ * those. */
+static int lock_int4(struct pull *pull, struct llama3_error *err)
+{
+    bool busy, told = false;
+    pull_made_describe(pull->files, pull->n, &pull->contents);
+    if (pull->contents.failed)
+        return error_memory(err, "a list of files", pull->contents.size);
+    if (store_int4(&pull->store, &pull->place, err) != 0)
+        return -1;
+    while ((pull->lock = store_lock(pull->place.lock, &busy, err)) < 0 && busy) {
+        const struct timespec moment = {.tv_nsec = 200000000};
+        if (!told)
+            on_note(pull, "another llama3-pull quantizes this model: waiting for it");
+        told = true;
+        nanosleep(&moment, NULL);
+        if (ending_signal() != 0)
+            return error_set(err, LLAMA3_ECANCELED, "canceled");
+    }
+    return pull->lock >= 0 ? 0 : -1;
+}
+
 static int make_blobs(struct pull *pull, struct llama3_error *err)
 {
     const struct pull_args *args = pull->args;
     if (store_open(&pull->store, args->repository, args->local_dir, pull->repo.commit, err) != 0)
+        return -1;
+    pull->store.drops = args->drop_source;
+    if (args->int4 != 0 && lock_int4(pull, err) != 0)
         return -1;
     pull->blobs = calloc(pull->n, sizeof *pull->blobs);
     if (pull->blobs == NULL)
@@ -115,6 +144,8 @@ static int make_blobs(struct pull *pull, struct llama3_error *err)
     for (size_t i = 0; i < pull->n && ending_signal() == 0; i++)
         if (blob_open(&pull->blobs[i], &pull->store, err) != 0)
             return -1;
+    for (size_t i = 0; i < pull->n; i++)
+        blob_note_shared(pull->blobs, pull->n, i);
     return 0;
 }
 
@@ -180,7 +211,7 @@ static void forget_int4(void *arg)
 {
     const struct pull *pull = arg;
     struct buf path = {0};
-    buf_add_str(&path, pull->out);
+    buf_add_str(&path, pull->place.out);
     buf_add_str(&path, ".partial");
     if (!path.failed)
         unlink(path.data);
@@ -195,8 +226,9 @@ static int fetch_and_quantize(struct pull *pull, bool *again, struct llama3_erro
     bool lost = false;
     const struct pull_int4_options options = {.args = pull->args,
                                               .fetch = f,
-                                              .folder = pull->links,
-                                              .out = pull->out,
+                                              .folder = pull->place.links,
+                                              .out = pull->place.out,
+                                              .contents = pull->contents.data,
                                               .needed = int4_bytes(pull)};
     prepare(pull, pull->n);
     f->on_wrong = forget_int4;
@@ -240,8 +272,8 @@ static int drop_sources(struct pull *pull, struct llama3_error *err)
 {
     for (size_t i = 0; i < pull->n; i++) {
         struct blob *blob = &pull->blobs[i];
-        if (!is_weights(pull->files[i]->name))
-            continue;
+        if (!is_weights(pull->files[i]->name) || blob->shared)
+            continue; /* another program wants it */
         if (blob->state == BLOB_OPEN)
             blob_discard(blob);
         if (store_drop(&pull->store, pull->files[i], err) != 0)
@@ -250,7 +282,7 @@ static int drop_sources(struct pull *pull, struct llama3_error *err)
     return 0;
 }
 
-static int make_int4(struct pull *pull, struct llama3_error *err)
+static int fetch_int4(struct pull *pull, struct llama3_error *err)
 {
     bool again = false;
     int result = fetch_and_quantize(pull, &again, err);
@@ -259,7 +291,7 @@ static int make_int4(struct pull *pull, struct llama3_error *err)
             return -1;
         result = fetch_and_quantize(pull, &again, err);
     }
-    return result == 0 && pull->args->drop_source ? drop_sources(pull, err) : result;
+    return result;
 }
 
 /* ---- what it is ------------------------------------------------------------------------------ */
@@ -315,8 +347,8 @@ static char *result_path(const struct pull *pull, struct llama3_error *err)
         if (gguf == NULL && n > 5 && strcasecmp(name + n - 5, ".gguf") == 0)
             gguf = name;
     }
-    if (pull->out != NULL)
-        return strdup(pull->out);
+    if (pull->place.out != NULL)
+        return strdup(pull->place.out);
     if (gguf != NULL && pull->args->include.n == 0)
         return store_path(&pull->store, gguf, err);
     return strdup(pull->store.snapshot);
@@ -353,14 +385,22 @@ static int failed(const struct llama3_error *err)
     return ending_status();
 }
 
+static int make_int4(struct pull *pull, struct llama3_error *err)
+{
+    bool calibrated = pull->args->int4 == 1;
+    if (pull_made_is(&pull->place, pull->contents.data, calibrated))
+        return 0;
+    if (pull_made_begin(&pull->place, err) != 0 || fetch_int4(pull, err) != 0)
+        return -1;
+    return pull_made_end(&pull->place, pull->contents.data, calibrated, err);
+}
+
 static int fetch_rest(struct pull *pull, struct llama3_error *err)
 {
     if (pull->args->int4 == 0)
         return fetch_blobs(pull, pull->n, err);
-    if (store_int4(&pull->store, &pull->out, &pull->links, err) != 0)
+    if (make_int4(pull, err) != 0)
         return -1;
-    if (!path_exists(pull->out))
-        return make_int4(pull, err);
     return pull->args->drop_source ? drop_sources(pull, err) : 0;
 }
 
@@ -395,8 +435,10 @@ static void close_pull(struct pull *pull)
     for (size_t i = 0; pull->blobs != NULL && i < pull->n; i++)
         blob_close(&pull->blobs[i]);
     free(pull->blobs);
-    free(pull->out);
-    free(pull->links);
+    int4_place_free(&pull->place);
+    buf_free(&pull->contents);
+    if (pull->lock >= 0)
+        close(pull->lock);
     store_close(&pull->store);
     free(pull->files);
     repo_free(&pull->repo);
@@ -429,8 +471,9 @@ static int use_cache(const struct pull_args *args)
     enum checkpoint_kind kind;
     struct llama3_error err;
     char name[2 * HUB_NAME_SIZE];
-    snprintf(name, sizeof name, "%s%s%s", args->repository, args->tag[0] != '\0' ? ":" : "",
-             args->tag);
+    snprintf(name, sizeof name, "%s%s%s", args->repository,
+             args->tag[0] != '\0' || args->int4 != 0 ? ":" : "",
+             args->int4 != 0 ? "int4" : args->tag);
     char *path = args->local_dir != NULL ? resolve_path(args->local_dir, &kind, &err)
                  : args->revision != NULL && strcmp(args->revision, "main") != 0
                      ? resolve_revision(args, &err)
@@ -448,7 +491,7 @@ static int use_cache(const struct pull_args *args)
 
 static int use(struct pull_args *args)
 {
-    struct pull pull = {.args = args};
+    struct pull pull = {.args = args, .lock = -1};
     if (args->help) {
         pull_args_help(stdout);
         return finish_stdout();

@@ -145,11 +145,10 @@ int pull_args_check(struct pull_args *args)
     }
     if (modes > 0 && (args->include.n > 0 || args->exclude.n > 0 || args->revision != NULL ||
                       args->local_dir != NULL || args->int4 != 0 || args->offline)) {
-        say_error(
-            "--%s is of all of a model in the cache: options of what to fetch have no meaning",
-            args->list     ? "list"
-            : args->remove ? "remove"
-                           : "verify");
+        say_error("--%s goes with none of the options that say what to fetch", args->list ? "list"
+                                                                               : args->remove
+                                                                                   ? "remove"
+                                                                                   : "verify");
         return -1;
     }
     if (args->revision != NULL && !hub_is_revision(args->revision)) {

@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/machine.h"
 #include "base/path.h"
+#include "hub/folder.h"
 #include "tool/quantize_work.h"
 
 enum { MAX_HEADER = 100 << 20 };
@@ -55,6 +56,23 @@ static int make_link(const struct pull_int4 *p, const struct blob *blob, struct 
     return result;
 }
 
+static int remove_link(void *arg, const char *folder, const char *name)
+{
+    char *path = path_join(folder, name, NULL);
+    (void)arg;
+    if (path != NULL)
+        unlink(path);
+    free(path);
+    return 0;
+}
+
+/* Those of an earlier run, too, which was ended. */
+static void remove_links(const struct pull_int4 *p)
+{
+    folder_each(p->options.folder, remove_link, NULL);
+    rmdir(p->options.folder);
+}
+
 /* Files in folders of the repository are none that a checkpoint needs. */
 static bool is_needed(const struct blob *blob)
 {
@@ -64,6 +82,7 @@ static bool is_needed(const struct blob *blob)
 static int make_links(const struct pull_int4 *p, struct llama3_error *err)
 {
     int result = 0;
+    remove_links(p);
     if (mkdir(p->options.folder, 0700) != 0 && errno != EEXIST)
         return error_set(err, LLAMA3_EIO, "%s: %s", p->options.folder, strerror(errno));
     pthread_mutex_lock(&p->fetch->lock); /* none gets another name meanwhile */
@@ -72,17 +91,6 @@ static int make_links(const struct pull_int4 *p, struct llama3_error *err)
             result = make_link(p, &p->fetch->blobs[i], err);
     pthread_mutex_unlock(&p->fetch->lock);
     return result;
-}
-
-static void remove_links(const struct pull_int4 *p)
-{
-    for (size_t i = 0; i < p->fetch->n; i++) {
-        char *at = path_join(p->options.folder, p->fetch->blobs[i].file->name, NULL);
-        if (at != NULL)
-            unlink(at);
-        free(at);
-    }
-    rmdir(p->options.folder);
 }
 
 /* ---- bytes ----------------------------------------------------------------------------------- */
@@ -195,23 +203,10 @@ static int on_made(void *arg, struct llama3_error *err)
     return error_set(err, p->canceled ? LLAMA3_ECANCELED : LLAMA3_EIO, "not all files came");
 }
 
-/* The files by their hashes: what is made of them can be gone on with wherever they lie. */
-static int describe(const struct pull_int4 *p, struct buf *text, struct llama3_error *err)
-{
-    for (size_t i = 0; i < p->fetch->n; i++) {
-        buf_add_str(text, p->fetch->blobs[i].file->name);
-        buf_add_str(text, " ");
-        buf_add_str(text, p->fetch->blobs[i].file->etag);
-        buf_add_str(text, "\n");
-    }
-    return text->failed ? error_memory(err, "a list of files", text->size) : 0;
-}
-
 static int quantize(struct pull_int4 *p, struct llama3_error *err)
 {
     const struct pull_args *args = p->options.args;
     struct quantize_work work = {0};
-    struct buf contents = {0};
     char lack[600];
     struct quantize_work_options options = {
         .out = p->options.out,
@@ -219,6 +214,7 @@ static int quantize(struct pull_int4 *p, struct llama3_error *err)
         .embed = -1,
         .head = -1,
         .threads = args->threads > 0 ? args->threads : processors_available(),
+        .contents = p->options.contents,
         .on_progress = on_progress,
         .on_resume = on_resume,
         .on_need = on_need,
@@ -226,8 +222,7 @@ static int quantize(struct pull_int4 *p, struct llama3_error *err)
         .on_made = on_made,
         .arg = p,
     };
-    int result = describe(p, &contents, err);
-    options.contents = contents.data;
+    int result = 0;
     for (size_t i = 0; i < p->fetch->n && result == 0; i++)
         if (is_needed(&p->fetch->blobs[i]))
             result = wait_header(p, i, err);
@@ -235,6 +230,7 @@ static int quantize(struct pull_int4 *p, struct llama3_error *err)
         result = make_links(p, err);
     if (result == 0)
         result = quantize_work_open(&work, p->options.folder, err);
+    fetch_opened(p->fetch);
     if (result == 0) {
         quantize_work_spans(&work, add_span, p);
         result = p->no_memory ? error_memory(err, "a list of files", p->n_order) : 0;
@@ -251,7 +247,6 @@ static int quantize(struct pull_int4 *p, struct llama3_error *err)
     fetch_order(p->fetch, NULL, 0);
     quantize_work_close(&work);
     remove_links(p);
-    buf_free(&contents);
     return result;
 }
 
@@ -275,7 +270,7 @@ struct pull_int4 *pull_int4_start(const struct pull_int4_options *options, struc
     }
     p->options = *options;
     p->fetch = options->fetch;
-    p->fetch->used = true;
+    p->fetch->used = p->fetch->opens = true;
     p->fetch->drops = options->args->drop_source;
     if (options->args->drop_source)
         p->fetch->keep_free = SPARE + options->needed;

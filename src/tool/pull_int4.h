@@ -13,7 +13,9 @@ struct pull_int4_options {
     struct fetch *fetch; /* of all files; set up, not yet run */
     const char *folder;  /* a folder of its own, for links to the files as they arrive */
     const char *out;     /* the file to make */
-    uint64_t needed;     /* bytes of disk for it, at most */
+    const char
+        *contents;   /* names and hashes of the files: what is made of them is known by these */
+    uint64_t needed; /* bytes of disk for it, at most */
 };
 
 struct pull_int4 *pull_int4_start(const struct pull_int4_options *options,

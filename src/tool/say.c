@@ -11,12 +11,15 @@
 #include "base/utf8.h"
 
 /* Length of the character at text[0..n), or 0 if it mustn't reach a terminal: a control character,
- * or no UTF-8. */
+ * one that changes the direction of text, or no UTF-8. */
 static size_t printable(const char *text, size_t n)
 {
     uint32_t scalar;
     int length = utf8_decode((const uint8_t *)text, n, &scalar);
-    return length <= 0 || scalar < 0x20 || (scalar >= 0x7f && scalar < 0xa0) ? 0 : (size_t)length;
+    bool control = length <= 0 || scalar < 0x20 || (scalar >= 0x7f && scalar < 0xa0);
+    bool turns = !control && ((scalar >= 0x202a && scalar <= 0x202e) ||
+                              (scalar >= 0x2066 && scalar <= 0x2069)); /* what follows around */
+    return control || turns ? 0 : (size_t)length;
 }
 
 void say_text(FILE *out, const char *text, size_t n)

@@ -1,0 +1,83 @@
+#include "tool/pull_made.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "checkpoint/model.h"
+
+enum { MAX_TEXT = 1 << 22 };
+
+static const char calibrated_line[] = "calibrated\n", plain_line[] = "uncalibrated\n",
+                  begun_line[] = "not yet\n";
+
+void pull_made_describe(const struct hub_file *const *files, size_t n, struct buf *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        buf_add_str(out, files[i]->name);
+        buf_add_str(out, " ");
+        buf_add_str(out, files[i]->etag);
+        buf_add_str(out, "\n");
+    }
+}
+
+static bool is_regular(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static bool opens(const char *path)
+{
+    struct model model;
+    struct llama3_error err;
+    bool opened = model_open(&model, path, &err) == 0;
+    model_close(&model);
+    return opened;
+}
+
+bool pull_made_is(const struct int4_place *place, const char *contents, bool calibrated)
+{
+    size_t size;
+    bool missing, same = false;
+    char *text = file_read(place->source, MAX_TEXT, &size, &missing, NULL);
+    if (text == NULL)
+        return false;
+    /* A calibrated one is better than what is asked for. */
+    if (strncmp(text, calibrated_line, strlen(calibrated_line)) == 0)
+        same = strcmp(text + strlen(calibrated_line), contents) == 0;
+    else if (!calibrated && strncmp(text, plain_line, strlen(plain_line)) == 0)
+        same = strcmp(text + strlen(plain_line), contents) == 0;
+    free(text);
+    return same && is_regular(place->out) && opens(place->out);
+}
+
+int pull_made_begin(const struct int4_place *place, struct llama3_error *err)
+{
+    struct stat st;
+    bool there = lstat(place->out, &st) == 0;
+    if (there && !is_regular(place->source))
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: expected no such file, or one that llama3-pull made, found another: "
+                         "remove it, or move it away",
+                         place->out);
+    if (there && !S_ISREG(st.st_mode) && unlink(place->out) != 0)
+        return error_set(err, LLAMA3_EIO, "%s: %s", place->out, strerror(errno));
+    return store_write(place->source, begun_line, err);
+}
+
+int pull_made_end(const struct int4_place *place, const char *contents, bool calibrated,
+                  struct llama3_error *err)
+{
+    struct buf text = {0};
+    buf_add_str(&text, calibrated ? calibrated_line : plain_line);
+    buf_add_str(&text, contents);
+    int result = text.failed ? error_memory(err, "a text", text.size)
+                             : store_write(place->source, text.data, err);
+    buf_free(&text);
+    return result;
+}
