@@ -272,8 +272,9 @@ static int drop_sources(struct pull *pull, struct llama3_error *err)
 {
     for (size_t i = 0; i < pull->n; i++) {
         struct blob *blob = &pull->blobs[i];
-        if (!is_weights(pull->files[i]->name) || blob->shared)
-            continue; /* another program wants it */
+        if (!is_weights(pull->files[i]->name) ||
+            (blob->state == BLOB_DONE && blob->shared)) /* another program wants it */
+            continue;
         if (blob->state == BLOB_OPEN)
             blob_discard(blob);
         if (store_drop(&pull->store, pull->files[i], err) != 0)
