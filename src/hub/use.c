@@ -63,7 +63,8 @@ int fetch_wait_all(struct fetch *f)
 void fetch_release(struct fetch *f)
 {
     pthread_mutex_lock(&f->lock);
-    f->used = f->opens = false;
+    f->used = false;
+    f->opens = false;
     pthread_mutex_unlock(&f->lock);
     fetch_wake(f);
 }

@@ -270,7 +270,8 @@ struct pull_int4 *pull_int4_start(const struct pull_int4_options *options, struc
     }
     p->options = *options;
     p->fetch = options->fetch;
-    p->fetch->used = p->fetch->opens = true;
+    p->fetch->used = true;
+    p->fetch->opens = true;
     p->fetch->drops = options->args->drop_source;
     if (options->args->drop_source)
         p->fetch->keep_free = SPARE + options->needed;
