@@ -265,7 +265,7 @@ static void wait_for(struct arrival *a, struct arrival_file *f, size_t at, size_
 static void none_is(const struct arrival_file *f, size_t at, size_t n, enum arrival_state state,
                     const char *what)
 {
-    const uint8_t *found = memchr(f->state + at, state, n);
+    const uint8_t *found = memchr(f->state + at, (int)state, n);
     if (found != NULL)
         ck_abort_msg("%s: %zu is %s", f->name, (size_t)(found - f->state), what);
 }
