@@ -156,7 +156,7 @@ static void refused(const char *folder, const char *revision, const char *expect
 
 START_TEST(revisions)
 {
-    static const char *const below[] = {"refs", "refs/pr", "snapshots", "snapshots/" COMMIT};
+    static const char *const below[] = {"refs", "refs/pr", "snapshots", ("snapshots/" COMMIT)};
     static const char *const refs[] = {"refs/main", "refs/pr/1", "refs/bad", "refs/gone"};
     char folder[] = "/tmp/llama3-test-XXXXXX", path[600], expected[600];
     struct llama3_error err = {0};
