@@ -31,6 +31,12 @@ char *path_folder(const char *path, struct llama3_error *err)
     return folder;
 }
 
+bool path_ends_with(const char *path, const char *suffix)
+{
+    size_t n = strlen(path), m = strlen(suffix);
+    return n >= m && strcmp(path + n - m, suffix) == 0;
+}
+
 bool path_exists(const char *path)
 {
     struct stat st;

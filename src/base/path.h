@@ -11,6 +11,9 @@ char *path_join(const char *folder, const char *name, struct llama3_error *err);
 /* The folder of a file as path_join() takes it, for free(): "a/" of "a/b", "" of "b". */
 char *path_folder(const char *path, struct llama3_error *err);
 
+/* Whether a path, or any text, ends in another. */
+bool path_ends_with(const char *path, const char *suffix);
+
 /* Whether there is such a file or folder, links followed. */
 bool path_exists(const char *path);
 bool path_exists_in(const char *folder, const char *name);

@@ -20,12 +20,6 @@ static bool is_empty(const char *path)
     return stat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0;
 }
 
-static bool ends_with(const char *text, const char *suffix)
-{
-    size_t n = strlen(text), m = strlen(suffix);
-    return n >= m && strcmp(text + n - m, suffix) == 0;
-}
-
 /* ---- directories -------------------------------------------------------------------------------
  */
 
@@ -55,10 +49,11 @@ static int list(const char *folder, struct listing *listing, struct llama3_error
         if (name[0] == '.')
             continue;
         listing->n_files++;
-        if (ends_with(name, ".gguf") && !is_later_part(name)) {
+        if (path_ends_with(name, ".gguf") && !is_later_part(name)) {
             listing->n_ggufs++;
             snprintf(listing->gguf, sizeof listing->gguf, "%s", name);
-        } else if (ends_with(name, ".bin") || ends_with(name, ".pth") || ends_with(name, ".pt")) {
+        } else if (path_ends_with(name, ".bin") || path_ends_with(name, ".pth") ||
+                   path_ends_with(name, ".pt")) {
             listing->n_pickles++;
             snprintf(listing->pickle, sizeof listing->pickle, "%s", name);
         }
@@ -136,11 +131,11 @@ static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct l
                                        : copy(path, (size_t)(slash - path), err);
         return folder == NULL ? NULL : resolve_folder(folder, kind, err);
     }
-    if (ends_with(name, ".safetensors") && is_empty(path)) {
+    if (path_ends_with(name, ".safetensors") && is_empty(path)) {
         error_set(err, LLAMA3_EINPUT, "%s: a checkpoint expected, an empty file found", path);
         return NULL;
     }
-    if (ends_with(name, ".safetensors")) {
+    if (path_ends_with(name, ".safetensors")) {
         struct map map;
         if (map_open(&map, path, err) != 0)
             return NULL;
@@ -161,8 +156,8 @@ static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct l
 static bool is_model(const char *path)
 {
     char repository[HUB_NAME_SIZE], tag[HUB_NAME_SIZE];
-    return hub_split(path, repository, tag) && !ends_with(path, ".gguf") &&
-           !ends_with(path, ".safetensors") && !ends_with(path, ".json");
+    return hub_split(path, repository, tag) && !path_ends_with(path, ".gguf") &&
+           !path_ends_with(path, ".safetensors") && !path_ends_with(path, ".json");
 }
 
 char *resolve_path(const char *path, enum checkpoint_kind *kind, struct llama3_error *err)

@@ -46,12 +46,6 @@ static int by_path(const void *a, const void *b)
     return strcmp(((const struct source *)a)->path, ((const struct source *)b)->path);
 }
 
-static bool ends_with(const char *text, const char *suffix)
-{
-    size_t n = strlen(text), m = strlen(suffix);
-    return n >= m && strcmp(text + n - m, suffix) == 0;
-}
-
 static int list_folder(struct sources *sources, const char *folder, struct llama3_error *err)
 {
     DIR *dir = opendir(folder);
@@ -61,13 +55,13 @@ static int list_folder(struct sources *sources, const char *folder, struct llama
     for (struct dirent *entry; result == 0 && (entry = readdir(dir)) != NULL;) {
         const char *name = entry->d_name;
         if (name[0] == '.' || sources->n == MAX_SOURCES ||
-            (!ends_with(name, ".json") && !ends_with(name, ".jinja") &&
-             !ends_with(name, ".safetensors")))
+            (!path_ends_with(name, ".json") && !path_ends_with(name, ".jinja") &&
+             !path_ends_with(name, ".safetensors")))
             continue;
         char *path = path_join(folder, name, err);
         if (path == NULL)
             result = -1;
-        else if (!ends_with(name, ".safetensors") || !packed_recognise(path))
+        else if (!path_ends_with(name, ".safetensors") || !packed_recognise(path))
             result = add(sources, path, err); /* what was made of it is no part of it */
         free(path);
     }

@@ -12,7 +12,7 @@
 #include "checkpoint/gguf_names.h"
 #include "hub/repo.h"
 
-static bool ends_with(const char *text, const char *suffix)
+static bool ends_with_any_case(const char *text, const char *suffix)
 {
     size_t n = strlen(text), m = strlen(suffix);
     return n >= m && strcasecmp(text + n - m, suffix) == 0;
@@ -39,7 +39,7 @@ bool repo_has_safetensors(const struct hub_repo *repo)
 static bool is_beside(const char *name)
 {
     return strchr(name, '/') == NULL &&
-           (ends_with(name, ".json") || ends_with(name, ".jinja") ||
+           (ends_with_any_case(name, ".json") || ends_with_any_case(name, ".jinja") ||
             strcmp(name, "tokenizer.model") == 0 || strcmp(name, "merges.txt") == 0);
 }
 
@@ -182,8 +182,8 @@ static int by_use(const void *a, const void *b)
 {
     const struct hub_file *x = *(const struct hub_file *const *)a,
                           *y = *(const struct hub_file *const *)b;
-    bool p = ends_with(x->name, ".safetensors") || ends_with(x->name, ".gguf");
-    bool q = ends_with(y->name, ".safetensors") || ends_with(y->name, ".gguf");
+    bool p = ends_with_any_case(x->name, ".safetensors") || ends_with_any_case(x->name, ".gguf");
+    bool q = ends_with_any_case(y->name, ".safetensors") || ends_with_any_case(y->name, ".gguf");
     return p != q ? p - q : strcmp(x->name, y->name);
 }
 

@@ -11,12 +11,6 @@
 
 #include "base/path.h"
 
-static bool ends_with(const char *text, const char *suffix)
-{
-    size_t n = strlen(text), m = strlen(suffix);
-    return n >= m && strcmp(text + n - m, suffix) == 0;
-}
-
 int folder_each(const char *folder, folder_fn *each, void *arg)
 {
     DIR *dir = opendir(folder);
@@ -72,7 +66,7 @@ static int look_at(void *arg, const char *folder, const char *name)
     }
     ssize_t n = S_ISLNK(st.st_mode) ? readlink(path, target, sizeof target - 1) : 0;
     target[n > 0 ? n : 0] = '\0';
-    if (n <= 0 || !ends_with(target, search->blob))
+    if (n <= 0 || !path_ends_with(target, search->blob))
         return 0;
     search->links++;
     snprintf(search->found, sizeof search->found, "%.250s%s%.250s", search->below,

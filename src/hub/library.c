@@ -19,12 +19,6 @@
 #include "hub/folder.h"
 #include "hub/store.h"
 
-static bool ends_with(const char *text, const char *suffix)
-{
-    size_t n = strlen(text), m = strlen(suffix);
-    return n >= m && strcmp(text + n - m, suffix) == 0;
-}
-
 /* ---- one model ------------------------------------------------------------------------------- */
 
 static int take_bytes(void *arg, const char *folder, const char *name)
@@ -36,7 +30,7 @@ static int take_bytes(void *arg, const char *folder, const char *name)
     model->bytes += (uint64_t)st.st_blocks * 512;
     if (st.st_atime > model->used)
         model->used = st.st_atime;
-    model->incomplete |= ends_with(name, ".incomplete");
+    model->incomplete |= path_ends_with(name, ".incomplete");
     return 0;
 }
 
@@ -56,15 +50,15 @@ static int take_file(void *arg, const char *folder, const char *name)
     if (!folder_stat(folder, name, &st)) {
         model->incomplete = true; /* a link to nothing */
     } else if (S_ISDIR(st.st_mode)) {
-        if (ends_with(folder, name)) /* deep enough */
+        if (path_ends_with(folder, name)) /* deep enough */
             return 0;
         return folder_each_in(folder, name, take_file, model);
-    } else if (ends_with(name, ".safetensors")) {
+    } else if (path_ends_with(name, ".safetensors")) {
         add_format(model, "safetensors");
     } else if (gguf_tag(name, tag), tag[0] != '\0') {
         snprintf(format, sizeof format, "gguf %s", tag);
         add_format(model, format);
-    } else if (ends_with(name, ".bin") || ends_with(name, ".pth")) {
+    } else if (path_ends_with(name, ".bin") || path_ends_with(name, ".pth")) {
         add_format(model, "pickle");
     }
     return 0;
@@ -80,9 +74,9 @@ static int take_snapshot(void *arg, const char *folder, const char *name)
 static int take_int4(void *arg, const char *folder, const char *name)
 {
     struct library_model *model = arg;
-    if (ends_with(name, "-int4.safetensors"))
+    if (path_ends_with(name, "-int4.safetensors"))
         add_format(model, "int4");
-    model->incomplete |= ends_with(name, ".partial");
+    model->incomplete |= path_ends_with(name, ".partial");
     return take_bytes(arg, folder, name);
 }
 

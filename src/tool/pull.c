@@ -70,9 +70,7 @@ static int on_tick(void *arg)
 
 static bool is_weights(const char *name)
 {
-    size_t n = strlen(name);
-    return (n > 12 && strcmp(name + n - 12, ".safetensors") == 0) ||
-           (n > 5 && strcmp(name + n - 5, ".gguf") == 0);
+    return path_ends_with(name, ".safetensors") || path_ends_with(name, ".gguf");
 }
 
 static const char *revision_of(const struct pull_args *args)
