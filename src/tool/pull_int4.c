@@ -198,6 +198,7 @@ static void on_resume(void *arg, const char *path, size_t layers)
 static int on_made(void *arg, struct llama3_error *err)
 {
     struct pull_int4 *p = arg;
+    p->fetch->keep_free = 0; /* nothing more is going to be dropped: what is left needs its room */
     if (fetch_wait_all(p->fetch) == 0)
         return 0;
     return error_set(err, p->canceled ? LLAMA3_ECANCELED : LLAMA3_EIO, "not all files came");
