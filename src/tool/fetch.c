@@ -11,12 +11,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tool/ask.h"
 #include "tool/interrupt.h"
 #include "tool/offline.h"
 #include "tool/say.h"
 
-#define PULL "llama3-pull"
-#define INT4 ":int4"
+#define PULL     "llama3-pull"
+#define INT4     ":int4"
+#define QUESTION "llama3: fetch it now with llama3-pull?"
 
 extern char **environ;
 
@@ -40,21 +42,6 @@ static bool find_pull(char *path, size_t size)
             return true;
     }
     return false;
-}
-
-/* An empty line is a yes, the end of input is none. */
-static bool agreed(void)
-{
-    char answer[16];
-    fprintf(stderr, "%s: fetch it now with llama3-pull? [Y/n] ", say_program);
-    fflush(stderr);
-    if (fgets(answer, sizeof answer, stdin) == NULL) {
-        clearerr(stdin);
-        fputc('\n', stderr);
-        return false;
-    }
-    answer[strcspn(answer, "\n")] = '\0';
-    return answer[0] == '\0' || strcasecmp(answer, "y") == 0 || strcasecmp(answer, "yes") == 0;
 }
 
 /* Its standard output is a path that nobody asked for here: it goes nowhere. */
@@ -86,8 +73,8 @@ int fetch_offer(const char *name)
     char *argv[] = {(char *)PULL, NULL, NULL, NULL};
     size_t n = strlen(name), tail = strlen(INT4);
     bool int4 = n > tail && strcasecmp(name + n - tail, INT4) == 0;
-    if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO) || offline_is_set() ||
-        n >= sizeof repository || !find_pull(path, sizeof path) || !agreed())
+    if (!ask_possible() || offline_is_set() || n >= sizeof repository ||
+        !find_pull(path, sizeof path) || !ask_yes(QUESTION, true))
         return STATUS_FAILED;
     snprintf(repository, sizeof repository, "%.*s", (int)(int4 ? n - tail : n), name);
     argv[1] = int4 ? (char *)"--int4" : repository;

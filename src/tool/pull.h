@@ -33,8 +33,4 @@ int pull_list(const struct pull_args *args);
 int pull_remove(const struct pull_args *args);
 int pull_verify(const struct pull_args *args);
 
-/* Asks a question on the terminal; what is meant by just Enter. False where there is no terminal.
- */
-bool pull_ask(const char *question, bool by_default);
-
 #endif

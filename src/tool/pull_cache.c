@@ -7,26 +7,12 @@
 
 #include "checkpoint/readers.h"
 #include "hub/library.h"
+#include "tool/ask.h"
 #include "tool/ending.h"
 #include "tool/progress.h"
 #include "tool/pull.h"
 #include "tool/say.h"
 #include "tool/units.h"
-
-bool pull_ask(const char *question, bool by_default)
-{
-    char line[64];
-    if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
-        return false;
-    say_name(stderr, question);
-    fputs(by_default ? " [Y/n] " : " [y/N] ", stderr);
-    fflush(stderr);
-    if (fgets(line, sizeof line, stdin) == NULL)
-        return false;
-    if (line[0] == '\n')
-        return by_default;
-    return line[0] == 'y' || line[0] == 'Y';
-}
 
 /* Files that are still to arrive, or parts of a checkpoint that are not there. */
 static bool is_incomplete(const struct library_model *model)
@@ -116,11 +102,11 @@ static int remove_from(const struct library *library, const struct pull_args *ar
     unit_bytes(size, model->bytes);
     snprintf(question, sizeof question, "remove %s%s%s (%s%s)?", args->repository,
              args->tag[0] != '\0' ? ":" : "", args->tag, args->tag[0] != '\0' ? "of " : "", size);
-    if (!args->yes && !(isatty(STDIN_FILENO) && isatty(STDERR_FILENO))) {
+    if (!args->yes && !ask_possible()) {
         say_error("--remove asks on a terminal, and there is none: --yes removes without asking");
         return STATUS_USAGE;
     }
-    if (!args->yes && !pull_ask(question, false))
+    if (!args->yes && !ask_yes(question, false))
         return ending_status();
     if (library_remove(model, args->tag, &err) == 0)
         return STATUS_OK;

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "hub/repo.h"
+#include "tool/ask.h"
 #include "tool/ending.h"
 #include "tool/pull.h"
 #include "tool/say.h"
@@ -72,7 +73,7 @@ int pull_choose_gguf(const struct hub_repo *repo, struct pull_args *args)
             say_error("expected one of them: llama3-pull %s:TYPE", args->repository);
         } else {
             snprintf(question, sizeof question, "fetch %s?", one->tag);
-            if (pull_ask(question, true)) {
+            if (ask_yes(question, true)) {
                 snprintf(args->tag, sizeof args->tag, "%s", one->tag);
                 status = STATUS_OK;
             } else if (ending_signal() != 0) {
