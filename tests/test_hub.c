@@ -455,7 +455,7 @@ START_TEST(resumed)
     open_store("resumed");
     make_partial(&large);
     open_blob(&large);
-    ck_assert_uint_eq(blob.kept, 2000);
+    ck_assert_uint_eq(ranges_bytes(&blob.have), 2000);
     ck_assert_uint_eq(blob_missing(&blob), SIZE - 2000);
     ck_assert(ranges_have(&blob.have, 2000, 3000) && !ranges_have(&blob.have, 0, 1001));
     ck_assert_uint_eq(blob.ready, 1000); /* hashed from the front */
@@ -519,8 +519,8 @@ END_TEST
 static void begins_again(const char *what, size_t at)
 {
     open_blob(&large);
-    ck_assert_msg(blob.kept == 0 && blob_missing(&blob) == SIZE && blob.ready == 0,
-                  "%s %zu: %zu bytes are kept", what, at, (size_t)blob.kept);
+    ck_assert_msg(ranges_bytes(&blob.have) == 0 && blob_missing(&blob) == SIZE && blob.ready == 0,
+                  "%s %zu: %zu bytes are kept", what, at, (size_t)ranges_bytes(&blob.have));
     blob_close(&blob);
 }
 

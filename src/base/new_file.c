@@ -252,8 +252,7 @@ int new_file_write(struct new_file *file, const void *bytes, size_t n, struct ll
 
 /* ---- ending ---------------------------------------------------------------------------------- */
 
-/* The name is on disk once its directory is. Some file systems can't say. */
-static int sync_folder(const char *path)
+int new_file_sync_folder(const char *path)
 {
     char *folder = folder_of(path);
     int fd = folder == NULL ? -1 : open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -294,7 +293,7 @@ int new_file_commit(struct new_file *file, struct llama3_error *err)
     }
     free(file->temporary);
     file->temporary = NULL;
-    int result = sync_folder(file->target);
+    int result = new_file_sync_folder(file->target);
     if (result != 0)
         error_set(err, LLAMA3_EIO, "%s: %s", file->path, strerror(errno));
     new_file_abandon(file);

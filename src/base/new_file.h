@@ -55,6 +55,10 @@ int new_file_read(const struct new_file *file, void *bytes, size_t n, struct lla
 /* What was reserved beyond what was written goes, as it does when the file is committed. */
 int new_file_trim(struct new_file *file, struct llama3_error *err);
 
+/* The folder that a path is in is on disk, and so is the path's name: -1 with errno. Some file
+ * systems can't say, which is no failure. */
+int new_file_sync_folder(const char *path);
+
 /* For partial.h: all of opening it but the file. */
 int new_file_begin(struct new_file *file, const char *path, mode_t mode, struct llama3_error *err);
 

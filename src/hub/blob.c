@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/path.h"
+#include "base/new_file.h"
 
 /* What a record's digest in the middle of a file depends on besides the program: it is nettle's
  * structure. */
@@ -93,7 +93,6 @@ static void go_on(struct blob *blob, const struct store *store)
         blob->digest = record.digest;
         blob->hashed = record.hashed;
     }
-    blob->kept = ranges_bytes(&blob->have);
     blob->ready = front(blob);
 }
 
@@ -129,7 +128,6 @@ static int open_files(struct blob *blob, const struct store *store, struct llama
         return failed(blob->place.incomplete, err);
     if (blob->have.n == 0 && store_seed(store, blob->file, blob->fd)) {
         ranges_add(&blob->have, 0, blob->file->size);
-        blob->kept = blob->file->size;
         blob->ready = blob->file->size;
     }
     blob->state = BLOB_OPEN;
@@ -162,7 +160,6 @@ int blob_open(struct blob *blob, const struct store *store, struct llama3_error 
     if (!there)
         return open_files(blob, store, err);
     blob->state = BLOB_DONE;
-    blob->kept = blob->file->size;
     tidy(blob);
     int result = store_name(store, blob->file, err);
     if (blob->lock >= 0)
@@ -242,24 +239,14 @@ static void close_files(struct blob *blob)
     }
 }
 
-static void sync_folder(const char *path)
-{
-    char *folder = path_folder(path, NULL);
-    int fd = folder == NULL ? -1 : open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        fsync(fd); /* some file systems can't: the name is right nonetheless */
-        close(fd);
-    }
-    free(folder);
-}
-
 int blob_finish(struct blob *blob, const struct store *store, struct llama3_error *err)
 {
     if (fsync(blob->fd) != 0)
         return failed(blob->place.incomplete, err);
     if (rename(blob->place.incomplete, blob->place.final) != 0)
         return failed(blob->place.final, err);
-    sync_folder(blob->place.final);
+    new_file_sync_folder(
+        blob->place.final); /* if that can't be said, the name is right nonetheless */
     unlink(blob->place.ranges);
     if (blob->mismatches > 0)
         unlink(blob->place.mismatch);

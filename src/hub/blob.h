@@ -30,7 +30,6 @@ struct blob {
     int fd, ranges_fd, lock; /* -1: none */
     struct ranges have;      /* what is there, or was until it was dropped */
     struct ranges dropped;   /* of that, what is not any more */
-    uint64_t kept;           /* bytes that were there when it was opened */
     bool changed;            /* since it was recorded */
     bool shared;             /* another program has been fetching it, too */
     int mismatches;          /* times that its hash was wrong */

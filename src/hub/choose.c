@@ -1,6 +1,4 @@
 /* choose.c: which files of a repository are fetched. */
-#include "config.h" /* strcasestr, FNM_CASEFOLD */
-
 #include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>

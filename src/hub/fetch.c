@@ -138,7 +138,6 @@ static bool on_body(void *arg, const char *bytes, size_t n)
         return give_up(slot);
     hasher_notice(f->hasher);
     slot->at += n;
-    f->received += n;
     f->refusals = 0;
     f->sources[index].failures = 0;
     return true;

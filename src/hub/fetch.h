@@ -69,8 +69,7 @@ struct fetch {
     struct fetch_slot slots[MAX_CONNECTIONS];
     double not_before, recorded;
     int refusals; /* in a row, each with a time to wait */
-    uint64_t received;
-    bool waits; /* for another program, as was said */
+    bool waits;   /* for another program, as was said */
 
     pthread_mutex_t lock; /* of the blobs' ranges and of what follows */
     pthread_cond_t arrived;

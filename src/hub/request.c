@@ -1,4 +1,4 @@
-#include "config.h" /* strcasestr */
+#include "config.h" /* PACKAGE_VERSION, explicit_bzero */
 
 #include "hub/request.h"
 
