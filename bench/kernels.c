@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * kernels.c: how fast `linear` and `attend` are on this machine, next to what it can give: a plain
  * read of memory, and multiply-adds in registers. LLAMA3_CPU chooses the table.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* simple.c: answers one question with libllama3. README.md says how to compile it. */
 #include <llama3.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * llama3.h - the public interface of libllama3: Llama 3 models on the machine you have.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * api.c: the public functions, thin wrappers around the rooms below. Sessions, generation and
  * histories are public as they are (src/engine); this file opens models and passes text through.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "config.h" /* pwrite, mprotect */
 
 #include "arrival.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * arrival.h: a checkpoint whose files arrive while it is read: a folder with copies that have
  * poison (NaNs) in the place of every byte of data, until it is asked for, and again once it is

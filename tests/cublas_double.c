@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * cublas_double.c: stands for src/backend/cuda/cublas.c on an emulated device: its own source, but
  * the library that it loads is a plain product here.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* cuda_answers.h: whether there is a device to test on. */
 #ifndef TESTS_CUDA_ANSWERS_H
 #define TESTS_CUDA_ANSWERS_H

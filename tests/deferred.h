@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * deferred: a backend for tests that proves the seam to be one. It has an address space of its own
  * and executes late: handles are numbers, weights are copied when they are handed over, the batch

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * deferred_backend.c: takes the place of src/backend/backend.c in programs that are linked with it,
  * so that their device is the deferred one. DEVICE_FREE and DEVICE_TOTAL are its bytes,

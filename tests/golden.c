@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * golden.c: reading goldens, and measures of distance. Everything is in double, so that the
  * measures add nothing of their own at the 1e-7 that matters here.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * golden: what another implementation computed, as tests/reference's scripts write it down - token
  * ids in a .json, the logits of some of their positions in a .f32 - and how far we are from it.

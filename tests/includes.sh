@@ -1,6 +1,6 @@
 #!/bin/sh
 # Includes point down, hardware stays in its room, and the library neither prints nor exits: what
-# HACKING.md says about the house, proven on every build.
+# HACKING.md says about the house, proven on every build. Every source names its licence.
 set -eu
 cd "${srcdir:-$(dirname "$0")/..}"
 status=0
@@ -51,6 +51,11 @@ room hub hub/ checkpoint/hub_cache.h checkpoint/gguf_names.h base/
 may_include "llama3-pull" "$(find src/tool -name 'pull*.[ch]')" tool/ hub/ checkpoint/ base/
 may_include "inner programs" "$inner" tool/ engine/ text/ backend/limits.h backend/quantize.h \
     checkpoint/ quant/ base/
+
+unlicensed=$(find src include tests bench examples \( -name '*.[ch]' -o -name '*.cc' -o \
+    -name '*.cu*' -o -name '*.inc' \) \
+    -exec grep -L '^/\* SPDX-License-Identifier: MIT \*/$' {} +)
+[ -z "$unlicensed" ] || { printf '%s\n' "no SPDX line:" "$unlicensed" && status=1; }
 
 outside_cpu=$(find src -name '*.[ch]' ! -path 'src/backend/cpu/*' ! -path src/backend/backend.c)
 outside_cuda=$(find src -name '*.[ch]' ! -path 'src/backend/cuda/*')

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* run.h: how every test program ends. */
 #ifndef TESTS_RUN_H
 #define TESTS_RUN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Quantizing a checkpoint whose files are still arriving: nothing is read that wasn't asked for, or
  * that was given back, and what is made is what the whole checkpoint gives. */
 #include "config.h" /* pwrite */

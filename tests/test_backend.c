@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_backend: the conformance suite of the seam (src/backend/backend.h). Every operation against
  * plain loops in double precision, and contract 1: the same bits for any threads, any cut into

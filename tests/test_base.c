@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What every room stands on: errors, sizes, buffers, UTF-8, files, JSON behind its guard. */
 #include <check.h>
 #include <math.h>

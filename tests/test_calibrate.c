@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Calibration: the factors of what inputs have in common, quantizing with them, and a text's way
  * through the layers one by one. */
 #include "config.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The text that models are calibrated by: its form, and what becomes of it. */
 #include <check.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What model_open() makes of checkpoints: every fixture, tiny ones with both spellings, shards and
  * parts, names in the cache; and what it refuses, by the exact message.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Converting: that what it says about how far it is fits the time that it takes. */
 #include <check.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_cuda: whole models on the CUDA backend, on a device, or built with CUDA_EMULATED on an
  * emulated one: the goldens of small checkpoints, contract 1, spans that alternate with the CPU,

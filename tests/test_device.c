@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_device: models on a device with memory of its own (tests/deferred.c), through llama3.h: the
  * CPU's answer for every split, within the memory that there is, and what happens when that or the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_engine: contract 1 on whole models (the same bits for any threads, chunks, company in the
  * batch, and for a prefix that was computed or forked), plans that alternate between backends,

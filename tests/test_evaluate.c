@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_evaluate: perplexity and divergence, against plain sums over the logits that a session
  * gives for the same windows, and a model against itself; raw logits, against a session's.

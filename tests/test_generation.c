@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* How a checkpoint wants its answers sampled: generation_config.json in a directory and beside a
  * GGUF file, the keys of a GGUF file, and what is said about keys that are not supported. */
 #include <check.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The GGUF container: values of every type, what is wrong with a header, and the mapping of a real
  * writer's files against the Hugging Face directories of the same weights. */
 #include <check.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Broken and hostile checkpoints by the thousand: cut off at every byte, every number set to what
  * breaks programs, every byte of a header overwritten. Each either opens, and then all that it

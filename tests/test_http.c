@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_http: the server by its sockets, in this process, where it can be made unlucky: bodies that
  * end while it drains, requests that could be understood in two ways, a clock that is set, memory

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What llama3-pull stands on: which bytes are there, what a hub lists, what of it is wanted, files
  * that arrive, and hashes. The network's part is tested by tool-pull.sh. */
 #include "config.h" /* nftw */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Names of models on the hub, where its local cache keeps them, as huggingface_hub has it, and what
  * of it is meant by a name. */
 #include <check.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_json: the parser against jansson's own, on damaged texts too, and with every allocation
  * failing in turn.

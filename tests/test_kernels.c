@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_kernels: every fast kernel against its scalar twin, and the promise that a result never
  * depends on what is computed beside it, bit by bit. Plain C without a test library, so that it

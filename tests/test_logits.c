@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_logits: the whole library against transformers, on every small checkpoint of tests/data
  * (tests/reference/make-fixtures.py says what is in them), through llama3.h alone.

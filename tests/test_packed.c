@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Our own file: what is written opens as the same model, is a valid safetensors file whose tensors
  * lie where they can be mapped, and appears whole or not at all.

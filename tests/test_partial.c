@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Files that another run goes on with: how far they count, and which of them don't. */
 #include <check.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_placement: what goes where, on models of published shapes (no weights, only their sizes) and
  * devices with any amount of memory: never more than there is, never less than would fit.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The weight types: sizes, the expansion of blocks against the gguf package's, half precision. */
 #include <check.h>
 #include <math.h>

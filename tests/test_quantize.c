@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The quantizer: how far off its results are, what it does with numbers that are none or hardly
  * any, and that threads, cuts and instruction sets give the same bits. */
 #include <check.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What model_open() refuses, each by the exact line that says what was expected and what was found:
  * everything that would change the result and is not implemented, and everything that is broken.

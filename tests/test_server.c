@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_server: the parts of the server that need no socket: requests as they are read, answers as
  * they are written, keys, turns, and sequences that are kept.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Conversations as files: what is written is read again, and what is no session is refused, each by
  * the exact line that says what was expected and what was found. */
 #include <check.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_smollm2: a real model against transformers, which loads the same GGUF file in float32
  * (tests/reference/make-smollm2-golden.py). Skipped where the model is not on this machine:

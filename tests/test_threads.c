@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_threads: a team shares out every unit exactly once, whatever the number of threads and the
  * size of pieces; and a helper that is kept from its core loses its piece to the leader, so that

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* tiny.c: writing tiny checkpoints. */
 #include "tiny.h"
 

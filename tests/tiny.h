@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tiny.h: the smallest checkpoints there can be, written by the test itself, so that every field of
  * theirs can be changed: a Hugging Face directory and a GGUF file of one layer and eight tokens.

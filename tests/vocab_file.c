@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "vocab_file.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* vocab_file.h: the vocabularies of tests/data/text (make-text-goldens.py writes them). */
 #ifndef TESTS_VOCAB_FILE_H
 #define TESTS_VOCAB_FILE_H

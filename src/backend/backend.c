@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* backend.c: the only place that names concrete backends. */
 #include "config.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * backend: the seam between what Llama is (src/engine) and what computes it.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * limits.h: what a backend's machine can give at most, measured: the speed that results of
  * llama3-bench are a fraction of. On a CPU the instructions are those of the kernels that

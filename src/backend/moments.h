@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * moments.h: what the inputs of a matrix look like over a text, and what follows for quantizing it.
  *

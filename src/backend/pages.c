@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "backend/pages.h"
 
 #include <stdlib.h>

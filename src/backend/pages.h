@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pages.h: the KV pages of sequences, wherever their memory is. A page belongs to every sequence
  * that shares it; who is going to write owns it alone, so pages_reserve copies what is shared. A

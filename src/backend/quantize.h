@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * quantize.h: floats to group-quantized strips, by all threads and with the best kernels there are.
  * What is computed is defined by the scalar code in src/quant; results are the same bits whatever

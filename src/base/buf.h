@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* buf.h: a growing byte buffer whose failure sticks, so that it is checked once, at the end. */
 #ifndef BASE_BUF_H
 #define BASE_BUF_H

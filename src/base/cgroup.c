@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "base/cgroup.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* cgroup.h: where the limits stand that hold for this process and others of its group. */
 #ifndef BASE_CGROUP_H
 #define BASE_CGROUP_H

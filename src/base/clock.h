@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * clock.h: the monotonic clock. Deadlines and timed waits go by it alone: the time of day jumps
  * when someone sets it, and a wait for a moment in it would then last as long as the jump.

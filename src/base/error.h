@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * base: what every room stands on - errors, checked sizes, buffers, mapped files, JSON, UTF-8.
  * It knows nothing about models.

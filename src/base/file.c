@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* file.c: reading files, and how much memory there is to read them into. */
 #include "config.h" /* madvise */
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* file.h: files as they are read: mapped, or whole up to a limit. */
 #ifndef BASE_FILE_H
 #define BASE_FILE_H

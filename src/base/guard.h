@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * guard.h: mapped files that another program cuts short while they are open. Reading a page that is
  * gone raises SIGBUS, which ends the process. With the handler installed, zeros take the place of

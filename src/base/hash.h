@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * hash.h: hash tables that no file can be made to slow down. Their keys come from checkpoints, and
  * without a secret in the hash a file of colliding tokens takes hours to open.

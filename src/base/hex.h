@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* hex.h: digests as text. */
 #ifndef BASE_HEX_H
 #define BASE_HEX_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * json.c: the guard in front of the parser, and getters with ranges.
  *

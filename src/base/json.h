@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * json.h: JSON that came from outside, as jansson's values: nesting of at most 64, duplicate keys
  * refused, numbers with ranges, errors that name the file, the key, what was expected and what was

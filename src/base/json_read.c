@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * json_read.c: the parser is ours, because jansson's (2.14) ignores that its token buffer could not
  * grow: it then reads past that buffer, or aborts. An allocator of our own is no help, for

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* json_read.h: a JSON text to jansson's values; for json.c, which looks at its nesting before. */
 #ifndef BASE_JSON_READ_H
 #define BASE_JSON_READ_H

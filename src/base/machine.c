@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "config.h" /* sched_getaffinity */
 
 #include "base/machine.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* machine.h: what this process may use of the machine. */
 #ifndef BASE_MACHINE_H
 #define BASE_MACHINE_H

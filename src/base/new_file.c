@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* new_file.c: unnamed where the system can (O_TMPFILE), so that not even a kill leaves a trace. */
 #include "config.h" /* O_TMPFILE, fallocate, sync_file_range */
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * new_file.h: files as they are written: whole or not at all. Until it is committed a new file has
  * no name, or, where the file system can't do that, a temporary one beside its own; what was there

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "config.h" /* O_NOFOLLOW, flock */
 
 #include "base/partial.h"

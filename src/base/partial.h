@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * partial.h: a new file that outlives the program which makes it. Until it is committed it lies
  * beside its own name as NAME.partial, and two records behind its end say, in turn, how far it is

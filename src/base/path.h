@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* path.h: paths put together and taken apart. */
 #ifndef BASE_PATH_H
 #define BASE_PATH_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* size.h: sizes that come from outside are multiplied and added only here. */
 #ifndef BASE_SIZE_H
 #define BASE_SIZE_H

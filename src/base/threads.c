@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * threads.c: jobs, the pieces that threads take of them, and what becomes of a piece whose thread
  * lost its core. The leader publishes a job by its number; a helper that read an older number gets

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* tokens.h: a growing list of token ids; its failure sticks like struct buf's. */
 #ifndef BASE_TOKENS_H
 #define BASE_TOKENS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "base/utf8.h"
 
 int utf8_decode(const uint8_t *text, size_t n, uint32_t *scalar)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* utf8.h: UTF-8 as RFC 3629 defines it: no surrogates, nothing overlong, nothing over U+10FFFF. */
 #ifndef BASE_UTF8_H
 #define BASE_UTF8_H

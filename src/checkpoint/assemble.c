@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* assemble.c: the table of tensors, and its way into struct model. */
 #include "checkpoint/assemble.h"
 

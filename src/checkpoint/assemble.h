@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * assemble.h: from a reader's parts - a filled struct config and a table of named tensors - to the
  * matrices of struct model. What safetensors and GGUF share is here, once: the model's tensors, by

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * generation.h: how a checkpoint wants its answers sampled. generation_config.json says it, and the
  * keys general.sampling.* that llama.cpp's converter writes into a GGUF file.

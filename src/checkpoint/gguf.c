@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* gguf.c: parsing, with every count and length held against the bytes that are left. */
 #include "checkpoint/gguf.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * gguf.h: the GGUF container, versions 2 and 3, little-endian (ggml/docs/gguf.md): keys with
  * values, and tensors. It knows no architecture; gguf_model.c does.

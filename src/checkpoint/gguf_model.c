@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* gguf_model.c: a GGUF file of the llama architecture, alone or split in parts, as struct model. */
 #include <errno.h>
 #include <inttypes.h>

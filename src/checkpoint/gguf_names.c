@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "config.h" /* strcasestr */
 
 #include "checkpoint/gguf_names.h"

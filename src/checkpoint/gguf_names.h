@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * gguf_names.h: what names of GGUF files say. A repository on the hub has one for each
  * quantization ("Q4_K_M"), at its top or in a folder each, and large ones in parts:

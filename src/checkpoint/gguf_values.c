@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* gguf_values.c: the values of keys, once gguf_parse() has found them in order. */
 #include <inttypes.h>
 #include <string.h>

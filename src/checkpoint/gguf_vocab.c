@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * gguf_vocab.c: tokens, merges and special ids as llama.cpp's converter writes them for
  * byte-level BPE ("gpt2"). The pre-tokenizer is only a name there; we take the names whose rules

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* gguf_vocab.h: the tokenizer.* keys of a GGUF file. */
 #ifndef CHECKPOINT_GGUF_VOCAB_H
 #define CHECKPOINT_GGUF_VOCAB_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * hf.c: a Hugging Face directory - which files there are, in which order they are read, and what
  * the special tokens and the chat template are when several files name them.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* hf.h: the JSON files of a Hugging Face directory, each read by one function. */
 #ifndef CHECKPOINT_HF_H
 #define CHECKPOINT_HF_H

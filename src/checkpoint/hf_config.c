@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * hf_config.c: config.json. Defaults are those of transformers'
  * LlamaConfig; RoPE is spelled as the published checkpoints do (rope_theta, rope_scaling) or as

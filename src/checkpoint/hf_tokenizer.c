@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * hf_tokenizer.c: tokenizer.json, as the tokenizers library writes it for byte-level BPE. A
  * pre-tokenizer is recognised by its JSON, exactly: close is a different tokenization.

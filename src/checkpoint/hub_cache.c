@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "checkpoint/hub_cache.h"
 
 #include <pwd.h>

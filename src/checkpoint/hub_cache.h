@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * hub_cache.h: the names of models on the Hugging Face hub, and where its local cache keeps them.
  * The layout is huggingface_hub's, so that programs in Python and ours share what was fetched:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* model.c: opening whatever a path stands for, and closing it again. */
 #include "checkpoint/model.h"
 

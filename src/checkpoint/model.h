@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * checkpoint: files in, one `struct model` out - a configuration, named matrices that point into
  * the mapped files, the vocabulary and the template text. Every bounds check on a checkpoint lives

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* packed.c: our own file as struct model. */
 #include "checkpoint/packed.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * packed.h: our own file, format "llama3": all of a checkpoint in one valid safetensors file that
  * is ready to map. Matrices have Hugging Face's names. What is grouped (group.h) is a U8 tensor of

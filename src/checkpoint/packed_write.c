@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * packed_write.c: a model as our own file, in one pass: all sizes follow from the shapes, so the
  * header is written first, then the tensors as they come.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* parts.h: the matrices of a model one after another, in the order in which a pass reads them. */
 #ifndef CHECKPOINT_PARTS_H
 #define CHECKPOINT_PARTS_H

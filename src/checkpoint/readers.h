@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* readers.h: what stands behind model_open(): a look at the path, then one reader for each kind of
  * checkpoint. Each fills a zeroed model; on failure model_close() frees what it holds. */
 #ifndef CHECKPOINT_READERS_H

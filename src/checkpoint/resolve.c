@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * resolve.c: from what the user typed to a file or directory. An existing path wins; otherwise
  * "OWNER/NAME" is looked up in the local Hugging Face cache (resolve_hub.c).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * resolve_hub.c: from "OWNER/NAME" or "OWNER/NAME:TAG" to what of it the local Hugging Face cache
  * has. What is missing is an error that says how to fetch it.

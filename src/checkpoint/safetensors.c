@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* safetensors.c: the header, its spans, and the index of a sharded checkpoint. */
 #include "checkpoint/safetensors.h"
 

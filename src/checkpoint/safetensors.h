@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * safetensors.h: the container (github.com/huggingface/safetensors, "Format"): eight bytes of
  * header length, a JSON header, the tensors' bytes.

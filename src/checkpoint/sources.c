@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "config.h" /* st_mtim, st_ctim */
 
 #include "checkpoint/sources.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* sources.h: the files that a checkpoint consists of, without reading them. */
 #ifndef CHECKPOINT_SOURCES_H
 #define CHECKPOINT_SOURCES_H

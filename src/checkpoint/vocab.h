@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * vocab.h: the vocabulary as the checkpoint states it, before a tokenizer is built on it.
  * tokenizer.json and GGUF fill the same struct; tokens are raw bytes (GPT-2's printable alphabet

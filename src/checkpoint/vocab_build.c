@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * vocab_build.c: hash map from texts to ids, merges as ids, and the way back from GPT-2's
  * alphabet to bytes.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * vocab_build.h: struct vocab from tokens and merges as tokenizer.json and GGUF both spell them, in
  * GPT-2's printable alphabet, where every byte is one character.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "engine/calibrate.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * calibrate.h: quantizing with a text at hand. The text's residual stream (stream.h) is carried
  * through the layers as they are quantized: what the linears of an input read there says which of

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "engine/calibration_text.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * calibration_text.h: the text that models are calibrated by (share/calibration.txt, built in), as
  * the tokens of a checkpoint.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* convert.c: which matrix becomes what, and its rows as packed_write() asks for them. */
 #include "engine/convert.h"
 

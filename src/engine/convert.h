@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * convert.h: a checkpoint becomes our own file (checkpoint/packed.h), its matrices quantized, one
  * after another in bounded memory: a few megabytes beside what the system keeps of the files.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* convert_key.c: what the bytes of a file depend on, as a digest. */
 #include <nettle/sha2.h>
 #include <stdio.h>

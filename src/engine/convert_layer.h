@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* convert_layer.h: calibrating while a checkpoint is converted: the layer at hand is kept as it
  * was quantized, until the text goes through it, which it does when the next one begins. */
 #ifndef ENGINE_CONVERT_LAYER_H

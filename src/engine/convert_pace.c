@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "engine/convert_pace.h"
 
 /* A byte of the 8B's embedding and head took a 16th of the time of one of its layers, which read

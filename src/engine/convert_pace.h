@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* convert_pace.h: how far a conversion is, so that what is done and what is left take their time.
  */
 #ifndef ENGINE_CONVERT_PACE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "engine/convert_source.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * convert_source.h: the checkpoint's bytes while it is converted: what is asked for before it is
  * read, and what is told to be read no more, as convert_options says.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * engine.c: jobs in, batches out. Which jobs share a pass is decided here and can change no
  * result: a row's logits depend on its own sequence alone (backend.h).

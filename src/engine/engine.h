@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * engine.h: the one thread that runs passes. Whoever wants tokens evaluated submits a job and
  * waits; the rows of jobs that wait together share a pass, long prompts in chunks between the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "engine/evaluate.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * evaluate.h: how well a model predicts a text, and how far its predictions are from another's.
  *

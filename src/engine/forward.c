@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * forward.c: the network. run_stage() below is the only place that knows the order in which a
  * Llama computes; everything else here is where its parts live: handles on each backend, and the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * engine: the network's layer sequence, sequences of tokens, and the thread that runs them.
  *

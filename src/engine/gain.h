@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * gain.h: what calibrating was worth: how far what was made is from its source, and how far it
  * would be without. Three streams (stream.h) of one text go through the layers side by side:

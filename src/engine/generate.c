@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * generate.c: the loop that makes an answer: draw, decode, look for stop strings, evaluate.
  */

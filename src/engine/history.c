@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* history.c: the messages of a conversation, as llama3_get_response keeps them. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "engine/placement.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * placement.h: which backend runs which stages: the plan that --gpu-layers asks for, or the best
  * one that a device has the memory for.

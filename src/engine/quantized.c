@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "config.h" /* openat, O_NOFOLLOW */
 
 #include "engine/quantized.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * quantized.h: a checkpoint opened as int4, whatever it is stored as: made while it is opened, or
  * found where it was kept the last time.

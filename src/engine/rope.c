@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* rope.c: the frequencies that rotary positions turn with, computed once when a model is opened. */
 #include <math.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "engine/sampler.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * sampler.h: logits in, one token id out. Applied in this order: biases, penalties, temperature,
  * top-k, top-p, min-p (transformers' order); ties go to the lower id everywhere.

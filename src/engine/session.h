@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * session.h: one sequence of tokens, their KV pages and the logits after the last of them; and
  * generation on it. llama3.h says what the functions do; here they take the engine.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "engine/stages.h"
 
 enum stage_kind stage_kind(size_t stage, size_t n_layers)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * stages.h: the stages of a pass: what each reads and writes, and which backend runs it. This is
  * the list that forward.c opens weights and activations by and that placement.c sums up.

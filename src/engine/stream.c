@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* stream.c: a layer is run as a model that has no other. */
 #include "engine/stream.h"
 

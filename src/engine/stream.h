@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * stream.h: a text's residual stream, carried through the network a layer at a time, and in a layer
  * from one input of its linears to the next. Each layer is given as it comes, so that the whole

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* ask.c: small answers of the hub, such as what files a model has. */
 #include <string.h>
 

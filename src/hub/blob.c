@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "config.h" /* fallocate, O_NOFOLLOW */
 
 #include "hub/blob.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * blob.h: a file that arrives. It is sparse and of full size from the beginning, its bytes come in
  * any order, and a second file says which are there; so whatever ends the program, another run goes

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* choose.c: which files of a repository are fetched. */
 #include <fnmatch.h>
 #include <stdio.h>

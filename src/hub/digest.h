@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* digest.h: what files are verified by: SHA-256, or git's name of a file's contents, which is the
  * SHA-1 of "blob SIZE", a zero byte and the contents. */
 #ifndef HUB_DIGEST_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fetch.h: many blobs at a time, in pieces, over several connections. Pieces are asked for in
  * order, so that what is there of a file has few gaps and can be hashed as it comes. One thread

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* fetch_parts.h: what the files of fetch.h share. */
 #ifndef HUB_FETCH_PARTS_H
 #define HUB_FETCH_PARTS_H

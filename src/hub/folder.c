@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "config.h" /* lstat, readlink */
 
 #include "hub/folder.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* folder.h: what is in the folders of the cache. */
 #ifndef HUB_FOLDER_H
 #define HUB_FOLDER_H

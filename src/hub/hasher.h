@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* hasher.h: the thread that hashes blobs while they arrive, so that little is left to do when the
  * last byte is there. */
 #ifndef HUB_HASHER_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * hub: checkpoints from a model hub, which speaks HTTP as huggingface.co does. It stands on
  * libcurl, base and checkpoint/hub_cache.h, which says where files go.

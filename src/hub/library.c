@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "config.h" /* nftw, st_atim */
 
 #include "hub/library.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* library.h: what is in the cache, whoever put it there. */
 #ifndef HUB_LIBRARY_H
 #define HUB_LIBRARY_H

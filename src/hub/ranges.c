@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "hub/ranges.h"
 
 #include <string.h>

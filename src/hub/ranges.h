@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* ranges.h: which bytes of a file are there: intervals in order that don't touch. */
 #ifndef HUB_RANGES_H
 #define HUB_RANGES_H

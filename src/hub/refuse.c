@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* refuse.c: what the hub means when it says no, and what can be done about it. */
 #include <stdlib.h>
 #include <string.h>

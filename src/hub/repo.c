@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "hub/repo.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * repo.h: what files a repository has, as the hub lists them, and which of them are wanted. What
  * the hub says is not trusted: a name that could lead out of a folder is refused with the whole

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "config.h" /* PACKAGE_VERSION, explicit_bzero */
 
 #include "hub/request.h"

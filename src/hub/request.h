@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * request.h: one HTTP request after another, on libcurl. Redirects are followed here and not by
  * libcurl: the token goes to the hub's own origin (scheme, host and port) and nowhere else, https

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "config.h" /* O_NOFOLLOW, renameat */
 
 #include "hub/store.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * store.h: where files go. In the cache, as huggingface_hub lays it out: contents by their hash in
  * blobs/, and a relative link of the file's name in snapshots/COMMIT/. In a folder that the user

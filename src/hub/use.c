@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* use.c: what a thread does that uses bytes while they arrive. */
 #include "config.h" /* reallocarray */
 

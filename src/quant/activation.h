@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * activation.h: activations as int8, for products with group-quantized weights: what every kernel
  * of every backend computes from a row of floats, so that all of them have the same numbers.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* dtype.c: the table of types. */
 #include "quant/dtype.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * quant: number formats of weights - what a row of them is, byte for byte, and how it becomes f32.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * expand.c: blocks to f32, the scalar definition of every type.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* group.c: the layout of group-quantized matrices, and their scalar definition. */
 #include "quant/group.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * group.h: group-quantized matrices, int4 and int8: what they mean and how they lie in memory and,
  * byte for byte the same, in a file.

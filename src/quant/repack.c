@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * repack.c: blocks of GGUF's types (expand.c says how they are laid out) to strips of groups. Codes
  * stay as they are; only q6_k's, whose groups are half as long, are rounded again. What is done to

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* search.c: the scalar definition of the search for scales and codes. */
 #include "quant/search.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * search.h: scales and codes for a group of weights (group.h), the heart of the quantizer. Here is
  * the scalar definition; the kernels of a backend compute the same bits.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "server/answer.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * answer.h: what the API answers, as JSON: a whole answer, or the events of a stream.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* api_error.c: what went wrong, as a client reads it; openai.h has its functions. */
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "server/budget.h"
 
 enum { MIB = 1 << 20 };

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * budget.h: memory that requests may hold besides keys and values. Whatever a client can make large
  * takes its part before it grows: JSON while it is parsed, text while it is tokenized, tokens, and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * completion.c: one request that generates, from its text to the last of its choices. Each choice
  * is a sequence of its own; the prompt is read by the first one, which the others are forked from.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * server: a model behind HTTP. It uses llama3.h and src/base, nothing else of the library, and as
  * little as the library does it print or exit.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * http_parts.h: what http.c (libmicrohttpd's callbacks), http_request.c (requests and their
  * answers) and http_peers.c (connections, and the thread that watches them) share; for no one else.

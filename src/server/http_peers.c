@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "config.h" /* POLLRDHUP */
 
 #include <poll.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * keys.c: keys are kept as salted digests, so a lookup costs the same for one key and for
  * thousands, and no key stays in memory.

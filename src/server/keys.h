@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* keys.h: the API keys of a server, from a file or the environment, never from its arguments. */
 #ifndef SERVER_KEYS_H
 #define SERVER_KEYS_H

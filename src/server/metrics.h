@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* metrics.h: what a server counts, as Prometheus reads it. Counters may be added to from anywhere.
  */
 #ifndef SERVER_METRICS_H

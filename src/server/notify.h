@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* notify.h: systemd's protocols, by hand: a service's state, and sockets that it was given. */
 #ifndef SERVER_NOTIFY_H
 #define SERVER_NOTIFY_H

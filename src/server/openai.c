@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "server/openai.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * openai.h: the API's requests from JSON, every field checked, and its answers as JSON. What would
  * change an answer and isn't known is an error that names it; what can't is ignored.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* page.h: the chat page (share/chat.html), built into the program. */
 #ifndef SERVER_PAGE_H
 #define SERVER_PAGE_H

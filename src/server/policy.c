@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "config.h" /* memmem */
 
 #include <nettle/sha2.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "server/pool.h"
 
 #include <pthread.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pool.h: sequences that are over, kept for what begins like them. Comparing is by token and exact;
  * KV pages are shared, so that to begin where another sequence has been costs nothing but the pages

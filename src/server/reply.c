@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "server/reply.h"
 
 enum { PIECE = 64 << 10 };

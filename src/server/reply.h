@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * reply.h: an answer of any length. A short one is sent whole, with its length; of a long one each
  * piece is sent once it is made, so that the server never holds all of it.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * serve.h: the server: what comes in by HTTP, who may ask it, and what becomes of it. It is up
  * before its model is: until then it says so.

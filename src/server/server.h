@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* server.h: what the server's files share, and nobody else sees. */
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "server/slots.h"
 
 #include <pthread.h>

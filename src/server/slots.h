@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * slots.h: who may generate now. There are so many sequences at once and so many pages for their
  * KV; who wants one waits for both. Clients take turns: the next is whoever has fewest sequences,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tokenize.c: /tokenize and /apply-template. A list of tokens takes twice as much as JSON as their
  * text, so it is never made whole.

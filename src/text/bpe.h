@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * bpe.h: byte-pair encoding (Sennrich et al. 2016, section 3.2) of one pre-token: of all adjacent
  * pairs that have a merge, the one of best rank is merged first, the leftmost of equals, until none

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Rendering: what each template does to a conversation, written out by hand. The texts themselves
  * are Jinja programs; the ones that we know are listed by hash in chat_templates.c.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * chat.h: conversations to tokens. Only this file's code emits control ids: between two of them,
  * the template's text and the message's content are joined and tokenized once, special tokens off,

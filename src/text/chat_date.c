@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Dates as the templates write them, "26 Jul 2024". */
 #include "text/chat.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The templates by name, and the published texts of each by their SHA-256. A text is known by its
  * hash and nothing less: two templates that look alike can render differently.

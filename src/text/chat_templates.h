@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* chat_templates.h: what is known about each template; for chat.c and chat_templates.c alone. */
 #ifndef TEXT_CHAT_TEMPLATES_H
 #define TEXT_CHAT_TEMPLATES_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Bytes to whole characters. What is held is always the beginning of some character, so that the
  * byte which makes it impossible ends a maximal subpart: U+FFFD for what was held, and that byte

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pretokenizer.h: where a text is cut before BPE runs. Each pattern is scanned by hand: a regex
  * engine that backtracks would take quadratic time on text like a long run of spaces.

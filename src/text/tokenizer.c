@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The tokenizer proper: cuts text into pre-tokens, turns their bytes into symbols and lets BPE
  * merge them.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * text: characters and tokens - Unicode tables, the byte-level BPE tokenizer, chat templates.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "text/unicode.h"
 
 enum unicode_class unicode_class(uint32_t scalar)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * unicode.h: what the pre-tokenizers and the templates ask about a character. The classes are those
  * of the regex engine inside the `tokenizers` package (its version, and the versions of Unicode,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Made by scripts/make-unicode-tables from tokenizers 0.23.3; not to be edited.
  * Its regex engine knows Unicode 16.0: 141028 letters, 1911 numbers, 25 spaces.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* answer.h: one answer, from tokens to stdout. */
 #ifndef TOOL_ANSWER_H
 #define TOOL_ANSWER_H

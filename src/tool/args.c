@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/args.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* args.h: the command line of llama3. */
 #ifndef TOOL_ARGS_H
 #define TOOL_ARGS_H

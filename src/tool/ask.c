@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/ask.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* ask.h: a question on the terminal that is answered by yes or no. */
 #ifndef TOOL_ASK_H
 #define TOOL_ASK_H

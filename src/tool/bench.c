@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* bench.c: llama3-bench, how fast a model runs here next to what this machine can give. */
 #include "config.h"
 

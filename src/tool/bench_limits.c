@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* bench_limits.c: what a test costs, and what it could be at best. */
 #include "config.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* bench_run.h: what llama3-bench measures, in rounds: the limits of each backend that has a part in
  * it, then each test. */
 #ifndef TOOL_BENCH_RUN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "config.h" /* MAP_ANONYMOUS */
 
 #include "tool/bench_synthetic.h"

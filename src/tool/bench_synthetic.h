@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* bench_synthetic.h: a model of a published shape with random weights, in memory. */
 #ifndef TOOL_BENCH_SYNTHETIC_H
 #define TOOL_BENCH_SYNTHETIC_H

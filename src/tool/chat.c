@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/chat.h"
 
 #include <ctype.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* chat.h: a conversation in the terminal. */
 #ifndef TOOL_CHAT_H
 #define TOOL_CHAT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/ending.h"
 
 #include <signal.h>

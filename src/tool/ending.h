@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * ending.h: signals to end (INT, TERM, HUP) for programs that have to clean up. The first one is
  * noted, and the work ends in order; one that comes after a while ends the program. What was

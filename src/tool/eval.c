@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* eval.c: llama3-eval, what a model computes, for whoever wants to check it: the options and which
  * of its modes they ask for. */
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * eval.h: the inside of llama3-eval: what its options hold, a function for each mode, and what
  * these share.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* eval_detokenize.c: lists of ids, and the text that they stand for. */
 #include <stdio.h>
 #include <stdlib.h>

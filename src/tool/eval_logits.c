@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* eval_logits.c: raw logits in a file, row by row, for other programs to look at. */
 #include <errno.h>
 #include <stdio.h>

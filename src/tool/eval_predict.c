@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* eval_predict.c: how well a model predicts a text, and how far it is from another model. */
 #include <jansson.h>
 #include <stdio.h>

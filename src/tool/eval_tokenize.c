@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * eval_tokenize.c: texts to ids, or to the lengths of the pre-tokens that BPE never merges across.
  *

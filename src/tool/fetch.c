@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/fetch.h"
 
 #include <errno.h>

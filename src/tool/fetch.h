@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* fetch.h: a model that is not on this machine: on a terminal, llama3-pull is offered. */
 #ifndef TOOL_FETCH_H
 #define TOOL_FETCH_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/gpu_options.h"
 
 #include "tool/say.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* gpu_options.h: the options by which every program that runs a model places it on a GPU. */
 #ifndef TOOL_GPU_OPTIONS_H
 #define TOOL_GPU_OPTIONS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/info.h"
 
 #include <sys/resource.h>

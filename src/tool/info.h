@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* info.h: what --info, --verbose and --stats print. */
 #ifndef TOOL_INFO_H
 #define TOOL_INFO_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/interrupt.h"
 
 #include <signal.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * interrupt.h: what ^C does. While a session answers it ends that answer; while a model is opened,
  * which may have to clean up, it is noted, and another one after a while ends the program; at any

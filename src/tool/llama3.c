@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* llama3: answers a prompt, or chats in the terminal. The order of things is all that is here. */
 #include <errno.h>
 #include <stdio.h>

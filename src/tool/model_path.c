@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/model_path.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * model_path.h: the options that every program takes to open a model, and what model is meant
  * where none is given.

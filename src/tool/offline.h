@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* offline.h: whether the hub's tools are told to use no network. */
 #ifndef TOOL_OFFLINE_H
 #define TOOL_OFFLINE_H

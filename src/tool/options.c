@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/options.h"
 
 #include <ctype.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tool: the programs. They use llama3.h and src/base, nothing else of the library; quantize, eval
  * and bench, which make, judge and measure models, look inside.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/output.h"
 
 #include <errno.h>

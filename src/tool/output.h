@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * output.h: the answer on stdout, flushed as it comes. On a terminal, control bytes that a model
  * may be talked into (escape sequences) are shown as U+FFFD; in a pipe or file every byte passes.

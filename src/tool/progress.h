@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * progress.h: one line on stderr while something takes longer than half a second, erased when it
  * is over. Nothing is ever shown where stderr is no terminal.

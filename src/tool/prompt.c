@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/prompt.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* prompt.h: the text to answer: --prompt, --file, or stdin. */
 #ifndef TOOL_PROMPT_H
 #define TOOL_PROMPT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* pull.c: llama3-pull, from a model's name to its files. The order of things is all that is here.
  */
 #include <signal.h>

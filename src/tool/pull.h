@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* pull.h: the command line of llama3-pull, and what it can do besides fetching. */
 #ifndef TOOL_PULL_H
 #define TOOL_PULL_H

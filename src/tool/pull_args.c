@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* pull_args.c: the command line of llama3-pull. */
 #include <stdlib.h>
 #include <string.h>

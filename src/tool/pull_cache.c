@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* pull_cache.c: what is in the cache: --list, --remove, --verify. */
 #include <stdio.h>
 #include <stdlib.h>

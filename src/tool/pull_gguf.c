@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* pull_gguf.c: which type of a GGUF repository is fetched, where nobody said so. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/pull_int4.h"
 
 #include <errno.h>

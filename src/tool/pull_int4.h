@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* pull_int4.h: quantizing a checkpoint while its files arrive. */
 #ifndef TOOL_PULL_INT4_H
 #define TOOL_PULL_INT4_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/pull_made.h"
 
 #include <errno.h>

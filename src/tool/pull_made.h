@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pull_made.h: what an int4 file was made of, in a small file that goes with it: whether the one
  * that is there is the one that would be made.

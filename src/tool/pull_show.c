@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/pull_show.h"
 
 #include <stdio.h>

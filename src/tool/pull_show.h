@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pull_show.h: how far a download is. On a terminal some lines that are drawn anew, one for each
  * file that arrives and one for all of them; elsewhere a line for each file that is there, and one

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* quantize.c: llama3-quantize, a checkpoint in, one small file that is ready to run out. */
 #include <stdio.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* quantize_gain.h: what calibrating was worth, on the beginning of a text that it didn't read. */
 #ifndef TOOL_QUANTIZE_GAIN_H
 #define TOOL_QUANTIZE_GAIN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/quantize_report.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* quantize_report.h: what is said about a file that was made. */
 #ifndef TOOL_QUANTIZE_REPORT_H
 #define TOOL_QUANTIZE_REPORT_H

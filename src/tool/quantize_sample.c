@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A text of several kinds, for comparing what two models predict where no other is given. */
 #include "tool/quantize_sample.h"
 

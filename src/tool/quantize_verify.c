@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/quantize_verify.h"
 
 #include <stdio.h>

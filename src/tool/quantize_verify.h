@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* quantize_verify.h: llama3-quantize --verify. */
 #ifndef TOOL_QUANTIZE_VERIFY_H
 #define TOOL_QUANTIZE_VERIFY_H

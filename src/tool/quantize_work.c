@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/quantize_work.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * quantize_work.h: a checkpoint made into one file, from opening the one to naming the other. It is
  * what llama3-quantize does, and what a program does that goes on to quantize files while they

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/say.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* say.h: lines on stderr, "llama3: ..." (the name the program was built with). */
 #ifndef TOOL_SAY_H
 #define TOOL_SAY_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* llama3-server: a model behind HTTP. Options and signals are here, its sockets in server_listen.c;
  * src/server has the rest. */
 #include <semaphore.h>

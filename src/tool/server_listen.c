@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/server_listen.h"
 
 #include <arpa/inet.h>

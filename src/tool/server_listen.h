@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* server_listen.h: the sockets that a server listens at. */
 #ifndef TOOL_SERVER_LISTEN_H
 #define TOOL_SERVER_LISTEN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/session_file.h"
 
 #include <math.h>

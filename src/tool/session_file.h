@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * session_file.h: a conversation as a file (--session), which the server's chat page exports and
  * imports as well. One JSON object; llama3(1) describes it under FILES. What is in it came from

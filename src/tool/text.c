@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tool/text.h"
 
 #include <errno.h>

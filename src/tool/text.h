@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* text.h: a text from a file or from stdin. */
 #ifndef TOOL_TEXT_H
 #define TOOL_TEXT_H

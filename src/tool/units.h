@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* units.h: numbers as people read them. */
 #ifndef TOOL_UNITS_H
 #define TOOL_UNITS_H

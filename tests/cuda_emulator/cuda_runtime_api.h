@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * cuda_emulator: the part of the CUDA runtime and of its device language that src/backend/cuda
  * uses, on the host, so that the kernels' own source is tested where there is no GPU.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* emulator.cc: devices, memory, streams; and launches, whose threads are fibers. */
 #include <algorithm>
 #include <cstdio>

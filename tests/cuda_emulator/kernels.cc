@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* kernels.cc: the kernels' source, compiled for the host. */
 #include "backend/cuda/attend.cu"
 #include "backend/cuda/dot.cu"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * races.cc: a clock goes on with each barrier. For each byte of shared memory and of the device's
  * there is when, and by which thread, it was written last and read since. An access races with one

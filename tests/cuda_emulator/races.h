@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * races.h: finds accesses of a launch that nothing orders. The kernels are compiled with
  * -fsanitize=thread, whose calls before each load and store come here instead of to its library;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* racing.cc: kernels that race. */
 #include "racing.h"
 

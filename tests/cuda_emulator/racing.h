@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* racing.h: kernels that race, to prove that races.cc finds it. */
 #ifndef RACING_H
 #define RACING_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* fuzz.c: what the fuzz targets share. */
 #include "fuzz.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz.h: what the fuzz targets share. A target is one file with LLVMFuzzerTestOneInput(), which
  * libFuzzer calls with one input after another (--enable-fuzzing), and replay.c, in every other

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The small files of a Hugging Face directory, a NUL after each: config.json,
  * generation_config.json, tokenizer_config.json. */
 #include "fuzz.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A few tokens of an arbitrary GGUF file. However a text is cut into passes, its logits have the
  * same bits; what can't be evaluated is refused. */
 #include "fuzz.h"

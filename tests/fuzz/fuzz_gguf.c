@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A GGUF file, opened as a model. Its last four bytes say how it changes under a second reader. */
 #include "fuzz.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a client may send to llama3-server, byte for byte: the whole server answers it, with a model
  * of the fixtures behind, over a socket of this process. The server has to close the connection in
  * the end, and all that it says is made of whole answers. */

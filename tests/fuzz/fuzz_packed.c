@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* One of our own files, opened as a model. The last four bytes of the input, whose data may be any,
  * say how the file changes under a second reader. */
 #include "fuzz.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a hub lists, a NUL, the type that is asked for, a NUL, a glob of files to include and
  * another one to exclude. */
 #include "fuzz.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The JSON of the API's requests; the first byte chooses the route. */
 #include "fuzz.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The weights of a Hugging Face directory: one safetensors file, for the model of the corpus. */
 #include "fuzz.h"
 

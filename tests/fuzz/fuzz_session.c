@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A session file: what is taken is written, and read again it is the same. */
 #include "fuzz.h"
 

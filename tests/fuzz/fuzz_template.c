@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A conversation by a chat template: a byte that chooses the template, a date, and messages, each a
  * byte for its role and a content, a NUL after each text. Whatever the contents, control tokens are
  * those of the same conversation without any. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A tokenizer.json, a NUL, and a text to encode with it. */
 #include "fuzz.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* mutate.c: how libFuzzer changes safetensors files. Their header's length stands before it, and
  * hardly any change of a header fits it: the length follows the header, most of the time. */
 #include <string.h>

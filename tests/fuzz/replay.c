@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* replay.c: main() of the fuzz targets in a build without libFuzzer, whose command line it takes:
  * each file once. `make check` runs the corpus like that, with any compiler. */
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * attend.c: attention over KV pages. Queries of one KV head, of a few rows that stand side by side
  * in a sequence, meet its pages together, so that K and V are loaded once for all of them.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * blas.c: OpenBLAS, for many rows. Each of our threads calls it for rows of its own, on that thread
  * alone: OpenBLAS's threads would spin for the cores that ours compute on.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* cpu.c: opening and closing, memory, weights and buffers, and the batch. */
 #include "config.h"
 

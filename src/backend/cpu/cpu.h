@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * cpu: the backend that runs everywhere. The only place with BLAS and intrinsics.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* inline.h: what kernels ask of a compiler. Their arrays are registers: that takes every call
  * inlined and every loop over them unrolled, before anything else is done. */
 #ifndef BACKEND_CPU_INLINE_H

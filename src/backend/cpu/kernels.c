@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* kernels.c: which tables were built, which of them this CPU can run, and which one is taken. */
 #include "config.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * kernels.h: the leaf kernels, a table for each instruction set, and what they have in common.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* kernels_avx2.c: the fast kernels for AVX2. */
 #include "backend/cpu/kernels.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* kernels_avx512.c: the fast kernels for AVX-512. */
 #include "backend/cpu/kernels.h"
 

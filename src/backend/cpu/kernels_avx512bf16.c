@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* kernels_avx512bf16.c: those for AVX-512, with its products of bf16 numbers. */
 #include "backend/cpu/kernels.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * kernels_avx512vl.c: the fast kernels for the 256-bit half of AVX-512 VNNI.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* kernels_avxvnni.c: the fast kernels for AVX-VNNI. */
 #include "backend/cpu/kernels.h"
 

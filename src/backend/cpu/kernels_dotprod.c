@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* kernels_dotprod.c: the fast kernels for NEON with the dot products of Armv8.2. */
 #include "backend/cpu/kernels.h"
 

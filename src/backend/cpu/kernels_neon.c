@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* kernels_neon.c: the fast kernels for NEON. */
 #include "backend/cpu/kernels.h"
 

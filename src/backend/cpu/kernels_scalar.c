@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * kernels_scalar.c: every kernel in plain C, the definition that the fast tables are tested
  * against. Sums run over LANES lanes like those of the widest table, which is more exact than one

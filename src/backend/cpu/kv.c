@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* kv.c: KV pages in the host's memory; malloc is the pool. */
 #include "backend/cpu/cpu.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* limit_loops.h: the loops that limits.c times, a table for each instruction set. */
 #ifndef BACKEND_CPU_LIMIT_LOOPS_H
 #define BACKEND_CPU_LIMIT_LOOPS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* limits.c: times the loops of limits_*.c on all threads. */
 #include "config.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* limits_avx512.c: the most that AVX-512 gives, with VNNI and with BF16 where the CPU has them. */
 #include <immintrin.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* limits_avxvnni.c: the most that AVX-VNNI gives. */
 #define LOOPS  limit_loops_avxvnni
 #define NAME   "avxvnni"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* limits_scalar.c: the most that plain C gives, of what the compiler makes of loops like those of
  * kernels_scalar.c. */
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * linear.c: matrix products. Rows of W are split over threads; a thread walks through its rows in
  * panels of PANEL_ROWS x PANEL_COLS, which are expanded to f32 in its scratch and meet PANEL_TOKENS

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* moments.c: H, and the factors of it that quantizing needs. */
 #include "backend/moments.h"
 

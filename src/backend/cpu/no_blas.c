@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* no_blas.c: in place of blas.c where there is no OpenBLAS. */
 #include "backend/cpu/cpu.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* ops.c: the operations that work element by element, split over threads. */
 #include "backend/cpu/cpu.h"
 

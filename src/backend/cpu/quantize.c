@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * quantize.c: matrices to group-quantized strips. A thread takes the next strip, turns it on its
  * side, so that a vector holds a column of it, and lets the kernels of quant/search.h find scales

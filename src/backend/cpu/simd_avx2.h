@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* simd_avx2.h: what kernels_simd.inc is written in, for AVX2, FMA and F16C. */
 #ifndef BACKEND_CPU_SIMD_AVX2_H
 #define BACKEND_CPU_SIMD_AVX2_H

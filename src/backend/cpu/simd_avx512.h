@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* simd_avx512.h: what kernels_simd.inc is written in, for AVX-512 F, BW, DQ, VL and VNNI. */
 #ifndef BACKEND_CPU_SIMD_AVX512_H
 #define BACKEND_CPU_SIMD_AVX512_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* simd_neon.h: what kernels_simd.inc is written in, for NEON as every AArch64 has it. */
 #ifndef BACKEND_CPU_SIMD_NEON_H
 #define BACKEND_CPU_SIMD_NEON_H

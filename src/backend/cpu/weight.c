@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * weight.c: matrices as the CPU reads them. Mapped ones stay where they are, GGUF's blocks become
  * strips of groups where there are integer kernels for them, by all threads at once.

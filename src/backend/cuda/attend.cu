@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * attend.cu: attention over KV pages. The unit is a page of 64 positions: its scores, their
  * largest, weights and sums of weights times V make a state (Milakov and Gimelshein 2018,

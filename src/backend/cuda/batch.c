@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * batch.c: what changes from pass to pass, one image of which is copied to the device before a run,
  * so that a recorded graph finds it where it was.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* common.cuh: what kernels share: sums over a block of threads, reading matrices and pages. */
 #ifndef BACKEND_CUDA_COMMON_CUH
 #define BACKEND_CUDA_COMMON_CUH

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * cublas.c: prompts in bf16 by cuBLAS, which is loaded when it is asked for: a build needs none,
  * nor does a machine where nobody asks. Matrices are expanded a piece of rows at a time, just

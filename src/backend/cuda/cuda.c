@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* cuda.c: finding a device, its memory, what crosses to it, and the table of operations. */
 #include "backend/cuda/cuda.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * cuda: the backend that computes on a GPU. The host's part is C, in files as the CPU's; kernels
  * are C++ in .cu files, behind the C functions of kernels.h. The driver is looked for at run time,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * dot.cu: products without tensor cores: groups for one row, floats for any number. A warp has a
  * tile of 32 rows of the matrix, a row in each lane, and one slice of the columns; a block of

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* elements.cu: the operations that work element by element, a block of threads for each row. */
 #include "backend/cuda/common.cuh"
 

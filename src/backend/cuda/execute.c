@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* execute.c: operations to launches. */
 #include <string.h>
 

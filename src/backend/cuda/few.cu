@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * few.cu: products of a few rows on tensor cores: groups in int8, bf16 weights in bf16. A warp
  * multiplies a tile of 32 rows of the matrix, two fragments of 16, with up to four tiles of 8

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * graph.c: a pass of few rows is hundreds of small kernels, and launching them takes the host
  * longer than the device needs for them. So a list of operations that comes again on a batch of the

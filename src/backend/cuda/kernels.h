@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * kernels.h: what the host asks of the device, and how things lie there. Functions enqueue on a
  * stream and return at once; what goes wrong is found by cudaGetLastError and by waiting.

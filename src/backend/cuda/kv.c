@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * kv.c: KV pages on the device. They come in slabs, since the driver's allocator is slow, and go
  * back to a list. What reads and writes them here waits for its own stream, so that it may overlap

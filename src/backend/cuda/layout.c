@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "backend/cuda/layout.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * layout.h: matrices as the kernels read them. What a thread of a warp loads at once is a unit of
  * 16 bytes: a group of int4, half a group of int8, 8 columns of 16 bits or 4 of f32. The units of

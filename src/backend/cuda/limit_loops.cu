@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* limit_loops.cu: loops that do nothing but what one unit of the device is the limit of. */
 #include "backend/cuda/common.cuh"
 

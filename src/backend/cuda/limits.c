@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* limits.c: times the loops of limit_loops.cu by the device's own clock. */
 #include <stdlib.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * ops.c: operations are recorded by a run and carried out at its end, when it is known what follows
  * what. An operation is plain data, without holes that differ: lists of them are compared.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * ptx.h: everything in kernels that isn't plain C++: instructions by name, conversions, launches.
  * The emulator of tests/cuda_emulator has a twin of this file, and nothing else stands between the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* state.h: what the files of this folder share. */
 #ifndef BACKEND_CUDA_STATE_H
 #define BACKEND_CUDA_STATE_H

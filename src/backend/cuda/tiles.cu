@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tiles.cu: products of many rows on tensor cores: groups in int8, bf16 weights in bf16. A block of
  * threads multiplies 128 rows of the matrix with up to 128 tokens, and slices come one after

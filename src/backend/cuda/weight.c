@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* weight.c: matrices to the device, a tile of rows at a time. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * ptx.h: the emulated twin of src/backend/cuda/ptx.h, and what that takes for granted of the device
  * language. A thread is a fiber of the host's thread; functions that threads of a warp call
