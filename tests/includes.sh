@@ -57,6 +57,24 @@ unlicensed=$(find src include tests bench examples \( -name '*.[ch]' -o -name '*
     -exec grep -L '^/\* SPDX-License-Identifier: MIT \*/$' {} +)
 [ -z "$unlicensed" ] || { printf '%s\n' "no SPDX line:" "$unlicensed" && status=1; }
 
+# wrong_order FILE...: messages that say "X expected, Y found". Literals are joined first, wherever
+# the source cuts them.
+wrong_order()
+{
+    awk 'FNR == 1 { flush(); line = "" } { gsub(/^[ \t]+/, "") } !/"/ { flush(); next }
+        { if (line == "") at = FILENAME ":" FNR ": "; line = line $0 }
+        !/("|PRI[a-z0-9]+|[A-Z_]+)$/ { flush() } END { flush() }
+        function flush()
+        {
+            gsub(/\\"/, "`", line)
+            gsub(/" *(PRI[a-z0-9]+|[A-Z_]+)? *"/, "", line)
+            if (line ~ /[^ :;(,] expected([,:"]| \(| (at|for|in|beside) )/ &&
+                line !~ /(than|sizeof) expected/)
+                print at line
+            line = ""
+        }' "$@"
+}
+
 outside_cpu=$(find src -name '*.[ch]' ! -path 'src/backend/cpu/*' ! -path src/backend/backend.c)
 outside_cuda=$(find src -name '*.[ch]' ! -path 'src/backend/cuda/*')
 library=$(find src -name '*.[ch]' ! -path 'src/tool/*')
@@ -66,6 +84,8 @@ library=$(find src -name '*.[ch]' ! -path 'src/tool/*')
         '__(AVX|SSE|FMA|ARM|aarch64|x86_64|amd64)|immintrin|arm_neon|_mm(256|512)?_|cblas' $outside_cpu
     absent "a wait by the time of day, which jumps when it is set" CLOCK_REALTIME \
         $(find src -name '*.[ch]')
+    wrong=$(wrong_order $(find src -name '*.[ch]'))
+    [ -z "$wrong" ] || { printf '%s\n' 'write "expected X, found Y":' "$wrong" && status=1; }
     absent "CUDA outside src/backend/cuda" 'cuda_runtime|cublas|__(global|device|host)__' $outside_cuda
     absent "the library prints, exits or aborts" \
         '(^|[^a-z_])(printf|fprintf|puts|fputs|putchar|perror|exit|_exit|abort|assert) ?\(' $library

@@ -151,7 +151,7 @@ START_TEST(files_are_mapped_and_read)
     ck_assert(!missing);
     free(text);
     ck_assert_ptr_null(file_read(path, 4, &size, NULL, &err));
-    ck_assert_ptr_nonnull(strstr(err.message, "/text: at most 4 bytes expected, 5 found"));
+    ck_assert_ptr_nonnull(strstr(err.message, "/text: expected at most 4 bytes, found 5"));
 
     snprintf(path, sizeof path, "%s/empty", folder);
     ck_assert_int_eq(map_open(&map, path, &err), 0);
@@ -333,7 +333,7 @@ START_TEST(what_is_no_file_is_refused)
     size_t size = 0;
     bool missing = false;
     ck_assert_int_eq(map_open(&map, folder, &err), -1);
-    ck_assert_ptr_nonnull(strstr(err.message, "a regular file expected, a directory found"));
+    ck_assert_ptr_nonnull(strstr(err.message, "expected a regular file, found a directory"));
     ck_assert_int_eq(err.code, LLAMA3_EIO);
 
     snprintf(path, sizeof path, "%s/none", folder);
@@ -347,7 +347,8 @@ START_TEST(what_is_no_file_is_refused)
     snprintf(path, sizeof path, "%s/pipe", folder); /* opening it must not wait for a writer */
     ck_assert_int_eq(mkfifo(path, 0600), 0);
     ck_assert_ptr_null(file_read(path, 5, &size, NULL, &err));
-    ck_assert_ptr_nonnull(strstr(err.message, "/pipe: a regular file expected, a special file"));
+    ck_assert_ptr_nonnull(
+        strstr(err.message, "/pipe: expected a regular file, found a special file"));
     tiny_remove(folder);
 }
 END_TEST
@@ -555,19 +556,19 @@ START_TEST(json_getters_have_ranges)
     ck_assert_int_eq(json_get_int(o, "z", false, 0, 1, &i, "f", &e), 0);
     ck_assert_int_eq(i, 77);
     message_is(json_get_int(o, "none", true, 0, 1, &i, "f", &e), &e,
-               "f: \"none\": an integer expected, nothing found");
+               "f: \"none\": expected an integer, found nothing");
     message_is(json_get_string(o, "z", true, &s, "f", &e), &e,
-               "f: \"z\": a string expected, null found");
+               "f: \"z\": expected a string, found null");
     message_is(json_get_int(o, "i", true, 0, 4, &i, "f", &e), &e,
-               "f: \"i\": 0..4 expected, 5 found");
+               "f: \"i\": expected 0..4, found 5");
     message_is(json_get_int(o, "n", true, 0, 4, &i, "f", &e), &e,
-               "f: \"n\": an integer expected, a number found");
+               "f: \"n\": expected an integer, found a number");
     message_is(json_get_number(o, "n", true, 1, 2, &n, "f", &e), &e,
-               "f: \"n\": 1..2 expected, 0.5 found");
+               "f: \"n\": expected 1..2, found 0.5");
     message_is(json_get_bool(o, "s", true, &b, "f", &e), &e,
-               "f: \"s\": true or false expected, a string found");
+               "f: \"s\": expected true or false, found a string");
     message_is(json_get_string(o, "b", true, &s, "f", &e), &e,
-               "f: \"b\": a string expected, true found");
+               "f: \"b\": expected a string, found true");
     json_decref(o);
 }
 END_TEST

@@ -94,9 +94,9 @@ START_TEST(renders_as_the_reference)
                       "line %zu: %s", at + 1, err.message);
         json_array_foreach(ids, i, id)
             ck_assert_msg(i < tokens.n && tokens.ids[i] == json_integer_value(id),
-                          "line %zu (%s), token %zu: %d expected, %d found", at + 1, name, i,
+                          "line %zu (%s), token %zu: expected %d, found %d", at + 1, name, i,
                           (int)json_integer_value(id), i < tokens.n ? tokens.ids[i] : -1);
-        ck_assert_msg(tokens.n == i, "line %zu (%s): %zu tokens expected, %zu found", at + 1, name,
+        ck_assert_msg(tokens.n == i, "line %zu (%s): expected %zu tokens, found %zu", at + 1, name,
                       i, tokens.n);
     }
     json_decref(root);

@@ -214,7 +214,7 @@ START_TEST(tiny_gguf_file)
     tiny_put(folder, "other.gguf", file.data, file.size);
     struct llama3_error err;
     ck_assert_int_eq(model_open(&m, folder, &err), -1);
-    ck_assert_ptr_nonnull(strstr(err.message, ": one .gguf file expected, 2 found: give the path"));
+    ck_assert_ptr_nonnull(strstr(err.message, ": expected one .gguf file, found 2: give the path"));
     buf_free(&file);
     tiny_remove(folder);
 }
@@ -311,8 +311,8 @@ START_TEST(names_in_the_cache)
     make(home, "hub/models--me--tiny/blobs");
     tiny_put_text(home, "hub/models--me--tiny/refs/main", "../../evil");
     refused("me/tiny", home,
-            "hub/models--me--tiny/refs/main: a revision (hexadecimal digits) expected, "
-            "\"../../evil\" found");
+            "hub/models--me--tiny/refs/main: expected a revision (hexadecimal digits), found "
+            "\"../../evil\"");
     tiny_put_text(home, "hub/models--me--tiny/refs/main", "0123abc\n");
     snprintf(expected, sizeof expected,
              "me/tiny: not on this machine; get it: llama3-pull me/tiny (no such path, and not in "
@@ -355,24 +355,25 @@ END_TEST
 START_TEST(paths_that_hold_no_checkpoint)
 {
     char *folder = tiny_folder();
-    refused("", "", "a checkpoint's path expected, an empty one found");
+    refused("", "", "expected a checkpoint's path, found an empty one");
     refused(file_in(folder, "none.gguf"), folder, "none.gguf: No such file or directory");
     refused(
         folder, folder,
-        ": a checkpoint (config.json and model.safetensors, or a .gguf file) expected, an empty "
-        "directory found");
+        ": expected a checkpoint (config.json and model.safetensors, or a .gguf file), found an "
+        "empty directory");
     tiny_put_text(folder, "README", "x");
-    refused(folder, folder,
-            ": a checkpoint (config.json and model.safetensors, or a .gguf file) expected, no "
-            "config.json found");
+    refused(
+        folder, folder,
+        ": expected a checkpoint (config.json and model.safetensors, or a .gguf file), found no "
+        "config.json");
     tiny_put_text(folder, "pytorch_model.bin", "x");
     refused(folder, folder,
-            ": model.safetensors expected, pytorch_model.bin found: convert to safetensors");
+            ": expected model.safetensors, found pytorch_model.bin: convert to safetensors");
     tiny_put_text(folder, "config.json", tiny_config);
     refused(folder, folder,
-            ": model.safetensors expected, pytorch_model.bin found: convert to safetensors");
+            ": expected model.safetensors, found pytorch_model.bin: convert to safetensors");
     refused(file_in(folder, "README"), folder,
-            "README: \"GGUF\" expected at byte 0, 1 bytes are left");
+            "README: expected \"GGUF\" at byte 0, found 1 bytes left");
     tiny_put_text(folder, "model-00001-of-00002.safetensors", "x");
     refused(
         file_in(folder, "model-00001-of-00002.safetensors"), folder,
@@ -381,17 +382,18 @@ START_TEST(paths_that_hold_no_checkpoint)
         "directory to give, or a damaged one");
     tiny_put_text(folder, "x.safetensors", "");
     refused(file_in(folder, "x.safetensors"), folder,
-            "x.safetensors: a checkpoint expected, an empty file found");
+            "x.safetensors: expected a checkpoint, found an empty file");
 
     static const char pointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:12\n";
     tiny_put_text(folder, "model.safetensors", pointer);
-    refused(folder, folder,
-            "model.safetensors: weights expected, a Git LFS pointer found: fetch the file itself "
-            "(git lfs pull)");
+    refused(
+        folder, folder,
+        "model.safetensors: expected weights, found a Git LFS pointer: fetch the file itself (git "
+        "lfs pull)");
     tiny_put_text(folder, "x.gguf", pointer);
-    refused(file_in(folder, "x.gguf"), folder,
-            "x.gguf: weights expected, a Git LFS pointer found: fetch the file itself (git lfs "
-            "pull)");
+    refused(
+        file_in(folder, "x.gguf"), folder,
+        "x.gguf: expected weights, found a Git LFS pointer: fetch the file itself (git lfs pull)");
     tiny_hf(folder);
     tiny_put_text(folder, "tokenizer.json", pointer);
     refused(

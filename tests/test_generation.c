@@ -171,11 +171,11 @@ START_TEST(keys_of_a_gguf_file)
 
     put_kv(&gguf, "general.sampling.temp", GGUF_F32, 200);
     put_gguf(&gguf);
-    refused("model.gguf: general.sampling.temp: 0..100 expected, 200 found");
+    refused("model.gguf: general.sampling.temp: expected 0..100, found 200");
     *tiny_gguf_kv(&gguf, "general.sampling.temp") =
         (struct tiny_kv){"general.sampling.temp", GGUF_STRING, GGUF_U8, 0, "hot"};
     put_gguf(&gguf);
-    refused("model.gguf: general.sampling.temp: a number expected, a string found");
+    refused("model.gguf: general.sampling.temp: expected a number, found a string");
 }
 END_TEST
 
@@ -211,7 +211,7 @@ START_TEST(a_file_beside_a_gguf_file)
     sources_free(&sources);
 
     tiny_put_text(folder, "generation_config.json", "{\"top_p\": 2}");
-    refused("generation_config.json: \"top_p\": 1e-09..1 expected, 2 found");
+    refused("generation_config.json: \"top_p\": expected 1e-09..1, found 2");
 }
 END_TEST
 

@@ -119,7 +119,7 @@ START_TEST(values)
     ck_assert_int_eq(gguf_get_int(&p.gguf, "absent", false, 0, 9, &whole, &p.err), 0);
     ck_assert_int_eq(whole, 7);
     ck_assert_int_eq(gguf_get_int(&p.gguf, "absent", true, 0, 9, &whole, &p.err), -1);
-    ck_assert_str_eq(p.err.message, "x: absent: an integer expected, nothing found");
+    ck_assert_str_eq(p.err.message, "x: absent: expected an integer, found nothing");
     parsed_free(&p);
 }
 END_TEST
@@ -138,8 +138,8 @@ START_TEST(huge_integer)
     parse_bytes(&p, file.data, file.size);
     ck_assert_int_eq(p.result, 0);
     ck_assert_int_eq(gguf_get_int(&p.gguf, "n", true, INT64_MIN, 1000, &value, &p.err), -1);
-    ck_assert_str_eq(p.err.message, "x: n: -9223372036854775808..1000 expected, "
-                                    "9223372036854775807 found");
+    ck_assert_str_eq(p.err.message,
+                     "x: n: expected -9223372036854775808..1000, found 9223372036854775807");
     parsed_free(&p);
     buf_free(&file);
 }
@@ -210,39 +210,39 @@ START_TEST(headers)
         uint64_t value;
         const char *expected;
     } changes[] = {
-        {VERSION, 1, "GGUF version 2 or 3 expected, 1 found"},
-        {VERSION, 4, "GGUF version 2 or 3 expected, 4 found"},
-        {VERSION, 0x02000000, "a little-endian GGUF file expected, a big-endian one found"},
-        {N_TENSORS, 65537, "at most 65536 tensors that fit the file expected, 65537 found"},
-        {N_TENSORS, 40, "at most 65536 tensors that fit the file expected, 40 found"},
+        {VERSION, 1, "expected GGUF version 2 or 3, found 1"},
+        {VERSION, 4, "expected GGUF version 2 or 3, found 4"},
+        {VERSION, 0x02000000, "expected a little-endian GGUF file, found a big-endian one"},
+        {N_TENSORS, 65537, "expected at most 65536 tensors that fit the file, found 65537"},
+        {N_TENSORS, 40, "expected at most 65536 tensors that fit the file, found 40"},
         {N_KVS, UINT64_MAX,
-         "at most 65536 keys that fit the file expected, 18446744073709551615 found"},
-        {N_KVS, 1000, "at most 65536 keys that fit the file expected, 1000 found"},
-        {KEY_LENGTH, 257, "a key of at most 256 bytes expected, 257 found"},
-        {KEY_LENGTH, UINT64_MAX, "a key of at most 256 bytes expected, 18446744073709551615 found"},
-        {KEY_TYPE, GGUF_TYPE_COUNT, "a value type 0..12 expected, 13 found"},
-        {VALUE_LENGTH, UINT64_MAX - 7, "a string expected at byte 46, 402 bytes are left"},
-        {KEY2_LENGTH, 1, "a value type 0..12 expected, 2354 found"},
-        {ITEM_TYPE, GGUF_ARRAY, "k2: an array of plain values expected, one of arrays found"},
-        {ITEM_TYPE, 13, "a value type 0..12 expected, 13 found"},
+         "expected at most 65536 keys that fit the file, found 18446744073709551615"},
+        {N_KVS, 1000, "expected at most 65536 keys that fit the file, found 1000"},
+        {KEY_LENGTH, 257, "expected a key of at most 256 bytes, found 257"},
+        {KEY_LENGTH, UINT64_MAX, "expected a key of at most 256 bytes, found 18446744073709551615"},
+        {KEY_TYPE, GGUF_TYPE_COUNT, "expected a value type 0..12, found 13"},
+        {VALUE_LENGTH, UINT64_MAX - 7, "expected a string at byte 46, found 402 bytes left"},
+        {KEY2_LENGTH, 1, "expected a value type 0..12, found 2354"},
+        {ITEM_TYPE, GGUF_ARRAY, "k2: expected an array of plain values, found one of arrays"},
+        {ITEM_TYPE, 13, "expected a value type 0..12, found 13"},
         {N_ITEMS, UINT64_MAX / 8,
-         "k2: an array of 2305843009213693951 items expected, 372 bytes are left"},
-        {ITEM2, 1 << 20, "a string expected at byte 95, 353 bytes are left"},
-        {NAME_LENGTH, 65, "a tensor's name of at most 64 bytes expected, 65 found"},
-        {NAME_LENGTH, 0, "a tensor's name expected, \"\" found"},
-        {N_DIMS, 0, "tensor m: 1..4 dimensions expected, 0 found"},
-        {N_DIMS, 5, "tensor m: 1..4 dimensions expected, 5 found"},
-        {COLS, 0, "tensor m: dimensions from 1 whose product fits 64 bits expected, 0 found"},
+         "k2: expected an array of 2305843009213693951 items, found 372 bytes left"},
+        {ITEM2, 1 << 20, "expected a string at byte 95, found 353 bytes left"},
+        {NAME_LENGTH, 65, "expected a tensor's name of at most 64 bytes, found 65"},
+        {NAME_LENGTH, 0, "expected a tensor's name, found \"\""},
+        {N_DIMS, 0, "tensor m: expected 1..4 dimensions, found 0"},
+        {N_DIMS, 5, "tensor m: expected 1..4 dimensions, found 5"},
+        {COLS, 0, "tensor m: expected dimensions from 1 whose product fits 64 bits, found 0"},
         {COLS, (uint64_t)1 << 63,
-         "tensor m: dimensions from 1 whose product fits 64 bits expected, 2 found"},
-        {COLS, (uint64_t)1 << 62, "tensor m: a size that fits 64 bits expected, more found"},
-        {COLS, 1 << 20, "tensor v: offset 8388608 expected, 96 found"},
-        {ROWS, 5, "tensor v: offset 192 expected, 96 found"},
-        {TYPE, 2, "tensor m: columns in multiples of 32 expected for q4_0, 9 found"},
-        {OFFSET, 32, "tensor m: offset 0 expected, 32 found"},
-        {OFFSET2, 72, "tensor v: offset 96 expected, 72 found"},
-        {OFFSET2, UINT64_MAX, "tensor v: offset 96 expected, 18446744073709551615 found"},
-        {COLS2, 1000, "4096 bytes of tensors at byte 192 expected, the file ends at 448"},
+         "tensor m: expected dimensions from 1 whose product fits 64 bits, found 2"},
+        {COLS, (uint64_t)1 << 62, "tensor m: expected a size that fits 64 bits, found more"},
+        {COLS, 1 << 20, "tensor v: expected offset 8388608, found 96"},
+        {ROWS, 5, "tensor v: expected offset 192, found 96"},
+        {TYPE, 2, "tensor m: expected columns in multiples of 32 for q4_0, found 9"},
+        {OFFSET, 32, "tensor m: expected offset 0, found 32"},
+        {OFFSET2, 72, "tensor v: expected offset 96, found 72"},
+        {OFFSET2, UINT64_MAX, "tensor v: expected offset 96, found 18446744073709551615"},
+        {COLS2, 1000, "expected 4096 bytes of tensors at byte 192, found the file's end at 448"},
     };
     struct tiny_gguf tiny = {.version = 3, .n_kvs = 2, .n_tensors = 2};
     tiny.kvs[0] = (struct tiny_kv){"k1", GGUF_STRING, 0, 0, "text"};
@@ -278,10 +278,10 @@ START_TEST(headers)
 
     memcpy(file.data, "GGML", 4);
     parse_bytes(&p, file.data, file.size);
-    ck_assert_str_eq(p.err.message, "x: \"GGUF\" expected at byte 0, \"GGML\" found");
+    ck_assert_str_eq(p.err.message, "x: expected \"GGUF\" at byte 0, found \"GGML\"");
     parsed_free(&p);
     parse_bytes(&p, "", 0);
-    ck_assert_str_eq(p.err.message, "x: \"GGUF\" expected at byte 0, 0 bytes are left");
+    ck_assert_str_eq(p.err.message, "x: expected \"GGUF\" at byte 0, found 0 bytes left");
     parsed_free(&p);
     buf_free(&file);
 }
@@ -296,7 +296,7 @@ START_TEST(twice)
     parse(&p, &tiny);
     ck_assert_int_eq(p.result, -1);
     char expected[256];
-    snprintf(expected, sizeof expected, "x: one key %s expected, two found", tiny.kvs[3].key);
+    snprintf(expected, sizeof expected, "x: expected one key %s, found two", tiny.kvs[3].key);
     ck_assert_str_eq(p.err.message, expected);
     parsed_free(&p);
 }
@@ -449,10 +449,10 @@ START_TEST(parts_and_defaults)
     struct llama3_error err;
     ck_assert_int_eq(
         model_open(&split, TEST_DATA "/tiny-gguf-split/model-00002-of-00002.gguf", &err), -1);
-    ck_assert_str_eq(err.message, TEST_DATA
-                     "/tiny-gguf-split/model-00002-of-00002.gguf: the first part of the set "
-                     "expected (" TEST_DATA
-                     "/tiny-gguf-split/model-00001-of-00002.gguf), part 2 found");
+    ck_assert_str_eq(
+        err.message, TEST_DATA
+        "/tiny-gguf-split/model-00002-of-00002.gguf: expected the first part of the set (" TEST_DATA
+        "/tiny-gguf-split/model-00001-of-00002.gguf), found part 2");
 }
 END_TEST
 

@@ -174,19 +174,19 @@ START_TEST(revisions)
     expect(hub_commit(folder, "main", &err), COMMIT);
     expect(hub_commit(folder, "pr/1", &err), COMMIT);
     expect(hub_commit("/nowhere", COMMIT, &err), COMMIT);
-    refused(folder, "bad", "a revision (hexadecimal digits) expected, \"../../x\" found");
-    refused(folder, "v2", "refs/v2: a revision expected, no such file found");
+    refused(folder, "bad", "expected a revision (hexadecimal digits), found \"../../x\"");
+    refused(folder, "v2", "refs/v2: expected a revision, found no such file");
     static const char *const outside[] = {"",   "../main", "/etc/passwd", "a/../b", "a//b",
                                           "a/", "."};
     for (size_t i = 0; i < sizeof outside / sizeof *outside; i++)
-        refused(folder, outside[i], "a branch, a tag or a commit expected");
+        refused(folder, outside[i], "expected a branch, a tag or a commit");
 
     snprintf(expected, sizeof expected, "%s/snapshots/%s", folder, COMMIT);
     expect(hub_snapshot(folder, NULL, &err), expected);
     expect(hub_snapshot(folder, COMMIT, &err), expected);
     ck_assert_ptr_null(hub_snapshot(folder, "gone", &err));
-    ck_assert_ptr_nonnull(strstr(err.message, "snapshots: the snapshot 00 expected, as refs/gone "
-                                              "names it, none found"));
+    ck_assert_ptr_nonnull(strstr(
+        err.message, "snapshots: expected the snapshot 00, as refs/gone names it, found none"));
     snprintf(expected, sizeof expected, "%s/llama3/%s-int4.safetensors", folder, COMMIT);
     expect(hub_int4_path(folder, COMMIT, &err), expected);
 
@@ -327,9 +327,9 @@ static void fails(const char *name, enum llama3_code code, const char *expected)
 
 START_TEST(a_checkpoint)
 {
-    fails(
-        "me/other", LLAMA3_EABSENT,
-        "me/other: not on this machine; get it: llama3-pull me/other (no such path, and not in /tmp/");
+    fails("me/other", LLAMA3_EABSENT,
+          "me/other: not on this machine; get it: llama3-pull me/other (no such path, and not in "
+          "/tmp/");
     fails("me/other:int4", LLAMA3_EABSENT,
           "me/other:int4: not on this machine; get it: llama3-pull --int4 me/other (");
     fails("me/other:Q4_0", LLAMA3_EABSENT,
@@ -374,7 +374,7 @@ START_TEST(gguf_files)
           "me/tiny:Q8_0: not on this machine; get it: llama3-pull me/tiny:Q8_0 (");
     in_cache("mkdir Q8_0 Q8_0/deep; touch Q8_0/tiny-00002-of-00002.gguf Q8_0/deep/x-F16.gguf");
     fails("me/tiny", LLAMA3_EINPUT,
-          "me/tiny: one GGUF file expected, 2 found; name one: me/tiny:Q8_0, me/tiny:Q4_K_M (in /");
+          "me/tiny: expected one GGUF file, found 2; name one: me/tiny:Q8_0, me/tiny:Q4_K_M (in /");
     fails("me/tiny:Q8_0", LLAMA3_EABSENT,
           "me/tiny:Q8_0: incomplete, without 1 of 2 parts of Q8_0/tiny.gguf; get the rest: "
           "llama3-pull me/tiny:Q8_0 (in /");
@@ -384,7 +384,7 @@ START_TEST(gguf_files)
     in_cache("touch tiny-Q4_K_S.gguf");
     fails(
         "me/tiny:Q4_K", LLAMA3_EINPUT,
-        "me/tiny:Q4_K: one GGUF file expected, 2 found; name one: me/tiny:Q4_K_M, me/tiny:Q4_K_S");
+        "me/tiny:Q4_K: expected one GGUF file, found 2; name one: me/tiny:Q4_K_M, me/tiny:Q4_K_S");
     in_cache("touch tiny-Q4_K.gguf");
     means("me/tiny:Q4_K", MAIN "/tiny-Q4_K.gguf", CHECKPOINT_GGUF);
 

@@ -293,37 +293,37 @@ START_TEST(refusals)
         const char *old, *new, *expected;
     } changes[] = {
         {"\"version\":\"1\"", "\"version\":\"2\"",
-         ": version 1 of the format expected, 2 found: make it again with llama3-quantize"},
-        {"\"version\"", "\"verzion\"", ": \"version\": a string expected, nothing found"},
-        {"\"matrices\"", "\"matrizes\"", ": \"matrices\": a string expected, nothing found"},
-        {"\"config\"", "\"konfig\"", ": \"config\": a string expected, nothing found"},
+         ": expected version 1 of the format, found 2: make it again with llama3-quantize"},
+        {"\"version\"", "\"verzion\"", ": \"version\": expected a string, found nothing"},
+        {"\"matrices\"", "\"matrizes\"", ": \"matrices\": expected a string, found nothing"},
+        {"\"config\"", "\"konfig\"", ": \"config\": expected a string, found nothing"},
         {"\\\"hidden_size\\\":4,", "\\\"hidden_size\\\":0,",
-         ": config: \"hidden_size\": 1..65536 expected, 0 found"},
+         ": config: \"hidden_size\": expected 1..65536, found 0"},
         {"\"rope_interleaved\":\"false\"", "\"rope_interleaved\":\"falze\"",
-         ": \"rope_interleaved\": true or false expected, falze found"},
+         ": \"rope_interleaved\": expected true or false, found falze"},
         {"\\\"pretokenizer\\\":\\\"gpt2", "\\\"pretokenizer\\\":\\\"gpt5",
-         ": tokenizer: \"pretokenizer\": llama3, gpt2 or smollm expected, \"gpt5\" found"},
-        {"\\\"bos\\\":6", "\\\"bos\\\":8", ": tokenizer: \"bos\": 0..7 expected, 8 found"},
+         ": tokenizer: \"pretokenizer\": expected llama3, gpt2 or smollm, found \"gpt5\""},
+        {"\\\"bos\\\":6", "\\\"bos\\\":8", ": tokenizer: \"bos\": expected 0..7, found 8"},
         {"\"tokenizer.kinds\"", "\"tokenizer.kindz\"",
-         ": a tensor tokenizer.kinds of 1-byte numbers expected, none found"},
+         ": expected a tensor tokenizer.kinds of 1-byte numbers, found none"},
         {"\\\"scale\\\":\\\"f16\\\"", "\\\"scale\\\":\\\"f15\\\"",
-         ": tensor model.layers.0.self_attn.k_proj.weight: \"scale\": int8 or f16 expected, "
-         "\"f15\" found"},
+         ": tensor model.layers.0.self_attn.k_proj.weight: \"scale\": expected int8 or f16, found "
+         "\"f15\""},
         {"\\\"type\\\":\\\"int4\\\"", "\\\"type\\\":\\\"int3\\\"",
-         ": tensor model.layers.0.self_attn.q_proj.weight: \"type\": int4 or int8 expected, "
-         "\"int3\" found"},
+         ": tensor model.layers.0.self_attn.q_proj.weight: \"type\": expected int4 or int8, found "
+         "\"int3\""},
         {"[-127,", "[-129,",
-         ": tensor model.layers.0.self_attn.q_proj.weight: \"levels\": 16 integers of -128..127 "
-         "expected, others found"},
+         ": tensor model.layers.0.self_attn.q_proj.weight: \"levels\": expected 16 integers of "
+         "-128..127, found others"},
         {"\\\"rows\\\":9,", "\\\"rows\\\":8,",
-         ": tensor model.embed_tokens.weight: shape [9, 4] expected, [8, 4] found"},
+         ": tensor model.embed_tokens.weight: expected shape [9, 4], found [8, 4]"},
         {"\\\"type\\\":\\\"int8\\\"", "\\\"type\\\":\\\"int4\\\"",
-         ": tensor model.embed_tokens.weight: \"levels\": 16 integers of -128..127 expected, "
-         "others found"},
+         ": tensor model.embed_tokens.weight: \"levels\": expected 16 integers of -128..127, found "
+         "others"},
         {"\"pad.0\"", "\"gap.0\"",
-         ": tensor gap.0: F32, F16, BF16 or an entry in \"matrices\" expected, neither found"},
+         ": tensor gap.0: expected F32, F16, BF16 or an entry in \"matrices\", found neither"},
         {"\\\"offset\\\":true", "\\\"offset\\\":null",
-         ": tensor model.embed_tokens.weight: \"offset\": true or false expected, null found"},
+         ": tensor model.embed_tokens.weight: \"offset\": expected true or false, found null"},
     };
     char *folder = tiny_folder(), path[600];
     struct llama3_error err = {0};
@@ -385,13 +385,13 @@ START_TEST(hostile_tokenizer)
                       ": tokenizer: tokens in order, each with its text, expected, others found at "
                       "token 3");
     tokenizer_refused(KINDS, 0, TOKEN_CONTROL, /* of which a merge is made */
-                      ": tokenizer: merge 0: two texts and what they make expected, others found");
+                      ": tokenizer: merge 0: expected two texts and what they make, found others");
     tokenizer_refused(MERGES, 12, 8,
-                      ": tokenizer: merge 1: two texts and what they make expected, others found");
+                      ": tokenizer: merge 1: expected two texts and what they make, found others");
     tokenizer_refused(MERGES, 15, 0xff,
-                      ": tokenizer: merge 1: two texts and what they make expected, others found");
+                      ": tokenizer: merge 1: expected two texts and what they make, found others");
     tokenizer_refused(BYTES, 0, 'x',
-                      ": tokenizer: merge 0: two texts and what they make expected, others found");
+                      ": tokenizer: merge 0: expected two texts and what they make, found others");
 }
 END_TEST
 
@@ -509,8 +509,9 @@ START_TEST(unwritable)
     open_ok(&model, TEST_DATA "/tiny-gguf-q4_0");
     ck_assert_int_eq(new_file_open(&file, path, &err), 0);
     ck_assert_int_eq(packed_write(&file, &(struct packed_source){.model = &model}, &err), -1);
-    ck_assert_msg(strstr(err.message, "weight: f32, f16, bf16, int4 or int8 expected for a file, "
-                                      "q4_0 found") != NULL,
+    ck_assert_msg(strstr(err.message,
+                         "weight: expected f32, f16, bf16, int4 or int8 for a file, found q4_0") !=
+                      NULL,
                   "%s", err.message);
     new_file_abandon(&file);
     model_close(&model);
@@ -582,12 +583,12 @@ START_TEST(refused_files)
     struct llama3_error err = {0};
     struct new_file file;
     ck_assert_int_eq(new_file_open(&file, folder, &err), -1);
-    snprintf(expected, sizeof expected, "%s: a regular file or nothing expected, a directory found",
+    snprintf(expected, sizeof expected, "%s: expected a regular file or nothing, found a directory",
              folder);
     ck_assert_str_eq(err.message, expected);
     ck_assert_int_eq(new_file_open(&file, "/dev/null", &err), -1);
     ck_assert_str_eq(err.message,
-                     "/dev/null: a regular file or nothing expected, a special file found");
+                     "/dev/null: expected a regular file or nothing, found a special file");
     snprintf(path, sizeof path, "%s/none/x", folder);
     ck_assert_int_eq(new_file_open(&file, path, &err), -1);
     snprintf(expected, sizeof expected, "%s: No such file or directory", path);

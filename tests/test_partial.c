@@ -235,7 +235,7 @@ START_TEST(files_that_are_not_trusted)
     ck_assert_int_eq(mkdir(partial, 0700), 0);
     ck_assert_int_eq(partial_open(&file, path, key, &err), -1);
     ck_assert_ptr_nonnull(
-        strstr(err.message, "x.partial: a regular file or nothing expected, a directory found"));
+        strstr(err.message, "x.partial: expected a regular file or nothing, found a directory"));
     ck_assert_int_eq(rmdir(partial), 0);
 
     if (geteuid() != 0)

@@ -54,60 +54,60 @@ START_TEST(config_json)
 {
     static const struct change changes[] = {
         {"\"model_type\": \"llama\"", "\"model_type\": \"mistral\"",
-         "\"model_type\": \"llama\" expected, \"mistral\" found"},
-        {"\"model_type\": \"llama\",", "", "\"model_type\": a string expected, nothing found"},
+         "\"model_type\": expected \"llama\", found \"mistral\""},
+        {"\"model_type\": \"llama\",", "", "\"model_type\": expected a string, found nothing"},
         {"LlamaForCausalLM", "LlamaForSequenceClassification",
-         "\"architectures\": LlamaForCausalLM expected, LlamaForSequenceClassification found"},
-        {"\"silu\"", "\"gelu\"", "\"hidden_act\": \"silu\" expected, \"gelu\" found"},
+         "\"architectures\": expected LlamaForCausalLM, found LlamaForSequenceClassification"},
+        {"\"silu\"", "\"gelu\"", "\"hidden_act\": expected \"silu\", found \"gelu\""},
         {"\"attention_bias\": false", "\"attention_bias\": true",
-         "\"attention_bias\": false expected, true found"},
-        {"\"mlp_bias\": false", "\"mlp_bias\": true", "\"mlp_bias\": false expected, true found"},
+         "\"attention_bias\": expected false, found true"},
+        {"\"mlp_bias\": false", "\"mlp_bias\": true", "\"mlp_bias\": expected false, found true"},
         {"\"mlp_bias\": false", "\"quantization_config\": {\"quant_method\": \"awq\"}",
-         "\"quantization_config\": unquantized weights expected, awq found"},
+         "\"quantization_config\": expected unquantized weights, found awq"},
         {"\"mlp_bias\": false", "\"partial_rotary_factor\": 0.5",
-         "\"partial_rotary_factor\": 1 expected, 0.5 found"},
+         "\"partial_rotary_factor\": expected 1, found 0.5"},
         {"\"rope_type\": \"llama3\"", "\"rope_type\": \"yarn\"",
-         "RoPE scaling: type default or llama3 expected, \"yarn\" found"},
+         "RoPE scaling: expected type default or llama3, found \"yarn\""},
         {"\"rope_type\": \"llama3\", \"factor\": 8.0", "\"type\": \"linear\", \"factor\": 2.0",
-         "RoPE scaling: type default or llama3 expected, \"linear\" found"},
+         "RoPE scaling: expected type default or llama3, found \"linear\""},
         {"\"factor\": 8.0", "\"factor\": 8.0, \"attention_factor\": 2",
-         "RoPE of type default or llama3 expected, \"attention_factor\" found"},
-        {"\"factor\": 8.0,", "", "\"factor\": a number expected, nothing found"},
-        {"\"factor\": 8.0", "\"factor\": 0.5", "\"factor\": 1..1e+06 expected, 0.5 found"},
+         "expected RoPE of type default or llama3, found \"attention_factor\""},
+        {"\"factor\": 8.0,", "", "\"factor\": expected a number, found nothing"},
+        {"\"factor\": 8.0", "\"factor\": 0.5", "\"factor\": expected 1..1e+06, found 0.5"},
         {"\"high_freq_factor\": 4.0", "\"high_freq_factor\": 1.0",
-         "rope scaling llama3: factor >= 1 and 0 < low_freq_factor < high_freq_factor expected, "
-         "factor 8, low 1, high 1 found"},
+         "rope scaling llama3: expected factor >= 1 and 0 < low_freq_factor < high_freq_factor, "
+         "found factor 8, low 1, high 1"},
         {"\"mlp_bias\": false", "\"rope_parameters\": {\"rope_type\": \"default\"}",
-         "either \"rope_scaling\" or \"rope_parameters\" expected, both found"},
+         "expected either \"rope_scaling\" or \"rope_parameters\", found both"},
         {"\"rope_theta\": 500000.0", "\"rope_theta\": 0",
-         "\"rope_theta\": 1..1e+15 expected, 0 found"},
+         "\"rope_theta\": expected 1..1e+15, found 0"},
         {"\"hidden_size\": 4", "\"hidden_size\": 65537",
-         "\"hidden_size\": 1..65536 expected, 65537 found"},
+         "\"hidden_size\": expected 1..65536, found 65537"},
         {"\"hidden_size\": 4", "\"hidden_size\": 4.0",
-         "\"hidden_size\": an integer expected, a number found"},
+         "\"hidden_size\": expected an integer, found a number"},
         {"\"num_key_value_heads\": 1", "\"num_key_value_heads\": 0",
-         "\"num_key_value_heads\": 1..1024 expected, 0 found"},
+         "\"num_key_value_heads\": expected 1..1024, found 0"},
         {"\"num_attention_heads\": 2, \"num_key_value_heads\": 1",
          "\"num_attention_heads\": 3, \"num_key_value_heads\": 2",
-         "n_heads: a multiple of 2 KV heads expected, 3 found"},
-        {"\"head_dim\": 2", "\"head_dim\": 3", "head_dim: an even number expected, 3 found"},
+         "n_heads: expected a multiple of 2 KV heads, found 3"},
+        {"\"head_dim\": 2", "\"head_dim\": 3", "head_dim: expected an even number, found 3"},
         {"\"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"head_dim\": 2",
          "\"num_attention_heads\": 3",
-         "\"head_dim\" expected, as \"hidden_size\" 4 is no multiple of \"num_attention_heads\" 3, "
-         "nothing found"},
+         "expected \"head_dim\", as \"hidden_size\" 4 is no multiple of \"num_attention_heads\" 3, "
+         "found nothing"},
         {"1e-05", "NaN", "expected JSON: line 4: invalid token near 'NaN'"},
-        {"1e-05", "1", "\"rms_norm_eps\": 0..0.1 expected, 1 found"},
-        {"[7]", "[9]", "an eos id 0..8 expected, 9 found"},
+        {"1e-05", "1", "\"rms_norm_eps\": expected 0..0.1, found 1"},
+        {"[7]", "[9]", "expected an eos id 0..8, found 9"},
         {"[7]", "\"</s>\"",
-         "\"eos_token_id\": an integer or a list of them expected, a string found"},
+         "\"eos_token_id\": expected an integer or a list of them, found a string"},
         {"\"hidden_size\": 4", "\"hidden_size\": 6",
-         "!: tensor model.embed_tokens.weight: shape [9, 6] expected, [9, 4] found"},
+         "!: tensor model.embed_tokens.weight: expected shape [9, 6], found [9, 4]"},
         {"\"intermediate_size\": 4", "\"intermediate_size\": 8",
-         "!: tensor model.layers.0.mlp.gate_proj.weight: shape [8, 4] expected, [4, 4] found"},
+         "!: tensor model.layers.0.mlp.gate_proj.weight: expected shape [8, 4], found [4, 4]"},
         {"\"num_hidden_layers\": 1", "\"num_hidden_layers\": 2",
-         "!: tensor model.layers.1.input_layernorm.weight expected, none found"},
+         "!: expected tensor model.layers.1.input_layernorm.weight, found none"},
         {"\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false",
-         "!: tensor lm_head.weight expected, none found"},
+         "!: expected tensor lm_head.weight, found none"},
     };
     REFUSE("config.json", tiny_config, changes);
 }
@@ -116,13 +116,13 @@ END_TEST
 START_TEST(generation_config_json)
 {
     static const struct change changes[] = {
-        {"0.6", "-1", "\"temperature\": 0..100 expected, -1 found"},
-        {"0.9", "1.5", "\"top_p\": 1e-09..1 expected, 1.5 found"},
-        {"0.05", "1.1", "\"min_p\": 0..1 expected, 1.1 found"},
-        {"40", "-2", "\"top_k\": -1..2147483647 expected, -2 found"},
-        {"1.1", "0", "\"repetition_penalty\": 1e-06..100 expected, 0 found"},
+        {"0.6", "-1", "\"temperature\": expected 0..100, found -1"},
+        {"0.9", "1.5", "\"top_p\": expected 1e-09..1, found 1.5"},
+        {"0.05", "1.1", "\"min_p\": expected 0..1, found 1.1"},
+        {"40", "-2", "\"top_k\": expected -1..2147483647, found -2"},
+        {"1.1", "0", "\"repetition_penalty\": expected 1e-06..100, found 0"},
         {"\"do_sample\": true", "\"do_sample\": 1",
-         "\"do_sample\": true or false expected, an integer found"},
+         "\"do_sample\": expected true or false, found an integer"},
     };
     REFUSE("generation_config.json", tiny_generation, changes);
 }
@@ -132,57 +132,59 @@ START_TEST(tokenizer_json)
 {
     static const struct change changes[] = {
         {"\"type\": \"BPE\"", "\"type\": \"Unigram\"",
-         "\"model\": type BPE expected, Unigram found"},
+         "\"model\": expected type BPE, found Unigram"},
         {"\"normalizer\": null", "\"normalizer\": {\"type\": \"NFC\"}",
-         "\"normalizer\": null expected, NFC found"},
-        {"\"dropout\": null", "\"dropout\": 0.1", "\"dropout\": null expected, 0.1 found"},
+         "\"normalizer\": expected null, found NFC"},
+        {"\"dropout\": null", "\"dropout\": 0.1", "\"dropout\": expected null, found 0.1"},
         {"\"byte_fallback\": false", "\"byte_fallback\": true",
-         "\"byte_fallback\": false expected, true found"},
+         "\"byte_fallback\": expected false, found true"},
         {"\"end_of_word_suffix\": null", "\"end_of_word_suffix\": \"</w>\"",
-         "\"end_of_word_suffix\": null expected, \"</w>\" found"},
+         "\"end_of_word_suffix\": expected null, found \"</w>\""},
         {"\"unk_token\": null", "\"unk_token\": \"<s>\"",
-         "\"unk_token\": null or a token for every byte expected, \"<s>\" and none for byte 0 "
-         "found"},
+         "\"unk_token\": expected null or a token for every byte, found \"<s>\" and none for byte "
+         "0"},
         {"\"decoder\": {\"type\": \"ByteLevel\"", "\"decoder\": {\"type\": \"Metaspace\"",
-         "\"decoder\": ByteLevel expected, Metaspace found"},
+         "\"decoder\": expected ByteLevel, found Metaspace"},
         {"\"use_regex\": true", "\"use_regex\": false",
-         "\"pre_tokenizer\": exactly that of Llama 3, GPT-2 or SmolLM2 expected, another ByteLevel "
-         "(nothing) found"},
+         "\"pre_tokenizer\": expected exactly that of Llama 3, GPT-2 or SmolLM2, found another "
+         "ByteLevel (nothing)"},
         {"\"pre_tokenizer\": {\"type\": \"ByteLevel\"",
          "\"pre_tokenizer\": {\"type\": \"Metaspace\"",
-         "\"pre_tokenizer\": exactly that of Llama 3, GPT-2 or SmolLM2 expected, another Metaspace "
-         "(nothing) found"},
+         "\"pre_tokenizer\": expected exactly that of Llama 3, GPT-2 or SmolLM2, found another "
+         "Metaspace (nothing)"},
         {"\"special\": true}]", "\"special\": false}]",
-         "added token \"</s>\": a special one expected, one that is searched for in text found"},
+         "added token \"</s>\": expected a special one, found one that is searched for in text"},
         {"\"lstrip\": false", "\"lstrip\": true",
-         "added token \"<s>\": \"lstrip\" false expected, true found"},
+         "added token \"<s>\": expected \"lstrip\" false, found true"},
         {"{\"id\": 7, \"content\": \"</s>\"", "{\"id\": 9, \"content\": \"</s>\"",
-         "token ids 0..8 expected (the model's vocabulary), 9 found"},
+         "expected token ids 0..8 (the model's vocabulary), found 9"},
         {"{\"id\": 7, \"content\": \"</s>\"", "{\"id\": 6, \"content\": \"</s>\"",
-         "one text expected for token 6, \"<s>\" and \"</s>\" found"},
+         "expected one text for token 6, found \"<s>\" and \"</s>\""},
         {"{\"id\": 7, \"content\": \"</s>\"", "{\"id\": 7, \"content\": \"<s>\"",
-         "one id expected for \"<s>\", 6 and 7 found"},
-        {"\"b\": 1", "\"b\": 0", "one text expected for token 0, \"a\" and \"b\" found"},
-        {"\"b\": 1", "\"b\": -1", "token \"b\": an id from 0 expected, a negative one found"},
-        {"\"b\": 1", "\"b\": \"1\"", "token \"b\": an id from 0 expected, a string found"},
+         "expected one id for \"<s>\", found 6 and 7"},
+        {"\"b\": 1", "\"b\": 0", "expected one text for token 0, found \"a\" and \"b\""},
+        {"\"b\": 1", "\"b\": -1", "token \"b\": expected an id from 0, found a negative one"},
+        {"\"b\": 1", "\"b\": \"1\"", "token \"b\": expected an id from 0, found a string"},
         {"\"b\": 1", "\"\\u4e00\": 1",
-         "merge 1, \"a\" and \"b\": both parts expected in the vocabulary, not found"},
+         "merge 1, \"a\" and \"b\": expected both parts in the vocabulary, found no such token"},
         {"\"\\u0143\": 5", "\"\\u4e00\": 5",
-         "token 5: GPT-2's byte alphabet expected, \"\u4e00\" found"},
+         "token 5: expected GPT-2's byte alphabet, found \"\u4e00\""},
         {"\"ab\": 4", "\"ba\": 4",
-         "merge 1, \"a\" and \"b\": what they make expected in the vocabulary, not found"},
+         "merge 1, \"a\" and \"b\": expected what they make in the vocabulary, found no such "
+         "token"},
         {"[\"a\", \"b\"]", "[\"a\", \"b\", \"c\"]",
-         "merge 1: a string or two of them expected, an array found"},
-        {"[\"a\", \"b\"]", "\"ab\"", "merge 1: two tokens expected, \"ab\" found"},
+         "merge 1: expected a string or two of them, found an array"},
+        {"[\"a\", \"b\"]", "\"ab\"", "merge 1: expected two tokens, found \"ab\""},
         {"[\"a\", \"b\"]", "[\"<s>\", \"b\"]",
-         "merge 1, \"<s>\" and \"b\": both parts expected in the vocabulary, not found"},
+         "merge 1, \"<s>\" and \"b\": expected both parts in the vocabulary, found no such token"},
         {"\"TemplateProcessing\"", "\"RobertaProcessing\"",
-         "\"post_processor\": ByteLevel and TemplateProcessing expected, RobertaProcessing found"},
+         "\"post_processor\": expected ByteLevel and TemplateProcessing, found RobertaProcessing"},
         {"{\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}]",
          "{\"Sequence\": {\"id\": \"A\"}}, {\"SpecialToken\": {\"id\": \"</s>\"}}]",
-         "\"post_processor\": bos and the text, or the text alone expected, another template found"},
+         "\"post_processor\": expected bos and the text, or the text alone, found another "
+         "template"},
         {"\"ids\": [6]", "\"ids\": [0]",
-         "\"post_processor\": the id of a special token expected for <s>, none found"},
+         "\"post_processor\": expected the id of a special token for <s>, found none"},
     };
     REFUSE("tokenizer.json", tiny_tokenizer, changes);
 }
@@ -192,12 +194,12 @@ START_TEST(tokenizer_config_json)
 {
     static const struct change changes[] = {
         {"\"bos_token\": \"<s>\"", "\"bos_token\": \"</s>\"",
-         "\"bos_token\": id 6 expected, as tokenizer.json puts it before text, 7 found"},
+         "\"bos_token\": expected id 6, as tokenizer.json puts it before text, found 7"},
         {"{\"content\": \"</s>\"}", "\"<eos>\"",
-         "\"eos_token\": a special token of tokenizer.json expected, \"<eos>\" found"},
+         "\"eos_token\": expected a special token of tokenizer.json, found \"<eos>\""},
         {"\"{{ messages }}\"", "[{\"name\": \"rag\", \"template\": \"\"}]",
-         "\"chat_template\": one named \"default\" expected, 1 others found"},
-        {"\"{{ messages }}\"", "5", "\"chat_template\": a string expected, an integer found"},
+         "\"chat_template\": expected one named \"default\", found 1 others"},
+        {"\"{{ messages }}\"", "5", "\"chat_template\": expected a string, found an integer"},
     };
     REFUSE("tokenizer_config.json", tiny_tokenizer_config, changes);
 }
@@ -210,39 +212,40 @@ START_TEST(safetensors_headers)
 {
     static const struct change changes[] = {
         {"\"F16\"", "\"I64\"",
-         "tensor model.embed_tokens.weight: F32, F16 or BF16 expected, I64 found"},
+         "tensor model.embed_tokens.weight: expected F32, F16 or BF16, found I64"},
         {"\"F16\"", "\"F4\"",
-         "tensor model.embed_tokens.weight: F32, F16 or BF16 expected, F4 found"},
-        {"[9,4]", "[9,5]", "tensor model.embed_tokens.weight: 90 bytes expected, 72 found"},
+         "tensor model.embed_tokens.weight: expected F32, F16 or BF16, found F4"},
+        {"[9,4]", "[9,5]", "tensor model.embed_tokens.weight: expected 90 bytes, found 72"},
         {"[9,4]", "[4611686018427387904,4]",
-         "tensor model.embed_tokens.weight: \"shape\": a size that fits 64 bits expected, more "
-         "found"},
+         "tensor model.embed_tokens.weight: \"shape\": expected a size that fits 64 bits, found "
+         "more"},
         {"[9,4]", "[9,-4]",
-         "tensor model.embed_tokens.weight: \"shape\": dimensions from 0 expected, a negative one "
-         "found"},
+         "tensor model.embed_tokens.weight: \"shape\": expected dimensions from 0, found a "
+         "negative one"},
         {"[9,4]", "[1,1,1,9,4]",
-         "tensor model.embed_tokens.weight: \"shape\": at most 4 dimensions expected, more found"},
+         "tensor model.embed_tokens.weight: \"shape\": expected at most 4 dimensions, found more"},
         {"[9,4]", "[4,9]",
-         "!: tensor model.embed_tokens.weight: shape [9, 4] expected, [4, 9] found"},
-        {"[9,4]", "[36]", "!: tensor model.embed_tokens.weight: shape [9, 4] expected, [36] found"},
+         "!: tensor model.embed_tokens.weight: expected shape [9, 4], found [4, 9]"},
+        {"[9,4]", "[36]", "!: tensor model.embed_tokens.weight: expected shape [9, 4], found [36]"},
         {"[0,72]", "[72,0]",
-         "tensor model.embed_tokens.weight: \"data_offsets\": two ascending integers from 0 "
-         "expected, others found"},
+         "tensor model.embed_tokens.weight: \"data_offsets\": expected two ascending integers from "
+         "0, found others"},
         {"[0,72]", "[2,74]",
-         "tensor model.embed_tokens.weight: data at offset 0 expected, at 2 found"},
+         "tensor model.embed_tokens.weight: expected data at offset 0, found it at 2"},
         {"[0,72]", "[99999,100071]",
-         "tensor model.embed_tokens.weight: data within 304 bytes expected, an end at 100071 found"},
+         "tensor model.embed_tokens.weight: expected data within 304 bytes, found an end at "
+         "100071"},
         {"[72,88]", "[0,16]",
-         "tensor model.embed_tokens.weight: data at offset 16 expected, at 0 found"},
+         "tensor model.embed_tokens.weight: expected data at offset 16, found it at 0"},
         {"model.norm.weight", "model.norm.bias",
-         "!: tensor model.norm.weight expected, none found"},
+         "!: expected tensor model.norm.weight, found none"},
         {"\"model.norm.weight\":",
          "\"model.layers.0.self_attn.q_norm.weight\":{\"dtype\":\"F32\","
          "\"shape\":[0],\"data_offsets\":[0,0]},\"model.norm.weight\":",
-         "!: only the Llama architecture's tensors expected, "
-         "model.layers.0.self_attn.q_norm.weight found"},
+         "!: expected only the Llama architecture's tensors, found "
+         "model.layers.0.self_attn.q_norm.weight"},
         {"{\"dtype\":\"F16\",\"shape\":[9,4],\"data_offsets\":[0,72]}", "1",
-         "tensor model.embed_tokens.weight: an object expected, an integer found"},
+         "tensor model.embed_tokens.weight: expected an object, found an integer"},
         {"{\"__metadata__\"", "[{\"__metadata__\"",
          "expected JSON: line 1: expected ']' near end of file"},
     };
@@ -277,16 +280,17 @@ START_TEST(safetensors_files)
     tiny_header(&header, &size);
     tiny_safetensors(&file, header.data, header.size, size + 1);
     tiny_put(folder, "model.safetensors", file.data, file.size);
-    refused(folder, folder, "model.safetensors: 304 bytes of data expected, 305 found");
+    refused(folder, folder, "model.safetensors: expected 304 bytes of data, found 305");
     tiny_put(folder, "model.safetensors", file.data, file.size - 3);
-    refused(folder, folder,
-            "model.safetensors: tensor model.layers.0.mlp.down_proj.weight: data within 302 bytes "
-            "expected, an end at 304 found");
+    refused(
+        folder, folder,
+        "model.safetensors: tensor model.layers.0.mlp.down_proj.weight: expected data within 302 "
+        "bytes, found an end at 304");
     tiny_put(folder, "model.safetensors", "\xff\xff\xff\xff\xff\xff\xff\xff{}", 10);
     refused(folder, folder,
-            "model.safetensors: a header of at most 2 bytes expected, 18446744073709551615 found");
+            "model.safetensors: expected a header of at most 2 bytes, found 18446744073709551615");
     tiny_put(folder, "model.safetensors", "1234567", 7);
-    refused(folder, folder, "model.safetensors: a safetensors file expected, 7 bytes found");
+    refused(folder, folder, "model.safetensors: expected a safetensors file, found 7 bytes");
 
     /* What only holds computed numbers is left out, of whatever type. */
     char *changed = tiny_replace(header.data, "\"model.norm.weight\":",
@@ -310,25 +314,25 @@ START_TEST(shard_indexes)
 {
     static const struct change changes[] = {
         {"shard.safetensors", "../shard.safetensors",
-         "model.safetensors.index.json: names of files beside it expected, ../shard.safetensors "
-         "found"},
+         "model.safetensors.index.json: expected names of files beside it, found "
+         "../shard.safetensors"},
         {"shard.safetensors", "/etc/passwd",
-         "model.safetensors.index.json: names of files beside it expected, /etc/passwd found"},
+         "model.safetensors.index.json: expected names of files beside it, found /etc/passwd"},
         {"shard.safetensors", "..",
-         "model.safetensors.index.json: names of files beside it expected, .. found"},
+         "model.safetensors.index.json: expected names of files beside it, found .."},
         {"\"shard.safetensors\"", "7",
-         "model.safetensors.index.json: names of files beside it expected, an integer found"},
+         "model.safetensors.index.json: expected names of files beside it, found an integer"},
         {"shard.safetensors", "gone.safetensors", "gone.safetensors: No such file or directory"},
         {"model.norm.weight", "model.norm.bias",
-         "model.safetensors.index.json: tensor model.norm.bias expected in shard.safetensors, none "
-         "found"},
+         "model.safetensors.index.json: expected tensor model.norm.bias in shard.safetensors, "
+         "found none"},
         {",\"model.norm.weight\":\"shard.safetensors\"", "",
-         "model.safetensors.index.json: only tensors of the index expected, model.norm.weight "
-         "found"},
+         "model.safetensors.index.json: expected only tensors of the index, found "
+         "model.norm.weight"},
         {"{\"weight_map\":", "{\"weights\":",
-         "model.safetensors.index.json: \"weight_map\": an object expected, nothing found"},
+         "model.safetensors.index.json: \"weight_map\": expected an object, found nothing"},
         {"\"shard.safetensors\"", "\"twin.safetensors\"",
-         "model.safetensors.index.json: one tensor model.embed_tokens.weight expected, two found"},
+         "model.safetensors.index.json: expected one tensor model.embed_tokens.weight, found two"},
     };
     char *folder = tiny_folder();
     struct buf header = {0}, file = {0}, index = {0};
@@ -403,82 +407,82 @@ START_TEST(gguf_keys)
         const char *text, *expected;
     } changes[] = {
         {"general.architecture", GGUF_STRING, 0, 0, "qwen2",
-         "general.architecture: \"llama\" expected, \"qwen2\" found"},
+         "general.architecture: expected \"llama\", found \"qwen2\""},
         {"general.alignment", GGUF_U32, 0, 24, NULL,
-         "general.alignment: a power of two expected, 24 found"},
+         "general.alignment: expected a power of two, found 24"},
         {"general.alignment", GGUF_U32, 0, 131072, NULL,
-         "general.alignment: 1..65536 expected, 131072 found"},
+         "general.alignment: expected 1..65536, found 131072"},
         {"general.alignment", GGUF_STRING, 0, 0, "32",
-         "general.alignment: an integer expected, a string found"},
+         "general.alignment: expected an integer, found a string"},
         {"llama.context_length", GGUF_U64, 0, 16777217, NULL,
-         "llama.context_length: 1..16777216 expected, 16777217 found"},
+         "llama.context_length: expected 1..16777216, found 16777217"},
         {"llama.embedding_length", GGUF_I32, 0, -1, NULL,
-         "llama.embedding_length: 1..65536 expected, -1 found"},
+         "llama.embedding_length: expected 1..65536, found -1"},
         {"llama.block_count", GGUF_U32, 0, 2, NULL,
-         "tensor blk.1.attn_norm.weight expected, none found"},
+         "expected tensor blk.1.attn_norm.weight, found none"},
         {"llama.block_count", GGUF_U32, 0, 513, NULL,
-         "llama.block_count: 1..512 expected, 513 found"},
+         "llama.block_count: expected 1..512, found 513"},
         {"llama.attention.head_count", GGUF_ARRAY, GGUF_I32, 0, "2",
-         "llama.attention.head_count: an integer expected, an array of i32 found"},
+         "llama.attention.head_count: expected an integer, found an array of i32"},
         {"llama.rope.dimension_count", GGUF_U32, 0, 2, NULL,
-         "llama.rope.dimension_count: 4 expected (the dimension of a head), 2 found"},
+         "llama.rope.dimension_count: expected 4 (the dimension of a head), found 2"},
         {"llama.attention.value_length", GGUF_U32, 0, 8, NULL,
-         "llama.attention.value_length: 4 expected (the dimension of a head), 8 found"},
+         "llama.attention.value_length: expected 4 (the dimension of a head), found 8"},
         {"llama.rope.freq_base", GGUF_F32, 0, (double)NAN, NULL,
-         "llama.rope.freq_base: 1..1e+15 expected, nan found"},
+         "llama.rope.freq_base: expected 1..1e+15, found nan"},
         {"llama.attention.layer_norm_rms_epsilon", GGUF_F32, 0, (double)INFINITY, NULL,
-         "llama.attention.layer_norm_rms_epsilon: 0..0.1 expected, inf found"},
+         "llama.attention.layer_norm_rms_epsilon: expected 0..0.1, found inf"},
         {"llama.rope.scaling.type", GGUF_STRING, 0, 0, "yarn",
-         "llama.rope.scaling.type: \"none\" expected, \"yarn\" found"},
+         "llama.rope.scaling.type: expected \"none\", found \"yarn\""},
         {"llama.rope.scaling.factor", GGUF_F32, 0, 4, NULL,
-         "llama.rope.scaling.factor: 1 or nothing expected, 4 found"},
+         "llama.rope.scaling.factor: expected 1 or nothing, found 4"},
         {"llama.expert_count", GGUF_U32, 0, 8, NULL,
-         "llama.expert_count: 0 or nothing expected, 8 found"},
+         "llama.expert_count: expected 0 or nothing, found 8"},
         {"llama.rope.scale_linear", GGUF_F32, 0, 2, NULL,
-         "llama.rope.scale_linear: 1 or nothing expected, 2 found"},
+         "llama.rope.scale_linear: expected 1 or nothing, found 2"},
         {"llama.attention.scale", GGUF_F32, 0, 0.25, NULL,
-         "llama.attention.scale: 0 or nothing expected, 0.25 found"},
+         "llama.attention.scale: expected 0 or nothing, found 0.25"},
         {"llama.attention.sliding_window", GGUF_U32, 0, 4096, NULL,
-         "llama.attention.sliding_window: 0 or nothing expected, 4096 found"},
+         "llama.attention.sliding_window: expected 0 or nothing, found 4096"},
         {"llama.attention.causal", GGUF_BOOL, 0, 0, NULL,
-         "llama.attention.causal: true expected, false found"},
+         "llama.attention.causal: expected true, found false"},
         {"llama.logit_scale", GGUF_F32, 0, 8, NULL,
-         "llama.logit_scale: 1 or nothing expected, 8 found"},
+         "llama.logit_scale: expected 1 or nothing, found 8"},
         {"llama.residual_scale", GGUF_F32, 0, 0.5, NULL,
-         "llama.residual_scale: 1 or nothing expected, 0.5 found"},
+         "llama.residual_scale: expected 1 or nothing, found 0.5"},
         {"llama.embedding_scale", GGUF_STRING, 0, 0, "12",
-         "llama.embedding_scale: a number expected, a string found"},
+         "llama.embedding_scale: expected a number, found a string"},
         {"llama.swin_norm", GGUF_BOOL, 0, 1, NULL,
-         "only keys whose effect is known expected, llama.swin_norm found"},
+         "expected only keys whose effect is known, found llama.swin_norm"},
         {"llama.vocab_size", GGUF_U32, 0, 10, NULL,
-         "llama.vocab_size: 9 expected (the rows of token_embd.weight), 10 found"},
+         "llama.vocab_size: expected 9 (the rows of token_embd.weight), found 10"},
         {"tokenizer.ggml.model", GGUF_STRING, 0, 0, "llama",
-         "tokenizer.ggml.model: \"gpt2\" expected, \"llama\" found"},
+         "tokenizer.ggml.model: expected \"gpt2\", found \"llama\""},
         {"tokenizer.ggml.pre", GGUF_STRING, 0, 0, "qwen2",
-         "tokenizer.ggml.pre: llama-bpe, llama3, llama-v3, gpt-2 or smollm expected, \"qwen2\" "
-         "found"},
+         "tokenizer.ggml.pre: expected llama-bpe, llama3, llama-v3, gpt-2 or smollm, found "
+         "\"qwen2\""},
         {"tokenizer.ggml.token_type", GGUF_ARRAY, GGUF_I32, 0, "1\n1\n1\n1\n1\n1\n3\n4",
-         "token 7, \"</s>\": a normal, control or unused token expected, type 4 found"},
+         "token 7, \"</s>\": expected a normal, control or unused token, found type 4"},
         {"tokenizer.ggml.tokens", GGUF_ARRAY, GGUF_STRING, 0,
          "a\nb\n\u0120\n\u0120a\nab\n\u0143\n<s\xff>\n</s>",
          "token 6: expected UTF-8 as a control token's name, found \"<s?>\""},
         {"tokenizer.ggml.token_type", GGUF_ARRAY, GGUF_I32, 0, "1\n1\n1",
-         "tokenizer.ggml.token_type: 8 items expected, 3 found"},
+         "tokenizer.ggml.token_type: expected 8 items, found 3"},
         {"tokenizer.ggml.tokens", GGUF_ARRAY, GGUF_STRING, 0, "a\nb\nc\nd\ne\nf\ng\nh\ni\nj",
-         "tokenizer.ggml.tokens: 1..9 tokens expected (the rows of the embedding), 10 found"},
+         "tokenizer.ggml.tokens: expected 1..9 tokens (the rows of the embedding), found 10"},
         {"tokenizer.ggml.tokens", GGUF_ARRAY, GGUF_STRING, 0,
-         "a\nb\n\u0120\n\u0120a\nab\na\n<s>\n</s>", "one id expected for \"a\", 0 and 5 found"},
+         "a\nb\n\u0120\n\u0120a\nab\na\n<s>\n</s>", "expected one id for \"a\", found 0 and 5"},
         {"tokenizer.ggml.merges", GGUF_ARRAY, GGUF_STRING, 0, "a c",
-         "merge 0, \"a\" and \"c\": both parts expected in the vocabulary, not found"},
+         "merge 0, \"a\" and \"c\": expected both parts in the vocabulary, found no such token"},
         {"tokenizer.ggml.merges", GGUF_ARRAY, GGUF_I32, 0, "1",
-         "tokenizer.ggml.merges: an array of strings expected, an array of i32 found"},
+         "tokenizer.ggml.merges: expected an array of strings, found an array of i32"},
         {"tokenizer.ggml.bos_token_id", GGUF_U32, 0, 8, NULL,
-         "tokenizer.ggml.bos_token_id: 0..7 expected, 8 found"},
+         "tokenizer.ggml.bos_token_id: expected 0..7, found 8"},
         {"tokenizer.ggml.add_eos_token", GGUF_BOOL, 0, 1, NULL,
-         "tokenizer.ggml.add_eos_token: false expected, true found"},
+         "tokenizer.ggml.add_eos_token: expected false, found true"},
         {"tokenizer.ggml.add_bos_token", GGUF_BOOL, 0, 2, NULL,
-         "tokenizer.ggml.add_bos_token: 0 or 1 expected, 2 found"},
-        {"split.count", GGUF_U16, 0, 2, NULL, "split.no: an integer expected, nothing found"},
+         "tokenizer.ggml.add_bos_token: expected 0 or 1, found 2"},
+        {"split.count", GGUF_U16, 0, 2, NULL, "split.no: expected an integer, found nothing"},
     };
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         struct tiny_gguf gguf;
@@ -491,11 +495,11 @@ START_TEST(gguf_keys)
     static const struct {
         const char *key, *expected;
     } drops[] = {
-        {"llama.embedding_length", "llama.embedding_length: an integer expected, nothing found"},
+        {"llama.embedding_length", "llama.embedding_length: expected an integer, found nothing"},
         {"tokenizer.ggml.tokens",
-         "tokenizer.ggml.tokens: an array of strings expected, nothing found"},
-        {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.bos_token_id: an id expected, as "
-                                        "add_bos_token is true, nothing found"},
+         "tokenizer.ggml.tokens: expected an array of strings, found nothing"},
+        {"tokenizer.ggml.bos_token_id",
+         "tokenizer.ggml.bos_token_id: expected an id, as add_bos_token is true, found nothing"},
     };
     for (size_t i = 0; i < sizeof drops / sizeof *drops; i++) {
         struct tiny_gguf gguf;
@@ -515,37 +519,37 @@ START_TEST(gguf_tensors)
     } changes[] = {
         {4,
          {"blk.0.attn_q.weight", 0, 2, {32, 4}},
-         "tensor blk.0.attn_q.weight: shape [8, 32] expected, [4, 32] found"},
-        {4, {"blk.0.attn_q.bias", 0, 1, {32}}, "tensor blk.0.attn_q.weight expected, none found"},
+         "tensor blk.0.attn_q.weight: expected shape [8, 32], found [4, 32]"},
+        {4, {"blk.0.attn_q.bias", 0, 1, {32}}, "expected tensor blk.0.attn_q.weight, found none"},
         {12,
          {"blk.0.attn_q.bias", 0, 1, {8}},
-         "only the Llama architecture's tensors expected, blk.0.attn_q.bias found"},
+         "expected only the Llama architecture's tensors, found blk.0.attn_q.bias"},
         {12,
          {"output_norm.weight", 0, 1, {32}},
-         "one tensor output_norm.weight expected, two found"},
+         "expected one tensor output_norm.weight, found two"},
         {12,
          {"blk.0.rope_freqs.weight", 0, 1, {2}},
-         "only the Llama architecture's tensors expected, blk.0.rope_freqs.weight found"},
+         "expected only the Llama architecture's tensors, found blk.0.rope_freqs.weight"},
         {1,
          {"output_norm.weight", 2, 1, {32}},
-         "tensor output_norm.weight: f32, f16 or bf16 expected, q4_0 found"},
+         "tensor output_norm.weight: expected f32, f16 or bf16, found q4_0"},
         {2,
          {"rope_freqs.weight", 0, 1, {4}},
-         "tensor rope_freqs.weight: f32 [2] expected, f32 [4] found"},
+         "tensor rope_freqs.weight: expected f32 [2], found f32 [4]"},
         {0,
          {"token_embd.weight", 1, 1, {288}},
-         "a matrix token_embd.weight expected, another shape found"},
+         "expected a matrix token_embd.weight, found another shape"},
         {1,
          {"output_norm.weight", 23, 1, {32}},
-         "tensor output_norm.weight: f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, "
-         "q6_k or iq4_nl expected, iq4_xs found"},
+         "tensor output_norm.weight: expected f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, "
+         "q5_k, q6_k or iq4_nl, found iq4_xs"},
         {1,
          {"output_norm.weight", 99, 1, {32}},
-         "tensor output_norm.weight: f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, "
-         "q6_k or iq4_nl expected, ggml type 99 found"},
+         "tensor output_norm.weight: expected f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, "
+         "q5_k, q6_k or iq4_nl, found ggml type 99"},
         {7,
          {"blk.0.attn_output.weight", 2, 2, {16, 32}},
-         "tensor blk.0.attn_output.weight: columns in multiples of 32 expected for q4_0, 16 found"},
+         "tensor blk.0.attn_output.weight: expected columns in multiples of 32 for q4_0, found 16"},
     };
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         struct tiny_gguf gguf;
@@ -558,9 +562,9 @@ START_TEST(gguf_tensors)
     struct tiny_gguf gguf;
     tiny_gguf_default(&gguf);
     gguf.version = 1;
-    gguf_refused(&gguf, "GGUF version 2 or 3 expected, 1 found");
+    gguf_refused(&gguf, "expected GGUF version 2 or 3, found 1");
     gguf.version = 0x03000000;
-    gguf_refused(&gguf, "a little-endian GGUF file expected, a big-endian one found");
+    gguf_refused(&gguf, "expected a little-endian GGUF file, found a big-endian one");
 }
 END_TEST
 
@@ -603,23 +607,24 @@ START_TEST(gguf_parts)
     put_parts(folder, first, NULL, 2, 1, 12);
     refused(
         path, folder,
-        "x-00002-of-00002.gguf: part 2 of 2 of a split model expected, No such file or directory");
+        "x-00002-of-00002.gguf: expected part 2 of 2 of a split model: No such file or directory");
     put_parts(folder, first, second, 2, 1, 12);
     ck_assert_msg(model_open(&model, path, &err) == 0, "%s", err.message);
     ck_assert_uint_eq(model.n_maps, 2);
     model_close(&model);
     put_parts(folder, first, second, 2, 0, 12);
-    refused(path, folder, "x-00002-of-00002.gguf: part 2 of 2 expected, 1 of 2 found");
+    refused(path, folder, "x-00002-of-00002.gguf: expected part 2 of 2, found 1 of 2");
     put_parts(folder, first, second, 2, 1, 13);
-    refused(path, folder, "x-00001-of-00002.gguf: 13 tensors expected in all parts, 12 found");
+    refused(path, folder, "x-00001-of-00002.gguf: expected 13 tensors in all parts, found 12");
     put_parts(folder, first, second, 3, 1, 12);
-    refused(path, folder,
-            "x-00001-of-00002.gguf: a name that ends in -00001-of-00003.gguf expected, as the file "
-            "is part 1 of 3");
+    refused(
+        path, folder,
+        "x-00001-of-00002.gguf: expected a name that ends in -00001-of-00003.gguf, as the file is "
+        "part 1 of 3");
 
     put_parts(folder, first, second, 2, 1, 12);
     snprintf(expected, sizeof expected,
-             "x-00002-of-00002.gguf: the first part of the set expected (%s), part 2 found", path);
+             "x-00002-of-00002.gguf: expected the first part of the set (%s), found part 2", path);
     snprintf(path, sizeof path, "%s/%s", folder, second);
     refused(path, folder, expected);
     tiny_remove(folder);

@@ -219,7 +219,7 @@ static void says(const struct api_error *error, const char *text)
 {
     struct buf out = {0};
     api_error_print(error, &out);
-    ck_assert_msg(strstr(out.data, text) != NULL, "%s expected in %s", text, out.data);
+    ck_assert_msg(strstr(out.data, text) != NULL, "expected %s in %s", text, out.data);
     buf_free(&out);
 }
 

@@ -174,7 +174,7 @@ START_TEST(the_command_line_replaces_what_the_file_says)
                                         "\"seed\": 5",
                                         "\"c\""};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
-        ck_assert_msg(strstr(text, lines[i]) != NULL, "%s expected in %s", lines[i], text);
+        ck_assert_msg(strstr(text, lines[i]) != NULL, "expected %s in %s", lines[i], text);
     ck_assert_ptr_null(strstr(text, "\"b\""));
     free(text);
     args_free(&args);
@@ -213,16 +213,16 @@ static void refused(const char *text, size_t size, const char *expected)
 
 /* {changed part, what is found instead, the error} of `whole` */
 static const char *const changes[][3] = {
-    {"\"llama3-session\"", "\"x\"", ": \"format\": \"llama3-session\" expected, \"x\" found"},
-    {"\"format\":\"llama3-session\",", "", ": \"format\": a string expected, nothing found"},
-    {":1,", ":2,", ": \"version\": 1..1 expected, 2 found"},
-    {":1,", ":1.5,", ": \"version\": 1..1 expected, 1.5 found"},
-    {"\"title\":\"T\"", "\"title\":1", ": \"title\": a string expected, an integer found"},
+    {"\"llama3-session\"", "\"x\"", ": \"format\": expected \"llama3-session\", found \"x\""},
+    {"\"format\":\"llama3-session\",", "", ": \"format\": expected a string, found nothing"},
+    {":1,", ":2,", ": \"version\": expected 1..1, found 2"},
+    {":1,", ":1.5,", ": \"version\": expected 1..1, found 1.5"},
+    {"\"title\":\"T\"", "\"title\":1", ": \"title\": expected a string, found an integer"},
     {"\"title\"", "\"tiptle\"", ": \"tiptle\" is not known"},
     {"\"title\":\"T\"", "\"model\":\"T\"", ": expected JSON"},
     {"\"title\":\"T\"", "\"title\":\"\\u0000\"", ": expected JSON"},
-    {"\"Be kind.\"", "{}", ": \"system\": a string expected, an object found"},
-    {"0.2", "\"hot\"", ": \"temperature\": a number expected, a string found"},
+    {"\"Be kind.\"", "{}", ": \"system\": expected a string, found an object"},
+    {"0.2", "\"hot\"", ": \"temperature\": expected a number, found a string"},
     {"0.2", "-0.2", ": \"temperature\": expected a number in [0, 100], found -0.2"},
     {"0.2", "1e400", ": expected JSON"},
     {"\"temperature\":0.2", "\"top_p\":0", ": \"top_p\": expected a number in (0, 1], found 0"},
@@ -239,16 +239,19 @@ static const char *const changes[][3] = {
      ": \"seed\": expected an integer in [0, 9007199254740991], found"},
     {"9007199254740991", "99999999999999999999",
      ": \"seed\": expected an integer in [0, 9007199254740991], found 1e+20"},
-    {"[\"a\",\"b\"]", "\"a\"", ": \"stop\": an array expected, a string found"},
-    {"[\"a\",\"b\"]", "[1]", ": \"stop\": some text expected, an integer found"},
-    {"[\"a\",\"b\"]", "[\"\"]", ": \"stop\": some text expected, none found"},
-    {"\"messages\":[{", "\"messages\":[null,{", ": message 0: an object expected, null found"},
-    {"\"user\"", "\"assistant\"", ": message 0: \"role\": \"user\" expected, \"assistant\" found"},
-    {"\"assistant\"", "\"user\"", ": message 1: \"role\": \"assistant\" expected, \"user\" found"},
-    {"\"assistant\"", "\"system\"", ": message 1: \"role\": \"assistant\" expected, \"system\""},
+    {"[\"a\",\"b\"]", "\"a\"", ": \"stop\": expected an array, found a string"},
+    {"[\"a\",\"b\"]", "[1]", ": \"stop\": expected some text, found an integer"},
+    {"[\"a\",\"b\"]", "[\"\"]", ": \"stop\": expected some text, found none"},
+    {"\"messages\":[{", "\"messages\":[null,{", ": message 0: expected an object, found null"},
+    {"\"user\"", "\"assistant\"", ": message 0: \"role\": expected \"user\", found \"assistant\""},
+    {"\"assistant\"", "\"user\"", ": message 1: \"role\": expected \"assistant\", found \"user\""},
+    {"\"assistant\"", "\"system\"",
+     ": message 1: \"role\": expected \"assistant\", found \"system\""},
     {"\"content\":\"\"", "\"contents\":\"\"", ": message 1: \"contents\" is not known"},
-    {"\"content\":\"\"", "\"content\":[]", ": message 1: \"content\": a string expected, an array"},
-    {"\"content\":\"\"", "\"content\":null", ": message 1: \"content\": a string expected, null"},
+    {"\"content\":\"\"", "\"content\":[]",
+     ": message 1: \"content\": expected a string, found an array"},
+    {"\"content\":\"\"", "\"content\":null",
+     ": message 1: \"content\": expected a string, found null"},
     {"\\u00e9", "\\ud800", ": expected JSON"},
     {"\\u00e9", "\xc0\x80", ": expected JSON"},
     {"\"messages\"", "\"massages\"", ": \"massages\" is not known"},
@@ -266,11 +269,11 @@ START_TEST(what_is_no_session_is_refused)
     refused(whole, sizeof whole, ": expected JSON"); /* a NUL byte at the end */
     char deep[200];
     memset(deep, '[', sizeof deep);
-    refused(deep, sizeof deep, ": JSON nested at most 64 deep expected, deeper found");
+    refused(deep, sizeof deep, ": expected JSON nested at most 64 deep, found deeper");
     size_t large = (16 << 20) + 1;
     char *spaces = malloc(large);
     memset(spaces, ' ', large);
-    refused(spaces, large, ": at most 16777216 bytes expected, 16777217 found");
+    refused(spaces, large, ": expected at most 16777216 bytes, found 16777217");
     free(spaces);
 }
 END_TEST

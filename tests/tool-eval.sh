@@ -125,7 +125,7 @@ for mode in "--logits $before -f" --tokenize --perplexity "--kl $tiny -f" --deto
         err_lines 1
     }
 done
-refuse 1 "$tmp/made: a regular file or nothing expected, a directory found" \
+refuse 1 "$tmp/made: expected a regular file or nothing, found a directory" \
     -m "$tiny" --logits "$tmp/made" --tokens 1
 refuse 1 "$tmp/none/x: No such file or directory" -m "$tiny" --logits "$tmp/none/x" --tokens 1
 refuse 1 "$tmp/none: No such file or directory" -m "$tmp/none" --logits "$before" --tokens 1
@@ -355,7 +355,7 @@ refuse 1 "expected a text of " "$tiny" -f "$tmp/empty"
 HOME=$tmp XDG_CACHE_HOME='' refuse 1 \
     "no model: name one with --model or LLAMA3_MODEL, or let scripts/quickstart" -f "$text"
 : >"$tmp/empty.safetensors"
-refuse 1 "$tmp/empty.safetensors: a checkpoint expected, an empty file found" \
+refuse 1 "$tmp/empty.safetensors: expected a checkpoint, found an empty file" \
     "$tmp/empty.safetensors" -f "$text"
 mkdir "$tmp/other"
 cp "$tiny"/*.json "$tiny/model.safetensors" "$tmp/other"

@@ -79,7 +79,7 @@ run 1 "$program" -m "$tiny" --ctx 4096000 -p x
 err_has "llama3: --ctx: expected at most the model's "
 err_lines 1
 run 1 "$program" -m "$srcdir/tests/data/tiny-rope" --template llama3.1 --date yesterday -p x
-err_has 'llama3: --date: one like "26 Jul 2024" expected, "yesterday" found'
+err_has 'llama3: --date: expected one like "26 Jul 2024", found "yesterday"'
 err_lines 1
 
 # An option without effect says so.

@@ -163,7 +163,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     cp "$tmp/old.safetensors" "$out"
     mkdir "$partial"
     ends 1 "$quantize" "$tiny" "$out"
-    err_has "llama3-quantize: $partial: a regular file or nothing expected, a directory found"
+    err_has "llama3-quantize: $partial: expected a regular file or nothing, found a directory"
     err_lines 1
     still_old
     rmdir "$partial"

@@ -242,9 +242,9 @@ refused 2 "--calibrate and --no-calibrate exclude each other" \
 err_lines 1
 refused 2 "expected a checkpoint and the file to make: IN OUT" "$tiny" --verify - <"$tmp/text"
 
-refused 1 "$tmp/made: a regular file or nothing expected, a directory found" "$tiny" "$tmp/made"
+refused 1 "$tmp/made: expected a regular file or nothing, found a directory" "$tiny" "$tmp/made"
 refused 1 "$tmp/none/x: No such file or directory" "$tiny" "$tmp/none/x"
-refused 1 "weights of more than 4 bits expected, int4 found" "$tmp/again.safetensors" "$made"
+refused 1 "expected weights of more than 4 bits, found int4" "$tmp/again.safetensors" "$made"
 
 # The source itself, by any name.
 cp -R "$tiny" "$tmp/source"

@@ -37,10 +37,10 @@ run 1 "$server" -m "$model" --port 0 --api-key-file "$tmp/none"
 err_has "$tmp/none: No such file"
 printf '# nothing\n\n' >"$tmp/none"
 run 1 "$server" -m "$model" --port 0 --api-key-file "$tmp/none"
-err_has "$tmp/none: API keys expected, none found"
+err_has "$tmp/none: expected API keys, found none"
 printf 'white space\n' >"$tmp/none"
 run 1 "$server" -m "$model" --port 0 --api-key-file "$tmp/none"
-err_has "an API key of visible ASCII characters expected"
+err_has "expected an API key of visible ASCII characters"
 run 1 "$server" -m "$tmp/missing.gguf" --port 0
 err_has "missing.gguf"
 run 0 "$server" --version
@@ -347,7 +347,7 @@ refused 400 /v1/chat/completions '{"messages":[{"role":"user","content":"a\u0000
 refused 400 /v1/chat/completions "$(printf '{"messages":[{"role":"user","content":"\377"}]}')" 'unable to decode byte'
 refused 400 /v1/completions '{"prompt":["a","b"]}' '"param":"prompt"'
 refused 400 /v1/completions '{"prompt":[[1],[2]]}' '"param":"prompt"'
-refused 400 /v1/completions '{"prompt":[["a"]]}' 'a string, or a list of tokens, expected'
+refused 400 /v1/completions '{"prompt":[["a"]]}' 'expected a string or a list of tokens'
 refused 400 /v1/completions '{"prompt":[[-1]]}' 'ids of tokens below'
 post 200 /v1/completions '{"prompt":[[1,2]],"max_tokens":1}'
 out_has '"prompt_tokens":2'
@@ -369,7 +369,7 @@ out_has "JSON containers"
 
 # ---- what HTTP may be
 get 415 /v1/completions -d '{"prompt":"x"}'
-out_has 'application/json expected'
+out_has 'expected application/json'
 get 415 /v1/completions -H 'Content-Type: text/plain' -d '{"prompt":"x"}'
 post 400 /v1/completions '{}' -H 'Content-Type: application/json; charset=utf-8'
 head -c 9000000 /dev/zero | tr '\0' ' ' >"$tmp/large"

@@ -7,7 +7,7 @@
 
 static void fail(const char *path, const char *what)
 {
-    fprintf(stderr, "%s: %s expected\n", path, what);
+    fprintf(stderr, "%s: expected %s\n", path, what);
     exit(1);
 }
 

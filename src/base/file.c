@@ -25,7 +25,7 @@ static int check_regular(int fd, const char *path, size_t *size, struct llama3_e
     if (fstat(fd, &st) != 0)
         return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode))
-        return error_set(err, LLAMA3_EIO, "%s: a regular file expected, %s found", path,
+        return error_set(err, LLAMA3_EIO, "%s: expected a regular file, found %s", path,
                          S_ISDIR(st.st_mode) ? "a directory" : "a special file");
     if ((uint64_t)st.st_size > SIZE_MAX - 1)
         return error_set(err, LLAMA3_EIO, "%s: too large for this machine's addresses", path);
@@ -137,7 +137,7 @@ static int read_all(int fd, char *text, size_t size, const char *path, struct ll
         if (n < 0)
             return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
         if (n == 0)
-            return error_set(err, LLAMA3_EIO, "%s: %zu bytes expected, %zu found", path, size, at);
+            return error_set(err, LLAMA3_EIO, "%s: expected %zu bytes, found %zu", path, size, at);
         at += (size_t)n;
     }
     return 0;
@@ -154,7 +154,7 @@ char *file_read(const char *path, size_t max, size_t *size, bool *missing, struc
 
     char *text = NULL;
     if (n > max) {
-        error_set(err, LLAMA3_EINPUT, "%s: at most %zu bytes expected, %zu found", path, max, n);
+        error_set(err, LLAMA3_EINPUT, "%s: expected at most %zu bytes, found %zu", path, max, n);
     } else if ((text = malloc(n + 1)) == NULL) {
         error_memory(err, path, n + 1);
     } else if (read_all(fd, text, n, path, err) != 0) {

@@ -57,12 +57,12 @@ static int check(const char *text, size_t size, const struct limits *most, const
     struct counts found = scan(text, size);
     if (found.deep)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: JSON nested at most %d deep expected, deeper found", where,
+                         "%s: expected JSON nested at most %d deep, found deeper", where,
                          JSON_MAX_NESTING);
     if (found.containers > most->containers || found.values > most->values)
         return error_set(
             err, LLAMA3_EINPUT,
-            "%s: at most %zu JSON containers and %zu values expected, %zu and %zu found", where,
+            "%s: expected at most %zu JSON containers and %zu values, found %zu and %zu", where,
             most->containers, most->values, found.containers, found.values);
     return 0;
 }
@@ -145,7 +145,7 @@ static json_t *get(const json_t *object, const char *key, bool required, const c
     if (value != NULL && !json_is_null(value))
         return value;
     if (required)
-        *result = error_set(err, LLAMA3_EINPUT, "%s: \"%s\": %s expected, %s found", where, key,
+        *result = error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected %s, found %s", where, key,
                             expected, json_kind(value));
     return NULL;
 }
@@ -153,7 +153,7 @@ static json_t *get(const json_t *object, const char *key, bool required, const c
 static int mismatch(const char *key, const char *expected, const json_t *found, const char *where,
                     struct llama3_error *err)
 {
-    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": %s expected, %s found", where, key, expected,
+    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected %s, found %s", where, key, expected,
                      json_kind(found));
 }
 
@@ -168,7 +168,7 @@ int json_get_int(const json_t *object, const char *key, bool required, int64_t m
         return mismatch(key, "an integer", value, where, err);
     json_int_t found = json_integer_value(value);
     if (found < min || found > max)
-        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": %lld..%lld expected, %lld found", where,
+        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected %lld..%lld, found %lld", where,
                          key, (long long)min, (long long)max, (long long)found);
     *out = found;
     return 0;
@@ -185,7 +185,7 @@ int json_get_number(const json_t *object, const char *key, bool required, double
         return mismatch(key, "a number", value, where, err);
     double found = json_number_value(value);
     if (!(found >= min && found <= max))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": %g..%g expected, %g found", where, key,
+        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected %g..%g, found %g", where, key,
                          min, max, found);
     *out = found;
     return 0;

@@ -90,7 +90,7 @@ int new_file_begin(struct new_file *file, const char *path, mode_t mode, struct 
     file->replaces = stat(path, &st) == 0;
     file->mode = file->replaces ? st.st_mode & NEW_FILE_MODE : mode;
     if (file->replaces && !S_ISREG(st.st_mode)) {
-        error_set(err, LLAMA3_EIO, "%s: a regular file or nothing expected, %s found", path,
+        error_set(err, LLAMA3_EIO, "%s: expected a regular file or nothing, found %s", path,
                   S_ISDIR(st.st_mode) ? "a directory" : "a special file");
         new_file_abandon(file);
         return -1;

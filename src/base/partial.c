@@ -175,7 +175,7 @@ static enum outcome remove_other(const struct new_file *file, struct llama3_erro
     if (unlink(file->temporary) == 0 || errno == ENOENT)
         return AGAIN;
     if (errno == EISDIR)
-        error_set(err, LLAMA3_EIO, "%s: a regular file or nothing expected, a directory found",
+        error_set(err, LLAMA3_EIO, "%s: expected a regular file or nothing, found a directory",
                   file->temporary);
     else
         failed(file, err);

@@ -16,7 +16,7 @@ int tensor_table_add(struct tensor_table *table, const struct tensor *tensor, co
                      size_t length, struct llama3_error *err)
 {
     if (table->n == MAX_TENSORS)
-        return error_set(err, LLAMA3_EINPUT, "tensor %.*s: at most %d tensors expected, more found",
+        return error_set(err, LLAMA3_EINPUT, "tensor %.*s: expected at most %d tensors, found more",
                          length < 100 ? (int)length : 100, name, MAX_TENSORS);
     if (table->n == table->capacity) {
         size_t capacity = table->capacity > 0 ? 2 * table->capacity : 64;
@@ -46,7 +46,7 @@ int tensor_table_sort(struct tensor_table *table, const char *where, struct llam
         qsort(table->tensors, table->n, sizeof *table->tensors, by_name);
     for (size_t i = 1; i < table->n; i++)
         if (by_name(&table->tensors[i - 1], &table->tensors[i]) == 0)
-            return error_set(err, LLAMA3_EINPUT, "%s: one tensor %.100s expected, two found", where,
+            return error_set(err, LLAMA3_EINPUT, "%s: expected one tensor %.100s, found two", where,
                              table->tensors[i].name);
     return 0;
 }
@@ -93,31 +93,30 @@ int config_check(const struct config *config, const char *where, struct llama3_e
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i].value < 1 || sizes[i].value > sizes[i].max)
-            return error_set(err, LLAMA3_EINPUT, "%s: %s: 1..%zu expected, %zu found", where,
+            return error_set(err, LLAMA3_EINPUT, "%s: %s: expected 1..%zu, found %zu", where,
                              sizes[i].name, sizes[i].max, sizes[i].value);
     if (config->head_dim % 2 != 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: head_dim: an even number expected, %zu found",
+        return error_set(err, LLAMA3_EINPUT, "%s: head_dim: expected an even number, found %zu",
                          where, config->head_dim);
     if (config->n_heads % config->n_kv_heads != 0)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: n_heads: a multiple of %zu KV heads expected, "
-                         "%zu found",
-                         where, config->n_kv_heads, config->n_heads);
+                         "%s: n_heads: expected a multiple of %zu KV heads, found %zu", where,
+                         config->n_kv_heads, config->n_heads);
     if (!(config->rms_eps >= 0 && config->rms_eps <= 0.1f))
-        return error_set(err, LLAMA3_EINPUT, "%s: rms_eps: 0..0.1 expected, %g found", where,
+        return error_set(err, LLAMA3_EINPUT, "%s: rms_eps: expected 0..0.1, found %g", where,
                          (double)config->rms_eps);
 
     const struct rope *rope = &config->rope;
     if (!(rope->theta >= 1 && rope->theta <= 1e15))
-        return error_set(err, LLAMA3_EINPUT, "%s: rope theta: 1..1e+15 expected, %g found", where,
+        return error_set(err, LLAMA3_EINPUT, "%s: rope theta: expected 1..1e+15, found %g", where,
                          rope->theta);
     if (rope->type == ROPE_LLAMA3 &&
         !(rope->factor >= 1 && rope->factor <= 1e6 && rope->low_freq_factor > 0 &&
           rope->high_freq_factor > rope->low_freq_factor && rope->high_freq_factor <= 1e6 &&
           rope->original_context >= 1 && rope->original_context <= MAX_CONTEXT))
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: rope scaling llama3: factor >= 1 and 0 < low_freq_factor < "
-                         "high_freq_factor expected, factor %g, low %g, high %g found",
+                         "%s: rope scaling llama3: expected factor >= 1 and 0 < low_freq_factor < "
+                         "high_freq_factor, found factor %g, low %g, high %g",
                          where, rope->factor, rope->low_freq_factor, rope->high_freq_factor);
     return 0;
 }
@@ -141,7 +140,7 @@ static int wrong_shape(const struct tensor *tensor, size_t rows, size_t cols, co
     char expected[128], found[128];
     print_shape(expected, sizeof expected, dims + first, 2 - first);
     print_shape(found, sizeof found, tensor->dims, tensor->n_dims);
-    return error_set(err, LLAMA3_EINPUT, "%s: tensor %.100s: shape %s expected, %s found", where,
+    return error_set(err, LLAMA3_EINPUT, "%s: tensor %.100s: expected shape %s, found %s", where,
                      tensor->name, expected, found);
 }
 
@@ -156,7 +155,7 @@ static int take(const struct tensor_table *table, const char *name, enum need ne
     if (tensor == NULL && need == OPTIONAL)
         return 0;
     if (tensor == NULL)
-        return error_set(err, LLAMA3_EINPUT, "%s: tensor %s expected, none found", where, name);
+        return error_set(err, LLAMA3_EINPUT, "%s: expected tensor %s, found none", where, name);
 
     size_t n = tensor->n_dims;
     bool vector = rows == 1;
@@ -166,13 +165,12 @@ static int take(const struct tensor_table *table, const char *name, enum need ne
     const struct dtype_info *info = dtype_info(tensor->type);
     if (vector && (info->block != 1 || is_grouped(tensor->type)))
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: tensor %.100s: f32, f16 or bf16 expected, %s "
-                         "found",
-                         where, tensor->name, info->name);
+                         "%s: tensor %.100s: expected f32, f16 or bf16, found %s", where,
+                         tensor->name, info->name);
     if (cols % info->block != 0)
         return error_set(
             err, LLAMA3_EINPUT,
-            "%s: tensor %.100s: columns in multiples of %zu expected for %s, %zu found", where,
+            "%s: tensor %.100s: expected columns in multiples of %zu for %s, found %zu", where,
             tensor->name, info->block, info->name, cols);
 
     /* What keeps every later read inside the file, whatever the container checked before. */
@@ -183,9 +181,8 @@ static int take(const struct tensor_table *table, const char *name, enum need ne
                   is_grouped(out->type) ? (rows + STRIP - 1) / STRIP : rows, &bytes) ||
         bytes != tensor->bytes)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: tensor %.100s: %zu x %zu of %s expected, %zu "
-                         "bytes found",
-                         where, tensor->name, rows, cols, info->name, tensor->bytes);
+                         "%s: tensor %.100s: expected %zu x %zu of %s, found %zu bytes", where,
+                         tensor->name, rows, cols, info->name, tensor->bytes);
     tensor->used = true;
     return 0;
 }
@@ -233,7 +230,7 @@ static int sum_up(const struct tensor_table *table, const struct tensor_names *n
             counts[tensor->type] += tensor->dims[0] * (tensor->n_dims == 2 ? tensor->dims[1] : 1);
         else if (!tensor_ignored(names, tensor->name))
             return error_set(err, LLAMA3_EINPUT,
-                             "%s: only the Llama architecture's tensors expected, %.200s found",
+                             "%s: expected only the Llama architecture's tensors, found %.200s",
                              where, tensor->name);
     }
     for (int type = 0; type < DTYPE_COUNT; type++) {
@@ -280,7 +277,7 @@ int assemble_rope_factors(struct model *model, struct tensor_table *table, const
         return 0;
     if (tensor->type != DTYPE_F32 || tensor->n_dims != 1 || tensor->dims[0] != n)
         return error_set(
-            err, LLAMA3_EINPUT, "%s: tensor %s: f32 [%zu] expected, %s [%" PRIu64 "%s] found",
+            err, LLAMA3_EINPUT, "%s: tensor %s: expected f32 [%zu], found %s [%" PRIu64 "%s]",
             where, tensor->name, n,
             tensor->type == DTYPE_COUNT ? "another type" : dtype_info(tensor->type)->name,
             tensor->n_dims > 0 ? tensor->dims[0] : 0, tensor->n_dims > 1 ? ", ..." : "");
@@ -291,7 +288,7 @@ int assemble_rope_factors(struct model *model, struct tensor_table *table, const
     for (size_t i = 0; i < n; i++)
         if (!(model->rope_factors[i] >= 1e-6f && model->rope_factors[i] <= 1e6f))
             return error_set(err, LLAMA3_EINPUT,
-                             "%s: tensor %s: factors of 1e-06..1e+06 expected, %g found", where,
+                             "%s: tensor %s: expected factors of 1e-06..1e+06, found %g", where,
                              tensor->name, (double)model->rope_factors[i]);
     model->config.rope.factors = model->rope_factors;
     tensor->used = true;
@@ -318,25 +315,25 @@ int model_map(struct model *model, const char *path, struct map *map, struct lla
     if (map_open(map, path, err) != 0 || model_add_map(model, map, path, err) != 0)
         return -1;
     if (map->size > sizeof lfs && memcmp(map->data, lfs, sizeof lfs - 1) == 0)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: weights expected, a Git LFS pointer found: fetch the file itself "
-                         "(git lfs pull)",
-                         path);
+        return error_set(
+            err, LLAMA3_EINPUT,
+            "%s: expected weights, found a Git LFS pointer: fetch the file itself (git lfs pull)",
+            path);
     return 0;
 }
 
 int model_add_eos(struct model *model, int64_t id, const char *where, struct llama3_error *err)
 {
     if (id < 0 || (uint64_t)id >= model->config.vocab_size)
-        return error_set(err, LLAMA3_EINPUT, "%s: an eos id 0..%zu expected, %" PRId64 " found",
-                         where, model->config.vocab_size - 1, id);
+        return error_set(err, LLAMA3_EINPUT, "%s: expected an eos id 0..%zu, found %" PRId64, where,
+                         model->config.vocab_size - 1, id);
     size_t at = 0;
     while (at < model->n_eos && model->eos_ids[at] < id)
         at++;
     if (at < model->n_eos && model->eos_ids[at] == id)
         return 0;
     if (model->n_eos == MAX_STOP_IDS)
-        return error_set(err, LLAMA3_EINPUT, "%s: at most %d eos ids expected, more found", where,
+        return error_set(err, LLAMA3_EINPUT, "%s: expected at most %d eos ids, found more", where,
                          MAX_STOP_IDS);
     memmove(&model->eos_ids[at + 1], &model->eos_ids[at],
             (model->n_eos - at) * sizeof *model->eos_ids);

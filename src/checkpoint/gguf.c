@@ -50,8 +50,9 @@ struct reader {
 
 static int truncated(struct reader *reader, const char *what)
 {
-    return error_set(reader->err, LLAMA3_EINPUT, "%s: %s expected at byte %zu, %zu bytes are left",
-                     reader->path, what, reader->at, reader->size - reader->at);
+    return error_set(reader->err, LLAMA3_EINPUT,
+                     "%s: expected %s at byte %zu, found %zu bytes left", reader->path, what,
+                     reader->at, reader->size - reader->at);
 }
 
 /* n bytes at the reader's place, which moves on; NULL if fewer are left. */
@@ -99,7 +100,7 @@ static int read_string(struct reader *reader, uint64_t max, const char **out, si
         return -1;
     if (n > max)
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: %s of at most %" PRIu64 " bytes expected, %" PRIu64 " found",
+                         "%s: expected %s of at most %" PRIu64 " bytes, found %" PRIu64,
                          reader->path, what, max, n);
     *out = (const char *)take(reader, n, what);
     *length = (size_t)n;
@@ -130,7 +131,7 @@ static int read_type(struct reader *reader, enum gguf_type *out)
         return -1;
     if (type >= GGUF_TYPE_COUNT)
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: a value type 0..%d expected, %" PRIu32 " found", reader->path,
+                         "%s: expected a value type 0..%d, found %" PRIu32, reader->path,
                          GGUF_TYPE_COUNT - 1, type);
     *out = (enum gguf_type)type;
     return 0;
@@ -143,11 +144,11 @@ static int read_array(struct reader *reader, struct gguf_kv *kv)
         return -1;
     if (kv->item == GGUF_ARRAY)
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: %.*s: an array of plain values expected, one of arrays found",
+                         "%s: %.*s: expected an array of plain values, found one of arrays",
                          reader->path, (int)kv->key_length, kv->key);
     if (n > (reader->size - reader->at) / gguf_types[kv->item].size)
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: %.*s: an array of %" PRIu64 " items expected, %zu bytes are left",
+                         "%s: %.*s: expected an array of %" PRIu64 " items, found %zu bytes left",
                          reader->path, (int)kv->key_length, kv->key, n, reader->size - reader->at);
     kv->n = (size_t)n;
     kv->data = reader->data + reader->at;
@@ -189,7 +190,7 @@ static int read_kvs(struct reader *reader, uint64_t n, struct gguf *gguf)
 {
     if (n > MAX_KVS || n > (reader->size - reader->at) / 13)
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: at most %d keys that fit the file expected, %" PRIu64 " found",
+                         "%s: expected at most %d keys that fit the file, found %" PRIu64,
                          reader->path, MAX_KVS, n);
     gguf->kvs = size_alloc((size_t)n, sizeof *gguf->kvs);
     if (gguf->kvs == NULL)
@@ -200,7 +201,7 @@ static int read_kvs(struct reader *reader, uint64_t n, struct gguf *gguf)
     qsort(gguf->kvs, gguf->n_kvs, sizeof *gguf->kvs, by_key);
     for (size_t i = 1; i < gguf->n_kvs; i++)
         if (by_key(&gguf->kvs[i - 1], &gguf->kvs[i]) == 0)
-            return error_set(reader->err, LLAMA3_EINPUT, "%s: one key %.*s expected, two found",
+            return error_set(reader->err, LLAMA3_EINPUT, "%s: expected one key %.*s, found two",
                              reader->path, (int)gguf->kvs[i].key_length, gguf->kvs[i].key);
     return 0;
 }
@@ -217,10 +218,11 @@ static int read_tensor_type(struct reader *reader, struct tensor *tensor, const 
     }
     char number[32];
     snprintf(number, sizeof number, "ggml type %" PRIu32, id);
-    return error_set(reader->err, LLAMA3_EINPUT,
-                     "%s: tensor %s: f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, "
-                     "q6_k or iq4_nl expected, %s found",
-                     reader->path, name, known ? tensor_types[id].name : number);
+    return error_set(
+        reader->err, LLAMA3_EINPUT,
+        "%s: tensor %s: expected f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k or "
+        "iq4_nl, found %s",
+        reader->path, name, known ? tensor_types[id].name : number);
 }
 
 /* The number of weights, which fits a size_t, as its product with anything read later must. */
@@ -231,8 +233,8 @@ static int read_shape(struct reader *reader, struct tensor *tensor, const char *
         return -1;
     if (n_dims < 1 || n_dims > MAX_DIMS)
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: tensor %s: 1..%d dimensions expected, %" PRIu32 " found",
-                         reader->path, name, MAX_DIMS, n_dims);
+                         "%s: tensor %s: expected 1..%d dimensions, found %" PRIu32, reader->path,
+                         name, MAX_DIMS, n_dims);
     tensor->n_dims = n_dims;
     *n = 1;
     for (uint32_t i = 0; i < n_dims; i++) { /* ggml counts from the innermost */
@@ -242,8 +244,8 @@ static int read_shape(struct reader *reader, struct tensor *tensor, const char *
         if (*dim == 0 || *dim > SIZE_MAX || !size_mul(*n, (size_t)*dim, n))
             return error_set(
                 reader->err, LLAMA3_EINPUT,
-                "%s: tensor %s: dimensions from 1 whose product fits 64 bits expected, "
-                "%" PRIu64 " found",
+                "%s: tensor %s: expected dimensions from 1 whose product fits 64 bits, found "
+                "%" PRIu64,
                 reader->path, name, *dim);
     }
     return 0;
@@ -264,7 +266,7 @@ static int read_tensor(struct reader *reader, struct tensor_table *table, size_t
         return -1;
     snprintf(name, sizeof name, "%.*s", (int)length, bytes);
     if (length == 0 || strlen(name) != length)
-        return error_set(reader->err, LLAMA3_EINPUT, "%s: a tensor's name expected, \"%s\" found",
+        return error_set(reader->err, LLAMA3_EINPUT, "%s: expected a tensor's name, found \"%s\"",
                          reader->path, name);
     if (read_shape(reader, &tensor, name, &n) != 0 ||
         read_tensor_type(reader, &tensor, name) != 0 ||
@@ -274,21 +276,21 @@ static int read_tensor(struct reader *reader, struct tensor_table *table, size_t
     const struct dtype_info *info = dtype_info(tensor.type);
     uint64_t cols = tensor.dims[tensor.n_dims - 1];
     if (cols % info->block != 0)
-        return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: tensor %s: columns in multiples of %zu expected for %s, %" PRIu64
-                         " found",
-                         reader->path, name, info->block, info->name, cols);
+        return error_set(
+            reader->err, LLAMA3_EINPUT,
+            "%s: tensor %s: expected columns in multiples of %zu for %s, found %" PRIu64,
+            reader->path, name, info->block, info->name, cols);
     size_t start = 0;
     if (!size_mul(n / info->block, info->block_bytes, &tensor.bytes) ||
         !size_add(*end, alignment - 1, &start) ||
         !size_add(start / alignment * alignment, tensor.bytes, end))
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: tensor %s: a size that fits 64 bits expected, more found",
+                         "%s: tensor %s: expected a size that fits 64 bits, found more",
                          reader->path, name);
     if (offset != start / alignment * alignment)
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: tensor %s: offset %zu expected, %" PRIu64 " found", reader->path,
-                         name, start / alignment * alignment, offset);
+                         "%s: tensor %s: expected offset %zu, found %" PRIu64, reader->path, name,
+                         start / alignment * alignment, offset);
     return tensor_table_add(table, &tensor, name, length, reader->err);
 }
 
@@ -297,7 +299,7 @@ static int read_tensors(struct reader *reader, uint64_t n, size_t alignment,
 {
     if (n > MAX_TENSORS || n > (reader->size - reader->at) / 32)
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: at most %d tensors that fit the file expected, %" PRIu64 " found",
+                         "%s: expected at most %d tensors that fit the file, found %" PRIu64,
                          reader->path, MAX_TENSORS, n);
     size_t first = table->n, end = 0;
     for (uint64_t i = 0; i < n; i++)
@@ -308,9 +310,10 @@ static int read_tensors(struct reader *reader, uint64_t n, size_t alignment,
 
     size_t start = (reader->at + alignment - 1) / alignment * alignment;
     if (!size_inside(start, end, reader->map->size))
-        return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: %zu bytes of tensors at byte %zu expected, the file ends at %zu",
-                         reader->path, end, start, reader->map->size);
+        return error_set(
+            reader->err, LLAMA3_EINPUT,
+            "%s: expected %zu bytes of tensors at byte %zu, found the file's end at %zu",
+            reader->path, end, start, reader->map->size);
     for (size_t i = first; i < table->n; i++) {
         struct tensor *tensor = &table->tensors[i];
         tensor->data = reader->map->data + start;
@@ -327,18 +330,17 @@ static int read_start(struct reader *reader)
         return -1;
     if (memcmp(magic, "GGUF", 4) != 0)
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: \"GGUF\" expected at byte 0, \"%.4s\" found", reader->path,
+                         "%s: expected \"GGUF\" at byte 0, found \"%.4s\"", reader->path,
                          (const char *)magic);
     if (read_u32(reader, &version, "a version") != 0)
         return -1;
     if (version == 0x02000000 || version == 0x03000000)
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: a little-endian GGUF file expected, a big-endian one found",
+                         "%s: expected a little-endian GGUF file, found a big-endian one",
                          reader->path);
     if (version != 2 && version != 3)
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: GGUF version 2 or 3 expected, %" PRIu32 " found", reader->path,
-                         version);
+                         "%s: expected GGUF version 2 or 3, found %" PRIu32, reader->path, version);
     return 0;
 }
 
@@ -353,7 +355,7 @@ static int read_header(struct reader *reader, struct gguf *gguf, struct tensor_t
         return -1;
     if ((alignment & (alignment - 1)) != 0)
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: general.alignment: a power of two expected, %lld found", reader->path,
+                         "%s: general.alignment: expected a power of two, found %lld", reader->path,
                          (long long)alignment);
     return read_tensors(reader, n_tensors, (size_t)alignment, table);
 }

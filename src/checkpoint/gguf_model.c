@@ -41,7 +41,7 @@ static int expect_string(const struct gguf *gguf, const char *key, bool required
         return -1;
     if (length == strlen(expected) && memcmp(text, expected, length) == 0)
         return 0;
-    return error_set(err, LLAMA3_EINPUT, "%s: %s: \"%s\" expected, \"%.*s\" found", gguf->path, key,
+    return error_set(err, LLAMA3_EINPUT, "%s: %s: expected \"%s\", found \"%.*s\"", gguf->path, key,
                      expected, length < 80 ? (int)length : 80, text);
 }
 
@@ -102,7 +102,7 @@ static int check_key(const struct gguf *gguf, const char *key, const char *name,
         if (gguf_get_number(gguf, key, true, -INFINITY, INFINITY, &value, err) != 0)
             return -1;
         if (!(value >= neutral && value <= neutral))
-            return error_set(err, LLAMA3_EINPUT, "%s: %s: %g or nothing expected, %g found",
+            return error_set(err, LLAMA3_EINPUT, "%s: %s: expected %g or nothing, found %g",
                              gguf->path, key, neutral, value);
         return 0;
     }
@@ -111,10 +111,10 @@ static int check_key(const struct gguf *gguf, const char *key, const char *name,
         if (gguf_get_bool(gguf, key, true, &causal, err) != 0)
             return -1;
         return causal ? 0
-                      : error_set(err, LLAMA3_EINPUT, "%s: %s: true expected, false found",
+                      : error_set(err, LLAMA3_EINPUT, "%s: %s: expected true, found false",
                                   gguf->path, key);
     }
-    return error_set(err, LLAMA3_EINPUT, "%s: only keys whose effect is known expected, %s found",
+    return error_set(err, LLAMA3_EINPUT, "%s: expected only keys whose effect is known, found %s",
                      gguf->path, key);
 }
 
@@ -144,7 +144,7 @@ static int refuse_variants(const struct gguf *gguf, const struct config *config,
             return -1;
         if ((size_t)length != config->head_dim)
             return error_set(err, LLAMA3_EINPUT,
-                             "%s: %s: %zu expected (the dimension of a head), %" PRId64 " found",
+                             "%s: %s: expected %zu (the dimension of a head), found %" PRId64,
                              gguf->path, lengths[i], config->head_dim, length);
     }
     return 0;
@@ -172,8 +172,8 @@ static int read_config(const struct gguf *gguf, struct config *config, struct ll
         return -1;
     if (head_dim == 0 && dim % heads != 0)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: llama.attention.key_length expected, as %" PRId64
-                         " dimensions are no multiple of %" PRId64 " heads, nothing found",
+                         "%s: expected llama.attention.key_length, as %" PRId64
+                         " dimensions are no multiple of %" PRId64 " heads, found nothing",
                          gguf->path, dim, heads);
     *config = (struct config){
         .dim = (size_t)dim,
@@ -195,19 +195,19 @@ static int read_vocab_size(const struct gguf *gguf, const struct tensor_table *t
 {
     const struct tensor *embed = tensor_table_find(table, names.embed);
     if (embed == NULL || embed->n_dims != 2)
-        return error_set(err, LLAMA3_EINPUT, "%s: a matrix %s expected, %s found", gguf->path,
+        return error_set(err, LLAMA3_EINPUT, "%s: expected a matrix %s, found %s", gguf->path,
                          names.embed, embed == NULL ? "nothing" : "another shape");
     if (embed->dims[0] > MAX_VOCAB)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: tensor %s: at most %d rows expected, %" PRIu64 " found", gguf->path,
+                         "%s: tensor %s: expected at most %d rows, found %" PRIu64, gguf->path,
                          names.embed, MAX_VOCAB, embed->dims[0]);
     int64_t size = (int64_t)embed->dims[0];
     if (gguf_get_int(gguf, "llama.vocab_size", false, 1, MAX_VOCAB, &size, err) != 0)
         return -1;
     if ((uint64_t)size != embed->dims[0])
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: llama.vocab_size: %" PRIu64 " expected (the rows of %s), %" PRId64
-                         " found",
+                         "%s: llama.vocab_size: expected %" PRIu64
+                         " (the rows of %s), found %" PRId64,
                          gguf->path, embed->dims[0], names.embed, size);
     config->vocab_size = (size_t)size;
     return 0;
@@ -243,7 +243,7 @@ static char *part_path(const char *path, int64_t index, int64_t count, int64_t w
     size_t n = strlen(path), m = (size_t)length;
     if (n < m || strcmp(path + n - m, suffix) != 0) {
         error_set(err, LLAMA3_EINPUT,
-                  "%s: a name that ends in %s expected, as the file is part %" PRId64
+                  "%s: expected a name that ends in %s, as the file is part %" PRId64
                   " of %" PRId64,
                   path, suffix, index + 1, count);
         return NULL;
@@ -267,7 +267,7 @@ static int open_part(struct model *model, const char *path, int64_t index,
     struct map map;
     if (access(path, F_OK) != 0)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: part %" PRId64 " of %" PRId64 " of a split model expected, %s", path,
+                         "%s: expected part %" PRId64 " of %" PRId64 " of a split model: %s", path,
                          index + 1, whole->count, strerror(errno));
     if (model_map(model, path, &map, err) != 0 || gguf_parse(&gguf, &map, path, table, err) != 0)
         return -1;
@@ -276,7 +276,7 @@ static int open_part(struct model *model, const char *path, int64_t index,
     if (result == 0 && (split.index != index || split.count != whole->count))
         return error_set(
             err, LLAMA3_EINPUT,
-            "%s: part %" PRId64 " of %" PRId64 " expected, %" PRId64 " of %" PRId64 " found", path,
+            "%s: expected part %" PRId64 " of %" PRId64 ", found %" PRId64 " of %" PRId64, path,
             index + 1, whole->count, split.index + (split.count > 0), split.count);
     return result;
 }
@@ -296,10 +296,9 @@ static int open_parts(struct model *model, const struct gguf *first, struct tens
             return -1;
         int result = 0;
         if (split.index != 0)
-            result =
-                error_set(err, LLAMA3_EINPUT,
-                          "%s: the first part of the set expected (%s), part %" PRId64 " found",
-                          first->path, path, split.index + 1);
+            result = error_set(err, LLAMA3_EINPUT,
+                               "%s: expected the first part of the set (%s), found part %" PRId64,
+                               first->path, path, split.index + 1);
         else if (i > 0)
             result = open_part(model, path, i, &split, table, err);
         free(path);
@@ -308,7 +307,7 @@ static int open_parts(struct model *model, const struct gguf *first, struct tens
     }
     if ((size_t)split.tensors != table->n)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: %" PRId64 " tensors expected in all parts, %zu found", first->path,
+                         "%s: expected %" PRId64 " tensors in all parts, found %zu", first->path,
                          split.tensors, table->n);
     return 0;
 }

@@ -11,7 +11,7 @@ static const struct gguf_kv *get(const struct gguf *gguf, const char *key, bool 
     const struct gguf_kv *kv = gguf_find(gguf, key);
     *result = kv != NULL || !required
                   ? 0
-                  : error_set(err, LLAMA3_EINPUT, "%s: %s: %s expected, nothing found", gguf->path,
+                  : error_set(err, LLAMA3_EINPUT, "%s: %s: expected %s, found nothing", gguf->path,
                               key, expected);
     return kv;
 }
@@ -21,7 +21,7 @@ static int mismatch(const struct gguf *gguf, const char *key, const char *expect
 {
     bool array = kv->type == GGUF_ARRAY;
     const char *item = kv->item == GGUF_STRING ? "strings" : gguf_types[kv->item].name;
-    return error_set(err, LLAMA3_EINPUT, "%s: %s: %s expected, %s%s found", gguf->path, key,
+    return error_set(err, LLAMA3_EINPUT, "%s: %s: expected %s, found %s%s", gguf->path, key,
                      expected, array ? "an array of " : gguf_types[kv->type].name,
                      array ? item : "");
 }
@@ -71,7 +71,7 @@ int gguf_get_int(const struct gguf *gguf, const char *key, bool required, int64_
         return mismatch(gguf, key, "an integer", kv, err);
     if (value < min || value > max)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: %s: %" PRId64 "..%" PRId64 " expected, %" PRId64 " found", gguf->path,
+                         "%s: %s: expected %" PRId64 "..%" PRId64 ", found %" PRId64, gguf->path,
                          key, min, max, value);
     *out = value;
     return 0;
@@ -98,7 +98,7 @@ int gguf_get_number(const struct gguf *gguf, const char *key, bool required, dou
         return mismatch(gguf, key, "a number", kv, err);
     }
     if (!(value >= min && value <= max))
-        return error_set(err, LLAMA3_EINPUT, "%s: %s: %g..%g expected, %g found", gguf->path, key,
+        return error_set(err, LLAMA3_EINPUT, "%s: %s: expected %g..%g, found %g", gguf->path, key,
                          min, max, value);
     *out = value;
     return 0;
@@ -114,7 +114,7 @@ int gguf_get_bool(const struct gguf *gguf, const char *key, bool required, bool 
     if (kv->type != GGUF_BOOL)
         return mismatch(gguf, key, "true or false", kv, err);
     if (*kv->data > 1)
-        return error_set(err, LLAMA3_EINPUT, "%s: %s: 0 or 1 expected, %d found", gguf->path, key,
+        return error_set(err, LLAMA3_EINPUT, "%s: %s: expected 0 or 1, found %d", gguf->path, key,
                          *kv->data);
     *out = *kv->data == 1;
     return 0;

@@ -37,7 +37,7 @@ static int read_kind(const struct gguf *gguf, struct vocab *vocab, struct llama3
         return -1;
     if (!equal(text, length, "gpt2"))
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: tokenizer.ggml.model: \"gpt2\" expected, \"%.*s\" found", gguf->path,
+                         "%s: tokenizer.ggml.model: expected \"gpt2\", found \"%.*s\"", gguf->path,
                          length < 80 ? (int)length : 80, text);
     if (gguf_get_string(gguf, "tokenizer.ggml.pre", true, &text, &length, err) != 0)
         return -1;
@@ -48,10 +48,11 @@ static int read_kind(const struct gguf *gguf, struct vocab *vocab, struct llama3
             vocab->add_bos = pretokenizers[i].add_bos;
             return 0;
         }
-    return error_set(err, LLAMA3_EINPUT,
-                     "%s: tokenizer.ggml.pre: llama-bpe, llama3, llama-v3, gpt-2 or smollm "
-                     "expected, \"%.*s\" found",
-                     gguf->path, length < 80 ? (int)length : 80, text);
+    return error_set(
+        err, LLAMA3_EINPUT,
+        "%s: tokenizer.ggml.pre: expected llama-bpe, llama3, llama-v3, gpt-2 or smollm, found "
+        "\"%.*s\"",
+        gguf->path, length < 80 ? (int)length : 80, text);
 }
 
 static int read_tokens(const struct gguf *gguf, const struct gguf_kv *tokens,
@@ -62,7 +63,7 @@ static int read_tokens(const struct gguf *gguf, const struct gguf_kv *tokens,
         return -1;
     if (kinds->n != tokens->n)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: tokenizer.ggml.token_type: %zu items expected, %zu found", gguf->path,
+                         "%s: tokenizer.ggml.token_type: expected %zu items, found %zu", gguf->path,
                          tokens->n, kinds->n);
     const uint8_t *at = tokens->data;
     for (size_t i = 0; i < tokens->n; i++) {
@@ -74,10 +75,11 @@ static int read_tokens(const struct gguf *gguf, const struct gguf_kv *tokens,
         /* A user-defined token (4) is cut out of text before anything else, which we do not do;
          * unknown (2) and byte (6) tokens belong to other kinds of vocabulary. */
         if (kind != TYPE_NORMAL && kind != TYPE_CONTROL)
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: token %zu, \"%.*s\": a normal, control or unused token expected, "
-                             "type %d found",
-                             gguf->path, i, length < 80 ? (int)length : 80, text, (int)kind);
+            return error_set(
+                err, LLAMA3_EINPUT,
+                "%s: token %zu, \"%.*s\": expected a normal, control or unused token, found type "
+                "%d",
+                gguf->path, i, length < 80 ? (int)length : 80, text, (int)kind);
         if (vocab_build_token(build, i, kind == TYPE_CONTROL ? TOKEN_CONTROL : TOKEN_TEXT, text,
                               length, err) != 0)
             return -1;
@@ -118,13 +120,14 @@ static int read_ids(const struct gguf *gguf, struct model *model, struct llama3_
         return -1;
     if (add_eos)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: tokenizer.ggml.add_eos_token: false expected, true found",
+                         "%s: tokenizer.ggml.add_eos_token: expected false, found true",
                          gguf->path);
     if (model->vocab.add_bos && bos < 0)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: tokenizer.ggml.bos_token_id: an id expected, as add_bos_token is "
-                         "true, nothing found",
-                         gguf->path);
+        return error_set(
+            err, LLAMA3_EINPUT,
+            "%s: tokenizer.ggml.bos_token_id: expected an id, as add_bos_token is true, found "
+            "nothing",
+            gguf->path);
     model->vocab.bos = (int32_t)bos;
     return 0;
 }
@@ -139,7 +142,7 @@ static int read_template(const struct gguf *gguf, struct model *model, struct ll
         return 0;
     if (memchr(text, '\0', length) != NULL)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: tokenizer.chat_template: text expected, a zero byte found",
+                         "%s: tokenizer.chat_template: expected text, found a zero byte",
                          gguf->path);
     model->template_text = strndup(text, length);
     return model->template_text != NULL ? 0 : error_memory(err, "chat template", length);
@@ -158,10 +161,11 @@ int gguf_vocab_read(const struct gguf *gguf, struct model *model, struct llama3_
     if (merges == NULL)
         return -1;
     if (tokens->n < 1 || tokens->n > limit)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: tokenizer.ggml.tokens: 1..%zu tokens expected (the rows of the "
-                         "embedding), %zu found",
-                         gguf->path, limit, tokens->n);
+        return error_set(
+            err, LLAMA3_EINPUT,
+            "%s: tokenizer.ggml.tokens: expected 1..%zu tokens (the rows of the embedding), found "
+            "%zu",
+            gguf->path, limit, tokens->n);
     if (vocab_build_open(&build, tokens->n, merges->n, gguf->path, err) != 0)
         return -1;
     int result = read_tokens(gguf, tokens, &build, err);

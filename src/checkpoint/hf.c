@@ -115,7 +115,7 @@ static int find_special(const json_t *root, const char *key, const struct vocab 
             return 0;
         }
     return error_set(err, LLAMA3_EINPUT,
-                     "%s: \"%s\": a special token of tokenizer.json expected, \"%.80s\" found",
+                     "%s: \"%s\": expected a special token of tokenizer.json, found \"%.80s\"",
                      where, key, name);
 }
 
@@ -146,7 +146,7 @@ static int read_template(const json_t *root, struct model *model, const char *wh
                        : set_template(model, text, err);
     }
     return error_set(err, LLAMA3_EINPUT,
-                     "%s: \"chat_template\": one named \"default\" expected, %zu others found",
+                     "%s: \"chat_template\": expected one named \"default\", found %zu others",
                      where, json_array_size(list));
 }
 
@@ -162,8 +162,7 @@ int hf_tokenizer_config_read(const json_t *root, struct model *model, const char
     if (bos >= 0 && vocab->add_bos && bos != vocab->bos)
         return error_set(
             err, LLAMA3_EINPUT,
-            "%s: \"bos_token\": id %d expected, as tokenizer.json puts it before text, "
-            "%d found",
+            "%s: \"bos_token\": expected id %d, as tokenizer.json puts it before text, found %d",
             where, (int)vocab->bos, (int)bos);
     if (bos >= 0)
         vocab->bos = bos;
@@ -193,7 +192,7 @@ static int read_jinja(struct model *model, const char *folder, struct llama3_err
     char *text = path == NULL ? NULL : file_read(path, MAX_SMALL_FILE, &size, &missing, err);
     int result = missing ? 0 : -1;
     if (text != NULL && strlen(text) != size) {
-        error_set(err, LLAMA3_EINPUT, "%s: text expected, a zero byte found", path);
+        error_set(err, LLAMA3_EINPUT, "%s: expected text, found a zero byte", path);
     } else if (text != NULL) {
         free(model->template_text);
         model->template_text = text;

@@ -21,7 +21,7 @@ static int expect_string(const json_t *object, const char *key, const char *expe
         return -1;
     if (strcmp(found, expected) == 0)
         return 0;
-    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": \"%s\" expected, \"%.80s\" found", where, key,
+    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected \"%s\", found \"%.80s\"", where, key,
                      expected, found);
 }
 
@@ -33,7 +33,7 @@ static int expect_number(const json_t *object, const char *key, double expected,
         return -1;
     if (found >= expected && found <= expected)
         return 0;
-    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": %g expected, %g found", where, key, expected,
+    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected %g, found %g", where, key, expected,
                      found);
 }
 
@@ -45,7 +45,7 @@ static int expect_false(const json_t *object, const char *key, const char *where
         return -1;
     if (!found)
         return 0;
-    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": false expected, true found", where, key);
+    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected false, found true", where, key);
 }
 
 static int refuse_variants(const json_t *root, const char *where, struct llama3_error *err)
@@ -61,7 +61,7 @@ static int refuse_variants(const json_t *root, const char *where, struct llama3_
         if (json_array_size(architectures) != 1 || !json_is_string(first) ||
             strcmp(json_string_value(first), "LlamaForCausalLM") != 0)
             return error_set(
-                err, LLAMA3_EINPUT, "%s: \"architectures\": LlamaForCausalLM expected, %.80s found",
+                err, LLAMA3_EINPUT, "%s: \"architectures\": expected LlamaForCausalLM, found %.80s",
                 where, json_is_string(first) ? json_string_value(first) : json_kind(architectures));
     }
     if (expect_string(root, "hidden_act", "silu", where, err) != 0 ||
@@ -75,7 +75,7 @@ static int refuse_variants(const json_t *root, const char *where, struct llama3_
         json_get_string(quantization, "quant_method", false, &method, where, err) != 0)
         return -1;
     return error_set(err, LLAMA3_EINPUT,
-                     "%s: \"quantization_config\": unquantized weights expected, %.80s found",
+                     "%s: \"quantization_config\": expected unquantized weights, found %.80s",
                      where, method);
 }
 
@@ -89,11 +89,11 @@ static int find_rope(const json_t *root, const json_t **rope, const char *where,
     new = json_is_null(new) ? NULL : new;
     if (old != NULL && new != NULL && !json_equal(old, new))
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: either \"rope_scaling\" or \"rope_parameters\" expected, both found",
+                         "%s: expected either \"rope_scaling\" or \"rope_parameters\", found both",
                          where);
     *rope = new != NULL ? new : old;
     if (*rope != NULL && !json_is_object(*rope))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": an object expected, %s found", where,
+        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected an object, found %s", where,
                          new != NULL ? "rope_parameters" : "rope_scaling", json_kind(*rope));
     return 0;
 }
@@ -117,7 +117,7 @@ static int check_rope_keys(const json_t *object, const char *where, struct llama
             found = found || strcmp(key, known[i]) == 0;
         if (!found)
             return error_set(err, LLAMA3_EINPUT,
-                             "%s: RoPE of type default or llama3 expected, \"%.80s\" found", where,
+                             "%s: expected RoPE of type default or llama3, found \"%.80s\"", where,
                              key);
     }
     return expect_number(object, "partial_rotary_factor", 1, where, err);
@@ -143,7 +143,7 @@ static int read_rope(const json_t *root, struct rope *rope, const char *where,
         return 0;
     if (strcmp(type, "llama3") != 0)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: RoPE scaling: type default or llama3 expected, \"%.80s\" found",
+                         "%s: RoPE scaling: expected type default or llama3, found \"%.80s\"",
                          where, type);
     rope->type = ROPE_LLAMA3;
     return json_get_number(object, "factor", true, 1, 1e6, &rope->factor, where, err) != 0 ||
@@ -188,8 +188,8 @@ int hf_config_read(const json_t *root, struct config *config, const char *where,
         return -1;
     if (head_dim == 0 && dim % heads != 0)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: \"head_dim\" expected, as \"hidden_size\" %lld is no multiple of "
-                         "\"num_attention_heads\" %lld, nothing found",
+                         "%s: expected \"head_dim\", as \"hidden_size\" %lld is no multiple of "
+                         "\"num_attention_heads\" %lld, found nothing",
                          where, (long long)dim, (long long)heads);
     *config = (struct config){
         .dim = (size_t)dim,
@@ -213,7 +213,7 @@ static int add_eos(const json_t *id, struct model *model, const char *where,
 {
     if (!json_is_integer(id))
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: \"eos_token_id\": an integer or a list of them expected, %s found",
+                         "%s: \"eos_token_id\": expected an integer or a list of them, found %s",
                          where, json_kind(id));
     return model_add_eos(model, json_integer_value(id), where, err);
 }

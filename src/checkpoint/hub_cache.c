@@ -206,14 +206,14 @@ static char *read_ref(const char *path, struct llama3_error *err)
     bool missing = false;
     char *text = file_read(path, 256, &size, &missing, err);
     if (missing)
-        error_set(err, LLAMA3_EINPUT, "%s: a revision expected, no such file found", path);
+        error_set(err, LLAMA3_EINPUT, "%s: expected a revision, found no such file", path);
     if (text == NULL)
         return NULL;
     size = strcspn(text, "\r\n");
     text[size] = '\0';
     if (size > 0 && strspn(text, HEX) == size)
         return text;
-    error_set(err, LLAMA3_EINPUT, "%s: a revision (hexadecimal digits) expected, \"%s\" found",
+    error_set(err, LLAMA3_EINPUT, "%s: expected a revision (hexadecimal digits), found \"%s\"",
               path, text);
     free(text);
     return NULL;
@@ -229,7 +229,7 @@ char *hub_commit(const char *folder, const char *revision, struct llama3_error *
         return commit;
     }
     if (!hub_is_revision(revision)) {
-        error_set(err, LLAMA3_EINPUT, "a branch, a tag or a commit expected, \"%s\" found",
+        error_set(err, LLAMA3_EINPUT, "expected a branch, a tag or a commit, found \"%s\"",
                   revision);
         return NULL;
     }
@@ -249,7 +249,7 @@ char *hub_snapshot(const char *folder, const char *revision, struct llama3_error
         path = path_join(snapshots, commit, err);
     if (path != NULL && !path_exists(path)) {
         error_set(err, LLAMA3_EINPUT,
-                  "%s: the snapshot %s expected, as refs/%s names it, none found", snapshots,
+                  "%s: expected the snapshot %s, as refs/%s names it, found none", snapshots,
                   commit, revision == NULL ? "main" : revision);
         free(path);
         path = NULL;

@@ -49,12 +49,12 @@ static int read_version(const struct reader *r)
     if (version == NULL)
         return -1;
     if (strcmp(format, "llama3") != 0)
-        return error_set(r->err, LLAMA3_EINPUT, "%s: \"format\": llama3 expected, %.40s found",
+        return error_set(r->err, LLAMA3_EINPUT, "%s: \"format\": expected llama3, found %.40s",
                          r->path, format);
     snprintf(expected, sizeof expected, "%d", PACKED_VERSION);
     if (strcmp(version, expected) != 0)
         return error_set(r->err, LLAMA3_EINPUT,
-                         "%s: version %s of the format expected, %.40s found: make it again with "
+                         "%s: expected version %s of the format, found %.40s: make it again with "
                          "llama3-quantize",
                          r->path, expected, version);
     return 0;
@@ -74,7 +74,7 @@ static int read_config(const struct reader *r)
     r->model->config.rope.interleaved = strcmp(interleaved, "true") == 0;
     if (!r->model->config.rope.interleaved && strcmp(interleaved, "false") != 0)
         return error_set(r->err, LLAMA3_EINPUT,
-                         "%s: \"rope_interleaved\": true or false expected, %.40s found", r->path,
+                         "%s: \"rope_interleaved\": expected true or false, found %.40s", r->path,
                          interleaved);
     return 0;
 }
@@ -131,7 +131,7 @@ static int read_rules(const struct reader *r)
         }
     if (result != 0)
         error_set(r->err, LLAMA3_EINPUT,
-                  "%s: \"pretokenizer\": llama3, gpt2 or smollm expected, \"%.80s\" found", where,
+                  "%s: \"pretokenizer\": expected llama3, gpt2 or smollm, found \"%.80s\"", where,
                   name);
 out:
     json_decref(root);
@@ -149,7 +149,7 @@ static void *copy_of(struct reader *r, const char *name, size_t size, size_t wid
         (dims == 2 && tensor->dims[1] != width) ||
         tensor->bytes / size / width != tensor->dims[0] ||
         (wanted != SIZE_MAX && tensor->dims[0] != wanted)) {
-        error_set(r->err, LLAMA3_EINPUT, "%s: a tensor %s of %zu-byte numbers expected, %s found",
+        error_set(r->err, LLAMA3_EINPUT, "%s: expected a tensor %s of %zu-byte numbers, found %s",
                   r->path, name, size, tensor == NULL ? "none" : "another type or shape");
         return NULL;
     }
@@ -205,10 +205,10 @@ static int check_merges(const struct reader *r)
                  memcmp(made + left, v->bytes + offsets[m->right], right) == 0;
         }
         if (!ok)
-            return error_set(r->err, LLAMA3_EINPUT,
-                             "%s: tokenizer: merge %zu: two texts and what they make expected, "
-                             "others found",
-                             r->path, i);
+            return error_set(
+                r->err, LLAMA3_EINPUT,
+                "%s: tokenizer: merge %zu: expected two texts and what they make, found others",
+                r->path, i);
     }
     return 0;
 }
@@ -221,7 +221,7 @@ static int read_tokenizer(struct reader *r)
     if (v->kinds == NULL)
         return -1;
     if (v->n < 1 || v->n > r->model->config.vocab_size)
-        return error_set(r->err, LLAMA3_EINPUT, "%s: tokenizer: 1..%zu tokens expected, %zu found",
+        return error_set(r->err, LLAMA3_EINPUT, "%s: tokenizer: expected 1..%zu tokens, found %zu",
                          r->path, r->model->config.vocab_size, v->n);
     const struct tensor *bytes = tensor_table_find(&r->table, "tokenizer.bytes");
     if (bytes != NULL && bytes->bytes > MAX_VOCAB_BYTES)
@@ -255,7 +255,7 @@ static int read_levels(const json_t *entry, int8_t levels[16], const char *where
     }
     return ok ? 0
               : error_set(err, LLAMA3_EINPUT,
-                          "%s: \"levels\": 16 integers of -128..127 expected, others found", where);
+                          "%s: \"levels\": expected 16 integers of -128..127, found others", where);
 }
 
 /* What the metadata say about a grouped tensor makes it one of rows and columns. assemble_model()
@@ -270,10 +270,10 @@ static int read_matrix(const struct reader *r, const char *name, const json_t *e
     snprintf(where, sizeof where, "%.120s: tensor %.100s", r->path, name);
     if (tensor == NULL || tensor->type != DTYPE_COUNT || tensor->n_dims != 1 ||
         tensor->dims[0] != tensor->bytes || tensor->used)
-        return error_set(r->err, LLAMA3_EINPUT, "%s: a vector of U8 expected, %s found", where,
+        return error_set(r->err, LLAMA3_EINPUT, "%s: expected a vector of U8, found %s", where,
                          tensor == NULL ? "nothing" : "something else");
     if (!json_is_object(entry))
-        return error_set(r->err, LLAMA3_EINPUT, "%s: an object expected, %s found", where,
+        return error_set(r->err, LLAMA3_EINPUT, "%s: expected an object, found %s", where,
                          json_kind(entry));
     if (json_get_string(entry, "type", true, &type, where, r->err) != 0 ||
         json_get_int(entry, "rows", true, 1, MAX_VOCAB, &rows, where, r->err) != 0 ||
@@ -284,16 +284,16 @@ static int read_matrix(const struct reader *r, const char *name, const json_t *e
     bool int4 = strcmp(type, "int4") == 0;
     if (!int4 && strcmp(type, "int8") != 0)
         return error_set(r->err, LLAMA3_EINPUT,
-                         "%s: \"type\": int4 or int8 expected, \"%.40s\" found", where, type);
+                         "%s: \"type\": expected int4 or int8, found \"%.40s\"", where, type);
     groups.scale = strcmp(scale, "f16") == 0 ? GROUP_SCALE_F16 : GROUP_SCALE_INT8;
     if (groups.scale == GROUP_SCALE_INT8 && strcmp(scale, "int8") != 0)
         return error_set(r->err, LLAMA3_EINPUT,
-                         "%s: \"scale\": int8 or f16 expected, \"%.40s\" found", where, scale);
+                         "%s: \"scale\": expected int8 or f16, found \"%.40s\"", where, scale);
     if (int4 && read_levels(entry, groups.levels, where, r->err) != 0)
         return -1;
     if ((uintptr_t)tensor->data % 64 != 0)
         return error_set(r->err, LLAMA3_EINPUT,
-                         "%s: data at a multiple of 64 bytes expected, elsewhere found", where);
+                         "%s: expected data at a multiple of 64 bytes, found it elsewhere", where);
     tensor->type = int4 ? DTYPE_INT4 : DTYPE_INT8;
     tensor->n_dims = 2;
     tensor->dims[0] = (uint64_t)rows;
@@ -334,10 +334,11 @@ static int keep_weights(struct reader *r)
     r->table.n = n;
     for (size_t i = 0; i < n; i++)
         if (r->table.tensors[i].type == DTYPE_COUNT)
-            return error_set(r->err, LLAMA3_EINPUT,
-                             "%s: tensor %.100s: F32, F16, BF16 or an entry in \"matrices\" "
-                             "expected, neither found",
-                             r->path, r->table.tensors[i].name);
+            return error_set(
+                r->err, LLAMA3_EINPUT,
+                "%s: tensor %.100s: expected F32, F16, BF16 or an entry in \"matrices\", found "
+                "neither",
+                r->path, r->table.tensors[i].name);
     return 0;
 }
 

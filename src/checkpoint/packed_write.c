@@ -91,7 +91,7 @@ static int add_part(struct writer *w, struct part part, struct llama3_error *err
     part_name(&part, &hf_names, entry->name);
     if (entry->type == NULL)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: %s: f32, f16, bf16, int4 or int8 expected for a file, %s found",
+                         "%s: %s: expected f32, f16, bf16, int4 or int8 for a file, found %s",
                          w->source->model->path, entry->name, dtype_info(target.type)->name);
     entry->bytes = matrix_bytes(&target);
     if (grouped)
@@ -288,7 +288,7 @@ static int write_header(struct writer *w, struct llama3_error *err)
     const char *template = w->source->model->template_text;
     size_t n = template == NULL ? 0 : strlen(template);
     if (n > 0 && utf8_valid((const uint8_t *)template, n) != n)
-        return error_set(err, LLAMA3_EINPUT, "%s: chat template: UTF-8 expected, other bytes found",
+        return error_set(err, LLAMA3_EINPUT, "%s: chat template: expected UTF-8, found other bytes",
                          w->source->model->path);
     struct buf text = {0};
     header_text(w, &text);

@@ -80,27 +80,27 @@ static char *resolve_folder(char *folder, enum checkpoint_kind *kind, struct lla
         *kind = CHECKPOINT_GGUF;
     else if (listing.n_ggufs > 1 && !weights)
         error_set(err, LLAMA3_EINPUT,
-                  "%s: one .gguf file expected, %zu found: give the path of one (%s)", folder,
+                  "%s: expected one .gguf file, found %zu: give the path of one (%s)", folder,
                   listing.n_ggufs, listing.gguf);
     else if (weights)
         error_set(err, LLAMA3_EINPUT,
-                  "%s: config.json expected beside model.safetensors, none "
-                  "found",
-                  folder);
+                  "%s: expected config.json beside model.safetensors, found none", folder);
     else if (listing.n_pickles > 0)
         error_set(err, LLAMA3_EINPUT,
-                  "%s: model.safetensors expected, %s found: convert to safetensors", folder,
+                  "%s: expected model.safetensors, found %s: convert to safetensors", folder,
                   listing.pickle);
     else if (listing.n_files == 0)
-        error_set(err, LLAMA3_EINPUT,
-                  "%s: a checkpoint (config.json and model.safetensors, or a .gguf file) expected, "
-                  "an empty directory found",
-                  folder);
+        error_set(
+            err, LLAMA3_EINPUT,
+            "%s: expected a checkpoint (config.json and model.safetensors, or a .gguf file), found "
+            "an empty directory",
+            folder);
     else
-        error_set(err, LLAMA3_EINPUT,
-                  "%s: a checkpoint (config.json and model.safetensors, or a .gguf file) expected, "
-                  "no %s found",
-                  folder, config ? "model.safetensors" : "config.json");
+        error_set(
+            err, LLAMA3_EINPUT,
+            "%s: expected a checkpoint (config.json and model.safetensors, or a .gguf file), found "
+            "no %s",
+            folder, config ? "model.safetensors" : "config.json");
     free(folder);
     return gguf;
 }
@@ -133,7 +133,7 @@ static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct l
         return folder == NULL ? NULL : resolve_folder(folder, kind, err);
     }
     if (path_ends_with(name, ".safetensors") && is_empty(path)) {
-        error_set(err, LLAMA3_EINPUT, "%s: a checkpoint expected, an empty file found", path);
+        error_set(err, LLAMA3_EINPUT, "%s: expected a checkpoint, found an empty file", path);
         return NULL;
     }
     if (path_ends_with(name, ".safetensors")) {
@@ -143,7 +143,8 @@ static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct l
         map_close(&map);
         error_set(
             err, LLAMA3_EINPUT,
-            "%s: expected a directory, a .gguf file, model.safetensors or a file of llama3-quantize, "
+            "%s: expected a directory, a .gguf file, model.safetensors or a file of "
+            "llama3-quantize, "
             "found other safetensors: one of several, whose directory to give, or a damaged one",
             path);
         return NULL;
@@ -165,7 +166,7 @@ char *resolve_path(const char *path, enum checkpoint_kind *kind, struct llama3_e
 {
     struct stat st;
     if (path[0] == '\0') {
-        error_set(err, LLAMA3_EINPUT, "a checkpoint's path expected, an empty one found");
+        error_set(err, LLAMA3_EINPUT, "expected a checkpoint's path, found an empty one");
         return NULL;
     }
     if (stat(path, &st) != 0) {

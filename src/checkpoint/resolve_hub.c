@@ -215,7 +215,7 @@ static char *take_gguf(const struct search *s, const struct ggufs *ggufs)
         error_memory(s->err, "names of files", 200);
     else
         error_set(s->err, LLAMA3_EINPUT,
-                  "%s: one GGUF file expected, %zu found; name one: %s (in %s)", s->given, ggufs->n,
+                  "%s: expected one GGUF file, found %zu; name one: %s (in %s)", s->given, ggufs->n,
                   names, s->snapshot);
     free(names);
     return NULL;

@@ -50,9 +50,8 @@ static int read_shape(const json_t *shape, const struct type *type, struct tenso
     size_t n = json_array_size(shape);
     if (!json_is_array(shape) || n > MAX_DIMS)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: \"shape\": at most %d dimensions expected, %s "
-                         "found",
-                         where, MAX_DIMS, json_is_array(shape) ? "more" : json_kind(shape));
+                         "%s: \"shape\": expected at most %d dimensions, found %s", where, MAX_DIMS,
+                         json_is_array(shape) ? "more" : json_kind(shape));
     tensor->n_dims = n;
     tensor->bytes = type->size;
     for (size_t i = 0; i < n; i++) {
@@ -60,15 +59,12 @@ static int read_shape(const json_t *shape, const struct type *type, struct tenso
         json_int_t value = json_integer_value(dim);
         if (!json_is_integer(dim) || value < 0)
             return error_set(err, LLAMA3_EINPUT,
-                             "%s: \"shape\": dimensions from 0 expected, %s "
-                             "found",
-                             where, json_is_integer(dim) ? "a negative one" : json_kind(dim));
+                             "%s: \"shape\": expected dimensions from 0, found %s", where,
+                             json_is_integer(dim) ? "a negative one" : json_kind(dim));
         tensor->dims[i] = (uint64_t)value;
         if (!size_mul(tensor->bytes, (size_t)value, &tensor->bytes))
             return error_set(err, LLAMA3_EINPUT,
-                             "%s: \"shape\": a size that fits 64 bits "
-                             "expected, more found",
-                             where);
+                             "%s: \"shape\": expected a size that fits 64 bits, found more", where);
     }
     return 0;
 }
@@ -80,7 +76,7 @@ static int read_offsets(const json_t *offsets, struct span *span, const char *wh
     if (json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end) ||
         json_integer_value(begin) < 0 || json_integer_value(end) < json_integer_value(begin))
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: \"data_offsets\": two ascending integers from 0 expected, %s found",
+                         "%s: \"data_offsets\": expected two ascending integers from 0, found %s",
                          where, json_is_array(offsets) ? "others" : json_kind(offsets));
     span->begin = (uint64_t)json_integer_value(begin);
     span->end = (uint64_t)json_integer_value(end);
@@ -96,14 +92,14 @@ static int read_tensor(const json_t *entry, const char *name, const struct tenso
     const char *type_name = NULL;
     snprintf(where, sizeof where, "%s: tensor %.100s", path, name);
     if (!json_is_object(entry))
-        return error_set(err, LLAMA3_EINPUT, "%s: an object expected, %s found", where,
+        return error_set(err, LLAMA3_EINPUT, "%s: expected an object, found %s", where,
                          json_kind(entry));
     if (json_get_string(entry, "dtype", true, &type_name, where, err) != 0)
         return -1;
     const struct type *type = find_type(type_name);
     *ignored = names != NULL && tensor_ignored(names, name);
     if (type == NULL || (type->dtype == DTYPE_COUNT && !*ignored && names != NULL))
-        return error_set(err, LLAMA3_EINPUT, "%s: F32, F16 or BF16 expected, %.40s found", where,
+        return error_set(err, LLAMA3_EINPUT, "%s: expected F32, F16 or BF16, found %.40s", where,
                          type_name);
     *tensor = (struct tensor){.type = type->dtype};
     if (read_shape(json_object_get(entry, "shape"), type, tensor, where, err) != 0 ||
@@ -111,10 +107,10 @@ static int read_tensor(const json_t *entry, const char *name, const struct tenso
         return -1;
     if (span->end > size)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: data within %zu bytes expected, an end at %" PRIu64 " found", where,
+                         "%s: expected data within %zu bytes, found an end at %" PRIu64, where,
                          size, span->end);
     if (span->end - span->begin != tensor->bytes)
-        return error_set(err, LLAMA3_EINPUT, "%s: %zu bytes expected, %" PRIu64 " found", where,
+        return error_set(err, LLAMA3_EINPUT, "%s: expected %zu bytes, found %" PRIu64, where,
                          tensor->bytes, span->end - span->begin);
     span->name = name;
     tensor->data = data + span->begin;
@@ -139,13 +135,13 @@ static int check_spans(struct span *spans, size_t n, size_t size, const char *pa
     for (size_t i = 0; i < n; i++) {
         if (spans[i].begin != at)
             return error_set(err, LLAMA3_EINPUT,
-                             "%s: tensor %.100s: data at offset %" PRIu64 " expected, at %" PRIu64
-                             " found",
+                             "%s: tensor %.100s: expected data at offset %" PRIu64
+                             ", found it at %" PRIu64,
                              path, spans[i].name, at, spans[i].begin);
         at = spans[i].end;
     }
     if (at != size)
-        return error_set(err, LLAMA3_EINPUT, "%s: %" PRIu64 " bytes of data expected, %zu found",
+        return error_set(err, LLAMA3_EINPUT, "%s: expected %" PRIu64 " bytes of data, found %zu",
                          path, at, size);
     return 0;
 }
@@ -185,16 +181,15 @@ json_t *safetensors_header(const struct map *map, const char *path, size_t *star
 {
     uint64_t length;
     if (map->size < sizeof length) {
-        error_set(err, LLAMA3_EINPUT, "%s: a safetensors file expected, %zu bytes found", path,
+        error_set(err, LLAMA3_EINPUT, "%s: expected a safetensors file, found %zu bytes", path,
                   map->size);
         return NULL;
     }
     size_t left = map->size - sizeof length, most = left < MAX_HEADER ? left : MAX_HEADER;
     memcpy(&length, map->data, sizeof length);
     if (length > most) {
-        error_set(err, LLAMA3_EINPUT,
-                  "%s: a header of at most %zu bytes expected, %" PRIu64 " found", path, most,
-                  length);
+        error_set(err, LLAMA3_EINPUT, "%s: expected a header of at most %zu bytes, found %" PRIu64,
+                  path, most, length);
         return NULL;
     }
     *start = sizeof length + (size_t)length;
@@ -244,12 +239,12 @@ static int read_shard(struct model *model, const char *folder, const json_t *fil
 {
     const char *name = json_string_value(file);
     if (name == NULL || !is_plain_name(name))
-        return error_set(err, LLAMA3_EINPUT, "%s: names of files beside it expected, %.100s found",
+        return error_set(err, LLAMA3_EINPUT, "%s: expected names of files beside it, found %.100s",
                          where, name != NULL ? name : json_kind(file));
     if (json_object_get(shards, name) != NULL)
         return 0;
     if (json_object_size(shards) == MAX_SHARDS)
-        return error_set(err, LLAMA3_EINPUT, "%s: at most %d files expected, more found", where,
+        return error_set(err, LLAMA3_EINPUT, "%s: expected at most %d files, found more", where,
                          MAX_SHARDS);
     if (json_object_set_new(shards, name, json_true()) != 0)
         return error_memory(err, where, strlen(name));
@@ -272,12 +267,12 @@ static int check_index(const json_t *weights, const struct tensor_names *names,
         file) if (!tensor_ignored(names, name) &&
                   tensor_table_find(table, name) ==
                       NULL) return error_set(err, LLAMA3_EINPUT,
-                                             "%s: tensor %.100s expected in %.100s, none found",
+                                             "%s: expected tensor %.100s in %.100s, found none",
                                              where, name, json_string_value(file));
     for (size_t i = 0; i < table->n; i++)
         if (json_object_get(weights, table->tensors[i].name) == NULL)
             return error_set(err, LLAMA3_EINPUT,
-                             "%s: only tensors of the index expected, %.100s found", where,
+                             "%s: expected only tensors of the index, found %.100s", where,
                              table->tensors[i].name);
     return 0;
 }
@@ -296,7 +291,7 @@ static int read_index(struct model *model, const char *folder, const char *path,
     if (index != NULL && shards == NULL) {
         error_memory(err, path, size);
     } else if (index != NULL && !json_is_object(weights)) {
-        error_set(err, LLAMA3_EINPUT, "%s: \"weight_map\": an object expected, %s found", path,
+        error_set(err, LLAMA3_EINPUT, "%s: \"weight_map\": expected an object, found %s", path,
                   json_kind(weights));
     } else if (index != NULL) {
         const char *name;

@@ -79,10 +79,10 @@ int vocab_build_token(struct vocab_build *build, size_t id, enum token_kind kind
 {
     if (id >= build->n)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: token ids 0..%zu expected (the model's vocabulary), %zu found",
+                         "%s: expected token ids 0..%zu (the model's vocabulary), found %zu",
                          build->where, build->n - 1, id);
     if (size == 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: a text expected for token %zu, none found",
+        return error_set(err, LLAMA3_EINPUT, "%s: expected a text for token %zu, found none",
                          build->where, id);
     if (kind == TOKEN_CONTROL && utf8_valid((const uint8_t *)text, size) < size)
         return error_set(err, LLAMA3_EINPUT,
@@ -91,13 +91,13 @@ int vocab_build_token(struct vocab_build *build, size_t id, enum token_kind kind
     struct vocab_spelling *token = &build->tokens[id];
     if (token->text != NULL)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: one text expected for token %zu, \"%.*s\" and \"%.*s\" found",
+                         "%s: expected one text for token %zu, found \"%.*s\" and \"%.*s\"",
                          build->where, id, clip(token->size), token->text, clip(size), text);
     uint64_t hash;
     const struct spelling spelling = {build, text, "", size, 0};
     struct hash_slot *slot = find_slot(&spelling, &hash);
     if (slot->id >= 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: one id expected for \"%.*s\", %d and %zu found",
+        return error_set(err, LLAMA3_EINPUT, "%s: expected one id for \"%.*s\", found %d and %zu",
                          build->where, clip(size), text, (int)slot->id, id);
     *token = (struct vocab_spelling){text, size, kind};
     *slot = (struct hash_slot){(uint32_t)hash, (int32_t)id};
@@ -112,15 +112,16 @@ int vocab_build_merge(struct vocab_build *build, const char *left, size_t left_s
                           find(build, left, left_size, right, right_size)};
     const int32_t ids[] = {merge.left, merge.right, merge.result};
     if (build->n_merges == build->max_merges)
-        return error_set(err, LLAMA3_EINPUT, "%s: at most %zu merges expected, more found",
+        return error_set(err, LLAMA3_EINPUT, "%s: expected at most %zu merges, found more",
                          build->where, build->max_merges);
     for (int i = 0; i < 3; i++)
         if (ids[i] < 0 || build->tokens[ids[i]].kind != TOKEN_TEXT)
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: merge %zu, \"%.*s\" and \"%.*s\": %s expected in the vocabulary, "
-                             "not found",
-                             build->where, build->n_merges, clip(left_size), left, clip(right_size),
-                             right, i < 2 ? "both parts" : "what they make");
+            return error_set(
+                err, LLAMA3_EINPUT,
+                "%s: merge %zu, \"%.*s\" and \"%.*s\": expected %s in the vocabulary, found no "
+                "such token",
+                build->where, build->n_merges, clip(left_size), left, clip(right_size), right,
+                i < 2 ? "both parts" : "what they make");
     build->merges[build->n_merges++] = merge;
     return 0;
 }
@@ -130,7 +131,7 @@ int vocab_build_merge_pair(struct vocab_build *build, const char *pair, size_t s
 {
     const char *space = memchr(pair, ' ', size);
     if (space == NULL)
-        return error_set(err, LLAMA3_EINPUT, "%s: merge %zu: two tokens expected, \"%.*s\" found",
+        return error_set(err, LLAMA3_EINPUT, "%s: merge %zu: expected two tokens, found \"%.*s\"",
                          build->where, build->n_merges, clip(size), pair);
     size_t left = (size_t)(space - pair);
     return vocab_build_merge(build, pair, left, space + 1, size - left - 1, err);
@@ -166,7 +167,7 @@ static int add_bytes(const struct vocab_build *build, size_t id, struct buf *out
         int byte = length > 0 ? alphabet_byte(scalar) : -1;
         if (byte < 0)
             return error_set(err, LLAMA3_EINPUT,
-                             "%s: token %zu: GPT-2's byte alphabet expected, \"%.*s\" found",
+                             "%s: token %zu: expected GPT-2's byte alphabet, found \"%.*s\"",
                              build->where, id, clip(token->size), token->text);
         if (n == sizeof bytes) {
             buf_add(out, bytes, n);
@@ -185,7 +186,7 @@ int vocab_build_finish(struct vocab_build *build, struct vocab *vocab, struct ll
     while (n > 0 && build->tokens[n - 1].text == NULL)
         n--; /* what the embedding has beyond the last token */
     if (n == 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: a vocabulary expected, no token found",
+        return error_set(err, LLAMA3_EINPUT, "%s: expected a vocabulary, found no token",
                          build->where);
     vocab->n = n;
     vocab->offsets = size_alloc(n + 1, sizeof *vocab->offsets);

@@ -53,12 +53,13 @@ static int add(struct keys *keys, const char *key, const char *where, struct lla
     for (size_t i = 0; i < n; i++)
         if (key[i] <= ' ' || key[i] > '~')
             return error_set(err, LLAMA3_EINPUT,
-                             "%s: an API key of visible ASCII characters expected, another found",
+                             "%s: expected an API key of visible ASCII characters, found another",
                              where);
     if (n == 0 || n > MAX_KEY || keys->n == MAX_KEYS)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: at most %d API keys of 1 to %d characters expected", where, MAX_KEYS,
-                         MAX_KEY);
+                         "%s: expected at most %d API keys of 1 to %d characters, found "
+                         "others",
+                         where, MAX_KEYS, MAX_KEY);
     keys->list[keys->n++] = hash(keys, key, n);
     return 0;
 }
@@ -75,7 +76,7 @@ static int read_lines(struct keys *keys, char *text, const char *path, struct ll
             return -1;
     }
     return keys->n > 0 ? 0
-                       : error_set(err, LLAMA3_EINPUT, "%s: API keys expected, none found", path);
+                       : error_set(err, LLAMA3_EINPUT, "%s: expected API keys, found none", path);
 }
 
 static int read_keys(struct keys *keys, const char *path, struct llama3_error *err)

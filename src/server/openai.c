@@ -21,7 +21,7 @@ enum {
 static int wrong(struct api_error *err, const char *param, const char *expected,
                  const json_t *found)
 {
-    return api_error_set(err, BAD_REQUEST, NULL, param, "request: \"%s\": %s expected, %s found",
+    return api_error_set(err, BAD_REQUEST, NULL, param, "request: \"%s\": expected %s, found %s",
                          param, expected, json_kind(found));
 }
 
@@ -53,7 +53,7 @@ static int read_float(const struct parser *p, const char *name, const json_t *va
     double found = json_number_value(value);
     if (!(found >= min && found <= max))
         return api_error_set(p->err, BAD_REQUEST, NULL, name,
-                             "request: \"%s\": %g..%g expected, %g found", name, min, max, found);
+                             "request: \"%s\": expected %g..%g, found %g", name, min, max, found);
     *out = (float)found;
     return 0;
 }
@@ -66,7 +66,7 @@ static int read_size(const struct parser *p, const char *name, const json_t *val
     json_int_t found = json_integer_value(value);
     if (found < (json_int_t)min || found > (json_int_t)max)
         return api_error_set(p->err, BAD_REQUEST, NULL, name,
-                             "request: \"%s\": %zu..%zu expected, %" JSON_INTEGER_FORMAT " found",
+                             "request: \"%s\": expected %zu..%zu, found %" JSON_INTEGER_FORMAT,
                              name, min, max, found);
     *out = (size_t)found;
     return 0;
@@ -106,7 +106,7 @@ static int read_positive(const struct parser *p, const char *name, const json_t 
         return -1;
     return *out > 0 ? 0
                     : api_error_set(p->err, BAD_REQUEST, NULL, name,
-                                    "request: \"%s\": more than 0 expected, 0 found", name);
+                                    "request: \"%s\": expected more than 0, found 0", name);
 }
 
 static int read_top_p(const struct parser *p, const char *name, const json_t *value)
@@ -183,7 +183,8 @@ static int add_stop(const struct parser *p, const char *name, const json_t *valu
     size_t n = json_string_length(value);
     if (n == 0 || n > MAX_STOP_BYTES || r->n_stop == MAX_STOPS)
         return api_error_set(p->err, BAD_REQUEST, NULL, name,
-                             "request: \"stop\": at most %d strings of 1 to %d bytes expected",
+                             "request: \"stop\": expected at most %d strings of 1 to %d bytes, "
+                             "found others",
                              MAX_STOPS, MAX_STOP_BYTES);
     r->stop[r->n_stop++] = json_string_value(value);
     return 0;
@@ -255,7 +256,7 @@ static int read_logit_bias(const struct parser *p, const char *name, const json_
         return wrong(p->err, name, "an object", value);
     if (json_object_size(value) > MAX_BIASES)
         return api_error_set(p->err, BAD_REQUEST, NULL, name,
-                             "request: \"logit_bias\": at most %d tokens expected, %zu found",
+                             "request: \"logit_bias\": expected at most %d tokens, found %zu",
                              MAX_BIASES, json_object_size(value));
     r->bias = size_alloc(json_object_size(value), sizeof *r->bias);
     if (r->bias == NULL)
@@ -266,10 +267,10 @@ static int read_logit_bias(const struct parser *p, const char *name, const json_
         char *end;
         unsigned long token = strtoul(key, &end, 10);
         if (key[0] < '0' || key[0] > '9' || *end != '\0' || token >= p->vocab_size)
-            return api_error_set(p->err, BAD_REQUEST, NULL, name,
-                                 "request: \"logit_bias\": ids of tokens below %zu expected, "
-                                 "\"%s\" found",
-                                 p->vocab_size, key);
+            return api_error_set(
+                p->err, BAD_REQUEST, NULL, name,
+                "request: \"logit_bias\": expected ids of tokens below %zu, found \"%s\"",
+                p->vocab_size, key);
         b->token = (int32_t)token;
         if (read_float(p, name, bias, -100, 100, &b->bias) < 0)
             return -1;
@@ -347,7 +348,7 @@ static int read_parts(const struct parser *p, size_t at, const json_t *parts)
         const json_t *text = json_object_get(part, "text");
         if (type == NULL || strcmp(type, "text") != 0 || !json_is_string(text))
             return api_error_set(p->err, BAD_REQUEST, "unsupported_parameter", place.name,
-                                 "request: \"%s\": parts of type \"text\" expected, another found",
+                                 "request: \"%s\": expected parts of type \"text\", found another",
                                  place.name);
         buf_add(&p->request->contents, json_string_value(text), json_string_length(text));
     }
@@ -383,7 +384,8 @@ static int read_message(const struct parser *p, size_t at, const json_t *message
     m->role = read_role(json_object_get(message, "role"));
     if (m->role == NULL)
         return api_error_set(p->err, BAD_REQUEST, NULL, place_of(at, "role").name,
-                             "request: \"%s\": system, developer, user, assistant or tool expected",
+                             "request: \"%s\": expected system, developer, user, assistant or "
+                             "tool, found another",
                              place_of(at, "role").name);
     if (check_message_fields(p, at, message) < 0)
         return -1;
@@ -406,7 +408,7 @@ static int read_messages(const struct parser *p, const char *name, const json_t 
         return wrong(p->err, name, "a list", value);
     if (n == 0 || n > MAX_MESSAGES)
         return api_error_set(p->err, BAD_REQUEST, NULL, name,
-                             "request: \"messages\": 1 to %d messages expected, %zu found",
+                             "request: \"messages\": expected 1 to %d messages, found %zu",
                              MAX_MESSAGES, n);
     r->messages = size_alloc(n, sizeof *r->messages);
     size_t *offsets = size_alloc(n, sizeof *offsets);
@@ -437,7 +439,8 @@ static int read_prompt_tokens(const struct parser *p, const char *name, const js
         json_int_t id = json_integer_value(token);
         if (!json_is_integer(token) || id < 0 || id >= (json_int_t)p->vocab_size)
             return api_error_set(p->err, BAD_REQUEST, NULL, name,
-                                 "request: \"prompt\": ids of tokens below %zu expected",
+                                 "request: \"prompt\": expected ids of tokens below %zu, found "
+                                 "another value",
                                  p->vocab_size);
         r->tokens[i] = (int32_t)id;
     }
@@ -454,10 +457,10 @@ static int read_prompt(const struct parser *p, const char *name, const json_t *v
         return read_prompt_tokens(p, name, value);
     if (json_is_array(value) && n != 1)
         return api_error_set(p->err, BAD_REQUEST, "unsupported_parameter", name,
-                             "request: \"prompt\": one prompt expected, %zu found",
+                             "request: \"prompt\": expected one prompt, found %zu",
                              json_array_size(value));
     if (!json_is_string(value))
-        return wrong(p->err, name, "a string, or a list of tokens,", value);
+        return wrong(p->err, name, "a string or a list of tokens", value);
     p->request->prompt = json_string_value(value);
     p->request->prompt_length = json_string_length(value);
     return 0;
@@ -551,7 +554,7 @@ static int read_fields(const struct parser *p, const struct field *table, size_t
 static int required(struct api_error *err, const char *name)
 {
     return api_error_set(err, BAD_REQUEST, "missing_required_parameter", name,
-                         "request: \"%s\" expected, nothing found", name);
+                         "request: expected \"%s\", found nothing", name);
 }
 
 static int check(const struct api_request *r, struct api_error *err)
@@ -610,7 +613,7 @@ int api_text_parse(struct api_request *r, const char *body, size_t n, struct api
     int status = parse_small(r, tokenize_fields, 2, body, n, err);
     if (status == 0 && r->prompt == NULL)
         status = api_error_set(err, BAD_REQUEST, NULL, "content",
-                               "request: \"content\": a string expected");
+                               "request: \"content\": expected a string, found nothing");
     if (status < 0)
         api_request_free(r);
     return status;

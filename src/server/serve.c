@@ -289,10 +289,10 @@ static void check(const struct work *work, const struct endpoint *endpoint)
     } else if (!endpoint->open &&
                !key_allows(s, endpoint->route, http_header(http, "Authorization"))) {
         http_set_header(http, "WWW-Authenticate", "Bearer");
-        refuse(work, 401, "invalid_api_key", "an API key expected: Authorization: Bearer KEY");
+        refuse(work, 401, "invalid_api_key", "expected an API key: Authorization: Bearer KEY");
     } else if (strcmp(endpoint->method, "POST") == 0 &&
                !is_json(http_header(http, "Content-Type"))) {
-        refuse(work, 415, "unsupported_media_type", "Content-Type: application/json expected");
+        refuse(work, 415, "unsupported_media_type", "Content-Type: expected application/json");
     } else if (why != NULL) {
         refuse(work, 503, "unavailable", "%s", why);
     }

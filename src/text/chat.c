@@ -197,13 +197,13 @@ int chat_template_check(const struct chat_template *chat, const struct tokenizer
 {
     for (size_t i = 0; chat->controls[i] != NULL; i++)
         if (tokenizer_control(tokenizer, chat->controls[i]) < 0)
-            return error_set(err, LLAMA3_EINPUT,
-                             "template %s: the control token %s expected in the vocabulary, "
-                             "none found",
-                             chat->name, chat->controls[i]);
+            return error_set(
+                err, LLAMA3_EINPUT,
+                "template %s: expected the control token %s in the vocabulary, found none",
+                chat->name, chat->controls[i]);
     if (chat->has_bos && tokenizer_bos(tokenizer) < 0)
         return error_set(err, LLAMA3_EINPUT,
-                         "template %s: a BOS token expected in the vocabulary, none found",
+                         "template %s: expected a BOS token in the vocabulary, found none",
                          chat->name);
     return 0;
 }
@@ -216,19 +216,19 @@ static int check_message(const struct llama3_message *message, size_t number,
 
     if (message->role == NULL || message->content == NULL)
         return error_set(err, LLAMA3_EINPUT,
-                         "message %zu: a role and a content expected, none found", number);
+                         "message %zu: expected a role and a content, found none", number);
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         known = known || strcmp(message->role, roles[i]) == 0;
     if (!known)
-        return error_set(err, LLAMA3_EINPUT,
-                         "message %zu: role system, user, assistant or tool expected, "
-                         "\"%.40s\" found",
-                         number, message->role);
+        return error_set(
+            err, LLAMA3_EINPUT,
+            "message %zu: expected role system, user, assistant or tool, found \"%.40s\"", number,
+            message->role);
     size_t n = strlen(message->content);
     size_t valid = utf8_valid((const uint8_t *)message->content, n);
     if (valid < n)
         return error_set(err, LLAMA3_EINPUT,
-                         "message %zu: UTF-8 expected, byte 0x%02x found at byte %zu", number,
+                         "message %zu: expected UTF-8, found byte 0x%02x at byte %zu", number,
                          (uint8_t)message->content[valid], valid);
     return 0;
 }
@@ -241,7 +241,7 @@ int chat_render(const struct chat_template *chat, const struct tokenizer *tokeni
     struct writer writer = {.tokenizer = tokenizer, .out = out, .err = err};
 
     if (n == 0)
-        return error_set(err, LLAMA3_EINPUT, "conversation: a message expected, none found");
+        return error_set(err, LLAMA3_EINPUT, "conversation: expected a message, found none");
     for (size_t i = 0; i < n; i++)
         if (check_message(&messages[i], i + 1, err) != 0)
             return -1;

@@ -31,6 +31,6 @@ int chat_date_check(const char *date, struct llama3_error *err)
 {
     if (is_date(date))
         return 0;
-    return error_set(err, LLAMA3_EINPUT, "date: one like \"26 Jul 2024\" expected, \"%.40s\" found",
+    return error_set(err, LLAMA3_EINPUT, "date: expected one like \"26 Jul 2024\", found \"%.40s\"",
                      date);
 }

@@ -102,7 +102,7 @@ const struct chat_template *chat_template_by_name(const char *name, struct llama
         if (strcmp(templates[i].name, name) == 0)
             return &templates[i];
     list_names(list, sizeof list);
-    error_set(err, LLAMA3_EINPUT, "template: one of %s expected, \"%.60s\" found", list, name);
+    error_set(err, LLAMA3_EINPUT, "template: expected one of %s, found \"%.60s\"", list, name);
     return NULL;
 }
 
@@ -137,9 +137,10 @@ const struct chat_template *chat_template_recognise(const char *text, struct lla
         if (strcmp(texts[i].sha256, hex) == 0)
             return &templates[texts[i].template];
     list_names(list, sizeof list);
-    error_set(err, LLAMA3_EINPUT,
-              "chat template: a known one expected (--template may name it: %s), "
-              "one with SHA-256 %.16s... found",
-              list, hex);
+    error_set(
+        err, LLAMA3_EINPUT,
+        "chat template: expected a known one (--template may name it: %s), found one with SHA-256 "
+        "%.16s...",
+        list, hex);
     return NULL;
 }

@@ -228,9 +228,9 @@ static int check(const struct job *job)
     if (check_tied(args, model) != 0)
         return STATUS_USAGE;
     if (model->layers[0].q.type == DTYPE_INT4) {
-        say_error("%s: weights of more than 4 bits expected, int4 found: quantize what it was made "
-                  "of",
-                  model->path);
+        say_error(
+            "%s: expected weights of more than 4 bits, found int4: quantize what it was made of",
+            model->path);
         return STATUS_FAILED;
     }
     return check_calibrate(args, model) == 0 ? STATUS_OK : STATUS_USAGE;

@@ -63,7 +63,7 @@ void say_failure(const struct llama3_error *err)
         {"gpu-layers: ", "--gpu-layers: "},
         {"device: expected ", "--device: expected "},
         {"device: this build ", "--device: this build "},
-        {"date: one like ", "--date: one like "},
+        {"date: expected ", "--date: expected "},
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         size_t n = strlen(fields[i].begin);

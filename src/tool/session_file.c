@@ -51,14 +51,14 @@ static int check_message(const json_t *message, size_t i, const char *path,
     char where[512];
     snprintf(where, sizeof where, "%s: message %zu", path, i);
     if (!json_is_object(message))
-        return error_set(err, LLAMA3_EINPUT, "%s: an object expected, %s found", where,
+        return error_set(err, LLAMA3_EINPUT, "%s: expected an object, found %s", where,
                          json_kind(message));
     if (check_keys(message, keys, where, err) != 0 ||
         json_get_string(message, "role", true, &role, where, err) != 0 ||
         json_get_string(message, "content", true, &content, where, err) != 0)
         return -1;
     if (strcmp(role, expected) != 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: \"role\": \"%s\" expected, \"%s\" found", where,
+        return error_set(err, LLAMA3_EINPUT, "%s: \"role\": expected \"%s\", found \"%s\"", where,
                          expected, role);
     return 0;
 }
@@ -90,12 +90,12 @@ static int check_stop(const json_t *value, const char *where, struct llama3_erro
     size_t i;
     json_t *stop;
     if (!json_is_array(value))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"stop\": an array expected, %s found", where,
+        return error_set(err, LLAMA3_EINPUT, "%s: \"stop\": expected an array, found %s", where,
                          json_kind(value));
     json_array_foreach((json_t *)(uintptr_t)value, i, stop)
     {
         if (!json_is_string(stop) || json_string_length(stop) == 0)
-            return error_set(err, LLAMA3_EINPUT, "%s: \"stop\": some text expected, %s found",
+            return error_set(err, LLAMA3_EINPUT, "%s: \"stop\": expected some text, found %s",
                              where, json_is_string(stop) ? "none" : json_kind(stop));
     }
     return 0;
@@ -112,7 +112,7 @@ static int check_setting(const char *key, const json_t *value, const char *where
     bool whole = spec->type != OPTION_FLOAT;
     double max = spec->type == OPTION_SEED ? (double)SESSION_MAX_SEED : spec->max;
     if (!json_is_number(value))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": %s expected, %s found", where, key,
+        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected %s, found %s", where, key,
                          whole ? "an integer" : "a number", json_kind(value));
     double found = json_number_value(value);
     bool inside = spec->type == OPTION_SEED
@@ -217,7 +217,7 @@ static int take_root(struct session_file *file, const json_t *root, struct llama
     if (json_get_string(root, "format", true, &found, path, err) != 0)
         return -1;
     if (strcmp(found, format) != 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: \"format\": \"%s\" expected, \"%s\" found", path,
+        return error_set(err, LLAMA3_EINPUT, "%s: \"format\": expected \"%s\", found \"%s\"", path,
                          format, found);
     if (json_get_number(root, "version", true, VERSION, VERSION, &version, path, err) != 0 ||
         check_keys(root, keys, path, err) != 0 ||
@@ -226,7 +226,7 @@ static int take_root(struct session_file *file, const json_t *root, struct llama
         take_string(root, "system", &file->system, path, err) != 0)
         return -1;
     if (sampling != NULL && !json_is_object(sampling))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"sampling\": an object expected, %s found", path,
+        return error_set(err, LLAMA3_EINPUT, "%s: \"sampling\": expected an object, found %s", path,
                          json_kind(sampling));
     json_object_foreach(sampling, key, value)
     {
@@ -237,7 +237,7 @@ static int take_root(struct session_file *file, const json_t *root, struct llama
         json_object_update(file->sampling, sampling);
     json_t *messages = json_object_get(root, "messages");
     if (!json_is_array(messages))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"messages\": an array expected, %s found", path,
+        return error_set(err, LLAMA3_EINPUT, "%s: \"messages\": expected an array, found %s", path,
                          json_kind(messages));
     json_array_foreach(messages, i, value)
     {

@@ -68,7 +68,7 @@ def raises(kind, function, *args):
         function(*args)
     except kind:
         return
-    raise AssertionError(f"{function.__name__}{args}: {kind} expected")
+    raise AssertionError(f"{function.__name__}{args}: expected {kind}")
 
 
 def check(contents, files):

@@ -57,7 +57,7 @@ def refused(kind, *args, **options):
     except kind as err:
         print(f"    {kind.__name__}: {str(err).splitlines()[0]}")
         return
-    raise AssertionError(f"{args} {options}: {kind.__name__} expected")
+    raise AssertionError(f"{args} {options}: expected {kind.__name__}")
 
 
 def hub(root, cache):

@@ -390,12 +390,12 @@ def test_export_and_import(page):
     page.menu("export")
     file = page.until("a download", lambda: next(folder.glob("*.json"), None))
     assert json.loads(file.read_text()) == json.loads(theirs.read_text())
-    for bad, words in (("{", "JSON expected"), ("[]", "an object expected"), ('{"format":"x"}', "llama3-session"),
+    for bad, words in (("{", "expected JSON"), ("[]", "expected an object"), ('{"format":"x"}', "llama3-session"),
                        ('{"format":"llama3-session","version":2}', "version"),
                        (json.dumps({**session, "extra": 1}), '"extra" is not known'),
-                       (json.dumps({**session, "messages": session["messages"][1:]}), 'role "user" expected'),
+                       (json.dumps({**session, "messages": session["messages"][1:]}), 'expected role "user"'),
                        (json.dumps({**session, "sampling": {"temperature": -1}}), '"temperature"'),
-                       (b"\xff\xfe", "UTF-8 expected")):
+                       (b"\xff\xfe", "expected UTF-8")):
         first.write_bytes(bad if isinstance(bad, bytes) else bad.encode())
         before = len(page.listed())
         page.one("#file").send_keys(str(first))
@@ -533,7 +533,7 @@ def test_speed(page):
     paragraphs, code, *attacks = page.driver.execute_script(measure)
     for name, (median, worst) in (("0.6 MB of blocks", paragraphs), ("0.5 MB of code", code)):
         print(f"    {name}: a step at the end takes {median:.1f} ms (the longest of all {worst:.0f})")
-        assert median < 16, f"{name}: a frame expected, {median} ms found"
+        assert median < 16, f"{name}: expected a frame, found {median} ms"
     print(f"    at most {max(ms for _, ms in attacks):.0f} ms for 100 kB of an attack")
     for attack, ms in attacks:
         assert ms < 4000, f"{attack!r}: {ms:.0f} ms"

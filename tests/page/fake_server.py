@@ -41,7 +41,7 @@ def policy(page):
     hashes = {}
     for tag in ("style", "script"):
         found = re.findall(f"<{tag}>(.*?)</{tag}>".encode(), page, re.DOTALL)
-        assert len(found) == 1, f"one <{tag}> without attributes expected, {len(found)} found"
+        assert len(found) == 1, f"expected one <{tag}> without attributes, found {len(found)}"
         hashes[tag] = "'sha256-" + base64.b64encode(hashlib.sha256(found[0]).digest()).decode() + "'"
     return (
         "default-src 'none'; connect-src 'self'; img-src data:; "
@@ -75,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
     def may(self):
         if state["key"] is None or self.headers["Authorization"] == "Bearer " + state["key"]:
             return True
-        self.fail(401, "an API key is expected")
+        self.fail(401, "expected an API key")
         return False
 
     def do_GET(self):

@@ -209,7 +209,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "data/text")
     args = parser.parse_args()
     if tokenizers.__version__ != ref.TOKENIZERS:
-        sys.exit(f"tokenizers {ref.TOKENIZERS} expected, {tokenizers.__version__} found")
+        sys.exit(f"expected tokenizers {ref.TOKENIZERS}, found {tokenizers.__version__}")
 
     llama3 = ref.llama3_vocab(args.llama3).reduced(N_TEXT)
     llama3.tokens = llama3.tokens[:N_TEXT + 11]
