@@ -104,15 +104,16 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
     if (o->chunk > MAX_CHUNK)
         return error_set(err, LLAMA3_EINPUT, "chunk: expected 1 to %d, found %zu", MAX_CHUNK,
                          o->chunk);
-    if (o->kv_type != LLAMA3_KV_F16 && o->kv_type != LLAMA3_KV_F32)
-        return error_set(err, LLAMA3_EINPUT, "kv_type: expected f16 or f32");
+    if ((unsigned)o->kv_type >= KV_TYPES)
+        return error_set(err, LLAMA3_EINPUT, "kv_type: expected f16 or f32, found %d",
+                         (int)o->kv_type);
     if (o->context > c->context)
         return error_set(err, LLAMA3_EINPUT,
                          "context: expected at most the model's %zu tokens, found %zu", c->context,
                          o->context);
 
-    size_t kv_bytes = o->kv_type == LLAMA3_KV_F32 ? 4 : 2;
-    m->info.kv_bytes_per_token = (uint64_t)2 * c->n_layers * c->n_kv_heads * c->head_dim * kv_bytes;
+    m->info.kv_bytes_per_token =
+        (uint64_t)2 * c->n_layers * c->n_kv_heads * kv_head_bytes(o->kv_type, c->head_dim);
     m->info.threads = o->threads > 0 ? o->threads : processors_available();
 
     size_t chunk = o->chunk > 0 ? o->chunk : DEFAULT_CHUNK;

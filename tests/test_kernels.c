@@ -192,8 +192,8 @@ static void test_attend(enum llama3_kv_type type, size_t queries, size_t head_di
 
     if (k16 == NULL || v16 == NULL)
         exit(2);
-    scalar->to_f16(k, k16, head_dim * KV_PAGE);
-    scalar->to_f16(v, v16, KV_PAGE * padded);
+    scalar->kv[LLAMA3_KV_F16].store(k, k16, head_dim * KV_PAGE);
+    scalar->kv[LLAMA3_KV_F16].store(v, v16, KV_PAGE * padded);
     bool half = type == LLAMA3_KV_F16;
     struct attend_page a = {.head_dim = head_dim,
                             .padded_dim = padded,
@@ -214,9 +214,9 @@ static void test_attend(enum llama3_kv_type type, size_t queries, size_t head_di
             if (kind < 2 && i + 1 < queries)
                 continue;
             a.count = KV_PAGE;
-            (kind == 1 ? scalar : fast)->attend[type](&a);
+            (kind == 1 ? scalar : fast)->kv[type].attend(&a);
             a.count = count;
-            (kind == 1 ? scalar : fast)->attend[type](&a);
+            (kind == 1 ? scalar : fast)->kv[type].attend(&a);
         }
     snprintf(what, sizeof what, "attend %s, %zu queries of %zu, %zu positions",
              half ? "f16" : "f32", queries, head_dim, count);
@@ -259,9 +259,9 @@ static void test_elements(size_t n)
         exit(2);
     for (size_t i = 0; i < padded; i++)
         x[i] = ldexpf(x[i], (int)(i % 48) - 30);
-    fast->to_f16(x, half, padded);
-    scalar->to_f16(x, twin, padded);
-    same("to_f16", half, twin, padded * sizeof *half);
+    fast->kv[LLAMA3_KV_F16].store(x, half, padded);
+    scalar->kv[LLAMA3_KV_F16].store(x, twin, padded);
+    same("store_f16", half, twin, padded * sizeof *half);
     free(x), free(w), free(a), free(b), free(half), free(twin);
 }
 

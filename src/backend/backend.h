@@ -40,6 +40,23 @@ static inline size_t kv_pages(size_t positions)
     return positions / KV_PAGE + (positions % KV_PAGE > 0);
 }
 
+/* What K and V are stored as. One more type is an entry here, in the CPU's kernels (`kv` in
+ * cpu/kernels.h), and in read_kv and write_kv of cuda/common.cuh. */
+enum { KV_TYPES = 2 };
+
+static inline enum dtype kv_dtype(enum llama3_kv_type type)
+{
+    static const enum dtype types[KV_TYPES] = {
+        [LLAMA3_KV_F16] = DTYPE_F16, [LLAMA3_KV_F32] = DTYPE_F32};
+    return types[type];
+}
+
+/* Bytes of one position's K, or V, of a head. */
+static inline size_t kv_head_bytes(enum llama3_kv_type type, size_t head_dim)
+{
+    return dtype_row_bytes(kv_dtype(type), head_dim);
+}
+
 /* Shapes of the part of the model that this backend holds. */
 struct backend_shape {
     size_t n_heads, n_kv_heads, head_dim;
@@ -146,7 +163,7 @@ struct backend_ops {
     struct kv *(*kv_fork)(struct backend *backend, struct kv *kv, size_t n,
                           struct llama3_error *err);
     /* K and V of one layer as stored, positions [from, to): each [to - from][n_kv_heads][head_dim]
-     * f16 or f32, K already rotated. import: kv_reserve first. */
+     * of kv_dtype(), K already rotated. import: kv_reserve first. */
     int (*kv_export)(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
                      void *k, void *v, struct llama3_error *err);
     int (*kv_import)(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,

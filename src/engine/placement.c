@@ -118,8 +118,8 @@ static void sum_up(const struct chooser *c, size_t backend, struct llama3_place 
                     : sizeof(float) * cols * (rows == ROWS_ALL ? o->max_rows : o->max_logit_rows);
     }
     size_t n_pages = c->request->kv_pages > 0 ? c->request->kv_pages : kv_pages(o->max_context);
-    uint64_t position = (uint64_t)2 * config->n_kv_heads * config->head_dim *
-                        (o->kv_type == LLAMA3_KV_F32 ? 4 : 2) * place->n_kv_layers;
+    uint64_t position = (uint64_t)2 * config->n_kv_heads *
+                        kv_head_bytes(o->kv_type, config->head_dim) * place->n_kv_layers;
     if (!on_device) {
         place->kv_bytes = product(o->max_context, position);
         return;

@@ -55,7 +55,7 @@ static size_t positions_of(const struct bench_test *test)
 size_t bench_kv_row_bytes(const struct bench *bench)
 {
     const struct config *c = &bench->model->config;
-    return c->n_kv_heads * c->head_dim * (bench->options.kv_type == LLAMA3_KV_F32 ? 4 : 2);
+    return c->n_kv_heads * kv_head_bytes(bench->options.kv_type, c->head_dim);
 }
 
 /* Positions [from, to) of a sequence, of nobody's text. */
@@ -273,16 +273,16 @@ static int place(struct bench *b, struct llama3_error *err)
     return 0;
 }
 
-/* Numbers from -0.5 to 0.5, as f16 or f32. */
+/* Numbers from -0.5 to 0.5. */
 static void fill_kv(const struct runner *r)
 {
-    size_t n = IMPORT * bench_kv_row_bytes(r->bench);
-    bool half = r->bench->options.kv_type == LLAMA3_KV_F16;
+    const struct config *c = &r->bench->model->config;
+    enum dtype type = kv_dtype(r->bench->options.kv_type);
     uint32_t seed = 1;
-    for (size_t i = 0; i < n / (half ? 2 : 4); i++) {
+    for (size_t i = 0; i < IMPORT * c->n_kv_heads * c->head_dim; i++) {
         seed = seed * 1664525 + 1013904223;
         float value = (float)(seed >> 16) / 65536 - 0.5f;
-        if (half)
+        if (type == DTYPE_F16)
             r->kv[i] = f32_to_f16(value);
         else
             memcpy((float *)(void *)r->kv + i, &value, sizeof value);

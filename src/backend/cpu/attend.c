@@ -84,7 +84,7 @@ static void attend_chunk(const struct cpu *cpu, size_t layer, size_t kv_head, st
             a.n_queries = (whole ? tile.count - row : 1) * cpu->group;
             a.q = q + row * cpu->group * a.head_dim;
             a.states = states + row * cpu->group * a.state_size;
-            cpu->kernels->attend[cpu->shape.kv_type](&a);
+            cpu->kernels->kv[cpu->shape.kv_type].attend(&a);
             if (whole)
                 break;
             row++;

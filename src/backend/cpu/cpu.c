@@ -20,7 +20,7 @@ static int allocate_scratch(struct cpu *cpu, struct llama3_error *err)
     size_t panel = (size_t)PANEL_ROWS * PANEL_COLS;
     size_t partial = (size_t)PANEL_ROWS * PANEL_TOKENS * LANES;
     size_t groups = sizeof(struct group_scratch) / sizeof(float);
-    size_t floats = panel + partial + q + 2 * states + 2 * head + groups + cpu->piece_numbers;
+    size_t floats = panel + partial + q + 2 * states + 3 * head + groups + cpu->piece_numbers;
     size_t threads = (size_t)cpu->threads;
 
     cpu->scratch = size_alloc(threads, sizeof *cpu->scratch);
@@ -36,9 +36,10 @@ static int allocate_scratch(struct cpu *cpu, struct llama3_error *err)
         scratch->part = scratch->q + q;
         scratch->total = scratch->part + states;
         scratch->head = scratch->total + states;
-        scratch->half = (uint16_t *)(void *)(scratch->head + head);
-        scratch->groups = (struct group_scratch *)(void *)(scratch->head + 2 * head);
-        scratch->out = scratch->head + 2 * head + groups;
+        scratch->stored_k = scratch->head + head;
+        scratch->stored_v = scratch->head + 2 * head;
+        scratch->groups = (struct group_scratch *)(void *)(scratch->head + 3 * head);
+        scratch->out = scratch->head + 3 * head + groups;
         next += floats;
     }
     return 0;
@@ -107,7 +108,7 @@ static struct backend *cpu_open(const struct backend_options *options,
         !options->no_blas && (kernels != &kernels_scalar || getenv("LLAMA3_CPU") == NULL);
     cpu->group = shape->n_heads / shape->n_kv_heads;
     cpu->padded_dim = round_up(shape->head_dim, LANES);
-    cpu->kv_size = shape->kv_type == LLAMA3_KV_F16 ? 2 : 4;
+    cpu->kv_size = kv_head_bytes(shape->kv_type, 1);
     cpu->k_bytes = shape->head_dim * KV_PAGE * cpu->kv_size;
     cpu->v_bytes = cpu->padded_dim * KV_PAGE * cpu->kv_size;
     cpu->page_bytes = sizeof(struct cpu_page) +

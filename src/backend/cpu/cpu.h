@@ -48,13 +48,13 @@ struct narrow {
 
 /* Memory of one thread. */
 struct scratch {
-    float *panel;   /* [PANEL_ROWS][PANEL_COLS] weights as f32 */
-    float *partial; /* [PANEL_ROWS][PANEL_TOKENS][LANES] */
-    float *q;       /* [max_queries][head_dim] */
-    float *part;    /* softmax states: of a chunk of pages, */
-    float *total;   /* and of all so far: [max_queries][state_size] */
-    float *head;    /* [head_dim + LANES] a head of K or V on its way to a page */
-    uint16_t *half; /* [head_dim + LANES] */
+    float *panel;              /* [PANEL_ROWS][PANEL_COLS] weights as f32 */
+    float *partial;            /* [PANEL_ROWS][PANEL_TOKENS][LANES] */
+    float *q;                  /* [max_queries][head_dim] */
+    float *part;               /* softmax states: of a chunk of pages, */
+    float *total;              /* and of all so far: [max_queries][state_size] */
+    float *head;               /* [padded_dim] a head of K or V on its way to a page, */
+    void *stored_k, *stored_v; /* [padded_dim] and as they are stored */
     struct group_scratch *groups;
     struct narrow few; /* a few rows, converted by each thread for itself, */
     uint64_t few_of;   /* for this linear operation */
@@ -202,6 +202,9 @@ void cpu_attend(struct backend *backend, size_t layer, const struct buffer *q, s
 
 /* kv.c */
 void kv_open_pool(struct cpu *cpu);
+/* A head's K and V to a slot of a page, each [head_dim] as it is stored. */
+void kv_put(const struct cpu *cpu, struct page *page, size_t layer, size_t head, size_t slot,
+            const void *k, const void *v);
 struct kv *cpu_kv_open(struct backend *backend, struct llama3_error *err);
 void cpu_kv_close(struct backend *backend, struct kv *kv);
 int cpu_kv_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,

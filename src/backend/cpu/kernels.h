@@ -174,8 +174,11 @@ struct kernels {
     /* gate = gate / (1 + exp(-gate)) * up; n: a multiple of LANES. */
     void (*swiglu)(float *gate, const float *up, size_t n);
     /* By enum llama3_kv_type. */
-    void (*attend[2])(const struct attend_page *page);
-    void (*to_f16)(const float *in, uint16_t *out, size_t n); /* n: a multiple of LANES */
+    struct {
+        void (*attend)(const struct attend_page *page);
+        /* n numbers of K or V as they are stored, n a multiple of LANES; NULL: as they are. */
+        void (*store)(const float *in, void *out, size_t n);
+    } kv[KV_TYPES];
     /* quant/search.h, bit by bit. */
     void (*search_scales)(const struct group_search *search, float *scales);
     void (*search_steps)(const struct group_search *search, const float *row_scales, float *scales);

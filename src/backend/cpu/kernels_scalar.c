@@ -94,12 +94,12 @@ static void swiglu(float *gate, const float *up, size_t n)
         gate[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
 }
 
-static float read_kv(const void *data, size_t i, bool half)
+static float load_kv(const void *data, size_t i, enum dtype type)
 {
-    return half ? f16_to_f32(((const uint16_t *)data)[i]) : ((const float *)data)[i];
+    return type == DTYPE_F16 ? f16_to_f32(((const uint16_t *)data)[i]) : ((const float *)data)[i];
 }
 
-static void attend_query(const struct attend_page *a, size_t query, bool half)
+static void attend_query(const struct attend_page *a, size_t query, enum dtype type)
 {
     const float *q = a->q + query * a->head_dim;
     float *out = a->states + query * a->state_size, *state = out + a->padded_dim;
@@ -108,7 +108,7 @@ static void attend_query(const struct attend_page *a, size_t query, bool half)
 
     for (size_t i = 0; i < a->head_dim; i++)
         for (size_t j = 0; j < a->count; j++)
-            scores[j] += q[i] * read_kv(a->k, i * KV_PAGE + j, half);
+            scores[j] += q[i] * load_kv(a->k, i * KV_PAGE + j, type);
     for (size_t j = 0; j < a->count; j++) {
         scores[j] *= a->scale;
         max = scores[j] > max ? scores[j] : max;
@@ -122,7 +122,7 @@ static void attend_query(const struct attend_page *a, size_t query, bool half)
         out[i] *= shrink;
     for (size_t j = 0; j < a->count; j++)
         for (size_t i = 0; i < a->head_dim; i++)
-            out[i] += scores[j] * read_kv(a->v, j * a->padded_dim + i, half);
+            out[i] += scores[j] * load_kv(a->v, j * a->padded_dim + i, type);
     state[0] = max;
     state[1] = state[1] * shrink + sum;
 }
@@ -130,13 +130,13 @@ static void attend_query(const struct attend_page *a, size_t query, bool half)
 static void attend_f16(const struct attend_page *page)
 {
     for (size_t query = 0; query < page->n_queries; query++)
-        attend_query(page, query, true);
+        attend_query(page, query, DTYPE_F16);
 }
 
 static void attend_f32(const struct attend_page *page)
 {
     for (size_t query = 0; query < page->n_queries; query++)
-        attend_query(page, query, false);
+        attend_query(page, query, DTYPE_F32);
 }
 
 /* ---- integers ---------------------------------------------------------------------------- */
@@ -214,16 +214,17 @@ static void linear_groups(const struct group_block *b)
 
 /* ------------------------------------------------------------------------------------------ */
 
-static void to_f16(const float *in, uint16_t *out, size_t n)
+static void store_f16(const float *in, void *out, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        out[i] = f32_to_f16(in[i]);
+        ((uint16_t *)out)[i] = f32_to_f16(in[i]);
 }
 
 #define KERNELS                                                                                  \
     .linear = {linear_f32, linear_f16, linear_bf16}, .add = add, .norm = norm, .swiglu = swiglu, \
-    .attend = {attend_f16, attend_f32}, .to_f16 = to_f16, .search_scales = search_scales,        \
-    .search_steps = search_steps, .search_codes = search_codes, .search_feedback = search_feedback
+    .kv = {[LLAMA3_KV_F16] = {attend_f16, store_f16}, [LLAMA3_KV_F32] = {attend_f32, NULL}},     \
+    .search_scales = search_scales, .search_steps = search_steps, .search_codes = search_codes,  \
+    .search_feedback = search_feedback
 
 /* Grouped weights meet floats as they are, expanded. */
 const struct kernels kernels_scalar = {

@@ -73,6 +73,32 @@ struct kv *cpu_kv_fork(struct backend *backend, struct kv *kv, size_t n, struct 
     return pages_fork(pool_of(backend), kv, n, err);
 }
 
+/* K of a head lies in a column, whose elements are KV_PAGE apart. */
+static inline __attribute__((always_inline)) void put_column(unsigned char *column, const char *k,
+                                                             size_t dim, size_t size)
+{
+    for (size_t i = 0; i < dim; i++)
+        memcpy(column + i * KV_PAGE * size, k + i * size, size);
+}
+
+void kv_put(const struct cpu *cpu, struct page *page, size_t layer, size_t head, size_t slot,
+            const void *k, const void *v)
+{
+    size_t size = cpu->kv_size, dim = cpu->shape.head_dim;
+    unsigned char *column = page_k(cpu, page, layer, head) + slot * size;
+    switch (size) { /* a copy of constant size is one instruction */
+    case 2:
+        put_column(column, k, dim, 2);
+        break;
+    case 4:
+        put_column(column, k, dim, 4);
+        break;
+    default:
+        put_column(column, k, dim, size);
+    }
+    memcpy(page_v(cpu, page, layer, head) + slot * cpu->padded_dim * size, v, dim * size);
+}
+
 int cpu_kv_export(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
                   void *k, void *v, struct llama3_error *err)
 {
@@ -101,22 +127,16 @@ int cpu_kv_import(struct backend *backend, struct kv *kv, size_t layer, size_t f
                   const void *k, const void *v, struct llama3_error *err)
 {
     const struct cpu *cpu = (const struct cpu *)backend;
-    size_t size = cpu->kv_size, dim = cpu->shape.head_dim;
+    size_t head_bytes = cpu->shape.head_dim * cpu->kv_size;
     if (pages_check_import(&cpu->pool, kv, layer, from, to, err) != 0)
         return -1;
 
     const char *k_in = k, *v_in = v;
     for (size_t position = from; position < to; position++)
         for (size_t head = 0; head < cpu->shape.n_kv_heads; head++) {
-            struct page *page = kv->pages[position / KV_PAGE];
-            size_t slot = position % KV_PAGE;
-            unsigned char *column = page_k(cpu, page, layer, head) + slot * size;
-            for (size_t i = 0; i < dim; i++)
-                memcpy(column + i * KV_PAGE * size, k_in + i * size, size);
-            memcpy(page_v(cpu, page, layer, head) + slot * cpu->padded_dim * size, v_in,
-                   dim * size);
-            k_in += dim * size;
-            v_in += dim * size;
+            kv_put(cpu, kv->pages[position / KV_PAGE], layer, head, position % KV_PAGE, k_in, v_in);
+            k_in += head_bytes;
+            v_in += head_bytes;
         }
     return 0;
 }

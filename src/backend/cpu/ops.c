@@ -89,35 +89,24 @@ static void rotate(const struct cpu *cpu, size_t row, float *head /* [head_dim] 
     }
 }
 
-/* As it is stored: f32 as it stands, or f16 in scratch. */
-static const char *stored_head(const struct cpu *cpu, const struct scratch *scratch,
-                               const float *head)
+/* As it is stored: itself, or converted to `out`. */
+static const void *stored_head(const struct cpu *cpu, const float *head, void *out)
 {
-    if (cpu->shape.kv_type == LLAMA3_KV_F32)
-        return (const char *)head;
-    memcpy(scratch->head, head, cpu->shape.head_dim * sizeof *head);
-    cpu->kernels->to_f16(scratch->head, scratch->half, cpu->padded_dim);
-    return (const char *)scratch->half;
+    float *padded = cpu->scratch[thread_index()].head;
+    if (cpu->kernels->kv[cpu->shape.kv_type].store == NULL)
+        return head;
+    memcpy(padded, head, cpu->shape.head_dim * sizeof *head);
+    cpu->kernels->kv[cpu->shape.kv_type].store(padded, out, cpu->padded_dim);
+    return out;
 }
 
 static void store_head(const struct cpu *cpu, size_t layer, size_t row, size_t head, const float *k,
                        const float *v)
 {
     const struct scratch *scratch = &cpu->scratch[thread_index()];
-    size_t position = (size_t)cpu->rows[row].position, slot = position % KV_PAGE;
-    struct page *page = cpu->row_pages[row][position / KV_PAGE];
-    size_t size = cpu->kv_size, dim = cpu->shape.head_dim;
-
-    const char *stored = stored_head(cpu, scratch, k);
-    unsigned char *column = page_k(cpu, page, layer, head) + slot * size;
-    if (size == 2)
-        for (size_t i = 0; i < dim; i++)
-            memcpy(column + i * KV_PAGE * 2, stored + i * 2, 2);
-    else
-        for (size_t i = 0; i < dim; i++)
-            memcpy(column + i * KV_PAGE * 4, stored + i * 4, 4);
-    stored = stored_head(cpu, scratch, v);
-    memcpy(page_v(cpu, page, layer, head) + slot * cpu->padded_dim * size, stored, dim * size);
+    size_t position = (size_t)cpu->rows[row].position;
+    kv_put(cpu, cpu->row_pages[row][position / KV_PAGE], layer, head, position % KV_PAGE,
+           stored_head(cpu, k, scratch->stored_k), stored_head(cpu, v, scratch->stored_v));
 }
 
 struct rotation {

@@ -861,11 +861,6 @@ static __global__ void __launch_bounds__(WARP *GROUP_WARPS, 1)
 
 enum { FLOAT_THREADS = PAGE_TOKENS };
 
-static __device__ __forceinline__ float stored(const uint8_t *from, size_t i, bool half)
-{
-    return half ? f16_to_float(((const uint16_t *)from)[i]) : ((const float *)from)[i];
-}
-
 /* The state of a page, last the last slot that is seen: a thread for each position, then for each
  * PAGE_TOKENS-th column of V. shared: [head_dim] the query, [64] weights, [2 * 32] sums,
  * [padded_dim] of the state. */
@@ -879,8 +874,8 @@ static __device__ void attend_page_floats(const device_heads &heads, const uint8
     const uint8_t *v = page + page_k_bytes(heads);
 
     for (int i = 0; i < heads.head_dim && slot <= last; i++)
-        score = __fmaf_rn(query[i], stored(page, (size_t)slot * heads.padded_dim + i, heads.half),
-                          score);
+        score = __fmaf_rn(query[i],
+                          read_kv(page, (size_t)slot * heads.padded_dim + i, heads.kv_type), score);
     score = slot <= last ? __fmul_rn(score, heads.score_scale) : -INFINITY;
     *max = block_reduce<true>(score, room);
     weight[slot] = shrink(score, *max);
@@ -888,7 +883,8 @@ static __device__ void attend_page_floats(const device_heads &heads, const uint8
     for (int col = (int)threadIdx.x; col < heads.head_dim; col += FLOAT_THREADS) {
         float sum = 0;
         for (int i = 0; i <= last && i < PAGE_TOKENS; i++)
-            sum = __fmaf_rn(weight[i], stored(v, (size_t)col * PAGE_TOKENS + i, heads.half), sum);
+            sum =
+                __fmaf_rn(weight[i], read_kv(v, (size_t)col * PAGE_TOKENS + i, heads.kv_type), sum);
         sums[col] = sum;
     }
     __syncthreads(); /* weight and room are free again */
@@ -984,7 +980,7 @@ static __global__ void merge_kernel(const __grid_constant__ device_batch batch,
 
 static bool has_tensors(const device_heads &heads)
 {
-    return heads.half && heads.padded_dim <= WIDEST;
+    return heads.kv_type == LLAMA3_KV_F16 && heads.padded_dim <= WIDEST;
 }
 
 static int tiles_per_row(const device_heads &heads)

@@ -433,9 +433,17 @@ static __device__ __forceinline__ size_t page_k_bytes(const device_heads &heads)
     return heads.head_bytes / 2;
 }
 
-static __device__ __forceinline__ void store(void *to, size_t i, float value, bool half)
+/* Element i of K or V, as they are stored. */
+static __device__ __forceinline__ float read_kv(const uint8_t *from, size_t i, llama3_kv_type type)
 {
-    if (half)
+    return type == LLAMA3_KV_F16 ? f16_to_float(((const uint16_t *)from)[i])
+                                 : ((const float *)from)[i];
+}
+
+static __device__ __forceinline__ void write_kv(uint8_t *to, size_t i, float value,
+                                                llama3_kv_type type)
+{
+    if (type == LLAMA3_KV_F16)
         ((uint16_t *)to)[i] = float_to_f16(value);
     else
         ((float *)to)[i] = value;
@@ -466,8 +474,8 @@ static __device__ __forceinline__ void store_kv(const device_batch &batch,
 {
     int position = batch.positions[row], slot = position % PAGE_TOKENS;
     uint8_t *page = page_of(batch, heads, layer, row, position / PAGE_TOKENS, kv_head);
-    store(page, (size_t)slot * heads.padded_dim + i, x.k, heads.half);
-    store(page + page_k_bytes(heads), (size_t)i * PAGE_TOKENS + slot, x.v, heads.half);
+    write_kv(page, (size_t)slot * heads.padded_dim + i, x.k, heads.kv_type);
+    write_kv(page + page_k_bytes(heads), (size_t)i * PAGE_TOKENS + slot, x.v, heads.kv_type);
 }
 
 #endif

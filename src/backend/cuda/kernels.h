@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "llama3.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -111,9 +113,9 @@ struct device_batch {
 
 struct device_heads {
     int n_heads, n_kv_heads, head_dim;
-    int n_group;       /* heads of a KV head */
-    int padded_dim;    /* head_dim rounded up to 32 */
-    bool half;         /* K and V are f16 */
+    int n_group;    /* heads of a KV head */
+    int padded_dim; /* head_dim rounded up to 32 */
+    enum llama3_kv_type kv_type;
     bool interleaved;  /* RoPE's pairs */
     float score_scale; /* log2(e) / sqrt(head_dim) */
     size_t head_bytes; /* of a page's KV head: K as [64][padded_dim], V as [padded_dim][64] */
