@@ -9,197 +9,55 @@
 
 #define FIELD(name) offsetof(struct args, name)
 
-static const struct option_spec prompt_specs[] = {
-    {.name = "prompt",
-     .letter = 'p',
-     .type = OPTION_TEXT,
-     .offset = FIELD(prompt),
-     .arg = "TEXT",
-     .help = "what to answer"},
-    {.name = "file",
-     .letter = 'f',
-     .type = OPTION_PATH,
-     .offset = FIELD(file),
-     .arg = "FILE",
-     .help = "read it from a file (-: stdin); after --prompt and\n"
-             "an empty line, if both are given"},
-    {.name = "session",
-     .type = OPTION_PATH,
-     .offset = FIELD(session),
-     .arg = "FILE",
-     .help = "go on with this conversation, and keep it there"},
-    {.name = "system",
-     .aliases = (const char *const[]){"system-prompt", NULL},
-     .type = OPTION_TEXT,
-     .offset = FIELD(system),
-     .arg = "TEXT",
-     .help = "instructions for the whole conversation"},
-    {.name = "template",
-     .type = OPTION_ONE_OF,
-     .offset = FIELD(template_index),
-     .arg = "NAME",
-     .help = "chat template (recognised by the checkpoint's own)"},
-    {.name = "date",
-     .type = OPTION_TEXT,
-     .offset = FIELD(date),
-     .arg = "DATE",
-     .help = "today's date for the template, as \"26 Jul 2024\""},
-    {.name = "raw",
-     .type = OPTION_FLAG,
-     .offset = FIELD(raw),
-     .help = "no chat template: continue the text (base models)"},
+/* The choices of --template are the library's: args_begin() fills them in. */
+static struct option_spec prompt_specs[] = {
+    OPT_TEXT('p', "prompt", FIELD(prompt), "TEXT", "what to answer"),
+    OPT_PATH('f', "file", FIELD(file), "FILE",
+             "read it from a file (-: stdin); after --prompt and\n"
+             "an empty line, if both are given"),
+    OPT_PATH(0, "session", FIELD(session), "FILE",
+             "go on with this conversation, and keep it there"),
+    OPT_TEXT(0, "system", FIELD(system), "TEXT", "instructions for the whole conversation",
+             ALSO("system-prompt")),
+    OPT_ONE_OF(0, "template", FIELD(template_index), "NAME", NULL,
+               "chat template (recognised by the checkpoint's own)"),
+    OPT_TEXT(0, "date", FIELD(date), "DATE", "today's date for the template, as \"26 Jul 2024\""),
+    OPT_FLAG(0, "raw", FIELD(raw), "no chat template: continue the text (base models)"),
 };
 
-const struct option_spec answer_option_specs[] = {
-    {.name = "max-tokens",
-     .letter = 'n',
-     .aliases = (const char *const[]){"n-predict", "predict", "num-predict", NULL},
-     .type = OPTION_SIZE,
-     .offset = FIELD(max_tokens),
-     .arg = "N",
-     .min = 1,
-     .max = 1 << 24,
-     .help = "end the answer after N tokens (4096)"},
-    {.name = "stop",
-     .type = OPTION_TEXTS,
-     .offset = FIELD(stop),
-     .arg = "TEXT",
-     .help = "end the answer before this text; may be repeated"},
-    {.name = "temperature",
-     .aliases = (const char *const[]){"temp", NULL},
-     .type = OPTION_FLOAT,
-     .offset = FIELD(sampling.temperature),
-     .arg = "X",
-     .min = 0,
-     .max = 100,
-     .help = "0 always takes the likeliest token (0.6)"},
-    {.name = "top-p",
-     .type = OPTION_FLOAT,
-     .offset = FIELD(sampling.top_p),
-     .arg = "X",
-     .min = 0,
-     .above = true,
-     .max = 1,
-     .help = "likeliest tokens that together have this\n"
-             "probability; 1 is off (0.9)"},
-    {.name = "top-k",
-     .type = OPTION_INT,
-     .offset = FIELD(sampling.top_k),
-     .arg = "N",
-     .min = 0,
-     .max = 1 << 20,
-     .help = "the N likeliest tokens; 0 is off (0)"},
-    {.name = "min-p",
-     .type = OPTION_FLOAT,
-     .offset = FIELD(sampling.min_p),
-     .arg = "X",
-     .min = 0,
-     .max = 1,
-     .help = "tokens with at least this share of the likeliest\n"
-             "one's probability; 0 is off (0)"},
-    {.name = "repeat-penalty",
-     .type = OPTION_FLOAT,
-     .offset = FIELD(sampling.repeat_penalty),
-     .arg = "X",
-     .min = 0,
-     .above = true,
-     .max = 100,
-     .help = "for tokens of prompt and answer; 1 is off (1)"},
-    {.name = "frequency-penalty",
-     .type = OPTION_FLOAT,
-     .offset = FIELD(sampling.frequency_penalty),
-     .arg = "X",
-     .min = -100,
-     .max = 100,
-     .help = "per occurrence in the answer; 0 is off (0)"},
-    {.name = "presence-penalty",
-     .type = OPTION_FLOAT,
-     .offset = FIELD(sampling.presence_penalty),
-     .arg = "X",
-     .min = -100,
-     .max = 100,
-     .help = "once per token of the answer; 0 is off (0)"},
-    {.name = "seed",
-     .letter = 's',
-     .type = OPTION_SEED,
-     .offset = FIELD(seed),
-     .arg = "N",
-     .help = "the same seed gives the same answer (random)"},
+const struct option_spec answer_option_specs[N_ANSWER_OPTIONS] = {
+    OPT_SIZE('n', "max-tokens", FIELD(max_tokens), "N", 1, 1 << 24,
+             "end the answer after N tokens (4096)", ALSO("n-predict", "predict", "num-predict")),
+    OPT_TEXTS(0, "stop", FIELD(stop), "TEXT", "end the answer before this text; may be repeated"),
+    OPT_FLOAT(0, "temperature", FIELD(sampling.temperature), "X", 0, 100,
+              "0 always takes the likeliest token (0.6)", ALSO("temp")),
+    OPT_FLOAT(0, "top-p", FIELD(sampling.top_p), "X", 0, 1,
+              "likeliest tokens that together have this\n"
+              "probability; 1 is off (0.9)",
+              .above = true),
+    OPT_INT(0, "top-k", FIELD(sampling.top_k), "N", 0, 1 << 20,
+            "the N likeliest tokens; 0 is off (0)"),
+    OPT_FLOAT(0, "min-p", FIELD(sampling.min_p), "X", 0, 1,
+              "tokens with at least this share of the likeliest\n"
+              "one's probability; 0 is off (0)"),
+    OPT_FLOAT(0, "repeat-penalty", FIELD(sampling.repeat_penalty), "X", 0, 100,
+              "for tokens of prompt and answer; 1 is off (1)", .above = true),
+    OPT_FLOAT(0, "frequency-penalty", FIELD(sampling.frequency_penalty), "X", -100, 100,
+              "per occurrence in the answer; 0 is off (0)"),
+    OPT_FLOAT(0, "presence-penalty", FIELD(sampling.presence_penalty), "X", -100, 100,
+              "once per token of the answer; 0 is off (0)"),
+    OPT_SEED('s', "seed", FIELD(seed), "N", "the same seed gives the same answer (random)"),
 };
-
-const size_t n_answer_option_specs = sizeof answer_option_specs / sizeof answer_option_specs[0];
 
 static const struct option_spec output_specs[] = {
-    {.name = "show-prompt",
-     .type = OPTION_FLAG,
-     .offset = FIELD(show_prompt),
-     .help = "the prompt as the model reads it, on stderr"},
-    {.name = "info",
-     .type = OPTION_FLAG,
-     .offset = FIELD(info),
-     .help = "what the model is and needs, instead of answering"},
-    {.name = "stats",
-     .type = OPTION_FLAG,
-     .offset = FIELD(stats),
-     .help = "counts, speed, memory and seed, on stderr"},
-    {.name = "quiet",
-     .letter = 'q',
-     .type = OPTION_FLAG,
-     .offset = FIELD(quiet),
-     .help = "no progress and no notes on stderr"},
-    {.name = "verbose",
-     .letter = 'v',
-     .type = OPTION_FLAG,
-     .offset = FIELD(verbose),
-     .help = "the model in a line, and --stats, on stderr"},
-    {.name = "help",
-     .letter = 'h',
-     .type = OPTION_FLAG,
-     .offset = FIELD(help),
-     .help = "this text"},
-    {.name = "version",
-     .letter = 'V',
-     .type = OPTION_FLAG,
-     .offset = FIELD(version),
-     .help = "the version"},
+    OPT_FLAG(0, "show-prompt", FIELD(show_prompt), "the prompt as the model reads it, on stderr"),
+    OPT_FLAG(0, "info", FIELD(info), "what the model is and needs, instead of answering"),
+    OPT_FLAG(0, "stats", FIELD(stats), "counts, speed, memory and seed, on stderr"),
+    OPT_FLAG('q', "quiet", FIELD(quiet), "no progress and no notes on stderr"),
+    OPT_FLAG('v', "verbose", FIELD(verbose), "the model in a line, and --stats, on stderr"),
+    OPT_HELP,
+    OPT_VERSION,
 };
-
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-enum { N_GROUPS = 5 };
-
-/* The tables bound to one struct args. The template's choices are the library's, so that group is
- * copied to name them. */
-struct bound {
-    struct option_spec prompt[COUNT(prompt_specs)];
-    struct option_group groups[N_GROUPS];
-    struct option_set set;
-};
-
-static void bind(struct bound *bound, struct args *args)
-{
-    for (size_t i = 0; i < COUNT(prompt_specs); i++) {
-        bound->prompt[i] = prompt_specs[i];
-        if (bound->prompt[i].type == OPTION_ONE_OF)
-            bound->prompt[i].choices = llama3_template_names();
-    }
-    bound->groups[0] = (struct option_group){"Prompt", bound->prompt, COUNT(prompt_specs), args};
-    bound->groups[1] = (struct option_group){"Model", model_option_specs, n_model_option_specs,
-                                             args != NULL ? &args->model : NULL};
-    bound->groups[2] = (struct option_group){gpu_option_title, gpu_option_specs, n_gpu_option_specs,
-                                             args != NULL ? &args->gpu : NULL};
-    bound->groups[3] =
-        (struct option_group){"Answer (defaults come from the checkpoint; these where it has none)",
-                              answer_option_specs, n_answer_option_specs, args};
-    bound->groups[4] = (struct option_group){"Output", output_specs, COUNT(output_specs), args};
-    bound->set = (struct option_set){
-        .program = say_program,
-        .usage = "llama3 [OPTION]... [--prompt TEXT] [--file FILE]\n"
-                 "Answers a prompt, or piped stdin; without either, chats in the terminal.",
-        .operand = "a prompt is given with --prompt",
-        .groups = bound->groups,
-        .n = N_GROUPS,
-    };
-}
 
 /* Options that cannot be meant together: what one asks for, the other would silently drop. */
 static int check_combinations(const struct args *args)
@@ -227,9 +85,8 @@ static int check_combinations(const struct args *args)
     return gpu_check(&args->gpu);
 }
 
-int args_parse(struct args *args, int argc, char **argv)
+bool args_begin(struct args *args, int argc, char **argv, int *status)
 {
-    struct bound bound;
     uint32_t seed; /* short enough to be typed again */
     *args = (struct args){
         .template_index = -1,
@@ -243,24 +100,28 @@ int args_parse(struct args *args, int argc, char **argv)
     };
     if (getentropy(&seed, sizeof seed) == 0)
         args->seed.value = seed;
-    bind(&bound, args);
-    if (options_parse(&bound.set, argc, argv) != 0)
-        return -1;
-    return check_combinations(args);
-}
-
-void args_free(struct args *args)
-{
-    struct bound bound;
-    bind(&bound, args);
-    options_free(&bound.set);
-}
-
-void args_help(FILE *out)
-{
-    struct bound bound;
-    bind(&bound, NULL);
-    options_help(&bound.set, out);
+    const struct option_group groups[] = {
+        OPT_GROUP("Prompt", prompt_specs, args),
+        OPT_GROUP("Model", model_option_specs, &args->model),
+        GPU_OPTIONS(&args->gpu),
+        OPT_GROUP("Answer (defaults come from the checkpoint; these where it has none)",
+                  answer_option_specs, args),
+        OPT_GROUP("Output", output_specs, args),
+    };
+    const struct option_set set = {
+        .usage = "llama3 [OPTION]... [--prompt TEXT] [--file FILE]\n"
+                 "Answers a prompt, or piped stdin; without either, chats in the terminal.",
+        .operand = "a prompt is given with --prompt",
+        .groups = groups,
+        .n = sizeof groups / sizeof *groups,
+    };
+    for (size_t i = 0; i < sizeof prompt_specs / sizeof *prompt_specs; i++)
+        if (prompt_specs[i].type == OPTION_ONE_OF)
+            prompt_specs[i].choices = llama3_template_names();
+    if (!options_begin(&set, argc, argv, status))
+        return false;
+    *status = STATUS_USAGE;
+    return check_combinations(args) == 0;
 }
 
 struct llama3_sampling args_sampling(const struct args *args, const struct llama3_model *model)

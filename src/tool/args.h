@@ -21,17 +21,15 @@ struct args {
     size_t max_tokens;               /* 0: not given */
     struct option_texts stop;
     /* what is shown */
-    bool show_prompt, info, stats, quiet, verbose, help, version;
+    bool show_prompt, info, stats, quiet, verbose;
 };
 
 /* The options of an answer; offsets count from struct args. */
-extern const struct option_spec answer_option_specs[]; /* [n_answer_option_specs] */
-extern const size_t n_answer_option_specs;
+enum { N_ANSWER_OPTIONS = 10 };
+extern const struct option_spec answer_option_specs[N_ANSWER_OPTIONS];
 
-/* -1 after a usage error, which is then on stderr. --help and --version are the caller's. */
-int args_parse(struct args *args, int argc, char **argv);
-void args_free(struct args *args);
-void args_help(FILE *out);
+/* As options_begin(). args->stop.items are for free(). */
+bool args_begin(struct args *args, int argc, char **argv, int *status);
 
 /* The checkpoint's defaults, overridden by what was given. */
 struct llama3_sampling args_sampling(const struct args *args, const struct llama3_model *model);

@@ -25,7 +25,7 @@ struct bench_args {
     const char *synthetic, *batch, *context;
     int type; /* into type_names; -1: not given */
     size_t prompt, decode, rounds, chunk;
-    bool json, quiet, help, version;
+    bool json, quiet;
 };
 
 static const char *const kv_names[] = {"f16", "f32", NULL}; /* enum llama3_kv_type */
@@ -34,96 +34,33 @@ static const enum dtype types[] = {DTYPE_INT4, DTYPE_INT8, DTYPE_BF16, DTYPE_F32
 
 #define FIELD(name) offsetof(struct bench_args, name)
 static const struct option_spec specs[] = {
-    {.name = "model",
-     .letter = 'm',
-     .type = OPTION_PATH,
-     .offset = FIELD(model.path),
-     .arg = "PATH",
-     .help = "the model, as llama3 takes it"},
-    {.name = "synthetic",
-     .type = OPTION_TEXT,
-     .offset = FIELD(synthetic),
-     .arg = "SHAPE[:LAYERS]",
-     .help = "random weights instead of a model: 1b, 3b, 8b,\n"
-             "70b or 135m, all layers or so many"},
-    {.name = "type",
-     .type = OPTION_ONE_OF,
-     .offset = FIELD(type),
-     .arg = "TYPE",
-     .choices = type_names,
-     .help = "of these weights: int4, int8, bf16 or f32 (int4)"},
-    {.name = "prompt",
-     .type = OPTION_SIZE,
-     .offset = FIELD(prompt),
-     .arg = "N",
-     .min = 0,
-     .max = MAX_TOKENS,
-     .help = "read a prompt of N tokens; 0: don't (512)"},
-    {.name = "decode",
-     .type = OPTION_SIZE,
-     .offset = FIELD(decode),
-     .arg = "N",
-     .min = 0,
-     .max = MAX_TOKENS,
-     .help = "write N tokens one by one; 0: don't (32)"},
-    {.name = "batch",
-     .type = OPTION_TEXT,
-     .offset = FIELD(batch),
-     .arg = "LIST",
-     .help = "write so many sequences at once; 0: don't\n"
-             "(1,2,4,8,16)"},
-    {.name = "context",
-     .type = OPTION_TEXT,
-     .offset = FIELD(context),
-     .arg = "LIST",
-     .help = "tokens there before: of decode each of them, of\n"
-             "the others the first (0,16384)"},
-    {.name = "kv",
-     .type = OPTION_ONE_OF,
-     .offset = FIELD(model.kv),
-     .arg = "f16|f32",
-     .choices = kv_names,
-     .help = "type of keys and values in memory (f16)"},
-    {.name = "threads",
-     .type = OPTION_INT,
-     .offset = FIELD(model.threads),
-     .arg = "N",
-     .min = 1,
-     .max = MAX_THREADS,
-     .help = "threads that compute (every core it may use)"},
-    {.name = "chunk",
-     .type = OPTION_SIZE,
-     .offset = FIELD(chunk),
-     .arg = "N",
-     .min = 1,
-     .max = MAX_CHUNK,
-     .help = "most rows of a pass (256; 1024 with a GPU)"},
-    {.name = "rounds",
-     .type = OPTION_SIZE,
-     .offset = FIELD(rounds),
-     .arg = "N",
-     .min = 1,
-     .max = 1000,
-     .help = "take the median of N rounds (5)"},
-    {.name = "json",
-     .type = OPTION_FLAG,
-     .offset = FIELD(json),
-     .help = "the results as one JSON object"},
-    {.name = "quiet",
-     .letter = 'q',
-     .type = OPTION_FLAG,
-     .offset = FIELD(quiet),
-     .help = "no progress on stderr"},
-    {.name = "help",
-     .letter = 'h',
-     .type = OPTION_FLAG,
-     .offset = FIELD(help),
-     .help = "this text"},
-    {.name = "version",
-     .letter = 'V',
-     .type = OPTION_FLAG,
-     .offset = FIELD(version),
-     .help = "the version"},
+    OPT_PATH('m', "model", FIELD(model.path), "PATH", "the model, as llama3 takes it"),
+    OPT_TEXT(0, "synthetic", FIELD(synthetic), "SHAPE[:LAYERS]",
+             "random weights instead of a model: 1b, 3b, 8b,\n"
+             "70b or 135m, all layers or so many"),
+    OPT_ONE_OF(0, "type", FIELD(type), "TYPE", type_names,
+               "of these weights: int4, int8, bf16 or f32 (int4)"),
+    OPT_SIZE(0, "prompt", FIELD(prompt), "N", 0, MAX_TOKENS,
+             "read a prompt of N tokens; 0: don't (512)"),
+    OPT_SIZE(0, "decode", FIELD(decode), "N", 0, MAX_TOKENS,
+             "write N tokens one by one; 0: don't (32)"),
+    OPT_TEXT(0, "batch", FIELD(batch), "LIST",
+             "write so many sequences at once; 0: don't\n"
+             "(1,2,4,8,16)"),
+    OPT_TEXT(0, "context", FIELD(context), "LIST",
+             "tokens there before: of decode each of them, of\n"
+             "the others the first (0,16384)"),
+    OPT_ONE_OF(0, "kv", FIELD(model.kv), "f16|f32", kv_names,
+               "type of keys and values in memory (f16)"),
+    OPT_INT(0, "threads", FIELD(model.threads), "N", 1, MAX_THREADS,
+            "threads that compute (every core it may use)"),
+    OPT_SIZE(0, "chunk", FIELD(chunk), "N", 1, MAX_CHUNK,
+             "most rows of a pass (256; 1024 with a GPU)"),
+    OPT_SIZE(0, "rounds", FIELD(rounds), "N", 1, 1000, "take the median of N rounds (5)"),
+    OPT_FLAG(0, "json", FIELD(json), "the results as one JSON object"),
+    OPT_FLAG('q', "quiet", FIELD(quiet), "no progress on stderr"),
+    OPT_HELP,
+    OPT_VERSION,
 };
 
 /* ---- what is asked ----------------------------------------------------------------------- */
@@ -381,28 +318,17 @@ static int run(const struct bench_args *args)
 int main(int argc, char **argv)
 {
     struct bench_args args = {.type = -1, .prompt = 512, .decode = 32, .rounds = 5};
-    struct option_group groups[] = {
-        {"Options", specs, sizeof specs / sizeof *specs, &args},
-        {gpu_option_title, gpu_option_specs, n_gpu_option_specs, &args.gpu},
+    const struct option_group groups[] = {
+        OPT_GROUP("Options", specs, &args),
+        GPU_OPTIONS(&args.gpu),
     };
-    struct option_set set = {
-        .program = say_program,
+    const struct option_set set = {
         .usage = "llama3-bench [-m PATH | --synthetic SHAPE[:LAYERS]] [OPTION]...\n"
                  "Measures a model's speed, and what this machine could give at most.",
         .operand = "a model is given with --model",
         .groups = groups,
         .n = sizeof groups / sizeof *groups,
     };
-    say_instead_of_dying();
-    if (options_parse(&set, argc, argv) != 0)
-        return STATUS_USAGE;
-    if (args.help) {
-        options_help(&set, stdout);
-        return finish_stdout();
-    }
-    if (args.version) {
-        printf("llama3-bench %s\n", llama3_version());
-        return finish_stdout();
-    }
-    return run(&args);
+    int status;
+    return options_begin(&set, argc, argv, &status) ? run(&args) : status;
 }

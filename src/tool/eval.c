@@ -17,87 +17,41 @@ const char say_program[] = "llama3-eval";
 #define FIELD(name) offsetof(struct eval_args, name)
 /* The first EVAL_MODES choose a mode, in the order of enum eval_mode. */
 static const struct option_spec mode_specs[] = {
-    {.name = "logits",
-     .type = OPTION_PATH,
-     .offset = FIELD(paths[EVAL_LOGITS]),
-     .arg = "OUT",
-     .help = "write the logits after each token to OUT (-: stdout)\n"
-             "as little-endian float32 [tokens][vocabulary]"},
-    {.name = "tokenize",
-     .type = OPTION_PATH,
-     .offset = FIELD(paths[EVAL_TOKENIZE]),
-     .arg = "FILE",
-     .help = "print the ids of a text (-: stdin)"},
-    {.name = "detokenize",
-     .type = OPTION_MAYBE_PATH,
-     .offset = FIELD(paths[EVAL_DETOKENIZE]),
-     .arg = "FILE",
-     .help = "print the text of ids (stdin)"},
-    {.name = "perplexity",
-     .type = OPTION_PATH,
-     .offset = FIELD(paths[EVAL_PERPLEXITY]),
-     .arg = "FILE",
-     .help = "how well the model predicts a text (-: stdin)"},
-    {.name = "kl",
-     .type = OPTION_PATH,
-     .offset = FIELD(paths[EVAL_KL]),
-     .arg = "REF",
-     .help = "the same for --file TEXT, and how far the model is\n"
-             "from REF, one of the same vocabulary"},
+    OPT_PATH(0, "logits", FIELD(paths[EVAL_LOGITS]), "OUT",
+             "write the logits after each token to OUT (-: stdout)\n"
+             "as little-endian float32 [tokens][vocabulary]"),
+    OPT_PATH(0, "tokenize", FIELD(paths[EVAL_TOKENIZE]), "FILE",
+             "print the ids of a text (-: stdin)"),
+    OPT_MAYBE_PATH(0, "detokenize", FIELD(paths[EVAL_DETOKENIZE]), "FILE",
+                   "print the text of ids (stdin)"),
+    OPT_PATH(0, "perplexity", FIELD(paths[EVAL_PERPLEXITY]), "FILE",
+             "how well the model predicts a text (-: stdin)"),
+    OPT_PATH(0, "kl", FIELD(paths[EVAL_KL]), "REF",
+             "the same for --file TEXT, and how far the model is\n"
+             "from REF, one of the same vocabulary"),
 };
 
 static const struct option_spec input_specs[] = {
-    {.name = "tokens",
-     .type = OPTION_TEXT,
-     .offset = FIELD(ids),
-     .arg = "IDS",
-     .help = "--logits of these, as \"1,2,3\" or \"1 2 3\""},
-    {.name = "file",
-     .letter = 'f',
-     .type = OPTION_PATH,
-     .offset = FIELD(file),
-     .arg = "TEXT",
-     .help = "--logits or --kl of this text (-: stdin); without a\n"
-             "mode its perplexity"},
-    {.name = "special",
-     .type = OPTION_FLAG,
-     .offset = FIELD(special),
-     .help = "--tokenize recognises the names of control tokens,\n"
-             "and --detokenize writes them"},
-    {.name = "json-lines",
-     .type = OPTION_FLAG,
-     .offset = FIELD(json_lines),
-     .help = "--tokenize many texts: a JSON string in each line,\n"
-             "for which a line with a JSON array is printed"},
-    {.name = "pretokens",
-     .type = OPTION_FLAG,
-     .offset = FIELD(pretokens),
-     .help = "--tokenize prints how many bytes each pre-token has"},
-    {.name = "json",
-     .type = OPTION_FLAG,
-     .offset = FIELD(json),
-     .help = "--perplexity and --kl print a JSON object"},
+    OPT_TEXT(0, "tokens", FIELD(ids), "IDS", "--logits of these, as \"1,2,3\" or \"1 2 3\""),
+    OPT_PATH('f', "file", FIELD(file), "TEXT",
+             "--logits or --kl of this text (-: stdin); without a\n"
+             "mode its perplexity"),
+    OPT_FLAG(0, "special", FIELD(special),
+             "--tokenize recognises the names of control tokens,\n"
+             "and --detokenize writes them"),
+    OPT_FLAG(0, "json-lines", FIELD(json_lines),
+             "--tokenize many texts: a JSON string in each line,\n"
+             "for which a line with a JSON array is printed"),
+    OPT_FLAG(0, "pretokens", FIELD(pretokens),
+             "--tokenize prints how many bytes each pre-token has"),
+    OPT_FLAG(0, "json", FIELD(json), "--perplexity and --kl print a JSON object"),
 };
 
 static const struct option_spec output_specs[] = {
-    {.name = "quiet",
-     .letter = 'q',
-     .type = OPTION_FLAG,
-     .offset = FIELD(quiet),
-     .help = "no progress and no notes on stderr"},
-    {.name = "help",
-     .letter = 'h',
-     .type = OPTION_FLAG,
-     .offset = FIELD(help),
-     .help = "this text"},
-    {.name = "version",
-     .letter = 'V',
-     .type = OPTION_FLAG,
-     .offset = FIELD(version),
-     .help = "the version"},
+    OPT_FLAG('q', "quiet", FIELD(quiet), "no progress and no notes on stderr"),
+    OPT_HELP,
+    OPT_VERSION,
 };
-
-#define COUNT(array) (sizeof(array) / sizeof *(array))
 
 /* ---- what the modes share ---------------------------------------------------------------- */
 
@@ -232,7 +186,7 @@ static int check_mode(const struct eval_args *args, int mode)
         {"json", args->json, mode >= EVAL_PERPLEXITY},
     };
     const char *name = mode_specs[mode < EVAL_MODES ? mode : EVAL_PERPLEXITY].name;
-    for (size_t i = 0; i < COUNT(options); i++) {
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         if (options[i].given && !options[i].has_meaning) {
             say_error("--%s has no meaning with --%s", options[i].name, name);
             return -1;
@@ -283,33 +237,20 @@ static int run(struct eval_args *args, const char *operand)
     }
 }
 
-/* The shared options of a model, of which --ctx has a default of its own here. NULL: no memory. */
-static struct option_spec *make_model_specs(void)
-{
-    struct option_spec *specs = malloc(n_model_option_specs * sizeof *specs);
-    for (size_t i = 0; specs != NULL && i < n_model_option_specs; i++) {
-        specs[i] = model_option_specs[i];
-        if (strcmp(specs[i].name, "ctx") == 0)
-            specs[i].help = "most tokens for --logits (the model's limit);\n"
-                            "tokens of a window for --perplexity and --kl (512)";
-    }
-    return specs;
-}
-
 int main(int argc, char **argv)
 {
     struct eval_args args = {0};
     const char *operand = NULL;
-    struct option_spec *model_specs = make_model_specs();
-    struct option_group groups[] = {
-        {"What to do", mode_specs, COUNT(mode_specs), &args},
-        {"With what", input_specs, COUNT(input_specs), &args},
-        {"Model", model_specs, n_model_option_specs, &args.model},
-        {gpu_option_title, gpu_option_specs, n_gpu_option_specs, &args.gpu},
-        {"Output", output_specs, COUNT(output_specs), &args},
+    struct option_spec model_specs[N_MODEL_OPTIONS]; /* --ctx has a default of its own here */
+    memcpy(model_specs, model_option_specs, sizeof model_specs);
+    model_specs[MODEL_OPTION_CTX].help = "most tokens for --logits (the model's limit);\n"
+                                         "tokens of a window for --perplexity and --kl (512)";
+    const struct option_group groups[] = {
+        OPT_GROUP("What to do", mode_specs, &args),   OPT_GROUP("With what", input_specs, &args),
+        OPT_GROUP("Model", model_specs, &args.model), GPU_OPTIONS(&args.gpu),
+        OPT_GROUP("Output", output_specs, &args),
     };
-    struct option_set set = {
-        .program = say_program,
+    const struct option_set set = {
         .usage = "llama3-eval [OPTION]... --logits OUT --tokens IDS | --file TEXT\n"
                  "       llama3-eval [OPTION]... --tokenize FILE\n"
                  "       llama3-eval [OPTION]... --detokenize [FILE]\n"
@@ -320,25 +261,8 @@ int main(int argc, char **argv)
         .operands = &operand,
         .max_operands = 1,
         .groups = groups,
-        .n = COUNT(groups),
+        .n = sizeof groups / sizeof *groups,
     };
-    int status = STATUS_OK;
-    if (model_specs == NULL) {
-        say_error("not enough memory");
-        return STATUS_FAILED;
-    }
-    say_instead_of_dying();
-    if (options_parse(&set, argc, argv) != 0) {
-        status = STATUS_USAGE;
-    } else if (args.help) {
-        options_help(&set, stdout);
-        status = finish_stdout();
-    } else if (args.version) {
-        printf("%s %s\n", say_program, llama3_version());
-        status = finish_stdout();
-    } else {
-        status = run(&args, operand);
-    }
-    free(model_specs);
-    return status;
+    int status;
+    return options_begin(&set, argc, argv, &status) ? run(&args, operand) : status;
 }

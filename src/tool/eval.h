@@ -25,7 +25,7 @@ struct eval_args {
     const char *paths[EVAL_MODES]; /* what the options that choose a mode name; NULL: not given */
     const char *file, *ids;        /* --file, --tokens */
     bool special, pretokens, json_lines, json;
-    bool quiet, help, version;
+    bool quiet;
 };
 
 /* The modes; each returns a status, with errors on stderr. */

@@ -3,42 +3,22 @@
 
 #include "tool/say.h"
 
-const char gpu_option_title[] = "GPU (where llama3 was built for one)";
-
 static const char *const layer_words[] = {"auto", "all", "0", NULL}; /* as LLAMA3_GPU_* go down */
 static const char *const yes_no[] = {"yes", "no", NULL};
 
 #define FIELD(name) offsetof(struct gpu_args, name)
-const struct option_spec gpu_option_specs[] = {
-    {.name = "gpu-layers",
-     .type = OPTION_INT_OR,
-     .offset = FIELD(layers),
-     .arg = "N|all|auto",
-     .min = 1,
-     .max = 512,
-     .choices = layer_words,
-     .help = "the last N layers and the head run there; 0: the\n"
-             "CPU alone; auto: as many as fit (auto)"},
-    {.name = "kv-gpu",
-     .type = OPTION_ONE_OF,
-     .offset = FIELD(kv_on_host),
-     .arg = "yes|no",
-     .choices = yes_no,
-     .help = "keys and values of these layers too (yes)"},
-    {.name = "device",
-     .type = OPTION_INT,
-     .offset = FIELD(device),
-     .arg = "N",
-     .min = 0,
-     .max = 63,
-     .help = "which GPU (0)"},
-    {.name = "gpu-bf16-prompt",
-     .type = OPTION_FLAG,
-     .offset = FIELD(bf16_prompt),
-     .help = "long prompts in bf16 by a library: faster, but\n"
-             "rounded otherwise"},
+const struct option_spec gpu_option_specs[4] = {
+    OPT_INT_OR(0, "gpu-layers", FIELD(layers), "N|all|auto", 1, 512,
+               "the last N layers and the head run there; 0: the\n"
+               "CPU alone; auto: as many as fit (auto)",
+               .choices = layer_words),
+    OPT_ONE_OF(0, "kv-gpu", FIELD(kv_on_host), "yes|no", yes_no,
+               "keys and values of these layers too (yes)"),
+    OPT_INT(0, "device", FIELD(device), "N", 0, 63, "which GPU (0)"),
+    OPT_FLAG(0, "gpu-bf16-prompt", FIELD(bf16_prompt),
+             "long prompts in bf16 by a library: faster, but\n"
+             "rounded otherwise"),
 };
-const size_t n_gpu_option_specs = sizeof gpu_option_specs / sizeof *gpu_option_specs;
 
 int gpu_check(const struct gpu_args *args)
 {

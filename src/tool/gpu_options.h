@@ -13,9 +13,8 @@ struct gpu_args {
     bool bf16_prompt;
 };
 
-extern const struct option_spec gpu_option_specs[];
-extern const size_t n_gpu_option_specs;
-extern const char gpu_option_title[];
+extern const struct option_spec gpu_option_specs[4];
+#define GPU_OPTIONS(args) OPT_GROUP("GPU (where llama3 was built for one)", gpu_option_specs, args)
 
 /* -1 after a usage error: options that say where on a GPU, and one that says not to. */
 int gpu_check(const struct gpu_args *args);

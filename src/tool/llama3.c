@@ -297,14 +297,6 @@ static int run(struct args *args, const struct buf *text)
 static int start(struct args *args)
 {
     struct buf text = {0};
-    if (args->help) {
-        args_help(stdout);
-        return finish_stdout();
-    }
-    if (args->version) {
-        printf("llama3 %s\n", llama3_version());
-        return finish_stdout();
-    }
     bool chatting = args->prompt == NULL && args->file == NULL && isatty(STDIN_FILENO);
     if (args->info || (chatting && !args->raw))
         return run(args, NULL);
@@ -322,9 +314,10 @@ static int start(struct args *args)
 int main(int argc, char **argv)
 {
     struct args args;
+    int status;
     interrupt_install();
-    say_instead_of_dying();
-    int status = args_parse(&args, argc, argv) == 0 ? start(&args) : STATUS_USAGE;
-    args_free(&args);
+    if (args_begin(&args, argc, argv, &status))
+        status = start(&args);
+    free(args.stop.items);
     return status;
 }

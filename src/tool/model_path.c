@@ -17,53 +17,23 @@ static const char *const kv_names[] = {"f16", "f32", NULL}; /* enum llama3_kv_ty
 static const char *const int4_names[] = {"uncalibrated", "calibrated", NULL};
 
 #define FIELD(name) offsetof(struct model_args, name)
-const struct option_spec model_option_specs[] = {
-    {.name = "model",
-     .letter = 'm',
-     .type = OPTION_PATH,
-     .offset = FIELD(path),
-     .arg = "PATH",
-     .help = "a Hugging Face directory, a .gguf or .safetensors\n"
-             "file, or OWNER/NAME[:TAG] in Hugging Face's cache"},
-    {.name = "ctx",
-     .letter = 'c',
-     .aliases = (const char *const[]){"ctx-size", "num-ctx", NULL},
-     .type = OPTION_SIZE,
-     .offset = FIELD(context),
-     .arg = "N",
-     .min = 1,
-     .max = 1 << 24,
-     .help = "tokens of context (what fits three quarters of the\n"
-             "available memory, at most the model's limit)"},
-    {.name = "kv",
-     .type = OPTION_ONE_OF,
-     .offset = FIELD(kv),
-     .arg = "f16|f32",
-     .choices = kv_names,
-     .help = "type of keys and values in memory (f16)"},
-    {.name = "threads",
-     .letter = 't',
-     .aliases = (const char *const[]){"num-thread", NULL},
-     .type = OPTION_INT,
-     .offset = FIELD(threads),
-     .arg = "N",
-     .min = 1,
-     .max = 1024,
-     .help = "threads that compute (every core it may use)"},
-    {.name = "int4",
-     .type = OPTION_MAYBE_ONE_OF,
-     .offset = FIELD(int4),
-     .arg = "HOW",
-     .choices = int4_names,
-     .help = "quantize to 4 bits while loading: uncalibrated, or\n"
-             "calibrated, which takes longer and is better; the\n"
-             "result is kept for the next time (uncalibrated)"},
-    {.name = "no-cache",
-     .type = OPTION_FLAG,
-     .offset = FIELD(no_cache),
-     .help = "with --int4: neither keep it nor look for it"},
+const struct option_spec model_option_specs[N_MODEL_OPTIONS] = {
+    OPT_PATH('m', "model", FIELD(path), "PATH",
+             "a Hugging Face directory, a .gguf or .safetensors\n"
+             "file, or OWNER/NAME[:TAG] in Hugging Face's cache"),
+    OPT_SIZE('c', "ctx", FIELD(context), "N", 1, 1 << 24,
+             "tokens of context (what fits three quarters of the\n"
+             "available memory, at most the model's limit)",
+             ALSO("ctx-size", "num-ctx")),
+    OPT_ONE_OF(0, "kv", FIELD(kv), "f16|f32", kv_names, "type of keys and values in memory (f16)"),
+    OPT_INT('t', "threads", FIELD(threads), "N", 1, 1024,
+            "threads that compute (every core it may use)", ALSO("num-thread")),
+    OPT_MAYBE_ONE_OF(0, "int4", FIELD(int4), "HOW", int4_names,
+                     "quantize to 4 bits while loading: uncalibrated, or\n"
+                     "calibrated, which takes longer and is better; the\n"
+                     "result is kept for the next time (uncalibrated)"),
+    OPT_FLAG(0, "no-cache", FIELD(no_cache), "with --int4: neither keep it nor look for it"),
 };
-const size_t n_model_option_specs = sizeof model_option_specs / sizeof *model_option_specs;
 
 int model_check(const struct model_args *args)
 {

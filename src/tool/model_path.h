@@ -18,8 +18,8 @@ struct model_args {
     bool no_cache;
 };
 
-extern const struct option_spec model_option_specs[];
-extern const size_t n_model_option_specs;
+enum { MODEL_OPTION_CTX = 1, N_MODEL_OPTIONS = 6 }; /* where --ctx is in the table; all */
+extern const struct option_spec model_option_specs[N_MODEL_OPTIONS];
 
 /* -1 after a usage error: options that have no meaning together. */
 int model_check(const struct model_args *args);

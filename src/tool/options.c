@@ -22,7 +22,7 @@ static size_t count(const struct option_set *set)
     for (size_t g = 0; g < set->n; g++) {
         for (size_t i = 0; i < set->groups[g].n; i++) {
             const char *const *alias = set->groups[g].specs[i].aliases;
-            for (n++; alias != NULL && *alias != NULL; alias++)
+            for (n++; *alias != NULL; alias++)
                 n++;
         }
     }
@@ -234,6 +234,9 @@ static int set_value(const struct option_spec *spec, void *values, const char *t
             return -1;
         ++*(int *)at;
         return 0;
+    case OPTION_HELP:
+    case OPTION_VERSION:
+        return 0;
     }
     return -1;
 }
@@ -251,9 +254,9 @@ static void describe(const struct option_set *set, char *letters, struct option 
     for (size_t g = 0; g < set->n; g++) {
         for (size_t i = 0; i < set->groups[g].n; i++) {
             const struct option_spec *spec = &set->groups[g].specs[i];
-            int argument = spec->type == OPTION_FLAG ? no_argument
-                           : is_maybe(spec)          ? optional_argument
-                                                     : required_argument;
+            int argument = spec->arg == NULL ? no_argument
+                           : is_maybe(spec)  ? optional_argument
+                                             : required_argument;
             if (spec->letter != 0) {
                 *letters++ = spec->letter;
                 if (argument != no_argument)
@@ -263,7 +266,7 @@ static void describe(const struct option_set *set, char *letters, struct option 
             }
             struct option option = {.name = spec->name, .has_arg = argument, .val = value++};
             *longs++ = option;
-            for (const char *const *alias = spec->aliases; alias != NULL && *alias; alias++) {
+            for (const char *const *alias = spec->aliases; *alias != NULL; alias++) {
                 option.name = *alias;
                 *longs++ = option;
             }
@@ -306,8 +309,10 @@ static int take_maybe(const struct option_set *set, const struct maybe *maybe, i
     return kept;
 }
 
-int options_parse(const struct option_set *set, int argc, char **argv)
+/* OPTION_HELP or OPTION_VERSION if that was given, else OPTION_FLAG; -1 after a usage error. */
+static int parse(const struct option_set *set, int argc, char **argv)
 {
+    int asked = OPTION_FLAG;
     size_t n = count(set);
     char *letters = malloc(3 * n + 1);
     struct option *longs = calloc(n + 1, sizeof *longs);
@@ -318,11 +323,13 @@ int options_parse(const struct option_set *set, int argc, char **argv)
         goto out;
     }
     describe(set, letters, longs);
-    argv[0] = (char *)(uintptr_t)set->program; /* getopt's own messages begin with it */
+    argv[0] = (char *)(uintptr_t)say_program; /* getopt's own messages begin with it */
     while (rc == 0 && (value = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
         void *values = NULL;
         const struct option_spec *spec = find(set, value, &values);
         rc = spec != NULL ? set_value(spec, values, optarg) : -1;
+        if (rc == 0 && (spec->type == OPTION_HELP || spec->type == OPTION_VERSION))
+            asked = (int)spec->type;
         if (rc == 0)
             note_maybe(&maybe, spec, values, optind < argc ? argv[optind] : NULL);
     }
@@ -334,59 +341,59 @@ int options_parse(const struct option_set *set, int argc, char **argv)
         rc = -1;
     }
     if (rc != 0)
-        fprintf(stderr, "Try '%s --help'.\n", set->program);
+        fprintf(stderr, "Try '%s --help'.\n", say_program);
 out:
     free(longs);
     free(letters);
-    return rc;
+    return rc == 0 ? asked : -1;
 }
 
-void options_free(const struct option_set *set)
-{
-    for (size_t g = 0; g < set->n; g++) {
-        const struct option_group *group = &set->groups[g];
-        for (size_t i = 0; i < group->n; i++) {
-            if (group->specs[i].type != OPTION_TEXTS && group->specs[i].type != OPTION_PATHS)
-                continue;
-            struct option_texts *texts = (void *)((char *)group->values + group->specs[i].offset);
-            free(texts->items);
-            *texts = (struct option_texts){0};
-        }
-    }
-}
-
-static void help_line(const struct option_spec *spec, FILE *out)
+static void print_row(const struct option_spec *spec)
 {
     char letter[8] = "   ";
     if (spec->letter != 0)
         snprintf(letter, sizeof letter, "-%c,", spec->letter);
     bool maybe = is_maybe(spec);
-    int width = fprintf(out, "  %s --%s%s%s%s", letter, spec->name,
-                        maybe               ? "[="
-                        : spec->arg != NULL ? " "
-                                            : "",
-                        spec->arg != NULL ? spec->arg : "", maybe ? "]" : "");
+    int width = printf("  %s --%s%s%s%s", letter, spec->name,
+                       maybe               ? "[="
+                       : spec->arg != NULL ? " "
+                                           : "",
+                       spec->arg != NULL ? spec->arg : "", maybe ? "]" : "");
     for (const char *line = spec->help; line != NULL;) {
         const char *end = strchr(line, '\n');
         int length = (int)(end != NULL ? (size_t)(end - line) : strlen(line));
         int gap = HELP_COLUMN - width;
-        fprintf(out, "%*s%.*s\n", gap > 1 ? gap : 1, "", length, line);
+        printf("%*s%.*s\n", gap > 1 ? gap : 1, "", length, line);
         width = 0;
         line = end != NULL ? end + 1 : NULL;
     }
-    if (spec->aliases == NULL)
+    if (spec->aliases[0] == NULL)
         return;
-    fprintf(out, "%*salso", HELP_COLUMN, "");
+    printf("%*salso", HELP_COLUMN, "");
     for (const char *const *alias = spec->aliases; *alias != NULL; alias++)
-        fprintf(out, " --%s%s", *alias, alias[1] != NULL ? "," : "\n");
+        printf(" --%s%s", *alias, alias[1] != NULL ? "," : "\n");
 }
 
-void options_help(const struct option_set *set, FILE *out)
+static void print_help(const struct option_set *set)
 {
-    fprintf(out, "usage: %s\n", set->usage);
+    printf("usage: %s\n", set->usage);
     for (size_t g = 0; g < set->n; g++) {
-        fprintf(out, "\n%s\n", set->groups[g].title);
+        printf("\n%s\n", set->groups[g].title);
         for (size_t i = 0; i < set->groups[g].n; i++)
-            help_line(&set->groups[g].specs[i], out);
+            print_row(&set->groups[g].specs[i]);
     }
+}
+
+bool options_begin(const struct option_set *set, int argc, char **argv, int *status)
+{
+    say_instead_of_dying();
+    int asked = parse(set, argc, argv);
+    if (asked == OPTION_FLAG)
+        return true;
+    if (asked == OPTION_HELP)
+        print_help(set);
+    else if (asked == OPTION_VERSION)
+        printf("%s %s\n", say_program, llama3_version());
+    *status = asked < 0 ? STATUS_USAGE : finish_stdout();
+    return false;
 }

@@ -492,16 +492,6 @@ static int use_cache(const struct pull_args *args)
 static int use(struct pull_args *args)
 {
     struct pull pull = {.args = args, .lock = -1};
-    if (args->help) {
-        pull_args_help(stdout);
-        return finish_stdout();
-    }
-    if (args->version) {
-        printf("%s %s\n", say_program, llama3_version());
-        return finish_stdout();
-    }
-    if (pull_args_check(args) != 0)
-        return STATUS_USAGE;
     if (check_stdout() != STATUS_OK)
         return STATUS_FAILED;
     ending_install();
@@ -522,8 +512,10 @@ static int use(struct pull_args *args)
 int main(int argc, char **argv)
 {
     struct pull_args args;
-    say_instead_of_dying();
-    int status = pull_args_parse(&args, argc, argv) == 0 ? use(&args) : STATUS_USAGE;
-    pull_args_free(&args);
+    int status;
+    if (pull_args_begin(&args, argc, argv, &status))
+        status = use(&args);
+    free(args.include.items);
+    free(args.exclude.items);
     return status;
 }

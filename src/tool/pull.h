@@ -15,15 +15,11 @@ struct pull_args {
     struct option_texts include, exclude;
     int jobs, threads;
     int int4; /* 0: not given */
-    bool drop_source, list, remove, verify, yes, offline, quiet, help, version;
+    bool drop_source, list, remove, verify, yes, offline, quiet;
 };
 
-/* -1 after a usage error, which is then on stderr. --help and --version are the caller's, before
- * pull_args_check(). */
-int pull_args_parse(struct pull_args *args, int argc, char **argv);
-int pull_args_check(struct pull_args *args);
-void pull_args_help(FILE *out);
-void pull_args_free(struct pull_args *args);
+/* As options_begin(). The items of args->include and args->exclude are for free(). */
+bool pull_args_begin(struct pull_args *args, int argc, char **argv, int *status);
 
 /* Of several types in a GGUF repository one has to be named. STATUS_OK: it is, in args->tag, or
  * none has to be; else what there is has been shown. */

@@ -11,89 +11,32 @@ static const char *const int4_names[] = {"calibrated", "uncalibrated", NULL};
 
 #define FIELD(name) offsetof(struct pull_args, name)
 static const struct option_spec specs[] = {
-    {.name = "include",
-     .type = OPTION_TEXTS,
-     .offset = FIELD(include),
-     .arg = "GLOB",
-     .help = "only files that match, instead of what llama3\n"
-             "needs; may be repeated"},
-    {.name = "exclude",
-     .type = OPTION_TEXTS,
-     .offset = FIELD(exclude),
-     .arg = "GLOB",
-     .help = "no files that match; may be repeated"},
-    {.name = "revision",
-     .type = OPTION_TEXT,
-     .offset = FIELD(revision),
-     .arg = "REV",
-     .help = "a branch, a tag or a commit (main)"},
-    {.name = "local-dir",
-     .type = OPTION_PATH,
-     .offset = FIELD(local_dir),
-     .arg = "DIR",
-     .help = "plain files there, instead of the cache"},
-    {.name = "list",
-     .type = OPTION_FLAG,
-     .offset = FIELD(list),
-     .help = "show what is in the cache"},
-    {.name = "remove",
-     .type = OPTION_FLAG,
-     .offset = FIELD(remove),
-     .help = "remove the model from the cache, after asking"},
-    {.name = "verify",
-     .type = OPTION_FLAG,
-     .offset = FIELD(verify),
-     .help = "hash the model's files in the cache again, or\n"
-             "those of all models"},
-    {.name = "yes", .letter = 'y', .type = OPTION_FLAG, .offset = FIELD(yes), .help = "do not ask"},
-    {.name = "int4",
-     .type = OPTION_MAYBE_ONE_OF,
-     .offset = FIELD(int4),
-     .arg = "HOW",
-     .choices = int4_names,
-     .help = "quantize to 4 bits while the files arrive:\n"
-             "calibrated, or uncalibrated, which is faster and\n"
-             "not as good (calibrated)"},
-    {.name = "drop-source",
-     .type = OPTION_FLAG,
-     .offset = FIELD(drop_source),
-     .help = "with --int4: free the original weights as they\n"
-             "have been used"},
-    {.name = "offline",
-     .type = OPTION_FLAG,
-     .offset = FIELD(offline),
-     .help = "use no network: is the model in the cache?"},
-    {.name = "jobs",
-     .letter = 'j',
-     .type = OPTION_INT,
-     .offset = FIELD(jobs),
-     .arg = "N",
-     .min = 1,
-     .max = MAX_CONNECTIONS,
-     .help = "connections at a time (8)"},
-    {.name = "threads",
-     .letter = 't',
-     .type = OPTION_INT,
-     .offset = FIELD(threads),
-     .arg = "N",
-     .min = 1,
-     .max = 1024,
-     .help = "threads that quantize (every core it may use)"},
-    {.name = "quiet",
-     .letter = 'q',
-     .type = OPTION_FLAG,
-     .offset = FIELD(quiet),
-     .help = "no progress and no notes"},
-    {.name = "help",
-     .letter = 'h',
-     .type = OPTION_FLAG,
-     .offset = FIELD(help),
-     .help = "this text"},
-    {.name = "version",
-     .letter = 'V',
-     .type = OPTION_FLAG,
-     .offset = FIELD(version),
-     .help = "the version"},
+    OPT_TEXTS(0, "include", FIELD(include), "GLOB",
+              "only files that match, instead of what llama3\n"
+              "needs; may be repeated"),
+    OPT_TEXTS(0, "exclude", FIELD(exclude), "GLOB", "no files that match; may be repeated"),
+    OPT_TEXT(0, "revision", FIELD(revision), "REV", "a branch, a tag or a commit (main)"),
+    OPT_PATH(0, "local-dir", FIELD(local_dir), "DIR", "plain files there, instead of the cache"),
+    OPT_FLAG(0, "list", FIELD(list), "show what is in the cache"),
+    OPT_FLAG(0, "remove", FIELD(remove), "remove the model from the cache, after asking"),
+    OPT_FLAG(0, "verify", FIELD(verify),
+             "hash the model's files in the cache again, or\n"
+             "those of all models"),
+    OPT_FLAG('y', "yes", FIELD(yes), "do not ask"),
+    OPT_MAYBE_ONE_OF(0, "int4", FIELD(int4), "HOW", int4_names,
+                     "quantize to 4 bits while the files arrive:\n"
+                     "calibrated, or uncalibrated, which is faster and\n"
+                     "not as good (calibrated)"),
+    OPT_FLAG(0, "drop-source", FIELD(drop_source),
+             "with --int4: free the original weights as they\n"
+             "have been used"),
+    OPT_FLAG(0, "offline", FIELD(offline), "use no network: is the model in the cache?"),
+    OPT_INT('j', "jobs", FIELD(jobs), "N", 1, MAX_CONNECTIONS, "connections at a time (8)"),
+    OPT_INT('t', "threads", FIELD(threads), "N", 1, 1024,
+            "threads that quantize (every core it may use)"),
+    OPT_FLAG('q', "quiet", FIELD(quiet), "no progress and no notes"),
+    OPT_HELP,
+    OPT_VERSION,
 };
 
 /* "https://huggingface.co/OWNER/NAME" stands for OWNER/NAME. */
@@ -130,7 +73,7 @@ static int check_name(struct pull_args *args)
     return -1;
 }
 
-int pull_args_check(struct pull_args *args)
+static int check(struct pull_args *args)
 {
     int modes = args->list + args->remove + args->verify;
     if (args->model != NULL && !args->list && check_name(args) != 0)
@@ -167,42 +110,22 @@ int pull_args_check(struct pull_args *args)
     return 0;
 }
 
-static struct option_set option_set(struct option_group *group, struct pull_args *args)
+bool pull_args_begin(struct pull_args *args, int argc, char **argv, int *status)
 {
-    *group = (struct option_group){"Options", specs, sizeof specs / sizeof *specs, args};
-    return (struct option_set){
-        .program = say_program,
+    const struct option_group group = OPT_GROUP("Options", specs, args);
+    const struct option_set set = {
         .usage = "llama3-pull [OPTION]... OWNER/NAME[:TYPE]\n"
                  "       llama3-pull --list | --verify [MODEL] | --remove MODEL\n"
                  "Fetches a model from the Hugging Face hub into its cache.",
         .operand = "one model is all that is named",
         .operands = &args->model,
-        .min_operands = 0,
         .max_operands = 1,
-        .groups = group,
+        .groups = &group,
         .n = 1,
     };
-}
-
-int pull_args_parse(struct pull_args *args, int argc, char **argv)
-{
-    struct option_group group;
     *args = (struct pull_args){.jobs = 8};
-    struct option_set set = option_set(&group, args);
-    return options_parse(&set, argc, argv);
-}
-
-void pull_args_help(FILE *out)
-{
-    struct option_group group;
-    struct pull_args args;
-    struct option_set set = option_set(&group, &args);
-    options_help(&set, out);
-}
-
-void pull_args_free(struct pull_args *args)
-{
-    struct option_group group;
-    struct option_set set = option_set(&group, args);
-    options_free(&set);
+    if (!options_begin(&set, argc, argv, status))
+        return false;
+    *status = STATUS_USAGE;
+    return check(args) == 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* quantize.c: llama3-quantize, a checkpoint in, one small file that is ready to run out. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
@@ -31,7 +32,7 @@ struct quantize_args {
     const char *verify;            /* a text, "": the built-in one, NULL: don't */
     int type, head, embeddings;    /* into type_names; head, embeddings: -1 not given */
     int threads;
-    bool no_calibrate, quiet, help, version;
+    bool no_calibrate, quiet;
 };
 
 static const char *const type_names[] = {"int4", "int8", "bf16", "f16", "f32", NULL};
@@ -40,66 +41,28 @@ static const enum dtype types[] = {DTYPE_INT4, DTYPE_INT8, DTYPE_BF16, DTYPE_F16
 
 #define FIELD(name) offsetof(struct quantize_args, name)
 static const struct option_spec specs[] = {
-    {.name = "type",
-     .type = OPTION_ONE_OF,
-     .offset = FIELD(type),
-     .arg = "int4|int8",
-     .choices = layer_type_names,
-     .help = "of the layers' matrices, and of what no other\n"
-             "option names (int4)"},
-    {.name = "embeddings",
-     .type = OPTION_ONE_OF,
-     .offset = FIELD(embeddings),
-     .arg = "TYPE",
-     .choices = type_names,
-     .help = "of the embedding: int4, int8, bf16, f16 or f32"},
-    {.name = "head",
-     .type = OPTION_ONE_OF,
-     .offset = FIELD(head),
-     .arg = "TYPE",
-     .choices = type_names,
-     .help = "of the output matrix; the embedding's, where the\n"
-             "model has one matrix for both"},
-    {.name = "calibrate",
-     .type = OPTION_PATHS,
-     .offset = FIELD(calibrate),
-     .arg = "TEXT",
-     .help = "weigh errors by what the layers read in this text,\n"
-             "besides the one that is built in; may be repeated"},
-    {.name = "no-calibrate",
-     .type = OPTION_FLAG,
-     .offset = FIELD(no_calibrate),
-     .help = "by no text: much faster, and much less like the\n"
-             "checkpoint"},
-    {.name = "verify",
-     .type = OPTION_MAYBE_PATH,
-     .offset = FIELD(verify),
-     .arg = "TEXT",
-     .help = "compare what both predict for a text (a short one\n"
-             "that is built in)"},
-    {.name = "threads",
-     .letter = 't',
-     .type = OPTION_INT,
-     .offset = FIELD(threads),
-     .arg = "N",
-     .min = 1,
-     .max = MAX_THREADS,
-     .help = "threads that compute (every core it may use)"},
-    {.name = "quiet",
-     .letter = 'q',
-     .type = OPTION_FLAG,
-     .offset = FIELD(quiet),
-     .help = "no progress and no report"},
-    {.name = "help",
-     .letter = 'h',
-     .type = OPTION_FLAG,
-     .offset = FIELD(help),
-     .help = "this text"},
-    {.name = "version",
-     .letter = 'V',
-     .type = OPTION_FLAG,
-     .offset = FIELD(version),
-     .help = "the version"},
+    OPT_ONE_OF(0, "type", FIELD(type), "int4|int8", layer_type_names,
+               "of the layers' matrices, and of what no other\n"
+               "option names (int4)"),
+    OPT_ONE_OF(0, "embeddings", FIELD(embeddings), "TYPE", type_names,
+               "of the embedding: int4, int8, bf16, f16 or f32"),
+    OPT_ONE_OF(0, "head", FIELD(head), "TYPE", type_names,
+               "of the output matrix; the embedding's, where the\n"
+               "model has one matrix for both"),
+    OPT_PATHS(0, "calibrate", FIELD(calibrate), "TEXT",
+              "weigh errors by what the layers read in this text,\n"
+              "besides the one that is built in; may be repeated"),
+    OPT_FLAG(0, "no-calibrate", FIELD(no_calibrate),
+             "by no text: much faster, and much less like the\n"
+             "checkpoint"),
+    OPT_MAYBE_PATH(0, "verify", FIELD(verify), "TEXT",
+                   "compare what both predict for a text (a short one\n"
+                   "that is built in)"),
+    OPT_INT('t', "threads", FIELD(threads), "N", 1, MAX_THREADS,
+            "threads that compute (every core it may use)"),
+    OPT_FLAG('q', "quiet", FIELD(quiet), "no progress and no report"),
+    OPT_HELP,
+    OPT_VERSION,
 };
 
 /* Names that other formats end in: every program, ours included, would take the file for one. */
@@ -400,16 +363,8 @@ static int check_args(const struct quantize_args *args)
 }
 
 /* operands: [2] */
-static int use(struct quantize_args *args, const struct option_set *set, const char **operands)
+static int use(struct quantize_args *args, const char **operands)
 {
-    if (args->help) {
-        options_help(set, stdout);
-        return finish_stdout();
-    }
-    if (args->version) {
-        printf("%s %s\n", say_program, llama3_version());
-        return finish_stdout();
-    }
     if (operands[1] == NULL || operands[0][0] == '\0' || operands[1][0] == '\0') {
         say_error("expected a checkpoint and the file to make: IN OUT");
         return STATUS_USAGE;
@@ -428,10 +383,9 @@ static int use(struct quantize_args *args, const struct option_set *set, const c
 int main(int argc, char **argv)
 {
     struct quantize_args args = {.head = -1, .embeddings = -1};
-    struct option_group group = {"Options", specs, sizeof specs / sizeof *specs, &args};
+    const struct option_group group = OPT_GROUP("Options", specs, &args);
     const char *operands[2] = {NULL, NULL};
-    struct option_set set = {
-        .program = say_program,
+    const struct option_set set = {
         .usage = "llama3-quantize [OPTION]... IN OUT\n"
                  "Makes one file of a checkpoint, with weights of 4 bits, that is ready to run.",
         .operand = "IN and OUT are all that is named",
@@ -441,8 +395,9 @@ int main(int argc, char **argv)
         .groups = &group,
         .n = 1,
     };
-    say_instead_of_dying();
-    int status = options_parse(&set, argc, argv) == 0 ? use(&args, &set, operands) : STATUS_USAGE;
-    options_free(&set);
+    int status;
+    if (options_begin(&set, argc, argv, &status))
+        status = use(&args, operands);
+    free(args.calibrate.items);
     return status;
 }

@@ -31,121 +31,50 @@ struct args {
     size_t port, parallel;
     uint64_t kv_memory, request_memory;
     struct option_texts hosts, origins;
-    bool share_prefixes, insecure, verbose, help, version;
+    bool share_prefixes, insecure, verbose;
 };
 
 /* ---- options ----------------------------------------------------------------------------- */
 
 #define FIELD(name) offsetof(struct args, name)
 static const struct option_spec server_specs[] = {
-    {.name = "host",
-     .type = OPTION_TEXT,
-     .offset = FIELD(host),
-     .arg = "ADDRESS",
-     .help = "where it listens, at each address of a name\n(127.0.0.1); one that others can reach "
-             "needs an\nAPI key"},
-    {.name = "port",
-     .type = OPTION_SIZE,
-     .offset = FIELD(port),
-     .arg = "N",
-     .max = 65535,
-     .help = "0: one that is free (8080)"},
-    {.name = "api-key-file",
-     .type = OPTION_PATH,
-     .offset = FIELD(key_file),
-     .arg = "FILE",
-     .help = "keys, one a line, of which a client has to have\none; LLAMA3_API_KEY may hold "
-             "another"},
-    {.name = "metrics-key-file",
-     .type = OPTION_PATH,
-     .offset = FIELD(metrics_key_file),
-     .arg = "FILE",
-     .help = "keys that read /metrics, and those of all keys\ntogether"},
-    {.name = "share-prefixes",
-     .type = OPTION_FLAG,
-     .offset = FIELD(share_prefixes),
-     .help = "one key's prompts may begin with what another's\nleft in memory: for one household"},
-    {.name = "allow-host",
-     .type = OPTION_TEXTS,
-     .offset = FIELD(hosts),
-     .arg = "NAME",
-     .help = "another name that clients may use for this server;\nmay be repeated"},
-    {.name = "cors-origin",
-     .type = OPTION_TEXTS,
-     .offset = FIELD(origins),
-     .arg = "ORIGIN",
-     .help = "a site whose pages may use it, as https://a.example;\nmay be repeated"},
-    {.name = "insecure",
-     .type = OPTION_FLAG,
-     .offset = FIELD(insecure),
-     .help = "let anybody who reaches --host use it without a key"},
+    OPT_TEXT(0, "host", FIELD(host), "ADDRESS",
+             "where it listens, at each address of a name\n"
+             "(127.0.0.1); one that others can reach needs an\n"
+             "API key"),
+    OPT_SIZE(0, "port", FIELD(port), "N", 0, 65535, "0: one that is free (8080)"),
+    OPT_PATH(0, "api-key-file", FIELD(key_file), "FILE",
+             "keys, one a line, of which a client has to have\n"
+             "one; LLAMA3_API_KEY may hold another"),
+    OPT_PATH(0, "metrics-key-file", FIELD(metrics_key_file), "FILE",
+             "keys that read /metrics, and those of all keys\n"
+             "together"),
+    OPT_FLAG(0, "share-prefixes", FIELD(share_prefixes),
+             "one key's prompts may begin with what another's\n"
+             "left in memory: for one household"),
+    OPT_TEXTS(0, "allow-host", FIELD(hosts), "NAME",
+              "another name that clients may use for this server;\n"
+              "may be repeated"),
+    OPT_TEXTS(0, "cors-origin", FIELD(origins), "ORIGIN",
+              "a site whose pages may use it, as https://a.example;\n"
+              "may be repeated"),
+    OPT_FLAG(0, "insecure", FIELD(insecure), "let anybody who reaches --host use it without a key"),
 };
 
 static const struct option_spec serving_specs[] = {
-    {.name = "parallel",
-     .type = OPTION_SIZE,
-     .offset = FIELD(parallel),
-     .arg = "N",
-     .min = 1,
-     .max = MAX_PARALLEL,
-     .help = "answers that are generated at once (8)"},
-    {.name = "kv-memory",
-     .type = OPTION_BYTES,
-     .offset = FIELD(kv_memory),
-     .arg = "SIZE",
-     .min = 1 << 20,
-     .max = 1e15,
-     .help = "memory for keys and values, as 4G (half of what is\navailable)"},
-    {.name = "request-memory",
-     .type = OPTION_BYTES,
-     .offset = FIELD(request_memory),
-     .arg = "SIZE",
-     .min = 1 << 20,
-     .max = 1e15,
-     .help = "memory for requests and answers besides (an eighth\nof what is available, from 128M "
-             "to 1G)"},
-    {.name = "alias",
-     .type = OPTION_TEXT,
-     .offset = FIELD(alias),
-     .arg = "NAME",
-     .help = "the model's name for clients (the file's)"},
-    {.name = "verbose",
-     .letter = 'v',
-     .type = OPTION_FLAG,
-     .offset = FIELD(verbose),
-     .help = "what was opened, on stderr"},
-    {.name = "help",
-     .letter = 'h',
-     .type = OPTION_FLAG,
-     .offset = FIELD(help),
-     .help = "this text"},
-    {.name = "version",
-     .letter = 'V',
-     .type = OPTION_FLAG,
-     .offset = FIELD(version),
-     .help = "the version"},
+    OPT_SIZE(0, "parallel", FIELD(parallel), "N", 1, MAX_PARALLEL,
+             "answers that are generated at once (8)"),
+    OPT_BYTES(0, "kv-memory", FIELD(kv_memory), "SIZE", 1 << 20, 1e15,
+              "memory for keys and values, as 4G (half of what is\n"
+              "available)"),
+    OPT_BYTES(0, "request-memory", FIELD(request_memory), "SIZE", 1 << 20, 1e15,
+              "memory for requests and answers besides (an eighth\n"
+              "of what is available, from 128M to 1G)"),
+    OPT_TEXT(0, "alias", FIELD(alias), "NAME", "the model's name for clients (the file's)"),
+    OPT_FLAG('v', "verbose", FIELD(verbose), "what was opened, on stderr"),
+    OPT_HELP,
+    OPT_VERSION,
 };
-
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-enum { N_GROUPS = 4 };
-
-static struct option_set bind_options(struct option_group groups[N_GROUPS], struct args *args)
-{
-    groups[0] =
-        (struct option_group){"Model", model_option_specs, n_model_option_specs, &args->model};
-    groups[1] =
-        (struct option_group){gpu_option_title, gpu_option_specs, n_gpu_option_specs, &args->gpu};
-    groups[2] = (struct option_group){"Who may use it", server_specs, COUNT(server_specs), args};
-    groups[3] = (struct option_group){"Serving", serving_specs, COUNT(serving_specs), args};
-    return (struct option_set){
-        .program = say_program,
-        .usage = "llama3-server [OPTION]...\n"
-                 "Keeps a model loaded: an API as OpenAI's, and a chat page, over HTTP.",
-        .operand = "the model is given with --model",
-        .groups = groups,
-        .n = N_GROUPS,
-    };
-}
 
 /* ---- signals ----------------------------------------------------------------------------- */
 
@@ -170,7 +99,6 @@ static void install_signals(void)
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
-    say_instead_of_dying();
 }
 
 /* ---- the program ------------------------------------------------------------------------- */
@@ -388,17 +316,9 @@ static void note_readable(const char *key_file)
         say_error("note: %s: everybody on this machine can read the API keys", key_file);
 }
 
-static int start(const struct args *args, const struct option_set *set)
+static int start(const struct args *args)
 {
     struct llama3_error err;
-    if (args->help) {
-        options_help(set, stdout);
-        return finish_stdout();
-    }
-    if (args->version) {
-        printf("llama3-server %s\n", llama3_version());
-        return finish_stdout();
-    }
     if (model_check(&args->model) != 0 || gpu_check(&args->gpu) != 0 || check_names(args) != 0)
         return STATUS_USAGE;
     const char *key = getenv("LLAMA3_API_KEY");
@@ -436,10 +356,24 @@ static void leave_no_core(void)
 int main(int argc, char **argv)
 {
     struct args args = {.host = "127.0.0.1", .port = 8080, .parallel = 8};
-    struct option_group groups[N_GROUPS];
-    struct option_set set = bind_options(groups, &args);
+    const struct option_group groups[] = {
+        OPT_GROUP("Model", model_option_specs, &args.model),
+        GPU_OPTIONS(&args.gpu),
+        OPT_GROUP("Who may use it", server_specs, &args),
+        OPT_GROUP("Serving", serving_specs, &args),
+    };
+    const struct option_set set = {
+        .usage = "llama3-server [OPTION]...\n"
+                 "Keeps a model loaded: an API as OpenAI's, and a chat page, over HTTP.",
+        .operand = "the model is given with --model",
+        .groups = groups,
+        .n = sizeof groups / sizeof *groups,
+    };
+    int status;
     leave_no_core();
-    int status = options_parse(&set, argc, argv) == 0 ? start(&args, &set) : STATUS_USAGE;
-    options_free(&set);
+    if (options_begin(&set, argc, argv, &status))
+        status = start(&args);
+    free(args.hosts.items);
+    free(args.origins.items);
     return status;
 }

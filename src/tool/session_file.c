@@ -77,7 +77,7 @@ static void key_of(const struct option_spec *spec, char key[32])
 static const struct option_spec *spec_of(const char *key)
 {
     char name[32];
-    for (size_t i = 0; i < n_answer_option_specs; i++) {
+    for (size_t i = 0; i < N_ANSWER_OPTIONS; i++) {
         key_of(&answer_option_specs[i], name);
         if (strcmp(name, key) == 0)
             return &answer_option_specs[i];
@@ -323,7 +323,7 @@ void session_file_close(struct session_file *file)
 int session_file_settle(struct session_file *file, struct args *args, struct llama3_error *err)
 {
     char key[32];
-    for (size_t i = 0; i < n_answer_option_specs; i++) {
+    for (size_t i = 0; i < N_ANSWER_OPTIONS; i++) {
         const struct option_spec *spec = &answer_option_specs[i];
         json_t *given = setting_of(spec, args);
         key_of(spec, key);

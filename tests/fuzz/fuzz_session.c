@@ -3,6 +3,7 @@
 #include "fuzz.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tool/say.h"
@@ -28,6 +29,7 @@ static struct llama3_history *read_session(const char *path, struct session_file
 {
     struct llama3_error err = {0};
     struct args args;
+    int status;
     char name[] = "fuzz_session", *argv[] = {name, NULL};
     *file = session_file_open(path, &err);
     if (*file == NULL) {
@@ -35,12 +37,12 @@ static struct llama3_history *read_session(const char *path, struct session_file
         return NULL;
     }
     struct llama3_history *history = llama3_history_new();
-    FUZZ_EXPECT(history != NULL && args_parse(&args, 1, argv) == 0);
+    FUZZ_EXPECT(history != NULL && args_begin(&args, 1, argv, &status));
     FUZZ_EXPECT(session_file_settle(*file, &args, &err) == 0);
     if (args.system != NULL)
         FUZZ_EXPECT(llama3_history_add(history, "system", args.system, &err) == 0);
     FUZZ_EXPECT(session_file_load(*file, history, &err) == 0);
-    args_free(&args);
+    free(args.stop.items);
     return history;
 }
 
