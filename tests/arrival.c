@@ -320,11 +320,13 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
     return ++a->progress == a->cancels_at;
 }
 
-static void on_resume(void *arg, const char *path, size_t layers)
+static void on_note(void *arg, const char *note)
 {
     struct arrival *a = arg;
+    char path[600];
+    ck_assert_msg(sscanf(note, "going on with %599s %zu of ", path, &a->resumed) == 2, "%s", note);
+    path[strlen(path) - 1] = '\0'; /* ':' */
     ck_assert_int_eq(access(path, F_OK), 0);
-    a->resumed = layers;
 }
 
 static int on_made(void *arg, struct llama3_error *err)
@@ -334,13 +336,13 @@ static int on_made(void *arg, struct llama3_error *err)
     return a->made == NULL || a->made(a, err) ? 0 : -1;
 }
 
-int arrival_run(struct arrival *arrival, const struct quantize_work_options *options, size_t tokens,
+int arrival_run(struct arrival *arrival, const struct quantizer_options *options, size_t tokens,
                 struct llama3_error *err)
 {
-    struct quantize_work work;
-    struct quantize_work_options o = *options;
+    struct quantizer work;
+    struct quantizer_options o = *options;
     o.on_progress = on_progress;
-    o.on_resume = on_resume;
+    o.on_note = on_note;
     o.on_need = on_need;
     o.on_spent = on_spent;
     o.on_made = on_made;
@@ -350,7 +352,7 @@ int arrival_run(struct arrival *arrival, const struct quantize_work_options *opt
     arrival->needed = arrival->spent = 0;
     arrival->resumed = SIZE_MAX;
     arrival->spent_first = arrival->asked_for_name = arrival->unsynced = arrival->stops = false;
-    if (quantize_work_open(&work, arrival->folder, err) != 0)
+    if (quantizer_open(&work, arrival->folder, err) != 0)
         return -1;
     if (tokens > 0)
         ck_assert_int_eq(calibration_text(&work.model, tokens, &work.text, err), 0);
@@ -358,7 +360,7 @@ int arrival_run(struct arrival *arrival, const struct quantize_work_options *opt
     if (arrival->fetches)
         ck_assert_int_eq(pthread_create(&arrival->thread, NULL, fetch, arrival), 0);
     watched = arrival;
-    int result = quantize_work_run(&work, &o, err);
+    int result = quantizer_run(&work, &o, err);
     watched = NULL;
     pthread_mutex_lock(&arrival->lock);
     arrival->stops = true;
@@ -367,6 +369,6 @@ int arrival_run(struct arrival *arrival, const struct quantize_work_options *opt
         pthread_join(arrival->thread, NULL);
     for (size_t i = 0; i < arrival->n; i++)
         ASAN_UNPOISON_MEMORY_REGION(arrival->files[i].shown, arrival->files[i].size);
-    quantize_work_close(&work);
+    quantizer_close(&work);
     return result;
 }

@@ -10,7 +10,7 @@
 
 #include <pthread.h>
 
-#include "tool/quantize_work.h"
+#include "engine/quantizer.h"
 
 enum arrival_state { ARRIVAL_AWAY, ARRIVAL_THERE, ARRIVAL_SPENT };
 
@@ -27,7 +27,7 @@ struct arrival {
     char *folder;
     struct arrival_file files[4]; /* [n] */
     size_t n;
-    struct quantize_work *work; /* that reads it */
+    struct quantizer *work; /* that reads it */
 
     /* What happens in a run. */
     size_t fails_at;          /* the call of on_need that fails, from 1 on; 0: none */
@@ -63,7 +63,7 @@ void arrival_fetch(struct arrival *arrival);
 
 /* Opens the checkpoint, and makes what `options` says of it, with the callbacks of above. tokens:
  * of the built-in text. */
-int arrival_run(struct arrival *arrival, const struct quantize_work_options *options, size_t tokens,
+int arrival_run(struct arrival *arrival, const struct quantizer_options *options, size_t tokens,
                 struct llama3_error *err);
 
 /* A whole file, for free(). */

@@ -48,7 +48,8 @@ may_include src/tool "$(find src/tool -name '*.[ch]' ! -name 'eval*' ! -name 'be
 may_include "the server's program" "$(find src/tool -name 'server*.[ch]')" tool/ server/ base/
 room server server/ base/
 room hub hub/ checkpoint/hub_cache.h checkpoint/gguf_names.h base/
-may_include "llama3-pull" "$(find src/tool -name 'pull*.[ch]')" tool/ hub/ checkpoint/ base/
+may_include "llama3-pull" "$(find src/tool -name 'pull*.[ch]')" tool/ hub/ checkpoint/ engine/quantizer.h \
+    base/
 may_include "inner programs" "$inner" tool/ engine/ text/ backend/limits.h backend/quantize.h \
     checkpoint/ quant/ base/
 

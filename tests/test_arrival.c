@@ -34,9 +34,9 @@ static void teardown(void)
     tiny_remove(folder);
 }
 
-static struct quantize_work_options int4(int threads)
+static struct quantizer_options int4(int threads)
 {
-    return (struct quantize_work_options){
+    return (struct quantizer_options){
         .out = out,
         .layers = DTYPE_INT4,
         .embed = -1,
@@ -47,16 +47,16 @@ static struct quantize_work_options int4(int threads)
 }
 
 /* What llama3-quantize makes of the source. */
-static uint8_t *expected(const char *source, const struct quantize_work_options *options,
-                         size_t tokens, size_t *size)
+static uint8_t *expected(const char *source, const struct quantizer_options *options, size_t tokens,
+                         size_t *size)
 {
-    struct quantize_work work;
-    ck_assert_msg(quantize_work_open(&work, source, &err) == 0, "%s", err.message);
+    struct quantizer work;
+    ck_assert_msg(quantizer_open(&work, source, &err) == 0, "%s", err.message);
     if (tokens > 0)
         ck_assert_int_eq(calibration_text(&work.model, tokens, &work.text, &err), 0);
-    ck_assert_msg(quantize_work_run(&work, options, &err) == 0, "%s", err.message);
+    ck_assert_msg(quantizer_run(&work, options, &err) == 0, "%s", err.message);
     ck_assert_ptr_null(work.left);
-    quantize_work_close(&work);
+    quantizer_close(&work);
     uint8_t *bytes = arrival_read(out, size);
     ck_assert_int_eq(unlink(out), 0);
     return bytes;
@@ -219,7 +219,7 @@ static void arrives(const char *source, bool guarded)
     for (size_t tokens = 0; tokens <= TOKENS; tokens += TOKENS)
         for (int threads = 1; threads <= 2; threads++)
             for (int fetches = 0; fetches <= 1; fetches++) {
-                struct quantize_work_options options = int4(threads);
+                struct quantizer_options options = int4(threads);
                 struct arrival a;
                 size_t size;
                 uint8_t *bytes = expected(source, &options, tokens, &size);
@@ -263,7 +263,7 @@ END_TEST
 START_TEST(the_smallest_arrives)
 {
     char *source = tiny_folder();
-    struct quantize_work_options options = int4(1);
+    struct quantizer_options options = int4(1);
     struct arrival a;
     size_t size;
     tiny_hf(source);
@@ -282,7 +282,7 @@ START_TEST(other_types_arrive)
 {
     static const enum dtype others[] = {DTYPE_BF16, DTYPE_F32, DTYPE_F16, DTYPE_INT8};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        struct quantize_work_options options = int4(2);
+        struct quantizer_options options = int4(2);
         struct arrival a;
         size_t size;
         options.embed = options.head = (int)others[i];
@@ -302,7 +302,7 @@ START_TEST(pieces_arrive)
 {
     enum { LARGE_VOCAB = 20000, PIECES = 2 }; /* 10 MB as f32, of which 4 are made at a time */
     char *source = make_large(false, LARGE_VOCAB);
-    struct quantize_work_options options = int4(2);
+    struct quantizer_options options = int4(2);
     struct arrival a;
     size_t size, spans = 1 + LAYERS * 9 + 2;
     options.embed = options.head = DTYPE_F32;
@@ -325,7 +325,7 @@ START_TEST(all_is_given_back)
     for (int tied = 0; tied <= 1; tied++)
         for (size_t tokens = 0; tokens <= TOKENS; tokens += TOKENS) {
             char *source = make_large(tied != 0, VOCAB);
-            struct quantize_work_options options = int4(2);
+            struct quantizer_options options = int4(2);
             struct arrival a;
             arrival_begin(&a, source, NULL);
             ck_assert_int_eq(arrival_run(&a, &options, tokens, &err), 0);
@@ -389,13 +389,13 @@ START_TEST(spans_are_in_order)
     for (size_t tokens = 0; tokens <= TOKENS; tokens += TOKENS) {
         char *source = make_large(false, VOCAB);
         struct order order = {.n = 0};
-        struct quantize_work work;
-        struct quantize_work_options options = int4(2);
+        struct quantizer work;
+        struct quantizer_options options = int4(2);
         uint64_t sum = 0;
         struct arrival a;
-        ck_assert_int_eq(quantize_work_open(&work, source, &err), 0);
+        ck_assert_int_eq(quantizer_open(&work, source, &err), 0);
         ck_assert(tokens == 0 || calibration_text(&work.model, tokens, &work.text, &err) == 0);
-        quantize_work_spans(&work, add_span, &order);
+        quantizer_spans(&work, add_span, &order);
         for (size_t i = 0; i < order.n; i++)
             sum += order.spans[i].bytes;
         arrival_begin(&a, source, NULL);
@@ -403,9 +403,9 @@ START_TEST(spans_are_in_order)
         arrival_end(&a);
         options.on_need = in_order;
         options.arg = &order;
-        ck_assert_msg(quantize_work_run(&work, &options, &err) == 0, "%s", err.message);
+        ck_assert_msg(quantizer_run(&work, &options, &err) == 0, "%s", err.message);
         ck_assert_uint_eq(order.at, order.n);
-        quantize_work_close(&work);
+        quantizer_close(&work);
         tiny_remove(source);
         ck_assert_int_eq(unlink(out), 0);
     }
@@ -424,15 +424,15 @@ static void count_span(void *arg, const char *file, uint64_t offset, uint64_t by
 
 /* How often a run asks: for each span once, as they are small, and after the embedding for its rows
  * that the text has. */
-static void count_needs(const char *source, const struct quantize_work_options *options,
-                        size_t tokens, size_t *all, size_t *of_text)
+static void count_needs(const char *source, const struct quantizer_options *options, size_t tokens,
+                        size_t *all, size_t *of_text)
 {
-    struct quantize_work work;
+    struct quantizer work;
     struct arrival a;
     size_t spans = 0;
-    ck_assert_int_eq(quantize_work_open(&work, source, &err), 0);
-    quantize_work_spans(&work, count_span, &spans);
-    quantize_work_close(&work);
+    ck_assert_int_eq(quantizer_open(&work, source, &err), 0);
+    quantizer_spans(&work, count_span, &spans);
+    quantizer_close(&work);
     arrival_begin(&a, source, NULL);
     ck_assert_int_eq(arrival_run(&a, options, tokens, &err), 0);
     *all = a.needs;
@@ -444,8 +444,8 @@ static void count_needs(const char *source, const struct quantize_work_options *
 
 /* Ends a run where it asks for the nth time. Another one, in a folder made anew, has nothing of
  * what was given back, and doesn't need it. */
-static void interrupt(const char *source, const struct quantize_work_options *options,
-                      size_t tokens, size_t nth, bool guarded)
+static void interrupt(const char *source, const struct quantizer_options *options, size_t tokens,
+                      size_t nth, bool guarded)
 {
     struct arrival first, second;
     arrival_begin(&first, source, NULL);
@@ -469,7 +469,7 @@ static void interrupt(const char *source, const struct quantize_work_options *op
 /* At each thing that it asks for; of the text's rows at the first and the last. */
 static void interrupted(const char *source, size_t tokens, int threads, bool guarded)
 {
-    struct quantize_work_options options = int4(threads);
+    struct quantizer_options options = int4(threads);
     size_t size, all, of_text;
     uint8_t *bytes = expected(source, &options, tokens, &size);
     count_needs(source, &options, tokens, &all, &of_text);
@@ -504,7 +504,7 @@ END_TEST
 /* Again and again, each time a few steps further, by what is asked for and by being canceled. */
 static void interrupted_often(const char *source, size_t tokens)
 {
-    struct quantize_work_options options = int4(2);
+    struct quantizer_options options = int4(2);
     struct arrival a[2];
     size_t size, layers = 0, runs = 1;
     uint8_t *bytes = expected(source, &options, tokens, &size);
@@ -546,7 +546,7 @@ END_TEST
 /* Bytes that are no good: nothing stays of what was made of them. */
 START_TEST(bytes_that_are_no_good)
 {
-    struct quantize_work_options options = int4(1);
+    struct quantizer_options options = int4(1);
     struct arrival a;
     arrival_begin(&a, TEST_DATA "/tiny-sharded", NULL);
     a.fails_at = 15;
@@ -572,7 +572,7 @@ START_TEST(weights_that_are_no_numbers)
         {2, 28800, "tensor model.norm.weight: row 0, column 0"},
     };
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        struct quantize_work_options options = int4(1);
+        struct quantizer_options options = int4(1);
         struct arrival a;
         char name[64];
         arrival_begin(&a, TEST_DATA "/tiny-sharded", NULL);
@@ -624,7 +624,7 @@ START_TEST(what_is_not_verified_gets_no_name)
         for (int wrong = 0; wrong <= 1; wrong++)
             for (int old = 0; old <= 1; old++) {
                 char *source = make_large(tied != 0, VOCAB);
-                struct quantize_work_options options = int4(2);
+                struct quantizer_options options = int4(2);
                 struct arrival first, second;
                 size_t size;
                 uint8_t *bytes = expected(source, &options, TOKENS, &size);
@@ -656,8 +656,7 @@ END_TEST
 
 /* ---- what it goes on with -------------------------------------------------------------------- */
 
-static size_t goes_on(const struct quantize_work_options *before,
-                      const struct quantize_work_options *after)
+static size_t goes_on(const struct quantizer_options *before, const struct quantizer_options *after)
 {
     struct arrival a;
     arrival_begin(&a, TEST_DATA "/tiny-sharded", NULL);
@@ -676,8 +675,8 @@ static size_t goes_on(const struct quantize_work_options *before,
 
 START_TEST(contents_are_what_counts)
 {
-    struct quantize_work_options options = int4(1), threads = int4(2), other = int4(1),
-                                 places = int4(1), types = int4(1);
+    struct quantizer_options options = int4(1), threads = int4(2), other = int4(1),
+                             places = int4(1), types = int4(1);
     other.contents = "model.safetensors 0124\n";
     places.contents = NULL;
     types.head = DTYPE_INT8;
@@ -738,22 +737,22 @@ struct beside {
 static void *quantize_beside(void *arg)
 {
     struct beside *b = arg;
-    struct quantize_work work;
+    struct quantizer work;
     struct llama3_error error;
-    struct quantize_work_options options = int4(2);
+    struct quantizer_options options = int4(2);
     options.out = b->out;
-    b->result = quantize_work_open(&work, b->source, &error);
+    b->result = quantizer_open(&work, b->source, &error);
     if (b->result == 0)
         b->result = calibration_text(&work.model, TOKENS, &work.text, &error);
     if (b->result == 0)
-        b->result = quantize_work_run(&work, &options, &error);
-    quantize_work_close(&work);
+        b->result = quantizer_run(&work, &options, &error);
+    quantizer_close(&work);
     return NULL;
 }
 
 START_TEST(two_at_once)
 {
-    struct quantize_work_options options = int4(2);
+    struct quantizer_options options = int4(2);
     struct beside both[2];
     pthread_t threads[2];
     size_t size, found;

@@ -15,8 +15,7 @@
 #include "base/buf.h"
 #include "base/hex.h"
 #include "engine/calibrate.h"
-#include "engine/calibration_text.h"
-#include "engine/convert.h"
+#include "engine/quantizer.h"
 
 enum { KEY_DIGITS = 32 };
 
@@ -163,94 +162,31 @@ static int open_kept(struct model *model, int folder, const char *kept, const ch
 
 /* ---- making it ------------------------------------------------------------------------------- */
 
-/* What making takes besides where it goes. */
-struct making {
-    const struct quantized_options *options;
-    const struct model *source;
-    struct tokens tokens; /* of the text, or none */
-    const struct new_file *file;
-};
-
-static void on_resume(void *arg, size_t layers)
+/* kept: NULL for a file without a name. */
+static int make_file(struct model *model, struct quantizer *q, const char *kept,
+                     const struct quantized_options *o, struct llama3_error *err)
 {
-    const struct making *making = arg;
-    char text[700];
-    snprintf(text, sizeof text, "going on with %.500s: %zu of %zu layers are made",
-             making->file->temporary, layers, making->source->config.n_layers);
-    note(making->options, text);
-}
-
-static int on_progress(void *arg, uint64_t done, uint64_t total)
-{
-    const struct quantized_options *o = ((const struct making *)arg)->options;
-    return o->on_progress == NULL ? 0 : o->on_progress(o->arg, done, total);
-}
-
-static struct convert_options make_options(struct making *making)
-{
-    const struct model *source = making->source;
-    return (struct convert_options){
+    const struct quantizer_options options = {
+        .out = kept,
+        .private = true,
         .layers = DTYPE_INT4,
-        .embed = convert_beside(source, DTYPE_INT4),
-        .head = convert_beside(source, DTYPE_INT4),
-        .threads = making->options->threads,
-        .tokens = making->tokens.ids,
-        .n_tokens = making->tokens.n,
-        .on_progress = on_progress,
-        .on_resume = on_resume,
-        .arg = making,
+        .embed = -1,
+        .head = -1,
+        .threads = o->threads,
+        .on_progress = o->on_progress,
+        .on_note = o->on_note,
+        .arg = o->arg,
+        .opened = model,
     };
-}
-
-/* The file in the cache. What takes long is made so that it can be gone on with. */
-static int begin_kept(struct new_file *file, const char *kept, struct making *making,
-                      struct llama3_error *err)
-{
-    struct convert_options options = make_options(making);
-    struct sources sources;
-    uint8_t key[PARTIAL_KEY];
-    if (options.tokens == NULL)
-        return new_file_open_private(file, kept, err);
-    if (sources_list(&sources, making->source->path, err) != 0)
+    char text[700];
+    if (quantizer_run(q, &options, err) == 0)
+        return 0;
+    if (q->left == NULL)
         return -1;
-    int result = convert_key(&sources, &options, key, err);
-    sources_free(&sources);
-    return result == 0 ? partial_open_private(file, kept, key, err) : -1;
-}
-
-/* It stays where another run can go on with it. */
-static void end_early(struct new_file *file, const struct making *making, size_t layers)
-{
-    char text[700] = "";
-    if (file->temporary != NULL)
-        snprintf(text, sizeof text,
-                 "%.500s: %zu of %zu layers are made, the next time goes on with it",
-                 file->temporary, layers, making->source->config.n_layers);
-    if (partial_close(file))
-        note(making->options, text);
-}
-
-/* Into a file that was begun; path: what the model is called. The file is closed. */
-static int make_into(struct new_file *file, struct model *model, const char *path,
-                     struct making *making, struct llama3_error *err)
-{
-    struct convert_report report = {0};
-    const struct convert_options options = make_options(making);
-    making->file = file;
-    int result = convert(making->source, &options, file, &report, err);
-    if (result != 0) {
-        end_early(file, making, report.layers);
-        return -1;
-    }
-    result = new_file_trim(file, err);
-    if (result == 0) /* before anybody could replace it */
-        result = model_open_packed(model, file->fd, path, err);
-    if (result == 0 && file->target != NULL && new_file_commit(file, err) != 0) {
-        model_close(model);
-        result = -1;
-    }
-    new_file_abandon(file);
-    return result;
+    snprintf(text, sizeof text, "%.500s: %zu of %zu layers are made, the next time goes on with it",
+             q->left, q->report.layers, q->model.config.n_layers);
+    note(o, text);
+    return -1;
 }
 
 /* Made if it is missing. */
@@ -267,25 +203,20 @@ static int check_folder(const char *cache, struct llama3_error *err)
 }
 
 /* In the cache, or, where that can't be, in a file without a name. */
-static int make_somewhere(struct model *model, const char *kept, struct making *making,
-                          struct llama3_error *err)
+static int make_somewhere(struct model *model, struct quantizer *q, const char *kept,
+                          const struct quantized_options *o, struct llama3_error *err)
 {
-    struct new_file file;
     struct llama3_error reason;
     char text[700];
     if (kept != NULL) {
-        if (check_folder(making->options->cache, &reason) == 0 &&
-            begin_kept(&file, kept, making, &reason) == 0 &&
-            make_into(&file, model, kept, making, &reason) == 0)
+        if (check_folder(o->cache, &reason) == 0 && make_file(model, q, kept, o, &reason) == 0)
             return 0;
         if (reason.code != LLAMA3_EIO) /* it is not for the file */
             return error_set(err, reason.code, "%s", reason.message);
         snprintf(text, sizeof text, "%.500s: the int4 weights are not kept", reason.message);
-        note(making->options, text);
+        note(o, text);
     }
-    if (new_file_open_unnamed(&file, err) != 0)
-        return -1;
-    return make_into(&file, model, making->source->path, making, err);
+    return make_file(model, q, NULL, o, err);
 }
 
 /* What the user gets, and what it costs. */
@@ -301,18 +232,6 @@ static void note_making(const struct quantized_options *o, const struct model *s
                              "stays much closer to the checkpoint",
              without);
     note(o, text);
-}
-
-static int make(struct model *model, const struct model *source, const char *kept,
-                const struct quantized_options *o, struct llama3_error *err)
-{
-    struct making making = {.options = o, .source = source};
-    if (o->calibrated && calibration_text(source, CALIBRATION_TOKENS, &making.tokens, err) != 0)
-        return -1;
-    note_making(o, source);
-    int result = make_somewhere(model, kept, &making, err);
-    tokens_free(&making.tokens);
-    return result;
 }
 
 static void note_as_it_is(const struct quantized_options *o, const struct model *model)
@@ -360,21 +279,27 @@ static int look_in_cache(struct model *model, const char *path, char **kept,
 int quantized_open(struct model *model, const char *path, const struct quantized_options *options,
                    struct llama3_error *err)
 {
-    struct model source;
+    struct quantizer q = {0};
     char *kept;
     int result = look_in_cache(model, path, &kept, options, err);
     if (result <= 0) {
         free(kept);
         return result;
     }
-    result = model_open(&source, path, err);
-    if (result == 0 && convert_carries(source.dtype, DTYPE_INT4)) {
-        *model = source;
+    result = quantizer_open(&q, path, err);
+    if (result == 0 && convert_carries(q.model.dtype, DTYPE_INT4)) {
+        *model = q.model;
+        q.model = (struct model){0};
         note_as_it_is(options, model);
     } else if (result == 0) {
-        result = make(model, &source, kept, options, err);
-        model_close(&source);
+        if (options->calibrated)
+            result = quantizer_text(&q, err);
+        if (result == 0) {
+            note_making(options, &q.model);
+            result = make_somewhere(model, &q, kept, options, err);
+        }
     }
+    quantizer_close(&q);
     free(kept);
     return result;
 }

@@ -14,8 +14,8 @@
 #include "base/buf.h"
 #include "base/machine.h"
 #include "base/path.h"
+#include "engine/quantizer.h"
 #include "hub/folder.h"
-#include "tool/quantize_work.h"
 
 enum { MAX_HEADER = 100 << 20 };
 
@@ -181,18 +181,12 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
     return p->canceled;
 }
 
-static void set_note(struct pull_int4 *p, const char *note)
+static void on_note(void *arg, const char *note)
 {
+    struct pull_int4 *p = arg;
     pthread_mutex_lock(&p->lock);
     snprintf(p->state.note, sizeof p->state.note, "%s", note);
     pthread_mutex_unlock(&p->lock);
-}
-
-static void on_resume(void *arg, const char *path, size_t layers)
-{
-    char text[600];
-    snprintf(text, sizeof text, "going on with %.500s: %zu layers are made", path, layers);
-    set_note(arg, text);
 }
 
 /* The file gets its name once all that it was made of has turned out to be right. */
@@ -208,9 +202,9 @@ static int on_made(void *arg, struct llama3_error *err)
 static int quantize(struct pull_int4 *p, struct llama3_error *err)
 {
     const struct pull_args *args = p->options.args;
-    struct quantize_work work = {0};
+    struct quantizer work = {0};
     char lack[600];
-    struct quantize_work_options options = {
+    struct quantizer_options options = {
         .out = p->options.out,
         .layers = DTYPE_INT4,
         .embed = -1,
@@ -218,7 +212,7 @@ static int quantize(struct pull_int4 *p, struct llama3_error *err)
         .threads = args->threads > 0 ? args->threads : processors_available(),
         .contents = p->options.contents,
         .on_progress = on_progress,
-        .on_resume = on_resume,
+        .on_note = on_note,
         .on_need = on_need,
         .on_spent = on_spent,
         .on_made = on_made,
@@ -231,23 +225,23 @@ static int quantize(struct pull_int4 *p, struct llama3_error *err)
     if (result == 0)
         result = make_links(p, err);
     if (result == 0)
-        result = quantize_work_open(&work, p->options.folder, err);
+        result = quantizer_open(&work, p->options.folder, err);
     fetch_opened(p->fetch);
     if (result == 0) {
-        quantize_work_spans(&work, add_span, p);
+        quantizer_spans(&work, add_span, p);
         result = p->no_memory ? error_memory(err, "a list of files", p->n_order) : 0;
     }
     if (result == 0)
         fetch_order(p->fetch, p->order, p->n_order);
-    if (result == 0 && args->int4 == 1 && quantize_can_calibrate(&work.model, DTYPE_INT4)) {
-        quantize_text_lack(options.threads, lack, sizeof lack);
-        set_note(p, lack);
-        result = quantize_work_text(&work, err);
+    if (result == 0 && args->int4 == 1 && quantizer_calibrates(&work.model, DTYPE_INT4)) {
+        quantizer_lack(options.threads, lack, sizeof lack);
+        on_note(p, lack);
+        result = quantizer_text(&work, err);
     }
     if (result == 0)
-        result = quantize_work_run(&work, &options, err);
+        result = quantizer_run(&work, &options, err);
     fetch_order(p->fetch, NULL, 0);
-    quantize_work_close(&work);
+    quantizer_close(&work);
     remove_links(p);
     return result;
 }

@@ -9,6 +9,7 @@
 #include "base/machine.h"
 #include "engine/calibrate.h"
 #include "engine/evaluate.h"
+#include "engine/quantizer.h"
 #include "tool/ending.h"
 #include "tool/options.h"
 #include "tool/progress.h"
@@ -16,7 +17,6 @@
 #include "tool/quantize_report.h"
 #include "tool/quantize_sample.h"
 #include "tool/quantize_verify.h"
-#include "tool/quantize_work.h"
 #include "tool/say.h"
 #include "tool/text.h"
 
@@ -103,7 +103,7 @@ static int thread_count(const struct quantize_args *args)
 
 struct job {
     const struct quantize_args *args;
-    struct quantize_work work;
+    struct quantizer work;
     struct tokens verify; /* the text of this option */
 };
 
@@ -114,14 +114,13 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
     return ending_signal() != 0;
 }
 
-static void on_resume(void *arg, const char *path, size_t layers)
+static void on_note(void *arg, const char *note)
 {
     const struct job *job = arg;
     if (job->args->quiet)
         return;
     progress_stop();
-    say_error("note: going on with %s: %zu of %zu layers are made", path, layers,
-              job->work.model.config.n_layers);
+    say_error("note: %s", note);
     progress_start_bytes("quantizing", 0);
 }
 
@@ -135,27 +134,27 @@ static int on_made(void *arg, struct llama3_error *err)
 static int write_file(struct job *job, struct llama3_error *err)
 {
     const struct quantize_args *args = job->args;
-    const struct quantize_work_options options = {
+    const struct quantizer_options options = {
         .out = args->out,
         .layers = types[args->type],
         .embed = args->embeddings < 0 ? -1 : (int)types[args->embeddings],
         .head = args->head < 0 ? -1 : (int)types[args->head],
         .threads = thread_count(args),
         .on_progress = on_progress,
-        .on_resume = on_resume,
+        .on_note = on_note,
         .on_made = on_made,
         .arg = job,
     };
     if (!args->quiet)
         progress_start_bytes("quantizing", 0);
-    int result = quantize_work_run(&job->work, &options, err);
+    int result = quantizer_run(&job->work, &options, err);
     progress_stop();
     return result;
 }
 
 static bool can_calibrate(const struct quantize_args *args, const struct model *model)
 {
-    return quantize_can_calibrate(model, types[args->type]);
+    return quantizer_calibrates(model, types[args->type]);
 }
 
 static int check_calibrate(const struct quantize_args *args, const struct model *model)
@@ -259,12 +258,12 @@ static int read_calibration(struct job *job)
     int status = read_given(job);
     if (status != STATUS_OK)
         return status;
-    if (quantize_work_text(&job->work, &err) != 0) {
+    if (quantizer_text(&job->work, &err) != 0) {
         say_failure(&err);
         return STATUS_FAILED;
     }
     char lack[600];
-    quantize_text_lack(thread_count(job->args), lack, sizeof lack);
+    quantizer_lack(thread_count(job->args), lack, sizeof lack);
     if (lack[0] != '\0' && !job->args->quiet)
         say_error("note: %s", lack);
     return STATUS_OK;
@@ -308,7 +307,7 @@ static int verify(const struct job *job)
 static int make(struct job *job)
 {
     const struct quantize_args *args = job->args;
-    const struct quantize_work *work = &job->work;
+    const struct quantizer *work = &job->work;
     struct llama3_error err;
     if (write_file(job, &err) != 0) {
         if (ending_signal() == 0)
@@ -331,11 +330,11 @@ static int run(const struct quantize_args *args)
     struct job job = {.args = args};
     struct llama3_error err;
     int status = STATUS_FAILED;
-    if (quantize_work_open(&job.work, args->in, &err) != 0)
+    if (quantizer_open(&job.work, args->in, &err) != 0)
         say_failure(&err);
     else if ((status = check(&job)) == STATUS_OK && (status = read_texts(&job)) == STATUS_OK)
         status = make(&job);
-    quantize_work_close(&job.work);
+    quantizer_close(&job.work);
     tokens_free(&job.verify);
     return status == STATUS_OK ? finish_stdout() : status;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "tool/quantize_work.h"
+#include "engine/quantizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,26 +10,26 @@
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-int quantize_work_open(struct quantize_work *work, const char *in, struct llama3_error *err)
+int quantizer_open(struct quantizer *q, const char *in, struct llama3_error *err)
 {
-    *work = (struct quantize_work){0};
-    if (sources_list(&work->sources, in, err) == 0 && model_open(&work->model, in, err) == 0)
+    *q = (struct quantizer){0};
+    if (sources_list(&q->sources, in, err) == 0 && model_open(&q->model, in, err) == 0)
         return 0;
-    quantize_work_close(work);
+    quantizer_close(q);
     return -1;
 }
 
-void quantize_work_close(struct quantize_work *work)
+void quantizer_close(struct quantizer *q)
 {
-    model_close(&work->model);
-    sources_free(&work->sources);
-    tokens_free(&work->text);
-    free(work->left);
-    *work = (struct quantize_work){0};
+    model_close(&q->model);
+    sources_free(&q->sources);
+    tokens_free(&q->text);
+    free(q->left);
+    *q = (struct quantizer){0};
 }
 
 /* Calibrating chooses codes: whether there is a matrix of the layers that gets new ones. */
-bool quantize_can_calibrate(const struct model *model, enum dtype layers)
+bool quantizer_calibrates(const struct model *model, enum dtype layers)
 {
     for (size_t i = 0; i < part_count(model); i++) {
         struct part part = part_at(model, i);
@@ -40,12 +40,12 @@ bool quantize_can_calibrate(const struct model *model, enum dtype layers)
     return false;
 }
 
-int quantize_work_text(struct quantize_work *work, struct llama3_error *err)
+int quantizer_text(struct quantizer *q, struct llama3_error *err)
 {
-    return calibration_text(&work->model, CALIBRATION_TOKENS, &work->text, err);
+    return calibration_text(&q->model, CALIBRATION_TOKENS, &q->text, err);
 }
 
-void quantize_text_lack(int threads, char *note, size_t size)
+void quantizer_lack(int threads, char *note, size_t size)
 {
     const char *lack = calibration_lack(threads);
     note[0] = '\0';
@@ -91,53 +91,57 @@ static void each_span(void *arg, const void *data, size_t bytes)
     spans->each(spans->arg, place.file, place.offset, bytes);
 }
 
-void quantize_work_spans(const struct quantize_work *work,
-                         void (*each)(void *arg, const char *file, uint64_t offset, uint64_t bytes),
-                         void *arg)
+void quantizer_spans(const struct quantizer *q,
+                     void (*each)(void *arg, const char *file, uint64_t offset, uint64_t bytes),
+                     void *arg)
 {
-    struct spans spans = {&work->model, each, arg};
-    convert_spans(&work->model, each_span, &spans);
+    struct spans spans = {&q->model, each, arg};
+    convert_spans(&q->model, each_span, &spans);
 }
 
 /* ---- running --------------------------------------------------------------------------------- */
 
 struct run {
-    struct quantize_work *work;
-    const struct quantize_work_options *options;
+    struct quantizer *q;
+    const struct quantizer_options *options;
     struct new_file file;
 };
 
 static int on_progress(void *arg, uint64_t done, uint64_t total)
 {
-    const struct quantize_work_options *o = ((const struct run *)arg)->options;
+    const struct quantizer_options *o = ((const struct run *)arg)->options;
     return o->on_progress == NULL ? 0 : o->on_progress(o->arg, done, total);
 }
 
 static void on_resume(void *arg, size_t layers)
 {
     const struct run *run = arg;
-    if (run->options->on_resume != NULL)
-        run->options->on_resume(run->options->arg, run->file.temporary, layers);
+    char text[600];
+    if (run->options->on_note == NULL)
+        return;
+    snprintf(text, sizeof text, "going on with %.500s: %zu of %zu layers are made",
+             run->file.temporary, layers, run->q->model.config.n_layers);
+    run->options->on_note(run->options->arg, text);
 }
 
 static int on_need(void *arg, const void *data, size_t bytes, struct llama3_error *err)
 {
     const struct run *run = arg;
-    struct place place = place_of(&run->work->model, data);
+    struct place place = place_of(&run->q->model, data);
     return run->options->on_need(run->options->arg, place.file, place.offset, bytes, err);
 }
 
 static void on_spent(void *arg, const void *data, size_t bytes)
 {
     const struct run *run = arg;
-    struct place place = place_of(&run->work->model, data);
+    struct place place = place_of(&run->q->model, data);
     run->options->on_spent(run->options->arg, place.file, place.offset, bytes);
 }
 
 static struct convert_options make_options(struct run *run)
 {
-    const struct quantize_work_options *o = run->options;
-    const struct model *model = &run->work->model;
+    const struct quantizer_options *o = run->options;
+    const struct model *model = &run->q->model;
     int head = o->head, embed = o->embed;
     enum dtype other = convert_beside(model, o->layers);
     if (model->config.tied) {
@@ -149,8 +153,8 @@ static struct convert_options make_options(struct run *run)
         .head = head >= 0 ? (enum dtype)head : other,
         .embed = embed >= 0 ? (enum dtype)embed : other,
         .threads = o->threads,
-        .tokens = run->work->text.ids, /* NULL: none */
-        .n_tokens = run->work->text.n,
+        .tokens = run->q->text.ids, /* NULL: none */
+        .n_tokens = run->q->text.n,
         .on_progress = on_progress,
         .on_resume = on_resume,
         .on_need = o->on_need != NULL ? on_need : NULL,
@@ -162,21 +166,48 @@ static struct convert_options make_options(struct run *run)
 static int open_file(struct run *run, const struct convert_options *options,
                      struct llama3_error *err)
 {
-    const char *contents = run->options->contents;
+    const struct quantizer_options *o = run->options;
     uint8_t key[PARTIAL_KEY];
-    int result = contents != NULL ? convert_key_contents(contents, options, key, err)
-                                  : convert_key(&run->work->sources, options, key, err);
-    return result != 0 ? -1 : partial_open(&run->file, run->options->out, key, err);
+    if (o->out == NULL)
+        return new_file_open_unnamed(&run->file, err);
+    if (o->private && options->tokens == NULL)
+        return new_file_open_private(&run->file, o->out, err);
+    int result = o->contents != NULL ? convert_key_contents(o->contents, options, key, err)
+                                     : convert_key(&run->q->sources, options, key, err);
+    if (result != 0)
+        return -1;
+    return o->private ? partial_open_private(&run->file, o->out, key, err)
+                      : partial_open(&run->file, o->out, key, err);
 }
 
 static int ask_for_name(struct run *run, struct llama3_error *err)
 {
-    struct llama3_error reason;
-    if (run->options->on_made == NULL || run->options->on_made(run->options->arg, &reason) == 0)
+    const struct quantizer_options *o = run->options;
+    struct llama3_error reason = {.code = LLAMA3_ECANCELED, .message = "canceled"};
+    if (o->on_made == NULL || o->on_made(o->arg, &reason) == 0)
         return 0;
     if (reason.code == LLAMA3_EINPUT)
         partial_forget(&run->file);
     return error_set(err, reason.code, "%s", reason.message);
+}
+
+static int name_file(struct run *run, struct llama3_error *err)
+{
+    const struct quantizer_options *o = run->options;
+    const char *path = o->out != NULL ? o->out : run->q->model.path;
+    if (o->opened != NULL && (new_file_trim(&run->file, err) != 0 ||
+                              model_open_packed(o->opened, run->file.fd, path, err) != 0)) {
+        new_file_abandon(&run->file);
+        return -1;
+    }
+    if (o->out == NULL)
+        new_file_abandon(&run->file);
+    else if (new_file_commit(&run->file, err) != 0) {
+        if (o->opened != NULL)
+            model_close(o->opened);
+        return -1;
+    }
+    return 0;
 }
 
 /* What is made of the file so far is kept, unless it is of no use. */
@@ -184,24 +215,24 @@ static void end_early(struct run *run)
 {
     char *left = run->file.temporary == NULL ? NULL : strdup(run->file.temporary);
     if (partial_close(&run->file))
-        run->work->left = left;
+        run->q->left = left;
     else
         free(left);
 }
 
-int quantize_work_run(struct quantize_work *work, const struct quantize_work_options *options,
-                      struct llama3_error *err)
+int quantizer_run(struct quantizer *q, const struct quantizer_options *options,
+                  struct llama3_error *err)
 {
-    struct run run = {.work = work, .options = options};
+    struct run run = {.q = q, .options = options};
     const struct convert_options convert_options = make_options(&run);
-    free(work->left);
-    work->left = NULL;
-    work->report = (struct convert_report){0};
+    free(q->left);
+    q->left = NULL;
+    q->report = (struct convert_report){0};
     if (open_file(&run, &convert_options, err) != 0)
         return -1;
-    if (convert(&work->model, &convert_options, &run.file, &work->report, err) == 0 &&
+    if (convert(&q->model, &convert_options, &run.file, &q->report, err) == 0 &&
         ask_for_name(&run, err) == 0)
-        return new_file_commit(&run.file, err);
+        return name_file(&run, err);
     end_early(&run);
     return -1;
 }
