@@ -4,7 +4,6 @@
 #include <sys/resource.h>
 
 #include "tool/say.h"
-#include "tool/units.h"
 
 static void row(FILE *out, const char *name)
 {

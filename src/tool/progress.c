@@ -31,14 +31,6 @@ static struct {
 
 static const double DELAY = 0.5, INTERVAL = 0.1;
 
-static void format_left(char *out, size_t size, double left)
-{
-    if (left < 90)
-        snprintf(out, size, "%.0f s left", left);
-    else
-        snprintf(out, size, "%.0f min left", left / 60);
-}
-
 /* What is waited for in `room` columns at most: where a path is too long, its end says more. */
 static void put_what(char *out, size_t size, size_t room)
 {
@@ -86,11 +78,10 @@ static void put_progress(char *line, size_t size, const char *what, double now)
     size_t used = put_done(line, size, what);
     if (rate <= 0 || used >= size)
         return;
-    char left[32], speed[64];
+    char left[UNIT_SIZE], speed[64];
     double more = (double)(state.total - state.done) / rate - (now - state.last);
-    format_left(left, sizeof left, more > 0 ? more : 0);
     put_rate(speed, sizeof speed, rate);
-    snprintf(line + used, size - used, "%s, %s", speed, left);
+    snprintf(line + used, size - used, "%s, %s", speed, unit_left(left, more > 0 ? more : 0));
 }
 
 static void draw(double now)

@@ -20,7 +20,6 @@
 #include "tool/pull_made.h"
 #include "tool/pull_show.h"
 #include "tool/say.h"
-#include "tool/units.h"
 
 const char say_program[] = "llama3-pull";
 

@@ -13,7 +13,6 @@
 #include "tool/progress.h"
 #include "tool/pull.h"
 #include "tool/say.h"
-#include "tool/units.h"
 
 /* Files that are still to arrive, or parts of a checkpoint that are not there. */
 static bool is_incomplete(const struct library_model *model)

@@ -11,7 +11,6 @@
 #include "tool/ending.h"
 #include "tool/pull.h"
 #include "tool/say.h"
-#include "tool/units.h"
 
 /* What of the memory that could be had a model may take: its context needs some, too. */
 static bool fits(const struct repo_gguf *gguf, uint64_t memory)

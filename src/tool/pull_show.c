@@ -10,7 +10,6 @@
 #include "base/clock.h"
 #include "base/utf8.h"
 #include "tool/say.h"
-#include "tool/units.h"
 
 enum {
     SAMPLES = 16,
@@ -93,27 +92,17 @@ static double rate_of(const struct samples *s)
                : 0;
 }
 
-static void format_left(char *out, size_t size, double seconds)
-{
-    if (seconds < 90)
-        snprintf(out, size, "%.0f s left", seconds);
-    else if (seconds < 5400)
-        snprintf(out, size, "%.0f min left", seconds / 60);
-    else
-        snprintf(out, size, "%.1f h left", seconds / 3600);
-}
-
 /* "1.20 of 4.98 GiB, 45 MB/s, 80 s left" */
 static void format_state(char *out, size_t size, const struct shown *shown, uint64_t total)
 {
-    char done[UNIT_SIZE], all[UNIT_SIZE], left[32];
+    char done[UNIT_SIZE], all[UNIT_SIZE], left[UNIT_SIZE];
     double rate = rate_of(&shown->samples);
     uint64_t more = total > shown->bytes ? total - shown->bytes : 0;
     snprintf(out, size, "%s of %s", unit_bytes(done, shown->bytes), unit_bytes(all, total));
     size_t used = strlen(out);
     if (rate <= 0 || more == 0)
         return;
-    format_left(left, sizeof left, (double)more / rate);
+    unit_left(left, (double)more / rate);
     if (rate < 1e6)
         snprintf(out + used, size - used, ", %.0f kB/s, %s", rate / 1e3, left);
     else
@@ -207,16 +196,15 @@ static bool is_active(const struct fetch *f, size_t index)
 /* The time goes by what was done since the first sample. */
 static void format_left_to_quantize(const struct pull_show *show, char *line, size_t size)
 {
-    char left[32];
+    char left[UNIT_SIZE];
     double rate = rate_of(&show->quantized.samples);
     uint64_t more = show->to_quantize - show->quantized.bytes;
     snprintf(line, size, "quantizing: %.0f %%",
              100 * (double)show->quantized.bytes / (double)show->to_quantize);
     if (rate <= 0 || show->quantized.bytes >= show->to_quantize)
         return;
-    format_left(left, sizeof left, (double)more / rate);
     size_t used = strlen(line);
-    snprintf(line + used, size - used, ", %s", left);
+    snprintf(line + used, size - used, ", %s", unit_left(left, (double)more / rate));
 }
 
 static void draw(struct pull_show *show, uint64_t total)

@@ -4,7 +4,6 @@
 #include <stdio.h>
 
 #include "tool/say.h"
-#include "tool/units.h"
 
 static double bits(uint64_t bytes, uint64_t weights)
 {

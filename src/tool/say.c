@@ -98,3 +98,43 @@ int finish_stdout(void)
         say_error("stdout: %s", strerror(errno));
     return STATUS_FAILED;
 }
+
+const char *unit_bytes(char out[UNIT_SIZE], uint64_t bytes)
+{
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    while (value >= 1000 && unit < 4) {
+        value /= 1024;
+        unit++;
+    }
+    snprintf(out, UNIT_SIZE, "%.*f %s",
+             unit == 0 || value >= 100 ? 0
+             : value >= 10             ? 1
+                                       : 2,
+             value, units[unit]);
+    return out;
+}
+
+const char *unit_count(char out[UNIT_SIZE], uint64_t count)
+{
+    double value = (double)count;
+    if (value >= 1e9)
+        snprintf(out, UNIT_SIZE, "%.2f billion", value / 1e9);
+    else if (value >= 1e6)
+        snprintf(out, UNIT_SIZE, "%.1f million", value / 1e6);
+    else
+        snprintf(out, UNIT_SIZE, "%llu", (unsigned long long)count);
+    return out;
+}
+
+const char *unit_left(char out[UNIT_SIZE], double seconds)
+{
+    if (seconds < 90)
+        snprintf(out, UNIT_SIZE, "%.0f s left", seconds);
+    else if (seconds < 5400)
+        snprintf(out, UNIT_SIZE, "%.0f min left", seconds / 60);
+    else
+        snprintf(out, UNIT_SIZE, "%.1f h left", seconds / 3600);
+    return out;
+}

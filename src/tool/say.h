@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* say.h: lines on stderr, "llama3: ..." (the name the program was built with). */
+/* say.h: lines on stderr, "llama3: ..." (the name the program was built with), and figures as
+ * people read them. */
 #ifndef TOOL_SAY_H
 #define TOOL_SAY_H
 
+#include <stdint.h>
 #include <stdio.h>
 
 #include "llama3.h"
@@ -32,5 +34,12 @@ int check_stdout(void);
 
 /* At the end: what went to stdout has arrived. Returns a status. */
 int finish_stdout(void);
+
+/* These return out. */
+enum { UNIT_SIZE = 32 };
+/* "1.50 GiB", in the unit that leaves one to four digits before the point. */
+const char *unit_bytes(char out[UNIT_SIZE], uint64_t bytes);
+const char *unit_count(char out[UNIT_SIZE], uint64_t count); /* "8.03 billion" */
+const char *unit_left(char out[UNIT_SIZE], double seconds);  /* "80 s left" */
 
 #endif
