@@ -47,7 +47,7 @@ may_include src/tool "$(find src/tool -name '*.[ch]' ! -name 'eval*' ! -name 'be
     ! -name 'quantize*' ! -name 'server*' ! -name 'pull*')" tool/ base/
 may_include "the server's program" "$(find src/tool -name 'server*.[ch]')" tool/ server/ base/
 room server server/ base/
-room hub hub/ checkpoint/hub_cache.h checkpoint/gguf_names.h base/
+room hub hub/ checkpoint/hub_cache.h checkpoint/gguf_names.h checkpoint/resolve.h base/
 may_include "llama3-pull" "$(find src/tool -name 'pull*.[ch]')" tool/ hub/ checkpoint/ engine/quantizer.h \
     base/
 may_include "inner programs" "$inner" tool/ engine/ text/ backend/limits.h backend/quantize.h \

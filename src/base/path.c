@@ -22,14 +22,18 @@ char *path_join(const char *folder, const char *name, struct llama3_error *err)
     return NULL;
 }
 
+char *path_copy(const char *path, size_t n, struct llama3_error *err)
+{
+    char *copy = strndup(path, n);
+    if (copy == NULL)
+        error_memory(err, "a path", n);
+    return copy;
+}
+
 char *path_folder(const char *path, struct llama3_error *err)
 {
     const char *slash = strrchr(path, '/');
-    size_t n = slash != NULL ? (size_t)(slash + 1 - path) : 0;
-    char *folder = strndup(path, n);
-    if (folder == NULL)
-        error_memory(err, "a path", n + 1);
-    return folder;
+    return path_copy(path, slash != NULL ? (size_t)(slash + 1 - path) : 0, err);
 }
 
 bool path_ends_with(const char *path, const char *suffix)

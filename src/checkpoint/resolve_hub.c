@@ -15,8 +15,7 @@
 #include "base/path.h"
 #include "checkpoint/gguf_names.h"
 #include "checkpoint/hub_cache.h"
-#include "checkpoint/readers.h"
-#include "checkpoint/safetensors.h"
+#include "checkpoint/resolve.h"
 
 enum { MAX_GGUFS = 1000 };
 
@@ -245,27 +244,19 @@ static char *take_int4(const struct search *s)
     return NULL;
 }
 
-static char *same(const char *path, struct llama3_error *err)
-{
-    char *result = strdup(path);
-    if (result == NULL)
-        error_memory(err, "a path", strlen(path));
-    return result;
-}
-
 /* Without a tag: the original weights, or else what was made of them, or else a GGUF file. What is
  * in a snapshot that has none of these is for others to say. */
 static char *take_any(const struct search *s)
 {
-    char missing[SAFETENSORS_NAME], *path = NULL;
-    bool weights = safetensors_in(s->snapshot, missing);
+    char missing[SHARD_NAME], *path = NULL;
+    bool weights = shards_in(s->snapshot, missing);
     bool config = path_exists_in(s->snapshot, "config.json");
     bool complete = weights && config && missing[0] == '\0';
     struct ggufs *ggufs = NULL;
     if (!complete && ((path = take_int4(s)) != NULL || (ggufs = find_ggufs(s)) == NULL))
         return path;
     if (complete || (!weights && !config && ggufs->n == 0))
-        path = same(s->snapshot, s->err);
+        path = path_copy(s->snapshot, strlen(s->snapshot), s->err);
     else if (!weights && ggufs->n > 0)
         path = take_gguf(s, ggufs);
     else

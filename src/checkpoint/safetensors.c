@@ -13,7 +13,7 @@
 #include "base/size.h"
 #include "checkpoint/readers.h"
 
-enum { MAX_HEADER = 100000000, MAX_INDEX = 1 << 26, MAX_SHARDS = 1024 };
+enum { MAX_HEADER = 100000000, MAX_SHARDS = 1024 };
 
 /* All types of the format with whole bytes (safetensors 0.6); weights come in those that have a
  * dtype. */
@@ -224,13 +224,6 @@ int safetensors_read(struct model *model, const char *path, const struct tensor_
 /* ---- shards
  * -------------------------------------------------------------------------------------- */
 
-/* Names of shards come from the file: they may not lead out of its directory. */
-static bool is_plain_name(const char *name)
-{
-    size_t n = strlen(name);
-    return n > 0 && n < SAFETENSORS_NAME && name[0] != '.' && strchr(name, '/') == NULL;
-}
-
 /* Reads the shard that holds an index entry, unless it was read before. *shards maps names of
  * files to true. */
 static int read_shard(struct model *model, const char *folder, const json_t *file, json_t *shards,
@@ -238,7 +231,7 @@ static int read_shard(struct model *model, const char *folder, const json_t *fil
                       const char *where, struct llama3_error *err)
 {
     const char *name = json_string_value(file);
-    if (name == NULL || !is_plain_name(name))
+    if (name == NULL || !shard_name_is_plain(name))
         return error_set(err, LLAMA3_EINPUT, "%s: expected names of files beside it, found %.100s",
                          where, name != NULL ? name : json_kind(file));
     if (json_object_get(shards, name) != NULL)
@@ -282,7 +275,7 @@ static int read_index(struct model *model, const char *folder, const char *path,
                       struct llama3_error *err)
 {
     size_t size = 0;
-    char *text = file_read(path, MAX_INDEX, &size, NULL, err);
+    char *text = file_read(path, MAX_SHARD_INDEX, &size, NULL, err);
     json_t *index = text == NULL ? NULL : json_parse(text, size, path, err);
     json_t *shards = json_object();
     json_t *weights = json_object_get(index, "weight_map");
@@ -330,29 +323,4 @@ int safetensors_read_folder(struct model *model, const char *folder,
     free(single);
     free(index);
     return result;
-}
-
-bool safetensors_in(const char *folder, char missing[SAFETENSORS_NAME])
-{
-    size_t size = 0;
-    const char *name;
-    json_t *file;
-    missing[0] = '\0';
-    if (path_exists_in(folder, "model.safetensors"))
-        return true;
-    char *path = path_join(folder, "model.safetensors.index.json", NULL);
-    bool there = path != NULL && path_exists(path);
-    char *text = there ? file_read(path, MAX_INDEX, &size, NULL, NULL) : NULL;
-    json_t *index = text == NULL ? NULL : json_parse(text, size, path, NULL);
-    json_object_foreach(json_object_get(index, "weight_map"), name, file)
-    {
-        const char *shard = json_string_value(file);
-        if (missing[0] == '\0' && shard != NULL && is_plain_name(shard) &&
-            !path_exists_in(folder, shard))
-            snprintf(missing, SAFETENSORS_NAME, "%s", shard);
-    }
-    json_decref(index);
-    free(text);
-    free(path);
-    return there;
 }

@@ -32,10 +32,4 @@ int safetensors_read_folder(struct model *model, const char *folder,
                             const struct tensor_names *names, struct tensor_table *table,
                             struct llama3_error *err);
 
-enum { SAFETENSORS_NAME = 256 };
-
-/* Whether a folder has model.safetensors or its index; missing: the first file of that index that
- * is not there, or "". An index that is none has nothing missing: who reads it says so. */
-bool safetensors_in(const char *folder, char missing[SAFETENSORS_NAME]);
-
 #endif

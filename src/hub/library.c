@@ -16,6 +16,7 @@
 
 #include "base/path.h"
 #include "checkpoint/gguf_names.h"
+#include "checkpoint/resolve.h"
 #include "hub/digest.h"
 #include "hub/folder.h"
 #include "hub/store.h"
@@ -94,6 +95,17 @@ static bool read_name(const char *folder, char name[HUB_NAME_SIZE])
     return name[0] != '\0';
 }
 
+/* Parts of a checkpoint that are not there. */
+static bool lacks_parts(const struct library_model *model)
+{
+    struct llama3_error err = {0};
+    if (strstr(model->formats, "safetensors") == NULL)
+        return false;
+    char *path = library_path(model->name, NULL, &err);
+    free(path);
+    return path == NULL && err.code == LLAMA3_EABSENT;
+}
+
 static int take_model(void *arg, const char *cache, const char *name)
 {
     struct library *library = arg;
@@ -107,6 +119,7 @@ static int take_model(void *arg, const char *cache, const char *name)
     folder_each_in(model.folder, "blobs", take_bytes, &model);
     folder_each_in(model.folder, "snapshots", take_snapshot, &model);
     folder_each_in(model.folder, "llama3", take_int4, &model);
+    model.incomplete = model.incomplete || lacks_parts(&model);
     library->models[library->n++] = model;
     return 0;
 }
@@ -146,6 +159,27 @@ const struct library_model *library_find(const struct library *library, const ch
         if (strcmp(library->models[i].name, name) == 0)
             return &library->models[i];
     return NULL;
+}
+
+/* ---- what to open ---------------------------------------------------------------------------- */
+
+char *library_path_in(const char *folder, struct llama3_error *err)
+{
+    enum checkpoint_kind kind;
+    return resolve_folder(folder, &kind, err);
+}
+
+char *library_path(const char *name, const char *revision, struct llama3_error *err)
+{
+    enum checkpoint_kind kind;
+    if (revision == NULL)
+        return resolve_hub(name, &kind, err);
+    char *folder = hub_repository_folder(name, err);
+    char *snapshot = folder == NULL ? NULL : hub_snapshot(folder, revision, err);
+    char *path = snapshot == NULL ? NULL : library_path_in(snapshot, err);
+    free(snapshot);
+    free(folder);
+    return path;
 }
 
 /* ---- verifying ------------------------------------------------------------------------------- */

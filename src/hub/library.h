@@ -15,7 +15,7 @@ struct library_model {
     uint64_t bytes;    /* of disk */
     time_t used;       /* when a file of it was last read, as far as the file system says */
     size_t revisions;  /* commits that have files */
-    bool incomplete;   /* something is still to arrive */
+    bool incomplete;   /* something is still to arrive, or a part of the checkpoint is not there */
     char formats[160]; /* "safetensors, int4", "gguf Q4_K_M" */
 };
 
@@ -28,6 +28,11 @@ struct library {
 int library_open(struct library *library, struct llama3_error *err);
 void library_close(struct library *library);
 const struct library_model *library_find(const struct library *library, const char *name);
+
+/* What llama3_model_open() would open, for free(), of "OWNER/NAME" or "OWNER/NAME:TAG" in the
+ * cache; revision: of that one, which goes with no tag, NULL for main. And of a folder. */
+char *library_path(const char *name, const char *revision, struct llama3_error *err);
+char *library_path_in(const char *folder, struct llama3_error *err);
 
 /* Hashes every file of a model. bad is called with each that isn't what its name says; it is kept
  * apart, so that it is fetched again. on_bytes is told how many more bytes were read of how many;

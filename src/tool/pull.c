@@ -11,8 +11,8 @@
 
 #include "base/path.h"
 #include "checkpoint/hf.h"
-#include "checkpoint/readers.h"
 #include "hub/fetch.h"
+#include "hub/library.h"
 #include "tool/ending.h"
 #include "tool/offline.h"
 #include "tool/pull.h"
@@ -446,37 +446,24 @@ static void close_pull(struct pull *pull)
 
 /* ---- without a network ----------------------------------------------------------------------- */
 
-/* The path of a revision that is not main. */
-static char *resolve_revision(const struct pull_args *args, struct llama3_error *err)
-{
-    enum checkpoint_kind kind;
-    if (args->tag[0] != '\0') {
-        error_set(err, LLAMA3_EINPUT,
-                  "%s:%s: expected the revision main of a type without a network, found %s",
-                  args->repository, args->tag, args->revision);
-        return NULL;
-    }
-    char *folder = hub_repository_folder(args->repository, err);
-    char *snapshot = folder == NULL ? NULL : hub_snapshot(folder, args->revision, err);
-    char *path = snapshot == NULL ? NULL : resolve_path(snapshot, &kind, err);
-    free(snapshot);
-    free(folder);
-    return path;
-}
-
 /* Whether it can be opened as it is in the cache. */
 static int use_cache(const struct pull_args *args)
 {
-    enum checkpoint_kind kind;
+    bool main = args->revision == NULL || strcmp(args->revision, "main") == 0;
     struct llama3_error err;
     char name[2 * HUB_NAME_SIZE];
+    if (args->local_dir == NULL && !main && args->tag[0] != '\0') {
+        say_error("%s:%s: expected the revision main of a type without a network, found %s",
+                  args->repository, args->tag, args->revision);
+        return STATUS_FAILED;
+    }
     snprintf(name, sizeof name, "%s%s%s", args->repository,
-             args->tag[0] != '\0' || args->int4 != 0 ? ":" : "",
-             args->int4 != 0 ? "int4" : args->tag);
-    char *path = args->local_dir != NULL ? resolve_path(args->local_dir, &kind, &err)
-                 : args->revision != NULL && strcmp(args->revision, "main") != 0
-                     ? resolve_revision(args, &err)
-                     : resolve_hub(name, &kind, &err);
+             main && (args->tag[0] != '\0' || args->int4 != 0) ? ":" : "",
+             !main             ? ""
+             : args->int4 != 0 ? "int4"
+                               : args->tag);
+    char *path = args->local_dir != NULL ? library_path_in(args->local_dir, &err)
+                                         : library_path(name, main ? NULL : args->revision, &err);
     if (path == NULL) {
         say_failure(&err);
         return STATUS_FAILED;

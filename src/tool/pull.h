@@ -3,10 +3,8 @@
 #ifndef TOOL_PULL_H
 #define TOOL_PULL_H
 
-#include "checkpoint/hub_cache.h"
+#include "hub/repo.h"
 #include "tool/options.h"
-
-struct hub_repo;
 
 struct pull_args {
     const char *model; /* as given */

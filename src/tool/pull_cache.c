@@ -6,26 +6,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "checkpoint/readers.h"
 #include "hub/library.h"
 #include "tool/ask.h"
 #include "tool/ending.h"
 #include "tool/progress.h"
 #include "tool/pull.h"
 #include "tool/say.h"
-
-/* Files that are still to arrive, or parts of a checkpoint that are not there. */
-static bool is_incomplete(const struct library_model *model)
-{
-    enum checkpoint_kind kind;
-    struct llama3_error err = {0};
-    if (model->incomplete || strstr(model->formats, "safetensors") == NULL)
-        return model->incomplete;
-    char *path = resolve_hub(model->name, &kind, &err);
-    bool absent = path == NULL && err.code == LLAMA3_EABSENT;
-    free(path);
-    return absent;
-}
 
 /* ---- --list ---------------------------------------------------------------------------------- */
 
@@ -68,7 +54,7 @@ int pull_list(const struct pull_args *args)
         say_name(stdout, model->formats[0] != '\0' ? model->formats : "other files");
         if (model->revisions > 1)
             printf(", %zu revisions", model->revisions);
-        puts(is_incomplete(model) ? ", incomplete" : "");
+        puts(model->incomplete ? ", incomplete" : "");
     }
     if (!args->quiet) {
         char size[UNIT_SIZE];
@@ -168,14 +154,13 @@ static int verify_one(const struct library_model *model, const struct pull_args 
             say_failure(&err);
         return ending_status();
     }
-    bool incomplete = is_incomplete(model);
-    if (v.bad == 0 && incomplete) {
+    if (v.bad == 0 && model->incomplete) {
         say_error("%s: incomplete; llama3-pull %s fetches the rest", model->name, model->name);
     } else if (v.bad == 0 && !args->quiet) {
         say_name(stdout, model->name);
         printf(": %s, all as they were\n", unit_bytes(size, model->bytes));
     }
-    return v.bad == 0 && !incomplete ? STATUS_OK : STATUS_FAILED;
+    return v.bad == 0 && !model->incomplete ? STATUS_OK : STATUS_FAILED;
 }
 
 int pull_verify(const struct pull_args *args)

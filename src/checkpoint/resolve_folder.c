@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* resolve_folder.c: what a directory has of a checkpoint. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/path.h"
+#include "checkpoint/resolve.h"
+
+bool shard_name_is_plain(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 0 && n < SHARD_NAME && name[0] != '.' && strchr(name, '/') == NULL;
+}
+
+bool shards_in(const char *folder, char missing[SHARD_NAME])
+{
+    size_t size = 0;
+    const char *name;
+    json_t *file;
+    missing[0] = '\0';
+    if (path_exists_in(folder, "model.safetensors"))
+        return true;
+    char *path = path_join(folder, "model.safetensors.index.json", NULL);
+    bool there = path != NULL && path_exists(path);
+    char *text = there ? file_read(path, MAX_SHARD_INDEX, &size, NULL, NULL) : NULL;
+    json_t *index = text == NULL ? NULL : json_parse(text, size, path, NULL);
+    json_object_foreach(json_object_get(index, "weight_map"), name, file)
+    {
+        const char *shard = json_string_value(file);
+        if (missing[0] == '\0' && shard != NULL && shard_name_is_plain(shard) &&
+            !path_exists_in(folder, shard))
+            snprintf(missing, SHARD_NAME, "%s", shard);
+    }
+    json_decref(index);
+    free(text);
+    free(path);
+    return there;
+}
+
+/* What a directory without config.json, or without safetensors, has instead. */
+struct listing {
+    size_t n_files, n_ggufs, n_pickles;
+    char gguf[256]; /* the only .gguf file, later parts of a split set not counted */
+    char pickle[256];
+};
+
+/* True for NAME-00002-of-00003.gguf and the like, but not for the first part. */
+static bool is_later_part(const char *name)
+{
+    unsigned part = 1, count = 0;
+    size_t n = strlen(name), tail = strlen("-00001-of-00002.gguf");
+    return n > tail && sscanf(name + n - tail, "-%5u-of-%5u.gguf", &part, &count) == 2 && part != 1;
+}
+
+static int list(const char *folder, struct listing *listing, struct llama3_error *err)
+{
+    DIR *dir = opendir(folder);
+    *listing = (struct listing){0};
+    if (dir == NULL)
+        return error_set(err, LLAMA3_EIO, "%s: %s", folder, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        const char *name = entry->d_name;
+        if (name[0] == '.')
+            continue;
+        listing->n_files++;
+        if (path_ends_with(name, ".gguf") && !is_later_part(name)) {
+            listing->n_ggufs++;
+            snprintf(listing->gguf, sizeof listing->gguf, "%s", name);
+        } else if (path_ends_with(name, ".bin") || path_ends_with(name, ".pth") ||
+                   path_ends_with(name, ".pt")) {
+            listing->n_pickles++;
+            snprintf(listing->pickle, sizeof listing->pickle, "%s", name);
+        }
+    }
+    closedir(dir);
+    return 0;
+}
+
+char *resolve_folder(const char *folder, enum checkpoint_kind *kind, struct llama3_error *err)
+{
+    struct listing listing;
+    bool weights = path_exists_in(folder, "model.safetensors") ||
+                   path_exists_in(folder, "model.safetensors.index.json");
+    char *path = NULL;
+    bool config = path_exists_in(folder, "config.json");
+    *kind = CHECKPOINT_FOLDER;
+    if (config && weights)
+        path = path_copy(folder, strlen(folder), err);
+    else if (list(folder, &listing, err) != 0)
+        ;
+    else if (listing.n_ggufs == 1 && !weights && (path = path_join(folder, listing.gguf, err)))
+        *kind = CHECKPOINT_GGUF;
+    else if (listing.n_ggufs > 1 && !weights)
+        error_set(err, LLAMA3_EINPUT,
+                  "%s: expected one .gguf file, found %zu: give the path of one (%s)", folder,
+                  listing.n_ggufs, listing.gguf);
+    else if (weights)
+        error_set(err, LLAMA3_EINPUT,
+                  "%s: expected config.json beside model.safetensors, found none", folder);
+    else if (listing.n_pickles > 0)
+        error_set(err, LLAMA3_EINPUT,
+                  "%s: expected model.safetensors, found %s: convert to safetensors", folder,
+                  listing.pickle);
+    else if (listing.n_files == 0)
+        error_set(
+            err, LLAMA3_EINPUT,
+            "%s: expected a checkpoint (config.json and model.safetensors, or a .gguf file), found "
+            "an empty directory",
+            folder);
+    else
+        error_set(
+            err, LLAMA3_EINPUT,
+            "%s: expected a checkpoint (config.json and model.safetensors, or a .gguf file), found "
+            "no %s",
+            folder, config ? "model.safetensors" : "config.json");
+    return path;
+}
