@@ -5,12 +5,11 @@
 
 #include "tool/info.h"
 #include "tool/interrupt.h"
-#include "tool/output.h"
 #include "tool/progress.h"
 #include "tool/say.h"
+#include "tool/terminal.h"
 
 struct listener {
-    const char *label;
     struct buf *said;
     bool spoke, unread;
 };
@@ -19,12 +18,10 @@ static int on_text(void *arg, const char *text, size_t length)
 {
     struct listener *listener = arg;
     progress_stop();
-    if (!listener->spoke)
-        fputs(listener->label, stderr);
     listener->spoke = true;
     if (listener->said != NULL)
         buf_add(listener->said, text, length);
-    listener->unread = output_text(text, length) != 0;
+    listener->unread = terminal_answer(text, length) != 0;
     return listener->unread;
 }
 
@@ -52,7 +49,7 @@ static int show_prompt(const struct answerer *answerer, const int32_t *prompt, s
     size_t length;
     if (llama3_detokenize(answerer->model, prompt, n, true, &text, &length, err) != 0)
         return -1;
-    output_shown(stderr, text, length);
+    terminal_text(stderr, text, length);
     if (length == 0 || text[length - 1] != '\n')
         fputc('\n', stderr);
     llama3_free(text);
@@ -77,7 +74,7 @@ enum answer answer_print(const struct answerer *answerer, const int32_t *prompt,
                          const char *label, struct buf *said, struct llama3_error *err)
 {
     const struct args *args = answerer->args;
-    struct listener listener = {.label = label, .said = said};
+    struct listener listener = {.said = said};
     struct llama3_result result;
     struct llama3_generation generation = {
         .sampling = args_sampling(args, answerer->model),
@@ -90,7 +87,7 @@ enum answer answer_print(const struct answerer *answerer, const int32_t *prompt,
     };
     if (args->show_prompt && show_prompt(answerer, prompt, n, err) != 0)
         return ANSWER_FAILED;
-    output_begin();
+    terminal_answer_begin(label);
     int rc;
     do { /* again if it was ended by a ^C that came too late for the answer before */
         interrupt_begin(answerer->session);
@@ -102,7 +99,7 @@ enum answer answer_print(const struct answerer *answerer, const int32_t *prompt,
     } while (rc == 0 && result.finish == LLAMA3_FINISH_CANCELED && !interrupt_seen());
     if (rc != 0) {
         if (listener.spoke)
-            output_end();
+            terminal_answer_end();
         return ANSWER_FAILED;
     }
     /* A ^C before the first word leaves stdout empty. */
@@ -110,7 +107,7 @@ enum answer answer_print(const struct answerer *answerer, const int32_t *prompt,
     if (!canceled && !listener.spoke)
         on_text(&listener, "", 0);
     if (!listener.unread && listener.spoke)
-        listener.unread = output_end() != 0;
+        listener.unread = terminal_answer_end() != 0;
     if (listener.unread)
         return ANSWER_UNREAD;
     note_length(answerer, &result);

@@ -113,7 +113,7 @@ static int turn(const struct answerer *answerer, struct llama3_history *history,
     enum answer answer = answer_turn(answerer, history, said, &err);
     if (answer == ANSWER_UNREAD)
         return STATUS_FAILED;
-    /* "^C" stands in the terminal's line; output_end() ended it only after other words. */
+    /* "^C" stands in the terminal's line; terminal_answer_end() ended it only after other words. */
     if (answer == ANSWER_INTERRUPTED && (said->size == 0 || said->data[said->size - 1] == '\n'))
         fputc('\n', stderr);
     if (answer == ANSWER_FAILED)

@@ -7,8 +7,8 @@
 
 #include "text/tokenizer.h"
 #include "tool/eval.h"
-#include "tool/output.h"
 #include "tool/say.h"
+#include "tool/terminal.h"
 #include "tool/text.h"
 
 /* ---- ids --------------------------------------------------------------------------------- */
@@ -73,7 +73,7 @@ static void print_bytes(const uint8_t *bytes, size_t n, struct decoder *decoder,
     }
     buf_clear(shown);
     decoder_push(decoder, bytes, n, shown);
-    output_text(shown->data, shown->size);
+    terminal_answer(shown->data, shown->size);
 }
 
 static void print_end(struct decoder *decoder, struct buf *shown)
@@ -82,8 +82,8 @@ static void print_end(struct decoder *decoder, struct buf *shown)
         return;
     buf_clear(shown);
     decoder_finish(decoder, shown);
-    output_text(shown->data, shown->size);
-    output_end();
+    terminal_answer(shown->data, shown->size);
+    terminal_answer_end();
 }
 
 static void print_ids(const struct eval_args *args, const struct tokenizer *tokenizer,
@@ -92,7 +92,7 @@ static void print_ids(const struct eval_args *args, const struct tokenizer *toke
     struct decoder decoder = {0};
     struct decoder *shows = isatty(STDOUT_FILENO) ? &decoder : NULL;
     struct buf shown = {0};
-    output_begin();
+    terminal_answer_begin(NULL);
     for (size_t i = 0; i < ids->n && !ferror(stdout); i++) {
         size_t n;
         const uint8_t *bytes = tokenizer_bytes(tokenizer, ids->ids[i], &n);

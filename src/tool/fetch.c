@@ -12,10 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tool/ask.h"
 #include "tool/interrupt.h"
 #include "tool/offline.h"
 #include "tool/say.h"
+#include "tool/terminal.h"
 
 #define PULL     "llama3-pull"
 #define INT4     ":int4"
@@ -74,8 +74,8 @@ int fetch_offer(const char *name)
     char *argv[] = {(char *)PULL, NULL, NULL, NULL};
     size_t n = strlen(name), tail = strlen(INT4);
     bool int4 = n > tail && strcasecmp(name + n - tail, INT4) == 0;
-    if (!ask_possible() || offline_is_set() || n >= sizeof repository ||
-        !find_pull(path, sizeof path) || !ask_yes(QUESTION, true))
+    if (!terminal_can_ask() || offline_is_set() || n >= sizeof repository ||
+        !find_pull(path, sizeof path) || !terminal_ask(QUESTION, true))
         return STATUS_FAILED;
     snprintf(repository, sizeof repository, "%.*s", (int)(int4 ? n - tail : n), name);
     argv[1] = int4 ? (char *)"--int4" : repository;

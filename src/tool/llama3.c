@@ -57,10 +57,8 @@ static int on_load(void *arg, uint64_t done, uint64_t total)
 static void on_note(void *arg, const char *note)
 {
     const struct opening *opening = arg;
-    if (opening->args->quiet)
-        return;
-    progress_stop();
-    say_error("note: %s", note);
+    if (!opening->args->quiet)
+        say_error("note: %s", note);
 }
 
 static struct llama3_model *open_once(const struct opening *opening, const char *path,

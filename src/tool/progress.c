@@ -4,14 +4,12 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "tool/say.h"
+#include "tool/terminal.h"
 
 enum {
     BAR_WIDTH = 24,
@@ -87,28 +85,20 @@ static void put_progress(char *line, size_t size, const char *what, double now)
 static void draw(double now)
 {
     char line[512], what[256];
-    struct winsize window;
-    size_t width = sizeof line, beside = state.total == 0 ? 10 : BESIDE;
-    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1)
-        width = window.ws_col - 1U; /* a line that wraps could not be erased */
-    put_what(what, sizeof what, width > beside ? width - beside : 0);
+    const char *const lines[] = {line};
+    size_t columns, rows, beside = state.total == 0 ? 10 : BESIDE;
+    terminal_size(&columns, &rows);
+    put_what(what, sizeof what, columns > beside ? columns - beside : 0);
     if (state.total == 0)
         snprintf(line, sizeof line, "%s, %.0f s", what, now - state.start);
     else
         put_progress(line, sizeof line, what, now);
-    size_t n = strnlen(line, width);
-    while (n > 0 && ((unsigned char)line[n] & 0xc0) == 0x80) /* within a character */
-        n--;
-    fputc('\r', stderr);
-    say_text(stderr, line, n);
-    fputs("\033[K", stderr);
-    fflush(stderr);
+    terminal_draw(lines, 1);
 }
 
 static void *draw_until_stopped(void *arg)
 {
     (void)arg;
-    bool drawn = false;
     pthread_mutex_lock(&state.lock);
     for (double next = state.start + DELAY; !state.stopping;) {
         struct timespec until = clock_moment(next);
@@ -116,22 +106,17 @@ static void *draw_until_stopped(void *arg)
         double now = clock_seconds();
         if (!state.stopping && now >= next) {
             draw(now);
-            drawn = true;
             next = now + INTERVAL;
         }
     }
     pthread_mutex_unlock(&state.lock);
-    if (drawn) {
-        fputs("\r\033[K", stderr);
-        fflush(stderr);
-    }
+    terminal_erase();
     return NULL;
 }
 
 static void start(const char *what, size_t done, size_t total, bool bar)
 {
-    const char *term = getenv("TERM");
-    if (!isatty(STDERR_FILENO) || term == NULL || strcmp(term, "dumb") == 0)
+    if (!terminal_can_draw())
         return;
     clock_condition(&state.stop);
     state.what = what;

@@ -7,11 +7,11 @@
 #include <unistd.h>
 
 #include "hub/library.h"
-#include "tool/ask.h"
 #include "tool/ending.h"
 #include "tool/progress.h"
 #include "tool/pull.h"
 #include "tool/say.h"
+#include "tool/terminal.h"
 
 /* ---- --list ---------------------------------------------------------------------------------- */
 
@@ -88,11 +88,11 @@ static int remove_from(const struct library *library, const struct pull_args *ar
     unit_bytes(size, model->bytes);
     snprintf(question, sizeof question, "remove %s%s%s (%s%s)?", args->repository,
              args->tag[0] != '\0' ? ":" : "", args->tag, args->tag[0] != '\0' ? "of " : "", size);
-    if (!args->yes && !ask_possible()) {
+    if (!args->yes && !terminal_can_ask()) {
         say_error("--remove asks on a terminal, and there is none: --yes removes without asking");
         return STATUS_USAGE;
     }
-    if (!args->yes && !ask_yes(question, false))
+    if (!args->yes && !terminal_ask(question, false))
         return ending_status();
     if (library_remove(model, args->tag, &err) == 0)
         return STATUS_OK;
@@ -123,13 +123,10 @@ static void on_bad(void *arg, const char *file, const char *kept)
 {
     struct verifying *v = arg;
     v->bad++;
-    progress_stop();
     say_error(
         "%s: %s: its contents are not what they were: kept apart as %s; llama3-pull %s fetches "
         "it again",
         v->model, file, kept, v->model);
-    if (!v->args->quiet)
-        progress_start_bytes("verifying", 0);
 }
 
 static int on_bytes(void *arg, uint64_t done, uint64_t total)

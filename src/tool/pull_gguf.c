@@ -7,10 +7,10 @@
 
 #include "base/file.h"
 #include "hub/repo.h"
-#include "tool/ask.h"
 #include "tool/ending.h"
 #include "tool/pull.h"
 #include "tool/say.h"
+#include "tool/terminal.h"
 
 /* What of the memory that could be had a model may take: its context needs some, too. */
 static bool fits(const struct repo_gguf *gguf, uint64_t memory)
@@ -73,7 +73,7 @@ int pull_choose_gguf(const struct hub_repo *repo, struct pull_args *args)
             say_error("expected one of them: llama3-pull %s:TYPE", args->repository);
         } else {
             snprintf(question, sizeof question, "fetch %s?", one->tag);
-            if (ask_yes(question, true)) {
+            if (terminal_ask(question, true)) {
                 snprintf(args->tag, sizeof args->tag, "%s", one->tag);
                 status = STATUS_OK;
             } else if (ending_signal() != 0) {

@@ -4,17 +4,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "base/clock.h"
-#include "base/utf8.h"
 #include "tool/say.h"
+#include "tool/terminal.h"
 
 enum {
     SAMPLES = 16,
     BAR = 20,
-    MAX_LINES = 8,
+    MAX_LINES = 9,
     MAX_WIDTH = 200,
     STATE = 44 /* columns of figures */
 };
@@ -38,7 +36,6 @@ struct pull_show {
     const struct fetch *fetch;
     size_t n; /* blobs in all, of which fetch->n are fetched now */
     bool quiet, terminal;
-    int lines; /* drawn now */
     double begun, sampled, told;
     struct shown *files; /* [n] */
     struct shown all;
@@ -48,7 +45,6 @@ struct pull_show {
 
 struct pull_show *pull_show_open(const struct fetch *fetch, size_t n, bool quiet)
 {
-    const char *term = getenv("TERM");
     struct pull_show *show = calloc(1, sizeof *show);
     if (show == NULL || (show->files = calloc(n + 1, sizeof *show->files)) == NULL) {
         free(show);
@@ -57,7 +53,7 @@ struct pull_show *pull_show_open(const struct fetch *fetch, size_t n, bool quiet
     show->fetch = fetch;
     show->n = n;
     show->quiet = quiet;
-    show->terminal = isatty(STDERR_FILENO) && term != NULL && strcmp(term, "dumb") != 0;
+    show->terminal = terminal_can_draw();
     show->begun = show->told = clock_seconds();
     for (size_t i = 0; i < n; i++)
         show->files[i].told = fetch->blobs[i].state == BLOB_DONE; /* there already */
@@ -111,13 +107,6 @@ static void format_state(char *out, size_t size, const struct shown *shown, uint
 
 /* ---- a terminal ------------------------------------------------------------------------------ */
 
-static void erase(struct pull_show *show)
-{
-    if (show->lines > 0)
-        fprintf(stderr, "\r\033[%dA\033[J", show->lines);
-    show->lines = 0;
-}
-
 /* A name in `room` columns at most: its ending goes first, then its beginning, since the parts of a
  * set differ in between. */
 static void shorten(char *out, size_t size, const char *name, size_t room)
@@ -132,31 +121,12 @@ static void shorten(char *out, size_t size, const char *name, size_t room)
     snprintf(out, size, "%.*s", (int)(name + n - begin), begin);
 }
 
-/* No wider than the terminal, also where something in it is shown as "\x1b". */
-static void put_line(struct pull_show *show, const char *line, size_t width)
-{
-    char *text = NULL;
-    size_t n = 0;
-    FILE *out = open_memstream(&text, &n);
-    if (out == NULL)
-        return;
-    say_name(out, line);
-    if (fclose(out) == 0) {
-        if (n > width)
-            for (n = width; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80;)
-                n--;
-        fwrite(text, 1, n, stderr);
-        fputs("\033[K\n", stderr);
-        show->lines++;
-    }
-    free(text);
-}
-
-static void draw_file(struct pull_show *show, size_t index, size_t width)
+static void format_file(const struct pull_show *show, size_t index, size_t width,
+                        char line[MAX_WIDTH + 1])
 {
     const struct blob *blob = &show->fetch->blobs[index];
-    struct shown *shown = &show->files[index];
-    char bar[BAR + 1], state[128], name[36], line[MAX_WIDTH + 1];
+    const struct shown *shown = &show->files[index];
+    char bar[BAR + 1], state[128], name[36];
     uint64_t size = blob->file->size;
     size_t filled = size > 0 ? (size_t)((double)BAR * (double)shown->bytes / (double)size) : BAR;
     for (size_t i = 0; i < BAR; i++)
@@ -173,10 +143,9 @@ static void draw_file(struct pull_show *show, size_t index, size_t width)
     int room = width >= 32 + 1 + STATE ? 32 : width > 12 + STATE ? (int)width - STATE - 1 : 12;
     shorten(name, sizeof name, blob->file->name, (size_t)room);
     if (width < 32 + BAR + 4 + STATE)
-        snprintf(line, sizeof line, "%-*s %s", room, name, state);
+        snprintf(line, MAX_WIDTH + 1, "%-*s %s", room, name, state);
     else
-        snprintf(line, sizeof line, "%-*s [%s] %s", room, name, bar, state);
-    put_line(show, line, width);
+        snprintf(line, MAX_WIDTH + 1, "%-*s [%s] %s", room, name, bar, state);
 }
 
 /* Files that bytes come for, and those that wait for others. */
@@ -209,38 +178,29 @@ static void format_left_to_quantize(const struct pull_show *show, char *line, si
 
 static void draw(struct pull_show *show, uint64_t total)
 {
-    char line[MAX_WIDTH + 1], state[128];
-    struct winsize window;
-    size_t width = 79, rows = MAX_LINES, there = 0;
+    char text[MAX_LINES][MAX_WIDTH + 1], state[128];
+    const char *lines[MAX_LINES];
+    size_t width, most, n = 0, there = 0;
     const struct fetch *f = show->fetch;
-    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1) {
-        width = window.ws_col - 1U;
-        if (window.ws_row > 2 && window.ws_row - 2U < rows)
-            rows = window.ws_row - 2U;
-    }
+    double pause = fetch_pause(f);
+    terminal_size(&width, &most);
     width = width < MAX_WIDTH ? width : MAX_WIDTH;
-    if (show->to_quantize > 0 && rows > 1)
-        rows--;
-    erase(show);
-    for (size_t i = 0; i < f->n; i++) {
-        if (is_active(f, i) && (size_t)show->lines < rows)
-            draw_file(show, i, width);
-    }
+    most = most < MAX_LINES ? most : MAX_LINES;
+    for (size_t i = 0; i < f->n && n + 1 + (show->to_quantize > 0) < most; i++)
+        if (is_active(f, i))
+            format_file(show, i, width, text[n++]);
     for (size_t i = 0; i < show->n; i++)
         there += f->blobs[i].state == BLOB_DONE;
-    double pause = fetch_pause(f);
     format_state(state, sizeof state, &show->all, total);
     if (pause > 0)
-        snprintf(line, sizeof line, "the hub asks to wait: %.0f s", pause);
-    else
-        snprintf(line, sizeof line, "%zu of %zu files: %s", there, show->n, state);
-    if (pause > 0 || show->n > 0)
-        put_line(show, line, width);
-    if (show->to_quantize > 0) {
-        format_left_to_quantize(show, line, sizeof line);
-        put_line(show, line, width);
-    }
-    fflush(stderr);
+        snprintf(text[n++], sizeof text[0], "the hub asks to wait: %.0f s", pause);
+    else if (show->n > 0)
+        snprintf(text[n++], sizeof text[0], "%zu of %zu files: %s", there, show->n, state);
+    if (show->to_quantize > 0)
+        format_left_to_quantize(show, text[n++], sizeof text[0]);
+    for (size_t i = 0; i < n; i++)
+        lines[i] = text[i];
+    terminal_draw(lines, n);
 }
 
 /* ---- elsewhere ------------------------------------------------------------------------------- */
@@ -316,7 +276,6 @@ void pull_show_note(struct pull_show *show, const char *text)
 {
     if (show->quiet)
         return;
-    erase(show);
     say_error("note: %s", text);
 }
 
@@ -326,8 +285,7 @@ void pull_show_close(struct pull_show *show)
         return;
     if (!show->quiet && !show->terminal)
         tell_files(show);
-    erase(show);
-    fflush(stderr);
+    terminal_erase();
     free(show->files);
     free(show);
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/utf8.h"
+#include "tool/terminal.h"
 
 /* Length of the character at text[0..n), or 0 if it mustn't reach a terminal: a control character,
  * one that changes the direction of text, or no UTF-8. */
@@ -42,6 +43,19 @@ void say_name(FILE *out, const char *name)
     say_text(out, name, strlen(name));
 }
 
+size_t say_fitting(const char *line, size_t columns)
+{
+    size_t n = strlen(line), used = 0, at = 0;
+    while (at < n) {
+        size_t length = printable(line + at, n - at); /* no fewer bytes than columns */
+        used += length > 0 ? length : strlen("\\x00");
+        if (used > columns)
+            break;
+        at += length > 0 ? length : 1;
+    }
+    return at;
+}
+
 void say_error(const char *format, ...)
 {
     char line[9000]; /* two paths, and why */
@@ -49,9 +63,12 @@ void say_error(const char *format, ...)
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    flockfile(stderr);
+    terminal_erase();
     fprintf(stderr, "%s: ", say_program);
     say_name(stderr, line);
     fputc('\n', stderr);
+    funlockfile(stderr);
 }
 
 void say_failure(const struct llama3_error *err)

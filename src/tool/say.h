@@ -18,8 +18,10 @@ extern const char say_program[]; /* defined beside main() */
  * that are no UTF-8 as "\x1b". */
 void say_text(FILE *out, const char *text, size_t n);
 void say_name(FILE *out, const char *name); /* the same of a string */
+/* How many of a line's bytes fit that many columns, as say_text() shows them. */
+size_t say_fitting(const char *line, size_t columns);
 
-/* A line; what is in it is shown as by say_text(). */
+/* A line; what is in it is shown as by say_text(). Lines that are drawn (terminal.h) are erased. */
 void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* What the library reported; of an option by its name on the command line. */

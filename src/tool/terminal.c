@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+#include "tool/terminal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "tool/say.h"
+
+/* ---- drawn lines --------------------------------------------------------------------------- */
+
+/* stderr's own lock guards it. The cursor stands below the lines, so that "^C" spoils none. */
+static size_t drawn;
+
+bool terminal_can_draw(void)
+{
+    const char *term = getenv("TERM");
+    return isatty(STDERR_FILENO) && term != NULL && strcmp(term, "dumb") != 0;
+}
+
+void terminal_size(size_t *columns, size_t *lines)
+{
+    struct winsize window;
+    bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1;
+    *columns = known ? window.ws_col - 1U : 79;
+    *lines = known && window.ws_row > 1 ? window.ws_row - 1U : 23;
+}
+
+void terminal_draw(const char *const *lines, size_t n)
+{
+    char *text = NULL;
+    size_t size, columns, rows;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL)
+        return;
+    terminal_size(&columns, &rows);
+    n = n < rows ? n : rows;
+    flockfile(stderr);
+    if (drawn > 0)
+        fprintf(out, "\r\033[%zuA", drawn);
+    for (size_t i = 0; i < n; i++) {
+        say_text(out, lines[i], say_fitting(lines[i], columns));
+        fputs("\033[K\n", out);
+    }
+    if (n < drawn)
+        fputs("\033[J", out);
+    if (fclose(out) == 0) { /* in one piece, so that nothing flickers */
+        fwrite(text, 1, size, stderr);
+        drawn = n;
+    }
+    funlockfile(stderr);
+    free(text);
+}
+
+void terminal_erase(void)
+{
+    flockfile(stderr);
+    if (drawn > 0)
+        fprintf(stderr, "\r\033[%zuA\033[J", drawn);
+    drawn = 0;
+    funlockfile(stderr);
+}
+
+/* ---- the answer ---------------------------------------------------------------------------- */
+
+static struct {
+    const char *label; /* NULL: it is there already */
+    bool failed;
+    char last; /* byte written, 0: none yet */
+} answer;
+
+/* Length of the control character at text[0], 0 if it is none: C0 apart from tab and newline, DEL,
+ * and C1 in its two bytes. */
+static size_t control(const char *text, size_t length)
+{
+    unsigned char c = (unsigned char)text[0];
+    if ((c < 0x20 && c != '\t' && c != '\n') || c == 0x7f)
+        return 1;
+    return c == 0xc2 && length > 1 && (unsigned char)text[1] < 0xa0 ? 2 : 0;
+}
+
+void terminal_text(FILE *out, const char *text, size_t length)
+{
+    if (!isatty(fileno(out))) {
+        fwrite(text, 1, length, out);
+        return;
+    }
+    for (size_t i = 0; i < length;) {
+        size_t skip = control(text + i, length - i);
+        if (skip > 0)
+            fputs("\xEF\xBF\xBD", out);
+        else
+            putc(text[i], out);
+        i += skip > 0 ? skip : 1;
+    }
+}
+
+void terminal_answer_begin(const char *label)
+{
+    answer.label = label;
+    answer.failed = false;
+    answer.last = 0;
+}
+
+int terminal_answer(const char *text, size_t length)
+{
+    terminal_erase();
+    if (answer.label != NULL)
+        fputs(answer.label, stderr);
+    answer.label = NULL;
+    if (answer.failed)
+        return -1;
+    if (length == 0)
+        return 0;
+    answer.last = text[length - 1];
+    terminal_text(stdout, text, length);
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return 0;
+    if (errno != EPIPE)
+        say_error("stdout: %s", strerror(errno));
+    answer.failed = true;
+    return -1;
+}
+
+int terminal_answer_end(void)
+{
+    return answer.last == '\n' ? 0 : terminal_answer("\n", 1);
+}
+
+/* ---- questions ----------------------------------------------------------------------------- */
+
+bool terminal_can_ask(void)
+{
+    return isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
+}
+
+bool terminal_ask(const char *question, bool by_default)
+{
+    char line[64];
+    if (!terminal_can_ask())
+        return false;
+    terminal_erase();
+    say_name(stderr, question);
+    fputs(by_default ? " [Y/n] " : " [y/N] ", stderr);
+    fflush(stderr);
+    if (fgets(line, sizeof line, stdin) == NULL) {
+        clearerr(stdin);
+        fputc('\n', stderr);
+        return false;
+    }
+    line[strcspn(line, "\n")] = '\0';
+    return line[0] == '\0' ? by_default
+                           : strcasecmp(line, "y") == 0 || strcasecmp(line, "yes") == 0;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * terminal.h: who writes on the terminal when. Lines that show how far something is are drawn at
+ * the end of stderr; whatever else is written erases them first. Errors and notes (say.h) do so,
+ * and so does the answer, which goes to stdout.
+ */
+#ifndef TOOL_TERMINAL_H
+#define TOOL_TERMINAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+/* Whether stderr is a terminal on which lines can be drawn and erased. */
+bool terminal_can_draw(void);
+/* Columns of a line that does not wrap, and how many lines can be drawn. */
+void terminal_size(size_t *columns, size_t *lines);
+/* Draws these n lines instead of those drawn before, each cut to the terminal's width. From any
+ * thread; after terminal_can_draw(). */
+void terminal_draw(const char *const *lines, size_t n);
+void terminal_erase(void);
+
+/* Text for a person: where out is a terminal, control characters that a model may be talked into
+ * (escape sequences) are shown as U+FFFD. In a pipe or file every byte passes. */
+void terminal_text(FILE *out, const char *text, size_t length);
+
+/* An answer on stdout, flushed as it comes. The label goes to stderr before the first word. */
+void terminal_answer_begin(const char *label);
+/* Whole UTF-8 characters. -1 once stdout took no more; the error is then on stderr, unless it is a
+ * pipe that nobody reads any more. */
+int terminal_answer(const char *text, size_t length);
+/* The newline at the end, where the answer has none. */
+int terminal_answer_end(void);
+
+/* Whether there is a terminal to ask on. */
+bool terminal_can_ask(void);
+/* A question that is answered by yes or no. An empty line means by_default; the end of input is a
+ * no. */
+bool terminal_ask(const char *question, bool by_default);
+
+#endif
