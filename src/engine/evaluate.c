@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/size.h"
+#include "base/softmax.h"
 #include "base/threads.h"
 #include "text/tokenizer.h"
 
@@ -47,40 +48,6 @@ struct evaluation {
 
 /* ---- a row of logits --------------------------------------------------------------------- */
 
-struct softmax {
-    size_t top;      /* the likeliest token; the lower id wins a tie */
-    double log_norm; /* log of the sum of e^logit */
-};
-
-static struct softmax softmax_of(const float *logits, size_t n)
-{
-    struct softmax s = {0};
-    for (size_t i = 1; i < n; i++)
-        if (logits[i] > logits[s.top])
-            s.top = i;
-    double max = (double)logits[s.top];
-    double sum = exp((double)logits[0] - max);
-    for (size_t i = 1; i < n; i++)
-        sum += exp((double)logits[i] - max);
-    s.log_norm = max + log(sum);
-    return s;
-}
-
-static double divergence(const float *p, const struct softmax *ps, const float *q,
-                         const struct softmax *qs, size_t n)
-{
-    double sum = 0, shift = ps->log_norm - qs->log_norm;
-    for (size_t i = 0; i < n; i++)
-        sum += exp((double)p[i] - ps->log_norm) * ((double)p[i] - (double)q[i] - shift);
-    return sum;
-}
-
-double evaluate_divergence(const float *p, const float *q, size_t n)
-{
-    struct softmax ps = softmax_of(p, n), qs = softmax_of(q, n);
-    return divergence(p, &ps, q, &qs, n);
-}
-
 /* reference: NULL, or its logits. */
 static struct score score_row(const float *logits, const float *reference, size_t n, int32_t next)
 {
@@ -90,7 +57,7 @@ static struct score score_row(const float *logits, const float *reference, size_
         return score;
     struct softmax theirs = softmax_of(reference, n);
     score.reference_nll = theirs.log_norm - (double)reference[next];
-    score.kl = divergence(reference, &theirs, logits, &own, n);
+    score.kl = softmax_divergence(reference, &theirs, logits, &own, n);
     score.same_top = own.top == theirs.top;
     return score;
 }

@@ -61,9 +61,6 @@ int evaluate_logits(const struct model *model, const int32_t *tokens, size_t n,
 int evaluate_tokenize(const struct model *model, const char *text, size_t length,
                       struct tokens *out, struct llama3_error *err);
 
-/* KL(p || q) of two rows of n >= 1 logits, in nats. */
-double evaluate_divergence(const float *p, const float *q, size_t n);
-
 /* Whether two models mean the same by every id; an error that names the first difference. */
 int evaluate_same_vocabulary(const struct model *a, const struct model *b,
                              struct llama3_error *err);

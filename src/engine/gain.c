@@ -5,12 +5,18 @@
 #include <stdlib.h>
 
 #include "backend/quantize.h"
+#include "base/sample.h"
 #include "base/size.h"
+#include "base/softmax.h"
 #include "engine/convert.h"
-#include "engine/evaluate.h"
+#include "text/tokenizer.h"
 
 enum { SOURCE, MADE, PLAIN, N_STREAMS };
 enum { CHUNK = 64 }; /* rows of logits held at once, of each stream */
+
+/* What is compared of the built-in text: little, as a large model takes a tenth of a second for
+ * each. */
+enum { GAIN_TOKENS = STREAM_WINDOW - 1 };
 
 struct comparison {
     const struct model *source, *made;
@@ -71,9 +77,15 @@ static int compare_rows(const struct comparison *c, size_t first, size_t n, stru
                           err) < 0)
             return -1;
     for (size_t row = 0; row < n; row++) {
-        const float *source = c->logits[SOURCE] + row * vocab;
-        gain->kl += evaluate_divergence(source, c->logits[MADE] + row * vocab, vocab);
-        gain->plain_kl += evaluate_divergence(source, c->logits[PLAIN] + row * vocab, vocab);
+        const float *rows[N_STREAMS];
+        struct softmax of[N_STREAMS];
+        for (int s = 0; s < N_STREAMS; s++) {
+            rows[s] = c->logits[s] + row * vocab;
+            of[s] = softmax_of(rows[s], vocab);
+        }
+        gain->kl += softmax_divergence(rows[SOURCE], &of[SOURCE], rows[MADE], &of[MADE], vocab);
+        gain->plain_kl +=
+            softmax_divergence(rows[SOURCE], &of[SOURCE], rows[PLAIN], &of[PLAIN], vocab);
     }
     gain->predictions += n;
     return 0;
@@ -103,9 +115,8 @@ int gain_measure(const struct model *source, const struct model *made, const int
     struct comparison c = {.source = source, .made = made, .threads = options->threads};
     size_t vocab = source->config.vocab_size;
     int status = 0;
-    if (n < evaluate_min_tokens(source))
-        return error_set(err, LLAMA3_EINPUT, "expected %zu tokens or more, found %zu",
-                         evaluate_min_tokens(source), n);
+    if (n < 2)
+        return error_set(err, LLAMA3_EINPUT, "expected 2 tokens or more, found %zu", n);
     for (int s = 0; s < N_STREAMS && status == 0; s++) {
         c.streams[s] = stream_open(s == SOURCE ? source : made, tokens, n, options, err);
         c.logits[s] = c.streams[s] == NULL ? NULL : size_alloc(CHUNK, vocab * sizeof(float));
@@ -120,5 +131,28 @@ int gain_measure(const struct model *source, const struct model *made, const int
         stream_close(c.streams[s]);
         free(c.logits[s]);
     }
+    return status;
+}
+
+int gain_of_file(const char *in, const char *made, int threads, struct gain *gain,
+                 struct llama3_error *err)
+{
+    const struct stream_options options = {.threads = threads};
+    struct model models[2] = {{0}};
+    struct tokenizer *tokenizer = NULL;
+    struct tokens sample = {0};
+    int status = -1;
+    if (model_open(&models[SOURCE], in, err) == 0 && model_open(&models[MADE], made, err) == 0 &&
+        (tokenizer = tokenizer_open(&models[SOURCE].vocab, err)) != NULL)
+        status = tokenizer_encode(tokenizer, (const char *)sample_text, sample_size, &sample, err);
+    if (status == 0 && sample.failed)
+        status = error_memory(err, "tokens", sample.n * sizeof *sample.ids);
+    if (status == 0)
+        status = gain_measure(&models[SOURCE], &models[MADE], sample.ids,
+                              sample.n < GAIN_TOKENS ? sample.n : GAIN_TOKENS, &options, gain, err);
+    tokens_free(&sample);
+    tokenizer_close(tokenizer);
+    model_close(&models[MADE]);
+    model_close(&models[SOURCE]);
     return status;
 }

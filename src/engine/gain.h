@@ -16,10 +16,15 @@ struct gain {
 };
 
 /* made: of source, by convert(), with codes of its own. tokens: n of a text that it wasn't
- * calibrated by, without BOS, evaluate_min_tokens() or more. In memory: a quantized layer, and
+ * calibrated by, without BOS, 2 or more. In memory: a quantized layer, and
  * three streams. */
 int gain_measure(const struct model *source, const struct model *made, const int32_t *tokens,
                  size_t n, const struct stream_options *options, struct gain *gain,
+                 struct llama3_error *err);
+
+/* Of the file at `made`, of what is at `in`, on the beginning of a text that is built in
+ * (base/sample.h) and that it wasn't calibrated by. */
+int gain_of_file(const char *in, const char *made, int threads, struct gain *gain,
                  struct llama3_error *err);
 
 #endif

@@ -7,15 +7,15 @@
 #include <unistd.h>
 
 #include "base/machine.h"
+#include "base/sample.h"
 #include "engine/calibrate.h"
 #include "engine/evaluate.h"
+#include "engine/gain.h"
 #include "engine/quantizer.h"
 #include "tool/ending.h"
 #include "tool/options.h"
 #include "tool/progress.h"
-#include "tool/quantize_gain.h"
 #include "tool/quantize_report.h"
-#include "tool/quantize_sample.h"
 #include "tool/quantize_verify.h"
 #include "tool/say.h"
 #include "tool/text.h"
@@ -218,7 +218,7 @@ static int read_tokens(const struct job *job, const char *path, const char *purp
     if (path[0] != '\0')
         status = text_read(path, &text);
     else
-        buf_add_str(&text, quantize_sample);
+        buf_add(&text, (const char *)sample_text, sample_size);
     if (status == STATUS_OK && evaluate_tokenize(&job->work.model, text.size > 0 ? text.data : "",
                                                  text.size, tokens, &err) != 0) {
         say_failure(&err);
@@ -287,8 +287,7 @@ static int tell_gain(const struct job *job)
     struct llama3_error err;
     struct gain gain;
     progress_start("comparing with what it would be without calibrating", 0, 0);
-    int result =
-        quantize_gain(&job->work.model, job->args->out, thread_count(job->args), &gain, &err);
+    int result = gain_of_file(job->args->in, job->args->out, thread_count(job->args), &gain, &err);
     progress_stop();
     if (result == 0)
         quantize_report_gain(stdout, job->work.text.n, &gain);
