@@ -488,7 +488,6 @@ static int deferred_read(struct backend *backend, enum rows rows, const struct b
 
 const struct backend_ops deferred_ops = {
     .name = "deferred",
-    .limits = &cpu_limits,
     .device = deferred_find_device,
     .weight_bytes = deferred_weight_bytes,
     .buffer_bytes = deferred_buffer_bytes,

@@ -41,6 +41,7 @@ room text text/ checkpoint/vocab.h base/
 room backend backend/ checkpoint/model.h checkpoint/vocab.h quant/ base/
 room engine engine/ text/ backend/backend.h backend/moments.h backend/quantize.h checkpoint/ quant/ \
     base/
+room meter meter/ backend/ base/
 # The programs stand on llama3.h, but for those that make, measure and judge models.
 inner=$(find src/tool -name 'eval*.[ch]' -o -name 'bench*.[ch]' -o -name 'quantize*.[ch]')
 may_include src/tool "$(find src/tool -name '*.[ch]' ! -name 'eval*' ! -name 'bench*' \
@@ -50,7 +51,7 @@ room server server/ base/
 room hub hub/ checkpoint/hub_cache.h checkpoint/gguf_names.h checkpoint/resolve.h base/
 may_include "llama3-pull" "$(find src/tool -name 'pull*.[ch]')" tool/ hub/ checkpoint/ engine/quantizer.h \
     base/
-may_include "inner programs" "$inner" tool/ engine/ text/ backend/limits.h backend/quantize.h \
+may_include "inner programs" "$inner" tool/ engine/ meter/ text/ backend/quantize.h \
     checkpoint/ quant/ base/
 
 unlicensed=$(find src include tests bench examples \( -name '*.[ch]' -o -name '*.cc' -o \
@@ -76,12 +77,13 @@ wrong_order()
         }' "$@"
 }
 
-outside_cpu=$(find src -name '*.[ch]' ! -path 'src/backend/cpu/*' ! -path src/backend/backend.c)
-outside_cuda=$(find src -name '*.[ch]' ! -path 'src/backend/cuda/*')
+outside_cpu=$(find src -name '*.[ch]' ! -path 'src/backend/cpu/*' ! -path 'src/meter/cpu*' \
+    ! -path src/backend/backend.c)
+outside_cuda=$(find src -name '*.[ch]' ! -path 'src/backend/cuda/*' ! -path 'src/meter/cuda*')
 library=$(find src -name '*.[ch]' ! -path 'src/tool/*')
 # shellcheck disable=SC2046,SC2086 # lists of files
 {
-    absent "hardware outside src/backend" \
+    absent "hardware outside src/backend and src/meter" \
         '__(AVX|SSE|FMA|ARM|aarch64|x86_64|amd64)|immintrin|arm_neon|_mm(256|512)?_|cblas' $outside_cpu
     absent "a wait by the time of day, which jumps when it is set" CLOCK_REALTIME \
         $(find src -name '*.[ch]')

@@ -15,11 +15,11 @@
 #include <unistd.h>
 
 #include "backend/cuda/cuda.h"
-#include "backend/limits.h"
 #include "base/size.h"
 #include "cuda_answers.h"
 #include "engine/forward.h"
 #include "golden.h"
+#include "meter/meter.h"
 #include "run.h"
 #ifdef CUDA_EMULATED
 #include "backend/cuda/layout.h"
@@ -329,15 +329,14 @@ END_TEST
 START_TEST(limits_are_measured)
 {
     struct limits limits;
-    const struct limits_ops *ops = cuda_ops.limits;
-    struct limits_meter *meter = ops->open(&(struct backend_options){.threads = 1}, &err);
+    struct meter *meter = cuda_meter.open(&(struct backend_options){.threads = 1}, &err);
     ck_assert_msg(meter != NULL, "%s", err.message);
-    ck_assert_int_eq(ops->measure(meter, &limits, &err), 0);
+    ck_assert_int_eq(cuda_meter.measure(meter, &limits, &err), 0);
     ck_assert_double_gt(limits.read_gbs, 0);
     ck_assert_double_gt(limits.int8_gmacs, 0);
     ck_assert_double_gt(limits.bf16_gmacs, 0);
     ck_assert_double_gt(limits.f32_gmacs, 0);
-    ops->close(meter);
+    cuda_meter.close(meter);
 }
 END_TEST
 

@@ -27,7 +27,6 @@
 #include "checkpoint/model.h"
 
 struct backend;
-struct limits_ops;
 struct weight; /* a matrix as the backend keeps it: mapped, repacked or uploaded */
 struct buffer; /* activations, [rows][cols] f32, and whatever the backend derives from them */
 struct kv;     /* the KV pages of one sequence */
@@ -114,7 +113,6 @@ struct batch {
 
 struct backend_ops {
     const char *name;
-    const struct limits_ops *limits; /* limits.h */
 
     /* The device that the options name; -1 if it can't be used, and err says why. NULL where the
      * backend computes in the host's memory, and with it the four that say how many bytes of the

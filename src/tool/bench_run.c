@@ -19,8 +19,8 @@ enum {
 struct runner {
     struct bench *bench;
     struct forward *forward;
-    struct limits_meter *meters[MAX_BACKENDS]; /* [plan.n_backends] */
-    struct sequence **sequences;               /* [n_sequences] */
+    struct meter *meters[MAX_BACKENDS]; /* [plan.n_backends] */
+    struct sequence **sequences;        /* [n_sequences] */
     size_t n_sequences;
     struct batch_row *rows; /* [options.max_rows] */
     float *logits;          /* [options.max_logit_rows][vocab_size] */
@@ -179,8 +179,8 @@ static int run_rounds(struct runner *r, struct llama3_error *err)
             return -1;
     for (size_t round = 0; round < b->rounds; round++) {
         for (size_t p = 0; p < b->placement.plan.n_backends; p++)
-            if (b->placement.backends[p]->limits->measure(
-                    r->meters[p], &r->limits[p * b->rounds + round], err) < 0)
+            if (meter_of(b->placement.backends[p])
+                    ->measure(r->meters[p], &r->limits[p * b->rounds + round], err) < 0)
                 return -1;
         for (size_t i = 0; i < b->n_tests; i++)
             if (run_test(r, &b->tests[i], false, &b->tests[i].rates[round], err) < 0)
@@ -252,7 +252,7 @@ static int place(struct bench *b, struct llama3_error *err)
     request->context = b->options.max_context;
     request->ops = backend_device_ops();
     if (request->ops != NULL)
-        request->reserve_bytes = request->ops->limits->memory();
+        request->reserve_bytes = meter_of(request->ops)->memory();
     request->kv_pages = 0;
     for (size_t i = 0; i < b->n_tests; i++) {
         size_t end, n = size_of_context(b, b->tests[i].context, &end);
@@ -263,7 +263,7 @@ static int place(struct bench *b, struct llama3_error *err)
         return -1;
     for (size_t p = 0; p < b->placement.plan.n_backends; p++)
         if (b->placement.places[p].device == NULL)
-            host += (double)b->placement.backends[p]->limits->memory() +
+            host += (double)meter_of(b->placement.backends[p])->memory() +
                     (double)request->kv_pages * KV_PAGE * 2 *
                         (double)(b->placement.places[p].n_kv_layers * bench_kv_row_bytes(b));
     if (memory_available(&available) && host > (double)available)
@@ -299,7 +299,7 @@ static int open_runner(struct runner *r, struct llama3_error *err)
         return -1;
     snprintf(b->description, sizeof b->description, "%s", forward_describe(r->forward, NULL));
     for (size_t p = 0; p < n_backends; p++) {
-        r->meters[p] = b->placement.backends[p]->limits->open(&o->backend, err);
+        r->meters[p] = meter_of(b->placement.backends[p])->open(&o->backend, err);
         if (r->meters[p] == NULL)
             return -1;
     }
@@ -338,7 +338,7 @@ static void close_runner(struct runner *r)
     free(r->limits);
     for (size_t p = 0; p < r->bench->placement.plan.n_backends; p++)
         if (r->meters[p] != NULL)
-            r->bench->placement.backends[p]->limits->close(r->meters[p]);
+            meter_of(r->bench->placement.backends[p])->close(r->meters[p]);
     forward_close(r->forward);
     free(r->logits);
 }

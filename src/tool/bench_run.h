@@ -4,8 +4,8 @@
 #ifndef TOOL_BENCH_RUN_H
 #define TOOL_BENCH_RUN_H
 
-#include "backend/limits.h"
 #include "engine/placement.h"
+#include "meter/meter.h"
 
 enum bench_kind { BENCH_PROMPT, BENCH_DECODE, BENCH_BATCH };
 

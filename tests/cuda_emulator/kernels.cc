@@ -3,4 +3,4 @@
 #include "backend/cuda/attend.cu"
 #include "backend/cuda/dot.cu"
 #include "backend/cuda/elements.cu"
-#include "backend/cuda/limit_loops.cu"
+#include "meter/cuda_loops.cu"

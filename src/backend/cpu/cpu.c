@@ -240,7 +240,6 @@ static int cpu_read(struct backend *backend, enum rows rows, const struct buffer
 
 const struct backend_ops cpu_ops = {
     .name = "cpu",
-    .limits = &cpu_limits,
     .open = cpu_open,
     .close = cpu_close,
     .describe = cpu_describe,

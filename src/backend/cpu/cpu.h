@@ -116,7 +116,6 @@ struct cpu {
 };
 
 extern const struct backend_ops cpu_ops;
-extern const struct limits_ops cpu_limits;
 
 static inline size_t cpu_rows(const struct cpu *cpu, enum rows rows)
 {

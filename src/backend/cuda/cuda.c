@@ -411,7 +411,6 @@ static int cuda_read(struct backend *backend, enum rows rows, const struct buffe
 
 const struct backend_ops cuda_ops = {
     .name = "cuda",
-    .limits = &cuda_limits,
     .device = cuda_device,
     .weight_bytes = cuda_weight_bytes,
     .buffer_bytes = cuda_buffer_bytes,

@@ -204,18 +204,6 @@ void device_attend(cudaStream_t stream, const struct device_batch *batch,
 int device_attend_rows(const struct device_heads *heads);
 int device_attend_tiles(const struct device_heads *heads);
 
-/* ---- limits: limit_loops.cu -------------------------------------------------------------------
- */
-
-enum limit_loop { LOOP_INT8, LOOP_BF16, LOOP_F32, LIMIT_LOOPS };
-
-/* Multiply-adds on all processors, `rounds` of device_loop_macs in every warp of `blocks` blocks.
- */
-void device_loop(cudaStream_t stream, enum limit_loop loop, int blocks, int rounds, float *out);
-double device_loop_macs(enum limit_loop loop); /* of a block's round */
-/* A sum over 16-byte units, by that many blocks. */
-void device_read(cudaStream_t stream, const void *units, size_t n, int blocks, float *out);
-
 #ifdef __cplusplus
 }
 #endif

@@ -117,8 +117,6 @@ struct cuda {
 
 enum { MAX_OPS = 8192 };
 
-extern const struct limits_ops cuda_limits; /* limits.c */
-
 /* cuda.c */
 /* The backend, its device made the thread's. */
 struct cuda *cuda_enter(const struct backend *backend);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* limits_scalar.c: the most that plain C gives, of what the compiler makes of loops like those of
+/* cpu_scalar.c: the most that plain C gives, of what the compiler makes of loops like those of
  * kernels_scalar.c. */
 #include <string.h>
 
-#include "backend/cpu/limit_loops.h"
+#include "meter/cpu_loops.h"
 
 enum { LANES_SUMMED = 16 };
 
@@ -58,7 +58,7 @@ static uint32_t read_words(const uint8_t *data, size_t n)
     return (uint32_t)(sums[0] ^ sums[0] >> 32);
 }
 
-const struct limit_loops limit_loops_scalar = {
+const struct cpu_loops cpu_loops_scalar = {
     .name = "scalar",
     .int8 = int8,
     .f32 = f32,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* limits_avx512.c: the most that AVX-512 gives, with VNNI and with BF16 where the CPU has them. */
+/* cpu_avx512.c: the most that AVX-512 gives, with VNNI and with BF16 where the CPU has them. */
 #include <immintrin.h>
 
-#include "backend/cpu/limit_loops.h"
+#include "meter/cpu_loops.h"
 
 typedef __m512i bits;
 
@@ -39,14 +39,14 @@ static inline uint32_t f_fold(__m512 x)
 #define INT8(sum, a, b) _mm512_dpbusd_epi32(sum, a, b)
 #define BF16(sum, a, b) _mm512_dpbf16_ps(sum, (__m512bh)(a), (__m512bh)(b))
 
-#include "backend/cpu/limits_simd.inc"
+#include "meter/cpu_simd.inc"
 
 MAC_LOOP(f32, __m512, _mm512_setzero_ps(), f_fold, __m512, _mm512_set1_ps(0.7f), F32, )
 MAC_LOOP(int8, bits, b_zero(), b_fold, bits, _mm512_set1_epi32(0x15263748), INT8, )
 MAC_LOOP(bf16, __m512, _mm512_setzero_ps(), f_fold, bits, _mm512_set1_epi32(0x3f333f33), BF16,
          __attribute__((target("avx512bf16"))))
 
-const struct limit_loops limit_loops_avx512 = {
+const struct cpu_loops cpu_loops_avx512 = {
     .name = "avx512",
     .int8 = int8,
     .f32 = f32,
@@ -55,7 +55,7 @@ const struct limit_loops limit_loops_avx512 = {
     .read = {read_plain, read_four, read_ahead, read_two_ahead},
 };
 
-const struct limit_loops limit_loops_avx512bf16 = {
+const struct cpu_loops cpu_loops_avx512bf16 = {
     .name = "avx512bf16",
     .int8 = int8,
     .bf16 = bf16,

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* limit_loops.h: the loops that limits.c times, a table for each instruction set. */
-#ifndef BACKEND_CPU_LIMIT_LOOPS_H
-#define BACKEND_CPU_LIMIT_LOOPS_H
+/* cpu_loops.h: the loops that cpu.c times, a table for each instruction set. */
+#ifndef METER_CPU_LOOPS_H
+#define METER_CPU_LOOPS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
 enum { READ_LOOPS = 4 };
 
-struct limit_loops {
+struct cpu_loops {
     const char *name; /* of the table of kernels */
     /* Multiply-adds in registers, n times round; what they return keeps them from being dropped. */
     uint32_t (*int8)(size_t n), (*bf16)(size_t n), (*f32)(size_t n);
@@ -18,8 +18,7 @@ struct limit_loops {
 
 enum { READ_UNIT = 4096 };
 
-extern const struct limit_loops limit_loops_scalar, limit_loops_avx2, limit_loops_avxvnni,
-    limit_loops_avx512vl, limit_loops_avx512, limit_loops_avx512bf16, limit_loops_neon,
-    limit_loops_dotprod;
+extern const struct cpu_loops cpu_loops_scalar, cpu_loops_avx2, cpu_loops_avxvnni,
+    cpu_loops_avx512vl, cpu_loops_avx512, cpu_loops_avx512bf16, cpu_loops_neon, cpu_loops_dotprod;
 
 #endif

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* limit_loops.cu: loops that do nothing but what one unit of the device is the limit of. */
+/* cuda_loops.cu: loops that do nothing but what one unit of the device is the limit of. */
+#include "meter/cuda_loops.h"
+
 #include "backend/cuda/common.cuh"
 
 enum {
@@ -57,16 +59,15 @@ static __global__ void __launch_bounds__(THREADS) f32_kernel(int rounds, float *
     keep(sum, out);
 }
 
-double device_loop_macs(limit_loop loop)
+double loop_macs(mac_loop loop)
 {
-    static const double of_warp[LIMIT_LOOPS] = {16 * 8 * 32, 16 * 8 * 16, WARP};
+    static const double of_warp[MAC_LOOPS] = {16 * 8 * 32, 16 * 8 * 16, WARP};
     return of_warp[loop] * CHAINS * (THREADS / WARP);
 }
 
-void device_loop(cudaStream_t stream, limit_loop loop, int blocks, int rounds, float *out)
+void loop_run(cudaStream_t stream, mac_loop loop, int blocks, int rounds, float *out)
 {
-    static void (*const kernels[LIMIT_LOOPS])(int, float *) = {int8_kernel, bf16_kernel,
-                                                               f32_kernel};
+    static void (*const kernels[MAC_LOOPS])(int, float *) = {int8_kernel, bf16_kernel, f32_kernel};
     launch(stream, dim3(blocks), (int)THREADS, 0, kernels[loop], rounds, out);
 }
 
@@ -88,7 +89,7 @@ static __global__ void __launch_bounds__(THREADS)
     keep(sum, out);
 }
 
-void device_read(cudaStream_t stream, const void *units, size_t n, int blocks, float *out)
+void loop_read(cudaStream_t stream, const void *units, size_t n, int blocks, float *out)
 {
     launch(stream, dim3(blocks), (int)THREADS, 0, read_kernel, (const uint4 *)units, n, out);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* limits.c: times the loops of limit_loops.cu by the device's own clock. */
+/* cuda.c: times the loops of cuda_loops.cu by the device's own clock. */
 #include <stdlib.h>
 
 #include "backend/cuda/state.h"
-#include "backend/limits.h"
 #include "base/size.h"
+#include "meter/cuda_loops.h"
+#include "meter/meter.h"
 
 enum {
     LEAST_READ = 64 << 20, /* bytes, and where there is room */
@@ -14,29 +15,29 @@ enum {
 
 static const float ENOUGH = 100; /* milliseconds of each loop */
 
-struct limits_meter {
+struct meter {
     int device, processors;
     cudaStream_t stream;
     cudaEvent_t start, end;
     void *memory;
     float *out;
     size_t bytes;
-    int rounds[LIMIT_LOOPS], reads; /* that take about ENOUGH */
+    int rounds[MAC_LOOPS], reads; /* that take about ENOUGH */
 };
 
 /* What is timed: a loop, or reading `rounds` times. */
-static void enqueue(const struct limits_meter *m, int loop, int rounds)
+static void enqueue(const struct meter *m, int loop, int rounds)
 {
     int blocks = m->processors * BLOCKS;
-    if (loop < LIMIT_LOOPS)
-        device_loop(m->stream, (enum limit_loop)loop, blocks, rounds, m->out);
+    if (loop < MAC_LOOPS)
+        loop_run(m->stream, (enum mac_loop)loop, blocks, rounds, m->out);
     else
         for (int i = 0; i < rounds; i++)
-            device_read(m->stream, m->memory, m->bytes / UNIT_BYTES, blocks, m->out);
+            loop_read(m->stream, m->memory, m->bytes / UNIT_BYTES, blocks, m->out);
 }
 
 /* Milliseconds; 0 if the device failed. */
-static float spent(const struct limits_meter *m, int loop, int rounds)
+static float spent(const struct meter *m, int loop, int rounds)
 {
     float milliseconds = 0;
     cudaEventRecord(m->start, m->stream);
@@ -48,7 +49,7 @@ static float spent(const struct limits_meter *m, int loop, int rounds)
     return milliseconds;
 }
 
-static int enough_rounds(const struct limits_meter *m, int loop)
+static int enough_rounds(const struct meter *m, int loop)
 {
     int rounds = 1;
     float t = spent(m, loop, rounds);
@@ -59,7 +60,7 @@ static int enough_rounds(const struct limits_meter *m, int loop)
     return t > 0 ? rounds : 0;
 }
 
-static void close_meter(struct limits_meter *m)
+static void close_meter(struct meter *m)
 {
     if (m == NULL)
         return;
@@ -75,8 +76,7 @@ static void close_meter(struct limits_meter *m)
     free(m);
 }
 
-static int prepare(struct limits_meter *m, const struct backend_device *device,
-                   struct llama3_error *err)
+static int prepare(struct meter *m, const struct backend_device *device, struct llama3_error *err)
 {
     size_t room = (size_t)(device->free_bytes / 4);
     m->bytes = room > MOST_READ ? MOST_READ : room > LEAST_READ ? room : LEAST_READ;
@@ -93,22 +93,21 @@ static int prepare(struct limits_meter *m, const struct backend_device *device,
         error = cudaMemsetAsync(m->memory, 1, m->bytes, m->stream);
     if (error != cudaSuccess)
         return cuda_error(err, "limits", error);
-    for (int loop = 0; loop <= LIMIT_LOOPS; loop++) {
+    for (int loop = 0; loop <= MAC_LOOPS; loop++) {
         int rounds = enough_rounds(m, loop);
         if (rounds == 0)
             return error_set(err, LLAMA3_EDEVICE, "CUDA: limits: the device can't be timed");
-        *(loop < LIMIT_LOOPS ? &m->rounds[loop] : &m->reads) = rounds;
+        *(loop < MAC_LOOPS ? &m->rounds[loop] : &m->reads) = rounds;
     }
     return 0;
 }
 
-static struct limits_meter *open_meter(const struct backend_options *options,
-                                       struct llama3_error *err)
+static struct meter *open_meter(const struct backend_options *options, struct llama3_error *err)
 {
     struct backend_device device;
     if (cuda_ops.device(options, &device, err) != 0)
         return NULL;
-    struct limits_meter *m = size_alloc(1, sizeof *m);
+    struct meter *m = size_alloc(1, sizeof *m);
     if (m == NULL) {
         error_memory(err, "limits", sizeof *m);
         return NULL;
@@ -122,17 +121,17 @@ static struct limits_meter *open_meter(const struct backend_options *options,
     return m;
 }
 
-static double gmacs(const struct limits_meter *m, enum limit_loop loop)
+static double gmacs(const struct meter *m, enum mac_loop loop)
 {
     float t = spent(m, (int)loop, m->rounds[loop]);
-    double macs = device_loop_macs(loop) * m->processors * BLOCKS * m->rounds[loop];
+    double macs = loop_macs(loop) * m->processors * BLOCKS * m->rounds[loop];
     return t > 0 ? macs / (double)t / 1e6 : 0;
 }
 
-static int measure(struct limits_meter *m, struct limits *limits, struct llama3_error *err)
+static int measure(struct meter *m, struct limits *limits, struct llama3_error *err)
 {
     cudaSetDevice(m->device);
-    float t = spent(m, LIMIT_LOOPS, m->reads);
+    float t = spent(m, MAC_LOOPS, m->reads);
     limits->read_gbs = t > 0 ? (double)m->bytes * m->reads / (double)t / 1e6 : 0;
     limits->int8_gmacs = gmacs(m, LOOP_INT8);
     limits->f32_gmacs = gmacs(m, LOOP_F32);
@@ -148,7 +147,7 @@ static uint64_t most_memory(void)
     return MOST_READ;
 }
 
-const struct limits_ops cuda_limits = {
+const struct meter_ops cuda_meter = {
     .open = open_meter,
     .memory = most_memory,
     .measure = measure,
