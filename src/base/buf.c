@@ -7,8 +7,7 @@
 #include "base/size.h"
 #include "base/tokens.h"
 
-/* Makes room for `more` items beside the n there are; false, and the memory as it was, if it
- * cannot be had. */
+/* Makes room for `more` items after the n there are. Without memory: false, and nothing changes. */
 static bool grow(void **memory, size_t n, size_t *capacity, size_t more, size_t item)
 {
     size_t need, bytes;

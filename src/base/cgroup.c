@@ -4,8 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* path: within the hierarchy that is mounted there; it is cut. In a container it may name what lies
- * outside its view; the root of the view is then its own group, and is always looked at. */
+/* path: within the hierarchy mounted there; it is cut from its end. In a container it may lie
+ * outside the visible tree. The visible root is then the process's own group, and is always
+ * visited. */
 static void walk_up(const char *mount, char *path, bool v2,
                     void (*fn)(void *arg, const char *folder, bool v2), void *arg)
 {

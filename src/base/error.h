@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * base: what every room stands on - errors, checked sizes, buffers, mapped files, JSON, UTF-8.
- * It knows nothing about models.
+ * base: what all other folders use - errors, checked sizes, buffers, mapped files, JSON, UTF-8. It
+ * knows nothing about models.
  *
  * error.h: filling struct llama3_error.
  */

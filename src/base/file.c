@@ -179,8 +179,8 @@ static bool read_number(const char *path, uint64_t *out)
     return ok;
 }
 
-/* Bytes of the page cache that the kernel takes back first, in a cgroup's memory.stat: files read
- * once, whose pages nobody has asked for again. 0 if it doesn't say. */
+/* Bytes of page cache that the kernel takes back first: files read once, by a cgroup's memory.stat.
+ * 0 if it doesn't say. */
 static uint64_t inactive_file(const char *folder, bool v2)
 {
     const char *key = v2 ? "inactive_file" : "total_inactive_file";

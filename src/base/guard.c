@@ -106,7 +106,7 @@ static bool replace(uintptr_t address)
     return done;
 }
 
-/* To who handled it before; by default the process ends, a fault as soon as it repeats itself. */
+/* To the previous handler. By default the process ends; a fault does so by happening again. */
 static void pass_on(int signal, siginfo_t *info, void *context)
 {
     bool fault = info->si_code > 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * guard.h: mapped files that another program cuts short while they are open. Reading a page that is
- * gone raises SIGBUS, which ends the process. With the handler installed, zeros take the place of
- * what is gone, and whoever used it finds out by guard_check().
+ * gone raises SIGBUS, which ends the process. With the handler installed, zeros replace what is
+ * gone, and guard_check() reports it.
  */
 #ifndef BASE_GUARD_H
 #define BASE_GUARD_H
@@ -13,18 +13,18 @@
 
 struct guard; /* of one mapping */
 
-/* Watches data[size], a mapping of a file; NULL without memory. Before it is unmapped:
- * guard_remove(). */
+/* Watches data[size], a mapping of a file. Call guard_remove() before unmapping it. NULL without
+ * memory. */
 struct guard *guard_add(const void *data, size_t size, const char *path);
 void guard_remove(struct guard *guard); /* NULL is fine */
 
 const char *guard_path(const struct guard *guard);
 
-/* -1 once a part of the file could not be read. NULL is always whole. */
+/* -1 once part of the file could not be read. A NULL guard always passes. */
 int guard_check(const struct guard *guard, struct llama3_error *err);
 
-/* Installs the handler for SIGBUS in this process, once. SIGBUS for another reason goes to the
- * handler that was there. It must be blocked in no thread that reads a mapping. */
+/* Installs the SIGBUS handler, once per process. A SIGBUS for any other reason goes to the previous
+ * handler. No thread that reads a mapping may block SIGBUS. */
 int guard_install(struct llama3_error *err);
 
 #endif

@@ -13,7 +13,8 @@
 void hash_key_init(struct hash_key *key)
 {
     struct timespec now;
-    if (getentropy(key, sizeof *key) != 0) { /* an old kernel: what a file can only guess */
+    if (getentropy(key, sizeof *key) !=
+        0) { /* an old kernel: values that a file's author can only guess */
         clock_gettime(CLOCK_MONOTONIC, &now);
         key->k[0] = ((uint64_t)now.tv_nsec << 32 ^ (uintptr_t)key) * 0x9e3779b97f4a7c15;
         key->k[1] = ((uint64_t)getpid() << 32 ^ (uint64_t)now.tv_sec) * 0x9e3779b97f4a7c15;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * hash.h: hash tables that no file can be made to slow down. Their keys come from checkpoints, and
- * without a secret in the hash a file of colliding tokens takes hours to open.
+ * hash.h: hash tables that a crafted file cannot slow down. Keys come from checkpoints; without a
+ * secret in the hash, a file of colliding tokens would take hours to open.
  */
 #ifndef BASE_HASH_H
 #define BASE_HASH_H
@@ -17,9 +17,9 @@ struct hash_key {
 
 void hash_key_init(struct hash_key *key);
 
-/* Products with numbers that the maker of a file can't know, and shifts that bring what they do to
- * the upper bits down again. Different x stay different; slots of two are then the same by chance
- * alone (multiply-shift: Dietzfelbinger et al. 1997). */
+/* Multiplies by numbers that the file's author cannot know, and shifts the upper bits down.
+ * Different x stay different; two of them share a slot only by chance (multiply-shift:
+ * Dietzfelbinger et al. 1997). */
 static inline uint64_t hash_mix(const struct hash_key *key, uint64_t x)
 {
     x *= key->k[0];
@@ -27,12 +27,11 @@ static inline uint64_t hash_mix(const struct hash_key *key, uint64_t x)
     return x ^ x >> 32;
 }
 
-/* Of the bytes a followed by the bytes b. */
+/* The hash of the bytes a followed by the bytes b. */
 uint64_t hash_bytes(const struct hash_key *key, const void *a, size_t n_a, const void *b,
                     size_t n_b);
 
-/* Numbers by the bytes that they stand for, which the caller keeps. Open addressing, at most half
- * full. */
+/* Maps byte strings, which the caller keeps, to numbers. Open addressing, at most half full. */
 struct hash_table {
     struct hash_slot {
         uint32_t hash;

@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * json.c: the guard in front of the parser, and getters with ranges.
+ * json.c: a check before the parser, and getters with ranges.
  *
- * The scan before parsing bounds what may be allocated: jansson's values take some 150 bytes of
- * memory for the two bytes "[]", so containers are counted, and nesting is capped because the
- * parser recurses.
+ * A scan before parsing bounds what is allocated. jansson takes some 150 bytes for the two bytes
+ * "[]", so containers are counted; nesting is capped because the parser recurses.
  */
 #include "base/json.h"
 
 #include "base/json_read.h"
 
-struct limits {
+struct json_limits {
     size_t containers, values;
 };
 
 /* Llama 3's tokenizer.json has 280 thousand containers and 700 thousand values. */
-static const struct limits files = {1 << 20, 1 << 21};
+static const struct json_limits files = {1 << 20, 1 << 21};
 /* A conversation of 16 thousand messages in parts, a prompt of 130 thousand tokens. */
-static const struct limits requests = {1 << 16, 1 << 18};
+static const struct json_limits requests = {1 << 16, 1 << 18};
 
 struct counts {
     size_t containers, values;
@@ -51,7 +50,7 @@ static struct counts scan(const char *text, size_t size)
     return counts;
 }
 
-static int check(const char *text, size_t size, const struct limits *most, const char *where,
+static int check(const char *text, size_t size, const struct json_limits *most, const char *where,
                  struct llama3_error *err)
 {
     struct counts found = scan(text, size);
@@ -79,8 +78,8 @@ uint64_t json_cost(const char *text, size_t size)
            (uint64_t)size * BYTE;
 }
 
-static json_t *parse(const char *text, size_t size, const struct limits *most, const char *where,
-                     struct llama3_error *err)
+static json_t *parse(const char *text, size_t size, const struct json_limits *most,
+                     const char *where, struct llama3_error *err)
 {
     if (check(text, size, most, where, err) != 0)
         return NULL;
@@ -135,8 +134,8 @@ const char *json_kind(const json_t *value)
     return "something unknown";
 }
 
-/* The value of key, NULL if it is absent or null, which is fine unless required: *absent then says
- * whether to go on. */
+/* The value of key. NULL if it is absent or null: *result is then 0, or -1 with an error if the key
+ * is required. */
 static json_t *get(const json_t *object, const char *key, bool required, const char *expected,
                    int *result, const char *where, struct llama3_error *err)
 {

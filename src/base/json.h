@@ -20,15 +20,14 @@
 
 enum { JSON_MAX_NESTING = 64 };
 
-/* A new reference, or NULL. The top must be an object. jansson's json_load*() are not for what
- * comes from outside: without memory they read beyond their buffers. */
+/* A new reference, or NULL. The top level must be an object. jansson's json_load*() must not read
+ * what comes from outside: when memory runs out they read beyond their buffers. */
 json_t *json_parse(const char *text, size_t size, const char *where, struct llama3_error *err);
-/* The same for what any client may send: far fewer containers and values are expected. */
+/* The same for a client's request, with much lower limits on containers and values. */
 json_t *json_parse_small(const char *text, size_t size, const char *where,
                          struct llama3_error *err);
 
-/* Bytes of memory that json_parse_small() takes at most, which for "[[],[],..." is a hundred times
- * the text's. */
+/* The most memory that json_parse_small() takes: for "[[],[],..." a hundred times the text. */
 uint64_t json_cost(const char *text, size_t size);
 
 int json_get_int(const json_t *object, const char *key, bool required, int64_t min, int64_t max,
@@ -40,11 +39,11 @@ int json_get_bool(const json_t *object, const char *key, bool required, bool *ou
 /* *out stays the object's. */
 int json_get_string(const json_t *object, const char *key, bool required, const char **out,
                     const char *where, struct llama3_error *err);
-/* Appends a value's text, by jansson's flags; out->failed if that is NULL or there is no memory.
- * jansson's json_dumps() is not for that: without memory it leaves out parts of the text, and what
- * it returns belongs to the allocator that an application may have set for jansson. */
+/* Appends a value's text, with jansson's flags. out->failed is set if value is NULL or memory runs
+ * out. jansson's json_dumps() won't do: when memory runs out it drops parts of the text, and its
+ * result belongs to whatever allocator the application has set. */
 void json_print(const json_t *value, size_t flags, struct buf *out);
-/* The word for a value's type as errors spell it: "an object", "a string". */
+/* A value's type as errors name it: "an object", "a string". */
 const char *json_kind(const json_t *value);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * json_read.c: the parser is ours, because jansson's (2.14) ignores that its token buffer could not
- * grow: it then reads past that buffer, or aborts. An allocator of our own is no help, for
- * jansson's allocator belongs to the whole process, and to the application that uses this library.
- * What is called here are functions that make and fill values, which fail cleanly.
+ * json_read.c: our own parser. jansson's (2.14) ignores that its token buffer could not grow, and
+ * then reads past it or aborts. Replacing jansson's allocator is no way out: it belongs to the
+ * whole process, and so to the application. This file calls only functions that make and fill
+ * values, which fail cleanly.
  */
 #include "config.h" /* strtod_l */
 
@@ -18,11 +18,11 @@
 #include "base/json_read.h"
 #include "base/utf8.h"
 
-struct reader {
+struct json_reader {
     const char *text; /* [size] */
     size_t size, at;
     struct buf token; /* a string without its escapes, or a number */
-    locale_t plain;   /* in which a number has a point, whatever the application's has */
+    locale_t plain;   /* the C locale, in which numbers have a point */
     const char *where;
     struct llama3_error *err;
 };
@@ -38,18 +38,18 @@ static bool is_letter(char c)
 }
 
 /* The next byte; NUL at the end, which no JSON has outside of a string. */
-static char peek(const struct reader *r)
+static char peek(const struct json_reader *r)
 {
     return r->at < r->size ? r->text[r->at] : '\0';
 }
 
-static void skip_space(struct reader *r)
+static void skip_space(struct json_reader *r)
 {
     while (peek(r) == ' ' || peek(r) == '\t' || peek(r) == '\n' || peek(r) == '\r')
         r->at++;
 }
 
-static bool take(struct reader *r, char c)
+static bool take(struct json_reader *r, char c)
 {
     skip_space(r);
     if (peek(r) != c)
@@ -58,8 +58,8 @@ static bool take(struct reader *r, char c)
     return true;
 }
 
-/* Returns NULL: `what` is what is wrong here. */
-static void *refuse(const struct reader *r, const char *what)
+/* Fills err with what is wrong here. Returns NULL. */
+static void *refuse(const struct json_reader *r, const char *what)
 {
     enum { MOST = 20 }; /* bytes that are quoted */
     size_t line = 1, n = 0;
@@ -78,14 +78,14 @@ static void *refuse(const struct reader *r, const char *what)
     return NULL;
 }
 
-static void *no_memory(const struct reader *r)
+static void *no_memory(const struct json_reader *r)
 {
     error_set(r->err, LLAMA3_ENOMEM, "%s: not enough memory for its JSON", r->where);
     return NULL;
 }
 
 /* Four hexadecimal digits, or -1. */
-static int32_t read_hex(struct reader *r)
+static int32_t read_hex(struct json_reader *r)
 {
     int32_t value = 0;
     for (int i = 0; i < 4; i++, r->at++) {
@@ -101,7 +101,7 @@ static int32_t read_hex(struct reader *r)
 }
 
 /* What follows \u. 0, or -1 after an error. */
-static int read_unicode(struct reader *r)
+static int read_unicode(struct json_reader *r)
 {
     uint8_t bytes[4];
     int32_t value = read_hex(r);
@@ -121,7 +121,7 @@ static int read_unicode(struct reader *r)
 }
 
 /* What follows a backslash. */
-static int read_escape(struct reader *r)
+static int read_escape(struct json_reader *r)
 {
     static const char names[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
     char c = peek(r);
@@ -138,7 +138,7 @@ static int read_escape(struct reader *r)
 }
 
 /* The bytes up to what is special in a string. */
-static int read_plain(struct reader *r)
+static int read_plain(struct json_reader *r)
 {
     const char *from = r->text + r->at;
     size_t n = 0, left = r->size - r->at;
@@ -155,7 +155,7 @@ static int read_plain(struct reader *r)
 }
 
 /* A string, of which the first quote is next, into r->token. */
-static int read_string(struct reader *r)
+static int read_string(struct json_reader *r)
 {
     buf_clear(&r->token);
     buf_add(&r->token, "", 0);
@@ -172,14 +172,14 @@ static int read_string(struct reader *r)
     return -1;
 }
 
-static void skip_digits(struct reader *r)
+static void skip_digits(struct json_reader *r)
 {
     while (is_digit(peek(r)))
         r->at++;
 }
 
-/* Past a number; false if it is none. */
-static bool skip_number(struct reader *r, bool *is_integer)
+/* Skips a number; false if there is none. */
+static bool skip_number(struct json_reader *r, bool *is_integer)
 {
     *is_integer = true;
     r->at += peek(r) == '-';
@@ -211,7 +211,7 @@ static bool skip_number(struct reader *r, bool *is_integer)
 
 /* Integers beyond 64 bits are real numbers: transformers writes a model_max_length of int(1e30) for
  * none. */
-static json_t *read_number(struct reader *r)
+static json_t *read_number(struct json_reader *r)
 {
     size_t from = r->at;
     bool is_integer;
@@ -235,7 +235,7 @@ static json_t *read_number(struct reader *r)
     return value != NULL ? value : no_memory(r);
 }
 
-static json_t *read_word(struct reader *r)
+static json_t *read_word(struct json_reader *r)
 {
     static const char *const words[] = {"true", "false", "null"};
     size_t n = 0, left = r->size - r->at;
@@ -251,9 +251,9 @@ static json_t *read_word(struct reader *r)
     return refuse(r, n > 0 ? "invalid token" : "expected a value");
 }
 
-static json_t *read_value(struct reader *r);
+static json_t *read_value(struct json_reader *r);
 
-static int read_member(struct reader *r, json_t *object)
+static int read_member(struct json_reader *r, json_t *object)
 {
     skip_space(r);
     if (peek(r) != '"')
@@ -273,7 +273,7 @@ static int read_member(struct reader *r, json_t *object)
     return status;
 }
 
-static int read_element(struct reader *r, json_t *array)
+static int read_element(struct json_reader *r, json_t *array)
 {
     json_t *value = read_value(r);
     if (value != NULL && json_array_append_new(array, value) != 0)
@@ -282,7 +282,7 @@ static int read_element(struct reader *r, json_t *array)
 }
 
 /* An object or an array, of which the first bracket is next. */
-static json_t *read_container(struct reader *r)
+static json_t *read_container(struct json_reader *r)
 {
     bool is_object = r->text[r->at++] == '{';
     char end = is_object ? '}' : ']';
@@ -303,7 +303,7 @@ static json_t *read_container(struct reader *r)
     return refuse(r, is_object ? "expected '}'" : "expected ']'");
 }
 
-static json_t *read_value(struct reader *r)
+static json_t *read_value(struct json_reader *r)
 {
     skip_space(r);
     char c = peek(r);
@@ -321,7 +321,7 @@ static json_t *read_value(struct reader *r)
 
 /* ---- the whole --------------------------------------------------------------------------- */
 
-static json_t *read_root(struct reader *r)
+static json_t *read_root(struct json_reader *r)
 {
     json_t *root = read_value(r);
     skip_space(r);
@@ -338,7 +338,7 @@ static json_t *read_root(struct reader *r)
 
 json_t *json_read(const char *text, size_t size, const char *where, struct llama3_error *err)
 {
-    struct reader r = {.text = text, .size = size, .where = where, .err = err};
+    struct json_reader r = {.text = text, .size = size, .where = where, .err = err};
     r.plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     if (r.plain == (locale_t)0)
         return no_memory(&r);

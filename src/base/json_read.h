@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* json_read.h: a JSON text to jansson's values; for json.c, which looks at its nesting before. */
+/* json_read.h: a JSON text into jansson's values; for json.c, which checks its nesting first. */
 #ifndef BASE_JSON_READ_H
 #define BASE_JSON_READ_H
 

@@ -18,7 +18,7 @@ int processors_of_quota(const char *text)
     return n < MAX_THREADS ? (int)n : MAX_THREADS;
 }
 
-/* *arg: the least so far. */
+/* *arg: the smallest so far. */
 static void take_quota(void *arg, const char *folder, bool v2)
 {
     char path[4352], text[64];

@@ -5,13 +5,12 @@
 
 enum { MAX_THREADS = 1024 };
 
-/* Cores that this process may run on, no more than its cgroup's quota of their time keeps busy:
+/* Cores that this process may use: those it may run on, or fewer where its cgroup has a CPU quota.
  * 1..MAX_THREADS. */
 int processors_available(void);
 
-/* How many the text of a cgroup's cpu.max keeps busy, the last one perhaps in part: "150000
- * 100000", microseconds of each period, are 2. MAX_THREADS where there is no quota ("max 100000").
- */
+/* Cores that a cgroup's cpu.max allows, rounded up: "150000 100000" (microseconds per period) is 2.
+ * MAX_THREADS without a quota ("max 100000"). */
 int processors_of_quota(const char *text);
 
 #endif

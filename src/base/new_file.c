@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* new_file.c: unnamed where the system can (O_TMPFILE), so that not even a kill leaves a trace. */
+/* new_file.c: files without a name where the system has them (O_TMPFILE), so that not even a kill
+ * leaves one behind. */
 #include "config.h" /* O_TMPFILE, fallocate, sync_file_range */
 
 #include "base/new_file.h"
@@ -26,8 +27,8 @@ static char *folder_of(const char *path)
     return strndup(path, slash == path ? 1 : (size_t)(slash - path));
 }
 
-/* Makes a name beside target that nobody has, ".NAME.RANDOM", by what `make` does with it: 0, or
- * -1 with errno, of which EEXIST asks for another. */
+/* Tries names beside target, ".NAME.RANDOM", until `make` makes one. make returns 0, or -1 with
+ * errno; after EEXIST another name is tried. */
 static int name_beside(struct new_file *file, int (*make)(struct new_file *file))
 {
     const char *slash = strrchr(file->target, '/');
@@ -67,21 +68,21 @@ static int link_unnamed(struct new_file *file)
     return linkat(AT_FDCWD, from, AT_FDCWD, file->temporary, AT_SYMLINK_FOLLOW);
 }
 
-/* An unnamed file in a directory; -1 where that can't be, or where it could get no name later. */
+/* An unnamed file in a folder. -1 where there are none, or where it could not be named later. */
 static int create_unnamed(const char *folder, mode_t mode)
 {
     return access("/proc/self/fd", X_OK) != 0 ? -1
                                               : open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, mode);
 }
 
-/* A zeroed one with its name for errors. */
+/* Zeroes the file and keeps its name for errors. */
 static int begin(struct new_file *file, const char *path, struct llama3_error *err)
 {
     *file = (struct new_file){.fd = -1, .path = strdup(path)};
     return file->path != NULL ? 0 : error_memory(err, "a path", strlen(path) + 1);
 }
 
-/* mode: of a file that wasn't there; the umask takes from NEW_FILE_MODE only. */
+/* mode: of a file that replaces none. The umask applies to NEW_FILE_MODE only. */
 int new_file_begin(struct new_file *file, const char *path, mode_t mode, struct llama3_error *err)
 {
     struct stat st;
@@ -114,7 +115,7 @@ static int open_new(struct new_file *file, const char *path, mode_t mode, struct
         error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
         new_file_abandon(file);
     } else if ((file->replaces || mode != NEW_FILE_MODE) && fchmod(file->fd, file->mode) != 0 &&
-               errno != EPERM) { /* which says a file system without modes */
+               errno != EPERM) { /* EPERM: the file system has no modes */
         error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
         new_file_abandon(file);
     }
@@ -132,7 +133,7 @@ int new_file_open_private(struct new_file *file, const char *path, struct llama3
     return open_new(file, path, NEW_FILE_PRIVATE, err);
 }
 
-/* A file in a directory that has no name; -1 with errno where that can't be. */
+/* An unnamed file that is never named; -1 with errno. */
 static int create_temporary(const char *folder)
 {
     char path[4096];
@@ -180,7 +181,7 @@ static int refused(const struct new_file *file, struct llama3_error *err)
     return error_set(err, LLAMA3_EIO, "%s: %s", file->path, strerror(reason));
 }
 
-/* What a partial file's record says and what is needed are the same unless the file is damaged. */
+/* The size in a partial file's record is the size needed, unless the file is damaged. */
 static int check_size(const struct new_file *file, uint64_t size, struct llama3_error *err)
 {
     struct stat st;
@@ -203,7 +204,7 @@ int new_file_reserve(struct new_file *file, uint64_t size, struct llama3_error *
         return 0;
     if (errno != ENOSPC && errno != EFBIG && errno != EDQUOT &&
         (file->tail == 0 || ftruncate(file->fd, (off_t)all) == 0))
-        return 0; /* not every file system can; the writes will tell */
+        return 0; /* not every file system can reserve; the writes will tell */
     return refused(file, err);
 }
 
@@ -245,7 +246,7 @@ int new_file_write(struct new_file *file, const void *bytes, size_t n, struct ll
         n -= (size_t)written;
         file->size += (uint64_t)written;
     }
-    /* The disk starts now, so that there is little left to wait for at the end. */
+    /* The disk starts writing now, so that little is left to wait for at the end. */
     if (file->size / WRITE_BEHIND > before / WRITE_BEHIND)
         sync_file_range(file->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     return 0;
@@ -273,7 +274,7 @@ int new_file_trim(struct new_file *file, struct llama3_error *err)
     return !longer || ftruncate(file->fd, (off_t)file->size) == 0 ? 0 : refused(file, err);
 }
 
-/* A partial file is narrower until now. EPERM says a file system without modes. */
+/* A partial file has had fewer permissions until now. EPERM: the file system has no modes. */
 static int set_mode(const struct new_file *file)
 {
     return file->partial == NULL || fchmod(file->fd, file->mode) == 0 || errno == EPERM ? 0 : -1;

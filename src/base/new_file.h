@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * new_file.h: files as they are written: whole or not at all. Until it is committed a new file has
- * no name, or, where the file system can't do that, a temporary one beside its own; what was there
+ * new_file.h: files that appear whole or not at all. Until it is committed a new file has no name,
+ * or a temporary one in the same folder where the file system has no unnamed files. What was there
  * before stays untouched.
  */
 #ifndef BASE_NEW_FILE_H
@@ -24,48 +24,49 @@ struct new_file {
     char *target;    /* where it will appear; NULL: it never will */
     char *temporary; /* the name it has until then; NULL: none */
     bool replaces;   /* there is a file of that name */
-    mode_t mode;     /* what it will have: that file's, or what it is created with */
+    mode_t mode;     /* its final mode: the replaced file's, or the one it is created with */
     uint64_t size;   /* written so far */
     uint64_t needed; /* as reserved; 0: not known */
-    /* Of a file that outlives who makes it; else NULL and 0. */
+    /* Of a partial file (partial.h); else NULL and 0. */
     struct partial *partial;
-    uint64_t kept; /* bytes that are there already */
-    uint64_t tail; /* bytes that are reserved behind the others, and go when it is committed */
+    uint64_t kept; /* bytes that an earlier run made */
+    uint64_t tail; /* bytes reserved after the others; the commit cuts them off */
 };
 
-/* Begins the file that will be, or replace, path: a regular file or nothing. Of a symbolic link it
- * is what the link stands for. Who may read and write what was there may do so with the new one. */
+/* Begins a file that will be, or replace, path: a regular file or nothing. A symbolic link is
+ * followed. The new file gets the permissions of the one it replaces. */
 int new_file_open(struct new_file *file, const char *path, struct llama3_error *err);
 
-/* The same, but a file that wasn't there is its owner's alone: mode 0600, whatever the umask. */
+/* The same, but a file that replaces none gets mode 0600, whatever the umask. */
 int new_file_open_private(struct new_file *file, const char *path, struct llama3_error *err);
 
-/* Begins a file that never gets a name and is gone with its last descriptor and mapping: in
- * $TMPDIR, or, where that is not set, in /var/tmp or /tmp, which errors name. */
+/* Begins a file that never gets a name, and is gone with its last descriptor and mapping. It lies
+ * in $TMPDIR, or else in /var/tmp or /tmp; errors name the folder. */
 int new_file_open_unnamed(struct new_file *file, struct llama3_error *err);
 
-/* Asks for room for `size` bytes, now rather than at the last of them. */
+/* Reserves room for `size` bytes, so that a full disk is noticed now. */
 int new_file_reserve(struct new_file *file, uint64_t size, struct llama3_error *err);
-/* The next bytes. Those that are kept are the same ones, and are not written again. */
+/* Writes the next bytes. Those that an earlier run made are the same, and are not written again. */
 int new_file_write(struct new_file *file, const void *bytes, size_t n, struct llama3_error *err);
 
-/* Whether the next n bytes are kept; and these bytes, which new_file_write() then passes over. */
+/* Whether an earlier run made the next n bytes; and those bytes, which new_file_write() then
+ * skips. */
 bool new_file_keeps(const struct new_file *file, size_t n);
 int new_file_read(const struct new_file *file, void *bytes, size_t n, struct llama3_error *err);
 
-/* What was reserved beyond what was written goes, as it does when the file is committed. */
+/* Cuts off what was reserved but not written, as the commit does. */
 int new_file_trim(struct new_file *file, struct llama3_error *err);
 
-/* The folder that a path is in is on disk, and so is the path's name: -1 with errno. Some file
- * systems can't say, which is no failure. */
+/* Syncs the folder of a path, so that the name is on disk too. -1 with errno. A file system that
+ * cannot sync folders is no failure. */
 int new_file_sync_folder(const char *path);
 
-/* For partial.h: all of opening it but the file. */
+/* For partial.c: opens everything but the file itself. */
 int new_file_begin(struct new_file *file, const char *path, mode_t mode, struct llama3_error *err);
 
-/* On disk, under its name. Whatever it returns, the file is closed. */
+/* Syncs the file and gives it its name. The file is closed, whatever this returns. */
 int new_file_commit(struct new_file *file, struct llama3_error *err);
-/* Nothing is left of it; fine on a zeroed, committed or abandoned one. */
+/* Closes and deletes it. Fine on a zeroed, committed or abandoned one. */
 void new_file_abandon(struct new_file *file);
 
 #endif

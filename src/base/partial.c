@@ -17,15 +17,15 @@ enum { TRIES = 100, SLOT = 4096, SLOTS = 2, FORM = 2, PIECE = 1 << 16 };
 
 static const char magic[8] = "llama3pt";
 
-/* In the byte order of the machine, where the file is going to stay. */
-struct record {
+/* In this machine's byte order: the file does not leave it before it is whole. */
+struct partial_record {
     char magic[8];
     uint32_t version;
     uint32_t n_state;
-    uint64_t number; /* the larger one is the later one */
+    uint64_t number; /* the higher one is newer */
     uint64_t kept;   /* bytes that are good */
     uint64_t size;   /* of the file, both records included */
-    uint32_t mode;   /* that the file is going to have */
+    uint32_t mode;   /* the file's final mode */
     uint32_t unused;
     uint8_t key[PARTIAL_KEY];
     uint8_t state[PARTIAL_STATE];
@@ -35,16 +35,16 @@ struct record {
 
 struct partial {
     uint8_t key[PARTIAL_KEY];
-    struct record last;         /* number 0: there is none */
+    struct partial_record last; /* number 0: there is none */
     struct sha256_ctx contents; /* of the bytes so far */
     uint64_t summed;            /* how many */
 };
 
-static void sum(const struct record *record, uint8_t out[SHA256_DIGEST_SIZE])
+static void sum(const struct partial_record *record, uint8_t out[SHA256_DIGEST_SIZE])
 {
     struct sha256_ctx context;
     sha256_init(&context);
-    sha256_update(&context, offsetof(struct record, checksum), (const uint8_t *)record);
+    sha256_update(&context, offsetof(struct partial_record, checksum), (const uint8_t *)record);
     sha256_digest(&context, SHA256_DIGEST_SIZE, out);
 }
 
@@ -59,7 +59,7 @@ static void begin_sum(struct partial *partial)
     partial->summed = 0;
 }
 
-/* The checksum of the file's bytes up to an end, which never moves back; they are read from it. */
+/* The checksum of the file's first `end` bytes, read from the file. `end` never decreases. */
 static int sum_contents(const struct new_file *file, uint64_t end, uint8_t out[SHA256_DIGEST_SIZE])
 {
     struct partial *p = file->partial;
@@ -83,7 +83,8 @@ static int sum_contents(const struct new_file *file, uint64_t end, uint8_t out[S
 
 /* ---- what is there --------------------------------------------------------------------------- */
 
-static bool read_record(const struct new_file *file, uint64_t size, int slot, struct record *out)
+static bool read_record(const struct new_file *file, uint64_t size, int slot,
+                        struct partial_record *out)
 {
     uint8_t checksum[SHA256_DIGEST_SIZE];
     uint64_t at = size - (uint64_t)(SLOTS - slot) * SLOT;
@@ -98,7 +99,7 @@ static bool read_record(const struct new_file *file, uint64_t size, int slot, st
 
 static bool find_record(struct new_file *file, uint64_t size)
 {
-    struct record record, *last = &file->partial->last;
+    struct partial_record record, *last = &file->partial->last;
     for (int slot = 0; slot < SLOTS; slot++)
         if (read_record(file, size, slot, &record) && record.number > last->number)
             *last = record;
@@ -136,7 +137,7 @@ static bool is_ours(const struct stat *st)
 
 enum outcome { DONE, AGAIN, FAILED };
 
-/* One run at a time. Where the file system can't lock, nobody can be asked. */
+/* One run at a time. A file system without locks cannot tell. */
 static enum outcome lock(const struct new_file *file, struct llama3_error *err)
 {
     if (flock(file->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
@@ -146,7 +147,7 @@ static enum outcome lock(const struct new_file *file, struct llama3_error *err)
     return FAILED;
 }
 
-/* A new one, which nobody else may write to until it is whole. */
+/* Creates a file that only its owner may write to until it is whole. */
 static enum outcome create(struct new_file *file, struct llama3_error *err)
 {
     struct stat st;
@@ -182,7 +183,7 @@ static enum outcome remove_other(const struct new_file *file, struct llama3_erro
     return FAILED;
 }
 
-/* The one that is there, if it can be gone on with; it is removed if not. */
+/* Opens the existing file if this run can continue it; else removes it. */
 static enum outcome try_open(struct new_file *file, struct llama3_error *err)
 {
     struct stat st;
@@ -193,7 +194,7 @@ static enum outcome try_open(struct new_file *file, struct llama3_error *err)
         return remove_other(file, err);
     enum outcome locked = lock(file, err);
     if (locked == FAILED || fstat(file->fd, &st) != 0 || !is_named(file, &st))
-        return locked == FAILED ? FAILED : AGAIN; /* it was made, or given up, meanwhile */
+        return locked == FAILED ? FAILED : AGAIN; /* meanwhile it was finished or given up */
     return is_ours(&st) && find_record(file, (uint64_t)st.st_size) ? DONE : remove_other(file, err);
 }
 
@@ -261,7 +262,7 @@ bool partial_state(const struct new_file *file, void *state, size_t n)
 int partial_mark(struct new_file *file, const void *state, size_t n, struct llama3_error *err)
 {
     struct partial *partial = file->partial;
-    struct record record;
+    struct partial_record record;
     memset(&record, 0, sizeof record);
     memcpy(record.magic, magic, sizeof magic);
     record.version = FORM;

@@ -32,8 +32,8 @@ void *size_alloc(size_t n, size_t size);
  * where the system has them. */
 void *size_alloc_aligned(size_t n, size_t size);
 
-/* The same, but of whatever contents, for what is going to be written in full, best by the threads
- * that read it. */
+/* The same, but uninitialised: the caller overwrites all of it, best with the threads that read
+ * it. */
 void *size_alloc_unset(size_t n, size_t size);
 
 #endif

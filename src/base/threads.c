@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * threads.c: jobs, the pieces that threads take of them, and what becomes of a piece whose thread
- * lost its core. The leader publishes a job by its number; a helper that read an older number gets
- * no piece, since ranges carry the number as well.
+ * lost its core. The leader publishes a job by its number. A helper that read an older number gets
+ * no piece, because each slice of units carries the number too.
  */
 #include "config.h"
 
@@ -24,27 +24,27 @@
 #include "base/clock.h"
 #include "base/size.h"
 
-/* Seconds. SPIN: that a wait spins before it sleeps. PATIENCE: that a helper may be late, beyond
- * what its piece should take, before the leader does the piece over. */
+/* Seconds. SPIN: how long a wait spins before it sleeps. PATIENCE: how late a helper may be with a
+ * piece before the leader redoes it. */
 static const double SPIN = 50e-6, PATIENCE = 20e-6;
-/* A helper that was late counts as held up for so long; twice as long each time that it is late
- * again soon after. A page fault or an interrupt makes one late as well, and that says little. */
+/* A helper that was late counts as held up for HELD_UP_LEAST, and for twice as long each time it is
+ * soon late again. Once means little: a page fault or an interrupt makes one late, too. */
 static const double HELD_UP_LEAST = 0.01, HELD_UP_MOST = 0.5;
-/* A helper that nobody took its core from for so long has a core to itself. */
+/* A helper that has kept its core for this long has one to itself. */
 static const double ALONE = 6e-3, LOOK_AGAIN = 1e-3;
-/* For so long a thread's own clock is looked at: it stands while the thread has no core. */
+/* How long a thread's CPU clock is watched: it stands still while the thread has no core. */
 static const double LOOK = 10e-6;
 
-/* A number that threads wait for to change, on a cache line of its own. */
+/* A number whose change threads wait for, on a cache line of its own. */
 struct gate {
     _Alignas(64) atomic_uint number;
-    atomic_bool sleeping; /* somebody, perhaps */
+    atomic_bool sleeping; /* perhaps a thread sleeps */
 };
 
-/* Units of a job that are a thread's to begin with: it takes them from the front, others from the
- * back. Number of the job in the upper half, so that nobody takes units of a job that is over; then
- * the first grain left, and the end. */
-struct range {
+/* The units of a job that a thread starts with. It takes them from the front, other threads from
+ * the back. The upper half is the job's number, so that nobody takes units of a finished job. Then
+ * follow the first grain left, and the end. */
+struct slice {
     _Alignas(64) atomic_uint_fast64_t word;
 };
 enum { MOST_GRAINS = UINT16_MAX }; /* of a job */
@@ -53,7 +53,7 @@ enum { MOST_GRAINS = UINT16_MAX }; /* of a job */
  * one that the leader took away. */
 enum phase { OUT, PLAIN, APART, ROBBED, PHASE_BITS = 2 };
 
-/* A thread's look at its own core: how often other programs took it, when that was last seen, and
+/* How a thread watches its own core: how often other programs took it, when that was last seen, and
  * when to look again. */
 struct core_watch {
     long n_taken;
@@ -79,7 +79,7 @@ struct team {
     cpu_set_t cpus;         /* where threads may run */
     size_t size;            /* threads, the leader included */
     struct helper *helpers; /* [size - 1] */
-    struct range *ranges;   /* [size] */
+    struct slice *slices;   /* [size] */
     atomic_bool closing;
     size_t n_held_up; /* helpers that count as held up */
     size_t n_done_over;
@@ -93,8 +93,8 @@ struct team {
     double spent; /* in so many seconds */
     struct core_watch watch;
 
-    /* For helpers that have waited for long: number of the leader's thread, and whether it has
-     * something to compute now. Beside the job, which they all read, it cost 0.01. */
+    /* For helpers that have waited long: the leader's thread number, and whether it is computing.
+     * On a cache line of its own: beside the job, which all helpers read, it cost 0.01. */
     _Alignas(64) atomic_int leader;
     atomic_bool computing;
 
@@ -166,24 +166,24 @@ static enum phase phase_of(uint64_t state)
     return state & ((1 << PHASE_BITS) - 1);
 }
 
-static uint64_t range_word(unsigned job, uint64_t first, uint64_t end)
+static uint64_t slice_word(unsigned job, uint64_t first, uint64_t end)
 {
     return (uint64_t)job << 32 | first << 16 | end;
 }
 
-static size_t range_start(size_t grains, size_t thread, size_t threads)
+static size_t slice_start(size_t grains, size_t thread, size_t threads)
 {
     return grains * thread / threads;
 }
 
-/* Takes grains of a range that began at `start`. Its owner takes half of what is left from its
- * front, so that pieces get smaller. Others take from its back: as few as there may be; or half, if
- * the owner hasn't begun, and so has no core perhaps, since memory is read faster in long pieces.
- */
-static bool take(struct range *range, unsigned job, size_t start, size_t least, size_t most,
+/* Takes grains of a slice that began at `start`. Its owner takes half of what is left from the
+ * front, so that pieces get smaller. Others take from the back: as few as there may be, or half if
+ * the owner hasn't begun. Such an owner perhaps has no core, and memory is read faster in long
+ * pieces. */
+static bool take(struct slice *slice, unsigned job, size_t start, size_t least, size_t most,
                  bool owner, size_t *first, size_t *end)
 {
-    uint64_t word = atomic_load_explicit(&range->word, memory_order_acquire);
+    uint64_t word = atomic_load_explicit(&slice->word, memory_order_acquire);
     for (;;) {
         size_t from = word >> 16 & UINT16_MAX, to = word & UINT16_MAX, left = to - from;
         if (word >> 32 != job || left == 0)
@@ -194,8 +194,8 @@ static bool take(struct range *range, unsigned job, size_t start, size_t least, 
         count = count > left ? left : count;
         *first = owner ? from : to - count;
         *end = *first + count;
-        uint64_t rest = owner ? range_word(job, *end, to) : range_word(job, from, *first);
-        if (atomic_compare_exchange_weak(&range->word, &word, rest))
+        uint64_t rest = owner ? slice_word(job, *end, to) : slice_word(job, from, *first);
+        if (atomic_compare_exchange_weak(&slice->word, &word, rest))
             return true;
     }
 }
@@ -223,7 +223,7 @@ static size_t take_part(struct team *t, size_t index, unsigned job)
     size_t victim = index, units = 0;
 
     for (;;) {
-        if (!take(&t->ranges[victim], job, range_start(grains, victim, t->size), least, most,
+        if (!take(&t->slices[victim], job, slice_start(grains, victim, t->size), least, most,
                   victim == index, &first, &end)) {
             victim = victim + 1 < t->size ? victim + 1 : 0;
             if (victim == index)
@@ -306,9 +306,9 @@ static bool has_no_core(pid_t thread)
            now.tv_nsec == before.tv_nsec;
 }
 
-/* This thread is going to sleep until another has computed something. If a program has that one's
- * core, and nobody else wants this one, then it is moved here: `allowed` is where it may run. Linux
- * would move it as well, but often only after tens of milliseconds. */
+/* This thread is about to sleep until another one has computed something. If another program has
+ * that thread's core, and nobody else wants this core, the thread is moved here. `allowed`: where
+ * it may run. Linux would move it too, but often only after tens of milliseconds. */
 static void give_core(struct core_watch *mine, pid_t other, const cpu_set_t *allowed)
 {
     cpu_set_t only;
@@ -346,8 +346,8 @@ static void forget_held_up(struct team *t, double now)
     }
 }
 
-/* After so many seconds of waiting: does over what a helper is late with, if that can be done.
- * Returns how many units it did. */
+/* After `waited` seconds: redoes a late helper's piece if that is possible. Returns how many units
+ * it did. */
 static size_t do_over_late(struct team *t, struct helper *h, double now, double waited)
 {
     uint64_t state = atomic_load(&h->state);
@@ -470,8 +470,8 @@ void team_share(struct team *t, size_t n, size_t least, size_t most, bool may_be
     atomic_store_explicit(&t->most, most < grain ? 1 : most / grain, memory_order_relaxed);
     for (size_t i = 0; i < t->size; i++)
         atomic_store_explicit(
-            &t->ranges[i].word,
-            range_word(job, range_start(grains, i, t->size), range_start(grains, i + 1, t->size)),
+            &t->slices[i].word,
+            slice_word(job, slice_start(grains, i, t->size), slice_start(grains, i + 1, t->size)),
             memory_order_release);
     atomic_store_explicit(&t->may_be_apart, may_be_apart, memory_order_relaxed);
     atomic_store_explicit(&t->leader_cpu, sched_getcpu(), memory_order_relaxed);
@@ -585,9 +585,9 @@ struct team *team_open(int n, struct llama3_error *err)
         if (sched_getaffinity(0, sizeof t->cpus, &t->cpus) != 0)
             CPU_ZERO(&t->cpus);
         t->helpers = size_alloc_aligned(size, sizeof *t->helpers);
-        t->ranges = size_alloc_aligned(size, sizeof *t->ranges);
+        t->slices = size_alloc_aligned(size, sizeof *t->slices);
     }
-    if (t == NULL || t->helpers == NULL || t->ranges == NULL)
+    if (t == NULL || t->helpers == NULL || t->slices == NULL)
         error_memory(err, "a team of threads", size * sizeof *t->helpers);
     else if (start(t, size, err) == 0)
         return t;
@@ -604,7 +604,7 @@ void team_close(struct team *t)
     for (size_t i = 0; i + 1 < t->size; i++)
         pthread_join(t->helpers[i].thread, NULL);
     free(t->helpers);
-    free(t->ranges);
+    free(t->slices);
     free(t);
 }
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * threads.h: a team of threads that shares out work.
+ * threads.h: a team of threads that share work.
  *
  * One thread leads: it offers a job of many small pieces, does pieces itself, and goes on when all
- * are done. The others help: who has a core takes the next piece, so a thread that another program
- * keeps off its core holds up nothing but the piece it is in. If that happens often, helpers do
- * their pieces apart (piece_apart()), and the leader does over what one of them was kept from.
+ * are done. The others help. Whoever has a core takes the next piece, so a thread that another
+ * program keeps off its core holds up only the piece it is in. If that happens often, helpers do
+ * their pieces apart (piece_apart()), and the leader redoes a piece whose helper lost its core.
  * Waits spin for tens of microseconds and then sleep, so nobody spins against another program.
  */
 #ifndef BASE_THREADS_H
@@ -33,13 +33,13 @@ void team_close(struct team *team);
 void team_share(struct team *team, size_t n, size_t least, size_t most, bool may_be_apart,
                 piece_fn *piece, void *arg);
 
-/* How many pieces were done over so far; and whether no thread is still in one of them, where it
- * reads what outlives the job. team_settle() waits until that is so. */
+/* team_done_over(): how many pieces were redone so far. team_settled(): whether no thread is still
+ * in such a piece, where it reads what outlives the job. team_settle() waits for that. */
 size_t team_done_over(const struct team *team);
 bool team_settled(struct team *team);
 void team_settle(struct team *team);
 
-/* The same by a team of its own, for what is done once: 0, or -1 and err if it can't be started. */
+/* The same with a team that is opened for this job alone. 0, or -1 if it can't be started. */
 int threads_share(int threads, size_t n, size_t least, size_t most, piece_fn *piece, void *arg,
                   struct llama3_error *err);
 

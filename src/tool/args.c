@@ -9,7 +9,7 @@
 
 #define FIELD(name) offsetof(struct args, name)
 
-/* The choices of --template are the library's: args_begin() fills them in. */
+/* args_begin() fills in the choices of --template, which are the library's. */
 static struct option_spec prompt_specs[] = {
     OPT_TEXT('p', "prompt", FIELD(prompt), "TEXT", "what to answer"),
     OPT_PATH('f', "file", FIELD(file), "FILE",
@@ -59,7 +59,7 @@ static const struct option_spec output_specs[] = {
     OPT_VERSION,
 };
 
-/* Options that cannot be meant together: what one asks for, the other would silently drop. */
+/* Refuses options that contradict each other, where one would silently drop the other. */
 static int check_combinations(const struct args *args)
 {
     const char *odd = args->session != NULL       ? "--session"

@@ -28,7 +28,7 @@ struct args {
 enum { N_ANSWER_OPTIONS = 10 };
 extern const struct option_spec answer_option_specs[N_ANSWER_OPTIONS];
 
-/* As options_begin(). args->stop.items are for free(). */
+/* As options_begin(). The caller frees args->stop.items. */
 bool args_begin(struct args *args, int argc, char **argv, int *status);
 
 /* The checkpoint's defaults, overridden by what was given. */

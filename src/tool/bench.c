@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* bench.c: llama3-bench, how fast a model runs here next to what this machine can give. */
+/* bench.c: llama3-bench, how fast a model runs here, beside what this machine can give at most. */
 #include "config.h"
 
 #include <jansson.h>
@@ -65,16 +65,16 @@ static const struct option_spec specs[] = {
 
 /* ---- what is asked ----------------------------------------------------------------------- */
 
-struct list {
+struct numbers {
     size_t items[MAX_LIST];
     size_t n;
 };
 
 /* "1,2,4": numbers up to max. */
-static int parse_list(const char *name, const char *text, size_t max, struct list *list)
+static int parse_list(const char *name, const char *text, size_t max, struct numbers *list)
 {
     const char *at = text;
-    *list = (struct list){0};
+    *list = (struct numbers){0};
     while (list->n < MAX_LIST && *at >= '0' && *at <= '9') {
         char *end;
         unsigned long long value = strtoull(at, &end, 10);
@@ -92,7 +92,7 @@ static int parse_list(const char *name, const char *text, size_t max, struct lis
     return -1;
 }
 
-static bool is_zero(const struct list *list)
+static bool is_zero(const struct numbers *list)
 {
     for (size_t i = 0; i < list->n; i++)
         if (list->items[i] > 0)
@@ -100,8 +100,8 @@ static bool is_zero(const struct list *list)
     return true;
 }
 
-/* The contexts that nobody asked for are left out where the model has no room for them. */
-static void drop_contexts(struct list *contexts, size_t limit, const struct bench_args *args)
+/* Drops default contexts for which the model has no room. */
+static void drop_contexts(struct numbers *contexts, size_t limit, const struct bench_args *args)
 {
     size_t n = 0;
     for (size_t i = 0; i < contexts->n; i++)
@@ -111,8 +111,8 @@ static void drop_contexts(struct list *contexts, size_t limit, const struct benc
 }
 
 /* Fills tests, [1 + 2 * MAX_LIST]. */
-static size_t list_tests(const struct bench_args *args, const struct list *batches,
-                         const struct list *contexts, struct bench_test *tests)
+static size_t list_tests(const struct bench_args *args, const struct numbers *batches,
+                         const struct numbers *contexts, struct bench_test *tests)
 {
     size_t n = 0, first = contexts->items[0], steps = args->decode;
     struct bench_test prompt = {.kind = BENCH_PROMPT, .n = args->prompt, .context = first};
@@ -177,7 +177,7 @@ static json_t *pack_limits(const struct limits *l)
                      limit_names[LIMIT_F32], l->f32_gmacs);
 }
 
-/* Of the plan's backends, the one that ends a pass: the device, where there is one. */
+/* The backend that ends a pass: the device, if there is one. */
 static size_t last_backend(const struct bench *b)
 {
     return b->placement.plan.spans[b->placement.plan.n_spans - 1].backend;
@@ -245,7 +245,8 @@ static int open_model(const struct bench_args *args, int threads, struct model *
     return status == 0 ? STATUS_OK : STATUS_FAILED;
 }
 
-static int measure(const struct bench_args *args, const struct list *batches, struct list *contexts)
+static int measure(const struct bench_args *args, const struct numbers *batches,
+                   struct numbers *contexts)
 {
     struct bench_test tests[1 + 2 * MAX_LIST];
     int threads = args->model.threads > 0 ? args->model.threads : processors_available();
@@ -287,7 +288,7 @@ static int measure(const struct bench_args *args, const struct list *batches, st
 
 static int run(const struct bench_args *args)
 {
-    struct list batches, contexts;
+    struct numbers batches, contexts;
     struct llama3_error err;
     if (args->type >= 0 && args->synthetic == NULL) {
         say_error("--type is of --synthetic: a model has the types that it has");

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* bench_limits.c: what a test costs, and what it could be at best. */
+/* bench_limits.c: what a test costs, and how fast it could be at best. */
 #include "config.h"
 
 #include "tool/bench_run.h"
 
-/* Of one pass: bytes read, and multiply-adds by the arithmetic that is natural to a type. */
+/* What one pass costs: bytes read, and multiply-adds in the arithmetic natural to a type. */
 struct cost {
     double bytes, macs[LIMIT_COUNT];
 };
@@ -28,12 +28,12 @@ static void add_matrix(struct cost *cost, const struct matrix *m, double rows)
     cost->macs[natural(m->type)] += (double)m->rows * (double)m->cols * rows;
 }
 
-/* Positions that a layer's attention reads. */
+/* Positions that one layer's attention reads. */
 static double positions_of(const struct bench_test *test, double rows)
 {
-    if (test->kind == BENCH_PROMPT) /* all of it needs to be read but once */
+    if (test->kind == BENCH_PROMPT) /* all of it is read only once */
         return (double)test->context + (double)test->n;
-    /* on the average of the steps, the row's own included */
+    /* averaged over the steps, the row itself included */
     return rows * ((double)test->context + ((double)test->steps + 1) / 2);
 }
 
@@ -61,7 +61,7 @@ static void add_stage(const struct bench *b, const struct bench_test *test, size
     }
 }
 
-/* The least time in which a backend does its part, and what binds it. */
+/* The shortest time in which a backend can do its share, and what limits it. */
 static double least_seconds(const struct cost *cost, const struct limits *l,
                             enum bench_limit *limit)
 {

@@ -58,7 +58,7 @@ size_t bench_kv_row_bytes(const struct bench *bench)
     return c->n_kv_heads * kv_head_bytes(bench->options.kv_type, c->head_dim);
 }
 
-/* Positions [from, to) of a sequence, of nobody's text. */
+/* Fills positions [from, to) of a sequence with K and V of no text. */
 static int import(const struct runner *r, struct sequence *sequence, size_t from, size_t to,
                   struct llama3_error *err)
 {
@@ -71,7 +71,7 @@ static int import(const struct runner *r, struct sequence *sequence, size_t from
     return 0;
 }
 
-/* How many sequences the tests with a context need, and how many positions of each. */
+/* How many sequences the tests with a context need, and how many positions in each. */
 static size_t size_of_context(const struct bench *b, size_t context, size_t *end)
 {
     size_t n = 0;
@@ -86,8 +86,8 @@ static size_t size_of_context(const struct bench *b, size_t context, size_t *end
     return n;
 }
 
-/* Opens the sequences of a context, which the tests with that context share, reserved up to the
- * last position of any. They are never truncated: what a test writes, the next one overwrites. */
+/* Opens a context's sequences, shared by the tests with that context and reserved up to the last
+ * position of any. They are never truncated: a test overwrites what the one before it wrote. */
 static int open_sequences(struct runner *r, size_t context, struct llama3_error *err)
 {
     size_t end, n = size_of_context(r->bench, context, &end);
@@ -106,7 +106,7 @@ static int open_sequences(struct runner *r, size_t context, struct llama3_error 
     return 0;
 }
 
-/* Whether no earlier test has this one's context. */
+/* Whether this is the first test with this context. */
 static bool is_first_of_context(const struct bench *b, size_t test)
 {
     for (size_t i = 0; i < test; i++)
@@ -156,7 +156,7 @@ static int run_steps(const struct runner *r, const struct bench_test *test, size
     return 0;
 }
 
-/* Tokens a second; warm: a short one, to have everything in memory. */
+/* Tokens a second. warm: a short run that brings everything into memory. */
 static int run_test(const struct runner *r, const struct bench_test *test, bool warm, double *rate,
                     struct llama3_error *err)
 {
@@ -222,7 +222,7 @@ static int sum_up(const struct runner *r, struct llama3_error *err)
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
-/* What all tests together need: of a pass, */
+/* What all tests together need of a pass. */
 static int check_sizes(struct bench *b, struct llama3_error *err)
 {
     struct forward_options *o = &b->options;
@@ -243,7 +243,7 @@ static int check_sizes(struct bench *b, struct llama3_error *err)
     return 0;
 }
 
-/* and of memory. */
+/* The same of memory. */
 static int place(struct bench *b, struct llama3_error *err)
 {
     struct placement_request *request = &b->place;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* bench_run.h: what llama3-bench measures, in rounds: the limits of each backend that has a part in
- * it, then each test. */
+/* bench_run.h: what llama3-bench measures, in rounds: the limits of each backend that takes part,
+ * then each test. */
 #ifndef TOOL_BENCH_RUN_H
 #define TOOL_BENCH_RUN_H
 
@@ -14,21 +14,21 @@ enum bench_limit { LIMIT_READ, LIMIT_INT8, LIMIT_BF16, LIMIT_F32, LIMIT_COUNT };
 struct bench_test {
     enum bench_kind kind;
     size_t n;       /* tokens of a prompt, tokens decoded one by one, or rows of a batch */
-    size_t context; /* positions that are there before */
+    size_t context; /* positions already in the sequence */
     size_t steps;   /* passes of a decode or batch */
     /* Filled in by bench_run: */
-    size_t sequence;        /* the first of those that it works on */
+    size_t sequence;        /* the first sequence it works on */
     double *rates;          /* [rounds] tokens a second */
     double tok_s;           /* their median */
-    size_t limit_backend;   /* of the plan's, the one that takes longest at best, */
-    enum bench_limit limit; /* what binds it there, */
-    double limit_tok_s;     /* and what all of them at their limits would give */
+    size_t limit_backend;   /* the plan's backend that takes longest at best, */
+    enum bench_limit limit; /* what limits it there, */
+    double limit_tok_s;     /* and the speed if all of them ran at their limits */
 };
 
 struct bench {
     const struct model *model;
     struct forward_options options; /* threads, chunk (max_rows) and kv_type are given */
-    struct placement_request place; /* what is asked of a device; context and KV are the tests' */
+    struct placement_request place; /* what the GPU should do; context and KV are the tests' */
     struct bench_test *tests;       /* [n_tests] */
     size_t n_tests, rounds;
     /* Filled in by bench_run: */
@@ -37,10 +37,10 @@ struct bench {
     char description[256];              /* "cpu (avx512)" */
 };
 
-/* Bytes of K, and of V, of a layer's position. */
+/* Bytes of K (as of V) for one position of one layer. */
 size_t bench_kv_row_bytes(const struct bench *bench);
 
-/* What binds a test, by the limits (bench_limits.c). */
+/* Finds what limits a test (bench_limits.c). */
 void bench_find_limit(const struct bench *bench, struct bench_test *test);
 
 /* Runs all rounds; fills placement, limits, description and the tests' results. */

@@ -93,7 +93,7 @@ static void set_shapes(struct model *m, enum dtype type)
     }
 }
 
-/* One mapping for all of them, each at a multiple of ALIGNMENT as in our own files. */
+/* One mapping for all matrices, each aligned to ALIGNMENT as in our own files. */
 static int map_matrices(struct model *m, struct llama3_error *err)
 {
     size_t size = 0;
@@ -108,7 +108,7 @@ static int map_matrices(struct model *m, struct llama3_error *err)
     if (data == MAP_FAILED)
         return error_memory(err, "the weights", size);
 #ifdef MADV_HUGEPAGE
-    madvise(data, size, MADV_HUGEPAGE); /* to be filled sooner */
+    madvise(data, size, MADV_HUGEPAGE); /* filled faster */
 #endif
     m->maps[0] = (struct map){.data = data, .size = size};
     m->n_maps = 1;
@@ -139,7 +139,7 @@ static uint64_t next(uint64_t *state)
     return *state;
 }
 
-/* Words of random bits, of which those in `keep` stay and those in `set` are added. */
+/* Fills words with random bits: those in `keep` stay random, those in `set` are set. */
 static void fill_words(void *data, size_t bytes, uint64_t seed, uint64_t keep, uint64_t add)
 {
     uint64_t state = seed * 0x9e3779b97f4a7c15 + 1;
@@ -149,7 +149,7 @@ static void fill_words(void *data, size_t bytes, uint64_t seed, uint64_t keep, u
     }
 }
 
-/* Weights of about 0.02: any code is valid; scales from 64 to 127. */
+/* Weights of about 0.02. Any code is valid; scales are 64 to 127. */
 static void fill_strip(const struct matrix *m, uint8_t *strip, uint64_t seed)
 {
     const float row_scale = 0.02f / (64 * 96);
@@ -160,7 +160,7 @@ static void fill_strip(const struct matrix *m, uint8_t *strip, uint64_t seed)
     fill_words(strip + l.scales, l.groups * STRIP, ~seed, 0x3f3f3f3f3f3f3f3f, 0x4040404040404040);
 }
 
-/* The thread's share of a matrix: strips, or runs of rows. */
+/* Fills this thread's share of a matrix: strips, or runs of rows. */
 static void fill_matrix(const struct filling *f, size_t index)
 {
     const struct matrix *m = part_at(f->model, index).matrix;

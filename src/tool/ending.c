@@ -15,7 +15,7 @@ static time_t caught_at;
 static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
 enum { N_SIGNALS = sizeof signals / sizeof *signals };
 
-/* Right after the first it is the same one: `timeout` sends two. */
+/* A second signal right after the first is the same request: `timeout` sends two. */
 static void on_signal(int signal)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};

@@ -23,7 +23,7 @@
 
 extern char **environ;
 
-/* llama3-pull beside this program, or one in PATH. False: there is none. */
+/* Finds llama3-pull beside this program or in PATH. False if there is none. */
 static bool find_pull(char *path, size_t size)
 {
     ssize_t n = readlink("/proc/self/exe", path, size - sizeof PULL);
@@ -45,7 +45,7 @@ static bool find_pull(char *path, size_t size)
     return false;
 }
 
-/* Its standard output is a path that nobody asked for here: it goes nowhere. */
+/* Its standard output, a path that nobody asked for here, is discarded. */
 static int run_pull(const char *path, char **argv)
 {
     posix_spawn_file_actions_t actions;
@@ -80,7 +80,7 @@ int fetch_offer(const char *name)
     snprintf(repository, sizeof repository, "%.*s", (int)(int4 ? n - tail : n), name);
     argv[1] = int4 ? (char *)"--int4" : repository;
     argv[2] = int4 ? repository : NULL;
-    interrupt_defer(); /* ^C is llama3-pull's, which then ends */
+    interrupt_defer(); /* ^C is for llama3-pull, which then ends */
     int status = run_pull(path, argv);
     interrupt_end();
     return status == STATUS_OK || status == STATUS_INTERRUPTED ? status : STATUS_FAILED;

@@ -3,7 +3,8 @@
 
 #include "tool/say.h"
 
-static const char *const layer_words[] = {"auto", "all", "0", NULL}; /* as LLAMA3_GPU_* go down */
+static const char *const layer_words[] = {"auto", "all", "0",
+                                          NULL}; /* in the descending order of LLAMA3_GPU_* */
 static const char *const yes_no[] = {"yes", "no", NULL};
 
 #define FIELD(name) offsetof(struct gpu_args, name)

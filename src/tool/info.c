@@ -42,7 +42,7 @@ static void print_place(const struct llama3_place *p, FILE *out)
             unit_bytes(b, p->kv_bytes), unit_bytes(c, p->work_bytes));
 }
 
-/* "temperature 0.6, top-p 0.9": what holds where no option says otherwise, without what is off. */
+/* "temperature 0.6, top-p 0.9": the defaults, without what is off. */
 static void print_sampling(const struct llama3_model *model, FILE *out)
 {
     struct llama3_sampling s;
@@ -132,18 +132,18 @@ void info_print_line(const struct llama3_model *model, double open_seconds)
               info->backend, info->threads, info->threads == 1 ? "" : "s", open_seconds);
 }
 
-/* rows: of the passes that took the time. */
+/* rows: how many the passes computed in that time. */
 static void print_rate(const char *end, size_t rows, double seconds)
 {
-    if (seconds > 0) /* not interrupted before it was known */
+    if (seconds > 0) /* 0 if it was interrupted too early */
         fprintf(stderr, " in %.2f s", seconds);
     if (rows > 0 && seconds > 0)
         fprintf(stderr, ", %.1f tokens/s", (double)rows / seconds);
     fputs(end, stderr);
 }
 
-/* Passes of an answer: its first token comes of the prompt's, and that it ends needs one only where
- * the model says so. */
+/* Passes of an answer. Its first token comes from the prompt's last pass. The end takes one more
+ * only if the model says it with a token. */
 static size_t answer_passes(const struct llama3_result *result)
 {
     bool said = result->stop_id >= 0;

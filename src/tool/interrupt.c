@@ -14,8 +14,8 @@ static time_t seen_at;
 
 enum { PATIENCE = 2 }; /* seconds */
 
-/* True if ^C was noted some time ago, and notes it. Right after it comes the same one: `timeout`
- * sends two. */
+/* Notes a ^C; true if the first one came some time ago. One right after the first is the same
+ * request: `timeout` sends two. */
 static bool later(void)
 {
     struct timespec now;
@@ -47,7 +47,7 @@ void interrupt_install(void)
 {
     struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART}, old;
     sigemptyset(&action.sa_mask);
-    /* Started with SIGINT ignored (nohup, a script's `&`), it stays ignored. */
+    /* If SIGINT was ignored at the start (nohup, a script's `&`), it stays ignored. */
     if (sigaction(SIGINT, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
         sigaction(SIGINT, &action, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * interrupt.h: what ^C does. While a session answers it ends that answer; while a model is opened,
- * which may have to clean up, it is noted, and another one after a while ends the program; at any
+ * interrupt.h: what ^C does. While a session answers, it ends that answer. While a model is opened,
+ * which may have to clean up, it is noted, and another one after a while ends the program. At any
  * other time it ends the program with status 130.
  */
 #ifndef TOOL_INTERRUPT_H

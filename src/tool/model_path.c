@@ -43,7 +43,7 @@ int model_check(const struct model_args *args)
     return -1;
 }
 
-/* ${XDG_CACHE_HOME:-~/.cache}; as that specification says, a relative path counts as unset. */
+/* ${XDG_CACHE_HOME:-~/.cache}. A relative path counts as unset, as the specification says. */
 static void add_cache_dir(struct buf *path)
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * model_path.h: the options that every program takes to open a model, and what model is meant
- * where none is given.
+ * model_path.h: the options that open a model, for every program, and which model is meant if none
+ * is named.
  */
 #ifndef TOOL_MODEL_PATH_H
 #define TOOL_MODEL_PATH_H
@@ -18,22 +18,22 @@ struct model_args {
     bool no_cache;
 };
 
-enum { MODEL_OPTION_CTX = 1, N_MODEL_OPTIONS = 6 }; /* where --ctx is in the table; all */
+enum { MODEL_OPTION_CTX = 1, N_MODEL_OPTIONS = 6 }; /* index of --ctx; size of the table */
 extern const struct option_spec model_option_specs[N_MODEL_OPTIONS];
 
-/* -1 after a usage error: options that have no meaning together. */
+/* -1 after a usage error: options that make no sense together. */
 int model_check(const struct model_args *args);
 
-/* The model given on the command line (NULL: none), $LLAMA3_MODEL, or the quickstart's model if it
- * is there. The caller frees it; NULL after an error on stderr that says how to get a model; how:
- * to give one, "--model". */
+/* The path to open: `given`, else $LLAMA3_MODEL, else the quickstart's model if it is there. Freed
+ * by the caller. NULL after an error on stderr, which says how to get a model; `how` names the
+ * option for one, "--model". */
 char *model_path(const char *given, const char *how);
 
-/* The directory where --int4 keeps what it makes, for free(); NULL if there is none, or --no-cache
- * said so. */
+/* The folder where --int4 keeps its files, for free(). NULL if there is none, or with
+ * --no-cache. */
 char *model_cache(const struct model_args *args);
 
-/* All but the cache and the callbacks. */
+/* Fills everything but the cache and the callbacks. */
 struct llama3_model_options model_options(const struct model_args *args);
 
 #endif

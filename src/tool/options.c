@@ -11,11 +11,11 @@
 #include "base/utf8.h"
 #include "tool/say.h"
 
-/* getopt_long's value for the option at index i of all groups together, by whatever long name;
- * letters are below. */
+/* getopt_long's value for the option at index i of all groups, under any long name. Lower values
+ * are letters. */
 enum { FIRST_LONG = 256, HELP_COLUMN = 30 };
 
-/* Of all long names. */
+/* Counts all long names. */
 static size_t count(const struct option_set *set)
 {
     size_t n = 0;
@@ -241,7 +241,7 @@ static int set_value(const struct option_spec *spec, void *values, const char *t
     return -1;
 }
 
-/* Whether it may be given without its argument. */
+/* Whether the argument is optional. */
 static bool is_maybe(const struct option_spec *spec)
 {
     return spec->type == OPTION_MAYBE_PATH || spec->type == OPTION_MAYBE_ONE_OF;
@@ -276,9 +276,8 @@ static void describe(const struct option_set *set, char *letters, struct option 
     *longs = (struct option){0};
 }
 
-/* An argument that followed an option which may have one, as in "--verify TEXT": it belongs to the
- * option where the operands that are needed are there without it, and "-", which is no operand,
- * always. */
+/* An argument after an option that may have one, as in "--verify TEXT". It is the option's if
+ * enough operands are left without it. "-" is no operand and always the option's. */
 struct maybe {
     const struct option_spec *spec; /* NULL: there is none */
     void *values;
@@ -293,7 +292,7 @@ static void note_maybe(struct maybe *maybe, const struct option_spec *spec, void
         *maybe = (struct maybe){spec, values, next};
 }
 
-/* Takes it out of the operands argv[optind..argc), and returns how many are left. */
+/* Takes that argument out of the operands argv[optind..argc). Returns the new argc. */
 static int take_maybe(const struct option_set *set, const struct maybe *maybe, int argc,
                       char **argv)
 {

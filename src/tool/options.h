@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tool: the programs. They use llama3.h and src/base, nothing else of the library; quantize, eval
- * and bench, which make, judge and measure models, look inside.
+ * tool: the programs. They use llama3.h and src/base and nothing else of the library. quantize,
+ * eval and bench, which make, judge and measure models, look inside.
  *
- * options.h: a command line described by tables, from which both the parser and --help come.
- * A program lists groups of options, which programs can share, and begins with options_begin().
+ * options.h: a command line described by tables, which make both the parser and --help. A program
+ * lists groups of options, which programs can share, and begins with options_begin().
  */
 #ifndef TOOL_OPTIONS_H
 #define TOOL_OPTIONS_H
@@ -13,22 +13,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum option_type {                      /* what it sets */
-                   OPTION_FLAG,         /* bool */
-                   OPTION_TEXT,         /* const char *, valid UTF-8 */
-                   OPTION_PATH,         /* const char *, any bytes but none at all */
-                   OPTION_MAYBE_PATH,   /* the same, or "" where it is given without one */
-                   OPTION_TEXTS,        /* struct option_texts: may be repeated; UTF-8, not empty */
-                   OPTION_PATHS,        /* the same of any bytes */
-                   OPTION_INT,          /* int */
-                   OPTION_INT_OR,       /* int, or -i for choices[i] */
-                   OPTION_SIZE,         /* size_t */
-                   OPTION_BYTES,        /* uint64_t; K, M, G or T may follow, of 1024 each */
-                   OPTION_SEED,         /* struct option_seed: the whole range of uint64_t */
-                   OPTION_FLOAT,        /* float */
-                   OPTION_ONE_OF,       /* int, an index into choices */
-                   OPTION_MAYBE_ONE_OF, /* int, 1 + that index, or 1 where it is given without one
-                                         */
+enum option_type {                    /* what it sets */
+                   OPTION_FLAG,       /* bool */
+                   OPTION_TEXT,       /* const char *, valid UTF-8 */
+                   OPTION_PATH,       /* const char *, any bytes, not empty */
+                   OPTION_MAYBE_PATH, /* the same, or "" without an argument */
+                   OPTION_TEXTS,      /* struct option_texts: may be repeated; UTF-8, not empty */
+                   OPTION_PATHS,      /* the same with any bytes */
+                   OPTION_INT,        /* int */
+                   OPTION_INT_OR,     /* int, or -i for choices[i] */
+                   OPTION_SIZE,       /* size_t */
+                   OPTION_BYTES,  /* uint64_t; a suffix K, M, G or T multiplies by powers of 1024 */
+                   OPTION_SEED,   /* struct option_seed: the whole range of uint64_t */
+                   OPTION_FLOAT,  /* float */
+                   OPTION_ONE_OF, /* int, an index into choices */
+                   OPTION_MAYBE_ONE_OF, /* int, 1 + that index, or 1 without an argument */
                    OPTION_HELP,         /* nothing: options_begin() answers it */
                    OPTION_VERSION       /* the same */
 };
@@ -40,7 +39,7 @@ struct option_texts {
 
 struct option_seed {
     uint64_t value;
-    bool given; /* by this option */
+    bool given; /* on the command line */
 };
 
 struct option_spec {
@@ -56,8 +55,8 @@ struct option_spec {
     const char *aliases[4];     /* other long names, NULL-terminated */
 };
 
-/* A row of a table. After its help, the last argument, may follow ALSO(), ".above = true" and, of
- * OPT_INT_OR, ".choices = names". */
+/* Rows of a table. The help is the last argument; ALSO(), ".above = true" and, for OPT_INT_OR,
+ * ".choices = names" may follow it. */
 #define OPT_ROW(type_, letter_, name_, field_, ...)                                    \
     {                                                                                  \
         .type = type_, .letter = letter_, .name = name_, .offset = field_, __VA_ARGS__ \
@@ -94,7 +93,7 @@ struct option_group {
     const char *title;
     const struct option_spec *specs; /* [n] */
     size_t n;
-    void *values; /* the struct that offsets count from, already filled with the defaults */
+    void *values; /* the struct that offsets are in, holding the defaults */
 };
 
 #define OPT_GROUP(title, specs, values)                       \
@@ -104,22 +103,22 @@ struct option_group {
 
 struct option_set {
     const char *usage;     /* what follows "usage: " */
-    const char *operand;   /* what to tell who gives an argument too many */
-    const char **operands; /* [max_operands] arguments that are no options, in order */
+    const char *operand;   /* what to say of an argument too many */
+    const char **operands; /* [max_operands] arguments that are not options, in order */
     size_t max_operands;
-    size_t min_operands; /* needed; beyond these, an argument right after an OPTION_MAYBE_PATH is
-                            that option's */
+    size_t min_operands; /* with more than these, an argument right after an OPTION_MAYBE_PATH
+                            belongs to that option */
     const struct option_group *groups; /* [n] */
     size_t n;
 };
 
-/* How every program begins: an error instead of a signal that ends it (say_instead_of_dying()),
- * then the command line, which fills the groups' values. Whether to go on; if not, --help or
- * --version was answered or a usage error said, and *status is what main() returns. Values point
- * into argv; an option_texts' items are the caller's to free() in any case. */
+/* Begins every program. Signals become errors (say_instead_of_dying()), then the command line fills
+ * the groups' values. Returns whether to go on. If not, --help or --version was answered or a usage
+ * error reported, and main() returns *status. Values point into argv; the caller frees the items of
+ * every option_texts in any case. */
 bool options_begin(const struct option_set *set, int argc, char **argv, int *status);
 
-/* Whether a number is what an option may set. */
+/* Whether an option accepts a number. */
 bool option_in_range(const struct option_spec *spec, double value);
 
 #endif

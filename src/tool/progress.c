@@ -16,7 +16,7 @@ enum {
     BESIDE = BAR_WIDTH + 32 /* columns of all that a bar is shown with */
 };
 
-/* A thread draws, because what is waited for (a model being opened, a pass) calls nobody. */
+/* A thread draws, because what is waited for (a model being opened, a pass) calls nothing. */
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t stop;
@@ -29,7 +29,7 @@ static struct {
 
 static const double DELAY = 0.5, INTERVAL = 0.1;
 
-/* What is waited for in `room` columns at most: where a path is too long, its end says more. */
+/* What is waited for, in `room` columns. Of a path that is too long, the end says more. */
 static void put_what(char *out, size_t size, size_t room)
 {
     const char *what = state.what, *word = strchr(what, ' ');
@@ -68,8 +68,8 @@ static void put_rate(char *line, size_t size, double rate)
 
 static void put_progress(char *line, size_t size, const char *what, double now)
 {
-    /* Updates are rare where a pass takes long: the rate is that of the last one, and the time left
-     * goes down in between. */
+    /* Updates are rare while passes take long. The rate is that of the last update, and the time
+     * left counts down in between. */
     double rate = state.last > state.start
                       ? (double)(state.done - state.first) / (state.last - state.start)
                       : 0;
@@ -147,7 +147,7 @@ void progress_update(size_t done, size_t total)
     pthread_mutex_lock(&state.lock);
     state.last = clock_seconds();
     if (state.total == 0 &&
-        total > 0) { /* what was done before anybody knew says nothing about the rate */
+        total > 0) { /* what was done before the total was known says nothing about the rate */
         state.first = done;
         state.start = state.last;
     }

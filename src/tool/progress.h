@@ -8,10 +8,10 @@
 
 #include <stddef.h>
 
-/* Starts a wait, called e.g. "loading x.gguf": of total tokens, done need no reading; total 0 shows
- * the time alone. what must outlive the wait. */
+/* Starts a wait for `what`, e.g. "loading x.gguf", which must outlive it. Of total tokens, done
+ * need no reading. total 0 shows only the time. */
 void progress_start(const char *what, size_t done, size_t total);
-/* The same with a bar, of bytes; total 0 until an update tells it. */
+/* The same with a bar, of bytes. total is 0 until an update tells it. */
 void progress_start_bytes(const char *what, size_t total);
 void progress_update(size_t done, size_t total); /* from any thread; fine without a wait */
 void progress_stop(void); /* the line is gone once this returns; fine without a wait */

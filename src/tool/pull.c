@@ -78,7 +78,7 @@ static const char *revision_of(const struct pull_args *args)
     return args->revision != NULL ? args->revision : "main";
 }
 
-/* What the hub has of the model. */
+/* Asks the hub which files the model has. */
 static int list_files(struct pull *pull, struct llama3_error *err)
 {
     struct buf path = {0}, text = {0};
@@ -94,7 +94,7 @@ static int list_files(struct pull *pull, struct llama3_error *err)
                      : fetch_text(&pull->fetch, path.data, revision_of(pull->args), &text, err);
     pull_show_close(pull->show);
     pull->show = NULL;
-    /* whose answer it was: what is wrong with it may be another network's page */
+    /* names the host: a wrong answer may be another network's page */
     snprintf(where, sizeof where, "%s: %s", pull->hub.host, pull->args->repository);
     if (result == 0)
         result = repo_parse(&pull->repo, text.size > 0 ? text.data : "", text.size, where, err);
@@ -103,8 +103,8 @@ static int list_files(struct pull *pull, struct llama3_error *err)
     return result;
 }
 
-/* One run at a time makes a file. It is waited for before any other lock is taken, as it waits for
- * those. */
+/* Only one run at a time makes a file. This lock is taken before any other: whoever holds it waits
+ * for those. */
 static int lock_int4(struct pull *pull, struct llama3_error *err)
 {
     bool busy, told = false;
@@ -147,7 +147,8 @@ static int make_blobs(struct pull *pull, struct llama3_error *err)
     return 0;
 }
 
-/* At most: two bytes of a weight become little more than a half, or one in an embedding. */
+/* An upper bound: two bytes of a weight become little more than half a byte, or one in an
+ * embedding. */
 static uint64_t int4_bytes(const struct pull *pull)
 {
     uint64_t bytes = 0;
@@ -156,7 +157,7 @@ static uint64_t int4_bytes(const struct pull *pull)
     return bytes / 3;
 }
 
-/* Room for all of it is asked for before the first byte. */
+/* Checks that there is room for everything before the first byte comes. */
 static int check_room(const struct pull *pull, struct llama3_error *err)
 {
     uint64_t missing = 0, largest = 0, bytes;
@@ -167,7 +168,7 @@ static int check_room(const struct pull *pull, struct llama3_error *err)
         largest = size > largest ? size : largest;
     }
     if (pull->args->drop_source && missing > largest)
-        missing = largest; /* the others come as the first ones go */
+        missing = largest; /* the others come while the first ones go */
     if (pull->args->int4 != 0)
         missing += int4_bytes(pull);
     if (missing == 0 || !store_free_bytes(pull->store.arriving, &bytes) || bytes >= missing + SPARE)
@@ -186,7 +187,7 @@ static void prepare(struct pull *pull, size_t n)
     f->connections = pull->args->jobs;
 }
 
-/* The first n blobs. */
+/* Fetches the first n blobs. */
 static int fetch_blobs(struct pull *pull, size_t n, struct llama3_error *err)
 {
     struct fetch *f = &pull->fetch;
@@ -204,7 +205,7 @@ static int fetch_blobs(struct pull *pull, size_t n, struct llama3_error *err)
 
 /* ---- int4 ------------------------------------------------------------------------------------ */
 
-/* What is made so far. */
+/* Discards what is made so far. */
 static void forget_int4(void *arg)
 {
     const struct pull *pull = arg;
@@ -216,7 +217,7 @@ static void forget_int4(void *arg)
     buf_free(&path);
 }
 
-/* All files, and what is made of them meanwhile. *again: they have to be fetched anew. */
+/* Fetches all files and quantizes them meanwhile. *again: they have to be fetched anew. */
 static int fetch_and_quantize(struct pull *pull, bool *again, struct llama3_error *err)
 {
     struct fetch *f = &pull->fetch;
@@ -253,7 +254,7 @@ static int fetch_and_quantize(struct pull *pull, bool *again, struct llama3_erro
     return result;
 }
 
-/* What can't be used any more begins again. */
+/* Starts over with what can't be used any more. */
 static int begin_again(struct pull *pull, struct llama3_error *err)
 {
     for (size_t i = 0; i < pull->n; i++)
@@ -311,7 +312,7 @@ static bool is_chosen(const struct pull *pull, const char *name)
     return false;
 }
 
-/* Gigabytes are not fetched of what can't be opened; --include says that it is wanted anyway. */
+/* Doesn't fetch gigabytes of what can't be opened. --include says that they are wanted anyway. */
 static int check_model(const struct pull *pull, struct llama3_error *err)
 {
     char *path = NULL;
@@ -374,7 +375,7 @@ static int tell(const struct pull *pull)
     return finish_stdout();
 }
 
-/* A status; STATUS_OK with nothing said yet. */
+/* Reports a failure and returns the status. */
 static int failed(const struct llama3_error *err)
 {
     if (ending_signal() == 0)
@@ -446,7 +447,7 @@ static void close_pull(struct pull *pull)
 
 /* ---- without a network ----------------------------------------------------------------------- */
 
-/* Whether it can be opened as it is in the cache. */
+/* Prints the model's path in the cache, if it can be opened as it is. */
 static int use_cache(const struct pull_args *args)
 {
     bool main = args->revision == NULL || strcmp(args->revision, "main") == 0;
@@ -481,7 +482,7 @@ static int use(struct pull_args *args)
     if (check_stdout() != STATUS_OK)
         return STATUS_FAILED;
     ending_install();
-    signal(SIGPIPE, SIG_IGN); /* a connection that the other side closed is an error like others */
+    signal(SIGPIPE, SIG_IGN); /* a connection closed by the other side is an ordinary error */
     if (args->list)
         return pull_list(args);
     if (args->remove)

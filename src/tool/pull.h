@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* pull.h: the command line of llama3-pull, and what it can do besides fetching. */
+/* pull.h: the command line of llama3-pull, and what it does besides fetching. */
 #ifndef TOOL_PULL_H
 #define TOOL_PULL_H
 
@@ -16,11 +16,11 @@ struct pull_args {
     bool drop_source, list, remove, verify, yes, offline, quiet;
 };
 
-/* As options_begin(). The items of args->include and args->exclude are for free(). */
+/* As options_begin(). The caller frees the items of args->include and args->exclude. */
 bool pull_args_begin(struct pull_args *args, int argc, char **argv, int *status);
 
-/* Of several types in a GGUF repository one has to be named. STATUS_OK: it is, in args->tag, or
- * none has to be; else what there is has been shown. */
+/* Chooses one of a GGUF repository's types. STATUS_OK: args->tag names it, or none is needed.
+ * Otherwise the types have been shown. */
 int pull_choose_gguf(const struct hub_repo *repo, struct pull_args *args);
 
 /* --list, --remove and --verify; a status. */

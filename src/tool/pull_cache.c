@@ -113,7 +113,7 @@ int pull_remove(const struct pull_args *args)
     return status;
 }
 
-struct verifying {
+struct verification {
     const struct pull_args *args;
     const char *model;
     size_t bad;
@@ -121,7 +121,7 @@ struct verifying {
 
 static void on_bad(void *arg, const char *file, const char *kept)
 {
-    struct verifying *v = arg;
+    struct verification *v = arg;
     v->bad++;
     say_error(
         "%s: %s: its contents are not what they were: kept apart as %s; llama3-pull %s fetches "
@@ -138,7 +138,7 @@ static int on_bytes(void *arg, uint64_t done, uint64_t total)
 
 static int verify_one(const struct library_model *model, const struct pull_args *args)
 {
-    struct verifying v = {args, model->name, 0};
+    struct verification v = {args, model->name, 0};
     const struct library_check check = {on_bad, on_bytes, &v};
     struct llama3_error err;
     char size[UNIT_SIZE];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* pull_gguf.c: which type of a GGUF repository is fetched, where nobody said so. */
+/* pull_gguf.c: which type of a GGUF repository is fetched if none was named. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,14 +12,14 @@
 #include "tool/say.h"
 #include "tool/terminal.h"
 
-/* What of the memory that could be had a model may take: its context needs some, too. */
+/* How much of the available memory a model may take: its context needs some, too. */
 static bool fits(const struct repo_gguf *gguf, uint64_t memory)
 {
     return gguf->size + gguf->size / 10 + ((uint64_t)512 << 20) <= memory;
 }
 
-/* Quality goes with size; but of what fits, Q4_K_M is what most people are best served by, and what
- * is larger than Q6_K gains nothing that could be told. */
+/* Quality grows with size. But of what fits, Q4_K_M serves most people best, and anything larger
+ * than Q6_K gains nothing noticeable. */
 static const struct repo_gguf *suggest(const struct repo_gguf *ggufs, size_t n, uint64_t memory)
 {
     static const char *const best[] = {"Q4_K_M", "Q4_K_S", "Q5_K_M", "Q4_0",

@@ -19,7 +19,7 @@ enum {
 
 static const double DELAY = 0.3, SAMPLE_EVERY = 0.5, LINE_EVERY = 10;
 
-/* How many bytes there were when: the last SAMPLES of them. */
+/* The last SAMPLES times, and how many bytes there were. */
 struct samples {
     double time[SAMPLES];
     uint64_t bytes[SAMPLES];
@@ -28,8 +28,8 @@ struct samples {
 
 struct shown {
     struct samples samples;
-    uint64_t bytes; /* shown last: it never goes back */
-    bool told;      /* its line was written, where there is no terminal */
+    uint64_t bytes; /* shown last; never goes back */
+    bool told;      /* its line was written (without a terminal) */
 };
 
 struct pull_show {
@@ -76,7 +76,7 @@ static void sample(struct shown *shown, uint64_t bytes, double now)
     s->bytes[s->n++ % SAMPLES] = bytes;
 }
 
-/* Bytes a second over the last samples; 0: not known yet. */
+/* Bytes a second over the last samples; 0 if not known yet. */
 static double rate_of(const struct samples *s)
 {
     if (s->n < 2)
@@ -107,8 +107,8 @@ static void format_state(char *out, size_t size, const struct shown *shown, uint
 
 /* ---- a terminal ------------------------------------------------------------------------------ */
 
-/* A name in `room` columns at most: its ending goes first, then its beginning, since the parts of a
- * set differ in between. */
+/* A name in `room` columns. Its suffix goes first, then its beginning: the parts of a set differ in
+ * the middle. */
 static void shorten(char *out, size_t size, const char *name, size_t room)
 {
     const char *dot = strrchr(name, '.');
@@ -148,7 +148,7 @@ static void format_file(const struct pull_show *show, size_t index, size_t width
         snprintf(line, MAX_WIDTH + 1, "%-*s [%s] %s", room, name, bar, state);
 }
 
-/* Files that bytes come for, and those that wait for others. */
+/* Files that bytes arrive for, and those that wait for another program. */
 static bool is_active(const struct fetch *f, size_t index)
 {
     const struct blob *blob = &f->blobs[index];
@@ -162,7 +162,7 @@ static bool is_active(const struct fetch *f, size_t index)
     return false;
 }
 
-/* The time goes by what was done since the first sample. */
+/* The rate is that since the first sample. */
 static void format_left_to_quantize(const struct pull_show *show, char *line, size_t size)
 {
     char left[UNIT_SIZE];

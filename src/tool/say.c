@@ -12,15 +12,17 @@
 #include "base/utf8.h"
 #include "tool/terminal.h"
 
-/* Length of the character at text[0..n), or 0 if it mustn't reach a terminal: a control character,
- * one that changes the direction of text, or no UTF-8. */
+/* Length of the character at text[0..n). 0 if it must not reach a terminal: a control character,
+ * one that changes the direction of text, or invalid UTF-8. */
 static size_t printable(const char *text, size_t n)
 {
     uint32_t scalar;
     int length = utf8_decode((const uint8_t *)text, n, &scalar);
     bool control = length <= 0 || scalar < 0x20 || (scalar >= 0x7f && scalar < 0xa0);
-    bool turns = !control && ((scalar >= 0x202a && scalar <= 0x202e) ||
-                              (scalar >= 0x2066 && scalar <= 0x2069)); /* what follows around */
+    bool turns =
+        !control &&
+        ((scalar >= 0x202a && scalar <= 0x202e) ||
+         (scalar >= 0x2066 && scalar <= 0x2069)); /* change the direction of what follows */
     return control || turns ? 0 : (size_t)length;
 }
 
@@ -74,7 +76,8 @@ void say_error(const char *format, ...)
 void say_failure(const struct llama3_error *err)
 {
     static const struct {
-        const char *begin, *option; /* of a message about a field of llama3.h's; what sets it */
+        const char *begin, *option; /* how a message about a field of llama3.h begins; how the
+                                       user's option is named */
     } fields[] = {
         {"context: expected ", "--ctx: expected "},
         {"gpu-layers: ", "--gpu-layers: "},

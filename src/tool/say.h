@@ -14,27 +14,28 @@ enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2, STATUS_INTERRUPTED = 
 
 extern const char say_program[]; /* defined beside main() */
 
-/* Text that came from a file or a path: control characters, which a terminal would obey, and bytes
- * that are no UTF-8 as "\x1b". */
+/* Text from a file or a path. Control characters, which a terminal would obey, and bytes that are
+ * not UTF-8 are shown as "\x1b". */
 void say_text(FILE *out, const char *text, size_t n);
 void say_name(FILE *out, const char *name); /* the same of a string */
 /* How many of a line's bytes fit that many columns, as say_text() shows them. */
 size_t say_fitting(const char *line, size_t columns);
 
-/* A line; what is in it is shown as by say_text(). Lines that are drawn (terminal.h) are erased. */
+/* Prints a line, shown as by say_text(). Lines drawn on the terminal (terminal.h) are erased
+ * first. */
 void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* What the library reported; of an option by its name on the command line. */
+/* Prints an error of the library's. One about an option names it as on the command line. */
 void say_failure(const struct llama3_error *err);
 
-/* What every program does first with two signals: a write beyond ulimit -f fails, and a model's
- * file that is cut short while it is open is an error. Both would end the program. */
+/* Turns two deadly signals into errors: a write beyond ulimit -f, and a model's file that is cut
+ * short while it is open. */
 void say_instead_of_dying(void);
 
-/* Before long work: standard output can be written to. Returns a status. */
+/* Before long work: checks that standard output can be written to. Returns a status. */
 int check_stdout(void);
 
-/* At the end: what went to stdout has arrived. Returns a status. */
+/* At the end: checks that all output arrived. Returns a status. */
 int finish_stdout(void);
 
 /* These return out. */

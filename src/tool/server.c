@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* llama3-server: a model behind HTTP. Options and signals are here, its sockets in server_listen.c;
- * src/server has the rest. */
+/* llama3-server: a model behind HTTP. Here are options and signals; sockets are in server_listen.c,
+ * the rest in src/server. */
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -24,7 +24,7 @@ const char say_program[] = "llama3-server";
 
 static const double DRAIN_SECONDS = 30;
 
-struct args {
+struct server_args {
     struct model_args model;
     struct gpu_args gpu;
     const char *host, *key_file, *metrics_key_file, *alias;
@@ -36,7 +36,7 @@ struct args {
 
 /* ---- options ----------------------------------------------------------------------------- */
 
-#define FIELD(name) offsetof(struct args, name)
+#define FIELD(name) offsetof(struct server_args, name)
 static const struct option_spec server_specs[] = {
     OPT_TEXT(0, "host", FIELD(host), "ADDRESS",
              "where it listens, at each address of a name\n"
@@ -81,8 +81,8 @@ static const struct option_spec serving_specs[] = {
 static sem_t asked; /* to end */
 static atomic_bool stopping;
 
-/* The first signal asks for an end, the second doesn't wait for it. A handler, because threads of
- * other libraries, such as OpenBLAS's, may take a signal. */
+/* The first signal asks for an orderly end, the second ends the process. This is a handler, because
+ * threads of other libraries, such as OpenBLAS's, may receive a signal. */
 static void on_signal(int signal)
 {
     (void)signal;
@@ -122,8 +122,9 @@ static void on_note(void *arg, const char *note)
     say_error("note: %s", note);
 }
 
-/* options: the callbacks. NULL after an error, which is on stderr unless a callback ended it. */
-static struct llama3_model *open_model(const struct args *args, struct llama3_model_options options)
+/* options: the callbacks. NULL after an error, which is on stderr unless a callback canceled. */
+static struct llama3_model *open_model(const struct server_args *args,
+                                       struct llama3_model_options options)
 {
     struct llama3_model_options all = model_options(&args->model);
     struct llama3_error err;
@@ -153,14 +154,14 @@ static int give_up(void *arg, uint64_t done, uint64_t total)
     return 1;
 }
 
-/* There is no socket to serve. What is wrong with the model is said as well, so that nobody frees a
- * port in order to read that next; its weights are not loaded. */
-static void try_model(const struct args *args)
+/* There is no socket to serve. What is wrong with the model is reported as well, so that nobody
+ * frees a port only to read that next. Its weights are not loaded. */
+static void try_model(const struct server_args *args)
 {
     llama3_model_close(open_model(args, (struct llama3_model_options){.on_progress = give_up}));
 }
 
-static void say_ready(const struct args *args, const struct server *server,
+static void say_ready(const struct server_args *args, const struct server *server,
                       const struct llama3_model *model, const char *url)
 {
     const struct llama3_info *info = llama3_model_info(model);
@@ -175,7 +176,7 @@ static void say_ready(const struct args *args, const struct server *server,
     say_error("ready at %s", url);
 }
 
-/* Says what is still to be done before the program ends. */
+/* Says what the end still waits for. */
 static void say_ending(struct server *server)
 {
     size_t n = server_working(server);
@@ -186,7 +187,7 @@ static void say_ending(struct server *server)
 }
 
 /* Serves until a signal comes. */
-static int serve(const struct args *args, const struct server_options *options,
+static int serve(const struct server_args *args, const struct server_options *options,
                  const struct listeners *l)
 {
     struct llama3_error err;
@@ -220,15 +221,16 @@ static int serve(const struct args *args, const struct server_options *options,
     return status;
 }
 
-/* The name of a model in the Hugging Face cache, which clients then know it by: its files lie in a
- * folder that is named by a number. NULL: a path is given, or nothing. */
-static const char *hub_name(const struct args *args)
+/* The model's name in the Hugging Face cache, by which clients then know it: the folder of its
+ * files is named by a number. NULL: a path or nothing is given. */
+static const char *hub_name(const struct server_args *args)
 {
     const char *given = args->model.path != NULL ? args->model.path : getenv("LLAMA3_MODEL");
     return given != NULL && given[0] != '\0' && access(given, F_OK) != 0 ? given : NULL;
 }
 
-static int run(const struct args *args, const struct keys *keys, const struct keys *metrics_keys)
+static int run(const struct server_args *args, const struct keys *keys,
+               const struct keys *metrics_keys)
 {
     struct listeners l;
     if (listeners_open(&l, args->host, args->port) < 0) {
@@ -261,7 +263,7 @@ static int run(const struct args *args, const struct keys *keys, const struct ke
     return serve(args, &options, &l);
 }
 
-/* Not empty, and nothing in it that ends a word of a header. */
+/* Not empty, and without white space or control characters. */
 static bool is_word(const char *text)
 {
     size_t n = strlen(text);
@@ -286,8 +288,8 @@ static bool is_origin(const char *text)
                                       host[3] != '\0' && strchr(host + 3, '/') == NULL);
 }
 
-/* Names that could never match anything would fail silently. */
-static int check_names(const struct args *args)
+/* Refuses names that could never match: they would fail silently. */
+static int check_names(const struct server_args *args)
 {
     for (size_t i = 0; i < args->hosts.n; i++)
         if (!is_host(args->hosts.items[i])) {
@@ -316,7 +318,7 @@ static void note_readable(const char *key_file)
         say_error("note: %s: everybody on this machine can read the API keys", key_file);
 }
 
-static int start(const struct args *args)
+static int start(const struct server_args *args)
 {
     struct llama3_error err;
     if (model_check(&args->model) != 0 || gpu_check(&args->gpu) != 0 || check_names(args) != 0)
@@ -343,7 +345,7 @@ static int start(const struct args *args)
     return status;
 }
 
-/* A core would hold what clients said. Under a debugger there is none to be written. */
+/* A core dump would hold what clients said. (Under a debugger none is written.) */
 static void leave_no_core(void)
 {
     struct rlimit limit;
@@ -355,7 +357,7 @@ static void leave_no_core(void)
 
 int main(int argc, char **argv)
 {
-    struct args args = {.host = "127.0.0.1", .port = 8080, .parallel = 8};
+    struct server_args args = {.host = "127.0.0.1", .port = 8080, .parallel = 8};
     const struct option_group groups[] = {
         OPT_GROUP("Model", model_option_specs, &args.model),
         GPU_OPTIONS(&args.gpu),

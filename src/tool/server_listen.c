@@ -45,7 +45,7 @@ void listeners_close(struct listeners *l)
         close(l->fds[--l->n]);
 }
 
-/* Gives all the port that the first one got where 0 was asked for. */
+/* Where port 0 was asked for, gives every address the port that the first one got. */
 static void set_ports(const struct addrinfo *all, int first)
 {
     struct sockaddr_storage address = {0};
@@ -65,7 +65,7 @@ static void set_ports(const struct addrinfo *all, int first)
     }
 }
 
-/* Some hosts files make a name have an address twice. */
+/* Some hosts files list an address twice for a name. */
 static bool came_before(const struct addrinfo *all, const struct addrinfo *at)
 {
     for (; all != at; all = all->ai_next)
@@ -75,7 +75,7 @@ static bool came_before(const struct addrinfo *all, const struct addrinfo *at)
     return false;
 }
 
-/* Listens at every address of the list that this machine has: it may have no IPv6. -1 after an
+/* Listens at every address of the list that this machine has; it may have no IPv6. -1 after an
  * error, which is on stderr. */
 static int listen_at_all(struct listeners *l, const struct addrinfo *all, const char *host,
                          size_t port)

@@ -14,7 +14,7 @@ static int read_stream(FILE *in, const char *name, struct buf *out)
 {
     char block[1 << 16];
     size_t n;
-    /* After its end a terminal can be read again: one ^D is enough. */
+    /* A terminal can be read again after its end: one ^D is enough. */
     while (!feof(in) && (n = fread(block, 1, sizeof block, in)) > 0) {
         buf_add(out, block, n);
         if (out->failed || out->size > MAX_TEXT) {

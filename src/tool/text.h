@@ -5,7 +5,7 @@
 
 #include "base/buf.h"
 
-/* Appends the whole file (-: stdin), valid UTF-8 without NUL bytes and of at most 64 MiB. Returns a
+/* Appends the whole file (-: stdin): valid UTF-8 without NUL bytes, at most 64 MiB. Returns a
  * status; errors are on stderr. */
 int text_read(const char *path, struct buf *out);
 
