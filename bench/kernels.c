@@ -118,7 +118,7 @@ static void bench_linear(enum dtype type, size_t rows, size_t cols)
     struct llama3_error err;
     struct matrix m = {.type = type, .rows = rows, .cols = cols};
     for (int i = 0; i < 16; i++)
-        m.groups.levels[i] = (int8_t)(i * 16 - 127);
+        m.groups.codebook[i] = (int8_t)(i * 16 - 127);
     size_t bytes = matrix_bytes(&m), n = (256u << 20) / bytes + 1;
     struct product p = {.n = n, .w = calloc(n, sizeof *p.w)};
     unsigned char *data = aligned_alloc(64, round_up_64(n * bytes));

@@ -39,7 +39,7 @@ room quant quant/ base/
 room checkpoint checkpoint/ quant/ base/
 room text text/ checkpoint/vocab.h base/
 room backend backend/ checkpoint/model.h checkpoint/vocab.h quant/ base/
-room engine engine/ text/ backend/backend.h backend/moments.h backend/quantize.h checkpoint/ quant/ \
+room engine engine/ text/ backend/backend.h backend/hessian.h backend/quantize.h checkpoint/ quant/ \
     base/
 room meter meter/ backend/ base/
 # The programs stand on llama3.h, but for those that make, measure and judge models.

@@ -226,12 +226,12 @@ static uint8_t *random_strips(struct matrix *m)
     static const int8_t others[2][16] = {
         {-9, -8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6},
         {127, 3, -128, 0, 9, -1, 40, -2, 1, 5, -77, 8, 0, 2, 6, -5}};
-    static const int8_t *const tables[] = {group_levels, group_levels_unsigned, others[0],
+    static const int8_t *const tables[] = {group_codebook, group_codebook_unsigned, others[0],
                                            others[1]};
     m->groups.scale = kind % 2 == 0 ? GROUP_SCALE_INT8 : GROUP_SCALE_F16;
     m->groups.offset = kind / 2 % 2 == 1;
     if (m->type == DTYPE_INT4)
-        memcpy(m->groups.levels, tables[kind / 4 % 4], sizeof group_levels);
+        memcpy(m->groups.codebook, tables[kind / 4 % 4], sizeof group_codebook);
     kind++;
     struct strip_layout l = strip_layout(m->type, &m->groups, m->cols);
     size_t bytes = matrix_bytes(m);

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/moments.h"
+#include "backend/hessian.h"
 #include "base/size.h"
 #include "engine/calibrate.h"
 #include "engine/evaluate.h"
@@ -26,7 +26,7 @@ static float random_float(void)
     return (float)(uint32_t)(state >> 32) / 2147483648.0f - 1;
 }
 
-/* ---- moments ----------------------------------------------------------------------------- */
+/* ---- the Hessian ------------------------------------------------------------------------- */
 
 enum { COLS = 77, INPUTS = 400 }; /* a multiple of nothing */
 
@@ -42,7 +42,7 @@ static void fill_inputs(float x[INPUTS][COLS])
     }
 }
 
-/* (1 / INPUTS) x^T x, damped as moments_solve does it. */
+/* (1 / INPUTS) x^T x, damped as hessian_solve does it. */
 static void fill_products(float x[INPUTS][COLS], double h[COLS][COLS])
 {
     double trace = 0;
@@ -57,13 +57,13 @@ static void fill_products(float x[INPUTS][COLS], double h[COLS][COLS])
         h[j][j] += 0.01 * trace / COLS;
 }
 
-static struct moments *solved(float x[INPUTS][COLS])
+static struct hessian *solved(float x[INPUTS][COLS])
 {
-    struct moments *m = moments_open(COLS, 2, &err);
+    struct hessian *m = hessian_open(COLS, 2, &err);
     ck_assert_ptr_nonnull(m);
-    moments_add(m, x[0], 150);
-    moments_add(m, x[150], INPUTS - 150);
-    ck_assert_msg(moments_solve(m, &err) == 0, "%s", err.message);
+    hessian_add(m, x[0], 150);
+    hessian_add(m, x[150], INPUTS - 150);
+    ck_assert_msg(hessian_solve(m, &err) == 0, "%s", err.message);
     return m;
 }
 
@@ -75,8 +75,8 @@ START_TEST(factors_multiply_to_the_products)
 
     fill_inputs(x);
     fill_products(x, h);
-    struct moments *m = solved(x);
-    moments_apply(m, &options);
+    struct hessian *m = solved(x);
+    hessian_apply(m, &options);
     const float *d = options.importance, *u = options.feedback;
     for (size_t i = 0; u == NULL && i < COLS; i++)
         ck_assert_double_le(fabs((double)d[i] - h[i][i]), 0.02 * h[i][i] + 0.2);
@@ -88,20 +88,20 @@ START_TEST(factors_multiply_to_the_products)
                        (k == j ? 1 : (double)u[j * COLS + k]);
             ck_assert_double_eq_tol(sum, h[i][j], 1e-4 * sqrt(h[i][i] * h[j][j]) + 1e-4);
         }
-    moments_close(m);
+    hessian_close(m);
 }
 END_TEST
 
 START_TEST(no_inputs_are_refused)
 {
     float x[3] = {0, 0, 0};
-    struct moments *m = moments_open(3, 1, &err);
-    moments_add(m, x, 1);
-    ck_assert_int_eq(moments_solve(m, &err), -1);
+    struct hessian *m = hessian_open(3, 1, &err);
+    hessian_add(m, x, 1);
+    ck_assert_int_eq(hessian_solve(m, &err), -1);
     x[1] = INFINITY;
-    moments_add(m, x, 1);
-    ck_assert_int_eq(moments_solve(m, &err), -1);
-    moments_close(m);
+    hessian_add(m, x, 1);
+    ck_assert_int_eq(hessian_solve(m, &err), -1);
+    hessian_close(m);
 }
 END_TEST
 
@@ -138,12 +138,12 @@ START_TEST(outputs_lose_less)
     fill_products(x, h);
     for (size_t i = 0; i < ROWS * COLS; i++)
         w[i / COLS][i % COLS] = random_float() + random_float() + random_float();
-    struct moments *m = solved(x);
+    struct hessian *m = solved(x);
     for (size_t i = 0; i < 2; i++) {
         struct quantize_options options = {.type = out.type, .threads = 1};
         struct quantize_error error = {0};
         if (i > 0)
-            moments_apply(m, &options);
+            hessian_apply(m, &options);
         ck_assert_int_eq(quantize_rows(&in, 0, ROWS, &options, strips[i], &error, &err), 0);
         out.data = strips[i];
         errors[i] = output_error(&in, &out, h);
@@ -159,7 +159,7 @@ START_TEST(outputs_lose_less)
         ck_assert_mem_eq(strips[0], strips[1], bytes);
         ck_assert_double_le(errors[1], (options.feedback != NULL ? 0.3 : 1.05) * errors[0]);
     }
-    moments_close(m);
+    hessian_close(m);
     free(strips[0]), free(strips[1]);
 }
 END_TEST

@@ -603,7 +603,7 @@ static struct matrix random_matrix(enum dtype type, size_t rows, size_t cols, in
     m.groups.scale = kind % 2 == 0 ? GROUP_SCALE_INT8 : GROUP_SCALE_F16;
     m.groups.offset = kind / 2 == 1;
     if (type == DTYPE_INT4)
-        memcpy(m.groups.levels, kind == 3 ? group_levels_unsigned : group_levels, 16);
+        memcpy(m.groups.codebook, kind == 3 ? group_codebook_unsigned : group_codebook, 16);
     uint8_t *data = size_alloc_aligned(1, matrix_bytes(&m));
     uint32_t state = 1;
     for (size_t i = 0; i < matrix_bytes(&m); i++)
@@ -635,7 +635,7 @@ static void check_group(const struct matrix *m, const struct device_matrix *d, s
             ck_assert_int_eq(unit_at(d, row, group, 0)[col / 2] >> (col % 2 * 4) & 15, code);
         else
             ck_assert_int_eq((int8_t)unit_at(d, row, group, col / 16)[col % 16],
-                             m->type == DTYPE_INT4 ? m->groups.levels[code] : code);
+                             m->type == DTYPE_INT4 ? m->groups.codebook[code] : code);
     }
     if (m->groups.scale == GROUP_SCALE_INT8 && m->groups.offset) {
         uint16_t half = f32_to_f16((float)(int8_t)strip[s.scales + i]);
@@ -671,9 +671,9 @@ START_TEST(groups_lie_where_kernels_look)
             struct device_matrix d;
             struct matrix m = random_matrix(types[t], 53, 300, kind % 4);
             if (kind == 4) /* levels that there is no lookup for */
-                m.groups.levels[3] = 5;
+                m.groups.codebook[3] = 5;
             if (kind == 5)
-                m.groups.levels[8] = -1;
+                m.groups.codebook[8] = -1;
             uint8_t *memory = laid_out(&m, &d);
             ck_assert_int_eq(d.form, t == 0 && kind < 4 ? MATRIX_INT4 : MATRIX_INT8);
             for (size_t row = 0; row < m.rows; row++)

@@ -397,7 +397,7 @@ static void test_all_integers(void)
             (struct group_format){.scale = kind / 2 % 2 == 0 ? GROUP_SCALE_INT8 : GROUP_SCALE_F16,
                                   .offset = kind / 4 == 1};
         for (int i = 0; i < 16; i++)
-            t.format.levels[i] = (int8_t)((int)pick(256) - 128);
+            t.format.codebook[i] = (int8_t)((int)pick(256) - 128);
         for (t.tokens = 1; t.tokens <= 40; t.tokens += 1 + t.tokens / 20) {
             t.rows = 1 + pick(90);
             t.cols = t.tokens % 3 == 0 ? 1 + pick(300) : 32 * (1 + pick(24));
@@ -443,7 +443,7 @@ static void test_quantize(void)
 /* Groups of any size, with zeros, outliers, and columns that don't matter. */
 static void test_search(enum dtype type)
 {
-    struct level_table table;
+    struct codebook table;
     size_t stride = STRIP + 3;
     float *x = floats(GROUP * stride), *importance = floats(GROUP);
     float *weights = floats(GROUP * stride), *factors = floats(GROUP * GROUP);
@@ -451,7 +451,7 @@ static void test_search(enum dtype type)
     float found[2][STRIP], steps[2][STRIP], chosen[2][STRIP], row_scales[STRIP];
     struct group_codes codes[2], fed_back[2];
 
-    level_table_fill(&table, group_levels);
+    codebook_fill(&table, group_codebook);
     for (size_t i = 0; i < GROUP * stride; i++)
         x[i] = pick(5) == 0 ? 0 : ldexpf(x[i], (int)(i % stride) * -5) * (pick(40) == 0 ? 9 : 1);
     for (size_t i = 0; i < GROUP; i++)

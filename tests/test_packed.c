@@ -221,7 +221,7 @@ START_TEST(grouped)
     ck_assert(is_grouped(a.dtype));
     ck_assert_int_eq(a.layers[0].q.type, DTYPE_INT4);
     ck_assert_int_eq(a.embed.type, DTYPE_INT8);
-    ck_assert_mem_eq(a.layers[0].q.groups.levels, group_levels, 16);
+    ck_assert_mem_eq(a.layers[0].q.groups.codebook, group_codebook, 16);
     ck_assert_int_eq(a.layers[0].q.groups.scale,
                      PART_Q % 2 != 0 ? GROUP_SCALE_F16 : GROUP_SCALE_INT8);
     ck_assert_int_eq(a.layers[0].k.groups.offset, PART_K % 3 == 0);
@@ -229,7 +229,7 @@ START_TEST(grouped)
     float row[4096];
     matrix_row(&a.layers[0].up, 3, row);
     for (size_t i = 0; i < a.config.dim; i++)
-        same_number((double)row[i], group_levels[(3 + i) % 16]);
+        same_number((double)row[i], group_codebook[(3 + i) % 16]);
     snprintf(again, sizeof again, "%s/again", folder);
     write_ok(&(struct packed_source){.model = &a}, again);
     open_ok(&b, again);

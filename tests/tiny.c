@@ -181,7 +181,7 @@ static struct matrix packed_as(void *arg, const struct part *part)
         .offset = part->kind % 3 == 0,
     };
     if (target.type == DTYPE_INT4)
-        memcpy(target.groups.levels, group_levels, sizeof target.groups.levels);
+        memcpy(target.groups.codebook, group_codebook, sizeof target.groups.codebook);
     return target;
 }
 

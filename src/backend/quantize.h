@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * quantize.h: floats to group-quantized strips, by all threads and with the best kernels there are.
- * What is computed is defined by the scalar code in src/quant; results are the same bits whatever
- * the threads and the instruction set.
+ * quantize.h: floats to group-quantized strips, on all threads and with the fastest kernels. The
+ * scalar code in src/quant is the definition: the bits are the same for any number of threads and
+ * any instruction set.
  */
 #ifndef BACKEND_QUANTIZE_H
 #define BACKEND_QUANTIZE_H
@@ -13,21 +13,21 @@
 struct quantize_options {
     enum dtype type; /* DTYPE_INT4 or DTYPE_INT8 */
     int threads;     /* >= 1 */
-    /* [cols] mean squares of the activations that meet the columns, or NULL: the weights of the
-     * squared errors are then those of quant's search alone. */
+    /* [cols] mean squares of the activations of each column: weights of the squared errors, beside
+     * those of quant/search.h. NULL: these alone. */
     const float *importance;
-    /* NULL, or U of moments.h for each block of columns: the upper triangle without the diagonal of
-     * [width][width], block_cols^2 floats apart. importance is D then. */
+    /* NULL, or U of hessian.h for each block of columns: [width][width], of which the part above
+     * the diagonal is read, block_cols^2 floats apart. importance is D then. */
     const float *feedback;
     size_t block_cols; /* of each block but the last, which may have fewer; a multiple of GROUP */
 };
 
-/* Error of what was made: sums over the matrix of squared differences and of squared weights. */
+/* Sums over the matrix of squared errors and of squared weights. */
 struct quantize_error {
     double error, norm;
 };
 
-/* The format that a type is given: int8 scales, no offsets, our levels. */
+/* The format that we quantize to: int8 scales, no offsets, our codebook. */
 struct group_format quantize_format(enum dtype type);
 
 /* Rows [first, first + n) of `in` (any type), n at most what is left, first a multiple of STRIP,

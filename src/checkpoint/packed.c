@@ -289,7 +289,7 @@ static int read_matrix(const struct reader *r, const char *name, const json_t *e
     if (groups.scale == GROUP_SCALE_INT8 && strcmp(scale, "int8") != 0)
         return error_set(r->err, LLAMA3_EINPUT,
                          "%s: \"scale\": expected int8 or f16, found \"%.40s\"", where, scale);
-    if (int4 && read_levels(entry, groups.levels, where, r->err) != 0)
+    if (int4 && read_levels(entry, groups.codebook, where, r->err) != 0)
         return -1;
     if ((uintptr_t)tensor->data % 64 != 0)
         return error_set(r->err, LLAMA3_EINPUT,

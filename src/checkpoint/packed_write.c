@@ -212,7 +212,7 @@ static json_t *matrix_json(const struct matrix *m, bool *ok)
     if (m->type == DTYPE_INT4) {
         json_t *levels = json_array();
         for (size_t i = 0; i < 16; i++)
-            *ok = json_array_append_new(levels, json_integer(m->groups.levels[i])) == 0 && *ok;
+            *ok = json_array_append_new(levels, json_integer(m->groups.codebook[i])) == 0 && *ok;
         set(root, "levels", levels, ok);
     }
     return root;

@@ -3,19 +3,19 @@
 
 #include <stdlib.h>
 
-#include "backend/moments.h"
+#include "backend/hessian.h"
 #include "base/size.h"
 
 struct calibration {
     const struct config *config;
     int threads;
     struct stream *stream;
-    struct moments *moments; /* of the input measured last */
+    struct hessian *hessian; /* of the input measured last */
 };
 
 const char *calibration_lack(int threads)
 {
-    return moments_lack(threads);
+    return hessian_lack(threads);
 }
 
 struct calibration *calibration_open(const struct model *model, const int32_t *tokens, size_t n,
@@ -35,45 +35,45 @@ struct calibration *calibration_open(const struct model *model, const int32_t *t
     return c;
 }
 
-static void drop_moments(struct calibration *c)
+static void drop_hessian(struct calibration *c)
 {
-    moments_close(c->moments);
-    c->moments = NULL;
+    hessian_close(c->hessian);
+    c->hessian = NULL;
 }
 
 void calibration_close(struct calibration *c)
 {
     if (c == NULL)
         return;
-    drop_moments(c);
+    drop_hessian(c);
     stream_close(c->stream);
     free(c);
 }
 
 static void add_input(void *arg, const float *in, size_t n_rows)
 {
-    moments_add(arg, in, n_rows);
+    hessian_add(arg, in, n_rows);
 }
 
 int calibration_measure(struct calibration *c, const struct layer *layer, enum layer_input input,
                         struct llama3_error *err)
 {
-    drop_moments(c);
-    c->moments = moments_open(layer_input_cols(c->config, input), c->threads, err);
-    return c->moments == NULL ||
-                   stream_advance(c->stream, layer, input, add_input, c->moments, err) < 0 ||
-                   moments_solve(c->moments, err) < 0
+    drop_hessian(c);
+    c->hessian = hessian_open(layer_input_cols(c->config, input), c->threads, err);
+    return c->hessian == NULL ||
+                   stream_advance(c->stream, layer, input, add_input, c->hessian, err) < 0 ||
+                   hessian_solve(c->hessian, err) < 0
                ? -1
                : 0;
 }
 
 void calibration_options(const struct calibration *c, struct quantize_options *options)
 {
-    moments_apply(c->moments, options);
+    hessian_apply(c->hessian, options);
 }
 
 int calibration_advance(struct calibration *c, const struct layer *layer, struct llama3_error *err)
 {
-    drop_moments(c);
+    drop_hessian(c);
     return stream_advance(c->stream, layer, INPUT_COUNT, NULL, NULL, err);
 }

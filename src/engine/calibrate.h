@@ -2,7 +2,7 @@
 /*
  * calibrate.h: quantizing with a text at hand. The text's residual stream (stream.h) is carried
  * through the layers as they are quantized: what the linears of an input read there says which of
- * their errors matter (backend/moments.h), and they read what the linears before, quantized, made
+ * their errors matter (backend/hessian.h), and they read what the linears before, quantized, made
  * of the text, so that they know what was lost so far.
  *
  *     calibration_open

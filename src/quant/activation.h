@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * activation.h: activations as int8, for products with group-quantized weights: what every kernel
- * of every backend computes from a row of floats, so that all of them have the same numbers.
+ * activation.h: activations as int8, for products with group-quantized weights. Every kernel of
+ * every backend computes the same numbers from a row of floats.
  *
- * A row has a scale, its max |x| / 127, and each of its groups 2^k times that, k <= 0, the least
- * that keeps codes within +-127: code = round(x / scale / 2^k), to nearest even. A row that holds a
- * NaN or anything beyond 2^100 has a scale of NaN, one without anything above 2^-100 a scale of 0;
- * their codes are 0, as are those of groups below 2^-60 of the row's largest.
+ * A row has a scale, max |x| / 127. Each of its groups has a k <= 0, the least that keeps codes
+ * within +-127: code = round(x / scale / 2^k), to nearest even. A row with a NaN or a magnitude
+ * above 2^100 has a scale of NaN. A row with no magnitude above 2^-100 has a scale of 0. Codes of
+ * such rows are 0, and so are those of groups below 2^-60 of the row's largest magnitude.
  *
- * A group's sum of products in int32 becomes f32 without a conversion: it starts at the bits of
- * base = 1.5 * 2^(23 + k), whose neighbours in f32 are multiples of 2^k, so that the result, read
- * as f32, is base + sum * 2^k as long as |sum| < 2^22 (it is at most 32 * 128 * 127). So one exact
- * subtraction gives sum * 2^k.
+ * A group's int32 sum of products becomes f32 without a conversion: it starts at the bits of
+ * base = 1.5 * 2^(23 + k), where f32 numbers are 2^k apart. As |sum| < 2^22 (it is at most
+ * 32 * 128 * 127), the result read as f32 is base + sum * 2^k. One exact subtraction gives
+ * sum * 2^k.
  */
 #ifndef QUANT_ACTIVATION_H
 #define QUANT_ACTIVATION_H
@@ -20,7 +20,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* What these functions are declared as; a compiler for devices asks for more. */
+/* How these functions are declared; CUDA needs more. */
 #ifndef ACTIVATION_FUNCTION
 #define ACTIVATION_FUNCTION static inline
 #endif
@@ -42,7 +42,7 @@ ACTIVATION_FUNCTION int activation_power(float max, float scale)
     int32_t a, b;
     memcpy(&a, &max, sizeof a);
     memcpy(&b, &limit, sizeof b);
-    /* Positive floats are in the order of their bits, of which the upper ones are the exponent. */
+    /* Positive floats are ordered as their bits; the upper bits are the exponent. */
     int k = ((a - b - 1) >> 23) + 1;
     return k > ACT_LEAST ? k : ACT_LEAST;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * quant: number formats of weights - what a row of them is, byte for byte, and how it becomes f32.
+ * quant: number formats of weights: the bytes of a row, and how they become f32.
  *
  * dtype.h: the types a checkpoint may hold. The blocks of GGUF's types are specified by ggml's
  * gguf documentation (ggml/docs/gguf.md) and ggml-common.h; ours are spelled out in dtype.c.
@@ -25,7 +25,7 @@ enum dtype {
     DTYPE_Q5_K,
     DTYPE_Q6_K,
     DTYPE_IQ4_NL,
-    DTYPE_ROWS, /* the types before are stored row by row, the others in strips: group.h */
+    DTYPE_ROWS, /* types before this are stored row by row, the others in strips: group.h */
     DTYPE_INT4 = DTYPE_ROWS,
     DTYPE_INT8,
     DTYPE_COUNT
@@ -39,16 +39,16 @@ struct dtype_info {
 
 const struct dtype_info *dtype_info(enum dtype type);
 
-/* Bytes of a row. cols must be a multiple of the block, and small enough (the checkpoint readers
- * see to both). Types before DTYPE_ROWS. */
+/* Bytes of a row. cols is a multiple of the block, and so small that nothing overflows: checkpoint
+ * readers check both. Types before DTYPE_ROWS. */
 size_t dtype_row_bytes(enum dtype type, size_t cols);
 
 /* Expands n weights (a multiple of the block) to f32: the scalar definition of every type before
  * DTYPE_ROWS. */
 void dtype_expand(enum dtype type, const void *blocks, float *out /* [n] */, size_t n);
 
-/* Scale and min of run j of a block of q4_k or q5_k: 6 bits each, the last four runs' upper two
- * bits beside the first's. */
+/* Scale and min of run j of a block of q4_k or q5_k, 6 bits each. The upper two bits of the last
+ * four runs are stored beside the first four. */
 void scale_min_k(const uint8_t packed[12], int j, int *scale, int *min);
 
 static inline float f32_from_bits(uint32_t bits)
@@ -83,8 +83,8 @@ static inline float f16_to_f32(uint16_t half)
     return f32_from_bits(sign | (exponent + 112) << 23 | fraction << 13);
 }
 
-/* Nearest, ties to even; overflow to infinity. Without branches, and as wide as what it is made of,
- * so that a loop becomes vectors. */
+/* Nearest, ties to even; overflow to infinity. Without branches and in 32 bits, so that compilers
+ * vectorize loops. */
 static inline uint32_t f32_to_wide_f16(float value)
 {
     uint32_t bits = f32_bits(value), sign = bits >> 16 & 0x8000;

@@ -9,7 +9,7 @@
  *   q5_0    d f16, 32 fifth bits, nibbles         w = d (q - 16)
  *   q5_1    d f16, m f16, 32 fifth bits, nibbles  w = d q + m
  *   q8_0    d f16, 32 int8                        w = d q
- *   iq4_nl  d f16, nibbles                        w = d level[q]
+ *   iq4_nl  d f16, nibbles                        w = d codebook[q]
  *   q4_k    d f16, dmin f16, 8 x (scale, min) of 6 bits, nibbles      w = d scale q - dmin min
  *   q5_k    the same with 256 fifth bits before the nibbles
  *   q6_k    low nibbles, upper bits, 16 int8 scales, d f16            w = d scale (q - 32)
@@ -18,7 +18,7 @@
  */
 #include <string.h>
 
-#include "quant/dtype.h"
+#include "quant/group.h"
 
 static float load_f16(const uint8_t *bytes)
 {
@@ -81,12 +81,10 @@ static void expand_q8_0(const uint8_t *block, float *out)
 
 static void expand_iq4_nl(const uint8_t *block, float *out)
 {
-    static const int8_t levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                      1,    13,   25,  38,  53,  69,  89,  113};
     float d = load_f16(block);
     for (int i = 0; i < 16; i++) {
-        out[i] = d * (float)levels[block[2 + i] & 15];
-        out[i + 16] = d * (float)levels[block[2 + i] >> 4];
+        out[i] = d * (float)group_codebook_iq4_nl[block[2 + i] & 15];
+        out[i + 16] = d * (float)group_codebook_iq4_nl[block[2 + i] >> 4];
     }
 }
 

@@ -6,17 +6,17 @@
 
 enum { ALIGNMENT = 64 };
 
-const int8_t group_levels_signed[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+const int8_t group_codebook_signed[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
 
-const int8_t group_levels_unsigned[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+const int8_t group_codebook_unsigned[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
-const int8_t group_levels_iq4_nl[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                        1,    13,   25,  38,  53,  69,  89,  113};
+const int8_t group_codebook_iq4_nl[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                          1,    13,   25,  38,  53,  69,  89,  113};
 
-/* Lloyd's algorithm under the search of quant/search.h: scales for these levels, then each level
- * the weighted mean of the weights that take it (in scales), 80 times; then rounded. */
-const int8_t group_levels[16] = {-127, -102, -81, -64, -49, -35, -22, -10,
-                                 2,    14,   26,  38,  51,  67,  84,  108};
+/* By Lloyd's algorithm, 80 rounds: quant/search.h finds scales and codes, then each level becomes
+ * the weighted mean of the weights that take it, divided by their scales. Then rounded. */
+const int8_t group_codebook[16] = {-127, -102, -81, -64, -49, -35, -22, -10,
+                                   2,    14,   26,  38,  51,  67,  84,  108};
 
 static size_t pad(size_t n, size_t multiple)
 {
@@ -103,7 +103,7 @@ void group_expand(enum dtype type, const struct group_format *format, size_t col
                                                         : load_f16(bytes + l.scales, group);
         float offset = format->offset ? load_f16(bytes + l.offsets, group) : 0;
         int code = group_code(type, &l, strip, lane, col);
-        float level = (float)(type == DTYPE_INT4 ? format->levels[code] : code);
+        float level = (float)(type == DTYPE_INT4 ? format->codebook[code] : code);
         out[i] = row_scale * (scale * level + offset);
     }
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * repack.c: blocks of GGUF's types (expand.c says how they are laid out) to strips of groups. Codes
- * stay as they are; only q6_k's, whose groups are half as long, are rounded again. What is done to
- * the codes is done to 8 of them at a time, loops over numbers are such that compilers make vectors
- * of them: opening a model waits for it.
+ * repack.c: blocks of GGUF's types (expand.c has their layout) to strips of groups. Codes keep
+ * their values; only q6_k's, whose groups are half as long, are rounded again. Opening a model
+ * waits for this, so codes are handled 8 at a time, and compilers can vectorize the loops over
+ * numbers.
  */
 #include <math.h>
 #include <string.h>
@@ -14,13 +14,13 @@ bool group_from_gguf(enum dtype type, enum dtype *grouped, struct group_format *
 {
     static const struct {
         enum dtype grouped;
-        const int8_t *levels;
+        const int8_t *codebook;
         bool offset;
     } targets[DTYPE_ROWS] = {
-        [DTYPE_Q4_0] = {DTYPE_INT4, group_levels_signed, false},
-        [DTYPE_Q4_1] = {DTYPE_INT4, group_levels_unsigned, true},
-        [DTYPE_Q4_K] = {DTYPE_INT4, group_levels_unsigned, true},
-        [DTYPE_IQ4_NL] = {DTYPE_INT4, group_levels_iq4_nl, false},
+        [DTYPE_Q4_0] = {DTYPE_INT4, group_codebook_signed, false},
+        [DTYPE_Q4_1] = {DTYPE_INT4, group_codebook_unsigned, true},
+        [DTYPE_Q4_K] = {DTYPE_INT4, group_codebook_unsigned, true},
+        [DTYPE_IQ4_NL] = {DTYPE_INT4, group_codebook_iq4_nl, false},
         [DTYPE_Q5_0] = {DTYPE_INT8, NULL, false},
         [DTYPE_Q5_1] = {DTYPE_INT8, NULL, true},
         [DTYPE_Q5_K] = {DTYPE_INT8, NULL, true},
@@ -31,16 +31,16 @@ bool group_from_gguf(enum dtype type, enum dtype *grouped, struct group_format *
         return false;
     *grouped = targets[type].grouped;
     *format = (struct group_format){.scale = GROUP_SCALE_F16, .offset = targets[type].offset};
-    if (targets[type].levels != NULL)
-        memcpy(format->levels, targets[type].levels, sizeof format->levels);
+    if (targets[type].codebook != NULL)
+        memcpy(format->codebook, targets[type].codebook, sizeof format->codebook);
     return true;
 }
 
 /* ---- blocks --------------------------------------------------------------------------------- */
 
-/* Scales of the k types are products, rounded to f16. In f16 the steps of small weights would be
- * subnormal, so the scale is larger and the row's scale makes up for it; exact, being a power of
- * two. A step may be up to 64. */
+/* Scales of the k types are products, rounded to f16. Those of small weights would be subnormal, so
+ * group scales are multiplied by 2^10 and the row scale is 2^-10, which is exact. A product may be
+ * up to 64. */
 #define K_ROW_SCALE 0x1p-10f
 
 enum {
@@ -49,23 +49,23 @@ enum {
     K_RUNS = 8, /* groups in a block of the k types */
 };
 
-/* Where a row of a strip has a group: word i of the codes, 4 words of int4 or 8 of int8, lies
- * i * 64 bytes on; its number of the next group STRIP numbers on. */
-struct place {
+/* Where a row's group is written. Word i of its codes (4 words of int4, 8 of int8) lies i * 64
+ * bytes on, the scale and offset of its next group STRIP numbers on. */
+struct group_output {
     uint8_t *codes, *scale, *offset;
 };
 
-/* A block's group `run`, and of the k types the next one, whose nibbles lie in the same bytes. */
-typedef void take_block(const uint8_t *block, size_t run, struct place to);
+/* Group `run` of a block; of the k types also the next one, whose nibbles are in the same bytes. */
+typedef void take_block(const uint8_t *block, size_t run, struct group_output to);
 
 /* The same block of each row of a strip. */
-struct blocks {
+struct row_blocks {
     const uint8_t *first;
     size_t row_bytes, n;
 };
 
-/* What is done to all rows at once, so that arithmetic is done by vectors. */
-typedef void take_blocks(const struct blocks *blocks, struct place to);
+/* Handles all rows at once, so that compilers can vectorize it. */
+typedef void take_blocks(const struct row_blocks *blocks, struct group_output to);
 
 static uint16_t load_16(const uint8_t *bytes)
 {
@@ -96,19 +96,19 @@ static void store_32(uint8_t *to, uint32_t word)
     memcpy(to, &word, sizeof word);
 }
 
-static void store_word(struct place to, size_t i, uint32_t word)
+static void store_word(struct group_output to, size_t i, uint32_t word)
 {
     store_32(to.codes + i * 64, word);
 }
 
-/* Two words that follow one another. */
-static void store_two(struct place to, size_t i, uint64_t words)
+/* Two consecutive words. */
+static void store_two(struct group_output to, size_t i, uint64_t words)
 {
     store_word(to, i, (uint32_t)words);
     store_word(to, i + 1, (uint32_t)(words >> 32));
 }
 
-/* Of 8 bytes, the nibbles. */
+/* The nibbles of 8 bytes. */
 static uint64_t low_nibbles(uint64_t bytes)
 {
     return bytes & 0x0f0f0f0f0f0f0f0f;
@@ -119,7 +119,7 @@ static uint64_t high_nibbles(uint64_t bytes)
     return bytes >> 4 & 0x0f0f0f0f0f0f0f0f;
 }
 
-/* 8 codes of 4 bits, a byte each, as a word holds them: the second four in the high nibbles. */
+/* Packs 8 codes of 4 bits, a byte each, into a word: the second four in the high nibbles. */
 static uint32_t pair(uint64_t codes)
 {
     return (uint32_t)(codes | codes >> 28);
@@ -135,7 +135,7 @@ static uint64_t spread(uint32_t bits)
 }
 
 /* 16 bytes whose low nibbles are the first half of the group. */
-static void put_nibbles(const uint8_t *bytes, struct place to)
+static void put_nibbles(const uint8_t *bytes, struct group_output to)
 {
     for (size_t i = 0; i < 2; i++) {
         uint64_t eight = load_64(bytes + i * 8);
@@ -145,14 +145,14 @@ static void put_nibbles(const uint8_t *bytes, struct place to)
 }
 
 /* q4_0, iq4_nl */
-static void take_4_0(const uint8_t *block, size_t run, struct place to)
+static void take_4_0(const uint8_t *block, size_t run, struct group_output to)
 {
     (void)run;
     store_16(to.scale, load_16(block));
     put_nibbles(block + 2, to);
 }
 
-static void take_4_1(const uint8_t *block, size_t run, struct place to)
+static void take_4_1(const uint8_t *block, size_t run, struct group_output to)
 {
     (void)run;
     store_16(to.scale, load_16(block));
@@ -160,9 +160,9 @@ static void take_4_1(const uint8_t *block, size_t run, struct place to)
     put_nibbles(block + 4, to);
 }
 
-/* 4 bytes with the fifth bits of all 32, then 16 with nibbles. Where the codes are signed, the
- * fifth bit says that 16 is not to be subtracted. */
-static void put_5(const uint8_t *bytes, bool is_signed, struct place to)
+/* 4 bytes with the fifth bits of 32 codes, then 16 with nibbles. Signed codes are 16 less: the
+ * inverted fifth bit becomes their sign. */
+static void put_5(const uint8_t *bytes, bool is_signed, struct group_output to)
 {
     uint32_t fifth = load_32(bytes);
     for (size_t i = 0; i < 2; i++) {
@@ -177,14 +177,14 @@ static void put_5(const uint8_t *bytes, bool is_signed, struct place to)
     }
 }
 
-static void take_5_0(const uint8_t *block, size_t run, struct place to)
+static void take_5_0(const uint8_t *block, size_t run, struct group_output to)
 {
     (void)run;
     store_16(to.scale, load_16(block));
     put_5(block + 2, true, to);
 }
 
-static void take_5_1(const uint8_t *block, size_t run, struct place to)
+static void take_5_1(const uint8_t *block, size_t run, struct group_output to)
 {
     (void)run;
     store_16(to.scale, load_16(block));
@@ -192,7 +192,7 @@ static void take_5_1(const uint8_t *block, size_t run, struct place to)
     put_5(block + 4, false, to);
 }
 
-static void take_8_0(const uint8_t *block, size_t run, struct place to)
+static void take_8_0(const uint8_t *block, size_t run, struct group_output to)
 {
     (void)run;
     store_16(to.scale, load_16(block));
@@ -200,7 +200,7 @@ static void take_8_0(const uint8_t *block, size_t run, struct place to)
         store_word(to, i, load_32(block + 2 + i * 4));
 }
 
-/* Zero where no row is. */
+/* Zero for rows that do not exist. */
 static void put_numbers(const float *numbers /* [STRIP] */, uint8_t *to)
 {
     uint32_t wide[STRIP];
@@ -232,7 +232,7 @@ static void scatter(uint64_t bytes, uint8_t *to /* [K_RUNS][STRIP] */)
 }
 
 /* Scales and offsets of q4_k and q5_k: scale_min_k for all runs at once. */
-static void take_numbers_k(const struct blocks *blocks, struct place to)
+static void take_numbers_k(const struct row_blocks *blocks, struct group_output to)
 {
     float d[STRIP] = {0}, dmin[STRIP] = {0};
     uint8_t scales[K_RUNS * STRIP] = {0}, mins[K_RUNS * STRIP] = {0};
@@ -250,7 +250,7 @@ static void take_numbers_k(const struct blocks *blocks, struct place to)
     put_multiples(dmin, mins, to.offset);
 }
 
-static void take_4_k(const uint8_t *block, size_t run, struct place to)
+static void take_4_k(const uint8_t *block, size_t run, struct group_output to)
 {
 #pragma GCC unroll 4
     for (size_t i = 0; i < INT4_WORDS; i++) {
@@ -260,7 +260,7 @@ static void take_4_k(const uint8_t *block, size_t run, struct place to)
     }
 }
 
-static void take_5_k(const uint8_t *block, size_t run, struct place to)
+static void take_5_k(const uint8_t *block, size_t run, struct group_output to)
 {
 #pragma GCC unroll 4
     for (size_t i = 0; i < INT8_WORDS; i += 2) {
@@ -287,7 +287,7 @@ static void codes_6(const uint8_t *block, uint8_t *codes /* [K_RUNS][GROUP] */)
     }
 }
 
-/* A group's codes times their two scales, and the largest without its sign. */
+/* A group's codes times their two scales. Returns the largest magnitude. */
 static int multiply_6(const uint8_t *codes, const int8_t *scales, int16_t *products /* [GROUP] */)
 {
     int16_t largest = 0, first = scales[0], second = scales[1];
@@ -304,9 +304,9 @@ static int multiply_6(const uint8_t *codes, const int8_t *scales, int16_t *produ
     return largest;
 }
 
-/* The nearest whole number of steps, ties to even, from -127 to 127. Adding 1.5 * 2^23 rounds, and
- * leaves the number in the lower bits: a scale is the largest weight's 127th, or rounded up to the
- * smallest number there is, or none, so that no number comes near 2^15. */
+/* The nearest integer multiple of the scale, ties to even, from -127 to 127. Adding 1.5 * 2^23
+ * rounds and leaves the integer in the low bits. A scale is the largest weight / 127, or rounded up
+ * to the smallest f16, or zero, so no integer comes near 2^15. */
 static void round_6(const int16_t *products, float d, const uint8_t *scales, uint8_t *codes)
 {
     int16_t numbers[K_RUNS * GROUP];
@@ -325,9 +325,9 @@ static void round_6(const int16_t *products, float d, const uint8_t *scales, uin
     }
 }
 
-/* Two scales for 16 weights each become one, codes are rounded to its steps. Weights are d times
- * whole numbers, without rounding. */
-static void take_rows_6(const struct blocks *blocks, struct place to)
+/* The two scales of 16 weights each become one, and codes are rounded to it. Weights are d times
+ * integers, exactly. */
+static void take_rows_6(const struct row_blocks *blocks, struct group_output to)
 {
     int16_t products[STRIP][K_RUNS * GROUP];
     float d[STRIP] = {0}, largest[K_RUNS][STRIP] = {0};
@@ -357,16 +357,16 @@ static void take_rows_6(const struct blocks *blocks, struct place to)
 
 /* ---- strips --------------------------------------------------------------------------------- */
 
-struct strip {
+struct repack_strip {
     const uint8_t *rows;
     size_t row_bytes, n;
     uint8_t *out;
     struct strip_layout layout;
 };
 
-static inline __attribute__((always_inline)) void take_lanes(const struct strip *s,
+static inline __attribute__((always_inline)) void take_lanes(const struct repack_strip *s,
                                                              const uint8_t *block, size_t run,
-                                                             struct place to, size_t words,
+                                                             struct group_output to, size_t words,
                                                              take_block *take)
 {
     to.codes += run * words * 64;
@@ -378,11 +378,12 @@ static inline __attribute__((always_inline)) void take_lanes(const struct strip 
     }
 }
 
-/* Block by block and group by group, so that what is written lies close together: with a whole
- * block of a row before the next row q4_k and q5_k would take a quarter longer. Inlined with `take`
- * for each type: calling it would take as long as all that it does. */
-static inline __attribute__((always_inline)) void take_strip(const struct strip *s, enum dtype type,
-                                                             size_t words, take_blocks *take_all,
+/* Block by block and group by group, so that writes stay close together: q4_k and q5_k took a
+ * quarter longer with a whole block of a row before the next row. Inlined for each type, since a
+ * call of `take` costs as much as its work. */
+static inline __attribute__((always_inline)) void take_strip(const struct repack_strip *s,
+                                                             enum dtype type, size_t words,
+                                                             take_blocks *take_all,
                                                              take_block *take)
 {
     const struct dtype_info *info = dtype_info(type);
@@ -391,10 +392,10 @@ static inline __attribute__((always_inline)) void take_strip(const struct strip 
     for (size_t group = 0; group < l->groups; group += runs) {
         const uint8_t *block = s->rows + group / runs * info->block_bytes;
         size_t at = group * STRIP * 2;
-        struct place to = {s->out + l->codes + group * words * 64, s->out + l->scales + at,
-                           s->out + l->offsets + at};
+        struct group_output to = {s->out + l->codes + group * words * 64, s->out + l->scales + at,
+                                  s->out + l->offsets + at};
         if (take_all != NULL)
-            take_all(&(struct blocks){block, s->row_bytes, s->n}, to);
+            take_all(&(struct row_blocks){block, s->row_bytes, s->n}, to);
         if (take == NULL)
             continue;
         for (size_t run = 0; run < runs; run += 2)
@@ -402,7 +403,7 @@ static inline __attribute__((always_inline)) void take_strip(const struct strip 
     }
 }
 
-static void take_rows(const struct strip *s, enum dtype type)
+static void take_rows(const struct repack_strip *s, enum dtype type)
 {
     switch (type) {
     case DTYPE_Q4_0:
@@ -435,8 +436,8 @@ static void take_rows(const struct strip *s, enum dtype type)
     }
 }
 
-/* What no group fills: everything beside the rows that there are, or what pads the numbers. */
-static void clear_rest(const struct strip *s)
+/* Clears what no group fills: a strip with missing rows, or the padding of scales and offsets. */
+static void clear_rest(const struct repack_strip *s)
 {
     const struct strip_layout *l = &s->layout;
     size_t scales = l->scales + l->groups * STRIP * 2, offsets = l->offsets + l->groups * STRIP * 2;
@@ -456,7 +457,7 @@ void group_repack(enum dtype type, const void *rows, size_t row_bytes, size_t n,
     enum dtype grouped;
     if (!group_from_gguf(type, &grouped, &format))
         return;
-    const struct strip s = {rows, row_bytes, n, strip, strip_layout(grouped, &format, cols)};
+    const struct repack_strip s = {rows, row_bytes, n, strip, strip_layout(grouped, &format, cols)};
     const float row_scale = dtype_info(type)->block > GROUP ? K_ROW_SCALE : 1;
     clear_rest(&s);
     for (size_t lane = 0; lane < n; lane++)

@@ -4,13 +4,13 @@
 
 #include <math.h>
 
-void level_table_fill(struct level_table *table, const int8_t levels[16])
+void codebook_fill(struct codebook *codebook, const int8_t levels[16])
 {
     for (int i = 0; i < 16; i++)
-        table->levels[i] = levels[i];
+        codebook->levels[i] = levels[i];
     for (int i = 0; i < 15; i++)
-        table->bounds[i] = (float)(levels[i] + levels[i + 1]) * 0.5f;
-    table->bounds[15] = INFINITY;
+        codebook->bounds[i] = (float)(levels[i] + levels[i + 1]) * 0.5f;
+    codebook->bounds[15] = INFINITY;
 }
 
 const struct search_starts *search_starts(enum dtype type)
@@ -24,20 +24,20 @@ const struct search_starts *search_starts(enum dtype type)
     return &starts[type == DTYPE_INT8];
 }
 
-/* The code whose level is nearest; the lower one of two. */
+/* The code whose level is nearest; of two, the lower one. */
 static int nearest(const struct group_search *s, float y)
 {
     if (s->type == DTYPE_INT8)
         return (int)rintf(fminf(SCALE_MAX, fmaxf(-SCALE_MAX, y)));
     int code = 0;
     for (int i = 0; i < 15; i++)
-        code += y > s->table->bounds[i];
+        code += y > s->codebook->bounds[i];
     return code;
 }
 
 static float level(const struct group_search *s, int code)
 {
-    return s->type == DTYPE_INT8 ? (float)code : s->table->levels[code];
+    return s->type == DTYPE_INT8 ? (float)code : s->codebook->levels[code];
 }
 
 static float weight(const struct group_search *s, size_t lane, size_t col)
@@ -62,8 +62,8 @@ static void error_weights(const struct group_search *s, size_t lane, float *out 
     }
 }
 
-/* Takes the levels nearest to inverse * x, then the best scale for these, if that is better than
- * the best so far. */
+/* Takes the levels nearest to inverse * x and fits the scale to them. Keeps it if it is the best so
+ * far. */
 static void refit(const struct group_search *s, size_t lane, const float *weights, float inverse,
                   float *best, float *scale)
 {
@@ -143,8 +143,8 @@ void search_codes(const struct group_search *s, const float *row_scales, const f
     }
 }
 
-/* Codes of a lane, a column at a time, each making up for what those before it lost: the sum of
- * their weighted errors. lost: [GROUP] of the weights. */
+/* Codes of a lane, a column at a time, each making up for the errors before it. Returns the sum of
+ * weighted squared errors. lost: [GROUP] errors of the weights. */
 static float feed_back(const struct group_search *s, const struct group_feedback *f, size_t lane,
                        float scale, int *codes /* [GROUP] */, float *lost)
 {

@@ -69,7 +69,7 @@ static void set(struct matrix *matrix, enum dtype type, size_t rows, size_t cols
 {
     *matrix = (struct matrix){.type = type, .rows = rows, .cols = cols};
     if (type == DTYPE_INT4)
-        memcpy(matrix->groups.levels, group_levels, sizeof matrix->groups.levels);
+        memcpy(matrix->groups.codebook, group_codebook, sizeof matrix->groups.codebook);
 }
 
 static void set_shapes(struct model *m, enum dtype type)

@@ -191,7 +191,7 @@ static float dot_groups(const struct group_block *b, size_t row, size_t token)
         int32_t sum = 0;
         for (size_t i = 0; i < GROUP; i++) {
             int code = group_code(b->type, &b->layout, strip, lane, group * GROUP + i);
-            int level = b->type == DTYPE_INT4 ? b->format->levels[code] : code;
+            int level = b->type == DTYPE_INT4 ? b->format->codebook[code] : code;
             sum += level * x.codes[i / 4 * 4 * x.tile + i % 4];
         }
         /* base is 1.5 * 2^23 * 2^k */

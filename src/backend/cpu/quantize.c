@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * quantize.c: matrices to group-quantized strips. A thread takes the next strip, turns it on its
- * side, so that a vector holds a column of it, and lets the kernels of quant/search.h find scales
- * and codes. With feedback a thread takes several strips, so that what the columns before a group
- * have lost is a product of matrices worth BLAS's while.
+ * quantize.c: matrices to group-quantized strips. A thread takes the next strip, transposes it, so
+ * that a vector holds a column of it, and calls the kernels of quant/search.h for scales and codes.
+ * With feedback a thread takes several strips: the errors of earlier columns are then carried over
+ * by matrix products large enough for BLAS.
  */
 #include "backend/quantize.h"
 
@@ -18,13 +18,13 @@
 #include "base/threads.h"
 #include "quant/search.h"
 
-/* A column whose inputs were all but zero in the calibration text isn't worthless. */
+/* A column counts even if its inputs are almost zero in the calibration text. */
 static const float LEAST_IMPORTANCE = 1e-4f; /* of the mean */
 
 enum { FEEDBACK_STRIPS = 16 }; /* taken at once */
 
-/* Columns of one block of the feedback that are quantized before what they lost is carried to all
- * that follow; a multiple of GROUP. */
+/* Columns that are quantized before their errors are carried to all columns that follow; a multiple
+ * of GROUP. */
 enum { FEEDBACK_COLS = 128 };
 
 struct strip_result {
@@ -34,40 +34,40 @@ struct strip_result {
 };
 
 /* Memory of one thread; lanes are the rows of its strips. */
-struct bench {
+struct quantize_scratch {
     float *row;    /* [padded columns] */
     float *x;      /* [padded columns][lanes], rows scaled to a largest weight of 1/2 to 1 */
     float *scales; /* [lanes / STRIP][groups][STRIP] */
     /* For feedback: */
-    float *lost;    /* [padded columns][lanes] by the columns done */
+    float *lost;    /* [padded columns][lanes] errors of the columns done */
     float *targets; /* [FEEDBACK_COLS][lanes] */
 };
 
-struct job {
+struct quantize_job {
     const struct matrix *in;
     size_t first, n;
     enum dtype type;
     struct strip_layout layout;
-    struct level_table table;
+    struct codebook codebook;
     const struct kernels *kernels;
     float *importance;     /* [padded columns] 0 beyond the last */
     const float *feedback; /* as quantize_rows() is given it */
     size_t block_cols;
     size_t lanes; /* of a thread's strips */
     unsigned char *out;
-    struct bench *benches;        /* [threads] */
-    struct strip_result *results; /* [strips] */
+    struct quantize_scratch *scratches; /* [threads] */
+    struct strip_result *results;       /* [strips] */
     atomic_bool refused;
 };
 
-/* A strip in work. */
-struct strip {
-    struct job *job;
-    const struct bench *bench;
+/* A strip that is being quantized. */
+struct strip_task {
+    struct quantize_job *job;
+    const struct quantize_scratch *scratch;
     struct strip_result *result;
     unsigned char *out;
     size_t first, rows;   /* of the matrix */
-    size_t lane;          /* its first on the bench */
+    size_t lane;          /* its first in the scratch */
     float *scales;        /* [groups][STRIP] */
     int exponents[STRIP]; /* rows were divided by 2^exponent */
     float row_scales[STRIP];
@@ -78,11 +78,11 @@ struct group_format quantize_format(enum dtype type)
 {
     struct group_format format = {.scale = GROUP_SCALE_INT8};
     if (type == DTYPE_INT4)
-        memcpy(format.levels, group_levels, sizeof format.levels);
+        memcpy(format.codebook, group_codebook, sizeof format.codebook);
     return format;
 }
 
-static void read_row(const struct job *job, size_t row, float *out)
+static void read_row(const struct quantize_job *job, size_t row, float *out)
 {
     const struct matrix *m = job->in;
     if (!is_grouped(m->type) && job->kernels->expand[m->type] != NULL)
@@ -107,7 +107,7 @@ static float largest(const float *x, size_t n)
     return value;
 }
 
-static void refuse(struct strip *s, size_t row, const float *x)
+static void refuse(struct strip_task *s, size_t row, const float *x)
 {
     s->result->refused = true;
     s->result->row = row;
@@ -116,11 +116,11 @@ static void refuse(struct strip *s, size_t row, const float *x)
     atomic_store(&s->job->refused, true);
 }
 
-/* A row on its side. */
-static int load_row(struct strip *s, size_t lane)
+/* A row becomes a lane of columns. */
+static int load_row(struct strip_task *s, size_t lane)
 {
     size_t cols = s->job->in->cols, lanes = s->job->lanes;
-    float *row = s->bench->row, *x = s->bench->x + s->lane + lane;
+    float *row = s->scratch->row, *x = s->scratch->x + s->lane + lane;
 
     read_row(s->job, s->first + lane, row);
     float max = largest(row, cols);
@@ -142,29 +142,29 @@ static int load_row(struct strip *s, size_t lane)
     return 0;
 }
 
-static struct group_search group_of(const struct strip *s, const float *x, size_t group)
+static struct group_search group_of(const struct strip_task *s, const float *x, size_t group)
 {
     return (struct group_search){
         .type = s->job->type,
-        .table = &s->job->table,
+        .codebook = &s->job->codebook,
         .x = x + s->lane,
         .x_stride = s->job->lanes,
         .importance = s->job->importance + group * GROUP,
     };
 }
 
-static const float *bench_group(const struct strip *s, size_t group)
+static const float *scratch_group(const struct strip_task *s, size_t group)
 {
-    return s->bench->x + group * GROUP * s->job->lanes;
+    return s->scratch->x + group * GROUP * s->job->lanes;
 }
 
 /* The scales of all groups, and of the rows. */
-static void find_scales(struct strip *s)
+static void find_scales(struct strip_task *s)
 {
     for (size_t lane = 0; lane < STRIP; lane++)
         s->row_scales[lane] = 0;
     for (size_t group = 0; group < s->job->layout.groups; group++) {
-        struct group_search search = group_of(s, bench_group(s, group), group);
+        struct group_search search = group_of(s, scratch_group(s, group), group);
         float *scales = s->scales + group * STRIP;
         s->job->kernels->search_scales(&search, scales);
         for (size_t lane = 0; lane < STRIP; lane++)
@@ -175,10 +175,10 @@ static void find_scales(struct strip *s)
 }
 
 /* Codes and scales of padding are zero. */
-static void store_group(struct strip *s, size_t group, const float *scales,
+static void store_group(struct strip_task *s, size_t group, const float *scales,
                         struct group_codes *codes)
 {
-    const struct job *job = s->job;
+    const struct quantize_job *job = s->job;
     int8_t steps[STRIP] = {0};
     for (size_t lane = 0; lane < s->rows; lane++) {
         steps[lane] = (int8_t)scales[lane];
@@ -192,11 +192,11 @@ static void store_group(struct strip *s, size_t group, const float *scales,
     memcpy(s->out + job->layout.scales + group * STRIP, steps, sizeof steps);
 }
 
-static void quantize_groups(struct strip *s)
+static void quantize_groups(struct strip_task *s)
 {
     const struct kernels *kernels = s->job->kernels;
     for (size_t group = 0; group < s->job->layout.groups; group++) {
-        struct group_search search = group_of(s, bench_group(s, group), group);
+        struct group_search search = group_of(s, scratch_group(s, group), group);
         float *scales = s->scales + group * STRIP;
         struct group_codes codes;
         kernels->search_steps(&search, s->row_scales, scales);
@@ -205,27 +205,26 @@ static void quantize_groups(struct strip *s)
     }
 }
 
-struct panel {
+struct feedback_panel {
     size_t block, n;     /* the feedback's block: its first column, how many it has */
     size_t first, width; /* of the matrix's columns */
 };
 
-/* targets of a panel's columns [at, at + n), += what the columns [from, at) have lost by the
- * feedback. */
-static void make_up(const struct job *job, const struct bench *bench, const struct panel *p,
-                    size_t from, size_t at, size_t n)
+/* Moves the targets of a panel's columns [at, at + n) by the errors of the columns [from, at). */
+static void make_up(const struct quantize_job *job, const struct quantize_scratch *scratch,
+                    const struct feedback_panel *p, size_t from, size_t at, size_t n)
 {
     const float *u = job->feedback + p->block * job->block_cols;
     size_t lanes = job->lanes;
     if (at > from)
         blas_transposed(u + (from - p->block) * p->n + (at - p->block), p->n,
-                        bench->lost + from * lanes, lanes, bench->targets + (at - p->first) * lanes,
-                        lanes, n, lanes, at - from);
+                        scratch->lost + from * lanes, lanes,
+                        scratch->targets + (at - p->first) * lanes, lanes, n, lanes, at - from);
 }
 
-static void quantize_panel_group(const struct job *job, const struct bench *bench,
-                                 struct strip *strips, size_t n, const struct panel *p,
-                                 size_t first)
+static void quantize_panel_group(const struct quantize_job *job,
+                                 const struct quantize_scratch *scratch, struct strip_task *strips,
+                                 size_t n, const struct feedback_panel *p, size_t first)
 {
     const float *u = job->feedback + p->block * job->block_cols;
     size_t width = p->first + p->width - first, group = first / GROUP;
@@ -235,14 +234,14 @@ static void quantize_panel_group(const struct job *job, const struct bench *benc
     for (size_t j = 0; j < width; j++)
         for (size_t k = j + 1; k < width; k++)
             factors[j * GROUP + k] = u[(first - p->block + j) * p->n + first - p->block + k];
-    make_up(job, bench, p, p->first, first, width);
+    make_up(job, scratch, p, p->first, first, width);
     for (size_t i = 0; i < n; i++) {
-        struct strip *s = &strips[i];
+        struct strip_task *s = &strips[i];
         struct group_search search =
-            group_of(s, bench->targets + (first - p->first) * job->lanes, group);
+            group_of(s, scratch->targets + (first - p->first) * job->lanes, group);
         struct group_feedback feedback = {
-            .weights = bench_group(s, group) + s->lane,
-            .errors = bench->lost + first * job->lanes + s->lane,
+            .weights = scratch_group(s, group) + s->lane,
+            .errors = scratch->lost + first * job->lanes + s->lane,
             .factors = factors,
         };
         float *scales = s->scales + group * STRIP;
@@ -253,38 +252,39 @@ static void quantize_panel_group(const struct job *job, const struct bench *benc
     }
 }
 
-static void quantize_with_feedback(const struct job *job, const struct bench *bench,
-                                   struct strip *strips, size_t n)
+static void quantize_with_feedback(const struct quantize_job *job,
+                                   const struct quantize_scratch *scratch,
+                                   struct strip_task *strips, size_t n)
 {
     size_t cols = job->in->cols, lanes = job->lanes;
-    struct panel p = {0};
+    struct feedback_panel p = {0};
     for (; p.block < cols; p.block += job->block_cols) {
         p.n = cols - p.block < job->block_cols ? cols - p.block : job->block_cols;
         for (p.first = p.block; p.first < p.block + p.n; p.first += FEEDBACK_COLS) {
             p.width = p.block + p.n - p.first;
             p.width = p.width < FEEDBACK_COLS ? p.width : FEEDBACK_COLS;
             size_t padded = (p.width + GROUP - 1) / GROUP * GROUP;
-            memcpy(bench->targets, bench->x + p.first * lanes, padded * lanes * sizeof(float));
-            make_up(job, bench, &p, p.block, p.first, p.width);
+            memcpy(scratch->targets, scratch->x + p.first * lanes, padded * lanes * sizeof(float));
+            make_up(job, scratch, &p, p.block, p.first, p.width);
             for (size_t first = p.first; first < p.first + p.width; first += GROUP)
-                quantize_panel_group(job, bench, strips, n, &p, first);
+                quantize_panel_group(job, scratch, strips, n, &p, first);
         }
     }
 }
 
-static int open_strip(struct strip *s, struct job *job, const struct bench *bench, size_t strip,
-                      size_t lane)
+static int open_strip(struct strip_task *s, struct quantize_job *job,
+                      const struct quantize_scratch *scratch, size_t strip, size_t lane)
 {
     size_t left = job->n - strip * STRIP;
-    *s = (struct strip){
+    *s = (struct strip_task){
         .job = job,
-        .bench = bench,
+        .scratch = scratch,
         .result = &job->results[strip],
         .out = job->out + strip * job->layout.bytes,
         .first = job->first + strip * STRIP,
         .rows = left < STRIP ? left : STRIP,
         .lane = lane,
-        .scales = bench->scales + lane * job->layout.groups,
+        .scales = scratch->scales + lane * job->layout.groups,
     };
     memset(s->out, 0, job->layout.bytes);
     for (size_t i = 0; i < s->rows; i++)
@@ -294,7 +294,7 @@ static int open_strip(struct strip *s, struct job *job, const struct bench *benc
     return 0;
 }
 
-static void close_strip(struct strip *s)
+static void close_strip(struct strip_task *s)
 {
     float stored[STRIP] = {0};
     for (size_t lane = 0; lane < s->rows; lane++) {
@@ -306,34 +306,35 @@ static void close_strip(struct strip *s)
     memcpy(s->out, stored, sizeof stored);
 }
 
-/* All that a bench holds, from a strip on. */
-static void quantize_strips(struct job *job, const struct bench *bench, size_t strip)
+/* As many strips as the scratch holds, from `strip` on. */
+static void quantize_strips(struct quantize_job *job, const struct quantize_scratch *scratch,
+                            size_t strip)
 {
-    struct strip strips[FEEDBACK_STRIPS];
+    struct strip_task strips[FEEDBACK_STRIPS];
     size_t n = 0;
 
-    memset(bench->x, 0, job->layout.groups * GROUP * job->lanes * sizeof(float));
+    memset(scratch->x, 0, job->layout.groups * GROUP * job->lanes * sizeof(float));
     for (; n * STRIP < job->lanes && (strip + n) * STRIP < job->n; n++)
-        if (open_strip(&strips[n], job, bench, strip + n, n * STRIP) < 0)
+        if (open_strip(&strips[n], job, scratch, strip + n, n * STRIP) < 0)
             return;
     if (job->feedback != NULL)
-        quantize_with_feedback(job, bench, strips, n);
+        quantize_with_feedback(job, scratch, strips, n);
     else
         quantize_groups(&strips[0]);
     for (size_t i = 0; i < n; i++)
         close_strip(&strips[i]);
 }
 
-/* As many strips as a bench holds, times [first, end). */
+/* Pieces of as many strips as the scratch holds. */
 static void quantize_piece(void *arg, size_t first, size_t end)
 {
-    struct job *job = arg;
+    struct quantize_job *job = arg;
     for (size_t i = first; i < end && !atomic_load(&job->refused); i++)
-        quantize_strips(job, &job->benches[thread_index()], i * (job->lanes / STRIP));
+        quantize_strips(job, &job->scratches[thread_index()], i * (job->lanes / STRIP));
 }
 
 /* Importance with a mean of 1, or 1 where nothing is known. */
-static void fill_importance(struct job *job, const float *importance)
+static void fill_importance(struct quantize_job *job, const float *importance)
 {
     size_t cols = job->in->cols;
     double sum = 0;
@@ -344,7 +345,7 @@ static void fill_importance(struct job *job, const float *importance)
         job->importance[col] = sum > 0 ? fmaxf(importance[col] * factor, LEAST_IMPORTANCE) : 1;
 }
 
-static int open_job(struct job *job, int threads, struct llama3_error *err)
+static int open_job(struct quantize_job *job, int threads, struct llama3_error *err)
 {
     size_t groups = job->layout.groups, padded = groups * GROUP, lanes = job->lanes;
     size_t x = padded * lanes, lost = job->feedback != NULL ? x : 0;
@@ -355,32 +356,33 @@ static int open_job(struct job *job, int threads, struct llama3_error *err)
         return -1;
     job->importance = size_alloc(padded, sizeof(float));
     job->results = size_alloc((job->n + STRIP - 1) / STRIP, sizeof *job->results);
-    job->benches = size_alloc((size_t)threads, sizeof *job->benches);
-    if (job->importance == NULL || job->results == NULL || job->benches == NULL)
+    job->scratches = size_alloc((size_t)threads, sizeof *job->scratches);
+    if (job->importance == NULL || job->results == NULL || job->scratches == NULL)
         return error_memory(err, "quantizing", padded * sizeof(float));
     for (int i = 0; i < threads; i++) {
-        struct bench *bench = &job->benches[i];
-        bench->x = size_alloc_aligned(bytes, 1);
-        if (bench->x == NULL)
+        struct quantize_scratch *scratch = &job->scratches[i];
+        scratch->x = size_alloc_aligned(bytes, 1);
+        if (scratch->x == NULL)
             return error_memory(err, "quantizing", bytes);
-        bench->lost = bench->x + x;
-        bench->targets = bench->lost + lost;
-        bench->scales = bench->targets + FEEDBACK_COLS * lanes;
-        bench->row = bench->scales + groups * lanes;
+        scratch->lost = scratch->x + x;
+        scratch->targets = scratch->lost + lost;
+        scratch->scales = scratch->targets + FEEDBACK_COLS * lanes;
+        scratch->row = scratch->scales + groups * lanes;
     }
     return 0;
 }
 
-static void close_job(struct job *job, int threads)
+static void close_job(struct quantize_job *job, int threads)
 {
-    for (int i = 0; job->benches != NULL && i < threads; i++)
-        free(job->benches[i].x);
-    free(job->benches);
+    for (int i = 0; job->scratches != NULL && i < threads; i++)
+        free(job->scratches[i].x);
+    free(job->scratches);
     free(job->results);
     free(job->importance);
 }
 
-static int sum_up(const struct job *job, struct quantize_error *error, struct llama3_error *err)
+static int sum_up(const struct quantize_job *job, struct quantize_error *error,
+                  struct llama3_error *err)
 {
     for (size_t strip = 0; strip * STRIP < job->n; strip++) {
         const struct strip_result *r = &job->results[strip];
@@ -401,7 +403,7 @@ int quantize_rows(const struct matrix *in, size_t first, size_t n,
                   struct llama3_error *err)
 {
     struct group_format format = quantize_format(options->type);
-    struct job job = {
+    struct quantize_job job = {
         .in = in,
         .first = first,
         .n = n,
@@ -414,7 +416,7 @@ int quantize_rows(const struct matrix *in, size_t first, size_t n,
     };
     int status = open_job(&job, options->threads, err);
     if (status == 0) {
-        level_table_fill(&job.table, format.levels);
+        codebook_fill(&job.codebook, format.codebook);
         fill_importance(&job, options->importance);
         if (job.feedback != NULL)
             blas_begin();

@@ -226,7 +226,7 @@ enum { GROUP_TILE = 6, GROUP_SUMS = 4 };
 typedef __m256i wtable; /* the table twice */
 typedef __m256i wvec;   /* larger by 128 */
 
-static inline wtable w_levels(const int8_t *table /* [16] */)
+static inline wtable w_codebook(const int8_t *table /* [16] */)
 {
     return _mm256_xor_si256(repeat_table(table), _mm256_set1_epi8(-128));
 }
@@ -282,7 +282,7 @@ static inline wvec w_signed(__m256i w)
     return (wvec){w, _mm256_abs_epi8(w)};
 }
 
-static inline wtable w_levels(const int8_t *table /* [16] */)
+static inline wtable w_codebook(const int8_t *table /* [16] */)
 {
     return repeat_table(table);
 }

@@ -214,7 +214,7 @@ typedef __m512i ivec;
 typedef __m512i wtable; /* the table four times */
 typedef __m512i wvec;   /* larger by 128 */
 
-static inline wtable w_levels(const int8_t *table /* [16] */)
+static inline wtable w_codebook(const int8_t *table /* [16] */)
 {
     __m512i four = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)table));
     return _mm512_xor_si512(four, _mm512_set1_epi8(-128));

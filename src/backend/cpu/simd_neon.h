@@ -200,7 +200,7 @@ typedef int32x4_t ivec;
 typedef int8x16_t wtable;
 typedef int8x16_t wvec;
 
-static inline wtable w_levels(const int8_t *table /* [16] */)
+static inline wtable w_codebook(const int8_t *table /* [16] */)
 {
     return vld1q_s8(table);
 }

@@ -44,7 +44,7 @@ struct layout layout_of(const struct matrix *m)
     bool grouped = is_grouped(m->type) || group_from_gguf(m->type, &l.grouped, &l.format);
 
     l.form = form_of(l.grouped);
-    if (l.form == MATRIX_INT4 && !has_lookup(l.format.levels))
+    if (l.form == MATRIX_INT4 && !has_lookup(l.format.codebook))
         l.form = MATRIX_INT8;
     l.blocks = (m->cols + BLOCK_COLS - 1) / BLOCK_COLS;
     l.padded_blocks = pad(l.blocks, QUAD);
@@ -93,7 +93,7 @@ static void take_codes(const struct layout *l, const struct strip_layout *s, con
     int8_t bytes[GROUP];
     for (size_t i = 0; i < GROUP; i++) {
         int code = group_code(l->grouped, s, strip, lane, group * GROUP + i);
-        bytes[i] = l->grouped == DTYPE_INT4 ? l->format.levels[code] : (int8_t)code;
+        bytes[i] = l->grouped == DTYPE_INT4 ? l->format.codebook[code] : (int8_t)code;
     }
     memcpy(out, bytes, sizeof bytes);
 }
@@ -195,8 +195,8 @@ struct device_matrix layout_view(const struct layout *l, const uint8_t *memory)
         m.half_scales = l->half_scales;
     }
     if (l->form == MATRIX_INT4) {
-        memcpy(m.levels, l->format.levels, sizeof m.levels);
-        m.above = l->format.levels[0] < 0 ? 0x01010101 : 0;
+        memcpy(m.levels, l->format.codebook, sizeof m.levels);
+        m.above = l->format.codebook[0] < 0 ? 0x01010101 : 0;
     }
     return m;
 }

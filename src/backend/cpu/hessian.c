@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* moments.c: H, and the factors of it that quantizing needs. */
-#include "backend/moments.h"
+/* hessian.c: the sum of x x^T, and its factors U and D. */
+#include "backend/hessian.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -8,61 +8,62 @@
 #include "backend/cpu/cpu.h"
 #include "base/size.h"
 
-/* Added to the diagonal, in parts of its mean: GPTQ's. Multiplied by 10 until H has a factor. */
+/* Added to the diagonal, as a fraction of its mean, as GPTQ does. Times 10 until H has a Cholesky
+ * factor. */
 static const float DAMPING = 0.01f;
 enum { MAX_TRIES = 4 };
 
-struct moments {
+struct hessian {
     size_t cols, n; /* n: inputs */
     int threads;
     double *squares;   /* [cols] sums */
     float *importance; /* [cols] */
     size_t block;      /* columns of each block but the last */
-    float *h; /* a [block][block] for each; NULL without BLAS; H's upper triangle, then U */
+    float *h;          /* [blocks][block][block]: H's upper triangle, then U; NULL without BLAS */
 };
 
-/* Blocks of the same width, as far as groups allow. */
+/* Blocks of equal width, rounded up to whole groups. */
 static size_t block_cols(size_t cols)
 {
-    size_t n = (cols + MOMENTS_BLOCK - 1) / MOMENTS_BLOCK, groups = (cols + GROUP - 1) / GROUP;
+    size_t n = (cols + HESSIAN_BLOCK - 1) / HESSIAN_BLOCK, groups = (cols + GROUP - 1) / GROUP;
     return (groups + n - 1) / n * GROUP;
 }
 
-static size_t width(const struct moments *m, size_t first)
+static size_t width(const struct hessian *m, size_t first)
 {
     return m->cols - first < m->block ? m->cols - first : m->block;
 }
 
-static float *h_of(const struct moments *m, size_t first)
+static float *h_of(const struct hessian *m, size_t first)
 {
     return m->h + first * m->block;
 }
 
-const char *moments_lack(int threads)
+const char *hessian_lack(int threads)
 {
     return blas_load(threads);
 }
 
-struct moments *moments_open(size_t cols, int threads, struct llama3_error *err)
+struct hessian *hessian_open(size_t cols, int threads, struct llama3_error *err)
 {
-    struct moments *m = size_alloc(1, sizeof *m);
-    bool has_blas = moments_lack(threads) == NULL;
+    struct hessian *m = size_alloc(1, sizeof *m);
+    bool has_blas = hessian_lack(threads) == NULL;
     if (m != NULL) {
-        *m = (struct moments){.cols = cols, .threads = threads, .block = block_cols(cols)};
+        *m = (struct hessian){.cols = cols, .threads = threads, .block = block_cols(cols)};
         m->squares = size_alloc(cols, sizeof *m->squares);
         m->importance = size_alloc(cols, sizeof *m->importance);
         if (has_blas)
             m->h = size_alloc((cols + m->block - 1) / m->block, m->block * m->block * sizeof *m->h);
     }
     if (m == NULL || m->squares == NULL || m->importance == NULL || (has_blas && m->h == NULL)) {
-        error_memory(err, "what inputs have in common", cols * block_cols(cols) * sizeof *m->h);
-        moments_close(m);
+        error_memory(err, "the Hessian of inputs", cols * block_cols(cols) * sizeof *m->h);
+        hessian_close(m);
         return NULL;
     }
     return m;
 }
 
-void moments_close(struct moments *m)
+void hessian_close(struct hessian *m)
 {
     if (m == NULL)
         return;
@@ -72,7 +73,7 @@ void moments_close(struct moments *m)
     free(m);
 }
 
-void moments_add(struct moments *m, const float *x, size_t n)
+void hessian_add(struct hessian *m, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         for (size_t col = 0; col < m->cols; col++)
@@ -82,8 +83,8 @@ void moments_add(struct moments *m, const float *x, size_t n)
         blas_products(x + first, m->cols, n, width(m, first), h_of(m, first), m->threads);
 }
 
-/* Rows and columns in opposite order: an upper triangle becomes a lower one. */
-static void turn(float *h, size_t cols)
+/* Reverses rows and columns: an upper triangle becomes a lower one. */
+static void reverse(float *h, size_t cols)
 {
     for (float *a = h, *b = h + cols * cols - 1; a < b; a++, b--) {
         float kept = *a;
@@ -92,14 +93,14 @@ static void turn(float *h, size_t cols)
     }
 }
 
-/* Of the block that begins with a column, H = R R^T with R upper triangular: Cholesky's factor of H
- * turned round. Its other triangle keeps H for another try. */
-static int factor(struct moments *m, size_t first, double mean, struct llama3_error *err)
+/* For the block that begins at column `first`: H = R R^T with R upper triangular, the Cholesky
+ * factor of the reversed H. The other triangle keeps H for another try. */
+static int factor(struct hessian *m, size_t first, double mean, struct llama3_error *err)
 {
     size_t n = width(m, first);
     float *h = h_of(m, first), damping = DAMPING * (float)mean;
 
-    turn(h, n);
+    reverse(h, n);
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < i; j++)
             h[j * n + i] = h[i * n + j];
@@ -107,7 +108,7 @@ static int factor(struct moments *m, size_t first, double mean, struct llama3_er
         for (size_t row = 0; row < n; row++)
             h[row * n + row] = (float)m->squares[first + n - 1 - row] + damping;
         if (blas_cholesky(h, n, m->threads)) {
-            turn(h, n);
+            reverse(h, n);
             return 0;
         }
         for (size_t row = 0; row < n; row++)
@@ -119,7 +120,7 @@ static int factor(struct moments *m, size_t first, double mean, struct llama3_er
 }
 
 /* R to U and D: U[j][k] = R[j][k] / R[k][k], D[k] = R[k][k]^2. */
-static void divide(struct moments *m, size_t first)
+static void divide(struct hessian *m, size_t first)
 {
     size_t n = width(m, first);
     float *h = h_of(m, first), *inverse = m->importance + first;
@@ -132,7 +133,7 @@ static void divide(struct moments *m, size_t first)
         m->importance[first + k] = h[k * n + k] * h[k * n + k] / (float)m->n;
 }
 
-int moments_solve(struct moments *m, struct llama3_error *err)
+int hessian_solve(struct hessian *m, struct llama3_error *err)
 {
     size_t n = m->cols;
     double sum = 0;
@@ -155,7 +156,7 @@ int moments_solve(struct moments *m, struct llama3_error *err)
     return 0;
 }
 
-void moments_apply(const struct moments *m, struct quantize_options *options)
+void hessian_apply(const struct hessian *m, struct quantize_options *options)
 {
     options->importance = m->importance;
     options->feedback = m->h;
