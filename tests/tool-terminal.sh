@@ -157,6 +157,17 @@ start "SLOW_LOAD=150" "-n 4 -p x"
 sees '^loading .* %'
 keys C-c
 sees '^\[130\]$'
+# A note stands above it, and it goes on.
+cp -R "$tiny" "$tmp/noted"
+chmod -R u+w "$tmp/noted"
+echo '{"num_beams": 4}' >"$tmp/noted/generation_config.json"
+start "SLOW_OPEN=1000 SLOW_LOAD=150" "-n 4 -p x -m '$tmp/noted'"
+sees '^loading .*, [01] s$'
+sees '^llama3: note: .*/noted.* not supported'
+sees '^loading .* %'
+sees '^\[0\]$'
+sees '^llama3: note: .*/noted.* not supported'
+never_saw 'loading'
 start "SLOW_PROMPT=1500" "-n 4 -p x"
 sees '^reading the prompt: [0-9]* of [0-9]* tokens'
 sees '^\[0\]$'
