@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* eval.c: llama3-eval, what a model computes, for whoever wants to check it: the options and which
- * of its modes they ask for. */
+/* eval.c: llama3-eval, what a model computes, for anyone who wants to check it: its options, and
+ * which mode they ask for. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +61,7 @@ static void on_progress(void *arg, size_t done, size_t total)
     progress_update(done, total);
 }
 
-/* While a model is made: notes come before its first report. */
+/* While a model is quantized. Notes come before the first report. */
 struct making {
     const struct eval_args *args;
     bool begun;
@@ -151,7 +151,7 @@ void eval_note(const struct eval_args *args, const struct evaluate_result *resul
 
 /* ---- the command line -------------------------------------------------------------------- */
 
-/* The mode that is asked for, or -1 after a usage error; EVAL_MODES: none, but a text. */
+/* The mode that is asked for; EVAL_MODES if there is only a text; -1 after a usage error. */
 static int choose_mode(const struct eval_args *args)
 {
     int mode = EVAL_MODES;
@@ -171,7 +171,7 @@ static int choose_mode(const struct eval_args *args)
     return -1;
 }
 
-/* Options that a mode would silently drop, and those that it lacks. */
+/* Refuses options that a mode would silently ignore, and a mode that lacks one. */
 static int check_mode(const struct eval_args *args, int mode)
 {
     const struct {
@@ -203,7 +203,7 @@ static int check_mode(const struct eval_args *args, int mode)
     return -1;
 }
 
-/* A model may stand without --model as well. */
+/* A model may be named without --model. */
 static int take_operand(struct eval_args *args, const char *operand)
 {
     if (operand != NULL && args->model.path != NULL) {
@@ -241,7 +241,7 @@ int main(int argc, char **argv)
 {
     struct eval_args args = {0};
     const char *operand = NULL;
-    struct option_spec model_specs[N_MODEL_OPTIONS]; /* --ctx has a default of its own here */
+    struct option_spec model_specs[N_MODEL_OPTIONS]; /* --ctx means something else here */
     memcpy(model_specs, model_option_specs, sizeof model_specs);
     model_specs[MODEL_OPTION_CTX].help = "most tokens for --logits (the model's limit);\n"
                                          "tokens of a window for --perplexity and --kl (512)";

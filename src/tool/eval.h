@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * eval.h: the inside of llama3-eval: what its options hold, a function for each mode, and what
- * these share.
+ * eval.h: inside llama3-eval: its options, a function for each mode, and what the modes share.
  */
 #ifndef TOOL_EVAL_H
 #define TOOL_EVAL_H
@@ -34,17 +33,17 @@ int eval_tokenize(const struct eval_args *args);
 int eval_detokenize(const struct eval_args *args);
 int eval_predict(const struct eval_args *args, const char *text, const char *reference);
 
-/* Opens the model that is meant; *path, which the caller frees, is where it is. runs: it is going
- * to compute, so --int4 counts. A status. */
+/* Opens the model that is meant. *path, freed by the caller, is where it lies. runs: the model is
+ * going to compute, so --int4 counts. A status. */
 int eval_open(const struct eval_args *args, bool runs, struct model *model, char **path);
 
 struct evaluate_options eval_options(const struct eval_args *args);
 
-/* Why no GPU is used, unless --quiet. */
+/* Notes why no GPU is used, unless --quiet. */
 void eval_note(const struct eval_args *args, const struct evaluate_result *result);
 
-/* Appends the ids of a list, separated by spaces, commas or both, each below limit. name: what an
- * error calls the list. */
+/* Appends the ids of a list: separated by spaces, commas or both, each below limit. Errors call the
+ * list `name`. */
 int eval_parse_ids(const char *text, size_t size, const char *name, size_t limit,
                    struct tokens *ids, struct llama3_error *err);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* eval_detokenize.c: lists of ids, and the text that they stand for. */
+/* eval_detokenize.c: lists of ids to text. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +25,7 @@ static size_t skip_spaces(const char *text, size_t size, size_t at)
     return at;
 }
 
-/* The number that text[0..n) spells in decimal digits, if it is below limit; else -1. */
+/* The decimal number in text[0..n) if it is below limit; else -1. */
 static int64_t parse_id(const char *text, size_t n, size_t limit)
 {
     uint64_t id = 0;
@@ -42,7 +42,7 @@ static int64_t parse_id(const char *text, size_t n, size_t limit)
 int eval_parse_ids(const char *text, size_t size, const char *name, size_t limit,
                    struct tokens *ids, struct llama3_error *err)
 {
-    bool comma = false; /* an id has to follow */
+    bool comma = false; /* an id must follow */
     for (size_t at = skip_spaces(text, size, 0); at < size || comma;) {
         size_t end = at;
         while (end < size && !is_space(text[end]) && text[end] != ',')
@@ -63,7 +63,7 @@ int eval_parse_ids(const char *text, size_t size, const char *name, size_t limit
 
 /* ---- text -------------------------------------------------------------------------------- */
 
-/* A terminal can't show half a character, and would obey control bytes; any other reader gets every
+/* A terminal can't show half a character, and would obey control bytes. Any other reader gets every
  * byte. */
 static void print_bytes(const uint8_t *bytes, size_t n, struct decoder *decoder, struct buf *shown)
 {

@@ -40,7 +40,7 @@ static bool canceled(void *arg)
     return interrupt_seen();
 }
 
-/* Ends at ^C, so that no hidden file is left where there are no unnamed ones. */
+/* Ends in order at ^C, so that no hidden file is left where a file system has no unnamed ones. */
 static int compute(const struct eval_args *args, const struct model *model,
                    const struct tokens *tokens, struct sink *sink, struct llama3_error *err)
 {
@@ -83,8 +83,8 @@ static int write_logits(const struct eval_args *args, const struct model *model,
     return STATUS_FAILED;
 }
 
-/* A text is read as the model reads raw text: the token that begins one comes first, where the
- * checkpoint says so. */
+/* A text is read as raw text: the token that begins a text comes first if the checkpoint says
+ * so. */
 static int make_tokens(const struct eval_args *args, const struct model *model,
                        const struct buf *text, struct tokens *tokens, struct llama3_error *err)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * eval_tokenize.c: texts to ids, or to the lengths of the pre-tokens that BPE never merges across.
+ * eval_tokenize.c: texts to ids, or to the lengths of pre-tokens, across which BPE never merges.
  *
- * Only here may a text spell control tokens, where --special asks for it: the library can't do
- * that, so no program does it by accident.
+ * Only here can a text spell control tokens, if --special asks for it. The library can't do that,
+ * so no program does it by accident.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -39,7 +39,7 @@ struct tokenizing {
 
 /* ---- control tokens ---------------------------------------------------------------------- */
 
-/* A name comes before those that it begins, and the lower id before the higher. */
+/* A name sorts before the names that it begins, a lower id before a higher one. */
 static int by_name(const void *a, const void *b)
 {
     const struct control *x = a, *y = b;
@@ -69,8 +69,8 @@ static int list_controls(struct tokenizing *t, struct llama3_error *err)
     return 0;
 }
 
-/* The first of controls[from..to), which begin alike for `depth` bytes, whose next byte is at least
- * `byte`; the one that ends there has none. */
+/* controls[from..to) begin alike for `depth` bytes. The first of them whose next byte is at least
+ * `byte`; one that ends at `depth` has no next byte. */
 static size_t first_with(const struct tokenizing *t, size_t from, size_t to, size_t depth, int byte)
 {
     while (from < to) {
@@ -85,7 +85,7 @@ static size_t first_with(const struct tokenizing *t, size_t from, size_t to, siz
     return from;
 }
 
-/* The control token with the longest name that text[0..n) begins with, or NULL. */
+/* The control token with the longest name at the start of text[0..n), or NULL. */
 static const struct control *longest_control(const struct tokenizing *t, const uint8_t *text,
                                              size_t n)
 {
@@ -162,7 +162,7 @@ static int tokenize_file(struct tokenizing *t, struct llama3_error *err)
     return status;
 }
 
-/* The next line without its end: 1, 0 where there is none, -1 after an error. */
+/* Reads the next line without its end: 1, 0 if there is none, -1 after an error. */
 static int read_line(FILE *in, const char *name, size_t number, struct buf *line,
                      struct llama3_error *err)
 {
@@ -184,7 +184,7 @@ static int read_line(FILE *in, const char *name, size_t number, struct buf *line
     return line->failed ? error_memory(err, "a line", line->size) : any;
 }
 
-/* Anything but a string is refused before it is parsed, so that it can't take much memory. */
+/* Only a string is parsed at all, so that no line takes much memory. */
 static json_t *parse_string(const struct buf *line, const char *name, size_t number,
                             struct llama3_error *err)
 {
@@ -235,7 +235,7 @@ static int tokenize_json(struct tokenizing *t, struct llama3_error *err)
         fclose(in);
     if (status == 0)
         return STATUS_OK;
-    fflush(stdout); /* what came before the line that is wrong */
+    fflush(stdout); /* the output of the lines before the wrong one */
     say_failure(err);
     return STATUS_FAILED;
 }

@@ -6,9 +6,9 @@
 #include "base/buf.h"
 #include "tool/args.h"
 
-/* Fills text with valid UTF-8 of at least one byte, without NUL bytes. Returns a status; errors are
- * on stderr. One newline at the end of a file or of stdin is not part of the text, as editors and
- * `echo` put it there. */
+/* Fills text with valid UTF-8: at least one byte, no NUL bytes. One newline at the end of a file or
+ * of stdin is dropped, since editors and `echo` put it there. Returns a status; errors are on
+ * stderr. */
 int prompt_read(const struct args *args, struct buf *text);
 
 #endif

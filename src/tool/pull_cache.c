@@ -69,7 +69,7 @@ int pull_list(const struct pull_args *args)
 
 /* ---- --remove, --verify ---------------------------------------------------------------------- */
 
-/* The model of the command line; NULL after an error. */
+/* The model named on the command line; NULL after an error. */
 static const struct library_model *find(const struct library *library, const struct pull_args *args)
 {
     const struct library_model *model = library_find(library, args->repository);

@@ -48,7 +48,7 @@ bool pull_made_is(const struct int4_place *place, const char *contents, bool cal
     char *text = file_read(place->source, MAX_TEXT, &size, &missing, NULL);
     if (text == NULL)
         return false;
-    /* A calibrated one is better than what is asked for. */
+    /* A calibrated one is better than what was asked for. */
     if (strncmp(text, calibrated_line, strlen(calibrated_line)) == 0)
         same = strcmp(text + strlen(calibrated_line), contents) == 0;
     else if (!calibrated && strncmp(text, plain_line, strlen(plain_line)) == 0)

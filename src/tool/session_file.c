@@ -26,7 +26,7 @@ struct session_file {
 
 /* ---- checks ---------------------------------------------------------------------------------- */
 
-/* Every key is one of those, NULL-terminated. */
+/* Refuses keys that are not in `known`, which is NULL-terminated. */
 static int check_keys(const json_t *object, const char *const *known, const char *where,
                       struct llama3_error *err)
 {
@@ -118,14 +118,15 @@ static int check_setting(const char *key, const json_t *value, const char *where
     bool inside = spec->type == OPTION_SEED
                       ? found >= 0 && found <= max
                       : option_in_range(spec, whole ? found : (double)(float)found);
-    if (!inside || (whole && floor(found) != found)) /* 7.0 is one: JSON makes no difference */
+    if (!inside ||
+        (whole && floor(found) != found)) /* 7.0 is an integer: JSON makes no difference */
         return error_set(
             err, LLAMA3_EINPUT, "%s: \"%s\": expected %s in %c%.16g, %.16g], found %.16g", where,
             key, whole ? "an integer" : "a number", spec->above ? '(' : '[', spec->min, max, found);
     return 0;
 }
 
-/* The number that is written like this float, so that 0.2 stays 0.2. */
+/* The double with this float's shortest decimal text, so that 0.2 stays 0.2. */
 static double shortest(float value)
 {
     char text[32];
@@ -162,7 +163,7 @@ static json_t *setting_of(const struct option_spec *spec, const struct args *arg
     }
 }
 
-/* Lets args say what the file does. */
+/* Sets in args what the file says. */
 static int take_setting(const struct option_spec *spec, const json_t *value, struct args *args,
                         struct llama3_error *err)
 {
@@ -254,7 +255,7 @@ static struct stat look_at(const char *path)
     return stat(path, &now) == 0 ? now : (struct stat){0};
 }
 
-/* What others have written since is theirs, and not to be lost. */
+/* Refuses to overwrite what another program has written since. */
 static int check_unchanged(const struct session_file *file, struct llama3_error *err)
 {
     struct stat now = look_at(file->path);
@@ -277,7 +278,7 @@ static int read_session(struct session_file *file, struct llama3_error *err)
     char *text = file_read(file->path, MAX_BYTES, &size, &missing, err);
     if (text == NULL && !missing)
         return -1;
-    /* That it can't be written is better known before the first turn. */
+    /* Whether it can be written is better known before the first turn. */
     if (new_file_open_private(&made, file->path, err) != 0) {
         free(text);
         return -1;
