@@ -16,7 +16,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: simple MODEL QUESTION\n");
         return 2;
     }
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     struct llama3_session *session = NULL;
     int32_t *prompt = NULL;
     size_t n;
@@ -27,12 +27,12 @@ int main(int argc, char **argv)
     session = llama3_session_open(model, &err);
     if (session == NULL)
         goto out;
-    const struct llama3_message question = {"user", argv[2]};
+    const struct llama3_message question = {sizeof question, "user", argv[2]};
     if (llama3_apply_template(model, &question, 1, NULL, &prompt, &n, &err) != 0)
         goto out;
-    struct llama3_generation generation = {.max_tokens = 100, .on_text = print};
-    llama3_sampling_defaults(model, &generation.sampling);
-    if (llama3_generate(session, prompt, n, &generation, NULL, &err) != 0)
+    const struct llama3_generation generation = {
+        .size = sizeof generation, .max_tokens = 100, .on_text = print};
+    if (llama3_session_generate(session, prompt, n, &generation, NULL, &err) != 0)
         goto out;
     status = putchar('\n') == EOF || fflush(stdout) != 0;
     if (status != 0)

@@ -3,18 +3,36 @@
  * llama3.h - the public interface of libllama3: Llama 3 models on the machine you have.
  *
  * A model is opened once and shared; a session is one sequence of tokens with its KV pages.
- * The library never prints, never exits and never aborts on input: fallible functions return
- * 0 or -1 (or NULL) and fill a struct llama3_error, which may be NULL if nobody wants to know.
  *
- * Thread-safety: a model may be used by any number of threads at once; a session by one thread
- * at a time, except llama3_cancel(), which may be called from anywhere, signal handlers included.
- * Sessions that wait at the same moment share a pass through the model, and what a session
- * computes never depends on what else is in that pass.
+ *     struct llama3_error err = {.size = sizeof err};
+ *     struct llama3_model *model = llama3_model_open("model.gguf", NULL, &err);
+ *     struct llama3_session *session = llama3_session_open(model, &err);
+ *     struct llama3_history *history = llama3_history_new();
+ *     puts(llama3_session_respond(session, history, "What is the capital of France?", NULL, &err));
  *
- * Text is UTF-8 and NUL-terminated unless a length is given.
+ * examples/ has whole programs with their errors handled: simple.c, chat.c, batch.c and
+ * python/llama3.py. README.md says how to compile them. llama3(3) is this text as a manual page.
  *
- * Example: examples/simple.c, installed as share/doc/llama3/examples/simple.c, answers a question;
- * README.md says how to compile it.
+ * Structs. Every struct that the caller allocates begins with its size: set it to sizeof, and leave
+ * zero what you don't need, for zero is the default everywhere. So a program that was compiled with
+ * an older header runs with a newer library. A field that is set and that the library is too old to
+ * know is an error (LLAMA3_EINPUT). Structs that the library allocates may get more fields at their
+ * end; they are reached by pointers, never by indexing an array of structs.
+ *
+ * Errors. The library never prints, never exits and never aborts on input. Fallible functions
+ * return 0 or -1 (or NULL) and fill a struct llama3_error, which may be NULL if nobody wants to
+ * know. Every function may fail with LLAMA3_ENOMEM; what else can happen is said with it.
+ *
+ * Threads. A model may be used by any number of threads at once. A session, a history, a sampling
+ * and a detokenizer belong to one thread at a time, but for llama3_session_cancel(). Sessions that
+ * wait at the same moment share a pass through the model; what a session computes never depends on
+ * what else is in that pass.
+ *
+ * Callbacks are called on the thread that called the function, before it returns. Inside one, any
+ * function may be called on other objects and on the model, and those that are named with the
+ * callback on the object itself.
+ *
+ * Text is UTF-8, and NUL-terminated unless a length is given.
  */
 #ifndef LLAMA3_H
 #define LLAMA3_H
@@ -27,29 +45,45 @@
 extern "C" {
 #endif
 
+/* Of this header; llama3_version() tells the library's. */
+#define LLAMA3_VERSION_MAJOR 0
+#define LLAMA3_VERSION_MINOR 1
+#define LLAMA3_VERSION_PATCH 0
+#define LLAMA3_VERSION_NUMBER \
+    (LLAMA3_VERSION_MAJOR * 1000000 + LLAMA3_VERSION_MINOR * 1000 + LLAMA3_VERSION_PATCH)
+
 #define LLAMA3_API __attribute__((visibility("default")))
 
 struct llama3_model;
 struct llama3_session;
+struct llama3_sampling;
+struct llama3_detokenizer;
 struct llama3_history;
+
+/* "0.1.0" */
+LLAMA3_API const char *llama3_version(void);
+
+/* Frees memory that a function handed over; NULL does nothing. */
+LLAMA3_API void llama3_free(void *memory);
 
 /* ---- errors ---------------------------------------------------------------------------- */
 
 enum llama3_code {
     LLAMA3_OK = 0,
-    LLAMA3_EINPUT,    /* a file, its weights, an option or a text is not what it has to be */
-    LLAMA3_EIO,       /* the operating system refused: open, read, map */
+    LLAMA3_EINPUT,    /* a file, its weights, an argument or a text is not what it has to be */
+    LLAMA3_EIO,       /* the operating system refused: open, read, write, map */
     LLAMA3_ENOMEM,    /* not enough memory */
     LLAMA3_ECONTEXT,  /* the tokens do not fit the context */
-    LLAMA3_ECANCELED, /* llama3_cancel() was called */
+    LLAMA3_ECANCELED, /* llama3_session_cancel() was called, or a callback gave up */
     LLAMA3_EDEVICE,   /* a device failed, or can't be used */
     LLAMA3_EABSENT    /* a model of the Hugging Face hub is not on this machine, or not all of it;
                          the message has the llama3-pull command that fetches it */
 };
 
 struct llama3_error {
+    size_t size; /* 0 counts as that of version 0.1 */
     enum llama3_code code;
-    char message[512]; /* one line: what was expected and what was found; never a control byte */
+    char message[512]; /* one line: what was expected and what was found; no control characters */
 };
 
 /* ---- models ---------------------------------------------------------------------------- */
@@ -72,15 +106,17 @@ enum llama3_int4 {
                               more */
 };
 
-/* Zero everywhere is the default. */
 struct llama3_model_options {
+    size_t size;
     const char *template_name; /* NULL: recognised by the checkpoint's template text */
     size_t context;            /* tokens a session may hold; 0: the smaller of the model's limit
                                   and what three quarters of the available memory can hold */
     enum llama3_kv_type kv_type;
-    int threads;  /* 1..1024; 0: every core this process may use */
-    size_t chunk; /* most rows of one pass, 1..4096; 0: 256, with a GPU 1024 */
-    bool no_blas; /* keep to our own kernels, whose answers do not depend on chunk or batch */
+    int threads;     /* 1..1024; 0: every core this process may use */
+    size_t chunk;    /* most rows of one pass, 1..4096; 0: 256, with a GPU 1024 */
+    bool no_blas;    /* keep to our own kernels, whose answers do not depend on chunk or batch */
+    bool vocab_only; /* tokenizer and template alone: no weights are read, no session can be
+                        opened, and the options that follow have no effect */
 
     /* The last gpu_layers layers and the head run on a GPU, where the library was built for one;
      * the rest on the CPU, in the same pass. AUTO settles for the CPU where there is no GPU (see
@@ -99,6 +135,8 @@ struct llama3_model_options {
      * was interrupted. */
     enum llama3_int4 int4;
     const char *cache;
+
+    /* Callbacks; each may be NULL. The model that is being opened doesn't exist yet. */
     /* Of total bytes of weights, done are quantized; total 0: not known yet. Non-zero gives up
      * (LLAMA3_ECANCELED). */
     int (*on_progress)(void *arg, uint64_t done, uint64_t total);
@@ -110,16 +148,17 @@ struct llama3_model_options {
     /* Of total bytes of weights, done are ready for use: GGUF's 4 to 8 bits are laid out anew, as
      * the processor reads them best. Non-zero gives up as well. */
     int (*on_load)(void *arg, uint64_t done, uint64_t total);
-    void *arg; /* of all three; each may be NULL */
+    void *arg; /* of all three */
 };
 
-/* A checkpoint: a Hugging Face directory, a .gguf or .safetensors file, or the name of a model in
- * the local Hugging Face cache: "OWNER/NAME", "OWNER/NAME:int4" (the file that llama3-pull --int4
- * made of it) or "OWNER/NAME:Q4_K_M" (that one of its GGUF files). NULL on failure.
- * llama3_model_close(NULL) does nothing; every session must be closed before. */
+/* Opens a checkpoint: a Hugging Face directory, a .gguf or .safetensors file, or the name of a
+ * model in the local Hugging Face cache: "OWNER/NAME", "OWNER/NAME:int4" (the file that
+ * llama3-pull --int4 made of it) or "OWNER/NAME:Q4_K_M" (that one of its GGUF files). options may
+ * be NULL. Fails with any code but LLAMA3_ECONTEXT. */
 LLAMA3_API struct llama3_model *llama3_model_open(const char *path,
                                                   const struct llama3_model_options *options,
                                                   struct llama3_error *err);
+/* Every object of the model must be closed before. NULL does nothing. */
 LLAMA3_API void llama3_model_close(struct llama3_model *model);
 
 /* A model's files stay mapped while it is open. If another program cuts one of them short, as `cp`
@@ -128,16 +167,16 @@ LLAMA3_API void llama3_model_close(struct llama3_model *model);
  * all later ones with that model.
  * It installs a handler for SIGBUS in the whole process, which the library never does by itself.
  * SIGBUS for another reason goes to the handler that was there before. Call it once, before
- * threads are started, and leave SIGBUS unblocked in threads that open models. */
+ * threads are started, and leave SIGBUS unblocked in threads that open models. LLAMA3_EIO. */
 LLAMA3_API int llama3_handle_sigbus(struct llama3_error *err);
 
 /* What one memory, the host's or a GPU's, holds of a model. */
-struct llama3_place {
+struct llama3_memory {
     const char *backend;   /* "cpu (avx512)" */
     const char *device;    /* the GPU's name; NULL: the host's memory */
     size_t n_layers;       /* whose matrices are here: of a GPU the last ones */
     size_t n_kv_layers;    /* whose keys and values are here */
-    bool embedding, head;  /* a tied matrix can be in two places, once as each */
+    bool embedding, head;  /* a tied matrix can be in two memories, once as each */
     uint64_t weight_bytes; /* as the backend lays them out; of the host, as in the file */
     uint64_t kv_bytes;     /* of one whole context */
     uint64_t work_bytes;   /* activations, and what the backend itself needs */
@@ -150,14 +189,14 @@ struct llama3_info {
     const char *architecture;  /* "llama" */
     const char *dtype;         /* of most of the weights: "bf16", "q4_1" */
     const char *template_name; /* NULL: the checkpoint has none */
-    const char *backend;       /* "cpu (avx512)", or "cpu (avx512) and ..." */
+    const char *backend;       /* "cpu (avx512)", or "cpu (avx512) and ..."; NULL: vocab_only */
     const char *exactness; /* where answers are bit-identical and where they agree to rounding */
     uint64_t parameters;
     uint64_t file_bytes; /* all parts together */
     uint64_t kv_bytes_per_token;
     size_t kv_page_tokens; /* a sequence takes memory for keys and values in pages of so many */
-    const struct llama3_place *places; /* [n_places] in the order of a pass */
-    size_t n_places;
+    const struct llama3_memory *const *memories; /* [n_memories] in the order of a pass */
+    size_t n_memories;
     const char *gpu_note; /* why no GPU is used where one could have been; NULL: nothing to say */
     size_t dim, n_layers, n_heads, n_kv_heads, head_dim, ffn_dim, vocab_size;
     size_t context_limit; /* the model's */
@@ -166,56 +205,105 @@ struct llama3_info {
     const int32_t *stop_ids; /* [n_stop_ids], ascending */
     size_t n_stop_ids;
     bool tied_embeddings;
-    bool template_has_date; /* the template writes one: llama3_apply_template()'s counts */
+    bool template_has_date; /* the template writes one: that of llama3_template_options counts */
 };
 
 /* Valid until the model is closed. */
 LLAMA3_API const struct llama3_info *llama3_model_info(const struct llama3_model *model);
 
+/* Bytes of KV that all sessions of a model hold now; pages that are shared count once. */
+LLAMA3_API uint64_t llama3_model_kv_bytes(const struct llama3_model *model);
+
 /* ---- text and tokens ------------------------------------------------------------------- */
 
-struct llama3_message {
-    const char *role; /* "system", "user", "assistant" or "tool" */
-    const char *content;
-};
-
-/* Tokens in memory that the caller frees with llama3_free(). */
-
-/* Plain text to tokens: never yields a control id, whatever the text says. -1 if the text is not
- * valid UTF-8. with_bos puts the model's BOS in front, where it has one. */
+/* Plain text to tokens: never yields a control id, whatever the text says. with_bos puts the
+ * model's BOS in front, where it has one. *tokens: [*n_tokens], for llama3_free(). LLAMA3_EINPUT
+ * if the text is not valid UTF-8. */
 LLAMA3_API int llama3_tokenize(const struct llama3_model *model, const char *text, size_t length,
                                bool with_bos, int32_t **tokens, size_t *n_tokens,
                                struct llama3_error *err);
 
-/* The chat template applied to a conversation, up to and including the header of the assistant's
- * next turn. date: "26 Jul 2024" or NULL for the template's own default; used by 3.1 and later. */
-LLAMA3_API int llama3_apply_template(const struct llama3_model *model,
-                                     const struct llama3_message *messages, size_t n_messages,
-                                     const char *date, int32_t **tokens, size_t *n_tokens,
-                                     struct llama3_error *err);
+/* The length in bytes of the pre-token that text[0..length) begins with, which no token reaches
+ * beyond; 0 at the end. The text is valid UTF-8. */
+LLAMA3_API size_t llama3_pretoken(const struct llama3_model *model, const char *text,
+                                  size_t length);
 
-/* Tokens to text, NUL-terminated besides its length; control ids are spelled out by name if
+/* Tokens to text, [*length] and a NUL, for llama3_free(). Control ids are spelled out by name if
  * with_control, else left out. Incomplete UTF-8 becomes U+FFFD. */
 LLAMA3_API int llama3_detokenize(const struct llama3_model *model, const int32_t *tokens,
                                  size_t n_tokens, bool with_control, char **text, size_t *length,
                                  struct llama3_error *err);
 
-LLAMA3_API bool llama3_is_stop(const struct llama3_model *model, int32_t token);
-LLAMA3_API void llama3_free(void *memory);
+/* The same token by token, for text that is shown while it is generated. */
+LLAMA3_API struct llama3_detokenizer *llama3_detokenizer_open(const struct llama3_model *model,
+                                                              bool with_control,
+                                                              struct llama3_error *err);
+LLAMA3_API void llama3_detokenizer_close(struct llama3_detokenizer *detokenizer);
+/* The whole characters that are complete with this token: [*length] and a NUL, valid until the next
+ * call; often none. NULL on failure. */
+LLAMA3_API const char *llama3_detokenizer_next(struct llama3_detokenizer *detokenizer,
+                                               int32_t token, size_t *length,
+                                               struct llama3_error *err);
+/* The end of the text: what began a character and never became one, as U+FFFD. The next token
+ * begins another text. */
+LLAMA3_API const char *llama3_detokenizer_finish(struct llama3_detokenizer *detokenizer,
+                                                 size_t *length, struct llama3_error *err);
 
 /* The bytes of a token, [*length], which may be a part of a character; of a control token its name,
  * of an id that the vocabulary doesn't have none. Valid until the model is closed. */
 LLAMA3_API const char *llama3_token_bytes(const struct llama3_model *model, int32_t token,
                                           size_t *length);
+LLAMA3_API bool llama3_token_is_control(const struct llama3_model *model, int32_t token);
+/* Whether it ends an answer. */
+LLAMA3_API bool llama3_token_is_stop(const struct llama3_model *model, int32_t token);
+
+/* ---- conversations --------------------------------------------------------------------- */
+
+struct llama3_message {
+    size_t size;      /* of each element of an array the same: the next one lies there */
+    const char *role; /* "system", "user", "assistant" or "tool" */
+    const char *content;
+};
+
+struct llama3_template_options {
+    size_t size;
+    const char *date;   /* "26 Jul 2024"; NULL: the template's own default; used by 3.1 and later */
+    bool no_header;     /* end with the last message, without the header of the assistant's turn */
+    bool continue_last; /* the last message is the assistant's, and its turn stays open: the answer
+                           goes on with it */
+};
+
+/* The chat template applied to n_messages >= 1 messages, up to and including the header of the
+ * assistant's next turn unless options (or NULL) say otherwise. *tokens: [*n_tokens], for
+ * llama3_free(). LLAMA3_EINPUT for an unknown role or date, text that is not UTF-8, and a model
+ * without a known template. */
+LLAMA3_API int llama3_apply_template(const struct llama3_model *model,
+                                     const struct llama3_message *messages, size_t n_messages,
+                                     const struct llama3_template_options *options,
+                                     int32_t **tokens, size_t *n_tokens, struct llama3_error *err);
 
 /* Names of the chat templates, NULL-terminated. */
 LLAMA3_API const char *const *llama3_template_names(void);
 
+/* Messages with copies of their texts. */
+LLAMA3_API struct llama3_history *llama3_history_new(void); /* NULL: no memory */
+LLAMA3_API void llama3_history_free(struct llama3_history *history);
+LLAMA3_API int llama3_history_add(struct llama3_history *history, const char *role,
+                                  const char *content, struct llama3_error *err);
+LLAMA3_API size_t llama3_history_length(const struct llama3_history *history);
+/* Message i, valid until the history is used again; NULL from the length on. Message 0 begins an
+ * array, as llama3_apply_template() takes it. */
+LLAMA3_API const struct llama3_message *llama3_history_message(const struct llama3_history *history,
+                                                               size_t i);
+/* Keeps the first n messages. */
+LLAMA3_API void llama3_history_truncate(struct llama3_history *history, size_t n);
+
 /* ---- sessions -------------------------------------------------------------------------- */
 
+/* LLAMA3_EDEVICE, and LLAMA3_EINPUT for a model that was opened with vocab_only. */
 LLAMA3_API struct llama3_session *llama3_session_open(struct llama3_model *model,
                                                       struct llama3_error *err);
-LLAMA3_API void llama3_session_close(struct llama3_session *session);
+LLAMA3_API void llama3_session_close(struct llama3_session *session); /* NULL does nothing */
 
 /* A new session that shares the first n tokens (n <= length) and their KV pages. */
 LLAMA3_API struct llama3_session *llama3_session_fork(struct llama3_session *session, size_t n,
@@ -227,114 +315,170 @@ LLAMA3_API const int32_t *llama3_session_tokens(const struct llama3_session *ses
 /* Forgets all but the first n tokens; n beyond the length does nothing. */
 LLAMA3_API void llama3_session_truncate(struct llama3_session *session, size_t n);
 
-/* Appends n >= 1 tokens to the session and evaluates them. logits: NULL, or [n][vocab_size] to
- * receive the logits after each of them. On failure the session is as it was before. Logits that
- * are not finite come from damaged weights, and are LLAMA3_EINPUT here and in what follows.
+/* Appends n >= 1 tokens to the session and evaluates them. logits: [n_logits][vocab_size], the
+ * logits after each of the last n_logits <= n tokens; NULL if n_logits is 0. On failure the session
+ * is as it was before. LLAMA3_ECONTEXT; LLAMA3_EINPUT for a token that the vocabulary doesn't have,
+ * and for logits that are not finite, which come from damaged weights, here and in what follows;
+ * LLAMA3_ECANCELED; LLAMA3_EIO (see llama3_handle_sigbus()).
  * LLAMA3_EDEVICE ends the session, and those that shared the pass: whatever is evaluated in it
  * later fails with the same line. New sessions may work, if the device does again. */
-LLAMA3_API int llama3_eval(struct llama3_session *session, const int32_t *tokens, size_t n,
-                           float *logits, struct llama3_error *err);
+LLAMA3_API int llama3_session_eval(struct llama3_session *session, const int32_t *tokens, size_t n,
+                                   size_t n_logits, float *logits, struct llama3_error *err);
+
+/* Makes the session hold exactly these n >= 1 tokens, with logits after the last: what it shares
+ * with them from the front is kept, the rest is evaluated. *cached (or NULL): how many were kept.
+ * on_prompt (or NULL): of total tokens, done are evaluated, cached ones included; inside, the
+ * session may be canceled and nothing else. Fails as llama3_session_eval(). */
+LLAMA3_API int llama3_session_set(struct llama3_session *session, const int32_t *tokens, size_t n,
+                                  void (*on_prompt)(void *arg, size_t done, size_t total),
+                                  void *arg, size_t *cached, struct llama3_error *err);
 
 /* Logits after the last token evaluated, [vocab_size]; NULL before the first and after a
  * truncation. Valid until the session is used again. */
-LLAMA3_API const float *llama3_logits(const struct llama3_session *session);
+LLAMA3_API const float *llama3_session_logits(const struct llama3_session *session);
 
 /* Ends the evaluation or generation that runs in this session, now or as soon as one starts;
  * that call returns LLAMA3_ECANCELED (generation: the result says LLAMA3_FINISH_CANCELED).
- * Thread-safe and async-signal-safe. */
-LLAMA3_API void llama3_cancel(struct llama3_session *session);
+ * May be called from any thread, and from signal handlers. */
+LLAMA3_API void llama3_session_cancel(struct llama3_session *session);
 
-/* Bytes of KV that all sessions of a model hold now; pages that are shared count once. */
-LLAMA3_API uint64_t llama3_kv_bytes(const struct llama3_model *model);
+/* Writes the session's tokens, keys, values and last logits to a file that is whole or not there.
+ * It has a digest of all of it, and says which model, build of the library, instruction set,
+ * devices and KV type it is of. LLAMA3_EIO, LLAMA3_EDEVICE. */
+LLAMA3_API int llama3_session_save(struct llama3_session *session, const char *path,
+                                   struct llama3_error *err);
+/* A session as it was saved: what is computed in it from here on is bit for bit the same.
+ * LLAMA3_EINPUT for a file of another model, build, instruction set, placement on devices or KV
+ * type, and for one that is damaged; LLAMA3_ECONTEXT; LLAMA3_EIO. */
+LLAMA3_API struct llama3_session *llama3_session_load(struct llama3_model *model, const char *path,
+                                                      struct llama3_error *err);
+
+/* ---- sampling -------------------------------------------------------------------------- */
+
+/* How tokens are drawn from logits. Applied in this order: mask, biases, penalties, temperature,
+ * top-k, top-p, min-p; ties go to the lower id. Settings by name:
+ *
+ *     temperature        0..100; 0 is greedy
+ *     top_p              above 0, up to 1; 1 is off
+ *     min_p              0..1; 0 is off, 1 leaves the likeliest alone
+ *     top_k              0..1048576; 0 is off
+ *     repeat_penalty     above 0, up to 100; 1 is off; over prompt and answer, as in CTRL
+ *                        (Keskar et al. 2019, section 4.1)
+ *     frequency_penalty  -100..100; 0 is off; per occurrence in the answer
+ *     presence_penalty   -100..100; 0 is off; once per token of the answer
+ *     seed               0..18446744073709551615; randomness is a function of (seed, position)
+ *
+ * They begin as the checkpoint says (generation_config.json, beside a GGUF file as well; else the
+ * general.sampling keys of that file), else with temperature 0.6 and top_p 0.9; the seed with 0. */
+
+/* model NULL: one that can check settings before a model is opened, and can't draw. */
+LLAMA3_API struct llama3_sampling *llama3_sampling_open(const struct llama3_model *model,
+                                                        struct llama3_error *err);
+/* The same settings, biases and mask, with no tokens seen yet. */
+LLAMA3_API struct llama3_sampling *llama3_sampling_copy(const struct llama3_sampling *sampling,
+                                                        struct llama3_error *err);
+LLAMA3_API void llama3_sampling_close(struct llama3_sampling *sampling);
+
+/* LLAMA3_EINPUT for an unknown name, and for a value that is no number or out of range, which
+ * leaves the setting as it was. */
+LLAMA3_API int llama3_sampling_set(struct llama3_sampling *sampling, const char *name,
+                                   const char *value, struct llama3_error *err);
+/* The value as llama3_sampling_set() takes it. text: at least 32 bytes. */
+LLAMA3_API int llama3_sampling_get(const struct llama3_sampling *sampling, const char *name,
+                                   char *text, size_t size, struct llama3_error *err);
+/* Names of the settings, NULL-terminated. */
+LLAMA3_API const char *const *llama3_sampling_names(void);
+
+/* Adds bias, -100..100, to a token's logit from now on; once more for the same token replaces it.
+ * LLAMA3_EINPUT. */
+LLAMA3_API int llama3_sampling_bias(struct llama3_sampling *sampling, int32_t token, float bias,
+                                    struct llama3_error *err);
+
+/* Allows the tokens t with bit t % 32 of allowed[t / 32] set, [(vocab_size + 31) / 32], and no
+ * others; NULL allows all. The mask stays the caller's, who may change its bits between draws. */
+LLAMA3_API void llama3_sampling_mask(struct llama3_sampling *sampling, const uint32_t *allowed);
+
+/* A new answer begins, to these n tokens: penalties count from here. */
+LLAMA3_API int llama3_sampling_begin(struct llama3_sampling *sampling, const int32_t *prompt,
+                                     size_t n, struct llama3_error *err);
+/* The answer has one more token. LLAMA3_EINPUT. */
+LLAMA3_API int llama3_sampling_accept(struct llama3_sampling *sampling, int32_t token,
+                                      struct llama3_error *err);
+
+/* Draws the token after `position` tokens. logits: [vocab_size]. It changes nothing: of a draft,
+ * draw at each position, and accept what is kept. LLAMA3_EINPUT if the mask allows no token. */
+LLAMA3_API int llama3_sampling_draw(struct llama3_sampling *sampling, const float *logits,
+                                    size_t position, int32_t *token, struct llama3_error *err);
 
 /* ---- generation ------------------------------------------------------------------------ */
 
-struct llama3_bias {
-    int32_t token;
-    float bias; /* -100..100, added to the token's logit */
-};
-
-/* Applied in this order: biases, penalties, temperature, top-k, top-p, min-p; ties go to the lower
- * id. */
-struct llama3_sampling {
-    float temperature;              /* 0..100; 0 is greedy */
-    float top_p;                    /* (0..1]; 1 is off */
-    float min_p;                    /* [0..1]; 0 is off, 1 leaves the likeliest alone */
-    int top_k;                      /* 0 is off */
-    float repeat_penalty;           /* (0..100]; 1 is off; over prompt and answer, as in CTRL
-                                       (Keskar et al. 2019, section 4.1) */
-    float frequency_penalty;        /* -100..100; 0 is off; per occurrence in the answer */
-    float presence_penalty;         /* -100..100; 0 is off; once per token of the answer */
-    uint64_t seed;                  /* randomness is a function of (seed, position) alone */
-    const struct llama3_bias *bias; /* [n_bias]; NULL if there are none */
-    size_t n_bias;
-};
-
-/* The checkpoint's own defaults (generation_config.json, beside a GGUF file as well; else the
- * general.sampling keys of that file), else temperature 0.6 and top-p 0.9; seed 0. */
-LLAMA3_API void llama3_sampling_defaults(const struct llama3_model *model,
-                                         struct llama3_sampling *sampling);
+/* A step of a loop of one's own. Appends *token to the session, unless it is -1, and evaluates it;
+ * then draws the next one to *token. So a loop is
+ *
+ *     int32_t token = -1;
+ *     while (llama3_next(sampling, session, &token, &err) == 0 &&
+ *            !llama3_token_is_stop(model, token))
+ *         ...
+ *
+ * after llama3_session_set() and llama3_sampling_begin() with the prompt. The last token drawn is
+ * not evaluated. Another token may be put in the place of the one drawn. Fails as
+ * llama3_session_eval() and llama3_sampling_draw(); *token is then -1 if it was appended, and else
+ * as it was. */
+LLAMA3_API int llama3_next(struct llama3_sampling *sampling, struct llama3_session *session,
+                           int32_t *token, struct llama3_error *err);
 
 struct llama3_generation {
-    struct llama3_sampling sampling;
-    size_t max_tokens;       /* 0: 4096; in any case no more than the context holds */
+    size_t size;
+    struct llama3_sampling *sampling; /* NULL: the checkpoint's defaults */
+    size_t max_tokens;                /* 0: 4096; in any case no more than the context holds */
     const char *const *stop; /* [n_stop]: the answer ends before the first of these strings */
     size_t n_stop;
-    /* Text as it comes, whole UTF-8 characters; non-zero ends the generation. May be NULL. */
+    /* Callbacks; each may be NULL. Inside on_text and on_token the session may be canceled, forked,
+     * and asked for its tokens and logits. */
+    /* Text as it comes, whole UTF-8 characters; non-zero ends the generation. */
     int (*on_text)(void *arg, const char *text, size_t length);
     /* Each token as it is drawn, before its text and before it is evaluated, the stop id included;
      * non-zero ends the generation without it. logits: [vocab_size] as the model said them, without
-     * biases and penalties. The session may be forked here, and is then complete up to the token.
-     * May be NULL. */
+     * biases and penalties. The session is complete up to the token. */
     int (*on_token)(void *arg, int32_t token, const float *logits);
-    /* While the prompt is read: of total tokens, done are evaluated (cached ones included). */
+    /* As of llama3_session_set(). */
     void (*on_prompt)(void *arg, size_t done, size_t total);
-    void *arg;
+    void *arg; /* of all three */
 };
 
 enum llama3_finish {
-    LLAMA3_FINISH_STOP = 0, /* a stop id, a stop string, or a callback said so */
+    LLAMA3_FINISH_STOP = 0, /* a stop id or a stop string */
     LLAMA3_FINISH_LENGTH,   /* max_tokens, or the context is full */
-    LLAMA3_FINISH_CANCELED
+    LLAMA3_FINISH_CANCELED, /* llama3_session_cancel() */
+    LLAMA3_FINISH_CALLBACK  /* on_text or on_token returned non-zero */
 };
 
 struct llama3_result {
+    size_t size;
     enum llama3_finish finish;
     int32_t stop_id;      /* the stop id that ended it, or -1 */
+    int stop_string;      /* index of the stop string that ended it, or -1 */
     size_t prompt_tokens; /* all of the prompt */
     size_t cached_tokens; /* of these, already in the session */
     size_t answer_tokens; /* tokens generated, the stop id not counted */
     double prompt_seconds, answer_seconds;
 };
 
-/* Makes the session hold exactly these n >= 1 prompt tokens (whatever it shares with them from
- * the front is kept, the rest is evaluated), then generates. result may be NULL. A prompt that
- * does not fit the context is LLAMA3_ECONTEXT, with both counts. */
-LLAMA3_API int llama3_generate(struct llama3_session *session, const int32_t *prompt, size_t n,
-                               const struct llama3_generation *generation,
-                               struct llama3_result *result, struct llama3_error *err);
+/* llama3_session_set() with the n >= 1 tokens of a prompt, then an answer by llama3_next(), as
+ * text. generation and result may be NULL; of a failure, result says how far it got. Being
+ * canceled is a success. Fails as llama3_next(); LLAMA3_EINPUT for an empty stop string. */
+LLAMA3_API int llama3_session_generate(struct llama3_session *session, const int32_t *prompt,
+                                       size_t n, const struct llama3_generation *generation,
+                                       struct llama3_result *result, struct llama3_error *err);
 
-/* ---- conversations --------------------------------------------------------------------- */
-
-LLAMA3_API struct llama3_history *llama3_history_new(void); /* NULL: no memory */
-LLAMA3_API void llama3_history_free(struct llama3_history *history);
-LLAMA3_API int llama3_history_add(struct llama3_history *history, const char *role,
-                                  const char *content, struct llama3_error *err);
-/* [*n], valid until the history is used again. */
-LLAMA3_API const struct llama3_message *llama3_history_messages(
-    const struct llama3_history *history, size_t *n);
-/* Keeps the first n messages. */
-LLAMA3_API void llama3_history_truncate(struct llama3_history *history, size_t n);
-
-/* The answer to a query after a history, which is extended by both; it belongs to the history.
- * max_tokens as above; temperature and top_p < 0: the checkpoint's defaults. NULL on failure,
- * with the history as it was. */
-LLAMA3_API const char *llama3_get_response(struct llama3_session *session,
-                                           struct llama3_history *history, const char *query,
-                                           size_t max_tokens, float temperature, float top_p,
-                                           struct llama3_error *err);
-
-LLAMA3_API const char *llama3_version(void);
+/* The answer to a query after a history, which is extended by both; the text belongs to the
+ * history. generation may be NULL; its callbacks are called as well. NULL on failure, with the
+ * history as it was; fails as llama3_apply_template() and llama3_session_generate(), and with
+ * LLAMA3_ECANCELED. */
+LLAMA3_API const char *llama3_session_respond(struct llama3_session *session,
+                                              struct llama3_history *history, const char *query,
+                                              const struct llama3_generation *generation,
+                                              struct llama3_error *err);
 
 #ifdef __cplusplus
 }

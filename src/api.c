@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * api.c: the public functions, thin wrappers around the rooms below. Sessions, generation and
- * histories are public as they are (src/engine); this file opens models and passes text through.
+ * api.c: models, and their text. Sessions, sampling, generation and histories are public as they
+ * are in src/engine.
  */
 #include "config.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,11 +13,14 @@
 #include "base/guard.h"
 #include "base/machine.h"
 #include "base/size.h"
+#include "base/sized.h"
 #include "checkpoint/generation.h"
 #include "engine/placement.h"
 #include "engine/quantized.h"
+#include "engine/sampler.h"
 #include "engine/session.h"
 #include "text/chat.h"
+#include "text/pretokenizer.h"
 
 enum {
     MAX_CHUNK = 4096,
@@ -35,6 +37,7 @@ struct llama3_model {
     int32_t stop_ids[MAX_STOP_IDS + 1];
     struct session_model shared;
     struct placement placement;
+    const struct llama3_memory *memories[MAX_BACKENDS];
     struct llama3_info info;
 };
 
@@ -146,12 +149,15 @@ static int choose_placement(struct llama3_model *m, const struct llama3_model_op
     if (placement_choose(&m->placement, &m->checkpoint, limits, &request, err) < 0)
         return -1;
     m->info.context = limits->max_context;
-    m->info.places = m->placement.places;
-    m->info.n_places = m->placement.plan.n_backends;
+    m->info.memories = m->memories;
+    m->info.n_memories = m->placement.plan.n_backends;
+    for (size_t i = 0; i < m->info.n_memories; i++)
+        m->memories[i] = &m->placement.memories[i];
     m->info.gpu_note = m->placement.note[0] != '\0' ? m->placement.note : NULL;
     return 0;
 }
 
+/* forward: NULL if there is none. */
 static void describe(struct llama3_model *m, const struct forward *forward)
 {
     const struct config *c = &m->checkpoint.config;
@@ -165,11 +171,12 @@ static void describe(struct llama3_model *m, const struct forward *forward)
                           : m->checkpoint.template_text != NULL ? "unknown"
                                                                 : NULL;
     info->template_has_date = m->chat != NULL && chat_template_has_date(m->chat);
-    info->backend = forward_describe(forward, &info->exactness);
+    if (forward != NULL)
+        info->backend = forward_describe(forward, &info->exactness);
     info->parameters = m->checkpoint.parameters;
     info->file_bytes = m->checkpoint.file_bytes;
-    for (size_t i = 0; i < info->n_places; i++)
-        m->placement.places[i].backend = forward_describe_backend(forward, i);
+    for (size_t i = 0; i < info->n_memories; i++)
+        m->placement.memories[i].backend = forward_describe_backend(forward, i);
     info->kv_page_tokens = KV_PAGE;
     info->dim = c->dim;
     info->n_layers = c->n_layers;
@@ -211,27 +218,39 @@ static int open_checkpoint(struct model *checkpoint, const char *path,
     return status;
 }
 
-static int open_parts(struct llama3_model *m, const char *path,
-                      const struct llama3_model_options *o, struct llama3_error *err)
+/* What computes. */
+static int open_engine(struct llama3_model *m, const struct llama3_model_options *o,
+                       struct llama3_error *err)
 {
     struct forward_options limits;
-    if (open_checkpoint(&m->checkpoint, path, o, err) < 0)
+    if (choose_limits(m, o, &limits, err) < 0 || choose_placement(m, o, &limits, err) < 0)
         return -1;
-    m->tokenizer = tokenizer_open(&m->checkpoint.vocab, err);
-    if (m->tokenizer == NULL || choose_template(m, o->template_name, err) < 0 ||
-        choose_limits(m, o, &limits, err) < 0 || choose_placement(m, o, &limits, err) < 0)
-        return -1;
-    choose_stop_ids(m);
-
     struct forward *forward = forward_open(&m->checkpoint, &m->placement.plan, &limits, err);
     if (forward == NULL)
         return -1;
     describe(m, forward);
     m->engine = engine_open(forward, m->checkpoint.config.vocab_size, &limits, err);
-    m->shared.owner = m;
     m->shared.engine = m->engine;
-    m->shared.tokenizer = m->tokenizer;
     return m->engine != NULL ? 0 : -1;
+}
+
+static int open_all(struct llama3_model *m, const char *path, const struct llama3_model_options *o,
+                    struct llama3_error *err)
+{
+    if ((o->vocab_only ? model_open(&m->checkpoint, path, err)
+                       : open_checkpoint(&m->checkpoint, path, o, err)) < 0)
+        return -1;
+    m->tokenizer = tokenizer_open(&m->checkpoint.vocab, err);
+    if (m->tokenizer == NULL || choose_template(m, o->template_name, err) < 0)
+        return -1;
+    choose_stop_ids(m);
+    m->shared.owner = m;
+    m->shared.checkpoint = &m->checkpoint;
+    m->shared.tokenizer = m->tokenizer;
+    if (!o->vocab_only)
+        return open_engine(m, o, err);
+    describe(m, NULL);
+    return 0;
 }
 
 int llama3_handle_sigbus(struct llama3_error *err)
@@ -242,13 +261,15 @@ int llama3_handle_sigbus(struct llama3_error *err)
 struct llama3_model *llama3_model_open(const char *path, const struct llama3_model_options *options,
                                        struct llama3_error *err)
 {
-    static const struct llama3_model_options defaults;
+    struct llama3_model_options o;
+    if (sized_take(&o, sizeof o, options, "llama3_model_options", err) < 0)
+        return NULL;
     struct llama3_model *m = size_alloc(1, sizeof *m);
     if (m == NULL) {
         error_memory(err, "a model", sizeof *m);
         return NULL;
     }
-    if (open_parts(m, path, options != NULL ? options : &defaults, err) < 0) {
+    if (open_all(m, path, &o, err) < 0) {
         llama3_model_close(m);
         return NULL;
     }
@@ -275,18 +296,18 @@ struct llama3_session *llama3_session_open(struct llama3_model *m, struct llama3
     return session_open(&m->shared, err);
 }
 
-void llama3_sampling_defaults(const struct llama3_model *m, struct llama3_sampling *s)
+struct llama3_session *llama3_session_load(struct llama3_model *m, const char *path,
+                                           struct llama3_error *err)
 {
-    const struct generation_defaults *g = &m->checkpoint.generation;
-    *s = (struct llama3_sampling){
-        .temperature = isnan(g->temperature) ? 0.6f : (float)g->temperature,
-        .top_p = isnan(g->top_p) ? 0.9f : (float)g->top_p,
-        .min_p = isnan(g->min_p) ? 0 : (float)g->min_p,
-        .top_k = g->top_k < 0 ? 0 : (int)g->top_k,
-        .repeat_penalty = isnan(g->repeat_penalty) ? 1 : (float)g->repeat_penalty,
-    };
-    if (g->do_sample == 0)
-        s->temperature = 0;
+    return session_load(&m->shared, path, err);
+}
+
+struct llama3_sampling *llama3_sampling_open(const struct llama3_model *m, struct llama3_error *err)
+{
+    static const struct generation_defaults none = GENERATION_NONE;
+    return m != NULL
+               ? sampling_open(&m->checkpoint.generation, m->checkpoint.config.vocab_size, err)
+               : sampling_open(&none, 0, err);
 }
 
 /* ---- text ------------------------------------------------------------------------------ */
@@ -331,26 +352,87 @@ static void today(char date[16])
              (tm.tm_year + 1900) % 10000);
 }
 
-int llama3_apply_template(const struct llama3_model *m, const struct llama3_message *messages,
-                          size_t n_messages, const char *date, int32_t **tokens, size_t *n_tokens,
-                          struct llama3_error *err)
+/* A caller's messages as an array of the library's own, for free(): each begins with its size, and
+ * the next one follows there. NULL on failure. */
+static struct llama3_message *take_messages(const struct llama3_message *callers, size_t n,
+                                            struct llama3_error *err)
+{
+    struct llama3_message *messages = size_alloc(n, sizeof *messages);
+    const char *at = (const char *)callers;
+    if (messages == NULL)
+        error_memory(err, "messages", n * sizeof *messages);
+    for (size_t i = 0; messages != NULL && i < n; i++) {
+        size_t stride;
+        memcpy(&stride, at, sizeof stride);
+        bool same = stride == callers->size;
+        if (!same)
+            error_set(err, LLAMA3_EINPUT,
+                      "message %zu: expected the first one's size of %zu bytes, "
+                      "found %zu",
+                      i + 1, callers->size, stride);
+        if (!same || sized_take(&messages[i], sizeof *messages, at, "llama3_message", err) < 0) {
+            free(messages);
+            messages = NULL;
+        }
+        at += stride;
+    }
+    return messages;
+}
+
+static int render(const struct llama3_model *m, const struct llama3_message *messages, size_t n,
+                  const struct llama3_template_options *o, struct tokens *list,
+                  struct llama3_error *err)
 {
     char now[16];
-    struct tokens list = {0};
-
-    if (m->chat == NULL) {
-        if (err != NULL)
-            *err = m->chat_error;
-        return -1;
-    }
+    const char *date = o->date;
+    enum chat_end end = o->continue_last ? CHAT_OPEN : o->no_header ? CHAT_NOTHING : CHAT_HEADER;
+    if (m->chat == NULL)
+        return error_copy(err, &m->chat_error);
     if (date != NULL && chat_date_check(date, err) < 0)
         return -1;
     if (date == NULL && chat_template_wants_today(m->chat)) {
         today(now);
         date = now;
     }
-    int status = chat_render(m->chat, m->tokenizer, messages, n_messages, date, &list, err);
+    return chat_render(m->chat, m->tokenizer, messages, n, date, end, list, err);
+}
+
+int llama3_apply_template(const struct llama3_model *m, const struct llama3_message *callers,
+                          size_t n_messages, const struct llama3_template_options *options,
+                          int32_t **tokens, size_t *n_tokens, struct llama3_error *err)
+{
+    struct llama3_template_options o;
+    struct tokens list = {0};
+    if (sized_take(&o, sizeof o, options, "llama3_template_options", err) < 0)
+        return -1;
+    struct llama3_message *messages = take_messages(callers, n_messages, err);
+    if (messages == NULL)
+        return -1;
+    int status = render(m, messages, n_messages, &o, &list, err);
+    free(messages);
     return give(&list, status, tokens, n_tokens, err);
+}
+
+size_t llama3_pretoken(const struct llama3_model *m, const char *text, size_t length)
+{
+    return length > 0
+               ? pretoken_end(m->checkpoint.vocab.pretokenizer, (const uint8_t *)text, length, 0)
+               : 0;
+}
+
+/* Adds a token's text to what a decoder has decoded. */
+static void decode(const struct llama3_model *m, int32_t token, bool with_control,
+                   struct decoder *decoder, struct buf *out)
+{
+    size_t n;
+    const uint8_t *bytes = tokenizer_bytes(m->tokenizer, token, &n);
+    if (tokenizer_kind(m->tokenizer, token) == TOKEN_TEXT) {
+        decoder_push(decoder, bytes, n, out);
+    } else if (with_control) {
+        decoder_finish(decoder, out);
+        decoder_push(decoder, bytes, n, out); /* a name may be no UTF-8 */
+        decoder_finish(decoder, out);
+    }
 }
 
 int llama3_detokenize(const struct llama3_model *m, const int32_t *tokens, size_t n_tokens,
@@ -360,17 +442,8 @@ int llama3_detokenize(const struct llama3_model *m, const int32_t *tokens, size_
     struct buf out = {0};
 
     buf_add(&out, "", 0);
-    for (size_t i = 0; i < n_tokens; i++) {
-        size_t n;
-        const uint8_t *bytes = tokenizer_bytes(m->tokenizer, tokens[i], &n);
-        if (tokenizer_kind(m->tokenizer, tokens[i]) == TOKEN_TEXT) {
-            decoder_push(&decoder, bytes, n, &out);
-        } else if (with_control) {
-            decoder_finish(&decoder, &out);
-            decoder_push(&decoder, bytes, n, &out); /* a name may be no UTF-8 */
-            decoder_finish(&decoder, &out);
-        }
-    }
+    for (size_t i = 0; i < n_tokens; i++)
+        decode(m, tokens[i], with_control, &decoder, &out);
     decoder_finish(&decoder, &out);
     if (out.failed) {
         buf_free(&out);
@@ -381,60 +454,59 @@ int llama3_detokenize(const struct llama3_model *m, const int32_t *tokens, size_
     return 0;
 }
 
-/* ---- conversations --------------------------------------------------------------------- */
+struct llama3_detokenizer {
+    const struct llama3_model *model;
+    bool with_control;
+    struct decoder decoder;
+    struct buf text; /* of the last call */
+};
 
-static int collect(void *arg, const char *text, size_t length)
+struct llama3_detokenizer *llama3_detokenizer_open(const struct llama3_model *m, bool with_control,
+                                                   struct llama3_error *err)
 {
-    buf_add(arg, text, length);
-    return 0;
-}
-
-/* The answer to the history as it stands, appended to *text. */
-static int respond(struct llama3_session *session, const struct llama3_history *history,
-                   size_t max_tokens, float temperature, float top_p, struct buf *text,
-                   struct llama3_error *err)
-{
-    const struct llama3_model *m = session_model(session)->owner;
-    struct llama3_generation g = {.max_tokens = max_tokens, .on_text = collect, .arg = text};
-    struct llama3_result result;
-    int32_t *prompt;
-    size_t n_messages, n;
-
-    llama3_sampling_defaults(m, &g.sampling);
-    if (temperature >= 0)
-        g.sampling.temperature = temperature;
-    if (top_p >= 0)
-        g.sampling.top_p = top_p;
-    const struct llama3_message *messages = llama3_history_messages(history, &n_messages);
-    if (llama3_apply_template(m, messages, n_messages, NULL, &prompt, &n, err) < 0)
-        return -1;
-    int status = llama3_generate(session, prompt, n, &g, &result, err);
-    llama3_free(prompt);
-    if (status == 0 && result.finish == LLAMA3_FINISH_CANCELED)
-        return error_set(err, LLAMA3_ECANCELED, "canceled");
-    buf_add(text, "", 0);
-    if (status == 0 && text->failed)
-        return error_memory(err, "the answer", text->size);
-    return status;
-}
-
-const char *llama3_get_response(struct llama3_session *session, struct llama3_history *history,
-                                const char *query, size_t max_tokens, float temperature,
-                                float top_p, struct llama3_error *err)
-{
-    struct buf text = {0};
-    size_t before;
-    llama3_history_messages(history, &before);
-
-    if (llama3_history_add(history, "user", query, err) < 0 ||
-        respond(session, history, max_tokens, temperature, top_p, &text, err) < 0 ||
-        llama3_history_add(history, "assistant", text.data, err) < 0) {
-        llama3_history_truncate(history, before);
-        buf_free(&text);
+    struct llama3_detokenizer *d = size_alloc(1, sizeof *d);
+    if (d == NULL) {
+        error_memory(err, "a detokenizer", sizeof *d);
         return NULL;
     }
-    buf_free(&text);
-    return llama3_history_messages(history, &before)[before - 1].content;
+    d->model = m;
+    d->with_control = with_control;
+    return d;
+}
+
+void llama3_detokenizer_close(struct llama3_detokenizer *d)
+{
+    if (d == NULL)
+        return;
+    buf_free(&d->text);
+    free(d);
+}
+
+/* Hands out what a call has added. */
+static const char *give_text(struct llama3_detokenizer *d, size_t *length, struct llama3_error *err)
+{
+    buf_add(&d->text, "", 0);
+    *length = d->text.size;
+    if (!d->text.failed)
+        return d->text.data;
+    error_memory(err, "text", d->text.size);
+    return NULL;
+}
+
+const char *llama3_detokenizer_next(struct llama3_detokenizer *d, int32_t token, size_t *length,
+                                    struct llama3_error *err)
+{
+    buf_clear(&d->text);
+    decode(d->model, token, d->with_control, &d->decoder, &d->text);
+    return give_text(d, length, err);
+}
+
+const char *llama3_detokenizer_finish(struct llama3_detokenizer *d, size_t *length,
+                                      struct llama3_error *err)
+{
+    buf_clear(&d->text);
+    decoder_finish(&d->decoder, &d->text);
+    return give_text(d, length, err);
 }
 
 const char *llama3_token_bytes(const struct llama3_model *m, int32_t token, size_t *length)
@@ -442,12 +514,17 @@ const char *llama3_token_bytes(const struct llama3_model *m, int32_t token, size
     return (const char *)tokenizer_bytes(m->tokenizer, token, length);
 }
 
-uint64_t llama3_kv_bytes(const struct llama3_model *m)
+uint64_t llama3_model_kv_bytes(const struct llama3_model *m)
 {
-    return engine_kv_bytes(m->engine);
+    return m->engine != NULL ? engine_kv_bytes(m->engine) : 0;
 }
 
-bool llama3_is_stop(const struct llama3_model *m, int32_t token)
+bool llama3_token_is_control(const struct llama3_model *m, int32_t token)
+{
+    return tokenizer_kind(m->tokenizer, token) == TOKEN_CONTROL;
+}
+
+bool llama3_token_is_stop(const struct llama3_model *m, int32_t token)
 {
     return session_is_stop(&m->shared, token);
 }

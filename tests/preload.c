@@ -71,14 +71,14 @@ static void on_prompt(void *arg, size_t done, size_t total)
     sleep_for("SLOW_PROMPT");
 }
 
-int llama3_generate(struct llama3_session *session, const int32_t *prompt, size_t n,
-                    const struct llama3_generation *generation, struct llama3_result *result,
-                    struct llama3_error *err)
+int llama3_session_generate(struct llama3_session *session, const int32_t *prompt, size_t n,
+                            const struct llama3_generation *generation,
+                            struct llama3_result *result, struct llama3_error *err)
 {
     int (*next)(struct llama3_session *, const int32_t *, size_t, const struct llama3_generation *,
                 struct llama3_result *, struct llama3_error *);
     struct llama3_generation slow = *generation;
-    *(void **)&next = dlsym(RTLD_NEXT, "llama3_generate");
+    *(void **)&next = dlsym(RTLD_NEXT, "llama3_session_generate");
     real = generation;
     slow.on_text = on_text;
     slow.on_prompt = on_prompt;

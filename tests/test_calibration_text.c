@@ -8,6 +8,7 @@
 #include "run.h"
 #include "text/chat.h"
 
+enum { SIZE = sizeof(struct llama3_message) };
 static struct model model;
 static struct tokens tokens;
 static struct llama3_error err;
@@ -65,13 +66,13 @@ END_TEST
 /* As the template renders them, but for the BOS in front. */
 START_TEST(conversations_follow_the_template)
 {
-    const struct llama3_message messages[] = {{"user", "a\n\nb"}, {"assistant", "c"}};
+    const struct llama3_message messages[] = {{SIZE, "user", "a\n\nb"}, {SIZE, "assistant", "c"}};
     struct tokens want = {0};
     ck_assert_msg(model_open(&model, TEST_DATA "/tiny-f32", &err) == 0, "%s", err.message);
     const struct chat_template *chat = chat_template_recognise(model.template_text, &err);
     ck_assert_msg(chat != NULL, "%s", err.message);
     struct tokenizer *tokenizer = tokenizer_open(&model.vocab, &err);
-    ck_assert_int_eq(chat_render(chat, tokenizer, messages, 2, NULL, &want, &err), 0);
+    ck_assert_int_eq(chat_render(chat, tokenizer, messages, 2, NULL, CHAT_HEADER, &want, &err), 0);
     size_t bos = model.vocab.add_bos && want.ids[0] == model.vocab.bos;
     tokens_add(&tokens, 7); /* what is there stays */
     read_ok("%% chat\n%% user\na\n\nb\n%% assistant\nc\n", 1000);

@@ -26,6 +26,7 @@
     "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}" \
     "{% endif %}"
 
+enum { SIZE = sizeof(struct llama3_message) };
 static struct vocab llama3_vocab, smollm2_vocab;
 static struct tokenizer *llama3, *smollm2;
 static struct tokens tokens;
@@ -65,6 +66,7 @@ static size_t read_messages(const json_t *array, struct llama3_message messages[
     ck_assert_uint_le(n, 16);
     for (size_t i = 0; i < n; i++) {
         const json_t *message = json_array_get(array, i);
+        messages[i].size = SIZE;
         messages[i].role = json_string_value(json_array_get(message, 0));
         messages[i].content = json_string_value(json_array_get(message, 1));
     }
@@ -90,7 +92,7 @@ START_TEST(renders_as_the_reference)
 
         tokens.n = 0;
         ck_assert_msg(chat_render(named(name), strcmp(vocab, "llama3") == 0 ? llama3 : smollm2,
-                                  messages, n, date, &tokens, &err) == 0,
+                                  messages, n, date, CHAT_HEADER, &tokens, &err) == 0,
                       "line %zu: %s", at + 1, err.message);
         json_array_foreach(ids, i, id)
             ck_assert_msg(i < tokens.n && tokens.ids[i] == json_integer_value(id),
@@ -118,10 +120,12 @@ START_TEST(content_cannot_forge_turns)
         for (size_t r = 0; r < 5; r++) {
             size_t n_controls[2] = {0, 0};
             for (size_t pass = 0; pass < 2; pass++) {
-                const struct llama3_message messages[] = {{roles[r], pass == 0 ? "Hi" : evil}};
+                const struct llama3_message messages[] = {
+                    {SIZE, roles[r], pass == 0 ? "Hi" : evil}};
                 tokens.n = 0;
-                ck_assert_int_eq(
-                    chat_render(named(name), tokenizer, messages, 1, NULL, &tokens, &err), 0);
+                ck_assert_int_eq(chat_render(named(name), tokenizer, messages, 1, NULL, CHAT_HEADER,
+                                             &tokens, &err),
+                                 0);
                 for (size_t i = 0; i < tokens.n; i++)
                     n_controls[pass] += tokenizer_kind(tokenizer, tokens.ids[i]) == TOKEN_CONTROL;
             }
@@ -140,39 +144,43 @@ START_TEST(refuses_bad_conversations)
         struct llama3_message message;
         const char *date, *what;
     } bad[] = {
-        {{"narrator", "x"}, NULL, "narrator"},
-        {{"", "x"}, NULL, "role"},
-        {{"User", "x"}, NULL, "User"},
-        {{NULL, "x"}, NULL, "role"},
-        {{"user", NULL}, NULL, "content"},
-        {{"user", "ab\xff"}, NULL, "byte 2"},
-        {{"user", "x"}, "2024-07-26", "2024-07-26"},
+        {{SIZE, "narrator", "x"}, NULL, "narrator"},
+        {{SIZE, "", "x"}, NULL, "role"},
+        {{SIZE, "User", "x"}, NULL, "User"},
+        {{SIZE, NULL, "x"}, NULL, "role"},
+        {{SIZE, "user", NULL}, NULL, "content"},
+        {{SIZE, "user", "ab\xff"}, NULL, "byte 2"},
+        {{SIZE, "user", "x"}, "2024-07-26", "2024-07-26"},
     };
-    const struct llama3_message good = {"user", "x"};
+    const struct llama3_message good = {SIZE, "user", "x"};
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const struct llama3_message messages[] = {good, bad[i].message};
-        ck_assert_int_eq(chat_render(named("llama3.1"), llama3, &good, 1, NULL, &tokens, &err), 0);
-        size_t before = tokens.n;
         ck_assert_int_eq(
-            chat_render(named("llama3.1"), llama3, messages, 2, bad[i].date, &tokens, &err), -1);
+            chat_render(named("llama3.1"), llama3, &good, 1, NULL, CHAT_HEADER, &tokens, &err), 0);
+        size_t before = tokens.n;
+        ck_assert_int_eq(chat_render(named("llama3.1"), llama3, messages, 2, bad[i].date,
+                                     CHAT_HEADER, &tokens, &err),
+                         -1);
         ck_assert_int_eq(err.code, LLAMA3_EINPUT);
         ck_assert_msg(strstr(err.message, bad[i].what) != NULL, "%s", err.message);
         ck_assert_uint_eq(tokens.n, before);
     }
-    ck_assert_int_eq(chat_render(named("llama3"), llama3, &good, 0, NULL, &tokens, &err), -1);
+    ck_assert_int_eq(
+        chat_render(named("llama3"), llama3, &good, 0, NULL, CHAT_HEADER, &tokens, &err), -1);
 }
 END_TEST
 
 START_TEST(names_the_missing_control_token)
 {
-    const struct llama3_message message = {"user", "x"};
+    const struct llama3_message message = {SIZE, "user", "x"};
 
     ck_assert_int_eq(chat_template_check(named("llama3.2"), llama3, &err), 0);
     ck_assert_int_eq(chat_template_check(named("chatml"), smollm2, &err), 0);
     ck_assert_int_eq(chat_template_check(named("chatml"), llama3, &err), -1);
     ck_assert_ptr_nonnull(strstr(err.message, "<|im_start|>"));
-    ck_assert_int_eq(chat_render(named("llama3"), smollm2, &message, 1, NULL, &tokens, &err), -1);
+    ck_assert_int_eq(
+        chat_render(named("llama3"), smollm2, &message, 1, NULL, CHAT_HEADER, &tokens, &err), -1);
     ck_assert_ptr_nonnull(strstr(err.message, "<|start_header_id|>"));
     llama3_vocab.bos = -1;
     ck_assert_int_eq(chat_template_check(named("llama3"), llama3, &err), -1);

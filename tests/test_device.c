@@ -13,6 +13,7 @@
 #include "deferred.h"
 #include "llama3.h"
 #include "run.h"
+#include "sampling.h"
 
 enum { N_TOKENS = 150, CONTEXT = 256 }; /* three KV pages of four */
 
@@ -25,7 +26,8 @@ static struct llama3_error err;
 static struct llama3_model *try_model(const char *name, int gpu_layers, bool kv_on_host)
 {
     char path[4096];
-    struct llama3_model_options options = {.context = CONTEXT,
+    struct llama3_model_options options = {.size = sizeof options,
+                                           .context = CONTEXT,
                                            .threads = 2,
                                            .chunk = 40,
                                            .no_blas = true,
@@ -59,17 +61,19 @@ static void some_tokens(const struct llama3_model *model, int32_t *tokens, size_
 
 static void eval(struct llama3_session *session, const int32_t *tokens, size_t n, float *logits)
 {
-    ck_assert_msg(llama3_eval(session, tokens, n, logits, &err) == 0, "%s", err.message);
+    ck_assert_msg(llama3_session_eval(session, tokens, n, logits != NULL ? n : 0, logits, &err) ==
+                      0,
+                  "%s", err.message);
 }
 
 /* What the model says that the device is going to hold. */
 static uint64_t said_bytes(const struct llama3_model *model)
 {
     const struct llama3_info *info = llama3_model_info(model);
-    for (size_t i = 0; i < info->n_places; i++)
-        if (info->places[i].device != NULL)
-            return info->places[i].weight_bytes + info->places[i].kv_bytes +
-                   info->places[i].work_bytes;
+    for (size_t i = 0; i < info->n_memories; i++)
+        if (info->memories[i]->device != NULL)
+            return info->memories[i]->weight_bytes + info->memories[i]->kv_bytes +
+                   info->memories[i]->work_bytes;
     return 0;
 }
 
@@ -95,11 +99,11 @@ static float *all_logits(struct llama3_model *model, size_t *bytes)
     ck_assert_ptr_nonnull(fork);
     eval(fork, tokens + 70, N_TOKENS - 71, NULL);
     eval(fork, tokens + N_TOKENS - 1, 1, NULL);
-    ck_assert_mem_eq(llama3_logits(fork), last, vocab * sizeof *logits);
+    ck_assert_mem_eq(llama3_session_logits(fork), last, vocab * sizeof *logits);
     llama3_session_close(fork);
     llama3_session_truncate(session, 65);
     eval(session, tokens + 65, N_TOKENS - 65, NULL);
-    ck_assert_mem_eq(llama3_logits(session), last, vocab * sizeof *logits);
+    ck_assert_mem_eq(llama3_session_logits(session), last, vocab * sizeof *logits);
     llama3_session_close(session);
     return logits;
 }
@@ -110,7 +114,7 @@ START_TEST(every_split_gives_the_cpus_answer)
     struct llama3_model *model = open_model(models[_i], LLAMA3_GPU_NONE, false);
     size_t n_layers = llama3_model_info(model)->n_layers;
     float *expected = all_logits(model, &bytes);
-    ck_assert_uint_eq(llama3_model_info(model)->n_places, 1);
+    ck_assert_uint_eq(llama3_model_info(model)->n_memories, 1);
     llama3_model_close(model);
     ck_assert_uint_eq(deferred_device.most_bytes, 0);
     for (int n = 1; n <= (int)n_layers; n++)
@@ -144,13 +148,15 @@ static void *write_text(void *arg)
     struct writer *w = arg;
     int32_t prompt[N_TOKENS];
     size_t n = 1 + w->seed * 23;
-    struct llama3_generation g = {.max_tokens = 12, .on_text = collect, .arg = w->text};
+    struct llama3_generation g = {
+        .size = sizeof g, .max_tokens = 12, .on_text = collect, .arg = w->text};
     some_tokens(w->model, prompt, n, w->seed);
-    llama3_sampling_defaults(w->model, &g.sampling);
-    g.sampling.temperature = 1;
-    g.sampling.seed = w->seed;
+    char seed[16];
+    snprintf(seed, sizeof seed, "%u", (unsigned)w->seed);
+    g.sampling = SAMPLING(w->model, "temperature", "1", "seed", seed);
     struct llama3_session *session = open_session(w->model);
-    ck_assert_int_eq(llama3_generate(session, prompt, n, &g, NULL, NULL), 0);
+    ck_assert_int_eq(llama3_session_generate(session, prompt, n, &g, NULL, NULL), 0);
+    llama3_sampling_close(g.sampling);
     llama3_session_close(session);
     return NULL;
 }
@@ -185,8 +191,8 @@ START_TEST(cancellation_leaves_the_session_usable)
         struct llama3_session *session = open_session(model);
         some_tokens(model, tokens, N_TOKENS, 3);
         eval(session, tokens, 10, NULL);
-        llama3_cancel(session);
-        ck_assert_int_eq(llama3_eval(session, tokens + 10, 40, NULL, &err), -1);
+        llama3_session_cancel(session);
+        ck_assert_int_eq(llama3_session_eval(session, tokens + 10, 40, 0, NULL, &err), -1);
         ck_assert_int_eq(err.code, LLAMA3_ECANCELED);
         eval(session, tokens + 10, 40, NULL);
         llama3_session_close(session);
@@ -214,7 +220,7 @@ START_TEST(what_was_placed_fits)
             ck_assert_uint_eq(deferred_device.most_bytes, said_bytes(model));
             ck_assert_uint_le(said_bytes(model), bytes - bytes / 32);
             ck_assert_int_eq(info->gpu_note != NULL, said_bytes(model) == 0);
-            seen |= 1U << (said_bytes(model) == 0 ? 0 : info->places[info->n_places - 1].n_layers);
+            seen |= 1U << (said_bytes(model) == 0 ? 0 : info->memories[info->n_memories - 1]->n_layers);
             llama3_session_close(session);
             llama3_model_close(model);
             check_given_back();
@@ -244,7 +250,7 @@ START_TEST(running_out_of_memory_ends_a_call)
     struct llama3_session *first = open_session(model), *second = open_session(model);
     some_tokens(model, tokens, CONTEXT, 1);
     eval(first, tokens, CONTEXT - 20, NULL);
-    ck_assert_int_eq(llama3_eval(second, tokens, 10, NULL, &err), -1);
+    ck_assert_int_eq(llama3_session_eval(second, tokens, 10, 0, NULL, &err), -1);
     ck_assert_int_eq(err.code, LLAMA3_ENOMEM);
     size_t n;
     llama3_session_tokens(second, &n);
@@ -271,7 +277,7 @@ START_TEST(a_failure_ends_the_session)
         struct llama3_model *model = open_model("tiny-f32", _i == 0 ? 1 : LLAMA3_GPU_ALL, _i == 2);
         struct llama3_session *session = open_session(model), *other = open_session(model);
         some_tokens(model, tokens, N_TOKENS, 3);
-        if (llama3_eval(session, tokens, 100, NULL, &err) == 0)
+        if (llama3_session_eval(session, tokens, 100, 0, NULL, &err) == 0)
             ck_assert_uint_gt(at, 10); /* more than the pass had */
         else
             failed++;
@@ -283,16 +289,15 @@ START_TEST(a_failure_ends_the_session)
             strcpy(line, err.message);
             llama3_session_tokens(session, &n);
             ck_assert_uint_eq(n, 0);
-            ck_assert_int_eq(llama3_eval(session, tokens, 1, NULL, &err), -1);
+            ck_assert_int_eq(llama3_session_eval(session, tokens, 1, 0, NULL, &err), -1);
             ck_assert_str_eq(err.message, line);
-            struct llama3_generation g = {.max_tokens = 3};
-            llama3_sampling_defaults(model, &g.sampling);
-            ck_assert_int_eq(llama3_generate(session, tokens, 5, &g, NULL, &err), -1);
+            struct llama3_generation g = {.size = sizeof g, .max_tokens = 3};
+            ck_assert_int_eq(llama3_session_generate(session, tokens, 5, &g, NULL, &err), -1);
             ck_assert_int_eq(err.code, LLAMA3_EDEVICE);
             ck_assert_str_eq(err.message, line);
             ck_assert_ptr_null(llama3_session_fork(session, 0, &err));
             ck_assert_str_eq(err.message, line);
-            ck_assert_int_eq(llama3_eval(other, tokens, 5, NULL, &err), -1);
+            ck_assert_int_eq(llama3_session_eval(other, tokens, 5, 0, NULL, &err), -1);
             ck_assert_int_eq(err.code, LLAMA3_EDEVICE);
         }
         llama3_session_close(session);

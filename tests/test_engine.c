@@ -21,6 +21,7 @@
 #include "engine/forward.h"
 #include "engine/sampler.h"
 #include "run.h"
+#include "sampling.h"
 
 enum { N_TOKENS = 150 }; /* three KV pages */
 
@@ -35,7 +36,7 @@ static struct llama3_model *open_model(const char *name, int threads, size_t chu
 {
     char path[4096];
     struct llama3_model_options options = {
-        .threads = threads, .chunk = chunk, .kv_type = kv, .no_blas = true};
+        .size = sizeof options, .threads = threads, .chunk = chunk, .kv_type = kv, .no_blas = true};
     snprintf(path, sizeof path, "%s/%s", TEST_DATA, name);
     struct llama3_model *model = llama3_model_open(path, &options, &err);
     ck_assert_msg(model != NULL, "%s", err.message);
@@ -59,7 +60,9 @@ static struct llama3_session *open_session(struct llama3_model *model)
 
 static void eval(struct llama3_session *session, const int32_t *tokens, size_t n, float *logits)
 {
-    ck_assert_msg(llama3_eval(session, tokens, n, logits, &err) == 0, "%s", err.message);
+    ck_assert_msg(llama3_session_eval(session, tokens, n, logits != NULL ? n : 0, logits, &err) ==
+                      0,
+                  "%s", err.message);
 }
 
 /* ---- one answer -------------------------------------------------------------------------- */
@@ -80,13 +83,14 @@ static float *all_logits(const char *name, int threads, size_t chunk, enum llama
     /* A prefix that was forked, and one that was truncated, give the same. */
     struct llama3_session *fork = llama3_session_fork(session, 70, &err);
     ck_assert_ptr_nonnull(fork);
-    ck_assert_ptr_null(llama3_logits(fork));
+    ck_assert_ptr_null(llama3_session_logits(fork));
     eval(fork, tokens + 70, N_TOKENS - 70, NULL);
-    ck_assert_mem_eq(llama3_logits(fork), logits + (N_TOKENS - 1) * vocab, vocab * sizeof *logits);
+    ck_assert_mem_eq(llama3_session_logits(fork), logits + (N_TOKENS - 1) * vocab,
+                     vocab * sizeof *logits);
     llama3_session_truncate(session, 65);
-    ck_assert_ptr_null(llama3_logits(session));
+    ck_assert_ptr_null(llama3_session_logits(session));
     eval(session, tokens + 65, N_TOKENS - 65, NULL);
-    ck_assert_mem_eq(llama3_logits(session), logits + (N_TOKENS - 1) * vocab,
+    ck_assert_mem_eq(llama3_session_logits(session), logits + (N_TOKENS - 1) * vocab,
                      vocab * sizeof *logits);
     llama3_session_close(fork);
     llama3_session_close(session);
@@ -158,12 +162,13 @@ static void *write_text(void *arg)
     struct writer *w = arg;
     int32_t prompt[N_TOKENS];
     some_tokens(w->model, prompt, w->n_prompt, w->seed);
-    struct llama3_generation g = {.max_tokens = 24, .on_text = collect, .arg = w};
-    llama3_sampling_defaults(w->model, &g.sampling);
-    g.sampling.temperature = 1;
-    g.sampling.seed = w->seed;
+    struct llama3_generation g = {.size = sizeof g, .max_tokens = 24, .on_text = collect, .arg = w};
+    char seed[16];
+    snprintf(seed, sizeof seed, "%u", (unsigned)w->seed);
+    g.sampling = SAMPLING(w->model, "temperature", "1", "seed", seed);
     struct llama3_session *session = open_session(w->model);
-    ck_assert_int_eq(llama3_generate(session, prompt, w->n_prompt, &g, NULL, NULL), 0);
+    ck_assert_int_eq(llama3_session_generate(session, prompt, w->n_prompt, &g, NULL, NULL), 0);
+    llama3_sampling_close(g.sampling);
     llama3_session_close(session);
     return NULL;
 }
@@ -266,24 +271,23 @@ END_TEST
 START_TEST(what_does_not_fit_is_refused)
 {
     char path[4096];
-    struct llama3_model_options options = {.context = 20};
+    struct llama3_model_options options = {.size = sizeof options, .context = 20};
     snprintf(path, sizeof path, "%s/tiny-f32", TEST_DATA);
     struct llama3_model *model = llama3_model_open(path, &options, &err);
     ck_assert_ptr_nonnull(model);
     int32_t tokens[N_TOKENS];
     some_tokens(model, tokens, N_TOKENS, 3);
     struct llama3_session *session = open_session(model);
-    struct llama3_generation g = {.max_tokens = 100};
-    llama3_sampling_defaults(model, &g.sampling);
-    struct llama3_result result;
+    struct llama3_generation g = {.size = sizeof g, .max_tokens = 100};
+    struct llama3_result result = {.size = sizeof result};
 
-    ck_assert_int_eq(llama3_generate(session, tokens, 21, &g, &result, &err), -1);
+    ck_assert_int_eq(llama3_session_generate(session, tokens, 21, &g, &result, &err), -1);
     ck_assert_int_eq(err.code, LLAMA3_ECONTEXT);
     ck_assert_str_eq(err.message, "the prompt has 21 tokens, and the context holds 20");
-    ck_assert_int_eq(llama3_generate(session, tokens, 0, &g, &result, &err), -1);
-    ck_assert_int_eq(llama3_eval(session, tokens, 0, NULL, &err), -1);
+    ck_assert_int_eq(llama3_session_generate(session, tokens, 0, &g, &result, &err), -1);
+    ck_assert_int_eq(llama3_session_eval(session, tokens, 0, 0, NULL, &err), -1);
     tokens[5] = (int32_t)llama3_model_info(model)->vocab_size;
-    ck_assert_int_eq(llama3_eval(session, tokens, 6, NULL, &err), -1);
+    ck_assert_int_eq(llama3_session_eval(session, tokens, 6, 0, NULL, &err), -1);
     ck_assert_int_eq(err.code, LLAMA3_EINPUT);
     size_t n;
     llama3_session_tokens(session, &n);
@@ -291,13 +295,14 @@ START_TEST(what_does_not_fit_is_refused)
 
     /* An answer that fills the context ends there. */
     tokens[5] = 1;
-    g.sampling.temperature = 0;
-    ck_assert_int_eq(llama3_generate(session, tokens, 15, &g, &result, &err), 0);
+    g.sampling = SAMPLING(model, "temperature", "0");
+    ck_assert_int_eq(llama3_session_generate(session, tokens, 15, &g, &result, &err), 0);
     ck_assert_uint_le(result.answer_tokens, 6);
     ck_assert_uint_eq(result.cached_tokens, 0);
-    ck_assert_int_eq(llama3_generate(session, tokens, 15, &g, &result, &err), 0);
+    ck_assert_int_eq(llama3_session_generate(session, tokens, 15, &g, &result, &err), 0);
     ck_assert_uint_eq(result.cached_tokens, 14);
 
+    llama3_sampling_close(g.sampling);
     options.context = llama3_model_info(model)->context_limit + 1;
     ck_assert_ptr_null(llama3_model_open(path, &options, &err));
     llama3_session_close(session);
@@ -357,7 +362,7 @@ START_TEST(files_that_are_cut_short)
     ck_assert_int_eq(truncate(copy, 100), 0);
     for (int i = 0; i < 4; i++) {
         size_t n;
-        ck_assert_int_eq(llama3_eval(sessions[i / 2], tokens + 3, 2, NULL, &err), -1);
+        ck_assert_int_eq(llama3_session_eval(sessions[i / 2], tokens + 3, 2, 0, NULL, &err), -1);
         ck_assert_int_eq(err.code, LLAMA3_EIO);
         ck_assert_msg(strncmp(err.message, copy, strlen(copy)) == 0 &&
                           strstr(err.message, " bytes, found 100: it was cut short while it was "
@@ -404,7 +409,8 @@ END_TEST
 START_TEST(kinds_of_int4_are_checked)
 {
     for (int kind = -1; kind <= LLAMA3_INT4_CALIBRATED + 1; kind++) {
-        const struct llama3_model_options options = {.int4 = (enum llama3_int4)kind};
+        const struct llama3_model_options options = {.size = sizeof options,
+                                                     .int4 = (enum llama3_int4)kind};
         struct llama3_model *model = llama3_model_open(TEST_DATA "/tiny-f32", &options, &err);
         bool known = kind >= LLAMA3_INT4_NO && kind <= LLAMA3_INT4_CALIBRATED;
         ck_assert_int_eq(model != NULL, known);
@@ -432,21 +438,22 @@ START_TEST(damaged_weights_are_found)
     float *logits = malloc(5 * vocab * sizeof *logits), *before = malloc(vocab * sizeof *before);
     struct llama3_session *session = open_session(model);
     eval(session, tokens, 3, NULL);
-    memcpy(before, llama3_logits(session), vocab * sizeof *before);
+    memcpy(before, llama3_session_logits(session), vocab * sizeof *before);
 
     snprintf(expected, sizeof expected, "%s: expected finite logits, found nan", copy);
     for (int all = 0; all <= 1; all++) {
-        ck_assert_int_eq(llama3_eval(session, tokens + 3, 2, all ? logits : NULL, &err), -1);
+        ck_assert_int_eq(
+            llama3_session_eval(session, tokens + 3, 2, all ? 2 : 0, all ? logits : NULL, &err),
+            -1);
         ck_assert_int_eq(err.code, LLAMA3_EINPUT);
         ck_assert_msg(strncmp(err.message, expected, strlen(expected)) == 0, "%s", err.message);
         llama3_session_tokens(session, &n);
         ck_assert_uint_eq(n, 3);
-        ck_assert_mem_eq(llama3_logits(session), before, vocab * sizeof *before);
+        ck_assert_mem_eq(llama3_session_logits(session), before, vocab * sizeof *before);
     }
-    struct llama3_generation g = {.max_tokens = 5};
-    llama3_sampling_defaults(model, &g.sampling);
-    struct llama3_result result;
-    ck_assert_int_eq(llama3_generate(session, tokens, 5, &g, &result, &err), -1);
+    struct llama3_generation g = {.size = sizeof g, .max_tokens = 5};
+    struct llama3_result result = {.size = sizeof result};
+    ck_assert_int_eq(llama3_session_generate(session, tokens, 5, &g, &result, &err), -1);
     ck_assert_int_eq(err.code, LLAMA3_EINPUT);
     ck_assert_ptr_nonnull(strstr(err.message, "the weights are damaged"));
     eval(session, tokens + 1, 2, NULL); /* without that token all is well */
@@ -464,21 +471,20 @@ START_TEST(cancellation_leaves_the_session_usable)
     some_tokens(model, tokens, N_TOKENS, 3);
     struct llama3_session *session = open_session(model);
     eval(session, tokens, 10, NULL);
-    llama3_cancel(session);
-    ck_assert_int_eq(llama3_eval(session, tokens + 10, 20, NULL, &err), -1);
+    llama3_session_cancel(session);
+    ck_assert_int_eq(llama3_session_eval(session, tokens + 10, 20, 0, NULL, &err), -1);
     ck_assert_int_eq(err.code, LLAMA3_ECANCELED);
     size_t n;
     llama3_session_tokens(session, &n);
     ck_assert_uint_eq(n, 10);
-    ck_assert_ptr_nonnull(llama3_logits(session));
+    ck_assert_ptr_nonnull(llama3_session_logits(session));
 
-    struct llama3_generation g = {.max_tokens = 5};
-    llama3_sampling_defaults(model, &g.sampling);
-    struct llama3_result result;
-    llama3_cancel(session);
-    ck_assert_int_eq(llama3_generate(session, tokens, 30, &g, &result, &err), 0);
+    struct llama3_generation g = {.size = sizeof g, .max_tokens = 5};
+    struct llama3_result result = {.size = sizeof result};
+    llama3_session_cancel(session);
+    ck_assert_int_eq(llama3_session_generate(session, tokens, 30, &g, &result, &err), 0);
     ck_assert_int_eq(result.finish, LLAMA3_FINISH_CANCELED);
-    ck_assert_int_eq(llama3_generate(session, tokens, 30, &g, &result, &err), 0);
+    ck_assert_int_eq(llama3_session_generate(session, tokens, 30, &g, &result, &err), 0);
     ck_assert_int_ne(result.finish, LLAMA3_FINISH_CANCELED);
     llama3_session_close(session);
     llama3_model_close(model);
@@ -497,13 +503,12 @@ START_TEST(stop_strings_end_the_answer_before_them)
     struct llama3_model *model = open_model("tiny-f32", 1, 0, LLAMA3_KV_F16);
     int32_t prompt[] = {5, 6, 7};
     struct writer whole = {.model = model}, cut = {.model = model};
-    struct llama3_generation g = {.max_tokens = 30, .on_text = collect, .arg = &whole};
-    llama3_sampling_defaults(model, &g.sampling);
-    g.sampling.temperature = 2;
-    g.sampling.top_p = 1;
+    struct llama3_generation g = {
+        .size = sizeof g, .max_tokens = 30, .on_text = collect, .arg = &whole};
+    g.sampling = SAMPLING(model, "temperature", "2", "top_p", "1");
     struct llama3_session *session = open_session(model);
-    struct llama3_result result;
-    ck_assert_int_eq(llama3_generate(session, prompt, 3, &g, &result, &err), 0);
+    struct llama3_result result = {.size = sizeof result};
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 3, &g, &result, &err), 0);
     ck_assert_uint_gt(whole.length, 12);
 
     char stop[8] = "";
@@ -512,13 +517,13 @@ START_TEST(stop_strings_end_the_answer_before_them)
     g.stop = stops;
     g.n_stop = 2;
     g.arg = &cut;
-    ck_assert_int_eq(llama3_generate(session, prompt, 3, &g, &result, &err), 0);
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 3, &g, &result, &err), 0);
     ck_assert_int_eq(result.finish, LLAMA3_FINISH_STOP);
     ck_assert_uint_le(cut.length, 8);
     ck_assert_mem_eq(cut.text, whole.text, cut.length);
     ck_assert_ptr_null(memmem(cut.text, cut.length, stop, strlen(stop)));
     stops[0] = "";
-    ck_assert_int_eq(llama3_generate(session, prompt, 3, &g, &result, &err), -1);
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 3, &g, &result, &err), -1);
 
     /* Where nothing stops it, all of the text comes out, held back or not. */
     size_t length = 0;
@@ -526,7 +531,7 @@ START_TEST(stop_strings_end_the_answer_before_them)
     g.n_stop = 1;
     g.on_text = take_all;
     g.arg = &length;
-    ck_assert_int_eq(llama3_generate(session, prompt, 3, &g, &result, &err), 0);
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 3, &g, &result, &err), 0);
     ck_assert_uint_eq(length, whole.length);
     llama3_session_close(session);
     llama3_model_close(model);
@@ -566,24 +571,23 @@ START_TEST(tokens_are_told_and_sessions_forked)
     some_tokens(model, prompt, 100, 5);
     struct writer first = {.model = model}, second = {.model = model};
     struct watcher w = {.model = model, .session = open_session(model)}, v = {.model = model};
-    struct llama3_generation g = {.max_tokens = 20, .on_token = watch, .arg = &w};
-    struct llama3_result result;
-    llama3_sampling_defaults(model, &g.sampling);
-    g.sampling.temperature = 0;
-    ck_assert_int_eq(llama3_generate(w.session, prompt, 100, &g, &result, &err), 0);
+    struct llama3_generation g = {.size = sizeof g, .max_tokens = 20, .on_token = watch, .arg = &w};
+    struct llama3_result result = {.size = sizeof result};
+    g.sampling = SAMPLING(model, "temperature", "0");
+    ck_assert_int_eq(llama3_session_generate(w.session, prompt, 100, &g, &result, &err), 0);
     ck_assert_uint_eq(w.n, result.answer_tokens + (result.stop_id >= 0));
     ck_assert_uint_gt(w.n, 5);
 
     g.arg = &v;
-    ck_assert_int_eq(llama3_generate(w.fork, prompt, 100, &g, &result, &err), 0);
+    ck_assert_int_eq(llama3_session_generate(w.fork, prompt, 100, &g, &result, &err), 0);
     ck_assert_uint_eq(result.cached_tokens, 100);
     ck_assert_uint_eq(v.n, w.n);
     ck_assert_mem_eq(v.tokens, w.tokens, w.n * sizeof *w.tokens);
 
     /* It ends where on_token says so, without that token. */
     v = (struct watcher){.model = model, .stop_after = 3};
-    ck_assert_int_eq(llama3_generate(w.fork, prompt, 100, &g, &result, &err), 0);
-    ck_assert_int_eq(result.finish, LLAMA3_FINISH_STOP);
+    ck_assert_int_eq(llama3_session_generate(w.fork, prompt, 100, &g, &result, &err), 0);
+    ck_assert_int_eq(result.finish, LLAMA3_FINISH_CALLBACK);
     ck_assert_uint_eq(v.n, 3);
     ck_assert_uint_eq(result.answer_tokens, 2);
 
@@ -592,7 +596,7 @@ START_TEST(tokens_are_told_and_sessions_forked)
     g.on_token = NULL;
     g.on_text = collect;
     g.arg = &first;
-    ck_assert_int_eq(llama3_generate(w.fork, prompt, 100, &g, &result, &err), 0);
+    ck_assert_int_eq(llama3_session_generate(w.fork, prompt, 100, &g, &result, &err), 0);
     for (size_t i = 0; i < result.answer_tokens; i++) {
         const char *bytes = llama3_token_bytes(model, w.tokens[i], &n);
         memcpy(second.text + length, bytes, n);
@@ -615,19 +619,19 @@ START_TEST(kv_bytes_count_shared_pages_once)
     struct llama3_model *model = open_model("tiny-f32", 1, 0, LLAMA3_KV_F16);
     int32_t tokens[N_TOKENS];
     some_tokens(model, tokens, N_TOKENS, 3);
-    ck_assert_uint_eq(llama3_kv_bytes(model), 0);
+    ck_assert_uint_eq(llama3_model_kv_bytes(model), 0);
     struct llama3_session *session = open_session(model);
     eval(session, tokens, 128, NULL); /* two pages */
-    uint64_t held = llama3_kv_bytes(model);
+    uint64_t held = llama3_model_kv_bytes(model);
     ck_assert_uint_ge(held, 128 * llama3_model_info(model)->kv_bytes_per_token);
     struct llama3_session *fork = llama3_session_fork(session, 128, &err);
-    ck_assert_uint_eq(llama3_kv_bytes(model), held);
+    ck_assert_uint_eq(llama3_model_kv_bytes(model), held);
     eval(fork, tokens, 1, NULL);
-    ck_assert_uint_eq(llama3_kv_bytes(model), held / 2 * 3);
+    ck_assert_uint_eq(llama3_model_kv_bytes(model), held / 2 * 3);
     llama3_session_close(session);
-    ck_assert_uint_eq(llama3_kv_bytes(model), held / 2 * 3);
+    ck_assert_uint_eq(llama3_model_kv_bytes(model), held / 2 * 3);
     llama3_session_close(fork);
-    ck_assert_uint_eq(llama3_kv_bytes(model), 0);
+    ck_assert_uint_eq(llama3_model_kv_bytes(model), 0);
     llama3_model_close(model);
 }
 END_TEST
@@ -666,13 +670,13 @@ START_TEST(setting_the_clock_stalls_no_pass)
     struct llama3_model *model = open_model("tiny-f32", 1, 0, LLAMA3_KV_F16);
     struct llama3_session *session = open_session(model);
     struct beside b = {.other = open_session(model)};
-    struct llama3_generation g = {.max_tokens = 5, .on_token = eval_beside, .arg = &b};
-    struct llama3_result result;
+    struct llama3_generation g = {
+        .size = sizeof g, .max_tokens = 5, .on_token = eval_beside, .arg = &b};
+    struct llama3_result result = {.size = sizeof result};
     int32_t tokens[N_TOKENS];
     some_tokens(model, tokens, N_TOKENS, 3);
-    llama3_sampling_defaults(model, &g.sampling);
     clock_step = 20;
-    ck_assert_int_eq(llama3_generate(session, tokens, 30, &g, &result, &err), 0);
+    ck_assert_int_eq(llama3_session_generate(session, tokens, 30, &g, &result, &err), 0);
     clock_step = 0;
     ck_assert_msg(b.seconds > 0 && b.seconds < 10, "the pass began after %.1f s", b.seconds);
     llama3_session_close(b.other);
@@ -686,19 +690,28 @@ START_TEST(responses_extend_the_history)
     struct llama3_model *model = open_model("tiny-f32", 2, 0, LLAMA3_KV_F16);
     struct llama3_session *session = open_session(model);
     struct llama3_history *history = llama3_history_new();
+    struct writer heard = {.model = model};
+    struct llama3_generation g = {
+        .size = sizeof g, .max_tokens = 8, .on_text = collect, .arg = &heard};
     ck_assert_int_eq(llama3_history_add(history, "system", "Be brief.", &err), 0);
-    const char *answer = llama3_get_response(session, history, "Hello?", 8, 0.6f, 0.9f, &err);
+    const char *answer = llama3_session_respond(session, history, "Hello?", &g, &err);
     ck_assert_msg(answer != NULL, "%s", err.message);
-    size_t n;
-    const struct llama3_message *messages = llama3_history_messages(history, &n);
-    ck_assert_uint_eq(n, 3);
-    ck_assert_str_eq(messages[1].role, "user");
-    ck_assert_str_eq(messages[1].content, "Hello?");
-    ck_assert_ptr_eq(messages[2].content, answer);
-    ck_assert_ptr_null(llama3_get_response(session, history, "x", 8, 0.6f, 7, &err));
+    ck_assert_uint_eq(llama3_history_length(history), 3);
+    ck_assert_str_eq(llama3_history_message(history, 1)->role, "user");
+    ck_assert_str_eq(llama3_history_message(history, 1)->content, "Hello?");
+    ck_assert_ptr_eq(llama3_history_message(history, 2)->content, answer);
+    ck_assert_ptr_null(llama3_history_message(history, 3));
+    ck_assert_uint_eq(strlen(answer), strnlen(heard.text, heard.length)); /* it has zero bytes */
+    ck_assert_mem_eq(answer, heard.text, strlen(answer));
+    const char *const stop = "";
+    g.stop = &stop;
+    g.n_stop = 1;
+    ck_assert_ptr_null(llama3_session_respond(session, history, "x", &g, &err));
     ck_assert_int_eq(err.code, LLAMA3_EINPUT);
-    llama3_history_messages(history, &n);
-    ck_assert_uint_eq(n, 3);
+    llama3_session_cancel(session);
+    ck_assert_ptr_null(llama3_session_respond(session, history, "x", NULL, &err));
+    ck_assert_int_eq(err.code, LLAMA3_ECANCELED);
+    ck_assert_uint_eq(llama3_history_length(history), 3);
     llama3_history_free(history);
     llama3_session_close(session);
     llama3_model_close(model);
@@ -727,7 +740,8 @@ START_TEST(loading_is_reported)
 {
     char path[4096];
     struct loading loading = {0};
-    struct llama3_model_options options = {.on_load = on_load, .arg = &loading};
+    struct llama3_model_options options = {
+        .size = sizeof options, .on_load = on_load, .arg = &loading};
     unsetenv("LLAMA3_CPU");
     snprintf(path, sizeof path, "%s/%s", TEST_DATA, models[_i]);
     struct llama3_model *model = llama3_model_open(path, &options, &err);
@@ -740,166 +754,6 @@ START_TEST(loading_is_reported)
     ck_assert_ptr_null(llama3_model_open(path, &options, &err));
     ck_assert_int_eq(err.code, LLAMA3_ECANCELED);
     ck_assert_uint_eq(loading.reports, 5);
-}
-END_TEST
-
-/* ---- sampler ----------------------------------------------------------------------------- */
-
-static const struct llama3_sampling neutral = {.temperature = 1, .top_p = 1, .repeat_penalty = 1};
-
-/* How often each of 6 tokens is drawn in 20,000. */
-static void histogram(const struct llama3_sampling *sampling, const float *logits, double *share)
-{
-    enum { DRAWS = 20000 };
-    struct sampler *sampler = sampler_open(sampling, 6, &err);
-    ck_assert_msg(sampler != NULL, "%s", err.message);
-    memset(share, 0, 6 * sizeof *share);
-    for (size_t i = 0; i < DRAWS; i++)
-        share[sampler_draw(sampler, logits, i)] += 1.0 / DRAWS;
-    sampler_close(sampler);
-}
-
-START_TEST(draws_follow_the_distribution)
-{
-    float logits[6];
-    static const double p[6] = {0.05, 0.4, 0.3, 0.15, 0.1, 0};
-    double share[6];
-    for (size_t i = 0; i < 6; i++)
-        logits[i] = p[i] > 0 ? (float)log(p[i]) + 3 : -INFINITY;
-
-    histogram(&neutral, logits, share);
-    for (size_t i = 0; i < 6; i++)
-        ck_assert_double_eq_tol(share[i], p[i], 0.015);
-
-    struct llama3_sampling s = neutral;
-    s.top_k = 2;
-    histogram(&s, logits, share);
-    ck_assert_double_eq_tol(share[1], 4.0 / 7, 0.015);
-    ck_assert_double_eq_tol(share[1] + share[2], 1, 1e-9);
-    s = neutral;
-    s.top_p = 0.69f;
-    histogram(&s, logits, share);
-    ck_assert_double_eq_tol(share[1] + share[2], 1, 1e-9);
-    s.top_p = 0.71f;
-    histogram(&s, logits, share);
-    ck_assert_double_eq_tol(share[3], 15.0 / 85, 0.015);
-    s = neutral;
-    s.min_p = 0.3f; /* of 0.4 */
-    histogram(&s, logits, share);
-    ck_assert_double_eq_tol(share[1] + share[2] + share[3], 1, 1e-9);
-    s.min_p = 1;
-    histogram(&s, logits, share);
-    ck_assert_double_eq_tol(share[1], 1, 1e-9);
-    s = neutral;
-    s.temperature = 0.5f; /* squares the probabilities */
-    histogram(&s, logits, share);
-    ck_assert_double_eq_tol(share[1], 0.16 / (0.0025 + 0.16 + 0.09 + 0.0225 + 0.01), 0.015);
-    s.temperature = 1e-30f;
-    histogram(&s, logits, share);
-    ck_assert_double_eq_tol(share[1], 1, 1e-9);
-}
-END_TEST
-
-START_TEST(penalties_and_ties)
-{
-    const float logits[6] = {1, 2, 2, -1, NAN, -INFINITY};
-    struct llama3_sampling s = neutral;
-    s.temperature = 0;
-    struct sampler *sampler = sampler_open(&s, 6, &err);
-    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 1); /* the lower id */
-    sampler_close(sampler);
-
-    s.repeat_penalty = 2.5f;
-    sampler = sampler_open(&s, 6, &err);
-    sampler_saw_prompt(sampler, (int32_t[]){1, 2}, 2);
-    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 0);
-    sampler_close(sampler);
-
-    s.repeat_penalty = 1;
-    s.presence_penalty = 0.5f;
-    s.frequency_penalty = 0.3f;
-    sampler = sampler_open(&s, 6, &err);
-    sampler_saw_prompt(sampler, (int32_t[]){1}, 1);
-    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 1); /* a prompt counts for repetition only */
-    sampler_saw_answer(sampler, 1);
-    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 2);
-    sampler_saw_answer(sampler, 2);
-    sampler_saw_answer(sampler, 2);
-    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 1);
-    sampler_saw_answer(sampler, 1);
-    sampler_saw_answer(sampler, 1);
-    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 0);
-    sampler_close(sampler);
-}
-END_TEST
-
-/* Wherever it stands, and whatever stands beside it. */
-START_TEST(the_best_is_found_everywhere)
-{
-    enum { VOCAB = 2 * 16 + 7 };
-    struct llama3_sampling s = neutral;
-    s.temperature = 0;
-    struct sampler *sampler = sampler_open(&s, VOCAB, &err);
-    for (size_t best = 0; best < VOCAB; best++) {
-        float logits[VOCAB];
-        for (size_t i = 0; i < VOCAB; i++)
-            logits[i] = i == best ? -3 : i % 5 == 1 ? NAN : i % 7 == 2 ? -INFINITY : -4;
-        ck_assert_int_eq(sampler_draw(sampler, logits, 0), (int)best);
-        for (size_t i = best; i < VOCAB; i += 3)
-            logits[i] = -3;
-        ck_assert_int_eq(sampler_draw(sampler, logits, 0), (int)best);
-    }
-    sampler_close(sampler);
-}
-END_TEST
-
-START_TEST(biases_come_before_penalties)
-{
-    const float logits[6] = {1, 2, 2, -1, 0, 0};
-    const struct llama3_bias bias[] = {{2, 0.5f}, {3, 4}, {0, -100}};
-    struct llama3_sampling s = neutral;
-    s.temperature = 0;
-    s.bias = bias;
-    s.n_bias = 1;
-    struct sampler *sampler = sampler_open(&s, 6, &err);
-    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 2);
-    sampler_close(sampler);
-    s.n_bias = 3;
-    s.repeat_penalty = 2; /* halves the 3 that the bias made of -1 */
-    sampler = sampler_open(&s, 6, &err);
-    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 3);
-    sampler_saw_answer(sampler, 3);
-    ck_assert_int_eq(sampler_draw(sampler, logits, 0), 2);
-    sampler_close(sampler);
-
-    const struct llama3_bias wrong[] = {{6, 1}, {-1, 1}, {0, 101}, {0, NAN}};
-    s.n_bias = 1;
-    for (size_t i = 0; i < 4; i++) {
-        s.bias = &wrong[i];
-        ck_assert_ptr_null(sampler_open(&s, 6, &err));
-        ck_assert_int_eq(err.code, LLAMA3_EINPUT);
-    }
-}
-END_TEST
-
-START_TEST(sampling_ranges_are_checked)
-{
-    struct llama3_sampling s = neutral;
-    s.temperature = -1;
-    ck_assert_ptr_null(sampler_open(&s, 6, &err));
-    ck_assert_str_eq(err.message, "temperature: expected a number in [0, 100], found -1");
-    s = neutral;
-    s.top_p = NAN;
-    ck_assert_ptr_null(sampler_open(&s, 6, &err));
-    s = neutral;
-    s.min_p = 1.1f;
-    ck_assert_ptr_null(sampler_open(&s, 6, &err));
-    s = neutral;
-    s.top_k = -1;
-    ck_assert_ptr_null(sampler_open(&s, 6, &err));
-    s = neutral;
-    s.repeat_penalty = 0;
-    ck_assert_ptr_null(sampler_open(&s, 6, &err));
 }
 END_TEST
 
@@ -922,10 +776,5 @@ int main(void)
     tcase_add_test(tcase, setting_the_clock_stalls_no_pass);
     tcase_add_test(tcase, responses_extend_the_history);
     tcase_add_loop_test(tcase, loading_is_reported, 0, N_MODELS);
-    tcase_add_test(tcase, draws_follow_the_distribution);
-    tcase_add_test(tcase, penalties_and_ties);
-    tcase_add_test(tcase, the_best_is_found_everywhere);
-    tcase_add_test(tcase, biases_come_before_penalties);
-    tcase_add_test(tcase, sampling_ranges_are_checked);
     return run_tests("engine", tcase);
 }

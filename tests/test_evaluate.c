@@ -45,7 +45,7 @@ static float *predictions(const char *name, size_t *vocab_size)
 {
     char path[4096];
     fixture(path, name);
-    struct llama3_model_options options = {.kv_type = LLAMA3_KV_F32};
+    struct llama3_model_options options = {.size = sizeof options, .kv_type = LLAMA3_KV_F32};
     struct llama3_model *model = llama3_model_open(path, &options, &err);
     ck_assert_msg(model != NULL, "%s", err.message);
     struct llama3_session *session = llama3_session_open(model, &err);
@@ -54,8 +54,9 @@ static float *predictions(const char *name, size_t *vocab_size)
     for (size_t from = 0; from + 1 < N; from += WINDOW - 1) {
         size_t n = N - 1 - from < WINDOW - 1 ? N - 1 - from : WINDOW - 1;
         llama3_session_truncate(session, 0);
-        ck_assert_int_eq(llama3_eval(session, tokens + from, n, logits + from * *vocab_size, &err),
-                         0);
+        ck_assert_int_eq(
+            llama3_session_eval(session, tokens + from, n, n, logits + from * *vocab_size, &err),
+            0);
     }
     llama3_session_close(session);
     llama3_model_close(model);
@@ -251,7 +252,8 @@ START_TEST(logits_in_pieces)
 {
     static const char *const names[] = {"tiny-bf16", "tiny-gguf-q4_0/model.gguf", "tiny-f32"};
     char path[4096];
-    struct llama3_model_options options = {.kv_type = LLAMA3_KV_F32, .no_blas = true};
+    struct llama3_model_options options = {
+        .size = sizeof options, .kv_type = LLAMA3_KV_F32, .no_blas = true};
     struct model model;
     struct taken rows;
     fixture(path, names[_i]);
@@ -262,7 +264,7 @@ START_TEST(logits_in_pieces)
     struct llama3_session *session = llama3_session_open(whole, &err);
     size_t size = N * model.config.vocab_size * sizeof(float);
     float *expected = malloc(size);
-    ck_assert_int_eq(llama3_eval(session, tokens, N, expected, &err), 0);
+    ck_assert_int_eq(llama3_session_eval(session, tokens, N, N, expected, &err), 0);
     for (int threads = 1; threads <= 3; threads++) {
         rows_open(&rows, model.config.vocab_size, SIZE_MAX, false);
         ck_assert_msg(logits_of(&model, &rows, N, 0, threads) == 0, "%s", err.message);

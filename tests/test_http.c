@@ -155,7 +155,7 @@ static int listen_anywhere(in_port_t *at)
 
 static void open_server(const int *listeners, size_t n)
 {
-    struct llama3_model_options options = {.threads = 1, .no_blas = true};
+    struct llama3_model_options options = {.size = sizeof options, .threads = 1, .no_blas = true};
     lucky = true;
     signal(SIGPIPE, SIG_IGN);
     model = llama3_model_open(TEST_DATA "/tiny-f32", &options, &err);

@@ -15,6 +15,7 @@
 #include "golden.h"
 #include "llama3.h"
 #include "run.h"
+#include "sampling.h"
 
 static const double MAX_DIFFERENCE = 2e-4;
 static const double MAX_DIVERGENCE = 1e-3;
@@ -72,7 +73,7 @@ static bool subject_open(struct subject *subject, int fixture, const char *table
     } else {
         setenv("LLAMA3_CPU", table, 1);
     }
-    struct llama3_model_options options = {.kv_type = LLAMA3_KV_F32};
+    struct llama3_model_options options = {.size = sizeof options, .kv_type = LLAMA3_KV_F32};
     struct llama3_error err;
     memset(subject, 0, sizeof *subject);
     subject->model = llama3_model_open(path, &options, &err);
@@ -89,9 +90,9 @@ static bool subject_open(struct subject *subject, int fixture, const char *table
     ck_assert_msg(subject->session != NULL, "%s: %s", name, err.message);
     subject->logits = calloc(golden->n_ids * golden->n_vocab, sizeof(float));
     ck_assert_ptr_nonnull(subject->logits);
-    ck_assert_msg(
-        llama3_eval(subject->session, golden->ids, golden->n_ids, subject->logits, &err) == 0,
-        "%s: %s", name, err.message);
+    ck_assert_msg(llama3_session_eval(subject->session, golden->ids, golden->n_ids, golden->n_ids,
+                                      subject->logits, &err) == 0,
+                  "%s: %s", name, err.message);
     return true;
 }
 
@@ -138,11 +139,12 @@ START_TEST(scalar_continues_alike)
     const struct golden *golden = &subject.golden;
     ck_assert_uint_gt(golden->n_greedy, 0);
     for (size_t i = 0; i < golden->n_greedy; i++) {
-        int32_t next = (int32_t)argmax(llama3_logits(subject.session), golden->n_vocab);
+        int32_t next = (int32_t)argmax(llama3_session_logits(subject.session), golden->n_vocab);
         ck_assert_msg(next == golden->greedy[i], "%s: token %zu is %d, not %d", fixtures[_i].name,
                       i, next, golden->greedy[i]);
         struct llama3_error err;
-        ck_assert_msg(llama3_eval(subject.session, &next, 1, NULL, &err) == 0, "%s", err.message);
+        ck_assert_msg(llama3_session_eval(subject.session, &next, 1, 0, NULL, &err) == 0, "%s",
+                      err.message);
     }
     subject_close(&subject);
 }
@@ -153,14 +155,17 @@ START_TEST(generation_continues_alike)
     struct subject subject;
     ck_assert(subject_open(&subject, _i, "scalar"));
     const struct golden *golden = &subject.golden;
-    struct llama3_generation generation = {.max_tokens = golden->n_greedy};
-    llama3_sampling_defaults(subject.model, &generation.sampling);
-    ck_assert_float_eq(generation.sampling.top_p, 0.9F);
-    generation.sampling.temperature = 0;
-    struct llama3_result result;
+    struct llama3_generation generation = {.size = sizeof generation,
+                                           .max_tokens = golden->n_greedy};
+    generation.sampling = SAMPLING(subject.model, "temperature", "0");
+    char top_p[32];
+    ck_assert_int_eq(llama3_sampling_get(generation.sampling, "top_p", top_p, sizeof top_p, NULL),
+                     0);
+    ck_assert_str_eq(top_p, "0.9");
+    struct llama3_result result = {.size = sizeof result};
     struct llama3_error err;
-    ck_assert_msg(llama3_generate(subject.session, golden->ids, golden->n_ids, &generation, &result,
-                                  &err) == 0,
+    ck_assert_msg(llama3_session_generate(subject.session, golden->ids, golden->n_ids, &generation,
+                                          &result, &err) == 0,
                   "%s", err.message);
     ck_assert_uint_eq(result.answer_tokens, golden->n_greedy);
     ck_assert_int_eq(result.finish, LLAMA3_FINISH_LENGTH);
@@ -169,6 +174,7 @@ START_TEST(generation_continues_alike)
     ck_assert_uint_ge(n, golden->n_ids + golden->n_greedy - 1);
     ck_assert_mem_eq(tokens + golden->n_ids, golden->greedy,
                      (golden->n_greedy - 1) * sizeof *tokens);
+    llama3_sampling_close(generation.sampling);
     subject_close(&subject);
 }
 END_TEST

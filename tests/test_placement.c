@@ -185,7 +185,7 @@ static void check_plan(const struct rig *rig)
     if (n < N_LAYERS)
         ck_assert_ptr_eq(ops_at(p, 0), backend_find(NULL, NULL));
     for (size_t i = 0; i < p->plan.n_backends; i++) {
-        const struct llama3_place *place = &p->places[i];
+        const struct llama3_memory *place = &p->memories[i];
         layers += place->n_layers;
         kv_layers += place->n_kv_layers;
         heads += place->head;
@@ -317,10 +317,10 @@ START_TEST(pages_and_reserves_count)
     const struct kind kind = {DTYPE_INT4, true, false, 1024};
     rig_open(&rig, &kind);
     ck_assert_int_eq(choose(&rig, LLAMA3_GPU_ALL, 16000000000), 0);
-    uint64_t one = device_bytes(&rig), page = rig.placement.places[0].kv_bytes / (1024 / KV_PAGE);
+    uint64_t one = device_bytes(&rig), page = rig.placement.memories[0].kv_bytes / (1024 / KV_PAGE);
     rig.request.kv_pages = 40;
     ck_assert_int_eq(choose(&rig, LLAMA3_GPU_ALL, 16000000000), 0);
-    const struct llama3_place *place = &rig.placement.places[0];
+    const struct llama3_memory *place = &rig.placement.memories[0];
     ck_assert_uint_eq(place->weight_bytes + place->kv_bytes + place->work_bytes,
                       one + page * (40 - 1024 / KV_PAGE));
     rig.request.kv_pages = 0;

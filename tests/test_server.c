@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "engine/sampler.h"
 #include "run.h"
 #include "server/answer.h"
 #include "server/budget.h"
@@ -26,13 +27,19 @@
 #include "server/slots.h"
 #include "tiny.h"
 
-static const struct llama3_sampling defaults = {
-    .temperature = 0.6f, .top_p = 0.9f, .repeat_penalty = 1, .seed = 5};
+static struct llama3_sampling *defaults; /* of 100 tokens */
 static struct llama3_error err;
+
+static bool has_setting(const struct llama3_sampling *sampling, const char *name, const char *value)
+{
+    char text[32];
+    return llama3_sampling_get(sampling, name, text, sizeof text, NULL) == 0 &&
+           strcmp(text, value) == 0;
+}
 
 static struct llama3_model *open_model(void)
 {
-    struct llama3_model_options options = {.threads = 1, .no_blas = true};
+    struct llama3_model_options options = {.size = sizeof options, .threads = 1, .no_blas = true};
     struct llama3_model *model = llama3_model_open(TEST_DATA "/tiny-f32", &options, &err);
     ck_assert_msg(model != NULL, "%s", err.message);
     return model;
@@ -42,7 +49,7 @@ static struct llama3_model *open_model(void)
 
 static int parse(struct api_request *r, bool chat, const char *body, struct api_error *error)
 {
-    return api_request_parse(r, chat, body, strlen(body), &defaults, 100, error);
+    return api_request_parse(r, chat, body, strlen(body), defaults, 100, error);
 }
 
 START_TEST(requests_are_read)
@@ -55,7 +62,8 @@ START_TEST(requests_are_read)
     ck_assert_uint_eq(r.n, 1);
     ck_assert_uint_eq(r.max_tokens, 0);
     ck_assert(!r.stream && !r.logprobs && !r.has_seed && r.n_stop == 0);
-    ck_assert_mem_eq(&r.sampling, &defaults, sizeof defaults);
+    ck_assert(has_setting(r.sampling, "temperature", "0.6") &&
+              has_setting(r.sampling, "top_p", "0.9") && has_setting(r.sampling, "top_k", "0"));
     api_request_free(&r);
 
     ck_assert_int_eq(
@@ -75,20 +83,24 @@ START_TEST(requests_are_read)
     ck_assert_str_eq(r.messages[0].content, "ab");
     ck_assert_str_eq(r.messages[1].content, "c");
     ck_assert_str_eq(r.messages[2].content, "d");
-    ck_assert(r.sampling.temperature == 1.5f && r.sampling.top_p == 0.5f && r.sampling.top_k == 7 &&
-              r.sampling.min_p == 0.25f);
-    ck_assert(r.sampling.frequency_penalty == -2 && r.sampling.presence_penalty == 2 &&
-              r.sampling.repeat_penalty == 1.5f);
-    ck_assert(r.has_seed && r.sampling.seed == UINT64_MAX);
+    ck_assert(has_setting(r.sampling, "temperature", "1.5") &&
+              has_setting(r.sampling, "top_p", "0.5") && has_setting(r.sampling, "top_k", "7") &&
+              has_setting(r.sampling, "min_p", "0.25"));
+    ck_assert(has_setting(r.sampling, "frequency_penalty", "-2") &&
+              has_setting(r.sampling, "presence_penalty", "2") &&
+              has_setting(r.sampling, "repeat_penalty", "1.5"));
+    ck_assert(r.has_seed && r.seed == UINT64_MAX);
     ck_assert_uint_eq(r.n, 3);
     ck_assert_uint_eq(r.max_tokens, 9);
     ck_assert_uint_eq(r.n_stop, 2);
     ck_assert_str_eq(r.stop[1], "t");
     ck_assert(r.stream && r.include_usage && r.logprobs);
     ck_assert_uint_eq(r.top_logprobs, 20);
-    ck_assert_uint_eq(r.sampling.n_bias, 2);
-    for (size_t i = 0; i < 2; i++)
-        ck_assert(r.sampling.bias[i].bias == (r.sampling.bias[i].token == 99 ? -100 : 2));
+    float logits[100] = {[99] = 101, [1] = 1.5f}; /* what the biases leave of them: token 0 */
+    int32_t token;
+    ck_assert_int_eq(llama3_sampling_set(r.sampling, "temperature", "0", &err), 0);
+    ck_assert_int_eq(llama3_sampling_draw(r.sampling, logits, 0, &token, &err), 0);
+    ck_assert_int_eq(token, 0);
     api_request_free(&r);
 
     ck_assert_int_eq(parse(&r, false, "{\"prompt\":[1,2,99],\"logprobs\":0}", &error), 0);
@@ -113,13 +125,13 @@ START_TEST(damaged_requests_are_refused)
     struct api_request r;
     struct api_error error;
     for (size_t length = 0; length < n; length++)
-        ck_assert_int_eq(api_request_parse(&r, true, body, length, &defaults, 100, &error), -1);
+        ck_assert_int_eq(api_request_parse(&r, true, body, length, defaults, 100, &error), -1);
     for (size_t at = 0; at < n; at++) {
         for (int byte = 0; byte < 256; byte++) {
             char copy[sizeof body];
             memcpy(copy, body, sizeof body);
             copy[at] = (char)byte;
-            if (api_request_parse(&r, true, copy, n, &defaults, 100, &error) == 0) {
+            if (api_request_parse(&r, true, copy, n, defaults, 100, &error) == 0) {
                 read++;
                 api_request_free(&r);
                 continue;
@@ -557,7 +569,7 @@ static size_t use_as(struct pool *pool, int owner, const int32_t *tokens, size_t
     for (size_t i = 0; i < had; i++)
         ck_assert_int_eq(have[i], tokens[i]);
     if (had < n)
-        ck_assert_int_eq(llama3_eval(session, tokens + had, n - had, NULL, &err), 0);
+        ck_assert_int_eq(llama3_session_eval(session, tokens + had, n - had, 0, NULL, &err), 0);
     pool_read(pool, &reader);
     pool_put(pool, owner, session);
     return had;
@@ -593,11 +605,11 @@ START_TEST(what_begins_alike_is_shared)
     pool_make_room(pool, UINT64_MAX / 2);
     ck_assert_uint_eq(pool_count(pool), 3); /* there is room */
     pool_close(pool);
-    ck_assert_uint_eq(llama3_kv_bytes(model), 0);
+    ck_assert_uint_eq(llama3_model_kv_bytes(model), 0);
 
     pool = pool_open(model, 3, UINT64_MAX, &err);
     use(pool, a, 64);
-    uint64_t page = llama3_kv_bytes(model);
+    uint64_t page = llama3_model_kv_bytes(model);
     pool_close(pool);
     pool = pool_open(model, 3, page * 5 / 2, &err);
     use(pool, a, 64);
@@ -650,7 +662,7 @@ START_TEST(a_prompt_being_read_is_waited_for)
     struct llama3_session *session = pool_take(pool, 0, a, 150, &reader, &never, &err);
     struct user user = {.pool = pool, .tokens = b};
     pthread_create(&thread, NULL, use_later, &user);
-    ck_assert_int_eq(llama3_eval(session, a, 150, NULL, &err), 0);
+    ck_assert_int_eq(llama3_session_eval(session, a, 150, 0, NULL, &err), 0);
     pool_progress(pool, &reader, 150);
     pool_put(pool, 0, session);
     pool_read(pool, &reader);
@@ -695,7 +707,7 @@ START_TEST(owners_share_nothing)
     struct llama3_session *session = pool_take(pool, 1, a, 100, &reader, &never, &err);
     pool_progress(pool, &reader, 99);
     ck_assert_uint_eq(use_as(pool, 2, a, 100), 0);
-    ck_assert_int_eq(llama3_eval(session, a, 90, NULL, &err), 0);
+    ck_assert_int_eq(llama3_session_eval(session, a, 90, 0, NULL, &err), 0);
     pool_read(pool, &reader);
     pool_put(pool, 1, session);
     ck_assert_uint_eq(pool_count(pool), 2);
@@ -715,7 +727,7 @@ START_TEST(owners_share_nothing)
     /* The same where memory is short: two pages there, three here. */
     pool = pool_open(model, 8, UINT64_MAX, &err);
     use_as(pool, 1, a, 100);
-    uint64_t pages = llama3_kv_bytes(model);
+    uint64_t pages = llama3_model_kv_bytes(model);
     pool_close(pool);
     pool = pool_open(model, 8, pages * 5 / 2, &err);
     use_as(pool, 1, a, 100);
@@ -732,7 +744,9 @@ END_TEST
 
 int main(void)
 {
+    static const struct generation_defaults none = GENERATION_NONE;
     TCase *tcase = tcase_create("server");
+    defaults = sampling_open(&none, 100, NULL);
     tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, requests_are_read);
     tcase_add_test(tcase, damaged_requests_are_refused);

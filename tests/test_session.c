@@ -68,7 +68,6 @@ START_TEST(comes_back_as_written)
     static const char *const none[] = {"x"};
     struct llama3_error err = {0};
     struct args args;
-    size_t n;
     tiny_put_text(folder, "session.json", whole);
     struct session_file *file = open_session();
     parse(&args, 1, none);
@@ -84,10 +83,9 @@ START_TEST(comes_back_as_written)
     struct llama3_history *history = llama3_history_new();
     ck_assert_int_eq(llama3_history_add(history, "system", args.system, &err), 0);
     ck_assert_int_eq(session_file_load(file, history, &err), 0);
-    const struct llama3_message *messages = llama3_history_messages(history, &n);
-    ck_assert_uint_eq(n, 3);
-    ck_assert_str_eq(messages[1].content, "\xc3\xa9\n");
-    ck_assert_str_eq(messages[2].role, "assistant");
+    ck_assert_uint_eq(llama3_history_length(history), 3);
+    ck_assert_str_eq(llama3_history_message(history, 1)->content, "\xc3\xa9\n");
+    ck_assert_str_eq(llama3_history_message(history, 2)->role, "assistant");
     ck_assert_int_eq(session_file_write(file, NULL, history, &err), 0);
     free(args.stop.items);
     session_file_close(file);
@@ -189,10 +187,8 @@ START_TEST(a_missing_file_is_an_empty_session)
     struct llama3_error err = {0};
     struct llama3_history *history = llama3_history_new();
     struct session_file *file = open_session();
-    size_t n;
     ck_assert_int_eq(session_file_load(file, history, &err), 0);
-    llama3_history_messages(history, &n);
-    ck_assert_uint_eq(n, 0);
+    ck_assert_uint_eq(llama3_history_length(history), 0);
     session_file_close(file);
     llama3_history_free(history);
     ck_assert_ptr_null(session_file_open("/nonexistent/folder/session.json", &err));

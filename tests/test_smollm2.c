@@ -68,7 +68,8 @@ static void check_table(const char *table, double limit)
         setenv("LLAMA3_CPU", table, 1);
     else
         unsetenv("LLAMA3_CPU");
-    struct llama3_model_options options = {.kv_type = LLAMA3_KV_F32, .context = golden.n_ids};
+    struct llama3_model_options options = {
+        .size = sizeof options, .kv_type = LLAMA3_KV_F32, .context = golden.n_ids};
     struct llama3_error err;
     struct llama3_model *model = llama3_model_open(model_path, &options, &err);
     ck_assert_msg(model != NULL, "%s", err.message);
@@ -82,10 +83,11 @@ static void check_table(const char *table, double limit)
     size_t n_rows = golden.n_rows < MAX_ROWS ? golden.n_rows : MAX_ROWS, done = 0;
     for (size_t i = 0; i < n_rows; i++) {
         size_t end = (size_t)golden.rows[i] + 1;
-        ck_assert_msg(llama3_eval(session, golden.ids + done, end - done, NULL, &err) == 0, "%s",
-                      err.message);
+        ck_assert_msg(llama3_session_eval(session, golden.ids + done, end - done, 0, NULL, &err) ==
+                          0,
+                      "%s", err.message);
         done = end;
-        const float *ours = llama3_logits(session);
+        const float *ours = llama3_session_logits(session);
         const float *reference = golden.logits + i * golden.n_vocab;
         sum += divergence(reference, ours, golden.n_vocab);
         if (exact && margin(reference, golden.n_vocab) > CLEAR_MARGIN)

@@ -39,6 +39,11 @@ int error_set(struct llama3_error *err, enum llama3_code code, const char *forma
     return -1;
 }
 
+int error_copy(struct llama3_error *err, const struct llama3_error *from)
+{
+    return error_set(err, from->code, "%s", from->message);
+}
+
 int error_memory(struct llama3_error *err, const char *what, size_t bytes)
 {
     return error_set(err, LLAMA3_ENOMEM, "not enough memory: %s needs %zu bytes", what, bytes);

@@ -16,6 +16,9 @@
 int error_set(struct llama3_error *err, enum llama3_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Passes a failure on: code and message, whatever the size of *err. Returns -1. */
+int error_copy(struct llama3_error *err, const struct llama3_error *from);
+
 /* LLAMA3_ENOMEM with what was asked for. */
 int error_memory(struct llama3_error *err, const char *what, size_t bytes);
 

@@ -215,3 +215,17 @@ int json_get_string(const json_t *object, const char *key, bool required, const 
     *out = json_string_value(value);
     return 0;
 }
+
+void json_number_text(const json_t *number, char text[32])
+{
+    double value = json_number_value(number);
+    if (json_is_integer(number)) {
+        snprintf(text, 32, "%" JSON_INTEGER_FORMAT, json_integer_value(number));
+        return;
+    }
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, 32, "%.*g", digits, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* machine.h: what this process may use of the machine. */
+/* machine.h: what this process may use of the machine, and which build of the code it runs. */
 #ifndef BASE_MACHINE_H
 #define BASE_MACHINE_H
 
@@ -12,5 +12,11 @@ int processors_available(void);
 /* Cores that a cgroup's cpu.max allows, rounded up: "150000 100000" (microseconds per period) is 2.
  * MAX_THREADS without a quota ("max 100000"). */
 int processors_of_quota(const char *text);
+
+enum { BUILD_ID_SIZE = 65 };
+
+/* The linker's build ID of the library or program that this code is in, in hexadecimal; "" where it
+ * was linked without one. Returns out. */
+const char *build_id(char out[BUILD_ID_SIZE]);
 
 #endif

@@ -12,7 +12,7 @@
 
 static const struct model empty = {
     .vocab.bos = -1,
-    .generation = {NAN, NAN, NAN, NAN, .top_k = -1, .do_sample = -1},
+    .generation = GENERATION_NONE,
 };
 
 static int open_packed(struct model *model, struct llama3_error *err)

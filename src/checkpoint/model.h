@@ -9,6 +9,7 @@
 #ifndef CHECKPOINT_MODEL_H
 #define CHECKPOINT_MODEL_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -87,6 +88,11 @@ struct generation_defaults {
     struct json_t *unsupported; /* an object: keys that would change an answer, with their values;
                                    NULL or empty: none. The model's */
 };
+
+#define GENERATION_NONE                                  \
+    {                                                    \
+        NAN, NAN, NAN, NAN, .top_k = -1, .do_sample = -1 \
+    }
 
 struct model {
     char *path;         /* what was opened, after a cache look-up */

@@ -85,11 +85,13 @@ static int encode_chat(struct reader *r)
     for (size_t i = 0; i < r->n_messages; i++) {
         if (r->messages[i].content.failed)
             return error_memory(r->err, "the calibration text", r->messages[i].content.size);
-        messages[i] = (struct llama3_message){r->messages[i].role, r->messages[i].content.data};
+        messages[i] = (struct llama3_message){.role = r->messages[i].role,
+                                              .content = r->messages[i].content.data};
     }
     if (r->chat == NULL)
         return encode_plain(r);
-    if (chat_render(r->chat, r->tokenizer, messages, r->n_messages, NULL, r->out, &err) != 0)
+    if (chat_render(r->chat, r->tokenizer, messages, r->n_messages, NULL, CHAT_HEADER, r->out,
+                    &err) != 0)
         return err.code == LLAMA3_EINPUT ? encode_plain(r)
                                          : error_set(r->err, err.code, "%s", err.message);
     drop_bos(r, first);

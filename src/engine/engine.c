@@ -14,9 +14,9 @@
 #include "base/clock.h"
 #include "base/size.h"
 
-/* While sequences are generated, a pass takes this long at most for the sake of prompts, but always
- * MIN_CHUNK rows: what a stream may stall, against what prompts lose by being read in small chunks.
- * (An int4 8B on two cores: 16 rows take 0.35 s, and are read at 0.9 of the speed of 256.) */
+/* While sessions generate, prompts may make a pass this much longer, but have MIN_CHUNK rows at
+ * least: it is how long a stream may stall, against what prompts lose in small chunks. (An int4 8B
+ * on two cores: 16 rows take 0.35 s, at 0.9 of the speed of 256.) */
 static const double MAX_STALL = 0.1; /* seconds */
 enum { MIN_CHUNK = 16 };
 
@@ -24,11 +24,11 @@ struct waiting {
     const struct engine_job *job;
     size_t done;  /* tokens evaluated */
     size_t taken; /* of the pass that runs */
-    bool spoiled; /* by that pass: err says how */
+    bool spoiled; /* that pass made logits that are not finite: err says which */
     bool finished;
     int status;
     struct llama3_error err;
-    pthread_cond_t advanced; /* to who waits */
+    pthread_cond_t advanced; /* wakes the session */
     struct waiting *next;
 };
 
@@ -38,15 +38,15 @@ struct engine {
     size_t vocab_size;
 
     pthread_t thread;
-    pthread_mutex_t lock;     /* the list, `closing`, streams, and every waiting's fields */
-    pthread_cond_t submitted; /* to the engine thread */
+    pthread_mutex_t lock;     /* the queue, `closing`, streams, and every waiting's fields */
+    pthread_cond_t submitted; /* wakes the scheduler */
     pthread_mutex_t kv_lock;  /* serializes what changes sequences */
-    struct waiting *first;    /* in the order in which their turn comes */
-    size_t n_awaited;         /* streams that were in the last pass and have not come back */
+    struct waiting *first;    /* the queue, in the order of turns */
+    size_t n_awaited;         /* streams of the last pass whose next token is still awaited */
     uint64_t wait;            /* number of the wait for them, from 1 */
     bool closing;
 
-    /* The engine thread's alone: */
+    /* The scheduler's alone: */
     struct batch_row *rows;   /* [max_rows] */
     struct waiting **in_pass; /* [max_seqs] */
     struct sequence **seqs;   /* [max_seqs] */
@@ -62,7 +62,7 @@ static bool job_canceled(const struct engine_job *job)
     return atomic_load_explicit(job->cancel, memory_order_relaxed);
 }
 
-/* True once nobody waits for the pass any more. */
+/* True once all jobs of the pass are canceled. */
 static bool pass_canceled(void *arg)
 {
     struct engine *engine = arg;
@@ -74,34 +74,37 @@ static bool pass_canceled(void *arg)
 
 /* ---- choosing rows --------------------------------------------------------------------- */
 
+/* The first of a job's tokens whose logits are wanted. */
+static size_t first_logits(const struct engine_job *job)
+{
+    return job->n - job->n_logits;
+}
+
 /* Adds up to `most` of a job's next tokens to the pass. */
 static void take_rows(struct engine *engine, struct waiting *w, size_t most)
 {
     const struct engine_job *job = w->job;
-    size_t n = job->n - w->done;
+    size_t n = job->n - w->done, first = first_logits(job);
     size_t room = engine->limits.max_rows - engine->n_rows;
     size_t logit_room = engine->limits.max_logit_rows - engine->n_logits;
 
+    logit_room += first > w->done ? first - w->done : 0; /* rows that need none come before */
     n = n < most ? n : most;
     n = n < room ? n : room;
-    if (job->all_logits)
-        n = n < logit_room ? n : logit_room;
-    else if (logit_room == 0 && n == job->n - w->done)
-        n--; /* its last row has to wait */
+    n = n < logit_room ? n : logit_room;
     w->taken = 0;
     if (n == 0 || engine->n_seqs == engine->limits.max_seqs)
         return;
 
     for (size_t i = 0; i < n; i++) {
         size_t at = w->done + i;
-        bool wants = job->all_logits || at + 1 == job->n;
         engine->rows[engine->n_rows++] = (struct batch_row){
             .token = job->tokens[at],
             .position = (int32_t)(job->position + at),
             .seq = (int32_t)engine->n_seqs,
-            .wants_logits = wants,
+            .wants_logits = at >= first,
         };
-        engine->n_logits += wants;
+        engine->n_logits += at >= first;
     }
     w->taken = n;
     engine->seqs[engine->n_seqs] = job->sequence;
@@ -113,7 +116,7 @@ static bool is_decode(const struct waiting *w)
     return w->job->n - w->done == 1;
 }
 
-/* Rows that prompts may have in this pass, beside those of streams. */
+/* Rows that prompts may have in this pass, beside the single rows. */
 static size_t prompt_room(const struct engine *engine)
 {
     size_t room = engine->limits.max_rows - engine->n_rows, short_of = MIN_CHUNK;
@@ -126,8 +129,8 @@ static size_t prompt_room(const struct engine *engine)
     return short_of < room ? short_of : room;
 }
 
-/* Single rows first, so that no stream waits for a long prompt; the rest of the pass is shared
- * evenly between the prompts. */
+/* Single rows come first, so that no stream waits for a long prompt. Prompts share the rest of the
+ * pass evenly. */
 static void choose_rows(struct engine *engine)
 {
     engine->n_rows = engine->n_seqs = engine->n_logits = 0;
@@ -165,8 +168,8 @@ static void finish(struct engine *engine, struct waiting *w, int status,
     pthread_cond_signal(&w->advanced);
 }
 
-/* Whether all are: 0 times anything else is NaN. By lanes that a compiler makes vectors of, so that
- * it costs next to nothing beside the matrix that made them. */
+/* 0 times a number that is not finite is NaN. The lanes become vectors, so that this costs next to
+ * nothing beside the head's matrix. */
 static bool are_finite(const float *x, size_t n)
 {
     enum { LANES = 16 };
@@ -182,7 +185,7 @@ static bool are_finite(const float *x, size_t n)
     return sum == 0;
 }
 
-/* No weights of a network that was trained make such logits: without this, any token would do. */
+/* Trained weights never make such logits. Without this check the sampler would draw any token. */
 static void spoil(const struct engine *engine, struct waiting *w, const float *logits)
 {
     size_t i = 0;
@@ -201,18 +204,20 @@ static void deliver_logits(struct engine *engine)
 
     for (size_t s = 0; s < engine->n_seqs; s++) {
         struct waiting *w = engine->in_pass[s];
-        bool last = w->done + w->taken == w->job->n;
-        size_t n = w->job->all_logits ? w->taken : last;
-        float *to = w->job->logits + (w->job->all_logits ? w->done * engine->vocab_size : 0);
+        size_t first = first_logits(w->job), end = w->done + w->taken;
+        size_t begin = w->done > first ? w->done : first;
+        if (begin >= end)
+            continue;
+        size_t n = end - begin;
         if (are_finite(from, n * engine->vocab_size))
-            memcpy(to, from, n * row_bytes);
+            memcpy(w->job->logits + (begin - first) * engine->vocab_size, from, n * row_bytes);
         else
             spoil(engine, w, from);
         from += n * engine->vocab_size;
     }
 }
 
-/* Drops finished jobs from the list; those that were served go behind those that were not. */
+/* Drops finished jobs from the queue, and moves those that had rows in the pass behind the rest. */
 static void reorder(struct engine *engine)
 {
     struct waiting *unserved = NULL, **unserved_end = &unserved;
@@ -242,8 +247,8 @@ static void drop_canceled(struct engine *engine)
     reorder(engine);
 }
 
-/* What the pass that began then says about the speed. A pass of few rows costs nearly what one row
- * costs, and says nothing about a prompt's. */
+/* Learns from the time of the pass that began then. A pass of few rows costs nearly as much as one
+ * row, and tells nothing about the speed of a prompt. */
 static void learn_speed(struct engine *engine, double began)
 {
     engine->pass_seconds = clock_seconds() - began;
@@ -253,7 +258,7 @@ static void learn_speed(struct engine *engine, double began)
     engine->row_seconds = engine->row_seconds > 0 ? 0.75 * engine->row_seconds + 0.25 * row : row;
 }
 
-/* One pass over what waits. Called and left with the lock held. */
+/* One pass over the queue. The lock is held before and after. */
 static void pass(struct engine *engine)
 {
     struct llama3_error err;
@@ -284,9 +289,9 @@ static void pass(struct engine *engine)
     }
 }
 
-/* Lets the streams of the last pass come back: without them the first to do so would have a pass
- * of its own, and the others the next. What is gained is a whole pass; a quarter of one is what a
- * stream that doesn't come can cost. Whoever comes later is no longer waited for. */
+/* Waits for the next tokens of the streams of the last pass. Without this the first stream would
+ * have a pass alone, and the others the next one. A whole pass is gained; a stream that submits
+ * nothing costs a quarter of a pass, and is not awaited again until it does. */
 static void await_streams(struct engine *engine)
 {
     struct timespec until = clock_moment(clock_seconds() + engine->pass_seconds / 4);
@@ -317,8 +322,8 @@ static void *engine_main(void *arg)
 
 /* ---- the public side ------------------------------------------------------------------- */
 
-/* With the lock held: the stream is no longer waited for. */
-static void come_back(struct engine *engine, struct engine_stream *stream)
+/* The stream is no longer awaited. The lock is held. */
+static void stop_awaiting(struct engine *engine, struct engine_stream *stream)
 {
     if (stream->awaited == engine->wait && --engine->n_awaited == 0)
         pthread_cond_signal(&engine->submitted);
@@ -328,7 +333,7 @@ static void come_back(struct engine *engine, struct engine_stream *stream)
 void engine_leave(struct engine *engine, struct engine_stream *stream)
 {
     pthread_mutex_lock(&engine->lock);
-    come_back(engine, stream);
+    stop_awaiting(engine, stream);
     pthread_mutex_unlock(&engine->lock);
 }
 
@@ -342,8 +347,8 @@ static void submit_and_wait(struct engine *engine, struct waiting *w)
         end = &(*end)->next;
     *end = w;
     if (w->job->stream != NULL)
-        come_back(engine, w->job->stream);
-    if (engine->first == w) /* else the engine is awake, or waits for streams */
+        stop_awaiting(engine, w->job->stream);
+    if (engine->first == w) /* else the scheduler is awake, or awaits streams */
         pthread_cond_signal(&engine->submitted);
 
     size_t told = 0;
@@ -382,8 +387,7 @@ int engine_run(struct engine *engine, const struct engine_job *job, struct llama
     submit_and_wait(engine, &w);
     if (w.status < 0) {
         engine_truncate(engine, job->sequence, job->position);
-        if (err != NULL)
-            *err = w.err;
+        error_copy(err, &w.err);
     }
     return w.status;
 }
@@ -417,6 +421,33 @@ void engine_release(struct engine *engine, struct sequence *sequence)
     pthread_mutex_lock(&engine->kv_lock);
     sequence_close(engine->forward, sequence);
     pthread_mutex_unlock(&engine->kv_lock);
+}
+
+int engine_reserve(struct engine *engine, struct sequence *sequence, size_t n,
+                   struct llama3_error *err)
+{
+    pthread_mutex_lock(&engine->kv_lock);
+    int status = sequence_reserve(engine->forward, sequence, 0, n, err);
+    pthread_mutex_unlock(&engine->kv_lock);
+    return status;
+}
+
+int engine_export(struct engine *engine, struct sequence *sequence, size_t layer, size_t from,
+                  size_t to, void *k, void *v, struct llama3_error *err)
+{
+    pthread_mutex_lock(&engine->kv_lock);
+    int status = sequence_export(engine->forward, sequence, layer, from, to, k, v, err);
+    pthread_mutex_unlock(&engine->kv_lock);
+    return status;
+}
+
+int engine_import(struct engine *engine, struct sequence *sequence, size_t layer, size_t from,
+                  size_t to, const void *k, const void *v, struct llama3_error *err)
+{
+    pthread_mutex_lock(&engine->kv_lock);
+    int status = sequence_import(engine->forward, sequence, layer, from, to, k, v, err);
+    pthread_mutex_unlock(&engine->kv_lock);
+    return status;
 }
 
 uint64_t engine_kv_bytes(struct engine *engine)

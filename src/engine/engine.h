@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * engine.h: the one thread that runs passes. Whoever wants tokens evaluated submits a job and
- * waits; the rows of jobs that wait together share a pass, long prompts in chunks between the
- * others' single rows. Thread-safe throughout.
+ * engine.h: the scheduler, a thread that runs passes. A session submits a job and waits; the rows
+ * of jobs that wait together share a pass, long prompts in chunks between the others' single rows.
+ * Thread-safe throughout.
  */
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
@@ -11,11 +11,11 @@
 
 #include "engine/forward.h"
 
-/* Whoever will come back with another row of its sequence at once, because it generates: the next
- * pass waits a little for it, so that rows of several share it. Zero to begin with. */
+/* A generating session: the scheduler waits briefly for its next token, so that rows share a pass.
+ * Zero to begin with. */
 struct engine_stream {
     uint64_t
-        awaited; /* the engine's, under its lock: number of the wait it counts in; 0: in none */
+        awaited; /* the scheduler's, under its lock: number of the wait it counts in; 0: none */
 };
 
 struct engine;
@@ -35,6 +35,13 @@ struct sequence *engine_fork(struct engine *engine, struct sequence *sequence, s
                              struct llama3_error *err);
 void engine_truncate(struct engine *engine, struct sequence *sequence, size_t n);
 void engine_release(struct engine *engine, struct sequence *sequence);
+/* As sequence_export(), and sequence_import() into pages that engine_reserve() made. */
+int engine_export(struct engine *engine, struct sequence *sequence, size_t layer, size_t from,
+                  size_t to, void *k, void *v, struct llama3_error *err);
+int engine_import(struct engine *engine, struct sequence *sequence, size_t layer, size_t from,
+                  size_t to, const void *k, const void *v, struct llama3_error *err);
+int engine_reserve(struct engine *engine, struct sequence *sequence, size_t n,
+                   struct llama3_error *err);
 uint64_t engine_kv_bytes(struct engine *engine); /* held by all sequences */
 
 /* n >= 1 tokens at positions position.. of a sequence. */
@@ -43,9 +50,9 @@ struct engine_job {
     size_t position;
     const int32_t *tokens; /* [n] */
     size_t n;
-    bool all_logits;              /* after every token, or after the last alone */
-    float *logits;                /* [n][vocab_size], or [vocab_size] */
-    struct engine_stream *stream; /* NULL: nothing follows */
+    size_t n_logits;              /* 1..n: logits are wanted after the last so many tokens */
+    float *logits;                /* [n_logits][vocab_size] */
+    struct engine_stream *stream; /* NULL: no token follows at once */
     const atomic_bool *cancel;    /* may become true at any time: ends with LLAMA3_ECANCELED */
     void (*on_progress)(void *arg, size_t done); /* may be NULL; called on the waiting thread */
     void *arg;
@@ -55,7 +62,7 @@ struct engine_job {
  * Logits that are not finite are a failure of the jobs that wanted them. */
 int engine_run(struct engine *engine, const struct engine_job *job, struct llama3_error *err);
 
-/* Nothing follows after all. */
+/* The stream has ended: the scheduler waits for no further token. */
 void engine_leave(struct engine *engine, struct engine_stream *stream);
 
 #endif

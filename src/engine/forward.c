@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * forward.c: the network. run_stage() below is the only place that knows the order in which a
- * Llama computes; everything else here is where its parts live: handles on each backend, and the
- * activations that cross from one backend to the next.
+ * Llama computes; everything else here is where its weights and activations are: handles on each
+ * backend, and the copies between one backend and the next.
  */
 #include "engine/forward.h"
 
@@ -17,8 +17,8 @@
  * long enough for entering the backend once more to cost nothing. */
 enum { ROWS_WORTH_CANCELING = 16 };
 
-/* One backend's share of the model. */
-struct part {
+/* A backend, and what it holds of the model. */
+struct holder {
     struct backend *backend;
     const struct backend_ops *ops;
     struct buffer *act[ACT_COUNT]; /* NULL where none of its stages needs it */
@@ -28,25 +28,25 @@ struct part {
     unsigned activations; /* that its stages need */
 };
 
-/* A span, and what comes over the border before it. */
-struct leg {
-    struct part *part;
-    size_t first, end;            /* stages */
-    unsigned carried;             /* activations, */
-    struct part *from[ACT_COUNT]; /* each from a part that holds it as it is now */
+/* A span of the plan, and the activations that it reads from other backends. */
+struct run_span {
+    struct holder *holder;
+    size_t first, end;              /* stages */
+    unsigned carried;               /* activations, */
+    struct holder *from[ACT_COUNT]; /* each from a holder that has its current value */
 };
 
 struct forward {
     const struct model *model;
     struct forward_options options;
-    struct part parts[MAX_BACKENDS];
-    size_t n_parts;
-    struct leg *legs; /* [n_legs] */
-    size_t n_legs;
+    struct holder holders[MAX_BACKENDS];
+    size_t n_holders;
+    struct run_span *spans; /* [n_spans] */
+    size_t n_spans;
     bool together;    /* see stages.h */
     size_t *kv_layer; /* [n_layers] number of the layer among those whose KV its backend holds */
     float *carry;     /* [max_rows][widest activation] between backends; NULL if there is one */
-    struct kv **kvs;  /* [max_seqs] for the batch of one part */
+    struct kv **kvs;  /* [max_seqs] for the batch of one holder */
     char description[256], exactness[512];
     uint64_t taken_bytes, total_bytes; /* of matrices, while it is opened */
 };
@@ -59,82 +59,82 @@ struct sequence {
  */
 
 /* Adds what the linears before made, if anything, to the residual stream. */
-static void normalize(const struct part *p, size_t stage, struct buffer *added)
+static void normalize(const struct holder *h, size_t stage, struct buffer *added)
 {
-    p->ops->add_norm(p->backend, ROWS_ALL, p->act[ACT_X], added, p->weights[stage][W_NORM],
-                     p->act[ACT_H]);
+    h->ops->add_norm(h->backend, ROWS_ALL, h->act[ACT_X], added, h->weights[stage][W_NORM],
+                     h->act[ACT_H]);
 }
 
-static void project_qkv(const struct part *p, size_t stage)
+static void project_qkv(const struct holder *h, size_t stage)
 {
-    struct weight *const *w = p->weights[stage];
-    p->ops->linear(p->backend, ROWS_ALL,
-                   (struct buffer *const[]){p->act[ACT_Q], p->act[ACT_K], p->act[ACT_V]},
-                   (const struct weight *const[]){w[W_Q], w[W_K], w[W_V]}, 3, p->act[ACT_H]);
+    struct weight *const *w = h->weights[stage];
+    h->ops->linear(h->backend, ROWS_ALL,
+                   (struct buffer *const[]){h->act[ACT_Q], h->act[ACT_K], h->act[ACT_V]},
+                   (const struct weight *const[]){w[W_Q], w[W_K], w[W_V]}, 3, h->act[ACT_H]);
 }
 
-static void attend(const struct part *p, size_t kv_layer)
+static void attend(const struct holder *h, size_t kv_layer)
 {
-    p->ops->rope_store(p->backend, kv_layer, p->act[ACT_Q], p->act[ACT_K], p->act[ACT_V]);
-    p->ops->attend(p->backend, kv_layer, p->act[ACT_Q], p->act[ACT_A]);
+    h->ops->rope_store(h->backend, kv_layer, h->act[ACT_Q], h->act[ACT_K], h->act[ACT_V]);
+    h->ops->attend(h->backend, kv_layer, h->act[ACT_Q], h->act[ACT_A]);
 }
 
-static void project_out(const struct part *p, size_t stage)
+static void project_out(const struct holder *h, size_t stage)
 {
-    p->ops->linear(p->backend, ROWS_ALL, &p->act[ACT_D],
-                   (const struct weight *const[]){p->weights[stage][W_O]}, 1, p->act[ACT_A]);
+    h->ops->linear(h->backend, ROWS_ALL, &h->act[ACT_D],
+                   (const struct weight *const[]){h->weights[stage][W_O]}, 1, h->act[ACT_A]);
 }
 
-static void gate_up(const struct part *p, size_t stage)
+static void gate_up(const struct holder *h, size_t stage)
 {
-    struct weight *const *w = p->weights[stage];
-    p->ops->linear(p->backend, ROWS_ALL, (struct buffer *const[]){p->act[ACT_GATE], p->act[ACT_UP]},
-                   (const struct weight *const[]){w[W_GATE], w[W_UP]}, 2, p->act[ACT_H]);
-    p->ops->swiglu(p->backend, p->act[ACT_GATE], p->act[ACT_UP]);
+    struct weight *const *w = h->weights[stage];
+    h->ops->linear(h->backend, ROWS_ALL, (struct buffer *const[]){h->act[ACT_GATE], h->act[ACT_UP]},
+                   (const struct weight *const[]){w[W_GATE], w[W_UP]}, 2, h->act[ACT_H]);
+    h->ops->swiglu(h->backend, h->act[ACT_GATE], h->act[ACT_UP]);
 }
 
-static void project_down(const struct part *p, size_t stage)
+static void project_down(const struct holder *h, size_t stage)
 {
-    p->ops->linear(p->backend, ROWS_ALL, &p->act[ACT_D],
-                   (const struct weight *const[]){p->weights[stage][W_DOWN]}, 1, p->act[ACT_GATE]);
+    h->ops->linear(h->backend, ROWS_ALL, &h->act[ACT_D],
+                   (const struct weight *const[]){h->weights[stage][W_DOWN]}, 1, h->act[ACT_GATE]);
 }
 
-static void project_head(const struct part *p, size_t stage, struct buffer *added)
+static void project_head(const struct holder *h, size_t stage, struct buffer *added)
 {
-    struct weight *const *w = p->weights[stage];
-    p->ops->add_norm(p->backend, ROWS_LOGITS, p->act[ACT_X], added, w[W_NORM], p->act[ACT_LAST]);
-    p->ops->linear(p->backend, ROWS_LOGITS, &p->act[ACT_LOGITS],
-                   (const struct weight *const[]){w[W_HEAD]}, 1, p->act[ACT_LAST]);
+    struct weight *const *w = h->weights[stage];
+    h->ops->add_norm(h->backend, ROWS_LOGITS, h->act[ACT_X], added, w[W_NORM], h->act[ACT_LAST]);
+    h->ops->linear(h->backend, ROWS_LOGITS, &h->act[ACT_LOGITS],
+                   (const struct weight *const[]){w[W_HEAD]}, 1, h->act[ACT_LAST]);
 }
 
-static void run_stage(const struct forward *f, const struct part *p, size_t stage)
+static void run_stage(const struct forward *f, const struct holder *h, size_t stage)
 {
-    const struct backend_ops *ops = p->ops;
-    struct backend *b = p->backend;
-    struct buffer *const *act = p->act;
-    struct weight *const *w = p->weights[stage];
+    const struct backend_ops *ops = h->ops;
+    struct backend *b = h->backend;
+    struct buffer *const *act = h->act;
+    struct weight *const *w = h->weights[stage];
 
     switch (stage_kind(stage, f->model->config.n_layers)) {
     case STAGE_EMBED:
         ops->embed(b, act[ACT_X], w[W_EMBED]);
         break;
     case STAGE_QKV:
-        normalize(p, stage, stage_layer(stage) == 0 ? NULL : act[ACT_D]);
-        project_qkv(p, stage);
+        normalize(h, stage, stage_layer(stage) == 0 ? NULL : act[ACT_D]);
+        project_qkv(h, stage);
         break;
     case STAGE_ATTEND:
-        attend(p, f->kv_layer[stage_layer(stage)]);
+        attend(h, f->kv_layer[stage_layer(stage)]);
         break;
     case STAGE_OUT:
-        project_out(p, stage);
+        project_out(h, stage);
         break;
     case STAGE_FFN:
-        normalize(p, stage, act[ACT_D]);
-        gate_up(p, stage);
-        project_down(p, stage);
+        normalize(h, stage, act[ACT_D]);
+        gate_up(h, stage);
+        project_down(h, stage);
         break;
     case STAGE_HEAD:
-        project_head(p, stage, act[ACT_D]);
+        project_head(h, stage, act[ACT_D]);
         break;
     }
 }
@@ -158,43 +158,43 @@ static int check_plan(const struct plan *plan, size_t n_stages, struct llama3_er
     return 0;
 }
 
-/* What a leg reads that another part has written since its own last did. holders: of each
- * activation, the parts that hold it as it is now, 1 << part each. */
-static void plan_carries(struct forward *f, struct leg *leg, unsigned holders[ACT_COUNT])
+/* The activations that a span reads and that its backend lacks. current: of each activation, the
+ * holders that have its current value, 1 << holder each. */
+static void plan_carries(struct forward *f, struct run_span *span, unsigned current[ACT_COUNT])
 {
     size_t n_layers = f->model->config.n_layers;
-    unsigned own = 1U << (leg->part - f->parts);
+    unsigned own = 1U << (span->holder - f->holders);
 
-    for (size_t stage = leg->first; stage < leg->end; stage++) {
+    for (size_t stage = span->first; stage < span->end; stage++) {
         unsigned reads = stage_reads(stage, n_layers), writes = stage_writes(stage, n_layers);
-        leg->part->activations |= reads | writes;
+        span->holder->activations |= reads | writes;
         for (int a = 0; a < ACT_COUNT; a++) {
-            if ((reads >> a & 1) != 0 && (holders[a] & own) == 0) {
-                leg->carried |= 1U << a;
-                leg->from[a] = &f->parts[__builtin_ctz(holders[a])];
-                holders[a] |= own;
+            if ((reads >> a & 1) != 0 && (current[a] & own) == 0) {
+                span->carried |= 1U << a;
+                span->from[a] = &f->holders[__builtin_ctz(current[a])];
+                current[a] |= own;
             }
             if ((writes >> a & 1) != 0)
-                holders[a] = own;
+                current[a] = own;
         }
     }
 }
 
-static void make_legs(struct forward *f, const struct plan *plan)
+static void make_spans(struct forward *f, const struct plan *plan)
 {
     size_t n_layers = f->model->config.n_layers;
-    unsigned holders[ACT_COUNT] = {0};
+    unsigned current[ACT_COUNT] = {0};
 
-    f->n_legs = plan->n_spans;
-    for (size_t i = 0; i < f->n_legs; i++) {
-        struct leg *leg = &f->legs[i];
-        leg->part = &f->parts[plan->spans[i].backend];
-        leg->first = plan->spans[i].first;
-        leg->end = plan_end(plan, i, n_layers);
-        plan_carries(f, leg, holders);
-        for (size_t stage = leg->first; stage < leg->end; stage++)
+    f->n_spans = plan->n_spans;
+    for (size_t i = 0; i < f->n_spans; i++) {
+        struct run_span *span = &f->spans[i];
+        span->holder = &f->holders[plan->spans[i].backend];
+        span->first = plan->spans[i].first;
+        span->end = plan_end(plan, i, n_layers);
+        plan_carries(f, span, current);
+        for (size_t stage = span->first; stage < span->end; stage++)
             if (stage_kind(stage, n_layers) == STAGE_ATTEND)
-                f->kv_layer[stage_layer(stage)] = leg->part->n_kv_layers++;
+                f->kv_layer[stage_layer(stage)] = span->holder->n_kv_layers++;
     }
 }
 
@@ -214,15 +214,15 @@ static int take_plan(struct forward *f, const struct plan *plan, struct llama3_e
     if (check_plan(plan, stage_count(n_layers), err) < 0)
         return -1;
 
-    f->legs = size_alloc(plan->n_spans, sizeof *f->legs);
+    f->spans = size_alloc(plan->n_spans, sizeof *f->spans);
     f->kv_layer = size_alloc(n_layers, sizeof *f->kv_layer);
-    if (f->legs == NULL || f->kv_layer == NULL)
-        return error_memory(err, "the plan", plan->n_spans * sizeof *f->legs);
-    f->n_parts = plan->n_backends;
-    for (size_t i = 0; i < f->n_parts; i++)
-        f->parts[i].ops = plan->backends[i];
+    if (f->spans == NULL || f->kv_layer == NULL)
+        return error_memory(err, "the plan", plan->n_spans * sizeof *f->spans);
+    f->n_holders = plan->n_backends;
+    for (size_t i = 0; i < f->n_holders; i++)
+        f->holders[i].ops = plan->backends[i];
     f->together = plan_is_together(plan);
-    make_legs(f, plan);
+    make_spans(f, plan);
     return 0;
 }
 
@@ -244,46 +244,46 @@ struct backend_shape forward_shape(const struct config *c, const struct forward_
     };
 }
 
-static int open_part(struct forward *f, struct part *p, const float *inv_freq,
-                     struct llama3_error *err)
+static int open_holder(struct forward *f, struct holder *h, const float *inv_freq,
+                       struct llama3_error *err)
 {
     const struct config *c = &f->model->config;
-    struct backend_shape shape = forward_shape(c, &f->options, p->n_kv_layers);
+    struct backend_shape shape = forward_shape(c, &f->options, h->n_kv_layers);
     shape.inv_freq = inv_freq;
-    p->backend = p->ops->open(&f->options.backend, &shape, err);
-    if (p->backend == NULL)
+    h->backend = h->ops->open(&f->options.backend, &shape, err);
+    if (h->backend == NULL)
         return -1;
     for (int i = 0; i < ACT_COUNT; i++) {
         enum activation a = (enum activation)i;
-        if ((p->activations >> a & 1) == 0)
+        if ((h->activations >> a & 1) == 0)
             continue;
-        p->act[a] = p->ops->buffer(p->backend, activation_rows(a), activation_cols(c, a), err);
-        if (p->act[a] == NULL)
+        h->act[a] = h->ops->buffer(h->backend, activation_rows(a), activation_cols(c, a), err);
+        if (h->act[a] == NULL)
             return -1;
     }
     size_t n_stages = stage_count(c->n_layers);
-    p->weights = size_alloc(n_stages, sizeof *p->weights);
-    return p->weights != NULL ? 0 : error_memory(err, "stages", n_stages * sizeof *p->weights);
+    h->weights = size_alloc(n_stages, sizeof *h->weights);
+    return h->weights != NULL ? 0 : error_memory(err, "stages", n_stages * sizeof *h->weights);
 }
 
 /* What a backend has copied needn't lie in memory twice. */
-static void drop_copied(const struct forward *f, const struct part *p, const struct weight *weight,
-                        const struct matrix *matrix)
+static void drop_copied(const struct forward *f, const struct holder *h,
+                        const struct weight *weight, const struct matrix *matrix)
 {
-    if (!p->ops->weight_is_copy(p->backend, weight))
+    if (!h->ops->weight_is_copy(h->backend, weight))
         return;
     for (size_t i = 0; i < f->model->n_maps; i++)
         map_drop(&f->model->maps[i], matrix->data, matrix_bytes(matrix));
 }
 
-static int take(struct forward *f, const struct part *p, struct weight **weight,
+static int take(struct forward *f, const struct holder *h, struct weight **weight,
                 const struct matrix *matrix, enum weight_use use, struct llama3_error *err)
 {
     const struct forward_options *o = &f->options;
-    *weight = p->ops->weight(p->backend, matrix, use, err);
+    *weight = h->ops->weight(h->backend, matrix, use, err);
     if (*weight == NULL)
         return -1;
-    drop_copied(f, p, *weight, matrix);
+    drop_copied(f, h, *weight, matrix);
     f->taken_bytes += matrix_bytes(matrix);
     return o->on_progress != NULL && o->on_progress(o->arg, f->taken_bytes, f->total_bytes) != 0
                ? error_set(err, LLAMA3_ECANCELED, "canceled")
@@ -291,15 +291,15 @@ static int take(struct forward *f, const struct part *p, struct weight **weight,
 }
 
 /* The weights that a stage reads. */
-static int take_weights(struct forward *f, struct part *p, size_t stage, struct llama3_error *err)
+static int take_weights(struct forward *f, struct holder *h, size_t stage, struct llama3_error *err)
 {
     struct stage_weight list[MAX_STAGE_WEIGHTS];
     size_t n = stage_weights(f->model, stage, f->together, list);
     for (size_t i = 0; i < n; i++)
-        if (take(f, p, &p->weights[stage][i], list[i].matrix, list[i].use, err) < 0)
+        if (take(f, h, &h->weights[stage][i], list[i].matrix, list[i].use, err) < 0)
             return -1;
     if (f->together && f->model->config.tied && stage + 1 == stage_count(f->model->config.n_layers))
-        p->weights[stage][W_HEAD] = p->weights[0][W_EMBED];
+        h->weights[stage][W_HEAD] = h->weights[0][W_EMBED];
     return 0;
 }
 
@@ -314,14 +314,14 @@ static void count_weights(struct forward *f)
 static int take_all_weights(struct forward *f, struct llama3_error *err)
 {
     count_weights(f);
-    for (size_t i = 0; i < f->n_legs; i++)
-        for (size_t stage = f->legs[i].first; stage < f->legs[i].end; stage++)
-            if (take_weights(f, f->legs[i].part, stage, err) < 0)
+    for (size_t i = 0; i < f->n_spans; i++)
+        for (size_t stage = f->spans[i].first; stage < f->spans[i].end; stage++)
+            if (take_weights(f, f->spans[i].holder, stage, err) < 0)
                 return -1;
     return 0;
 }
 
-/* Room for what is carried and for the batch of one part. */
+/* Memory for the copies between backends, and for the batch of one holder. */
 static int open_room(struct forward *f, struct llama3_error *err)
 {
     size_t widest = 0, rows = f->options.max_rows;
@@ -329,7 +329,7 @@ static int open_room(struct forward *f, struct llama3_error *err)
         size_t cols = activation_cols(&f->model->config, (enum activation)a);
         widest = cols > widest ? cols : widest;
     }
-    if (f->n_parts > 1) {
+    if (f->n_holders > 1) {
         f->carry = size_alloc(rows, widest * sizeof(float));
         if (f->carry == NULL)
             return error_memory(err, "activations", rows * widest * sizeof(float));
@@ -353,22 +353,22 @@ static void describe(struct forward *f)
 {
     const char *names[MAX_BACKENDS], *exactness[MAX_BACKENDS];
     bool same = true;
-    for (size_t i = 0; i < f->n_parts; i++) {
-        names[i] = f->parts[i].ops->describe(f->parts[i].backend, &exactness[i]);
+    for (size_t i = 0; i < f->n_holders; i++) {
+        names[i] = f->holders[i].ops->describe(f->holders[i].backend, &exactness[i]);
         same = same && strcmp(exactness[i], exactness[0]) == 0;
         append(f->description, sizeof f->description, "%s%s", i > 0 ? " and " : "", names[i]);
     }
-    for (size_t i = 0; i < (same ? 1 : f->n_parts); i++)
+    for (size_t i = 0; i < (same ? 1 : f->n_holders); i++)
         append(f->exactness, sizeof f->exactness, "%s%s%s%s", i > 0 ? "; " : "",
                same ? "" : names[i], same ? "" : ": ", exactness[i]);
 }
 
-static int open_parts(struct forward *f, struct llama3_error *err)
+static int open_holders(struct forward *f, struct llama3_error *err)
 {
     float inv_freq[MAX_HEAD_DIM / 2];
     rope_frequencies(&f->model->config, inv_freq);
-    for (size_t i = 0; i < f->n_parts; i++)
-        if (open_part(f, &f->parts[i], inv_freq, err) < 0)
+    for (size_t i = 0; i < f->n_holders; i++)
+        if (open_holder(f, &f->holders[i], inv_freq, err) < 0)
             return -1;
     if (take_all_weights(f, err) < 0 || open_room(f, err) < 0)
         return -1;
@@ -386,7 +386,7 @@ struct forward *forward_open(const struct model *model, const struct plan *plan,
     }
     f->model = model;
     f->options = *options;
-    if (take_plan(f, plan, err) < 0 || open_parts(f, err) < 0 ||
+    if (take_plan(f, plan, err) < 0 || open_holders(f, err) < 0 ||
         model_check_files(model, err) < 0) {
         forward_close(f);
         return NULL;
@@ -394,30 +394,30 @@ struct forward *forward_open(const struct model *model, const struct plan *plan,
     return f;
 }
 
-static void close_part(struct forward *f, struct part *p)
+static void close_holder(struct forward *f, struct holder *h)
 {
     struct stage_weight list[MAX_STAGE_WEIGHTS];
-    if (p->backend == NULL)
+    if (h->backend == NULL)
         return;
-    for (size_t stage = 0; p->weights != NULL && stage < stage_count(f->model->config.n_layers);
+    for (size_t stage = 0; h->weights != NULL && stage < stage_count(f->model->config.n_layers);
          stage++)
         for (size_t i = stage_weights(f->model, stage, f->together, list); i > 0; i--)
-            if (p->weights[stage][i - 1] != NULL)
-                p->ops->weight_free(p->backend, p->weights[stage][i - 1]);
+            if (h->weights[stage][i - 1] != NULL)
+                h->ops->weight_free(h->backend, h->weights[stage][i - 1]);
     for (int a = 0; a < ACT_COUNT; a++)
-        if (p->act[a] != NULL)
-            p->ops->buffer_free(p->backend, p->act[a]);
-    free(p->weights);
-    p->ops->close(p->backend);
+        if (h->act[a] != NULL)
+            h->ops->buffer_free(h->backend, h->act[a]);
+    free(h->weights);
+    h->ops->close(h->backend);
 }
 
 void forward_close(struct forward *f)
 {
     if (f == NULL)
         return;
-    for (size_t i = 0; i < f->n_parts; i++)
-        close_part(f, &f->parts[i]);
-    free(f->legs);
+    for (size_t i = 0; i < f->n_holders; i++)
+        close_holder(f, &f->holders[i]);
+    free(f->spans);
     free(f->kv_layer);
     free(f->carry);
     free(f->kvs);
@@ -433,7 +433,7 @@ const char *forward_describe(const struct forward *f, const char **exactness)
 
 const char *forward_describe_backend(const struct forward *f, size_t backend)
 {
-    return f->parts[backend].ops->describe(f->parts[backend].backend, NULL);
+    return f->holders[backend].ops->describe(f->holders[backend].backend, NULL);
 }
 
 const char *forward_path(const struct forward *f)
@@ -457,12 +457,12 @@ struct sequence *sequence_fork(struct forward *f, struct sequence *sequence, siz
         error_memory(err, "a sequence", sizeof *made);
         return NULL;
     }
-    for (size_t i = 0; i < f->n_parts; i++) {
-        struct part *p = &f->parts[i];
-        if (p->n_kv_layers == 0)
+    for (size_t i = 0; i < f->n_holders; i++) {
+        struct holder *h = &f->holders[i];
+        if (h->n_kv_layers == 0)
             continue;
-        made->kv[i] = sequence != NULL ? p->ops->kv_fork(p->backend, sequence->kv[i], n, err)
-                                       : p->ops->kv_open(p->backend, err);
+        made->kv[i] = sequence != NULL ? h->ops->kv_fork(h->backend, sequence->kv[i], n, err)
+                                       : h->ops->kv_open(h->backend, err);
         if (made->kv[i] == NULL) {
             sequence_close(f, made);
             return NULL;
@@ -475,18 +475,19 @@ void sequence_close(struct forward *f, struct sequence *sequence)
 {
     if (sequence == NULL)
         return;
-    for (size_t i = 0; i < f->n_parts; i++)
+    for (size_t i = 0; i < f->n_holders; i++)
         if (sequence->kv[i] != NULL)
-            f->parts[i].ops->kv_close(f->parts[i].backend, sequence->kv[i]);
+            f->holders[i].ops->kv_close(f->holders[i].backend, sequence->kv[i]);
     free(sequence);
 }
 
 int sequence_reserve(struct forward *f, struct sequence *sequence, size_t from, size_t to,
                      struct llama3_error *err)
 {
-    for (size_t i = 0; i < f->n_parts; i++)
+    for (size_t i = 0; i < f->n_holders; i++)
         if (sequence->kv[i] != NULL &&
-            f->parts[i].ops->kv_reserve(f->parts[i].backend, sequence->kv[i], from, to, err) < 0) {
+            f->holders[i].ops->kv_reserve(f->holders[i].backend, sequence->kv[i], from, to, err) <
+                0) {
             sequence_truncate(f, sequence, from);
             return -1;
         }
@@ -495,52 +496,60 @@ int sequence_reserve(struct forward *f, struct sequence *sequence, size_t from, 
 
 void sequence_truncate(struct forward *f, struct sequence *sequence, size_t n)
 {
-    for (size_t i = 0; i < f->n_parts; i++)
+    for (size_t i = 0; i < f->n_holders; i++)
         if (sequence->kv[i] != NULL)
-            f->parts[i].ops->kv_truncate(f->parts[i].backend, sequence->kv[i], n);
+            f->holders[i].ops->kv_truncate(f->holders[i].backend, sequence->kv[i], n);
 }
 
-/* The part that attends in a layer. */
-static size_t attending_part(const struct forward *f, size_t layer)
+/* The holder that attends in a layer. */
+static const struct holder *attending(const struct forward *f, size_t layer)
 {
-    const struct leg *leg = f->legs;
-    while (leg->end <= stage_of(layer, STAGE_ATTEND))
-        leg++;
-    return (size_t)(leg->part - f->parts);
+    const struct run_span *span = f->spans;
+    while (span->end <= stage_of(layer, STAGE_ATTEND))
+        span++;
+    return span->holder;
+}
+
+int sequence_export(struct forward *f, struct sequence *sequence, size_t layer, size_t from,
+                    size_t to, void *k, void *v, struct llama3_error *err)
+{
+    const struct holder *h = attending(f, layer);
+    return h->ops->kv_export(h->backend, sequence->kv[h - f->holders], f->kv_layer[layer], from, to,
+                             k, v, err);
 }
 
 int sequence_import(struct forward *f, struct sequence *sequence, size_t layer, size_t from,
                     size_t to, const void *k, const void *v, struct llama3_error *err)
 {
-    size_t i = attending_part(f, layer);
-    return f->parts[i].ops->kv_import(f->parts[i].backend, sequence->kv[i], f->kv_layer[layer],
-                                      from, to, k, v, err);
+    const struct holder *h = attending(f, layer);
+    return h->ops->kv_import(h->backend, sequence->kv[h - f->holders], f->kv_layer[layer], from, to,
+                             k, v, err);
 }
 
 /* ---- a pass ---------------------------------------------------------------------------- */
 
-struct stretch {
+struct stage_range {
     const struct forward *forward;
-    const struct part *part;
+    const struct holder *holder;
     size_t first, end; /* stages */
 };
 
 /* Does nothing but issue operations. */
-static void run_stretch(void *arg)
+static void run_stages(void *arg)
 {
-    const struct stretch *s = arg;
-    for (size_t stage = s->first; stage < s->end; stage++)
-        run_stage(s->forward, s->part, stage);
+    const struct stage_range *range = arg;
+    for (size_t stage = range->first; stage < range->end; stage++)
+        run_stage(range->forward, range->holder, stage);
 }
 
-/* What a leg reads that other parts have written. */
-static int carry_over(struct forward *f, const struct leg *leg, struct llama3_error *err)
+/* Copies what the span reads from other backends. */
+static int carry_over(struct forward *f, const struct run_span *span, struct llama3_error *err)
 {
-    struct part *to = leg->part;
-    for (int a = 0; leg->carried >> a != 0; a++) {
-        if ((leg->carried >> a & 1) == 0)
+    struct holder *to = span->holder;
+    for (int a = 0; span->carried >> a != 0; a++) {
+        if ((span->carried >> a & 1) == 0)
             continue;
-        struct part *from = leg->from[a];
+        struct holder *from = span->from[a];
         enum rows rows = activation_rows((enum activation)a);
         if (from->ops->read(from->backend, rows, from->act[a], f->carry, err) < 0)
             return -1;
@@ -549,31 +558,32 @@ static int carry_over(struct forward *f, const struct leg *leg, struct llama3_er
     return 0;
 }
 
-/* Waits for what a part was given, and hears of its failures. */
-static int finish(struct forward *f, const struct part *p, float *logits, struct llama3_error *err)
+/* Waits until a backend has done all that was issued, and returns its failure. */
+static int finish(struct forward *f, const struct holder *h, float *logits,
+                  struct llama3_error *err)
 {
-    if (p->act[ACT_LOGITS] != NULL)
-        return p->ops->read(p->backend, ROWS_LOGITS, p->act[ACT_LOGITS], logits, err);
+    if (h->act[ACT_LOGITS] != NULL)
+        return h->ops->read(h->backend, ROWS_LOGITS, h->act[ACT_LOGITS], logits, err);
     size_t any = 0;
-    while (p->act[any] == NULL)
+    while (h->act[any] == NULL)
         any++;
-    return p->ops->read(p->backend, ROWS_LOGITS, p->act[any], f->carry, err);
+    return h->ops->read(h->backend, ROWS_LOGITS, h->act[any], f->carry, err);
 }
 
 void forward_pin(const struct forward *f, float *logits, size_t n)
 {
-    const struct part *p = f->legs[f->n_legs - 1].part;
-    if (p->ops->pin != NULL)
-        p->ops->pin(p->backend, logits, n * sizeof *logits);
+    const struct holder *h = f->spans[f->n_spans - 1].holder;
+    if (h->ops->pin != NULL)
+        h->ops->pin(h->backend, logits, n * sizeof *logits);
 }
 
-static int give_batch(struct forward *f, struct part *p, struct batch *batch,
+static int give_batch(struct forward *f, struct holder *h, struct batch *batch,
                       struct sequence *const *seqs, struct llama3_error *err)
 {
     for (size_t s = 0; s < batch->n_seqs; s++)
-        f->kvs[s] = seqs[s]->kv[p - f->parts];
+        f->kvs[s] = seqs[s]->kv[h - f->holders];
     batch->seqs = f->kvs;
-    return p->ops->batch(p->backend, batch, err);
+    return h->ops->batch(h->backend, batch, err);
 }
 
 int forward_run(struct forward *f, const struct batch_row *rows, size_t n_rows,
@@ -586,8 +596,8 @@ int forward_run(struct forward *f, const struct batch_row *rows, size_t n_rows,
                          f->options.max_seqs, n_seqs);
     if (model_check_files(f->model, err) < 0)
         return -1;
-    for (size_t i = 0; i < f->n_parts; i++)
-        if (give_batch(f, &f->parts[i], &batch, seqs, err) < 0)
+    for (size_t i = 0; i < f->n_holders; i++)
+        if (give_batch(f, &f->holders[i], &batch, seqs, err) < 0)
             return -1;
 
     bool wants_logits = false, stop = false;
@@ -595,28 +605,28 @@ int forward_run(struct forward *f, const struct batch_row *rows, size_t n_rows,
         wants_logits |= rows[r].wants_logits;
     bool stepwise = canceled != NULL && n_rows >= ROWS_WORTH_CANCELING;
 
-    const struct part *part = f->legs[0].part;
-    for (size_t i = 0; i < f->n_legs && !stop; i++) {
-        const struct leg *leg = &f->legs[i];
-        size_t first = leg->first, end = leg->end;
-        if (!wants_logits && i + 1 == f->n_legs)
+    const struct holder *holder = f->spans[0].holder;
+    for (size_t i = 0; i < f->n_spans && !stop; i++) {
+        const struct run_span *span = &f->spans[i];
+        size_t first = span->first, end = span->end;
+        if (!wants_logits && i + 1 == f->n_spans)
             end--; /* the head */
         if (first == end)
             break;
-        if (carry_over(f, leg, err) < 0)
+        if (carry_over(f, span, err) < 0)
             return -1;
-        part = leg->part;
+        holder = span->holder;
         while (first < end && !stop) {
             size_t until =
                 stepwise && end - first > STAGES_PER_LAYER ? first + STAGES_PER_LAYER : end;
-            struct stretch stretch = {f, part, first, until};
-            part->ops->run(part->backend, run_stretch, &stretch);
+            struct stage_range range = {f, holder, first, until};
+            holder->ops->run(holder->backend, run_stages, &range);
             first = until;
             stop = stepwise && canceled(arg);
         }
     }
 
-    if (finish(f, part, logits, err) < 0 || model_check_files(f->model, err) < 0)
+    if (finish(f, holder, logits, err) < 0 || model_check_files(f->model, err) < 0)
         return -1;
     return stop ? error_set(err, LLAMA3_ECANCELED, "canceled") : 0;
 }
@@ -624,8 +634,8 @@ int forward_run(struct forward *f, const struct batch_row *rows, size_t n_rows,
 uint64_t forward_kv_bytes(const struct forward *f)
 {
     uint64_t bytes = 0;
-    for (size_t p = 0; p < f->n_parts; p++)
-        bytes += f->parts[p].ops->kv_bytes(f->parts[p].backend);
+    for (size_t h = 0; h < f->n_holders; h++)
+        bytes += f->holders[h].ops->kv_bytes(f->holders[h].backend);
     return bytes;
 }
 
@@ -650,39 +660,39 @@ size_t layer_input_cols(const struct config *config, enum layer_input input)
 }
 
 struct step {
-    const struct part *part;
+    const struct holder *holder;
     enum layer_input input;
 };
 
 static void run_step(void *arg)
 {
     const struct step *s = arg;
-    const struct part *p = s->part;
+    const struct holder *h = s->holder;
     switch (s->input) {
     case INPUT_QKV:
-        normalize(p, stage_of(0, STAGE_QKV), NULL);
+        normalize(h, stage_of(0, STAGE_QKV), NULL);
         break;
     case INPUT_OUT:
-        project_qkv(p, stage_of(0, STAGE_QKV));
-        attend(p, 0);
+        project_qkv(h, stage_of(0, STAGE_QKV));
+        attend(h, 0);
         break;
     case INPUT_GATE_UP:
-        project_out(p, stage_of(0, STAGE_OUT));
-        normalize(p, stage_of(0, STAGE_FFN), p->act[ACT_D]);
+        project_out(h, stage_of(0, STAGE_OUT));
+        normalize(h, stage_of(0, STAGE_FFN), h->act[ACT_D]);
         break;
     case INPUT_DOWN:
-        gate_up(p, stage_of(0, STAGE_FFN));
+        gate_up(h, stage_of(0, STAGE_FFN));
         break;
     case INPUT_COUNT:
-        project_down(p, stage_of(0, STAGE_FFN));
+        project_down(h, stage_of(0, STAGE_FFN));
         break;
     }
 }
 
-static int read_all(const struct part *p, enum activation activation, float *out,
+static int read_all(const struct holder *h, enum activation activation, float *out,
                     struct llama3_error *err)
 {
-    return p->ops->read(p->backend, ROWS_ALL, p->act[activation], out, err);
+    return h->ops->read(h->backend, ROWS_ALL, h->act[activation], out, err);
 }
 
 int forward_step(struct forward *f, const struct batch_row *rows, size_t n_rows,
@@ -690,22 +700,22 @@ int forward_step(struct forward *f, const struct batch_row *rows, size_t n_rows,
                  struct llama3_error *err)
 {
     struct batch batch = {.n_rows = n_rows, .rows = rows, .n_seqs = 1};
-    struct part *p = &f->parts[0];
-    struct step step = {p, input};
+    struct holder *h = &f->holders[0];
+    struct step step = {h, input};
 
-    if (give_batch(f, p, &batch, &sequence, err) < 0)
+    if (give_batch(f, h, &batch, &sequence, err) < 0)
         return -1;
     if (input == INPUT_QKV || input == INPUT_GATE_UP)
-        p->ops->write(p->backend, ROWS_ALL, p->act[ACT_X], x);
+        h->ops->write(h->backend, ROWS_ALL, h->act[ACT_X], x);
     if (input != INPUT_QKV)
-        p->ops->write(p->backend, ROWS_ALL, p->act[input_activation(input - 1)], in);
-    p->ops->run(p->backend, run_step, &step);
+        h->ops->write(h->backend, ROWS_ALL, h->act[input_activation(input - 1)], in);
+    h->ops->run(h->backend, run_step, &step);
     if (input < INPUT_COUNT)
-        return (input == INPUT_GATE_UP && read_all(p, ACT_X, x, err) < 0) ||
-                       read_all(p, input_activation(input), in, err) < 0
+        return (input == INPUT_GATE_UP && read_all(h, ACT_X, x, err) < 0) ||
+                       read_all(h, input_activation(input), in, err) < 0
                    ? -1
                    : 0;
-    if (read_all(p, ACT_D, in, err) < 0)
+    if (read_all(h, ACT_D, in, err) < 0)
         return -1;
     for (size_t i = 0; i < n_rows * f->model->config.dim; i++)
         x[i] += in[i];
@@ -714,25 +724,25 @@ int forward_step(struct forward *f, const struct batch_row *rows, size_t n_rows,
 
 static void run_head(void *arg)
 {
-    const struct part *p = arg;
-    project_head(p, stage_count(1) - 1, NULL);
+    const struct holder *h = arg;
+    project_head(h, stage_count(1) - 1, NULL);
 }
 
 int forward_head(struct forward *f, size_t n_rows, struct sequence *sequence, const float *x,
                  float *logits, struct llama3_error *err)
 {
-    struct part *p = &f->parts[0];
+    struct holder *h = &f->holders[0];
     struct batch_row *rows = size_alloc(n_rows, sizeof *rows);
     struct batch batch = {.n_rows = n_rows, .rows = rows, .n_seqs = 1};
     if (rows == NULL)
         return error_memory(err, "rows", n_rows * sizeof *rows);
     for (size_t i = 0; i < n_rows; i++)
         rows[i] = (struct batch_row){.position = (int32_t)i, .wants_logits = true};
-    int status = give_batch(f, p, &batch, &sequence, err);
+    int status = give_batch(f, h, &batch, &sequence, err);
     if (status == 0) {
-        p->ops->write(p->backend, ROWS_ALL, p->act[ACT_X], x);
-        p->ops->run(p->backend, run_head, p);
-        status = p->ops->read(p->backend, ROWS_LOGITS, p->act[ACT_LOGITS], logits, err);
+        h->ops->write(h->backend, ROWS_ALL, h->act[ACT_X], x);
+        h->ops->run(h->backend, run_head, h);
+        status = h->ops->read(h->backend, ROWS_LOGITS, h->act[ACT_LOGITS], logits, err);
     }
     free(rows);
     return status;

@@ -56,8 +56,10 @@ void sequence_truncate(struct forward *forward, struct sequence *sequence, size_
 struct sequence *sequence_fork(struct forward *forward, struct sequence *sequence, size_t n,
                                struct llama3_error *err);
 
-/* K and V of a layer as stored, at the positions [from, to), as kv_import of backend.h takes them;
- * sequence_reserve first. */
+/* K and V of a layer as stored, at the positions [from, to), as kv_export and kv_import of
+ * backend.h have them; sequence_reserve before an import. */
+int sequence_export(struct forward *forward, struct sequence *sequence, size_t layer, size_t from,
+                    size_t to, void *k, void *v, struct llama3_error *err);
 int sequence_import(struct forward *forward, struct sequence *sequence, size_t layer, size_t from,
                     size_t to, const void *k, const void *v, struct llama3_error *err);
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * generate.c: the loop that makes an answer: draw, decode, look for stop strings, evaluate.
- */
+/* generate.c: an answer: llama3_next() in a loop, its text, and the search for stop strings. */
 #include "config.h" /* memmem */
 
 #include <stdlib.h>
@@ -9,7 +7,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
-#include "engine/sampler.h"
+#include "base/sized.h"
 #include "engine/session.h"
 
 enum { DEFAULT_MAX_TOKENS = 4096 };
@@ -17,9 +15,10 @@ enum { DEFAULT_MAX_TOKENS = 4096 };
 /* Text on its way out: whole characters, held back while they may begin a stop string. */
 struct outlet {
     const struct llama3_generation *generation;
-    struct decoder decoder;
+    struct llama3_detokenizer *detokenizer;
     struct buf held;
-    bool ended; /* a stop string came, or on_text had enough */
+    bool ended;       /* a stop string came, or on_text returned non-zero */
+    int *stop_string; /* of the result: which one came */
 };
 
 static void emit(struct outlet *o, size_t n)
@@ -55,8 +54,10 @@ static void drain(struct outlet *o)
     for (size_t i = 0; i < o->generation->n_stop; i++) {
         const char *stop = o->generation->stop[i];
         const char *found = memmem(o->held.data, o->held.size, stop, strlen(stop));
-        if (found != NULL && (first == NULL || found < first))
+        if (found != NULL && (first == NULL || found < first)) {
             first = found;
+            *o->stop_string = (int)i;
+        }
     }
     if (first != NULL) {
         emit(o, (size_t)(first - o->held.data));
@@ -66,121 +67,133 @@ static void drain(struct outlet *o)
     emit(o, o->held.size - maybe_stop(o));
 }
 
-/* The end of the answer: nothing is held back any more. */
-static void finish_text(struct outlet *o)
+static int push(struct outlet *o, int32_t token, struct llama3_error *err)
 {
+    size_t n;
+    const char *text = llama3_detokenizer_next(o->detokenizer, token, &n, err);
+    if (text == NULL)
+        return -1;
+    buf_add(&o->held, text, n);
+    if (o->held.failed)
+        return error_memory(err, "the answer's text", o->held.size + n);
+    drain(o);
+    return 0;
+}
+
+/* The end of the answer: nothing is held back any more. */
+static int finish_text(struct outlet *o, struct llama3_error *err)
+{
+    size_t n;
     if (o->ended)
-        return;
-    decoder_finish(&o->decoder, &o->held);
+        return 0;
+    const char *text = llama3_detokenizer_finish(o->detokenizer, &n, err);
+    if (text == NULL)
+        return -1;
+    buf_add(&o->held, text, n);
     drain(o);
     if (!o->ended && o->held.size > 0)
         emit(o, o->held.size);
+    return 0;
 }
 
 static int check(const struct llama3_generation *g, struct llama3_error *err)
 {
     for (size_t i = 0; i < g->n_stop; i++)
         if (g->stop[i] == NULL || g->stop[i][0] == '\0')
-            return error_set(err, LLAMA3_EINPUT, "stop string %zu is empty", i + 1);
+            return error_set(err, LLAMA3_EINPUT, "stop string %zu: expected some text, found none",
+                             i + 1);
     return 0;
 }
 
-/* From the logits of the prompt to the end of the answer. */
-static int answer(struct llama3_session *s, struct sampler *sampler, struct outlet *outlet,
-                  struct llama3_result *result, struct llama3_error *err)
+/* From the logits of the prompt to the end of the answer: why it ended, or -1. */
+static int answer(struct llama3_session *s, struct outlet *o, struct llama3_result *result,
+                  struct llama3_error *err)
 {
-    const struct session_model *model = session_model(s);
-    size_t max = outlet->generation->max_tokens;
-    max = max > 0 ? max : DEFAULT_MAX_TOKENS;
+    const struct session_model *model = s->model;
+    const struct llama3_generation *g = o->generation;
+    size_t max = g->max_tokens > 0 ? g->max_tokens : DEFAULT_MAX_TOKENS;
+    int32_t token = -1;
 
     for (;;) {
-        if (session_canceled(s)) {
-            result->finish = LLAMA3_FINISH_CANCELED;
-            return 0;
-        }
-        int32_t token = sampler_draw(sampler, llama3_logits(s), session_length(s));
-        const struct llama3_generation *g = outlet->generation;
-        if (g->on_token != NULL && g->on_token(g->arg, token, llama3_logits(s)) != 0) {
-            result->finish = LLAMA3_FINISH_STOP;
-            return 0;
-        }
+        if (session_canceled(s))
+            return LLAMA3_FINISH_CANCELED;
+        if (session_next(g->sampling, s, &token, err) < 0)
+            return err->code == LLAMA3_ECANCELED ? LLAMA3_FINISH_CANCELED : -1;
+        if (g->on_token != NULL && g->on_token(g->arg, token, s->logits) != 0)
+            return LLAMA3_FINISH_CALLBACK;
         if (session_is_stop(model, token)) {
-            result->finish = LLAMA3_FINISH_STOP;
             result->stop_id = token;
-            return 0;
+            return LLAMA3_FINISH_STOP;
         }
         result->answer_tokens++;
-        sampler_saw_answer(sampler, token);
-        if (tokenizer_kind(model->tokenizer, token) == TOKEN_TEXT) {
-            size_t n;
-            const uint8_t *bytes = tokenizer_bytes(model->tokenizer, token, &n);
-            decoder_push(&outlet->decoder, bytes, n, &outlet->held);
-            if (outlet->held.failed)
-                return error_memory(err, "the answer's text", outlet->held.size + n);
-            drain(outlet);
-        }
-        if (outlet->ended) {
-            result->finish = LLAMA3_FINISH_STOP;
-            return 0;
-        }
-        if (result->answer_tokens == max || session_length(s) == engine_context(model->engine)) {
-            result->finish = LLAMA3_FINISH_LENGTH;
-            return 0;
-        }
-        struct llama3_error failure;
-        if (session_append(s, &token, 1, &failure) < 0) {
-            if (failure.code == LLAMA3_ECANCELED) {
-                result->finish = LLAMA3_FINISH_CANCELED;
-                return 0;
-            }
-            return error_set(err, failure.code, "%s", failure.message);
-        }
+        if (push(o, token, err) < 0)
+            return -1;
+        if (o->ended)
+            return result->stop_string >= 0 ? LLAMA3_FINISH_STOP : LLAMA3_FINISH_CALLBACK;
+        if (result->answer_tokens == max || s->tokens.n == engine_context(model->engine))
+            return LLAMA3_FINISH_LENGTH;
     }
 }
 
 static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
-                    const struct llama3_generation *g, struct sampler *sampler,
-                    struct llama3_result *result, struct llama3_error *err)
+                    const struct llama3_generation *g, struct llama3_result *result,
+                    struct llama3_error *err)
 {
     double start = clock_seconds();
-    if (session_set(s, prompt, n, &result->cached_tokens, g->on_prompt, g->arg, err) < 0)
+    if (session_set(s, prompt, n, g->on_prompt, g->arg, &result->cached_tokens, err) < 0)
         return -1;
     double ready = clock_seconds();
     result->prompt_seconds = ready - start;
 
-    sampler_saw_prompt(sampler, prompt, n);
-    struct outlet outlet = {.generation = g};
-    int status = answer(s, sampler, &outlet, result, err);
+    struct outlet outlet = {.generation = g, .stop_string = &result->stop_string};
+    outlet.detokenizer = llama3_detokenizer_open(s->model->owner, false, err);
+    int finish = -1;
+    if (outlet.detokenizer != NULL && llama3_sampling_begin(g->sampling, prompt, n, err) == 0)
+        finish = answer(s, &outlet, result, err);
     session_leave(s);
-    if (status == 0)
-        finish_text(&outlet);
+    if (finish >= 0 && finish_text(&outlet, err) < 0)
+        finish = -1;
+    llama3_detokenizer_close(outlet.detokenizer);
     buf_free(&outlet.held);
     result->answer_seconds = clock_seconds() - ready;
-    return status;
+    return finish;
 }
 
-int llama3_generate(struct llama3_session *s, const int32_t *prompt, size_t n,
-                    const struct llama3_generation *g, struct llama3_result *out,
-                    struct llama3_error *err)
+/* As generate(); the sampling is there. */
+static int generate_with(struct llama3_session *s, const int32_t *prompt, size_t n,
+                         struct llama3_generation *g, struct llama3_result *result,
+                         struct llama3_error *err)
 {
-    struct llama3_result result = {.stop_id = -1, .prompt_tokens = n};
-    struct llama3_error failure = {0};
-    struct sampler *sampler = NULL;
-    int status = check(g, &failure);
+    if (g->sampling != NULL)
+        return generate(s, prompt, n, g, result, err);
+    g->sampling = llama3_sampling_open(s->model->owner, err);
+    int finish = g->sampling != NULL ? generate(s, prompt, n, g, result, err) : -1;
+    llama3_sampling_close(g->sampling);
+    return finish;
+}
 
-    if (status == 0) {
-        sampler = sampler_open(&g->sampling, engine_vocab_size(session_model(s)->engine), &failure);
-        status = sampler != NULL ? generate(s, prompt, n, g, sampler, &result, &failure) : -1;
+int llama3_session_generate(struct llama3_session *s, const int32_t *prompt, size_t n,
+                            const struct llama3_generation *generation,
+                            struct llama3_result *callers, struct llama3_error *err)
+{
+    struct llama3_generation g;
+    struct llama3_result result = {0};
+    struct llama3_error failure = {0};
+    int finish = -1;
+
+    if (sized_take(&g, sizeof g, generation, "llama3_generation", &failure) == 0 &&
+        sized_take(&result, sizeof result, callers, "llama3_result", &failure) == 0 &&
+        check(&g, &failure) == 0) {
+        result = (struct llama3_result){
+            .size = sizeof result, .stop_id = -1, .stop_string = -1, .prompt_tokens = n};
+        finish = generate_with(s, prompt, n, &g, &result, &failure);
     }
-    if (status < 0 && failure.code == LLAMA3_ECANCELED) {
-        result.finish = LLAMA3_FINISH_CANCELED;
-        status = 0;
-    }
+    if (finish < 0 && failure.code == LLAMA3_ECANCELED)
+        finish = LLAMA3_FINISH_CANCELED;
     session_take_cancel(s);
-    sampler_close(sampler);
-    if (out != NULL)
-        *out = result;
-    if (status < 0 && err != NULL)
-        *err = failure;
-    return status;
+    if (finish >= 0)
+        result.finish = (enum llama3_finish)finish;
+    if (callers != NULL)
+        sized_give(callers, &result, sizeof result);
+    return finish >= 0 ? 0 : error_copy(err, &failure);
 }

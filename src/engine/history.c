@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* history.c: the messages of a conversation, as llama3_get_response keeps them. */
+/* history.c: the messages of a conversation, and answers that become a part of it. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/error.h"
+#include "base/buf.h"
 #include "base/size.h"
+#include "base/sized.h"
+#include "engine/session.h"
 
 struct llama3_history {
     struct llama3_message *messages; /* [n], each with its own copies */
@@ -38,7 +40,7 @@ int llama3_history_add(struct llama3_history *history, const char *role, const c
         history->messages = moved;
         history->capacity = capacity;
     }
-    struct llama3_message copy = {strdup(role), strdup(content)};
+    struct llama3_message copy = {sizeof copy, strdup(role), strdup(content)};
     if (copy.role == NULL || copy.content == NULL) {
         free((char *)copy.role);
         free((char *)copy.content);
@@ -48,11 +50,14 @@ int llama3_history_add(struct llama3_history *history, const char *role, const c
     return 0;
 }
 
-const struct llama3_message *llama3_history_messages(const struct llama3_history *history,
-                                                     size_t *n)
+size_t llama3_history_length(const struct llama3_history *history)
 {
-    *n = history->n;
-    return history->messages;
+    return history->n;
+}
+
+const struct llama3_message *llama3_history_message(const struct llama3_history *history, size_t i)
+{
+    return i < history->n ? &history->messages[i] : NULL;
 }
 
 void llama3_history_truncate(struct llama3_history *history, size_t n)
@@ -62,4 +67,76 @@ void llama3_history_truncate(struct llama3_history *history, size_t n)
         free((char *)last->role);
         free((char *)last->content);
     }
+}
+
+/* ---- answers -------------------------------------------------------------------------------- */
+
+/* Gathers an answer's text, and passes it on. */
+struct gathering {
+    struct buf text;
+    const struct llama3_generation *callers;
+};
+
+static int on_text(void *arg, const char *text, size_t length)
+{
+    struct gathering *g = arg;
+    buf_add(&g->text, text, length);
+    return g->callers->on_text != NULL ? g->callers->on_text(g->callers->arg, text, length) : 0;
+}
+
+static int on_token(void *arg, int32_t token, const float *logits)
+{
+    const struct llama3_generation *callers = ((const struct gathering *)arg)->callers;
+    return callers->on_token(callers->arg, token, logits);
+}
+
+static void on_prompt(void *arg, size_t done, size_t total)
+{
+    const struct llama3_generation *callers = ((const struct gathering *)arg)->callers;
+    callers->on_prompt(callers->arg, done, total);
+}
+
+/* The answer to the history as it stands, as text. */
+static int answer(struct llama3_session *session, const struct llama3_history *history,
+                  struct gathering *gathering, struct llama3_error *err)
+{
+    const struct llama3_generation *callers = gathering->callers;
+    struct llama3_generation g = *callers;
+    struct llama3_result result = {.size = sizeof result};
+    int32_t *prompt;
+    size_t n;
+
+    g.on_text = on_text;
+    g.on_token = callers->on_token != NULL ? on_token : NULL;
+    g.on_prompt = callers->on_prompt != NULL ? on_prompt : NULL;
+    g.arg = gathering;
+    if (llama3_apply_template(session->model->owner, history->messages, history->n, NULL, &prompt,
+                              &n, err) < 0)
+        return -1;
+    int status = llama3_session_generate(session, prompt, n, &g, &result, err);
+    llama3_free(prompt);
+    if (status == 0 && result.finish == LLAMA3_FINISH_CANCELED)
+        return error_set(err, LLAMA3_ECANCELED, "canceled");
+    buf_add(&gathering->text, "", 0);
+    if (status == 0 && gathering->text.failed)
+        return error_memory(err, "the answer", gathering->text.size);
+    return status;
+}
+
+const char *llama3_session_respond(struct llama3_session *session, struct llama3_history *history,
+                                   const char *query, const struct llama3_generation *generation,
+                                   struct llama3_error *err)
+{
+    struct llama3_generation callers;
+    struct gathering gathering = {.callers = &callers};
+    size_t before = history->n;
+
+    if (sized_take(&callers, sizeof callers, generation, "llama3_generation", err) < 0)
+        return NULL;
+    if (llama3_history_add(history, "user", query, err) < 0 ||
+        answer(session, history, &gathering, err) < 0 ||
+        llama3_history_add(history, "assistant", gathering.text.data, err) < 0)
+        llama3_history_truncate(history, before);
+    buf_free(&gathering.text);
+    return history->n > before ? history->messages[history->n - 1].content : NULL;
 }

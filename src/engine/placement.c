@@ -76,7 +76,7 @@ static uint64_t sum_weights(const struct chooser *c, size_t stage, const struct 
 
 /* A backend's stages and their weights; returns the set of activations. */
 static unsigned sum_stages(const struct chooser *c, size_t backend,
-                           const struct backend_ops *device, struct llama3_place *place)
+                           const struct backend_ops *device, struct llama3_memory *memory)
 {
     const struct plan *plan = &c->placement->plan;
     size_t n_layers = c->model->config.n_layers;
@@ -87,47 +87,47 @@ static unsigned sum_stages(const struct chooser *c, size_t backend,
         for (size_t s = plan->spans[i].first; s < plan_end(plan, i, n_layers); s++) {
             enum stage_kind kind = stage_kind(s, n_layers);
             activations |= stage_reads(s, n_layers) | stage_writes(s, n_layers);
-            place->embedding |= kind == STAGE_EMBED;
-            place->head |= kind == STAGE_HEAD;
-            place->n_layers += kind == STAGE_FFN;
-            place->n_kv_layers += kind == STAGE_ATTEND;
-            place->weight_bytes += sum_weights(c, s, device);
+            memory->embedding |= kind == STAGE_EMBED;
+            memory->head |= kind == STAGE_HEAD;
+            memory->n_layers += kind == STAGE_FFN;
+            memory->n_kv_layers += kind == STAGE_ATTEND;
+            memory->weight_bytes += sum_weights(c, s, device);
         }
     }
     return activations;
 }
 
-static void sum_up(const struct chooser *c, size_t backend, struct llama3_place *place)
+static void sum_up(const struct chooser *c, size_t backend, struct llama3_memory *memory)
 {
     const struct config *config = &c->model->config;
     const struct forward_options *o = c->options;
     const struct backend_ops *ops = c->placement->backends[backend];
     bool on_device = ops->device != NULL;
 
-    *place = (struct llama3_place){0};
-    unsigned activations = sum_stages(c, backend, on_device ? ops : NULL, place);
-    struct backend_shape shape = forward_shape(config, o, place->n_kv_layers);
+    *memory = (struct llama3_memory){0};
+    unsigned activations = sum_stages(c, backend, on_device ? ops : NULL, memory);
+    struct backend_shape shape = forward_shape(config, o, memory->n_kv_layers);
     for (int i = 0; i < ACT_COUNT; i++) {
         enum activation a = (enum activation)i;
         enum rows rows = activation_rows(a);
         size_t cols = activation_cols(config, a);
         if ((activations >> a & 1) != 0)
-            place->work_bytes +=
+            memory->work_bytes +=
                 on_device
                     ? ops->buffer_bytes(&shape, rows, cols)
                     : sizeof(float) * cols * (rows == ROWS_ALL ? o->max_rows : o->max_logit_rows);
     }
     size_t n_pages = c->request->kv_pages > 0 ? c->request->kv_pages : kv_pages(o->max_context);
     uint64_t position = (uint64_t)2 * config->n_kv_heads *
-                        kv_head_bytes(o->kv_type, config->head_dim) * place->n_kv_layers;
+                        kv_head_bytes(o->kv_type, config->head_dim) * memory->n_kv_layers;
     if (!on_device) {
-        place->kv_bytes = product(o->max_context, position);
+        memory->kv_bytes = product(o->max_context, position);
         return;
     }
-    place->kv_bytes = place->n_kv_layers > 0 ? product(n_pages, ops->kv_page_bytes(&shape)) : 0;
-    place->work_bytes += ops->own_bytes(&o->backend, &shape);
-    place->device = c->placement->device_name;
-    place->free_bytes = c->device.free_bytes;
+    memory->kv_bytes = memory->n_kv_layers > 0 ? product(n_pages, ops->kv_page_bytes(&shape)) : 0;
+    memory->work_bytes += ops->own_bytes(&o->backend, &shape);
+    memory->device = c->placement->device_name;
+    memory->free_bytes = c->device.free_bytes;
 }
 
 /* ---- choosing ---------------------------------------------------------------------------- */
@@ -141,11 +141,11 @@ static size_t first_stage(const struct chooser *c, size_t n)
 /* Bytes of the device that the stages from `first` on take. Leaves their plan made. */
 static uint64_t bytes_from(const struct chooser *c, size_t first)
 {
-    struct llama3_place place;
+    struct llama3_memory memory;
     make_plan(c->placement, c->model, first, c->request->ops, c->request->kv_on_host);
-    sum_up(c, c->placement->plan.spans[c->placement->plan.n_spans - 1].backend, &place);
-    uint64_t bytes = place.weight_bytes + place.work_bytes;
-    return place.kv_bytes > UINT64_MAX - bytes ? UINT64_MAX : bytes + place.kv_bytes;
+    sum_up(c, c->placement->plan.spans[c->placement->plan.n_spans - 1].backend, &memory);
+    uint64_t bytes = memory.weight_bytes + memory.work_bytes;
+    return memory.kv_bytes > UINT64_MAX - bytes ? UINT64_MAX : bytes + memory.kv_bytes;
 }
 
 static size_t most_layers(const struct chooser *c)
@@ -189,7 +189,7 @@ static int choose_cpu(struct chooser *c)
     c->options->max_context = r->context > 0 ? r->context : r->host_context;
     c->options->max_rows = c->host_rows;
     make_plan(c->placement, c->model, 0, NULL, false);
-    sum_up(c, 0, &c->placement->places[0]);
+    sum_up(c, 0, &c->placement->memories[0]);
     return 0;
 }
 
@@ -224,7 +224,7 @@ static int choose_device(struct chooser *c, size_t n)
         grow_context(c, first);
     make_plan(c->placement, c->model, first, c->request->ops, c->request->kv_on_host);
     for (size_t i = 0; i < c->placement->plan.n_backends; i++)
-        sum_up(c, i, &c->placement->places[i]);
+        sum_up(c, i, &c->placement->memories[i]);
     return 0;
 }
 

@@ -35,8 +35,9 @@ struct placement_request {
 
 struct placement {
     struct plan plan;
-    struct llama3_place places[MAX_BACKENDS]; /* [plan.n_backends], their names still to be given */
-    char note[256];                           /* why there is no device in the plan, or "" */
+    struct llama3_memory
+        memories[MAX_BACKENDS]; /* [plan.n_backends], their names still to be given */
+    char note[256];             /* why there is no device in the plan, or "" */
     /* What the plan points to, so that a placement stays where it was made: */
     const struct backend_ops *backends[2];
     struct span spans[2 + 2 * MAX_LAYERS];

@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: MIT */
+#include "config.h" /* newlocale, strtod_l */
+
 #include "engine/sampler.h"
 
+#include <errno.h>
+#include <inttypes.h>
+#include <locale.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,94 +22,319 @@ struct candidate {
     int32_t id;
 };
 
-struct sampler {
-    struct llama3_sampling sampling;
-    size_t vocab_size;
+struct bias {
+    int32_t token;
+    float value;
+};
+
+struct llama3_sampling {
+    float temperature, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty;
+    int top_k;
+    uint64_t seed;
+    struct bias *biases; /* [n_biases] */
+    size_t n_biases;
+    const uint32_t *mask; /* [(vocab_size + 31) / 32], or NULL */
+
+    size_t vocab_size; /* 0: of no model */
+    /* Allocated before the first draw: */
     uint32_t *answer_counts;      /* [vocab_size] */
     bool *seen;                   /* [vocab_size] in prompt or answer */
-    float *adjusted;              /* [vocab_size] logits after biases and penalties */
+    float *adjusted;              /* [vocab_size] logits after mask, biases and penalties */
     struct candidate *candidates; /* [vocab_size] */
 };
 
-static int check(bool valid, const char *name, double value, const char *range,
-                 struct llama3_error *err)
+/* ---- settings ------------------------------------------------------------------------------- */
+
+enum setting_type { SETTING_FLOAT, SETTING_INT, SETTING_SEED };
+
+static const struct setting {
+    const char *name;
+    enum setting_type type;
+    size_t offset;
+    double min, max;
+    bool above; /* min itself is not allowed */
+} settings[] = {
+#define AT(field) offsetof(struct llama3_sampling, field)
+    {"temperature", SETTING_FLOAT, AT(temperature), 0, 100, false},
+    {"top_p", SETTING_FLOAT, AT(top_p), 0, 1, true},
+    {"min_p", SETTING_FLOAT, AT(min_p), 0, 1, false},
+    {"top_k", SETTING_INT, AT(top_k), 0, 1 << 20, false},
+    {"repeat_penalty", SETTING_FLOAT, AT(repeat_penalty), 0, 100, true},
+    {"frequency_penalty", SETTING_FLOAT, AT(frequency_penalty), -100, 100, false},
+    {"presence_penalty", SETTING_FLOAT, AT(presence_penalty), -100, 100, false},
+    {"seed", SETTING_SEED, AT(seed), 0, 0x1p64, false},
+#undef AT
+};
+enum { N_SETTINGS = sizeof settings / sizeof *settings };
+
+const char *const *llama3_sampling_names(void)
 {
-    return valid ? 0
-                 : error_set(err, LLAMA3_EINPUT, "%s: expected a number in %s, found %g", name,
-                             range, value);
+    static const char *const names[] = {
+        "temperature",      "top_p", "min_p", "top_k", "repeat_penalty", "frequency_penalty",
+        "presence_penalty", "seed",  NULL,
+    };
+    return names;
 }
 
-static int check_ranges(const struct llama3_sampling *s, size_t vocab_size,
+static const struct setting *find_setting(const char *name, struct llama3_error *err)
+{
+    for (size_t i = 0; i < N_SETTINGS; i++)
+        if (strcmp(settings[i].name, name) == 0)
+            return &settings[i];
+    error_set(err, LLAMA3_EINPUT, "sampling: expected the name of a setting, found \"%.40s\"",
+              name);
+    return NULL;
+}
+
+/* A decimal number in C's notation, whatever the locale. */
+static bool parse_number(const char *text, double *value)
+{
+    locale_t c = newlocale(LC_NUMERIC_MASK, "C", NULL);
+    char *end;
+    if (c == NULL || text[strspn(text, "+-.0123456789eE")] != '\0') {
+        if (c != NULL)
+            freelocale(c);
+        return false;
+    }
+    *value = strtod_l(text, &end, c);
+    freelocale(c);
+    return end != text && *end == '\0';
+}
+
+static bool parse_seed(const char *text, uint64_t *seed)
+{
+    char *end;
+    errno = 0;
+    *seed = strtoull(text, &end, 10);
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0;
+}
+
+/* The shortest text that stands for this float. */
+static void text_of_float(float value, char text[32])
+{
+    enum { FLOAT_DIGITS = 9 };                               /* are always enough */
+    for (int digits = 3; digits <= FLOAT_DIGITS; digits++) { /* 100 without an exponent */
+        double read;
+        snprintf(text, 32, "%.*g", digits, (double)value);
+        text[strcspn(text, ",")] = strchr(text, ',') != NULL ? '.' : '\0'; /* of the locale */
+        if (parse_number(text, &read) && (float)read == value)
+            break;
+    }
+}
+
+static int refuse(const struct setting *setting, const char *text, struct llama3_error *err)
+{
+    if (setting->type == SETTING_SEED)
+        return error_set(err, LLAMA3_EINPUT,
+                         "seed: expected an integer in [0, %" PRIu64 "], found "
+                         "'%.40s'",
+                         UINT64_MAX, text);
+    return error_set(err, LLAMA3_EINPUT, "%s: expected %s in %c%g, %.7g], found '%.40s'",
+                     setting->name, setting->type == SETTING_INT ? "an integer" : "a number",
+                     setting->above ? '(' : '[', setting->min, setting->max, text);
+}
+
+int llama3_sampling_set(struct llama3_sampling *s, const char *name, const char *text,
                         struct llama3_error *err)
 {
-    if (check(s->temperature >= 0 && s->temperature <= 100, "temperature", s->temperature,
-              "[0, 100]", err) < 0 ||
-        check(s->top_p > 0 && s->top_p <= 1, "top_p", s->top_p, "(0, 1]", err) < 0 ||
-        check(s->min_p >= 0 && s->min_p <= 1, "min_p", s->min_p, "[0, 1]", err) < 0 ||
-        check(s->top_k >= 0, "top_k", s->top_k, "[0, 2147483647]", err) < 0 ||
-        check(s->repeat_penalty > 0 && s->repeat_penalty <= 100, "repeat_penalty",
-              s->repeat_penalty, "(0, 100]", err) < 0 ||
-        check(fabsf(s->frequency_penalty) <= 100, "frequency_penalty", s->frequency_penalty,
-              "[-100, 100]", err) < 0 ||
-        check(fabsf(s->presence_penalty) <= 100, "presence_penalty", s->presence_penalty,
-              "[-100, 100]", err) < 0)
+    const struct setting *setting = find_setting(name, err);
+    double value;
+    uint64_t seed;
+    if (setting == NULL)
         return -1;
-    for (size_t i = 0; i < s->n_bias; i++) {
-        int32_t token = s->bias[i].token;
-        if (token < 0 || (size_t)token >= vocab_size)
-            return error_set(err, LLAMA3_EINPUT, "bias: expected a token below %zu, found %d",
-                             vocab_size, (int)token);
-        if (check(fabsf(s->bias[i].bias) <= 100, "bias", s->bias[i].bias, "[-100, 100]", err) < 0)
-            return -1;
+    void *at = (char *)s + setting->offset;
+    if (setting->type == SETTING_SEED) {
+        if (!parse_seed(text, &seed))
+            return refuse(setting, text, err);
+        *(uint64_t *)at = seed;
+        return 0;
     }
+    if (!parse_number(text, &value))
+        return refuse(setting, text, err);
+    bool whole = setting->type == SETTING_INT;
+    double kept = whole ? value : (double)(float)value;
+    if (!(kept >= setting->min && kept <= setting->max) ||
+        (setting->above && kept == setting->min) || (whole && floor(value) != value))
+        return refuse(setting, text, err);
+    if (whole)
+        *(int *)at = (int)value;
+    else
+        *(float *)at = (float)value;
     return 0;
 }
 
-struct sampler *sampler_open(const struct llama3_sampling *sampling, size_t vocab_size,
-                             struct llama3_error *err)
+int llama3_sampling_get(const struct llama3_sampling *s, const char *name, char *text, size_t size,
+                        struct llama3_error *err)
 {
-    if (check_ranges(sampling, vocab_size, err) < 0)
-        return NULL;
-    struct sampler *s = size_alloc(1, sizeof *s);
-    if (s != NULL) {
-        s->sampling = *sampling;
-        s->vocab_size = vocab_size;
-        s->answer_counts = size_alloc(vocab_size, sizeof *s->answer_counts);
-        s->seen = size_alloc(vocab_size, sizeof *s->seen);
-        s->adjusted = size_alloc(vocab_size, sizeof *s->adjusted);
-        s->candidates = size_alloc(vocab_size, sizeof *s->candidates);
-    }
-    if (s == NULL || s->answer_counts == NULL || s->seen == NULL || s->adjusted == NULL ||
-        s->candidates == NULL) {
-        error_memory(err, "the sampler", vocab_size * sizeof *s->candidates);
-        sampler_close(s);
-        return NULL;
-    }
-    return s;
+    const struct setting *setting = find_setting(name, err);
+    if (setting == NULL)
+        return -1;
+    const void *at = (const char *)s + setting->offset;
+    char digits[32];
+    if (setting->type == SETTING_SEED)
+        snprintf(digits, sizeof digits, "%" PRIu64, *(const uint64_t *)at);
+    else if (setting->type == SETTING_INT)
+        snprintf(digits, sizeof digits, "%d", *(const int *)at);
+    else
+        text_of_float(*(const float *)at, digits);
+    size_t n = strlen(digits);
+    if (n >= size)
+        return error_set(err, LLAMA3_EINPUT, "sampling: expected room for %zu bytes, found %zu",
+                         n + 1, size);
+    memcpy(text, digits, n + 1);
+    return 0;
 }
 
-void sampler_close(struct sampler *s)
+int llama3_sampling_bias(struct llama3_sampling *s, int32_t token, float bias,
+                         struct llama3_error *err)
 {
-    if (s == NULL)
-        return;
+    size_t i = 0;
+    if (token < 0 || (size_t)token >= s->vocab_size)
+        return error_set(err, LLAMA3_EINPUT, "bias: expected a token below %zu, found %d",
+                         s->vocab_size, (int)token);
+    if (!(fabsf(bias) <= 100))
+        return error_set(err, LLAMA3_EINPUT, "bias: expected a number in [-100, 100], found %g",
+                         (double)bias);
+    while (i < s->n_biases && s->biases[i].token != token)
+        i++;
+    if (i == s->n_biases) {
+        struct bias *more = reallocarray(s->biases, i + 1, sizeof *more);
+        if (more == NULL)
+            return error_memory(err, "a bias", (i + 1) * sizeof *more);
+        s->biases = more;
+        s->n_biases++;
+    }
+    s->biases[i] = (struct bias){token, bias};
+    return 0;
+}
+
+void llama3_sampling_mask(struct llama3_sampling *s, const uint32_t *allowed)
+{
+    s->mask = allowed;
+}
+
+/* ---- a sampling ----------------------------------------------------------------------------- */
+
+static void free_buffers(struct llama3_sampling *s)
+{
     free(s->answer_counts);
     free(s->seen);
     free(s->adjusted);
     free(s->candidates);
+    s->answer_counts = NULL;
+    s->seen = NULL;
+    s->adjusted = NULL;
+    s->candidates = NULL;
+}
+
+static int allocate(struct llama3_sampling *s, struct llama3_error *err)
+{
+    if (s->vocab_size == 0)
+        return error_set(err, LLAMA3_EINPUT,
+                         "sampling: expected one of a model, found one of none");
+    if (s->candidates != NULL)
+        return 0;
+    s->answer_counts = size_alloc(s->vocab_size, sizeof *s->answer_counts);
+    s->seen = size_alloc(s->vocab_size, sizeof *s->seen);
+    s->adjusted = size_alloc(s->vocab_size, sizeof *s->adjusted);
+    s->candidates = size_alloc(s->vocab_size, sizeof *s->candidates);
+    if (s->answer_counts != NULL && s->seen != NULL && s->adjusted != NULL && s->candidates != NULL)
+        return 0;
+    free_buffers(s);
+    return error_memory(err, "the sampling", s->vocab_size * sizeof *s->candidates);
+}
+
+struct llama3_sampling *sampling_open(const struct generation_defaults *g, size_t vocab_size,
+                                      struct llama3_error *err)
+{
+    struct llama3_sampling *s = size_alloc(1, sizeof *s);
+    if (s == NULL) {
+        error_memory(err, "the sampling", sizeof *s);
+        return NULL;
+    }
+    *s = (struct llama3_sampling){
+        .temperature = isnan(g->temperature) ? 0.6f : (float)g->temperature,
+        .top_p = isnan(g->top_p) ? 0.9f : (float)g->top_p,
+        .min_p = isnan(g->min_p) ? 0 : (float)g->min_p,
+        .top_k = g->top_k < 0 ? 0 : (int)g->top_k,
+        .repeat_penalty = isnan(g->repeat_penalty) ? 1 : (float)g->repeat_penalty,
+        .vocab_size = vocab_size,
+    };
+    if (g->do_sample == 0)
+        s->temperature = 0;
+    return s;
+}
+
+struct llama3_sampling *llama3_sampling_copy(const struct llama3_sampling *from,
+                                             struct llama3_error *err)
+{
+    struct llama3_sampling *s = size_alloc(1, sizeof *s);
+    struct bias *biases = size_alloc(from->n_biases, sizeof *biases);
+    if (s == NULL || biases == NULL) {
+        error_memory(err, "the sampling", sizeof *s + from->n_biases * sizeof *biases);
+        free(s);
+        free(biases);
+        return NULL;
+    }
+    *s = *from;
+    s->answer_counts = NULL;
+    s->seen = NULL;
+    s->adjusted = NULL;
+    s->candidates = NULL;
+    s->biases = biases;
+    if (from->n_biases > 0)
+        memcpy(biases, from->biases, from->n_biases * sizeof *biases);
+    return s;
+}
+
+void llama3_sampling_close(struct llama3_sampling *s)
+{
+    if (s == NULL)
+        return;
+    free_buffers(s);
+    free(s->biases);
     free(s);
 }
 
-void sampler_saw_prompt(struct sampler *s, const int32_t *tokens, size_t n)
+int sampling_prepare(struct llama3_sampling *s, size_t vocab_size, struct llama3_error *err)
 {
-    for (size_t i = 0; i < n; i++)
-        s->seen[tokens[i]] = true;
+    if (s->vocab_size != vocab_size)
+        return error_set(err, LLAMA3_EINPUT, "sampling: expected one of %zu tokens, found %zu",
+                         vocab_size, s->vocab_size);
+    return allocate(s, err);
 }
 
-void sampler_saw_answer(struct sampler *s, int32_t token)
+static bool is_token(const struct llama3_sampling *s, int32_t token)
 {
+    return token >= 0 && (size_t)token < s->vocab_size;
+}
+
+int llama3_sampling_begin(struct llama3_sampling *s, const int32_t *prompt, size_t n,
+                          struct llama3_error *err)
+{
+    if (allocate(s, err) < 0)
+        return -1;
+    memset(s->seen, 0, s->vocab_size * sizeof *s->seen);
+    memset(s->answer_counts, 0, s->vocab_size * sizeof *s->answer_counts);
+    for (size_t i = 0; i < n; i++)
+        if (is_token(s, prompt[i]))
+            s->seen[prompt[i]] = true;
+    return 0;
+}
+
+int llama3_sampling_accept(struct llama3_sampling *s, int32_t token, struct llama3_error *err)
+{
+    if (allocate(s, err) < 0)
+        return -1;
+    if (!is_token(s, token))
+        return error_set(err, LLAMA3_EINPUT, "accept: expected a token below %zu, found %d",
+                         s->vocab_size, (int)token);
     s->seen[token] = true;
     s->answer_counts[token]++;
+    return 0;
 }
+
+/* ---- drawing -------------------------------------------------------------------------------- */
 
 /* SplitMix64's output function (Steele, Lea and Flood 2014). */
 static uint64_t mix(uint64_t x)
@@ -120,26 +351,33 @@ static double uniform(uint64_t seed, size_t position)
     return (double)(mix(mix(seed) ^ position) >> 11) * 0x1p-53;
 }
 
-/* The logits after biases and penalties: repetition as in CTRL (Keskar et al. 2019, section 4.1),
- * frequency and presence as in the OpenAI API. */
-static const float *penalize(struct sampler *s, const float *logits)
+static bool is_allowed(const struct llama3_sampling *s, size_t token)
 {
-    const struct llama3_sampling *o = &s->sampling;
+    return s->mask == NULL || (s->mask[token / 32] >> token % 32 & 1) != 0;
+}
+
+/* The logits after mask, biases and penalties: repetition as in CTRL (Keskar et al. 2019, section
+ * 4.1), frequency and presence as in the OpenAI API. */
+static const float *adjust(struct llama3_sampling *s, const float *logits)
+{
     bool penalties =
-        o->repeat_penalty != 1 || o->frequency_penalty != 0 || o->presence_penalty != 0;
-    if (!penalties && o->n_bias == 0)
+        s->repeat_penalty != 1 || s->frequency_penalty != 0 || s->presence_penalty != 0;
+    if (!penalties && s->n_biases == 0 && s->mask == NULL)
         return logits;
     memcpy(s->adjusted, logits, s->vocab_size * sizeof *logits);
-    for (size_t i = 0; i < o->n_bias; i++)
-        s->adjusted[o->bias[i].token] += o->bias[i].bias;
+    for (size_t i = 0; i < s->n_biases; i++)
+        s->adjusted[s->biases[i].token] += s->biases[i].value;
     for (size_t i = 0; i < s->vocab_size && penalties; i++) {
         float logit = s->adjusted[i];
         if (s->seen[i])
-            logit = logit > 0 ? logit / o->repeat_penalty : logit * o->repeat_penalty;
+            logit = logit > 0 ? logit / s->repeat_penalty : logit * s->repeat_penalty;
         if (s->answer_counts[i] > 0)
-            logit -= (float)s->answer_counts[i] * o->frequency_penalty + o->presence_penalty;
+            logit -= (float)s->answer_counts[i] * s->frequency_penalty + s->presence_penalty;
         s->adjusted[i] = logit;
     }
+    for (size_t i = 0; i < s->vocab_size && s->mask != NULL; i++)
+        if (!is_allowed(s, i))
+            s->adjusted[i] = -INFINITY;
     return s->adjusted;
 }
 
@@ -174,10 +412,11 @@ static int by_logit(const void *a, const void *b)
 }
 
 /* Candidates that are not negligible, best first; [*n]. */
-static struct candidate *sorted_candidates(struct sampler *s, const float *logits, size_t *n)
+static struct candidate *sorted_candidates(struct llama3_sampling *s, const float *logits,
+                                           size_t *n)
 {
     float best = logits[best_of(logits, s->vocab_size)];
-    float scale = 1 / s->sampling.temperature;
+    float scale = 1 / s->temperature;
     size_t count = 0;
 
     for (size_t i = 0; i < s->vocab_size; i++) {
@@ -199,43 +438,48 @@ static double sum_of(const struct candidate *c, size_t n)
 }
 
 /* How many of the n best candidates top-k, top-p and min-p leave, at least one. */
-static size_t cut(const struct llama3_sampling *o, const struct candidate *c, size_t n)
+static size_t cut(const struct llama3_sampling *s, const struct candidate *c, size_t n)
 {
-    if (o->top_k > 0 && (size_t)o->top_k < n)
-        n = (size_t)o->top_k;
-    if (o->top_p < 1) {
-        double enough = (double)o->top_p * sum_of(c, n), sum = 0;
+    if (s->top_k > 0 && (size_t)s->top_k < n)
+        n = (size_t)s->top_k;
+    if (s->top_p < 1) {
+        double enough = (double)s->top_p * sum_of(c, n), sum = 0;
         size_t kept = 0;
         while (kept < n && (kept == 0 || sum < enough))
             sum += exp((double)c[kept++].logit);
         n = kept;
     }
-    if (o->min_p > 0) {
-        double least = log((double)o->min_p); /* the best candidate's logit is 0 */
+    if (s->min_p > 0) {
+        double least = log((double)s->min_p); /* the best candidate's logit is 0 */
         while (n > 1 && (double)c[n - 1].logit < least)
             n--;
     }
     return n;
 }
 
-int32_t sampler_draw(struct sampler *s, const float *logits, size_t position)
+int llama3_sampling_draw(struct llama3_sampling *s, const float *logits, size_t position,
+                         int32_t *token, struct llama3_error *err)
 {
-    logits = penalize(s, logits);
+    if (allocate(s, err) < 0)
+        return -1;
+    logits = adjust(s, logits);
     int32_t best = best_of(logits, s->vocab_size);
-    if (s->sampling.temperature == 0 || !isfinite(logits[best]))
-        return best;
+    if (!is_allowed(s, (size_t)best))
+        return error_set(err, LLAMA3_EINPUT, "mask: expected a token that is allowed, found none");
+    *token = best;
+    if (s->temperature == 0 || !isfinite(logits[best]))
+        return 0;
 
     size_t n;
     const struct candidate *c = sorted_candidates(s, logits, &n);
     if (n == 0) /* a temperature so small that the best one's logit is no number */
-        return best;
-    n = cut(&s->sampling, c, n);
+        return 0;
+    n = cut(s, c, n);
 
-    double left = uniform(s->sampling.seed, position) * sum_of(c, n);
-    for (size_t i = 0; i + 1 < n; i++) {
-        left -= exp((double)c[i].logit);
-        if (left < 0)
-            return c[i].id;
-    }
-    return c[n - 1].id;
+    double left = uniform(s->seed, position) * sum_of(c, n);
+    size_t i = 0;
+    while (i + 1 < n && (left -= exp((double)c[i].logit)) >= 0)
+        i++;
+    *token = c[i].id;
+    return 0;
 }

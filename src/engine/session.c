@@ -5,18 +5,7 @@
 #include <string.h>
 
 #include "base/size.h"
-#include "base/tokens.h"
-
-struct llama3_session {
-    const struct session_model *model;
-    struct sequence *sequence;
-    struct tokens tokens; /* evaluated */
-    float *logits;        /* [vocab_size] after the last of them, if has_logits */
-    bool has_logits;
-    atomic_bool cancel;
-    struct llama3_error ended;   /* by a device that failed; LLAMA3_OK: it goes on */
-    struct engine_stream stream; /* while it generates */
-};
+#include "engine/sampler.h"
 
 /* A session around a sequence, which it takes over (NULL: that failed already). */
 static struct llama3_session *wrap(const struct session_model *model, struct sequence *sequence,
@@ -42,13 +31,17 @@ static struct llama3_session *wrap(const struct session_model *model, struct seq
 
 struct llama3_session *session_open(const struct session_model *model, struct llama3_error *err)
 {
-    return wrap(model, engine_sequence(model->engine, err), err);
+    if (model->engine != NULL)
+        return wrap(model, engine_sequence(model->engine, err), err);
+    error_set(err, LLAMA3_EINPUT,
+              "session: expected a model with weights, found one opened with vocab_only");
+    return NULL;
 }
 
 /* -1 once a device has failed in this session, with the line that said so. */
 static int check_ended(const struct llama3_session *s, struct llama3_error *err)
 {
-    return s->ended.code == LLAMA3_OK ? 0 : error_set(err, s->ended.code, "%s", s->ended.message);
+    return s->ended.code == LLAMA3_OK ? 0 : error_copy(err, &s->ended);
 }
 
 struct llama3_session *llama3_session_fork(struct llama3_session *from, size_t n,
@@ -83,6 +76,7 @@ void llama3_session_close(struct llama3_session *s)
 {
     if (s == NULL)
         return;
+    session_leave(s);
     engine_release(s->model->engine, s->sequence);
     tokens_free(&s->tokens);
     free(s->logits);
@@ -99,17 +93,18 @@ void llama3_session_truncate(struct llama3_session *s, size_t n)
 {
     if (n >= s->tokens.n)
         return;
+    session_leave(s);
     engine_truncate(s->model->engine, s->sequence, n);
     s->tokens.n = n;
     s->has_logits = false;
 }
 
-const float *llama3_logits(const struct llama3_session *s)
+const float *llama3_session_logits(const struct llama3_session *s)
 {
     return s->has_logits ? s->logits : NULL;
 }
 
-void llama3_cancel(struct llama3_session *s)
+void llama3_session_cancel(struct llama3_session *s)
 {
     atomic_store_explicit(&s->cancel, true, memory_order_relaxed);
 }
@@ -119,19 +114,15 @@ bool session_canceled(const struct llama3_session *s)
     return atomic_load_explicit(&s->cancel, memory_order_relaxed);
 }
 
-bool session_take_cancel(struct llama3_session *s)
+void session_take_cancel(struct llama3_session *s)
 {
-    return atomic_exchange_explicit(&s->cancel, false, memory_order_relaxed);
+    atomic_store_explicit(&s->cancel, false, memory_order_relaxed);
 }
 
-const struct session_model *session_model(const struct llama3_session *s)
+void session_leave(struct llama3_session *s)
 {
-    return s->model;
-}
-
-size_t session_length(const struct llama3_session *s)
-{
-    return s->tokens.n;
+    if (s->stream.awaited != 0)
+        engine_leave(s->model->engine, &s->stream);
 }
 
 bool session_is_stop(const struct session_model *model, int32_t token)
@@ -154,9 +145,11 @@ static void tell_progress(void *arg, size_t done)
     p->on_prompt(p->arg, p->cached + done, p->total);
 }
 
-/* Appends tokens; the cancel flag stays as it is. generates: another token may follow. */
-static int append(struct llama3_session *s, const int32_t *tokens, size_t n, float *logits,
-                  bool generates, struct progress *progress, struct llama3_error *err)
+/* Appends tokens; the cancel flag stays as it is. n_logits 0: of the last token, for the session
+ * alone. generates: another token may follow at once. */
+static int append(struct llama3_session *s, const int32_t *tokens, size_t n, size_t n_logits,
+                  float *logits, bool generates, struct progress *progress,
+                  struct llama3_error *err)
 {
     size_t before = s->tokens.n;
     struct engine_job job = {
@@ -164,8 +157,8 @@ static int append(struct llama3_session *s, const int32_t *tokens, size_t n, flo
         .position = before,
         .tokens = tokens,
         .n = n,
-        .all_logits = logits != NULL,
-        .logits = logits != NULL ? logits : s->logits,
+        .n_logits = n_logits > 0 ? n_logits : 1,
+        .logits = n_logits > 0 ? logits : s->logits,
         .stream = generates ? &s->stream : NULL,
         .cancel = &s->cancel,
         .on_progress = progress != NULL && progress->on_prompt != NULL ? tell_progress : NULL,
@@ -176,6 +169,8 @@ static int append(struct llama3_session *s, const int32_t *tokens, size_t n, flo
 
     if (check_ended(s, err) < 0)
         return -1;
+    if (!generates)
+        session_leave(s);
     for (size_t i = 0; i < n; i++)
         tokens_add(&s->tokens, tokens[i]);
     if (s->tokens.failed) {
@@ -188,37 +183,55 @@ static int append(struct llama3_session *s, const int32_t *tokens, size_t n, flo
         /* s->logits is written only once a job has succeeded, so it still holds. */
         if (failure.code == LLAMA3_EDEVICE)
             s->ended = failure;
-        return error_set(err, failure.code, "%s", failure.message);
+        return error_copy(err, &failure);
     }
-    if (logits != NULL)
-        memcpy(s->logits, logits + (n - 1) * vocab_size, vocab_size * sizeof *logits);
+    if (n_logits > 0)
+        memcpy(s->logits, logits + (n_logits - 1) * vocab_size, vocab_size * sizeof *logits);
     s->has_logits = true;
     return 0;
 }
 
-int llama3_eval(struct llama3_session *s, const int32_t *tokens, size_t n, float *logits,
-                struct llama3_error *err)
+int llama3_session_eval(struct llama3_session *s, const int32_t *tokens, size_t n, size_t n_logits,
+                        float *logits, struct llama3_error *err)
 {
     if (n == 0)
         return error_set(err, LLAMA3_EINPUT, "eval: expected at least one token, found none");
-    int status = append(s, tokens, n, logits, false, NULL, err);
+    if (n_logits > n || (n_logits > 0) != (logits != NULL))
+        return error_set(err, LLAMA3_EINPUT,
+                         "eval: expected room for the logits of at most %zu tokens, found %s for "
+                         "%zu",
+                         n, logits != NULL ? "room" : "none", n_logits);
+    int status = append(s, tokens, n, n_logits, logits, false, NULL, err);
     session_take_cancel(s);
     return status;
 }
 
-int session_append(struct llama3_session *s, const int32_t *tokens, size_t n,
-                   struct llama3_error *err)
+int session_next(struct llama3_sampling *sampling, struct llama3_session *s, int32_t *token,
+                 struct llama3_error *err)
 {
-    return append(s, tokens, n, NULL, true, NULL, err);
+    if (sampling_prepare(sampling, engine_vocab_size(s->model->engine), err) < 0)
+        return -1;
+    if (*token != -1) {
+        if (append(s, token, 1, 0, NULL, true, NULL, err) < 0 ||
+            llama3_sampling_accept(sampling, *token, err) < 0)
+            return -1;
+        *token = -1;
+    }
+    if (!s->has_logits)
+        return error_set(err, LLAMA3_EINPUT, "next: expected logits of a token before, found none");
+    return llama3_sampling_draw(sampling, s->logits, s->tokens.n, token, err);
 }
 
-void session_leave(struct llama3_session *s)
+int llama3_next(struct llama3_sampling *sampling, struct llama3_session *s, int32_t *token,
+                struct llama3_error *err)
 {
-    engine_leave(s->model->engine, &s->stream);
+    int status = session_next(sampling, s, token, err);
+    session_take_cancel(s);
+    return status;
 }
 
-int session_set(struct llama3_session *s, const int32_t *tokens, size_t n, size_t *cached,
-                void (*on_prompt)(void *arg, size_t done, size_t total), void *arg,
+int session_set(struct llama3_session *s, const int32_t *tokens, size_t n,
+                void (*on_prompt)(void *arg, size_t done, size_t total), void *arg, size_t *cached,
                 struct llama3_error *err)
 {
     size_t context = engine_context(s->model->engine);
@@ -241,5 +254,17 @@ int session_set(struct llama3_session *s, const int32_t *tokens, size_t n, size_
     llama3_session_truncate(s, common);
     *cached = common;
     struct progress progress = {on_prompt, arg, common, n};
-    return append(s, tokens + common, n - common, NULL, true, &progress, err);
+    return append(s, tokens + common, n - common, 0, NULL, true, &progress, err);
+}
+
+int llama3_session_set(struct llama3_session *s, const int32_t *tokens, size_t n,
+                       void (*on_prompt)(void *arg, size_t done, size_t total), void *arg,
+                       size_t *cached, struct llama3_error *err)
+{
+    size_t kept = 0;
+    int status = session_set(s, tokens, n, on_prompt, arg, &kept, err);
+    session_take_cancel(s);
+    if (cached != NULL)
+        *cached = kept;
+    return status;
 }

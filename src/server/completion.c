@@ -3,6 +3,7 @@
  * completion.c: one request that generates, from its text to the last of its choices. Each choice
  * is a sequence of its own; the prompt is read by the first one, which the others are forked from.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,7 +65,7 @@ void completion_cut(struct completion *c)
     pthread_mutex_lock(&c->lock);
     for (size_t i = 0; i < MAX_CHOICES; i++)
         if (c->choices[i].session != NULL)
-            llama3_cancel(c->choices[i].session);
+            llama3_session_cancel(c->choices[i].session);
     pthread_mutex_unlock(&c->lock);
     slots_wake(c->server->slots);
     pool_wake(c->server->pool);
@@ -99,7 +100,7 @@ static void adopt(struct choice *choice, struct llama3_session *session)
     pthread_mutex_lock(&c->lock);
     choice->session = session;
     if (atomic_load(&c->over))
-        llama3_cancel(session);
+        llama3_session_cancel(session);
     pthread_mutex_unlock(&c->lock);
 }
 
@@ -225,7 +226,7 @@ static int on_token(void *arg, int32_t token, const float *logits)
         return -1;
     if (choice->n_tokens++ % c->server->page_tokens == 0)
         pool_make_room(c->server->pool, c->server->page_bytes);
-    if (c->request.logprobs && !llama3_is_stop(c->server->model, token))
+    if (c->request.logprobs && !llama3_token_is_stop(c->server->model, token))
         keep_logprobs(choice, token, logits);
     return atomic_load(&c->over);
 }
@@ -262,12 +263,26 @@ static void fail_inside(struct completion *c, struct llama3_error *err)
     fail(c, err);
 }
 
+/* The request's sampling with a seed of the choice's own. */
+static struct llama3_sampling *make_sampling(const struct choice *choice, struct llama3_error *err)
+{
+    const struct api_request *r = &choice->of->request;
+    struct llama3_sampling *sampling = llama3_sampling_copy(r->sampling, err);
+    char seed[32];
+    snprintf(seed, sizeof seed, "%" PRIu64, r->seed + choice->index);
+    if (sampling != NULL && llama3_sampling_set(sampling, "seed", seed, err) == 0)
+        return sampling;
+    llama3_sampling_close(sampling);
+    return NULL;
+}
+
 static int generate(struct choice *choice)
 {
     struct completion *c = choice->of;
     struct llama3_error err;
     struct llama3_generation g = {
-        .sampling = c->request.sampling,
+        .size = sizeof g,
+        .sampling = make_sampling(choice, &err),
         .max_tokens = c->max_tokens,
         .stop = c->request.stop,
         .n_stop = c->request.n_stop,
@@ -276,15 +291,19 @@ static int generate(struct choice *choice)
         .on_prompt = choice->index == 0 ? on_prompt : NULL,
         .arg = choice,
     };
-    g.sampling.seed += choice->index;
-    int status =
-        llama3_generate(choice->session, c->tokens, c->n_tokens, &g, &choice->result, &err);
+    choice->result.size = sizeof choice->result;
+    int status = g.sampling == NULL
+                     ? -1
+                     : llama3_session_generate(choice->session, c->tokens, c->n_tokens, &g,
+                                               &choice->result, &err);
+    llama3_sampling_close(g.sampling);
     whole_pages(c, &choice->result);
     if (status < 0) {
         fail_inside(c, &err);
         return -1;
     }
     if (choice->result.finish == LLAMA3_FINISH_CANCELED ||
+        choice->result.finish == LLAMA3_FINISH_CALLBACK ||
         (choice->result.finish == LLAMA3_FINISH_STOP && atomic_load(&c->over)))
         return -1;
     return 0;
@@ -381,14 +400,14 @@ static int prepare(struct completion *c, struct api_error *err)
     const char *body = http_body(c->work->http, &n);
     if (share_take(c->work->memory, api_request_cost(body, n), &error) < 0)
         return api_error_from(err, &error, s->model_path, s->model_id);
-    int status = api_request_parse(&c->request, c->head.chat, body, n, &s->sampling,
+    int status = api_request_parse(&c->request, c->head.chat, body, n, s->sampling,
                                    llama3_model_info(s->model)->vocab_size, err);
     http_free_body(c->work->http);
     if (status < 0)
         return -1;
     if (getentropy(id, sizeof id) == 0 && getentropy(&seed, sizeof seed) == 0 &&
         !c->request.has_seed)
-        c->request.sampling.seed = seed;
+        c->request.seed = seed;
     c->head.model = s->model;
     c->head.model_id = s->model_id;
     c->head.created = time(NULL);

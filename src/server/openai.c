@@ -45,19 +45,6 @@ struct field {
     bool of_chat, of_completion;
 };
 
-static int read_float(const struct parser *p, const char *name, const json_t *value, double min,
-                      double max, float *out)
-{
-    if (!json_is_number(value))
-        return wrong(p->err, name, "a number", value);
-    double found = json_number_value(value);
-    if (!(found >= min && found <= max))
-        return api_error_set(p->err, BAD_REQUEST, NULL, name,
-                             "request: \"%s\": expected %g..%g, found %g", name, min, max, found);
-    *out = (float)found;
-    return 0;
-}
-
 static int read_size(const struct parser *p, const char *name, const json_t *value, size_t min,
                      size_t max, size_t *out)
 {
@@ -93,54 +80,24 @@ static int read_model(const struct parser *p, const char *name, const json_t *va
     return json_is_string(value) ? 0 : wrong(p->err, name, "a string", value);
 }
 
-static int read_temperature(const struct parser *p, const char *name, const json_t *value)
+/* Passes a setting on to the sampling, which knows its range. */
+static int set(const struct parser *p, const char *name, const char *value)
 {
-    return read_float(p, name, value, 0, 100, &p->request->sampling.temperature);
+    struct llama3_error why;
+    size_t prefix = strlen(name) + 2; /* "top_p: " */
+    if (llama3_sampling_set(p->request->sampling, name, value, &why) == 0)
+        return 0;
+    return api_error_set(p->err, BAD_REQUEST, NULL, name, "request: \"%s\": %s", name,
+                         why.message + prefix);
 }
 
-/* As read_float, but more than 0. */
-static int read_positive(const struct parser *p, const char *name, const json_t *value, double max,
-                         float *out)
+static int read_setting(const struct parser *p, const char *name, const json_t *value)
 {
-    if (read_float(p, name, value, 0, max, out) < 0)
-        return -1;
-    return *out > 0 ? 0
-                    : api_error_set(p->err, BAD_REQUEST, NULL, name,
-                                    "request: \"%s\": expected more than 0, found 0", name);
-}
-
-static int read_top_p(const struct parser *p, const char *name, const json_t *value)
-{
-    return read_positive(p, name, value, 1, &p->request->sampling.top_p);
-}
-
-static int read_min_p(const struct parser *p, const char *name, const json_t *value)
-{
-    return read_float(p, name, value, 0, 1, &p->request->sampling.min_p);
-}
-
-static int read_top_k(const struct parser *p, const char *name, const json_t *value)
-{
-    size_t top_k = 0;
-    if (read_size(p, name, value, 0, 1 << 20, &top_k) < 0)
-        return -1;
-    p->request->sampling.top_k = (int)top_k;
-    return 0;
-}
-
-static int read_frequency(const struct parser *p, const char *name, const json_t *value)
-{
-    return read_float(p, name, value, -100, 100, &p->request->sampling.frequency_penalty);
-}
-
-static int read_presence(const struct parser *p, const char *name, const json_t *value)
-{
-    return read_float(p, name, value, -100, 100, &p->request->sampling.presence_penalty);
-}
-
-static int read_repeat(const struct parser *p, const char *name, const json_t *value)
-{
-    return read_positive(p, name, value, 100, &p->request->sampling.repeat_penalty);
+    char text[32];
+    if (!json_is_number(value))
+        return wrong(p->err, name, "a number", value);
+    json_number_text(value, text);
+    return set(p, name, text);
 }
 
 /* Any 64 bits; those that are negative are another spelling of the upper half. */
@@ -148,7 +105,7 @@ static int read_seed(const struct parser *p, const char *name, const json_t *val
 {
     if (!json_is_integer(value))
         return wrong(p->err, name, "an integer of 64 bits", value);
-    p->request->sampling.seed = (uint64_t)json_integer_value(value);
+    p->request->seed = (uint64_t)json_integer_value(value);
     p->request->has_seed = true;
     return 0;
 }
@@ -258,25 +215,22 @@ static int read_logit_bias(const struct parser *p, const char *name, const json_
         return api_error_set(p->err, BAD_REQUEST, NULL, name,
                              "request: \"logit_bias\": expected at most %d tokens, found %zu",
                              MAX_BIASES, json_object_size(value));
-    r->bias = size_alloc(json_object_size(value), sizeof *r->bias);
-    if (r->bias == NULL)
-        return out_of_memory(p->err);
     json_object_foreach((json_t *)(uintptr_t)value, key, bias)
     {
-        struct llama3_bias *b = &r->bias[r->sampling.n_bias];
+        struct llama3_error why;
         char *end;
         unsigned long token = strtoul(key, &end, 10);
-        if (key[0] < '0' || key[0] > '9' || *end != '\0' || token >= p->vocab_size)
-            return api_error_set(
-                p->err, BAD_REQUEST, NULL, name,
-                "request: \"logit_bias\": expected ids of tokens below %zu, found \"%s\"",
-                p->vocab_size, key);
-        b->token = (int32_t)token;
-        if (read_float(p, name, bias, -100, 100, &b->bias) < 0)
-            return -1;
-        r->sampling.n_bias++;
+        if (key[0] < '0' || key[0] > '9' || *end != '\0' || token > INT32_MAX)
+            return api_error_set(p->err, BAD_REQUEST, NULL, name,
+                                 "request: \"logit_bias\": expected ids of tokens, found \"%s\"",
+                                 key);
+        if (!json_is_number(bias))
+            return wrong(p->err, name, "a number", bias);
+        if (llama3_sampling_bias(r->sampling, (int32_t)token, (float)json_number_value(bias),
+                                 &why) < 0)
+            return api_error_set(p->err, why.code == LLAMA3_ENOMEM ? 503 : BAD_REQUEST, NULL, name,
+                                 "request: \"logit_bias\": %s", why.message);
     }
-    r->sampling.bias = r->bias;
     return 0;
 }
 
@@ -379,6 +333,7 @@ static int check_message_fields(const struct parser *p, size_t at, const json_t 
 static int read_message(const struct parser *p, size_t at, const json_t *message, size_t *offset)
 {
     struct llama3_message *m = &p->request->messages[at];
+    m->size = sizeof *m;
     if (!json_is_object(message))
         return wrong(p->err, "messages", "objects", message);
     m->role = read_role(json_object_get(message, "role"));
@@ -477,13 +432,13 @@ static const struct field fields[] = {
     {"model", read_model, true, true},
     {"messages", read_messages, true, false},
     {"prompt", read_prompt, false, true},
-    {"temperature", read_temperature, true, true},
-    {"top_p", read_top_p, true, true},
-    {"top_k", read_top_k, true, true},
-    {"min_p", read_min_p, true, true},
-    {"frequency_penalty", read_frequency, true, true},
-    {"presence_penalty", read_presence, true, true},
-    {"repeat_penalty", read_repeat, true, true},
+    {"temperature", read_setting, true, true},
+    {"top_p", read_setting, true, true},
+    {"top_k", read_setting, true, true},
+    {"min_p", read_setting, true, true},
+    {"frequency_penalty", read_setting, true, true},
+    {"presence_penalty", read_setting, true, true},
+    {"repeat_penalty", read_setting, true, true},
     {"seed", read_seed, true, true},
     {"max_tokens", read_max_tokens, true, true},
     {"max_completion_tokens", read_max_tokens, true, false},
@@ -577,8 +532,11 @@ int api_request_parse(struct api_request *r, bool chat, const char *body, size_t
                       const struct llama3_sampling *defaults, size_t vocab_size,
                       struct api_error *err)
 {
-    *r = (struct api_request){.chat = chat, .n = 1, .sampling = *defaults};
+    *r = (struct api_request){.chat = chat, .n = 1};
     struct parser parser = {r, vocab_size, err};
+    r->sampling = llama3_sampling_copy(defaults, NULL);
+    if (r->sampling == NULL)
+        return out_of_memory(err);
     r->root = parse(body, n, err);
     if (r->root != NULL && read_fields(&parser, fields, sizeof fields / sizeof *fields) == 0 &&
         check(r, err) == 0)
@@ -644,6 +602,6 @@ void api_request_free(struct api_request *r)
 {
     api_request_free_texts(r);
     json_decref(r->stop_value);
-    free(r->bias);
+    llama3_sampling_close(r->sampling);
     *r = (struct api_request){0};
 }

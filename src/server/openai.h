@@ -45,8 +45,8 @@ struct api_request {
     int32_t *tokens; /* [n_tokens] */
     size_t n_tokens;
 
-    struct llama3_sampling sampling;
-    struct llama3_bias *bias; /* [sampling.n_bias] */
+    struct llama3_sampling *sampling; /* but for the seed */
+    uint64_t seed;
     bool has_seed;
     size_t max_tokens; /* 0: not given */
     size_t n;

@@ -233,7 +233,7 @@ void pool_put(struct pool *pool, int owner, struct llama3_session *session)
 void pool_make_room(struct pool *pool, uint64_t bytes)
 {
     pthread_mutex_lock(&pool->lock);
-    while (pool->n > 0 && llama3_kv_bytes(pool->model) + bytes > pool->bytes)
+    while (pool->n > 0 && llama3_model_kv_bytes(pool->model) + bytes > pool->bytes)
         drop_one(pool, true);
     pthread_mutex_unlock(&pool->lock);
 }

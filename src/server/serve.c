@@ -439,7 +439,7 @@ static void run_metrics(const struct work *work)
     if (loaded) {
         slots_count(s->slots, &gauges.sequences, &gauges.waiting);
         gauges.held = pool_count(s->pool);
-        gauges.kv_bytes = llama3_kv_bytes(s->model);
+        gauges.kv_bytes = llama3_model_kv_bytes(s->model);
         gauges.kv_limit = s->kv_limit;
         gauges.request_bytes = atomic_load(&s->requests.held);
         gauges.request_limit = s->requests.limit;
@@ -555,7 +555,9 @@ int server_start(struct server *s, struct llama3_model *model, struct llama3_err
     s->model_id = name_model(s->options.alias, llama3_model_info(model)->path);
     if (s->model_id == NULL)
         return error_memory(err, "the model's name", 1);
-    llama3_sampling_defaults(model, &s->sampling);
+    s->sampling = llama3_sampling_open(model, err);
+    if (s->sampling == NULL)
+        return -1;
     s->slots = slots_open(s->options.parallel, s->kv_limit / s->page_bytes, err);
     s->pool = s->slots != NULL ? pool_open(model, MAX_HELD, s->kv_limit, err) : NULL;
     if (s->pool == NULL)
@@ -611,6 +613,7 @@ void server_close(struct server *s)
     http_close(s->http);
     pool_close(s->pool);
     slots_close(s->slots);
+    llama3_sampling_close(s->sampling);
     free(s->model_id);
     free(s->of_users);
     pthread_mutex_destroy(&s->lock);

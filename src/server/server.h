@@ -44,7 +44,7 @@ struct server {
     uint64_t kv_limit, page_bytes; /* of KV; a page is page_tokens long */
     size_t page_tokens, context;
     time_t created;
-    struct llama3_sampling sampling;
+    struct llama3_sampling *sampling; /* the defaults */
 };
 
 /* What the log says of a request besides the status; zero for most. */

@@ -15,6 +15,8 @@
 /* Gathers text between two control ids, so that it is tokenized as one. */
 struct writer {
     const struct tokenizer *tokenizer;
+    const struct llama3_message *last; /* whose turn stays open; NULL: none does */
+    bool ends_with_header;             /* the assistant's next turn is begun */
     struct tokens *out;
     struct buf text;
     struct llama3_error *err;
@@ -110,7 +112,15 @@ static void put_turn(struct writer *writer, const struct llama3_message *message
 {
     put_header(writer, message->role);
     put_trimmed(writer, message->content);
-    put_control(writer, "<|eot_id|>");
+    if (message != writer->last)
+        put_control(writer, "<|eot_id|>");
+}
+
+/* The header of the answer. */
+static void put_last_header(struct writer *writer)
+{
+    if (writer->ends_with_header)
+        put_header(writer, "assistant");
 }
 
 static void render_llama3(struct writer *writer, const struct llama3_message *messages, size_t n)
@@ -118,7 +128,7 @@ static void render_llama3(struct writer *writer, const struct llama3_message *me
     put_id(writer, tokenizer_bos(writer->tokenizer));
     for (size_t i = 0; i < n; i++)
         put_turn(writer, &messages[i]);
-    put_header(writer, "assistant");
+    put_last_header(writer);
 }
 
 /* 3.1, 3.2 and 3.3 without tools differ in the date alone. */
@@ -145,15 +155,18 @@ static void render_llama31(struct writer *writer, const struct llama3_message *m
             put_turn(writer, &messages[i]);
         }
     }
-    put_header(writer, "assistant");
+    put_last_header(writer);
 }
 
-static void put_chatml_turn(struct writer *writer, const char *role, const char *content)
+static void put_chatml_header(struct writer *writer, const char *role)
 {
     put_control(writer, "<|im_start|>");
     put_text(writer, role);
     put_text(writer, "\n");
-    put_text(writer, content);
+}
+
+static void end_chatml_turn(struct writer *writer)
+{
     put_control(writer, "<|im_end|>");
     put_text(writer, "\n");
 }
@@ -161,12 +174,19 @@ static void put_chatml_turn(struct writer *writer, const char *role, const char 
 static void render_chatml(struct writer *writer, const struct llama3_message *messages, size_t n,
                           const char *default_system)
 {
-    if (default_system != NULL && strcmp(messages[0].role, "system") != 0)
-        put_chatml_turn(writer, "system", default_system);
-    for (size_t i = 0; i < n; i++)
-        put_chatml_turn(writer, messages[i].role, messages[i].content);
-    put_control(writer, "<|im_start|>");
-    put_text(writer, "assistant\n");
+    if (default_system != NULL && strcmp(messages[0].role, "system") != 0) {
+        put_chatml_header(writer, "system");
+        put_text(writer, default_system);
+        end_chatml_turn(writer);
+    }
+    for (size_t i = 0; i < n; i++) {
+        put_chatml_header(writer, messages[i].role);
+        put_text(writer, messages[i].content);
+        if (&messages[i] != writer->last)
+            end_chatml_turn(writer);
+    }
+    if (writer->ends_with_header)
+        put_chatml_header(writer, "assistant");
 }
 
 /* ---- what callers see -------------------------------------------------------------------- */
@@ -235,16 +255,25 @@ static int check_message(const struct llama3_message *message, size_t number,
 
 int chat_render(const struct chat_template *chat, const struct tokenizer *tokenizer,
                 const struct llama3_message *messages, size_t n, const char *date,
-                struct tokens *out, struct llama3_error *err)
+                enum chat_end end, struct tokens *out, struct llama3_error *err)
 {
     size_t before = out->n;
-    struct writer writer = {.tokenizer = tokenizer, .out = out, .err = err};
+    struct writer writer = {.tokenizer = tokenizer,
+                            .last = end == CHAT_OPEN && n > 0 ? &messages[n - 1] : NULL,
+                            .ends_with_header = end == CHAT_HEADER,
+                            .out = out,
+                            .err = err};
 
     if (n == 0)
         return error_set(err, LLAMA3_EINPUT, "conversation: expected a message, found none");
     for (size_t i = 0; i < n; i++)
         if (check_message(&messages[i], i + 1, err) != 0)
             return -1;
+    if (writer.last != NULL && strcmp(writer.last->role, "assistant") != 0)
+        return error_set(err, LLAMA3_EINPUT,
+                         "message %zu: expected the assistant's, to go on with it, found role "
+                         "\"%.40s\"",
+                         n, writer.last->role);
     if (date != NULL && chat_date_check(date, err) != 0)
         return -1;
     if (chat_template_check(chat, tokenizer, err) != 0)

@@ -42,13 +42,19 @@ int chat_date_check(const char *date, struct llama3_error *err);
 int chat_template_check(const struct chat_template *chat, const struct tokenizer *tokenizer,
                         struct llama3_error *err);
 
-/* Appends the tokens of a conversation of n >= 1 messages and of the header of the assistant's
- * next turn, token for token what Jinja renders from the template without tools. Roles: system,
- * user, assistant, tool and its other name ipython. date: "26 Jul 2024" or NULL for the template's
- * fixed default. An unknown role, no messages, or content that is not UTF-8 is LLAMA3_EINPUT; out
- * is then as it was. */
+/* What comes after the last message. */
+enum chat_end {
+    CHAT_HEADER, /* the header of the assistant's next turn */
+    CHAT_NOTHING,
+    CHAT_OPEN /* not even the end of that message's turn, which is the assistant's */
+};
+
+/* Appends the tokens of a conversation of n >= 1 messages, token for token what Jinja renders from
+ * the template without tools. Roles: system, user, assistant, tool and its other name ipython.
+ * date: "26 Jul 2024" or NULL for the template's fixed default. An unknown role, no messages, or
+ * content that is not UTF-8 is LLAMA3_EINPUT; out is then as it was. */
 int chat_render(const struct chat_template *chat, const struct tokenizer *tokenizer,
                 const struct llama3_message *messages, size_t n, const char *date,
-                struct tokens *out, struct llama3_error *err);
+                enum chat_end end, struct tokens *out, struct llama3_error *err);
 
 #endif

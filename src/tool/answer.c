@@ -75,9 +75,9 @@ enum answer answer_print(const struct answerer *answerer, const int32_t *prompt,
 {
     const struct args *args = answerer->args;
     struct listener listener = {.said = said};
-    struct llama3_result result;
+    struct llama3_result result = {.size = sizeof result};
     struct llama3_generation generation = {
-        .sampling = args_sampling(args, answerer->model),
+        .size = sizeof generation,
         .max_tokens = args->max_tokens,
         .stop = args->stop.items,
         .n_stop = args->stop.n,
@@ -87,16 +87,20 @@ enum answer answer_print(const struct answerer *answerer, const int32_t *prompt,
     };
     if (args->show_prompt && show_prompt(answerer, prompt, n, err) != 0)
         return ANSWER_FAILED;
+    generation.sampling = args_sampling(args, answerer->model, err);
+    if (generation.sampling == NULL)
+        return ANSWER_FAILED;
     terminal_answer_begin(label);
     int rc;
     do { /* again if it was ended by a ^C that came too late for the answer before */
         interrupt_begin(answerer->session);
         if (!args->quiet)
             progress_start("reading the prompt", known(answerer->session, prompt, n), n);
-        rc = llama3_generate(answerer->session, prompt, n, &generation, &result, err);
+        rc = llama3_session_generate(answerer->session, prompt, n, &generation, &result, err);
         progress_stop();
         interrupt_end();
     } while (rc == 0 && result.finish == LLAMA3_FINISH_CANCELED && !interrupt_seen());
+    llama3_sampling_close(generation.sampling);
     if (rc != 0) {
         if (listener.spoke)
             terminal_answer_end();
@@ -112,6 +116,6 @@ enum answer answer_print(const struct answerer *answerer, const int32_t *prompt,
         return ANSWER_UNREAD;
     note_length(answerer, &result);
     if (args->stats || args->verbose)
-        info_print_stats(answerer, &result, generation.sampling.seed);
+        info_print_stats(answerer, &result, args->seed.value);
     return canceled ? ANSWER_INTERRUPTED : ANSWER_OK;
 }

@@ -124,25 +124,34 @@ bool args_begin(struct args *args, int argc, char **argv, int *status)
     return check_combinations(args) == 0;
 }
 
-struct llama3_sampling args_sampling(const struct args *args, const struct llama3_model *model)
+struct llama3_sampling *args_sampling(const struct args *args, const struct llama3_model *model,
+                                      struct llama3_error *err)
 {
-    const struct llama3_sampling *given = &args->sampling;
-    struct llama3_sampling sampling;
-    llama3_sampling_defaults(model, &sampling);
-    sampling.seed = args->seed.value;
-    if (!isnan(given->temperature))
-        sampling.temperature = given->temperature;
-    if (!isnan(given->top_p))
-        sampling.top_p = given->top_p;
-    if (!isnan(given->min_p))
-        sampling.min_p = given->min_p;
-    if (given->top_k >= 0)
-        sampling.top_k = given->top_k;
-    if (!isnan(given->repeat_penalty))
-        sampling.repeat_penalty = given->repeat_penalty;
-    if (!isnan(given->frequency_penalty))
-        sampling.frequency_penalty = given->frequency_penalty;
-    if (!isnan(given->presence_penalty))
-        sampling.presence_penalty = given->presence_penalty;
-    return sampling;
+    const struct {
+        const char *name;
+        double value; /* NAN: not given */
+    } given[] = {
+        {"temperature", (double)args->sampling.temperature},
+        {"top_p", (double)args->sampling.top_p},
+        {"min_p", (double)args->sampling.min_p},
+        {"top_k", args->sampling.top_k < 0 ? (double)NAN : args->sampling.top_k},
+        {"repeat_penalty", (double)args->sampling.repeat_penalty},
+        {"frequency_penalty", (double)args->sampling.frequency_penalty},
+        {"presence_penalty", (double)args->sampling.presence_penalty},
+    };
+    char text[32];
+    struct llama3_sampling *sampling = llama3_sampling_open(model, err);
+    if (sampling == NULL)
+        return NULL;
+    snprintf(text, sizeof text, "%llu", (unsigned long long)args->seed.value);
+    int status = llama3_sampling_set(sampling, "seed", text, err);
+    for (size_t i = 0; i < sizeof given / sizeof *given && status == 0; i++) {
+        snprintf(text, sizeof text, "%.9g", given[i].value);
+        if (!isnan(given[i].value))
+            status = llama3_sampling_set(sampling, given[i].name, text, err);
+    }
+    if (status == 0)
+        return sampling;
+    llama3_sampling_close(sampling);
+    return NULL;
 }

@@ -16,7 +16,10 @@ struct args {
     int template_index; /* into llama3_template_names(), -1: the checkpoint's own */
     bool raw;
     /* how it is answered */
-    struct llama3_sampling sampling; /* NAN, -1: not given; its seed is not used */
+    struct {                         /* NAN, -1: not given */
+        float temperature, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty;
+        int top_k;
+    } sampling;
     struct option_seed seed;         /* random where it is not given */
     size_t max_tokens;               /* 0: not given */
     struct option_texts stop;
@@ -31,7 +34,8 @@ extern const struct option_spec answer_option_specs[N_ANSWER_OPTIONS];
 /* As options_begin(). The caller frees args->stop.items. */
 bool args_begin(struct args *args, int argc, char **argv, int *status);
 
-/* The checkpoint's defaults, overridden by what was given. */
-struct llama3_sampling args_sampling(const struct args *args, const struct llama3_model *model);
+/* The checkpoint's defaults, overridden by what was given; for llama3_sampling_close(). */
+struct llama3_sampling *args_sampling(const struct args *args, const struct llama3_model *model,
+                                      struct llama3_error *err);
 
 #endif

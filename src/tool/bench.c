@@ -151,8 +151,8 @@ static void print_table(const struct bench *b, const char *type)
         printf("no GPU: %s\n", b->placement.note);
     for (size_t p = 0; split && p < plan->n_backends; p++)
         printf("%s: %zu of %zu layers%s\n", plan->backends[p]->name,
-               b->placement.places[p].n_layers, b->model->config.n_layers,
-               b->placement.places[p].head ? " and the head" : "");
+               b->placement.memories[p].n_layers, b->model->config.n_layers,
+               b->placement.memories[p].head ? " and the head" : "");
     for (size_t p = 0; p < plan->n_backends; p++) {
         const struct limits *l = &b->limits[p];
         printf("limits%s%s: read %.1f GB/s; GMAC/s: int8 %.0f, bf16 %.0f, f32 %.0f\n",
@@ -210,7 +210,7 @@ static int print_json(const struct bench *b, const char *type)
         json_object_set_new(o, "gpu_note", json_string(b->placement.note));
     if (o != NULL && b->placement.plan.n_backends > 1) {
         json_object_set_new(o, "gpu_layers",
-                            json_integer((json_int_t)b->placement.places[last].n_layers));
+                            json_integer((json_int_t)b->placement.memories[last].n_layers));
         json_object_set_new(o, "host_limits", pack_limits(&b->limits[1 - last]));
     }
     int status = o != NULL ? json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : -1;

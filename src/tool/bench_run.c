@@ -262,10 +262,10 @@ static int place(struct bench *b, struct llama3_error *err)
     if (placement_choose(&b->placement, b->model, &b->options, request, err) < 0)
         return -1;
     for (size_t p = 0; p < b->placement.plan.n_backends; p++)
-        if (b->placement.places[p].device == NULL)
+        if (b->placement.memories[p].device == NULL)
             host += (double)meter_of(b->placement.backends[p])->memory() +
                     (double)request->kv_pages * KV_PAGE * 2 *
-                        (double)(b->placement.places[p].n_kv_layers * bench_kv_row_bytes(b));
+                        (double)(b->placement.memories[p].n_kv_layers * bench_kv_row_bytes(b));
     if (memory_available(&available) && host > (double)available)
         return error_set(err, LLAMA3_ENOMEM,
                          "%s: expected %.1f GB of memory beside the weights, found %.1f",

@@ -57,11 +57,12 @@ static enum answer answer_turn(const struct answerer *answerer,
                                const struct llama3_history *history, struct buf *said,
                                struct llama3_error *err)
 {
-    size_t n_messages, n;
+    const struct llama3_template_options options = {.size = sizeof options,
+                                                    .date = answerer->args->date};
     int32_t *tokens;
-    const struct llama3_message *messages = llama3_history_messages(history, &n_messages);
-    if (llama3_apply_template(answerer->model, messages, n_messages, answerer->args->date, &tokens,
-                              &n, err) != 0)
+    size_t n;
+    if (llama3_apply_template(answerer->model, llama3_history_message(history, 0),
+                              llama3_history_length(history), &options, &tokens, &n, err) != 0)
         return ANSWER_FAILED;
     enum answer answer = answer_print(answerer, tokens, n, "Assistant: ", said, err);
     llama3_free(tokens);
@@ -101,9 +102,7 @@ static int turn(const struct answerer *answerer, struct llama3_history *history,
                 struct buf *said)
 {
     struct llama3_error err;
-    size_t before;
-    llama3_history_messages(history, &before);
-    before -= query == NULL;
+    size_t before = llama3_history_length(history) - (query == NULL);
     buf_clear(said);
     buf_add(said, "", 0);
     if (query != NULL && llama3_history_add(history, "user", query, &err) != 0) {
@@ -133,9 +132,9 @@ static int turn(const struct answerer *answerer, struct llama3_history *history,
 /* The question that a session ended with; NULL if it is answered. */
 static const char *open_question(const struct llama3_history *history)
 {
-    size_t n;
-    const struct llama3_message *messages = llama3_history_messages(history, &n);
-    return n > 0 && strcmp(messages[n - 1].role, "user") == 0 ? messages[n - 1].content : NULL;
+    size_t n = llama3_history_length(history);
+    const struct llama3_message *last = n > 0 ? llama3_history_message(history, n - 1) : NULL;
+    return last != NULL && strcmp(last->role, "user") == 0 ? last->content : NULL;
 }
 
 int chat_run(const struct answerer *answerer)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tool/info.h"
 
+#include <string.h>
 #include <sys/resource.h>
 
 #include "tool/say.h"
@@ -28,7 +29,7 @@ static void print_stop_ids(const struct llama3_model *model, FILE *out)
 }
 
 /* "embedding, 18 layers: 2.40 GiB weights, ..." */
-static void print_place(const struct llama3_place *p, FILE *out)
+static void print_held(const struct llama3_memory *p, FILE *out)
 {
     char a[UNIT_SIZE], b[UNIT_SIZE], c[UNIT_SIZE];
     row(out, p->device != NULL ? "on the GPU" : "on the CPU");
@@ -45,29 +46,35 @@ static void print_place(const struct llama3_place *p, FILE *out)
 /* "temperature 0.6, top-p 0.9": the defaults, without what is off. */
 static void print_sampling(const struct llama3_model *model, FILE *out)
 {
-    struct llama3_sampling s;
-    llama3_sampling_defaults(model, &s);
+    static const char off[][2][20] = {{"top_p", "1"}, {"top_k", "0"}, {"min_p", "0"}};
+    char text[32];
+    struct llama3_sampling *s = llama3_sampling_open(model, NULL);
+    if (s == NULL)
+        return;
     row(out, "sampling");
-    fprintf(out, "temperature %g", (double)s.temperature);
-    if (s.temperature > 0 && s.top_p < 1)
-        fprintf(out, ", top-p %g", (double)s.top_p);
-    if (s.temperature > 0 && s.top_k > 0)
-        fprintf(out, ", top-k %d", s.top_k);
-    if (s.temperature > 0 && s.min_p > 0)
-        fprintf(out, ", min-p %g", (double)s.min_p);
-    if (s.repeat_penalty < 1 || s.repeat_penalty > 1)
-        fprintf(out, ", repeat-penalty %g", (double)s.repeat_penalty);
+    llama3_sampling_get(s, "temperature", text, sizeof text, NULL);
+    fprintf(out, "temperature %s", text);
+    bool greedy = strcmp(text, "0") == 0;
+    for (size_t i = 0; i < sizeof off / sizeof *off && !greedy; i++) {
+        llama3_sampling_get(s, off[i][0], text, sizeof text, NULL);
+        if (strcmp(text, off[i][1]) != 0)
+            fprintf(out, ", %.3s-%s %s", off[i][0], off[i][0] + 4, text);
+    }
+    llama3_sampling_get(s, "repeat_penalty", text, sizeof text, NULL);
+    if (strcmp(text, "1") != 0)
+        fprintf(out, ", repeat-penalty %s", text);
     fputc('\n', out);
+    llama3_sampling_close(s);
 }
 
 static void print_memory(const struct llama3_info *info, const struct args *args, FILE *out)
 {
     char a[UNIT_SIZE], b[UNIT_SIZE], c[UNIT_SIZE], d[UNIT_SIZE];
     uint64_t weights = 0, kv = 0, work = 0;
-    for (size_t i = 0; i < info->n_places; i++) {
-        weights += info->places[i].weight_bytes;
-        kv += info->places[i].kv_bytes;
-        work += info->places[i].work_bytes;
+    for (size_t i = 0; i < info->n_memories; i++) {
+        weights += info->memories[i]->weight_bytes;
+        kv += info->memories[i]->kv_bytes;
+        work += info->memories[i]->work_bytes;
     }
     row(out, "context");
     fprintf(out, "%zu tokens, the model's limit is %zu\n", info->context, info->context_limit);
@@ -78,8 +85,9 @@ static void print_memory(const struct llama3_info *info, const struct args *args
     fprintf(out, "%s at %zu tokens: %s weights, %s KV, %s work space\n",
             unit_bytes(a, weights + kv + work), info->context, unit_bytes(b, weights),
             unit_bytes(c, kv), unit_bytes(d, work));
-    for (size_t i = 0; i < info->n_places && (info->n_places > 1 || info->places[0].device); i++)
-        print_place(&info->places[i], out);
+    bool on_gpu = info->n_memories > 1 || info->memories[0]->device != NULL;
+    for (size_t i = 0; i < info->n_memories && on_gpu; i++)
+        print_held(info->memories[i], out);
 }
 
 static void print_gpu_note(const struct llama3_info *info, FILE *out)
@@ -157,6 +165,7 @@ void info_print_stats(const struct answerer *answerer, const struct llama3_resul
         [LLAMA3_FINISH_STOP] = ", complete\n",
         [LLAMA3_FINISH_LENGTH] = ", cut\n",
         [LLAMA3_FINISH_CANCELED] = ", interrupted\n",
+        [LLAMA3_FINISH_CALLBACK] = ", unread\n",
     };
     char size[UNIT_SIZE];
     struct rusage usage = {0};

@@ -32,7 +32,7 @@ static void on_interrupt(int signal)
     struct llama3_session *session = answering;
     if (session != NULL) {
         seen = true;
-        llama3_cancel(session);
+        llama3_session_cancel(session);
         return;
     }
     if (deferred && !later())

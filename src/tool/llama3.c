@@ -131,17 +131,17 @@ static int make_prompt(const struct answerer *answerer, struct llama3_history *h
 {
     const struct args *args = answerer->args;
     const struct llama3_model *model = answerer->model;
-    const struct llama3_message *messages;
+    const struct llama3_template_options options = {.size = sizeof options, .date = args->date};
     struct llama3_error err;
-    size_t n_messages;
     bool raw = args->raw || llama3_model_info(model)->template_name == NULL;
     if (raw && (args->system != NULL || args->session != NULL)) {
         say_error("%s has no chat template, so --%s has no meaning; --template names one",
                   llama3_model_info(model)->path, args->session != NULL ? "session" : "system");
         return STATUS_FAILED;
     }
-    messages = llama3_history_messages(history, &n_messages);
-    if (n_messages > 0 && strcmp(messages[n_messages - 1].role, "user") == 0) {
+    size_t n_messages = llama3_history_length(history);
+    if (n_messages > 0 &&
+        strcmp(llama3_history_message(history, n_messages - 1)->role, "user") == 0) {
         say_error("%s ends with a question: expected an answer to go on from; a chat (without "
                   "--prompt and --file) gives one",
                   args->session);
@@ -150,10 +150,10 @@ static int make_prompt(const struct answerer *answerer, struct llama3_history *h
     if (raw && !args->raw && !args->quiet)
         say_error("note: the model has no chat template; it continues the text (--raw)");
     int rc = llama3_history_add(history, "user", text->data, &err);
-    messages = llama3_history_messages(history, &n_messages);
     if (rc == 0)
         rc = raw ? llama3_tokenize(model, text->data, text->size, true, tokens, n, &err)
-                 : llama3_apply_template(model, messages, n_messages, args->date, tokens, n, &err);
+                 : llama3_apply_template(model, llama3_history_message(history, 0), n_messages + 1,
+                                         &options, tokens, n, &err);
     if (rc == 0)
         return STATUS_OK;
     say_failure(&err);
@@ -227,10 +227,11 @@ static int chat(const struct answerer *answerer)
     int32_t *tokens;
     size_t n, n_messages = 0;
     if (args->system != NULL)
-        messages[n_messages++] = (struct llama3_message){"system", args->system};
-    messages[n_messages++] = (struct llama3_message){"user", "Hello"};
-    if (llama3_apply_template(answerer->model, messages, n_messages, args->date, &tokens, &n,
-                              &err) != 0) {
+        messages[n_messages++] = (struct llama3_message){sizeof *messages, "system", args->system};
+    messages[n_messages++] = (struct llama3_message){sizeof *messages, "user", "Hello"};
+    const struct llama3_template_options options = {.size = sizeof options, .date = args->date};
+    if (llama3_apply_template(answerer->model, messages, n_messages, &options, &tokens, &n, &err) !=
+        0) {
         say_failure(&err);
         return STATUS_FAILED;
     }

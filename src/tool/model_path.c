@@ -102,6 +102,7 @@ char *model_path(const char *given, const char *how)
 struct llama3_model_options model_options(const struct model_args *args)
 {
     return (struct llama3_model_options){
+        .size = sizeof(struct llama3_model_options),
         .context = args->context,
         .kv_type = (enum llama3_kv_type)args->kv,
         .threads = args->threads,

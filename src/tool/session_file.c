@@ -377,17 +377,16 @@ static json_t *name_of(const char *path)
 static void session_text(const struct session_file *file, const char *model,
                          const struct llama3_history *history, struct buf *text)
 {
-    size_t n;
-    const struct llama3_message *messages = llama3_history_messages(history, &n);
     json_t *root = json_object(), *array = json_array();
     const char *system = NULL;
     bool ok = root != NULL && array != NULL;
-    for (size_t i = 0; ok && i < n; i++) {
-        if (strcmp(messages[i].role, "system") == 0)
-            system = messages[i].content;
+    for (size_t i = 0; ok && i < llama3_history_length(history); i++) {
+        const struct llama3_message *message = llama3_history_message(history, i);
+        if (strcmp(message->role, "system") == 0)
+            system = message->content;
         else
-            ok = json_array_append_new(array, json_pack("{s:s, s:s}", "role", messages[i].role,
-                                                        "content", messages[i].content)) == 0;
+            ok = json_array_append_new(array, json_pack("{s:s, s:s}", "role", message->role,
+                                                        "content", message->content)) == 0;
     }
     json_t *name = model != NULL ? name_of(model) : NULL;
     ok = ok && put(root, "format", json_string(format)) &&

@@ -25,7 +25,7 @@ static int read_config(const json_t *root, struct model *model, const char *wher
     return hf_eos_read(root, model, where, err);
 }
 
-/* NAN, or what llama3_generate() takes. */
+/* NAN, or what llama3_session_generate() takes. */
 static bool in_range(double value, double min, double max)
 {
     return isnan(value) || ((float)value >= (float)min && (float)value <= (float)max);

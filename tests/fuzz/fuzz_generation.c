@@ -35,16 +35,16 @@ static void evaluate(struct llama3_model *model, const int32_t *tokens, size_t n
     struct llama3_error err = {0}, err_single = {0};
     size_t vocab = llama3_model_info(model)->vocab_size;
     struct llama3_session *whole = open_session(model), *single = open_session(model);
-    int result = llama3_eval(whole, tokens, n, NULL, &err), each = 0;
+    int result = llama3_session_eval(whole, tokens, n, 0, NULL, &err), each = 0;
     for (size_t i = 0; i < n && each == 0; i++)
-        each = llama3_eval(single, tokens + i, 1, NULL, &err_single);
+        each = llama3_session_eval(single, tokens + i, 1, 0, NULL, &err_single);
     if (result != 0)
         fuzz_check_error(&err);
     if (each != 0)
         fuzz_check_error(&err_single);
     if (result == 0 && each == 0)
-        FUZZ_EXPECT(memcmp(llama3_logits(whole), llama3_logits(single), vocab * sizeof(float)) ==
-                    0);
+        FUZZ_EXPECT(memcmp(llama3_session_logits(whole), llama3_session_logits(single),
+                           vocab * sizeof(float)) == 0);
     llama3_session_close(whole);
     llama3_session_close(single);
 }
@@ -59,12 +59,12 @@ static int count_text(void *arg, const char *text, size_t length)
 static void generate(struct llama3_model *model, const int32_t *tokens, size_t n)
 {
     struct llama3_error err = {0};
-    struct llama3_result result;
+    struct llama3_result result = {.size = sizeof result};
     size_t length = 0, seen;
     struct llama3_session *session = open_session(model);
-    struct llama3_generation g = {.max_tokens = ANSWER, .on_text = count_text, .arg = &length};
-    llama3_sampling_defaults(model, &g.sampling);
-    if (llama3_generate(session, tokens, n, &g, &result, &err) != 0) {
+    struct llama3_generation g = {
+        .size = sizeof g, .max_tokens = ANSWER, .on_text = count_text, .arg = &length};
+    if (llama3_session_generate(session, tokens, n, &g, &result, &err) != 0) {
         fuzz_check_error(&err);
     } else {
         FUZZ_EXPECT(result.answer_tokens <= ANSWER && result.prompt_tokens == n);
@@ -103,6 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     context = context < MAX_CONTEXT_HERE ? context : MAX_CONTEXT_HERE;
     uint8_t last = data[size - 1];
     const struct llama3_model_options options = {
+        .size = sizeof options,
         .context = context,
         .threads = 1,
         .chunk = CHUNK,

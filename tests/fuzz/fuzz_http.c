@@ -40,8 +40,11 @@ static void start_server(void)
 {
     static struct server_options options = {.parallel = 2, .on_log = check_log, .alias = "tiny"};
     static struct server *server;
-    const struct llama3_model_options small = {
-        .context = CONTEXT, .threads = 1, .no_blas = true, .gpu_layers = LLAMA3_GPU_NONE};
+    const struct llama3_model_options small = {.size = sizeof small,
+                                               .context = CONTEXT,
+                                               .threads = 1,
+                                               .no_blas = true,
+                                               .gpu_layers = LLAMA3_GPU_NONE};
     struct llama3_error err = {0};
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (server != NULL)

@@ -3,16 +3,13 @@
 #include "fuzz.h"
 
 #include <jansson.h>
-#include <math.h>
 #include <string.h>
 
 #include "base/utf8.h"
+#include "engine/sampler.h"
 #include "server/openai.h"
 
 enum { VOCAB_SIZE = 100 };
-
-static const struct llama3_sampling defaults = {
-    .temperature = 0.6f, .top_p = 0.9f, .repeat_penalty = 1};
 
 /* A refusal is the client's fault, and says so in JSON that names one field at most. */
 static void check_refusal(const struct api_error *err)
@@ -30,26 +27,20 @@ static void check_refusal(const struct api_error *err)
     buf_free(&out);
 }
 
-static bool in(float value, float min, float max)
+/* Every setting that was taken can be set again: it is in its range. */
+static void check_sampling(struct llama3_sampling *s)
 {
-    return value >= min && value <= max;
-}
-
-static void check_sampling(const struct llama3_sampling *s)
-{
-    FUZZ_EXPECT(in(s->temperature, 0, 100) && s->top_p > 0 && s->top_p <= 1);
-    FUZZ_EXPECT(s->min_p >= 0 && s->min_p < 1 && s->top_k >= 0);
-    FUZZ_EXPECT(s->repeat_penalty > 0 && s->repeat_penalty <= 100);
-    FUZZ_EXPECT(in(s->frequency_penalty, -100, 100) && in(s->presence_penalty, -100, 100));
-    FUZZ_EXPECT(s->n_bias <= MAX_BIASES);
-    for (size_t i = 0; i < s->n_bias; i++)
-        FUZZ_EXPECT(s->bias[i].token >= 0 && s->bias[i].token < VOCAB_SIZE &&
-                    in(s->bias[i].bias, -100, 100));
+    char text[32];
+    for (size_t i = 0; llama3_sampling_names()[i] != NULL; i++) {
+        const char *name = llama3_sampling_names()[i];
+        FUZZ_EXPECT(llama3_sampling_get(s, name, text, sizeof text, NULL) == 0);
+        FUZZ_EXPECT_MSG(llama3_sampling_set(s, name, text, NULL) == 0, text);
+    }
 }
 
 static void check_request(const struct api_request *r)
 {
-    check_sampling(&r->sampling);
+    check_sampling(r->sampling);
     FUZZ_EXPECT(r->n >= 1 && r->n <= MAX_CHOICES && r->n_stop <= MAX_STOPS);
     FUZZ_EXPECT(r->top_logprobs <= MAX_TOP_LOGPROBS);
     for (size_t i = 0; i < r->n_stop; i++)
@@ -75,6 +66,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct api_error err = {.status = 0};
     if (size == 0)
         return 0;
+    static const struct generation_defaults none = GENERATION_NONE;
+    struct llama3_sampling *defaults = sampling_open(&none, VOCAB_SIZE, NULL);
+    if (defaults == NULL)
+        return 0;
     int route = data[0] % 4, result;
     size_t n = size - 1;
     uint8_t *body = malloc(n > 0 ? n : 1);
@@ -87,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     else if (route == 3)
         result = api_text_parse(&request, text, n, &err);
     else
-        result = api_request_parse(&request, route == 0, text, n, &defaults, VOCAB_SIZE, &err);
+        result = api_request_parse(&request, route == 0, text, n, defaults, VOCAB_SIZE, &err);
     if (result != 0) {
         check_refusal(&err);
     } else {
@@ -97,5 +92,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         api_request_free(&request);
     }
     free(body);
+    llama3_sampling_close(defaults);
     return 0;
 }

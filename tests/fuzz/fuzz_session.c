@@ -51,7 +51,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *path = path_of_file();
     struct llama3_error err = {0};
     struct session_file *file;
-    size_t n_first, n_second;
     put_file(path, data, size);
     struct llama3_history *first = read_session(path, &file);
     if (first == NULL)
@@ -61,11 +60,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct llama3_history *second = read_session(path, &file);
     FUZZ_EXPECT(second != NULL);
     session_file_close(file);
-    const struct llama3_message *a = llama3_history_messages(first, &n_first);
-    const struct llama3_message *b = llama3_history_messages(second, &n_second);
-    FUZZ_EXPECT(n_first == n_second);
-    for (size_t i = 0; i < n_first; i++)
-        FUZZ_EXPECT(strcmp(a[i].role, b[i].role) == 0 && strcmp(a[i].content, b[i].content) == 0);
+    FUZZ_EXPECT(llama3_history_length(first) == llama3_history_length(second));
+    for (size_t i = 0; i < llama3_history_length(first); i++) {
+        const struct llama3_message *a = llama3_history_message(first, i);
+        const struct llama3_message *b = llama3_history_message(second, i);
+        FUZZ_EXPECT(strcmp(a->role, b->role) == 0 && strcmp(a->content, b->content) == 0);
+    }
     llama3_history_free(first);
     llama3_history_free(second);
     return 0;

@@ -26,7 +26,7 @@ static void read_messages(struct conversation *c, const uint8_t *data, size_t si
         data++;
         size--;
         c->contents[c->n] = fuzz_next_text(&data, &size, &length);
-        c->messages[c->n] = (struct llama3_message){role, c->contents[c->n]};
+        c->messages[c->n] = (struct llama3_message){sizeof *c->messages, role, c->contents[c->n]};
         c->n++;
     }
 }
@@ -37,7 +37,7 @@ static bool controls_of(const struct chat_template *chat, const struct tokenizer
 {
     struct llama3_error err = {0};
     struct tokens tokens = {0};
-    int result = chat_render(chat, tokenizer, c->messages, c->n, date, &tokens, &err);
+    int result = chat_render(chat, tokenizer, c->messages, c->n, date, CHAT_HEADER, &tokens, &err);
     if (result != 0) {
         fuzz_check_error(&err);
         FUZZ_EXPECT(tokens.n == 0);

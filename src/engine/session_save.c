@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * session_save.c: a session in a file. All numbers are little-endian:
+ *
+ *     "llama3-kv 1\n"
+ *     the identity: 32 bytes, a digest of what the session's numbers depend on
+ *     n_tokens, n_logits (0 or the vocabulary's size): 64 bits each
+ *     tokens: [n_tokens] int32
+ *     logits: [n_logits] f32
+ *     for each layer and each BLOCK positions (the last fewer): K, then V, as stored,
+ *         [positions][n_kv_heads][head_dim]
+ *     the SHA-256 of all of it
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <nettle/sha2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/machine.h"
+#include "base/new_file.h"
+#include "base/size.h"
+#include "engine/session.h"
+
+static const char magic[] = "llama3-kv 1\n";
+enum { MAGIC = sizeof magic - 1, BLOCK = KV_PAGE };
+
+struct header {
+    uint8_t identity[SHA256_DIGEST_SIZE];
+    uint64_t n_tokens, n_logits;
+};
+
+/* ---- identity ------------------------------------------------------------------------------- */
+
+static void add_text(struct sha256_ctx *sha, const char *text)
+{
+    sha256_update(sha, strlen(text) + 1, (const uint8_t *)text);
+}
+
+static void add_number(struct sha256_ctx *sha, uint64_t number)
+{
+    sha256_update(sha, sizeof number, (const uint8_t *)&number);
+}
+
+/* Type, shape, and bytes from all over a matrix: hashing gigabytes would take seconds, and no two
+ * models differ in a few bytes of a few matrices. */
+static void add_matrix(struct sha256_ctx *sha, const struct matrix *matrix)
+{
+    enum { SAMPLES = 16, SAMPLE = 64 };
+    size_t bytes = matrix_bytes(matrix);
+    add_number(sha, matrix->type);
+    add_number(sha, matrix->rows);
+    add_number(sha, matrix->cols);
+    for (size_t i = 0; i < SAMPLES; i++) {
+        size_t at = bytes / SAMPLES * i, n = bytes - at < SAMPLE ? bytes - at : SAMPLE;
+        sha256_update(sha, n, (const uint8_t *)matrix->data + at);
+    }
+}
+
+static void add_model(struct sha256_ctx *sha, const struct model *m)
+{
+    const struct config *c = &m->config;
+    const uint64_t numbers[] = {c->dim,      c->n_layers, c->n_heads,    c->n_kv_heads,
+                                c->head_dim, c->ffn_dim,  c->vocab_size, c->rope.interleaved};
+    const double reals[] = {c->rms_eps,
+                            c->rope.theta,
+                            (double)c->rope.type,
+                            c->rope.factor,
+                            c->rope.low_freq_factor,
+                            c->rope.high_freq_factor,
+                            c->rope.original_context};
+    sha256_update(sha, sizeof numbers, (const uint8_t *)numbers);
+    sha256_update(sha, sizeof reals, (const uint8_t *)reals);
+    if (c->rope.factors != NULL)
+        sha256_update(sha, c->head_dim / 2 * sizeof(float), (const uint8_t *)c->rope.factors);
+    const struct matrix *ends[] = {&m->embed, &m->norm, &m->head};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        add_matrix(sha, ends[i]);
+    for (size_t l = 0; l < c->n_layers; l++) {
+        const struct layer *y = &m->layers[l];
+        const struct matrix *all[] = {&y->attn_norm, &y->q,    &y->k,  &y->v,   &y->o,
+                                      &y->ffn_norm,  &y->gate, &y->up, &y->down};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+            add_matrix(sha, all[i]);
+    }
+}
+
+static void make_identity(const struct session_model *model, uint8_t identity[SHA256_DIGEST_SIZE])
+{
+    const struct llama3_info *info = llama3_model_info(model->owner);
+    struct sha256_ctx sha;
+    char build[BUILD_ID_SIZE];
+    sha256_init(&sha);
+    add_text(&sha, PACKAGE_VERSION);
+    add_text(&sha, build_id(build));
+    add_number(&sha, info->kv_bytes_per_token);
+    for (size_t i = 0; i < info->n_memories; i++) {
+        add_text(&sha, info->memories[i]->backend);
+        add_number(&sha, info->memories[i]->n_layers);
+        add_number(&sha, info->memories[i]->n_kv_layers);
+    }
+    add_model(&sha, model->checkpoint);
+    sha256_digest(&sha, SHA256_DIGEST_SIZE, identity);
+}
+
+/* ---- what both directions share -------------------------------------------------------------- */
+
+/* A file that is hashed as it passes. */
+struct hashed {
+    struct sha256_ctx sha;
+    const char *path;
+    struct new_file out; /* when it is written */
+    FILE *in;            /* when it is read */
+};
+
+static int put(struct hashed *h, const void *bytes, size_t n, struct llama3_error *err)
+{
+    sha256_update(&h->sha, n, bytes);
+    return new_file_write(&h->out, bytes, n, err);
+}
+
+static int get(struct hashed *h, void *bytes, size_t n, struct llama3_error *err)
+{
+    if (fread(bytes, 1, n, h->in) != n)
+        return error_set(err, ferror(h->in) ? LLAMA3_EIO : LLAMA3_EINPUT, "%s: %s", h->path,
+                         ferror(h->in) ? strerror(errno) : "expected more bytes, found the end");
+    sha256_update(&h->sha, n, bytes);
+    return 0;
+}
+
+/* K and V of BLOCK positions of a layer. */
+struct block {
+    char *k, *v;
+    size_t position_bytes; /* of each */
+};
+
+static int open_block(struct block *block, const struct session_model *model,
+                      struct llama3_error *err)
+{
+    size_t layers = model->checkpoint->config.n_layers;
+    block->position_bytes =
+        (size_t)(llama3_model_info(model->owner)->kv_bytes_per_token / 2 / layers);
+    block->k = size_alloc(BLOCK, 2 * block->position_bytes);
+    if (block->k == NULL)
+        return error_memory(err, "keys and values", 2 * BLOCK * block->position_bytes);
+    block->v = block->k + BLOCK * block->position_bytes;
+    return 0;
+}
+
+/* Calls each(s, h, block, layer, from, to) in the order of the file. */
+static int each_block(struct llama3_session *s, struct hashed *h,
+                      int (*each)(struct llama3_session *s, struct hashed *h, struct block *block,
+                                  size_t layer, size_t from, size_t to, struct llama3_error *err),
+                      struct llama3_error *err)
+{
+    struct block block;
+    size_t n = s->tokens.n, layers = s->model->checkpoint->config.n_layers;
+    int status = open_block(&block, s->model, err);
+    for (size_t layer = 0; layer < layers && status == 0; layer++)
+        for (size_t from = 0; from < n && status == 0; from += BLOCK)
+            status = each(s, h, &block, layer, from, from + BLOCK < n ? from + BLOCK : n, err);
+    free(block.k);
+    return status;
+}
+
+/* ---- saving --------------------------------------------------------------------------------- */
+
+static int put_block(struct llama3_session *s, struct hashed *h, struct block *block, size_t layer,
+                     size_t from, size_t to, struct llama3_error *err)
+{
+    size_t bytes = (to - from) * block->position_bytes;
+    if (engine_export(s->model->engine, s->sequence, layer, from, to, block->k, block->v, err) < 0)
+        return -1;
+    return put(h, block->k, bytes, err) < 0 ? -1 : put(h, block->v, bytes, err);
+}
+
+static int save(struct llama3_session *s, struct hashed *h, struct llama3_error *err)
+{
+    size_t vocab_size = engine_vocab_size(s->model->engine);
+    struct header header = {.n_tokens = s->tokens.n, .n_logits = s->has_logits ? vocab_size : 0};
+    uint8_t digest[SHA256_DIGEST_SIZE];
+    make_identity(s->model, header.identity);
+    if (put(h, magic, MAGIC, err) < 0 || put(h, &header, sizeof header, err) < 0 ||
+        put(h, s->tokens.ids, s->tokens.n * sizeof *s->tokens.ids, err) < 0 ||
+        put(h, s->logits, (size_t)header.n_logits * sizeof *s->logits, err) < 0 ||
+        each_block(s, h, put_block, err) < 0)
+        return -1;
+    sha256_digest(&h->sha, sizeof digest, digest);
+    return new_file_write(&h->out, digest, sizeof digest, err);
+}
+
+int llama3_session_save(struct llama3_session *s, const char *path, struct llama3_error *err)
+{
+    struct hashed h = {.path = path};
+    if (s->ended.code != LLAMA3_OK)
+        return error_copy(err, &s->ended);
+    session_leave(s);
+    sha256_init(&h.sha);
+    if (new_file_open_private(&h.out, path, err) < 0)
+        return -1;
+    if (save(s, &h, err) == 0)
+        return new_file_commit(&h.out, err);
+    new_file_abandon(&h.out);
+    return -1;
+}
+
+/* ---- loading -------------------------------------------------------------------------------- */
+
+static int get_block(struct llama3_session *s, struct hashed *h, struct block *block, size_t layer,
+                     size_t from, size_t to, struct llama3_error *err)
+{
+    size_t bytes = (to - from) * block->position_bytes;
+    if (get(h, block->k, bytes, err) < 0 || get(h, block->v, bytes, err) < 0)
+        return -1;
+    return engine_import(s->model->engine, s->sequence, layer, from, to, block->k, block->v, err);
+}
+
+/* Whether the file is one of this model's, and as long as it says it is. */
+static int check_header(const struct session_model *model, const struct hashed *h,
+                        const struct header *header, struct llama3_error *err)
+{
+    uint8_t identity[SHA256_DIGEST_SIZE];
+    size_t context = engine_context(model->engine), vocab_size = engine_vocab_size(model->engine);
+    struct stat st;
+    make_identity(model, identity);
+    if (memcmp(identity, header->identity, sizeof identity) != 0)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: expected a session of this model, version and build of the library, "
+                         "processor, devices and KV type, found another's",
+                         h->path);
+    if (header->n_tokens > context)
+        return error_set(err, LLAMA3_ECONTEXT,
+                         "%s: expected at most the context's %zu tokens, found %" PRIu64, h->path,
+                         context, header->n_tokens);
+    if (header->n_logits != 0 && (header->n_logits != vocab_size || header->n_tokens == 0))
+        return error_set(err, LLAMA3_EINPUT, "%s: expected 0 or %zu logits, found %" PRIu64,
+                         h->path, vocab_size, header->n_logits);
+    uint64_t size = MAGIC + sizeof *header + header->n_tokens * sizeof(int32_t) +
+                    header->n_logits * sizeof(float) +
+                    header->n_tokens * llama3_model_info(model->owner)->kv_bytes_per_token +
+                    sizeof identity;
+    if (fstat(fileno(h->in), &st) != 0)
+        return error_set(err, LLAMA3_EIO, "%s: %s", h->path, strerror(errno));
+    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != size)
+        return error_set(err, LLAMA3_EINPUT, "%s: expected %" PRIu64 " bytes, found %lld", h->path,
+                         size, (long long)st.st_size);
+    return 0;
+}
+
+static int get_tokens(struct llama3_session *s, struct hashed *h, size_t n,
+                      struct llama3_error *err)
+{
+    size_t vocab_size = engine_vocab_size(s->model->engine);
+    for (size_t i = 0; i < n; i++) {
+        int32_t token;
+        if (get(h, &token, sizeof token, err) < 0)
+            return -1;
+        if (token < 0 || (size_t)token >= vocab_size)
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: token %zu: expected an id below %zu, found %d", h->path, i,
+                             vocab_size, (int)token);
+        tokens_add(&s->tokens, token);
+    }
+    return s->tokens.failed ? error_memory(err, "tokens", n * sizeof(int32_t)) : 0;
+}
+
+static int check_digest(struct hashed *h, struct llama3_error *err)
+{
+    uint8_t digest[SHA256_DIGEST_SIZE], found[SHA256_DIGEST_SIZE];
+    sha256_digest(&h->sha, sizeof digest, digest);
+    if (get(h, found, sizeof found, err) < 0)
+        return -1;
+    return memcmp(digest, found, sizeof digest) == 0
+               ? 0
+               : error_set(err, LLAMA3_EINPUT,
+                           "%s: expected the bytes that its digest is of, found others", h->path);
+}
+
+static int load(struct llama3_session *s, struct hashed *h, struct llama3_error *err)
+{
+    char found[MAGIC];
+    struct header header;
+    if (get(h, found, MAGIC, err) < 0)
+        return -1;
+    if (memcmp(found, magic, MAGIC) != 0)
+        return error_set(err, LLAMA3_EINPUT, "%s: expected a saved session, found another file",
+                         h->path);
+    if (get(h, &header, sizeof header, err) < 0 || check_header(s->model, h, &header, err) < 0 ||
+        get_tokens(s, h, (size_t)header.n_tokens, err) < 0 ||
+        get(h, s->logits, (size_t)header.n_logits * sizeof *s->logits, err) < 0 ||
+        engine_reserve(s->model->engine, s->sequence, s->tokens.n, err) < 0 ||
+        each_block(s, h, get_block, err) < 0)
+        return -1;
+    s->has_logits = header.n_logits > 0;
+    return check_digest(h, err);
+}
+
+struct llama3_session *session_load(const struct session_model *model, const char *path,
+                                    struct llama3_error *err)
+{
+    struct hashed h = {.path = path};
+    struct llama3_session *s = session_open(model, err);
+    if (s == NULL)
+        return NULL;
+    sha256_init(&h.sha);
+    h.in = fopen(path, "re");
+    int status = h.in != NULL ? load(s, &h, err)
+                              : error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+    if (h.in != NULL)
+        fclose(h.in);
+    if (status == 0)
+        return s;
+    llama3_session_close(s);
+    return NULL;
+}

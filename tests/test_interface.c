@@ -1,0 +1,597 @@
+/* SPDX-License-Identifier: MIT */
+/* llama3.h as a program uses it: loops of one's own, saved sessions, structs of other versions. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "llama3.h"
+#include "run.h"
+#include "sampling.h"
+
+enum { N = 200 };
+
+static struct llama3_error err = {.size = sizeof err};
+static char path[64]; /* of a saved session */
+
+static struct llama3_model *open_model(const char *name, enum llama3_kv_type kv, size_t context)
+{
+    char file[4096];
+    const struct llama3_model_options options = {.size = sizeof options,
+                                                 .kv_type = kv,
+                                                 .threads = 2,
+                                                 .chunk = 48,
+                                                 .context = context,
+                                                 .no_blas = true};
+    snprintf(file, sizeof file, "%s/%s", TEST_DATA, name);
+    struct llama3_model *model = llama3_model_open(file, &options, &err);
+    ck_assert_msg(model != NULL, "%s", err.message);
+    return model;
+}
+
+static struct llama3_session *open_session(struct llama3_model *model)
+{
+    struct llama3_session *session = llama3_session_open(model, &err);
+    ck_assert_msg(session != NULL, "%s", err.message);
+    return session;
+}
+
+static void some_tokens(const struct llama3_model *model, int32_t *tokens, size_t n)
+{
+    uint32_t x = 12345, vocab = (uint32_t)llama3_model_info(model)->vocab_size;
+    for (size_t i = 0; i < n; i++) {
+        x = x * 1664525 + 1013904223;
+        tokens[i] = (int32_t)((x >> 8) % vocab);
+    }
+}
+
+static size_t vocab_size(const struct llama3_model *model)
+{
+    return llama3_model_info(model)->vocab_size;
+}
+
+static void eval(struct llama3_session *session, const int32_t *tokens, size_t n, size_t n_logits,
+                 float *logits)
+{
+    ck_assert_msg(llama3_session_eval(session, tokens, n, n_logits, logits, &err) == 0, "%s",
+                  err.message);
+}
+
+/* ---- logits of several rows -------------------------------------------------------------- */
+
+START_TEST(the_last_rows_have_logits)
+{
+    static const size_t wanted[] = {1, 2, 31, 32, 33, 47, 48, 49, 97, N};
+    struct llama3_model *model = open_model("tiny-bf16", LLAMA3_KV_F16, 0);
+    struct llama3_session *session = open_session(model);
+    int32_t tokens[N];
+    size_t vocab = vocab_size(model), bytes = vocab * sizeof(float);
+    float *all = malloc(N * bytes), *some = malloc(N * bytes);
+    some_tokens(model, tokens, N);
+    eval(session, tokens, N, N, all);
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        llama3_session_truncate(session, 0);
+        memset(some, 0, N * bytes);
+        eval(session, tokens, N, wanted[i], some);
+        ck_assert_mem_eq(some, all + (N - wanted[i]) * vocab, wanted[i] * bytes);
+        ck_assert_mem_eq(llama3_session_logits(session), all + (N - 1) * vocab, bytes);
+    }
+    ck_assert_int_eq(llama3_session_eval(session, tokens, 2, 3, some, &err), -1);
+    ck_assert_int_eq(llama3_session_eval(session, tokens, 2, 1, NULL, &err), -1);
+    ck_assert_int_eq(llama3_session_eval(session, tokens, 2, 0, some, &err), -1);
+    free(all);
+    free(some);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+/* ---- a loop of one's own ------------------------------------------------------------------ */
+
+struct answer {
+    char text[4096];
+    size_t length, n;
+    int32_t tokens[64];
+};
+
+static int on_text(void *arg, const char *text, size_t length)
+{
+    struct answer *a = arg;
+    ck_assert_uint_lt(a->length + length, sizeof a->text);
+    memcpy(a->text + a->length, text, length);
+    a->length += length;
+    return 0;
+}
+
+static int on_token(void *arg, int32_t token, const float *logits)
+{
+    struct answer *a = arg;
+    (void)logits;
+    ck_assert_uint_lt(a->n, 64);
+    a->tokens[a->n++] = token;
+    return 0;
+}
+
+START_TEST(a_loop_is_what_generate_does)
+{
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    struct llama3_session *session = open_session(model);
+    int32_t prompt[30], token = -1;
+    struct answer whole = {0}, own = {0};
+    struct llama3_result result = {.size = sizeof result};
+    struct llama3_generation g = {.size = sizeof g,
+                                  .max_tokens = 40,
+                                  .sampling =
+                                      SAMPLING(model, "temperature", "1.5", "seed", "7",
+                                               "repeat_penalty", "1.3", "frequency_penalty", "0.4"),
+                                  .on_text = on_text,
+                                  .on_token = on_token,
+                                  .arg = &whole};
+    some_tokens(model, prompt, 30);
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 30, &g, &result, &err), 0);
+    ck_assert_uint_gt(whole.n, 5);
+
+    size_t cached = 99, length;
+    struct llama3_detokenizer *detokenizer = llama3_detokenizer_open(model, false, &err);
+    llama3_session_truncate(session, 10);
+    ck_assert_int_eq(llama3_session_set(session, prompt, 30, NULL, NULL, &cached, &err), 0);
+    ck_assert_uint_eq(cached, 10);
+    ck_assert_int_eq(llama3_sampling_begin(g.sampling, prompt, 30, &err), 0);
+    while (own.n < whole.n) {
+        ck_assert_int_eq(llama3_next(g.sampling, session, &token, &err), 0);
+        on_token(&own, token, NULL);
+        if (llama3_token_is_stop(model, token))
+            break;
+        const char *text = llama3_detokenizer_next(detokenizer, token, &length, &err);
+        ck_assert_ptr_nonnull(text);
+        ck_assert_uint_eq(strlen(text), length);
+        on_text(&own, text, length);
+    }
+    const char *rest = llama3_detokenizer_finish(detokenizer, &length, &err);
+    on_text(&own, rest, length);
+    ck_assert_uint_eq(own.n, whole.n);
+    ck_assert_mem_eq(own.tokens, whole.tokens, own.n * sizeof *own.tokens);
+    ck_assert_uint_eq(own.length, whole.length);
+    ck_assert_mem_eq(own.text, whole.text, own.length);
+
+    /* Another token in the place of the one drawn. */
+    size_t n;
+    const int32_t forced = 5;
+    token = forced;
+    llama3_session_truncate(session, 30);
+    ck_assert_int_eq(llama3_next(g.sampling, session, &token, &err), 0);
+    ck_assert_int_eq(llama3_session_tokens(session, &n)[30], forced);
+    ck_assert_uint_eq(n, 31);
+
+    /* What fails leaves the token, or -1 if that was appended. */
+    token = (int32_t)vocab_size(model);
+    ck_assert_int_eq(llama3_next(g.sampling, session, &token, &err), -1);
+    ck_assert_int_eq(token, (int32_t)vocab_size(model));
+    uint32_t *nothing = calloc(vocab_size(model) / 32 + 1, sizeof *nothing);
+    llama3_sampling_mask(g.sampling, nothing);
+    token = 6;
+    ck_assert_int_eq(llama3_next(g.sampling, session, &token, &err), -1);
+    ck_assert_int_eq(token, -1);
+    nothing[0] = 1U << 9;
+    ck_assert_int_eq(llama3_next(g.sampling, session, &token, &err), 0);
+    ck_assert_int_eq(token, 9);
+    llama3_session_truncate(session, 0);
+    token = -1;
+    ck_assert_int_eq(llama3_next(g.sampling, session, &token, &err), -1);
+    ck_assert_str_eq(err.message, "next: expected logits of a token before, found none");
+    struct llama3_sampling *none = llama3_sampling_open(NULL, &err);
+    ck_assert_int_eq(llama3_next(none, session, &token, &err), -1);
+
+    free(nothing);
+    llama3_sampling_close(none);
+    llama3_sampling_close(g.sampling);
+    llama3_detokenizer_close(detokenizer);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+static int refuse_text(void *arg, const char *text, size_t length)
+{
+    (void)arg;
+    (void)text;
+    (void)length;
+    return 1;
+}
+
+static int refuse_token(void *arg, int32_t token, const float *logits)
+{
+    (void)token;
+    (void)logits;
+    return ++*(int *)arg == 3;
+}
+
+START_TEST(why_an_answer_ended)
+{
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    struct llama3_session *session = open_session(model);
+    int32_t prompt[] = {5, 6, 7};
+    struct answer whole = {0};
+    struct llama3_result result = {.size = sizeof result};
+    struct llama3_generation g = {.size = sizeof g,
+                                  .max_tokens = 30,
+                                  .sampling = SAMPLING(model, "temperature", "2", "top_p", "1"),
+                                  .on_text = on_text,
+                                  .arg = &whole};
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 3, &g, &result, &err), 0);
+    ck_assert_int_eq(result.stop_string, -1);
+    ck_assert_int_eq(result.finish,
+                     result.stop_id >= 0 ? LLAMA3_FINISH_STOP : LLAMA3_FINISH_LENGTH);
+
+    char stop[4] = "";
+    const char *const stops[] = {"never there", stop};
+    memcpy(stop, whole.text + 2, 1);
+    g.stop = stops;
+    g.n_stop = 2;
+    whole.length = 0;
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 3, &g, &result, &err), 0);
+    ck_assert_int_eq(result.finish, LLAMA3_FINISH_STOP);
+    ck_assert_int_eq(result.stop_string, 1);
+    ck_assert_int_eq(result.stop_id, -1);
+
+    g.n_stop = 0;
+    g.on_text = refuse_text;
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 3, &g, &result, &err), 0);
+    ck_assert_int_eq(result.finish, LLAMA3_FINISH_CALLBACK);
+    ck_assert(result.stop_string == -1 && result.stop_id == -1);
+    int n = 0;
+    g.on_text = NULL;
+    g.on_token = refuse_token;
+    g.arg = &n;
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 3, &g, &result, &err), 0);
+    ck_assert_int_eq(result.finish, LLAMA3_FINISH_CALLBACK);
+    ck_assert_uint_eq(result.answer_tokens, 2);
+    llama3_sampling_close(g.sampling);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+/* ---- saved sessions ----------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    enum llama3_kv_type kv;
+} kinds[] = {
+    {"tiny-bf16", LLAMA3_KV_F16},
+    {"tiny-f32", LLAMA3_KV_F32},
+    {"tiny-gqa-6-2", LLAMA3_KV_F16},
+    {"tiny-gguf-q8_0/model.gguf", LLAMA3_KV_F16},
+};
+
+START_TEST(a_saved_session_goes_on_alike)
+{
+    static const size_t lengths[] = {1, 63, 64, 65, 130};
+    struct llama3_model *model = open_model(kinds[_i].name, kinds[_i].kv, 0);
+    int32_t tokens[N];
+    size_t vocab = vocab_size(model), bytes = vocab * sizeof(float), n;
+    float *expected = malloc(N * bytes), *found = malloc(N * bytes);
+    some_tokens(model, tokens, N);
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        size_t length = lengths[i], more = N - length;
+        struct llama3_session *session = open_session(model);
+        eval(session, tokens, length, 0, NULL);
+        ck_assert_msg(llama3_session_save(session, path, &err) == 0, "%s", err.message);
+        struct llama3_session *loaded = llama3_session_load(model, path, &err);
+        ck_assert_msg(loaded != NULL, "%s", err.message);
+        const int32_t *ids = llama3_session_tokens(loaded, &n);
+        ck_assert_uint_eq(n, length);
+        ck_assert_mem_eq(ids, tokens, n * sizeof *ids);
+        ck_assert_mem_eq(llama3_session_logits(loaded), llama3_session_logits(session), bytes);
+        eval(session, tokens + length, more, more, expected);
+        eval(loaded, tokens + length, more, more, found);
+        ck_assert_mem_eq(found, expected, more * bytes);
+
+        /* Once more, by another model of the same file. */
+        struct llama3_model *other = open_model(kinds[_i].name, kinds[_i].kv, 0);
+        struct llama3_session *elsewhere = llama3_session_load(other, path, &err);
+        ck_assert_msg(elsewhere != NULL, "%s", err.message);
+        eval(elsewhere, tokens + length, more, more, found);
+        ck_assert_mem_eq(found, expected, more * bytes);
+        llama3_session_close(elsewhere);
+        llama3_model_close(other);
+        llama3_session_close(session);
+        llama3_session_close(loaded);
+    }
+    free(expected);
+    free(found);
+    llama3_model_close(model);
+}
+END_TEST
+
+START_TEST(what_a_session_lacks_is_not_saved)
+{
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    struct llama3_session *session = open_session(model), *loaded;
+    int32_t tokens[20];
+    size_t n;
+    some_tokens(model, tokens, 20);
+    ck_assert_int_eq(llama3_session_save(session, path, &err), 0); /* an empty one */
+    loaded = llama3_session_load(model, path, &err);
+    ck_assert_msg(loaded != NULL, "%s", err.message);
+    llama3_session_tokens(loaded, &n);
+    ck_assert_uint_eq(n, 0);
+    ck_assert_ptr_null(llama3_session_logits(loaded));
+    llama3_session_close(loaded);
+    eval(session, tokens, 20, 0, NULL);
+    llama3_session_truncate(session, 12);
+    ck_assert_int_eq(llama3_session_save(session, path, &err), 0); /* one without logits */
+    loaded = llama3_session_load(model, path, &err);
+    ck_assert_msg(loaded != NULL, "%s", err.message);
+    llama3_session_tokens(loaded, &n);
+    ck_assert_uint_eq(n, 12);
+    ck_assert_ptr_null(llama3_session_logits(loaded));
+    ck_assert_int_eq(llama3_session_save(session, "/nonexistent/session", &err), -1);
+    ck_assert_int_eq(err.code, LLAMA3_EIO);
+    ck_assert_ptr_null(llama3_session_load(model, "/nonexistent/session", &err));
+    ck_assert_int_eq(err.code, LLAMA3_EIO);
+    llama3_session_close(loaded);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+static void refuses(struct llama3_model *model, enum llama3_code code, const char *message)
+{
+    uint64_t held = llama3_model_kv_bytes(model);
+    ck_assert_ptr_null(llama3_session_load(model, path, &err));
+    ck_assert_int_eq(err.code, code);
+    ck_assert_msg(strncmp(err.message, path, strlen(path)) == 0, "%s", err.message);
+    ck_assert_msg(strstr(err.message, message) != NULL, "%s", err.message);
+    ck_assert_uint_eq(llama3_model_kv_bytes(model), held);
+}
+
+START_TEST(a_session_of_another_model_is_refused)
+{
+    static const char another[] = "expected a session of this model";
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    struct llama3_session *session = open_session(model);
+    int32_t tokens[20];
+    some_tokens(model, tokens, 20);
+    eval(session, tokens, 20, 0, NULL);
+    ck_assert_int_eq(llama3_session_save(session, path, &err), 0);
+    llama3_session_close(session);
+    llama3_model_close(model);
+
+    model = open_model("tiny-f32", LLAMA3_KV_F32, 0);
+    refuses(model, LLAMA3_EINPUT, another);
+    llama3_model_close(model);
+    model = open_model("tiny-rope", LLAMA3_KV_F16, 0);
+    refuses(model, LLAMA3_EINPUT, another);
+    llama3_model_close(model);
+    model = open_model("tiny-bf16", LLAMA3_KV_F16, 0);
+    refuses(model, LLAMA3_EINPUT, another);
+    llama3_model_close(model);
+    setenv("LLAMA3_CPU", "scalar", 1);
+    model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    refuses(model, LLAMA3_EINPUT, another);
+    llama3_model_close(model);
+    unsetenv("LLAMA3_CPU");
+    model = open_model("tiny-f32", LLAMA3_KV_F16, 19);
+    refuses(model, LLAMA3_ECONTEXT, "expected at most the context's 19 tokens, found 20");
+    llama3_model_close(model);
+    model = open_model("tiny-f32", LLAMA3_KV_F16, 20);
+    session = llama3_session_load(model, path, &err);
+    ck_assert_msg(session != NULL, "%s", err.message);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+static char *read_file(size_t *size)
+{
+    FILE *file = fopen(path, "rb");
+    ck_assert_ptr_nonnull(file);
+    fseek(file, 0, SEEK_END);
+    *size = (size_t)ftell(file);
+    rewind(file);
+    char *bytes = malloc(*size);
+    ck_assert_uint_eq(fread(bytes, 1, *size, file), *size);
+    fclose(file);
+    return bytes;
+}
+
+static void write_file(const char *bytes, size_t size)
+{
+    FILE *file = fopen(path, "wb");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(bytes, 1, size, file), size);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+/* Cut anywhere, longer, or with any byte changed. */
+START_TEST(a_damaged_session_is_refused)
+{
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    struct llama3_session *session = open_session(model);
+    int32_t tokens[3];
+    size_t size;
+    some_tokens(model, tokens, 3);
+    eval(session, tokens, 3, 0, NULL);
+    ck_assert_int_eq(llama3_session_save(session, path, &err), 0);
+    char *bytes = read_file(&size);
+    for (size_t n = 0; n < size; n += n < 80 ? 1 : 97) {
+        write_file(bytes, n);
+        refuses(model, LLAMA3_EINPUT, n == 0 ? "found the end" : "expected");
+    }
+    for (size_t at = 0; at < size; at += at < 80 ? 1 : 61) {
+        bytes[at] ^= 0x41;
+        write_file(bytes, size);
+        ck_assert_ptr_null(llama3_session_load(model, path, &err));
+        ck_assert(err.code == LLAMA3_EINPUT || err.code == LLAMA3_ECONTEXT);
+        bytes[at] ^= 0x41;
+    }
+    bytes = realloc(bytes, size + 1);
+    bytes[size] = 0;
+    write_file(bytes, size + 1);
+    refuses(model, LLAMA3_EINPUT, "bytes, found");
+    free(bytes);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+/* ---- structs of other versions ------------------------------------------------------------ */
+
+START_TEST(sizes_of_structs_are_checked)
+{
+    struct {
+        struct llama3_model_options options;
+        uint64_t newer;
+    } o = {.options = {.size = sizeof o}, .newer = 0};
+    char file[4096];
+    snprintf(file, sizeof file, "%s/tiny-f32", TEST_DATA);
+    struct llama3_model *model = llama3_model_open(file, &o.options, &err);
+    ck_assert_msg(model != NULL, "%s", err.message);
+    o.newer = 1;
+    ck_assert_ptr_null(llama3_model_open(file, &o.options, &err));
+    ck_assert_msg(
+        strncmp(err.message, "struct llama3_model_options: expected fields that version ", 58) == 0,
+        "%s", err.message);
+    o.options.size = 0;
+    ck_assert_ptr_null(llama3_model_open(file, &o.options, &err));
+    ck_assert_str_eq(err.message, "struct llama3_model_options: expected its size in its first "
+                                  "field, found 0");
+
+    /* Older ones: an array of messages that are longer than ours, a result that is shorter. */
+    struct {
+        struct llama3_message message;
+        void *newer;
+    } messages[2] = {{{sizeof *messages, "user", "Hello"}, NULL},
+                     {{sizeof *messages, "assistant", "Hi"}, NULL}};
+    int32_t *tokens;
+    size_t n, last;
+    ck_assert_int_eq(llama3_apply_template(model, &messages[0].message, 2, NULL, &tokens, &n, &err),
+                     0);
+    last = n;
+    llama3_free(tokens);
+    const struct llama3_message plain[2] = {{sizeof *plain, "user", "Hello"},
+                                            {sizeof *plain, "assistant", "Hi"}};
+    ck_assert_int_eq(llama3_apply_template(model, plain, 2, NULL, &tokens, &n, &err), 0);
+    ck_assert_uint_eq(n, last);
+    llama3_free(tokens);
+    messages[1].newer = &n;
+    ck_assert_int_eq(llama3_apply_template(model, &messages[0].message, 2, NULL, &tokens, &n, &err),
+                     -1);
+    messages[1].message.size--;
+    ck_assert_int_eq(llama3_apply_template(model, &messages[0].message, 2, NULL, &tokens, &n, &err),
+                     -1);
+    ck_assert_ptr_nonnull(strstr(err.message, "message 2: expected the first one's size"));
+
+    struct llama3_session *session = open_session(model);
+    struct llama3_result result;
+    const struct llama3_generation g = {.size = sizeof g, .max_tokens = 1};
+    memset(&result, 0x55, sizeof result);
+    result.size = offsetof(struct llama3_result, answer_tokens);
+    ck_assert_int_eq(llama3_session_generate(session, (int32_t[]){1, 2}, 2, &g, &result, &err), 0);
+    ck_assert_uint_eq(result.prompt_tokens, 2);
+    ck_assert_uint_eq(result.answer_tokens, (size_t)0x5555555555555555);
+    result.size = 0;
+    ck_assert_int_eq(llama3_session_generate(session, (int32_t[]){1, 2}, 2, &g, &result, &err), -1);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+/* ---- templates ---------------------------------------------------------------------------- */
+
+START_TEST(a_turn_can_stay_open)
+{
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    const struct llama3_message messages[] = {{sizeof *messages, "user", "Count."},
+                                              {sizeof *messages, "assistant", "One, two,"}};
+    struct llama3_template_options options = {.size = sizeof options};
+    int32_t *whole, *bare, *open;
+    size_t n_whole, n_bare, n_open;
+    ck_assert_int_eq(llama3_apply_template(model, messages, 2, &options, &whole, &n_whole, &err),
+                     0);
+    options.no_header = true;
+    ck_assert_int_eq(llama3_apply_template(model, messages, 2, &options, &bare, &n_bare, &err), 0);
+    options.no_header = false;
+    options.continue_last = true;
+    ck_assert_int_eq(llama3_apply_template(model, messages, 2, &options, &open, &n_open, &err), 0);
+    ck_assert_uint_lt(n_bare, n_whole);
+    ck_assert_mem_eq(bare, whole, n_bare * sizeof *bare);
+    ck_assert_uint_lt(n_open, n_bare);
+    ck_assert_mem_eq(open, whole, n_open * sizeof *open);
+    ck_assert(llama3_token_is_stop(model, bare[n_open]) &&
+              !llama3_token_is_stop(model, open[n_open - 1]));
+    llama3_free(whole);
+    llama3_free(bare);
+    llama3_free(open);
+    ck_assert_int_eq(llama3_apply_template(model, messages, 1, &options, &open, &n_open, &err), -1);
+    ck_assert_ptr_nonnull(strstr(err.message, "expected the assistant's"));
+    llama3_model_close(model);
+}
+END_TEST
+
+/* ---- vocabulary alone --------------------------------------------------------------------- */
+
+START_TEST(a_vocabulary_needs_no_weights)
+{
+    char file[4096];
+    const struct llama3_model_options options = {.size = sizeof options, .vocab_only = true};
+    snprintf(file, sizeof file, "%s/tiny-gguf-q8_0/model.gguf", TEST_DATA);
+    struct llama3_model *whole = open_model("tiny-gguf-q8_0/model.gguf", LLAMA3_KV_F16, 0);
+    struct llama3_model *model = llama3_model_open(file, &options, &err);
+    ck_assert_msg(model != NULL, "%s", err.message);
+    ck_assert_ptr_null(llama3_model_info(model)->backend);
+    ck_assert_uint_eq(llama3_model_kv_bytes(model), 0);
+    ck_assert_ptr_null(llama3_session_open(model, &err));
+    ck_assert_ptr_null(llama3_session_load(model, path, &err));
+    static const char text[] = "Hello, world 123";
+    int32_t *a, *b;
+    size_t n_a, n_b, at = 0;
+    ck_assert_int_eq(llama3_tokenize(model, text, strlen(text), true, &a, &n_a, &err), 0);
+    ck_assert_int_eq(llama3_tokenize(whole, text, strlen(text), true, &b, &n_b, &err), 0);
+    ck_assert_uint_eq(n_a, n_b);
+    ck_assert_mem_eq(a, b, n_a * sizeof *a);
+    while (at < strlen(text)) {
+        size_t step = llama3_pretoken(model, text + at, strlen(text) - at);
+        ck_assert_uint_gt(step, 0);
+        at += step;
+    }
+    ck_assert_uint_eq(at, strlen(text));
+    ck_assert_uint_eq(llama3_pretoken(model, text, 0), 0);
+    llama3_free(a);
+    llama3_free(b);
+    llama3_model_close(model);
+    llama3_model_close(whole);
+}
+END_TEST
+
+START_TEST(versions_agree)
+{
+    char version[32];
+    snprintf(version, sizeof version, "%d.%d.%d", LLAMA3_VERSION_MAJOR, LLAMA3_VERSION_MINOR,
+             LLAMA3_VERSION_PATCH);
+    ck_assert_str_eq(version, llama3_version());
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tcase = tcase_create("interface");
+    snprintf(path, sizeof path, "/tmp/llama3-saved-%ld", (long)getpid());
+    tcase_set_timeout(tcase, 120);
+    tcase_add_test(tcase, the_last_rows_have_logits);
+    tcase_add_test(tcase, a_loop_is_what_generate_does);
+    tcase_add_test(tcase, why_an_answer_ended);
+    tcase_add_loop_test(tcase, a_saved_session_goes_on_alike, 0, sizeof kinds / sizeof *kinds);
+    tcase_add_test(tcase, what_a_session_lacks_is_not_saved);
+    tcase_add_test(tcase, a_session_of_another_model_is_refused);
+    tcase_add_test(tcase, a_damaged_session_is_refused);
+    tcase_add_test(tcase, sizes_of_structs_are_checked);
+    tcase_add_test(tcase, a_turn_can_stay_open);
+    tcase_add_test(tcase, a_vocabulary_needs_no_weights);
+    tcase_add_test(tcase, versions_agree);
+    int status = run_tests("interface", tcase);
+    unlink(path);
+    return status;
+}
