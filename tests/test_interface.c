@@ -356,6 +356,7 @@ START_TEST(a_session_of_another_model_is_refused)
     some_tokens(model, tokens, 20);
     eval(session, tokens, 20, 0, NULL);
     ck_assert_int_eq(llama3_session_save(session, path, &err), 0);
+    bool only_scalar = strstr(llama3_model_info(model)->backend, "scalar") != NULL;
     llama3_session_close(session);
     llama3_model_close(model);
 
@@ -370,7 +371,8 @@ START_TEST(a_session_of_another_model_is_refused)
     llama3_model_close(model);
     setenv("LLAMA3_CPU", "scalar", 1);
     model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
-    refuses(model, LLAMA3_EINPUT, another);
+    if (!only_scalar)
+        refuses(model, LLAMA3_EINPUT, another);
     llama3_model_close(model);
     unsetenv("LLAMA3_CPU");
     model = open_model("tiny-f32", LLAMA3_KV_F16, 19);
@@ -443,13 +445,13 @@ START_TEST(sizes_of_structs_are_checked)
 {
     struct {
         struct llama3_model_options options;
-        uint64_t newer;
-    } o = {.options = {.size = sizeof o}, .newer = 0};
+        uint64_t newer[64];
+    } o = {.options = {.size = sizeof o}};
     char file[4096];
     snprintf(file, sizeof file, "%s/tiny-f32", TEST_DATA);
     struct llama3_model *model = llama3_model_open(file, &o.options, &err);
     ck_assert_msg(model != NULL, "%s", err.message);
-    o.newer = 1;
+    o.newer[63] = 1;
     ck_assert_ptr_null(llama3_model_open(file, &o.options, &err));
     ck_assert_msg(
         strncmp(err.message, "struct llama3_model_options: expected fields that version ", 58) == 0,
@@ -462,9 +464,9 @@ START_TEST(sizes_of_structs_are_checked)
     /* Older ones: an array of messages that are longer than ours, a result that is shorter. */
     struct {
         struct llama3_message message;
-        void *newer;
-    } messages[2] = {{{sizeof *messages, "user", "Hello"}, NULL},
-                     {{sizeof *messages, "assistant", "Hi"}, NULL}};
+        uint64_t newer[64];
+    } messages[2] = {{.message = {sizeof *messages, "user", "Hello"}},
+                     {.message = {sizeof *messages, "assistant", "Hi"}}};
     int32_t *tokens;
     size_t n, last;
     ck_assert_int_eq(llama3_apply_template(model, &messages[0].message, 2, NULL, &tokens, &n, &err),
@@ -476,7 +478,7 @@ START_TEST(sizes_of_structs_are_checked)
     ck_assert_int_eq(llama3_apply_template(model, plain, 2, NULL, &tokens, &n, &err), 0);
     ck_assert_uint_eq(n, last);
     llama3_free(tokens);
-    messages[1].newer = &n;
+    messages[1].newer[63] = 1;
     ck_assert_int_eq(llama3_apply_template(model, &messages[0].message, 2, NULL, &tokens, &n, &err),
                      -1);
     messages[1].message.size--;
