@@ -158,7 +158,7 @@ static size_t answer_passes(const struct llama3_result *result)
     return result->answer_tokens > 0 && !said ? result->answer_tokens - 1 : result->answer_tokens;
 }
 
-void info_print_stats(const struct answerer *answerer, const struct llama3_result *result,
+void info_print_stats(const struct conversation *conversation, const struct llama3_result *result,
                       uint64_t seed)
 {
     static const char *const finishes[] = {
@@ -170,8 +170,8 @@ void info_print_stats(const struct answerer *answerer, const struct llama3_resul
     char size[UNIT_SIZE];
     struct rusage usage = {0};
     row(stderr, "model");
-    fprintf(stderr, "opened in %.2f s\n", answerer->open_seconds);
-    print_gpu_note(llama3_model_info(answerer->model), stderr);
+    fprintf(stderr, "opened in %.2f s\n", conversation->open_seconds);
+    print_gpu_note(llama3_model_info(conversation->model), stderr);
     row(stderr, "prompt");
     fprintf(stderr, "%zu tokens (%zu cached)", result->prompt_tokens, result->cached_tokens);
     print_rate("\n", result->prompt_tokens - result->cached_tokens, result->prompt_seconds);

@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-#include "tool/answer.h"
+#include "tool/turn.h"
 
 /* The table of --info. */
 void info_print(const struct llama3_model *model, const struct args *args, FILE *out);
@@ -14,7 +14,7 @@ void info_print(const struct llama3_model *model, const struct args *args, FILE 
 void info_print_line(const struct llama3_model *model, double open_seconds);
 
 /* The table of --stats, on stderr. */
-void info_print_stats(const struct answerer *answerer, const struct llama3_result *result,
+void info_print_stats(const struct conversation *conversation, const struct llama3_result *result,
                       uint64_t seed);
 
 #endif

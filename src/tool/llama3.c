@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "tool/answer.h"
 #include "tool/args.h"
 #include "tool/chat.h"
 #include "tool/fetch.h"
@@ -124,119 +123,48 @@ static struct llama3_model *open_model(const struct args *args, int *status)
     return model;
 }
 
-/* The prompt's tokens: of the conversation, which text goes on, or raw where that was asked for or
- * there is no template. */
-static int make_prompt(const struct answerer *answerer, struct llama3_history *history,
-                       const struct buf *text, int32_t **tokens, size_t *n)
+/* What is wrong with the template or its options is said now, not after the first question. */
+static int chat(struct conversation *c)
 {
-    const struct args *args = answerer->args;
-    const struct llama3_model *model = answerer->model;
-    const struct llama3_template_options options = {.size = sizeof options, .date = args->date};
+    const struct llama3_message hello = {sizeof hello, "user", "Hello"};
+    const struct llama3_template_options options = {.size = sizeof options, .date = c->args->date};
     struct llama3_error err;
-    bool raw = args->raw || llama3_model_info(model)->template_name == NULL;
-    if (raw && (args->system != NULL || args->session != NULL)) {
-        say_error("%s has no chat template, so --%s has no meaning; --template names one",
-                  llama3_model_info(model)->path, args->session != NULL ? "session" : "system");
+    int32_t *tokens;
+    size_t n;
+    if (llama3_apply_template(c->model, &hello, 1, &options, &tokens, &n, &err) != 0) {
+        say_failure(&err);
         return STATUS_FAILED;
     }
-    size_t n_messages = llama3_history_length(history);
-    if (n_messages > 0 &&
-        strcmp(llama3_history_message(history, n_messages - 1)->role, "user") == 0) {
+    llama3_free(tokens);
+    c->label = "Assistant: ";
+    return conversation_begin(c) == STATUS_OK ? chat_run(c) : STATUS_FAILED;
+}
+
+static int answer(struct conversation *c, const char *text)
+{
+    const struct args *args = c->args;
+    const struct llama3_info *info = llama3_model_info(c->model);
+    c->label = "";
+    c->raw = args->raw || info->template_name == NULL;
+    if (c->raw && (args->system != NULL || args->session != NULL)) {
+        say_error("%s has no chat template, so --%s has no meaning; --template names one",
+                  info->path, args->session != NULL ? "session" : "system");
+        return STATUS_FAILED;
+    }
+    if (conversation_begin(c) != STATUS_OK)
+        return STATUS_FAILED;
+    if (conversation_asks(c)) {
         say_error("%s ends with a question: expected an answer to go on from; a chat (without "
                   "--prompt and --file) gives one",
                   args->session);
         return STATUS_FAILED;
     }
-    if (raw && !args->raw && !args->quiet)
+    if (c->raw && !args->raw && !args->quiet)
         say_error("note: the model has no chat template; it continues the text (--raw)");
-    int rc = llama3_history_add(history, "user", text->data, &err);
-    if (rc == 0)
-        rc = raw ? llama3_tokenize(model, text->data, text->size, true, tokens, n, &err)
-                 : llama3_apply_template(model, llama3_history_message(history, 0), n_messages + 1,
-                                         &options, tokens, n, &err);
-    if (rc == 0)
-        return STATUS_OK;
-    say_failure(&err);
-    return STATUS_FAILED;
-}
-
-/* What was said is kept, even if it was interrupted. */
-static int keep_answer(const struct answerer *answerer, struct llama3_history *history,
-                       const struct buf *said, int status)
-{
-    struct llama3_error err;
-    if (answerer->file == NULL || (status == STATUS_INTERRUPTED && said->size == 0))
-        return status;
-    if (said->failed || llama3_history_add(history, "assistant", said->data, &err) != 0) {
-        say_error("not enough memory");
-        return STATUS_FAILED;
-    }
-    return chat_keep(answerer, history) == STATUS_OK ? status : STATUS_FAILED;
-}
-
-static int answer_history(const struct answerer *answerer, struct llama3_history *history,
-                          const struct buf *text)
-{
-    struct llama3_error err;
-    struct buf said = {0};
-    int32_t *tokens;
-    size_t n;
-    int status = make_prompt(answerer, history, text, &tokens, &n);
-    if (status != STATUS_OK)
-        return status;
-    buf_add(&said, "", 0);
-    switch (answer_print(answerer, tokens, n, "", &said, &err)) {
-    case ANSWER_OK:
-        status = STATUS_OK;
-        break;
-    case ANSWER_FAILED:
-        say_failure(&err);
-        status = STATUS_FAILED;
-        break;
-    case ANSWER_INTERRUPTED:
-        status = STATUS_INTERRUPTED;
-        break;
-    case ANSWER_UNREAD:
-        status = STATUS_FAILED;
-        break;
-    }
-    if (status != STATUS_FAILED)
-        status = keep_answer(answerer, history, &said, status);
-    buf_free(&said);
-    llama3_free(tokens);
-    return status;
-}
-
-static int answer_prompt(const struct answerer *answerer, const struct buf *text)
-{
-    struct llama3_history *history = chat_begin(answerer);
-    if (history == NULL)
-        return STATUS_FAILED;
-    int status = answer_history(answerer, history, text);
-    llama3_history_free(history);
-    return status;
-}
-
-/* A conversation can be had at all: there is a template, and it takes the options. What is wrong
- * is said now, not after the first question. */
-static int chat(const struct answerer *answerer)
-{
-    const struct args *args = answerer->args;
-    struct llama3_message messages[2];
-    struct llama3_error err;
-    int32_t *tokens;
-    size_t n, n_messages = 0;
-    if (args->system != NULL)
-        messages[n_messages++] = (struct llama3_message){sizeof *messages, "system", args->system};
-    messages[n_messages++] = (struct llama3_message){sizeof *messages, "user", "Hello"};
-    const struct llama3_template_options options = {.size = sizeof options, .date = args->date};
-    if (llama3_apply_template(answerer->model, messages, n_messages, &options, &tokens, &n, &err) !=
-        0) {
-        say_failure(&err);
-        return STATUS_FAILED;
-    }
-    llama3_free(tokens);
-    return chat_run(answerer);
+    enum turn turn = conversation_turn(c, text);
+    return turn == TURN_ANSWERED      ? STATUS_OK
+           : turn == TURN_INTERRUPTED ? STATUS_INTERRUPTED
+                                      : STATUS_FAILED;
 }
 
 static void note_date(const struct args *args, const struct llama3_info *info)
@@ -253,26 +181,27 @@ static void note_date(const struct args *args, const struct llama3_info *info)
 /* text: NULL for a chat. */
 static int run_with(const struct args *args, struct session_file *file, const struct buf *text)
 {
-    struct answerer answerer = {.args = args, .file = file, .open_seconds = clock_seconds()};
+    struct conversation c = {.args = args, .file = file, .open_seconds = clock_seconds()};
     struct llama3_error err;
     int status;
     struct llama3_model *model = open_model(args, &status);
     if (model == NULL)
         return status;
-    answerer.model = model;
-    answerer.open_seconds = clock_seconds() - answerer.open_seconds;
+    c.model = model;
+    c.open_seconds = clock_seconds() - c.open_seconds;
     if (args->verbose)
-        info_print_line(model, answerer.open_seconds);
+        info_print_line(model, c.open_seconds);
     status = STATUS_FAILED;
     if (args->info) {
         info_print(model, args, stdout);
         status = finish_stdout();
-    } else if ((answerer.session = llama3_session_open(model, &err)) == NULL) {
+    } else if ((c.session = llama3_session_open(model, &err)) == NULL) {
         say_failure(&err);
     } else {
         note_date(args, llama3_model_info(model));
-        status = text != NULL ? answer_prompt(&answerer, text) : chat(&answerer);
-        llama3_session_close(answerer.session);
+        status = text != NULL ? answer(&c, text->data) : chat(&c);
+        llama3_history_free(c.history);
+        llama3_session_close(c.session);
     }
     llama3_model_close(model);
     return status;

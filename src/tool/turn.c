@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+#include "tool/turn.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "tool/info.h"
+#include "tool/interrupt.h"
+#include "tool/progress.h"
+#include "tool/say.h"
+#include "tool/terminal.h"
+
+/* ---- the answer ---------------------------------------------------------------------------- */
+
+struct listener {
+    struct buf *said;
+    bool spoke, unread;
+};
+
+static int on_text(void *arg, const char *text, size_t length)
+{
+    struct listener *listener = arg;
+    progress_stop();
+    listener->spoke = true;
+    buf_add(listener->said, text, length);
+    listener->unread = terminal_answer(text, length) != 0;
+    return listener->unread;
+}
+
+static void on_prompt(void *arg, size_t done, size_t total)
+{
+    (void)arg;
+    progress_update(done, total);
+}
+
+/* How many tokens the session shares with the prompt from the front. */
+static size_t known(const struct llama3_session *session, const int32_t *prompt, size_t n)
+{
+    size_t have, i = 0;
+    const int32_t *tokens = llama3_session_tokens(session, &have);
+    while (i < n && i < have && tokens[i] == prompt[i])
+        i++;
+    return i;
+}
+
+/* The prompt as the model reads it, control tokens by name. */
+static int show_prompt(const struct conversation *c, const int32_t *prompt, size_t n,
+                       struct llama3_error *err)
+{
+    char *text;
+    size_t length;
+    if (llama3_detokenize(c->model, prompt, n, true, &text, &length, err) != 0)
+        return -1;
+    terminal_text(stderr, text, length);
+    if (length == 0 || text[length - 1] != '\n')
+        fputc('\n', stderr);
+    llama3_free(text);
+    return 0;
+}
+
+/* An answer that was cut looks like a whole one. */
+static void note_length(const struct conversation *c, const struct llama3_result *result)
+{
+    size_t context = llama3_model_info(c->model)->context;
+    if (c->args->quiet || result->finish != LLAMA3_FINISH_LENGTH)
+        return;
+    if (result->prompt_tokens + result->answer_tokens >= context)
+        say_error("note: the answer was cut: the context of %zu tokens is full (--ctx)", context);
+    else
+        say_error("note: the answer was cut after %zu token%s (--max-tokens)",
+                  result->answer_tokens, result->answer_tokens == 1 ? "" : "s");
+}
+
+static enum turn failed(const struct llama3_error *err)
+{
+    say_failure(err);
+    return err->code == LLAMA3_ECONTEXT ? TURN_NO_ROOM : TURN_FAILED;
+}
+
+/* Appends what is said; nothing if nobody reads it any more. */
+static enum turn print_answer(const struct conversation *c, const int32_t *prompt, size_t n,
+                              struct buf *said)
+{
+    const struct args *args = c->args;
+    struct listener listener = {.said = said};
+    struct llama3_error err;
+    struct llama3_result result = {.size = sizeof result};
+    struct llama3_generation generation = {
+        .size = sizeof generation,
+        .max_tokens = args->max_tokens,
+        .stop = args->stop.items,
+        .n_stop = args->stop.n,
+        .on_text = on_text,
+        .on_prompt = on_prompt,
+        .arg = &listener,
+    };
+    int rc;
+    if (args->show_prompt && show_prompt(c, prompt, n, &err) != 0)
+        return failed(&err);
+    generation.sampling = args_sampling(args, c->model, &err);
+    if (generation.sampling == NULL)
+        return failed(&err);
+    terminal_answer_begin(c->label);
+    do { /* again if it was ended by a ^C that came too late for the answer before */
+        interrupt_begin(c->session);
+        if (!args->quiet)
+            progress_start("reading the prompt", known(c->session, prompt, n), n);
+        rc = llama3_session_generate(c->session, prompt, n, &generation, &result, &err);
+        progress_stop();
+        interrupt_end();
+    } while (rc == 0 && result.finish == LLAMA3_FINISH_CANCELED && !interrupt_seen());
+    llama3_sampling_close(generation.sampling);
+    bool interrupted = rc == 0 && result.finish == LLAMA3_FINISH_CANCELED;
+    if (rc == 0 && !interrupted && !listener.spoke)
+        on_text(&listener, "", 0);
+    /* A ^C before the first word leaves stdout empty. */
+    if (listener.spoke && !listener.unread)
+        listener.unread = terminal_answer_end() != 0;
+    if (rc != 0)
+        return failed(&err);
+    if (listener.unread) {
+        buf_clear(said);
+        return TURN_FAILED;
+    }
+    note_length(c, &result);
+    if (args->stats || args->verbose)
+        info_print_stats(c, &result, args->seed.value);
+    return interrupted ? TURN_INTERRUPTED : TURN_ANSWERED;
+}
+
+/* ---- the turn ------------------------------------------------------------------------------ */
+
+int conversation_begin(struct conversation *c)
+{
+    const char *system = c->args->system;
+    struct llama3_error err;
+    c->history = llama3_history_new();
+    if (c->history == NULL) {
+        say_error("not enough memory");
+        return STATUS_FAILED;
+    }
+    if ((system == NULL || llama3_history_add(c->history, "system", system, &err) == 0) &&
+        (c->file == NULL || session_file_load(c->file, c->history, &err) == 0))
+        return STATUS_OK;
+    say_failure(&err);
+    return STATUS_FAILED;
+}
+
+bool conversation_asks(const struct conversation *c)
+{
+    size_t n = llama3_history_length(c->history);
+    return n > 0 && strcmp(llama3_history_message(c->history, n - 1)->role, "user") == 0;
+}
+
+static enum turn answer_history(const struct conversation *c, struct buf *said)
+{
+    const struct llama3_template_options options = {.size = sizeof options, .date = c->args->date};
+    struct llama3_error err;
+    size_t n_messages = llama3_history_length(c->history), n;
+    const char *last = llama3_history_message(c->history, n_messages - 1)->content;
+    int32_t *tokens;
+    int rc = c->raw ? llama3_tokenize(c->model, last, strlen(last), true, &tokens, &n, &err)
+                    : llama3_apply_template(c->model, llama3_history_message(c->history, 0),
+                                            n_messages, &options, &tokens, &n, &err);
+    if (rc != 0)
+        return failed(&err);
+    enum turn turn = print_answer(c, tokens, n, said);
+    llama3_free(tokens);
+    return turn;
+}
+
+/* 0, or -1 with the error on stderr. */
+static int keep_answer(const struct conversation *c, const struct buf *said)
+{
+    const char *model = llama3_model_info(c->model)->path;
+    struct llama3_error err;
+    if (said->failed)
+        error_memory(&err, "an answer", said->size);
+    else if (llama3_history_add(c->history, "assistant", said->data, &err) == 0 &&
+             (c->file == NULL || session_file_write(c->file, model, c->history, &err) == 0))
+        return 0;
+    say_failure(&err);
+    return -1;
+}
+
+enum turn conversation_turn(const struct conversation *c, const char *question)
+{
+    struct llama3_error err;
+    struct buf said = {0};
+    size_t before = llama3_history_length(c->history) - (question == NULL);
+    if (question != NULL && llama3_history_add(c->history, "user", question, &err) != 0)
+        return failed(&err);
+    buf_add(&said, "", 0);
+    enum turn turn = answer_history(c, &said);
+    /* "^C" stands in the terminal's line; terminal_answer_end() ended it only after other words. */
+    if (turn == TURN_INTERRUPTED && isatty(STDERR_FILENO) &&
+        (said.size == 0 || said.data[said.size - 1] == '\n'))
+        fputc('\n', stderr);
+    if (said.size == 0 && turn != TURN_ANSWERED)
+        llama3_history_truncate(c->history, before);
+    else if (keep_answer(c, &said) != 0)
+        turn = TURN_FAILED;
+    buf_free(&said);
+    return turn;
+}
