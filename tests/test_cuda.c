@@ -652,7 +652,7 @@ static void check_group(const struct matrix *m, const struct device_matrix *d, s
 static uint8_t *laid_out(const struct matrix *m, struct device_matrix *d)
 {
     struct layout l = layout_of(m);
-    uint8_t *memory = size_alloc(1, l.bytes), *room = size_alloc_aligned(1, layout_room(&l) + 1);
+    uint8_t *memory = size_alloc(1, l.bytes), *room = size_alloc_aligned(1, layout_scratch(&l) + 1);
     for (size_t tile = 0; tile < l.tiles; tile++)
         layout_tile(&l, m, tile, memory + tile * l.tile_units,
                     memory + l.scales + tile * l.tile_scales,

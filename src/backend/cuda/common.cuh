@@ -37,15 +37,16 @@ static __device__ __forceinline__ float warp_max(float x, int width = WARP)
     return x;
 }
 
-/* Over all threads of a block; room: [WARP] in shared memory, free again after the next barrier. */
-template <bool max> static __device__ float block_reduce(float x, float *room)
+/* Over all threads of a block; scratch: [WARP] in shared memory, free again after the next barrier.
+ */
+template <bool max> static __device__ float block_reduce(float x, float *scratch)
 {
     int warps = (int)(blockDim.x / WARP);
     x = max ? warp_max(x) : warp_sum(x);
     if (lane_index() == 0)
-        room[warp_index()] = x;
+        scratch[warp_index()] = x;
     __syncthreads();
-    x = lane_index() < warps ? room[lane_index()] : max ? -INFINITY : 0;
+    x = lane_index() < warps ? scratch[lane_index()] : max ? -INFINITY : 0;
     return max ? warp_max(x) : warp_sum(x);
 }
 
@@ -53,7 +54,7 @@ template <bool max> static __device__ float block_reduce(float x, float *room)
 
 /* Threads of a block share out a row by fours: each has the columns 4 threadIdx.x .. + 3 of every
  * 4 blockDim.x. */
-enum { HELD = ONE_NORM_SLICE / 4 }; /* fours of a row that a thread has in registers */
+enum { HELD = GEMV_NORM_SLICE / 4 }; /* fours of a row that a thread has in registers */
 
 static __device__ __forceinline__ int first_col()
 {
@@ -97,9 +98,9 @@ static __device__ __forceinline__ float square_sum(const float (&v)[4], float su
     return sum;
 }
 
-static __device__ __forceinline__ float norm_scale(float sum, int cols, float eps, float *room)
+static __device__ __forceinline__ float norm_scale(float sum, int cols, float eps, float *scratch)
 {
-    sum = block_reduce<false>(sum, room);
+    sum = block_reduce<false>(sum, scratch);
     return 1 / sqrtf(__fadd_rn(sum / (float)cols, eps));
 }
 
@@ -174,7 +175,7 @@ static __device__ __forceinline__ size_t cell_index(const device_rows &x, int to
 /* ---- tiles and slices of matrices -------------------------------------------------------- */
 
 /* A tile of a matrix of a linear. */
-struct place {
+struct tile_index {
     int matrix, tile;
 };
 
@@ -187,41 +188,41 @@ static __host__ __device__ inline int tiles_of(const device_linear &l)
 }
 
 /* Beyond the end of a matrix the next one begins; matrix n: there is no such tile. */
-static __device__ __forceinline__ void settle(const device_linear &l, place &at)
+static __device__ __forceinline__ void carry_tile(const device_linear &l, tile_index &at)
 {
     while (at.matrix < l.n && at.tile >= l.m[at.matrix].tiles)
         at.tile -= l.m[at.matrix++].tiles;
 }
 
 /* A warp's blocks of columns: those of its slice. */
-struct span {
+struct block_range {
     int first, end;
 };
 
-static __device__ __forceinline__ span find_slice(const device_matrix &m)
+static __device__ __forceinline__ block_range find_slice(const device_matrix &m)
 {
     int first = warp_index() * m.slice, end = first + m.slice;
     return {first, end < m.blocks ? end : m.blocks};
 }
 
-/* The sum over slices, in ascending order, of a row and token; parts: [slices][apart]. */
+/* The sum over slices, in ascending order, of a row and token; partials: [slices][apart]. */
 template <int most>
-static __device__ __forceinline__ float add_up(const float *parts, int slices, int apart)
+static __device__ __forceinline__ float add_up(const float *partials, int slices, int apart)
 {
-    float y = parts[0], of_slice[MAX_SLICES];
+    float y = partials[0], of_slice[MAX_SLICES];
 #pragma unroll
     for (int slice = 1; slice < MAX_SLICES; slice++)
-        of_slice[slice] = slice < most || slice < slices ? parts[slice * apart] : 0;
+        of_slice[slice] = slice < most || slice < slices ? partials[slice * apart] : 0;
 #pragma unroll
     for (int slice = 1; slice < MAX_SLICES; slice++)
         y = slice < most || slice < slices ? __fadd_rn(y, of_slice[slice]) : y;
     return y;
 }
 
-static __device__ __forceinline__ float add_slices(const float *parts, int slices, int apart)
+static __device__ __forceinline__ float add_slices(const float *partials, int slices, int apart)
 {
-    return slices == MAX_SLICES ? add_up<MAX_SLICES>(parts, slices, apart)
-                                : add_up<1>(parts, slices, apart);
+    return slices == MAX_SLICES ? add_up<MAX_SLICES>(partials, slices, apart)
+                                : add_up<1>(partials, slices, apart);
 }
 
 enum { RESERVED = 1024 }; /* bytes of a block's shared memory that are the system's */
@@ -302,20 +303,20 @@ template <matrix_form form> static __device__ __forceinline__ void unit_halves(u
 
 /* Four codes of 4 bits as bytes: looked up in both halves of the levels, and chosen by their upper
  * bits. */
-static __device__ __forceinline__ uint32_t look_up(const uint32_t (&levels)[4], uint32_t codes,
+static __device__ __forceinline__ uint32_t look_up(const uint32_t (&codebook)[4], uint32_t codes,
                                                    uint32_t turned, uint32_t choice)
 {
-    return permute(permute(levels[0], levels[1], codes), permute(levels[2], levels[3], turned),
-                   choice);
+    return permute(permute(codebook[0], codebook[1], codes),
+                   permute(codebook[2], codebook[3], turned), choice);
 }
 
 /* Eight of them, the lower ones first. */
-static __device__ __forceinline__ uint2 look_up_eight(const uint32_t (&levels)[4], uint32_t codes)
+static __device__ __forceinline__ uint2 look_up_eight(const uint32_t (&codebook)[4], uint32_t codes)
 {
     uint32_t turned = codes ^ 0x88888888;
     uint32_t choice = ((codes & 0x88888888) >> 1) + 0x32103210;
-    return {look_up(levels, codes, turned, choice),
-            look_up(levels, codes >> 16, turned >> 16, choice >> 16)};
+    return {look_up(codebook, codes, turned, choice),
+            look_up(codebook, codes >> 16, turned >> 16, choice >> 16)};
 }
 
 /* An int8 as a float without a conversion, of which few are done at a time: a byte turned round to
@@ -382,100 +383,5 @@ template <> struct quad_numbers<true> {
         return half(offsets, i);
     }
 };
-
-/* The page of a row that holds a position, of one KV head of a layer. */
-static __device__ __forceinline__ uint8_t *page_of(const device_batch &batch,
-                                                   const device_heads &heads, int layer, int row,
-                                                   int page, int kv_head)
-{
-    return batch.pages[batch.page_rows[row] + page] +
-           (layer * heads.n_kv_heads + kv_head) * heads.head_bytes;
-}
-
-/* ---- positions --------------------------------------------------------------------------- */
-
-/* Two elements of a head, turned together (Su et al. 2021, arXiv:2104.09864). */
-struct pair {
-    float a, b;
-};
-
-static __device__ __forceinline__ pair rotated(const pair &x, float cosine, float sine)
-{
-    return {__fsub_rn(__fmul_rn(x.a, cosine), __fmul_rn(x.b, sine)),
-            __fadd_rn(__fmul_rn(x.b, cosine), __fmul_rn(x.a, sine))};
-}
-
-/* Where pair i of a head begins, and how far apart its elements are. */
-static __device__ __forceinline__ int pair_begin(const device_heads &heads, int i)
-{
-    return heads.interleaved ? 2 * i : i;
-}
-
-static __device__ __forceinline__ int pair_apart(const device_heads &heads)
-{
-    return heads.interleaved ? 1 : heads.head_dim / 2;
-}
-
-/* Element i of a head after its turn. */
-static __device__ __forceinline__ float rotated(const float *head, const float *angles, int i,
-                                                const device_heads &heads)
-{
-    int half = heads.head_dim / 2, n = heads.interleaved ? i / 2 : i < half ? i : i - half;
-    const float *at = head + pair_begin(heads, n);
-    pair turned = rotated({at[0], at[pair_apart(heads)]}, angles[2 * n], angles[2 * n + 1]);
-    bool second = heads.interleaved ? i % 2 == 1 : i >= half;
-    return second ? turned.b : turned.a;
-}
-
-/* Bytes of K of a head in a page, after which V follows. */
-static __device__ __forceinline__ size_t page_k_bytes(const device_heads &heads)
-{
-    return heads.head_bytes / 2;
-}
-
-/* Element i of K or V, as they are stored. */
-static __device__ __forceinline__ float read_kv(const uint8_t *from, size_t i, llama3_kv_type type)
-{
-    return type == LLAMA3_KV_F16 ? f16_to_float(((const uint16_t *)from)[i])
-                                 : ((const float *)from)[i];
-}
-
-static __device__ __forceinline__ void write_kv(uint8_t *to, size_t i, float value,
-                                                llama3_kv_type type)
-{
-    if (type == LLAMA3_KV_F16)
-        ((uint16_t *)to)[i] = float_to_f16(value);
-    else
-        ((float *)to)[i] = value;
-}
-
-/* Element i of a row's K, turned, and V, of a KV head, */
-struct kv_element {
-    float k, v;
-};
-
-static __device__ __forceinline__ kv_element make_kv(const device_batch &batch,
-                                                     const device_heads &heads, int row,
-                                                     int kv_head, const device_rows &k,
-                                                     const device_rows &v, int i)
-{
-    int dim = heads.head_dim;
-    const float *head = k.values + (size_t)row * k.stride + (size_t)kv_head * dim;
-    if (i >= dim)
-        return {0, 0};
-    return {rotated(head, batch.angles + (size_t)row * dim, i, heads),
-            v.values[(size_t)row * v.stride + (size_t)kv_head * dim + i]};
-}
-
-/* and to their slot in a page. */
-static __device__ __forceinline__ void store_kv(const device_batch &batch,
-                                                const device_heads &heads, int layer, int row,
-                                                int kv_head, const kv_element &x, int i)
-{
-    int position = batch.positions[row], slot = position % PAGE_TOKENS;
-    uint8_t *page = page_of(batch, heads, layer, row, position / PAGE_TOKENS, kv_head);
-    write_kv(page, (size_t)slot * heads.padded_dim + i, x.k, heads.kv_type);
-    write_kv(page + page_k_bytes(heads), (size_t)i * PAGE_TOKENS + slot, x.v, heads.kv_type);
-}
 
 #endif

@@ -13,7 +13,7 @@
 enum {
     OLDEST = 8,          /* compute capability that the kernels need */
     OVERHEAD = 64 << 20, /* bytes for graphs, and what the driver rounds up */
-    ALIGNMENT = 256      /* of the parts of a buffer */
+    ALIGNMENT = 256      /* of the arrays of a buffer */
 };
 
 /* ---- failures ---------------------------------------------------------------------------- */
@@ -53,9 +53,9 @@ static void wait_for(struct cuda *cuda)
         if (cuda->first_op == NULL || cuda->first_op == cuda->last_op)
             cuda_check(cuda, error, cuda->first_op != NULL ? cuda->first_op : "read");
         else {
-            snprintf(cuda->failed_span, sizeof cuda->failed_span, "an operation from %s to %s",
+            snprintf(cuda->failed_ops, sizeof cuda->failed_ops, "an operation from %s to %s",
                      cuda->first_op, cuda->last_op);
-            cuda_check(cuda, error, cuda->failed_span);
+            cuda_check(cuda, error, cuda->failed_ops);
         }
     }
     cuda->first_op = cuda->last_op = NULL;
@@ -161,15 +161,15 @@ cudaError_t cuda_upload(void *to, const void *from, size_t bytes, unsigned char 
     return cudaSuccess;
 }
 
-/* The parts of a buffer, in a piece of memory, or from NULL on: returns its end. */
+/* The arrays of a buffer, in a piece of memory, or from NULL on: returns its end. */
 static unsigned char *lay_out(struct device_rows *x, unsigned char *memory, size_t n, size_t cols)
 {
     size_t padded = (n + TILE_TOKENS - 1) / TILE_TOKENS * TILE_TOKENS;
     size_t blocks = (cols + BLOCK_COLS - 1) / BLOCK_COLS, stride = blocks * BLOCK_COLS;
     const struct {
-        void **part;
+        void **array;
         size_t bytes;
-    } parts[] = {
+    } arrays[] = {
         {(void **)&x->values, padded * stride * sizeof(float)},
         {(void **)&x->codes, padded * stride},
         {(void **)&x->bases, padded * blocks * sizeof(float)},
@@ -181,9 +181,9 @@ static unsigned char *lay_out(struct device_rows *x, unsigned char *memory, size
     x->cols = (int)cols;
     x->stride = (int)stride;
     x->blocks = (int)blocks;
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        *parts[i].part = memory;
-        memory += (parts[i].bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
+        *arrays[i].array = memory;
+        memory += (arrays[i].bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     }
     return memory;
 }

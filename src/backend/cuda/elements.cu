@@ -2,25 +2,25 @@
 /* elements.cu: the operations that work element by element, a block of threads for each row. */
 #include "backend/cuda/common.cuh"
 
-/* ---- parts of rows ----------------------------------------------------------------------- */
+/* ---- segments of rows ----------------------------------------------------------------------- */
 
 /* What a block's threads have of a row in registers at once, HELD fours each: most rows are whole
  * then, and read once. */
-static __device__ __forceinline__ int part_cols()
+static __device__ __forceinline__ int segment_cols()
 {
     return HELD * col_step();
 }
 
-static __device__ __forceinline__ void load_part(const float *row, int first, int cols,
-                                                 float (&v)[HELD][4])
+static __device__ __forceinline__ void load_segment(const float *row, int first, int cols,
+                                                    float (&v)[HELD][4])
 {
 #pragma unroll
     for (int i = 0; i < HELD; i++)
         load_four(row, first + first_col() + i * col_step(), cols, v[i]);
 }
 
-static __device__ __forceinline__ void store_part(float *row, int first, int cols,
-                                                  const float (&v)[HELD][4])
+static __device__ __forceinline__ void store_segment(float *row, int first, int cols,
+                                                     const float (&v)[HELD][4])
 {
 #pragma unroll
     for (int i = 0; i < HELD; i++) {
@@ -30,7 +30,7 @@ static __device__ __forceinline__ void store_part(float *row, int first, int col
     }
 }
 
-static __device__ __forceinline__ float largest_of_part(const float (&v)[HELD][4], float so_far)
+static __device__ __forceinline__ float largest_of_segment(const float (&v)[HELD][4], float so_far)
 {
     for (int i = 0; i < HELD; i++)
         so_far = largest_of(v[i], so_far);
@@ -40,9 +40,9 @@ static __device__ __forceinline__ float largest_of_part(const float (&v)[HELD][4
 /* ---- narrow forms ------------------------------------------------------------------------ */
 
 /* All lanes of a warp together, for they find the codes so. */
-static __device__ __forceinline__ void narrow_part(const device_rows &x, int token, int first,
-                                                   const float (&v)[HELD][4],
-                                                   const row_scale &scale, int forms)
+static __device__ __forceinline__ void narrow_segment(const device_rows &x, int token, int first,
+                                                      const float (&v)[HELD][4],
+                                                      const row_scale &scale, int forms)
 {
     int padded = x.blocks * BLOCK_COLS;
 #pragma unroll
@@ -70,11 +70,11 @@ static __device__ __forceinline__ void narrow_part(const device_rows &x, int tok
 
 /* What a row's codes are scaled by, from the largest magnitude that each thread knows of. */
 static __device__ __forceinline__ row_scale find_scale(const device_rows &x, int token,
-                                                       float largest, int forms, float *room)
+                                                       float largest, int forms, float *scratch)
 {
     if (!(forms & FORM_INT8))
         return {0, 0};
-    row_scale scale = scale_of(block_reduce<true>(largest, room));
+    row_scale scale = scale_of(block_reduce<true>(largest, scratch));
     if (threadIdx.x == 0 && blockIdx.y == 0)
         x.scales[token] = scale.scale;
     return scale;
@@ -83,14 +83,14 @@ static __device__ __forceinline__ row_scale find_scale(const device_rows &x, int
 /* The forms of a row whose columns this thread has written to x.values itself; v: the last part;
  * largest: of its columns. */
 static __device__ void narrow_row(const device_rows &x, int token, float (&v)[HELD][4],
-                                  float largest, int forms, float *room)
+                                  float largest, int forms, float *scratch)
 {
     const float *row = x.values + (size_t)token * x.stride;
-    row_scale scale = find_scale(x, token, largest, forms, room);
-    for (int first = 0; first < x.cols; first += part_cols()) {
-        if (x.cols > part_cols())
-            load_part(row, first, x.cols, v);
-        narrow_part(x, token, first, v, scale, forms);
+    row_scale scale = find_scale(x, token, largest, forms, scratch);
+    for (int first = 0; first < x.cols; first += segment_cols()) {
+        if (x.cols > segment_cols())
+            load_segment(row, first, x.cols, v);
+        narrow_segment(x, token, first, v, scale, forms);
     }
 }
 
@@ -98,30 +98,30 @@ static __device__ void narrow_row(const device_rows &x, int token, float (&v)[HE
 static __global__ void narrow_kernel(const __grid_constant__ device_rows x, int forms,
                                      bool has_maxima)
 {
-    float *room = (float *)shared_memory(), largest = 0, v[HELD][4];
-    int token = (int)blockIdx.x, part = (int)blockIdx.y * part_cols();
+    float *scratch = (float *)shared_memory(), largest = 0, v[HELD][4];
+    int token = (int)blockIdx.x, segment = (int)blockIdx.y * segment_cols();
     const float *row = x.values + (size_t)token * x.stride;
     let_next_begin();
     wait_for_inputs();
     if (has_maxima) {
-        load_part(row, part, x.cols, v);
+        load_segment(row, segment, x.cols, v);
         for (int i = (int)threadIdx.x; i < x.blocks; i += (int)blockDim.x)
             largest = larger(x.maxima[(size_t)token * x.blocks + i], largest);
-        narrow_part(x, token, part, v, find_scale(x, token, largest, forms, room), forms);
+        narrow_segment(x, token, segment, v, find_scale(x, token, largest, forms, scratch), forms);
         return;
     }
-    for (int first = 0; first < x.cols; first += part_cols()) {
-        load_part(row, first, x.cols, v);
-        largest = largest_of_part(v, largest);
+    for (int first = 0; first < x.cols; first += segment_cols()) {
+        load_segment(row, first, x.cols, v);
+        largest = largest_of_segment(v, largest);
     }
-    narrow_row(x, token, v, largest, forms, room);
+    narrow_row(x, token, v, largest, forms, scratch);
 }
 
 void device_narrow(cudaStream_t stream, const device_rows *x, int n_rows, int forms, int have)
 {
     bool has_maxima = have & FORM_MAXIMA;
-    int threads = has_maxima ? 128 : row_threads(x->blocks), part = 4 * threads * HELD;
-    launch(stream, dim3(n_rows, has_maxima ? (x->cols + part - 1) / part : 1), threads,
+    int threads = has_maxima ? 128 : row_threads(x->blocks), segment = 4 * threads * HELD;
+    launch(stream, dim3(n_rows, has_maxima ? (x->cols + segment - 1) / segment : 1), threads,
            WARP * sizeof(float), narrow_kernel, *x, forms, has_maxima);
 }
 
@@ -129,7 +129,7 @@ void device_narrow(cudaStream_t stream, const device_rows *x, int n_rows, int fo
 
 static __device__ int level_of(const device_matrix &m, uint32_t nibble)
 {
-    return (int8_t)(m.levels[nibble / 4] >> (nibble % 4 * 8) & 255);
+    return (int8_t)(m.codebook[nibble / 4] >> (nibble % 4 * 8) & 255);
 }
 
 template <bool halves>
@@ -245,19 +245,21 @@ template <> struct eight<MATRIX_INT4> {
     {
         codes = load_once((const uint32_t *)(unit_of(m, 1, row, block, 0) + col / 2));
     }
-    __device__ __forceinline__ void take(const uint32_t (&levels)[4], float (&w)[EXPAND_COLS]) const
+    __device__ __forceinline__ void take(const uint32_t (&codebook)[4],
+                                         float (&w)[EXPAND_COLS]) const
     {
-        bytes_to_floats(look_up_eight(levels, codes), w);
+        bytes_to_floats(look_up_eight(codebook, codes), w);
     }
 };
 
 /* Weights as weight_of() has them, of a row's 8 columns from `col` on of the quad's block. */
 template <matrix_form form, bool halves>
-static __device__ __forceinline__ void weights_of(const uint32_t (&levels)[4], const eight<form> &x,
+static __device__ __forceinline__ void weights_of(const uint32_t (&codebook)[4],
+                                                  const eight<form> &x,
                                                   const quad_numbers<halves> &numbers, int in_quad,
                                                   float row_scale, float (&w)[EXPAND_COLS])
 {
-    x.take(levels, w);
+    x.take(codebook, w);
 #pragma unroll
     for (int i = 0; i < EXPAND_COLS && (form == MATRIX_INT4 || form == MATRIX_INT8); i++)
         w[i] = __fmul_rn(row_scale, __fadd_rn(__fmul_rn(numbers.scale(in_quad), w[i]),
@@ -272,7 +274,7 @@ static __global__ void __launch_bounds__(WARP *EXPAND_WARPS)
     int at = (int)blockIdx.y * TILE_ROWS + (int)threadIdx.x / EXPAND_LANES, row = first + at;
     int lane = lane_index() % EXPAND_LANES, col = lane % 4 * EXPAND_COLS;
     int first_quad = (int)blockIdx.x * EXPAND_QUADS, quads = m.padded_blocks / QUAD - first_quad;
-    uint32_t levels[4] = {m.levels[0], m.levels[1], m.levels[2], m.levels[3]};
+    uint32_t codebook[4] = {m.codebook[0], m.codebook[1], m.codebook[2], m.codebook[3]};
     eight<form> x[EXPAND_QUADS][2];
     quad_numbers<halves> numbers[EXPAND_QUADS];
     float row_scale = 1;
@@ -300,7 +302,7 @@ static __global__ void __launch_bounds__(WARP *EXPAND_WARPS)
         float w[EXPAND_COLS];
         if (i / 2 >= quads)
             break;
-        weights_of<form, halves>(levels, x[i / 2][i % 2], numbers[i / 2], in_quad, row_scale, w);
+        weights_of<form, halves>(codebook, x[i / 2][i % 2], numbers[i / 2], in_quad, row_scale, w);
         for (int j = 0; j < EXPAND_COLS; j++)
             w[j] = to + j < m.cols ? w[j] : 0;
         uint4 unit = {floats_to_bf16(w[0], w[1]), floats_to_bf16(w[2], w[3]),
@@ -336,42 +338,42 @@ static __global__ void add_norm_kernel(const __grid_constant__ device_rows x, co
                                        const int32_t *packed, const __grid_constant__ device_rows y,
                                        int forms)
 {
-    float *room = (float *)shared_memory(); /* [2][WARP] */
+    float *scratch = (float *)shared_memory(); /* [2][WARP] */
     int token = (int)blockIdx.x, out = packed != NULL ? packed[token] : token;
     float *row = x.values + (size_t)token * x.stride, sum = 0, largest = 0;
     float v[HELD][4], weights[HELD][4];
-    bool whole = x.cols <= part_cols();
+    bool whole = x.cols <= segment_cols();
 
     let_next_begin();
-    load_part(w, 0, x.cols, weights);
+    load_segment(w, 0, x.cols, weights);
     wait_for_inputs();
-    for (int first = 0; first < x.cols; first += part_cols()) {
-        load_part(row, first, x.cols, v);
+    for (int first = 0; first < x.cols; first += segment_cols()) {
+        load_segment(row, first, x.cols, v);
         if (d != NULL) {
             float added[HELD][4];
-            load_part(d + (size_t)token * d_stride, first, x.cols, added);
+            load_segment(d + (size_t)token * d_stride, first, x.cols, added);
             for (int i = 0; i < HELD; i++)
                 for (int j = 0; j < 4; j++)
                     v[i][j] = __fadd_rn(v[i][j], added[i][j]);
-            store_part(row, first, x.cols, v);
+            store_segment(row, first, x.cols, v);
         }
         for (int i = 0; i < HELD; i++)
             sum = square_sum(v[i], sum);
     }
     if (out < 0) /* for the whole block */
         return;
-    float scale = norm_scale(sum, x.cols, eps, room);
-    for (int first = 0; first < x.cols; first += part_cols()) {
+    float scale = norm_scale(sum, x.cols, eps, scratch);
+    for (int first = 0; first < x.cols; first += segment_cols()) {
         if (!whole) {
-            load_part(row, first, x.cols, v);
-            load_part(w, first, x.cols, weights);
+            load_segment(row, first, x.cols, v);
+            load_segment(w, first, x.cols, weights);
         }
         for (int i = 0; i < HELD; i++)
             norm_four(v[i], scale, weights[i]);
-        store_part(y.values + (size_t)out * y.stride, first, x.cols, v);
-        largest = largest_of_part(v, largest);
+        store_segment(y.values + (size_t)out * y.stride, first, x.cols, v);
+        largest = largest_of_segment(v, largest);
     }
-    narrow_row(y, out, v, largest, forms, room + WARP);
+    narrow_row(y, out, v, largest, forms, scratch + WARP);
 }
 
 void device_add_norm(cudaStream_t stream, const device_rows *x, const device_rows *d,
@@ -388,104 +390,32 @@ void device_add_norm(cudaStream_t stream, const device_rows *x, const device_row
 static __global__ void swiglu_kernel(const __grid_constant__ device_rows gate, const float *up,
                                      int up_stride, int forms)
 {
-    float *room = (float *)shared_memory(), largest = 0, z[HELD][4], u[HELD][4];
-    int token = (int)blockIdx.x, parts = (int)gridDim.y;
+    float *scratch = (float *)shared_memory(), largest = 0, z[HELD][4], u[HELD][4];
+    int token = (int)blockIdx.x, segments = (int)gridDim.y;
     float *row = gate.values + (size_t)token * gate.stride;
 
     let_next_begin();
     wait_for_inputs();
-    for (int first = (int)blockIdx.y * part_cols(); first < gate.cols;
-         first += parts * part_cols()) {
-        load_part(row, first, gate.cols, z);
-        load_part(up + (size_t)token * up_stride, first, gate.cols, u);
+    for (int first = (int)blockIdx.y * segment_cols(); first < gate.cols;
+         first += segments * segment_cols()) {
+        load_segment(row, first, gate.cols, z);
+        load_segment(up + (size_t)token * up_stride, first, gate.cols, u);
         for (int i = 0; i < HELD; i++)
             for (int j = 0; j < 4; j++)
                 z[i][j] = gated(z[i][j], u[i][j]);
-        store_part(row, first, gate.cols, z);
-        largest = largest_of_part(z, largest);
+        store_segment(row, first, gate.cols, z);
+        largest = largest_of_segment(z, largest);
         if (!(forms & FORM_INT8))
-            narrow_part(gate, token, first, z, {0, 0}, forms);
+            narrow_segment(gate, token, first, z, {0, 0}, forms);
     }
     if (forms & FORM_INT8)
-        narrow_row(gate, token, z, largest, forms, room);
+        narrow_row(gate, token, z, largest, forms, scratch);
 }
 
 void device_swiglu(cudaStream_t stream, const device_rows *gate, const device_rows *up, int n_rows,
                    int forms)
 {
-    int threads = row_threads(gate->blocks), part = 4 * threads * HELD;
-    launch(stream, dim3(n_rows, forms & FORM_INT8 ? 1 : (gate->cols + part - 1) / part), threads,
-           WARP * sizeof(float), swiglu_kernel, *gate, up->values, up->stride, forms);
-}
-
-/* ---- positions --------------------------------------------------------------------------- */
-
-static __global__ void angles_kernel(const int32_t *positions, const float *inv_freq, int half,
-                                     float *angles)
-{
-    int row = (int)blockIdx.x;
-    let_next_begin();
-    wait_for_inputs();
-    for (int i = (int)threadIdx.x; i < half; i += (int)blockDim.x) {
-        float angle = __fmul_rn((float)positions[row], inv_freq[i]);
-        angles[2 * ((size_t)row * half + i)] = cosf(angle);
-        angles[2 * ((size_t)row * half + i) + 1] = sinf(angle);
-    }
-}
-
-void device_angles(cudaStream_t stream, const int32_t *positions, const float *inv_freq, int n_rows,
-                   int half, float *angles)
-{
-    launch(stream, dim3(n_rows), 64, 0, angles_kernel, positions, inv_freq, half, angles);
-}
-
-enum { ROPE_THREADS = 256, PAIRS_AT_ONCE = 8 };
-
-/* The heads of a row of q, whose pairs the threads of a block share out. */
-static __device__ void rotate_row(const device_heads &heads, float *row, const float *angles)
-{
-    int half = heads.head_dim / 2, n = heads.n_heads * half, apart = pair_apart(heads);
-    for (int first = (int)threadIdx.x; first < n; first += PAIRS_AT_ONCE * ROPE_THREADS) {
-        pair x[PAIRS_AT_ONCE];
-        float *at[PAIRS_AT_ONCE];
-#pragma unroll
-        for (int i = 0; i < PAIRS_AT_ONCE; i++) {
-            int index = first + i * ROPE_THREADS < n ? first + i * ROPE_THREADS : first;
-            at[i] = row + index / half * heads.head_dim + pair_begin(heads, index % half);
-            x[i] = {at[i][0], at[i][apart]};
-        }
-#pragma unroll
-        for (int i = 0; i < PAIRS_AT_ONCE && first + i * ROPE_THREADS < n; i++) {
-            const float *angle = angles + 2 * ((first + i * ROPE_THREADS) % half);
-            pair turned = rotated(x[i], angle[0], angle[1]);
-            at[i][0] = turned.a;
-            at[i][apart] = turned.b;
-        }
-    }
-}
-
-/* A block for each row. */
-static __global__ void __launch_bounds__(ROPE_THREADS)
-    rope_store_kernel(const __grid_constant__ device_batch batch,
-                      const __grid_constant__ device_heads heads, int layer,
-                      const __grid_constant__ device_rows q, const __grid_constant__ device_rows k,
-                      const __grid_constant__ device_rows v)
-{
-    int row = (int)blockIdx.x, padded = heads.padded_dim;
-    let_next_begin();
-    wait_for_inputs();
-    rotate_row(heads, q.values + (size_t)row * q.stride,
-               batch.angles + (size_t)row * heads.head_dim);
-    for (int at = (int)threadIdx.x; at < heads.n_kv_heads * padded; at += ROPE_THREADS) {
-        int head = at / padded, i = at % padded;
-        store_kv(batch, heads, layer, row, head, make_kv(batch, heads, row, head, k, v, i), i);
-    }
-}
-
-void device_rope_store(cudaStream_t stream, const device_batch *batch, const device_heads *heads,
-                       int layer, int n_rows, const device_rows *q, const device_rows *k,
-                       const device_rows *v)
-{
-    launch(stream, dim3(n_rows), ROPE_THREADS, 0, rope_store_kernel, *batch, *heads, layer, *q, *k,
-           *v);
+    int threads = row_threads(gate->blocks), segment = 4 * threads * HELD;
+    launch(stream, dim3(n_rows, forms & FORM_INT8 ? 1 : (gate->cols + segment - 1) / segment),
+           threads, WARP * sizeof(float), swiglu_kernel, *gate, up->values, up->stride, forms);
 }

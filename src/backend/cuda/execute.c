@@ -35,14 +35,14 @@ static bool in_floats(const struct device_matrix *m)
 /* ---- one row, with its neighbours -------------------------------------------------------- */
 
 /* Whether it is a linear of one row and groups alone, whose kernel quantizes the row itself. */
-static bool is_one(const struct cuda *cuda, const struct op *op)
+static bool is_gemv(const struct cuda *cuda, const struct op *op)
 {
     if (op->kind != OP_LINEAR || rows_of(cuda, op->rows) != 1)
         return false;
     for (size_t i = 0; i < op->n; i++) {
         const struct device_matrix *m = &op->w[i]->matrix;
         if ((m->form != MATRIX_INT4 && m->form != MATRIX_INT8) ||
-            device_one_shared(m) > cuda->shared_bytes)
+            device_gemv_shared(m) > cuda->shared_bytes)
             return false;
     }
     return true;
@@ -51,15 +51,15 @@ static bool is_one(const struct cuda *cuda, const struct op *op)
 /* Whether the product of linear i is added to the residual by its own kernel: */
 static bool is_added(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
 {
-    return cuda->pass.n_rows == 1 && i + 1 < n && is_one(cuda, &ops[i]) && ops[i].n == 1 &&
+    return cuda->pass.n_rows == 1 && i + 1 < n && is_gemv(cuda, &ops[i]) && ops[i].n == 1 &&
            ops[i + 1].kind == OP_ADD_NORM && ops[i + 1].in[0] == ops[i].out[0];
 }
 
 /* whether the kernel of the next linear computes norm i, */
 static bool is_normed(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
 {
-    return cuda->pass.n_rows == 1 && i + 1 < n && is_one(cuda, &ops[i + 1]) &&
-           ops[i + 1].in[0] == ops[i].out[1] && ops[i + 1].w[0]->matrix.slice <= ONE_NORM_SLICE &&
+    return cuda->pass.n_rows == 1 && i + 1 < n && is_gemv(cuda, &ops[i + 1]) &&
+           ops[i + 1].in[0] == ops[i].out[1] && ops[i + 1].w[0]->matrix.slice <= GEMV_NORM_SLICE &&
            (ops[i].in[0] == NULL || (i > 0 && is_added(cuda, ops, i - 1, n)));
 }
 
@@ -67,7 +67,7 @@ static bool is_normed(const struct cuda *cuda, const struct op *ops, size_t i, s
 static bool is_gated(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
 {
     const struct op *op = &ops[i];
-    return cuda->pass.n_rows <= FEW_ROWS && i + 1 < n && op->kind == OP_LINEAR &&
+    return cuda->pass.n_rows <= SMALL_ROWS && i + 1 < n && op->kind == OP_LINEAR &&
            op->rows == ROWS_ALL && op->n == 2 && alike(&op->w[0]->matrix, &op->w[1]->matrix) &&
            op->w[0]->matrix.rows == op->w[1]->matrix.rows && !in_floats(&op->w[0]->matrix) &&
            ops[i + 1].kind == OP_SWIGLU && ops[i + 1].out[0] == op->out[0] &&
@@ -80,7 +80,7 @@ static int forms_read(const struct cuda *cuda, const struct op *op)
     static const int forms[MATRIX_FORMS] = {
         [MATRIX_BF16] = FORM_BF16, [MATRIX_INT4] = FORM_INT8, [MATRIX_INT8] = FORM_INT8};
     int all = 0;
-    if (is_one(cuda, op))
+    if (is_gemv(cuda, op))
         return 0;
     if (by_library(cuda, op->rows))
         return FORM_PLAIN_BF16;
@@ -130,7 +130,7 @@ static void launch_linear(const struct cuda *cuda, const struct device_linear *l
     if (in_floats(&l->m[0]))
         device_linear_floats(cuda->stream, l);
     else
-        device_linear_tiles(cuda->stream, l, maxima, cuda->processors, cuda->shared_bytes);
+        device_linear_gemm(cuda->stream, l, maxima, cuda->processors, cuda->shared_bytes);
 }
 
 static void by_blas(struct cuda *cuda, const struct op *op)
@@ -147,8 +147,8 @@ static void by_blas(struct cuda *cuda, const struct op *op)
 static size_t linear(struct cuda *cuda, const struct op *ops, size_t i, size_t n, bool normed)
 {
     const struct op *op = &ops[i];
-    struct device_one one = {.linear = {.n_rows = rows_of(cuda, op->rows), .x = op->in[0]->rows}};
-    struct device_linear *l = &one.linear;
+    struct device_gemv gemv = {.linear = {.n_rows = rows_of(cuda, op->rows), .x = op->in[0]->rows}};
+    struct device_linear *l = &gemv.linear;
 
     for (size_t k = 0; k < op->n; k++)
         made(cuda, op->out[k], 0);
@@ -160,15 +160,15 @@ static size_t linear(struct cuda *cuda, const struct op *ops, size_t i, size_t n
         return 1;
     }
     if (normed) {
-        one.source = ops[i - 1].out[0]->rows.values;
-        one.norm = ops[i - 1].w[0]->vector;
-        one.eps = cuda->shape.rms_eps;
+        gemv.source = ops[i - 1].out[0]->rows.values;
+        gemv.norm = ops[i - 1].w[0]->vector;
+        gemv.eps = cuda->shape.rms_eps;
     }
     if (is_added(cuda, ops, i, n))
-        one.residual = ops[i + 1].out[0]->rows.values;
-    one.gated = is_gated(cuda, ops, i, n);
-    one.maxima = op->out[0]->rows.maxima;
-    one.has_maxima = !normed && (forms_of(cuda, op->in[0]) & FORM_MAXIMA);
+        gemv.residual = ops[i + 1].out[0]->rows.values;
+    gemv.gated = is_gated(cuda, ops, i, n);
+    gemv.maxima = op->out[0]->rows.maxima;
+    gemv.has_maxima = !normed && (forms_of(cuda, op->in[0]) & FORM_MAXIMA);
     for (size_t k = 0; k < op->n; k++) {
         const struct device_matrix *m = &op->w[k]->matrix;
         l->m[l->n] = *m;
@@ -176,15 +176,15 @@ static size_t linear(struct cuda *cuda, const struct op *ops, size_t i, size_t n
         l->y_stride[l->n++] = op->out[k]->rows.stride;
         if (k + 1 < op->n && alike(m, &op->w[k + 1]->matrix))
             continue;
-        if (is_one(cuda, op))
-            device_linear_one(cuda->stream, &one, cuda->processors, cuda->shared_bytes);
+        if (is_gemv(cuda, op))
+            device_linear_gemv(cuda->stream, &gemv, cuda->processors, cuda->shared_bytes);
         else
-            launch_linear(cuda, l, one.gated ? one.maxima : NULL);
+            launch_linear(cuda, l, gemv.gated ? gemv.maxima : NULL);
         l->n = 0;
     }
-    if (one.gated)
+    if (gemv.gated)
         made(cuda, op->out[0], FORM_MAXIMA);
-    return one.gated ? 2 : 1;
+    return gemv.gated ? 2 : 1;
 }
 
 static size_t add_norm(struct cuda *cuda, const struct op *ops, size_t i, size_t n)

@@ -22,16 +22,16 @@ extern "C" {
 #endif
 
 enum {
-    BLOCK_COLS = 32,     /* columns of a block: a group of group-quantized weights */
-    TILE_ROWS = 32,      /* rows of a matrix that lie together: the threads of a warp */
-    TILE_TOKENS = 8,     /* tokens whose activations lie together: the columns of an mma */
-    UNIT_BYTES = 16,     /* what a thread loads at once */
-    QUAD = 4,            /* blocks whose scales lie together */
-    MAX_SLICES = 16,     /* of a sum over columns: the warps of a thread block */
-    PAGE_TOKENS = 64,    /* positions of a KV page */
-    MAX_MATRICES = 3,    /* that one linear multiplies */
-    ONE_NORM_SLICE = 16, /* blocks of a slice at most, of a row that a product's kernel norms */
-    FEW_ROWS = 64        /* of activations, for whom the matrix is what takes the time */
+    BLOCK_COLS = 32,      /* columns of a block: a group of group-quantized weights */
+    TILE_ROWS = 32,       /* rows of a matrix that lie together: the threads of a warp */
+    TILE_TOKENS = 8,      /* tokens whose activations lie together: the columns of an mma */
+    UNIT_BYTES = 16,      /* what a thread loads at once */
+    QUAD = 4,             /* blocks whose scales lie together */
+    MAX_SLICES = 16,      /* of a sum over columns: the warps of a thread block */
+    PAGE_TOKENS = 64,     /* positions of a KV page */
+    MAX_MATRICES = 3,     /* that one linear multiplies */
+    GEMV_NORM_SLICE = 16, /* blocks of a slice at most, of a row that a product's kernel norms */
+    SMALL_ROWS = 64       /* of activations, for whom the matrix is what takes the time */
 };
 
 enum matrix_form { MATRIX_F32, MATRIX_F16, MATRIX_BF16, MATRIX_INT4, MATRIX_INT8, MATRIX_FORMS };
@@ -78,7 +78,7 @@ struct device_matrix {
     const float *row_scales; /* [rows] */
     /* Of int4: levels 0..7 and 8..15, a byte each; above: 1 in each byte if the first are all
      * negative, 0 if none is (see dot_nibbles). */
-    uint32_t levels[4], above;
+    uint32_t codebook[4], above;
 };
 
 /* What a linear takes activations as: bits of a set. */
@@ -157,7 +157,7 @@ struct device_linear {
 
 /* One row through matrices of groups, and what comes before and after in the same kernel. The row
  * is x.values, which the kernel quantizes itself. */
-struct device_one {
+struct device_gemv {
     struct device_linear linear;
     /* x becomes the RMSNorm of this row times these weights first; NULL: it is there. */
     const float *source, *norm;
@@ -169,22 +169,22 @@ struct device_one {
 };
 
 /* Of shared memory that the kernel needs for a matrix. */
-size_t device_one_shared(const struct device_matrix *m);
-void device_linear_one(cudaStream_t stream, const struct device_one *one, int processors,
-                       size_t shared_bytes);                                   /* dot.cu */
-void device_linear_floats(cudaStream_t stream, const struct device_linear *l); /* dot.cu */
+size_t device_gemv_shared(const struct device_matrix *m);
+void device_linear_gemv(cudaStream_t stream, const struct device_gemv *one, int processors,
+                        size_t shared_bytes);                                  /* gemv.cu */
+void device_linear_floats(cudaStream_t stream, const struct device_linear *l); /* gemv.cu */
 /* On tensor cores: one row of bf16 weights or more, several rows of groups. maxima: NULL; or, for
- * up to FEW_ROWS rows and two matrices with as many rows, y[0] becomes silu(y[0]) y[1], and its
+ * up to SMALL_ROWS rows and two matrices with as many rows, y[0] becomes silu(y[0]) y[1], and its
  * largest magnitudes go there, [n_rows][m[0].tiles]. processors: of the device. */
-void device_linear_tiles(cudaStream_t stream, const struct device_linear *l, float *maxima,
-                         int processors, size_t shared_bytes); /* tiles.cu */
-void device_linear_few(cudaStream_t stream, const struct device_linear *l, float *maxima,
-                       int processors, size_t shared_bytes); /* few.cu */
+void device_linear_gemm(cudaStream_t stream, const struct device_linear *l, float *maxima,
+                        int processors, size_t shared_bytes); /* gemm.cu */
+void device_linear_gemm_small(cudaStream_t stream, const struct device_linear *l, float *maxima,
+                              int processors, size_t shared_bytes); /* gemm_small.cu */
 /* Rows [first, first + n) as bf16, [n][padded_blocks * BLOCK_COLS]: elements.cu */
 void device_expand(cudaStream_t stream, const struct device_matrix *m, int first, int n,
                    uint16_t *out);
 
-/* ---- attention: attend.cu ---------------------------------------------------------------- */
+/* ---- attention: attend_decode.cu, attend_prefill.cu -------------------------------------- */
 
 /* Pages of a row side by side, with fresh K and V: of sequences that have one row each, whose q
  * isn't turned and whose k and v aren't stored yet; only if device_attend_takes() them. Their

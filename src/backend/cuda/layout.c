@@ -16,7 +16,7 @@ static bool all_within(const int8_t *levels, int from, int to)
     return true;
 }
 
-/* Whether the kernels' way of looking up 4 bits knows such levels (dot_nibbles in dot.cu): none
+/* Whether the kernels' way of looking up 4 bits knows such levels (dot_nibbles in gemv.cu): none
  * negative; or the lower eight all negative and no other, with room for 1 more. */
 static bool has_lookup(const int8_t levels[16])
 {
@@ -64,7 +64,7 @@ struct layout layout_of(const struct matrix *m)
     return l;
 }
 
-size_t layout_room(const struct layout *l)
+size_t layout_scratch(const struct layout *l)
 {
     return l->tile_scales > 0 ? strip_layout(l->grouped, &l->format, l->cols).bytes : 0;
 }
@@ -137,26 +137,26 @@ static void take_strip(const struct layout *l, const uint8_t *strip, size_t row,
 }
 
 static void take_groups(const struct layout *l, const struct matrix *m, size_t tile, uint8_t *units,
-                        uint8_t *scales, uint8_t *offsets, uint8_t *row_scales, void *room)
+                        uint8_t *scales, uint8_t *offsets, uint8_t *row_scales, void *scratch)
 {
     struct strip_layout s = strip_layout(l->grouped, &l->format, l->cols);
     size_t end = (tile + 1) * TILE_ROWS < l->rows ? (tile + 1) * TILE_ROWS : l->rows;
 
     for (size_t row = tile * TILE_ROWS; row < end; row += STRIP) {
-        const uint8_t *strip = room;
+        const uint8_t *strip = scratch;
         if (is_grouped(m->type)) {
             strip = (const uint8_t *)m->data + row / STRIP * s.bytes;
         } else {
             size_t row_bytes = dtype_row_bytes(m->type, m->cols);
             group_repack(m->type, (const uint8_t *)m->data + row * row_bytes, row_bytes,
-                         end - row < STRIP ? end - row : STRIP, m->cols, room);
+                         end - row < STRIP ? end - row : STRIP, m->cols, scratch);
         }
         take_strip(l, strip, row % TILE_ROWS, units, scales, offsets, row_scales);
     }
 }
 
 void layout_tile(const struct layout *l, const struct matrix *m, size_t tile, uint8_t *units,
-                 uint8_t *scales, uint8_t *offsets, uint8_t *row_scales, void *room)
+                 uint8_t *scales, uint8_t *offsets, uint8_t *row_scales, void *scratch)
 {
     memset(units, 0, l->tile_units);
     if (l->tile_scales > 0) {
@@ -164,7 +164,7 @@ void layout_tile(const struct layout *l, const struct matrix *m, size_t tile, ui
         if (l->tile_offsets > 0)
             memset(offsets, 0, l->tile_offsets);
         memset(row_scales, 0, l->tile_row_scales);
-        take_groups(l, m, tile, units, scales, offsets, row_scales, room);
+        take_groups(l, m, tile, units, scales, offsets, row_scales, scratch);
         return;
     }
     size_t row_bytes = dtype_row_bytes(m->type, m->cols);
@@ -195,7 +195,7 @@ struct device_matrix layout_view(const struct layout *l, const uint8_t *memory)
         m.half_scales = l->half_scales;
     }
     if (l->form == MATRIX_INT4) {
-        memcpy(m.levels, l->format.codebook, sizeof m.levels);
+        memcpy(m.codebook, l->format.codebook, sizeof m.codebook);
         m.above = l->format.codebook[0] < 0 ? 0x01010101 : 0;
     }
     return m;

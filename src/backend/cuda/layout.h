@@ -6,7 +6,7 @@
  * its threads have a row each, or eight rows and a quarter of 32 columns each for tensor cores.
  *
  * A matrix is one piece of memory: units, scales, offsets, row scales, as struct device_matrix of
- * kernels.h describes them, each part padded to 256 bytes. Of int4, nibble i of a group is column
+ * kernels.h describes them, each padded to 256 bytes. Of int4, nibble i of a group is column
  * i.
  */
 #ifndef BACKEND_CUDA_LAYOUT_H
@@ -22,17 +22,17 @@ struct layout {
     bool half_scales;           /* f16: the format's, or because there are offsets */
     size_t rows, cols, blocks, padded_blocks, tiles;
     size_t tile_units, tile_scales, tile_offsets, tile_row_scales; /* bytes of a tile's, 0: none */
-    size_t scales, offsets, row_scales;                            /* where the parts begin */
+    size_t scales, offsets, row_scales;                            /* where the arrays begin */
     size_t bytes;
 };
 
 struct layout layout_of(const struct matrix *matrix);
 
-/* Tile number `tile` as the parts hold it. room: layout_room() bytes. */
+/* Tile number `tile` to the four arrays. scratch: layout_scratch() bytes. */
 void layout_tile(const struct layout *layout, const struct matrix *matrix, size_t tile,
                  uint8_t *units, uint8_t *scales, uint8_t *offsets, uint8_t *row_scales,
-                 void *room);
-size_t layout_room(const struct layout *layout);
+                 void *scratch);
+size_t layout_scratch(const struct layout *layout);
 
 /* The view that kernels get of memory that holds such a matrix. */
 struct device_matrix layout_view(const struct layout *layout, const uint8_t *memory);

@@ -81,7 +81,7 @@ struct cuda {
     /* The first failure sticks. */
     cudaError_t failed;
     const char *failed_at;          /* an operation */
-    char failed_span[64];           /* or some of them */
+    char failed_ops[64];            /* or some of them */
     const char *first_op, *last_op; /* since somebody waited */
     bool lacks_token;               /* a token that the embedding lacks */
 

@@ -62,41 +62,41 @@ static int take_table(struct cuda *cuda, const struct weight *w, struct llama3_e
     return 0;
 }
 
-/* Tiles [first, first + n), whose parts lie in the staging memory, each part side by side. */
-struct piece {
+/* Tiles [first, first + n), in the staging memory: each of its arrays in one piece. */
+struct tile_upload {
     const struct layout *layout;
     const struct matrix *matrix;
     size_t first, n;
-    uint8_t *parts[4];
-    size_t bytes[4]; /* of a tile */
-    uint8_t *rooms;  /* [threads][layout_room] */
+    uint8_t *arrays[4];
+    size_t bytes[4];    /* of a tile */
+    uint8_t *scratches; /* [threads][layout_scratch] */
 };
 
 static void shuffle(void *arg, size_t first, size_t end)
 {
-    const struct piece *p = arg;
-    uint8_t *room = p->rooms + thread_index() * layout_room(p->layout);
+    const struct tile_upload *p = arg;
+    uint8_t *scratch = p->scratches + thread_index() * layout_scratch(p->layout);
     for (size_t i = first; i < end; i++)
-        layout_tile(p->layout, p->matrix, p->first + i, p->parts[0] + i * p->bytes[0],
-                    p->parts[1] + i * p->bytes[1], p->parts[2] + i * p->bytes[2],
-                    p->parts[3] + i * p->bytes[3], room);
+        layout_tile(p->layout, p->matrix, p->first + i, p->arrays[0] + i * p->bytes[0],
+                    p->arrays[1] + i * p->bytes[1], p->arrays[2] + i * p->bytes[2],
+                    p->arrays[3] + i * p->bytes[3], scratch);
 }
 
-static cudaError_t upload_piece(const struct cuda *cuda, const struct weight *w, struct piece *p,
-                                uint8_t *tiles)
+static cudaError_t upload_tiles(const struct cuda *cuda, const struct weight *w,
+                                struct tile_upload *p, uint8_t *tiles)
 {
     const size_t begins[] = {0, p->layout->scales, p->layout->offsets, p->layout->row_scales};
     cudaError_t error = cudaSuccess;
 
     for (size_t i = 0; i < 4; i++) {
-        p->parts[i] = tiles;
+        p->arrays[i] = tiles;
         tiles += p->n * p->bytes[i];
     }
     team_share(cuda->team, p->n, 1, p->n, false, shuffle, p);
     for (size_t i = 0; i < 4 && error == cudaSuccess; i++)
         if (p->bytes[i] > 0)
             error = cudaMemcpyAsync((uint8_t *)w->memory + begins[i] + p->first * p->bytes[i],
-                                    p->parts[i], p->n * p->bytes[i], cudaMemcpyHostToDevice,
+                                    p->arrays[i], p->n * p->bytes[i], cudaMemcpyHostToDevice,
                                     cuda->stream);
     return error == cudaSuccess ? cudaStreamSynchronize(cuda->stream) : error;
 }
@@ -106,25 +106,26 @@ static cudaError_t upload_piece(const struct cuda *cuda, const struct weight *w,
 static int upload(const struct cuda *cuda, const struct weight *w, const struct layout *l,
                   struct llama3_error *err)
 {
-    struct piece p = {
+    struct tile_upload p = {
         .layout = l,
         .matrix = &w->host,
         .bytes = {l->tile_units, l->tile_scales, l->tile_offsets, l->tile_row_scales},
     };
     size_t tile = l->tile_units + l->tile_scales + l->tile_offsets + l->tile_row_scales;
     size_t most = tile <= STAGING ? STAGING / tile : 1;
-    size_t rooms = (size_t)cuda->threads * layout_room(l);
-    size_t bytes = rooms + (tile <= STAGING ? 0 : tile);
+    size_t scratches = (size_t)cuda->threads * layout_scratch(l);
+    size_t bytes = scratches + (tile <= STAGING ? 0 : tile);
     cudaError_t error = cudaSuccess;
 
-    p.rooms = size_alloc_aligned(1, bytes > 0 ? bytes : 1);
-    if (p.rooms == NULL)
+    p.scratches = size_alloc_aligned(1, bytes > 0 ? bytes : 1);
+    if (p.scratches == NULL)
         return error_memory(err, "a tile of a matrix", bytes);
     for (; p.first < l->tiles && error == cudaSuccess; p.first += p.n) {
         p.n = l->tiles - p.first < most ? l->tiles - p.first : most;
-        error = upload_piece(cuda, w, &p, tile <= STAGING ? cuda->staging : p.rooms + rooms);
+        error =
+            upload_tiles(cuda, w, &p, tile <= STAGING ? cuda->staging : p.scratches + scratches);
     }
-    free(p.rooms);
+    free(p.scratches);
     return error == cudaSuccess ? 0 : cuda_error(err, "weight", error);
 }
 

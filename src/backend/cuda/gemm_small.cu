@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * few.cu: products of a few rows on tensor cores: groups in int8, bf16 weights in bf16. A warp
- * multiplies a tile of 32 rows of the matrix, two fragments of 16, with up to four tiles of 8
+ * gemm_small.cu: products of a few rows on tensor cores: groups in int8, bf16 weights in bf16. A
+ * warp multiplies a tile of 32 rows of the matrix, two fragments of 16, with up to four tiles of 8
  * tokens in one slice of the columns; a block of threads has all slices of a tile.
  *
- * Reading the matrix is what takes the time. So, as in dot.cu, there are as many blocks as run at
+ * Reading the matrix is what takes the time. So, as in gemv.cu, there are as many blocks as run at
  * once, each with tile after tile, and a warp has its next stages on their way in a ring in shared
  * memory, weights already while the kernel before this one ends. Activations stay there from the
  * first tile on where there is room for a slice of them; else they come anew with every tile.
@@ -17,38 +17,38 @@
 enum {
     MOST_TILES = 4, /* of tokens, that a block multiplies at once */
     CELL_NUMBERS = TILE_TOKENS * (int)sizeof(float), /* bytes of what goes with a cell */
-    PART_BYTES = TILE_TOKENS * TILE_ROWS * (int)sizeof(float),
+    PARTIAL_BYTES = TILE_TOKENS * TILE_ROWS * (int)sizeof(float),
     /* Stages of weights in shared memory. All but one are on their way. */
     LEAST_RING = 2,
     GOOD_RING = 3,
     MOST_RING = 6
 };
 
-struct few_linear {
+struct gemm_small {
     device_linear linear;
-    float *maxima; /* as device_linear_few has it */
+    float *maxima; /* as device_linear_gemm_small has it */
     int ring;
     bool held; /* activations of the whole slice are in shared memory, else a ring of them, too */
 };
 
 /* ---- number formats ---------------------------------------------------------------------- */
 
-/* UNITS: of a row's block; PARTS: mmas that it takes. */
+/* UNITS: of a row's block; MMAS: mmas that it takes. */
 
 /* Of a row's group. */
-struct factors {
+struct row_factors {
     float scale, offset;
 };
 
-template <int parts, bool halves> struct few_groups {
-    enum { GROUPED = 1, HALVES = halves, TOKEN_BYTES = BLOCK_COLS, PARTS = parts };
+template <int mmas, bool halves> struct small_groups {
+    enum { GROUPED = 1, HALVES = halves, TOKEN_BYTES = BLOCK_COLS, MMAS = mmas };
     enum { NUMBERS = sizeof(quad_numbers<halves>) };
     typedef uint2 right;
 
-    /* The factors of a lane's rows, of block i of a quad. */
+    /* The row_factors of a lane's rows, of block i of a quad. */
     static __device__ __forceinline__ void take_factors(const uint8_t *numbers, int i,
                                                         bool with_offsets,
-                                                        factors (&out)[FRAGMENTS][2])
+                                                        row_factors (&out)[FRAGMENTS][2])
     {
         for (int f = 0; f < FRAGMENTS; f++)
             for (int half = 0; half < 2; half++) {
@@ -60,16 +60,16 @@ template <int parts, bool halves> struct few_groups {
     }
 
     /* sums += the products of a fragment with 8 tokens. */
-    static __device__ __forceinline__ void multiply(float (&sums)[4], const uint32_t (&w)[parts][4],
+    static __device__ __forceinline__ void multiply(float (&sums)[4], const uint32_t (&w)[mmas][4],
                                                     right x, float2 base, float2 total,
-                                                    const factors (&of)[2], bool with_offsets)
+                                                    const row_factors (&of)[2], bool with_offsets)
     {
         const int start[4] = {__float_as_int(base.x), __float_as_int(base.y),
                               __float_as_int(base.x), __float_as_int(base.y)};
         int d[4];
         mma_s8(d, w[0], x.x, x.y, start);
-        if (parts == 2)
-            mma_s8(d, w[parts - 1], x.x, x.y, d);
+        if (mmas == 2)
+            mma_s8(d, w[mmas - 1], x.x, x.y, d);
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             float product = __fsub_rn(__int_as_float(d[j]), j % 2 == 0 ? base.x : base.y);
@@ -83,15 +83,15 @@ template <int parts, bool halves> struct few_groups {
 };
 
 /* A product for the lower levels and one for the upper ones, each with what the other's codes give
- * there: 0, or -1 and 1 more (see dot_nibbles in dot.cu). */
-template <bool halves> struct few_int4 : few_groups<2, halves> {
+ * there: 0, or -1 and 1 more (see dot_nibbles in gemv.cu). */
+template <bool halves> struct small_int4 : small_groups<2, halves> {
     enum { UNITS = 1 };
-    uint32_t levels[4];
+    uint32_t codebook[4];
 
-    __device__ __forceinline__ explicit few_int4(const device_matrix &m)
+    __device__ __forceinline__ explicit small_int4(const device_matrix &m)
     {
         for (int i = 0; i < 4; i++)
-            levels[i] = m.levels[i];
+            codebook[i] = m.codebook[i];
     }
 
     __device__ __forceinline__ void take(const uint4 *units, int row, uint32_t (&w)[2][4]) const
@@ -99,18 +99,18 @@ template <bool halves> struct few_int4 : few_groups<2, halves> {
         for (int half = 0; half < 2; half++) {
             uint32_t codes = ((const uint32_t *)(units + row + 8 * half))[lane_index() % 4];
             uint32_t turned = codes ^ 0x88888888;
-            w[0][half] = permute(levels[0], levels[1], codes);
-            w[0][half + 2] = permute(levels[0], levels[1], codes >> 16);
-            w[1][half] = permute(levels[2], levels[3], turned);
-            w[1][half + 2] = permute(levels[2], levels[3], turned >> 16);
+            w[0][half] = permute(codebook[0], codebook[1], codes);
+            w[0][half + 2] = permute(codebook[0], codebook[1], codes >> 16);
+            w[1][half] = permute(codebook[2], codebook[3], turned);
+            w[1][half + 2] = permute(codebook[2], codebook[3], turned >> 16);
         }
     }
 };
 
-template <bool halves> struct few_int8 : few_groups<1, halves> {
+template <bool halves> struct small_int8 : small_groups<1, halves> {
     enum { UNITS = 2 };
 
-    __device__ __forceinline__ explicit few_int8(const device_matrix &)
+    __device__ __forceinline__ explicit small_int8(const device_matrix &)
     {
     }
 
@@ -126,12 +126,12 @@ template <bool halves> struct few_int8 : few_groups<1, halves> {
     }
 };
 
-struct few_bf16 {
-    enum { GROUPED = 0, HALVES = 0, TOKEN_BYTES = 2 * BLOCK_COLS, PARTS = 2, NUMBERS = 0 };
+struct small_bf16 {
+    enum { GROUPED = 0, HALVES = 0, TOKEN_BYTES = 2 * BLOCK_COLS, MMAS = 2, NUMBERS = 0 };
     enum { UNITS = 4 };
     typedef uint4 right;
 
-    __device__ __forceinline__ explicit few_bf16(const device_matrix &)
+    __device__ __forceinline__ explicit small_bf16(const device_matrix &)
     {
     }
 
@@ -148,13 +148,13 @@ struct few_bf16 {
     }
 
     static __device__ __forceinline__ void take_factors(const uint8_t *, int, bool,
-                                                        factors (&)[FRAGMENTS][2])
+                                                        row_factors (&)[FRAGMENTS][2])
     {
     }
 
     static __device__ __forceinline__ void multiply(float (&sums)[4], const uint32_t (&w)[2][4],
-                                                    right x, float2, float2, const factors (&)[2],
-                                                    bool)
+                                                    right x, float2, float2,
+                                                    const row_factors (&)[2], bool)
     {
         mma_bf16(sums, w[0], x.x, x.y);
         mma_bf16(sums, w[1], x.z, x.w);
@@ -164,7 +164,7 @@ struct few_bf16 {
 /* ---- what lies in shared memory ---------------------------------------------------------- */
 
 /* A stage: so many units of every row, a whole number of blocks; and activations for them. */
-template <typename f, int tiles, int units> struct stage_of {
+template <typename f, int tiles, int units> struct small_stage {
     typedef f format;
     enum {
         TILES = tiles,
@@ -195,50 +195,51 @@ template <typename stage> static __host__ __device__ __forceinline__ int stages_
 
 /* Bytes of a warp's stages: of weights, and of activations. */
 template <typename stage>
-static __host__ __device__ __forceinline__ int weights_of(const few_linear &f)
+static __host__ __device__ __forceinline__ int weights_of(const gemm_small &f)
 {
     return f.ring * stage::WEIGHTS;
 }
 
 template <typename stage>
-static __host__ __device__ __forceinline__ int inputs_of(const few_linear &f)
+static __host__ __device__ __forceinline__ int inputs_of(const gemm_small &f)
 {
     return (f.held ? stages_of<stage>(f.linear.m[0].slice) : f.ring) * stage::INPUTS;
 }
 
 /* A block's: its warps' stages, and what follows. */
-template <typename stage> static size_t few_shared(const few_linear &f, int slices)
+template <typename stage> static size_t small_shared(const gemm_small &f, int slices)
 {
-    size_t of_warp = weights_of<stage>(f) + inputs_of<stage>(f) + stage::AT_ONCE * PART_BYTES;
+    size_t of_warp = weights_of<stage>(f) + inputs_of<stage>(f) + stage::AT_ONCE * PARTIAL_BYTES;
     return slices * of_warp + stage::TILES * TILE_TOKENS * sizeof(float) +
-           (f.maxima != NULL ? stage::TILES * PART_BYTES : 0);
+           (f.maxima != NULL ? stage::TILES * PARTIAL_BYTES : 0);
 }
 
-struct sums_room {
-    float *parts;  /* [slices][AT_ONCE][TILE_TOKENS][TILE_ROWS] */
-    float *scales; /* [TILES][TILE_TOKENS] */
-    float *gates;  /* [TILES][TILE_TOKENS][TILE_ROWS] */
+struct shared_sums {
+    float *partials; /* [slices][AT_ONCE][TILE_TOKENS][TILE_ROWS] */
+    float *scales;   /* [TILES][TILE_TOKENS] */
+    float *gates;    /* [TILES][TILE_TOKENS][TILE_ROWS] */
 };
 
-template <typename stage> static __device__ __forceinline__ sums_room find_room(const few_linear &f)
+template <typename stage>
+static __device__ __forceinline__ shared_sums find_sums(const gemm_small &f)
 {
     int slices = (int)blockDim.x / WARP;
-    sums_room r;
-    r.parts = (float *)(shared_memory() + slices * (weights_of<stage>(f) + inputs_of<stage>(f)));
-    r.scales = r.parts + slices * stage::AT_ONCE * TILE_TOKENS * TILE_ROWS;
+    shared_sums r;
+    r.partials = (float *)(shared_memory() + slices * (weights_of<stage>(f) + inputs_of<stage>(f)));
+    r.scales = r.partials + slices * stage::AT_ONCE * TILE_TOKENS * TILE_ROWS;
     r.gates = r.scales + stage::TILES * TILE_TOKENS;
     return r;
 }
 
 /* What a warp has to do in each tile, and where. */
-struct task {
+struct warp_task {
     int first, stages; /* of the slice: block and number */
     uint8_t *weights, *inputs;
 };
 
-template <typename stage> static __device__ __forceinline__ task find_task(const few_linear &f)
+template <typename stage> static __device__ __forceinline__ warp_task find_task(const gemm_small &f)
 {
-    span s = find_slice(f.linear.m[0]);
+    block_range s = find_slice(f.linear.m[0]);
     int weights = weights_of<stage>(f), inputs = inputs_of<stage>(f);
     uint8_t *behind = shared_memory() + blockDim.x / WARP * weights;
     return {s.first, stages_of<stage>(s.end - s.first), shared_memory() + warp_index() * weights,
@@ -247,15 +248,15 @@ template <typename stage> static __device__ __forceinline__ task find_task(const
 
 /* The block's tile number `item`; matrix n: there is no such tile. Of gated matrices, each tile of
  * the first, and then that of the second. */
-static __device__ __forceinline__ place place_of(const few_linear &f, int item)
+static __device__ __forceinline__ tile_index tile_of(const gemm_small &f, int item)
 {
     const device_linear &l = f.linear;
     bool paired = f.maxima != NULL;
-    place at = {0, (int)(blockIdx.x + (paired ? item / 2 : item) * gridDim.x)};
+    tile_index at = {0, (int)(blockIdx.x + (paired ? item / 2 : item) * gridDim.x)};
     if (paired)
         at.matrix = at.tile < l.m[0].tiles ? item % 2 : l.n;
     else
-        settle(l, at);
+        carry_tile(l, at);
     return at;
 }
 
@@ -269,17 +270,18 @@ template <typename stage> static __device__ __forceinline__ int first_token()
 
 /* What a warp copies next: a stage of a tile, to a place of the ring; and what of its weights is
  * the lane's. */
-struct cursor {
+struct stage_cursor {
     int item, stage, slot;
     bool there;
     const uint8_t *units, *scales, *offsets;
 };
 
 template <typename stage>
-static __device__ __forceinline__ void begin_tile(const few_linear &f, const task &t, cursor &c)
+static __device__ __forceinline__ void begin_tile(const gemm_small &f, const warp_task &t,
+                                                  stage_cursor &c)
 {
     const int number_bytes = stage::format::HALVES ? 8 : 4;
-    place at = place_of(f, c.item);
+    tile_index at = tile_of(f, c.item);
     c.stage = 0;
     c.there = at.matrix < f.linear.n;
     if (!c.there)
@@ -293,7 +295,8 @@ static __device__ __forceinline__ void begin_tile(const few_linear &f, const tas
 }
 
 template <typename stage>
-static __device__ __forceinline__ void go_on(const few_linear &f, const task &t, cursor &c)
+static __device__ __forceinline__ void go_on(const gemm_small &f, const warp_task &t,
+                                             stage_cursor &c)
 {
     c.slot = c.slot + 1 < f.ring ? c.slot + 1 : 0;
     c.units += stage::CODES;
@@ -304,7 +307,7 @@ static __device__ __forceinline__ void go_on(const few_linear &f, const task &t,
 }
 
 template <typename stage>
-static __device__ __forceinline__ void copy_weights(const task &t, const cursor &c)
+static __device__ __forceinline__ void copy_weights(const warp_task &t, const stage_cursor &c)
 {
     const int units = stage::format::UNITS, number_bytes = stage::format::HALVES ? 8 : 4;
     if (!c.there)
@@ -364,8 +367,9 @@ static __device__ __forceinline__ int unit_offset(int block, int last, int unit)
 }
 
 template <typename stage>
-static __device__ __forceinline__ void copy_inputs(const few_linear &f, const task &t,
-                                                   const input_source<stage> &s, const cursor &c)
+static __device__ __forceinline__ void copy_inputs(const gemm_small &f, const warp_task &t,
+                                                   const input_source<stage> &s,
+                                                   const stage_cursor &c)
 {
     typedef input_source<stage> source;
     const int units = stage::BLOCKS * source::UNITS;
@@ -422,8 +426,8 @@ static __device__ __forceinline__ void multiply_stage(const typename stage::form
 {
 #pragma unroll(stage::TILES <= 2 ? stage::BLOCKS : 1)
     for (int i = 0; i < stage::BLOCKS; i++) {
-        uint32_t w[FRAGMENTS][stage::format::PARTS][4];
-        factors of[FRAGMENTS][2];
+        uint32_t w[FRAGMENTS][stage::format::MMAS][4];
+        row_factors of[FRAGMENTS][2];
         for (int k = 0; k < FRAGMENTS; k++)
             f.take((const uint4 *)weights + i * stage::format::UNITS * WARP,
                    16 * k + lane_index() / 4, w[k]);
@@ -447,13 +451,13 @@ static __device__ __forceinline__ void multiply_stage(const typename stage::form
 /* A slice of a tile. c is ahead of what is multiplied by all stages on their way. Returns the scale
  * of the lane's row, which is going to be needed. */
 template <typename stage>
-static __device__ __forceinline__ float multiply_slice(const few_linear &f, const task &t,
+static __device__ __forceinline__ float multiply_slice(const gemm_small &f, const warp_task &t,
                                                        const input_source<stage> &inputs,
-                                                       const place &of, cursor &c,
+                                                       const tile_index &of, stage_cursor &c,
                                                        typename stage::sums &sums)
 {
     const device_matrix &m = f.linear.m[of.matrix];
-    const typename stage::format levels(m);
+    const typename stage::format format(m);
     bool with_offsets = stage::format::HALVES && m.offsets != NULL;
     float row_scale = 0;
 
@@ -468,7 +472,7 @@ static __device__ __forceinline__ float multiply_slice(const few_linear &f, cons
         copy_commit();
         go_on<stage>(f, t, c);
         /* Its place is now the oldest stage's. */
-        multiply_stage<stage>(levels, t.weights + c.slot * stage::WEIGHTS,
+        multiply_stage<stage>(format, t.weights + c.slot * stage::WEIGHTS,
                               t.inputs + (f.held ? at : c.slot) * stage::INPUTS,
                               at * stage::BLOCKS % QUAD, with_offsets, sums);
     }
@@ -479,20 +483,20 @@ static __device__ __forceinline__ float multiply_slice(const few_linear &f, cons
 
 /* Where a sum stands in a part, [TILE_TOKENS][TILE_ROWS]: eights of rows are turned so that neither
  * writing nor reading meets a bank twice. */
-static __device__ __forceinline__ int part_index(int token, int row)
+static __device__ __forceinline__ int partial_index(int token, int row)
 {
     return token * TILE_ROWS + (row ^ (token / 2 % 4 * 8));
 }
 
 template <typename stage>
-static __device__ __forceinline__ void keep_sums(float *part, const typename stage::sums &sums,
+static __device__ __forceinline__ void keep_sums(float *partial, const typename stage::sums &sums,
                                                  int first)
 {
     int t = lane_index() % 4;
 #pragma unroll
     for (int k = 0; k < FRAGMENTS; k++)
         for (int half = 0; half < 2; half++) {
-            float *at = part + part_index(2 * t, 8 * (2 * k + half)) + lane_index() / 4;
+            float *at = partial + partial_index(2 * t, 8 * (2 * k + half)) + lane_index() / 4;
             for (int i = 0; i < stage::AT_ONCE; i++)
                 for (int j = 0; j < 2; j++)
                     at[(i * TILE_TOKENS + j) * TILE_ROWS] = sums[k][first + i][2 * half + j];
@@ -500,8 +504,8 @@ static __device__ __forceinline__ void keep_sums(float *part, const typename sta
 }
 
 /* Of a row of the matrix, which is the lane's, and a token. */
-static __device__ __forceinline__ void finish_token(const few_linear &f, float *gate,
-                                                    const place &at, int token, float y)
+static __device__ __forceinline__ void finish_token(const gemm_small &f, float *gate,
+                                                    const tile_index &at, int token, float y)
 {
     const device_linear &l = f.linear;
     int row = at.tile * TILE_ROWS + lane_index();
@@ -528,23 +532,23 @@ static __device__ __forceinline__ void finish_token(const few_linear &f, float *
 
 /* Adds up the slices' sums of a tile. */
 template <typename stage>
-static __device__ __forceinline__ void finish_tile(const few_linear &f, const place &at,
+static __device__ __forceinline__ void finish_tile(const gemm_small &f, const tile_index &at,
                                                    float row_scale,
                                                    const typename stage::sums &sums)
 {
     const int at_once = stage::AT_ONCE, apart = at_once * TILE_TOKENS * TILE_ROWS;
-    sums_room r = find_room<stage>(f);
+    shared_sums r = find_sums<stage>(f);
     int slices = (int)blockDim.x / WARP, n = f.linear.n_rows - first_token<stage>();
 #pragma unroll
     for (int first = 0; first < stage::TILES; first += at_once) {
-        __syncthreads(); /* all have read the parts before these */
-        keep_sums<stage>(r.parts + warp_index() * apart, sums, first);
+        __syncthreads(); /* all have read the partials before these */
+        keep_sums<stage>(r.partials + warp_index() * apart, sums, first);
         __syncthreads();
         for (int i = warp_index(); i < at_once * TILE_TOKENS; i += slices) {
             int token = first * TILE_TOKENS + i;
             if (token >= n)
                 break;
-            float y = add_slices(r.parts + part_index(i, lane_index()), slices, apart);
+            float y = add_slices(r.partials + partial_index(i, lane_index()), slices, apart);
             if (stage::format::GROUPED)
                 y = __fmul_rn(__fmul_rn(y, row_scale), r.scales[token]);
             finish_token(f, r.gates + token * TILE_ROWS + lane_index(), at,
@@ -555,12 +559,12 @@ static __device__ __forceinline__ void finish_tile(const few_linear &f, const pl
 
 template <typename stage>
 static __global__ void __launch_bounds__(WARP *MAX_SLICES, 1)
-    few_kernel(const __grid_constant__ few_linear f)
+    gemm_small_kernel(const __grid_constant__ gemm_small f)
 {
     const device_linear &l = f.linear;
-    const task t = find_task<stage>(f);
+    const warp_task t = find_task<stage>(f);
     const input_source<stage> inputs = find_inputs<stage>(l);
-    cursor c = {0, 0, 0, false, NULL, NULL, NULL}, of_inputs;
+    stage_cursor c = {0, 0, 0, false, NULL, NULL, NULL}, of_inputs;
     typename stage::sums sums;
 
     let_next_begin();
@@ -576,11 +580,11 @@ static __global__ void __launch_bounds__(WARP *MAX_SLICES, 1)
     for (int i = (int)threadIdx.x; stage::format::GROUPED && i < stage::TILES * TILE_TOKENS;
          i += (int)blockDim.x) {
         int token = first_token<stage>() + i;
-        find_room<stage>(f).scales[i] = token < l.n_rows ? l.x.scales[token] : 0;
+        find_sums<stage>(f).scales[i] = token < l.n_rows ? l.x.scales[token] : 0;
     }
-    for (int item = 0; place_of(f, item).matrix < l.n; item++) {
-        float row_scale = multiply_slice<stage>(f, t, inputs, place_of(f, item), c, sums);
-        finish_tile<stage>(f, place_of(f, item), row_scale, sums);
+    for (int item = 0; tile_of(f, item).matrix < l.n; item++) {
+        float row_scale = multiply_slice<stage>(f, t, inputs, tile_of(f, item), c, sums);
+        finish_tile<stage>(f, tile_of(f, item), row_scale, sums);
     }
 }
 
@@ -588,7 +592,7 @@ static __global__ void __launch_bounds__(WARP *MAX_SLICES, 1)
 
 /* False if there isn't the shared memory for such stages. */
 template <typename stage>
-static bool launch_few(cudaStream_t stream, few_linear f, int processors, size_t shared_bytes)
+static bool launch_small(cudaStream_t stream, gemm_small f, int processors, size_t shared_bytes)
 {
     const device_linear &l = f.linear;
     const device_matrix &m = l.m[0];
@@ -598,7 +602,7 @@ static bool launch_few(cudaStream_t stream, few_linear f, int processors, size_t
     size_t all = shared_bytes + RESERVED;
     auto shared = [&](int ring) {
         f.ring = ring;
-        return few_shared<stage>(f, slices) + RESERVED;
+        return small_shared<stage>(f, slices) + RESERVED;
     };
 
     f.held = true;
@@ -613,44 +617,44 @@ static bool launch_few(cudaStream_t stream, few_linear f, int processors, size_t
         ring++;
     size_t bytes = own_share(shared(ring) - RESERVED, each, shared_bytes);
     blocks = processors * each / groups > 0 ? processors * each / groups : 1;
-    launch(stream, dim3(n < blocks ? n : blocks, groups), WARP * slices, bytes, few_kernel<stage>,
-           f);
+    launch(stream, dim3(n < blocks ? n : blocks, groups), WARP * slices, bytes,
+           gemm_small_kernel<stage>, f);
     return true;
 }
 
 /* Tiles of tokens are shared out evenly. Large stages take less time, and more memory. Whatever is
  * chosen, the bits are the same. */
 template <typename format>
-static void choose(cudaStream_t stream, const few_linear &f, int processors, size_t shared_bytes)
+static void choose(cudaStream_t stream, const gemm_small &f, int processors, size_t shared_bytes)
 {
     const int small = format::GROUPED ? 2 : 4;
     int n = (f.linear.n_rows + TILE_TOKENS - 1) / TILE_TOKENS;
     int groups = (n + MOST_TILES - 1) / MOST_TILES, each = (n + groups - 1) / groups;
-    bool (*const ways[])(cudaStream_t, few_linear, int, size_t) = {
-        launch_few<stage_of<format, 4, small>>, launch_few<stage_of<format, 3, small>>,
-        launch_few<stage_of<format, 2, 4>>,     launch_few<stage_of<format, 2, small>>,
-        launch_few<stage_of<format, 1, 4>>,     launch_few<stage_of<format, 1, small>>};
+    bool (*const ways[])(cudaStream_t, gemm_small, int, size_t) = {
+        launch_small<small_stage<format, 4, small>>, launch_small<small_stage<format, 3, small>>,
+        launch_small<small_stage<format, 2, 4>>,     launch_small<small_stage<format, 2, small>>,
+        launch_small<small_stage<format, 1, 4>>,     launch_small<small_stage<format, 1, small>>};
     int way = each == 4 ? 0 : each == 3 ? 1 : each == 2 ? 2 : 4;
     while (!ways[way](stream, f, processors, shared_bytes))
         way = way == 0 ? 2 : way + 1;
 }
 
-void device_linear_few(cudaStream_t stream, const device_linear *l, float *maxima, int processors,
-                       size_t shared_bytes)
+void device_linear_gemm_small(cudaStream_t stream, const device_linear *l, float *maxima,
+                              int processors, size_t shared_bytes)
 {
-    few_linear f = {*l, maxima, 0, false};
+    gemm_small f = {*l, maxima, 0, false};
     const device_matrix &m = l->m[0];
     for (int i = 0; i < l->n; i++)
         for (int j = 2; j < 4; j++)
-            f.linear.m[i].levels[j] += l->m[i].above;
+            f.linear.m[i].codebook[j] += l->m[i].above;
     if (m.form == MATRIX_BF16)
-        choose<few_bf16>(stream, f, processors, shared_bytes);
+        choose<small_bf16>(stream, f, processors, shared_bytes);
     else if (m.form == MATRIX_INT4 && m.half_scales)
-        choose<few_int4<true>>(stream, f, processors, shared_bytes);
+        choose<small_int4<true>>(stream, f, processors, shared_bytes);
     else if (m.form == MATRIX_INT4)
-        choose<few_int4<false>>(stream, f, processors, shared_bytes);
+        choose<small_int4<false>>(stream, f, processors, shared_bytes);
     else if (m.half_scales)
-        choose<few_int8<true>>(stream, f, processors, shared_bytes);
+        choose<small_int8<true>>(stream, f, processors, shared_bytes);
     else
-        choose<few_int8<false>>(stream, f, processors, shared_bytes);
+        choose<small_int8<false>>(stream, f, processors, shared_bytes);
 }

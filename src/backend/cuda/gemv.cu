@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * dot.cu: products without tensor cores: groups for one row, floats for any number. A warp has a
+ * gemv.cu: products without tensor cores: groups for one row, floats for any number. A warp has a
  * tile of 32 rows of the matrix, a row in each lane, and one slice of the columns; a block of
  * threads has all slices of a tile.
  *
@@ -19,25 +19,25 @@
  * the upper levels are taken 1 larger then; a lookup there, upper bits turned round, adds 0 for
  * every code of the lower half, since they are positive. */
 static __device__ __forceinline__ int dot_nibbles(uint32_t codes, uint32_t x0, uint32_t x1,
-                                                  const uint32_t (&levels)[4], int sum)
+                                                  const uint32_t (&codebook)[4], int sum)
 {
     uint32_t turned = codes ^ 0x88888888;
-    sum = dot4(permute(levels[0], levels[1], codes), x0, sum);
-    sum = dot4(permute(levels[2], levels[3], turned), x0, sum);
-    sum = dot4(permute(levels[0], levels[1], codes >> 16), x1, sum);
-    return dot4(permute(levels[2], levels[3], turned >> 16), x1, sum);
+    sum = dot4(permute(codebook[0], codebook[1], codes), x0, sum);
+    sum = dot4(permute(codebook[2], codebook[3], turned), x0, sum);
+    sum = dot4(permute(codebook[0], codebook[1], codes >> 16), x1, sum);
+    return dot4(permute(codebook[2], codebook[3], turned >> 16), x1, sum);
 }
 
 /* The products of a group, on top of sum. w: its units; x: its 32 activations. */
 template <int units>
 static __device__ __forceinline__ int dot_group(const uint4 *w, const uint4 (&x)[2],
-                                                const uint32_t (&levels)[4], int sum)
+                                                const uint32_t (&codebook)[4], int sum)
 {
     if (units == 1) {
-        sum = dot_nibbles(w[0].x, x[0].x, x[0].y, levels, sum);
-        sum = dot_nibbles(w[0].y, x[0].z, x[0].w, levels, sum);
-        sum = dot_nibbles(w[0].z, x[1].x, x[1].y, levels, sum);
-        sum = dot_nibbles(w[0].w, x[1].z, x[1].w, levels, sum);
+        sum = dot_nibbles(w[0].x, x[0].x, x[0].y, codebook, sum);
+        sum = dot_nibbles(w[0].y, x[0].z, x[0].w, codebook, sum);
+        sum = dot_nibbles(w[0].z, x[1].x, x[1].y, codebook, sum);
+        sum = dot_nibbles(w[0].w, x[1].z, x[1].w, codebook, sum);
     } else {
         for (int i = 0; i < 2; i++) {
             sum = dot4(w[i].x, x[i].x, sum);
@@ -64,27 +64,27 @@ template <bool halves> struct ring {
 };
 
 /* A block's; the row as in struct device_rows, but whole quads of it. */
-template <bool halves> struct room {
+template <bool halves> struct gemv_shared {
     ring<halves> *rings; /* [slices] */
     uint4 *codes;        /* [blocks][2] */
     float *bases, *totals;
-    float *reduced; /* [2][WARP] */
-    float *parts;   /* [2][2][slices][WARP] by turns, of each gated matrix */
+    float *reduced;  /* [2][WARP] */
+    float *partials; /* [2][2][slices][WARP] by turns, of each gated matrix */
 };
 
-template <bool halves> static __device__ __forceinline__ room<halves> find_room(int blocks)
+template <bool halves> static __device__ __forceinline__ gemv_shared<halves> find_shared(int blocks)
 {
-    room<halves> r;
+    gemv_shared<halves> r;
     r.rings = (ring<halves> *)shared_memory();
     r.codes = (uint4 *)(r.rings + blockDim.x / WARP);
     r.bases = (float *)(r.codes + 2 * blocks);
     r.totals = r.bases + blocks;
     r.reduced = r.totals + blocks;
-    r.parts = r.reduced + 2 * WARP;
+    r.partials = r.reduced + 2 * WARP;
     return r;
 }
 
-size_t device_one_shared(const device_matrix *m)
+size_t device_gemv_shared(const device_matrix *m)
 {
     size_t slices = slice_count(m->blocks), blocks = m->padded_blocks;
     return slices * (m->half_scales ? sizeof(ring<true>) : sizeof(ring<false>)) +
@@ -96,7 +96,7 @@ size_t device_one_shared(const device_matrix *m)
 
 /* Four columns, as all lanes of a warp have them, into the block's room. */
 template <bool halves>
-static __device__ __forceinline__ void keep_four(const room<halves> &r, int col, int cols,
+static __device__ __forceinline__ void keep_four(const gemv_shared<halves> &r, int col, int cols,
                                                  const float (&v)[4], const row_scale &scale)
 {
     narrow_four n = quantize_four(v, scale);
@@ -112,8 +112,8 @@ static __device__ __forceinline__ void keep_four(const room<halves> &r, int col,
 /* The largest magnitude of each block to where its total is going to be; returns that of the blocks
  * that the thread knows of. */
 template <bool halves>
-static __device__ __forceinline__ float take_maxima(const device_one &o, const room<halves> &r,
-                                                    int cols)
+static __device__ __forceinline__ float take_maxima(const device_gemv &o,
+                                                    const gemv_shared<halves> &r, int cols)
 {
     const device_rows &x = o.linear.x;
     float largest = 0, v[4];
@@ -138,7 +138,7 @@ static __device__ __forceinline__ float take_maxima(const device_one &o, const r
 
 /* The row as it is. Loads are on their way while its scale is found. */
 template <bool halves>
-static __device__ float take_row(const device_one &o, const room<halves> &r, int cols)
+static __device__ float take_row(const device_gemv &o, const gemv_shared<halves> &r, int cols)
 {
     const device_rows &x = o.linear.x;
     float v[AHEAD][4];
@@ -177,8 +177,8 @@ static __device__ float take_row(const device_one &o, const room<halves> &r, int
 /* The norm of a row, of whose weights the thread has its own; the first block writes it to where
  * others look for it. */
 template <bool halves>
-static __device__ float take_norm(const device_one &o, const float (&weights)[HELD][4],
-                                  const room<halves> &r, int cols)
+static __device__ float take_norm(const device_gemv &o, const float (&weights)[HELD][4],
+                                  const gemv_shared<halves> &r, int cols)
 {
     const device_rows &x = o.linear.x;
     float sum = 0, largest = 0, v[HELD][4];
@@ -209,32 +209,33 @@ static __device__ float take_norm(const device_one &o, const float (&weights)[HE
 
 /* ---- groups: the matrix ------------------------------------------------------------------ */
 
-static __device__ __forceinline__ place first_place(const device_one &o)
+static __device__ __forceinline__ tile_index first_tile(const device_gemv &o)
 {
-    place at = {0, (int)blockIdx.x};
-    settle(o.linear, at);
+    tile_index at = {0, (int)blockIdx.x};
+    carry_tile(o.linear, at);
     return at;
 }
 
 /* The block's next tile. */
-static __device__ __forceinline__ void go_on(const device_one &o, place &at)
+static __device__ __forceinline__ void go_on(const device_gemv &o, tile_index &at)
 {
     at.tile += (int)gridDim.x;
     if (!o.gated)
-        settle(o.linear, at);
+        carry_tile(o.linear, at);
     else if (at.tile >= o.linear.m[0].tiles)
         at.matrix = o.linear.n;
 }
 
 /* What a lane copies next. Of gated matrices, a tile of the first, and then that of the second. */
-struct source {
-    place at;
+struct copy_cursor {
+    tile_index at;
     int stages, slot; /* of the slice, left; of the ring */
     const uint8_t *units, *scales, *offsets;
 };
 
 template <int units, bool halves>
-static __device__ __forceinline__ void begin_slice(const device_one &o, const span &s, source &from)
+static __device__ __forceinline__ void begin_slice(const device_gemv &o, const block_range &s,
+                                                   copy_cursor &from)
 {
     const int unit_bytes = units * WARP * UNIT_BYTES, number_bytes = halves ? 8 : 4;
     if (from.at.matrix == o.linear.n)
@@ -250,8 +251,8 @@ static __device__ __forceinline__ void begin_slice(const device_one &o, const sp
 
 /* Sends a stage on its way, if there is one left. */
 template <int units, bool halves>
-static __device__ __forceinline__ void copy_stage(const device_one &o, const span &s, source &from,
-                                                  ring<halves> &r)
+static __device__ __forceinline__ void copy_stage(const device_gemv &o, const block_range &s,
+                                                  copy_cursor &from, ring<halves> &r)
 {
     const int number_bytes = halves ? 8 : 4;
     if (from.at.matrix < o.linear.n) {
@@ -281,11 +282,13 @@ static __device__ __forceinline__ void copy_stage(const device_one &o, const spa
 
 /* A slice of a row of the matrix. Blocks up to a whole quad are zeros, and add nothing. */
 template <int units, bool halves>
-static __device__ __forceinline__ float dot_slice(const device_one &o, const device_matrix &m,
-                                                  const span &s, const room<halves> &r,
-                                                  source &from, int &slot)
+static __device__ __forceinline__ float dot_slice(const device_gemv &o, const device_matrix &m,
+                                                  const block_range &s,
+                                                  const gemv_shared<halves> &r, copy_cursor &from,
+                                                  int &slot)
 {
-    uint32_t levels[4] = {m.levels[0], m.levels[1], m.levels[2] + m.above, m.levels[3] + m.above};
+    uint32_t codebook[4] = {m.codebook[0], m.codebook[1], m.codebook[2] + m.above,
+                            m.codebook[3] + m.above};
     ring<halves> &ring = r.rings[warp_index()];
     bool with_offsets = halves && m.offsets != NULL;
     quad_numbers<halves> numbers;
@@ -306,7 +309,7 @@ static __device__ __forceinline__ float dot_slice(const device_one &o, const dev
                 int in_quad = half * (STAGE_UNITS / units) + i, at = block + in_quad;
                 const uint4 x[2] = {r.codes[2 * at], r.codes[2 * at + 1]};
                 float base = r.bases[at];
-                int sum = dot_group<units>(codes + i * units, x, levels, __float_as_int(base));
+                int sum = dot_group<units>(codes + i * units, x, codebook, __float_as_int(base));
                 y = __fmaf_rn(__fsub_rn(__int_as_float(sum), base), numbers.scale(in_quad), y);
                 if (with_offsets)
                     y = __fmaf_rn(numbers.offset(in_quad), r.totals[at], y);
@@ -316,15 +319,16 @@ static __device__ __forceinline__ float dot_slice(const device_one &o, const dev
 }
 
 /* What a row of a tile is finished with, fetched before it is needed. */
-struct tail {
+struct tile_epilogue {
     int row;
     float scales[2], residual;
 };
 
-static __device__ __forceinline__ tail fetch_tail(const device_one &o, const place &at)
+static __device__ __forceinline__ tile_epilogue fetch_epilogue(const device_gemv &o,
+                                                               const tile_index &at)
 {
     const device_matrix &m = o.linear.m[at.matrix];
-    tail t = {at.tile * TILE_ROWS + lane_index(), {0, 0}, 0};
+    tile_epilogue t = {at.tile * TILE_ROWS + lane_index(), {0, 0}, 0};
     t.scales[0] = m.row_scales[t.row];
     if (o.gated)
         t.scales[1] = o.linear.m[1].row_scales[t.row];
@@ -333,15 +337,16 @@ static __device__ __forceinline__ tail fetch_tail(const device_one &o, const pla
     return t;
 }
 
-static __device__ __forceinline__ void finish_tile(const device_one &o, const place &at,
-                                                   const tail &t, const float *parts, float scale)
+static __device__ __forceinline__ void finish_tile(const device_gemv &o, const tile_index &at,
+                                                   const tile_epilogue &t, const float *partials,
+                                                   float scale)
 {
     int slices = (int)blockDim.x / WARP;
     bool there = t.row < o.linear.m[at.matrix].rows;
     float y =
-        __fmul_rn(__fmul_rn(add_slices(parts + lane_index(), slices, WARP), t.scales[0]), scale);
+        __fmul_rn(__fmul_rn(add_slices(partials + lane_index(), slices, WARP), t.scales[0]), scale);
     if (o.gated) {
-        float up = add_slices(parts + slices * WARP + lane_index(), slices, WARP);
+        float up = add_slices(partials + slices * WARP + lane_index(), slices, WARP);
         up = __fmul_rn(__fmul_rn(up, t.scales[1]), scale);
         y = gated(y, up);
         float largest = warp_max(there ? fabsf(y) : 0);
@@ -364,13 +369,13 @@ enum { MOST_THREADS = 768 };
  * have a second place. */
 template <int units, bool halves, bool normed>
 static __global__ void __launch_bounds__(MOST_THREADS)
-    dot_kernel(const __grid_constant__ device_one o)
+    gemv_kernel(const __grid_constant__ device_gemv o)
 {
     const device_matrix &m = o.linear.m[0];
-    room<halves> r = find_room<halves>(m.padded_blocks);
+    gemv_shared<halves> r = find_shared<halves>(m.padded_blocks);
     ring<halves> &ring = r.rings[warp_index()];
-    span s = find_slice(m);
-    source from = {first_place(o), 0, 0, NULL, NULL, NULL};
+    block_range s = find_slice(m);
+    copy_cursor from = {first_tile(o), 0, 0, NULL, NULL, NULL};
     int slices = (int)blockDim.x / WARP, slot = 0, turn = 0, padded = m.padded_blocks * BLOCK_COLS;
     float weights[HELD][4], scale;
 
@@ -388,44 +393,46 @@ static __global__ void __launch_bounds__(MOST_THREADS)
     else
         scale = take_row<halves>(o, r, padded);
 
-    float *parts = r.parts, *others = r.parts + 2 * slices * WARP;
-    for (place at = first_place(o); at.matrix < o.linear.n; go_on(o, at)) {
+    float *partials = r.partials, *others = r.partials + 2 * slices * WARP;
+    for (tile_index at = first_tile(o); at.matrix < o.linear.n; go_on(o, at)) {
         bool mine = warp_index() == turn;
-        tail t;
+        tile_epilogue t;
         if (mine)
-            t = fetch_tail(o, at);
-        parts[threadIdx.x] = dot_slice<units, halves>(o, o.linear.m[at.matrix], s, r, from, slot);
+            t = fetch_epilogue(o, at);
+        partials[threadIdx.x] =
+            dot_slice<units, halves>(o, o.linear.m[at.matrix], s, r, from, slot);
         if (o.gated)
-            parts[slices * WARP + threadIdx.x] =
+            partials[slices * WARP + threadIdx.x] =
                 dot_slice<units, halves>(o, o.linear.m[1], s, r, from, slot);
         __syncthreads();
         if (mine)
-            finish_tile(o, at, t, parts, scale);
-        float *used = parts;
-        parts = others;
+            finish_tile(o, at, t, partials, scale);
+        float *used = partials;
+        partials = others;
         others = used;
         turn = turn + 1 < slices ? turn + 1 : 0;
     }
 }
 
 template <int units, bool halves>
-static void launch_one(cudaStream_t stream, const device_one &o, int blocks, size_t shared)
+static void launch_gemv(cudaStream_t stream, const device_gemv &o, int blocks, size_t shared)
 {
     int threads = row_threads(o.linear.x.blocks);
     if (o.norm != NULL)
-        launch(stream, dim3(blocks), threads, shared, dot_kernel<units, halves, true>, o);
+        launch(stream, dim3(blocks), threads, shared, gemv_kernel<units, halves, true>, o);
     else
-        launch(stream, dim3(blocks), threads, shared, dot_kernel<units, halves, false>, o);
+        launch(stream, dim3(blocks), threads, shared, gemv_kernel<units, halves, false>, o);
 }
 
-void device_linear_one(cudaStream_t stream, const device_one *o, int processors,
-                       size_t shared_bytes)
+void device_linear_gemv(cudaStream_t stream, const device_gemv *o, int processors,
+                        size_t shared_bytes)
 {
-    static void (*const kernels[2][2])(cudaStream_t, const device_one &, int, size_t) = {
-        {launch_one<1, false>, launch_one<1, true>}, {launch_one<2, false>, launch_one<2, true>}};
+    static void (*const kernels[2][2])(cudaStream_t, const device_gemv &, int,
+                                       size_t) = {{launch_gemv<1, false>, launch_gemv<1, true>},
+                                                  {launch_gemv<2, false>, launch_gemv<2, true>}};
     const device_matrix &m = o->linear.m[0];
     int tiles = o->gated ? m.tiles : tiles_of(o->linear), each = MAX_SLICES / slice_count(m.blocks);
-    size_t shared = own_share(device_one_shared(&m), each, shared_bytes);
+    size_t shared = own_share(device_gemv_shared(&m), each, shared_bytes);
     kernels[m.form == MATRIX_INT8][m.half_scales](
         stream, *o, tiles < processors * each ? tiles : processors * each, shared);
 }
@@ -467,13 +474,13 @@ template <int n, int tokens>
 static __global__ void __launch_bounds__(WARP *MAX_SLICES)
     floats_kernel(const __grid_constant__ device_linear l)
 {
-    float *parts = (float *)shared_memory(); /* [slices][tokens][WARP] */
-    place at = {0, (int)blockIdx.x};
-    settle(l, at);
+    float *partials = (float *)shared_memory(); /* [slices][tokens][WARP] */
+    tile_index at = {0, (int)blockIdx.x};
+    carry_tile(l, at);
     const device_matrix &m = l.m[at.matrix];
     int slices = (int)blockDim.x / WARP;
     int row = at.tile * TILE_ROWS + lane_index(), token = (int)blockIdx.y * tokens;
-    span s = find_slice(m);
+    block_range s = find_slice(m);
     const float *x[tokens];
     float y[tokens];
 
@@ -485,12 +492,12 @@ static __global__ void __launch_bounds__(WARP *MAX_SLICES)
     }
     dot_floats<n, tokens>(m, x, row, s.first, s.end, y);
     for (int i = 0; i < tokens; i++)
-        parts[(warp_index() * tokens + i) * WARP + lane_index()] = y[i];
+        partials[(warp_index() * tokens + i) * WARP + lane_index()] = y[i];
     __syncthreads();
     for (int i = warp_index(); i < tokens; i += slices)
         if (row < m.rows && token + i < l.n_rows)
             l.y[at.matrix][(size_t)(token + i) * l.y_stride[at.matrix] + row] =
-                add_slices(parts + i * WARP + lane_index(), slices, tokens * WARP);
+                add_slices(partials + i * WARP + lane_index(), slices, tokens * WARP);
 }
 
 template <int n> static void launch_floats(cudaStream_t stream, const device_linear &l)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tiles.cu: products of many rows on tensor cores: groups in int8, bf16 weights in bf16. A block of
+ * gemm.cu: products of many rows on tensor cores: groups in int8, bf16 weights in bf16. A block of
  * threads multiplies 128 rows of the matrix with up to 128 tokens, and slices come one after
- * another. Weights stay packed until they are in registers. few.cu has the kernel for few rows.
+ * another. Weights stay packed until they are in registers. gemm_small.cu has the kernel for few
+ * rows.
  *
  * A warp multiplies 32 rows, two fragments of 16, with 8 tokens at a time. Columns of a block may
  * be dealt to the places of an mma in any order, as long as both sides agree: lane 4 g + t takes
@@ -17,12 +18,12 @@
  * memory. */
 
 /* The shares of the rows g and g + 8 of a fragment. */
-template <typename share> struct packed {
+template <typename share> struct packed_rows {
     share of[2];
 };
 
 /* What the sums of a fragment's block are multiplied by, of the rows g and g + 8. */
-struct factors {
+struct fragment_factors {
     float scale[FRAGMENTS][2], offset[FRAGMENTS][2];
 };
 
@@ -111,8 +112,8 @@ template <bool with_halves> struct integers {
 
     /* and their sums. */
     static __device__ __forceinline__ void end(float (&sums)[4], const products &p, const left &,
-                                               const column &c, const factors &f, int fragment,
-                                               bool with_offsets)
+                                               const column &c, const fragment_factors &f,
+                                               int fragment, bool with_offsets)
     {
 #pragma unroll
         for (int j = 0; j < 4; j++) {
@@ -132,10 +133,10 @@ template <bool halves> struct int4_format : integers<halves> {
     typedef uint32_t share;
     typedef typename integers<halves>::left left;
 
-    static __device__ __forceinline__ void expand(const uint32_t (&levels)[4],
-                                                  const packed<share> &p, int half, left &l)
+    static __device__ __forceinline__ void expand(const uint32_t (&codebook)[4],
+                                                  const packed_rows<share> &p, int half, left &l)
     {
-        uint2 bytes = look_up_eight(levels, p.of[half]);
+        uint2 bytes = look_up_eight(codebook, p.of[half]);
         l.a[half] = bytes.x;
         l.a[half + 2] = bytes.y;
     }
@@ -146,8 +147,8 @@ template <bool halves> struct int8_format : integers<halves> {
     typedef uint2 share;
     typedef typename integers<halves>::left left;
 
-    static __device__ __forceinline__ void expand(const uint32_t (&)[4], const packed<share> &p,
-                                                  int half, left &l)
+    static __device__ __forceinline__ void expand(const uint32_t (&)[4],
+                                                  const packed_rows<share> &p, int half, left &l)
     {
         l.a[half] = p.of[half].x;
         l.a[half + 2] = p.of[half].y;
@@ -166,7 +167,7 @@ struct bf16_format {
     };
     typedef uint4 share;
     typedef uint4 right;
-    typedef packed<share> left;
+    typedef packed_rows<share> left;
     typedef right column;
     struct products {
     };
@@ -177,8 +178,8 @@ struct bf16_format {
         return *((const right *)narrow + lane_index());
     }
 
-    static __device__ __forceinline__ void expand(const uint32_t (&)[4], const packed<share> &p,
-                                                  int half, left &l)
+    static __device__ __forceinline__ void expand(const uint32_t (&)[4],
+                                                  const packed_rows<share> &p, int half, left &l)
     {
         l.of[half] = p.of[half];
     }
@@ -190,7 +191,7 @@ struct bf16_format {
     }
 
     static __device__ __forceinline__ void end(float (&sums)[4], const products &, const left &w,
-                                               const column &c, const factors &, int, bool)
+                                               const column &c, const fragment_factors &, int, bool)
     {
         uint32_t a[4] = {w.of[0].x, w.of[1].x, w.of[0].y, w.of[1].y};
         uint32_t b[4] = {w.of[0].z, w.of[1].z, w.of[0].w, w.of[1].w};
@@ -201,7 +202,7 @@ struct bf16_format {
 
 /* Where a lane's share of the row lane / 4 lies in a block's [UNITS][TILE_ROWS] units in shared
  * memory. */
-template <typename format> static __device__ __forceinline__ int share_place()
+template <typename format> static __device__ __forceinline__ int share_offset()
 {
     int byte = lane_index() % 4 * (int)sizeof(typename format::share), unit = byte / UNIT_BYTES;
     int row = dealt<format::UNITS>(lane_index() / 4, unit);
@@ -240,7 +241,7 @@ static __device__ __forceinline__ int find_rows(const device_linear &l, int at, 
  * Stages are there one before their turn, so that this goes on from one to the next.
  */
 enum {
-    MANY_WARPS = 8,  /* of a block: */
+    GEMM_WARPS = 8,  /* of a block: */
     ROW_WARPS = 4,   /* side by side along the matrix's rows, */
     TOKEN_WARPS = 2, /* and along the tokens */
     MOST_TILES = 8,  /* of these, that a warp takes at once */
@@ -250,7 +251,7 @@ enum {
 
 /* What a block of threads multiplies next lies in a stage of shared memory, in bytes from its
  * beginning: of all its tiles of tokens, then of all its warps' rows. */
-template <typename format, int tiles, bool offsets> struct stage {
+template <typename format, int tiles, bool offsets> struct pipeline_stage {
     enum {
         BLOCKS = format::STAGE_BLOCKS,
         TILES = TOKEN_WARPS * tiles,
@@ -279,11 +280,11 @@ template <int cell_bytes, int cells, int pieces, int of_block = 1>
 static __device__ __forceinline__ void copy_pieces(uint8_t *to, const void *source, int apart,
                                                    int first, int last, int block, int there)
 {
-    const int threads = WARP * MANY_WARPS, units = cells * cell_bytes / UNIT_BYTES;
+    const int threads = WARP * GEMM_WARPS, units = cells * cell_bytes / UNIT_BYTES;
     const uint8_t *from =
         (const uint8_t *)source + ((size_t)first * (size_t)apart + (size_t)block) * cell_bytes;
     const unsigned thread = threadIdx.x, most = (unsigned)(last - first);
-    const unsigned place =
+    const unsigned unit =
         (unsigned)dealt<of_block>((int)thread, (int)thread / TILE_ROWS % of_block);
     static_assert(threads % units == 0, "a thread has the same unit of all its pieces");
 #pragma unroll
@@ -292,7 +293,7 @@ static __device__ __forceinline__ void copy_pieces(uint8_t *to, const void *sour
         /* Within 32 bits, as those before it need not be. */
         unsigned offset = (piece < most ? piece : most) * (unsigned)(apart * cell_bytes) +
                           thread % units * UNIT_BYTES;
-        copy_if(to + place * UNIT_BYTES + done * UNIT_BYTES, from + offset,
+        copy_if(to + unit * UNIT_BYTES + done * UNIT_BYTES, from + offset,
                 units * pieces >= threads || thread < units * pieces,
                 (int)(thread % units) < there);
     }
@@ -300,48 +301,48 @@ static __device__ __forceinline__ void copy_pieces(uint8_t *to, const void *sour
 
 /* What a block of threads multiplies: tiles of rows of the matrix and of tokens from the first one
  * on; the last ones are those of all. */
-struct part {
+struct block_tiles {
     int row, last_row, token, last_token;
 };
 
 /* The weights of a stage. */
 template <typename format, int tiles, bool offsets>
 static __device__ __forceinline__ void copy_weights(unsigned stage_at, const device_matrix &m,
-                                                    const part &p, int block)
+                                                    const block_tiles &p, int block)
 {
-    typedef stage<format, tiles, offsets> places;
+    typedef pipeline_stage<format, tiles, offsets> stage;
     enum { ALL = 1 << 30 };
     uint8_t *to = shared_memory() + stage_at;
-    copy_pieces<places::UNITS_CELL, places::BLOCKS, ROW_WARPS, format::UNITS>(
-        to + places::UNITS, m.units, m.padded_blocks, p.row, p.last_row, block, ALL);
+    copy_pieces<stage::UNITS_CELL, stage::BLOCKS, ROW_WARPS, format::UNITS>(
+        to + stage::UNITS, m.units, m.padded_blocks, p.row, p.last_row, block, ALL);
     if (format::GROUPED)
-        copy_pieces<places::NUMBERS_CELL, 1, ROW_WARPS>(to + places::SCALES, m.scales,
-                                                        m.padded_blocks / QUAD, p.row, p.last_row,
-                                                        block / QUAD, ALL);
+        copy_pieces<stage::NUMBERS_CELL, 1, ROW_WARPS>(to + stage::SCALES, m.scales,
+                                                       m.padded_blocks / QUAD, p.row, p.last_row,
+                                                       block / QUAD, ALL);
     if (offsets)
-        copy_pieces<places::NUMBERS_CELL, 1, ROW_WARPS>(to + places::OFFSETS, m.offsets,
-                                                        m.padded_blocks / QUAD, p.row, p.last_row,
-                                                        block / QUAD, ALL);
+        copy_pieces<stage::NUMBERS_CELL, 1, ROW_WARPS>(to + stage::OFFSETS, m.offsets,
+                                                       m.padded_blocks / QUAD, p.row, p.last_row,
+                                                       block / QUAD, ALL);
 }
 
 /* The activations of a stage. Blocks that there aren't are zeros, as in the matrix. */
 template <typename format, int tiles, bool offsets>
 static __device__ __forceinline__ void copy_rows(unsigned stage_at, const device_rows &x,
-                                                 const part &p, int block)
+                                                 const block_tiles &p, int block)
 {
-    typedef stage<format, tiles, offsets> places;
-    const int rows = places::ROWS_CELL / UNIT_BYTES, bases = places::BASES_CELL / UNIT_BYTES;
+    typedef pipeline_stage<format, tiles, offsets> stage;
+    const int rows = stage::ROWS_CELL / UNIT_BYTES, bases = stage::BASES_CELL / UNIT_BYTES;
     int left = x.blocks - block;
     uint8_t *to = shared_memory() + stage_at;
-    copy_pieces<places::ROWS_CELL, places::BLOCKS, places::TILES>(
-        to + places::ROWS, narrow_of(x, format::GROUPED), x.blocks, p.token, p.last_token, block,
+    copy_pieces<stage::ROWS_CELL, stage::BLOCKS, stage::TILES>(
+        to + stage::ROWS, narrow_of(x, format::GROUPED), x.blocks, p.token, p.last_token, block,
         left * rows);
     if (format::GROUPED)
-        copy_pieces<places::BASES_CELL, places::BLOCKS, places::TILES>(
-            to + places::BASES, x.bases, x.blocks, p.token, p.last_token, block, left * bases);
+        copy_pieces<stage::BASES_CELL, stage::BLOCKS, stage::TILES>(
+            to + stage::BASES, x.bases, x.blocks, p.token, p.last_token, block, left * bases);
     if (offsets)
-        copy_pieces<places::BASES_CELL, places::BLOCKS, places::TILES>(
-            to + places::TOTALS, x.totals, x.blocks, p.token, p.last_token, block, left * bases);
+        copy_pieces<stage::BASES_CELL, stage::BLOCKS, stage::TILES>(
+            to + stage::TOTALS, x.totals, x.blocks, p.token, p.last_token, block, left * bases);
 }
 
 /* x, which the compiler has to keep, as it can't find it again. */
@@ -351,21 +352,21 @@ static __device__ __forceinline__ unsigned own(unsigned x)
 }
 
 /* Where a lane finds its part of a pair of blocks in shared memory. */
-template <typename format, int tiles, bool offsets> struct spot {
-    typedef stage<format, tiles, offsets> places;
+template <typename format, int tiles, bool offsets> struct lane_view {
+    typedef pipeline_stage<format, tiles, offsets> stage;
     unsigned rows, bases, units, numbers;
 
     /* Of the first pair of a stage at 0. */
-    static __device__ __forceinline__ spot first()
+    static __device__ __forceinline__ lane_view first()
     {
         unsigned warp_rows = (unsigned)warp_index() / TOKEN_WARPS;
-        unsigned cell = (unsigned)warp_index() % TOKEN_WARPS * tiles * places::BLOCKS;
-        spot s;
-        s.rows = places::ROWS + cell * places::ROWS_CELL;
-        s.bases = places::BASES + cell * places::BASES_CELL;
-        s.units = places::UNITS + warp_rows * places::BLOCKS * places::UNITS_CELL +
-                  (unsigned)share_place<format>();
-        s.numbers = places::SCALES + warp_rows * places::NUMBERS_CELL +
+        unsigned cell = (unsigned)warp_index() % TOKEN_WARPS * tiles * stage::BLOCKS;
+        lane_view s;
+        s.rows = stage::ROWS + cell * stage::ROWS_CELL;
+        s.bases = stage::BASES + cell * stage::BASES_CELL;
+        s.units = stage::UNITS + warp_rows * stage::BLOCKS * stage::UNITS_CELL +
+                  (unsigned)share_offset<format>();
+        s.numbers = stage::SCALES + warp_rows * stage::NUMBERS_CELL +
                     (unsigned)lane_index() / 4 * format::NUMBER_BYTES;
         s.rows = own(s.rows);
         s.bases = own(s.bases);
@@ -373,43 +374,44 @@ template <typename format, int tiles, bool offsets> struct spot {
         s.numbers = own(s.numbers);
         return s;
     }
-    __device__ __forceinline__ spot at(unsigned stage_at, unsigned in_stage, unsigned in_quad) const
+    __device__ __forceinline__ lane_view at(unsigned stage_at, unsigned in_stage,
+                                            unsigned in_quad) const
     {
-        return {rows + stage_at + in_stage * places::ROWS_CELL,
-                bases + stage_at + in_stage * places::BASES_CELL,
-                units + stage_at + in_stage * places::UNITS_CELL,
+        return {rows + stage_at + in_stage * stage::ROWS_CELL,
+                bases + stage_at + in_stage * stage::BASES_CELL,
+                units + stage_at + in_stage * stage::UNITS_CELL,
                 numbers + stage_at + in_quad * (format::NUMBER_BYTES / QUAD)};
     }
     __device__ __forceinline__ typename format::column column(int step, int nothing) const
     {
-        int cell = step % tiles * places::BLOCKS + step / tiles;
-        const uint8_t *base = shared_memory() + bases + cell * places::BASES_CELL;
-        return format::take(shared_memory() + rows + cell * places::ROWS_CELL, (const float *)base,
-                            offsets ? (const float *)(base + places::TOTALS - places::BASES) : NULL,
+        int cell = step % tiles * stage::BLOCKS + step / tiles;
+        const uint8_t *base = shared_memory() + bases + cell * stage::BASES_CELL;
+        return format::take(shared_memory() + rows + cell * stage::ROWS_CELL, (const float *)base,
+                            offsets ? (const float *)(base + stage::TOTALS - stage::BASES) : NULL,
                             nothing);
     }
     __device__ __forceinline__ typename format::share share(int block, int k) const
     {
         return *(const typename format::share *)(shared_memory() + units +
-                                                 block * places::UNITS_CELL + 8 * k * UNIT_BYTES);
+                                                 block * stage::UNITS_CELL + 8 * k * UNIT_BYTES);
     }
     __device__ __forceinline__ pair_numbers<format::HALVES> scales(int k) const
     {
         pair_numbers<format::HALVES> n;
         const uint8_t *from = shared_memory() + numbers + 8 * k * format::NUMBER_BYTES;
-        n.take(from, offsets ? from + places::OFFSETS - places::SCALES : NULL);
+        n.take(from, offsets ? from + stage::OFFSETS - stage::SCALES : NULL);
         return n;
     }
 };
 
 /* What a warp has in registers besides sums: of steps, which are a tile of tokens in a block. */
-template <typename format, int tiles, bool offsets> struct work {
-    typedef spot<format, tiles, offsets> view;
-    uint32_t levels[4];
+template <typename format, int tiles, bool offsets> struct warp_registers {
+    typedef lane_view<format, tiles, offsets> view;
+    uint32_t codebook[4];
     int nothing; /* 0, which the compiler doesn't know */
     typename format::left w[PAIR][FRAGMENTS];
     pair_numbers<format::HALVES> numbers[2 * FRAGMENTS];
-    factors f[PAIR];
+    fragment_factors f[PAIR];
     typename format::column c[COLUMNS];
     typename format::products p[2][FRAGMENTS];
 
@@ -438,13 +440,13 @@ template <typename format, int tiles, bool offsets> struct work {
     __device__ __forceinline__ void start(const device_matrix &m, const view &first)
     {
         for (int i = 0; i < 4; i++)
-            levels[i] = m.levels[i];
+            codebook[i] = m.codebook[i];
         nothing = (int)blockIdx.z;
-        packed<typename format::share> shares[FRAGMENTS];
+        packed_rows<typename format::share> shares[FRAGMENTS];
 #pragma unroll
         for (int k = 0; k < 2 * FRAGMENTS; k++) {
             shares[k / 2].of[k % 2] = first.share(0, k);
-            format::expand(levels, shares[k / 2], k % 2, w[0][k / 2]);
+            format::expand(codebook, shares[k / 2], k % 2, w[0][k / 2]);
         }
         take_numbers(first);
         find_factors(0);
@@ -458,7 +460,7 @@ template <typename format, int tiles, bool offsets> struct work {
     __device__ __forceinline__ void multiply(const view &here, const view &next,
                                              float (&sums)[FRAGMENTS][tiles][4])
     {
-        packed<typename format::share> shares[FRAGMENTS];
+        packed_rows<typename format::share> shares[FRAGMENTS];
         if (fresh)
             clear<tiles>(sums);
 #pragma unroll
@@ -474,7 +476,7 @@ template <typename format, int tiles, bool offsets> struct work {
                     shares[k / 2].of[k % 2] = block == 0 ? here.share(1, k) : next.share(0, k);
                 /* A bit of it at a time, as these are instructions of a slow kind. */
                 if (tile == 1 + k * (tiles - 2) / (2 * FRAGMENTS))
-                    format::expand(levels, shares[k / 2], k % 2, w[(block + 1) % PAIR][k / 2]);
+                    format::expand(codebook, shares[k / 2], k % 2, w[(block + 1) % PAIR][k / 2]);
             }
             if (tile == tiles - 1)
                 find_factors((block + 1) % PAIR);
@@ -523,44 +525,45 @@ static __device__ __forceinline__ void write_tiles(const device_linear &l, int m
 /* Blocks of threads with the same rows of the matrix follow one another, so that they come from
  * memory once, for all tokens. */
 template <typename format, int tiles, bool offsets>
-static __global__ void __launch_bounds__(WARP *MANY_WARPS, 1)
-    many_kernel(const __grid_constant__ device_linear l, unsigned columns)
+static __global__ void __launch_bounds__(WARP *GEMM_WARPS, 1)
+    gemm_kernel(const __grid_constant__ device_linear l, unsigned columns)
 {
-    typedef stage<format, tiles, offsets> places;
-    typedef spot<format, tiles, offsets> spot;
-    const int STAGES = format::STAGES, BLOCKS = places::BLOCKS;
-    const unsigned LAST = (STAGES - 1) * places::BYTES;
+    typedef pipeline_stage<format, tiles, offsets> stage;
+    typedef lane_view<format, tiles, offsets> view;
+    const int STAGES = format::STAGES, BLOCKS = stage::BLOCKS;
+    const unsigned LAST = (STAGES - 1) * stage::BYTES;
     int matrix,
         first_row = find_rows(l, (int)(blockIdx.x / columns), ROW_WARPS * TILE_ROWS, &matrix);
     const device_matrix &m = l.m[matrix];
     const int blocks = m.blocks, each = m.slice;
-    const part p = {first_row / TILE_ROWS, m.tiles - 1, (int)(blockIdx.x % columns) * places::TILES,
-                    (l.n_rows + TILE_TOKENS - 1) / TILE_TOKENS - 1};
+    const block_tiles p = {first_row / TILE_ROWS, m.tiles - 1,
+                           (int)(blockIdx.x % columns) * stage::TILES,
+                           (l.n_rows + TILE_TOKENS - 1) / TILE_TOKENS - 1};
     int row = first_row + warp_index() / TOKEN_WARPS * TILE_ROWS;
     int tile = p.token + warp_index() % TOKEN_WARPS * tiles;
     /* What isn't there is multiplied, too, unless it is all that the warp has. */
     bool idle = row >= m.rows || tile > p.last_token;
     float sums[FRAGMENTS][tiles][4], totals[FRAGMENTS][tiles][4];
-    work<format, tiles, offsets> work;
+    warp_registers<format, tiles, offsets> r;
 
     let_next_begin();
 #pragma unroll
     for (int i = 0; i < STAGES - 1; i++)
         if (i * BLOCKS < blocks)
-            copy_weights<format, tiles, offsets>(i * places::BYTES, m, p, i * BLOCKS);
+            copy_weights<format, tiles, offsets>(i * stage::BYTES, m, p, i * BLOCKS);
     wait_for_inputs();
 #pragma unroll
     for (int i = 0; i < STAGES - 1; i++) {
         if (i * BLOCKS < blocks)
-            copy_rows<format, tiles, offsets>(i * places::BYTES, l.x, p, i * BLOCKS);
+            copy_rows<format, tiles, offsets>(i * stage::BYTES, l.x, p, i * BLOCKS);
         copy_commit();
     }
     copy_wait<STAGES - 2>();
     __syncthreads();
-    const spot first = spot::first();
-    spot here = first;
+    const view first = view::first();
+    view here = first;
     if (!idle)
-        work.start(m, here);
+        r.start(m, here);
 
     /* Where stages begin: the one in use, and the one that is free after it. */
     unsigned stage_at = 0, free_at = LAST;
@@ -569,7 +572,7 @@ static __global__ void __launch_bounds__(WARP *MANY_WARPS, 1)
 #pragma unroll 1
         for (int block = slice; block < end; block += PAIR) {
             unsigned after = (unsigned)block + PAIR;
-            unsigned next_at = stage_at < LAST ? stage_at + places::BYTES : 0;
+            unsigned next_at = stage_at < LAST ? stage_at + stage::BYTES : 0;
             if (after % BLOCKS == PAIR % BLOCKS) {
                 int ahead = block + (STAGES - 1) * BLOCKS;
                 copy_wait<STAGES - 3>();
@@ -586,11 +589,11 @@ static __global__ void __launch_bounds__(WARP *MANY_WARPS, 1)
             }
             if (idle)
                 continue;
-            spot next = first.at(stage_at, after % BLOCKS, after % QUAD);
+            view next = first.at(stage_at, after % BLOCKS, after % QUAD);
             if (block == slice)
-                work.template multiply<true>(here, next, sums);
+                r.template multiply<true>(here, next, sums);
             else
-                work.template multiply<false>(here, next, sums);
+                r.template multiply<false>(here, next, sums);
             here = next;
         }
         if (!idle)
@@ -612,22 +615,23 @@ static int blocks_of(const device_linear &l, int rows)
 }
 
 /* Blocks of threads along the tokens. */
-template <int tiles> static unsigned many_columns(const device_linear &l)
+template <int tiles> static unsigned gemm_columns(const device_linear &l)
 {
     const int tokens = TOKEN_WARPS * tiles * TILE_TOKENS;
     return (unsigned)((l.n_rows + tokens - 1) / tokens);
 }
 
-template <typename format, int tiles> static void many(cudaStream_t stream, const device_linear &l)
+template <typename format, int tiles>
+static void launch_gemm(cudaStream_t stream, const device_linear &l)
 {
-    unsigned columns = many_columns<tiles>(l);
+    unsigned columns = gemm_columns<tiles>(l);
     dim3 grid((unsigned)blocks_of(l, ROW_WARPS * TILE_ROWS) * columns);
     if (format::HALVES && l.m[0].offsets != NULL)
-        launch(stream, grid, WARP * MANY_WARPS, stage<format, tiles, format::HALVES>::ALL,
-               many_kernel<format, tiles, format::HALVES>, l, columns);
+        launch(stream, grid, WARP * GEMM_WARPS, pipeline_stage<format, tiles, format::HALVES>::ALL,
+               gemm_kernel<format, tiles, format::HALVES>, l, columns);
     else
-        launch(stream, grid, WARP * MANY_WARPS, stage<format, tiles, false>::ALL,
-               many_kernel<format, tiles, false>, l, columns);
+        launch(stream, grid, WARP * GEMM_WARPS, pipeline_stage<format, tiles, false>::ALL,
+               gemm_kernel<format, tiles, false>, l, columns);
 }
 
 /* Of the tiles of tokens that a warp can take, the better ones for so many processors: half as many
@@ -636,20 +640,20 @@ template <typename format>
 static void choose(cudaStream_t stream, const device_linear &l, int processors)
 {
     int rows = blocks_of(l, ROW_WARPS * TILE_ROWS);
-    int rounds = (rows * (int)many_columns<MOST_TILES>(l) + processors - 1) / processors;
-    int small_rounds = (rows * (int)many_columns<MOST_TILES / 2>(l) + processors - 1) / processors;
+    int rounds = (rows * (int)gemm_columns<MOST_TILES>(l) + processors - 1) / processors;
+    int small_rounds = (rows * (int)gemm_columns<MOST_TILES / 2>(l) + processors - 1) / processors;
     if (small_rounds * 8 < rounds * 13)
-        many<format, MOST_TILES / 2>(stream, l);
+        launch_gemm<format, MOST_TILES / 2>(stream, l);
     else
-        many<format, MOST_TILES>(stream, l);
+        launch_gemm<format, MOST_TILES>(stream, l);
 }
 
-void device_linear_tiles(cudaStream_t stream, const device_linear *l, float *maxima, int processors,
-                         size_t shared_bytes)
+void device_linear_gemm(cudaStream_t stream, const device_linear *l, float *maxima, int processors,
+                        size_t shared_bytes)
 {
-    int most = blocks_of(*l, ROW_WARPS * TILE_ROWS) * (int)many_columns<MOST_TILES>(*l);
-    if (l->n_rows <= FEW_ROWS || 2 * most < processors) {
-        device_linear_few(stream, l, maxima, processors, shared_bytes);
+    int most = blocks_of(*l, ROW_WARPS * TILE_ROWS) * (int)gemm_columns<MOST_TILES>(*l);
+    if (l->n_rows <= SMALL_ROWS || 2 * most < processors) {
+        device_linear_gemm_small(stream, l, maxima, processors, shared_bytes);
         return;
     }
     switch (l->m[0].form) {

@@ -1,3 +1,0 @@
-/* SPDX-License-Identifier: MIT */
-/* kernels_few.cc: those of few rows, as kernels.cc. */
-#include "backend/cuda/few.cu"
