@@ -75,6 +75,27 @@ static void share_again(void *arg, size_t first, size_t end)
             abort();
 }
 
+static void nothing(void *arg, size_t first, size_t end)
+{
+    (void)arg;
+    (void)first;
+    (void)end;
+}
+
+/* Helpers that are between two jobs, wherever they are, notice that the team is closed. */
+START_TEST(a_team_closes_at_any_moment)
+{
+    struct llama3_error err;
+    for (int i = 0; i < 40000; i++) {
+        struct team *team = team_open(2 + i % 2, &err);
+        ck_assert_ptr_nonnull(team);
+        for (int job = 0; job < i % 4; job++)
+            team_share(team, 2, 1, 2, false, nothing, NULL);
+        team_close(team);
+    }
+}
+END_TEST
+
 START_TEST(a_piece_shares_with_nobody)
 {
     struct llama3_error err;
@@ -159,6 +180,7 @@ int main(void)
     TCase *tests = tcase_create("threads");
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, every_unit_is_done_once);
+    tcase_add_test(tests, a_team_closes_at_any_moment);
     tcase_add_test(tests, a_piece_shares_with_nobody);
     tcase_add_test(tests, a_team_for_once);
     tcase_add_test(tests, pieces_are_done_over);

@@ -543,9 +543,10 @@ static void *help(void *arg)
         if (atomic_load_explicit(&h->held_up, memory_order_relaxed))
             watch_core(&h->watch, clock_seconds());
         await_job(h, job);
+        /* In this order: a number that the end of the team has counted shows `closing` as well. */
+        job = atomic_load_explicit(&t->jobs.number, memory_order_acquire);
         if (atomic_load(&t->closing))
             return NULL;
-        job = atomic_load_explicit(&t->jobs.number, memory_order_acquire);
         if (atomic_load_explicit(&t->may_be_apart, memory_order_relaxed) ||
             !atomic_load_explicit(&h->held_up, memory_order_relaxed))
             take_part(t, h->index, job);
