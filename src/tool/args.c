@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "tool/args.h"
 
-#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "tool/say.h"
@@ -25,28 +27,59 @@ static struct option_spec prompt_specs[] = {
     OPT_FLAG(0, "raw", FIELD(raw), "no chat template: continue the text (base models)"),
 };
 
+void args_key(const struct option_spec *spec, char key[32])
+{
+    snprintf(key, 32, "%s", spec->name);
+    for (char *c = key; *c != '\0'; c++)
+        if (*c == '-')
+            *c = '_';
+}
+
+int args_check_setting(const char *key, const char *value, struct llama3_error *err)
+{
+    struct llama3_sampling *sampling = llama3_sampling_open(NULL, err);
+    int status = sampling != NULL ? llama3_sampling_set(sampling, key, value, err) : -1;
+    llama3_sampling_close(sampling);
+    return status;
+}
+
+/* The library knows the ranges; its message begins with the setting's name. */
+static int check_setting(const struct option_spec *spec, const char *value)
+{
+    char key[32];
+    struct llama3_error err;
+    args_key(spec, key);
+    if (args_check_setting(key, value, &err) == 0)
+        return 0;
+    if (err.code == LLAMA3_EINPUT)
+        say_error("--%s%s", spec->name, err.message + strlen(key));
+    else
+        say_failure(&err);
+    return -1;
+}
+
+#define OPT_SETTING(...) OPT_TEXT(__VA_ARGS__, .check = check_setting)
+
 const struct option_spec answer_option_specs[N_ANSWER_OPTIONS] = {
     OPT_SIZE('n', "max-tokens", FIELD(max_tokens), "N", 1, 1 << 24,
              "end the answer after N tokens (4096)", ALSO("n-predict", "predict", "num-predict")),
     OPT_TEXTS(0, "stop", FIELD(stop), "TEXT", "end the answer before this text; may be repeated"),
-    OPT_FLOAT(0, "temperature", FIELD(sampling.temperature), "X", 0, 100,
-              "0 always takes the likeliest token (0.6)", ALSO("temp")),
-    OPT_FLOAT(0, "top-p", FIELD(sampling.top_p), "X", 0, 1,
-              "likeliest tokens that together have this\n"
-              "probability; 1 is off (0.9)",
-              .above = true),
-    OPT_INT(0, "top-k", FIELD(sampling.top_k), "N", 0, 1 << 20,
-            "the N likeliest tokens; 0 is off (0)"),
-    OPT_FLOAT(0, "min-p", FIELD(sampling.min_p), "X", 0, 1,
-              "tokens with at least this share of the likeliest\n"
-              "one's probability; 0 is off (0)"),
-    OPT_FLOAT(0, "repeat-penalty", FIELD(sampling.repeat_penalty), "X", 0, 100,
-              "for tokens of prompt and answer; 1 is off (1)", .above = true),
-    OPT_FLOAT(0, "frequency-penalty", FIELD(sampling.frequency_penalty), "X", -100, 100,
-              "per occurrence in the answer; 0 is off (0)"),
-    OPT_FLOAT(0, "presence-penalty", FIELD(sampling.presence_penalty), "X", -100, 100,
-              "once per token of the answer; 0 is off (0)"),
-    OPT_SEED('s', "seed", FIELD(seed), "N", "the same seed gives the same answer (random)"),
+    OPT_SETTING(0, "temperature", FIELD(temperature), "X",
+                "0 always takes the likeliest token (0.6)", ALSO("temp")),
+    OPT_SETTING(0, "top-p", FIELD(top_p), "X",
+                "likeliest tokens that together have this\n"
+                "probability; 1 is off (0.9)"),
+    OPT_SETTING(0, "top-k", FIELD(top_k), "N", "the N likeliest tokens; 0 is off (0)"),
+    OPT_SETTING(0, "min-p", FIELD(min_p), "X",
+                "tokens with at least this share of the likeliest\n"
+                "one's probability; 0 is off (0)"),
+    OPT_SETTING(0, "repeat-penalty", FIELD(repeat_penalty), "X",
+                "for tokens of prompt and answer; 1 is off (1)"),
+    OPT_SETTING(0, "frequency-penalty", FIELD(frequency_penalty), "X",
+                "per occurrence in the answer; 0 is off (0)"),
+    OPT_SETTING(0, "presence-penalty", FIELD(presence_penalty), "X",
+                "once per token of the answer; 0 is off (0)"),
+    OPT_SETTING('s', "seed", FIELD(seed), "N", "the same seed gives the same answer (random)"),
 };
 
 static const struct option_spec output_specs[] = {
@@ -73,9 +106,10 @@ static int check_combinations(const struct args *args)
     }
     if (model_check(&args->model) != 0)
         return -1;
-    if (args->session != NULL && args->seed.given && args->seed.value > SESSION_MAX_SEED) {
-        say_error("--seed: expected at most %llu with --session, found '%llu'",
-                  (unsigned long long)SESSION_MAX_SEED, (unsigned long long)args->seed.value);
+    if (args->session != NULL && args->seed != NULL &&
+        strtoull(args->seed, NULL, 10) > SESSION_MAX_SEED) {
+        say_error("--seed: expected at most %llu with --session, found '%s'",
+                  (unsigned long long)SESSION_MAX_SEED, args->seed);
         return -1;
     }
     if (args->quiet && args->verbose) {
@@ -88,18 +122,10 @@ static int check_combinations(const struct args *args)
 bool args_begin(struct args *args, int argc, char **argv, int *status)
 {
     uint32_t seed; /* short enough to be typed again */
-    *args = (struct args){
-        .template_index = -1,
-        .sampling = {.temperature = NAN,
-                     .top_p = NAN,
-                     .min_p = NAN,
-                     .top_k = -1,
-                     .repeat_penalty = NAN,
-                     .frequency_penalty = NAN,
-                     .presence_penalty = NAN},
-    };
-    if (getentropy(&seed, sizeof seed) == 0)
-        args->seed.value = seed;
+    *args = (struct args){.template_index = -1};
+    if (getentropy(&seed, sizeof seed) != 0)
+        seed = 0;
+    snprintf(args->random_seed, sizeof args->random_seed, "%u", seed);
     const struct option_group groups[] = {
         OPT_GROUP("Prompt", prompt_specs, args),
         OPT_GROUP("Model", model_option_specs, &args->model),
@@ -127,28 +153,17 @@ bool args_begin(struct args *args, int argc, char **argv, int *status)
 struct llama3_sampling *args_sampling(const struct args *args, const struct llama3_model *model,
                                       struct llama3_error *err)
 {
-    const struct {
-        const char *name;
-        double value; /* NAN: not given */
-    } given[] = {
-        {"temperature", (double)args->sampling.temperature},
-        {"top_p", (double)args->sampling.top_p},
-        {"min_p", (double)args->sampling.min_p},
-        {"top_k", args->sampling.top_k < 0 ? (double)NAN : args->sampling.top_k},
-        {"repeat_penalty", (double)args->sampling.repeat_penalty},
-        {"frequency_penalty", (double)args->sampling.frequency_penalty},
-        {"presence_penalty", (double)args->sampling.presence_penalty},
-    };
-    char text[32];
     struct llama3_sampling *sampling = llama3_sampling_open(model, err);
-    if (sampling == NULL)
-        return NULL;
-    snprintf(text, sizeof text, "%llu", (unsigned long long)args->seed.value);
-    int status = llama3_sampling_set(sampling, "seed", text, err);
-    for (size_t i = 0; i < sizeof given / sizeof *given && status == 0; i++) {
-        snprintf(text, sizeof text, "%.9g", given[i].value);
-        if (!isnan(given[i].value))
-            status = llama3_sampling_set(sampling, given[i].name, text, err);
+    int status = sampling != NULL ? 0 : -1;
+    if (status == 0)
+        status = llama3_sampling_set(sampling, "seed", args->random_seed, err);
+    for (size_t i = 0; i < N_ANSWER_OPTIONS && status == 0; i++) {
+        const struct option_spec *spec = &answer_option_specs[i];
+        const char *const *value = (const void *)((const char *)args + spec->offset);
+        char key[32];
+        args_key(spec, key);
+        if (spec->check == check_setting && *value != NULL)
+            status = llama3_sampling_set(sampling, key, *value, err);
     }
     if (status == 0)
         return sampling;

@@ -15,13 +15,12 @@ struct args {
     const char *prompt, *file, *session, *system, *date;
     int template_index; /* into llama3_template_names(), -1: the checkpoint's own */
     bool raw;
-    /* how it is answered */
-    struct {                         /* NAN, -1: not given */
-        float temperature, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty;
-        int top_k;
-    } sampling;
-    struct option_seed seed;         /* random where it is not given */
-    size_t max_tokens;               /* 0: not given */
+    /* how it is answered: of a sampling the texts that llama3_sampling_set() takes; NULL, 0: not
+     * given */
+    const char *temperature, *top_p, *top_k, *min_p, *repeat_penalty, *frequency_penalty;
+    const char *presence_penalty, *seed;
+    char random_seed[24]; /* where none is given */
+    size_t max_tokens;
     struct option_texts stop;
     /* what is shown */
     bool show_prompt, info, stats, quiet, verbose;
@@ -33,6 +32,11 @@ extern const struct option_spec answer_option_specs[N_ANSWER_OPTIONS];
 
 /* As options_begin(). The caller frees args->stop.items. */
 bool args_begin(struct args *args, int argc, char **argv, int *status);
+
+/* The name of an option in session files, and of a setting in llama3.h: '_' for '-'. */
+void args_key(const struct option_spec *spec, char key[32]);
+/* Whether a sampling takes this value. */
+int args_check_setting(const char *key, const char *value, struct llama3_error *err);
 
 /* The checkpoint's defaults, overridden by what was given; for llama3_sampling_close(). */
 struct llama3_sampling *args_sampling(const struct args *args, const struct llama3_model *model,

@@ -159,7 +159,7 @@ static size_t answer_passes(const struct llama3_result *result)
 }
 
 void info_print_stats(const struct conversation *conversation, const struct llama3_result *result,
-                      uint64_t seed)
+                      const char *seed)
 {
     static const char *const finishes[] = {
         [LLAMA3_FINISH_STOP] = ", complete\n",
@@ -183,5 +183,5 @@ void info_print_stats(const struct conversation *conversation, const struct llam
         fprintf(stderr, "%s\n", unit_bytes(size, (uint64_t)usage.ru_maxrss * 1024));
     }
     row(stderr, "seed");
-    fprintf(stderr, "%llu\n", (unsigned long long)seed);
+    fprintf(stderr, "%s\n", seed);
 }

@@ -15,6 +15,6 @@ void info_print_line(const struct llama3_model *model, double open_seconds);
 
 /* The table of --stats, on stderr. */
 void info_print_stats(const struct conversation *conversation, const struct llama3_result *result,
-                      uint64_t seed);
+                      const char *seed);
 
 #endif

@@ -61,27 +61,15 @@ static int bad_number(const struct option_spec *spec, const char *text)
 {
     char names[NAMES_SIZE];
     bool words = spec->type == OPTION_INT_OR;
-    say_error("--%s: expected %s%s%s in %c%.10g, %.10g], found '%s'", spec->name,
-              words ? choice_names(spec, names) : "", words ? " or " : "",
-              spec->type == OPTION_FLOAT ? "a number" : "an integer", spec->above ? '(' : '[',
-              spec->min, spec->max, text);
+    say_error("--%s: expected %s%san integer in [%.10g, %.10g], found '%s'", spec->name,
+              words ? choice_names(spec, names) : "", words ? " or " : "", spec->min, spec->max,
+              text);
     return -1;
 }
 
-bool option_in_range(const struct option_spec *spec, double value)
+static bool in_range(const struct option_spec *spec, double value)
 {
-    return (spec->above ? value > spec->min : value >= spec->min) && value <= spec->max;
-}
-
-static int set_float(const struct option_spec *spec, const char *text, float *out)
-{
-    char *end;
-    float value = strtof(text, &end);
-    if (strchr("+-.0123456789", text[0]) == NULL || end == text || *end != '\0' ||
-        !option_in_range(spec, (double)value))
-        return bad_number(spec, text);
-    *out = value;
-    return 0;
+    return value >= spec->min && value <= spec->max;
 }
 
 static int set_integer(const struct option_spec *spec, const char *text, long long *out)
@@ -90,21 +78,8 @@ static int set_integer(const struct option_spec *spec, const char *text, long lo
     errno = 0;
     *out = strtoll(text, &end, 10);
     if (strchr("+-0123456789", text[0]) == NULL || end == text || *end != '\0' || errno != 0 ||
-        !option_in_range(spec, (double)*out))
+        !in_range(spec, (double)*out))
         return bad_number(spec, text);
-    return 0;
-}
-
-static int set_seed(const struct option_spec *spec, const char *text, struct option_seed *out)
-{
-    char *end;
-    errno = 0;
-    *out = (struct option_seed){strtoull(text, &end, 10), true};
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0) {
-        say_error("--%s: expected an integer in [0, %llu], found '%s'", spec->name,
-                  (unsigned long long)UINT64_MAX, text);
-        return -1;
-    }
     return 0;
 }
 
@@ -125,7 +100,7 @@ static int set_bytes(const struct option_spec *spec, const char *text, uint64_t 
     const char *unit = *end != '\0' ? strchr(units, toupper((unsigned char)*end)) : NULL;
     double bytes = ldexp(value, unit != NULL ? 10 * (int)(unit - units + 1) : 0);
     if (end == text || strspn(text, "0123456789.") != (size_t)(end - text) ||
-        end[unit != NULL] != '\0' || bytes >= 0x1p64 || !option_in_range(spec, bytes)) {
+        end[unit != NULL] != '\0' || bytes >= 0x1p64 || !in_range(spec, bytes)) {
         say_error("--%s: expected bytes from %.10g, as 1500M or 1.5G, found '%s'", spec->name,
                   spec->min, text);
         return -1;
@@ -196,7 +171,7 @@ static int set_value(const struct option_spec *spec, void *values, const char *t
         return 0;
     case OPTION_TEXT:
         *(const char **)at = text;
-        return check_text(spec, text);
+        return spec->check != NULL ? spec->check(spec, text) : check_text(spec, text);
     case OPTION_PATH:
         *(const char **)at = text;
         return need_some(spec, text);
@@ -222,10 +197,6 @@ static int set_value(const struct option_spec *spec, void *values, const char *t
         return set_int_or(spec, text, at);
     case OPTION_BYTES:
         return set_bytes(spec, text, at);
-    case OPTION_SEED:
-        return set_seed(spec, text, at);
-    case OPTION_FLOAT:
-        return set_float(spec, text, at);
     case OPTION_ONE_OF:
         return set_choice(spec, text, at);
     case OPTION_MAYBE_ONE_OF:

@@ -24,8 +24,6 @@ enum option_type {                    /* what it sets */
                    OPTION_INT_OR,     /* int, or -i for choices[i] */
                    OPTION_SIZE,       /* size_t */
                    OPTION_BYTES,  /* uint64_t; a suffix K, M, G or T multiplies by powers of 1024 */
-                   OPTION_SEED,   /* struct option_seed: the whole range of uint64_t */
-                   OPTION_FLOAT,  /* float */
                    OPTION_ONE_OF, /* int, an index into choices */
                    OPTION_MAYBE_ONE_OF, /* int, 1 + that index, or 1 without an argument */
                    OPTION_HELP,         /* nothing: options_begin() answers it */
@@ -37,25 +35,21 @@ struct option_texts {
     size_t n;
 };
 
-struct option_seed {
-    uint64_t value;
-    bool given; /* on the command line */
-};
-
 struct option_spec {
     enum option_type type;
-    char letter;                /* short name, 0: none */
-    const char *name;           /* long name */
-    size_t offset;              /* of the value in the group's values */
-    const char *arg;            /* name of the argument, NULL for a flag */
-    double min, max;            /* numbers */
-    bool above;                 /* min itself is not allowed */
+    char letter;      /* short name, 0: none */
+    const char *name; /* long name */
+    size_t offset;    /* of the value in the group's values */
+    const char *arg;  /* name of the argument, NULL for a flag */
+    double min, max;  /* numbers */
+    /* Of OPTION_TEXT, instead of its own; -1 after an error on stderr. */
+    int (*check)(const struct option_spec *spec, const char *text);
     const char *const *choices; /* of OPTION_*ONE_OF and OPTION_INT_OR, NULL-terminated */
     const char *help;           /* lines separated by \n */
     const char *aliases[4];     /* other long names, NULL-terminated */
 };
 
-/* Rows of a table. The help is the last argument; ALSO(), ".above = true" and, for OPT_INT_OR,
+/* Rows of a table. The help is the last argument; ALSO(), ".check = function" and, for OPT_INT_OR,
  * ".choices = names" may follow it. */
 #define OPT_ROW(type_, letter_, name_, field_, ...)                                    \
     {                                                                                  \
@@ -76,12 +70,10 @@ struct option_spec {
 #define OPT_PATH(...)         OPT_ARG(OPTION_PATH, __VA_ARGS__)
 #define OPT_PATHS(...)        OPT_ARG(OPTION_PATHS, __VA_ARGS__)
 #define OPT_MAYBE_PATH(...)   OPT_ARG(OPTION_MAYBE_PATH, __VA_ARGS__)
-#define OPT_SEED(...)         OPT_ARG(OPTION_SEED, __VA_ARGS__)
 #define OPT_INT(...)          OPT_NUMBER(OPTION_INT, __VA_ARGS__)
 #define OPT_INT_OR(...)       OPT_NUMBER(OPTION_INT_OR, __VA_ARGS__)
 #define OPT_SIZE(...)         OPT_NUMBER(OPTION_SIZE, __VA_ARGS__)
 #define OPT_BYTES(...)        OPT_NUMBER(OPTION_BYTES, __VA_ARGS__)
-#define OPT_FLOAT(...)        OPT_NUMBER(OPTION_FLOAT, __VA_ARGS__)
 #define OPT_ONE_OF(...)       OPT_CHOICE(OPTION_ONE_OF, __VA_ARGS__)
 #define OPT_MAYBE_ONE_OF(...) OPT_CHOICE(OPTION_MAYBE_ONE_OF, __VA_ARGS__)
 #define OPT_HELP              OPT_ROW(OPTION_HELP, 'h', "help", 0, .help = "this text")
@@ -117,8 +109,5 @@ struct option_set {
  * error reported, and main() returns *status. Values point into argv; the caller frees the items of
  * every option_texts in any case. */
 bool options_begin(const struct option_set *set, int argc, char **argv, int *status);
-
-/* Whether an option accepts a number. */
-bool option_in_range(const struct option_spec *spec, double value);
 
 #endif

@@ -22,6 +22,7 @@ struct session_file {
     json_t *title, *model, *system; /* strings; NULL: none */
     json_t *sampling;               /* an object, by the names of options with '_' for '-' */
     json_t *messages;               /* user, assistant, user ... */
+    char texts[N_ANSWER_OPTIONS][32]; /* of numbers, for struct args */
 };
 
 /* ---- checks ---------------------------------------------------------------------------------- */
@@ -66,19 +67,11 @@ static int check_message(const json_t *message, size_t i, const char *path,
 /* ---- sampling: the options of an answer -------------------------------------------------------
  */
 
-static void key_of(const struct option_spec *spec, char key[32])
-{
-    snprintf(key, 32, "%s", spec->name);
-    for (char *c = key; *c != '\0'; c++)
-        if (*c == '-')
-            *c = '_';
-}
-
 static const struct option_spec *spec_of(const char *key)
 {
     char name[32];
     for (size_t i = 0; i < N_ANSWER_OPTIONS; i++) {
-        key_of(&answer_option_specs[i], name);
+        args_key(&answer_option_specs[i], name);
         if (strcmp(name, key) == 0)
             return &answer_option_specs[i];
     }
@@ -101,60 +94,63 @@ static int check_stop(const json_t *value, const char *where, struct llama3_erro
     return 0;
 }
 
+/* 7.0 is an integer: JSON makes no difference. */
+static void number_text(const json_t *number, char text[32])
+{
+    double value = json_number_value(number);
+    if (floor(value) == value && fabs(value) <= (double)SESSION_MAX_SEED)
+        snprintf(text, 32, "%.0f", value);
+    else
+        json_number_text(number, text);
+}
+
 static int check_setting(const char *key, const json_t *value, const char *where,
                          struct llama3_error *err)
 {
     const struct option_spec *spec = spec_of(key);
+    struct llama3_error why;
+    char text[32];
     if (spec == NULL)
         return error_set(err, LLAMA3_EINPUT, "%s: \"%s\" is not known", where, key);
     if (spec->type == OPTION_TEXTS)
         return check_stop(value, where, err);
-    bool whole = spec->type != OPTION_FLOAT;
-    double max = spec->type == OPTION_SEED ? (double)SESSION_MAX_SEED : spec->max;
     if (!json_is_number(value))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected %s, found %s", where, key,
-                         whole ? "an integer" : "a number", json_kind(value));
+        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected a number, found %s", where, key,
+                         json_kind(value));
     double found = json_number_value(value);
-    bool inside = spec->type == OPTION_SEED
-                      ? found >= 0 && found <= max
-                      : option_in_range(spec, whole ? found : (double)(float)found);
-    if (!inside ||
-        (whole && floor(found) != found)) /* 7.0 is an integer: JSON makes no difference */
-        return error_set(
-            err, LLAMA3_EINPUT, "%s: \"%s\": expected %s in %c%.16g, %.16g], found %.16g", where,
-            key, whole ? "an integer" : "a number", spec->above ? '(' : '[', spec->min, max, found);
-    return 0;
-}
-
-/* The double with this float's shortest decimal text, so that 0.2 stays 0.2. */
-static double shortest(float value)
-{
-    char text[32];
-    for (int digits = 6; digits <= FLOAT_DIGITS; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, (double)value);
-        if (strtof(text, NULL) == value)
-            break;
-    }
-    return strtod(text, NULL);
+    bool limited = spec->type == OPTION_SIZE; /* by its row; a sampling knows its own limits */
+    double max = limited ? spec->max : (double)SESSION_MAX_SEED;
+    number_text(value, text);
+    if ((limited || strcmp(key, "seed") == 0) &&
+        (!(found >= spec->min && found <= max) || floor(found) != found))
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: \"%s\": expected an integer in [%.16g, %.16g], found '%s'", where,
+                         key, spec->min, max, text);
+    if (limited || args_check_setting(key, text, &why) == 0)
+        return 0;
+    return why.code != LLAMA3_EINPUT ? error_copy(err, &why)
+                                     : error_set(err, LLAMA3_EINPUT, "%s: \"%s\"%s", where, key,
+                                                 why.message + strlen(key));
 }
 
 /* What args says about an option; NULL if nothing. */
 static json_t *setting_of(const struct option_spec *spec, const struct args *args)
 {
     const void *at = (const char *)args + spec->offset;
-    const struct option_seed *seed = at;
-    const struct option_texts *texts = at;
+    const char *text;
+    const struct option_texts *texts;
     json_t *array;
     switch (spec->type) {
-    case OPTION_FLOAT:
-        return isnan(*(const float *)at) ? NULL : json_real(shortest(*(const float *)at));
-    case OPTION_INT:
-        return *(const int *)at < 0 ? NULL : json_integer(*(const int *)at);
+    case OPTION_TEXT:
+        text = *(const char *const *)at;
+        if (text == NULL)
+            return NULL;
+        return text[strspn(text, "0123456789")] == '\0' ? json_integer(strtoll(text, NULL, 10))
+                                                        : json_real(strtod(text, NULL));
     case OPTION_SIZE:
         return *(const size_t *)at == 0 ? NULL : json_integer((json_int_t) * (const size_t *)at);
-    case OPTION_SEED:
-        return seed->given ? json_integer((json_int_t)seed->value) : NULL;
     default: /* OPTION_TEXTS */
+        texts = at;
         if (texts->n == 0 || (array = json_array()) == NULL)
             return NULL;
         for (size_t i = 0; i < texts->n; i++)
@@ -163,25 +159,20 @@ static json_t *setting_of(const struct option_spec *spec, const struct args *arg
     }
 }
 
-/* Sets in args what the file says. */
-static int take_setting(const struct option_spec *spec, const json_t *value, struct args *args,
-                        struct llama3_error *err)
+/* Sets in args what the file says; text: where that of a number may stand. */
+static int take_setting(const struct option_spec *spec, const json_t *value, char text[32],
+                        struct args *args, struct llama3_error *err)
 {
     void *at = (char *)args + spec->offset;
     struct option_texts *texts = at;
     size_t n = json_array_size(value);
     switch (spec->type) {
-    case OPTION_FLOAT:
-        *(float *)at = (float)json_number_value(value);
-        return 0;
-    case OPTION_INT:
-        *(int *)at = (int)json_number_value(value);
+    case OPTION_TEXT:
+        number_text(value, text);
+        *(const char **)at = text;
         return 0;
     case OPTION_SIZE:
         *(size_t *)at = (size_t)json_number_value(value);
-        return 0;
-    case OPTION_SEED:
-        *(struct option_seed *)at = (struct option_seed){(uint64_t)json_number_value(value), true};
         return 0;
     default: /* OPTION_TEXTS */
         texts->items = size_alloc(n, sizeof *texts->items);
@@ -327,11 +318,12 @@ int session_file_settle(struct session_file *file, struct args *args, struct lla
     for (size_t i = 0; i < N_ANSWER_OPTIONS; i++) {
         const struct option_spec *spec = &answer_option_specs[i];
         json_t *given = setting_of(spec, args);
-        key_of(spec, key);
+        args_key(spec, key);
         const json_t *kept = json_object_get(file->sampling, key);
         if (given != NULL && json_object_set_new(file->sampling, key, given) != 0)
             return error_memory(err, file->path, strlen(key));
-        if (given == NULL && kept != NULL && take_setting(spec, kept, args, err) != 0)
+        if (given == NULL && kept != NULL &&
+            take_setting(spec, kept, file->texts[i], args, err) != 0)
             return -1;
     }
     if (args->system == NULL)

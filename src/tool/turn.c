@@ -97,6 +97,7 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
         .on_prompt = on_prompt,
         .arg = &listener,
     };
+    char seed[32] = "";
     int rc;
     if (args->show_prompt && show_prompt(c, prompt, n, &err) != 0)
         return failed(&err);
@@ -112,6 +113,7 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
         progress_stop();
         interrupt_end();
     } while (rc == 0 && result.finish == LLAMA3_FINISH_CANCELED && !interrupt_seen());
+    llama3_sampling_get(generation.sampling, "seed", seed, sizeof seed, NULL);
     llama3_sampling_close(generation.sampling);
     bool interrupted = rc == 0 && result.finish == LLAMA3_FINISH_CANCELED;
     if (rc == 0 && !interrupted && !listener.spoke)
@@ -127,7 +129,7 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
     }
     note_length(c, &result);
     if (args->stats || args->verbose)
-        info_print_stats(c, &result, args->seed.value);
+        info_print_stats(c, &result, seed);
     return interrupted ? TURN_INTERRUPTED : TURN_ANSWERED;
 }
 
