@@ -12,7 +12,7 @@
 #include "backend/cuda/cuda.h"
 #endif
 
-/* The CPU's first: it is always there. Then what was compiled in. */
+/* The CPU's first, which is always there. */
 static const struct backend_ops *const backends[] = {
     &cpu_ops,
 #ifdef HAVE_CUDA

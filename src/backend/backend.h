@@ -2,19 +2,19 @@
 /*
  * backend: the seam between what Llama is (src/engine) and what computes it.
  *
- * A backend is a table of stage-sized operations on handles. The engine sees shapes only: weights,
- * activations and KV live wherever the backend keeps them, and come to the host through `read`.
- * Everything that changes from pass to pass (tokens, positions, page tables) is handed over once,
- * by `batch`, so that a device can replay a recorded graph.
+ * A backend is a table of stage-sized operations on handles. The engine knows shapes only: the
+ * backend keeps weights, activations and KV where it wants, and `read` copies to the host. `batch`
+ * hands over all that changes from pass to pass (tokens, positions, page tables), so that a device
+ * can replay a recorded graph.
  *
  * Contract:
- *  - The operations from `embed` to `swiglu` never allocate and never fail: memory is reserved by
- *    `buffer`, `kv_reserve` and `batch`; a failure on the way sticks and surfaces in `read`.
- *  - They are issued by the one engine thread, inside a function that `run` was given, which does
- *    nothing but issue operations. They may be executed as late as `read`.
- *  - kv_* calls are serialized by the caller; they may overlap a pass that names other sequences.
- *  - Results for a row depend on that row's token, position and sequence alone: not on what else
- *    is in the batch, on the cut into batches, on threads, or on shared pages (contract 1).
+ *  - The operations from `embed` to `swiglu` never allocate and never fail. `buffer`, `kv_reserve`
+ *    and `batch` reserve the memory. The first failure is kept, and `read` reports it.
+ *  - The engine's thread issues them, inside a function given to `run`, which does nothing else.
+ *    They may be executed as late as `read`.
+ *  - The caller serializes kv_* calls. They may overlap a pass over other sequences.
+ *  - A row's results depend on its token, position and sequence alone: not on the other rows of the
+ *    batch, on how rows are cut into batches, on threads, or on shared pages (contract 1).
  */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
@@ -28,19 +28,19 @@
 
 struct backend;
 struct weight; /* a matrix as the backend keeps it: mapped, repacked or uploaded */
-struct buffer; /* activations, [rows][cols] f32, and whatever the backend derives from them */
+struct buffer; /* activations, [rows][cols] f32, and what the backend derives from them */
 struct kv;     /* the KV pages of one sequence */
 
 enum { KV_PAGE = 64 }; /* positions in a page */
 
-/* Pages that so many positions need. */
+/* Pages for so many positions. */
 static inline size_t kv_pages(size_t positions)
 {
     return positions / KV_PAGE + (positions % KV_PAGE > 0);
 }
 
-/* What K and V are stored as. One more type is an entry here, in the CPU's kernels (`kv` in
- * cpu/kernels.h), and in read_kv and write_kv of cuda/common.cuh. */
+/* What K and V are stored as. A new type is an entry here, in the CPU's kernels (`kv` in
+ * cpu/kernels.h), and in read_kv() and write_kv() of cuda/kv.cuh. */
 enum { KV_TYPES = 2 };
 
 static inline enum dtype kv_dtype(enum llama3_kv_type type)
@@ -56,7 +56,7 @@ static inline size_t kv_head_bytes(enum llama3_kv_type type, size_t head_dim)
     return dtype_row_bytes(kv_dtype(type), head_dim);
 }
 
-/* Shapes of the part of the model that this backend holds. */
+/* Shapes of the layers that this backend holds. */
 struct backend_shape {
     size_t n_heads, n_kv_heads, head_dim;
     size_t n_layers;       /* layers whose KV lives here, numbered 0..n_layers-1 by the caller */
@@ -71,11 +71,11 @@ struct backend_shape {
 };
 
 struct backend_options {
-    const char *name; /* NULL: the best there is */
+    const char *name; /* NULL: the CPU's */
     int threads;      /* >= 1 */
     bool no_blas;
     int device;       /* number of the device, of those that have memory of their own */
-    bool bf16_prompt; /* such a device may multiply prompts in bf16, by a library */
+    bool bf16_prompt; /* such a device may multiply prompts in bf16, with a library */
 };
 
 /* A device with memory of its own. */
@@ -102,8 +102,8 @@ struct batch_row {
     bool wants_logits;
 };
 
-/* Rows of one sequence stand in ascending order of position. All memory is the caller's and may
- * change once `batch` has returned. */
+/* Rows of one sequence are in ascending order of position. The memory is the caller's, who may
+ * change it once `batch` has returned. */
 struct batch {
     size_t n_rows;
     const struct batch_row *rows; /* [n_rows] */
@@ -114,10 +114,9 @@ struct batch {
 struct backend_ops {
     const char *name;
 
-    /* The device that the options name; -1 if it can't be used, and err says why. NULL where the
-     * backend computes in the host's memory, and with it the four that say how many bytes of the
-     * device's memory things are going to take: a weight, a buffer, a page of KV of all the shape's
-     * layers together, and what the backend needs besides. */
+    /* The device that the options name; -1 if it can't be used. NULL where the backend computes in
+     * the host's memory; so are the next four then. They say how many bytes of the device's memory
+     * a weight, a buffer, a page of KV of all layers, and the backend itself will take. */
     int (*device)(const struct backend_options *options, struct backend_device *device,
                   struct llama3_error *err);
     uint64_t (*weight_bytes)(const struct backend_options *options, const struct matrix *matrix,
@@ -130,18 +129,18 @@ struct backend_ops {
                             const struct backend_shape *shape, struct llama3_error *err);
     void (*close)(struct backend *backend); /* after all handles were freed */
 
-    /* What --info prints: "cpu (avx512)", and, unless NULL, a sentence on exactness. Strings that
+    /* What --info prints: "cpu (avx512)", and, unless NULL, a sentence on exactness. The strings
      * last as long as the backend. */
     const char *(*describe)(const struct backend *backend, const char **exactness);
 
-    /* Calls fn(arg) once for a span of operations. */
+    /* Calls fn(arg) once; it issues the operations of a span. */
     void (*run)(struct backend *backend, void (*fn)(void *arg), void *arg);
 
     /* The matrix's data must outlive the weight. */
     struct weight *(*weight)(struct backend *backend, const struct matrix *matrix,
                              enum weight_use use, struct llama3_error *err);
     void (*weight_free)(struct backend *backend, struct weight *weight);
-    /* Whether the matrix's data is not going to be read again. */
+    /* Whether the matrix's data will not be read again. */
     bool (*weight_is_copy)(const struct backend *backend, const struct weight *weight);
     /* Room for max_rows or max_logit_rows rows. */
     struct buffer *(*buffer)(struct backend *backend, enum rows rows, size_t cols,
@@ -150,9 +149,8 @@ struct backend_ops {
 
     struct kv *(*kv_open)(struct backend *backend, struct llama3_error *err);
     void (*kv_close)(struct backend *backend, struct kv *kv);
-    /* Pages for the positions [from, to), owned by this sequence alone: shared ones that it is
-     * going to write are copied. Positions before `from` stay as they are. On failure nothing
-     * changed that the sequence could see. */
+    /* Pages for the positions [from, to), owned by this sequence alone: shared ones are copied.
+     * Positions before `from` stay as they are. On failure the sequence is unchanged. */
     int (*kv_reserve)(struct backend *backend, struct kv *kv, size_t from, size_t to,
                       struct llama3_error *err);
     /* Drops the pages that hold no position below n. */
@@ -168,7 +166,8 @@ struct backend_ops {
                      const void *k, const void *v, struct llama3_error *err);
     uint64_t (*kv_bytes)(const struct backend *backend); /* held by all sequences now */
 
-    /* What the next operations work on. Checked: rows, positions and tokens within bounds. */
+    /* What the next operations work on. Checks that rows, positions and tokens are within bounds.
+     */
     int (*batch)(struct backend *backend, const struct batch *batch, struct llama3_error *err);
 
     /* x[r] = row tokens[r] of w. */
@@ -180,8 +179,8 @@ struct backend_ops {
     /* y[i] = w[i] x for i in [0, n), n <= 3. */
     void (*linear)(struct backend *backend, enum rows rows, struct buffer *const y[],
                    const struct weight *const w[], size_t n, const struct buffer *x);
-    /* Rotates q and k by their rows' positions, and stores k and v in the layer's pages. For the
-     * layer's attend, which comes next: nobody else may count on what q and k are then. */
+    /* Rotates q and k by their rows' positions, and stores k and v in the layer's pages. The
+     * layer's attend has to come next; q and k are undefined for any other operation. */
     void (*rope_store)(struct backend *backend, size_t layer, struct buffer *q, struct buffer *k,
                        const struct buffer *v);
     /* y[r] = softmax(q K^T / sqrt(head_dim)) V over the positions 0..position[r], K and V as
@@ -190,10 +189,10 @@ struct backend_ops {
     /* gate = silu(gate) * up. */
     void (*swiglu)(struct backend *backend, struct buffer *gate, const struct buffer *up);
 
-    /* Activations of the batch's rows, host <-> backend: [rows][cols]. `write` is issued between
-     * spans, outside `run`, and is done with data once it returns; `read` waits for all that was
-     * issued and reports any failure. `pin` names memory that `read` is going to fill again and
-     * again, which a device may then do by itself; it stays until `close`. NULL: no difference. */
+    /* Activations of the batch's rows, host <-> backend: [rows][cols]. `write` is called between
+     * spans, outside `run`, and has read data when it returns. `read` waits for all operations and
+     * reports any failure. `pin` names memory that `read` will fill often, so that a device can
+     * write to it directly; it must last until `close`. NULL: of no use here. */
     void (*write)(struct backend *backend, enum rows rows, struct buffer *buffer,
                   const float *data);
     int (*read)(struct backend *backend, enum rows rows, const struct buffer *buffer, float *data,

@@ -25,7 +25,7 @@ struct kv *pages_kv_open(struct page_pool *pool, struct llama3_error *err)
     return kv;
 }
 
-static void let_go(struct page_pool *pool, struct page *page)
+static void drop_reference(struct page_pool *pool, struct page *page)
 {
     if (--page->refs > 0)
         return;
@@ -37,7 +37,7 @@ static void keep_pages(struct page_pool *pool, struct kv *kv, size_t n)
 {
     while (kv->n_pages > n) {
         kv->n_pages--;
-        let_go(pool, kv->pages[kv->n_pages]);
+        drop_reference(pool, kv->pages[kv->n_pages]);
         kv->pages[kv->n_pages] = NULL;
     }
 }
@@ -56,7 +56,7 @@ void pages_truncate(struct page_pool *pool, struct kv *kv, size_t n)
     keep_pages(pool, kv, kv_pages(n));
 }
 
-/* A list of n pages; -1 and nothing held. */
+/* Takes a list of n pages; -1: none is held. */
 static int take_pages(struct page_pool *pool, size_t n, struct page **list,
                       struct llama3_error *err)
 {
@@ -104,7 +104,7 @@ int pages_reserve(struct page_pool *pool, struct kv *kv, size_t from, size_t to,
         pool->held++;
         if (i < kv->n_pages) {
             pool->copy(pool, page, kv->pages[i]);
-            let_go(pool, kv->pages[i]);
+            drop_reference(pool, kv->pages[i]);
         }
         kv->pages[i] = page;
     }

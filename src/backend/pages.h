@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pages.h: the KV pages of sequences, wherever their memory is. A page belongs to every sequence
- * that shares it; who is going to write owns it alone, so pages_reserve copies what is shared. A
- * page is taken when its first position comes and given back when its last holder lets go.
+ * pages.h: the KV pages of sequences, wherever their memory is. Sequences may share a page, but
+ * only a page of one sequence is written: pages_reserve copies shared ones. A page is allocated
+ * with its first position, and freed when the last sequence drops its reference.
  */
 #ifndef BACKEND_PAGES_H
 #define BACKEND_PAGES_H
@@ -11,7 +11,7 @@
 
 /* A backend's own struct begins with this. */
 struct page {
-    size_t refs; /* sequences that hold it; written only by the one that holds it alone */
+    size_t refs; /* sequences that hold it; only a page with one holder is written */
     struct page *next;
 };
 
@@ -40,12 +40,12 @@ int pages_reserve(struct page_pool *pool, struct kv *kv, size_t from, size_t to,
                   struct llama3_error *err);
 struct kv *pages_fork(struct page_pool *pool, struct kv *kv, size_t n, struct llama3_error *err);
 
-/* Whether a batch is within bounds: its rows, tokens, sequences and logits, and its positions,
- * which are reserved in pages that may be written. */
+/* Checks a batch: the number of rows, sequences and logits, the tokens, and that positions are
+ * reserved in pages that may be written. */
 int pages_check_batch(const struct page_pool *pool, const struct backend_shape *shape,
                       const struct batch *batch, struct llama3_error *err);
 
-/* Whether positions [from, to) of a layer can be exported, and imported. */
+/* Checks that positions [from, to) of a layer can be exported, or imported. */
 int pages_check_export(const struct page_pool *pool, const struct kv *kv, size_t layer, size_t from,
                        size_t to, struct llama3_error *err);
 int pages_check_import(const struct page_pool *pool, const struct kv *kv, size_t layer, size_t from,

@@ -71,7 +71,7 @@ static size_t mac_pieces(const struct meter *meter)
     return (size_t)meter->threads * PIECES_EACH;
 }
 
-/* Rounds of a piece that take long enough; this also wakes the processor up. */
+/* Rounds of a piece that take long enough. This also brings the processor up to its clock. */
 static size_t enough_rounds(const struct meter *meter, uint32_t (*mac)(size_t))
 {
     struct metered m = {.mac = mac, .rounds = 1 << 8, .pieces = mac_pieces(meter)};
@@ -99,7 +99,7 @@ static uint64_t cpu_memory(void)
     return size > LEAST_READ ? size : LEAST_READ;
 }
 
-/* Every page gets memory of its own, and not all of them the same. */
+/* Touches every page, with different contents, so that each gets memory of its own. */
 static void fill(void *arg, size_t first, size_t end)
 {
     struct metered *m = arg;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * attend.c: attention over KV pages. Queries of one KV head, of a few rows that stand side by side
- * in a sequence, meet its pages together, so that K and V are loaded once for all of them.
+ * attend.c: attention over KV pages. Queries of one KV head, of a few consecutive rows of a
+ * sequence, are attended together, so that K and V are loaded once for all of them.
  *
- * A row's pages are cut into chunks of CHUNK_PAGES; the softmax states of chunks are merged in
- * ascending order, always. So for few rows with long contexts chunks can be split over threads, and
- * the result has the same bits as when one thread walks through all of them.
+ * A row's pages are cut into chunks of CHUNK_PAGES. The softmax states of chunks are always merged
+ * in ascending order. So chunks can be split over threads, for few rows with long contexts, and
+ * give the same bits as one thread that goes through all of them.
  */
 #include "backend/cpu/cpu.h"
 
@@ -25,19 +25,19 @@ static void state_clear(const struct cpu *cpu, float *state)
     state[cpu->padded_dim] = -INFINITY;
 }
 
-static void state_merge(const struct cpu *cpu, float *total, const float *part, bool first)
+static void state_merge(const struct cpu *cpu, float *total, const float *other, bool first)
 {
     size_t dim = cpu->padded_dim;
     if (first) {
-        memcpy(total, part, cpu->state_size * sizeof *total);
+        memcpy(total, other, cpu->state_size * sizeof *total);
         return;
     }
-    float max = fmaxf(total[dim], part[dim]);
-    float a = expf(total[dim] - max), b = expf(part[dim] - max);
+    float max = fmaxf(total[dim], other[dim]);
+    float a = expf(total[dim] - max), b = expf(other[dim] - max);
     for (size_t i = 0; i < cpu->shape.head_dim; i++)
-        total[i] = total[i] * a + part[i] * b;
+        total[i] = total[i] * a + other[i] * b;
     total[dim] = max;
-    total[dim + 1] = total[dim + 1] * a + part[dim + 1] * b;
+    total[dim + 1] = total[dim + 1] * a + other[dim + 1] * b;
 }
 
 static void state_finish(const struct cpu *cpu, const float *state, float *y /* [head_dim] */)
@@ -46,7 +46,7 @@ static void state_finish(const struct cpu *cpu, const float *state, float *y /* 
         y[i] = state[i] / state[cpu->padded_dim + 1];
 }
 
-/* The queries of the rows of a tile, of one KV head, side by side. */
+/* Copies a KV head's queries of a tile's rows side by side. */
 static void gather_queries(const struct cpu *cpu, struct row_tile tile, size_t kv_head,
                            const struct buffer *q, float *out)
 {
@@ -55,8 +55,8 @@ static void gather_queries(const struct cpu *cpu, struct row_tile tile, size_t k
         memcpy(out + i * n, q->data + (tile.first + i) * q->stride + kv_head * n, n * sizeof *out);
 }
 
-/* The states of a tile's queries over one chunk of pages. Rows that end before the chunk have been
- * cut off by the caller; they stand in ascending order of position. */
+/* The states of a tile's queries over one chunk of pages. Rows are in ascending order of position;
+ * the caller has dropped those that end before the chunk. */
 static void attend_chunk(const struct cpu *cpu, size_t layer, size_t kv_head, struct row_tile tile,
                          size_t chunk, const float *q, float *states)
 {
@@ -77,7 +77,7 @@ static void attend_chunk(const struct cpu *cpu, size_t layer, size_t kv_head, st
         a.k = page_k(cpu, page, layer, kv_head);
         a.v = page_v(cpu, page, layer, kv_head);
         while (row < tile.count) {
-            /* Those that see the whole page together, the others one by one. */
+            /* Rows that see the whole page are attended together, the others one by one. */
             size_t seen = (size_t)rows[row].position + 1 - start;
             bool whole = seen >= KV_PAGE;
             a.count = whole ? KV_PAGE : seen;
@@ -89,7 +89,7 @@ static void attend_chunk(const struct cpu *cpu, size_t layer, size_t kv_head, st
                 break;
             row++;
         }
-        /* Rows whose last position this page's last slot is have seen all, too. */
+        /* Drops the rows whose last position is this page's last slot. */
         while (row < tile.count && (size_t)rows[row].position < start + KV_PAGE)
             row++;
     }
@@ -114,9 +114,9 @@ static void attend_tile(const struct cpu *cpu, size_t layer, struct row_tile til
             done++;
         struct row_tile rest = {tile.first + done, tile.count - done};
         size_t query = done * group;
-        attend_chunk(cpu, layer, kv_head, rest, chunk, scratch->q + query * dim, scratch->part);
+        attend_chunk(cpu, layer, kv_head, rest, chunk, scratch->q + query * dim, scratch->chunk);
         for (size_t i = 0; i < rest.count * group; i++)
-            state_merge(cpu, scratch->total + (query + i) * size, scratch->part + i * size,
+            state_merge(cpu, scratch->total + (query + i) * size, scratch->chunk + i * size,
                         chunk == 0);
     }
     for (size_t i = 0; i < tile.count * group; i++)
@@ -159,7 +159,7 @@ static void attend_chunks(void *arg, size_t first, size_t end)
     }
 }
 
-/* The chunks of query heads of rows to what they are in all. */
+/* Merges the chunks of query heads of rows. */
 static void merge_chunks(void *arg, size_t first, size_t end)
 {
     const struct attention *a = arg;
@@ -218,7 +218,7 @@ int attend_plan(struct cpu *cpu, struct llama3_error *err)
             chunks = last_chunk(cpu, row) + 1;
     }
 
-    /* Four tasks for each thread keep them about evenly busy. */
+    /* Fewer than four tasks for each thread would leave some idle. */
     size_t tasks = cpu->n_rows * cpu->shape.n_kv_heads;
     cpu->n_chunks = tasks < 4 * (size_t)cpu->threads && chunks > 1 ? chunks : 0;
     size_t room = cpu->n_rows * cpu->shape.n_heads * cpu->n_chunks * cpu->state_size;

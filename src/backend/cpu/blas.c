@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * blas.c: OpenBLAS, for many rows. Each of our threads calls it for rows of its own, on that thread
- * alone: OpenBLAS's threads would spin for the cores that ours compute on.
+ * blas.c: OpenBLAS, for many rows. Each of our threads calls it for its own rows, single-threaded:
+ * OpenBLAS's threads would spin on the cores that ours compute on.
  *
- * It is loaded by the first model that needs it, not with the program: its constructor starts
- * threads, and where memory for their buffers can't be mapped, it tries again for ever.
+ * The first model that needs it loads it, not the program's start: its constructor starts threads,
+ * and where memory for their buffers can't be mapped it retries for ever.
  *
- * How many threads a call may use is one number for the whole process. It belongs to the
- * application, so it is set for the time of our calls and put back after them.
+ * The number of threads of a call is one setting for the whole process. It belongs to the
+ * application, so it is changed for our calls and restored after them.
  */
 #include "config.h"
 
@@ -34,8 +34,8 @@ static struct {
 
 /* ---- loading --------------------------------------------------------------------------------- */
 
-/* Maps up to n pieces and unmaps them again: how many there is room for. A piece's first word leads
- * to the one before. */
+/* How many pieces, up to n, can be mapped at once. Maps and unmaps them; a piece's first word
+ * points to the one before. */
 static size_t room_for(size_t n, size_t bytes)
 {
     void **last = NULL;
@@ -56,9 +56,9 @@ static size_t room_for(size_t n, size_t bytes)
     return had;
 }
 
-/* What it maps, with OpenBLAS 0.3.21 on x86-64: 38 MiB by itself; for each thread of its own, of
- * which it starts one less than there are processors or than a call may use, a stack and 128 MiB;
- * for each thread of ours 128 MiB. As much again stays for the model. */
+/* OpenBLAS 0.3.21 on x86-64 maps 38 MiB; a stack and 128 MiB for each of its own threads, one less
+ * than there are processors or than a call may use; and 128 MiB for each of our threads. The same
+ * again is left for the model. */
 static const char *lacks_room(int threads)
 {
     enum { PIECE = 128 << 20 };
@@ -87,7 +87,7 @@ static bool find(void *library, const char *name, void *function)
     return address != NULL;
 }
 
-/* It is never unloaded: its threads run its code. */
+/* Never unloaded: its threads run its code. */
 static const char *load(int threads)
 {
     const char *lack = lacks_room(threads);
@@ -144,7 +144,7 @@ void blas_end(void)
     pthread_mutex_unlock(&calls.lock);
 }
 
-/* As begin and end, for one call on several threads. */
+/* For one call on several threads; returns the setting before. */
 static int set_threads(int threads)
 {
     int before = blas.get_threads();
@@ -177,7 +177,7 @@ void blas_products(const float *x, size_t x_stride, size_t n, size_t cols, float
     set_threads(before);
 }
 
-/* What is the lower triangle by rows is the upper one by columns. */
+/* The lower triangle by rows is the upper one by columns. */
 bool blas_cholesky(float *h, size_t n, int threads)
 {
     blasint order = (blasint)n, info = 0;

@@ -10,7 +10,7 @@
 
 #include "base/size.h"
 
-/* Scratch of all threads in one block: every array starts on a cache line of its own. */
+/* Scratch of all threads in one block. Every array starts on its own cache line. */
 static int allocate_scratch(struct cpu *cpu, struct llama3_error *err)
 {
     size_t queries = cpu->tile_rows * cpu->group;
@@ -33,8 +33,8 @@ static int allocate_scratch(struct cpu *cpu, struct llama3_error *err)
         scratch->panel = next;
         scratch->partial = scratch->panel + panel;
         scratch->q = scratch->partial + partial;
-        scratch->part = scratch->q + q;
-        scratch->total = scratch->part + states;
+        scratch->chunk = scratch->q + q;
+        scratch->total = scratch->chunk + states;
         scratch->head = scratch->total + states;
         scratch->stored_k = scratch->head + head;
         scratch->stored_v = scratch->head + 2 * head;
@@ -89,7 +89,7 @@ static void cpu_close(struct backend *backend)
 static struct backend *cpu_open(const struct backend_options *options,
                                 const struct backend_shape *shape, struct llama3_error *err)
 {
-    enum { SHARING = 16 }; /* queries that meet a page together, where a KV head has fewer */
+    enum { SHARING = 16 }; /* queries attended together, where a KV head has fewer */
     const struct kernels *kernels = kernels_choose(err);
     if (kernels == NULL)
         return NULL;
@@ -103,7 +103,7 @@ static struct backend *cpu_open(const struct backend_options *options,
     cpu->kernels = kernels;
     cpu->shape = *shape;
     cpu->threads = options->threads;
-    /* The scalar table asked for by name is the one that everything is compared with. */
+    /* The scalar table, asked for by name, is what everything is compared with. */
     cpu->use_blas =
         !options->no_blas && (kernels != &kernels_scalar || getenv("LLAMA3_CPU") == NULL);
     cpu->group = shape->n_heads / shape->n_kv_heads;
@@ -180,7 +180,7 @@ static void cpu_buffer_free(struct backend *backend, struct buffer *buffer)
     free(buffer);
 }
 
-/* One row of the batch into place. */
+/* Takes over one row of the batch. */
 static void take_row(struct cpu *cpu, const struct batch *batch, size_t i)
 {
     const struct batch_row *row = &batch->rows[i];

@@ -2,9 +2,9 @@
 /*
  * cpu: the backend that runs everywhere. The only place with BLAS and intrinsics.
  *
- * The engine thread calls the operations; each shares its work out to a team of threads and returns
- * when all of it is done (base/threads.h). One thread owns each sum, so results do not depend on
- * the split.
+ * The engine thread calls the operations. Each is shared out to a team of threads (base/threads.h)
+ * and returns when all of it is done. One thread owns each sum, so results do not depend on the
+ * split.
  *
  * cpu.h: what the files of this folder share.
  */
@@ -24,8 +24,8 @@ struct weight {
     size_t row_bytes;           /* of types stored row by row */
     struct strip_layout layout; /* of the others */
     float *vector; /* [round_up(cols, LANES)], a WEIGHT_VECTOR converted; NULL for a matrix */
-    bool blas;     /* worth a call of BLAS when there are many rows */
-    bool pairs;    /* by products of bf16 pairs */
+    bool blas;     /* multiplied by BLAS for many rows */
+    bool pairs;    /* multiplied by linear_bf16_products */
 };
 
 struct buffer {
@@ -40,7 +40,7 @@ struct cpu_page {
     unsigned char data[] __attribute__((aligned(64)));
 };
 
-/* Activations as kernels of narrower numbers take them. */
+/* Activations as int8 and bf16. */
 struct narrow {
     struct quantized int8;
     uint16_t *bf16; /* [rows][round_up(cols, BF16_COLS)] */
@@ -51,17 +51,17 @@ struct scratch {
     float *panel;              /* [PANEL_ROWS][PANEL_COLS] weights as f32 */
     float *partial;            /* [PANEL_ROWS][PANEL_TOKENS][LANES] */
     float *q;                  /* [max_queries][head_dim] */
-    float *part;               /* softmax states: of a chunk of pages, */
+    float *chunk;              /* softmax states of one chunk of pages, */
     float *total;              /* and of all so far: [max_queries][state_size] */
     float *head;               /* [padded_dim] a head of K or V on its way to a page, */
     void *stored_k, *stored_v; /* [padded_dim] and as they are stored */
     struct group_scratch *groups;
-    struct narrow few; /* a few rows, converted by each thread for itself, */
-    uint64_t few_of;   /* for this linear operation */
-    float *out;        /* [piece_numbers] results of a piece that is done apart */
+    struct narrow few; /* a few rows, converted by the thread for itself, */
+    uint64_t few_of;   /* for the linear operation of this number */
+    float *out;        /* [piece_numbers] results of a piece that may be redone */
 };
 
-/* Rows of one sequence that stand side by side and are attended together. */
+/* Consecutive rows of one sequence that are attended together. */
 struct row_tile {
     size_t first, count;
 };
@@ -74,13 +74,13 @@ struct cpu {
     struct team *team;
     int threads;
     bool use_blas;
-    char lack[256];          /* of BLAS, where a matrix asked for it; "" for none */
+    char lack[256];          /* why BLAS is missing, where a matrix needs it; or "" */
     float *blas_panels;      /* [threads][BLAS_ROWS][blas_cols] */
     size_t blas_cols;        /* of the widest matrix that BLAS gets */
     struct scratch *scratch; /* [threads] */
     unsigned char *scratch_memory;
-    /* [max_rows or max_logit_rows], for the widest matrix that asks for it. Two, since a thread
-     * that was kept from its core may still read one. */
+    /* [max_rows or max_logit_rows], for the widest matrix that needs it. Two, since a thread that
+     * lost its core may still read one. */
     struct narrow narrow[2];
     bool narrow_held[2];
     size_t narrow_at;     /* the one used last, */
@@ -122,13 +122,13 @@ static inline size_t cpu_rows(const struct cpu *cpu, enum rows rows)
     return rows == ROWS_LOGITS ? cpu->n_logit_rows : cpu->n_rows;
 }
 
-/* Things of so many numbers each that are worth a piece: some two microseconds. */
+/* How many items of so many numbers make a piece of about two microseconds. */
 static inline size_t cpu_worth(size_t numbers)
 {
     return (4096 + numbers - 1) / numbers;
 }
 
-/* team_share() without an upper limit to a piece. */
+/* team_share() without a limit to the size of a piece. */
 void cpu_share(const struct cpu *cpu, size_t n, size_t least, piece_fn *piece, void *arg);
 
 static inline unsigned char *page_k(const struct cpu *cpu, struct page *page, size_t layer,
@@ -147,7 +147,7 @@ static inline unsigned char *page_v(const struct cpu *cpu, struct page *page, si
            cpu->shape.n_kv_heads * cpu->k_bytes + kv_head * cpu->v_bytes;
 }
 
-/* Columns [col, col + n) of a row to f32, by the fastest there is; whole blocks. */
+/* Columns [col, col + n) of a row to f32, by the fastest kernel; whole blocks. */
 static inline void cpu_expand(const struct cpu *cpu, const struct weight *w, size_t row, size_t col,
                               size_t n, float *out)
 {
@@ -179,13 +179,13 @@ enum {
     PANEL_ROWS = 32,
     PANEL_COLS = 1024, /* a multiple of every type's block and of LANES */
     PANEL_TOKENS = 96,
-    UNIT_STRIPS = GROUP_STRIPS, /* of a grouped matrix: what is shared out */
+    UNIT_STRIPS = GROUP_STRIPS, /* of a grouped matrix: the smallest piece */
     UNIT_ROWS = UNIT_STRIPS * STRIP,
     PIECE_BYTES = 256 << 10,  /* of weights that a thread takes at a time, */
     PIECE_NUMBERS = 32 << 10, /* and of results */
     BLAS_ROWS = 128,          /* of W expanded for a call of BLAS */
     BLAS_TOKENS = 32,         /* from which BLAS is called */
-    NARROW_FEW = 4            /* rows that each thread converts for itself: cheaper than waiting */
+    NARROW_FEW = 4            /* rows at most that each thread converts for itself */
 };
 void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[],
                 const struct weight *const w[], size_t n, const struct buffer *x);
@@ -217,8 +217,8 @@ int cpu_kv_import(struct backend *backend, struct kv *kv, size_t layer, size_t f
 uint64_t cpu_kv_bytes(const struct backend *backend);
 
 /* blas.c, or no_blas.c in a build without BLAS. */
-/* Loads the library, to be called on so many threads: NULL, or why it can't be used. That is found
- * out once in a process, and stays. Before any call below. */
+/* Loads the library for calls on so many threads: NULL, or why it can't be used. Decided once for
+ * the process. Before any call below. */
 const char *blas_load(int threads);
 /* y[t * y_stride + r] = W x: rows x cols times tokens x cols, on the calling thread alone. */
 void blas_linear(const float *w, size_t w_stride, const float *x, size_t x_stride, float *y,
@@ -231,7 +231,7 @@ void blas_transposed(const float *a, size_t a_stride, const float *b, size_t b_s
 void blas_products(const float *x, size_t x_stride, size_t n, size_t cols, float *h, int threads);
 /* h's lower triangle becomes its Cholesky factor; false if it has none. */
 bool blas_cholesky(float *h, size_t n, int threads);
-/* Between them a BLAS call stays on its thread. Nests, and may be called from any thread. */
+/* Between them a BLAS call uses one thread. They nest, and any thread may call them. */
 void blas_begin(void);
 void blas_end(void);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* kernels.c: which tables were built, which of them this CPU can run, and which one is taken. */
+/* kernels.c: chooses a table: the best that was built and that this CPU can run. */
 #include "config.h"
 
 #include "backend/cpu/kernels.h"
@@ -15,7 +15,7 @@
 #include <sys/auxv.h>
 #endif
 
-/* The builtins look at what the operating system saves on a task switch, too. */
+/* The builtins also check that the operating system saves the registers. */
 #ifdef HAVE_AVX512
 static bool runs_avx512(void)
 {
@@ -33,8 +33,8 @@ static bool runs_avx512bf16(void)
            __builtin_cpu_supports("avx512vnni");
 }
 
-/* Intel's cores multiply bf16 numbers no faster than floats, AMD's twice as fast: only there is it
- * worth rounding activations. */
+/* Intel's cores multiply bf16 no faster than f32, AMD's twice as fast: only there is it worth
+ * rounding activations. */
 static bool gains_by_avx512bf16(void)
 {
     return runs_avx512bf16() && !__builtin_cpu_is("intel");

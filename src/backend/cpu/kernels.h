@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels.h: the leaf kernels, a table for each instruction set, and what they have in common.
+ * kernels.h: the leaf kernels, a table for each instruction set, and what they share.
  *
- * A kernel works on one thread and on memory that it is given; ops.c, linear.c and attend.c cut the
- * work. The result of one element never depends on what is computed beside it, so that any cut
- * gives the same bits: sums run over LANES-wide or narrower lanes in ascending order, and lanes are
- * added up by a fixed tree. Between tables the order differs, and results agree to rounding.
+ * A kernel runs on one thread, on memory that it is given; ops.c, linear.c and attend.c split the
+ * work. The result of one element never depends on what is computed beside it, so any split gives
+ * the same bits: sums run over at most LANES lanes in ascending order, and a fixed tree adds the
+ * lanes. Tables differ in this order, and agree to rounding.
  *
  * Rows of f32 are 64-byte aligned and padded with zeros to a multiple of LANES, so there are no
- * tails; weights and KV pages are read as they are stored, at any alignment.
+ * tails. Weights and KV pages may have any alignment.
  */
 #ifndef BACKEND_CPU_KERNELS_H
 #define BACKEND_CPU_KERNELS_H
@@ -25,8 +25,8 @@
 
 enum {
     LANES = 16,     /* floats in the widest vector of any table */
-    ROW_TILE = 4,   /* rows of W that a kernel keeps in registers at least */
-    FEW_TOKENS = 3, /* up to here any table's linear reads each weight once */
+    ROW_TILE = 4,   /* rows of W in registers, at least */
+    FEW_TOKENS = 3, /* up to so many, linear of any table reads each weight once */
     BF16_COLS = 32, /* numbers of 16 bits in the widest vector */
     TYPES_READ = 3  /* f32, f16 and bf16 weights are read as stored */
 };
@@ -36,7 +36,7 @@ static inline size_t round_up(size_t n, size_t multiple)
     return (n + multiple - 1) / multiple * multiple;
 }
 
-/* A block of y = W x: `cols` of the columns of some rows and tokens. */
+/* A block of y = W x: some columns of some rows, for some tokens. */
 struct linear_block {
     const void *w; /* [rows], w_stride bytes apart */
     size_t w_stride;
@@ -44,7 +44,7 @@ struct linear_block {
     size_t x_stride;
     size_t rows, tokens;
     size_t cols; /* a multiple of LANES */
-    /* Partial sums between the blocks of a row, as the table likes to keep them. */
+    /* Partial sums between the blocks of a row, in an order of the table's own. */
     float *partial; /* [round_up(rows, ROW_TILE)][tokens][LANES] */
     bool first;     /* start from zero, not from the partial sums */
     bool last;      /* add the lanes up into y */
@@ -53,9 +53,8 @@ struct linear_block {
 };
 
 /*
- * Integer products. Activations are quantized to int8 (quant/activation.h); the products inside a
- * group of columns are summed up exactly in int32; then, in f32 and in ascending order of columns,
- * from y = 0:
+ * Integer products. Activations are quantized to int8 (quant/activation.h). Products inside a group
+ * of columns are summed exactly in int32; then, in f32, in ascending order of columns, from y = 0:
  *
  *     y = fma(sum * 2^k, weights' scale, y)
  *     y = fma(weights' offset, codes' sum * 2^k, y)  if there are offsets
@@ -63,17 +62,17 @@ struct linear_block {
  * and at the end (y * row_scale) * x scale. The order is the same for any number of tokens and in
  * every table, so all tables give the same bits.
  *
- * The units that multiply are what a prompt waits for, and all but one multiplication for each 32
- * products is avoided: the int32 becomes f32 by one exact subtraction.
+ * A prompt is bound by multiplications, so there is only one for each 32 products: the int32
+ * becomes f32 by one exact subtraction.
  */
 enum {
     GROUP_COLS = 4096, /* columns at a time */
-    GROUP_STRIPS = 2,  /* strips that meet tokens side by side */
+    GROUP_STRIPS = 2,  /* strips multiplied side by side */
     GROUP_TOKENS = 532 /* tokens of a call at most */
 };
 
-/* Quantized rows. Tokens that meet weights together stand together: everything is
- * [tokens / tile][...][tile], with 4 codes as one thing. */
+/* Quantized rows. Tokens that are multiplied together lie together: every array is
+ * [tokens / tile][...][tile], where 4 codes are one element. */
 struct quantized {
     int8_t *codes;  /* [tokens / tile][groups * GROUP / 4][tile][4] zero beyond cols */
     float *numbers; /* [tokens / tile][groups][ACT_NUMBERS][tile] */
@@ -89,7 +88,7 @@ enum act_number {
     ACT_NUMBERS
 };
 
-/* Where a token's numbers begin; the next thing of the token is `tile` things further. */
+/* Where a token's elements begin; its next element is `tile` elements on. */
 static inline struct quantized quantized_at(struct quantized q, size_t token, size_t group)
 {
     size_t first = token / q.tile * q.tile * q.groups, i = token % q.tile;
@@ -99,7 +98,7 @@ static inline struct quantized quantized_at(struct quantized q, size_t token, si
     return q;
 }
 
-/* The numbers of a group, at q's first. */
+/* Stores the numbers of q's first group. */
 static inline void activation_numbers(const struct quantized *q, int k, float sum)
 {
     float power = power_of_two(k), base = activation_base(k);
@@ -111,7 +110,7 @@ static inline void activation_numbers(const struct quantized *q, int k, float su
 /* What a thread needs beside its operands. */
 struct group_scratch {
     float sums[GROUP_STRIPS][GROUP_TOKENS * STRIP];
-    /* A piece of the strips, as it is multiplied: as int8 weights lie, and [groups][STRIP]. */
+    /* A piece of the strips, expanded: codes laid out as int8, and [groups][STRIP]. */
     uint8_t codes[GROUP_STRIPS][GROUP_COLS * STRIP];
     float scales[GROUP_STRIPS][GROUP_COLS / GROUP * STRIP];
     float offsets[GROUP_STRIPS][GROUP_COLS / GROUP * STRIP];
@@ -124,7 +123,7 @@ struct group_block {
     struct strip_layout layout;
     const uint8_t *strips; /* 64-byte aligned */
     size_t rows;           /* in these strips; the last may be shorter */
-    const uint8_t *next;   /* the strip that is going to be read after them, only to be expected */
+    const uint8_t *next;   /* the strip that is read after them, to be prefetched */
     struct quantized x;    /* the tokens [token, token + tokens) of it */
     size_t token, tokens;  /* token: a multiple of x.tile; tokens: at most GROUP_TOKENS */
     float *y;              /* y[token * y_stride + row] */
@@ -133,7 +132,7 @@ struct group_block {
 };
 
 /* A step of online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867): queries that share a KV
- * head meet the first `count` positions of a page. */
+ * head attend to the first `count` positions of a page. */
 struct attend_page {
     const void *k; /* [head_dim][KV_PAGE] */
     const void *v; /* [KV_PAGE][padded_dim] */
@@ -154,17 +153,17 @@ struct kernels {
 
     /* W as stored. */
     void (*linear[TYPES_READ])(const struct linear_block *block);
-    /* bf16 weights times bf16 activations, which to_bf16 makes; NULL: there are no such products,
-     * and linear[DTYPE_BF16] takes activations as they are. cols: a multiple of BF16_COLS. */
+    /* bf16 weights times bf16 activations, which to_bf16 makes; cols: a multiple of BF16_COLS.
+     * NULL: linear[DTYPE_BF16] is used, with f32 activations. */
     void (*linear_bf16_products)(const struct linear_block *block);
     void (*to_bf16)(const float *in, uint16_t *out, size_t n); /* n: a multiple of BF16_COLS */
-    /* Weights to f32, bit by bit what dtype_expand gives, which does it where this is NULL.
-     * n: a multiple of the type's block. */
+    /* Weights to f32, the bits of dtype_expand, which is used where this is NULL. n: a multiple of
+     * the type's block. */
     void (*expand[DTYPE_ROWS])(const void *blocks, float *out /* [n] */, size_t n);
     /* NULL: this table has no integer kernels. */
     void (*linear_groups)(const struct group_block *block);
-    size_t group_tile; /* tokens that it likes to find together, */
-    size_t group_most; /* but up to so many all of them */
+    size_t group_tile; /* tokens of a tile, */
+    size_t group_most; /* but up to so many tokens are one tile */
     /* One row of n numbers, padded with zeros to a multiple of LANES, to token 0 of q. */
     void (*quantize)(const float *x, size_t n, const struct quantized *q);
     /* x += d */
@@ -176,10 +175,10 @@ struct kernels {
     /* By enum llama3_kv_type. */
     struct {
         void (*attend)(const struct attend_page *page);
-        /* n numbers of K or V as they are stored, n a multiple of LANES; NULL: as they are. */
+        /* n numbers of K or V to what is stored, n a multiple of LANES; NULL: f32 as it is. */
         void (*store)(const float *in, void *out, size_t n);
     } kv[KV_TYPES];
-    /* quant/search.h, bit by bit. */
+    /* The bits of quant/search.h. */
     void (*search_scales)(const struct group_search *search, float *scales);
     void (*search_steps)(const struct group_search *search, const float *row_scales, float *scales);
     void (*search_codes)(const struct group_search *search, const float *row_scales,
@@ -189,7 +188,7 @@ struct kernels {
                             float *scales, struct group_codes *out);
 };
 
-/* How many of a number of tokens stand together: as the table likes it, in about equal parts. */
+/* Tokens of a tile: tiles are about equal, and no larger than the table wants. */
 static inline size_t quantized_tile(const struct kernels *kernels, size_t tokens)
 {
     size_t tiles = (tokens + kernels->group_tile - 1) / kernels->group_tile;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels_scalar.c: every kernel in plain C, the definition that the fast tables are tested
- * against. Sums run over LANES lanes like those of the widest table, which is more exact than one
- * running sum and lets a compiler use what vectors the baseline has.
+ * kernels_scalar.c: every kernel in plain C, the reference for the fast tables. Sums run over LANES
+ * lanes like those of the widest table: more exact than one running sum, and compilers can
+ * vectorize it.
  */
 #include "backend/cpu/kernels.h"
 
@@ -22,7 +22,7 @@ static float add_lanes(const float *lanes /* [LANES] */)
     return sums[0];
 }
 
-/* Lanes of dot products, one for each token, over weights already expanded. */
+/* Adds a dot product of expanded weights to the lanes. */
 static void dot_lanes(const float *w, const float *x, size_t n, float *lanes /* [LANES] */)
 {
     float sums[LANES];
@@ -226,7 +226,7 @@ static void store_f16(const float *in, void *out, size_t n)
     .search_scales = search_scales, .search_steps = search_steps, .search_codes = search_codes,  \
     .search_feedback = search_feedback
 
-/* Grouped weights meet floats as they are, expanded. */
+/* Without integer kernels: grouped weights are expanded to f32. */
 const struct kernels kernels_scalar = {
     .name = "scalar",
     .description = "cpu (scalar)",

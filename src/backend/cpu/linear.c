@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * linear.c: matrix products. Rows of W are split over threads; a thread walks through its rows in
- * panels of PANEL_ROWS x PANEL_COLS, which are expanded to f32 in its scratch and meet PANEL_TOKENS
- * tokens there, so that panel, partial sums and activations stay in the second-level cache. For few
- * tokens weights of 16 and 32 bits are read where they are mapped.
+ * linear.c: matrix products. Rows of W are split over threads. A thread goes through its rows in
+ * panels of PANEL_ROWS x PANEL_COLS, expands each to f32 in its scratch and multiplies it with
+ * PANEL_TOKENS tokens, so that panel, partial sums and activations stay in the second-level cache.
+ * For few tokens, weights of 16 and 32 bits are read where they are mapped.
  *
- * Partial sums of a row continue from panel to panel as vectors, in ascending columns: the result
- * is the same as that of one long row, however the work is cut.
+ * Partial sums of a row continue from panel to panel as vectors, in ascending columns. So the bits
+ * do not depend on the panels.
  */
 #include "backend/cpu/cpu.h"
 
@@ -14,25 +14,26 @@
 
 #include "quant/dtype.h"
 
-/* The cut of a matrix for a number of tokens. */
-struct cut {
+/* How a matrix is cut into panels for a number of tokens. */
+struct panel_size {
     bool direct; /* read W as stored */
     size_t rows, cols, tokens;
 };
 
-static struct cut choose_cut(const struct weight *w, size_t tokens)
+static struct panel_size choose_panels(const struct weight *w, size_t tokens)
 {
     const struct matrix *m = &w->matrix;
     bool stored = (size_t)m->type < TYPES_READ && m->cols % LANES == 0;
 
     if (w->pairs)
-        return (struct cut){true, PANEL_ROWS, PANEL_COLS, PANEL_TOKENS};
+        return (struct panel_size){true, PANEL_ROWS, PANEL_COLS, PANEL_TOKENS};
     if (stored && tokens <= FEW_TOKENS)
-        return (struct cut){true, PANEL_ROWS, m->cols, tokens};
-    /* Few tokens: a panel is read as often as it is written, so keep it in the first level. */
+        return (struct panel_size){true, PANEL_ROWS, m->cols, tokens};
+    /* Few tokens: a panel is read about as often as written, so keep it in the first-level cache.
+     */
     if (tokens <= FEW_TOKENS)
-        return (struct cut){false, 2 * ROW_TILE, PANEL_COLS / 2, tokens};
-    return (struct cut){false, PANEL_ROWS, PANEL_COLS, PANEL_TOKENS};
+        return (struct panel_size){false, 2 * ROW_TILE, PANEL_COLS / 2, tokens};
+    return (struct panel_size){false, PANEL_ROWS, PANEL_COLS, PANEL_TOKENS};
 }
 
 /* n_rows x n_cols of W as f32, rows PANEL_COLS apart, padded with zeros to LANES. */
@@ -50,15 +51,15 @@ static void expand_panel(const struct cpu *cpu, const struct weight *w, size_t r
 
 /* Rows [first, end) of W for the tokens [token, token + n_tokens). x16: activations as bf16 for
  * products of pairs. */
-static void linear_rows(const struct cpu *cpu, const struct weight *w, struct cut cut, size_t first,
-                        size_t n_rows, size_t token, size_t n_tokens, const struct buffer *x,
-                        const uint16_t *x16, struct buffer *y)
+static void linear_rows(const struct cpu *cpu, const struct weight *w, struct panel_size size,
+                        size_t first, size_t n_rows, size_t token, size_t n_tokens,
+                        const struct buffer *x, const uint16_t *x16, struct buffer *y)
 {
     const struct scratch *scratch = &cpu->scratch[thread_index()];
     const struct matrix *m = &w->matrix;
 
-    for (size_t col = 0; col < m->cols; col += cut.cols) {
-        size_t n_cols = m->cols - col < cut.cols ? m->cols - col : cut.cols;
+    for (size_t col = 0; col < m->cols; col += size.cols) {
+        size_t n_cols = m->cols - col < size.cols ? m->cols - col : size.cols;
         struct linear_block block = {
             .w = (const char *)m->data + first * w->row_bytes,
             .w_stride = w->row_bytes,
@@ -78,7 +79,7 @@ static void linear_rows(const struct cpu *cpu, const struct weight *w, struct cu
             block.x = x16 + token * m->cols + col;
             block.x_stride = m->cols;
             cpu->kernels->linear_bf16_products(&block);
-        } else if (cut.direct) {
+        } else if (size.direct) {
             cpu->kernels->linear[m->type](&block);
         } else {
             expand_panel(cpu, w, first, n_rows, col, n_cols, scratch->panel);
@@ -112,7 +113,7 @@ static void linear_blas(const struct cpu *cpu, const struct weight *w, size_t fi
 
 enum form { FORM_F32, FORM_BF16, FORM_INT8, FORMS };
 
-/* What a weight's kernel takes activations as. */
+/* The form in which a weight's kernel takes activations. */
 static enum form form_of(const struct cpu *cpu, const struct weight *w)
 {
     if (is_grouped(w->matrix.type) && cpu->kernels->linear_groups != NULL)
@@ -129,12 +130,12 @@ struct linear {
     const struct weight *w[3];
     struct buffer *y[3];
     const struct buffer *x;
-    bool forms[FORMS];    /* that some of them take */
-    struct narrow narrow; /* the rows in these forms, unless they are few */
+    bool forms[FORMS];    /* that any of them takes */
+    struct narrow narrow; /* the rows in these forms, if there are more than NARROW_FEW */
     uint64_t number;      /* of the operation */
 };
 
-/* Rows [first, end) of x in the forms that are asked for. */
+/* Converts rows [first, end) of x to the forms that are needed. */
 static void narrow_rows(const struct linear *l, size_t first, size_t end, const struct narrow *to)
 {
     const struct kernels *kernels = l->cpu->kernels;
@@ -163,7 +164,7 @@ static void shape_narrow(const struct linear *l, struct narrow *narrow)
     narrow->int8.groups = (l->x->cols + GROUP - 1) / GROUP;
 }
 
-/* Memory that no thread reads any more. */
+/* The one of two buffers that no late thread can still read. */
 static struct narrow free_narrow(struct cpu *cpu)
 {
     if (team_done_over(cpu->team) != cpu->narrow_robbed)
@@ -178,8 +179,7 @@ static struct narrow free_narrow(struct cpu *cpu)
     return cpu->narrow[cpu->narrow_at];
 }
 
-/* Of many rows, by all threads; few are each thread's own business, which is cheaper than waiting.
- */
+/* Many rows are converted by all threads together. */
 static void narrow_many(struct linear *l)
 {
     l->narrow = free_narrow(l->cpu);
@@ -188,6 +188,7 @@ static void narrow_many(struct linear *l)
     cpu_share(l->cpu, (l->tokens + tile - 1) / tile, cpu_worth(tile * l->x->cols), narrow_tiles, l);
 }
 
+/* The rows as this thread reads them. A few it converts itself: cheaper than waiting for others. */
 static struct narrow narrow_here(const struct linear *l)
 {
     struct scratch *scratch = &l->cpu->scratch[thread_index()];
@@ -213,15 +214,15 @@ static const uint8_t *strips_at(const struct weight *w, size_t row)
     return (const uint8_t *)w->matrix.data + row / STRIP * w->layout.bytes;
 }
 
-/* Rows of one matrix in a piece. */
-struct part {
+/* Rows of one matrix, of a piece. */
+struct row_range {
     size_t i; /* of the matrix */
     size_t row, rows;
-    const uint8_t *next; /* the strip after them */
+    const uint8_t *next; /* the strip after them, to be prefetched */
 };
 
-/* A part for all tokens, to y[token * y_stride + row of the part]. */
-static void linear_groups(const struct linear *l, const struct part *p, struct quantized x,
+/* These rows for all tokens, to y[token * y_stride + row of the range]. */
+static void linear_groups(const struct linear *l, const struct row_range *p, struct quantized x,
                           float *y, size_t y_stride)
 {
     const struct weight *w = l->w[p->i];
@@ -245,11 +246,11 @@ static void linear_groups(const struct linear *l, const struct part *p, struct q
     }
 }
 
-/* The first part of units [*first, end), which goes on behind it. Units of the matrices stand one
- * after another. */
-static struct part next_part(const struct linear *l, size_t *first, size_t end)
+/* The first rows of units [*first, end) that are of one matrix; moves *first past them. Units are
+ * numbered across matrices. */
+static struct row_range next_range(const struct linear *l, size_t *first, size_t end)
 {
-    struct part p = {0};
+    struct row_range p = {0};
     size_t unit = *first;
     while (unit >= units_of(l->w[p.i]))
         unit -= units_of(l->w[p.i++]);
@@ -262,8 +263,8 @@ static struct part next_part(const struct linear *l, size_t *first, size_t end)
     return p;
 }
 
-/* A piece of the grouped matrices. While a busy machine may keep this thread from going on, a few
- * rows are read from and written to memory of its own. */
+/* A piece of the grouped matrices. On a busy machine the leader may redo a piece (base/threads.h):
+ * such a piece is computed into the thread's own memory and copied if it was committed. */
 static void linear_units(void *arg, size_t first, size_t end)
 {
     const struct linear l = *(const struct linear *)arg;
@@ -272,7 +273,7 @@ static void linear_units(void *arg, size_t first, size_t end)
     float *out = l.cpu->scratch[thread_index()].out;
 
     for (size_t at = first; at < end;) {
-        struct part p = next_part(&l, &at, end);
+        struct row_range p = next_range(&l, &at, end);
         if (apart)
             linear_groups(&l, &p, x.int8, out, p.rows);
         else
@@ -283,7 +284,7 @@ static void linear_units(void *arg, size_t first, size_t end)
         return;
     out = l.cpu->scratch[thread_index()].out;
     for (size_t at = first; at < end;) {
-        struct part p = next_part(&l, &at, end);
+        struct row_range p = next_range(&l, &at, end);
         for (size_t token = 0; token < l.tokens; token++, out += p.rows)
             memcpy(l.y[p.i]->data + token * l.y[p.i]->stride + p.row, out, p.rows * sizeof *out);
     }
@@ -304,7 +305,7 @@ static void share_units(struct linear *l)
 
 /* ---- other matrices -------------------------------------------------------------------------- */
 
-/* Strips [first, end) of the first matrix for all tokens by panels of floats or as stored. */
+/* Strips [first, end) of the first matrix for all tokens, through f32 panels or as stored. */
 static void linear_floats(void *arg, size_t first, size_t end)
 {
     const struct linear *l = arg;
@@ -315,12 +316,12 @@ static void linear_floats(void *arg, size_t first, size_t end)
     if (l->forms[FORM_BF16])
         x = narrow_here(l);
     last = last < w->matrix.rows ? last : w->matrix.rows;
-    struct cut cut = choose_cut(w, tokens);
-    for (size_t row = first * STRIP; row < last; row += cut.rows) {
-        size_t n_rows = last - row < cut.rows ? last - row : cut.rows;
-        for (size_t token = 0; token < tokens; token += cut.tokens)
-            linear_rows(l->cpu, w, cut, row, n_rows, token,
-                        tokens - token < cut.tokens ? tokens - token : cut.tokens, l->x, x.bf16,
+    struct panel_size size = choose_panels(w, tokens);
+    for (size_t row = first * STRIP; row < last; row += size.rows) {
+        size_t n_rows = last - row < size.rows ? last - row : size.rows;
+        for (size_t token = 0; token < tokens; token += size.tokens)
+            linear_rows(l->cpu, w, size, row, n_rows, token,
+                        tokens - token < size.tokens ? tokens - token : size.tokens, l->x, x.bf16,
                         l->y[0]);
     }
 }

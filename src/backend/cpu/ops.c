@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* ops.c: the operations that work element by element, split over threads. */
+/* ops.c: element-wise operations, split over threads. */
 #include "backend/cpu/cpu.h"
 
 #include <string.h>
@@ -51,7 +51,7 @@ static void norm_rows(void *arg, size_t first, size_t end)
     const struct cpu *cpu = n->cpu;
     const struct kernels *kernels = cpu->kernels;
 
-    /* The packed row is the number of rows before that want logits. */
+    /* The packed row: how many rows before this one want logits. */
     size_t packed = 0;
     while (packed < cpu->n_logit_rows && cpu->logit_rows[packed] < first)
         packed++;
@@ -89,7 +89,7 @@ static void rotate(const struct cpu *cpu, size_t row, float *head /* [head_dim] 
     }
 }
 
-/* As it is stored: itself, or converted to `out`. */
+/* A head as it is stored: itself, or converted to `out`. */
 static const void *stored_head(const struct cpu *cpu, const float *head, void *out)
 {
     float *padded = cpu->scratch[thread_index()].head;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* simd_avx2.h: what kernels_simd.inc is written in, for AVX2, FMA and F16C. */
+/* simd_avx2.h: the vectors of kernels_simd.inc for AVX2, FMA and F16C. */
 #ifndef BACKEND_CPU_SIMD_AVX2_H
 #define BACKEND_CPU_SIMD_AVX2_H
 
@@ -9,8 +9,8 @@
 
 enum {
     VL = 8,          /* floats in a vector */
-    TOKEN_TILE = 3,  /* tokens that linear keeps in registers, with ROW_TILE rows */
-    ATTEND_TILE = 4, /* queries, and vectors of scores or outputs, that attend keeps there */
+    TOKEN_TILE = 3,  /* tokens of linear in registers, with ROW_TILE rows */
+    ATTEND_TILE = 4, /* queries of attend in registers, and vectors of scores or outputs */
     ATTEND_VECTORS = 2
 };
 
@@ -52,7 +52,7 @@ static inline vec v_load_s8(const int8_t *p)
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)));
 }
 
-/* The lower and the upper halves of VL bytes. */
+/* The low and the high nibbles of VL bytes. */
 static inline void v_load_nibbles(const uint8_t *p, vec *low, vec *high)
 {
     __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p));
@@ -141,7 +141,7 @@ static inline vec v_round(vec x)
     return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-/* 2^n for whole n in [-126, 127]. */
+/* 2^n for integer n in [-126, 127]. */
 static inline vec v_pow2(vec n)
 {
     __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
@@ -173,7 +173,7 @@ static inline vec v_abs(vec x)
     return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
 }
 
-/* Whole numbers within int8. */
+/* Integers within int8. */
 static inline void v_store_s8(int8_t *p, vec x)
 {
     __m256i words = _mm256_cvtps_epi32(x);
@@ -184,10 +184,10 @@ static inline void v_store_s8(int8_t *p, vec x)
 
 /* ---- integers ---------------------------------------------------------------------------- */
 
-enum { PARTS = 2 };
-enum { AHEAD_TOKENS = 1 };
+enum { STRIP_VECTORS = 2 };
+enum { PREFETCH_TOKENS = 1 };
 
-static inline bool expects_soon(void)
+static inline bool prefetches_near(void)
 {
     return __builtin_cpu_is("intel");
 }
@@ -218,13 +218,13 @@ static inline void split_nibbles(const uint8_t *p, __m256i *low, __m256i *high)
     *high = _mm256_and_si256(_mm256_srli_epi32(bytes, 4), mask);
 }
 
-#ifdef I_DPBUSD /* what multiplies bytes without and with sign into 32 bits */
+#ifdef I_DPBUSD /* multiplies unsigned by signed bytes into 32 bits */
 
 enum { GROUP_TILE = 6, GROUP_SUMS = 4 };
 #define GROUP_SIZES(X) X(6) X(5) X(4) X(3) X(2) X(1)
 
-typedef __m256i wtable; /* the table twice */
-typedef __m256i wvec;   /* larger by 128 */
+typedef __m256i wtable; /* the codebook twice */
+typedef __m256i wvec;   /* 128 larger */
 
 static inline wtable w_codebook(const int8_t *table /* [16] */)
 {
@@ -266,9 +266,9 @@ static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
 
 #else
 
-/* vpmaddubsw multiplies bytes without and with sign and adds pairs in 16 bits, where weights larger
- * by 128 would saturate. So the weights lose their sign and the codes take it; as codes are within
- * +-127 no sum of two products overflows. */
+/* vpmaddubsw multiplies unsigned by signed bytes and adds pairs in 16 bits, where weights 128
+ * larger would saturate. So codes get the weights' signs, and weights become magnitudes. As codes
+ * are within +-127, no sum of two products overflows. */
 enum { GROUP_TILE = 4, GROUP_SUMS = 3 };
 #define GROUP_SIZES(X) X(4) X(3) X(2) X(1)
 
@@ -321,8 +321,8 @@ static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
     __m256i codes = _mm256_sign_epi8(repeat_codes(x), w.w);
     __m256i pairs = _mm256_maddubs_epi16(w.magnitude, codes);
     sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-    /* Else gcc keeps all products of a group in memory, to add them up in an order of its own: a
-     * tenth of the speed. */
+    /* Otherwise gcc reorders the additions and keeps all products in memory: a tenth of the speed.
+     */
     __asm__("" : "+x"(sum));
     return sum;
 }

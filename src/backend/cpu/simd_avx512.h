@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* simd_avx512.h: what kernels_simd.inc is written in, for AVX-512 F, BW, DQ, VL and VNNI. */
+/* simd_avx512.h: the vectors of kernels_simd.inc for AVX-512 F, BW, DQ, VL and VNNI. */
 #ifndef BACKEND_CPU_SIMD_AVX512_H
 #define BACKEND_CPU_SIMD_AVX512_H
 
@@ -11,8 +11,8 @@
 
 enum {
     VL = 16,         /* floats in a vector */
-    TOKEN_TILE = 6,  /* tokens that linear keeps in registers, with ROW_TILE rows */
-    ATTEND_TILE = 4, /* queries, and vectors of scores or outputs, that attend keeps there */
+    TOKEN_TILE = 6,  /* tokens of linear in registers, with ROW_TILE rows */
+    ATTEND_TILE = 4, /* queries of attend in registers, and vectors of scores or outputs */
     ATTEND_VECTORS = 4
 };
 
@@ -54,7 +54,7 @@ static inline vec v_load_s8(const int8_t *p)
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
 }
 
-/* The lower and the upper halves of VL bytes. */
+/* The low and the high nibbles of VL bytes. */
 static inline void v_load_nibbles(const uint8_t *p, vec *low, vec *high)
 {
     __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
@@ -138,7 +138,7 @@ static inline vec v_round(vec x)
     return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-/* 2^n for whole n in [-126, 127]. */
+/* 2^n for integer n in [-126, 127]. */
 static inline vec v_pow2(vec n)
 {
     __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
@@ -169,8 +169,8 @@ static inline float v_max_lanes(vec x)
 }
 
 #ifdef HAS_BF16_PRODUCTS
-/* Two products to each lane. The processor rounds each addition to nearest even and takes subnormal
- * numbers for zero, whatever MXCSR says. */
+/* Adds two products to each lane. The instruction ignores MXCSR: it rounds to nearest even and
+ * takes subnormal numbers as zero. */
 static inline vec v_dot_bf16(const uint16_t *a, const uint16_t *b, vec sum)
 {
     return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_loadu_si512(a), (__m512bh)_mm512_loadu_si512(b));
@@ -187,7 +187,7 @@ static inline vec v_abs(vec x)
     return _mm512_abs_ps(x);
 }
 
-/* Whole numbers within int8. */
+/* Integers within int8. */
 static inline void v_store_s8(int8_t *p, vec x)
 {
     _mm_storeu_si128((void *)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
@@ -195,15 +195,15 @@ static inline void v_store_s8(int8_t *p, vec x)
 
 /* ---- integers (VNNI) --------------------------------------------------------------------- */
 
-enum { PARTS = 1 };
+enum { STRIP_VECTORS = 1 };
 enum { GROUP_TILE = 7, GROUP_SUMS = 16 };
 #ifdef HAS_BF16_PRODUCTS
-enum { AHEAD_TOKENS = 0 }; /* the table of AMD's cores */
+enum { PREFETCH_TOKENS = 0 }; /* the table of AMD's cores */
 #else
-enum { AHEAD_TOKENS = 8 };
+enum { PREFETCH_TOKENS = 8 };
 #endif
 
-static inline bool expects_soon(void)
+static inline bool prefetches_near(void)
 {
     return true;
 }
@@ -211,8 +211,8 @@ static inline bool expects_soon(void)
 #define GROUP_SIZES(X) X(8) X(7) X(6) X(5) X(4) X(3) X(2) X(1)
 
 typedef __m512i ivec;
-typedef __m512i wtable; /* the table four times */
-typedef __m512i wvec;   /* larger by 128 */
+typedef __m512i wtable; /* the codebook four times */
+typedef __m512i wvec;   /* 128 larger */
 
 static inline wtable w_codebook(const int8_t *table /* [16] */)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* simd_neon.h: what kernels_simd.inc is written in, for NEON as every AArch64 has it. */
+/* simd_neon.h: the vectors of kernels_simd.inc for NEON as every AArch64 has it. */
 #ifndef BACKEND_CPU_SIMD_NEON_H
 #define BACKEND_CPU_SIMD_NEON_H
 
@@ -11,8 +11,8 @@
 
 enum {
     VL = 4,          /* floats in a vector */
-    TOKEN_TILE = 6,  /* tokens that linear keeps in registers, with ROW_TILE rows */
-    ATTEND_TILE = 4, /* queries, and vectors of scores or outputs, that attend keeps there */
+    TOKEN_TILE = 6,  /* tokens of linear in registers, with ROW_TILE rows */
+    ATTEND_TILE = 4, /* queries of attend in registers, and vectors of scores or outputs */
     ATTEND_VECTORS = 4
 };
 
@@ -67,7 +67,7 @@ static inline vec v_widen_u8(uint8x8_t bytes)
     return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes))));
 }
 
-/* The lower and the upper halves of VL bytes. */
+/* The low and the high nibbles of VL bytes. */
 static inline void v_load_nibbles(const uint8_t *p, vec *low, vec *high)
 {
     uint8x8_t bytes = v_load_bytes(p);
@@ -127,7 +127,7 @@ static inline vec v_add_above(vec sum, float step, vec x, float bound)
 /* values[number of bounds below y]; the last bound is infinity. */
 static inline vec v_look_up(const float bounds[16], const float values[16], vec y)
 {
-    vec value = v_set(values[0]); /* sums of small whole numbers are exact */
+    vec value = v_set(values[0]); /* sums of small integers are exact */
     UNROLL
     for (int i = 0; i < 15; i++)
         value = v_add_above(value, values[i + 1] - values[i], y, bounds[i]);
@@ -145,7 +145,7 @@ static inline vec v_round(vec x)
     return vrndnq_f32(x);
 }
 
-/* 2^n for whole n in [-126, 127]. */
+/* 2^n for integer n in [-126, 127]. */
 static inline vec v_pow2(vec n)
 {
     int32x4_t exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
@@ -175,7 +175,7 @@ static inline vec v_abs(vec x)
     return vabsq_f32(x);
 }
 
-/* Whole numbers within int8. */
+/* Integers within int8. */
 static inline void v_store_s8(int8_t *p, vec x)
 {
     int16x4_t words = vmovn_s32(vcvtq_s32_f32(x));
@@ -185,11 +185,11 @@ static inline void v_store_s8(int8_t *p, vec x)
 
 /* ---- integers ---------------------------------------------------------------------------- */
 
-enum { PARTS = 4 };
+enum { STRIP_VECTORS = 4 };
 enum { GROUP_TILE = 8, GROUP_SUMS = 8 };
-enum { AHEAD_TOKENS = 0 };
+enum { PREFETCH_TOKENS = 0 };
 
-static inline bool expects_soon(void)
+static inline bool prefetches_near(void)
 {
     return false;
 }

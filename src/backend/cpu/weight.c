@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * weight.c: matrices as the CPU reads them. Mapped ones stay where they are, GGUF's blocks become
- * strips of groups where there are integer kernels for them, by all threads at once.
+ * weight.c: matrices as the CPU reads them. Mapped ones stay where they are. GGUF's blocks become
+ * strips of groups where there are integer kernels for them, on all threads.
  */
 #include "backend/cpu/cpu.h"
 
@@ -11,7 +11,7 @@
 
 #include "base/size.h"
 
-/* OpenBLAS is loaded for the first matrix that is its work. */
+/* OpenBLAS is loaded for the first matrix that it multiplies. */
 static bool has_blas(struct cpu *cpu)
 {
     const char *lack = cpu->use_blas ? blas_load(cpu->threads) : NULL;
@@ -24,7 +24,7 @@ static bool has_blas(struct cpu *cpu)
     return cpu->use_blas;
 }
 
-/* Panels wide enough for another matrix that BLAS gets. */
+/* Makes panels wide enough for another matrix of BLAS's. */
 static int widen_panels(struct cpu *cpu, size_t cols, struct llama3_error *err)
 {
     size_t rows = (size_t)cpu->threads * BLAS_ROWS;
@@ -39,7 +39,7 @@ static int widen_panels(struct cpu *cpu, size_t cols, struct llama3_error *err)
     return 0;
 }
 
-/* Where the parts of struct narrow begin in its memory, after the codes, and its size. */
+/* Where the arrays of struct narrow begin in its memory, after the codes, and its size. */
 struct narrow_layout {
     size_t numbers, scales, bf16, bytes;
 };
@@ -68,7 +68,7 @@ static struct narrow take_narrow(unsigned char **next, size_t rows, size_t cols)
     };
 }
 
-/* Room for activations in narrower numbers, for another matrix that asks for them. */
+/* Makes room for narrow activations of another matrix. */
 static int widen_narrow(struct cpu *cpu, size_t cols, struct llama3_error *err)
 {
     size_t rows = cpu->shape.max_rows, threads = (size_t)cpu->threads;
@@ -76,7 +76,7 @@ static int widen_narrow(struct cpu *cpu, size_t cols, struct llama3_error *err)
         return 0;
     if (rows < cpu->shape.max_logit_rows)
         rows = cpu->shape.max_logit_rows;
-    /* The last tile of tokens may be less than full; a tile is at most group_most. */
+    /* The last tile of tokens may not be full; a tile is at most group_most. */
     rows += cpu->kernels->group_most;
     size_t bytes =
         2 * narrow_layout(rows, cols).bytes + threads * narrow_layout(NARROW_FEW, cols).bytes;
