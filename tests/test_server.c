@@ -49,7 +49,8 @@ static struct llama3_model *open_model(void)
 
 static int parse(struct api_request *r, bool chat, const char *body, struct api_error *error)
 {
-    return api_request_parse(r, chat, body, strlen(body), defaults, 100, error);
+    return api_request_parse(r, chat ? API_CHAT : API_COMPLETION, body, strlen(body), defaults, 100,
+                             error);
 }
 
 START_TEST(requests_are_read)
@@ -125,13 +126,13 @@ START_TEST(damaged_requests_are_refused)
     struct api_request r;
     struct api_error error;
     for (size_t length = 0; length < n; length++)
-        ck_assert_int_eq(api_request_parse(&r, true, body, length, defaults, 100, &error), -1);
+        ck_assert_int_eq(api_request_parse(&r, API_CHAT, body, length, defaults, 100, &error), -1);
     for (size_t at = 0; at < n; at++) {
         for (int byte = 0; byte < 256; byte++) {
             char copy[sizeof body];
             memcpy(copy, body, sizeof body);
             copy[at] = (char)byte;
-            if (api_request_parse(&r, true, copy, n, defaults, 100, &error) == 0) {
+            if (api_request_parse(&r, API_CHAT, copy, n, defaults, 100, &error) == 0) {
                 read++;
                 api_request_free(&r);
                 continue;
@@ -248,7 +249,7 @@ START_TEST(long_names_are_cut_between_characters)
         snprintf(body, sizeof body, "{\"%s\":1,\"prompt\":\"x\"}", name);
         ck_assert_int_eq(parse(&r, false, body, &error), -1);
         ck_assert_int_eq(error.status, 400);
-        says(&error, "is not supported");
+        says(&error, "not supported");
         name[50] = '\0';
         says(&error, name);
     }

@@ -176,7 +176,7 @@ static int start_choice(struct choice *choice, struct llama3_session *session,
 static int prompt_done(struct choice *choice)
 {
     struct completion *c = choice->of;
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     choice->began = true;
     if (choice->index > 0)
         return 0;
@@ -279,7 +279,7 @@ static struct llama3_sampling *make_sampling(const struct choice *choice, struct
 static int generate(struct choice *choice)
 {
     struct completion *c = choice->of;
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     struct llama3_generation g = {
         .size = sizeof g,
         .sampling = make_sampling(choice, &err),
@@ -324,7 +324,7 @@ static void run_choice(struct choice *choice)
 {
     struct completion *c = choice->of;
     struct server *s = c->server;
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     size_t tokens = c->n_tokens + c->max_tokens;
     tokens = tokens < s->context ? tokens : s->context;
     choice->slot.client = c->work->client;
@@ -364,9 +364,9 @@ static int make_prompt(struct completion *c, struct api_error *err)
 {
     const struct api_request *r = &c->request;
     const struct server *s = c->server;
-    struct llama3_error error;
+    struct llama3_error error = {.size = sizeof error};
     int status = 0;
-    if (r->chat)
+    if (r->kind == API_CHAT)
         status = llama3_apply_template(s->model, r->messages, r->n_messages, NULL, &c->tokens,
                                        &c->n_tokens, &error);
     else if (r->tokens == NULL)
@@ -378,7 +378,7 @@ static int make_prompt(struct completion *c, struct api_error *err)
         return api_error_set(err, 503, NULL, NULL, "not enough memory for the prompt");
     if (status < 0)
         return api_error_from(err, &error, s->model_path, s->model_id);
-    const char *param = r->chat ? "messages" : "prompt";
+    const char *param = r->kind == API_CHAT ? "messages" : "prompt";
     if (c->n_tokens == 0)
         return api_error_set(err, 400, NULL, param, "the prompt is empty");
     if (c->n_tokens > s->context)
@@ -400,8 +400,8 @@ static int prepare(struct completion *c, struct api_error *err)
     const char *body = http_body(c->work->http, &n);
     if (share_take(c->work->memory, api_request_cost(body, n), &error) < 0)
         return api_error_from(err, &error, s->model_path, s->model_id);
-    int status = api_request_parse(&c->request, c->head.chat, body, n, s->sampling,
-                                   llama3_model_info(s->model)->vocab_size, err);
+    int status = api_request_parse(&c->request, c->head.chat ? API_CHAT : API_COMPLETION, body, n,
+                                   s->sampling, llama3_model_info(s->model)->vocab_size, err);
     http_free_body(c->work->http);
     if (status < 0)
         return -1;
@@ -497,12 +497,12 @@ static struct outcome count(const struct completion *c)
 }
 
 /* The choices as answer.h wants them. */
-struct list {
+struct answer_list {
     struct answer_choice choices[MAX_CHOICES];
     struct answer_logprobs logprobs[MAX_CHOICES];
 };
 
-static void list_choices(const struct completion *c, struct list *list)
+static void list_choices(const struct completion *c, struct answer_list *list)
 {
     for (size_t i = 0; i < c->request.n; i++) {
         const struct choice *choice = &c->choices[i];
@@ -515,7 +515,7 @@ static void list_choices(const struct completion *c, struct list *list)
 
 static void end_stream(struct completion *c)
 {
-    struct list list;
+    struct answer_list list;
     struct buf events = {0};
     list_choices(c, &list);
     if (c->failed) {
@@ -535,7 +535,7 @@ static void end_stream(struct completion *c)
 
 static void end_whole(struct completion *c)
 {
-    struct list list;
+    struct answer_list list;
     struct reply reply = {.http = c->work->http, .type = "application/json"};
     struct outcome outcome = count(c);
     int status = c->gone ? 499 : c->failed ? c->failure.status : 200;

@@ -97,12 +97,13 @@ static void answer(const struct work *work, bool chat)
     struct server *s = work->server;
     struct api_request request = {0};
     struct api_error err;
-    struct llama3_error error = {0};
+    struct llama3_error error = {.size = sizeof error};
     size_t size;
     const char *body = http_body(work->http, &size);
     int status = take(work, api_request_cost(body, size) + size * beyond, &err);
     if (status == 0)
-        status = (chat ? api_messages_parse : api_text_parse)(&request, body, size, &err);
+        status = api_request_parse(&request, chat ? API_TEMPLATE : API_TOKENIZE, body, size, NULL,
+                                   0, &err);
     if (status == 0) {
         http_free_body(work->http);
         status = (chat ? answer_template : answer_tokens)(work, &request, &error);

@@ -70,20 +70,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct llama3_sampling *defaults = sampling_open(&none, VOCAB_SIZE, NULL);
     if (defaults == NULL)
         return 0;
-    int route = data[0] % 4, result;
+    static const enum api_kind kinds[] = {API_CHAT, API_COMPLETION, API_TEMPLATE, API_TOKENIZE};
+    int route = data[0] % 4;
     size_t n = size - 1;
     uint8_t *body = malloc(n > 0 ? n : 1);
     if (body == NULL)
         abort();
     memcpy(body, data + 1, n);
-    const char *text = (const char *)body;
-    if (route == 2)
-        result = api_messages_parse(&request, text, n, &err);
-    else if (route == 3)
-        result = api_text_parse(&request, text, n, &err);
-    else
-        result = api_request_parse(&request, route == 0, text, n, defaults, VOCAB_SIZE, &err);
-    if (result != 0) {
+    if (api_request_parse(&request, kinds[route], (const char *)body, n,
+                          route < 2 ? defaults : NULL, VOCAB_SIZE, &err) != 0) {
         check_refusal(&err);
     } else {
         if (route < 2)
