@@ -479,16 +479,16 @@ START_TEST(resumed)
     ck_assert_uint_eq(size, SIZE);
     for (size_t i = 0; i < SIZE; i++)
         ck_assert_int_eq(bytes[i], (char)(i * 7));
-    ck_assert(access(blob.place.incomplete, F_OK) != 0 && access(blob.place.ranges, F_OK) != 0);
+    ck_assert(access(blob.paths.incomplete, F_OK) != 0 && access(blob.paths.ranges, F_OK) != 0);
     free(bytes);
     free(path);
     /* a run that was ended after the file got its name left these */
-    write_file(blob.place.ranges, "x", 1);
-    write_file(blob.place.incomplete, "x", 1);
+    write_file(blob.paths.ranges, "x", 1);
+    write_file(blob.paths.incomplete, "x", 1);
     blob_close(&blob);
     open_blob(&large);
     ck_assert_int_eq(blob.state, BLOB_DONE);
-    ck_assert(access(blob.place.incomplete, F_OK) != 0 && access(blob.place.ranges, F_OK) != 0);
+    ck_assert(access(blob.paths.incomplete, F_OK) != 0 && access(blob.paths.ranges, F_OK) != 0);
     blob_close(&blob);
     open_blob(&empty);
     ck_assert_int_eq(blob_finish(&blob, &store, &err), 0);
@@ -507,10 +507,10 @@ START_TEST(set_apart)
     ck_assert_int_eq(blob_set_apart(&blob, &err), 0);
     ck_assert_uint_eq(blob_missing(&blob), SIZE);
     ck_assert_uint_eq(blob.ready, 0);
-    ck_assert(stat(blob.place.mismatch, &st) == 0 && st.st_size == SIZE);
+    ck_assert(stat(blob.paths.mismatch, &st) == 0 && st.st_size == SIZE);
     put(0, SIZE);
     ck_assert_int_eq(blob_finish(&blob, &store, &err), 0);
-    ck_assert(access(blob.place.mismatch, F_OK) != 0);
+    ck_assert(access(blob.paths.mismatch, F_OK) != 0);
     blob_close(&blob);
     store_close(&store);
 }
@@ -532,12 +532,12 @@ START_TEST(damaged_records)
     open_store("damaged");
     make_partial(&other);
     ck_assert_int_eq(blob_init(&blob, &store, &other, &err), 0);
-    char *of_other = strdup(blob.place.ranges);
-    place_free(&blob.place);
+    char *of_other = strdup(blob.paths.ranges);
+    blob_paths_free(&blob.paths);
     make_partial(&large);
     ck_assert_int_eq(blob_init(&blob, &store, &large, &err), 0);
-    char *ranges = strdup(blob.place.ranges), *incomplete = strdup(blob.place.incomplete);
-    place_free(&blob.place);
+    char *ranges = strdup(blob.paths.ranges), *incomplete = strdup(blob.paths.incomplete);
+    blob_paths_free(&blob.paths);
     char *record = file_read(ranges, 1 << 20, &size, NULL, &err);
     char *foreign = file_read(of_other, 1 << 20, &n, NULL, &err);
     ck_assert(record != NULL && foreign != NULL && n == size);

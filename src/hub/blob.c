@@ -22,7 +22,7 @@ enum { WRITE_BEHIND = 8 << 20 };
 
 static const char magic[8] = "llama3rg";
 
-struct record {
+struct blob_record {
     char magic[8];
     uint32_t version, nettle;
     uint64_t size;
@@ -33,11 +33,11 @@ struct record {
     uint8_t checksum[SHA256_DIGEST_SIZE];
 };
 
-static void sum(const struct record *record, uint8_t out[SHA256_DIGEST_SIZE])
+static void sum(const struct blob_record *record, uint8_t out[SHA256_DIGEST_SIZE])
 {
     struct sha256_ctx context;
     sha256_init(&context);
-    sha256_update(&context, offsetof(struct record, checksum), (const uint8_t *)record);
+    sha256_update(&context, offsetof(struct blob_record, checksum), (const uint8_t *)record);
     sha256_digest(&context, SHA256_DIGEST_SIZE, out);
 }
 
@@ -50,7 +50,7 @@ int blob_init(struct blob *blob, const struct store *store, const struct hub_fil
               struct llama3_error *err)
 {
     *blob = (struct blob){.file = file, .fd = -1, .ranges_fd = -1, .lock = -1};
-    return store_place(store, file, &blob->place, err);
+    return store_paths(store, file, &blob->paths, err);
 }
 
 /* Bytes from the front without a gap. */
@@ -73,7 +73,7 @@ static void begin(struct blob *blob)
 /* What an earlier run recorded, if it is of this file. */
 static void go_on(struct blob *blob, const struct store *store)
 {
-    struct record record;
+    struct blob_record record;
     uint8_t checksum[SHA256_DIGEST_SIZE];
     struct stat st;
     begin(blob);
@@ -116,17 +116,17 @@ static int open_own(const char *path, struct llama3_error *err)
 /* The lock is ours. */
 static int open_files(struct blob *blob, const struct store *store, struct llama3_error *err)
 {
-    blob->fd = open_own(blob->place.incomplete, err);
+    blob->fd = open_own(blob->paths.incomplete, err);
     if (blob->fd < 0)
         return -1;
-    blob->ranges_fd = open_own(blob->place.ranges, err);
+    blob->ranges_fd = open_own(blob->paths.ranges, err);
     if (blob->ranges_fd < 0)
         return -1;
     go_on(blob, store);
     if (blob->have.n == 0 && ftruncate(blob->fd, 0) != 0)
-        return failed(blob->place.incomplete, err);
+        return failed(blob->paths.incomplete, err);
     if (ftruncate(blob->fd, (off_t)blob->file->size) != 0)
-        return failed(blob->place.incomplete, err);
+        return failed(blob->paths.incomplete, err);
     if (blob->have.n == 0 && store_seed(store, blob->file, blob->fd)) {
         ranges_add(&blob->have, 0, blob->file->size);
         blob->ready = blob->file->size;
@@ -139,24 +139,24 @@ static int open_files(struct blob *blob, const struct store *store, struct llama
 static void tidy(struct blob *blob)
 {
     bool busy;
-    if (access(blob->place.ranges, F_OK) != 0 && access(blob->place.incomplete, F_OK) != 0)
+    if (access(blob->paths.ranges, F_OK) != 0 && access(blob->paths.incomplete, F_OK) != 0)
         return;
     if (blob->lock < 0)
-        blob->lock = store_lock(blob->place.lock, &busy, NULL);
+        blob->lock = store_lock(blob->paths.lock, &busy, NULL);
     if (blob->lock < 0)
         return; /* its owner does it */
-    unlink(blob->place.incomplete);
-    unlink(blob->place.ranges);
+    unlink(blob->paths.incomplete);
+    unlink(blob->paths.ranges);
 }
 
 int blob_open(struct blob *blob, const struct store *store, struct llama3_error *err)
 {
-    bool busy = false, there = store_has(store, blob->file, &blob->place);
+    bool busy = false, there = store_has(store, blob->file, &blob->paths);
     if (!there) {
-        blob->lock = store_lock(blob->place.lock, &busy, err);
+        blob->lock = store_lock(blob->paths.lock, &busy, err);
         if (blob->lock < 0)
             return busy ? 0 : -1;
-        there = store_has(store, blob->file, &blob->place); /* made by who had the lock */
+        there = store_has(store, blob->file, &blob->paths); /* made by who had the lock */
     }
     if (!there)
         return open_files(blob, store, err);
@@ -176,7 +176,7 @@ bool blob_note_shared(struct blob *blobs, size_t n, size_t index)
         return false;
     for (size_t i = 0; i < n; i++) /* two files of the same contents are one blob */
         if (i != index && blobs[i].state == BLOB_OPEN &&
-            strcmp(blobs[i].place.lock, blob->place.lock) == 0)
+            strcmp(blobs[i].paths.lock, blob->paths.lock) == 0)
             return false;
     return blob->shared = true;
 }
@@ -190,11 +190,11 @@ int blob_write(struct blob *blob, uint64_t offset, const void *bytes, size_t n,
         if (written < 0 && errno == EINTR)
             continue;
         if (written < 0)
-            return failed(blob->place.incomplete, err);
+            return failed(blob->paths.incomplete, err);
         done += (uint64_t)written;
     }
     if (!ranges_add(&blob->have, offset, offset + n))
-        return error_set(err, LLAMA3_EIO, "%s: too many gaps", blob->place.incomplete);
+        return error_set(err, LLAMA3_EIO, "%s: too many gaps", blob->paths.incomplete);
     /* The disk starts now, so that there is little left to wait for at the end. */
     if ((offset + n) / WRITE_BEHIND > offset / WRITE_BEHIND && offset + n >= WRITE_BEHIND)
         sync_file_range(blob->fd, (off_t)(offset + n - WRITE_BEHIND), WRITE_BEHIND,
@@ -206,7 +206,7 @@ int blob_write(struct blob *blob, uint64_t offset, const void *bytes, size_t n,
 
 int blob_record(struct blob *blob, struct llama3_error *err)
 {
-    struct record record;
+    struct blob_record record;
     if (!blob->changed || blob->state != BLOB_OPEN)
         return 0;
     memset(&record, 0, sizeof record); /* the checksum is of its padding, too */
@@ -223,7 +223,7 @@ int blob_record(struct blob *blob, struct llama3_error *err)
     }
     sum(&record, record.checksum);
     if (pwrite(blob->ranges_fd, &record, sizeof record, 0) != (ssize_t)sizeof record)
-        return failed(blob->place.ranges, err);
+        return failed(blob->paths.ranges, err);
     blob->changed = false;
     return 0;
 }
@@ -243,14 +243,14 @@ static void close_files(struct blob *blob)
 int blob_finish(struct blob *blob, const struct store *store, struct llama3_error *err)
 {
     if (fsync(blob->fd) != 0)
-        return failed(blob->place.incomplete, err);
-    if (rename(blob->place.incomplete, blob->place.final) != 0)
-        return failed(blob->place.final, err);
+        return failed(blob->paths.incomplete, err);
+    if (rename(blob->paths.incomplete, blob->paths.final) != 0)
+        return failed(blob->paths.final, err);
     new_file_sync_folder(
-        blob->place.final); /* if that can't be said, the name is right nonetheless */
-    unlink(blob->place.ranges);
+        blob->paths.final); /* if that can't be said, the name is right nonetheless */
+    unlink(blob->paths.ranges);
     if (blob->mismatches > 0)
-        unlink(blob->place.mismatch);
+        unlink(blob->paths.mismatch);
     blob->state = BLOB_DONE;
     int result = store_name(store, blob->file, err);
     close_files(blob);
@@ -260,15 +260,15 @@ int blob_finish(struct blob *blob, const struct store *store, struct llama3_erro
 int blob_set_apart(struct blob *blob, struct llama3_error *err)
 {
     blob->mismatches++;
-    if (rename(blob->place.incomplete, blob->place.mismatch) != 0)
-        return failed(blob->place.mismatch, err);
+    if (rename(blob->paths.incomplete, blob->paths.mismatch) != 0)
+        return failed(blob->paths.mismatch, err);
     close(blob->fd);
-    blob->fd = open_own(blob->place.incomplete, err);
+    blob->fd = open_own(blob->paths.incomplete, err);
     if (blob->fd < 0)
         return -1;
     begin(blob);
     if (ftruncate(blob->fd, (off_t)blob->file->size) != 0)
-        return failed(blob->place.incomplete, err);
+        return failed(blob->paths.incomplete, err);
     return blob_record(blob, err);
 }
 
@@ -280,19 +280,19 @@ int blob_drop(struct blob *blob, uint64_t begin, uint64_t end, struct llama3_err
     if (blob_record(blob, err) != 0)
         return -1;
     if (fdatasync(blob->ranges_fd) != 0)
-        return failed(blob->place.ranges, err);
+        return failed(blob->paths.ranges, err);
     if (fallocate(blob->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin,
                   (off_t)(end - begin)) != 0 &&
         errno != EOPNOTSUPP)
-        return failed(blob->place.incomplete, err);
+        return failed(blob->paths.incomplete, err);
     return 0;
 }
 
 void blob_discard(struct blob *blob)
 {
     if (blob->state == BLOB_OPEN) {
-        unlink(blob->place.incomplete);
-        unlink(blob->place.ranges);
+        unlink(blob->paths.incomplete);
+        unlink(blob->paths.ranges);
         close_files(blob);
     }
     begin(blob);
@@ -306,7 +306,7 @@ void blob_close(struct blob *blob)
     else
         blob_record(blob, NULL);
     close_files(blob);
-    place_free(&blob->place);
+    blob_paths_free(&blob->paths);
 }
 
 uint64_t blob_missing(const struct blob *blob)

@@ -26,7 +26,7 @@ enum blob_verdict { BLOB_UNHASHED = 0, BLOB_RIGHT, BLOB_WRONG, BLOB_UNREADABLE }
 
 struct blob {
     const struct hub_file *file;
-    struct place place;
+    struct blob_paths paths;
     enum blob_state state;
     int fd, ranges_fd, lock; /* -1: none */
     struct ranges have;      /* what is there, or was until it was dropped */

@@ -436,7 +436,7 @@ static int take_verdict(struct fetch *f, struct blob *blob, struct llama3_error 
     case BLOB_RIGHT:
         return f->drops ? 0 : blob_finish(blob, f->store, err);
     case BLOB_UNREADABLE:
-        return error_set(err, LLAMA3_EIO, "%s: can't be read", blob->place.incomplete);
+        return error_set(err, LLAMA3_EIO, "%s: can't be read", blob->paths.incomplete);
     case BLOB_WRONG:
         if (f->used && f->on_wrong != NULL)
             f->on_wrong(f->arg);
@@ -448,7 +448,7 @@ static int take_verdict(struct fetch *f, struct blob *blob, struct llama3_error 
             return error_set(err, LLAMA3_EIO,
                              "%s: expected the hash %.12s..., found another, twice: what came is "
                              "kept in %.1000s",
-                             blob->file->name, blob->file->etag, blob->place.mismatch);
+                             blob->file->name, blob->file->etag, blob->paths.mismatch);
         snprintf(text, sizeof text, "%s: its hash is not what the hub says: fetched once more",
                  blob->file->name);
         note(f, text);

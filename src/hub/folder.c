@@ -43,7 +43,7 @@ bool folder_stat(const char *folder, const char *name, struct stat *st)
 /* ---- the names of a blob --------------------------------------------------------------------- */
 
 /* Looks for a link to a blob; found: its path below snapshots/COMMIT/. */
-struct search {
+struct link_search {
     const char *blob;
     const char *below; /* the folder in the snapshot, "" at its top */
     char found[600];
@@ -52,7 +52,7 @@ struct search {
 
 static int look_at(void *arg, const char *folder, const char *name)
 {
-    struct search *search = arg;
+    struct link_search *search = arg;
     char path[PATH_MAX], target[PATH_MAX];
     struct stat st;
     if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path ||
@@ -82,7 +82,7 @@ static int look_in_snapshot(void *arg, const char *folder, const char *name)
 
 size_t folder_links(const char *repository, const char *blob, char *name, size_t size)
 {
-    struct search search = {.blob = blob, .below = ""};
+    struct link_search search = {.blob = blob, .below = ""};
     snprintf(search.found, sizeof search.found, "%.100s", blob);
     folder_each_in(repository, "snapshots", look_in_snapshot, &search);
     if (name != NULL)

@@ -175,7 +175,7 @@ void store_close(struct store *store)
     *store = (struct store){0};
 }
 
-/* ---- places ---------------------------------------------------------------------------------- */
+/* ---- paths ----------------------------------------------------------------------------------- */
 
 static char *with_suffix(const char *folder, const char *name, const char *suffix,
                          struct llama3_error *err)
@@ -207,39 +207,39 @@ static int make_folders(const struct store *store, const char *name, struct llam
     return fd < 0 ? -1 : 0;
 }
 
-int store_place(const struct store *store, const struct hub_file *file, struct place *place,
+int store_paths(const struct store *store, const struct hub_file *file, struct blob_paths *paths,
                 struct llama3_error *err)
 {
     static const char notes[] = ".cache/huggingface";
     const char *name = store->local ? file->name : file->etag;
-    *place = (struct place){0};
+    *paths = (struct blob_paths){0};
     if (store->local && strncasecmp(file->name, notes, strlen(notes)) == 0)
         return error_set(err, LLAMA3_EINPUT,
                          "%s: expected a name outside of %s, which is where notes on files are",
                          file->name, notes);
     if (make_folders(store, file->name, err) != 0)
         return -1;
-    place->final = store->local ? store_path(store, file->name, err)
+    paths->final = store->local ? store_path(store, file->name, err)
                                 : path_join(store->arriving, file->etag, err);
-    place->incomplete = with_suffix(store->arriving, name, ".llama3.incomplete", err);
-    place->ranges = with_suffix(store->arriving, name, ".llama3.ranges", err);
-    place->mismatch = with_suffix(store->arriving, name, ".llama3.mismatch", err);
-    place->lock = with_suffix(store->locks, name, ".lock", err);
-    if (place->final != NULL && place->incomplete != NULL && place->ranges != NULL &&
-        place->mismatch != NULL && place->lock != NULL)
+    paths->incomplete = with_suffix(store->arriving, name, ".llama3.incomplete", err);
+    paths->ranges = with_suffix(store->arriving, name, ".llama3.ranges", err);
+    paths->mismatch = with_suffix(store->arriving, name, ".llama3.mismatch", err);
+    paths->lock = with_suffix(store->locks, name, ".lock", err);
+    if (paths->final != NULL && paths->incomplete != NULL && paths->ranges != NULL &&
+        paths->mismatch != NULL && paths->lock != NULL)
         return 0;
-    place_free(place);
+    blob_paths_free(paths);
     return -1;
 }
 
-void place_free(struct place *place)
+void blob_paths_free(struct blob_paths *paths)
 {
-    free(place->final);
-    free(place->incomplete);
-    free(place->ranges);
-    free(place->mismatch);
-    free(place->lock);
-    *place = (struct place){0};
+    free(paths->final);
+    free(paths->incomplete);
+    free(paths->ranges);
+    free(paths->mismatch);
+    free(paths->lock);
+    *paths = (struct blob_paths){0};
 }
 
 /* ---- what is there --------------------------------------------------------------------------- */
@@ -264,17 +264,18 @@ static bool read_note(const struct store *store, const struct hub_file *file, do
     return right;
 }
 
-bool store_has(const struct store *store, const struct hub_file *file, const struct place *place)
+bool store_has(const struct store *store, const struct hub_file *file,
+               const struct blob_paths *paths)
 {
     struct stat st;
     double noted;
-    if (!is_whole(place->final, file->size, &st))
+    if (!is_whole(paths->final, file->size, &st))
         return false;
     if (!store->local)
         return true;
     if (read_note(store, file, &noted) && (double)st.st_mtime - 1 <= noted)
         return true;
-    return digest_matches(place->final, file->etag, file->size);
+    return digest_matches(paths->final, file->etag, file->size);
 }
 
 bool store_seed(const struct store *store, const struct hub_file *file, int fd)
@@ -410,36 +411,36 @@ int store_set_ref(const struct store *store, const char *revision, struct llama3
 
 /* ---- int4 ------------------------------------------------------------------------------------ */
 
-int store_int4(const struct store *store, struct int4_place *place, struct llama3_error *err)
+int store_int4(const struct store *store, struct int4_paths *paths, struct llama3_error *err)
 {
     char name[HUB_COMMIT + 16];
     char *below = store->local ? strdup(store->arriving) : path_join(store->root, "llama3", err);
-    *place = (struct int4_place){0};
+    *paths = (struct int4_paths){0};
     if (below == NULL || (!store->local && make_folder(store->root, "llama3", err) != 0)) {
         free(below);
         return -1;
     }
-    place->out = store->local ? path_join(store->root, "int4.safetensors", err)
+    paths->out = store->local ? path_join(store->root, "int4.safetensors", err)
                               : hub_int4_path(store->root, store->commit, err);
     snprintf(name, sizeof name, "%s.sources", store->commit);
-    place->links = path_join(below, name, err);
+    paths->links = path_join(below, name, err);
     snprintf(name, sizeof name, "%s-int4", store->local ? "this" : store->commit);
-    place->source = with_suffix(below, name, ".made-of", err);
-    place->lock = with_suffix(store->locks, name, ".lock", err);
+    paths->source = with_suffix(below, name, ".made-of", err);
+    paths->lock = with_suffix(store->locks, name, ".lock", err);
     free(below);
-    if (place->out != NULL && place->links != NULL && place->source != NULL && place->lock != NULL)
+    if (paths->out != NULL && paths->links != NULL && paths->source != NULL && paths->lock != NULL)
         return 0;
-    int4_place_free(place);
+    int4_paths_free(paths);
     return -1;
 }
 
-void int4_place_free(struct int4_place *place)
+void int4_paths_free(struct int4_paths *paths)
 {
-    free(place->out);
-    free(place->source);
-    free(place->links);
-    free(place->lock);
-    *place = (struct int4_place){0};
+    free(paths->out);
+    free(paths->source);
+    free(paths->links);
+    free(paths->lock);
+    *paths = (struct int4_paths){0};
 }
 
 static int remove_file(const char *path, struct llama3_error *err)

@@ -30,7 +30,7 @@ int store_open(struct store *store, const char *repository, const char *local_di
 void store_close(struct store *store);
 
 /* The paths of one file, and of what it is until it is whole. */
-struct place {
+struct blob_paths {
     char *final;      /* the blob, or DIR/NAME */
     char *incomplete; /* the same, sparse, while it arrives */
     char *ranges;     /* which bytes of that are there */
@@ -39,13 +39,14 @@ struct place {
 };
 
 /* Makes the folders that it names. */
-int store_place(const struct store *store, const struct hub_file *file, struct place *place,
+int store_paths(const struct store *store, const struct hub_file *file, struct blob_paths *paths,
                 struct llama3_error *err);
-void place_free(struct place *place);
+void blob_paths_free(struct blob_paths *paths);
 
 /* Whether the file's contents are there, whole; of a folder's file that has no note it is hashed.
  */
-bool store_has(const struct store *store, const struct hub_file *file, const struct place *place);
+bool store_has(const struct store *store, const struct hub_file *file,
+               const struct blob_paths *paths);
 /* Copies the file's contents from the cache, if it has them; false if not all of it was copied. */
 bool store_seed(const struct store *store, const struct hub_file *file, int fd);
 /* Contents that are there get the file's name: the link in the snapshot, or the note. */
@@ -54,7 +55,7 @@ int store_name(const struct store *store, const struct hub_file *file, struct ll
 char *store_path(const struct store *store, const char *name, struct llama3_error *err);
 
 /* Where the int4 file of the store's commit goes, and what goes with it. */
-struct int4_place {
+struct int4_paths {
     char *out;
     char *source; /* a text that says what it was made of */
     char *links;  /* a folder of links to the files as they arrive */
@@ -62,8 +63,8 @@ struct int4_place {
 };
 
 /* Makes the folder that they are in. */
-int store_int4(const struct store *store, struct int4_place *place, struct llama3_error *err);
-void int4_place_free(struct int4_place *place);
+int store_int4(const struct store *store, struct int4_paths *paths, struct llama3_error *err);
+void int4_paths_free(struct int4_paths *paths);
 /* Writes a small file, whole or not at all. What a link of this name stands for stays as it is. */
 int store_write(const char *path, const char *text, struct llama3_error *err);
 /* A file goes, by its name; and its contents, unless another name stands for them. */

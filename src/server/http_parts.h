@@ -44,7 +44,7 @@ struct peer {
     struct peer *next;
 };
 
-struct header {
+struct answer_header {
     char *name, *value;
 };
 
@@ -65,7 +65,7 @@ struct http_request {
     void (*on_gone)(void *arg);
     void *arg;
 
-    struct header headers[MAX_HEADERS];
+    struct answer_header headers[MAX_HEADERS];
     size_t n_headers;
     int status;
     struct MHD_Response *response; /* not queued yet */

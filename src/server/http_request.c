@@ -127,10 +127,10 @@ void request_mark_gone(struct http_request *r)
 
 void http_set_header(struct http_request *r, const char *name, const char *value)
 {
-    struct header *h = &r->headers[r->n_headers];
+    struct answer_header *h = &r->headers[r->n_headers];
     if (r->n_headers == MAX_HEADERS)
         return;
-    *h = (struct header){strdup(name), strdup(value)};
+    *h = (struct answer_header){strdup(name), strdup(value)};
     if (h->name != NULL && h->value != NULL)
         r->n_headers++;
     else

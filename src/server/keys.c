@@ -18,21 +18,21 @@
 
 enum { MAX_FILE = 1 << 20, MAX_KEYS = 4096, MAX_KEY = 512 };
 
-struct digest {
+struct key_digest {
     uint8_t bytes[SHA256_DIGEST_SIZE];
 };
 
 struct keys {
     uint8_t salt[32];
-    struct digest list[MAX_KEYS]; /* [n], sorted */
+    struct key_digest list[MAX_KEYS]; /* [n], sorted */
     size_t n;
 };
 
 /* The salt is random and secret: a client can't tell which digests its guesses have, so how long it
  * takes to find them tells it nothing about the keys. */
-static struct digest hash(const struct keys *keys, const char *key, size_t n)
+static struct key_digest hash(const struct keys *keys, const char *key, size_t n)
 {
-    struct digest digest;
+    struct key_digest digest;
     struct sha256_ctx sha;
     sha256_init(&sha);
     sha256_update(&sha, sizeof keys->salt, keys->salt);
@@ -44,7 +44,7 @@ static struct digest hash(const struct keys *keys, const char *key, size_t n)
 
 static int compare(const void *a, const void *b)
 {
-    return memcmp(a, b, sizeof(struct digest));
+    return memcmp(a, b, sizeof(struct key_digest));
 }
 
 static int add(struct keys *keys, const char *key, const char *where, struct llama3_error *err)
@@ -124,7 +124,7 @@ size_t keys_count(const struct keys *keys)
 }
 
 /* Looks at every byte, whatever is found on the way. */
-static bool equal(const struct digest *a, const struct digest *b)
+static bool equal(const struct key_digest *a, const struct key_digest *b)
 {
     volatile unsigned found = 0;
     for (size_t i = 0; i < sizeof a->bytes; i++)
@@ -133,7 +133,7 @@ static bool equal(const struct digest *a, const struct digest *b)
 }
 
 /* Where the digest is, or would be. */
-static size_t search(const struct keys *keys, const struct digest *digest)
+static size_t search(const struct keys *keys, const struct key_digest *digest)
 {
     size_t from = 0, to = keys->n;
     while (from < to) {
@@ -159,7 +159,7 @@ int keys_find(const struct keys *keys, const char *authorization)
         n--;
     if (n > MAX_KEY) /* before anything is done with it: it has no key yet */
         return -1;
-    struct digest digest = hash(keys, given, n);
+    struct key_digest digest = hash(keys, given, n);
     size_t at = search(keys, &digest);
     return at < keys->n && equal(&keys->list[at], &digest) ? (int)at : -1;
 }

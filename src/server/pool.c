@@ -11,10 +11,10 @@
 /* Fewer tokens than this are read sooner than waited for. */
 enum { WORTH_WAITING = 64 };
 
-struct entry {
+struct pool_entry {
     int owner;
     struct llama3_session *session;
-    struct entry *next;
+    struct pool_entry *next;
 };
 
 struct pool {
@@ -23,7 +23,7 @@ struct pool {
     uint64_t bytes;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct entry *entries; /* the last used first */
+    struct pool_entry *entries; /* the last used first */
     struct pool_reader *readers;
     size_t n;
 };
@@ -45,9 +45,9 @@ struct pool *pool_open(struct llama3_model *model, size_t most, uint64_t bytes,
 }
 
 /* Takes an entry out of the list; its session is the caller's. */
-static struct llama3_session *unlink_entry(struct pool *pool, struct entry **at)
+static struct llama3_session *unlink_entry(struct pool *pool, struct pool_entry **at)
 {
-    struct entry *entry = *at;
+    struct pool_entry *entry = *at;
     struct llama3_session *session = entry->session;
     *at = entry->next;
     free(entry);
@@ -59,7 +59,7 @@ static struct llama3_session *unlink_entry(struct pool *pool, struct entry **at)
 static size_t has(const struct pool *pool, int owner, bool tokens)
 {
     size_t sum = 0;
-    for (const struct entry *e = pool->entries; e != NULL; e = e->next) {
+    for (const struct pool_entry *e = pool->entries; e != NULL; e = e->next) {
         size_t n = 1;
         if (e->owner != owner)
             continue;
@@ -73,9 +73,9 @@ static size_t has(const struct pool *pool, int owner, bool tokens)
 /* The least recently used one of the owner of most; of equals, the one used least recently. */
 static void drop_one(struct pool *pool, bool tokens)
 {
-    struct entry **last = NULL;
+    struct pool_entry **last = NULL;
     size_t most = 0;
-    for (struct entry **at = &pool->entries; *at != NULL; at = &(*at)->next) {
+    for (struct pool_entry **at = &pool->entries; *at != NULL; at = &(*at)->next) {
         size_t n = has(pool, (*at)->owner, tokens);
         if (n >= most) {
             most = n;
@@ -107,12 +107,12 @@ static size_t common(const int32_t *a, size_t n_a, const int32_t *b, size_t n_b)
 /* ---- taking ------------------------------------------------------------------------------ */
 
 /* The owner's entry that begins like the tokens for longest; *shared: how long. */
-static struct entry **best_entry(struct pool *pool, int owner, const int32_t *tokens, size_t n,
-                                 size_t *shared)
+static struct pool_entry **best_entry(struct pool *pool, int owner, const int32_t *tokens, size_t n,
+                                      size_t *shared)
 {
-    struct entry **best = NULL;
+    struct pool_entry **best = NULL;
     *shared = 0;
-    for (struct entry **at = &pool->entries; *at != NULL; at = &(*at)->next) {
+    for (struct pool_entry **at = &pool->entries; *at != NULL; at = &(*at)->next) {
         size_t length;
         const int32_t *have = llama3_session_tokens((*at)->session, &length);
         size_t same = (*at)->owner == owner ? common(have, length, tokens, n) : 0;
@@ -138,11 +138,11 @@ static bool worth_waiting(const struct pool *pool, const struct pool_reader *rea
 }
 
 /* A session for tokens of which an entry shares some. One that goes on differently stays. */
-static struct llama3_session *from_entry(struct pool *pool, struct entry **at, size_t shared,
+static struct llama3_session *from_entry(struct pool *pool, struct pool_entry **at, size_t shared,
                                          struct llama3_error *err)
 {
     size_t length;
-    struct entry *entry = *at;
+    struct pool_entry *entry = *at;
     llama3_session_tokens(entry->session, &length);
     if (length == shared)
         return unlink_entry(pool, at);
@@ -160,7 +160,7 @@ struct llama3_session *pool_take(struct pool *pool, int owner, const int32_t *to
     size_t shared;
     *reader = (struct pool_reader){.owner = owner, .tokens = tokens, .n = n};
     pthread_mutex_lock(&pool->lock);
-    struct entry **best = best_entry(pool, owner, tokens, n, &shared);
+    struct pool_entry **best = best_entry(pool, owner, tokens, n, &shared);
     while (worth_waiting(pool, reader, shared) && !atomic_load(cancel)) {
         pthread_cond_wait(&pool->changed, &pool->lock);
         best = best_entry(pool, owner, tokens, n, &shared);
@@ -203,7 +203,7 @@ void pool_read(struct pool *pool, struct pool_reader *reader)
 
 void pool_put(struct pool *pool, int owner, struct llama3_session *session)
 {
-    struct entry *entry = size_alloc(1, sizeof *entry);
+    struct pool_entry *entry = size_alloc(1, sizeof *entry);
     size_t length;
     const int32_t *tokens = llama3_session_tokens(session, &length);
     if (entry == NULL || length == 0) {
@@ -214,7 +214,7 @@ void pool_put(struct pool *pool, int owner, struct llama3_session *session)
     entry->owner = owner;
     entry->session = session;
     pthread_mutex_lock(&pool->lock);
-    for (struct entry **at = &pool->entries; *at != NULL;) {
+    for (struct pool_entry **at = &pool->entries; *at != NULL;) {
         size_t n;
         const int32_t *have = llama3_session_tokens((*at)->session, &n);
         if ((*at)->owner == owner && n <= length && common(have, n, tokens, length) == n)

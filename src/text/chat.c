@@ -13,7 +13,7 @@
 #include "text/unicode.h"
 
 /* Gathers text between two control ids, so that it is tokenized as one. */
-struct writer {
+struct renderer {
     const struct tokenizer *tokenizer;
     const struct llama3_message *last; /* whose turn stays open; NULL: none does */
     bool ends_with_header;             /* the assistant's next turn is begun */
@@ -23,30 +23,30 @@ struct writer {
     bool failed; /* err is filled */
 };
 
-static void flush(struct writer *writer)
+static void flush(struct renderer *renderer)
 {
-    if (!writer->failed && writer->text.failed)
-        writer->failed = error_memory(writer->err, "a conversation", writer->text.size) != 0;
-    if (!writer->failed && writer->text.size > 0)
-        writer->failed = tokenizer_encode(writer->tokenizer, writer->text.data, writer->text.size,
-                                          writer->out, writer->err) != 0;
-    buf_clear(&writer->text);
+    if (!renderer->failed && renderer->text.failed)
+        renderer->failed = error_memory(renderer->err, "a conversation", renderer->text.size) != 0;
+    if (!renderer->failed && renderer->text.size > 0)
+        renderer->failed = tokenizer_encode(renderer->tokenizer, renderer->text.data,
+                                            renderer->text.size, renderer->out, renderer->err) != 0;
+    buf_clear(&renderer->text);
 }
 
-static void put_text(struct writer *writer, const char *text)
+static void put_text(struct renderer *renderer, const char *text)
 {
-    buf_add_str(&writer->text, text);
+    buf_add_str(&renderer->text, text);
 }
 
-static void put_id(struct writer *writer, int32_t id)
+static void put_id(struct renderer *renderer, int32_t id)
 {
-    flush(writer);
-    tokens_add(writer->out, id);
+    flush(renderer);
+    tokens_add(renderer->out, id);
 }
 
-static void put_control(struct writer *writer, const char *name)
+static void put_control(struct renderer *renderer, const char *name)
 {
-    put_id(writer, tokenizer_control(writer->tokenizer, name));
+    put_id(renderer, tokenizer_control(renderer->tokenizer, name));
 }
 
 /* What Python's str.strip() takes off: White_Space and U+001C..1F. */
@@ -56,7 +56,7 @@ static bool is_stripped(uint32_t scalar)
 }
 
 /* Jinja's trim. The text is valid UTF-8. */
-static void put_trimmed(struct writer *writer, const char *text)
+static void put_trimmed(struct renderer *renderer, const char *text)
 {
     const uint8_t *bytes = (const uint8_t *)text;
     size_t n = strlen(text), from = 0, to = 0; /* to: the end of what is kept */
@@ -72,121 +72,122 @@ static void put_trimmed(struct writer *writer, const char *text)
         }
         at = next;
     }
-    buf_add(&writer->text, text + from, to - from);
+    buf_add(&renderer->text, text + from, to - from);
 }
 
 /* Jinja's tojson of a string as transformers defines it: Python's json.dumps, ensure_ascii off. */
-static void put_json(struct writer *writer, const char *text)
+static void put_json(struct renderer *renderer, const char *text)
 {
     static const char hex[] = "0123456789abcdef";
     static const char plain[] = "\"\\\b\f\n\r\t", escaped[] = "\"\\bfnrt";
 
-    put_text(writer, "\"");
+    put_text(renderer, "\"");
     for (; *text != '\0'; text++) {
         const char *special = strchr(plain, *text);
         uint8_t byte = (uint8_t)*text;
         if (special != NULL) {
             const char pair[] = {'\\', escaped[special - plain]};
-            buf_add(&writer->text, pair, sizeof pair);
+            buf_add(&renderer->text, pair, sizeof pair);
         } else if (byte < 0x20) {
             const char code[] = {'\\', 'u', '0', '0', hex[byte >> 4], hex[byte & 15]};
-            buf_add(&writer->text, code, sizeof code);
+            buf_add(&renderer->text, code, sizeof code);
         } else {
-            buf_add(&writer->text, text, 1);
+            buf_add(&renderer->text, text, 1);
         }
     }
-    put_text(writer, "\"");
+    put_text(renderer, "\"");
 }
 
 /* ---- the templates ----------------------------------------------------------------------- */
 
-static void put_header(struct writer *writer, const char *role)
+static void put_header(struct renderer *renderer, const char *role)
 {
-    put_control(writer, "<|start_header_id|>");
-    put_text(writer, role);
-    put_control(writer, "<|end_header_id|>");
-    put_text(writer, "\n\n");
+    put_control(renderer, "<|start_header_id|>");
+    put_text(renderer, role);
+    put_control(renderer, "<|end_header_id|>");
+    put_text(renderer, "\n\n");
 }
 
-static void put_turn(struct writer *writer, const struct llama3_message *message)
+static void put_turn(struct renderer *renderer, const struct llama3_message *message)
 {
-    put_header(writer, message->role);
-    put_trimmed(writer, message->content);
-    if (message != writer->last)
-        put_control(writer, "<|eot_id|>");
+    put_header(renderer, message->role);
+    put_trimmed(renderer, message->content);
+    if (message != renderer->last)
+        put_control(renderer, "<|eot_id|>");
 }
 
 /* The header of the answer. */
-static void put_last_header(struct writer *writer)
+static void put_last_header(struct renderer *renderer)
 {
-    if (writer->ends_with_header)
-        put_header(writer, "assistant");
+    if (renderer->ends_with_header)
+        put_header(renderer, "assistant");
 }
 
-static void render_llama3(struct writer *writer, const struct llama3_message *messages, size_t n)
+static void render_llama3(struct renderer *renderer, const struct llama3_message *messages,
+                          size_t n)
 {
-    put_id(writer, tokenizer_bos(writer->tokenizer));
+    put_id(renderer, tokenizer_bos(renderer->tokenizer));
     for (size_t i = 0; i < n; i++)
-        put_turn(writer, &messages[i]);
-    put_last_header(writer);
+        put_turn(renderer, &messages[i]);
+    put_last_header(renderer);
 }
 
 /* 3.1, 3.2 and 3.3 without tools differ in the date alone. */
-static void render_llama31(struct writer *writer, const struct llama3_message *messages, size_t n,
-                           const char *date)
+static void render_llama31(struct renderer *renderer, const struct llama3_message *messages,
+                           size_t n, const char *date)
 {
     size_t first = strcmp(messages[0].role, "system") == 0 ? 1 : 0;
 
-    put_id(writer, tokenizer_bos(writer->tokenizer));
-    put_header(writer, "system");
-    put_text(writer, "Cutting Knowledge Date: December 2023\nToday Date: ");
-    put_text(writer, date);
-    put_text(writer, "\n\n");
+    put_id(renderer, tokenizer_bos(renderer->tokenizer));
+    put_header(renderer, "system");
+    put_text(renderer, "Cutting Knowledge Date: December 2023\nToday Date: ");
+    put_text(renderer, date);
+    put_text(renderer, "\n\n");
     if (first == 1)
-        put_trimmed(writer, messages[0].content);
-    put_control(writer, "<|eot_id|>");
+        put_trimmed(renderer, messages[0].content);
+    put_control(renderer, "<|eot_id|>");
 
     for (size_t i = first; i < n; i++) {
         if (strcmp(messages[i].role, "tool") == 0 || strcmp(messages[i].role, "ipython") == 0) {
-            put_header(writer, "ipython");
-            put_json(writer, messages[i].content);
-            put_control(writer, "<|eot_id|>");
+            put_header(renderer, "ipython");
+            put_json(renderer, messages[i].content);
+            put_control(renderer, "<|eot_id|>");
         } else {
-            put_turn(writer, &messages[i]);
+            put_turn(renderer, &messages[i]);
         }
     }
-    put_last_header(writer);
+    put_last_header(renderer);
 }
 
-static void put_chatml_header(struct writer *writer, const char *role)
+static void put_chatml_header(struct renderer *renderer, const char *role)
 {
-    put_control(writer, "<|im_start|>");
-    put_text(writer, role);
-    put_text(writer, "\n");
+    put_control(renderer, "<|im_start|>");
+    put_text(renderer, role);
+    put_text(renderer, "\n");
 }
 
-static void end_chatml_turn(struct writer *writer)
+static void end_chatml_turn(struct renderer *renderer)
 {
-    put_control(writer, "<|im_end|>");
-    put_text(writer, "\n");
+    put_control(renderer, "<|im_end|>");
+    put_text(renderer, "\n");
 }
 
-static void render_chatml(struct writer *writer, const struct llama3_message *messages, size_t n,
-                          const char *default_system)
+static void render_chatml(struct renderer *renderer, const struct llama3_message *messages,
+                          size_t n, const char *default_system)
 {
     if (default_system != NULL && strcmp(messages[0].role, "system") != 0) {
-        put_chatml_header(writer, "system");
-        put_text(writer, default_system);
-        end_chatml_turn(writer);
+        put_chatml_header(renderer, "system");
+        put_text(renderer, default_system);
+        end_chatml_turn(renderer);
     }
     for (size_t i = 0; i < n; i++) {
-        put_chatml_header(writer, messages[i].role);
-        put_text(writer, messages[i].content);
-        if (&messages[i] != writer->last)
-            end_chatml_turn(writer);
+        put_chatml_header(renderer, messages[i].role);
+        put_text(renderer, messages[i].content);
+        if (&messages[i] != renderer->last)
+            end_chatml_turn(renderer);
     }
-    if (writer->ends_with_header)
-        put_chatml_header(writer, "assistant");
+    if (renderer->ends_with_header)
+        put_chatml_header(renderer, "assistant");
 }
 
 /* ---- what callers see -------------------------------------------------------------------- */
@@ -258,22 +259,22 @@ int chat_render(const struct chat_template *chat, const struct tokenizer *tokeni
                 enum chat_end end, struct tokens *out, struct llama3_error *err)
 {
     size_t before = out->n;
-    struct writer writer = {.tokenizer = tokenizer,
-                            .last = end == CHAT_OPEN && n > 0 ? &messages[n - 1] : NULL,
-                            .ends_with_header = end == CHAT_HEADER,
-                            .out = out,
-                            .err = err};
+    struct renderer renderer = {.tokenizer = tokenizer,
+                                .last = end == CHAT_OPEN && n > 0 ? &messages[n - 1] : NULL,
+                                .ends_with_header = end == CHAT_HEADER,
+                                .out = out,
+                                .err = err};
 
     if (n == 0)
         return error_set(err, LLAMA3_EINPUT, "conversation: expected a message, found none");
     for (size_t i = 0; i < n; i++)
         if (check_message(&messages[i], i + 1, err) != 0)
             return -1;
-    if (writer.last != NULL && strcmp(writer.last->role, "assistant") != 0)
+    if (renderer.last != NULL && strcmp(renderer.last->role, "assistant") != 0)
         return error_set(err, LLAMA3_EINPUT,
                          "message %zu: expected the assistant's, to go on with it, found role "
                          "\"%.40s\"",
-                         n, writer.last->role);
+                         n, renderer.last->role);
     if (date != NULL && chat_date_check(date, err) != 0)
         return -1;
     if (chat_template_check(chat, tokenizer, err) != 0)
@@ -281,20 +282,20 @@ int chat_render(const struct chat_template *chat, const struct tokenizer *tokeni
 
     switch (chat->form) {
     case CHAT_LLAMA3:
-        render_llama3(&writer, messages, n);
+        render_llama3(&renderer, messages, n);
         break;
     case CHAT_LLAMA31:
-        render_llama31(&writer, messages, n, date != NULL ? date : "26 Jul 2024");
+        render_llama31(&renderer, messages, n, date != NULL ? date : "26 Jul 2024");
         break;
     case CHAT_CHATML:
-        render_chatml(&writer, messages, n, chat->default_system);
+        render_chatml(&renderer, messages, n, chat->default_system);
         break;
     }
-    flush(&writer);
-    buf_free(&writer.text);
-    if (!writer.failed && out->failed)
-        writer.failed = error_memory(err, "the tokens of a conversation", 0) != 0;
-    if (writer.failed) {
+    flush(&renderer);
+    buf_free(&renderer.text);
+    if (!renderer.failed && out->failed)
+        renderer.failed = error_memory(err, "the tokens of a conversation", 0) != 0;
+    if (renderer.failed) {
         out->n = before;
         out->failed = false;
         return -1;

@@ -39,7 +39,7 @@ struct pull {
     struct fetch fetch;
     struct pull_show *show;
     struct pull_int4 *int4;  /* NULL: nothing is quantized */
-    struct int4_place place; /* where its file goes */
+    struct int4_paths paths; /* of its file */
     int lock;                /* of that; -1: none */
     struct buf contents;     /* what it is made of */
 };
@@ -111,9 +111,9 @@ static int lock_int4(struct pull *pull, struct llama3_error *err)
     pull_made_describe(pull->files, pull->n, &pull->contents);
     if (pull->contents.failed)
         return error_memory(err, "a list of files", pull->contents.size);
-    if (store_int4(&pull->store, &pull->place, err) != 0)
+    if (store_int4(&pull->store, &pull->paths, err) != 0)
         return -1;
-    while ((pull->lock = store_lock(pull->place.lock, &busy, err)) < 0 && busy) {
+    while ((pull->lock = store_lock(pull->paths.lock, &busy, err)) < 0 && busy) {
         const struct timespec moment = {.tv_nsec = 200000000};
         if (!told)
             on_note(pull, "another llama3-pull quantizes this model: waiting for it");
@@ -210,7 +210,7 @@ static void forget_int4(void *arg)
 {
     const struct pull *pull = arg;
     struct buf path = {0};
-    buf_add_str(&path, pull->place.out);
+    buf_add_str(&path, pull->paths.out);
     buf_add_str(&path, ".partial");
     if (!path.failed)
         unlink(path.data);
@@ -225,8 +225,8 @@ static int fetch_and_quantize(struct pull *pull, bool *again, struct llama3_erro
     bool lost = false;
     const struct pull_int4_options options = {.args = pull->args,
                                               .fetch = f,
-                                              .folder = pull->place.links,
-                                              .out = pull->place.out,
+                                              .folder = pull->paths.links,
+                                              .out = pull->paths.out,
                                               .contents = pull->contents.data,
                                               .needed = int4_bytes(pull)};
     prepare(pull, pull->n);
@@ -347,8 +347,8 @@ static char *result_path(const struct pull *pull, struct llama3_error *err)
         if (gguf == NULL && n > 5 && strcasecmp(name + n - 5, ".gguf") == 0)
             gguf = name;
     }
-    if (pull->place.out != NULL)
-        return strdup(pull->place.out);
+    if (pull->paths.out != NULL)
+        return strdup(pull->paths.out);
     if (gguf != NULL && pull->args->include.n == 0)
         return store_path(&pull->store, gguf, err);
     return strdup(pull->store.snapshot);
@@ -388,11 +388,11 @@ static int failed(const struct llama3_error *err)
 static int make_int4(struct pull *pull, struct llama3_error *err)
 {
     bool calibrated = pull->args->int4 == 1;
-    if (pull_made_is(&pull->place, pull->contents.data, calibrated))
+    if (pull_made_is(&pull->paths, pull->contents.data, calibrated))
         return 0;
-    if (pull_made_begin(&pull->place, err) != 0 || fetch_int4(pull, err) != 0)
+    if (pull_made_begin(&pull->paths, err) != 0 || fetch_int4(pull, err) != 0)
         return -1;
-    return pull_made_end(&pull->place, pull->contents.data, calibrated, err);
+    return pull_made_end(&pull->paths, pull->contents.data, calibrated, err);
 }
 
 static int fetch_rest(struct pull *pull, struct llama3_error *err)
@@ -435,7 +435,7 @@ static void close_pull(struct pull *pull)
     for (size_t i = 0; pull->blobs != NULL && i < pull->n; i++)
         blob_close(&pull->blobs[i]);
     free(pull->blobs);
-    int4_place_free(&pull->place);
+    int4_paths_free(&pull->paths);
     buf_free(&pull->contents);
     if (pull->lock >= 0)
         close(pull->lock);

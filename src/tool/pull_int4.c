@@ -40,7 +40,7 @@ struct pull_int4 {
 
 static const char *path_now(const struct blob *blob)
 {
-    return blob->state == BLOB_DONE ? blob->place.final : blob->place.incomplete;
+    return blob->state == BLOB_DONE ? blob->paths.final : blob->paths.incomplete;
 }
 
 static int make_link(const struct pull_int4 *p, const struct blob *blob, struct llama3_error *err)

@@ -41,11 +41,11 @@ static bool opens(const char *path)
     return opened;
 }
 
-bool pull_made_is(const struct int4_place *place, const char *contents, bool calibrated)
+bool pull_made_is(const struct int4_paths *paths, const char *contents, bool calibrated)
 {
     size_t size;
     bool missing, same = false;
-    char *text = file_read(place->source, MAX_TEXT, &size, &missing, NULL);
+    char *text = file_read(paths->source, MAX_TEXT, &size, &missing, NULL);
     if (text == NULL)
         return false;
     /* A calibrated one is better than what was asked for. */
@@ -54,31 +54,31 @@ bool pull_made_is(const struct int4_place *place, const char *contents, bool cal
     else if (!calibrated && strncmp(text, plain_line, strlen(plain_line)) == 0)
         same = strcmp(text + strlen(plain_line), contents) == 0;
     free(text);
-    return same && is_regular(place->out) && opens(place->out);
+    return same && is_regular(paths->out) && opens(paths->out);
 }
 
-int pull_made_begin(const struct int4_place *place, struct llama3_error *err)
+int pull_made_begin(const struct int4_paths *paths, struct llama3_error *err)
 {
     struct stat st;
-    bool there = lstat(place->out, &st) == 0;
-    if (there && !is_regular(place->source))
+    bool there = lstat(paths->out, &st) == 0;
+    if (there && !is_regular(paths->source))
         return error_set(err, LLAMA3_EINPUT,
                          "%s: expected no such file, or one that llama3-pull made, found another: "
                          "remove it, or move it away",
-                         place->out);
-    if (there && !S_ISREG(st.st_mode) && unlink(place->out) != 0)
-        return error_set(err, LLAMA3_EIO, "%s: %s", place->out, strerror(errno));
-    return store_write(place->source, begun_line, err);
+                         paths->out);
+    if (there && !S_ISREG(st.st_mode) && unlink(paths->out) != 0)
+        return error_set(err, LLAMA3_EIO, "%s: %s", paths->out, strerror(errno));
+    return store_write(paths->source, begun_line, err);
 }
 
-int pull_made_end(const struct int4_place *place, const char *contents, bool calibrated,
+int pull_made_end(const struct int4_paths *paths, const char *contents, bool calibrated,
                   struct llama3_error *err)
 {
     struct buf text = {0};
     buf_add_str(&text, calibrated ? calibrated_line : plain_line);
     buf_add_str(&text, contents);
     int result = text.failed ? error_memory(err, "a text", text.size)
-                             : store_write(place->source, text.data, err);
+                             : store_write(paths->source, text.data, err);
     buf_free(&text);
     return result;
 }

@@ -14,10 +14,10 @@ void pull_made_describe(const struct hub_file *const *files, size_t n, struct bu
 
 /* Whether the file is there, can be opened and was made of these contents, calibrated if that is
  * asked for. */
-bool pull_made_is(const struct int4_place *place, const char *contents, bool calibrated);
+bool pull_made_is(const struct int4_paths *paths, const char *contents, bool calibrated);
 /* Before and after it is made. Before: -1 if there is a file that llama3-pull did not make. */
-int pull_made_begin(const struct int4_place *place, struct llama3_error *err);
-int pull_made_end(const struct int4_place *place, const char *contents, bool calibrated,
+int pull_made_begin(const struct int4_paths *paths, struct llama3_error *err);
+int pull_made_end(const struct int4_paths *paths, const char *contents, bool calibrated,
                   struct llama3_error *err);
 
 #endif
