@@ -75,6 +75,7 @@ AC_DEFUN([LLAMA3_TABLE],
   [LLAMA3_FLAG([$2], [$1_CFLAGS])
    AS_IF([test -n "$$1_CFLAGS"],
      [llama3_kernels="$llama3_kernels m4_tolower([$1])"
+      KERNEL_OBJECTS="$KERNEL_OBJECTS src/backend/cpu/kernels_[]m4_tolower([$1]).lo"
       AC_DEFINE([HAVE_$1], [1], [Define if the kernels for $1 are built.])])])
 
 m4_define([LLAMA3_TABLES],
@@ -82,7 +83,7 @@ m4_define([LLAMA3_TABLES],
 
 AC_DEFUN([LLAMA3_SIMD],
   [AVX2_CFLAGS= AVXVNNI_CFLAGS= AVX512VL_CFLAGS= AVX512_CFLAGS= AVX512BF16_CFLAGS= NEON_CFLAGS= DOTPROD_CFLAGS=
-   llama3_kernels=scalar
+   llama3_kernels=scalar KERNEL_OBJECTS=
    AS_CASE([$host_cpu],
      [x86_64],
        [LLAMA3_TABLE([AVX2], [-mavx2 -mfma -mf16c])
@@ -95,9 +96,12 @@ AC_DEFUN([LLAMA3_SIMD],
      [aarch64*],
        [LLAMA3_TABLE([NEON], [-march=armv8-a])
         LLAMA3_TABLE([DOTPROD], [-march=armv8.2-a+dotprod])])
-   m4_foreach([llama3_table], [LLAMA3_TABLES],
-     [AM_CONDITIONAL([HAVE_]llama3_table, [test -n "$llama3_table[]_CFLAGS"])
-      AC_SUBST(llama3_table[_CFLAGS])])])
+   m4_foreach([llama3_table], [LLAMA3_TABLES], [AC_SUBST(llama3_table[_CFLAGS])])
+   AC_SUBST([KERNEL_OBJECTS])
+   dnl The meter has such files too; its AVX-512 one does bf16 as well.
+   METER_OBJECTS=`AS_ECHO(["$KERNEL_OBJECTS"]) |
+     $SED 's|src/backend/cpu/kernels_avx512bf16.lo||; s|src/backend/cpu/kernels_|src/meter/cpu_|g'`
+   AC_SUBST([METER_OBJECTS])])
 
 # The fuzz targets with clang's libFuzzer: every file is instrumented, and the targets get its main().
 AC_DEFUN([LLAMA3_FUZZING],
