@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "deferred.h"
 #include "llama3.h"
@@ -220,13 +221,51 @@ START_TEST(what_was_placed_fits)
             ck_assert_uint_eq(deferred_device.most_bytes, said_bytes(model));
             ck_assert_uint_le(said_bytes(model), bytes - bytes / 32);
             ck_assert_int_eq(info->gpu_note != NULL, said_bytes(model) == 0);
-            seen |= 1U << (said_bytes(model) == 0 ? 0 : info->memories[info->n_memories - 1]->n_layers);
+            seen |=
+                1U << (said_bytes(model) == 0 ? 0 : info->memories[info->n_memories - 1]->n_layers);
             llama3_session_close(session);
             llama3_model_close(model);
             check_given_back();
         }
     ck_assert_uint_gt(seen, 1);     /* some of them, */
     ck_assert_uint_eq(seen & 1, 1); /* and none */
+}
+END_TEST
+
+/* From wherever keys and values are, and back there; but to no other placement. */
+START_TEST(sessions_are_saved)
+{
+    enum { KEPT = 70, MORE = CONTEXT - KEPT };
+    static const int layers[] = {LLAMA3_GPU_NONE, 1, LLAMA3_GPU_ALL};
+    char path[64];
+    int32_t tokens[CONTEXT];
+    snprintf(path, sizeof path, "/tmp/llama3-device-%ld", (long)getpid());
+    for (int kind = 0; kind < 6; kind++) {
+        struct llama3_model *model = open_model("tiny-bf16", layers[kind / 2], kind % 2);
+        size_t bytes = MORE * llama3_model_info(model)->vocab_size * sizeof(float);
+        float *expected = malloc(bytes), *found = malloc(bytes);
+        struct llama3_session *session = open_session(model);
+        some_tokens(model, tokens, CONTEXT, 1);
+        if (kind > 0) { /* what the placement before has left */
+            struct llama3_session *before = llama3_session_load(model, path, &err);
+            ck_assert_int_eq(before != NULL, kind == 1); /* which is no other */
+            ck_assert(kind == 1 || err.code == LLAMA3_EINPUT);
+            llama3_session_close(before);
+        }
+        eval(session, tokens, KEPT, NULL);
+        ck_assert_msg(llama3_session_save(session, path, &err) == 0, "%s", err.message);
+        struct llama3_session *loaded = llama3_session_load(model, path, &err);
+        ck_assert_msg(loaded != NULL, "%s", err.message);
+        eval(session, tokens + KEPT, MORE, expected);
+        eval(loaded, tokens + KEPT, MORE, found);
+        ck_assert_mem_eq(found, expected, bytes);
+        free(expected);
+        free(found);
+        llama3_session_close(loaded);
+        llama3_session_close(session);
+        llama3_model_close(model);
+    }
+    unlink(path);
 }
 END_TEST
 
@@ -324,6 +363,7 @@ int main(void)
     tcase_add_test(tcase, company_changes_nothing);
     tcase_add_test(tcase, cancellation_leaves_the_session_usable);
     tcase_add_loop_test(tcase, what_was_placed_fits, 0, N_MODELS);
+    tcase_add_test(tcase, sessions_are_saved);
     tcase_add_test(tcase, what_does_not_fit_is_said_before_loading);
     tcase_add_test(tcase, running_out_of_memory_ends_a_call);
     tcase_add_loop_test(tcase, a_failure_ends_the_session, 0, 3);
