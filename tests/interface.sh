@@ -25,6 +25,17 @@ if [ -f "$library" ] && command -v nm >/dev/null; then
     [ -z "$other" ] || fail "$library: expected the symbols of llama3.h alone, found $other"
 fi
 
+# The manual names them all, and its example is a program.
+page=$srcdir/man/llama3.3
+sed -n '/^\.Sh SYNOPSIS/,/^\.Sh DESCRIPTION/s/^\.Fn \(llama3_[a-z_0-9]*\).*/\1/p' "$page" | sort >"$tmp/named"
+same "$tmp/declared" "$tmp/named" "llama3.h and llama3(3) differ"
+if command -v mandoc >/dev/null; then
+    mandoc -Tlint "$page" | grep -v "referenced manual not found" >"$tmp/out"
+    [ ! -s "$tmp/out" ] || fail "mandoc complains: $(cat "$tmp/out")"
+fi
+sed -n '/^\.Sh EXAMPLES/,/^\.Ed/p' "$page" | grep -v '^\.' | sed '1d' >"$tmp/manual.c"
+run 0 ${CC:-cc} -Wall -Wextra -Werror -I"$srcdir/include" -fsyntax-only "$tmp/manual.c"
+
 # Tomorrow's library, in which every struct has grown.
 case ${BUILD_FLAGS-} in
 *-fsanitize*) finish ;; # once is enough
