@@ -13,15 +13,15 @@
 
 #include "base/size.h"
 
-/* A batch of at least this many rows runs a layer at a time, so that it can be canceled: it takes
- * long enough for entering the backend once more to cost nothing. */
+/* A batch of at least this many rows runs a layer at a time, so that it can be canceled. It takes
+ * so long that entering the backend for each layer costs nothing. */
 enum { ROWS_WORTH_CANCELING = 16 };
 
 /* A backend, and what it holds of the model. */
 struct holder {
     struct backend *backend;
     const struct backend_ops *ops;
-    struct buffer *act[ACT_COUNT]; /* NULL where none of its stages needs it */
+    struct buffer *act[ACT_COUNT]; /* NULL if none of its stages needs it */
     struct weight *(
         *weights)[MAX_STAGE_WEIGHTS]; /* [n_stages], NULL where a stage runs elsewhere */
     size_t n_kv_layers;
@@ -58,7 +58,7 @@ struct sequence {
 /* ---- what a layer does, from one input of its linears to the next -----------------------------
  */
 
-/* Adds what the linears before made, if anything, to the residual stream. */
+/* Adds the output of the previous linears, if any, to the residual stream, and normalizes it. */
 static void normalize(const struct holder *h, size_t stage, struct buffer *added)
 {
     h->ops->add_norm(h->backend, ROWS_ALL, h->act[ACT_X], added, h->weights[stage][W_NORM],
@@ -266,7 +266,7 @@ static int open_holder(struct forward *f, struct holder *h, const float *inv_fre
     return h->weights != NULL ? 0 : error_memory(err, "stages", n_stages * sizeof *h->weights);
 }
 
-/* What a backend has copied needn't lie in memory twice. */
+/* Lets go of the mapped pages of a weight that the backend has copied. */
 static void drop_copied(const struct forward *f, const struct holder *h,
                         const struct weight *weight, const struct matrix *matrix)
 {

@@ -30,7 +30,7 @@ struct llama3_session {
     struct engine_stream stream; /* while it generates */
 };
 
-/* Keeps the pointer. */
+/* Keeps the pointer to model. */
 struct llama3_session *session_open(const struct session_model *model, struct llama3_error *err);
 
 /* As llama3_session_load() (session_save.c). */
@@ -49,7 +49,7 @@ int session_next(struct llama3_sampling *sampling, struct llama3_session *sessio
 void session_leave(struct llama3_session *session);
 
 bool session_canceled(const struct llama3_session *session);
-/* Ends a call that llama3_session_cancel() may have been meant for. */
+/* At the end of a call: a cancellation meant for it must not reach the next one. */
 void session_take_cancel(struct llama3_session *session);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stages.h: the stages of a pass: what each reads and writes, and which backend runs it. This is
- * the list that forward.c opens weights and activations by and that placement.c sums up.
+ * stages.h: the stages of a pass: what each reads and writes, and which backend runs it. forward.c
+ * opens weights and activations by this list, and placement.c sums them up by it.
  */
 #ifndef ENGINE_STAGES_H
 #define ENGINE_STAGES_H
@@ -29,7 +29,7 @@ static inline size_t stage_of(size_t layer, enum stage_kind kind)
     return 1 + STAGES_PER_LAYER * layer + (size_t)(kind - STAGE_QKV);
 }
 
-/* Of a stage that belongs to one. */
+/* The layer of a stage that belongs to one. */
 static inline size_t stage_layer(size_t stage)
 {
     return (stage - 1) / STAGES_PER_LAYER;
@@ -61,8 +61,8 @@ static inline enum rows activation_rows(enum activation activation)
 
 size_t activation_cols(const struct config *config, enum activation activation);
 
-/* Sets of them, 1 << activation each: what a stage reads as earlier stages left it, and what it
- * writes, its own intermediates included. */
+/* Sets of activations, 1 << activation each: what earlier stages wrote and this one reads, and what
+ * it writes, its intermediates included. */
 unsigned stage_reads(size_t stage, size_t n_layers);
 unsigned stage_writes(size_t stage, size_t n_layers);
 
@@ -71,7 +71,7 @@ unsigned stage_writes(size_t stage, size_t n_layers);
 /* A stage's weights by their place in its list. */
 enum {
     W_EMBED = 0,
-    W_NORM = 0, /* of the three stages that begin with one */
+    W_NORM = 0, /* of the stages that begin with one */
     W_Q = 1,
     W_K,
     W_V,
@@ -88,8 +88,8 @@ struct stage_weight {
     enum weight_use use;
 };
 
-/* Returns how many there are. together: one backend has both ends of the network, so that it holds
- * a tied matrix once, as the embedding's, and the head's list ends before it. */
+/* Returns how many there are. together: the same backend runs the first and the last stage. Then it
+ * holds a tied matrix once, as the embedding, and the head's list leaves it out. */
 size_t stage_weights(const struct model *model, size_t stage, bool together,
                      struct stage_weight out[MAX_STAGE_WEIGHTS]);
 
