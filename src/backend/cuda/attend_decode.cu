@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* attend_decode.cu: attention of few rows: pages of a row side by side, then merged. */
+/* attend_decode.cu: attention of few rows: the pages of a row side by side, then merged. */
 #include "backend/cuda/attend_tensor.cuh"
 
 enum {
     TILE_WARPS = 4,
-    SPLIT_BLOCKS = 2, /* that a processor runs at once */
-    MERGE_PAGES = 2   /* that are better merged by one block */
+    SPLIT_BLOCKS = 2, /* that a multiprocessor runs at once */
+    MERGE_PAGES = 2   /* at most, that one thread block attends to and merges */
 };
 
-/* A block of threads has a page, and what of it can be done apart its warps share: a warp has the
- * scores of 16 positions and the sums of an eighth of V's columns for each of its mmas. */
+/* A thread block has a page, which its warps share: a warp has the scores of 16 positions, and sums
+ * over 8 columns of V for each of its mmas. */
 template <int steps> struct page_fragments {
     uint4 k[2][steps], v[steps][2];
 };
@@ -43,8 +43,8 @@ static __device__ __forceinline__ void load_v(page_fragments<steps> &p, const de
             p.v[i][block] = v_of(page + page_k_bytes(heads), warp_index() * steps + i)[4 * block];
 }
 
-/* What lies in the block's shared memory: all scores; the queries as the sum of two f16, from rows
- * that begin in other banks than their neighbours; a row's new K and V; sums with V. */
+/* A thread block's shared memory: all scores; the queries as sums of two f16, in rows whose padding
+ * avoids bank conflicts; a row's new K and V; sums with V. */
 template <int steps> struct decode_shared {
     enum { DIM = 32 * steps, STRIDE = DIM + 32 };
     float4 scores[2][4][WARP];
@@ -60,7 +60,7 @@ static __device__ __forceinline__ uint32_t replaced(uint32_t two, int i, uint32_
     return i == 0 ? (two & ~65535u) | half : (two & 65535) | half << 16;
 }
 
-/* Puts the K and V of a new position among what the lane has of its page. */
+/* Inserts the K and V of a new position into the lane's fragments of the page. */
 template <int steps>
 static __device__ __forceinline__ void insert(page_fragments<steps> &p,
                                               const decode_shared<steps> *shared, int slot)
@@ -76,7 +76,7 @@ static __device__ __forceinline__ void insert(page_fragments<steps> &p,
         uint32_t value = shared->new_v[8 * (warp_index() * steps + i) + g];
 #pragma unroll
         for (int block = 0; block < 2; block++) {
-            int at = slot - (32 * block + 8 * t); /* 0 .. 7: among these eight */
+            int at = slot - (32 * block + 8 * t); /* 0 .. 7 if it is one of these eight */
             uint4 &v = p.v[i][block];
             if (slot / 32 != block) /* for all */
                 continue;
@@ -88,7 +88,7 @@ static __device__ __forceinline__ void insert(page_fragments<steps> &p,
     }
 }
 
-/* Where a query begins; fresh: the tile is a row. */
+/* Where a query begins. fresh: the tile is one row. */
 template <bool fresh>
 static __device__ __forceinline__ const float *query_of(const device_heads &heads,
                                                         const queries &qs, const device_rows &q,
@@ -99,8 +99,8 @@ static __device__ __forceinline__ const float *query_of(const device_heads &head
            (size_t)(qs.kv_head * qs.n_group + head) * heads.head_dim;
 }
 
-/* Queries first .. first + n - 1, turned if they aren't. No branches, for all loads to be on their
- * way at once. */
+/* Queries first .. first + n - 1 to shared memory; fresh: rotated. No branches, so that all loads
+ * are in flight at once. */
 template <int steps, bool fresh>
 static __device__ void take_queries(const device_batch &batch, const device_heads &heads,
                                     const queries &qs, int first, int n, const device_rows &q,
@@ -178,7 +178,7 @@ static __device__ __forceinline__ void write_state(const device_batch &batch,
     }
 }
 
-/* Columns of a state; zeros if it isn't there. */
+/* Columns of a state; zeros if it does not exist. */
 template <int each>
 static __device__ __forceinline__ void load_state(const float *from, bool there, float (&out)[each])
 {
@@ -193,8 +193,8 @@ static __device__ __forceinline__ void load_state(const float *from, bool there,
     }
 }
 
-/* Columns from `col` on of a row and head, which are in a warp together: y, and its largest
- * magnitudes. */
+/* Stores columns of y from `col` on, and their largest magnitudes, for a row and head. A warp has
+ * the same row and head. */
 template <int each>
 static __device__ __forceinline__ void write_columns(const device_heads &heads,
                                                      const device_rows &y, int row, int head,
@@ -214,9 +214,9 @@ static __device__ __forceinline__ void write_columns(const device_heads &heads,
         y.maxima[(size_t)row * y.blocks + (head * heads.head_dim + col) / BLOCK_COLS] = largest;
 }
 
-/* Merges the states of a row and head, and writes the `each` columns that the thread has, from
- * `col` on; a warp together. The states of some pages at a time, a page in each lane, whose scales
- * are found side by side. Other blocks of this kernel may have written them. */
+/* Merges the states of a row and head and stores `each` columns from `col` on. All lanes of a warp
+ * call it together: each finds the scale of one page. Other thread blocks of this kernel may have
+ * written the states. */
 template <int each>
 static __device__ __forceinline__ void merge_states(const device_batch &batch,
                                                     const device_heads &heads, float *states,
@@ -240,7 +240,8 @@ static __device__ __forceinline__ void merge_states(const device_batch &batch,
         for (int i = 0; i < AT_ONCE; i++)
             load_state<each>(state + (size_t)(first + i) * stride + col,
                              i < n && col < heads.padded_dim, page_sums[i]);
-        float so_far = larger(max, page_max); /* after this lane's page, then before it */
+        float so_far =
+            larger(max, page_max); /* the maximum after this lane's page; below, before it */
         for (int step = 1; step < AT_ONCE; step *= 2) {
             float other = __shfl_up_sync((unsigned)ALL_LANES, so_far, step);
             if (lane_index() >= step)
@@ -267,8 +268,8 @@ static __device__ __forceinline__ void merge_states(const device_batch &batch,
     write_columns<each>(heads, y, row, head, col, sums);
 }
 
-/* Whether this block is the last of n that come here, after a barrier, each with what it has
- * written. */
+/* Whether this thread block is the last of n to come here; the others' writes are then visible. A
+ * barrier for the block. */
 static __device__ __forceinline__ bool is_last(int *counter, int n, int *shared)
 {
     if (threadIdx.x == 0) {
@@ -282,7 +283,7 @@ static __device__ __forceinline__ bool is_last(int *counter, int n, int *shared)
     return *shared == n - 1;
 }
 
-/* y of the block's queries, first .. first + n - 1. */
+/* Stores y of the thread block's queries first .. first + n - 1. */
 template <int steps>
 static __device__ void write_queries(const device_heads &heads, const queries &qs, int first, int n,
                                      const float (&sums)[steps][4], const merged_rows &m,
@@ -310,11 +311,11 @@ static __device__ void write_queries(const device_heads &heads, const queries &q
     }
 }
 
-/* A block for 16 queries of a tile (x) and KV head (y), with each gridDim.z-th page from its own
- * (z) on. If it has all pages it merges them; otherwise, merging: the last one of a tile and KV
- * head merges its states. fresh: the tile is a row of up to 16 queries, whose K and V its blocks
- * make and store; what earlier passes wrote of its pages they load while the kernel before this one
- * runs. */
+/* A thread block for 16 queries of a tile (x) and a KV head (y), for every gridDim.z-th page from
+ * its own (z) on. One that has all pages merges them as it goes. Otherwise, if `merging`, the last
+ * thread block of a tile and KV head merges the states. fresh: the tile is a row of up to 16
+ * queries, whose K and V the kernel rotates and stores; it loads what earlier passes wrote of the
+ * pages while the kernel before it runs. */
 template <int steps, bool fresh>
 static __global__ void __launch_bounds__(WARP *TILE_WARPS, SPLIT_BLOCKS)
     split_kernel(const __grid_constant__ device_batch batch,
@@ -411,9 +412,9 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS, SPLIT_BLOCKS)
         } else {
             write_state<steps>(batch, heads, states, l, page, max, weight_sums, sums);
         }
-        __syncthreads(); /* the scores have been read */
+        __syncthreads(); /* all have read the scores */
     }
-    if (makes) /* now that the page has been loaded */
+    if (makes) /* after the page has been loaded */
         store_kv(batch, heads, layer, qs.first_row, qs.kv_head,
                  {f16_to_float(((const uint16_t *)shared->new_k)[threadIdx.x]),
                   f16_to_float(shared->new_v[threadIdx.x])},
@@ -433,8 +434,8 @@ static __global__ void __launch_bounds__(WARP *TILE_WARPS, SPLIT_BLOCKS)
 
 /* ---- merging ----------------------------------------------------------------------------- */
 
-/* A row (x) and head (y), a thread for each column: for more pages than one block of threads is
- * enough for. */
+/* A row (x) and head (y), a thread for each column: for more pages than the last thread block
+ * merges well. */
 static __global__ void merge_kernel(const __grid_constant__ device_batch batch,
                                     const __grid_constant__ device_heads heads, float *states,
                                     const __grid_constant__ device_rows y)
@@ -451,7 +452,7 @@ bool device_attend_takes(const device_heads *heads)
     return has_tensors(*heads) && tiles_per_row(*heads) == 1;
 }
 
-/* What a split is launched with; k and v NULL: they are stored. */
+/* Arguments of a launch. k and v NULL: they are stored already. */
 struct split_args {
     cudaStream_t stream;
     const device_batch &batch;
@@ -475,8 +476,8 @@ template <int steps> static void split(const split_args &a)
                a.heads, a.layer, splits, a.merging, a.q, a.q, a.q, a.y, a.states);
 }
 
-/* Pages of a tile that blocks have side by side: 1 if one block can have all of them sooner than
- * several can merge them. */
+/* Pages of a tile that thread blocks attend to side by side; 1 if one block is faster than merging
+ * several. */
 static int pages_at_once(const device_heads &heads, int processors, int n_tiles, int n_pages)
 {
     int tiles = n_tiles * tiles_per_row(heads) * heads.n_kv_heads;

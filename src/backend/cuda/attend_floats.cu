@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* attend_floats.cu: attention in f32, for KV in f32 and wide heads: a block of threads has one
- * query. */
+/* attend_floats.cu: attention in f32, for KV in f32 and wide heads. A thread block has one query.
+ * */
 #include "backend/cuda/attend.cuh"
 
 enum { FLOAT_THREADS = PAGE_TOKENS };
 
-/* The state of a page, last the last slot that is seen: a thread for each position, then for each
- * PAGE_TOKENS-th column of V. shared: [head_dim] the query, [64] weights, [2 * 32] sums,
- * [padded_dim] of the state. */
+/* The state of a page; last: the last slot that the row sees. A thread has a position, then every
+ * PAGE_TOKENS-th column of V. shared: the query [padded_dim], weights [64], reductions [2 * 32],
+ * the state's sums [padded_dim]. */
 static __device__ void attend_page_floats(const device_heads &heads, const uint8_t *page, int last,
                                           float *shared, float *max, float *weights)
 {

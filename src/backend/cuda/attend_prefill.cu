@@ -4,8 +4,8 @@
 
 enum { GROUP_WARPS = 8, PAGE_BUFFERS = 2 };
 
-/* A KV head's page in shared memory. Of each second row the halves of 128 bytes change places, so
- * that lanes of neighbouring rows read from different banks. */
+/* A KV head's page in shared memory. Every other row swaps the halves of its 128 bytes, so that
+ * lanes of neighbouring rows read from different banks. */
 template <int steps> struct shared_page {
     enum { K_UNITS = 4 * steps, V_UNITS = PAGE_TOKENS / 8, V_ROWS = 32 * steps };
     uint4 k[PAGE_TOKENS][K_UNITS], v[V_ROWS][V_UNITS];
@@ -18,7 +18,7 @@ template <int steps> struct shared_page {
     {
         return unit ^ row % 2 * 4;
     }
-    /* All threads of the block together. */
+    /* All threads of the thread block call it together. */
     __device__ __forceinline__ void copy(const uint8_t *page)
     {
         const uint4 *from = (const uint4 *)page;
@@ -30,14 +30,14 @@ template <int steps> struct shared_page {
     }
 };
 
-/* What a lane has of the states of 16 queries, merged so far; columns 8 i + 2 t + {0, 1} of V's. */
+/* A lane's share of the merged states of 16 queries: columns 8 i + 2 t + {0, 1} of V. */
 template <int steps> struct merged_state {
     merged_rows rows;
     float sums[4 * steps][4];
 };
 
-/* Merges the state of a page. last: the slots that rows g and g + 8 see; last_written: that any row
- * of the tile does. */
+/* Merges the state of a page. last: the last slots that rows g and g + 8 see; last_written: the
+ * last one that any row of the tile sees. */
 template <int steps>
 static __device__ __forceinline__ void attend_page(const shared_page<steps> &page,
                                                    const query_fragments<steps> &f, float scale,
@@ -79,9 +79,9 @@ static __device__ __forceinline__ void attend_page(const shared_page<steps> &pag
     }
 }
 
-/* A block for a group of tiles (x) and a KV head (y), whose pages it has in shared memory one after
- * another. A warp has a tile; or, if that has more than 16 queries, some of them (z: for more of
- * these than warps). */
+/* A thread block for a group of tiles (x) and a KV head (y); pages come to shared memory one after
+ * another. A warp has a tile, or 16 queries of it if it has more (z: if there are more of these
+ * than warps). */
 template <int steps>
 static __global__ void __launch_bounds__(WARP *GROUP_WARPS, 1)
     attend_kernel(const __grid_constant__ device_batch batch,
@@ -90,7 +90,7 @@ static __global__ void __launch_bounds__(WARP *GROUP_WARPS, 1)
 {
     shared_page<steps> *buffers = (shared_page<steps> *)shared_memory();
     let_next_begin();
-    /* Later groups of a sequence have more to do: they begin. */
+    /* Later groups of a sequence have more pages, so they start first. */
     const int32_t *group = batch.tile_groups + 2 * (gridDim.x - 1 - blockIdx.x);
     int item = (int)blockIdx.z * GROUP_WARPS + warp_index(), tile = item / tiles_per_row;
     bool mine = tile < group[1];
@@ -116,7 +116,7 @@ static __global__ void __launch_bounds__(WARP *GROUP_WARPS, 1)
         int start = page * PAGE_TOKENS;
         int last[2] = {l.position[0] - start, l.position[1] - start};
         copy_wait<0>();
-        __syncthreads(); /* for all; and all have left the page before */
+        __syncthreads(); /* the page is there for all, and all have finished the one before */
         if (page < last_page)
             buffers[(page + 1) % PAGE_BUFFERS].copy(
                 page_of(batch, heads, layer, qs.first_row, page + 1, qs.kv_head));

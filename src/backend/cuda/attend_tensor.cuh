@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * attend_tensor.cuh: states by tensor cores. A warp has 16 queries that share a KV head, of
- * neighbouring rows of one sequence. A query is the sum of two f16, which loses nothing that
- * counts; weights are rounded to f16.
+ * attend_tensor.cuh: states by tensor cores. A warp has 16 queries of one KV head, of consecutive
+ * rows of one sequence. A query is split into the sum of two f16, which loses next to nothing;
+ * weights are rounded to f16.
  */
 #ifndef BACKEND_CUDA_ATTEND_TENSOR_CUH
 #define BACKEND_CUDA_ATTEND_TENSOR_CUH
@@ -22,8 +22,8 @@ static __device__ __forceinline__ queries find_queries(const device_batch &batch
     return {batch.tile_rows[2 * tile], batch.tile_rows[2 * tile + 1], kv_head, heads.n_group};
 }
 
-/* Fragments of 16 queries: for 32 dimensions, in the order of a lane's loads of K, two of 16; a is
- * the upper f16 of a query's elements, b what is left. */
+/* Fragments of 16 queries: for each 32 dimensions two of 16, in the order of a lane's loads of K.
+ * a: elements rounded to f16; b: what is left. */
 template <int steps> struct query_fragments {
     uint32_t a[steps][2][4], b[steps][2][4];
 };
@@ -33,7 +33,7 @@ static __device__ __forceinline__ uint32_t two_halves(uint16_t first, uint16_t s
     return first | (uint32_t)second << 16;
 }
 
-/* Element i of the upper or lower half of a query, which is zero beyond its end. */
+/* Splits x into two f16. */
 static __device__ __forceinline__ void split(float x, uint16_t *upper, uint16_t *lower)
 {
     *upper = float_to_f16(x);
@@ -55,7 +55,7 @@ static __device__ void load_queries(query_fragments<steps> &f, const device_head
         for (int step = 0; step < steps; step++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                /* Dimensions 32 step + 8 t + 2 i, + 1: of the fragment i / 2 its k half i % 2. */
+                /* Dimensions 32 step + 8 t + 2 i and the next: k half i % 2 of fragment i / 2. */
                 int dim = 32 * step + 8 * t + 2 * i;
                 float x = there && dim < heads.head_dim ? from[dim] : 0;
                 float y = there && dim + 1 < heads.head_dim ? from[dim + 1] : 0;
@@ -68,16 +68,15 @@ static __device__ void load_queries(query_fragments<steps> &f, const device_head
     }
 }
 
-/* The slot in a page that column `col` of the i-th of the four mmas of a block of 32 positions
- * stands for: chosen so that a lane's columns 2 t, 2 t + 1 of all four are the eight neighbours of
- * which it later loads V. */
+/* The slot of column `col` of mma i, of the four for a block of 32 positions. A lane's columns 2 t
+ * and 2 t + 1 of all four are eight consecutive slots, of which it later loads V. */
 static __device__ __forceinline__ int slot_of(int block, int i, int col)
 {
     return 32 * block + col / 2 * 8 + 2 * i + col % 2;
 }
 
-/* 32 dimensions of the products of n mmas' positions with the queries; x: what the lane has of K.
- * The mmas of one sum wait for each other, those of the n sums do not. */
+/* Adds the products of 32 dimensions to n mmas' scores; x: the lane's K. The mmas of one sum wait
+ * for each other, those of different sums do not. */
 template <int steps, int n>
 static __device__ __forceinline__ void score_step(const query_fragments<steps> &f, int step,
                                                   const uint4 (&x)[n], float (&scores)[n][4])
@@ -96,8 +95,8 @@ static __device__ __forceinline__ void score_step(const query_fragments<steps> &
         mma_f16(scores[i], f.a[step][1], x[i].z, x[i].w);
 }
 
-/* Products with the positions of mma i of a block to scores; last: for rows g and g + 8 the last
- * slot that they see. */
+/* Scales the scores of mma i of a block; those beyond `last`, the last slots that rows g and g + 8
+ * see, become -infinity. */
 static __device__ __forceinline__ void finish_scores(int block, int i, float scale,
                                                      const int (&last)[2], float (&scores)[4])
 {
@@ -108,7 +107,7 @@ static __device__ __forceinline__ void finish_scores(int block, int i, float sca
     }
 }
 
-/* Where a lane finds its K for mma i of a block: [4 * step] */
+/* Where a lane's K for mma i of a block lies: [4 * step] */
 template <int steps>
 static __device__ __forceinline__ const uint4 *k_of(const uint8_t *page, int block, int i)
 {
@@ -116,13 +115,13 @@ static __device__ __forceinline__ const uint4 *k_of(const uint8_t *page, int blo
            lane_index() % 4;
 }
 
-/* And its V for columns 8 i .. 8 i + 7: [4 * block] */
+/* And its V, for columns 8 i .. 8 i + 7: [4 * block] */
 static __device__ __forceinline__ const uint4 *v_of(const uint8_t *v, int i)
 {
     return (const uint4 *)v + (8 * i + lane_index() / 4) * (PAGE_TOKENS / 8) + lane_index() % 4;
 }
 
-/* Pairs of f16 at positions up to `last` of a lane's eight from `slot` on; the others become 0. */
+/* Keeps a lane's eight f16, from `slot` on, up to position `last`; the others become 0. */
 static __device__ __forceinline__ uint4 mask_pairs(uint4 pairs, int slot, int last)
 {
     uint32_t words[4] = {pairs.x, pairs.y, pairs.z, pairs.w};
@@ -135,8 +134,8 @@ static __device__ __forceinline__ uint4 mask_pairs(uint4 pairs, int slot, int la
     return {words[0], words[1], words[2], words[3]};
 }
 
-/* Weights of a page's positions as pairs of f16, of rows g and g + 8, or of the first alone, which
- * are what scores become; their largest and the weights' sum. */
+/* Scores become weights, pairs of f16, for rows g and g + 8, or the first alone; also finds the
+ * largest scores and the sums of weights. */
 typedef uint32_t page_weights[2][4][2];
 
 static __device__ __forceinline__ void weigh(float (&scores)[2][4][4], int halves, float (&max)[2],
@@ -164,7 +163,7 @@ static __device__ __forceinline__ void weigh(float (&scores)[2][4][4], int halve
         for (int block = 0; block < 2; block++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                /* As f16, what exp2_or_zero makes 0 is 0. */
+                /* exp2_or_zero gives 0 only where f16 would be 0. */
                 uint32_t pair =
                     floats_to_f16(exp2_or_zero(__fsub_rn(scores[block][i][2 * half], largest)),
                                   exp2_or_zero(__fsub_rn(scores[block][i][2 * half + 1], largest)));
@@ -176,8 +175,8 @@ static __device__ __forceinline__ void weigh(float (&scores)[2][4][4], int halve
     }
 }
 
-/* Sums of weights times eight columns of V, of which the lane has v; last_written: the last slot
- * that any row sees, beyond which V may be anything. */
+/* Sums of weights times eight columns of V; v: the lane's. last_written: the last slot that any row
+ * sees; V beyond it is undefined. */
 static __device__ __forceinline__ void sum_eight(const page_weights &weights, const uint4 (&v)[2],
                                                  int last_written, float (&sums)[4])
 {
@@ -196,7 +195,7 @@ static __device__ __forceinline__ void sum_eight(const page_weights &weights, co
     }
 }
 
-/* What a lane knows of the states of rows g and g + 8, merged so far. */
+/* The merged maxima and sums of weights of rows g and g + 8. */
 struct merged_rows {
     float max[2], weights[2];
 };
@@ -206,8 +205,8 @@ static __device__ __forceinline__ merged_rows nothing_merged()
     return {{-INFINITY, -INFINITY}, {0, 0}};
 }
 
-/* Merges a page's; old, of_page: what the sums so far, and those of the page, are scaled by. A row
- * that doesn't see the page (last: the slots that rows see) keeps its state. */
+/* Merges a page's. old, of_page: factors of the sums so far, and of the page's. A row that does not
+ * see the page (last < 0) keeps its state. */
 static __device__ __forceinline__ void merge_rows(merged_rows &m, const int (&last)[2],
                                                   const float (&max)[2], const float (&weights)[2],
                                                   float (&old)[2], float (&of_page)[2])
@@ -231,7 +230,8 @@ static __device__ __forceinline__ void merge_sums(float (&sums)[4], const float 
         sums[j] = merge(sums[j], old[j / 2], page_sums[j], of_page[j / 2]);
 }
 
-/* The rows of a lane's two queries (or of the tile's first), and whether the queries are there. */
+/* The rows and heads of a lane's two queries; those of the tile's first query where one does not
+ * exist. */
 struct lane_queries {
     int row[2], head[2], position[2];
     bool there[2];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * batch.c: what changes from pass to pass, one image of which is copied to the device before a run,
- * so that a recorded graph finds it where it was.
+ * batch.c: what changes from pass to pass. One image of it is copied to the device before a run, to
+ * the same address, so that a recorded graph finds it.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -10,12 +10,12 @@
 #include "base/size.h"
 
 enum {
-    SPLIT_PAGES = 1 << 15,   /* side by side at most: a launch has no more blocks that way */
-    SPLIT_BYTES = 256 << 20, /* of their states at most */
-    WARPS_WANTED = 4         /* for a processor: with fewer, pages are attended side by side */
+    SPLIT_PAGES = 1 << 15,   /* side by side at most: the limit of a launch's z dimension */
+    SPLIT_BYTES = 256 << 20, /* of their states, at most */
+    WARPS_WANTED = 4         /* of a multiprocessor: with fewer, pages are attended side by side */
 };
 
-/* Where the arrays of the image begin; pages, of which there are as many as needed, come last. */
+/* Where the arrays of the image begin. Pages come last, as only those in use are copied. */
 struct image {
     size_t tokens, positions, packed, page_rows, tile_rows, tile_groups, states, pages, bytes;
 };
@@ -40,7 +40,7 @@ static size_t angles_bytes(const struct backend_shape *shape)
     return shape->max_rows * shape->head_dim * sizeof(float);
 }
 
-/* Of counters, which are 0 before and after each attention. */
+/* Counters, which are 0 before and after each attention. */
 static size_t arrived_bytes(const struct backend_shape *shape)
 {
     return shape->max_rows * shape->n_kv_heads * sizeof(int);
@@ -114,7 +114,7 @@ void batch_close(struct cuda *cuda)
         cudaEventDestroy(cuda->image_copied);
 }
 
-/* Page tables of the sequences, as far as their rows go. page_at: [n_seqs], where each begins. */
+/* Page tables of the sequences. page_at: [n_seqs], where each begins. */
 static size_t fill_pages(const struct cuda *cuda, const struct batch *batch, uint8_t **out,
                          int32_t *page_at)
 {
@@ -128,8 +128,8 @@ static size_t fill_pages(const struct cuda *cuda, const struct batch *batch, uin
     return n;
 }
 
-/* Neighbouring rows of one sequence are tiles, as many as a warp attends together; neighbouring
- * tiles are groups, as many as a block of threads does. */
+/* Consecutive rows of one sequence form a tile, which a warp attends together. Consecutive tiles
+ * form a group, of one thread block. */
 static void fill_tiles(struct cuda *cuda, const struct batch *batch, int32_t *tiles,
                        int32_t *groups)
 {
@@ -153,7 +153,8 @@ static void fill_tiles(struct cuda *cuda, const struct batch *batch, int32_t *ti
     cuda->pass.n_groups = n_groups;
 }
 
-/* Room for the states of all pages of all rows; without it pages come one after another. */
+/* Makes room for the states of all pages of all rows. Without it pages are attended one after
+ * another. */
 static bool has_states(struct cuda *cuda, uint64_t n)
 {
     uint64_t bytes = n * (uint64_t)cuda->heads.state_floats * sizeof(float);
@@ -170,8 +171,8 @@ static bool has_states(struct cuda *cuda, uint64_t n)
     return true;
 }
 
-/* Whether there is enough to do for pages to come one after another: in a group that isn't half
- * full most warps would wait for others. */
+/* Whether pages are attended one after another: there are enough warps, and groups are at least
+ * half full, as most warps would idle otherwise. */
 static bool has_groups(const struct cuda *cuda)
 {
     const struct pass *p = &cuda->pass;
@@ -179,7 +180,7 @@ static bool has_groups(const struct cuda *cuda)
            2 * p->n_tiles >= device_attend_tiles(&cuda->heads) * p->n_groups;
 }
 
-/* How the rows are attended: a function of the batch's shape and, in powers of two, its longest
+/* How the rows are attended. It depends on the batch's shape and, in powers of two, on its longest
  * context, so that a recorded graph serves many passes. */
 static void plan_attention(struct cuda *cuda, const struct batch *batch, uint64_t *states)
 {

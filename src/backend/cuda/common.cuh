@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* common.cuh: what kernels share: sums over a block of threads, reading matrices and pages. */
+/* common.cuh: what kernels share: reductions, rows of activations, and reading matrices. */
 #ifndef BACKEND_CUDA_COMMON_CUH
 #define BACKEND_CUDA_COMMON_CUH
 
@@ -21,8 +21,8 @@ static __device__ __forceinline__ int warp_index()
     return (int)(threadIdx.x / WARP);
 }
 
-/* Sums and maxima over lanes that differ in the bits below `width`, in all of them; by a tree, so
- * that every lane has the same bits. NaN wins a maximum. */
+/* Sums and maxima over groups of `width` lanes. By a butterfly, so that every lane gets the same
+ * bits. NaN wins a maximum. */
 static __device__ __forceinline__ float warp_sum(float x, int width = WARP)
 {
     for (int bit = width / 2; bit > 0; bit /= 2)
@@ -37,8 +37,7 @@ static __device__ __forceinline__ float warp_max(float x, int width = WARP)
     return x;
 }
 
-/* Over all threads of a block; scratch: [WARP] in shared memory, free again after the next barrier.
- */
+/* Over all threads of a block. scratch: [WARP] in shared memory, in use until the next barrier. */
 template <bool max> static __device__ float block_reduce(float x, float *scratch)
 {
     int warps = (int)(blockDim.x / WARP);
@@ -52,9 +51,9 @@ template <bool max> static __device__ float block_reduce(float x, float *scratch
 
 /* ---- rows of activations ----------------------------------------------------------------- */
 
-/* Threads of a block share out a row by fours: each has the columns 4 threadIdx.x .. + 3 of every
- * 4 blockDim.x. */
-enum { HELD = GEMV_NORM_SLICE / 4 }; /* fours of a row that a thread has in registers */
+/* Threads of a block share a row by fours: a thread has 4 columns at 4 threadIdx.x of every 4
+ * blockDim.x. */
+enum { HELD = GEMV_NORM_SLICE / 4 }; /* fours of a row that a thread holds in registers */
 
 static __device__ __forceinline__ int first_col()
 {
@@ -66,8 +65,7 @@ static __device__ __forceinline__ int col_step()
     return 4 * (int)blockDim.x;
 }
 
-/* Rows are padded to whole blocks of columns, vectors of weights to fours: beyond the end, zeros.
- */
+/* Zeros beyond the end. Rows are padded to whole blocks of columns, vectors of weights to fours. */
 static __device__ __forceinline__ void load_four(const float *row, int col, int cols, float (&v)[4])
 {
     float4 x = col < cols ? *(const float4 *)(row + col) : float4{0, 0, 0, 0};
@@ -89,8 +87,8 @@ static __device__ __forceinline__ float largest_of(const float (&v)[4], float so
     return so_far;
 }
 
-/* What RMSNorm multiplies by, from the thread's sum of squares (Zhang and Sennrich 2019,
- * arXiv:1910.07467). */
+/* RMSNorm (Zhang and Sennrich 2019, arXiv:1910.07467): a thread's sum of squares, and the factor.
+ * */
 static __device__ __forceinline__ float square_sum(const float (&v)[4], float sum)
 {
     for (int i = 0; i < 4; i++)
@@ -116,7 +114,7 @@ static __device__ __forceinline__ float gated(float z, float up)
 }
 
 struct row_scale {
-    float scale, factor; /* of a row's codes; what values are multiplied by, 0: codes are 0 */
+    float scale, factor; /* of a row's codes; its inverse, or 0 if all codes are 0 */
 };
 
 static __device__ __forceinline__ row_scale scale_of(float largest)
@@ -125,8 +123,8 @@ static __device__ __forceinline__ row_scale scale_of(float largest)
     return {scale, scale > 0 ? 1 / scale : 0};
 }
 
-/* Four values as int8, in a group with 2^-k = down; sum: of the codes, which are found by the
- * rounding of an addition, in whose lowest byte they stand. */
+/* Four values to int8, in a group with 2^-k = down. An addition rounds them and leaves the code in
+ * its lowest byte. sum: of the codes. */
 static __device__ __forceinline__ uint32_t codes_of(const float (&v)[4], const row_scale &row,
                                                     float down, float *sum)
 {
@@ -144,14 +142,14 @@ static __device__ __forceinline__ uint32_t codes_of(const float (&v)[4], const r
     return row.factor > 0 ? codes : 0;
 }
 
-/* k of a group whose largest magnitude that is. */
+/* k of a group with that largest magnitude. */
 static __device__ __forceinline__ int power_of(float largest, const row_scale &row)
 {
     int k = activation_power(largest, row.scale);
     return row.factor > 0 ? k : ACT_LEAST;
 }
 
-/* Four of the 32 columns of a block as int8, the others in the lanes beside this one. */
+/* Four of the 32 columns of a block as int8; seven neighbouring lanes have the others. */
 struct narrow_four {
     uint32_t codes;
     float base, total; /* the block's, in all eight lanes */
@@ -166,7 +164,7 @@ static __device__ __forceinline__ narrow_four quantize_four(const float (&v)[4],
     return {codes, activation_base(k), __fmul_rn(warp_sum(sum, 8), power_of_two(k))};
 }
 
-/* Where a token's block of 32 columns stands among the narrow forms of activations. */
+/* The index of a token's block of 32 columns in the narrow forms of activations. */
 static __device__ __forceinline__ size_t cell_index(const device_rows &x, int token, int block)
 {
     return ((size_t)(token / TILE_TOKENS) * x.blocks + block) * TILE_TOKENS + token % TILE_TOKENS;
@@ -174,7 +172,7 @@ static __device__ __forceinline__ size_t cell_index(const device_rows &x, int to
 
 /* ---- tiles and slices of matrices -------------------------------------------------------- */
 
-/* A tile of a matrix of a linear. */
+/* A tile of one of a linear's matrices. */
 struct tile_index {
     int matrix, tile;
 };
@@ -187,14 +185,14 @@ static __host__ __device__ inline int tiles_of(const device_linear &l)
     return tiles;
 }
 
-/* Beyond the end of a matrix the next one begins; matrix n: there is no such tile. */
+/* Tiles count on from matrix to matrix; matrix n: no such tile. */
 static __device__ __forceinline__ void carry_tile(const device_linear &l, tile_index &at)
 {
     while (at.matrix < l.n && at.tile >= l.m[at.matrix].tiles)
         at.tile -= l.m[at.matrix++].tiles;
 }
 
-/* A warp's blocks of columns: those of its slice. */
+/* The blocks of columns of a warp's slice. */
 struct block_range {
     int first, end;
 };
@@ -205,7 +203,7 @@ static __device__ __forceinline__ block_range find_slice(const device_matrix &m)
     return {first, end < m.blocks ? end : m.blocks};
 }
 
-/* The sum over slices, in ascending order, of a row and token; partials: [slices][apart]. */
+/* The sum over slices, in ascending order, for a row and token. partials: [slices][apart]. */
 template <int most>
 static __device__ __forceinline__ float add_up(const float *partials, int slices, int apart)
 {
@@ -225,17 +223,17 @@ static __device__ __forceinline__ float add_slices(const float *partials, int sl
                                 : add_up<1>(partials, slices, apart);
 }
 
-enum { RESERVED = 1024 }; /* bytes of a block's shared memory that are the system's */
+enum { RESERVED = 1024 }; /* bytes of a thread block's shared memory that CUDA keeps */
 
-/* Shared memory of blocks of which a processor is to have `each`: so much that none takes more,
- * while others have less. It is dealt out by 128 bytes. */
+/* Shared memory of a thread block so that a multiprocessor takes `each` of them and no more, which
+ * would leave others with fewer. Allocated by 128 bytes. */
 static inline size_t own_share(size_t needed, int each, size_t shared_bytes)
 {
     size_t least = (shared_bytes + RESERVED) / (each + 1) - RESERVED + 128;
     return needed < least && least <= shared_bytes ? least : needed;
 }
 
-/* Where a row's unit of a block of columns lies. */
+/* Where a unit of a row's block of columns lies. */
 static __device__ __forceinline__ const uint8_t *unit_of(const device_matrix &m, int units, int row,
                                                          int block, int unit)
 {
@@ -243,7 +241,7 @@ static __device__ __forceinline__ const uint8_t *unit_of(const device_matrix &m,
     return m.units + ((index * units + unit) * TILE_ROWS + row % TILE_ROWS) * UNIT_BYTES;
 }
 
-/* Where the scales of a row's quad of blocks lie, in quads of the whole matrix. */
+/* The index of the scales of a row's quad of blocks, in quads of the matrix. */
 static __device__ __forceinline__ size_t quad_index(const device_matrix &m, int row, int block)
 {
     size_t tile = row / TILE_ROWS;
@@ -264,13 +262,13 @@ static __device__ __forceinline__ void clear(float (&sums)[FRAGMENTS][tiles][4])
                 sums[k][tile][j] = 0;
 }
 
-/* The narrow activations that a matrix in groups, or one in bf16, is multiplied with. */
+/* The narrow activations for a matrix of groups, or one in bf16. */
 static __device__ __forceinline__ const void *narrow_of(const device_rows &x, bool grouped)
 {
     return grouped ? (const void *)x.codes : (const void *)x.bf16;
 }
 
-/* Where a row of a block's [units][TILE_ROWS] units stands in shared memory, so that lanes of
+/* The row's place in a block's [units][TILE_ROWS] units in shared memory: permuted so that lanes of
  * different units read from different banks. */
 template <int units> static __device__ __forceinline__ int dealt(int row, int unit)
 {
@@ -301,8 +299,8 @@ template <matrix_form form> static __device__ __forceinline__ void unit_halves(u
 
 /* ---- codes ------------------------------------------------------------------------------- */
 
-/* Four codes of 4 bits as bytes: looked up in both halves of the levels, and chosen by their upper
- * bits. */
+/* Four codes of 4 bits to levels: looked up in both halves of the codebook, then chosen by their
+ * upper bits. */
 static __device__ __forceinline__ uint32_t look_up(const uint32_t (&codebook)[4], uint32_t codes,
                                                    uint32_t turned, uint32_t choice)
 {
@@ -310,7 +308,7 @@ static __device__ __forceinline__ uint32_t look_up(const uint32_t (&codebook)[4]
                    permute(codebook[2], codebook[3], turned), choice);
 }
 
-/* Eight of them, the lower ones first. */
+/* Eight codes, the lower ones first. */
 static __device__ __forceinline__ uint2 look_up_eight(const uint32_t (&codebook)[4], uint32_t codes)
 {
     uint32_t turned = codes ^ 0x88888888;
@@ -319,8 +317,8 @@ static __device__ __forceinline__ uint2 look_up_eight(const uint32_t (&codebook)
             look_up(codebook, codes >> 16, turned >> 16, choice >> 16)};
 }
 
-/* An int8 as a float without a conversion, of which few are done at a time: a byte turned round to
- * be positive is the last one of a float whose neighbours are 1 apart. */
+/* An int8 to a float without a conversion, which is slow: the byte + 128 becomes the lowest byte of
+ * a float around 2^23, where floats are 1 apart. */
 enum : uint32_t { TURN_BYTES = 0x80808080 };
 
 static __device__ __forceinline__ float byte_to_float(uint32_t turned, int i)
@@ -329,8 +327,8 @@ static __device__ __forceinline__ float byte_to_float(uint32_t turned, int i)
     return __fsub_rn(__uint_as_float(permute(turned, zero, 0x7440 | (uint32_t)i)), 0x1p23f + 128);
 }
 
-/* Scales and offsets of a row's quad of groups, as they are stored: in bytes without offsets, which
- * is what we quantize to, or in f16, with offsets or without. */
+/* Scales and offsets of a row's quad of groups, as stored: int8 without offsets, which we quantize
+ * to, or f16 with or without offsets. */
 template <bool halves> struct quad_numbers;
 
 template <> struct quad_numbers<false> {
@@ -340,7 +338,7 @@ template <> struct quad_numbers<false> {
     {
         scales = load_once((const uint32_t *)m.scales + quad_index(m, row, block));
     }
-    /* From where they lie, in the background. */
+    /* Copies them in the background. */
     __device__ __forceinline__ void copy(const uint8_t *from, const uint8_t *)
     {
         copy_async<4>(&scales, from);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cublas.c: prompts in bf16 by cuBLAS, which is loaded when it is asked for: a build needs none,
- * nor does a machine where nobody asks. Matrices are expanded a piece of rows at a time, just
- * before they are multiplied: for a prompt of 2048 tokens that moves few bytes beside the products,
- * and a copy to keep would take four times the memory of 4 bits.
+ * cublas.c: prompts in bf16 by cuBLAS, which is loaded only when it is asked for. Rows of a matrix
+ * are expanded a piece at a time, just before they are multiplied. That is cheap beside the
+ * products for a prompt of 2048 tokens; an expanded copy would take four times the memory of 4
+ * bits.
  */
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -11,11 +11,11 @@
 #include "backend/cuda/state.h"
 #include "base/size.h"
 
-/* Bytes of expanded rows at a time: any matrix of an 8B as a whole, for a product of few rows
- * leaves processors without work at its end. */
-enum { PIECE = 128 << 20, PIECE_ROWS = 256 /* that a piece has a multiple of */ };
+/* Bytes of expanded rows at a time: enough for any matrix of an 8B, since a product of few rows
+ * leaves multiprocessors idle at its end. */
+enum { PIECE = 128 << 20, PIECE_ROWS = 256 /* a piece has a multiple of these */ };
 
-/* What is used of cublas_api.h, by its numbers: the header is not needed to build. */
+/* Constants of cublas_api.h, so that a build does not need the header. */
 enum { OP_N = 0, OP_T = 1, REAL_F32 = 0, REAL_BF16 = 14, COMPUTE_F32 = 68, DEFAULT_GEMM = -1 };
 typedef struct cublasContext *handle_t;
 

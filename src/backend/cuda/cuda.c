@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cuda.c: finding a device, its memory, what crosses to it, and the table of operations. */
+/* cuda.c: the device and its memory, copies to and from it, and the table of operations. */
 #include "backend/cuda/cuda.h"
 
 #include <stdio.h>
@@ -12,7 +12,7 @@
 
 enum {
     OLDEST = 8,          /* compute capability that the kernels need */
-    OVERHEAD = 64 << 20, /* bytes for graphs, and what the driver rounds up */
+    OVERHEAD = 64 << 20, /* bytes for graphs and the driver's rounding */
     ALIGNMENT = 256      /* of the arrays of a buffer */
 };
 
@@ -45,7 +45,8 @@ static int report(const struct cuda *cuda, struct llama3_error *err)
                      cudaGetErrorString(cuda->failed));
 }
 
-/* Waits. What kernels did wrong is noticed here, after the fact: then it was one of these. */
+/* Waits. An error of a kernel is found only here: it was one of the operations since the last wait.
+ * */
 static void wait_for(struct cuda *cuda)
 {
     cudaError_t error = cudaStreamSynchronize(cuda->stream);
@@ -161,7 +162,8 @@ cudaError_t cuda_upload(void *to, const void *from, size_t bytes, unsigned char 
     return cudaSuccess;
 }
 
-/* The arrays of a buffer, in a piece of memory, or from NULL on: returns its end. */
+/* Lays out the arrays of a buffer from `memory` on, which may be NULL to find their size. Returns
+ * the end. */
 static unsigned char *lay_out(struct device_rows *x, unsigned char *memory, size_t n, size_t cols)
 {
     size_t padded = (n + TILE_TOKENS - 1) / TILE_TOKENS * TILE_TOKENS;
@@ -327,7 +329,7 @@ static size_t rows_now(const struct cuda *cuda, enum rows rows)
     return (size_t)(rows == ROWS_LOGITS ? cuda->pass.n_logit_rows : cuda->pass.n_rows);
 }
 
-/* Rows that the staging memory holds of a buffer at once: columns are far fewer than its bytes. */
+/* Rows of a buffer that the staging memory holds at once. One row always fits. */
 static size_t staged_rows(const struct buffer *buffer)
 {
     return STAGING / (buffer->cols * sizeof(float));
@@ -361,7 +363,7 @@ static void cuda_pin(struct backend *backend, void *memory, size_t bytes)
         cuda->pinned = memory;
         cuda->pinned_bytes = bytes;
     } else {
-        cudaGetLastError(); /* more than may be locked: it goes through the staging memory */
+        cudaGetLastError(); /* more than may be locked: read goes through the staging memory */
     }
 }
 
@@ -372,7 +374,7 @@ static bool is_pinned(const struct cuda *cuda, const void *data, size_t bytes)
            at - from <= cuda->pinned_bytes - bytes;
 }
 
-/* Sends n rows of a buffer, from the first one on, to the host. */
+/* Copies n rows of a buffer, from `first` on, to the host. */
 static cudaError_t fetch_rows(const struct cuda *cuda, const struct buffer *buffer, size_t first,
                               size_t n, void *to)
 {

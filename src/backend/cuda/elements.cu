@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* elements.cu: the operations that work element by element, a block of threads for each row. */
+/* elements.cu: element-wise operations, a thread block for each row. */
 #include "backend/cuda/common.cuh"
 
 /* ---- segments of rows ----------------------------------------------------------------------- */
 
-/* What a block's threads have of a row in registers at once, HELD fours each: most rows are whole
- * then, and read once. */
+/* A segment is what a thread block holds of a row in registers, HELD fours in each thread. Most
+ * rows are one segment, and so are read once. */
 static __device__ __forceinline__ int segment_cols()
 {
     return HELD * col_step();
@@ -39,7 +39,7 @@ static __device__ __forceinline__ float largest_of_segment(const float (&v)[HELD
 
 /* ---- narrow forms ------------------------------------------------------------------------ */
 
-/* All lanes of a warp together, for they find the codes so. */
+/* All lanes of a warp call it together, as quantize_four() needs. */
 static __device__ __forceinline__ void narrow_segment(const device_rows &x, int token, int first,
                                                       const float (&v)[HELD][4],
                                                       const row_scale &scale, int forms)
@@ -68,7 +68,7 @@ static __device__ __forceinline__ void narrow_segment(const device_rows &x, int 
     }
 }
 
-/* What a row's codes are scaled by, from the largest magnitude that each thread knows of. */
+/* The scale of a row's codes, from the largest magnitude that each thread has seen. */
 static __device__ __forceinline__ row_scale find_scale(const device_rows &x, int token,
                                                        float largest, int forms, float *scratch)
 {
@@ -80,8 +80,8 @@ static __device__ __forceinline__ row_scale find_scale(const device_rows &x, int
     return scale;
 }
 
-/* The forms of a row whose columns this thread has written to x.values itself; v: the last part;
- * largest: of its columns. */
+/* Makes the forms of a row, whose columns this thread has stored to x.values itself. v: its last
+ * segment; largest: magnitude of its columns. */
 static __device__ void narrow_row(const device_rows &x, int token, float (&v)[HELD][4],
                                   float largest, int forms, float *scratch)
 {
@@ -94,7 +94,7 @@ static __device__ void narrow_row(const device_rows &x, int token, float (&v)[HE
     }
 }
 
-/* A row (x), and if its maxima are known, a part of it (y). */
+/* A row (x); if its maxima are known, a segment of it (y). */
 static __global__ void narrow_kernel(const __grid_constant__ device_rows x, int forms,
                                      bool has_maxima)
 {
@@ -183,8 +183,8 @@ void device_embed(cudaStream_t stream, const device_matrix *m, const int32_t *to
 
 /* ---- expansion --------------------------------------------------------------------------- */
 
-/* Eight lanes have a row's 64 columns, 8 each: so a warp reads 64 bytes or more in a row, and
- * writes 128. A thread has QUADS of quads of blocks. */
+/* Eight lanes have a row's 64 columns, 8 each: a warp reads at least 64 consecutive bytes and
+ * writes 128. A thread has EXPAND_QUADS quads of blocks. */
 enum {
     EXPAND_COLS = 8,
     EXPAND_LANES = 8, /* of a row */
@@ -193,7 +193,7 @@ enum {
     EXPAND_QUADS = 2
 };
 
-/* 8 columns of a row as they are stored, and as floats. */
+/* 8 columns of a row, as stored and as floats. */
 template <matrix_form form> struct eight {
     uint4 unit;
     __device__ __forceinline__ void load(const device_matrix &m, int row, int block, int col)
@@ -252,7 +252,7 @@ template <> struct eight<MATRIX_INT4> {
     }
 };
 
-/* Weights as weight_of() has them, of a row's 8 columns from `col` on of the quad's block. */
+/* The weights of 8 columns, as weight_of() has them. */
 template <matrix_form form, bool halves>
 static __device__ __forceinline__ void weights_of(const uint32_t (&codebook)[4],
                                                   const eight<form> &x,
@@ -386,7 +386,7 @@ void device_add_norm(cudaStream_t stream, const device_rows *x, const device_row
 
 /* ---- swiglu ------------------------------------------------------------------------------ */
 
-/* A row (x), or without codes, whose scale is the row's, a part of it (y). */
+/* A row (x); without codes, which need the whole row's scale, a segment of it (y). */
 static __global__ void swiglu_kernel(const __grid_constant__ device_rows gate, const float *up,
                                      int up_stride, int forms)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* execute.c: operations to launches. */
+/* execute.c: operations become launches; several may be fused into one. */
 #include <string.h>
 
 #include "backend/cuda/state.h"
@@ -34,7 +34,7 @@ static bool in_floats(const struct device_matrix *m)
 
 /* ---- one row, with its neighbours -------------------------------------------------------- */
 
-/* Whether it is a linear of one row and groups alone, whose kernel quantizes the row itself. */
+/* Whether it is a linear of one row and of groups only: its kernel quantizes the row itself. */
 static bool is_gemv(const struct cuda *cuda, const struct op *op)
 {
     if (op->kind != OP_LINEAR || rows_of(cuda, op->rows) != 1)
@@ -48,14 +48,14 @@ static bool is_gemv(const struct cuda *cuda, const struct op *op)
     return true;
 }
 
-/* Whether the product of linear i is added to the residual by its own kernel: */
+/* Whether the kernel of linear i also adds its product to the residual, */
 static bool is_added(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
 {
     return cuda->pass.n_rows == 1 && i + 1 < n && is_gemv(cuda, &ops[i]) && ops[i].n == 1 &&
            ops[i + 1].kind == OP_ADD_NORM && ops[i + 1].in[0] == ops[i].out[0];
 }
 
-/* whether the kernel of the next linear computes norm i, */
+/* whether norm i is computed by the kernel of the next linear, */
 static bool is_normed(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
 {
     return cuda->pass.n_rows == 1 && i + 1 < n && is_gemv(cuda, &ops[i + 1]) &&
@@ -63,7 +63,7 @@ static bool is_normed(const struct cuda *cuda, const struct op *ops, size_t i, s
            (ops[i].in[0] == NULL || (i > 0 && is_added(cuda, ops, i - 1, n)));
 }
 
-/* and that of linear i, of few rows as well, the gate of the next operation. */
+/* and whether the kernel of linear i, for few rows as well, computes the swiglu after it. */
 static bool is_gated(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
 {
     const struct op *op = &ops[i];
@@ -74,7 +74,7 @@ static bool is_gated(const struct cuda *cuda, const struct op *ops, size_t i, si
            ops[i + 1].in[0] == op->out[1];
 }
 
-/* The forms of its input that a linear reads. */
+/* The forms of its input that a linear needs. */
 static int forms_read(const struct cuda *cuda, const struct op *op)
 {
     static const int forms[MATRIX_FORMS] = {
@@ -89,7 +89,7 @@ static int forms_read(const struct cuda *cuda, const struct op *op)
     return all;
 }
 
-/* The forms that the next operation reads of what operation i makes. */
+/* The forms that the next operation needs of what operation i makes. */
 static int forms_ahead(const struct cuda *cuda, const struct op *ops, size_t i, size_t n,
                        const struct buffer *made)
 {
@@ -104,13 +104,13 @@ static void made(const struct cuda *cuda, struct buffer *buffer, int forms)
     buffer->at = cuda->n_runs;
 }
 
-/* What a buffer's narrow forms hold is known of this run alone. */
+/* A buffer's narrow forms are known within one run only. */
 static int forms_of(const struct cuda *cuda, const struct buffer *buffer)
 {
     return buffer->at == cuda->n_runs ? buffer->forms : 0;
 }
 
-/* Makes the forms of a linear's input that whoever made the input has not. */
+/* Makes the forms of a linear's input that it does not have yet. */
 static void narrow(const struct cuda *cuda, const struct op *op, int forms)
 {
     struct buffer *x = (struct buffer *)(uintptr_t)op->in[0];
@@ -119,7 +119,7 @@ static void narrow(const struct cuda *cuda, const struct op *op, int forms)
         return;
     device_narrow(cuda->stream, &x->rows, rows_of(cuda, op->rows), forms & ~have,
                   have & FORM_MAXIMA);
-    /* Both orders of bf16 share their memory. */
+    /* Both layouts of bf16 share their memory. */
     if (forms & (FORM_BF16 | FORM_PLAIN_BF16))
         have &= ~(FORM_BF16 | FORM_PLAIN_BF16);
     made(cuda, x, have | forms);
@@ -143,7 +143,8 @@ static void by_blas(struct cuda *cuda, const struct op *op)
     }
 }
 
-/* Linear i, after norm i - 1 if that is its kernel's: returns how many operations it was. */
+/* Linear i; normed: its kernel computes norm i - 1 first. Returns how many operations it covered,
+ * from i on. */
 static size_t linear(struct cuda *cuda, const struct op *ops, size_t i, size_t n, bool normed)
 {
     const struct op *op = &ops[i];
@@ -204,7 +205,7 @@ static size_t add_norm(struct cuda *cuda, const struct op *ops, size_t i, size_t
     return 1;
 }
 
-/* Whether rope_store i is done by the attention after it. */
+/* Whether the attention after rope_store i also rotates and stores. */
 static bool is_fresh(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
 {
     return cuda->pass.n_pages > 0 && cuda->pass.one_each && device_attend_takes(&cuda->heads) &&
@@ -212,7 +213,7 @@ static bool is_fresh(const struct cuda *cuda, const struct op *ops, size_t i, si
            ops[i + 1].in[0] == ops[i].out[0];
 }
 
-/* fresh: the rope_store that is done with it, or NULL. */
+/* fresh: the rope_store that is fused with it, or NULL. */
 static void attend(const struct cuda *cuda, const struct op *op, const struct op *fresh)
 {
     const struct device_rows *q = &op->in[0]->rows, *y = &op->out[0]->rows;
@@ -263,7 +264,7 @@ void op_prepare(struct cuda *cuda, const struct op *op)
     if (op->kind != OP_EMBED)
         return;
     const struct weight *w = op->w[0];
-    if (w->on_host) /* rows of the pass before may be on their way */
+    if (w->on_host) /* rows of the last pass may still be copied */
         cuda_check(cuda, cudaStreamSynchronize(cuda->stream), "embed");
     for (int i = 0; i < cuda->pass.n_rows && !cuda->lacks_token; i++) {
         size_t token = (size_t)cuda->tokens[i];

@@ -1,28 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gemm.cu: products of many rows on tensor cores: groups in int8, bf16 weights in bf16. A block of
- * threads multiplies 128 rows of the matrix with up to 128 tokens, and slices come one after
- * another. Weights stay packed until they are in registers. gemm_small.cu has the kernel for few
- * rows.
+ * gemm.cu: products of many rows on tensor cores: groups in int8, bf16 weights in bf16. A thread
+ * block multiplies 128 rows of the matrix with up to 128 tokens, slice after slice. Weights stay
+ * packed until they are in registers. For few rows see gemm_small.cu.
  *
- * A warp multiplies 32 rows, two fragments of 16, with 8 tokens at a time. Columns of a block may
- * be dealt to the places of an mma in any order, as long as both sides agree: lane 4 g + t takes
- * eight neighbours of row g and of token g, 8 t .. 8 t + 7, so that it loads them at once.
+ * A warp multiplies 32 rows, two fragments of 16, with 8 tokens at a time. An mma may take the
+ * columns of a block in any order, if it is the same for both operands: lane 4 g + t takes eight
+ * consecutive ones of row g and of token g, 8 t .. 8 t + 7, so that one load fetches them.
  */
 #include "backend/cuda/common.cuh"
 
 /* ---- number formats ---------------------------------------------------------------------- */
 
-/* A lane's share of a row's block of weights is a `share`, of a token's block of activations a
- * `right`; `left` is what mma takes of a fragment. STAGE_BLOCKS, STAGES: what fits into shared
- * memory. */
+/* share: a lane's weights of a row's block. right: a lane's activations of a token's block. left:
+ * the mma operand of a fragment. STAGE_BLOCKS, STAGES: as many as fit into shared memory. */
 
-/* The shares of the rows g and g + 8 of a fragment. */
+/* A lane's shares of rows g and g + 8 of a fragment. */
 template <typename share> struct packed_rows {
     share of[2];
 };
 
-/* What the sums of a fragment's block are multiplied by, of the rows g and g + 8. */
+/* Scales and offsets of a fragment's block, for rows g and g + 8. */
 struct fragment_factors {
     float scale[FRAGMENTS][2], offset[FRAGMENTS][2];
 };
@@ -77,7 +75,7 @@ template <bool with_halves> struct integers {
     struct left {
         uint32_t a[4];
     };
-    /* A tile of tokens in a block of columns; the totals are those of offsets. */
+    /* A tile of tokens in a block of columns; totals are for offsets. */
     struct column {
         right x;
         float2 base, total;
@@ -87,8 +85,8 @@ template <bool with_halves> struct integers {
         int of[4];
     };
 
-    /* nothing: 0. An mma takes the bases twice, from four registers in a row; if the compiler knew
-     * them to be the same it would collect them for every mma anew. */
+    /* nothing: 0. An mma takes the bases twice, in four consecutive registers. If the compiler knew
+     * them to be equal, it would copy them together for every mma. */
     static __device__ __forceinline__ column take(const uint8_t *narrow, const float *bases,
                                                   const float *totals, int nothing)
     {
@@ -101,7 +99,7 @@ template <bool with_halves> struct integers {
         return c;
     }
 
-    /* The products of a fragment with 8 tokens, */
+    /* Starts the products of a fragment with 8 tokens, */
     static __device__ __forceinline__ products begin(const left &w, const column &c)
     {
         products p;
@@ -110,7 +108,7 @@ template <bool with_halves> struct integers {
         return p;
     }
 
-    /* and their sums. */
+    /* and adds them to the sums. */
     static __device__ __forceinline__ void end(float (&sums)[4], const products &p, const left &,
                                                const column &c, const fragment_factors &f,
                                                int fragment, bool with_offsets)
@@ -184,7 +182,7 @@ struct bf16_format {
         l.of[half] = p.of[half];
     }
 
-    /* A sum of f32 comes in order: it has to begin where the one before it ends. */
+    /* f32 sums are in order, so an mma has to start from the sums before it. */
     static __device__ __forceinline__ products begin(const left &, const column &)
     {
         return products();
@@ -200,8 +198,8 @@ struct bf16_format {
     }
 };
 
-/* Where a lane's share of the row lane / 4 lies in a block's [UNITS][TILE_ROWS] units in shared
- * memory. */
+/* Where a lane's share of row lane / 4 lies in shared memory, in a block's [UNITS][TILE_ROWS]
+ * units. */
 template <typename format> static __device__ __forceinline__ int share_offset()
 {
     int byte = lane_index() % 4 * (int)sizeof(typename format::share), unit = byte / UNIT_BYTES;
@@ -209,7 +207,7 @@ template <typename format> static __device__ __forceinline__ int share_offset()
     return (unit * TILE_ROWS + row) * UNIT_BYTES + byte % UNIT_BYTES;
 }
 
-/* y of a row and token from its sum over columns. */
+/* y of a row and token, from the sum over columns. */
 static __device__ __forceinline__ float finish(const device_linear &l, int matrix, int row,
                                                int token, float sum, bool grouped)
 {
@@ -220,7 +218,7 @@ static __device__ __forceinline__ float finish(const device_linear &l, int matri
 
 /* ---- rows of the matrix ------------------------------------------------------------------ */
 
-/* The matrix and the first of `rows` rows that block `at` of threads has. */
+/* The matrix and the first row of thread block `at`, which has `rows` rows. */
 static __device__ __forceinline__ int find_rows(const device_linear &l, int at, int rows,
                                                 int *matrix)
 {
@@ -232,30 +230,30 @@ static __device__ __forceinline__ int find_rows(const device_linear &l, int at, 
 /* ---- many rows --------------------------------------------------------------------------- */
 
 /*
- * What limits is how many instructions a product takes beside its mma: the sums of a fragment take
- * eight, and the rest has to be shared by many. So a warp has as many sums as registers hold,
- * twice, for slices are added up in registers as well, and a block of threads has a processor for
- * itself. With two warps for each of its schedulers, a warp has to hide its own latencies: while it
- * adds the products of a tile of tokens, those of the next one are in the tensor cores, the
- * activations after them are being loaded, and the weights of the next block are being unpacked.
- * Stages are there one before their turn, so that this goes on from one to the next.
+ * The limit is the number of instructions beside the mma: adding a fragment's products takes eight,
+ * and the rest has to be shared by many products. So a warp holds as many sums as fit in registers,
+ * twice, as slices are added in registers too, and a thread block has a multiprocessor for itself.
+ * That leaves two warps for each scheduler, so a warp hides its own latencies: while it adds the
+ * products of a tile of tokens, the tensor cores compute those of the next tile, the activations
+ * after them are loaded, and the weights of the next block are unpacked. A stage is in shared
+ * memory one stage early, so that this continues across stages.
  */
 enum {
     GEMM_WARPS = 8,  /* of a block: */
-    ROW_WARPS = 4,   /* side by side along the matrix's rows, */
+    ROW_WARPS = 4,   /* along the matrix's rows, */
     TOKEN_WARPS = 2, /* and along the tokens */
-    MOST_TILES = 8,  /* of these, that a warp takes at once */
-    PAIR = 2,        /* blocks of columns in the code of a loop, as much as is fetched fast */
-    COLUMNS = 4      /* of activations in registers: this one, and two ahead */
+    MOST_TILES = 8,  /* of tokens, that a warp takes at once */
+    PAIR = 2,   /* blocks of columns in the body of the loop, which so fits the instruction cache */
+    COLUMNS = 4 /* of activations in registers: this one, and two prefetched */
 };
 
-/* What a block of threads multiplies next lies in a stage of shared memory, in bytes from its
- * beginning: of all its tiles of tokens, then of all its warps' rows. */
+/* A stage of the pipeline in shared memory, in offsets of bytes: the activations of the thread
+ * block's tiles of tokens, then the weights of its warps' rows. */
 template <typename format, int tiles, bool offsets> struct pipeline_stage {
     enum {
         BLOCKS = format::STAGE_BLOCKS,
         TILES = TOKEN_WARPS * tiles,
-        /* Bytes of a tile or a warp's rows: of a block's activations, bases, weights; of a quad's
+        /* Bytes of a tile or of a warp's rows: a block's activations, bases and weights; a quad's
          * scales. */
         ROWS_CELL = TILE_TOKENS * format::TOKEN_BYTES,
         BASES_CELL = TILE_TOKENS * (int)sizeof(float),
@@ -272,10 +270,10 @@ template <typename format, int tiles, bool offsets> struct pipeline_stage {
     };
 };
 
-/* Copies `pieces` pieces, consecutive cells of each, from the one at `block` on; a piece of the
- * source has `apart` cells, and beyond the last piece the last one is taken again. there: units of
- * a piece that are, others are zeros. of_block: units of a row's block that a
- * cell has, whose rows are dealt. */
+/* Copies `cells` cells of each of `pieces` pieces, from the cell `block` on. Pieces of the source
+ * are `apart` cells long; beyond the last piece the last one is copied again. there: units of a
+ * piece that exist; others become zeros. of_block: units of a row's block in a cell, which dealt()
+ * permutes. */
 template <int cell_bytes, int cells, int pieces, int of_block = 1>
 static __device__ __forceinline__ void copy_pieces(uint8_t *to, const void *source, int apart,
                                                    int first, int last, int block, int there)
@@ -290,7 +288,7 @@ static __device__ __forceinline__ void copy_pieces(uint8_t *to, const void *sour
 #pragma unroll
     for (int done = 0; done < units * pieces; done += threads) {
         unsigned piece = thread / units + done / units;
-        /* Within 32 bits, as those before it need not be. */
+        /* Fits in 32 bits, unlike the offset of `first`. */
         unsigned offset = (piece < most ? piece : most) * (unsigned)(apart * cell_bytes) +
                           thread % units * UNIT_BYTES;
         copy_if(to + unit * UNIT_BYTES + done * UNIT_BYTES, from + offset,
@@ -299,13 +297,12 @@ static __device__ __forceinline__ void copy_pieces(uint8_t *to, const void *sour
     }
 }
 
-/* What a block of threads multiplies: tiles of rows of the matrix and of tokens from the first one
- * on; the last ones are those of all. */
+/* The thread block's first tiles of rows and of tokens; and the last ones that exist. */
 struct block_tiles {
     int row, last_row, token, last_token;
 };
 
-/* The weights of a stage. */
+/* Copies the weights of a stage. */
 template <typename format, int tiles, bool offsets>
 static __device__ __forceinline__ void copy_weights(unsigned stage_at, const device_matrix &m,
                                                     const block_tiles &p, int block)
@@ -325,7 +322,7 @@ static __device__ __forceinline__ void copy_weights(unsigned stage_at, const dev
                                                        block / QUAD, ALL);
 }
 
-/* The activations of a stage. Blocks that there aren't are zeros, as in the matrix. */
+/* Copies the activations of a stage. Blocks that do not exist become zeros, as in the matrix. */
 template <typename format, int tiles, bool offsets>
 static __device__ __forceinline__ void copy_rows(unsigned stage_at, const device_rows &x,
                                                  const block_tiles &p, int block)
@@ -345,18 +342,18 @@ static __device__ __forceinline__ void copy_rows(unsigned stage_at, const device
             to + stage::TOTALS, x.totals, x.blocks, p.token, p.last_token, block, left * bases);
 }
 
-/* x, which the compiler has to keep, as it can't find it again. */
+/* x, hidden from the compiler, so that it keeps x in a register instead of computing it again. */
 static __device__ __forceinline__ unsigned own(unsigned x)
 {
     return __shfl_sync((unsigned)ALL_LANES, x, lane_index());
 }
 
-/* Where a lane finds its part of a pair of blocks in shared memory. */
+/* Where a lane's data of a pair of blocks lie in shared memory. */
 template <typename format, int tiles, bool offsets> struct lane_view {
     typedef pipeline_stage<format, tiles, offsets> stage;
     unsigned rows, bases, units, numbers;
 
-    /* Of the first pair of a stage at 0. */
+    /* Of the first pair of the stage at 0. */
     static __device__ __forceinline__ lane_view first()
     {
         unsigned warp_rows = (unsigned)warp_index() / TOKEN_WARPS;
@@ -404,11 +401,11 @@ template <typename format, int tiles, bool offsets> struct lane_view {
     }
 };
 
-/* What a warp has in registers besides sums: of steps, which are a tile of tokens in a block. */
+/* What a warp holds in registers besides sums. A step is a tile of tokens in a block of columns. */
 template <typename format, int tiles, bool offsets> struct warp_registers {
     typedef lane_view<format, tiles, offsets> view;
     uint32_t codebook[4];
-    int nothing; /* 0, which the compiler doesn't know */
+    int nothing; /* 0, hidden from the compiler */
     typename format::left w[PAIR][FRAGMENTS];
     pair_numbers<format::HALVES> numbers[2 * FRAGMENTS];
     fragment_factors f[PAIR];
@@ -455,7 +452,7 @@ template <typename format, int tiles, bool offsets> struct warp_registers {
         begin(0);
     }
 
-    /* The steps of a pair, and up to the first one of the next pair. fresh: sums begin here. */
+    /* The steps of a pair, and the preparation of the next pair. fresh: sums start at 0. */
     template <bool fresh>
     __device__ __forceinline__ void multiply(const view &here, const view &next,
                                              float (&sums)[FRAGMENTS][tiles][4])
@@ -474,7 +471,7 @@ template <typename format, int tiles, bool offsets> struct warp_registers {
             for (int k = 0; k < 2 * FRAGMENTS; k++) {
                 if (tile == 0)
                     shares[k / 2].of[k % 2] = block == 0 ? here.share(1, k) : next.share(0, k);
-                /* A bit of it at a time, as these are instructions of a slow kind. */
+                /* Spread over the steps, as these instructions are slow. */
                 if (tile == 1 + k * (tiles - 2) / (2 * FRAGMENTS))
                     format::expand(codebook, shares[k / 2], k % 2, w[(block + 1) % PAIR][k / 2]);
             }
@@ -522,8 +519,8 @@ static __device__ __forceinline__ void write_tiles(const device_linear &l, int m
     }
 }
 
-/* Blocks of threads with the same rows of the matrix follow one another, so that they come from
- * memory once, for all tokens. */
+/* Thread blocks with the same rows of the matrix are consecutive, so that memory is read once for
+ * all tokens. */
 template <typename format, int tiles, bool offsets>
 static __global__ void __launch_bounds__(WARP *GEMM_WARPS, 1)
     gemm_kernel(const __grid_constant__ device_linear l, unsigned columns)
@@ -541,7 +538,7 @@ static __global__ void __launch_bounds__(WARP *GEMM_WARPS, 1)
                            (l.n_rows + TILE_TOKENS - 1) / TILE_TOKENS - 1};
     int row = first_row + warp_index() / TOKEN_WARPS * TILE_ROWS;
     int tile = p.token + warp_index() % TOKEN_WARPS * tiles;
-    /* What isn't there is multiplied, too, unless it is all that the warp has. */
+    /* Rows and tokens that do not exist are multiplied too, unless the warp has no others. */
     bool idle = row >= m.rows || tile > p.last_token;
     float sums[FRAGMENTS][tiles][4], totals[FRAGMENTS][tiles][4];
     warp_registers<format, tiles, offsets> r;
@@ -565,7 +562,7 @@ static __global__ void __launch_bounds__(WARP *GEMM_WARPS, 1)
     if (!idle)
         r.start(m, here);
 
-    /* Where stages begin: the one in use, and the one that is free after it. */
+    /* Offsets of stages: the one in use, and the one that is free after it. */
     unsigned stage_at = 0, free_at = LAST;
     for (int slice = 0, end; slice < blocks; slice = end) {
         end = slice + each < blocks ? slice + each : blocks;
@@ -614,7 +611,7 @@ static int blocks_of(const device_linear &l, int rows)
     return n;
 }
 
-/* Blocks of threads along the tokens. */
+/* Thread blocks along the tokens. */
 template <int tiles> static unsigned gemm_columns(const device_linear &l)
 {
     const int tokens = TOKEN_WARPS * tiles * TILE_TOKENS;
@@ -634,8 +631,8 @@ static void launch_gemm(cudaStream_t stream, const device_linear &l)
                gemm_kernel<format, tiles, false>, l, columns);
 }
 
-/* Of the tiles of tokens that a warp can take, the better ones for so many processors: half as many
- * take 8/13 of the time, as counted in instructions. Whatever is chosen, the bits are the same. */
+/* Chooses how many tiles of tokens a warp takes, for so many multiprocessors: half as many take
+ * 8/13 of the time, counted in instructions. The bits are the same. */
 template <typename format>
 static void choose(cudaStream_t stream, const device_linear &l, int processors)
 {

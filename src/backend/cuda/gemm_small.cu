@@ -2,23 +2,23 @@
 /*
  * gemm_small.cu: products of a few rows on tensor cores: groups in int8, bf16 weights in bf16. A
  * warp multiplies a tile of 32 rows of the matrix, two fragments of 16, with up to four tiles of 8
- * tokens in one slice of the columns; a block of threads has all slices of a tile.
+ * tokens, in one slice of the columns. A thread block has all slices of a tile.
  *
- * Reading the matrix is what takes the time. So, as in gemv.cu, there are as many blocks as run at
- * once, each with tile after tile, and a warp has its next stages on their way in a ring in shared
- * memory, weights already while the kernel before this one ends. Activations stay there from the
- * first tile on where there is room for a slice of them; else they come anew with every tile.
+ * Reading the matrix is the limit. So, as in gemv.cu, there are as many thread blocks as run at
+ * once, each goes from tile to tile, and a warp prefetches its next stages into a ring in shared
+ * memory: weights already while the kernel before this one ends. Activations stay in shared memory
+ * from the first tile on if a slice of them fits; otherwise they are copied again for every tile.
  *
- * Columns of a block may be dealt to the places of an mma in any order, as long as both sides
- * agree: lane 4 g + t takes eight neighbours of row g and of token g, 8 t .. 8 t + 7.
+ * An mma may take the columns of a block in any order, if it is the same for both operands: lane 4
+ * g + t takes eight consecutive ones of row g and of token g, 8 t .. 8 t + 7.
  */
 #include "backend/cuda/common.cuh"
 
 enum {
-    MOST_TILES = 4, /* of tokens, that a block multiplies at once */
-    CELL_NUMBERS = TILE_TOKENS * (int)sizeof(float), /* bytes of what goes with a cell */
+    MOST_TILES = 4, /* of tokens, that a thread block multiplies at once */
+    CELL_NUMBERS = TILE_TOKENS * (int)sizeof(float), /* bytes of a cell's bases, or totals */
     PARTIAL_BYTES = TILE_TOKENS * TILE_ROWS * (int)sizeof(float),
-    /* Stages of weights in shared memory. All but one are on their way. */
+    /* Stages of weights in shared memory: one is in use, the others are being copied. */
     LEAST_RING = 2,
     GOOD_RING = 3,
     MOST_RING = 6
@@ -28,12 +28,12 @@ struct gemm_small {
     device_linear linear;
     float *maxima; /* as device_linear_gemm_small has it */
     int ring;
-    bool held; /* activations of the whole slice are in shared memory, else a ring of them, too */
+    bool held; /* activations of the whole slice stay in shared memory; else they have a ring too */
 };
 
 /* ---- number formats ---------------------------------------------------------------------- */
 
-/* UNITS: of a row's block; MMAS: mmas that it takes. */
+/* UNITS: of a row's block; MMAS: that multiply it. */
 
 /* Of a row's group. */
 struct row_factors {
@@ -45,7 +45,7 @@ template <int mmas, bool halves> struct small_groups {
     enum { NUMBERS = sizeof(quad_numbers<halves>) };
     typedef uint2 right;
 
-    /* The row_factors of a lane's rows, of block i of a quad. */
+    /* Scales and offsets of a lane's rows, of block i of a quad. */
     static __device__ __forceinline__ void take_factors(const uint8_t *numbers, int i,
                                                         bool with_offsets,
                                                         row_factors (&out)[FRAGMENTS][2])
@@ -82,8 +82,8 @@ template <int mmas, bool halves> struct small_groups {
     }
 };
 
-/* A product for the lower levels and one for the upper ones, each with what the other's codes give
- * there: 0, or -1 and 1 more (see dot_nibbles in gemv.cu). */
+/* One product for the lower levels and one for the upper ones. Codes of the other half add 0, or -1
+ * where the upper levels are 1 larger (see dot_nibbles in gemv.cu). */
 template <bool halves> struct small_int4 : small_groups<2, halves> {
     enum { UNITS = 1 };
     uint32_t codebook[4];
@@ -163,7 +163,8 @@ struct small_bf16 {
 
 /* ---- what lies in shared memory ---------------------------------------------------------- */
 
-/* A stage: so many units of every row, a whole number of blocks; and activations for them. */
+/* A stage of the pipeline: so many units of every row, a whole number of blocks; and their
+ * activations. */
 template <typename f, int tiles, int units> struct small_stage {
     typedef f format;
     enum {
@@ -171,7 +172,7 @@ template <typename f, int tiles, int units> struct small_stage {
         UNITS = units,
         BLOCKS = units / format::UNITS,
         CELLS = tiles * BLOCKS, /* a cell is a block of columns of 8 tokens */
-        /* Bytes of weights: [units][WARP], and the numbers of the whole quad; */
+        /* Bytes of weights: [units][WARP], and the quad's scales and offsets; */
         CODES = units * WARP * UNIT_BYTES,
         WEIGHTS = CODES + WARP * format::NUMBERS,
         /* of activations: [tiles][BLOCKS] cells, bases, and totals. */
@@ -179,21 +180,21 @@ template <typename f, int tiles, int units> struct small_stage {
         BASES = CELLS * CELL,
         TOTALS = BASES + format::GROUPED * CELLS * CELL_NUMBERS,
         INPUTS = TOTALS + format::HALVES * CELLS * CELL_NUMBERS,
-        /* Tiles of tokens whose sums are added up at once: as many as leave room. */
+        /* Tiles of tokens whose sums are added at once: as many as shared memory allows. */
         AT_ONCE = tiles <= 2 ? tiles : 1,
-        /* Whatever a device has, there is the memory for these. */
+        /* Fits into the shared memory of every device. */
         SMALLEST = tiles == 1 && units * format::GROUPED <= 2
     };
     typedef float sums[FRAGMENTS][tiles][4];
 };
 
-/* Stages of so many blocks: whole quads of groups, for blocks up to one are zeros. */
+/* Stages of so many blocks. Of groups whole quads, as the matrix is padded to these. */
 template <typename stage> static __host__ __device__ __forceinline__ int stages_of(int blocks)
 {
     return stage::format::GROUPED ? (blocks + QUAD - 1) / QUAD * (QUAD / stage::BLOCKS) : blocks;
 }
 
-/* Bytes of a warp's stages: of weights, and of activations. */
+/* Bytes of a warp's stages: weights, and activations. */
 template <typename stage>
 static __host__ __device__ __forceinline__ int weights_of(const gemm_small &f)
 {
@@ -206,7 +207,7 @@ static __host__ __device__ __forceinline__ int inputs_of(const gemm_small &f)
     return (f.held ? stages_of<stage>(f.linear.m[0].slice) : f.ring) * stage::INPUTS;
 }
 
-/* A block's: its warps' stages, and what follows. */
+/* Bytes of a thread block: its warps' stages, then struct shared_sums. */
 template <typename stage> static size_t small_shared(const gemm_small &f, int slices)
 {
     size_t of_warp = weights_of<stage>(f) + inputs_of<stage>(f) + stage::AT_ONCE * PARTIAL_BYTES;
@@ -231,9 +232,9 @@ static __device__ __forceinline__ shared_sums find_sums(const gemm_small &f)
     return r;
 }
 
-/* What a warp has to do in each tile, and where. */
+/* A warp's slice, and its shared memory. */
 struct warp_task {
-    int first, stages; /* of the slice: block and number */
+    int first, stages; /* of the slice: first block, and number */
     uint8_t *weights, *inputs;
 };
 
@@ -246,8 +247,8 @@ template <typename stage> static __device__ __forceinline__ warp_task find_task(
             behind + warp_index() * inputs};
 }
 
-/* The block's tile number `item`; matrix n: there is no such tile. Of gated matrices, each tile of
- * the first, and then that of the second. */
+/* The thread block's tile number `item`; matrix n: no such tile. Gated matrices alternate: a tile
+ * of the first, then the same of the second. */
 static __device__ __forceinline__ tile_index tile_of(const gemm_small &f, int item)
 {
     const device_linear &l = f.linear;
@@ -260,7 +261,7 @@ static __device__ __forceinline__ tile_index tile_of(const gemm_small &f, int it
     return at;
 }
 
-/* The block's first token. */
+/* The thread block's first token. */
 template <typename stage> static __device__ __forceinline__ int first_token()
 {
     return (int)blockIdx.y * stage::TILES * TILE_TOKENS;
@@ -268,8 +269,8 @@ template <typename stage> static __device__ __forceinline__ int first_token()
 
 /* ---- on their way ------------------------------------------------------------------------ */
 
-/* What a warp copies next: a stage of a tile, to a place of the ring; and what of its weights is
- * the lane's. */
+/* What a warp copies next: a stage of a tile to a slot of the ring; and where the lane's weights
+ * are. */
 struct stage_cursor {
     int item, stage, slot;
     bool there;
@@ -324,9 +325,9 @@ static __device__ __forceinline__ void copy_weights(const warp_task &t, const st
     }
 }
 
-/* What of the activations is the lane's: of block 0 of each tile of tokens, for a lane of a whole
- * tile's cells; and of their numbers, which lanes share out among all tiles. Beyond the last tile
- * comes the last one again: nobody looks at its sums. */
+/* Where the lane's activations are, of block 0 of each tile of tokens. All lanes copy the cells of
+ * each tile; bases and totals of all tiles are shared out among the lanes. Beyond the last tile the
+ * last one is copied again; its sums are not used. */
 template <typename stage> struct input_source {
     enum {
         UNITS = stage::CELL / UNIT_BYTES, /* of a cell, */
@@ -356,8 +357,8 @@ static __device__ __forceinline__ input_source<stage> find_inputs(const device_l
     return s;
 }
 
-/* Where unit `unit` of things of `bytes` lies that begin with number `block`. Beyond the last block
- * comes the last one again: the matrix has zeros there. */
+/* The offset of unit `unit` in elements of `bytes`, from number `block` on. Beyond the last block
+ * the last one is used again: the matrix has zeros there. */
 template <int bytes>
 static __device__ __forceinline__ int unit_offset(int block, int last, int unit)
 {
@@ -393,7 +394,8 @@ static __device__ __forceinline__ void copy_inputs(const gemm_small &f, const wa
         copy_async(to + stage::TOTALS + lane_index() * UNIT_BYTES, s.totals + from);
 }
 
-/* The first stage that is on its way is there, for all lanes; and all have left the one before. */
+/* Waits until the next stage has been copied for all lanes, and all have finished the one before.
+ * */
 static __device__ __forceinline__ void wait_for_stage(int ring)
 {
     if (ring == GOOD_RING)
@@ -411,13 +413,13 @@ static __device__ __forceinline__ void wait_for_stage(int ring)
 
 /* ---- products ---------------------------------------------------------------------------- */
 
-/* A lane's share of a cell's numbers. */
+/* A lane's two of a cell's numbers. */
 static __device__ __forceinline__ float2 of_tokens(const uint8_t *numbers, int cell)
 {
     return ((const float2 *)(numbers + cell * CELL_NUMBERS))[lane_index() % 4];
 }
 
-/* A stage, whose first block is number `first` of its quad. */
+/* Multiplies a stage, whose first block is number `first` of its quad. */
 template <typename stage>
 static __device__ __forceinline__ void multiply_stage(const typename stage::format &f,
                                                       const uint8_t *weights, const uint8_t *inputs,
@@ -448,8 +450,8 @@ static __device__ __forceinline__ void multiply_stage(const typename stage::form
     }
 }
 
-/* A slice of a tile. c is ahead of what is multiplied by all stages on their way. Returns the scale
- * of the lane's row, which is going to be needed. */
+/* Multiplies a slice of a tile. c is ahead by the stages that are being copied. Returns the scale
+ * of the lane's row, loaded early. */
 template <typename stage>
 static __device__ __forceinline__ float multiply_slice(const gemm_small &f, const warp_task &t,
                                                        const input_source<stage> &inputs,
@@ -471,7 +473,7 @@ static __device__ __forceinline__ float multiply_slice(const gemm_small &f, cons
         copy_inputs<stage>(f, t, inputs, c);
         copy_commit();
         go_on<stage>(f, t, c);
-        /* Its place is now the oldest stage's. */
+        /* c's slot is now the oldest stage's. */
         multiply_stage<stage>(format, t.weights + c.slot * stage::WEIGHTS,
                               t.inputs + (f.held ? at : c.slot) * stage::INPUTS,
                               at * stage::BLOCKS % QUAD, with_offsets, sums);
@@ -481,8 +483,8 @@ static __device__ __forceinline__ float multiply_slice(const gemm_small &f, cons
 
 /* ---- sums -------------------------------------------------------------------------------- */
 
-/* Where a sum stands in a part, [TILE_TOKENS][TILE_ROWS]: eights of rows are turned so that neither
- * writing nor reading meets a bank twice. */
+/* The index of a sum in [TILE_TOKENS][TILE_ROWS]. Eights of rows are permuted so that neither
+ * writes nor reads have bank conflicts. */
 static __device__ __forceinline__ int partial_index(int token, int row)
 {
     return token * TILE_ROWS + (row ^ (token / 2 % 4 * 8));
@@ -503,7 +505,7 @@ static __device__ __forceinline__ void keep_sums(float *partial, const typename 
         }
 }
 
-/* Of a row of the matrix, which is the lane's, and a token. */
+/* Stores y of the lane's row and a token. */
 static __device__ __forceinline__ void finish_token(const gemm_small &f, float *gate,
                                                     const tile_index &at, int token, float y)
 {
@@ -530,7 +532,7 @@ static __device__ __forceinline__ void finish_token(const gemm_small &f, float *
     }
 }
 
-/* Adds up the slices' sums of a tile. */
+/* Adds the slices' sums of a tile. */
 template <typename stage>
 static __device__ __forceinline__ void finish_tile(const gemm_small &f, const tile_index &at,
                                                    float row_scale,
@@ -590,7 +592,7 @@ static __global__ void __launch_bounds__(WARP *MAX_SLICES, 1)
 
 /* ---- launches ---------------------------------------------------------------------------- */
 
-/* False if there isn't the shared memory for such stages. */
+/* False if there is not enough shared memory for such stages. */
 template <typename stage>
 static bool launch_small(cudaStream_t stream, gemm_small f, int processors, size_t shared_bytes)
 {
@@ -598,7 +600,7 @@ static bool launch_small(cudaStream_t stream, gemm_small f, int processors, size
     const device_matrix &m = l.m[0];
     int slices = slice_count(m.blocks), n = f.maxima != NULL ? m.tiles : tiles_of(l);
     int groups = (l.n_rows + stage::TILES * TILE_TOKENS - 1) / (stage::TILES * TILE_TOKENS);
-    int each = MAX_SLICES / slices, blocks; /* of a processor; side by side, of a group */
+    int each = MAX_SLICES / slices, blocks; /* of a multiprocessor; of a group of tokens */
     size_t all = shared_bytes + RESERVED;
     auto shared = [&](int ring) {
         f.ring = ring;
@@ -622,8 +624,8 @@ static bool launch_small(cudaStream_t stream, gemm_small f, int processors, size
     return true;
 }
 
-/* Tiles of tokens are shared out evenly. Large stages take less time, and more memory. Whatever is
- * chosen, the bits are the same. */
+/* Shares out tiles of tokens evenly. Large stages take less time and more memory. The bits are the
+ * same for all choices. */
 template <typename format>
 static void choose(cudaStream_t stream, const gemm_small &f, int processors, size_t shared_bytes)
 {

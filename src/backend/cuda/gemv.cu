@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gemv.cu: products without tensor cores: groups for one row, floats for any number. A warp has a
- * tile of 32 rows of the matrix, a row in each lane, and one slice of the columns; a block of
- * threads has all slices of a tile.
+ * gemv.cu: products without tensor cores: one row times groups, any number of rows times floats. A
+ * warp has a tile of 32 rows of the matrix, a row in each lane, and one slice of the columns. A
+ * thread block has all slices of a tile.
  *
- * One row is bound by reading the matrix as fast as memory gives it. So there are as many blocks as
- * run at once, each with tile after tile, and every warp has its next stages on their way in a ring
- * in shared memory: those of the first tile already while the kernel before this one ends. What
- * happens to the row itself every block does for itself, which takes less time than a kernel.
+ * One row is bound by reading the matrix. So there are as many thread blocks as run at once, each
+ * goes from tile to tile, and every warp prefetches its next stages into a ring in shared memory:
+ * those of the first tile already while the kernel before this one ends. Every block norms and
+ * quantizes the row for itself, which takes less time than a kernel of its own.
  */
 #include "backend/cuda/common.cuh"
 
 /* ---- groups: products -------------------------------------------------------------------- */
 
-/* Eight codes of 4 bits. permute() finds the bytes of eight levels by the lower three bits of a
- * nibble; where the upper one is set it gives the byte's sign instead, 0 or -1 in all bits. So a
- * lookup in the lower levels adds -1 for every code of the upper half if those are negative, and
- * the upper levels are taken 1 larger then; a lookup there, upper bits turned round, adds 0 for
- * every code of the lower half, since they are positive. */
+/* Eight codes of 4 bits. permute() looks up the lower three bits of a nibble among eight levels; if
+ * the nibble's upper bit is set, it gives the sign of that level instead: 0 or -1. So a lookup in
+ * the lower levels gives -1 for every code of the upper half if the lower levels are negative; the
+ * upper levels are stored 1 larger then. A lookup in the upper levels, with the upper bit inverted,
+ * gives 0 for every code of the lower half, since the upper levels are not negative. */
 static __device__ __forceinline__ int dot_nibbles(uint32_t codes, uint32_t x0, uint32_t x1,
                                                   const uint32_t (&codebook)[4], int sum)
 {
@@ -28,7 +28,7 @@ static __device__ __forceinline__ int dot_nibbles(uint32_t codes, uint32_t x0, u
     return dot4(permute(codebook[2], codebook[3], turned >> 16), x1, sum);
 }
 
-/* The products of a group, on top of sum. w: its units; x: its 32 activations. */
+/* sum + the products of a group. w: its units; x: its 32 activations. */
 template <int units>
 static __device__ __forceinline__ int dot_group(const uint4 *w, const uint4 (&x)[2],
                                                 const uint32_t (&codebook)[4], int sum)
@@ -53,23 +53,23 @@ static __device__ __forceinline__ int dot_group(const uint4 *w, const uint4 (&x)
 
 enum {
     STAGE_UNITS = 4, /* that a lane copies at a time: a quad of int4, half a quad of int8 */
-    RING = 2,        /* stages on their way; of int8, the halves of a quad */
-    AHEAD = 4        /* fours of a row that isn't normed, on their way to a thread */
+    RING = 2,        /* stages that are being copied; of int8, the halves of a quad */
+    AHEAD = 4        /* fours that a thread loads ahead, of a row without norm */
 };
 
-/* A warp's. Lanes copy what they read themselves, so that none waits for another. */
+/* A warp's. Lanes copy only what they read themselves, so that none waits for another. */
 template <bool halves> struct ring {
     uint4 codes[RING][STAGE_UNITS][WARP];
     quad_numbers<halves> numbers[RING][WARP];
 };
 
-/* A block's; the row as in struct device_rows, but whole quads of it. */
+/* A thread block's. The row is as in struct device_rows, padded to whole quads. */
 template <bool halves> struct gemv_shared {
     ring<halves> *rings; /* [slices] */
     uint4 *codes;        /* [blocks][2] */
     float *bases, *totals;
     float *reduced;  /* [2][WARP] */
-    float *partials; /* [2][2][slices][WARP] by turns, of each gated matrix */
+    float *partials; /* [2][2][slices][WARP]: two buffers in turn, for each gated matrix */
 };
 
 template <bool halves> static __device__ __forceinline__ gemv_shared<halves> find_shared(int blocks)
@@ -94,7 +94,7 @@ size_t device_gemv_shared(const device_matrix *m)
 
 /* ---- groups: the row --------------------------------------------------------------------- */
 
-/* Four columns, as all lanes of a warp have them, into the block's room. */
+/* Quantizes four columns into shared memory; all lanes of a warp call it together. */
 template <bool halves>
 static __device__ __forceinline__ void keep_four(const gemv_shared<halves> &r, int col, int cols,
                                                  const float (&v)[4], const row_scale &scale)
@@ -109,8 +109,8 @@ static __device__ __forceinline__ void keep_four(const gemv_shared<halves> &r, i
     }
 }
 
-/* The largest magnitude of each block to where its total is going to be; returns that of the blocks
- * that the thread knows of. */
+/* Stores the largest magnitude of each block where its total will be. Returns the largest of those
+ * that the thread has seen. */
 template <bool halves>
 static __device__ __forceinline__ float take_maxima(const device_gemv &o,
                                                     const gemv_shared<halves> &r, int cols)
@@ -136,7 +136,7 @@ static __device__ __forceinline__ float take_maxima(const device_gemv &o,
     return largest;
 }
 
-/* The row as it is. Loads are on their way while its scale is found. */
+/* Quantizes the row as it is. Loads are in flight while the scale is found. */
 template <bool halves>
 static __device__ float take_row(const device_gemv &o, const gemv_shared<halves> &r, int cols)
 {
@@ -162,7 +162,7 @@ static __device__ float take_row(const device_gemv &o, const gemv_shared<halves>
             uint32_t codes = codes_of(v[i], scale, down, &sum);
             sum = halves ? warp_sum(sum, 8) : 0;
             if (halves)
-                __syncwarp(); /* all have read what becomes the total */
+                __syncwarp(); /* all lanes have read what becomes the total */
             if (col < cols)
                 ((uint32_t *)r.codes)[col / 4] = codes;
             if (halves && col < cols && col % BLOCK_COLS == 0)
@@ -174,8 +174,8 @@ static __device__ float take_row(const device_gemv &o, const gemv_shared<halves>
     return scale.scale;
 }
 
-/* The norm of a row, of whose weights the thread has its own; the first block writes it to where
- * others look for it. */
+/* Norms and quantizes the row. weights: the thread's own. The first thread block also stores the
+ * norm, for other kernels. */
 template <bool halves>
 static __device__ float take_norm(const device_gemv &o, const float (&weights)[HELD][4],
                                   const gemv_shared<halves> &r, int cols)
@@ -216,7 +216,7 @@ static __device__ __forceinline__ tile_index first_tile(const device_gemv &o)
     return at;
 }
 
-/* The block's next tile. */
+/* To the thread block's next tile. */
 static __device__ __forceinline__ void go_on(const device_gemv &o, tile_index &at)
 {
     at.tile += (int)gridDim.x;
@@ -226,10 +226,11 @@ static __device__ __forceinline__ void go_on(const device_gemv &o, tile_index &a
         at.matrix = o.linear.n;
 }
 
-/* What a lane copies next. Of gated matrices, a tile of the first, and then that of the second. */
+/* What a lane copies next. Gated matrices alternate: a tile of the first, then the same of the
+ * second. */
 struct copy_cursor {
     tile_index at;
-    int stages, slot; /* of the slice, left; of the ring */
+    int stages, slot; /* left of the slice; slot of the ring */
     const uint8_t *units, *scales, *offsets;
 };
 
@@ -249,7 +250,7 @@ static __device__ __forceinline__ void begin_slice(const device_gemv &o, const b
     from.offsets = m.offsets != NULL ? m.offsets + number : NULL;
 }
 
-/* Sends a stage on its way, if there is one left. */
+/* Starts to copy a stage, if there is one left. */
 template <int units, bool halves>
 static __device__ __forceinline__ void copy_stage(const device_gemv &o, const block_range &s,
                                                   copy_cursor &from, ring<halves> &r)
@@ -280,7 +281,7 @@ static __device__ __forceinline__ void copy_stage(const device_gemv &o, const bl
     copy_commit();
 }
 
-/* A slice of a row of the matrix. Blocks up to a whole quad are zeros, and add nothing. */
+/* The product of a row's slice. The padding of the last quad is zeros and adds nothing. */
 template <int units, bool halves>
 static __device__ __forceinline__ float dot_slice(const device_gemv &o, const device_matrix &m,
                                                   const block_range &s,
@@ -318,7 +319,7 @@ static __device__ __forceinline__ float dot_slice(const device_gemv &o, const de
     return y;
 }
 
-/* What a row of a tile is finished with, fetched before it is needed. */
+/* What the end of a tile needs, loaded early. */
 struct tile_epilogue {
     int row;
     float scales[2], residual;
@@ -362,11 +363,12 @@ static __device__ __forceinline__ void finish_tile(const device_gemv &o, const t
         o.residual[t.row] = __fadd_rn(t.residual, y);
 }
 
-/* More than there are: registers for an attention beside it. */
+/* More than a launch has, so that the compiler leaves registers for an attention kernel beside it.
+ * */
 enum { MOST_THREADS = 768 };
 
-/* Warps take turns at finishing tiles while the others go on with the next one, for which the sums
- * have a second place. */
+/* Warps take turns finishing tiles, while the others go on with the next one: sums have two
+ * buffers. */
 template <int units, bool halves, bool normed>
 static __global__ void __launch_bounds__(MOST_THREADS)
     gemv_kernel(const __grid_constant__ device_gemv o)
@@ -441,7 +443,7 @@ void device_linear_gemv(cudaStream_t stream, const device_gemv *o, int processor
 
 enum { FLOAT_TOKENS = 8 };
 
-/* A unit holds `n` weights. Padded columns are zeros in the matrix, and whatever in x. */
+/* A unit holds `n` weights. Padded columns are zeros in the matrix and undefined in x. */
 template <int n, int tokens>
 static __device__ void dot_floats(const device_matrix &m, const float *const (&x)[tokens], int row,
                                   int first, int end, float (&y)[tokens])

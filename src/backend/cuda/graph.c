@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * graph.c: a pass of few rows is hundreds of small kernels, and launching them takes the host
- * longer than the device needs for them. So a list of operations that comes again on a batch of the
- * same shape is recorded into a graph, which is launched as one. What is in the batch doesn't
- * matter: kernels read it from the device's memory.
+ * graph.c: a pass of few rows is hundreds of small kernels, which the host launches more slowly
+ * than the device runs them. So a list of operations that comes again, on a batch of the same
+ * shape, is recorded into a graph, which is one launch. The contents of the batch may differ:
+ * kernels read them from the device's memory.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +40,7 @@ static void drop_graph(struct graph *g)
     *g = (struct graph){0};
 }
 
-/* Remembers the list of operations, in the place of the one that wasn't met for longest. */
+/* Remembers the list of operations; replaces the least recently used one. */
 static void add_graph(struct cuda *cuda)
 {
     if (cuda->graphs == NULL)

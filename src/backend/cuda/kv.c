@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kv.c: KV pages on the device. They come in slabs, since the driver's allocator is slow, and go
- * back to a list. What reads and writes them here waits for its own stream, so that it may overlap
- * a pass of other sequences.
+ * kv.c: KV pages on the device. They are allocated in slabs, since the driver's allocator is slow,
+ * and freed to a list. Copies use a stream of their own, so that they may overlap a pass of other
+ * sequences.
  *
  * A page holds, for each layer and KV head, K as [KV_PAGE][padded_dim] and V as
- * [padded_dim][KV_PAGE]: what tensor cores load as they lie.
+ * [padded_dim][KV_PAGE], the layouts that tensor cores load.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -52,7 +52,7 @@ static struct cuda *cuda_of(struct page_pool *pool)
     return (struct cuda *)((char *)pool - offsetof(struct cuda, pool));
 }
 
-/* Pages of one more slab, or one where there is no room for several. */
+/* Allocates a slab of pages, or a single one if memory lacks. */
 static int add_slab(struct cuda *cuda, struct llama3_error *err)
 {
     if (cuda->n_slabs == cuda->slab_room) {
@@ -173,8 +173,8 @@ uint64_t cuda_kv_bytes(const struct backend *backend)
 
 /* ---- out and in -------------------------------------------------------------------------- */
 
-/* Between a head of a page as it lies there, in host memory, and rows of positions side by side:
- * n of the slots from the first on. k and v: [n][n_kv_heads][head_dim], of this head. */
+/* Copies n slots, from `slot` on, between a page's head in host memory and k and v,
+ * [n][n_kv_heads][head_dim], which point to this head. */
 static void convert_head(const struct cuda *cuda, unsigned char *head, size_t slot, size_t n,
                          char *k, char *v, bool out)
 {
@@ -203,7 +203,7 @@ static void convert_head(const struct cuda *cuda, unsigned char *head, size_t sl
     }
 }
 
-/* A page's layer to the host, changed there or read, and back if it was changed. */
+/* Copies a page's layer to the host and exports it; or imports into it and copies it back. */
 static cudaError_t convert_page(struct cuda *cuda, uint8_t *layer, size_t slot, size_t n, char *k,
                                 char *v, bool out)
 {

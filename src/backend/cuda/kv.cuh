@@ -16,7 +16,7 @@ static __device__ __forceinline__ uint8_t *page_of(const device_batch &batch,
 
 /* ---- positions --------------------------------------------------------------------------- */
 
-/* Two elements of a head, turned together (Su et al. 2021, arXiv:2104.09864). */
+/* Two elements of a head that are rotated together (Su et al. 2021, arXiv:2104.09864). */
 struct rope_pair {
     float a, b;
 };
@@ -38,7 +38,7 @@ static __device__ __forceinline__ int pair_apart(const device_heads &heads)
     return heads.interleaved ? 1 : heads.head_dim / 2;
 }
 
-/* Element i of a head after its turn. */
+/* Element i of a head, rotated. */
 static __device__ __forceinline__ float rotated(const float *head, const float *angles, int i,
                                                 const device_heads &heads)
 {
@@ -49,13 +49,13 @@ static __device__ __forceinline__ float rotated(const float *head, const float *
     return second ? turned.b : turned.a;
 }
 
-/* Bytes of K of a head in a page, after which V follows. */
+/* Bytes of a head's K in a page; V follows. */
 static __device__ __forceinline__ size_t page_k_bytes(const device_heads &heads)
 {
     return heads.head_bytes / 2;
 }
 
-/* Element i of K or V, as they are stored. */
+/* Element i of stored K or V. */
 static __device__ __forceinline__ float read_kv(const uint8_t *from, size_t i, llama3_kv_type type)
 {
     return type == LLAMA3_KV_F16 ? f16_to_float(((const uint16_t *)from)[i])
@@ -71,7 +71,7 @@ static __device__ __forceinline__ void write_kv(uint8_t *to, size_t i, float val
         ((float *)to)[i] = value;
 }
 
-/* Element i of a row's K, turned, and V, of a KV head, */
+/* Element i of a row's K, rotated, and of its V, for a KV head, */
 struct kv_element {
     float k, v;
 };
@@ -89,7 +89,7 @@ static __device__ __forceinline__ kv_element make_kv(const device_batch &batch,
             v.values[(size_t)row * v.stride + (size_t)kv_head * dim + i]};
 }
 
-/* and to their slot in a page. */
+/* stored to its slot in a page. */
 static __device__ __forceinline__ void store_kv(const device_batch &batch,
                                                 const device_heads &heads, int layer, int row,
                                                 int kv_head, const kv_element &x, int i)

@@ -16,8 +16,8 @@ static bool all_within(const int8_t *levels, int from, int to)
     return true;
 }
 
-/* Whether the kernels' way of looking up 4 bits knows such levels (dot_nibbles in gemv.cu): none
- * negative; or the lower eight all negative and no other, with room for 1 more. */
+/* Whether the kernels' lookup of 4 bits works for a codebook (dot_nibbles in gemv.cu): no level is
+ * negative; or exactly the lower eight are, and the others may be 1 larger. */
 static bool has_lookup(const int8_t levels[16])
 {
     return (all_within(levels, -128, -1) && all_within(levels + 8, 0, 126)) ||
@@ -69,7 +69,7 @@ size_t layout_scratch(const struct layout *l)
     return l->tile_scales > 0 ? strip_layout(l->grouped, &l->format, l->cols).bytes : 0;
 }
 
-/* The four low nibbles of the bytes of a word, side by side. */
+/* Packs the low nibbles of a word's four bytes. */
 static uint32_t squeeze(uint32_t word)
 {
     word &= 0x0f0f0f0f;
@@ -77,7 +77,7 @@ static uint32_t squeeze(uint32_t word)
     return (word | word >> 8) & 0xffff;
 }
 
-/* The codes of a row's group from a strip: 8 words, of int8 or, where they stay packed, 4. */
+/* The codes of a row's group, from a strip: 8 words of int8, or 4 where they stay packed. */
 static void take_codes(const struct layout *l, const struct strip_layout *s, const uint8_t *strip,
                        size_t lane, size_t group, uint32_t *out)
 {
@@ -98,7 +98,7 @@ static void take_codes(const struct layout *l, const struct strip_layout *s, con
     memcpy(out, bytes, sizeof bytes);
 }
 
-/* Scale number i of a strip becomes number `to` of a tile: every int8 is an f16, too. */
+/* Scale i of a strip becomes scale `to` of a tile. An int8 converts to f16 exactly. */
 static void take_scale(const struct layout *l, const uint8_t *from, size_t i, uint8_t *scales,
                        size_t to)
 {

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * layout.h: matrices as the kernels read them. What a thread of a warp loads at once is a unit of
- * 16 bytes: a group of int4, half a group of int8, 8 columns of 16 bits or 4 of f32. The units of
- * 32 rows with the same columns lie side by side, so that a warp reads 512 bytes in a row: whether
- * its threads have a row each, or eight rows and a quarter of 32 columns each for tensor cores.
+ * layout.h: matrices as the kernels read them. A thread loads a unit of 16 bytes at once: a group
+ * of int4, half a group of int8, 8 columns of 16 bits or 4 of f32. The units of 32 rows with the
+ * same columns lie side by side, so that a warp reads 512 consecutive bytes: both where a thread
+ * has a row, and where tensor cores need eight rows and a quarter of 32 columns in each.
  *
- * A matrix is one piece of memory: units, scales, offsets, row scales, as struct device_matrix of
- * kernels.h describes them, each padded to 256 bytes. Of int4, nibble i of a group is column
- * i.
+ * A matrix is one piece of memory: units, scales, offsets and row scales, each padded to 256 bytes
+ * (struct device_matrix of kernels.h). In int4, nibble i of a group is column i.
  */
 #ifndef BACKEND_CUDA_LAYOUT_H
 #define BACKEND_CUDA_LAYOUT_H
@@ -17,9 +16,9 @@
 
 struct layout {
     enum matrix_form form;
-    enum dtype grouped;         /* DTYPE_INT4 or DTYPE_INT8: what groups the matrix becomes */
+    enum dtype grouped;         /* DTYPE_INT4 or DTYPE_INT8: the groups that the matrix becomes */
     struct group_format format; /* of these */
-    bool half_scales;           /* f16: the format's, or because there are offsets */
+    bool half_scales;           /* f16, as in the format or because there are offsets */
     size_t rows, cols, blocks, padded_blocks, tiles;
     size_t tile_units, tile_scales, tile_offsets, tile_row_scales; /* bytes of a tile's, 0: none */
     size_t scales, offsets, row_scales;                            /* where the arrays begin */
@@ -28,13 +27,13 @@ struct layout {
 
 struct layout layout_of(const struct matrix *matrix);
 
-/* Tile number `tile` to the four arrays. scratch: layout_scratch() bytes. */
+/* Shuffles tile number `tile` into the four arrays. scratch: layout_scratch() bytes. */
 void layout_tile(const struct layout *layout, const struct matrix *matrix, size_t tile,
                  uint8_t *units, uint8_t *scales, uint8_t *offsets, uint8_t *row_scales,
                  void *scratch);
 size_t layout_scratch(const struct layout *layout);
 
-/* The view that kernels get of memory that holds such a matrix. */
+/* What kernels get for such a matrix in memory. */
 struct device_matrix layout_view(const struct layout *layout, const uint8_t *memory);
 
 #endif

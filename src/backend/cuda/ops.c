@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ops.c: operations are recorded by a run and carried out at its end, when it is known what follows
- * what. An operation is plain data, without holes that differ: lists of them are compared.
+ * ops.c: a run records operations and executes them at its end, so that neighbours can be fused. An
+ * operation is plain data, zeroed first, since lists of them are compared by memcmp.
  */
 #include <string.h>
 
@@ -15,7 +15,7 @@ void cuda_run(struct backend *backend, void (*fn)(void *arg), void *arg)
     graph_run(cuda);
 }
 
-/* The next operation, to be filled in; a list that is full is carried out first. */
+/* The next operation, to be filled in. A full list is executed first. */
 static struct op *next_op(struct backend *backend, enum op_kind kind)
 {
     struct cuda *cuda = (struct cuda *)backend;

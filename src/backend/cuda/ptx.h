@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ptx.h: everything in kernels that isn't plain C++: instructions by name, conversions, launches.
- * The emulator of tests/cuda_emulator has a twin of this file, and nothing else stands between the
- * kernels' source and a host's compiler.
+ * ptx.h: all that is not plain C++ in kernels: instructions, conversions, launches.
+ * tests/cuda_emulator replaces this file alone to compile the kernels for the host.
  */
 #ifndef BACKEND_CUDA_PTX_H
 #define BACKEND_CUDA_PTX_H
@@ -12,9 +11,9 @@
 #include <cuda_runtime.h>
 #include <stdint.h>
 
-/* Where the device can, a kernel begins while the one before it ends (programmatic dependent
- * launch, CUDA C++ Programming Guide): every kernel says at once that the next may come, and waits
- * by wait_for_inputs() before it reads what others write in a pass, or writes anything. */
+/* On devices that can, a kernel begins while the one before it ends (programmatic dependent launch,
+ * CUDA C++ Programming Guide). Every kernel allows that at once with let_next_begin(), and calls
+ * wait_for_inputs() before it reads what other kernels of a pass write, or writes anything. */
 template <typename... P, typename... A>
 static void launch(cudaStream_t stream, dim3 grid, int threads, size_t shared, void (*kernel)(P...),
                    A... args)
@@ -26,7 +25,7 @@ static void launch(cudaStream_t stream, dim3 grid, int threads, size_t shared, v
     if (shared > 48 * 1024)
         cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              (int)shared);
-    /* The same for all, for a processor stops to change it. */
+    /* The same for all kernels, as a multiprocessor drains before it changes it. */
     cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                          cudaSharedmemCarveoutMaxShared);
     cudaGetDevice(&device);
@@ -42,8 +41,8 @@ static void launch(cudaStream_t stream, dim3 grid, int threads, size_t shared, v
     cudaLaunchKernelEx(&config, kernel, args...);
 }
 
-/* Each thread calls it once: until then a kernel may read weights, and what the host has written.
- */
+/* Each thread calls it once. Before it, a kernel may read only weights and what the host has
+ * written. */
 static __device__ __forceinline__ void wait_for_inputs()
 {
 #if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 900
@@ -58,7 +57,7 @@ static __device__ __forceinline__ void let_next_begin()
 #endif
 }
 
-/* The block's shared memory, as much as its launch asked for. */
+/* The thread block's shared memory, as large as its launch asked for. */
 static __device__ __forceinline__ unsigned char *shared_memory()
 {
     extern __shared__ __align__(128) unsigned char memory[];
@@ -92,8 +91,8 @@ static __device__ __forceinline__ uint32_t load_once(const uint32_t *p)
     return v;
 }
 
-/* 16 bytes, 8 or 4 to shared memory in the background; a group is what was copied since the last
- * commit. */
+/* Copies 16, 8 or 4 bytes to shared memory in the background. A group is what was copied since the
+ * last commit. */
 template <int bytes = 16>
 static __device__ __forceinline__ void copy_async(void *shared, const void *global)
 {
@@ -105,7 +104,7 @@ static __device__ __forceinline__ void copy_async(void *shared, const void *glob
                      : "memory");
 }
 
-/* 16 bytes, or zeros if they aren't there; if it is this thread's to copy. Without a branch. */
+/* Copies 16 bytes if `mine`; zeros unless `there`. Without a branch. */
 static __device__ __forceinline__ void copy_if(void *shared, const void *global, bool mine,
                                                bool there)
 {
@@ -122,7 +121,7 @@ static __device__ __forceinline__ void copy_commit()
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-/* All groups but the last `pending` are there, for the thread that copied them. */
+/* Waits until all groups but the last `pending` are there, for the thread that copied them. */
 template <int pending> static __device__ __forceinline__ void copy_wait()
 {
     asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
@@ -130,8 +129,8 @@ template <int pending> static __device__ __forceinline__ void copy_wait()
 
 /* ---- integers ---------------------------------------------------------------------------- */
 
-/* Byte i of the result: of the bytes of b:a the one that nibble i of select names by its lower
- * three bits; if its upper bit is set, that byte's sign, eight times. */
+/* Byte i of the result is the byte of b:a that the lower three bits of nibble i of select name; if
+ * the nibble's upper bit is set, eight copies of that byte's sign. */
 static __device__ __forceinline__ uint32_t permute(uint32_t a, uint32_t b, uint32_t select)
 {
     uint32_t d;
@@ -186,7 +185,7 @@ static __device__ __forceinline__ void mma_f16(float (&d)[4], const uint32_t (&a
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/* 2^x, and 0 where that is no normal number. */
+/* 2^x; 0 where that is subnormal. */
 static __device__ __forceinline__ float exp2_or_zero(float x)
 {
     float d;
@@ -206,7 +205,7 @@ static __device__ __forceinline__ uint16_t float_to_f16(float x)
     return __half_as_ushort(__float2half_rn(x));
 }
 
-/* Two of them: a in the lower half. */
+/* Two at once: a in the lower half. */
 static __device__ __forceinline__ uint32_t floats_to_f16(float a, float b)
 {
     uint32_t d;

@@ -23,7 +23,7 @@ void device_angles(cudaStream_t stream, const int32_t *positions, const float *i
 
 enum { ROPE_THREADS = 256, PAIRS_AT_ONCE = 8 };
 
-/* The heads of a row of q, whose pairs the threads of a block share out. */
+/* Rotates the heads of a row of q; the threads of a block share out their pairs. */
 static __device__ void rotate_row(const device_heads &heads, float *row, const float *angles)
 {
     int half = heads.head_dim / 2, n = heads.n_heads * half, apart = pair_apart(heads);

@@ -9,14 +9,14 @@
 #include "backend/pages.h"
 
 enum {
-    GRAPH_ROWS = 64, /* of a batch whose passes are worth recording, at most */
+    GRAPH_ROWS = 64, /* of a batch at most, whose passes are recorded */
     MAX_GRAPHS = 32,
-    BLAS_ROWS = 128,  /* of a batch that the library multiplies, at least */
-    STAGING = 4 << 20 /* bytes, through which host and device exchange data */
+    BLAS_ROWS = 128,  /* of a batch at least, that cuBLAS multiplies */
+    STAGING = 4 << 20 /* bytes of pinned memory for copies between host and device */
 };
 
 struct weight {
-    struct matrix host;          /* as it was handed over */
+    struct matrix host;          /* as the engine has it */
     bool on_host;                /* rows are expanded there */
     struct device_matrix matrix; /* of memory */
     float *vector;               /* memory of a norm */
@@ -27,8 +27,8 @@ struct buffer {
     struct device_rows rows;
     size_t n_rows, cols;
     unsigned char *memory;
-    int forms;        /* of its narrow forms, those that hold what the values are, */
-    unsigned long at; /* if this is the number of the pass */
+    int forms;        /* the narrow forms that agree with the values, */
+    unsigned long at; /* in the run of this number */
 };
 
 struct cuda_page {
@@ -36,17 +36,17 @@ struct cuda_page {
     uint8_t *memory; /* on the device */
 };
 
-/* What a pass is made of, beside its operations. */
+/* A pass, beside its operations. */
 struct pass {
     int n_rows, n_logit_rows, n_tiles, n_groups;
     int one_each; /* whether no sequence has more than one row */
-    int n_pages;  /* at least those of any row, if pages of a row are attended side by side; or 0 */
+    int n_pages; /* at least those of any row, if a row's pages are attended side by side; else 0 */
     float *states; /* then */
 };
 
 enum op_kind { OP_EMBED, OP_ADD_NORM, OP_LINEAR, OP_ROPE_STORE, OP_ATTEND, OP_SWIGLU };
 
-/* An operation as it was issued, zero beyond. */
+/* An operation as it was issued; unused fields are zero. */
 struct op {
     enum op_kind kind;
     enum rows rows;
@@ -56,7 +56,7 @@ struct op {
     const struct weight *w[3];
 };
 
-/* kernels.h, which is C++'s as well, says these again. */
+/* kernels.h, which C++ includes too, repeats these. */
 _Static_assert((int)PAGE_TOKENS == (int)KV_PAGE, "positions of a page");
 _Static_assert((int)BLOCK_COLS == (int)GROUP, "columns of a group");
 
@@ -69,20 +69,20 @@ struct cuda {
     struct device_heads heads;
     char name[160]; /* "cuda (NVIDIA H200)" */
     int device, processors;
-    struct team *team;              /* threads of the host, that shuffle matrices */
+    struct team *team;              /* threads of the host that shuffle matrices */
     int threads;                    /* of the team */
-    size_t shared_bytes;            /* that a block of threads may have */
+    size_t shared_bytes;            /* of a thread block at most */
     cudaStream_t stream, kv_stream; /* of passes; of kv_reserve, export and import */
     unsigned char *staging;         /* [STAGING], pinned, of passes, */
     unsigned char *kv_staging;      /* and of KV */
-    void *pinned;                   /* memory that the device fills by itself, or NULL */
+    void *pinned;                   /* memory that the device writes directly, or NULL */
     size_t pinned_bytes;
 
-    /* The first failure sticks. */
+    /* The first failure is kept. */
     cudaError_t failed;
-    const char *failed_at;          /* an operation */
-    char failed_ops[64];            /* or some of them */
-    const char *first_op, *last_op; /* since somebody waited */
+    const char *failed_at;          /* the operation, */
+    char failed_ops[64];            /* or the range of operations */
+    const char *first_op, *last_op; /* since the last wait */
     bool lacks_token;               /* a token that the embedding lacks */
 
     struct page_pool pool;
@@ -91,14 +91,14 @@ struct cuda {
     size_t n_slabs, slab_room;
     size_t page_bytes;
 
-    /* The batch: an image on the host, pinned, of what the device has. */
+    /* The batch: a pinned image on the host of what the device has. */
     unsigned char *image, *batch_memory;
     size_t image_bytes;
     cudaEvent_t image_copied;
     struct device_batch batch;
     float *inv_freq; /* on the device: [head_dim / 2] */
     float *angles;
-    int *arrived;    /* of struct device_batch */
+    int *arrived;    /* as in struct device_batch */
     int32_t *tokens; /* [max_rows] on the host */
     struct pass pass;
     size_t state_bytes; /* that pass.states has */
@@ -118,16 +118,16 @@ struct cuda {
 enum { MAX_OPS = 8192 };
 
 /* cuda.c */
-/* The backend, its device made the thread's. */
+/* The backend; makes its device the thread's current one. */
 struct cuda *cuda_enter(const struct backend *backend);
 void cuda_check(struct cuda *cuda, cudaError_t error, const char *op);
-/* Device memory; what: for an error, which gives the numbers. */
+/* Device memory. what: its name in an error. */
 void *cuda_alloc(size_t bytes, const char *what, struct llama3_error *err);
-/* To the device through the staging memory; waits. */
+/* Copies to the device through the staging memory; waits. */
 cudaError_t cuda_upload(void *to, const void *from, size_t bytes, unsigned char *staging,
                         cudaStream_t stream);
 int cuda_error(struct llama3_error *err, const char *op, cudaError_t error);
-int cuda_processors(int device); /* that computes; 0 if it can't be asked */
+int cuda_processors(int device); /* multiprocessors of a device; 0 if it can't be asked */
 
 /* weight.c */
 struct weight *cuda_weight(struct backend *backend, const struct matrix *matrix,
@@ -174,19 +174,19 @@ void cuda_swiglu(struct backend *backend, struct buffer *gate, const struct buff
 
 /* execute.c */
 const char *op_name(enum op_kind kind);
-/* What the host does for an operation, whether it is launched or replayed. */
+/* The host's part of an operation, both when it is launched and when it is replayed. */
 void op_prepare(struct cuda *cuda, const struct op *op);
-/* Launches operation i of n, and those after it that are carried out with it: returns how many.
- * What is made beside the output may depend on the next one. */
+/* Launches operation i of n, together with those after it that are fused with it; returns how many.
+ * Which forms it makes of its output depends on the next operation. */
 size_t op_launch(struct cuda *cuda, const struct op *ops, size_t i, size_t n);
 
 /* graph.c */
-/* Carries out the recorded operations: by a graph that was made of the same ones, if there is. */
+/* Runs the recorded operations, by a graph if there is one of the same list. */
 void graph_run(struct cuda *cuda);
-/* Before what they refer to goes. */
+/* Drops all graphs. Before memory that they refer to is freed. */
 void graph_forget(struct cuda *cuda);
 
-/* cublas.c: products in bf16 by cuBLAS, which is looked for when it is asked for. */
+/* cublas.c: products in bf16 by cuBLAS, which is loaded when it is asked for. */
 uint64_t cublas_bytes(void);
 struct cublas *cublas_open(cudaStream_t stream, struct llama3_error *err);
 void cublas_close(struct cublas *blas);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* weight.c: matrices to the device, a tile of rows at a time. */
+/* weight.c: uploads matrices, a tile of rows at a time. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,7 +7,7 @@
 #include "base/size.h"
 #include "base/threads.h"
 
-/* GGUF's blocks as a mere table: a few rows of it are read in a pass, each as it is defined. */
+/* A table of GGUF's blocks stays on the host, which expands the few rows that a pass reads. */
 static bool stays_on_host(const struct matrix *m, enum weight_use use)
 {
     return use == WEIGHT_TABLE && !is_grouped(m->type) && m->type != DTYPE_F32 &&
@@ -46,7 +46,7 @@ static int take_vector(struct cuda *cuda, struct weight *w, struct llama3_error 
     return error == cudaSuccess ? 0 : cuda_error(err, "weight", error);
 }
 
-/* Rows that the host expands in a pass, to be copied. */
+/* Makes room for the rows that the host expands in a pass. */
 static int take_table(struct cuda *cuda, const struct weight *w, struct llama3_error *err)
 {
     float *rows;
@@ -101,8 +101,7 @@ static cudaError_t upload_tiles(const struct cuda *cuda, const struct weight *w,
     return error == cudaSuccess ? cudaStreamSynchronize(cuda->stream) : error;
 }
 
-/* As many tiles at a time as the staging memory holds; if it is too small for one, through other
- * memory. */
+/* As many tiles at a time as the staging memory holds; if not even one, through other memory. */
 static int upload(const struct cuda *cuda, const struct weight *w, const struct layout *l,
                   struct llama3_error *err)
 {
