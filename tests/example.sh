@@ -65,10 +65,10 @@ for name in chat batch; do
     run 1 ./$name "$tmp/missing" </dev/null
     err_has "$name: $tmp/missing"
 done
-printf 'Hello\n\nAnd you?\nexit\nnever\n' >"$tmp/talk"
+printf 'Hello\n\nexit\nnever\n' >"$tmp/talk"
 run 0 ./chat "$model" "Be brief." <"$tmp/talk"
-[ "$(grep -ao 'User: ' "$tmp/out" | wc -l)" = 4 ] || fail "chat: expected to be asked four times"
-[ "$(grep -ao 'Assistant: ' "$tmp/out" | wc -l)" = 2 ] || fail "chat: expected two answers"
+[ "$(grep -ao 'User: ' "$tmp/out" | wc -l)" = 3 ] || fail "chat: expected to be asked three times"
+[ "$(grep -ao 'Assistant: ' "$tmp/out" | wc -l)" = 1 ] || fail "chat: expected one answer"
 cp "$tmp/out" "$tmp/first"
 run 0 ./chat "$model" "Be brief." <"$tmp/talk"
 same "$tmp/first" "$tmp/out" "chat: another answer the second time"
