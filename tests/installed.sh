@@ -18,7 +18,8 @@ trap 'rm -f installed.tmp installed.tmp.c' EXIT
 declared=$(sed -n 's/^LLAMA3_API.*[ *]\(llama3_[a-z0-9_]*\)(.*/\1/p' "$header" | sort)
 [ -n "$declared" ] || fail "$header declares nothing"
 if [ -f "$libdir/libllama3.so" ]; then
-    nm -D --defined-only "$libdir/libllama3.so" | sed 's/.* //' | sort >installed.tmp
+    nm -D --defined-only "$libdir/libllama3.so" | sed '/ A LLAMA3_0/d; s/.* //; s/@@LLAMA3_0$//' |
+        sort >installed.tmp
     printf '%s\n' "$declared" | diff - installed.tmp >&2 ||
         fail "$libdir/libllama3.so does not export what $header declares"
 fi
