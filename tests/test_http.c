@@ -387,7 +387,7 @@ START_TEST(a_model_that_comes_just_now_is_no_null)
     const char *answer = ask(port, request);
     ck_assert(!armed);
     ck_assert_msg(strncmp(answer, "HTTP/1.1 503 ", 13) == 0, "%.300s", answer);
-    ck_assert_msg(strstr(answer, "the model is being loaded") != NULL, "%s", answer);
+    ck_assert_msg(strstr(answer, "the model is still loading") != NULL, "%s", answer);
     pthread_mutex_lock(&server->lock);
     server->model = NULL;
     pthread_mutex_unlock(&server->lock);

@@ -66,7 +66,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     out_has '"code":"unavailable"'
     head_has "Retry-After: "
     post 503 /v1/chat/completions "{$chat}"
-    out_has "the model is being loaded"
+    out_has "the model is still loading"
     head_has "Retry-After: "
     get 503 /v1/models
     get 200 /metrics
@@ -360,7 +360,7 @@ refused 400 /tokenize '{}' '"param":"content"'
 refused 400 /apply-template '{"messages":[{"role":"user","content":"x"}],"x":1}' '"param":"x"'
 long=$(printf '%2000s' x | sed 's/ /a b /g')
 refused 400 /v1/completions "{\"prompt\":\"$long\"}" '"code":"context_length_exceeded"'
-out_has "and the context holds 400"
+out_has "but the context holds 400"
 deep=$(printf '%65s' '' | sed 's/ /[/g')
 refused 400 /v1/completions "{\"prompt\":$deep" "nested at most 64 deep"
 awk 'BEGIN { printf "{\"prompt\":["; for (i = 0; i < 70000; i++) printf "[],"; print "1]}" }' >"$tmp/many"

@@ -13,7 +13,7 @@ void answer_json(json_t *value, struct buf *out)
     json_decref(value);
 }
 
-/* Begins an object that is written field by field: without its last brace. */
+/* Prints an object without its closing brace, so that more fields can follow. */
 static void open_object(json_t *value, struct buf *out)
 {
     answer_json(value, out);
@@ -28,7 +28,7 @@ static const char *finish_name(const struct llama3_result *result)
 
 /* ---- probabilities ----------------------------------------------------------------------- */
 
-/* The `most` largest logits, best first; ties go to the lower id. Returns how many. */
+/* The `most` largest logits, best first; ties go to the lower id. Returns how many there are. */
 static size_t likeliest(const float *logits, size_t vocab_size, struct answer_likely *list,
                         size_t most)
 {
@@ -67,7 +67,7 @@ size_t answer_record(const struct llama3_model *model, int32_t token, const floa
     *record = (struct answer_record){.log_sum = log_sum(logits, vocab_size)};
     record->list[0] = (struct answer_likely){token, logits[token]};
     for (size_t i = likeliest(logits, vocab_size, record->list + 1, top); i < top; i++)
-        record->list[1 + i].token = -1; /* a vocabulary of fewer */
+        record->list[1 + i].token = -1; /* the vocabulary is smaller */
     return record_size(top);
 }
 
@@ -95,13 +95,13 @@ static json_t *name_of(const struct answer_head *head, int32_t token)
     return name;
 }
 
-/* Takes over `value`; false without memory for it, or if that is NULL. */
+/* Drops the reference to value. False if it is NULL or memory ran out. */
 static bool set(json_t *object, const char *key, json_t *value)
 {
     return json_object_set_new(object, key, value) == 0;
 }
 
-/* Whole or, without memory, NULL: takes over `value`. */
+/* The value if all of it could be built, else NULL. */
 static json_t *whole(json_t *value, bool ok)
 {
     if (!ok)
@@ -109,7 +109,7 @@ static json_t *whole(json_t *value, bool ok)
     return ok ? value : NULL;
 }
 
-/* A token's name, its probability, and its bytes, which may be a part of a character. */
+/* A token's text, logprob and bytes, which may be a part of a character. */
 static json_t *describe(const struct answer_head *head, const struct answer_record *record,
                         size_t i)
 {
@@ -127,7 +127,7 @@ static json_t *describe(const struct answer_head *head, const struct answer_reco
     return whole(out, ok);
 }
 
-/* Text of the likeliest tokens in the form of a completion: {name: logprob}. */
+/* A completion's likeliest tokens: {text: logprob}. */
 static json_t *map_likeliest(const struct answer_head *head, const struct answer_record *record,
                              size_t top)
 {
@@ -148,7 +148,7 @@ static void comma(size_t i, struct buf *out)
         buf_add_str(out, ",");
 }
 
-/* The form of a chat: a list of objects. */
+/* A chat's logprobs: a list of objects. */
 static void chat_logprobs(const struct answer_head *head, const struct answer_logprobs *l,
                           struct reply *reply)
 {
@@ -171,7 +171,7 @@ static void chat_logprobs(const struct answer_head *head, const struct answer_lo
 
 enum column { COLUMN_TOKEN, COLUMN_LOGPROB, COLUMN_TOP, COLUMN_OFFSET };
 
-/* One of a completion's lists. offset: of the first token's text. */
+/* One of a completion's parallel lists. offset: where the first token's text begins. */
 static void text_column(const struct answer_head *head, const struct answer_logprobs *l,
                         enum column column, size_t offset, struct reply *reply)
 {
@@ -192,7 +192,7 @@ static void text_column(const struct answer_head *head, const struct answer_logp
     }
 }
 
-/* The form of a completion: lists beside each other. */
+/* A completion's logprobs: parallel lists. */
 static void text_logprobs(const struct answer_head *head, const struct answer_logprobs *l,
                           size_t offset, struct reply *reply)
 {
@@ -219,7 +219,7 @@ static void put_logprobs(const struct answer_head *head, const struct answer_log
 
 /* ---- counts ------------------------------------------------------------------------------ */
 
-static double rate(size_t n, double seconds)
+double answer_rate(size_t n, double seconds)
 {
     return seconds > 0 ? (double)n / seconds : 0;
 }
@@ -241,14 +241,14 @@ static json_t *timings_of(const struct llama3_result *r)
     size_t read = r->prompt_tokens - r->cached_tokens;
     return json_pack("{s:I,s:I,s:f,s:f,s:I,s:f,s:f}", "cached_n", (json_int_t)r->cached_tokens,
                      "prompt_n", (json_int_t)read, "prompt_ms", r->prompt_seconds * 1e3,
-                     "prompt_per_second", rate(read, r->prompt_seconds), "predicted_n",
+                     "prompt_per_second", answer_rate(read, r->prompt_seconds), "predicted_n",
                      (json_int_t)r->answer_tokens, "predicted_ms", r->answer_seconds * 1e3,
-                     "predicted_per_second", rate(r->answer_tokens, r->answer_seconds));
+                     "predicted_per_second", answer_rate(r->answer_tokens, r->answer_seconds));
 }
 
 /* ---- answers ----------------------------------------------------------------------------- */
 
-/* What every answer and event begins with, up to its choices. */
+/* The beginning of an answer or an event, up to its choices. */
 static void open_frame(const struct answer_head *head, bool chunk, struct buf *out)
 {
     const char *object = !head->chat ? "text_completion"
@@ -305,8 +305,8 @@ static void open_event(const struct answer_head *head, struct buf *out)
     open_frame(head, true, out);
 }
 
-/* An event with one choice, up to its end. content: the delta of a chat, or the text; taken over.
- */
+/* An event with one choice, up to its end. content: a chat's delta, or the text; the reference is
+ * dropped. */
 static void open_chunk(const struct answer_head *head, size_t index, json_t *content,
                        const struct answer_logprobs *logprobs, size_t offset, const char *finish,
                        struct buf *out)

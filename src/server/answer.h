@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * answer.h: what the API answers, as JSON: a whole answer, or the events of a stream.
- */
+/* answer.h: the API's answers as JSON: a whole answer, or the events of a stream. */
 #ifndef SERVER_ANSWER_H
 #define SERVER_ANSWER_H
 
@@ -11,32 +9,31 @@
 #include "server/openai.h"
 #include "server/reply.h"
 
-/* What all that is said about one request begins with. */
+/* What every answer and event of one request begins with. */
 struct answer_head {
     const struct llama3_model *model;
     bool chat;
     const char *model_id;
     char id[48];
     time_t created;
-    bool with_usage; /* a stream with a usage chunk: the others then say "usage": null */
+    bool with_usage; /* a stream that ends with its usage; earlier events say "usage": null */
 };
 
-/* What is kept of a token that was said, of which JSON takes ten times as much: its logit and the
- * likeliest ones', and what turns logits into probabilities. */
+/* A generated token's logprobs until they are sent. As JSON they would take ten times as much. */
 struct answer_record {
-    double log_sum; /* of all e^logit */
+    double log_sum; /* log of the sum of all e^logit */
     struct answer_likely {
         int32_t token;
         float logit;
     } list[1 + MAX_TOP_LOGPROBS]; /* the token itself, then the likeliest, best first */
 };
 
-/* Fills a record with the `top` likeliest and returns how many of its bytes matter; those of a
- * choice lie in a buffer, without the rest. */
+/* Fills a record with the `top` likeliest tokens. Returns how many of its bytes are used: a buffer
+ * holds the used bytes of a choice's records one after another. */
 size_t answer_record(const struct llama3_model *model, int32_t token, const float *logits,
                      size_t top, struct answer_record *record);
 
-/* The records of tokens in a row. */
+/* The records of a run of tokens. */
 struct answer_logprobs {
     size_t top;
     const struct buf *records;
@@ -53,8 +50,7 @@ struct answer_choice {
 void answer_whole(const struct answer_head *head, const struct answer_choice *choices, size_t n,
                   struct reply *reply);
 
-/* Each appends to out, whose failure sticks. */
-/* Events: the role alone; a piece of text, `offset` bytes after the answer's beginning, with the
+/* Events, each appended to out: the role; a piece of text, `offset` bytes into the answer, with the
  * logprobs of its tokens (may be NULL); the end of a choice; the usage. */
 void answer_role(const struct answer_head *head, size_t index, struct buf *out);
 void answer_piece(const struct answer_head *head, size_t index, const char *text, size_t n,
@@ -64,7 +60,10 @@ void answer_end(const struct answer_head *head, size_t index, const struct llama
 void answer_usage(const struct answer_head *head, const struct answer_choice *choices, size_t n,
                   struct buf *out);
 
-/* Appends a value, which is taken over. */
+/* Appends a value, and drops the caller's reference to it. */
 void answer_json(json_t *value, struct buf *out);
+
+/* Tokens per second; 0 if no time has passed. */
+double answer_rate(size_t n, double seconds);
 
 #endif

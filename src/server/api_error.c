@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api_error.c: what went wrong, as a client reads it; openai.h has its functions. */
+/* api_error.c: errors as clients read them (openai.h). */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@ int api_error_set(struct api_error *err, int status, const char *code, const cha
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     *err = (struct api_error){.status = status, .code = code};
-    /* Names come from outside: they get an error's cleaning too. */
+    /* A name comes from the client: error_set() replaces what isn't printable. */
     if (param != NULL) {
         error_set(&err->error, LLAMA3_EINPUT, "%.*s", (int)sizeof err->param - 1, param);
         memcpy(err->param, err->error.message, sizeof err->param - 1);
@@ -26,7 +26,7 @@ int api_error_set(struct api_error *err, int status, const char *code, const cha
     return error_set(&err->error, LLAMA3_EINPUT, "%s", text);
 }
 
-/* What follows the model's path at the beginning of a message; NULL: it begins otherwise. */
+/* The message after the path that it begins with; NULL if it doesn't begin with it. */
 static const char *after_path(const char *message, const char *path)
 {
     size_t n = strlen(path);
@@ -34,7 +34,7 @@ static const char *after_path(const char *message, const char *path)
     return begins ? message + n : NULL;
 }
 
-/* A message that begins with another file's path, from the file's name on. */
+/* The message without the folders of the path that it begins with. */
 static const char *without_folder(const char *message)
 {
     const char *end = strstr(message, ": "), *name = message;

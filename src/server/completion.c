@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * completion.c: one request that generates, from its text to the last of its choices. Each choice
- * is a sequence of its own; the prompt is read by the first one, which the others are forked from.
+ * completion.c: a request that generates. Each choice is a sequence; the first one evaluates the
+ * prompt, and the others are forked from it.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,7 +19,7 @@
 
 enum {
     DEFAULT_MAX_TOKENS = 4096,
-    MAX_PENDING = 2048 /* tokens of a stream that wait for their text: a stop string is shorter */
+    MAX_PENDING = 2048 /* tokens whose logprobs wait for text: more than a stop string holds back */
 };
 static const double PROGRESS_SECONDS = 0.5;
 
@@ -28,14 +28,14 @@ struct choice {
     size_t index;
     pthread_t thread;
     bool has_thread;
-    struct llama3_session *session; /* under the completion's lock, as it may be canceled */
+    struct llama3_session *session; /* under the completion's lock: others may cancel it */
     struct pool_reader reader;
     struct slot slot;
     bool began;
-    struct buf text;     /* unless it is streamed; then */
-    size_t sent;         /* of it */
-    struct buf logprobs; /* records; of a stream those that wait for their text */
-    size_t n_tokens;     /* drawn */
+    struct buf text;     /* of a whole answer */
+    size_t sent;         /* bytes of a stream */
+    struct buf logprobs; /* records; in a stream, those that wait for their text */
+    size_t n_tokens;     /* generated */
     struct llama3_result result;
 };
 
@@ -46,9 +46,9 @@ struct completion {
     struct answer_head head;
     int32_t *tokens; /* [n_tokens] of the prompt */
     size_t n_tokens, max_tokens;
-    double told;      /* when progress was */
-    atomic_bool over; /* nobody wants it any more, */
-    atomic_bool gone; /* because the client is gone */
+    double told;      /* when progress was last sent */
+    atomic_bool over; /* canceled, or failed */
+    atomic_bool gone; /* the client disconnected */
 
     pthread_mutex_t lock;
     struct api_error failure; /* of the first choice that failed */
@@ -57,7 +57,7 @@ struct completion {
     struct completion *next; /* in the server's list, under its lock */
 };
 
-/* ---- ending early ------------------------------------------------------------------------ */
+/* ---- cancellation ------------------------------------------------------------------------ */
 
 void completion_cut(struct completion *c)
 {
@@ -93,7 +93,7 @@ static void fail(struct completion *c, const struct llama3_error *err)
     completion_cut(c);
 }
 
-/* Makes a session one that may be canceled; it is at once if the request is over. */
+/* Gives a choice its session, which can be canceled from now on. */
 static void adopt(struct choice *choice, struct llama3_session *session)
 {
     struct completion *c = choice->of;
@@ -104,8 +104,8 @@ static void adopt(struct choice *choice, struct llama3_session *session)
     pthread_mutex_unlock(&c->lock);
 }
 
-/* What a choice leaves is kept. A cancellation may still be waiting in the session: a fork has
- * none. */
+/* Puts a choice's session into the prefix cache. If it was canceled, a fork takes its place: the
+ * cancellation may still be pending in the session itself. */
 static void leave(struct choice *choice)
 {
     struct completion *c = choice->of;
@@ -126,7 +126,7 @@ static void leave(struct choice *choice)
         pool_put(c->server->pool, c->work->user, session);
 }
 
-/* ---- while it is generated --------------------------------------------------------------- */
+/* ---- callbacks of a generation ----------------------------------------------------------- */
 
 static void *run_forked(void *arg);
 
@@ -147,12 +147,12 @@ static void on_prompt(void *arg, size_t done, size_t total)
         return;
     char line[64];
     c->told = now;
-    done -= done % c->server->page_tokens; /* as counts are told: see whole_pages() */
+    done -= done % c->server->page_tokens; /* see whole_pages() */
     snprintf(line, sizeof line, ": prompt %zu/%zu\n\n", done, total);
     http_write(c->work->http, line, strlen(line));
 }
 
-/* session: NULL if it failed already. */
+/* session: NULL if forking failed, which `why` tells. */
 static int start_choice(struct choice *choice, struct llama3_session *session,
                         const struct llama3_error *why)
 {
@@ -166,13 +166,13 @@ static int start_choice(struct choice *choice, struct llama3_session *session,
         choice->has_thread = true;
         return 0;
     }
-    error_set(&err, LLAMA3_ENOMEM, "no thread could be started");
+    error_set(&err, LLAMA3_ENOMEM, "could not start a thread");
     fail(choice->of, &err);
     leave(choice);
     return -1;
 }
 
-/* The prompt was read: it is there for others from now on, and the other choices begin. */
+/* Prefill is done: the prompt goes into the prefix cache, and the other choices start. */
 static int prompt_done(struct choice *choice)
 {
     struct completion *c = choice->of;
@@ -192,7 +192,7 @@ static int prompt_done(struct choice *choice)
     return 0;
 }
 
-/* A piece of a stream, with what its tokens' probabilities were. */
+/* Sends a piece of a stream, with the logprobs of its tokens. */
 static void send_piece(struct choice *choice, const char *text, size_t length)
 {
     struct completion *c = choice->of;
@@ -213,7 +213,7 @@ static void keep_logprobs(struct choice *choice, int32_t token, const float *log
     size_t n = answer_record(c->server->model, token, logits, c->request.top_logprobs, &record);
     if (share_add(c->work->memory, &choice->logprobs, &record, n, &err) < 0)
         fail(c, &err);
-    /* No stop string holds back so many: they have no text that they could go with. */
+    /* No stop string holds back so many tokens: they have no text to be sent with. */
     else if (c->request.stream && choice->logprobs.size > MAX_PENDING * n)
         send_piece(choice, "", 0);
 }
@@ -245,15 +245,15 @@ static int on_text(void *arg, const char *text, size_t length)
 
 /* ---- a choice ---------------------------------------------------------------------------- */
 
-/* Tokens that were held already are told in whole pages: an exact count would let a guess at
- * somebody's prompt be improved token by token. */
+/* Clients see cached tokens in whole pages. With an exact count somebody could guess another's
+ * prompt token by token. */
 static void whole_pages(const struct completion *c, struct llama3_result *result)
 {
     result->cached_tokens -= result->cached_tokens % c->server->page_tokens;
 }
 
-/* What was wrong with the request was found before: this is the model's or the machine's failure,
- * whose whole text is for the log. */
+/* The request was checked before, so this is a failure of the model or the machine. The log gets
+ * the whole message. */
 static void fail_inside(struct completion *c, struct llama3_error *err)
 {
     const struct server_options *o = &c->server->options;
@@ -263,7 +263,7 @@ static void fail_inside(struct completion *c, struct llama3_error *err)
     fail(c, err);
 }
 
-/* The request's sampling with a seed of the choice's own. */
+/* The request's sampling, with the choice's seed. */
 static struct llama3_sampling *make_sampling(const struct choice *choice, struct llama3_error *err)
 {
     const struct api_request *r = &choice->of->request;
@@ -319,7 +319,7 @@ static void finish(struct choice *choice)
     send(c, &events);
 }
 
-/* Waits for its turn, generates with the session it has or finds, and leaves it. */
+/* Waits for a slot, generates with a forked session or one from the prefix cache, and leaves it. */
 static void run_choice(struct choice *choice)
 {
     struct completion *c = choice->of;
@@ -353,13 +353,13 @@ static void *run_forked(void *arg)
 {
     struct choice *choice = arg;
     run_choice(choice);
-    leave(choice); /* if its turn never came */
+    leave(choice); /* if it got no slot */
     return NULL;
 }
 
 /* ---- the request ------------------------------------------------------------------------- */
 
-/* The prompt's tokens, no more than fit. */
+/* Makes the prompt's tokens, and checks that they fit. */
 static int make_prompt(struct completion *c, struct api_error *err)
 {
     const struct api_request *r = &c->request;
@@ -383,9 +383,9 @@ static int make_prompt(struct completion *c, struct api_error *err)
         return api_error_set(err, 400, NULL, param, "the prompt is empty");
     if (c->n_tokens > s->context)
         return api_error_set(err, 400, "context_length_exceeded", param,
-                             "the prompt has %zu tokens, and the context holds %zu", c->n_tokens,
+                             "the prompt has %zu tokens, but the context holds %zu", c->n_tokens,
                              s->context);
-    size_t most = s->context - c->n_tokens + 1; /* the last one is not evaluated */
+    size_t most = s->context - c->n_tokens + 1; /* the last token is not evaluated */
     c->max_tokens = r->max_tokens > 0 ? r->max_tokens : DEFAULT_MAX_TOKENS;
     c->max_tokens = c->max_tokens < most ? c->max_tokens : most;
     return 0;
@@ -496,7 +496,7 @@ static struct outcome count(const struct completion *c)
     return o;
 }
 
-/* The choices as answer.h wants them. */
+/* The choices for answer.h. */
 struct answer_list {
     struct answer_choice choices[MAX_CHOICES];
     struct answer_logprobs logprobs[MAX_CHOICES];

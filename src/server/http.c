@@ -52,7 +52,7 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **c
     }
 }
 
-/* The request line has come. */
+/* Called with a request's first line. */
 static void *on_line(void *cls, const char *line, struct MHD_Connection *connection)
 {
     (void)cls;
@@ -87,8 +87,8 @@ struct framing {
     unsigned long long length;
 };
 
-/* Whether a name is none (RFC 9110, section 5.1). libmicrohttpd takes a blank before the colon into
- * it, and a line that is the field before continued: at its end, or behind the blank as well. */
+/* Whether a field name is malformed (RFC 9110, section 5.1). libmicrohttpd makes a blank before the
+ * colon a part of the name, and a continuation of the line before as well. */
 static bool is_odd_name(const char *name)
 {
     static const char *const framing[] = {"Content-Length", "Transfer-Encoding"};
@@ -126,9 +126,9 @@ static void refuse(struct http_request *r, int status, const char *why)
     r->http->events.on_refusal(r->http->events.arg, r, status, why);
 }
 
-/* Where somebody in front of this server could see the body end at another place, what follows here
- * may be a request that it took for a part of the body: nothing after the head is read (RFC 9112,
- * section 6.3). */
+/* Guards against request smuggling (RFC 9112, section 6.3). If a proxy could see the body end at
+ * another byte, what follows may be a request that the proxy took for body. So nothing after the
+ * head is read. */
 static void check_framing(struct http_request *r, const struct framing *f, const char *version)
 {
     size_t n = f->n_lengths + f->n_encodings;
@@ -137,7 +137,7 @@ static void check_framing(struct http_request *r, const struct framing *f, const
         n > 1 || f->n_hosts > 1 || f->odd_name || f->odd_encoding || (old && f->n_encodings > 0);
     if (f->odd_name)
         refuse(r, 400,
-               "expected header fields of a name, a colon and a value on a line, found another");
+               "expected header fields like \"Name: value\", each on one line, found another");
     else if (f->n_hosts > 1)
         refuse(r, 400, "expected one Host, found more");
     else if (n > 1)
@@ -172,8 +172,8 @@ static void check_head(struct http_request *r, const char *version)
         request_drop(r);
 }
 
-/* The body of what was refused is read all the same, so that the client reads the answer instead of
- * finding the connection reset while it writes. */
+/* After a refusal the body is still read, and dropped. Otherwise the client would see a reset while
+ * it writes, and never the answer. */
 static void take_body(struct http_request *r, const char *bytes, size_t n)
 {
     if (r->answered)
@@ -206,7 +206,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
         pthread_mutex_unlock(&http->lock);
         peer_enter(peer, PHASE_BODY, BODY_SECONDS);
         check_head(r, version);
-        /* An answer before the body makes libmicrohttpd close the connection after it. */
+        /* After an answer before the body, libmicrohttpd closes the connection. */
         bool at_once = r->leaves_body || (r->answered && http_header(r, "Expect") != NULL);
         return at_once ? request_reply(r) : MHD_YES;
     }
@@ -238,8 +238,8 @@ static struct MHD_Daemon *start(struct http *http, int listener)
         http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_END);
 }
 
-/* With the application's signals blocked: they are for the application's threads. Returns how many
- * listeners were taken over, which is fewer than n after a failure. */
+/* All signals are blocked: they belong to the application's threads. Returns how many listeners
+ * were taken over; fewer than n is a failure. */
 static size_t start_all(struct http *http, const int *listeners, size_t n)
 {
     if (pthread_create(&http->watcher, NULL, peers_watch, http) != 0)
@@ -269,7 +269,7 @@ struct http *http_open(const int *listeners, size_t n, const struct http_events 
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         if (taken == n)
             return http;
-        error_set(err, LLAMA3_EIO, "libmicrohttpd does not start");
+        error_set(err, LLAMA3_EIO, "could not start libmicrohttpd");
     } else {
         error_memory(err, "the server", sizeof *http);
     }
@@ -301,7 +301,7 @@ void http_cut(struct http *http)
     pthread_mutex_unlock(&http->lock);
 }
 
-/* Answers that libmicrohttpd is still sending. */
+/* The number of answers that libmicrohttpd is still sending. */
 static size_t being_sent(struct http *http)
 {
     size_t n = 0;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * server: a model behind HTTP. It uses llama3.h and src/base, nothing else of the library, and as
- * little as the library does it print or exit.
+ * server: a model behind HTTP. Of the library it uses only llama3.h and src/base. It neither prints
+ * nor exits.
  *
- * http.h: the one seam to libmicrohttpd. Requests come out whole, and are answered from any thread,
- * at once or as a stream. What a client may cost is bounded here: the size of head and body, and by
- * absolute deadlines the time for each, for taking the answer, and between requests. Whoever hangs
- * up is noticed while the answer is still being made, which libmicrohttpd doesn't do.
+ * http.h: the only interface to libmicrohttpd. It delivers whole requests, which any thread may
+ * answer, at once or as a stream. It bounds what a client can cost: the size of head and body, and
+ * by absolute deadlines the time for each, for taking the answer, and between requests. It notices
+ * a client's disconnect while the answer is still being made, which libmicrohttpd doesn't.
  */
 #ifndef SERVER_HTTP_H
 #define SERVER_HTTP_H
@@ -19,7 +19,7 @@
 enum {
     HTTP_MAX_HEAD = 32 << 10,
     HTTP_MAX_BODY = 8 << 20,
-    HTTP_MAX_BODIES = 64 << 20, /* all that are held together */
+    HTTP_MAX_BODIES = 64 << 20, /* of all requests together */
     HTTP_CONNECTIONS = 256,
     HTTP_LISTENERS = 8
 };
@@ -27,29 +27,28 @@ enum {
 struct http;
 struct http_request;
 
-/* All are called on the thread that serves the connection, of which each listener has one: so they
- * have to be quick. */
+/* Each listener has one thread for all its connections. These are called on it, so they must be
+ * quick. */
 struct http_events {
-    /* The head has come: the last chance to answer before the body is read. */
+    /* The head is complete. An answer now spares the body. */
     void (*on_head)(void *arg, struct http_request *request);
-    /* The request is whole, and was not answered yet. It has to be, now or later. */
+    /* The request is complete and not answered yet. Answer it, now or later. */
     void (*on_request)(void *arg, struct http_request *request);
-    /* It can't be served: answer it with this status. */
+    /* The request can't be served. Answer it with this status. */
     void (*on_refusal)(void *arg, struct http_request *request, int status, const char *why);
     void *arg;
 };
 
-/* listeners: up to HTTP_LISTENERS listening sockets, which are taken over. */
+/* Takes over listening sockets, at most HTTP_LISTENERS. */
 struct http *http_open(const int *listeners, size_t n, const struct http_events *events,
                        struct llama3_error *err);
-/* Accepts no more connections, and closes each once it has been answered. */
+/* Accepts no more connections, and closes each after its answer. */
 void http_drain(struct http *http);
-/* Waits for no client any longer: from some seconds on, who has not taken all that is there of a
- * stream is cut off. */
+/* After LAST_SECONDS, cuts off clients that are behind with a stream. */
 void http_cut(struct http *http);
-/* Every request must have been answered. */
+/* All requests must have been answered. */
 void http_close(struct http *http);
-/* How many there are where this request came from. */
+/* The number of open connections of the request's server. */
 size_t http_connections(const struct http_request *request);
 
 /* ---- a request --------------------------------------------------------------------------- */
@@ -57,31 +56,32 @@ size_t http_connections(const struct http_request *request);
 const char *http_method(const struct http_request *request);
 const char *http_path(const struct http_request *request);   /* without the query; unescaped */
 const char *http_client(const struct http_request *request); /* its address */
-/* NULL if there is none; of several the first. Only in on_head and on_request. */
+/* The first of this name, or NULL. Only in on_head and on_request. */
 const char *http_header(const struct http_request *request, const char *name);
 const char *http_body(const struct http_request *request, size_t *n);
 void http_free_body(struct http_request *request);
 
-/* fn will be called once when the client has hung up, at once if it has, with locks held: it must
- * not call back. Never after the request was answered. */
+/* Calls fn once if the client disconnects before the answer is complete; at once if it already has.
+ * fn is called with locks held, and must not call functions of this file. */
 void http_on_gone(struct http_request *request, void (*fn)(void *arg), void *arg);
 
 /* ---- the answer -------------------------------------------------------------------------- */
 
-/* Before the answer begins; both are copied. */
+/* Before the answer begins. Both strings are copied. */
 void http_set_header(struct http_request *request, const char *name, const char *value);
 
-/* The whole answer. The request is then no longer the caller's. type: NULL if there is no body. */
+/* Sends the whole answer, and drops the caller's reference. type: NULL if there is no body. */
 void http_answer(struct http_request *request, int status, const char *type, const void *body,
                  size_t n);
 
-/* Or a stream: begun, written in pieces that each make sense alone, ended. Where nothing was
- * written for KEEP_ALIVE seconds, keep_alive is sent. */
+/* Begins a stream. keep_alive is sent after HTTP_KEEP_ALIVE seconds without a write. It may come
+ * between any two writes. */
 enum { HTTP_KEEP_ALIVE = 5 };
 void http_stream(struct http_request *request, int status, const char *type,
                  const char *keep_alive);
 /* Waits while the client is far behind. -1: it is gone. */
 int http_write(struct http_request *request, const void *bytes, size_t n);
+/* Ends the stream, and drops the caller's reference. */
 void http_end(struct http_request *request);
 
 #endif

@@ -8,7 +8,7 @@
 #include "server/http_parts.h"
 
 enum {
-    HANGUP_SECONDS = 1, /* for what came before a hang-up to be read */
+    HANGUP_SECONDS = 1, /* to read what came before a disconnect */
     WATCH_MILLISECONDS = 200
 };
 
@@ -26,7 +26,7 @@ void peer_enter(struct peer *peer, enum phase phase, double seconds)
     pthread_mutex_unlock(&peer->http->lock);
 }
 
-/* One connection too many: whoever has asked for nothing for the longest time goes. */
+/* At the limit, the oldest connection without a request is closed. */
 static void make_room(struct http *http, struct peer *latest)
 {
     struct peer *oldest = NULL;
@@ -79,15 +79,15 @@ size_t http_connections(const struct http_request *r)
 
 /* ---- the watcher ------------------------------------------------------------------------- */
 
-/* Whether a peer that has no request to be answered is to be closed: it is late, or hung up some
- * time ago. libmicrohttpd can miss the hang-up of a client whose answer it was about to send, and
- * would keep the connection as long as one that may ask again. */
+/* Whether to close a peer without a running request: its deadline has passed, or it disconnected
+ * some time ago. libmicrohttpd can miss a disconnect just before it sends an answer, and would keep
+ * the connection as if it were idle. */
 static bool is_over(const struct peer *peer, double time)
 {
     return time > peer->deadline || (peer->hung_up > 0 && time > peer->hung_up + HANGUP_SECONDS);
 }
 
-/* Whom to poll; deadlines are looked at on the way. */
+/* Enforces deadlines, and collects the sockets to poll. */
 static nfds_t gather(struct http *http, struct pollfd *fds, uint64_t *polled)
 {
     nfds_t n = 0;
@@ -122,7 +122,7 @@ static void note_hangup(struct peer *peer)
     }
 }
 
-/* Who is no longer in the list was closed meanwhile. */
+/* Peers that are no longer in the list were closed meanwhile. */
 static void note_hangups(struct http *http, const struct pollfd *fds, const uint64_t *polled,
                          nfds_t n)
 {

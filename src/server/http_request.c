@@ -173,7 +173,7 @@ static void set_response(struct http_request *r, int status, const char *type,
         MHD_destroy_response(response);
 }
 
-/* The request is no longer who answers it's. */
+/* The responder drops its reference. */
 static void let_go(struct http_request *r)
 {
     pthread_mutex_lock(&r->lock);
@@ -304,7 +304,7 @@ enum MHD_Result request_reply(struct http_request *r)
     }
     pthread_mutex_unlock(&r->lock);
     if (response == NULL)
-        return answered ? MHD_NO : MHD_YES; /* without memory for an answer, the connection ends */
+        return answered ? MHD_NO : MHD_YES; /* no memory for the answer: the connection ends */
     enum MHD_Result result = MHD_queue_response(r->connection, (unsigned)r->status, response);
     MHD_destroy_response(response);
     return result;

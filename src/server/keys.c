@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * keys.c: keys are kept as salted digests, so a lookup costs the same for one key and for
- * thousands, and no key stays in memory.
- */
+/* keys.c: keys are stored as sorted, salted digests: lookup is fast, and no key stays in memory. */
 #include "server/keys.h"
 
 #include <nettle/sha2.h>
@@ -28,8 +25,8 @@ struct keys {
     size_t n;
 };
 
-/* The salt is random and secret: a client can't tell which digests its guesses have, so how long it
- * takes to find them tells it nothing about the keys. */
+/* The salt is random and secret. A client can't know the digest of a guess, so the time of a lookup
+ * tells it nothing about the keys. */
 static struct key_digest hash(const struct keys *keys, const char *key, size_t n)
 {
     struct key_digest digest;
@@ -64,7 +61,7 @@ static int add(struct keys *keys, const char *key, const char *where, struct lla
     return 0;
 }
 
-/* Cuts text at its line ends. */
+/* Cuts the text into lines in place. */
 static int read_lines(struct keys *keys, char *text, const char *path, struct llama3_error *err)
 {
     char *rest = text, *line;
@@ -123,7 +120,7 @@ size_t keys_count(const struct keys *keys)
     return keys->n;
 }
 
-/* Looks at every byte, whatever is found on the way. */
+/* In constant time. */
 static bool equal(const struct key_digest *a, const struct key_digest *b)
 {
     volatile unsigned found = 0;
@@ -132,7 +129,7 @@ static bool equal(const struct key_digest *a, const struct key_digest *b)
     return found == 0;
 }
 
-/* Where the digest is, or would be. */
+/* The index of the digest, or where it would be inserted. */
 static size_t search(const struct keys *keys, const struct key_digest *digest)
 {
     size_t from = 0, to = keys->n;
@@ -155,9 +152,9 @@ int keys_find(const struct keys *keys, const char *authorization)
         return -1;
     const char *given = authorization + sizeof scheme - 1;
     size_t n = strlen(given);
-    while (n > 0 && (given[n - 1] == ' ' || given[n - 1] == '\t')) /* no part of a field's value */
+    while (n > 0 && (given[n - 1] == ' ' || given[n - 1] == '\t')) /* not part of the value */
         n--;
-    if (n > MAX_KEY) /* before anything is done with it: it has no key yet */
+    if (n > MAX_KEY) /* don't hash a long text for somebody without a key */
         return -1;
     struct key_digest digest = hash(keys, given, n);
     size_t at = search(keys, &digest);

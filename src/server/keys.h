@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* keys.h: the API keys of a server, from a file or the environment, never from its arguments. */
+/* keys.h: API keys, from a file or the environment; never from arguments, which anybody can see. */
 #ifndef SERVER_KEYS_H
 #define SERVER_KEYS_H
 
@@ -9,15 +9,15 @@
 
 struct keys;
 
-/* The keys of a file, one a line (empty lines and such that begin with # are none), and one more;
- * either may be NULL. A file without any is an error: it would lock everybody out, or nobody. */
+/* The keys of a file (may be NULL), one a line, and one more (may be NULL). Empty lines and lines
+ * that begin with # are skipped. A file without a key is an error. */
 struct keys *keys_open(const char *path, const char *key, struct llama3_error *err);
 void keys_close(struct keys *keys);
 size_t keys_count(const struct keys *keys);
 
-/* Which of them, from 0, a request's Authorization header (NULL: it has none) brings: "Bearer KEY".
- * -1: none, 0 where there are no keys. How long that takes tells nothing about the keys, and one
- * that is longer than any may be is refused unread. */
+/* The index of the key in an Authorization header, "Bearer KEY"; NULL: there is no header. -1 if it
+ * is none of the keys; 0 for every header if there are no keys. The time taken tells nothing about
+ * the keys. A key that is too long is refused unread. */
 int keys_find(const struct keys *keys, const char *authorization);
 
 #endif

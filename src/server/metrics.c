@@ -73,14 +73,12 @@ static void print_counters(struct metrics *m, struct buf *out)
         bool is_time;
     } counters[COUNTER_COUNT] = {
         [COUNT_PROMPT_TOKENS] = {"prompt_tokens_total", "Tokens of prompts.", false},
-        [COUNT_CACHED_TOKENS] = {"cached_tokens_total", "Tokens of prompts that were held already.",
-                                 false},
+        [COUNT_CACHED_TOKENS] = {"cached_tokens_total",
+                                 "Tokens of prompts found in the prefix cache.", false},
         [COUNT_ANSWER_TOKENS] = {"answer_tokens_total", "Tokens generated.", false},
-        [COUNT_PROMPT_MICROSECONDS] = {"prompt_seconds_total",
-                                       "Time until prompts were read, added up.", true},
-        [COUNT_ANSWER_MICROSECONDS] = {"answer_seconds_total",
-                                       "Time in which answers were generated, added up.", true},
-        [COUNT_HANGUPS] = {"hangups_total", "Requests whose client left before the end.", false},
+        [COUNT_PROMPT_MICROSECONDS] = {"prompt_seconds_total", "Time spent on prefill.", true},
+        [COUNT_ANSWER_MICROSECONDS] = {"answer_seconds_total", "Time spent on decoding.", true},
+        [COUNT_HANGUPS] = {"hangups_total", "Requests whose client disconnected early.", false},
     };
     for (size_t i = 0; i < COUNTER_COUNT; i++) {
         head(out, counters[i].name, "counter", counters[i].help);
@@ -95,15 +93,15 @@ static void print_gauges(const struct gauges *g, struct buf *out)
         const char *name, *help;
         uint64_t value;
     } gauges[] = {
-        {"connections", "Connections that are open.", g->connections},
-        {"requests", "Requests being answered.", g->requests},
+        {"connections", "Open connections.", g->connections},
+        {"requests", "Requests running or queued.", g->requests},
         {"sequences", "Sequences being generated.", g->sequences},
-        {"sequences_waiting", "Sequences that wait for their turn.", g->waiting},
-        {"sequences_held", "Sequences kept for prompts that begin like them.", g->held},
-        {"kv_bytes", "Memory that keys and values hold.", g->kv_bytes},
-        {"kv_limit_bytes", "Memory that they may hold.", g->kv_limit},
-        {"request_bytes", "Memory that requests and their answers hold.", g->request_bytes},
-        {"request_limit_bytes", "Memory that they may hold.", g->request_limit},
+        {"sequences_waiting", "Sequences in the queue.", g->waiting},
+        {"sequences_held", "Finished sequences in the prefix cache.", g->held},
+        {"kv_bytes", "KV memory in use.", g->kv_bytes},
+        {"kv_limit_bytes", "Limit of KV memory.", g->kv_limit},
+        {"request_bytes", "Memory held by requests and their answers.", g->request_bytes},
+        {"request_limit_bytes", "Limit of that memory.", g->request_limit},
     };
     for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++) {
         head(out, gauges[i].name, "gauge", gauges[i].help);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* metrics.h: what a server counts, as Prometheus reads it. Counters may be added to from anywhere.
- */
+/* metrics.h: the server's metrics, in Prometheus's text format. Any thread may count. */
 #ifndef SERVER_METRICS_H
 #define SERVER_METRICS_H
 
@@ -9,7 +8,7 @@
 
 #include "base/buf.h"
 
-/* The routes that requests are counted by; everything unknown is one of them. */
+/* Requests are counted by route. Unknown paths count as ROUTE_OTHER. */
 enum route {
     ROUTE_CHAT,
     ROUTE_COMPLETIONS,
@@ -24,34 +23,34 @@ enum route {
 };
 
 enum counter {
-    COUNT_PROMPT_TOKENS, /* of all prompts, */
-    COUNT_CACHED_TOKENS, /* of these not read anew */
+    COUNT_PROMPT_TOKENS,
+    COUNT_CACHED_TOKENS, /* of prompts, found in the prefix cache */
     COUNT_ANSWER_TOKENS,
     COUNT_PROMPT_MICROSECONDS,
     COUNT_ANSWER_MICROSECONDS,
-    COUNT_HANGUPS, /* requests whose client left before the end */
+    COUNT_HANGUPS, /* requests whose client disconnected early */
     COUNTER_COUNT
 };
 
 struct metrics {
-    atomic_uint_fast64_t requests[ROUTE_COUNT][6]; /* by hundreds of the status */
+    atomic_uint_fast64_t requests[ROUTE_COUNT][6]; /* by status / 100 */
     atomic_uint_fast64_t counters[COUNTER_COUNT];
 };
 
-/* What is measured when it is asked for. */
+/* Values of the moment, gathered for each request of /metrics. */
 struct gauges {
     size_t connections;
-    size_t requests;  /* being answered */
+    size_t requests;  /* running or queued */
     size_t sequences; /* being generated */
-    size_t waiting;   /* for a sequence */
-    size_t held;      /* sequences kept for what begins like them */
+    size_t waiting;   /* sequences in the queue */
+    size_t held;      /* finished sequences in the prefix cache */
     uint64_t kv_bytes, kv_limit;
     uint64_t request_bytes, request_limit;
 };
 
 void metrics_request(struct metrics *metrics, enum route route, int status);
 void metrics_add(struct metrics *metrics, enum counter counter, uint64_t n);
-/* gauges: NULL for counts alone. */
+/* gauges: NULL prints the counters only. */
 void metrics_print(struct metrics *metrics, const struct gauges *gauges, struct buf *out);
 
 #endif

@@ -8,8 +8,8 @@
 extern const unsigned char page_text[]; /* [page_size] */
 extern const size_t page_size;
 
-/* Its Content-Security-Policy: nothing but the page's own script and style, named by their
- * SHA-256, and this server. */
+/* Its Content-Security-Policy: only the page's own script and style, by their SHA-256, and requests
+ * to this server. */
 void page_policy(char *out, size_t size);
 
 #endif

@@ -25,7 +25,7 @@ static void base64(const uint8_t *bytes, size_t n, char *out)
     *out = '\0';
 }
 
-/* What stands between an element's tags, hashed as browsers hash it. */
+/* The SHA-256 of an element's text, as the policy writes it. */
 static void hash_element(const char *open, const char *close, char out[HASH_TEXT])
 {
     const char *text = (const char *)page_text, *end = text + page_size;

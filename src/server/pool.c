@@ -8,8 +8,7 @@
 #include "base/error.h"
 #include "base/size.h"
 
-/* Fewer tokens than this are read sooner than waited for. */
-enum { WORTH_WAITING = 64 };
+enum { WORTH_WAITING = 64 }; /* tokens: fewer are computed sooner than waited for */
 
 struct pool_entry {
     int owner;
@@ -23,7 +22,7 @@ struct pool {
     uint64_t bytes;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct pool_entry *entries; /* the last used first */
+    struct pool_entry *entries; /* most recently used first */
     struct pool_reader *readers;
     size_t n;
 };
@@ -44,7 +43,7 @@ struct pool *pool_open(struct llama3_model *model, size_t most, uint64_t bytes,
     return pool;
 }
 
-/* Takes an entry out of the list; its session is the caller's. */
+/* Removes an entry; the caller owns its session. */
 static struct llama3_session *unlink_entry(struct pool *pool, struct pool_entry **at)
 {
     struct pool_entry *entry = *at;
@@ -55,7 +54,7 @@ static struct llama3_session *unlink_entry(struct pool *pool, struct pool_entry 
     return session;
 }
 
-/* What an owner has: entries, or their tokens. */
+/* How many entries, or tokens in them, an owner has. */
 static size_t has(const struct pool *pool, int owner, bool tokens)
 {
     size_t sum = 0;
@@ -70,7 +69,7 @@ static size_t has(const struct pool *pool, int owner, bool tokens)
     return sum;
 }
 
-/* The least recently used one of the owner of most; of equals, the one used least recently. */
+/* Drops the least recently used entry of the owner that has most. */
 static void drop_one(struct pool *pool, bool tokens)
 {
     struct pool_entry **last = NULL;
@@ -106,7 +105,7 @@ static size_t common(const int32_t *a, size_t n_a, const int32_t *b, size_t n_b)
 
 /* ---- taking ------------------------------------------------------------------------------ */
 
-/* The owner's entry that begins like the tokens for longest; *shared: how long. */
+/* The owner's entry with the longest common prefix; *shared: its length. */
 static struct pool_entry **best_entry(struct pool *pool, int owner, const int32_t *tokens, size_t n,
                                       size_t *shared)
 {
@@ -124,8 +123,7 @@ static struct pool_entry **best_entry(struct pool *pool, int owner, const int32_
     return best;
 }
 
-/* Whether to wait for a prompt of the same owner that is being read: it spares much, and is read
- * soon, compared with what it spares. */
+/* Whether the owner has a prompt in prefill that saves many tokens and has few left to read. */
 static bool worth_waiting(const struct pool *pool, const struct pool_reader *reader, size_t shared)
 {
     for (const struct pool_reader *r = pool->readers; r != NULL; r = r->next) {
@@ -137,7 +135,7 @@ static bool worth_waiting(const struct pool *pool, const struct pool_reader *rea
     return false;
 }
 
-/* A session for tokens of which an entry shares some. One that goes on differently stays. */
+/* The entry's session if all of it is shared, else a fork of the shared part. */
 static struct llama3_session *from_entry(struct pool *pool, struct pool_entry **at, size_t shared,
                                          struct llama3_error *err)
 {
@@ -146,7 +144,7 @@ static struct llama3_session *from_entry(struct pool *pool, struct pool_entry **
     llama3_session_tokens(entry->session, &length);
     if (length == shared)
         return unlink_entry(pool, at);
-    *at = entry->next; /* it is the last used now */
+    *at = entry->next; /* to the front: most recently used */
     entry->next = pool->entries;
     pool->entries = entry;
     return llama3_session_fork(entry->session, shared, err);

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pool.h: sequences that are over, kept for what begins like them. Comparing is by token and exact;
- * KV pages are shared, so that to begin where another sequence has been costs nothing but the pages
- * that differ.
+ * pool.h: the prefix cache: finished sequences, kept for prompts that begin with the same tokens.
+ * They share KV pages, so that a new sequence takes memory only for the pages that differ.
  *
- * A sequence belongs to an owner, whom no other owner shares it with: how much of a prompt was
- * there already, and how soon it was read, would tell one what the other had said. Where there are
- * too many, or memory is needed, the owner of most loses the least recently used, so that nobody
- * can push out what others keep.
+ * A sequence is used for its owner's prompts only: how much of a prompt is cached, and how fast its
+ * prefill is, would tell others what the owner has said. When there are too many sequences, or
+ * memory is needed, the owner with most loses the least recently used one. So no owner can push out
+ * what others keep.
  */
 #ifndef SERVER_POOL_H
 #define SERVER_POOL_H
@@ -20,12 +19,12 @@
 
 struct pool;
 
-/* At most `most` sequences; bytes: of KV, those held by others included. */
+/* Holds at most `most` sequences. bytes: the limit of all KV of the model. */
 struct pool *pool_open(struct llama3_model *model, size_t most, uint64_t bytes,
                        struct llama3_error *err);
 void pool_close(struct pool *pool);
 
-/* A prompt that is being read; what begins like it may wait for that instead of reading it too. */
+/* A prompt in prefill. Another one that begins with the same tokens may wait for it. */
 struct pool_reader {
     int owner;
     const int32_t *tokens; /* [n] */
@@ -34,23 +33,22 @@ struct pool_reader {
     struct pool_reader *next;
 };
 
-/* A session that begins with these tokens as far as any of this owner does; it is the caller's.
- * Waits where a prompt of theirs that is being read will soon be of more use; *cancel ends that.
- * The reader is filled, and stays the caller's until pool_read(). NULL on failure, with nothing to
- * be read. */
+/* A session with the owner's longest cached prefix of these tokens; the caller owns it. If a prompt
+ * of the owner in prefill will soon give a longer one, waits for it, unless *cancel becomes true.
+ * Fills the reader, which must stay until pool_read(). NULL on failure; then there is no reader. */
 struct llama3_session *pool_take(struct pool *pool, int owner, const int32_t *tokens, size_t n,
                                  struct pool_reader *reader, const atomic_bool *cancel,
                                  struct llama3_error *err);
-/* Of the reader's tokens so many have been evaluated. */
+/* So many of the reader's tokens have been evaluated. */
 void pool_progress(struct pool *pool, struct pool_reader *reader, size_t done);
-/* The prompt was read, or never will be. A second call does nothing. */
+/* Prefill has ended, or was given up. A second call does nothing. */
 void pool_read(struct pool *pool, struct pool_reader *reader);
 
-/* Takes a session over. Those of its owner that it continues are dropped. */
+/* Takes over a session. Its owner's sequences that it continues are dropped. */
 void pool_put(struct pool *pool, int owner, struct llama3_session *session);
-/* Drops sessions until so many bytes more fit, or none is left. */
+/* Drops sessions until `bytes` more of KV fit, or none is left. */
 void pool_make_room(struct pool *pool, uint64_t bytes);
-/* After a cancel was set. */
+/* Wakes those that wait, to see their cancel flag. */
 void pool_wake(struct pool *pool);
 
 size_t pool_count(struct pool *pool);

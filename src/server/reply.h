@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * reply.h: an answer of any length. A short one is sent whole, with its length; of a long one each
- * piece is sent once it is made, so that the server never holds all of it.
+ * reply.h: an answer of any length. A short one is sent at once, with its length. A long one is
+ * streamed while it is made, so that the server never holds all of it.
  */
 #ifndef SERVER_REPLY_H
 #define SERVER_REPLY_H
@@ -12,17 +12,17 @@
 #include "server/http.h"
 
 struct reply {
-    struct http_request *http; /* NULL: all of the text is kept */
+    struct http_request *http; /* NULL: nothing is sent */
     const char *type;
-    struct buf text; /* what is not sent yet; its failure sticks */
-    bool begun;      /* the head and a piece were sent, with status 200 */
-    bool gone;       /* the client hung up: the rest needn't be made */
+    struct buf text; /* not sent yet */
+    bool begun;      /* the stream has begun, with status 200 */
+    bool gone;       /* the client disconnected: nobody wants the rest */
 };
 
-/* To be called between additions to the text: sends it if it has become long. */
+/* Call it between additions to the text: it sends the text once that is long. */
 void reply_more(struct reply *reply);
 
-/* Sends what is left, or all with this status (503 without memory for the text), and ends the
+/* Sends the rest of a stream, or all with this status (503 if memory ran out), and ends the
  * request. */
 void reply_end(struct reply *reply, int status);
 

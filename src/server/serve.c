@@ -22,10 +22,10 @@ enum { MAX_HELD = 64 };
 struct endpoint {
     const char *method, *path;
     enum route route;
-    bool open;        /* to who has no key */
-    bool needs_model; /* is refused until there is one */
+    bool open;        /* without a key */
+    bool needs_model; /* 503 until it is loaded */
     void (*run)(const struct work *work);
-    bool at_once; /* quick enough for the thread that serves sockets */
+    bool at_once; /* quick enough for the connection's thread */
 };
 
 static void run_chat(const struct work *work);
@@ -41,7 +41,7 @@ static const struct endpoint endpoints[] = {
     {"POST", "/v1/chat/completions", ROUTE_CHAT, false, true, run_chat, false},
     {"POST", "/v1/completions", ROUTE_COMPLETIONS, false, true, run_completion, false},
     {"GET", "/v1/models", ROUTE_MODELS, false, true, run_models, true},
-    {"GET", one_model, ROUTE_MODELS, false, true, run_models, true}, /* and what follows */
+    {"GET", one_model, ROUTE_MODELS, false, true, run_models, true}, /* a prefix */
     {"POST", "/tokenize", ROUTE_TOKENIZE, false, true, tokenize_run, false},
     {"POST", "/apply-template", ROUTE_TEMPLATE, false, true, template_run, false},
     {"GET", "/health", ROUTE_HEALTH, true, false, run_health, true},
@@ -66,7 +66,7 @@ static bool takes_method(const struct endpoint *endpoint, const char *method)
 
 /* ---- the log ----------------------------------------------------------------------------- */
 
-/* Nothing of what a client sent is logged: a path that is unknown could be a text. */
+/* The log must not hold what a client sent: an unknown path could be a text. */
 static struct work begin(struct server *s, struct http_request *http)
 {
     static const char *const methods[] = {"GET", "POST", "HEAD", "OPTIONS"};
@@ -87,11 +87,6 @@ static struct work begin(struct server *s, struct http_request *http)
     return work;
 }
 
-static double rate(size_t n, double seconds)
-{
-    return seconds > 0 ? (double)n / seconds : 0;
-}
-
 void work_log(const struct work *work, int status, const struct outcome *o)
 {
     struct server *s = work->server;
@@ -107,9 +102,10 @@ void work_log(const struct work *work, int status, const struct outcome *o)
                      work->path, status, clock_seconds() - work->began);
     if (o != NULL && o->finish != NULL)
         snprintf(line + n, sizeof line - (size_t)n,
-                 ", prompt %zu (%zu held, %.1f/s), answer %zu (%.1f/s), %s", o->prompt_tokens,
-                 o->cached_tokens, rate(o->prompt_tokens - o->cached_tokens, o->prompt_seconds),
-                 o->answer_tokens, rate(o->answer_tokens, o->answer_seconds), o->finish);
+                 ", prompt %zu (%zu cached, %.1f/s), answer %zu (%.1f/s), %s", o->prompt_tokens,
+                 o->cached_tokens,
+                 answer_rate(o->prompt_tokens - o->cached_tokens, o->prompt_seconds),
+                 o->answer_tokens, answer_rate(o->answer_tokens, o->answer_seconds), o->finish);
     s->options.on_log(s->options.arg, line);
 }
 
@@ -163,9 +159,9 @@ static void refuse(const struct work *work, int status, const char *code, const 
     work_fail(work, &err);
 }
 
-/* ---- what may be asked ------------------------------------------------------------------- */
+/* ---- access ------------------------------------------------------------------------------ */
 
-/* The length of a Host header's name without its port; 0 if something else is there. */
+/* The length of the name in a Host header, without the port; 0 if the header is malformed. */
 static size_t host_length(const char *host)
 {
     size_t n = host[0] == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
@@ -180,8 +176,8 @@ static bool names(const char *host, size_t n, const char *name)
     return strlen(name) == n && strncasecmp(host, name, n) == 0;
 }
 
-/* A page of another site can have a name of its own resolve to this address (DNS rebinding), and
- * then asks under that name. */
+/* Guards against DNS rebinding: another site's page can let a name of its own resolve to this
+ * address, and then reach the server under that name. */
 static bool host_allowed(const struct server *s, const char *host)
 {
     static const char *const loopback[] = {"localhost", "127.0.0.1", "[::1]"};
@@ -211,7 +207,7 @@ static bool reads_all_metrics(const struct server *s, const char *authorization)
     return keys != NULL && keys_find(keys, authorization) >= 0;
 }
 
-/* Whether a request has a key for this route: for metrics also one that is for them alone. */
+/* /metrics also takes the keys that are for it alone. */
 static bool key_allows(const struct server *s, enum route route, const char *authorization)
 {
     const struct server_options *o = &s->options;
@@ -221,7 +217,7 @@ static bool key_allows(const struct server *s, enum route route, const char *aut
            (keys_count(o->keys) > 0 && keys_find(o->keys, authorization) >= 0);
 }
 
-/* Keys are users of their own, unless they share all or there is one. */
+/* Each key is a user, unless keys share prefixes or there is only one. */
 static int user_of(const struct server *s, const struct work *work)
 {
     const char *authorization = http_header(work->http, "Authorization");
@@ -238,7 +234,7 @@ static bool is_json(const char *type)
            (type[n] == '\0' || type[n] == ';' || type[n] == ' ');
 }
 
-/* The browser asks whether a page may ask. */
+/* CORS: the browser asks before a page's request. */
 static void answer_preflight(const struct work *work)
 {
     struct buf nothing = {0};
@@ -250,19 +246,19 @@ static void answer_preflight(const struct work *work)
 
 static const char shutting_down[] = "the server is shutting down";
 
-/* NULL: it is ready; else why not. */
+/* Why the server can't answer yet, or no more; NULL if it can. */
 static const char *not_ready(struct server *s, double *progress)
 {
     pthread_mutex_lock(&s->lock);
     const char *why = s->draining        ? shutting_down
-                      : s->model == NULL ? "the model is being loaded"
+                      : s->model == NULL ? "the model is still loading"
                                          : NULL;
     *progress = s->progress;
     pthread_mutex_unlock(&s->lock);
     return why;
 }
 
-/* Answers what may not be asked. */
+/* Refuses a request by its head. If it doesn't, the body is read next. */
 static void check(const struct work *work, const struct endpoint *endpoint)
 {
     struct server *s = work->server;
@@ -276,20 +272,20 @@ static void check(const struct work *work, const struct endpoint *endpoint)
         http_set_header(http, "Vary", "Origin");
     }
     if (!host_allowed(s, http_header(http, "Host"))) {
-        refuse(work, 403, "host_not_allowed",
-               "this server has another name; --allow-host adds one");
+        refuse(work, 403, "host_not_allowed", "host not allowed; add it with --allow-host");
     } else if (endpoint == NULL) {
-        refuse(work, 404, "not_found", "there is nothing at this path");
+        refuse(work, 404, "not_found", "no such path");
     } else if (allowed && strcmp(http_method(http), "OPTIONS") == 0) {
         answer_preflight(work);
     } else if (!takes_method(endpoint, http_method(http))) {
         http_set_header(http, "Allow", endpoint->method);
-        refuse(work, 405, "method_not_allowed", "%s is asked with %s", endpoint->path,
-               endpoint->method);
+        refuse(work, 405, "method_not_allowed", "%s: expected the method %s, found another",
+               endpoint->path, endpoint->method);
     } else if (!endpoint->open &&
                !key_allows(s, endpoint->route, http_header(http, "Authorization"))) {
         http_set_header(http, "WWW-Authenticate", "Bearer");
-        refuse(work, 401, "invalid_api_key", "expected an API key: Authorization: Bearer KEY");
+        refuse(work, 401, "invalid_api_key",
+               "expected a valid API key in \"Authorization: Bearer KEY\"");
     } else if (strcmp(endpoint->method, "POST") == 0 &&
                !is_json(http_header(http, "Content-Type"))) {
         refuse(work, 415, "unsupported_media_type", "Content-Type: expected application/json");
@@ -298,7 +294,7 @@ static void check(const struct work *work, const struct endpoint *endpoint)
     }
 }
 
-/* ---- requests as they come --------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------- */
 
 static void on_head(void *arg, struct http_request *http)
 {
@@ -333,8 +329,8 @@ static void *run_work(void *arg)
     return NULL;
 }
 
-/* A thread for what takes a while, if there is room. Draining is looked at again: a body may have
- * come to its end after server_drain() found that nothing is worked on. */
+/* Starts a thread for a request, unless the queue is full. It checks for draining again: a body may
+ * have been completed after server_drain() found no request. */
 static void start_work(const struct work *work)
 {
     struct server *s = work->server;
@@ -349,8 +345,9 @@ static void start_work(const struct work *work)
         return;
     }
     if (!room) {
-        refuse(work, 429, "queue_full", "%zu requests are being answered and %d wait already",
-               s->options.parallel, MAX_WAITING);
+        refuse(work, 429, "queue_full",
+               "the queue is full: %zu requests are running, %d are waiting", s->options.parallel,
+               MAX_WAITING);
         return;
     }
     struct work *copy = size_alloc(1, sizeof *copy);
@@ -362,7 +359,7 @@ static void start_work(const struct work *work)
         }
     }
     free(copy);
-    refuse(work, 503, NULL, "no thread could be started");
+    refuse(work, 503, NULL, "could not start a thread");
     finish_work(s);
 }
 
@@ -408,7 +405,7 @@ static void run_models(const struct work *work)
     else if (strcmp(path + sizeof one_model - 1, s->model_id) == 0)
         answer_object(work, 200, describe_model(s));
     else
-        refuse(work, 404, "model_not_found", "the model here is %s", s->model_id);
+        refuse(work, 404, "model_not_found", "no such model; this server has %s", s->model_id);
 }
 
 static void run_health(const struct work *work)
@@ -485,7 +482,7 @@ struct server *server_open(const int *listeners, size_t n, const struct server_o
     pthread_mutex_init(&s->lock, NULL);
     clock_condition(&s->idle);
     page_policy(s->policy, sizeof s->policy);
-    json_object_seed(0); /* before there are threads */
+    json_object_seed(0); /* before threads use it */
     s->http = http_open(listeners, n, &events, err);
     if (s->http != NULL)
         return s;
@@ -500,7 +497,7 @@ void server_progress(struct server *s, double share)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* The alias, or the last name of the path without what a file's ends with. */
+/* The alias, or the path's last name without its extension. */
 static char *name_model(const char *alias, const char *path)
 {
     static const char *const endings[] = {".gguf", ".safetensors"};
@@ -520,8 +517,7 @@ static char *name_model(const char *alias, const char *path)
     return strndup(path + from, n - from);
 }
 
-/* How much memory KV may hold, and what of a sequence fits that: whole pages, since a sequence
- * takes no less. */
+/* Chooses the limits of KV and request memory, and the context that fits them in whole pages. */
 static int choose_memory(struct server *s, const struct llama3_info *info, struct llama3_error *err)
 {
     uint64_t available;
@@ -563,12 +559,12 @@ int server_start(struct server *s, struct llama3_model *model, struct llama3_err
     if (s->pool == NULL)
         return -1;
     pthread_mutex_lock(&s->lock);
-    s->model = model; /* before, nobody looks at the rest */
+    s->model = model; /* from now on requests use the fields above */
     pthread_mutex_unlock(&s->lock);
     return 0;
 }
 
-/* False: the time was over. With the lock held. */
+/* False if time ran out. The lock is held. */
 static bool wait_until_idle(struct server *s, double seconds)
 {
     struct timespec until = clock_moment(clock_seconds() + seconds);

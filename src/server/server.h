@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* server.h: what the server's files share, and nobody else sees. */
+/* server.h: what serve.c, completion.c and tokenize.c share; for no one else. */
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H
 
@@ -14,8 +14,7 @@
 #include "server/serve.h"
 #include "server/slots.h"
 
-/* Requests that wait, besides those that are being answered. */
-enum { MAX_WAITING = 64, MAX_PARALLEL = 64 };
+enum { MAX_WAITING = 64 /* requests in the queue */, MAX_PARALLEL = 64 };
 
 struct completion;
 struct endpoint;
@@ -23,64 +22,64 @@ struct endpoint;
 struct server {
     struct server_options options;
     struct http *http;
-    struct metrics metrics;   /* of all, */
-    struct metrics *of_users; /* [keys_count()] and of each; NULL: there is one user */
-    char policy[512];         /* of the page */
+    struct metrics metrics;   /* of all users together */
+    struct metrics *of_users; /* [keys_count()] NULL: there is one user */
+    char policy[512];         /* the page's Content-Security-Policy */
 
     pthread_mutex_t lock;
-    pthread_cond_t idle;        /* no request is worked on */
+    pthread_cond_t idle;        /* n_working became 0 */
     struct llama3_model *model; /* NULL until it is loaded */
-    double progress;
+    double progress;            /* of loading it */
     bool draining, cutting;
-    size_t n_working;               /* threads */
-    struct completion *completions; /* being answered */
+    size_t n_working; /* threads, each with a request */
+    struct completion *completions;
 
-    /* Set once, before `model`: */
+    /* Set once, before `model`, and then constant. */
     struct pool *pool;
     struct slots *slots;
     const char *model_path;
     char *model_id;
     struct budget requests;
-    uint64_t kv_limit, page_bytes; /* of KV; a page is page_tokens long */
+    uint64_t kv_limit, page_bytes; /* a KV page holds page_tokens */
     size_t page_tokens, context;
     time_t created;
     struct llama3_sampling *sampling; /* the defaults */
 };
 
-/* What the log says of a request besides the status; zero for most. */
+/* What the log says about a generation. */
 struct outcome {
     size_t prompt_tokens, cached_tokens, answer_tokens;
     double prompt_seconds, answer_seconds;
     const char *finish; /* NULL: nothing was generated */
 };
 
-/* A request that is worked on, by a thread of its own or at once. */
+/* A request in progress: on a thread of its own, or at once on the connection's thread. */
 struct work {
     struct server *server;
     struct http_request *http;
     enum route route;
-    const struct endpoint *endpoint; /* once it is known */
-    const char *method, *path;       /* as the log has them */
+    const struct endpoint *endpoint;
+    const char *method, *path; /* as the log has them */
     char client[64];
     double began;
-    int user; /* whose KV pages it may share, and whose counts it adds to; -1: nobody's */
-    struct share *memory; /* that it holds; NULL at once */
+    int user;             /* the key's index: whose prefixes and counters it uses; -1: none */
+    struct share *memory; /* NULL on the connection's thread */
 };
 
-/* The end of a request: counted, and logged with what came of it (NULL: nothing). Before it is
- * answered, or after. */
+/* Counts and logs a request, before its answer is sent or after. outcome: NULL if nothing was
+ * generated. */
 void work_log(const struct work *work, int status, const struct outcome *outcome);
-/* Counts for all, and for the user. */
+/* Adds to the total and to the user's counter. */
 void work_count(const struct work *work, enum counter counter, uint64_t n);
-/* Answers, logs, and ends it. */
+/* Logs a request and answers it. */
 void work_answer(const struct work *work, int status, const char *type, const struct buf *body);
 void work_fail(const struct work *work, const struct api_error *err);
 
-/* Do a request's work, on a thread of its own: those of completion.c and of tokenize.c. */
+/* Run a request to its end, on its own thread. */
 void completion_run(const struct work *work, bool chat);
 void tokenize_run(const struct work *work);
 void template_run(const struct work *work);
-/* Ends it; the one after it in the server's list: both with the server's lock held. */
+/* Cancel a completion, and walk the server's list; both with the server's lock held. */
 void completion_cut(struct completion *completion);
 struct completion *completion_next(struct completion *completion);
 

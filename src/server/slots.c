@@ -14,7 +14,7 @@ struct slots {
     uint64_t pages;   /* free */
     uint64_t total;   /* pages */
     struct slot *taken;
-    struct slot *waiting; /* the first came first */
+    struct slot *waiting; /* in order of arrival */
 };
 
 struct slots *slots_open(size_t sequences, uint64_t pages, struct llama3_error *err)
@@ -94,7 +94,7 @@ int slots_take(struct slots *slots, struct slot *slot, const atomic_bool *cancel
         slots->sequences--;
         slots->pages -= slot->pages;
     }
-    pthread_cond_broadcast(&slots->changed); /* another is the next in turn */
+    pthread_cond_broadcast(&slots->changed); /* the next one in turn may go */
     pthread_mutex_unlock(&slots->lock);
     return status;
 }

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * slots.h: who may generate now. There are so many sequences at once and so many pages for their
- * KV; who wants one waits for both. Clients take turns: the next is whoever has fewest sequences,
- * and of these who came first. Only the next is looked at, so that a large one is not passed for
- * ever.
+ * slots.h: the queue for sequences and KV pages. A sequence waits until there is a free slot and
+ * enough free pages. Next is the client with the fewest running sequences; among those, the one
+ * that came first. Nobody overtakes the next one, so that a large sequence isn't starved.
  */
 #ifndef SERVER_SLOTS_H
 #define SERVER_SLOTS_H
@@ -17,18 +16,18 @@
 
 struct slots;
 struct slot {
-    const char *client; /* stays the caller's */
-    uint64_t pages;     /* no more than there are are waited for */
+    const char *client; /* must outlive the slot */
+    uint64_t pages;     /* capped at all that exist */
     struct slot *next;
 };
 
 struct slots *slots_open(size_t sequences, uint64_t pages, struct llama3_error *err);
 void slots_close(struct slots *slots);
 
-/* Waits for a slot; slot->client and pages are set. -1: *cancel became true. */
+/* Waits for a slot whose client and pages are set. -1: *cancel became true. */
 int slots_take(struct slots *slots, struct slot *slot, const atomic_bool *cancel);
 void slots_give(struct slots *slots, struct slot *slot);
-/* After a cancel was set. */
+/* Wakes those that wait, to see their cancel flag. */
 void slots_wake(struct slots *slots);
 
 void slots_count(struct slots *slots, size_t *taken, size_t *waiting);

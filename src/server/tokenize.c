@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tokenize.c: /tokenize and /apply-template. A list of tokens takes twice as much as JSON as their
- * text, so it is never made whole.
+ * tokenize.c: /tokenize and /apply-template. As JSON a list of tokens takes twice the memory of
+ * their text, so it is streamed.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -54,7 +54,7 @@ static int answer_tokens(const struct work *work, const struct api_request *requ
     return 0;
 }
 
-/* json_dump_callback()'s. */
+/* Called by json_dump_callback(). */
 static int put_text(const char *bytes, size_t n, void *arg)
 {
     struct reply *reply = arg;
@@ -92,7 +92,7 @@ static int answer_template(const struct work *work, const struct api_request *re
 
 static void answer(const struct work *work, bool chat)
 {
-    /* Beyond what reading the request takes: of a template its text, and that as a value. */
+    /* Besides parsing, a template takes memory for its text and for a JSON value of it. */
     const uint64_t beyond = chat ? 2 : 0;
     struct server *s = work->server;
     struct api_request request = {0};
