@@ -11,10 +11,10 @@
 #include "base/utf8.h"
 #include "tool/say.h"
 
-/* A terminal hands over lines of at most this size, and drops what is longer without a word. */
+/* A terminal passes on lines of at most this size, and silently drops the rest. */
 enum { TERMINAL_LINE = 4096 };
 
-/* White space around a line says nothing. */
+/* Drops white space around a line. */
 static char *trim(char *line, size_t n)
 {
     while (n > 0 && isspace((unsigned char)line[n - 1]))
@@ -24,7 +24,7 @@ static char *trim(char *line, size_t n)
     return line;
 }
 
-/* The next query, in *line's memory: NULL at the end of input or at "exit". */
+/* Reads the next query, in *line's memory. NULL at the end of input or at "exit". */
 static char *ask(char **line, size_t *capacity)
 {
     for (;;) {

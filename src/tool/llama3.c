@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* llama3: answers a prompt, or chats in the terminal. The order of things is all that is here. */
+/* llama3: answers a prompt, or chats in the terminal. This file has the order of things. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +32,7 @@ static void show(const struct opening *opening, const char *what, uint64_t total
         progress_start_bytes(what, (size_t)total);
 }
 
-/* The first report is where loading turns into work that can be measured. */
+/* The first report: loading becomes work that can be measured. */
 static int on_quantized(void *arg, uint64_t done, uint64_t total)
 {
     struct opening *opening = arg;
@@ -66,14 +66,14 @@ static struct llama3_model *open_once(const struct opening *opening, const char 
 {
     if (options->int4 != LLAMA3_INT4_NO)
         interrupt_defer();
-    show(opening, opening->what, 0); /* of how much is known once the file is open */
+    show(opening, opening->what, 0); /* the total is known once the file is open */
     struct llama3_model *model = llama3_model_open(path, options, err);
     progress_stop();
     interrupt_end();
     return model;
 }
 
-/* A model that is not on this machine may be fetched meanwhile. */
+/* Opens a model; one that is not on this machine may be fetched first. */
 static struct llama3_model *open_named(const struct opening *opening, const char *path,
                                        const struct llama3_model_options *options, int *status)
 {
@@ -123,7 +123,7 @@ static struct llama3_model *open_model(const struct args *args, int *status)
     return model;
 }
 
-/* What is wrong with the template or its options is said now, not after the first question. */
+/* Reports what is wrong with the template or its options now, not after the first question. */
 static int chat(struct conversation *c)
 {
     const struct llama3_message hello = {sizeof hello, "user", "Hello"};
@@ -207,7 +207,7 @@ static int run_with(const struct args *args, struct session_file *file, const st
     return status;
 }
 
-/* A session is read before a model is opened: what is wrong with it is said at once. */
+/* Reads the session before a model is opened, so that what is wrong with it is reported at once. */
 static int run(struct args *args, const struct buf *text)
 {
     struct session_file *file = NULL;

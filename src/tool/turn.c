@@ -46,7 +46,7 @@ static size_t known(const struct llama3_session *session, const int32_t *prompt,
     return i;
 }
 
-/* The prompt as the model reads it, control tokens by name. */
+/* Shows the prompt as the model reads it, control tokens by name. */
 static int show_prompt(const struct conversation *c, const int32_t *prompt, size_t n,
                        struct llama3_error *err)
 {
@@ -61,7 +61,7 @@ static int show_prompt(const struct conversation *c, const int32_t *prompt, size
     return 0;
 }
 
-/* An answer that was cut looks like a whole one. */
+/* Notes that an answer was cut: it looks like a whole one. */
 static void note_length(const struct conversation *c, const struct llama3_result *result)
 {
     size_t context = llama3_model_info(c->model)->context;
@@ -105,7 +105,7 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
     if (generation.sampling == NULL)
         return failed(&err);
     terminal_answer_begin(c->label);
-    do { /* again if it was ended by a ^C that came too late for the answer before */
+    do { /* again if a late ^C for the previous answer ended it */
         interrupt_begin(c->session);
         if (!args->quiet)
             progress_start("reading the prompt", known(c->session, prompt, n), n);
