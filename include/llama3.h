@@ -161,6 +161,10 @@ LLAMA3_API struct llama3_model *llama3_model_open(const char *path,
 /* Every object of the model must be closed before. NULL does nothing. */
 LLAMA3_API void llama3_model_close(struct llama3_model *model);
 
+/* Whether the config.json in a folder is that of a model that can be opened, for who fetches its
+ * weights only then. LLAMA3_EINPUT names what is not supported; LLAMA3_EIO. */
+LLAMA3_API int llama3_check_config(const char *folder, struct llama3_error *err);
+
 /* A model's files stay mapped while it is open. If another program cuts one of them short, as `cp`
  * over it does, reading what is gone raises SIGBUS, which ends the process. After this call the
  * evaluation that reads it fails instead, with LLAMA3_EIO and a line that names the file, and so do
@@ -210,6 +214,9 @@ struct llama3_info {
 
 /* Valid until the model is closed. */
 LLAMA3_API const struct llama3_info *llama3_model_info(const struct llama3_model *model);
+
+/* Whether a path is one of the model's files, by whatever name: who writes there destroys it. */
+LLAMA3_API bool llama3_model_has_file(const struct llama3_model *model, const char *path);
 
 /* Bytes of KV that all sessions of a model hold now; pages that are shared count once. */
 LLAMA3_API uint64_t llama3_model_kv_bytes(const struct llama3_model *model);
@@ -479,6 +486,82 @@ LLAMA3_API const char *llama3_session_respond(struct llama3_session *session,
                                               struct llama3_history *history, const char *query,
                                               const struct llama3_generation *generation,
                                               struct llama3_error *err);
+
+/* ---- quantizing ------------------------------------------------------------------------ */
+
+struct llama3_quantize_options {
+    size_t size;
+    const char *layers;     /* type of the layers' matrices: "int4" (NULL) or "int8" */
+    const char *embeddings; /* "int4", "int8", "bf16", "f16" or "f32"; NULL: what goes with the */
+    const char *head;       /* layers, or, in a tied model, the other's */
+    int threads;            /* 1..1024; 0: every core this process may use */
+    bool no_calibrate;      /* each matrix for itself: much faster, much less like the checkpoint */
+    const char *const *texts;      /* [n_texts] to calibrate by besides the built-in one, each of */
+    const char *const *text_names; /* 128 tokens or more; what errors call them, or NULL */
+    size_t n_texts;
+
+    /* Callbacks; each may be NULL. */
+    /* Of total bytes of the checkpoint, done are quantized; total 0: not known yet. Non-zero gives
+     * up (LLAMA3_ECANCELED). */
+    int (*on_progress)(void *arg, uint64_t done, uint64_t total);
+    /* One line about what is no failure: that a given text is longer than what is used, why
+     * calibrating gains less on this machine, that the file goes on where an earlier run ended, or,
+     * before a failure, that another run can go on with this one's. */
+    void (*on_note)(void *arg, const char *note);
+
+    /* Of a checkpoint whose files are still arriving: each has its full size and its header, and
+     * the small ones are whole. */
+    /* What they are, as a text with their names and digests: a run goes on with what another
+     * made of the same, wherever the files lie. NULL: they are known by their places on disk. */
+    const char *contents;
+    /* Bytes that are going to be read, in order; file is a name without its folder. All calls come
+     * before the first of on_progress, on_need and on_spent. */
+    void (*on_plan)(void *arg, const char *file, uint64_t offset, uint64_t bytes);
+    /* Waits until these bytes are there: nothing is read of the weights that was not asked for. -1
+     * with err filled in ends it; what was made stays, unless err says LLAMA3_EINPUT: the bytes are
+     * no good. */
+    int (*on_need)(void *arg, const char *file, uint64_t offset, uint64_t bytes,
+                   struct llama3_error *err);
+    /* Bytes that are never read again, not even by a run that goes on with this file. */
+    void (*on_spent)(void *arg, const char *file, uint64_t offset, uint64_t bytes);
+    /* All is made, and waits for its name: it gets none if this returns -1 with err filled in, and
+     * is removed if err says LLAMA3_EINPUT. */
+    int (*on_made)(void *arg, struct llama3_error *err);
+    void *arg; /* of all */
+};
+
+/* What became of the matrices of one kind. */
+struct llama3_quantized {
+    const char *name; /* "q", "k", "v", "o", "gate", "up", "down", "embed", "head" */
+    const char *type; /* "int4" */
+    uint64_t weights, bytes;
+    uint64_t carried; /* of the weights: in the checkpoint's codes, not rounded again */
+    double error;     /* squared differences of the others over their squares */
+};
+
+struct llama3_quantize_report {
+    size_t size;
+    uint64_t parameters, file_bytes;
+    bool tied_embeddings;
+    size_t calibration_tokens;             /* 0: it was not calibrated */
+    const struct llama3_quantized **kinds; /* [n_kinds] in the order of above, for llama3_free() */
+    size_t n_kinds;
+};
+
+/* Makes one file, ready to run, of a checkpoint (as of llama3_model_open()), in bounded memory. The
+ * file gets its name once it is whole; a run that was interrupted goes on with OUT.partial, to the
+ * same bytes. options and report may be NULL; report is filled in on success alone. LLAMA3_EINPUT
+ * for options that contradict each other or the checkpoint, for an OUT that is one of its files,
+ * and for weights that are not finite; LLAMA3_EIO; LLAMA3_ECANCELED; LLAMA3_EABSENT. */
+LLAMA3_API int llama3_quantize(const char *in, const char *out,
+                               const struct llama3_quantize_options *options,
+                               struct llama3_quantize_report *report, struct llama3_error *err);
+
+/* What calibrating was worth: the mean KL divergence, in nats, of the predictions of a file from
+ * those of the checkpoint `in` that it was made of, on a short text that it was not calibrated by,
+ * and what it would be without. threads as above. LLAMA3_EINPUT, LLAMA3_EIO, LLAMA3_EABSENT. */
+LLAMA3_API int llama3_quantize_gain(const char *in, const char *out, int threads, double *kl,
+                                    double *plain_kl, struct llama3_error *err);
 
 #ifdef __cplusplus
 }

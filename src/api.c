@@ -15,6 +15,8 @@
 #include "base/size.h"
 #include "base/sized.h"
 #include "checkpoint/generation.h"
+#include "checkpoint/hf.h"
+#include "checkpoint/sources.h"
 #include "engine/placement.h"
 #include "engine/quantized.h"
 #include "engine/sampler.h"
@@ -24,8 +26,10 @@
 
 enum {
     MAX_CHUNK = 4096,
-    MAX_SEQS = 32,    /* sequences in one pass */
-    MIN_CONTEXT = 512 /* offered even where memory seems short */
+    MAX_SEQS = 32,       /* sequences in one pass */
+    MAX_LOGIT_ROWS = 64, /* of a pass, where chunks are no longer: who wants the logits of all rows
+                            asks for such */
+    MIN_CONTEXT = 512    /* offered even where memory seems short */
 };
 
 struct llama3_model {
@@ -123,7 +127,7 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
     *limits = (struct forward_options){
         .backend = {.threads = m->info.threads, .no_blas = o->no_blas},
         .max_rows = chunk,
-        .max_logit_rows = chunk < MAX_SEQS ? chunk : MAX_SEQS,
+        .max_logit_rows = o->chunk > 0 && chunk <= MAX_LOGIT_ROWS ? chunk : MAX_SEQS,
         .max_seqs = chunk < MAX_SEQS ? chunk : MAX_SEQS,
         .kv_type = o->kv_type,
         .on_progress = o->on_load,
@@ -284,6 +288,20 @@ void llama3_model_close(struct llama3_model *m)
     tokenizer_close(m->tokenizer);
     model_close(&m->checkpoint);
     free(m);
+}
+
+int llama3_check_config(const char *folder, struct llama3_error *err)
+{
+    return hf_config_check(folder, err);
+}
+
+bool llama3_model_has_file(const struct llama3_model *m, const char *path)
+{
+    struct sources sources;
+    bool has =
+        sources_list(&sources, m->checkpoint.path, NULL) == 0 && sources_have(&sources, path);
+    sources_free(&sources);
+    return has;
 }
 
 const struct llama3_info *llama3_model_info(const struct llama3_model *m)

@@ -42,17 +42,17 @@ room backend backend/ checkpoint/model.h checkpoint/vocab.h quant/ base/
 room engine engine/ text/ backend/backend.h backend/hessian.h backend/quantize.h checkpoint/ quant/ \
     base/
 room meter meter/ backend/ base/
-# The programs stand on llama3.h, but for those that make, measure and judge models.
-inner=$(find src/tool -name 'eval*.[ch]' -o -name 'bench*.[ch]' -o -name 'quantize*.[ch]')
-may_include src/tool "$(find src/tool -name '*.[ch]' ! -name 'eval*' ! -name 'bench*' \
-    ! -name 'quantize*' ! -name 'server*' ! -name 'pull*')" tool/ base/
+# The programs stand on llama3.h, but for llama3-bench, which measures the inside.
+may_include src/tool "$(find src/tool -name '*.[ch]' ! -name 'bench*' ! -name 'server*' \
+    ! -name 'pull*')" tool/ base/
 may_include "the server's program" "$(find src/tool -name 'server*.[ch]')" tool/ server/ base/
+may_include "llama3-pull" "$(find src/tool -name 'pull*.[ch]')" tool/ hub/ base/
 room server server/ base/
 room hub hub/ checkpoint/hub_cache.h checkpoint/gguf_names.h checkpoint/resolve.h base/
-may_include "llama3-pull" "$(find src/tool -name 'pull*.[ch]')" tool/ hub/ checkpoint/ engine/quantizer.h \
-    base/
-may_include "inner programs" "$inner" tool/ engine/ meter/ text/ backend/quantize.h \
-    checkpoint/ quant/ base/
+may_include "llama3-bench" "$(find src/tool -name 'bench*.[ch]')" tool/ meter/ \
+    engine/placement.h checkpoint/ base/
+absent "a program but llama3-bench links the core" \
+    '^llama3(|_[ac-z][a-z]*)_LDADD.*(libllama3-core|core_libs)' Makefile.am
 
 unlicensed=$(find src include tests bench examples \( -name '*.[ch]' -o -name '*.cc' -o \
     -name '*.cu*' -o -name '*.inc' \) \

@@ -165,7 +165,7 @@ fi
 size=$(wc -c <"$tmp/source/model.safetensors")
 printf '\000\000\300\177' | dd of="$tmp/source/model.safetensors" bs=1 seek=$((size - 4)) \
     conv=notrunc 2>"$tmp/dd"
-refuse 1 "$tmp/source: row 0, id 0: expected a finite logit, found " \
+refuse 1 "$tmp/source: expected finite logits, found nan for token 0: the weights are damaged" \
     -m "$tmp/source" --logits "$before" --tokens "1,2,3"
 err_lines 1
 only_before
@@ -347,10 +347,10 @@ refuse 2 "--tokens and --file exclude each other" --logits x --tokens 1 -f x
 refuse 2 "--kl: expected a text to predict, found no --file TEXT" --kl x
 refuse 2 "--no-cache has no meaning without --int4" --perplexity x --no-cache
 refuse 2 "--gpu-layers 0 uses no GPU, so --device has no meaning" -f x --gpu-layers 0 --device 1
-refuse 1 "expected windows of 2 to " --ctx 1 "$tiny" -f "$text"
+refuse 1 "expected windows of 2 tokens or more, found 1" --ctx 1 "$tiny" -f "$text"
 refuse 1 "No such file or directory" "$tiny" -f "$tmp/none"
 refuse 1 "$tmp/none: " "$tmp/none" -f "$text"
-refuse 1 "expected windows of 2 to " --ctx 100000 "$tiny" -f "$text"
+refuse 1 "--ctx: expected at most the model's $limit tokens, found 100000" --ctx 100000 "$tiny" -f "$text"
 refuse 1 "expected a text of " "$tiny" -f "$tmp/empty"
 HOME=$tmp XDG_CACHE_HOME='' refuse 1 \
     "no model: name one with --model or LLAMA3_MODEL, or let scripts/quickstart" -f "$text"

@@ -67,7 +67,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
                 still_old
                 only out.safetensors out.safetensors.partial
                 if [ $signal != 9 ]; then
-                    err_has "llama3-quantize: note: $partial: $made of 2 layers are made, the same command goes on with it"
+                    err_has "llama3-quantize: note: $partial: $made of 2 layers are made, another run goes on with it"
                     err_lines 1
                 fi
                 # shellcheck disable=SC2086
@@ -189,7 +189,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     cp "$tmp/old.safetensors" "$out"
     ends 1 env FULL_SYNC=3 LD_PRELOAD="$preload" "$quantize" "$tiny" "$out"
     err_has "llama3-quantize: $partial: No space left on device"
-    err_has "llama3-quantize: note: $partial: 1 of 2 layers are made, the same command goes on with it"
+    err_has "llama3-quantize: note: $partial: 1 of 2 layers are made, another run goes on with it"
     err_lines 2
     still_old
     ends 0 "$quantize" "$tiny" "$out"
@@ -244,7 +244,7 @@ err_lines 1
 # The name that the file has until it is whole is the checkpoint's.
 cp "$data/tiny-gguf-f32/model.gguf" "$tmp/x.partial"
 cp "$tmp/x.partial" "$tmp/before"
-ends 2 "$quantize" "$tmp/x.partial" "$tmp/x"
+ends 1 "$quantize" "$tmp/x.partial" "$tmp/x"
 err_has "$tmp/x: this is a file of $tmp/x.partial, which it can't replace"
 same "$tmp/x.partial" "$tmp/before" "the checkpoint has changed"
 

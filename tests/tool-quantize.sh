@@ -185,7 +185,7 @@ refused 2 "expected a checkpoint and the file to make: IN OUT" "$tiny" ""
 refused 2 "unexpected argument 'c'" "$tiny" "$made" c
 refused 2 "--type: expected one of int4, int8, found 'f16'" --type f16 "$tiny" "$made"
 refused 2 "--head: expected one of int4, int8, bf16, f16, f32, found 'q4'" --head q4 a b
-refused 2 "the head is the embedding, so --head int8 and --embeddings int4 contradict" \
+refused 1 "the head is the embedding: expected one type for both, found head int8 and embeddings int4" \
     --head int8 --embeddings int4 "$data/tiny-tied" "$made"
 err_lines 1
 refused 1 "$tmp/missing: No such file" "$tmp/missing" "$made"
@@ -251,15 +251,15 @@ cp -R "$tiny" "$tmp/source"
 chmod -R u+w "$tmp/source"
 ln -s source/model.safetensors "$tmp/link"
 for name in source/model.safetensors source/config.json source/../source/tokenizer.json link; do
-    run 2 "$quantize" "$tmp/source" "$tmp/$name"
+    run 1 "$quantize" "$tmp/source" "$tmp/$name"
     err_has "is a file of $tmp/source, which it can't replace"
 done
 run 0 "$quantize" -q "$tmp/source" "$tmp/source/int4.safetensors" # beside it is fine, and again
 run 0 "$quantize" -q "$tmp/source" "$tmp/source/int4.safetensors"
-run 2 "$quantize" --type int8 "$tmp/source/int4.safetensors" "$tmp/source/int4.safetensors"
+run 1 "$quantize" --type int8 "$tmp/source/int4.safetensors" "$tmp/source/int4.safetensors"
 diff -r -x int4.safetensors "$tiny" "$tmp/source" || fail "the source has changed"
 
-refused 2 "have codes of int4 already, which are carried over, so --calibrate has no meaning" \
+refused 1 "have codes of int4 already, which are carried over: expected no text to calibrate by, found 1" \
     --calibrate "$srcdir/README.md" "$data/tiny-gguf-q4_0" "$made"
 err_lines 1
 run 0 "$quantize" "$data/tiny-gguf-q4_0" "$out" # the built-in text is silently done without
@@ -535,7 +535,7 @@ done
 if [ -f "$PWD/tests/.libs/preload.so" ]; then
     rm -r "$cache"
     run 130 env SIGNAL_SYNC=2:2 LD_PRELOAD="$preload" $ask --int4=calibrated
-    err_has "llama3: note: $kept.partial: 1 of 2 layers are made, the next time goes on with it"
+    err_has "llama3: note: $kept.partial: 1 of 2 layers are made, another run goes on with it"
     [ "$(ls -A "$cache")" = "$(basename "$kept.partial")" ] || fail "$last: found $(ls -A "$cache")"
     answers --int4=calibrated
     err_has "llama3: note: going on with $kept.partial: 1 of 2 layers are made"

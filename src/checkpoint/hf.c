@@ -65,6 +65,12 @@ static int read_config(struct model *model, const char *folder, struct llama3_er
     return result;
 }
 
+int hf_config_check(const char *folder, struct llama3_error *err)
+{
+    struct model model = {0};
+    return read_config(&model, folder, err);
+}
+
 int hf_generation_open(struct model *model, const char *folder, struct llama3_error *err)
 {
     char *path;

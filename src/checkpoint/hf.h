@@ -21,6 +21,9 @@ int hf_config_read(const json_t *root, struct config *config, const char *where,
 int hf_eos_read(const json_t *root, struct model *model, const char *where,
                 struct llama3_error *err);
 
+/* Whether both can be read of a folder's. */
+int hf_config_check(const char *folder, struct llama3_error *err);
+
 /* generation_config.json but for its eos ids (generation.c); and the whole of a folder's, if it is
  * there, for model->config filled. */
 int hf_generation_read(const json_t *root, struct generation_defaults *generation,

@@ -178,15 +178,7 @@ static int make_file(struct model *model, struct quantizer *q, const char *kept,
         .arg = o->arg,
         .opened = model,
     };
-    char text[700];
-    if (quantizer_run(q, &options, err) == 0)
-        return 0;
-    if (q->left == NULL)
-        return -1;
-    snprintf(text, sizeof text, "%.500s: %zu of %zu layers are made, the next time goes on with it",
-             q->left, q->report.layers, q->model.config.n_layers);
-    note(o, text);
-    return -1;
+    return quantizer_run(q, &options, err);
 }
 
 /* Made if it is missing. */

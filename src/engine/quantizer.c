@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/calibrate.h"
 #include "engine/calibration_text.h"
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -24,7 +23,6 @@ void quantizer_close(struct quantizer *q)
     model_close(&q->model);
     sources_free(&q->sources);
     tokens_free(&q->text);
-    free(q->left);
     *q = (struct quantizer){0};
 }
 
@@ -43,17 +41,6 @@ bool quantizer_calibrates(const struct model *model, enum dtype layers)
 int quantizer_text(struct quantizer *q, struct llama3_error *err)
 {
     return calibration_text(&q->model, CALIBRATION_TOKENS, &q->text, err);
-}
-
-void quantizer_lack(int threads, char *note, size_t size)
-{
-    const char *lack = calibration_lack(threads);
-    note[0] = '\0';
-    if (lack != NULL)
-        snprintf(note, size,
-                 "calibrating without OpenBLAS (%s): rounding errors are weighed, but not made up "
-                 "for by the columns that follow",
-                 lack);
 }
 
 /* ---- places in files ------------------------------------------------------------------------- */
@@ -107,6 +94,12 @@ struct run {
     struct new_file file;
 };
 
+static void note(const struct run *run, const char *text)
+{
+    if (run->options->on_note != NULL)
+        run->options->on_note(run->options->arg, text);
+}
+
 static int on_progress(void *arg, uint64_t done, uint64_t total)
 {
     const struct quantizer_options *o = ((const struct run *)arg)->options;
@@ -117,11 +110,9 @@ static void on_resume(void *arg, size_t layers)
 {
     const struct run *run = arg;
     char text[600];
-    if (run->options->on_note == NULL)
-        return;
     snprintf(text, sizeof text, "going on with %.500s: %zu of %zu layers are made",
              run->file.temporary, layers, run->q->model.config.n_layers);
-    run->options->on_note(run->options->arg, text);
+    note(run, text);
 }
 
 static int on_need(void *arg, const void *data, size_t bytes, struct llama3_error *err)
@@ -183,7 +174,7 @@ static int open_file(struct run *run, const struct convert_options *options,
 static int ask_for_name(struct run *run, struct llama3_error *err)
 {
     const struct quantizer_options *o = run->options;
-    struct llama3_error reason = {.code = LLAMA3_ECANCELED, .message = "canceled"};
+    struct llama3_error reason = {sizeof reason, LLAMA3_ECANCELED, "canceled"};
     if (o->on_made == NULL || o->on_made(o->arg, &reason) == 0)
         return 0;
     if (reason.code == LLAMA3_EINPUT)
@@ -213,11 +204,13 @@ static int name_file(struct run *run, struct llama3_error *err)
 /* What is made of the file so far is kept, unless it is of no use. */
 static void end_early(struct run *run)
 {
-    char *left = run->file.temporary == NULL ? NULL : strdup(run->file.temporary);
+    char text[600] = "";
+    if (run->file.temporary != NULL)
+        snprintf(text, sizeof text,
+                 "%.500s: %zu of %zu layers are made, another run goes on with it",
+                 run->file.temporary, run->q->report.layers, run->q->model.config.n_layers);
     if (partial_close(&run->file))
-        run->q->left = left;
-    else
-        free(left);
+        note(run, text);
 }
 
 int quantizer_run(struct quantizer *q, const struct quantizer_options *options,
@@ -225,8 +218,6 @@ int quantizer_run(struct quantizer *q, const struct quantizer_options *options,
 {
     struct run run = {.q = q, .options = options};
     const struct convert_options convert_options = make_options(&run);
-    free(q->left);
-    q->left = NULL;
     q->report = (struct convert_report){0};
     if (open_file(&run, &convert_options, err) != 0)
         return -1;

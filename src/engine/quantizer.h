@@ -23,7 +23,6 @@ struct quantizer {
     struct model model;
     struct tokens text;           /* that it is calibrated by; none: it isn't */
     struct convert_report report; /* of the last run */
-    char *left; /* a failed run left this file, which another goes on with; NULL: none */
 };
 
 struct quantizer_options {
@@ -52,8 +51,6 @@ void quantizer_close(struct quantizer *quantizer); /* fine on a zeroed one */
 
 /* Whether a text makes a difference: layers of this type get codes that were chosen. */
 bool quantizer_calibrates(const struct model *model, enum dtype layers);
-/* Why calibrating falls short on this machine, one line; "": it doesn't. */
-void quantizer_lack(int threads, char *note, size_t size);
 /* Appends the built-in text. */
 int quantizer_text(struct quantizer *quantizer, struct llama3_error *err);
 

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/machine.h"
-#include "engine/quantized.h"
 #include "tool/eval.h"
 #include "tool/interrupt.h"
 #include "tool/progress.h"
@@ -55,12 +53,6 @@ static const struct option_spec output_specs[] = {
 
 /* ---- what the modes share ---------------------------------------------------------------- */
 
-static void on_progress(void *arg, size_t done, size_t total)
-{
-    (void)arg;
-    progress_update(done, total);
-}
-
 /* While a model is quantized. Notes come before the first report. */
 struct making {
     const struct eval_args *args;
@@ -80,73 +72,60 @@ static int on_quantized(void *arg, uint64_t done, uint64_t total)
 static void on_note(void *arg, const char *note)
 {
     const struct making *making = arg;
-    if (making->args->quiet)
-        return;
-    progress_stop();
-    say_error("note: %s", note);
+    if (!making->args->quiet)
+        say_error("note: %s", note);
 }
 
-static int threads_of(const struct eval_args *args)
+struct llama3_model_options eval_options(const struct eval_args *args)
 {
-    return args->model.threads > 0 ? args->model.threads : processors_available();
+    struct llama3_model_options options = model_options(&args->model);
+    gpu_apply(&args->gpu, &options);
+    return options;
 }
 
-static int open_quantized(const struct eval_args *args, const char *path, struct model *model,
-                          struct llama3_error *err)
+struct llama3_model *eval_open(const struct eval_args *args, const char *path,
+                               const struct llama3_model_options *options, int *status)
 {
-    char *cache = model_cache(&args->model);
     struct making making = {.args = args};
-    const struct quantized_options options = {
-        .threads = threads_of(args),
-        .calibrated = args->model.int4 == LLAMA3_INT4_CALIBRATED,
-        .cache = cache,
-        .on_progress = on_quantized,
-        .on_note = on_note,
-        .arg = &making,
-    };
-    interrupt_defer();
-    int status = quantized_open(model, path, &options, err);
+    struct llama3_model_options o = *options;
+    struct llama3_error err = {.size = sizeof err};
+    bool quantizes = o.int4 != LLAMA3_INT4_NO;
+    char *cache = quantizes ? model_cache(&args->model) : NULL;
+    if (quantizes) {
+        o.cache = cache;
+        o.on_progress = on_quantized;
+        o.on_note = on_note;
+        o.arg = &making;
+        interrupt_defer();
+    }
+    struct llama3_model *model = evaluate_open(path, &o, &err);
     progress_stop();
-    interrupt_end();
+    if (quantizes)
+        interrupt_end();
     free(cache);
-    return status;
+    if (model != NULL)
+        return model;
+    *status = err.code == LLAMA3_ECANCELED ? STATUS_INTERRUPTED : STATUS_FAILED;
+    if (*status == STATUS_FAILED)
+        say_failure(&err);
+    return NULL;
 }
 
-int eval_open(const struct eval_args *args, bool runs, struct model *model, char **path)
+struct llama3_model *eval_open_vocabulary(const struct eval_args *args, char **path)
 {
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     *path = model_path(args->model.path, "--model");
-    if (*path == NULL)
-        return STATUS_FAILED;
-    int status = runs && args->model.int4 != LLAMA3_INT4_NO
-                     ? open_quantized(args, *path, model, &err)
-                     : model_open(model, *path, &err);
-    if (status == 0)
-        return STATUS_OK;
-    if (err.code == LLAMA3_ECANCELED)
-        return STATUS_INTERRUPTED;
-    say_failure(&err);
-    return STATUS_FAILED;
+    struct llama3_model *model = *path != NULL ? evaluate_open_vocabulary(*path, &err) : NULL;
+    if (*path != NULL && model == NULL)
+        say_failure(&err);
+    return model;
 }
 
-struct evaluate_options eval_options(const struct eval_args *args)
+void eval_note(const struct eval_args *args, const struct llama3_model *model)
 {
-    return (struct evaluate_options){
-        .threads = threads_of(args),
-        .window = args->model.context,
-        .kv_type = (enum llama3_kv_type)args->model.kv,
-        .place = {.gpu_layers = args->gpu.layers,
-                  .kv_on_host = args->gpu.kv_on_host != 0,
-                  .device = args->gpu.device,
-                  .bf16_prompt = args->gpu.bf16_prompt},
-        .on_progress = on_progress,
-    };
-}
-
-void eval_note(const struct eval_args *args, const struct evaluate_result *result)
-{
-    if (!args->quiet && result->gpu_note[0] != '\0')
-        say_error("note: no GPU is used: %s", result->gpu_note);
+    const char *note = llama3_model_info(model)->gpu_note;
+    if (!args->quiet && note != NULL)
+        say_error("note: no GPU is used: %s", note);
 }
 
 /* ---- the command line -------------------------------------------------------------------- */

@@ -5,7 +5,7 @@
 #ifndef TOOL_EVAL_H
 #define TOOL_EVAL_H
 
-#include "engine/evaluate.h"
+#include "tool/evaluate.h"
 #include "tool/gpu_options.h"
 #include "tool/model_path.h"
 
@@ -33,14 +33,17 @@ int eval_tokenize(const struct eval_args *args);
 int eval_detokenize(const struct eval_args *args);
 int eval_predict(const struct eval_args *args, const char *text, const char *reference);
 
-/* Opens the model that is meant. *path, freed by the caller, is where it lies. runs: the model is
- * going to compute, so --int4 counts. A status. */
-int eval_open(const struct eval_args *args, bool runs, struct model *model, char **path);
-
-struct evaluate_options eval_options(const struct eval_args *args);
+/* The options that were given, but for --int4's cache and callbacks. */
+struct llama3_model_options eval_options(const struct eval_args *args);
+/* As evaluate_open(). NULL after an error, which is on stderr unless *status says interrupted. */
+struct llama3_model *eval_open(const struct eval_args *args, const char *path,
+                               const struct llama3_model_options *options, int *status);
+/* Opens the tokenizer of the model that is meant. *path, freed by the caller, is where it lies.
+ * NULL after an error, which is on stderr. */
+struct llama3_model *eval_open_vocabulary(const struct eval_args *args, char **path);
 
 /* Notes why no GPU is used, unless --quiet. */
-void eval_note(const struct eval_args *args, const struct evaluate_result *result);
+void eval_note(const struct eval_args *args, const struct llama3_model *model);
 
 /* Appends the ids of a list: separated by spaces, commas or both, each below limit. Errors call the
  * list `name`. */

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "text/tokenizer.h"
+#include "base/error.h"
 #include "tool/eval.h"
 #include "tool/say.h"
 #include "tool/terminal.h"
@@ -63,78 +63,75 @@ int eval_parse_ids(const char *text, size_t size, const char *name, size_t limit
 
 /* ---- text -------------------------------------------------------------------------------- */
 
-/* A terminal can't show half a character, and would obey control bytes. Any other reader gets every
- * byte. */
-static void print_bytes(const uint8_t *bytes, size_t n, struct decoder *decoder, struct buf *shown)
+static void print_bytes(const struct eval_args *args, const struct llama3_model *model,
+                        const struct tokens *ids)
 {
-    if (decoder == NULL) {
-        fwrite(bytes, 1, n, stdout);
-        return;
-    }
-    buf_clear(shown);
-    decoder_push(decoder, bytes, n, shown);
-    terminal_answer(shown->data, shown->size);
-}
-
-static void print_end(struct decoder *decoder, struct buf *shown)
-{
-    if (decoder == NULL)
-        return;
-    buf_clear(shown);
-    decoder_finish(decoder, shown);
-    terminal_answer(shown->data, shown->size);
-    terminal_answer_end();
-}
-
-static void print_ids(const struct eval_args *args, const struct tokenizer *tokenizer,
-                      const struct tokens *ids)
-{
-    struct decoder decoder = {0};
-    struct decoder *shows = isatty(STDOUT_FILENO) ? &decoder : NULL;
-    struct buf shown = {0};
-    terminal_answer_begin(NULL);
     for (size_t i = 0; i < ids->n && !ferror(stdout); i++) {
         size_t n;
-        const uint8_t *bytes = tokenizer_bytes(tokenizer, ids->ids[i], &n);
-        if (args->special || tokenizer_kind(tokenizer, ids->ids[i]) == TOKEN_TEXT)
-            print_bytes(bytes, n, shows, &shown);
+        const char *bytes = llama3_token_bytes(model, ids->ids[i], &n);
+        if (args->special || !llama3_token_is_control(model, ids->ids[i]))
+            fwrite(bytes, 1, n, stdout);
     }
-    print_end(shows, &shown);
-    buf_free(&shown);
+}
+
+/* A terminal can't show half a character, and would obey control bytes. Any other reader gets every
+ * byte. */
+static int show(const struct eval_args *args, const struct llama3_model *model,
+                const struct tokens *ids, struct llama3_error *err)
+{
+    struct llama3_detokenizer *detokenizer = llama3_detokenizer_open(model, args->special, err);
+    const char *text = "";
+    size_t n = 0;
+    terminal_answer_begin(NULL);
+    for (size_t i = 0; detokenizer != NULL && text != NULL && i <= ids->n && !ferror(stdout); i++) {
+        text = i < ids->n ? llama3_detokenizer_next(detokenizer, ids->ids[i], &n, err)
+                          : llama3_detokenizer_finish(detokenizer, &n, err);
+        if (text != NULL)
+            terminal_answer(text, n);
+    }
+    terminal_answer_end();
+    llama3_detokenizer_close(detokenizer);
+    return detokenizer != NULL && text != NULL ? 0 : -1;
 }
 
 /* ---- input ------------------------------------------------------------------------------- */
 
 /* The embedding may have rows without a token. */
-static int check_ids(const struct tokenizer *tokenizer, const struct tokens *ids, const char *name,
+static int check_ids(const struct llama3_model *model, const struct tokens *ids, const char *name,
                      struct llama3_error *err)
 {
+    size_t n;
     for (size_t i = 0; i < ids->n; i++)
-        if (tokenizer_kind(tokenizer, ids->ids[i]) == TOKEN_UNUSED)
+        if (llama3_token_bytes(model, ids->ids[i], &n) == NULL)
             return error_set(err, LLAMA3_EINPUT,
                              "%s: number %zu: expected the id of a token, found %d, which has none",
                              name, i + 1, (int)ids->ids[i]);
     return 0;
 }
 
-static int detokenize(const struct eval_args *args, const struct model *model,
-                      const struct tokenizer *tokenizer)
+static int detokenize(const struct eval_args *args, const struct llama3_model *model)
 {
     const char *path = args->paths[EVAL_DETOKENIZE];
     bool is_stdin = path[0] == '\0' || strcmp(path, "-") == 0;
     const char *name = is_stdin ? "stdin" : path;
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     struct buf text = {0};
     struct tokens ids = {0};
-    int status = text_read(is_stdin ? "-" : path, &text);
-    if (status == STATUS_OK &&
-        (eval_parse_ids(text.data, text.size, name, model->vocab.n, &ids, &err) != 0 ||
-         check_ids(tokenizer, &ids, name, &err) != 0)) {
+    int result = 0, status = text_read(is_stdin ? "-" : path, &text);
+    if (status == STATUS_OK) {
+        result = eval_parse_ids(text.data, text.size, name, llama3_model_info(model)->vocab_size,
+                                &ids, &err);
+        if (result == 0)
+            result = check_ids(model, &ids, name, &err);
+        if (result == 0 && isatty(STDOUT_FILENO))
+            result = show(args, model, &ids, &err);
+        else if (result == 0)
+            print_bytes(args, model, &ids);
+    }
+    if (result != 0) {
         say_failure(&err);
         status = STATUS_FAILED;
     }
-    if (status == STATUS_OK)
-        print_ids(args, tokenizer, &ids);
     buf_free(&text);
     tokens_free(&ids);
     return status;
@@ -142,19 +139,10 @@ static int detokenize(const struct eval_args *args, const struct model *model,
 
 int eval_detokenize(const struct eval_args *args)
 {
-    struct model model = {0};
-    struct llama3_error err;
-    struct tokenizer *tokenizer = NULL;
-    char *path = NULL;
-    int status = eval_open(args, false, &model, &path);
-    if (status == STATUS_OK && (tokenizer = tokenizer_open(&model.vocab, &err)) == NULL) {
-        say_failure(&err);
-        status = STATUS_FAILED;
-    }
-    if (status == STATUS_OK)
-        status = detokenize(args, &model, tokenizer);
-    tokenizer_close(tokenizer);
-    model_close(&model);
+    char *path;
+    struct llama3_model *model = eval_open_vocabulary(args, &path);
+    int status = model != NULL ? detokenize(args, model) : STATUS_FAILED;
+    llama3_model_close(model);
     free(path);
     return status == STATUS_OK ? finish_stdout() : status;
 }

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "base/new_file.h"
-#include "checkpoint/sources.h"
 #include "tool/eval.h"
 #include "tool/interrupt.h"
 #include "tool/progress.h"
@@ -18,13 +17,14 @@
 struct sink {
     struct new_file file;
     bool is_stdout;
-    size_t row_bytes;
-    uint64_t size; /* of all rows */
+    size_t row_bytes, rows; /* rows: that are written */
+    uint64_t size;          /* of all rows */
 };
 
 static int write_rows(void *arg, const float *logits, size_t n_rows, struct llama3_error *err)
 {
     struct sink *sink = arg;
+    progress_update(sink->rows += n_rows, sink->size / sink->row_bytes);
     if (sink->is_stdout)
         return fwrite(logits, sink->row_bytes, n_rows, stdout) == n_rows
                    ? 0
@@ -34,41 +34,36 @@ static int write_rows(void *arg, const float *logits, size_t n_rows, struct llam
     return new_file_write(&sink->file, logits, n_rows * sink->row_bytes, err);
 }
 
-static bool canceled(void *arg)
-{
-    (void)arg;
-    return interrupt_seen();
-}
-
 /* Ends in order at ^C, so that no hidden file is left where a file system has no unnamed ones. */
-static int compute(const struct eval_args *args, const struct model *model,
+static int compute(const struct eval_args *args, struct llama3_model *model,
                    const struct tokens *tokens, struct sink *sink, struct llama3_error *err)
 {
-    struct evaluate_options options = eval_options(args);
-    struct evaluate_result result;
-    options.canceled = canceled;
-    interrupt_defer();
+    struct llama3_session *session = llama3_session_open(model, err);
+    if (session == NULL)
+        return -1;
+    interrupt_begin(session);
     if (!args->quiet)
         progress_start("computing", 0, tokens->n);
-    int status =
-        evaluate_logits(model, tokens->ids, tokens->n, &options, write_rows, sink, &result, err);
+    int status = evaluate_logits(model, session, tokens->ids, tokens->n, write_rows, sink, err);
     progress_stop();
     interrupt_end();
+    llama3_session_close(session);
     if (status == 0)
-        eval_note(args, &result);
+        eval_note(args, model);
     return status;
 }
 
-static int write_logits(const struct eval_args *args, const struct model *model,
+static int write_logits(const struct eval_args *args, struct llama3_model *model,
                         const struct tokens *tokens)
 {
     const char *out = args->paths[EVAL_LOGITS];
+    size_t row_bytes = llama3_model_info(model)->vocab_size * sizeof(float);
     struct sink sink = {
         .is_stdout = strcmp(out, "-") == 0,
-        .row_bytes = model->config.vocab_size * sizeof(float),
-        .size = (uint64_t)tokens->n * model->config.vocab_size * sizeof(float),
+        .row_bytes = row_bytes,
+        .size = (uint64_t)tokens->n * row_bytes,
     };
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     int status = sink.is_stdout ? 0 : new_file_open(&sink.file, out, &err);
     if (status == 0)
         status = compute(args, model, tokens, &sink, &err);
@@ -85,11 +80,11 @@ static int write_logits(const struct eval_args *args, const struct model *model,
 
 /* A text is read as raw text: the token that begins a text comes first if the checkpoint says
  * so. */
-static int make_tokens(const struct eval_args *args, const struct model *model,
+static int make_tokens(const struct eval_args *args, const struct llama3_model *model,
                        const struct buf *text, struct tokens *tokens, struct llama3_error *err)
 {
     if (args->ids != NULL) {
-        size_t limit = model->config.vocab_size;
+        size_t limit = llama3_model_info(model)->vocab_size;
         if (eval_parse_ids(args->ids, strlen(args->ids), "--tokens", limit, tokens, err) != 0)
             return -1;
         return tokens->n > 0 ? 0
@@ -98,45 +93,66 @@ static int make_tokens(const struct eval_args *args, const struct model *model,
     if (text->size == 0)
         return error_set(err, LLAMA3_EINPUT, "%s: expected a text, found none",
                          strcmp(args->file, "-") == 0 ? "stdin" : args->file);
-    if (model->vocab.add_bos && model->vocab.bos >= 0)
-        tokens_add(tokens, model->vocab.bos);
-    return evaluate_tokenize(model, text->data, text->size, tokens, err);
+    return evaluate_tokenize(model, text->data, text->size, true, tokens, err);
 }
 
-static bool replaces_model(const char *out, const char *path)
+/* The tokens have to fit the context that was given, or the model's. */
+static int check_context(const struct eval_args *args, const struct llama3_model *model, size_t n,
+                         struct llama3_error *err)
 {
-    struct sources sources = {0};
-    bool replaces = sources_list(&sources, path, NULL) == 0 && sources_have(&sources, out);
-    sources_free(&sources);
-    if (replaces)
-        say_error("%s: this is a file of %s, which it can't replace", out, path);
-    return replaces;
+    const struct llama3_info *info = llama3_model_info(model);
+    size_t given = args->model.context, room = given > 0 ? given : info->context_limit;
+    if (given > info->context_limit)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: expected a context of at most the model's %zu tokens, found %zu",
+                         info->path, info->context_limit, given);
+    if (n > room)
+        return error_set(
+            err, LLAMA3_ECONTEXT,
+            "%s: expected a text of at most %zu tokens, which the context holds, found %zu",
+            info->path, room, n);
+    return 0;
+}
+
+/* The tokens, by a tokenizer that is opened before the weights. */
+static int prepare(const struct eval_args *args, const struct buf *text, char **path,
+                   struct tokens *tokens)
+{
+    const char *out = args->paths[EVAL_LOGITS];
+    struct llama3_error err = {.size = sizeof err};
+    struct llama3_model *model = eval_open_vocabulary(args, path);
+    int status = model != NULL ? STATUS_OK : STATUS_FAILED;
+    if (model != NULL && llama3_model_has_file(model, out)) {
+        say_error("%s: this is a file of %s, which it can't replace", out, *path);
+        status = STATUS_USAGE;
+    } else if (model != NULL && (make_tokens(args, model, text, tokens, &err) != 0 ||
+                                 check_context(args, model, tokens->n, &err) != 0)) {
+        say_failure(&err);
+        status = STATUS_FAILED;
+    }
+    llama3_model_close(model);
+    return status;
 }
 
 int eval_logits(const struct eval_args *args)
 {
-    const char *out = args->paths[EVAL_LOGITS];
-    struct model model = {0};
+    struct llama3_model_options options = eval_options(args);
+    struct llama3_model *model = NULL;
     struct buf text = {0};
     struct tokens tokens = {0};
-    struct llama3_error err;
     char *path = NULL;
-    if (strcmp(out, "-") == 0 && isatty(STDOUT_FILENO)) {
+    if (strcmp(args->paths[EVAL_LOGITS], "-") == 0 && isatty(STDOUT_FILENO)) {
         say_error("--logits -: expected a file or a pipe, found a terminal");
         return STATUS_USAGE;
     }
     int status = args->file != NULL ? text_read(args->file, &text) : STATUS_OK;
     if (status == STATUS_OK)
-        status = eval_open(args, true, &model, &path);
-    if (status == STATUS_OK && replaces_model(out, path)) {
-        status = STATUS_USAGE;
-    } else if (status == STATUS_OK && make_tokens(args, &model, &text, &tokens, &err) != 0) {
-        say_failure(&err);
-        status = STATUS_FAILED;
-    } else if (status == STATUS_OK) {
-        status = write_logits(args, &model, &tokens);
-    }
-    model_close(&model);
+        status = prepare(args, &text, &path, &tokens);
+    options.context = tokens.n;
+    options.no_blas = true; /* no logit depends on where the pieces end */
+    if (status == STATUS_OK && (model = eval_open(args, path, &options, &status)) != NULL)
+        status = write_logits(args, model, &tokens);
+    llama3_model_close(model);
     tokens_free(&tokens);
     buf_free(&text);
     free(path);

@@ -13,28 +13,44 @@
 struct predict {
     const struct eval_args *args;
     const char *reference_path; /* NULL: the perplexity alone */
-    struct model model, reference;
+    struct llama3_model *model, *reference;
     char *path;
     struct buf text;
     struct tokens tokens;
     struct evaluate_result result;
 };
 
-static int evaluate_text(struct predict *p, struct llama3_error *err)
+static int open_models(struct predict *p)
 {
-    struct evaluate_options options = eval_options(p->args);
-    const struct model *reference = p->reference_path != NULL ? &p->reference : NULL;
-    if ((reference != NULL && model_open(&p->reference, p->reference_path, err) != 0) ||
-        evaluate_tokenize(&p->model, p->text.data, p->text.size, &p->tokens, err) != 0)
-        return -1;
-    if (!p->args->quiet)
-        progress_start("predicting", 0, p->tokens.n);
-    int status =
-        evaluate(reference, &p->model, p->tokens.ids, p->tokens.n, &options, &p->result, err);
-    progress_stop();
-    if (status == 0)
-        eval_note(p->args, &p->result);
+    struct llama3_model_options options = eval_options(p->args);
+    int status = STATUS_OK;
+    p->path = model_path(p->args->model.path, "--model");
+    if (p->path == NULL)
+        return STATUS_FAILED;
+    p->model = eval_open(p->args, p->path, &options, &status);
+    options.int4 = LLAMA3_INT4_NO; /* it is the other model that is judged */
+    if (p->model != NULL && p->reference_path != NULL)
+        p->reference = eval_open(p->args, p->reference_path, &options, &status);
     return status;
+}
+
+static int evaluate_text(struct predict *p)
+{
+    struct llama3_error err = {.size = sizeof err};
+    int result = evaluate_tokenize(p->model, p->text.size > 0 ? p->text.data : "", p->text.size,
+                                   false, &p->tokens, &err);
+    if (result == 0) {
+        if (!p->args->quiet)
+            progress_start("predicting", 0, p->tokens.n);
+        result = evaluate(p->reference, p->model, p->tokens.ids, p->tokens.n, progress_update,
+                          &p->result, &err);
+        progress_stop();
+    }
+    if (result == 0)
+        eval_note(p->args, p->model);
+    else
+        say_failure(&err);
+    return result == 0 ? STATUS_OK : STATUS_FAILED;
 }
 
 static void print_table(const struct predict *p)
@@ -73,20 +89,17 @@ static int print_json(const struct predict *p)
 int eval_predict(const struct eval_args *args, const char *text, const char *reference)
 {
     struct predict p = {.args = args, .reference_path = reference};
-    struct llama3_error err;
     int status = text_read(text, &p.text);
     if (status == STATUS_OK)
-        status = eval_open(args, true, &p.model, &p.path);
-    if (status == STATUS_OK && evaluate_text(&p, &err) != 0) {
-        say_failure(&err);
-        status = STATUS_FAILED;
-    }
+        status = open_models(&p);
+    if (status == STATUS_OK)
+        status = evaluate_text(&p);
     if (status == STATUS_OK && args->json)
         status = print_json(&p);
     else if (status == STATUS_OK)
         print_table(&p);
-    model_close(&p.model);
-    model_close(&p.reference);
+    llama3_model_close(p.model);
+    llama3_model_close(p.reference);
     tokens_free(&p.tokens);
     buf_free(&p.text);
     free(p.path);

@@ -13,8 +13,6 @@
 
 #include "base/json.h"
 #include "base/size.h"
-#include "text/pretokenizer.h"
-#include "text/tokenizer.h"
 #include "tool/eval.h"
 #include "tool/say.h"
 #include "tool/text.h"
@@ -22,15 +20,14 @@
 enum { MAX_LINE = 64 << 20 };
 
 struct control {
-    const uint8_t *name; /* [n] */
+    const char *name; /* [n] */
     size_t n;
     int32_t id;
 };
 
 struct tokenizing {
     const struct eval_args *args;
-    struct model model;
-    struct tokenizer *tokenizer;
+    struct llama3_model *model;
     struct control *controls; /* [n_controls] by name; none without --special */
     size_t n_controls;
     bool begins_control[256];
@@ -51,19 +48,19 @@ static int by_name(const void *a, const void *b)
 
 static int list_controls(struct tokenizing *t, struct llama3_error *err)
 {
-    size_t n = t->model.vocab.n;
+    size_t n = llama3_model_info(t->model)->vocab_size;
     t->controls = size_alloc(n, sizeof *t->controls);
     if (t->controls == NULL)
         return error_memory(err, "the control tokens", n * sizeof *t->controls);
     for (int32_t id = 0; (size_t)id < n; id++) {
         struct control control = {.id = id};
-        if (tokenizer_kind(t->tokenizer, id) != TOKEN_CONTROL)
+        if (!llama3_token_is_control(t->model, id))
             continue;
-        control.name = tokenizer_bytes(t->tokenizer, id, &control.n);
+        control.name = llama3_token_bytes(t->model, id, &control.n);
         if (control.n == 0)
             continue;
         t->controls[t->n_controls++] = control;
-        t->begins_control[control.name[0]] = true;
+        t->begins_control[(uint8_t)control.name[0]] = true;
     }
     qsort(t->controls, t->n_controls, sizeof *t->controls, by_name);
     return 0;
@@ -76,7 +73,7 @@ static size_t first_with(const struct tokenizing *t, size_t from, size_t to, siz
     while (from < to) {
         size_t middle = from + (to - from) / 2;
         const struct control *control = &t->controls[middle];
-        int found = control->n > depth ? control->name[depth] : -1;
+        int found = control->n > depth ? (uint8_t)control->name[depth] : -1;
         if (found < byte)
             from = middle + 1;
         else
@@ -105,11 +102,11 @@ static const struct control *longest_control(const struct tokenizing *t, const u
 /* Text without control tokens. */
 static int add_text(struct tokenizing *t, const char *text, size_t n, struct llama3_error *err)
 {
-    if (n > 0 && !t->args->pretokens)
-        return tokenizer_encode(t->tokenizer, text, n, &t->out, err);
-    for (size_t at = 0, end; at < n; at = end) {
-        end = pretoken_end(t->model.vocab.pretokenizer, (const uint8_t *)text, n, at);
-        tokens_add(&t->out, (int32_t)(end - at));
+    if (!t->args->pretokens)
+        return evaluate_tokenize(t->model, text, n, false, &t->out, err);
+    for (size_t at = 0, length; at < n; at += length) {
+        length = llama3_pretoken(t->model, text + at, n - at);
+        tokens_add(&t->out, (int32_t)length);
     }
     return 0;
 }
@@ -243,20 +240,17 @@ static int tokenize_json(struct tokenizing *t, struct llama3_error *err)
 int eval_tokenize(const struct eval_args *args)
 {
     struct tokenizing t = {.args = args};
-    struct llama3_error err;
-    char *path = NULL;
-    int status = eval_open(args, false, &t.model, &path);
-    if (status != STATUS_OK) {
+    struct llama3_error err = {.size = sizeof err};
+    char *path;
+    int status = STATUS_FAILED;
+    t.model = eval_open_vocabulary(args, &path);
+    if (t.model == NULL)
         ;
-    } else if ((t.tokenizer = tokenizer_open(&t.model.vocab, &err)) == NULL ||
-               (args->special && list_controls(&t, &err) != 0)) {
+    else if (args->special && list_controls(&t, &err) != 0)
         say_failure(&err);
-        status = STATUS_FAILED;
-    } else {
+    else
         status = args->json_lines ? tokenize_json(&t, &err) : tokenize_file(&t, &err);
-    }
-    tokenizer_close(t.tokenizer);
-    model_close(&t.model);
+    llama3_model_close(t.model);
     tokens_free(&t.out);
     free(t.controls);
     free(path);

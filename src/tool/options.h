@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tool: the programs. They use llama3.h and src/base and nothing else of the library. quantize,
- * eval and bench, which make, judge and measure models, look inside.
+ * tool: the programs. They use llama3.h and src/base and nothing else of the library, but for
+ * bench, which measures the inside.
  *
  * options.h: a command line described by tables, which make both the parser and --help. A program
  * lists groups of options, which programs can share, and begins with options_begin().

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/path.h"
-#include "checkpoint/hf.h"
 #include "hub/fetch.h"
 #include "hub/library.h"
 #include "tool/ending.h"
@@ -315,8 +314,6 @@ static bool is_chosen(const struct pull *pull, const char *name)
 /* Doesn't fetch gigabytes of what can't be opened. --include says that they are wanted anyway. */
 static int check_model(const struct pull *pull, struct llama3_error *err)
 {
-    char *path = NULL;
-    struct config config = {0};
     if (pull->args->include.n > 0)
         return 0;
     if (!is_chosen(pull, "config.json")) {
@@ -327,11 +324,7 @@ static int check_model(const struct pull *pull, struct llama3_error *err)
                                "%s: expected GGUF files of architecture llama, found %s",
                                pull->args->repository, found);
     }
-    json_t *root = hf_read_json(pull->store.snapshot, "config.json", 1 << 22, &path, NULL, err);
-    int result = root != NULL && hf_config_read(root, &config, path, err) == 0 ? 0 : -1;
-    json_decref(root);
-    free(path);
-    return result;
+    return llama3_check_config(pull->store.snapshot, err);
 }
 
 /* ---- the order of things ----------------------------------------------------------------------

@@ -12,9 +12,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "base/machine.h"
 #include "base/path.h"
-#include "engine/quantizer.h"
 #include "hub/folder.h"
 
 enum { MAX_HEADER = 100 << 20 };
@@ -28,6 +26,7 @@ struct pull_int4 {
     struct fetch_span *order; /* [n_order]: what is read, in order */
     size_t n_order;
     bool no_memory;
+    bool reads; /* what is read is planned, and its first bytes may be asked for */
     atomic_bool canceled, lost;
     pthread_t thread;
     pthread_mutex_t lock; /* of its state */
@@ -136,11 +135,24 @@ static int find_blob(const struct pull_int4 *p, const char *file, size_t *index)
     return -1;
 }
 
+/* The files are open, and what is read of them is known. */
+static void begin_reading(struct pull_int4 *p)
+{
+    if (p->reads)
+        return;
+    p->reads = true;
+    fetch_opened(p->fetch);
+    fetch_order(p->fetch, p->order, p->n_order);
+}
+
 static int on_need(void *arg, const char *file, uint64_t offset, uint64_t bytes,
                    struct llama3_error *err)
 {
     struct pull_int4 *p = arg;
     size_t index;
+    begin_reading(p);
+    if (p->no_memory)
+        return error_memory(err, "a list of files", p->n_order * sizeof *p->order);
     if (find_blob(p, file, &index) != 0)
         return error_set(err, LLAMA3_EINPUT, "%s: expected a file of the model, found none", file);
     return wait_span(p, index, offset, offset + bytes, err);
@@ -172,6 +184,7 @@ static void add_span(void *arg, const char *file, uint64_t offset, uint64_t byte
 static int on_progress(void *arg, uint64_t done, uint64_t total)
 {
     struct pull_int4 *p = arg;
+    begin_reading(p);
     if (p->fetch->keep_free > SPARE) /* the file has its room now */
         p->fetch->keep_free = SPARE;
     pthread_mutex_lock(&p->lock);
@@ -181,9 +194,12 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
     return p->canceled;
 }
 
+/* Those that come before the work; how it ends is said by who waits for it. */
 static void on_note(void *arg, const char *note)
 {
     struct pull_int4 *p = arg;
+    if (p->reads)
+        return;
     pthread_mutex_lock(&p->lock);
     snprintf(p->state.note, sizeof p->state.note, "%s", note);
     pthread_mutex_unlock(&p->lock);
@@ -202,17 +218,14 @@ static int on_made(void *arg, struct llama3_error *err)
 static int quantize(struct pull_int4 *p, struct llama3_error *err)
 {
     const struct pull_args *args = p->options.args;
-    struct quantizer work = {0};
-    char lack[600];
-    struct quantizer_options options = {
-        .out = p->options.out,
-        .layers = DTYPE_INT4,
-        .embed = -1,
-        .head = -1,
-        .threads = args->threads > 0 ? args->threads : processors_available(),
+    const struct llama3_quantize_options options = {
+        .size = sizeof options,
+        .threads = args->threads,
+        .no_calibrate = args->int4 != 1,
         .contents = p->options.contents,
         .on_progress = on_progress,
         .on_note = on_note,
+        .on_plan = add_span,
         .on_need = on_need,
         .on_spent = on_spent,
         .on_made = on_made,
@@ -225,23 +238,9 @@ static int quantize(struct pull_int4 *p, struct llama3_error *err)
     if (result == 0)
         result = make_links(p, err);
     if (result == 0)
-        result = quantizer_open(&work, p->options.folder, err);
-    fetch_opened(p->fetch);
-    if (result == 0) {
-        quantizer_spans(&work, add_span, p);
-        result = p->no_memory ? error_memory(err, "a list of files", p->n_order) : 0;
-    }
-    if (result == 0)
-        fetch_order(p->fetch, p->order, p->n_order);
-    if (result == 0 && args->int4 == 1 && quantizer_calibrates(&work.model, DTYPE_INT4)) {
-        quantizer_lack(options.threads, lack, sizeof lack);
-        on_note(p, lack);
-        result = quantizer_text(&work, err);
-    }
-    if (result == 0)
-        result = quantizer_run(&work, &options, err);
+        result = llama3_quantize(p->options.folder, p->options.out, &options, NULL, err);
+    begin_reading(p); /* if it came to nothing */
     fetch_order(p->fetch, NULL, 0);
-    quantizer_close(&work);
     remove_links(p);
     return result;
 }

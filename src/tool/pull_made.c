@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "checkpoint/model.h"
 
 enum { MAX_TEXT = 1 << 22 };
 
@@ -34,11 +33,10 @@ static bool is_regular(const char *path)
 
 static bool opens(const char *path)
 {
-    struct model model;
-    struct llama3_error err;
-    bool opened = model_open(&model, path, &err) == 0;
-    model_close(&model);
-    return opened;
+    const struct llama3_model_options options = {.size = sizeof options, .vocab_only = true};
+    struct llama3_model *model = llama3_model_open(path, &options, NULL);
+    llama3_model_close(model);
+    return model != NULL;
 }
 
 bool pull_made_is(const struct int4_paths *paths, const char *contents, bool calibrated)

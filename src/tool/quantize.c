@@ -6,25 +6,17 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/error.h"
 #include "base/machine.h"
 #include "base/sample.h"
-#include "engine/calibrate.h"
-#include "engine/evaluate.h"
-#include "engine/gain.h"
-#include "engine/quantizer.h"
 #include "tool/ending.h"
+#include "tool/evaluate.h"
 #include "tool/options.h"
 #include "tool/progress.h"
-#include "tool/quantize_report.h"
-#include "tool/quantize_verify.h"
 #include "tool/say.h"
 #include "tool/text.h"
 
 const char say_program[] = "llama3-quantize";
-
-/* Tokens of a text that is given, and of all of them. Fewer are no sample of anything; more take
- * hours of a large model, and tell little that is new. */
-enum { MIN_CALIBRATION = 128, MAX_CALIBRATION = 1 << 14 };
 
 struct quantize_args {
     const char *in, *out;
@@ -37,7 +29,6 @@ struct quantize_args {
 
 static const char *const type_names[] = {"int4", "int8", "bf16", "f16", "f32", NULL};
 static const char *const layer_type_names[] = {"int4", "int8", NULL};
-static const enum dtype types[] = {DTYPE_INT4, DTYPE_INT8, DTYPE_BF16, DTYPE_F16, DTYPE_F32};
 
 #define FIELD(name) offsetof(struct quantize_args, name)
 static const struct option_spec specs[] = {
@@ -82,121 +73,14 @@ static int check_name(const char *out)
     return 0;
 }
 
-/* ---- the work -------------------------------------------------------------------------------- */
-
-/* A tied model has one matrix for both: of which type, or -1 after an error. */
-static int check_tied(const struct quantize_args *args, const struct model *model)
-{
-    if (!model->config.tied || args->head < 0 || args->embeddings < 0 ||
-        args->head == args->embeddings)
-        return 0;
-    say_error("%s: the head is the embedding, so --head %s and --embeddings %s contradict each "
-              "other",
-              model->path, type_names[args->head], type_names[args->embeddings]);
-    return -1;
-}
-
-static int thread_count(const struct quantize_args *args)
-{
-    return args->threads > 0 ? args->threads : processors_available();
-}
+/* ---- texts ----------------------------------------------------------------------------------- */
 
 struct job {
     const struct quantize_args *args;
-    struct quantizer work;
-    struct tokens verify; /* the text of this option */
+    struct buf *given;           /* [calibrate.n] texts, each with a NUL */
+    const char **texts, **names; /* [calibrate.n] of them */
+    struct tokens verify;        /* the text of this option */
 };
-
-static int on_progress(void *arg, uint64_t done, uint64_t total)
-{
-    (void)arg;
-    progress_update((size_t)done, (size_t)total);
-    return ending_signal() != 0;
-}
-
-static void on_note(void *arg, const char *note)
-{
-    const struct job *job = arg;
-    if (job->args->quiet)
-        return;
-    progress_stop();
-    say_error("note: %s", note);
-    progress_start_bytes("quantizing", 0);
-}
-
-static int on_made(void *arg, struct llama3_error *err)
-{
-    (void)arg;
-    progress_stop();
-    return ending_signal() == 0 ? 0 : error_set(err, LLAMA3_ECANCELED, "canceled");
-}
-
-static int write_file(struct job *job, struct llama3_error *err)
-{
-    const struct quantize_args *args = job->args;
-    const struct quantizer_options options = {
-        .out = args->out,
-        .layers = types[args->type],
-        .embed = args->embeddings < 0 ? -1 : (int)types[args->embeddings],
-        .head = args->head < 0 ? -1 : (int)types[args->head],
-        .threads = thread_count(args),
-        .on_progress = on_progress,
-        .on_note = on_note,
-        .on_made = on_made,
-        .arg = job,
-    };
-    if (!args->quiet)
-        progress_start_bytes("quantizing", 0);
-    int result = quantizer_run(&job->work, &options, err);
-    progress_stop();
-    return result;
-}
-
-static bool can_calibrate(const struct quantize_args *args, const struct model *model)
-{
-    return quantizer_calibrates(model, types[args->type]);
-}
-
-static int check_calibrate(const struct quantize_args *args, const struct model *model)
-{
-    if (args->calibrate.n == 0 || can_calibrate(args, model))
-        return 0;
-    say_error("%s: the layers have codes of %s already, which are carried over, so --calibrate has "
-              "no meaning",
-              model->path, type_names[args->type]);
-    return -1;
-}
-
-/* Whether the name that the file has until it is whole is one of the checkpoint's. */
-static bool has_partial(const struct job *job)
-{
-    struct buf path = {0};
-    buf_add_str(&path, job->args->out);
-    buf_add_str(&path, ".partial");
-    bool has = !path.failed && sources_have(&job->work.sources, path.data);
-    buf_free(&path);
-    return has;
-}
-
-/* Whether what is asked for can be had of this model; a status. */
-static int check(const struct job *job)
-{
-    const struct quantize_args *args = job->args;
-    const struct model *model = &job->work.model;
-    if (sources_have(&job->work.sources, args->out) || has_partial(job)) {
-        say_error("%s: this is a file of %s, which it can't replace", args->out, args->in);
-        return STATUS_USAGE;
-    }
-    if (check_tied(args, model) != 0)
-        return STATUS_USAGE;
-    if (model->layers[0].q.type == DTYPE_INT4) {
-        say_error(
-            "%s: expected weights of more than 4 bits, found int4: quantize what it was made of",
-            model->path);
-        return STATUS_FAILED;
-    }
-    return check_calibrate(args, model) == 0 ? STATUS_OK : STATUS_USAGE;
-}
 
 static bool is_stdin(const char *path)
 {
@@ -208,135 +92,245 @@ static const char *text_name(const char *path)
     return is_stdin(path) ? "stdin" : path[0] != '\0' ? path : "the built-in text";
 }
 
-/* A text's tokens, at least so many: a status. path: "" for the built-in one. */
-static int read_tokens(const struct job *job, const char *path, const char *purpose, size_t least,
-                       struct tokens *tokens)
+static int read_given(struct job *job)
 {
-    struct llama3_error err;
+    const struct option_texts *paths = &job->args->calibrate;
+    job->given = calloc(paths->n + 1, sizeof *job->given);
+    job->texts = calloc(paths->n + 1, sizeof *job->texts);
+    job->names = calloc(paths->n + 1, sizeof *job->names);
+    if (job->given == NULL || job->texts == NULL || job->names == NULL) {
+        say_error("not enough memory");
+        return STATUS_FAILED;
+    }
+    for (size_t i = 0; i < paths->n; i++) {
+        if (text_read(paths->items[i], &job->given[i]) != STATUS_OK)
+            return STATUS_FAILED;
+        job->texts[i] = job->given[i].size > 0 ? job->given[i].data : "";
+        job->names[i] = text_name(paths->items[i]);
+    }
+    return STATUS_OK;
+}
+
+/* Before the work, which takes long. */
+static int read_verify(struct job *job)
+{
+    const char *path = job->args->verify;
+    struct llama3_error err = {.size = sizeof err};
     struct buf text = {0};
+    struct llama3_model *model = NULL;
     int status = STATUS_OK;
     if (path[0] != '\0')
         status = text_read(path, &text);
     else
         buf_add(&text, (const char *)sample_text, sample_size);
-    if (status == STATUS_OK && evaluate_tokenize(&job->work.model, text.size > 0 ? text.data : "",
-                                                 text.size, tokens, &err) != 0) {
+    if (status != STATUS_OK)
+        return status;
+    if ((model = evaluate_open_vocabulary(job->args->in, &err)) == NULL ||
+        evaluate_tokenize(model, text.size > 0 ? text.data : "", text.size, false, &job->verify,
+                          &err) != 0) {
         say_failure(&err);
         status = STATUS_FAILED;
-    } else if (status == STATUS_OK && tokens->n < least) {
-        say_error("%s: expected a text of %zu token%s or more to %s with, found %zu",
-                  text_name(path), least, least == 1 ? "" : "s", purpose, tokens->n);
+    } else if (job->verify.n < evaluate_min_tokens(model)) {
+        size_t least = evaluate_min_tokens(model);
+        say_error("%s: expected a text of %zu token%s or more to verify with, found %zu",
+                  text_name(path), least, least == 1 ? "" : "s", job->verify.n);
         status = STATUS_FAILED;
     }
+    llama3_model_close(model);
     buf_free(&text);
     return status;
 }
 
-/* The texts that are given, with how many they may be all together. */
-static int read_given(struct job *job)
+static void free_job(struct job *job)
 {
-    const struct option_texts *paths = &job->args->calibrate;
-    struct tokens *tokens = &job->work.text;
-    int status = STATUS_OK;
-    for (size_t i = 0; i < paths->n && status == STATUS_OK; i++) {
-        struct tokens one = {0};
-        status = read_tokens(job, paths->items[i], "calibrate", MIN_CALIBRATION, &one);
-        size_t room = MAX_CALIBRATION - tokens->n, n = one.n < room ? one.n : room;
-        if (status == STATUS_OK && n < one.n && !job->args->quiet)
-            say_error("note: %s: the first %zu of %zu tokens are used", text_name(paths->items[i]),
-                      n, one.n);
-        for (size_t t = 0; t < n; t++)
-            tokens_add(tokens, one.ids[t]);
-        tokens_free(&one);
-    }
-    return status;
+    for (size_t i = 0; job->given != NULL && i < job->args->calibrate.n; i++)
+        buf_free(&job->given[i]);
+    free(job->given);
+    free(job->texts);
+    free(job->names);
+    tokens_free(&job->verify);
 }
 
-static int read_calibration(struct job *job)
+/* ---- the work -------------------------------------------------------------------------------- */
+
+static int on_progress(void *arg, uint64_t done, uint64_t total)
 {
-    struct llama3_error err;
-    int status = read_given(job);
-    if (status != STATUS_OK)
-        return status;
-    if (quantizer_text(&job->work, &err) != 0) {
-        say_failure(&err);
-        return STATUS_FAILED;
-    }
-    char lack[600];
-    quantizer_lack(thread_count(job->args), lack, sizeof lack);
-    if (lack[0] != '\0' && !job->args->quiet)
-        say_error("note: %s", lack);
-    return STATUS_OK;
+    (void)arg;
+    progress_update((size_t)done, (size_t)total);
+    return ending_signal() != 0;
 }
 
-/* Before the work, which takes long. */
-static int read_texts(struct job *job)
+static void on_note(void *arg, const char *note)
+{
+    const struct job *job = arg;
+    if (!job->args->quiet)
+        say_error("note: %s", note);
+}
+
+/* The last moment at which a signal leaves what was there before. */
+static int on_made(void *arg, struct llama3_error *err)
+{
+    (void)arg;
+    progress_stop();
+    return ending_signal() == 0 ? 0 : error_set(err, LLAMA3_ECANCELED, "canceled");
+}
+
+static int write_file(struct job *job, struct llama3_quantize_report *report)
 {
     const struct quantize_args *args = job->args;
-    bool calibrates = !args->no_calibrate && can_calibrate(args, &job->work.model);
-    int status = calibrates ? read_calibration(job) : STATUS_OK;
-    if (status != STATUS_OK || args->verify == NULL)
-        return status;
-    return read_tokens(job, args->verify, "verify", evaluate_min_tokens(&job->work.model),
-                       &job->verify);
+    const struct llama3_quantize_options options = {
+        .size = sizeof options,
+        .layers = type_names[args->type],
+        .embeddings = args->embeddings < 0 ? NULL : type_names[args->embeddings],
+        .head = args->head < 0 ? NULL : type_names[args->head],
+        .threads = args->threads,
+        .no_calibrate = args->no_calibrate,
+        .texts = job->texts,
+        .text_names = job->names,
+        .n_texts = args->calibrate.n,
+        .on_progress = on_progress,
+        .on_note = on_note,
+        .on_made = on_made,
+        .arg = job,
+    };
+    struct llama3_error err = {.size = sizeof err};
+    if (!args->quiet)
+        progress_start_bytes("quantizing", 0);
+    int result = llama3_quantize(args->in, args->out, &options, report, &err);
+    progress_stop();
+    if (result == 0)
+        return STATUS_OK;
+    if (ending_signal() == 0)
+        say_failure(&err);
+    return ending_status();
+}
+
+/* ---- what is said about it ------------------------------------------------------------------- */
+
+static double bits(uint64_t bytes, uint64_t weights)
+{
+    return weights > 0 ? 8 * (double)bytes / (double)weights : 0;
+}
+
+static bool is_in_layers(const struct llama3_quantized *kind)
+{
+    return strcmp(kind->name, "embed") != 0 && strcmp(kind->name, "head") != 0;
+}
+
+static void tell_kind(const struct llama3_quantized *kind)
+{
+    printf("  %-11s%-6s %11.3f ", kind->name, kind->type, bits(kind->bytes, kind->weights));
+    if (kind->carried == kind->weights)
+        printf("%14s\n", "carried over");
+    else
+        printf("%14.6f\n", kind->error);
+}
+
+/* Size, bits per weight, and the error of each kind of matrix. */
+static void tell_made(const char *path, const struct llama3_quantize_report *report)
+{
+    char size[UNIT_SIZE], count[UNIT_SIZE];
+    uint64_t layer_bytes = 0, layer_weights = 0, carried = 0;
+    for (size_t i = 0; i < report->n_kinds; i++) {
+        const struct llama3_quantized *kind = report->kinds[i];
+        layer_bytes += is_in_layers(kind) ? kind->bytes : 0;
+        layer_weights += is_in_layers(kind) ? kind->weights : 0;
+        carried += kind->carried;
+    }
+    printf("%-13s", "made");
+    say_name(stdout, path);
+    printf("\n%-13s%s, %s parameters\n", "size", unit_bytes(size, report->file_bytes),
+           unit_count(count, report->parameters));
+    printf("%-13s%.3f all in, %.3f of the layers' matrices\n", "bits/weight",
+           bits(report->file_bytes, report->parameters), bits(layer_bytes, layer_weights));
+    printf("%-13s%-6s %11s %14s\n", "matrices", "type", "bits/weight", "relative error");
+    for (size_t i = 0; i < report->n_kinds; i++)
+        tell_kind(report->kinds[i]);
+    if (carried > 0)
+        printf("%-13s%s weights, in the checkpoint's codes\n", "carried over",
+               unit_count(count, carried));
+    if (report->tied_embeddings)
+        puts("  the head is the embedding");
+    fflush(stdout);
 }
 
 /* What calibrating was worth. */
-static int tell_gain(const struct job *job)
+static int tell_gain(const struct quantize_args *args, size_t tokens)
 {
-    struct llama3_error err;
-    struct gain gain;
+    struct llama3_error err = {.size = sizeof err};
+    double kl, plain_kl;
     progress_start("comparing with what it would be without calibrating", 0, 0);
-    int result = gain_of_file(job->args->in, job->args->out, thread_count(job->args), &gain, &err);
+    int result = llama3_quantize_gain(args->in, args->out, args->threads, &kl, &plain_kl, &err);
     progress_stop();
     if (result == 0)
-        quantize_report_gain(stdout, job->work.text.n, &gain);
+        printf("%-13son %zu tokens: KL %.2g (%.2g without)\n", "calibrated", tokens, kl, plain_kl);
     else
         say_failure(&err);
     return result == 0 ? STATUS_OK : STATUS_FAILED;
 }
 
+/* What the checkpoint and the file predict, side by side. */
 static int verify(const struct job *job)
 {
     const struct quantize_args *args = job->args;
-    return quantize_verify(&job->work.model, args->out, &job->verify, text_name(args->verify),
-                           thread_count(args), args->quiet);
+    const struct llama3_model_options options = {
+        .size = sizeof options,
+        .threads = args->threads,
+        .gpu_layers = LLAMA3_GPU_NONE, /* where the file is going to run isn't known */
+    };
+    struct llama3_error err = {.size = sizeof err};
+    struct evaluate_result r;
+    struct llama3_model *source = evaluate_open(args->in, &options, &err), *made = NULL;
+    int result = -1;
+    if (source != NULL && (made = evaluate_open(args->out, &options, &err)) != NULL) {
+        if (!args->quiet)
+            progress_start("comparing", 0, job->verify.n);
+        result = evaluate(source, made, job->verify.ids, job->verify.n, progress_update, &r, &err);
+        progress_stop();
+    }
+    llama3_model_close(made);
+    llama3_model_close(source);
+    if (result != 0) {
+        say_failure(&err);
+        return STATUS_FAILED;
+    }
+    printf("%-13s%zu predictions of ", "verified", r.predictions);
+    say_name(stdout, text_name(args->verify));
+    printf("\n%-13s%.6g mean, %.6g for 99 of 100\n", "KL", r.mean_kl, r.p99_kl);
+    printf("%-13s%.2f %%\n", "same top-1", 100 * r.top1);
+    printf("%-13s%.4f, of the source %.4f\n", "perplexity", r.perplexity, r.reference_perplexity);
+    return STATUS_OK;
 }
 
 static int make(struct job *job)
 {
     const struct quantize_args *args = job->args;
-    const struct quantizer *work = &job->work;
-    struct llama3_error err;
-    if (write_file(job, &err) != 0) {
-        if (ending_signal() == 0)
-            say_failure(&err);
-        if (work->left != NULL)
-            say_error("note: %s: %zu of %zu layers are made, the same command goes on with it",
-                      work->left, work->report.layers, work->model.config.n_layers);
-        return ending_status();
-    }
+    struct llama3_quantize_report report = {.size = sizeof report};
+    int status = write_file(job, &report);
+    if (status != STATUS_OK)
+        return status;
     ending_restore(); /* there is nothing to clean up any more */
     if (!args->quiet)
-        quantize_report(stdout, &work->model, &work->report, args->out);
-    fflush(stdout);
-    int status = !args->quiet && work->text.n > 0 ? tell_gain(job) : STATUS_OK;
+        tell_made(args->out, &report);
+    llama3_free(report.kinds);
+    if (!args->quiet && report.calibration_tokens > 0)
+        status = tell_gain(args, report.calibration_tokens);
     return status != STATUS_OK || args->verify == NULL ? status : verify(job);
 }
 
 static int run(const struct quantize_args *args)
 {
     struct job job = {.args = args};
-    struct llama3_error err;
-    int status = STATUS_FAILED;
-    if (quantizer_open(&job.work, args->in, &err) != 0)
-        say_failure(&err);
-    else if ((status = check(&job)) == STATUS_OK && (status = read_texts(&job)) == STATUS_OK)
+    int status = read_given(&job);
+    if (status == STATUS_OK && args->verify != NULL)
+        status = read_verify(&job);
+    if (status == STATUS_OK)
         status = make(&job);
-    quantizer_close(&job.work);
-    tokens_free(&job.verify);
+    free_job(&job);
     return status == STATUS_OK ? finish_stdout() : status;
 }
+
+/* ---- the command line ------------------------------------------------------------------------ */
 
 /* Whether the options have a meaning together; -1 after a usage error. */
 static int check_args(const struct quantize_args *args)

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/* api_quantize.c: llama3_quantize(), which is engine/quantizer.h with options by their names, what
+ * these mean together and for this checkpoint, and texts of the caller's. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/machine.h"
+#include "base/sized.h"
+#include "engine/calibrate.h"
+#include "engine/gain.h"
+#include "engine/quantizer.h"
+#include "text/tokenizer.h"
+
+/* Tokens of a text that is given, and of all of them. Fewer are no sample of anything; more take
+ * hours of a large model, and tell little that is new. */
+enum { MIN_TEXT = 128, MAX_TEXTS = 1 << 14 };
+
+struct job {
+    struct llama3_quantize_options o;
+    struct quantizer_options options;
+    struct quantizer q;
+    const char *in;
+};
+
+static void note(const struct job *job, const char *text)
+{
+    if (job->o.on_note != NULL)
+        job->o.on_note(job->o.arg, text);
+}
+
+/* ---- options ----------------------------------------------------------------------------- */
+
+static int take_threads(int given, int *threads, struct llama3_error *err)
+{
+    *threads = given > 0 ? given : processors_available();
+    return given >= 0 && given <= MAX_THREADS
+               ? 0
+               : error_set(err, LLAMA3_EINPUT, "threads: expected 1 to %d, found %d", MAX_THREADS,
+                           given);
+}
+
+/* The type of that name, one of the first n; -1 for NULL. */
+static int take_type(const char *name, const char *option, size_t n, int *type,
+                     struct llama3_error *err)
+{
+    static const enum dtype types[] = {DTYPE_INT4, DTYPE_INT8, DTYPE_BF16, DTYPE_F16, DTYPE_F32};
+    *type = -1;
+    for (size_t i = 0; i < n && name != NULL; i++)
+        if (strcmp(name, dtype_info(types[i])->name) == 0)
+            *type = (int)types[i];
+    return name == NULL || *type >= 0
+               ? 0
+               : error_set(err, LLAMA3_EINPUT, "%s: expected %s, found '%.40s'", option,
+                           n == 2 ? "int4 or int8" : "int4, int8, bf16, f16 or f32", name);
+}
+
+static int take_options(struct job *job, const char *out, struct llama3_error *err)
+{
+    const struct llama3_quantize_options *o = &job->o;
+    int layers, embed, head, threads;
+    if (take_type(o->layers, "layers", 2, &layers, err) != 0 ||
+        take_type(o->embeddings, "embeddings", 5, &embed, err) != 0 ||
+        take_type(o->head, "head", 5, &head, err) != 0 ||
+        take_threads(o->threads, &threads, err) != 0)
+        return -1;
+    if (o->no_calibrate && o->n_texts > 0)
+        return error_set(err, LLAMA3_EINPUT,
+                         "texts: expected none with no_calibrate, found %zu to calibrate by",
+                         o->n_texts);
+    job->options = (struct quantizer_options){
+        .out = out,
+        .layers = layers >= 0 ? (enum dtype)layers : DTYPE_INT4,
+        .embed = embed,
+        .head = head,
+        .threads = threads,
+        .contents = o->contents,
+        .on_progress = o->on_progress,
+        .on_note = o->on_note,
+        .on_need = o->on_need,
+        .on_spent = o->on_spent,
+        .on_made = o->on_made,
+        .arg = o->arg,
+    };
+    return 0;
+}
+
+/* ---- the checkpoint ---------------------------------------------------------------------- */
+
+/* OUT, or the name that it has until it is whole. */
+static bool is_source(const struct job *job)
+{
+    struct buf partial = {0};
+    buf_add_str(&partial, job->options.out);
+    buf_add_str(&partial, ".partial");
+    bool is = sources_have(&job->q.sources, job->options.out) ||
+              (!partial.failed && sources_have(&job->q.sources, partial.data));
+    buf_free(&partial);
+    return is;
+}
+
+static int check(const struct job *job, struct llama3_error *err)
+{
+    const struct quantizer_options *o = &job->options;
+    const struct model *model = &job->q.model;
+    if (is_source(job))
+        return error_set(err, LLAMA3_EINPUT, "%s: this is a file of %s, which it can't replace",
+                         o->out, job->in);
+    if (model->config.tied && o->head >= 0 && o->embed >= 0 && o->head != o->embed)
+        return error_set(
+            err, LLAMA3_EINPUT,
+            "%s: the head is the embedding: expected one type for both, found head %s and "
+            "embeddings %s",
+            model->path, dtype_info((enum dtype)o->head)->name,
+            dtype_info((enum dtype)o->embed)->name);
+    if (model->layers[0].q.type == DTYPE_INT4)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: expected weights of more than 4 bits, found int4: quantize what it "
+                         "was made of",
+                         model->path);
+    if (job->o.n_texts > 0 && !quantizer_calibrates(model, o->layers))
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: the layers have codes of %s already, which are carried over: "
+                         "expected no text to calibrate by, found %zu",
+                         model->path, dtype_info(o->layers)->name, job->o.n_texts);
+    return 0;
+}
+
+/* ---- texts ------------------------------------------------------------------------------- */
+
+static int add_text(struct job *job, const struct tokenizer *tokenizer, size_t i,
+                    struct llama3_error *err)
+{
+    const char *text = job->o.texts[i];
+    struct tokens *tokens = &job->q.text;
+    size_t before = tokens->n;
+    struct llama3_error why;
+    char line[400], name[200];
+    if (job->o.text_names != NULL)
+        snprintf(name, sizeof name, "%.190s", job->o.text_names[i]);
+    else
+        snprintf(name, sizeof name, "text %zu", i + 1);
+    if (tokenizer_encode(tokenizer, text, strlen(text), tokens, &why) != 0)
+        return error_set(err, why.code, "%s: %s", name, why.message);
+    if (tokens->failed)
+        return error_memory(err, "tokens", tokens->n * sizeof *tokens->ids);
+    size_t n = tokens->n - before;
+    if (n < MIN_TEXT)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: expected a text of %d tokens or more to calibrate with, found %zu",
+                         name, MIN_TEXT, n);
+    if (tokens->n > MAX_TEXTS) {
+        tokens->n = MAX_TEXTS;
+        snprintf(line, sizeof line, "%s: the first %zu of %zu tokens are used", name,
+                 MAX_TEXTS - before, n);
+        note(job, line);
+    }
+    return 0;
+}
+
+static int add_texts(struct job *job, struct llama3_error *err)
+{
+    struct tokenizer *tokenizer = tokenizer_open(&job->q.model.vocab, err);
+    int status = tokenizer != NULL ? 0 : -1;
+    for (size_t i = 0; i < job->o.n_texts && status == 0; i++)
+        status = add_text(job, tokenizer, i, err);
+    tokenizer_close(tokenizer);
+    if (status == 0)
+        status = quantizer_text(&job->q, err);
+    const char *lack = status == 0 ? calibration_lack(job->options.threads) : NULL;
+    char line[600];
+    if (lack != NULL) {
+        snprintf(line, sizeof line,
+                 "calibrating without OpenBLAS (%.300s): rounding errors are weighed, but not made "
+                 "up for by the columns that follow",
+                 lack);
+        note(job, line);
+    }
+    return status;
+}
+
+/* ---- the report -------------------------------------------------------------------------- */
+
+/* One piece of memory. */
+struct kinds {
+    const struct llama3_quantized *list[PART_COUNT];
+    struct llama3_quantized items[PART_COUNT];
+};
+
+static size_t list_kinds(const struct convert_report *report, struct kinds *kinds)
+{
+    static const enum part_kind order[] = {PART_Q,  PART_K,    PART_V,     PART_O,   PART_GATE,
+                                           PART_UP, PART_DOWN, PART_EMBED, PART_HEAD};
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        const struct convert_kind *kind = &report->kinds[order[i]];
+        if (kind->weights == 0)
+            continue;
+        kinds->items[n] = (struct llama3_quantized){
+            .name = part_kind_name(order[i]),
+            .type = dtype_info(kind->type)->name,
+            .weights = kind->weights,
+            .bytes = kind->bytes,
+            .carried = kind->carried,
+            .error = kind->norm > 0 ? kind->error / kind->norm : 0,
+        };
+        kinds->list[n] = &kinds->items[n];
+        n++;
+    }
+    return n;
+}
+
+/* kinds: the caller's from now on. */
+static void give_report(const struct job *job, struct kinds *kinds,
+                        struct llama3_quantize_report *callers)
+{
+    const struct llama3_quantize_report report = {
+        .parameters = job->q.model.parameters,
+        .file_bytes = job->q.report.file_bytes,
+        .tied_embeddings = job->q.model.config.tied,
+        .calibration_tokens = job->q.text.n,
+        .kinds = kinds->list,
+        .n_kinds = list_kinds(&job->q.report, kinds),
+    };
+    sized_give(callers, &report, sizeof report);
+}
+
+/* ---- the whole --------------------------------------------------------------------------- */
+
+static int run(struct job *job, struct llama3_error *err)
+{
+    if (quantizer_open(&job->q, job->in, err) != 0 || check(job, err) != 0)
+        return -1;
+    if (!job->o.no_calibrate && quantizer_calibrates(&job->q.model, job->options.layers) &&
+        add_texts(job, err) != 0)
+        return -1;
+    if (job->o.on_plan != NULL)
+        quantizer_spans(&job->q, job->o.on_plan, job->o.arg);
+    return quantizer_run(&job->q, &job->options, err);
+}
+
+int llama3_quantize(const char *in, const char *out, const struct llama3_quantize_options *options,
+                    struct llama3_quantize_report *report, struct llama3_error *err)
+{
+    struct llama3_error unwanted = {.size = sizeof unwanted};
+    struct job job = {.in = in};
+    struct llama3_quantize_report own;
+    struct kinds *kinds = NULL;
+    err = err != NULL ? err : &unwanted; /* callbacks fill it in */
+    if (sized_take(&job.o, sizeof job.o, options, "llama3_quantize_options", err) != 0 ||
+        sized_take(&own, sizeof own, report, "llama3_quantize_report", err) != 0 ||
+        take_options(&job, out, err) != 0)
+        return -1;
+    if (report != NULL && (kinds = calloc(1, sizeof *kinds)) == NULL)
+        return error_memory(err, "a report", sizeof *kinds);
+    int status = run(&job, err);
+    if (report != NULL && status == 0)
+        give_report(&job, kinds, report);
+    else
+        free(kinds);
+    quantizer_close(&job.q);
+    return status;
+}
+
+int llama3_quantize_gain(const char *in, const char *out, int threads, double *kl, double *plain_kl,
+                         struct llama3_error *err)
+{
+    struct gain gain;
+    if (take_threads(threads, &threads, err) != 0 ||
+        gain_of_file(in, out, threads, &gain, err) != 0)
+        return -1;
+    *kl = gain.kl;
+    *plain_kl = gain.plain_kl;
+    return 0;
+}
