@@ -83,6 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size_t length;
         char *text = fuzz_next_text(&data, &size, &length);
         read_file(&model, files[i].read, files[i].name, text, length);
+        json_decref(model.generation.unsupported);
         free(model.template_text);
         free(text);
     }
