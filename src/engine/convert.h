@@ -55,7 +55,7 @@ bool convert_carries(enum dtype from, enum dtype to);
 
 /* The type of an embedding, or of a head, that goes with layers of this type. A tied model's matrix
  * is both, and gets 8 bits beside layers of 4, unless it has 4 already: as a head it is worth them
- * (see HACKING.md). */
+ * (BENCHMARKS.md, "int4: quality"). */
 enum dtype convert_beside(const struct model *model, enum dtype layers);
 
 /* Writes the whole file, which then waits to be committed. What can be is carried over. A weight

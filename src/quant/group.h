@@ -45,7 +45,7 @@ struct group_format {
 };
 
 /* The codebook that llama3-quantize uses: the best we found for groups of weights of trained
- * matrices, with the largest level at the end of the range (HACKING.md). */
+ * matrices, with the largest level at the end of the range (BENCHMARKS.md). */
 extern const int8_t group_codebook[16];
 /* Uniform: code - 8, as in GGUF's q4_0, and code, as in its q4_1 and q4_k. */
 extern const int8_t group_codebook_signed[16];

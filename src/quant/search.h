@@ -10,7 +10,7 @@
  *   4. search_codes takes the nearest codes.
  *
  * What is minimized is sum of importance * (w^2 + mean w^2)^(1/4) * (w - scale * level)^2: large
- * weights count for more. Of the exponents 0, 1/4 and 1/2 this one came out best (HACKING.md).
+ * weights count for more. Of the exponents 0, 1/4 and 1/2 this one came out best (BENCHMARKS.md).
  *
  * Rows are independent; each product and sum is rounded to f32 in the order of the columns. The
  * cubes of weights must be normal numbers: the caller scales a row by a power of two.

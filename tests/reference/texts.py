@@ -18,7 +18,7 @@ from pathlib import Path
 
 DOC = "usr/share/doc"
 # name: package, files, first character, number of characters, sha256 of the text. manual and vim
-# are those of HACKING.md's section on the quality of int4.
+# are those of BENCHMARKS.md's section on the quality of int4.
 SOURCES = {
     "manual": ("valgrind", [f"{DOC}/valgrind/html/manual-core.html"], 3000, 18500,
                "ae00e4eea7064af0c76413aeedc827323b664001ae2ee562ce115592c7c1a158"),
