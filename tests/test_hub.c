@@ -289,9 +289,9 @@ START_TEST(checkpoints)
             "config.json model.safetensors.index.json ");
     chooses(&(struct repo_choice){folder, NULL, 1, 0, ""}, "original/params.json ");
     chooses(&(struct repo_choice){one, NULL, 1, 0, ""}, "model-00001-of-00002.safetensors ");
-    chooses_none(&(struct repo_choice){none, NULL, 1, 0, ""}, "none of 12");
-    chooses_none(&(struct repo_choice){backslash, NULL, 1, 0, ""}, "none of 12");
-    chooses_none(&(struct repo_choice){any, any, 1, 1, ""}, "none of 12");
+    chooses_none(&(struct repo_choice){none, NULL, 1, 0, ""}, "none among 12");
+    chooses_none(&(struct repo_choice){backslash, NULL, 1, 0, ""}, "none among 12");
+    chooses_none(&(struct repo_choice){any, any, 1, 1, ""}, "none among 12");
     chooses_none(&(struct repo_choice){.tag = "Q4_K_M"}, "expected GGUF files");
     repo_free(&repo);
 }

@@ -91,7 +91,7 @@ settings='"rate": 30000'
 fresh '"on": "storage", "file": "model-00002-*", "do": "flip", "times": 1' \
     '"on": "any", "do": "cut", "at": [0, 9000], "times": 4'
 start 80 24 org/tiny
-sees "fetched once more"
+sees "fetching it again"
 ends 0
 shown 3
 whole_tiny

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* ask.c: small answers of the hub, such as what files a model has. */
+/* ask.c: small answers of the hub, such as a model's list of files. */
 #include <string.h>
 
 #include "base/clock.h"
@@ -16,7 +16,7 @@ static bool add_text(void *arg, const char *bytes, size_t n)
     return !text->failed;
 }
 
-/* One request to its end: its result by libcurl, or -1 after an error or if it was canceled. */
+/* Runs one request and its redirects. *code: libcurl's result. -1: an error, or canceled. */
 static int wait_for(struct fetch *f, struct request *r, CURLcode *code, struct llama3_error *err)
 {
     for (;;) {
@@ -47,7 +47,7 @@ static int sleep_until(struct fetch *f, double moment, struct llama3_error *err)
     return 0;
 }
 
-/* Whether what libcurl gave up for may be another time; not what the user has to mend first. */
+/* Whether to retry after libcurl's error; not if the user has to fix something first. */
 static bool may_pass(const struct request *r, CURLcode code)
 {
     long connect = 0;
@@ -59,13 +59,13 @@ static bool may_pass(const struct request *r, CURLcode code)
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
         return false;
-    default: /* a proxy that says no */
+    default: /* not if a proxy refused */
         curl_easy_getinfo(r->easy, CURLINFO_HTTP_CONNECTCODE, &connect);
         return connect < 400 || connect >= 500;
     }
 }
 
-/* 0, -1, or 1 to try again. */
+/* 1: try again. */
 static int ask(struct fetch *f, const char *url, const char *what, struct fetch_source *source,
                struct buf *text, struct llama3_error *err)
 {

@@ -14,8 +14,7 @@
 
 #include "base/new_file.h"
 
-/* What a record's digest in the middle of a file depends on besides the program: it is nettle's
- * structure. */
+/* A record may hold a digest in progress. That is nettle's structure, so its version counts. */
 enum { RECORD_VERSION = 1, NETTLE = NETTLE_VERSION_MAJOR << 8 | NETTLE_VERSION_MINOR };
 
 enum { WRITE_BEHIND = 8 << 20 };
@@ -28,7 +27,7 @@ struct blob_record {
     uint64_t size;
     char etag[HUB_ETAG + 1];
     struct ranges have, dropped;
-    uint64_t hashed; /* where `digest` is; 0: nothing was dropped, so it is hashed from the front */
+    uint64_t hashed; /* bytes in `digest`; 0: nothing was dropped, so hash from the front */
     struct digest digest;
     uint8_t checksum[SHA256_DIGEST_SIZE];
 };
@@ -53,7 +52,7 @@ int blob_init(struct blob *blob, const struct store *store, const struct hub_fil
     return store_paths(store, file, &blob->paths, err);
 }
 
-/* Bytes from the front without a gap. */
+/* The number of bytes before the first gap. */
 static uint64_t front(const struct blob *blob)
 {
     uint64_t until;
@@ -70,7 +69,7 @@ static void begin(struct blob *blob)
     blob->verdict = BLOB_UNHASHED;
 }
 
-/* What an earlier run recorded, if it is of this file. */
+/* Resumes from an earlier run's record, if it is of this file. */
 static void go_on(struct blob *blob, const struct store *store)
 {
     struct blob_record record;
@@ -97,7 +96,7 @@ static void go_on(struct blob *blob, const struct store *store)
     blob->ready = front(blob);
 }
 
-/* A regular file that has no other name, by which somebody else's could be written to. */
+/* Opens a regular file with one name only: through a hard link we would write to another's file. */
 static int open_own(const char *path, struct llama3_error *err)
 {
     struct stat st;
@@ -113,7 +112,7 @@ static int open_own(const char *path, struct llama3_error *err)
                      path);
 }
 
-/* The lock is ours. */
+/* With the lock held. */
 static int open_files(struct blob *blob, const struct store *store, struct llama3_error *err)
 {
     blob->fd = open_own(blob->paths.incomplete, err);
@@ -135,7 +134,7 @@ static int open_files(struct blob *blob, const struct store *store, struct llama
     return blob_record(blob, err);
 }
 
-/* What a run left that was ended after the file got its name. */
+/* Removes what a run left that ended just after the file got its name. */
 static void tidy(struct blob *blob)
 {
     bool busy;
@@ -144,7 +143,7 @@ static void tidy(struct blob *blob)
     if (blob->lock < 0)
         blob->lock = store_lock(blob->paths.lock, &busy, NULL);
     if (blob->lock < 0)
-        return; /* its owner does it */
+        return; /* whoever has the lock does it */
     unlink(blob->paths.incomplete);
     unlink(blob->paths.ranges);
 }
@@ -156,7 +155,7 @@ int blob_open(struct blob *blob, const struct store *store, struct llama3_error 
         blob->lock = store_lock(blob->paths.lock, &busy, err);
         if (blob->lock < 0)
             return busy ? 0 : -1;
-        there = store_has(store, blob->file, &blob->paths); /* made by who had the lock */
+        there = store_has(store, blob->file, &blob->paths); /* made meanwhile */
     }
     if (!there)
         return open_files(blob, store, err);
@@ -174,7 +173,7 @@ bool blob_note_shared(struct blob *blobs, size_t n, size_t index)
     struct blob *blob = &blobs[index];
     if (blob->state != BLOB_WAITING)
         return false;
-    for (size_t i = 0; i < n; i++) /* two files of the same contents are one blob */
+    for (size_t i = 0; i < n; i++) /* files with the same contents are one blob */
         if (i != index && blobs[i].state == BLOB_OPEN &&
             strcmp(blobs[i].paths.lock, blob->paths.lock) == 0)
             return false;
@@ -195,7 +194,7 @@ int blob_write(struct blob *blob, uint64_t offset, const void *bytes, size_t n,
     }
     if (!ranges_add(&blob->have, offset, offset + n))
         return error_set(err, LLAMA3_EIO, "%s: too many gaps", blob->paths.incomplete);
-    /* The disk starts now, so that there is little left to wait for at the end. */
+    /* Start writeback now, so that fsync() has little to do at the end. */
     if ((offset + n) / WRITE_BEHIND > offset / WRITE_BEHIND && offset + n >= WRITE_BEHIND)
         sync_file_range(blob->fd, (off_t)(offset + n - WRITE_BEHIND), WRITE_BEHIND,
                         SYNC_FILE_RANGE_WRITE);
@@ -209,7 +208,7 @@ int blob_record(struct blob *blob, struct llama3_error *err)
     struct blob_record record;
     if (!blob->changed || blob->state != BLOB_OPEN)
         return 0;
-    memset(&record, 0, sizeof record); /* the checksum is of its padding, too */
+    memset(&record, 0, sizeof record); /* the checksum includes padding */
     memcpy(record.magic, magic, sizeof magic);
     record.version = RECORD_VERSION;
     record.nettle = NETTLE;
@@ -246,8 +245,7 @@ int blob_finish(struct blob *blob, const struct store *store, struct llama3_erro
         return failed(blob->paths.incomplete, err);
     if (rename(blob->paths.incomplete, blob->paths.final) != 0)
         return failed(blob->paths.final, err);
-    new_file_sync_folder(
-        blob->paths.final); /* if that can't be said, the name is right nonetheless */
+    new_file_sync_folder(blob->paths.final); /* the name is right even if this fails */
     unlink(blob->paths.ranges);
     if (blob->mismatches > 0)
         unlink(blob->paths.mismatch);
@@ -275,7 +273,7 @@ int blob_set_apart(struct blob *blob, struct llama3_error *err)
 int blob_drop(struct blob *blob, uint64_t begin, uint64_t end, struct llama3_error *err)
 {
     if (!ranges_add(&blob->dropped, begin, end))
-        return 0; /* it stays a while longer */
+        return 0; /* too many ranges: keep it for now */
     blob->changed = true;
     if (blob_record(blob, err) != 0)
         return -1;
@@ -301,7 +299,7 @@ void blob_discard(struct blob *blob)
 
 void blob_close(struct blob *blob)
 {
-    if (blob->state == BLOB_OPEN && blob->have.n == 0) /* nothing came: nothing is left */
+    if (blob->state == BLOB_OPEN && blob->have.n == 0)
         blob_discard(blob);
     else
         blob_record(blob, NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* choose.c: which files of a repository are fetched. */
+/* choose.c: which files of a repository to fetch (repo.h). */
 #include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +34,7 @@ bool repo_has_safetensors(const struct hub_repo *repo)
     return false;
 }
 
-/* What llama3 and transformers read besides the weights. */
+/* Files besides the weights that llama3 and transformers read. */
 static bool is_beside(const char *name)
 {
     return strchr(name, '/') == NULL &&
@@ -44,7 +44,7 @@ static bool is_beside(const char *name)
 
 /* ---- GGUF ------------------------------------------------------------------------------------ */
 
-/* Types that this program reads; the rest have a letter that says what they are made of. */
+/* Whether llama3 reads this type. K-quants may have a suffix: Q4_K_M. */
 static bool opens(const char *tag)
 {
     static const char *const read[] = {"F32",  "FP32", "F16",  "FP16", "BF16",   "Q4_0",
@@ -56,8 +56,8 @@ static bool opens(const char *tag)
            strncasecmp(tag, "Q6_K", 4) == 0;
 }
 
-/* At the top of a repository, or one folder down: the length of what the names of all parts begin
- * with, and which part of how many it is. */
+/* Whether a name is that of a GGUF file, at the top or one folder down. stem: how many bytes the
+ * names of all its parts share. */
 static bool is_gguf(const char *name, size_t *stem, unsigned *part, unsigned *count)
 {
     const char *slash = strchr(name, '/');
@@ -79,7 +79,8 @@ int repo_ggufs(const struct hub_repo *repo, struct repo_gguf **ggufs, size_t *n,
     *n = 0;
     if (list == NULL)
         return error_memory(err, "a list of files", repo->n * sizeof *list);
-    for (size_t i = 0, last = 0; i < repo->n; i++) { /* by name: the first part comes first */
+    for (size_t i = 0, last = 0; i < repo->n;
+         i++) { /* sorted by name: the first part comes first */
         const char *name = repo->files[i].name;
         unsigned part, count;
         size_t stem;
@@ -100,7 +101,7 @@ int repo_ggufs(const struct hub_repo *repo, struct repo_gguf **ggufs, size_t *n,
     return 0;
 }
 
-/* Whether name is a part of the GGUF that begins with `first`. */
+/* Whether name is a part of the GGUF whose first part is `first`. */
 static bool is_part_of(const char *name, const char *first)
 {
     unsigned part, count;
@@ -162,7 +163,7 @@ static int find_gguf(const struct hub_repo *repo, const char *tag, const char *w
 
 /* ---- globs ----------------------------------------------------------------------------------- */
 
-/* As in huggingface_hub: '*' stands for slashes too, and "folder/" for all below it. */
+/* As in huggingface_hub: '*' matches slashes too, and "folder/" matches all below it. */
 static bool matches(const char *name, const char *const *globs, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -176,7 +177,7 @@ static bool matches(const char *name, const char *const *globs, size_t n)
 
 /* ---- the choice ------------------------------------------------------------------------------ */
 
-/* Weights last: what is wrong with a checkpoint is in the small files. */
+/* Weights last: the small files tell early whether llama3 can use the checkpoint. */
 static int by_use(const void *a, const void *b)
 {
     const struct hub_file *x = *(const struct hub_file *const *)a,
@@ -192,7 +193,7 @@ static int by_folded_name(const void *a, const void *b)
                       (*(const struct hub_file *const *)b)->name);
 }
 
-/* Two names that some file systems take for one; or a file where another's folder has to be. */
+/* Refuses names that differ only by case, and a file where another needs a folder. */
 static int check_pairs(const struct hub_file **files, size_t n, const char *where,
                        struct llama3_error *err)
 {
@@ -208,7 +209,7 @@ static int check_pairs(const struct hub_file **files, size_t n, const char *wher
         for (size_t j = i + 1; j < n; j++) {
             size_t length = strlen(files[i]->name);
             if (strncasecmp(files[j]->name, files[i]->name, length) != 0)
-                break; /* sorted: no more begin with it */
+                break; /* sorted: no later name has this prefix */
             if (files[j]->name[length] == '/')
                 return error_set(err, LLAMA3_EINPUT,
                                  "%s: expected %.80s to be a file or a folder, found both", where,
@@ -242,9 +243,8 @@ int repo_choose(const struct hub_repo *repo, const struct repo_choice *choice, c
     }
     int result = check_pairs(list, *n, where, err);
     if (result == 0 && *n == 0)
-        result =
-            error_set(err, LLAMA3_EINPUT,
-                      "%s: expected files that match, found none of %zu that do", where, repo->n);
+        result = error_set(err, LLAMA3_EINPUT, "%s: expected matching files, found none among %zu",
+                           where, repo->n);
     if (result != 0) {
         free(list);
         return -1;

@@ -60,7 +60,7 @@ int digest_check(const char *path, const char *etag, uint64_t size,
         return error_memory(err, path, PIECE);
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     struct stat st;
-    if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))) { /* it might never end */
+    if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))) { /* a pipe might never end */
         close(fd);
         free(piece);
         return 0;

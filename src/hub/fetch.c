@@ -13,9 +13,9 @@
 
 enum {
     MAX_FAILURES = 5,  /* in a row, without a new byte */
-    MAX_REFUSALS = 20, /* in a row, each with a time to wait */
+    MAX_REFUSALS = 20, /* in a row, each with a Retry-After */
     MAX_PAUSE = 3600,  /* seconds */
-    LEAST = 4 << 20,   /* bytes of a request, where there are so many */
+    LEAST = 4 << 20,   /* bytes of a request, if there are so many */
     TICK = 100         /* milliseconds */
 };
 
@@ -84,7 +84,7 @@ static int give_up(struct fetch_slot *slot)
     return false;
 }
 
-/* What is said about a body before it comes; nothing is written that isn't where it belongs. */
+/* Checks an answer's headers before its body is written, so that no byte goes to a wrong offset. */
 static int check_answer(struct fetch_slot *slot)
 {
     const struct request *r = &slot->request;
@@ -117,11 +117,11 @@ static bool on_body(void *arg, const char *bytes, size_t n)
     struct fetch *f = slot->fetch;
     struct request *r = &slot->request;
     size_t index = (size_t)(slot->blob - f->blobs);
-    if (r->ranged && r->status == 200) { /* no pieces here: all of it comes, from the front */
+    if (r->ranged && r->status == 200) { /* ranges are ignored: the whole file comes */
         r->ranged = false;
         f->sources[index].whole = true;
         if (slot->span.begin != 0)
-            return give_up(slot); /* another request will take it */
+            return give_up(slot); /* another request will get it */
         slot->span.end = slot->blob->file->size;
     }
     if (slot->at == slot->span.begin && check_answer(slot) != 0)
@@ -144,9 +144,9 @@ static bool on_body(void *arg, const char *bytes, size_t n)
     return true;
 }
 
-/* ---- what is fetched next -------------------------------------------------------------------- */
+/* ---- what to fetch next ---------------------------------------------------------------------- */
 
-/* What is being fetched counts as there. */
+/* The first gap in a span, at most one piece long. Bytes in flight count as there. */
 static bool next_gap(const struct fetch *f, const struct fetch_span *from, struct fetch_span *gap)
 {
     struct ranges taken = f->blobs[from->blob].have;
@@ -159,7 +159,7 @@ static bool next_gap(const struct fetch *f, const struct fetch_span *from, struc
     return begin < from->end;
 }
 
-/* Of a blob that can be fetched now. */
+/* The next bytes to request of a span, if its blob can be fetched now. */
 static bool try_span(struct fetch *f, const struct fetch_span *span, double now,
                      struct fetch_span *next)
 {
@@ -176,7 +176,7 @@ static bool try_span(struct fetch *f, const struct fetch_span *span, double now,
     return !ranges_have(&blob->have, 0, blob->file->size);
 }
 
-/* What is on its way has its room already. */
+/* Whether the disk has room for another piece besides those in flight. */
 static bool has_room(const struct fetch *f)
 {
     uint64_t bytes, needed = f->keep_free + FETCH_PIECE;
@@ -186,7 +186,7 @@ static bool has_room(const struct fetch *f)
     return f->keep_free == 0 || !store_free_bytes(f->store->arriving, &bytes) || bytes >= needed;
 }
 
-/* A request costs a round trip: what is missing of a few bytes brings what follows them along. */
+/* A request costs a round trip, so a short gap is extended by the bytes after it. */
 static bool try_least(struct fetch *f, const struct fetch_span *span, double now,
                       struct fetch_span *next)
 {
@@ -242,11 +242,12 @@ static int start(struct fetch *f, struct fetch_slot *slot, const struct fetch_sp
     int result = !slot->direct && add_address(f, &f->blobs[span->blob], &url) != 0
                      ? error_memory(err, "an address", url.size)
                      : 0;
-    slot->request = (struct request){.ranged = !source->whole, /* also of all: 206 says the size */
-                                     .begin = span->begin,
-                                     .end = span->end,
-                                     .on_body = on_body,
-                                     .arg = slot};
+    slot->request =
+        (struct request){.ranged = !source->whole, /* even for all: 206 tells the size */
+                         .begin = span->begin,
+                         .end = span->end,
+                         .on_body = on_body,
+                         .arg = slot};
     if (result == 0)
         result = request_open(&slot->request, f->hub, url.data, err);
     if (result == 0)
@@ -277,9 +278,8 @@ static int start_some(struct fetch *f, struct llama3_error *err)
     return result;
 }
 
-/* ---- how it ended ---------------------------------------------------------------------------- */
+/* ---- results --------------------------------------------------------------------------------- */
 
-/* The hub wants to be left alone for a while. */
 int fetch_pause_all(struct fetch *f, const struct request *r, struct llama3_error *err)
 {
     double least = 0.5 * (double)(1 << (f->refusals < 4 ? f->refusals : 4));
@@ -327,7 +327,7 @@ int fetch_try_again(struct fetch_source *source, double begun, const struct llam
     return 0;
 }
 
-/* Where storage has the file: asked for again there, until it says no. */
+/* Keeps the signed address of a redirect for further requests, until it is refused. */
 static void keep_address(struct fetch_source *source, const struct request *r)
 {
     if (r->to_hub || source->address != NULL)
@@ -342,7 +342,7 @@ static int ended(struct fetch *f, struct fetch_slot *slot, CURLcode code, struct
     struct llama3_error why;
     code = request_end(r, code);
     if (slot->failed && slot->err.message[0] == '\0')
-        return 0; /* it comes whole, by another request */
+        return 0; /* another request gets the whole file */
     if (slot->failed && slot->err.code == LLAMA3_EIO && r->status == 206)
         return fetch_try_again(source, slot->begun, &slot->err, err);
     if (slot->failed) {
@@ -357,10 +357,10 @@ static int ended(struct fetch *f, struct fetch_slot *slot, CURLcode code, struct
     }
     if (code == CURLE_OK && fetch_is_pause(r))
         return fetch_pause_all(f, r, err);
-    if (code == CURLE_OK && slot->direct && r->status >= 400) { /* its signature has run out */
+    if (code == CURLE_OK && slot->direct && r->status >= 400) { /* the signature has expired */
         free(source->address);
         source->address = NULL;
-        error_set(&why, LLAMA3_EIO, "%s: storage refuses it (HTTP status %ld)",
+        error_set(&why, LLAMA3_EIO, "%s: the storage refused it (HTTP status %ld)",
                   slot->blob->file->name, r->status);
         return fetch_try_again(source, slot->begun, &why, err);
     }
@@ -381,7 +381,7 @@ static int ended(struct fetch *f, struct fetch_slot *slot, CURLcode code, struct
         *err = why;
         return -1;
     }
-    if (slot->direct) { /* storage may have moved */
+    if (slot->direct) { /* the storage may have moved */
         free(source->address);
         source->address = NULL;
     }
@@ -423,12 +423,12 @@ static int open_waiting(struct fetch *f, struct llama3_error *err)
     pthread_mutex_unlock(&f->lock);
     hasher_release(f->hasher);
     if (waits && !f->waits)
-        note(f, "another program fetches some of these files: waiting for it");
+        note(f, "another program is fetching some of these files: waiting for it");
     f->waits = waits;
     return result;
 }
 
-/* No request is in a blob that is whole. */
+/* The blob is complete, so no request writes to it. */
 static int take_verdict(struct fetch *f, struct blob *blob, struct llama3_error *err)
 {
     char text[400];
@@ -449,10 +449,10 @@ static int take_verdict(struct fetch *f, struct blob *blob, struct llama3_error 
                              "%s: expected the hash %.12s..., found another, twice: what came is "
                              "kept in %.1000s",
                              blob->file->name, blob->file->etag, blob->paths.mismatch);
-        snprintf(text, sizeof text, "%s: its hash is not what the hub says: fetched once more",
+        snprintf(text, sizeof text, "%s: its hash is not what the hub says: fetching it again",
                  blob->file->name);
         note(f, text);
-        if (f->used) /* what was made of it is wrong, too */
+        if (f->used) /* the reader has used wrong bytes */
             return error_set(err, LLAMA3_EINPUT, "%s: its hash is not what the hub says",
                              blob->file->name);
         return 0;
@@ -479,7 +479,7 @@ static int take_verdicts(struct fetch *f, struct llama3_error *err)
     return result;
 }
 
-/* What was done with, once it has been hashed. */
+/* Frees dropped bytes that have been hashed. */
 static int drop_some(struct fetch *f, struct llama3_error *err)
 {
     size_t kept = 0;
@@ -513,7 +513,7 @@ static int record_all(struct fetch *f, struct llama3_error *err)
         return 0;
     f->recorded = now;
     for (size_t i = 0; i < f->n && result == 0; i++) {
-        bool digest = f->blobs[i].dropped.n > 0; /* the hasher's, which has to stand still */
+        bool digest = f->blobs[i].dropped.n > 0; /* the hasher writes it */
         if (digest)
             hasher_hold(f->hasher);
         result = blob_record(&f->blobs[i], err);
@@ -553,7 +553,7 @@ int fetch_turn(struct fetch *f, struct llama3_error *err)
 {
     int running;
     CURLMcode code = curl_multi_poll(f->hub->multi, NULL, 0, TICK, NULL);
-    if (code == CURLM_OK) /* what ends in it is looked at before the next wait */
+    if (code == CURLM_OK)
         code = curl_multi_perform(f->hub->multi, &running);
     if (code != CURLM_OK)
         return error_set(err, LLAMA3_EIO, "libcurl: %s", curl_multi_strerror(code));
@@ -575,7 +575,7 @@ static int run(struct fetch *f, struct llama3_error *err)
             return -1;
         if (now - ticked >= 1e-3 * TICK) {
             ticked = now;
-            pthread_cond_broadcast(&f->arrived); /* a verdict may be what is waited for */
+            pthread_cond_broadcast(&f->arrived); /* the reader may wait for a verdict */
             if (f->on_tick != NULL && f->on_tick(f->arg) != 0)
                 return error_set(err, LLAMA3_ECANCELED, "canceled");
         }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fetch.h: many blobs at a time, in pieces, over several connections. Pieces are asked for in
- * order, so that what is there of a file has few gaps and can be hashed as it comes. One thread
- * runs it; another may wait for bytes, and say which it has done with.
+ * fetch.h: fetches many blobs, in pieces, over several connections. Pieces are requested in order,
+ * so that a file has few gaps and can be hashed while it comes. One thread runs it. A second
+ * thread, the reader, may use the bytes meanwhile: it waits for those it needs and drops those it
+ * has used.
  */
 #ifndef HUB_FETCH_H
 #define HUB_FETCH_H
@@ -29,18 +30,18 @@ struct fetch_slot {
     struct fetch_span span;
     uint64_t at;  /* where the next byte goes */
     double begun; /* clock_seconds() */
-    bool direct;  /* its address is where storage sent us before */
+    bool direct;  /* to an address that an earlier redirect gave */
     struct llama3_error err;
-    bool failed; /* err says why its body was given up */
+    bool failed; /* the body was given up; err may say why */
 };
 
-/* Of a blob: where its bytes are, and what went wrong last. */
+/* A blob's address and its failures. */
 struct fetch_source {
-    char *address;     /* where storage has it, by its signature; NULL: not known */
+    char *address;     /* signed, at the storage; NULL: not known */
     int failures;      /* in a row, without a new byte */
-    double failed;     /* clock_seconds() of the last of these */
-    double not_before; /* of the next try */
-    bool whole;        /* it can't be had in pieces */
+    double failed;     /* clock_seconds() of the last failure */
+    double not_before; /* when to retry */
+    bool whole;        /* the server ignores ranges */
 };
 
 struct fetch {
@@ -51,16 +52,16 @@ struct fetch {
     struct blob *blobs; /* [n] */
     size_t n;
     int connections;
-    _Atomic uint64_t keep_free; /* bytes of disk that only what is waited for may take */
-    bool used;          /* another thread uses the bytes while they arrive, until fetch_release() */
-    _Atomic bool opens; /* and opens the files by their names, which stay until fetch_opened() */
-    bool drops;         /* and drops them: what is verified gets no name */
-    /* Called some ten times a second, from the thread that runs it. Non-zero ends it. */
+    _Atomic uint64_t keep_free; /* bytes of disk reserved for what the reader waits for */
+    bool used;                  /* there is a reader, until fetch_release() */
+    _Atomic bool opens;         /* the reader opens files: no renames until fetch_opened() */
+    bool drops;                 /* the reader drops bytes: verified files get no name */
+    /* Called about ten times a second by fetch_run(). Non-zero cancels. */
     int (*on_tick)(void *arg);
-    /* One line about what is no failure. */
+    /* One line for the user, not an error. */
     void (*on_note)(void *arg, const char *note);
-    /* Bytes that were used turn out to be wrong: what was made of them has to go, before they do,
-     * or a run that is ended in between would leave it to the next one. NULL: nothing is made. */
+    /* Bytes that the reader used have a wrong hash. Delete what was made of them; they are deleted
+     * afterwards, so that an interruption in between can't leave the result. May be NULL. */
     void (*on_wrong)(void *arg);
     void *arg;
 
@@ -69,41 +70,41 @@ struct fetch {
     struct fetch_source *sources; /* [n] */
     struct fetch_slot slots[MAX_CONNECTIONS];
     double not_before, recorded;
-    int refusals; /* in a row, each with a time to wait */
-    bool waits;   /* for another program, as was said */
+    int refusals; /* in a row, each with a Retry-After */
+    bool waits;   /* for another program; the user was told */
 
-    pthread_mutex_t lock; /* of the blobs' ranges and of what follows */
+    pthread_mutex_t lock; /* guards the blobs' ranges and what follows */
     pthread_cond_t arrived;
-    const struct fetch_span *first; /* [n_first]: what is fetched before the rest */
+    const struct fetch_span *first; /* [n_first], fetched before the rest */
     size_t n_first;
-    struct fetch_span *dropped; /* [n_dropped]: done with, not yet freed */
+    struct fetch_span *dropped; /* [n_dropped], not freed yet */
     size_t n_dropped;
-    struct fetch_span wanted; /* somebody waits for it; begin == end: nobody */
+    struct fetch_span wanted; /* the reader waits for it; begin == end: it doesn't wait */
     bool ended;
 };
 
-/* Sets it up for blobs that are initialized. */
+/* After the caller's fields are set and the blobs initialized. */
 int fetch_open(struct fetch *fetch, struct llama3_error *err);
-/* Returns when all are there, verified and named; -1 with what went wrong. What arrived stays. */
+/* Returns when all blobs are verified and named; -1 on failure, and what has come stays. */
 int fetch_run(struct fetch *fetch, struct llama3_error *err);
 void fetch_close(struct fetch *fetch);
 
-/* Seconds for which the hub asked to be left alone, from now; 0: it didn't. */
+/* Seconds until the hub's Retry-After is over; 0: there is none. */
 double fetch_pause(const struct fetch *fetch);
 
-/* What follows is for the thread that uses the bytes. */
+/* ---- for the reader ---------------------------------------------------------------------- */
 
-/* It has opened the files: they may get other names. */
+/* The files are open: they may be renamed. */
 void fetch_opened(struct fetch *fetch);
-/* Spans that are fetched before the rest, in this order; they stay the caller's. */
+/* Spans to fetch before the rest, in this order. They must outlive the fetch. */
 void fetch_order(struct fetch *fetch, const struct fetch_span *first, size_t n);
-/* Waits until the bytes are there; -1 if they won't be, or were dropped by an earlier run. */
+/* Waits for bytes; -1 if they won't come, or were dropped by an earlier run. */
 int fetch_wait(struct fetch *fetch, const struct fetch_span *span);
-/* Bytes whose disk can be freed. */
+/* These bytes aren't needed any more: their disk space can be freed. */
 int fetch_drop(struct fetch *fetch, const struct fetch_span *span);
-/* Waits until all is verified; -1 if it won't be. */
+/* Waits until all is verified; -1 if that won't happen. */
 int fetch_wait_all(struct fetch *fetch);
-/* It needs no more: fetch_run() may return. */
+/* The reader is done: fetch_run() may return. */
 void fetch_release(struct fetch *fetch);
 
 /* A small answer of the hub: path is below the endpoint. Waits where the hub says so. */

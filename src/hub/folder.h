@@ -9,17 +9,17 @@
 
 typedef int folder_fn(void *arg, const char *folder, const char *name);
 
-/* Calls each(arg, folder, name) for what is in a folder; stops at non-zero and returns it. A folder
- * that isn't there is empty. */
+/* Calls each(arg, folder, name) for every entry; stops at non-zero and returns it. A missing folder
+ * counts as empty. */
 int folder_each(const char *folder, folder_fn *each, void *arg);
-/* The same of root/name. */
+/* The same for root/name. */
 int folder_each_in(const char *root, const char *name, folder_fn *each, void *arg);
 
 /* stat() of folder/name. */
 bool folder_stat(const char *folder, const char *name, struct stat *st);
 
-/* How many links in a repository's snapshots stand for a blob. name (may be NULL): the name of one
- * of them, or the blob's if there is none. */
+/* The number of links to a blob in a repository's snapshots. name (may be NULL): the name of one,
+ * or the blob's if there is none. */
 size_t folder_links(const char *repository, const char *blob, char *name, size_t size);
 
 #endif

@@ -20,12 +20,12 @@ struct hasher {
 
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
-    bool noticed; /* there may be something to hash */
-    bool busy;    /* it is in a blob */
+    bool noticed; /* there may be bytes to hash */
+    bool busy;    /* hashing a piece */
     bool held, ending;
 };
 
-/* A blob with something to hash. Empty ones need a verdict, too. */
+/* A blob with bytes to hash. An empty one needs a verdict, too. */
 static struct blob *next(const struct hasher *h)
 {
     for (size_t i = 0; i < h->n; i++) {
@@ -53,7 +53,8 @@ static void hash_piece(struct hasher *h, struct blob *blob)
     blob->hashed += (uint64_t)got;
     if (blob->hashed < blob->file->size)
         return;
-    struct digest digest = blob->digest; /* which may be recorded yet */
+    struct digest digest =
+        blob->digest; /* digest_is() ends it, and blob->digest may still be recorded */
     blob->verdict = digest_is(&digest, blob->file->etag) ? BLOB_RIGHT : BLOB_WRONG;
     h->wake(h->arg);
 }
@@ -100,7 +101,7 @@ struct hasher *hasher_open(struct blob *blobs, size_t n, void (*wake)(void *arg)
     int failed = pthread_create(&h->thread, NULL, run, h);
     if (failed == 0)
         return h;
-    error_set(err, LLAMA3_ENOMEM, "a thread can't be started");
+    error_set(err, LLAMA3_ENOMEM, "could not start a thread");
     pthread_cond_destroy(&h->changed);
     pthread_mutex_destroy(&h->lock);
     free(h->piece);

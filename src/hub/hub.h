@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * hub: checkpoints from a model hub, which speaks HTTP as huggingface.co does. It stands on
- * libcurl, base and checkpoint/hub_cache.h, which says where files go.
+ * hub: checkpoints from a model hub with the HTTP API of huggingface.co. It uses libcurl, base and
+ * checkpoint/hub_cache.h, which knows the cache's layout.
  *
- *   request.h   one HTTP request: redirects, and who may see the token
- *   repo.h      what files a repository has; which of them are wanted
+ *   request.h   one HTTP request: redirects, and who gets the token
+ *   repo.h      a repository's list of files, and which of them to fetch
  *   ranges.h    which bytes of a file are there
- *   blob.h      a file that arrives: in pieces, locked, resumed, verified
+ *   blob.h      a file while it is fetched: pieces, locks, resuming, hashes
  *   store.h     where files go: the cache, or a folder
  *   fetch.h     many blobs at a time
- *   library.h   what is in the cache: listed, verified, removed
+ *   library.h   the models in the cache: list, verify, remove
  *
  * hub.h: what they share.
  */
@@ -23,7 +23,7 @@
 
 enum {
     HUB_ETAG = 64,    /* digits of a SHA-256 */
-    HUB_BLOB_ID = 40, /* digits of a SHA-1, as git names a file's contents */
+    HUB_BLOB_ID = 40, /* digits of git's hash, a SHA-1 */
     HUB_COMMIT = 40
 };
 
@@ -31,8 +31,7 @@ enum {
 struct hub_file {
     const char *name; /* a relative path; checked by repo.h */
     uint64_t size;
-    /* The SHA-256 of a large file, else git's name of its contents: what its name in the cache is,
-     * and what it is verified by. */
+    /* A large file's SHA-256, or a small one's git hash. It names the blob in the cache. */
     char etag[HUB_ETAG + 1];
 };
 

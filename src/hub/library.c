@@ -50,9 +50,9 @@ static int take_file(void *arg, const char *folder, const char *name)
     char tag[HUB_NAME_SIZE], format[HUB_NAME_SIZE + 8];
     struct stat st;
     if (!folder_stat(folder, name, &st)) {
-        model->incomplete = true; /* a link to nothing */
+        model->incomplete = true; /* a dangling link */
     } else if (S_ISDIR(st.st_mode)) {
-        if (path_ends_with(folder, name)) /* deep enough */
+        if (path_ends_with(folder, name)) /* no deeper */
             return 0;
         return folder_each_in(folder, name, take_file, model);
     } else if (path_ends_with(name, ".safetensors")) {
@@ -82,7 +82,7 @@ static int take_int4(void *arg, const char *folder, const char *name)
     return take_bytes(arg, folder, name);
 }
 
-/* models--OWNER--NAME to OWNER/NAME. */
+/* "models--OWNER--NAME" becomes "OWNER/NAME". */
 static bool read_name(const char *folder, char name[HUB_NAME_SIZE])
 {
     const char *from = folder + strlen("models--"), *between = strstr(from, "--");
@@ -95,7 +95,7 @@ static bool read_name(const char *folder, char name[HUB_NAME_SIZE])
     return name[0] != '\0';
 }
 
-/* Parts of a checkpoint that are not there. */
+/* Whether parts of a checkpoint are missing. */
 static bool lacks_parts(const struct library_model *model)
 {
     struct llama3_error err = {0};
@@ -293,7 +293,7 @@ static int remove_int4(void *arg, const char *folder, const char *name)
     return 0;
 }
 
-/* The link of a GGUF file with the tag; and what it links to, unless another link does so too. */
+/* Removes the link to a GGUF file with the tag, and its blob if no other link is left. */
 static int remove_tagged(void *arg, const char *folder, const char *name)
 {
     struct removing *r = arg;
@@ -304,7 +304,7 @@ static int remove_tagged(void *arg, const char *folder, const char *name)
         return 0;
     if (S_ISDIR(st.st_mode))
         return folder_each(path, remove_tagged, r);
-    if (gguf_tag_fits(name, r->tag) < 2) /* the whole word */
+    if (gguf_tag_fits(name, r->tag) < 2) /* not the whole word */
         return 0;
     ssize_t n = readlink(path, target, sizeof target - 1);
     if (unlink(path) != 0)

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* Puts `n` intervals in the place of those from first to last. */
+/* Replaces intervals [first, last) with n others. */
 static bool replace(struct ranges *r, size_t first, size_t last, const struct range *with, size_t n)
 {
     size_t left = r->n - last;

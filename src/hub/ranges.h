@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* ranges.h: which bytes of a file are there: intervals in order that don't touch. */
+/* ranges.h: a set of bytes of a file, as sorted intervals that don't touch. */
 #ifndef HUB_RANGES_H
 #define HUB_RANGES_H
 
@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* More than connections ever leave: pieces are fetched in order. */
+/* Pieces are fetched in order, so that there are few gaps. */
 enum { MAX_RANGES = 200 };
 
 struct range {
@@ -21,17 +21,17 @@ struct ranges {
 
 /* Adds bytes [begin, end). False, with nothing changed, if there would be too many intervals. */
 bool ranges_add(struct ranges *ranges, uint64_t begin, uint64_t end);
-/* Takes bytes [begin, end) away. False, with nothing changed, if there would be too many. */
+/* Removes bytes [begin, end). False, with nothing changed, if there would be too many intervals. */
 bool ranges_remove(struct ranges *ranges, uint64_t begin, uint64_t end);
 
-/* The first bytes of [from, end) that are not there, *until where the next ones are; end if none
- * are missing. */
+/* The first gap in [from, end): returns where it begins and sets *until to its end. Returns end if
+ * there is no gap. */
 uint64_t ranges_gap(const struct ranges *ranges, uint64_t from, uint64_t end, uint64_t *until);
 
 bool ranges_have(const struct ranges *ranges, uint64_t begin, uint64_t end);
-/* How many bytes are there in all. */
+/* The number of bytes in the set. */
 uint64_t ranges_bytes(const struct ranges *ranges);
-/* Whether they are in order, don't touch, and lie inside [0, size): what was read from a file. */
+/* Whether ranges that were read from a file are sorted, don't touch, and lie inside [0, size). */
 bool ranges_valid(const struct ranges *ranges, uint64_t size);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* refuse.c: what the hub means when it says no, and what can be done about it. */
+/* refuse.c: errors for refusals by the hub, which say what to do about them. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,12 +11,12 @@ static int no_access(const struct request *r, const char *repository, struct lla
     if (hub->token == NULL)
         return error_set(
             err, LLAMA3_EINPUT,
-            "%s is gated: accept its terms on %s/%s, then give a token (HF_TOKEN, or hf "
+            "%s is gated: accept its terms on %s/%s, then set a token (HF_TOKEN, or hf "
             "auth login)",
             repository, hub->page, repository);
     return error_set(err, LLAMA3_EINPUT,
-                     "%s is gated: the token of %s has no access: accept the terms on %s/%s with "
-                     "its account, or wait until that is granted%s%.200s",
+                     "%s is gated, and the token from %s has no access: accept the terms on %s/%s "
+                     "with its account, or wait until access is granted%s%.200s",
                      repository, hub->token_from, hub->page, repository,
                      r->message[0] != '\0' ? "; the hub says: " : "", r->message);
 }
@@ -24,7 +24,7 @@ static int no_access(const struct request *r, const char *repository, struct lla
 static int bad_token(const struct hub *hub, struct llama3_error *err)
 {
     return error_set(err, LLAMA3_EINPUT,
-                     "%s: the hub doesn't know this token: make one on %s/settings/tokens",
+                     "%s: the hub rejects this token: create one on %s/settings/tokens",
                      hub->token_from, hub->page);
 }
 
@@ -37,7 +37,7 @@ static int not_there(const struct request *r, const char *repository, struct lla
                                         : " that the token has no access to");
 }
 
-/* Of an answer by the hub, not by where it redirects to. */
+/* For an answer of the hub itself, not of an address that it redirects to. */
 static int hub_refused(const struct request *r, const char *repository, const char *what,
                        struct llama3_error *err)
 {
@@ -67,7 +67,7 @@ int fetch_refused(const struct request *r, const char *repository, const char *w
                      what, r->status);
 }
 
-/* Where nothing answers, it may be the proxy. */
+/* If nothing answers, the proxy may be wrong. */
 static const char *proxy_hint(void)
 {
     static const char *const names[] = {"https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy",
@@ -87,7 +87,7 @@ int fetch_broken(const struct request *r, CURLcode code, struct llama3_error *er
     curl_easy_getinfo(r->easy, CURLINFO_HTTP_CONNECTCODE, &connect);
     if (code == CURLE_COULDNT_RESOLVE_PROXY || code == CURLE_PROXY || connect >= 300)
         return error_set(err, LLAMA3_EIO,
-                         "%s: the proxy refuses (https_proxy, http_proxy, all_proxy): %.200s", host,
+                         "%s: the proxy failed (https_proxy, http_proxy, all_proxy): %.200s", host,
                          why);
     if (code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_CONNECT)
         return error_set(err, LLAMA3_EIO,

@@ -14,8 +14,8 @@ static const uint64_t MAX_SIZE = (uint64_t)1 << 44; /* 16 TiB */
 
 /* ---- the hub's list -------------------------------------------------------------------------- */
 
-/* What is wrong with a name, or NULL: it has to be a path of plain names, here and on other systems
- * that see the same folder. */
+/* What is wrong with a name, or NULL. It must be a relative path of plain names, on other systems
+ * as well. */
 static const char *name_fault(const char *name)
 {
     if (strlen(name) > MAX_NAME)
@@ -30,14 +30,14 @@ static const char *name_fault(const char *name)
         if (n > MAX_PART)
             return "one with a part of more than 240 bytes";
         if ((n == 1 && part[0] == '.') || (n == 2 && part[0] == '.' && part[1] == '.'))
-            return "one that leads elsewhere";
+            return "one with \".\" or \"..\"";
         part += n;
         if (*part == '\0')
             return NULL;
     }
 }
 
-/* Lower-case hexadecimal digits, exactly n of them. */
+/* Exactly n lower-case hexadecimal digits. */
 static bool is_hex(const char *text, size_t n)
 {
     return text != NULL && strlen(text) == n && strspn(text, "0123456789abcdef") == n;
@@ -54,10 +54,9 @@ static int take_file(struct hub_file *file, const json_t *item, const char *wher
         return -1;
     const char *fault = name_fault(name);
     if (fault != NULL)
-        return error_set(
-            err, LLAMA3_EINPUT,
-            "%s: expected names of files that are plain relative paths, found %s: %.80s", where,
-            fault, name);
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: expected file names that are plain relative paths, found %s: %.80s",
+                         where, fault, name);
     if (json_get_int(large ? lfs : item, "size", true, 0, (int64_t)MAX_SIZE, &size, where, err) !=
             0 ||
         json_get_string(large ? lfs : item, large ? "sha256" : "blobId", true, &id, where, err) !=

@@ -82,14 +82,14 @@ static const char *variable(const char *name)
     return value != NULL && value[0] != '\0' ? value : NULL;
 }
 
-/* What an HTTP header may hold. The token itself is in no message. */
+/* A token must fit an HTTP header. No message may show it. */
 static int check_token(const struct hub *hub, struct llama3_error *err)
 {
     for (const char *c = hub->token; *c != '\0'; c++)
         if (*c <= ' ' || *c > '~')
             return error_set(err, LLAMA3_EINPUT,
-                             "%s: expected a token of letters and digits, found one with a "
-                             "character that is neither",
+                             "%s: expected a token without spaces and special characters, found "
+                             "another",
                              hub->token_from);
     return 0;
 }
@@ -141,7 +141,7 @@ static int read_token(struct hub *hub, struct llama3_error *err)
     return read_token_file(hub, err);
 }
 
-/* An address without user and password, and without a slash at its end; for free(). */
+/* An address without user, password and the slash at its end; free() it. */
 static char *without_user(const char *address)
 {
     CURLU *url = curl_url();
@@ -194,7 +194,7 @@ int hub_open(struct hub *hub, struct llama3_error *err)
     *hub = (struct hub){.stall = read_stall()};
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK ||
         (hub->multi = curl_multi_init()) == NULL) {
-        error_set(err, LLAMA3_ENOMEM, "libcurl can't be started");
+        error_set(err, LLAMA3_ENOMEM, "could not start libcurl");
         return -1;
     }
     if (set_endpoint(hub, err) == 0 && read_token(hub, err) == 0)
@@ -230,7 +230,7 @@ static void forget_answer(struct request *r)
     r->head = r->page = 0;
 }
 
-/* The value of a header line, its blanks cut off, if it is this one. */
+/* Whether a line is this header; value gets the value without blanks around it. */
 static bool is_header(const char *line, size_t n, const char *name, char *value, size_t size)
 {
     size_t m = strlen(name);
@@ -246,7 +246,7 @@ static bool is_header(const char *line, size_t n, const char *name, char *value,
     return true;
 }
 
-/* The seconds of `RateLimit: "api";r=0;t=55`. */
+/* Reads the seconds of `RateLimit: "api";r=0;t=55`. */
 static void read_limit(struct request *r, const char *value)
 {
     const char *at = strstr(value, "t=");
@@ -254,7 +254,7 @@ static void read_limit(struct request *r, const char *value)
         r->retry_after = (double)strtoul(at + 2, NULL, 10);
 }
 
-/* An address may be long. */
+/* A Location may be long, so it is allocated. */
 static char *copy_value(const char *line, size_t n)
 {
     const char *colon = memchr(line, ':', n);
@@ -272,7 +272,7 @@ static size_t on_header(char *line, size_t one, size_t n, void *arg)
     r->head += n;
     if (r->head > MAX_HEAD)
         return 0;
-    if (strncmp(line, "HTTP/", 5) == 0) { /* another answer, after 100 or a proxy's */
+    if (strncmp(line, "HTTP/", 5) == 0) { /* the answer after a 100, or after a proxy's */
         forget_answer(r);
     } else if (is_header(line, n, "Location", value, sizeof value)) {
         free(r->location);
@@ -301,7 +301,7 @@ static size_t on_body(char *bytes, size_t one, size_t n, void *arg)
     struct request *r = arg;
     (void)one;
     curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &r->status);
-    if (r->status < 200 || r->status >= 300) { /* what it says is in the headers */
+    if (r->status < 200 || r->status >= 300) { /* the headers say enough */
         r->page += n;
         return r->page <= MAX_PAGE ? n : 0;
     }
@@ -310,7 +310,7 @@ static size_t on_body(char *bytes, size_t one, size_t n, void *arg)
 
 /* ---- the request ----------------------------------------------------------------------------- */
 
-/* Where the curl program looks for certificates, besides what libcurl was built with. */
+/* libcurl's certificates, or those that the curl program would use. */
 static void set_certificates(CURL *easy)
 {
     const char *bundle = variable("CURL_CA_BUNDLE"), *file = variable("SSL_CERT_FILE"),
@@ -375,7 +375,7 @@ static void set_options(struct request *r)
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, r);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, r);
-    /* HTTP/2 would send all ranges through one connection, whose window bounds its rate. */
+    /* HTTP/2 would use one connection for all ranges, and its window would limit the rate. */
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     set_certificates(easy);
     if (r->ranged) {
@@ -429,14 +429,14 @@ void request_close(struct request *r)
 
 /* ---- redirects ------------------------------------------------------------------------------- */
 
-/* Where a Location leads from an address, for free(); NULL if it is no address. */
+/* The address of a redirect; free() it. NULL if Location is malformed. */
 static char *resolve(const char *from, const char *location)
 {
     CURLU *url = curl_url();
     char *text = NULL, *copy = NULL;
     if (url != NULL && curl_url_set(url, CURLUPART_URL, from, 0) == CURLUE_OK &&
         curl_url_set(url, CURLUPART_URL, location, CURLU_URLENCODE) == CURLUE_OK &&
-        curl_url_set(url, CURLUPART_USER, NULL, 0) == CURLUE_OK && /* nobody logs in elsewhere */
+        curl_url_set(url, CURLUPART_USER, NULL, 0) == CURLUE_OK && /* send no login */
         curl_url_set(url, CURLUPART_PASSWORD, NULL, 0) == CURLUE_OK &&
         curl_url_get(url, CURLUPART_URL, &text, 0) == CURLUE_OK)
         copy = strdup(text);
@@ -445,7 +445,7 @@ static char *resolve(const char *from, const char *location)
     return copy;
 }
 
-/* An address that may be followed; host: of the one that sent us there. */
+/* Whether to follow a redirect; host: where it came from. */
 static int check_redirect(const struct request *r, const char *next, const char *host,
                           struct llama3_error *err)
 {
@@ -457,10 +457,9 @@ static int check_redirect(const struct request *r, const char *next, const char 
         result = error_set(err, LLAMA3_EIO, "%s: expected a redirect to https, found one to %.40s",
                            host, scheme != NULL ? scheme : "nothing");
     else if (http && strncasecmp(r->url, "https:", 6) == 0)
-        result = error_set(err, LLAMA3_EIO,
-                           "%s: expected a redirect to https, found one to http, which anybody on "
-                           "the way could change",
-                           host);
+        result = error_set(
+            err, LLAMA3_EIO,
+            "%s: expected a redirect to https, found one to http, which isn't secure", host);
     curl_free(scheme);
     return result;
 }

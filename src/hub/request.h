@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * request.h: one HTTP request after another, on libcurl. Redirects are followed here and not by
- * libcurl: the token goes to the hub's own origin (scheme, host and port) and nowhere else, https
- * doesn't become http, and an address that storage signed is used again for the next range.
+ * request.h: HTTP requests on libcurl. Redirects are followed here and not by libcurl: the token
+ * goes only to the hub's own origin (scheme, host and port), https never becomes http, and a signed
+ * address at the storage is used again for the next range.
  */
 #ifndef HUB_REQUEST_H
 #define HUB_REQUEST_H
@@ -15,15 +15,15 @@
 /* What all requests share. */
 struct hub {
     char *endpoint;   /* "https://huggingface.co", without a slash at its end */
-    char *page;       /* the same as errors name it: without user and password */
-    char *host;       /* as errors name it: host, and port if there is one */
+    char *page;       /* the same without user and password, for errors */
+    char *host;       /* host, and port if there is one, for errors */
     char *token;      /* NULL: none */
     char *token_from; /* "HF_TOKEN", or the file that it was read from */
-    long stall;       /* seconds without a byte after which a request has failed */
+    long stall;       /* a request fails after so many seconds without a byte */
     CURLM *multi;
 };
 
-/* HF_ENDPOINT, HF_TOKEN and their like, as huggingface_hub reads them. */
+/* Reads HF_ENDPOINT, HF_TOKEN and related variables as huggingface_hub does. */
 int hub_open(struct hub *hub, struct llama3_error *err);
 void hub_close(struct hub *hub);
 
@@ -32,11 +32,11 @@ struct request {
     CURL *easy;
     struct curl_slist *headers;
     char *url;
-    bool to_hub;   /* this address is of the hub's origin: it gets the token */
+    bool to_hub;   /* url has the hub's origin, so it gets the token */
     int redirects; /* followed so far */
-    bool ranged;   /* bytes [begin, end) are asked for; else all */
+    bool ranged;   /* only bytes [begin, end) */
     uint64_t begin, end;
-    /* Takes the body of a 2xx; false gives up. */
+    /* Takes the body of a 2xx; false cancels. */
     bool (*on_body)(void *arg, const char *bytes, size_t n);
     void *arg;
 
@@ -47,26 +47,24 @@ struct request {
     char code[64], message[256]; /* X-Error-Code, X-Error-Message */
     double retry_after;          /* seconds; < 0: not said */
     bool has_range;
-    uint64_t first, total; /* of Content-Range: where the body begins, the file's size */
+    uint64_t first, total; /* Content-Range: the body's offset, and the file's size */
     uint64_t length;       /* Content-Length; UINT64_MAX: not said */
     size_t head;           /* bytes of header lines so far */
-    size_t page;           /* bytes of the page that came with an error or a redirect */
+    size_t page;           /* bytes of an error's or a redirect's body */
     char why[CURL_ERROR_SIZE];
 };
 
-/* Prepares a GET; request is zeroed but for ranged, begin, end, on_body and arg. -1: no memory, or
- * an address that is none. */
+/* Prepares a GET. ranged, begin, end, on_body and arg are set, the rest of the request is zero. */
 int request_open(struct request *request, struct hub *hub, const char *url,
                  struct llama3_error *err);
-/* Handed to libcurl: it runs within hub->multi. */
+/* Adds the request to hub->multi. */
 int request_start(struct request *request, struct llama3_error *err);
-/* Once it has ended, with libcurl's code: its status, and how long the hub wants to be left alone.
- * Returns the code, CURLE_OK where just the page of an error was cut short. */
+/* Call it with libcurl's result: it sets status and retry_after. Returns the result, but CURLE_OK
+ * if only an error's body was cut short. */
 CURLcode request_end(struct request *request, CURLcode code);
 void request_close(struct request *request);
 
-/* Of a redirect that has been answered: the next request is prepared in the place of this one. -1
- * with a line where it leads nowhere. */
+/* Follows the redirect that was the answer. -1 if its address can't be followed. */
 int request_follow(struct request *request, struct llama3_error *err);
 
 static inline bool request_is_redirect(const struct request *r)
@@ -75,12 +73,12 @@ static inline bool request_is_redirect(const struct request *r)
            r->status == 308;
 }
 
-/* "host:port" of an address, without user, path or query, which may hold secrets. */
+/* "host:port" of an address. User, path and query may hold secrets. */
 void request_host(const char *url, char *out, size_t size);
 /* Whether two addresses have the same scheme, host and port. */
 bool request_same_origin(const char *a, const char *b);
 
-/* Appends text with all but letters, digits and "-._~" (and '/', if keep_slash) as %XX. */
+/* Appends text with all but letters, digits, "-._~" and, if keep_slash, '/' as %XX. */
 void request_escape(struct buf *out, const char *text, bool keep_slash);
 
 #endif

@@ -26,7 +26,7 @@
 
 /* ---- folders --------------------------------------------------------------------------------- */
 
-/* A folder and those above it, as mkdir -p makes them: the user's own path, links and all. */
+/* Like mkdir -p. The path is the user's own, so links are followed. */
 static int make_path(const char *path, struct llama3_error *err)
 {
     char *copy = strdup(path);
@@ -45,7 +45,7 @@ static int make_path(const char *path, struct llama3_error *err)
     return result;
 }
 
-/* One folder in another, which no link may stand for: its descriptor. */
+/* Makes and opens a folder in another; not if it is a link. */
 static int enter(int parent, const char *name)
 {
     if (mkdirat(parent, name, 0777) != 0 && errno != EEXIST)
@@ -53,8 +53,8 @@ static int enter(int parent, const char *name)
     return openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
-/* The folders of a relative path below root, all but its last part: a descriptor of the last one.
- */
+/* Makes the folders of a relative path below root; its last part is a file. Returns the last
+ * folder's descriptor. */
 static int make_below(const char *root, const char *relative, struct llama3_error *err)
 {
     int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -90,7 +90,7 @@ static int make_folder(const char *root, const char *relative, struct llama3_err
     return 0;
 }
 
-/* Backups leave out a folder with this file (https://bford.info/cachedir/). */
+/* Backups skip a folder with this file (https://bford.info/cachedir/). */
 static void tag_cache(const char *folder)
 {
     static const char text[] = "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -99,7 +99,7 @@ static void tag_cache(const char *folder)
     int fd = path == NULL ? -1 : open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd >= 0) {
         ssize_t n = write(fd, text, sizeof text - 1);
-        (void)n; /* it is a courtesy */
+        (void)n; /* nothing depends on it */
         close(fd);
     }
     free(path);
@@ -193,7 +193,6 @@ char *store_path(const struct store *store, const char *name, struct llama3_erro
     return path_join(store->snapshot, name, err);
 }
 
-/* Folders of the names that have some. */
 static int make_folders(const struct store *store, const char *name, struct llama3_error *err)
 {
     int fd = make_below(store->snapshot, name, err);
@@ -201,7 +200,7 @@ static int make_folders(const struct store *store, const char *name, struct llam
         close(fd);
     if (fd < 0 || !store->local)
         return fd < 0 ? -1 : 0;
-    fd = make_below(store->arriving, name, err); /* of the notes and locks */
+    fd = make_below(store->arriving, name, err); /* for notes and locks */
     if (fd >= 0)
         close(fd);
     return fd < 0 ? -1 : 0;
@@ -215,8 +214,8 @@ int store_paths(const struct store *store, const struct hub_file *file, struct b
     *paths = (struct blob_paths){0};
     if (store->local && strncasecmp(file->name, notes, strlen(notes)) == 0)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected a name outside of %s, which is where notes on files are",
-                         file->name, notes);
+                         "%s: expected a name outside of %s, where notes on files are", file->name,
+                         notes);
     if (make_folders(store, file->name, err) != 0)
         return -1;
     paths->final = store->local ? store_path(store, file->name, err)
@@ -249,7 +248,7 @@ static bool is_whole(const char *path, uint64_t size, struct stat *st)
     return stat(path, st) == 0 && S_ISREG(st->st_mode) && (uint64_t)st->st_size == size;
 }
 
-/* huggingface_hub's note: commit, hash, and the time up to which the file was known to be that. */
+/* huggingface_hub's note: commit, hash, and when the file was last known to have that hash. */
 static bool read_note(const struct store *store, const struct hub_file *file, double *time)
 {
     size_t size;
@@ -297,7 +296,7 @@ bool store_seed(const struct store *store, const struct hub_file *file, int fd)
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-/* A name for what is being put in the place of another. */
+/* A name for a new link before it replaces another. */
 static void temporary_name(char *out, size_t size)
 {
     struct timespec now;
@@ -332,7 +331,7 @@ static int link_name(const struct store *store, const struct hub_file *file,
     int result = 0;
     if (target.failed)
         result = error_memory(err, "a link", target.size);
-    else if (symlinkat(target.data, folder, last) != 0 && /* there: another is put in its place */
+    else if (symlinkat(target.data, folder, last) != 0 && /* exists: replace it */
              !is_link_to(folder, last, target.data) &&
              (symlinkat(target.data, folder, temporary) != 0 ||
               renameat(folder, temporary, folder, last) != 0)) {
@@ -349,7 +348,7 @@ int store_write(const char *path, const char *text, struct llama3_error *err)
 {
     struct new_file file;
     struct stat st;
-    if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode)) /* what it stands for is somebody else's */
+    if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode)) /* its target is somebody else's */
         unlink(path);
     if (new_file_open(&file, path, err) != 0)
         return -1;
@@ -394,8 +393,7 @@ int store_set_ref(const struct store *store, const char *revision, struct llama3
         return 0;
     char *refs = path_join(store->root, "refs", err);
     char *path = refs == NULL ? NULL : path_join(refs, revision, err);
-    if (path != NULL &&
-        says(path, store->commit)) { /* the cache may be one that can't be written */
+    if (path != NULL && says(path, store->commit)) { /* the cache may be read-only */
         free(path);
         free(refs);
         return 0;
@@ -465,8 +463,7 @@ int store_drop(const struct store *store, const struct hub_file *file, struct ll
 
 /* ---- locks and room -------------------------------------------------------------------------- */
 
-/* The file that a descriptor locks is still the one of that name: who held it may have removed it.
- */
+/* Whether the locked file still has this name: the one who held the lock may have removed it. */
 static bool is_current(int fd, const char *path)
 {
     struct stat open_one, named;
