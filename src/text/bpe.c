@@ -9,7 +9,7 @@
 
 #define NO_RANK UINT32_MAX /* a pair without a merge */
 
-enum { SHORT = 48 }; /* up to here looking at every pair beats the heap; words are far shorter */
+enum { SHORT = 48 }; /* up to here a scan of all pairs is faster; words are far shorter */
 
 /* The pair's slot, or the empty one where it would be. */
 static struct bpe_slot *slot_of(const struct bpe *bpe, int32_t left, int32_t right)
@@ -58,7 +58,7 @@ void bpe_close(struct bpe *bpe)
     *bpe = (struct bpe){0};
 }
 
-/* Looks at every pair for the best one, each time. */
+/* Scans all pairs for each merge. */
 static size_t merge_short(const struct bpe *bpe, int32_t *ids, size_t n)
 {
     uint32_t ranks[SHORT]; /* [n - 1] of the pair (i, i + 1) */
@@ -87,14 +87,15 @@ static size_t merge_short(const struct bpe *bpe, int32_t *ids, size_t n)
     return n;
 }
 
-/* Ranks of the pairs by where they begin, and above them the least of each FAN, up to one FAN: the
- * best pair is found, and a changed rank noted, in a few steps. It takes 4.3 bytes for a symbol,
- * where a heap of pairs with links between symbols took 32: a client may send 8 MB without a space.
+/* A tree of minima: level 0 has the rank of the pair at each position, and each higher level the
+ * least of every FAN below. So the best pair is found, and a rank updated, in a few steps. It takes
+ * 4.3 bytes a symbol; a heap with linked symbols took 32, and a client may send 8 MB without a
+ * space.
  */
 enum { FAN = 16, MAX_LEVELS = 8 }; /* FAN^MAX_LEVELS > INT32_MAX */
 
 struct ranks {
-    uint32_t *levels[MAX_LEVELS]; /* each padded by NO_RANK to a multiple of FAN; one allocation */
+    uint32_t *levels[MAX_LEVELS]; /* padded with NO_RANK to a multiple of FAN; one allocation */
     size_t n_levels;
 };
 
@@ -106,7 +107,7 @@ static uint32_t least_of(const uint32_t *block /* [FAN] */)
     return least;
 }
 
-/* All are NO_RANK. */
+/* Fills all levels with NO_RANK. */
 static bool ranks_open(struct ranks *ranks, size_t n)
 {
     size_t sizes[MAX_LEVELS], total = 0;
@@ -136,7 +137,7 @@ static void ranks_set(struct ranks *ranks, size_t at, uint32_t rank)
     }
 }
 
-/* Where the pair of best rank begins, the leftmost of equals. */
+/* The position of the pair of the best rank, the leftmost among equals. */
 static size_t ranks_best(const struct ranks *ranks)
 {
     size_t at = 0;
@@ -150,8 +151,8 @@ static size_t ranks_best(const struct ranks *ranks)
     return at;
 }
 
-/* A symbol stays where its first one was; what it covers besides holds its length, negative, in the
- * first place and the last. */
+/* A merged symbol stands at its first position. The second and the last one that it covers hold its
+ * length, negated, so that both neighbours are found at once. */
 static size_t symbol_end(const int32_t *ids, size_t n, size_t at)
 {
     return at + 1 < n && ids[at + 1] < 0 ? at + (size_t)-ids[at + 1] : at + 1;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bpe.h: byte-pair encoding (Sennrich et al. 2016, section 3.2) of one pre-token: of all adjacent
- * pairs that have a merge, the one of best rank is merged first, the leftmost of equals, until none
- * is left.
+ * bpe.h: byte-pair encoding (Sennrich et al. 2016, section 3.2) of one pre-token. It merges the
+ * adjacent pair of the best rank, the leftmost among equals, until no pair has a merge.
  */
 #ifndef TEXT_BPE_H
 #define TEXT_BPE_H
@@ -24,13 +23,12 @@ struct bpe {
     struct hash_key key;
 };
 
-/* Ids must be >= 0. Where a pair is merged twice in the list, the later line counts, as in the
- * reference. */
+/* Ids must be >= 0. If the list has a pair twice, the later one counts, as in the reference. */
 int bpe_open(struct bpe *bpe, const struct merge *merges, size_t n, struct llama3_error *err);
 void bpe_close(struct bpe *bpe); /* frees and zeroes */
 
-/* Merges ids[0..n) in place and returns how many are left; SIZE_MAX if memory ran out, with ids as
- * they were. n <= INT32_MAX. Short sequences take n^2 of a very short step, long ones n log n. */
+/* Merges ids[0..n) in place and returns how many are left; SIZE_MAX if memory ran out, with ids
+ * unchanged. n <= INT32_MAX. Short sequences take n^2 very short steps, long ones n log n. */
 size_t bpe_merge(const struct bpe *bpe, int32_t *ids, size_t n);
 
 #endif

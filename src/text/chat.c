@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Rendering: what each template does to a conversation, written out by hand. The texts themselves
- * are Jinja programs; the ones that we know are listed by hash in chat_templates.c.
+ * chat.c: renders conversations. Templates are Jinja programs; here is what each does, written in
+ * C. chat_templates.c lists the hashes of their texts.
  */
 #include "text/chat.h"
 
@@ -12,11 +12,11 @@
 #include "text/chat_templates.h"
 #include "text/unicode.h"
 
-/* Gathers text between two control ids, so that it is tokenized as one. */
+/* Collects the text between two control ids, which is tokenized as one. */
 struct renderer {
     const struct tokenizer *tokenizer;
-    const struct llama3_message *last; /* whose turn stays open; NULL: none does */
-    bool ends_with_header;             /* the assistant's next turn is begun */
+    const struct llama3_message *last; /* the message whose turn stays open; NULL: none */
+    bool ends_with_header;             /* of the assistant's next turn */
     struct tokens *out;
     struct buf text;
     struct llama3_error *err;
@@ -49,7 +49,7 @@ static void put_control(struct renderer *renderer, const char *name)
     put_id(renderer, tokenizer_control(renderer->tokenizer, name));
 }
 
-/* What Python's str.strip() takes off: White_Space and U+001C..1F. */
+/* What Python's str.strip() strips: White_Space and U+001C..1F. */
 static bool is_stripped(uint32_t scalar)
 {
     return unicode_class(scalar) == UNICODE_SPACE || (scalar >= 0x1c && scalar <= 0x1f);
@@ -75,7 +75,7 @@ static void put_trimmed(struct renderer *renderer, const char *text)
     buf_add(&renderer->text, text + from, to - from);
 }
 
-/* Jinja's tojson of a string as transformers defines it: Python's json.dumps, ensure_ascii off. */
+/* tojson as transformers defines it: Python's json.dumps(ensure_ascii=False). */
 static void put_json(struct renderer *renderer, const char *text)
 {
     static const char hex[] = "0123456789abcdef";
@@ -116,7 +116,6 @@ static void put_turn(struct renderer *renderer, const struct llama3_message *mes
         put_control(renderer, "<|eot_id|>");
 }
 
-/* The header of the answer. */
 static void put_last_header(struct renderer *renderer)
 {
     if (renderer->ends_with_header)
@@ -132,7 +131,7 @@ static void render_llama3(struct renderer *renderer, const struct llama3_message
     put_last_header(renderer);
 }
 
-/* 3.1, 3.2 and 3.3 without tools differ in the date alone. */
+/* Without tools, 3.1, 3.2 and 3.3 differ only in the date. */
 static void render_llama31(struct renderer *renderer, const struct llama3_message *messages,
                            size_t n, const char *date)
 {
@@ -190,7 +189,7 @@ static void render_chatml(struct renderer *renderer, const struct llama3_message
         put_chatml_header(renderer, "assistant");
 }
 
-/* ---- what callers see -------------------------------------------------------------------- */
+/* ---- the interface ----------------------------------------------------------------------- */
 
 const char *chat_template_name(const struct chat_template *chat)
 {
@@ -272,7 +271,7 @@ int chat_render(const struct chat_template *chat, const struct tokenizer *tokeni
             return -1;
     if (renderer.last != NULL && strcmp(renderer.last->role, "assistant") != 0)
         return error_set(err, LLAMA3_EINPUT,
-                         "message %zu: expected the assistant's, to go on with it, found role "
+                         "message %zu: expected one of the assistant to continue, found role "
                          "\"%.40s\"",
                          n, renderer.last->role);
     if (date != NULL && chat_date_check(date, err) != 0)

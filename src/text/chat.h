@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * chat.h: conversations to tokens. Only this file's code emits control ids: between two of them,
- * the template's text and the message's content are joined and tokenized once, special tokens off,
- * so no content can forge a turn.
+ * chat.h: conversations to tokens. Only this code emits control ids. Between two of them, the
+ * template's text and the message's content are joined and tokenized once, special tokens off, so
+ * no content can forge a turn.
  *
- * A template is recognised by the SHA-256 of its exact text after CRLF and CR became LF and one LF
- * at the end was taken off, as Jinja itself does.
+ * A template is recognised by the SHA-256 of its exact text, with every line end as LF and without
+ * one LF at the end, as Jinja reads it.
  */
 #ifndef TEXT_CHAT_H
 #define TEXT_CHAT_H
@@ -18,7 +18,7 @@
 
 struct chat_template;
 
-/* NULL if unknown; the error then lists the names for --template. */
+/* NULL if unknown; the error lists the names for --template. */
 const struct chat_template *chat_template_recognise(const char *text, struct llama3_error *err);
 const struct chat_template *chat_template_by_name(const char *name, struct llama3_error *err);
 const char *chat_template_name(const struct chat_template *chat);
@@ -28,8 +28,8 @@ const char *const *chat_template_names(void); /* NULL-terminated */
 int32_t chat_template_end_of_turn(const struct chat_template *chat,
                                   const struct tokenizer *tokenizer);
 
-/* Whether the template writes the date of the day where none is given (llama3.2): the caller then
- * passes it, as "DD Mon YYYY" with an English month, and keeps to it for the whole conversation. */
+/* Whether the template writes today's date unless another is given (llama3.2). The caller then
+ * passes the date, and keeps it for the whole conversation. */
 bool chat_template_wants_today(const struct chat_template *chat);
 
 /* Whether the template writes a date at all. */
@@ -46,13 +46,13 @@ int chat_template_check(const struct chat_template *chat, const struct tokenizer
 enum chat_end {
     CHAT_HEADER, /* the header of the assistant's next turn */
     CHAT_NOTHING,
-    CHAT_OPEN /* not even the end of that message's turn, which is the assistant's */
+    CHAT_OPEN /* not even the end of its turn, so that the assistant goes on with it */
 };
 
-/* Appends the tokens of a conversation of n >= 1 messages, token for token what Jinja renders from
- * the template without tools. Roles: system, user, assistant, tool and its other name ipython.
- * date: "26 Jul 2024" or NULL for the template's fixed default. An unknown role, no messages, or
- * content that is not UTF-8 is LLAMA3_EINPUT; out is then as it was. */
+/* Appends the tokens of a conversation, exactly those that Jinja renders from the template without
+ * tools. Roles: system, user, assistant, and tool or ipython, which are the same. date: "26 Jul
+ * 2024", or NULL for the template's fixed default. LLAMA3_EINPUT: an unknown role, no messages, or
+ * content that isn't UTF-8. On failure out is unchanged. */
 int chat_render(const struct chat_template *chat, const struct tokenizer *tokenizer,
                 const struct llama3_message *messages, size_t n, const char *date,
                 enum chat_end end, struct tokens *out, struct llama3_error *err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The templates by name, and the published texts of each by their SHA-256. A text is known by its
- * hash and nothing less: two templates that look alike can render differently.
+ * chat_templates.c: the templates by name, and the SHA-256 of each one's published texts. Only the
+ * hash tells: two templates that look alike can render differently.
  */
 #include "text/chat_templates.h"
 
@@ -35,7 +35,7 @@ static const struct chat_template templates[N_TEMPLATES] = {
                  .wants_today = true,
                  .end_of_turn = "<|eot_id|>",
                  .controls = llama3_controls},
-    [LLAMA33] = {.name = "llama3.3", /* its text is 3.1's, so only asking by name finds it */
+    [LLAMA33] = {.name = "llama3.3", /* its text is 3.1's: found only by name */
                  .form = CHAT_LLAMA31,
                  .has_bos = true,
                  .end_of_turn = "<|eot_id|>",
@@ -55,16 +55,15 @@ static const struct chat_template templates[N_TEMPLATES] = {
 static const char *const names[] = {"llama3",  "llama3.1", "llama3.2", "llama3.3",
                                     "smollm2", "chatml",   NULL};
 
-/* Of the text with every line end as LF and one LF at its end taken off (as Jinja does). "Escaped"
- * are the one-line texts as some files hold them, with \n spelled out inside a Jinja string. */
+/* See chat.h. "Escaped" are one-line texts of some files, with \n spelled out in a Jinja string. */
 static const struct {
     const char *sha256;
     int template;
 } texts[] = {
-    /* Llama 3, as first published: always asks for an answer */
+    /* Llama 3, as first published: always ends with the assistant's header */
     {"b48c47f6443892716176eb200bf4ef108f64e06ca26ed0fa8ebc0a4b3992fcb2", LLAMA3},
     {"b75e17085cfc511ead6d4fab84b86ab3c168ec7a332568a91d0889cdcba94394", LLAMA3}, /* escaped */
-    /* Llama 3, since: only if add_generation_prompt */
+    /* Llama 3, later: only if add_generation_prompt is set */
     {"ba03a121d097859c7b5b9cd03af99aafe95275210d2876f642ad9929a150f122", LLAMA3},
     {"4f46ecd43418f216df8c26936c60e5d04bcc81db47db5d86fbe889f64212dd4c", LLAMA3}, /* escaped */
     /* Llama 3.1 and 3.3 */
@@ -84,7 +83,7 @@ const char *const *chat_template_names(void)
     return names;
 }
 
-/* The end of an error: the names that exist. */
+/* The names of all templates, for an error. */
 static void list_names(char *list, size_t size)
 {
     list[0] = '\0';
@@ -106,7 +105,7 @@ const struct chat_template *chat_template_by_name(const char *name, struct llama
     return NULL;
 }
 
-/* SHA-256 of the text with line ends normalized, in lower-case hex. */
+/* The SHA-256 of a text with line ends normalized, in lower-case hex. */
 static void hash_text(const char *text, char hex[2 * SHA256_DIGEST_SIZE + 1])
 {
     struct sha256_ctx context;
@@ -145,7 +144,7 @@ const struct chat_template *chat_template_recognise(const char *text, struct lla
     return NULL;
 }
 
-/* Dates as the templates write them, "26 Jul 2024". */
+/* Whether this is a date as templates write it: "26 Jul 2024". */
 static bool is_date(const char *date)
 {
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";

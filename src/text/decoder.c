@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bytes to whole characters. What is held is always the beginning of some character, so that the
- * byte which makes it impossible ends a maximal subpart: U+FFFD for what was held, and that byte
- * begins anew.
+ * decoder.c: bytes to whole characters. The held bytes are always the beginning of some character.
+ * A byte that can't continue it ends a maximal subpart: the held bytes become one U+FFFD, and the
+ * byte starts anew.
  */
 #include "base/utf8.h"
 #include "text/tokenizer.h"

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The three patterns, alternatives in their order:
+ * pretokenizer.c: the three patterns, with their alternatives in order:
  *
  * LLAMA3:  (?i:'s|'t|'re|'ve|'m|'ll|'d) | [^\r\n\p{L}\p{N}]?\p{L}+ | \p{N}{1,3}
  *          | ?[^\s\p{L}\p{N}]+[\r\n]* | \s*[\r\n]+ | \s+(?!\S) | \s+
  * GPT2:    's|'t|'re|'ve|'m|'ll|'d | ?\p{L}+ | ?\p{N}+ | ?[^\s\p{L}\p{N}]+ | \s+(?!\S) | \s+
- * SMOLLM:  every digit apart; what lies between digits as GPT2, each piece as a text of its own.
+ * SMOLLM:  each digit is a pre-token; each piece between digits is cut as GPT2, as if alone.
  *
  * Linear time: an alternative reads beyond the end of its pre-token only over a run of white space,
  * and of such a run all but the last character, or all up to the last line end, is taken at once.
@@ -15,11 +15,11 @@
 #include "base/utf8.h"
 #include "text/unicode.h"
 
-/* A text, or for SMOLLM the piece of it up to the next digit. */
+/* A text. For SMOLLM it ends at the next digit. */
 struct piece {
     const uint8_t *text;
     size_t n;
-    bool digits_end; /* a digit is the end of the piece */
+    bool digits_end; /* SMOLLM */
 };
 
 enum {
@@ -41,7 +41,7 @@ static struct mark mark_at(const struct piece *piece, size_t at)
     struct mark mark = {.class = END, .scalar = 0, .next = at};
     if (at >= piece->n)
         return mark;
-    if (piece->text[at] < 0x80) { /* most text is ASCII: no call for it */
+    if (piece->text[at] < 0x80) { /* fast path: most text is ASCII */
         mark.scalar = piece->text[at];
         mark.class = unicode_ascii[mark.scalar];
         mark.next = at + 1;
@@ -56,7 +56,7 @@ static struct mark mark_at(const struct piece *piece, size_t at)
     return mark;
 }
 
-/* The end of the run of characters of the mark's class that begins with it. */
+/* The end of the run of the mark's class that begins with it. */
 static size_t run_end(const struct piece *piece, struct mark mark)
 {
     struct mark next = mark_at(piece, mark.next);
@@ -81,7 +81,7 @@ static size_t contraction_end(const struct piece *piece, size_t at, bool any_cas
     if (any_case) {
         a = a >= 'A' && a <= 'Z' ? a + 32 : a;
         b = b >= 'A' && b <= 'Z' ? b + 32 : b;
-        a = a == 0x17f ? 's' : a; /* the long s is an s when case is ignored */
+        a = a == 0x17f ? 's' : a; /* ignoring case, the long s is an s */
     }
     if (first.class != LETTER)
         return 0;
@@ -94,7 +94,7 @@ static size_t contraction_end(const struct piece *piece, size_t at, bool any_cas
     return 0;
 }
 
-/* \s+(?!\S)|\s+ : the run, but its last character is left to what follows it. */
+/* \s+(?!\S)|\s+ : the run without its last character, unless the text ends. */
 static size_t space_end(const struct piece *piece, struct mark space)
 {
     struct mark next = mark_at(piece, space.next);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pretokenizer.h: where a text is cut before BPE runs. Each pattern is scanned by hand: a regex
+ * pretokenizer.h: cuts text into pre-tokens for BPE. The patterns are scanned by hand: a regex
  * engine that backtracks would take quadratic time on text like a long run of spaces.
  */
 #ifndef TEXT_PRETOKENIZER_H
@@ -12,7 +12,7 @@
 #include "checkpoint/vocab.h"
 
 /* The end of the pre-token that begins at text[at], at < n. The text must be valid UTF-8. Every
- * character belongs to some pre-token; going through a whole text takes time linear in n. */
+ * character belongs to a pre-token; cutting a whole text takes time linear in n. */
 size_t pretoken_end(enum pretokenizer pretokenizer, const uint8_t *text, size_t n, size_t at);
 
 #endif

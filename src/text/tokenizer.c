@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The tokenizer proper: cuts text into pre-tokens, turns their bytes into symbols and lets BPE
- * merge them.
+ * tokenizer.c: cuts text into pre-tokens, turns their bytes into symbols, and merges those by BPE.
  *
- * A byte that the vocabulary has no token for is left out and its neighbours become adjacent, as in
- * the reference: vocabularies without an unknown token are meant so. Llama 3's has all 256 bytes;
- * SmolLM2's lacks some that only the rarest characters need.
+ * A byte without a token is left out, as in the reference for vocabularies without an unknown
+ * token. Llama 3 has tokens for all 256 bytes; SmolLM2 lacks some that only the rarest characters
+ * need.
  */
 #include "text/tokenizer.h"
 
@@ -21,7 +20,7 @@
 struct tokenizer {
     const struct vocab *vocab;
     struct bpe bpe;
-    int32_t byte_ids[256];   /* the token that is just this byte, or -1 */
+    int32_t byte_ids[256];   /* the token of this byte alone, or -1 */
     struct hash_table words; /* text tokens by their bytes; empty unless vocab->ignore_merges */
     size_t longest;          /* bytes of the longest text token */
     int32_t *controls;       /* [n_controls] ids, ascending */
@@ -42,7 +41,7 @@ static bool is_word(const void *arg, int32_t id)
     return n == word->n && memcmp(bytes, word->bytes, n) == 0;
 }
 
-/* The slot of these bytes, or the free one where they would be. */
+/* The slot of these bytes, or the empty one where they would go. */
 static struct hash_slot *word_slot(const struct tokenizer *tokenizer, const uint8_t *bytes,
                                    size_t n, uint64_t *hash)
 {
@@ -51,7 +50,7 @@ static struct hash_slot *word_slot(const struct tokenizer *tokenizer, const uint
     return hash_table_slot(&tokenizer->words, *hash, is_word, &word);
 }
 
-/* Merges must lead from text to text, or text could spell a control token. */
+/* Merges must have text tokens only, or text could spell a control token. */
 static int check_merges(const struct vocab *vocab, struct llama3_error *err)
 {
     for (size_t i = 0; i < vocab->n_merges; i++) {

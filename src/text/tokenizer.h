@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * text: characters and tokens - Unicode tables, the byte-level BPE tokenizer, chat templates.
+ * text: characters and tokens: Unicode tables, the byte-level BPE tokenizer, chat templates.
  *
- * tokenizer.h: text to ids and back. Encoding takes time linear in the text (up to a logarithm) for
- * any text whatever, and the tokenizer never changes once opened: any number of threads may use it.
+ * tokenizer.h: text to ids and back. Encoding takes O(n log n) time for any text. An open tokenizer
+ * never changes, so any number of threads may use it.
  */
 #ifndef TEXT_TOKENIZER_H
 #define TEXT_TOKENIZER_H
@@ -19,9 +19,8 @@ struct tokenizer;
 struct tokenizer *tokenizer_open(const struct vocab *vocab, struct llama3_error *err);
 void tokenizer_close(struct tokenizer *tokenizer);
 
-/* Appends the tokens of text[0..n), special tokens off: whatever the text spells, control ids
- * never come out. -1 if the text is not valid UTF-8 (the error says at which byte) or memory ran
- * out; out is then as it was before. */
+/* Appends the tokens of text[0..n), special tokens off: no text can spell a control id. On failure
+ * out is unchanged; text that isn't valid UTF-8 is an error that says at which byte. */
 int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t n,
                      struct tokens *out, struct llama3_error *err);
 
@@ -29,21 +28,20 @@ int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t
 int32_t tokenizer_control(const struct tokenizer *tokenizer, const char *name);
 int32_t tokenizer_bos(const struct tokenizer *tokenizer); /* the checkpoint's, or -1 */
 
-/* Raw bytes of a token, [*n]; of an unused or out-of-range id none. */
+/* A token's raw bytes, [*n]; none for an unused or invalid id. */
 const uint8_t *tokenizer_bytes(const struct tokenizer *tokenizer, int32_t id, size_t *n);
 enum token_kind tokenizer_kind(const struct tokenizer *tokenizer, int32_t id);
 
-/* Streaming decode: bytes of tokens go in, whole UTF-8 characters come out; a character cut in two
- * by tokens is held until it is complete. What can never become one is U+FFFD, one for each maximal
- * subpart (Unicode 15, section 3.9, U+FFFD substitution; the same as Rust's and Python's decoders).
- */
+/* Streaming decode: bytes of tokens go in, whole UTF-8 characters come out. A character that is
+ * split between tokens is held until it is complete. Invalid bytes become U+FFFD, one for each
+ * maximal subpart (Unicode 15, section 3.9), as in Rust's and Python's decoders. */
 struct decoder {
     uint8_t held[4];
     size_t n_held;
 };
 
 void decoder_push(struct decoder *decoder, const uint8_t *bytes, size_t n, struct buf *out);
-/* The end of the text: what is still held becomes U+FFFD. */
+/* At the end of the text: held bytes become U+FFFD. */
 void decoder_finish(struct decoder *decoder, struct buf *out);
 
 #endif

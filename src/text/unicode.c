@@ -6,7 +6,7 @@ enum unicode_class unicode_class(uint32_t scalar)
     if (scalar < 128)
         return (enum unicode_class)unicode_ascii[scalar];
 
-    /* The last run that begins at or before the scalar; halving without a branch to mispredict. */
+    /* Finds the last run that begins at or before the scalar, by a branchless binary search. */
     const uint32_t *run = unicode_runs;
     uint32_t key = scalar << 3 | 7;
     for (size_t n = n_unicode_runs; n > 1;) {
