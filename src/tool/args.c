@@ -47,7 +47,7 @@ int args_check_setting(const char *key, const char *value, struct llama3_error *
 static int check_setting(const struct option_spec *spec, const char *value)
 {
     char key[32];
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     args_key(spec, key);
     if (args_check_setting(key, value, &err) == 0)
         return 0;

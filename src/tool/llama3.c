@@ -77,7 +77,7 @@ static struct llama3_model *open_once(const struct opening *opening, const char 
 static struct llama3_model *open_named(const struct opening *opening, const char *path,
                                        const struct llama3_model_options *options, int *status)
 {
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     struct llama3_model *model = open_once(opening, path, options, &err);
     *status = STATUS_FAILED;
     if (model == NULL && err.code == LLAMA3_EABSENT && !opening->args->quiet) {
@@ -128,7 +128,7 @@ static int chat(struct conversation *c)
 {
     const struct llama3_message hello = {sizeof hello, "user", "Hello"};
     const struct llama3_template_options options = {.size = sizeof options, .date = c->args->date};
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     int32_t *tokens;
     size_t n;
     if (llama3_apply_template(c->model, &hello, 1, &options, &tokens, &n, &err) != 0) {
@@ -182,7 +182,7 @@ static void note_date(const struct args *args, const struct llama3_info *info)
 static int run_with(const struct args *args, struct session_file *file, const struct buf *text)
 {
     struct conversation c = {.args = args, .file = file, .open_seconds = clock_seconds()};
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     int status;
     struct llama3_model *model = open_model(args, &status);
     if (model == NULL)
@@ -211,7 +211,7 @@ static int run_with(const struct args *args, struct session_file *file, const st
 static int run(struct args *args, const struct buf *text)
 {
     struct session_file *file = NULL;
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     int status = STATUS_FAILED;
     if (args->session != NULL && ((file = session_file_open(args->session, &err)) == NULL ||
                                   session_file_settle(file, args, &err) != 0))

@@ -220,7 +220,7 @@ static void forget_int4(void *arg)
 static int fetch_and_quantize(struct pull *pull, bool *again, struct llama3_error *err)
 {
     struct fetch *f = &pull->fetch;
-    struct llama3_error why;
+    struct llama3_error why = {.size = sizeof why};
     bool lost = false;
     const struct pull_int4_options options = {.args = pull->args,
                                               .fetch = f,
@@ -350,7 +350,7 @@ static char *result_path(const struct pull *pull, struct llama3_error *err)
 static int tell(const struct pull *pull)
 {
     const struct pull_args *args = pull->args;
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     char *path = result_path(pull, &err);
     if (path == NULL) {
         say_failure(&err);
@@ -404,7 +404,7 @@ static int fetch_model(struct pull *pull, struct pull_args *args)
                                        .exclude = args->exclude.items,
                                        .n_exclude = args->exclude.n,
                                        .tag = args->tag};
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     pull->fetch = (struct fetch){.hub = &pull->hub,
                                  .repository = args->repository,
                                  .on_tick = on_tick,
@@ -444,7 +444,7 @@ static void close_pull(struct pull *pull)
 static int use_cache(const struct pull_args *args)
 {
     bool main = args->revision == NULL || strcmp(args->revision, "main") == 0;
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     char name[2 * HUB_NAME_SIZE];
     if (args->local_dir == NULL && !main && args->tag[0] != '\0') {
         say_error("%s:%s: expected the revision main of a type without a network, found %s",

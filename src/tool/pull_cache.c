@@ -25,7 +25,7 @@ static void format_day(char *out, size_t size, time_t moment)
 int pull_list(const struct pull_args *args)
 {
     struct library library;
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     uint64_t total = 0;
     int widest = (int)strlen("model");
     if (library_open(&library, &err) != 0) {
@@ -81,7 +81,7 @@ static const struct library_model *find(const struct library *library, const str
 static int remove_from(const struct library *library, const struct pull_args *args)
 {
     const struct library_model *model = find(library, args);
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     char question[3 * HUB_NAME_SIZE], size[UNIT_SIZE];
     if (model == NULL)
         return STATUS_FAILED;
@@ -103,7 +103,7 @@ static int remove_from(const struct library *library, const struct pull_args *ar
 int pull_remove(const struct pull_args *args)
 {
     struct library library;
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     if (library_open(&library, &err) != 0) {
         say_failure(&err);
         return STATUS_FAILED;
@@ -140,7 +140,7 @@ static int verify_one(const struct library_model *model, const struct pull_args 
 {
     struct verification v = {args, model->name, 0};
     const struct library_check check = {on_bad, on_bytes, &v};
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     char size[UNIT_SIZE];
     if (!args->quiet)
         progress_start_bytes("verifying", 0);
@@ -163,7 +163,7 @@ static int verify_one(const struct library_model *model, const struct pull_args 
 int pull_verify(const struct pull_args *args)
 {
     struct library library;
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     int status = STATUS_OK;
     if (library_open(&library, &err) != 0) {
         say_failure(&err);

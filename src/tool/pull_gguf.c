@@ -52,7 +52,7 @@ static void print_ggufs(const struct repo_gguf *ggufs, size_t n, uint64_t memory
 int pull_choose_gguf(const struct hub_repo *repo, struct pull_args *args)
 {
     struct repo_gguf *ggufs = NULL;
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     size_t n = 0;
     uint64_t memory = 0;
     char question[HUB_NAME_SIZE + 100];

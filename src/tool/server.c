@@ -127,7 +127,7 @@ static struct llama3_model *open_model(const struct server_args *args,
                                        struct llama3_model_options options)
 {
     struct llama3_model_options all = model_options(&args->model);
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     char *path = model_path(args->model.path, "--model");
     if (path == NULL)
         return NULL;
@@ -190,7 +190,7 @@ static void say_ending(struct server *server)
 static int serve(const struct server_args *args, const struct server_options *options,
                  const struct listeners *l)
 {
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     struct server *server = server_open(l->fds, l->n, options, &err);
     struct llama3_model *model = NULL;
     int status = STATUS_FAILED;
@@ -320,7 +320,7 @@ static void note_readable(const char *key_file)
 
 static int start(const struct server_args *args)
 {
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     if (model_check(&args->model) != 0 || gpu_check(&args->gpu) != 0 || check_names(args) != 0)
         return STATUS_USAGE;
     const char *key = getenv("LLAMA3_API_KEY");

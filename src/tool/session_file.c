@@ -108,7 +108,7 @@ static int check_setting(const char *key, const json_t *value, const char *where
                          struct llama3_error *err)
 {
     const struct option_spec *spec = spec_of(key);
-    struct llama3_error why;
+    struct llama3_error why = {.size = sizeof why};
     char text[32];
     if (spec == NULL)
         return error_set(err, LLAMA3_EINPUT, "%s: \"%s\" is not known", where, key);

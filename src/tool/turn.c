@@ -86,7 +86,7 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
 {
     const struct args *args = c->args;
     struct listener listener = {.said = said};
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     struct llama3_result result = {.size = sizeof result};
     struct llama3_generation generation = {
         .size = sizeof generation,
@@ -138,7 +138,7 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
 int conversation_begin(struct conversation *c)
 {
     const char *system = c->args->system;
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     c->history = llama3_history_new();
     if (c->history == NULL) {
         say_error("not enough memory");
@@ -160,7 +160,7 @@ bool conversation_asks(const struct conversation *c)
 static enum turn answer_history(const struct conversation *c, struct buf *said)
 {
     const struct llama3_template_options options = {.size = sizeof options, .date = c->args->date};
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     size_t n_messages = llama3_history_length(c->history), n;
     const char *last = llama3_history_message(c->history, n_messages - 1)->content;
     int32_t *tokens;
@@ -178,7 +178,7 @@ static enum turn answer_history(const struct conversation *c, struct buf *said)
 static int keep_answer(const struct conversation *c, const struct buf *said)
 {
     const char *model = llama3_model_info(c->model)->path;
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     if (said->failed)
         error_memory(&err, "an answer", said->size);
     else if (llama3_history_add(c->history, "assistant", said->data, &err) == 0 &&
@@ -190,7 +190,7 @@ static int keep_answer(const struct conversation *c, const struct buf *said)
 
 enum turn conversation_turn(const struct conversation *c, const char *question)
 {
-    struct llama3_error err;
+    struct llama3_error err = {.size = sizeof err};
     struct buf said = {0};
     size_t before = llama3_history_length(c->history) - (question == NULL);
     if (question != NULL && llama3_history_add(c->history, "user", question, &err) != 0)
