@@ -32,7 +32,7 @@ struct pull_int4 {
     pthread_mutex_t lock; /* of its state */
     struct pull_int4_state state;
     int result;
-    struct llama3_error err = {.size = sizeof err};
+    struct llama3_error err;
 };
 
 /* ---- the folder of links --------------------------------------------------------------------- */
