@@ -18,38 +18,17 @@ static const char *const chatml_controls[] = {"<|im_start|>", "<|im_end|>", NULL
 
 enum { LLAMA3, LLAMA31, LLAMA32, LLAMA33, SMOLLM2, CHATML, N_TEMPLATES };
 
+/* name, form, has_bos, wants_today, default_system, end_of_turn, controls */
 static const struct chat_template templates[N_TEMPLATES] = {
-    [LLAMA3] = {.name = "llama3",
-                .form = CHAT_LLAMA3,
-                .has_bos = true,
-                .end_of_turn = "<|eot_id|>",
-                .controls = llama3_controls},
-    [LLAMA31] = {.name = "llama3.1",
-                 .form = CHAT_LLAMA31,
-                 .has_bos = true,
-                 .end_of_turn = "<|eot_id|>",
-                 .controls = llama3_controls},
-    [LLAMA32] = {.name = "llama3.2",
-                 .form = CHAT_LLAMA31,
-                 .has_bos = true,
-                 .wants_today = true,
-                 .end_of_turn = "<|eot_id|>",
-                 .controls = llama3_controls},
-    [LLAMA33] = {.name = "llama3.3", /* its text is 3.1's: found only by name */
-                 .form = CHAT_LLAMA31,
-                 .has_bos = true,
-                 .end_of_turn = "<|eot_id|>",
-                 .controls = llama3_controls},
-    [SMOLLM2] = {.name = "smollm2",
-                 .form = CHAT_CHATML,
-                 .default_system =
-                     "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
-                 .end_of_turn = "<|im_end|>",
-                 .controls = chatml_controls},
-    [CHATML] = {.name = "chatml",
-                .form = CHAT_CHATML,
-                .end_of_turn = "<|im_end|>",
-                .controls = chatml_controls},
+    [LLAMA3] = {"llama3", CHAT_LLAMA3, true, false, NULL, "<|eot_id|>", llama3_controls},
+    [LLAMA31] = {"llama3.1", CHAT_LLAMA31, true, false, NULL, "<|eot_id|>", llama3_controls},
+    [LLAMA32] = {"llama3.2", CHAT_LLAMA31, true, true, NULL, "<|eot_id|>", llama3_controls},
+    /* Its text is 3.1's, so it is found only by name. */
+    [LLAMA33] = {"llama3.3", CHAT_LLAMA31, true, false, NULL, "<|eot_id|>", llama3_controls},
+    [SMOLLM2] = {"smollm2", CHAT_CHATML, false, false,
+                 "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
+                 "<|im_end|>", chatml_controls},
+    [CHATML] = {"chatml", CHAT_CHATML, false, false, NULL, "<|im_end|>", chatml_controls},
 };
 
 static const char *const names[] = {"llama3",  "llama3.1", "llama3.2", "llama3.3",
