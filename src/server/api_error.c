@@ -52,22 +52,12 @@ int api_error_from(struct api_error *err, const struct llama3_error *from, const
     const char *rest = after_path(from->message, model_path);
     const char *before = rest != NULL ? model_id : "";
     const char *message = rest != NULL ? rest : without_folder(from->message);
-    switch (from->code) {
-    case LLAMA3_EINPUT:
-        return api_error_set(err, 400, NULL, NULL, "%s%s", before, message);
-    case LLAMA3_ECONTEXT:
-        return api_error_set(err, 400, "context_length_exceeded", "messages", "%s%s", before,
-                             message);
-    case LLAMA3_ENOMEM:
-    case LLAMA3_ECANCELED:
-        return api_error_set(err, 503, NULL, NULL, "%s%s", before, message);
-    case LLAMA3_OK:
-    case LLAMA3_EIO:
-    case LLAMA3_EDEVICE:
-    case LLAMA3_EABSENT:
-        break;
-    }
-    return api_error_set(err, 500, NULL, NULL, "%s%s", before, message);
+    bool context = from->code == LLAMA3_ECONTEXT;
+    int status = context || from->code == LLAMA3_EINPUT                          ? 400
+                 : from->code == LLAMA3_ENOMEM || from->code == LLAMA3_ECANCELED ? 503
+                                                                                 : 500;
+    return api_error_set(err, status, context ? "context_length_exceeded" : NULL,
+                         context ? "messages" : NULL, "%s%s", before, message);
 }
 
 static const char *error_type(const struct api_error *err)

@@ -550,7 +550,7 @@ static void end_whole(struct completion *c)
     reply_end(&reply, status);
 }
 
-void completion_run(const struct work *work, bool chat)
+void completion_run(const struct work *work)
 {
     struct api_error err;
     struct completion *c = size_alloc(1, sizeof *c);
@@ -561,7 +561,7 @@ void completion_run(const struct work *work, bool chat)
     }
     c->work = work;
     c->server = work->server;
-    c->head.chat = chat;
+    c->head.chat = work->route == ROUTE_CHAT;
     pthread_mutex_init(&c->lock, NULL);
     if (prepare(c, &err) < 0) {
         work_fail(work, &err);

@@ -120,29 +120,6 @@ size_t keys_count(const struct keys *keys)
     return keys->n;
 }
 
-/* In constant time. */
-static bool equal(const struct key_digest *a, const struct key_digest *b)
-{
-    volatile unsigned found = 0;
-    for (size_t i = 0; i < sizeof a->bytes; i++)
-        found |= (unsigned)a->bytes[i] ^ b->bytes[i];
-    return found == 0;
-}
-
-/* The index of the digest, or where it would be inserted. */
-static size_t search(const struct keys *keys, const struct key_digest *digest)
-{
-    size_t from = 0, to = keys->n;
-    while (from < to) {
-        size_t middle = from + (to - from) / 2;
-        if (compare(&keys->list[middle], digest) < 0)
-            from = middle + 1;
-        else
-            to = middle;
-    }
-    return from;
-}
-
 int keys_find(const struct keys *keys, const char *authorization)
 {
     static const char scheme[] = "Bearer ";
@@ -157,6 +134,7 @@ int keys_find(const struct keys *keys, const char *authorization)
     if (n > MAX_KEY) /* don't hash a long text for somebody without a key */
         return -1;
     struct key_digest digest = hash(keys, given, n);
-    size_t at = search(keys, &digest);
-    return at < keys->n && equal(&keys->list[at], &digest) ? (int)at : -1;
+    const struct key_digest *found =
+        bsearch(&digest, keys->list, keys->n, sizeof *keys->list, compare);
+    return found != NULL ? (int)(found - keys->list) : -1;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "config.h" /* memmem */
 
+#include <nettle/base64.h>
 #include <nettle/sha2.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -8,25 +9,10 @@
 
 #include "server/page.h"
 
-enum { HASH_TEXT = 45 };
-
-static void base64(const uint8_t *bytes, size_t n, char *out)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < n; i += 3) {
-        uint32_t group = (uint32_t)bytes[i] << 16;
-        group |= i + 1 < n ? (uint32_t)bytes[i + 1] << 8 : 0;
-        group |= i + 2 < n ? bytes[i + 2] : 0;
-        *out++ = digits[group >> 18];
-        *out++ = digits[group >> 12 & 63];
-        *out++ = i + 1 < n ? digits[group >> 6 & 63] : '=';
-        *out++ = i + 2 < n ? digits[group & 63] : '=';
-    }
-    *out = '\0';
-}
+enum { HASH_TEXT = BASE64_ENCODE_RAW_LENGTH(SHA256_DIGEST_SIZE) };
 
 /* The SHA-256 of an element's text, as the policy writes it. */
-static void hash_element(const char *open, const char *close, char out[HASH_TEXT])
+static void hash_element(const char *open, const char *close, char out[HASH_TEXT + 1])
 {
     const char *text = (const char *)page_text, *end = text + page_size;
     uint8_t digest[SHA256_DIGEST_SIZE];
@@ -38,12 +24,13 @@ static void hash_element(const char *open, const char *close, char out[HASH_TEXT
     sha256_init(&sha);
     sha256_update(&sha, (size_t)(to - from), (const uint8_t *)from);
     sha256_digest(&sha, SHA256_DIGEST_SIZE, digest);
-    base64(digest, sizeof digest, out);
+    base64_encode_raw(out, sizeof digest, digest);
+    out[HASH_TEXT] = '\0';
 }
 
 void page_policy(char *out, size_t size)
 {
-    char script[HASH_TEXT], style[HASH_TEXT];
+    char script[HASH_TEXT + 1], style[HASH_TEXT + 1];
     hash_element("<script>", "</script>", script);
     hash_element("<style>", "</style>", style);
     snprintf(out, size,

@@ -28,8 +28,6 @@ struct endpoint {
     bool at_once; /* quick enough for the connection's thread */
 };
 
-static void run_chat(const struct work *work);
-static void run_completion(const struct work *work);
 static void run_models(const struct work *work);
 static void run_health(const struct work *work);
 static void run_metrics(const struct work *work);
@@ -38,12 +36,12 @@ static void run_page(const struct work *work);
 static const char one_model[] = "/v1/models/";
 
 static const struct endpoint endpoints[] = {
-    {"POST", "/v1/chat/completions", ROUTE_CHAT, false, true, run_chat, false},
-    {"POST", "/v1/completions", ROUTE_COMPLETIONS, false, true, run_completion, false},
+    {"POST", "/v1/chat/completions", ROUTE_CHAT, false, true, completion_run, false},
+    {"POST", "/v1/completions", ROUTE_COMPLETIONS, false, true, completion_run, false},
     {"GET", "/v1/models", ROUTE_MODELS, false, true, run_models, true},
     {"GET", one_model, ROUTE_MODELS, false, true, run_models, true}, /* a prefix */
     {"POST", "/tokenize", ROUTE_TOKENIZE, false, true, tokenize_run, false},
-    {"POST", "/apply-template", ROUTE_TEMPLATE, false, true, template_run, false},
+    {"POST", "/apply-template", ROUTE_TEMPLATE, false, true, tokenize_run, false},
     {"GET", "/health", ROUTE_HEALTH, true, false, run_health, true},
     {"GET", "/metrics", ROUTE_METRICS, false, false, run_metrics, true},
     {"GET", "/", ROUTE_PAGE, true, false, run_page, true},
@@ -375,16 +373,6 @@ static void on_request(void *arg, struct http_request *http)
 }
 
 /* ---- endpoints --------------------------------------------------------------------------- */
-
-static void run_chat(const struct work *work)
-{
-    completion_run(work, true);
-}
-
-static void run_completion(const struct work *work)
-{
-    completion_run(work, false);
-}
 
 static json_t *describe_model(const struct server *s)
 {

@@ -75,10 +75,10 @@ void work_count(const struct work *work, enum counter counter, uint64_t n);
 void work_answer(const struct work *work, int status, const char *type, const struct buf *body);
 void work_fail(const struct work *work, const struct api_error *err);
 
-/* Run a request to its end, on its own thread. */
-void completion_run(const struct work *work, bool chat);
+/* Run a request to its end, on its own thread: ROUTE_CHAT or ROUTE_COMPLETIONS, and ROUTE_TOKENIZE
+ * or ROUTE_TEMPLATE. */
+void completion_run(const struct work *work);
 void tokenize_run(const struct work *work);
-void template_run(const struct work *work);
 /* Cancel a completion, and walk the server's list; both with the server's lock held. */
 void completion_cut(struct completion *completion);
 struct completion *completion_next(struct completion *completion);

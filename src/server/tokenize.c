@@ -90,8 +90,9 @@ static int answer_template(const struct work *work, const struct api_request *re
     return status;
 }
 
-static void answer(const struct work *work, bool chat)
+void tokenize_run(const struct work *work)
 {
+    const bool chat = work->route == ROUTE_TEMPLATE;
     /* Besides parsing, a template takes memory for its text and for a JSON value of it. */
     const uint64_t beyond = chat ? 2 : 0;
     struct server *s = work->server;
@@ -113,14 +114,4 @@ static void answer(const struct work *work, bool chat)
     if (status < 0)
         work_fail(work, &err);
     api_request_free(&request);
-}
-
-void tokenize_run(const struct work *work)
-{
-    answer(work, false);
-}
-
-void template_run(const struct work *work)
-{
-    answer(work, true);
 }
