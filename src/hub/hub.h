@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * hub: checkpoints from a model hub with the HTTP API of huggingface.co. It uses libcurl, base and
- * checkpoint/hub_cache.h, which knows the cache's layout.
+ * what of checkpoint/ knows the layout of the cache and of a model's folder.
  *
  *   request.h   one HTTP request: redirects, and who gets the token
  *   repo.h      a repository's list of files, and which of them to fetch
