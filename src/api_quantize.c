@@ -16,14 +16,14 @@
  * hours of a large model, and tell little that is new. */
 enum { MIN_TEXT = 128, MAX_TEXTS = 1 << 14 };
 
-struct job {
+struct quantize_call {
     struct llama3_quantize_options o;
     struct quantizer_options options;
     struct quantizer q;
     const char *in;
 };
 
-static void note(const struct job *job, const char *text)
+static void note(const struct quantize_call *job, const char *text)
 {
     if (job->o.on_note != NULL)
         job->o.on_note(job->o.arg, text);
@@ -55,7 +55,7 @@ static int take_type(const char *name, const char *option, size_t n, int *type,
                            n == 2 ? "int4 or int8" : "int4, int8, bf16, f16 or f32", name);
 }
 
-static int take_options(struct job *job, const char *out, struct llama3_error *err)
+static int take_options(struct quantize_call *job, const char *out, struct llama3_error *err)
 {
     const struct llama3_quantize_options *o = &job->o;
     int layers, embed, head, threads;
@@ -88,7 +88,7 @@ static int take_options(struct job *job, const char *out, struct llama3_error *e
 /* ---- the checkpoint ---------------------------------------------------------------------- */
 
 /* OUT, or the name that it has until it is whole. */
-static bool is_source(const struct job *job)
+static bool is_source(const struct quantize_call *job)
 {
     struct buf partial = {0};
     buf_add_str(&partial, job->options.out);
@@ -99,7 +99,7 @@ static bool is_source(const struct job *job)
     return is;
 }
 
-static int check(const struct job *job, struct llama3_error *err)
+static int check(const struct quantize_call *job, struct llama3_error *err)
 {
     const struct quantizer_options *o = &job->options;
     const struct model *model = &job->q.model;
@@ -128,7 +128,7 @@ static int check(const struct job *job, struct llama3_error *err)
 
 /* ---- texts ------------------------------------------------------------------------------- */
 
-static int add_text(struct job *job, const struct tokenizer *tokenizer, size_t i,
+static int add_text(struct quantize_call *job, const struct tokenizer *tokenizer, size_t i,
                     struct llama3_error *err)
 {
     const char *text = job->o.texts[i];
@@ -158,7 +158,7 @@ static int add_text(struct job *job, const struct tokenizer *tokenizer, size_t i
     return 0;
 }
 
-static int add_texts(struct job *job, struct llama3_error *err)
+static int add_texts(struct quantize_call *job, struct llama3_error *err)
 {
     struct tokenizer *tokenizer = tokenizer_open(&job->q.model.vocab, err);
     int status = tokenizer != NULL ? 0 : -1;
@@ -211,7 +211,7 @@ static size_t list_kinds(const struct convert_report *report, struct kinds *kind
 }
 
 /* kinds: the caller's from now on. */
-static void give_report(const struct job *job, struct kinds *kinds,
+static void give_report(const struct quantize_call *job, struct kinds *kinds,
                         struct llama3_quantize_report *callers)
 {
     const struct llama3_quantize_report report = {
@@ -227,7 +227,7 @@ static void give_report(const struct job *job, struct kinds *kinds,
 
 /* ---- the whole --------------------------------------------------------------------------- */
 
-static int run(struct job *job, struct llama3_error *err)
+static int run(struct quantize_call *job, struct llama3_error *err)
 {
     if (quantizer_open(&job->q, job->in, err) != 0 || check(job, err) != 0)
         return -1;
@@ -235,7 +235,7 @@ static int run(struct job *job, struct llama3_error *err)
         add_texts(job, err) != 0)
         return -1;
     if (job->o.on_plan != NULL)
-        quantizer_spans(&job->q, job->o.on_plan, job->o.arg);
+        quantizer_ranges(&job->q, job->o.on_plan, job->o.arg);
     return quantizer_run(&job->q, &job->options, err);
 }
 
@@ -243,7 +243,7 @@ int llama3_quantize(const char *in, const char *out, const struct llama3_quantiz
                     struct llama3_quantize_report *report, struct llama3_error *err)
 {
     struct llama3_error unwanted = {.size = sizeof unwanted};
-    struct job job = {.in = in};
+    struct quantize_call job = {.in = in};
     struct llama3_quantize_report own;
     struct kinds *kinds = NULL;
     err = err != NULL ? err : &unwanted; /* callbacks fill it in */

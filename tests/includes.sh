@@ -1,6 +1,7 @@
 #!/bin/sh
 # Includes point down, hardware stays in its room, and the library neither prints nor exits: what
-# HACKING.md says about the house, proven on every build. Every source names its licence.
+# HACKING.md says about the house, proven on every build. Every source names its licence, and no two
+# structs share a name.
 set -eu
 cd "${srcdir:-$(dirname "$0")/..}"
 status=0
@@ -58,6 +59,12 @@ unlicensed=$(find src include tests bench examples \( -name '*.[ch]' -o -name '*
     -name '*.cu*' -o -name '*.inc' \) \
     -exec grep -L '^/\* SPDX-License-Identifier: MIT \*/$' {} +)
 [ -z "$unlicensed" ] || { printf '%s\n' "no SPDX line:" "$unlicensed" && status=1; }
+
+# A name is one struct's, but for the opaque ones that each backend completes (backend.h, meter.h).
+twice=$(find src \( -name '*.[ch]' -o -name '*.cu*' -o -name '*.inc' \) \
+    -exec sed -nE 's/^(static )?(const )?(struct [a-z_0-9]+) \{.*/\3/p' {} + |
+    grep -vxE 'struct (backend|buffer|weight|meter)' | sort | uniq -d)
+[ -z "$twice" ] || { printf '%s\n' "two structs of one name:" "$twice" && status=1; }
 
 # wrong_order FILE...: messages that say "X expected, Y found". Literals are joined first, wherever
 # the source cuts them.

@@ -303,13 +303,13 @@ START_TEST(pieces_arrive)
     char *source = make_large(false, LARGE_VOCAB);
     struct quantizer_options options = int4(2);
     struct arrival a;
-    size_t size, spans = 1 + LAYERS * 9 + 2;
+    size_t size, ranges = 1 + LAYERS * 9 + 2;
     options.embed = options.head = DTYPE_F32;
     uint8_t *bytes = expected(source, &options, 0, &size);
     arrival_begin(&a, source, NULL);
     a.guarded = true;
     ck_assert_msg(arrival_run(&a, &options, 0, &err) == 0, "%s", err.message);
-    ck_assert_uint_eq(a.needs, spans + 2 * PIECES);
+    ck_assert_uint_eq(a.needs, ranges + 2 * PIECES);
     ck_assert_uint_eq(a.needed, data_bytes(&a));
     made(bytes, size);
     arrival_end(&a);
@@ -340,50 +340,50 @@ END_TEST
 
 /* ---- the order ------------------------------------------------------------------------------- */
 
-struct span {
+struct range {
     char file[64];
     uint64_t offset, bytes;
 };
 
 struct order {
-    struct span spans[200];
+    struct range ranges[200];
     size_t n, at;
-    uint64_t done; /* of the span at hand */
+    uint64_t done; /* of the range at hand */
 };
 
-static void add_span(void *arg, const char *file, uint64_t offset, uint64_t bytes)
+static void add_range(void *arg, const char *file, uint64_t offset, uint64_t bytes)
 {
     struct order *o = arg;
-    struct span *span = &o->spans[o->n++];
-    ck_assert_uint_le(o->n, sizeof o->spans / sizeof *o->spans);
-    snprintf(span->file, sizeof span->file, "%s", file);
-    span->offset = offset;
-    span->bytes = bytes;
+    struct range *range = &o->ranges[o->n++];
+    ck_assert_uint_le(o->n, sizeof o->ranges / sizeof *o->ranges);
+    snprintf(range->file, sizeof range->file, "%s", file);
+    range->offset = offset;
+    range->bytes = bytes;
 }
 
-/* What is asked for is the next part of the spans; or, for the text, of the first one again. */
+/* What is asked for is the next bytes of the ranges; or, for the text, of the first one again. */
 static int in_order(void *arg, const char *file, uint64_t offset, uint64_t bytes,
                     struct llama3_error *error)
 {
     struct order *o = arg;
-    const struct span *embed = &o->spans[0], *span = &o->spans[o->at];
+    const struct range *embed = &o->ranges[0], *range = &o->ranges[o->at];
     (void)error;
     if (o->at == 1 && o->done == 0 && strcmp(file, embed->file) == 0 && offset >= embed->offset &&
         offset + bytes <= embed->offset + embed->bytes)
         return 0;
     ck_assert_uint_lt(o->at, o->n);
-    ck_assert_str_eq(file, span->file);
-    ck_assert_uint_eq(offset, span->offset + o->done);
+    ck_assert_str_eq(file, range->file);
+    ck_assert_uint_eq(offset, range->offset + o->done);
     o->done += bytes;
-    ck_assert_uint_le(o->done, span->bytes);
-    if (o->done == span->bytes) {
+    ck_assert_uint_le(o->done, range->bytes);
+    if (o->done == range->bytes) {
         o->at++;
         o->done = 0;
     }
     return 0;
 }
 
-START_TEST(spans_are_in_order)
+START_TEST(ranges_are_in_order)
 {
     for (size_t tokens = 0; tokens <= TOKENS; tokens += TOKENS) {
         char *source = make_large(false, VOCAB);
@@ -394,9 +394,9 @@ START_TEST(spans_are_in_order)
         struct arrival a;
         ck_assert_int_eq(quantizer_open(&work, source, &err), 0);
         ck_assert(tokens == 0 || calibration_text(&work.model, tokens, &work.text, &err) == 0);
-        quantizer_spans(&work, add_span, &order);
+        quantizer_ranges(&work, add_range, &order);
         for (size_t i = 0; i < order.n; i++)
-            sum += order.spans[i].bytes;
+            sum += order.ranges[i].bytes;
         arrival_begin(&a, source, NULL);
         ck_assert_uint_eq(sum, data_bytes(&a));
         arrival_end(&a);
@@ -413,7 +413,7 @@ END_TEST
 
 /* ---- interruptions --------------------------------------------------------------------------- */
 
-static void count_span(void *arg, const char *file, uint64_t offset, uint64_t bytes)
+static void count_range(void *arg, const char *file, uint64_t offset, uint64_t bytes)
 {
     (void)file;
     (void)offset;
@@ -421,21 +421,21 @@ static void count_span(void *arg, const char *file, uint64_t offset, uint64_t by
     ++*(size_t *)arg;
 }
 
-/* How often a run asks: for each span once, as they are small, and after the embedding for its rows
- * that the text has. */
+/* How often a run asks: for each range once, as they are small, and after the embedding for its
+ * rows that the text has. */
 static void count_needs(const char *source, const struct quantizer_options *options, size_t tokens,
                         size_t *all, size_t *of_text)
 {
     struct quantizer work;
     struct arrival a;
-    size_t spans = 0;
+    size_t ranges = 0;
     ck_assert_int_eq(quantizer_open(&work, source, &err), 0);
-    quantizer_spans(&work, count_span, &spans);
+    quantizer_ranges(&work, count_range, &ranges);
     quantizer_close(&work);
     arrival_begin(&a, source, NULL);
     ck_assert_int_eq(arrival_run(&a, options, tokens, &err), 0);
     *all = a.needs;
-    *of_text = a.needs - spans;
+    *of_text = a.needs - ranges;
     ck_assert_int_eq(*of_text > 0, tokens > 0);
     arrival_end(&a);
     ck_assert_int_eq(unlink(out), 0);
@@ -784,7 +784,7 @@ int main(void)
     tcase_add_test(tests, other_types_arrive);
     tcase_add_test(tests, pieces_arrive);
     tcase_add_test(tests, all_is_given_back);
-    tcase_add_test(tests, spans_are_in_order);
+    tcase_add_test(tests, ranges_are_in_order);
     tcase_add_test(tests, interrupted_anywhere);
     tcase_add_test(tests, pages_are_interrupted);
     tcase_add_test(tests, interrupted_many_times);

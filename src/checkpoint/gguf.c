@@ -40,7 +40,7 @@ static const struct {
     [39] = {"mxfp4", 0},       [40] = {"nvfp4", 0},
 };
 
-struct reader {
+struct gguf_reader {
     const uint8_t *data; /* [size] the file, or a copy of its header */
     size_t size, at;
     const struct map *map;
@@ -48,7 +48,7 @@ struct reader {
     struct llama3_error *err;
 };
 
-static int truncated(struct reader *reader, const char *what)
+static int truncated(struct gguf_reader *reader, const char *what)
 {
     return error_set(reader->err, LLAMA3_EINPUT,
                      "%s: expected %s at byte %zu, found %zu bytes left", reader->path, what,
@@ -56,7 +56,7 @@ static int truncated(struct reader *reader, const char *what)
 }
 
 /* n bytes at the reader's place, which moves on; NULL if fewer are left. */
-static const uint8_t *take(struct reader *reader, uint64_t n, const char *what)
+static const uint8_t *take(struct gguf_reader *reader, uint64_t n, const char *what)
 {
     if (n > reader->size - reader->at) {
         truncated(reader, what);
@@ -74,7 +74,7 @@ static uint64_t load(const uint8_t *bytes, size_t n)
     return value;
 }
 
-static int read_u32(struct reader *reader, uint32_t *out, const char *what)
+static int read_u32(struct gguf_reader *reader, uint32_t *out, const char *what)
 {
     const uint8_t *bytes = take(reader, 4, what);
     if (bytes == NULL)
@@ -83,7 +83,7 @@ static int read_u32(struct reader *reader, uint32_t *out, const char *what)
     return 0;
 }
 
-static int read_u64(struct reader *reader, uint64_t *out, const char *what)
+static int read_u64(struct gguf_reader *reader, uint64_t *out, const char *what)
 {
     const uint8_t *bytes = take(reader, 8, what);
     if (bytes == NULL)
@@ -92,7 +92,7 @@ static int read_u64(struct reader *reader, uint64_t *out, const char *what)
     return 0;
 }
 
-static int read_string(struct reader *reader, uint64_t max, const char **out, size_t *length,
+static int read_string(struct gguf_reader *reader, uint64_t max, const char **out, size_t *length,
                        const char *what)
 {
     uint64_t n;
@@ -108,7 +108,7 @@ static int read_string(struct reader *reader, uint64_t max, const char **out, si
 }
 
 /* There are hundreds of thousands, of a few bytes each. */
-static int skip_strings(struct reader *reader, size_t n)
+static int skip_strings(struct gguf_reader *reader, size_t n)
 {
     const uint8_t *data = reader->data;
     size_t at = reader->at, size = reader->size;
@@ -124,7 +124,7 @@ static int skip_strings(struct reader *reader, size_t n)
     return 0;
 }
 
-static int read_type(struct reader *reader, enum gguf_type *out)
+static int read_type(struct gguf_reader *reader, enum gguf_type *out)
 {
     uint32_t type;
     if (read_u32(reader, &type, "a value type") != 0)
@@ -137,7 +137,7 @@ static int read_type(struct reader *reader, enum gguf_type *out)
     return 0;
 }
 
-static int read_array(struct reader *reader, struct gguf_kv *kv)
+static int read_array(struct gguf_reader *reader, struct gguf_kv *kv)
 {
     uint64_t n;
     if (read_type(reader, &kv->item) != 0 || read_u64(reader, &n, "an array's length") != 0)
@@ -159,7 +159,7 @@ static int read_array(struct reader *reader, struct gguf_kv *kv)
     return skip_strings(reader, kv->n);
 }
 
-static int read_kv(struct reader *reader, struct gguf_kv *kv)
+static int read_kv(struct gguf_reader *reader, struct gguf_kv *kv)
 {
     if (read_string(reader, GGUF_MAX_KEY, &kv->key, &kv->key_length, "a key") != 0 ||
         read_type(reader, &kv->type) != 0)
@@ -186,7 +186,7 @@ static int by_key(const void *a, const void *b)
     return order != 0 ? order : (x->key_length > y->key_length) - (x->key_length < y->key_length);
 }
 
-static int read_kvs(struct reader *reader, uint64_t n, struct gguf *gguf)
+static int read_kvs(struct gguf_reader *reader, uint64_t n, struct gguf *gguf)
 {
     if (n > MAX_KVS || n > (reader->size - reader->at) / 13)
         return error_set(reader->err, LLAMA3_EINPUT,
@@ -206,7 +206,7 @@ static int read_kvs(struct reader *reader, uint64_t n, struct gguf *gguf)
     return 0;
 }
 
-static int read_tensor_type(struct reader *reader, struct tensor *tensor, const char *name)
+static int read_tensor_type(struct gguf_reader *reader, struct tensor *tensor, const char *name)
 {
     uint32_t id;
     if (read_u32(reader, &id, "a tensor's type") != 0)
@@ -226,7 +226,8 @@ static int read_tensor_type(struct reader *reader, struct tensor *tensor, const 
 }
 
 /* The number of weights, which fits a size_t, as its product with anything read later must. */
-static int read_shape(struct reader *reader, struct tensor *tensor, const char *name, size_t *n)
+static int read_shape(struct gguf_reader *reader, struct tensor *tensor, const char *name,
+                      size_t *n)
 {
     uint32_t n_dims;
     if (read_u32(reader, &n_dims, "a tensor's dimensions") != 0)
@@ -254,7 +255,7 @@ static int read_shape(struct reader *reader, struct tensor *tensor, const char *
 /* Reads the next tensor into the table; its data comes later, when the header's end is known.
  * Tensors stand one after another, each at a multiple of the alignment (llama.cpp takes no other
  * files): *end is where the one before ended, and moves. */
-static int read_tensor(struct reader *reader, struct tensor_table *table, size_t alignment,
+static int read_tensor(struct gguf_reader *reader, struct tensor_table *table, size_t alignment,
                        size_t *end)
 {
     struct tensor tensor = {0};
@@ -294,7 +295,7 @@ static int read_tensor(struct reader *reader, struct tensor_table *table, size_t
     return tensor_table_add(table, &tensor, name, length, reader->err);
 }
 
-static int read_tensors(struct reader *reader, uint64_t n, size_t alignment,
+static int read_tensors(struct gguf_reader *reader, uint64_t n, size_t alignment,
                         struct tensor_table *table)
 {
     if (n > MAX_TENSORS || n > (reader->size - reader->at) / 32)
@@ -322,7 +323,7 @@ static int read_tensors(struct reader *reader, uint64_t n, size_t alignment,
     return 0;
 }
 
-static int read_start(struct reader *reader)
+static int read_start(struct gguf_reader *reader)
 {
     uint32_t version;
     const uint8_t *magic = take(reader, 4, "\"GGUF\"");
@@ -345,7 +346,7 @@ static int read_start(struct reader *reader)
 }
 
 /* All of a header; reader->at is then where it ends. */
-static int read_header(struct reader *reader, struct gguf *gguf, struct tensor_table *table)
+static int read_header(struct gguf_reader *reader, struct gguf *gguf, struct tensor_table *table)
 {
     uint64_t n_tensors, n_kvs;
     int64_t alignment = 32;
@@ -365,7 +366,7 @@ static int read_header(struct reader *reader, struct gguf *gguf, struct tensor_t
 int gguf_parse(struct gguf *gguf, const struct map *map, const char *path,
                struct tensor_table *table, struct llama3_error *err)
 {
-    struct reader reader = {map->data, map->size, 0, map, path, err};
+    struct gguf_reader reader = {map->data, map->size, 0, map, path, err};
     struct gguf seen = {.path = path};
     struct tensor_table tensors = {0};
     *gguf = (struct gguf){.path = path};
@@ -379,7 +380,7 @@ int gguf_parse(struct gguf *gguf, const struct map *map, const char *path,
     if (gguf->header == NULL)
         return error_memory(err, path, size);
     memcpy(gguf->header, map->data, size);
-    reader = (struct reader){gguf->header, size, 0, map, path, err};
+    reader = (struct gguf_reader){gguf->header, size, 0, map, path, err};
     result = read_header(&reader, gguf, table);
     if (result != 0)
         gguf_free(gguf);

@@ -15,7 +15,7 @@
 #include "checkpoint/readers.h"
 #include "checkpoint/safetensors.h"
 
-struct reader {
+struct packed_reader {
     struct model *model;
     const char *path; /* as errors name it */
     const json_t *metadata;
@@ -26,7 +26,7 @@ struct reader {
 /* ---- metadata -------------------------------------------------------------------------------- */
 
 /* A string that must be there; NULL and err filled if it isn't. */
-static const char *text_of(const struct reader *r, const char *key)
+static const char *text_of(const struct packed_reader *r, const char *key)
 {
     const char *text = NULL;
     return json_get_string(r->metadata, key, true, &text, r->path, r->err) == 0 ? text : NULL;
@@ -34,14 +34,14 @@ static const char *text_of(const struct reader *r, const char *key)
 
 /* A string that holds JSON: a new reference, or NULL. where: "path: key", what errors about it
  * name. */
-static json_t *json_of(const struct reader *r, const char *key, char where[512])
+static json_t *json_of(const struct packed_reader *r, const char *key, char where[512])
 {
     const char *text = text_of(r, key);
     snprintf(where, 512, "%.400s: %s", r->path, key);
     return text == NULL ? NULL : json_parse(text, strlen(text), where, r->err);
 }
 
-static int read_version(const struct reader *r)
+static int read_version(const struct packed_reader *r)
 {
     char expected[16];
     const char *format = text_of(r, "format");
@@ -60,7 +60,7 @@ static int read_version(const struct reader *r)
     return 0;
 }
 
-static int read_config(const struct reader *r)
+static int read_config(const struct packed_reader *r)
 {
     char where[512];
     json_t *root = json_of(r, "config", where);
@@ -79,7 +79,7 @@ static int read_config(const struct reader *r)
     return 0;
 }
 
-static int read_generation(const struct reader *r)
+static int read_generation(const struct packed_reader *r)
 {
     char where[512];
     json_t *root = json_of(r, "generation_config", where);
@@ -88,7 +88,7 @@ static int read_generation(const struct reader *r)
     return result;
 }
 
-static int read_template(const struct reader *r)
+static int read_template(const struct packed_reader *r)
 {
     const char *text = NULL;
     if (json_get_string(r->metadata, "chat_template", false, &text, r->path, r->err) != 0)
@@ -109,7 +109,7 @@ const char *const packed_pretokenizers[] = {
     NULL,
 };
 
-static int read_rules(const struct reader *r)
+static int read_rules(const struct packed_reader *r)
 {
     char where[512];
     struct vocab *vocab = &r->model->vocab;
@@ -140,8 +140,8 @@ out:
 
 /* A copy, for free(), of a tensor of *n items (as wanted, unless that is SIZE_MAX) of `width`
  * numbers of `size` bytes. What is checked must not change afterwards, as a mapped file may. */
-static void *copy_of(struct reader *r, const char *name, size_t size, size_t width, size_t wanted,
-                     size_t *n)
+static void *copy_of(struct packed_reader *r, const char *name, size_t size, size_t width,
+                     size_t wanted, size_t *n)
 {
     struct tensor *tensor = tensor_table_find(&r->table, name);
     size_t dims = width > 1 ? 2 : 1;
@@ -165,7 +165,7 @@ static void *copy_of(struct reader *r, const char *name, size_t size, size_t wid
 }
 
 /* Tokens lie one after another, have a text unless they are unused, and names that can be shown. */
-static int check_tokens(const struct reader *r, size_t n_bytes)
+static int check_tokens(const struct packed_reader *r, size_t n_bytes)
 {
     const struct vocab *v = &r->model->vocab;
     bool ok = v->offsets[0] == 0 && v->offsets[v->n] == n_bytes;
@@ -186,7 +186,7 @@ static int check_tokens(const struct reader *r, size_t n_bytes)
 }
 
 /* A merge leads from two texts to the text that they make. */
-static int check_merges(const struct reader *r)
+static int check_merges(const struct packed_reader *r)
 {
     const struct vocab *v = &r->model->vocab;
     for (size_t i = 0; i < v->n_merges; i++) {
@@ -213,7 +213,7 @@ static int check_merges(const struct reader *r)
     return 0;
 }
 
-static int read_tokenizer(struct reader *r)
+static int read_tokenizer(struct packed_reader *r)
 {
     struct vocab *v = &r->model->vocab;
     size_t n_offsets, n_bytes;
@@ -260,7 +260,7 @@ static int read_levels(const json_t *entry, int8_t levels[16], const char *where
 
 /* What the metadata say about a grouped tensor makes it one of rows and columns. assemble_model()
  * compares these with the model's, and its bytes with theirs. */
-static int read_matrix(const struct reader *r, const char *name, const json_t *entry)
+static int read_matrix(const struct packed_reader *r, const char *name, const json_t *entry)
 {
     char where[256];
     const char *type = NULL, *scale = NULL;
@@ -302,7 +302,7 @@ static int read_matrix(const struct reader *r, const char *name, const json_t *e
     return 0;
 }
 
-static int read_matrices(const struct reader *r)
+static int read_matrices(const struct packed_reader *r)
 {
     char where[512];
     const char *name;
@@ -320,7 +320,7 @@ static int read_matrices(const struct reader *r)
 
 /* Leaves the weights in the table: what was used and the padding goes, anything else that no weight
  * can be is refused. */
-static int keep_weights(struct reader *r)
+static int keep_weights(struct packed_reader *r)
 {
     size_t n = 0;
     for (size_t i = 0; i < r->table.n; i++) {
@@ -344,7 +344,7 @@ static int keep_weights(struct reader *r)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-static int fill(struct reader *r, const struct map *map, const json_t *header, size_t start)
+static int fill(struct packed_reader *r, const struct map *map, const json_t *header, size_t start)
 {
     r->metadata = json_object_get(header, "__metadata__");
     if (read_version(r) != 0 || read_config(r) != 0 || read_generation(r) != 0 ||
@@ -360,7 +360,7 @@ static int fill(struct reader *r, const struct map *map, const json_t *header, s
 
 int packed_model_read(struct model *model, const struct map *map, struct llama3_error *err)
 {
-    struct reader reader = {.model = model, .path = model->path, .err = err};
+    struct packed_reader reader = {.model = model, .path = model->path, .err = err};
     size_t start = 0;
     model->format = "llama3";
     json_t *header = safetensors_header(map, model->path, &start, err);

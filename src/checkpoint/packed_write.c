@@ -18,7 +18,7 @@
 enum { CHUNK = 4 << 20 }; /* bytes of a matrix made at a time, about */
 
 /* A tensor of the file: bytes that are there, or a part of the model. */
-struct entry {
+struct packed_entry {
     char name[PART_NAME_SIZE];
     const char *type; /* as safetensors calls it */
     size_t n_dims;
@@ -29,10 +29,10 @@ struct entry {
     struct matrix target; /* what it becomes */
 };
 
-struct writer {
+struct packed_writer {
     const struct packed_source *source;
     struct new_file *file;
-    struct entry *entries; /* [n] */
+    struct packed_entry *entries; /* [n] */
     size_t n;
     uint64_t header_bytes, data_bytes;
 };
@@ -44,24 +44,24 @@ static uint64_t padding(uint64_t bytes)
 
 /* ---- what there is to write ------------------------------------------------------------------ */
 
-static struct entry *add(struct writer *w, const char *type, size_t n_dims, uint64_t rows,
-                         uint64_t cols)
+static struct packed_entry *add(struct packed_writer *w, const char *type, size_t n_dims,
+                                uint64_t rows, uint64_t cols)
 {
-    struct entry *entry = &w->entries[w->n++];
-    *entry = (struct entry){.type = type, .n_dims = n_dims, .dims = {rows, cols}};
+    struct packed_entry *entry = &w->entries[w->n++];
+    *entry = (struct packed_entry){.type = type, .n_dims = n_dims, .dims = {rows, cols}};
     return entry;
 }
 
-static void add_bytes(struct writer *w, const char *name, const char *type, size_t size,
+static void add_bytes(struct packed_writer *w, const char *name, const char *type, size_t size,
                       uint64_t rows, uint64_t cols, const void *data)
 {
-    struct entry *entry = add(w, type, cols > 1 ? 2 : 1, rows, cols);
+    struct packed_entry *entry = add(w, type, cols > 1 ? 2 : 1, rows, cols);
     snprintf(entry->name, sizeof entry->name, "%s", name);
     entry->bytes = rows * cols * size;
     entry->data = data;
 }
 
-static void add_tokenizer(struct writer *w, const struct vocab *v)
+static void add_tokenizer(struct packed_writer *w, const struct vocab *v)
 {
     add_bytes(w, "tokenizer.bytes", "U8", 1, v->offsets[v->n], 1, v->bytes);
     add_bytes(w, "tokenizer.offsets", "U32", sizeof *v->offsets, v->n + 1, 1, v->offsets);
@@ -78,7 +78,7 @@ static const char *type_name(enum dtype type)
                                 : NULL;
 }
 
-static int add_part(struct writer *w, struct part part, struct llama3_error *err)
+static int add_part(struct packed_writer *w, struct part part, struct llama3_error *err)
 {
     struct matrix target = *part.matrix;
     if (part_is_norm(part.kind))
@@ -86,8 +86,9 @@ static int add_part(struct writer *w, struct part part, struct llama3_error *err
     else if (w->source->target != NULL)
         target = w->source->target(w->source->arg, &part);
     bool grouped = is_grouped(target.type);
-    struct entry *entry = add(w, grouped ? "U8" : type_name(target.type),
-                              grouped || part_is_norm(part.kind) ? 1 : 2, target.rows, target.cols);
+    struct packed_entry *entry =
+        add(w, grouped ? "U8" : type_name(target.type), grouped || part_is_norm(part.kind) ? 1 : 2,
+            target.rows, target.cols);
     part_name(&part, &hf_names, entry->name);
     if (entry->type == NULL)
         return error_set(err, LLAMA3_EINPUT,
@@ -103,7 +104,7 @@ static int add_part(struct writer *w, struct part part, struct llama3_error *err
     return 0;
 }
 
-static int collect(struct writer *w, struct llama3_error *err)
+static int collect(struct packed_writer *w, struct llama3_error *err)
 {
     const struct model *model = w->source->model;
     size_t n = part_count(model), extra = 5; /* tokenizer, rope_freqs */
@@ -219,7 +220,7 @@ static json_t *matrix_json(const struct matrix *m, bool *ok)
 }
 
 /* "format" comes first: packed_recognise() looks for it there. */
-static json_t *metadata_json(const struct writer *w, bool *ok)
+static json_t *metadata_json(const struct packed_writer *w, bool *ok)
 {
     const struct model *model = w->source->model;
     char version[16];
@@ -243,7 +244,7 @@ static json_t *metadata_json(const struct writer *w, bool *ok)
 
 /* ---- header ---------------------------------------------------------------------------------- */
 
-static void set_tensor(json_t *header, const struct entry *e, const char *name, uint64_t *at,
+static void set_tensor(json_t *header, const struct packed_entry *e, const char *name, uint64_t *at,
                        bool *ok)
 {
     json_t *root = json_object(), *shape = json_array(), *offsets = json_array();
@@ -259,19 +260,19 @@ static void set_tensor(json_t *header, const struct entry *e, const char *name, 
 }
 
 /* The header's text; sets data_bytes. */
-static void header_text(struct writer *w, struct buf *text)
+static void header_text(struct packed_writer *w, struct buf *text)
 {
     bool ok = true;
     uint64_t at = 0;
     json_t *header = json_object();
     set(header, "__metadata__", metadata_json(w, &ok), &ok);
     for (size_t i = 0; i < w->n; i++) {
-        const struct entry *entry = &w->entries[i];
+        const struct packed_entry *entry = &w->entries[i];
         uint64_t gap = padding(entry->bytes);
         set_tensor(header, entry, entry->name, &at, &ok);
         if (gap > 0) {
             char name[32];
-            struct entry pad = {.type = "U8", .n_dims = 1, .dims = {gap}, .bytes = gap};
+            struct packed_entry pad = {.type = "U8", .n_dims = 1, .dims = {gap}, .bytes = gap};
             snprintf(name, sizeof name, "pad.%zu", i);
             set_tensor(header, &pad, name, &at, &ok);
         }
@@ -283,7 +284,7 @@ static void header_text(struct writer *w, struct buf *text)
 
 static const char zeros[PACKED_ALIGNMENT];
 
-static int write_header(struct writer *w, struct llama3_error *err)
+static int write_header(struct packed_writer *w, struct llama3_error *err)
 {
     const char *template = w->source->model->template_text;
     size_t n = template == NULL ? 0 : strlen(template);
@@ -321,8 +322,8 @@ static int copy_rows(const struct matrix *from, size_t first, size_t n, void *ou
     return 0;
 }
 
-static int fill(const struct writer *w, const struct entry *e, size_t first, size_t n, void *out,
-                struct llama3_error *err)
+static int fill(const struct packed_writer *w, const struct packed_entry *e, size_t first, size_t n,
+                void *out, struct llama3_error *err)
 {
     if (w->source->fill != NULL)
         return w->source->fill(w->source->arg, &e->part, &e->target, first, n, out, err);
@@ -334,8 +335,8 @@ static int fill(const struct writer *w, const struct entry *e, size_t first, siz
 }
 
 /* Rows that an earlier run made. */
-static int again(const struct writer *w, const struct entry *e, size_t first, size_t n, void *out,
-                 size_t bytes, struct llama3_error *err)
+static int again(const struct packed_writer *w, const struct packed_entry *e, size_t first,
+                 size_t n, void *out, size_t bytes, struct llama3_error *err)
 {
     const struct packed_source *source = w->source;
     if (source->again == NULL)
@@ -345,7 +346,8 @@ static int again(const struct writer *w, const struct entry *e, size_t first, si
                : source->again(source->arg, &e->part, &e->target, first, n, out, err);
 }
 
-static int write_part(const struct writer *w, const struct entry *e, struct llama3_error *err)
+static int write_part(const struct packed_writer *w, const struct packed_entry *e,
+                      struct llama3_error *err)
 {
     struct matrix some = e->target;
     some.rows = STRIP;
@@ -370,10 +372,10 @@ static int write_part(const struct writer *w, const struct entry *e, struct llam
     return result;
 }
 
-static int write_data(const struct writer *w, struct llama3_error *err)
+static int write_data(const struct packed_writer *w, struct llama3_error *err)
 {
     for (size_t i = 0; i < w->n; i++) {
-        const struct entry *e = &w->entries[i];
+        const struct packed_entry *e = &w->entries[i];
         if ((e->data != NULL ? new_file_write(w->file, e->data, (size_t)e->bytes, err)
                              : write_part(w, e, err)) != 0 ||
             new_file_write(w->file, zeros, (size_t)padding(e->bytes), err) != 0)
@@ -388,7 +390,7 @@ static int write_data(const struct writer *w, struct llama3_error *err)
 int packed_write(struct new_file *file, const struct packed_source *source,
                  struct llama3_error *err)
 {
-    struct writer writer = {.source = source, .file = file};
+    struct packed_writer writer = {.source = source, .file = file};
     int result = collect(&writer, err);
     if (result == 0)
         result = write_header(&writer, err);

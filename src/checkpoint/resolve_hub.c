@@ -19,7 +19,7 @@
 
 enum { MAX_GGUFS = 1000 };
 
-struct search {
+struct hub_search {
     const char *given; /* as the user named it */
     char repository[HUB_NAME_SIZE], tag[HUB_NAME_SIZE];
     char *folder, *commit, *snapshot; /* commit and snapshot: of main */
@@ -30,14 +30,14 @@ struct search {
 /* ---- GGUF files ------------------------------------------------------------------------------ */
 
 /* A file, or a set of parts. */
-struct gguf {
+struct gguf_set {
     char *first;           /* the first part's path in the snapshot */
     size_t stem;           /* what all parts' names begin with */
     unsigned count, found; /* parts */
 };
 
 struct ggufs {
-    struct gguf items[MAX_GGUFS];
+    struct gguf_set items[MAX_GGUFS];
     size_t n;
 };
 
@@ -58,7 +58,7 @@ static void add_gguf(struct ggufs *ggufs, char *name)
         return;
     }
     for (size_t i = 0; i < ggufs->n; i++) {
-        struct gguf *set = &ggufs->items[i];
+        struct gguf_set *set = &ggufs->items[i];
         if (count == 1 || set->count != count || set->stem != stem ||
             strncmp(set->first, name, stem) != 0)
             continue;
@@ -76,7 +76,7 @@ static void add_gguf(struct ggufs *ggufs, char *name)
         return;
     }
     ggufs->items[ggufs->n++] =
-        (struct gguf){.first = name, .stem = stem, .count = count, .found = 1};
+        (struct gguf_set){.first = name, .stem = stem, .count = count, .found = 1};
 }
 
 /* The GGUF files of a folder, and of the folders in it. below: its path in the snapshot, "" at the
@@ -109,10 +109,10 @@ static int list_ggufs(struct ggufs *ggufs, const char *folder, const char *below
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct gguf *)a)->first, ((const struct gguf *)b)->first);
+    return strcmp(((const struct gguf_set *)a)->first, ((const struct gguf_set *)b)->first);
 }
 
-static struct ggufs *find_ggufs(const struct search *s)
+static struct ggufs *find_ggufs(const struct hub_search *s)
 {
     struct ggufs *ggufs = calloc(1, sizeof *ggufs);
     if (ggufs == NULL || list_ggufs(ggufs, s->snapshot, "") != 0) {
@@ -146,7 +146,7 @@ static void keep_fitting(struct ggufs *ggufs, const char *tag)
 /* ---- what is said ---------------------------------------------------------------------------- */
 
 /* "OWNER/NAME:TAG, ..." of files, each tag once; those that no tag names by their paths. */
-static char *names_of(const struct search *s, const struct ggufs *ggufs)
+static char *names_of(const struct hub_search *s, const struct ggufs *ggufs)
 {
     struct buf out = {0};
     char tag[HUB_NAME_SIZE], before[HUB_NAME_SIZE] = "";
@@ -168,7 +168,7 @@ static char *names_of(const struct search *s, const struct ggufs *ggufs)
 }
 
 /* The command that fetches what was asked for. */
-static const char *command_of(const struct search *s, char command[2 * HUB_NAME_SIZE + 32])
+static const char *command_of(const struct hub_search *s, char command[2 * HUB_NAME_SIZE + 32])
 {
     bool int4 = strcasecmp(s->tag, "int4") == 0;
     snprintf(command, 2 * HUB_NAME_SIZE + 32, "llama3-pull %s%s%s%s", int4 ? "--int4 " : "",
@@ -176,7 +176,7 @@ static const char *command_of(const struct search *s, char command[2 * HUB_NAME_
     return command;
 }
 
-static char *absent(const struct search *s)
+static char *absent(const struct hub_search *s)
 {
     char command[2 * HUB_NAME_SIZE + 32];
     error_set(s->err, LLAMA3_EABSENT,
@@ -185,7 +185,7 @@ static char *absent(const struct search *s)
     return NULL;
 }
 
-static char *incomplete(const struct search *s, const char *missing)
+static char *incomplete(const struct hub_search *s, const char *missing)
 {
     char command[2 * HUB_NAME_SIZE + 32];
     error_set(s->err, LLAMA3_EABSENT, "%s: incomplete, without %.100s; get the rest: %s (in %s)",
@@ -196,9 +196,9 @@ static char *incomplete(const struct search *s, const char *missing)
 /* ---- what is meant --------------------------------------------------------------------------- */
 
 /* The one GGUF file, or the first of its set. */
-static char *take_gguf(const struct search *s, const struct ggufs *ggufs)
+static char *take_gguf(const struct hub_search *s, const struct ggufs *ggufs)
 {
-    const struct gguf *gguf = &ggufs->items[0];
+    const struct gguf_set *gguf = &ggufs->items[0];
     char missing[300];
     if (ggufs->n == 1 && gguf->found == gguf->count) {
         *s->kind = CHECKPOINT_GGUF;
@@ -220,7 +220,7 @@ static char *take_gguf(const struct search *s, const struct ggufs *ggufs)
     return NULL;
 }
 
-static char *take_tag(const struct search *s)
+static char *take_tag(const struct hub_search *s)
 {
     struct ggufs *ggufs = find_ggufs(s);
     char *path = NULL;
@@ -233,7 +233,7 @@ static char *take_tag(const struct search *s)
 }
 
 /* The int4 file; NULL with *err untouched if there is none. */
-static char *take_int4(const struct search *s)
+static char *take_int4(const struct hub_search *s)
 {
     char *path = hub_int4_path(s->folder, s->commit, s->err);
     if (path != NULL && path_exists(path)) {
@@ -246,7 +246,7 @@ static char *take_int4(const struct search *s)
 
 /* Without a tag: the original weights, or else what was made of them, or else a GGUF file. What is
  * in a snapshot that has none of these is for others to say. */
-static char *take_any(const struct search *s)
+static char *take_any(const struct hub_search *s)
 {
     char missing[SHARD_NAME], *path = NULL;
     bool weights = shards_in(s->snapshot, missing);
@@ -266,7 +266,7 @@ static char *take_any(const struct search *s)
 }
 
 /* Finds refs/main and its snapshot; -1 with the reason. */
-static int find_main(struct search *s)
+static int find_main(struct hub_search *s)
 {
     s->folder = hub_repository_folder(s->repository, s->err);
     if (s->folder == NULL)
@@ -284,7 +284,7 @@ static int find_main(struct search *s)
 
 char *resolve_hub(const char *name, enum checkpoint_kind *kind, struct llama3_error *err)
 {
-    struct search s = {.given = name, .kind = kind, .err = err};
+    struct hub_search s = {.given = name, .kind = kind, .err = err};
     char *path = NULL;
     *kind = CHECKPOINT_FOLDER;
     if (!hub_split(name, s.repository, s.tag))

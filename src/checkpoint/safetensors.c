@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* safetensors.c: the header, its spans, and the index of a sharded checkpoint. */
+/* safetensors.c: the header, its ranges, and the index of a sharded checkpoint. */
 #include "checkpoint/safetensors.h"
 
 #include <inttypes.h>
@@ -30,7 +30,7 @@ static const struct type {
     {"C64", 8, DTYPE_COUNT},
 };
 
-struct span {
+struct data_range {
     uint64_t begin, end;
     const char *name;
 };
@@ -69,7 +69,7 @@ static int read_shape(const json_t *shape, const struct type *type, struct tenso
     return 0;
 }
 
-static int read_offsets(const json_t *offsets, struct span *span, const char *where,
+static int read_offsets(const json_t *offsets, struct data_range *range, const char *where,
                         struct llama3_error *err)
 {
     const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
@@ -78,15 +78,16 @@ static int read_offsets(const json_t *offsets, struct span *span, const char *wh
         return error_set(err, LLAMA3_EINPUT,
                          "%s: \"data_offsets\": expected two ascending integers from 0, found %s",
                          where, json_is_array(offsets) ? "others" : json_kind(offsets));
-    span->begin = (uint64_t)json_integer_value(begin);
-    span->end = (uint64_t)json_integer_value(end);
+    range->begin = (uint64_t)json_integer_value(begin);
+    range->end = (uint64_t)json_integer_value(end);
     return 0;
 }
 
 /* One entry of the header; *ignored: it is valid, but no weight. data: [size] after the header. */
 static int read_tensor(const json_t *entry, const char *name, const struct tensor_names *names,
-                       const uint8_t *data, size_t size, struct tensor *tensor, struct span *span,
-                       bool *ignored, const char *path, struct llama3_error *err)
+                       const uint8_t *data, size_t size, struct tensor *tensor,
+                       struct data_range *range, bool *ignored, const char *path,
+                       struct llama3_error *err)
 {
     char where[256];
     const char *type_name = NULL;
@@ -103,42 +104,42 @@ static int read_tensor(const json_t *entry, const char *name, const struct tenso
                          type_name);
     *tensor = (struct tensor){.type = type->dtype};
     if (read_shape(json_object_get(entry, "shape"), type, tensor, where, err) != 0 ||
-        read_offsets(json_object_get(entry, "data_offsets"), span, where, err) != 0)
+        read_offsets(json_object_get(entry, "data_offsets"), range, where, err) != 0)
         return -1;
-    if (span->end > size)
+    if (range->end > size)
         return error_set(err, LLAMA3_EINPUT,
                          "%s: expected data within %zu bytes, found an end at %" PRIu64, where,
-                         size, span->end);
-    if (span->end - span->begin != tensor->bytes)
+                         size, range->end);
+    if (range->end - range->begin != tensor->bytes)
         return error_set(err, LLAMA3_EINPUT, "%s: expected %zu bytes, found %" PRIu64, where,
-                         tensor->bytes, span->end - span->begin);
-    span->name = name;
-    tensor->data = data + span->begin;
+                         tensor->bytes, range->end - range->begin);
+    range->name = name;
+    tensor->data = data + range->begin;
     return 0;
 }
 
 static int by_begin(const void *a, const void *b)
 {
-    const struct span *x = a, *y = b;
+    const struct data_range *x = a, *y = b;
     if (x->begin != y->begin)
         return x->begin < y->begin ? -1 : 1;
     return (x->end > y->end) - (x->end < y->end);
 }
 
 /* The format allows neither holes nor overlaps. */
-static int check_spans(struct span *spans, size_t n, size_t size, const char *path,
-                       struct llama3_error *err)
+static int check_ranges(struct data_range *ranges, size_t n, size_t size, const char *path,
+                        struct llama3_error *err)
 {
     uint64_t at = 0;
     if (n > 0)
-        qsort(spans, n, sizeof *spans, by_begin);
+        qsort(ranges, n, sizeof *ranges, by_begin);
     for (size_t i = 0; i < n; i++) {
-        if (spans[i].begin != at)
+        if (ranges[i].begin != at)
             return error_set(err, LLAMA3_EINPUT,
                              "%s: tensor %.100s: expected data at offset %" PRIu64
                              ", found it at %" PRIu64,
-                             path, spans[i].name, at, spans[i].begin);
-        at = spans[i].end;
+                             path, ranges[i].name, at, ranges[i].begin);
+        at = ranges[i].end;
     }
     if (at != size)
         return error_set(err, LLAMA3_EINPUT, "%s: expected %" PRIu64 " bytes of data, found %zu",
@@ -151,9 +152,9 @@ int safetensors_tensors(const json_t *header, const uint8_t *data, size_t size, 
                         struct llama3_error *err)
 {
     size_t n = 0;
-    struct span *spans = size_alloc(json_object_size(header), sizeof *spans);
-    if (spans == NULL)
-        return error_memory(err, path, json_object_size(header) * sizeof *spans);
+    struct data_range *ranges = size_alloc(json_object_size(header), sizeof *ranges);
+    if (ranges == NULL)
+        return error_memory(err, path, json_object_size(header) * sizeof *ranges);
     const char *name;
     json_t *entry;
     int result = 0;
@@ -164,15 +165,15 @@ int safetensors_tensors(const json_t *header, const uint8_t *data, size_t size, 
         if (strcmp(name, "__metadata__") == 0) /* no tensor */
             continue;
         result =
-            read_tensor(entry, name, names, data, size, &tensor, &spans[n++], &ignored, path, err);
+            read_tensor(entry, name, names, data, size, &tensor, &ranges[n++], &ignored, path, err);
         if (result == 0 && !ignored)
             result = tensor_table_add(table, &tensor, name, strlen(name), err);
         if (result != 0)
             break;
     }
     if (result == 0)
-        result = check_spans(spans, n, size, path, err);
-    free(spans);
+        result = check_ranges(ranges, n, size, path, err);
+    free(ranges);
     return result;
 }
 

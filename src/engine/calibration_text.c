@@ -13,7 +13,7 @@ extern const size_t calibration_sample_size;
 enum { MAX_MESSAGES = 32 };
 enum section { SECTION_NONE, SECTION_TEXT, SECTION_CHAT };
 
-struct reader {
+struct text_reader {
     const struct model *model;
     struct tokenizer *tokenizer;
     const struct chat_template *chat; /* NULL: none that is known */
@@ -29,7 +29,7 @@ struct reader {
     size_t n_messages;
 };
 
-static int refuse(const struct reader *r, const char *expected)
+static int refuse(const struct text_reader *r, const char *expected)
 {
     return error_set(r->err, LLAMA3_EINPUT, "calibration text, line %zu: expected %s", r->line,
                      expected);
@@ -37,7 +37,7 @@ static int refuse(const struct reader *r, const char *expected)
 
 /* ---- a section to tokens --------------------------------------------------------------------- */
 
-static int encode(struct reader *r, const struct buf *text)
+static int encode(struct text_reader *r, const struct buf *text)
 {
     if (text->failed)
         return error_memory(r->err, "the calibration text", text->size);
@@ -49,7 +49,7 @@ static int encode(struct reader *r, const struct buf *text)
 }
 
 /* Without a template. */
-static int encode_plain(struct reader *r)
+static int encode_plain(struct text_reader *r)
 {
     struct buf text = {0};
     for (size_t i = 0; i < r->n_messages; i++) {
@@ -67,7 +67,7 @@ static int encode_plain(struct reader *r)
 }
 
 /* A window begins with BOS already, and there is none in the middle of what a model reads. */
-static void drop_bos(struct reader *r, size_t first)
+static void drop_bos(struct text_reader *r, size_t first)
 {
     const struct vocab *vocab = &r->model->vocab;
     struct tokens *out = r->out;
@@ -77,7 +77,7 @@ static void drop_bos(struct reader *r, size_t first)
     memmove(out->ids + first, out->ids + first + 1, (out->n - first) * sizeof *out->ids);
 }
 
-static int encode_chat(struct reader *r)
+static int encode_chat(struct text_reader *r)
 {
     struct llama3_message messages[MAX_MESSAGES];
     struct llama3_error err;
@@ -99,7 +99,7 @@ static int encode_chat(struct reader *r)
 }
 
 /* What was read of the section at hand goes out. */
-static int end_section(struct reader *r)
+static int end_section(struct text_reader *r)
 {
     enum section section = r->section;
     int result = 0;
@@ -120,7 +120,7 @@ static int end_section(struct reader *r)
 
 /* ---- lines ----------------------------------------------------------------------------------- */
 
-static int begin_message(struct reader *r, const char *role)
+static int begin_message(struct text_reader *r, const char *role)
 {
     if (r->section != SECTION_CHAT)
         return refuse(r, "a message in a conversation, found one outside");
@@ -138,7 +138,7 @@ static bool is(const char *word, size_t n, const char *name)
     return n == strlen(name) && memcmp(word, name, n) == 0;
 }
 
-static int read_mark(struct reader *r, const char *word, size_t n)
+static int read_mark(struct text_reader *r, const char *word, size_t n)
 {
     static const char *const roles[] = {"system", "user", "assistant"};
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
@@ -156,7 +156,7 @@ static int read_mark(struct reader *r, const char *word, size_t n)
 
 /* With its end, if it has one. Between the lines of a message there is one, behind the last none.
  */
-static int read_line(struct reader *r, const char *line, size_t n)
+static int read_line(struct text_reader *r, const char *line, size_t n)
 {
     if (n > 3 && memcmp(line, "%% ", 3) == 0)
         return read_mark(r, line + 3, n - 3 - (line[n - 1] == '\n'));
@@ -173,7 +173,7 @@ static int read_line(struct reader *r, const char *line, size_t n)
     return 0;
 }
 
-static int read_lines(struct reader *r, const char *text, size_t n, size_t end)
+static int read_lines(struct text_reader *r, const char *text, size_t n, size_t end)
 {
     bool found = false;
     for (size_t at = 0; at < n && r->out->n < end;) {
@@ -194,7 +194,7 @@ static int read_lines(struct reader *r, const char *text, size_t n, size_t end)
 int calibration_text_of(const struct model *model, const char *text, size_t n, size_t limit,
                         struct tokens *out, struct llama3_error *err)
 {
-    struct reader r = {.model = model, .out = out, .err = err};
+    struct text_reader r = {.model = model, .out = out, .err = err};
     struct llama3_error unknown;
     size_t first = out->n, end = first + limit;
     if (memchr(text, '\0', n) != NULL)

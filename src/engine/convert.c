@@ -14,7 +14,7 @@
 #include "engine/convert_pace.h"
 #include "engine/convert_source.h"
 
-struct job {
+struct conversion {
     const struct model *model;
     const struct convert_options *options;
     struct convert_report *report;
@@ -48,7 +48,7 @@ bool convert_carries(enum dtype from, enum dtype to)
 
 static struct matrix target_of(void *arg, const struct part *part)
 {
-    const struct job *job = arg;
+    const struct conversion *job = arg;
     struct matrix target = *part->matrix;
     enum dtype type = type_of(job->options, part->kind);
     if (target.type == type) /* groups of whatever format stay what they are */
@@ -121,7 +121,7 @@ static float round_to(enum dtype type, float value, uint8_t *out)
     return type == DTYPE_F16 ? f16_to_f32(half) : bf16_to_f32(half);
 }
 
-static int round_rows(const struct job *job, const struct matrix *from, enum dtype type,
+static int round_rows(const struct conversion *job, const struct matrix *from, enum dtype type,
                       size_t first, size_t n, uint8_t *out, struct quantize_error *error,
                       struct llama3_error *err)
 {
@@ -145,7 +145,7 @@ static int round_rows(const struct job *job, const struct matrix *from, enum dty
 
 /* Asks for the rows that come next, and lets go of those that are done: a mapped file larger than
  * memory is read at the disk's speed and doesn't push everything else out. */
-static void move_on(const struct job *job, const struct matrix *from, size_t first, size_t n)
+static void move_on(const struct conversion *job, const struct matrix *from, size_t first, size_t n)
 {
     struct matrix before = *from, rows = *from;
     before.rows = first;
@@ -171,7 +171,8 @@ static uint64_t layer_bytes(const struct model *model, size_t layer)
 }
 
 /* What quantize_rows() reports names no tensor. */
-static int name_tensor(const struct job *job, const struct part *part, struct llama3_error *err)
+static int name_tensor(const struct conversion *job, const struct part *part,
+                       struct llama3_error *err)
 {
     char name[PART_NAME_SIZE], what[sizeof err->message];
     if (err == NULL || err->code != LLAMA3_EINPUT)
@@ -181,7 +182,7 @@ static int name_tensor(const struct job *job, const struct part *part, struct ll
     return error_set(err, LLAMA3_EINPUT, "%.200s: tensor %s: %.150s", job->model->path, name, what);
 }
 
-static int report_progress(const struct job *job, struct llama3_error *err)
+static int report_progress(const struct conversion *job, struct llama3_error *err)
 {
     if (job->options->on_progress == NULL ||
         job->options->on_progress(job->options->arg, job->pace.done, job->pace.total) == 0)
@@ -190,22 +191,22 @@ static int report_progress(const struct job *job, struct llama3_error *err)
 }
 
 /* While what was found is gone through, whose time says nothing about what is left. */
-static int report_unknown(const struct job *job, struct llama3_error *err)
+static int report_unknown(const struct conversion *job, struct llama3_error *err)
 {
-    const struct job unknown = {.options = job->options};
+    const struct conversion unknown = {.options = job->options};
     return report_progress(&unknown, err);
 }
 
 /* Asked between windows of the text. */
 static bool canceled(void *arg)
 {
-    const struct job *job = arg;
+    const struct conversion *job = arg;
     bool finds = job->file->size < job->file->kept;
     return (finds ? report_unknown(job, NULL) : report_progress(job, NULL)) != 0;
 }
 
 /* The text enters the network where the first layer begins: the embedding has been read by then. */
-static int begin_text(struct job *job, const struct part *part, struct llama3_error *err)
+static int begin_text(struct conversion *job, const struct part *part, struct llama3_error *err)
 {
     const struct convert_options *o = job->options;
     const struct stream_options options = {o->threads, canceled, job};
@@ -218,7 +219,7 @@ static int begin_text(struct job *job, const struct part *part, struct llama3_er
 }
 
 /* A calibrated layer begins with its inputs, which may take as long as its rows. */
-static int begin_rows(struct job *job, const struct part *part, size_t first,
+static int begin_rows(struct conversion *job, const struct part *part, size_t first,
                       struct quantize_options *options, struct llama3_error *err)
 {
     if (begin_text(job, part, err) != 0)
@@ -251,7 +252,7 @@ static int fill_norm(const struct matrix *from, float *out, struct llama3_error 
     return 0;
 }
 
-static int fill_rows(struct job *job, const struct part *part, const struct matrix *target,
+static int fill_rows(struct conversion *job, const struct part *part, const struct matrix *target,
                      size_t first, size_t n, void *out, struct llama3_error *err)
 {
     const struct matrix *from = part->matrix;
@@ -280,8 +281,8 @@ static int fill_rows(struct job *job, const struct part *part, const struct matr
 }
 
 /* n rows of a part are in the file; how many bytes of the checkpoint they are. */
-static uint64_t count_rows(struct job *job, const struct part *part, const struct matrix *target,
-                           size_t n)
+static uint64_t count_rows(struct conversion *job, const struct part *part,
+                           const struct matrix *target, size_t n)
 {
     struct convert_kind *kind = &job->report->kinds[part->kind];
     struct matrix rows = *target, from = *part->matrix;
@@ -297,7 +298,7 @@ static uint64_t count_rows(struct job *job, const struct part *part, const struc
 static int fill(void *arg, const struct part *part, const struct matrix *target, size_t first,
                 size_t n, void *out, struct llama3_error *err)
 {
-    struct job *job = arg;
+    struct conversion *job = arg;
     if (fill_rows(job, part, target, first, n, out, err) != 0)
         return -1;
     if (part_is_norm(part->kind))
@@ -316,7 +317,7 @@ struct state {
 };
 
 /* Who frees what is made needs to know that it is on disk, and so does what says it. */
-static int tell_spent(struct job *job, bool head, struct llama3_error *err)
+static int tell_spent(struct conversion *job, bool head, struct llama3_error *err)
 {
     if (job->options->on_spent == NULL)
         return 0;
@@ -326,7 +327,7 @@ static int tell_spent(struct job *job, bool head, struct llama3_error *err)
     return 0;
 }
 
-static int go_on(struct job *job, struct llama3_error *err)
+static int go_on(struct conversion *job, struct llama3_error *err)
 {
     struct state state;
     if (!partial_state(job->file, &state, sizeof state))
@@ -341,7 +342,7 @@ static int go_on(struct job *job, struct llama3_error *err)
     return tell_spent(job, false, err);
 }
 
-static int mark(struct job *job, size_t layers, struct llama3_error *err)
+static int mark(struct conversion *job, size_t layers, struct llama3_error *err)
 {
     struct state state;
     memset(&state, 0, sizeof state);
@@ -360,7 +361,7 @@ static int mark(struct job *job, size_t layers, struct llama3_error *err)
 static int again(void *arg, const struct part *part, const struct matrix *target, size_t first,
                  size_t n, const void *rows, struct llama3_error *err)
 {
-    struct job *job = arg;
+    struct conversion *job = arg;
     if (begin_text(job, part, err) != 0 ||
         convert_layer_after(&job->layer, part, target, first, n, rows, err) != 0)
         return -1;
@@ -372,7 +373,7 @@ static int again(void *arg, const struct part *part, const struct matrix *target
 
 static int done(void *arg, const struct part *part, struct llama3_error *err)
 {
-    struct job *job = arg;
+    struct conversion *job = arg;
     bool found = job->file->size <= job->file->kept, head = part->kind == PART_HEAD;
     if (job->file->partial == NULL ||
         (part->kind != PART_EMBED && part->kind != PART_DOWN && !head))
@@ -389,7 +390,7 @@ static int done(void *arg, const struct part *part, struct llama3_error *err)
 /* ---- the whole ------------------------------------------------------------------------------- */
 
 /* Before the work, which takes long; but not of files that are still arriving. */
-static int check_norms(const struct job *job, struct llama3_error *err)
+static int check_norms(const struct conversion *job, struct llama3_error *err)
 {
     if (job->options->on_need != NULL)
         return 0;
@@ -410,7 +411,7 @@ enum dtype convert_beside(const struct model *model, enum dtype layers)
 int convert(const struct model *model, const struct convert_options *options, struct new_file *file,
             struct convert_report *report, struct llama3_error *err)
 {
-    struct job job = {.model = model, .options = options, .report = report, .file = file};
+    struct conversion job = {.model = model, .options = options, .report = report, .file = file};
     const struct packed_source source = {.model = model,
                                          .target = target_of,
                                          .fill = fill,

@@ -24,7 +24,7 @@ struct convert_options {
     void (*on_resume)(void *arg, size_t layers);
     /* Of a checkpoint whose files are still arriving; each may be NULL. on_need waits until these
      * bytes of a mapped file are there: nothing is read that wasn't asked for, of a matrix some
-     * rows at a time, in the order of convert_spans(). -1 with err filled ends it; what was made
+     * rows at a time, in the order of convert_ranges(). -1 with err filled ends it; what was made
      * stays, unless LLAMA3_EINPUT says that the bytes are no good. on_spent tells what is never
      * read again, not even by a run that goes on with this file: what became part of it, once that
      * is on disk. A run that goes on tells again what earlier ones told, before it asks for
@@ -70,8 +70,8 @@ int convert(const struct model *model, const struct convert_options *options, st
 /* All of a checkpoint that convert() reads, in the order in which it does; a run that goes on
  * leaves out what it tells by on_spent. With a text, some rows of the embedding are read again
  * before the first layer, and by a run that goes on. */
-void convert_spans(const struct model *model,
-                   void (*each)(void *arg, const void *data, size_t bytes), void *arg);
+void convert_ranges(const struct model *model,
+                    void (*each)(void *arg, const void *data, size_t bytes), void *arg);
 
 /* Of all that the bytes of a file depend on, the checkpoint's files by their names, places on disk,
  * sizes and times. */

@@ -58,8 +58,8 @@ void convert_source_free(struct convert_source *source)
     source->text = NULL;
 }
 
-/* The next stretch of rows from *end on that the text reads, or doesn't; false if there is none. */
-static bool next_stretch(const struct convert_source *s, bool read, size_t *first, size_t *end)
+/* The next range of rows from *end on that the text reads, or doesn't; false if there is none. */
+static bool next_range(const struct convert_source *s, bool read, size_t *first, size_t *end)
 {
     const struct matrix *embed = &s->model->embed;
     size_t unit = unit_of(embed), n = text_units(embed), from = (*end + unit - 1) / unit;
@@ -87,14 +87,14 @@ int convert_source_need(const struct convert_source *source, const struct matrix
 int convert_source_need_text(const struct convert_source *source, struct llama3_error *err)
 {
     size_t first, end = 0;
-    while (source->text != NULL && next_stretch(source, true, &first, &end))
+    while (source->text != NULL && next_range(source, true, &first, &end))
         if (convert_source_need(source, &source->model->embed, first, end - first, err) != 0)
             return -1;
     return 0;
 }
 
-void convert_spans(const struct model *model,
-                   void (*each)(void *arg, const void *data, size_t bytes), void *arg)
+void convert_ranges(const struct model *model,
+                    void (*each)(void *arg, const void *data, size_t bytes), void *arg)
 {
     for (size_t i = 0; i < part_count(model); i++) {
         struct part part = part_at(model, i);
@@ -116,7 +116,7 @@ static void tell(const struct convert_source *s, const struct matrix *matrix, si
 static void tell_embedding(const struct convert_source *s, bool read)
 {
     size_t first, end = 0;
-    while (next_stretch(s, read, &first, &end))
+    while (next_range(s, read, &first, &end))
         tell(s, &s->model->embed, first, end - first);
 }
 

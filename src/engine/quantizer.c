@@ -43,15 +43,16 @@ int quantizer_text(struct quantizer *q, struct llama3_error *err)
     return calibration_text(&q->model, CALIBRATION_TOKENS, &q->text, err);
 }
 
-/* ---- places in files ------------------------------------------------------------------------- */
+/* ---- offsets in files -------------------------------------------------------------------------
+ */
 
-struct place {
+struct file_offset {
     const char *file;
     uint64_t offset;
 };
 
 /* Every part lies in one of the model's maps. */
-static struct place place_of(const struct model *model, const void *data)
+static struct file_offset offset_of(const struct model *model, const void *data)
 {
     uintptr_t at = (uintptr_t)data;
     for (size_t i = 0; i < model->n_maps; i++) {
@@ -60,30 +61,30 @@ static struct place place_of(const struct model *model, const void *data)
         if (at < begin || at - begin >= map->size)
             continue;
         const char *path = map_path(map), *slash = strrchr(path, '/');
-        return (struct place){slash != NULL ? slash + 1 : path, at - begin};
+        return (struct file_offset){slash != NULL ? slash + 1 : path, at - begin};
     }
-    return (struct place){"", 0};
+    return (struct file_offset){"", 0};
 }
 
-struct spans {
+struct range_visit {
     const struct model *model;
     void (*each)(void *arg, const char *file, uint64_t offset, uint64_t bytes);
     void *arg;
 };
 
-static void each_span(void *arg, const void *data, size_t bytes)
+static void each_range(void *arg, const void *data, size_t bytes)
 {
-    const struct spans *spans = arg;
-    struct place place = place_of(spans->model, data);
-    spans->each(spans->arg, place.file, place.offset, bytes);
+    const struct range_visit *visit = arg;
+    struct file_offset at = offset_of(visit->model, data);
+    visit->each(visit->arg, at.file, at.offset, bytes);
 }
 
-void quantizer_spans(const struct quantizer *q,
-                     void (*each)(void *arg, const char *file, uint64_t offset, uint64_t bytes),
-                     void *arg)
+void quantizer_ranges(const struct quantizer *q,
+                      void (*each)(void *arg, const char *file, uint64_t offset, uint64_t bytes),
+                      void *arg)
 {
-    struct spans spans = {&q->model, each, arg};
-    convert_spans(&q->model, each_span, &spans);
+    struct range_visit visit = {&q->model, each, arg};
+    convert_ranges(&q->model, each_range, &visit);
 }
 
 /* ---- running --------------------------------------------------------------------------------- */
@@ -118,15 +119,15 @@ static void on_resume(void *arg, size_t layers)
 static int on_need(void *arg, const void *data, size_t bytes, struct llama3_error *err)
 {
     const struct run *run = arg;
-    struct place place = place_of(&run->q->model, data);
-    return run->options->on_need(run->options->arg, place.file, place.offset, bytes, err);
+    struct file_offset at = offset_of(&run->q->model, data);
+    return run->options->on_need(run->options->arg, at.file, at.offset, bytes, err);
 }
 
 static void on_spent(void *arg, const void *data, size_t bytes)
 {
     const struct run *run = arg;
-    struct place place = place_of(&run->q->model, data);
-    run->options->on_spent(run->options->arg, place.file, place.offset, bytes);
+    struct file_offset at = offset_of(&run->q->model, data);
+    run->options->on_spent(run->options->arg, at.file, at.offset, bytes);
 }
 
 static struct convert_options make_options(struct run *run)

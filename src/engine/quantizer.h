@@ -54,10 +54,10 @@ bool quantizer_calibrates(const struct model *model, enum dtype layers);
 /* Appends the built-in text. */
 int quantizer_text(struct quantizer *quantizer, struct llama3_error *err);
 
-/* As convert_spans(), by files and places. */
-void quantizer_spans(const struct quantizer *quantizer,
-                     void (*each)(void *arg, const char *file, uint64_t offset, uint64_t bytes),
-                     void *arg);
+/* As convert_ranges(), by files and offsets. */
+void quantizer_ranges(const struct quantizer *quantizer,
+                      void (*each)(void *arg, const char *file, uint64_t offset, uint64_t bytes),
+                      void *arg);
 
 /* Makes the file, and names it. */
 int quantizer_run(struct quantizer *quantizer, const struct quantizer_options *options,

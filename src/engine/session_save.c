@@ -29,7 +29,7 @@
 static const char magic[] = "llama3-kv 1\n";
 enum { MAGIC = sizeof magic - 1, BLOCK = KV_PAGE };
 
-struct header {
+struct session_header {
     uint8_t identity[SHA256_DIGEST_SIZE];
     uint64_t n_tokens, n_logits;
 };
@@ -181,7 +181,8 @@ static int put_block(struct llama3_session *s, struct hashed *h, struct block *b
 static int save(struct llama3_session *s, struct hashed *h, struct llama3_error *err)
 {
     size_t vocab_size = engine_vocab_size(s->model->engine);
-    struct header header = {.n_tokens = s->tokens.n, .n_logits = s->has_logits ? vocab_size : 0};
+    struct session_header header = {.n_tokens = s->tokens.n,
+                                    .n_logits = s->has_logits ? vocab_size : 0};
     uint8_t digest[SHA256_DIGEST_SIZE];
     make_identity(s->model, header.identity);
     if (put(h, magic, MAGIC, err) < 0 || put(h, &header, sizeof header, err) < 0 ||
@@ -221,7 +222,7 @@ static int get_block(struct llama3_session *s, struct hashed *h, struct block *b
 
 /* Whether the file is one of this model's, and as long as it says it is. */
 static int check_header(const struct session_model *model, const struct hashed *h,
-                        const struct header *header, struct llama3_error *err)
+                        const struct session_header *header, struct llama3_error *err)
 {
     uint8_t identity[SHA256_DIGEST_SIZE];
     size_t context = engine_context(model->engine), vocab_size = engine_vocab_size(model->engine);
@@ -283,7 +284,7 @@ static int check_digest(struct hashed *h, struct llama3_error *err)
 static int load(struct llama3_session *s, struct hashed *h, struct llama3_error *err)
 {
     char found[MAGIC];
-    struct header header;
+    struct session_header header;
     if (get(h, found, MAGIC, err) < 0)
         return -1;
     if (memcmp(found, magic, MAGIC) != 0)
