@@ -183,21 +183,22 @@ static int add_texts(struct quantize_call *job, struct llama3_error *err)
 
 /* One piece of memory. */
 struct kinds {
-    const struct llama3_quantized *list[PART_COUNT];
-    struct llama3_quantized items[PART_COUNT];
+    const struct llama3_quantized *list[TENSOR_KINDS];
+    struct llama3_quantized items[TENSOR_KINDS];
 };
 
 static size_t list_kinds(const struct convert_report *report, struct kinds *kinds)
 {
-    static const enum part_kind order[] = {PART_Q,  PART_K,    PART_V,     PART_O,   PART_GATE,
-                                           PART_UP, PART_DOWN, PART_EMBED, PART_HEAD};
+    static const enum tensor_kind order[] = {TENSOR_Q,    TENSOR_K,     TENSOR_V,
+                                             TENSOR_O,    TENSOR_GATE,  TENSOR_UP,
+                                             TENSOR_DOWN, TENSOR_EMBED, TENSOR_HEAD};
     size_t n = 0;
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         const struct convert_kind *kind = &report->kinds[order[i]];
         if (kind->weights == 0)
             continue;
         kinds->items[n] = (struct llama3_quantized){
-            .name = part_kind_name(order[i]),
+            .name = tensor_kind_name(order[i]),
             .type = dtype_info(kind->type)->name,
             .weights = kind->weights,
             .bytes = kind->bytes,

@@ -284,8 +284,7 @@ START_TEST(shards_hold_the_same_matrices)
 }
 END_TEST
 
-/* ---- the cache ---------------------------------------------------------------------------------
- */
+/* ---- the cache ------------------------------------------------------------------------------- */
 
 static void make(const char *folder, const char *name)
 {

@@ -112,8 +112,7 @@ static void finish(const char *name, size_t at_least)
     ck_assert_int_lt(usage.ru_maxrss, MAX_RSS_KIB);
 }
 
-/* ---- truncation --------------------------------------------------------------------------------
- */
+/* ---- truncation ------------------------------------------------------------------------------ */
 
 static struct buf tiny_weights(void)
 {

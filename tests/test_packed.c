@@ -84,12 +84,12 @@ static void same_vocab(const struct vocab *a, const struct vocab *b)
     ck_assert_int_eq(a->bos, b->bos);
 }
 
-static void same_matrix(const struct part *a, const struct part *b)
+static void same_matrix(const struct tensor *a, const struct tensor *b)
 {
     static float row[2][4096];
     const struct matrix *x = a->matrix, *y = b->matrix;
     ck_assert_int_eq(a->kind, b->kind);
-    ck_assert_int_eq(y->type, part_is_norm(a->kind) ? DTYPE_F32 : x->type);
+    ck_assert_int_eq(y->type, tensor_is_norm(a->kind) ? DTYPE_F32 : x->type);
     ck_assert(x->rows == y->rows && x->cols == y->cols && x->cols <= 4096);
     for (size_t i = 0; i < x->rows; i++) {
         matrix_row(x, i, row[0]);
@@ -102,9 +102,9 @@ static void same_model(const struct model *a, const struct model *b)
 {
     same_config(&a->config, &b->config);
     same_vocab(&a->vocab, &b->vocab);
-    ck_assert_uint_eq(part_count(a), part_count(b));
-    for (size_t i = 0; i < part_count(a); i++) {
-        struct part x = part_at(a, i), y = part_at(b, i);
+    ck_assert_uint_eq(tensor_count(a), tensor_count(b));
+    for (size_t i = 0; i < tensor_count(a); i++) {
+        struct tensor x = tensor_at(a, i), y = tensor_at(b, i);
         same_matrix(&x, &y);
     }
     ck_assert_pstr_eq(a->template_text, b->template_text);
@@ -223,8 +223,8 @@ START_TEST(grouped)
     ck_assert_int_eq(a.embed.type, DTYPE_INT8);
     ck_assert_mem_eq(a.layers[0].q.groups.codebook, group_codebook, 16);
     ck_assert_int_eq(a.layers[0].q.groups.scale,
-                     PART_Q % 2 != 0 ? GROUP_SCALE_F16 : GROUP_SCALE_INT8);
-    ck_assert_int_eq(a.layers[0].k.groups.offset, PART_K % 3 == 0);
+                     TENSOR_Q % 2 != 0 ? GROUP_SCALE_F16 : GROUP_SCALE_INT8);
+    ck_assert_int_eq(a.layers[0].k.groups.offset, TENSOR_K % 3 == 0);
     ck_assert_uint_eq((uintptr_t)a.layers[0].q.data % 64, 0);
     float row[4096];
     matrix_row(&a.layers[0].up, 3, row);

@@ -101,8 +101,7 @@ char *tiny_replace(const char *text, const char *old, const char *new)
     return result;
 }
 
-/* ---- safetensors -------------------------------------------------------------------------------
- */
+/* ---- safetensors ----------------------------------------------------------------------------- */
 
 static const struct {
     const char *name, *dtype;
@@ -171,21 +170,21 @@ void tiny_hf(const char *folder)
 
 /* ---- our own file --------------------------------------------------------------------------- */
 
-static struct matrix packed_as(void *arg, const struct part *part)
+static struct matrix packed_as(void *arg, const struct tensor *tensor)
 {
-    struct matrix target = *part->matrix;
+    struct matrix target = *tensor->matrix;
     (void)arg;
-    target.type = part_is_layers(part->kind) ? DTYPE_INT4 : DTYPE_INT8;
+    target.type = tensor_is_layers(tensor->kind) ? DTYPE_INT4 : DTYPE_INT8;
     target.groups = (struct group_format){
-        .scale = part->kind % 2 != 0 ? GROUP_SCALE_F16 : GROUP_SCALE_INT8,
-        .offset = part->kind % 3 == 0,
+        .scale = tensor->kind % 2 != 0 ? GROUP_SCALE_F16 : GROUP_SCALE_INT8,
+        .offset = tensor->kind % 3 == 0,
     };
     if (target.type == DTYPE_INT4)
         memcpy(target.groups.codebook, group_codebook, sizeof target.groups.codebook);
     return target;
 }
 
-static int packed_rows(void *arg, const struct part *part, const struct matrix *target,
+static int packed_rows(void *arg, const struct tensor *tensor, const struct matrix *target,
                        size_t first, size_t n, void *out, struct llama3_error *err)
 {
     const struct strip_layout layout = strip_layout(target->type, &target->groups, target->cols);
@@ -193,8 +192,8 @@ static int packed_rows(void *arg, const struct part *part, const struct matrix *
     const float one = 1;
     (void)arg;
     (void)err;
-    if (part_is_norm(part->kind)) {
-        matrix_row(part->matrix, 0, out);
+    if (tensor_is_norm(tensor->kind)) {
+        matrix_row(tensor->matrix, 0, out);
         return 0;
     }
     memset(out, 0, (n + STRIP - 1) / STRIP * layout.bytes);
@@ -211,7 +210,7 @@ static int packed_rows(void *arg, const struct part *part, const struct matrix *
         }
         for (size_t col = 0; col < target->cols; col++)
             group_set_code(target->type, &layout, strip, row % STRIP, col,
-                           (int)((first + row + col + part->layer) % 16));
+                           (int)((first + row + col + tensor->layer) % 16));
     }
     return 0;
 }

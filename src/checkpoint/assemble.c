@@ -12,7 +12,7 @@
 
 enum { MAX_TENSORS = 1 << 16, LAYER_TENSORS = 9 };
 
-int tensor_table_add(struct tensor_table *table, const struct tensor *tensor, const char *name,
+int tensor_table_add(struct tensor_table *table, const struct file_tensor *tensor, const char *name,
                      size_t length, struct llama3_error *err)
 {
     if (table->n == MAX_TENSORS)
@@ -26,7 +26,7 @@ int tensor_table_add(struct tensor_table *table, const struct tensor *tensor, co
         table->tensors = moved;
         table->capacity = capacity;
     }
-    struct tensor *added = &table->tensors[table->n];
+    struct file_tensor *added = &table->tensors[table->n];
     *added = *tensor;
     added->name = strndup(name, length);
     if (added->name == NULL)
@@ -37,7 +37,7 @@ int tensor_table_add(struct tensor_table *table, const struct tensor *tensor, co
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct tensor *)a)->name, ((const struct tensor *)b)->name);
+    return strcmp(((const struct file_tensor *)a)->name, ((const struct file_tensor *)b)->name);
 }
 
 int tensor_table_sort(struct tensor_table *table, const char *where, struct llama3_error *err)
@@ -51,9 +51,9 @@ int tensor_table_sort(struct tensor_table *table, const char *where, struct llam
     return 0;
 }
 
-struct tensor *tensor_table_find(const struct tensor_table *table, const char *name)
+struct file_tensor *tensor_table_find(const struct tensor_table *table, const char *name)
 {
-    struct tensor key = {.name = (char *)(uintptr_t)name};
+    struct file_tensor key = {.name = (char *)(uintptr_t)name};
     if (table->n == 0)
         return NULL;
     return bsearch(&key, table->tensors, table->n, sizeof *table->tensors, by_name);
@@ -132,8 +132,8 @@ static void print_shape(char *out, size_t size, const uint64_t *dims, size_t n_d
     snprintf(out + at, size - at, "]");
 }
 
-static int wrong_shape(const struct tensor *tensor, size_t rows, size_t cols, const char *where,
-                       struct llama3_error *err)
+static int wrong_shape(const struct file_tensor *tensor, size_t rows, size_t cols,
+                       const char *where, struct llama3_error *err)
 {
     uint64_t dims[2] = {rows, cols};
     size_t first = rows == 1; /* vectors have one dimension */
@@ -151,7 +151,7 @@ enum need { OPTIONAL, REQUIRED };
 static int take(const struct tensor_table *table, const char *name, enum need need, size_t rows,
                 size_t cols, struct matrix *out, const char *where, struct llama3_error *err)
 {
-    struct tensor *tensor = tensor_table_find(table, name);
+    struct file_tensor *tensor = tensor_table_find(table, name);
     if (tensor == NULL && need == OPTIONAL)
         return 0;
     if (tensor == NULL)
@@ -225,7 +225,7 @@ static int sum_up(const struct tensor_table *table, const struct tensor_names *n
 {
     uint64_t counts[DTYPE_COUNT] = {0};
     for (size_t i = 0; i < table->n; i++) {
-        const struct tensor *tensor = &table->tensors[i];
+        const struct file_tensor *tensor = &table->tensors[i];
         if (tensor->used)
             counts[tensor->type] += tensor->dims[0] * (tensor->n_dims == 2 ? tensor->dims[1] : 1);
         else if (!tensor_ignored(names, tensor->name))
@@ -271,7 +271,7 @@ int assemble_model(struct model *model, struct tensor_table *table,
 int assemble_rope_factors(struct model *model, struct tensor_table *table, const char *where,
                           struct llama3_error *err)
 {
-    struct tensor *tensor = tensor_table_find(table, "rope_freqs.weight");
+    struct file_tensor *tensor = tensor_table_find(table, "rope_freqs.weight");
     size_t n = model->config.head_dim / 2;
     if (tensor == NULL)
         return 0;

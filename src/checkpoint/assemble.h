@@ -11,7 +11,7 @@
 
 enum { MAX_DIMS = 4 };
 
-struct tensor {
+struct file_tensor {
     enum dtype type; /* DTYPE_COUNT: not for weights */
     size_t n_dims;
     uint64_t dims[MAX_DIMS];    /* [n_dims], outermost first (GGUF stores them innermost first) */
@@ -23,18 +23,18 @@ struct tensor {
 };
 
 struct tensor_table {
-    struct tensor *tensors; /* [n], sorted by name once tensor_table_sort was called */
+    struct file_tensor *tensors; /* [n], sorted by name once tensor_table_sort was called */
     size_t n, capacity;
 };
 
 /* Copies *tensor with its own copy of name[0..length). */
-int tensor_table_add(struct tensor_table *table, const struct tensor *tensor, const char *name,
+int tensor_table_add(struct tensor_table *table, const struct file_tensor *tensor, const char *name,
                      size_t length, struct llama3_error *err);
 /* To be called once, after the last add; -1 if a name is there twice. where: the file or directory
  * that errors name, here and below. */
 int tensor_table_sort(struct tensor_table *table, const char *where, struct llama3_error *err);
 /* NULL if there is none of that name. */
-struct tensor *tensor_table_find(const struct tensor_table *table, const char *name);
+struct file_tensor *tensor_table_find(const struct tensor_table *table, const char *name);
 void tensor_table_free(struct tensor_table *table);
 
 /* What a format calls the tensors. A layer's name is layer, its number, and a suffix from below:

@@ -206,7 +206,8 @@ static int read_kvs(struct gguf_reader *reader, uint64_t n, struct gguf *gguf)
     return 0;
 }
 
-static int read_tensor_type(struct gguf_reader *reader, struct tensor *tensor, const char *name)
+static int read_tensor_type(struct gguf_reader *reader, struct file_tensor *tensor,
+                            const char *name)
 {
     uint32_t id;
     if (read_u32(reader, &id, "a tensor's type") != 0)
@@ -226,7 +227,7 @@ static int read_tensor_type(struct gguf_reader *reader, struct tensor *tensor, c
 }
 
 /* The number of weights, which fits a size_t, as its product with anything read later must. */
-static int read_shape(struct gguf_reader *reader, struct tensor *tensor, const char *name,
+static int read_shape(struct gguf_reader *reader, struct file_tensor *tensor, const char *name,
                       size_t *n)
 {
     uint32_t n_dims;
@@ -258,7 +259,7 @@ static int read_shape(struct gguf_reader *reader, struct tensor *tensor, const c
 static int read_tensor(struct gguf_reader *reader, struct tensor_table *table, size_t alignment,
                        size_t *end)
 {
-    struct tensor tensor = {0};
+    struct file_tensor tensor = {0};
     const char *bytes;
     char name[MAX_TENSOR_NAME + 1];
     size_t length, n = 0;
@@ -316,7 +317,7 @@ static int read_tensors(struct gguf_reader *reader, uint64_t n, size_t alignment
             "%s: expected %zu bytes of tensors at byte %zu, found the file's end at %zu",
             reader->path, end, start, reader->map->size);
     for (size_t i = first; i < table->n; i++) {
-        struct tensor *tensor = &table->tensors[i];
+        struct file_tensor *tensor = &table->tensors[i];
         tensor->data = reader->map->data + start;
         start += (tensor->bytes + alignment - 1) / alignment * alignment;
     }

@@ -193,7 +193,7 @@ static int read_config(const struct gguf *gguf, struct config *config, struct ll
 static int read_vocab_size(const struct gguf *gguf, const struct tensor_table *table,
                            struct config *config, struct llama3_error *err)
 {
-    const struct tensor *embed = tensor_table_find(table, names.embed);
+    const struct file_tensor *embed = tensor_table_find(table, names.embed);
     if (embed == NULL || embed->n_dims != 2)
         return error_set(err, LLAMA3_EINPUT, "%s: expected a matrix %s, found %s", gguf->path,
                          names.embed, embed == NULL ? "nothing" : "another shape");

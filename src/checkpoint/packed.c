@@ -143,7 +143,7 @@ out:
 static void *copy_of(struct packed_reader *r, const char *name, size_t size, size_t width,
                      size_t wanted, size_t *n)
 {
-    struct tensor *tensor = tensor_table_find(&r->table, name);
+    struct file_tensor *tensor = tensor_table_find(&r->table, name);
     size_t dims = width > 1 ? 2 : 1;
     if (tensor == NULL || tensor->type != DTYPE_COUNT || tensor->n_dims != dims ||
         (dims == 2 && tensor->dims[1] != width) ||
@@ -223,7 +223,7 @@ static int read_tokenizer(struct packed_reader *r)
     if (v->n < 1 || v->n > r->model->config.vocab_size)
         return error_set(r->err, LLAMA3_EINPUT, "%s: tokenizer: expected 1..%zu tokens, found %zu",
                          r->path, r->model->config.vocab_size, v->n);
-    const struct tensor *bytes = tensor_table_find(&r->table, "tokenizer.bytes");
+    const struct file_tensor *bytes = tensor_table_find(&r->table, "tokenizer.bytes");
     if (bytes != NULL && bytes->bytes > MAX_VOCAB_BYTES)
         return error_set(r->err, LLAMA3_EINPUT,
                          "%s: tokenizer.bytes: expected at most %d bytes, found %zu", r->path,
@@ -266,7 +266,7 @@ static int read_matrix(const struct packed_reader *r, const char *name, const js
     const char *type = NULL, *scale = NULL;
     int64_t rows, cols;
     struct group_format groups = {0};
-    struct tensor *tensor = tensor_table_find(&r->table, name);
+    struct file_tensor *tensor = tensor_table_find(&r->table, name);
     snprintf(where, sizeof where, "%.120s: tensor %.100s", r->path, name);
     if (tensor == NULL || tensor->type != DTYPE_COUNT || tensor->n_dims != 1 ||
         tensor->dims[0] != tensor->bytes || tensor->used)
@@ -324,7 +324,7 @@ static int keep_weights(struct packed_reader *r)
 {
     size_t n = 0;
     for (size_t i = 0; i < r->table.n; i++) {
-        struct tensor *tensor = &r->table.tensors[i];
+        struct file_tensor *tensor = &r->table.tensors[i];
         if (tensor->used || strncmp(tensor->name, "pad.", 4) == 0) {
             free(tensor->name);
             continue;

@@ -17,15 +17,15 @@
 
 enum { CHUNK = 4 << 20 }; /* bytes of a matrix made at a time, about */
 
-/* A tensor of the file: bytes that are there, or a part of the model. */
+/* A tensor of the file: bytes that are there, or one of the model. */
 struct packed_entry {
-    char name[PART_NAME_SIZE];
+    char name[TENSOR_NAME_SIZE];
     const char *type; /* as safetensors calls it */
     size_t n_dims;
     uint64_t dims[2];
     uint64_t bytes;
-    const void *data;     /* NULL: a part */
-    struct part part;     /* what it is made of */
+    const void *data;     /* NULL: one of the model */
+    struct tensor tensor; /* what it is made of */
     struct matrix target; /* what it becomes */
 };
 
@@ -78,18 +78,18 @@ static const char *type_name(enum dtype type)
                                 : NULL;
 }
 
-static int add_part(struct packed_writer *w, struct part part, struct llama3_error *err)
+static int add_tensor(struct packed_writer *w, struct tensor tensor, struct llama3_error *err)
 {
-    struct matrix target = *part.matrix;
-    if (part_is_norm(part.kind))
+    struct matrix target = *tensor.matrix;
+    if (tensor_is_norm(tensor.kind))
         target.type = DTYPE_F32;
     else if (w->source->target != NULL)
-        target = w->source->target(w->source->arg, &part);
+        target = w->source->target(w->source->arg, &tensor);
     bool grouped = is_grouped(target.type);
     struct packed_entry *entry =
-        add(w, grouped ? "U8" : type_name(target.type), grouped || part_is_norm(part.kind) ? 1 : 2,
-            target.rows, target.cols);
-    part_name(&part, &hf_names, entry->name);
+        add(w, grouped ? "U8" : type_name(target.type),
+            grouped || tensor_is_norm(tensor.kind) ? 1 : 2, target.rows, target.cols);
+    tensor_name(&tensor, &hf_names, entry->name);
     if (entry->type == NULL)
         return error_set(err, LLAMA3_EINPUT,
                          "%s: %s: expected f32, f16, bf16, int4 or int8 for a file, found %s",
@@ -99,7 +99,7 @@ static int add_part(struct packed_writer *w, struct part part, struct llama3_err
         entry->dims[0] = entry->bytes;
     else if (entry->n_dims == 1)
         entry->dims[0] = target.cols;
-    entry->part = part;
+    entry->tensor = tensor;
     entry->target = target;
     return 0;
 }
@@ -107,7 +107,7 @@ static int add_part(struct packed_writer *w, struct part part, struct llama3_err
 static int collect(struct packed_writer *w, struct llama3_error *err)
 {
     const struct model *model = w->source->model;
-    size_t n = part_count(model), extra = 5; /* tokenizer, rope_freqs */
+    size_t n = tensor_count(model), extra = 5; /* tokenizer, rope_freqs */
     w->entries = size_alloc(n + extra, sizeof *w->entries);
     if (w->entries == NULL)
         return error_memory(err, model->path, (n + extra) * sizeof *w->entries);
@@ -116,7 +116,7 @@ static int collect(struct packed_writer *w, struct llama3_error *err)
         add_bytes(w, "rope_freqs.weight", "F32", sizeof(float), model->config.head_dim / 2, 1,
                   model->config.rope.factors);
     for (size_t i = 0; i < n; i++)
-        if (add_part(w, part_at(model, i), err) != 0)
+        if (add_tensor(w, tensor_at(model, i), err) != 0)
             return -1;
     return 0;
 }
@@ -326,12 +326,12 @@ static int fill(const struct packed_writer *w, const struct packed_entry *e, siz
                 void *out, struct llama3_error *err)
 {
     if (w->source->fill != NULL)
-        return w->source->fill(w->source->arg, &e->part, &e->target, first, n, out, err);
-    if (part_is_norm(e->part.kind)) {
-        matrix_row(e->part.matrix, 0, out);
+        return w->source->fill(w->source->arg, &e->tensor, &e->target, first, n, out, err);
+    if (tensor_is_norm(e->tensor.kind)) {
+        matrix_row(e->tensor.matrix, 0, out);
         return 0;
     }
-    return copy_rows(e->part.matrix, first, n, out);
+    return copy_rows(e->tensor.matrix, first, n, out);
 }
 
 /* Rows that an earlier run made. */
@@ -343,11 +343,11 @@ static int again(const struct packed_writer *w, const struct packed_entry *e, si
         return 0;
     return new_file_read(w->file, out, bytes, err) != 0
                ? -1
-               : source->again(source->arg, &e->part, &e->target, first, n, out, err);
+               : source->again(source->arg, &e->tensor, &e->target, first, n, out, err);
 }
 
-static int write_part(const struct packed_writer *w, const struct packed_entry *e,
-                      struct llama3_error *err)
+static int write_tensor(const struct packed_writer *w, const struct packed_entry *e,
+                        struct llama3_error *err)
 {
     struct matrix some = e->target;
     some.rows = STRIP;
@@ -377,11 +377,11 @@ static int write_data(const struct packed_writer *w, struct llama3_error *err)
     for (size_t i = 0; i < w->n; i++) {
         const struct packed_entry *e = &w->entries[i];
         if ((e->data != NULL ? new_file_write(w->file, e->data, (size_t)e->bytes, err)
-                             : write_part(w, e, err)) != 0 ||
+                             : write_tensor(w, e, err)) != 0 ||
             new_file_write(w->file, zeros, (size_t)padding(e->bytes), err) != 0)
             return -1;
         if (e->data == NULL && w->source->done != NULL &&
-            w->source->done(w->source->arg, &e->part, err) != 0)
+            w->source->done(w->source->arg, &e->tensor, err) != 0)
             return -1;
     }
     return 0;

@@ -44,7 +44,7 @@ static const struct type *find_type(const char *name)
 }
 
 /* The shape, and what it comes to in bytes. */
-static int read_shape(const json_t *shape, const struct type *type, struct tensor *tensor,
+static int read_shape(const json_t *shape, const struct type *type, struct file_tensor *tensor,
                       const char *where, struct llama3_error *err)
 {
     size_t n = json_array_size(shape);
@@ -85,7 +85,7 @@ static int read_offsets(const json_t *offsets, struct data_range *range, const c
 
 /* One entry of the header; *ignored: it is valid, but no weight. data: [size] after the header. */
 static int read_tensor(const json_t *entry, const char *name, const struct tensor_names *names,
-                       const uint8_t *data, size_t size, struct tensor *tensor,
+                       const uint8_t *data, size_t size, struct file_tensor *tensor,
                        struct data_range *range, bool *ignored, const char *path,
                        struct llama3_error *err)
 {
@@ -102,7 +102,7 @@ static int read_tensor(const json_t *entry, const char *name, const struct tenso
     if (type == NULL || (type->dtype == DTYPE_COUNT && !*ignored && names != NULL))
         return error_set(err, LLAMA3_EINPUT, "%s: expected F32, F16 or BF16, found %.40s", where,
                          type_name);
-    *tensor = (struct tensor){.type = type->dtype};
+    *tensor = (struct file_tensor){.type = type->dtype};
     if (read_shape(json_object_get(entry, "shape"), type, tensor, where, err) != 0 ||
         read_offsets(json_object_get(entry, "data_offsets"), range, where, err) != 0)
         return -1;
@@ -160,7 +160,7 @@ int safetensors_tensors(const json_t *header, const uint8_t *data, size_t size, 
     int result = 0;
     json_object_foreach((json_t *)(uintptr_t)header, name, entry)
     {
-        struct tensor tensor;
+        struct file_tensor tensor;
         bool ignored = false;
         if (strcmp(name, "__metadata__") == 0) /* no tensor */
             continue;

@@ -28,9 +28,9 @@ struct conversion {
 
 /* ---- types ----------------------------------------------------------------------------------- */
 
-static enum dtype type_of(const struct convert_options *o, enum part_kind kind)
+static enum dtype type_of(const struct convert_options *o, enum tensor_kind kind)
 {
-    return kind == PART_EMBED ? o->embed : kind == PART_HEAD ? o->head : o->layers;
+    return kind == TENSOR_EMBED ? o->embed : kind == TENSOR_HEAD ? o->head : o->layers;
 }
 
 /* Codes of `to` in GGUF's blocks; q6_k's, whose groups are half as long, are no int8's. */
@@ -46,15 +46,15 @@ bool convert_carries(enum dtype from, enum dtype to)
     return from == to || has_codes(from, to, &format);
 }
 
-static struct matrix target_of(void *arg, const struct part *part)
+static struct matrix target_of(void *arg, const struct tensor *tensor)
 {
     const struct conversion *job = arg;
-    struct matrix target = *part->matrix;
-    enum dtype type = type_of(job->options, part->kind);
+    struct matrix target = *tensor->matrix;
+    enum dtype type = type_of(job->options, tensor->kind);
     if (target.type == type) /* groups of whatever format stay what they are */
         return target;
     target.type = type;
-    if (!has_codes(part->matrix->type, type, &target.groups))
+    if (!has_codes(tensor->matrix->type, type, &target.groups))
         target.groups = is_grouped(type) ? quantize_format(type) : (struct group_format){0};
     return target;
 }
@@ -162,22 +162,22 @@ static void move_on(const struct conversion *job, const struct matrix *from, siz
 static uint64_t layer_bytes(const struct model *model, size_t layer)
 {
     uint64_t bytes = 0;
-    for (size_t i = 0; i < part_count(model); i++) {
-        struct part part = part_at(model, i);
-        if (part_is_layers(part.kind) && !part_is_norm(part.kind) && part.layer == layer)
-            bytes += matrix_bytes(part.matrix);
+    for (size_t i = 0; i < tensor_count(model); i++) {
+        struct tensor tensor = tensor_at(model, i);
+        if (tensor_is_layers(tensor.kind) && !tensor_is_norm(tensor.kind) && tensor.layer == layer)
+            bytes += matrix_bytes(tensor.matrix);
     }
     return bytes;
 }
 
 /* What quantize_rows() reports names no tensor. */
-static int name_tensor(const struct conversion *job, const struct part *part,
+static int name_tensor(const struct conversion *job, const struct tensor *tensor,
                        struct llama3_error *err)
 {
-    char name[PART_NAME_SIZE], what[sizeof err->message];
+    char name[TENSOR_NAME_SIZE], what[sizeof err->message];
     if (err == NULL || err->code != LLAMA3_EINPUT)
         return -1;
-    part_name(part, &hf_names, name);
+    tensor_name(tensor, &hf_names, name);
     memcpy(what, err->message, sizeof what);
     return error_set(err, LLAMA3_EINPUT, "%.200s: tensor %s: %.150s", job->model->path, name, what);
 }
@@ -206,11 +206,11 @@ static bool canceled(void *arg)
 }
 
 /* The text enters the network where the first layer begins: the embedding has been read by then. */
-static int begin_text(struct conversion *job, const struct part *part, struct llama3_error *err)
+static int begin_text(struct conversion *job, const struct tensor *tensor, struct llama3_error *err)
 {
     const struct convert_options *o = job->options;
     const struct stream_options options = {o->threads, canceled, job};
-    if (!job->calibrates || part->kind != PART_ATTN_NORM || part->layer > 0)
+    if (!job->calibrates || tensor->kind != TENSOR_ATTN_NORM || tensor->layer > 0)
         return 0;
     if (convert_source_need_text(&job->source, err) != 0)
         return -1;
@@ -219,17 +219,17 @@ static int begin_text(struct conversion *job, const struct part *part, struct ll
 }
 
 /* A calibrated layer begins with its inputs, which may take as long as its rows. */
-static int begin_rows(struct conversion *job, const struct part *part, size_t first,
+static int begin_rows(struct conversion *job, const struct tensor *tensor, size_t first,
                       struct quantize_options *options, struct llama3_error *err)
 {
-    if (begin_text(job, part, err) != 0)
+    if (begin_text(job, tensor, err) != 0)
         return -1;
     bool calibrated = job->layer.calibration != NULL && first == 0;
-    if (calibrated && part->kind == PART_ATTN_NORM)
-        convert_pace_layer(&job->pace, layer_bytes(job->model, part->layer), clock_seconds());
-    if (convert_layer_before(&job->layer, part, first, options, err) != 0)
+    if (calibrated && tensor->kind == TENSOR_ATTN_NORM)
+        convert_pace_layer(&job->pace, layer_bytes(job->model, tensor->layer), clock_seconds());
+    if (convert_layer_before(&job->layer, tensor, first, options, err) != 0)
         return -1;
-    if (!calibrated || part->kind != PART_Q)
+    if (!calibrated || tensor->kind != TENSOR_Q)
         return 0;
     convert_pace_measured(&job->pace, clock_seconds());
     return report_progress(job, err);
@@ -252,19 +252,20 @@ static int fill_norm(const struct matrix *from, float *out, struct llama3_error 
     return 0;
 }
 
-static int fill_rows(struct conversion *job, const struct part *part, const struct matrix *target,
-                     size_t first, size_t n, void *out, struct llama3_error *err)
+static int fill_rows(struct conversion *job, const struct tensor *tensor,
+                     const struct matrix *target, size_t first, size_t n, void *out,
+                     struct llama3_error *err)
 {
-    const struct matrix *from = part->matrix;
-    struct convert_kind *kind = &job->report->kinds[part->kind];
+    const struct matrix *from = tensor->matrix;
+    struct convert_kind *kind = &job->report->kinds[tensor->kind];
     struct quantize_error error = {0};
     struct quantize_options options = {.type = target->type, .threads = job->options->threads};
     bool carries = carries_over(from, target);
     int result = 0;
-    if (begin_rows(job, part, first, &options, err) != 0 ||
+    if (begin_rows(job, tensor, first, &options, err) != 0 ||
         convert_source_need(&job->source, from, first, n, err) != 0)
         return -1;
-    if (part_is_norm(part->kind))
+    if (tensor_is_norm(tensor->kind))
         result = fill_norm(from, out, err);
     else if (carries && is_grouped(from->type))
         copy_rows(from, first, n, out);
@@ -276,35 +277,36 @@ static int fill_rows(struct conversion *job, const struct part *part, const stru
         result = quantize_rows(from, first, n, &options, out, &error, err);
     kind->error += error.error;
     kind->norm += error.norm;
-    return result == 0 ? convert_layer_after(&job->layer, part, target, first, n, out, err)
-                       : name_tensor(job, part, err);
+    return result == 0 ? convert_layer_after(&job->layer, tensor, target, first, n, out, err)
+                       : name_tensor(job, tensor, err);
 }
 
-/* n rows of a part are in the file; how many bytes of the checkpoint they are. */
-static uint64_t count_rows(struct conversion *job, const struct part *part,
+/* n rows of a tensor are in the file; how many bytes of the checkpoint they are. */
+static uint64_t count_rows(struct conversion *job, const struct tensor *tensor,
                            const struct matrix *target, size_t n)
 {
-    struct convert_kind *kind = &job->report->kinds[part->kind];
-    struct matrix rows = *target, from = *part->matrix;
+    struct convert_kind *kind = &job->report->kinds[tensor->kind];
+    struct matrix rows = *target, from = *tensor->matrix;
     uint64_t weights = (uint64_t)n * target->cols;
     rows.rows = from.rows = n;
     kind->type = target->type;
     kind->weights += weights;
-    kind->carried += carries_over(part->matrix, target) ? weights : 0;
+    kind->carried += carries_over(tensor->matrix, target) ? weights : 0;
     kind->bytes += matrix_bytes(&rows);
     return matrix_bytes(&from);
 }
 
-static int fill(void *arg, const struct part *part, const struct matrix *target, size_t first,
+static int fill(void *arg, const struct tensor *tensor, const struct matrix *target, size_t first,
                 size_t n, void *out, struct llama3_error *err)
 {
     struct conversion *job = arg;
-    if (fill_rows(job, part, target, first, n, out, err) != 0)
+    if (fill_rows(job, tensor, target, first, n, out, err) != 0)
         return -1;
-    if (part_is_norm(part->kind))
+    if (tensor_is_norm(tensor->kind))
         return 0;
-    move_on(job, part->matrix, first, n);
-    convert_pace_rows(&job->pace, part_is_layers(part->kind), count_rows(job, part, target, n));
+    move_on(job, tensor->matrix, first, n);
+    convert_pace_rows(&job->pace, tensor_is_layers(tensor->kind),
+                      count_rows(job, tensor, target, n));
     return report_progress(job, err);
 }
 
@@ -313,7 +315,7 @@ static int fill(void *arg, const struct part *part, const struct matrix *target,
 /* What a mark says besides how many bytes are good. */
 struct state {
     uint64_t layers;
-    double errors[PART_COUNT], norms[PART_COUNT];
+    double errors[TENSOR_KINDS], norms[TENSOR_KINDS];
 };
 
 /* Who frees what is made needs to know that it is on disk, and so does what says it. */
@@ -333,7 +335,7 @@ static int go_on(struct conversion *job, struct llama3_error *err)
     if (!partial_state(job->file, &state, sizeof state))
         return 0;
     job->report->layers = (size_t)state.layers;
-    for (size_t i = 0; i < PART_COUNT; i++) {
+    for (size_t i = 0; i < TENSOR_KINDS; i++) {
         job->report->kinds[i].error = state.errors[i];
         job->report->kinds[i].norm = state.norms[i];
     }
@@ -347,7 +349,7 @@ static int mark(struct conversion *job, size_t layers, struct llama3_error *err)
     struct state state;
     memset(&state, 0, sizeof state);
     state.layers = layers;
-    for (size_t i = 0; i < PART_COUNT; i++) {
+    for (size_t i = 0; i < TENSOR_KINDS; i++) {
         state.errors[i] = job->report->kinds[i].error;
         state.norms[i] = job->report->kinds[i].norm;
     }
@@ -358,31 +360,33 @@ static int mark(struct conversion *job, size_t layers, struct llama3_error *err)
 }
 
 /* The text goes through what an earlier run made as it did then. */
-static int again(void *arg, const struct part *part, const struct matrix *target, size_t first,
+static int again(void *arg, const struct tensor *tensor, const struct matrix *target, size_t first,
                  size_t n, const void *rows, struct llama3_error *err)
 {
     struct conversion *job = arg;
-    if (begin_text(job, part, err) != 0 ||
-        convert_layer_after(&job->layer, part, target, first, n, rows, err) != 0)
+    if (begin_text(job, tensor, err) != 0 ||
+        convert_layer_after(&job->layer, tensor, target, first, n, rows, err) != 0)
         return -1;
-    if (part_is_norm(part->kind))
+    if (tensor_is_norm(tensor->kind))
         return 0;
-    convert_pace_found(&job->pace, part_is_layers(part->kind), count_rows(job, part, target, n));
+    convert_pace_found(&job->pace, tensor_is_layers(tensor->kind),
+                       count_rows(job, tensor, target, n));
     return report_unknown(job, err);
 }
 
-static int done(void *arg, const struct part *part, struct llama3_error *err)
+static int done(void *arg, const struct tensor *tensor, struct llama3_error *err)
 {
     struct conversion *job = arg;
-    bool found = job->file->size <= job->file->kept, head = part->kind == PART_HEAD;
+    bool found = job->file->size <= job->file->kept, head = tensor->kind == TENSOR_HEAD;
     if (job->file->partial == NULL ||
-        (part->kind != PART_EMBED && part->kind != PART_DOWN && !head))
+        (tensor->kind != TENSOR_EMBED && tensor->kind != TENSOR_DOWN && !head))
         return 0;
     if (found) /* what an earlier run made was told when this one began, but for the head */
         return head ? tell_spent(job, head, err) : 0;
     if (model_check_files(job->model, err) != 0) /* zeros that were read instead of weights */
         return -1;
-    return mark(job, part->kind == PART_DOWN ? part->layer + 1 : job->report->layers, err) != 0
+    return mark(job, tensor->kind == TENSOR_DOWN ? tensor->layer + 1 : job->report->layers, err) !=
+                   0
                ? -1
                : tell_spent(job, head, err);
 }
@@ -394,10 +398,10 @@ static int check_norms(const struct conversion *job, struct llama3_error *err)
 {
     if (job->options->on_need != NULL)
         return 0;
-    for (size_t i = 0; i < part_count(job->model); i++) {
-        struct part part = part_at(job->model, i);
-        if (part_is_norm(part.kind) && fill_norm(part.matrix, job->row, err) != 0)
-            return name_tensor(job, &part, err);
+    for (size_t i = 0; i < tensor_count(job->model); i++) {
+        struct tensor tensor = tensor_at(job->model, i);
+        if (tensor_is_norm(tensor.kind) && fill_norm(tensor.matrix, job->row, err) != 0)
+            return name_tensor(job, &tensor, err);
     }
     return 0;
 }
@@ -422,11 +426,11 @@ int convert(const struct model *model, const struct convert_options *options, st
     int result = 0;
     job.pace.calibrates = options->tokens != NULL;
     *report = (struct convert_report){0};
-    for (size_t i = 0; i < part_count(model); i++) {
-        struct part part = part_at(model, i);
-        widest = part.matrix->cols > widest ? part.matrix->cols : widest;
-        if (!part_is_norm(part.kind))
-            convert_pace_add(&job.pace, part_is_layers(part.kind), matrix_bytes(part.matrix));
+    for (size_t i = 0; i < tensor_count(model); i++) {
+        struct tensor tensor = tensor_at(model, i);
+        widest = tensor.matrix->cols > widest ? tensor.matrix->cols : widest;
+        if (!tensor_is_norm(tensor.kind))
+            convert_pace_add(&job.pace, tensor_is_layers(tensor.kind), matrix_bytes(tensor.matrix));
     }
     job.row = size_alloc(widest, sizeof *job.row);
     if (job.row == NULL)

@@ -43,7 +43,7 @@ struct convert_kind {
 };
 
 struct convert_report {
-    struct convert_kind kinds[PART_COUNT];
+    struct convert_kind kinds[TENSOR_KINDS];
     uint64_t file_bytes;
     size_t layers; /* that are in the file, and on disk if another run can go on with it */
 };

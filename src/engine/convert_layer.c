@@ -7,17 +7,17 @@
 #include "base/size.h"
 
 static const struct {
-    enum part_kind kind;
+    enum tensor_kind kind;
     enum layer_input input;
 } linears[] = {
-    {PART_Q, INPUT_QKV},     {PART_K, INPUT_QKV},        {PART_V, INPUT_QKV},
-    {PART_O, INPUT_OUT},     {PART_GATE, INPUT_GATE_UP}, {PART_UP, INPUT_GATE_UP},
-    {PART_DOWN, INPUT_DOWN},
+    {TENSOR_Q, INPUT_QKV},     {TENSOR_K, INPUT_QKV},        {TENSOR_V, INPUT_QKV},
+    {TENSOR_O, INPUT_OUT},     {TENSOR_GATE, INPUT_GATE_UP}, {TENSOR_UP, INPUT_GATE_UP},
+    {TENSOR_DOWN, INPUT_DOWN},
 };
 enum { N_LINEARS = sizeof linears / sizeof *linears };
 
 /* Which input it reads; INPUT_COUNT: it is no linear. */
-static enum layer_input input_of(enum part_kind kind)
+static enum layer_input input_of(enum tensor_kind kind)
 {
     for (size_t i = 0; i < N_LINEARS; i++)
         if (linears[i].kind == kind)
@@ -26,24 +26,24 @@ static enum layer_input input_of(enum part_kind kind)
 }
 
 /* Whether it is the first of those that read its input. */
-static bool reads_first(enum part_kind kind)
+static bool reads_first(enum tensor_kind kind)
 {
-    return kind == PART_Q || kind == PART_O || kind == PART_GATE || kind == PART_DOWN;
+    return kind == TENSOR_Q || kind == TENSOR_O || kind == TENSOR_GATE || kind == TENSOR_DOWN;
 }
 
 static void drop(struct convert_layer *c)
 {
-    for (int kind = PART_ATTN_NORM; kind <= PART_DOWN; kind++)
-        free((void *)(uintptr_t)part_in_layer(&c->layer, (enum part_kind)kind)->data);
+    for (int kind = TENSOR_ATTN_NORM; kind <= TENSOR_DOWN; kind++)
+        free((void *)(uintptr_t)layer_matrix(&c->layer, (enum tensor_kind)kind)->data);
     c->layer = (struct layer){0};
     c->whole = false;
 }
 
 /* Where a layer begins, the text leaves the one before. */
-static int begin(struct convert_layer *c, const struct part *part, size_t first,
+static int begin(struct convert_layer *c, const struct tensor *tensor, size_t first,
                  struct llama3_error *err)
 {
-    if (part->kind != PART_ATTN_NORM || first > 0)
+    if (tensor->kind != TENSOR_ATTN_NORM || first > 0)
         return 0;
     if (c->whole && calibration_advance(c->calibration, &c->layer, err) != 0)
         return -1;
@@ -52,32 +52,32 @@ static int begin(struct convert_layer *c, const struct part *part, size_t first,
     return 0;
 }
 
-int convert_layer_before(struct convert_layer *c, const struct part *part, size_t first,
+int convert_layer_before(struct convert_layer *c, const struct tensor *tensor, size_t first,
                          struct quantize_options *options, struct llama3_error *err)
 {
-    enum layer_input input = input_of(part->kind);
-    if (c->calibration == NULL || !part_is_layers(part->kind))
+    enum layer_input input = input_of(tensor->kind);
+    if (c->calibration == NULL || !tensor_is_layers(tensor->kind))
         return 0;
-    if (begin(c, part, first, err) != 0)
+    if (begin(c, tensor, first, err) != 0)
         return -1;
     if (input == INPUT_COUNT)
         return 0;
-    if (first == 0 && reads_first(part->kind) &&
+    if (first == 0 && reads_first(tensor->kind) &&
         calibration_measure(c->calibration, &c->layer, input, err) != 0)
         return -1;
     calibration_options(c->calibration, options);
     return 0;
 }
 
-int convert_layer_after(struct convert_layer *c, const struct part *part,
+int convert_layer_after(struct convert_layer *c, const struct tensor *tensor,
                         const struct matrix *target, size_t first, size_t n, const void *rows,
                         struct llama3_error *err)
 {
-    if (c->calibration == NULL || !part_is_layers(part->kind))
+    if (c->calibration == NULL || !tensor_is_layers(tensor->kind))
         return 0;
-    if (begin(c, part, first, err) != 0)
+    if (begin(c, tensor, first, err) != 0)
         return -1;
-    struct matrix *kept = part_in_layer(&c->layer, part->kind);
+    struct matrix *kept = layer_matrix(&c->layer, tensor->kind);
     if (kept->data == NULL) {
         *kept = *target;
         kept->data = size_alloc_aligned(1, matrix_bytes(target));
@@ -88,7 +88,7 @@ int convert_layer_after(struct convert_layer *c, const struct part *part,
     before.rows = first;
     some.rows = n;
     memcpy((char *)(uintptr_t)kept->data + matrix_bytes(&before), rows, matrix_bytes(&some));
-    if (part->kind != PART_DOWN || first + n < kept->rows)
+    if (tensor->kind != TENSOR_DOWN || first + n < kept->rows)
         return 0;
     c->whole = true;
     return 0;

@@ -4,7 +4,7 @@
 #ifndef ENGINE_CONVERT_LAYER_H
 #define ENGINE_CONVERT_LAYER_H
 
-#include "checkpoint/parts.h"
+#include "checkpoint/tensors.h"
 #include "engine/calibrate.h"
 
 struct convert_layer {
@@ -13,12 +13,12 @@ struct convert_layer {
     bool whole;                      /* all of that layer is there */
 };
 
-/* Before and after the rows [first, first + n) of a part, norms included: parts in order, all rows
- * of each. Before sets what the text says about the part in *options, and is not called for layers
- * that are there already. */
-int convert_layer_before(struct convert_layer *c, const struct part *part, size_t first,
+/* Before and after the rows [first, first + n) of a tensor, norms included: tensors in order, all
+ * rows of each. Before sets what the text says about the tensor in *options, and is not called for
+ * layers that are there already. */
+int convert_layer_before(struct convert_layer *c, const struct tensor *tensor, size_t first,
                          struct quantize_options *options, struct llama3_error *err);
-int convert_layer_after(struct convert_layer *c, const struct part *part,
+int convert_layer_after(struct convert_layer *c, const struct tensor *tensor,
                         const struct matrix *target, size_t first, size_t n, const void *rows,
                         struct llama3_error *err);
 void convert_layer_free(struct convert_layer *c);

@@ -96,9 +96,9 @@ int convert_source_need_text(const struct convert_source *source, struct llama3_
 void convert_ranges(const struct model *model,
                     void (*each)(void *arg, const void *data, size_t bytes), void *arg)
 {
-    for (size_t i = 0; i < part_count(model); i++) {
-        struct part part = part_at(model, i);
-        each(arg, part.matrix->data, matrix_bytes(part.matrix));
+    for (size_t i = 0; i < tensor_count(model); i++) {
+        struct tensor tensor = tensor_at(model, i);
+        each(arg, tensor.matrix->data, matrix_bytes(tensor.matrix));
     }
 }
 
@@ -120,23 +120,24 @@ static void tell_embedding(const struct convert_source *s, bool read)
         tell(s, &s->model->embed, first, end - first);
 }
 
-static bool is_made(const struct part *part, size_t layers, bool head)
+static bool is_made(const struct tensor *tensor, size_t layers, bool head)
 {
-    return part->kind == PART_EMBED || (part_is_layers(part->kind) ? part->layer < layers : head);
+    return tensor->kind == TENSOR_EMBED ||
+           (tensor_is_layers(tensor->kind) ? tensor->layer < layers : head);
 }
 
 void convert_source_spent(struct convert_source *source, size_t layers, bool head)
 {
     const struct model *model = source->model;
-    for (; source->told < part_count(model); source->told++) {
-        struct part part = part_at(model, source->told);
-        if (!is_made(&part, layers, head))
+    for (; source->told < tensor_count(model); source->told++) {
+        struct tensor tensor = tensor_at(model, source->told);
+        if (!is_made(&tensor, layers, head))
             return;
-        if (part.kind == PART_EMBED && source->text != NULL)
+        if (tensor.kind == TENSOR_EMBED && source->text != NULL)
             tell_embedding(source, false);
         else
-            tell(source, part.matrix, 0, part.matrix->rows);
-        if (part.kind == PART_DOWN && part.layer + 1 == model->config.n_layers &&
+            tell(source, tensor.matrix, 0, tensor.matrix->rows);
+        if (tensor.kind == TENSOR_DOWN && tensor.layer + 1 == model->config.n_layers &&
             source->text != NULL)
             tell_embedding(source, true);
     }

@@ -13,7 +13,7 @@ struct convert_source {
     const struct convert_options *options;
     uint8_t *text; /* [rows of the embedding, or strips of grouped ones] 1: the calibration text
                       reads it; NULL: there is no text, or nobody to tell */
-    size_t told;   /* parts whose bytes are read no more */
+    size_t told;   /* tensors whose bytes are read no more */
 };
 
 int convert_source_open(struct convert_source *source, const struct model *model,

@@ -55,8 +55,7 @@ struct sequence {
     struct kv *kv[MAX_BACKENDS]; /* NULL where a backend holds no layer's KV */
 };
 
-/* ---- what a layer does, from one input of its linears to the next -----------------------------
- */
+/* ---- what a layer does, from one input of its linears to the next ---------------------------- */
 
 /* Adds the output of the previous linears, if any, to the residual stream, and normalizes it. */
 static void normalize(const struct holder *h, size_t stage, struct buffer *added)
@@ -639,8 +638,7 @@ uint64_t forward_kv_bytes(const struct forward *f)
     return bytes;
 }
 
-/* ---- a layer, input by input ------------------------------------------------------------------
- */
+/* ---- a layer, input by input ----------------------------------------------------------------- */
 
 /* The activation that holds an input. */
 static enum activation input_activation(enum layer_input input)

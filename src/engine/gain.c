@@ -45,16 +45,16 @@ static int advance_plainly(const struct comparison *c, size_t i, struct llama3_e
     struct layer *source = &c->source->layers[i], *made = &c->made->layers[i];
     struct layer plain = *made;
     int status = 0;
-    for (int kind = PART_Q; kind <= PART_DOWN && status == 0; kind++)
-        status = quantize_plainly(c, part_in_layer(source, (enum part_kind)kind),
-                                  part_in_layer(made, (enum part_kind)kind),
-                                  part_in_layer(&plain, (enum part_kind)kind), err);
+    for (int kind = TENSOR_Q; kind <= TENSOR_DOWN && status == 0; kind++)
+        status = quantize_plainly(c, layer_matrix(source, (enum tensor_kind)kind),
+                                  layer_matrix(made, (enum tensor_kind)kind),
+                                  layer_matrix(&plain, (enum tensor_kind)kind), err);
     if (status == 0)
         status = stream_advance(c->streams[PLAIN], &plain, INPUT_COUNT, NULL, NULL, err);
-    for (int kind = PART_Q; kind <= PART_DOWN; kind++)
-        if (part_in_layer(&plain, (enum part_kind)kind)->data !=
-            part_in_layer(made, (enum part_kind)kind)->data)
-            free((void *)(uintptr_t)part_in_layer(&plain, (enum part_kind)kind)->data);
+    for (int kind = TENSOR_Q; kind <= TENSOR_DOWN; kind++)
+        if (layer_matrix(&plain, (enum tensor_kind)kind)->data !=
+            layer_matrix(made, (enum tensor_kind)kind)->data)
+            free((void *)(uintptr_t)layer_matrix(&plain, (enum tensor_kind)kind)->data);
     return status;
 }
 

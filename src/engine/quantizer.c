@@ -29,10 +29,10 @@ void quantizer_close(struct quantizer *q)
 /* Calibrating chooses codes: whether there is a matrix of the layers that gets new ones. */
 bool quantizer_calibrates(const struct model *model, enum dtype layers)
 {
-    for (size_t i = 0; i < part_count(model); i++) {
-        struct part part = part_at(model, i);
-        if (part_is_layers(part.kind) && !part_is_norm(part.kind) &&
-            !convert_carries(part.matrix->type, layers))
+    for (size_t i = 0; i < tensor_count(model); i++) {
+        struct tensor tensor = tensor_at(model, i);
+        if (tensor_is_layers(tensor.kind) && !tensor_is_norm(tensor.kind) &&
+            !convert_carries(tensor.matrix->type, layers))
             return true;
     }
     return false;
@@ -43,15 +43,14 @@ int quantizer_text(struct quantizer *q, struct llama3_error *err)
     return calibration_text(&q->model, CALIBRATION_TOKENS, &q->text, err);
 }
 
-/* ---- offsets in files -------------------------------------------------------------------------
- */
+/* ---- offsets in files ------------------------------------------------------------------------ */
 
 struct file_offset {
     const char *file;
     uint64_t offset;
 };
 
-/* Every part lies in one of the model's maps. */
+/* Every tensor lies in one of the model's maps. */
 static struct file_offset offset_of(const struct model *model, const void *data)
 {
     uintptr_t at = (uintptr_t)data;

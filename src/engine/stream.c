@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "base/size.h"
-#include "checkpoint/parts.h"
+#include "checkpoint/tensors.h"
 
 struct stream {
     const struct model *model;
@@ -109,8 +109,8 @@ const float *stream_row(const struct stream *s, size_t token)
 static struct layer complete(const struct stream *s, const struct layer *layer)
 {
     struct layer all = *layer;
-    for (int kind = PART_Q; kind <= PART_DOWN; kind++) {
-        struct matrix *m = part_in_layer(&all, (enum part_kind)kind);
+    for (int kind = TENSOR_Q; kind <= TENSOR_DOWN; kind++) {
+        struct matrix *m = layer_matrix(&all, (enum tensor_kind)kind);
         if (m->data == NULL)
             *m = (struct matrix){
                 .type = DTYPE_F32, .rows = 1, .cols = s->model->config.dim, .data = s->zeros};

@@ -10,7 +10,7 @@
 
 #include "base/machine.h"
 #include "base/size.h"
-#include "checkpoint/parts.h"
+#include "checkpoint/tensors.h"
 
 enum { ALIGNMENT = 4096 };
 
@@ -97,8 +97,8 @@ static void set_shapes(struct model *m, enum dtype type)
 static int map_matrices(struct model *m, struct llama3_error *err)
 {
     size_t size = 0;
-    for (size_t i = 0; i < part_count(m); i++)
-        if (!size_add(size, matrix_bytes(part_at(m, i).matrix) + ALIGNMENT, &size))
+    for (size_t i = 0; i < tensor_count(m); i++)
+        if (!size_add(size, matrix_bytes(tensor_at(m, i).matrix) + ALIGNMENT, &size))
             return error_memory(err, "the weights", SIZE_MAX);
     uint64_t available;
     if (memory_available(&available) && size > available)
@@ -113,8 +113,9 @@ static int map_matrices(struct model *m, struct llama3_error *err)
     m->maps[0] = (struct map){.data = data, .size = size};
     m->n_maps = 1;
     size_t at = 0;
-    for (size_t i = 0; i < part_count(m); i++) {
-        struct matrix *matrix = (struct matrix *)(uintptr_t)part_at(m, i).matrix; /* of our model */
+    for (size_t i = 0; i < tensor_count(m); i++) {
+        struct matrix *matrix =
+            (struct matrix *)(uintptr_t)tensor_at(m, i).matrix; /* of our model */
         matrix->data = data + at;
         at += (matrix_bytes(matrix) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         m->parameters += (uint64_t)matrix->rows * matrix->cols;
@@ -163,7 +164,7 @@ static void fill_strip(const struct matrix *m, uint8_t *strip, uint64_t seed)
 /* Fills this thread's share of a matrix: strips, or runs of rows. */
 static void fill_matrix(const struct filling *f, size_t index)
 {
-    const struct matrix *m = part_at(f->model, index).matrix;
+    const struct matrix *m = tensor_at(f->model, index).matrix;
     uint8_t *data = (uint8_t *)(uintptr_t)m->data; /* of the mapping that we made */
     bool grouped = is_grouped(m->type);
     size_t units = (m->rows + STRIP - 1) / STRIP;
@@ -188,7 +189,7 @@ static void fill_matrix(const struct filling *f, size_t index)
 static void *fill(void *arg)
 {
     const struct filling *f = arg;
-    for (size_t i = 0; i < part_count(f->model); i++)
+    for (size_t i = 0; i < tensor_count(f->model); i++)
         fill_matrix(f, i);
     return NULL;
 }

@@ -327,8 +327,7 @@ static int check_model(const struct pull *pull, struct llama3_error *err)
     return llama3_check_config(pull->store.snapshot, err);
 }
 
-/* ---- the order of things ----------------------------------------------------------------------
- */
+/* ---- the order of things --------------------------------------------------------------------- */
 
 /* The path to open: a GGUF file, or the folder. */
 static char *result_path(const struct pull *pull, struct llama3_error *err)

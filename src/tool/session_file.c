@@ -64,8 +64,7 @@ static int check_message(const json_t *message, size_t i, const char *path,
     return 0;
 }
 
-/* ---- sampling: the options of an answer -------------------------------------------------------
- */
+/* ---- sampling: the options of an answer ------------------------------------------------------ */
 
 static const struct option_spec *spec_of(const char *key)
 {
@@ -184,8 +183,7 @@ static int take_setting(const struct option_spec *spec, const json_t *value, cha
     }
 }
 
-/* ---- reading ----------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* A new reference to a string of the file, or NULL if it has none. */
 static int take_string(const json_t *root, const char *key, json_t **out, const char *path,
@@ -345,8 +343,7 @@ int session_file_load(const struct session_file *file, struct llama3_history *hi
     return 0;
 }
 
-/* ---- writing ----------------------------------------------------------------------------------
- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 /* Adds a value, whose reference it takes; NULL adds nothing. */
 static bool put(json_t *object, const char *key, json_t *value)
