@@ -370,19 +370,19 @@ START_TEST(hostile_tokenizer)
 {
     enum { BYTES, OFFSETS, KINDS, MERGES };
     tokenizer_refused(OFFSETS, 4, 100,
-                      ": tokenizer: tokens in order, each with its text, expected, others found at "
+                      ": tokenizer: expected tokens in order, each with its text, found others at "
                       "token 0");
     tokenizer_refused(OFFSETS, 8, 1, /* an empty token */
-                      ": tokenizer: tokens in order, each with its text, expected, others found at "
+                      ": tokenizer: expected tokens in order, each with its text, found others at "
                       "token 1");
     tokenizer_refused(OFFSETS, 11, 0x80,
-                      ": tokenizer: tokens in order, each with its text, expected, others found at "
+                      ": tokenizer: expected tokens in order, each with its text, found others at "
                       "token 1");
     tokenizer_refused(KINDS, 3, 3,
-                      ": tokenizer: tokens in order, each with its text, expected, others found at "
+                      ": tokenizer: expected tokens in order, each with its text, found others at "
                       "token 3");
     tokenizer_refused(KINDS, 3, TOKEN_UNUSED,
-                      ": tokenizer: tokens in order, each with its text, expected, others found at "
+                      ": tokenizer: expected tokens in order, each with its text, found others at "
                       "token 3");
     tokenizer_refused(KINDS, 0, TOKEN_CONTROL, /* of which a merge is made */
                       ": tokenizer: merge 0: expected two texts and what they make, found others");

@@ -95,8 +95,7 @@ static int read_tokenizer(struct model *model, const char *folder, struct llama3
     return result;
 }
 
-/* ---- tokenizer_config.json
- * ----------------------------------------------------------------------- */
+/* ---- tokenizer_config.json ------------------------------------------------------------------- */
 
 /* The id of "eos_token" and the like: a string, or an object with "content". -1: not given. */
 static int find_special(const json_t *root, const char *key, const struct vocab *vocab, int32_t *id,

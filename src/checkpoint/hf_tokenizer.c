@@ -111,8 +111,7 @@ static int refuse_variants(const json_t *root, const json_t *bpe, const char *wh
     return 0;
 }
 
-/* ---- tokens
- * -------------------------------------------------------------------------------------- */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 static int add_special(const json_t *entry, struct vocab_build *build, struct llama3_error *err)
 {
@@ -242,8 +241,7 @@ static int check_bytes(const json_t *bpe, const struct vocab *vocab, const char 
     return 0;
 }
 
-/* ---- bos
- * ------------------------------------------------------------------------------------------- */
+/* ---- bos ------------------------------------------------------------------------------------- */
 
 /* TemplateProcessing that puts one special token in front of the text, or none. */
 static int read_template(const json_t *processor, struct vocab *vocab, const char *where,

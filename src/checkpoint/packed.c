@@ -179,10 +179,11 @@ static int check_tokens(const struct packed_reader *r, size_t n_bytes)
         bad = i;
     }
     return ok ? 0
-              : error_set(r->err, LLAMA3_EINPUT,
-                          "%s: tokenizer: tokens in order, each with its text, expected, others "
-                          "found at token %zu",
-                          r->path, bad);
+              : error_set(
+                    r->err, LLAMA3_EINPUT,
+                    "%s: tokenizer: expected tokens in order, each with its text, found others "
+                    "at token %zu",
+                    r->path, bad);
 }
 
 /* A merge leads from two texts to the text that they make. */

@@ -222,8 +222,7 @@ int safetensors_read(struct model *model, const char *path, const struct tensor_
     return result;
 }
 
-/* ---- shards
- * -------------------------------------------------------------------------------------- */
+/* ---- shards ---------------------------------------------------------------------------------- */
 
 /* Reads the shard that holds an index entry, unless it was read before. *shards maps names of
  * files to true. */

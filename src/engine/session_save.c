@@ -24,6 +24,7 @@
 #include "base/machine.h"
 #include "base/new_file.h"
 #include "base/size.h"
+#include "checkpoint/tensors.h"
 #include "engine/session.h"
 
 static const char magic[] = "llama3-kv 1\n";
@@ -80,13 +81,9 @@ static void add_model(struct sha256_ctx *sha, const struct model *m)
     const struct matrix *ends[] = {&m->embed, &m->norm, &m->head};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         add_matrix(sha, ends[i]);
-    for (size_t l = 0; l < c->n_layers; l++) {
-        const struct layer *y = &m->layers[l];
-        const struct matrix *all[] = {&y->attn_norm, &y->q,    &y->k,  &y->v,   &y->o,
-                                      &y->ffn_norm,  &y->gate, &y->up, &y->down};
-        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-            add_matrix(sha, all[i]);
-    }
+    for (size_t l = 0; l < c->n_layers; l++)
+        for (int kind = TENSOR_ATTN_NORM; kind <= TENSOR_DOWN; kind++)
+            add_matrix(sha, layer_matrix(&m->layers[l], (enum tensor_kind)kind));
 }
 
 static void make_identity(const struct session_model *model, uint8_t identity[SHA256_DIGEST_SIZE])
