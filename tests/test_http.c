@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_http: the server by its sockets, in this process, where it can be made unlucky: bodies that
- * end while it drains, requests that could be understood in two ways, a clock that is set, memory
- * that is not there.
+ * test_http: the server by its sockets, in this process, so that faults can be injected: bodies
+ * that end while it drains, ambiguous requests, a clock that is set, allocations that fail.
  */
 #include <arpa/inet.h>
 #include <check.h>
@@ -28,10 +27,10 @@ static struct keys *no_keys;
 static struct server *server;
 static in_port_t port;
 
-/* ---- misfortunes ------------------------------------------------------------------------- */
+/* ---- faults ------------------------------------------------------------------------------ */
 
-/* Allocations of the server's and the library's until one fails, and the size from which all do;
- * not those of the thread that tests. */
+/* How many allocations of the server and the library succeed before one fails, and the size from
+ * which all fail. The test's own thread is exempt. */
 static atomic_size_t fails_in, fails_from;
 static _Thread_local bool lucky;
 
@@ -109,8 +108,7 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
     return fails(1) ? EAGAIN : __real_pthread_create(thread, attr, run, arg);
 }
 
-/* The time of day is ahead of the kernel's, as a deadline is that was made before somebody set the
- * clock back. */
+/* The time of day is ahead of the kernel's: so is a deadline made before the clock was set back. */
 static _Atomic time_t clock_step;
 int __real_clock_gettime(clockid_t clock, struct timespec *time);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
@@ -122,7 +120,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *time)
     return status;
 }
 
-/* Once armed, with a server, the model is there as soon as that server has looked for it. */
+/* Once armed with a server, the model becomes loaded right after that server has checked for it. */
 static atomic_bool armed;
 int __real_pthread_mutex_unlock(pthread_mutex_t *mutex);
 int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex);
@@ -197,13 +195,13 @@ static void send_all(int fd, const char *bytes, size_t n)
     while (n > 0) {
         ssize_t sent = send(fd, bytes, n, MSG_NOSIGNAL);
         if (sent <= 0)
-            return; /* the other side has had enough */
+            return; /* the server has closed the connection */
         bytes += sent;
         n -= (size_t)sent;
     }
 }
 
-/* What comes until the connection ends, and closes it; a minute is too long. */
+/* Reads until the connection ends, at most a minute, and closes it. */
 static const char *read_all(int fd)
 {
     static char text[1 << 20];
@@ -252,7 +250,7 @@ static size_t in_phase(enum phase phase)
     return n;
 }
 
-/* What is held of bodies once requests that were answered are gone, which is soon after. */
+/* The bytes of all bodies, soon after the last answer. */
 static size_t body_bytes(void)
 {
     size_t n = 1;
@@ -272,7 +270,7 @@ static void set_working(size_t n)
     pthread_mutex_unlock(&server->lock);
 }
 
-/* ---- the end ----------------------------------------------------------------------------- */
+/* ---- shutdown ---------------------------------------------------------------------------- */
 
 static const char prompt[] = "{\"prompt\":\"The capital of\",\"max_tokens\":300,\"n\":8}";
 
@@ -285,7 +283,7 @@ START_TEST(a_body_that_ends_late_starts_nothing)
     send_all(fd, request, (size_t)n - 1);
     while (in_phase(PHASE_BODY) == 0)
         usleep(1000);
-    ck_assert(server_drain(server, 30)); /* nothing is worked on */
+    ck_assert(server_drain(server, 30)); /* no request is running */
     send_all(fd, request + n - 1, 1);
     const char *answer = read_all(fd);
     ck_assert_msg(strncmp(answer, "HTTP/1.1 503 ", 13) == 0, "%.300s", answer);
@@ -295,7 +293,7 @@ START_TEST(a_body_that_ends_late_starts_nothing)
 }
 END_TEST
 
-/* Takes back what the test below claimed to be worked on, once the server gives up waiting. */
+/* Ends the pretended request of the test below, once the server gives up waiting. */
 static void *end_when_cut(void *arg)
 {
     double *at = arg;
@@ -330,7 +328,7 @@ struct slow {
     atomic_bool over;
 };
 
-/* A client that takes a little of a long answer from time to time, never all of it. */
+/* A client that now and then takes a little of a long answer, never all of it. */
 static void *read_slowly(void *arg)
 {
     const struct slow *slow = arg;
@@ -413,7 +411,7 @@ START_TEST(every_listener_is_served)
 }
 END_TEST
 
-/* ---- two ways to understand a request ------------------------------------------------------ */
+/* ---- ambiguous requests ------------------------------------------------------------------ */
 
 START_TEST(nothing_is_smuggled)
 {
@@ -457,7 +455,7 @@ START_TEST(nothing_is_smuggled)
         ck_assert_msg(clock_seconds() - began < 5, "%s: it took %.1f s", cases[i].fields,
                       clock_seconds() - began);
     }
-    /* One that is clear, and what follows it. */
+    /* A clear one, and the next one on its connection. */
     char request[512];
     snprintf(request, sizeof request,
              "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -469,7 +467,7 @@ START_TEST(nothing_is_smuggled)
 }
 END_TEST
 
-/* ---- without memory ---------------------------------------------------------------------- */
+/* ---- failed allocations ------------------------------------------------------------------ */
 
 START_TEST(bodies_are_given_back)
 {
@@ -495,8 +493,8 @@ START_TEST(bodies_are_given_back)
 }
 END_TEST
 
-/* Each allocation in turn; a request is then answered, or its connection closed, and the next one
- * is served. */
+/* Each allocation fails in turn. The request is answered, or its connection closed, and the next
+ * one is served. */
 START_TEST(no_request_hangs_without_memory)
 {
     static const char chat[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"a text of some "
@@ -527,7 +525,7 @@ START_TEST(no_request_hangs_without_memory)
             ck_assert_msg(answer[0] == '\0' || strncmp(answer, "HTTP/1.1 ", 9) == 0, "%s", answer);
             ck_assert_msg(strstr(answer, "HTTP/1.1 400") == NULL, "%zu: %s", number, answer);
             ck_assert_msg(strstr(answer, "(null)") == NULL, "%zu: %s", number, answer);
-            /* A token is described with all that belongs to it. */
+            /* A token's description is complete. */
             size_t bytes = count(answer, "\"bytes\":[");
             ck_assert_msg(count(answer, "\"token\":") == bytes, "%zu: %s", number, answer);
             ck_assert_msg(count(answer, "\"logprob\":") == bytes, "%zu: %s", number, answer);

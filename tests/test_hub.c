@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What llama3-pull stands on: which bytes are there, what a hub lists, what of it is wanted, files
- * that arrive, and hashes. The network's part is tested by tool-pull.sh. */
+/* test_hub: ranges, a hub's list of files, the choice among them, blobs, and hashes. tool-pull.sh
+ * tests the network. */
 #include "config.h" /* nftw */
 
 #include <check.h>
@@ -51,7 +51,7 @@ static void compare_ranges(const struct ranges *r, const bool *map)
     }
 }
 
-/* Against a map of the bytes; with pieces of at most so many. */
+/* Compares ranges with a map of bytes; pieces have at most so many. */
 static void churn(uint32_t longest)
 {
     struct ranges r = {0}, before;
@@ -104,7 +104,7 @@ START_TEST(ranges_read_from_files)
 }
 END_TEST
 
-/* ---- what a hub lists ------------------------------------------------------------------------ */
+/* ---- a hub's list ---------------------------------------------------------------------------- */
 
 #define COMMIT "0123456789abcdef0123456789abcdef01234567"
 #define SHA1   "1111111111111111111111111111111111111111"
@@ -132,7 +132,7 @@ static int parse_files(const char *files)
     return result;
 }
 
-/* Files of one byte by their names, which end in NULL. */
+/* Lists files of one byte by their names, up to NULL. */
 static int list(const char *first, ...)
 {
     struct buf text = {0};
@@ -238,7 +238,7 @@ START_TEST(hashes_and_sizes_refused)
 }
 END_TEST
 
-/* ---- what of it is wanted -------------------------------------------------------------------- */
+/* ---- the choice ------------------------------------------------------------------------------ */
 
 static char chosen[2000]; /* their names, with a blank after each */
 
@@ -386,7 +386,7 @@ START_TEST(hashes)
     digest_add(&digest, "hel", 3);
     digest_add(&digest, "lo\n", 3);
     ck_assert(digest_is(&digest, OF_HELLO));
-    digest_begin(&digest, OF_HELLO, 7); /* the size is a part of it */
+    digest_begin(&digest, OF_HELLO, 7); /* the hash includes the size */
     digest_add(&digest, "hello\n", 6);
     ck_assert(!digest_is(&digest, OF_HELLO));
     digest_begin(&digest, OF_ABC, 3);
@@ -407,7 +407,7 @@ START_TEST(hashes)
 }
 END_TEST
 
-/* ---- files that arrive ----------------------------------------------------------------------- */
+/* ---- blobs ----------------------------------------------------------------------------------- */
 
 enum { SIZE = 5000 };
 
@@ -433,7 +433,7 @@ static void put(uint64_t begin, uint64_t end)
     ck_assert_int_eq(blob_write(&blob, begin, bytes, end - begin, &err), 0);
 }
 
-/* Part of a file arrives, and the program ends. */
+/* A part of a file comes, and the program ends. */
 static void make_partial(const struct hub_file *file)
 {
     open_blob(file);
@@ -460,7 +460,7 @@ START_TEST(resumed)
     ck_assert_uint_eq(blob_missing(&blob), SIZE - 2000);
     ck_assert(ranges_have(&blob.have, 2000, 3000) && !ranges_have(&blob.have, 0, 1001));
     ck_assert_uint_eq(blob.ready, 1000); /* hashed from the front */
-    /* who comes meanwhile waits */
+    /* another program waits meanwhile */
     struct blob second;
     ck_assert_int_eq(blob_init(&second, &store, &large, &err), 0);
     ck_assert_int_eq(blob_open(&second, &store, &err), 0);
@@ -472,7 +472,7 @@ START_TEST(resumed)
     ck_assert_int_eq(blob_open(&second, &store, &err), 0);
     ck_assert_int_eq(second.state, BLOB_DONE);
     blob_close(&second);
-    /* its bytes, by its name */
+    /* the link leads to its bytes */
     size_t size;
     char *path = store_path(&store, large.name, &err), *bytes;
     ck_assert((bytes = file_read(path, SIZE, &size, NULL, &err)) != NULL);
@@ -482,7 +482,7 @@ START_TEST(resumed)
     ck_assert(access(blob.paths.incomplete, F_OK) != 0 && access(blob.paths.ranges, F_OK) != 0);
     free(bytes);
     free(path);
-    /* a run that was ended after the file got its name left these */
+    /* what a run leaves that ended just after the file got its name */
     write_file(blob.paths.ranges, "x", 1);
     write_file(blob.paths.incomplete, "x", 1);
     blob_close(&blob);
@@ -516,7 +516,7 @@ START_TEST(set_apart)
 }
 END_TEST
 
-/* A record that counts for nothing: all is fetched. */
+/* A record is invalid, so all is fetched. */
 static void begins_again(const char *what, size_t at)
 {
     open_blob(&large);

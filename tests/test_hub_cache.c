@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Names of models on the hub, where its local cache keeps them, as huggingface_hub has it, and what
- * of it is meant by a name. */
+/* test_hub_cache: names of models, their folders in the cache as huggingface_hub has them, and
+ * which file a name stands for. */
 #include <check.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -84,7 +84,7 @@ static void both(const char *home, const char *cache)
     expect(hub_cache_folder(&err), cache);
 }
 
-/* Each variable that is set here comes before those that are set already. */
+/* Each variable takes precedence over those set before. */
 START_TEST(folders)
 {
     struct llama3_error err;
@@ -301,7 +301,7 @@ static void teardown(void)
     ck_assert_int_eq(system(line), 0);
 }
 
-/* A name stands for this path in the repository's folder. */
+/* Checks that a name stands for this path in the repository's folder. */
 static void means(const char *name, const char *below, enum checkpoint_kind expected_kind)
 {
     enum checkpoint_kind kind;
@@ -355,7 +355,7 @@ START_TEST(a_checkpoint)
     fails("me/tiny:int4", LLAMA3_EABSENT,
           "me/tiny:int4: not on this machine; get it: llama3-pull --int4 me/tiny (");
 
-    /* Beside its originals the int4 file has to be named; without them it is what there is. */
+    /* Beside the original weights the int4 file needs its tag; without them it doesn't. */
     in_cache("mkdir ../../llama3; touch ../../llama3/" COMMIT "-int4.safetensors");
     means("me/tiny", MAIN, CHECKPOINT_FOLDER);
     means("me/tiny:int4", "llama3/" COMMIT "-int4.safetensors", CHECKPOINT_PACKED);
@@ -388,14 +388,14 @@ START_TEST(gguf_files)
     in_cache("touch tiny-Q4_K.gguf");
     means("me/tiny:Q4_K", MAIN "/tiny-Q4_K.gguf", CHECKPOINT_GGUF);
 
-    /* Safetensors come first; a tag still finds the others. */
+    /* Safetensors are preferred; a tag finds the others. */
     in_cache("touch model.safetensors");
     means("me/tiny", MAIN, CHECKPOINT_FOLDER);
     means("me/tiny:Q4_K_S", MAIN "/tiny-Q4_K_S.gguf", CHECKPOINT_GGUF);
 }
 END_TEST
 
-/* A hundred files: the list ends before the message does. */
+/* With a hundred files, the list is cut to fit the message. */
 START_TEST(many_gguf_files)
 {
     enum checkpoint_kind kind;

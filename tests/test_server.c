@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * test_server: the parts of the server that need no socket: requests as they are read, answers as
- * they are written, keys, turns, and sequences that are kept.
- */
+/* test_server: what needs no socket: parsing requests, printing answers, keys, the queue, and the
+ * prefix cache. */
 #include "config.h" /* memmem */
 
 #include <check.h>
@@ -115,8 +113,8 @@ START_TEST(requests_are_read)
 }
 END_TEST
 
-/* Every prefix of a request, and the request with any byte changed, is read or refused by one clean
- * line. */
+/* Every prefix of a request, and the request with any byte changed, is parsed, or refused with one
+ * clean line. */
 START_TEST(damaged_requests_are_refused)
 {
     static const char body[] =
@@ -147,14 +145,14 @@ START_TEST(damaged_requests_are_refused)
             buf_free(&out);
         }
     }
-    ck_assert_uint_gt(read, n); /* the original at every place, and other texts */
+    ck_assert_uint_gt(read, n); /* the original for each byte, and others */
     ck_assert_uint_lt(read, n * 100);
 }
 END_TEST
 
 /* ---- answers ----------------------------------------------------------------------------- */
 
-/* A whole answer of one token with its probabilities, as JSON. */
+/* A whole answer of one token with logprobs, as JSON. */
 static json_t *answer_of(struct llama3_model *model, bool chat, int32_t token, const float *logits,
                          size_t top)
 {
@@ -175,7 +173,7 @@ static json_t *answer_of(struct llama3_model *model, bool chat, int32_t token, c
     return root;
 }
 
-/* What answers have in common comes first; then the choice. */
+/* First what all answers have, then the choice. */
 static json_t *choice_of(const json_t *root)
 {
     ck_assert_int_eq(json_integer_value(json_object_get(
@@ -192,7 +190,7 @@ START_TEST(probabilities_are_those_of_the_logits)
     struct llama3_model *model = open_model();
     size_t n = llama3_model_info(model)->vocab_size;
     float *logits = calloc(n, sizeof *logits);
-    logits[7] = logits[9] = 20; /* all others share what is left of 1: next to nothing */
+    logits[7] = logits[9] = 20; /* the others have next to no probability */
     json_t *root = answer_of(model, true, 9, logits, 3);
     const json_t *list = json_object_get(json_object_get(choice_of(root), "logprobs"), "content");
     ck_assert_uint_eq(json_array_size(list), 1);
@@ -236,7 +234,7 @@ static void says(const struct api_error *error, const char *text)
     buf_free(&out);
 }
 
-/* A name that is cut in the middle of a character is an error about that name all the same. */
+/* A long name is not cut within a character. */
 START_TEST(long_names_are_cut_between_characters)
 {
     static const char character[] = "\xe2\x82\xac"; /* a euro sign */
@@ -288,16 +286,16 @@ START_TEST(requests_share_a_budget)
     struct budget budget = {.limit = 1000};
     struct share a = {.budget = &budget}, b = {.budget = &budget};
     ck_assert_int_eq(share_take(&a, 600, &err), 0);
-    ck_assert_int_eq(share_take(&b, 401, &err), -1); /* others have it now */
+    ck_assert_int_eq(share_take(&b, 401, &err), -1); /* the other share holds it now */
     ck_assert_int_eq(err.code, LLAMA3_ENOMEM);
-    ck_assert_int_eq(share_take(&b, 1001, &err), -1); /* never */
+    ck_assert_int_eq(share_take(&b, 1001, &err), -1); /* more than the limit */
     ck_assert_int_eq(err.code, LLAMA3_EINPUT);
-    ck_assert_int_eq(share_take(&a, 401, &err), -1); /* beside what it has itself */
+    ck_assert_int_eq(share_take(&a, 401, &err), -1); /* together with its own */
     ck_assert_int_eq(err.code, LLAMA3_EINPUT);
     ck_assert_int_eq(share_take(&b, UINT64_MAX, &err), -1);
     ck_assert_int_eq(share_take(&b, 400, &err), 0);
     share_keep(&a, 100);
-    share_keep(&a, 200); /* it has less */
+    share_keep(&a, 200); /* it holds less already */
     ck_assert_uint_eq(atomic_load(&budget.held), 500);
 
     struct buf text = {0};
@@ -316,7 +314,7 @@ START_TEST(requests_share_a_budget)
 }
 END_TEST
 
-/* Sanitizers have a heap of their own, which mallinfo2() doesn't know. */
+/* mallinfo2() doesn't know the heap of sanitizers. */
 size_t __attribute__((weak)) __sanitizer_get_current_allocated_bytes(void);
 
 static size_t heap_bytes(void)
@@ -327,7 +325,7 @@ static size_t heap_bytes(void)
     return info.uordblks + info.hblkhd;
 }
 
-/* What reading a request is said to take is more than it does, and not absurdly more. */
+/* The estimate for parsing a request exceeds what it takes, but not absurdly. */
 START_TEST(the_cost_of_a_request_is_bounded)
 {
     static const struct {
@@ -358,7 +356,7 @@ START_TEST(the_cost_of_a_request_is_bounded)
         json_decref(root);
         buf_free(&body);
     }
-    /* What is refused before it is parsed takes nothing. */
+    /* A body that is refused before it is parsed takes nothing. */
     char deep[100];
     memset(deep, '[', sizeof deep);
     ck_assert_uint_eq(json_cost(deep, sizeof deep), 0);
@@ -386,14 +384,14 @@ START_TEST(metrics_are_text)
         ck_assert_msg(strstr(out.data, lines[i]) != NULL, "%s", lines[i]);
     ck_assert_ptr_nonnull(strstr(out.data, "llama3_request_limit_bytes "));
     buf_free(&out);
-    metrics_print(&metrics, NULL, &out); /* what has no gauges is of one user */
+    metrics_print(&metrics, NULL, &out); /* one user's metrics have no gauges */
     ck_assert_ptr_nonnull(strstr(out.data, lines[0]));
     ck_assert_ptr_null(strstr(out.data, "gauge"));
     buf_free(&out);
 }
 END_TEST
 
-/* ---- who may ----------------------------------------------------------------------------- */
+/* ---- keys -------------------------------------------------------------------------------- */
 
 START_TEST(keys_are_compared_whole)
 {
@@ -407,7 +405,7 @@ START_TEST(keys_are_compared_whole)
     ck_assert_uint_eq(keys_count(keys), 3);
     int alpha = keys_find(keys, "Bearer alpha"), beta = keys_find(keys, "bearer beta");
     int gamma = keys_find(keys, "Bearer gamma");
-    ck_assert_int_eq(keys_find(keys, "Bearer alpha \t"), alpha); /* blanks end no value */
+    ck_assert_int_eq(keys_find(keys, "Bearer alpha \t"), alpha); /* trailing blanks don't count */
     ck_assert(alpha >= 0 && beta >= 0 && gamma >= 0 && alpha < 3 && beta < 3 && gamma < 3);
     ck_assert(alpha != beta && beta != gamma && alpha != gamma);
     static const char *const wrong[] = {
@@ -418,15 +416,15 @@ START_TEST(keys_are_compared_whole)
     ck_assert_int_eq(keys_find(keys, NULL), -1);
     keys_close(keys);
     keys = keys_open(NULL, NULL, &err);
-    ck_assert_int_eq(keys_find(keys, NULL), 0); /* none are asked for */
+    ck_assert_int_eq(keys_find(keys, NULL), 0); /* no keys: everybody may */
     keys_close(keys);
     ck_assert_ptr_null(keys_open(NULL, "a b", &err));
     ck_assert_ptr_null(keys_open("/nonexistent", NULL, &err));
 }
 END_TEST
 
-/* The most keys there may be, and a header that fills a request's head: whoever sends it has no key
- * yet, so it must cost next to nothing. */
+/* A header that fills the head must cost next to nothing, even with the most keys: anybody may send
+ * it. */
 START_TEST(no_key_costs_much)
 {
     enum { N_KEYS = 4096, HEADER = 30000, TRIES = 5 };
@@ -472,7 +470,7 @@ START_TEST(the_page_has_a_policy)
 }
 END_TEST
 
-/* ---- turns ------------------------------------------------------------------------------- */
+/* ---- the queue --------------------------------------------------------------------------- */
 
 struct waiter {
     struct slots *slots;
@@ -501,7 +499,7 @@ static void start_waiter(struct waiter *w, struct slots *slots, const char *clie
     w->slot = (struct slot){.client = client, .pages = pages};
     w->order = order;
     ck_assert_int_eq(pthread_create(&w->thread, NULL, wait_for_slot, w), 0);
-    do { /* until it is in the queue: the order is what is tested */
+    do { /* until it is in the queue, since the order is tested */
         usleep(1000);
         slots_count(slots, &taken, &waiting);
     } while (waiting == before);
@@ -521,11 +519,11 @@ START_TEST(clients_take_turns)
     start_waiter(&waiters[2], slots, "b", 95, &order);
     start_waiter(&waiters[3], slots, "c", 10, &order);
 
-    /* b has none any more, and came before c; a has one. */
+    /* b has no slot any more and came before c; a has one. */
     slots_give(slots, &b);
     pthread_join(waiters[2].thread, NULL);
     ck_assert_int_eq(waiters[2].status, 0);
-    slots_give(slots, &a); /* there is a slot, but no memory */
+    slots_give(slots, &a); /* a slot is free, but too few pages */
     usleep(50000);
     ck_assert_int_eq(atomic_load(&order), 1);
     atomic_store(&waiters[1].cancel, true);
@@ -542,7 +540,7 @@ START_TEST(clients_take_turns)
     slots_count(slots, &taken, &waiting);
     ck_assert_uint_eq(taken + waiting, 0);
 
-    /* More pages than there are get all of them, instead of waiting for ever. */
+    /* A request for more pages than exist gets all of them, and doesn't wait for ever. */
     struct slot all = {.client = "a", .pages = 101};
     ck_assert_int_eq(slots_take(slots, &all, &never), 0);
     start_waiter(&waiters[0], slots, "b", 1, &order);
@@ -553,11 +551,11 @@ START_TEST(clients_take_turns)
 }
 END_TEST
 
-/* ---- what is kept ------------------------------------------------------------------------ */
+/* ---- the prefix cache -------------------------------------------------------------------- */
 
 static const atomic_bool never = false;
 
-/* Takes a session, evaluates what it lacks, and returns how much it had. */
+/* Takes a session, evaluates the rest, and returns how many tokens were cached. */
 static size_t use_as(struct pool *pool, int owner, const int32_t *tokens, size_t n)
 {
     struct pool_reader reader;
@@ -592,16 +590,16 @@ START_TEST(what_begins_alike_is_shared)
         c[i] = 150 - i;
     }
     ck_assert_uint_eq(use(pool, a, 80), 0);
-    ck_assert_uint_eq(use(pool, a, 100), 80); /* goes on: the shorter one is gone */
+    ck_assert_uint_eq(use(pool, a, 100), 80); /* a continuation replaces the shorter one */
     ck_assert_uint_eq(pool_count(pool), 1);
-    ck_assert_uint_eq(use(pool, b, 100), 70); /* goes on differently: both stay */
+    ck_assert_uint_eq(use(pool, b, 100), 70); /* a branch: both stay */
     ck_assert_uint_eq(use(pool, c, 100), 0);
     ck_assert_uint_eq(pool_count(pool), 3);
     ck_assert_uint_eq(use(pool, a, 100), 100);
-    ck_assert_uint_eq(use(pool, b, 90), 90); /* a part of one */
+    ck_assert_uint_eq(use(pool, b, 90), 90); /* a prefix of one */
     ck_assert_uint_eq(use(pool, (int32_t[]){9, 9}, 2), 0);
     ck_assert_uint_eq(pool_count(pool), 3);
-    ck_assert_uint_eq(use(pool, c, 100), 0); /* was used longest ago */
+    ck_assert_uint_eq(use(pool, c, 100), 0); /* least recently used, so dropped */
 
     pool_make_room(pool, UINT64_MAX / 2);
     ck_assert_uint_eq(pool_count(pool), 3); /* there is room */
@@ -619,7 +617,7 @@ START_TEST(what_begins_alike_is_shared)
     ck_assert_uint_eq(pool_count(pool), 2);
     pool_make_room(pool, page);
     ck_assert_uint_eq(pool_count(pool), 1);
-    ck_assert_uint_eq(use(pool, c, 64), 64); /* the last used one is left */
+    ck_assert_uint_eq(use(pool, c, 64), 64); /* the most recently used one is left */
     pool_close(pool);
     llama3_model_close(model);
 }
@@ -670,7 +668,7 @@ START_TEST(a_prompt_being_read_is_waited_for)
     pthread_join(thread, NULL);
     ck_assert_uint_eq(user.had, 100);
 
-    /* Nor is it waited for where it spares nothing, and a cancellation ends it. */
+    /* Nobody waits for a prompt that saves nothing, and a cancellation ends a wait. */
     pool_close(pool);
     pool = pool_open(model, 8, UINT64_MAX, &err);
     session = pool_take(pool, 0, a, 150, &reader, &never, &err);
@@ -704,7 +702,7 @@ START_TEST(owners_share_nothing)
         for (int32_t j = 0; j < 70; j++)
             others[i][j] = 100 + 10 * i + j;
 
-    /* What is being read isn't waited for either: this would not return. */
+    /* Nobody waits for another owner's prefill either: this would not return. */
     struct llama3_session *session = pool_take(pool, 1, a, 100, &reader, &never, &err);
     pool_progress(pool, &reader, 99);
     ck_assert_uint_eq(use_as(pool, 2, a, 100), 0);
@@ -712,11 +710,11 @@ START_TEST(owners_share_nothing)
     pool_read(pool, &reader);
     pool_put(pool, 1, session);
     ck_assert_uint_eq(pool_count(pool), 2);
-    ck_assert_uint_eq(use_as(pool, 2, a, 100), 100); /* and continues nobody else's */
+    ck_assert_uint_eq(use_as(pool, 2, a, 100), 100); /* and replaces no other owner's */
     ck_assert_uint_eq(use_as(pool, 1, a, 90), 90);
     ck_assert_uint_eq(pool_count(pool), 2);
 
-    /* Too many: whoever has most loses. */
+    /* With too many sequences, the owner with most loses one. */
     for (size_t i = 0; i < 5; i++)
         ck_assert_uint_eq(use_as(pool, 2, others[i], 70), 0);
     ck_assert_uint_eq(pool_count(pool), 4);
@@ -725,7 +723,7 @@ START_TEST(owners_share_nothing)
     ck_assert_uint_eq(use_as(pool, 2, others[0], 70), 0);
     pool_close(pool);
 
-    /* The same where memory is short: two pages there, three here. */
+    /* The same if memory is short: two pages there, three here. */
     pool = pool_open(model, 8, UINT64_MAX, &err);
     use_as(pool, 1, a, 100);
     uint64_t pages = llama3_model_kv_bytes(model);
