@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * assemble.h: from a reader's parts - a filled struct config and a table of named tensors - to the
- * matrices of struct model. What safetensors and GGUF share is here, once: the model's tensors, by
- * the names each calls them, with every shape checked and nothing left over.
+ * assemble.h: makes the matrices of struct model from what a reader found: a filled struct config
+ * and a table of named tensors. safetensors and GGUF share it; they differ in the tensors' names.
+ * Every shape is checked, and no tensor may be left over.
  */
 #ifndef CHECKPOINT_ASSEMBLE_H
 #define CHECKPOINT_ASSEMBLE_H
@@ -30,34 +30,34 @@ struct tensor_table {
 /* Copies *tensor with its own copy of name[0..length). */
 int tensor_table_add(struct tensor_table *table, const struct file_tensor *tensor, const char *name,
                      size_t length, struct llama3_error *err);
-/* To be called once, after the last add; -1 if a name is there twice. where: the file or directory
- * that errors name, here and below. */
+/* Call it once, after the last add; -1 if a name is there twice. where: the file or directory for
+ * errors, here and below. */
 int tensor_table_sort(struct tensor_table *table, const char *where, struct llama3_error *err);
 /* NULL if there is none of that name. */
 struct file_tensor *tensor_table_find(const struct tensor_table *table, const char *name);
 void tensor_table_free(struct tensor_table *table);
 
-/* What a format calls the tensors. A layer's name is layer, its number, and a suffix from below:
- * "model.layers." 0 ".self_attn.q_proj.weight". */
+/* A format's names of tensors. In a layer: `layer`, its number, and a suffix, as "model.layers." 0
+ * ".self_attn.q_proj.weight". */
 struct tensor_names {
     const char *embed, *norm, *head;
     const char *layer;
     const char *attn_norm, *q, *k, *v, *o, *ffn_norm, *gate, *up, *down;
-    const char *const *ignored; /* NULL-terminated ends of names that may be there unused */
+    const char *const *ignored; /* NULL-terminated: ends of names to ignore */
     bool absent_head_is_tied;   /* GGUF; else config.tied says so */
 };
 
 /* True if the name ends with one of names->ignored. */
 bool tensor_ignored(const struct tensor_names *names, const char *name);
 
-/* What config must hold whatever the format: limits of model.h, heads that divide, an even head
- * dimension, positive finite numbers. Errors name the fields as struct config does. */
+/* Checks what config must satisfy in every format: the limits of model.h, heads that divide, an
+ * even head dimension, positive finite numbers. Errors name the fields of struct config. */
 int config_check(const struct config *config, const char *where, struct llama3_error *err);
 
-/* Fills embed, norm, head, layers, parameters and dtype from the table by model->config (checked
- * before), which gets tied by absent_head_is_tied. -1 names what is missing, of the wrong shape or
- * type, or not of this architecture. Tensors used otherwise (rope_freqs) must be marked so before.
- */
+/* Fills embed, norm, head, layers, parameters and dtype from the table. model->config is checked
+ * before; absent_head_is_tied may set its `tied`. -1 names the tensor that is missing, has the
+ * wrong shape or type, or belongs to another architecture. Mark tensors with another use
+ * (rope_freqs) as used before. */
 int assemble_model(struct model *model, struct tensor_table *table,
                    const struct tensor_names *names, const char *where, struct llama3_error *err);
 
@@ -65,12 +65,12 @@ int assemble_model(struct model *model, struct tensor_table *table,
 int assemble_rope_factors(struct model *model, struct tensor_table *table, const char *where,
                           struct llama3_error *err);
 
-/* Maps a file, to be unmapped by model_close, and adds its size to file_bytes. */
+/* Maps a file until model_close(), and adds its size to file_bytes. */
 int model_map(struct model *model, const char *path, struct map *map, struct llama3_error *err);
-/* The same with a map, which the model then owns, also on failure. */
+/* The same with a map; the model owns it afterwards, even on failure. */
 int model_add_map(struct model *model, struct map *map, const char *path, struct llama3_error *err);
 
-/* Adds to eos_ids, in order and once; the id must be below config.vocab_size. */
+/* Inserts an id below config.vocab_size into eos_ids, unless it is there. */
 int model_add_eos(struct model *model, int64_t id, const char *where, struct llama3_error *err);
 
 #endif

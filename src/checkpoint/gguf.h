@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * gguf.h: the GGUF container, versions 2 and 3, little-endian (ggml/docs/gguf.md): keys with
- * values, and tensors. It knows no architecture; gguf_model.c does.
+ * values, and tensors. gguf_model.c knows the architecture.
  */
 #ifndef CHECKPOINT_GGUF_H
 #define CHECKPOINT_GGUF_H
@@ -29,7 +29,7 @@ enum { GGUF_MAX_KEY = 256 }; /* bytes of a key */
 
 struct gguf_type_info {
     const char *name; /* as errors spell it: "u32", "a string" */
-    size_t size;      /* bytes of a value, of strings and arrays the least */
+    size_t size;      /* bytes of a value; for strings and arrays the minimum */
 };
 
 extern const struct gguf_type_info gguf_types[GGUF_TYPE_COUNT];
@@ -40,12 +40,12 @@ struct gguf_kv {
     enum gguf_type type;
     enum gguf_type item; /* of an array: no array of arrays */
     size_t n;            /* items of an array, bytes of a string, else 1 */
-    const uint8_t *data; /* the value, of an array the first item; checked to lie in it */
+    const uint8_t *data; /* the value, or an array's first item; inside the header */
 };
 
 struct gguf {
     const char *path;
-    uint8_t *header;     /* a copy of the file's, which can't change */
+    uint8_t *header;     /* a copy, so that nobody can change it */
     struct gguf_kv *kvs; /* [n_kvs] by key */
     size_t n_kvs;
 };
@@ -58,8 +58,8 @@ void gguf_free(struct gguf *gguf);
 /* NULL if there is no such key. */
 const struct gguf_kv *gguf_find(const struct gguf *gguf, const char *key);
 
-/* As the getters of json.h: an absent key leaves *out as it was, unless required. Integers come in
- * all widths, and are numbers too. */
+/* Like the getters of json.h: an absent key leaves *out as it was, unless it is required. Integers
+ * of every width are accepted, also as numbers. */
 int gguf_get_int(const struct gguf *gguf, const char *key, bool required, int64_t min, int64_t max,
                  int64_t *out, struct llama3_error *err);
 int gguf_get_number(const struct gguf *gguf, const char *key, bool required, double min, double max,
@@ -72,7 +72,7 @@ int gguf_get_string(const struct gguf *gguf, const char *key, bool required, con
 const struct gguf_kv *gguf_get_array(const struct gguf *gguf, const char *key, enum gguf_type item,
                                      struct llama3_error *err);
 
-/* The string at *at, which moves on to the next of its array. */
+/* The string at *at; *at moves to the next one of the array. */
 const char *gguf_next_string(const uint8_t **at, size_t *length);
 int32_t gguf_int32(const uint8_t *data, size_t index);
 

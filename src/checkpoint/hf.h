@@ -7,25 +7,25 @@
 
 #include "checkpoint/assemble.h"
 
-/* What these checkpoints call their tensors. */
+/* Hugging Face's names of tensors. */
 extern const struct tensor_names hf_names;
 
-/* folder/name parsed, at most max bytes; NULL and err filled, or, if *missing is given, NULL and
- * *missing set where there is no such file. *path (for free()) is what errors about it name. */
+/* Parses folder/name of at most max bytes. NULL with err filled on failure; if missing is given and
+ * there is no such file, NULL with *missing set. *path, for free(), is the name for errors. */
 json_t *hf_read_json(const char *folder, const char *name, size_t max, char **path, bool *missing,
                      struct llama3_error *err);
 
-/* config.json but for its eos ids, which model->config must be filled for. */
+/* config.json; and its eos ids, once model->config is filled. */
 int hf_config_read(const json_t *root, struct config *config, const char *where,
                    struct llama3_error *err);
 int hf_eos_read(const json_t *root, struct model *model, const char *where,
                 struct llama3_error *err);
 
-/* Whether both can be read of a folder's. */
+/* Whether a folder's config.json can be read by both. */
 int hf_config_check(const char *folder, struct llama3_error *err);
 
-/* generation_config.json but for its eos ids (generation.c); and the whole of a folder's, if it is
- * there, for model->config filled. */
+/* generation_config.json without its eos ids (generation.c); and all of a folder's, if there is
+ * one, once model->config is filled. */
 int hf_generation_read(const json_t *root, struct generation_defaults *generation,
                        const char *where, struct llama3_error *err);
 int hf_generation_open(struct model *model, const char *folder, struct llama3_error *err);
@@ -34,7 +34,7 @@ int hf_generation_open(struct model *model, const char *folder, struct llama3_er
 int hf_tokenizer_read(const json_t *root, struct model *model, const char *where,
                       struct llama3_error *err);
 
-/* The special tokens and the template of tokenizer_config.json; model->vocab is filled. */
+/* The special tokens and the template of tokenizer_config.json, once model->vocab is filled. */
 int hf_tokenizer_config_read(const json_t *root, struct model *model, const char *where,
                              struct llama3_error *err);
 

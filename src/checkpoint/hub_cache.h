@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * hub_cache.h: the names of models on the Hugging Face hub, and where its local cache keeps them.
- * The layout is huggingface_hub's, so that programs in Python and ours share what was fetched:
- * models--OWNER--NAME/ holds blobs/ (the files, by hash), snapshots/COMMIT/ (links to them by
- * their names) and refs/REVISION (the commit that a branch or tag was at).
+ * hub_cache.h: names of models on the Hugging Face hub, and their paths in its local cache. The
+ * layout is huggingface_hub's, so that Python programs and ours share files:
+ * models--OWNER--NAME/ has blobs/ (files by hash), snapshots/COMMIT/ (links to them by name) and
+ * refs/REVISION (the commit of a branch or tag).
  */
 #ifndef CHECKPOINT_HUB_CACHE_H
 #define CHECKPOINT_HUB_CACHE_H
@@ -18,26 +18,27 @@ enum { HUB_NAME_SIZE = 200 }; /* two parts of 96 characters, '/', NUL */
  * each part. */
 bool hub_is_repository(const char *name);
 
-/* "OWNER/NAME[:TAG]" in its parts; tag is "" if there is none. False: it is no such name. */
+/* Splits "OWNER/NAME[:TAG]"; tag is "" if there is none. False if it is no such name. */
 bool hub_split(const char *model, char repository[HUB_NAME_SIZE], char tag[HUB_NAME_SIZE]);
 
 /* What follows returns paths for free(), or NULL with *err filled. */
 
-/* Where the tools of the hub keep what is theirs ($HF_HOME), and the cache below it or elsewhere,
- * by the variables of huggingface_hub. A variable that is set to nothing counts as unset. */
+/* The folder of the hub's tools ($HF_HOME), and the cache, by default below it, as
+ * huggingface_hub's variables say. An empty variable counts as unset. */
 char *hub_home_folder(struct llama3_error *err);
 char *hub_cache_folder(struct llama3_error *err);
-/* The file with the token that the hub's own tool got by logging in. */
+/* The file with the token of the hub's own tool. */
 char *hub_token_path(struct llama3_error *err);
 
-/* CACHE/models--OWNER--NAME of "OWNER/NAME", whether it is there or not. */
+/* CACHE/models--OWNER--NAME, which need not exist. */
 char *hub_repository_folder(const char *repository, struct llama3_error *err);
 
-/* Whether it can be a branch, a tag or a commit: a path that doesn't lead out of refs/. */
+/* Whether it can be a branch, tag or commit: a path that stays below refs/. */
 bool hub_is_revision(const char *name);
 
-/* In a repository's folder: the commit that a revision (NULL: main) stands for, itself if it is
- * one; the folder of that commit's files; where llama3-pull --int4 puts what it makes of them. */
+/* In a repository's folder: the commit of a revision (NULL: main), which may be a commit itself;
+ * the folder of a commit's files; and the one for the file that llama3-pull --int4 makes of them.
+ */
 char *hub_commit(const char *folder, const char *revision, struct llama3_error *err);
 char *hub_snapshot(const char *folder, const char *revision, struct llama3_error *err);
 char *hub_int4_path(const char *folder, const char *commit, struct llama3_error *err);

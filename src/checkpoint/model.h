@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * checkpoint: files in, one `struct model` out - a configuration, named matrices that point into
- * the mapped files, the vocabulary and the template text. Every bounds check on a checkpoint lives
- * here: what comes out can be used without another look.
+ * checkpoint: reads files into one `struct model`: a configuration, matrices that point into the
+ * mapped files, the vocabulary and the template text. Every bounds check on a checkpoint is here,
+ * so that other rooms need none.
  *
- * model.h: struct model, and the one function that opens whatever a path turns out to be.
+ * model.h: struct model, and the one function that opens any kind of checkpoint.
  */
 #ifndef CHECKPOINT_MODEL_H
 #define CHECKPOINT_MODEL_H
@@ -95,7 +95,7 @@ struct generation_defaults {
     }
 
 struct model {
-    char *path;         /* what was opened, after a cache look-up */
+    char *path;         /* that was opened, after a look-up in the cache */
     const char *format; /* "safetensors", "gguf", "llama3": static */
     struct config config;
     struct matrix embed;  /* [vocab_size][dim] */
@@ -115,14 +115,13 @@ struct model {
     float *rope_factors; /* storage of config.rope.factors */
 };
 
-/* path: a directory with config.json, a .gguf file (of a split set: its first part), one of our own
- * files (packed.h), or "OWNER/NAME[:TAG]" found in the local Hugging Face cache (resolve_hub() in
- * readers.h). An existing path wins over the cache. -1 with one line that says what was expected
- * and found, and nothing held. */
+/* path: a directory with config.json, a .gguf file (the first one of a split set), one of our own
+ * files (packed.h), or "OWNER/NAME[:TAG]" in the local Hugging Face cache (resolve_hub()). An
+ * existing path wins over the cache. */
 int model_open(struct model *model, const char *path, struct llama3_error *err);
-/* One of our own files that is open already; path is what errors and model->path call it. */
+/* Opens one of our own files by descriptor; path: its name for errors and model->path. */
 int model_open_packed(struct model *model, int fd, const char *path, struct llama3_error *err);
-/* -1 once something of its files could not be read: see map_check(). */
+/* -1 once some of its files could not be read: see map_check(). */
 int model_check_files(const struct model *model, struct llama3_error *err);
 void model_close(struct model *model); /* frees all and zeroes; fine on a zeroed one */
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * calibrate.h: quantizing with a text at hand. The text's residual stream (stream.h) is carried
- * through the layers as they are quantized: what the linears of an input read there says which of
- * their errors matter (backend/hessian.h), and they read what the linears before, quantized, made
- * of the text, so that they know what was lost so far.
+ * calibrate.h: quantizing with a calibration text. The text's residual stream (stream.h) goes
+ * through the layers as they are quantized. The inputs of a linear tell which of its errors matter
+ * (backend/hessian.h). They come from the quantized layers before, so that later layers make up for
+ * errors of earlier ones.
  *
  *     calibration_open
  *     for each layer, in ascending order:
@@ -13,7 +13,7 @@
  *         calibration_advance
  *     calibration_close
  *
- * In memory: the stream, and a square matrix of floats for the input at hand.
+ * In memory: the stream, and a square matrix of floats for the current input.
  */
 #ifndef ENGINE_CALIBRATE_H
 #define ENGINE_CALIBRATE_H
@@ -23,8 +23,7 @@
 
 struct calibration;
 
-/* NULL, or why the factors of what inputs have in common can't be had, so that each input counts
- * alone. */
+/* NULL, or why the Hessian can't be factored on this machine; then each column counts alone. */
 const char *calibration_lack(int threads);
 
 /* As stream_open(). */
@@ -33,15 +32,15 @@ struct calibration *calibration_open(const struct model *model, const int32_t *t
                                      struct llama3_error *err);
 void calibration_close(struct calibration *calibration);
 
-/* What the linears of an input read. layer: its norms, and the quantized matrices that read the
- * inputs before. */
+/* Measures what the linears of an input read. layer: its norms, and the quantized matrices that
+ * read earlier inputs. */
 int calibration_measure(struct calibration *calibration, const struct layer *layer,
                         enum layer_input input, struct llama3_error *err);
 /* Sets importance and feedback for a matrix that reads the input measured last; valid until the
- * next is measured. */
+ * next measurement. */
 void calibration_options(const struct calibration *calibration, struct quantize_options *options);
-/* To the end of a layer, all of whose matrices are quantized: also from its beginning, of a layer
- * that was quantized before and needs no measuring. */
+/* Goes to the end of a layer whose matrices are all quantized; also from its beginning, for a layer
+ * that an earlier run quantized. */
 int calibration_advance(struct calibration *calibration, const struct layer *layer,
                         struct llama3_error *err);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * convert.h: a checkpoint becomes our own file (checkpoint/packed.h), its matrices quantized, one
- * after another in bounded memory: a few megabytes beside what the system keeps of the files.
+ * convert.h: quantizes a checkpoint into our own file format (checkpoint/packed.h), matrix by
+ * matrix, in a few megabytes of memory beside the page cache.
  */
 #ifndef ENGINE_CONVERT_H
 #define ENGINE_CONVERT_H
@@ -16,69 +16,65 @@ struct convert_options {
     int threads;            /* >= 1 */
     const int32_t *tokens;  /* [n_tokens] of a calibration text, for the layers; NULL: none */
     size_t n_tokens;
-    /* Of the checkpoint's bytes, done are converted, as far as the time that they take goes; total
-     * 0 while a file is gone on with and nobody knows yet. Non-zero ends it with LLAMA3_ECANCELED.
-     * NULL: nobody wants to know. */
+    /* Bytes of the checkpoint that are converted, weighted by the time they take; total is 0 while
+     * an interrupted file is resumed. Non-zero ends it with LLAMA3_ECANCELED. May be NULL. */
     int (*on_progress)(void *arg, uint64_t done, uint64_t total);
-    /* The file goes on: so many layers are in it already. May be NULL. */
+    /* An interrupted file is resumed: it has this many layers. May be NULL. */
     void (*on_resume)(void *arg, size_t layers);
-    /* Of a checkpoint whose files are still arriving; each may be NULL. on_need waits until these
-     * bytes of a mapped file are there: nothing is read that wasn't asked for, of a matrix some
-     * rows at a time, in the order of convert_ranges(). -1 with err filled ends it; what was made
-     * stays, unless LLAMA3_EINPUT says that the bytes are no good. on_spent tells what is never
-     * read again, not even by a run that goes on with this file: what became part of it, once that
-     * is on disk. A run that goes on tells again what earlier ones told, before it asks for
-     * anything. */
+    /* For a checkpoint whose files are still being downloaded; each may be NULL.
+     * on_need waits until these bytes of a mapped file have arrived. Nothing is read before that;
+     * matrices are asked for some rows at a time, in the order of convert_ranges(). -1 with err
+     * filled ends the run; the partial file stays, unless LLAMA3_EINPUT says that the bytes are
+     * bad. on_spent names bytes that no run reads again, because their result is on disk. A resumed
+     * run first names again what earlier runs did. */
     int (*on_need)(void *arg, const void *data, size_t bytes, struct llama3_error *err);
     void (*on_spent)(void *arg, const void *data, size_t bytes);
     void *arg;
 };
 
-/* What became of all matrices of one kind. */
+/* The result for all matrices of one kind. */
 struct convert_kind {
     enum dtype type;
     uint64_t weights, bytes;
-    uint64_t carried;   /* of the weights: as convert_carries() says */
-    double error, norm; /* sums of squared differences and of squared weights, of the others */
+    uint64_t carried;   /* weights that were carried over: convert_carries() */
+    double error, norm; /* of the others: sums of squared differences, and of squares */
 };
 
 struct convert_report {
     struct convert_kind kinds[TENSOR_KINDS];
     uint64_t file_bytes;
-    size_t layers; /* that are in the file, and on disk if another run can go on with it */
+    size_t layers; /* in the file; of a resumable one, on disk */
 };
 
-/* Whether a matrix of one type becomes another without being rounded once more: they are the same,
- * or the first has the second's codes in GGUF's blocks. These become groups as they do where the
- * file is run as it is. */
+/* Whether weights of one type become another without a second rounding: the types are the same, or
+ * the first holds the second's codes in GGUF's blocks. */
 bool convert_carries(enum dtype from, enum dtype to);
 
-/* The type of an embedding, or of a head, that goes with layers of this type. A tied model's matrix
- * is both, and gets 8 bits beside layers of 4, unless it has 4 already: as a head it is worth them
- * (BENCHMARKS.md, "int4: quality"). */
+/* The default type of embedding and head beside layers of this type. A tied matrix gets 8 bits
+ * beside layers of 4, unless it has 4 already: a head is worth them (BENCHMARKS.md, "int4:
+ * quality"). */
 enum dtype convert_beside(const struct model *model, enum dtype layers);
 
-/* Writes the whole file, which then waits to be committed. What can be is carried over. A weight
- * that isn't finite is refused by its tensor, row and column.
+/* Writes the whole file; the caller commits it. A weight that is not finite is an error that names
+ * its tensor, row and column.
  *
- * A file of base/partial.h, whose key is convert_key()'s, goes on where an earlier run ended, and
- * is marked after every layer; then the report and the bytes are those of one run. Once the
- * checkpoint turns out to be no good, it is forgotten. */
+ * A file of base/partial.h with convert_key()'s key is marked after every layer, and resumed at the
+ * last mark. Bytes and report are those of an uninterrupted run. It is forgotten if the checkpoint
+ * turns out to be bad. */
 int convert(const struct model *model, const struct convert_options *options, struct new_file *file,
             struct convert_report *report, struct llama3_error *err);
 
-/* All of a checkpoint that convert() reads, in the order in which it does; a run that goes on
- * leaves out what it tells by on_spent. With a text, some rows of the embedding are read again
- * before the first layer, and by a run that goes on. */
+/* The bytes that convert() reads, in order. A resumed run leaves out what it names by on_spent.
+ * With a text, some rows of the embedding are read again before the first layer. */
 void convert_ranges(const struct model *model,
                     void (*each)(void *arg, const void *data, size_t bytes), void *arg);
 
-/* Of all that the bytes of a file depend on, the checkpoint's files by their names, places on disk,
- * sizes and times. */
+/* A digest of everything that the file's bytes depend on; the checkpoint's files count by name,
+ * inode, size and times. */
 int convert_key(const struct sources *sources, const struct convert_options *options,
                 uint8_t key[PARTIAL_KEY], struct llama3_error *err);
-/* The same of files that are known by their contents, wherever they lie: a text that names them and
- * their digests. */
+/* The same for files that are identified by a text with their names and digests, wherever they
+ * are. */
 int convert_key_contents(const char *contents, const struct convert_options *options,
                          uint8_t key[PARTIAL_KEY], struct llama3_error *err);
 

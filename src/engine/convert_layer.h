@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* convert_layer.h: calibrating while a checkpoint is converted: the layer at hand is kept as it
- * was quantized, until the text goes through it, which it does when the next one begins. */
+/* convert_layer.h: calibration during conversion. The current layer is kept as it was quantized,
+ * until the text goes through it when the next layer begins. */
 #ifndef ENGINE_CONVERT_LAYER_H
 #define ENGINE_CONVERT_LAYER_H
 
@@ -8,14 +8,14 @@
 #include "engine/calibrate.h"
 
 struct convert_layer {
-    struct calibration *calibration; /* NULL: there is none, and nothing below does anything */
-    struct layer layer;              /* as it is in the file that is made, data owned */
-    bool whole;                      /* all of that layer is there */
+    struct calibration *calibration; /* NULL: none; the functions do nothing */
+    struct layer layer;              /* as in the new file; owns its data */
+    bool whole;                      /* the layer is complete */
 };
 
-/* Before and after the rows [first, first + n) of a tensor, norms included: tensors in order, all
- * rows of each. Before sets what the text says about the tensor in *options, and is not called for
- * layers that are there already. */
+/* Called before and after the rows [first, first + n) of each tensor, norms included, in order.
+ * `before` sets what calibration says about the tensor in *options; it is not called for layers
+ * that an earlier run made. */
 int convert_layer_before(struct convert_layer *c, const struct tensor *tensor, size_t first,
                          struct quantize_options *options, struct llama3_error *err);
 int convert_layer_after(struct convert_layer *c, const struct tensor *tensor,

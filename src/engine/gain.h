@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gain.h: what calibrating was worth: how far what was made is from its source, and how far it
- * would be without. Three streams (stream.h) of one text go through the layers side by side:
- * through the source's, through those that were made, and through the source's quantized without a
- * text, of which there is one at a time.
+ * gain.h: what calibration was worth: the KL of the quantized file from its source, with and
+ * without it. Three streams (stream.h) of one text go through the layers side by side: the
+ * source's, the file's, and the source's quantized without calibration, one layer at a time.
  */
 #ifndef ENGINE_GAIN_H
 #define ENGINE_GAIN_H
@@ -12,18 +11,18 @@
 
 struct gain {
     size_t predictions;
-    double kl, plain_kl; /* mean KL from the source, in nats: of what was made, and without */
+    double kl, plain_kl; /* mean KL from the source, in nats: calibrated, and not */
 };
 
-/* made: of source, by convert(), with codes of its own. tokens: n of a text that it wasn't
- * calibrated by, without BOS, 2 or more. In memory: a quantized layer, and
- * three streams. */
+/* made: by convert() of source, with some codes that were not carried over. tokens: n >= 2 of a
+ * text that it was not calibrated by, without BOS. In memory: a quantized layer, and three streams.
+ */
 int gain_measure(const struct model *source, const struct model *made, const int32_t *tokens,
                  size_t n, const struct stream_options *options, struct gain *gain,
                  struct llama3_error *err);
 
-/* Of the file at `made`, of what is at `in`, on the beginning of a text that is built in
- * (base/sample.h) and that it wasn't calibrated by. */
+/* The same for the file at `made` of the checkpoint at `in`, with the built-in text of
+ * base/sample.h. */
 int gain_of_file(const char *in, const char *made, int threads, struct gain *gain,
                  struct llama3_error *err);
 

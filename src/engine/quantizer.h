@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * quantizer.h: a checkpoint made into one file, from opening the one to naming the other. All who
- * make such files do it by this: llama3_quantize(), and the cache of int4 weights (quantized.h). It
- * may run beside other threads, in one that doesn't block SIGBUS.
+ * quantizer.h: quantizes a checkpoint into one file, from opening it to the file's final name. It
+ * is the only way to make such files: llama3_quantize() and the cache of int4 weights (quantized.h)
+ * use it. Its thread must not block SIGBUS.
  *
  *     quantizer_open
  *     quantizer_text, or none
- *     quantizer_run       again after a failure: it goes on
+ *     quantizer_run       again after a failure: it resumes
  *     quantizer_close
  *
- * Files that are still arriving have to be there in their full size, with their headers: opening
- * reads these, and the small files whole, but no weights.
+ * Files that are still being downloaded must have their full size and their headers: opening reads
+ * these, and the small files whole, but no weights.
  */
 #ifndef ENGINE_QUANTIZER_H
 #define ENGINE_QUANTIZER_H
@@ -21,17 +21,16 @@
 struct quantizer {
     struct sources sources;
     struct model model;
-    struct tokens text;           /* that it is calibrated by; none: it isn't */
+    struct tokens text;           /* for calibration; empty: none */
     struct convert_report report; /* of the last run */
 };
 
 struct quantizer_options {
-    const char *out;   /* the file to make; NULL: one that never gets a name */
-    bool private;      /* it is its owner's alone; without a text, which takes seconds, a run that
-                          is ended leaves nothing */
+    const char *out;   /* the file to make; NULL: one without a name */
+    bool private;      /* only its owner may read it; without a text, which takes seconds, an
+                          interrupted run leaves nothing */
     enum dtype layers; /* int4 or int8 */
-    int embed, head;   /* enum dtype, or -1: the other's, where they are one, or what goes with the
-                          layers */
+    int embed, head;   /* enum dtype, or -1: in a tied model the other's, else convert_beside() */
     int threads;       /* >= 1 */
     /* As of llama3_quantize(). */
     const char *contents;
@@ -42,14 +41,14 @@ struct quantizer_options {
     void (*on_spent)(void *arg, const char *file, uint64_t offset, uint64_t bytes);
     int (*on_made)(void *arg, struct llama3_error *err);
     void *arg;
-    /* What was made is opened before it gets its name, and anybody could replace it; NULL: not. */
+    /* The new file, opened before it gets a name under which others could replace it; or NULL. */
     struct model *opened;
 };
 
 int quantizer_open(struct quantizer *quantizer, const char *in, struct llama3_error *err);
 void quantizer_close(struct quantizer *quantizer); /* fine on a zeroed one */
 
-/* Whether a text makes a difference: layers of this type get codes that were chosen. */
+/* Whether calibration has an effect: some layer's codes are not carried over. */
 bool quantizer_calibrates(const struct model *model, enum dtype layers);
 /* Appends the built-in text. */
 int quantizer_text(struct quantizer *quantizer, struct llama3_error *err);
@@ -59,7 +58,7 @@ void quantizer_ranges(const struct quantizer *quantizer,
                       void (*each)(void *arg, const char *file, uint64_t offset, uint64_t bytes),
                       void *arg);
 
-/* Makes the file, and names it. */
+/* Writes the file and gives it its name. */
 int quantizer_run(struct quantizer *quantizer, const struct quantizer_options *options,
                   struct llama3_error *err);
 
