@@ -211,7 +211,7 @@ static size_t list_kinds(const struct convert_report *report, struct kinds *kind
     return n;
 }
 
-/* kinds: the caller's from now on. */
+/* kinds: the caller's from now on, if its struct has them. */
 static void give_report(const struct quantize_call *job, struct kinds *kinds,
                         struct llama3_quantize_report *callers)
 {
@@ -224,6 +224,8 @@ static void give_report(const struct quantize_call *job, struct kinds *kinds,
         .n_kinds = list_kinds(&job->q.report, kinds),
     };
     sized_give(callers, &report, sizeof report);
+    if (callers->size < offsetof(struct llama3_quantize_report, n_kinds)) /* an older one */
+        free(kinds);
 }
 
 /* ---- the whole --------------------------------------------------------------------------- */

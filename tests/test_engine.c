@@ -533,6 +533,7 @@ START_TEST(stop_strings_end_the_answer_before_them)
     g.arg = &length;
     ck_assert_int_eq(llama3_session_generate(session, prompt, 3, &g, &result, &err), 0);
     ck_assert_uint_eq(length, whole.length);
+    llama3_sampling_close(g.sampling);
     llama3_session_close(session);
     llama3_model_close(model);
 }
@@ -608,6 +609,7 @@ START_TEST(tokens_are_told_and_sessions_forked)
     }
     llama3_token_bytes(model, -1, &n);
     ck_assert_uint_eq(n, 0);
+    llama3_sampling_close(g.sampling);
     llama3_session_close(w.fork);
     llama3_session_close(w.session);
     llama3_model_close(model);

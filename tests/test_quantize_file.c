@@ -208,13 +208,13 @@ END_TEST
 
 /* ---- ended ------------------------------------------------------------------------------- */
 
-/* At each step: it goes on, and makes the very same. */
+/* At any step: it goes on, and makes the very same. */
 START_TEST(canceled_and_resumed)
 {
     struct llama3_quantize_options options = {.size = sizeof options, .threads = 2};
     size_t resumed = 0, left = 0;
     make(tiny, other, &options, NULL);
-    for (size_t at = 1;; at++) {
+    for (size_t at = 1;; at += 1 + at / 8) {
         struct seen seen = {.cancels_at = at};
         options.on_progress = on_progress;
         options.on_note = on_note;

@@ -123,14 +123,12 @@ static int read_verify(struct job *job)
         status = text_read(path, &text);
     else
         buf_add(&text, (const char *)sample_text, sample_size);
-    if (status != STATUS_OK)
-        return status;
-    if ((model = evaluate_open_vocabulary(job->args->in, &err)) == NULL ||
-        evaluate_tokenize(model, text.size > 0 ? text.data : "", text.size, false, &job->verify,
-                          &err) != 0) {
+    if (status == STATUS_OK && ((model = evaluate_open_vocabulary(job->args->in, &err)) == NULL ||
+                                evaluate_tokenize(model, text.size > 0 ? text.data : "", text.size,
+                                                  false, &job->verify, &err) != 0)) {
         say_failure(&err);
         status = STATUS_FAILED;
-    } else if (job->verify.n < evaluate_min_tokens(model)) {
+    } else if (status == STATUS_OK && job->verify.n < evaluate_min_tokens(model)) {
         size_t least = evaluate_min_tokens(model);
         say_error("%s: expected a text of %zu token%s or more to verify with, found %zu",
                   text_name(path), least, least == 1 ? "" : "s", job->verify.n);
