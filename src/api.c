@@ -105,9 +105,8 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
                          struct forward_options *limits, struct llama3_error *err)
 {
     const struct config *c = &m->checkpoint.config;
-    if (o->threads < 0 || o->threads > MAX_THREADS)
-        return error_set(err, LLAMA3_EINPUT, "threads: expected 1 to %d, found %d", MAX_THREADS,
-                         o->threads);
+    if (threads_chosen(o->threads, &m->info.threads, err) < 0)
+        return -1;
     if (o->chunk > MAX_CHUNK)
         return error_set(err, LLAMA3_EINPUT, "chunk: expected 1 to %d, found %zu", MAX_CHUNK,
                          o->chunk);
@@ -121,7 +120,6 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
 
     m->info.kv_bytes_per_token =
         (uint64_t)2 * c->n_layers * c->n_kv_heads * kv_head_bytes(o->kv_type, c->head_dim);
-    m->info.threads = o->threads > 0 ? o->threads : processors_available();
 
     size_t chunk = o->chunk > 0 ? o->chunk : DEFAULT_CHUNK;
     *limits = (struct forward_options){
@@ -198,8 +196,7 @@ static void describe(struct llama3_model *m, const struct forward *forward)
 static int open_checkpoint(struct model *checkpoint, const char *path,
                            const struct llama3_model_options *o, struct llama3_error *err)
 {
-    const struct quantized_options options = {
-        .threads = o->threads > 0 ? o->threads : processors_available(),
+    struct quantized_options options = {
         .calibrated = o->int4 == LLAMA3_INT4_CALIBRATED,
         .cache = o->cache,
         .on_progress = o->on_progress,
@@ -210,9 +207,8 @@ static int open_checkpoint(struct model *checkpoint, const char *path,
         return error_set(err, LLAMA3_EINPUT, "int4: expected no, plain or calibrated, found %d",
                          (int)o->int4);
     bool quantizes = o->int4 != LLAMA3_INT4_NO;
-    if (quantizes && options.threads > MAX_THREADS) /* said by choose_limits() after the work */
-        return error_set(err, LLAMA3_EINPUT, "threads: expected 1 to %d, found %d", MAX_THREADS,
-                         o->threads);
+    if (quantizes && threads_chosen(o->threads, &options.threads, err) < 0) /* before the work */
+        return -1;
     int status = quantizes ? quantized_open(checkpoint, path, &options, err)
                            : model_open(checkpoint, path, err);
     struct llama3_error note;

@@ -31,15 +31,6 @@ static void note(const struct quantize_call *job, const char *text)
 
 /* ---- options ----------------------------------------------------------------------------- */
 
-static int take_threads(int given, int *threads, struct llama3_error *err)
-{
-    *threads = given > 0 ? given : processors_available();
-    return given >= 0 && given <= MAX_THREADS
-               ? 0
-               : error_set(err, LLAMA3_EINPUT, "threads: expected 1 to %d, found %d", MAX_THREADS,
-                           given);
-}
-
 /* The type of that name, one of the first n; -1 for NULL. */
 static int take_type(const char *name, const char *option, size_t n, int *type,
                      struct llama3_error *err)
@@ -62,7 +53,7 @@ static int take_options(struct quantize_call *job, const char *out, struct llama
     if (take_type(o->layers, "layers", 2, &layers, err) != 0 ||
         take_type(o->embeddings, "embeddings", 5, &embed, err) != 0 ||
         take_type(o->head, "head", 5, &head, err) != 0 ||
-        take_threads(o->threads, &threads, err) != 0)
+        threads_chosen(o->threads, &threads, err) != 0)
         return -1;
     if (o->no_calibrate && o->n_texts > 0)
         return error_set(err, LLAMA3_EINPUT,
@@ -269,7 +260,7 @@ int llama3_quantize_gain(const char *in, const char *out, int threads, double *k
                          struct llama3_error *err)
 {
     struct gain gain;
-    if (take_threads(threads, &threads, err) != 0 ||
+    if (threads_chosen(threads, &threads, err) != 0 ||
         gain_of_file(in, out, threads, &gain, err) != 0)
         return -1;
     *kl = gain.kl;

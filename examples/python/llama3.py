@@ -81,17 +81,17 @@ class Llama3:
     """
 
     def __init__(self, model_path, context=0, threads=0):
-        self.library = load_library()
+        self.lib = load_library()
         self.err = Error(ctypes.sizeof(Error))
         self.session = self.model = None
         options = ModelOptions(ctypes.sizeof(ModelOptions), None, context, 0, threads)
-        self.model = self._made(self.library.llama3_model_open(
+        self.model = self._made(self.lib.llama3_model_open(
             os.fsencode(model_path), byref(options), byref(self.err)))
-        self.session = self._made(self.library.llama3_session_open(self.model, byref(self.err)))
+        self.session = self._made(self.lib.llama3_session_open(self.model, byref(self.err)))
 
     def close(self):
-        self.library.llama3_session_close(self.session)
-        self.library.llama3_model_close(self.model)
+        self.lib.llama3_session_close(self.session)
+        self.lib.llama3_model_close(self.model)
         self.session = self.model = None
 
     def __enter__(self):
@@ -158,10 +158,10 @@ class Llama3:
         messages = (Message * len(history))(*(
             Message(size, m["role"].encode(), m["content"].encode()) for m in history))
         tokens, n = POINTER(c_int32)(), c_size_t()
-        self._check(self.library.llama3_apply_template(
+        self._check(self.lib.llama3_apply_template(
             self.model, messages, len(history), None, byref(tokens), byref(n), byref(self.err)))
         prompt = (c_int32 * n.value)(*tokens[:n.value])
-        self.library.llama3_free(tokens)
+        self.lib.llama3_free(tokens)
         return prompt
 
     def _generate(self, prompt, max_tokens, on_text, settings):
@@ -175,20 +175,20 @@ class Llama3:
                 raised.append(exception)
                 return 1
 
-        sampling = self._made(self.library.llama3_sampling_open(self.model, byref(self.err)))
+        sampling = self._made(self.lib.llama3_sampling_open(self.model, byref(self.err)))
         try:
             for name, value in settings.items():
                 if value is not None:
-                    self._check(self.library.llama3_sampling_set(
+                    self._check(self.lib.llama3_sampling_set(
                         sampling, name.encode(), str(value).encode(), byref(self.err)))
             result = Result(ctypes.sizeof(Result))
             generation = Generation(ctypes.sizeof(Generation), sampling, max_tokens, None, 0,
                                     ON_TEXT(take), None, None, None)
-            self._check(self.library.llama3_session_generate(
+            self._check(self.lib.llama3_session_generate(
                 self.session, prompt, len(prompt), byref(generation), byref(result),
                 byref(self.err)))
         finally:
-            self.library.llama3_sampling_close(sampling)
+            self.lib.llama3_sampling_close(sampling)
         if raised:
             raise raised[0]
         return "".join(pieces)

@@ -7,6 +7,8 @@
  */
 #include "base/json.h"
 
+#include <math.h>
+
 #include "base/json_read.h"
 
 struct json_limits {
@@ -221,6 +223,10 @@ void json_number_text(const json_t *number, char text[32])
     double value = json_number_value(number);
     if (json_is_integer(number)) {
         snprintf(text, 32, "%" JSON_INTEGER_FORMAT, json_integer_value(number));
+        return;
+    }
+    if (floor(value) == value && fabs(value) < 0x1p53) { /* 7.0 is an integer in JSON */
+        snprintf(text, 32, "%.0f", value);
         return;
     }
     for (int digits = 15; digits <= 17; digits++) {

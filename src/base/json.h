@@ -46,7 +46,8 @@ void json_print(const json_t *value, size_t flags, struct buf *out);
 /* A value's type as errors name it: "an object", "a string". */
 const char *json_kind(const json_t *value);
 
-/* A number as text: an integer, or the shortest decimal that stands for it. */
+/* A number as text: an integer, also where it is written as 7.0, or the shortest decimal that
+ * stands for it. */
 void json_number_text(const json_t *number, char text[32]);
 
 #endif

@@ -48,6 +48,15 @@ int processors_available(void)
     return n < 1 ? 1 : n;
 }
 
+int threads_chosen(int given, int *threads, struct llama3_error *err)
+{
+    if (given < 0 || given > MAX_THREADS)
+        return error_set(err, LLAMA3_EINPUT, "threads: expected 1 to %d, found %d", MAX_THREADS,
+                         given);
+    *threads = given > 0 ? given : processors_available();
+    return 0;
+}
+
 /* The build ID among the notes of a segment. */
 static void find_build_id(const char *at, size_t size, char out[BUILD_ID_SIZE])
 {

@@ -3,11 +3,17 @@
 #ifndef BASE_MACHINE_H
 #define BASE_MACHINE_H
 
+#include "base/error.h"
+
 enum { MAX_THREADS = 1024 };
 
 /* Cores that this process may use: those it may run on, or fewer where its cgroup has a CPU quota.
  * 1..MAX_THREADS. */
 int processors_available(void);
+
+/* The threads to use where a caller asks for `given`: 1..MAX_THREADS, or 0 for
+ * processors_available(). LLAMA3_EINPUT for another number. */
+int threads_chosen(int given, int *threads, struct llama3_error *err);
 
 /* Cores that a cgroup's cpu.max allows, rounded up: "150000 100000" (microseconds per period) is 2.
  * MAX_THREADS without a quota ("max 100000"). */

@@ -87,6 +87,15 @@ size_t matrix_bytes(const struct matrix *matrix)
                : matrix->rows * dtype_row_bytes(matrix->type, matrix->cols);
 }
 
+const uint8_t *matrix_rows(const struct matrix *matrix, size_t first, size_t n, size_t *bytes)
+{
+    struct matrix before = *matrix, rows = *matrix;
+    before.rows = first;
+    rows.rows = n;
+    *bytes = matrix_bytes(&rows);
+    return (const uint8_t *)matrix->data + matrix_bytes(&before);
+}
+
 void matrix_row(const struct matrix *matrix, size_t row, float *out)
 {
     const char *data = matrix->data;

@@ -315,10 +315,9 @@ static int write_header(struct packed_writer *w, struct llama3_error *err)
 
 static int copy_rows(const struct matrix *from, size_t first, size_t n, void *out)
 {
-    struct matrix before = *from, rows = *from;
-    before.rows = first;
-    rows.rows = n;
-    memcpy(out, (const uint8_t *)from->data + matrix_bytes(&before), matrix_bytes(&rows));
+    size_t bytes;
+    const uint8_t *rows = matrix_rows(from, first, n, &bytes);
+    memcpy(out, rows, bytes);
     return 0;
 }
 

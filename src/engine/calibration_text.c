@@ -92,8 +92,7 @@ static int encode_chat(struct text_reader *r)
         return encode_plain(r);
     if (chat_render(r->chat, r->tokenizer, messages, r->n_messages, NULL, CHAT_HEADER, r->out,
                     &err) != 0)
-        return err.code == LLAMA3_EINPUT ? encode_plain(r)
-                                         : error_set(r->err, err.code, "%s", err.message);
+        return err.code == LLAMA3_EINPUT ? encode_plain(r) : error_copy(r->err, &err);
     drop_bos(r, first);
     return 0;
 }

@@ -63,10 +63,9 @@ static struct matrix target_of(void *arg, const struct tensor *tensor)
 
 static void copy_rows(const struct matrix *from, size_t first, size_t n, void *out)
 {
-    struct matrix before = *from, rows = *from;
-    before.rows = first;
-    rows.rows = n;
-    memcpy(out, (const char *)from->data + matrix_bytes(&before), matrix_bytes(&rows));
+    size_t bytes;
+    const uint8_t *rows = matrix_rows(from, first, n, &bytes);
+    memcpy(out, rows, bytes);
 }
 
 /* The numbers of a strip's groups, [groups][STRIP] f16: scales or offsets. */
@@ -147,11 +146,8 @@ static int round_rows(const struct conversion *job, const struct matrix *from, e
  * memory is read at the disk's speed and doesn't push everything else out. */
 static void move_on(const struct conversion *job, const struct matrix *from, size_t first, size_t n)
 {
-    struct matrix before = *from, rows = *from;
-    before.rows = first;
-    rows.rows = n;
-    const uint8_t *begin = (const uint8_t *)from->data + matrix_bytes(&before);
-    size_t bytes = matrix_bytes(&rows);
+    size_t bytes;
+    const uint8_t *begin = matrix_rows(from, first, n, &bytes);
     for (size_t i = 0; i < job->model->n_maps; i++) {
         map_drop(&job->model->maps[i], begin, bytes);
         if (job->options->on_need == NULL) /* else it may not be there */

@@ -84,10 +84,9 @@ int convert_layer_after(struct convert_layer *c, const struct tensor *tensor,
         if (kept->data == NULL)
             return error_memory(err, "a layer", matrix_bytes(target));
     }
-    struct matrix before = *kept, some = *kept;
-    before.rows = first;
-    some.rows = n;
-    memcpy((char *)(uintptr_t)kept->data + matrix_bytes(&before), rows, matrix_bytes(&some));
+    size_t bytes;
+    uint8_t *out = (uint8_t *)(uintptr_t)matrix_rows(kept, first, n, &bytes);
+    memcpy(out, rows, bytes);
     if (tensor->kind != TENSOR_DOWN || first + n < kept->rows)
         return 0;
     c->whole = true;

@@ -11,16 +11,6 @@ static size_t unit_of(const struct matrix *matrix)
     return is_grouped(matrix->type) ? STRIP : 1;
 }
 
-/* The bytes of rows [first, first + n), first the beginning of a unit. */
-static const uint8_t *rows_of(const struct matrix *matrix, size_t first, size_t n, size_t *bytes)
-{
-    struct matrix before = *matrix, rows = *matrix;
-    before.rows = first;
-    rows.rows = n;
-    *bytes = matrix_bytes(&rows);
-    return (const uint8_t *)matrix->data + matrix_bytes(&before);
-}
-
 /* ---- the text's rows of the embedding -------------------------------------------------------- */
 
 static size_t text_units(const struct matrix *embed)
@@ -80,7 +70,7 @@ int convert_source_need(const struct convert_source *source, const struct matrix
 {
     const struct convert_options *o = source->options;
     size_t bytes;
-    const uint8_t *data = rows_of(matrix, first, n, &bytes);
+    const uint8_t *data = matrix_rows(matrix, first, n, &bytes);
     return o->on_need == NULL ? 0 : o->on_need(o->arg, data, bytes, err);
 }
 
@@ -108,7 +98,7 @@ static void tell(const struct convert_source *s, const struct matrix *matrix, si
                  size_t n)
 {
     size_t bytes;
-    const uint8_t *data = rows_of(matrix, first, n, &bytes);
+    const uint8_t *data = matrix_rows(matrix, first, n, &bytes);
     s->options->on_spent(s->options->arg, data, bytes);
 }
 

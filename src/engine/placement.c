@@ -291,7 +291,7 @@ int placement_choose(struct placement *placement, const struct model *model,
         return choose_cpu(&c);
     if (request->ops->device(&options->backend, &c.device, &why) < 0) {
         if (request->gpu_layers != LLAMA3_GPU_AUTO || request->device > 0)
-            return error_set(err, why.code, "%s", why.message);
+            return error_copy(err, &why);
         snprintf(placement->note, sizeof placement->note, "%.*s", (int)sizeof placement->note - 1,
                  why.message);
         return choose_cpu(&c);

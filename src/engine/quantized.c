@@ -204,7 +204,7 @@ static int make_somewhere(struct model *model, struct quantizer *q, const char *
         if (check_folder(o->cache, &reason) == 0 && make_file(model, q, kept, o, &reason) == 0)
             return 0;
         if (reason.code != LLAMA3_EIO) /* it is not for the file */
-            return error_set(err, reason.code, "%s", reason.message);
+            return error_copy(err, &reason);
         snprintf(text, sizeof text, "%.500s: the int4 weights are not kept", reason.message);
         note(o, text);
     }

@@ -179,7 +179,7 @@ static int ask_for_name(struct run *run, struct llama3_error *err)
         return 0;
     if (reason.code == LLAMA3_EINPUT)
         partial_forget(&run->file);
-    return error_set(err, reason.code, "%s", reason.message);
+    return error_copy(err, &reason);
 }
 
 static int name_file(struct run *run, struct llama3_error *err)

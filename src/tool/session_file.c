@@ -93,16 +93,6 @@ static int check_stop(const json_t *value, const char *where, struct llama3_erro
     return 0;
 }
 
-/* 7.0 is an integer: JSON makes no difference. */
-static void number_text(const json_t *number, char text[32])
-{
-    double value = json_number_value(number);
-    if (floor(value) == value && fabs(value) <= (double)SESSION_MAX_SEED)
-        snprintf(text, 32, "%.0f", value);
-    else
-        json_number_text(number, text);
-}
-
 static int check_setting(const char *key, const json_t *value, const char *where,
                          struct llama3_error *err)
 {
@@ -119,7 +109,7 @@ static int check_setting(const char *key, const json_t *value, const char *where
     double found = json_number_value(value);
     bool limited = spec->type == OPTION_SIZE; /* by its row; a sampling knows its own limits */
     double max = limited ? spec->max : (double)SESSION_MAX_SEED;
-    number_text(value, text);
+    json_number_text(value, text);
     if ((limited || strcmp(key, "seed") == 0) &&
         (!(found >= spec->min && found <= max) || floor(found) != found))
         return error_set(err, LLAMA3_EINPUT,
@@ -167,7 +157,7 @@ static int take_setting(const struct option_spec *spec, const json_t *value, cha
     size_t n = json_array_size(value);
     switch (spec->type) {
     case OPTION_TEXT:
-        number_text(value, text);
+        json_number_text(value, text);
         *(const char **)at = text;
         return 0;
     case OPTION_SIZE:
