@@ -93,8 +93,7 @@ START_TEST(config_json)
         {"\"head_dim\": 2", "\"head_dim\": 3", "head_dim: expected an even number, found 3"},
         {"\"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"head_dim\": 2",
          "\"num_attention_heads\": 3",
-         "expected \"head_dim\", as \"hidden_size\" 4 is no multiple of \"num_attention_heads\" 3, "
-         "found nothing"},
+         "expected head_dim, as dim 4 is no multiple of n_heads 3, found nothing"},
         {"1e-05", "NaN", "expected JSON: line 4: invalid token near 'NaN'"},
         {"1e-05", "1", "\"rms_norm_eps\": expected 0..0.1, found 1"},
         {"[7]", "[9]", "expected an eos id 0..8, found 9"},

@@ -10,7 +10,7 @@
 
 #include "base/size.h"
 
-enum { MAX_TENSORS = 1 << 16, LAYER_TENSORS = 9 };
+enum { MAX_TENSORS = 1 << 16 };
 
 int tensor_table_add(struct tensor_table *table, const struct file_tensor *tensor, const char *name,
                      size_t length, struct llama3_error *err)
@@ -76,8 +76,18 @@ bool tensor_ignored(const struct tensor_names *names, const char *name)
     return false;
 }
 
-int config_check(const struct config *config, const char *where, struct llama3_error *err)
+int config_finish(struct config *config, const char *where, struct llama3_error *err)
 {
+    if (config->n_kv_heads == 0)
+        config->n_kv_heads = config->n_heads;
+    if (config->head_dim == 0 && config->n_heads > 0) {
+        if (config->dim % config->n_heads != 0)
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: expected head_dim, as dim %zu is no multiple of n_heads %zu, "
+                             "found nothing",
+                             where, config->dim, config->n_heads);
+        config->head_dim = config->dim / config->n_heads;
+    }
     const struct {
         const char *name;
         size_t value, max;
@@ -144,18 +154,16 @@ static int wrong_shape(const struct file_tensor *tensor, size_t rows, size_t col
                      tensor->name, expected, found);
 }
 
-enum need { OPTIONAL, REQUIRED };
-
-/* A tensor as the matrix [rows][cols], a vector if rows is 1; *out stays zero if an optional one is
+/* A tensor as the matrix [rows][cols], a vector if rows is 1. *out stays zero if an optional one is
  * absent. */
-static int take(const struct tensor_table *table, const char *name, enum need need, size_t rows,
+static int take(const struct tensor_table *table, const char *name, bool optional, size_t rows,
                 size_t cols, struct matrix *out, const char *where, struct llama3_error *err)
 {
     struct file_tensor *tensor = tensor_table_find(table, name);
-    if (tensor == NULL && need == OPTIONAL)
-        return 0;
     if (tensor == NULL)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected tensor %s, found none", where, name);
+        return optional ? 0
+                        : error_set(err, LLAMA3_EINPUT, "%s: expected tensor %s, found none", where,
+                                    name);
 
     size_t n = tensor->n_dims;
     bool vector = rows == 1;
@@ -187,32 +195,34 @@ static int take(const struct tensor_table *table, const char *name, enum need ne
     return 0;
 }
 
-static int take_layer(const struct tensor_table *table, const struct tensor_names *names,
-                      size_t index, struct model *model, const char *where,
-                      struct llama3_error *err)
+static int take_all(const struct tensor_table *table, const struct tensor_names *names,
+                    struct model *model, bool head_optional, const char *where,
+                    struct llama3_error *err)
 {
     const struct config *c = &model->config;
-    struct layer *layer = &model->layers[index];
     size_t q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
     const struct {
-        const char *suffix;
-        struct matrix *out;
         size_t rows, cols;
-    } wanted[] = {
-        {names->attn_norm, &layer->attn_norm, 1, c->dim},
-        {names->q, &layer->q, q_dim, c->dim},
-        {names->k, &layer->k, kv_dim, c->dim},
-        {names->v, &layer->v, kv_dim, c->dim},
-        {names->o, &layer->o, c->dim, q_dim},
-        {names->ffn_norm, &layer->ffn_norm, 1, c->dim},
-        {names->gate, &layer->gate, c->ffn_dim, c->dim},
-        {names->up, &layer->up, c->ffn_dim, c->dim},
-        {names->down, &layer->down, c->dim, c->ffn_dim},
+    } shapes[TENSOR_KINDS] = {
+        [TENSOR_EMBED] = {c->vocab_size, c->dim},
+        [TENSOR_ATTN_NORM] = {1, c->dim},
+        [TENSOR_Q] = {q_dim, c->dim},
+        [TENSOR_K] = {kv_dim, c->dim},
+        [TENSOR_V] = {kv_dim, c->dim},
+        [TENSOR_O] = {c->dim, q_dim},
+        [TENSOR_FFN_NORM] = {1, c->dim},
+        [TENSOR_GATE] = {c->ffn_dim, c->dim},
+        [TENSOR_UP] = {c->ffn_dim, c->dim},
+        [TENSOR_DOWN] = {c->dim, c->ffn_dim},
+        [TENSOR_NORM] = {1, c->dim},
+        [TENSOR_HEAD] = {c->vocab_size, c->dim},
     };
-    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
-        char name[128];
-        snprintf(name, sizeof name, "%s%zu%s", names->layer, index, wanted[i].suffix);
-        if (take(table, name, REQUIRED, wanted[i].rows, wanted[i].cols, wanted[i].out, where,
+    for (size_t i = 0; i < tensor_count(model); i++) {
+        struct tensor tensor = tensor_at(model, i);
+        char name[TENSOR_NAME_SIZE];
+        tensor_name(&tensor, names, name);
+        if (take(table, name, tensor.kind == TENSOR_HEAD && head_optional, shapes[tensor.kind].rows,
+                 shapes[tensor.kind].cols, (struct matrix *)(uintptr_t)tensor.matrix, where,
                  err) != 0)
             return -1;
     }
@@ -245,18 +255,13 @@ int assemble_model(struct model *model, struct tensor_table *table,
                    const struct tensor_names *names, const char *where, struct llama3_error *err)
 {
     struct config *c = &model->config;
-    enum need head = c->tied || names->absent_head_is_tied ? OPTIONAL : REQUIRED;
+    bool head_optional = c->tied || names->absent_head_is_tied;
     model->layers = size_alloc(c->n_layers, sizeof *model->layers);
     if (model->layers == NULL)
         return error_memory(err, "layers", c->n_layers * sizeof *model->layers);
-    if (take(table, names->embed, REQUIRED, c->vocab_size, c->dim, &model->embed, where, err) !=
-            0 ||
-        take(table, names->norm, REQUIRED, 1, c->dim, &model->norm, where, err) != 0 ||
-        take(table, names->head, head, c->vocab_size, c->dim, &model->head, where, err) != 0)
+    c->tied = false; /* look for a head in any case */
+    if (take_all(table, names, model, head_optional, where, err) != 0)
         return -1;
-    for (size_t i = 0; i < c->n_layers; i++)
-        if (take_layer(table, names, i, model, where, err) != 0)
-            return -1;
 
     /* A head that is there counts even where the configuration ties it, as in transformers 5: it
      * either equals the embedding or was trained apart from it. */
@@ -320,6 +325,17 @@ int model_map(struct model *model, const char *path, struct map *map, struct lla
             "%s: expected weights, found a Git LFS pointer: fetch the file itself (git lfs pull)",
             path);
     return 0;
+}
+
+int model_set_template(struct model *model, const char *text, size_t length, const char *where,
+                       struct llama3_error *err)
+{
+    if (memchr(text, '\0', length) != NULL)
+        return error_set(err, LLAMA3_EINPUT, "%s: chat template: expected text, found a zero byte",
+                         where);
+    free(model->template_text);
+    model->template_text = strndup(text, length);
+    return model->template_text != NULL ? 0 : error_memory(err, "chat template", length);
 }
 
 int model_add_eos(struct model *model, int64_t id, const char *where, struct llama3_error *err)

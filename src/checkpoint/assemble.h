@@ -7,7 +7,7 @@
 #ifndef CHECKPOINT_ASSEMBLE_H
 #define CHECKPOINT_ASSEMBLE_H
 
-#include "checkpoint/model.h"
+#include "checkpoint/tensors.h"
 
 enum { MAX_DIMS = 4 };
 
@@ -37,22 +37,13 @@ int tensor_table_sort(struct tensor_table *table, const char *where, struct llam
 struct file_tensor *tensor_table_find(const struct tensor_table *table, const char *name);
 void tensor_table_free(struct tensor_table *table);
 
-/* A format's names of tensors. In a layer: `layer`, its number, and a suffix, as "model.layers." 0
- * ".self_attn.q_proj.weight". */
-struct tensor_names {
-    const char *embed, *norm, *head;
-    const char *layer;
-    const char *attn_norm, *q, *k, *v, *o, *ffn_norm, *gate, *up, *down;
-    const char *const *ignored; /* NULL-terminated: ends of names to ignore */
-    bool absent_head_is_tied;   /* GGUF; else config.tied says so */
-};
-
 /* True if the name ends with one of names->ignored. */
 bool tensor_ignored(const struct tensor_names *names, const char *name);
 
-/* Checks what config must satisfy in every format: the limits of model.h, heads that divide, an
- * even head dimension, positive finite numbers. Errors name the fields of struct config. */
-int config_check(const struct config *config, const char *where, struct llama3_error *err);
+/* Fills in n_kv_heads and head_dim where they are 0, and checks what config must satisfy in every
+ * format: the limits of model.h, heads that divide, an even head dimension, positive finite
+ * numbers. Errors name the fields of struct config. */
+int config_finish(struct config *config, const char *where, struct llama3_error *err);
 
 /* Fills embed, norm, head, layers, parameters and dtype from the table. model->config is checked
  * before; absent_head_is_tied may set its `tied`. -1 names the tensor that is missing, has the
@@ -69,6 +60,10 @@ int assemble_rope_factors(struct model *model, struct tensor_table *table, const
 int model_map(struct model *model, const char *path, struct map *map, struct llama3_error *err);
 /* The same with a map; the model owns it afterwards, even on failure. */
 int model_add_map(struct model *model, struct map *map, const char *path, struct llama3_error *err);
+
+/* Copies a chat template, and frees the one before it. -1 if it has a zero byte. */
+int model_set_template(struct model *model, const char *text, size_t length, const char *where,
+                       struct llama3_error *err);
 
 /* Inserts an id below config.vocab_size into eos_ids, unless it is there. */
 int model_add_eos(struct model *model, int64_t id, const char *where, struct llama3_error *err);

@@ -145,9 +145,10 @@ static int keep_unsupported(struct generation_defaults *generation, const char *
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-int hf_generation_read(const json_t *root, struct generation_defaults *generation,
-                       const char *where, struct llama3_error *err)
+int hf_generation_read(const json_t *root, struct model *model, const char *where,
+                       struct llama3_error *err)
 {
+    struct generation_defaults *generation = &model->generation;
     bool do_sample = generation->do_sample > 0;
     int64_t top_k = generation->top_k;
     const json_t *given_k = json_object_get(root, "top_k");
@@ -167,10 +168,12 @@ int hf_generation_read(const json_t *root, struct generation_defaults *generatio
         generation->top_k = top_k > 0 ? top_k : 0;
     if (given != NULL && !json_is_null(given))
         generation->do_sample = do_sample;
-    json_object_foreach((json_t *)(uintptr_t)root, key,
-                        value) if (keep_unsupported(generation, key, json_incref(value), err) !=
-                                   0) return -1;
-    return 0;
+    json_object_foreach((json_t *)(uintptr_t)root, key, value)
+    {
+        if (keep_unsupported(generation, key, json_incref(value), err) != 0)
+            return -1;
+    }
+    return hf_eos_read(root, model, where, err);
 }
 
 /* A GGUF value that is not read as a number that counts, as JSON; an array is only said to be
@@ -251,9 +254,8 @@ bool generation_note(const struct generation_defaults *generation, const char *p
         return false;
     if (n > i)
         error_set(note, LLAMA3_OK,
-                  "%.150s: %s and %zu more are not supported: answers are made "
-                  "without",
-                  path, names, n - i);
+                  "%.150s: %s and %zu more are not supported: answers are made without", path,
+                  names, n - i);
     else
         error_set(note, LLAMA3_OK, "%.150s: %s %s not supported: answers are made without", path,
                   names, n == 1 ? "is" : "are");

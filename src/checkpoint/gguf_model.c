@@ -16,19 +16,22 @@
 #include "checkpoint/readers.h"
 
 static const struct tensor_names names = {
-    .embed = "token_embd.weight",
-    .norm = "output_norm.weight",
-    .head = "output.weight",
+    .kinds =
+        {
+            [TENSOR_EMBED] = "token_embd.weight",
+            [TENSOR_ATTN_NORM] = ".attn_norm.weight",
+            [TENSOR_Q] = ".attn_q.weight",
+            [TENSOR_K] = ".attn_k.weight",
+            [TENSOR_V] = ".attn_v.weight",
+            [TENSOR_O] = ".attn_output.weight",
+            [TENSOR_FFN_NORM] = ".ffn_norm.weight",
+            [TENSOR_GATE] = ".ffn_gate.weight",
+            [TENSOR_UP] = ".ffn_up.weight",
+            [TENSOR_DOWN] = ".ffn_down.weight",
+            [TENSOR_NORM] = "output_norm.weight",
+            [TENSOR_HEAD] = "output.weight",
+        },
     .layer = "blk.",
-    .attn_norm = ".attn_norm.weight",
-    .q = ".attn_q.weight",
-    .k = ".attn_k.weight",
-    .v = ".attn_v.weight",
-    .o = ".attn_output.weight",
-    .ffn_norm = ".ffn_norm.weight",
-    .gate = ".ffn_gate.weight",
-    .up = ".ffn_up.weight",
-    .down = ".ffn_down.weight",
     .absent_head_is_tied = true,
 };
 
@@ -152,55 +155,51 @@ static int refuse_variants(const struct gguf *gguf, const struct config *config,
 
 static int read_config(const struct gguf *gguf, struct config *config, struct llama3_error *err)
 {
-    int64_t context, dim, ffn, layers, heads, kv_heads, head_dim = 0;
     double eps, theta = 10000;
-    if (expect_string(gguf, "general.architecture", true, "llama", err) != 0 ||
-        gguf_get_int(gguf, "llama.context_length", true, 1, MAX_CONTEXT, &context, err) != 0 ||
-        gguf_get_int(gguf, "llama.embedding_length", true, 1, MAX_DIM, &dim, err) != 0 ||
-        gguf_get_int(gguf, "llama.block_count", true, 1, MAX_LAYERS, &layers, err) != 0 ||
-        gguf_get_int(gguf, "llama.feed_forward_length", true, 1, MAX_FFN, &ffn, err) != 0 ||
-        gguf_get_int(gguf, "llama.attention.head_count", true, 1, MAX_HEADS, &heads, err) != 0)
+    *config = (struct config){0};
+    const struct {
+        const char *key;
+        bool required;
+        int64_t max;
+        size_t *value;
+    } sizes[] = {
+        {"llama.context_length", true, MAX_CONTEXT, &config->context},
+        {"llama.embedding_length", true, MAX_DIM, &config->dim},
+        {"llama.block_count", true, MAX_LAYERS, &config->n_layers},
+        {"llama.feed_forward_length", true, MAX_FFN, &config->ffn_dim},
+        {"llama.attention.head_count", true, MAX_HEADS, &config->n_heads},
+        {"llama.attention.head_count_kv", false, MAX_HEADS, &config->n_kv_heads},
+        {"llama.attention.key_length", false, MAX_HEAD_DIM, &config->head_dim},
+    };
+    if (expect_string(gguf, "general.architecture", true, "llama", err) != 0)
         return -1;
-    kv_heads = heads;
-    if (gguf_get_int(gguf, "llama.attention.head_count_kv", false, 1, MAX_HEADS, &kv_heads, err) !=
-            0 ||
-        gguf_get_int(gguf, "llama.attention.key_length", false, 1, MAX_HEAD_DIM, &head_dim, err) !=
-            0 ||
-        gguf_get_number(gguf, "llama.attention.layer_norm_rms_epsilon", true, 0, 0.1, &eps, err) !=
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        int64_t value = 0;
+        if (gguf_get_int(gguf, sizes[i].key, sizes[i].required, 1, sizes[i].max, &value, err) != 0)
+            return -1;
+        *sizes[i].value = (size_t)value;
+    }
+    if (gguf_get_number(gguf, "llama.attention.layer_norm_rms_epsilon", true, 0, 0.1, &eps, err) !=
             0 ||
         gguf_get_number(gguf, "llama.rope.freq_base", false, 1, 1e15, &theta, err) != 0)
         return -1;
-    if (head_dim == 0 && dim % heads != 0)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected llama.attention.key_length, as %" PRId64
-                         " dimensions are no multiple of %" PRId64 " heads, found nothing",
-                         gguf->path, dim, heads);
-    *config = (struct config){
-        .dim = (size_t)dim,
-        .n_layers = (size_t)layers,
-        .n_heads = (size_t)heads,
-        .n_kv_heads = (size_t)kv_heads,
-        .head_dim = (size_t)(head_dim != 0 ? head_dim : dim / heads),
-        .ffn_dim = (size_t)ffn,
-        .context = (size_t)context,
-        .rms_eps = (float)eps,
-        .rope = {.type = ROPE_PLAIN, .theta = theta, .interleaved = true},
-    };
-    return refuse_variants(gguf, config, err);
+    config->rms_eps = (float)eps;
+    config->rope = (struct rope){.type = ROPE_PLAIN, .theta = theta, .interleaved = true};
+    return 0;
 }
 
 /* The vocabulary's size is the embedding's rows; llama.vocab_size, where given, has to say so. */
 static int read_vocab_size(const struct gguf *gguf, const struct tensor_table *table,
                            struct config *config, struct llama3_error *err)
 {
-    const struct file_tensor *embed = tensor_table_find(table, names.embed);
+    const struct file_tensor *embed = tensor_table_find(table, names.kinds[TENSOR_EMBED]);
     if (embed == NULL || embed->n_dims != 2)
         return error_set(err, LLAMA3_EINPUT, "%s: expected a matrix %s, found %s", gguf->path,
-                         names.embed, embed == NULL ? "nothing" : "another shape");
+                         names.kinds[TENSOR_EMBED], embed == NULL ? "nothing" : "another shape");
     if (embed->dims[0] > MAX_VOCAB)
         return error_set(err, LLAMA3_EINPUT,
                          "%s: tensor %s: expected at most %d rows, found %" PRIu64, gguf->path,
-                         names.embed, MAX_VOCAB, embed->dims[0]);
+                         names.kinds[TENSOR_EMBED], MAX_VOCAB, embed->dims[0]);
     int64_t size = (int64_t)embed->dims[0];
     if (gguf_get_int(gguf, "llama.vocab_size", false, 1, MAX_VOCAB, &size, err) != 0)
         return -1;
@@ -208,7 +207,7 @@ static int read_vocab_size(const struct gguf *gguf, const struct tensor_table *t
         return error_set(err, LLAMA3_EINPUT,
                          "%s: llama.vocab_size: expected %" PRIu64
                          " (the rows of %s), found %" PRId64,
-                         gguf->path, embed->dims[0], names.embed, size);
+                         gguf->path, embed->dims[0], names.kinds[TENSOR_EMBED], size);
     config->vocab_size = (size_t)size;
     return 0;
 }
@@ -328,7 +327,8 @@ static int fill(struct model *model, const struct gguf *gguf, struct tensor_tabl
         tensor_table_sort(table, gguf->path, err) != 0 ||
         read_config(gguf, &model->config, err) != 0 ||
         read_vocab_size(gguf, table, &model->config, err) != 0 ||
-        config_check(&model->config, gguf->path, err) != 0 ||
+        config_finish(&model->config, gguf->path, err) != 0 ||
+        refuse_variants(gguf, &model->config, err) != 0 ||
         assemble_rope_factors(model, table, gguf->path, err) != 0 ||
         assemble_model(model, table, &names, gguf->path, err) != 0)
         return -1;

@@ -138,14 +138,7 @@ static int read_template(const struct gguf *gguf, struct model *model, struct ll
     size_t length = 0;
     if (gguf_get_string(gguf, "tokenizer.chat_template", false, &text, &length, err) != 0)
         return -1;
-    if (text == NULL)
-        return 0;
-    if (memchr(text, '\0', length) != NULL)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: tokenizer.chat_template: expected text, found a zero byte",
-                         gguf->path);
-    model->template_text = strndup(text, length);
-    return model->template_text != NULL ? 0 : error_memory(err, "chat template", length);
+    return text == NULL ? 0 : model_set_template(model, text, length, gguf->path, err);
 }
 
 int gguf_vocab_read(const struct gguf *gguf, struct model *model, struct llama3_error *err)

@@ -10,7 +10,6 @@
 
 #include "base/json.h"
 #include "base/path.h"
-#include "checkpoint/assemble.h"
 #include "checkpoint/readers.h"
 #include "checkpoint/safetensors.h"
 
@@ -19,50 +18,51 @@ enum { MAX_SMALL_FILE = 1 << 22, MAX_TOKENIZER = 1 << 26 };
 static const char *const ignored[] = {"rotary_emb.inv_freq", NULL};
 
 const struct tensor_names hf_names = {
-    .embed = "model.embed_tokens.weight",
-    .norm = "model.norm.weight",
-    .head = "lm_head.weight",
+    .kinds =
+        {
+            [TENSOR_EMBED] = "model.embed_tokens.weight",
+            [TENSOR_ATTN_NORM] = ".input_layernorm.weight",
+            [TENSOR_Q] = ".self_attn.q_proj.weight",
+            [TENSOR_K] = ".self_attn.k_proj.weight",
+            [TENSOR_V] = ".self_attn.v_proj.weight",
+            [TENSOR_O] = ".self_attn.o_proj.weight",
+            [TENSOR_FFN_NORM] = ".post_attention_layernorm.weight",
+            [TENSOR_GATE] = ".mlp.gate_proj.weight",
+            [TENSOR_UP] = ".mlp.up_proj.weight",
+            [TENSOR_DOWN] = ".mlp.down_proj.weight",
+            [TENSOR_NORM] = "model.norm.weight",
+            [TENSOR_HEAD] = "lm_head.weight",
+        },
     .layer = "model.layers.",
-    .attn_norm = ".input_layernorm.weight",
-    .q = ".self_attn.q_proj.weight",
-    .k = ".self_attn.k_proj.weight",
-    .v = ".self_attn.v_proj.weight",
-    .o = ".self_attn.o_proj.weight",
-    .ffn_norm = ".post_attention_layernorm.weight",
-    .gate = ".mlp.gate_proj.weight",
-    .up = ".mlp.up_proj.weight",
-    .down = ".mlp.down_proj.weight",
     .ignored = ignored,
 };
 
-json_t *hf_read_json(const char *folder, const char *name, size_t max, char **path, bool *missing,
-                     struct llama3_error *err)
+/* Reads folder/name, of at most max bytes. */
+static int read_file(struct model *model, const char *folder, const char *name, size_t max,
+                     bool required, hf_reader *read, struct llama3_error *err)
 {
     size_t size = 0;
-    *path = path_join(folder, name, err);
-    char *text = *path == NULL ? NULL : file_read(*path, max, &size, missing, err);
+    bool missing = false;
+    char *path = path_join(folder, name, err);
+    char *text = path == NULL ? NULL : file_read(path, max, &size, required ? NULL : &missing, err);
     json_t *root = NULL;
     if (text != NULL && strncmp(text, "version https://git-lfs", 23) == 0)
         error_set(
             err, LLAMA3_EINPUT,
             "%s: expected JSON, found a Git LFS pointer: fetch the file itself (git lfs pull)",
-            *path);
+            path);
     else if (text != NULL)
-        root = json_parse(text, size, *path, err);
+        root = json_parse(text, size, path, err);
+    int result = root != NULL ? read(root, model, path, err) : missing ? 0 : -1;
+    json_decref(root);
     free(text);
-    return root;
+    free(path);
+    return result;
 }
 
 static int read_config(struct model *model, const char *folder, struct llama3_error *err)
 {
-    char *path;
-    json_t *root = hf_read_json(folder, "config.json", MAX_SMALL_FILE, &path, NULL, err);
-    int result = -1;
-    if (root != NULL && hf_config_read(root, &model->config, path, err) == 0)
-        result = hf_eos_read(root, model, path, err);
-    json_decref(root);
-    free(path);
-    return result;
+    return read_file(model, folder, "config.json", MAX_SMALL_FILE, true, hf_config_read, err);
 }
 
 int hf_config_check(const char *folder, struct llama3_error *err)
@@ -73,26 +73,8 @@ int hf_config_check(const char *folder, struct llama3_error *err)
 
 int hf_generation_open(struct model *model, const char *folder, struct llama3_error *err)
 {
-    char *path;
-    bool missing = false;
-    json_t *root =
-        hf_read_json(folder, "generation_config.json", MAX_SMALL_FILE, &path, &missing, err);
-    int result = missing ? 0 : -1;
-    if (root != NULL && hf_generation_read(root, &model->generation, path, err) == 0)
-        result = hf_eos_read(root, model, path, err);
-    json_decref(root);
-    free(path);
-    return result;
-}
-
-static int read_tokenizer(struct model *model, const char *folder, struct llama3_error *err)
-{
-    char *path;
-    json_t *root = hf_read_json(folder, "tokenizer.json", MAX_TOKENIZER, &path, NULL, err);
-    int result = root == NULL ? -1 : hf_tokenizer_read(root, model, path, err);
-    json_decref(root);
-    free(path);
-    return result;
+    return read_file(model, folder, "generation_config.json", MAX_SMALL_FILE, false,
+                     hf_generation_read, err);
 }
 
 /* ---- tokenizer_config.json ------------------------------------------------------------------- */
@@ -124,13 +106,6 @@ static int find_special(const json_t *root, const char *key, const struct vocab 
                      where, key, name);
 }
 
-static int set_template(struct model *model, const char *text, struct llama3_error *err)
-{
-    free(model->template_text);
-    model->template_text = strdup(text);
-    return model->template_text != NULL ? 0 : error_memory(err, "chat template", strlen(text));
-}
-
 /* A string, or a list of objects with name and template, of which "default" is the one. */
 static int read_template(const json_t *root, struct model *model, const char *where,
                          struct llama3_error *err)
@@ -140,7 +115,7 @@ static int read_template(const json_t *root, struct model *model, const char *wh
     if (!json_is_array(list)) {
         if (json_get_string(root, "chat_template", false, &text, where, err) != 0)
             return -1;
-        return text == NULL ? 0 : set_template(model, text, err);
+        return text == NULL ? 0 : model_set_template(model, text, strlen(text), where, err);
     }
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *item = json_array_get(list, i);
@@ -148,7 +123,7 @@ static int read_template(const json_t *root, struct model *model, const char *wh
         if (name != NULL && strcmp(name, "default") == 0)
             return json_get_string(item, "template", true, &text, where, err) != 0
                        ? -1
-                       : set_template(model, text, err);
+                       : model_set_template(model, text, strlen(text), where, err);
     }
     return error_set(err, LLAMA3_EINPUT,
                      "%s: \"chat_template\": expected one named \"default\", found %zu others",
@@ -174,20 +149,6 @@ int hf_tokenizer_config_read(const json_t *root, struct model *model, const char
     return read_template(root, model, where, err);
 }
 
-static int read_tokenizer_config(struct model *model, const char *folder, struct llama3_error *err)
-{
-    char *path;
-    bool missing = false;
-    json_t *root =
-        hf_read_json(folder, "tokenizer_config.json", MAX_SMALL_FILE, &path, &missing, err);
-    int result = missing ? 0 : -1;
-    if (root != NULL)
-        result = hf_tokenizer_config_read(root, model, path, err);
-    json_decref(root);
-    free(path);
-    return result;
-}
-
 /* chat_template.jinja, which wins over tokenizer_config.json, as in transformers. */
 static int read_jinja(struct model *model, const char *folder, struct llama3_error *err)
 {
@@ -195,15 +156,7 @@ static int read_jinja(struct model *model, const char *folder, struct llama3_err
     bool missing = false;
     char *path = path_join(folder, "chat_template.jinja", err);
     char *text = path == NULL ? NULL : file_read(path, MAX_SMALL_FILE, &size, &missing, err);
-    int result = missing ? 0 : -1;
-    if (text != NULL && strlen(text) != size) {
-        error_set(err, LLAMA3_EINPUT, "%s: expected text, found a zero byte", path);
-    } else if (text != NULL) {
-        free(model->template_text);
-        model->template_text = text;
-        text = NULL;
-        result = 0;
-    }
+    int result = text != NULL ? model_set_template(model, text, size, path, err) : missing ? 0 : -1;
     free(text);
     free(path);
     return result;
@@ -220,7 +173,10 @@ int hf_model_open(struct model *model, const char *folder, struct llama3_error *
         result = assemble_model(model, &table, &hf_names, folder, err);
     tensor_table_free(&table);
     if (result != 0 || hf_generation_open(model, folder, err) != 0 ||
-        read_tokenizer(model, folder, err) != 0 || read_tokenizer_config(model, folder, err) != 0)
+        read_file(model, folder, "tokenizer.json", MAX_TOKENIZER, true, hf_tokenizer_read, err) !=
+            0 ||
+        read_file(model, folder, "tokenizer_config.json", MAX_SMALL_FILE, false,
+                  hf_tokenizer_config_read, err) != 0)
         return -1;
     return read_jinja(model, folder, err);
 }

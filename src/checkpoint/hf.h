@@ -10,32 +10,21 @@
 /* Hugging Face's names of tensors. */
 extern const struct tensor_names hf_names;
 
-/* Parses folder/name of at most max bytes. NULL with err filled on failure; if missing is given and
- * there is no such file, NULL with *missing set. *path, for free(), is the name for errors. */
-json_t *hf_read_json(const char *folder, const char *name, size_t max, char **path, bool *missing,
-                     struct llama3_error *err);
+/* Each reads one parsed file into the model, in this order. where: the file's name for errors.
+ * config.json fills model->config; it and generation_config.json add their eos ids;
+ * tokenizer.json fills model->vocab; tokenizer_config.json has special tokens and the template. */
+typedef int hf_reader(const json_t *root, struct model *model, const char *where,
+                      struct llama3_error *err);
+hf_reader hf_config_read, hf_generation_read, hf_tokenizer_read, hf_tokenizer_config_read;
 
-/* config.json; and its eos ids, once model->config is filled. */
-int hf_config_read(const json_t *root, struct config *config, const char *where,
-                   struct llama3_error *err);
+/* The eos ids of config.json or generation_config.json. */
 int hf_eos_read(const json_t *root, struct model *model, const char *where,
                 struct llama3_error *err);
 
-/* Whether a folder's config.json can be read by both. */
+/* Whether a folder's config.json can be read. */
 int hf_config_check(const char *folder, struct llama3_error *err);
 
-/* generation_config.json without its eos ids (generation.c); and all of a folder's, if there is
- * one, once model->config is filled. */
-int hf_generation_read(const json_t *root, struct generation_defaults *generation,
-                       const char *where, struct llama3_error *err);
+/* A folder's generation_config.json, if there is one. */
 int hf_generation_open(struct model *model, const char *folder, struct llama3_error *err);
-
-/* tokenizer.json into model->vocab. */
-int hf_tokenizer_read(const json_t *root, struct model *model, const char *where,
-                      struct llama3_error *err);
-
-/* The special tokens and the template of tokenizer_config.json, once model->vocab is filled. */
-int hf_tokenizer_config_read(const json_t *root, struct model *model, const char *where,
-                             struct llama3_error *err);
 
 #endif

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * hf_config.c: config.json. Defaults are those of transformers'
- * LlamaConfig; RoPE is spelled as the published checkpoints do (rope_theta, rope_scaling) or as
- * transformers 5 does (rope_parameters). Whatever would change the result and is not implemented
- * is refused by its name.
+ * hf_config.c: config.json. Defaults are those of transformers' LlamaConfig. RoPE is spelled as in
+ * published checkpoints (rope_theta, rope_scaling) or as in transformers 5 (rope_parameters). A key
+ * that would change the result and is not implemented is an error that names it.
  */
 #include <math.h>
 #include <string.h>
@@ -157,57 +156,6 @@ static int read_rope(const json_t *root, struct rope *rope, const char *where,
                : 0;
 }
 
-int hf_config_read(const json_t *root, struct config *config, const char *where,
-                   struct llama3_error *err)
-{
-    int64_t dim = 4096, ffn = 11008, layers = 32, heads = 32, kv_heads = 0, head_dim = 0;
-    int64_t vocab = 32000, context = 2048;
-    double eps = 1e-6;
-    const struct {
-        const char *key;
-        int64_t max, *value;
-    } numbers[] = {
-        {"hidden_size", MAX_DIM, &dim},
-        {"intermediate_size", MAX_FFN, &ffn},
-        {"num_hidden_layers", MAX_LAYERS, &layers},
-        {"num_attention_heads", MAX_HEADS, &heads},
-        {"num_key_value_heads", MAX_HEADS, &kv_heads},
-        {"head_dim", MAX_HEAD_DIM, &head_dim},
-        {"vocab_size", MAX_VOCAB, &vocab},
-        {"max_position_embeddings", MAX_CONTEXT, &context},
-    };
-    bool tied = false;
-    if (refuse_variants(root, where, err) != 0)
-        return -1;
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        if (json_get_int(root, numbers[i].key, false, 1, numbers[i].max, numbers[i].value, where,
-                         err) != 0)
-            return -1;
-    if (json_get_number(root, "rms_norm_eps", false, 0, 0.1, &eps, where, err) != 0 ||
-        json_get_bool(root, "tie_word_embeddings", false, &tied, where, err) != 0)
-        return -1;
-    if (head_dim == 0 && dim % heads != 0)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected \"head_dim\", as \"hidden_size\" %lld is no multiple of "
-                         "\"num_attention_heads\" %lld, found nothing",
-                         where, (long long)dim, (long long)heads);
-    *config = (struct config){
-        .dim = (size_t)dim,
-        .n_layers = (size_t)layers,
-        .n_heads = (size_t)heads,
-        .n_kv_heads = (size_t)(kv_heads != 0 ? kv_heads : heads),
-        .head_dim = (size_t)(head_dim != 0 ? head_dim : dim / heads),
-        .ffn_dim = (size_t)ffn,
-        .vocab_size = (size_t)vocab,
-        .context = (size_t)context,
-        .rms_eps = (float)eps,
-        .tied = tied,
-    };
-    if (read_rope(root, &config->rope, where, err) != 0)
-        return -1;
-    return config_check(config, where, err);
-}
-
 static int add_eos(const json_t *id, struct model *model, const char *where,
                    struct llama3_error *err)
 {
@@ -230,4 +178,48 @@ int hf_eos_read(const json_t *root, struct model *model, const char *where,
         if (add_eos(json_array_get(ids, i), model, where, err) != 0)
             return -1;
     return 0;
+}
+
+int hf_config_read(const json_t *root, struct model *model, const char *where,
+                   struct llama3_error *err)
+{
+    struct config *config = &model->config;
+    *config = (struct config){
+        .dim = 4096,
+        .ffn_dim = 11008,
+        .n_layers = 32,
+        .n_heads = 32,
+        .vocab_size = 32000,
+        .context = 2048,
+    };
+    const struct {
+        const char *key;
+        int64_t max;
+        size_t *value;
+    } sizes[] = {
+        {"hidden_size", MAX_DIM, &config->dim},
+        {"intermediate_size", MAX_FFN, &config->ffn_dim},
+        {"num_hidden_layers", MAX_LAYERS, &config->n_layers},
+        {"num_attention_heads", MAX_HEADS, &config->n_heads},
+        {"num_key_value_heads", MAX_HEADS, &config->n_kv_heads},
+        {"head_dim", MAX_HEAD_DIM, &config->head_dim},
+        {"vocab_size", MAX_VOCAB, &config->vocab_size},
+        {"max_position_embeddings", MAX_CONTEXT, &config->context},
+    };
+    double eps = 1e-6;
+    if (refuse_variants(root, where, err) != 0)
+        return -1;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        int64_t value = (int64_t)*sizes[i].value;
+        if (json_get_int(root, sizes[i].key, false, 1, sizes[i].max, &value, where, err) != 0)
+            return -1;
+        *sizes[i].value = (size_t)value;
+    }
+    if (json_get_number(root, "rms_norm_eps", false, 0, 0.1, &eps, where, err) != 0 ||
+        json_get_bool(root, "tie_word_embeddings", false, &config->tied, where, err) != 0)
+        return -1;
+    config->rms_eps = (float)eps;
+    if (read_rope(root, &config->rope, where, err) != 0 || config_finish(config, where, err) != 0)
+        return -1;
+    return hf_eos_read(root, model, where, err);
 }

@@ -60,15 +60,21 @@ static int read_version(const struct packed_reader *r)
     return 0;
 }
 
-static int read_config(const struct packed_reader *r)
+/* Reads the JSON of a key. */
+static int read_json(const struct packed_reader *r, const char *key, hf_reader *read)
 {
     char where[512];
-    json_t *root = json_of(r, "config", where);
-    int result = -1;
-    if (root != NULL && hf_config_read(root, &r->model->config, where, r->err) == 0)
-        result = hf_eos_read(root, r->model, where, r->err);
+    json_t *root = json_of(r, key, where);
+    int result = root == NULL ? -1 : read(root, r->model, where, r->err);
     json_decref(root);
-    const char *interleaved = result != 0 ? NULL : text_of(r, "rope_interleaved");
+    return result;
+}
+
+static int read_config(const struct packed_reader *r)
+{
+    if (read_json(r, "config", hf_config_read) != 0)
+        return -1;
+    const char *interleaved = text_of(r, "rope_interleaved");
     if (interleaved == NULL)
         return -1;
     r->model->config.rope.interleaved = strcmp(interleaved, "true") == 0;
@@ -79,25 +85,12 @@ static int read_config(const struct packed_reader *r)
     return 0;
 }
 
-static int read_generation(const struct packed_reader *r)
-{
-    char where[512];
-    json_t *root = json_of(r, "generation_config", where);
-    int result = root == NULL ? -1 : hf_generation_read(root, &r->model->generation, where, r->err);
-    json_decref(root);
-    return result;
-}
-
 static int read_template(const struct packed_reader *r)
 {
     const char *text = NULL;
     if (json_get_string(r->metadata, "chat_template", false, &text, r->path, r->err) != 0)
         return -1;
-    if (text == NULL)
-        return 0;
-    r->model->template_text = strdup(text);
-    return r->model->template_text != NULL ? 0
-                                           : error_memory(r->err, "chat template", strlen(text));
+    return text == NULL ? 0 : model_set_template(r->model, text, strlen(text), r->path, r->err);
 }
 
 /* ---- tokenizer ------------------------------------------------------------------------------- */
@@ -109,33 +102,27 @@ const char *const packed_pretokenizers[] = {
     NULL,
 };
 
-static int read_rules(const struct packed_reader *r)
+static int read_rules(const json_t *root, struct model *model, const char *where,
+                      struct llama3_error *err)
 {
-    char where[512];
-    struct vocab *vocab = &r->model->vocab;
+    struct vocab *vocab = &model->vocab;
     const char *name = NULL;
     int64_t bos = -1;
-    json_t *root = json_of(r, "tokenizer", where);
-    int result = -1;
-    if (root == NULL || json_get_string(root, "pretokenizer", true, &name, where, r->err) != 0 ||
-        json_get_bool(root, "ignore_merges", true, &vocab->ignore_merges, where, r->err) != 0 ||
-        json_get_bool(root, "add_bos", true, &vocab->add_bos, where, r->err) != 0 ||
+    if (json_get_string(root, "pretokenizer", true, &name, where, err) != 0 ||
+        json_get_bool(root, "ignore_merges", true, &vocab->ignore_merges, where, err) != 0 ||
+        json_get_bool(root, "add_bos", true, &vocab->add_bos, where, err) != 0 ||
         json_get_int(root, "bos", true, vocab->add_bos ? 0 : -1, (int64_t)vocab->n - 1, &bos, where,
-                     r->err) != 0)
-        goto out;
+                     err) != 0)
+        return -1;
     vocab->bos = (int32_t)bos;
     for (size_t i = 0; packed_pretokenizers[i] != NULL; i++)
         if (strcmp(name, packed_pretokenizers[i]) == 0) {
             vocab->pretokenizer = (enum pretokenizer)i;
-            result = 0;
+            return 0;
         }
-    if (result != 0)
-        error_set(r->err, LLAMA3_EINPUT,
-                  "%s: \"pretokenizer\": expected llama3, gpt2 or smollm, found \"%.80s\"", where,
-                  name);
-out:
-    json_decref(root);
-    return result;
+    return error_set(err, LLAMA3_EINPUT,
+                     "%s: \"pretokenizer\": expected llama3, gpt2 or smollm, found \"%.80s\"",
+                     where, name);
 }
 
 /* A copy, for free(), of a tensor of *n items (as wanted, unless that is SIZE_MAX) of `width`
@@ -238,7 +225,7 @@ static int read_tokenizer(struct packed_reader *r)
         return -1;
     if (check_tokens(r, n_bytes) != 0 || check_merges(r) != 0)
         return -1;
-    return read_rules(r);
+    return read_json(r, "tokenizer", read_rules);
 }
 
 /* ---- matrices -------------------------------------------------------------------------------- */
@@ -348,8 +335,8 @@ static int keep_weights(struct packed_reader *r)
 static int fill(struct packed_reader *r, const struct map *map, const json_t *header, size_t start)
 {
     r->metadata = json_object_get(header, "__metadata__");
-    if (read_version(r) != 0 || read_config(r) != 0 || read_generation(r) != 0 ||
-        read_template(r) != 0 ||
+    if (read_version(r) != 0 || read_config(r) != 0 ||
+        read_json(r, "generation_config", hf_generation_read) != 0 || read_template(r) != 0 ||
         safetensors_tensors(header, map->data + start, map->size - start, r->path, NULL, &r->table,
                             r->err) != 0 ||
         tensor_table_sort(&r->table, r->path, r->err) != 0 || read_tokenizer(r) != 0 ||

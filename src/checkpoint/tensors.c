@@ -59,22 +59,9 @@ const char *tensor_kind_name(enum tensor_kind kind)
 void tensor_name(const struct tensor *tensor, const struct tensor_names *names,
                  char out[TENSOR_NAME_SIZE])
 {
-    const char *const all[TENSOR_KINDS] = {
-        [TENSOR_EMBED] = names->embed,
-        [TENSOR_ATTN_NORM] = names->attn_norm,
-        [TENSOR_Q] = names->q,
-        [TENSOR_K] = names->k,
-        [TENSOR_V] = names->v,
-        [TENSOR_O] = names->o,
-        [TENSOR_FFN_NORM] = names->ffn_norm,
-        [TENSOR_GATE] = names->gate,
-        [TENSOR_UP] = names->up,
-        [TENSOR_DOWN] = names->down,
-        [TENSOR_NORM] = names->norm,
-        [TENSOR_HEAD] = names->head,
-    };
+    const char *name = names->kinds[tensor->kind];
     if (tensor_is_layers(tensor->kind))
-        snprintf(out, TENSOR_NAME_SIZE, "%s%zu%s", names->layer, tensor->layer, all[tensor->kind]);
+        snprintf(out, TENSOR_NAME_SIZE, "%s%zu%s", names->layer, tensor->layer, name);
     else
-        snprintf(out, TENSOR_NAME_SIZE, "%s", all[tensor->kind]);
+        snprintf(out, TENSOR_NAME_SIZE, "%s", name);
 }

@@ -3,7 +3,7 @@
 #ifndef CHECKPOINT_TENSORS_H
 #define CHECKPOINT_TENSORS_H
 
-#include "checkpoint/assemble.h"
+#include "checkpoint/model.h"
 
 enum tensor_kind {
     TENSOR_EMBED,
@@ -35,6 +35,15 @@ bool tensor_is_layers(enum tensor_kind kind); /* the kinds that every layer has 
 /* Of the kinds that every layer has. */
 struct matrix *layer_matrix(struct layer *layer, enum tensor_kind kind);
 const char *tensor_kind_name(enum tensor_kind kind);
+
+/* A format's names of tensors. Those of a layer are the suffix of `layer` and its number, as in
+ * "model.layers." 0 ".self_attn.q_proj.weight". */
+struct tensor_names {
+    const char *kinds[TENSOR_KINDS];
+    const char *layer;
+    const char *const *ignored; /* NULL-terminated: ends of names to ignore */
+    bool absent_head_is_tied;   /* GGUF; else config.tied says so */
+};
 
 enum { TENSOR_NAME_SIZE = 128 };
 /* What a format calls it. */

@@ -10,19 +10,16 @@
 #include "checkpoint/hf.h"
 #include "text/chat.h"
 
-typedef int reader(const json_t *root, struct model *model, const char *where,
-                   struct llama3_error *err);
-
 static int read_config(const json_t *root, struct model *model, const char *where,
                        struct llama3_error *err)
 {
-    if (hf_config_read(root, &model->config, where, err) != 0)
+    if (hf_config_read(root, model, where, err) != 0)
         return -1;
-    const struct config *c = &model->config;
-    FUZZ_EXPECT(config_check(c, where, NULL) == 0);
+    struct config *c = &model->config;
+    FUZZ_EXPECT(config_finish(c, where, NULL) == 0);
     FUZZ_EXPECT(c->n_layers <= MAX_LAYERS && c->head_dim <= MAX_HEAD_DIM && c->context > 0);
     FUZZ_EXPECT(c->vocab_size > 0 && c->vocab_size <= MAX_VOCAB && isfinite(c->rope.theta));
-    return hf_eos_read(root, model, where, err);
+    return 0;
 }
 
 /* NAN, or what llama3_session_generate() takes. */
@@ -35,12 +32,12 @@ static int read_generation(const json_t *root, struct model *model, const char *
                            struct llama3_error *err)
 {
     const struct generation_defaults *g = &model->generation;
-    if (hf_generation_read(root, &model->generation, where, err) != 0)
+    if (hf_generation_read(root, model, where, err) != 0)
         return -1;
     FUZZ_EXPECT(in_range(g->temperature, 0, 100) && in_range(g->top_p, 0, 1) &&
                 in_range(g->min_p, 0, 1) && in_range(g->repeat_penalty, 0, 100));
     FUZZ_EXPECT(g->top_k >= -1 && g->do_sample >= -1 && g->do_sample <= 1);
-    return hf_eos_read(root, model, where, err);
+    return 0;
 }
 
 static int read_tokenizer_config(const json_t *root, struct model *model, const char *where,
@@ -55,7 +52,7 @@ static int read_tokenizer_config(const json_t *root, struct model *model, const 
                : -1;
 }
 
-static void read_file(struct model *model, reader *read, const char *where, const char *text,
+static void read_file(struct model *model, hf_reader *read, const char *where, const char *text,
                       size_t length)
 {
     struct llama3_error err = {0};
@@ -71,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct {
         const char *name;
-        reader *read;
+        hf_reader *read;
     } files[] = {{"config.json", read_config},
                  {"generation_config.json", read_generation},
                  {"tokenizer_config.json", read_tokenizer_config}};
