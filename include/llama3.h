@@ -196,7 +196,7 @@ struct llama3_info {
     const char *backend;       /* "cpu (avx512)", or "cpu (avx512) and ..."; NULL: vocab_only */
     const char *exactness; /* where answers are bit-identical and where they agree to rounding */
     uint64_t parameters;
-    uint64_t file_bytes; /* all parts together */
+    uint64_t file_bytes; /* all files together */
     uint64_t kv_bytes_per_token;
     size_t kv_page_tokens; /* a sequence takes memory for keys and values in pages of so many */
     const struct llama3_memory *const *memories; /* [n_memories] in the order of a pass */

@@ -428,7 +428,7 @@ START_TEST(rope_factors)
 }
 END_TEST
 
-/* A set's parts hold what one file would; the default of add_bos comes with llama-bpe. */
+/* A set's shards hold what one file would; the default of add_bos comes with llama-bpe. */
 START_TEST(parts_and_defaults)
 {
     struct model split, whole;
@@ -451,8 +451,8 @@ START_TEST(parts_and_defaults)
         model_open(&split, TEST_DATA "/tiny-gguf-split/model-00002-of-00002.gguf", &err), -1);
     ck_assert_str_eq(
         err.message, TEST_DATA
-        "/tiny-gguf-split/model-00002-of-00002.gguf: expected the first part of the set (" TEST_DATA
-        "/tiny-gguf-split/model-00001-of-00002.gguf), found part 2");
+        "/tiny-gguf-split/model-00002-of-00002.gguf: expected the first shard of the set (" TEST_DATA
+        "/tiny-gguf-split/model-00001-of-00002.gguf), found shard 2");
 }
 END_TEST
 

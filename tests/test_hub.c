@@ -328,7 +328,7 @@ START_TEST(gguf_types)
     ck_assert_uint_eq(n, 4);
     for (size_t i = 0; i < n; i++) {
         bool split = strcmp(ggufs[i].tag, "Q8_0") == 0;
-        ck_assert_uint_eq(ggufs[i].parts, split ? 2 : 1);
+        ck_assert_uint_eq(ggufs[i].shards, split ? 2 : 1);
         ck_assert_uint_eq(ggufs[i].size, split ? 2 : 1);
         ck_assert_int_eq(ggufs[i].opens, strcmp(ggufs[i].tag, "Q2_K") != 0);
     }
@@ -348,7 +348,7 @@ START_TEST(gguf_types)
         list("M-Q8_0-00001-of-00002.gguf", "M-Q8_0-00002-of-00002.gguf", "M-Q8_0.gguf", NULL), 0);
     chooses_none(&(struct repo_choice){.tag = "Q8_0"}, "2 of Q8_0");
     ck_assert_int_eq(list("M-Q8_0-00001-of-00003.gguf", "M-Q8_0-00003-of-00003.gguf", NULL), 0);
-    chooses_none(&(struct repo_choice){.tag = "Q8_0"}, "expected 3 parts");
+    chooses_none(&(struct repo_choice){.tag = "Q8_0"}, "expected 3 shards");
     repo_free(&repo);
 }
 END_TEST

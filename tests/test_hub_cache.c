@@ -208,7 +208,7 @@ START_TEST(names_of_gguf_files)
 {
     static const struct {
         const char *name;
-        unsigned part, count;
+        unsigned shard, count;
         size_t stem;
         const char *tag;
     } cases[] = {
@@ -232,18 +232,18 @@ START_TEST(names_of_gguf_files)
                                        "a-gguf",
                                        "mmproj-model-f16.gguf",
                                        "x-IMatrix.gguf"};
-    unsigned part, count;
+    unsigned shard, count;
     size_t stem;
     char tag[HUB_NAME_SIZE];
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        ck_assert_msg(gguf_name_parts(cases[i].name, &part, &count, &stem), "%s", cases[i].name);
-        ck_assert_msg(part == cases[i].part && count == cases[i].count && stem == cases[i].stem,
-                      "%s: %u of %u, %zu", cases[i].name, part, count, stem);
+        ck_assert_msg(gguf_is_weights(cases[i].name, &shard, &count, &stem), "%s", cases[i].name);
+        ck_assert_msg(shard == cases[i].shard && count == cases[i].count && stem == cases[i].stem,
+                      "%s: %u of %u, %zu", cases[i].name, shard, count, stem);
         gguf_tag(cases[i].name, tag);
         ck_assert_str_eq(tag, cases[i].tag);
     }
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
-        ck_assert_msg(!gguf_name_parts(none[i], &part, &count, &stem), "%s", none[i]);
+        ck_assert_msg(!gguf_is_weights(none[i], &shard, &count, &stem), "%s", none[i]);
         ck_assert_int_eq(gguf_tag_fits(none[i], "gguf"), 0);
     }
 }
@@ -376,7 +376,7 @@ START_TEST(gguf_files)
     fails("me/tiny", LLAMA3_EINPUT,
           "me/tiny: expected one GGUF file, found 2; name one: me/tiny:Q8_0, me/tiny:Q4_K_M (in /");
     fails("me/tiny:Q8_0", LLAMA3_EABSENT,
-          "me/tiny:Q8_0: incomplete, without 1 of 2 parts of Q8_0/tiny.gguf; get the rest: "
+          "me/tiny:Q8_0: incomplete, without 1 of 2 shards of Q8_0/tiny.gguf; get the rest: "
           "llama3-pull me/tiny:Q8_0 (in /");
     in_cache("touch Q8_0/tiny-00001-of-00002.gguf");
     means("me/tiny:Q8_0", MAIN "/Q8_0/tiny-00001-of-00002.gguf", CHECKPOINT_GGUF);

@@ -165,17 +165,17 @@ START_TEST(tokenizer_json)
         {"\"b\": 1", "\"b\": -1", "token \"b\": expected an id from 0, found a negative one"},
         {"\"b\": 1", "\"b\": \"1\"", "token \"b\": expected an id from 0, found a string"},
         {"\"b\": 1", "\"\\u4e00\": 1",
-         "merge 1, \"a\" and \"b\": expected both parts in the vocabulary, found no such token"},
+         "merge 1, \"a\" and \"b\": expected both tokens in the vocabulary, found no such token"},
         {"\"\\u0143\": 5", "\"\\u4e00\": 5",
          "token 5: expected GPT-2's byte alphabet, found \"\u4e00\""},
         {"\"ab\": 4", "\"ba\": 4",
-         "merge 1, \"a\" and \"b\": expected what they make in the vocabulary, found no such "
+         "merge 1, \"a\" and \"b\": expected the merged token in the vocabulary, found no such "
          "token"},
         {"[\"a\", \"b\"]", "[\"a\", \"b\", \"c\"]",
          "merge 1: expected a string or two of them, found an array"},
         {"[\"a\", \"b\"]", "\"ab\"", "merge 1: expected two tokens, found \"ab\""},
         {"[\"a\", \"b\"]", "[\"<s>\", \"b\"]",
-         "merge 1, \"<s>\" and \"b\": expected both parts in the vocabulary, found no such token"},
+         "merge 1, \"<s>\" and \"b\": expected both tokens in the vocabulary, found no such token"},
         {"\"TemplateProcessing\"", "\"RobertaProcessing\"",
          "\"post_processor\": expected ByteLevel and TemplateProcessing, found RobertaProcessing"},
         {"{\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}]",
@@ -471,7 +471,7 @@ START_TEST(gguf_keys)
         {"tokenizer.ggml.tokens", GGUF_ARRAY, GGUF_STRING, 0,
          "a\nb\n\u0120\n\u0120a\nab\na\n<s>\n</s>", "expected one id for \"a\", found 0 and 5"},
         {"tokenizer.ggml.merges", GGUF_ARRAY, GGUF_STRING, 0, "a c",
-         "merge 0, \"a\" and \"c\": expected both parts in the vocabulary, found no such token"},
+         "merge 0, \"a\" and \"c\": expected both tokens in the vocabulary, found no such token"},
         {"tokenizer.ggml.merges", GGUF_ARRAY, GGUF_I32, 0, "1",
          "tokenizer.ggml.merges: expected an array of strings, found an array of i32"},
         {"tokenizer.ggml.bos_token_id", GGUF_U32, 0, 8, NULL,
@@ -567,14 +567,14 @@ START_TEST(gguf_tensors)
 END_TEST
 
 /* The first half of the tensors in one file, the rest in another. */
-static void put_parts(const char *folder, const char *first, const char *second, double count,
-                      double number, double total)
+static void put_shards(const char *folder, const char *first, const char *second, double count,
+                       double number, double total)
 {
     struct buf file = {0};
-    for (int part = 0; part < 2; part++) {
+    for (int shard = 0; shard < 2; shard++) {
         struct tiny_gguf gguf;
         tiny_gguf_default(&gguf);
-        if (part == 1) {
+        if (shard == 1) {
             gguf.n_tensors -= 6;
             memmove(gguf.tensors, gguf.tensors + 6, gguf.n_tensors * sizeof *gguf.tensors);
             gguf.n_kvs = 0;
@@ -582,47 +582,48 @@ static void put_parts(const char *folder, const char *first, const char *second,
             gguf.n_tensors = 6;
         }
         *tiny_gguf_kv(&gguf, "split.no") =
-            (struct tiny_kv){"split.no", GGUF_U16, 0, part == 0 ? 0 : number, NULL};
+            (struct tiny_kv){"split.no", GGUF_U16, 0, shard == 0 ? 0 : number, NULL};
         *tiny_gguf_kv(&gguf, "split.count") =
             (struct tiny_kv){"split.count", GGUF_U16, 0, count, NULL};
         *tiny_gguf_kv(&gguf, "split.tensors.count") =
             (struct tiny_kv){"split.tensors.count", GGUF_I32, 0, total, NULL};
         buf_clear(&file);
         tiny_gguf_write(&gguf, &file, NULL);
-        if (part == 0 || second != NULL)
-            tiny_put(folder, part == 0 ? first : second, file.data, file.size);
+        if (shard == 0 || second != NULL)
+            tiny_put(folder, shard == 0 ? first : second, file.data, file.size);
     }
     buf_free(&file);
 }
 
-START_TEST(gguf_parts)
+START_TEST(gguf_shards)
 {
     static const char first[] = "x-00001-of-00002.gguf", second[] = "x-00002-of-00002.gguf";
     char *folder = tiny_folder(), path[600], expected[1200];
     struct model model;
     struct llama3_error err;
     snprintf(path, sizeof path, "%s/%s", folder, first);
-    put_parts(folder, first, NULL, 2, 1, 12);
+    put_shards(folder, first, NULL, 2, 1, 12);
     refused(
         path, folder,
-        "x-00002-of-00002.gguf: expected part 2 of 2 of a split model: No such file or directory");
-    put_parts(folder, first, second, 2, 1, 12);
+        "x-00002-of-00002.gguf: expected shard 2 of 2 of a split model: No such file or directory");
+    put_shards(folder, first, second, 2, 1, 12);
     ck_assert_msg(model_open(&model, path, &err) == 0, "%s", err.message);
     ck_assert_uint_eq(model.n_maps, 2);
     model_close(&model);
-    put_parts(folder, first, second, 2, 0, 12);
-    refused(path, folder, "x-00002-of-00002.gguf: expected part 2 of 2, found 1 of 2");
-    put_parts(folder, first, second, 2, 1, 13);
-    refused(path, folder, "x-00001-of-00002.gguf: expected 13 tensors in all parts, found 12");
-    put_parts(folder, first, second, 3, 1, 12);
+    put_shards(folder, first, second, 2, 0, 12);
+    refused(path, folder, "x-00002-of-00002.gguf: expected shard 2 of 2, found 1 of 2");
+    put_shards(folder, first, second, 2, 1, 13);
+    refused(path, folder, "x-00001-of-00002.gguf: expected 13 tensors in all shards, found 12");
+    put_shards(folder, first, second, 3, 1, 12);
     refused(
         path, folder,
         "x-00001-of-00002.gguf: expected a name that ends in -00001-of-00003.gguf, as the file is "
-        "part 1 of 3");
+        "shard 1 of 3");
 
-    put_parts(folder, first, second, 2, 1, 12);
+    put_shards(folder, first, second, 2, 1, 12);
     snprintf(expected, sizeof expected,
-             "x-00002-of-00002.gguf: expected the first part of the set (%s), found part 2", path);
+             "x-00002-of-00002.gguf: expected the first shard of the set (%s), found shard 2",
+             path);
     snprintf(path, sizeof path, "%s/%s", folder, second);
     refused(path, folder, expected);
     tiny_remove(folder);
@@ -642,6 +643,6 @@ int main(void)
     tcase_add_test(tcase, shard_indexes);
     tcase_add_test(tcase, gguf_keys);
     tcase_add_test(tcase, gguf_tensors);
-    tcase_add_test(tcase, gguf_parts);
+    tcase_add_test(tcase, gguf_shards);
     return run_tests("refusals", tcase);
 }

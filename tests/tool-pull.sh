@@ -215,9 +215,9 @@ mkdir -p "$tmp/root/org/tiny-GGUF/Q8_0"
 for type in Q4_0:tiny-gguf-q4_0 Q4_K_M:tiny-gguf-k F16:tiny-gguf-f16; do
     cp "$srcdir/tests/data/${type#*:}/model.gguf" "$tmp/root/org/tiny-GGUF/Tiny-${type%%:*}.gguf"
 done
-for part in 1 2; do
-    cp "$srcdir/tests/data/tiny-gguf-split/model-0000$part-of-00002.gguf" \
-        "$tmp/root/org/tiny-GGUF/Q8_0/Tiny-Q8_0-0000$part-of-00002.gguf"
+for shard in 1 2; do
+    cp "$srcdir/tests/data/tiny-gguf-split/model-0000$shard-of-00002.gguf" \
+        "$tmp/root/org/tiny-GGUF/Q8_0/Tiny-Q8_0-0000$shard-of-00002.gguf"
 done
 echo x >"$tmp/root/org/tiny-GGUF/mmproj-F16.gguf"
 chmod -R u+w "$tmp/root/org/tiny-GGUF"
@@ -263,7 +263,7 @@ rm -rf "$tmp/dir" && mkdir -p "$tmp/dir/.cache/huggingface/download"
 ln -s "$tmp/victim" "$tmp/dir/.cache/huggingface/download/config.json.metadata"
 run 0 "$pull" -q --local-dir "$tmp/dir" org/tiny
 [ "$(cat "$tmp/victim")" = mine ] || fail "a link in the cache or the folder is written through"
-# Parts that are missing are missed, and what is no file is not read.
+# Shards that are missing are missed, and what is no file is not read.
 rm "$folder"/snapshots/*/model-00002-of-00003.safetensors
 run 0 "$pull" --list
 out_has "incomplete"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* gguf_model.c: a GGUF file of the llama architecture, alone or split in parts, as struct model. */
+/* gguf_model.c: a GGUF file of the llama architecture, whole or in shards, as struct model. */
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -11,6 +11,7 @@
 #include "base/path.h"
 #include "base/size.h"
 #include "checkpoint/generation.h"
+#include "checkpoint/gguf_names.h"
 #include "checkpoint/gguf_vocab.h"
 #include "checkpoint/hf.h"
 #include "checkpoint/readers.h"
@@ -214,7 +215,7 @@ static int read_vocab_size(const struct gguf *gguf, const struct tensor_table *t
 
 /* ---- split sets: NAME-00001-of-00003.gguf and so on, as gguf-split writes them ------------- */
 
-enum { MAX_PARTS = 1024 };
+enum { MAX_SHARDS = 1024 };
 
 struct split {
     int64_t index, count, tensors; /* count 0 or 1: not split */
@@ -223,7 +224,7 @@ struct split {
 static int read_split(const struct gguf *gguf, struct split *split, struct llama3_error *err)
 {
     *split = (struct split){0};
-    if (gguf_get_int(gguf, "split.count", false, 0, MAX_PARTS, &split->count, err) != 0)
+    if (gguf_get_int(gguf, "split.count", false, 0, MAX_SHARDS, &split->count, err) != 0)
         return -1;
     if (split->count == 0)
         return 0;
@@ -232,41 +233,16 @@ static int read_split(const struct gguf *gguf, struct split *split, struct llama
     return gguf_get_int(gguf, "split.tensors.count", true, 0, INT32_MAX, &split->tensors, err);
 }
 
-/* The name of a part of path's set, for free(); NULL and err filled if path has no such name. */
-static char *part_path(const char *path, int64_t index, int64_t count, int64_t wanted,
-                       struct llama3_error *err)
-{
-    char suffix[48];
-    int length =
-        snprintf(suffix, sizeof suffix, "-%05" PRId64 "-of-%05" PRId64 ".gguf", index + 1, count);
-    size_t n = strlen(path), m = (size_t)length;
-    if (n < m || strcmp(path + n - m, suffix) != 0) {
-        error_set(err, LLAMA3_EINPUT,
-                  "%s: expected a name that ends in %s, as the file is part %" PRId64
-                  " of %" PRId64,
-                  path, suffix, index + 1, count);
-        return NULL;
-    }
-    char *part = malloc(n + 16);
-    if (part == NULL) {
-        error_memory(err, path, n + 16);
-        return NULL;
-    }
-    snprintf(part, n + 16, "%.*s-%05" PRId64 "-of-%05" PRId64 ".gguf", (int)(n - m), path,
-             wanted + 1, count);
-    return part;
-}
-
-static int open_part(struct model *model, const char *path, int64_t index,
-                     const struct split *whole, struct tensor_table *table,
-                     struct llama3_error *err)
+static int open_shard(struct model *model, const char *path, int64_t index,
+                      const struct split *whole, struct tensor_table *table,
+                      struct llama3_error *err)
 {
     struct gguf gguf;
     struct split split;
     struct map map;
     if (access(path, F_OK) != 0)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected part %" PRId64 " of %" PRId64 " of a split model: %s", path,
+                         "%s: expected shard %" PRId64 " of %" PRId64 " of a split model: %s", path,
                          index + 1, whole->count, strerror(errno));
     if (model_map(model, path, &map, err) != 0 || gguf_parse(&gguf, &map, path, table, err) != 0)
         return -1;
@@ -275,38 +251,44 @@ static int open_part(struct model *model, const char *path, int64_t index,
     if (result == 0 && (split.index != index || split.count != whole->count))
         return error_set(
             err, LLAMA3_EINPUT,
-            "%s: expected part %" PRId64 " of %" PRId64 ", found %" PRId64 " of %" PRId64, path,
+            "%s: expected shard %" PRId64 " of %" PRId64 ", found %" PRId64 " of %" PRId64, path,
             index + 1, whole->count, split.index + (split.count > 0), split.count);
     return result;
 }
 
-/* The other parts, if the first is one of a set. */
-static int open_parts(struct model *model, const struct gguf *first, struct tensor_table *table,
-                      struct llama3_error *err)
+/* Opens the other shards, if this is the first of a set. */
+static int open_shards(struct model *model, const struct gguf *first, struct tensor_table *table,
+                       struct llama3_error *err)
 {
     struct split split;
+    unsigned shard, count;
+    size_t stem;
     if (read_split(first, &split, err) != 0)
         return -1;
     if (split.count <= 1)
         return 0;
+    if (!gguf_is_shard(first->path, &shard, &count, &stem) || shard != split.index + 1 ||
+        count != split.count)
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: expected a name that ends in -%05" PRId64 "-of-%05" PRId64
+                         ".gguf, as the file is shard %" PRId64 " of %" PRId64,
+                         first->path, split.index + 1, split.count, split.index + 1, split.count);
     for (int64_t i = 0; i < split.count; i++) {
-        char *path = part_path(first->path, split.index, split.count, i, err);
-        if (path == NULL)
-            return -1;
-        int result = 0;
-        if (split.index != 0)
+        char *path = gguf_shard_path(first->path, (unsigned)i + 1, err);
+        int result = path == NULL ? -1 : 0;
+        if (result == 0 && split.index != 0)
             result = error_set(err, LLAMA3_EINPUT,
-                               "%s: expected the first part of the set (%s), found part %" PRId64,
-                               first->path, path, split.index + 1);
-        else if (i > 0)
-            result = open_part(model, path, i, &split, table, err);
+                               "%s: expected the first shard of the set (%s), found shard %u",
+                               first->path, path, shard);
+        else if (result == 0 && i > 0)
+            result = open_shard(model, path, i, &split, table, err);
         free(path);
         if (result != 0)
             return -1;
     }
     if ((size_t)split.tensors != table->n)
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected %" PRId64 " tensors in all parts, found %zu", first->path,
+                         "%s: expected %" PRId64 " tensors in all shards, found %zu", first->path,
                          split.tensors, table->n);
     return 0;
 }
@@ -323,7 +305,7 @@ static int read_generation_beside(struct model *model, const char *path, struct 
 static int fill(struct model *model, const struct gguf *gguf, struct tensor_table *table,
                 struct llama3_error *err)
 {
-    if (open_parts(model, gguf, table, err) != 0 ||
+    if (open_shards(model, gguf, table, err) != 0 ||
         tensor_table_sort(table, gguf->path, err) != 0 ||
         read_config(gguf, &model->config, err) != 0 ||
         read_vocab_size(gguf, table, &model->config, err) != 0 ||

@@ -8,25 +8,45 @@
 #include <string.h>
 #include <strings.h>
 
-#define SUFFIX ".gguf"
+#include "base/path.h"
 
-bool gguf_name_parts(const char *name, unsigned *part, unsigned *count, size_t *stem)
+#define SUFFIX ".gguf"
+#define TAIL   "-00001-of-00002" SUFFIX
+
+bool gguf_is_shard(const char *path, unsigned *shard, unsigned *count, size_t *stem)
 {
-    size_t n = strlen(name), tail = strlen("-00001-of-00002" SUFFIX);
-    *part = *count = 1;
+    size_t n = strlen(path), tail = strlen(TAIL);
+    unsigned i, of;
+    int end = 0;
+    if (n <= tail || strcasecmp(path + n - strlen(SUFFIX), SUFFIX) != 0 ||
+        sscanf(path + n - tail, "-%5u-of-%5u%n", &i, &of, &end) != 2 ||
+        (size_t)end != tail - strlen(SUFFIX) || i < 1 || i > of)
+        return false;
+    *shard = i;
+    *count = of;
+    *stem = n - tail;
+    return true;
+}
+
+char *gguf_shard_path(const char *path, unsigned shard, struct llama3_error *err)
+{
+    size_t n = strlen(path);
+    char *copy = path_copy(path, n, err), number[8];
+    snprintf(number, sizeof number, "-%05u", shard % 100000);
+    if (copy != NULL)
+        memcpy(copy + n - strlen(TAIL), number, strlen(number));
+    return copy;
+}
+
+bool gguf_is_weights(const char *name, unsigned *shard, unsigned *count, size_t *stem)
+{
+    size_t n = strlen(name);
     if (n <= strlen(SUFFIX) || strcasecmp(name + n - strlen(SUFFIX), SUFFIX) != 0 ||
         strcasestr(name, "mmproj") != NULL || strcasestr(name, "imatrix") != NULL)
         return false;
-    *stem = n - strlen(SUFFIX);
-    if (n <= tail)
-        return true;
-    int end = 0;
-    const char *numbers = name + n - tail;
-    unsigned i, of;
-    if (sscanf(numbers, "-%5u-of-%5u%n", &i, &of, &end) == 2 && end == 15 && i >= 1 && i <= of) {
-        *part = i;
-        *count = of;
-        *stem = n - tail;
+    if (!gguf_is_shard(name, shard, count, stem)) {
+        *shard = *count = 1;
+        *stem = n - strlen(SUFFIX);
     }
     return true;
 }
@@ -38,10 +58,10 @@ static bool is_end(char c)
 
 int gguf_tag_fits(const char *name, const char *tag)
 {
-    unsigned part, count;
+    unsigned shard, count;
     size_t n = strlen(tag), stem;
     int best = 0;
-    if (n == 0 || !gguf_name_parts(name, &part, &count, &stem))
+    if (n == 0 || !gguf_is_weights(name, &shard, &count, &stem))
         return 0;
     for (size_t i = 0; i + n <= stem; i++) {
         char before = i == 0 ? '\0' : name[i - 1], after = name[i + n];
@@ -70,10 +90,10 @@ static bool is_type(const char *word, size_t n)
 
 void gguf_tag(const char *name, char tag[HUB_NAME_SIZE])
 {
-    unsigned part, count;
+    unsigned shard, count;
     size_t stem, last = 0, begin = 0, n = 0;
     tag[0] = '\0';
-    if (!gguf_name_parts(name, &part, &count, &stem))
+    if (!gguf_is_weights(name, &shard, &count, &stem))
         return;
     for (size_t at = 0; at < stem; at += strcspn(name + at, "-./") + 1) {
         size_t length = strcspn(name + at, "-./");

@@ -113,7 +113,7 @@ struct model {
     struct generation_defaults generation;
     enum dtype dtype; /* of most weights */
     uint64_t parameters, file_bytes;
-    struct map *maps; /* [n_maps] every part that matrices point into */
+    struct map *maps; /* [n_maps] every file that matrices point into */
     size_t n_maps;
     float *rope_factors; /* storage of config.rope.factors */
 };

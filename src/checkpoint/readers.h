@@ -8,7 +8,7 @@
 #include "checkpoint/model.h"
 #include "checkpoint/resolve.h"
 
-/* A GGUF file, with its other parts if it is the first of a split set. */
+/* A GGUF file, with the other shards if it is the first of a split model. */
 int gguf_model_open(struct model *model, const char *path, struct llama3_error *err);
 
 /* A directory as Hugging Face's: config.json, tokenizer.json, model.safetensors or its shards. */

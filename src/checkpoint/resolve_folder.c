@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/path.h"
+#include "checkpoint/gguf_names.h"
 #include "checkpoint/resolve.h"
 
 bool shard_name_is_plain(const char *name)
@@ -45,17 +46,9 @@ bool shards_in(const char *folder, char missing[SHARD_NAME])
 /* What a directory without config.json, or without safetensors, has instead. */
 struct listing {
     size_t n_files, n_ggufs, n_pickles;
-    char gguf[256]; /* the only .gguf file, later parts of a split set not counted */
+    char gguf[256]; /* the last one; of a split model only the first shard counts */
     char pickle[256];
 };
-
-/* True for NAME-00002-of-00003.gguf and the like, but not for the first part. */
-static bool is_later_part(const char *name)
-{
-    unsigned part = 1, count = 0;
-    size_t n = strlen(name), tail = strlen("-00001-of-00002.gguf");
-    return n > tail && sscanf(name + n - tail, "-%5u-of-%5u.gguf", &part, &count) == 2 && part != 1;
-}
 
 static int list(const char *folder, struct listing *listing, struct llama3_error *err)
 {
@@ -65,10 +58,13 @@ static int list(const char *folder, struct listing *listing, struct llama3_error
         return error_set(err, LLAMA3_EIO, "%s: %s", folder, strerror(errno));
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
         const char *name = entry->d_name;
+        unsigned shard, count;
+        size_t stem;
         if (name[0] == '.')
             continue;
         listing->n_files++;
-        if (path_ends_with(name, ".gguf") && !is_later_part(name)) {
+        if (path_ends_with(name, ".gguf") &&
+            (!gguf_is_shard(name, &shard, &count, &stem) || shard == 1)) {
             listing->n_ggufs++;
             snprintf(listing->gguf, sizeof listing->gguf, "%s", name);
         } else if (path_ends_with(name, ".bin") || path_ends_with(name, ".pth") ||

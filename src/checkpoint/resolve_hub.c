@@ -29,11 +29,11 @@ struct hub_search {
 
 /* ---- GGUF files ------------------------------------------------------------------------------ */
 
-/* A file, or a set of parts. */
+/* A file, or a set of shards. */
 struct gguf_set {
-    char *first;           /* the first part's path in the snapshot */
-    size_t stem;           /* what all parts' names begin with */
-    unsigned count, found; /* parts */
+    char *first;           /* the first shard's path in the snapshot */
+    size_t stem;           /* length of what all shards' names begin with */
+    unsigned count, found; /* shards */
 };
 
 struct ggufs {
@@ -51,9 +51,9 @@ static void free_ggufs(struct ggufs *ggufs)
 /* Adds a file to its set. name: for free(), taken over. */
 static void add_gguf(struct ggufs *ggufs, char *name)
 {
-    unsigned part, count;
+    unsigned shard, count;
     size_t stem;
-    if (!gguf_name_parts(name, &part, &count, &stem)) {
+    if (!gguf_is_weights(name, &shard, &count, &stem)) {
         free(name);
         return;
     }
@@ -63,7 +63,7 @@ static void add_gguf(struct ggufs *ggufs, char *name)
             strncmp(set->first, name, stem) != 0)
             continue;
         set->found++;
-        if (part == 1) { /* names of the same length */
+        if (shard == 1) { /* names of the same length */
             free(set->first);
             set->first = name;
         } else {
@@ -205,7 +205,7 @@ static char *take_gguf(const struct hub_search *s, const struct ggufs *ggufs)
         return path_join(s->snapshot, gguf->first, s->err);
     }
     if (ggufs->n == 1) {
-        snprintf(missing, sizeof missing, "%u of %u parts of %.*s.gguf", gguf->count - gguf->found,
+        snprintf(missing, sizeof missing, "%u of %u shards of %.*s.gguf", gguf->count - gguf->found,
                  gguf->count, (int)gguf->stem, gguf->first);
         return incomplete(s, missing);
     }

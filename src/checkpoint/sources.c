@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/path.h"
+#include "checkpoint/gguf_names.h"
 #include "checkpoint/readers.h"
 
 enum { MAX_SOURCES = 4096 };
@@ -63,7 +64,7 @@ static int list_folder(struct sources *sources, const char *folder, struct llama
         if (path == NULL)
             result = -1;
         else if (!path_ends_with(name, ".safetensors") || !packed_recognise(path))
-            result = add(sources, path, err); /* what was made of it is no part of it */
+            result = add(sources, path, err); /* not our own, which was made of it */
         free(path);
     }
     closedir(dir);
@@ -83,27 +84,20 @@ static int list_generation(struct sources *sources, const char *path, struct lla
     return result;
 }
 
-/* A file, and the other parts of its set if its name says that it is a first one. */
+/* A file, and the other shards of its set if it is the first one. */
 static int list_file(struct sources *sources, const char *path, struct llama3_error *err)
 {
-    unsigned count = 1;
-    size_t n = strlen(path), tail = strlen("-00001-of-00002.gguf");
-    if (add(sources, path, err) != 0)
-        return -1;
-    if (n <= tail || sscanf(path + n - tail, "-00001-of-%5u.gguf", &count) != 1)
-        return 0;
-    for (unsigned i = 2; i <= count && i <= MAX_SOURCES; i++) {
-        char *part = strdup(path), number[8];
-        if (part == NULL)
-            return error_memory(err, path, n + 1);
-        snprintf(number, sizeof number, "%05u", i % 100000);
-        memcpy(part + n - tail + 1, number, 5);
-        int result = add(sources, part, err);
-        free(part);
-        if (result != 0)
-            return -1;
+    unsigned shard, count;
+    size_t stem;
+    int result = add(sources, path, err);
+    if (!gguf_is_shard(path, &shard, &count, &stem) || shard != 1)
+        return result;
+    for (unsigned i = 2; i <= count && i <= MAX_SOURCES && result == 0; i++) {
+        char *other = gguf_shard_path(path, i, err);
+        result = other == NULL ? -1 : add(sources, other, err);
+        free(other);
     }
-    return 0;
+    return result;
 }
 
 int sources_list(struct sources *sources, const char *path, struct llama3_error *err)

@@ -26,15 +26,15 @@ struct sources {
 };
 
 /* What model_open() would read of a path, and what may lie beside it: of a directory its JSON
- * files, templates and safetensors files but for our own, of a split GGUF set all parts, and
+ * files, templates and safetensors files but for our own, of a split GGUF model all shards, and
  * generation_config.json beside a GGUF file. */
 int sources_list(struct sources *sources, const char *path, struct llama3_error *err);
 void sources_free(struct sources *sources);
 
-/* What they are, a line each: names, places on disk, sizes and times. */
+/* A line for each: device, inode, size, times and path. */
 void sources_describe(const struct sources *sources, struct buf *out);
 
-/* Whether a path is one of the files, by whatever name. */
+/* Whether a path leads to one of the files, also by another name. */
 bool sources_have(const struct sources *sources, const char *path);
 
 #endif

@@ -32,7 +32,7 @@ void vocab_build_free(struct vocab_build *build)
     *build = (struct vocab_build){0};
 }
 
-/* A spelling in two parts, the second perhaps empty. */
+/* A spelling as two strings, the second of which may be empty. */
 struct spelling {
     const struct vocab_build *build;
     const char *left, *right;
@@ -121,7 +121,7 @@ int vocab_build_merge(struct vocab_build *build, const char *left, size_t left_s
                 "%s: merge %zu, \"%.*s\" and \"%.*s\": expected %s in the vocabulary, found no "
                 "such token",
                 build->where, build->n_merges, clip(left_size), left, clip(right_size), right,
-                i < 2 ? "both parts" : "what they make");
+                i < 2 ? "both tokens" : "the merged token");
     build->merges[build->n_merges++] = merge;
     return 0;
 }

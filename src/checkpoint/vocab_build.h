@@ -40,10 +40,10 @@ int vocab_build_token(struct vocab_build *build, size_t id, enum token_kind kind
 /* The id of a spelling, or -1. */
 int32_t vocab_build_find(const struct vocab_build *build, const char *text, size_t size);
 
-/* The next merge by rank; both parts and what they make must be tokens already. */
+/* The next merge by rank; both tokens and the merged one must be there already. */
 int vocab_build_merge(struct vocab_build *build, const char *left, size_t left_size,
                       const char *right, size_t right_size, struct llama3_error *err);
-/* The same as one string with a space between the parts. */
+/* The same as one string with a space between the two. */
 int vocab_build_merge_pair(struct vocab_build *build, const char *pair, size_t size,
                            struct llama3_error *err);
 

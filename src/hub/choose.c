@@ -57,11 +57,11 @@ static bool opens(const char *tag)
 }
 
 /* Whether a name is that of a GGUF file, at the top or one folder down. stem: how many bytes the
- * names of all its parts share. */
-static bool is_gguf(const char *name, size_t *stem, unsigned *part, unsigned *count)
+ * names of all its shards share. */
+static bool is_gguf(const char *name, size_t *stem, unsigned *shard, unsigned *count)
 {
     const char *slash = strchr(name, '/');
-    return gguf_name_parts(name, part, count, stem) &&
+    return gguf_is_weights(name, shard, count, stem) &&
            (slash == NULL || strchr(slash + 1, '/') == NULL);
 }
 
@@ -80,19 +80,19 @@ int repo_ggufs(const struct hub_repo *repo, struct repo_gguf **ggufs, size_t *n,
     if (list == NULL)
         return error_memory(err, "a list of files", repo->n * sizeof *list);
     for (size_t i = 0, last = 0; i < repo->n;
-         i++) { /* sorted by name: the first part comes first */
+         i++) { /* sorted by name: the first shard comes first */
         const char *name = repo->files[i].name;
-        unsigned part, count;
+        unsigned shard, count;
         size_t stem;
-        if (!is_gguf(name, &stem, &part, &count))
+        if (!is_gguf(name, &stem, &shard, &count))
             continue;
-        if (part == 1 || *n == 0 || strncmp(list[last].first, name, stem) != 0) {
+        if (shard == 1 || *n == 0 || strncmp(list[last].first, name, stem) != 0) {
             last = (*n)++;
             list[last] = (struct repo_gguf){.first = name, .count = count};
             gguf_tag(name, list[last].tag);
             list[last].opens = opens(list[last].tag);
         }
-        list[last].parts++;
+        list[last].shards++;
         list[last].size += repo->files[i].size;
     }
     if (*n > 0)
@@ -101,13 +101,13 @@ int repo_ggufs(const struct hub_repo *repo, struct repo_gguf **ggufs, size_t *n,
     return 0;
 }
 
-/* Whether name is a part of the GGUF whose first part is `first`. */
-static bool is_part_of(const char *name, const char *first)
+/* Whether name is a shard of the GGUF whose first one is `first`. */
+static bool is_shard_of(const char *name, const char *first)
 {
-    unsigned part, count;
+    unsigned shard, count;
     size_t n, stem;
-    return is_gguf(name, &n, &part, &count) && is_gguf(first, &stem, &part, &count) && n == stem &&
-           strncmp(name, first, n) == 0;
+    return is_gguf(name, &n, &shard, &count) && is_gguf(first, &stem, &shard, &count) &&
+           n == stem && strncmp(name, first, n) == 0;
 }
 
 /* The one GGUF that a tag stands for. */
@@ -136,7 +136,7 @@ static int find_gguf(const struct hub_repo *repo, const char *tag, const char *w
     }
     free(ggufs);
     *first = one.first;
-    int result = found == 1 && opens && one.parts == one.count ? 0 : -1;
+    int result = found == 1 && opens && one.shards == one.count ? 0 : -1;
     if (tags.failed)
         result = error_memory(err, "a list of files", tags.size);
     else if (n == 0)
@@ -155,8 +155,8 @@ static int find_gguf(const struct hub_repo *repo, const char *tag, const char *w
                   "%s: expected one GGUF file, found %zu of %s: --include names one (%s)", where,
                   found, tag[0] != '\0' ? tag : "any type", *first);
     else if (result != 0)
-        error_set(err, LLAMA3_EINPUT, "%s: expected %zu parts of %.200s, found %zu", where,
-                  one.count, one.first, one.parts);
+        error_set(err, LLAMA3_EINPUT, "%s: expected %zu shards of %.200s, found %zu", where,
+                  one.count, one.first, one.shards);
     buf_free(&tags);
     return result;
 }
@@ -236,7 +236,7 @@ int repo_choose(const struct hub_repo *repo, const struct repo_choice *choice, c
         const char *name = repo->files[i].name;
         bool wanted = choice->n_include > 0 ? matches(name, choice->include, choice->n_include)
                       : gguf != NULL
-                          ? is_part_of(name, gguf) || strcmp(name, "generation_config.json") == 0
+                          ? is_shard_of(name, gguf) || strcmp(name, "generation_config.json") == 0
                           : is_safetensors(name) || is_beside(name);
         if (wanted && !matches(name, choice->exclude, choice->n_exclude))
             list[(*n)++] = &repo->files[i];

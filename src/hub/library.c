@@ -95,8 +95,8 @@ static bool read_name(const char *folder, char name[HUB_NAME_SIZE])
     return name[0] != '\0';
 }
 
-/* Whether parts of a checkpoint are missing. */
-static bool lacks_parts(const struct library_model *model)
+/* Whether files of a checkpoint are missing. */
+static bool lacks_files(const struct library_model *model)
 {
     struct llama3_error err = {0};
     if (strstr(model->formats, "safetensors") == NULL)
@@ -119,7 +119,7 @@ static int take_model(void *arg, const char *cache, const char *name)
     folder_each_in(model.folder, "blobs", take_bytes, &model);
     folder_each_in(model.folder, "snapshots", take_snapshot, &model);
     folder_each_in(model.folder, "llama3", take_int4, &model);
-    model.incomplete = model.incomplete || lacks_parts(&model);
+    model.incomplete = model.incomplete || lacks_files(&model);
     library->models[library->n++] = model;
     return 0;
 }

@@ -15,7 +15,7 @@ struct library_model {
     uint64_t bytes;    /* on disk */
     time_t used;       /* the last access time of its files */
     size_t revisions;  /* commits with files */
-    bool incomplete;   /* a file or a part of the checkpoint is missing */
+    bool incomplete;   /* a file of the checkpoint is missing */
     char formats[160]; /* "safetensors, int4", "gguf Q4_K_M" */
 };
 

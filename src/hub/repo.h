@@ -37,12 +37,12 @@ struct repo_choice {
 int repo_choose(const struct hub_repo *repo, const struct repo_choice *choice, const char *where,
                 const struct hub_file ***files, size_t *n, struct llama3_error *err);
 
-/* A GGUF model, of one file or several parts. */
+/* A GGUF model, of one file or several shards. */
 struct repo_gguf {
-    const char *first;       /* the first part, which is the one to open */
+    const char *first;       /* the first shard, which is the one to open */
     char tag[HUB_NAME_SIZE]; /* "Q4_K_M"; the whole name if it has no such word */
-    uint64_t size;           /* of all parts */
-    size_t parts, count;     /* found, and how many there should be */
+    uint64_t size;           /* of all shards */
+    size_t shards, count;    /* found, and how many there should be */
     bool opens;              /* llama3 reads this type, by its name */
 };
 

@@ -107,8 +107,8 @@ static void format_state(char *out, size_t size, const struct shown *shown, uint
 
 /* ---- a terminal ------------------------------------------------------------------------------ */
 
-/* A name in `room` columns. Its suffix goes first, then its beginning: the parts of a set differ in
- * the middle. */
+/* A name in `room` columns. Its suffix goes first, then its beginning: the shards of a model differ
+ * in the middle. */
 static void shorten(char *out, size_t size, const char *name, size_t room)
 {
     const char *dot = strrchr(name, '.');

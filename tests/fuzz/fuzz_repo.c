@@ -55,14 +55,14 @@ static void check_ggufs(const struct hub_repo *repo)
 {
     struct repo_gguf *ggufs = NULL;
     struct llama3_error err = {0};
-    size_t n = 0, parts = 0;
+    size_t n = 0, shards = 0;
     FUZZ_EXPECT_MSG(repo_ggufs(repo, &ggufs, &n, &err) == 0, err.message);
     for (size_t i = 0; i < n; i++) {
-        FUZZ_EXPECT(ggufs[i].parts > 0 && repo_find(repo, ggufs[i].first) != NULL);
+        FUZZ_EXPECT(ggufs[i].shards > 0 && repo_find(repo, ggufs[i].first) != NULL);
         FUZZ_EXPECT(i == 0 || ggufs[i - 1].size <= ggufs[i].size);
-        parts += ggufs[i].parts;
+        shards += ggufs[i].shards;
     }
-    FUZZ_EXPECT(parts <= repo->n);
+    FUZZ_EXPECT(shards <= repo->n);
     free(ggufs);
 }
 
