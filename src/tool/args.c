@@ -50,12 +50,9 @@ static int check_setting(const struct option_spec *spec, const char *value)
     struct llama3_error err = {.size = sizeof err};
     args_key(spec, key);
     if (args_check_setting(key, value, &err) == 0)
-        return 0;
-    if (err.code == LLAMA3_EINPUT)
-        say_error("--%s%s", spec->name, err.message + strlen(key));
-    else
-        say_failure(&err);
-    return -1;
+        return STATUS_OK;
+    return err.code == LLAMA3_EINPUT ? say_usage("--%s%s", spec->name, err.message + strlen(key))
+                                     : say_failure(&err);
 }
 
 #define OPT_SETTING(...) OPT_TEXT(__VA_ARGS__, .check = check_setting)
@@ -86,7 +83,7 @@ static const struct option_spec output_specs[] = {
     OPT_FLAG(0, "show-prompt", FIELD(show_prompt), "the prompt as the model reads it, on stderr"),
     OPT_FLAG(0, "info", FIELD(info), "what the model is and needs, instead of answering"),
     OPT_FLAG(0, "stats", FIELD(stats), "counts, speed, memory and seed, on stderr"),
-    OPT_FLAG('q', "quiet", FIELD(quiet), "no progress and no notes on stderr"),
+    OPT_QUIET("no progress and no notes on stderr"),
     OPT_FLAG('v', "verbose", FIELD(verbose), "the model in a line, and --stats, on stderr"),
     OPT_HELP,
     OPT_VERSION,
@@ -100,22 +97,16 @@ static int check_combinations(const struct args *args)
                       : args->template_index >= 0 ? "--template"
                       : args->date != NULL        ? "--date"
                                                   : NULL;
-    if (args->raw && odd != NULL) {
-        say_error("--raw uses no chat template, so %s has no meaning", odd);
-        return -1;
-    }
-    if (model_check(&args->model) != 0)
-        return -1;
+    if (args->raw && odd != NULL)
+        return say_usage("--raw uses no chat template, so %s has no meaning", odd);
+    if (model_check(&args->model) != STATUS_OK)
+        return STATUS_USAGE;
     if (args->session != NULL && args->seed != NULL &&
-        strtoull(args->seed, NULL, 10) > SESSION_MAX_SEED) {
-        say_error("--seed: expected at most %llu with --session, found '%s'",
-                  (unsigned long long)SESSION_MAX_SEED, args->seed);
-        return -1;
-    }
-    if (args->quiet && args->verbose) {
-        say_error("--quiet and --verbose contradict each other");
-        return -1;
-    }
+        strtoull(args->seed, NULL, 10) > SESSION_MAX_SEED)
+        return say_usage("--seed: expected at most %llu with --session, found '%s'",
+                         (unsigned long long)SESSION_MAX_SEED, args->seed);
+    if (say_quiet && args->verbose)
+        return say_usage("--quiet and --verbose contradict each other");
     return gpu_check(&args->gpu);
 }
 
@@ -146,8 +137,8 @@ bool args_begin(struct args *args, int argc, char **argv, int *status)
             prompt_specs[i].choices = llama3_template_names();
     if (!options_begin(&set, argc, argv, status))
         return false;
-    *status = STATUS_USAGE;
-    return check_combinations(args) == 0;
+    *status = check_combinations(args);
+    return *status == STATUS_OK;
 }
 
 struct llama3_sampling *args_sampling(const struct args *args, const struct llama3_model *model,

@@ -23,7 +23,7 @@ struct args {
     size_t max_tokens;
     struct option_texts stop;
     /* what is shown */
-    bool show_prompt, info, stats, quiet, verbose;
+    bool show_prompt, info, stats, verbose;
 };
 
 /* The options of an answer; offsets count from struct args. */

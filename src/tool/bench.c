@@ -25,7 +25,7 @@ struct bench_args {
     const char *synthetic, *batch, *context;
     int type; /* into type_names; -1: not given */
     size_t prompt, decode, rounds, chunk;
-    bool json, quiet;
+    bool json;
 };
 
 static const char *const kv_names[] = {"f16", "f32", NULL}; /* enum llama3_kv_type */
@@ -58,7 +58,7 @@ static const struct option_spec specs[] = {
              "most rows of a pass (256; 1024 with a GPU)"),
     OPT_SIZE(0, "rounds", FIELD(rounds), "N", 1, 1000, "take the median of N rounds (5)"),
     OPT_FLAG(0, "json", FIELD(json), "the results as one JSON object"),
-    OPT_FLAG('q', "quiet", FIELD(quiet), "no progress on stderr"),
+    OPT_QUIET("no progress on stderr"),
     OPT_HELP,
     OPT_VERSION,
 };
@@ -87,9 +87,8 @@ static int parse_list(const char *name, const char *text, size_t max, struct num
         if (*end != ',')
             break;
     }
-    say_error("--%s: expected up to %d integers in [0, %zu], as in 1,2,4; found '%s'", name,
-              MAX_LIST, max, text);
-    return -1;
+    return say_usage("--%s: expected up to %d integers in [0, %zu], as in 1,2,4; found '%s'", name,
+                     MAX_LIST, max, text);
 }
 
 static bool is_zero(const struct numbers *list)
@@ -215,10 +214,9 @@ static int print_json(const struct bench *b, const char *type)
     }
     int status = o != NULL ? json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : -1;
     json_decref(o);
-    if (status != 0) {
-        say_error("the results can't be said in JSON: a path that is not UTF-8, or no memory");
-        return STATUS_FAILED;
-    }
+    if (status != 0)
+        return say_error(
+            "the results can't be said in JSON: a path that is not UTF-8, or no memory");
     putchar('\n');
     return STATUS_OK;
 }
@@ -240,9 +238,7 @@ static int open_model(const struct bench_args *args, int threads, struct model *
         status = model_open(model, path, &err);
         free(path);
     }
-    if (status != 0)
-        say_failure(&err);
-    return status == 0 ? STATUS_OK : STATUS_FAILED;
+    return status == 0 ? STATUS_OK : say_failure(&err);
 }
 
 static int measure(const struct bench_args *args, const struct numbers *batches,
@@ -252,8 +248,7 @@ static int measure(const struct bench_args *args, const struct numbers *batches,
     int threads = args->model.threads > 0 ? args->model.threads : processors_available();
     struct model model;
     struct llama3_error err;
-    if (!args->quiet)
-        progress_start("measuring", 0, 0);
+    progress_start("measuring", 0, 0);
     int status = open_model(args, threads, &model);
     if (status != STATUS_OK) {
         progress_stop();
@@ -274,10 +269,10 @@ static int measure(const struct bench_args *args, const struct numbers *batches,
         .n_tests = list_tests(args, batches, contexts, tests),
         .rounds = args->rounds,
     };
-    status = bench_run(&bench, &err) == 0 ? STATUS_OK : STATUS_FAILED;
+    int result = bench_run(&bench, &err);
     progress_stop();
-    if (status != STATUS_OK)
-        say_failure(&err);
+    if (result != 0)
+        status = say_failure(&err);
     else if (args->json)
         status = print_json(&bench, dtype_info(model.dtype)->name);
     else
@@ -290,29 +285,21 @@ static int run(const struct bench_args *args)
 {
     struct numbers batches, contexts;
     struct llama3_error err;
-    if (args->type >= 0 && args->synthetic == NULL) {
-        say_error("--type is of --synthetic: a model has the types that it has");
-        return STATUS_USAGE;
-    }
-    if (args->synthetic != NULL && args->model.path != NULL) {
-        say_error("--synthetic and --model contradict each other");
-        return STATUS_USAGE;
-    }
+    if (args->type >= 0 && args->synthetic == NULL)
+        return say_usage("--type is of --synthetic: a model has the types that it has");
+    if (args->synthetic != NULL && args->model.path != NULL)
+        return say_usage("--synthetic and --model contradict each other");
     if (gpu_check(&args->gpu) != 0)
         return STATUS_USAGE;
-    if (args->synthetic != NULL && synthetic_check(args->synthetic, &err) != 0) {
-        say_failure(&err);
-        return STATUS_USAGE;
-    }
+    if (args->synthetic != NULL && synthetic_check(args->synthetic, &err) != 0)
+        return say_usage("%s", err.message);
     if (parse_list("batch", args->batch != NULL ? args->batch : "1,2,4,8,16", MAX_BATCH,
                    &batches) != 0 ||
         parse_list("context", args->context != NULL ? args->context : "0,16384", MAX_TOKENS,
                    &contexts) != 0)
         return STATUS_USAGE;
-    if (args->prompt == 0 && args->decode == 0 && is_zero(&batches)) {
-        say_error("nothing to measure: --prompt, --decode and --batch are all 0");
-        return STATUS_USAGE;
-    }
+    if (args->prompt == 0 && args->decode == 0 && is_zero(&batches))
+        return say_usage("nothing to measure: --prompt, --decode and --batch are all 0");
     return measure(args, &batches, &contexts);
 }
 

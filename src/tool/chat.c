@@ -57,7 +57,7 @@ int chat_run(const struct conversation *c)
     char *line = NULL, *query = NULL;
     size_t capacity = 0;
     enum turn turn = TURN_ANSWERED;
-    if (!c->args->quiet)
+    if (!say_quiet)
         say_error("\"exit\" or ^D leaves, ^C ends an answer");
     if (conversation_asks(c)) {
         say_error("%s ends with a question; its answer:", c->args->session);

@@ -46,34 +46,22 @@ static const struct option_spec input_specs[] = {
 };
 
 static const struct option_spec output_specs[] = {
-    OPT_FLAG('q', "quiet", FIELD(quiet), "no progress and no notes on stderr"),
+    OPT_QUIET("no progress and no notes on stderr"),
     OPT_HELP,
     OPT_VERSION,
 };
 
 /* ---- what the modes share ---------------------------------------------------------------- */
 
-/* While a model is quantized. Notes come before the first report. */
-struct making {
-    const struct eval_args *args;
-    bool begun;
-};
-
+/* arg: whether quantizing has begun; notes come before its first report. */
 static int on_quantized(void *arg, uint64_t done, uint64_t total)
 {
-    struct making *making = arg;
-    if (!making->begun && !making->args->quiet)
+    bool *begun = arg;
+    if (!*begun)
         progress_start_bytes("quantizing", 0);
-    making->begun = true;
+    *begun = true;
     progress_update((size_t)done, (size_t)total);
     return interrupt_seen();
-}
-
-static void on_note(void *arg, const char *note)
-{
-    const struct making *making = arg;
-    if (!making->args->quiet)
-        say_error("note: %s", note);
 }
 
 struct llama3_model_options eval_options(const struct eval_args *args)
@@ -86,7 +74,7 @@ struct llama3_model_options eval_options(const struct eval_args *args)
 struct llama3_model *eval_open(const struct eval_args *args, const char *path,
                                const struct llama3_model_options *options, int *status)
 {
-    struct making making = {.args = args};
+    bool begun = false;
     struct llama3_model_options o = *options;
     struct llama3_error err = {.size = sizeof err};
     bool quantizes = o.int4 != LLAMA3_INT4_NO;
@@ -94,8 +82,8 @@ struct llama3_model *eval_open(const struct eval_args *args, const char *path,
     if (quantizes) {
         o.cache = cache;
         o.on_progress = on_quantized;
-        o.on_note = on_note;
-        o.arg = &making;
+        o.on_note = say_on_note;
+        o.arg = &begun;
         interrupt_defer();
     }
     struct llama3_model *model = evaluate_open(path, &o, &err);
@@ -121,33 +109,30 @@ struct llama3_model *eval_open_vocabulary(const struct eval_args *args, char **p
     return model;
 }
 
-void eval_note(const struct eval_args *args, const struct llama3_model *model)
+void eval_note(const struct llama3_model *model)
 {
     const char *note = llama3_model_info(model)->gpu_note;
-    if (!args->quiet && note != NULL)
-        say_error("note: no GPU is used: %s", note);
+    if (note != NULL)
+        say_note("no GPU is used: %s", note);
 }
 
 /* ---- the command line -------------------------------------------------------------------- */
 
-/* The mode that is asked for; EVAL_MODES if there is only a text; -1 after a usage error. */
-static int choose_mode(const struct eval_args *args)
+/* *mode: the one that is asked for; EVAL_MODES if there is only a text. */
+static int choose_mode(const struct eval_args *args, int *mode)
 {
-    int mode = EVAL_MODES;
+    *mode = EVAL_MODES;
     for (int i = 0; i < EVAL_MODES; i++) {
         if (args->paths[i] == NULL)
             continue;
-        if (mode < EVAL_MODES) {
-            say_error("--%s and --%s exclude each other", mode_specs[mode].name,
-                      mode_specs[i].name);
-            return -1;
-        }
-        mode = i;
+        if (*mode < EVAL_MODES)
+            return say_usage("--%s and --%s exclude each other", mode_specs[*mode].name,
+                             mode_specs[i].name);
+        *mode = i;
     }
-    if (mode < EVAL_MODES || args->file != NULL)
-        return mode;
-    say_error("expected one of --logits, --tokenize, --detokenize, --perplexity and --kl");
-    return -1;
+    if (*mode < EVAL_MODES || args->file != NULL)
+        return STATUS_OK;
+    return say_usage("expected one of --logits, --tokenize, --detokenize, --perplexity and --kl");
 }
 
 /* Refuses options that a mode would silently ignore, and a mode that lacks one. */
@@ -166,38 +151,33 @@ static int check_mode(const struct eval_args *args, int mode)
     };
     const char *name = mode_specs[mode < EVAL_MODES ? mode : EVAL_PERPLEXITY].name;
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
-        if (options[i].given && !options[i].has_meaning) {
-            say_error("--%s has no meaning with --%s", options[i].name, name);
-            return -1;
-        }
+        if (options[i].given && !options[i].has_meaning)
+            return say_usage("--%s has no meaning with --%s", options[i].name, name);
     }
     if (mode == EVAL_LOGITS && args->ids != NULL && args->file != NULL)
-        say_error("--tokens and --file exclude each other");
-    else if (mode == EVAL_LOGITS && args->ids == NULL && args->file == NULL)
-        say_error("--logits: expected --tokens IDS or --file TEXT, found neither");
-    else if (mode == EVAL_KL && args->file == NULL)
-        say_error("--kl: expected a text to predict, found no --file TEXT");
-    else
-        return 0;
-    return -1;
+        return say_usage("--tokens and --file exclude each other");
+    if (mode == EVAL_LOGITS && args->ids == NULL && args->file == NULL)
+        return say_usage("--logits: expected --tokens IDS or --file TEXT, found neither");
+    if (mode == EVAL_KL && args->file == NULL)
+        return say_usage("--kl: expected a text to predict, found no --file TEXT");
+    return STATUS_OK;
 }
 
 /* A model may be named without --model. */
 static int take_operand(struct eval_args *args, const char *operand)
 {
-    if (operand != NULL && args->model.path != NULL) {
-        say_error("unexpected argument '%s': --model names the model", operand);
-        return -1;
-    }
+    if (operand != NULL && args->model.path != NULL)
+        return say_usage("unexpected argument '%s': --model names the model", operand);
     args->model.path = operand != NULL ? operand : args->model.path;
-    return 0;
+    return STATUS_OK;
 }
 
 static int run(struct eval_args *args, const char *operand)
 {
-    int mode = take_operand(args, operand) == 0 ? choose_mode(args) : -1;
-    if (mode < 0 || check_mode(args, mode) != 0 || model_check(&args->model) != 0 ||
-        gpu_check(&args->gpu) != 0)
+    int mode;
+    if (take_operand(args, operand) != STATUS_OK || choose_mode(args, &mode) != STATUS_OK ||
+        check_mode(args, mode) != STATUS_OK || model_check(&args->model) != STATUS_OK ||
+        gpu_check(&args->gpu) != STATUS_OK)
         return STATUS_USAGE;
     interrupt_install();
     switch (mode) {

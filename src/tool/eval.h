@@ -24,7 +24,6 @@ struct eval_args {
     const char *paths[EVAL_MODES]; /* what the options that choose a mode name; NULL: not given */
     const char *file, *ids;        /* --file, --tokens */
     bool special, pretokens, json_lines, json;
-    bool quiet;
 };
 
 /* The modes; each returns a status, with errors on stderr. */
@@ -43,7 +42,7 @@ struct llama3_model *eval_open(const struct eval_args *args, const char *path,
 struct llama3_model *eval_open_vocabulary(const struct eval_args *args, char **path);
 
 /* Notes why no GPU is used, unless --quiet. */
-void eval_note(const struct eval_args *args, const struct llama3_model *model);
+void eval_note(const struct llama3_model *model);
 
 /* Appends the ids of a list: separated by spaces, commas or both, each below limit. Errors call the
  * list `name`. */

@@ -128,10 +128,8 @@ static int detokenize(const struct eval_args *args, const struct llama3_model *m
         else if (result == 0)
             print_bytes(args, model, &ids);
     }
-    if (result != 0) {
-        say_failure(&err);
-        status = STATUS_FAILED;
-    }
+    if (result != 0)
+        status = say_failure(&err);
     buf_free(&text);
     tokens_free(&ids);
     return status;

@@ -35,21 +35,20 @@ static int write_rows(void *arg, const float *logits, size_t n_rows, struct llam
 }
 
 /* Ends in order at ^C, so that no hidden file is left where a file system has no unnamed ones. */
-static int compute(const struct eval_args *args, struct llama3_model *model,
-                   const struct tokens *tokens, struct sink *sink, struct llama3_error *err)
+static int compute(struct llama3_model *model, const struct tokens *tokens, struct sink *sink,
+                   struct llama3_error *err)
 {
     struct llama3_session *session = llama3_session_open(model, err);
     if (session == NULL)
         return -1;
     interrupt_begin(session);
-    if (!args->quiet)
-        progress_start("computing", 0, tokens->n);
+    progress_start("computing", 0, tokens->n);
     int status = evaluate_logits(model, session, tokens->ids, tokens->n, write_rows, sink, err);
     progress_stop();
     interrupt_end();
     llama3_session_close(session);
     if (status == 0)
-        eval_note(args, model);
+        eval_note(model);
     return status;
 }
 
@@ -66,7 +65,7 @@ static int write_logits(const struct eval_args *args, struct llama3_model *model
     struct llama3_error err = {.size = sizeof err};
     int status = sink.is_stdout ? 0 : new_file_open(&sink.file, out, &err);
     if (status == 0)
-        status = compute(args, model, tokens, &sink, &err);
+        status = compute(model, tokens, &sink, &err);
     if (status == 0 && !sink.is_stdout)
         status = new_file_commit(&sink.file, &err);
     new_file_abandon(&sink.file);
@@ -74,8 +73,7 @@ static int write_logits(const struct eval_args *args, struct llama3_model *model
         return finish_stdout();
     if (err.code == LLAMA3_ECANCELED)
         return STATUS_INTERRUPTED;
-    say_failure(&err);
-    return STATUS_FAILED;
+    return say_failure(&err);
 }
 
 /* A text is read as raw text: the token that begins a text comes first if the checkpoint says
@@ -122,14 +120,11 @@ static int prepare(const struct eval_args *args, const struct buf *text, char **
     struct llama3_error err = {.size = sizeof err};
     struct llama3_model *model = eval_open_vocabulary(args, path);
     int status = model != NULL ? STATUS_OK : STATUS_FAILED;
-    if (model != NULL && llama3_model_has_file(model, out)) {
-        say_error("%s: this is a file of %s, which it can't replace", out, *path);
-        status = STATUS_USAGE;
-    } else if (model != NULL && (make_tokens(args, model, text, tokens, &err) != 0 ||
-                                 check_context(args, model, tokens->n, &err) != 0)) {
-        say_failure(&err);
-        status = STATUS_FAILED;
-    }
+    if (model != NULL && llama3_model_has_file(model, out))
+        status = say_usage("%s: this is a file of %s, which it can't replace", out, *path);
+    else if (model != NULL && (make_tokens(args, model, text, tokens, &err) != 0 ||
+                               check_context(args, model, tokens->n, &err) != 0))
+        status = say_failure(&err);
     llama3_model_close(model);
     return status;
 }
@@ -141,10 +136,8 @@ int eval_logits(const struct eval_args *args)
     struct buf text = {0};
     struct tokens tokens = {0};
     char *path = NULL;
-    if (strcmp(args->paths[EVAL_LOGITS], "-") == 0 && isatty(STDOUT_FILENO)) {
-        say_error("--logits -: expected a file or a pipe, found a terminal");
-        return STATUS_USAGE;
-    }
+    if (strcmp(args->paths[EVAL_LOGITS], "-") == 0 && isatty(STDOUT_FILENO))
+        return say_usage("--logits -: expected a file or a pipe, found a terminal");
     int status = args->file != NULL ? text_read(args->file, &text) : STATUS_OK;
     if (status == STATUS_OK)
         status = prepare(args, &text, &path, &tokens);

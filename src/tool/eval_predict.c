@@ -40,17 +40,15 @@ static int evaluate_text(struct predict *p)
     int result = evaluate_tokenize(p->model, p->text.size > 0 ? p->text.data : "", p->text.size,
                                    false, &p->tokens, &err);
     if (result == 0) {
-        if (!p->args->quiet)
-            progress_start("predicting", 0, p->tokens.n);
+        progress_start("predicting", 0, p->tokens.n);
         result = evaluate(p->reference, p->model, p->tokens.ids, p->tokens.n, progress_update,
                           &p->result, &err);
         progress_stop();
     }
-    if (result == 0)
-        eval_note(p->args, p->model);
-    else
-        say_failure(&err);
-    return result == 0 ? STATUS_OK : STATUS_FAILED;
+    if (result != 0)
+        return say_failure(&err);
+    eval_note(p->model);
+    return STATUS_OK;
 }
 
 static void print_table(const struct predict *p)
@@ -78,10 +76,9 @@ static int print_json(const struct predict *p)
                          "p99_kl", r->p99_kl, "max_kl", r->max_kl, "top1", r->top1));
     int status = o != NULL ? json_dumpf(o, stdout, JSON_INDENT(2)) : -1;
     json_decref(o);
-    if (status != 0) {
-        say_error("the result can't be said in JSON: a path that is not UTF-8, or no memory");
-        return STATUS_FAILED;
-    }
+    if (status != 0)
+        return say_error(
+            "the result can't be said in JSON: a path that is not UTF-8, or no memory");
     putchar('\n');
     return STATUS_OK;
 }

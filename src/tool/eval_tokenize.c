@@ -149,10 +149,8 @@ static int tokenize_file(struct tokenizing *t, struct llama3_error *err)
 {
     struct buf text = {0};
     int status = text_read(t->args->paths[EVAL_TOKENIZE], &text);
-    if (status == STATUS_OK && add_texts(t, text.data, text.size, err) != 0) {
-        say_failure(err);
-        status = STATUS_FAILED;
-    }
+    if (status == STATUS_OK && add_texts(t, text.data, text.size, err) != 0)
+        status = say_failure(err);
     if (status == STATUS_OK)
         print_ids(&t->out, false);
     buf_free(&text);
@@ -233,8 +231,7 @@ static int tokenize_json(struct tokenizing *t, struct llama3_error *err)
     if (status == 0)
         return STATUS_OK;
     fflush(stdout); /* the output of the lines before the wrong one */
-    say_failure(err);
-    return STATUS_FAILED;
+    return say_failure(err);
 }
 
 int eval_tokenize(const struct eval_args *args)

@@ -58,10 +58,8 @@ static int run_pull(const char *path, char **argv)
             failed = posix_spawn(&pid, path, &actions, NULL, argv, environ);
         posix_spawn_file_actions_destroy(&actions);
     }
-    if (failed != 0) {
-        say_error("%s: %s", path, strerror(failed));
-        return STATUS_FAILED;
-    }
+    if (failed != 0)
+        return say_error("%s: %s", path, strerror(failed));
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
             return STATUS_FAILED;

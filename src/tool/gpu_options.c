@@ -28,9 +28,8 @@ int gpu_check(const struct gpu_args *args)
                       : args->bf16_prompt ? "--gpu-bf16-prompt"
                                           : NULL;
     if (args->layers != LLAMA3_GPU_NONE || odd == NULL)
-        return 0;
-    say_error("--gpu-layers 0 uses no GPU, so %s has no meaning", odd);
-    return -1;
+        return STATUS_OK;
+    return say_usage("--gpu-layers 0 uses no GPU, so %s has no meaning", odd);
 }
 
 void gpu_apply(const struct gpu_args *args, struct llama3_model_options *options)

@@ -16,7 +16,7 @@ struct gpu_args {
 extern const struct option_spec gpu_option_specs[4];
 #define GPU_OPTIONS(args) OPT_GROUP("GPU (where llama3 was built for one)", gpu_option_specs, args)
 
-/* -1 after a usage error: options for a GPU beside one that says to use none. */
+/* STATUS_OK, or STATUS_USAGE for options of a GPU beside one that says to use none. */
 int gpu_check(const struct gpu_args *args);
 void gpu_apply(const struct gpu_args *args, struct llama3_model_options *options);
 

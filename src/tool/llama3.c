@@ -20,16 +20,14 @@ const char say_program[] = "llama3";
 
 /* What is shown while a model is opened. */
 struct opening {
-    const struct args *args;
     const char *what; /* "loading PATH" */
     bool quantizing;
 };
 
-static void show(const struct opening *opening, const char *what, uint64_t total)
+static void show(const char *what, uint64_t total)
 {
     progress_stop();
-    if (!opening->args->quiet)
-        progress_start_bytes(what, (size_t)total);
+    progress_start_bytes(what, (size_t)total);
 }
 
 /* The first report: loading becomes work that can be measured. */
@@ -37,7 +35,7 @@ static int on_quantized(void *arg, uint64_t done, uint64_t total)
 {
     struct opening *opening = arg;
     if (!opening->quantizing)
-        show(opening, "quantizing", total);
+        show("quantizing", total);
     opening->quantizing = true;
     progress_update((size_t)done, (size_t)total);
     return interrupt_seen();
@@ -47,17 +45,10 @@ static int on_load(void *arg, uint64_t done, uint64_t total)
 {
     struct opening *opening = arg;
     if (opening->quantizing)
-        show(opening, opening->what, total);
+        show(opening->what, total);
     opening->quantizing = false;
     progress_update((size_t)done, (size_t)total);
     return interrupt_seen();
-}
-
-static void on_note(void *arg, const char *note)
-{
-    const struct opening *opening = arg;
-    if (!opening->args->quiet)
-        say_error("note: %s", note);
 }
 
 static struct llama3_model *open_once(const struct opening *opening, const char *path,
@@ -66,7 +57,7 @@ static struct llama3_model *open_once(const struct opening *opening, const char 
 {
     if (options->int4 != LLAMA3_INT4_NO)
         interrupt_defer();
-    show(opening, opening->what, 0); /* the total is known once the file is open */
+    show(opening->what, 0); /* the total is known once the file is open */
     struct llama3_model *model = llama3_model_open(path, options, err);
     progress_stop();
     interrupt_end();
@@ -80,7 +71,7 @@ static struct llama3_model *open_named(const struct opening *opening, const char
     struct llama3_error err = {.size = sizeof err};
     struct llama3_model *model = open_once(opening, path, options, &err);
     *status = STATUS_FAILED;
-    if (model == NULL && err.code == LLAMA3_EABSENT && !opening->args->quiet) {
+    if (model == NULL && err.code == LLAMA3_EABSENT && !say_quiet) {
         say_failure(&err);
         if ((*status = fetch_offer(path)) != STATUS_OK)
             return NULL;
@@ -98,7 +89,7 @@ static struct llama3_model *open_named(const struct opening *opening, const char
 static struct llama3_model *open_model(const struct args *args, int *status)
 {
     struct llama3_model_options options = model_options(&args->model);
-    struct opening opening = {.args = args};
+    struct opening opening = {0};
     struct buf what = {0};
     char *path = model_path(args->model.path, "--model");
     *status = STATUS_FAILED;
@@ -110,7 +101,7 @@ static struct llama3_model *open_model(const struct args *args, int *status)
     char *cache = model_cache(&args->model);
     options.cache = cache;
     options.on_progress = on_quantized;
-    options.on_note = on_note;
+    options.on_note = say_on_note;
     options.on_load = on_load;
     options.arg = &opening;
     buf_add_str(&what, "loading ");
@@ -131,10 +122,8 @@ static int chat(struct conversation *c)
     struct llama3_error err = {.size = sizeof err};
     int32_t *tokens;
     size_t n;
-    if (llama3_apply_template(c->model, &hello, 1, &options, &tokens, &n, &err) != 0) {
-        say_failure(&err);
-        return STATUS_FAILED;
-    }
+    if (llama3_apply_template(c->model, &hello, 1, &options, &tokens, &n, &err) != 0)
+        return say_failure(&err);
     llama3_free(tokens);
     c->label = "Assistant: ";
     return conversation_begin(c) == STATUS_OK ? chat_run(c) : STATUS_FAILED;
@@ -146,21 +135,18 @@ static int answer(struct conversation *c, const char *text)
     const struct llama3_info *info = llama3_model_info(c->model);
     c->label = "";
     c->raw = args->raw || info->template_name == NULL;
-    if (c->raw && (args->system != NULL || args->session != NULL)) {
-        say_error("%s has no chat template, so --%s has no meaning; --template names one",
-                  info->path, args->session != NULL ? "session" : "system");
-        return STATUS_FAILED;
-    }
+    if (c->raw && (args->system != NULL || args->session != NULL))
+        return say_error("%s has no chat template, so --%s has no meaning; --template names one",
+                         info->path, args->session != NULL ? "session" : "system");
     if (conversation_begin(c) != STATUS_OK)
         return STATUS_FAILED;
-    if (conversation_asks(c)) {
-        say_error("%s ends with a question: expected an answer to go on from; a chat (without "
-                  "--prompt and --file) gives one",
-                  args->session);
-        return STATUS_FAILED;
-    }
-    if (c->raw && !args->raw && !args->quiet)
-        say_error("note: the model has no chat template; it continues the text (--raw)");
+    if (conversation_asks(c))
+        return say_error(
+            "%s ends with a question: expected an answer to go on from; a chat (without "
+            "--prompt and --file) gives one",
+            args->session);
+    if (c->raw && !args->raw)
+        say_note("the model has no chat template; it continues the text (--raw)");
     enum turn turn = conversation_turn(c, text);
     return turn == TURN_ANSWERED      ? STATUS_OK
            : turn == TURN_INTERRUPTED ? STATUS_INTERRUPTED
@@ -169,13 +155,12 @@ static int answer(struct conversation *c, const char *text)
 
 static void note_date(const struct args *args, const struct llama3_info *info)
 {
-    if (args->quiet || args->date == NULL || info->template_has_date)
+    if (args->date == NULL || info->template_has_date)
         return;
     if (info->template_name != NULL)
-        say_error("note: --date has no effect: the chat template %s has no date",
-                  info->template_name);
+        say_note("--date has no effect: the chat template %s has no date", info->template_name);
     else
-        say_error("note: --date has no effect: the model has no chat template");
+        say_note("--date has no effect: the model has no chat template");
 }
 
 /* text: NULL for a chat. */
@@ -191,12 +176,11 @@ static int run_with(const struct args *args, struct session_file *file, const st
     c.open_seconds = clock_seconds() - c.open_seconds;
     if (args->verbose)
         info_print_line(model, c.open_seconds);
-    status = STATUS_FAILED;
     if (args->info) {
         info_print(model, args, stdout);
         status = finish_stdout();
     } else if ((c.session = llama3_session_open(model, &err)) == NULL) {
-        say_failure(&err);
+        status = say_failure(&err);
     } else {
         note_date(args, llama3_model_info(model));
         status = text != NULL ? answer(&c, text->data) : chat(&c);
@@ -212,10 +196,10 @@ static int run(struct args *args, const struct buf *text)
 {
     struct session_file *file = NULL;
     struct llama3_error err = {.size = sizeof err};
-    int status = STATUS_FAILED;
+    int status;
     if (args->session != NULL && ((file = session_file_open(args->session, &err)) == NULL ||
                                   session_file_settle(file, args, &err) != 0))
-        say_failure(&err);
+        status = say_failure(&err);
     else
         status = run_with(args, file, text);
     session_file_close(file);
@@ -228,10 +212,8 @@ static int start(struct args *args)
     bool chatting = args->prompt == NULL && args->file == NULL && isatty(STDIN_FILENO);
     if (args->info || (chatting && !args->raw))
         return run(args, NULL);
-    if (chatting) {
-        say_error("--raw continues a text, which --prompt or --file gives");
-        return STATUS_USAGE;
-    }
+    if (chatting)
+        return say_usage("--raw continues a text, which --prompt or --file gives");
     int status = prompt_read(args, &text);
     if (status == STATUS_OK)
         status = run(args, &text);

@@ -38,9 +38,8 @@ const struct option_spec model_option_specs[N_MODEL_OPTIONS] = {
 int model_check(const struct model_args *args)
 {
     if (!args->no_cache || args->int4 != LLAMA3_INT4_NO)
-        return 0;
-    say_error("--no-cache has no meaning without --int4");
-    return -1;
+        return STATUS_OK;
+    return say_usage("--no-cache has no meaning without --int4");
 }
 
 /* ${XDG_CACHE_HOME:-~/.cache}. A relative path counts as unset, as the specification says. */

@@ -21,7 +21,7 @@ struct model_args {
 enum { MODEL_OPTION_CTX = 1, N_MODEL_OPTIONS = 6 }; /* index of --ctx; size of the table */
 extern const struct option_spec model_option_specs[N_MODEL_OPTIONS];
 
-/* -1 after a usage error: options that make no sense together. */
+/* STATUS_OK, or STATUS_USAGE for options that make no sense together. */
 int model_check(const struct model_args *args);
 
 /* The path to open: `given`, else $LLAMA3_MODEL, else the quickstart's model if it is there. Freed

@@ -61,10 +61,9 @@ static int bad_number(const struct option_spec *spec, const char *text)
 {
     char names[NAMES_SIZE];
     bool words = spec->type == OPTION_INT_OR;
-    say_error("--%s: expected %s%san integer in [%.10g, %.10g], found '%s'", spec->name,
-              words ? choice_names(spec, names) : "", words ? " or " : "", spec->min, spec->max,
-              text);
-    return -1;
+    return say_usage("--%s: expected %s%san integer in [%.10g, %.10g], found '%s'", spec->name,
+                     words ? choice_names(spec, names) : "", words ? " or " : "", spec->min,
+                     spec->max, text);
 }
 
 static bool in_range(const struct option_spec *spec, double value)
@@ -80,7 +79,7 @@ static int set_integer(const struct option_spec *spec, const char *text, long lo
     if (strchr("+-0123456789", text[0]) == NULL || end == text || *end != '\0' || errno != 0 ||
         !in_range(spec, (double)*out))
         return bad_number(spec, text);
-    return 0;
+    return STATUS_OK;
 }
 
 /* Its index, or -1. */
@@ -100,65 +99,57 @@ static int set_bytes(const struct option_spec *spec, const char *text, uint64_t 
     const char *unit = *end != '\0' ? strchr(units, toupper((unsigned char)*end)) : NULL;
     double bytes = ldexp(value, unit != NULL ? 10 * (int)(unit - units + 1) : 0);
     if (end == text || strspn(text, "0123456789.") != (size_t)(end - text) ||
-        end[unit != NULL] != '\0' || bytes >= 0x1p64 || !in_range(spec, bytes)) {
-        say_error("--%s: expected bytes from %.10g, as 1500M or 1.5G, found '%s'", spec->name,
-                  spec->min, text);
-        return -1;
-    }
+        end[unit != NULL] != '\0' || bytes >= 0x1p64 || !in_range(spec, bytes))
+        return say_usage("--%s: expected bytes from %.10g, as 1500M or 1.5G, found '%s'",
+                         spec->name, spec->min, text);
     *out = (uint64_t)bytes;
-    return 0;
+    return STATUS_OK;
 }
 
 static int set_choice(const struct option_spec *spec, const char *text, int *out)
 {
     char names[NAMES_SIZE];
     int choice = find_choice(spec, text);
-    if (choice < 0) {
-        say_error("--%s: expected one of %s, found '%s'", spec->name, choice_names(spec, names),
-                  text);
-        return -1;
-    }
+    if (choice < 0)
+        return say_usage("--%s: expected one of %s, found '%s'", spec->name,
+                         choice_names(spec, names), text);
     *out = choice;
-    return 0;
+    return STATUS_OK;
 }
 
 static int set_int_or(const struct option_spec *spec, const char *text, int *out)
 {
     long long integer;
     int choice = find_choice(spec, text);
-    if (choice < 0 && set_integer(spec, text, &integer) != 0)
-        return -1;
+    if (choice < 0 && set_integer(spec, text, &integer) != STATUS_OK)
+        return STATUS_USAGE;
     *out = choice >= 0 ? -choice : (int)integer;
-    return 0;
+    return STATUS_OK;
 }
 
 static int check_text(const struct option_spec *spec, const char *text)
 {
     size_t n = strlen(text), valid = utf8_valid((const uint8_t *)text, n);
     if (valid == n)
-        return 0;
-    say_error("--%s: not valid UTF-8 at byte %zu", spec->name, valid);
-    return -1;
+        return STATUS_OK;
+    return say_usage("--%s: not valid UTF-8 at byte %zu", spec->name, valid);
 }
 
 static int need_some(const struct option_spec *spec, const char *text)
 {
     if (text[0] != '\0')
-        return 0;
-    say_error("--%s: expected %s, found nothing", spec->name, spec->arg);
-    return -1;
+        return STATUS_OK;
+    return say_usage("--%s: expected %s, found nothing", spec->name, spec->arg);
 }
 
 static int add_text(struct option_texts *texts, const char *text)
 {
     const char **items = reallocarray(texts->items, texts->n + 1, sizeof *items);
-    if (items == NULL) {
-        say_error("not enough memory");
-        return -1;
-    }
+    if (items == NULL)
+        return say_error("not enough memory");
     items[texts->n] = text;
     *texts = (struct option_texts){items, texts->n + 1};
-    return 0;
+    return STATUS_OK;
 }
 
 static int set_value(const struct option_spec *spec, void *values, const char *text)
@@ -168,7 +159,7 @@ static int set_value(const struct option_spec *spec, void *values, const char *t
     switch (spec->type) {
     case OPTION_FLAG:
         *(bool *)at = true;
-        return 0;
+        return STATUS_OK;
     case OPTION_TEXT:
         *(const char **)at = text;
         return spec->check != NULL ? spec->check(spec, text) : check_text(spec, text);
@@ -177,22 +168,22 @@ static int set_value(const struct option_spec *spec, void *values, const char *t
         return need_some(spec, text);
     case OPTION_MAYBE_PATH:
         *(const char **)at = text != NULL ? text : "";
-        return text != NULL ? need_some(spec, text) : 0;
+        return text != NULL ? need_some(spec, text) : STATUS_OK;
     case OPTION_TEXTS:
-        if (check_text(spec, text) != 0 || need_some(spec, text) != 0)
-            return -1;
+        if (check_text(spec, text) != STATUS_OK || need_some(spec, text) != STATUS_OK)
+            return STATUS_USAGE;
         return add_text(at, text);
     case OPTION_PATHS:
-        return need_some(spec, text) == 0 ? add_text(at, text) : -1;
+        return need_some(spec, text) == STATUS_OK ? add_text(at, text) : STATUS_USAGE;
     case OPTION_INT:
     case OPTION_SIZE:
-        if (set_integer(spec, text, &integer) != 0)
-            return -1;
+        if (set_integer(spec, text, &integer) != STATUS_OK)
+            return STATUS_USAGE;
         if (spec->type == OPTION_INT)
             *(int *)at = (int)integer;
         else
             *(size_t *)at = (size_t)integer;
-        return 0;
+        return STATUS_OK;
     case OPTION_INT_OR:
         return set_int_or(spec, text, at);
     case OPTION_BYTES:
@@ -201,15 +192,18 @@ static int set_value(const struct option_spec *spec, void *values, const char *t
         return set_choice(spec, text, at);
     case OPTION_MAYBE_ONE_OF:
         *(int *)at = 0;
-        if (text != NULL && set_choice(spec, text, at) != 0)
-            return -1;
+        if (text != NULL && set_choice(spec, text, at) != STATUS_OK)
+            return STATUS_USAGE;
         ++*(int *)at;
-        return 0;
+        return STATUS_OK;
+    case OPTION_QUIET:
+        say_quiet = true;
+        return STATUS_OK;
     case OPTION_HELP:
     case OPTION_VERSION:
-        return 0;
+        return STATUS_OK;
     }
-    return -1;
+    return STATUS_USAGE;
 }
 
 /* Whether the argument is optional. */

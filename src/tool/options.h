@@ -26,6 +26,7 @@ enum option_type {                    /* what it sets */
                    OPTION_BYTES,  /* uint64_t; a suffix K, M, G or T multiplies by powers of 1024 */
                    OPTION_ONE_OF, /* int, an index into choices */
                    OPTION_MAYBE_ONE_OF, /* int, 1 + that index, or 1 without an argument */
+                   OPTION_QUIET,        /* say_quiet */
                    OPTION_HELP,         /* nothing: options_begin() answers it */
                    OPTION_VERSION       /* the same */
 };
@@ -42,7 +43,7 @@ struct option_spec {
     size_t offset;    /* of the value in the group's values */
     const char *arg;  /* name of the argument, NULL for a flag */
     double min, max;  /* numbers */
-    /* Of OPTION_TEXT, instead of its own; -1 after an error on stderr. */
+    /* Of OPTION_TEXT, instead of its own check; a status, with errors on stderr. */
     int (*check)(const struct option_spec *spec, const char *text);
     const char *const *choices; /* of OPTION_*ONE_OF and OPTION_INT_OR, NULL-terminated */
     const char *help;           /* lines separated by \n */
@@ -76,6 +77,7 @@ struct option_spec {
 #define OPT_BYTES(...)        OPT_NUMBER(OPTION_BYTES, __VA_ARGS__)
 #define OPT_ONE_OF(...)       OPT_CHOICE(OPTION_ONE_OF, __VA_ARGS__)
 #define OPT_MAYBE_ONE_OF(...) OPT_CHOICE(OPTION_MAYBE_ONE_OF, __VA_ARGS__)
+#define OPT_QUIET(...)        OPT_ROW(OPTION_QUIET, 'q', "quiet", 0, .help = __VA_ARGS__)
 #define OPT_HELP              OPT_ROW(OPTION_HELP, 'h', "help", 0, .help = "this text")
 #define OPT_VERSION           OPT_ROW(OPTION_VERSION, 'V', "version", 0, .help = "the version")
 

@@ -116,7 +116,7 @@ static void *draw_until_stopped(void *arg)
 
 static void start(const char *what, size_t done, size_t total, bool bar)
 {
-    if (!terminal_can_draw())
+    if (say_quiet || !terminal_can_draw())
         return;
     clock_condition(&state.stop);
     state.what = what;

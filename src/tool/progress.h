@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * progress.h: a line on the terminal while something takes longer than half a second, erased when
- * it is over; notes may come meanwhile. Nothing is ever shown where stderr is no terminal.
+ * it is over; notes may come meanwhile. Nothing is ever shown with --quiet, or where stderr is no
+ * terminal.
  */
 #ifndef TOOL_PROGRESS_H
 #define TOOL_PROGRESS_H

@@ -22,8 +22,8 @@ int prompt_read(const struct args *args, struct buf *text)
 {
     struct buf file = {0};
     const char *path = args->file != NULL ? args->file : args->prompt == NULL ? "-" : NULL;
-    if (path != NULL && strcmp(path, "-") == 0 && isatty(STDIN_FILENO) && !args->quiet)
-        say_error("note: reading the text from this terminal, up to Ctrl-D");
+    if (path != NULL && strcmp(path, "-") == 0 && isatty(STDIN_FILENO))
+        say_note("reading the text from this terminal, up to Ctrl-D");
     int status = path != NULL ? text_read(path, &file) : STATUS_OK;
     if (status != STATUS_OK)
         goto out;
@@ -35,15 +35,13 @@ int prompt_read(const struct args *args, struct buf *text)
     if (file.size > 0)
         buf_add(text, file.data, file.size);
     if (text->failed) {
-        say_error("not enough memory");
-        status = STATUS_FAILED;
+        status = say_error("not enough memory");
     } else if (text->size == 0) {
-        say_error("the prompt is empty: %s%s",
-                  path == NULL                        ? "--prompt"
-                  : path[0] == '-' && path[1] == '\0' ? "stdin"
-                                                      : path,
-                  path == NULL ? " says nothing" : " holds no text");
-        status = STATUS_USAGE;
+        status = say_usage("the prompt is empty: %s%s",
+                           path == NULL                        ? "--prompt"
+                           : path[0] == '-' && path[1] == '\0' ? "stdin"
+                                                               : path,
+                           path == NULL ? " says nothing" : " holds no text");
     }
 out:
     buf_free(&file);

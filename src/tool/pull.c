@@ -43,15 +43,6 @@ struct pull {
     struct buf contents;     /* what it is made of */
 };
 
-static void on_note(void *arg, const char *note)
-{
-    struct pull *pull = arg;
-    if (pull->show != NULL)
-        pull_show_note(pull->show, note);
-    else if (!pull->args->quiet)
-        say_error("note: %s", note);
-}
-
 static int on_tick(void *arg)
 {
     struct pull *pull = arg;
@@ -59,7 +50,7 @@ static int on_tick(void *arg)
     if (pull->int4 != NULL)
         pull_int4_look(pull->int4, &state);
     if (state.note[0] != '\0')
-        on_note(pull, state.note);
+        say_note("%s", state.note);
     if (pull->show != NULL) {
         pull_show_quantized(pull->show, state.done, state.total);
         pull_show_update(pull->show);
@@ -87,7 +78,7 @@ static int list_files(struct pull *pull, struct llama3_error *err)
     buf_add_str(&path, "/revision/");
     request_escape(&path, revision_of(pull->args), false);
     buf_add_str(&path, "?blobs=true");
-    pull->show = pull_show_open(&pull->fetch, 0, pull->args->quiet);
+    pull->show = pull_show_open(&pull->fetch, 0);
     int result = path.failed
                      ? error_memory(err, "an address", path.size)
                      : fetch_text(&pull->fetch, path.data, revision_of(pull->args), &text, err);
@@ -115,7 +106,7 @@ static int lock_int4(struct pull *pull, struct llama3_error *err)
     while ((pull->lock = store_lock(pull->paths.lock, &busy, err)) < 0 && busy) {
         const struct timespec moment = {.tv_nsec = 200000000};
         if (!told)
-            on_note(pull, "another llama3-pull quantizes this model: waiting for it");
+            say_note("another llama3-pull quantizes this model: waiting for it");
         told = true;
         nanosleep(&moment, NULL);
         if (ending_signal() != 0)
@@ -193,7 +184,7 @@ static int fetch_blobs(struct pull *pull, size_t n, struct llama3_error *err)
     prepare(pull, n);
     int result = fetch_open(f, err);
     if (result == 0) {
-        pull->show = pull_show_open(f, pull->n, pull->args->quiet);
+        pull->show = pull_show_open(f, pull->n);
         result = fetch_run(f, err);
         pull_show_close(pull->show);
         pull->show = NULL;
@@ -234,7 +225,7 @@ static int fetch_and_quantize(struct pull *pull, bool *again, struct llama3_erro
     if (result == 0 && (pull->int4 = pull_int4_start(&options, err)) == NULL)
         result = -1;
     if (result == 0) {
-        pull->show = pull_show_open(f, pull->n, pull->args->quiet);
+        pull->show = pull_show_open(f, pull->n);
         result = fetch_run(f, err);
         *again = result != 0 && err->code == LLAMA3_EINPUT; /* a wrong hash */
         if (result != 0)
@@ -351,18 +342,16 @@ static int tell(const struct pull *pull)
     const struct pull_args *args = pull->args;
     struct llama3_error err = {.size = sizeof err};
     char *path = result_path(pull, &err);
-    if (path == NULL) {
-        say_failure(&err);
-        return STATUS_FAILED;
-    }
+    if (path == NULL)
+        return say_failure(&err);
     puts(path);
-    if (!args->quiet && args->local_dir != NULL)
-        say_error("note: llama3 -m %s runs it", path);
-    else if (!args->quiet && args->int4 != 0)
-        say_error("note: llama3 -m %s:int4 runs it", args->repository);
-    else if (!args->quiet)
-        say_error("note: llama3 -m %s%s%s runs it", args->repository,
-                  args->tag[0] != '\0' ? ":" : "", args->tag);
+    if (args->local_dir != NULL)
+        say_note("llama3 -m %s runs it", path);
+    else if (args->int4 != 0)
+        say_note("llama3 -m %s:int4 runs it", args->repository);
+    else
+        say_note("llama3 -m %s%s%s runs it", args->repository, args->tag[0] != '\0' ? ":" : "",
+                 args->tag);
     free(path);
     return finish_stdout();
 }
@@ -407,7 +396,7 @@ static int fetch_model(struct pull *pull, struct pull_args *args)
     pull->fetch = (struct fetch){.hub = &pull->hub,
                                  .repository = args->repository,
                                  .on_tick = on_tick,
-                                 .on_note = on_note,
+                                 .on_note = say_on_note,
                                  .arg = pull};
     if (hub_open(&pull->hub, &err) != 0 || list_files(pull, &err) != 0)
         return failed(&err);
@@ -445,11 +434,9 @@ static int use_cache(const struct pull_args *args)
     bool main = args->revision == NULL || strcmp(args->revision, "main") == 0;
     struct llama3_error err = {.size = sizeof err};
     char name[2 * HUB_NAME_SIZE];
-    if (args->local_dir == NULL && !main && args->tag[0] != '\0') {
-        say_error("%s:%s: expected the revision main of a type without a network, found %s",
-                  args->repository, args->tag, args->revision);
-        return STATUS_FAILED;
-    }
+    if (args->local_dir == NULL && !main && args->tag[0] != '\0')
+        return say_error("%s:%s: expected the revision main of a type without a network, found %s",
+                         args->repository, args->tag, args->revision);
     snprintf(name, sizeof name, "%s%s%s", args->repository,
              main && (args->tag[0] != '\0' || args->int4 != 0) ? ":" : "",
              !main             ? ""
@@ -457,10 +444,8 @@ static int use_cache(const struct pull_args *args)
                                : args->tag);
     char *path = args->local_dir != NULL ? library_path_in(args->local_dir, &err)
                                          : library_path(name, main ? NULL : args->revision, &err);
-    if (path == NULL) {
-        say_failure(&err);
-        return STATUS_FAILED;
-    }
+    if (path == NULL)
+        return say_failure(&err);
     puts(path);
     free(path);
     return finish_stdout();
@@ -476,7 +461,7 @@ static int use(struct pull_args *args)
     ending_install();
     signal(SIGPIPE, SIG_IGN); /* a connection closed by the other side is an ordinary error */
     if (args->list)
-        return pull_list(args);
+        return pull_list();
     if (args->remove)
         return pull_remove(args);
     if (args->verify)

@@ -13,7 +13,7 @@ struct pull_args {
     struct option_texts include, exclude;
     int jobs, threads;
     int int4; /* 0: not given */
-    bool drop_source, list, remove, verify, yes, offline, quiet;
+    bool drop_source, list, remove, verify, yes, offline;
 };
 
 /* As options_begin(). The caller frees the items of args->include and args->exclude. */
@@ -24,7 +24,7 @@ bool pull_args_begin(struct pull_args *args, int argc, char **argv, int *status)
 int pull_choose_gguf(const struct hub_repo *repo, struct pull_args *args);
 
 /* --list, --remove and --verify; a status. */
-int pull_list(const struct pull_args *args);
+int pull_list(void);
 int pull_remove(const struct pull_args *args);
 int pull_verify(const struct pull_args *args);
 

@@ -34,7 +34,7 @@ static const struct option_spec specs[] = {
     OPT_INT('j', "jobs", FIELD(jobs), "N", 1, MAX_CONNECTIONS, "connections at a time (8)"),
     OPT_INT('t', "threads", FIELD(threads), "N", 1, 1024,
             "threads that quantize (every core it may use)"),
-    OPT_FLAG('q', "quiet", FIELD(quiet), "no progress and no notes"),
+    OPT_QUIET("no progress and no notes"),
     OPT_HELP,
     OPT_VERSION,
 };
@@ -69,45 +69,34 @@ static int check_name(struct pull_args *args)
         }
         return 0;
     }
-    say_error("expected a model's name, OWNER/NAME or OWNER/NAME:TYPE, found '%s'", args->model);
-    return -1;
+    return say_usage("expected a model's name, OWNER/NAME or OWNER/NAME:TYPE, found '%s'",
+                     args->model);
 }
 
 static int check(struct pull_args *args)
 {
     int modes = args->list + args->remove + args->verify;
-    if (args->model != NULL && !args->list && check_name(args) != 0)
-        return -1;
-    if (modes > 1) {
-        say_error("--list, --remove and --verify exclude each other");
-        return -1;
-    }
-    if ((args->drop_source || args->threads > 0) && args->int4 == 0) {
-        say_error("--%s has no meaning without --int4",
-                  args->drop_source ? "drop-source" : "threads");
-        return -1;
-    }
+    if (args->model != NULL && !args->list && check_name(args) != STATUS_OK)
+        return STATUS_USAGE;
+    if (modes > 1)
+        return say_usage("--list, --remove and --verify exclude each other");
+    if ((args->drop_source || args->threads > 0) && args->int4 == 0)
+        return say_usage("--%s has no meaning without --int4",
+                         args->drop_source ? "drop-source" : "threads");
     if (modes > 0 && (args->include.n > 0 || args->exclude.n > 0 || args->revision != NULL ||
-                      args->local_dir != NULL || args->int4 != 0 || args->offline)) {
-        say_error("--%s goes with none of the options that say what to fetch", args->list ? "list"
-                                                                               : args->remove
-                                                                                   ? "remove"
-                                                                                   : "verify");
-        return -1;
-    }
-    if (args->revision != NULL && !hub_is_revision(args->revision)) {
-        say_error("--revision: expected a branch, a tag or a commit, found '%s'", args->revision);
-        return -1;
-    }
-    if (args->model == NULL && !args->list && !args->verify) {
-        say_error("expected a model's name, as meta-llama/Llama-3.2-1B-Instruct");
-        return -1;
-    }
-    if (args->list && args->model != NULL) {
-        say_error("--list shows all models: expected no name, found '%s'", args->model);
-        return -1;
-    }
-    return 0;
+                      args->local_dir != NULL || args->int4 != 0 || args->offline))
+        return say_usage("--%s goes with none of the options that say what to fetch",
+                         args->list     ? "list"
+                         : args->remove ? "remove"
+                                        : "verify");
+    if (args->revision != NULL && !hub_is_revision(args->revision))
+        return say_usage("--revision: expected a branch, a tag or a commit, found '%s'",
+                         args->revision);
+    if (args->model == NULL && !args->list && !args->verify)
+        return say_usage("expected a model's name, as meta-llama/Llama-3.2-1B-Instruct");
+    if (args->list && args->model != NULL)
+        return say_usage("--list shows all models: expected no name, found '%s'", args->model);
+    return STATUS_OK;
 }
 
 bool pull_args_begin(struct pull_args *args, int argc, char **argv, int *status)
@@ -126,6 +115,6 @@ bool pull_args_begin(struct pull_args *args, int argc, char **argv, int *status)
     *args = (struct pull_args){.jobs = 8};
     if (!options_begin(&set, argc, argv, status))
         return false;
-    *status = STATUS_USAGE;
-    return check(args) == 0;
+    *status = check(args);
+    return *status == STATUS_OK;
 }

@@ -22,27 +22,25 @@ static void format_day(char *out, size_t size, time_t moment)
         snprintf(out, size, "-");
 }
 
-int pull_list(const struct pull_args *args)
+int pull_list(void)
 {
     struct library library;
     struct llama3_error err = {.size = sizeof err};
     uint64_t total = 0;
     int widest = (int)strlen("model");
-    if (library_open(&library, &err) != 0) {
-        say_failure(&err);
-        return STATUS_FAILED;
-    }
+    if (library_open(&library, &err) != 0)
+        return say_failure(&err);
     for (size_t i = 0; i < library.n; i++) {
         int width = (int)strlen(library.models[i].name);
         widest = width > widest ? width : widest;
         total += library.models[i].bytes;
     }
-    if (library.n > 0 && !args->quiet)
+    if (library.n > 0 && !say_quiet)
         printf("%-*s %10s  %-10s  %s\n", widest, "model", "size", "last use", "what");
     for (size_t i = 0; i < library.n; i++) {
         const struct library_model *model = &library.models[i];
         char size[UNIT_SIZE], day[32];
-        if (args->quiet) {
+        if (say_quiet) {
             say_name(stdout, model->name);
             putchar('\n');
             continue;
@@ -56,7 +54,7 @@ int pull_list(const struct pull_args *args)
             printf(", %zu revisions", model->revisions);
         puts(model->incomplete ? ", incomplete" : "");
     }
-    if (!args->quiet) {
+    if (!say_quiet) {
         char size[UNIT_SIZE];
         char *cache = hub_cache_folder(NULL);
         say_error("%zu model%s, %s in %s", library.n, library.n == 1 ? "" : "s",
@@ -88,26 +86,22 @@ static int remove_from(const struct library *library, const struct pull_args *ar
     unit_bytes(size, model->bytes);
     snprintf(question, sizeof question, "remove %s%s%s (%s%s)?", args->repository,
              args->tag[0] != '\0' ? ":" : "", args->tag, args->tag[0] != '\0' ? "of " : "", size);
-    if (!args->yes && !terminal_can_ask()) {
-        say_error("--remove asks on a terminal, and there is none: --yes removes without asking");
-        return STATUS_USAGE;
-    }
+    if (!args->yes && !terminal_can_ask())
+        return say_usage(
+            "--remove asks on a terminal, and there is none: --yes removes without asking");
     if (!args->yes && !terminal_ask(question, false))
         return ending_status();
     if (library_remove(model, args->tag, &err) == 0)
         return STATUS_OK;
-    say_failure(&err);
-    return STATUS_FAILED;
+    return say_failure(&err);
 }
 
 int pull_remove(const struct pull_args *args)
 {
     struct library library;
     struct llama3_error err = {.size = sizeof err};
-    if (library_open(&library, &err) != 0) {
-        say_failure(&err);
-        return STATUS_FAILED;
-    }
+    if (library_open(&library, &err) != 0)
+        return say_failure(&err);
     int status = remove_from(&library, args);
     library_close(&library);
     return status;
@@ -142,8 +136,7 @@ static int verify_one(const struct library_model *model, const struct pull_args 
     const struct library_check check = {on_bad, on_bytes, &v};
     struct llama3_error err = {.size = sizeof err};
     char size[UNIT_SIZE];
-    if (!args->quiet)
-        progress_start_bytes("verifying", 0);
+    progress_start_bytes("verifying", 0);
     int result = library_verify(model, &check, &err);
     progress_stop();
     if (result != 0) {
@@ -153,7 +146,7 @@ static int verify_one(const struct library_model *model, const struct pull_args 
     }
     if (v.bad == 0 && model->incomplete) {
         say_error("%s: incomplete; llama3-pull %s fetches the rest", model->name, model->name);
-    } else if (v.bad == 0 && !args->quiet) {
+    } else if (v.bad == 0 && !say_quiet) {
         say_name(stdout, model->name);
         printf(": %s, all as they were\n", unit_bytes(size, model->bytes));
     }
@@ -165,10 +158,8 @@ int pull_verify(const struct pull_args *args)
     struct library library;
     struct llama3_error err = {.size = sizeof err};
     int status = STATUS_OK;
-    if (library_open(&library, &err) != 0) {
-        say_failure(&err);
-        return STATUS_FAILED;
-    }
+    if (library_open(&library, &err) != 0)
+        return say_failure(&err);
     const struct library_model *one = args->model != NULL ? find(&library, args) : NULL;
     if (args->model != NULL)
         status = one != NULL ? verify_one(one, args) : STATUS_FAILED;

@@ -49,41 +49,37 @@ static void print_ggufs(const struct repo_gguf *ggufs, size_t n, uint64_t memory
     }
 }
 
+/* One of several. */
+static int choose(const struct repo_gguf *ggufs, size_t n, struct pull_args *args)
+{
+    uint64_t memory;
+    char question[HUB_NAME_SIZE + 100];
+    bool known = memory_available(&memory);
+    const struct repo_gguf *one = suggest(ggufs, n, known ? memory : UINT64_MAX);
+    say_error("%s has several types of weights:", args->repository);
+    print_ggufs(ggufs, n, memory, known);
+    if (one == NULL)
+        return say_usage("expected one of them: llama3-pull %s:TYPE", args->repository);
+    snprintf(question, sizeof question, "fetch %s?", one->tag);
+    if (terminal_ask(question, true)) {
+        snprintf(args->tag, sizeof args->tag, "%s", one->tag);
+        return STATUS_OK;
+    }
+    return ending_signal() != 0 ? ending_status()
+                                : say_usage("expected one of them, for example: llama3-pull %s:%s",
+                                            args->repository, one->tag);
+}
+
 int pull_choose_gguf(const struct hub_repo *repo, struct pull_args *args)
 {
     struct repo_gguf *ggufs = NULL;
     struct llama3_error err = {.size = sizeof err};
     size_t n = 0;
-    uint64_t memory = 0;
-    char question[HUB_NAME_SIZE + 100];
-    int status = STATUS_OK;
     if (args->tag[0] != '\0' || args->include.n > 0 || repo_has_safetensors(repo))
         return STATUS_OK;
-    if (repo_ggufs(repo, &ggufs, &n, &err) != 0) {
-        say_failure(&err);
-        return STATUS_FAILED;
-    }
-    if (n > 1) {
-        bool known = memory_available(&memory);
-        const struct repo_gguf *one = suggest(ggufs, n, known ? memory : UINT64_MAX);
-        say_error("%s has several types of weights:", args->repository);
-        print_ggufs(ggufs, n, memory, known);
-        status = STATUS_USAGE;
-        if (one == NULL) {
-            say_error("expected one of them: llama3-pull %s:TYPE", args->repository);
-        } else {
-            snprintf(question, sizeof question, "fetch %s?", one->tag);
-            if (terminal_ask(question, true)) {
-                snprintf(args->tag, sizeof args->tag, "%s", one->tag);
-                status = STATUS_OK;
-            } else if (ending_signal() != 0) {
-                status = ending_status();
-            } else {
-                say_error("expected one of them, for example: llama3-pull %s:%s", args->repository,
-                          one->tag);
-            }
-        }
-    }
+    if (repo_ggufs(repo, &ggufs, &n, &err) != 0)
+        return say_failure(&err);
+    int status = n > 1 ? choose(ggufs, n, args) : STATUS_OK;
     free(ggufs);
     return status;
 }

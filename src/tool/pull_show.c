@@ -35,7 +35,7 @@ struct shown {
 struct pull_show {
     const struct fetch *fetch;
     size_t n; /* blobs in all, of which fetch->n are fetched now */
-    bool quiet, terminal;
+    bool terminal;
     double begun, sampled, told;
     struct shown *files; /* [n] */
     struct shown all;
@@ -43,7 +43,7 @@ struct pull_show {
     uint64_t to_quantize; /* 0: nothing */
 };
 
-struct pull_show *pull_show_open(const struct fetch *fetch, size_t n, bool quiet)
+struct pull_show *pull_show_open(const struct fetch *fetch, size_t n)
 {
     struct pull_show *show = calloc(1, sizeof *show);
     if (show == NULL || (show->files = calloc(n + 1, sizeof *show->files)) == NULL) {
@@ -52,7 +52,6 @@ struct pull_show *pull_show_open(const struct fetch *fetch, size_t n, bool quiet
     }
     show->fetch = fetch;
     show->n = n;
-    show->quiet = quiet;
     show->terminal = terminal_can_draw();
     show->begun = show->told = clock_seconds();
     for (size_t i = 0; i < n; i++)
@@ -239,7 +238,7 @@ void pull_show_update(struct pull_show *show)
     double now = clock_seconds();
     uint64_t bytes = 0, total = 0;
     bool samples = now - show->sampled >= SAMPLE_EVERY;
-    if (show->quiet)
+    if (say_quiet)
         return;
     for (size_t i = 0; i < show->n; i++) {
         uint64_t has = bytes_of(&f->blobs[i]);
@@ -272,18 +271,11 @@ void pull_show_quantized(struct pull_show *show, uint64_t done, uint64_t total)
         show->quantized.bytes = done;
 }
 
-void pull_show_note(struct pull_show *show, const char *text)
-{
-    if (show->quiet)
-        return;
-    say_error("note: %s", text);
-}
-
 void pull_show_close(struct pull_show *show)
 {
     if (show == NULL)
         return;
-    if (!show->quiet && !show->terminal)
+    if (!say_quiet && !show->terminal)
         tell_files(show);
     terminal_erase();
     free(show->files);

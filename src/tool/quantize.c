@@ -24,7 +24,7 @@ struct quantize_args {
     const char *verify;            /* a text, "": the built-in one, NULL: don't */
     int type, head, embeddings;    /* into type_names; head, embeddings: -1 not given */
     int threads;
-    bool no_calibrate, quiet;
+    bool no_calibrate;
 };
 
 static const char *const type_names[] = {"int4", "int8", "bf16", "f16", "f32", NULL};
@@ -51,7 +51,7 @@ static const struct option_spec specs[] = {
                    "that is built in)"),
     OPT_INT('t', "threads", FIELD(threads), "N", 1, MAX_THREADS,
             "threads that compute (every core it may use)"),
-    OPT_FLAG('q', "quiet", FIELD(quiet), "no progress and no report"),
+    OPT_QUIET("no progress and no report"),
     OPT_HELP,
     OPT_VERSION,
 };
@@ -63,12 +63,10 @@ static int check_name(const char *out)
     size_t n = strlen(out);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         size_t m = strlen(others[i]);
-        if (n >= m && strcasecmp(out + n - m, others[i]) == 0) {
-            say_error("%s: what is made is a safetensors file: expected a name that ends in "
-                      ".safetensors, found %s",
-                      out, out + n - m);
-            return -1;
-        }
+        if (n >= m && strcasecmp(out + n - m, others[i]) == 0)
+            return say_usage("%s: what is made is a safetensors file: expected a name that ends in "
+                             ".safetensors, found %s",
+                             out, out + n - m);
     }
     return 0;
 }
@@ -98,10 +96,8 @@ static int read_given(struct job *job)
     job->given = calloc(paths->n + 1, sizeof *job->given);
     job->texts = calloc(paths->n + 1, sizeof *job->texts);
     job->names = calloc(paths->n + 1, sizeof *job->names);
-    if (job->given == NULL || job->texts == NULL || job->names == NULL) {
-        say_error("not enough memory");
-        return STATUS_FAILED;
-    }
+    if (job->given == NULL || job->texts == NULL || job->names == NULL)
+        return say_error("not enough memory");
     for (size_t i = 0; i < paths->n; i++) {
         if (text_read(paths->items[i], &job->given[i]) != STATUS_OK)
             return STATUS_FAILED;
@@ -126,13 +122,11 @@ static int read_verify(struct job *job)
     if (status == STATUS_OK && ((model = evaluate_open_vocabulary(job->args->in, &err)) == NULL ||
                                 evaluate_tokenize(model, text.size > 0 ? text.data : "", text.size,
                                                   false, &job->verify, &err) != 0)) {
-        say_failure(&err);
-        status = STATUS_FAILED;
+        status = say_failure(&err);
     } else if (status == STATUS_OK && job->verify.n < evaluate_min_tokens(model)) {
         size_t least = evaluate_min_tokens(model);
-        say_error("%s: expected a text of %zu token%s or more to verify with, found %zu",
-                  text_name(path), least, least == 1 ? "" : "s", job->verify.n);
-        status = STATUS_FAILED;
+        status = say_error("%s: expected a text of %zu token%s or more to verify with, found %zu",
+                           text_name(path), least, least == 1 ? "" : "s", job->verify.n);
     }
     llama3_model_close(model);
     buf_free(&text);
@@ -158,13 +152,6 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
     return ending_signal() != 0;
 }
 
-static void on_note(void *arg, const char *note)
-{
-    const struct job *job = arg;
-    if (!job->args->quiet)
-        say_error("note: %s", note);
-}
-
 /* The last moment at which a signal leaves what was there before. */
 static int on_made(void *arg, struct llama3_error *err)
 {
@@ -187,13 +174,11 @@ static int write_file(struct job *job, struct llama3_quantize_report *report)
         .text_names = job->names,
         .n_texts = args->calibrate.n,
         .on_progress = on_progress,
-        .on_note = on_note,
+        .on_note = say_on_note,
         .on_made = on_made,
-        .arg = job,
     };
     struct llama3_error err = {.size = sizeof err};
-    if (!args->quiet)
-        progress_start_bytes("quantizing", 0);
+    progress_start_bytes("quantizing", 0);
     int result = llama3_quantize(args->in, args->out, &options, report, &err);
     progress_stop();
     if (result == 0)
@@ -260,11 +245,10 @@ static int tell_gain(const struct quantize_args *args, size_t tokens)
     progress_start("comparing with what it would be without calibrating", 0, 0);
     int result = llama3_quantize_gain(args->in, args->out, args->threads, &kl, &plain_kl, &err);
     progress_stop();
-    if (result == 0)
-        printf("%-13son %zu tokens: KL %.2g (%.2g without)\n", "calibrated", tokens, kl, plain_kl);
-    else
-        say_failure(&err);
-    return result == 0 ? STATUS_OK : STATUS_FAILED;
+    if (result != 0)
+        return say_failure(&err);
+    printf("%-13son %zu tokens: KL %.2g (%.2g without)\n", "calibrated", tokens, kl, plain_kl);
+    return STATUS_OK;
 }
 
 /* What the checkpoint and the file predict, side by side. */
@@ -281,17 +265,14 @@ static int verify(const struct job *job)
     struct llama3_model *source = evaluate_open(args->in, &options, &err), *made = NULL;
     int result = -1;
     if (source != NULL && (made = evaluate_open(args->out, &options, &err)) != NULL) {
-        if (!args->quiet)
-            progress_start("comparing", 0, job->verify.n);
+        progress_start("comparing", 0, job->verify.n);
         result = evaluate(source, made, job->verify.ids, job->verify.n, progress_update, &r, &err);
         progress_stop();
     }
     llama3_model_close(made);
     llama3_model_close(source);
-    if (result != 0) {
-        say_failure(&err);
-        return STATUS_FAILED;
-    }
+    if (result != 0)
+        return say_failure(&err);
     printf("%-13s%zu predictions of ", "verified", r.predictions);
     say_name(stdout, text_name(args->verify));
     printf("\n%-13s%.6g mean, %.6g for 99 of 100\n", "KL", r.mean_kl, r.p99_kl);
@@ -308,10 +289,10 @@ static int make(struct job *job)
     if (status != STATUS_OK)
         return status;
     ending_restore(); /* there is nothing to clean up any more */
-    if (!args->quiet)
+    if (!say_quiet)
         tell_made(args->out, &report);
     llama3_free(report.kinds);
-    if (!args->quiet && report.calibration_tokens > 0)
+    if (!say_quiet && report.calibration_tokens > 0)
         status = tell_gain(args, report.calibration_tokens);
     return status != STATUS_OK || args->verify == NULL ? status : verify(job);
 }
@@ -330,41 +311,34 @@ static int run(const struct quantize_args *args)
 
 /* ---- the command line ------------------------------------------------------------------------ */
 
-/* Whether the options have a meaning together; -1 after a usage error. */
+/* Whether the options have a meaning together: a status. */
 static int check_args(const struct quantize_args *args)
 {
     size_t n_stdin = 0;
-    if (args->no_calibrate && args->calibrate.n > 0) {
-        say_error("--calibrate and --no-calibrate exclude each other");
-        return -1;
-    }
+    if (args->no_calibrate && args->calibrate.n > 0)
+        return say_usage("--calibrate and --no-calibrate exclude each other");
     for (size_t i = 0; i < args->calibrate.n; i++)
         n_stdin += is_stdin(args->calibrate.items[i]);
-    if (n_stdin > 1) {
-        say_error("--calibrate names standard input twice, which can be read once");
-        return -1;
-    }
-    if (n_stdin > 0 && is_stdin(args->verify)) {
-        say_error("--calibrate and --verify both name standard input, which can be read once: "
-                  "expected a file for one of them");
-        return -1;
-    }
+    if (n_stdin > 1)
+        return say_usage("--calibrate names standard input twice, which can be read once");
+    if (n_stdin > 0 && is_stdin(args->verify))
+        return say_usage(
+            "--calibrate and --verify both name standard input, which can be read once: "
+            "expected a file for one of them");
     return check_name(args->out);
 }
 
 /* operands: [2] */
 static int use(struct quantize_args *args, const char **operands)
 {
-    if (operands[1] == NULL || operands[0][0] == '\0' || operands[1][0] == '\0') {
-        say_error("expected a checkpoint and the file to make: IN OUT");
-        return STATUS_USAGE;
-    }
+    if (operands[1] == NULL || operands[0][0] == '\0' || operands[1][0] == '\0')
+        return say_usage("expected a checkpoint and the file to make: IN OUT");
     args->in = operands[0];
     args->out = operands[1];
-    if (check_args(args) != 0)
+    if (check_args(args) != STATUS_OK)
         return STATUS_USAGE;
     /* The work takes long, and what it prints comes last. */
-    if ((!args->quiet || args->verify != NULL) && check_stdout() != STATUS_OK)
+    if ((!say_quiet || args->verify != NULL) && check_stdout() != STATUS_OK)
         return STATUS_FAILED;
     ending_install();
     return run(args);

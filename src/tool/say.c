@@ -58,22 +58,54 @@ size_t say_fitting(const char *line, size_t columns)
     return at;
 }
 
-void say_error(const char *format, ...)
+bool say_quiet;
+
+static void say_line(const char *before, const char *format, va_list args)
 {
     char line[9000]; /* two paths, and why */
-    va_list args;
-    va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
-    va_end(args);
     flockfile(stderr);
     terminal_erase();
-    fprintf(stderr, "%s: ", say_program);
+    fprintf(stderr, "%s: %s", say_program, before);
     say_name(stderr, line);
     fputc('\n', stderr);
     funlockfile(stderr);
 }
 
-void say_failure(const struct llama3_error *err)
+int say_error(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say_line("", format, args);
+    va_end(args);
+    return STATUS_FAILED;
+}
+
+int say_usage(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say_line("", format, args);
+    va_end(args);
+    return STATUS_USAGE;
+}
+
+void say_note(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    if (!say_quiet)
+        say_line("note: ", format, args);
+    va_end(args);
+}
+
+void say_on_note(void *arg, const char *note)
+{
+    (void)arg;
+    say_note("%s", note);
+}
+
+int say_failure(const struct llama3_error *err)
 {
     static const struct {
         const char *begin, *option; /* how a message about a field of llama3.h begins; how the
@@ -87,12 +119,10 @@ void say_failure(const struct llama3_error *err)
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         size_t n = strlen(fields[i].begin);
-        if (err->code != LLAMA3_EIO && strncmp(err->message, fields[i].begin, n) == 0) {
-            say_error("%s%s", fields[i].option, err->message + n);
-            return;
-        }
+        if (err->code != LLAMA3_EIO && strncmp(err->message, fields[i].begin, n) == 0)
+            return say_error("%s%s", fields[i].option, err->message + n);
     }
-    say_error("%s", err->message);
+    return say_error("%s", err->message);
 }
 
 void say_instead_of_dying(void)
@@ -106,8 +136,7 @@ int check_stdout(void)
     int flags = fcntl(STDOUT_FILENO, F_GETFL);
     if (flags >= 0 && (flags & O_ACCMODE) != O_RDONLY)
         return STATUS_OK;
-    say_error("stdout: %s", strerror(EBADF));
-    return STATUS_FAILED;
+    return say_error("stdout: %s", strerror(EBADF));
 }
 
 int finish_stdout(void)

@@ -4,6 +4,7 @@
 #ifndef TOOL_SAY_H
 #define TOOL_SAY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -21,12 +22,21 @@ void say_name(FILE *out, const char *name); /* the same of a string */
 /* How many of a line's bytes fit that many columns, as say_text() shows them. */
 size_t say_fitting(const char *line, size_t columns);
 
-/* Prints a line, shown as by say_text(). Lines drawn on the terminal (terminal.h) are erased
- * first. */
-void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Prints a line, shown as by say_text(). Lines drawn on the terminal (terminal.h) are erased first.
+ * Returns STATUS_FAILED, so that a failing function can end with `return say_error(...)`. */
+int say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same about the command line; returns STATUS_USAGE. */
+int say_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same with an error of the library's; returns STATUS_FAILED. One about an option names it as
+ * on the command line. */
+int say_failure(const struct llama3_error *err);
 
-/* Prints an error of the library's. One about an option names it as on the command line. */
-void say_failure(const struct llama3_error *err);
+/* --quiet: no notes and no progress. */
+extern bool say_quiet;
+/* "note: ...": what is no error. */
+void say_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same as a callback of llama3.h's options. */
+void say_on_note(void *arg, const char *note);
 
 /* Turns two deadly signals into errors: a write beyond ulimit -f, and a model's file that is cut
  * short while it is open. */

@@ -116,12 +116,6 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
     return atomic_load(&stopping);
 }
 
-static void on_note(void *arg, const char *note)
-{
-    (void)arg;
-    say_error("note: %s", note);
-}
-
 /* options: the callbacks. NULL after an error, which is on stderr unless a callback canceled. */
 static struct llama3_model *open_model(const struct server_args *args,
                                        struct llama3_model_options options)
@@ -169,10 +163,10 @@ static void say_ready(const struct server_args *args, const struct server *serve
         say_error("%s: %s, %s, context of %zu tokens, %d threads, %s", info->path, info->format,
                   info->dtype, server_context(server), info->threads, info->backend);
     if (info->gpu_note != NULL)
-        say_error("note: no GPU is used: %s", info->gpu_note);
+        say_note("no GPU is used: %s", info->gpu_note);
     if (server_context(server) < info->context)
-        say_error("note: --kv-memory holds %zu of the context's %zu tokens", server_context(server),
-                  info->context);
+        say_note("--kv-memory holds %zu of the context's %zu tokens", server_context(server),
+                 info->context);
     say_error("ready at %s", url);
 }
 
@@ -194,13 +188,12 @@ static int serve(const struct server_args *args, const struct server_options *op
     struct server *server = server_open(l->fds, l->n, options, &err);
     struct llama3_model *model = NULL;
     int status = STATUS_FAILED;
-    if (server == NULL) {
-        say_failure(&err);
-        return status;
-    }
+    if (server == NULL)
+        return say_failure(&err);
     say_error("listening at %s", l->urls);
-    model = open_model(args, (struct llama3_model_options){
-                                 .on_progress = on_progress, .on_note = on_note, .arg = server});
+    model =
+        open_model(args, (struct llama3_model_options){
+                             .on_progress = on_progress, .on_note = say_on_note, .arg = server});
     if (model != NULL && server_start(server, model, &err) == 0) {
         say_ready(args, server, model, l->urls);
         notify("READY=1");
@@ -215,7 +208,7 @@ static int serve(const struct server_args *args, const struct server_options *op
     notify("STOPPING=1");
     say_ending(server);
     if (!server_drain(server, DRAIN_SECONDS))
-        say_error("note: some answers were cut");
+        say_note("some answers were cut");
     server_close(server);
     llama3_model_close(model);
     return status;
@@ -233,7 +226,7 @@ static int run(const struct server_args *args, const struct keys *keys,
                const struct keys *metrics_keys)
 {
     struct listeners l;
-    if (listeners_open(&l, args->host, args->port) < 0) {
+    if (listeners_open(&l, args->host, args->port) != STATUS_OK) {
         try_model(args);
         return STATUS_FAILED;
     }
@@ -292,22 +285,16 @@ static bool is_origin(const char *text)
 static int check_names(const struct server_args *args)
 {
     for (size_t i = 0; i < args->hosts.n; i++)
-        if (!is_host(args->hosts.items[i])) {
-            say_error("--allow-host: expected a name without scheme and port, found '%s'",
-                      args->hosts.items[i]);
-            return -1;
-        }
+        if (!is_host(args->hosts.items[i]))
+            return say_usage("--allow-host: expected a name without scheme and port, found '%s'",
+                             args->hosts.items[i]);
     for (size_t i = 0; i < args->origins.n; i++)
-        if (!is_origin(args->origins.items[i])) {
-            say_error("--cors-origin: expected a scheme and a host and nothing after, as "
-                      "https://a.example, found '%s'",
-                      args->origins.items[i]);
-            return -1;
-        }
-    if (args->alias != NULL && !is_word(args->alias)) {
-        say_error("--alias: expected a name without white space, found '%s'", args->alias);
-        return -1;
-    }
+        if (!is_origin(args->origins.items[i]))
+            return say_usage("--cors-origin: expected a scheme and a host and nothing after, as "
+                             "https://a.example, found '%s'",
+                             args->origins.items[i]);
+    if (args->alias != NULL && !is_word(args->alias))
+        return say_usage("--alias: expected a name without white space, found '%s'", args->alias);
     return 0;
 }
 
@@ -315,7 +302,7 @@ static void note_readable(const char *key_file)
 {
     struct stat file;
     if (key_file != NULL && stat(key_file, &file) == 0 && (file.st_mode & S_IROTH))
-        say_error("note: %s: everybody on this machine can read the API keys", key_file);
+        say_note("%s: everybody on this machine can read the API keys", key_file);
 }
 
 static int start(const struct server_args *args)
@@ -326,15 +313,13 @@ static int start(const struct server_args *args)
     const char *key = getenv("LLAMA3_API_KEY");
     struct keys *keys = keys_open(args->key_file, key != NULL && key[0] != '\0' ? key : NULL, &err);
     unsetenv("LLAMA3_API_KEY");
-    if (keys == NULL) {
-        say_failure(&err);
-        return STATUS_FAILED;
-    }
+    if (keys == NULL)
+        return say_failure(&err);
     struct keys *metrics_keys = NULL;
-    int status = STATUS_FAILED;
+    int status;
     if (args->metrics_key_file != NULL &&
         (metrics_keys = keys_open(args->metrics_key_file, NULL, &err)) == NULL) {
-        say_failure(&err);
+        status = say_failure(&err);
     } else {
         note_readable(args->key_file);
         note_readable(args->metrics_key_file);

@@ -75,8 +75,8 @@ static bool came_before(const struct addrinfo *all, const struct addrinfo *at)
     return false;
 }
 
-/* Listens at every address of the list that this machine has; it may have no IPv6. -1 after an
- * error, which is on stderr. */
+/* Listens at every address of the list that this machine has; it may have no IPv6. A status,
+ * with errors on stderr. */
 static int listen_at_all(struct listeners *l, const struct addrinfo *all, const char *host,
                          size_t port)
 {
@@ -95,17 +95,15 @@ static int listen_at_all(struct listeners *l, const struct addrinfo *all, const 
             char name[NI_MAXHOST] = "?";
             int error = errno;
             getnameinfo(at->ai_addr, at->ai_addrlen, name, sizeof name, NULL, 0, NI_NUMERICHOST);
-            say_error("%s port %zu: %s", name, port, strerror(error));
-            return -1;
+            return say_error("%s port %zu: %s", name, port, strerror(error));
         }
     }
     if (l->n > 0)
-        return 0;
-    say_error("%s port %zu: %s", host, port, strerror(missing));
-    return -1;
+        return STATUS_OK;
+    return say_error("%s port %zu: %s", host, port, strerror(missing));
 }
 
-/* -1 after an error, which is on stderr. */
+/* A status; errors are on stderr. */
 static int open_own(struct listeners *l, const char *address, size_t number)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found;
@@ -117,13 +115,12 @@ static int open_own(struct listeners *l, const char *address, size_t number)
     if (brackets)
         host[end - 1] = '\0';
     int failed = getaddrinfo(host + brackets, port, &hints, &found);
-    if (failed != 0) {
-        say_error("--host: expected an address, found '%s': %s", address, gai_strerror(failed));
-        return -1;
-    }
+    if (failed != 0)
+        return say_error("--host: expected an address, found '%s': %s", address,
+                         gai_strerror(failed));
     int status = listen_at_all(l, found, address, number);
     freeaddrinfo(found);
-    if (status < 0)
+    if (status != STATUS_OK)
         listeners_close(l);
     return status;
 }
@@ -152,20 +149,19 @@ static int check_given(const struct listeners *l)
     for (size_t i = 0; i < l->n; i++) {
         int listens = 0;
         socklen_t length = sizeof listens;
-        if (getsockopt(l->fds[i], SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) != 0 || !listens) {
-            say_error("LISTEN_FDS: expected sockets that listen, found that descriptor %d is none",
-                      l->fds[i]);
-            return -1;
-        }
+        if (getsockopt(l->fds[i], SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) != 0 || !listens)
+            return say_error(
+                "LISTEN_FDS: expected sockets that listen, found that descriptor %d is none",
+                l->fds[i]);
     }
-    return 0;
+    return STATUS_OK;
 }
 
 int listeners_open(struct listeners *l, const char *host, size_t port)
 {
     l->n = notify_listeners(l->fds, HTTP_LISTENERS);
-    if (l->n > 0 ? check_given(l) < 0 : open_own(l, host, port) < 0)
-        return -1;
-    describe(l);
-    return 0;
+    int status = l->n > 0 ? check_given(l) : open_own(l, host, port);
+    if (status == STATUS_OK)
+        describe(l);
+    return status;
 }

@@ -17,7 +17,7 @@ struct listeners {
 };
 
 /* Takes the sockets that the process was started with (LISTEN_FDS), or opens one at each address of
- * the host that this machine has. port 0: a free one, the same for all. -1 after an error on
+ * the host that this machine has. port 0: a free one, the same for all. A status; errors are on
  * stderr. */
 int listeners_open(struct listeners *listeners, const char *host, size_t port);
 void listeners_close(struct listeners *listeners);

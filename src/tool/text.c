@@ -25,10 +25,8 @@ static int read_stream(FILE *in, const char *name, struct buf *out)
             return STATUS_FAILED;
         }
     }
-    if (ferror(in)) {
-        say_error("%s: %s", name, strerror(errno));
-        return STATUS_FAILED;
-    }
+    if (ferror(in))
+        return say_error("%s: %s", name, strerror(errno));
     return STATUS_OK;
 }
 
@@ -51,10 +49,8 @@ int text_read(const char *path, struct buf *out)
     bool is_stdin = strcmp(path, "-") == 0;
     const char *name = is_stdin ? "stdin" : path;
     FILE *in = is_stdin ? stdin : fopen(path, "r");
-    if (in == NULL) {
-        say_error("%s: %s", name, strerror(errno));
-        return STATUS_FAILED;
-    }
+    if (in == NULL)
+        return say_error("%s: %s", name, strerror(errno));
     int status = read_stream(in, name, out);
     if (!is_stdin)
         fclose(in);

@@ -65,13 +65,13 @@ static int show_prompt(const struct conversation *c, const int32_t *prompt, size
 static void note_length(const struct conversation *c, const struct llama3_result *result)
 {
     size_t context = llama3_model_info(c->model)->context;
-    if (c->args->quiet || result->finish != LLAMA3_FINISH_LENGTH)
+    if (result->finish != LLAMA3_FINISH_LENGTH)
         return;
     if (result->prompt_tokens + result->answer_tokens >= context)
-        say_error("note: the answer was cut: the context of %zu tokens is full (--ctx)", context);
+        say_note("the answer was cut: the context of %zu tokens is full (--ctx)", context);
     else
-        say_error("note: the answer was cut after %zu token%s (--max-tokens)",
-                  result->answer_tokens, result->answer_tokens == 1 ? "" : "s");
+        say_note("the answer was cut after %zu token%s (--max-tokens)", result->answer_tokens,
+                 result->answer_tokens == 1 ? "" : "s");
 }
 
 static enum turn failed(const struct llama3_error *err)
@@ -107,8 +107,7 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
     terminal_answer_begin(c->label);
     do { /* again if a late ^C for the previous answer ended it */
         interrupt_begin(c->session);
-        if (!args->quiet)
-            progress_start("reading the prompt", known(c->session, prompt, n), n);
+        progress_start("reading the prompt", known(c->session, prompt, n), n);
         rc = llama3_session_generate(c->session, prompt, n, &generation, &result, &err);
         progress_stop();
         interrupt_end();
@@ -140,15 +139,12 @@ int conversation_begin(struct conversation *c)
     const char *system = c->args->system;
     struct llama3_error err = {.size = sizeof err};
     c->history = llama3_history_new();
-    if (c->history == NULL) {
-        say_error("not enough memory");
-        return STATUS_FAILED;
-    }
+    if (c->history == NULL)
+        return say_error("not enough memory");
     if ((system == NULL || llama3_history_add(c->history, "system", system, &err) == 0) &&
         (c->file == NULL || session_file_load(c->file, c->history, &err) == 0))
         return STATUS_OK;
-    say_failure(&err);
-    return STATUS_FAILED;
+    return say_failure(&err);
 }
 
 bool conversation_asks(const struct conversation *c)
@@ -174,7 +170,7 @@ static enum turn answer_history(const struct conversation *c, struct buf *said)
     return turn;
 }
 
-/* 0, or -1 with the error on stderr. */
+/* A status; errors are on stderr. */
 static int keep_answer(const struct conversation *c, const struct buf *said)
 {
     const char *model = llama3_model_info(c->model)->path;
@@ -183,9 +179,8 @@ static int keep_answer(const struct conversation *c, const struct buf *said)
         error_memory(&err, "an answer", said->size);
     else if (llama3_history_add(c->history, "assistant", said->data, &err) == 0 &&
              (c->file == NULL || session_file_write(c->file, model, c->history, &err) == 0))
-        return 0;
-    say_failure(&err);
-    return -1;
+        return STATUS_OK;
+    return say_failure(&err);
 }
 
 enum turn conversation_turn(const struct conversation *c, const char *question)
@@ -203,7 +198,7 @@ enum turn conversation_turn(const struct conversation *c, const char *question)
         fputc('\n', stderr);
     if (said.size == 0 && turn != TURN_ANSWERED)
         llama3_history_truncate(c->history, before);
-    else if (keep_answer(c, &said) != 0)
+    else if (keep_answer(c, &said) != STATUS_OK)
         turn = TURN_FAILED;
     buf_free(&said);
     return turn;
