@@ -168,11 +168,11 @@ START_TEST(lists)
     ck_assert_str_eq(repo.files[0].name, "a/c"); /* by name */
     ck_assert_uint_eq(repo.files[0].size, 9);
     ck_assert_str_eq(repo.files[0].etag, SHA256);
-    ck_assert(repo_find(&repo, "b") == &repo.files[1]);
+    ck_assert_str_eq(repo.files[1].name, "b");
     ck_assert_str_eq(repo.files[1].etag, SHA1);
-    ck_assert(repo_find(&repo, "c") == NULL);
+    repo_free(&repo);
     ck_assert_int_eq(parse_files(""), 0);
-    ck_assert(repo_find(&repo, "b") == NULL);
+    ck_assert_uint_eq(repo.n, 0);
     repo_free(&repo);
 }
 END_TEST
@@ -399,7 +399,7 @@ START_TEST(hashes)
     ck_assert_int_eq(digest_check(path, OF_ABC, 3, NULL, NULL, &err), 1);
     ck_assert_int_eq(digest_check(path, OF_ABC, 4, NULL, NULL, &err), 0);
     ck_assert_int_eq(digest_check(path, SHA256, 3, NULL, NULL, &err), 0);
-    ck_assert(digest_matches(path, OF_ABC, 3) && !digest_matches(folder, OF_ABC, 3));
+    ck_assert_int_eq(digest_check(folder, OF_ABC, 3, NULL, NULL, &err), 0);
     write_file(path, zeros, sizeof zeros);
     ck_assert_int_eq(digest_check(path, OF_ABC, sizeof zeros, count_reads, &reads, &err), -1);
     ck_assert_int_eq(err.code, LLAMA3_ECANCELED);

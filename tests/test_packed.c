@@ -32,7 +32,7 @@ static void write_ok(const struct packed_source *source, const char *path)
 {
     struct llama3_error err = {0};
     struct new_file file;
-    ck_assert_msg(new_file_open(&file, path, &err) == 0, "%s", err.message);
+    ck_assert_msg(new_file_open(&file, path, NEW_FILE_MODE, &err) == 0, "%s", err.message);
     ck_assert_msg(packed_write(&file, source, &err) == 0, "%s", err.message);
     ck_assert_msg(new_file_commit(&file, &err) == 0, "%s", err.message);
 }
@@ -507,7 +507,7 @@ START_TEST(unwritable)
     struct model model;
     snprintf(path, sizeof path, "%s/x.safetensors", folder);
     open_ok(&model, TEST_DATA "/tiny-gguf-q4_0");
-    ck_assert_int_eq(new_file_open(&file, path, &err), 0);
+    ck_assert_int_eq(new_file_open(&file, path, NEW_FILE_MODE, &err), 0);
     ck_assert_int_eq(packed_write(&file, &(struct packed_source){.model = &model}, &err), -1);
     ck_assert_msg(strstr(err.message,
                          "weight: expected f32, f16, bf16, int4 or int8 for a file, found q4_0") !=
@@ -550,7 +550,7 @@ START_TEST(whole_or_not_at_all)
     snprintf(path, sizeof path, "%s/x", folder);
     snprintf(link, sizeof link, "%s/link", folder);
 
-    ck_assert_int_eq(new_file_open(&file, path, &err), 0);
+    ck_assert_int_eq(new_file_open(&file, path, NEW_FILE_MODE, &err), 0);
     ck_assert_int_eq(new_file_reserve(&file, 1000, &err), 0);
     ck_assert_int_eq(new_file_write(&file, "abc", 3, &err), 0);
     ck_assert_int_ne(access(path, F_OK), 0);
@@ -558,14 +558,14 @@ START_TEST(whole_or_not_at_all)
     new_file_abandon(&file);
     ck_assert_uint_eq(count_files(folder), 0);
 
-    ck_assert_int_eq(new_file_open(&file, path, &err), 0);
+    ck_assert_int_eq(new_file_open(&file, path, NEW_FILE_MODE, &err), 0);
     ck_assert_int_eq(new_file_reserve(&file, 1000, &err), 0);
     ck_assert_int_eq(new_file_write(&file, "abc", 3, &err), 0);
     ck_assert_int_eq(new_file_commit(&file, &err), 0);
     holds(path, "abc");
 
     ck_assert_int_eq(symlink("x", link), 0);
-    ck_assert_int_eq(new_file_open(&file, link, &err), 0);
+    ck_assert_int_eq(new_file_open(&file, link, NEW_FILE_MODE, &err), 0);
     ck_assert_int_eq(new_file_write(&file, "defg", 4, &err), 0);
     holds(path, "abc");
     ck_assert_int_eq(new_file_commit(&file, &err), 0);
@@ -582,15 +582,15 @@ START_TEST(refused_files)
     char *folder = tiny_folder(), path[600], expected[700];
     struct llama3_error err = {0};
     struct new_file file;
-    ck_assert_int_eq(new_file_open(&file, folder, &err), -1);
+    ck_assert_int_eq(new_file_open(&file, folder, NEW_FILE_MODE, &err), -1);
     snprintf(expected, sizeof expected, "%s: expected a regular file or nothing, found a directory",
              folder);
     ck_assert_str_eq(err.message, expected);
-    ck_assert_int_eq(new_file_open(&file, "/dev/null", &err), -1);
+    ck_assert_int_eq(new_file_open(&file, "/dev/null", NEW_FILE_MODE, &err), -1);
     ck_assert_str_eq(err.message,
                      "/dev/null: expected a regular file or nothing, found a special file");
     snprintf(path, sizeof path, "%s/none/x", folder);
-    ck_assert_int_eq(new_file_open(&file, path, &err), -1);
+    ck_assert_int_eq(new_file_open(&file, path, NEW_FILE_MODE, &err), -1);
     snprintf(expected, sizeof expected, "%s: No such file or directory", path);
     ck_assert_str_eq(err.message, expected);
     tiny_remove(folder);
@@ -608,7 +608,7 @@ START_TEST(no_room)
     snprintf(path, sizeof path, "%s/x", folder);
     tiny_put_text(folder, "x", "before");
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    ck_assert_int_eq(new_file_open(&file, path, &err), 0);
+    ck_assert_int_eq(new_file_open(&file, path, NEW_FILE_MODE, &err), 0);
     static const char block[8192];
     bool full = new_file_reserve(&file, sizeof block, &err) != 0 ||
                 new_file_write(&file, block, sizeof block, &err) != 0;

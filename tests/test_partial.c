@@ -34,7 +34,7 @@ static void teardown(void)
 
 static void open_ok(const uint8_t k[PARTIAL_KEY], uint64_t kept)
 {
-    ck_assert_msg(partial_open(&file, path, k, &err) == 0, "%s", err.message);
+    ck_assert_msg(partial_open(&file, path, NEW_FILE_MODE, k, &err) == 0, "%s", err.message);
     ck_assert_uint_eq(file.kept, kept);
     ck_assert_int_eq(access(partial, F_OK), 0);
     ck_assert_msg(new_file_reserve(&file, SIZE, &err) == 0, "%s", err.message);
@@ -198,7 +198,7 @@ END_TEST
 START_TEST(another_size_is_refused)
 {
     begin();
-    ck_assert_int_eq(partial_open(&file, path, key, &err), 0);
+    ck_assert_int_eq(partial_open(&file, path, NEW_FILE_MODE, key, &err), 0);
     ck_assert_int_eq(new_file_reserve(&file, SIZE + 1, &err), -1);
     ck_assert_int_eq(err.code, LLAMA3_EINPUT);
     partial_forget(&file);
@@ -233,7 +233,7 @@ START_TEST(files_that_are_not_trusted)
     begins_anew(key);
 
     ck_assert_int_eq(mkdir(partial, 0700), 0);
-    ck_assert_int_eq(partial_open(&file, path, key, &err), -1);
+    ck_assert_int_eq(partial_open(&file, path, NEW_FILE_MODE, key, &err), -1);
     ck_assert_ptr_nonnull(
         strstr(err.message, "x.partial: expected a regular file or nothing, found a directory"));
     ck_assert_int_eq(rmdir(partial), 0);
@@ -251,7 +251,8 @@ START_TEST(one_run_at_a_time)
     struct new_file second;
     for (int i = 0; i < 2; i++) {
         open_ok(key, i == 0 ? 0 : 2);
-        ck_assert_int_eq(partial_open(&second, path, i == 0 ? key : other_key, &err), -1);
+        ck_assert_int_eq(partial_open(&second, path, NEW_FILE_MODE, i == 0 ? key : other_key, &err),
+                         -1);
         ck_assert_int_eq(err.code, LLAMA3_EIO);
         ck_assert_ptr_nonnull(strstr(err.message, "x: another run is making this file, and has "));
         write_ok("ab");
@@ -297,7 +298,7 @@ START_TEST(modes)
     }
     open_ok(key, 0);
     new_file_abandon(&file);
-    ck_assert_int_eq(partial_open_private(&file, path, key, &err), 0);
+    ck_assert_int_eq(partial_open(&file, path, NEW_FILE_PRIVATE, key, &err), 0);
     ck_assert_int_eq(new_file_commit(&file, &err), 0);
     ck_assert(stat(path, &st) == 0 && (st.st_mode & 07777) == 0600);
 }
@@ -311,7 +312,7 @@ START_TEST(links_are_followed)
     snprintf(target, sizeof target, "%s/target", folder);
     tiny_put_text(folder, "target", "before");
     ck_assert_int_eq(symlink("target", path), 0);
-    ck_assert_int_eq(partial_open(&file, path, key, &err), 0);
+    ck_assert_int_eq(partial_open(&file, path, NEW_FILE_MODE, key, &err), 0);
     snprintf(partial, sizeof partial, "%s.partial", target);
     ck_assert_int_eq(access(partial, F_OK), 0);
     write_ok("new");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/error.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -42,6 +43,11 @@ int error_set(struct llama3_error *err, enum llama3_code code, const char *forma
 int error_copy(struct llama3_error *err, const struct llama3_error *from)
 {
     return error_set(err, from->code, "%s", from->message);
+}
+
+int error_system(struct llama3_error *err, const char *name)
+{
+    return error_set(err, LLAMA3_EIO, "%s: %s", name, strerror(errno));
 }
 
 int error_memory(struct llama3_error *err, const char *what, size_t bytes)

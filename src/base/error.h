@@ -19,6 +19,9 @@ int error_set(struct llama3_error *err, enum llama3_code code, const char *forma
 /* Passes a failure on: code and message, whatever the size of *err. Returns -1. */
 int error_copy(struct llama3_error *err, const struct llama3_error *from);
 
+/* LLAMA3_EIO with a file's name and what errno says. */
+int error_system(struct llama3_error *err, const char *name);
+
 /* LLAMA3_ENOMEM with what was asked for. */
 int error_memory(struct llama3_error *err, const char *what, size_t bytes);
 

@@ -23,7 +23,7 @@ static int check_regular(int fd, const char *path, size_t *size, struct llama3_e
 {
     struct stat st;
     if (fstat(fd, &st) != 0)
-        return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+        return error_system(err, path);
     if (!S_ISREG(st.st_mode))
         return error_set(err, LLAMA3_EIO, "%s: expected a regular file, found %s", path,
                          S_ISDIR(st.st_mode) ? "a directory" : "a special file");
@@ -43,7 +43,7 @@ static int open_regular(const char *path, size_t *size, bool *missing, struct ll
             *missing = true;
             return -1;
         }
-        return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+        return error_system(err, path);
     }
     if (check_regular(fd, path, size, err) == 0)
         return fd;
@@ -135,7 +135,7 @@ static int read_all(int fd, char *text, size_t size, const char *path, struct ll
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+            return error_system(err, path);
         if (n == 0)
             return error_set(err, LLAMA3_EIO, "%s: expected %zu bytes, found %zu", path, size, at);
         at += (size_t)n;

@@ -82,7 +82,6 @@ static int begin(struct new_file *file, const char *path, struct llama3_error *e
     return file->path != NULL ? 0 : error_memory(err, "a path", strlen(path) + 1);
 }
 
-/* mode: of a file that replaces none. The umask applies to NEW_FILE_MODE only. */
 int new_file_begin(struct new_file *file, const char *path, mode_t mode, struct llama3_error *err)
 {
     struct stat st;
@@ -99,12 +98,12 @@ int new_file_begin(struct new_file *file, const char *path, mode_t mode, struct 
     file->target = file->replaces ? realpath(path, NULL) : strdup(path);
     if (file->target != NULL)
         return 0;
-    error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+    error_system(err, path);
     new_file_abandon(file);
     return -1;
 }
 
-static int open_new(struct new_file *file, const char *path, mode_t mode, struct llama3_error *err)
+int new_file_open(struct new_file *file, const char *path, mode_t mode, struct llama3_error *err)
 {
     if (new_file_begin(file, path, mode, err) != 0)
         return -1;
@@ -112,25 +111,15 @@ static int open_new(struct new_file *file, const char *path, mode_t mode, struct
     if (folder != NULL)
         file->fd = create_unnamed(folder, mode);
     if (folder == NULL || (file->fd < 0 && name_beside(file, create_named) != 0)) {
-        error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+        error_system(err, path);
         new_file_abandon(file);
     } else if ((file->replaces || mode != NEW_FILE_MODE) && fchmod(file->fd, file->mode) != 0 &&
                errno != EPERM) { /* EPERM: the file system has no modes */
-        error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+        error_system(err, path);
         new_file_abandon(file);
     }
     free(folder);
     return file->fd < 0 ? -1 : 0;
-}
-
-int new_file_open(struct new_file *file, const char *path, struct llama3_error *err)
-{
-    return open_new(file, path, NEW_FILE_MODE, err);
-}
-
-int new_file_open_private(struct new_file *file, const char *path, struct llama3_error *err)
-{
-    return open_new(file, path, NEW_FILE_PRIVATE, err);
 }
 
 /* An unnamed file that is never named; -1 with errno. */
@@ -297,7 +286,7 @@ int new_file_commit(struct new_file *file, struct llama3_error *err)
     file->temporary = NULL;
     int result = new_file_sync_folder(file->target);
     if (result != 0)
-        error_set(err, LLAMA3_EIO, "%s: %s", file->path, strerror(errno));
+        error_system(err, file->path);
     new_file_abandon(file);
     return result;
 }

@@ -34,11 +34,9 @@ struct new_file {
 };
 
 /* Begins a file that will be, or replace, path: a regular file or nothing. A symbolic link is
- * followed. The new file gets the permissions of the one it replaces. */
-int new_file_open(struct new_file *file, const char *path, struct llama3_error *err);
-
-/* The same, but a file that replaces none gets mode 0600, whatever the umask. */
-int new_file_open_private(struct new_file *file, const char *path, struct llama3_error *err);
+ * followed. The new file gets the permissions of the one it replaces, or `mode`, of which the umask
+ * takes from NEW_FILE_MODE only. */
+int new_file_open(struct new_file *file, const char *path, mode_t mode, struct llama3_error *err);
 
 /* Begins a file that never gets a name, and is gone with its last descriptor and mapping. It lies
  * in $TMPDIR, or else in /var/tmp or /tmp; errors name the folder. */

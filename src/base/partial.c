@@ -48,11 +48,6 @@ static void sum(const struct partial_record *record, uint8_t out[SHA256_DIGEST_S
     sha256_digest(&context, SHA256_DIGEST_SIZE, out);
 }
 
-static int failed(const struct new_file *file, struct llama3_error *err)
-{
-    return error_set(err, LLAMA3_EIO, "%s: %s", file->temporary, strerror(errno));
-}
-
 static void begin_sum(struct partial *partial)
 {
     sha256_init(&partial->contents);
@@ -156,7 +151,7 @@ static enum outcome create(struct new_file *file, struct llama3_error *err)
     if (file->fd < 0 && errno == EEXIST)
         return AGAIN;
     if (file->fd < 0 || fstat(file->fd, &st) != 0) {
-        error_set(err, LLAMA3_EIO, "%s: %s", file->path, strerror(errno));
+        error_system(err, file->path);
         return FAILED;
     }
     enum outcome locked = lock(file, err);
@@ -165,7 +160,7 @@ static enum outcome create(struct new_file *file, struct llama3_error *err)
     if (!file->replaces)
         file->mode = st.st_mode & 0777;
     if (fchmod(file->fd, (file->mode | own) & ~others) != 0 && errno != EPERM) {
-        failed(file, err);
+        error_system(err, file->temporary);
         return FAILED;
     }
     return DONE;
@@ -179,7 +174,7 @@ static enum outcome remove_other(const struct new_file *file, struct llama3_erro
         error_set(err, LLAMA3_EIO, "%s: expected a regular file or nothing, found a directory",
                   file->temporary);
     else
-        failed(file, err);
+        error_system(err, file->temporary);
     return FAILED;
 }
 
@@ -224,8 +219,8 @@ static int open_begun(struct new_file *file, const uint8_t key[PARTIAL_KEY],
                      file->temporary);
 }
 
-static int open_any(struct new_file *file, const char *path, mode_t mode,
-                    const uint8_t key[PARTIAL_KEY], struct llama3_error *err)
+int partial_open(struct new_file *file, const char *path, mode_t mode,
+                 const uint8_t key[PARTIAL_KEY], struct llama3_error *err)
 {
     if (new_file_begin(file, path, mode, err) != 0)
         return -1;
@@ -235,18 +230,6 @@ static int open_any(struct new_file *file, const char *path, mode_t mode,
     file->temporary = NULL;
     new_file_abandon(file);
     return -1;
-}
-
-int partial_open(struct new_file *file, const char *path, const uint8_t key[PARTIAL_KEY],
-                 struct llama3_error *err)
-{
-    return open_any(file, path, NEW_FILE_MODE, key, err);
-}
-
-int partial_open_private(struct new_file *file, const char *path, const uint8_t key[PARTIAL_KEY],
-                         struct llama3_error *err)
-{
-    return open_any(file, path, NEW_FILE_PRIVATE, key, err);
 }
 
 /* ---- marks ----------------------------------------------------------------------------------- */
@@ -274,15 +257,15 @@ int partial_mark(struct new_file *file, const void *state, size_t n, struct llam
     memcpy(record.key, partial->key, PARTIAL_KEY);
     memcpy(record.state, state, n);
     if (sum_contents(file, file->size, record.contents) != 0)
-        return failed(file, err);
+        return error_system(err, file->temporary);
     sum(&record, record.checksum);
     off_t at = (off_t)(file->needed + record.number % SLOTS * SLOT);
     if (fdatasync(file->fd) != 0)
-        return failed(file, err);
+        return error_system(err, file->temporary);
     ssize_t written = pwrite(file->fd, &record, sizeof record, at);
     if (written != sizeof record) {
         errno = written < 0 ? errno : ENOSPC;
-        return failed(file, err);
+        return error_system(err, file->temporary);
     }
     partial->last = record;
     return 0;
@@ -290,7 +273,7 @@ int partial_mark(struct new_file *file, const void *state, size_t n, struct llam
 
 int partial_settle(struct new_file *file, struct llama3_error *err)
 {
-    return fdatasync(file->fd) == 0 ? 0 : failed(file, err);
+    return fdatasync(file->fd) == 0 ? 0 : error_system(err, file->temporary);
 }
 
 void partial_forget(struct new_file *file)

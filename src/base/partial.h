@@ -18,12 +18,10 @@
 
 enum { PARTIAL_KEY = 32, PARTIAL_STATE = 1024 };
 
-/* As new_file_open() and new_file_open_private(). file->kept: bytes that an earlier run made. Only
- * one run at a time may make a file; a second one is refused. */
-int partial_open(struct new_file *file, const char *path, const uint8_t key[PARTIAL_KEY],
-                 struct llama3_error *err);
-int partial_open_private(struct new_file *file, const char *path, const uint8_t key[PARTIAL_KEY],
-                         struct llama3_error *err);
+/* As new_file_open(). file->kept: bytes that an earlier run made. Only one run at a time may make a
+ * file; a second one is refused. */
+int partial_open(struct new_file *file, const char *path, mode_t mode,
+                 const uint8_t key[PARTIAL_KEY], struct llama3_error *err);
 
 /* The state of the mark from which the file goes on; false if it starts anew. */
 bool partial_state(const struct new_file *file, void *state, size_t n);

@@ -162,13 +162,13 @@ static int open_file(struct run *run, const struct convert_options *options,
     if (o->out == NULL)
         return new_file_open_unnamed(&run->file, err);
     if (o->private && options->tokens == NULL)
-        return new_file_open_private(&run->file, o->out, err);
+        return new_file_open(&run->file, o->out, NEW_FILE_PRIVATE, err);
     int result = o->contents != NULL ? convert_key_contents(o->contents, options, key, err)
                                      : convert_key(&run->q->sources, options, key, err);
     if (result != 0)
         return -1;
-    return o->private ? partial_open_private(&run->file, o->out, key, err)
-                      : partial_open(&run->file, o->out, key, err);
+    return partial_open(&run->file, o->out, o->private ? NEW_FILE_PRIVATE : NEW_FILE_MODE, key,
+                        err);
 }
 
 static int ask_for_name(struct run *run, struct llama3_error *err)

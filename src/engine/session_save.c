@@ -198,7 +198,7 @@ int llama3_session_save(struct llama3_session *s, const char *path, struct llama
         return error_copy(err, &s->ended);
     session_leave(s);
     sha256_init(&h.sha);
-    if (new_file_open_private(&h.out, path, err) < 0)
+    if (new_file_open(&h.out, path, NEW_FILE_PRIVATE, err) < 0)
         return -1;
     if (save(s, &h, err) == 0)
         return new_file_commit(&h.out, err);

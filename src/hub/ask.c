@@ -16,16 +16,24 @@ static bool add_text(void *arg, const char *bytes, size_t n)
     return !text->failed;
 }
 
+/* A turn of libcurl's, and a tick. */
+static int turn(struct fetch *f, struct llama3_error *err)
+{
+    if (fetch_turn(f, err) != 0)
+        return -1;
+    return f->on_tick != NULL && f->on_tick(f->arg) != 0
+               ? error_set(err, LLAMA3_ECANCELED, "canceled")
+               : 0;
+}
+
 /* Runs one request and its redirects. *code: libcurl's result. -1: an error, or canceled. */
 static int wait_for(struct fetch *f, struct request *r, CURLcode *code, struct llama3_error *err)
 {
     for (;;) {
         CURLMsg *message;
         int left;
-        if (fetch_turn(f, err) != 0)
+        if (turn(f, err) != 0)
             return -1;
-        if (f->on_tick != NULL && f->on_tick(f->arg) != 0)
-            return error_set(err, LLAMA3_ECANCELED, "canceled");
         while ((message = curl_multi_info_read(f->hub->multi, &left)) != NULL) {
             *code = request_end(r, message->data.result);
             if (*code != CURLE_OK || !request_is_redirect(r))
@@ -38,12 +46,9 @@ static int wait_for(struct fetch *f, struct request *r, CURLcode *code, struct l
 
 static int sleep_until(struct fetch *f, double moment, struct llama3_error *err)
 {
-    while (clock_seconds() < moment) {
-        if (fetch_turn(f, err) != 0)
+    while (clock_seconds() < moment)
+        if (turn(f, err) != 0)
             return -1;
-        if (f->on_tick != NULL && f->on_tick(f->arg) != 0)
-            return error_set(err, LLAMA3_ECANCELED, "canceled");
-    }
     return 0;
 }
 

@@ -40,11 +40,6 @@ static void sum(const struct blob_record *record, uint8_t out[SHA256_DIGEST_SIZE
     sha256_digest(&context, SHA256_DIGEST_SIZE, out);
 }
 
-static int failed(const char *path, struct llama3_error *err)
-{
-    return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
-}
-
 int blob_init(struct blob *blob, const struct store *store, const struct hub_file *file,
               struct llama3_error *err)
 {
@@ -101,10 +96,10 @@ static int open_own(const char *path, struct llama3_error *err)
 {
     struct stat st;
     if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 1 && unlink(path) != 0)
-        return failed(path, err);
+        return error_system(err, path);
     int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
     if (fd < 0)
-        return failed(path, err);
+        return error_system(err, path);
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1)
         return fd;
     close(fd);
@@ -123,9 +118,9 @@ static int open_files(struct blob *blob, const struct store *store, struct llama
         return -1;
     go_on(blob, store);
     if (blob->have.n == 0 && ftruncate(blob->fd, 0) != 0)
-        return failed(blob->paths.incomplete, err);
+        return error_system(err, blob->paths.incomplete);
     if (ftruncate(blob->fd, (off_t)blob->file->size) != 0)
-        return failed(blob->paths.incomplete, err);
+        return error_system(err, blob->paths.incomplete);
     if (blob->have.n == 0 && store_seed(store, blob->file, blob->fd)) {
         ranges_add(&blob->have, 0, blob->file->size);
         blob->ready = blob->file->size;
@@ -189,7 +184,7 @@ int blob_write(struct blob *blob, uint64_t offset, const void *bytes, size_t n,
         if (written < 0 && errno == EINTR)
             continue;
         if (written < 0)
-            return failed(blob->paths.incomplete, err);
+            return error_system(err, blob->paths.incomplete);
         done += (uint64_t)written;
     }
     if (!ranges_add(&blob->have, offset, offset + n))
@@ -222,7 +217,7 @@ int blob_record(struct blob *blob, struct llama3_error *err)
     }
     sum(&record, record.checksum);
     if (pwrite(blob->ranges_fd, &record, sizeof record, 0) != (ssize_t)sizeof record)
-        return failed(blob->paths.ranges, err);
+        return error_system(err, blob->paths.ranges);
     blob->changed = false;
     return 0;
 }
@@ -242,9 +237,9 @@ static void close_files(struct blob *blob)
 int blob_finish(struct blob *blob, const struct store *store, struct llama3_error *err)
 {
     if (fsync(blob->fd) != 0)
-        return failed(blob->paths.incomplete, err);
+        return error_system(err, blob->paths.incomplete);
     if (rename(blob->paths.incomplete, blob->paths.final) != 0)
-        return failed(blob->paths.final, err);
+        return error_system(err, blob->paths.final);
     new_file_sync_folder(blob->paths.final); /* the name is right even if this fails */
     unlink(blob->paths.ranges);
     if (blob->mismatches > 0)
@@ -259,14 +254,14 @@ int blob_set_apart(struct blob *blob, struct llama3_error *err)
 {
     blob->mismatches++;
     if (rename(blob->paths.incomplete, blob->paths.mismatch) != 0)
-        return failed(blob->paths.mismatch, err);
+        return error_system(err, blob->paths.mismatch);
     close(blob->fd);
     blob->fd = open_own(blob->paths.incomplete, err);
     if (blob->fd < 0)
         return -1;
     begin(blob);
     if (ftruncate(blob->fd, (off_t)blob->file->size) != 0)
-        return failed(blob->paths.incomplete, err);
+        return error_system(err, blob->paths.incomplete);
     return blob_record(blob, err);
 }
 
@@ -278,11 +273,11 @@ int blob_drop(struct blob *blob, uint64_t begin, uint64_t end, struct llama3_err
     if (blob_record(blob, err) != 0)
         return -1;
     if (fdatasync(blob->ranges_fd) != 0)
-        return failed(blob->paths.ranges, err);
+        return error_system(err, blob->paths.ranges);
     if (fallocate(blob->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin,
                   (off_t)(end - begin)) != 0 &&
         errno != EOPNOTSUPP)
-        return failed(blob->paths.incomplete, err);
+        return error_system(err, blob->paths.incomplete);
     return 0;
 }
 

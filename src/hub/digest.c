@@ -77,14 +77,9 @@ int digest_check(const char *path, const char *etag, uint64_t size,
             result = error_set(err, LLAMA3_ECANCELED, "canceled");
     }
     if (n < 0)
-        result = error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+        result = error_system(err, path);
     if (fd >= 0)
         close(fd);
     free(piece);
     return result != 0 ? -1 : total == size && digest_is(&digest, etag);
-}
-
-bool digest_matches(const char *path, const char *etag, uint64_t size)
-{
-    return digest_check(path, etag, size, NULL, NULL, NULL) == 1;
 }

@@ -28,7 +28,5 @@ bool digest_is(struct digest *digest, const char *etag);
  * each piece; non-zero cancels. */
 int digest_check(const char *path, const char *etag, uint64_t size,
                  int (*on_read)(void *arg, size_t n), void *arg, struct llama3_error *err);
-/* The same; false if the file can't be read. */
-bool digest_matches(const char *path, const char *etag, uint64_t size);
 
 #endif

@@ -109,12 +109,18 @@ struct hasher *hasher_open(struct blob *blobs, size_t n, void (*wake)(void *arg)
     return NULL;
 }
 
-void hasher_notice(struct hasher *h)
+/* Sets one of its flags, and wakes those that wait for a change. */
+static void set(struct hasher *h, bool *flag)
 {
     pthread_mutex_lock(&h->lock);
-    h->noticed = true;
+    *flag = true;
     pthread_cond_broadcast(&h->changed);
     pthread_mutex_unlock(&h->lock);
+}
+
+void hasher_notice(struct hasher *h)
+{
+    set(h, &h->noticed);
 }
 
 void hasher_hold(struct hasher *h)
@@ -139,10 +145,7 @@ void hasher_close(struct hasher *h)
 {
     if (h == NULL)
         return;
-    pthread_mutex_lock(&h->lock);
-    h->ending = true;
-    pthread_cond_broadcast(&h->changed);
-    pthread_mutex_unlock(&h->lock);
+    set(h, &h->ending);
     pthread_join(h->thread, NULL);
     pthread_cond_destroy(&h->changed);
     pthread_mutex_destroy(&h->lock);

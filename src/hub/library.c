@@ -228,7 +228,7 @@ static int verify_blob(void *arg, const char *folder, const char *name)
         return right < 0 ? -1 : 0;
     folder_links(v->model->folder, name, search, sizeof search);
     if (rename(path, kept) != 0)
-        return error_set(v->err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+        return error_system(v->err, path);
     v->check->bad(v->check->arg, search, kept);
     return 0;
 }
@@ -278,7 +278,7 @@ static int remove_tree(const char *path, struct llama3_error *err)
 {
     if (nftw(path, unlink_entry, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT)
         return 0;
-    return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+    return error_system(err, path);
 }
 
 static int remove_int4(void *arg, const char *folder, const char *name)
@@ -308,7 +308,7 @@ static int remove_tagged(void *arg, const char *folder, const char *name)
         return 0;
     ssize_t n = readlink(path, target, sizeof target - 1);
     if (unlink(path) != 0)
-        return error_set(r->err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+        return error_system(r->err, path);
     r->removed++;
     target[n > 0 ? n : 0] = '\0';
     const char *last = strrchr(target, '/');
@@ -317,7 +317,7 @@ static int remove_tagged(void *arg, const char *folder, const char *name)
     size_t links = folder_links(r->model->folder, last + 1, NULL, 0);
     snprintf(blob, sizeof blob, "%s/blobs/%s", r->model->folder, last + 1);
     if (links == 0 && unlink(blob) != 0 && errno != ENOENT)
-        return error_set(r->err, LLAMA3_EIO, "%s: %s", blob, strerror(errno));
+        return error_system(r->err, blob);
     return 0;
 }
 

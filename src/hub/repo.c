@@ -134,9 +134,3 @@ void repo_free(struct hub_repo *repo)
     free(repo->files);
     *repo = (struct hub_repo){0};
 }
-
-const struct hub_file *repo_find(const struct hub_repo *repo, const char *name)
-{
-    const struct hub_file key = {.name = name};
-    return repo->n == 0 ? NULL : bsearch(&key, repo->files, repo->n, sizeof key, by_name);
-}

@@ -23,8 +23,6 @@ int repo_parse(struct hub_repo *repo, const char *json, size_t size, const char 
                struct llama3_error *err);
 void repo_free(struct hub_repo *repo);
 
-const struct hub_file *repo_find(const struct hub_repo *repo, const char *name);
-
 /* What to fetch; by default what llama3 and transformers read of a checkpoint. */
 struct repo_choice {
     const char *const *include, *const *exclude; /* [n_include], [n_exclude]: globs */

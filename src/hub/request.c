@@ -141,19 +141,19 @@ static int read_token(struct hub *hub, struct llama3_error *err)
     return read_token_file(hub, err);
 }
 
-/* An address without user, password and the slash at its end; free() it. */
-static char *without_user(const char *address)
+/* The address that a Location stands for, seen from another one, or that one itself if it is NULL;
+ * without user and password. free() it. NULL if Location is malformed. */
+static char *resolve(const char *from, const char *location)
 {
     CURLU *url = curl_url();
     char *text = NULL, *copy = NULL;
-    if (url != NULL && curl_url_set(url, CURLUPART_URL, address, 0) == CURLUE_OK &&
+    if (url != NULL && curl_url_set(url, CURLUPART_URL, from, 0) == CURLUE_OK &&
+        (location == NULL ||
+         curl_url_set(url, CURLUPART_URL, location, CURLU_URLENCODE) == CURLUE_OK) &&
         curl_url_set(url, CURLUPART_USER, NULL, 0) == CURLUE_OK &&
         curl_url_set(url, CURLUPART_PASSWORD, NULL, 0) == CURLUE_OK &&
         curl_url_get(url, CURLUPART_URL, &text, 0) == CURLUE_OK)
         copy = strdup(text);
-    size_t n = copy != NULL ? strlen(copy) : 0;
-    if (n > 0 && copy[n - 1] == '/')
-        copy[n - 1] = '\0';
     curl_free(text);
     curl_url_cleanup(url);
     return copy;
@@ -177,7 +177,10 @@ static int set_endpoint(struct hub *hub, struct llama3_error *err)
     char host[300];
     request_host(hub->endpoint, host, sizeof host);
     hub->host = strdup(host);
-    hub->page = without_user(hub->endpoint);
+    hub->page = resolve(hub->endpoint, NULL);
+    n = hub->page != NULL ? strlen(hub->page) : 0;
+    if (n > 0 && hub->page[n - 1] == '/')
+        hub->page[n - 1] = '\0';
     return hub->host != NULL && hub->page != NULL ? 0
                                                   : error_memory(err, "a host's name", sizeof host);
 }
@@ -428,22 +431,6 @@ void request_close(struct request *r)
 }
 
 /* ---- redirects ------------------------------------------------------------------------------- */
-
-/* The address of a redirect; free() it. NULL if Location is malformed. */
-static char *resolve(const char *from, const char *location)
-{
-    CURLU *url = curl_url();
-    char *text = NULL, *copy = NULL;
-    if (url != NULL && curl_url_set(url, CURLUPART_URL, from, 0) == CURLUE_OK &&
-        curl_url_set(url, CURLUPART_URL, location, CURLU_URLENCODE) == CURLUE_OK &&
-        curl_url_set(url, CURLUPART_USER, NULL, 0) == CURLUE_OK && /* send no login */
-        curl_url_set(url, CURLUPART_PASSWORD, NULL, 0) == CURLUE_OK &&
-        curl_url_get(url, CURLUPART_URL, &text, 0) == CURLUE_OK)
-        copy = strdup(text);
-    curl_free(text);
-    curl_url_cleanup(url);
-    return copy;
-}
 
 /* Whether to follow a redirect; host: where it came from. */
 static int check_redirect(const struct request *r, const char *next, const char *host,

@@ -36,7 +36,7 @@ static int make_path(const char *path, struct llama3_error *err)
         if (at != NULL)
             *at = '\0';
         if (mkdir(copy, 0777) != 0 && errno != EEXIST && !path_exists(copy))
-            result = error_set(err, LLAMA3_EIO, "%s: %s", copy, strerror(errno));
+            result = error_system(err, copy);
         if (at == NULL)
             break;
         *at = '/';
@@ -55,7 +55,7 @@ static int enter(int parent, const char *name)
 
 /* Makes the folders of a relative path below root; its last part is a file. Returns the last
  * folder's descriptor. */
-static int make_below(const char *root, const char *relative, struct llama3_error *err)
+static int enter_below(const char *root, const char *relative, struct llama3_error *err)
 {
     int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     char part[256];
@@ -79,15 +79,20 @@ static int make_below(const char *root, const char *relative, struct llama3_erro
     return error_set(err, LLAMA3_EIO, "%s: %.200s: %s", root, relative, strerror(errno));
 }
 
-static int make_folder(const char *root, const char *relative, struct llama3_error *err)
+static int make_below(const char *root, const char *relative, struct llama3_error *err)
 {
-    char path[HUB_COMMIT + 300];
-    snprintf(path, sizeof path, "%s/.", relative);
-    int fd = make_below(root, path, err);
+    int fd = enter_below(root, relative, err);
     if (fd < 0)
         return -1;
     close(fd);
     return 0;
+}
+
+static int make_folder(const char *root, const char *relative, struct llama3_error *err)
+{
+    char path[HUB_COMMIT + 300];
+    snprintf(path, sizeof path, "%s/.", relative);
+    return make_below(root, path, err);
 }
 
 /* Backups skip a folder with this file (https://bford.info/cachedir/). */
@@ -195,15 +200,9 @@ char *store_path(const struct store *store, const char *name, struct llama3_erro
 
 static int make_folders(const struct store *store, const char *name, struct llama3_error *err)
 {
-    int fd = make_below(store->snapshot, name, err);
-    if (fd >= 0)
-        close(fd);
-    if (fd < 0 || !store->local)
-        return fd < 0 ? -1 : 0;
-    fd = make_below(store->arriving, name, err); /* for notes and locks */
-    if (fd >= 0)
-        close(fd);
-    return fd < 0 ? -1 : 0;
+    if (make_below(store->snapshot, name, err) != 0)
+        return -1;
+    return store->local ? make_below(store->arriving, name, err) : 0; /* for notes and locks */
 }
 
 int store_paths(const struct store *store, const struct hub_file *file, struct blob_paths *paths,
@@ -252,10 +251,10 @@ static bool is_whole(const char *path, uint64_t size, struct stat *st)
 static bool read_note(const struct store *store, const struct hub_file *file, double *time)
 {
     size_t size;
-    bool missing = false, right = false;
+    bool right = false;
     char etag[HUB_ETAG + 1];
     char *path = with_suffix(store->arriving, file->name, ".metadata", NULL);
-    char *text = path == NULL ? NULL : file_read(path, 512, &size, &missing, NULL);
+    char *text = path == NULL ? NULL : file_read(path, 512, &size, NULL, NULL);
     if (text != NULL)
         right = sscanf(text, "%*s %64s %lf", etag, time) == 2 && strcmp(etag, file->etag) == 0;
     free(text);
@@ -274,7 +273,7 @@ bool store_has(const struct store *store, const struct hub_file *file,
         return true;
     if (read_note(store, file, &noted) && (double)st.st_mtime - 1 <= noted)
         return true;
-    return digest_matches(paths->final, file->etag, file->size);
+    return digest_check(paths->final, file->etag, file->size, NULL, NULL, NULL) == 1;
 }
 
 bool store_seed(const struct store *store, const struct hub_file *file, int fd)
@@ -318,7 +317,7 @@ static int link_name(const struct store *store, const struct hub_file *file,
     char temporary[64];
     const char *last = strrchr(file->name, '/');
     last = last != NULL ? last + 1 : file->name;
-    int folder = make_below(store->snapshot, file->name, err);
+    int folder = enter_below(store->snapshot, file->name, err);
     if (folder < 0)
         return -1;
     buf_add_str(&target, "../../");
@@ -350,7 +349,7 @@ int store_write(const char *path, const char *text, struct llama3_error *err)
     struct stat st;
     if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode)) /* its target is somebody else's */
         unlink(path);
-    if (new_file_open(&file, path, err) != 0)
+    if (new_file_open(&file, path, NEW_FILE_MODE, err) != 0)
         return -1;
     if (new_file_write(&file, text, strlen(text), err) == 0)
         return new_file_commit(&file, err);
@@ -380,8 +379,7 @@ int store_name(const struct store *store, const struct hub_file *file, struct ll
 static bool says(const char *path, const char *text)
 {
     size_t size;
-    bool missing;
-    char *found = file_read(path, 256, &size, &missing, NULL);
+    char *found = file_read(path, 256, &size, NULL, NULL);
     bool same = found != NULL && strcmp(found, text) == 0;
     free(found);
     return same;
@@ -393,15 +391,9 @@ int store_set_ref(const struct store *store, const char *revision, struct llama3
         return 0;
     char *refs = path_join(store->root, "refs", err);
     char *path = refs == NULL ? NULL : path_join(refs, revision, err);
-    if (path != NULL && says(path, store->commit)) { /* the cache may be read-only */
-        free(path);
-        free(refs);
-        return 0;
-    }
-    int folder = path == NULL ? -1 : make_below(refs, revision, err);
-    int result = folder < 0 ? -1 : store_write(path, store->commit, err);
-    if (folder >= 0)
-        close(folder);
+    int result = path == NULL ? -1 : 0;
+    if (result == 0 && !says(path, store->commit)) /* the cache may be read-only */
+        result = make_below(refs, revision, err) == 0 ? store_write(path, store->commit, err) : -1;
     free(path);
     free(refs);
     return result;
@@ -445,7 +437,7 @@ static int remove_file(const char *path, struct llama3_error *err)
 {
     if (unlink(path) == 0 || errno == ENOENT)
         return 0;
-    return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+    return error_system(err, path);
 }
 
 int store_drop(const struct store *store, const struct hub_file *file, struct llama3_error *err)
@@ -477,7 +469,7 @@ int store_lock(const char *path, bool *busy, struct llama3_error *err)
     for (;;) {
         int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0664);
         if (fd < 0)
-            return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+            return error_system(err, path);
         if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
             if (is_current(fd, path))
                 return fd;

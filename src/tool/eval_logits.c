@@ -63,7 +63,7 @@ static int write_logits(const struct eval_args *args, struct llama3_model *model
         .size = (uint64_t)tokens->n * row_bytes,
     };
     struct llama3_error err = {.size = sizeof err};
-    int status = sink.is_stdout ? 0 : new_file_open(&sink.file, out, &err);
+    int status = sink.is_stdout ? 0 : new_file_open(&sink.file, out, NEW_FILE_MODE, &err);
     if (status == 0)
         status = compute(model, tokens, &sink, &err);
     if (status == 0 && !sink.is_stdout)

@@ -5,7 +5,6 @@
  * Only here can a text spell control tokens, if --special asks for it. The library can't do that,
  * so no program does it by accident.
  */
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -172,7 +171,7 @@ static int read_line(FILE *in, const char *name, size_t number, struct buf *line
         buf_add(line, &byte, 1);
     }
     if (ferror(in))
-        return error_set(err, LLAMA3_EIO, "%s: %s", name, strerror(errno));
+        return error_system(err, name);
     if (line->size > MAX_LINE)
         return error_set(err, LLAMA3_EINPUT, "%s: line %zu: expected at most %d MiB, found more",
                          name, number, MAX_LINE >> 20);
@@ -225,7 +224,7 @@ static int tokenize_json(struct tokenizing *t, struct llama3_error *err)
     bool is_stdin = strcmp(path, "-") == 0;
     FILE *in = is_stdin ? stdin : fopen(path, "r");
     int status = in != NULL ? tokenize_lines(t, in, is_stdin ? "stdin" : path, err)
-                            : error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+                            : error_system(err, path);
     if (in != NULL && !is_stdin)
         fclose(in);
     if (status == 0)

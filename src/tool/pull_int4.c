@@ -50,7 +50,7 @@ static int make_link(const struct pull_int4 *p, const struct blob *blob, struct 
     if (at != NULL && to == NULL)
         result = error_set(err, LLAMA3_EIO, "%s: %s", path_now(blob), strerror(errno));
     if (result == 0 && ((unlink(at) != 0 && errno != ENOENT) || symlink(to, at) != 0))
-        result = error_set(err, LLAMA3_EIO, "%s: %s", at, strerror(errno));
+        result = error_system(err, at);
     free(to);
     free(at);
     return result;
@@ -84,7 +84,7 @@ static int make_links(const struct pull_int4 *p, struct llama3_error *err)
     int result = 0;
     remove_links(p);
     if (mkdir(p->options.folder, 0700) != 0 && errno != EEXIST)
-        return error_set(err, LLAMA3_EIO, "%s: %s", p->options.folder, strerror(errno));
+        return error_system(err, p->options.folder);
     pthread_mutex_lock(&p->fetch->lock); /* none gets another name meanwhile */
     for (size_t i = 0; i < p->fetch->n && result == 0; i++)
         if (is_needed(&p->fetch->blobs[i]))

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tool/pull_made.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,8 +41,8 @@ static bool opens(const char *path)
 bool pull_made_is(const struct int4_paths *paths, const char *contents, bool calibrated)
 {
     size_t size;
-    bool missing, same = false;
-    char *text = file_read(paths->source, MAX_TEXT, &size, &missing, NULL);
+    bool same = false;
+    char *text = file_read(paths->source, MAX_TEXT, &size, NULL, NULL);
     if (text == NULL)
         return false;
     /* A calibrated one is better than what was asked for. */
@@ -65,7 +64,7 @@ int pull_made_begin(const struct int4_paths *paths, struct llama3_error *err)
                          "remove it, or move it away",
                          paths->out);
     if (there && !S_ISREG(st.st_mode) && unlink(paths->out) != 0)
-        return error_set(err, LLAMA3_EIO, "%s: %s", paths->out, strerror(errno));
+        return error_system(err, paths->out);
     return store_write(paths->source, begun_line, err);
 }
 

@@ -258,7 +258,7 @@ static int read_session(struct session_file *file, struct llama3_error *err)
     if (text == NULL && !missing)
         return -1;
     /* Whether it can be written is better known before the first turn. */
-    if (new_file_open_private(&made, file->path, err) != 0) {
+    if (new_file_open(&made, file->path, NEW_FILE_PRIVATE, err) != 0) {
         free(text);
         return -1;
     }
@@ -395,7 +395,7 @@ int session_file_write(struct session_file *file, const char *model,
         buf_free(&text);
         return error_memory(err, file->path, MAX_BYTES);
     }
-    int rc = new_file_open_private(&made, file->path, err);
+    int rc = new_file_open(&made, file->path, NEW_FILE_PRIVATE, err);
     if (rc == 0 && new_file_write(&made, text.data, text.size, err) == 0)
         rc = new_file_commit(&made, err);
     else if (rc == 0) {
