@@ -126,5 +126,9 @@ int main(int argc, char **argv)
     while ((failed = run_some(model, tasks)) >= 0)
         all += failed;
     llama3_model_close(model);
-    return all > 0 || fflush(stdout) != 0;
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "batch: the answers could not be written\n");
+        return 1;
+    }
+    return all > 0;
 }

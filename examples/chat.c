@@ -64,13 +64,11 @@ static const char *get_response(struct chatbot *bot, const char *query, size_t m
     return llama3_session_respond(bot->session, bot->history, query, &generation, err);
 }
 
-/* Asks and answers until "exit", "quit" or the end of the input. */
+/* Asks and answers until "exit", "quit" or the end of the input; -1 on failure. */
 static int chatbot_run(struct chatbot *bot, struct llama3_error *err)
 {
     char query[4096];
-    for (;;) {
-        fputs("User: ", stdout);
-        fflush(stdout);
+    while (fputs("User: ", stdout) >= 0 && fflush(stdout) == 0) {
         if (fgets(query, sizeof query, stdin) == NULL)
             return 0;
         query[strcspn(query, "\n")] = '\0';
@@ -83,6 +81,8 @@ static int chatbot_run(struct chatbot *bot, struct llama3_error *err)
             return -1;
         putchar('\n');
     }
+    snprintf(err->message, sizeof err->message, "the answer could not be written");
+    return -1;
 }
 
 int main(int argc, char **argv)

@@ -83,6 +83,15 @@ while read -r question; do
     cat "$tmp/out" >>"$tmp/each"
 done <"$tmp/questions"
 same "$tmp/all" "$tmp/each" "batch: answers depend on their company"
+if [ -c /dev/full ]; then
+    for name in chat batch; do
+        ./$name "$model" <"$tmp/questions" >/dev/full 2>"$tmp/err"
+        [ $? = 1 ] || fail "$name: expected exit status 1 where stdout is full"
+        last=$name
+        err_has "$name: the answer"
+        err_lines 1
+    done
+fi
 
 if command -v python3 >/dev/null && [ -z "$sanitize" ]; then
     run 0 python3 python/llama3.py "$model" "Be brief." <"$tmp/talk"
@@ -113,9 +122,83 @@ def refused(kind, words, *arguments, **named):
 refused(Llama3Error, "top_p: expected", "x", top_p=7)
 refused(Llama3Error, "the context holds 300", "x" * 2000)
 refused(ValueError, "zero byte", "a\0b")
+refused(ValueError, "zero byte", "x", [{"role": "user\0", "content": "a"}])
+refused(ValueError, "zero byte", "x", temperature="1\0")
+refused(ValueError, "", "x\udcff")
 refused(ZeroDivisionError, "", "x", on_text=lambda piece: 1 / 0)
+for n in -1, 2**64, 2**64 + 1:
+    refused(OverflowError, f"found {n}", "x", max_tokens=n)
+    for name in "context", "threads":
+        try:
+            Llama3(sys.argv[1], **{name: n})
+        except (OverflowError, Llama3Error) as error:
+            assert f"found {n}" in str(error), error
+        else:
+            raise AssertionError(f"expected {name} not to be {n}")
+try:
+    Llama3(sys.argv[1] + "\0")
+except ValueError as error:
+    assert "zero byte" in str(error), error
+else:
+    raise AssertionError("expected a path without a zero byte")
+refused(Llama3Error, "being generated", "x", on_text=lambda piece: bot.close())
+refused(Llama3Error, "being generated", "x", on_text=lambda piece: bot.get_response("y"))
+assert bot.get_response("Hello?", [], max_tokens=9, seed=5)[0] == first
 bot.close()
+bot.close()
+refused(Llama3Error, "closed", "x")
 END
     run 0 python3 "$tmp/use.py" "$model"
+
+    # Every interrupt arrives, in a prompt (almost all of the time) and in an answer.
+    cat >"$tmp/interrupt.py" <<'END'
+import os, random, signal, sys, time
+sys.path.insert(0, "python")
+from llama3 import Llama3
+random.seed(1)
+end = time.monotonic() + 60
+begun, begin = os.pipe()
+if os.fork() == 0:
+    os.close(begin)
+    while os.read(begun, 1):
+        time.sleep(random.uniform(0.005, 0.03))
+        os.kill(os.getppid(), signal.SIGINT)
+    os._exit(0)
+bot = Llama3(sys.argv[1])
+for query, max_tokens in ("x" * 400, 1), ("Hello?", 400):
+    for i in range(20):
+        try:
+            os.write(begin, b"x")
+            while time.monotonic() < end:
+                bot.get_response(query, [{"role": "user", "content": str(i)}], max_tokens)
+            sys.exit("an interrupt was lost")
+        except KeyboardInterrupt:
+            pass
+assert bot.get_response("Hello?", max_tokens=5)[0] == bot.get_response("Hello?", max_tokens=5)[0]
+END
+    run 0 python3 "$tmp/interrupt.py" "$model"
+    err_empty
+    # Failures of the program are one line.
+    run 1 env LLAMA3_LIBRARY="$tmp/missing.so" python3 python/llama3.py "$model"
+    err_has "llama3.py: expected libllama3, installed or as the path in LLAMA3_LIBRARY, found $tmp/missing.so"
+    err_lines 1
+    printf '\377\n' >"$tmp/latin"
+    for locale in C C.UTF-8; do
+        run 1 env LC_ALL=$locale python3 python/llama3.py "$model" <"$tmp/latin"
+        err_has "llama3.py: 'utf-8' codec"
+        err_lines 1
+    done
+    run 1 env LC_ALL=C.UTF-8 PYTHONIOENCODING=utf-8:strict python3 python/llama3.py "$model" <"$tmp/latin"
+    err_lines 1
+    mkfifo "$tmp/typed"
+    env --default-signal=INT python3 python/llama3.py "$model" <"$tmp/typed" >"$tmp/out" 2>"$tmp/err" &
+    pid=$!
+    exec 3>"$tmp/typed"
+    timeout 60 sh -c 'until grep -q User: "$0"; do sleep 0.05; done' "$tmp/out"
+    kill -INT $pid
+    wait $pid
+    [ $? = 130 ] || fail "llama3.py: expected the exit status 130 after an interrupt"
+    err_empty
+    exec 3>&-
 fi
 finish

@@ -14,10 +14,13 @@ system finds libraries, or by LLAMA3_LIBRARY, a path.
 """
 import ctypes
 import os
+import signal
 import sys
-from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_int32, c_size_t, c_void_p
+import threading
+from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_size_t, c_void_p
 
 ON_TEXT = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
+ON_PROMPT = ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_size_t)
 
 
 class Error(ctypes.Structure):
@@ -37,14 +40,7 @@ class ModelOptions(ctypes.Structure):
 class Generation(ctypes.Structure):
     _fields_ = [("size", c_size_t), ("sampling", c_void_p), ("max_tokens", c_size_t),
                 ("stop", POINTER(c_char_p)), ("n_stop", c_size_t), ("on_text", ON_TEXT),
-                ("on_token", c_void_p), ("on_prompt", c_void_p), ("arg", c_void_p)]
-
-
-class Result(ctypes.Structure):
-    _fields_ = [("size", c_size_t), ("finish", c_int), ("stop_id", c_int32), ("stop_string", c_int),
-                ("prompt_tokens", c_size_t), ("cached_tokens", c_size_t),
-                ("answer_tokens", c_size_t), ("prompt_seconds", c_double),
-                ("answer_seconds", c_double)]
+                ("on_token", c_void_p), ("on_prompt", ON_PROMPT), ("arg", c_void_p)]
 
 
 class Llama3Error(Exception):
@@ -61,8 +57,9 @@ def load_library():
             ("model_close", None, c_void_p),
             ("session_open", c_void_p, c_void_p, err),
             ("session_close", None, c_void_p),
+            ("session_cancel", None, c_void_p),
             ("session_generate", c_int, c_void_p, POINTER(c_int32), c_size_t, POINTER(Generation),
-             POINTER(Result), err),
+             c_void_p, err),
             ("sampling_open", c_void_p, c_void_p, err),
             ("sampling_close", None, c_void_p),
             ("sampling_set", c_int, c_void_p, c_char_p, c_char_p, err),
@@ -74,6 +71,20 @@ def load_library():
     return library
 
 
+def to_bytes(name, text):
+    """UTF-8, as the library takes it: it would end the text at a zero byte."""
+    if "\0" in text:
+        raise ValueError(f"{name}: expected text, found a zero byte")
+    return text.encode()
+
+
+def to_integer(name, value, kind):
+    """A number that fits the field it is for: ctypes would cut it."""
+    if kind(value).value != value:
+        raise OverflowError(f"{name}: expected a value of {kind.__name__}, found {value}")
+    return value
+
+
 class Llama3:
     """A model, and a session that keeps what it has read: a history that goes on is not read again.
 
@@ -81,15 +92,25 @@ class Llama3:
     """
 
     def __init__(self, model_path, context=0, threads=0):
-        self.lib = load_library()
-        self.err = Error(ctypes.sizeof(Error))
         self.session = self.model = None
-        options = ModelOptions(ctypes.sizeof(ModelOptions), None, context, 0, threads)
-        self.model = self._made(self.lib.llama3_model_open(
-            os.fsencode(model_path), byref(options), byref(self.err)))
+        self.answering = False
+        try:
+            self.lib = load_library()
+        except (OSError, AttributeError) as error:
+            raise OSError("expected libllama3, installed or as the path in LLAMA3_LIBRARY, "
+                          f"found {error}") from error
+        self.err = Error(ctypes.sizeof(Error))
+        options = ModelOptions(ctypes.sizeof(ModelOptions), None,
+                               to_integer("context", context, c_size_t), 0,
+                               to_integer("threads", threads, c_int))
+        path = os.fsencode(model_path)
+        if b"\0" in path:
+            raise ValueError("model_path: expected a path, found a zero byte")
+        self.model = self._made(self.lib.llama3_model_open(path, byref(options), byref(self.err)))
         self.session = self._made(self.lib.llama3_session_open(self.model, byref(self.err)))
 
     def close(self):
+        self._check_idle()
         self.lib.llama3_session_close(self.session)
         self.lib.llama3_model_close(self.model)
         self.session = self.model = None
@@ -111,6 +132,9 @@ class Llama3:
         message_history: a list of {"role": ..., "content": ...}, which is not changed.
         on_text: called with each piece of text as it comes; ends the answer by returning true.
         """
+        self._check_idle()
+        if self.session is None:
+            raise Llama3Error("expected an open model, found one that was closed")
         history = list(message_history or []) + [{"role": "user", "content": query}]
         answer = self._generate(self._prompt(history), max_tokens, on_text, {
             "temperature": temperature, "top_p": top_p, "seed": seed})
@@ -149,14 +173,16 @@ class Llama3:
         if status != 0:
             raise self._failure()
 
+    def _check_idle(self):
+        if self.answering:
+            raise Llama3Error("an answer is being generated: expected to be called after it")
+
     def _prompt(self, history):
         """The tokens of a conversation up to the header of the answer."""
         size = ctypes.sizeof(Message)
-        for message in history:
-            if "\0" in message["content"]:
-                raise ValueError("message: expected text, found a zero byte")
         messages = (Message * len(history))(*(
-            Message(size, m["role"].encode(), m["content"].encode()) for m in history))
+            Message(size, to_bytes("role", m["role"]), to_bytes("content", m["content"]))
+            for m in history))
         tokens, n = POINTER(c_int32)(), c_size_t()
         self._check(self.lib.llama3_apply_template(
             self.model, messages, len(history), None, byref(tokens), byref(n), byref(self.err)))
@@ -170,27 +196,47 @@ class Llama3:
         def take(_, text, length):
             try:
                 pieces.append(ctypes.string_at(text, length).decode())
-                return 1 if on_text is not None and on_text(pieces[-1]) else 0
+                return bool(raised or (on_text is not None and on_text(pieces[-1])))
             except BaseException as exception:  # none may pass through the library
                 raised.append(exception)
-                return 1
+                return True
 
-        sampling = self._made(self.lib.llama3_sampling_open(self.model, byref(self.err)))
+        def on_prompt(*_):  # where signals are handled while a prompt is read
+            if raised:
+                self.lib.llama3_session_cancel(self.session)
+
+        def on_signal(number, frame):
+            try:
+                handlers[number](number, frame)
+            except BaseException as exception:  # KeyboardInterrupt; ctypes would drop it
+                raised.append(exception)
+
+        handlers = {}
+        if threading.current_thread() is threading.main_thread():
+            found = ((number, signal.getsignal(number)) for number in signal.valid_signals())
+            handlers = {number: handler for number, handler in found if callable(handler)}
+        sampling = None
         try:
+            for number in handlers:
+                signal.signal(number, on_signal)
+            self.answering = True
+            sampling = self._made(self.lib.llama3_sampling_open(self.model, byref(self.err)))
             for name, value in settings.items():
                 if value is not None:
                     self._check(self.lib.llama3_sampling_set(
-                        sampling, name.encode(), str(value).encode(), byref(self.err)))
-            result = Result(ctypes.sizeof(Result))
-            generation = Generation(ctypes.sizeof(Generation), sampling, max_tokens, None, 0,
-                                    ON_TEXT(take), None, None, None)
+                        sampling, name.encode(), to_bytes(name, str(value)), byref(self.err)))
+            generation = Generation(ctypes.sizeof(Generation), sampling,
+                                    to_integer("max_tokens", max_tokens, c_size_t), None, 0,
+                                    ON_TEXT(take), None, ON_PROMPT(on_prompt), None)
             self._check(self.lib.llama3_session_generate(
-                self.session, prompt, len(prompt), byref(generation), byref(result),
-                byref(self.err)))
+                self.session, prompt, len(prompt), byref(generation), None, byref(self.err)))
         finally:
             self.lib.llama3_sampling_close(sampling)
-        if raised:
-            raise raised[0]
+            self.answering = False
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            if raised:
+                raise raised[0]
         return "".join(pieces)
 
 
@@ -200,8 +246,10 @@ def main():
     try:
         with Llama3(sys.argv[1]) as bot:
             bot.chatbot(*sys.argv[2:])
-    except Llama3Error as error:
+    except (Llama3Error, OSError, ValueError) as error:
         sys.exit(f"llama3.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":
