@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "server/answer.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
+#include "base/softmax.h"
 
 void answer_json(json_t *value, struct buf *out)
 {
@@ -44,17 +44,6 @@ static size_t likeliest(const float *logits, size_t vocab_size, struct answer_li
     return n;
 }
 
-static double log_sum(const float *logits, size_t n)
-{
-    float best = logits[0];
-    for (size_t i = 1; i < n; i++)
-        best = logits[i] > best ? logits[i] : best;
-    double sum = exp((double)(logits[0] - best));
-    for (size_t i = 1; i < n; i++)
-        sum += exp((double)(logits[i] - best));
-    return (double)best + log(sum);
-}
-
 static size_t record_size(size_t top)
 {
     return offsetof(struct answer_record, list) + (1 + top) * sizeof(struct answer_likely);
@@ -64,7 +53,7 @@ size_t answer_record(const struct llama3_model *model, int32_t token, const floa
                      size_t top, struct answer_record *record)
 {
     size_t vocab_size = llama3_model_info(model)->vocab_size;
-    *record = (struct answer_record){.log_sum = log_sum(logits, vocab_size)};
+    *record = (struct answer_record){.log_sum = softmax_of(logits, vocab_size).log_norm};
     record->list[0] = (struct answer_likely){token, logits[token]};
     for (size_t i = likeliest(logits, vocab_size, record->list + 1, top); i < top; i++)
         record->list[1 + i].token = -1; /* the vocabulary is smaller */

@@ -58,16 +58,6 @@ static int read_seed(const struct parser *p, const char *name, const json_t *val
     return 0;
 }
 
-static int read_max_tokens(const struct parser *p, const char *name, const json_t *value)
-{
-    return read_size(p, name, value, 1, MAX_TOKENS, &p->request->max_tokens);
-}
-
-static int read_n(const struct parser *p, const char *name, const json_t *value)
-{
-    return read_size(p, name, value, 1, MAX_CHOICES, &p->request->n);
-}
-
 /* n must have been read. Only the API's default is supported: the best of n. */
 static int read_best_of(const struct parser *p, const char *name, const json_t *value)
 {
@@ -78,11 +68,6 @@ static int read_best_of(const struct parser *p, const char *name, const json_t *
                                     : parser_refuse(p, "unsupported_parameter", name,
                                                     "expected the same as \"n\", %zu, found %zu",
                                                     p->request->n, best_of);
-}
-
-static int read_stream(const struct parser *p, const char *name, const json_t *value)
-{
-    return read_flag(p, name, value, &p->request->stream);
 }
 
 static int read_stream_options(const struct parser *p, const char *name, const json_t *value)
@@ -108,26 +93,11 @@ static int read_stream_options(const struct parser *p, const char *name, const j
     return 0;
 }
 
-static int read_chat_logprobs(const struct parser *p, const char *name, const json_t *value)
-{
-    return read_flag(p, name, value, &p->request->logprobs);
-}
-
-static int read_top_logprobs(const struct parser *p, const char *name, const json_t *value)
-{
-    return read_size(p, name, value, 0, MAX_TOP_LOGPROBS, &p->request->top_logprobs);
-}
-
 /* In a completion it is a number: how many of the likeliest tokens to name. */
 static int read_text_logprobs(const struct parser *p, const char *name, const json_t *value)
 {
     p->request->logprobs = true;
-    return read_top_logprobs(p, name, value);
-}
-
-static int read_add_special(const struct parser *p, const char *name, const json_t *value)
-{
-    return read_flag(p, name, value, &p->request->add_special);
+    return read_size(p, name, value, 0, MAX_TOP_LOGPROBS, &p->request->top_logprobs);
 }
 
 /* ---- lists ------------------------------------------------------------------------------- */
@@ -235,49 +205,64 @@ static int read_nothing(const struct parser *p, const char *name, const json_t *
 
 enum { BOTH = API_CHAT | API_COMPLETION };
 
+#define FLAG(field_)             NULL, offsetof(struct api_request, field_), 0, 0
+#define SIZE(field_, min_, max_) NULL, offsetof(struct api_request, field_), min_, max_
+#define READ(function)           function, 0, 0, 0
+
 static const struct field {
     const char *name;
-    int (*read)(const struct parser *p, const char *name, const json_t *value);
     unsigned kinds; /* of requests that have it: enum api_kind */
+    /* NULL: a number, or true or false, goes to the request as it is. */
+    int (*read)(const struct parser *p, const char *name, const json_t *value);
+    size_t offset, min, max; /* of a number; max 0: true or false */
 } fields[] = {
-    {"model", read_model, BOTH},
-    {"messages", parser_messages, API_CHAT | API_TEMPLATE},
-    {"prompt", parser_prompt, API_COMPLETION},
-    {"content", parser_prompt, API_TOKENIZE},
-    {"add_special", read_add_special, API_TOKENIZE},
-    {"temperature", read_setting, BOTH},
-    {"top_p", read_setting, BOTH},
-    {"top_k", read_setting, BOTH},
-    {"min_p", read_setting, BOTH},
-    {"frequency_penalty", read_setting, BOTH},
-    {"presence_penalty", read_setting, BOTH},
-    {"repeat_penalty", read_setting, BOTH},
-    {"seed", read_seed, BOTH},
-    {"max_tokens", read_max_tokens, BOTH},
-    {"max_completion_tokens", read_max_tokens, API_CHAT},
-    {"n", read_n, BOTH},
-    {"best_of", read_best_of, API_COMPLETION},
-    {"stop", read_stop, BOTH},
-    {"stream", read_stream, BOTH},
-    {"stream_options", read_stream_options, BOTH},
-    {"logprobs", read_chat_logprobs, API_CHAT},
-    {"logprobs", read_text_logprobs, API_COMPLETION},
-    {"top_logprobs", read_top_logprobs, API_CHAT},
-    {"logit_bias", read_logit_bias, BOTH},
-    {"response_format", read_response_format, API_CHAT},
-    {"tools", read_nothing, API_CHAT},
-    {"functions", read_nothing, API_CHAT},
-    {"tool_choice", read_tool_choice, API_CHAT},
-    {"echo", read_nothing, API_COMPLETION},
-    {"suffix", read_nothing, API_COMPLETION},
-    {"user", ignore, BOTH},
-    {"metadata", ignore, BOTH},
-    {"store", ignore, BOTH},
-    {"safety_identifier", ignore, BOTH},
-    {"prompt_cache_key", ignore, BOTH},
-    {"service_tier", ignore, BOTH},
-    {"parallel_tool_calls", ignore, API_CHAT},
+    {"model", BOTH, READ(read_model)},
+    {"messages", API_CHAT | API_TEMPLATE, READ(parser_messages)},
+    {"prompt", API_COMPLETION, READ(parser_prompt)},
+    {"content", API_TOKENIZE, READ(parser_prompt)},
+    {"add_special", API_TOKENIZE, FLAG(add_special)},
+    {"temperature", BOTH, READ(read_setting)},
+    {"top_p", BOTH, READ(read_setting)},
+    {"top_k", BOTH, READ(read_setting)},
+    {"min_p", BOTH, READ(read_setting)},
+    {"frequency_penalty", BOTH, READ(read_setting)},
+    {"presence_penalty", BOTH, READ(read_setting)},
+    {"repeat_penalty", BOTH, READ(read_setting)},
+    {"seed", BOTH, READ(read_seed)},
+    {"max_tokens", BOTH, SIZE(max_tokens, 1, MAX_TOKENS)},
+    {"max_completion_tokens", API_CHAT, SIZE(max_tokens, 1, MAX_TOKENS)},
+    {"n", BOTH, SIZE(n, 1, MAX_CHOICES)},
+    {"best_of", API_COMPLETION, READ(read_best_of)},
+    {"stop", BOTH, READ(read_stop)},
+    {"stream", BOTH, FLAG(stream)},
+    {"stream_options", BOTH, READ(read_stream_options)},
+    {"logprobs", API_CHAT, FLAG(logprobs)},
+    {"logprobs", API_COMPLETION, READ(read_text_logprobs)},
+    {"top_logprobs", API_CHAT, SIZE(top_logprobs, 0, MAX_TOP_LOGPROBS)},
+    {"logit_bias", BOTH, READ(read_logit_bias)},
+    {"response_format", API_CHAT, READ(read_response_format)},
+    {"tools", API_CHAT, READ(read_nothing)},
+    {"functions", API_CHAT, READ(read_nothing)},
+    {"tool_choice", API_CHAT, READ(read_tool_choice)},
+    {"echo", API_COMPLETION, READ(read_nothing)},
+    {"suffix", API_COMPLETION, READ(read_nothing)},
+    {"user", BOTH, READ(ignore)},
+    {"metadata", BOTH, READ(ignore)},
+    {"store", BOTH, READ(ignore)},
+    {"safety_identifier", BOTH, READ(ignore)},
+    {"prompt_cache_key", BOTH, READ(ignore)},
+    {"service_tier", BOTH, READ(ignore)},
+    {"parallel_tool_calls", API_CHAT, READ(ignore)},
 };
+
+static int read_field(const struct parser *p, const struct field *f, const json_t *value)
+{
+    void *at = (char *)p->request + f->offset;
+    if (f->read != NULL)
+        return f->read(p, f->name, value);
+    return f->max > 0 ? read_size(p, f->name, value, f->min, f->max, at)
+                      : read_flag(p, f->name, value, at);
+}
 
 /* In the order of the table, then those that it doesn't have. */
 int parser_fields(const struct parser *p)
@@ -288,7 +273,7 @@ int parser_fields(const struct parser *p)
     json_t *value;
     for (size_t i = 0; i < n; i++) {
         value = (fields[i].kinds & r->kind) != 0 ? json_object_get(r->root, fields[i].name) : NULL;
-        if (value != NULL && !json_is_null(value) && fields[i].read(p, fields[i].name, value) < 0)
+        if (value != NULL && !json_is_null(value) && read_field(p, &fields[i], value) < 0)
             return -1;
     }
     json_object_foreach(r->root, key, value)

@@ -185,16 +185,19 @@ static size_t last_backend(const struct bench *b)
 static json_t *results(const struct bench *b)
 {
     json_t *list = json_array();
-    for (size_t i = 0; list != NULL && i < b->n_tests; i++) {
+    bool ok = list != NULL;
+    for (size_t i = 0; i < b->n_tests && ok; i++) {
         const struct bench_test *t = &b->tests[i];
-        json_array_append_new(
-            list, json_pack("{s:s, s:I, s:I, s:f, s:s, s:s, s:f, s:f}", "test", kind_names[t->kind],
-                            "n", (json_int_t)t->n, "context", (json_int_t)t->context, "tok_s",
-                            t->tok_s, "limit", limit_names[t->limit], "limit_backend",
-                            b->placement.backends[t->limit_backend]->name, "limit_tok_s",
-                            t->limit_tok_s, "fraction", t->tok_s / t->limit_tok_s));
+        json_t *result = json_pack(
+            "{s:s, s:I, s:I, s:f, s:s, s:s, s:f, s:f}", "test", kind_names[t->kind], "n",
+            (json_int_t)t->n, "context", (json_int_t)t->context, "tok_s", t->tok_s, "limit",
+            limit_names[t->limit], "limit_backend", b->placement.backends[t->limit_backend]->name,
+            "limit_tok_s", t->limit_tok_s, "fraction", t->tok_s / t->limit_tok_s);
+        ok = json_array_append_new(list, result) == 0;
     }
-    return list;
+    if (!ok)
+        json_decref(list);
+    return ok ? list : NULL;
 }
 
 static int print_json(const struct bench *b, const char *type)
@@ -205,14 +208,15 @@ static int print_json(const struct bench *b, const char *type)
                   "backend", b->description, "threads", b->options.backend.threads, "chunk",
                   (json_int_t)b->options.max_rows, "rounds", (json_int_t)b->rounds, "limits",
                   pack_limits(&b->limits[last]), "results", results(b));
-    if (o != NULL && b->placement.note[0] != '\0')
-        json_object_set_new(o, "gpu_note", json_string(b->placement.note));
-    if (o != NULL && b->placement.plan.n_backends > 1) {
-        json_object_set_new(o, "gpu_layers",
-                            json_integer((json_int_t)b->placement.memories[last].n_layers));
-        json_object_set_new(o, "host_limits", pack_limits(&b->limits[1 - last]));
-    }
-    int status = o != NULL ? json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : -1;
+    bool ok = o != NULL;
+    if (ok && b->placement.note[0] != '\0')
+        ok = json_object_set_new(o, "gpu_note", json_string(b->placement.note)) == 0;
+    if (ok && b->placement.plan.n_backends > 1)
+        ok = json_object_update_new(o, json_pack("{s:I, s:o}", "gpu_layers",
+                                                 (json_int_t)b->placement.memories[last].n_layers,
+                                                 "host_limits",
+                                                 pack_limits(&b->limits[1 - last]))) == 0;
+    int status = ok ? json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : -1;
     json_decref(o);
     if (status != 0)
         return say_error(

@@ -69,12 +69,14 @@ static int print_json(const struct predict *p)
     const struct evaluate_result *r = &p->result;
     json_t *o = json_pack("{s:s, s:I, s:f}", "model", p->path, "predictions",
                           (json_int_t)r->predictions, "perplexity", r->perplexity);
-    if (o != NULL && p->reference_path != NULL)
-        json_object_update_new(
-            o, json_pack("{s:s, s:f, s:f, s:f, s:f, s:f}", "reference", p->reference_path,
-                         "reference_perplexity", r->reference_perplexity, "mean_kl", r->mean_kl,
-                         "p99_kl", r->p99_kl, "max_kl", r->max_kl, "top1", r->top1));
-    int status = o != NULL ? json_dumpf(o, stdout, JSON_INDENT(2)) : -1;
+    bool ok = o != NULL;
+    if (ok && p->reference_path != NULL)
+        ok =
+            json_object_update_new(
+                o, json_pack("{s:s, s:f, s:f, s:f, s:f, s:f}", "reference", p->reference_path,
+                             "reference_perplexity", r->reference_perplexity, "mean_kl", r->mean_kl,
+                             "p99_kl", r->p99_kl, "max_kl", r->max_kl, "top1", r->top1)) == 0;
+    int status = ok ? json_dumpf(o, stdout, JSON_INDENT(2)) : -1;
     json_decref(o);
     if (status != 0)
         return say_error(
