@@ -236,7 +236,8 @@ LLAMA3_API size_t llama3_pretoken(const struct llama3_model *model, const char *
                                   size_t length);
 
 /* Tokens to text, [*length] and a NUL, for llama3_free(). Control ids are spelled out by name if
- * with_control, else left out. Incomplete UTF-8 becomes U+FFFD. */
+ * with_control, else left out. Incomplete UTF-8 becomes U+FFFD. An id that the vocabulary doesn't
+ * have has no text, and is no error. */
 LLAMA3_API int llama3_detokenize(const struct llama3_model *model, const int32_t *tokens,
                                  size_t n_tokens, bool with_control, char **text, size_t *length,
                                  struct llama3_error *err);
@@ -268,7 +269,8 @@ LLAMA3_API bool llama3_token_is_stop(const struct llama3_model *model, int32_t t
 
 struct llama3_message {
     size_t size;      /* of each element of an array the same: the next one lies there */
-    const char *role; /* "system", "user", "assistant" or "tool" */
+    const char *role; /* "system", "user", "assistant" or "tool"; templates from 3.1 on call the
+                         last one "ipython", which may be given as well */
     const char *content;
 };
 
@@ -283,7 +285,7 @@ struct llama3_template_options {
 /* The chat template applied to n_messages >= 1 messages, up to and including the header of the
  * assistant's next turn unless options (or NULL) say otherwise. *tokens: [*n_tokens], for
  * llama3_free(). LLAMA3_EINPUT for an unknown role or date, text that is not UTF-8, and a model
- * without a known template. */
+ * without a known template. Errors number messages from 1. */
 LLAMA3_API int llama3_apply_template(const struct llama3_model *model,
                                      const struct llama3_message *messages, size_t n_messages,
                                      const struct llama3_template_options *options,
@@ -295,6 +297,8 @@ LLAMA3_API const char *const *llama3_template_names(void);
 /* Messages with copies of their texts. */
 LLAMA3_API struct llama3_history *llama3_history_new(void); /* NULL: no memory */
 LLAMA3_API void llama3_history_free(struct llama3_history *history);
+/* role and content may not be NULL. llama3_apply_template() checks what they say: this fails for
+ * lack of memory alone. */
 LLAMA3_API int llama3_history_add(struct llama3_history *history, const char *role,
                                   const char *content, struct llama3_error *err);
 LLAMA3_API size_t llama3_history_length(const struct llama3_history *history);
@@ -375,8 +379,9 @@ LLAMA3_API struct llama3_session *llama3_session_load(struct llama3_model *model
  *     presence_penalty   -100..100; 0 is off; once per token of the answer
  *     seed               0..18446744073709551615; randomness is a function of (seed, position)
  *
- * They begin as the checkpoint says (generation_config.json, beside a GGUF file as well; else the
- * general.sampling keys of that file), else with temperature 0.6 and top_p 0.9; the seed with 0. */
+ * They begin as the checkpoint says (generation_config.json, beside a GGUF file as well, by the
+ * path that was opened even if that is a symbolic link; else the general.sampling keys of that
+ * file), else with temperature 0.6 and top_p 0.9; the seed with 0. */
 
 /* model NULL: one that can check settings before a model is opened, and can't draw. */
 LLAMA3_API struct llama3_sampling *llama3_sampling_open(const struct llama3_model *model,
@@ -473,7 +478,8 @@ struct llama3_result {
 
 /* llama3_session_set() with the n >= 1 tokens of a prompt, then an answer by llama3_next(), as
  * text. generation and result may be NULL; of a failure, result says how far it got. Being
- * canceled is a success. Fails as llama3_next(); LLAMA3_EINPUT for an empty stop string. */
+ * canceled is a success. Fails as llama3_next(); LLAMA3_EINPUT for an empty stop string. Errors
+ * number stop strings from 1. */
 LLAMA3_API int llama3_session_generate(struct llama3_session *session, const int32_t *prompt,
                                        size_t n, const struct llama3_generation *generation,
                                        struct llama3_result *result, struct llama3_error *err);

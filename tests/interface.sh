@@ -25,10 +25,18 @@ if [ -f "$library" ] && command -v nm >/dev/null; then
     [ -z "$other" ] || fail "$library: expected the symbols of llama3.h alone, found $other"
 fi
 
-# The manual names them all, and its example is a program.
+# The manual has their prototypes, and its example is a program.
 page=$srcdir/man/llama3.3
-sed -n '/^\.Sh SYNOPSIS/,/^\.Sh DESCRIPTION/s/^\.Fn \(llama3_[a-z_0-9]*\).*/\1/p' "$page" | sort >"$tmp/named"
-same "$tmp/declared" "$tmp/named" "llama3.h and llama3(3) differ"
+${CC:-cc} -E -P -I"$srcdir/include" "$tmp/alone.c" | tr -s '\n ' ' ' |
+    grep -oE '\(\(visibility\("default"\)\)\) [^;]*;' | sed 's/^[^ ]* //; s/_Bool/bool/g' | sort >"$tmp/declared"
+awk '/^\.Sh/ { on = $2 == "SYNOPSIS" }
+     { text = $0; sub(/^\.F[toac] */, "", text); gsub(/"/, "", text) }
+     on && /^\.Ft/ { line = text (text ~ /\*$/ ? "" : " ") }
+     on && /^\.Fo/ { line = line text "("; comma = "" }
+     on && /^\.Fa/ { line = line comma text; comma = ", " }
+     on && /^\.Fc/ { print line ");" }' "$page" | sort >"$tmp/named"
+diff "$tmp/declared" "$tmp/named" >"$tmp/out" || fail "llama3.h and llama3(3) differ: $(cat "$tmp/out")"
+[ "$(wc -l <"$tmp/named")" = "$(wc -l <"$tmp/listed")" ] || fail "$page: expected every function once"
 if command -v mandoc >/dev/null; then
     mandoc -Tlint "$page" | grep -v "referenced manual not found" >"$tmp/out"
     [ ! -s "$tmp/out" ] || fail "mandoc complains: $(cat "$tmp/out")"
