@@ -186,7 +186,7 @@ START_TEST(revisions)
     expect(hub_snapshot(folder, COMMIT, &err), expected);
     ck_assert_ptr_null(hub_snapshot(folder, "gone", &err));
     ck_assert_ptr_nonnull(strstr(
-        err.message, "snapshots: expected the snapshot 00, as refs/gone names it, found none"));
+        err.message, "snapshots/00: expected the snapshot that refs/gone names, found none"));
     snprintf(expected, sizeof expected, "%s/llama3/%s-int4.safetensors", folder, COMMIT);
     expect(hub_int4_path(folder, COMMIT, &err), expected);
 

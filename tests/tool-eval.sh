@@ -355,7 +355,7 @@ refuse 1 "expected a text of " "$tiny" -f "$tmp/empty"
 HOME=$tmp XDG_CACHE_HOME='' refuse 1 \
     "no model: name one with --model or LLAMA3_MODEL, or let scripts/quickstart" -f "$text"
 : >"$tmp/empty.safetensors"
-refuse 1 "$tmp/empty.safetensors: expected a checkpoint, found an empty file" \
+refuse 1 "$tmp/empty.safetensors: expected a directory, a .gguf file, model.safetensors or a file of llama3-quantize, found an empty file" \
     "$tmp/empty.safetensors" -f "$text"
 mkdir "$tmp/other"
 cp "$tiny"/*.json "$tiny/model.safetensors" "$tmp/other"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* assemble.c: the table of tensors, and its way into struct model. */
+/* assemble.c: the table of named tensors, and how struct model is filled from it. */
 #include "checkpoint/assemble.h"
 
 #include <inttypes.h>
@@ -181,7 +181,7 @@ static int take(const struct tensor_table *table, const char *name, bool optiona
             "%s: tensor %.100s: expected columns in multiples of %zu for %s, found %zu", where,
             tensor->name, info->block, info->name, cols);
 
-    /* What keeps every later read inside the file, whatever the container checked before. */
+    /* This keeps every later read inside the file, whatever the container checked. */
     size_t bytes;
     *out = (struct matrix){tensor->type, rows, cols, tensor->data, tensor->groups};
     if (!size_mul(is_grouped(out->type) ? strip_layout(out->type, &out->groups, cols).bytes
@@ -229,7 +229,7 @@ static int take_all(const struct tensor_table *table, const struct tensor_names 
     return 0;
 }
 
-/* Counts the weights, and refuses what would have to be left out. */
+/* Counts the weights, and refuses tensors that nothing uses. */
 static int sum_up(const struct tensor_table *table, const struct tensor_names *names,
                   struct model *model, const char *where, struct llama3_error *err)
 {
@@ -263,8 +263,8 @@ int assemble_model(struct model *model, struct tensor_table *table,
     if (take_all(table, names, model, head_optional, where, err) != 0)
         return -1;
 
-    /* A head that is there counts even where the configuration ties it, as in transformers 5: it
-     * either equals the embedding or was trained apart from it. */
+    /* As in transformers 5, a head tensor is used even where the configuration ties it: it is a
+     * copy of the embedding or was trained by itself. */
     c->tied = model->head.data == NULL;
     if (c->tied)
         model->head = model->embed;
@@ -272,7 +272,7 @@ int assemble_model(struct model *model, struct tensor_table *table,
 }
 
 /* rope_freqs.weight divides the rotation's frequencies (Llama 3.1's scaling, as llama.cpp's
- * converter stores it). A vector that small is copied, for its alignment. */
+ * converter stores it). It is copied, as floats must be aligned. */
 int assemble_rope_factors(struct model *model, struct tensor_table *table, const char *where,
                           struct llama3_error *err)
 {

@@ -28,8 +28,8 @@ double *generation_value(struct generation_defaults *generation,
 
 /* ---- what is not supported ------------------------------------------------------------------- */
 
-/* Keys of either format that are read elsewhere, or change no answer by themselves. The lengths are
- * limits of a run, not of a model: here they are --max-tokens and the context. */
+/* Keys of either format that are read elsewhere, or change no answer by themselves. Lengths limit a
+ * run, not a model; --max-tokens and the context do that here. */
 static const char *const harmless[] = {
     "temperature",
     "temp",
@@ -50,14 +50,14 @@ static const char *const harmless[] = {
     "num_return_sequences",
     "renormalize_logits",
     "remove_invalid_values",
-    /* what a key in `neutral` below needs first */
+    /* no effect without a key in `neutral` below */
     "early_stopping",
     "length_penalty",
     "diversity_penalty",
     "xtc_threshold",
     "mirostat_tau",
     "mirostat_eta",
-    /* how transformers computes, and what it returns besides */
+    /* how transformers computes, and what else it returns */
     "use_cache",
     "cache_implementation",
     "cache_config",
@@ -82,7 +82,7 @@ static const char *const harmless[] = {
     "return_dict_in_generate",
 };
 
-/* Numbers that switch a key off. Of every key null, false and what is empty do. */
+/* Numbers that turn a key off. null, false and empty values turn off any key. */
 static const struct {
     const char *key;
     double value;
@@ -137,7 +137,7 @@ static int keep_unsupported(struct generation_defaults *generation, const char *
             generation->unsupported = json_object();
         result = json_object_set(generation->unsupported, key, value);
     } else if (generation->unsupported != NULL) {
-        json_object_del(generation->unsupported, key); /* the other source's is switched off */
+        json_object_del(generation->unsupported, key); /* turns off the other source's */
     }
     json_decref(value);
     return result == 0 ? 0 : error_memory(err, "generation_config", strlen(key));
@@ -176,8 +176,7 @@ int hf_generation_read(const json_t *root, struct model *model, const char *wher
     return hf_eos_read(root, model, where, err);
 }
 
-/* A GGUF value that is not read as a number that counts, as JSON; an array is only said to be
- * there. NULL without memory. */
+/* A GGUF value as JSON; arrays, and what JSON can't hold, become true. NULL if memory ran out. */
 static json_t *value_of(const struct gguf *gguf, const char *key)
 {
     double number;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* gguf.c: parsing, with every count and length held against the bytes that are left. */
+/* gguf.c: parses the header. Every count and length is checked against the bytes left. */
 #include "checkpoint/gguf.h"
 
 #include <inttypes.h>
@@ -19,7 +19,7 @@ const struct gguf_type_info gguf_types[GGUF_TYPE_COUNT] = {
     [GGUF_F64] = {"f64", 8},
 };
 
-/* enum ggml_type of ggml.h: those that we have too, and what the others are called. */
+/* enum ggml_type of ggml.h: the types that we read, and names of the others, for errors. */
 static const struct {
     const char *name; /* NULL: ours */
     enum dtype type;
@@ -55,7 +55,7 @@ static int truncated(struct gguf_reader *reader, const char *what)
                      reader->at, reader->size - reader->at);
 }
 
-/* n bytes at the reader's place, which moves on; NULL if fewer are left. */
+/* The next n bytes; NULL if fewer are left. */
 static const uint8_t *take(struct gguf_reader *reader, uint64_t n, const char *what)
 {
     if (n > reader->size - reader->at) {
@@ -74,21 +74,13 @@ static uint64_t load(const uint8_t *bytes, size_t n)
     return value;
 }
 
-static int read_u32(struct gguf_reader *reader, uint32_t *out, const char *what)
+/* The next number of `size` bytes. */
+static int read_number(struct gguf_reader *reader, size_t size, uint64_t *out, const char *what)
 {
-    const uint8_t *bytes = take(reader, 4, what);
+    const uint8_t *bytes = take(reader, size, what);
     if (bytes == NULL)
         return -1;
-    *out = (uint32_t)load(bytes, 4);
-    return 0;
-}
-
-static int read_u64(struct gguf_reader *reader, uint64_t *out, const char *what)
-{
-    const uint8_t *bytes = take(reader, 8, what);
-    if (bytes == NULL)
-        return -1;
-    *out = load(bytes, 8);
+    *out = load(bytes, size);
     return 0;
 }
 
@@ -96,7 +88,7 @@ static int read_string(struct gguf_reader *reader, uint64_t max, const char **ou
                        const char *what)
 {
     uint64_t n;
-    if (read_u64(reader, &n, what) != 0)
+    if (read_number(reader, 8, &n, what) != 0)
         return -1;
     if (n > max)
         return error_set(reader->err, LLAMA3_EINPUT,
@@ -107,7 +99,7 @@ static int read_string(struct gguf_reader *reader, uint64_t max, const char **ou
     return *out == NULL ? -1 : 0;
 }
 
-/* There are hundreds of thousands, of a few bytes each. */
+/* A plain loop: there are hundreds of thousands of strings, of a few bytes each. */
 static int skip_strings(struct gguf_reader *reader, size_t n)
 {
     const uint8_t *data = reader->data;
@@ -126,12 +118,12 @@ static int skip_strings(struct gguf_reader *reader, size_t n)
 
 static int read_type(struct gguf_reader *reader, enum gguf_type *out)
 {
-    uint32_t type;
-    if (read_u32(reader, &type, "a value type") != 0)
+    uint64_t type;
+    if (read_number(reader, 4, &type, "a value type") != 0)
         return -1;
     if (type >= GGUF_TYPE_COUNT)
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: expected a value type 0..%d, found %" PRIu32, reader->path,
+                         "%s: expected a value type 0..%d, found %" PRIu64, reader->path,
                          GGUF_TYPE_COUNT - 1, type);
     *out = (enum gguf_type)type;
     return 0;
@@ -140,7 +132,7 @@ static int read_type(struct gguf_reader *reader, enum gguf_type *out)
 static int read_array(struct gguf_reader *reader, struct gguf_kv *kv)
 {
     uint64_t n;
-    if (read_type(reader, &kv->item) != 0 || read_u64(reader, &n, "an array's length") != 0)
+    if (read_type(reader, &kv->item) != 0 || read_number(reader, 8, &n, "an array's length") != 0)
         return -1;
     if (kv->item == GGUF_ARRAY)
         return error_set(reader->err, LLAMA3_EINPUT,
@@ -209,8 +201,8 @@ static int read_kvs(struct gguf_reader *reader, uint64_t n, struct gguf *gguf)
 static int read_tensor_type(struct gguf_reader *reader, struct file_tensor *tensor,
                             const char *name)
 {
-    uint32_t id;
-    if (read_u32(reader, &id, "a tensor's type") != 0)
+    uint64_t id;
+    if (read_number(reader, 4, &id, "a tensor's type") != 0)
         return -1;
     bool known = id < sizeof tensor_types / sizeof *tensor_types;
     if (known && tensor_types[id].name == NULL) {
@@ -218,7 +210,7 @@ static int read_tensor_type(struct gguf_reader *reader, struct file_tensor *tens
         return 0;
     }
     char number[32];
-    snprintf(number, sizeof number, "ggml type %" PRIu32, id);
+    snprintf(number, sizeof number, "ggml type %" PRIu64, id);
     return error_set(
         reader->err, LLAMA3_EINPUT,
         "%s: tensor %s: expected f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k or "
@@ -226,22 +218,22 @@ static int read_tensor_type(struct gguf_reader *reader, struct file_tensor *tens
         reader->path, name, known ? tensor_types[id].name : number);
 }
 
-/* The number of weights, which fits a size_t, as its product with anything read later must. */
+/* *n: the number of weights. */
 static int read_shape(struct gguf_reader *reader, struct file_tensor *tensor, const char *name,
                       size_t *n)
 {
-    uint32_t n_dims;
-    if (read_u32(reader, &n_dims, "a tensor's dimensions") != 0)
+    uint64_t n_dims;
+    if (read_number(reader, 4, &n_dims, "a tensor's dimensions") != 0)
         return -1;
     if (n_dims < 1 || n_dims > MAX_DIMS)
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: tensor %s: expected 1..%d dimensions, found %" PRIu32, reader->path,
+                         "%s: tensor %s: expected 1..%d dimensions, found %" PRIu64, reader->path,
                          name, MAX_DIMS, n_dims);
-    tensor->n_dims = n_dims;
+    tensor->n_dims = (size_t)n_dims;
     *n = 1;
-    for (uint32_t i = 0; i < n_dims; i++) { /* ggml counts from the innermost */
+    for (size_t i = 0; i < n_dims; i++) { /* ggml counts from the innermost */
         uint64_t *dim = &tensor->dims[n_dims - 1 - i];
-        if (read_u64(reader, dim, "a tensor's shape") != 0)
+        if (read_number(reader, 8, dim, "a tensor's shape") != 0)
             return -1;
         if (*dim == 0 || *dim > SIZE_MAX || !size_mul(*n, (size_t)*dim, n))
             return error_set(
@@ -253,9 +245,9 @@ static int read_shape(struct gguf_reader *reader, struct file_tensor *tensor, co
     return 0;
 }
 
-/* Reads the next tensor into the table; its data comes later, when the header's end is known.
- * Tensors stand one after another, each at a multiple of the alignment (llama.cpp takes no other
- * files): *end is where the one before ended, and moves. */
+/* Reads the next tensor into the table. Its data is set later, when the header's end is known.
+ * Tensors follow one another, each at a multiple of the alignment; llama.cpp takes no other files.
+ * *end: where the tensor before ends; on return, where this one does. */
 static int read_tensor(struct gguf_reader *reader, struct tensor_table *table, size_t alignment,
                        size_t *end)
 {
@@ -272,7 +264,7 @@ static int read_tensor(struct gguf_reader *reader, struct tensor_table *table, s
                          reader->path, name);
     if (read_shape(reader, &tensor, name, &n) != 0 ||
         read_tensor_type(reader, &tensor, name) != 0 ||
-        read_u64(reader, &offset, "a tensor's offset") != 0)
+        read_number(reader, 8, &offset, "a tensor's offset") != 0)
         return -1;
 
     const struct dtype_info *info = dtype_info(tensor.type);
@@ -326,7 +318,7 @@ static int read_tensors(struct gguf_reader *reader, uint64_t n, size_t alignment
 
 static int read_start(struct gguf_reader *reader)
 {
-    uint32_t version;
+    uint64_t version;
     const uint8_t *magic = take(reader, 4, "\"GGUF\"");
     if (magic == NULL)
         return -1;
@@ -334,7 +326,7 @@ static int read_start(struct gguf_reader *reader)
         return error_set(reader->err, LLAMA3_EINPUT,
                          "%s: expected \"GGUF\" at byte 0, found \"%.4s\"", reader->path,
                          (const char *)magic);
-    if (read_u32(reader, &version, "a version") != 0)
+    if (read_number(reader, 4, &version, "a version") != 0)
         return -1;
     if (version == 0x02000000 || version == 0x03000000)
         return error_set(reader->err, LLAMA3_EINPUT,
@@ -342,17 +334,19 @@ static int read_start(struct gguf_reader *reader)
                          reader->path);
     if (version != 2 && version != 3)
         return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: expected GGUF version 2 or 3, found %" PRIu32, reader->path, version);
+                         "%s: expected GGUF version 2 or 3, found %" PRIu64, reader->path, version);
     return 0;
 }
 
-/* All of a header; reader->at is then where it ends. */
+/* Reads the whole header, and leaves reader->at at its end. */
 static int read_header(struct gguf_reader *reader, struct gguf *gguf, struct tensor_table *table)
 {
     uint64_t n_tensors, n_kvs;
     int64_t alignment = 32;
-    if (read_start(reader) != 0 || read_u64(reader, &n_tensors, "the number of tensors") != 0 ||
-        read_u64(reader, &n_kvs, "the number of keys") != 0 || read_kvs(reader, n_kvs, gguf) != 0 ||
+    if (read_start(reader) != 0 ||
+        read_number(reader, 8, &n_tensors, "the number of tensors") != 0 ||
+        read_number(reader, 8, &n_kvs, "the number of keys") != 0 ||
+        read_kvs(reader, n_kvs, gguf) != 0 ||
         gguf_get_int(gguf, "general.alignment", false, 1, 65536, &alignment, reader->err) != 0)
         return -1;
     if ((alignment & (alignment - 1)) != 0)
@@ -362,8 +356,8 @@ static int read_header(struct gguf_reader *reader, struct gguf *gguf, struct ten
     return read_tensors(reader, n_tensors, (size_t)alignment, table);
 }
 
-/* The header is read twice: in the file, which says how long it is, and then in a copy, which alone
- * is used. What was checked could change in a mapped file, lengths of strings above all. */
+/* Reads the header twice: in the file, to learn its length, and then in a copy, which alone is
+ * used. A mapped file can change after it was checked, lengths of strings above all. */
 int gguf_parse(struct gguf *gguf, const struct map *map, const char *path,
                struct tensor_table *table, struct llama3_error *err)
 {

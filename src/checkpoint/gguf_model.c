@@ -49,8 +49,7 @@ static int expect_string(const struct gguf *gguf, const char *key, bool required
                      expected, length < 80 ? (int)length : 80, text);
 }
 
-/* Keys of the llama architecture: those that read_config() understands, those that do not change
- * what is computed, and those that would, unless they hold the value that does nothing. */
+/* Keys of the llama architecture that are read, or that do not change the result. */
 static const char *const understood_keys[] = {
     "context_length",
     "embedding_length",
@@ -71,6 +70,7 @@ static const char *const understood_keys[] = {
     "decoder_start_token_id",
 };
 
+/* Keys that would change the result, with the value that has no effect. */
 static const struct {
     const char *key;
     double neutral;
@@ -122,7 +122,7 @@ static int check_key(const struct gguf *gguf, const char *key, const char *name,
                      gguf->path, key);
 }
 
-/* Nothing that would change the result may be passed over: every key of the architecture counts. */
+/* A key of the architecture that is not known may change the result, so it is refused. */
 static int refuse_variants(const struct gguf *gguf, const struct config *config,
                            struct llama3_error *err)
 {
@@ -189,7 +189,7 @@ static int read_config(const struct gguf *gguf, struct config *config, struct ll
     return 0;
 }
 
-/* The vocabulary's size is the embedding's rows; llama.vocab_size, where given, has to say so. */
+/* The embedding has a row for each token. llama.vocab_size, where given, must agree. */
 static int read_vocab_size(const struct gguf *gguf, const struct tensor_table *table,
                            struct config *config, struct llama3_error *err)
 {
@@ -293,7 +293,7 @@ static int open_shards(struct model *model, const struct gguf *first, struct ten
     return 0;
 }
 
-/* A generation_config.json in the file's folder wins over its keys: it can be edited. */
+/* A generation_config.json in the same folder wins over the file's keys: users can edit it. */
 static int read_generation_beside(struct model *model, const char *path, struct llama3_error *err)
 {
     char *folder = path_folder(path, err);

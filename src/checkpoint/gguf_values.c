@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* gguf_values.c: the values of keys, once gguf_parse() has found them in order. */
+/* gguf_values.c: values of keys; gguf_parse() has checked that they lie in the header. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -26,7 +26,7 @@ static int mismatch(const struct gguf *gguf, const char *key, const char *expect
                      array ? item : "");
 }
 
-/* False if the value is no integer. Above INT64_MAX is INT64_MAX, which no range holds. */
+/* False if the value is no integer. Above INT64_MAX it becomes INT64_MAX, which no range has. */
 static bool integer(const struct gguf_kv *kv, int64_t *out)
 {
     uint64_t bits = 0;
@@ -37,6 +37,7 @@ static bool integer(const struct gguf_kv *kv, int64_t *out)
     case GGUF_U8:
     case GGUF_U16:
     case GGUF_U32:
+    case GGUF_I64:
         *out = (int64_t)bits;
         return true;
     case GGUF_U64:
@@ -50,9 +51,6 @@ static bool integer(const struct gguf_kv *kv, int64_t *out)
         return true;
     case GGUF_I32:
         *out = (int32_t)bits;
-        return true;
-    case GGUF_I64:
-        *out = (int64_t)bits;
         return true;
     default:
         return false;

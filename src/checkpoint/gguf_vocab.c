@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * gguf_vocab.c: tokens, merges and special ids as llama.cpp's converter writes them for
- * byte-level BPE ("gpt2"). The pre-tokenizer is only a name there; we take the names whose rules
+ * byte-level BPE ("gpt2"). A file only names its pre-tokenizer; we accept the names of those that
  * we have.
  */
 #include "checkpoint/gguf_vocab.h"
@@ -17,7 +17,7 @@ enum { TYPE_NORMAL = 1, TYPE_CONTROL = 3, TYPE_UNUSED = 5 };
 static const struct {
     const char *name;
     enum pretokenizer pretokenizer;
-    bool ignore_merges, add_bos; /* llama.cpp knows them by the name */
+    bool ignore_merges, add_bos; /* implied by the name, as in llama.cpp */
 } pretokenizers[] = {
     {"llama-bpe", PRETOKENIZER_LLAMA3, true, true}, {"llama3", PRETOKENIZER_LLAMA3, true, true},
     {"llama-v3", PRETOKENIZER_LLAMA3, true, true},  {"gpt-2", PRETOKENIZER_GPT2, false, false},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * hf.c: a Hugging Face directory - which files there are, in which order they are read, and what
- * the special tokens and the chat template are when several files name them.
+ * hf.c: reads a Hugging Face directory: which files, in which order, and which one wins where
+ * several name the special tokens or the chat template.
  */
 #include "checkpoint/hf.h"
 
@@ -106,7 +106,7 @@ static int find_special(const json_t *root, const char *key, const struct vocab 
                      where, key, name);
 }
 
-/* A string, or a list of objects with name and template, of which "default" is the one. */
+/* A string, or a list of objects with name and template, of which "default" is used. */
 static int read_template(const json_t *root, struct model *model, const char *where,
                          struct llama3_error *err)
 {

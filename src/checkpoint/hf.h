@@ -17,6 +17,14 @@ typedef int hf_reader(const json_t *root, struct model *model, const char *where
                       struct llama3_error *err);
 hf_reader hf_config_read, hf_generation_read, hf_tokenizer_read, hf_tokenizer_config_read;
 
+/* -1 unless the key is absent, null or has this value. */
+int hf_expect_string(const json_t *object, const char *key, const char *expected, const char *where,
+                     struct llama3_error *err);
+int hf_expect_number(const json_t *object, const char *key, double expected, const char *where,
+                     struct llama3_error *err);
+int hf_expect_false(const json_t *object, const char *key, const char *where,
+                    struct llama3_error *err);
+
 /* The eos ids of config.json or generation_config.json. */
 int hf_eos_read(const json_t *root, struct model *model, const char *where,
                 struct llama3_error *err);

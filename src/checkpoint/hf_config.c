@@ -11,9 +11,8 @@
 #include "checkpoint/assemble.h"
 #include "checkpoint/hf.h"
 
-/* The key must be absent, null or this string. */
-static int expect_string(const json_t *object, const char *key, const char *expected,
-                         const char *where, struct llama3_error *err)
+int hf_expect_string(const json_t *object, const char *key, const char *expected, const char *where,
+                     struct llama3_error *err)
 {
     const char *found = expected;
     if (json_get_string(object, key, false, &found, where, err) != 0)
@@ -24,8 +23,8 @@ static int expect_string(const json_t *object, const char *key, const char *expe
                      expected, found);
 }
 
-static int expect_number(const json_t *object, const char *key, double expected, const char *where,
-                         struct llama3_error *err)
+int hf_expect_number(const json_t *object, const char *key, double expected, const char *where,
+                     struct llama3_error *err)
 {
     double found = expected;
     if (json_get_number(object, key, false, -INFINITY, INFINITY, &found, where, err) != 0)
@@ -36,8 +35,8 @@ static int expect_number(const json_t *object, const char *key, double expected,
                      found);
 }
 
-static int expect_false(const json_t *object, const char *key, const char *where,
-                        struct llama3_error *err)
+int hf_expect_false(const json_t *object, const char *key, const char *where,
+                    struct llama3_error *err)
 {
     bool found = false;
     if (json_get_bool(object, key, false, &found, where, err) != 0)
@@ -53,7 +52,7 @@ static int refuse_variants(const json_t *root, const char *where, struct llama3_
     const json_t *quantization = json_object_get(root, "quantization_config");
     const char *method = "an unnamed method", *model_type = NULL;
     if (json_get_string(root, "model_type", true, &model_type, where, err) != 0 ||
-        expect_string(root, "model_type", "llama", where, err) != 0)
+        hf_expect_string(root, "model_type", "llama", where, err) != 0)
         return -1;
     if (architectures != NULL && !json_is_null(architectures)) {
         const json_t *first = json_array_get(architectures, 0);
@@ -63,10 +62,10 @@ static int refuse_variants(const json_t *root, const char *where, struct llama3_
                 err, LLAMA3_EINPUT, "%s: \"architectures\": expected LlamaForCausalLM, found %.80s",
                 where, json_is_string(first) ? json_string_value(first) : json_kind(architectures));
     }
-    if (expect_string(root, "hidden_act", "silu", where, err) != 0 ||
-        expect_false(root, "attention_bias", where, err) != 0 ||
-        expect_false(root, "mlp_bias", where, err) != 0 ||
-        expect_number(root, "partial_rotary_factor", 1, where, err) != 0)
+    if (hf_expect_string(root, "hidden_act", "silu", where, err) != 0 ||
+        hf_expect_false(root, "attention_bias", where, err) != 0 ||
+        hf_expect_false(root, "mlp_bias", where, err) != 0 ||
+        hf_expect_number(root, "partial_rotary_factor", 1, where, err) != 0)
         return -1;
     if (quantization == NULL || json_is_null(quantization))
         return 0;
@@ -119,7 +118,7 @@ static int check_rope_keys(const json_t *object, const char *where, struct llama
                              "%s: expected RoPE of type default or llama3, found \"%.80s\"", where,
                              key);
     }
-    return expect_number(object, "partial_rotary_factor", 1, where, err);
+    return hf_expect_number(object, "partial_rotary_factor", 1, where, err);
 }
 
 static int read_rope(const json_t *root, struct rope *rope, const char *where,

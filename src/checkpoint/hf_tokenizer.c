@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * hf_tokenizer.c: tokenizer.json, as the tokenizers library writes it for byte-level BPE. A
- * pre-tokenizer is recognised by its JSON, exactly: close is a different tokenization.
+ * pre-tokenizer is recognised by its exact JSON: one that is nearly the same may split text
+ * otherwise.
  */
 #include <string.h>
 
@@ -26,8 +27,8 @@ static const char *type_of(const json_t *object)
     return type != NULL ? type : json_kind(object);
 }
 
-/* An object whose keys, but for those ignored, are these, with equal values. Takes over expected;
- * NULL there (no memory) equals nothing. */
+/* Whether an object equals another, except for one key. Frees expected, which is NULL, and equals
+ * nothing, if memory ran out. */
 static bool equals(const json_t *found, const char *ignored, json_t *expected)
 {
     json_t *rest = json_copy((json_t *)(uintptr_t)found);
@@ -38,7 +39,7 @@ static bool equals(const json_t *found, const char *ignored, json_t *expected)
     return equal;
 }
 
-/* trim_offsets has no say in ids; use_regex is true where it is left out. */
+/* trim_offsets does not affect ids. use_regex is true by default. */
 static bool is_byte_level(const json_t *object, bool use_regex)
 {
     if (use_regex && json_object_get(object, "use_regex") == NULL)
@@ -75,7 +76,7 @@ static int read_pretokenizer(const json_t *root, struct vocab *vocab, const char
     return 0;
 }
 
-/* What would change ids or text, and is nothing in the checkpoints that we know. */
+/* Refuses settings that would change ids or text. No Llama checkpoint that we know has them. */
 static int refuse_variants(const json_t *root, const json_t *bpe, const char *where,
                            struct llama3_error *err)
 {
@@ -88,27 +89,11 @@ static int refuse_variants(const json_t *root, const json_t *bpe, const char *wh
         return error_set(err, LLAMA3_EINPUT, "%s: \"decoder\": expected ByteLevel, found %.80s",
                          where, type_of(decoder));
 
-    static const char *const empty[] = {"continuing_subword_prefix", "end_of_word_suffix"};
-    for (size_t i = 0; i < 2; i++) {
-        const char *text = "";
-        if (json_get_string(bpe, empty[i], false, &text, where, err) != 0)
-            return -1;
-        if (text[0] != '\0')
-            return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected null, found \"%.80s\"",
-                             where, empty[i], text);
-    }
-    double dropout = 0;
-    bool byte_fallback = false;
-    if (json_get_number(bpe, "dropout", false, 0, 1, &dropout, where, err) != 0 ||
-        json_get_bool(bpe, "byte_fallback", false, &byte_fallback, where, err) != 0)
+    if (hf_expect_string(bpe, "continuing_subword_prefix", "", where, err) != 0 ||
+        hf_expect_string(bpe, "end_of_word_suffix", "", where, err) != 0 ||
+        hf_expect_number(bpe, "dropout", 0, where, err) != 0)
         return -1;
-    if (dropout > 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: \"dropout\": expected null, found %g", where,
-                         dropout);
-    if (byte_fallback)
-        return error_set(err, LLAMA3_EINPUT, "%s: \"byte_fallback\": expected false, found true",
-                         where);
-    return 0;
+    return hf_expect_false(bpe, "byte_fallback", where, err);
 }
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
@@ -218,7 +203,7 @@ static int read_bpe(const json_t *root, const json_t *bpe, struct model *model, 
     return result;
 }
 
-/* With an unknown token, bytes without a token would become that one instead of nothing. */
+/* With unk_token, the reference encodes bytes without a token as that one. We leave them out. */
 static int check_bytes(const json_t *bpe, const struct vocab *vocab, const char *where,
                        struct llama3_error *err)
 {
@@ -243,7 +228,7 @@ static int check_bytes(const json_t *bpe, const struct vocab *vocab, const char 
 
 /* ---- bos ------------------------------------------------------------------------------------- */
 
-/* TemplateProcessing that puts one special token in front of the text, or none. */
+/* TemplateProcessing that puts at most one special token before the text. */
 static int read_template(const json_t *processor, struct vocab *vocab, const char *where,
                          struct llama3_error *err)
 {
@@ -281,7 +266,7 @@ static int read_processor(const json_t *processor, struct vocab *vocab, const ch
                           struct llama3_error *err)
 {
     if (processor == NULL || json_is_null(processor) || has_type(processor, "ByteLevel"))
-        return 0; /* ByteLevel trims offsets, nothing else */
+        return 0; /* ByteLevel only trims offsets */
     if (has_type(processor, "TemplateProcessing"))
         return read_template(processor, vocab, where, err);
     return error_set(

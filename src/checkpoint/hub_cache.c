@@ -16,13 +16,14 @@
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-/* One part of a name. Its ends are word characters, as \b in huggingface_hub's pattern demands. */
-static bool is_part(const char *part, size_t n)
+/* An owner, name or tag. Its ends are word characters, as \b in huggingface_hub's pattern demands.
+ */
+static bool is_word(const char *word, size_t n)
 {
     char copy[97];
     if (n == 0 || n >= sizeof copy)
         return false;
-    memcpy(copy, part, n);
+    memcpy(copy, word, n);
     copy[n] = '\0';
     return strspn(copy, ALNUM "-_.") == n && strchr("-.", copy[0]) == NULL &&
            strchr("-.", copy[n - 1]) == NULL;
@@ -31,7 +32,7 @@ static bool is_part(const char *part, size_t n)
 bool hub_is_repository(const char *name)
 {
     size_t owner = strcspn(name, "/"), n = strlen(name);
-    return owner < n && is_part(name, owner) && is_part(name + owner + 1, n - owner - 1) &&
+    return owner < n && is_word(name, owner) && is_word(name + owner + 1, n - owner - 1) &&
            strstr(name, "--") == NULL && strstr(name, "..") == NULL &&
            (n < 4 || strcmp(name + n - 4, ".git") != 0);
 }
@@ -44,7 +45,7 @@ bool hub_split(const char *model, char repository[HUB_NAME_SIZE], char tag[HUB_N
         return false;
     memcpy(repository, model, n);
     repository[n] = tag[0] = '\0';
-    if (!hub_is_repository(repository) || (after != NULL && !is_part(after, strlen(after))))
+    if (!hub_is_repository(repository) || (after != NULL && !is_word(after, strlen(after))))
         return false;
     if (after != NULL)
         snprintf(tag, HUB_NAME_SIZE, "%s", after);
@@ -53,7 +54,7 @@ bool hub_split(const char *model, char repository[HUB_NAME_SIZE], char tag[HUB_N
 
 /* ---- folders --------------------------------------------------------------------------------- */
 
-/* A user's home, of the user who runs this for "": added to *path if it is known. */
+/* Appends the home of a user, "" for the current one. False if it is unknown. */
 static bool add_home(struct buf *path, const char *user, size_t n)
 {
     const char *home = n == 0 ? getenv("HOME") : NULL;
@@ -79,8 +80,8 @@ static bool add_home(struct buf *path, const char *user, size_t n)
     return true;
 }
 
-/* $NAME or ${NAME} at `text`: its value is added. Returns the bytes it takes of the text, or 0 if
- * there is no such variable. */
+/* Appends the value of $NAME or ${NAME} at `text`. Returns the length of that, or 0 if the variable
+ * is not set. */
 static size_t add_variable(struct buf *path, const char *text)
 {
     bool braces = text[1] == '{';
@@ -98,8 +99,8 @@ static size_t add_variable(struct buf *path, const char *text)
     return (size_t)(begin - text) + n + braces;
 }
 
-/* What huggingface_hub makes of a variable's path: "~", "~USER", "$NAME" and "${NAME}" are
- * replaced where that is possible, since no shell has done it in files of settings. */
+/* Expands "~", "~USER", "$NAME" and "${NAME}" as huggingface_hub does: no shell has done so where
+ * the variable comes from a file. */
 static char *expand(const char *path, struct llama3_error *err)
 {
     struct buf out = {0};
@@ -243,20 +244,23 @@ char *hub_commit(const char *folder, const char *revision, struct llama3_error *
 
 char *hub_snapshot(const char *folder, const char *revision, struct llama3_error *err)
 {
-    char *commit = hub_commit(folder, revision, err), *path = NULL;
-    char *snapshots = commit == NULL ? NULL : path_join(folder, "snapshots", err);
-    if (snapshots != NULL)
-        path = path_join(snapshots, commit, err);
+    char *commit = hub_commit(folder, revision, err);
+    char *path = commit == NULL ? NULL : hub_commit_folder(folder, commit, err);
     if (path != NULL && !path_exists(path)) {
-        error_set(err, LLAMA3_EINPUT,
-                  "%s: expected the snapshot %s, as refs/%s names it, found none", snapshots,
-                  commit, revision == NULL ? "main" : revision);
+        error_set(err, LLAMA3_EINPUT, "%s: expected the snapshot that refs/%s names, found none",
+                  path, revision == NULL ? "main" : revision);
         free(path);
         path = NULL;
     }
-    free(snapshots);
     free(commit);
     return path;
+}
+
+char *hub_commit_folder(const char *folder, const char *commit, struct llama3_error *err)
+{
+    char name[300];
+    snprintf(name, sizeof name, "snapshots/%s", commit);
+    return path_join(folder, name, err);
 }
 
 char *hub_int4_path(const char *folder, const char *commit, struct llama3_error *err)

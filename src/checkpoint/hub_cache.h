@@ -12,10 +12,10 @@
 
 #include "base/error.h"
 
-enum { HUB_NAME_SIZE = 200 }; /* two parts of 96 characters, '/', NUL */
+enum { HUB_NAME_SIZE = 200 }; /* two words of 96 characters, '/', NUL */
 
 /* "OWNER/NAME", by the rules of huggingface_hub: letters, digits, '-', '_' and '.', at most 96 in
- * each part. */
+ * each of the two. */
 bool hub_is_repository(const char *name);
 
 /* Splits "OWNER/NAME[:TAG]"; tag is "" if there is none. False if it is no such name. */
@@ -37,10 +37,11 @@ char *hub_repository_folder(const char *repository, struct llama3_error *err);
 bool hub_is_revision(const char *name);
 
 /* In a repository's folder: the commit of a revision (NULL: main), which may be a commit itself;
- * the folder of a commit's files; and the one for the file that llama3-pull --int4 makes of them.
- */
+ * the folder of a revision's files, which must exist; that of a commit; and the path of the file
+ * that llama3-pull --int4 makes of them. */
 char *hub_commit(const char *folder, const char *revision, struct llama3_error *err);
 char *hub_snapshot(const char *folder, const char *revision, struct llama3_error *err);
+char *hub_commit_folder(const char *folder, const char *commit, struct llama3_error *err);
 char *hub_int4_path(const char *folder, const char *commit, struct llama3_error *err);
 
 #endif

@@ -21,7 +21,7 @@ static int open_packed(struct model *model, struct llama3_error *err)
     return model_map(model, model->path, &map, err) != 0 ? -1 : packed_model_read(model, &map, err);
 }
 
-/* What was read of a file that is cut short meanwhile may be zeros, which is then why it failed. */
+/* A file that was truncated meanwhile reads as zeros, and that may be why opening failed. */
 static int finish(struct model *model, int result, struct llama3_error *err)
 {
     if (model_check_files(model, err) != 0)
@@ -94,6 +94,13 @@ const uint8_t *matrix_rows(const struct matrix *matrix, size_t first, size_t n, 
     rows.rows = n;
     *bytes = matrix_bytes(&rows);
     return (const uint8_t *)matrix->data + matrix_bytes(&before);
+}
+
+void matrix_copy_rows(const struct matrix *matrix, size_t first, size_t n, void *out)
+{
+    size_t bytes;
+    const uint8_t *rows = matrix_rows(matrix, first, n, &bytes);
+    memcpy(out, rows, bytes);
 }
 
 void matrix_row(const struct matrix *matrix, size_t row, float *out)

@@ -34,6 +34,7 @@ size_t matrix_bytes(const struct matrix *matrix);
 /* The data of the rows [first, first + n), and its *bytes. Of grouped types first is a multiple of
  * STRIP, and n too unless the matrix ends. */
 const uint8_t *matrix_rows(const struct matrix *matrix, size_t first, size_t n, size_t *bytes);
+void matrix_copy_rows(const struct matrix *matrix, size_t first, size_t n, void *out);
 /* One row to f32. */
 void matrix_row(const struct matrix *matrix, size_t row, float *out /* [cols] */);
 

@@ -25,15 +25,14 @@ struct packed_reader {
 
 /* ---- metadata -------------------------------------------------------------------------------- */
 
-/* A string that must be there; NULL and err filled if it isn't. */
+/* A required string; NULL and err filled if it is missing. */
 static const char *text_of(const struct packed_reader *r, const char *key)
 {
     const char *text = NULL;
     return json_get_string(r->metadata, key, true, &text, r->path, r->err) == 0 ? text : NULL;
 }
 
-/* A string that holds JSON: a new reference, or NULL. where: "path: key", what errors about it
- * name. */
+/* JSON inside a required string: a new reference, or NULL. where: "path: key", for errors. */
 static json_t *json_of(const struct packed_reader *r, const char *key, char where[512])
 {
     const char *text = text_of(r, key);
@@ -125,8 +124,8 @@ static int read_rules(const json_t *root, struct model *model, const char *where
                      where, name);
 }
 
-/* A copy, for free(), of a tensor of *n items (as wanted, unless that is SIZE_MAX) of `width`
- * numbers of `size` bytes. What is checked must not change afterwards, as a mapped file may. */
+/* A copy, for free(), of a tensor of *n rows of `width` numbers of `size` bytes. wanted: the *n
+ * that it must have, or SIZE_MAX. A copy, since a mapped file can change after it was checked. */
 static void *copy_of(struct packed_reader *r, const char *name, size_t size, size_t width,
                      size_t wanted, size_t *n)
 {
@@ -151,7 +150,7 @@ static void *copy_of(struct packed_reader *r, const char *name, size_t size, siz
     return copy;
 }
 
-/* Tokens lie one after another, have a text unless they are unused, and names that can be shown. */
+/* Offsets must ascend, only unused tokens are empty, and names of control tokens are UTF-8. */
 static int check_tokens(const struct packed_reader *r, size_t n_bytes)
 {
     const struct vocab *v = &r->model->vocab;
@@ -173,7 +172,7 @@ static int check_tokens(const struct packed_reader *r, size_t n_bytes)
                     r->path, bad);
 }
 
-/* A merge leads from two texts to the text that they make. */
+/* The result of a merge must be the text of its two tokens joined. */
 static int check_merges(const struct packed_reader *r)
 {
     const struct vocab *v = &r->model->vocab;
@@ -246,8 +245,8 @@ static int read_levels(const json_t *entry, int8_t levels[16], const char *where
                           "%s: \"levels\": expected 16 integers of -128..127, found others", where);
 }
 
-/* What the metadata say about a grouped tensor makes it one of rows and columns. assemble_model()
- * compares these with the model's, and its bytes with theirs. */
+/* Makes a U8 tensor a grouped one, as its entry in the metadata says. assemble_model() compares its
+ * shape with the model's, and its bytes with the shape's. */
 static int read_matrix(const struct packed_reader *r, const char *name, const json_t *entry)
 {
     char where[256];
@@ -306,8 +305,8 @@ static int read_matrices(const struct packed_reader *r)
     return result;
 }
 
-/* Leaves the weights in the table: what was used and the padding goes, anything else that no weight
- * can be is refused. */
+/* Removes used tensors and padding from the table. The rest must have types that weights can have.
+ */
 static int keep_weights(struct packed_reader *r)
 {
     size_t n = 0;
@@ -358,7 +357,8 @@ int packed_model_read(struct model *model, const struct map *map, struct llama3_
     return result;
 }
 
-/* By its metadata, or, where the header was cut, by how packed_write() begins it. */
+/* By its metadata, or, if the header is truncated, by its first bytes as packed_write() makes them.
+ */
 static bool says_llama3(const struct map *map)
 {
     static const char begin[] = "{\"__metadata__\":{\"format\":\"llama3\"";

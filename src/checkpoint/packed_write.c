@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * packed_write.c: a model as our own file, in one pass: all sizes follow from the shapes, so the
- * header is written first, then the tensors as they come.
+ * packed_write.c: writes a model as our own file, in one pass. All sizes follow from the shapes, so
+ * the header can come first.
  */
 #include <math.h>
 #include <stdio.h>
@@ -15,9 +15,9 @@
 #include "checkpoint/hf.h"
 #include "checkpoint/packed.h"
 
-enum { CHUNK = 4 << 20 }; /* bytes of a matrix made at a time, about */
+enum { CHUNK = 4 << 20 }; /* about as many bytes of a matrix are made at a time */
 
-/* A tensor of the file: bytes that are there, or one of the model. */
+/* A tensor of the file: bytes in memory, or one of the model's tensors. */
 struct packed_entry {
     char name[TENSOR_NAME_SIZE];
     const char *type; /* as safetensors calls it */
@@ -69,7 +69,7 @@ static void add_tokenizer(struct packed_writer *w, const struct vocab *v)
     add_bytes(w, "tokenizer.merges", "I32", sizeof(int32_t), v->n_merges, 3, v->merges);
 }
 
-/* What safetensors calls a type of rows; NULL: it has none. */
+/* safetensors' name of a type that is stored row by row; NULL: it has none. */
 static const char *type_name(enum dtype type)
 {
     return type == DTYPE_F32    ? "F32"
@@ -121,7 +121,7 @@ static int collect(struct packed_writer *w, struct llama3_error *err)
     return 0;
 }
 
-/* ---- metadata: building fails as a whole, at the end, where something was NULL --------------- */
+/* ---- metadata: *ok is false once an allocation failed, and checked at the end ---------------- */
 
 static void set(json_t *object, const char *key, json_t *value, bool *ok)
 {
@@ -313,14 +313,6 @@ static int write_header(struct packed_writer *w, struct llama3_error *err)
 
 /* ---- data ------------------------------------------------------------------------------------ */
 
-static int copy_rows(const struct matrix *from, size_t first, size_t n, void *out)
-{
-    size_t bytes;
-    const uint8_t *rows = matrix_rows(from, first, n, &bytes);
-    memcpy(out, rows, bytes);
-    return 0;
-}
-
 static int fill(const struct packed_writer *w, const struct packed_entry *e, size_t first, size_t n,
                 void *out, struct llama3_error *err)
 {
@@ -330,7 +322,8 @@ static int fill(const struct packed_writer *w, const struct packed_entry *e, siz
         matrix_row(e->tensor.matrix, 0, out);
         return 0;
     }
-    return copy_rows(e->tensor.matrix, first, n, out);
+    matrix_copy_rows(e->tensor.matrix, first, n, out);
+    return 0;
 }
 
 /* Rows that an earlier run made. */

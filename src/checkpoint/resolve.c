@@ -14,16 +14,10 @@
 #include "checkpoint/hub_cache.h"
 #include "checkpoint/readers.h"
 
-static bool is_empty(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0;
-}
-
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* A .gguf file and one of ours are themselves, whatever their name; model.safetensors and its index
- * stand for their directory. */
+/* A GGUF file and one of ours are opened as they are, whatever their name. model.safetensors, its
+ * index and config.json stand for their directory. */
 static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct llama3_error *err)
 {
     const char *slash = strrchr(path, '/');
@@ -40,21 +34,18 @@ static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct l
         free(folder);
         return found;
     }
-    if (path_ends_with(name, ".safetensors") && is_empty(path)) {
-        error_set(err, LLAMA3_EINPUT, "%s: expected a checkpoint, found an empty file", path);
-        return NULL;
-    }
     if (path_ends_with(name, ".safetensors")) {
         struct map map;
         if (map_open(&map, path, err) != 0)
             return NULL;
+        error_set(err, LLAMA3_EINPUT,
+                  "%s: expected a directory, a .gguf file, model.safetensors or a file of "
+                  "llama3-quantize, found %s",
+                  path,
+                  map.size == 0 ? "an empty file"
+                                : "other safetensors: one of several, whose directory to give, or "
+                                  "a damaged one");
         map_close(&map);
-        error_set(
-            err, LLAMA3_EINPUT,
-            "%s: expected a directory, a .gguf file, model.safetensors or a file of "
-            "llama3-quantize, "
-            "found other safetensors: one of several, whose directory to give, or a damaged one",
-            path);
         return NULL;
     }
     return path_copy(path, strlen(path), err);
@@ -62,7 +53,7 @@ static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct l
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-/* A name of the hub's form, but for one that is a file's: it is a path that isn't there. */
+/* Whether it has the form of a model's name on the hub, and not the suffix of a file. */
 static bool is_model(const char *path)
 {
     char repository[HUB_NAME_SIZE], tag[HUB_NAME_SIZE];

@@ -34,7 +34,7 @@ enum { SHARD_NAME = 256, MAX_SHARD_INDEX = 1 << 26 };
 bool shard_name_is_plain(const char *name);
 
 /* Whether a folder has model.safetensors or its index; missing: the first file of that index that
- * is not there, or "". An index that is none has nothing missing: who reads it says so. */
+ * is not there, or "". A damaged index has nothing missing: its reader reports it. */
 bool shards_in(const char *folder, char missing[SHARD_NAME]);
 
 #endif

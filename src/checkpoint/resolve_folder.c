@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* resolve_folder.c: what a directory has of a checkpoint. */
+/* resolve_folder.c: finds the checkpoint in a directory. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * resolve_hub.c: from "OWNER/NAME" or "OWNER/NAME:TAG" to what of it the local Hugging Face cache
- * has. What is missing is an error that says how to fetch it.
+ * resolve_hub.c: finds "OWNER/NAME" or "OWNER/NAME:TAG" in the local Hugging Face cache. The error
+ * for one that is missing says how to fetch it.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -48,7 +48,7 @@ static void free_ggufs(struct ggufs *ggufs)
     free(ggufs);
 }
 
-/* Adds a file to its set. name: for free(), taken over. */
+/* Adds a file to its set. Takes ownership of name. */
 static void add_gguf(struct ggufs *ggufs, char *name)
 {
     unsigned shard, count;
@@ -91,7 +91,7 @@ static int list_ggufs(struct ggufs *ggufs, const char *folder, const char *below
             continue;
         char *path = path_join(folder, entry->d_name, NULL);
         char *name = path_join(below, entry->d_name, NULL);
-        bool there = path != NULL && stat(path, &st) == 0; /* not so of a link to nothing */
+        bool there = path != NULL && stat(path, &st) == 0; /* false for a dangling link */
         if (path == NULL || name == NULL)
             result = -1;
         else if (there && S_ISDIR(st.st_mode) && below[0] == '\0')
@@ -143,7 +143,7 @@ static void keep_fitting(struct ggufs *ggufs, const char *tag)
     ggufs->n = n;
 }
 
-/* ---- what is said ---------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 /* "OWNER/NAME:TAG, ..." of files, each tag once; those that no tag names by their paths. */
 static char *names_of(const struct hub_search *s, const struct ggufs *ggufs)
@@ -193,7 +193,7 @@ static char *incomplete(const struct hub_search *s, const char *missing)
     return NULL;
 }
 
-/* ---- what is meant --------------------------------------------------------------------------- */
+/* ---- choosing -------------------------------------------------------------------------------- */
 
 /* The one GGUF file, or the first of its set. */
 static char *take_gguf(const struct hub_search *s, const struct ggufs *ggufs)
@@ -244,8 +244,8 @@ static char *take_int4(const struct hub_search *s)
     return NULL;
 }
 
-/* Without a tag: the original weights, or else what was made of them, or else a GGUF file. What is
- * in a snapshot that has none of these is for others to say. */
+/* Without a tag: the original weights, else the int4 file made of them, else a GGUF file. A
+ * snapshot that has none of these is returned as it is: its reader says what is missing. */
 static char *take_any(const struct hub_search *s)
 {
     char missing[SHARD_NAME], *path = NULL;
@@ -276,9 +276,7 @@ static int find_main(struct hub_search *s)
         return -1;
     }
     s->commit = hub_commit(s->folder, NULL, s->err);
-    char *snapshots = s->commit == NULL ? NULL : path_join(s->folder, "snapshots", s->err);
-    s->snapshot = snapshots == NULL ? NULL : path_join(snapshots, s->commit, s->err);
-    free(snapshots);
+    s->snapshot = s->commit == NULL ? NULL : hub_commit_folder(s->folder, s->commit, s->err);
     return s->snapshot == NULL ? -1 : 0;
 }
 

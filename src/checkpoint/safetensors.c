@@ -43,7 +43,7 @@ static const struct type *find_type(const char *name)
     return NULL;
 }
 
-/* The shape, and what it comes to in bytes. */
+/* The shape, and its size in bytes. */
 static int read_shape(const json_t *shape, const struct type *type, struct file_tensor *tensor,
                       const char *where, struct llama3_error *err)
 {
@@ -194,7 +194,7 @@ json_t *safetensors_header(const struct map *map, const char *path, size_t *star
         return NULL;
     }
     *start = sizeof length + (size_t)length;
-    /* A copy: the file could change between json_parse()'s look at it and the parser's. */
+    /* A copy, since json_parse() reads it twice, and the file could change in between. */
     char *text = malloc((size_t)length + 1);
     if (text == NULL) {
         error_memory(err, path, (size_t)length);
@@ -247,7 +247,7 @@ static int read_shard(struct model *model, const char *folder, const json_t *fil
     return result;
 }
 
-/* Every tensor of the index was found, and no other. */
+/* Every tensor of the index must have been found, and no other. */
 static int check_index(const json_t *weights, const struct tensor_names *names,
                        struct tensor_table *table, const char *where, struct llama3_error *err)
 {
@@ -255,13 +255,12 @@ static int check_index(const json_t *weights, const struct tensor_names *names,
     json_t *file;
     if (tensor_table_sort(table, where, err) != 0)
         return -1;
-    json_object_foreach(
-        (json_t *)(uintptr_t)weights, name,
-        file) if (!tensor_ignored(names, name) &&
-                  tensor_table_find(table, name) ==
-                      NULL) return error_set(err, LLAMA3_EINPUT,
-                                             "%s: expected tensor %.100s in %.100s, found none",
-                                             where, name, json_string_value(file));
+    json_object_foreach((json_t *)(uintptr_t)weights, name, file)
+    {
+        if (!tensor_ignored(names, name) && tensor_table_find(table, name) == NULL)
+            return error_set(err, LLAMA3_EINPUT, "%s: expected tensor %.100s in %.100s, found none",
+                             where, name, json_string_value(file));
+    }
     for (size_t i = 0; i < table->n; i++)
         if (json_object_get(weights, table->tensors[i].name) == NULL)
             return error_set(err, LLAMA3_EINPUT,

@@ -16,8 +16,8 @@ struct source {
     dev_t device;
     ino_t inode;
     uint64_t size;
-    int64_t seconds, nanoseconds; /* of the last change of its contents, as anybody may set it */
-    int64_t changed_seconds, changed_nanoseconds; /* as the system alone does (st_ctim) */
+    int64_t seconds, nanoseconds;                 /* modification time, which anybody may set */
+    int64_t changed_seconds, changed_nanoseconds; /* st_ctim, which only the system sets */
 };
 
 struct sources {

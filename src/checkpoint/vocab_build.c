@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vocab_build.c: hash map from texts to ids, merges as ids, and the way back from GPT-2's
- * alphabet to bytes.
+ * vocab_build.c: a hash table from spellings to ids, merges as ids, and bytes from GPT-2's
+ * alphabet.
  */
 #include "checkpoint/vocab_build.h"
 
@@ -184,7 +184,7 @@ int vocab_build_finish(struct vocab_build *build, struct vocab *vocab, struct ll
 {
     size_t n = build->n;
     while (n > 0 && build->tokens[n - 1].text == NULL)
-        n--; /* what the embedding has beyond the last token */
+        n--; /* rows of the embedding beyond the last token */
     if (n == 0)
         return error_set(err, LLAMA3_EINPUT, "%s: expected a vocabulary, found no token",
                          build->where);

@@ -61,24 +61,16 @@ static struct matrix target_of(void *arg, const struct tensor *tensor)
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-static void copy_rows(const struct matrix *from, size_t first, size_t n, void *out)
-{
-    size_t bytes;
-    const uint8_t *rows = matrix_rows(from, first, n, &bytes);
-    memcpy(out, rows, bytes);
-}
-
 /* The numbers of a strip's groups, [groups][STRIP] f16: scales or offsets. */
 static int check_numbers(const uint8_t *numbers, size_t groups, size_t row,
                          struct llama3_error *err)
 {
     for (size_t i = 0; i < groups * STRIP; i++) {
-        uint16_t half;
-        memcpy(&half, numbers + i * sizeof half, sizeof half);
-        if ((half & 0x7c00) == 0x7c00)
+        float number = load_f16(numbers + 2 * i);
+        if (!isfinite(number))
             return error_set(err, LLAMA3_EINPUT,
                              "row %zu, column %zu: expected weights of a finite scale, found %g",
-                             row + i % STRIP, i / STRIP * GROUP, (double)f16_to_f32(half));
+                             row + i % STRIP, i / STRIP * GROUP, (double)number);
     }
     return 0;
 }
@@ -103,8 +95,7 @@ static int carry_rows(const struct matrix *from, const struct matrix *to, size_t
 /* To the nearest, ties to even; infinity and NaN become what isn't finite either. */
 static uint16_t f32_to_bf16(float value)
 {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
+    uint32_t bits = f32_bits(value);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
@@ -264,7 +255,7 @@ static int fill_rows(struct conversion *job, const struct tensor *tensor,
     if (tensor_is_norm(tensor->kind))
         result = fill_norm(from, out, err);
     else if (carries && is_grouped(from->type))
-        copy_rows(from, first, n, out);
+        matrix_copy_rows(from, first, n, out);
     else if (carries)
         result = carry_rows(from, target, first, n, out, err);
     else if (!is_grouped(target->type))

@@ -3,7 +3,7 @@
  * quant: number formats of weights: the bytes of a row, and how they become f32.
  *
  * dtype.h: the types a checkpoint may hold. The blocks of GGUF's types are specified by ggml's
- * gguf documentation (ggml/docs/gguf.md) and ggml-common.h; ours are spelled out in dtype.c.
+ * gguf documentation (ggml/docs/gguf.md) and ggml-common.h; ours are spelled out in group.h.
  */
 #ifndef QUANT_DTYPE_H
 #define QUANT_DTYPE_H
@@ -81,6 +81,14 @@ static inline float f16_to_f32(uint16_t half)
     if (exponent == 31)
         return f32_from_bits(sign | 0x7f800000 | fraction << 13);
     return f32_from_bits(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+/* A little-endian f16 at any alignment. */
+static inline float load_f16(const void *bytes)
+{
+    uint16_t half;
+    memcpy(&half, bytes, sizeof half);
+    return f16_to_f32(half);
 }
 
 /* Nearest, ties to even; overflow to infinity. Without branches and in 32 bits, so that compilers

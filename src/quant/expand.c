@@ -20,11 +20,6 @@
 
 #include "quant/group.h"
 
-static float load_f16(const uint8_t *bytes)
-{
-    return f16_to_f32((uint16_t)(bytes[0] | bytes[1] << 8));
-}
-
 static void expand_q4_0(const uint8_t *block, float *out)
 {
     float d = load_f16(block);

@@ -82,13 +82,6 @@ void group_store(enum dtype type, const struct strip_layout *l, void *strip, siz
                                      : codes[col + i][lane] | codes[col + 4 + i][lane] << 4);
 }
 
-static float load_f16(const uint8_t *bytes, size_t i)
-{
-    uint16_t half;
-    memcpy(&half, bytes + 2 * i, sizeof half);
-    return f16_to_f32(half);
-}
-
 void group_expand(enum dtype type, const struct group_format *format, size_t cols,
                   const void *strip, size_t lane, size_t first, size_t n, float *out)
 {
@@ -100,8 +93,8 @@ void group_expand(enum dtype type, const struct group_format *format, size_t col
     for (size_t i = 0; i < n; i++) {
         size_t col = first + i, group = col / GROUP * STRIP + lane;
         float scale = format->scale == GROUP_SCALE_INT8 ? (float)(int8_t)bytes[l.scales + group]
-                                                        : load_f16(bytes + l.scales, group);
-        float offset = format->offset ? load_f16(bytes + l.offsets, group) : 0;
+                                                        : load_f16(bytes + l.scales + 2 * group);
+        float offset = format->offset ? load_f16(bytes + l.offsets + 2 * group) : 0;
         int code = group_code(type, &l, strip, lane, col);
         float level = (float)(type == DTYPE_INT4 ? format->codebook[code] : code);
         out[i] = row_scale * (scale * level + offset);

@@ -67,11 +67,6 @@ struct row_blocks {
 /* Handles all rows at once, so that compilers can vectorize it. */
 typedef void take_blocks(const struct row_blocks *blocks, struct group_output to);
 
-static uint16_t load_16(const uint8_t *bytes)
-{
-    return (uint16_t)(bytes[0] | bytes[1] << 8);
-}
-
 static uint32_t load_32(const uint8_t *bytes)
 {
     uint32_t word;
@@ -86,9 +81,10 @@ static uint64_t load_64(const uint8_t *bytes)
     return words;
 }
 
-static void store_16(uint8_t *to, uint16_t number)
+/* One f16. */
+static void copy_16(uint8_t *to, const uint8_t *from)
 {
-    memcpy(to, &number, sizeof number);
+    memcpy(to, from, sizeof(uint16_t));
 }
 
 static void store_32(uint8_t *to, uint32_t word)
@@ -148,15 +144,15 @@ static void put_nibbles(const uint8_t *bytes, struct group_output to)
 static void take_4_0(const uint8_t *block, size_t run, struct group_output to)
 {
     (void)run;
-    store_16(to.scale, load_16(block));
+    copy_16(to.scale, block);
     put_nibbles(block + 2, to);
 }
 
 static void take_4_1(const uint8_t *block, size_t run, struct group_output to)
 {
     (void)run;
-    store_16(to.scale, load_16(block));
-    store_16(to.offset, load_16(block + 2));
+    copy_16(to.scale, block);
+    copy_16(to.offset, block + 2);
     put_nibbles(block + 4, to);
 }
 
@@ -180,22 +176,22 @@ static void put_5(const uint8_t *bytes, bool is_signed, struct group_output to)
 static void take_5_0(const uint8_t *block, size_t run, struct group_output to)
 {
     (void)run;
-    store_16(to.scale, load_16(block));
+    copy_16(to.scale, block);
     put_5(block + 2, true, to);
 }
 
 static void take_5_1(const uint8_t *block, size_t run, struct group_output to)
 {
     (void)run;
-    store_16(to.scale, load_16(block));
-    store_16(to.offset, load_16(block + 2));
+    copy_16(to.scale, block);
+    copy_16(to.offset, block + 2);
     put_5(block + 4, false, to);
 }
 
 static void take_8_0(const uint8_t *block, size_t run, struct group_output to)
 {
     (void)run;
-    store_16(to.scale, load_16(block));
+    copy_16(to.scale, block);
     for (size_t i = 0; i < GROUP / 4; i++)
         store_word(to, i, load_32(block + 2 + i * 4));
 }
@@ -243,8 +239,8 @@ static void take_numbers_k(const struct row_blocks *blocks, struct group_output 
         uint64_t upper_mins = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
         scatter((a & 0x3f3f3f3f) | upper_scales << 32, scales + lane);
         scatter((b & 0x3f3f3f3f) | upper_mins << 32, mins + lane);
-        d[lane] = f16_to_f32(load_16(block)) / K_ROW_SCALE;
-        dmin[lane] = -f16_to_f32(load_16(block + 2)) / K_ROW_SCALE;
+        d[lane] = load_f16(block) / K_ROW_SCALE;
+        dmin[lane] = -load_f16(block + 2) / K_ROW_SCALE;
     }
     put_multiples(d, scales, to.scale);
     put_multiples(dmin, mins, to.offset);
@@ -311,7 +307,7 @@ static void round_6(const int16_t *products, float d, const uint8_t *scales, uin
 {
     int16_t numbers[K_RUNS * GROUP];
     for (size_t run = 0; run < K_RUNS; run++) {
-        float step = f16_to_f32(load_16(scales + run * STRIP * 2));
+        float step = load_f16(scales + run * STRIP * 2);
         float steps = step > 0 ? d / step : 0; /* of a product of 1 */
         for (size_t i = 0; i < GROUP; i++)
             numbers[run * GROUP + i] =
@@ -335,7 +331,7 @@ static void take_rows_6(const struct row_blocks *blocks, struct group_output to)
     const uint8_t *block = blocks->first;
     for (size_t lane = 0; lane < blocks->n; lane++, block += blocks->row_bytes) {
         const int8_t *scales = (const int8_t *)block + 192;
-        d[lane] = f16_to_f32(load_16(block + 208)) / K_ROW_SCALE;
+        d[lane] = load_f16(block + 208) / K_ROW_SCALE;
         codes_6(block, codes);
         for (size_t i = 0; i < K_RUNS; i++) {
             int16_t *run = products[lane] + i * GROUP;
