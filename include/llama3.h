@@ -26,11 +26,13 @@
  * Threads. A model may be used by any number of threads at once. A session, a history, a sampling
  * and a detokenizer belong to one thread at a time, but for llama3_session_cancel(). Sessions that
  * wait at the same moment share a pass through the model; what a session computes never depends on
- * what else is in that pass.
+ * what else is in that pass. After a fork() the parent alone may use its models and what belongs to
+ * them; evaluating in the child is an error (LLAMA3_EINPUT).
  *
  * Callbacks are called on the thread that called the function, before it returns. Inside one, any
  * function may be called on other objects and on the model, and those that are named with the
- * callback on the object itself.
+ * callback on the object itself. Of a session, the others fail with LLAMA3_EINPUT, and
+ * llama3_session_truncate() does nothing; but closing an object in its own callback is undefined.
  *
  * Text is UTF-8, and NUL-terminated unless a length is given.
  */
@@ -130,7 +132,8 @@ struct llama3_model_options {
     bool gpu_bf16_prompt; /* long prompts in bf16 by a library: faster, and rounded otherwise */
 
     /* Weights of more than 4 bits become int4 while the model is opened. That takes a while; the
-     * result is kept in the directory `cache`, if it is given, and found there the next time.
+     * result is kept in the directory `cache`, if it is given, and found there the next time. The
+     * directory and its parents are made if they are missing.
      * Calibrated ones that are kept serve for plain ones as well, and making them goes on where it
      * was interrupted. */
     enum llama3_int4 int4;
@@ -231,7 +234,7 @@ LLAMA3_API int llama3_tokenize(const struct llama3_model *model, const char *tex
                                struct llama3_error *err);
 
 /* The length in bytes of the pre-token that text[0..length) begins with, which no token reaches
- * beyond; 0 at the end. The text is valid UTF-8. */
+ * beyond; 0 at the end. Of text that is not valid UTF-8 it may end inside a character. */
 LLAMA3_API size_t llama3_pretoken(const struct llama3_model *model, const char *text,
                                   size_t length);
 
@@ -339,7 +342,9 @@ LLAMA3_API int llama3_session_eval(struct llama3_session *session, const int32_t
 /* Makes the session hold exactly these n >= 1 tokens, with logits after the last: what it shares
  * with them from the front is kept, the rest is evaluated. *cached (or NULL): how many were kept.
  * on_prompt (or NULL): of total tokens, done are evaluated, cached ones included; inside, the
- * session may be canceled and nothing else. Fails as llama3_session_eval(). */
+ * session may be canceled and nothing else. Fails as llama3_session_eval(); a failure while tokens
+ * are evaluated leaves those that were kept, without logits, and any other the session as it was.
+ */
 LLAMA3_API int llama3_session_set(struct llama3_session *session, const int32_t *tokens, size_t n,
                                   void (*on_prompt)(void *arg, size_t done, size_t total),
                                   void *arg, size_t *cached, struct llama3_error *err);
@@ -348,9 +353,10 @@ LLAMA3_API int llama3_session_set(struct llama3_session *session, const int32_t 
  * truncation. Valid until the session is used again. */
 LLAMA3_API const float *llama3_session_logits(const struct llama3_session *session);
 
-/* Ends the evaluation or generation that runs in this session, now or as soon as one starts;
- * that call returns LLAMA3_ECANCELED (generation: the result says LLAMA3_FINISH_CANCELED).
- * May be called from any thread, and from signal handlers. */
+/* Ends the call that runs in this session, or, if none runs or it has ended before it noticed, the
+ * next one: llama3_session_eval(), _set() and llama3_next() return LLAMA3_ECANCELED, and of a
+ * generation the result says LLAMA3_FINISH_CANCELED. The first call that says so takes the
+ * cancellation away. May be called from any thread, and from signal handlers. */
 LLAMA3_API void llama3_session_cancel(struct llama3_session *session);
 
 /* Writes the session's tokens, keys, values and last logits to a file that is whole or not there.
@@ -360,7 +366,8 @@ LLAMA3_API int llama3_session_save(struct llama3_session *session, const char *p
                                    struct llama3_error *err);
 /* A session as it was saved: what is computed in it from here on is bit for bit the same.
  * LLAMA3_EINPUT for a file of another model, build, instruction set, placement on devices or KV
- * type, and for one that is damaged; LLAMA3_ECONTEXT; LLAMA3_EIO. */
+ * type, and for one that is damaged; LLAMA3_ECONTEXT; LLAMA3_EIO, also for what is no regular
+ * file. */
 LLAMA3_API struct llama3_session *llama3_session_load(struct llama3_model *model, const char *path,
                                                       struct llama3_error *err);
 
@@ -383,7 +390,8 @@ LLAMA3_API struct llama3_session *llama3_session_load(struct llama3_model *model
  * path that was opened even if that is a symbolic link; else the general.sampling keys of that
  * file), else with temperature 0.6 and top_p 0.9; the seed with 0. */
 
-/* model NULL: one that can check settings before a model is opened, and can't draw. */
+/* Of a model, for it and for others with as many tokens. model NULL: one that can check settings
+ * before a model is opened, and can't draw. */
 LLAMA3_API struct llama3_sampling *llama3_sampling_open(const struct llama3_model *model,
                                                         struct llama3_error *err);
 /* The same settings, biases and mask, with no tokens seen yet. */
@@ -391,8 +399,8 @@ LLAMA3_API struct llama3_sampling *llama3_sampling_copy(const struct llama3_samp
                                                         struct llama3_error *err);
 LLAMA3_API void llama3_sampling_close(struct llama3_sampling *sampling);
 
-/* LLAMA3_EINPUT for an unknown name, and for a value that is no number or out of range, which
- * leaves the setting as it was. */
+/* The value is a decimal number with a point, whatever the locale. LLAMA3_EINPUT for an unknown
+ * name, and for a value that is no number or out of range, which leaves the setting as it was. */
 LLAMA3_API int llama3_sampling_set(struct llama3_sampling *sampling, const char *name,
                                    const char *value, struct llama3_error *err);
 /* The value as llama3_sampling_set() takes it. text: at least 32 bytes. */
@@ -410,7 +418,8 @@ LLAMA3_API int llama3_sampling_bias(struct llama3_sampling *sampling, int32_t to
  * others; NULL allows all. The mask stays the caller's, who may change its bits between draws. */
 LLAMA3_API void llama3_sampling_mask(struct llama3_sampling *sampling, const uint32_t *allowed);
 
-/* A new answer begins, to these n tokens: penalties count from here. */
+/* A new answer begins, to these n tokens: penalties count from here. LLAMA3_EINPUT for a token that
+ * the vocabulary doesn't have, with all as it was. */
 LLAMA3_API int llama3_sampling_begin(struct llama3_sampling *sampling, const int32_t *prompt,
                                      size_t n, struct llama3_error *err);
 /* The answer has one more token. LLAMA3_EINPUT. */
@@ -418,7 +427,8 @@ LLAMA3_API int llama3_sampling_accept(struct llama3_sampling *sampling, int32_t 
                                       struct llama3_error *err);
 
 /* Draws the token after `position` tokens. logits: [vocab_size]. It changes nothing: of a draft,
- * draw at each position, and accept what is kept. LLAMA3_EINPUT if the mask allows no token. */
+ * draw at each position, and accept what is kept. LLAMA3_EINPUT if no token that is allowed has a
+ * logit above -infinity. */
 LLAMA3_API int llama3_sampling_draw(struct llama3_sampling *sampling, const float *logits,
                                     size_t position, int32_t *token, struct llama3_error *err);
 
@@ -462,7 +472,8 @@ enum llama3_finish {
     LLAMA3_FINISH_STOP = 0, /* a stop id or a stop string */
     LLAMA3_FINISH_LENGTH,   /* max_tokens, or the context is full */
     LLAMA3_FINISH_CANCELED, /* llama3_session_cancel() */
-    LLAMA3_FINISH_CALLBACK  /* on_text or on_token returned non-zero */
+    LLAMA3_FINISH_CALLBACK, /* on_text or on_token returned non-zero */
+    LLAMA3_FINISH_FAILED    /* the call returned -1 */
 };
 
 struct llama3_result {
@@ -478,8 +489,8 @@ struct llama3_result {
 
 /* llama3_session_set() with the n >= 1 tokens of a prompt, then an answer by llama3_next(), as
  * text. generation and result may be NULL; of a failure, result says how far it got. Being
- * canceled is a success. Fails as llama3_next(); LLAMA3_EINPUT for an empty stop string. Errors
- * number stop strings from 1. */
+ * canceled is a success, even if the whole answer was there when it was noticed. Fails as
+ * llama3_next(); LLAMA3_EINPUT for an empty stop string. Errors number stop strings from 1. */
 LLAMA3_API int llama3_session_generate(struct llama3_session *session, const int32_t *prompt,
                                        size_t n, const struct llama3_generation *generation,
                                        struct llama3_result *result, struct llama3_error *err);

@@ -264,6 +264,10 @@ struct llama3_model *llama3_model_open(const char *path, const struct llama3_mod
     struct llama3_model_options o;
     if (sized_take(&o, sizeof o, options, "llama3_model_options", err) < 0)
         return NULL;
+    if (path == NULL || path[0] == '\0') {
+        error_set(err, LLAMA3_EINPUT, "model: expected a path, found none");
+        return NULL;
+    }
     struct llama3_model *m = size_alloc(1, sizeof *m);
     if (m == NULL) {
         error_memory(err, "a model", sizeof *m);
@@ -371,10 +375,16 @@ static void today(char date[16])
 static struct llama3_message *take_messages(const struct llama3_message *callers, size_t n,
                                             struct llama3_error *err)
 {
-    struct llama3_message *messages = size_alloc(n, sizeof *messages);
     const char *at = (const char *)callers;
+    size_t bytes;
+    if (!size_mul(n, sizeof(struct llama3_message), &bytes)) {
+        error_set(err, LLAMA3_EINPUT, "messages: expected at most %zu, found %zu",
+                  SIZE_MAX / sizeof(struct llama3_message), n);
+        return NULL;
+    }
+    struct llama3_message *messages = size_alloc(n, sizeof *messages);
     if (messages == NULL)
-        error_memory(err, "messages", n * sizeof *messages);
+        error_memory(err, "messages", bytes);
     for (size_t i = 0; messages != NULL && i < n; i++) {
         size_t stride;
         memcpy(&stride, at, sizeof stride);

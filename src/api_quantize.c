@@ -127,7 +127,7 @@ static int add_text(struct quantize_call *job, const struct tokenizer *tokenizer
     size_t before = tokens->n;
     struct llama3_error why;
     char line[400], name[200];
-    if (job->o.text_names != NULL)
+    if (job->o.text_names != NULL && job->o.text_names[i] != NULL)
         snprintf(name, sizeof name, "%.190s", job->o.text_names[i]);
     else
         snprintf(name, sizeof name, "text %zu", i + 1);
@@ -236,11 +236,9 @@ static int run(struct quantize_call *job, struct llama3_error *err)
 int llama3_quantize(const char *in, const char *out, const struct llama3_quantize_options *options,
                     struct llama3_quantize_report *report, struct llama3_error *err)
 {
-    struct llama3_error unwanted = {.size = sizeof unwanted};
     struct quantize_call job = {.in = in};
     struct llama3_quantize_report own;
     struct kinds *kinds = NULL;
-    err = err != NULL ? err : &unwanted; /* callbacks fill it in */
     if (sized_take(&job.o, sizeof job.o, options, "llama3_quantize_options", err) != 0 ||
         sized_take(&own, sizeof own, report, "llama3_quantize_report", err) != 0 ||
         take_options(&job, out, err) != 0)

@@ -120,7 +120,7 @@ def refused(kind, words, *arguments, **named):
     else:
         raise AssertionError("expected " + words)
 refused(Llama3Error, "top_p: expected", "x", top_p=7)
-refused(Llama3Error, "the context holds 300", "x" * 2000)
+refused(Llama3Error, "the context: expected at most 300 tokens", "x" * 2000)
 refused(ValueError, "zero byte", "a\0b")
 refused(ValueError, "zero byte", "x", [{"role": "user\0", "content": "a"}])
 refused(ValueError, "zero byte", "x", temperature="1\0")

@@ -32,13 +32,22 @@ START_TEST(errors_are_one_printable_line)
     ck_assert_int_eq(err.code, LLAMA3_EINPUT);
     ck_assert_int_eq(error_set(NULL, LLAMA3_EIO, "nobody listens"), -1);
 
-    char text[1000];
-    memset(text, 'x', sizeof text);
-    text[sizeof text - 1] = '\0';
-    memcpy(text + 510, "\xc3\xa9", 2); /* the end of the message cuts it in two */
-    error_set(&err, LLAMA3_EINPUT, "%s", text);
-    ck_assert_uint_eq(strlen(err.message), sizeof err.message - 1);
-    ck_assert_int_eq(err.message[510], '?');
+    /* Of a long one the middle is left out, whole characters of it, wherever they begin. */
+    char text[8000];
+    for (size_t shift = 0; shift < 4; shift++)
+        for (size_t n = sizeof err.message - 4; n < sizeof text; n += n < 1000 ? 1 : 997) {
+            memset(text, 'x', shift);
+            for (size_t i = shift; i < n; i++)
+                text[i] = "\xf0\x9f\x98\x80"[(i - shift) % 4];
+            text[n - (n - shift) % 4] = '\0';
+            error_set(&err, LLAMA3_EINPUT, "%s%s", text, n < 4500 ? "!" : "");
+            ck_assert_uint_lt(strlen(err.message), sizeof err.message);
+            ck_assert_uint_gt(strlen(err.message), sizeof err.message - 11);
+            if (n < 4000) {
+                ck_assert_ptr_null(strchr(err.message, '?'));
+                ck_assert_int_eq(err.message[strlen(err.message) - 1], '!');
+            }
+        }
 }
 END_TEST
 

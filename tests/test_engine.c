@@ -283,7 +283,7 @@ START_TEST(what_does_not_fit_is_refused)
 
     ck_assert_int_eq(llama3_session_generate(session, tokens, 21, &g, &result, &err), -1);
     ck_assert_int_eq(err.code, LLAMA3_ECONTEXT);
-    ck_assert_str_eq(err.message, "the prompt has 21 tokens, and the context holds 20");
+    ck_assert_str_eq(err.message, "the context: expected at most 20 tokens, found 21");
     ck_assert_int_eq(llama3_session_generate(session, tokens, 0, &g, &result, &err), -1);
     ck_assert_int_eq(llama3_session_eval(session, tokens, 0, 0, NULL, &err), -1);
     tokens[5] = (int32_t)llama3_model_info(model)->vocab_size;

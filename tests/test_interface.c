@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "llama3.h"
@@ -349,7 +351,7 @@ static void refuses(struct llama3_model *model, enum llama3_code code, const cha
 
 START_TEST(a_session_of_another_model_is_refused)
 {
-    static const char another[] = "expected a session of this model";
+    static const char another[] = "expected a session of this model, found one of another";
     struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
     struct llama3_session *session = open_session(model);
     int32_t tokens[20];
@@ -361,7 +363,7 @@ START_TEST(a_session_of_another_model_is_refused)
     llama3_model_close(model);
 
     model = open_model("tiny-f32", LLAMA3_KV_F32, 0);
-    refuses(model, LLAMA3_EINPUT, another);
+    refuses(model, LLAMA3_EINPUT, "expected a session of this KV type, found one of another");
     llama3_model_close(model);
     model = open_model("tiny-rope", LLAMA3_KV_F16, 0);
     refuses(model, LLAMA3_EINPUT, another);
@@ -372,7 +374,7 @@ START_TEST(a_session_of_another_model_is_refused)
     setenv("LLAMA3_CPU", "scalar", 1);
     model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
     if (!only_scalar)
-        refuses(model, LLAMA3_EINPUT, another);
+        refuses(model, LLAMA3_EINPUT, "of this instruction set and placement on devices");
     llama3_model_close(model);
     unsetenv("LLAMA3_CPU");
     model = open_model("tiny-f32", LLAMA3_KV_F16, 19);
@@ -436,6 +438,349 @@ START_TEST(a_damaged_session_is_refused)
     free(bytes);
     llama3_session_close(session);
     llama3_model_close(model);
+}
+END_TEST
+
+/* ---- cancellation ------------------------------------------------------------------------- */
+
+static void is_canceled(int status)
+{
+    ck_assert_int_eq(status, -1);
+    ck_assert_int_eq(err.code, LLAMA3_ECANCELED);
+}
+
+/* A cancellation stays until a call has reported it, and no longer. */
+START_TEST(a_cancellation_is_reported_once)
+{
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    struct llama3_session *session = open_session(model);
+    struct llama3_sampling *sampling = SAMPLING(model, "temperature", "0");
+    int32_t prompt[20], token = -1;
+    size_t n;
+    some_tokens(model, prompt, 20);
+
+    llama3_session_cancel(session);
+    is_canceled(llama3_session_set(session, prompt, 20, NULL, NULL, NULL, &err));
+    ck_assert_int_eq(llama3_session_set(session, prompt, 20, NULL, NULL, NULL, &err), 0);
+    llama3_session_cancel(session); /* before calls that have nothing to evaluate */
+    is_canceled(llama3_session_set(session, prompt, 20, NULL, NULL, NULL, &err));
+    llama3_session_cancel(session);
+    is_canceled(llama3_next(sampling, session, &token, &err));
+    ck_assert_int_eq(token, -1);
+    ck_assert_int_eq(llama3_next(sampling, session, &token, &err), 0);
+
+    /* Between the calls of a loop. */
+    for (int i = 0; i < 5; i++) {
+        int32_t drawn = token;
+        llama3_session_cancel(session);
+        is_canceled(llama3_next(sampling, session, &token, &err));
+        ck_assert_int_eq(token, drawn);
+        ck_assert_int_eq(llama3_next(sampling, session, &token, &err), 0);
+    }
+    llama3_session_cancel(session);
+    is_canceled(llama3_session_eval(session, prompt, 1, 0, NULL, &err));
+    llama3_session_tokens(session, &n);
+    ck_assert_uint_eq(n, 25);
+    eval(session, prompt, 1, 0, NULL);
+
+    /* A call that fails for another reason doesn't take it. */
+    struct llama3_result result = {.size = sizeof result};
+    const struct llama3_generation g = {.size = sizeof g, .max_tokens = 3, .sampling = sampling};
+    llama3_session_cancel(session);
+    ck_assert_int_eq(llama3_session_eval(session, prompt, 0, 0, NULL, &err), -1);
+    ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 20, &g, &result, &err), 0);
+    ck_assert_int_eq(result.finish, LLAMA3_FINISH_CANCELED);
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 20, &g, &result, &err), 0);
+    ck_assert_int_ne(result.finish, LLAMA3_FINISH_CANCELED);
+    llama3_sampling_close(sampling);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+/* ---- misuse ------------------------------------------------------------------------------- */
+
+static void is_refused(int status, enum llama3_code code, const char *message)
+{
+    ck_assert_int_eq(status, -1);
+    ck_assert_int_eq(err.code, code);
+    ck_assert_msg(strstr(err.message, message) != NULL, "%s", err.message);
+}
+
+START_TEST(a_refused_prompt_leaves_the_session)
+{
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 60);
+    struct llama3_session *session = open_session(model);
+    int32_t tokens[N];
+    size_t n, bytes = vocab_size(model) * sizeof(float);
+    float *logits = malloc(bytes);
+    some_tokens(model, tokens, N);
+    eval(session, tokens, 40, 0, NULL);
+    memcpy(logits, llama3_session_logits(session), bytes);
+
+    tokens[30] = (int32_t)vocab_size(model);
+    is_refused(llama3_session_set(session, tokens, 35, NULL, NULL, NULL, &err), LLAMA3_EINPUT,
+               "token 30: expected an id below ");
+    is_refused(llama3_session_eval(session, tokens + 29, 2, 0, NULL, &err), LLAMA3_EINPUT,
+               "token 1: expected an id below ");
+    is_refused(llama3_session_set(session, tokens, 61, NULL, NULL, NULL, &err), LLAMA3_ECONTEXT,
+               "60 tokens, found 61");
+    is_refused(llama3_session_set(session, tokens, 0, NULL, NULL, NULL, &err), LLAMA3_EINPUT,
+               "expected at least one token, found none");
+    is_refused(llama3_session_eval(session, tokens, 21, 0, NULL, &err), LLAMA3_ECONTEXT,
+               "60 tokens, found 61");
+    is_refused(llama3_session_eval(session, tokens, SIZE_MAX, 0, NULL, &err), LLAMA3_ECONTEXT,
+               "60 tokens");
+    is_refused(llama3_session_eval(session, tokens, 2, 0, logits, &err), LLAMA3_EINPUT, "logits");
+    ck_assert_uint_eq((llama3_session_tokens(session, &n), n), 40);
+    ck_assert_mem_eq(llama3_session_logits(session), logits, bytes);
+    free(logits);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+/* What a callback tries with the session that calls it. */
+struct misuse {
+    struct llama3_session *session;
+    bool in_prompt;
+    int tried;
+};
+
+static void misuse(struct misuse *m)
+{
+    static const char busy[] = "expected a session that no call is using";
+    struct llama3_session *s = m->session;
+    int32_t token = 5;
+    size_t before, after;
+    struct llama3_generation g = {.size = sizeof g, .max_tokens = 1};
+    struct llama3_history *history = llama3_history_new();
+    m->tried++;
+    llama3_session_tokens(s, &before);
+    is_refused(llama3_session_eval(s, &token, 1, 0, NULL, &err), LLAMA3_EINPUT, busy);
+    is_refused(llama3_session_set(s, &token, 1, NULL, NULL, NULL, &err), LLAMA3_EINPUT, busy);
+    is_refused(llama3_next(NULL, s, &token, &err), LLAMA3_EINPUT, busy);
+    is_refused(llama3_session_generate(s, &token, 1, &g, NULL, &err), LLAMA3_EINPUT, busy);
+    is_refused(llama3_session_save(s, path, &err), LLAMA3_EINPUT, busy);
+    err.code = LLAMA3_OK;
+    ck_assert_ptr_null(llama3_session_respond(s, history, "Hello", NULL, &err));
+    ck_assert_uint_eq(llama3_history_length(history), 0);
+    is_refused(-1, LLAMA3_EINPUT, busy);
+    llama3_session_truncate(s, 1); /* does nothing */
+    llama3_session_tokens(s, &after);
+    ck_assert_uint_eq(before, after);
+    struct llama3_session *fork = llama3_session_fork(s, before, &err);
+    if (m->in_prompt)
+        is_refused(fork == NULL ? -1 : 0, LLAMA3_EINPUT, busy);
+    else
+        eval(fork, &token, 1, 0, NULL);
+    llama3_session_close(fork);
+    llama3_history_free(history);
+}
+
+static int misuse_text(void *arg, const char *text, size_t length)
+{
+    (void)text;
+    (void)length;
+    misuse(arg);
+    return 0;
+}
+
+static int misuse_token(void *arg, int32_t token, const float *logits)
+{
+    (void)token;
+    (void)logits;
+    misuse(arg);
+    return 0;
+}
+
+static void misuse_prompt(void *arg, size_t done, size_t total)
+{
+    struct misuse *m = arg;
+    ck_assert_uint_le(done, total);
+    m->in_prompt = true;
+    misuse(m);
+    m->in_prompt = false;
+}
+
+START_TEST(a_session_in_use_is_refused)
+{
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    struct llama3_session *session = open_session(model);
+    struct misuse m = {.session = session};
+    int32_t prompt[120];
+    struct answer whole = {0}, again = {0};
+    struct llama3_generation g = {.size = sizeof g,
+                                  .max_tokens = 12,
+                                  .sampling = SAMPLING(model, "temperature", "2", "top_p", "1"),
+                                  .on_text = on_text,
+                                  .arg = &whole};
+    some_tokens(model, prompt, 120);
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 120, &g, NULL, &err), 0);
+    llama3_session_truncate(session, 0);
+    g.on_text = misuse_text;
+    g.on_token = misuse_token;
+    g.on_prompt = misuse_prompt;
+    g.arg = &m;
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 120, &g, NULL, &err), 0);
+    ck_assert_int_gt(m.tried, 10);
+    m.tried = 0;
+    llama3_session_truncate(session, 0);
+    ck_assert_int_eq(llama3_session_set(session, prompt, 120, misuse_prompt, &m, NULL, &err), 0);
+    ck_assert_int_gt(m.tried, 0);
+
+    /* It harmed nothing. */
+    g.on_text = on_text;
+    g.on_token = NULL;
+    g.on_prompt = NULL;
+    g.arg = &again;
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 120, &g, NULL, &err), 0);
+    ck_assert_uint_eq(again.length, whole.length);
+    ck_assert_mem_eq(again.text, whole.text, whole.length);
+    llama3_sampling_close(g.sampling);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+/* The threads that compute are not in the child. */
+START_TEST(a_forked_child_is_refused)
+{
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    struct llama3_session *session = open_session(model);
+    const int32_t token = 5;
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(20);
+        is_refused(llama3_session_eval(session, &token, 1, 0, NULL, &err), LLAMA3_EINPUT,
+                   "expected the process that opened the model, found a child of it");
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    eval(session, &token, 1, 0, NULL);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+START_TEST(a_failure_is_told_in_the_result)
+{
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    struct llama3_session *session = open_session(model);
+    const int32_t prompt[] = {5, 6, (int32_t)vocab_size(model)};
+    const char *const stop = "";
+    struct llama3_generation g = {.size = sizeof g, .stop = &stop, .n_stop = 1};
+    struct llama3_result result = {.size = sizeof result, .stop_id = 7, .answer_tokens = 9};
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 2, &g, &result, &err), -1);
+    ck_assert_str_eq(err.message, "stop string 1: expected some text, found none");
+    ck_assert_int_eq(result.finish, LLAMA3_FINISH_FAILED);
+    ck_assert(result.stop_id == -1 && result.stop_string == -1 && result.answer_tokens == 0);
+    ck_assert_uint_eq(result.prompt_tokens, 2);
+    g.n_stop = 0;
+    result.finish = LLAMA3_FINISH_STOP;
+    ck_assert_int_eq(llama3_session_generate(session, prompt, 3, &g, &result, &err), -1);
+    ck_assert_int_eq(result.finish, LLAMA3_FINISH_FAILED);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+START_TEST(what_can_be_no_message_is_refused)
+{
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    struct llama3_session *session = open_session(model);
+    struct llama3_history *history = llama3_history_new();
+    is_refused(llama3_history_add(history, "robot", "Hello", &err), LLAMA3_EINPUT,
+               "found \"robot\"");
+    is_refused(llama3_history_add(history, NULL, "Hello", &err), LLAMA3_EINPUT, "role");
+    is_refused(llama3_history_add(history, "user", NULL, &err), LLAMA3_EINPUT, "content");
+    is_refused(llama3_history_add(history, "user", "caf\xe9", &err), LLAMA3_EINPUT, "UTF-8");
+    ck_assert_ptr_null(llama3_session_respond(session, history, NULL, NULL, &err));
+    ck_assert_uint_eq(llama3_history_length(history), 0);
+    ck_assert_int_eq(llama3_history_add(history, "tool", "{}", &err), 0);
+
+    const struct llama3_message messages[] = {{sizeof *messages, "user", "Hello"},
+                                              {sizeof *messages, NULL, "Hello"},
+                                              {sizeof *messages, "user", NULL}};
+    int32_t *tokens;
+    size_t n;
+    for (size_t i = 0; i < 3; i++)
+        ck_assert_int_eq(
+            llama3_apply_template(model, messages + i, 1, NULL, &tokens, &n, &err) == 0, i == 0);
+    is_refused(llama3_apply_template(model, messages, SIZE_MAX / 4, NULL, &tokens, &n, &err),
+               LLAMA3_EINPUT, "messages: expected at most ");
+    is_refused(llama3_apply_template(model, NULL, 0, NULL, &tokens, &n, &err), LLAMA3_EINPUT,
+               "expected a message, found none");
+    llama3_free(tokens);
+    llama3_history_free(history);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+START_TEST(pretokens_of_any_bytes)
+{
+    static const char *const models[] = {"tiny-f32", "tiny-gguf-q8_0/model.gguf"};
+    for (size_t m = 0; m < 2; m++) {
+        struct llama3_model *model = open_model(models[m], LLAMA3_KV_F16, 0);
+        uint32_t x = 1;
+        for (int round = 0; round < 2000; round++) {
+            char text[24];
+            size_t at = 0;
+            for (size_t i = 0; i < sizeof text; i++) {
+                x = x * 1664525 + 1013904223;
+                text[i] = (char)(x >> 24);
+            }
+            while (at < sizeof text) {
+                size_t step = llama3_pretoken(model, text + at, sizeof text - at);
+                ck_assert_uint_gt(step, 0);
+                ck_assert_uint_le(step, sizeof text - at);
+                at += step;
+            }
+        }
+        llama3_model_close(model);
+    }
+}
+END_TEST
+
+START_TEST(only_a_regular_file_is_a_saved_session)
+{
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    unlink(path);
+    ck_assert_int_eq(mkfifo(path, 0600), 0);
+    refuses(model, LLAMA3_EIO, "expected a regular file, found ");
+    unlink(path);
+    ck_assert_ptr_null(llama3_session_load(model, "/dev/zero", &err));
+    ck_assert_str_eq(err.message, "/dev/zero: expected a regular file, found a special file");
+    ck_assert_ptr_null(llama3_session_load(model, "/tmp", &err));
+    ck_assert_str_eq(err.message, "/tmp: expected a regular file, found a directory");
+    llama3_model_close(model);
+}
+END_TEST
+
+/* However long the path, the reason is there. */
+START_TEST(long_paths_leave_the_reason)
+{
+    char name[3000];
+    for (size_t n = 440; n < sizeof name; n += 160) {
+        memset(name, 'x', n);
+        for (size_t i = 0; i < n; i += 100)
+            name[i] = '/';
+        memcpy(name + 1, "\xc3\xa9\xc3\xa9", 4);
+        name[n] = '\0';
+        ck_assert_ptr_null(llama3_model_open(name, NULL, &err));
+        ck_assert_uint_lt(strlen(err.message), sizeof err.message);
+        ck_assert_msg(strncmp(err.message, "/\xc3\xa9\xc3\xa9xxx", 8) == 0, "%s", err.message);
+        ck_assert_msg(strstr(err.message, "xxx: No such file or directory") != NULL, "%s",
+                      err.message);
+    }
+    ck_assert_ptr_null(llama3_model_open("", NULL, &err));
+    is_refused(-1, LLAMA3_EINPUT, "expected a path, found none");
+    ck_assert_ptr_null(llama3_model_open(NULL, NULL, &err));
+    is_refused(-1, LLAMA3_EINPUT, "expected a path, found none");
 }
 END_TEST
 
@@ -589,6 +934,15 @@ int main(void)
     tcase_add_test(tcase, what_a_session_lacks_is_not_saved);
     tcase_add_test(tcase, a_session_of_another_model_is_refused);
     tcase_add_test(tcase, a_damaged_session_is_refused);
+    tcase_add_test(tcase, a_cancellation_is_reported_once);
+    tcase_add_test(tcase, a_refused_prompt_leaves_the_session);
+    tcase_add_test(tcase, a_session_in_use_is_refused);
+    tcase_add_test(tcase, a_forked_child_is_refused);
+    tcase_add_test(tcase, a_failure_is_told_in_the_result);
+    tcase_add_test(tcase, what_can_be_no_message_is_refused);
+    tcase_add_test(tcase, pretokens_of_any_bytes);
+    tcase_add_test(tcase, only_a_regular_file_is_a_saved_session);
+    tcase_add_test(tcase, long_paths_leave_the_reason);
     tcase_add_test(tcase, sizes_of_structs_are_checked);
     tcase_add_test(tcase, a_turn_can_stay_open);
     tcase_add_test(tcase, a_vocabulary_needs_no_weights);

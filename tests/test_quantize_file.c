@@ -201,6 +201,11 @@ START_TEST(given_texts)
     options.text_names = NULL;
     make(tiny, out, &options, NULL);
     has(&seen, "text 2: the first ");
+    const char *without[] = {"first", NULL, "third"};
+    memset(&seen, 0, sizeof seen);
+    options.text_names = without;
+    make(tiny, out, &options, NULL);
+    has(&seen, "text 2: the first ");
     buf_free(&one);
     buf_free(&many);
 }
@@ -302,6 +307,30 @@ static void on_spent(void *arg, const char *file, uint64_t offset, uint64_t byte
     ck_assert_str_eq(file, "model.safetensors");
     ((struct plan *)arg)->spent += bytes;
 }
+
+static int give_up(void *arg, const char *file, uint64_t offset, uint64_t bytes,
+                   struct llama3_error *error)
+{
+    (void)file;
+    (void)offset;
+    (void)bytes;
+    return arg == NULL ? -1 : error_set(error, LLAMA3_EIO, "the disk is gone");
+}
+
+START_TEST(bytes_that_never_come)
+{
+    struct llama3_quantize_options options = plain();
+    options.on_need = give_up;
+    err = (struct llama3_error){.size = sizeof err};
+    ck_assert_int_eq(llama3_quantize(tiny, out, &options, NULL, &err), -1);
+    ck_assert_int_eq(err.code, LLAMA3_ECANCELED); /* without a reason */
+    ck_assert_str_eq(err.message, "canceled");
+    options.arg = folder;
+    ck_assert_int_eq(llama3_quantize(tiny, out, &options, NULL, &err), -1);
+    ck_assert_int_eq(err.code, LLAMA3_EIO);
+    ck_assert_ptr_nonnull(strstr(err.message, "the disk is gone"));
+}
+END_TEST
 
 START_TEST(planned)
 {
@@ -454,6 +483,11 @@ START_TEST(a_gain)
     ck_assert_int_eq(llama3_quantize_gain(tiny, out, 1, &calibrated, &without, &err), 0);
     ck_assert_double_lt(calibrated, without);
     ck_assert_int_eq(llama3_quantize_gain(tiny, other, 1, &calibrated, &without, &err), -1);
+    make(TEST_DATA "/tiny-f16", out, NULL, NULL);
+    ck_assert_int_eq(llama3_quantize_gain(tiny, out, 1, &calibrated, &without, &err), -1);
+    ck_assert_msg(strstr(err.message, ": expected a file that was made of ") != NULL, "%s",
+                  err.message);
+    make(tiny, out, NULL, NULL);
     ck_assert_int_eq(llama3_quantize_gain(tiny, out, 2000, &calibrated, &without, &err), -1);
     ck_assert_str_eq(err.message, "threads: expected 1 to 1024, found 2000");
 }
@@ -470,6 +504,7 @@ int main(void)
     tcase_add_test(tests, given_texts);
     tcase_add_test(tests, canceled_and_resumed);
     tcase_add_test(tests, no_name_is_given);
+    tcase_add_test(tests, bytes_that_never_come);
     tcase_add_test(tests, planned);
     tcase_add_test(tests, refusals);
     tcase_add_test(tests, the_checkpoint_stays);

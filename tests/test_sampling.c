@@ -169,7 +169,8 @@ START_TEST(a_mask_allows_its_tokens_alone)
         memset(allowed, 0, sizeof allowed);
         int32_t token = 7;
         ck_assert_int_eq(llama3_sampling_draw(s, logits, 0, &token, &err), -1);
-        ck_assert_str_eq(err.message, "mask: expected a token that is allowed, found none");
+        ck_assert_str_eq(err.message,
+                         "mask: expected an allowed token with a logit to draw by, found none");
         ck_assert_int_eq(token, 7);
         allowed[1] = 1U << 3;
         allowed[2] = 1U << 5;
@@ -183,8 +184,55 @@ START_TEST(a_mask_allows_its_tokens_alone)
         llama3_sampling_mask(s, NULL);
         if (t < 2)
             ck_assert_int_eq(draw(s, logits, 0), 5);
+        logits[0] = NAN; /* is nobody's best, allowed or not */
+        ck_assert_int_ne(draw(s, logits, 0), 0);
+        logits[0] = 0;
         llama3_sampling_close(s);
     }
+}
+END_TEST
+
+START_TEST(logits_that_draw_nothing)
+{
+    const float none[3] = {NAN, -INFINITY, NAN}, one[3] = {NAN, -INFINITY, 1};
+    const uint32_t allowed = 1 << 0 | 1 << 1;
+    static const char *const temperatures[] = {"0", "1"};
+    for (size_t t = 0; t < 2; t++) {
+        struct llama3_sampling *s = NEUTRAL(3, "temperature", temperatures[t]);
+        int32_t token = 9;
+        ck_assert_int_eq(llama3_sampling_draw(s, none, 0, &token, &err), -1);
+        ck_assert_str_eq(err.message, "logits: expected one to draw by, found none");
+        ck_assert_int_eq(draw(s, one, 0), 2);
+        llama3_sampling_mask(s, &allowed);
+        ck_assert_int_eq(llama3_sampling_draw(s, one, 0, &token, &err), -1);
+        ck_assert_str_eq(err.message,
+                         "mask: expected an allowed token with a logit to draw by, found none");
+        ck_assert_int_eq(token, 9);
+        llama3_sampling_close(s);
+    }
+}
+END_TEST
+
+START_TEST(tokens_are_checked)
+{
+    static const struct generation_defaults defaults = GENERATION_NONE;
+    const int32_t prompt[] = {1, 2, 3}, wrong[] = {1, 3, 6};
+    const float logits[6] = {5, 5, 5, 4, 3, 2};
+    struct llama3_sampling *s = NEUTRAL(6, "temperature", "0", "repeat_penalty", "2");
+    ck_assert_int_eq(llama3_sampling_begin(s, prompt, 3, &err), 0);
+    ck_assert_int_eq(llama3_sampling_accept(s, 0, &err), 0);
+    ck_assert_int_eq(draw(s, logits, 0), 4);
+    ck_assert_int_eq(llama3_sampling_begin(s, wrong, 3, &err), -1);
+    ck_assert_str_eq(err.message, "token 2: expected an id below 6, found 6");
+    ck_assert_int_eq(draw(s, logits, 0), 4); /* as it was */
+    ck_assert_int_eq(llama3_sampling_accept(s, -1, &err), -1);
+    ck_assert_int_eq(llama3_sampling_bias(s, 6, 1, &err), -1);
+    ck_assert_str_eq(err.message, "bias: expected a token below 6, found 6");
+    llama3_sampling_close(s);
+    s = sampling_open(&defaults, 0, &err);
+    ck_assert_int_eq(llama3_sampling_bias(s, 0, 1, &err), -1);
+    ck_assert_str_eq(err.message, "sampling: expected one of a model, found one of none");
+    llama3_sampling_close(s);
 }
 END_TEST
 
@@ -201,6 +249,7 @@ START_TEST(settings_are_read_and_written)
         {"repeat_penalty", "1.1", "1.1"},
         {"frequency_penalty", "-100", "-100"},
         {"presence_penalty", "-.5", "-0.5"},
+        {"frequency_penalty", "-0", "0"},
         {"seed", "18446744073709551615", "18446744073709551615"},
     };
     char text[32];
@@ -233,6 +282,8 @@ START_TEST(settings_are_checked)
     static const char *const wrong[][3] = {
         {"temperature", "-1", "temperature: expected a number in [0, 100], found '-1'"},
         {"temperature", "100.1", NULL},
+        {"temperature", "100.0000001", NULL}, /* 100 as a float */
+        {"temperature", "+1", NULL},
         {"temperature", "nan", NULL},
         {"temperature", "inf", NULL},
         {"temperature", "0x1", NULL},
@@ -251,7 +302,9 @@ START_TEST(settings_are_checked)
         {"seed", "-1", "seed: expected an integer in [0, 18446744073709551615], found '-1'"},
         {"seed", "18446744073709551616", NULL},
         {"seed", "1.0", NULL},
-        {"heat", "1", "sampling: expected the name of a setting, found \"heat\""},
+        {"heat", "1",
+         "sampling: expected temperature, top_p, min_p, top_k, repeat_penalty, "
+         "frequency_penalty, presence_penalty or seed, found \"heat\""},
         {"", "1", NULL},
     };
     struct llama3_sampling *s = llama3_sampling_open(NULL, &err);
@@ -296,6 +349,8 @@ int main(void)
     tcase_add_test(tcase, the_best_is_found_everywhere);
     tcase_add_test(tcase, biases_come_before_penalties);
     tcase_add_test(tcase, a_mask_allows_its_tokens_alone);
+    tcase_add_test(tcase, logits_that_draw_nothing);
+    tcase_add_test(tcase, tokens_are_checked);
     tcase_add_test(tcase, settings_are_read_and_written);
     tcase_add_test(tcase, settings_are_checked);
     tcase_add_test(tcase, settings_know_no_locale);

@@ -4,6 +4,9 @@
  * size of pieces; and a helper that is kept from its core loses its piece to the leader, so that
  * results are neither lost nor written twice.
  */
+#include "config.h" /* sched_getaffinity */
+
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
@@ -96,6 +99,33 @@ START_TEST(a_team_closes_at_any_moment)
 }
 END_TEST
 
+static void short_work(void *arg, size_t first, size_t end)
+{
+    (void)arg;
+    pause_for(0.01 * (double)(end - first));
+}
+
+/* Helpers lend their cores to a leader that has none. However many do so at once, afterwards it may
+ * run where it might before. */
+START_TEST(the_leader_keeps_its_cores)
+{
+    struct llama3_error err;
+    cpu_set_t before, after;
+    ck_assert_int_eq(sched_getaffinity(0, sizeof before, &before), 0);
+    for (int i = 0; i < 8; i++) {
+        struct team *team = team_open(400, &err);
+        ck_assert_ptr_nonnull(team);
+        for (int job = 0; job < 60; job++) {
+            team_share(team, 2000, 1, 3, false, short_work, NULL);
+            pause_for(0.2);
+        }
+        team_close(team); /* nobody moves the leader any more */
+    }
+    ck_assert_int_eq(sched_getaffinity(0, sizeof after, &after), 0);
+    ck_assert_int_eq(CPU_COUNT(&after), CPU_COUNT(&before));
+}
+END_TEST
+
 START_TEST(a_piece_shares_with_nobody)
 {
     struct llama3_error err;
@@ -181,6 +211,7 @@ int main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, every_unit_is_done_once);
     tcase_add_test(tests, a_team_closes_at_any_moment);
+    tcase_add_test(tests, the_leader_keeps_its_cores);
     tcase_add_test(tests, a_piece_shares_with_nobody);
     tcase_add_test(tests, a_team_for_once);
     tcase_add_test(tests, pieces_are_done_over);

@@ -2,7 +2,9 @@
 #include "base/error.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,16 +29,43 @@ static void make_printable(char *message)
     }
 }
 
+static bool continues_character(char byte)
+{
+    return ((uint8_t)byte & 0xc0) == 0x80;
+}
+
+/* Copies a message. Of one that is too long the middle is left out: a path stands at the beginning,
+ * and the reason at the end. */
+static void copy_message(char *to, size_t size, const char *message)
+{
+    static const char gap[] = "...";
+    size_t length = strlen(message), head = size / 3, tail = size - 1 - (sizeof gap - 1) - head;
+    if (length < size) {
+        memcpy(to, message, length + 1);
+        return;
+    }
+    const char *end = message + length - tail;
+    while (continues_character(message[head]))
+        head--;
+    while (continues_character(*end))
+        end++;
+    memcpy(to, message, head);
+    memcpy(to + head, gap, sizeof gap - 1);
+    memcpy(to + head + sizeof gap - 1, end, strlen(end) + 1);
+}
+
 int error_set(struct llama3_error *err, enum llama3_code code, const char *format, ...)
 {
+    char message[PATH_MAX + sizeof err->message];
     if (err == NULL)
         return -1;
     va_list args;
     va_start(args, format);
-    vsnprintf(err->message, sizeof err->message, format, args);
+    vsnprintf(message, sizeof message, format, args);
     va_end(args);
     err->code = code;
-    make_printable(err->message);
+    make_printable(message);
+    copy_message(err->message, sizeof err->message, message);
     return -1;
 }
 

@@ -51,6 +51,17 @@ static int open_regular(const char *path, size_t *size, bool *missing, struct ll
     return -1;
 }
 
+FILE *file_open(const char *path, size_t *size, struct llama3_error *err)
+{
+    int fd = open_regular(path, size, NULL, err);
+    FILE *file = fd >= 0 ? fdopen(fd, "r") : NULL;
+    if (fd >= 0 && file == NULL) {
+        error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+        close(fd);
+    }
+    return file;
+}
+
 int map_descriptor(struct map *map, int fd, const char *path, struct llama3_error *err)
 {
     size_t size = 0;

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/error.h"
 
@@ -35,6 +36,9 @@ int map_check(const struct map *map, struct llama3_error *err);
  * (whole pages only). */
 void map_want(const struct map *map, const uint8_t *begin, size_t n);
 void map_drop(const struct map *map, const uint8_t *begin, size_t n);
+
+/* Opens a regular file to read it from its beginning; anything else is refused. NULL on failure. */
+FILE *file_open(const char *path, size_t *size, struct llama3_error *err);
 
 /* Reads a whole file of at most max bytes. A NUL follows its bytes. Freed by free(). *missing (may
  * be NULL) is set if the file does not exist. That is no error then: NULL is returned and err left

@@ -524,10 +524,16 @@ static void await_job(struct helper *h, unsigned number)
     struct team *t = h->team;
     if (gate_spin(&t->jobs, number))
         return;
+    /* One helper at a time: another would take the single core, where the leader is being moved to,
+     * for all that it may run on, and leave it there. */
+    static atomic_flag giving = ATOMIC_FLAG_INIT;
     pid_t leader = atomic_load_explicit(&t->leader, memory_order_relaxed);
     cpu_set_t allowed;
-    if (atomic_load(&t->computing) && sched_getaffinity(leader, sizeof allowed, &allowed) == 0)
-        give_core(&h->watch, leader, &allowed);
+    if (atomic_load(&t->computing) && !atomic_flag_test_and_set(&giving)) {
+        if (sched_getaffinity(leader, sizeof allowed, &allowed) == 0)
+            give_core(&h->watch, leader, &allowed);
+        atomic_flag_clear(&giving);
+    }
     gate_sleep(&t->jobs, number);
 }
 

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/size.h"
@@ -36,6 +37,7 @@ struct engine {
     struct forward *forward;
     struct forward_options limits;
     size_t vocab_size;
+    pid_t process; /* that opened it */
 
     pthread_t thread;
     pthread_mutex_t lock;     /* the queue, `closing`, streams, and every waiting's fields */
@@ -367,18 +369,12 @@ static void submit_and_wait(struct engine *engine, struct waiting *w)
 
 int engine_run(struct engine *engine, const struct engine_job *job, struct llama3_error *err)
 {
-    size_t end;
-    if (!size_add(job->position, job->n, &end) || end > engine->limits.max_context)
-        return error_set(err, LLAMA3_ECONTEXT,
-                         "%zu tokens after %zu do not fit the context of %zu tokens", job->n,
-                         job->position, engine->limits.max_context);
-    for (size_t i = 0; i < job->n; i++)
-        if (job->tokens[i] < 0 || (size_t)job->tokens[i] >= engine->vocab_size)
-            return error_set(err, LLAMA3_EINPUT, "token %zu: expected an id below %zu, found %d", i,
-                             engine->vocab_size, (int)job->tokens[i]);
-
+    if (getpid() != engine->process) /* the threads that compute are not here */
+        return error_set(err, LLAMA3_EINPUT,
+                         "expected the process that opened the model, found a child of it");
     pthread_mutex_lock(&engine->kv_lock);
-    int status = sequence_reserve(engine->forward, job->sequence, job->position, end, err);
+    int status = sequence_reserve(engine->forward, job->sequence, job->position,
+                                  job->position + job->n, err);
     pthread_mutex_unlock(&engine->kv_lock);
     if (status < 0)
         return -1;
@@ -493,6 +489,7 @@ struct engine *engine_open(struct forward *forward, size_t vocab_size,
     engine->limits = *limits;
     engine->vocab_size = vocab_size;
     engine->wait = 1;
+    engine->process = getpid();
     engine->rows = size_alloc(limits->max_rows, sizeof *engine->rows);
     engine->in_pass = size_alloc(limits->max_seqs, sizeof(struct waiting *));
     engine->seqs = size_alloc(limits->max_seqs, sizeof(struct sequence *));

@@ -44,7 +44,7 @@ int engine_reserve(struct engine *engine, struct sequence *sequence, size_t n,
                    struct llama3_error *err);
 uint64_t engine_kv_bytes(struct engine *engine); /* held by all sequences */
 
-/* n >= 1 tokens at positions position.. of a sequence. */
+/* n >= 1 tokens of the vocabulary, at positions position.. of a sequence and of the context. */
 struct engine_job {
     struct sequence *sequence;
     size_t position;

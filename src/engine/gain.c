@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/quantize.h"
 #include "base/sample.h"
@@ -134,6 +135,34 @@ int gain_measure(const struct model *source, const struct model *made, const int
     return status;
 }
 
+static bool same_vector(const struct matrix *a, const struct matrix *b, float *rows)
+{
+    matrix_row(a, 0, rows);
+    matrix_row(b, 0, rows + a->cols);
+    return memcmp(rows, rows + a->cols, a->cols * sizeof *rows) == 0;
+}
+
+/* Norms are copied as they are, and no two models have the same. */
+static int check_made_of(const struct model *source, const struct model *made,
+                         struct llama3_error *err)
+{
+    const struct config *a = &source->config, *b = &made->config;
+    float *rows = size_alloc(2, a->dim * sizeof *rows);
+    if (rows == NULL)
+        return error_memory(err, "norms", 2 * a->dim * sizeof *rows);
+    bool same = a->dim == b->dim && a->n_layers == b->n_layers && a->n_heads == b->n_heads &&
+                a->n_kv_heads == b->n_kv_heads && a->head_dim == b->head_dim &&
+                a->ffn_dim == b->ffn_dim && a->vocab_size == b->vocab_size &&
+                same_vector(&source->norm, &made->norm, rows);
+    for (size_t i = 0; same && i < a->n_layers; i++)
+        same = same_vector(&source->layers[i].attn_norm, &made->layers[i].attn_norm, rows);
+    free(rows);
+    return same ? 0
+                : error_set(err, LLAMA3_EINPUT,
+                            "%s: expected a file that was made of %s, found one of another model",
+                            made->path, source->path);
+}
+
 int gain_of_file(const char *in, const char *made, int threads, struct gain *gain,
                  struct llama3_error *err)
 {
@@ -143,6 +172,7 @@ int gain_of_file(const char *in, const char *made, int threads, struct gain *gai
     struct tokens sample = {0};
     int status = -1;
     if (model_open(&models[SOURCE], in, err) == 0 && model_open(&models[MADE], made, err) == 0 &&
+        check_made_of(&models[SOURCE], &models[MADE], err) == 0 &&
         (tokenizer = tokenizer_open(&models[SOURCE].vocab, err)) != NULL)
         status = tokenizer_encode(tokenizer, (const char *)sample_text, sample_size, &sample, err);
     if (status == 0 && sample.failed)

@@ -115,8 +115,6 @@ static int answer(struct llama3_session *s, struct outlet *o, struct llama3_resu
     int32_t token = -1;
 
     for (;;) {
-        if (session_canceled(s))
-            return LLAMA3_FINISH_CANCELED;
         if (session_next(g->sampling, s, &token, err) < 0)
             return err->code == LLAMA3_ECANCELED ? LLAMA3_FINISH_CANCELED : -1;
         if (g->on_token != NULL && g->on_token(g->arg, token, s->logits) != 0)
@@ -177,22 +175,24 @@ int llama3_session_generate(struct llama3_session *s, const int32_t *prompt, siz
                             struct llama3_result *callers, struct llama3_error *err)
 {
     struct llama3_generation g;
-    struct llama3_result result = {0};
+    struct llama3_result result;
     struct llama3_error failure = {0};
     int finish = -1;
 
+    if (sized_take(&result, sizeof result, callers, "llama3_result", err) < 0)
+        return -1;
+    result = (struct llama3_result){
+        .size = sizeof result, .stop_id = -1, .stop_string = -1, .prompt_tokens = n};
     if (sized_take(&g, sizeof g, generation, "llama3_generation", &failure) == 0 &&
-        sized_take(&result, sizeof result, callers, "llama3_result", &failure) == 0 &&
-        check(&g, &failure) == 0) {
-        result = (struct llama3_result){
-            .size = sizeof result, .stop_id = -1, .stop_string = -1, .prompt_tokens = n};
+        check(&g, &failure) == 0 && session_begin(s, &failure) == 0) {
         finish = generate_with(s, prompt, n, &g, &result, &failure);
+        session_end(s);
+        /* One that came too late to end anything is reported as well: it was for this call. */
+        if ((finish < 0 && failure.code == LLAMA3_ECANCELED) ||
+            (finish >= 0 && session_take_cancel(s)))
+            finish = LLAMA3_FINISH_CANCELED;
     }
-    if (finish < 0 && failure.code == LLAMA3_ECANCELED)
-        finish = LLAMA3_FINISH_CANCELED;
-    session_take_cancel(s);
-    if (finish >= 0)
-        result.finish = (enum llama3_finish)finish;
+    result.finish = finish >= 0 ? (enum llama3_finish)finish : LLAMA3_FINISH_FAILED;
     if (callers != NULL)
         sized_give(callers, &result, sizeof result);
     return finish >= 0 ? 0 : error_copy(err, &failure);

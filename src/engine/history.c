@@ -7,6 +7,7 @@
 #include "base/size.h"
 #include "base/sized.h"
 #include "engine/session.h"
+#include "text/chat.h"
 
 struct llama3_history {
     struct llama3_message *messages; /* [n], each with its own copies */
@@ -30,6 +31,9 @@ void llama3_history_free(struct llama3_history *history)
 int llama3_history_add(struct llama3_history *history, const char *role, const char *content,
                        struct llama3_error *err)
 {
+    const struct llama3_message message = {sizeof message, role, content};
+    if (chat_message_check(&message, history->n + 1, err) < 0)
+        return -1;
     if (history->n == history->capacity) {
         size_t capacity = history->capacity * 2 + 8, bytes;
         struct llama3_message *moved = NULL;

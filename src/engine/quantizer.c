@@ -119,7 +119,10 @@ static int on_need(void *arg, const void *data, size_t bytes, struct llama3_erro
 {
     const struct run *run = arg;
     struct file_offset at = offset_of(&run->q->model, data);
-    return run->options->on_need(run->options->arg, at.file, at.offset, bytes, err);
+    struct llama3_error reason = {sizeof reason, LLAMA3_ECANCELED, "canceled"};
+    return run->options->on_need(run->options->arg, at.file, at.offset, bytes, &reason) == 0
+               ? 0
+               : error_copy(err, &reason);
 }
 
 static void on_spent(void *arg, const void *data, size_t bytes)

@@ -78,20 +78,27 @@ const char *const *llama3_sampling_names(void)
 
 static const struct setting *find_setting(const char *name, struct llama3_error *err)
 {
+    char list[160];
+    size_t n = 0;
     for (size_t i = 0; i < N_SETTINGS; i++)
         if (strcmp(settings[i].name, name) == 0)
             return &settings[i];
-    error_set(err, LLAMA3_EINPUT, "sampling: expected the name of a setting, found \"%.40s\"",
-              name);
+    for (size_t i = 0; i < N_SETTINGS; i++)
+        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s",
+                              i == 0                ? ""
+                              : i + 1 == N_SETTINGS ? " or "
+                                                    : ", ",
+                              settings[i].name);
+    error_set(err, LLAMA3_EINPUT, "sampling: expected %s, found \"%.40s\"", list, name);
     return NULL;
 }
 
-/* A decimal number in C's notation, whatever the locale. */
+/* A decimal number in C's notation without a plus sign, whatever the locale. */
 static bool parse_number(const char *text, double *value)
 {
     locale_t c = newlocale(LC_NUMERIC_MASK, "C", NULL);
     char *end;
-    if (c == NULL || text[strspn(text, "+-.0123456789eE")] != '\0') {
+    if (c == NULL || text[0] == '+' || text[strspn(text, "+-.0123456789eE")] != '\0') {
         if (c != NULL)
             freelocale(c);
         return false;
@@ -152,14 +159,14 @@ int llama3_sampling_set(struct llama3_sampling *s, const char *name, const char 
     if (!parse_number(text, &value))
         return refuse(setting, text, err);
     bool whole = setting->type == SETTING_INT;
-    double kept = whole ? value : (double)(float)value;
-    if (!(kept >= setting->min && kept <= setting->max) ||
-        (setting->above && kept == setting->min) || (whole && floor(value) != value))
+    float kept = (float)value + 0.0f; /* -0 becomes 0 */
+    if (!(value >= setting->min && value <= setting->max) ||
+        (setting->above && (double)kept == setting->min) || (whole && floor(value) != value))
         return refuse(setting, text, err);
     if (whole)
         *(int *)at = (int)value;
     else
-        *(float *)at = (float)value;
+        *(float *)at = kept;
     return 0;
 }
 
@@ -185,10 +192,19 @@ int llama3_sampling_get(const struct llama3_sampling *s, const char *name, char 
     return 0;
 }
 
+static int check_has_model(const struct llama3_sampling *s, struct llama3_error *err)
+{
+    return s->vocab_size > 0 ? 0
+                             : error_set(err, LLAMA3_EINPUT,
+                                         "sampling: expected one of a model, found one of none");
+}
+
 int llama3_sampling_bias(struct llama3_sampling *s, int32_t token, float bias,
                          struct llama3_error *err)
 {
     size_t i = 0;
+    if (check_has_model(s, err) < 0)
+        return -1;
     if (token < 0 || (size_t)token >= s->vocab_size)
         return error_set(err, LLAMA3_EINPUT, "bias: expected a token below %zu, found %d",
                          s->vocab_size, (int)token);
@@ -229,9 +245,8 @@ static void free_buffers(struct llama3_sampling *s)
 
 static int allocate(struct llama3_sampling *s, struct llama3_error *err)
 {
-    if (s->vocab_size == 0)
-        return error_set(err, LLAMA3_EINPUT,
-                         "sampling: expected one of a model, found one of none");
+    if (check_has_model(s, err) < 0)
+        return -1;
     if (s->candidates != NULL)
         return 0;
     s->answer_counts = size_alloc(s->vocab_size, sizeof *s->answer_counts);
@@ -304,9 +319,14 @@ int sampling_prepare(struct llama3_sampling *s, size_t vocab_size, struct llama3
     return allocate(s, err);
 }
 
-static bool is_token(const struct llama3_sampling *s, int32_t token)
+/* Token i of several. */
+static int check_token(const struct llama3_sampling *s, size_t i, int32_t token,
+                       struct llama3_error *err)
 {
-    return token >= 0 && (size_t)token < s->vocab_size;
+    return token >= 0 && (size_t)token < s->vocab_size
+               ? 0
+               : error_set(err, LLAMA3_EINPUT, "token %zu: expected an id below %zu, found %d", i,
+                           s->vocab_size, (int)token);
 }
 
 int llama3_sampling_begin(struct llama3_sampling *s, const int32_t *prompt, size_t n,
@@ -314,21 +334,20 @@ int llama3_sampling_begin(struct llama3_sampling *s, const int32_t *prompt, size
 {
     if (allocate(s, err) < 0)
         return -1;
+    for (size_t i = 0; i < n; i++)
+        if (check_token(s, i, prompt[i], err) < 0)
+            return -1;
     memset(s->seen, 0, s->vocab_size * sizeof *s->seen);
     memset(s->answer_counts, 0, s->vocab_size * sizeof *s->answer_counts);
     for (size_t i = 0; i < n; i++)
-        if (is_token(s, prompt[i]))
-            s->seen[prompt[i]] = true;
+        s->seen[prompt[i]] = true;
     return 0;
 }
 
 int llama3_sampling_accept(struct llama3_sampling *s, int32_t token, struct llama3_error *err)
 {
-    if (allocate(s, err) < 0)
+    if (allocate(s, err) < 0 || check_token(s, 0, token, err) < 0)
         return -1;
-    if (!is_token(s, token))
-        return error_set(err, LLAMA3_EINPUT, "accept: expected a token below %zu, found %d",
-                         s->vocab_size, (int)token);
     s->seen[token] = true;
     s->answer_counts[token]++;
     return 0;
@@ -464,8 +483,10 @@ int llama3_sampling_draw(struct llama3_sampling *s, const float *logits, size_t 
         return -1;
     logits = adjust(s, logits);
     int32_t best = best_of(logits, s->vocab_size);
-    if (!is_allowed(s, (size_t)best))
-        return error_set(err, LLAMA3_EINPUT, "mask: expected a token that is allowed, found none");
+    if (!(logits[best] > -INFINITY)) /* all are -inf or NaN, and `best` is none of them */
+        return error_set(err, LLAMA3_EINPUT, "%s to draw by, found none",
+                         s->mask != NULL ? "mask: expected an allowed token with a logit"
+                                         : "logits: expected one");
     *token = best;
     if (s->temperature == 0 || !isfinite(logits[best]))
         return 0;

@@ -44,6 +44,26 @@ static int check_ended(const struct llama3_session *s, struct llama3_error *err)
     return s->ended.code == LLAMA3_OK ? 0 : error_copy(err, &s->ended);
 }
 
+static int refuse_use(struct llama3_error *err)
+{
+    return error_set(err, LLAMA3_EINPUT,
+                     "session: expected a session that no call is using, found a call in one of "
+                     "its callbacks");
+}
+
+int session_begin(struct llama3_session *s, struct llama3_error *err)
+{
+    if (s->in_use)
+        return refuse_use(err);
+    s->in_use = true;
+    return 0;
+}
+
+void session_end(struct llama3_session *s)
+{
+    s->in_use = false;
+}
+
 struct llama3_session *llama3_session_fork(struct llama3_session *from, size_t n,
                                            struct llama3_error *err)
 {
@@ -52,7 +72,9 @@ struct llama3_session *llama3_session_fork(struct llama3_session *from, size_t n
                   from->tokens.n, n);
         return NULL;
     }
-    if (check_ended(from, err) < 0)
+    if (from->evaluating)
+        refuse_use(err);
+    if (from->evaluating || check_ended(from, err) < 0)
         return NULL;
     struct engine *engine = from->model->engine;
     struct llama3_session *s = wrap(from->model, engine_fork(engine, from->sequence, n, err), err);
@@ -89,7 +111,7 @@ const int32_t *llama3_session_tokens(const struct llama3_session *s, size_t *n)
     return s->tokens.ids;
 }
 
-void llama3_session_truncate(struct llama3_session *s, size_t n)
+static void truncate_to(struct llama3_session *s, size_t n)
 {
     if (n >= s->tokens.n)
         return;
@@ -97,6 +119,12 @@ void llama3_session_truncate(struct llama3_session *s, size_t n)
     engine_truncate(s->model->engine, s->sequence, n);
     s->tokens.n = n;
     s->has_logits = false;
+}
+
+void llama3_session_truncate(struct llama3_session *s, size_t n)
+{
+    if (!s->in_use)
+        truncate_to(s, n);
 }
 
 const float *llama3_session_logits(const struct llama3_session *s)
@@ -109,14 +137,14 @@ void llama3_session_cancel(struct llama3_session *s)
     atomic_store_explicit(&s->cancel, true, memory_order_relaxed);
 }
 
-bool session_canceled(const struct llama3_session *s)
+bool session_take_cancel(struct llama3_session *s)
 {
-    return atomic_load_explicit(&s->cancel, memory_order_relaxed);
+    return atomic_exchange_explicit(&s->cancel, false, memory_order_relaxed);
 }
 
-void session_take_cancel(struct llama3_session *s)
+static int check_canceled(struct llama3_session *s, struct llama3_error *err)
 {
-    atomic_store_explicit(&s->cancel, false, memory_order_relaxed);
+    return session_take_cancel(s) ? error_set(err, LLAMA3_ECANCELED, "canceled") : 0;
 }
 
 void session_leave(struct llama3_session *s)
@@ -145,8 +173,26 @@ static void tell_progress(void *arg, size_t done)
     p->on_prompt(p->arg, p->cached + done, p->total);
 }
 
-/* Appends tokens; the cancel flag stays as it is. n_logits 0: of the last token, for the session
- * alone. generates: another token may follow at once. */
+/* Whether n tokens can follow the first `position` ones. */
+static int check_tokens(const struct llama3_session *s, size_t position, const int32_t *tokens,
+                        size_t n, struct llama3_error *err)
+{
+    size_t context = engine_context(s->model->engine), end = SIZE_MAX;
+    size_t vocab_size = engine_vocab_size(s->model->engine);
+    if (n == 0)
+        return error_set(err, LLAMA3_EINPUT, "tokens: expected at least one token, found none");
+    if (!size_add(position, n, &end) || end > context)
+        return error_set(err, LLAMA3_ECONTEXT,
+                         "the context: expected at most %zu tokens, found %zu", context, end);
+    for (size_t i = 0; i < n; i++)
+        if (tokens[i] < 0 || (size_t)tokens[i] >= vocab_size)
+            return error_set(err, LLAMA3_EINPUT, "token %zu: expected an id below %zu, found %d", i,
+                             vocab_size, (int)tokens[i]);
+    return 0;
+}
+
+/* Appends tokens that were checked. n_logits 0: of the last token, for the session alone.
+ * generates: another token may follow at once. */
 static int append(struct llama3_session *s, const int32_t *tokens, size_t n, size_t n_logits,
                   float *logits, bool generates, struct progress *progress,
                   struct llama3_error *err)
@@ -178,11 +224,16 @@ static int append(struct llama3_session *s, const int32_t *tokens, size_t n, siz
         s->tokens.n = before;
         return error_memory(err, "tokens", n * sizeof *tokens);
     }
-    if (engine_run(s->model->engine, &job, &failure) < 0) {
+    s->evaluating = true;
+    int status = engine_run(s->model->engine, &job, &failure);
+    s->evaluating = false;
+    if (status < 0) {
         s->tokens.n = before;
         /* s->logits is written only once a job has succeeded, so it still holds. */
         if (failure.code == LLAMA3_EDEVICE)
             s->ended = failure;
+        if (failure.code == LLAMA3_ECANCELED)
+            session_take_cancel(s);
         return error_copy(err, &failure);
     }
     if (n_logits > 0)
@@ -194,25 +245,31 @@ static int append(struct llama3_session *s, const int32_t *tokens, size_t n, siz
 int llama3_session_eval(struct llama3_session *s, const int32_t *tokens, size_t n, size_t n_logits,
                         float *logits, struct llama3_error *err)
 {
-    if (n == 0)
-        return error_set(err, LLAMA3_EINPUT, "eval: expected at least one token, found none");
-    if (n_logits > n || (n_logits > 0) != (logits != NULL))
+    if (check_tokens(s, s->tokens.n, tokens, n, err) < 0)
+        return -1;
+    if (n_logits > n)
         return error_set(err, LLAMA3_EINPUT,
-                         "eval: expected room for the logits of at most %zu tokens, found %s for "
-                         "%zu",
-                         n, logits != NULL ? "room" : "none", n_logits);
+                         "n_logits: expected at most n, which is %zu, found %zu", n, n_logits);
+    if ((n_logits > 0) != (logits != NULL))
+        return error_set(err, LLAMA3_EINPUT, "logits: expected %s with n_logits %zu, found %s",
+                         logits != NULL ? "NULL" : "memory", n_logits,
+                         logits != NULL ? "memory" : "NULL");
+    if (session_begin(s, err) < 0)
+        return -1;
     int status = append(s, tokens, n, n_logits, logits, false, NULL, err);
-    session_take_cancel(s);
+    session_end(s);
     return status;
 }
 
 int session_next(struct llama3_sampling *sampling, struct llama3_session *s, int32_t *token,
                  struct llama3_error *err)
 {
-    if (sampling_prepare(sampling, engine_vocab_size(s->model->engine), err) < 0)
+    if (sampling_prepare(sampling, engine_vocab_size(s->model->engine), err) < 0 ||
+        check_canceled(s, err) < 0)
         return -1;
     if (*token != -1) {
-        if (append(s, token, 1, 0, NULL, true, NULL, err) < 0 ||
+        if (check_tokens(s, s->tokens.n, token, 1, err) < 0 ||
+            append(s, token, 1, 0, NULL, true, NULL, err) < 0 ||
             llama3_sampling_accept(sampling, *token, err) < 0)
             return -1;
         *token = -1;
@@ -225,8 +282,10 @@ int session_next(struct llama3_sampling *sampling, struct llama3_session *s, int
 int llama3_next(struct llama3_sampling *sampling, struct llama3_session *s, int32_t *token,
                 struct llama3_error *err)
 {
+    if (session_begin(s, err) < 0)
+        return -1;
     int status = session_next(sampling, s, token, err);
-    session_take_cancel(s);
+    session_end(s);
     return status;
 }
 
@@ -234,14 +293,9 @@ int session_set(struct llama3_session *s, const int32_t *tokens, size_t n,
                 void (*on_prompt)(void *arg, size_t done, size_t total), void *arg, size_t *cached,
                 struct llama3_error *err)
 {
-    size_t context = engine_context(s->model->engine);
-    if (check_ended(s, err) < 0)
+    if (check_ended(s, err) < 0 || check_tokens(s, 0, tokens, n, err) < 0 ||
+        check_canceled(s, err) < 0)
         return -1;
-    if (n == 0)
-        return error_set(err, LLAMA3_EINPUT, "the prompt is empty");
-    if (n > context)
-        return error_set(err, LLAMA3_ECONTEXT,
-                         "the prompt has %zu tokens, and the context holds %zu", n, context);
 
     size_t common = 0;
     while (common < n && common < s->tokens.n && tokens[common] == s->tokens.ids[common])
@@ -251,7 +305,7 @@ int session_set(struct llama3_session *s, const int32_t *tokens, size_t n,
         return 0;
     }
     common = common < n ? common : n - 1; /* the last one is evaluated for its logits */
-    llama3_session_truncate(s, common);
+    truncate_to(s, common);
     *cached = common;
     struct progress progress = {on_prompt, arg, common, n};
     return append(s, tokens + common, n - common, 0, NULL, true, &progress, err);
@@ -262,8 +316,10 @@ int llama3_session_set(struct llama3_session *s, const int32_t *tokens, size_t n
                        size_t *cached, struct llama3_error *err)
 {
     size_t kept = 0;
+    if (session_begin(s, err) < 0)
+        return -1;
     int status = session_set(s, tokens, n, on_prompt, arg, &kept, err);
-    session_take_cancel(s);
+    session_end(s);
     if (cached != NULL)
         *cached = kept;
     return status;

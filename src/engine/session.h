@@ -25,6 +25,7 @@ struct llama3_session {
     struct tokens tokens; /* evaluated */
     float *logits;        /* [vocab_size] after the last of them, if has_logits */
     bool has_logits;
+    bool in_use, evaluating; /* by a call, which may be in one of its callbacks */
     atomic_bool cancel;
     struct llama3_error ended;   /* by a device that failed; LLAMA3_OK: it goes on */
     struct engine_stream stream; /* while it generates */
@@ -39,8 +40,13 @@ struct llama3_session *session_load(const struct session_model *model, const cha
 
 bool session_is_stop(const struct session_model *model, int32_t token);
 
-/* llama3_session_set() and llama3_next() as steps of a generation: a cancellation stays for the
- * generation to take, and the scheduler awaits another token until session_leave(). */
+/* -1 if another call is using the session: one of its callbacks calls. Else it is in use until
+ * session_end(). */
+int session_begin(struct llama3_session *session, struct llama3_error *err);
+void session_end(struct llama3_session *session);
+
+/* llama3_session_set() and llama3_next() in a session that is in use. The scheduler waits for
+ * another token until session_leave(). */
 int session_set(struct llama3_session *session, const int32_t *tokens, size_t n,
                 void (*on_prompt)(void *arg, size_t done, size_t total), void *arg, size_t *cached,
                 struct llama3_error *err);
@@ -48,8 +54,7 @@ int session_next(struct llama3_sampling *sampling, struct llama3_session *sessio
                  struct llama3_error *err);
 void session_leave(struct llama3_session *session);
 
-bool session_canceled(const struct llama3_session *session);
-/* At the end of a call: a cancellation meant for it must not reach the next one. */
-void session_take_cancel(struct llama3_session *session);
+/* Whether the session was canceled: the caller has to report it. */
+bool session_take_cancel(struct llama3_session *session);
 
 #endif

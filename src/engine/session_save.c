@@ -3,7 +3,7 @@
  * session_save.c: a session in a file. All numbers are little-endian:
  *
  *     "llama3-kv 1\n"
- *     the identity: 32 bytes, a digest of what the session's numbers depend on
+ *     what the session's numbers depend on: a SHA-256 of each
  *     n_tokens, n_logits (0 or the vocabulary's size): 64 bits each
  *     tokens: [n_tokens] int32
  *     logits: [n_logits] f32
@@ -19,8 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "base/file.h"
 #include "base/machine.h"
 #include "base/new_file.h"
 #include "base/size.h"
@@ -30,8 +30,10 @@
 static const char magic[] = "llama3-kv 1\n";
 enum { MAGIC = sizeof magic - 1, BLOCK = KV_PAGE };
 
+enum identity { OF_MODEL, OF_BUILD, OF_BACKENDS, OF_KV, N_IDENTITIES };
+
 struct session_header {
-    uint8_t identity[SHA256_DIGEST_SIZE];
+    uint8_t identities[N_IDENTITIES][SHA256_DIGEST_SIZE];
     uint64_t n_tokens, n_logits;
 };
 
@@ -86,22 +88,24 @@ static void add_model(struct sha256_ctx *sha, const struct model *m)
             add_matrix(sha, layer_matrix(&m->layers[l], (enum tensor_kind)kind));
 }
 
-static void make_identity(const struct session_model *model, uint8_t identity[SHA256_DIGEST_SIZE])
+static void make_identities(const struct session_model *model, struct session_header *header)
 {
     const struct llama3_info *info = llama3_model_info(model->owner);
-    struct sha256_ctx sha;
+    struct sha256_ctx sha[N_IDENTITIES];
     char build[BUILD_ID_SIZE];
-    sha256_init(&sha);
-    add_text(&sha, PACKAGE_VERSION);
-    add_text(&sha, build_id(build));
-    add_number(&sha, info->kv_bytes_per_token);
+    for (size_t i = 0; i < N_IDENTITIES; i++)
+        sha256_init(&sha[i]);
+    add_model(&sha[OF_MODEL], model->checkpoint);
+    add_text(&sha[OF_BUILD], PACKAGE_VERSION);
+    add_text(&sha[OF_BUILD], build_id(build));
     for (size_t i = 0; i < info->n_memories; i++) {
-        add_text(&sha, info->memories[i]->backend);
-        add_number(&sha, info->memories[i]->n_layers);
-        add_number(&sha, info->memories[i]->n_kv_layers);
+        add_text(&sha[OF_BACKENDS], info->memories[i]->backend);
+        add_number(&sha[OF_BACKENDS], info->memories[i]->n_layers);
+        add_number(&sha[OF_BACKENDS], info->memories[i]->n_kv_layers);
     }
-    add_model(&sha, model->checkpoint);
-    sha256_digest(&sha, SHA256_DIGEST_SIZE, identity);
+    add_number(&sha[OF_KV], info->kv_bytes_per_token);
+    for (size_t i = 0; i < N_IDENTITIES; i++)
+        sha256_digest(&sha[i], SHA256_DIGEST_SIZE, header->identities[i]);
 }
 
 /* ---- what both directions share -------------------------------------------------------------- */
@@ -111,7 +115,8 @@ struct hashed {
     struct sha256_ctx sha;
     const char *path;
     struct new_file out; /* when it is written */
-    FILE *in;            /* when it is read */
+    FILE *in;            /* when it is read, */
+    size_t in_size;
 };
 
 static int put(struct hashed *h, const void *bytes, size_t n, struct llama3_error *err)
@@ -181,7 +186,7 @@ static int save(struct llama3_session *s, struct hashed *h, struct llama3_error 
     struct session_header header = {.n_tokens = s->tokens.n,
                                     .n_logits = s->has_logits ? vocab_size : 0};
     uint8_t digest[SHA256_DIGEST_SIZE];
-    make_identity(s->model, header.identity);
+    make_identities(s->model, &header);
     if (put(h, magic, MAGIC, err) < 0 || put(h, &header, sizeof header, err) < 0 ||
         put(h, s->tokens.ids, s->tokens.n * sizeof *s->tokens.ids, err) < 0 ||
         put(h, s->logits, (size_t)header.n_logits * sizeof *s->logits, err) < 0 ||
@@ -196,14 +201,19 @@ int llama3_session_save(struct llama3_session *s, const char *path, struct llama
     struct hashed h = {.path = path};
     if (s->ended.code != LLAMA3_OK)
         return error_copy(err, &s->ended);
+    if (session_begin(s, err) < 0)
+        return -1;
     session_leave(s);
     sha256_init(&h.sha);
-    if (new_file_open(&h.out, path, NEW_FILE_PRIVATE, err) < 0)
-        return -1;
-    if (save(s, &h, err) == 0)
-        return new_file_commit(&h.out, err);
-    new_file_abandon(&h.out);
-    return -1;
+    int status = new_file_open(&h.out, path, NEW_FILE_PRIVATE, err);
+    if (status == 0 && save(s, &h, err) == 0) {
+        status = new_file_commit(&h.out, err);
+    } else if (status == 0) {
+        new_file_abandon(&h.out);
+        status = -1;
+    }
+    session_end(s);
+    return status;
 }
 
 /* ---- loading -------------------------------------------------------------------------------- */
@@ -221,15 +231,20 @@ static int get_block(struct llama3_session *s, struct hashed *h, struct block *b
 static int check_header(const struct session_model *model, const struct hashed *h,
                         const struct session_header *header, struct llama3_error *err)
 {
-    uint8_t identity[SHA256_DIGEST_SIZE];
+    static const char *const names[N_IDENTITIES] = {
+        [OF_MODEL] = "model",
+        [OF_BUILD] = "build of the library",
+        [OF_BACKENDS] = "instruction set and placement on devices",
+        [OF_KV] = "KV type",
+    };
+    struct session_header own;
     size_t context = engine_context(model->engine), vocab_size = engine_vocab_size(model->engine);
-    struct stat st;
-    make_identity(model, identity);
-    if (memcmp(identity, header->identity, sizeof identity) != 0)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected a session of this model, version and build of the library, "
-                         "processor, devices and KV type, found another's",
-                         h->path);
+    make_identities(model, &own);
+    for (size_t i = 0; i < N_IDENTITIES; i++)
+        if (memcmp(own.identities[i], header->identities[i], SHA256_DIGEST_SIZE) != 0)
+            return error_set(err, LLAMA3_EINPUT,
+                             "%s: expected a session of this %s, found one of another", h->path,
+                             names[i]);
     if (header->n_tokens > context)
         return error_set(err, LLAMA3_ECONTEXT,
                          "%s: expected at most the context's %zu tokens, found %" PRIu64, h->path,
@@ -240,13 +255,11 @@ static int check_header(const struct session_model *model, const struct hashed *
     uint64_t size = MAGIC + sizeof *header + header->n_tokens * sizeof(int32_t) +
                     header->n_logits * sizeof(float) +
                     header->n_tokens * llama3_model_info(model->owner)->kv_bytes_per_token +
-                    sizeof identity;
-    if (fstat(fileno(h->in), &st) != 0)
-        return error_set(err, LLAMA3_EIO, "%s: %s", h->path, strerror(errno));
-    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != size)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected %" PRIu64 " bytes, found %lld", h->path,
-                         size, (long long)st.st_size);
-    return 0;
+                    SHA256_DIGEST_SIZE;
+    return h->in_size == size
+               ? 0
+               : error_set(err, LLAMA3_EINPUT, "%s: expected %" PRIu64 " bytes, found %zu", h->path,
+                           size, h->in_size);
 }
 
 static int get_tokens(struct llama3_session *s, struct hashed *h, size_t n,
@@ -274,8 +287,8 @@ static int check_digest(struct hashed *h, struct llama3_error *err)
         return -1;
     return memcmp(digest, found, sizeof digest) == 0
                ? 0
-               : error_set(err, LLAMA3_EINPUT,
-                           "%s: expected the bytes that its digest is of, found others", h->path);
+               : error_set(err, LLAMA3_EINPUT, "%s: damaged: its digest is not that of its bytes",
+                           h->path);
 }
 
 static int load(struct llama3_session *s, struct hashed *h, struct llama3_error *err)
@@ -305,9 +318,8 @@ struct llama3_session *session_load(const struct session_model *model, const cha
     if (s == NULL)
         return NULL;
     sha256_init(&h.sha);
-    h.in = fopen(path, "re");
-    int status = h.in != NULL ? load(s, &h, err)
-                              : error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+    h.in = file_open(path, &h.in_size, err);
+    int status = h.in != NULL ? load(s, &h, err) : -1;
     if (h.in != NULL)
         fclose(h.in);
     if (status == 0)

@@ -228,15 +228,16 @@ int chat_template_check(const struct chat_template *chat, const struct tokenizer
     return 0;
 }
 
-static int check_message(const struct llama3_message *message, size_t number,
-                         struct llama3_error *err)
+int chat_message_check(const struct llama3_message *message, size_t number,
+                       struct llama3_error *err)
 {
     static const char *const roles[] = {"system", "user", "assistant", "tool", "ipython"};
     bool known = false;
 
     if (message->role == NULL || message->content == NULL)
         return error_set(err, LLAMA3_EINPUT,
-                         "message %zu: expected a role and a content, found none", number);
+                         "message %zu: expected a role and content, found no %s", number,
+                         message->role == NULL ? "role" : "content");
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         known = known || strcmp(message->role, roles[i]) == 0;
     if (!known)
@@ -267,7 +268,7 @@ int chat_render(const struct chat_template *chat, const struct tokenizer *tokeni
     if (n == 0)
         return error_set(err, LLAMA3_EINPUT, "conversation: expected a message, found none");
     for (size_t i = 0; i < n; i++)
-        if (check_message(&messages[i], i + 1, err) != 0)
+        if (chat_message_check(&messages[i], i + 1, err) != 0)
             return -1;
     if (renderer.last != NULL && strcmp(renderer.last->role, "assistant") != 0)
         return error_set(err, LLAMA3_EINPUT,

@@ -42,6 +42,10 @@ int chat_date_check(const char *date, struct llama3_error *err);
 int chat_template_check(const struct chat_template *chat, const struct tokenizer *tokenizer,
                         struct llama3_error *err);
 
+/* 0 if the role is known and the content is UTF-8. number: of the message, for the error. */
+int chat_message_check(const struct llama3_message *message, size_t number,
+                       struct llama3_error *err);
+
 /* What comes after the last message. */
 enum chat_end {
     CHAT_HEADER, /* the header of the assistant's next turn */

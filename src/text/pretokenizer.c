@@ -46,8 +46,9 @@ static struct mark mark_at(const struct piece *piece, size_t at)
         mark.class = unicode_ascii[mark.scalar];
         mark.next = at + 1;
     } else {
-        mark.next = at + (size_t)utf8_decode(piece->text + at, piece->n - at, &mark.scalar);
-        mark.class = (int)unicode_class(mark.scalar);
+        int length = utf8_decode(piece->text + at, piece->n - at, &mark.scalar);
+        mark.next = at + (size_t)(length > 0 ? length : 1); /* each byte that is no character */
+        mark.class = length > 0 ? (int)unicode_class(mark.scalar) : OTHER;
     }
     if (piece->digits_end && (mark.class == NUMBER || mark.class == UNICODE_DIGIT))
         mark.class = END;
