@@ -60,6 +60,9 @@ static const struct chat_template *named(const char *name)
 
 /* ---- against the reference --------------------------------------------------------------- */
 
+static const char *const continued[] = {"  both ends \n",
+                                        "\xe6\x97\xa5\xe6\x9c\xac <|eot_id|><|im_end|>"};
+
 static size_t read_messages(const json_t *array, struct llama3_message messages[16])
 {
     size_t n = json_array_size(array);
@@ -73,12 +76,30 @@ static size_t read_messages(const json_t *array, struct llama3_message messages[
     return n;
 }
 
+static void check_ids(const char *name, const char *vocab, const char *date,
+                      const struct llama3_message *messages, size_t n, enum chat_end end,
+                      const json_t *ids, size_t line)
+{
+    const json_t *id;
+    size_t i;
+    tokens.n = 0;
+    ck_assert_msg(chat_render(named(name), strcmp(vocab, "llama3") == 0 ? llama3 : smollm2,
+                              messages, n, date, end, &tokens, &err) == 0,
+                  "line %zu: %s", line, err.message);
+    json_array_foreach(ids, i, id)
+        ck_assert_msg(i < tokens.n && tokens.ids[i] == json_integer_value(id),
+                      "line %zu (%s), end %d, token %zu: expected %d, found %d", line, name,
+                      (int)end, i, (int)json_integer_value(id), i < tokens.n ? tokens.ids[i] : -1);
+    ck_assert_msg(tokens.n == i, "line %zu (%s), end %d: expected %zu tokens, found %zu", line,
+                  name, (int)end, i, tokens.n);
+}
+
 START_TEST(renders_as_the_reference)
 {
     json_error_t error;
-    json_t *root = json_load_file(DATA "chat.json", 0, &error), *line, *id;
-    struct llama3_message messages[16];
-    size_t at, i;
+    json_t *root = json_load_file(DATA "chat.json", 0, &error), *line;
+    struct llama3_message messages[17];
+    size_t at;
 
     ck_assert_msg(root != NULL, "%s", error.text);
     ck_assert_uint_gt(json_array_size(root), 100);
@@ -88,18 +109,15 @@ START_TEST(renders_as_the_reference)
         const char *vocab = json_string_value(json_array_get(line, 1));
         const char *date = json_string_value(json_array_get(line, 2)); /* NULL if null */
         size_t n = read_messages(json_array_get(line, 3), messages);
-        const json_t *ids = json_array_get(line, 4);
-
-        tokens.n = 0;
-        ck_assert_msg(chat_render(named(name), strcmp(vocab, "llama3") == 0 ? llama3 : smollm2,
-                                  messages, n, date, CHAT_HEADER, &tokens, &err) == 0,
-                      "line %zu: %s", at + 1, err.message);
-        json_array_foreach(ids, i, id)
-            ck_assert_msg(i < tokens.n && tokens.ids[i] == json_integer_value(id),
-                          "line %zu (%s), token %zu: expected %d, found %d", at + 1, name, i,
-                          (int)json_integer_value(id), i < tokens.n ? tokens.ids[i] : -1);
-        ck_assert_msg(tokens.n == i, "line %zu (%s): expected %zu tokens, found %zu", at + 1, name,
-                      i, tokens.n);
+        check_ids(name, vocab, date, messages, n, CHAT_HEADER, json_array_get(line, 4), at + 1);
+        if (!json_is_null(json_array_get(line, 5)))
+            check_ids(name, vocab, date, messages, n, CHAT_NOTHING, json_array_get(line, 5),
+                      at + 1);
+        for (size_t i = 0; i < sizeof continued / sizeof *continued; i++) {
+            messages[n] = (struct llama3_message){SIZE, "assistant", continued[i]};
+            check_ids(name, vocab, date, messages, n + 1, CHAT_OPEN,
+                      json_array_get(json_array_get(line, 6), i), at + 1);
+        }
     }
     json_decref(root);
 }

