@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/path.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -34,6 +35,24 @@ char *path_folder(const char *path, struct llama3_error *err)
 {
     const char *slash = strrchr(path, '/');
     return path_copy(path, slash != NULL ? (size_t)(slash + 1 - path) : 0, err);
+}
+
+int path_make_folders(const char *path, unsigned mode, struct llama3_error *err)
+{
+    char *copy = path_copy(path, strlen(path), err);
+    int result = copy != NULL ? 0 : -1;
+    for (char *at = copy; result == 0 && at != NULL; at++) {
+        at = strchr(at + 1, '/');
+        if (at != NULL)
+            *at = '\0';
+        if (mkdir(copy, (mode_t)mode) != 0 && errno != EEXIST && !path_exists(copy))
+            result = error_system(err, copy);
+        if (at == NULL)
+            break;
+        *at = '/';
+    }
+    free(copy);
+    return result;
 }
 
 bool path_ends_with(const char *path, const char *suffix)

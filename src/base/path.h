@@ -14,6 +14,9 @@ char *path_copy(const char *path, size_t n, struct llama3_error *err);
 /* The folder of a file as path_join() takes it, for free(): "a/" of "a/b", "" of "b". */
 char *path_folder(const char *path, struct llama3_error *err);
 
+/* Like mkdir -p with the mode of new folders. Links are followed. */
+int path_make_folders(const char *path, unsigned mode, struct llama3_error *err);
+
 /* Whether a path, or any text, ends in another. */
 bool path_ends_with(const char *path, const char *suffix);
 

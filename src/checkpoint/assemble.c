@@ -331,7 +331,7 @@ int model_set_template(struct model *model, const char *text, size_t length, con
                        struct llama3_error *err)
 {
     if (memchr(text, '\0', length) != NULL)
-        return error_set(err, LLAMA3_EINPUT, "%s: chat template: expected text, found a zero byte",
+        return error_set(err, LLAMA3_EINPUT, "%s: chat template: expected text, found a NUL byte",
                          where);
     free(model->template_text);
     model->template_text = strndup(text, length);

@@ -61,7 +61,7 @@ int model_map(struct model *model, const char *path, struct map *map, struct lla
 /* The same with a map; the model owns it afterwards, even on failure. */
 int model_add_map(struct model *model, struct map *map, const char *path, struct llama3_error *err);
 
-/* Copies a chat template, and frees the one before it. -1 if it has a zero byte. */
+/* Copies a chat template, and frees the one before it. -1 if it has a NUL byte. */
 int model_set_template(struct model *model, const char *text, size_t length, const char *where,
                        struct llama3_error *err);
 

@@ -70,7 +70,7 @@ char *resolve_path(const char *path, enum checkpoint_kind *kind, struct llama3_e
     }
     if (stat(path, &st) != 0) {
         if (errno != ENOENT || !is_model(path)) {
-            error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+            error_system(err, path);
             return NULL;
         }
         char *found = resolve_hub(path, kind, err);

@@ -55,7 +55,7 @@ static int list(const char *folder, struct listing *listing, struct llama3_error
     DIR *dir = opendir(folder);
     *listing = (struct listing){0};
     if (dir == NULL)
-        return error_set(err, LLAMA3_EIO, "%s: %s", folder, strerror(errno));
+        return error_system(err, folder);
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
         const char *name = entry->d_name;
         unsigned shard, count;

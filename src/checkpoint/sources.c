@@ -28,7 +28,7 @@ static int add(struct sources *sources, const char *path, struct llama3_error *e
     char *real = realpath(path, NULL);
     if (real == NULL || stat(real, &st) != 0) {
         free(real);
-        return error_set(err, LLAMA3_EIO, "%s: %s", path, strerror(errno));
+        return error_system(err, path);
     }
     sources->items[sources->n++] = (struct source){
         .path = real,
@@ -53,7 +53,7 @@ static int list_folder(struct sources *sources, const char *folder, struct llama
     DIR *dir = opendir(folder);
     int result = 0;
     if (dir == NULL)
-        return error_set(err, LLAMA3_EIO, "%s: %s", folder, strerror(errno));
+        return error_system(err, folder);
     for (struct dirent *entry; result == 0 && (entry = readdir(dir)) != NULL;) {
         const char *name = entry->d_name;
         if (name[0] == '.' || sources->n == MAX_SOURCES ||

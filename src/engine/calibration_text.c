@@ -48,7 +48,7 @@ static int encode(struct text_reader *r, const struct buf *text)
                : 0;
 }
 
-/* Without a template. */
+/* Without a chat template. */
 static int encode_plain(struct text_reader *r)
 {
     struct buf text = {0};
@@ -66,7 +66,7 @@ static int encode_plain(struct text_reader *r)
     return result;
 }
 
-/* A window begins with BOS already, and there is none in the middle of what a model reads. */
+/* A window begins with BOS already, and a second one inside it would be wrong. */
 static void drop_bos(struct text_reader *r, size_t first)
 {
     const struct vocab *vocab = &r->model->vocab;
@@ -97,7 +97,7 @@ static int encode_chat(struct text_reader *r)
     return 0;
 }
 
-/* What was read of the section at hand goes out. */
+/* Encodes the section that ends here. */
 static int end_section(struct text_reader *r)
 {
     enum section section = r->section;
@@ -153,8 +153,7 @@ static int read_mark(struct text_reader *r, const char *word, size_t n)
     return 0;
 }
 
-/* With its end, if it has one. Between the lines of a message there is one, behind the last none.
- */
+/* line: with its line end, if it has one. Line ends join a message's lines; the last has none. */
 static int read_line(struct text_reader *r, const char *line, size_t n)
 {
     if (n > 3 && memcmp(line, "%% ", 3) == 0)

@@ -3,9 +3,8 @@
  * calibration_text.h: the text that models are calibrated by (share/calibration.txt, built in), as
  * the tokens of a checkpoint.
  *
- * Its form: lines, of which those that begin with "%% " say what follows them: "text" a document,
- * "chat" a conversation, "system", "user" or "assistant" one of its messages. What comes before the
- * first of them is for readers.
+ * A line that begins with "%% " says what follows: "text" a document, "chat" a conversation, and in
+ * it "system", "user" or "assistant" a message. Text before the first such line is a comment.
  */
 #ifndef ENGINE_CALIBRATION_TEXT_H
 #define ENGINE_CALIBRATION_TEXT_H
@@ -13,7 +12,7 @@
 #include "base/tokens.h"
 #include "checkpoint/model.h"
 
-/* Of the built-in text, so many are used. */
+/* How many tokens of the built-in text are used. */
 enum { CALIBRATION_TOKENS = 8192 };
 
 /* Appends the first `limit` tokens of the built-in text: documents as raw text, conversations by
@@ -22,7 +21,7 @@ enum { CALIBRATION_TOKENS = 8192 };
 int calibration_text(const struct model *model, size_t limit, struct tokens *out,
                      struct llama3_error *err);
 
-/* The same of any text of that form; another form is refused by its line. */
+/* The same for any text of that form. Errors name the line. */
 int calibration_text_of(const struct model *model, const char *text, size_t n, size_t limit,
                         struct tokens *out, struct llama3_error *err);
 

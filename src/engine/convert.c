@@ -33,7 +33,8 @@ static enum dtype type_of(const struct convert_options *o, enum tensor_kind kind
     return kind == TENSOR_EMBED ? o->embed : kind == TENSOR_HEAD ? o->head : o->layers;
 }
 
-/* Codes of `to` in GGUF's blocks; q6_k's, whose groups are half as long, are no int8's. */
+/* Whether GGUF's blocks hold the codes of `to`. q6_k's groups are half as long, so its codes
+ * change. */
 static bool has_codes(enum dtype from, enum dtype to, struct group_format *format)
 {
     enum dtype grouped;
@@ -51,7 +52,7 @@ static struct matrix target_of(void *arg, const struct tensor *tensor)
     const struct conversion *job = arg;
     struct matrix target = *tensor->matrix;
     enum dtype type = type_of(job->options, tensor->kind);
-    if (target.type == type) /* groups of whatever format stay what they are */
+    if (target.type == type) /* groups keep their format */
         return target;
     target.type = type;
     if (!has_codes(tensor->matrix->type, type, &target.groups))
@@ -61,7 +62,7 @@ static struct matrix target_of(void *arg, const struct tensor *tensor)
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-/* The numbers of a strip's groups, [groups][STRIP] f16: scales or offsets. */
+/* The scales or offsets of a strip, [groups][STRIP] f16, must be finite. */
 static int check_numbers(const uint8_t *numbers, size_t groups, size_t row,
                          struct llama3_error *err)
 {
@@ -92,14 +93,14 @@ static int carry_rows(const struct matrix *from, const struct matrix *to, size_t
     return 0;
 }
 
-/* To the nearest, ties to even; infinity and NaN become what isn't finite either. */
+/* Nearest, ties to even. Infinity and NaN do not become finite. */
 static uint16_t f32_to_bf16(float value)
 {
     uint32_t bits = f32_bits(value);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-/* A number to one of the types that are stored row by row; what it then is. */
+/* Stores a number as f32, f16 or bf16. Returns the value that was stored. */
 static float round_to(enum dtype type, float value, uint8_t *out)
 {
     uint16_t half = type == DTYPE_F16 ? f32_to_f16(value) : f32_to_bf16(value);
@@ -133,15 +134,15 @@ static int round_rows(const struct conversion *job, const struct matrix *from, e
     return 0;
 }
 
-/* Asks for the rows that come next, and lets go of those that are done: a mapped file larger than
- * memory is read at the disk's speed and doesn't push everything else out. */
+/* Prefetches the next rows and drops those that are done. So a mapped file larger than memory is
+ * read at the disk's speed, and does not evict everything else. */
 static void move_on(const struct conversion *job, const struct matrix *from, size_t first, size_t n)
 {
     size_t bytes;
     const uint8_t *begin = matrix_rows(from, first, n, &bytes);
     for (size_t i = 0; i < job->model->n_maps; i++) {
         map_drop(&job->model->maps[i], begin, bytes);
-        if (job->options->on_need == NULL) /* else it may not be there */
+        if (job->options->on_need == NULL) /* else they may not have arrived */
             map_want(&job->model->maps[i], begin + bytes, bytes);
     }
 }
@@ -157,7 +158,7 @@ static uint64_t layer_bytes(const struct model *model, size_t layer)
     return bytes;
 }
 
-/* What quantize_rows() reports names no tensor. */
+/* Adds the tensor's name, which quantize_rows() does not know. */
 static int name_tensor(const struct conversion *job, const struct tensor *tensor,
                        struct llama3_error *err)
 {
@@ -177,14 +178,14 @@ static int report_progress(const struct conversion *job, struct llama3_error *er
     return error_set(err, LLAMA3_ECANCELED, "canceled");
 }
 
-/* While what was found is gone through, whose time says nothing about what is left. */
+/* While layers of an earlier run are read: their time says nothing about the rest. */
 static int report_unknown(const struct conversion *job, struct llama3_error *err)
 {
     const struct conversion unknown = {.options = job->options};
     return report_progress(&unknown, err);
 }
 
-/* Asked between windows of the text. */
+/* Called between windows of the text. */
 static bool canceled(void *arg)
 {
     const struct conversion *job = arg;
@@ -192,7 +193,7 @@ static bool canceled(void *arg)
     return (finds ? report_unknown(job, NULL) : report_progress(job, NULL)) != 0;
 }
 
-/* The text enters the network where the first layer begins: the embedding has been read by then. */
+/* Opens the calibration at the first layer: the embedding has been converted by then. */
 static int begin_text(struct conversion *job, const struct tensor *tensor, struct llama3_error *err)
 {
     const struct convert_options *o = job->options;
@@ -205,7 +206,7 @@ static int begin_text(struct conversion *job, const struct tensor *tensor, struc
     return job->layer.calibration != NULL ? 0 : -1;
 }
 
-/* A calibrated layer begins with its inputs, which may take as long as its rows. */
+/* With calibration, inputs are measured first, which may take as long as the rows. */
 static int begin_rows(struct conversion *job, const struct tensor *tensor, size_t first,
                       struct quantize_options *options, struct llama3_error *err)
 {
@@ -227,7 +228,7 @@ static bool carries_over(const struct matrix *from, const struct matrix *to)
     return is_grouped(to->type) && convert_carries(from->type, to->type);
 }
 
-/* Norms are copied as they are, but have to be finite too. */
+/* Norms are copied, but must be finite too. */
 static int fill_norm(const struct matrix *from, float *out, struct llama3_error *err)
 {
     matrix_row(from, 0, out);
@@ -268,7 +269,7 @@ static int fill_rows(struct conversion *job, const struct tensor *tensor,
                        : name_tensor(job, tensor, err);
 }
 
-/* n rows of a tensor are in the file; how many bytes of the checkpoint they are. */
+/* Adds n rows of a tensor to the report. Returns their bytes in the checkpoint. */
 static uint64_t count_rows(struct conversion *job, const struct tensor *tensor,
                            const struct matrix *target, size_t n)
 {
@@ -297,15 +298,16 @@ static int fill(void *arg, const struct tensor *tensor, const struct matrix *tar
     return report_progress(job, err);
 }
 
-/* ---- going on -------------------------------------------------------------------------------- */
+/* ---- resuming -------------------------------------------------------------------------------- */
 
-/* What a mark says besides how many bytes are good. */
+/* What a mark records besides the number of good bytes. */
 struct state {
     uint64_t layers;
     double errors[TENSOR_KINDS], norms[TENSOR_KINDS];
 };
 
-/* Who frees what is made needs to know that it is on disk, and so does what says it. */
+/* The caller may free these bytes, so what was made of them, and the mark, must be on disk first.
+ */
 static int tell_spent(struct conversion *job, bool head, struct llama3_error *err)
 {
     if (job->options->on_spent == NULL)
@@ -316,7 +318,7 @@ static int tell_spent(struct conversion *job, bool head, struct llama3_error *er
     return 0;
 }
 
-static int go_on(struct conversion *job, struct llama3_error *err)
+static int resume(struct conversion *job, struct llama3_error *err)
 {
     struct state state;
     if (!partial_state(job->file, &state, sizeof state))
@@ -346,7 +348,7 @@ static int mark(struct conversion *job, size_t layers, struct llama3_error *err)
     return 0;
 }
 
-/* The text goes through what an earlier run made as it did then. */
+/* Takes the text through rows that an earlier run made. */
 static int again(void *arg, const struct tensor *tensor, const struct matrix *target, size_t first,
                  size_t n, const void *rows, struct llama3_error *err)
 {
@@ -368,9 +370,9 @@ static int done(void *arg, const struct tensor *tensor, struct llama3_error *err
     if (job->file->partial == NULL ||
         (tensor->kind != TENSOR_EMBED && tensor->kind != TENSOR_DOWN && !head))
         return 0;
-    if (found) /* what an earlier run made was told when this one began, but for the head */
+    if (found) /* resume() has told all that an earlier run made, except the head */
         return head ? tell_spent(job, head, err) : 0;
-    if (model_check_files(job->model, err) != 0) /* zeros that were read instead of weights */
+    if (model_check_files(job->model, err) != 0) /* else zeros were read instead of weights */
         return -1;
     return mark(job, tensor->kind == TENSOR_DOWN ? tensor->layer + 1 : job->report->layers, err) !=
                    0
@@ -380,7 +382,7 @@ static int done(void *arg, const struct tensor *tensor, struct llama3_error *err
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-/* Before the work, which takes long; but not of files that are still arriving. */
+/* Checks norms before the long work, unless the files are still arriving. */
 static int check_norms(const struct conversion *job, struct llama3_error *err)
 {
     if (job->options->on_need != NULL)
@@ -425,15 +427,15 @@ int convert(const struct model *model, const struct convert_options *options, st
     if (convert_source_open(&job.source, model, options, err) != 0 || check_norms(&job, err) != 0)
         result = -1;
     if (result == 0)
-        result = go_on(&job, err);
+        result = resume(&job, err);
     if (result == 0)
         result = file->kept > 0 ? report_unknown(&job, err) : report_progress(&job, err);
     job.calibrates = options->tokens != NULL && report->layers < model->config.n_layers;
     if (result == 0)
         result = packed_write(file, &source, err);
     bool good = result == 0 || err == NULL || err->code != LLAMA3_EINPUT;
-    if (model_check_files(model, err) !=
-        0) { /* zeros instead of weights: it may have failed of them */
+    /* A truncated file reads as zeros, which may be why it failed. */
+    if (model_check_files(model, err) != 0) {
         good = false;
         result = -1;
     }

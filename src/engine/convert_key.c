@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* convert_key.c: what the bytes of a file depend on, as a digest. */
+/* convert_key.c: a digest of what the bytes of a file depend on. */
 #include <nettle/sha2.h>
 #include <stdio.h>
 
@@ -7,8 +7,8 @@
 #include "engine/calibrate.h"
 #include "engine/convert.h"
 
-/* The kernels that the calibration text goes through, and whether there is OpenBLAS: what comes out
- * is the same for both up to rounding. */
+/* The kernels that run the calibration text, and whether there is OpenBLAS: both affect how results
+ * are rounded. */
 static int add_kernels(struct buf *text, int threads, struct llama3_error *err)
 {
     const struct backend_options options = {.threads = 1};
@@ -34,7 +34,7 @@ static int add_kernels(struct buf *text, int threads, struct llama3_error *err)
     return 0;
 }
 
-/* files: what the checkpoint's files are */
+/* files: what identifies the checkpoint's files */
 static int make_key(const struct buf *files, const struct convert_options *options,
                     uint8_t key[PARTIAL_KEY], struct llama3_error *err)
 {

@@ -16,7 +16,7 @@ static const struct {
 };
 enum { N_LINEARS = sizeof linears / sizeof *linears };
 
-/* Which input it reads; INPUT_COUNT: it is no linear. */
+/* The input that a linear reads; INPUT_COUNT for norms. */
 static enum layer_input input_of(enum tensor_kind kind)
 {
     for (size_t i = 0; i < N_LINEARS; i++)
@@ -39,16 +39,15 @@ static void drop(struct convert_layer *c)
     c->whole = false;
 }
 
-/* Where a layer begins, the text leaves the one before. */
+/* Where a layer begins, takes the text through the one before. */
 static int begin(struct convert_layer *c, const struct tensor *tensor, size_t first,
                  struct llama3_error *err)
 {
-    if (tensor->kind != TENSOR_ATTN_NORM || first > 0)
+    if (tensor->kind != TENSOR_ATTN_NORM || first > 0 || !c->whole)
         return 0;
-    if (c->whole && calibration_advance(c->calibration, &c->layer, err) != 0)
+    if (calibration_advance(c->calibration, &c->layer, err) != 0)
         return -1;
-    if (c->whole)
-        drop(c);
+    drop(c);
     return 0;
 }
 
@@ -87,9 +86,7 @@ int convert_layer_after(struct convert_layer *c, const struct tensor *tensor,
     size_t bytes;
     uint8_t *out = (uint8_t *)(uintptr_t)matrix_rows(kept, first, n, &bytes);
     memcpy(out, rows, bytes);
-    if (tensor->kind != TENSOR_DOWN || first + n < kept->rows)
-        return 0;
-    c->whole = true;
+    c->whole = tensor->kind == TENSOR_DOWN && first + n == kept->rows;
     return 0;
 }
 

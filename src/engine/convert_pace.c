@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/convert_pace.h"
 
-/* A byte of the 8B's embedding and head took a 16th of the time of one of its layers, which read
- * 4,100 tokens; the fewer or the faster, the less that is. */
+/* With 4,100 tokens of calibration, a byte of the 8B's embedding and head took a 16th of the time
+ * of a byte of its layers. The difference is smaller with fewer tokens. */
 enum { LIGHTER = 10 };
 
 static uint64_t weigh(const struct convert_pace *pace, bool in_layer, uint64_t bytes)
@@ -15,7 +15,7 @@ void convert_pace_add(struct convert_pace *pace, bool in_layer, uint64_t bytes)
     pace->total += weigh(pace, in_layer, bytes);
 }
 
-/* The first layer is taken for half and half. */
+/* For the first layer, the share is taken to be a half. */
 void convert_pace_layer(struct convert_pace *pace, uint64_t bytes, double now)
 {
     if (pace->measured > 0 && now > pace->began)

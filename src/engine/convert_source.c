@@ -5,7 +5,7 @@
 
 #include "base/size.h"
 
-/* Rows that lie in the file one by one, or a strip of them. */
+/* The rows that are stored together. */
 static size_t unit_of(const struct matrix *matrix)
 {
     return is_grouped(matrix->type) ? STRIP : 1;
@@ -48,7 +48,8 @@ void convert_source_free(struct convert_source *source)
     source->text = NULL;
 }
 
-/* The next range of rows from *end on that the text reads, or doesn't; false if there is none. */
+/* The next range of rows from *end that the text reads, or does not read. False if there is none.
+ */
 static bool next_range(const struct convert_source *s, bool read, size_t *first, size_t *end)
 {
     const struct matrix *embed = &s->model->embed;
@@ -63,7 +64,7 @@ static bool next_range(const struct convert_source *s, bool read, size_t *first,
     return from < n;
 }
 
-/* ---- asking ---------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 int convert_source_need(const struct convert_source *source, const struct matrix *matrix,
                         size_t first, size_t n, struct llama3_error *err)
@@ -92,7 +93,7 @@ void convert_ranges(const struct model *model,
     }
 }
 
-/* ---- giving back ----------------------------------------------------------------------------- */
+/* ---- spent bytes ----------------------------------------------------------------------------- */
 
 static void tell(const struct convert_source *s, const struct matrix *matrix, size_t first,
                  size_t n)

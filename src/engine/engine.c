@@ -15,9 +15,9 @@
 #include "base/clock.h"
 #include "base/size.h"
 
-/* While sessions generate, prompts may make a pass this much longer, but have MIN_CHUNK rows at
- * least: it is how long a stream may stall, against what prompts lose in small chunks. (An int4 8B
- * on two cores: 16 rows take 0.35 s, at 0.9 of the speed of 256.) */
+/* While sessions generate, prompts may make a pass at most this much longer, so that no stream
+ * stalls longer. They get MIN_CHUNK rows in any case, since smaller chunks are slow. (An int4 8B on
+ * two cores: 16 rows take 0.35 s, at 0.9 of the speed of 256.) */
 static const double MAX_STALL = 0.1; /* seconds */
 enum { MIN_CHUNK = 16 };
 
@@ -118,7 +118,7 @@ static bool is_decode(const struct waiting *w)
     return w->job->n - w->done == 1;
 }
 
-/* Rows that prompts may have in this pass, beside the single rows. */
+/* How many rows prompts may have in this pass, beside the single rows. */
 static size_t prompt_room(const struct engine *engine)
 {
     size_t room = engine->limits.max_rows - engine->n_rows, short_of = MIN_CHUNK;
@@ -249,8 +249,8 @@ static void drop_canceled(struct engine *engine)
     reorder(engine);
 }
 
-/* Learns from the time of the pass that began then. A pass of few rows costs nearly as much as one
- * row, and tells nothing about the speed of a prompt. */
+/* Measures the pass that began then. A pass of few rows costs nearly as much as one row, so it says
+ * nothing about the speed of prompts. */
 static void learn_speed(struct engine *engine, double began)
 {
     engine->pass_seconds = clock_seconds() - began;
@@ -339,7 +339,7 @@ void engine_leave(struct engine *engine, struct engine_stream *stream)
     pthread_mutex_unlock(&engine->lock);
 }
 
-/* Appends w, whose job is complete but for its pages. */
+/* Appends w to the queue. */
 static void submit_and_wait(struct engine *engine, struct waiting *w)
 {
     pthread_cond_init(&w->advanced, NULL);

@@ -22,8 +22,8 @@ struct holder {
     struct backend *backend;
     const struct backend_ops *ops;
     struct buffer *act[ACT_COUNT]; /* NULL if none of its stages needs it */
-    struct weight *(
-        *weights)[MAX_STAGE_WEIGHTS]; /* [n_stages], NULL where a stage runs elsewhere */
+    /* [n_stages], NULL where a stage runs elsewhere */
+    struct weight *(*weights)[MAX_STAGE_WEIGHTS];
     size_t n_kv_layers;
     unsigned activations; /* that its stages need */
 };
@@ -265,7 +265,7 @@ static int open_holder(struct forward *f, struct holder *h, const float *inv_fre
     return h->weights != NULL ? 0 : error_memory(err, "stages", n_stages * sizeof *h->weights);
 }
 
-/* Lets go of the mapped pages of a weight that the backend has copied. */
+/* Drops the mapped pages of a weight that the backend copied. */
 static void drop_copied(const struct forward *f, const struct holder *h,
                         const struct weight *weight, const struct matrix *matrix)
 {
@@ -337,7 +337,7 @@ static int open_room(struct forward *f, struct llama3_error *err)
     return f->kvs != NULL ? 0 : error_memory(err, "sequences", f->options.max_seqs);
 }
 
-/* Appends to a text of a fixed size; what doesn't fit is cut. */
+/* Appends to a text of a fixed size; what does not fit is cut. */
 __attribute__((format(printf, 3, 4))) static void append(char *text, size_t size,
                                                          const char *format, ...)
 {

@@ -15,8 +15,8 @@
 enum { SOURCE, MADE, PLAIN, N_STREAMS };
 enum { CHUNK = 64 }; /* rows of logits held at once, of each stream */
 
-/* What is compared of the built-in text: little, as a large model takes a tenth of a second for
- * each. */
+/* Few tokens of the built-in text are compared: a large model takes a tenth of a second for each.
+ */
 enum { GAIN_TOKENS = STREAM_WINDOW - 1 };
 
 struct comparison {
@@ -26,7 +26,7 @@ struct comparison {
     float *logits[N_STREAMS]; /* [CHUNK][vocab_size] */
 };
 
-/* A matrix as it becomes without a text; where its codes weren't chosen, it is what was made. */
+/* Quantizes a matrix without calibration. One whose codes were carried over is the file's own. */
 static int quantize_plainly(const struct comparison *c, const struct matrix *source,
                             const struct matrix *made, struct matrix *plain,
                             struct llama3_error *err)
@@ -94,7 +94,7 @@ static int compare_rows(const struct comparison *c, size_t first, size_t n, stru
 
 static int compare(const struct comparison *c, struct gain *gain, struct llama3_error *err)
 {
-    size_t n = stream_count(c->streams[SOURCE]) - 1; /* nothing is known to follow the last */
+    size_t n = stream_count(c->streams[SOURCE]) - 1; /* the last token has no successor */
     for (size_t i = 0; i < c->source->config.n_layers; i++)
         if (advance(c, i, err) < 0)
             return -1;

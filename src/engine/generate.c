@@ -12,7 +12,7 @@
 
 enum { DEFAULT_MAX_TOKENS = 4096 };
 
-/* Text on its way out: whole characters, held back while they may begin a stop string. */
+/* Output of text: whole characters, held back while they may begin a stop string. */
 struct outlet {
     const struct llama3_generation *generation;
     struct llama3_detokenizer *detokenizer;
@@ -45,7 +45,7 @@ static size_t maybe_stop(const struct outlet *o)
     return longest;
 }
 
-/* Gives out what can be given out of held. */
+/* Outputs the held text up to a stop string, or to what may begin one. */
 static void drain(struct outlet *o)
 {
     if (o->held.size == 0 || o->ended)
@@ -80,7 +80,7 @@ static int push(struct outlet *o, int32_t token, struct llama3_error *err)
     return 0;
 }
 
-/* The end of the answer: nothing is held back any more. */
+/* Outputs all that is held, at the end of the answer. */
 static int finish_text(struct outlet *o, struct llama3_error *err)
 {
     size_t n;
@@ -105,7 +105,7 @@ static int check(const struct llama3_generation *g, struct llama3_error *err)
     return 0;
 }
 
-/* From the logits of the prompt to the end of the answer: why it ended, or -1. */
+/* Generates from the logits of the prompt on. Returns why the answer ended, or -1. */
 static int answer(struct llama3_session *s, struct outlet *o, struct llama3_result *result,
                   struct llama3_error *err)
 {
@@ -157,7 +157,7 @@ static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
     return finish;
 }
 
-/* As generate(); the sampling is there. */
+/* As generate(), with a sampling of its own if there is none. */
 static int generate_with(struct llama3_session *s, const int32_t *prompt, size_t n,
                          struct llama3_generation *g, struct llama3_result *result,
                          struct llama3_error *err)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* history.c: the messages of a conversation, and answers that become a part of it. */
+/* history.c: the messages of a conversation, and answers that are added to it. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,7 +100,7 @@ static void on_prompt(void *arg, size_t done, size_t total)
     callers->on_prompt(callers->arg, done, total);
 }
 
-/* The answer to the history as it stands, as text. */
+/* Generates the answer to the history. */
 static int answer(struct llama3_session *session, const struct llama3_history *history,
                   struct gathering *gathering, struct llama3_error *err)
 {

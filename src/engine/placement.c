@@ -6,7 +6,7 @@
 
 #include "base/size.h"
 
-/* Where nobody names a context, layers are chosen for this one, and it grows into what is left. */
+/* If no context is given, layers are chosen for this one. It then grows into the memory left. */
 enum { LEAST_CONTEXT = 8192 };
 
 struct chooser {
@@ -16,7 +16,7 @@ struct chooser {
     const struct placement_request *request;
     struct backend_device device;
     uint64_t room;    /* bytes of the device that may be used */
-    size_t host_rows; /* max_rows where it has no part */
+    size_t host_rows; /* max_rows without a device */
 };
 
 /* ---- plans ------------------------------------------------------------------------------- */
@@ -138,7 +138,7 @@ static size_t first_stage(const struct chooser *c, size_t n)
     return stage_of(c->model->config.n_layers - n, STAGE_QKV);
 }
 
-/* Bytes of the device that the stages from `first` on take. Leaves their plan made. */
+/* Makes the plan with the stages from `first` on the device. Returns their bytes there. */
 static uint64_t bytes_from(const struct chooser *c, size_t first)
 {
     struct llama3_memory memory;
@@ -228,7 +228,7 @@ static int choose_device(struct chooser *c, size_t n)
     return 0;
 }
 
-/* On a device that answers. */
+/* Chooses for a device that works. */
 static int choose(struct chooser *c, struct llama3_error *err)
 {
     const struct placement_request *r = c->request;
@@ -298,7 +298,7 @@ int placement_choose(struct placement *placement, const struct model *model,
     }
     snprintf(placement->device_name, sizeof placement->device_name, "%s", c.device.name);
 
-    /* What others take of a device meanwhile, and what fragments: a 32nd, at most 1 GB. */
+    /* For other users of the device, and fragmentation: a 32nd, at most 1 GB. */
     uint64_t reserve = c.device.total_bytes / 32;
     reserve = (reserve < 1000000000 ? reserve : 1000000000) + request->reserve_bytes;
     c.room = c.device.free_bytes > reserve ? c.device.free_bytes - reserve : 0;

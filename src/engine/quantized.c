@@ -14,20 +14,15 @@
 
 #include "base/buf.h"
 #include "base/hex.h"
+#include "base/path.h"
 #include "engine/calibrate.h"
 #include "engine/quantizer.h"
 
 enum { KEY_DIGITS = 32 };
 
-static void note(const struct quantized_options *o, const char *text)
-{
-    if (o->on_note != NULL)
-        o->on_note(o->arg, text);
-}
-
 /* ---- the file in the cache ------------------------------------------------------------------- */
 
-/* A digest of what the files are, and of how they are made into one. */
+/* A digest of the checkpoint's files and of how they are converted. */
 static int make_key(const char *path, bool calibrated, char key[KEY_DIGITS + 1],
                     struct llama3_error *err)
 {
@@ -59,40 +54,14 @@ static int make_key(const char *path, bool calibrated, char key[KEY_DIGITS + 1],
 static char *cache_path(const char *cache, const char *path, bool calibrated,
                         struct llama3_error *err)
 {
-    char key[KEY_DIGITS + 1];
-    struct buf name = {0};
+    char key[KEY_DIGITS + 1], name[KEY_DIGITS + 32];
     if (make_key(path, calibrated, key, err) != 0)
         return NULL;
-    buf_add_str(&name, cache);
-    buf_add_str(&name, "/int4-");
-    buf_add_str(&name, key);
-    buf_add_str(&name, ".safetensors");
-    if (!name.failed)
-        return name.data;
-    buf_free(&name);
-    error_memory(err, "a path", strlen(cache) + 64);
-    return NULL;
+    snprintf(name, sizeof name, "int4-%s.safetensors", key);
+    return path_join(cache, name, err);
 }
 
-/* The directory with its parents, for this user alone, as the XDG specification has it. */
-static int make_folder(const char *path)
-{
-    char *copy = strdup(path);
-    int result = copy == NULL ? -1 : 0;
-    for (char *slash = copy; slash != NULL && result == 0;) {
-        slash = strchr(slash + 1, '/');
-        if (slash != NULL)
-            *slash = '\0';
-        if (mkdir(copy, 0700) != 0 && errno != EEXIST)
-            result = -1;
-        if (slash != NULL)
-            *slash = '/';
-    }
-    free(copy);
-    return result;
-}
-
-/* Whoever else can write to what is kept could have us run another model. */
+/* Anyone else who can write to the cache could make us run another model. */
 static int check_owner(const struct stat *st, const char *path, const char *kind,
                        struct llama3_error *err)
 {
@@ -112,7 +81,7 @@ static int open_folder(const char *cache, bool *missing, struct llama3_error *er
     int fd = open(cache, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     *missing = fd < 0 && errno == ENOENT;
     if (fd < 0)
-        return error_set(err, LLAMA3_EIO, "%.400s: %s", cache, strerror(errno));
+        return error_system(err, cache);
     if (fstat(fd, &st) == 0 && check_owner(&st, cache, "directory", err) == 0)
         return fd;
     close(fd);
@@ -120,7 +89,7 @@ static int open_folder(const char *cache, bool *missing, struct llama3_error *er
 }
 
 /* The file of that name in the directory; -1 with *missing if there is none, else with an error.
- * path: what errors call it. What others can write to goes away, or its mode would be kept. */
+ * path: its name for errors. One that others can write to is deleted, or its mode would be kept. */
 static int open_file(int folder, const char *name, const char *path, bool *missing,
                      struct llama3_error *err)
 {
@@ -128,7 +97,7 @@ static int open_file(int folder, const char *name, const char *path, bool *missi
     int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     *missing = fd < 0 && errno == ENOENT;
     if (fd < 0 && errno != ELOOP)
-        return error_set(err, LLAMA3_EIO, "%.400s: %s", path, strerror(errno));
+        return error_system(err, path);
     if (fd < 0)
         error_set(err, LLAMA3_EIO, "%.400s: expected a file, found a symbolic link", path);
     else if (fstat(fd, &st) == 0 && check_owner(&st, path, "file", err) == 0)
@@ -139,13 +108,12 @@ static int open_file(int folder, const char *name, const char *path, bool *missi
     return -1;
 }
 
-/* 0 if a file of the cache was opened, -1 if there is none that can be. instead: what is done about
- * one that can't. */
+/* Opens a file of the cache; -1 if there is none, or none that can be used. instead: what is done
+ * about the latter, for a note. */
 static int open_kept(struct model *model, int folder, const char *kept, const char *instead,
                      const struct quantized_options *o)
 {
     struct llama3_error err;
-    char text[700];
     bool missing;
     int fd = open_file(folder, strrchr(kept, '/') + 1, kept, &missing, &err);
     if (missing)
@@ -155,8 +123,7 @@ static int open_kept(struct model *model, int folder, const char *kept, const ch
         close(fd);
     if (result == 0)
         return 0;
-    snprintf(text, sizeof text, "%.500s: %s", err.message, instead);
-    note(o, text);
+    quantizer_note(o->on_note, o->arg, "%s: %s", err.message, instead);
     return -1;
 }
 
@@ -181,12 +148,12 @@ static int make_file(struct model *model, struct quantizer *q, const char *kept,
     return quantizer_run(q, &options, err);
 }
 
-/* Made if it is missing. */
+/* Makes it if it is missing. */
 static int check_folder(const char *cache, struct llama3_error *err)
 {
     bool missing;
-    if (make_folder(cache) != 0)
-        return error_set(err, LLAMA3_EIO, "%s: %s", cache, strerror(errno));
+    if (path_make_folders(cache, 0700, err) != 0) /* as the XDG specification says */
+        return -1;
     int folder = open_folder(cache, &missing, err);
     if (folder < 0)
         return -1;
@@ -199,14 +166,12 @@ static int make_somewhere(struct model *model, struct quantizer *q, const char *
                           const struct quantized_options *o, struct llama3_error *err)
 {
     struct llama3_error reason;
-    char text[700];
     if (kept != NULL) {
         if (check_folder(o->cache, &reason) == 0 && make_file(model, q, kept, o, &reason) == 0)
             return 0;
-        if (reason.code != LLAMA3_EIO) /* it is not for the file */
+        if (reason.code != LLAMA3_EIO) /* the file is not the reason */
             return error_copy(err, &reason);
-        snprintf(text, sizeof text, "%.500s: the int4 weights are not kept", reason.message);
-        note(o, text);
+        quantizer_note(o->on_note, o->arg, "%s: the int4 weights are not kept", reason.message);
     }
     return make_file(model, q, NULL, o, err);
 }
@@ -215,27 +180,17 @@ static int make_somewhere(struct model *model, struct quantizer *q, const char *
 static void note_making(const struct quantized_options *o, const struct model *source)
 {
     const char *lack = o->calibrated ? calibration_lack(o->threads) : NULL;
-    char text[900], without[300] = "";
+    char without[300] = "";
     if (lack != NULL)
         snprintf(without, sizeof without, "; without OpenBLAS (%.200s) they gain less by it", lack);
-    snprintf(text, sizeof text, "%.400s: int4 weights are made %s%s", source->path,
-             o->calibrated ? "and calibrated, which takes some minutes"
-                           : "without calibration: --int4=calibrated takes some minutes, once, and "
-                             "stays much closer to the checkpoint",
-             without);
-    note(o, text);
+    quantizer_note(o->on_note, o->arg, "%.400s: int4 weights are made %s%s", source->path,
+                   o->calibrated ? "and calibrated, which takes some minutes"
+                                 : "without calibration: --int4=calibrated takes some minutes, "
+                                   "once, and stays much closer to the checkpoint",
+                   without);
 }
 
-static void note_as_it_is(const struct quantized_options *o, const struct model *model)
-{
-    char text[700];
-    snprintf(text, sizeof text,
-             "%.500s: the weights have 4 bits already (%s): they are used as they are", model->path,
-             dtype_info(model->dtype)->name);
-    note(o, text);
-}
-
-/* 0 if it was found in the cache, 1 if it wasn't, -1 on failure. */
+/* 0 if it was found in the cache, 1 if it was not, -1 on failure. */
 static int look_for(struct model *model, const char *path, bool calibrated, const char *instead,
                     const struct quantized_options *o, char **kept, struct llama3_error *err)
 {
@@ -244,7 +199,7 @@ static int look_for(struct model *model, const char *path, bool calibrated, cons
     if (*kept == NULL)
         return -1;
     int folder = open_folder(o->cache, &missing, NULL);
-    if (folder < 0) /* make() says why */
+    if (folder < 0) /* make_somewhere() says why */
         return 1;
     int result = open_kept(model, folder, *kept, instead, o);
     close(folder);
@@ -258,7 +213,7 @@ static int look_in_cache(struct model *model, const char *path, char **kept,
     *kept = NULL;
     if (o->cache == NULL)
         return 1;
-    if (!o->calibrated) { /* one that is will do */
+    if (!o->calibrated) { /* a calibrated one serves too */
         int result = look_for(model, path, true, "it is not used", o, kept, err);
         free(*kept);
         *kept = NULL;
@@ -282,7 +237,9 @@ int quantized_open(struct model *model, const char *path, const struct quantized
     if (result == 0 && convert_carries(q.model.dtype, DTYPE_INT4)) {
         *model = q.model;
         q.model = (struct model){0};
-        note_as_it_is(options, model);
+        quantizer_note(options->on_note, options->arg,
+                       "%.500s: the weights have 4 bits already (%s): they are used as they are",
+                       model->path, dtype_info(model->dtype)->name);
     } else if (result == 0) {
         if (options->calibrated)
             result = quantizer_text(&q, err);

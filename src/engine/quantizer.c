@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/quantizer.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,7 @@ void quantizer_close(struct quantizer *q)
     *q = (struct quantizer){0};
 }
 
-/* Calibrating chooses codes: whether there is a matrix of the layers that gets new ones. */
+/* Calibration only chooses codes, so some matrix of the layers must get new ones. */
 bool quantizer_calibrates(const struct model *model, enum dtype layers)
 {
     for (size_t i = 0; i < tensor_count(model); i++) {
@@ -94,10 +95,16 @@ struct run {
     struct new_file file;
 };
 
-static void note(const struct run *run, const char *text)
+void quantizer_note(void (*on_note)(void *arg, const char *note), void *arg, const char *format,
+                    ...)
 {
-    if (run->options->on_note != NULL)
-        run->options->on_note(run->options->arg, text);
+    char text[900];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (on_note != NULL)
+        on_note(arg, text);
 }
 
 static int on_progress(void *arg, uint64_t done, uint64_t total)
@@ -109,10 +116,9 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
 static void on_resume(void *arg, size_t layers)
 {
     const struct run *run = arg;
-    char text[600];
-    snprintf(text, sizeof text, "going on with %.500s: %zu of %zu layers are made",
-             run->file.temporary, layers, run->q->model.config.n_layers);
-    note(run, text);
+    quantizer_note(run->options->on_note, run->options->arg,
+                   "going on with %.500s: %zu of %zu layers are made", run->file.temporary, layers,
+                   run->q->model.config.n_layers);
 }
 
 static int on_need(void *arg, const void *data, size_t bytes, struct llama3_error *err)
@@ -204,16 +210,16 @@ static int name_file(struct run *run, struct llama3_error *err)
     return 0;
 }
 
-/* What is made of the file so far is kept, unless it is of no use. */
+/* Keeps the partial file, unless it is of no use. */
 static void end_early(struct run *run)
 {
-    char text[600] = "";
+    char path[512] = "";
     if (run->file.temporary != NULL)
-        snprintf(text, sizeof text,
-                 "%.500s: %zu of %zu layers are made, another run goes on with it",
-                 run->file.temporary, run->q->report.layers, run->q->model.config.n_layers);
+        snprintf(path, sizeof path, "%s", run->file.temporary);
     if (partial_close(&run->file))
-        note(run, text);
+        quantizer_note(run->options->on_note, run->options->arg,
+                       "%s: %zu of %zu layers are made, another run goes on with it", path,
+                       run->q->report.layers, run->q->model.config.n_layers);
 }
 
 int quantizer_run(struct quantizer *q, const struct quantizer_options *options,

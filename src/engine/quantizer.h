@@ -58,6 +58,10 @@ void quantizer_ranges(const struct quantizer *quantizer,
                       void (*each)(void *arg, const char *file, uint64_t offset, uint64_t bytes),
                       void *arg);
 
+/* Tells on_note, which may be NULL, one line. */
+void quantizer_note(void (*on_note)(void *arg, const char *note), void *arg, const char *format,
+                    ...) __attribute__((format(printf, 3, 4)));
+
 /* Writes the file and gives it its name. */
 int quantizer_run(struct quantizer *quantizer, const struct quantizer_options *options,
                   struct llama3_error *err);

@@ -68,7 +68,7 @@ unsigned stage_writes(size_t stage, size_t n_layers);
 
 /* ---- weights --------------------------------------------------------------------------- */
 
-/* A stage's weights by their place in its list. */
+/* Indices of a stage's weights in its list. */
 enum {
     W_EMBED = 0,
     W_NORM = 0, /* of the stages that begin with one */

@@ -14,8 +14,8 @@ struct stream {
     size_t window;            /* STREAM_WINDOW, or the model's context if less */
     enum layer_input reached; /* INPUT_COUNT: a layer's beginning */
     float *x;                 /* [n][dim] */
-    float *in;                /* [n][the widest input], rows of the one reached lie close */
-    float *zeros;             /* [the widest input] what stands for a matrix that isn't read */
+    float *in;                /* [n][the widest input], rows of the input reached, packed */
+    float *zeros;             /* [the widest input] in place of a matrix that is not read */
     struct batch_row *rows;   /* [window] */
 };
 
@@ -105,7 +105,7 @@ const float *stream_row(const struct stream *s, size_t token)
     return s->x + token * s->model->config.dim;
 }
 
-/* What the layer has, and a matrix of one row for what isn't there. */
+/* The layer, with a matrix of one row for each that is missing. */
 static struct layer complete(const struct stream *s, const struct layer *layer)
 {
     struct layer all = *layer;

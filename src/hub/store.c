@@ -26,25 +26,6 @@
 
 /* ---- folders --------------------------------------------------------------------------------- */
 
-/* Like mkdir -p. The path is the user's own, so links are followed. */
-static int make_path(const char *path, struct llama3_error *err)
-{
-    char *copy = strdup(path);
-    int result = copy != NULL ? 0 : error_memory(err, path, strlen(path));
-    for (char *at = copy; result == 0 && at != NULL; at++) {
-        at = strchr(at + 1, '/');
-        if (at != NULL)
-            *at = '\0';
-        if (mkdir(copy, 0777) != 0 && errno != EEXIST && !path_exists(copy))
-            result = error_system(err, copy);
-        if (at == NULL)
-            break;
-        *at = '/';
-    }
-    free(copy);
-    return result;
-}
-
 /* Makes and opens a folder in another; not if it is a link. */
 static int enter(int parent, const char *name)
 {
@@ -122,8 +103,9 @@ static int open_cache(struct store *store, const char *repository, struct llama3
     snprintf(below, sizeof below, ".locks/%s", name);
     store->locks = path_join(cache, below, err);
     store->arriving = path_join(store->root, "blobs", err);
-    if (store->locks == NULL || store->arriving == NULL || make_path(cache, err) != 0 ||
-        make_folder(cache, below, err) != 0 || make_path(store->root, err) != 0 ||
+    if (store->locks == NULL || store->arriving == NULL ||
+        path_make_folders(cache, 0777, err) != 0 || make_folder(cache, below, err) != 0 ||
+        path_make_folders(store->root, 0777, err) != 0 ||
         make_folder(store->root, "blobs", err) != 0 || make_folder(store->root, "refs", err) != 0)
         goto out;
     tag_cache(cache);
@@ -150,7 +132,7 @@ static int open_local(struct store *store, const char *repository, const char *f
     char *notes = path_join(folder, ".cache/huggingface", err);
     int result = -1;
     if (store->root != NULL && store->snapshot != NULL && store->arriving != NULL &&
-        store->locks != NULL && notes != NULL && make_path(folder, err) == 0)
+        store->locks != NULL && notes != NULL && path_make_folders(folder, 0777, err) == 0)
         result = make_folder(folder, below, err);
     if (result == 0)
         tag_cache(notes);

@@ -50,7 +50,7 @@ int chat_message_check(const struct llama3_message *message, size_t number,
 enum chat_end {
     CHAT_HEADER, /* the header of the assistant's next turn */
     CHAT_NOTHING,
-    CHAT_OPEN /* not even the end of its turn, so that the assistant goes on with it */
+    CHAT_OPEN /* not even the end of its turn: the assistant continues it */
 };
 
 /* Appends the tokens of a conversation, exactly those that Jinja renders from the template without
