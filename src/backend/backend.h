@@ -203,6 +203,7 @@ struct backend_ops {
 /* Every backend's struct begins with this. */
 struct backend {
     const struct backend_ops *ops;
+    struct page_pool *pool; /* pages.h */
 };
 
 /* The backend of that name, NULL for the CPU's. */

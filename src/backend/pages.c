@@ -5,21 +5,23 @@
 
 #include "base/size.h"
 
-void pages_open(struct page_pool *pool, const struct backend_shape *shape)
+void pages_open(struct backend *backend, struct page_pool *pool, const struct backend_shape *shape)
 {
+    backend->pool = pool;
     pool->n_layers = shape->n_layers;
     pool->max_context = shape->max_context;
     pool->max_pages = kv_pages(shape->max_context);
 }
 
-struct kv *pages_kv_open(struct page_pool *pool, struct llama3_error *err)
+struct kv *pages_kv_open(struct backend *backend, struct llama3_error *err)
 {
+    size_t n = backend->pool->max_pages;
     struct kv *kv = size_alloc(1, sizeof *kv);
     if (kv != NULL)
-        kv->pages = size_alloc(pool->max_pages, sizeof *kv->pages);
+        kv->pages = size_alloc(n, sizeof *kv->pages);
     if (kv == NULL || kv->pages == NULL) {
         free(kv);
-        error_memory(err, "a sequence", pool->max_pages * sizeof *kv->pages);
+        error_memory(err, "a sequence", n * sizeof *kv->pages);
         return NULL;
     }
     return kv;
@@ -42,18 +44,18 @@ static void keep_pages(struct page_pool *pool, struct kv *kv, size_t n)
     }
 }
 
-void pages_kv_close(struct page_pool *pool, struct kv *kv)
+void pages_kv_close(struct backend *backend, struct kv *kv)
 {
     if (kv == NULL)
         return;
-    keep_pages(pool, kv, 0);
+    keep_pages(backend->pool, kv, 0);
     free(kv->pages);
     free(kv);
 }
 
-void pages_truncate(struct page_pool *pool, struct kv *kv, size_t n)
+void pages_truncate(struct backend *backend, struct kv *kv, size_t n)
 {
-    keep_pages(pool, kv, kv_pages(n));
+    keep_pages(backend->pool, kv, kv_pages(n));
 }
 
 /* Takes a list of n pages; -1: none is held. */
@@ -77,9 +79,10 @@ static int take_pages(struct page_pool *pool, size_t n, struct page **list,
     return 0;
 }
 
-int pages_reserve(struct page_pool *pool, struct kv *kv, size_t from, size_t to,
+int pages_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,
                   struct llama3_error *err)
 {
+    struct page_pool *pool = backend->pool;
     if (from >= to)
         return 0;
     if (to > pool->max_context)
@@ -112,9 +115,9 @@ int pages_reserve(struct page_pool *pool, struct kv *kv, size_t from, size_t to,
     return 0;
 }
 
-struct kv *pages_fork(struct page_pool *pool, struct kv *kv, size_t n, struct llama3_error *err)
+struct kv *pages_fork(struct backend *backend, struct kv *kv, size_t n, struct llama3_error *err)
 {
-    struct kv *fork = pages_kv_open(pool, err);
+    struct kv *fork = pages_kv_open(backend, err);
     if (fork == NULL)
         return NULL;
     size_t shared = kv_pages(n);
@@ -124,6 +127,11 @@ struct kv *pages_fork(struct page_pool *pool, struct kv *kv, size_t n, struct ll
         fork->pages[i]->refs++;
     }
     return fork;
+}
+
+uint64_t pages_bytes(const struct backend *backend)
+{
+    return (uint64_t)backend->pool->held * backend->pool->page_bytes;
 }
 
 /* Reserved, and in a page that may be written. */

@@ -24,21 +24,23 @@ struct page_pool {
     size_t n_layers, max_context;
     size_t max_pages; /* of a sequence */
     size_t held;      /* by all sequences */
+    size_t page_bytes;
     struct page *(*take)(struct page_pool *pool, struct llama3_error *err);
     void (*drop)(struct page_pool *pool, struct page *page);
     void (*copy)(struct page_pool *pool, struct page *to, const struct page *from);
 };
 
-/* Sets the numbers; the functions are the caller's. */
-void pages_open(struct page_pool *pool, const struct backend_shape *shape);
+/* Gives a backend its pool, and sets the numbers but page_bytes; the functions are the caller's. */
+void pages_open(struct backend *backend, struct page_pool *pool, const struct backend_shape *shape);
 
-/* What backend.h says of kv_open, kv_close, kv_truncate, kv_reserve and kv_fork. */
-struct kv *pages_kv_open(struct page_pool *pool, struct llama3_error *err);
-void pages_kv_close(struct page_pool *pool, struct kv *kv);
-void pages_truncate(struct page_pool *pool, struct kv *kv, size_t n);
-int pages_reserve(struct page_pool *pool, struct kv *kv, size_t from, size_t to,
+/* What backend.h says of kv_open, kv_close, kv_truncate, kv_reserve, kv_fork and kv_bytes. */
+struct kv *pages_kv_open(struct backend *backend, struct llama3_error *err);
+void pages_kv_close(struct backend *backend, struct kv *kv);
+void pages_truncate(struct backend *backend, struct kv *kv, size_t n);
+int pages_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,
                   struct llama3_error *err);
-struct kv *pages_fork(struct page_pool *pool, struct kv *kv, size_t n, struct llama3_error *err);
+struct kv *pages_fork(struct backend *backend, struct kv *kv, size_t n, struct llama3_error *err);
+uint64_t pages_bytes(const struct backend *backend);
 
 /* Checks a batch: the number of rows, sequences and logits, the tokens, and that positions are
  * reserved in pages that may be written. */

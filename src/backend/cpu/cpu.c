@@ -111,8 +111,6 @@ static struct backend *cpu_open(const struct backend_options *options,
     cpu->kv_size = kv_head_bytes(shape->kv_type, 1);
     cpu->k_bytes = shape->head_dim * KV_PAGE * cpu->kv_size;
     cpu->v_bytes = cpu->padded_dim * KV_PAGE * cpu->kv_size;
-    cpu->page_bytes = sizeof(struct cpu_page) +
-                      shape->n_layers * shape->n_kv_heads * (cpu->k_bytes + cpu->v_bytes);
     kv_open_pool(cpu);
     cpu->tile_rows = cpu->group < SHARING ? SHARING / cpu->group : 1;
     cpu->piece_numbers =
@@ -249,14 +247,14 @@ const struct backend_ops cpu_ops = {
     .weight_is_copy = cpu_weight_is_copy,
     .buffer = cpu_buffer,
     .buffer_free = cpu_buffer_free,
-    .kv_open = cpu_kv_open,
-    .kv_close = cpu_kv_close,
-    .kv_reserve = cpu_kv_reserve,
-    .kv_truncate = cpu_kv_truncate,
-    .kv_fork = cpu_kv_fork,
+    .kv_open = pages_kv_open,
+    .kv_close = pages_kv_close,
+    .kv_reserve = pages_reserve,
+    .kv_truncate = pages_truncate,
+    .kv_fork = pages_fork,
     .kv_export = cpu_kv_export,
     .kv_import = cpu_kv_import,
-    .kv_bytes = cpu_kv_bytes,
+    .kv_bytes = pages_bytes,
     .batch = cpu_batch,
     .embed = cpu_embed,
     .add_norm = cpu_add_norm,

@@ -95,7 +95,6 @@ struct cpu {
     size_t kv_size;       /* bytes of an element of K or V */
     size_t k_bytes;       /* of one KV head and layer in a page: K, */
     size_t v_bytes;       /* and V */
-    size_t page_bytes;    /* struct cpu_page included */
     size_t tile_rows;     /* rows attended together at most */
     size_t piece_numbers; /* results of a piece of a linear operation at most */
     size_t state_size;    /* floats of a query's softmax state: padded_dim sums, max, sum */
@@ -204,17 +203,10 @@ void kv_open_pool(struct cpu *cpu);
 /* A head's K and V to a slot of a page, each [head_dim] as it is stored. */
 void kv_put(const struct cpu *cpu, struct page *page, size_t layer, size_t head, size_t slot,
             const void *k, const void *v);
-struct kv *cpu_kv_open(struct backend *backend, struct llama3_error *err);
-void cpu_kv_close(struct backend *backend, struct kv *kv);
-int cpu_kv_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,
-                   struct llama3_error *err);
-void cpu_kv_truncate(struct backend *backend, struct kv *kv, size_t n);
-struct kv *cpu_kv_fork(struct backend *backend, struct kv *kv, size_t n, struct llama3_error *err);
 int cpu_kv_export(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
                   void *k, void *v, struct llama3_error *err);
 int cpu_kv_import(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
                   const void *k, const void *v, struct llama3_error *err);
-uint64_t cpu_kv_bytes(const struct backend *backend);
 
 /* blas.c, or no_blas.c in a build without BLAS. */
 /* Loads the library for calls on so many threads: NULL, or why it can't be used. Decided once for

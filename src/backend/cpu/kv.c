@@ -7,16 +7,11 @@
 
 #include "base/size.h"
 
-static struct cpu *cpu_of(struct page_pool *pool)
-{
-    return (struct cpu *)((char *)pool - offsetof(struct cpu, pool));
-}
-
 static struct page *take_page(struct page_pool *pool, struct llama3_error *err)
 {
-    struct cpu_page *page = size_alloc_aligned(1, cpu_of(pool)->page_bytes);
+    struct cpu_page *page = size_alloc_aligned(1, pool->page_bytes);
     if (page == NULL) {
-        error_memory(err, "a page of the KV cache", cpu_of(pool)->page_bytes);
+        error_memory(err, "a page of the KV cache", pool->page_bytes);
         return NULL;
     }
     return &page->base;
@@ -31,46 +26,17 @@ static void drop_page(struct page_pool *pool, struct page *page)
 static void copy_page(struct page_pool *pool, struct page *to, const struct page *from)
 {
     memcpy(((struct cpu_page *)to)->data, ((const struct cpu_page *)from)->data,
-           cpu_of(pool)->page_bytes - sizeof(struct cpu_page));
+           pool->page_bytes - sizeof(struct cpu_page));
 }
 
 void kv_open_pool(struct cpu *cpu)
 {
-    pages_open(&cpu->pool, &cpu->shape);
+    pages_open(&cpu->base, &cpu->pool, &cpu->shape);
+    cpu->pool.page_bytes = sizeof(struct cpu_page) + cpu->shape.n_layers * cpu->shape.n_kv_heads *
+                                                         (cpu->k_bytes + cpu->v_bytes);
     cpu->pool.take = take_page;
     cpu->pool.drop = drop_page;
     cpu->pool.copy = copy_page;
-}
-
-static struct page_pool *pool_of(struct backend *backend)
-{
-    return &((struct cpu *)backend)->pool;
-}
-
-struct kv *cpu_kv_open(struct backend *backend, struct llama3_error *err)
-{
-    return pages_kv_open(pool_of(backend), err);
-}
-
-void cpu_kv_close(struct backend *backend, struct kv *kv)
-{
-    pages_kv_close(pool_of(backend), kv);
-}
-
-void cpu_kv_truncate(struct backend *backend, struct kv *kv, size_t n)
-{
-    pages_truncate(pool_of(backend), kv, n);
-}
-
-int cpu_kv_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,
-                   struct llama3_error *err)
-{
-    return pages_reserve(pool_of(backend), kv, from, to, err);
-}
-
-struct kv *cpu_kv_fork(struct backend *backend, struct kv *kv, size_t n, struct llama3_error *err)
-{
-    return pages_fork(pool_of(backend), kv, n, err);
 }
 
 /* K of a head lies in a column, whose elements are KV_PAGE apart. */
@@ -139,10 +105,4 @@ int cpu_kv_import(struct backend *backend, struct kv *kv, size_t layer, size_t f
             v_in += head_bytes;
         }
     return 0;
-}
-
-uint64_t cpu_kv_bytes(const struct backend *backend)
-{
-    const struct cpu *cpu = (const struct cpu *)backend;
-    return (uint64_t)cpu->pool.held * cpu->page_bytes;
 }

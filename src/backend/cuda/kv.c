@@ -64,12 +64,12 @@ static int add_slab(struct cuda *cuda, struct llama3_error *err)
         cuda->slab_room = room;
     }
     size_t n = cuda->pool.held + 4; /* so that the pool about doubles */
-    if (n > SLAB_BYTES / (cuda->page_bytes + 1))
-        n = SLAB_BYTES / (cuda->page_bytes + 1) + 1;
-    uint8_t *memory = cuda_alloc(n * cuda->page_bytes, "pages of the KV cache", err);
+    if (n > SLAB_BYTES / (cuda->pool.page_bytes + 1))
+        n = SLAB_BYTES / (cuda->pool.page_bytes + 1) + 1;
+    uint8_t *memory = cuda_alloc(n * cuda->pool.page_bytes, "pages of the KV cache", err);
     if (memory == NULL && n > 1) {
         n = 1;
-        memory = cuda_alloc(cuda->page_bytes, "a page of the KV cache", err);
+        memory = cuda_alloc(cuda->pool.page_bytes, "a page of the KV cache", err);
     }
     if (memory == NULL)
         return -1;
@@ -78,7 +78,7 @@ static int add_slab(struct cuda *cuda, struct llama3_error *err)
         struct cuda_page *page = size_alloc(1, sizeof *page);
         if (page == NULL)
             return i > 0 ? 0 : error_memory(err, "KV pages", sizeof *page);
-        page->memory = memory + i * cuda->page_bytes;
+        page->memory = memory + i * cuda->pool.page_bytes;
         page->base.next = cuda->free_pages;
         cuda->free_pages = &page->base;
     }
@@ -107,18 +107,18 @@ static void copy_page(struct page_pool *pool, struct page *to, const struct page
     struct cuda *cuda = cuda_of(pool);
     cuda_check(cuda,
                cudaMemcpyAsync(((struct cuda_page *)to)->memory,
-                               ((const struct cuda_page *)from)->memory, cuda->page_bytes,
+                               ((const struct cuda_page *)from)->memory, cuda->pool.page_bytes,
                                cudaMemcpyDeviceToDevice, cuda->kv_stream),
                "kv_reserve");
 }
 
 void cuda_pool_open(struct cuda *cuda)
 {
-    pages_open(&cuda->pool, &cuda->shape);
+    pages_open(&cuda->base, &cuda->pool, &cuda->shape);
     cuda->pool.take = take_page;
     cuda->pool.drop = drop_page;
     cuda->pool.copy = copy_page;
-    cuda->page_bytes = (size_t)cuda_kv_page_bytes(&cuda->shape);
+    cuda->pool.page_bytes = (size_t)cuda_kv_page_bytes(&cuda->shape);
 }
 
 void cuda_pool_close(struct cuda *cuda)
@@ -135,40 +135,14 @@ void cuda_pool_close(struct cuda *cuda)
 
 /* ---- sequences --------------------------------------------------------------------------- */
 
-struct kv *cuda_kv_open(struct backend *backend, struct llama3_error *err)
-{
-    return pages_kv_open(&cuda_enter(backend)->pool, err);
-}
-
-void cuda_kv_close(struct backend *backend, struct kv *kv)
-{
-    pages_kv_close(&cuda_enter(backend)->pool, kv);
-}
-
-void cuda_kv_truncate(struct backend *backend, struct kv *kv, size_t n)
-{
-    pages_truncate(&cuda_enter(backend)->pool, kv, n);
-}
-
 int cuda_kv_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,
                     struct llama3_error *err)
 {
     struct cuda *cuda = cuda_enter(backend);
-    if (pages_reserve(&cuda->pool, kv, from, to, err) != 0)
+    if (pages_reserve(backend, kv, from, to, err) != 0)
         return -1;
     cuda_check(cuda, cudaStreamSynchronize(cuda->kv_stream), "kv_reserve");
     return 0;
-}
-
-struct kv *cuda_kv_fork(struct backend *backend, struct kv *kv, size_t n, struct llama3_error *err)
-{
-    return pages_fork(&cuda_enter(backend)->pool, kv, n, err);
-}
-
-uint64_t cuda_kv_bytes(const struct backend *backend)
-{
-    const struct cuda *cuda = (const struct cuda *)backend;
-    return (uint64_t)cuda->pool.held * cuda->page_bytes;
 }
 
 /* ---- out and in -------------------------------------------------------------------------- */

@@ -89,7 +89,6 @@ struct cuda {
     struct page *free_pages;
     void **slabs; /* [n_slabs] memory of pages */
     size_t n_slabs, slab_room;
-    size_t page_bytes;
 
     /* The batch: a pinned image on the host of what the device has. */
     unsigned char *image, *batch_memory;
@@ -141,17 +140,12 @@ uint64_t cuda_weight_bytes(const struct backend_options *options, const struct m
 struct device_heads heads_of(const struct backend_shape *shape);
 void cuda_pool_open(struct cuda *cuda);
 void cuda_pool_close(struct cuda *cuda);
-struct kv *cuda_kv_open(struct backend *backend, struct llama3_error *err);
-void cuda_kv_close(struct backend *backend, struct kv *kv);
 int cuda_kv_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,
                     struct llama3_error *err);
-void cuda_kv_truncate(struct backend *backend, struct kv *kv, size_t n);
-struct kv *cuda_kv_fork(struct backend *backend, struct kv *kv, size_t n, struct llama3_error *err);
 int cuda_kv_export(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
                    void *k, void *v, struct llama3_error *err);
 int cuda_kv_import(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
                    const void *k, const void *v, struct llama3_error *err);
-uint64_t cuda_kv_bytes(const struct backend *backend);
 uint64_t cuda_kv_page_bytes(const struct backend_shape *shape);
 
 /* batch.c */
