@@ -19,6 +19,14 @@ void *size_alloc(size_t n, size_t size)
     return calloc(1, bytes > 0 ? bytes : 1);
 }
 
+void *size_alloc_for(size_t n, size_t size, const char *what, struct llama3_error *err)
+{
+    void *memory = size_alloc(n, size);
+    if (memory == NULL)
+        error_memory(err, what, n * size);
+    return memory;
+}
+
 /* *bytes: a multiple of what it is aligned to, and never 0. */
 static void *allocate(size_t n, size_t size, size_t *bytes)
 {

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/error.h"
+
 /* False if the true result does not fit; *out is then unspecified. */
 static inline bool size_mul(size_t a, size_t b, size_t *out)
 {
@@ -28,8 +30,11 @@ static inline bool size_inside(uint64_t offset, uint64_t length, uint64_t size)
  * pointer that can be freed. Freed by free(). */
 void *size_alloc(size_t n, size_t size);
 
-/* The same, aligned to 64 bytes (a cache line, and the widest vector); large ones in huge pages,
- * where the system has them. */
+/* The same; without memory err says that `what` needs it. */
+void *size_alloc_for(size_t n, size_t size, const char *what, struct llama3_error *err);
+
+/* As size_alloc(), aligned to 64 bytes (a cache line, and the widest vector); large ones in huge
+ * pages, where the system has them. */
 void *size_alloc_aligned(size_t n, size_t size);
 
 /* The same, but uninitialised: the caller overwrites all of it, best with the threads that read

@@ -102,9 +102,9 @@ static int ask(struct fetch *f, const char *url, const char *what, struct fetch_
             fetch_refused(&r, f->repository, what, &why);
         else
             fetch_broken(&r, code, &why);
-        result = again ? fetch_try_again(source, begun, &why, err) == 0 ? 1 : -1 : -1;
-        if (!again && err != NULL)
-            *err = why;
+        result = again && fetch_try_again(source, begun, &why, err) == 0 ? 1 : -1;
+        if (!again)
+            error_copy(err, &why);
     }
     request_close(&r);
     return result;

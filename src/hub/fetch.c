@@ -29,9 +29,9 @@ void fetch_wake(void *arg)
 
 int fetch_open(struct fetch *f, struct llama3_error *err)
 {
-    f->sources = size_alloc(f->n, sizeof *f->sources);
+    f->sources = size_alloc_for(f->n, sizeof *f->sources, "a list of files", err);
     if (f->sources == NULL)
-        return error_memory(err, "a list of files", f->n * sizeof *f->sources);
+        return -1;
     f->ended = false;
     f->n_dropped = 0;
     pthread_mutex_init(&f->lock, NULL);
@@ -89,24 +89,22 @@ static int check_answer(struct fetch_slot *slot)
 {
     const struct request *r = &slot->request;
     uint64_t size = slot->blob->file->size, expected = slot->span.end - slot->span.begin;
-    char host[300];
-    request_host(r->url, host, sizeof host);
     if (r->encoded)
         return error_set(&slot->err, LLAMA3_EIO,
-                         "%s: %s: expected the file as it is, found it encoded", host,
+                         "%s: %s: expected the file as it is, found it encoded", r->host,
                          slot->blob->file->name);
     if (r->ranged && r->status == 206 &&
         (!r->has_range || r->first != slot->span.begin || r->total != size))
         return error_set(&slot->err, LLAMA3_EIO,
                          "%s: %s: expected bytes from %" PRIu64 " of %" PRIu64 ", found others",
-                         host, slot->blob->file->name, slot->span.begin, size);
+                         r->host, slot->blob->file->name, slot->span.begin, size);
     if (r->length != UINT64_MAX && r->status == 200 && r->length != size)
         return error_set(&slot->err, LLAMA3_EIO,
-                         "%s: %s: expected %" PRIu64 " bytes, found %" PRIu64, host,
+                         "%s: %s: expected %" PRIu64 " bytes, found %" PRIu64, r->host,
                          slot->blob->file->name, size, r->length);
     if (r->length != UINT64_MAX && r->status == 206 && r->length > expected)
         return error_set(&slot->err, LLAMA3_EIO,
-                         "%s: %s: expected %" PRIu64 " bytes, found %" PRIu64, host,
+                         "%s: %s: expected %" PRIu64 " bytes, found %" PRIu64, r->host,
                          slot->blob->file->name, expected, r->length);
     return 0;
 }
@@ -285,16 +283,16 @@ int fetch_pause_all(struct fetch *f, const struct request *r, struct llama3_erro
     double least = 0.5 * (double)(1 << (f->refusals < 4 ? f->refusals : 4));
     double seconds = r->retry_after < 0 ? 10 : r->retry_after < least ? least : r->retry_after;
     const char *what = r->status == 429 ? "too many requests" : "not available now";
-    char host[300], text[400];
-    request_host(r->url, host, sizeof host);
+    char text[400];
     if (seconds > MAX_PAUSE || f->refusals >= MAX_REFUSALS)
-        return error_set(err, LLAMA3_EIO, "%s: %s: it asks to wait %.0f s; try again later", host,
-                         what, seconds);
+        return error_set(err, LLAMA3_EIO, "%s: %s: it asks to wait %.0f s; try again later",
+                         r->host, what, seconds);
     f->refusals++;
     double until = clock_seconds() + seconds;
     if (until > f->not_before) {
         if (fetch_pause(f) == 0) {
-            snprintf(text, sizeof text, "%s: %s: waiting %.0f s, as it asks", host, what, seconds);
+            snprintf(text, sizeof text, "%s: %s: waiting %.0f s, as it asks", r->host, what,
+                     seconds);
             note(f, text);
         }
         f->not_before = until;
@@ -317,11 +315,8 @@ int fetch_try_again(struct fetch_source *source, double begun, const struct llam
 {
     if (begun < source->failed)
         return 0;
-    if (++source->failures > MAX_FAILURES) {
-        if (err != NULL)
-            *err = *why;
-        return -1;
-    }
+    if (++source->failures > MAX_FAILURES)
+        return error_copy(err, why);
     source->failed = clock_seconds();
     source->not_before = source->failed + 0.25 * (double)(1 << source->failures);
     return 0;
@@ -345,10 +340,8 @@ static int ended(struct fetch *f, struct fetch_slot *slot, CURLcode code, struct
         return 0; /* another request gets the whole file */
     if (slot->failed && slot->err.code == LLAMA3_EIO && r->status == 206)
         return fetch_try_again(source, slot->begun, &slot->err, err);
-    if (slot->failed) {
-        *err = slot->err;
-        return -1;
-    }
+    if (slot->failed)
+        return error_copy(err, &slot->err);
     if (code == CURLE_OK && request_is_redirect(r))
         return request_follow(r, err) == 0 ? 1 : -1;
     if (code == CURLE_OK && (r->status == 200 || r->status == 206) && slot->at == slot->span.end) {
@@ -368,8 +361,7 @@ static int ended(struct fetch *f, struct fetch_slot *slot, CURLcode code, struct
         fetch_refused(r, f->repository, slot->blob->file->name, &why);
         if (fetch_is_passing(r) || !r->to_hub)
             return fetch_try_again(source, slot->begun, &why, err);
-        *err = why;
-        return -1;
+        return error_copy(err, &why);
     }
     if (code == CURLE_OK)
         error_set(&why, LLAMA3_EIO, "%s: expected %" PRIu64 " bytes, found %" PRIu64,
@@ -377,10 +369,8 @@ static int ended(struct fetch *f, struct fetch_slot *slot, CURLcode code, struct
                   slot->at - slot->span.begin);
     else
         fetch_broken(r, code, &why);
-    if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE) {
-        *err = why;
-        return -1;
-    }
+    if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
+        return error_copy(err, &why);
     if (slot->direct) { /* the storage may have moved */
         free(source->address);
         source->address = NULL;

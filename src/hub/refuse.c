@@ -59,11 +59,9 @@ static int hub_refused(const struct request *r, const char *repository, const ch
 int fetch_refused(const struct request *r, const char *repository, const char *what,
                   struct llama3_error *err)
 {
-    char host[300];
     if (r->to_hub)
         return hub_refused(r, repository, what, err);
-    request_host(r->url, host, sizeof host);
-    return error_set(err, LLAMA3_EIO, "%s: %s: expected an answer, found HTTP status %ld", host,
+    return error_set(err, LLAMA3_EIO, "%s: %s: expected an answer, found HTTP status %ld", r->host,
                      what, r->status);
 }
 
@@ -80,22 +78,20 @@ static const char *proxy_hint(void)
 
 int fetch_broken(const struct request *r, CURLcode code, struct llama3_error *err)
 {
-    char host[300];
     long connect = 0;
     const char *why = r->why[0] != '\0' ? r->why : curl_easy_strerror(code);
-    request_host(r->url, host, sizeof host);
     curl_easy_getinfo(r->easy, CURLINFO_HTTP_CONNECTCODE, &connect);
     if (code == CURLE_COULDNT_RESOLVE_PROXY || code == CURLE_PROXY || connect >= 300)
         return error_set(err, LLAMA3_EIO,
-                         "%s: the proxy failed (https_proxy, http_proxy, all_proxy): %.200s", host,
-                         why);
+                         "%s: the proxy failed (https_proxy, http_proxy, all_proxy): %.200s",
+                         r->host, why);
     if (code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_CONNECT)
         return error_set(err, LLAMA3_EIO,
-                         "%s can't be reached: %.200s%s; --offline uses what is in the cache", host,
-                         why, proxy_hint());
+                         "%s can't be reached: %.200s%s; --offline uses what is in the cache",
+                         r->host, why, proxy_hint());
     if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
         return error_set(err, LLAMA3_EIO,
                          "%s: its certificate isn't trusted (CURL_CA_BUNDLE names others): %.200s",
-                         host, why);
-    return error_set(err, LLAMA3_EIO, "%s: %.200s", host, why);
+                         r->host, why);
+    return error_set(err, LLAMA3_EIO, "%s: %.200s", r->host, why);
 }

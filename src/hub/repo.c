@@ -85,9 +85,9 @@ static int take_files(struct hub_repo *repo, const json_t *list, const char *whe
         return error_set(err, LLAMA3_EINPUT,
                          "%s: \"siblings\": expected a list of at most %d files, found %s", where,
                          (int)MAX_FILES, json_is_array(list) ? "a longer one" : json_kind(list));
-    repo->files = size_alloc(n, sizeof *repo->files);
+    repo->files = size_alloc_for(n, sizeof *repo->files, "a list of files", err);
     if (repo->files == NULL)
-        return error_memory(err, "a list of files", n * sizeof *repo->files);
+        return -1;
     for (size_t i = 0; i < n; i++, repo->n++)
         if (take_file(&repo->files[i], json_array_get(list, i), where, err) != 0)
             return -1;

@@ -36,7 +36,7 @@ static char *url_part(const char *url, CURLUPart part, unsigned flags)
     return text;
 }
 
-void request_host(const char *url, char *out, size_t size)
+static void read_host(const char *url, char *out, size_t size)
 {
     char *host = url_part(url, CURLUPART_HOST, 0), *port = url_part(url, CURLUPART_PORT, 0);
     snprintf(out, size, "%s%s%s", host != NULL ? host : "?", port != NULL ? ":" : "",
@@ -175,7 +175,7 @@ static int set_endpoint(struct hub *hub, struct llama3_error *err)
             err, LLAMA3_EINPUT,
             "HF_ENDPOINT: expected an address like https://huggingface.co, found another");
     char host[300];
-    request_host(hub->endpoint, host, sizeof host);
+    read_host(hub->endpoint, host, sizeof host);
     hub->host = strdup(host);
     hub->page = resolve(hub->endpoint, NULL);
     n = hub->page != NULL ? strlen(hub->page) : 0;
@@ -397,6 +397,7 @@ int request_open(struct request *r, struct hub *hub, const char *url, struct lla
         return error_memory(err, "a request", strlen(url));
     }
     r->to_hub = request_same_origin(url, hub->endpoint);
+    read_host(url, r->host, sizeof r->host);
     forget_answer(r);
     set_options(r);
     return set_headers(r, err);
@@ -432,9 +433,8 @@ void request_close(struct request *r)
 
 /* ---- redirects ------------------------------------------------------------------------------- */
 
-/* Whether to follow a redirect; host: where it came from. */
-static int check_redirect(const struct request *r, const char *next, const char *host,
-                          struct llama3_error *err)
+/* Whether to follow a redirect. */
+static int check_redirect(const struct request *r, const char *next, struct llama3_error *err)
 {
     char *scheme = url_part(next, CURLUPART_SCHEME, 0);
     bool https = scheme != NULL && strcmp(scheme, "https") == 0;
@@ -442,30 +442,28 @@ static int check_redirect(const struct request *r, const char *next, const char 
     int result = 0;
     if (!https && !http)
         result = error_set(err, LLAMA3_EIO, "%s: expected a redirect to https, found one to %.40s",
-                           host, scheme != NULL ? scheme : "nothing");
+                           r->host, scheme != NULL ? scheme : "nothing");
     else if (http && strncasecmp(r->url, "https:", 6) == 0)
         result = error_set(
             err, LLAMA3_EIO,
-            "%s: expected a redirect to https, found one to http, which isn't secure", host);
+            "%s: expected a redirect to https, found one to http, which isn't secure", r->host);
     curl_free(scheme);
     return result;
 }
 
 int request_follow(struct request *r, struct llama3_error *err)
 {
-    char host[300];
-    request_host(r->url, host, sizeof host);
     if (r->location == NULL)
         return error_set(err, LLAMA3_EIO, "%s: expected a redirect with an address, found none",
-                         host);
+                         r->host);
     if (++r->redirects > MAX_REDIRECTS)
         return error_set(err, LLAMA3_EIO, "%s: expected at most %d redirects, found more: a loop",
-                         host, MAX_REDIRECTS);
+                         r->host, MAX_REDIRECTS);
     char *next = resolve(r->url, r->location);
     if (next == NULL)
         return error_set(err, LLAMA3_EIO, "%s: expected a redirect to an address, found none",
-                         host);
-    if (check_redirect(r, next, host, err) != 0) {
+                         r->host);
+    if (check_redirect(r, next, err) != 0) {
         free(next);
         return -1;
     }
@@ -473,6 +471,7 @@ int request_follow(struct request *r, struct llama3_error *err)
     free(r->url);
     r->url = next;
     r->to_hub = request_same_origin(next, r->hub->endpoint);
+    read_host(next, r->host, sizeof r->host);
     forget_answer(r);
     curl_easy_setopt(r->easy, CURLOPT_URL, r->url);
     return set_headers(r, err) == 0 ? request_start(r, err) : -1;

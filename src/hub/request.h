@@ -32,9 +32,10 @@ struct request {
     CURL *easy;
     struct curl_slist *headers;
     char *url;
-    bool to_hub;   /* url has the hub's origin, so it gets the token */
-    int redirects; /* followed so far */
-    bool ranged;   /* only bytes [begin, end) */
+    char host[300]; /* "host:port" of url, for errors: user, path and query may hold secrets */
+    bool to_hub;    /* url has the hub's origin, so it gets the token */
+    int redirects;  /* followed so far */
+    bool ranged;    /* only bytes [begin, end) */
     uint64_t begin, end;
     /* Takes the body of a 2xx; false cancels. */
     bool (*on_body)(void *arg, const char *bytes, size_t n);
@@ -73,8 +74,6 @@ static inline bool request_is_redirect(const struct request *r)
            r->status == 308;
 }
 
-/* "host:port" of an address. User, path and query may hold secrets. */
-void request_host(const char *url, char *out, size_t size);
 /* Whether two addresses have the same scheme, host and port. */
 bool request_same_origin(const char *a, const char *b);
 

@@ -107,11 +107,9 @@ static struct meter *open_meter(const struct backend_options *options, struct ll
     struct backend_device device;
     if (cuda_ops.device(options, &device, err) != 0)
         return NULL;
-    struct meter *m = size_alloc(1, sizeof *m);
-    if (m == NULL) {
-        error_memory(err, "limits", sizeof *m);
+    struct meter *m = size_alloc_for(1, sizeof *m, "limits", err);
+    if (m == NULL)
         return NULL;
-    }
     m->device = options->device;
     m->processors = cuda_processors(options->device);
     if (prepare(m, &device, err) != 0) {

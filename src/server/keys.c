@@ -90,11 +90,9 @@ static int read_keys(struct keys *keys, const char *path, struct llama3_error *e
 
 struct keys *keys_open(const char *path, const char *key, struct llama3_error *err)
 {
-    struct keys *keys = size_alloc(1, sizeof *keys);
-    if (keys == NULL) {
-        error_memory(err, "API keys", sizeof *keys);
+    struct keys *keys = size_alloc_for(1, sizeof *keys, "API keys", err);
+    if (keys == NULL)
         return NULL;
-    }
     int status = getentropy(keys->salt, sizeof keys->salt) == 0
                      ? 0
                      : error_set(err, LLAMA3_EIO, "API keys: the system has no random numbers");

@@ -30,11 +30,9 @@ struct pool {
 struct pool *pool_open(struct llama3_model *model, size_t most, uint64_t bytes,
                        struct llama3_error *err)
 {
-    struct pool *pool = size_alloc(1, sizeof *pool);
-    if (pool == NULL) {
-        error_memory(err, "a pool of sequences", sizeof *pool);
+    struct pool *pool = size_alloc_for(1, sizeof *pool, "a pool of sequences", err);
+    if (pool == NULL)
         return NULL;
-    }
     pool->model = model;
     pool->most = most;
     pool->bytes = bytes;

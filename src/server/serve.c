@@ -451,11 +451,9 @@ static void run_page(const struct work *work)
 struct server *server_open(const int *listeners, size_t n, const struct server_options *options,
                            struct llama3_error *err)
 {
-    struct server *s = size_alloc(1, sizeof *s);
-    if (s == NULL) {
-        error_memory(err, "the server", sizeof *s);
+    struct server *s = size_alloc_for(1, sizeof *s, "the server", err);
+    if (s == NULL)
         return NULL;
-    }
     const struct http_events events = {
         .on_head = on_head, .on_request = on_request, .on_refusal = on_refusal, .arg = s};
     s->options = *options;

@@ -19,11 +19,9 @@ struct slots {
 
 struct slots *slots_open(size_t sequences, uint64_t pages, struct llama3_error *err)
 {
-    struct slots *slots = size_alloc(1, sizeof *slots);
-    if (slots == NULL) {
-        error_memory(err, "a queue", sizeof *slots);
+    struct slots *slots = size_alloc_for(1, sizeof *slots, "a queue", err);
+    if (slots == NULL)
         return NULL;
-    }
     slots->sequences = sequences;
     slots->pages = slots->total = pages;
     pthread_mutex_init(&slots->lock, NULL);

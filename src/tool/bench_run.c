@@ -202,9 +202,9 @@ static double limit_median(const struct runner *r, size_t backend, size_t offset
 static int sum_up(const struct runner *r, struct llama3_error *err)
 {
     struct bench *b = r->bench;
-    double *values = size_alloc(b->rounds, sizeof *values);
+    double *values = size_alloc_for(b->rounds, sizeof *values, "the results", err);
     if (values == NULL)
-        return error_memory(err, "the results", b->rounds * sizeof *values);
+        return -1;
     for (size_t p = 0; p < b->placement.plan.n_backends; p++)
         b->limits[p] = (struct limits){
             .read_gbs = limit_median(r, p, offsetof(struct limits, read_gbs), values),
@@ -317,9 +317,9 @@ static int open_runner(struct runner *r, struct llama3_error *err)
         if (is_first_of_context(b, i) && open_sequences(r, b->tests[i].context, err) < 0)
             return -1;
     for (size_t i = 0; i < b->n_tests; i++) {
-        b->tests[i].rates = size_alloc(b->rounds, sizeof *b->tests[i].rates);
+        b->tests[i].rates = size_alloc_for(b->rounds, sizeof(double), "the results", err);
         if (b->tests[i].rates == NULL)
-            return error_memory(err, "the results", b->rounds * sizeof(double));
+            return -1;
     }
     return 0;
 }

@@ -48,9 +48,9 @@ static int by_name(const void *a, const void *b)
 static int list_controls(struct tokenizing *t, struct llama3_error *err)
 {
     size_t n = llama3_model_info(t->model)->vocab_size;
-    t->controls = size_alloc(n, sizeof *t->controls);
+    t->controls = size_alloc_for(n, sizeof *t->controls, "the control tokens", err);
     if (t->controls == NULL)
-        return error_memory(err, "the control tokens", n * sizeof *t->controls);
+        return -1;
     for (int32_t id = 0; (size_t)id < n; id++) {
         struct control control = {.id = id};
         if (!llama3_token_is_control(t->model, id))

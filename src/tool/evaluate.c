@@ -134,9 +134,9 @@ static int sum_up(const struct evaluation *e, struct evaluate_result *result,
 {
     double nll = 0, reference_nll = 0, kl = 0, n = (double)e->predictions;
     size_t same = 0;
-    double *kls = size_alloc(e->predictions, sizeof *kls);
+    double *kls = size_alloc_for(e->predictions, sizeof *kls, "the divergences", err);
     if (kls == NULL)
-        return error_memory(err, "the divergences", e->predictions * sizeof *kls);
+        return -1;
     for (size_t i = 0; i < e->predictions; i++) {
         const struct score *s = &e->scores[i];
         nll += s->nll;
@@ -244,11 +244,9 @@ static int open_reader(struct evaluation *e, struct llama3_model *model, struct 
     reader->session = llama3_session_open(model, err);
     if (reader->session == NULL)
         return -1;
-    reader->logits = size_alloc(EVALUATE_CHUNK, e->vocab_size * sizeof *reader->logits);
-    return reader->logits != NULL
-               ? 0
-               : error_memory(err, "logits",
-                              EVALUATE_CHUNK * e->vocab_size * sizeof *reader->logits);
+    size_t row_bytes = e->vocab_size * sizeof *reader->logits;
+    reader->logits = size_alloc_for(EVALUATE_CHUNK, row_bytes, "logits", err);
+    return reader->logits != NULL ? 0 : -1;
 }
 
 static int open_all(struct evaluation *e, struct llama3_model *reference,
@@ -264,9 +262,8 @@ static int open_all(struct evaluation *e, struct llama3_model *reference,
         return -1;
     e->bos = window_bos(model);
     e->predictions = e->bos >= 0 ? e->n : e->n - 1;
-    e->scores = size_alloc(e->predictions, sizeof *e->scores);
-    return e->scores != NULL ? 0
-                             : error_memory(err, "the scores", e->predictions * sizeof *e->scores);
+    e->scores = size_alloc_for(e->predictions, sizeof *e->scores, "the scores", err);
+    return e->scores != NULL ? 0 : -1;
 }
 
 int evaluate(struct llama3_model *reference, struct llama3_model *model, const int32_t *tokens,
@@ -299,10 +296,8 @@ int evaluate_logits(const struct llama3_model *model, struct llama3_session *ses
                     void *arg, struct llama3_error *err)
 {
     size_t vocab_size = llama3_model_info(model)->vocab_size;
-    float *logits = size_alloc(EVALUATE_CHUNK, vocab_size * sizeof *logits);
-    int status = logits != NULL
-                     ? 0
-                     : error_memory(err, "logits", EVALUATE_CHUNK * vocab_size * sizeof *logits);
+    float *logits = size_alloc_for(EVALUATE_CHUNK, vocab_size * sizeof *logits, "logits", err);
+    int status = logits != NULL ? 0 : -1;
     for (size_t first = 0; first < n && status == 0; first += EVALUATE_CHUNK) {
         size_t rows = n - first < EVALUATE_CHUNK ? n - first : EVALUATE_CHUNK;
         status = llama3_session_eval(session, tokens + first, rows, rows, logits, err);

@@ -177,19 +177,22 @@ static void prepare(struct pull *pull, size_t n)
     f->connections = pull->args->jobs;
 }
 
+/* After fetch_open(). */
+static int run_fetch(struct pull *pull, struct llama3_error *err)
+{
+    pull->show = pull_show_open(&pull->fetch, pull->n);
+    int result = fetch_run(&pull->fetch, err);
+    pull_show_close(pull->show);
+    pull->show = NULL;
+    return result;
+}
+
 /* Fetches the first n blobs. */
 static int fetch_blobs(struct pull *pull, size_t n, struct llama3_error *err)
 {
-    struct fetch *f = &pull->fetch;
     prepare(pull, n);
-    int result = fetch_open(f, err);
-    if (result == 0) {
-        pull->show = pull_show_open(f, pull->n);
-        result = fetch_run(f, err);
-        pull_show_close(pull->show);
-        pull->show = NULL;
-    }
-    fetch_close(f);
+    int result = fetch_open(&pull->fetch, err) == 0 ? run_fetch(pull, err) : -1;
+    fetch_close(&pull->fetch);
     return result;
 }
 
@@ -225,19 +228,14 @@ static int fetch_and_quantize(struct pull *pull, bool *again, struct llama3_erro
     if (result == 0 && (pull->int4 = pull_int4_start(&options, err)) == NULL)
         result = -1;
     if (result == 0) {
-        pull->show = pull_show_open(f, pull->n);
-        result = fetch_run(f, err);
+        result = run_fetch(pull, err);
         *again = result != 0 && err->code == LLAMA3_EINPUT; /* a wrong hash */
         if (result != 0)
             pull_int4_cancel(pull->int4);
         if (pull_int4_end(pull->int4, &lost, &why) != 0 &&
-            (result == 0 || err->code == LLAMA3_ECANCELED)) {
-            *err = why; /* it was canceled because of that */
-            result = -1;
-        }
+            (result == 0 || err->code == LLAMA3_ECANCELED))
+            result = error_copy(err, &why); /* it was canceled because of that */
         *again |= lost;
-        pull_show_close(pull->show);
-        pull->show = NULL;
         pull->int4 = NULL;
     }
     fetch_close(f);

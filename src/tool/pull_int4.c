@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/path.h"
+#include "base/size.h"
 #include "hub/folder.h"
 
 enum { MAX_HEADER = 100 << 20 };
@@ -258,11 +259,9 @@ static void *run(void *arg)
 
 struct pull_int4 *pull_int4_start(const struct pull_int4_options *options, struct llama3_error *err)
 {
-    struct pull_int4 *p = calloc(1, sizeof *p);
-    if (p == NULL) {
-        error_memory(err, "a thread", sizeof *p);
+    struct pull_int4 *p = size_alloc_for(1, sizeof *p, "a thread", err);
+    if (p == NULL)
         return NULL;
-    }
     p->options = *options;
     p->fetch = options->fetch;
     p->fetch->used = true;

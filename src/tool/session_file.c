@@ -164,9 +164,9 @@ static int take_setting(const struct option_spec *spec, const json_t *value, cha
         *(size_t *)at = (size_t)json_number_value(value);
         return 0;
     default: /* OPTION_TEXTS */
-        texts->items = size_alloc(n, sizeof *texts->items);
+        texts->items = size_alloc_for(n, sizeof *texts->items, "stop texts", err);
         if (texts->items == NULL)
-            return error_memory(err, "stop texts", n * sizeof *texts->items);
+            return -1;
         for (texts->n = 0; texts->n < n; texts->n++)
             texts->items[texts->n] = json_string_value(json_array_get(value, texts->n));
         return 0;
@@ -274,11 +274,9 @@ static int read_session(struct session_file *file, struct llama3_error *err)
 
 struct session_file *session_file_open(const char *path, struct llama3_error *err)
 {
-    struct session_file *file = size_alloc(1, sizeof *file);
-    if (file == NULL) {
-        error_memory(err, path, sizeof *file);
+    struct session_file *file = size_alloc_for(1, sizeof *file, path, err);
+    if (file == NULL)
         return NULL;
-    }
     *file = (struct session_file){path, .sampling = json_object(), .messages = json_array()};
     int rc = file->sampling != NULL && file->messages != NULL ? read_session(file, err)
                                                               : error_memory(err, path, 0);

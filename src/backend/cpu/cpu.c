@@ -93,11 +93,9 @@ static struct backend *cpu_open(const struct backend_options *options,
     const struct kernels *kernels = kernels_choose(err);
     if (kernels == NULL)
         return NULL;
-    struct cpu *cpu = size_alloc(1, sizeof *cpu);
-    if (cpu == NULL) {
-        error_memory(err, "a backend", sizeof *cpu);
+    struct cpu *cpu = size_alloc_for(1, sizeof *cpu, "a backend", err);
+    if (cpu == NULL)
         return NULL;
-    }
 
     cpu->base.ops = &cpu_ops;
     cpu->kernels = kernels;

@@ -166,11 +166,9 @@ struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix, 
                           struct llama3_error *err)
 {
     struct cpu *cpu = (struct cpu *)backend;
-    struct weight *w = size_alloc(1, sizeof *w);
-    if (w == NULL) {
-        error_memory(err, "a weight", sizeof *w);
+    struct weight *w = size_alloc_for(1, sizeof *w, "a weight", err);
+    if (w == NULL)
         return NULL;
-    }
     w->matrix = *matrix;
     if (is_grouped(matrix->type))
         w->layout = strip_layout(matrix->type, &matrix->groups, matrix->cols);

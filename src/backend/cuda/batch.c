@@ -234,9 +234,9 @@ int cuda_batch(struct backend *backend, const struct batch *batch, struct llama3
     cuda->lacks_token = false;
     if (pages_check_batch(&cuda->pool, &cuda->shape, batch, err) != 0)
         return -1;
-    int32_t *page_at = size_alloc(batch->n_seqs, sizeof *page_at);
+    int32_t *page_at = size_alloc_for(batch->n_seqs, sizeof *page_at, "a batch", err);
     if (page_at == NULL)
-        return error_memory(err, "a batch", batch->n_seqs * sizeof *page_at);
+        return -1;
 
     cuda_check(cuda, cudaEventSynchronize(cuda->image_copied), "batch");
     size_t n = fill_pages(cuda, batch, (void *)(cuda->image + at.pages), page_at);

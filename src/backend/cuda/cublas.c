@@ -64,11 +64,9 @@ static int load(struct cublas *blas, struct llama3_error *err)
 
 struct cublas *cublas_open(cudaStream_t stream, struct llama3_error *err)
 {
-    struct cublas *blas = size_alloc(1, sizeof *blas);
-    if (blas == NULL) {
-        error_memory(err, "cuBLAS", sizeof *blas);
+    struct cublas *blas = size_alloc_for(1, sizeof *blas, "cuBLAS", err);
+    if (blas == NULL)
         return NULL;
-    }
     if (load(blas, err) != 0) {
         cublas_close(blas);
         return NULL;

@@ -205,11 +205,9 @@ static struct buffer *cuda_buffer(struct backend *backend, enum rows rows, size_
                                   struct llama3_error *err)
 {
     const struct cuda *cuda = cuda_enter(backend);
-    struct buffer *buffer = size_alloc(1, sizeof *buffer);
-    if (buffer == NULL) {
-        error_memory(err, "activations", sizeof *buffer);
+    struct buffer *buffer = size_alloc_for(1, sizeof *buffer, "activations", err);
+    if (buffer == NULL)
         return NULL;
-    }
     buffer->n_rows = rows_of(&cuda->shape, rows);
     buffer->cols = cols;
     buffer->memory =
@@ -287,11 +285,9 @@ static struct backend *cuda_open(const struct backend_options *options,
     struct cudaDeviceProp properties;
     if (choose_device(options->device, &properties, err) != 0)
         return NULL;
-    struct cuda *cuda = size_alloc(1, sizeof *cuda);
-    if (cuda == NULL) {
-        error_memory(err, "a backend", sizeof *cuda);
+    struct cuda *cuda = size_alloc_for(1, sizeof *cuda, "a backend", err);
+    if (cuda == NULL)
         return NULL;
-    }
     cuda->base.ops = &cuda_ops;
     cuda->shape = *shape;
     cuda->heads = heads_of(shape);

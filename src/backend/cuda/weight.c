@@ -32,9 +32,9 @@ uint64_t cuda_weight_bytes(const struct backend_options *options, const struct m
 static int take_vector(struct cuda *cuda, struct weight *w, struct llama3_error *err)
 {
     size_t bytes = w->host.cols * sizeof(float);
-    float *row = size_alloc(w->host.cols, sizeof *row);
+    float *row = size_alloc_for(w->host.cols, sizeof *row, "a vector of weights", err);
     if (row == NULL)
-        return error_memory(err, "a vector of weights", bytes);
+        return -1;
     matrix_row(&w->host, 0, row);
     w->memory = w->vector = cuda_alloc(vector_bytes(&w->host), "a vector of weights", err);
     cudaError_t error = w->memory == NULL
