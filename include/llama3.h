@@ -164,8 +164,8 @@ LLAMA3_API struct llama3_model *llama3_model_open(const char *path,
 /* Every object of the model must be closed before. NULL does nothing. */
 LLAMA3_API void llama3_model_close(struct llama3_model *model);
 
-/* Whether the config.json in a folder is that of a model that can be opened, for who fetches its
- * weights only then. LLAMA3_EINPUT names what is not supported; LLAMA3_EIO. */
+/* Whether the config.json in a folder is that of a model that can be opened, so that its weights
+ * are fetched only then. LLAMA3_EINPUT names what is not supported; LLAMA3_EIO. */
 LLAMA3_API int llama3_check_config(const char *folder, struct llama3_error *err);
 
 /* A model's files stay mapped while it is open. If another program cuts one of them short, as `cp`

@@ -95,7 +95,8 @@ static int check(const struct quantize_call *job, struct llama3_error *err)
     const struct quantizer_options *o = &job->options;
     const struct model *model = &job->q.model;
     if (is_source(job))
-        return error_set(err, LLAMA3_EINPUT, "%s: this is a file of %s, which it can't replace",
+        return error_set(err, LLAMA3_EINPUT,
+                         "%s: expected a file that is not the checkpoint's, found one of %s's own",
                          o->out, job->in);
     if (model->config.tied && o->head >= 0 && o->embed >= 0 && o->head != o->embed)
         return error_set(

@@ -274,7 +274,7 @@ START_TEST(what_does_not_fit_is_said_before_loading)
     deferred_device = (struct deferred_device){.free_bytes = 100000, .total_bytes = 100000};
     ck_assert_ptr_null(try_model("tiny-f32", LLAMA3_GPU_ALL, false));
     ck_assert_int_eq(err.code, LLAMA3_ENOMEM);
-    ck_assert_msg(strncmp(err.message, "gpu-layers: 2 of 2 layers need ", 31) == 0, "%s",
+    ck_assert_msg(strncmp(err.message, "gpu_layers: 2 of 2 layers need ", 31) == 0, "%s",
                   err.message);
     ck_assert_uint_eq(deferred_device.most_bytes, 0);
 }

@@ -56,7 +56,7 @@ err_lines 1
 DEVICE_FREE=2000 run 0 "$device" --info
 out_has "no GPU       a layer and the head need "
 run 1 "$device" --info --gpu-layers 3
-err_has "llama3: --gpu-layers: expected auto, all, or 0 to the model's 2 layers, found 3"
+err_has "llama3: --gpu-layers: expected auto, all, none or 1 to the model's 2 layers, found 3"
 
 # A device that fails in the middle of an answer.
 DEVICE_FAIL_AFTER=60 run 1 "$device" -p x --temperature 0 --seed 1
@@ -108,7 +108,7 @@ same "$tmp/out" "$tmp/cpu" "other logits than the CPU's"
 
 # A build without any.
 run 1 "$program" -p x --gpu-layers 1
-err_has "llama3: --gpu-layers: this build of llama3 has no GPU backend (configure --with-cuda)"
+err_has "llama3: --gpu-layers: expected a build with a GPU backend, found one without"
 run 1 "$program" -p x --device 1
-err_has "llama3: --device: this build of llama3 has no GPU backend"
+err_has "llama3: --device: expected a build with a GPU backend, found one without"
 finish

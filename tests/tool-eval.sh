@@ -134,7 +134,7 @@ cp -R "$tiny" "$tmp/source"
 chmod -R u+w "$tmp/source"
 ln -s source/model.safetensors "$tmp/link"
 for out in source/model.safetensors source/config.json link; do
-    refuse 2 "$tmp/$out: this is a file of $tmp/source, which it can't replace" \
+    refuse 2 "$tmp/$out: expected a file that is not the checkpoint's, found one of $tmp/source's own" \
         -m "$tmp/source" --logits "$tmp/$out" --tokens 1
 done
 diff -r "$tiny" "$tmp/source" || fail "the model has changed"
@@ -320,8 +320,9 @@ fi
 # ---- refusals --------------------------------------------------------------------------------
 
 refuse 2 "expected one of --logits, --tokenize, --detokenize, --perplexity and --kl" "$tiny"
-err_lines 1
-refuse 2 "unexpected argument 'b': one model is evaluated" a b -f "$text"
+err_lines 2
+refuse 2 "Try 'llama3-eval --help'."
+refuse 2 "unexpected argument 'b': it takes one model only" a b -f "$text"
 refuse 2 "unexpected argument 'b': --model names the model" -m a b -f "$text"
 modes="--logits=x --tokenize=x --detokenize=x --perplexity=x --kl=x"
 for one in $modes; do

@@ -45,8 +45,11 @@ refused "--device: expected an integer in [0, 63], found '64'" --device 64
 refused "--template: expected one of " --template nosuch
 refused "--stop: expected TEXT, found nothing" --stop ""
 refused "--model: expected PATH, found nothing" -m ""
-refused "--prompt: not valid UTF-8 at byte 2" -p "$(printf 'ab\377')"
-refused "--system: not valid UTF-8 at byte 0" --system "$(printf '\300\200')"
+refused "--prompt: expected UTF-8, found an invalid sequence at byte 2" -p "$(printf 'ab\377')"
+refused "--system: expected UTF-8, found an invalid sequence at byte 0" --system "$(printf '\300\200')"
+refused "--prompt: expected once, found twice" -p a -p b
+refused "--prompt: expected once, found twice" -p "" --prompt=b
+refused "--file: expected once, found twice" -f "$tiny/config.json" -f "$tiny/config.json"
 refused "unrecognized option '--nosuch'" --nosuch
 refused "option requires an argument -- 'p'" -p
 refused "unexpected argument 'hello': a prompt is given with --prompt" hello

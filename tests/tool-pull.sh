@@ -21,6 +21,12 @@ for options in '--jobs 0' '--jobs x' '-j 1000' '--int4=best' '--no-such-option' 
     run 2 "$pull" $options
     out_empty
 done
+run 2 "$pull"
+err_has "expected a model's name, such as meta-llama/"
+err_has "Try 'llama3-pull --help'."
+err_lines 2
+run 2 "$pull" org/tiny org/other
+err_has "unexpected argument 'org/other': it takes one model only"
 asked 0 .
 run 0 "$pull" --version
 out_has "llama3-pull "

@@ -245,7 +245,7 @@ err_lines 1
 cp "$data/tiny-gguf-f32/model.gguf" "$tmp/x.partial"
 cp "$tmp/x.partial" "$tmp/before"
 ends 1 "$quantize" "$tmp/x.partial" "$tmp/x"
-err_has "$tmp/x: this is a file of $tmp/x.partial, which it can't replace"
+err_has "$tmp/x: expected a file that is not the checkpoint's, found one of $tmp/x.partial's own"
 same "$tmp/x.partial" "$tmp/before" "the checkpoint has changed"
 
 # ---- killed at any moment --------------------------------------------------------------------

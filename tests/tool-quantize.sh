@@ -180,6 +180,9 @@ mkdir "$tmp/made"
 echo before >"$tmp/made/before"
 made=$tmp/made/before
 refused 2 "expected a checkpoint and the file to make: IN OUT"
+refused 2 "Try 'llama3-quantize --help'."
+err_lines 2
+refused 2 "unexpected argument 'c': it takes IN and OUT only" a b c
 refused 2 "expected a checkpoint and the file to make: IN OUT" "$tiny"
 refused 2 "expected a checkpoint and the file to make: IN OUT" "$tiny" ""
 refused 2 "unexpected argument 'c'" "$tiny" "$made" c
@@ -252,7 +255,7 @@ chmod -R u+w "$tmp/source"
 ln -s source/model.safetensors "$tmp/link"
 for name in source/model.safetensors source/config.json source/../source/tokenizer.json link; do
     run 1 "$quantize" "$tmp/source" "$tmp/$name"
-    err_has "is a file of $tmp/source, which it can't replace"
+    err_has "$name: expected a file that is not the checkpoint's, found one of $tmp/source's own"
 done
 run 0 "$quantize" -q "$tmp/source" "$tmp/source/int4.safetensors" # beside it is fine, and again
 run 0 "$quantize" -q "$tmp/source" "$tmp/source/int4.safetensors"
@@ -338,7 +341,7 @@ cp "$tmp/out" "$tmp/want"
 answers --int4 --no-cache
 same "$tmp/out" "$tmp/want" "--int4 --no-cache answers otherwise than the file"
 [ ! -e "$tmp/cache" ] || fail "--no-cache keeps something"
-made="llama3: note: $tiny: int4 weights are made without calibration: --int4=calibrated takes some minutes, once, and stays much closer to the checkpoint"
+made="llama3: note: $tiny: int4 weights are made without calibration: calibrated ones take some minutes, once, and stay much closer to the checkpoint"
 answers --int4
 err_has "$made"
 err_lines 1

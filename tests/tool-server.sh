@@ -10,7 +10,7 @@ model=$tiny
 run 2 "$server" --port 65536
 err_has "llama3-server: --port: expected an integer in [0, 65535], found '65536'"
 run 2 "$server" --kv-memory 3X
-err_has "--kv-memory: expected bytes from 1048576, as 1500M or 1.5G, found '3X'"
+err_has "--kv-memory: expected bytes from 1048576, such as 1500M or 1.5G, found '3X'"
 for memory in 1K 0x4G 1e9 .G 4Gb 99999999T; do
     run 2 "$server" --kv-memory $memory
     err_has "found '$memory'"
@@ -23,7 +23,7 @@ run 2 "$server" -m "$model" --port 0 --host 0.0.0.0
 err_has "can be reached by others: give keys with --api-key-file or LLAMA3_API_KEY, or --insecure"
 for origin in x https://b.example/ https:// 'https://a b'; do
     run 2 "$server" -m "$model" --port 0 --cors-origin "$origin"
-    err_has "--cors-origin: expected a scheme and a host and nothing after, as https://a.example, found '$origin'"
+    err_has "--cors-origin: expected a scheme and a host and nothing after, such as https://a.example, found '$origin'"
 done
 for host in http://x x:80 'a b'; do
     run 2 "$server" -m "$model" --port 0 --allow-host "$host"
@@ -396,6 +396,11 @@ post 400 /v1/completions '{"prompt":"x"}' -H 'Transfer-Encoding: chunked' -H 'Co
 out_has "expected one Content-Length or one Transfer-Encoding, found more"
 get 501 /health -H 'Transfer-Encoding: gzip'
 head_has 'Connection: close'
+
+# ---- a model that can't be opened: nothing is said of listening
+run 1 "$server" -m "$tmp/missing.gguf" --port 0
+err_has "llama3-server: $tmp/missing.gguf: No such file"
+err_lines 1
 
 # ---- a port that is taken: whatever is wrong with the model is said as well
 run 1 "$server" -m "$tmp/missing.gguf" --port "${url##*:}"

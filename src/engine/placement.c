@@ -176,7 +176,7 @@ static int too_large(const struct chooser *c, size_t n, uint64_t bytes, struct l
     else
         snprintf(fit, sizeof fit, "not one fits");
     return error_set(err, LLAMA3_ENOMEM,
-                     "gpu-layers: %zu of %zu layers need %s of device memory with a context of %zu "
+                     "gpu_layers: %zu of %zu layers need %s of device memory with a context of %zu "
                      "tokens, and %s can be used on %s: %s; try auto, %sa smaller context",
                      n, c->model->config.n_layers, amount(need, bytes), c->options->max_context,
                      amount(room, c->room), c->device.name, fit, most > 0 ? "fewer, or " : "or ");
@@ -260,14 +260,15 @@ static int check(const struct chooser *c, struct llama3_error *err)
     size_t n_layers = c->model->config.n_layers;
     if (r->gpu_layers < LLAMA3_GPU_NONE || (r->gpu_layers > 0 && (size_t)r->gpu_layers > n_layers))
         return error_set(err, LLAMA3_EINPUT,
-                         "gpu-layers: expected auto, all, or 0 to the model's %zu layers, found %d",
+                         "gpu_layers: expected auto, all, none or 1 to the model's %zu layers, "
+                         "found %d",
                          n_layers, r->gpu_layers);
     if (r->device < 0)
         return error_set(err, LLAMA3_EINPUT, "device: expected 0 or more, found %d", r->device);
     if (r->ops == NULL && (r->gpu_layers > 0 || r->gpu_layers == LLAMA3_GPU_ALL || r->device != 0))
         return error_set(err, LLAMA3_EINPUT,
-                         "%s: this build of llama3 has no GPU backend (configure --with-cuda)",
-                         r->device != 0 ? "device" : "gpu-layers");
+                         "%s: expected a build with a GPU backend, found one without",
+                         r->device != 0 ? "device" : "gpu_layers");
     return 0;
 }
 

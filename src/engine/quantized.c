@@ -185,8 +185,8 @@ static void note_making(const struct quantized_options *o, const struct model *s
         snprintf(without, sizeof without, "; without OpenBLAS (%.200s) they gain less by it", lack);
     quantizer_note(o->on_note, o->arg, "%.400s: int4 weights are made %s%s", source->path,
                    o->calibrated ? "and calibrated, which takes some minutes"
-                                 : "without calibration: --int4=calibrated takes some minutes, "
-                                   "once, and stays much closer to the checkpoint",
+                                 : "without calibration: calibrated ones take some minutes, "
+                                   "once, and stay much closer to the checkpoint",
                    without);
 }
 

@@ -115,11 +115,10 @@ const struct chat_template *chat_template_recognise(const char *text, struct lla
         if (strcmp(texts[i].sha256, hex) == 0)
             return &templates[texts[i].template];
     list_names(list, sizeof list);
-    error_set(
-        err, LLAMA3_EINPUT,
-        "chat template: expected a known one (--template may name it: %s), found one with SHA-256 "
-        "%.16s...",
-        list, hex);
+    error_set(err, LLAMA3_EINPUT,
+              "chat template: expected a known one, or the name of one to use (%s), found one with "
+              "SHA-256 %.16s...",
+              list, hex);
     return NULL;
 }
 

@@ -13,17 +13,18 @@
 
 /* args_begin() fills in the choices of --template, which are the library's. */
 static struct option_spec prompt_specs[] = {
-    OPT_TEXT('p', "prompt", FIELD(prompt), "TEXT", "what to answer"),
+    OPT_TEXT('p', "prompt", FIELD(prompt), "TEXT", "what to answer", .once = true),
     OPT_PATH('f', "file", FIELD(file), "FILE",
              "read it from a file (-: stdin); after --prompt and\n"
-             "an empty line, if both are given"),
+             "an empty line, if both are given",
+             .once = true),
     OPT_PATH(0, "session", FIELD(session), "FILE",
              "go on with this conversation, and keep it there"),
     OPT_TEXT(0, "system", FIELD(system), "TEXT", "instructions for the whole conversation",
              ALSO("system-prompt")),
     OPT_ONE_OF(0, "template", FIELD(template_index), "NAME", NULL,
                "chat template (recognised by the checkpoint's own)"),
-    OPT_TEXT(0, "date", FIELD(date), "DATE", "today's date for the template, as \"26 Jul 2024\""),
+    OPT_TEXT(0, "date", FIELD(date), "DATE", "the date for the template, such as \"26 Jul 2024\""),
     OPT_FLAG(0, "raw", FIELD(raw), "no chat template: continue the text (base models)"),
 };
 

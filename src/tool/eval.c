@@ -30,7 +30,7 @@ static const struct option_spec mode_specs[] = {
 };
 
 static const struct option_spec input_specs[] = {
-    OPT_TEXT(0, "tokens", FIELD(ids), "IDS", "--logits of these, as \"1,2,3\" or \"1 2 3\""),
+    OPT_TEXT(0, "tokens", FIELD(ids), "IDS", "--logits of these, as in \"1,2,3\" or \"1 2 3\""),
     OPT_PATH('f', "file", FIELD(file), "TEXT",
              "--logits or --kl of this text (-: stdin); without a\n"
              "mode its perplexity"),
@@ -132,7 +132,8 @@ static int choose_mode(const struct eval_args *args, int *mode)
     }
     if (*mode < EVAL_MODES || args->file != NULL)
         return STATUS_OK;
-    return say_usage("expected one of --logits, --tokenize, --detokenize, --perplexity and --kl");
+    say_usage("expected one of --logits, --tokenize, --detokenize, --perplexity and --kl");
+    return say_try_help();
 }
 
 /* Refuses options that a mode would silently ignore, and a mode that lacks one. */
@@ -216,7 +217,7 @@ int main(int argc, char **argv)
                  "       llama3-eval [OPTION]... --perplexity FILE\n"
                  "       llama3-eval [OPTION]... --kl REF --file TEXT\n"
                  "Shows what a model computes, so that it can be checked.",
-        .operand = "one model is evaluated",
+        .operand = "it takes one model only",
         .operands = &operand,
         .max_operands = 1,
         .groups = groups,

@@ -121,7 +121,8 @@ static int prepare(const struct eval_args *args, const struct buf *text, char **
     struct llama3_model *model = eval_open_vocabulary(args, path);
     int status = model != NULL ? STATUS_OK : STATUS_FAILED;
     if (model != NULL && llama3_model_has_file(model, out))
-        status = say_usage("%s: this is a file of %s, which it can't replace", out, *path);
+        status = say_usage(
+            "%s: expected a file that is not the checkpoint's, found one of %s's own", out, *path);
     else if (model != NULL && (make_tokens(args, model, text, tokens, &err) != 0 ||
                                check_context(args, model, tokens->n, &err) != 0))
         status = say_failure(&err);

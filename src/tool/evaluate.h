@@ -7,7 +7,7 @@
  * checkpoint starts raw text with BOS, so does every window, and the first token is predicted too.
  * The logits of a few rows at a time are all that is ever held.
  *
- * Raw logits, for who wants to judge them elsewhere, come in the same pieces.
+ * Raw logits, to be judged elsewhere, come in the same pieces.
  */
 #ifndef TOOL_EVALUATE_H
 #define TOOL_EVALUATE_H

@@ -100,7 +100,7 @@ static int set_bytes(const struct option_spec *spec, const char *text, uint64_t 
     double bytes = ldexp(value, unit != NULL ? 10 * (int)(unit - units + 1) : 0);
     if (end == text || strspn(text, "0123456789.") != (size_t)(end - text) ||
         end[unit != NULL] != '\0' || bytes >= 0x1p64 || !in_range(spec, bytes))
-        return say_usage("--%s: expected bytes from %.10g, as 1500M or 1.5G, found '%s'",
+        return say_usage("--%s: expected bytes from %.10g, such as 1500M or 1.5G, found '%s'",
                          spec->name, spec->min, text);
     *out = (uint64_t)bytes;
     return STATUS_OK;
@@ -132,7 +132,8 @@ static int check_text(const struct option_spec *spec, const char *text)
     size_t n = strlen(text), valid = utf8_valid((const uint8_t *)text, n);
     if (valid == n)
         return STATUS_OK;
-    return say_usage("--%s: not valid UTF-8 at byte %zu", spec->name, valid);
+    return say_usage("--%s: expected UTF-8, found an invalid sequence at byte %zu", spec->name,
+                     valid);
 }
 
 static int need_some(const struct option_spec *spec, const char *text)
@@ -156,6 +157,8 @@ static int set_value(const struct option_spec *spec, void *values, const char *t
 {
     void *at = (char *)values + spec->offset;
     long long integer;
+    if (spec->once && *(const char **)at != NULL)
+        return say_usage("--%s: expected once, found twice", spec->name);
     switch (spec->type) {
     case OPTION_FLAG:
         *(bool *)at = true;
@@ -305,7 +308,7 @@ static int parse(const struct option_set *set, int argc, char **argv)
         rc = -1;
     }
     if (rc != 0)
-        fprintf(stderr, "Try '%s --help'.\n", say_program);
+        say_try_help();
 out:
     free(longs);
     free(letters);

@@ -43,6 +43,7 @@ struct option_spec {
     size_t offset;    /* of the value in the group's values */
     const char *arg;  /* name of the argument, NULL for a flag */
     double min, max;  /* numbers */
+    bool once; /* a text or path that is an error the second time; of others the last counts */
     /* Of OPTION_TEXT, instead of its own check; a status, with errors on stderr. */
     int (*check)(const struct option_spec *spec, const char *text);
     const char *const *choices; /* of OPTION_*ONE_OF and OPTION_INT_OR, NULL-terminated */
@@ -50,8 +51,8 @@ struct option_spec {
     const char *aliases[4];     /* other long names, NULL-terminated */
 };
 
-/* Rows of a table. The help is the last argument; ALSO(), ".check = function" and, for OPT_INT_OR,
- * ".choices = names" may follow it. */
+/* Rows of a table. The help is the last argument; ALSO(), ".check = function", ".once = true" and,
+ * for OPT_INT_OR, ".choices = names" may follow it. */
 #define OPT_ROW(type_, letter_, name_, field_, ...)                                    \
     {                                                                                  \
         .type = type_, .letter = letter_, .name = name_, .offset = field_, __VA_ARGS__ \

@@ -92,8 +92,10 @@ static int check(struct pull_args *args)
     if (args->revision != NULL && !hub_is_revision(args->revision))
         return say_usage("--revision: expected a branch, a tag or a commit, found '%s'",
                          args->revision);
-    if (args->model == NULL && !args->list && !args->verify)
-        return say_usage("expected a model's name, as meta-llama/Llama-3.2-1B-Instruct");
+    if (args->model == NULL && !args->list && !args->verify) {
+        say_usage("expected a model's name, such as meta-llama/Llama-3.2-1B-Instruct");
+        return say_try_help();
+    }
     if (args->list && args->model != NULL)
         return say_usage("--list shows all models: expected no name, found '%s'", args->model);
     return STATUS_OK;
@@ -106,7 +108,7 @@ bool pull_args_begin(struct pull_args *args, int argc, char **argv, int *status)
         .usage = "llama3-pull [OPTION]... OWNER/NAME[:TYPE]\n"
                  "       llama3-pull --list | --verify [MODEL] | --remove MODEL\n"
                  "Fetches a model from the Hugging Face hub into its cache.",
-        .operand = "one model is all that is named",
+        .operand = "it takes one model only",
         .operands = &args->model,
         .max_operands = 1,
         .groups = &group,

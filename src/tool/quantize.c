@@ -331,8 +331,10 @@ static int check_args(const struct quantize_args *args)
 /* operands: [2] */
 static int use(struct quantize_args *args, const char **operands)
 {
-    if (operands[1] == NULL || operands[0][0] == '\0' || operands[1][0] == '\0')
-        return say_usage("expected a checkpoint and the file to make: IN OUT");
+    if (operands[1] == NULL || operands[0][0] == '\0' || operands[1][0] == '\0') {
+        say_usage("expected a checkpoint and the file to make: IN OUT");
+        return say_try_help();
+    }
     args->in = operands[0];
     args->out = operands[1];
     if (check_args(args) != STATUS_OK)
@@ -352,7 +354,7 @@ int main(int argc, char **argv)
     const struct option_set set = {
         .usage = "llama3-quantize [OPTION]... IN OUT\n"
                  "Makes one file of a checkpoint, with weights of 4 bits, that is ready to run.",
-        .operand = "IN and OUT are all that is named",
+        .operand = "it takes IN and OUT only",
         .operands = operands,
         .min_operands = 2,
         .max_operands = 2,

@@ -90,6 +90,12 @@ int say_usage(const char *format, ...)
     return STATUS_USAGE;
 }
 
+int say_try_help(void)
+{
+    fprintf(stderr, "Try '%s --help'.\n", say_program);
+    return STATUS_USAGE;
+}
+
 void say_note(const char *format, ...)
 {
     va_list args;
@@ -112,9 +118,8 @@ int say_failure(const struct llama3_error *err)
                                        user's option is named */
     } fields[] = {
         {"context: expected ", "--ctx: expected "},
-        {"gpu-layers: ", "--gpu-layers: "},
+        {"gpu_layers: ", "--gpu-layers: "},
         {"device: expected ", "--device: expected "},
-        {"device: this build ", "--device: this build "},
         {"date: expected ", "--date: expected "},
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {

@@ -27,6 +27,8 @@ size_t say_fitting(const char *line, size_t columns);
 int say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same about the command line; returns STATUS_USAGE. */
 int say_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The line that names --help, after one about what is missing or wrong; returns STATUS_USAGE. */
+int say_try_help(void);
 /* The same with an error of the library's; returns STATUS_FAILED. One about an option names it as
  * on the command line. */
 int say_failure(const struct llama3_error *err);

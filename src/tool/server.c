@@ -56,8 +56,8 @@ static const struct option_spec server_specs[] = {
               "another name that clients may use for this server;\n"
               "may be repeated"),
     OPT_TEXTS(0, "cors-origin", FIELD(origins), "ORIGIN",
-              "a site whose pages may use it, as https://a.example;\n"
-              "may be repeated"),
+              "a site whose pages may use it, such as\n"
+              "https://a.example; may be repeated"),
     OPT_FLAG(0, "insecure", FIELD(insecure), "let anybody who reaches --host use it without a key"),
 };
 
@@ -65,8 +65,8 @@ static const struct option_spec serving_specs[] = {
     OPT_SIZE(0, "parallel", FIELD(parallel), "N", 1, MAX_PARALLEL,
              "answers that are generated at once (8)"),
     OPT_BYTES(0, "kv-memory", FIELD(kv_memory), "SIZE", 1 << 20, 1e15,
-              "memory for keys and values, as 4G (half of what is\n"
-              "available)"),
+              "memory for keys and values, such as 4G (half of\n"
+              "what is available)"),
     OPT_BYTES(0, "request-memory", FIELD(request_memory), "SIZE", 1 << 20, 1e15,
               "memory for requests and answers besides (an eighth\n"
               "of what is available, from 128M to 1G)"),
@@ -116,7 +116,8 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
     return atomic_load(&stopping);
 }
 
-/* options: the callbacks. NULL after an error, which is on stderr unless a callback canceled. */
+/* options: the callbacks, and vocab_only. NULL after an error, which is on stderr unless a callback
+ * canceled. */
 static struct llama3_model *open_model(const struct server_args *args,
                                        struct llama3_model_options options)
 {
@@ -128,6 +129,7 @@ static struct llama3_model *open_model(const struct server_args *args,
     gpu_apply(&args->gpu, &all);
     char *cache = model_cache(&args->model);
     all.cache = cache;
+    all.vocab_only = options.vocab_only;
     all.on_progress = options.on_progress;
     all.on_load = options.on_progress;
     all.on_note = options.on_note;
@@ -140,19 +142,14 @@ static struct llama3_model *open_model(const struct server_args *args,
     return model;
 }
 
-static int give_up(void *arg, uint64_t done, uint64_t total)
+/* Whether there is a model: all of its files but the weights are read. So nothing is said of
+ * listening before that, and where a port is taken, nobody frees it only to read this next. */
+static bool try_model(const struct server_args *args)
 {
-    (void)arg;
-    (void)done;
-    (void)total;
-    return 1;
-}
-
-/* There is no socket to serve. What is wrong with the model is reported as well, so that nobody
- * frees a port only to read that next. Its weights are not loaded. */
-static void try_model(const struct server_args *args)
-{
-    llama3_model_close(open_model(args, (struct llama3_model_options){.on_progress = give_up}));
+    struct llama3_model *model =
+        open_model(args, (struct llama3_model_options){.vocab_only = true});
+    llama3_model_close(model);
+    return model != NULL;
 }
 
 static void say_ready(const struct server_args *args, const struct server *server,
@@ -226,16 +223,18 @@ static int run(const struct server_args *args, const struct keys *keys,
                const struct keys *metrics_keys)
 {
     struct listeners l;
-    if (listeners_open(&l, args->host, args->port) != STATUS_OK) {
-        try_model(args);
-        return STATUS_FAILED;
-    }
-    if (!l.loopback && keys_count(keys) == 0 && !args->insecure) {
+    bool listens = listeners_open(&l, args->host, args->port) == STATUS_OK;
+    if (listens && !l.loopback && keys_count(keys) == 0 && !args->insecure) {
         say_error("%s can be reached by others: give keys with --api-key-file or LLAMA3_API_KEY, "
                   "or --insecure",
                   l.urls);
         listeners_close(&l);
         return STATUS_USAGE;
+    }
+    if (!try_model(args) || !listens) {
+        if (listens)
+            listeners_close(&l);
+        return STATUS_FAILED;
     }
     const struct server_options options = {
         .keys = keys,
@@ -290,9 +289,10 @@ static int check_names(const struct server_args *args)
                              args->hosts.items[i]);
     for (size_t i = 0; i < args->origins.n; i++)
         if (!is_origin(args->origins.items[i]))
-            return say_usage("--cors-origin: expected a scheme and a host and nothing after, as "
-                             "https://a.example, found '%s'",
-                             args->origins.items[i]);
+            return say_usage(
+                "--cors-origin: expected a scheme and a host and nothing after, such as "
+                "https://a.example, found '%s'",
+                args->origins.items[i]);
     if (args->alias != NULL && !is_word(args->alias))
         return say_usage("--alias: expected a name without white space, found '%s'", args->alias);
     return 0;
@@ -351,7 +351,7 @@ int main(int argc, char **argv)
     };
     const struct option_set set = {
         .usage = "llama3-server [OPTION]...\n"
-                 "Keeps a model loaded: an API as OpenAI's, and a chat page, over HTTP.",
+                 "Keeps a model loaded: an OpenAI-compatible API, and a chat page, over HTTP.",
         .operand = "the model is given with --model",
         .groups = groups,
         .n = sizeof groups / sizeof *groups,
