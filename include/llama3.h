@@ -300,8 +300,8 @@ LLAMA3_API const char *const *llama3_template_names(void);
 /* Messages with copies of their texts. */
 LLAMA3_API struct llama3_history *llama3_history_new(void); /* NULL: no memory */
 LLAMA3_API void llama3_history_free(struct llama3_history *history);
-/* role and content may not be NULL. llama3_apply_template() checks what they say: this fails for
- * lack of memory alone. */
+/* LLAMA3_EINPUT, with the history as it was, for a role or content that is NULL, an unknown role,
+ * and content that is not UTF-8. */
 LLAMA3_API int llama3_history_add(struct llama3_history *history, const char *role,
                                   const char *content, struct llama3_error *err);
 LLAMA3_API size_t llama3_history_length(const struct llama3_history *history);
