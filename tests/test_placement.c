@@ -378,12 +378,12 @@ START_TEST(what_cannot_be_had_is_refused)
 
     rig.request.ops = NULL; /* built without */
     ck_assert_int_eq(choose(&rig, LLAMA3_GPU_AUTO, 0), -1);
-    ck_assert_msg(strstr(err.message, "device: expected a build with a GPU backend") != NULL,
-                  "%s", err.message);
+    ck_assert_msg(strstr(err.message, "device: expected a build with a GPU backend") != NULL, "%s",
+                  err.message);
     rig.request.device = 0;
     ck_assert_int_eq(choose(&rig, 3, 0), -1);
-    ck_assert_msg(strstr(err.message, "gpu_layers: expected a build with a GPU backend") != NULL, "%s",
-                  err.message);
+    ck_assert_msg(strstr(err.message, "gpu_layers: expected a build with a GPU backend") != NULL,
+                  "%s", err.message);
     ck_assert_int_eq(choose(&rig, LLAMA3_GPU_ALL, 0), -1);
     ck_assert_int_eq(choose(&rig, LLAMA3_GPU_NONE, 0), 0);
     ck_assert_int_eq(choose(&rig, LLAMA3_GPU_AUTO, 0), 0);
