@@ -68,6 +68,9 @@ int gguf_get_bool(const struct gguf *gguf, const char *key, bool required, bool 
                   struct llama3_error *err);
 int gguf_get_string(const struct gguf *gguf, const char *key, bool required, const char **out,
                     size_t *length, struct llama3_error *err);
+/* -1 if the string is another one, or is absent and required. */
+int gguf_expect_string(const struct gguf *gguf, const char *key, bool required,
+                       const char *expected, struct llama3_error *err);
 /* The array of that item type; NULL and err filled if it is absent or something else. */
 const struct gguf_kv *gguf_get_array(const struct gguf *gguf, const char *key, enum gguf_type item,
                                      struct llama3_error *err);

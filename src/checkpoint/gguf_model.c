@@ -36,19 +36,6 @@ static const struct tensor_names names = {
     .absent_head_is_tied = true,
 };
 
-static int expect_string(const struct gguf *gguf, const char *key, bool required,
-                         const char *expected, struct llama3_error *err)
-{
-    const char *text = expected;
-    size_t length = strlen(expected);
-    if (gguf_get_string(gguf, key, required, &text, &length, err) != 0)
-        return -1;
-    if (length == strlen(expected) && memcmp(text, expected, length) == 0)
-        return 0;
-    return error_set(err, LLAMA3_EINPUT, "%s: %s: expected \"%s\", found \"%.*s\"", gguf->path, key,
-                     expected, length < 80 ? (int)length : 80, text);
-}
-
 /* Keys of the llama architecture that are read, or that do not change the result. */
 static const char *const understood_keys[] = {
     "context_length",
@@ -137,7 +124,7 @@ static int refuse_variants(const struct gguf *gguf, const struct config *config,
         if (check_key(gguf, key, key + n, err) != 0)
             return -1;
     }
-    if (expect_string(gguf, "llama.rope.scaling.type", false, "none", err) != 0)
+    if (gguf_expect_string(gguf, "llama.rope.scaling.type", false, "none", err) != 0)
         return -1;
 
     static const char *const lengths[] = {"llama.rope.dimension_count",
@@ -172,7 +159,7 @@ static int read_config(const struct gguf *gguf, struct config *config, struct ll
         {"llama.attention.head_count_kv", false, MAX_HEADS, &config->n_kv_heads},
         {"llama.attention.key_length", false, MAX_HEAD_DIM, &config->head_dim},
     };
-    if (expect_string(gguf, "general.architecture", true, "llama", err) != 0)
+    if (gguf_expect_string(gguf, "general.architecture", true, "llama", err) != 0)
         return -1;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         int64_t value = 0;

@@ -132,6 +132,19 @@ int gguf_get_string(const struct gguf *gguf, const char *key, bool required, con
     return 0;
 }
 
+int gguf_expect_string(const struct gguf *gguf, const char *key, bool required,
+                       const char *expected, struct llama3_error *err)
+{
+    const char *text = expected;
+    size_t length = strlen(expected);
+    if (gguf_get_string(gguf, key, required, &text, &length, err) != 0)
+        return -1;
+    if (length == strlen(expected) && memcmp(text, expected, length) == 0)
+        return 0;
+    return error_set(err, LLAMA3_EINPUT, "%s: %s: expected \"%s\", found \"%.*s\"", gguf->path, key,
+                     expected, length < 80 ? (int)length : 80, text);
+}
+
 const struct gguf_kv *gguf_get_array(const struct gguf *gguf, const char *key, enum gguf_type item,
                                      struct llama3_error *err)
 {

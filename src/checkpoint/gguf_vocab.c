@@ -24,25 +24,16 @@ static const struct {
     {"smollm", PRETOKENIZER_SMOLLM, false, false},
 };
 
-static bool equal(const char *text, size_t length, const char *name)
-{
-    return length == strlen(name) && memcmp(text, name, length) == 0;
-}
-
 static int read_kind(const struct gguf *gguf, struct vocab *vocab, struct llama3_error *err)
 {
     const char *text = "";
     size_t length = 0;
-    if (gguf_get_string(gguf, "tokenizer.ggml.model", true, &text, &length, err) != 0)
-        return -1;
-    if (!equal(text, length, "gpt2"))
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: tokenizer.ggml.model: expected \"gpt2\", found \"%.*s\"", gguf->path,
-                         length < 80 ? (int)length : 80, text);
-    if (gguf_get_string(gguf, "tokenizer.ggml.pre", true, &text, &length, err) != 0)
+    if (gguf_expect_string(gguf, "tokenizer.ggml.model", true, "gpt2", err) != 0 ||
+        gguf_get_string(gguf, "tokenizer.ggml.pre", true, &text, &length, err) != 0)
         return -1;
     for (size_t i = 0; i < sizeof pretokenizers / sizeof *pretokenizers; i++)
-        if (equal(text, length, pretokenizers[i].name)) {
+        if (length == strlen(pretokenizers[i].name) &&
+            memcmp(text, pretokenizers[i].name, length) == 0) {
             vocab->pretokenizer = pretokenizers[i].pretokenizer;
             vocab->ignore_merges = pretokenizers[i].ignore_merges;
             vocab->add_bos = pretokenizers[i].add_bos;

@@ -6,6 +6,7 @@
 #ifndef CHECKPOINT_RESOLVE_H
 #define CHECKPOINT_RESOLVE_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -30,8 +31,12 @@ char *resolve_folder(const char *folder, enum checkpoint_kind *kind, struct llam
 char *resolve_hub(const char *name, enum checkpoint_kind *kind, struct llama3_error *err);
 
 /* Names of weight files come from an index: they may not lead out of its directory. */
-enum { SHARD_NAME = 256, MAX_SHARD_INDEX = 1 << 26 };
+enum { SHARD_NAME = 256 };
 bool shard_name_is_plain(const char *name);
+
+/* A folder's model.safetensors.index.json, a new reference; NULL with err filled. *path, for
+ * free(): its path. */
+json_t *shards_index(const char *folder, char **path, struct llama3_error *err);
 
 /* Whether a folder has model.safetensors or its index; missing: the first file of that index that
  * is not there, or "". A damaged index has nothing missing: its reader reports it. */

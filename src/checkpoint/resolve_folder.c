@@ -12,24 +12,34 @@
 #include "checkpoint/gguf_names.h"
 #include "checkpoint/resolve.h"
 
+enum { MAX_INDEX = 1 << 26 };
+
 bool shard_name_is_plain(const char *name)
 {
     size_t n = strlen(name);
     return n > 0 && n < SHARD_NAME && name[0] != '.' && strchr(name, '/') == NULL;
 }
 
-bool shards_in(const char *folder, char missing[SHARD_NAME])
+json_t *shards_index(const char *folder, char **path, struct llama3_error *err)
 {
     size_t size = 0;
+    *path = path_join(folder, "model.safetensors.index.json", err);
+    char *text = *path == NULL ? NULL : file_read(*path, MAX_INDEX, &size, NULL, err);
+    json_t *index = text == NULL ? NULL : json_parse(text, size, *path, err);
+    free(text);
+    return index;
+}
+
+bool shards_in(const char *folder, char missing[SHARD_NAME])
+{
     const char *name;
+    char *path;
     json_t *file;
     missing[0] = '\0';
     if (path_exists_in(folder, "model.safetensors"))
         return true;
-    char *path = path_join(folder, "model.safetensors.index.json", NULL);
+    json_t *index = shards_index(folder, &path, NULL);
     bool there = path != NULL && path_exists(path);
-    char *text = there ? file_read(path, MAX_SHARD_INDEX, &size, NULL, NULL) : NULL;
-    json_t *index = text == NULL ? NULL : json_parse(text, size, path, NULL);
     json_object_foreach(json_object_get(index, "weight_map"), name, file)
     {
         const char *shard = json_string_value(file);
@@ -38,7 +48,6 @@ bool shards_in(const char *folder, char missing[SHARD_NAME])
             snprintf(missing, SHARD_NAME, "%s", shard);
     }
     json_decref(index);
-    free(text);
     free(path);
     return there;
 }

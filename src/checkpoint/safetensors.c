@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/json.h"
 #include "base/path.h"
@@ -269,37 +268,28 @@ static int check_index(const json_t *weights, const struct tensor_names *names,
     return 0;
 }
 
-static int read_index(struct model *model, const char *folder, const char *path,
-                      const struct tensor_names *names, struct tensor_table *table,
-                      struct llama3_error *err)
+static int read_index(struct model *model, const char *folder, const struct tensor_names *names,
+                      struct tensor_table *table, struct llama3_error *err)
 {
-    size_t size = 0;
-    char *text = file_read(path, MAX_SHARD_INDEX, &size, NULL, err);
-    json_t *index = text == NULL ? NULL : json_parse(text, size, path, err);
-    json_t *shards = json_object();
+    const char *name;
+    char *path;
+    json_t *file, *index = shards_index(folder, &path, err), *shards = json_object();
     json_t *weights = json_object_get(index, "weight_map");
-    int result = -1;
-    free(text);
-    if (index != NULL && shards == NULL) {
-        error_memory(err, path, size);
-    } else if (index != NULL && !json_is_object(weights)) {
-        error_set(err, LLAMA3_EINPUT, "%s: \"weight_map\": expected an object, found %s", path,
-                  json_kind(weights));
-    } else if (index != NULL) {
-        const char *name;
-        json_t *file;
-        result = 0;
-        json_object_foreach(weights, name, file)
-        {
-            result = read_shard(model, folder, file, shards, names, table, path, err);
-            if (result != 0)
-                break;
-        }
-        if (result == 0)
-            result = check_index(weights, names, table, path, err);
+    int result = index == NULL ? -1 : 0;
+    if (index != NULL && !json_is_object(weights))
+        result = error_set(err, LLAMA3_EINPUT, "%s: \"weight_map\": expected an object, found %s",
+                           path, json_kind(weights));
+    json_object_foreach(weights, name, file)
+    {
+        result = read_shard(model, folder, file, shards, names, table, path, err);
+        if (result != 0)
+            break;
     }
+    if (result == 0)
+        result = check_index(weights, names, table, path, err);
     json_decref(shards);
     json_decref(index);
+    free(path);
     return result;
 }
 
@@ -307,19 +297,12 @@ int safetensors_read_folder(struct model *model, const char *folder,
                             const struct tensor_names *names, struct tensor_table *table,
                             struct llama3_error *err)
 {
-    struct stat st;
     char *single = path_join(folder, "model.safetensors", err);
-    char *index = path_join(folder, "model.safetensors.index.json", err);
-    int result = -1;
-    if (single != NULL && index != NULL) {
-        if (stat(single, &st) == 0)
-            result = safetensors_read(model, single, names, table, err);
-        else
-            result = read_index(model, folder, index, names, table, err);
-        if (result == 0)
-            result = tensor_table_sort(table, folder, err);
-    }
+    int result = single == NULL        ? -1
+                 : path_exists(single) ? safetensors_read(model, single, names, table, err)
+                                       : read_index(model, folder, names, table, err);
+    if (result == 0)
+        result = tensor_table_sort(table, folder, err);
     free(single);
-    free(index);
     return result;
 }
