@@ -198,9 +198,6 @@ START_TEST(given_texts)
     ck_assert_uint_eq(report.calibration_tokens, 16384 + 8192);
     has(&seen, "second: the first ");
     has(&seen, "third: the first 0 of ");
-    options.text_names = NULL;
-    make(tiny, out, &options, NULL);
-    has(&seen, "text 2: the first ");
     const char *without[] = {"first", NULL, "third"};
     memset(&seen, 0, sizeof seen);
     options.text_names = without;
