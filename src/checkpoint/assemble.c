@@ -256,9 +256,9 @@ int assemble_model(struct model *model, struct tensor_table *table,
 {
     struct config *c = &model->config;
     bool head_optional = c->tied || names->absent_head_is_tied;
-    model->layers = size_alloc(c->n_layers, sizeof *model->layers);
+    model->layers = size_alloc_for(c->n_layers, sizeof *model->layers, "layers", err);
     if (model->layers == NULL)
-        return error_memory(err, "layers", c->n_layers * sizeof *model->layers);
+        return -1;
     c->tied = false; /* look for a head in any case */
     if (take_all(table, names, model, head_optional, where, err) != 0)
         return -1;
@@ -286,9 +286,9 @@ int assemble_rope_factors(struct model *model, struct tensor_table *table, const
             where, tensor->name, n,
             tensor->type == DTYPE_COUNT ? "another type" : dtype_info(tensor->type)->name,
             tensor->n_dims > 0 ? tensor->dims[0] : 0, tensor->n_dims > 1 ? ", ..." : "");
-    model->rope_factors = size_alloc(n, sizeof *model->rope_factors);
+    model->rope_factors = size_alloc_for(n, sizeof *model->rope_factors, tensor->name, err);
     if (model->rope_factors == NULL)
-        return error_memory(err, tensor->name, tensor->bytes);
+        return -1;
     memcpy(model->rope_factors, tensor->data, tensor->bytes);
     for (size_t i = 0; i < n; i++)
         if (!(model->rope_factors[i] >= 1e-6f && model->rope_factors[i] <= 1e6f))

@@ -184,9 +184,9 @@ static int read_kvs(struct gguf_reader *reader, uint64_t n, struct gguf *gguf)
         return error_set(reader->err, LLAMA3_EINPUT,
                          "%s: expected at most %d keys that fit the file, found %" PRIu64,
                          reader->path, MAX_KVS, n);
-    gguf->kvs = size_alloc((size_t)n, sizeof *gguf->kvs);
+    gguf->kvs = size_alloc_for((size_t)n, sizeof *gguf->kvs, reader->path, reader->err);
     if (gguf->kvs == NULL)
-        return error_memory(reader->err, reader->path, (size_t)n * sizeof *gguf->kvs);
+        return -1;
     for (; gguf->n_kvs < n; gguf->n_kvs++)
         if (read_kv(reader, &gguf->kvs[gguf->n_kvs]) != 0)
             return -1;
@@ -371,9 +371,9 @@ int gguf_parse(struct gguf *gguf, const struct map *map, const char *path,
     if (result != 0)
         return -1;
     size_t size = reader.at;
-    gguf->header = malloc(size);
+    gguf->header = size_alloc_for(size, 1, path, err);
     if (gguf->header == NULL)
-        return error_memory(err, path, size);
+        return -1;
     memcpy(gguf->header, map->data, size);
     reader = (struct gguf_reader){gguf->header, size, 0, map, path, err};
     result = read_header(&reader, gguf, table);

@@ -223,12 +223,8 @@ static char *read_ref(const char *path, struct llama3_error *err)
 char *hub_commit(const char *folder, const char *revision, struct llama3_error *err)
 {
     revision = revision == NULL ? "main" : revision;
-    if (strlen(revision) == 40 && strspn(revision, HEX) == 40) {
-        char *commit = strdup(revision);
-        if (commit == NULL)
-            error_memory(err, "a revision", 41);
-        return commit;
-    }
+    if (strlen(revision) == 40 && strspn(revision, HEX) == 40)
+        return path_copy(revision, 40, err);
     if (!hub_is_revision(revision)) {
         error_set(err, LLAMA3_EINPUT, "expected a branch, a tag or a commit, found \"%s\"",
                   revision);

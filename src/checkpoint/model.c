@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/path.h"
 #include "checkpoint/assemble.h"
 #include "checkpoint/readers.h"
 
@@ -48,9 +49,8 @@ int model_open_packed(struct model *model, int fd, const char *path, struct llam
 {
     struct map map;
     *model = empty;
-    model->path = strdup(path);
-    int result = model->path == NULL ? error_memory(err, "a path", strlen(path))
-                                     : map_descriptor(&map, fd, path, err);
+    model->path = path_copy(path, strlen(path), err);
+    int result = model->path == NULL ? -1 : map_descriptor(&map, fd, path, err);
     if (result == 0)
         result = model_add_map(model, &map, path, err);
     if (result == 0)

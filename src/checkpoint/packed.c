@@ -139,11 +139,9 @@ static void *copy_of(struct packed_reader *r, const char *name, size_t size, siz
                   r->path, name, size, tensor == NULL ? "none" : "another type or shape");
         return NULL;
     }
-    void *copy = malloc(tensor->bytes > 0 ? tensor->bytes : 1);
-    if (copy == NULL) {
-        error_memory(r->err, name, tensor->bytes);
+    void *copy = size_alloc_for(tensor->bytes, 1, name, r->err);
+    if (copy == NULL)
         return NULL;
-    }
     memcpy(copy, tensor->data, tensor->bytes);
     tensor->used = true;
     *n = (size_t)tensor->dims[0];

@@ -108,9 +108,9 @@ static int collect(struct packed_writer *w, struct llama3_error *err)
 {
     const struct model *model = w->source->model;
     size_t n = tensor_count(model), extra = 5; /* tokenizer, rope_freqs */
-    w->entries = size_alloc(n + extra, sizeof *w->entries);
+    w->entries = size_alloc_for(n + extra, sizeof *w->entries, model->path, err);
     if (w->entries == NULL)
-        return error_memory(err, model->path, (n + extra) * sizeof *w->entries);
+        return -1;
     add_tokenizer(w, &model->vocab);
     if (model->config.rope.factors != NULL)
         add_bytes(w, "rope_freqs.weight", "F32", sizeof(float), model->config.head_dim / 2, 1,

@@ -151,9 +151,9 @@ int safetensors_tensors(const json_t *header, const uint8_t *data, size_t size, 
                         struct llama3_error *err)
 {
     size_t n = 0;
-    struct data_range *ranges = size_alloc(json_object_size(header), sizeof *ranges);
+    struct data_range *ranges = size_alloc_for(json_object_size(header), sizeof *ranges, path, err);
     if (ranges == NULL)
-        return error_memory(err, path, json_object_size(header) * sizeof *ranges);
+        return -1;
     const char *name;
     json_t *entry;
     int result = 0;
@@ -194,11 +194,9 @@ json_t *safetensors_header(const struct map *map, const char *path, size_t *star
     }
     *start = sizeof length + (size_t)length;
     /* A copy, since json_parse() reads it twice, and the file could change in between. */
-    char *text = malloc((size_t)length + 1);
-    if (text == NULL) {
-        error_memory(err, path, (size_t)length);
+    char *text = size_alloc_for((size_t)length, 1, path, err);
+    if (text == NULL)
         return NULL;
-    }
     memcpy(text, map->data + sizeof length, (size_t)length);
     json_t *header = json_parse(text, (size_t)length, path, err);
     free(text);

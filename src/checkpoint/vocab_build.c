@@ -189,10 +189,10 @@ int vocab_build_finish(struct vocab_build *build, struct vocab *vocab, struct ll
         return error_set(err, LLAMA3_EINPUT, "%s: expected a vocabulary, found no token",
                          build->where);
     vocab->n = n;
-    vocab->offsets = size_alloc(n + 1, sizeof *vocab->offsets);
-    vocab->kinds = size_alloc(n, sizeof *vocab->kinds);
+    vocab->offsets = size_alloc_for(n + 1, sizeof *vocab->offsets, build->where, err);
+    vocab->kinds = size_alloc_for(n, sizeof *vocab->kinds, build->where, err);
     if (vocab->offsets == NULL || vocab->kinds == NULL)
-        return error_memory(err, build->where, n * sizeof *vocab->offsets);
+        return -1;
 
     struct buf bytes = {0};
     int result = 0;

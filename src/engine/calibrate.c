@@ -21,11 +21,9 @@ const char *calibration_lack(int threads)
 struct calibration *calibration_open(const struct model *model, const int32_t *tokens, size_t n,
                                      const struct stream_options *options, struct llama3_error *err)
 {
-    struct calibration *c = size_alloc(1, sizeof *c);
-    if (c == NULL) {
-        error_memory(err, "the calibration", sizeof *c);
+    struct calibration *c = size_alloc_for(1, sizeof *c, "the calibration", err);
+    if (c == NULL)
         return NULL;
-    }
     *c = (struct calibration){.config = &model->config, .threads = options->threads};
     c->stream = stream_open(model, tokens, n, options, err);
     if (c->stream == NULL) {

@@ -421,9 +421,9 @@ int convert(const struct model *model, const struct convert_options *options, st
         if (!tensor_is_norm(tensor.kind))
             convert_pace_add(&job.pace, tensor_is_layers(tensor.kind), matrix_bytes(tensor.matrix));
     }
-    job.row = size_alloc(widest, sizeof *job.row);
+    job.row = size_alloc_for(widest, sizeof *job.row, "a row", err);
     if (job.row == NULL)
-        return error_memory(err, "a row", widest * sizeof *job.row);
+        return -1;
     if (convert_source_open(&job.source, model, options, err) != 0 || check_norms(&job, err) != 0)
         result = -1;
     if (result == 0)

@@ -32,9 +32,9 @@ int convert_source_open(struct convert_source *source, const struct model *model
     if (options->tokens == NULL || (options->on_need == NULL && options->on_spent == NULL))
         return 0;
     size_t n = text_units(&model->embed);
-    source->text = size_alloc(n, 1);
+    source->text = size_alloc_for(n, 1, "the text's rows", err);
     if (source->text == NULL)
-        return error_memory(err, "the text's rows", n);
+        return -1;
     for (size_t i = 0; i < options->n_tokens; i++)
         mark_text(source, options->tokens[i]);
     if (model->vocab.add_bos) /* before each window of the text */

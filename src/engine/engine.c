@@ -479,9 +479,8 @@ static void free_memory(struct engine *engine)
 struct engine *engine_open(struct forward *forward, size_t vocab_size,
                            const struct forward_options *limits, struct llama3_error *err)
 {
-    struct engine *engine = size_alloc(1, sizeof *engine);
+    struct engine *engine = size_alloc_for(1, sizeof *engine, "the engine", err);
     if (engine == NULL) {
-        error_memory(err, "the engine", sizeof *engine);
         forward_close(forward);
         return NULL;
     }
@@ -490,13 +489,13 @@ struct engine *engine_open(struct forward *forward, size_t vocab_size,
     engine->vocab_size = vocab_size;
     engine->wait = 1;
     engine->process = getpid();
-    engine->rows = size_alloc(limits->max_rows, sizeof *engine->rows);
-    engine->in_pass = size_alloc(limits->max_seqs, sizeof(struct waiting *));
-    engine->seqs = size_alloc(limits->max_seqs, sizeof(struct sequence *));
-    engine->logits = size_alloc(limits->max_logit_rows, vocab_size * sizeof(float));
+    engine->rows = size_alloc_for(limits->max_rows, sizeof *engine->rows, "rows", err);
+    engine->in_pass = size_alloc_for(limits->max_seqs, sizeof(struct waiting *), "jobs", err);
+    engine->seqs = size_alloc_for(limits->max_seqs, sizeof(struct sequence *), "sequences", err);
+    engine->logits =
+        size_alloc_for(limits->max_logit_rows, vocab_size * sizeof(float), "logits", err);
     if (engine->rows == NULL || engine->in_pass == NULL || engine->seqs == NULL ||
         engine->logits == NULL) {
-        error_memory(err, "logits", limits->max_logit_rows * vocab_size * sizeof(float));
         free_memory(engine);
         return NULL;
     }

@@ -213,10 +213,10 @@ static int take_plan(struct forward *f, const struct plan *plan, struct llama3_e
     if (check_plan(plan, stage_count(n_layers), err) < 0)
         return -1;
 
-    f->spans = size_alloc(plan->n_spans, sizeof *f->spans);
-    f->kv_layer = size_alloc(n_layers, sizeof *f->kv_layer);
+    f->spans = size_alloc_for(plan->n_spans, sizeof *f->spans, "the plan", err);
+    f->kv_layer = size_alloc_for(n_layers, sizeof *f->kv_layer, "the plan", err);
     if (f->spans == NULL || f->kv_layer == NULL)
-        return error_memory(err, "the plan", plan->n_spans * sizeof *f->spans);
+        return -1;
     f->n_holders = plan->n_backends;
     for (size_t i = 0; i < f->n_holders; i++)
         f->holders[i].ops = plan->backends[i];
@@ -261,8 +261,8 @@ static int open_holder(struct forward *f, struct holder *h, const float *inv_fre
             return -1;
     }
     size_t n_stages = stage_count(c->n_layers);
-    h->weights = size_alloc(n_stages, sizeof *h->weights);
-    return h->weights != NULL ? 0 : error_memory(err, "stages", n_stages * sizeof *h->weights);
+    h->weights = size_alloc_for(n_stages, sizeof *h->weights, "stages", err);
+    return h->weights != NULL ? 0 : -1;
 }
 
 /* Drops the mapped pages of a weight that the backend copied. */
@@ -329,12 +329,12 @@ static int open_room(struct forward *f, struct llama3_error *err)
         widest = cols > widest ? cols : widest;
     }
     if (f->n_holders > 1) {
-        f->carry = size_alloc(rows, widest * sizeof(float));
+        f->carry = size_alloc_for(rows, widest * sizeof(float), "activations", err);
         if (f->carry == NULL)
-            return error_memory(err, "activations", rows * widest * sizeof(float));
+            return -1;
     }
-    f->kvs = size_alloc(f->options.max_seqs, sizeof(struct kv *));
-    return f->kvs != NULL ? 0 : error_memory(err, "sequences", f->options.max_seqs);
+    f->kvs = size_alloc_for(f->options.max_seqs, sizeof(struct kv *), "sequences", err);
+    return f->kvs != NULL ? 0 : -1;
 }
 
 /* Appends to a text of a fixed size; what does not fit is cut. */
@@ -378,11 +378,9 @@ static int open_holders(struct forward *f, struct llama3_error *err)
 struct forward *forward_open(const struct model *model, const struct plan *plan,
                              const struct forward_options *options, struct llama3_error *err)
 {
-    struct forward *f = size_alloc(1, sizeof *f);
-    if (f == NULL) {
-        error_memory(err, "the network", sizeof *f);
+    struct forward *f = size_alloc_for(1, sizeof *f, "the network", err);
+    if (f == NULL)
         return NULL;
-    }
     f->model = model;
     f->options = *options;
     if (take_plan(f, plan, err) < 0 || open_holders(f, err) < 0 ||
@@ -451,11 +449,9 @@ struct sequence *sequence_open(struct forward *f, struct llama3_error *err)
 struct sequence *sequence_fork(struct forward *f, struct sequence *sequence, size_t n,
                                struct llama3_error *err)
 {
-    struct sequence *made = size_alloc(1, sizeof *made);
-    if (made == NULL) {
-        error_memory(err, "a sequence", sizeof *made);
+    struct sequence *made = size_alloc_for(1, sizeof *made, "a sequence", err);
+    if (made == NULL)
         return NULL;
-    }
     for (size_t i = 0; i < f->n_holders; i++) {
         struct holder *h = &f->holders[i];
         if (h->n_kv_layers == 0)
@@ -730,10 +726,10 @@ int forward_head(struct forward *f, size_t n_rows, struct sequence *sequence, co
                  float *logits, struct llama3_error *err)
 {
     struct holder *h = &f->holders[0];
-    struct batch_row *rows = size_alloc(n_rows, sizeof *rows);
+    struct batch_row *rows = size_alloc_for(n_rows, sizeof *rows, "rows", err);
     struct batch batch = {.n_rows = n_rows, .rows = rows, .n_seqs = 1};
     if (rows == NULL)
-        return error_memory(err, "rows", n_rows * sizeof *rows);
+        return -1;
     for (size_t i = 0; i < n_rows; i++)
         rows[i] = (struct batch_row){.position = (int32_t)i, .wants_logits = true};
     int status = give_batch(f, h, &batch, &sequence, err);

@@ -120,11 +120,9 @@ int gain_measure(const struct model *source, const struct model *made, const int
         return error_set(err, LLAMA3_EINPUT, "expected 2 tokens or more, found %zu", n);
     for (int s = 0; s < N_STREAMS && status == 0; s++) {
         c.streams[s] = stream_open(s == SOURCE ? source : made, tokens, n, options, err);
-        c.logits[s] = c.streams[s] == NULL ? NULL : size_alloc(CHUNK, vocab * sizeof(float));
-        if (c.streams[s] == NULL)
-            status = -1;
-        else if (c.logits[s] == NULL)
-            status = error_memory(err, "logits", CHUNK * vocab * sizeof(float));
+        if (c.streams[s] != NULL)
+            c.logits[s] = size_alloc_for(CHUNK, vocab * sizeof(float), "logits", err);
+        status = c.logits[s] != NULL ? 0 : -1;
     }
     if (status == 0)
         status = compare(&c, gain, err);
@@ -147,9 +145,9 @@ static int check_made_of(const struct model *source, const struct model *made,
                          struct llama3_error *err)
 {
     const struct config *a = &source->config, *b = &made->config;
-    float *rows = size_alloc(2, a->dim * sizeof *rows);
+    float *rows = size_alloc_for(2, a->dim * sizeof *rows, "norms", err);
     if (rows == NULL)
-        return error_memory(err, "norms", 2 * a->dim * sizeof *rows);
+        return -1;
     bool same = a->dim == b->dim && a->n_layers == b->n_layers && a->n_heads == b->n_heads &&
                 a->n_kv_heads == b->n_kv_heads && a->head_dim == b->head_dim &&
                 a->ffn_dim == b->ffn_dim && a->vocab_size == b->vocab_size &&

@@ -42,14 +42,11 @@ static void embed(struct stream *s, const int32_t *tokens)
 static int take_memory(struct stream *s, struct llama3_error *err)
 {
     size_t dim = s->model->config.dim, widest = widest_input(&s->model->config);
-    s->x = size_alloc(s->n, dim * sizeof *s->x);
-    s->in = size_alloc(s->n, widest * sizeof *s->in);
-    s->zeros = size_alloc(widest, sizeof *s->zeros);
-    s->rows = size_alloc(s->window, sizeof *s->rows);
-    if (s->x == NULL || s->in == NULL || s->zeros == NULL || s->rows == NULL)
-        return error_memory(err, "a text's way through the network",
-                            s->n * (dim + widest) * sizeof *s->x);
-    return 0;
+    s->x = size_alloc_for(s->n, dim * sizeof *s->x, "a stream", err);
+    s->in = size_alloc_for(s->n, widest * sizeof *s->in, "a stream", err);
+    s->zeros = size_alloc_for(widest, sizeof *s->zeros, "a stream", err);
+    s->rows = size_alloc_for(s->window, sizeof *s->rows, "a stream", err);
+    return s->x != NULL && s->in != NULL && s->zeros != NULL && s->rows != NULL ? 0 : -1;
 }
 
 static int check_tokens(const struct model *model, const int32_t *tokens, size_t n,
@@ -65,11 +62,9 @@ static int check_tokens(const struct model *model, const int32_t *tokens, size_t
 struct stream *stream_open(const struct model *model, const int32_t *tokens, size_t n,
                            const struct stream_options *options, struct llama3_error *err)
 {
-    struct stream *s = size_alloc(1, sizeof *s);
-    if (s == NULL) {
-        error_memory(err, "a stream", sizeof *s);
+    struct stream *s = size_alloc_for(1, sizeof *s, "a stream", err);
+    if (s == NULL)
         return NULL;
-    }
     *s = (struct stream){
         .model = model, .options = *options, .window = STREAM_WINDOW, .reached = INPUT_COUNT};
     if (s->window > model->config.context)

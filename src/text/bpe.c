@@ -37,9 +37,9 @@ int bpe_open(struct bpe *bpe, const struct merge *merges, size_t n, struct llama
     size_t slots = 4;
     while (slots / 3 * 2 <= n)
         slots *= 2;
-    bpe->slots = size_alloc(slots, sizeof *bpe->slots);
+    bpe->slots = size_alloc_for(slots, sizeof *bpe->slots, "the table of merges", err);
     if (bpe->slots == NULL)
-        return error_memory(err, "the table of merges", slots * sizeof *bpe->slots);
+        return -1;
     bpe->mask = slots - 1;
     hash_key_init(&bpe->key);
     for (size_t i = 0; i < slots; i++)

@@ -92,10 +92,10 @@ static int index_tokens(struct tokenizer *tokenizer, struct llama3_error *err)
         n_text += vocab->kinds[i] == TOKEN_TEXT;
         n_controls += vocab->kinds[i] == TOKEN_CONTROL;
     }
-    tokenizer->controls = size_alloc(n_controls, sizeof *tokenizer->controls);
+    tokenizer->controls =
+        size_alloc_for(n_controls, sizeof *tokenizer->controls, "the list of control tokens", err);
     if (tokenizer->controls == NULL)
-        return error_memory(err, "the list of control tokens",
-                            n_controls * sizeof *tokenizer->controls);
+        return -1;
 
     for (size_t i = 0; i < 256; i++)
         tokenizer->byte_ids[i] = -1;
@@ -120,11 +120,9 @@ struct tokenizer *tokenizer_open(const struct vocab *vocab, struct llama3_error 
                   INT32_MAX - 1, vocab->n);
         return NULL;
     }
-    struct tokenizer *tokenizer = size_alloc(1, sizeof *tokenizer);
-    if (tokenizer == NULL) {
-        error_memory(err, "the tokenizer", sizeof *tokenizer);
+    struct tokenizer *tokenizer = size_alloc_for(1, sizeof *tokenizer, "the tokenizer", err);
+    if (tokenizer == NULL)
         return NULL;
-    }
     tokenizer->vocab = vocab;
     if (check_merges(vocab, err) != 0 || index_tokens(tokenizer, err) != 0 ||
         bpe_open(&tokenizer->bpe, vocab->merges, vocab->n_merges, err) != 0) {
