@@ -23,8 +23,7 @@ static bool is_word(const char *word, size_t n)
     char copy[97];
     if (n == 0 || n >= sizeof copy)
         return false;
-    memcpy(copy, word, n);
-    copy[n] = '\0';
+    snprintf(copy, sizeof copy, "%.*s", (int)n, word);
     return strspn(copy, ALNUM "-_.") == n && strchr("-.", copy[0]) == NULL &&
            strchr("-.", copy[n - 1]) == NULL;
 }
@@ -63,8 +62,7 @@ static bool add_home(struct buf *path, const char *user, size_t n)
     if (home == NULL || home[0] == '\0') {
         if (n >= sizeof name)
             return false;
-        memcpy(name, user, n);
-        name[n] = '\0';
+        snprintf(name, sizeof name, "%.*s", (int)n, user);
         if (n == 0)
             getpwuid_r(getuid(), &entry, strings, sizeof strings, &found);
         else
@@ -90,8 +88,7 @@ static size_t add_variable(struct buf *path, const char *text)
     char name[128];
     if (n == 0 || n >= sizeof name || (braces && begin[n] != '}'))
         return 0;
-    memcpy(name, begin, n);
-    name[n] = '\0';
+    snprintf(name, sizeof name, "%.*s", (int)n, begin);
     const char *value = getenv(name);
     if (value == NULL)
         return 0;

@@ -5,7 +5,7 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <inttypes.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,26 +20,16 @@ enum { MAX_SOURCES = 4096 };
 
 static int add(struct sources *sources, const char *path, struct llama3_error *err)
 {
-    struct stat st;
     struct source *moved = realloc(sources->items, (sources->n + 1) * sizeof *moved);
     if (moved == NULL)
         return error_memory(err, path, (sources->n + 1) * sizeof *moved);
     sources->items = moved;
-    char *real = realpath(path, NULL);
-    if (real == NULL || stat(real, &st) != 0) {
-        free(real);
+    struct source source = {.path = realpath(path, NULL)};
+    if (source.path == NULL || stat(source.path, &source.st) != 0) {
+        free(source.path);
         return error_system(err, path);
     }
-    sources->items[sources->n++] = (struct source){
-        .path = real,
-        .device = st.st_dev,
-        .inode = st.st_ino,
-        .size = (uint64_t)st.st_size,
-        .seconds = st.st_mtim.tv_sec,
-        .nanoseconds = st.st_mtim.tv_nsec,
-        .changed_seconds = st.st_ctim.tv_sec,
-        .changed_nanoseconds = st.st_ctim.tv_nsec,
-    };
+    sources->items[sources->n++] = source;
     return 0;
 }
 
@@ -128,14 +118,13 @@ void sources_free(struct sources *sources)
 void sources_describe(const struct sources *sources, struct buf *out)
 {
     for (size_t i = 0; i < sources->n; i++) {
-        const struct source *s = &sources->items[i];
+        const struct stat *st = &sources->items[i].st;
         char line[256];
-        snprintf(line, sizeof line,
-                 "\n%ju %ju %" PRIu64 " %" PRId64 ".%09" PRId64 " %" PRId64 ".%09" PRId64 " ",
-                 (uintmax_t)s->device, (uintmax_t)s->inode, s->size, s->seconds, s->nanoseconds,
-                 s->changed_seconds, s->changed_nanoseconds);
+        snprintf(line, sizeof line, "\n%ju %ju %jd %jd.%09ld %jd.%09ld ", (uintmax_t)st->st_dev,
+                 (uintmax_t)st->st_ino, (intmax_t)st->st_size, (intmax_t)st->st_mtim.tv_sec,
+                 st->st_mtim.tv_nsec, (intmax_t)st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
         buf_add_str(out, line);
-        buf_add_str(out, s->path);
+        buf_add_str(out, sources->items[i].path);
     }
 }
 
@@ -145,7 +134,7 @@ bool sources_have(const struct sources *sources, const char *path)
     if (stat(path, &st) != 0)
         return false;
     for (size_t i = 0; i < sources->n; i++)
-        if (sources->items[i].device == st.st_dev && sources->items[i].inode == st.st_ino)
+        if (sources->items[i].st.st_dev == st.st_dev && sources->items[i].st.st_ino == st.st_ino)
             return true;
     return false;
 }

@@ -5,19 +5,14 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <sys/types.h>
+#include <sys/stat.h>
 
 #include "base/buf.h"
 #include "base/error.h"
 
 struct source {
     char *path; /* without symbolic links */
-    dev_t device;
-    ino_t inode;
-    uint64_t size;
-    int64_t seconds, nanoseconds;                 /* modification time, which anybody may set */
-    int64_t changed_seconds, changed_nanoseconds; /* st_ctim, which only the system sets */
+    struct stat st;
 };
 
 struct sources {
@@ -31,7 +26,8 @@ struct sources {
 int sources_list(struct sources *sources, const char *path, struct llama3_error *err);
 void sources_free(struct sources *sources);
 
-/* A line for each: device, inode, size, times and path. */
+/* A line for each: device, inode, size, path, and the times of modification, which anybody may set,
+ * and of change, which only the system sets. */
 void sources_describe(const struct sources *sources, struct buf *out);
 
 /* Whether a path leads to one of the files, also by another name. */
