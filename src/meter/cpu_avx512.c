@@ -10,29 +10,14 @@ enum { SUMS = 16 };
 
 #define KEEP(x) __asm__ volatile("" : "+v"(x))
 
-static inline bits b_zero(void)
-{
-    return _mm512_setzero_si512();
-}
-
 static inline bits b_load(const uint8_t *p)
 {
     return _mm512_loadu_si512((const void *)p);
 }
 
-static inline bits b_xor(bits a, bits b)
-{
-    return _mm512_xor_si512(a, b);
-}
-
 static inline uint32_t b_fold(bits x)
 {
     return (uint32_t)_mm512_reduce_or_epi32(x);
-}
-
-static inline uint32_t f_fold(__m512 x)
-{
-    return b_fold(_mm512_castps_si512(x));
 }
 
 #define F32(sum, a, b)  _mm512_fmadd_ps(a, b, sum)
@@ -41,9 +26,9 @@ static inline uint32_t f_fold(__m512 x)
 
 #include "meter/cpu_simd.inc"
 
-MAC_LOOP(f32, __m512, _mm512_setzero_ps(), f_fold, __m512, _mm512_set1_ps(0.7f), F32, )
-MAC_LOOP(int8, bits, b_zero(), b_fold, bits, _mm512_set1_epi32(0x15263748), INT8, )
-MAC_LOOP(bf16, __m512, _mm512_setzero_ps(), f_fold, bits, _mm512_set1_epi32(0x3f333f33), BF16,
+MAC_LOOP(f32, __m512, __m512, _mm512_set1_ps(0.7f), F32, )
+MAC_LOOP(int8, bits, bits, _mm512_set1_epi32(0x15263748), INT8, )
+MAC_LOOP(bf16, __m512, bits, _mm512_set1_epi32(0x3f333f33), BF16,
          __attribute__((target("avx512bf16"))))
 
 const struct cpu_loops cpu_loops_avx512 = {

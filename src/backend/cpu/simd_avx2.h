@@ -60,26 +60,6 @@ static inline void v_load_nibbles(const uint8_t *p, vec *low, vec *high)
     *high = _mm256_cvtepi32_ps(_mm256_srli_epi32(bytes, 4));
 }
 
-static inline vec v_add(vec a, vec b)
-{
-    return _mm256_add_ps(a, b);
-}
-
-static inline vec v_sub(vec a, vec b)
-{
-    return _mm256_sub_ps(a, b);
-}
-
-static inline vec v_mul(vec a, vec b)
-{
-    return _mm256_mul_ps(a, b);
-}
-
-static inline vec v_div(vec a, vec b)
-{
-    return _mm256_div_ps(a, b);
-}
-
 /* a * b + c */
 static inline vec v_fma(vec a, vec b, vec c)
 {
@@ -199,11 +179,6 @@ static inline __m256i repeat_codes(const int8_t *x)
     int32_t codes;
     memcpy(&codes, x, sizeof codes);
     return _mm256_set1_epi32(codes);
-}
-
-static inline vec i_as_float(ivec x)
-{
-    return _mm256_castsi256_ps(x);
 }
 
 static inline __m256i repeat_table(const int8_t *table /* [16] */)

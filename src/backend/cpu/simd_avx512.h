@@ -62,26 +62,6 @@ static inline void v_load_nibbles(const uint8_t *p, vec *low, vec *high)
     *high = _mm512_cvtepi32_ps(_mm512_srli_epi32(bytes, 4));
 }
 
-static inline vec v_add(vec a, vec b)
-{
-    return _mm512_add_ps(a, b);
-}
-
-static inline vec v_sub(vec a, vec b)
-{
-    return _mm512_sub_ps(a, b);
-}
-
-static inline vec v_mul(vec a, vec b)
-{
-    return _mm512_mul_ps(a, b);
-}
-
-static inline vec v_div(vec a, vec b)
-{
-    return _mm512_div_ps(a, b);
-}
-
 /* a * b + c */
 static inline vec v_fma(vec a, vec b, vec c)
 {
@@ -253,11 +233,6 @@ static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
     int32_t codes;
     memcpy(&codes, x, sizeof codes);
     return _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(codes));
-}
-
-static inline vec i_as_float(ivec x)
-{
-    return _mm512_castsi512_ps(x);
 }
 
 #endif

@@ -75,26 +75,6 @@ static inline void v_load_nibbles(const uint8_t *p, vec *low, vec *high)
     *high = v_widen_u8(vshr_n_u8(bytes, 4));
 }
 
-static inline vec v_add(vec a, vec b)
-{
-    return vaddq_f32(a, b);
-}
-
-static inline vec v_sub(vec a, vec b)
-{
-    return vsubq_f32(a, b);
-}
-
-static inline vec v_mul(vec a, vec b)
-{
-    return vmulq_f32(a, b);
-}
-
-static inline vec v_div(vec a, vec b)
-{
-    return vdivq_f32(a, b);
-}
-
 /* a * b + c */
 static inline vec v_fma(vec a, vec b, vec c)
 {
@@ -245,11 +225,6 @@ static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
     int32x4_t high = vpaddlq_s16(vmull_high_s8(w, codes));
     return vaddq_s32(sum, vpaddq_s32(low, high));
 #endif
-}
-
-static inline vec i_as_float(ivec x)
-{
-    return vreinterpretq_f32_s32(x);
 }
 
 #endif
