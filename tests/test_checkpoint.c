@@ -377,12 +377,11 @@ START_TEST(paths_that_hold_no_checkpoint)
     refused(
         file_in(folder, "model-00001-of-00002.safetensors"), folder,
         "model-00001-of-00002.safetensors: expected a directory, a .gguf file, model.safetensors "
-        "or a file of llama3-quantize, found other safetensors: one of several, whose "
-        "directory to give, or a damaged one");
+        "or a file of llama3-quantize, found a shard (give its directory) or a damaged file");
     tiny_put_text(folder, "x.safetensors", "");
-    refused(
-        file_in(folder, "x.safetensors"), folder,
-        "x.safetensors: expected a directory, a .gguf file, model.safetensors or a file of llama3-quantize, found an empty file");
+    refused(file_in(folder, "x.safetensors"), folder,
+            "x.safetensors: expected a directory, a .gguf file, model.safetensors or a file of "
+            "llama3-quantize, found an empty file");
 
     static const char pointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:12\n";
     tiny_put_text(folder, "model.safetensors", pointer);

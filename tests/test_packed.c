@@ -341,8 +341,7 @@ START_TEST(refusals)
         file_read(TEST_DATA "/tiny-f32/model.safetensors", 1 << 24, &file.size, NULL, &err);
     tiny_put(folder, "x.safetensors", copied, file.size);
     refused(path, ": expected a directory, a .gguf file, model.safetensors or a file of "
-                  "llama3-quantize, found other safetensors: one of several, whose directory to "
-                  "give, or a damaged one");
+                  "llama3-quantize, found a shard (give its directory) or a damaged file");
     free(copied);
     tiny_remove(folder);
 }

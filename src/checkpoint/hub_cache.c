@@ -187,12 +187,12 @@ bool hub_is_revision(const char *name)
 {
     if (name[0] == '\0' || strlen(name) > 255)
         return false;
-    for (const char *part = name;; part++) {
-        size_t n = strcspn(part, "/");
-        if (n == 0 || part[0] == '.')
+    for (const char *at = name;; at++) {
+        size_t n = strcspn(at, "/");
+        if (n == 0 || at[0] == '.')
             return false;
-        part += n;
-        if (*part == '\0')
+        at += n;
+        if (*at == '\0')
             return true;
     }
 }

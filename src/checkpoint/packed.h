@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * packed.h: our own file, format "llama3": all of a checkpoint in one valid safetensors file that
- * is ready to map. Matrices have Hugging Face's names. What is grouped (group.h) is a U8 tensor of
- * its bytes, whose type and shape the metadata tell: int4 and int8 of every format that group.h
- * has, so that codes of GGUF's types are kept as they are; other matrices are tensors as they are,
- * norms F32. Every tensor begins at a multiple of PACKED_ALIGNMENT of the file; tensors "pad.N"
- * fill the gaps, as safetensors has none, and spaces the header's end.
+ * is ready to map. Matrices have Hugging Face's names. A grouped one (group.h) is a U8 tensor of
+ * its bytes; the metadata have its type and shape. All formats of group.h are allowed, so that
+ * codes of GGUF's types stay as they are. Other matrices are stored as they are, norms as F32.
+ * Every tensor begins at a multiple of PACKED_ALIGNMENT of the file. Tensors "pad.N" fill the gaps,
+ * which safetensors does not allow, and spaces pad the header.
  *
  *     tokenizer.bytes     U8 [size]          struct vocab, as it is in memory
  *     tokenizer.offsets   U32 [n + 1]

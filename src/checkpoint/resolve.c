@@ -43,8 +43,7 @@ static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct l
                   "llama3-quantize, found %s",
                   path,
                   map.size == 0 ? "an empty file"
-                                : "other safetensors: one of several, whose directory to give, or "
-                                  "a damaged one");
+                                : "a shard (give its directory) or a damaged file");
         map_close(&map);
         return NULL;
     }

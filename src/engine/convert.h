@@ -69,13 +69,11 @@ int convert(const struct model *model, const struct convert_options *options, st
 void convert_ranges(const struct model *model,
                     void (*each)(void *arg, const void *data, size_t bytes), void *arg);
 
-/* A digest of everything that the file's bytes depend on; the checkpoint's files count by name,
- * inode, size and times. */
-int convert_key(const struct sources *sources, const struct convert_options *options,
-                uint8_t key[PARTIAL_KEY], struct llama3_error *err);
-/* The same for files that are identified by a text with their names and digests, wherever they
- * are. */
-int convert_key_contents(const char *contents, const struct convert_options *options,
-                         uint8_t key[PARTIAL_KEY], struct llama3_error *err);
+/* A digest of everything that the file's bytes depend on. The checkpoint's files are identified by
+ * contents, a text with their names and digests, wherever they are; or, if that is NULL, by their
+ * names, inodes, sizes and times. */
+int convert_key(const struct sources *sources, const char *contents,
+                const struct convert_options *options, uint8_t key[PARTIAL_KEY],
+                struct llama3_error *err);
 
 #endif

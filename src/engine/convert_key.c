@@ -34,9 +34,9 @@ static int add_kernels(struct buf *text, int threads, struct llama3_error *err)
     return 0;
 }
 
-/* files: what identifies the checkpoint's files */
-static int make_key(const struct buf *files, const struct convert_options *options,
-                    uint8_t key[PARTIAL_KEY], struct llama3_error *err)
+int convert_key(const struct sources *sources, const char *contents,
+                const struct convert_options *options, uint8_t key[PARTIAL_KEY],
+                struct llama3_error *err)
 {
     struct buf text = {0};
     char line[256];
@@ -45,8 +45,13 @@ static int make_key(const struct buf *files, const struct convert_options *optio
              dtype_info(options->head)->name, options->tokens != NULL ? options->n_tokens : 0);
     buf_add_str(&text, line);
     int result = options->tokens != NULL ? add_kernels(&text, options->threads, err) : 0;
-    buf_add(&text, files->data, files->size);
-    if (result == 0 && (text.failed || files->failed))
+    if (contents != NULL) {
+        buf_add_str(&text, "\ncontents\n"); /* which no line of sources_describe() is */
+        buf_add_str(&text, contents);
+    } else {
+        sources_describe(sources, &text);
+    }
+    if (result == 0 && text.failed)
         result = error_memory(err, "a key", text.size);
     if (result == 0) {
         struct sha256_ctx context;
@@ -58,26 +63,5 @@ static int make_key(const struct buf *files, const struct convert_options *optio
         sha256_digest(&context, SHA256_DIGEST_SIZE, key);
     }
     buf_free(&text);
-    return result;
-}
-
-int convert_key(const struct sources *sources, const struct convert_options *options,
-                uint8_t key[PARTIAL_KEY], struct llama3_error *err)
-{
-    struct buf files = {0};
-    sources_describe(sources, &files);
-    int result = make_key(&files, options, key, err);
-    buf_free(&files);
-    return result;
-}
-
-int convert_key_contents(const char *contents, const struct convert_options *options,
-                         uint8_t key[PARTIAL_KEY], struct llama3_error *err)
-{
-    struct buf files = {0};
-    buf_add_str(&files, "\ncontents\n"); /* which no line of sources_describe() is */
-    buf_add_str(&files, contents);
-    int result = make_key(&files, options, key, err);
-    buf_free(&files);
     return result;
 }

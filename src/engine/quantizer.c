@@ -172,9 +172,7 @@ static int open_file(struct run *run, const struct convert_options *options,
         return new_file_open_unnamed(&run->file, err);
     if (o->private && options->tokens == NULL)
         return new_file_open(&run->file, o->out, NEW_FILE_PRIVATE, err);
-    int result = o->contents != NULL ? convert_key_contents(o->contents, options, key, err)
-                                     : convert_key(&run->q->sources, options, key, err);
-    if (result != 0)
+    if (convert_key(&run->q->sources, o->contents, options, key, err) != 0)
         return -1;
     return partial_open(&run->file, o->out, o->private ? NEW_FILE_PRIVATE : NEW_FILE_MODE, key,
                         err);
