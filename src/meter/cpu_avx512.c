@@ -10,11 +10,6 @@ enum { SUMS = 16 };
 
 #define KEEP(x) __asm__ volatile("" : "+v"(x))
 
-static inline bits b_load(const uint8_t *p)
-{
-    return _mm512_loadu_si512((const void *)p);
-}
-
 static inline uint32_t b_fold(bits x)
 {
     return (uint32_t)_mm512_reduce_or_epi32(x);
