@@ -15,6 +15,7 @@
 #include "llama3.h"
 #include "run.h"
 #include "sampling.h"
+#include "session.h"
 
 enum { N_TOKENS = 150, CONTEXT = 256 }; /* three KV pages of four */
 
@@ -43,21 +44,6 @@ static struct llama3_model *open_model(const char *name, int gpu_layers, bool kv
     struct llama3_model *model = try_model(name, gpu_layers, kv_on_host);
     ck_assert_msg(model != NULL, "%s", err.message);
     return model;
-}
-
-static struct llama3_session *open_session(struct llama3_model *model)
-{
-    struct llama3_session *session = llama3_session_open(model, &err);
-    ck_assert_msg(session != NULL, "%s", err.message);
-    return session;
-}
-
-static void some_tokens(const struct llama3_model *model, int32_t *tokens, size_t n, uint32_t seed)
-{
-    for (size_t i = 0; i < n; i++) {
-        seed = seed * 1664525 + 1013904223;
-        tokens[i] = (int32_t)((seed >> 8) % llama3_model_info(model)->vocab_size);
-    }
 }
 
 static void eval(struct llama3_session *session, const int32_t *tokens, size_t n, float *logits)

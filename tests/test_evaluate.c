@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "golden.h"
 #include "run.h"
+#include "session.h"
 #include "tiny.h"
 #include "tool/evaluate.h"
 
@@ -81,15 +82,10 @@ static struct llama3_model *open_fixture(const char *name, size_t window)
     return open_windows(path, window, 2);
 }
 
-static size_t some_tokens(const struct llama3_model *model)
+static size_t make_tokens(const struct llama3_model *model)
 {
-    size_t vocab_size = llama3_model_info(model)->vocab_size;
-    uint32_t seed = 1;
-    for (size_t i = 0; i < N; i++) {
-        seed = seed * 1664525 + 1013904223;
-        tokens[i] = (int32_t)((seed >> 8) % vocab_size);
-    }
-    return vocab_size;
+    some_tokens(model, tokens, N, 1);
+    return llama3_model_info(model)->vocab_size;
 }
 
 /* Logits that predict tokens[1..N), by windows that share a token. */
@@ -139,7 +135,7 @@ START_TEST(against_plain_sums)
     without_bos(paths[0], "tiny-f32");
     without_bos(paths[1], "tiny-bf16");
     struct llama3_model *model = open_windows(paths[1], WINDOW, 1);
-    size_t vocab_size = some_tokens(model);
+    size_t vocab_size = make_tokens(model);
     llama3_model_close(model);
     float *p = predictions(paths[0], vocab_size);
     float *q = predictions(paths[1], vocab_size);
@@ -179,7 +175,7 @@ END_TEST
 START_TEST(a_model_is_at_no_distance_from_itself)
 {
     struct llama3_model *model = open_fixture("tiny-bf16", WINDOW);
-    some_tokens(model);
+    make_tokens(model);
     struct evaluate_result r = run(model, model, tokens, N);
     ck_assert_uint_eq(r.predictions, N);
     ck_assert_double_eq(r.mean_kl, 0);
@@ -195,7 +191,7 @@ END_TEST
 START_TEST(windows_begin_with_bos)
 {
     struct llama3_model *model = open_fixture("tiny-bf16", 2);
-    some_tokens(model);
+    make_tokens(model);
     ck_assert_uint_eq(evaluate_min_tokens(model), 1);
     struct evaluate_result both = run(NULL, model, tokens, 2);
     struct evaluate_result first = run(NULL, model, tokens, 1);
@@ -211,7 +207,7 @@ END_TEST
 START_TEST(windows)
 {
     struct llama3_model *model = open_fixture("tiny-bf16", 0), *small = open_fixture("tiny-f32", 2);
-    some_tokens(model);
+    make_tokens(model);
     ck_assert_uint_eq(llama3_model_info(model)->context, 512);
     struct llama3_model *both = open_fixture("tiny-bf16", 2);
     ck_assert_double_eq(run(small, model, tokens, N).perplexity,
@@ -238,7 +234,7 @@ START_TEST(refusals)
     without_bos(path, "tiny-f32");
     copy_fixture(other, "tiny-bf16", "\"Y\":56,\"Z\":57", "\"Y\":57,\"Z\":56");
     struct llama3_model *model = open_windows(path, WINDOW, 1);
-    some_tokens(model);
+    make_tokens(model);
     refuse(NULL, model, 1, "expected a text of 2 tokens or more, found 1");
     struct llama3_model *swapped = open_windows(other, WINDOW, 1);
     refuse(swapped, model, N, "token 56 is '");
@@ -303,7 +299,7 @@ START_TEST(logits_in_pieces)
     struct llama3_model *whole = llama3_model_open(path, &options, &err);
     ck_assert_msg(whole != NULL, "%s", err.message);
     struct llama3_session *session = llama3_session_open(whole, &err);
-    size_t vocab_size = some_tokens(whole), size = N * vocab_size * sizeof(float);
+    size_t vocab_size = make_tokens(whole), size = N * vocab_size * sizeof(float);
     float *expected = malloc(size);
     ck_assert_int_eq(llama3_session_eval(session, tokens, N, N, expected, &err), 0);
     llama3_session_close(session);
@@ -330,7 +326,7 @@ START_TEST(logits_end_early)
     struct llama3_model *model = open_fixture("tiny-f32", 0);
     struct llama3_session *session = llama3_session_open(model, &err);
     struct taken rows;
-    rows_open(&rows, some_tokens(model));
+    rows_open(&rows, make_tokens(model));
     rows.stop_at = 100; /* in the second piece */
     ck_assert_int_eq(evaluate_logits(model, session, tokens, N, take_rows, &rows, &err), -1);
     ck_assert_int_eq(err.code, LLAMA3_EIO);

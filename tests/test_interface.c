@@ -11,6 +11,7 @@
 #include "llama3.h"
 #include "run.h"
 #include "sampling.h"
+#include "session.h"
 
 enum { N = 200 };
 
@@ -30,22 +31,6 @@ static struct llama3_model *open_model(const char *name, enum llama3_kv_type kv,
     struct llama3_model *model = llama3_model_open(file, &options, &err);
     ck_assert_msg(model != NULL, "%s", err.message);
     return model;
-}
-
-static struct llama3_session *open_session(struct llama3_model *model)
-{
-    struct llama3_session *session = llama3_session_open(model, &err);
-    ck_assert_msg(session != NULL, "%s", err.message);
-    return session;
-}
-
-static void some_tokens(const struct llama3_model *model, int32_t *tokens, size_t n)
-{
-    uint32_t x = 12345, vocab = (uint32_t)llama3_model_info(model)->vocab_size;
-    for (size_t i = 0; i < n; i++) {
-        x = x * 1664525 + 1013904223;
-        tokens[i] = (int32_t)((x >> 8) % vocab);
-    }
 }
 
 static size_t vocab_size(const struct llama3_model *model)
@@ -70,7 +55,7 @@ START_TEST(the_last_rows_have_logits)
     int32_t tokens[N];
     size_t vocab = vocab_size(model), bytes = vocab * sizeof(float);
     float *all = malloc(N * bytes), *some = malloc(N * bytes);
-    some_tokens(model, tokens, N);
+    some_tokens(model, tokens, N, 12345);
     eval(session, tokens, N, N, all);
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         llama3_session_truncate(session, 0);
@@ -130,7 +115,7 @@ START_TEST(a_loop_is_what_generate_does)
                                   .on_text = on_text,
                                   .on_token = on_token,
                                   .arg = &whole};
-    some_tokens(model, prompt, 30);
+    some_tokens(model, prompt, 30, 12345);
     ck_assert_int_eq(llama3_session_generate(session, prompt, 30, &g, &result, &err), 0);
     ck_assert_uint_gt(whole.n, 5);
 
@@ -274,7 +259,7 @@ START_TEST(a_saved_session_goes_on_alike)
     int32_t tokens[N];
     size_t vocab = vocab_size(model), bytes = vocab * sizeof(float), n;
     float *expected = malloc(N * bytes), *found = malloc(N * bytes);
-    some_tokens(model, tokens, N);
+    some_tokens(model, tokens, N, 12345);
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         size_t length = lengths[i], more = N - length;
         struct llama3_session *session = open_session(model);
@@ -313,7 +298,7 @@ START_TEST(what_a_session_lacks_is_not_saved)
     struct llama3_session *session = open_session(model), *loaded;
     int32_t tokens[20];
     size_t n;
-    some_tokens(model, tokens, 20);
+    some_tokens(model, tokens, 20, 12345);
     ck_assert_int_eq(llama3_session_save(session, path, &err), 0); /* an empty one */
     loaded = llama3_session_load(model, path, &err);
     ck_assert_msg(loaded != NULL, "%s", err.message);
@@ -355,7 +340,7 @@ START_TEST(a_session_of_another_model_is_refused)
     struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
     struct llama3_session *session = open_session(model);
     int32_t tokens[20];
-    some_tokens(model, tokens, 20);
+    some_tokens(model, tokens, 20, 12345);
     eval(session, tokens, 20, 0, NULL);
     ck_assert_int_eq(llama3_session_save(session, path, &err), 0);
     bool only_scalar = strstr(llama3_model_info(model)->backend, "scalar") != NULL;
@@ -416,7 +401,7 @@ START_TEST(a_damaged_session_is_refused)
     struct llama3_session *session = open_session(model);
     int32_t tokens[3];
     size_t size;
-    some_tokens(model, tokens, 3);
+    some_tokens(model, tokens, 3, 12345);
     eval(session, tokens, 3, 0, NULL);
     ck_assert_int_eq(llama3_session_save(session, path, &err), 0);
     char *bytes = read_file(&size);
@@ -457,7 +442,7 @@ START_TEST(a_cancellation_is_reported_once)
     struct llama3_sampling *sampling = SAMPLING(model, "temperature", "0");
     int32_t prompt[20], token = -1;
     size_t n;
-    some_tokens(model, prompt, 20);
+    some_tokens(model, prompt, 20, 12345);
 
     llama3_session_cancel(session);
     is_canceled(llama3_session_set(session, prompt, 20, NULL, NULL, NULL, &err));
@@ -515,7 +500,7 @@ START_TEST(a_refused_prompt_leaves_the_session)
     int32_t tokens[N];
     size_t n, bytes = vocab_size(model) * sizeof(float);
     float *logits = malloc(bytes);
-    some_tokens(model, tokens, N);
+    some_tokens(model, tokens, N, 12345);
     eval(session, tokens, 40, 0, NULL);
     memcpy(logits, llama3_session_logits(session), bytes);
 
@@ -616,7 +601,7 @@ START_TEST(a_session_in_use_is_refused)
                                   .sampling = SAMPLING(model, "temperature", "2", "top_p", "1"),
                                   .on_text = on_text,
                                   .arg = &whole};
-    some_tokens(model, prompt, 120);
+    some_tokens(model, prompt, 120, 12345);
     ck_assert_int_eq(llama3_session_generate(session, prompt, 120, &g, NULL, &err), 0);
     llama3_session_truncate(session, 0);
     g.on_text = misuse_text;
