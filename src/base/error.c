@@ -54,18 +54,34 @@ static void copy_message(char *to, size_t size, const char *message)
     memcpy(to + head + sizeof gap - 1, end, strlen(end) + 1);
 }
 
-int error_set(struct llama3_error *err, enum llama3_code code, const char *format, ...)
+__attribute__((format(printf, 3, 0))) static void fill(struct llama3_error *err,
+                                                       enum llama3_code code, const char *format,
+                                                       va_list args)
 {
     char message[PATH_MAX + sizeof err->message];
     if (err == NULL)
-        return -1;
-    va_list args;
-    va_start(args, format);
+        return;
     vsnprintf(message, sizeof message, format, args);
-    va_end(args);
     err->code = code;
     make_printable(message);
     copy_message(err->message, sizeof err->message, message);
+}
+
+int error_set(struct llama3_error *err, enum llama3_code code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fill(err, code, format, args);
+    va_end(args);
+    return -1;
+}
+
+int error_input(struct llama3_error *err, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fill(err, LLAMA3_EINPUT, format, args);
+    va_end(args);
     return -1;
 }
 

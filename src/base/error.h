@@ -16,6 +16,10 @@
 int error_set(struct llama3_error *err, enum llama3_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* The same with LLAMA3_EINPUT, the code of most errors. */
+int error_input(struct llama3_error *err, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
 /* Passes a failure on: code and message, whatever the size of *err. Returns -1. */
 int error_copy(struct llama3_error *err, const struct llama3_error *from);
 

@@ -16,8 +16,8 @@ int tensor_table_add(struct tensor_table *table, const struct file_tensor *tenso
                      size_t length, struct llama3_error *err)
 {
     if (table->n == MAX_TENSORS)
-        return error_set(err, LLAMA3_EINPUT, "tensor %.*s: expected at most %d tensors, found more",
-                         length < 100 ? (int)length : 100, name, MAX_TENSORS);
+        return error_input(err, "tensor %.*s: expected at most %d tensors, found more",
+                           length < 100 ? (int)length : 100, name, MAX_TENSORS);
     if (table->n == table->capacity) {
         size_t capacity = table->capacity > 0 ? 2 * table->capacity : 64;
         void *moved = realloc(table->tensors, capacity * sizeof *table->tensors);
@@ -46,8 +46,8 @@ int tensor_table_sort(struct tensor_table *table, const char *where, struct llam
         qsort(table->tensors, table->n, sizeof *table->tensors, by_name);
     for (size_t i = 1; i < table->n; i++)
         if (by_name(&table->tensors[i - 1], &table->tensors[i]) == 0)
-            return error_set(err, LLAMA3_EINPUT, "%s: expected one tensor %.100s, found two", where,
-                             table->tensors[i].name);
+            return error_input(err, "%s: expected one tensor %.100s, found two", where,
+                               table->tensors[i].name);
     return 0;
 }
 
@@ -82,10 +82,10 @@ int config_finish(struct config *config, const char *where, struct llama3_error 
         config->n_kv_heads = config->n_heads;
     if (config->head_dim == 0 && config->n_heads > 0) {
         if (config->dim % config->n_heads != 0)
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: expected head_dim, as dim %zu is no multiple of n_heads %zu, "
-                             "found nothing",
-                             where, config->dim, config->n_heads);
+            return error_input(err,
+                               "%s: expected head_dim, as dim %zu is no multiple of n_heads %zu, "
+                               "found nothing",
+                               where, config->dim, config->n_heads);
         config->head_dim = config->dim / config->n_heads;
     }
     const struct {
@@ -103,31 +103,30 @@ int config_finish(struct config *config, const char *where, struct llama3_error 
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i].value < 1 || sizes[i].value > sizes[i].max)
-            return error_set(err, LLAMA3_EINPUT, "%s: %s: expected 1..%zu, found %zu", where,
-                             sizes[i].name, sizes[i].max, sizes[i].value);
+            return error_input(err, "%s: %s: expected 1..%zu, found %zu", where, sizes[i].name,
+                               sizes[i].max, sizes[i].value);
     if (config->head_dim % 2 != 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: head_dim: expected an even number, found %zu",
-                         where, config->head_dim);
+        return error_input(err, "%s: head_dim: expected an even number, found %zu", where,
+                           config->head_dim);
     if (config->n_heads % config->n_kv_heads != 0)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: n_heads: expected a multiple of %zu KV heads, found %zu", where,
-                         config->n_kv_heads, config->n_heads);
+        return error_input(err, "%s: n_heads: expected a multiple of %zu KV heads, found %zu",
+                           where, config->n_kv_heads, config->n_heads);
     if (!(config->rms_eps >= 0 && config->rms_eps <= 0.1f))
-        return error_set(err, LLAMA3_EINPUT, "%s: rms_eps: expected 0..0.1, found %g", where,
-                         (double)config->rms_eps);
+        return error_input(err, "%s: rms_eps: expected 0..0.1, found %g", where,
+                           (double)config->rms_eps);
 
     const struct rope *rope = &config->rope;
     if (!(rope->theta >= 1 && rope->theta <= 1e15))
-        return error_set(err, LLAMA3_EINPUT, "%s: rope theta: expected 1..1e+15, found %g", where,
-                         rope->theta);
+        return error_input(err, "%s: rope theta: expected 1..1e+15, found %g", where, rope->theta);
     if (rope->type == ROPE_LLAMA3 &&
         !(rope->factor >= 1 && rope->factor <= 1e6 && rope->low_freq_factor > 0 &&
           rope->high_freq_factor > rope->low_freq_factor && rope->high_freq_factor <= 1e6 &&
           rope->original_context >= 1 && rope->original_context <= MAX_CONTEXT))
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: rope scaling llama3: expected factor >= 1 and 0 < low_freq_factor < "
-                         "high_freq_factor, found factor %g, low %g, high %g",
-                         where, rope->factor, rope->low_freq_factor, rope->high_freq_factor);
+        return error_input(
+            err,
+            "%s: rope scaling llama3: expected factor >= 1 and 0 < low_freq_factor < "
+            "high_freq_factor, found factor %g, low %g, high %g",
+            where, rope->factor, rope->low_freq_factor, rope->high_freq_factor);
     return 0;
 }
 
@@ -150,8 +149,8 @@ static int wrong_shape(const struct file_tensor *tensor, size_t rows, size_t col
     char expected[128], found[128];
     print_shape(expected, sizeof expected, dims + first, 2 - first);
     print_shape(found, sizeof found, tensor->dims, tensor->n_dims);
-    return error_set(err, LLAMA3_EINPUT, "%s: tensor %.100s: expected shape %s, found %s", where,
-                     tensor->name, expected, found);
+    return error_input(err, "%s: tensor %.100s: expected shape %s, found %s", where, tensor->name,
+                       expected, found);
 }
 
 /* A tensor as the matrix [rows][cols], a vector if rows is 1. *out stays zero if an optional one is
@@ -161,9 +160,7 @@ static int take(const struct tensor_table *table, const char *name, bool optiona
 {
     struct file_tensor *tensor = tensor_table_find(table, name);
     if (tensor == NULL)
-        return optional ? 0
-                        : error_set(err, LLAMA3_EINPUT, "%s: expected tensor %s, found none", where,
-                                    name);
+        return optional ? 0 : error_input(err, "%s: expected tensor %s, found none", where, name);
 
     size_t n = tensor->n_dims;
     bool vector = rows == 1;
@@ -172,13 +169,11 @@ static int take(const struct tensor_table *table, const char *name, bool optiona
         return wrong_shape(tensor, rows, cols, where, err);
     const struct dtype_info *info = dtype_info(tensor->type);
     if (vector && (info->block != 1 || is_grouped(tensor->type)))
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: tensor %.100s: expected f32, f16 or bf16, found %s", where,
-                         tensor->name, info->name);
+        return error_input(err, "%s: tensor %.100s: expected f32, f16 or bf16, found %s", where,
+                           tensor->name, info->name);
     if (cols % info->block != 0)
-        return error_set(
-            err, LLAMA3_EINPUT,
-            "%s: tensor %.100s: expected columns in multiples of %zu for %s, found %zu", where,
+        return error_input(
+            err, "%s: tensor %.100s: expected columns in multiples of %zu for %s, found %zu", where,
             tensor->name, info->block, info->name, cols);
 
     /* This keeps every later read inside the file, whatever the container checked. */
@@ -188,9 +183,8 @@ static int take(const struct tensor_table *table, const char *name, bool optiona
                                         : dtype_row_bytes(out->type, cols),
                   is_grouped(out->type) ? (rows + STRIP - 1) / STRIP : rows, &bytes) ||
         bytes != tensor->bytes)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: tensor %.100s: expected %zu x %zu of %s, found %zu bytes", where,
-                         tensor->name, rows, cols, info->name, tensor->bytes);
+        return error_input(err, "%s: tensor %.100s: expected %zu x %zu of %s, found %zu bytes",
+                           where, tensor->name, rows, cols, info->name, tensor->bytes);
     tensor->used = true;
     return 0;
 }
@@ -239,9 +233,9 @@ static int sum_up(const struct tensor_table *table, const struct tensor_names *n
         if (tensor->used)
             counts[tensor->type] += tensor->dims[0] * (tensor->n_dims == 2 ? tensor->dims[1] : 1);
         else if (!tensor_ignored(names, tensor->name))
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: expected only the Llama architecture's tensors, found %.200s",
-                             where, tensor->name);
+            return error_input(err,
+                               "%s: expected only the Llama architecture's tensors, found %.200s",
+                               where, tensor->name);
     }
     for (int type = 0; type < DTYPE_COUNT; type++) {
         model->parameters += counts[type];
@@ -281,10 +275,9 @@ int assemble_rope_factors(struct model *model, struct tensor_table *table, const
     if (tensor == NULL)
         return 0;
     if (tensor->type != DTYPE_F32 || tensor->n_dims != 1 || tensor->dims[0] != n)
-        return error_set(
-            err, LLAMA3_EINPUT, "%s: tensor %s: expected f32 [%zu], found %s [%" PRIu64 "%s]",
-            where, tensor->name, n,
-            tensor->type == DTYPE_COUNT ? "another type" : dtype_info(tensor->type)->name,
+        return error_input(
+            err, "%s: tensor %s: expected f32 [%zu], found %s [%" PRIu64 "%s]", where, tensor->name,
+            n, tensor->type == DTYPE_COUNT ? "another type" : dtype_info(tensor->type)->name,
             tensor->n_dims > 0 ? tensor->dims[0] : 0, tensor->n_dims > 1 ? ", ..." : "");
     model->rope_factors = size_alloc_for(n, sizeof *model->rope_factors, tensor->name, err);
     if (model->rope_factors == NULL)
@@ -292,9 +285,8 @@ int assemble_rope_factors(struct model *model, struct tensor_table *table, const
     memcpy(model->rope_factors, tensor->data, tensor->bytes);
     for (size_t i = 0; i < n; i++)
         if (!(model->rope_factors[i] >= 1e-6f && model->rope_factors[i] <= 1e6f))
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: tensor %s: expected factors of 1e-06..1e+06, found %g", where,
-                             tensor->name, (double)model->rope_factors[i]);
+            return error_input(err, "%s: tensor %s: expected factors of 1e-06..1e+06, found %g",
+                               where, tensor->name, (double)model->rope_factors[i]);
     model->config.rope.factors = model->rope_factors;
     tensor->used = true;
     return 0;
@@ -320,8 +312,8 @@ int model_map(struct model *model, const char *path, struct map *map, struct lla
     if (map_open(map, path, err) != 0 || model_add_map(model, map, path, err) != 0)
         return -1;
     if (map->size > sizeof lfs && memcmp(map->data, lfs, sizeof lfs - 1) == 0)
-        return error_set(
-            err, LLAMA3_EINPUT,
+        return error_input(
+            err,
             "%s: expected weights, found a Git LFS pointer: fetch the file itself (git lfs pull)",
             path);
     return 0;
@@ -331,8 +323,7 @@ int model_set_template(struct model *model, const char *text, size_t length, con
                        struct llama3_error *err)
 {
     if (memchr(text, '\0', length) != NULL)
-        return error_set(err, LLAMA3_EINPUT, "%s: chat template: expected text, found a NUL byte",
-                         where);
+        return error_input(err, "%s: chat template: expected text, found a NUL byte", where);
     free(model->template_text);
     model->template_text = strndup(text, length);
     return model->template_text != NULL ? 0 : error_memory(err, "chat template", length);
@@ -341,16 +332,15 @@ int model_set_template(struct model *model, const char *text, size_t length, con
 int model_add_eos(struct model *model, int64_t id, const char *where, struct llama3_error *err)
 {
     if (id < 0 || (uint64_t)id >= model->config.vocab_size)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected an eos id 0..%zu, found %" PRId64, where,
-                         model->config.vocab_size - 1, id);
+        return error_input(err, "%s: expected an eos id 0..%zu, found %" PRId64, where,
+                           model->config.vocab_size - 1, id);
     size_t at = 0;
     while (at < model->n_eos && model->eos_ids[at] < id)
         at++;
     if (at < model->n_eos && model->eos_ids[at] == id)
         return 0;
     if (model->n_eos == MAX_STOP_IDS)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected at most %d eos ids, found more", where,
-                         MAX_STOP_IDS);
+        return error_input(err, "%s: expected at most %d eos ids, found more", where, MAX_STOP_IDS);
     memmove(&model->eos_ids[at + 1], &model->eos_ids[at],
             (model->n_eos - at) * sizeof *model->eos_ids);
     model->eos_ids[at] = (int32_t)id;

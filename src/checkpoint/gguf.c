@@ -50,9 +50,8 @@ struct gguf_reader {
 
 static int truncated(struct gguf_reader *reader, const char *what)
 {
-    return error_set(reader->err, LLAMA3_EINPUT,
-                     "%s: expected %s at byte %zu, found %zu bytes left", reader->path, what,
-                     reader->at, reader->size - reader->at);
+    return error_input(reader->err, "%s: expected %s at byte %zu, found %zu bytes left",
+                       reader->path, what, reader->at, reader->size - reader->at);
 }
 
 /* The next n bytes; NULL if fewer are left. */
@@ -91,9 +90,9 @@ static int read_string(struct gguf_reader *reader, uint64_t max, const char **ou
     if (read_number(reader, 8, &n, what) != 0)
         return -1;
     if (n > max)
-        return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: expected %s of at most %" PRIu64 " bytes, found %" PRIu64,
-                         reader->path, what, max, n);
+        return error_input(reader->err,
+                           "%s: expected %s of at most %" PRIu64 " bytes, found %" PRIu64,
+                           reader->path, what, max, n);
     *out = (const char *)take(reader, n, what);
     *length = (size_t)n;
     return *out == NULL ? -1 : 0;
@@ -122,9 +121,8 @@ static int read_type(struct gguf_reader *reader, enum gguf_type *out)
     if (read_number(reader, 4, &type, "a value type") != 0)
         return -1;
     if (type >= GGUF_TYPE_COUNT)
-        return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: expected a value type 0..%d, found %" PRIu64, reader->path,
-                         GGUF_TYPE_COUNT - 1, type);
+        return error_input(reader->err, "%s: expected a value type 0..%d, found %" PRIu64,
+                           reader->path, GGUF_TYPE_COUNT - 1, type);
     *out = (enum gguf_type)type;
     return 0;
 }
@@ -135,13 +133,13 @@ static int read_array(struct gguf_reader *reader, struct gguf_kv *kv)
     if (read_type(reader, &kv->item) != 0 || read_number(reader, 8, &n, "an array's length") != 0)
         return -1;
     if (kv->item == GGUF_ARRAY)
-        return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: %.*s: expected an array of plain values, found one of arrays",
-                         reader->path, (int)kv->key_length, kv->key);
+        return error_input(reader->err,
+                           "%s: %.*s: expected an array of plain values, found one of arrays",
+                           reader->path, (int)kv->key_length, kv->key);
     if (n > (reader->size - reader->at) / gguf_types[kv->item].size)
-        return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: %.*s: expected an array of %" PRIu64 " items, found %zu bytes left",
-                         reader->path, (int)kv->key_length, kv->key, n, reader->size - reader->at);
+        return error_input(
+            reader->err, "%s: %.*s: expected an array of %" PRIu64 " items, found %zu bytes left",
+            reader->path, (int)kv->key_length, kv->key, n, reader->size - reader->at);
     kv->n = (size_t)n;
     kv->data = reader->data + reader->at;
     if (kv->item != GGUF_STRING) {
@@ -181,9 +179,9 @@ static int by_key(const void *a, const void *b)
 static int read_kvs(struct gguf_reader *reader, uint64_t n, struct gguf *gguf)
 {
     if (n > MAX_KVS || n > (reader->size - reader->at) / 13)
-        return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: expected at most %d keys that fit the file, found %" PRIu64,
-                         reader->path, MAX_KVS, n);
+        return error_input(reader->err,
+                           "%s: expected at most %d keys that fit the file, found %" PRIu64,
+                           reader->path, MAX_KVS, n);
     gguf->kvs = size_alloc_for((size_t)n, sizeof *gguf->kvs, reader->path, reader->err);
     if (gguf->kvs == NULL)
         return -1;
@@ -193,8 +191,8 @@ static int read_kvs(struct gguf_reader *reader, uint64_t n, struct gguf *gguf)
     qsort(gguf->kvs, gguf->n_kvs, sizeof *gguf->kvs, by_key);
     for (size_t i = 1; i < gguf->n_kvs; i++)
         if (by_key(&gguf->kvs[i - 1], &gguf->kvs[i]) == 0)
-            return error_set(reader->err, LLAMA3_EINPUT, "%s: expected one key %.*s, found two",
-                             reader->path, (int)gguf->kvs[i].key_length, gguf->kvs[i].key);
+            return error_input(reader->err, "%s: expected one key %.*s, found two", reader->path,
+                               (int)gguf->kvs[i].key_length, gguf->kvs[i].key);
     return 0;
 }
 
@@ -211,8 +209,8 @@ static int read_tensor_type(struct gguf_reader *reader, struct file_tensor *tens
     }
     char number[32];
     snprintf(number, sizeof number, "ggml type %" PRIu64, id);
-    return error_set(
-        reader->err, LLAMA3_EINPUT,
+    return error_input(
+        reader->err,
         "%s: tensor %s: expected f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k or "
         "iq4_nl, found %s",
         reader->path, name, known ? tensor_types[id].name : number);
@@ -226,9 +224,8 @@ static int read_shape(struct gguf_reader *reader, struct file_tensor *tensor, co
     if (read_number(reader, 4, &n_dims, "a tensor's dimensions") != 0)
         return -1;
     if (n_dims < 1 || n_dims > MAX_DIMS)
-        return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: tensor %s: expected 1..%d dimensions, found %" PRIu64, reader->path,
-                         name, MAX_DIMS, n_dims);
+        return error_input(reader->err, "%s: tensor %s: expected 1..%d dimensions, found %" PRIu64,
+                           reader->path, name, MAX_DIMS, n_dims);
     tensor->n_dims = (size_t)n_dims;
     *n = 1;
     for (size_t i = 0; i < n_dims; i++) { /* ggml counts from the innermost */
@@ -236,8 +233,8 @@ static int read_shape(struct gguf_reader *reader, struct file_tensor *tensor, co
         if (read_number(reader, 8, dim, "a tensor's shape") != 0)
             return -1;
         if (*dim == 0 || *dim > SIZE_MAX || !size_mul(*n, (size_t)*dim, n))
-            return error_set(
-                reader->err, LLAMA3_EINPUT,
+            return error_input(
+                reader->err,
                 "%s: tensor %s: expected dimensions from 1 whose product fits 64 bits, found "
                 "%" PRIu64,
                 reader->path, name, *dim);
@@ -260,8 +257,8 @@ static int read_tensor(struct gguf_reader *reader, struct tensor_table *table, s
         return -1;
     snprintf(name, sizeof name, "%.*s", (int)length, bytes);
     if (length == 0 || strlen(name) != length)
-        return error_set(reader->err, LLAMA3_EINPUT, "%s: expected a tensor's name, found \"%s\"",
-                         reader->path, name);
+        return error_input(reader->err, "%s: expected a tensor's name, found \"%s\"", reader->path,
+                           name);
     if (read_shape(reader, &tensor, name, &n) != 0 ||
         read_tensor_type(reader, &tensor, name) != 0 ||
         read_number(reader, 8, &offset, "a tensor's offset") != 0)
@@ -270,21 +267,20 @@ static int read_tensor(struct gguf_reader *reader, struct tensor_table *table, s
     const struct dtype_info *info = dtype_info(tensor.type);
     uint64_t cols = tensor.dims[tensor.n_dims - 1];
     if (cols % info->block != 0)
-        return error_set(
-            reader->err, LLAMA3_EINPUT,
+        return error_input(
+            reader->err,
             "%s: tensor %s: expected columns in multiples of %zu for %s, found %" PRIu64,
             reader->path, name, info->block, info->name, cols);
     size_t start = 0;
     if (!size_mul(n / info->block, info->block_bytes, &tensor.bytes) ||
         !size_add(*end, alignment - 1, &start) ||
         !size_add(start / alignment * alignment, tensor.bytes, end))
-        return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: tensor %s: expected a size that fits 64 bits, found more",
-                         reader->path, name);
+        return error_input(reader->err,
+                           "%s: tensor %s: expected a size that fits 64 bits, found more",
+                           reader->path, name);
     if (offset != start / alignment * alignment)
-        return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: tensor %s: expected offset %zu, found %" PRIu64, reader->path, name,
-                         start / alignment * alignment, offset);
+        return error_input(reader->err, "%s: tensor %s: expected offset %zu, found %" PRIu64,
+                           reader->path, name, start / alignment * alignment, offset);
     return tensor_table_add(table, &tensor, name, length, reader->err);
 }
 
@@ -292,9 +288,9 @@ static int read_tensors(struct gguf_reader *reader, uint64_t n, size_t alignment
                         struct tensor_table *table)
 {
     if (n > MAX_TENSORS || n > (reader->size - reader->at) / 32)
-        return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: expected at most %d tensors that fit the file, found %" PRIu64,
-                         reader->path, MAX_TENSORS, n);
+        return error_input(reader->err,
+                           "%s: expected at most %d tensors that fit the file, found %" PRIu64,
+                           reader->path, MAX_TENSORS, n);
     size_t first = table->n, end = 0;
     for (uint64_t i = 0; i < n; i++)
         if (read_tensor(reader, table, alignment, &end) != 0)
@@ -304,8 +300,8 @@ static int read_tensors(struct gguf_reader *reader, uint64_t n, size_t alignment
 
     size_t start = (reader->at + alignment - 1) / alignment * alignment;
     if (!size_inside(start, end, reader->map->size))
-        return error_set(
-            reader->err, LLAMA3_EINPUT,
+        return error_input(
+            reader->err,
             "%s: expected %zu bytes of tensors at byte %zu, found the file's end at %zu",
             reader->path, end, start, reader->map->size);
     for (size_t i = first; i < table->n; i++) {
@@ -323,18 +319,17 @@ static int read_start(struct gguf_reader *reader)
     if (magic == NULL)
         return -1;
     if (memcmp(magic, "GGUF", 4) != 0)
-        return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: expected \"GGUF\" at byte 0, found \"%.4s\"", reader->path,
-                         (const char *)magic);
+        return error_input(reader->err, "%s: expected \"GGUF\" at byte 0, found \"%.4s\"",
+                           reader->path, (const char *)magic);
     if (read_number(reader, 4, &version, "a version") != 0)
         return -1;
     if (version == 0x02000000 || version == 0x03000000)
-        return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: expected a little-endian GGUF file, found a big-endian one",
-                         reader->path);
+        return error_input(reader->err,
+                           "%s: expected a little-endian GGUF file, found a big-endian one",
+                           reader->path);
     if (version != 2 && version != 3)
-        return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: expected GGUF version 2 or 3, found %" PRIu64, reader->path, version);
+        return error_input(reader->err, "%s: expected GGUF version 2 or 3, found %" PRIu64,
+                           reader->path, version);
     return 0;
 }
 
@@ -350,9 +345,9 @@ static int read_header(struct gguf_reader *reader, struct gguf *gguf, struct ten
         gguf_get_int(gguf, "general.alignment", false, 1, 65536, &alignment, reader->err) != 0)
         return -1;
     if ((alignment & (alignment - 1)) != 0)
-        return error_set(reader->err, LLAMA3_EINPUT,
-                         "%s: general.alignment: expected a power of two, found %lld", reader->path,
-                         (long long)alignment);
+        return error_input(reader->err,
+                           "%s: general.alignment: expected a power of two, found %lld",
+                           reader->path, (long long)alignment);
     return read_tensors(reader, n_tensors, (size_t)alignment, table);
 }
 

@@ -93,20 +93,18 @@ static int check_key(const struct gguf *gguf, const char *key, const char *name,
         if (gguf_get_number(gguf, key, true, -INFINITY, INFINITY, &value, err) != 0)
             return -1;
         if (!(value >= neutral && value <= neutral))
-            return error_set(err, LLAMA3_EINPUT, "%s: %s: expected %g or nothing, found %g",
-                             gguf->path, key, neutral, value);
+            return error_input(err, "%s: %s: expected %g or nothing, found %g", gguf->path, key,
+                               neutral, value);
         return 0;
     }
     if (strcmp(name, "attention.causal") == 0) {
         bool causal = true;
         if (gguf_get_bool(gguf, key, true, &causal, err) != 0)
             return -1;
-        return causal ? 0
-                      : error_set(err, LLAMA3_EINPUT, "%s: %s: expected true, found false",
-                                  gguf->path, key);
+        return causal ? 0 : error_input(err, "%s: %s: expected true, found false", gguf->path, key);
     }
-    return error_set(err, LLAMA3_EINPUT, "%s: expected only keys whose effect is known, found %s",
-                     gguf->path, key);
+    return error_input(err, "%s: expected only keys whose effect is known, found %s", gguf->path,
+                       key);
 }
 
 /* A key of the architecture that is not known may change the result, so it is refused. */
@@ -134,9 +132,9 @@ static int refuse_variants(const struct gguf *gguf, const struct config *config,
         if (gguf_get_int(gguf, lengths[i], false, 0, INT64_MAX, &length, err) != 0)
             return -1;
         if ((size_t)length != config->head_dim)
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: %s: expected %zu (the dimension of a head), found %" PRId64,
-                             gguf->path, lengths[i], config->head_dim, length);
+            return error_input(err,
+                               "%s: %s: expected %zu (the dimension of a head), found %" PRId64,
+                               gguf->path, lengths[i], config->head_dim, length);
     }
     return 0;
 }
@@ -182,20 +180,18 @@ static int read_vocab_size(const struct gguf *gguf, const struct tensor_table *t
 {
     const struct file_tensor *embed = tensor_table_find(table, names.kinds[TENSOR_EMBED]);
     if (embed == NULL || embed->n_dims != 2)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected a matrix %s, found %s", gguf->path,
-                         names.kinds[TENSOR_EMBED], embed == NULL ? "nothing" : "another shape");
+        return error_input(err, "%s: expected a matrix %s, found %s", gguf->path,
+                           names.kinds[TENSOR_EMBED], embed == NULL ? "nothing" : "another shape");
     if (embed->dims[0] > MAX_VOCAB)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: tensor %s: expected at most %d rows, found %" PRIu64, gguf->path,
-                         names.kinds[TENSOR_EMBED], MAX_VOCAB, embed->dims[0]);
+        return error_input(err, "%s: tensor %s: expected at most %d rows, found %" PRIu64,
+                           gguf->path, names.kinds[TENSOR_EMBED], MAX_VOCAB, embed->dims[0]);
     int64_t size = (int64_t)embed->dims[0];
     if (gguf_get_int(gguf, "llama.vocab_size", false, 1, MAX_VOCAB, &size, err) != 0)
         return -1;
     if ((uint64_t)size != embed->dims[0])
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: llama.vocab_size: expected %" PRIu64
-                         " (the rows of %s), found %" PRId64,
-                         gguf->path, embed->dims[0], names.kinds[TENSOR_EMBED], size);
+        return error_input(
+            err, "%s: llama.vocab_size: expected %" PRIu64 " (the rows of %s), found %" PRId64,
+            gguf->path, embed->dims[0], names.kinds[TENSOR_EMBED], size);
     config->vocab_size = (size_t)size;
     return 0;
 }
@@ -228,18 +224,17 @@ static int open_shard(struct model *model, const char *path, int64_t index,
     struct split split;
     struct map map;
     if (access(path, F_OK) != 0)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected shard %" PRId64 " of %" PRId64 " of a split model: %s", path,
-                         index + 1, whole->count, strerror(errno));
+        return error_input(err,
+                           "%s: expected shard %" PRId64 " of %" PRId64 " of a split model: %s",
+                           path, index + 1, whole->count, strerror(errno));
     if (model_map(model, path, &map, err) != 0 || gguf_parse(&gguf, &map, path, table, err) != 0)
         return -1;
     int result = read_split(&gguf, &split, err);
     gguf_free(&gguf);
     if (result == 0 && (split.index != index || split.count != whole->count))
-        return error_set(
-            err, LLAMA3_EINPUT,
-            "%s: expected shard %" PRId64 " of %" PRId64 ", found %" PRId64 " of %" PRId64, path,
-            index + 1, whole->count, split.index + (split.count > 0), split.count);
+        return error_input(
+            err, "%s: expected shard %" PRId64 " of %" PRId64 ", found %" PRId64 " of %" PRId64,
+            path, index + 1, whole->count, split.index + (split.count > 0), split.count);
     return result;
 }
 
@@ -256,17 +251,17 @@ static int open_shards(struct model *model, const struct gguf *first, struct ten
         return 0;
     if (!gguf_is_shard(first->path, &shard, &count, &stem) || shard != split.index + 1 ||
         count != split.count)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected a name that ends in -%05" PRId64 "-of-%05" PRId64
-                         ".gguf, as the file is shard %" PRId64 " of %" PRId64,
-                         first->path, split.index + 1, split.count, split.index + 1, split.count);
+        return error_input(err,
+                           "%s: expected a name that ends in -%05" PRId64 "-of-%05" PRId64
+                           ".gguf, as the file is shard %" PRId64 " of %" PRId64,
+                           first->path, split.index + 1, split.count, split.index + 1, split.count);
     for (int64_t i = 0; i < split.count; i++) {
         char *path = gguf_shard_path(first->path, (unsigned)i + 1, err);
         int result = path == NULL ? -1 : 0;
         if (result == 0 && split.index != 0)
-            result = error_set(err, LLAMA3_EINPUT,
-                               "%s: expected the first shard of the set (%s), found shard %u",
-                               first->path, path, shard);
+            result =
+                error_input(err, "%s: expected the first shard of the set (%s), found shard %u",
+                            first->path, path, shard);
         else if (result == 0 && i > 0)
             result = open_shard(model, path, i, &split, table, err);
         free(path);
@@ -274,9 +269,8 @@ static int open_shards(struct model *model, const struct gguf *first, struct ten
             return -1;
     }
     if ((size_t)split.tensors != table->n)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected %" PRId64 " tensors in all shards, found %zu", first->path,
-                         split.tensors, table->n);
+        return error_input(err, "%s: expected %" PRId64 " tensors in all shards, found %zu",
+                           first->path, split.tensors, table->n);
     return 0;
 }
 

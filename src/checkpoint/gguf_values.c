@@ -9,10 +9,9 @@ static const struct gguf_kv *get(const struct gguf *gguf, const char *key, bool 
                                  const char *expected, int *result, struct llama3_error *err)
 {
     const struct gguf_kv *kv = gguf_find(gguf, key);
-    *result = kv != NULL || !required
-                  ? 0
-                  : error_set(err, LLAMA3_EINPUT, "%s: %s: expected %s, found nothing", gguf->path,
-                              key, expected);
+    *result = kv != NULL || !required ? 0
+                                      : error_input(err, "%s: %s: expected %s, found nothing",
+                                                    gguf->path, key, expected);
     return kv;
 }
 
@@ -21,9 +20,8 @@ static int mismatch(const struct gguf *gguf, const char *key, const char *expect
 {
     bool array = kv->type == GGUF_ARRAY;
     const char *item = kv->item == GGUF_STRING ? "strings" : gguf_types[kv->item].name;
-    return error_set(err, LLAMA3_EINPUT, "%s: %s: expected %s, found %s%s", gguf->path, key,
-                     expected, array ? "an array of " : gguf_types[kv->type].name,
-                     array ? item : "");
+    return error_input(err, "%s: %s: expected %s, found %s%s", gguf->path, key, expected,
+                       array ? "an array of " : gguf_types[kv->type].name, array ? item : "");
 }
 
 /* False if the value is no integer. Above INT64_MAX it becomes INT64_MAX, which no range has. */
@@ -68,9 +66,8 @@ int gguf_get_int(const struct gguf *gguf, const char *key, bool required, int64_
     if (!integer(kv, &value))
         return mismatch(gguf, key, "an integer", kv, err);
     if (value < min || value > max)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: %s: expected %" PRId64 "..%" PRId64 ", found %" PRId64, gguf->path,
-                         key, min, max, value);
+        return error_input(err, "%s: %s: expected %" PRId64 "..%" PRId64 ", found %" PRId64,
+                           gguf->path, key, min, max, value);
     *out = value;
     return 0;
 }
@@ -96,8 +93,8 @@ int gguf_get_number(const struct gguf *gguf, const char *key, bool required, dou
         return mismatch(gguf, key, "a number", kv, err);
     }
     if (!(value >= min && value <= max))
-        return error_set(err, LLAMA3_EINPUT, "%s: %s: expected %g..%g, found %g", gguf->path, key,
-                         min, max, value);
+        return error_input(err, "%s: %s: expected %g..%g, found %g", gguf->path, key, min, max,
+                           value);
     *out = value;
     return 0;
 }
@@ -112,8 +109,7 @@ int gguf_get_bool(const struct gguf *gguf, const char *key, bool required, bool 
     if (kv->type != GGUF_BOOL)
         return mismatch(gguf, key, "true or false", kv, err);
     if (*kv->data > 1)
-        return error_set(err, LLAMA3_EINPUT, "%s: %s: expected 0 or 1, found %d", gguf->path, key,
-                         *kv->data);
+        return error_input(err, "%s: %s: expected 0 or 1, found %d", gguf->path, key, *kv->data);
     *out = *kv->data == 1;
     return 0;
 }
@@ -141,8 +137,8 @@ int gguf_expect_string(const struct gguf *gguf, const char *key, bool required,
         return -1;
     if (length == strlen(expected) && memcmp(text, expected, length) == 0)
         return 0;
-    return error_set(err, LLAMA3_EINPUT, "%s: %s: expected \"%s\", found \"%.*s\"", gguf->path, key,
-                     expected, length < 80 ? (int)length : 80, text);
+    return error_input(err, "%s: %s: expected \"%s\", found \"%.*s\"", gguf->path, key, expected,
+                       length < 80 ? (int)length : 80, text);
 }
 
 const struct gguf_kv *gguf_get_array(const struct gguf *gguf, const char *key, enum gguf_type item,

@@ -39,8 +39,8 @@ static int read_kind(const struct gguf *gguf, struct vocab *vocab, struct llama3
             vocab->add_bos = pretokenizers[i].add_bos;
             return 0;
         }
-    return error_set(
-        err, LLAMA3_EINPUT,
+    return error_input(
+        err,
         "%s: tokenizer.ggml.pre: expected llama-bpe, llama3, llama-v3, gpt-2 or smollm, found "
         "\"%.*s\"",
         gguf->path, length < 80 ? (int)length : 80, text);
@@ -53,9 +53,8 @@ static int read_tokens(const struct gguf *gguf, const struct gguf_kv *tokens,
     if (kinds == NULL)
         return -1;
     if (kinds->n != tokens->n)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: tokenizer.ggml.token_type: expected %zu items, found %zu", gguf->path,
-                         tokens->n, kinds->n);
+        return error_input(err, "%s: tokenizer.ggml.token_type: expected %zu items, found %zu",
+                           gguf->path, tokens->n, kinds->n);
     const uint8_t *at = tokens->data;
     for (size_t i = 0; i < tokens->n; i++) {
         size_t length;
@@ -66,8 +65,8 @@ static int read_tokens(const struct gguf *gguf, const struct gguf_kv *tokens,
         /* A user-defined token (4) is cut out of text before anything else, which we do not do;
          * unknown (2) and byte (6) tokens belong to other kinds of vocabulary. */
         if (kind != TYPE_NORMAL && kind != TYPE_CONTROL)
-            return error_set(
-                err, LLAMA3_EINPUT,
+            return error_input(
+                err,
                 "%s: token %zu, \"%.*s\": expected a normal, control or unused token, found type "
                 "%d",
                 gguf->path, i, length < 80 ? (int)length : 80, text, (int)kind);
@@ -110,12 +109,11 @@ static int read_ids(const struct gguf *gguf, struct model *model, struct llama3_
         gguf_get_bool(gguf, "tokenizer.ggml.add_eos_token", false, &add_eos, err) != 0)
         return -1;
     if (add_eos)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: tokenizer.ggml.add_eos_token: expected false, found true",
-                         gguf->path);
+        return error_input(err, "%s: tokenizer.ggml.add_eos_token: expected false, found true",
+                           gguf->path);
     if (model->vocab.add_bos && bos < 0)
-        return error_set(
-            err, LLAMA3_EINPUT,
+        return error_input(
+            err,
             "%s: tokenizer.ggml.bos_token_id: expected an id, as add_bos_token is true, found "
             "nothing",
             gguf->path);
@@ -145,8 +143,8 @@ int gguf_vocab_read(const struct gguf *gguf, struct model *model, struct llama3_
     if (merges == NULL)
         return -1;
     if (tokens->n < 1 || tokens->n > limit)
-        return error_set(
-            err, LLAMA3_EINPUT,
+        return error_input(
+            err,
             "%s: tokenizer.ggml.tokens: expected 1..%zu tokens (the rows of the embedding), found "
             "%zu",
             gguf->path, limit, tokens->n);

@@ -47,9 +47,8 @@ static int read_file(struct model *model, const char *folder, const char *name, 
     char *text = path == NULL ? NULL : file_read(path, max, &size, required ? NULL : &missing, err);
     json_t *root = NULL;
     if (text != NULL && strncmp(text, "version https://git-lfs", 23) == 0)
-        error_set(
-            err, LLAMA3_EINPUT,
-            "%s: expected JSON, found a Git LFS pointer: fetch the file itself (git lfs pull)",
+        error_input(
+            err, "%s: expected JSON, found a Git LFS pointer: fetch the file itself (git lfs pull)",
             path);
     else if (text != NULL)
         root = json_parse(text, size, path, err);
@@ -101,9 +100,9 @@ static int find_special(const json_t *root, const char *key, const struct vocab 
             *id = (int32_t)i;
             return 0;
         }
-    return error_set(err, LLAMA3_EINPUT,
-                     "%s: \"%s\": expected a special token of tokenizer.json, found \"%.80s\"",
-                     where, key, name);
+    return error_input(err,
+                       "%s: \"%s\": expected a special token of tokenizer.json, found \"%.80s\"",
+                       where, key, name);
 }
 
 /* A string, or a list of objects with name and template, of which "default" is used. */
@@ -125,9 +124,9 @@ static int read_template(const json_t *root, struct model *model, const char *wh
                        ? -1
                        : model_set_template(model, text, strlen(text), where, err);
     }
-    return error_set(err, LLAMA3_EINPUT,
-                     "%s: \"chat_template\": expected one named \"default\", found %zu others",
-                     where, json_array_size(list));
+    return error_input(err,
+                       "%s: \"chat_template\": expected one named \"default\", found %zu others",
+                       where, json_array_size(list));
 }
 
 int hf_tokenizer_config_read(const json_t *root, struct model *model, const char *where,
@@ -140,8 +139,8 @@ int hf_tokenizer_config_read(const json_t *root, struct model *model, const char
         (eos >= 0 && model_add_eos(model, eos, where, err) != 0))
         return -1;
     if (bos >= 0 && vocab->add_bos && bos != vocab->bos)
-        return error_set(
-            err, LLAMA3_EINPUT,
+        return error_input(
+            err,
             "%s: \"bos_token\": expected id %d, as tokenizer.json puts it before text, found %d",
             where, (int)vocab->bos, (int)bos);
     if (bos >= 0)

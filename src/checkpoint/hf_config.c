@@ -19,8 +19,8 @@ int hf_expect_string(const json_t *object, const char *key, const char *expected
         return -1;
     if (strcmp(found, expected) == 0)
         return 0;
-    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected \"%s\", found \"%.80s\"", where, key,
-                     expected, found);
+    return error_input(err, "%s: \"%s\": expected \"%s\", found \"%.80s\"", where, key, expected,
+                       found);
 }
 
 int hf_expect_number(const json_t *object, const char *key, double expected, const char *where,
@@ -31,8 +31,7 @@ int hf_expect_number(const json_t *object, const char *key, double expected, con
         return -1;
     if (found >= expected && found <= expected)
         return 0;
-    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected %g, found %g", where, key, expected,
-                     found);
+    return error_input(err, "%s: \"%s\": expected %g, found %g", where, key, expected, found);
 }
 
 int hf_expect_false(const json_t *object, const char *key, const char *where,
@@ -43,7 +42,7 @@ int hf_expect_false(const json_t *object, const char *key, const char *where,
         return -1;
     if (!found)
         return 0;
-    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected false, found true", where, key);
+    return error_input(err, "%s: \"%s\": expected false, found true", where, key);
 }
 
 static int refuse_variants(const json_t *root, const char *where, struct llama3_error *err)
@@ -58,9 +57,9 @@ static int refuse_variants(const json_t *root, const char *where, struct llama3_
         const json_t *first = json_array_get(architectures, 0);
         if (json_array_size(architectures) != 1 || !json_is_string(first) ||
             strcmp(json_string_value(first), "LlamaForCausalLM") != 0)
-            return error_set(
-                err, LLAMA3_EINPUT, "%s: \"architectures\": expected LlamaForCausalLM, found %.80s",
-                where, json_is_string(first) ? json_string_value(first) : json_kind(architectures));
+            return error_input(
+                err, "%s: \"architectures\": expected LlamaForCausalLM, found %.80s", where,
+                json_is_string(first) ? json_string_value(first) : json_kind(architectures));
     }
     if (hf_expect_string(root, "hidden_act", "silu", where, err) != 0 ||
         hf_expect_false(root, "attention_bias", where, err) != 0 ||
@@ -72,9 +71,9 @@ static int refuse_variants(const json_t *root, const char *where, struct llama3_
     if (json_is_object(quantization) &&
         json_get_string(quantization, "quant_method", false, &method, where, err) != 0)
         return -1;
-    return error_set(err, LLAMA3_EINPUT,
-                     "%s: \"quantization_config\": expected unquantized weights, found %.80s",
-                     where, method);
+    return error_input(err,
+                       "%s: \"quantization_config\": expected unquantized weights, found %.80s",
+                       where, method);
 }
 
 /* rope_scaling or rope_parameters: one object, or NULL. */
@@ -86,13 +85,12 @@ static int find_rope(const json_t *root, const json_t **rope, const char *where,
     old = json_is_null(old) ? NULL : old;
     new = json_is_null(new) ? NULL : new;
     if (old != NULL && new != NULL && !json_equal(old, new))
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected either \"rope_scaling\" or \"rope_parameters\", found both",
-                         where);
+        return error_input(
+            err, "%s: expected either \"rope_scaling\" or \"rope_parameters\", found both", where);
     *rope = new != NULL ? new : old;
     if (*rope != NULL && !json_is_object(*rope))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected an object, found %s", where,
-                         new != NULL ? "rope_parameters" : "rope_scaling", json_kind(*rope));
+        return error_input(err, "%s: \"%s\": expected an object, found %s", where,
+                           new != NULL ? "rope_parameters" : "rope_scaling", json_kind(*rope));
     return 0;
 }
 
@@ -114,9 +112,8 @@ static int check_rope_keys(const json_t *object, const char *where, struct llama
         for (size_t i = 0; i < sizeof known / sizeof *known; i++)
             found = found || strcmp(key, known[i]) == 0;
         if (!found)
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: expected RoPE of type default or llama3, found \"%.80s\"", where,
-                             key);
+            return error_input(err, "%s: expected RoPE of type default or llama3, found \"%.80s\"",
+                               where, key);
     }
     return hf_expect_number(object, "partial_rotary_factor", 1, where, err);
 }
@@ -140,9 +137,8 @@ static int read_rope(const json_t *root, struct rope *rope, const char *where,
     if (strcmp(type, "default") == 0)
         return 0;
     if (strcmp(type, "llama3") != 0)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: RoPE scaling: expected type default or llama3, found \"%.80s\"",
-                         where, type);
+        return error_input(
+            err, "%s: RoPE scaling: expected type default or llama3, found \"%.80s\"", where, type);
     rope->type = ROPE_LLAMA3;
     return json_get_number(object, "factor", true, 1, 1e6, &rope->factor, where, err) != 0 ||
                    json_get_number(object, "low_freq_factor", true, 1e-6, 1e6,
@@ -159,9 +155,9 @@ static int add_eos(const json_t *id, struct model *model, const char *where,
                    struct llama3_error *err)
 {
     if (!json_is_integer(id))
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: \"eos_token_id\": expected an integer or a list of them, found %s",
-                         where, json_kind(id));
+        return error_input(err,
+                           "%s: \"eos_token_id\": expected an integer or a list of them, found %s",
+                           where, json_kind(id));
     return model_add_eos(model, json_integer_value(id), where, err);
 }
 

@@ -68,8 +68,8 @@ static int read_pretokenizer(const json_t *root, struct vocab *vocab, const char
              equals(first, "", json_pack("{s:s,s:b}", "type", "Digits", "individual_digits", 1)))
         vocab->pretokenizer = PRETOKENIZER_SMOLLM;
     else
-        return error_set(
-            err, LLAMA3_EINPUT,
+        return error_input(
+            err,
             "%s: \"pre_tokenizer\": expected exactly that of Llama 3, GPT-2 or SmolLM2, found "
             "another %.40s (%.40s)",
             where, type_of(pre), type_of(first));
@@ -83,11 +83,11 @@ static int refuse_variants(const json_t *root, const json_t *bpe, const char *wh
     const json_t *normalizer = json_object_get(root, "normalizer");
     const json_t *decoder = json_object_get(root, "decoder");
     if (normalizer != NULL && !json_is_null(normalizer))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"normalizer\": expected null, found %.80s",
-                         where, type_of(normalizer));
+        return error_input(err, "%s: \"normalizer\": expected null, found %.80s", where,
+                           type_of(normalizer));
     if (!has_type(decoder, "ByteLevel"))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"decoder\": expected ByteLevel, found %.80s",
-                         where, type_of(decoder));
+        return error_input(err, "%s: \"decoder\": expected ByteLevel, found %.80s", where,
+                           type_of(decoder));
 
     if (hf_expect_string(bpe, "continuing_subword_prefix", "", where, err) != 0 ||
         hf_expect_string(bpe, "end_of_word_suffix", "", where, err) != 0 ||
@@ -105,15 +105,15 @@ static int add_special(const json_t *entry, struct vocab_build *build, struct ll
     bool special = false, strips[3] = {false};
     static const char *const keys[3] = {"lstrip", "rstrip", "single_word"};
     if (!json_is_object(entry))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"added_tokens\": expected objects, found %s",
-                         build->where, json_kind(entry));
+        return error_input(err, "%s: \"added_tokens\": expected objects, found %s", build->where,
+                           json_kind(entry));
     if (json_get_string(entry, "content", true, &content, build->where, err) != 0 ||
         json_get_int(entry, "id", true, 0, INT32_MAX, &id, build->where, err) != 0 ||
         json_get_bool(entry, "special", false, &special, build->where, err) != 0)
         return -1;
     if (!special)
-        return error_set(
-            err, LLAMA3_EINPUT,
+        return error_input(
+            err,
             "%s: added token \"%.80s\": expected a special one, found one that is searched for in "
             "text",
             build->where, content);
@@ -121,9 +121,8 @@ static int add_special(const json_t *entry, struct vocab_build *build, struct ll
         if (json_get_bool(entry, keys[i], false, &strips[i], build->where, err) != 0)
             return -1;
         if (strips[i])
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: added token \"%.80s\": expected \"%s\" false, found true",
-                             build->where, content, keys[i]);
+            return error_input(err, "%s: added token \"%.80s\": expected \"%s\" false, found true",
+                               build->where, content, keys[i]);
     }
     return vocab_build_token(build, (size_t)id, TOKEN_CONTROL, content, strlen(content), err);
 }
@@ -133,8 +132,8 @@ static int add_tokens(const json_t *root, const json_t *vocab, struct vocab_buil
 {
     const json_t *added = json_object_get(root, "added_tokens");
     if (added != NULL && !json_is_null(added) && !json_is_array(added))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"added_tokens\": expected an array, found %s",
-                         build->where, json_kind(added));
+        return error_input(err, "%s: \"added_tokens\": expected an array, found %s", build->where,
+                           json_kind(added));
     for (size_t i = 0; i < json_array_size(added); i++)
         if (add_special(json_array_get(added, i), build, err) != 0)
             return -1;
@@ -145,9 +144,9 @@ static int add_tokens(const json_t *root, const json_t *vocab, struct vocab_buil
     {
         json_int_t value = json_integer_value(id);
         if (!json_is_integer(id) || value < 0)
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: token \"%.80s\": expected an id from 0, found %s", build->where,
-                             text, json_is_integer(id) ? "a negative one" : json_kind(id));
+            return error_input(err, "%s: token \"%.80s\": expected an id from 0, found %s",
+                               build->where, text,
+                               json_is_integer(id) ? "a negative one" : json_kind(id));
         size_t size = strlen(text);
         if (vocab_build_find(build, text, size) == value)
             continue; /* a special token that the plain vocabulary lists too */
@@ -171,9 +170,8 @@ static int add_merges(const json_t *merges, struct vocab_build *build, struct ll
         else if (json_array_size(merge) == 2 && left != NULL && right != NULL)
             result = vocab_build_merge(build, left, strlen(left), right, strlen(right), err);
         else
-            result = error_set(err, LLAMA3_EINPUT,
-                               "%s: merge %zu: expected a string or two of them, found %s",
-                               build->where, i, json_kind(merge));
+            result = error_input(err, "%s: merge %zu: expected a string or two of them, found %s",
+                                 build->where, i, json_kind(merge));
         if (result != 0)
             return -1;
     }
@@ -186,11 +184,11 @@ static int read_bpe(const json_t *root, const json_t *bpe, struct model *model, 
     const json_t *vocab = json_object_get(bpe, "vocab"), *merges = json_object_get(bpe, "merges");
     struct vocab_build build;
     if (!json_is_object(vocab))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"vocab\": expected an object, found %s", where,
-                         json_kind(vocab));
+        return error_input(err, "%s: \"vocab\": expected an object, found %s", where,
+                           json_kind(vocab));
     if (!json_is_array(merges))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"merges\": expected an array, found %s", where,
-                         json_kind(merges));
+        return error_input(err, "%s: \"merges\": expected an array, found %s", where,
+                           json_kind(merges));
     if (vocab_build_open(&build, model->config.vocab_size, json_array_size(merges), where, err) !=
         0)
         return -1;
@@ -218,8 +216,8 @@ static int check_bytes(const json_t *bpe, const struct vocab *vocab, const char 
             seen[vocab->bytes[vocab->offsets[i]]] = true;
     for (int byte = 0; byte < 256; byte++)
         if (!seen[byte])
-            return error_set(
-                err, LLAMA3_EINPUT,
+            return error_input(
+                err,
                 "%s: \"unk_token\": expected null or a token for every byte, found \"%.80s\" and "
                 "none for byte %d",
                 where, unknown, byte);
@@ -238,8 +236,8 @@ static int read_template(const json_t *processor, struct vocab *vocab, const cha
     const json_t *sequence =
         json_object_get(n > 0 ? json_array_get(single, n - 1) : NULL, "Sequence");
     if (n < 1 || n > 2 || sequence == NULL || (n == 2 && special == NULL))
-        return error_set(
-            err, LLAMA3_EINPUT,
+        return error_input(
+            err,
             "%s: \"post_processor\": expected bos and the text, or the text alone, found another "
             "template",
             where);
@@ -253,9 +251,8 @@ static int read_template(const json_t *processor, struct vocab *vocab, const cha
     json_int_t value = json_integer_value(id);
     if (json_array_size(ids) != 1 || !json_is_integer(id) || value < 0 ||
         (json_int_t)vocab->n <= value || vocab->kinds[value] != TOKEN_CONTROL)
-        return error_set(
-            err, LLAMA3_EINPUT,
-            "%s: \"post_processor\": expected the id of a special token for %.80s, found none",
+        return error_input(
+            err, "%s: \"post_processor\": expected the id of a special token for %.80s, found none",
             where, name == NULL ? "bos" : name);
     vocab->bos = (int32_t)value;
     vocab->add_bos = true;
@@ -269,10 +266,9 @@ static int read_processor(const json_t *processor, struct vocab *vocab, const ch
         return 0; /* ByteLevel only trims offsets */
     if (has_type(processor, "TemplateProcessing"))
         return read_template(processor, vocab, where, err);
-    return error_set(
-        err, LLAMA3_EINPUT,
-        "%s: \"post_processor\": expected ByteLevel and TemplateProcessing, found %.80s", where,
-        type_of(processor));
+    return error_input(
+        err, "%s: \"post_processor\": expected ByteLevel and TemplateProcessing, found %.80s",
+        where, type_of(processor));
 }
 
 static int read_processors(const json_t *root, struct vocab *vocab, const char *where,
@@ -285,8 +281,8 @@ static int read_processors(const json_t *root, struct vocab *vocab, const char *
         return read_processor(processor, vocab, where, err);
     for (size_t i = 0; i < json_array_size(list); i++) {
         if (vocab->add_bos && has_type(json_array_get(list, i), "TemplateProcessing"))
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: \"post_processor\": expected one template, found two", where);
+            return error_input(err, "%s: \"post_processor\": expected one template, found two",
+                               where);
         if (read_processor(json_array_get(list, i), vocab, where, err) != 0)
             return -1;
     }
@@ -298,11 +294,11 @@ int hf_tokenizer_read(const json_t *root, struct model *model, const char *where
 {
     const json_t *bpe = json_object_get(root, "model");
     if (!json_is_object(bpe))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"model\": expected an object, found %s", where,
-                         json_kind(bpe));
+        return error_input(err, "%s: \"model\": expected an object, found %s", where,
+                           json_kind(bpe));
     if (json_object_get(bpe, "type") != NULL && !has_type(bpe, "BPE"))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"model\": expected type BPE, found %.80s", where,
-                         type_of(bpe));
+        return error_input(err, "%s: \"model\": expected type BPE, found %.80s", where,
+                           type_of(bpe));
     if (refuse_variants(root, bpe, where, err) != 0 ||
         read_pretokenizer(root, &model->vocab, where, err) != 0 ||
         json_get_bool(bpe, "ignore_merges", false, &model->vocab.ignore_merges, where, err) != 0 ||

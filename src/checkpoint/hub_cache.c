@@ -204,15 +204,14 @@ static char *read_ref(const char *path, struct llama3_error *err)
     bool missing = false;
     char *text = file_read(path, 256, &size, &missing, err);
     if (missing)
-        error_set(err, LLAMA3_EINPUT, "%s: expected a revision, found no such file", path);
+        error_input(err, "%s: expected a revision, found no such file", path);
     if (text == NULL)
         return NULL;
     size = strcspn(text, "\r\n");
     text[size] = '\0';
     if (size > 0 && strspn(text, HEX) == size)
         return text;
-    error_set(err, LLAMA3_EINPUT, "%s: expected a revision (hexadecimal digits), found \"%s\"",
-              path, text);
+    error_input(err, "%s: expected a revision (hexadecimal digits), found \"%s\"", path, text);
     free(text);
     return NULL;
 }
@@ -223,8 +222,7 @@ char *hub_commit(const char *folder, const char *revision, struct llama3_error *
     if (strlen(revision) == 40 && strspn(revision, HEX) == 40)
         return path_copy(revision, 40, err);
     if (!hub_is_revision(revision)) {
-        error_set(err, LLAMA3_EINPUT, "expected a branch, a tag or a commit, found \"%s\"",
-                  revision);
+        error_input(err, "expected a branch, a tag or a commit, found \"%s\"", revision);
         return NULL;
     }
     char *refs = path_join(folder, "refs", err);
@@ -240,8 +238,8 @@ char *hub_snapshot(const char *folder, const char *revision, struct llama3_error
     char *commit = hub_commit(folder, revision, err);
     char *path = commit == NULL ? NULL : hub_commit_folder(folder, commit, err);
     if (path != NULL && !path_exists(path)) {
-        error_set(err, LLAMA3_EINPUT, "%s: expected the snapshot that refs/%s names, found none",
-                  path, revision == NULL ? "main" : revision);
+        error_input(err, "%s: expected the snapshot that refs/%s names, found none", path,
+                    revision == NULL ? "main" : revision);
         free(path);
         path = NULL;
     }

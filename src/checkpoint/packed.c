@@ -48,14 +48,13 @@ static int read_version(const struct packed_reader *r)
     if (version == NULL)
         return -1;
     if (strcmp(format, "llama3") != 0)
-        return error_set(r->err, LLAMA3_EINPUT, "%s: \"format\": expected llama3, found %.40s",
-                         r->path, format);
+        return error_input(r->err, "%s: \"format\": expected llama3, found %.40s", r->path, format);
     snprintf(expected, sizeof expected, "%d", PACKED_VERSION);
     if (strcmp(version, expected) != 0)
-        return error_set(r->err, LLAMA3_EINPUT,
-                         "%s: expected version %s of the format, found %.40s: make it again with "
-                         "llama3-quantize",
-                         r->path, expected, version);
+        return error_input(r->err,
+                           "%s: expected version %s of the format, found %.40s: make it again with "
+                           "llama3-quantize",
+                           r->path, expected, version);
     return 0;
 }
 
@@ -78,9 +77,8 @@ static int read_config(const struct packed_reader *r)
         return -1;
     r->model->config.rope.interleaved = strcmp(interleaved, "true") == 0;
     if (!r->model->config.rope.interleaved && strcmp(interleaved, "false") != 0)
-        return error_set(r->err, LLAMA3_EINPUT,
-                         "%s: \"rope_interleaved\": expected true or false, found %.40s", r->path,
-                         interleaved);
+        return error_input(r->err, "%s: \"rope_interleaved\": expected true or false, found %.40s",
+                           r->path, interleaved);
     return 0;
 }
 
@@ -119,9 +117,8 @@ static int read_rules(const json_t *root, struct model *model, const char *where
             vocab->pretokenizer = (enum pretokenizer)i;
             return 0;
         }
-    return error_set(err, LLAMA3_EINPUT,
-                     "%s: \"pretokenizer\": expected llama3, gpt2 or smollm, found \"%.80s\"",
-                     where, name);
+    return error_input(
+        err, "%s: \"pretokenizer\": expected llama3, gpt2 or smollm, found \"%.80s\"", where, name);
 }
 
 /* A copy, for free(), of a tensor of *n rows of `width` numbers of `size` bytes. wanted: the *n
@@ -135,8 +132,8 @@ static void *copy_of(struct packed_reader *r, const char *name, size_t size, siz
         (dims == 2 && tensor->dims[1] != width) ||
         tensor->bytes / size / width != tensor->dims[0] ||
         (wanted != SIZE_MAX && tensor->dims[0] != wanted)) {
-        error_set(r->err, LLAMA3_EINPUT, "%s: expected a tensor %s of %zu-byte numbers, found %s",
-                  r->path, name, size, tensor == NULL ? "none" : "another type or shape");
+        error_input(r->err, "%s: expected a tensor %s of %zu-byte numbers, found %s", r->path, name,
+                    size, tensor == NULL ? "none" : "another type or shape");
         return NULL;
     }
     void *copy = size_alloc_for(tensor->bytes, 1, name, r->err);
@@ -163,8 +160,8 @@ static int check_tokens(const struct packed_reader *r, size_t n_bytes)
         bad = i;
     }
     return ok ? 0
-              : error_set(
-                    r->err, LLAMA3_EINPUT,
+              : error_input(
+                    r->err,
                     "%s: tokenizer: expected tokens in order, each with its text, found others "
                     "at token %zu",
                     r->path, bad);
@@ -190,8 +187,8 @@ static int check_merges(const struct packed_reader *r)
                  memcmp(made + left, v->bytes + offsets[m->right], right) == 0;
         }
         if (!ok)
-            return error_set(
-                r->err, LLAMA3_EINPUT,
+            return error_input(
+                r->err,
                 "%s: tokenizer: merge %zu: expected two texts and what they make, found others",
                 r->path, i);
     }
@@ -206,13 +203,12 @@ static int read_tokenizer(struct packed_reader *r)
     if (v->kinds == NULL)
         return -1;
     if (v->n < 1 || v->n > r->model->config.vocab_size)
-        return error_set(r->err, LLAMA3_EINPUT, "%s: tokenizer: expected 1..%zu tokens, found %zu",
-                         r->path, r->model->config.vocab_size, v->n);
+        return error_input(r->err, "%s: tokenizer: expected 1..%zu tokens, found %zu", r->path,
+                           r->model->config.vocab_size, v->n);
     const struct file_tensor *bytes = tensor_table_find(&r->table, "tokenizer.bytes");
     if (bytes != NULL && bytes->bytes > MAX_VOCAB_BYTES)
-        return error_set(r->err, LLAMA3_EINPUT,
-                         "%s: tokenizer.bytes: expected at most %d bytes, found %zu", r->path,
-                         MAX_VOCAB_BYTES, bytes->bytes);
+        return error_input(r->err, "%s: tokenizer.bytes: expected at most %d bytes, found %zu",
+                           r->path, MAX_VOCAB_BYTES, bytes->bytes);
     v->offsets = copy_of(r, "tokenizer.offsets", sizeof *v->offsets, 1, v->n + 1, &n_offsets);
     v->bytes = v->offsets == NULL ? NULL : copy_of(r, "tokenizer.bytes", 1, 1, SIZE_MAX, &n_bytes);
     if (v->bytes == NULL)
@@ -239,8 +235,8 @@ static int read_levels(const json_t *entry, int8_t levels[16], const char *where
         levels[i] = (int8_t)value;
     }
     return ok ? 0
-              : error_set(err, LLAMA3_EINPUT,
-                          "%s: \"levels\": expected 16 integers of -128..127, found others", where);
+              : error_input(err, "%s: \"levels\": expected 16 integers of -128..127, found others",
+                            where);
 }
 
 /* Makes a U8 tensor a grouped one, as its entry in the metadata says. assemble_model() compares its
@@ -255,11 +251,10 @@ static int read_matrix(const struct packed_reader *r, const char *name, const js
     snprintf(where, sizeof where, "%.120s: tensor %.100s", r->path, name);
     if (tensor == NULL || tensor->type != DTYPE_COUNT || tensor->n_dims != 1 ||
         tensor->dims[0] != tensor->bytes || tensor->used)
-        return error_set(r->err, LLAMA3_EINPUT, "%s: expected a vector of U8, found %s", where,
-                         tensor == NULL ? "nothing" : "something else");
+        return error_input(r->err, "%s: expected a vector of U8, found %s", where,
+                           tensor == NULL ? "nothing" : "something else");
     if (!json_is_object(entry))
-        return error_set(r->err, LLAMA3_EINPUT, "%s: expected an object, found %s", where,
-                         json_kind(entry));
+        return error_input(r->err, "%s: expected an object, found %s", where, json_kind(entry));
     if (json_get_string(entry, "type", true, &type, where, r->err) != 0 ||
         json_get_int(entry, "rows", true, 1, MAX_VOCAB, &rows, where, r->err) != 0 ||
         json_get_int(entry, "cols", true, 1, MAX_FFN, &cols, where, r->err) != 0 ||
@@ -268,17 +263,17 @@ static int read_matrix(const struct packed_reader *r, const char *name, const js
         return -1;
     bool int4 = strcmp(type, "int4") == 0;
     if (!int4 && strcmp(type, "int8") != 0)
-        return error_set(r->err, LLAMA3_EINPUT,
-                         "%s: \"type\": expected int4 or int8, found \"%.40s\"", where, type);
+        return error_input(r->err, "%s: \"type\": expected int4 or int8, found \"%.40s\"", where,
+                           type);
     groups.scale = strcmp(scale, "f16") == 0 ? GROUP_SCALE_F16 : GROUP_SCALE_INT8;
     if (groups.scale == GROUP_SCALE_INT8 && strcmp(scale, "int8") != 0)
-        return error_set(r->err, LLAMA3_EINPUT,
-                         "%s: \"scale\": expected int8 or f16, found \"%.40s\"", where, scale);
+        return error_input(r->err, "%s: \"scale\": expected int8 or f16, found \"%.40s\"", where,
+                           scale);
     if (int4 && read_levels(entry, groups.codebook, where, r->err) != 0)
         return -1;
     if ((uintptr_t)tensor->data % 64 != 0)
-        return error_set(r->err, LLAMA3_EINPUT,
-                         "%s: expected data at a multiple of 64 bytes, found it elsewhere", where);
+        return error_input(
+            r->err, "%s: expected data at a multiple of 64 bytes, found it elsewhere", where);
     tensor->type = int4 ? DTYPE_INT4 : DTYPE_INT8;
     tensor->n_dims = 2;
     tensor->dims[0] = (uint64_t)rows;
@@ -319,8 +314,8 @@ static int keep_weights(struct packed_reader *r)
     r->table.n = n;
     for (size_t i = 0; i < n; i++)
         if (r->table.tensors[i].type == DTYPE_COUNT)
-            return error_set(
-                r->err, LLAMA3_EINPUT,
+            return error_input(
+                r->err,
                 "%s: tensor %.100s: expected F32, F16, BF16 or an entry in \"matrices\", found "
                 "neither",
                 r->path, r->table.tensors[i].name);

@@ -91,9 +91,9 @@ static int add_tensor(struct packed_writer *w, struct tensor tensor, struct llam
             grouped || tensor_is_norm(tensor.kind) ? 1 : 2, target.rows, target.cols);
     tensor_name(&tensor, &hf_names, entry->name);
     if (entry->type == NULL)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: %s: expected f32, f16, bf16, int4 or int8 for a file, found %s",
-                         w->source->model->path, entry->name, dtype_info(target.type)->name);
+        return error_input(err,
+                           "%s: %s: expected f32, f16, bf16, int4 or int8 for a file, found %s",
+                           w->source->model->path, entry->name, dtype_info(target.type)->name);
     entry->bytes = matrix_bytes(&target);
     if (grouped)
         entry->dims[0] = entry->bytes;
@@ -289,8 +289,8 @@ static int write_header(struct packed_writer *w, struct llama3_error *err)
     const char *template = w->source->model->template_text;
     size_t n = template == NULL ? 0 : strlen(template);
     if (n > 0 && utf8_valid((const uint8_t *)template, n) != n)
-        return error_set(err, LLAMA3_EINPUT, "%s: chat template: expected UTF-8, found other bytes",
-                         w->source->model->path);
+        return error_input(err, "%s: chat template: expected UTF-8, found other bytes",
+                           w->source->model->path);
     struct buf text = {0};
     header_text(w, &text);
     if (text.failed) {

@@ -38,12 +38,12 @@ static char *resolve_file(const char *path, enum checkpoint_kind *kind, struct l
         struct map map;
         if (map_open(&map, path, err) != 0)
             return NULL;
-        error_set(err, LLAMA3_EINPUT,
-                  "%s: expected a directory, a .gguf file, model.safetensors or a file of "
-                  "llama3-quantize, found %s",
-                  path,
-                  map.size == 0 ? "an empty file"
-                                : "a shard (give its directory) or a damaged file");
+        error_input(err,
+                    "%s: expected a directory, a .gguf file, model.safetensors or a file of "
+                    "llama3-quantize, found %s",
+                    path,
+                    map.size == 0 ? "an empty file"
+                                  : "a shard (give its directory) or a damaged file");
         map_close(&map);
         return NULL;
     }
@@ -64,7 +64,7 @@ char *resolve_path(const char *path, enum checkpoint_kind *kind, struct llama3_e
 {
     struct stat st;
     if (path[0] == '\0') {
-        error_set(err, LLAMA3_EINPUT, "expected a checkpoint's path, found an empty one");
+        error_input(err, "expected a checkpoint's path, found an empty one");
         return NULL;
     }
     if (stat(path, &st) != 0) {

@@ -101,25 +101,22 @@ char *resolve_folder(const char *folder, enum checkpoint_kind *kind, struct llam
     else if (listing.n_ggufs == 1 && !weights && (path = path_join(folder, listing.gguf, err)))
         *kind = CHECKPOINT_GGUF;
     else if (listing.n_ggufs > 1 && !weights)
-        error_set(err, LLAMA3_EINPUT,
-                  "%s: expected one .gguf file, found %zu: give the path of one (%s)", folder,
-                  listing.n_ggufs, listing.gguf);
+        error_input(err, "%s: expected one .gguf file, found %zu: give the path of one (%s)",
+                    folder, listing.n_ggufs, listing.gguf);
     else if (weights)
-        error_set(err, LLAMA3_EINPUT,
-                  "%s: expected config.json beside model.safetensors, found none", folder);
+        error_input(err, "%s: expected config.json beside model.safetensors, found none", folder);
     else if (listing.n_pickles > 0)
-        error_set(err, LLAMA3_EINPUT,
-                  "%s: expected model.safetensors, found %s: convert to safetensors", folder,
-                  listing.pickle);
+        error_input(err, "%s: expected model.safetensors, found %s: convert to safetensors", folder,
+                    listing.pickle);
     else if (listing.n_files == 0)
-        error_set(
-            err, LLAMA3_EINPUT,
+        error_input(
+            err,
             "%s: expected a checkpoint (config.json and model.safetensors, or a .gguf file), found "
             "an empty directory",
             folder);
     else
-        error_set(
-            err, LLAMA3_EINPUT,
+        error_input(
+            err,
             "%s: expected a checkpoint (config.json and model.safetensors, or a .gguf file), found "
             "no %s",
             folder, config ? "model.safetensors" : "config.json");

@@ -213,9 +213,8 @@ static char *take_gguf(const struct hub_search *s, const struct ggufs *ggufs)
     if (names == NULL)
         error_memory(s->err, "names of files", 200);
     else
-        error_set(s->err, LLAMA3_EINPUT,
-                  "%s: expected one GGUF file, found %zu; name one: %s (in %s)", s->given, ggufs->n,
-                  names, s->snapshot);
+        error_input(s->err, "%s: expected one GGUF file, found %zu; name one: %s (in %s)", s->given,
+                    ggufs->n, names, s->snapshot);
     free(names);
     return NULL;
 }

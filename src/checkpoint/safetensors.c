@@ -48,22 +48,20 @@ static int read_shape(const json_t *shape, const struct type *type, struct file_
 {
     size_t n = json_array_size(shape);
     if (!json_is_array(shape) || n > MAX_DIMS)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: \"shape\": expected at most %d dimensions, found %s", where, MAX_DIMS,
-                         json_is_array(shape) ? "more" : json_kind(shape));
+        return error_input(err, "%s: \"shape\": expected at most %d dimensions, found %s", where,
+                           MAX_DIMS, json_is_array(shape) ? "more" : json_kind(shape));
     tensor->n_dims = n;
     tensor->bytes = type->size;
     for (size_t i = 0; i < n; i++) {
         const json_t *dim = json_array_get(shape, i);
         json_int_t value = json_integer_value(dim);
         if (!json_is_integer(dim) || value < 0)
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: \"shape\": expected dimensions from 0, found %s", where,
-                             json_is_integer(dim) ? "a negative one" : json_kind(dim));
+            return error_input(err, "%s: \"shape\": expected dimensions from 0, found %s", where,
+                               json_is_integer(dim) ? "a negative one" : json_kind(dim));
         tensor->dims[i] = (uint64_t)value;
         if (!size_mul(tensor->bytes, (size_t)value, &tensor->bytes))
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: \"shape\": expected a size that fits 64 bits, found more", where);
+            return error_input(err, "%s: \"shape\": expected a size that fits 64 bits, found more",
+                               where);
     }
     return 0;
 }
@@ -74,9 +72,9 @@ static int read_offsets(const json_t *offsets, struct data_range *range, const c
     const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
     if (json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end) ||
         json_integer_value(begin) < 0 || json_integer_value(end) < json_integer_value(begin))
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: \"data_offsets\": expected two ascending integers from 0, found %s",
-                         where, json_is_array(offsets) ? "others" : json_kind(offsets));
+        return error_input(err,
+                           "%s: \"data_offsets\": expected two ascending integers from 0, found %s",
+                           where, json_is_array(offsets) ? "others" : json_kind(offsets));
     range->begin = (uint64_t)json_integer_value(begin);
     range->end = (uint64_t)json_integer_value(end);
     return 0;
@@ -92,26 +90,23 @@ static int read_tensor(const json_t *entry, const char *name, const struct tenso
     const char *type_name = NULL;
     snprintf(where, sizeof where, "%s: tensor %.100s", path, name);
     if (!json_is_object(entry))
-        return error_set(err, LLAMA3_EINPUT, "%s: expected an object, found %s", where,
-                         json_kind(entry));
+        return error_input(err, "%s: expected an object, found %s", where, json_kind(entry));
     if (json_get_string(entry, "dtype", true, &type_name, where, err) != 0)
         return -1;
     const struct type *type = find_type(type_name);
     *ignored = names != NULL && tensor_ignored(names, name);
     if (type == NULL || (type->dtype == DTYPE_COUNT && !*ignored && names != NULL))
-        return error_set(err, LLAMA3_EINPUT, "%s: expected F32, F16 or BF16, found %.40s", where,
-                         type_name);
+        return error_input(err, "%s: expected F32, F16 or BF16, found %.40s", where, type_name);
     *tensor = (struct file_tensor){.type = type->dtype};
     if (read_shape(json_object_get(entry, "shape"), type, tensor, where, err) != 0 ||
         read_offsets(json_object_get(entry, "data_offsets"), range, where, err) != 0)
         return -1;
     if (range->end > size)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected data within %zu bytes, found an end at %" PRIu64, where,
-                         size, range->end);
+        return error_input(err, "%s: expected data within %zu bytes, found an end at %" PRIu64,
+                           where, size, range->end);
     if (range->end - range->begin != tensor->bytes)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected %zu bytes, found %" PRIu64, where,
-                         tensor->bytes, range->end - range->begin);
+        return error_input(err, "%s: expected %zu bytes, found %" PRIu64, where, tensor->bytes,
+                           range->end - range->begin);
     range->name = name;
     tensor->data = data + range->begin;
     return 0;
@@ -134,15 +129,14 @@ static int check_ranges(struct data_range *ranges, size_t n, size_t size, const 
         qsort(ranges, n, sizeof *ranges, by_begin);
     for (size_t i = 0; i < n; i++) {
         if (ranges[i].begin != at)
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: tensor %.100s: expected data at offset %" PRIu64
-                             ", found it at %" PRIu64,
-                             path, ranges[i].name, at, ranges[i].begin);
+            return error_input(
+                err, "%s: tensor %.100s: expected data at offset %" PRIu64 ", found it at %" PRIu64,
+                path, ranges[i].name, at, ranges[i].begin);
         at = ranges[i].end;
     }
     if (at != size)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected %" PRIu64 " bytes of data, found %zu",
-                         path, at, size);
+        return error_input(err, "%s: expected %" PRIu64 " bytes of data, found %zu", path, at,
+                           size);
     return 0;
 }
 
@@ -181,15 +175,14 @@ json_t *safetensors_header(const struct map *map, const char *path, size_t *star
 {
     uint64_t length;
     if (map->size < sizeof length) {
-        error_set(err, LLAMA3_EINPUT, "%s: expected a safetensors file, found %zu bytes", path,
-                  map->size);
+        error_input(err, "%s: expected a safetensors file, found %zu bytes", path, map->size);
         return NULL;
     }
     size_t left = map->size - sizeof length, most = left < MAX_HEADER ? left : MAX_HEADER;
     memcpy(&length, map->data, sizeof length);
     if (length > most) {
-        error_set(err, LLAMA3_EINPUT, "%s: expected a header of at most %zu bytes, found %" PRIu64,
-                  path, most, length);
+        error_input(err, "%s: expected a header of at most %zu bytes, found %" PRIu64, path, most,
+                    length);
         return NULL;
     }
     *start = sizeof length + (size_t)length;
@@ -229,13 +222,12 @@ static int read_shard(struct model *model, const char *folder, const json_t *fil
 {
     const char *name = json_string_value(file);
     if (name == NULL || !shard_name_is_plain(name))
-        return error_set(err, LLAMA3_EINPUT, "%s: expected names of files beside it, found %.100s",
-                         where, name != NULL ? name : json_kind(file));
+        return error_input(err, "%s: expected names of files beside it, found %.100s", where,
+                           name != NULL ? name : json_kind(file));
     if (json_object_get(shards, name) != NULL)
         return 0;
     if (json_object_size(shards) == MAX_SHARDS)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected at most %d files, found more", where,
-                         MAX_SHARDS);
+        return error_input(err, "%s: expected at most %d files, found more", where, MAX_SHARDS);
     if (json_object_set_new(shards, name, json_true()) != 0)
         return error_memory(err, where, strlen(name));
     char *path = path_join(folder, name, err);
@@ -255,14 +247,13 @@ static int check_index(const json_t *weights, const struct tensor_names *names,
     json_object_foreach((json_t *)(uintptr_t)weights, name, file)
     {
         if (!tensor_ignored(names, name) && tensor_table_find(table, name) == NULL)
-            return error_set(err, LLAMA3_EINPUT, "%s: expected tensor %.100s in %.100s, found none",
-                             where, name, json_string_value(file));
+            return error_input(err, "%s: expected tensor %.100s in %.100s, found none", where, name,
+                               json_string_value(file));
     }
     for (size_t i = 0; i < table->n; i++)
         if (json_object_get(weights, table->tensors[i].name) == NULL)
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: expected only tensors of the index, found %.100s", where,
-                             table->tensors[i].name);
+            return error_input(err, "%s: expected only tensors of the index, found %.100s", where,
+                               table->tensors[i].name);
     return 0;
 }
 
@@ -275,8 +266,8 @@ static int read_index(struct model *model, const char *folder, const struct tens
     json_t *weights = json_object_get(index, "weight_map");
     int result = index == NULL ? -1 : 0;
     if (index != NULL && !json_is_object(weights))
-        result = error_set(err, LLAMA3_EINPUT, "%s: \"weight_map\": expected an object, found %s",
-                           path, json_kind(weights));
+        result = error_input(err, "%s: \"weight_map\": expected an object, found %s", path,
+                             json_kind(weights));
     json_object_foreach(weights, name, file)
     {
         result = read_shard(model, folder, file, shards, names, table, path, err);

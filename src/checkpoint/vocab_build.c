@@ -78,27 +78,24 @@ int vocab_build_token(struct vocab_build *build, size_t id, enum token_kind kind
                       size_t size, struct llama3_error *err)
 {
     if (id >= build->n)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected token ids 0..%zu (the model's vocabulary), found %zu",
-                         build->where, build->n - 1, id);
+        return error_input(err, "%s: expected token ids 0..%zu (the model's vocabulary), found %zu",
+                           build->where, build->n - 1, id);
     if (size == 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected a text for token %zu, found none",
-                         build->where, id);
+        return error_input(err, "%s: expected a text for token %zu, found none", build->where, id);
     if (kind == TOKEN_CONTROL && utf8_valid((const uint8_t *)text, size) < size)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: token %zu: expected UTF-8 as a control token's name, found \"%.*s\"",
-                         build->where, id, clip(size), text);
+        return error_input(
+            err, "%s: token %zu: expected UTF-8 as a control token's name, found \"%.*s\"",
+            build->where, id, clip(size), text);
     struct vocab_spelling *token = &build->tokens[id];
     if (token->text != NULL)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected one text for token %zu, found \"%.*s\" and \"%.*s\"",
-                         build->where, id, clip(token->size), token->text, clip(size), text);
+        return error_input(err, "%s: expected one text for token %zu, found \"%.*s\" and \"%.*s\"",
+                           build->where, id, clip(token->size), token->text, clip(size), text);
     uint64_t hash;
     const struct spelling spelling = {build, text, "", size, 0};
     struct hash_slot *slot = find_slot(&spelling, &hash);
     if (slot->id >= 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected one id for \"%.*s\", found %d and %zu",
-                         build->where, clip(size), text, (int)slot->id, id);
+        return error_input(err, "%s: expected one id for \"%.*s\", found %d and %zu", build->where,
+                           clip(size), text, (int)slot->id, id);
     *token = (struct vocab_spelling){text, size, kind};
     *slot = (struct hash_slot){(uint32_t)hash, (int32_t)id};
     return 0;
@@ -112,12 +109,12 @@ int vocab_build_merge(struct vocab_build *build, const char *left, size_t left_s
                           find(build, left, left_size, right, right_size)};
     const int32_t ids[] = {merge.left, merge.right, merge.result};
     if (build->n_merges == build->max_merges)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected at most %zu merges, found more",
-                         build->where, build->max_merges);
+        return error_input(err, "%s: expected at most %zu merges, found more", build->where,
+                           build->max_merges);
     for (int i = 0; i < 3; i++)
         if (ids[i] < 0 || build->tokens[ids[i]].kind != TOKEN_TEXT)
-            return error_set(
-                err, LLAMA3_EINPUT,
+            return error_input(
+                err,
                 "%s: merge %zu, \"%.*s\" and \"%.*s\": expected %s in the vocabulary, found no "
                 "such token",
                 build->where, build->n_merges, clip(left_size), left, clip(right_size), right,
@@ -131,8 +128,8 @@ int vocab_build_merge_pair(struct vocab_build *build, const char *pair, size_t s
 {
     const char *space = memchr(pair, ' ', size);
     if (space == NULL)
-        return error_set(err, LLAMA3_EINPUT, "%s: merge %zu: expected two tokens, found \"%.*s\"",
-                         build->where, build->n_merges, clip(size), pair);
+        return error_input(err, "%s: merge %zu: expected two tokens, found \"%.*s\"", build->where,
+                           build->n_merges, clip(size), pair);
     size_t left = (size_t)(space - pair);
     return vocab_build_merge(build, pair, left, space + 1, size - left - 1, err);
 }
@@ -166,9 +163,8 @@ static int add_bytes(const struct vocab_build *build, size_t id, struct buf *out
             length = utf8_decode(text + at, token->size - at, &scalar);
         int byte = length > 0 ? alphabet_byte(scalar) : -1;
         if (byte < 0)
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: token %zu: expected GPT-2's byte alphabet, found \"%.*s\"",
-                             build->where, id, clip(token->size), token->text);
+            return error_input(err, "%s: token %zu: expected GPT-2's byte alphabet, found \"%.*s\"",
+                               build->where, id, clip(token->size), token->text);
         if (n == sizeof bytes) {
             buf_add(out, bytes, n);
             n = 0;
@@ -186,8 +182,7 @@ int vocab_build_finish(struct vocab_build *build, struct vocab *vocab, struct ll
     while (n > 0 && build->tokens[n - 1].text == NULL)
         n--; /* rows of the embedding beyond the last token */
     if (n == 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected a vocabulary, found no token",
-                         build->where);
+        return error_input(err, "%s: expected a vocabulary, found no token", build->where);
     vocab->n = n;
     vocab->offsets = size_alloc_for(n + 1, sizeof *vocab->offsets, build->where, err);
     vocab->kinds = size_alloc_for(n, sizeof *vocab->kinds, build->where, err);
@@ -206,9 +201,8 @@ int vocab_build_finish(struct vocab_build *build, struct vocab *vocab, struct ll
         if (result == 0 && bytes.failed)
             result = error_memory(err, build->where, bytes.size);
         if (result == 0 && bytes.size > MAX_VOCAB_BYTES)
-            result =
-                error_set(err, LLAMA3_EINPUT, "%s: expected at most %d bytes of tokens, found more",
-                          build->where, MAX_VOCAB_BYTES);
+            result = error_input(err, "%s: expected at most %d bytes of tokens, found more",
+                                 build->where, MAX_VOCAB_BYTES);
         vocab->offsets[i + 1] = (uint32_t)bytes.size;
     }
     vocab->bytes = (uint8_t *)bytes.data;

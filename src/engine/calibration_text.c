@@ -31,8 +31,7 @@ struct text_reader {
 
 static int refuse(const struct text_reader *r, const char *expected)
 {
-    return error_set(r->err, LLAMA3_EINPUT, "calibration text, line %zu: expected %s", r->line,
-                     expected);
+    return error_input(r->err, "calibration text, line %zu: expected %s", r->line, expected);
 }
 
 /* ---- a section to tokens --------------------------------------------------------------------- */
@@ -41,11 +40,7 @@ static int encode(struct text_reader *r, const struct buf *text)
 {
     if (text->failed)
         return error_memory(r->err, "the calibration text", text->size);
-    if (tokenizer_encode(r->tokenizer, text->data, text->size, r->out, r->err) != 0)
-        return -1;
-    return r->out->failed
-               ? error_memory(r->err, "the calibration text", r->out->n * sizeof *r->out->ids)
-               : 0;
+    return tokenizer_encode(r->tokenizer, text->data, text->size, r->out, r->err);
 }
 
 /* Without a chat template. */
@@ -196,7 +191,7 @@ int calibration_text_of(const struct model *model, const char *text, size_t n, s
     struct llama3_error unknown;
     size_t first = out->n, end = first + limit;
     if (memchr(text, '\0', n) != NULL)
-        return error_set(err, LLAMA3_EINPUT, "calibration text: expected text, found a NUL byte");
+        return error_input(err, "calibration text: expected text, found a NUL byte");
     r.tokenizer = tokenizer_open(&model->vocab, err);
     if (r.tokenizer == NULL)
         return -1;

@@ -69,9 +69,9 @@ static int check_numbers(const uint8_t *numbers, size_t groups, size_t row,
     for (size_t i = 0; i < groups * STRIP; i++) {
         float number = load_f16(numbers + 2 * i);
         if (!isfinite(number))
-            return error_set(err, LLAMA3_EINPUT,
-                             "row %zu, column %zu: expected weights of a finite scale, found %g",
-                             row + i % STRIP, i / STRIP * GROUP, (double)number);
+            return error_input(err,
+                               "row %zu, column %zu: expected weights of a finite scale, found %g",
+                               row + i % STRIP, i / STRIP * GROUP, (double)number);
     }
     return 0;
 }
@@ -123,10 +123,9 @@ static int round_rows(const struct conversion *job, const struct matrix *from, e
             float value = job->row[col];
             double off = (double)(round_to(type, value, out) - value);
             if (!isfinite(off))
-                return error_set(
-                    err, LLAMA3_EINPUT,
-                    "row %zu, column %zu: expected a weight that %s can hold, found %g", row, col,
-                    dtype_info(type)->name, (double)value);
+                return error_input(
+                    err, "row %zu, column %zu: expected a weight that %s can hold, found %g", row,
+                    col, dtype_info(type)->name, (double)value);
             error->error += off * off;
             error->norm += (double)value * (double)value;
         }
@@ -167,7 +166,7 @@ static int name_tensor(const struct conversion *job, const struct tensor *tensor
         return -1;
     tensor_name(tensor, &hf_names, name);
     memcpy(what, err->message, sizeof what);
-    return error_set(err, LLAMA3_EINPUT, "%.200s: tensor %s: %.150s", job->model->path, name, what);
+    return error_input(err, "%.200s: tensor %s: %.150s", job->model->path, name, what);
 }
 
 static int report_progress(const struct conversion *job, struct llama3_error *err)
@@ -234,9 +233,8 @@ static int fill_norm(const struct matrix *from, float *out, struct llama3_error 
     matrix_row(from, 0, out);
     for (size_t col = 0; col < from->cols; col++)
         if (!isfinite(out[col]))
-            return error_set(err, LLAMA3_EINPUT,
-                             "row 0, column %zu: expected a finite weight, found %g", col,
-                             (double)out[col]);
+            return error_input(err, "row 0, column %zu: expected a finite weight, found %g", col,
+                               (double)out[col]);
     return 0;
 }
 

@@ -194,9 +194,9 @@ static void spoil(const struct engine *engine, struct waiting *w, const float *l
     while (isfinite(logits[i]))
         i++;
     w->spoiled = true;
-    error_set(&w->err, LLAMA3_EINPUT,
-              "%s: expected finite logits, found %g for token %zu: the weights are damaged",
-              forward_path(engine->forward), (double)fabsf(logits[i]), i % engine->vocab_size);
+    error_input(&w->err,
+                "%s: expected finite logits, found %g for token %zu: the weights are damaged",
+                forward_path(engine->forward), (double)fabsf(logits[i]), i % engine->vocab_size);
 }
 
 static void deliver_logits(struct engine *engine)
@@ -370,8 +370,7 @@ static void submit_and_wait(struct engine *engine, struct waiting *w)
 int engine_run(struct engine *engine, const struct engine_job *job, struct llama3_error *err)
 {
     if (getpid() != engine->process) /* the threads that compute are not here */
-        return error_set(err, LLAMA3_EINPUT,
-                         "expected the process that opened the model, found a child of it");
+        return error_input(err, "expected the process that opened the model, found a child of it");
     pthread_mutex_lock(&engine->kv_lock);
     int status = sequence_reserve(engine->forward, job->sequence, job->position,
                                   job->position + job->n, err);

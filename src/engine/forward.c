@@ -143,16 +143,15 @@ static void run_stage(const struct forward *f, const struct holder *h, size_t st
 static int check_plan(const struct plan *plan, size_t n_stages, struct llama3_error *err)
 {
     if (plan->n_backends < 1 || plan->n_backends > MAX_BACKENDS || plan->n_spans < 1)
-        return error_set(err, LLAMA3_EINPUT,
-                         "plan: expected 1 to %d backends and a span, found %zu and %zu",
-                         MAX_BACKENDS, plan->n_backends, plan->n_spans);
+        return error_input(err, "plan: expected 1 to %d backends and a span, found %zu and %zu",
+                           MAX_BACKENDS, plan->n_backends, plan->n_spans);
     for (size_t i = 0; i < plan->n_spans; i++) {
         const struct span *span = &plan->spans[i];
         if (span->backend >= plan->n_backends || span->first >= n_stages ||
             (i == 0 ? span->first != 0 : span->first <= span[-1].first))
-            return error_set(err, LLAMA3_EINPUT,
-                             "plan: span %zu (stage %zu, backend %zu) is out of order or range", i,
-                             span->first, span->backend);
+            return error_input(err,
+                               "plan: span %zu (stage %zu, backend %zu) is out of order or range",
+                               i, span->first, span->backend);
     }
     return 0;
 }
@@ -587,8 +586,8 @@ int forward_run(struct forward *f, const struct batch_row *rows, size_t n_rows,
 {
     struct batch batch = {.n_rows = n_rows, .rows = rows, .n_seqs = n_seqs};
     if (n_seqs > f->options.max_seqs)
-        return error_set(err, LLAMA3_EINPUT, "a batch holds at most %zu sequences, found %zu",
-                         f->options.max_seqs, n_seqs);
+        return error_input(err, "a batch holds at most %zu sequences, found %zu",
+                           f->options.max_seqs, n_seqs);
     if (model_check_files(f->model, err) < 0)
         return -1;
     for (size_t i = 0; i < f->n_holders; i++)

@@ -105,7 +105,7 @@ static int compare(const struct comparison *c, struct gain *gain, struct llama3_
     gain->kl /= (double)gain->predictions;
     gain->plain_kl /= (double)gain->predictions;
     if (!isfinite(gain->kl) || !isfinite(gain->plain_kl))
-        return error_set(err, LLAMA3_EINPUT, "expected finite logits, found others");
+        return error_input(err, "expected finite logits, found others");
     return 0;
 }
 
@@ -117,7 +117,7 @@ int gain_measure(const struct model *source, const struct model *made, const int
     size_t vocab = source->config.vocab_size;
     int status = 0;
     if (n < 2)
-        return error_set(err, LLAMA3_EINPUT, "expected 2 tokens or more, found %zu", n);
+        return error_input(err, "expected 2 tokens or more, found %zu", n);
     for (int s = 0; s < N_STREAMS && status == 0; s++) {
         c.streams[s] = stream_open(s == SOURCE ? source : made, tokens, n, options, err);
         if (c.streams[s] != NULL)
@@ -156,9 +156,9 @@ static int check_made_of(const struct model *source, const struct model *made,
         same = same_vector(&source->layers[i].attn_norm, &made->layers[i].attn_norm, rows);
     free(rows);
     return same ? 0
-                : error_set(err, LLAMA3_EINPUT,
-                            "%s: expected a file that was made of %s, found one of another model",
-                            made->path, source->path);
+                : error_input(err,
+                              "%s: expected a file that was made of %s, found one of another model",
+                              made->path, source->path);
 }
 
 int gain_of_file(const char *in, const char *made, int threads, struct gain *gain,
@@ -173,8 +173,6 @@ int gain_of_file(const char *in, const char *made, int threads, struct gain *gai
         check_made_of(&models[SOURCE], &models[MADE], err) == 0 &&
         (tokenizer = tokenizer_open(&models[SOURCE].vocab, err)) != NULL)
         status = tokenizer_encode(tokenizer, (const char *)sample_text, sample_size, &sample, err);
-    if (status == 0 && sample.failed)
-        status = error_memory(err, "tokens", sample.n * sizeof *sample.ids);
     if (status == 0)
         status = gain_measure(&models[SOURCE], &models[MADE], sample.ids,
                               sample.n < GAIN_TOKENS ? sample.n : GAIN_TOKENS, &options, gain, err);

@@ -100,8 +100,7 @@ static int check(const struct llama3_generation *g, struct llama3_error *err)
 {
     for (size_t i = 0; i < g->n_stop; i++)
         if (g->stop[i] == NULL || g->stop[i][0] == '\0')
-            return error_set(err, LLAMA3_EINPUT, "stop string %zu: expected some text, found none",
-                             i + 1);
+            return error_input(err, "stop string %zu: expected some text, found none", i + 1);
     return 0;
 }
 

@@ -259,16 +259,15 @@ static int check(const struct chooser *c, struct llama3_error *err)
     const struct placement_request *r = c->request;
     size_t n_layers = c->model->config.n_layers;
     if (r->gpu_layers < LLAMA3_GPU_NONE || (r->gpu_layers > 0 && (size_t)r->gpu_layers > n_layers))
-        return error_set(err, LLAMA3_EINPUT,
-                         "gpu_layers: expected auto, all, none or 1 to the model's %zu layers, "
-                         "found %d",
-                         n_layers, r->gpu_layers);
+        return error_input(err,
+                           "gpu_layers: expected auto, all, none or 1 to the model's %zu layers, "
+                           "found %d",
+                           n_layers, r->gpu_layers);
     if (r->device < 0)
-        return error_set(err, LLAMA3_EINPUT, "device: expected 0 or more, found %d", r->device);
+        return error_input(err, "device: expected 0 or more, found %d", r->device);
     if (r->ops == NULL && (r->gpu_layers > 0 || r->gpu_layers == LLAMA3_GPU_ALL || r->device != 0))
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected a build with a GPU backend, found one without",
-                         r->device != 0 ? "device" : "gpu_layers");
+        return error_input(err, "%s: expected a build with a GPU backend, found one without",
+                           r->device != 0 ? "device" : "gpu_layers");
     return 0;
 }
 

@@ -54,8 +54,8 @@ static int check_tokens(const struct model *model, const int32_t *tokens, size_t
 {
     for (size_t i = 0; i < n; i++)
         if (tokens[i] < 0 || (size_t)tokens[i] >= model->config.vocab_size)
-            return error_set(err, LLAMA3_EINPUT, "expected a token below %zu, found %d",
-                             model->config.vocab_size, tokens[i]);
+            return error_input(err, "expected a token below %zu, found %d",
+                               model->config.vocab_size, tokens[i]);
     return 0;
 }
 

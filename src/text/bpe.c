@@ -32,8 +32,8 @@ int bpe_open(struct bpe *bpe, const struct merge *merges, size_t n, struct llama
 {
     *bpe = (struct bpe){0};
     if (n >= INT32_MAX)
-        return error_set(err, LLAMA3_EINPUT, "vocabulary: expected at most %d merges, found %zu",
-                         INT32_MAX - 1, n);
+        return error_input(err, "vocabulary: expected at most %d merges, found %zu", INT32_MAX - 1,
+                           n);
     size_t slots = 4;
     while (slots / 3 * 2 <= n)
         slots *= 2;

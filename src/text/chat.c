@@ -217,14 +217,12 @@ int chat_template_check(const struct chat_template *chat, const struct tokenizer
 {
     for (size_t i = 0; chat->controls[i] != NULL; i++)
         if (tokenizer_control(tokenizer, chat->controls[i]) < 0)
-            return error_set(
-                err, LLAMA3_EINPUT,
-                "template %s: expected the control token %s in the vocabulary, found none",
+            return error_input(
+                err, "template %s: expected the control token %s in the vocabulary, found none",
                 chat->name, chat->controls[i]);
     if (chat->has_bos && tokenizer_bos(tokenizer) < 0)
-        return error_set(err, LLAMA3_EINPUT,
-                         "template %s: expected a BOS token in the vocabulary, found none",
-                         chat->name);
+        return error_input(err, "template %s: expected a BOS token in the vocabulary, found none",
+                           chat->name);
     return 0;
 }
 
@@ -235,22 +233,19 @@ int chat_message_check(const struct llama3_message *message, size_t number,
     bool known = false;
 
     if (message->role == NULL || message->content == NULL)
-        return error_set(err, LLAMA3_EINPUT,
-                         "message %zu: expected a role and content, found no %s", number,
-                         message->role == NULL ? "role" : "content");
+        return error_input(err, "message %zu: expected a role and content, found no %s", number,
+                           message->role == NULL ? "role" : "content");
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         known = known || strcmp(message->role, roles[i]) == 0;
     if (!known)
-        return error_set(
-            err, LLAMA3_EINPUT,
-            "message %zu: expected role system, user, assistant or tool, found \"%.40s\"", number,
-            message->role);
+        return error_input(
+            err, "message %zu: expected role system, user, assistant or tool, found \"%.40s\"",
+            number, message->role);
     size_t n = strlen(message->content);
     size_t valid = utf8_valid((const uint8_t *)message->content, n);
     if (valid < n)
-        return error_set(err, LLAMA3_EINPUT,
-                         "message %zu: expected UTF-8, found byte 0x%02x at byte %zu", number,
-                         (uint8_t)message->content[valid], valid);
+        return error_input(err, "message %zu: expected UTF-8, found byte 0x%02x at byte %zu",
+                           number, (uint8_t)message->content[valid], valid);
     return 0;
 }
 
@@ -266,15 +261,15 @@ int chat_render(const struct chat_template *chat, const struct tokenizer *tokeni
                                 .err = err};
 
     if (n == 0)
-        return error_set(err, LLAMA3_EINPUT, "conversation: expected a message, found none");
+        return error_input(err, "conversation: expected a message, found none");
     for (size_t i = 0; i < n; i++)
         if (chat_message_check(&messages[i], i + 1, err) != 0)
             return -1;
     if (renderer.last != NULL && strcmp(renderer.last->role, "assistant") != 0)
-        return error_set(err, LLAMA3_EINPUT,
-                         "message %zu: expected one of the assistant to continue, found role "
-                         "\"%.40s\"",
-                         n, renderer.last->role);
+        return error_input(err,
+                           "message %zu: expected one of the assistant to continue, found role "
+                           "\"%.40s\"",
+                           n, renderer.last->role);
     if (date != NULL && chat_date_check(date, err) != 0)
         return -1;
     if (chat_template_check(chat, tokenizer, err) != 0)

@@ -80,7 +80,7 @@ const struct chat_template *chat_template_by_name(const char *name, struct llama
         if (strcmp(templates[i].name, name) == 0)
             return &templates[i];
     list_names(list, sizeof list);
-    error_set(err, LLAMA3_EINPUT, "template: expected one of %s, found \"%.60s\"", list, name);
+    error_input(err, "template: expected one of %s, found \"%.60s\"", list, name);
     return NULL;
 }
 
@@ -115,10 +115,11 @@ const struct chat_template *chat_template_recognise(const char *text, struct lla
         if (strcmp(texts[i].sha256, hex) == 0)
             return &templates[texts[i].template];
     list_names(list, sizeof list);
-    error_set(err, LLAMA3_EINPUT,
-              "chat template: expected a known one, or the name of one to use (%s), found one with "
-              "SHA-256 %.16s...",
-              list, hex);
+    error_input(
+        err,
+        "chat template: expected a known one, or the name of one to use (%s), found one with "
+        "SHA-256 %.16s...",
+        list, hex);
     return NULL;
 }
 
@@ -150,6 +151,5 @@ int chat_date_check(const char *date, struct llama3_error *err)
 {
     if (is_date(date))
         return 0;
-    return error_set(err, LLAMA3_EINPUT, "date: expected one like \"26 Jul 2024\", found \"%.40s\"",
-                     date);
+    return error_input(err, "date: expected one like \"26 Jul 2024\", found \"%.40s\"", date);
 }

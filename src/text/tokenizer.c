@@ -58,9 +58,8 @@ static int check_merges(const struct vocab *vocab, struct llama3_error *err)
                                vocab->merges[i].result};
         for (size_t j = 0; j < 3; j++)
             if (ids[j] < 0 || (size_t)ids[j] >= vocab->n || vocab->kinds[ids[j]] != TOKEN_TEXT)
-                return error_set(err, LLAMA3_EINPUT,
-                                 "vocabulary: merge %zu: expected a text token, found id %d", i,
-                                 ids[j]);
+                return error_input(err, "vocabulary: merge %zu: expected a text token, found id %d",
+                                   i, ids[j]);
     }
     return 0;
 }
@@ -116,8 +115,8 @@ static int index_tokens(struct tokenizer *tokenizer, struct llama3_error *err)
 struct tokenizer *tokenizer_open(const struct vocab *vocab, struct llama3_error *err)
 {
     if (vocab->n >= INT32_MAX) {
-        error_set(err, LLAMA3_EINPUT, "vocabulary: expected at most %d tokens, found %zu",
-                  INT32_MAX - 1, vocab->n);
+        error_input(err, "vocabulary: expected at most %d tokens, found %zu", INT32_MAX - 1,
+                    vocab->n);
         return NULL;
     }
     struct tokenizer *tokenizer = size_alloc_for(1, sizeof *tokenizer, "the tokenizer", err);
@@ -174,12 +173,11 @@ int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t
     size_t before = out->n;
 
     if (n > INT32_MAX)
-        return error_set(err, LLAMA3_EINPUT, "text: expected at most %d bytes, found %zu",
-                         INT32_MAX, n);
+        return error_input(err, "text: expected at most %d bytes, found %zu", INT32_MAX, n);
     size_t valid = utf8_valid(bytes, n);
     if (valid < n)
-        return error_set(err, LLAMA3_EINPUT, "text: expected UTF-8, found byte 0x%02x at byte %zu",
-                         bytes[valid], valid);
+        return error_input(err, "text: expected UTF-8, found byte 0x%02x at byte %zu", bytes[valid],
+                           valid);
     if (out->failed)
         return error_memory(err, "the list of tokens", 0);
 
