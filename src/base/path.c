@@ -23,6 +23,13 @@ char *path_join(const char *folder, const char *name, struct llama3_error *err)
     return NULL;
 }
 
+char *path_append(char *folder, const char *name, struct llama3_error *err)
+{
+    char *path = folder == NULL ? NULL : path_join(folder, name, err);
+    free(folder);
+    return path;
+}
+
 char *path_copy(const char *path, size_t n, struct llama3_error *err)
 {
     char *copy = strndup(path, n);

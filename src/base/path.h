@@ -9,6 +9,8 @@
 
 /* "folder/name" for free(); NULL without memory. */
 char *path_join(const char *folder, const char *name, struct llama3_error *err);
+/* The same with a folder that is freed; NULL if that is NULL. */
+char *path_append(char *folder, const char *name, struct llama3_error *err);
 /* The first n bytes of a path, for free(); the same. */
 char *path_copy(const char *path, size_t n, struct llama3_error *err);
 /* The folder of a file as path_join() takes it, for free(): "a/" of "a/b", "" of "b". */

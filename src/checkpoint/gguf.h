@@ -79,4 +79,8 @@ const struct gguf_kv *gguf_get_array(const struct gguf *gguf, const char *key, e
 const char *gguf_next_string(const uint8_t **at, size_t *length);
 int32_t gguf_int32(const uint8_t *data, size_t index);
 
+/* The tokenizer.* keys (gguf_vocab.c): fills vocab, template_text and eos_ids.
+ * model->config.vocab_size limits the ids. */
+int gguf_vocab_read(const struct gguf *gguf, struct model *model, struct llama3_error *err);
+
 #endif

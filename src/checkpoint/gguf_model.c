@@ -12,7 +12,6 @@
 #include "base/size.h"
 #include "checkpoint/generation.h"
 #include "checkpoint/gguf_names.h"
-#include "checkpoint/gguf_vocab.h"
 #include "checkpoint/hf.h"
 #include "checkpoint/readers.h"
 

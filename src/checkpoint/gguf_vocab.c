@@ -4,11 +4,10 @@
  * byte-level BPE ("gpt2"). A file only names its pre-tokenizer; we accept the names of those that
  * we have.
  */
-#include "checkpoint/gguf_vocab.h"
-
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint/gguf.h"
 #include "checkpoint/vocab_build.h"
 
 /* enum llama_token_type of llama.h */

@@ -125,10 +125,7 @@ static char *expand(const char *path, struct llama3_error *err)
 static char *below(const char *value, const char *name, struct llama3_error *err)
 {
     char *folder = expand(value, err);
-    char *path = folder == NULL || name == NULL ? folder : path_join(folder, name, err);
-    if (path != folder)
-        free(folder);
-    return path;
+    return name == NULL ? folder : path_append(folder, name, err);
 }
 
 static const char *variable(const char *name)
@@ -150,23 +147,13 @@ char *hub_cache_folder(struct llama3_error *err)
     const char *cache = variable("HF_HUB_CACHE");
     if (cache == NULL)
         cache = variable("HUGGINGFACE_HUB_CACHE"); /* its old name */
-    if (cache != NULL)
-        return below(cache, NULL, err);
-    char *home = hub_home_folder(err);
-    char *path = home == NULL ? NULL : path_join(home, "hub", err);
-    free(home);
-    return path;
+    return cache != NULL ? below(cache, NULL, err) : path_append(hub_home_folder(err), "hub", err);
 }
 
 char *hub_token_path(struct llama3_error *err)
 {
     const char *path = variable("HF_TOKEN_PATH");
-    char *home = path != NULL ? NULL : hub_home_folder(err);
-    char *file = path != NULL   ? below(path, NULL, err)
-                 : home != NULL ? path_join(home, "token", err)
-                                : NULL;
-    free(home);
-    return file;
+    return path != NULL ? below(path, NULL, err) : path_append(hub_home_folder(err), "token", err);
 }
 
 char *hub_repository_folder(const char *repository, struct llama3_error *err)
@@ -174,10 +161,7 @@ char *hub_repository_folder(const char *repository, struct llama3_error *err)
     char name[HUB_NAME_SIZE + 16];
     int owner = (int)strcspn(repository, "/");
     snprintf(name, sizeof name, "models--%.*s--%s", owner, repository, repository + owner + 1);
-    char *cache = hub_cache_folder(err);
-    char *folder = cache == NULL ? NULL : path_join(cache, name, err);
-    free(cache);
-    return folder;
+    return path_append(hub_cache_folder(err), name, err);
 }
 
 /* ---- revisions ------------------------------------------------------------------------------- */
@@ -225,11 +209,9 @@ char *hub_commit(const char *folder, const char *revision, struct llama3_error *
         error_input(err, "expected a branch, a tag or a commit, found \"%s\"", revision);
         return NULL;
     }
-    char *refs = path_join(folder, "refs", err);
-    char *path = refs == NULL ? NULL : path_join(refs, revision, err);
+    char *path = path_append(path_join(folder, "refs", err), revision, err);
     char *commit = path == NULL ? NULL : read_ref(path, err);
     free(path);
-    free(refs);
     return commit;
 }
 

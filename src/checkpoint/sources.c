@@ -66,11 +66,9 @@ static int list_folder(struct sources *sources, const char *folder, struct llama
 /* generation_config.json beside a GGUF file, if there is one. */
 static int list_generation(struct sources *sources, const char *path, struct llama3_error *err)
 {
-    char *folder = path_folder(path, err);
-    char *beside = folder == NULL ? NULL : path_join(folder, "generation_config.json", err);
+    char *beside = path_append(path_folder(path, err), "generation_config.json", err);
     int result = beside == NULL ? -1 : access(beside, F_OK) != 0 ? 0 : add(sources, beside, err);
     free(beside);
-    free(folder);
     return result;
 }
 
