@@ -136,37 +136,37 @@ const char *json_kind(const json_t *value)
     return "something unknown";
 }
 
-/* The value of key. NULL if it is absent or null: *result is then 0, or -1 with an error if the key
- * is required. */
-static json_t *get(const json_t *object, const char *key, bool required, const char *expected,
-                   int *result, const char *where, struct llama3_error *err)
+/* Sets of jansson's types. */
+enum {
+    INTEGER = 1 << JSON_INTEGER,
+    NUMBER = INTEGER | 1 << JSON_REAL,
+    BOOLEAN = 1 << JSON_TRUE | 1 << JSON_FALSE,
+    STRING = 1 << JSON_STRING
+};
+
+/* The value of key, of one of these types. NULL if it is absent or null: *result is then 0, or -1
+ * with an error if the key is required; and -1 if it is of another type. */
+static json_t *get(const json_t *object, const char *key, bool required, int types,
+                   const char *expected, int *result, const char *where, struct llama3_error *err)
 {
     json_t *value = json_object_get(object, key);
+    bool absent = value == NULL || json_is_null(value);
     *result = 0;
-    if (value != NULL && !json_is_null(value))
+    if (!absent && (types & 1 << json_typeof(value)) != 0)
         return value;
-    if (required)
+    if (!absent || required)
         *result = error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected %s, found %s", where, key,
                             expected, json_kind(value));
     return NULL;
-}
-
-static int mismatch(const char *key, const char *expected, const json_t *found, const char *where,
-                    struct llama3_error *err)
-{
-    return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected %s, found %s", where, key, expected,
-                     json_kind(found));
 }
 
 int json_get_int(const json_t *object, const char *key, bool required, int64_t min, int64_t max,
                  int64_t *out, const char *where, struct llama3_error *err)
 {
     int result;
-    const json_t *value = get(object, key, required, "an integer", &result, where, err);
+    const json_t *value = get(object, key, required, INTEGER, "an integer", &result, where, err);
     if (value == NULL)
         return result;
-    if (!json_is_integer(value))
-        return mismatch(key, "an integer", value, where, err);
     json_int_t found = json_integer_value(value);
     if (found < min || found > max)
         return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected %lld..%lld, found %lld", where,
@@ -179,11 +179,9 @@ int json_get_number(const json_t *object, const char *key, bool required, double
                     double *out, const char *where, struct llama3_error *err)
 {
     int result;
-    const json_t *value = get(object, key, required, "a number", &result, where, err);
+    const json_t *value = get(object, key, required, NUMBER, "a number", &result, where, err);
     if (value == NULL)
         return result;
-    if (!json_is_number(value))
-        return mismatch(key, "a number", value, where, err);
     double found = json_number_value(value);
     if (!(found >= min && found <= max))
         return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected %g..%g, found %g", where, key,
@@ -196,11 +194,9 @@ int json_get_bool(const json_t *object, const char *key, bool required, bool *ou
                   const char *where, struct llama3_error *err)
 {
     int result;
-    const json_t *value = get(object, key, required, "true or false", &result, where, err);
+    const json_t *value = get(object, key, required, BOOLEAN, "true or false", &result, where, err);
     if (value == NULL)
         return result;
-    if (!json_is_boolean(value))
-        return mismatch(key, "true or false", value, where, err);
     *out = json_is_true(value);
     return 0;
 }
@@ -209,11 +205,9 @@ int json_get_string(const json_t *object, const char *key, bool required, const 
                     const char *where, struct llama3_error *err)
 {
     int result;
-    const json_t *value = get(object, key, required, "a string", &result, where, err);
+    const json_t *value = get(object, key, required, STRING, "a string", &result, where, err);
     if (value == NULL)
         return result;
-    if (!json_is_string(value))
-        return mismatch(key, "a string", value, where, err);
     *out = json_string_value(value);
     return 0;
 }

@@ -34,7 +34,7 @@ static int enter(int parent, const char *name)
     return openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
-/* Makes the folders of a relative path below root; its last part is a file. Returns the last
+/* Makes the folders of a relative path below root; its last component is a file. Returns the last
  * folder's descriptor. */
 static int enter_below(const char *root, const char *relative, struct llama3_error *err)
 {

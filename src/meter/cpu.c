@@ -201,12 +201,12 @@ static int measure(struct meter *meter, struct limits *limits, struct llama3_err
 {
     (void)err;
     const struct cpu_loops *l = meter->loops;
-    limits->read_gbs = read_gbs(meter);
-    limits->int8_gmacs = gmacs(meter, l->int8, meter->int8_rounds, l->int8_macs);
-    limits->f32_gmacs = gmacs(meter, l->f32, meter->f32_rounds, l->f32_macs);
+    limits->rates[LIMIT_READ] = read_gbs(meter);
+    limits->rates[LIMIT_INT8] = gmacs(meter, l->int8, meter->int8_rounds, l->int8_macs);
+    limits->rates[LIMIT_F32] = gmacs(meter, l->f32, meter->f32_rounds, l->f32_macs);
     /* Some processors widen bf16 and multiply in f32 faster than they multiply bf16. */
     double bf16 = l->bf16 != NULL ? gmacs(meter, l->bf16, meter->bf16_rounds, l->bf16_macs) : 0;
-    limits->bf16_gmacs = bf16 > limits->f32_gmacs ? bf16 : limits->f32_gmacs;
+    limits->rates[LIMIT_BF16] = bf16 > limits->rates[LIMIT_F32] ? bf16 : limits->rates[LIMIT_F32];
     return 0;
 }
 

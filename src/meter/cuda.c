@@ -130,12 +130,12 @@ static int measure(struct meter *m, struct limits *limits, struct llama3_error *
 {
     cudaSetDevice(m->device);
     float t = spent(m, MAC_LOOPS, m->reads);
-    limits->read_gbs = t > 0 ? (double)m->bytes * m->reads / (double)t / 1e6 : 0;
-    limits->int8_gmacs = gmacs(m, LOOP_INT8);
-    limits->f32_gmacs = gmacs(m, LOOP_F32);
-    limits->bf16_gmacs = gmacs(m, LOOP_BF16);
-    if (limits->read_gbs > 0 && limits->int8_gmacs > 0 && limits->f32_gmacs > 0 &&
-        limits->bf16_gmacs > 0)
+    limits->rates[LIMIT_READ] = t > 0 ? (double)m->bytes * m->reads / (double)t / 1e6 : 0;
+    limits->rates[LIMIT_INT8] = gmacs(m, LOOP_INT8);
+    limits->rates[LIMIT_F32] = gmacs(m, LOOP_F32);
+    limits->rates[LIMIT_BF16] = gmacs(m, LOOP_BF16);
+    if (limits->rates[LIMIT_READ] > 0 && limits->rates[LIMIT_INT8] > 0 &&
+        limits->rates[LIMIT_F32] > 0 && limits->rates[LIMIT_BF16] > 0)
         return 0;
     return error_set(err, LLAMA3_EDEVICE, "CUDA: limits: the device can't be timed any more");
 }

@@ -9,12 +9,17 @@
 
 #include "backend/backend.h"
 
+enum limit {
+    LIMIT_READ, /* a plain read of memory, by the best of several loops */
+    LIMIT_INT8, /* products of bytes summed up in int32 */
+    LIMIT_BF16, /* of bf16 summed up in f32, or f32's rate where that is higher */
+    LIMIT_F32,
+    LIMITS
+};
+
 /* 10^9 bytes or multiply-adds a second, of all threads together. */
 struct limits {
-    double read_gbs;   /* a plain read of memory, by the best of several loops */
-    double int8_gmacs; /* products of bytes summed up in int32 */
-    double bf16_gmacs; /* of bf16 summed up in f32, or f32's rate where that is higher */
-    double f32_gmacs;
+    double rates[LIMITS];
 };
 
 struct meter; /* each backend's own */

@@ -155,8 +155,8 @@ static void print_table(const struct bench *b, const char *type)
     for (size_t p = 0; p < plan->n_backends; p++) {
         const struct limits *l = &b->limits[p];
         printf("limits%s%s: read %.1f GB/s; GMAC/s: int8 %.0f, bf16 %.0f, f32 %.0f\n",
-               split ? " of " : "", split ? plan->backends[p]->name : "", l->read_gbs,
-               l->int8_gmacs, l->bf16_gmacs, l->f32_gmacs);
+               split ? " of " : "", split ? plan->backends[p]->name : "", l->rates[LIMIT_READ],
+               l->rates[LIMIT_INT8], l->rates[LIMIT_BF16], l->rates[LIMIT_F32]);
     }
     printf("\n%-8s %6s %8s %10s   %-13s %10s %9s\n", "test", "n", "context", "tok/s", "limit",
            "tok/s", "fraction");
@@ -171,9 +171,9 @@ static void print_table(const struct bench *b, const char *type)
 
 static json_t *pack_limits(const struct limits *l)
 {
-    return json_pack("{s:f, s:f, s:f, s:f}", limit_names[LIMIT_READ], l->read_gbs,
-                     limit_names[LIMIT_INT8], l->int8_gmacs, limit_names[LIMIT_BF16], l->bf16_gmacs,
-                     limit_names[LIMIT_F32], l->f32_gmacs);
+    return json_pack("{s:f, s:f, s:f, s:f}", limit_names[LIMIT_READ], l->rates[LIMIT_READ],
+                     limit_names[LIMIT_INT8], l->rates[LIMIT_INT8], limit_names[LIMIT_BF16],
+                     l->rates[LIMIT_BF16], limit_names[LIMIT_F32], l->rates[LIMIT_F32]);
 }
 
 /* The backend that ends a pass: the device, if there is one. */

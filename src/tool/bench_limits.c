@@ -6,10 +6,10 @@
 
 /* What one pass costs: bytes read, and multiply-adds in the arithmetic natural to a type. */
 struct cost {
-    double bytes, macs[LIMIT_COUNT];
+    double bytes, macs[LIMITS];
 };
 
-static enum bench_limit natural(enum dtype type)
+static enum limit natural(enum dtype type)
 {
     switch (type) {
     case DTYPE_F32:
@@ -62,16 +62,14 @@ static void add_stage(const struct bench *b, const struct bench_test *test, size
 }
 
 /* The shortest time in which a backend can do its share, and what limits it. */
-static double least_seconds(const struct cost *cost, const struct limits *l,
-                            enum bench_limit *limit)
+static double least_seconds(const struct cost *cost, const struct limits *l, enum limit *limit)
 {
-    const double rates[LIMIT_COUNT] = {l->read_gbs, l->int8_gmacs, l->bf16_gmacs, l->f32_gmacs};
-    double read = cost->bytes / rates[LIMIT_READ] / 1e9, mac = 0, most = 0;
-    enum bench_limit slowest = LIMIT_INT8;
-    for (int i = LIMIT_INT8; i < LIMIT_COUNT; i++) {
-        double spent = cost->macs[i] / rates[i] / 1e9;
+    double read = cost->bytes / l->rates[LIMIT_READ] / 1e9, mac = 0, most = 0;
+    enum limit slowest = LIMIT_INT8;
+    for (int i = LIMIT_INT8; i < LIMITS; i++) {
+        double spent = cost->macs[i] / l->rates[i] / 1e9;
         if (spent > most)
-            slowest = (enum bench_limit)i;
+            slowest = (enum limit)i;
         most = spent > most ? spent : most;
         mac += spent;
     }
@@ -90,7 +88,7 @@ void bench_find_limit(const struct bench *b, struct bench_test *test)
 
     double all = 0, most = -1; /* one after the other, as a pass runs them */
     for (size_t p = 0; p < plan->n_backends; p++) {
-        enum bench_limit limit;
+        enum limit limit;
         double spent = least_seconds(&costs[p], &b->limits[p], &limit);
         all += spent;
         if (spent <= most)

@@ -191,11 +191,12 @@ static int run_rounds(struct runner *r, struct llama3_error *err)
 
 /* ---- results ----------------------------------------------------------------------------- */
 
-static double limit_median(const struct runner *r, size_t backend, size_t offset, double *values)
+/* values: [rounds] */
+static double limit_median(const struct runner *r, size_t backend, int limit, double *values)
 {
     const struct limits *limits = r->limits + backend * r->bench->rounds;
     for (size_t i = 0; i < r->bench->rounds; i++)
-        memcpy(&values[i], (const char *)&limits[i] + offset, sizeof values[i]);
+        values[i] = limits[i].rates[limit];
     return median(values, r->bench->rounds);
 }
 
@@ -206,12 +207,8 @@ static int sum_up(const struct runner *r, struct llama3_error *err)
     if (values == NULL)
         return -1;
     for (size_t p = 0; p < b->placement.plan.n_backends; p++)
-        b->limits[p] = (struct limits){
-            .read_gbs = limit_median(r, p, offsetof(struct limits, read_gbs), values),
-            .int8_gmacs = limit_median(r, p, offsetof(struct limits, int8_gmacs), values),
-            .bf16_gmacs = limit_median(r, p, offsetof(struct limits, bf16_gmacs), values),
-            .f32_gmacs = limit_median(r, p, offsetof(struct limits, f32_gmacs), values),
-        };
+        for (int limit = 0; limit < LIMITS; limit++)
+            b->limits[p].rates[limit] = limit_median(r, p, limit, values);
     free(values);
     for (size_t i = 0; i < b->n_tests; i++) {
         b->tests[i].tok_s = median(b->tests[i].rates, b->rounds);

@@ -9,20 +9,18 @@
 
 enum bench_kind { BENCH_PROMPT, BENCH_DECODE, BENCH_BATCH };
 
-enum bench_limit { LIMIT_READ, LIMIT_INT8, LIMIT_BF16, LIMIT_F32, LIMIT_COUNT };
-
 struct bench_test {
     enum bench_kind kind;
     size_t n;       /* tokens of a prompt, tokens decoded one by one, or rows of a batch */
     size_t context; /* positions already in the sequence */
     size_t steps;   /* passes of a decode or batch */
     /* Filled in by bench_run: */
-    size_t sequence;        /* the first sequence it works on */
-    double *rates;          /* [rounds] tokens a second */
-    double tok_s;           /* their median */
-    size_t limit_backend;   /* the plan's backend that takes longest at best, */
-    enum bench_limit limit; /* what limits it there, */
-    double limit_tok_s;     /* and the speed if all of them ran at their limits */
+    size_t sequence;      /* the first sequence it works on */
+    double *rates;        /* [rounds] tokens a second */
+    double tok_s;         /* their median */
+    size_t limit_backend; /* the plan's backend that takes longest at best, */
+    enum limit limit;     /* what limits it there, */
+    double limit_tok_s;   /* and the speed if all of them ran at their limits */
 };
 
 struct bench {

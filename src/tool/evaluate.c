@@ -52,7 +52,7 @@ static struct score score_row(const float *logits, const float *reference, size_
     return score;
 }
 
-/* Rows are shared out to threads; whoever computes one, it has the same bits. */
+/* Rows are split over threads; which thread computes a row makes no difference to its bits. */
 struct scoring {
     const struct evaluation *e;
     const int32_t *next;  /* [n_rows] the tokens that follow */

@@ -67,14 +67,14 @@ static int remove_link(void *arg, const char *folder, const char *name)
     return 0;
 }
 
-/* Those of an earlier run, too, which was ended. */
+/* Also those that an interrupted run left. */
 static void remove_links(const struct pull_int4 *p)
 {
     folder_each(p->options.folder, remove_link, NULL);
     rmdir(p->options.folder);
 }
 
-/* Files in folders of the repository are none that a checkpoint needs. */
+/* A checkpoint needs no file that is in a folder of the repository. */
 static bool is_needed(const struct blob *blob)
 {
     return strchr(blob->file->name, '/') == NULL;
@@ -106,8 +106,8 @@ static int wait_span(struct pull_int4 *p, size_t blob, uint64_t begin, uint64_t 
     return error_set(err, LLAMA3_EIO, "%s: not all of it came", p->fetch->blobs[blob].file->name);
 }
 
-/* A checkpoint can be opened once the headers of its files are there; of what has no such header
- * all has to be. */
+/* A checkpoint can be opened once the headers of its files are there. A file without a header is
+ * waited for whole. */
 static int wait_header(struct pull_int4 *p, size_t index, struct llama3_error *err)
 {
     const struct blob *blob = &p->fetch->blobs[index];
@@ -195,7 +195,7 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
     return p->canceled;
 }
 
-/* Those that come before the work; how it ends is said by who waits for it. */
+/* Notes from before the work. The caller of pull_int4_end() reports how it ended. */
 static void on_note(void *arg, const char *note)
 {
     struct pull_int4 *p = arg;

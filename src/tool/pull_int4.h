@@ -28,7 +28,7 @@ struct pull_int4_state {
 };
 
 void pull_int4_look(struct pull_int4 *int4, struct pull_int4_state *state);
-/* Ends it as soon as may be. */
+/* Ends it as soon as possible. */
 void pull_int4_cancel(struct pull_int4 *int4);
 /* Waits for its end, and frees it: -1 with what went wrong. *lost: bytes that it needs were dropped
  * by an earlier run, so that the file they are of has to be fetched anew. */

@@ -339,7 +339,7 @@ static bool put(json_t *object, const char *key, json_t *value)
     return value == NULL || json_object_set_new(object, key, value) == 0;
 }
 
-/* The last part of a path, if it is text. */
+/* The last component of a path, if it is text. */
 static json_t *name_of(const char *path)
 {
     size_t n = strlen(path);
