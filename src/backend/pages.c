@@ -150,14 +150,13 @@ static int check_row(const struct page_pool *pool, const struct batch *batch, si
 {
     const struct batch_row *row = &batch->rows[i];
     if (row->token < 0)
-        return error_set(err, LLAMA3_EINPUT, "row %zu has token %d: expected 0 or more", i,
-                         (int)row->token);
+        return error_input(err, "row %zu has token %d: expected 0 or more", i, (int)row->token);
     if (row->seq < 0 || (size_t)row->seq >= batch->n_seqs)
-        return error_set(err, LLAMA3_EINPUT, "row %zu is of sequence %d: there are %zu", i,
-                         (int)row->seq, batch->n_seqs);
+        return error_input(err, "row %zu is of sequence %d: there are %zu", i, (int)row->seq,
+                           batch->n_seqs);
     if (!is_writable(pool, batch->seqs[row->seq], row->position))
-        return error_set(err, LLAMA3_EINPUT, "row %zu has position %d, which is not reserved", i,
-                         (int)row->position);
+        return error_input(err, "row %zu has position %d, which is not reserved", i,
+                           (int)row->position);
     return 0;
 }
 
@@ -166,17 +165,15 @@ int pages_check_batch(const struct page_pool *pool, const struct backend_shape *
 {
     size_t wanted = 0;
     if (batch->n_rows == 0 || batch->n_rows > shape->max_rows || batch->n_seqs > shape->max_seqs)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%zu rows of %zu sequences: expected 1 to %zu rows of at most %zu",
-                         batch->n_rows, batch->n_seqs, shape->max_rows, shape->max_seqs);
+        return error_input(err, "%zu rows of %zu sequences: expected 1 to %zu rows of at most %zu",
+                           batch->n_rows, batch->n_seqs, shape->max_rows, shape->max_seqs);
     for (size_t i = 0; i < batch->n_rows; i++) {
         if (check_row(pool, batch, i, err) != 0)
             return -1;
         wanted += batch->rows[i].wants_logits;
     }
     if (wanted > shape->max_logit_rows)
-        return error_set(err, LLAMA3_EINPUT, "more than %zu rows want logits",
-                         shape->max_logit_rows);
+        return error_input(err, "more than %zu rows want logits", shape->max_logit_rows);
     return 0;
 }
 
@@ -184,10 +181,10 @@ int pages_check_export(const struct page_pool *pool, const struct kv *kv, size_t
                        size_t to, struct llama3_error *err)
 {
     if (layer >= pool->n_layers || from > to || to > kv->n_pages * KV_PAGE)
-        return error_set(err, LLAMA3_EINPUT,
-                         "KV of layer %zu, positions %zu to %zu: there are %zu layers and %zu "
-                         "positions",
-                         layer, from, to, pool->n_layers, kv->n_pages * KV_PAGE);
+        return error_input(err,
+                           "KV of layer %zu, positions %zu to %zu: there are %zu layers and %zu "
+                           "positions",
+                           layer, from, to, pool->n_layers, kv->n_pages * KV_PAGE);
     return 0;
 }
 
@@ -198,7 +195,6 @@ int pages_check_import(const struct page_pool *pool, const struct kv *kv, size_t
         return -1;
     for (size_t position = from; position < to; position++)
         if (kv->pages[position / KV_PAGE]->refs > 1)
-            return error_set(err, LLAMA3_EINPUT, "KV of position %zu is shared: reserve it first",
-                             position);
+            return error_input(err, "KV of position %zu is shared: reserve it first", position);
     return 0;
 }

@@ -165,7 +165,7 @@ char *file_read(const char *path, size_t max, size_t *size, bool *missing, struc
 
     char *text = NULL;
     if (n > max) {
-        error_set(err, LLAMA3_EINPUT, "%s: expected at most %zu bytes, found %zu", path, max, n);
+        error_input(err, "%s: expected at most %zu bytes, found %zu", path, max, n);
     } else if ((text = malloc(n + 1)) == NULL) {
         error_memory(err, path, n + 1);
     } else if (read_all(fd, text, n, path, err) != 0) {

@@ -57,14 +57,12 @@ static int check(const char *text, size_t size, const struct json_limits *most, 
 {
     struct counts found = scan(text, size);
     if (found.deep)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected JSON nested at most %d deep, found deeper", where,
-                         JSON_MAX_NESTING);
+        return error_input(err, "%s: expected JSON nested at most %d deep, found deeper", where,
+                           JSON_MAX_NESTING);
     if (found.containers > most->containers || found.values > most->values)
-        return error_set(
-            err, LLAMA3_EINPUT,
-            "%s: expected at most %zu JSON containers and %zu values, found %zu and %zu", where,
-            most->containers, most->values, found.containers, found.values);
+        return error_input(
+            err, "%s: expected at most %zu JSON containers and %zu values, found %zu and %zu",
+            where, most->containers, most->values, found.containers, found.values);
     return 0;
 }
 
@@ -155,8 +153,8 @@ static json_t *get(const json_t *object, const char *key, bool required, int typ
     if (!absent && (types & 1 << json_typeof(value)) != 0)
         return value;
     if (!absent || required)
-        *result = error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected %s, found %s", where, key,
-                            expected, json_kind(value));
+        *result = error_input(err, "%s: \"%s\": expected %s, found %s", where, key, expected,
+                              json_kind(value));
     return NULL;
 }
 
@@ -169,8 +167,8 @@ int json_get_int(const json_t *object, const char *key, bool required, int64_t m
         return result;
     json_int_t found = json_integer_value(value);
     if (found < min || found > max)
-        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected %lld..%lld, found %lld", where,
-                         key, (long long)min, (long long)max, (long long)found);
+        return error_input(err, "%s: \"%s\": expected %lld..%lld, found %lld", where, key,
+                           (long long)min, (long long)max, (long long)found);
     *out = found;
     return 0;
 }
@@ -184,8 +182,8 @@ int json_get_number(const json_t *object, const char *key, bool required, double
         return result;
     double found = json_number_value(value);
     if (!(found >= min && found <= max))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected %g..%g, found %g", where, key,
-                         min, max, found);
+        return error_input(err, "%s: \"%s\": expected %g..%g, found %g", where, key, min, max,
+                           found);
     *out = found;
     return 0;
 }

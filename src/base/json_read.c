@@ -70,11 +70,11 @@ static void *refuse(const struct json_reader *r, const char *what)
     while (n < left && n < MOST && is_letter(near[n]))
         n++;
     if (left == 0)
-        error_set(r->err, LLAMA3_EINPUT, "%s: expected JSON: line %zu: %s near end of file",
-                  r->where, line, what);
+        error_input(r->err, "%s: expected JSON: line %zu: %s near end of file", r->where, line,
+                    what);
     else
-        error_set(r->err, LLAMA3_EINPUT, "%s: expected JSON: line %zu: %s near '%.*s'", r->where,
-                  line, what, (int)(n > 0 ? n : 1), near);
+        error_input(r->err, "%s: expected JSON: line %zu: %s near '%.*s'", r->where, line, what,
+                    (int)(n > 0 ? n : 1), near);
     return NULL;
 }
 
@@ -330,8 +330,7 @@ static json_t *read_root(struct json_reader *r)
     else if (root == NULL || json_is_object(root))
         return root;
     else
-        error_set(r->err, LLAMA3_EINPUT, "%s: expected a JSON object, found %s", r->where,
-                  json_kind(root));
+        error_input(r->err, "%s: expected a JSON object, found %s", r->where, json_kind(root));
     json_decref(root);
     return NULL;
 }

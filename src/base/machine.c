@@ -51,8 +51,7 @@ int processors_available(void)
 int threads_chosen(int given, int *threads, struct llama3_error *err)
 {
     if (given < 0 || given > MAX_THREADS)
-        return error_set(err, LLAMA3_EINPUT, "threads: expected 1 to %d, found %d", MAX_THREADS,
-                         given);
+        return error_input(err, "threads: expected 1 to %d, found %d", MAX_THREADS, given);
     *threads = given > 0 ? given : processors_available();
     return 0;
 }

@@ -176,8 +176,7 @@ static int check_size(const struct new_file *file, uint64_t size, struct llama3_
     struct stat st;
     if (file->kept == 0 || (fstat(file->fd, &st) == 0 && (uint64_t)st.st_size == size))
         return 0;
-    return error_set(err, LLAMA3_EINPUT, "%s: expected %" PRIu64 " bytes, found others",
-                     file->temporary, size);
+    return error_input(err, "%s: expected %" PRIu64 " bytes, found others", file->temporary, size);
 }
 
 int new_file_reserve(struct new_file *file, uint64_t size, struct llama3_error *err)

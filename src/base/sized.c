@@ -17,18 +17,18 @@ int sized_take(void *own, size_t own_size, const void *callers, const char *what
 {
     size_t size = callers != NULL ? size_of(callers) : own_size;
     if (size < sizeof size)
-        return error_set(err, LLAMA3_EINPUT,
-                         "struct %s: expected its size in its first field, found %zu", what, size);
+        return error_input(err, "struct %s: expected its size in its first field, found %zu", what,
+                           size);
     memset(own, 0, own_size);
     if (callers != NULL)
         memcpy(own, callers, size < own_size ? size : own_size);
     memcpy(own, &own_size, sizeof own_size);
     for (size_t i = own_size; i < size; i++)
         if (((const char *)callers)[i] != 0)
-            return error_set(err, LLAMA3_EINPUT,
-                             "struct %s: expected fields that version " PACKAGE_VERSION
-                             " knows, found one at byte %zu",
-                             what, i);
+            return error_input(err,
+                               "struct %s: expected fields that version " PACKAGE_VERSION
+                               " knows, found one at byte %zu",
+                               what, i);
     return 0;
 }
 

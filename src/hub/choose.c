@@ -140,23 +140,21 @@ static int find_gguf(const struct hub_repo *repo, const char *tag, const char *w
     if (tags.failed)
         result = error_memory(err, "a list of files", tags.size);
     else if (n == 0)
-        error_set(err, LLAMA3_EINPUT, "%s: expected %s, found none", where,
-                  tag[0] != '\0' ? "GGUF files, of which TYPE names one"
-                                 : "safetensors or GGUF files");
+        error_input(err, "%s: expected %s, found none", where,
+                    tag[0] != '\0' ? "GGUF files, of which TYPE names one"
+                                   : "safetensors or GGUF files");
     else if (found == 0)
-        error_set(err, LLAMA3_EINPUT, "%s: expected one of %.400s, found %s", where, tags.data,
-                  tag);
+        error_input(err, "%s: expected one of %.400s, found %s", where, tags.data, tag);
     else if (!opens)
-        error_set(err, LLAMA3_EINPUT,
-                  "%s: expected a type that llama3 opens, found %s; --include fetches it anyway",
-                  where, tag);
+        error_input(err,
+                    "%s: expected a type that llama3 opens, found %s; --include fetches it anyway",
+                    where, tag);
     else if (found > 1)
-        error_set(err, LLAMA3_EINPUT,
-                  "%s: expected one GGUF file, found %zu of %s: --include names one (%s)", where,
-                  found, tag[0] != '\0' ? tag : "any type", *first);
+        error_input(err, "%s: expected one GGUF file, found %zu of %s: --include names one (%s)",
+                    where, found, tag[0] != '\0' ? tag : "any type", *first);
     else if (result != 0)
-        error_set(err, LLAMA3_EINPUT, "%s: expected %zu shards of %.200s, found %zu", where,
-                  one.count, one.first, one.shards);
+        error_input(err, "%s: expected %zu shards of %.200s, found %zu", where, one.count,
+                    one.first, one.shards);
     buf_free(&tags);
     return result;
 }
@@ -201,19 +199,19 @@ static int check_pairs(const struct hub_file **files, size_t n, const char *wher
         qsort(files, n, sizeof *files, by_folded_name);
     for (size_t i = 1; i < n; i++)
         if (strcasecmp(files[i - 1]->name, files[i]->name) == 0)
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: expected names that differ, found %.80s and %.80s, which are one "
-                             "file on some systems",
-                             where, files[i - 1]->name, files[i]->name);
+            return error_input(
+                err,
+                "%s: expected names that differ, found %.80s and %.80s, which are one "
+                "file on some systems",
+                where, files[i - 1]->name, files[i]->name);
     for (size_t i = 0; i < n; i++)
         for (size_t j = i + 1; j < n; j++) {
             size_t length = strlen(files[i]->name);
             if (strncasecmp(files[j]->name, files[i]->name, length) != 0)
                 break; /* sorted: no later name has this prefix */
             if (files[j]->name[length] == '/')
-                return error_set(err, LLAMA3_EINPUT,
-                                 "%s: expected %.80s to be a file or a folder, found both", where,
-                                 files[i]->name);
+                return error_input(err, "%s: expected %.80s to be a file or a folder, found both",
+                                   where, files[i]->name);
         }
     return 0;
 }
@@ -243,8 +241,8 @@ int repo_choose(const struct hub_repo *repo, const struct repo_choice *choice, c
     }
     int result = check_pairs(list, *n, where, err);
     if (result == 0 && *n == 0)
-        result = error_set(err, LLAMA3_EINPUT, "%s: expected matching files, found none among %zu",
-                           where, repo->n);
+        result =
+            error_input(err, "%s: expected matching files, found none among %zu", where, repo->n);
     if (result != 0) {
         free(list);
         return -1;

@@ -443,8 +443,7 @@ static int take_verdict(struct fetch *f, struct blob *blob, struct llama3_error 
                  blob->file->name);
         note(f, text);
         if (f->used) /* the reader has used wrong bytes */
-            return error_set(err, LLAMA3_EINPUT, "%s: its hash is not what the hub says",
-                             blob->file->name);
+            return error_input(err, "%s: its hash is not what the hub says", blob->file->name);
         return 0;
     default:
         return 0;

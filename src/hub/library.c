@@ -263,8 +263,7 @@ static int check_lock(void *arg, const char *folder, const char *name)
         close(fd);
     if (!busy)
         return 0;
-    return error_set(r->err, LLAMA3_EINPUT, "%s is being fetched by another program",
-                     r->model->name);
+    return error_input(r->err, "%s is being fetched by another program", r->model->name);
 }
 
 static int unlink_entry(const char *path, const struct stat *st, int type, struct FTW *walk)
@@ -341,7 +340,7 @@ int library_remove(const struct library_model *model, const char *tag, struct ll
                      ? folder_each_in(model->folder, "llama3", remove_int4, &r)
                      : folder_each_in(model->folder, "snapshots", remove_in_snapshot, &r);
     if (result == 0 && r.removed == 0)
-        result = error_set(err, LLAMA3_EINPUT, "%s: expected one of %s, found %s", model->name,
-                           model->formats[0] != '\0' ? model->formats : "nothing", tag);
+        result = error_input(err, "%s: expected one of %s, found %s", model->name,
+                             model->formats[0] != '\0' ? model->formats : "nothing", tag);
     return result;
 }

@@ -9,32 +9,31 @@ static int no_access(const struct request *r, const char *repository, struct lla
 {
     const struct hub *hub = r->hub;
     if (hub->token == NULL)
-        return error_set(
-            err, LLAMA3_EINPUT,
+        return error_input(
+            err,
             "%s is gated: accept its terms on %s/%s, then set a token (HF_TOKEN, or hf "
             "auth login)",
             repository, hub->page, repository);
-    return error_set(err, LLAMA3_EINPUT,
-                     "%s is gated, and the token from %s has no access: accept the terms on %s/%s "
-                     "with its account, or wait until access is granted%s%.200s",
-                     repository, hub->token_from, hub->page, repository,
-                     r->message[0] != '\0' ? "; the hub says: " : "", r->message);
+    return error_input(
+        err,
+        "%s is gated, and the token from %s has no access: accept the terms on %s/%s "
+        "with its account, or wait until access is granted%s%.200s",
+        repository, hub->token_from, hub->page, repository,
+        r->message[0] != '\0' ? "; the hub says: " : "", r->message);
 }
 
 static int bad_token(const struct hub *hub, struct llama3_error *err)
 {
-    return error_set(err, LLAMA3_EINPUT,
-                     "%s: the hub rejects this token: create one on %s/settings/tokens",
-                     hub->token_from, hub->page);
+    return error_input(err, "%s: the hub rejects this token: create one on %s/settings/tokens",
+                       hub->token_from, hub->page);
 }
 
 static int not_there(const struct request *r, const char *repository, struct llama3_error *err)
 {
     const struct hub *hub = r->hub;
-    return error_set(err, LLAMA3_EINPUT, "%s: no such model on %s, or a private one%s", repository,
-                     hub->host,
-                     hub->token == NULL ? ", which needs a token (HF_TOKEN)"
-                                        : " that the token has no access to");
+    return error_input(err, "%s: no such model on %s, or a private one%s", repository, hub->host,
+                       hub->token == NULL ? ", which needs a token (HF_TOKEN)"
+                                          : " that the token has no access to");
 }
 
 /* For an answer of the hub itself, not of an address that it redirects to. */
@@ -45,9 +44,9 @@ static int hub_refused(const struct request *r, const char *repository, const ch
     if (strcmp(r->code, "GatedRepo") == 0)
         return no_access(r, repository, err);
     if (strcmp(r->code, "RevisionNotFound") == 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: no such revision: %s", repository, what);
+        return error_input(err, "%s: no such revision: %s", repository, what);
     if (strcmp(r->code, "EntryNotFound") == 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: no such file: %s", repository, what);
+        return error_input(err, "%s: no such file: %s", repository, what);
     if (is_401 && r->hub->token != NULL && strcmp(r->code, "RepoNotFound") != 0)
         return bad_token(r->hub, err);
     if (is_401 || r->status == 404 || strcmp(r->code, "RepoNotFound") == 0)

@@ -54,18 +54,17 @@ static int take_file(struct hub_file *file, const json_t *item, const char *wher
         return -1;
     const char *fault = name_fault(name);
     if (fault != NULL)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected file names that are plain relative paths, found %s: %.80s",
-                         where, fault, name);
+        return error_input(err,
+                           "%s: expected file names that are plain relative paths, found %s: %.80s",
+                           where, fault, name);
     if (json_get_int(large ? lfs : item, "size", true, 0, (int64_t)MAX_SIZE, &size, where, err) !=
             0 ||
         json_get_string(large ? lfs : item, large ? "sha256" : "blobId", true, &id, where, err) !=
             0)
         return -1;
     if (!is_hex(id, large ? HUB_ETAG : HUB_BLOB_ID))
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: %.80s: expected a hash of %d digits, found \"%.80s\"", where, name,
-                         large ? HUB_ETAG : HUB_BLOB_ID, id);
+        return error_input(err, "%s: %.80s: expected a hash of %d digits, found \"%.80s\"", where,
+                           name, large ? HUB_ETAG : HUB_BLOB_ID, id);
     file->name = strdup(name);
     file->size = (uint64_t)size;
     strcpy(file->etag, id);
@@ -82,9 +81,9 @@ static int take_files(struct hub_repo *repo, const json_t *list, const char *whe
 {
     size_t n = json_array_size(list);
     if (!json_is_array(list) || n > MAX_FILES)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: \"siblings\": expected a list of at most %d files, found %s", where,
-                         (int)MAX_FILES, json_is_array(list) ? "a longer one" : json_kind(list));
+        return error_input(err, "%s: \"siblings\": expected a list of at most %d files, found %s",
+                           where, (int)MAX_FILES,
+                           json_is_array(list) ? "a longer one" : json_kind(list));
     repo->files = size_alloc_for(n, sizeof *repo->files, "a list of files", err);
     if (repo->files == NULL)
         return -1;
@@ -95,8 +94,8 @@ static int take_files(struct hub_repo *repo, const json_t *list, const char *whe
         qsort(repo->files, n, sizeof *repo->files, by_name);
     for (size_t i = 1; i < n; i++)
         if (strcmp(repo->files[i - 1].name, repo->files[i].name) == 0)
-            return error_set(err, LLAMA3_EINPUT, "%s: expected each file once, found %.80s twice",
-                             where, repo->files[i].name);
+            return error_input(err, "%s: expected each file once, found %.80s twice", where,
+                               repo->files[i].name);
     return 0;
 }
 
@@ -110,9 +109,8 @@ int repo_parse(struct hub_repo *repo, const char *json, size_t size, const char 
         return -1;
     int result = json_get_string(root, "sha", true, &commit, where, err);
     if (result == 0 && !is_hex(commit, HUB_COMMIT))
-        result = error_set(err, LLAMA3_EINPUT,
-                           "%s: \"sha\": expected a commit of %d digits, found \"%.80s\"", where,
-                           HUB_COMMIT, commit);
+        result = error_input(err, "%s: \"sha\": expected a commit of %d digits, found \"%.80s\"",
+                             where, HUB_COMMIT, commit);
     const json_t *gguf = json_object_get(root, "gguf");
     const char *architecture = json_string_value(json_object_get(gguf, "architecture"));
     if (result == 0) {

@@ -87,10 +87,10 @@ static int check_token(const struct hub *hub, struct llama3_error *err)
 {
     for (const char *c = hub->token; *c != '\0'; c++)
         if (*c <= ' ' || *c > '~')
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: expected a token without spaces and special characters, found "
-                             "another",
-                             hub->token_from);
+            return error_input(err,
+                               "%s: expected a token without spaces and special characters, found "
+                               "another",
+                               hub->token_from);
     return 0;
 }
 
@@ -171,9 +171,8 @@ static int set_endpoint(struct hub *hub, struct llama3_error *err)
     bool known = scheme != NULL && (strcmp(scheme, "https") == 0 || strcmp(scheme, "http") == 0);
     curl_free(scheme);
     if (!known)
-        return error_set(
-            err, LLAMA3_EINPUT,
-            "HF_ENDPOINT: expected an address like https://huggingface.co, found another");
+        return error_input(
+            err, "HF_ENDPOINT: expected an address like https://huggingface.co, found another");
     char host[300];
     read_host(hub->endpoint, host, sizeof host);
     hub->host = strdup(host);

@@ -120,15 +120,13 @@ out:
 static int open_local(struct store *store, const char *repository, const char *folder,
                       struct llama3_error *err)
 {
-    char *cached = hub_repository_folder(repository, NULL);
     static const char below[] = ".cache/huggingface/download";
     store->local = true;
     store->root = strdup(folder);
     store->snapshot = strdup(folder);
     store->arriving = path_join(folder, below, err);
     store->locks = path_join(folder, below, err);
-    store->cached = cached == NULL ? NULL : path_join(cached, "blobs", err);
-    free(cached);
+    store->cached = path_append(hub_repository_folder(repository, NULL), "blobs", err);
     char *notes = path_join(folder, ".cache/huggingface", err);
     int result = -1;
     if (store->root != NULL && store->snapshot != NULL && store->arriving != NULL &&
@@ -194,9 +192,8 @@ int store_paths(const struct store *store, const struct hub_file *file, struct b
     const char *name = store->local ? file->name : file->etag;
     *paths = (struct blob_paths){0};
     if (store->local && strncasecmp(file->name, notes, strlen(notes)) == 0)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected a name outside of %s, where notes on files are", file->name,
-                         notes);
+        return error_input(err, "%s: expected a name outside of %s, where notes on files are",
+                           file->name, notes);
     if (make_folders(store, file->name, err) != 0)
         return -1;
     paths->final = store->local ? store_path(store, file->name, err)

@@ -20,10 +20,10 @@ int api_error_set(struct api_error *err, int status, const char *code, const cha
     *err = (struct api_error){.status = status, .code = code};
     /* A name comes from the client: error_set() replaces what isn't printable. */
     if (param != NULL) {
-        error_set(&err->error, LLAMA3_EINPUT, "%.*s", (int)sizeof err->param - 1, param);
+        error_input(&err->error, "%.*s", (int)sizeof err->param - 1, param);
         memcpy(err->param, err->error.message, sizeof err->param - 1);
     }
-    return error_set(&err->error, LLAMA3_EINPUT, "%s", text);
+    return error_input(&err->error, "%s", text);
 }
 
 /* The message after the path that it begins with; NULL if it doesn't begin with it. */

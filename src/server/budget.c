@@ -15,10 +15,10 @@ int share_take(struct share *share, uint64_t bytes, struct llama3_error *err)
     struct budget *budget = share->budget;
     uint64_t own = atomic_load(&share->held), held = atomic_load(&budget->held);
     if (bytes > budget->limit - own)
-        return error_set(err, LLAMA3_EINPUT,
-                         "expected a request that takes at most %llu bytes of memory, found one "
-                         "that takes more",
-                         (unsigned long long)budget->limit);
+        return error_input(err,
+                           "expected a request that takes at most %llu bytes of memory, found one "
+                           "that takes more",
+                           (unsigned long long)budget->limit);
     do {
         if (bytes > budget->limit - held)
             return error_set(err, LLAMA3_ENOMEM,

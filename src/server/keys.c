@@ -49,14 +49,13 @@ static int add(struct keys *keys, const char *key, const char *where, struct lla
     size_t n = strlen(key);
     for (size_t i = 0; i < n; i++)
         if (key[i] <= ' ' || key[i] > '~')
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: expected an API key of visible ASCII characters, found another",
-                             where);
+            return error_input(
+                err, "%s: expected an API key of visible ASCII characters, found another", where);
     if (n == 0 || n > MAX_KEY || keys->n == MAX_KEYS)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected at most %d API keys of 1 to %d characters, found "
-                         "others",
-                         where, MAX_KEYS, MAX_KEY);
+        return error_input(err,
+                           "%s: expected at most %d API keys of 1 to %d characters, found "
+                           "others",
+                           where, MAX_KEYS, MAX_KEY);
     keys->list[keys->n++] = hash(keys, key, n);
     return 0;
 }
@@ -72,8 +71,7 @@ static int read_lines(struct keys *keys, char *text, const char *path, struct ll
         if (line[0] != '\0' && line[0] != '#' && add(keys, line, path, err) < 0)
             return -1;
     }
-    return keys->n > 0 ? 0
-                       : error_set(err, LLAMA3_EINPUT, "%s: expected API keys, found none", path);
+    return keys->n > 0 ? 0 : error_input(err, "%s: expected API keys, found none", path);
 }
 
 static int read_keys(struct keys *keys, const char *path, struct llama3_error *err)

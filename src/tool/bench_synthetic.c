@@ -51,10 +51,11 @@ static int choose_shape(const char *text, struct config *config, struct llama3_e
             return 0;
         }
     }
-    return error_set(err, LLAMA3_EINPUT,
-                     "--synthetic: expected 1b, 3b, 8b, 70b or 135m, and perhaps :LAYERS (1 to %d) "
-                     "after it; found '%s'",
-                     MAX_LAYERS, text);
+    return error_input(
+        err,
+        "--synthetic: expected 1b, 3b, 8b, 70b or 135m, and perhaps :LAYERS (1 to %d) "
+        "after it; found '%s'",
+        MAX_LAYERS, text);
 }
 
 int synthetic_check(const char *shape, struct llama3_error *err)

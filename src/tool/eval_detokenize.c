@@ -49,9 +49,9 @@ int eval_parse_ids(const char *text, size_t size, const char *name, size_t limit
             end++;
         int64_t id = parse_id(text + at, end - at, limit);
         if (id < 0)
-            return error_set(
-                err, LLAMA3_EINPUT, "%s: number %zu: expected an id from 0 to %zu, found '%.*s'",
-                name, ids->n + 1, limit - 1, (int)(end - at < 40 ? end - at : 40), text + at);
+            return error_input(err, "%s: number %zu: expected an id from 0 to %zu, found '%.*s'",
+                               name, ids->n + 1, limit - 1, (int)(end - at < 40 ? end - at : 40),
+                               text + at);
         tokens_add(ids, (int32_t)id);
         at = skip_spaces(text, size, end);
         comma = at < size && text[at] == ',';
@@ -103,9 +103,9 @@ static int check_ids(const struct llama3_model *model, const struct tokens *ids,
     size_t n;
     for (size_t i = 0; i < ids->n; i++)
         if (llama3_token_bytes(model, ids->ids[i], &n) == NULL)
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: number %zu: expected the id of a token, found %d, which has none",
-                             name, i + 1, (int)ids->ids[i]);
+            return error_input(
+                err, "%s: number %zu: expected the id of a token, found %d, which has none", name,
+                i + 1, (int)ids->ids[i]);
     return 0;
 }
 

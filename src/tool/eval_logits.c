@@ -85,12 +85,11 @@ static int make_tokens(const struct eval_args *args, const struct llama3_model *
         size_t limit = llama3_model_info(model)->vocab_size;
         if (eval_parse_ids(args->ids, strlen(args->ids), "--tokens", limit, tokens, err) != 0)
             return -1;
-        return tokens->n > 0 ? 0
-                             : error_set(err, LLAMA3_EINPUT, "--tokens: expected ids, found none");
+        return tokens->n > 0 ? 0 : error_input(err, "--tokens: expected ids, found none");
     }
     if (text->size == 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected a text, found none",
-                         strcmp(args->file, "-") == 0 ? "stdin" : args->file);
+        return error_input(err, "%s: expected a text, found none",
+                           strcmp(args->file, "-") == 0 ? "stdin" : args->file);
     return evaluate_tokenize(model, text->data, text->size, true, tokens, err);
 }
 
@@ -101,9 +100,9 @@ static int check_context(const struct eval_args *args, const struct llama3_model
     const struct llama3_info *info = llama3_model_info(model);
     size_t given = args->model.context, room = given > 0 ? given : info->context_limit;
     if (given > info->context_limit)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected a context of at most the model's %zu tokens, found %zu",
-                         info->path, info->context_limit, given);
+        return error_input(err,
+                           "%s: expected a context of at most the model's %zu tokens, found %zu",
+                           info->path, info->context_limit, given);
     if (n > room)
         return error_set(
             err, LLAMA3_ECONTEXT,

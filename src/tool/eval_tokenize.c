@@ -173,8 +173,8 @@ static int read_line(FILE *in, const char *name, size_t number, struct buf *line
     if (ferror(in))
         return error_system(err, name);
     if (line->size > MAX_LINE)
-        return error_set(err, LLAMA3_EINPUT, "%s: line %zu: expected at most %d MiB, found more",
-                         name, number, MAX_LINE >> 20);
+        return error_input(err, "%s: line %zu: expected at most %d MiB, found more", name, number,
+                           MAX_LINE >> 20);
     return line->failed ? error_memory(err, "a line", line->size) : any;
 }
 
@@ -187,14 +187,13 @@ static json_t *parse_string(const struct buf *line, const char *name, size_t num
     while (at < line->size && strchr(" \t\r", line->data[at]) != NULL && line->data[at] != '\0')
         at++;
     if (at == line->size || line->data[at] != '"') {
-        error_set(err, LLAMA3_EINPUT, "%s: line %zu: expected a JSON string, found '%.*s'", name,
-                  number, (int)(line->size - at < 20 ? line->size - at : 20), line->data + at);
+        error_input(err, "%s: line %zu: expected a JSON string, found '%.*s'", name, number,
+                    (int)(line->size - at < 20 ? line->size - at : 20), line->data + at);
         return NULL;
     }
     json_t *string = json_loadb(line->data, line->size, JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
     if (string == NULL)
-        error_set(err, LLAMA3_EINPUT, "%s: line %zu: expected a JSON string: %s", name, number,
-                  why.text);
+        error_input(err, "%s: line %zu: expected a JSON string: %s", name, number, why.text);
     return string;
 }
 

@@ -216,18 +216,17 @@ static int check_same_vocabulary(const struct llama3_model *a, const struct llam
 {
     const struct llama3_info *x = llama3_model_info(a), *y = llama3_model_info(b);
     if (x->vocab_size != y->vocab_size)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s has %zu tokens, %s has %zu: expected the same vocabulary", x->path,
-                         x->vocab_size, y->path, y->vocab_size);
+        return error_input(err, "%s has %zu tokens, %s has %zu: expected the same vocabulary",
+                           x->path, x->vocab_size, y->path, y->vocab_size);
     for (size_t i = 0; i < x->vocab_size; i++) {
         size_t n, m;
         const char *one = llama3_token_bytes(a, (int32_t)i, &n);
         const char *other = llama3_token_bytes(b, (int32_t)i, &m);
         if (n != m || (n > 0 && memcmp(one, other, n) != 0))
-            return error_set(err, LLAMA3_EINPUT,
-                             "token %zu is '%.*s' in %s and '%.*s' in %s: expected the same "
-                             "vocabulary",
-                             i, (int)n, one, x->path, (int)m, other, y->path);
+            return error_input(err,
+                               "token %zu is '%.*s' in %s and '%.*s' in %s: expected the same "
+                               "vocabulary",
+                               i, (int)n, one, x->path, (int)m, other, y->path);
     }
     return 0;
 }
@@ -239,8 +238,8 @@ static int open_reader(struct evaluation *e, struct llama3_model *model, struct 
     if (e->window == 0 || info->context < e->window)
         e->window = info->context;
     if (e->window < EVALUATE_MIN_WINDOW)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected windows of %d tokens or more, found %zu",
-                         info->path, EVALUATE_MIN_WINDOW, e->window);
+        return error_input(err, "%s: expected windows of %d tokens or more, found %zu", info->path,
+                           EVALUATE_MIN_WINDOW, e->window);
     reader->session = llama3_session_open(model, err);
     if (reader->session == NULL)
         return -1;
@@ -254,8 +253,7 @@ static int open_all(struct evaluation *e, struct llama3_model *reference,
 {
     size_t least = evaluate_min_tokens(model);
     if (e->n < least)
-        return error_set(err, LLAMA3_EINPUT, "expected a text of %zu tokens or more, found %zu",
-                         least, e->n);
+        return error_input(err, "expected a text of %zu tokens or more, found %zu", least, e->n);
     if ((reference != NULL && check_same_vocabulary(reference, model, err) != 0) ||
         open_reader(e, model, err) != 0 ||
         (reference != NULL && open_reader(e, reference, err) != 0))

@@ -309,9 +309,8 @@ static int check_model(const struct pull *pull, struct llama3_error *err)
         const char *found = pull->repo.architecture;
         return found[0] == '\0' || strcmp(found, "llama") == 0
                    ? 0
-                   : error_set(err, LLAMA3_EINPUT,
-                               "%s: expected GGUF files of architecture llama, found %s",
-                               pull->args->repository, found);
+                   : error_input(err, "%s: expected GGUF files of architecture llama, found %s",
+                                 pull->args->repository, found);
     }
     return llama3_check_config(pull->store.snapshot, err);
 }

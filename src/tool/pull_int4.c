@@ -155,7 +155,7 @@ static int on_need(void *arg, const char *file, uint64_t offset, uint64_t bytes,
     if (p->no_memory)
         return error_memory(err, "a list of files", p->n_order * sizeof *p->order);
     if (find_blob(p, file, &index) != 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected a file of the model, found none", file);
+        return error_input(err, "%s: expected a file of the model, found none", file);
     return wait_span(p, index, offset, offset + bytes, err);
 }
 

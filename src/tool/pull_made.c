@@ -59,10 +59,11 @@ int pull_made_begin(const struct int4_paths *paths, struct llama3_error *err)
     struct stat st;
     bool there = lstat(paths->out, &st) == 0;
     if (there && !is_regular(paths->source))
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected no such file, or one that llama3-pull made, found another: "
-                         "remove it, or move it away",
-                         paths->out);
+        return error_input(
+            err,
+            "%s: expected no such file, or one that llama3-pull made, found another: "
+            "remove it, or move it away",
+            paths->out);
     if (there && !S_ISREG(st.st_mode) && unlink(paths->out) != 0)
         return error_system(err, paths->out);
     return store_write(paths->source, begun_line, err);

@@ -39,7 +39,7 @@ static int check_keys(const json_t *object, const char *const *known, const char
         while (known[i] != NULL && strcmp(known[i], key) != 0)
             i++;
         if (known[i] == NULL)
-            return error_set(err, LLAMA3_EINPUT, "%s: \"%s\" is not known", where, key);
+            return error_input(err, "%s: \"%s\" is not known", where, key);
     }
     return 0;
 }
@@ -52,15 +52,14 @@ static int check_message(const json_t *message, size_t i, const char *path,
     char where[512];
     snprintf(where, sizeof where, "%s: message %zu", path, i);
     if (!json_is_object(message))
-        return error_set(err, LLAMA3_EINPUT, "%s: expected an object, found %s", where,
-                         json_kind(message));
+        return error_input(err, "%s: expected an object, found %s", where, json_kind(message));
     if (check_keys(message, keys, where, err) != 0 ||
         json_get_string(message, "role", true, &role, where, err) != 0 ||
         json_get_string(message, "content", true, &content, where, err) != 0)
         return -1;
     if (strcmp(role, expected) != 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: \"role\": expected \"%s\", found \"%s\"", where,
-                         expected, role);
+        return error_input(err, "%s: \"role\": expected \"%s\", found \"%s\"", where, expected,
+                           role);
     return 0;
 }
 
@@ -82,13 +81,13 @@ static int check_stop(const json_t *value, const char *where, struct llama3_erro
     size_t i;
     json_t *stop;
     if (!json_is_array(value))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"stop\": expected an array, found %s", where,
-                         json_kind(value));
+        return error_input(err, "%s: \"stop\": expected an array, found %s", where,
+                           json_kind(value));
     json_array_foreach((json_t *)(uintptr_t)value, i, stop)
     {
         if (!json_is_string(stop) || json_string_length(stop) == 0)
-            return error_set(err, LLAMA3_EINPUT, "%s: \"stop\": expected some text, found %s",
-                             where, json_is_string(stop) ? "none" : json_kind(stop));
+            return error_input(err, "%s: \"stop\": expected some text, found %s", where,
+                               json_is_string(stop) ? "none" : json_kind(stop));
     }
     return 0;
 }
@@ -100,26 +99,25 @@ static int check_setting(const char *key, const json_t *value, const char *where
     struct llama3_error why = {.size = sizeof why};
     char text[32];
     if (spec == NULL)
-        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\" is not known", where, key);
+        return error_input(err, "%s: \"%s\" is not known", where, key);
     if (spec->type == OPTION_TEXTS)
         return check_stop(value, where, err);
     if (!json_is_number(value))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"%s\": expected a number, found %s", where, key,
-                         json_kind(value));
+        return error_input(err, "%s: \"%s\": expected a number, found %s", where, key,
+                           json_kind(value));
     double found = json_number_value(value);
     bool limited = spec->type == OPTION_SIZE; /* by its row; a sampling knows its own limits */
     double max = limited ? spec->max : (double)SESSION_MAX_SEED;
     json_number_text(value, text);
     if ((limited || strcmp(key, "seed") == 0) &&
         (!(found >= spec->min && found <= max) || floor(found) != found))
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: \"%s\": expected an integer in [%.16g, %.16g], found '%s'", where,
-                         key, spec->min, max, text);
+        return error_input(err, "%s: \"%s\": expected an integer in [%.16g, %.16g], found '%s'",
+                           where, key, spec->min, max, text);
     if (limited || args_check_setting(key, text, &why) == 0)
         return 0;
-    return why.code != LLAMA3_EINPUT ? error_copy(err, &why)
-                                     : error_set(err, LLAMA3_EINPUT, "%s: \"%s\"%s", where, key,
-                                                 why.message + strlen(key));
+    return why.code != LLAMA3_EINPUT
+               ? error_copy(err, &why)
+               : error_input(err, "%s: \"%s\"%s", where, key, why.message + strlen(key));
 }
 
 /* What args says about an option; NULL if nothing. */
@@ -197,8 +195,8 @@ static int take_root(struct session_file *file, const json_t *root, struct llama
     if (json_get_string(root, "format", true, &found, path, err) != 0)
         return -1;
     if (strcmp(found, format) != 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: \"format\": expected \"%s\", found \"%s\"", path,
-                         format, found);
+        return error_input(err, "%s: \"format\": expected \"%s\", found \"%s\"", path, format,
+                           found);
     if (json_get_number(root, "version", true, VERSION, VERSION, &version, path, err) != 0 ||
         check_keys(root, keys, path, err) != 0 ||
         take_string(root, "title", &file->title, path, err) != 0 ||
@@ -206,8 +204,8 @@ static int take_root(struct session_file *file, const json_t *root, struct llama
         take_string(root, "system", &file->system, path, err) != 0)
         return -1;
     if (sampling != NULL && !json_is_object(sampling))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"sampling\": expected an object, found %s", path,
-                         json_kind(sampling));
+        return error_input(err, "%s: \"sampling\": expected an object, found %s", path,
+                           json_kind(sampling));
     json_object_foreach(sampling, key, value)
     {
         if (check_setting(key, value, path, err) != 0)
@@ -217,8 +215,8 @@ static int take_root(struct session_file *file, const json_t *root, struct llama
         json_object_update(file->sampling, sampling);
     json_t *messages = json_object_get(root, "messages");
     if (!json_is_array(messages))
-        return error_set(err, LLAMA3_EINPUT, "%s: \"messages\": expected an array, found %s", path,
-                         json_kind(messages));
+        return error_input(err, "%s: \"messages\": expected an array, found %s", path,
+                           json_kind(messages));
     json_array_foreach(messages, i, value)
     {
         if (check_message(value, i, path, err) != 0)
@@ -243,9 +241,8 @@ static int check_unchanged(const struct session_file *file, struct llama3_error 
                             now.st_mtim.tv_sec == then->st_mtim.tv_sec &&
                             now.st_mtim.tv_nsec == then->st_mtim.tv_nsec))
         return 0;
-    return error_set(err, LLAMA3_EINPUT,
-                     "%s: another program has written it meanwhile; it is left as that did",
-                     file->path);
+    return error_input(err, "%s: another program has written it meanwhile; it is left as that did",
+                       file->path);
 }
 
 static int read_session(struct session_file *file, struct llama3_error *err)

@@ -226,7 +226,7 @@ static int cpu_read(struct backend *backend, enum rows rows, const struct buffer
 {
     const struct cpu *cpu = (const struct cpu *)backend;
     if (atomic_load(&cpu->failed))
-        return error_set(err, LLAMA3_EINPUT, "a token of the batch is not in the vocabulary");
+        return error_input(err, "a token of the batch is not in the vocabulary");
     size_t n = cpu_rows(cpu, rows);
     for (size_t i = 0; i < n; i++)
         memcpy(data + i * buffer->cols, buffer->data + i * buffer->stride,

@@ -115,8 +115,7 @@ static int factor(struct hessian *m, size_t first, double mean, struct llama3_er
             for (size_t col = 0; col < row; col++)
                 h[row * n + col] = h[col * n + row];
     }
-    return error_set(err, LLAMA3_EINPUT,
-                     "calibration: expected inputs with a Cholesky factor, found none");
+    return error_input(err, "calibration: expected inputs with a Cholesky factor, found none");
 }
 
 /* R to U and D: U[j][k] = R[j][k] / R[k][k], D[k] = R[k][k]^2. */
@@ -140,9 +139,8 @@ int hessian_solve(struct hessian *m, struct llama3_error *err)
     for (size_t i = 0; i < n; i++)
         sum += m->squares[i];
     if (!isfinite(sum) || !(sum > 0))
-        return error_set(err, LLAMA3_EINPUT,
-                         "calibration: expected finite activations, found a sum of squares of %g",
-                         sum);
+        return error_input(
+            err, "calibration: expected finite activations, found a sum of squares of %g", sum);
     double scale = (double)m->n;
     for (size_t i = 0; i < n; i++)
         m->importance[i] = (float)(m->squares[i] / scale);

@@ -387,9 +387,9 @@ static int sum_up(const struct quantize_job *job, struct quantize_error *error,
     for (size_t strip = 0; strip * STRIP < job->n; strip++) {
         const struct strip_result *r = &job->results[strip];
         if (r->refused)
-            return error_set(err, LLAMA3_EINPUT,
-                             "row %zu, column %zu: expected a finite weight, found NaN or infinity",
-                             r->row, r->col);
+            return error_input(
+                err, "row %zu, column %zu: expected a finite weight, found NaN or infinity", r->row,
+                r->col);
         if (error != NULL) {
             error->error += r->error;
             error->norm += r->norm;

@@ -86,8 +86,8 @@ static int choose_device(int number, struct cudaDeviceProp *properties, struct l
     if (error != cudaSuccess || count == 0)
         return no_device(error != cudaSuccess ? error : cudaErrorNoDevice, err);
     if (number < 0 || number >= count)
-        return error_set(err, LLAMA3_EINPUT, "device %d: there %s %d, numbered from 0", number,
-                         count == 1 ? "is" : "are", count);
+        return error_input(err, "device %d: there %s %d, numbered from 0", number,
+                           count == 1 ? "is" : "are", count);
     error = cudaGetDeviceProperties(properties, number);
     if (error == cudaSuccess)
         error = cudaSetDevice(number);
@@ -403,7 +403,7 @@ static int cuda_read(struct backend *backend, enum rows rows, const struct buffe
     if (cuda->failed != cudaSuccess)
         return report(cuda, err);
     if (cuda->lacks_token)
-        return error_set(err, LLAMA3_EINPUT, "a token of the batch is not in the vocabulary");
+        return error_input(err, "a token of the batch is not in the vocabulary");
     return 0;
 }
 
