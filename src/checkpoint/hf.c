@@ -106,8 +106,8 @@ static int find_special(const json_t *root, const char *key, const struct vocab 
 }
 
 /* A string, or a list of objects with name and template, of which "default" is used. */
-static int read_template(const json_t *root, struct model *model, const char *where,
-                         struct llama3_error *err)
+int hf_template_read(const json_t *root, struct model *model, const char *where,
+                     struct llama3_error *err)
 {
     const json_t *list = json_object_get(root, "chat_template");
     const char *text = NULL;
@@ -145,7 +145,7 @@ int hf_tokenizer_config_read(const json_t *root, struct model *model, const char
             where, (int)vocab->bos, (int)bos);
     if (bos >= 0)
         vocab->bos = bos;
-    return read_template(root, model, where, err);
+    return hf_template_read(root, model, where, err);
 }
 
 /* chat_template.jinja, which wins over tokenizer_config.json, as in transformers. */

@@ -16,6 +16,7 @@ extern const struct tensor_names hf_names;
 typedef int hf_reader(const json_t *root, struct model *model, const char *where,
                       struct llama3_error *err);
 hf_reader hf_config_read, hf_generation_read, hf_tokenizer_read, hf_tokenizer_config_read;
+hf_reader hf_template_read; /* only "chat_template" of the last one */
 
 /* -1 unless the key is absent, null or has this value. */
 int hf_expect_string(const json_t *object, const char *key, const char *expected, const char *where,

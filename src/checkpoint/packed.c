@@ -82,14 +82,6 @@ static int read_config(const struct packed_reader *r)
     return 0;
 }
 
-static int read_template(const struct packed_reader *r)
-{
-    const char *text = NULL;
-    if (json_get_string(r->metadata, "chat_template", false, &text, r->path, r->err) != 0)
-        return -1;
-    return text == NULL ? 0 : model_set_template(r->model, text, strlen(text), r->path, r->err);
-}
-
 /* ---- tokenizer ------------------------------------------------------------------------------- */
 
 const char *const packed_pretokenizers[] = {
@@ -328,7 +320,8 @@ static int fill(struct packed_reader *r, const struct map *map, const json_t *he
 {
     r->metadata = json_object_get(header, "__metadata__");
     if (read_version(r) != 0 || read_config(r) != 0 ||
-        read_json(r, "generation_config", hf_generation_read) != 0 || read_template(r) != 0 ||
+        read_json(r, "generation_config", hf_generation_read) != 0 ||
+        hf_template_read(r->metadata, r->model, r->path, r->err) != 0 ||
         safetensors_tensors(header, map->data + start, map->size - start, r->path, NULL, &r->table,
                             r->err) != 0 ||
         tensor_table_sort(&r->table, r->path, r->err) != 0 || read_tokenizer(r) != 0 ||
