@@ -108,17 +108,14 @@ char *resolve_folder(const char *folder, enum checkpoint_kind *kind, struct llam
     else if (listing.n_pickles > 0)
         error_input(err, "%s: expected model.safetensors, found %s: convert to safetensors", folder,
                     listing.pickle);
-    else if (listing.n_files == 0)
-        error_input(
-            err,
-            "%s: expected a checkpoint (config.json and model.safetensors, or a .gguf file), found "
-            "an empty directory",
-            folder);
     else
         error_input(
             err,
-            "%s: expected a checkpoint (config.json and model.safetensors, or a .gguf file), found "
-            "no %s",
-            folder, config ? "model.safetensors" : "config.json");
+            "%s: expected a checkpoint (config.json and model.safetensors, or a .gguf file), "
+            "found %s",
+            folder,
+            listing.n_files == 0 ? "an empty directory"
+            : config             ? "no model.safetensors"
+                                 : "no config.json");
     return path;
 }

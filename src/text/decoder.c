@@ -19,13 +19,11 @@ static void push_byte(struct decoder *decoder, uint8_t byte, struct buf *out)
     decoder->held[decoder->n_held++] = byte;
     int length = utf8_decode(decoder->held, decoder->n_held, &scalar);
     if (length == 0) {
+        bool continued = decoder->n_held > 1;
         add_replacement(out);
-        if (decoder->n_held > 1) {
-            decoder->n_held = 0;
+        decoder->n_held = 0;
+        if (continued)
             push_byte(decoder, byte, out);
-        } else {
-            decoder->n_held = 0;
-        }
     } else if (length > 0) {
         buf_add(out, decoder->held, decoder->n_held);
         decoder->n_held = 0;
