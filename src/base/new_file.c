@@ -75,6 +75,13 @@ static int create_unnamed(const char *folder, mode_t mode)
                                               : open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, mode);
 }
 
+/* Abandons the file, or closes one that has its name, and passes the result on. */
+static int finish(struct new_file *file, int result)
+{
+    new_file_abandon(file);
+    return result;
+}
+
 /* Zeroes the file and keeps its name for errors. */
 static int begin(struct new_file *file, const char *path, struct llama3_error *err)
 {
@@ -89,18 +96,12 @@ int new_file_begin(struct new_file *file, const char *path, mode_t mode, struct 
         return -1;
     file->replaces = stat(path, &st) == 0;
     file->mode = file->replaces ? st.st_mode & NEW_FILE_MODE : mode;
-    if (file->replaces && !S_ISREG(st.st_mode)) {
-        error_set(err, LLAMA3_EIO, "%s: expected a regular file or nothing, found %s", path,
-                  S_ISDIR(st.st_mode) ? "a directory" : "a special file");
-        new_file_abandon(file);
-        return -1;
-    }
+    if (file->replaces && !S_ISREG(st.st_mode))
+        return finish(file,
+                      error_set(err, LLAMA3_EIO, "%s: expected a regular file or nothing, found %s",
+                                path, S_ISDIR(st.st_mode) ? "a directory" : "a special file"));
     file->target = file->replaces ? realpath(path, NULL) : strdup(path);
-    if (file->target != NULL)
-        return 0;
-    error_system(err, path);
-    new_file_abandon(file);
-    return -1;
+    return file->target != NULL ? 0 : finish(file, error_system(err, path));
 }
 
 int new_file_open(struct new_file *file, const char *path, mode_t mode, struct llama3_error *err)
@@ -110,16 +111,13 @@ int new_file_open(struct new_file *file, const char *path, mode_t mode, struct l
     char *folder = folder_of(file->target);
     if (folder != NULL)
         file->fd = create_unnamed(folder, mode);
-    if (folder == NULL || (file->fd < 0 && name_beside(file, create_named) != 0)) {
-        error_system(err, path);
-        new_file_abandon(file);
-    } else if ((file->replaces || mode != NEW_FILE_MODE) && fchmod(file->fd, file->mode) != 0 &&
-               errno != EPERM) { /* EPERM: the file system has no modes */
-        error_system(err, path);
-        new_file_abandon(file);
-    }
+    int result = 0;
+    if (folder == NULL || (file->fd < 0 && name_beside(file, create_named) != 0) ||
+        ((file->replaces || mode != NEW_FILE_MODE) && fchmod(file->fd, file->mode) != 0 &&
+         errno != EPERM)) /* EPERM: the file system has no modes */
+        result = finish(file, error_system(err, path));
     free(folder);
-    return file->fd < 0 ? -1 : 0;
+    return result;
 }
 
 /* An unnamed file that is never named; -1 with errno. */
@@ -270,24 +268,16 @@ static int set_mode(const struct new_file *file)
 
 int new_file_commit(struct new_file *file, struct llama3_error *err)
 {
-    if (new_file_trim(file, err) != 0) {
-        new_file_abandon(file);
-        return -1;
-    }
+    if (new_file_trim(file, err) != 0)
+        return finish(file, -1);
     if (set_mode(file) != 0 || fsync(file->fd) != 0 ||
         (file->temporary == NULL && name_beside(file, link_unnamed) != 0) ||
-        rename(file->temporary, file->target) != 0) {
-        refused(file, err);
-        new_file_abandon(file);
-        return -1;
-    }
+        rename(file->temporary, file->target) != 0)
+        return finish(file, refused(file, err));
     free(file->temporary);
     file->temporary = NULL;
     int result = new_file_sync_folder(file->target);
-    if (result != 0)
-        error_system(err, file->path);
-    new_file_abandon(file);
-    return result;
+    return finish(file, result == 0 ? 0 : error_system(err, file->path));
 }
 
 void new_file_abandon(struct new_file *file)

@@ -116,25 +116,23 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
     return atomic_load(&stopping);
 }
 
-/* options: the callbacks, and vocab_only. NULL after an error, which is on stderr unless a callback
- * canceled. */
-static struct llama3_model *open_model(const struct server_args *args,
-                                       struct llama3_model_options options)
+/* server: what the progress is for; NULL: all but the weights is read. NULL after an error, which
+ * is on stderr unless a signal canceled. */
+static struct llama3_model *open_model(const struct server_args *args, struct server *server)
 {
-    struct llama3_model_options all = model_options(&args->model);
+    struct llama3_model_options options = model_options(&args->model);
     struct llama3_error err = {.size = sizeof err};
     char *path = model_path(args->model.path, "--model");
     if (path == NULL)
         return NULL;
-    gpu_apply(&args->gpu, &all);
+    gpu_apply(&args->gpu, &options);
     char *cache = model_cache(&args->model);
-    all.cache = cache;
-    all.vocab_only = options.vocab_only;
-    all.on_progress = options.on_progress;
-    all.on_load = options.on_progress;
-    all.on_note = options.on_note;
-    all.arg = options.arg;
-    struct llama3_model *model = llama3_model_open(path, &all, &err);
+    options.cache = cache;
+    options.vocab_only = server == NULL;
+    options.on_progress = options.on_load = server != NULL ? on_progress : NULL;
+    options.on_note = server != NULL ? say_on_note : NULL;
+    options.arg = server;
+    struct llama3_model *model = llama3_model_open(path, &options, &err);
     if (model == NULL && err.code != LLAMA3_ECANCELED)
         say_failure(&err);
     free(cache);
@@ -146,8 +144,7 @@ static struct llama3_model *open_model(const struct server_args *args,
  * listening before that, and where a port is taken, nobody frees it only to read this next. */
 static bool try_model(const struct server_args *args)
 {
-    struct llama3_model *model =
-        open_model(args, (struct llama3_model_options){.vocab_only = true});
+    struct llama3_model *model = open_model(args, NULL);
     llama3_model_close(model);
     return model != NULL;
 }
@@ -188,9 +185,7 @@ static int serve(const struct server_args *args, const struct server_options *op
     if (server == NULL)
         return say_failure(&err);
     say_error("listening at %s", l->urls);
-    model =
-        open_model(args, (struct llama3_model_options){
-                             .on_progress = on_progress, .on_note = say_on_note, .arg = server});
+    model = open_model(args, server);
     if (model != NULL && server_start(server, model, &err) == 0) {
         say_ready(args, server, model, l->urls);
         notify("READY=1");
@@ -225,11 +220,11 @@ static int run(const struct server_args *args, const struct keys *keys,
     struct listeners l;
     bool listens = listeners_open(&l, args->host, args->port) == STATUS_OK;
     if (listens && !l.loopback && keys_count(keys) == 0 && !args->insecure) {
-        say_error("%s can be reached by others: give keys with --api-key-file or LLAMA3_API_KEY, "
-                  "or --insecure",
-                  l.urls);
         listeners_close(&l);
-        return STATUS_USAGE;
+        return say_usage(
+            "%s can be reached by others: give keys with --api-key-file or LLAMA3_API_KEY, "
+            "or --insecure",
+            l.urls);
     }
     if (!try_model(args) || !listens) {
         if (listens)
