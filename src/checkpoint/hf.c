@@ -85,14 +85,10 @@ static int find_special(const json_t *root, const char *key, const struct vocab 
     const json_t *value = json_object_get(root, key);
     const char *name = NULL;
     *id = -1;
-    if (json_is_object(value)) {
-        if (json_get_string(value, "content", true, &name, where, err) != 0)
-            return -1;
-    } else if (json_get_string(root, key, false, &name, where, err) != 0) {
-        return -1;
-    }
-    if (name == NULL)
-        return 0;
+    int result = json_is_object(value) ? json_get_string(value, "content", true, &name, where, err)
+                                       : json_get_string(root, key, false, &name, where, err);
+    if (result != 0 || name == NULL)
+        return result;
     size_t size = strlen(name);
     for (size_t i = 0; i < vocab->n; i++)
         if (vocab->kinds[i] == TOKEN_CONTROL && vocab->offsets[i + 1] - vocab->offsets[i] == size &&

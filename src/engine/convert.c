@@ -169,27 +169,21 @@ static int name_tensor(const struct conversion *job, const struct tensor *tensor
     return error_input(err, "%.200s: tensor %s: %.150s", job->model->path, name, what);
 }
 
-static int report_progress(const struct conversion *job, struct llama3_error *err)
+/* known: false while layers of an earlier run are read, whose time says nothing about the rest. */
+static int report_progress(const struct conversion *job, bool known, struct llama3_error *err)
 {
-    if (job->options->on_progress == NULL ||
-        job->options->on_progress(job->options->arg, job->pace.done, job->pace.total) == 0)
+    const struct convert_options *o = job->options;
+    if (o->on_progress == NULL ||
+        o->on_progress(o->arg, known ? job->pace.done : 0, known ? job->pace.total : 0) == 0)
         return 0;
     return error_set(err, LLAMA3_ECANCELED, "canceled");
-}
-
-/* While layers of an earlier run are read: their time says nothing about the rest. */
-static int report_unknown(const struct conversion *job, struct llama3_error *err)
-{
-    const struct conversion unknown = {.options = job->options};
-    return report_progress(&unknown, err);
 }
 
 /* Called between windows of the text. */
 static bool canceled(void *arg)
 {
     const struct conversion *job = arg;
-    bool finds = job->file->size < job->file->kept;
-    return (finds ? report_unknown(job, NULL) : report_progress(job, NULL)) != 0;
+    return report_progress(job, job->file->size >= job->file->kept, NULL) != 0;
 }
 
 /* Opens the calibration at the first layer: the embedding has been converted by then. */
@@ -219,7 +213,7 @@ static int begin_rows(struct conversion *job, const struct tensor *tensor, size_
     if (!calibrated || tensor->kind != TENSOR_Q)
         return 0;
     convert_pace_measured(&job->pace, clock_seconds());
-    return report_progress(job, err);
+    return report_progress(job, true, err);
 }
 
 static bool carries_over(const struct matrix *from, const struct matrix *to)
@@ -293,7 +287,7 @@ static int fill(void *arg, const struct tensor *tensor, const struct matrix *tar
     move_on(job, tensor->matrix, first, n);
     convert_pace_rows(&job->pace, tensor_is_layers(tensor->kind),
                       count_rows(job, tensor, target, n));
-    return report_progress(job, err);
+    return report_progress(job, true, err);
 }
 
 /* ---- resuming -------------------------------------------------------------------------------- */
@@ -358,7 +352,7 @@ static int again(void *arg, const struct tensor *tensor, const struct matrix *ta
         return 0;
     convert_pace_found(&job->pace, tensor_is_layers(tensor->kind),
                        count_rows(job, tensor, target, n));
-    return report_unknown(job, err);
+    return report_progress(job, false, err);
 }
 
 static int done(void *arg, const struct tensor *tensor, struct llama3_error *err)
@@ -427,7 +421,7 @@ int convert(const struct model *model, const struct convert_options *options, st
     if (result == 0)
         result = resume(&job, err);
     if (result == 0)
-        result = file->kept > 0 ? report_unknown(&job, err) : report_progress(&job, err);
+        result = report_progress(&job, file->kept == 0, err);
     job.calibrates = options->tokens != NULL && report->layers < model->config.n_layers;
     if (result == 0)
         result = packed_write(file, &source, err);
