@@ -16,15 +16,14 @@ void pages_open(struct backend *backend, struct page_pool *pool, const struct ba
 struct kv *pages_kv_open(struct backend *backend, struct llama3_error *err)
 {
     size_t n = backend->pool->max_pages;
-    struct kv *kv = size_alloc(1, sizeof *kv);
-    if (kv != NULL)
-        kv->pages = size_alloc(n, sizeof *kv->pages);
-    if (kv == NULL || kv->pages == NULL) {
-        free(kv);
-        error_memory(err, "a sequence", n * sizeof *kv->pages);
+    struct kv *kv = size_alloc_for(1, sizeof *kv, "a sequence", err);
+    if (kv == NULL)
         return NULL;
-    }
-    return kv;
+    kv->pages = size_alloc_for(n, sizeof *kv->pages, "a sequence", err);
+    if (kv->pages != NULL)
+        return kv;
+    free(kv);
+    return NULL;
 }
 
 static void drop_reference(struct page_pool *pool, struct page *page)

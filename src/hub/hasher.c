@@ -15,7 +15,7 @@ struct hasher {
     size_t n;
     void (*wake)(void *arg);
     void *arg;
-    uint8_t *piece; /* [PIECE] */
+    uint8_t piece[PIECE]; /* to be hashed */
     pthread_t thread;
 
     pthread_mutex_t lock; /* of what follows */
@@ -86,12 +86,9 @@ static void *run(void *arg)
 struct hasher *hasher_open(struct blob *blobs, size_t n, void (*wake)(void *arg), void *arg,
                            struct llama3_error *err)
 {
-    struct hasher *h = size_alloc(1, sizeof *h);
-    if (h == NULL || (h->piece = malloc(PIECE)) == NULL) {
-        free(h);
-        error_memory(err, "a hash", PIECE);
+    struct hasher *h = size_alloc_for(1, sizeof *h, "a hash", err);
+    if (h == NULL)
         return NULL;
-    }
     h->blobs = blobs;
     h->n = n;
     h->wake = wake;
@@ -104,7 +101,6 @@ struct hasher *hasher_open(struct blob *blobs, size_t n, void (*wake)(void *arg)
     error_set(err, LLAMA3_ENOMEM, "could not start a thread");
     pthread_cond_destroy(&h->changed);
     pthread_mutex_destroy(&h->lock);
-    free(h->piece);
     free(h);
     return NULL;
 }
@@ -149,6 +145,5 @@ void hasher_close(struct hasher *h)
     pthread_join(h->thread, NULL);
     pthread_cond_destroy(&h->changed);
     pthread_mutex_destroy(&h->lock);
-    free(h->piece);
     free(h);
 }

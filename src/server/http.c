@@ -257,7 +257,7 @@ static size_t start_all(struct http *http, const int *listeners, size_t n)
 struct http *http_open(const int *listeners, size_t n, const struct http_events *events,
                        struct llama3_error *err)
 {
-    struct http *http = size_alloc(1, sizeof *http);
+    struct http *http = size_alloc_for(1, sizeof *http, "the server", err);
     size_t taken = 0;
     if (http != NULL) {
         sigset_t all, before;
@@ -270,8 +270,6 @@ struct http *http_open(const int *listeners, size_t n, const struct http_events 
         if (taken == n)
             return http;
         error_set(err, LLAMA3_EIO, "could not start libmicrohttpd");
-    } else {
-        error_memory(err, "the server", sizeof *http);
     }
     for (size_t i = taken; i < n; i++)
         close(listeners[i]);

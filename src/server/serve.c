@@ -458,8 +458,8 @@ struct server *server_open(const int *listeners, size_t n, const struct server_o
         .on_head = on_head, .on_request = on_request, .on_refusal = on_refusal, .arg = s};
     s->options = *options;
     size_t n_users = options->share_prefixes ? 1 : keys_count(options->keys);
-    if (n_users > 1 && (s->of_users = size_alloc(n_users, sizeof *s->of_users)) == NULL) {
-        error_memory(err, "counts of each key", n_users * sizeof *s->of_users);
+    if (n_users > 1 && (s->of_users = size_alloc_for(n_users, sizeof *s->of_users,
+                                                     "counts of each key", err)) == NULL) {
         for (size_t i = 0; i < n; i++)
             close(listeners[i]);
         free(s);

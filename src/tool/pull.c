@@ -22,9 +22,6 @@
 
 const char say_program[] = "llama3-pull";
 
-/* Bytes of disk that are left to others. */
-static const uint64_t SPARE = (uint64_t)64 << 20;
-
 /* ---- the work -------------------------------------------------------------------------------- */
 
 struct pull {
@@ -161,10 +158,11 @@ static int check_room(const struct pull *pull, struct llama3_error *err)
         missing = largest; /* the others come while the first ones go */
     if (pull->args->int4 != 0)
         missing += int4_bytes(pull);
-    if (missing == 0 || !store_free_bytes(pull->store.arriving, &bytes) || bytes >= missing + SPARE)
+    if (missing == 0 || !store_free_bytes(pull->store.arriving, &bytes) ||
+        bytes >= missing + PULL_SPARE)
         return 0;
     return error_set(err, LLAMA3_EIO, "%s: expected %s free on this disk, found %s",
-                     pull->store.root, unit_bytes(needed, missing + SPARE),
+                     pull->store.root, unit_bytes(needed, missing + PULL_SPARE),
                      unit_bytes(found, bytes));
 }
 

@@ -6,6 +6,8 @@
 #include "hub/repo.h"
 #include "tool/options.h"
 
+enum { PULL_SPARE = 64 << 20 /* bytes of disk that are left to others */ };
+
 struct pull_args {
     const char *model; /* as given */
     char repository[HUB_NAME_SIZE], tag[HUB_NAME_SIZE];

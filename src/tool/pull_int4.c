@@ -18,9 +18,6 @@
 
 enum { MAX_HEADER = 100 << 20 };
 
-/* Bytes of disk that are left to others. */
-static const uint64_t SPARE = (uint64_t)64 << 20;
-
 struct pull_int4 {
     struct pull_int4_options options;
     struct fetch *fetch;
@@ -186,8 +183,8 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
 {
     struct pull_int4 *p = arg;
     begin_reading(p);
-    if (p->fetch->keep_free > SPARE) /* the file has its room now */
-        p->fetch->keep_free = SPARE;
+    if (p->fetch->keep_free > PULL_SPARE) /* the file has its room now */
+        p->fetch->keep_free = PULL_SPARE;
     pthread_mutex_lock(&p->lock);
     p->state.done = done;
     p->state.total = total;
@@ -268,7 +265,7 @@ struct pull_int4 *pull_int4_start(const struct pull_int4_options *options, struc
     p->fetch->opens = true;
     p->fetch->drops = options->args->drop_source;
     if (options->args->drop_source)
-        p->fetch->keep_free = SPARE + options->needed;
+        p->fetch->keep_free = PULL_SPARE + options->needed;
     pthread_mutex_init(&p->lock, NULL);
     if (pthread_create(&p->thread, NULL, run, p) == 0)
         return p;
