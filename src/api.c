@@ -108,15 +108,12 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
     if (threads_chosen(o->threads, &m->info.threads, err) < 0)
         return -1;
     if (o->chunk > MAX_CHUNK)
-        return error_set(err, LLAMA3_EINPUT, "chunk: expected 1 to %d, found %zu", MAX_CHUNK,
-                         o->chunk);
+        return error_input(err, "chunk: expected 1 to %d, found %zu", MAX_CHUNK, o->chunk);
     if ((unsigned)o->kv_type >= KV_TYPES)
-        return error_set(err, LLAMA3_EINPUT, "kv_type: expected f16 or f32, found %d",
-                         (int)o->kv_type);
+        return error_input(err, "kv_type: expected f16 or f32, found %d", (int)o->kv_type);
     if (o->context > c->context)
-        return error_set(err, LLAMA3_EINPUT,
-                         "context: expected at most the model's %zu tokens, found %zu", c->context,
-                         o->context);
+        return error_input(err, "context: expected at most the model's %zu tokens, found %zu",
+                           c->context, o->context);
 
     m->info.kv_bytes_per_token =
         (uint64_t)2 * c->n_layers * c->n_kv_heads * kv_head_bytes(o->kv_type, c->head_dim);
@@ -204,8 +201,7 @@ static int open_checkpoint(struct model *checkpoint, const char *path,
         .arg = o->arg,
     };
     if (o->int4 != LLAMA3_INT4_NO && o->int4 != LLAMA3_INT4_PLAIN && !options.calibrated)
-        return error_set(err, LLAMA3_EINPUT, "int4: expected no, plain or calibrated, found %d",
-                         (int)o->int4);
+        return error_input(err, "int4: expected no, plain or calibrated, found %d", (int)o->int4);
     bool quantizes = o->int4 != LLAMA3_INT4_NO;
     if (quantizes && threads_chosen(o->threads, &options.threads, err) < 0) /* before the work */
         return -1;
@@ -265,7 +261,7 @@ struct llama3_model *llama3_model_open(const char *path, const struct llama3_mod
     if (sized_take(&o, sizeof o, options, "llama3_model_options", err) < 0)
         return NULL;
     if (path == NULL || path[0] == '\0') {
-        error_set(err, LLAMA3_EINPUT, "model: expected a path, found none");
+        error_input(err, "model: expected a path, found none");
         return NULL;
     }
     struct llama3_model *m = size_alloc(1, sizeof *m);
@@ -378,8 +374,8 @@ static struct llama3_message *take_messages(const struct llama3_message *callers
     const char *at = (const char *)callers;
     size_t bytes;
     if (!size_mul(n, sizeof(struct llama3_message), &bytes)) {
-        error_set(err, LLAMA3_EINPUT, "messages: expected at most %zu, found %zu",
-                  SIZE_MAX / sizeof(struct llama3_message), n);
+        error_input(err, "messages: expected at most %zu, found %zu",
+                    SIZE_MAX / sizeof(struct llama3_message), n);
         return NULL;
     }
     struct llama3_message *messages = size_alloc(n, sizeof *messages);
@@ -390,10 +386,10 @@ static struct llama3_message *take_messages(const struct llama3_message *callers
         memcpy(&stride, at, sizeof stride);
         bool same = stride == callers->size;
         if (!same)
-            error_set(err, LLAMA3_EINPUT,
-                      "message %zu: expected the first one's size of %zu bytes, "
-                      "found %zu",
-                      i + 1, callers->size, stride);
+            error_input(err,
+                        "message %zu: expected the first one's size of %zu bytes, "
+                        "found %zu",
+                        i + 1, callers->size, stride);
         if (!same || sized_take(&messages[i], sizeof *messages, at, "llama3_message", err) < 0) {
             free(messages);
             messages = NULL;

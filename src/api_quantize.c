@@ -42,8 +42,8 @@ static int take_type(const char *name, const char *option, size_t n, int *type,
             *type = (int)types[i];
     return name == NULL || *type >= 0
                ? 0
-               : error_set(err, LLAMA3_EINPUT, "%s: expected %s, found '%.40s'", option,
-                           n == 2 ? "int4 or int8" : "int4, int8, bf16, f16 or f32", name);
+               : error_input(err, "%s: expected %s, found '%.40s'", option,
+                             n == 2 ? "int4 or int8" : "int4, int8, bf16, f16 or f32", name);
 }
 
 static int take_options(struct quantize_call *job, const char *out, struct llama3_error *err)
@@ -56,9 +56,8 @@ static int take_options(struct quantize_call *job, const char *out, struct llama
         threads_chosen(o->threads, &threads, err) != 0)
         return -1;
     if (o->no_calibrate && o->n_texts > 0)
-        return error_set(err, LLAMA3_EINPUT,
-                         "texts: expected none with no_calibrate, found %zu to calibrate by",
-                         o->n_texts);
+        return error_input(err, "texts: expected none with no_calibrate, found %zu to calibrate by",
+                           o->n_texts);
     job->options = (struct quantizer_options){
         .out = out,
         .layers = layers >= 0 ? (enum dtype)layers : DTYPE_INT4,
@@ -95,26 +94,26 @@ static int check(const struct quantize_call *job, struct llama3_error *err)
     const struct quantizer_options *o = &job->options;
     const struct model *model = &job->q.model;
     if (is_source(job))
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected a file that is not the checkpoint's, found one of %s's own",
-                         o->out, job->in);
+        return error_input(
+            err, "%s: expected a file that is not the checkpoint's, found one of %s's own", o->out,
+            job->in);
     if (model->config.tied && o->head >= 0 && o->embed >= 0 && o->head != o->embed)
-        return error_set(
-            err, LLAMA3_EINPUT,
+        return error_input(
+            err,
             "%s: the head is the embedding: expected one type for both, found head %s and "
             "embeddings %s",
             model->path, dtype_info((enum dtype)o->head)->name,
             dtype_info((enum dtype)o->embed)->name);
     if (model->layers[0].q.type == DTYPE_INT4)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected weights of more than 4 bits, found int4: quantize what it "
-                         "was made of",
-                         model->path);
+        return error_input(err,
+                           "%s: expected weights of more than 4 bits, found int4: quantize what it "
+                           "was made of",
+                           model->path);
     if (job->o.n_texts > 0 && !quantizer_calibrates(model, o->layers))
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: the layers have codes of %s already, which are carried over: "
-                         "expected no text to calibrate by, found %zu",
-                         model->path, dtype_info(o->layers)->name, job->o.n_texts);
+        return error_input(err,
+                           "%s: the layers have codes of %s already, which are carried over: "
+                           "expected no text to calibrate by, found %zu",
+                           model->path, dtype_info(o->layers)->name, job->o.n_texts);
     return 0;
 }
 
@@ -138,9 +137,9 @@ static int add_text(struct quantize_call *job, const struct tokenizer *tokenizer
         return error_memory(err, "tokens", tokens->n * sizeof *tokens->ids);
     size_t n = tokens->n - before;
     if (n < MIN_TEXT)
-        return error_set(err, LLAMA3_EINPUT,
-                         "%s: expected a text of %d tokens or more to calibrate with, found %zu",
-                         name, MIN_TEXT, n);
+        return error_input(err,
+                           "%s: expected a text of %d tokens or more to calibrate with, found %zu",
+                           name, MIN_TEXT, n);
     if (tokens->n > MAX_TEXTS) {
         tokens->n = MAX_TEXTS;
         snprintf(line, sizeof line, "%s: the first %zu of %zu tokens are used", name,

@@ -422,7 +422,8 @@ START_TEST(the_checkpoint_stays)
         snprintf(name, sizeof name, "%s/%s", folder, names[i]);
         ck_assert_int_eq(llama3_quantize(folder, name, &options, NULL, &err), -1);
         ck_assert_int_eq(err.code, LLAMA3_EINPUT);
-        ck_assert_msg(strstr(err.message, "expected a file that is not the checkpoint's") != NULL, "%s", err.message);
+        ck_assert_msg(strstr(err.message, "expected a file that is not the checkpoint's") != NULL,
+                      "%s", err.message);
     }
     ck_assert_int_eq(symlink(in, out), 0);
     ck_assert_int_eq(llama3_quantize(in, out, &options, NULL, &err), -1);

@@ -89,7 +89,7 @@ static const struct setting *find_setting(const char *name, struct llama3_error 
                               : i + 1 == N_SETTINGS ? " or "
                                                     : ", ",
                               settings[i].name);
-    error_set(err, LLAMA3_EINPUT, "sampling: expected %s, found \"%.40s\"", list, name);
+    error_input(err, "sampling: expected %s, found \"%.40s\"", list, name);
     return NULL;
 }
 
@@ -132,13 +132,13 @@ static void text_of_float(float value, char text[32])
 static int refuse(const struct setting *setting, const char *text, struct llama3_error *err)
 {
     if (setting->type == SETTING_SEED)
-        return error_set(err, LLAMA3_EINPUT,
-                         "seed: expected an integer in [0, %" PRIu64 "], found "
-                         "'%.40s'",
-                         UINT64_MAX, text);
-    return error_set(err, LLAMA3_EINPUT, "%s: expected %s in %c%g, %.7g], found '%.40s'",
-                     setting->name, setting->type == SETTING_INT ? "an integer" : "a number",
-                     setting->above ? '(' : '[', setting->min, setting->max, text);
+        return error_input(err,
+                           "seed: expected an integer in [0, %" PRIu64 "], found "
+                           "'%.40s'",
+                           UINT64_MAX, text);
+    return error_input(err, "%s: expected %s in %c%g, %.7g], found '%.40s'", setting->name,
+                       setting->type == SETTING_INT ? "an integer" : "a number",
+                       setting->above ? '(' : '[', setting->min, setting->max, text);
 }
 
 int llama3_sampling_set(struct llama3_sampling *s, const char *name, const char *text,
@@ -186,17 +186,16 @@ int llama3_sampling_get(const struct llama3_sampling *s, const char *name, char 
         text_of_float(*(const float *)at, digits);
     size_t n = strlen(digits);
     if (n >= size)
-        return error_set(err, LLAMA3_EINPUT, "sampling: expected room for %zu bytes, found %zu",
-                         n + 1, size);
+        return error_input(err, "sampling: expected room for %zu bytes, found %zu", n + 1, size);
     memcpy(text, digits, n + 1);
     return 0;
 }
 
 static int check_has_model(const struct llama3_sampling *s, struct llama3_error *err)
 {
-    return s->vocab_size > 0 ? 0
-                             : error_set(err, LLAMA3_EINPUT,
-                                         "sampling: expected one of a model, found one of none");
+    return s->vocab_size > 0
+               ? 0
+               : error_input(err, "sampling: expected one of a model, found one of none");
 }
 
 int llama3_sampling_bias(struct llama3_sampling *s, int32_t token, float bias,
@@ -206,11 +205,10 @@ int llama3_sampling_bias(struct llama3_sampling *s, int32_t token, float bias,
     if (check_has_model(s, err) < 0)
         return -1;
     if (token < 0 || (size_t)token >= s->vocab_size)
-        return error_set(err, LLAMA3_EINPUT, "bias: expected a token below %zu, found %d",
-                         s->vocab_size, (int)token);
+        return error_input(err, "bias: expected a token below %zu, found %d", s->vocab_size,
+                           (int)token);
     if (!(fabsf(bias) <= 100))
-        return error_set(err, LLAMA3_EINPUT, "bias: expected a number in [-100, 100], found %g",
-                         (double)bias);
+        return error_input(err, "bias: expected a number in [-100, 100], found %g", (double)bias);
     while (i < s->n_biases && s->biases[i].token != token)
         i++;
     if (i == s->n_biases) {
@@ -314,8 +312,8 @@ void llama3_sampling_close(struct llama3_sampling *s)
 int sampling_prepare(struct llama3_sampling *s, size_t vocab_size, struct llama3_error *err)
 {
     if (s->vocab_size != vocab_size)
-        return error_set(err, LLAMA3_EINPUT, "sampling: expected one of %zu tokens, found %zu",
-                         vocab_size, s->vocab_size);
+        return error_input(err, "sampling: expected one of %zu tokens, found %zu", vocab_size,
+                           s->vocab_size);
     return allocate(s, err);
 }
 
@@ -325,8 +323,8 @@ static int check_token(const struct llama3_sampling *s, size_t i, int32_t token,
 {
     return token >= 0 && (size_t)token < s->vocab_size
                ? 0
-               : error_set(err, LLAMA3_EINPUT, "token %zu: expected an id below %zu, found %d", i,
-                           s->vocab_size, (int)token);
+               : error_input(err, "token %zu: expected an id below %zu, found %d", i, s->vocab_size,
+                             (int)token);
 }
 
 int llama3_sampling_begin(struct llama3_sampling *s, const int32_t *prompt, size_t n,
@@ -484,9 +482,9 @@ int llama3_sampling_draw(struct llama3_sampling *s, const float *logits, size_t 
     logits = adjust(s, logits);
     int32_t best = best_of(logits, s->vocab_size);
     if (!(logits[best] > -INFINITY)) /* all are -inf or NaN, and `best` is none of them */
-        return error_set(err, LLAMA3_EINPUT, "%s to draw by, found none",
-                         s->mask != NULL ? "mask: expected an allowed token with a logit"
-                                         : "logits: expected one");
+        return error_input(err, "%s to draw by, found none",
+                           s->mask != NULL ? "mask: expected an allowed token with a logit"
+                                           : "logits: expected one");
     *token = best;
     if (s->temperature == 0 || !isfinite(logits[best]))
         return 0;

@@ -33,8 +33,7 @@ struct llama3_session *session_open(const struct session_model *model, struct ll
 {
     if (model->engine != NULL)
         return wrap(model, engine_sequence(model->engine, err), err);
-    error_set(err, LLAMA3_EINPUT,
-              "session: expected a model with weights, found one opened with vocab_only");
+    error_input(err, "session: expected a model with weights, found one opened with vocab_only");
     return NULL;
 }
 
@@ -46,9 +45,9 @@ static int check_ended(const struct llama3_session *s, struct llama3_error *err)
 
 static int refuse_use(struct llama3_error *err)
 {
-    return error_set(err, LLAMA3_EINPUT,
-                     "session: expected a session that no call is using, found a call in one of "
-                     "its callbacks");
+    return error_input(err,
+                       "session: expected a session that no call is using, found a call in one of "
+                       "its callbacks");
 }
 
 int session_begin(struct llama3_session *s, struct llama3_error *err)
@@ -68,8 +67,8 @@ struct llama3_session *llama3_session_fork(struct llama3_session *from, size_t n
                                            struct llama3_error *err)
 {
     if (n > from->tokens.n) {
-        error_set(err, LLAMA3_EINPUT, "fork: expected at most the session's %zu tokens, found %zu",
-                  from->tokens.n, n);
+        error_input(err, "fork: expected at most the session's %zu tokens, found %zu",
+                    from->tokens.n, n);
         return NULL;
     }
     if (from->evaluating)
@@ -180,14 +179,14 @@ static int check_tokens(const struct llama3_session *s, size_t position, const i
     size_t context = engine_context(s->model->engine), end = SIZE_MAX;
     size_t vocab_size = engine_vocab_size(s->model->engine);
     if (n == 0)
-        return error_set(err, LLAMA3_EINPUT, "tokens: expected at least one token, found none");
+        return error_input(err, "tokens: expected at least one token, found none");
     if (!size_add(position, n, &end) || end > context)
         return error_set(err, LLAMA3_ECONTEXT,
                          "the context: expected at most %zu tokens, found %zu", context, end);
     for (size_t i = 0; i < n; i++)
         if (tokens[i] < 0 || (size_t)tokens[i] >= vocab_size)
-            return error_set(err, LLAMA3_EINPUT, "token %zu: expected an id below %zu, found %d", i,
-                             vocab_size, (int)tokens[i]);
+            return error_input(err, "token %zu: expected an id below %zu, found %d", i, vocab_size,
+                               (int)tokens[i]);
     return 0;
 }
 
@@ -248,12 +247,12 @@ int llama3_session_eval(struct llama3_session *s, const int32_t *tokens, size_t 
     if (check_tokens(s, s->tokens.n, tokens, n, err) < 0)
         return -1;
     if (n_logits > n)
-        return error_set(err, LLAMA3_EINPUT,
-                         "n_logits: expected at most n, which is %zu, found %zu", n, n_logits);
+        return error_input(err, "n_logits: expected at most n, which is %zu, found %zu", n,
+                           n_logits);
     if ((n_logits > 0) != (logits != NULL))
-        return error_set(err, LLAMA3_EINPUT, "logits: expected %s with n_logits %zu, found %s",
-                         logits != NULL ? "NULL" : "memory", n_logits,
-                         logits != NULL ? "memory" : "NULL");
+        return error_input(err, "logits: expected %s with n_logits %zu, found %s",
+                           logits != NULL ? "NULL" : "memory", n_logits,
+                           logits != NULL ? "memory" : "NULL");
     if (session_begin(s, err) < 0)
         return -1;
     int status = append(s, tokens, n, n_logits, logits, false, NULL, err);
@@ -275,7 +274,7 @@ int session_next(struct llama3_sampling *sampling, struct llama3_session *s, int
         *token = -1;
     }
     if (!s->has_logits)
-        return error_set(err, LLAMA3_EINPUT, "next: expected logits of a token before, found none");
+        return error_input(err, "next: expected logits of a token before, found none");
     return llama3_sampling_draw(sampling, s->logits, s->tokens.n, token, err);
 }
 

@@ -242,24 +242,22 @@ static int check_header(const struct session_model *model, const struct hashed *
     make_identities(model, &own);
     for (size_t i = 0; i < N_IDENTITIES; i++)
         if (memcmp(own.identities[i], header->identities[i], SHA256_DIGEST_SIZE) != 0)
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: expected a session of this %s, found one of another", h->path,
-                             names[i]);
+            return error_input(err, "%s: expected a session of this %s, found one of another",
+                               h->path, names[i]);
     if (header->n_tokens > context)
         return error_set(err, LLAMA3_ECONTEXT,
                          "%s: expected at most the context's %zu tokens, found %" PRIu64, h->path,
                          context, header->n_tokens);
     if (header->n_logits != 0 && (header->n_logits != vocab_size || header->n_tokens == 0))
-        return error_set(err, LLAMA3_EINPUT, "%s: expected 0 or %zu logits, found %" PRIu64,
-                         h->path, vocab_size, header->n_logits);
+        return error_input(err, "%s: expected 0 or %zu logits, found %" PRIu64, h->path, vocab_size,
+                           header->n_logits);
     uint64_t size = MAGIC + sizeof *header + header->n_tokens * sizeof(int32_t) +
                     header->n_logits * sizeof(float) +
                     header->n_tokens * llama3_model_info(model->owner)->kv_bytes_per_token +
                     SHA256_DIGEST_SIZE;
-    return h->in_size == size
-               ? 0
-               : error_set(err, LLAMA3_EINPUT, "%s: expected %" PRIu64 " bytes, found %zu", h->path,
-                           size, h->in_size);
+    return h->in_size == size ? 0
+                              : error_input(err, "%s: expected %" PRIu64 " bytes, found %zu",
+                                            h->path, size, h->in_size);
 }
 
 static int get_tokens(struct llama3_session *s, struct hashed *h, size_t n,
@@ -271,9 +269,8 @@ static int get_tokens(struct llama3_session *s, struct hashed *h, size_t n,
         if (get(h, &token, sizeof token, err) < 0)
             return -1;
         if (token < 0 || (size_t)token >= vocab_size)
-            return error_set(err, LLAMA3_EINPUT,
-                             "%s: token %zu: expected an id below %zu, found %d", h->path, i,
-                             vocab_size, (int)token);
+            return error_input(err, "%s: token %zu: expected an id below %zu, found %d", h->path, i,
+                               vocab_size, (int)token);
         tokens_add(&s->tokens, token);
     }
     return s->tokens.failed ? error_memory(err, "tokens", n * sizeof(int32_t)) : 0;
@@ -287,8 +284,7 @@ static int check_digest(struct hashed *h, struct llama3_error *err)
         return -1;
     return memcmp(digest, found, sizeof digest) == 0
                ? 0
-               : error_set(err, LLAMA3_EINPUT, "%s: damaged: its digest is not that of its bytes",
-                           h->path);
+               : error_input(err, "%s: damaged: its digest is not that of its bytes", h->path);
 }
 
 static int load(struct llama3_session *s, struct hashed *h, struct llama3_error *err)
@@ -298,8 +294,7 @@ static int load(struct llama3_session *s, struct hashed *h, struct llama3_error 
     if (get(h, found, MAGIC, err) < 0)
         return -1;
     if (memcmp(found, magic, MAGIC) != 0)
-        return error_set(err, LLAMA3_EINPUT, "%s: expected a saved session, found another file",
-                         h->path);
+        return error_input(err, "%s: expected a saved session, found another file", h->path);
     if (get(h, &header, sizeof header, err) < 0 || check_header(s->model, h, &header, err) < 0 ||
         get_tokens(s, h, (size_t)header.n_tokens, err) < 0 ||
         get(h, s->logits, (size_t)header.n_logits * sizeof *s->logits, err) < 0 ||
