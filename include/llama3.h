@@ -27,7 +27,8 @@
  * and a detokenizer belong to one thread at a time, but for llama3_session_cancel(). Sessions that
  * wait at the same moment share a pass through the model; what a session computes never depends on
  * what else is in that pass. After a fork() the parent alone may use its models and what belongs to
- * them; evaluating in the child is an error (LLAMA3_EINPUT).
+ * them; evaluating in the child is an error (LLAMA3_EINPUT), and closing
+ * them there keeps their memory.
  *
  * Callbacks are called on the thread that called the function, before it returns. Inside one, any
  * function may be called on other objects and on the model, and those that are named with the

@@ -12,6 +12,7 @@
 
 #include "base/guard.h"
 #include "base/machine.h"
+#include "base/path.h"
 #include "base/size.h"
 #include "base/sized.h"
 #include "checkpoint/generation.h"
@@ -258,12 +259,9 @@ struct llama3_model *llama3_model_open(const char *path, const struct llama3_mod
                                        struct llama3_error *err)
 {
     struct llama3_model_options o;
-    if (sized_take(&o, sizeof o, options, "llama3_model_options", err) < 0)
+    if (path_check(path, "model", err) < 0 ||
+        sized_take(&o, sizeof o, options, "llama3_model_options", err) < 0)
         return NULL;
-    if (path == NULL || path[0] == '\0') {
-        error_input(err, "model: expected a path, found none");
-        return NULL;
-    }
     struct llama3_model *m = size_alloc(1, sizeof *m);
     if (m == NULL) {
         error_memory(err, "a model", sizeof *m);
@@ -288,7 +286,7 @@ void llama3_model_close(struct llama3_model *m)
 
 int llama3_check_config(const char *folder, struct llama3_error *err)
 {
-    return hf_config_check(folder, err);
+    return path_check(folder, "folder", err) < 0 ? -1 : hf_config_check(folder, err);
 }
 
 bool llama3_model_has_file(const struct llama3_model *m, const char *path)

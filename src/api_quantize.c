@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/machine.h"
+#include "base/path.h"
 #include "base/sized.h"
 #include "engine/calibrate.h"
 #include "engine/gain.h"
@@ -239,7 +240,8 @@ int llama3_quantize(const char *in, const char *out, const struct llama3_quantiz
     struct quantize_call job = {.in = in};
     struct llama3_quantize_report own;
     struct kinds *kinds = NULL;
-    if (sized_take(&job.o, sizeof job.o, options, "llama3_quantize_options", err) != 0 ||
+    if (path_check(in, "in", err) != 0 || path_check(out, "out", err) != 0 ||
+        sized_take(&job.o, sizeof job.o, options, "llama3_quantize_options", err) != 0 ||
         sized_take(&own, sizeof own, report, "llama3_quantize_report", err) != 0 ||
         take_options(&job, out, err) != 0)
         return -1;
@@ -258,7 +260,8 @@ int llama3_quantize_gain(const char *in, const char *out, int threads, double *k
                          struct llama3_error *err)
 {
     struct gain gain;
-    if (threads_chosen(threads, &threads, err) != 0 ||
+    if (path_check(in, "in", err) != 0 || path_check(out, "out", err) != 0 ||
+        threads_chosen(threads, &threads, err) != 0 ||
         gain_of_file(in, out, threads, &gain, err) != 0)
         return -1;
     *kl = gain.kl;

@@ -407,19 +407,19 @@ START_TEST(a_damaged_session_is_refused)
     char *bytes = read_file(&size);
     for (size_t n = 0; n < size; n += n < 80 ? 1 : 97) {
         write_file(bytes, n);
-        refuses(model, LLAMA3_EINPUT, n == 0 ? "found the end" : "expected");
+        refuses(model, LLAMA3_EINPUT, n < 188 ? "found the end" : "the file is damaged");
     }
     for (size_t at = 0; at < size; at += at < 80 ? 1 : 61) {
         bytes[at] ^= 0x41;
         write_file(bytes, size);
-        ck_assert_ptr_null(llama3_session_load(model, path, &err));
-        ck_assert(err.code == LLAMA3_EINPUT || err.code == LLAMA3_ECONTEXT);
+        refuses(model, LLAMA3_EINPUT,
+                at < sizeof "llama3-kv 1" ? "expected a saved session" : "the file is damaged");
         bytes[at] ^= 0x41;
     }
     bytes = realloc(bytes, size + 1);
     bytes[size] = 0;
     write_file(bytes, size + 1);
-    refuses(model, LLAMA3_EINPUT, "bytes, found");
+    refuses(model, LLAMA3_EINPUT, "the file is damaged");
     free(bytes);
     llama3_session_close(session);
     llama3_model_close(model);
@@ -645,9 +645,128 @@ START_TEST(a_forked_child_is_refused)
     }
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert_int_eq(status, 0);
+    /* It may close what it has, which leaves the parent's alone. */
+    child = fork();
+    if (child == 0) {
+        alarm(20);
+        llama3_session_close(session);
+        llama3_model_close(model);
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
     eval(session, &token, 1, 0, NULL);
     llama3_session_close(session);
     llama3_model_close(model);
+}
+END_TEST
+
+/* The session's own tokens are as good as others. */
+START_TEST(tokens_of_the_session_itself)
+{
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    struct llama3_session *session = open_session(model), *other = open_session(model);
+    const struct llama3_generation g = {.size = sizeof g, .max_tokens = 3};
+    int32_t tokens[N];
+    size_t n, bytes = vocab_size(model) * sizeof(float);
+    some_tokens(model, tokens, 8, 1);
+    for (size_t i = 8; i < 128; i++)
+        tokens[i] = tokens[i % 8];
+    eval(other, tokens, 128, 0, NULL);
+    eval(session, tokens, 8, 0, NULL);
+    for (size_t length = 8; length < 128; length *= 2) {
+        const int32_t *own = llama3_session_tokens(session, &n);
+        eval(session, own, n, 0, NULL);
+    }
+    ck_assert_mem_eq(llama3_session_tokens(session, &n), tokens, 128 * sizeof *tokens);
+    ck_assert_mem_eq(llama3_session_logits(session), llama3_session_logits(other), bytes);
+    const int32_t *own = llama3_session_tokens(session, &n);
+    ck_assert_int_eq(llama3_session_set(session, own + 1, 100, NULL, NULL, NULL, &err), 0);
+    own = llama3_session_tokens(session, &n);
+    ck_assert_mem_eq(own, tokens + 1, 100 * sizeof *own);
+    ck_assert_int_eq(llama3_session_generate(session, own + 1, 90, &g, NULL, &err), 0);
+    ck_assert_mem_eq(llama3_session_tokens(session, &n), tokens + 2, 90 * sizeof *own);
+    llama3_session_close(other);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+static int change_history(void *arg, const char *text, size_t length)
+{
+    struct llama3_history *history = arg;
+    (void)text;
+    (void)length;
+    llama3_history_truncate(history, 0); /* does nothing */
+    is_refused(llama3_history_add(history, "user", "Wait", &err), LLAMA3_EINPUT,
+               "expected a history that no call is using");
+    return 0;
+}
+
+START_TEST(a_history_in_use_is_refused)
+{
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    struct llama3_session *session = open_session(model);
+    struct llama3_history *history = llama3_history_new();
+    const struct llama3_generation g = {
+        .size = sizeof g, .max_tokens = 20, .on_text = change_history, .arg = history};
+    ck_assert_ptr_nonnull(llama3_session_respond(session, history, "Hello", &g, &err));
+    ck_assert_uint_eq(llama3_history_length(history), 2);
+    ck_assert_str_eq(llama3_history_message(history, 0)->content, "Hello");
+    llama3_history_truncate(history, 0);
+    ck_assert_uint_eq(llama3_history_length(history), 0);
+    llama3_history_free(history);
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+END_TEST
+
+static void nowhere(const char *nothing)
+{
+    double kl, plain;
+    const char *somewhere = TEST_DATA "/tiny-f32";
+    is_refused(llama3_quantize(nothing, path, NULL, NULL, &err), LLAMA3_EINPUT, "expected a path");
+    is_refused(llama3_quantize(somewhere, nothing, NULL, NULL, &err), LLAMA3_EINPUT,
+               "expected a path");
+    is_refused(llama3_quantize_gain(nothing, somewhere, 1, &kl, &plain, &err), LLAMA3_EINPUT,
+               "expected a path");
+    is_refused(llama3_quantize_gain(somewhere, nothing, 1, &kl, &plain, &err), LLAMA3_EINPUT,
+               "expected a path");
+    is_refused(llama3_check_config(nothing, &err), LLAMA3_EINPUT, "expected a path");
+    ck_assert_ptr_null(llama3_model_open(nothing, NULL, &err));
+    is_refused(-1, LLAMA3_EINPUT, "expected a path");
+    struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
+    struct llama3_session *session = open_session(model);
+    is_refused(llama3_session_save(session, nothing, &err), LLAMA3_EINPUT, "expected a path");
+    ck_assert_ptr_null(llama3_session_load(model, nothing, &err));
+    is_refused(-1, LLAMA3_EINPUT, "expected a path");
+    llama3_session_close(session);
+    llama3_model_close(model);
+}
+
+START_TEST(paths_are_needed)
+{
+    nowhere(NULL);
+    nowhere("");
+}
+END_TEST
+
+START_TEST(a_model_is_not_overwritten_by_its_session)
+{
+    char file[4096], copy[128];
+    snprintf(copy, sizeof copy, "%s.gguf", path);
+    snprintf(file, sizeof file, "cp %s/tiny-gguf-q8_0/model.gguf %s", TEST_DATA, copy);
+    ck_assert_int_eq(system(file), 0);
+    struct llama3_model *model = llama3_model_open(copy, NULL, &err);
+    struct llama3_session *session = open_session(model);
+    is_refused(llama3_session_save(session, copy, &err), LLAMA3_EINPUT,
+               "expected a path that is none of the model's files");
+    llama3_session_close(session);
+    llama3_model_close(model);
+    model = llama3_model_open(copy, NULL, &err);
+    ck_assert_msg(model != NULL, "%s", err.message);
+    llama3_model_close(model);
+    unlink(copy);
 }
 END_TEST
 
@@ -923,6 +1042,10 @@ int main(void)
     tcase_add_test(tcase, a_refused_prompt_leaves_the_session);
     tcase_add_test(tcase, a_session_in_use_is_refused);
     tcase_add_test(tcase, a_forked_child_is_refused);
+    tcase_add_test(tcase, tokens_of_the_session_itself);
+    tcase_add_test(tcase, a_history_in_use_is_refused);
+    tcase_add_test(tcase, paths_are_needed);
+    tcase_add_test(tcase, a_model_is_not_overwritten_by_its_session);
     tcase_add_test(tcase, a_failure_is_told_in_the_result);
     tcase_add_test(tcase, what_can_be_no_message_is_refused);
     tcase_add_test(tcase, pretokens_of_any_bytes);

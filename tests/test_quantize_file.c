@@ -481,6 +481,9 @@ START_TEST(a_gain)
     ck_assert_int_eq(llama3_quantize_gain(tiny, out, 1, &calibrated, &without, &err), 0);
     ck_assert_double_lt(calibrated, without);
     ck_assert_int_eq(llama3_quantize_gain(tiny, other, 1, &calibrated, &without, &err), -1);
+    ck_assert_int_eq(llama3_quantize_gain(out, tiny, 1, &calibrated, &without, &err), -1);
+    ck_assert_msg(strstr(err.message, ": expected a file of llama3_quantize(), found ") != NULL,
+                  "%s", err.message);
     make(TEST_DATA "/tiny-f16", out, NULL, NULL);
     ck_assert_int_eq(llama3_quantize_gain(tiny, out, 1, &calibrated, &without, &err), -1);
     ck_assert_msg(strstr(err.message, ": expected a file that was made of ") != NULL, "%s",

@@ -62,6 +62,13 @@ int path_make_folders(const char *path, unsigned mode, struct llama3_error *err)
     return result;
 }
 
+int path_check(const char *path, const char *what, struct llama3_error *err)
+{
+    return path != NULL && path[0] != '\0'
+               ? 0
+               : error_input(err, "%s: expected a path, found none", what);
+}
+
 bool path_ends_with(const char *path, const char *suffix)
 {
     size_t n = strlen(path), m = strlen(suffix);

@@ -19,6 +19,9 @@ char *path_folder(const char *path, struct llama3_error *err);
 /* Like mkdir -p with the mode of new folders. Links are followed. */
 int path_make_folders(const char *path, unsigned mode, struct llama3_error *err);
 
+/* -1 for a caller's path that is NULL or empty. what: which one, for the error. */
+int path_check(const char *path, const char *what, struct llama3_error *err);
+
 /* Whether a path, or any text, ends in another. */
 bool path_ends_with(const char *path, const char *suffix);
 

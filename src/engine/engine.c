@@ -367,9 +367,16 @@ static void submit_and_wait(struct engine *engine, struct waiting *w)
     pthread_cond_destroy(&w->advanced);
 }
 
+/* Whether this is a child of the process that opened the engine: the threads that compute are not
+ * here, and a lock may be held for ever. */
+static bool in_child(const struct engine *engine)
+{
+    return getpid() != engine->process;
+}
+
 int engine_run(struct engine *engine, const struct engine_job *job, struct llama3_error *err)
 {
-    if (getpid() != engine->process) /* the threads that compute are not here */
+    if (in_child(engine))
         return error_input(err, "expected the process that opened the model, found a child of it");
     pthread_mutex_lock(&engine->kv_lock);
     int status = sequence_reserve(engine->forward, job->sequence, job->position,
@@ -413,6 +420,8 @@ void engine_truncate(struct engine *engine, struct sequence *sequence, size_t n)
 
 void engine_release(struct engine *engine, struct sequence *sequence)
 {
+    if (in_child(engine))
+        return;
     pthread_mutex_lock(&engine->kv_lock);
     sequence_close(engine->forward, sequence);
     pthread_mutex_unlock(&engine->kv_lock);
@@ -521,7 +530,7 @@ struct engine *engine_open(struct forward *forward, size_t vocab_size,
 
 void engine_close(struct engine *engine)
 {
-    if (engine == NULL)
+    if (engine == NULL || in_child(engine))
         return;
     pthread_mutex_lock(&engine->lock);
     engine->closing = true;

@@ -145,6 +145,9 @@ static int check_made_of(const struct model *source, const struct model *made,
                          struct llama3_error *err)
 {
     const struct config *a = &source->config, *b = &made->config;
+    if (strcmp(made->format, "llama3") != 0)
+        return error_input(err, "%s: expected a file of llama3_quantize(), found one of format %s",
+                           made->path, made->format);
     float *rows = size_alloc_for(2, a->dim * sizeof *rows, "norms", err);
     if (rows == NULL)
         return -1;

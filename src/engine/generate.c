@@ -145,7 +145,9 @@ static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
     struct outlet outlet = {.generation = g, .stop_string = &result->stop_string};
     outlet.detokenizer = llama3_detokenizer_open(s->model->owner, false, err);
     int finish = -1;
-    if (outlet.detokenizer != NULL && llama3_sampling_begin(g->sampling, prompt, n, err) == 0)
+    /* By the session's copy: the caller's tokens may have been the session's, and be gone. */
+    if (outlet.detokenizer != NULL &&
+        llama3_sampling_begin(g->sampling, s->tokens.ids, n, err) == 0)
         finish = answer(s, &outlet, result, err);
     session_leave(s);
     if (finish >= 0 && finish_text(&outlet, err) < 0)

@@ -12,6 +12,7 @@
 struct llama3_history {
     struct llama3_message *messages; /* [n], each with its own copies */
     size_t n, capacity;
+    bool in_use; /* by llama3_session_respond(), which may be in a callback */
 };
 
 struct llama3_history *llama3_history_new(void)
@@ -19,17 +20,31 @@ struct llama3_history *llama3_history_new(void)
     return size_alloc(1, sizeof(struct llama3_history));
 }
 
+static void truncate_to(struct llama3_history *history, size_t n)
+{
+    while (history->n > n) {
+        struct llama3_message *last = &history->messages[--history->n];
+        free((char *)last->role);
+        free((char *)last->content);
+    }
+}
+
 void llama3_history_free(struct llama3_history *history)
 {
     if (history == NULL)
         return;
-    llama3_history_truncate(history, 0);
+    truncate_to(history, 0);
     free(history->messages);
     free(history);
 }
 
-int llama3_history_add(struct llama3_history *history, const char *role, const char *content,
-                       struct llama3_error *err)
+static int refuse_use(struct llama3_error *err)
+{
+    return error_input(err, "history: expected a history that no call is using, found one in use");
+}
+
+static int add(struct llama3_history *history, const char *role, const char *content,
+               struct llama3_error *err)
 {
     const struct llama3_message message = {sizeof message, role, content};
     if (chat_message_check(&message, history->n + 1, err) < 0)
@@ -54,6 +69,12 @@ int llama3_history_add(struct llama3_history *history, const char *role, const c
     return 0;
 }
 
+int llama3_history_add(struct llama3_history *history, const char *role, const char *content,
+                       struct llama3_error *err)
+{
+    return history->in_use ? refuse_use(err) : add(history, role, content, err);
+}
+
 size_t llama3_history_length(const struct llama3_history *history)
 {
     return history->n;
@@ -66,11 +87,8 @@ const struct llama3_message *llama3_history_message(const struct llama3_history 
 
 void llama3_history_truncate(struct llama3_history *history, size_t n)
 {
-    while (history->n > n) {
-        struct llama3_message *last = &history->messages[--history->n];
-        free((char *)last->role);
-        free((char *)last->content);
-    }
+    if (!history->in_use)
+        truncate_to(history, n);
 }
 
 /* ---- answers -------------------------------------------------------------------------------- */
@@ -137,10 +155,15 @@ const char *llama3_session_respond(struct llama3_session *session, struct llama3
 
     if (sized_take(&callers, sizeof callers, generation, "llama3_generation", err) < 0)
         return NULL;
-    if (llama3_history_add(history, "user", query, err) < 0 ||
-        answer(session, history, &gathering, err) < 0 ||
-        llama3_history_add(history, "assistant", gathering.text.data, err) < 0)
-        llama3_history_truncate(history, before);
+    if (history->in_use) {
+        refuse_use(err);
+        return NULL;
+    }
+    history->in_use = true;
+    if (add(history, "user", query, err) < 0 || answer(session, history, &gathering, err) < 0 ||
+        add(history, "assistant", gathering.text.data, err) < 0)
+        truncate_to(history, before);
+    history->in_use = false;
     buf_free(&gathering.text);
     return history->n > before ? history->messages[history->n - 1].content : NULL;
 }

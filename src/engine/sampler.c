@@ -22,17 +22,11 @@ struct candidate {
     int32_t id;
 };
 
-struct bias {
-    int32_t token;
-    float value;
-};
-
 struct llama3_sampling {
     float temperature, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty;
     int top_k;
     uint64_t seed;
-    struct bias *biases; /* [n_biases] */
-    size_t n_biases;
+    float *biases;        /* [vocab_size], or NULL: none */
     const uint32_t *mask; /* [(vocab_size + 31) / 32], or NULL */
 
     size_t vocab_size; /* 0: of no model */
@@ -201,7 +195,6 @@ static int check_has_model(const struct llama3_sampling *s, struct llama3_error 
 int llama3_sampling_bias(struct llama3_sampling *s, int32_t token, float bias,
                          struct llama3_error *err)
 {
-    size_t i = 0;
     if (check_has_model(s, err) < 0)
         return -1;
     if (token < 0 || (size_t)token >= s->vocab_size)
@@ -209,16 +202,11 @@ int llama3_sampling_bias(struct llama3_sampling *s, int32_t token, float bias,
                            (int)token);
     if (!(fabsf(bias) <= 100))
         return error_input(err, "bias: expected a number in [-100, 100], found %g", (double)bias);
-    while (i < s->n_biases && s->biases[i].token != token)
-        i++;
-    if (i == s->n_biases) {
-        struct bias *more = reallocarray(s->biases, i + 1, sizeof *more);
-        if (more == NULL)
-            return error_memory(err, "a bias", (i + 1) * sizeof *more);
-        s->biases = more;
-        s->n_biases++;
-    }
-    s->biases[i] = (struct bias){token, bias};
+    if (s->biases == NULL)
+        s->biases = size_alloc_for(s->vocab_size, sizeof *s->biases, "biases", err);
+    if (s->biases == NULL)
+        return -1;
+    s->biases[token] = bias;
     return 0;
 }
 
@@ -281,22 +269,22 @@ struct llama3_sampling *sampling_open(const struct generation_defaults *g, size_
 struct llama3_sampling *llama3_sampling_copy(const struct llama3_sampling *from,
                                              struct llama3_error *err)
 {
-    struct llama3_sampling *s = size_alloc(1, sizeof *s);
-    struct bias *biases = size_alloc(from->n_biases, sizeof *biases);
-    if (s == NULL || biases == NULL) {
-        error_memory(err, "the sampling", sizeof *s + from->n_biases * sizeof *biases);
-        free(s);
-        free(biases);
+    struct llama3_sampling *s = size_alloc_for(1, sizeof *s, "the sampling", err);
+    if (s == NULL)
         return NULL;
-    }
     *s = *from;
     s->answer_counts = NULL;
     s->seen = NULL;
     s->adjusted = NULL;
     s->candidates = NULL;
-    s->biases = biases;
-    if (from->n_biases > 0)
-        memcpy(biases, from->biases, from->n_biases * sizeof *biases);
+    if (from->biases != NULL) {
+        s->biases = size_alloc_for(s->vocab_size, sizeof *s->biases, "biases", err);
+        if (s->biases == NULL) {
+            free(s);
+            return NULL;
+        }
+        memcpy(s->biases, from->biases, s->vocab_size * sizeof *s->biases);
+    }
     return s;
 }
 
@@ -379,11 +367,11 @@ static const float *adjust(struct llama3_sampling *s, const float *logits)
 {
     bool penalties =
         s->repeat_penalty != 1 || s->frequency_penalty != 0 || s->presence_penalty != 0;
-    if (!penalties && s->n_biases == 0 && s->mask == NULL)
+    if (!penalties && s->biases == NULL && s->mask == NULL)
         return logits;
     memcpy(s->adjusted, logits, s->vocab_size * sizeof *logits);
-    for (size_t i = 0; i < s->n_biases; i++)
-        s->adjusted[s->biases[i].token] += s->biases[i].value;
+    for (size_t i = 0; i < s->vocab_size && s->biases != NULL; i++)
+        s->adjusted[i] += s->biases[i];
     for (size_t i = 0; i < s->vocab_size && penalties; i++) {
         float logit = s->adjusted[i];
         if (s->seen[i])

@@ -46,8 +46,8 @@ static int check_ended(const struct llama3_session *s, struct llama3_error *err)
 static int refuse_use(struct llama3_error *err)
 {
     return error_input(err,
-                       "session: expected a session that no call is using, found a call in one of "
-                       "its callbacks");
+                       "session: expected a session that no call is using, found one in use: by "
+                       "another thread, or by the call whose callback this is");
 }
 
 int session_begin(struct llama3_session *s, struct llama3_error *err)
@@ -196,11 +196,13 @@ static int append(struct llama3_session *s, const int32_t *tokens, size_t n, siz
                   float *logits, bool generates, struct progress *progress,
                   struct llama3_error *err)
 {
-    size_t before = s->tokens.n;
+    /* The tokens may be the session's own, whose memory moves when it grows. */
+    uintptr_t at = (uintptr_t)tokens, own = (uintptr_t)s->tokens.ids;
+    bool is_own = at >= own && at < own + s->tokens.capacity * sizeof *tokens;
+    size_t before = s->tokens.n, offset = is_own ? (at - own) / sizeof *tokens : 0;
     struct engine_job job = {
         .sequence = s->sequence,
         .position = before,
-        .tokens = tokens,
         .n = n,
         .n_logits = n_logits > 0 ? n_logits : 1,
         .logits = n_logits > 0 ? logits : s->logits,
@@ -217,7 +219,8 @@ static int append(struct llama3_session *s, const int32_t *tokens, size_t n, siz
     if (!generates)
         session_leave(s);
     for (size_t i = 0; i < n; i++)
-        tokens_add(&s->tokens, tokens[i]);
+        tokens_add(&s->tokens, is_own ? s->tokens.ids[offset + i] : tokens[i]);
+    job.tokens = s->tokens.ids + before;
     if (s->tokens.failed) {
         s->tokens.failed = false;
         s->tokens.n = before;
@@ -268,10 +271,12 @@ int session_next(struct llama3_sampling *sampling, struct llama3_session *s, int
         return -1;
     if (*token != -1) {
         if (check_tokens(s, s->tokens.n, token, 1, err) < 0 ||
-            append(s, token, 1, 0, NULL, true, NULL, err) < 0 ||
-            llama3_sampling_accept(sampling, *token, err) < 0)
+            append(s, token, 1, 0, NULL, true, NULL, err) < 0)
             return -1;
+        int32_t appended = *token;
         *token = -1;
+        if (llama3_sampling_accept(sampling, appended, err) < 0)
+            return -1;
     }
     if (!s->has_logits)
         return error_input(err, "next: expected logits of a token before, found none");

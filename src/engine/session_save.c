@@ -23,6 +23,7 @@
 #include "base/file.h"
 #include "base/machine.h"
 #include "base/new_file.h"
+#include "base/path.h"
 #include "base/size.h"
 #include "checkpoint/tensors.h"
 #include "engine/session.h"
@@ -201,6 +202,11 @@ int llama3_session_save(struct llama3_session *s, const char *path, struct llama
     struct hashed h = {.path = path};
     if (s->ended.code != LLAMA3_OK)
         return error_copy(err, &s->ended);
+    if (path_check(path, "session", err) < 0)
+        return -1;
+    if (llama3_model_has_file(s->model->owner, path))
+        return error_input(
+            err, "%s: expected a path that is none of the model's files, found one of them", path);
     if (session_begin(s, err) < 0)
         return -1;
     session_leave(s);
@@ -276,6 +282,7 @@ static int get_tokens(struct llama3_session *s, struct hashed *h, size_t n,
     return s->tokens.failed ? error_memory(err, "tokens", n * sizeof(int32_t)) : 0;
 }
 
+/* At the end of all that has a digest. */
 static int check_digest(struct hashed *h, struct llama3_error *err)
 {
     uint8_t digest[SHA256_DIGEST_SIZE], found[SHA256_DIGEST_SIZE];
@@ -284,7 +291,25 @@ static int check_digest(struct hashed *h, struct llama3_error *err)
         return -1;
     return memcmp(digest, found, sizeof digest) == 0
                ? 0
-               : error_input(err, "%s: damaged: its digest is not that of its bytes", h->path);
+               : error_input(err, "%s: the file is damaged: its digest is not that of its bytes",
+                             h->path);
+}
+
+/* Reads on to the digest. -1, and err as it is unless the digest is wrong. */
+static int check_bytes(struct hashed *h, struct llama3_error *err)
+{
+    char bytes[4096];
+    long at = ftell(h->in);
+    size_t left = h->in_size - (size_t)at;
+    left = left > SHA256_DIGEST_SIZE ? left - SHA256_DIGEST_SIZE : 0;
+    while (left > 0) {
+        size_t n = left < sizeof bytes ? left : sizeof bytes;
+        if (get(h, bytes, n, err) < 0)
+            return -1;
+        left -= n;
+    }
+    check_digest(h, err);
+    return -1;
 }
 
 static int load(struct llama3_session *s, struct hashed *h, struct llama3_error *err)
@@ -295,8 +320,11 @@ static int load(struct llama3_session *s, struct hashed *h, struct llama3_error 
         return -1;
     if (memcmp(found, magic, MAGIC) != 0)
         return error_input(err, "%s: expected a saved session, found another file", h->path);
-    if (get(h, &header, sizeof header, err) < 0 || check_header(s->model, h, &header, err) < 0 ||
-        get_tokens(s, h, (size_t)header.n_tokens, err) < 0 ||
+    if (get(h, &header, sizeof header, err) < 0)
+        return -1;
+    if (check_header(s->model, h, &header, err) < 0)
+        return check_bytes(h, err); /* or a damaged file would be said to be another model's */
+    if (get_tokens(s, h, (size_t)header.n_tokens, err) < 0 ||
         get(h, s->logits, (size_t)header.n_logits * sizeof *s->logits, err) < 0 ||
         engine_reserve(s->model->engine, s->sequence, s->tokens.n, err) < 0 ||
         each_block(s, h, get_block, err) < 0)
@@ -309,7 +337,8 @@ struct llama3_session *session_load(const struct session_model *model, const cha
                                     struct llama3_error *err)
 {
     struct hashed h = {.path = path};
-    struct llama3_session *s = session_open(model, err);
+    struct llama3_session *s =
+        path_check(path, "session", err) < 0 ? NULL : session_open(model, err);
     if (s == NULL)
         return NULL;
     sha256_init(&h.sha);

@@ -60,7 +60,8 @@ size_t say_fitting(const char *line, size_t columns)
 
 bool say_quiet;
 
-static void say_line(const char *before, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static void say_line(const char *before, const char *format,
+                                                           va_list args)
 {
     char line[9000]; /* two paths, and why */
     vsnprintf(line, sizeof line, format, args);
