@@ -32,8 +32,9 @@
  *
  * Callbacks are called on the thread that called the function, before it returns. Inside one, any
  * function may be called on other objects and on the model, and those that are named with the
- * callback on the object itself. Of a session, the others fail with LLAMA3_EINPUT, and
- * llama3_session_truncate() does nothing; but closing an object in its own callback is undefined.
+ * callback on the object itself. The others fail with LLAMA3_EINPUT on a session or a history that
+ * is in use, and truncating one does nothing; but closing an object in its own callback is
+ * undefined.
  *
  * Text is UTF-8, and NUL-terminated unless a length is given.
  */
@@ -84,7 +85,7 @@ enum llama3_code {
 };
 
 struct llama3_error {
-    size_t size; /* 0 counts as that of version 0.1 */
+    size_t size; /* for later versions: the fields of 0.1 are filled in whatever it says */
     enum llama3_code code;
     char message[512]; /* one line: what was expected and what was found; no control characters */
 };
@@ -344,8 +345,7 @@ LLAMA3_API int llama3_session_eval(struct llama3_session *session, const int32_t
  * with them from the front is kept, the rest is evaluated. *cached (or NULL): how many were kept.
  * on_prompt (or NULL): of total tokens, done are evaluated, cached ones included; inside, the
  * session may be canceled and nothing else. Fails as llama3_session_eval(); a failure while tokens
- * are evaluated leaves those that were kept, without logits, and any other the session as it was.
- */
+ * are evaluated leaves those that were kept, and any other leaves the session as it was. */
 LLAMA3_API int llama3_session_set(struct llama3_session *session, const int32_t *tokens, size_t n,
                                   void (*on_prompt)(void *arg, size_t done, size_t total),
                                   void *arg, size_t *cached, struct llama3_error *err);
