@@ -262,11 +262,9 @@ struct llama3_model *llama3_model_open(const char *path, const struct llama3_mod
     if (path_check(path, "model", err) < 0 ||
         sized_take(&o, sizeof o, options, "llama3_model_options", err) < 0)
         return NULL;
-    struct llama3_model *m = size_alloc(1, sizeof *m);
-    if (m == NULL) {
-        error_memory(err, "a model", sizeof *m);
+    struct llama3_model *m = size_alloc_for(1, sizeof *m, "a model", err);
+    if (m == NULL)
         return NULL;
-    }
     if (open_all(m, path, &o, err) < 0) {
         llama3_model_close(m);
         return NULL;
@@ -482,11 +480,9 @@ struct llama3_detokenizer {
 struct llama3_detokenizer *llama3_detokenizer_open(const struct llama3_model *m, bool with_control,
                                                    struct llama3_error *err)
 {
-    struct llama3_detokenizer *d = size_alloc(1, sizeof *d);
-    if (d == NULL) {
-        error_memory(err, "a detokenizer", sizeof *d);
+    struct llama3_detokenizer *d = size_alloc_for(1, sizeof *d, "a detokenizer", err);
+    if (d == NULL)
         return NULL;
-    }
     d->model = m;
     d->with_control = with_control;
     return d;

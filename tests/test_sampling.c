@@ -303,8 +303,8 @@ START_TEST(settings_are_checked)
         {"seed", "18446744073709551616", NULL},
         {"seed", "1.0", NULL},
         {"heat", "1",
-         "sampling: expected temperature, top_p, min_p, top_k, repeat_penalty, "
-         "frequency_penalty, presence_penalty or seed, found \"heat\""},
+         "sampling: expected one of temperature, top_p, min_p, top_k, repeat_penalty, "
+         "frequency_penalty, presence_penalty, seed, found \"heat\""},
         {"", "1", NULL},
     };
     struct llama3_sampling *s = llama3_sampling_open(NULL, &err);

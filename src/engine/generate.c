@@ -158,19 +158,6 @@ static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
     return finish;
 }
 
-/* As generate(), with a sampling of its own if there is none. */
-static int generate_with(struct llama3_session *s, const int32_t *prompt, size_t n,
-                         struct llama3_generation *g, struct llama3_result *result,
-                         struct llama3_error *err)
-{
-    if (g->sampling != NULL)
-        return generate(s, prompt, n, g, result, err);
-    g->sampling = llama3_sampling_open(s->model->owner, err);
-    int finish = g->sampling != NULL ? generate(s, prompt, n, g, result, err) : -1;
-    llama3_sampling_close(g->sampling);
-    return finish;
-}
-
 int llama3_session_generate(struct llama3_session *s, const int32_t *prompt, size_t n,
                             const struct llama3_generation *generation,
                             struct llama3_result *callers, struct llama3_error *err)
@@ -186,7 +173,12 @@ int llama3_session_generate(struct llama3_session *s, const int32_t *prompt, siz
         .size = sizeof result, .stop_id = -1, .stop_string = -1, .prompt_tokens = n};
     if (sized_take(&g, sizeof g, generation, "llama3_generation", &failure) == 0 &&
         check(&g, &failure) == 0 && session_begin(s, &failure) == 0) {
-        finish = generate_with(s, prompt, n, &g, &result, &failure);
+        struct llama3_sampling *own = NULL;
+        if (g.sampling == NULL)
+            g.sampling = own = llama3_sampling_open(s->model->owner, &failure);
+        if (g.sampling != NULL)
+            finish = generate(s, prompt, n, &g, &result, &failure);
+        llama3_sampling_close(own);
         session_end(s);
         /* One that came too late to end anything is reported as well: it was for this call. */
         if ((finish < 0 && failure.code == LLAMA3_ECANCELED) ||

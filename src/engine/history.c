@@ -20,32 +20,21 @@ struct llama3_history *llama3_history_new(void)
     return size_alloc(1, sizeof(struct llama3_history));
 }
 
-static void truncate_to(struct llama3_history *history, size_t n)
-{
-    while (history->n > n) {
-        struct llama3_message *last = &history->messages[--history->n];
-        free((char *)last->role);
-        free((char *)last->content);
-    }
-}
-
 void llama3_history_free(struct llama3_history *history)
 {
     if (history == NULL)
         return;
-    truncate_to(history, 0);
+    llama3_history_truncate(history, 0);
     free(history->messages);
     free(history);
 }
 
-static int refuse_use(struct llama3_error *err)
+int llama3_history_add(struct llama3_history *history, const char *role, const char *content,
+                       struct llama3_error *err)
 {
-    return error_input(err, "history: expected a history that no call is using, found one in use");
-}
-
-static int add(struct llama3_history *history, const char *role, const char *content,
-               struct llama3_error *err)
-{
+    if (history->in_use)
+        return error_input(err,
+                           "history: expected a history that no call is using, found one in use");
     const struct llama3_message message = {sizeof message, role, content};
     if (chat_message_check(&message, history->n + 1, err) < 0)
         return -1;
@@ -69,12 +58,6 @@ static int add(struct llama3_history *history, const char *role, const char *con
     return 0;
 }
 
-int llama3_history_add(struct llama3_history *history, const char *role, const char *content,
-                       struct llama3_error *err)
-{
-    return history->in_use ? refuse_use(err) : add(history, role, content, err);
-}
-
 size_t llama3_history_length(const struct llama3_history *history)
 {
     return history->n;
@@ -87,8 +70,11 @@ const struct llama3_message *llama3_history_message(const struct llama3_history 
 
 void llama3_history_truncate(struct llama3_history *history, size_t n)
 {
-    if (!history->in_use)
-        truncate_to(history, n);
+    while (history->n > n && !history->in_use) {
+        struct llama3_message *last = &history->messages[--history->n];
+        free((char *)last->role);
+        free((char *)last->content);
+    }
 }
 
 /* ---- answers -------------------------------------------------------------------------------- */
@@ -155,15 +141,13 @@ const char *llama3_session_respond(struct llama3_session *session, struct llama3
 
     if (sized_take(&callers, sizeof callers, generation, "llama3_generation", err) < 0)
         return NULL;
-    if (history->in_use) {
-        refuse_use(err);
+    if (llama3_history_add(history, "user", query, err) < 0)
         return NULL;
-    }
     history->in_use = true;
-    if (add(history, "user", query, err) < 0 || answer(session, history, &gathering, err) < 0 ||
-        add(history, "assistant", gathering.text.data, err) < 0)
-        truncate_to(history, before);
+    int status = answer(session, history, &gathering, err);
     history->in_use = false;
+    if (status < 0 || llama3_history_add(history, "assistant", gathering.text.data, err) < 0)
+        llama3_history_truncate(history, before);
     buf_free(&gathering.text);
     return history->n > before ? history->messages[history->n - 1].content : NULL;
 }

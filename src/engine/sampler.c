@@ -78,12 +78,9 @@ static const struct setting *find_setting(const char *name, struct llama3_error 
         if (strcmp(settings[i].name, name) == 0)
             return &settings[i];
     for (size_t i = 0; i < N_SETTINGS; i++)
-        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s",
-                              i == 0                ? ""
-                              : i + 1 == N_SETTINGS ? " or "
-                                                    : ", ",
+        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i > 0 ? ", " : "",
                               settings[i].name);
-    error_input(err, "sampling: expected %s, found \"%.40s\"", list, name);
+    error_input(err, "sampling: expected one of %s, found \"%.40s\"", list, name);
     return NULL;
 }
 
@@ -217,42 +214,30 @@ void llama3_sampling_mask(struct llama3_sampling *s, const uint32_t *allowed)
 
 /* ---- a sampling ----------------------------------------------------------------------------- */
 
-static void free_buffers(struct llama3_sampling *s)
-{
-    free(s->answer_counts);
-    free(s->seen);
-    free(s->adjusted);
-    free(s->candidates);
-    s->answer_counts = NULL;
-    s->seen = NULL;
-    s->adjusted = NULL;
-    s->candidates = NULL;
-}
-
 static int allocate(struct llama3_sampling *s, struct llama3_error *err)
 {
     if (check_has_model(s, err) < 0)
         return -1;
     if (s->candidates != NULL)
         return 0;
-    s->answer_counts = size_alloc(s->vocab_size, sizeof *s->answer_counts);
-    s->seen = size_alloc(s->vocab_size, sizeof *s->seen);
-    s->adjusted = size_alloc(s->vocab_size, sizeof *s->adjusted);
-    s->candidates = size_alloc(s->vocab_size, sizeof *s->candidates);
-    if (s->answer_counts != NULL && s->seen != NULL && s->adjusted != NULL && s->candidates != NULL)
-        return 0;
-    free_buffers(s);
-    return error_memory(err, "the sampling", s->vocab_size * sizeof *s->candidates);
+    size_t n = s->vocab_size; /* one piece of memory, in the order of alignment */
+    s->candidates = size_alloc_for(
+        n, sizeof *s->candidates + sizeof *s->answer_counts + sizeof *s->adjusted + sizeof *s->seen,
+        "the sampling", err);
+    if (s->candidates == NULL)
+        return -1;
+    s->answer_counts = (uint32_t *)(s->candidates + n);
+    s->adjusted = (float *)(s->answer_counts + n);
+    s->seen = (bool *)(s->adjusted + n);
+    return 0;
 }
 
 struct llama3_sampling *sampling_open(const struct generation_defaults *g, size_t vocab_size,
                                       struct llama3_error *err)
 {
-    struct llama3_sampling *s = size_alloc(1, sizeof *s);
-    if (s == NULL) {
-        error_memory(err, "the sampling", sizeof *s);
+    struct llama3_sampling *s = size_alloc_for(1, sizeof *s, "the sampling", err);
+    if (s == NULL)
         return NULL;
-    }
     *s = (struct llama3_sampling){
         .temperature = isnan(g->temperature) ? 0.6f : (float)g->temperature,
         .top_p = isnan(g->top_p) ? 0.9f : (float)g->top_p,
@@ -273,9 +258,6 @@ struct llama3_sampling *llama3_sampling_copy(const struct llama3_sampling *from,
     if (s == NULL)
         return NULL;
     *s = *from;
-    s->answer_counts = NULL;
-    s->seen = NULL;
-    s->adjusted = NULL;
     s->candidates = NULL;
     if (from->biases != NULL) {
         s->biases = size_alloc_for(s->vocab_size, sizeof *s->biases, "biases", err);
@@ -292,7 +274,7 @@ void llama3_sampling_close(struct llama3_sampling *s)
 {
     if (s == NULL)
         return;
-    free_buffers(s);
+    free(s->candidates);
     free(s->biases);
     free(s);
 }

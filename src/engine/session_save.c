@@ -147,9 +147,9 @@ static int open_block(struct block *block, const struct session_model *model,
     size_t layers = model->checkpoint->config.n_layers;
     block->position_bytes =
         (size_t)(llama3_model_info(model->owner)->kv_bytes_per_token / 2 / layers);
-    block->k = size_alloc(BLOCK, 2 * block->position_bytes);
+    block->k = size_alloc_for(BLOCK, 2 * block->position_bytes, "keys and values", err);
     if (block->k == NULL)
-        return error_memory(err, "keys and values", 2 * BLOCK * block->position_bytes);
+        return -1;
     block->v = block->k + BLOCK * block->position_bytes;
     return 0;
 }
