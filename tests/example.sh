@@ -99,7 +99,7 @@ if command -v python3 >/dev/null && [ -z "$sanitize" ]; then
     run 1 python3 python/llama3.py "$tmp/missing"
     err_has "llama3.py: $tmp/missing"
     cat >"$tmp/use.py" <<'END'
-import sys
+import os, signal, sys, threading
 sys.path.insert(0, "python")
 from llama3 import Llama3, Llama3Error
 bot = Llama3(sys.argv[1], context=300)
@@ -124,7 +124,12 @@ refused(Llama3Error, "the context: expected at most 300 tokens", "x" * 2000)
 refused(ValueError, "zero byte", "a\0b")
 refused(ValueError, "zero byte", "x", [{"role": "user\0", "content": "a"}])
 refused(ValueError, "zero byte", "x", temperature="1\0")
-refused(ValueError, "", "x\udcff")
+refused(ValueError, "query: expected valid UTF-8, found text that is not", "x\udcff")
+refused(ValueError, "content: expected valid UTF-8", "x", [{"role": "user", "content": "\ud800"}])
+refused(TypeError, "query: expected text, found None", None)
+refused(TypeError, "content: expected text, found 5", "x", [{"role": "user", "content": 5}])
+refused(TypeError, "max_tokens: expected an integer, found 1.5", "x", max_tokens=1.5)
+refused(OverflowError, "max_tokens: expected 0 to 18446744073709551615, found -1", "x", max_tokens=-1)
 refused(ZeroDivisionError, "", "x", on_text=lambda piece: 1 / 0)
 for n in -1, 2**64, 2**64 + 1:
     refused(OverflowError, f"found {n}", "x", max_tokens=n)
@@ -141,6 +146,57 @@ except ValueError as error:
     assert "zero byte" in str(error), error
 else:
     raise AssertionError("expected a path without a zero byte")
+# A handler that on_text sets stays; the others are back as they were.
+def handle(*_):
+    pass
+terminated = signal.signal(signal.SIGTERM, lambda *_: None)
+before = {n: signal.getsignal(n) for n in signal.valid_signals()}
+bot.get_response("x", max_tokens=9, on_text=lambda piece: signal.signal(signal.SIGINT, handle) and None)
+assert signal.getsignal(signal.SIGINT) is handle, signal.getsignal(signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+assert before == {n: signal.getsignal(n) for n in signal.valid_signals()}
+signal.signal(signal.SIGTERM, terminated)
+
+# Of two threads only one has the object, and what the other one is refused changes nothing.
+began, go_on = threading.Event(), threading.Event()
+def answer():
+    def wait(piece):
+        began.set()
+        assert go_on.wait(60)
+    answers.append(bot.get_response("Hello?", [], max_tokens=9, seed=5, on_text=wait)[0])
+def slowly():
+    thread.start()
+    assert began.wait(60)
+    yield {"role": "user", "content": "a"}
+    yield {"role": "assistant", "content": "b"}
+answers = []
+thread = threading.Thread(target=answer)
+refused(Llama3Error, "being generated", "x", slowly(), max_tokens=1)
+refused(Llama3Error, "being generated", "x")
+try:
+    bot.close()
+except Llama3Error as error:
+    assert "being generated" in str(error), error
+else:
+    raise AssertionError("expected a session that answers to stay open")
+go_on.set()
+thread.join()
+assert answers == [first], answers
+
+# The child of a fork can let go of it, and nothing else.
+child = os.fork()
+if child == 0:
+    status = 1
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(30)
+        refused(Llama3Error, "found a fork of it", "x")
+        bot.close()
+        status = 0
+    finally:
+        os._exit(status)
+assert os.waitpid(child, 0)[1] == 0, "the child of a fork"
+
 refused(Llama3Error, "being generated", "x", on_text=lambda piece: bot.close())
 refused(Llama3Error, "being generated", "x", on_text=lambda piece: bot.get_response("y"))
 assert bot.get_response("Hello?", [], max_tokens=9, seed=5)[0] == first
@@ -185,10 +241,11 @@ END
     printf '\377\n' >"$tmp/latin"
     for locale in C C.UTF-8; do
         run 1 env LC_ALL=$locale python3 python/llama3.py "$model" <"$tmp/latin"
-        err_has "llama3.py: 'utf-8' codec"
+        err_has "llama3.py: query: expected valid UTF-8, found text that is not"
         err_lines 1
     done
     run 1 env LC_ALL=C.UTF-8 PYTHONIOENCODING=utf-8:strict python3 python/llama3.py "$model" <"$tmp/latin"
+    err_has "llama3.py: stdin: expected valid UTF-8, found text that is not"
     err_lines 1
     mkfifo "$tmp/typed"
     env --default-signal=INT python3 python/llama3.py "$model" <"$tmp/typed" >"$tmp/out" 2>"$tmp/err" &

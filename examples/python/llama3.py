@@ -21,6 +21,7 @@ from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_size_t, c_void_p
 
 ON_TEXT = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
 ON_PROMPT = ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_size_t)
+MAX_SIZE = c_size_t(-1).value
 
 
 class Error(ctypes.Structure):
@@ -73,27 +74,36 @@ def load_library():
 
 def to_bytes(name, text):
     """UTF-8, as the library takes it: it would end the text at a zero byte."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name}: expected text, found {text!r}")
     if "\0" in text:
         raise ValueError(f"{name}: expected text, found a zero byte")
-    return text.encode()
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # what input() makes of bytes that are not UTF-8
+        raise ValueError(f"{name}: expected valid UTF-8, found text that is not") from None
 
 
-def to_integer(name, value, kind):
+def to_integer(name, value, most):
     """A number that fits the field it is for: ctypes would cut it."""
-    if kind(value).value != value:
-        raise OverflowError(f"{name}: expected a value of {kind.__name__}, found {value}")
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected an integer, found {value!r}")
+    if not 0 <= value <= most:
+        raise OverflowError(f"{name}: expected 0 to {most}, found {value}")
     return value
 
 
 class Llama3:
     """A model, and a session that keeps what it has read: a history that goes on is not read again.
 
-    One thread at a time. Fields that are None are the checkpoint's defaults.
+    One call at a time: another one, of whatever thread, is an error meanwhile. After os.fork() the
+    child can only close it. Fields that are None are the checkpoint's defaults.
     """
 
     def __init__(self, model_path, context=0, threads=0):
         self.session = self.model = None
-        self.answering = False
+        self.in_use = threading.Lock()
+        self.process = os.getpid()
         try:
             self.lib = load_library()
         except (OSError, AttributeError) as error:
@@ -101,8 +111,8 @@ class Llama3:
                           f"found {error}") from error
         self.err = Error(ctypes.sizeof(Error))
         options = ModelOptions(ctypes.sizeof(ModelOptions), None,
-                               to_integer("context", context, c_size_t), 0,
-                               to_integer("threads", threads, c_int))
+                               to_integer("context", context, MAX_SIZE), 0,
+                               to_integer("threads", threads, 1024))
         path = os.fsencode(model_path)
         if b"\0" in path:
             raise ValueError("model_path: expected a path, found a zero byte")
@@ -110,10 +120,16 @@ class Llama3:
         self.session = self._made(self.lib.llama3_session_open(self.model, byref(self.err)))
 
     def close(self):
-        self._check_idle()
-        self.lib.llama3_session_close(self.session)
-        self.lib.llama3_model_close(self.model)
-        self.session = self.model = None
+        if os.getpid() == self.process:
+            self._begin_use()
+            try:
+                self.lib.llama3_session_close(self.session)
+                self.lib.llama3_model_close(self.model)
+                self.session = self.model = None
+            finally:
+                self.in_use.release()
+        else:  # after a fork: the threads that closing would wait for are the parent's
+            self.session = self.model = None
 
     def __enter__(self):
         return self
@@ -132,11 +148,9 @@ class Llama3:
         message_history: a list of {"role": ..., "content": ...}, which is not changed.
         on_text: called with each piece of text as it comes; ends the answer by returning true.
         """
-        self._check_idle()
-        if self.session is None:
-            raise Llama3Error("expected an open model, found one that was closed")
+        to_bytes("query", query)
         history = list(message_history or []) + [{"role": "user", "content": query}]
-        answer = self._generate(self._prompt(history), max_tokens, on_text, {
+        answer = self._generate(history, max_tokens, on_text, {
             "temperature": temperature, "top_p": top_p, "seed": seed})
         return answer, history + [{"role": "assistant", "content": answer}]
 
@@ -150,6 +164,8 @@ class Llama3:
                 query = input("User: ")
             except EOFError:
                 break
+            except UnicodeDecodeError:
+                raise ValueError("stdin: expected valid UTF-8, found text that is not") from None
             if query.strip().lower() in ("exit", "quit"):
                 break
             if query.strip():
@@ -173,8 +189,9 @@ class Llama3:
         if status != 0:
             raise self._failure()
 
-    def _check_idle(self):
-        if self.answering:
+    def _begin_use(self):
+        """Keeps other calls away until in_use is released."""
+        if not self.in_use.acquire(blocking=False):
             raise Llama3Error("an answer is being generated: expected to be called after it")
 
     def _prompt(self, history):
@@ -190,7 +207,9 @@ class Llama3:
         self.lib.llama3_free(tokens)
         return prompt
 
-    def _generate(self, prompt, max_tokens, on_text, settings):
+    def _generate(self, history, max_tokens, on_text, settings):
+        if os.getpid() != self.process:
+            raise Llama3Error("expected the process that opened the model, found a fork of it")
         pieces, raised = [], []
 
         def take(_, text, length):
@@ -215,26 +234,32 @@ class Llama3:
         if threading.current_thread() is threading.main_thread():
             found = ((number, signal.getsignal(number)) for number in signal.valid_signals())
             handlers = {number: handler for number, handler in found if callable(handler)}
-        sampling = None
+        sampling, begun = None, False
         try:
             for number in handlers:
                 signal.signal(number, on_signal)
-            self.answering = True
+            self._begin_use()
+            begun = True
+            if self.session is None:
+                raise Llama3Error("expected an open model, found one that was closed")
+            prompt = self._prompt(history)
             sampling = self._made(self.lib.llama3_sampling_open(self.model, byref(self.err)))
             for name, value in settings.items():
                 if value is not None:
                     self._check(self.lib.llama3_sampling_set(
                         sampling, name.encode(), to_bytes(name, str(value)), byref(self.err)))
             generation = Generation(ctypes.sizeof(Generation), sampling,
-                                    to_integer("max_tokens", max_tokens, c_size_t), None, 0,
+                                    to_integer("max_tokens", max_tokens, MAX_SIZE), None, 0,
                                     ON_TEXT(take), None, ON_PROMPT(on_prompt), None)
             self._check(self.lib.llama3_session_generate(
                 self.session, prompt, len(prompt), byref(generation), None, byref(self.err)))
         finally:
             self.lib.llama3_sampling_close(sampling)
-            self.answering = False
+            if begun:
+                self.in_use.release()
             for number, handler in handlers.items():
-                signal.signal(number, handler)
+                if signal.getsignal(number) is on_signal:  # on_text may have set another one
+                    signal.signal(number, handler)
             if raised:
                 raise raised[0]
         return "".join(pieces)
