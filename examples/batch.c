@@ -17,14 +17,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AT_ONCE = 8, MAX_TOKENS = 100, MAX_LINE = 4096 };
+enum { AT_ONCE = 8, MAX_TOKENS = 100 };
 
 struct task {
     struct llama3_model *model;
-    char question[MAX_LINE];
-    char *answer; /* for llama3_free(); NULL: it failed, and err says why */
+    char *question; /* for free(), as getline() made it */
+    char *answer;   /* for llama3_free(); NULL: it failed, and err says why */
     struct llama3_error err;
     pthread_t thread;
+    bool has_thread;
 };
 
 /* Draws tokens into answer[MAX_TOKENS] until one of them ends it: how many, or -1. */
@@ -75,36 +76,41 @@ static void *run(void *arg)
     return NULL;
 }
 
-/* The next line that has any text; false at the end. */
-static bool read_question(char question[MAX_LINE])
+/* The next line that has any text, for free(); NULL at the end. */
+static char *read_question(void)
 {
-    while (fgets(question, MAX_LINE, stdin) != NULL) {
+    char *question = NULL;
+    size_t size = 0;
+    while (getline(&question, &size, stdin) >= 0) {
         question[strcspn(question, "\n")] = '\0';
         if (question[0] != '\0')
-            return true;
+            return question;
     }
-    return false;
+    free(question);
+    return NULL;
 }
 
 /* Answers up to AT_ONCE questions; how many failed, or -1 when there was none. */
 static int run_some(struct llama3_model *model, struct task tasks[AT_ONCE])
 {
     int n = 0, failed = 0;
-    while (n < AT_ONCE && read_question(tasks[n].question)) {
-        struct task *task = &tasks[n];
-        task->model = model;
-        task->answer = NULL;
-        task->err = (struct llama3_error){.size = sizeof task->err};
-        if (pthread_create(&task->thread, NULL, run, task) != 0)
-            break;
-        n++;
+    char *question;
+    while (n < AT_ONCE && (question = read_question()) != NULL) {
+        struct task *task = &tasks[n++];
+        *task =
+            (struct task){.model = model, .question = question, .err = {.size = sizeof task->err}};
+        task->has_thread = pthread_create(&task->thread, NULL, run, task) == 0;
+        if (!task->has_thread) /* where there are too many, this one does the work */
+            run(task);
     }
     for (int i = 0; i < n; i++) {
-        pthread_join(tasks[i].thread, NULL);
+        if (tasks[i].has_thread)
+            pthread_join(tasks[i].thread, NULL);
         printf("Q: %s\nA: %s\n\n", tasks[i].question,
                tasks[i].answer != NULL ? tasks[i].answer : tasks[i].err.message);
         failed += tasks[i].answer == NULL;
         llama3_free(tasks[i].answer);
+        free(tasks[i].question);
     }
     return n > 0 ? failed : -1;
 }
@@ -126,6 +132,10 @@ int main(int argc, char **argv)
     while ((failed = run_some(model, tasks)) >= 0)
         all += failed;
     llama3_model_close(model);
+    if (ferror(stdin)) {
+        fprintf(stderr, "batch: the questions could not be read\n");
+        return 1;
+    }
     if (fflush(stdout) != 0 || ferror(stdout)) {
         fprintf(stderr, "batch: the answers could not be written\n");
         return 1;

@@ -8,6 +8,7 @@
  */
 #include <llama3.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* A model and one conversation with it. */
@@ -64,25 +65,34 @@ static const char *get_response(struct chatbot *bot, const char *query, size_t m
     return llama3_session_respond(bot->session, bot->history, query, &generation, err);
 }
 
-/* Asks and answers until "exit", "quit" or the end of the input; -1 on failure. */
+/* Asks and answers until "exit", "quit" or the end of the input; -1 where stdout fails. */
 static int chatbot_run(struct chatbot *bot, struct llama3_error *err)
 {
-    char query[4096];
+    char *query = NULL;
+    size_t size = 0;
+    int status = -1;
     while (fputs("User: ", stdout) >= 0 && fflush(stdout) == 0) {
-        if (fgets(query, sizeof query, stdin) == NULL)
-            return 0;
+        if (getline(&query, &size, stdin) < 0) {
+            status = 0;
+            break;
+        }
         query[strcspn(query, "\n")] = '\0';
-        if (strcmp(query, "exit") == 0 || strcmp(query, "quit") == 0)
-            return 0;
+        if (strcmp(query, "exit") == 0 || strcmp(query, "quit") == 0) {
+            status = 0;
+            break;
+        }
         if (query[0] == '\0')
             continue;
         fputs("Assistant: ", stdout);
+        /* What can't be answered is no part of the conversation, which goes on. */
         if (get_response(bot, query, 4096, "0.6", "0.9", err) == NULL)
-            return -1;
+            fprintf(stderr, "chat: %s\n", err->message);
         putchar('\n');
     }
-    snprintf(err->message, sizeof err->message, "the answer could not be written");
-    return -1;
+    free(query);
+    if (status != 0)
+        snprintf(err->message, sizeof err->message, "the answer could not be written");
+    return status;
 }
 
 int main(int argc, char **argv)

@@ -83,6 +83,34 @@ while read -r question; do
     cat "$tmp/out" >>"$tmp/each"
 done <"$tmp/questions"
 same "$tmp/all" "$tmp/each" "batch: answers depend on their company"
+
+# A line of any length is one question, also where there is no thread for it; what isn't text is
+# refused, and the others are answered.
+{ printf 'Hello\n\377\n'; head -c 9000 /dev/zero | tr '\0' x; printf '\nHello\n'; } >"$tmp/odd"
+cat >"$tmp/few.h" <<'END'
+#include <errno.h>
+#include <pthread.h>
+static int few_threads(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                       void *arg)
+{
+    static int n;
+    return n++ % 3 == 0 ? EAGAIN : pthread_create(thread, attributes, run, arg);
+}
+#define pthread_create few_threads
+END
+run 0 cc -include "$tmp/few.h" batch.c -o few $(pkg-config --cflags --libs llama3) -lpthread
+for name in batch few; do
+    run 1 ./$name "$model" <"$tmp/odd"
+    grep -a '^Q: ' "$tmp/out" | sed 's/^Q: //' >"$tmp/asked"
+    same "$tmp/asked" "$tmp/odd" "$name: expected every line to be a question"
+    [ "$(grep -ac '^A: message 1: expected UTF-8\|^A: the context' "$tmp/out")" = 2 ] ||
+        fail "$name: expected two questions to be refused, found $(grep -a '^A: ' "$tmp/out")"
+done
+run 0 ./few "$model" <"$tmp/questions"
+same "$tmp/all" "$tmp/out" "batch: other answers with few threads"
+run 0 ./chat "$model" <"$tmp/odd"
+[ "$(grep -ao 'User: ' "$tmp/out" | wc -l)" = 5 ] || fail "chat: expected to be asked five times"
+err_lines 2
 if [ -c /dev/full ]; then
     for name in chat batch; do
         ./$name "$model" <"$tmp/questions" >/dev/full 2>"$tmp/err"
