@@ -25,10 +25,11 @@
  *
  * Threads. A model may be used by any number of threads at once. A session, a history, a sampling
  * and a detokenizer belong to one thread at a time, but for llama3_session_cancel(). Sessions that
- * wait at the same moment share a pass through the model; what a session computes never depends on
- * what else is in that pass. After a fork() the parent alone may use its models and what belongs to
- * them; evaluating in the child is an error (LLAMA3_EINPUT), and closing
- * them there keeps their memory.
+ * wait at the same moment share a pass through the model. What a session computes doesn't depend on
+ * what else is in that pass, but for rounding where llama3_info's exactness says so: OpenBLAS
+ * computes prompts of f32 and f16 weights, unless no_blas is set. After a fork() the parent alone
+ * may use its models and what belongs to them; evaluating in the child is an error (LLAMA3_EINPUT),
+ * and closing them there keeps their memory.
  *
  * Callbacks are called on the thread that called the function, before it returns. Inside one, any
  * function may be called on other objects and on the model, and those that are named with the
@@ -124,14 +125,14 @@ struct llama3_model_options {
 
     /* The last gpu_layers layers and the head run on a GPU, where the library was built for one;
      * the rest on the CPU, in the same pass. AUTO settles for the CPU where there is no GPU (see
-     * gpu_note below), unless another device than 0 is asked for; a number and ALL don't. What has
+     * gpu_note below), unless another device than 0 is asked for; a number and ALL fail. What has
      * to lie in the GPU's memory is summed up before anything is loaded: weights, activations and
      * the KV of one whole context. Without a context given, it is what fits there beside the
      * layers. */
     int gpu_layers;       /* LLAMA3_GPU_*, or 1..n_layers */
     bool kv_on_host;      /* keys, values and attention stay on the CPU, matrices alone move */
     int device;           /* which GPU, from 0 */
-    bool gpu_bf16_prompt; /* long prompts in bf16 by a library: faster, and rounded otherwise */
+    bool gpu_bf16_prompt; /* long prompts in bf16 by cuBLAS: faster, and rounded differently */
 
     /* Weights of more than 4 bits become int4 while the model is opened. That takes a while; the
      * result is kept in the directory `cache`, if it is given, and found there the next time. The
@@ -220,7 +221,8 @@ struct llama3_info {
 /* Valid until the model is closed. */
 LLAMA3_API const struct llama3_info *llama3_model_info(const struct llama3_model *model);
 
-/* Whether a path is one of the model's files, by whatever name: who writes there destroys it. */
+/* Whether a path is one of the model's files, by whatever name, so that writing there would destroy
+ * the model. */
 LLAMA3_API bool llama3_model_has_file(const struct llama3_model *model, const char *path);
 
 /* Bytes of KV that all sessions of a model hold now; pages that are shared count once. */
@@ -229,8 +231,9 @@ LLAMA3_API uint64_t llama3_model_kv_bytes(const struct llama3_model *model);
 /* ---- text and tokens ------------------------------------------------------------------- */
 
 /* Plain text to tokens: never yields a control id, whatever the text says. with_bos puts the
- * model's BOS in front, where it has one. *tokens: [*n_tokens], for llama3_free(). LLAMA3_EINPUT
- * if the text is not valid UTF-8. */
+ * model's BOS in front, where it has one. Bytes for which the vocabulary has no token are left out,
+ * as in the reference. *tokens: [*n_tokens], for llama3_free(). LLAMA3_EINPUT if the text is not
+ * valid UTF-8. */
 LLAMA3_API int llama3_tokenize(const struct llama3_model *model, const char *text, size_t length,
                                bool with_bos, int32_t **tokens, size_t *n_tokens,
                                struct llama3_error *err);
@@ -241,8 +244,8 @@ LLAMA3_API size_t llama3_pretoken(const struct llama3_model *model, const char *
                                   size_t length);
 
 /* Tokens to text, [*length] and a NUL, for llama3_free(). Control ids are spelled out by name if
- * with_control, else left out. Incomplete UTF-8 becomes U+FFFD. An id that the vocabulary doesn't
- * have has no text, and is no error. */
+ * with_control, else left out. Incomplete UTF-8 becomes U+FFFD. An id outside the
+ * vocabulary has no text, and is no error. */
 LLAMA3_API int llama3_detokenize(const struct llama3_model *model, const int32_t *tokens,
                                  size_t n_tokens, bool with_control, char **text, size_t *length,
                                  struct llama3_error *err);
@@ -262,8 +265,8 @@ LLAMA3_API const char *llama3_detokenizer_next(struct llama3_detokenizer *detoke
 LLAMA3_API const char *llama3_detokenizer_finish(struct llama3_detokenizer *detokenizer,
                                                  size_t *length, struct llama3_error *err);
 
-/* The bytes of a token, [*length], which may be a part of a character; of a control token its name,
- * of an id that the vocabulary doesn't have none. Valid until the model is closed. */
+/* The bytes of a token, [*length], which may be a part of a character. A control token has its
+ * name, an id outside the vocabulary no bytes. Valid until the model is closed. */
 LLAMA3_API const char *llama3_token_bytes(const struct llama3_model *model, int32_t token,
                                           size_t *length);
 LLAMA3_API bool llama3_token_is_control(const struct llama3_model *model, int32_t token);
@@ -344,8 +347,8 @@ LLAMA3_API int llama3_session_eval(struct llama3_session *session, const int32_t
 /* Makes the session hold exactly these n >= 1 tokens, with logits after the last: what it shares
  * with them from the front is kept, the rest is evaluated. *cached (or NULL): how many were kept.
  * on_prompt (or NULL): of total tokens, done are evaluated, cached ones included; inside, the
- * session may be canceled and nothing else. Fails as llama3_session_eval(); a failure while tokens
- * are evaluated leaves those that were kept, and any other leaves the session as it was. */
+ * session may be canceled and nothing else. Fails like llama3_session_eval(); a failure while
+ * tokens are evaluated leaves those that were kept, and any other leaves the session as it was. */
 LLAMA3_API int llama3_session_set(struct llama3_session *session, const int32_t *tokens, size_t n,
                                   void (*on_prompt)(void *arg, size_t done, size_t total),
                                   void *arg, size_t *cached, struct llama3_error *err);
@@ -427,9 +430,9 @@ LLAMA3_API int llama3_sampling_begin(struct llama3_sampling *sampling, const int
 LLAMA3_API int llama3_sampling_accept(struct llama3_sampling *sampling, int32_t token,
                                       struct llama3_error *err);
 
-/* Draws the token after `position` tokens. logits: [vocab_size]. It changes nothing: of a draft,
- * draw at each position, and accept what is kept. LLAMA3_EINPUT if no token that is allowed has a
- * logit above -infinity. */
+/* Draws the token after `position` tokens. logits: [vocab_size]. It changes nothing: to check the
+ * tokens of a draft, draw at each of their positions, and accept those that are kept. LLAMA3_EINPUT
+ * if no token that is allowed has a logit above -infinity. */
 LLAMA3_API int llama3_sampling_draw(struct llama3_sampling *sampling, const float *logits,
                                     size_t position, int32_t *token, struct llama3_error *err);
 
@@ -444,7 +447,7 @@ LLAMA3_API int llama3_sampling_draw(struct llama3_sampling *sampling, const floa
  *         ...
  *
  * after llama3_session_set() and llama3_sampling_begin() with the prompt. The last token drawn is
- * not evaluated. Another token may be put in the place of the one drawn. Fails as
+ * not evaluated. Another token may be put in the place of the one drawn. Fails like
  * llama3_session_eval() and llama3_sampling_draw(); *token is then -1 if it was appended, and else
  * as it was. */
 LLAMA3_API int llama3_next(struct llama3_sampling *sampling, struct llama3_session *session,
@@ -490,7 +493,7 @@ struct llama3_result {
 
 /* llama3_session_set() with the n >= 1 tokens of a prompt, then an answer by llama3_next(), as
  * text. generation and result may be NULL; of a failure, result says how far it got. Being
- * canceled is a success, even if the whole answer was there when it was noticed. Fails as
+ * canceled is a success, even if the whole answer was there when it was noticed. Fails like
  * llama3_next(); LLAMA3_EINPUT for an empty stop string. Errors number stop strings from 1. */
 LLAMA3_API int llama3_session_generate(struct llama3_session *session, const int32_t *prompt,
                                        size_t n, const struct llama3_generation *generation,
@@ -509,13 +512,15 @@ LLAMA3_API const char *llama3_session_respond(struct llama3_session *session,
 
 struct llama3_quantize_options {
     size_t size;
-    const char *layers;     /* type of the layers' matrices: "int4" (NULL) or "int8" */
-    const char *embeddings; /* "int4", "int8", "bf16", "f16" or "f32"; NULL: what goes with the */
-    const char *head;       /* layers, or, in a tied model, the other's */
-    int threads;            /* 1..1024; 0: every core this process may use */
-    bool no_calibrate;      /* each matrix for itself: much faster, much less like the checkpoint */
-    const char *const *texts;      /* [n_texts] to calibrate by besides the built-in one, each of */
-    const char *const *text_names; /* 128 tokens or more; what errors call them, or NULL */
+    const char *layers; /* type of the layers' matrices: "int4" (NULL) or "int8" */
+    /* Of the embedding and of the head: "int4", "int8", "bf16", "f16" or "f32". NULL: what goes
+     * with the layers, or, in a tied model, the other's. */
+    const char *embeddings, *head;
+    int threads;       /* 1..1024; 0: every core this process may use */
+    bool no_calibrate; /* each matrix for itself: much faster, much less like the checkpoint */
+    const char *const *texts;      /* [n_texts] to calibrate by besides the built-in one, each of
+                                      128 tokens or more */
+    const char *const *text_names; /* [n_texts] what errors call them, or NULL */
     size_t n_texts;
 
     /* Callbacks; each may be NULL. */
@@ -554,7 +559,7 @@ struct llama3_quantized {
     const char *type; /* "int4" */
     uint64_t weights, bytes;
     uint64_t carried; /* of the weights: in the checkpoint's codes, not rounded again */
-    double error;     /* squared differences of the others over their squares */
+    double error;     /* of the other weights, relative: squared errors over squares */
 };
 
 struct llama3_quantize_report {

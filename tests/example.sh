@@ -98,6 +98,7 @@ static int few_threads(pthread_t *thread, const pthread_attr_t *attributes, void
 }
 #define pthread_create few_threads
 END
+# shellcheck disable=SC2046 # words
 run 0 cc -include "$tmp/few.h" batch.c -o few $(pkg-config --cflags --libs llama3) -lpthread
 for name in batch few; do
     run 1 ./$name "$model" <"$tmp/odd"

@@ -13,8 +13,8 @@
 struct quantize_options {
     enum dtype type; /* DTYPE_INT4 or DTYPE_INT8 */
     int threads;     /* >= 1 */
-    /* [cols] mean squares of the activations of each column: weights of the squared errors, beside
-     * those of quant/search.h. NULL: these alone. */
+    /* [cols] mean squares of the activations of each column: they multiply the weights that
+     * quant/search.h gives the squared errors. NULL: 1. */
     const float *importance;
     /* NULL, or U of hessian.h for each block of columns: [width][width], of which the part above
      * the diagonal is read, block_cols^2 floats apart. importance is D then. */

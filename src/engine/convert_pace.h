@@ -6,8 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* With calibration, measuring a layer's inputs counts as a share of its bytes; the share is that of
- * the layer before. Embedding and head need no calibration, and count less. */
+/* With calibration, measuring a layer's inputs counts as a share of its bytes: the share of the
+ * time that it took in the layer before. Embedding and head need no calibration, and count less. */
 struct convert_pace {
     bool calibrates;
     uint64_t done, total;

@@ -14,8 +14,7 @@
 /* A generating session: the scheduler waits briefly for its next token, so that rows share a pass.
  * Zero to begin with. */
 struct engine_stream {
-    uint64_t
-        awaited; /* the scheduler's, under its lock: number of the wait it counts in; 0: none */
+    uint64_t awaited; /* the scheduler's, under its lock: the last wait for it; 0: none */
 };
 
 struct engine;

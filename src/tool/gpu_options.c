@@ -17,8 +17,8 @@ const struct option_spec gpu_option_specs[4] = {
                "keys and values of these layers too (yes)"),
     OPT_INT(0, "device", FIELD(device), "N", 0, 63, "which GPU (0)"),
     OPT_FLAG(0, "gpu-bf16-prompt", FIELD(bf16_prompt),
-             "long prompts in bf16 by a library: faster, but\n"
-             "rounded otherwise"),
+             "long prompts in bf16 by cuBLAS: faster, but\n"
+             "rounded differently"),
 };
 
 int gpu_check(const struct gpu_args *args)
