@@ -382,9 +382,7 @@ static struct llama3_message *take_messages(const struct llama3_message *callers
         memcpy(&stride, at, sizeof stride);
         bool same = stride == callers->size;
         if (!same)
-            error_input(err,
-                        "message %zu: expected the first one's size of %zu bytes, "
-                        "found %zu",
+            error_input(err, "message %zu: expected the first one's size of %zu bytes, found %zu",
                         i + 1, callers->size, stride);
         if (!same || sized_take(&messages[i], sizeof *messages, at, "llama3_message", err) < 0) {
             free(messages);

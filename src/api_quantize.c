@@ -159,7 +159,7 @@ static int add_texts(struct quantize_call *job, struct llama3_error *err)
     tokenizer_close(tokenizer);
     if (status == 0)
         status = quantizer_text(&job->q, err);
-    const char *lack = status == 0 ? calibration_lack(job->options.threads) : NULL;
+    const char *lack = status == 0 ? why_no_calibration(job->options.threads) : NULL;
     char line[600];
     if (lack != NULL) {
         snprintf(line, sizeof line,

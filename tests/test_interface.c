@@ -506,9 +506,9 @@ START_TEST(a_refused_prompt_leaves_the_session)
 
     tokens[30] = (int32_t)vocab_size(model);
     is_refused(llama3_session_set(session, tokens, 35, NULL, NULL, NULL, &err), LLAMA3_EINPUT,
-               "token 30: expected an id below ");
+               "token 30: expected an id from 0 to ");
     is_refused(llama3_session_eval(session, tokens + 29, 2, 0, NULL, &err), LLAMA3_EINPUT,
-               "token 1: expected an id below ");
+               "token 1: expected an id from 0 to ");
     is_refused(llama3_session_set(session, tokens, 61, NULL, NULL, NULL, &err), LLAMA3_ECONTEXT,
                "60 tokens, found 61");
     is_refused(llama3_session_set(session, tokens, 0, NULL, NULL, NULL, &err), LLAMA3_EINPUT,

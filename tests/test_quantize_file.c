@@ -378,9 +378,9 @@ START_TEST(refusals)
             "embeddings: expected int4, int8, bf16, f16 or f32, found ''");
     options = plain();
     options.threads = 1025;
-    refused(tiny, &options, LLAMA3_EINPUT, "threads: expected 1 to 1024, found 1025");
+    refused(tiny, &options, LLAMA3_EINPUT, "threads: expected 0 (all cores) to 1024, found 1025");
     options.threads = -1;
-    refused(tiny, &options, LLAMA3_EINPUT, "threads: expected 1 to 1024, found -1");
+    refused(tiny, &options, LLAMA3_EINPUT, "threads: expected 0 (all cores) to 1024, found -1");
     options = plain();
     options.texts = texts;
     options.n_texts = 1;
@@ -490,7 +490,7 @@ START_TEST(a_gain)
                   err.message);
     make(tiny, out, NULL, NULL);
     ck_assert_int_eq(llama3_quantize_gain(tiny, out, 2000, &calibrated, &without, &err), -1);
-    ck_assert_str_eq(err.message, "threads: expected 1 to 1024, found 2000");
+    ck_assert_str_eq(err.message, "threads: expected 0 (all cores) to 1024, found 2000");
 }
 END_TEST
 

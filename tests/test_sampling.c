@@ -223,7 +223,7 @@ START_TEST(tokens_are_checked)
     ck_assert_int_eq(llama3_sampling_accept(s, 0, &err), 0);
     ck_assert_int_eq(draw(s, logits, 0), 4);
     ck_assert_int_eq(llama3_sampling_begin(s, wrong, 3, &err), -1);
-    ck_assert_str_eq(err.message, "token 2: expected an id below 6, found 6");
+    ck_assert_str_eq(err.message, "token 2: expected an id from 0 to 5, found 6");
     ck_assert_int_eq(draw(s, logits, 0), 4); /* as it was */
     ck_assert_int_eq(llama3_sampling_accept(s, -1, &err), -1);
     ck_assert_int_eq(llama3_sampling_bias(s, 6, 1, &err), -1);

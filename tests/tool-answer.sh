@@ -182,6 +182,11 @@ err_has "llama3: $tmp/other: \"version\": expected 1..1, found 2"
 err_lines 1
 out_empty
 same "$tmp/other" "$tmp/before" "$last: the file was changed"
+printf 'llama3-kv 1\n\001' >"$tmp/saved" # also where it is larger than what is read of a conversation
+truncate -s 20M "$tmp/saved"
+run 1 "$program" --session "$tmp/saved" -p x
+err_has "llama3: $tmp/saved: expected a conversation, found a llama3_session_save() file"
+err_lines 1
 run 1 "$program" --session "$tmp/missing/file" -p x
 err_has "llama3: $tmp/missing/file: No such file or directory"
 err_lines 1

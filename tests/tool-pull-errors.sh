@@ -320,5 +320,7 @@ for endpoint in ftp://127.0.0.1 nothing 'http://a b' http://user:password@127.0.
     err_lines 1
     ! grep -q password "$tmp/err" || fail "$endpoint: the password is shown"
 done
+refuses 1 'found "ftp://a"' env HF_ENDPOINT=ftp://a "$pull" -q org/tiny
+refuses 1 'found "b"' env HF_ENDPOINT=ftp://user:password@b "$pull" -q org/tiny
 together
 finish

@@ -10,7 +10,7 @@ model=$tiny
 run 2 "$server" --port 65536
 err_has "llama3-server: --port: expected an integer in [0, 65535], found '65536'"
 run 2 "$server" --kv-memory 3X
-err_has "--kv-memory: expected bytes from 1048576, such as 1500M or 1.5G, found '3X'"
+err_has "--kv-memory: expected 1048576 to 1000000000000000 bytes, such as 1500M or 1.5G, found '3X'"
 for memory in 1K 0x4G 1e9 .G 4Gb 99999999T; do
     run 2 "$server" --kv-memory $memory
     err_has "found '$memory'"
@@ -173,6 +173,7 @@ out_has '"type":"not_found_error"'
 get 405 /v1/chat/completions
 head_has "Allow: POST"
 get 405 /health -X DELETE
+out_has '/health: expected the method GET, found DELETE'
 post 200 /tokenize '{"content":"Hello <|eot_id|>"}'
 out_has '{"tokens":['
 plain=$(cat "$tmp/out")
@@ -345,10 +346,12 @@ END
 post 200 /v1/chat/completions '{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y","refusal":null,"annotations":[]},{"role":"tool","tool_call_id":"1","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],"max_tokens":1,"response_format":{"type":"text"},"tools":[],"tool_choice":"none","temperature":null}'
 refused 400 /v1/chat/completions '{"messages":[{"role":"user","content":"a\u0000b"}]}' 'u0000'
 refused 400 /v1/chat/completions "$(printf '{"messages":[{"role":"user","content":"\377"}]}')" 'unable to decode byte'
+refused 400 /v1/chat/completions '{"messages":[{"role":"wizard","content":"x"}]}' 'found \"wizard\"'
+refused 400 /v1/chat/completions '{"messages":[{"role":5,"content":"x"}]}' 'expected a string, found an integer'
 refused 400 /v1/completions '{"prompt":["a","b"]}' '"param":"prompt"'
 refused 400 /v1/completions '{"prompt":[[1],[2]]}' '"param":"prompt"'
 refused 400 /v1/completions '{"prompt":[["a"]]}' 'expected a string or a list of tokens'
-refused 400 /v1/completions '{"prompt":[[-1]]}' 'ids of tokens below'
+refused 400 /v1/completions '{"prompt":[[-1]]}' 'ids of tokens from 0 to 383'
 post 200 /v1/completions '{"prompt":[[1,2]],"max_tokens":1}'
 out_has '"prompt_tokens":2'
 refused 400 /v1/completions '{"prompt":[-1]}' '"param":"prompt"'

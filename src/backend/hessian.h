@@ -24,7 +24,7 @@ enum { HESSIAN_BLOCK = 4096 }; /* columns of a block at most */
 struct hessian;
 
 /* NULL, or why there is no BLAS for so many threads. */
-const char *hessian_lack(int threads);
+const char *why_no_hessian(int threads);
 
 /* For inputs of that many columns; threads >= 1. With BLAS it holds a square of floats for each
  * block. */

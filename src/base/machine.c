@@ -51,7 +51,8 @@ int processors_available(void)
 int threads_chosen(int given, int *threads, struct llama3_error *err)
 {
     if (given < 0 || given > MAX_THREADS)
-        return error_input(err, "threads: expected 1 to %d, found %d", MAX_THREADS, given);
+        return error_input(err, "threads: expected 0 (all cores) to %d, found %d", MAX_THREADS,
+                           given);
     *threads = given > 0 ? given : processors_available();
     return 0;
 }

@@ -13,9 +13,9 @@ struct calibration {
     struct hessian *hessian; /* of the input measured last */
 };
 
-const char *calibration_lack(int threads)
+const char *why_no_calibration(int threads)
 {
-    return hessian_lack(threads);
+    return why_no_hessian(threads);
 }
 
 struct calibration *calibration_open(const struct model *model, const int32_t *tokens, size_t n,

@@ -24,7 +24,7 @@
 struct calibration;
 
 /* NULL, or why the Hessian can't be factored on this machine; then each column counts alone. */
-const char *calibration_lack(int threads);
+const char *why_no_calibration(int threads);
 
 /* As stream_open(). */
 struct calibration *calibration_open(const struct model *model, const int32_t *tokens, size_t n,

@@ -29,7 +29,7 @@ static int add_kernels(struct buf *text, int threads, struct llama3_error *err)
     if (backend == NULL)
         return -1;
     buf_add_str(text, ops->describe(backend, NULL));
-    buf_add_str(text, calibration_lack(threads) == NULL ? " with OpenBLAS" : "");
+    buf_add_str(text, why_no_calibration(threads) == NULL ? " with OpenBLAS" : "");
     ops->close(backend);
     return 0;
 }

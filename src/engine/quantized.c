@@ -179,7 +179,7 @@ static int make_somewhere(struct model *model, struct quantizer *q, const char *
 /* What the user gets, and what it costs. */
 static void note_making(const struct quantized_options *o, const struct model *source)
 {
-    const char *lack = o->calibrated ? calibration_lack(o->threads) : NULL;
+    const char *lack = o->calibrated ? why_no_calibration(o->threads) : NULL;
     char without[300] = "";
     if (lack != NULL)
         snprintf(without, sizeof without, "; without OpenBLAS (%.200s) they gain less by it", lack);

@@ -123,9 +123,7 @@ static void text_of_float(float value, char text[32])
 static int refuse(const struct setting *setting, const char *text, struct llama3_error *err)
 {
     if (setting->type == SETTING_SEED)
-        return error_input(err,
-                           "seed: expected an integer in [0, %" PRIu64 "], found "
-                           "'%.40s'",
+        return error_input(err, "seed: expected an integer in [0, %" PRIu64 "], found '%.40s'",
                            UINT64_MAX, text);
     return error_input(err, "%s: expected %s in %c%g, %.7g], found '%.40s'", setting->name,
                        setting->type == SETTING_INT ? "an integer" : "a number",
@@ -293,8 +291,8 @@ static int check_token(const struct llama3_sampling *s, size_t i, int32_t token,
 {
     return token >= 0 && (size_t)token < s->vocab_size
                ? 0
-               : error_input(err, "token %zu: expected an id below %zu, found %d", i, s->vocab_size,
-                             (int)token);
+               : error_input(err, "token %zu: expected an id from 0 to %zu, found %d", i,
+                             s->vocab_size - 1, (int)token);
 }
 
 int llama3_sampling_begin(struct llama3_sampling *s, const int32_t *prompt, size_t n,

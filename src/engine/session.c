@@ -185,8 +185,8 @@ static int check_tokens(const struct llama3_session *s, size_t position, const i
                          "the context: expected at most %zu tokens, found %zu", context, end);
     for (size_t i = 0; i < n; i++)
         if (tokens[i] < 0 || (size_t)tokens[i] >= vocab_size)
-            return error_input(err, "token %zu: expected an id below %zu, found %d", i, vocab_size,
-                               (int)tokens[i]);
+            return error_input(err, "token %zu: expected an id from 0 to %zu, found %d", i,
+                               vocab_size - 1, (int)tokens[i]);
     return 0;
 }
 

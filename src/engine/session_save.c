@@ -275,8 +275,8 @@ static int get_tokens(struct llama3_session *s, struct hashed *h, size_t n,
         if (get(h, &token, sizeof token, err) < 0)
             return -1;
         if (token < 0 || (size_t)token >= vocab_size)
-            return error_input(err, "%s: token %zu: expected an id below %zu, found %d", h->path, i,
-                               vocab_size, (int)token);
+            return error_input(err, "%s: token %zu: expected an id from 0 to %zu, found %d",
+                               h->path, i, vocab_size - 1, (int)token);
         tokens_add(&s->tokens, token);
     }
     return s->tokens.failed ? error_memory(err, "tokens", n * sizeof(int32_t)) : 0;

@@ -11,8 +11,7 @@ static int no_access(const struct request *r, const char *repository, struct lla
     if (hub->token == NULL)
         return error_input(
             err,
-            "%s is gated: accept its terms on %s/%s, then set a token (HF_TOKEN, or hf "
-            "auth login)",
+            "%s is gated: accept its terms on %s/%s, then set a token (HF_TOKEN, or hf auth login)",
             repository, hub->page, repository);
     return error_input(
         err,

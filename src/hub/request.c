@@ -172,7 +172,9 @@ static int set_endpoint(struct hub *hub, struct llama3_error *err)
     curl_free(scheme);
     if (!known)
         return error_input(
-            err, "HF_ENDPOINT: expected an address like https://huggingface.co, found another");
+            err, "HF_ENDPOINT: expected an address like https://huggingface.co, found \"%s\"",
+            strrchr(endpoint, '@') != NULL ? strrchr(endpoint, '@') + 1
+                                           : endpoint); /* no password */
     char host[300];
     read_host(hub->endpoint, host, sizeof host);
     hub->host = strdup(host);

@@ -53,8 +53,7 @@ static int add(struct keys *keys, const char *key, const char *where, struct lla
                 err, "%s: expected an API key of visible ASCII characters, found another", where);
     if (n == 0 || n > MAX_KEY || keys->n == MAX_KEYS)
         return error_input(err,
-                           "%s: expected at most %d API keys of 1 to %d characters, found "
-                           "others",
+                           "%s: expected at most %d API keys of 1 to %d characters, found others",
                            where, MAX_KEYS, MAX_KEY);
     keys->list[keys->n++] = hash(keys, key, n);
     return 0;

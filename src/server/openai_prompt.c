@@ -25,12 +25,9 @@ static struct message_field field_of(size_t message, const char *field)
 }
 
 /* Roles by the names that templates know. */
-static const char *read_role(const json_t *value)
+static const char *read_role(const char *role)
 {
     static const char *const roles[] = {"system", "user", "assistant", "tool"};
-    const char *role = json_string_value(value);
-    if (role == NULL)
-        return NULL;
     if (strcmp(role, "developer") == 0)
         return roles[0];
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
@@ -82,10 +79,15 @@ static int read_message(const struct parser *p, size_t at, const json_t *message
     m->size = sizeof *m;
     if (!json_is_object(message))
         return parser_mismatch(p, "messages", "objects", message);
-    m->role = read_role(json_object_get(message, "role"));
+    const char *role = json_string_value(json_object_get(message, "role"));
+    if (role == NULL)
+        return parser_mismatch(p, field_of(at, "role").name, "a string",
+                               json_object_get(message, "role"));
+    m->role = read_role(role);
     if (m->role == NULL)
         return parser_refuse(p, NULL, field_of(at, "role").name,
-                             "expected system, developer, user, assistant or tool, found another");
+                             "expected system, developer, user, assistant or tool, found \"%.40s\"",
+                             role);
     if (check_message_fields(p, at, message) < 0)
         return -1;
     const json_t *content = json_object_get(message, "content");
@@ -137,8 +139,8 @@ static int read_prompt_tokens(const struct parser *p, const char *name, const js
         json_int_t id = json_integer_value(token);
         if (!json_is_integer(token) || id < 0 || id >= (json_int_t)p->vocab_size)
             return parser_refuse(p, NULL, name,
-                                 "expected ids of tokens below %zu, found another value",
-                                 p->vocab_size);
+                                 "expected ids of tokens from 0 to %zu, found another value",
+                                 p->vocab_size - 1);
         r->tokens[i] = (int32_t)id;
     }
     r->n_tokens = n;

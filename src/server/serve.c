@@ -277,8 +277,8 @@ static void check(const struct work *work, const struct endpoint *endpoint)
         answer_preflight(work);
     } else if (!takes_method(endpoint, http_method(http))) {
         http_set_header(http, "Allow", endpoint->method);
-        refuse(work, 405, "method_not_allowed", "%s: expected the method %s, found another",
-               endpoint->path, endpoint->method);
+        refuse(work, 405, "method_not_allowed", "%s: expected the method %s, found %.20s",
+               endpoint->path, endpoint->method, http_method(http));
     } else if (!endpoint->open &&
                !key_allows(s, endpoint->route, http_header(http, "Authorization"))) {
         http_set_header(http, "WWW-Authenticate", "Bearer");

@@ -100,8 +100,8 @@ static int set_bytes(const struct option_spec *spec, const char *text, uint64_t 
     double bytes = ldexp(value, unit != NULL ? 10 * (int)(unit - units + 1) : 0);
     if (end == text || strspn(text, "0123456789.") != (size_t)(end - text) ||
         end[unit != NULL] != '\0' || bytes >= 0x1p64 || !in_range(spec, bytes))
-        return say_usage("--%s: expected bytes from %.10g, such as 1500M or 1.5G, found '%s'",
-                         spec->name, spec->min, text);
+        return say_usage("--%s: expected %.16g to %.16g bytes, such as 1500M or 1.5G, found '%s'",
+                         spec->name, spec->min, spec->max, text);
     *out = (uint64_t)bytes;
     return STATUS_OK;
 }

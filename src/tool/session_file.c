@@ -248,9 +248,16 @@ static int check_unchanged(const struct session_file *file, struct llama3_error 
 static int read_session(struct session_file *file, struct llama3_error *err)
 {
     struct new_file made;
+    struct map kv = {0};
     bool missing;
     size_t size;
     file->found = look_at(file->path);
+    bool is_kv = map_open(&kv, file->path, NULL) == 0 && kv.size > 10 &&
+                 memcmp(kv.data, "llama3-kv ", 10) == 0;
+    map_close(&kv);
+    if (is_kv) /* which may be larger than what is read here */
+        return error_input(err, "%s: expected a conversation, found a llama3_session_save() file",
+                           file->path);
     char *text = file_read(file->path, MAX_BYTES, &size, &missing, err);
     if (text == NULL && !missing)
         return -1;

@@ -39,7 +39,7 @@ static float *h_of(const struct hessian *m, size_t first)
     return m->h + first * m->block;
 }
 
-const char *hessian_lack(int threads)
+const char *why_no_hessian(int threads)
 {
     return blas_load(threads);
 }
@@ -47,7 +47,7 @@ const char *hessian_lack(int threads)
 struct hessian *hessian_open(size_t cols, int threads, struct llama3_error *err)
 {
     struct hessian *m = size_alloc(1, sizeof *m);
-    bool has_blas = hessian_lack(threads) == NULL;
+    bool has_blas = why_no_hessian(threads) == NULL;
     if (m != NULL) {
         *m = (struct hessian){.cols = cols, .threads = threads, .block = block_cols(cols)};
         m->squares = size_alloc(cols, sizeof *m->squares);
