@@ -76,8 +76,19 @@ out_empty
 mv "$tmp/small" "$cache/SmolLM2-135M-Instruct.Q4_1.gguf"
 for option in --model --model=; do
     run 2 "$tree/scripts/quickstart" "$option"
+    err_has "quickstart: --model: expected a model's name, found nothing"
     err_has "usage: scripts/quickstart"
 done
+run 2 "$tree/scripts/quickstart" --nope "Why?"
+err_has "quickstart: unknown option '--nope'"
+run 2 "$tree/scripts/quickstart"
+err_has "quickstart: expected one PROMPT, found 0"
+run 2 "$tree/scripts/quickstart" Why not?
+err_has "quickstart: expected one PROMPT, found 2"
+run 2 "$tree/scripts/quickstart" --prefix= "Why?"
+err_has "quickstart: --prefix: expected a directory, found nothing"
+run 2 "$tree/scripts/quickstart" --prefix
+err_has "quickstart: --prefix: expected a directory, found nothing"
 
 # On a terminal a larger one is mentioned.
 if command -v tmux >/dev/null; then
@@ -106,8 +117,22 @@ same "$tree/Makefile" "$tmp/before" "a tree that is configured in place was conf
 [ "$(cat "$tree/configured")" = "configured by ./configure" ] ||
     fail "configured in place: found: $(cat "$tree/configured")"
 
-# In place no more.
+# A build folder that somebody configured is built, and used as it is.
 rm "$tree/config.status" "$tree/Makefile"
+rm -r "$tree/build"
+mkdir "$tree/build"
+(cd "$tree/build" && ../configure --prefix=/somewhere) || fail "configure: status $?"
+cp "$tmp/installed/bin/llama3" "$tree/build"
+cp "$tree/build/Makefile" "$tmp/before"
+run 0 "$tree/scripts/quickstart" "Why?"
+[ "$(cat "$tmp/out")" = "--model|$cache/SmolLM2-135M-Instruct.Q4_1.gguf|--prompt=Why?|" ] ||
+    fail "$last: found $(cat "$tmp/out")"
+run 1 "$tree/scripts/quickstart" --prefix "$tmp/installed" "Why?"
+err_has "$tree/build is configured already, and used as it is: expected no --prefix"
+same "$tree/build/Makefile" "$tmp/before" "a build folder was configured anew"
+rm -r "$tree/build"
+
+# In place no more.
 asks
 err_has "quickstart: configuring (prefix $tmp/installed)"
 finish
