@@ -43,7 +43,7 @@ static int take_type(const char *name, const char *option, size_t n, int *type,
             *type = (int)types[i];
     return name == NULL || *type >= 0
                ? 0
-               : error_input(err, "%s: expected %s, found '%.40s'", option,
+               : error_input(err, "%s: expected %s, found \"%.40s\"", option,
                              n == 2 ? "int4 or int8" : "int4, int8, bf16, f16 or f32", name);
 }
 

@@ -14,7 +14,7 @@ const struct backend_ops *backend_find(const char *name, struct llama3_error *er
 {
     if (name == NULL || strcmp(name, cpu_ops.name) == 0)
         return &cpu_ops;
-    error_set(err, LLAMA3_EINPUT, "backend: expected cpu, found '%s'", name);
+    error_set(err, LLAMA3_EINPUT, "backend: expected cpu, found \"%s\"", name);
     return NULL;
 }
 

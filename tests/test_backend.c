@@ -1037,10 +1037,10 @@ START_TEST(an_unknown_table_is_named)
     const struct backend_ops *ops = backend_find("cpu", &err);
     ck_assert_ptr_null(ops->open(&options, &shape, &err));
     ck_assert_ptr_nonnull(strstr(err.message, "LLAMA3_CPU: expected one of:"));
-    ck_assert_ptr_nonnull(strstr(err.message, "found 'abacus'"));
+    ck_assert_ptr_nonnull(strstr(err.message, "found \"abacus\""));
     ck_assert_ptr_null(backend_find("tpu", &err));
     ck_assert_ptr_nonnull(strstr(err.message, "backend: expected one of: cpu"));
-    ck_assert_ptr_nonnull(strstr(err.message, "found 'tpu'"));
+    ck_assert_ptr_nonnull(strstr(err.message, "found \"tpu\""));
 }
 END_TEST
 #endif

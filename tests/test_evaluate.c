@@ -237,7 +237,7 @@ START_TEST(refusals)
     make_tokens(model);
     refuse(NULL, model, 1, "expected a text of 2 tokens or more, found 1");
     struct llama3_model *swapped = open_windows(other, WINDOW, 1);
-    refuse(swapped, model, N, "token 56 is '");
+    refuse(swapped, model, N, "token 56 is \"");
     llama3_model_close(swapped);
     snprintf(larger, sizeof larger, "%s/hf", folder);
     ck_assert_int_eq(mkdir(larger, 0700), 0);

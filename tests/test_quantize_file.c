@@ -367,15 +367,15 @@ START_TEST(refusals)
     const char *texts[] = {"short"};
     struct llama3_quantize_options options = plain();
     options.layers = "bf16";
-    refused(tiny, &options, LLAMA3_EINPUT, "layers: expected int4 or int8, found 'bf16'");
+    refused(tiny, &options, LLAMA3_EINPUT, "layers: expected int4 or int8, found \"bf16\"");
     options = plain();
     options.head = "q4";
     refused(tiny, &options, LLAMA3_EINPUT,
-            "head: expected int4, int8, bf16, f16 or f32, found 'q4'");
+            "head: expected int4, int8, bf16, f16 or f32, found \"q4\"");
     options = plain();
     options.embeddings = "";
     refused(tiny, &options, LLAMA3_EINPUT,
-            "embeddings: expected int4, int8, bf16, f16 or f32, found ''");
+            "embeddings: expected int4, int8, bf16, f16 or f32, found \"\"");
     options = plain();
     options.threads = 1025;
     refused(tiny, &options, LLAMA3_EINPUT, "threads: expected 0 (all cores) to 1024, found 1025");

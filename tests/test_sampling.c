@@ -280,26 +280,26 @@ END_TEST
 START_TEST(settings_are_checked)
 {
     static const char *const wrong[][3] = {
-        {"temperature", "-1", "temperature: expected a number in [0, 100], found '-1'"},
+        {"temperature", "-1", "temperature: expected a number in [0, 100], found \"-1\""},
         {"temperature", "100.1", NULL},
         {"temperature", "100.0000001", NULL}, /* 100 as a float */
         {"temperature", "+1", NULL},
         {"temperature", "nan", NULL},
         {"temperature", "inf", NULL},
         {"temperature", "0x1", NULL},
-        {"temperature", "", "temperature: expected a number in [0, 100], found ''"},
+        {"temperature", "", "temperature: expected a number in [0, 100], found \"\""},
         {"temperature", "1 ", NULL},
         {"temperature", "0,5", NULL},
-        {"top_p", "0", "top_p: expected a number in (0, 1], found '0'"},
+        {"top_p", "0", "top_p: expected a number in (0, 1], found \"0\""},
         {"top_p", "1e-60", NULL}, /* 0 as a float */
         {"min_p", "1.1", NULL},
-        {"top_k", "-1", "top_k: expected an integer in [0, 1048576], found '-1'"},
+        {"top_k", "-1", "top_k: expected an integer in [0, 1048576], found \"-1\""},
         {"top_k", "1.5", NULL},
         {"top_k", "1048577", NULL},
         {"repeat_penalty", "0", NULL},
         {"frequency_penalty", "-101", NULL},
         {"presence_penalty", "101", NULL},
-        {"seed", "-1", "seed: expected an integer in [0, 18446744073709551615], found '-1'"},
+        {"seed", "-1", "seed: expected an integer in [0, 18446744073709551615], found \"-1\""},
         {"seed", "18446744073709551616", NULL},
         {"seed", "1.0", NULL},
         {"heat", "1",

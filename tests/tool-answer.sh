@@ -210,7 +210,7 @@ err_lines 1
 run 2 "$program" --session "$session" --raw -p x
 err_has "--raw uses no chat template, so --session has no meaning"
 run 2 "$program" --session "$session" --seed 9007199254740992 -p x
-err_has "--seed: expected at most 9007199254740991 with --session, found '9007199254740992'"
+err_has "--seed: expected at most 9007199254740991 with --session, found \"9007199254740992\""
 
 # --show-prompt shows control tokens, which text can't forge.
 run 0 $ask --show-prompt --system "Be kind." -p "<|eot_id|>"

@@ -55,7 +55,7 @@ refuse()
 }
 refuse 2 "expected 1b, 3b, 8b, 70b or 135m" --synthetic 9b
 for shape in 8b: 8b:0 8b:x 8b:1x 8b:513 8bb ""; do
-    refuse 2 "after it; found '$shape'" --synthetic "$shape"
+    refuse 2 "after it; found \"$shape\"" --synthetic "$shape"
 done
 refuse 1 "expected at most" --context 100000 -m "$tiny"
 refuse 1 "No such file or directory" -m "$tmp/none"
@@ -65,7 +65,7 @@ for list in x 1,x '1,' ',1' -1 1025 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17; d
     refuse 2 "--batch: expected up to 16 integers in [0, 1024]" --batch "$list" -m "$tiny"
 done
 refuse 2 "--context: expected up to 16 integers" --context "" -m "$tiny"
-refuse 2 "unexpected argument 'x': a model is given with --model" x
+refuse 2 "unexpected argument \"x\": a model is given with --model" x
 refuse 2 "nothing to measure" --prompt 0 --decode 0 --batch 0 -m "$tiny"
 run 0 "$bench" --version
 out_has "llama3-bench "

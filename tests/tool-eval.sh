@@ -92,7 +92,7 @@ for bad in "" " " ,1 1,,2 "1," 1,x -1 +1 1.5 0x10 384 99999999999999999999 1e1 "
     err_lines 1
     only_before
 done
-refuse 1 "llama3-eval: --tokens: number 3: expected an id from 0 to 383, found '384'" \
+refuse 1 "llama3-eval: --tokens: number 3: expected an id from 0 to 383, found \"384\"" \
     -m "$tiny" --logits "$before" --tokens "1, 2, 384, 4"
 refuse 1 "--tokens: expected ids, found none" -m "$tiny" --logits "$before" --tokens ""
 refuse 1 ": expected a text of at most 150 tokens, which the context holds, found 151" -m "$tiny" --ctx 150 --logits "$before" \
@@ -234,7 +234,7 @@ for bad in "1 384" 1,,2 x "1 2 -3"; do
     err_lines 1
 done
 printf '7\n8\n99999999999\n' >"$tmp/bad"
-refuse 1 "$tmp/bad: number 3: expected an id from 0 to 383, found '99999999999'" \
+refuse 1 "$tmp/bad: number 3: expected an id from 0 to 383, found \"99999999999\"" \
     -m "$tiny" --detokenize "$tmp/bad"
 
 # refuse_line TEXT WORD: the second line is wrong, and the first is answered.
@@ -246,9 +246,9 @@ refuse_line()
     err_lines 1
     [ "$(wc -l <"$tmp/out")" = 1 ] || fail "$last: expected one line, found $(cat "$tmp/out")"
 }
-refuse_line "" ", found ''"
-refuse_line 17 ", found '17'"
-refuse_line '["a"]' ", found '[\"a\"]'"
+refuse_line "" ", found \"\""
+refuse_line 17 ", found \"17\""
+refuse_line '["a"]' ", found \"[\"a\"]\""
 refuse_line '"a' ": "
 refuse_line '"a" "b"' ": "
 refuse_line '"\ud800"' ": "
@@ -322,8 +322,8 @@ fi
 refuse 2 "expected one of --logits, --tokenize, --detokenize, --perplexity and --kl" "$tiny"
 err_lines 2
 refuse 2 "Try 'llama3-eval --help'."
-refuse 2 "unexpected argument 'b': it takes one model only" a b -f "$text"
-refuse 2 "unexpected argument 'b': --model names the model" -m a b -f "$text"
+refuse 2 "unexpected argument \"b\": it takes one model only" a b -f "$text"
+refuse 2 "unexpected argument \"b\": --model names the model" -m a b -f "$text"
 modes="--logits=x --tokenize=x --detokenize=x --perplexity=x --kl=x"
 for one in $modes; do
     for other in $modes; do
@@ -361,7 +361,7 @@ refuse 1 "$tmp/empty.safetensors: expected a directory, a .gguf file, model.safe
 mkdir "$tmp/other"
 cp "$tiny"/*.json "$tiny/model.safetensors" "$tmp/other"
 sed 's/"Y":56,"Z":57/"Y":57,"Z":56/' "$tiny/tokenizer.json" >"$tmp/other/tokenizer.json"
-refuse 1 "token 56 is 'Y' in $tiny and 'Z' in $tmp/other: expected the same vocabulary" \
+refuse 1 "token 56 is \"Y\" in $tiny and \"Z\" in $tmp/other: expected the same vocabulary" \
     --kl "$tiny" "$tmp/other" -f "$text"
 if [ -c /dev/full ]; then
     "$eval" "$tiny" -f "$text" >/dev/full 2>"$tmp/err"

@@ -14,34 +14,34 @@ refused()
     out_empty
 }
 
-refused "llama3: --top-p: expected a number in (0, 1], found 'x'" --top-p x
-refused "llama3: --top-p: expected a number in (0, 1], found '0'" --top-p 0
-refused "llama3: --top-p: expected a number in (0, 1], found 'nan'" --top-p nan
-refused "llama3: --top-p: expected a number in (0, 1], found '1e-60'" --top-p 1e-60
-refused "llama3: --top-p: expected a number in (0, 1], found ''" --top-p ""
-refused "--min-p: expected a number in [0, 1], found '1.1'" --min-p 1.1
-refused "--temperature: expected a number in [0, 100], found '-1'" --temperature -1
-refused "--temperature: expected a number in [0, 100], found 'inf'" --temperature inf
-refused "--temperature: expected a number in [0, 100], found '1 '" --temperature "1 "
-refused "--repeat-penalty: expected a number in (0, 100], found '0'" --repeat-penalty 0
+refused "llama3: --top-p: expected a number in (0, 1], found \"x\"" --top-p x
+refused "llama3: --top-p: expected a number in (0, 1], found \"0\"" --top-p 0
+refused "llama3: --top-p: expected a number in (0, 1], found \"nan\"" --top-p nan
+refused "llama3: --top-p: expected a number in (0, 1], found \"1e-60\"" --top-p 1e-60
+refused "llama3: --top-p: expected a number in (0, 1], found \"\"" --top-p ""
+refused "--min-p: expected a number in [0, 1], found \"1.1\"" --min-p 1.1
+refused "--temperature: expected a number in [0, 100], found \"-1\"" --temperature -1
+refused "--temperature: expected a number in [0, 100], found \"inf\"" --temperature inf
+refused "--temperature: expected a number in [0, 100], found \"1 \"" --temperature "1 "
+refused "--repeat-penalty: expected a number in (0, 100], found \"0\"" --repeat-penalty 0
 refused "--frequency-penalty: expected a number in [-100, 100]" --frequency-penalty 101
 refused "--presence-penalty: expected a number in [-100, 100]" --presence-penalty -101
-refused "--threads: expected an integer in [1, 1024], found '0'" --threads 0
-refused "--threads: expected an integer in [1, 1024], found '1.5'" --threads 1.5
-refused "--threads: expected an integer in [1, 1024], found '99999999999999999999'" \
+refused "--threads: expected an integer in [1, 1024], found \"0\"" --threads 0
+refused "--threads: expected an integer in [1, 1024], found \"1.5\"" --threads 1.5
+refused "--threads: expected an integer in [1, 1024], found \"99999999999999999999\"" \
     --threads 99999999999999999999
-refused "--ctx: expected an integer in [1, 16777216], found '16777217'" --ctx 16777217
-refused "--max-tokens: expected an integer in [1, 16777216], found '0'" -n 0
-refused "--top-k: expected an integer in [0, 1048576], found '-1'" --top-k -1
-refused "--seed: expected an integer in [0, 18446744073709551615], found '-1'" --seed -1
-refused "found '18446744073709551616'" --seed 18446744073709551616
-refused "--kv: expected one of f16, f32, found 'f8'" --kv f8
+refused "--ctx: expected an integer in [1, 16777216], found \"16777217\"" --ctx 16777217
+refused "--max-tokens: expected an integer in [1, 16777216], found \"0\"" -n 0
+refused "--top-k: expected an integer in [0, 1048576], found \"-1\"" --top-k -1
+refused "--seed: expected an integer in [0, 18446744073709551615], found \"-1\"" --seed -1
+refused "found \"18446744073709551616\"" --seed 18446744073709551616
+refused "--kv: expected one of f16, f32, found \"f8\"" --kv f8
 for layers in x 513 -1 1.5 "" al; do
-    refused "--gpu-layers: expected auto, all, 0 or an integer in [1, 512], found '$layers'" \
+    refused "--gpu-layers: expected auto, all, 0 or an integer in [1, 512], found \"$layers\"" \
         --gpu-layers "$layers"
 done
-refused "--kv-gpu: expected one of yes, no, found 'f'" --kv-gpu f
-refused "--device: expected an integer in [0, 63], found '64'" --device 64
+refused "--kv-gpu: expected one of yes, no, found \"f\"" --kv-gpu f
+refused "--device: expected an integer in [0, 63], found \"64\"" --device 64
 refused "--template: expected one of " --template nosuch
 refused "--stop: expected TEXT, found nothing" --stop ""
 refused "--model: expected PATH, found nothing" -m ""
@@ -52,7 +52,7 @@ refused "--prompt: expected once, found twice" -p "" --prompt=b
 refused "--file: expected once, found twice" -f "$tiny/config.json" -f "$tiny/config.json"
 refused "unrecognized option '--nosuch'" --nosuch
 refused "option requires an argument -- 'p'" -p
-refused "unexpected argument 'hello': a prompt is given with --prompt" hello
+refused "unexpected argument \"hello\": a prompt is given with --prompt" hello
 
 # Names of llama.cpp's and ollama's, and letters, set the option that they mean.
 while read -r spelling name; do

@@ -26,7 +26,7 @@ err_has "expected a model's name, such as meta-llama/"
 err_has "Try 'llama3-pull --help'."
 err_lines 2
 run 2 "$pull" org/tiny org/other
-err_has "unexpected argument 'org/other': it takes one model only"
+err_has "unexpected argument \"org/other\": it takes one model only"
 asked 0 .
 run 0 "$pull" --version
 out_has "llama3-pull "

@@ -182,12 +182,12 @@ made=$tmp/made/before
 refused 2 "expected a checkpoint and the file to make: IN OUT"
 refused 2 "Try 'llama3-quantize --help'."
 err_lines 2
-refused 2 "unexpected argument 'c': it takes IN and OUT only" a b c
+refused 2 "unexpected argument \"c\": it takes IN and OUT only" a b c
 refused 2 "expected a checkpoint and the file to make: IN OUT" "$tiny"
 refused 2 "expected a checkpoint and the file to make: IN OUT" "$tiny" ""
-refused 2 "unexpected argument 'c'" "$tiny" "$made" c
-refused 2 "--type: expected one of int4, int8, found 'f16'" --type f16 "$tiny" "$made"
-refused 2 "--head: expected one of int4, int8, bf16, f16, f32, found 'q4'" --head q4 a b
+refused 2 "unexpected argument \"c\"" "$tiny" "$made" c
+refused 2 "--type: expected one of int4, int8, found \"f16\"" --type f16 "$tiny" "$made"
+refused 2 "--head: expected one of int4, int8, bf16, f16, f32, found \"q4\"" --head q4 a b
 refused 1 "the head is the embedding: expected one type for both, found head int8 and embeddings int4" \
     --head int8 --embeddings int4 "$data/tiny-tied" "$made"
 err_lines 1
@@ -548,7 +548,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     [ "$(ls -A "$cache" | wc -l)" = 1 ] || fail "$last: found $(ls -A "$cache")"
 fi
 run 2 "$program" --int4=best -p x
-err_has "--int4: expected one of uncalibrated, calibrated, found 'best'"
+err_has "--int4: expected one of uncalibrated, calibrated, found \"best\""
 run 2 "$program" --int4 calibrated -p x
-err_has "unexpected argument 'calibrated'"
+err_has "unexpected argument \"calibrated\""
 finish

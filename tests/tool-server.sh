@@ -8,12 +8,12 @@ model=$tiny
 
 # ---- the command line
 run 2 "$server" --port 65536
-err_has "llama3-server: --port: expected an integer in [0, 65535], found '65536'"
+err_has "llama3-server: --port: expected an integer in [0, 65535], found \"65536\""
 run 2 "$server" --kv-memory 3X
-err_has "--kv-memory: expected 1048576 to 1000000000000000 bytes, such as 1500M or 1.5G, found '3X'"
+err_has "--kv-memory: expected 1048576 to 1000000000000000 bytes, such as 1500M or 1.5G, found \"3X\""
 for memory in 1K 0x4G 1e9 .G 4Gb 99999999T; do
     run 2 "$server" --kv-memory $memory
-    err_has "found '$memory'"
+    err_has "found \"$memory\""
 done
 run 2 "$server" --parallel 0
 err_has "--parallel: expected an integer in [1, 64]"
@@ -23,16 +23,16 @@ run 2 "$server" -m "$model" --port 0 --host 0.0.0.0
 err_has "can be reached by others: give keys with --api-key-file or LLAMA3_API_KEY, or --insecure"
 for origin in x https://b.example/ https:// 'https://a b'; do
     run 2 "$server" -m "$model" --port 0 --cors-origin "$origin"
-    err_has "--cors-origin: expected a scheme and a host and nothing after, such as https://a.example, found '$origin'"
+    err_has "--cors-origin: expected a scheme and a host and nothing after, such as https://a.example, found \"$origin\""
 done
 for host in http://x x:80 'a b'; do
     run 2 "$server" -m "$model" --port 0 --allow-host "$host"
-    err_has "--allow-host: expected a name without scheme and port, found '$host'"
+    err_has "--allow-host: expected a name without scheme and port, found \"$host\""
 done
 run 2 "$server" -m "$model" --port 0 --alias 'a b'
-err_has "--alias: expected a name without white space, found 'a b'"
+err_has "--alias: expected a name without white space, found \"a b\""
 run 1 "$server" -m "$model" --port 0 --host nowhere.invalid
-err_has "llama3-server: --host: expected an address, found 'nowhere.invalid'"
+err_has "llama3-server: --host: expected an address, found \"nowhere.invalid\""
 run 1 "$server" -m "$model" --port 0 --api-key-file "$tmp/none"
 err_has "$tmp/none: No such file"
 printf '# nothing\n\n' >"$tmp/none"

@@ -33,7 +33,7 @@ const struct backend_ops *backend_find(const char *name, struct llama3_error *er
         size_t used = strlen(names);
         snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "", backends[i]->name);
     }
-    error_input(err, "backend: expected one of: %s; found '%s'", names, name);
+    error_input(err, "backend: expected one of: %s; found \"%s\"", names, name);
     return NULL;
 }
 

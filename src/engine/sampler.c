@@ -123,9 +123,9 @@ static void text_of_float(float value, char text[32])
 static int refuse(const struct setting *setting, const char *text, struct llama3_error *err)
 {
     if (setting->type == SETTING_SEED)
-        return error_input(err, "seed: expected an integer in [0, %" PRIu64 "], found '%.40s'",
+        return error_input(err, "seed: expected an integer in [0, %" PRIu64 "], found \"%.40s\"",
                            UINT64_MAX, text);
-    return error_input(err, "%s: expected %s in %c%g, %.7g], found '%.40s'", setting->name,
+    return error_input(err, "%s: expected %s in %c%g, %.7g], found \"%.40s\"", setting->name,
                        setting->type == SETTING_INT ? "an integer" : "a number",
                        setting->above ? '(' : '[', setting->min, setting->max, text);
 }

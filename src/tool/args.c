@@ -104,7 +104,7 @@ static int check_combinations(const struct args *args)
         return STATUS_USAGE;
     if (args->session != NULL && args->seed != NULL &&
         strtoull(args->seed, NULL, 10) > SESSION_MAX_SEED)
-        return say_usage("--seed: expected at most %llu with --session, found '%s'",
+        return say_usage("--seed: expected at most %llu with --session, found \"%s\"",
                          (unsigned long long)SESSION_MAX_SEED, args->seed);
     if (say_quiet && args->verbose)
         return say_usage("--quiet and --verbose contradict each other");

@@ -87,8 +87,8 @@ static int parse_list(const char *name, const char *text, size_t max, struct num
         if (*end != ',')
             break;
     }
-    return say_usage("--%s: expected up to %d integers in [0, %zu], as in 1,2,4; found '%s'", name,
-                     MAX_LIST, max, text);
+    return say_usage("--%s: expected up to %d integers in [0, %zu], as in 1,2,4; found \"%s\"",
+                     name, MAX_LIST, max, text);
 }
 
 static bool is_zero(const struct numbers *list)

@@ -54,7 +54,7 @@ static int choose_shape(const char *text, struct config *config, struct llama3_e
     return error_input(
         err,
         "--synthetic: expected 1b, 3b, 8b, 70b or 135m, and perhaps :LAYERS (1 to %d) "
-        "after it; found '%s'",
+        "after it; found \"%s\"",
         MAX_LAYERS, text);
 }
 

@@ -168,7 +168,7 @@ static int check_mode(const struct eval_args *args, int mode)
 static int take_operand(struct eval_args *args, const char *operand)
 {
     if (operand != NULL && args->model.path != NULL)
-        return say_usage("unexpected argument '%s': --model names the model", operand);
+        return say_usage("unexpected argument \"%s\": --model names the model", operand);
     args->model.path = operand != NULL ? operand : args->model.path;
     return STATUS_OK;
 }

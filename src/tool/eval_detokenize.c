@@ -49,7 +49,7 @@ int eval_parse_ids(const char *text, size_t size, const char *name, size_t limit
             end++;
         int64_t id = parse_id(text + at, end - at, limit);
         if (id < 0)
-            return error_input(err, "%s: number %zu: expected an id from 0 to %zu, found '%.*s'",
+            return error_input(err, "%s: number %zu: expected an id from 0 to %zu, found \"%.*s\"",
                                name, ids->n + 1, limit - 1, (int)(end - at < 40 ? end - at : 40),
                                text + at);
         tokens_add(ids, (int32_t)id);

@@ -187,7 +187,7 @@ static json_t *parse_string(const struct buf *line, const char *name, size_t num
     while (at < line->size && strchr(" \t\r", line->data[at]) != NULL && line->data[at] != '\0')
         at++;
     if (at == line->size || line->data[at] != '"') {
-        error_input(err, "%s: line %zu: expected a JSON string, found '%.*s'", name, number,
+        error_input(err, "%s: line %zu: expected a JSON string, found \"%.*s\"", name, number,
                     (int)(line->size - at < 20 ? line->size - at : 20), line->data + at);
         return NULL;
     }

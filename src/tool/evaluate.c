@@ -224,7 +224,7 @@ static int check_same_vocabulary(const struct llama3_model *a, const struct llam
         const char *other = llama3_token_bytes(b, (int32_t)i, &m);
         if (n != m || (n > 0 && memcmp(one, other, n) != 0))
             return error_input(err,
-                               "token %zu is '%.*s' in %s and '%.*s' in %s: expected the same "
+                               "token %zu is \"%.*s\" in %s and \"%.*s\" in %s: expected the same "
                                "vocabulary",
                                i, (int)n, one, x->path, (int)m, other, y->path);
     }

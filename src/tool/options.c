@@ -61,7 +61,7 @@ static int bad_number(const struct option_spec *spec, const char *text)
 {
     char names[NAMES_SIZE];
     bool words = spec->type == OPTION_INT_OR;
-    return say_usage("--%s: expected %s%san integer in [%.10g, %.10g], found '%s'", spec->name,
+    return say_usage("--%s: expected %s%san integer in [%.10g, %.10g], found \"%s\"", spec->name,
                      words ? choice_names(spec, names) : "", words ? " or " : "", spec->min,
                      spec->max, text);
 }
@@ -100,7 +100,7 @@ static int set_bytes(const struct option_spec *spec, const char *text, uint64_t 
     double bytes = ldexp(value, unit != NULL ? 10 * (int)(unit - units + 1) : 0);
     if (end == text || strspn(text, "0123456789.") != (size_t)(end - text) ||
         end[unit != NULL] != '\0' || bytes >= 0x1p64 || !in_range(spec, bytes))
-        return say_usage("--%s: expected %.16g to %.16g bytes, such as 1500M or 1.5G, found '%s'",
+        return say_usage("--%s: expected %.16g to %.16g bytes, such as 1500M or 1.5G, found \"%s\"",
                          spec->name, spec->min, spec->max, text);
     *out = (uint64_t)bytes;
     return STATUS_OK;
@@ -111,7 +111,7 @@ static int set_choice(const struct option_spec *spec, const char *text, int *out
     char names[NAMES_SIZE];
     int choice = find_choice(spec, text);
     if (choice < 0)
-        return say_usage("--%s: expected one of %s, found '%s'", spec->name,
+        return say_usage("--%s: expected one of %s, found \"%s\"", spec->name,
                          choice_names(spec, names), text);
     *out = choice;
     return STATUS_OK;
@@ -304,7 +304,7 @@ static int parse(const struct option_set *set, int argc, char **argv)
     for (size_t i = 0; rc == 0 && i < set->max_operands && optind < argc; i++)
         set->operands[i] = argv[optind++];
     if (rc == 0 && optind < argc) {
-        say_error("unexpected argument '%s': %s", argv[optind], set->operand);
+        say_error("unexpected argument \"%s\": %s", argv[optind], set->operand);
         rc = -1;
     }
     if (rc != 0)

@@ -69,7 +69,7 @@ static int check_name(struct pull_args *args)
         }
         return 0;
     }
-    return say_usage("expected a model's name, OWNER/NAME or OWNER/NAME:TYPE, found '%s'",
+    return say_usage("expected a model's name, OWNER/NAME or OWNER/NAME:TYPE, found \"%s\"",
                      args->model);
 }
 
@@ -90,14 +90,14 @@ static int check(struct pull_args *args)
                          : args->remove ? "remove"
                                         : "verify");
     if (args->revision != NULL && !hub_is_revision(args->revision))
-        return say_usage("--revision: expected a branch, a tag or a commit, found '%s'",
+        return say_usage("--revision: expected a branch, a tag or a commit, found \"%s\"",
                          args->revision);
     if (args->model == NULL && !args->list && !args->verify) {
         say_usage("expected a model's name, such as meta-llama/Llama-3.2-1B-Instruct");
         return say_try_help();
     }
     if (args->list && args->model != NULL)
-        return say_usage("--list shows all models: expected no name, found '%s'", args->model);
+        return say_usage("--list shows all models: expected no name, found \"%s\"", args->model);
     return STATUS_OK;
 }
 

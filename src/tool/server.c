@@ -280,16 +280,16 @@ static int check_names(const struct server_args *args)
 {
     for (size_t i = 0; i < args->hosts.n; i++)
         if (!is_host(args->hosts.items[i]))
-            return say_usage("--allow-host: expected a name without scheme and port, found '%s'",
+            return say_usage("--allow-host: expected a name without scheme and port, found \"%s\"",
                              args->hosts.items[i]);
     for (size_t i = 0; i < args->origins.n; i++)
         if (!is_origin(args->origins.items[i]))
             return say_usage(
                 "--cors-origin: expected a scheme and a host and nothing after, such as "
-                "https://a.example, found '%s'",
+                "https://a.example, found \"%s\"",
                 args->origins.items[i]);
     if (args->alias != NULL && !is_word(args->alias))
-        return say_usage("--alias: expected a name without white space, found '%s'", args->alias);
+        return say_usage("--alias: expected a name without white space, found \"%s\"", args->alias);
     return 0;
 }
 

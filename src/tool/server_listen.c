@@ -116,7 +116,7 @@ static int open_own(struct listeners *l, const char *address, size_t number)
         host[end - 1] = '\0';
     int failed = getaddrinfo(host + brackets, port, &hints, &found);
     if (failed != 0)
-        return say_error("--host: expected an address, found '%s': %s", address,
+        return say_error("--host: expected an address, found \"%s\": %s", address,
                          gai_strerror(failed));
     int status = listen_at_all(l, found, address, number);
     freeaddrinfo(found);

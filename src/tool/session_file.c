@@ -111,7 +111,7 @@ static int check_setting(const char *key, const json_t *value, const char *where
     json_number_text(value, text);
     if ((limited || strcmp(key, "seed") == 0) &&
         (!(found >= spec->min && found <= max) || floor(found) != found))
-        return error_input(err, "%s: \"%s\": expected an integer in [%.16g, %.16g], found '%s'",
+        return error_input(err, "%s: \"%s\": expected an integer in [%.16g, %.16g], found \"%s\"",
                            where, key, spec->min, max, text);
     if (limited || args_check_setting(key, text, &why) == 0)
         return 0;

@@ -131,6 +131,6 @@ const struct kernels *kernels_choose(struct llama3_error *err)
         snprintf(possible + length, sizeof possible - length, "%s%s", length > 0 ? ", " : "",
                  tables[i].kernels->name);
     }
-    error_input(err, "LLAMA3_CPU: expected one of: %s; found '%s'", possible, wanted);
+    error_input(err, "LLAMA3_CPU: expected one of: %s; found \"%s\"", possible, wanted);
     return NULL;
 }
