@@ -225,8 +225,8 @@ static int allocate(struct llama3_sampling *s, struct llama3_error *err)
     if (s->candidates == NULL)
         return -1;
     s->answer_counts = (uint32_t *)(s->candidates + n);
-    s->adjusted = (float *)(s->answer_counts + n);
-    s->seen = (bool *)(s->adjusted + n);
+    s->adjusted = (void *)(s->answer_counts + n);
+    s->seen = (void *)(s->adjusted + n);
     return 0;
 }
 
