@@ -21,7 +21,7 @@ sed "s|$prefix|$HOME/.local|" "$pc" >"$tmp/pc" && mv "$tmp/pc" "$pc"
 
 # The model that README names, and a compiler that links a sanitizer where the library has one.
 model=$(cd "$srcdir/tests/data/tiny-gguf-f32" && pwd)/model.gguf
-mkdir -p "$HOME/.cache/llama3" "$tmp/bin" "$tmp/work"
+mkdir -p "$HOME/.cache/llama3" "$tmp/bin" "$tmp/own"
 ln -s "$model" "$HOME/.cache/llama3/SmolLM2-135M-Instruct.Q4_1.gguf"
 case ${LLAMA3_CFLAGS-} in
 *-fsanitize*) sanitize=-fsanitize=address,undefined ;;
@@ -40,11 +40,11 @@ folder=${example%/simple.c}
 for name in simple.c chat.c batch.c python/llama3.py; do
     same "$folder/$name" "$srcdir/examples/$name" "another example is installed"
 done
-mkdir "$tmp/work/examples"
-cp -r "$folder"/* "$tmp/work/examples"
+mkdir "$tmp/own/examples"
+cp -r "$folder"/* "$tmp/own/examples"
 sed -n '/^## In your own program/,/^## /s/^    //p' "$srcdir/README.md" >"$tmp/lines"
 [ "$(wc -l <"$tmp/lines")" -ge 4 ] || fail "README.md: expected 4 lines or more, found $(cat "$tmp/lines")"
-cd "$tmp/work" || exit 99
+cd "$tmp/own" || exit 99
 run 0 sh -e "$tmp/lines"
 err_empty
 [ "$(wc -c <"$tmp/out")" -gt 1 ] || fail "the example has no answer"

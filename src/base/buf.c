@@ -71,6 +71,15 @@ void tokens_add(struct tokens *tokens, int32_t id)
     tokens->ids[tokens->n++] = id;
 }
 
+int tokens_check(const int32_t *ids, size_t n, size_t vocab_size, struct llama3_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (size_t)ids[i] >= vocab_size)
+            return error_input(err, "token %zu: expected an id from 0 to %zu, found %d", i,
+                               vocab_size - 1, (int)ids[i]);
+    return 0;
+}
+
 void tokens_free(struct tokens *tokens)
 {
     free(tokens->ids);

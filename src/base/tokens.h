@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/error.h"
+
 struct tokens {
     int32_t *ids; /* [n] */
     size_t n, capacity;
@@ -14,6 +16,8 @@ struct tokens {
 };
 
 void tokens_add(struct tokens *tokens, int32_t id);
+/* -1 unless all n ids are tokens of a vocabulary of this size, >= 1. */
+int tokens_check(const int32_t *ids, size_t n, size_t vocab_size, struct llama3_error *err);
 void tokens_free(struct tokens *tokens); /* frees and zeroes */
 
 #endif

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/size.h"
+#include "base/tokens.h"
 
 /* A token whose logit is this far below the best (after the temperature) is never drawn: e^-30
  * times a vocabulary of 2^20 is below what a float's sum can hold. It keeps the sort short. */
@@ -285,24 +286,11 @@ int sampling_prepare(struct llama3_sampling *s, size_t vocab_size, struct llama3
     return allocate(s, err);
 }
 
-/* Token i of several. */
-static int check_token(const struct llama3_sampling *s, size_t i, int32_t token,
-                       struct llama3_error *err)
-{
-    return token >= 0 && (size_t)token < s->vocab_size
-               ? 0
-               : error_input(err, "token %zu: expected an id from 0 to %zu, found %d", i,
-                             s->vocab_size - 1, (int)token);
-}
-
 int llama3_sampling_begin(struct llama3_sampling *s, const int32_t *prompt, size_t n,
                           struct llama3_error *err)
 {
-    if (allocate(s, err) < 0)
+    if (allocate(s, err) < 0 || tokens_check(prompt, n, s->vocab_size, err) < 0)
         return -1;
-    for (size_t i = 0; i < n; i++)
-        if (check_token(s, i, prompt[i], err) < 0)
-            return -1;
     memset(s->seen, 0, s->vocab_size * sizeof *s->seen);
     memset(s->answer_counts, 0, s->vocab_size * sizeof *s->answer_counts);
     for (size_t i = 0; i < n; i++)
@@ -312,7 +300,7 @@ int llama3_sampling_begin(struct llama3_sampling *s, const int32_t *prompt, size
 
 int llama3_sampling_accept(struct llama3_sampling *s, int32_t token, struct llama3_error *err)
 {
-    if (allocate(s, err) < 0 || check_token(s, 0, token, err) < 0)
+    if (allocate(s, err) < 0 || tokens_check(&token, 1, s->vocab_size, err) < 0)
         return -1;
     s->seen[token] = true;
     s->answer_counts[token]++;

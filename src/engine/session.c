@@ -177,17 +177,12 @@ static int check_tokens(const struct llama3_session *s, size_t position, const i
                         size_t n, struct llama3_error *err)
 {
     size_t context = engine_context(s->model->engine), end = SIZE_MAX;
-    size_t vocab_size = engine_vocab_size(s->model->engine);
     if (n == 0)
         return error_input(err, "tokens: expected at least one token, found none");
     if (!size_add(position, n, &end) || end > context)
         return error_set(err, LLAMA3_ECONTEXT,
                          "the context: expected at most %zu tokens, found %zu", context, end);
-    for (size_t i = 0; i < n; i++)
-        if (tokens[i] < 0 || (size_t)tokens[i] >= vocab_size)
-            return error_input(err, "token %zu: expected an id from 0 to %zu, found %d", i,
-                               vocab_size - 1, (int)tokens[i]);
-    return 0;
+    return tokens_check(tokens, n, engine_vocab_size(s->model->engine), err);
 }
 
 /* Appends tokens that were checked. n_logits 0: of the last token, for the session alone.
