@@ -13,6 +13,7 @@
 
 #include <setjmp.h>
 
+#include "base/hash.h"
 #include "text/jinja.h"
 
 struct jinja_run;
@@ -111,6 +112,9 @@ void *jinja_alloc(struct jinja_run *run, size_t n, size_t size);
 void jinja_deeper(struct jinja_run *run);
 void jinja_higher(struct jinja_run *run);
 
+/* The secret of this run's dicts (jinja_run.c). */
+const struct hash_key *jinja_secret(struct jinja_run *run);
+
 /* ---- making values ------------------------------------------------------------------------ */
 
 struct jinja_value jinja_none(void);
@@ -125,6 +129,12 @@ struct jinja_value jinja_format(struct jinja_run *run, const char *format, ...)
 struct jinja_value jinja_list(struct jinja_run *run, enum jinja_list_kind kind, size_t capacity);
 void jinja_append(struct jinja_run *run, struct jinja_list *list, struct jinja_value item);
 struct jinja_value jinja_tuple2(struct jinja_run *run, struct jinja_value a, struct jinja_value b);
+/* Python's range of the sandbox: fails for step 0, and for more than 100,000 numbers. */
+struct jinja_value jinja_range(struct jinja_run *run, int64_t start, int64_t stop, int64_t step);
+/* The string as Markup; nothing is escaped. */
+struct jinja_value jinja_markup(struct jinja_run *run, const struct jinja_string *string);
+struct jinja_value jinja_function(struct jinja_run *run, const char *name, jinja_builtin *builtin,
+                                  struct jinja_value self);
 struct jinja_value jinja_from_json(struct jinja_run *run, const json_t *json); /* given */
 
 /* A string that grows. */
@@ -137,6 +147,9 @@ void jinja_put(struct jinja_builder *b, uint32_t c);
 void jinja_put_chars(struct jinja_builder *b, const uint32_t *chars, size_t n);
 void jinja_put_ascii(struct jinja_builder *b, const char *text);         /* given */
 void jinja_put_value(struct jinja_builder *b, struct jinja_value value); /* as str() */
+void jinja_put_repr(struct jinja_builder *b, struct jinja_value value);  /* as repr() */
+/* With & < > " ' as entities, whatever the string is. */
+void jinja_put_escaped(struct jinja_builder *b, const struct jinja_string *string);
 struct jinja_value jinja_built(const struct jinja_builder *b);
 
 /* ---- dicts: in the order of their keys' arrival ------------------------------------------- */
@@ -157,7 +170,7 @@ struct jinja_value jinja_dict(struct jinja_run *run);
 /* Fails for a key that Python can't hash. */
 void jinja_dict_set(struct jinja_run *run, struct jinja_dict *dict, struct jinja_value key,
                     struct jinja_value value);
-/* NULL if the key is not there. */
+/* NULL if the key is not there. Fails for a key that Python can't hash. */
 const struct jinja_value *jinja_dict_get(struct jinja_run *run, const struct jinja_dict *dict,
                                          struct jinja_value key);
 const struct jinja_value *jinja_dict_name(struct jinja_run *run, const struct jinja_dict *dict,
@@ -165,9 +178,11 @@ const struct jinja_value *jinja_dict_name(struct jinja_run *run, const struct ji
 
 /* ---- what Python does with values ---------------------------------------------------------- */
 
+bool jinja_is_hashable(struct jinja_run *run, struct jinja_value value);
 bool jinja_truth(struct jinja_run *run, struct jinja_value value);
 bool jinja_equal(struct jinja_run *run, struct jinja_value a, struct jinja_value b);
-/* <0, 0, >0 as Python orders them; fails where it doesn't. `op` for the error: "<". */
+/* <0, 0, >0 as Python orders them; fails where it doesn't. op: "<", "<=", ">" or ">=", for the
+ * error, and because the order of NaN is one for which op is false. */
 int jinja_order(struct jinja_run *run, struct jinja_value a, struct jinja_value b, const char *op);
 bool jinja_contains(struct jinja_run *run, struct jinja_value container, struct jinja_value item);
 size_t jinja_length(struct jinja_run *run, struct jinja_value value); /* len() */
@@ -210,6 +225,14 @@ struct jinja_value jinja_slice(struct jinja_run *run, struct jinja_value object,
 struct jinja_value jinja_arithmetic(struct jinja_run *run, char op, struct jinja_value a,
                                     struct jinja_value b);
 
+/* format % args of a string, or of Markup, whose arguments are escaped (jinja_percent.c). */
+struct jinja_value jinja_percent(struct jinja_run *run, const struct jinja_string *format,
+                                 struct jinja_value args);
+
+/* loop.name (jinja_run.c); JINJA_ABSENT where there is none. "index" and "length" make repr(). */
+struct jinja_value jinja_loop_attribute(struct jinja_run *run, struct jinja_loop *loop,
+                                        const struct jinja_string *name);
+
 /* ---- functions ----------------------------------------------------------------------------- */
 
 struct jinja_value jinja_call(struct jinja_run *run, struct jinja_value function,
@@ -248,5 +271,22 @@ static inline uint32_t jinja_scalar(uint32_t c)
 
 bool jinja_is_space(uint32_t scalar);     /* str.isspace() */
 bool jinja_is_printable(uint32_t scalar); /* str.isprintable() */
+bool jinja_is_alpha(uint32_t scalar);
+bool jinja_is_digit(uint32_t scalar);
+bool jinja_is_decimal(uint32_t scalar);
+bool jinja_is_numeric(uint32_t scalar);
+bool jinja_is_alnum(uint32_t scalar);
+bool jinja_is_upper(uint32_t scalar);
+bool jinja_is_lower(uint32_t scalar);
+bool jinja_is_title(uint32_t scalar);   /* of the category Lt: not the upper ones */
+int jinja_digit_value(uint32_t scalar); /* of a decimal, as int() reads it; else -1 */
+
+/* str.upper() and so on. What becomes of a character is from where the character is. */
+void jinja_put_upper(struct jinja_builder *b, const struct jinja_string *s);
+void jinja_put_lower(struct jinja_builder *b, const struct jinja_string *s);
+void jinja_put_title(struct jinja_builder *b, const struct jinja_string *s);
+void jinja_put_capitalize(struct jinja_builder *b, const struct jinja_string *s);
+void jinja_put_swapcase(struct jinja_builder *b, const struct jinja_string *s);
+void jinja_put_casefold(struct jinja_builder *b, const struct jinja_string *s);
 
 #endif
