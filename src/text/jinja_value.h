@@ -90,9 +90,10 @@ typedef struct jinja_value jinja_builtin(struct jinja_run *run, struct jinja_val
 
 struct jinja_function {
     const char *name;
-    jinja_builtin *builtin;    /* NULL: a macro */
+    jinja_builtin *builtin;    /* NULL: a macro, */
     struct jinja_value self;   /* of a method */
-    const struct macro *macro; /* jinja_run.c */
+    const struct macro *macro; /* and the scope that it was made in (jinja_run.c) */
+    struct scope *scope;
 };
 
 /* ---- failing, and the limits -------------------------------------------------------------- */

@@ -1,0 +1,1129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * jinja_run.c: a template runs. Its memory and its limits; scopes; expressions; statements; macros
+ * and loops; the functions that every template has.
+ */
+#include "text/jinja_run.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/size.h"
+#include "base/utf8.h"
+#include "text/jinja_parse.h"
+
+/* Steps take some 10 ns each; templates in use take 1,000 of them for a turn. */
+enum { MOST_STEPS = 50 * 1000 * 1000, MOST_DEPTH = 600, CHUNK = 16 * 1024 };
+static const size_t MOST_BYTES = (size_t)256 << 20, BYTES_OF_TREE = (size_t)16 << 20;
+
+struct jinja {
+    struct jinja_run memory; /* of the tree */
+    struct tree tree;
+    char *what;
+};
+
+/* ---- failing, and the limits --------------------------------------------------------------- */
+
+_Noreturn void jinja_fail(struct jinja_run *run, const char *format, ...)
+{
+    char text[400];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    error_set(run->err, LLAMA3_EINPUT, "%s: line %u: %s", run->what, run->line, text);
+    longjmp(run->failed, 1);
+}
+
+void jinja_work(struct jinja_run *run, size_t n)
+{
+    run->steps += n / 16 + 1;
+    if (run->steps > MOST_STEPS)
+        jinja_fail(run, "expected at most %d steps, found more", (int)MOST_STEPS);
+}
+
+void jinja_deeper(struct jinja_run *run)
+{
+    if (++run->depth > MOST_DEPTH)
+        jinja_fail(run, "expected at most %d levels of nesting, found more", (int)MOST_DEPTH);
+}
+
+void jinja_higher(struct jinja_run *run)
+{
+    run->depth--;
+}
+
+/* Memory that what runs has taken, the newest first. */
+struct jinja_chunk {
+    struct jinja_chunk *before;
+    size_t size;
+    _Alignas(16) char bytes[];
+};
+
+static void fail_memory(struct jinja_run *run, size_t bytes)
+{
+    error_memory(run->err, run->what, bytes);
+    longjmp(run->failed, 1);
+}
+
+void *jinja_alloc(struct jinja_run *run, size_t n, size_t size)
+{
+    size_t bytes;
+    if (!size_mul(n, size, &bytes) || bytes > run->most_bytes)
+        jinja_fail(run,
+                   "expected a template that needs at most %zu bytes, found one that needs more",
+                   run->most_bytes);
+    bytes = (bytes + 15) & ~(size_t)15;
+    if (bytes > run->left) {
+        size_t whole = bytes > CHUNK / 2 ? bytes : CHUNK;
+        if (whole > run->most_bytes - run->bytes)
+            jinja_fail(
+                run, "expected a template that needs at most %zu bytes, found one that needs more",
+                run->most_bytes);
+        struct jinja_chunk *chunk = calloc(1, sizeof *chunk + whole);
+        if (chunk == NULL)
+            fail_memory(run, whole);
+        run->bytes += whole;
+        chunk->size = whole;
+        if (whole > CHUNK && run->chunks != NULL) { /* the last one has room left */
+            chunk->before = run->chunks->before;
+            run->chunks->before = chunk;
+            return chunk->bytes;
+        }
+        chunk->before = run->chunks;
+        run->chunks = chunk;
+        run->left = whole;
+    }
+    char *at = run->chunks->bytes + run->chunks->size - run->left;
+    run->left -= bytes;
+    return at;
+}
+
+void jinja_run_free(struct jinja_run *run)
+{
+    for (struct jinja_chunk *chunk = run->chunks, *before; chunk != NULL; chunk = before) {
+        before = chunk->before;
+        free(chunk);
+    }
+    run->chunks = NULL;
+}
+
+const struct hash_key *jinja_secret(struct jinja_run *run)
+{
+    return &run->secret;
+}
+
+/* ---- scopes -------------------------------------------------------------------------------- */
+
+struct variable {
+    const struct jinja_string *name; /* the one pointer of that name */
+    struct jinja_value value;
+};
+
+struct scope {
+    struct scope *outer;
+    struct variable *items; /* [n] */
+    size_t n, capacity;
+};
+
+static void set(struct jinja_run *run, struct scope *scope, const struct jinja_string *name,
+                struct jinja_value value)
+{
+    for (size_t i = 0; i < scope->n; i++)
+        if (scope->items[i].name == name) {
+            scope->items[i].value = value;
+            return;
+        }
+    if (scope->n == scope->capacity) {
+        size_t capacity = scope->capacity * 2 + 4;
+        struct variable *more = jinja_alloc(run, capacity, sizeof *more);
+        if (scope->n > 0)
+            memcpy(more, scope->items, scope->n * sizeof *more);
+        scope->items = more;
+        scope->capacity = capacity;
+    }
+    scope->items[scope->n++] = (struct variable){name, value};
+}
+
+static const char *ascii_of(struct jinja_run *run, const struct jinja_string *string)
+{
+    size_t n = string->n < 100 ? string->n : 100;
+    char *text = jinja_alloc(run, n + 1, 1);
+    for (size_t i = 0; i < n; i++)
+        text[i] = (char)(jinja_scalar(string->chars[i]) < 0x80 ? string->chars[i] & 0x7f : '?');
+    return text;
+}
+
+static struct jinja_value get(struct jinja_run *run, const struct jinja_string *name)
+{
+    for (const struct scope *scope = run->scope; scope != NULL; scope = scope->outer)
+        for (size_t i = 0; i < scope->n; i++)
+            if (scope->items[i].name == name)
+                return scope->items[i].value;
+    return jinja_undefined(ascii_of(run, name));
+}
+
+static struct scope *enter(struct jinja_run *run, struct scope *outer)
+{
+    struct scope *scope = jinja_alloc(run, 1, sizeof *scope);
+    scope->outer = outer;
+    run->scope = scope;
+    return scope;
+}
+
+/* ---- the loop object ------------------------------------------------------------------------ */
+
+struct jinja_loop {
+    const struct stmt *stmt;
+    struct scope *outer;
+    const struct jinja_value *items; /* [n] */
+    size_t n, at, depth;
+    struct jinja_value seen; /* by loop.changed(); ABSENT at first */
+};
+
+static struct jinja_value loop_cycle(struct jinja_run *run, struct jinja_value self,
+                                     const struct jinja_args *args)
+{
+    if (args->n == 0)
+        jinja_fail(run, "loop.cycle: expected values, found none");
+    return args->items[self.loop->at % args->n];
+}
+
+static struct jinja_value loop_changed(struct jinja_run *run, struct jinja_value self,
+                                       const struct jinja_args *args)
+{
+    struct jinja_value now = jinja_list(run, JINJA_TUPLE, args->n);
+    for (size_t i = 0; i < args->n; i++)
+        jinja_append(run, now.list, args->items[i]);
+    bool changed = self.loop->seen.type == JINJA_ABSENT || !jinja_equal(run, self.loop->seen, now);
+    self.loop->seen = now;
+    return jinja_bool(changed);
+}
+
+struct jinja_value jinja_loop_attribute(struct jinja_run *run, struct jinja_loop *l,
+                                        const struct jinja_string *name)
+{
+    const struct jinja_value self = {.type = JINJA_LOOP, .loop = l};
+    const struct {
+        const char *name;
+        size_t value;
+    } numbers[] = {{"index", l->at + 1},       {"index0", l->at},
+                   {"revindex", l->n - l->at}, {"revindex0", l->n - l->at - 1},
+                   {"length", l->n},           {"depth", l->depth + 1},
+                   {"depth0", l->depth}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (jinja_is(name, numbers[i].name))
+            return jinja_int((int64_t)numbers[i].value);
+    if (jinja_is(name, "first"))
+        return jinja_bool(l->at == 0);
+    if (jinja_is(name, "last"))
+        return jinja_bool(l->at + 1 == l->n);
+    if (jinja_is(name, "previtem"))
+        return l->at > 0 ? l->items[l->at - 1] : jinja_undefined("there is no previous item");
+    if (jinja_is(name, "nextitem"))
+        return l->at + 1 < l->n ? l->items[l->at + 1] : jinja_undefined("there is no next item");
+    if (jinja_is(name, "cycle"))
+        return jinja_function(run, "loop.cycle", loop_cycle, self);
+    if (jinja_is(name, "changed"))
+        return jinja_function(run, "loop.changed", loop_changed, self);
+    return (struct jinja_value){.type = JINJA_ABSENT};
+}
+
+/* ---- expressions --------------------------------------------------------------------------- */
+
+static struct jinja_value eval(struct jinja_run *run, const struct expr *e);
+static struct jinja_value call_loop(struct jinja_run *run, struct jinja_loop *loop,
+                                    const struct jinja_args *args);
+static struct jinja_value call_macro(struct jinja_run *run, const struct jinja_function *function,
+                                     const struct jinja_args *args);
+
+static struct jinja_value eval_list(struct jinja_run *run, const struct expr *e,
+                                    enum jinja_list_kind kind)
+{
+    struct jinja_value list = jinja_list(run, kind, 0);
+    for (const struct expr *item = e->items; item != NULL; item = item->next)
+        jinja_append(run, list.list, eval(run, item));
+    return list;
+}
+
+static struct jinja_value eval_dict(struct jinja_run *run, const struct expr *e)
+{
+    struct jinja_value dict = jinja_dict(run);
+    for (const struct expr *key = e->items; key != NULL; key = key->next->next) {
+        struct jinja_value k = eval(run, key);
+        jinja_dict_set(run, dict.dict, k, eval(run, key->next));
+    }
+    return dict;
+}
+
+/* Arguments as they are passed, in lists that grow. */
+struct passed {
+    struct jinja_args args;
+    struct jinja_list *items;
+    struct jinja_named *named;
+    size_t capacity;
+};
+
+static void pass_named(struct jinja_run *run, struct passed *p, const struct jinja_string *name,
+                       struct jinja_value value)
+{
+    for (size_t i = 0; i < p->args.n_named; i++)
+        if (jinja_same(p->named[i].name, name))
+            jinja_fail(run, "expected each argument once, found %s twice", ascii_of(run, name));
+    jinja_work(run, p->args.n_named);
+    if (p->args.n_named == p->capacity) {
+        p->capacity = p->capacity * 2 + 4;
+        struct jinja_named *more = jinja_alloc(run, p->capacity, sizeof *more);
+        if (p->args.n_named > 0)
+            memcpy(more, p->named, p->args.n_named * sizeof *more);
+        p->named = more;
+    }
+    p->named[p->args.n_named++] = (struct jinja_named){name, value};
+}
+
+static void pass_dict(struct jinja_run *run, struct passed *p, struct jinja_value dict)
+{
+    if (dict.type != JINJA_DICT)
+        jinja_fail(run, "**: expected a dict, found %s", jinja_type_name(dict));
+    for (size_t i = 0; i < dict.dict->n; i++) {
+        struct jinja_value key = dict.dict->items[i].key;
+        pass_named(run, p, jinja_want_string(run, "**", key), dict.dict->items[i].value);
+    }
+}
+
+static void pass_list(struct jinja_run *run, struct passed *p, struct jinja_value value)
+{
+    struct jinja_span span = jinja_iterate(run, value);
+    for (size_t i = 0; i < span.n; i++)
+        jinja_append(run, p->items, span.items[i]);
+}
+
+static void pass(struct jinja_run *run, struct passed *p, const struct expr *first)
+{
+    *p = (struct passed){.items = jinja_list(run, JINJA_PLAIN, 0).list};
+    for (const struct expr *e = first; e != NULL; e = e->next) {
+        struct jinja_value value = eval(run, e);
+        if (e->passed == ARG_NAMED)
+            pass_named(run, p, e->passed_name, value);
+        else if (e->passed == ARG_LIST)
+            pass_list(run, p, value);
+        else if (e->passed == ARG_DICT)
+            pass_dict(run, p, value);
+        else
+            jinja_append(run, p->items, value);
+    }
+}
+
+static const struct jinja_args *passed_args(struct passed *p)
+{
+    p->args.items = p->items->items;
+    p->args.n = p->items->n;
+    p->args.named = p->named;
+    return &p->args;
+}
+
+struct jinja_value jinja_call(struct jinja_run *run, struct jinja_value function,
+                              const struct jinja_args *args)
+{
+    struct jinja_value result;
+    jinja_deeper(run);
+    jinja_work(run, 16);
+    if (function.type == JINJA_LOOP)
+        result = call_loop(run, function.loop, args);
+    else if (function.type == JINJA_UNDEFINED)
+        jinja_fail(run, "expected a function, found %s, which is undefined", function.hint);
+    else if (function.type != JINJA_FUNCTION)
+        jinja_fail(run, "expected a function, found %s", jinja_type_name(function));
+    else if (function.function->builtin != NULL)
+        result = function.function->builtin(run, function.function->self, args);
+    else
+        result = call_macro(run, function.function, args);
+    jinja_higher(run);
+    return result;
+}
+
+static struct jinja_value eval_filter(struct jinja_run *run, const struct expr *e,
+                                      struct jinja_value block)
+{
+    struct passed p;
+    struct jinja_value self = e->a == NULL                ? block
+                              : e->a->kind == EXPR_FILTER ? eval_filter(run, e->a, block)
+                                                          : eval(run, e->a);
+    jinja_builtin *filter = jinja_filter(e->name);
+    pass(run, &p, e->items);
+    run->line = e->line;
+    if (filter == NULL)
+        jinja_fail(run, "expected a filter, found %s", ascii_of(run, e->name));
+    jinja_work(run, 16);
+    return filter(run, self, passed_args(&p));
+}
+
+static struct jinja_value eval_test(struct jinja_run *run, const struct expr *e)
+{
+    struct passed p;
+    struct jinja_value self = eval(run, e->a);
+    jinja_builtin *test = jinja_test(e->name);
+    pass(run, &p, e->items);
+    run->line = e->line;
+    if (test == NULL)
+        jinja_fail(run, "expected a test, found %s", ascii_of(run, e->name));
+    return test(run, self, passed_args(&p));
+}
+
+static struct jinja_value eval_call(struct jinja_run *run, const struct expr *e,
+                                    const struct jinja_value *caller)
+{
+    static const uint32_t name[] = {'c', 'a', 'l', 'l', 'e', 'r'};
+    struct passed p;
+    struct jinja_value function = eval(run, e->a);
+    pass(run, &p, e->items);
+    if (caller != NULL)
+        pass_named(run, &p, jinja_string(run, name, 6).string, *caller);
+    run->line = e->line;
+    return jinja_call(run, function, passed_args(&p));
+}
+
+static bool holds(struct jinja_run *run, char op, struct jinja_value a, struct jinja_value b)
+{
+    switch (op) {
+    case 'e':
+        return jinja_equal(run, a, b);
+    case 'n':
+        return !jinja_equal(run, a, b);
+    case 'i':
+        return jinja_contains(run, b, a);
+    case 'o':
+        return !jinja_contains(run, b, a);
+    case '<':
+        return jinja_order(run, a, b, "<") == -1;
+    case 'l':
+        return jinja_order(run, a, b, "<=") <= 0;
+    case '>':
+        return jinja_order(run, a, b, ">") == 1;
+    default:
+        return jinja_order(run, a, b, ">=") >= 0;
+    }
+}
+
+static struct jinja_value eval_compare(struct jinja_run *run, const struct expr *e)
+{
+    struct jinja_value left = eval(run, e->a);
+    for (const struct expr *part = e->items; part != NULL; part = part->next) {
+        struct jinja_value right = eval(run, part->a);
+        if (!holds(run, part->op, left, right))
+            return jinja_bool(false);
+        left = right;
+    }
+    return jinja_bool(true);
+}
+
+static struct jinja_value eval_concat(struct jinja_run *run, const struct expr *e)
+{
+    struct jinja_builder b = {.run = run};
+    for (const struct expr *item = e->items; item != NULL; item = item->next)
+        jinja_put_value(&b, eval(run, item));
+    return jinja_built(&b);
+}
+
+static struct jinja_value eval_subscript(struct jinja_run *run, const struct expr *e)
+{
+    struct jinja_value object = eval(run, e->a);
+    if (e->b->kind == EXPR_SLICE) {
+        const struct expr *from = e->b->items;
+        struct jinja_value a = eval(run, from), b = eval(run, from->next);
+        return jinja_slice(run, object, a, b, eval(run, from->next->next));
+    }
+    struct jinja_value key = eval(run, e->b);
+    run->line = e->line;
+    return jinja_subscript(run, object, key);
+}
+
+static struct jinja_value eval_attribute(struct jinja_run *run, const struct expr *e)
+{
+    struct jinja_value object = eval(run, e->a);
+    run->line = e->line;
+    return jinja_attribute(run, object, e->name);
+}
+
+static struct jinja_value eval_sign(struct jinja_run *run, const struct expr *e)
+{
+    struct jinja_value value = eval(run, e->a);
+    if (!jinja_is_number(value))
+        jinja_fail(run, "%c: expected a number, found %s", e->op, jinja_type_name(value));
+    return jinja_arithmetic(
+        run, e->op, value.type == JINJA_FLOAT && e->op == '-' ? jinja_float(-0.0) : jinja_int(0),
+        value);
+}
+
+static struct jinja_value eval_kind(struct jinja_run *run, const struct expr *e)
+{
+    struct jinja_value value;
+    switch (e->kind) {
+    case EXPR_VALUE:
+        return e->value;
+    case EXPR_NAME:
+        return get(run, e->name);
+    case EXPR_LIST:
+        return eval_list(run, e, JINJA_PLAIN);
+    case EXPR_TUPLE:
+        return eval_list(run, e, JINJA_TUPLE);
+    case EXPR_DICT:
+        return eval_dict(run, e);
+    case EXPR_ATTRIBUTE:
+        return eval_attribute(run, e);
+    case EXPR_SUBSCRIPT:
+        return eval_subscript(run, e);
+    case EXPR_CALL:
+        return eval_call(run, e, NULL);
+    case EXPR_FILTER:
+        return eval_filter(run, e, jinja_none());
+    case EXPR_TEST:
+        return eval_test(run, e);
+    case EXPR_NOT:
+        return jinja_bool(!jinja_truth(run, eval(run, e->a)));
+    case EXPR_SIGN:
+        return eval_sign(run, e);
+    case EXPR_AND:
+        value = eval(run, e->a);
+        return jinja_truth(run, value) ? eval(run, e->b) : value;
+    case EXPR_OR:
+        value = eval(run, e->a);
+        return jinja_truth(run, value) ? value : eval(run, e->b);
+    case EXPR_ARITHMETIC:
+        value = eval(run, e->a);
+        return jinja_arithmetic(run, e->op, value, eval(run, e->b));
+    case EXPR_CONCAT:
+        return eval_concat(run, e);
+    case EXPR_COMPARE:
+        return eval_compare(run, e);
+    case EXPR_IF:
+        if (jinja_truth(run, eval(run, e->b)))
+            return eval(run, e->a);
+        return e->c != NULL ? eval(run, e->c)
+                            : jinja_undefined("what an inline if has no else for");
+    case EXPR_SLICE: /* several subscripts, which nothing here has */
+        break;
+    }
+    jinja_fail(run, "expected one subscript, found several");
+}
+
+static struct jinja_value eval(struct jinja_run *run, const struct expr *e)
+{
+    jinja_deeper(run);
+    jinja_work(run, 1);
+    run->line = e->line;
+    struct jinja_value value = eval_kind(run, e);
+    jinja_higher(run);
+    return value;
+}
+
+/* ---- statements ---------------------------------------------------------------------------- */
+
+/* How a body ended. */
+enum ending { ENDED, BROKEN, CONTINUED };
+
+static enum ending run_body(struct jinja_run *run, const struct stmt *s);
+
+static void assign(struct jinja_run *run, struct scope *scope, const struct expr *target,
+                   struct jinja_value value)
+{
+    if (target->kind == EXPR_NAME) {
+        set(run, scope, target->name, value);
+        return;
+    }
+    if (target->kind == EXPR_ATTRIBUTE) {
+        struct jinja_value object = eval(run, target->a);
+        if (object.type != JINJA_NAMESPACE)
+            jinja_fail(run, "expected a namespace to set a value in, found %s",
+                       jinja_type_name(object));
+        if (target->name->n > 0 && jinja_scalar(target->name->chars[0]) == '_')
+            jinja_fail(run, "expected a name that begins with no underscore, found one");
+        struct jinja_value key = {.type = JINJA_STRING, .string = target->name};
+        jinja_dict_set(run, object.dict, key, value);
+        return;
+    }
+    struct jinja_span span = jinja_iterate(run, value);
+    size_t n = 0;
+    for (const struct expr *item = target->items; item != NULL; item = item->next, n++)
+        if (n < span.n)
+            assign(run, scope, item, span.items[n]);
+    if (n != span.n)
+        jinja_fail(run, "expected %zu values to unpack, found %zu", n, span.n);
+}
+
+/* Runs a body with a builder of its own, in a scope of its own: what it wrote. */
+static struct jinja_value written(struct jinja_run *run, const struct stmt *body,
+                                  struct scope *outer, enum ending *ending)
+{
+    struct jinja_builder b = {.run = run}, *before = run->out;
+    struct scope *scope = run->scope;
+    enter(run, outer);
+    run->out = &b;
+    *ending = run_body(run, body);
+    run->out = before;
+    run->scope = scope;
+    return jinja_built(&b);
+}
+
+/* The items of a loop that its test lets through. */
+static void choose_items(struct jinja_run *run, struct jinja_loop *loop, struct jinja_span span)
+{
+    const struct stmt *s = loop->stmt;
+    loop->items = span.items;
+    loop->n = span.n;
+    if (s->test == NULL)
+        return;
+    struct jinja_list *chosen = jinja_list(run, JINJA_PLAIN, 0).list;
+    for (size_t i = 0; i < span.n; i++) {
+        struct scope *scope = enter(run, loop->outer);
+        assign(run, scope, s->target, span.items[i]);
+        if (jinja_truth(run, eval(run, s->test)))
+            jinja_append(run, chosen, span.items[i]);
+    }
+    loop->items = chosen->items;
+    loop->n = chosen->n;
+}
+
+/* One run through a loop, in scopes inside `outer`. */
+static void run_loop(struct jinja_run *run, const struct stmt *s, struct scope *outer, size_t depth,
+                     struct jinja_value over)
+{
+    struct scope *before = run->scope;
+    struct jinja_loop *loop = jinja_alloc(run, 1, sizeof *loop);
+    *loop = (struct jinja_loop){.stmt = s, .outer = outer, .depth = depth};
+    choose_items(run, loop, jinja_iterate(run, over));
+    for (loop->at = 0; loop->at < loop->n; loop->at++) {
+        struct scope *scope = enter(run, outer);
+        jinja_work(run, 16);
+        set(run, scope, run->loop_name, (struct jinja_value){.type = JINJA_LOOP, .loop = loop});
+        assign(run, scope, s->target, loop->items[loop->at]);
+        if (run_body(run, s->body) == BROKEN)
+            break;
+    }
+    if (loop->n == 0) {
+        enter(run, outer);
+        run_body(run, s->otherwise);
+    }
+    run->scope = before;
+}
+
+/* loop(items) in a recursive loop. */
+static struct jinja_value call_loop(struct jinja_run *run, struct jinja_loop *loop,
+                                    const struct jinja_args *args)
+{
+    struct jinja_builder b = {.run = run}, *before = run->out;
+    if (!loop->stmt->recursive)
+        jinja_fail(run, "loop: expected a loop that is recursive, found another");
+    if (args->n != 1 || args->n_named != 0)
+        jinja_fail(run, "loop: expected what to loop over, found %zu arguments", args->n);
+    run->out = &b;
+    run_loop(run, loop->stmt, loop->outer, loop->depth + 1, args->items[0]);
+    run->out = before;
+    return jinja_built(&b);
+}
+
+static struct jinja_value make_macro(struct jinja_run *run, const struct macro *macro)
+{
+    struct jinja_function *function = jinja_alloc(run, 1, sizeof *function);
+    *function = (struct jinja_function){.name = "macro", .macro = macro, .scope = run->scope};
+    return (struct jinja_value){.type = JINJA_FUNCTION, .function = function};
+}
+
+static const struct jinja_value *named_arg(const struct jinja_args *args,
+                                           const struct jinja_string *name)
+{
+    for (size_t i = 0; i < args->n_named; i++)
+        if (jinja_same(args->named[i].name, name))
+            return &args->named[i].value;
+    return NULL;
+}
+
+/* What was passed and is no parameter: varargs, kwargs and the caller, where the body asks for
+ * them. */
+static void bind_rest(struct jinja_run *run, const struct macro *m, const struct jinja_args *args,
+                      struct scope *scope)
+{
+    struct jinja_value rest = jinja_list(run, JINJA_TUPLE, 0), named = jinja_dict(run);
+    struct jinja_value caller = jinja_undefined("caller");
+    for (size_t i = m->n_parameters; i < args->n; i++)
+        jinja_append(run, rest.list, args->items[i]);
+    for (size_t i = 0; i < args->n_named; i++) {
+        const struct jinja_string *name = args->named[i].name;
+        const struct expr *p = m->parameters;
+        while (p != NULL && !jinja_same(p->name, name))
+            p = p->next;
+        if (p == NULL && m->takes_caller && jinja_is(name, "caller"))
+            caller = args->named[i].value;
+        else if (p == NULL)
+            jinja_dict_set(run, named.dict,
+                           (struct jinja_value){.type = JINJA_STRING, .string = name},
+                           args->named[i].value);
+    }
+    if (rest.list->n > 0 && !m->takes_list)
+        jinja_fail(run, "%s: expected at most %zu arguments, found %zu", ascii_of(run, m->name),
+                   m->n_parameters, args->n);
+    if (named.dict->n > 0 && !m->takes_dict)
+        jinja_fail(run, "%s: expected the name of a parameter, found %s", ascii_of(run, m->name),
+                   ascii_of(run, named.dict->items[0].key.string));
+    if (m->takes_caller)
+        set(run, scope, run->caller_name, caller);
+    if (m->takes_list)
+        set(run, scope, run->varargs_name, rest);
+    if (m->takes_dict)
+        set(run, scope, run->kwargs_name, named);
+}
+
+static struct jinja_value call_macro(struct jinja_run *run, const struct jinja_function *function,
+                                     const struct jinja_args *args)
+{
+    const struct macro *m = function->macro;
+    struct scope *before = run->scope, *scope = enter(run, function->scope);
+    unsigned line = run->line;
+    size_t i = 0;
+    bind_rest(run, m, args, scope);
+    for (const struct expr *p = m->parameters; p != NULL; p = p->next, i++) {
+        const struct jinja_value *named = named_arg(args, p->name);
+        if (named != NULL && i < args->n)
+            jinja_fail(run, "%s: expected each argument once, found %s twice",
+                       ascii_of(run, m->name), ascii_of(run, p->name));
+        set(run, scope, p->name,
+            i < args->n     ? args->items[i]
+            : named != NULL ? *named
+            : p->a != NULL  ? eval(run, p->a)
+                            : jinja_undefined(ascii_of(run, p->name)));
+    }
+    enum ending ending;
+    struct jinja_value result = written(run, m->body, scope, &ending);
+    run->scope = before;
+    run->line = line;
+    return result;
+}
+
+static void run_call(struct jinja_run *run, const struct stmt *s)
+{
+    struct jinja_value caller = make_macro(run, s->macro);
+    jinja_put_value(run->out, eval_call(run, s->value, &caller));
+}
+
+static void run_with(struct jinja_run *run, const struct stmt *s)
+{
+    struct scope *before = run->scope;
+    struct jinja_list *values = jinja_list(run, JINJA_PLAIN, 0).list;
+    for (const struct expr *e = s->value; e != NULL; e = e->next)
+        jinja_append(run, values, eval(run, e));
+    struct scope *scope = enter(run, before);
+    size_t i = 0;
+    for (const struct expr *e = s->target; e != NULL; e = e->next)
+        assign(run, scope, e, values->items[i++]);
+}
+
+static enum ending run_block(struct jinja_run *run, const struct stmt *s)
+{
+    enum ending ending;
+    struct jinja_value text = written(run, s->body, run->scope, &ending);
+    if (ending != ENDED)
+        return ending;
+    if (s->value != NULL)
+        text = eval_filter(run, s->value, text);
+    if (s->kind == STMT_FILTER)
+        jinja_put_value(run->out, text);
+    else
+        assign(run, run->scope, s->target, text);
+    return ENDED;
+}
+
+static enum ending run_stmt(struct jinja_run *run, const struct stmt *s)
+{
+    struct scope *scope = run->scope;
+    enum ending ending = ENDED;
+    switch (s->kind) {
+    case STMT_DATA:
+        jinja_put_chars(run->out, s->text->chars, s->text->n);
+        break;
+    case STMT_PRINT:
+        jinja_put_value(run->out, eval(run, s->value));
+        break;
+    case STMT_IF:
+        return run_body(run, jinja_truth(run, eval(run, s->value)) ? s->body : s->otherwise);
+    case STMT_FOR:
+        run_loop(run, s, scope, 0, eval(run, s->value));
+        break;
+    case STMT_SET:
+        assign(run, scope, s->target, eval(run, s->value));
+        break;
+    case STMT_SET_BLOCK:
+    case STMT_FILTER:
+        return run_block(run, s);
+    case STMT_MACRO:
+        set(run, scope, s->macro->name, make_macro(run, s->macro));
+        break;
+    case STMT_CALL:
+        run_call(run, s);
+        break;
+    case STMT_WITH:
+        run_with(run, s);
+        ending = run_body(run, s->body);
+        break;
+    case STMT_SCOPE:
+        enter(run, scope);
+        ending = run_body(run, s->body);
+        break;
+    case STMT_BREAK:
+        return BROKEN;
+    case STMT_CONTINUE:
+        return CONTINUED;
+    }
+    run->scope = scope;
+    return ending;
+}
+
+static enum ending run_body(struct jinja_run *run, const struct stmt *s)
+{
+    enum ending ending = ENDED;
+    jinja_deeper(run);
+    for (; s != NULL && ending == ENDED; s = s->next) {
+        run->line = s->line;
+        jinja_work(run, 1);
+        ending = run_stmt(run, s);
+    }
+    jinja_higher(run);
+    return ending;
+}
+
+/* ---- arguments of builtins ------------------------------------------------------------------ */
+
+/* The next of "old, new, count=": its length, and whether it may be left out. */
+static size_t parameter_at(const char **at, const char **name, bool *optional)
+{
+    *at += strspn(*at, ", ");
+    *name = *at;
+    size_t n = strcspn(*at, ",=");
+    *optional = (*at)[n] == '=';
+    *at += n + *optional;
+    return n;
+}
+
+static bool is_named(const struct jinja_string *name, const char *ascii, size_t n)
+{
+    if (name->n != n)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (jinja_scalar(name->chars[i]) != (uint32_t)ascii[i])
+            return false;
+    return true;
+}
+
+void jinja_bind(struct jinja_run *run, const char *what, const char *parameters,
+                const struct jinja_args *args, struct jinja_value *values)
+{
+    const char *at = parameters, *name;
+    size_t n = 0, used = 0;
+    bool optional;
+    for (size_t length; (length = parameter_at(&at, &name, &optional)) > 0; n++) {
+        values[n] = n < args->n ? args->items[n] : (struct jinja_value){.type = JINJA_ABSENT};
+        for (size_t i = 0; i < args->n_named; i++)
+            if (is_named(args->named[i].name, name, length)) {
+                if (values[n].type != JINJA_ABSENT)
+                    jinja_fail(run, "%s: expected each argument once, found %.*s twice", what,
+                               (int)length, name);
+                values[n] = args->named[i].value;
+                used++;
+            }
+        if (values[n].type == JINJA_ABSENT && !optional)
+            jinja_fail(run, "%s: expected an argument %.*s, found none", what, (int)length, name);
+    }
+    if (args->n > n)
+        jinja_fail(run, "%s: expected at most %zu arguments, found %zu", what, n, args->n);
+    if (used < args->n_named)
+        jinja_fail(run, "%s: expected arguments among (%s), found another", what, parameters);
+}
+
+const struct jinja_string *jinja_want_string(struct jinja_run *run, const char *what,
+                                             struct jinja_value value)
+{
+    if (value.type != JINJA_STRING)
+        jinja_fail(run, "%s: expected a string, found %s", what, jinja_type_name(value));
+    return value.string;
+}
+
+int64_t jinja_want_int(struct jinja_run *run, const char *what, struct jinja_value value)
+{
+    if (value.type == JINJA_BOOL)
+        return value.boolean;
+    if (value.type != JINJA_INT)
+        jinja_fail(run, "%s: expected an integer, found %s", what, jinja_type_name(value));
+    return value.integer;
+}
+
+/* ---- functions that every template has ------------------------------------------------------ */
+
+/* A string as UTF-8, in the arena; *n bytes and a NUL. */
+static char *utf8_of(struct jinja_run *run, const struct jinja_string *string, size_t *n)
+{
+    uint8_t *text = jinja_alloc(run, string->n + 1, 4);
+    *n = 0;
+    jinja_work(run, string->n);
+    for (size_t i = 0; i < string->n; i++)
+        *n += (size_t)utf8_encode(jinja_scalar(string->chars[i]), text + *n);
+    return (char *)text;
+}
+
+static struct jinja_value from_utf8(struct jinja_run *run, const char *text, size_t n,
+                                    uint32_t bits)
+{
+    struct jinja_builder b = {.run = run};
+    jinja_work(run, n);
+    for (size_t at = 0; at < n;) {
+        uint32_t scalar;
+        int length = utf8_decode((const uint8_t *)text + at, n - at, &scalar);
+        if (length <= 0)
+            jinja_fail(run, "expected UTF-8, found byte 0x%02x", (uint8_t)text[at]);
+        jinja_put(&b, scalar | bits);
+        at += (size_t)length;
+    }
+    return jinja_built(&b);
+}
+
+static struct jinja_value raise_exception(struct jinja_run *run, struct jinja_value self,
+                                          const struct jinja_args *args)
+{
+    struct jinja_value message;
+    size_t n;
+    (void)self;
+    jinja_bind(run, "raise_exception", "message", args, &message);
+    jinja_fail(run, "%s", utf8_of(run, jinja_str(run, message).string, &n));
+}
+
+static struct jinja_value strftime_now(struct jinja_run *run, struct jinja_value self,
+                                       const struct jinja_args *args)
+{
+    struct jinja_value format;
+    char text[1024];
+    size_t n;
+    (void)self;
+    jinja_bind(run, "strftime_now", "format", args, &format);
+    const char *utf8 = utf8_of(run, jinja_want_string(run, "strftime_now", format), &n);
+    n = strftime(text, sizeof text, utf8, run->now);
+    return from_utf8(run, text, n, (uint32_t)JINJA_GIVEN);
+}
+
+static struct jinja_value range(struct jinja_run *run, struct jinja_value self,
+                                const struct jinja_args *args)
+{
+    struct jinja_value values[3];
+    (void)self;
+    if (args->n_named > 0)
+        jinja_fail(run, "range: expected no named arguments, found some");
+    jinja_bind(run, "range", "start, stop=, step=", args, values);
+    bool one = values[1].type == JINJA_ABSENT;
+    int64_t start = one ? 0 : jinja_want_int(run, "range", values[0]);
+    int64_t stop = jinja_want_int(run, "range", values[one ? 0 : 1]);
+    int64_t step = values[2].type == JINJA_ABSENT ? 1 : jinja_want_int(run, "range", values[2]);
+    return jinja_range(run, start, stop, step);
+}
+
+/* dict() and namespace(): of a dict or of pairs, and of named arguments. */
+static struct jinja_value make_dict(struct jinja_run *run, struct jinja_value self,
+                                    const struct jinja_args *args)
+{
+    struct jinja_value dict = jinja_dict(run);
+    (void)self;
+    if (args->n > 1)
+        jinja_fail(run, "dict: expected at most one argument, found %zu", args->n);
+    if (args->n == 1 && args->items[0].type == JINJA_DICT) {
+        const struct jinja_dict *from = args->items[0].dict;
+        for (size_t i = 0; i < from->n; i++)
+            jinja_dict_set(run, dict.dict, from->items[i].key, from->items[i].value);
+    } else if (args->n == 1) {
+        struct jinja_span pairs = jinja_iterate(run, args->items[0]);
+        for (size_t i = 0; i < pairs.n; i++) {
+            struct jinja_span pair = jinja_iterate(run, pairs.items[i]);
+            if (pair.n != 2)
+                jinja_fail(run, "dict: expected pairs, found %zu values", pair.n);
+            jinja_dict_set(run, dict.dict, pair.items[0], pair.items[1]);
+        }
+    }
+    for (size_t i = 0; i < args->n_named; i++)
+        jinja_dict_set(run, dict.dict,
+                       (struct jinja_value){.type = JINJA_STRING, .string = args->named[i].name},
+                       args->named[i].value);
+    return dict;
+}
+
+static struct jinja_value make_namespace(struct jinja_run *run, struct jinja_value self,
+                                         const struct jinja_args *args)
+{
+    struct jinja_value made = make_dict(run, self, args);
+    for (size_t i = 0; i < made.dict->n; i++) {
+        struct jinja_value key = made.dict->items[i].key;
+        if (key.type == JINJA_STRING && key.string->n > 0 &&
+            jinja_scalar(key.string->chars[0]) == '_')
+            jinja_fail(run, "namespace: expected names that begin with no underscore, found one");
+    }
+    made.type = JINJA_NAMESPACE;
+    return made;
+}
+
+/* The text that joiner() stands for: none the first time. */
+static struct jinja_value joiner_text(struct jinja_run *run, struct jinja_value self,
+                                      const struct jinja_args *args)
+{
+    struct jinja_value text = self.list->items[0];
+    jinja_bind(run, "joiner", "", args, NULL);
+    if (self.list->next++ == 0)
+        return jinja_ascii(run, "");
+    return text;
+}
+
+static struct jinja_value joiner(struct jinja_run *run, struct jinja_value self,
+                                 const struct jinja_args *args)
+{
+    struct jinja_value separator, state = jinja_list(run, JINJA_PLAIN, 1);
+    (void)self;
+    jinja_bind(run, "joiner", "sep=", args, &separator);
+    jinja_append(run, state.list,
+                 separator.type == JINJA_ABSENT ? jinja_ascii(run, ", ") : separator);
+    return jinja_function(run, "joiner", joiner_text, state);
+}
+
+static const struct {
+    const char *name;
+    jinja_builtin *function;
+} globals[] = {
+    {"range", range},
+    {"dict", make_dict},
+    {"namespace", make_namespace},
+    {"joiner", joiner},
+    {"raise_exception", raise_exception},
+    {"strftime_now", strftime_now},
+};
+
+/* ---- reading and rendering ------------------------------------------------------------------ */
+
+static const struct jinja_string *name_of(const struct tree *tree, const char *name)
+{
+    for (size_t i = 0; i < tree->names.n; i++)
+        if (jinja_is(tree->names.items[i], name))
+            return tree->names.items[i];
+    return NULL;
+}
+
+/* The template as Jinja reads it: every line end as LF, and without one at the end. */
+static void read(struct jinja *jinja, const char *text, size_t n)
+{
+    struct jinja_run *run = &jinja->memory;
+    const struct jinja_string *all = from_utf8(run, text, n, 0).string;
+    uint32_t *chars = jinja_alloc(run, all->n + 1, sizeof *chars);
+    size_t length = 0;
+    for (size_t i = 0; i < all->n; i++)
+        if (all->chars[i] == '\r') {
+            chars[length++] = '\n';
+            i += i + 1 < all->n && all->chars[i + 1] == '\n';
+        } else {
+            chars[length++] = all->chars[i];
+        }
+    length -= length > 0 && chars[length - 1] == '\n';
+    jinja_parse(run, chars, length, &jinja->tree);
+}
+
+struct jinja *jinja_open(const char *text, size_t n, const char *what, struct llama3_error *err)
+{
+    struct jinja *jinja = size_alloc(1, sizeof *jinja);
+    if (jinja != NULL)
+        jinja->what = strdup(what);
+    if (jinja == NULL || jinja->what == NULL) {
+        error_memory(err, "a template", sizeof *jinja);
+        jinja_close(jinja);
+        return NULL;
+    }
+    jinja->memory.err = err;
+    jinja->memory.what = jinja->what;
+    jinja->memory.most_bytes = BYTES_OF_TREE + 64 * n;
+    if (setjmp(jinja->memory.failed) != 0) {
+        jinja_close(jinja);
+        return NULL;
+    }
+    read(jinja, text, n);
+    return jinja;
+}
+
+void jinja_close(struct jinja *jinja)
+{
+    if (jinja == NULL)
+        return;
+    jinja_run_free(&jinja->memory);
+    free(jinja->what);
+    free(jinja);
+}
+
+bool jinja_mentions(const struct jinja *jinja, const char *name)
+{
+    return name_of(&jinja->tree, name) != NULL;
+}
+
+/* What the template can name at its beginning, and mentions. */
+static void set_variables(struct jinja_run *run, const struct tree *tree, const json_t *variables,
+                          const struct jinja_constant *constants, size_t n_constants)
+{
+    const struct jinja_string *name;
+    struct scope *scope = enter(run, NULL);
+    const char *key;
+    json_t *json;
+    for (size_t i = 0; i < sizeof globals / sizeof *globals; i++)
+        if ((name = name_of(tree, globals[i].name)) != NULL)
+            set(run, scope, name,
+                jinja_function(run, globals[i].name, globals[i].function, jinja_none()));
+    for (size_t i = 0; i < n_constants; i++)
+        if ((name = name_of(tree, constants[i].name)) != NULL)
+            set(run, scope, name,
+                from_utf8(run, constants[i].value, strlen(constants[i].value), 0));
+    json_object_foreach((json_t *)(uintptr_t)variables, key,
+                        json) if ((name = name_of(tree, key)) != NULL)
+        set(run, scope, name, jinja_from_json(run, json));
+    run->caller_name = name_of(tree, "caller");
+    run->varargs_name = name_of(tree, "varargs");
+    run->kwargs_name = name_of(tree, "kwargs");
+    name = name_of(tree, "loop");
+    run->loop_name = name != NULL ? name : jinja_ascii(run, "loop").string;
+}
+
+static int give(const struct jinja_run *run, const struct jinja_builder *b,
+                struct jinja_output *out)
+{
+    out->n = b->n;
+    out->chars = malloc((b->n + 1) * sizeof *out->chars);
+    if (out->chars == NULL)
+        return error_memory(run->err, run->what, b->n * sizeof *out->chars);
+    if (b->n > 0)
+        memcpy(out->chars, b->chars, b->n * sizeof *out->chars);
+    return 0;
+}
+
+int jinja_render(const struct jinja *jinja, const json_t *variables,
+                 const struct jinja_constant *constants, size_t n_constants, const struct tm *now,
+                 struct jinja_output *out, struct llama3_error *err)
+{
+    volatile int status = -1;
+    struct jinja_run *run = size_alloc(1, sizeof *run);
+    if (run == NULL)
+        return error_memory(err, jinja->what, sizeof *run);
+    run->err = err;
+    run->what = jinja->what;
+    run->most_bytes = MOST_BYTES;
+    run->now = now;
+    hash_key_init(&run->secret);
+    if (setjmp(run->failed) == 0) {
+        struct jinja_builder b = {.run = run};
+        set_variables(run, &jinja->tree, variables, constants, n_constants);
+        run->out = &b;
+        enter(run, run->scope);
+        run_body(run, jinja->tree.body);
+        status = give(run, &b, out);
+    }
+    jinja_run_free(run);
+    free(run);
+    return status;
+}
