@@ -61,7 +61,7 @@ struct jinja_value {
 enum jinja_list_kind {
     JINJA_PLAIN, /* list */
     JINJA_TUPLE,
-    JINJA_RANGE, /* its numbers are there */
+    JINJA_RANGE, /* its numbers are there; start, stop and step follow: made by jinja_range() */
     JINJA_KEYS,  /* views of a dict */
     JINJA_VALUES,
     JINJA_ITEMS,
@@ -102,6 +102,9 @@ struct jinja_function {
 _Noreturn void jinja_fail(struct jinja_run *run, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* Ends it for an undefined value. */
+_Noreturn void jinja_fail_undefined(struct jinja_run *run, struct jinja_value value);
+
 /* Counts work: n steps, each worth a few dozen instructions. Fails once there were too many. Loops
  * over characters or items call it with their number before they run. */
 void jinja_work(struct jinja_run *run, size_t n);
@@ -126,7 +129,7 @@ struct jinja_value jinja_float(double value);
 struct jinja_value jinja_string(struct jinja_run *run, const uint32_t *chars, size_t n); /* kept */
 struct jinja_value jinja_ascii(struct jinja_run *run, const char *text);                 /* given */
 struct jinja_value jinja_format(struct jinja_run *run, const char *format, ...)
-    __attribute__((format(printf, 2, 3))); /* given, ASCII */
+    __attribute__((format(printf, 2, 3))); /* given, ASCII, up to 399 characters */
 struct jinja_value jinja_list(struct jinja_run *run, enum jinja_list_kind kind, size_t capacity);
 void jinja_append(struct jinja_run *run, struct jinja_list *list, struct jinja_value item);
 struct jinja_value jinja_tuple2(struct jinja_run *run, struct jinja_value a, struct jinja_value b);
