@@ -124,7 +124,7 @@ static double floor_real(double a, double b)
 
 static double power_real(struct jinja_run *run, double a, double b)
 {
-    if (is_zero(a) && b < 0)
+    if (is_zero(a) && b < 0 && isfinite(b))
         jinja_fail(run, "expected a power of 0 that is not negative, found one");
     if (a < 0 && isfinite(a) && isfinite(b) && floor(b) < b)
         jinja_fail(run, "expected a power of a negative number that is whole, found another");

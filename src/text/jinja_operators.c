@@ -624,18 +624,21 @@ struct jinja_value jinja_subscript(struct jinja_run *run, struct jinja_value obj
 
 /* ---- slices -------------------------------------------------------------------------------- */
 
-/* A bound of a slice, cut to low..high. */
-static int64_t bound(struct jinja_run *run, struct jinja_value value, int64_t otherwise, int64_t n,
-                     int64_t low, int64_t high)
+static int64_t number_or(struct jinja_run *run, struct jinja_value value, int64_t otherwise)
 {
     if (value.type == JINJA_NONE || value.type == JINJA_ABSENT)
         return otherwise;
     if (!is_integer(value))
         jinja_fail(run, "expected an int in a slice, found a value of type %s",
                    jinja_type_name(value));
-    int64_t at = integer_of(value);
+    return integer_of(value);
+}
+
+/* A place in n of them, which is cut to low..high. */
+static int64_t bound(int64_t at, int64_t n, int64_t low, int64_t high)
+{
     if (at < 0)
-        at = at < -n ? low : at + n;
+        at += n;
     return at < low ? low : at > high ? high : at;
 }
 
@@ -648,12 +651,15 @@ static struct slice slice_of(struct jinja_run *run, size_t length, struct jinja_
                              struct jinja_value to, struct jinja_value step)
 {
     int64_t n = (int64_t)length;
-    struct slice slice = {.step = bound(run, step, 1, 0, INT64_MIN + 1, INT64_MAX)};
+    struct slice slice = {.step = number_or(run, step, 1)};
     bool up = slice.step > 0;
+    int64_t low = up ? 0 : -1, high = up ? n : n - 1; /* from the end down, -1 is after the last */
     if (slice.step == 0)
         jinja_fail(run, "expected a step of a slice that is not 0, found 0");
-    slice.from = bound(run, from, up ? 0 : n - 1, n, up ? 0 : -1, up ? n : n - 1);
-    slice.to = bound(run, to, up ? n : -1, n, up ? 0 : -1, up ? n : n - 1);
+    if (slice.step == INT64_MIN)
+        slice.step++; /* it steps over everything, and has an absolute value */
+    slice.from = bound(number_or(run, from, up ? 0 : INT64_MAX), n, low, high);
+    slice.to = bound(number_or(run, to, up ? INT64_MAX : INT64_MIN), n, low, high);
     if (up ? slice.from < slice.to : slice.from > slice.to)
         slice.n = (size_t)((slice.to - slice.from - (up ? 1 : -1)) / slice.step) + 1;
     return slice;
