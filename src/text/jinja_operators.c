@@ -522,6 +522,10 @@ static struct jinja_value data_attribute(struct jinja_run *run, struct jinja_val
         return number_attribute(object, name);
     if (object.type == JINJA_LIST && object.list->kind == JINJA_RANGE)
         return range_attribute(object.list, name);
+    if (object.type == JINJA_LIST && object.list->group && jinja_is(name, "grouper"))
+        return object.list->items[0];
+    if (object.type == JINJA_LIST && object.list->group && jinja_is(name, "list"))
+        return object.list->items[1];
     if (object.type == JINJA_LOOP)
         return jinja_loop_attribute(run, object.loop, name);
     if (object.type == JINJA_FUNCTION && object.function->builtin == NULL && jinja_is(name, "name"))

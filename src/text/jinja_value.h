@@ -70,6 +70,7 @@ enum jinja_list_kind {
 
 struct jinja_list {
     enum jinja_list_kind kind;
+    bool group; /* a tuple of groupby: item 0 is .grouper as well, item 1 .list */
     size_t n, capacity, next;
     struct jinja_value *items; /* [capacity] */
 };
