@@ -213,9 +213,10 @@ FILTER(sort)
     struct jinja_value v[3], list;
 
     jinja_bind(run, "sort", "reverse=, case_sensitive=, attribute=", args, v);
+    bool reverse = v[0].type != JINJA_ABSENT && jinja_want_int(run, "sort: reverse", v[0]) != 0;
     struct jinja_span items = jinja_iterate(run, self);
     struct jinja_keyed *order = list_keys_of(run, items, v[2], flag(run, v[1]));
-    jinja_sort(run, order, items.n, jinja_is_less, flag(run, v[0]));
+    jinja_sort(run, order, items.n, jinja_is_less, reverse);
     list = jinja_list(run, JINJA_PLAIN, items.n);
     for (size_t i = 0; i < items.n; i++)
         jinja_append(run, list.list, items.items[order[i].index]);
@@ -228,6 +229,7 @@ FILTER(dictsort)
     bool by_value = false;
 
     jinja_bind(run, "dictsort", "case_sensitive=, by=, reverse=", args, v);
+    bool reverse = v[2].type != JINJA_ABSENT && jinja_want_int(run, "dictsort: reverse", v[2]) != 0;
     if (v[1].type == JINJA_STRING && jinja_is(v[1].string, "value"))
         by_value = true;
     else if (v[1].type != JINJA_ABSENT &&
@@ -244,7 +246,7 @@ FILTER(dictsort)
         keys[i] = fold(run, by_value ? item->value : item->key, flag(run, v[0]));
         order[i] = (struct jinja_keyed){.key = &keys[i], .index = i};
     }
-    jinja_sort(run, order, n, jinja_is_less, flag(run, v[2]));
+    jinja_sort(run, order, n, jinja_is_less, reverse);
     list = jinja_list(run, JINJA_PLAIN, n);
     for (size_t i = 0; i < n; i++) {
         const struct jinja_item *item = &self.dict->items[order[i].index];
@@ -764,8 +766,11 @@ FILTER(filesizeformat)
                             jinja_double_text(run, "%.*f", 0, whole == 0 ? 0 : whole));
     }
     size_t i = 0;
-    for (unit = base * base; !(bytes < unit) && prefixes[i + 1]; i++)
+    for (unit = base * base; !(bytes < unit) && prefixes[i + 1]; i++) {
+        if (unit == 1e24 && bytes == unit) /* which is less than 10 to the 24th */
+            break;
         unit *= base;
+    }
     char prefix = !binary || i > 0 ? prefixes[i] : 'K';
     return jinja_format(run, "%s %c%s", jinja_float_format(run, 'f', 1, false, base * bytes / unit),
                         prefix, binary ? "iB" : "B");

@@ -150,6 +150,8 @@ static void raw(struct lexer *l, size_t tag)
 {
     skip(l, tag);
     end_tag(l, sign_at(l, l->at), false);
+    if (l->at == l->n) /* the one thing that may stay open */
+        return;
     size_t from = l->at;
     bool line_starts = l->line_starts;
     while (l->at < l->n) {

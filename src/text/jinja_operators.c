@@ -528,8 +528,8 @@ static struct jinja_value data_attribute(struct jinja_run *run, struct jinja_val
         return object.list->items[1];
     if (object.type == JINJA_LOOP)
         return jinja_loop_attribute(run, object.loop, name);
-    if (object.type == JINJA_FUNCTION && object.function->builtin == NULL && jinja_is(name, "name"))
-        return jinja_ascii(run, object.function->name);
+    if (object.type == JINJA_FUNCTION && object.function->builtin == NULL)
+        return jinja_macro_attribute(run, object.function, name);
     if (object.type == JINJA_NAMESPACE)
         value = jinja_dict_get(run, object.dict, key);
     return value != NULL ? *value : absent();

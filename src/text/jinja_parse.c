@@ -9,6 +9,7 @@ struct parser {
     const struct token *token; /* the next one */
     struct names *names;
     int loops;           /* around what is read; none across a macro */
+    int fors;            /* the same, across macros too */
     struct macro *macro; /* around it */
 };
 
@@ -575,10 +576,12 @@ static struct expr *target_part(struct parser *p)
 
 static void check_target(struct parser *p, const struct expr *e, bool may_be_attribute)
 {
-    bool good = e->kind == EXPR_NAME || e->kind == EXPR_TUPLE || e->kind == EXPR_LIST ||
+    bool good = e->kind == EXPR_NAME || e->kind == EXPR_TUPLE ||
                 (e->kind == EXPR_ATTRIBUTE && may_be_attribute);
     if (!good)
         expected(p, "a name to assign to");
+    if (e->kind == EXPR_NAME && p->fors > 0 && jinja_is(e->name, "loop"))
+        expected(p, "another name than loop to assign to in a loop,");
     for (const struct expr *item = e->items; item != NULL; item = item->next)
         check_target(p, item, may_be_attribute);
 }
@@ -640,6 +643,8 @@ static struct stmt *for_stmt(struct parser *p)
 {
     static const char *const ends[] = {"endfor", "else", NULL};
     struct stmt *s = make_stmt(p, STMT_FOR);
+    int loops = p->loops;
+    p->fors++;
     s->target = target(p, "in", false);
     if (!skip_name(p, "in"))
         expected(p, "'in'");
@@ -649,11 +654,13 @@ static struct stmt *for_stmt(struct parser *p)
     begin_body(p);
     p->loops++;
     s->body = statements(p, ends);
-    p->loops--;
+    p->loops = s->recursive ? 0 : loops; /* a break there ends the loop around this one */
     if (skip_name(p, "else"))
         s->otherwise = body(p, "endfor");
     else
         p->token++;
+    p->loops = loops;
+    p->fors--;
     return s;
 }
 
@@ -681,6 +688,10 @@ static void signature(struct parser *p, struct macro *m)
     while (!closes(p, m->parameters == NULL, ')')) {
         struct expr *parameter = make(p, EXPR_NAME);
         parameter->name = want_name(p);
+        for (const struct expr *e = m->parameters; e != NULL; e = e->next)
+            if (e->name == parameter->name)
+                expected(p, "each parameter once,");
+        jinja_work(p->run, m->n_parameters);
         if (skip_operator(p, '='))
             parameter->a = expression(p);
         if (defaults && parameter->a == NULL)
@@ -701,6 +712,11 @@ static void macro_body(struct parser *p, struct macro *m, const char *end)
     m->body = body(p, end);
     p->macro = outer;
     p->loops = loops;
+    if (outer != NULL) { /* what is mentioned inside is mentioned */
+        outer->takes_list = outer->takes_list || m->takes_list;
+        outer->takes_dict = outer->takes_dict || m->takes_dict;
+        outer->takes_caller = outer->takes_caller || m->takes_caller;
+    }
 }
 
 static struct stmt *macro_stmt(struct parser *p)

@@ -302,9 +302,7 @@ static void convert_char(struct percent *p, const struct conversion *c)
 
 static void convert(struct percent *p, const struct conversion *c)
 {
-    if (c->type == '%')
-        jinja_put(&p->b, p->format->chars[p->at - 1]);
-    else if (c->type < 0x80 && strchr("sra", (int)c->type))
+    if (c->type < 0x80 && strchr("sra", (int)c->type))
         convert_text(p, c);
     else if (c->type < 0x80 && strchr("diuoxX", (int)c->type))
         convert_integer(p, c);
@@ -340,6 +338,10 @@ struct jinja_value jinja_percent(struct jinja_run *run, const struct jinja_strin
         if (p.at == format->n)
             break;
         p.at++;
+        if (peek(&p) == '%') {
+            jinja_put(&p.b, format->chars[p.at++]);
+            continue;
+        }
         struct conversion c = read_conversion(&p);
         convert(&p, &c);
     }

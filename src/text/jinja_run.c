@@ -587,11 +587,14 @@ static void choose_items(struct jinja_run *run, struct jinja_loop *loop, struct 
     loop->n = chosen->n;
 }
 
-/* One run through a loop, in scopes inside `outer`. */
-static void run_loop(struct jinja_run *run, const struct stmt *s, struct scope *outer, size_t depth,
+/* One run through a loop, in scopes inside `outer`. Its `else` is for when no turn came to its end,
+ * and a `break` in there is one of the loop around. */
+static enum ending run_loop(struct jinja_run *run, const struct stmt *s, struct scope *outer, size_t depth,
                      struct jinja_value over)
 {
     struct scope *before = run->scope;
+    bool completed = false;
+    enum ending ending = ENDED;
     struct jinja_loop *loop = jinja_alloc(run, 1, sizeof *loop);
     *loop = (struct jinja_loop){.stmt = s, .outer = outer, .depth = depth};
     choose_items(run, loop, jinja_iterate(run, over));
@@ -600,14 +603,18 @@ static void run_loop(struct jinja_run *run, const struct stmt *s, struct scope *
         jinja_work(run, 16);
         set(run, scope, run->loop_name, (struct jinja_value){.type = JINJA_LOOP, .loop = loop});
         assign(run, scope, s->target, loop->items[loop->at]);
-        if (run_body(run, s->body) == BROKEN)
+        ending = run_body(run, s->body);
+        completed = completed || ending == ENDED;
+        if (ending == BROKEN)
             break;
     }
-    if (loop->n == 0) {
+    ending = ENDED;
+    if (!completed) {
         enter(run, outer);
-        run_body(run, s->otherwise);
+        ending = run_body(run, s->otherwise);
     }
     run->scope = before;
+    return ending;
 }
 
 /* loop(items) in a recursive loop. */
@@ -630,6 +637,32 @@ static struct jinja_value make_macro(struct jinja_run *run, const struct macro *
     struct jinja_function *function = jinja_alloc(run, 1, sizeof *function);
     *function = (struct jinja_function){.name = "macro", .macro = macro, .scope = run->scope};
     return (struct jinja_value){.type = JINJA_FUNCTION, .function = function};
+}
+
+struct jinja_value jinja_macro_attribute(struct jinja_run *run,
+                                         const struct jinja_function *function,
+                                         const struct jinja_string *name)
+{
+    const struct macro *m = function->macro;
+    struct jinja_value list = jinja_list(run, JINJA_TUPLE, m->n_parameters);
+    bool explicit_caller = false;
+    for (const struct expr *p = m->parameters; p != NULL; p = p->next) {
+        jinja_append(run, list.list, (struct jinja_value){.type = JINJA_STRING, .string = p->name});
+        explicit_caller = explicit_caller || jinja_is(p->name, "caller");
+    }
+    if (jinja_is(name, "name"))
+        return (struct jinja_value){.type = JINJA_STRING, .string = m->name};
+    if (jinja_is(name, "arguments"))
+        return list;
+    if (jinja_is(name, "catch_kwargs"))
+        return jinja_bool(m->takes_dict);
+    if (jinja_is(name, "catch_varargs"))
+        return jinja_bool(m->takes_list);
+    if (jinja_is(name, "caller"))
+        return jinja_bool(m->takes_caller);
+    if (jinja_is(name, "explicit_caller"))
+        return jinja_bool(explicit_caller);
+    return (struct jinja_value){.type = JINJA_ABSENT};
 }
 
 static const struct jinja_value *named_arg(const struct jinja_args *args,
@@ -692,9 +725,12 @@ static struct jinja_value call_macro(struct jinja_run *run, const struct jinja_f
         set(run, scope, p->name,
             i < args->n     ? args->items[i]
             : named != NULL ? *named
-            : p->a != NULL  ? eval(run, p->a)
                             : jinja_undefined(ascii_of(run, p->name)));
     }
+    i = 0; /* a default may read each parameter */
+    for (const struct expr *p = m->parameters; p != NULL; p = p->next, i++)
+        if (p->a != NULL && i >= args->n && named_arg(args, p->name) == NULL)
+            set(run, scope, p->name, eval(run, p->a));
     enum ending ending;
     struct jinja_value result = written(run, m->body, scope, &ending);
     run->scope = before;
@@ -702,10 +738,17 @@ static struct jinja_value call_macro(struct jinja_run *run, const struct jinja_f
     return result;
 }
 
+/* What the block of a call or of filters gives, which Jinja writes as it is. */
+static void put_block(struct jinja_run *run, const char *what, struct jinja_value text)
+{
+    const struct jinja_string *string = jinja_want_string(run, what, text);
+    jinja_put_chars(run->out, string->chars, string->n);
+}
+
 static void run_call(struct jinja_run *run, const struct stmt *s)
 {
     struct jinja_value caller = make_macro(run, s->macro);
-    jinja_put_value(run->out, eval_call(run, s->value, &caller));
+    put_block(run, "call", eval_call(run, s->value, &caller));
 }
 
 static void run_with(struct jinja_run *run, const struct stmt *s)
@@ -729,7 +772,7 @@ static enum ending run_block(struct jinja_run *run, const struct stmt *s)
     if (s->value != NULL)
         text = eval_filter(run, s->value, text);
     if (s->kind == STMT_FILTER)
-        jinja_put_value(run->out, text);
+        put_block(run, "filter", text);
     else
         assign(run, run->scope, s->target, text);
     return ENDED;
@@ -749,8 +792,7 @@ static enum ending run_stmt(struct jinja_run *run, const struct stmt *s)
     case STMT_IF:
         return run_body(run, jinja_truth(run, eval(run, s->value)) ? s->body : s->otherwise);
     case STMT_FOR:
-        run_loop(run, s, scope, 0, eval(run, s->value));
-        break;
+        return run_loop(run, s, scope, 0, eval(run, s->value));
     case STMT_SET:
         assign(run, scope, s->target, eval(run, s->value));
         break;

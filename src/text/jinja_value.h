@@ -237,6 +237,10 @@ struct jinja_value jinja_percent(struct jinja_run *run, const struct jinja_strin
 /* loop.name (jinja_run.c); JINJA_ABSENT where there is none. "index" and "length" make repr(). */
 struct jinja_value jinja_loop_attribute(struct jinja_run *run, struct jinja_loop *loop,
                                         const struct jinja_string *name);
+/* The same of a macro. */
+struct jinja_value jinja_macro_attribute(struct jinja_run *run,
+                                         const struct jinja_function *function,
+                                         const struct jinja_string *name);
 
 /* ---- functions ----------------------------------------------------------------------------- */
 
