@@ -395,15 +395,13 @@ FILTER(map)
 {
     struct jinja_value list = jinja_list(run, JINJA_ITERATOR, 0);
 
-    if (is_sized(self) && self.list->n == 0)
-        return list;
     if (!jinja_truth(run, self))
         return list;
     bool attribute = args->n == 0 && argument_named(args, "attribute");
     if (!attribute && args->n == 0)
         jinja_fail(run, "map: expected a filter or an attribute, found none");
     struct jinja_span items = jinja_iterate(run, self);
-    jinja_work(run, items.n);
+    jinja_work(run, items.n * 8);
     if (attribute) {
         map_attribute(run, items, args, list.list);
         return list;
@@ -435,7 +433,7 @@ static struct jinja_value choose(struct jinja_run *run, struct jinja_value self,
     jinja_builtin *test = NULL;
     if (tested && items.n > 0)
         test = want_builtin(run, "test", args->items[by_attribute], jinja_test);
-    jinja_work(run, items.n);
+    jinja_work(run, items.n * 8);
     for (size_t i = 0; i < items.n; i++) {
         struct jinja_value value = follow(run, &path, items.items[i], jinja_none());
         if (test)
@@ -567,7 +565,7 @@ FILTER(last)
 {
     jinja_bind(run, "last", "", args, NULL);
     if (self.type == JINJA_STRING && self.string->n > 0)
-        return char_at(run, self.string, self.string->n - 1);
+        return jinja_like(run, self.string, char_at(run, self.string, self.string->n - 1));
     if (self.type == JINJA_DICT && self.dict->n > 0)
         return self.dict->items[self.dict->n - 1].key;
     if (is_sized(self) && self.list->n > 0)
@@ -899,18 +897,24 @@ static const struct jinja_string *json_indent(struct jinja_run *run, struct jinj
 FILTER(tojson)
 {
     struct jinja_builder b = {.run = run};
-    struct jinja_value v[4];
+    struct jinja_value v[4], separators[2] = {jinja_none(), jinja_none()};
+    const struct jinja_string *indent = NULL, *item = NULL, *key = NULL;
 
     jinja_bind(run, "tojson", "ensure_ascii=, indent=, separators=, sort_keys=", args, v);
-    const struct jinja_string *indent = json_indent(run, v[1]);
-    const struct jinja_string *item = jinja_ascii(run, indent ? "," : ", ").string;
-    const struct jinja_string *key = jinja_ascii(run, ": ").string;
     if (!jinja_is_absent(v[2])) {
         struct jinja_span both = jinja_iterate(run, v[2]);
         if (both.n != 2)
             jinja_fail(run, "tojson: expected two separators, found %zu", both.n);
-        item = jinja_want_string(run, "tojson: a separator", both.items[0]);
-        key = jinja_want_string(run, "tojson: a separator", both.items[1]);
+        memcpy(separators, both.items, sizeof separators);
+    }
+    /* A string has no use for these, and Python doesn't look at them. */
+    if (self.type != JINJA_STRING) {
+        bool given = !jinja_is_absent(v[2]);
+        indent = json_indent(run, v[1]);
+        item = given ? jinja_want_string(run, "tojson: a separator", separators[0])
+                     : jinja_ascii(run, indent ? "," : ", ").string;
+        key = given ? jinja_want_string(run, "tojson: a separator", separators[1])
+                    : jinja_ascii(run, ": ").string;
     }
     jinja_put_json(&b, self, flag(run, v[0]), indent, item, key, flag(run, v[3]));
     return jinja_built(&b);

@@ -307,10 +307,11 @@ METHOD(str, replace)
     return jinja_like(run, self.string, jinja_replace(run, self.string, old, new, count));
 }
 
-static bool is_among(const struct jinja_string *chars, uint32_t c)
+static bool is_among(struct jinja_run *run, const struct jinja_string *chars, uint32_t c)
 {
     if (!chars)
         return jinja_is_space(jinja_scalar(c));
+    jinja_work(run, chars->n / 16);
     for (size_t i = 0; i < chars->n; i++)
         if (jinja_scalar(chars->chars[i]) == jinja_scalar(c))
             return true;
@@ -322,11 +323,11 @@ struct jinja_value jinja_strip(struct jinja_run *run, const struct jinja_string 
 {
     size_t from = 0, to = string->n;
 
-    while (side != 'r' && from < to && is_among(chars, string->chars[from]))
+    while (side != 'r' && from < to && is_among(run, chars, string->chars[from]))
         from++;
-    while (side != 'l' && from < to && is_among(chars, string->chars[to - 1]))
+    while (side != 'l' && from < to && is_among(run, chars, string->chars[to - 1]))
         to--;
-    jinja_work(run, (from + string->n - to) / 4 * (chars ? 1 + chars->n / 4 : 1));
+    jinja_work(run, (from + string->n - to) / 4);
     return jinja_like(run, string, jinja_part(run, string, from, to));
 }
 
@@ -537,7 +538,9 @@ METHOD(str, splitlines)
     struct jinja_value keep;
 
     jinja_bind(run, "splitlines", "keepends=", args, &keep);
-    return jinja_split_lines(run, self.string, keep.type != JINJA_ABSENT && jinja_truth(run, keep));
+    return jinja_split_lines(run, self.string,
+                             keep.type != JINJA_ABSENT &&
+                                 jinja_want_int(run, "splitlines", keep) != 0);
 }
 
 METHOD(str, join)

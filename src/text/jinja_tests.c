@@ -103,7 +103,8 @@ TYPE_TEST(test, is_name(run, "test", self, jinja_test))
 
 /* ---- of two values ------------------------------------------------------------------------- */
 
-/* Python's `is`. Equal strings and numbers are mostly one object there. */
+/* Python's `is`. Numbers count as one object if they are equal, strings only if Python has one
+ * object for all that are: those of one character of Latin-1, and the empty one. */
 static bool is_same(struct jinja_run *run, struct jinja_value a, struct jinja_value b)
 {
     if (a.type != b.type)
@@ -119,8 +120,12 @@ static bool is_same(struct jinja_run *run, struct jinja_value a, struct jinja_va
     case JINJA_LOOP:
         return a.loop == b.loop;
     case JINJA_STRING:
-        return a.string->markup || b.string->markup ? a.string == b.string
-                                                    : jinja_same(a.string, b.string);
+        if (a.string->markup || b.string->markup || a.string->n > 1 ||
+            (a.string->n == 1 && jinja_scalar(a.string->chars[0]) > 0xff))
+            return a.string == b.string;
+        return jinja_same(a.string, b.string);
+    case JINJA_UNDEFINED: /* another one each time that it is looked up */
+        return false;
     default:
         return jinja_equal(run, a, b);
     }

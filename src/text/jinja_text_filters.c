@@ -341,7 +341,7 @@ struct jinja_value jinja_filter_wordwrap(struct jinja_run *run, struct jinja_val
 struct urlizer {
     struct jinja_run *run;
     struct jinja_builder b;
-    int64_t limit;                           /* of what is shown of a URL; INT64_MAX: none */
+    struct jinja_value limit;                /* of what is shown of a URL */
     const struct jinja_string *rel, *target; /* escaped; NULL: none */
     struct jinja_span schemes;
 };
@@ -572,9 +572,10 @@ static void put_url(struct urlizer *u, struct range m)
         is_at(m.chars, m.from, m.to, "https://") || is_at(m.chars, m.from, m.to, "http://");
     int64_t n = (int64_t)(m.to - m.from);
     struct range shown = m;
+    int64_t limit = jinja_is_absent(u->limit) ? n : jinja_want_int(u->run, "urlize", u->limit);
 
-    if (n > u->limit) {
-        int64_t keep = u->limit < 0 ? u->limit + n : u->limit;
+    if (n > limit) {
+        int64_t keep = limit < 0 ? limit + n : limit;
         shown.to = m.from + (size_t)(keep > 0 ? keep : 0);
     }
     put_link(u, scheme ? "" : "https://", m, true, shown);
@@ -582,6 +583,7 @@ static void put_url(struct urlizer *u, struct range m)
 
 static bool is_of_scheme(struct urlizer *u, struct range m)
 {
+    jinja_work(u->run, u->schemes.n);
     for (size_t i = 0; i < u->schemes.n; i++) {
         const struct jinja_string *s = u->schemes.items[i].string;
         const struct jinja_string word = {.chars = m.chars + m.from, .n = m.to - m.from};
@@ -671,7 +673,7 @@ static void bind_urlize(struct urlizer *u, const struct jinja_args *args)
 
     jinja_bind(u->run, "urlize", "trim_url_limit=, nofollow=, target=, rel=, extra_schemes=", args,
                v);
-    u->limit = jinja_is_absent(v[0]) ? INT64_MAX : jinja_want_int(u->run, "urlize", v[0]);
+    u->limit = v[0];
     u->rel = rel_text(u->run, v[3], v[1].type != JINJA_ABSENT && jinja_truth(u->run, v[1]));
     u->target = attribute_text(u->run, v[2]);
     if (jinja_is_absent(v[4]))
@@ -817,6 +819,7 @@ static size_t put_name_reference(struct jinja_builder *b, struct range r)
     enum { LONGEST = 32 };
     size_t end = r.from;
 
+    jinja_work(b->run, LONGEST);
     while (end < r.to && end < r.from + LONGEST && !is_one_of(r.chars[end], "\t\n\f <&#;"))
         end++;
     bool ended = end > r.from && end < r.to && jinja_scalar(r.chars[end]) == ';';
@@ -965,6 +968,7 @@ struct jinja_value jinja_filter_urlencode(struct jinja_run *run, struct jinja_va
         put_quoted(&b, self, false);
     } else {
         struct jinja_span items = jinja_iterate(run, self);
+        jinja_work(run, items.n);
         for (size_t i = 0; i < items.n; i++) {
             struct jinja_span pair = jinja_iterate(run, items.items[i]);
             if (pair.n != 2)
@@ -996,6 +1000,7 @@ struct jinja_value jinja_filter_xmlattr(struct jinja_run *run, struct jinja_valu
     bool space = autospace.type == JINJA_ABSENT || jinja_truth(run, autospace);
     if (self.type != JINJA_DICT)
         jinja_fail(run, "xmlattr: expected a dict, found %s", jinja_type_name(self));
+    jinja_work(run, self.dict->n);
     for (size_t i = 0; i < self.dict->n; i++) {
         const struct jinja_item *item = &self.dict->items[i];
         if (item->value.type == JINJA_NONE || item->value.type == JINJA_UNDEFINED)

@@ -266,7 +266,7 @@ jinja_builtin *jinja_method(struct jinja_value object, const struct jinja_string
                             bool *unsafe);              /* jinja_methods.c */
 const char *jinja_builtin_name(jinja_builtin *builtin); /* "str.upper", for repr() */
 
-/* json.dumps() (jinja_json.c); indent <0: on one line. */
+/* json.dumps() (jinja_json.c); indent NULL: on one line. */
 void jinja_put_json(struct jinja_builder *b, struct jinja_value value, bool ensure_ascii,
                     const struct jinja_string *indent, const struct jinja_string *item_separator,
                     const struct jinja_string *key_separator, bool sort_keys);
