@@ -739,7 +739,7 @@ FILTER(round)
     if (!jinja_is_number(value) || !isfinite(jinja_real(value)))
         jinja_fail(run, "round: expected a finite number, found another value");
     if (value.type == JINJA_FLOAT)
-        value = jinja_float(up ? ceil(value.real) : floor(value.real));
+        value = jinja_float((up ? ceil(value.real) : floor(value.real)) + 0.0); /* no -0.0 */
     return jinja_arithmetic(run, '/', value, unit);
 }
 

@@ -589,8 +589,8 @@ static void choose_items(struct jinja_run *run, struct jinja_loop *loop, struct 
 
 /* One run through a loop, in scopes inside `outer`. Its `else` is for when no turn came to its end,
  * and a `break` in there is one of the loop around. */
-static enum ending run_loop(struct jinja_run *run, const struct stmt *s, struct scope *outer, size_t depth,
-                     struct jinja_value over)
+static enum ending run_loop(struct jinja_run *run, const struct stmt *s, struct scope *outer,
+                            size_t depth, struct jinja_value over)
 {
     struct scope *before = run->scope;
     bool completed = false;

@@ -29,6 +29,7 @@ NAMES = ["get_weather", "search", "f", "名前", "a-b.c", "brave_search", "wolfr
 class Maker:
     def __init__(self, seed):
         self.random = random.Random(seed)
+        self.tame = False
 
     def pick(self, items):
         return self.random.choice(items)
@@ -40,7 +41,7 @@ class Maker:
         return self.pick(TEXTS[:2]) if self.chance(0.4) else self.pick(TEXTS)
 
     def content(self):
-        if self.chance(0.85):
+        if self.tame or self.chance(0.8):
             return self.text()
         return [{"type": "text", "text": self.text()} for _ in range(self.pick([1, 1, 2, 0]))]
 
@@ -86,6 +87,8 @@ class Maker:
     def call(self, i):
         arguments = self.arguments()
         made = {"type": "function", "id": f"call{i:05d}", "function": {"name": self.pick(NAMES), "arguments": arguments}}
+        if self.tame:
+            return made
         if self.chance(0.3):
             made["function"]["arguments"] = json.dumps(arguments)
         if self.chance(0.2):
@@ -94,21 +97,23 @@ class Maker:
             made = made["function"]
         return made
 
-    def turn(self):
+    def turn(self, calls):
         """What a user says, and what becomes of it."""
         made = [{"role": "user", "content": self.content()}]
-        if self.chance(0.35):
+        if self.chance(calls):
             calls = [self.call(i) for i in range(self.pick([1, 1, 1, 2]))]
             assistant = {"role": "assistant", "content": self.pick([None, "", "Let me look.", self.text()]), "tool_calls": calls}
-            if self.chance(0.1):
+            if not self.tame and self.chance(0.2):
                 del assistant["content"]
             made.append(assistant)
-            for call in calls if self.chance(0.9) else []:
+            for call in calls if self.tame or self.chance(0.9) else []:
                 result = {"role": self.pick(["tool", "tool", "tool", "ipython"]), "content": self.pick([self.text(), json.dumps({"t": 1.5}), self.content(), {"t": [1, None]}])}
-                if self.chance(0.6):
+                if self.tame:
+                    result.update(role="tool", content=self.text())
+                if self.tame or self.chance(0.6):
                     result.update(name=call.get("function", call)["name"], tool_call_id=call.get("id", "x"))
                 made.append(result)
-        if self.chance(0.9):
+        if self.tame or self.chance(0.9):
             assistant = {"role": "assistant", "content": self.content()}
             if self.chance(0.2):
                 assistant.update(reasoning_content=self.text())
@@ -118,19 +123,24 @@ class Maker:
         return made
 
     def conversation(self):
+        """Every other one is as clients send them, the rest have what templates may stumble over."""
+        self.tame = self.chance(0.5)
         messages = []
         if self.chance(0.5):
-            messages.append({"role": self.pick(["system"] * 5 + ["developer"]), "content": self.content()})
+            messages.append({"role": "system" if self.tame or self.chance(0.8) else "developer", "content": self.content()})
+        calls = self.pick([0, 0.4])
         for _ in range(self.pick([1, 1, 1, 2, 2, 3, 5])):
-            messages += self.turn()
+            messages += self.turn(calls)
         if self.chance(0.4):
             while messages and messages[-1]["role"] != "user" and len(messages) > 1:
                 messages.pop()
-        if self.chance(0.05):
+        if self.tame:
+            pass
+        elif self.chance(0.1):
             self.random.shuffle(messages)
-        if self.chance(0.03):
+        elif self.chance(0.06):
             messages.append({"role": self.pick(["critic", "", "documents", "System"]), "content": self.text()})
-        if self.chance(0.01):
+        elif self.chance(0.02):
             messages = []
         made = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": self.chance(0.6)}
         if self.chance(0.45):
@@ -158,9 +168,10 @@ def case_of(name, template, variables):
 
 
 def control_tokens(template):
-    """What looks like one in a template's own text."""
-    found = re.findall(r"<[|｜][^<>\s]{1,40}[|｜]>|</?[a-z_]{2,20}>|\[/?[A-Z_]{3,20}\]|<[a-z_]+>", template)
-    return sorted(set(found)) + list(CONSTANTS.values())
+    """What looks like one in a template's own text, but for what it cuts fields at."""
+    found = set(re.findall(r"<[|｜][^<>\s]{1,40}[|｜]>|</?[a-z_]{2,20}>|\[/?[A-Z_]{3,20}\]|<[a-z_]+>", template))
+    cut = set(re.findall(r"(?:split|find|replace|partition)\(['\"](\S+?)['\"]", template))
+    return sorted(t for t in found if "think" not in t and t not in cut) + list(CONSTANTS.values())
 
 
 BEGIN, END = "\ue000", "\ue001"
@@ -187,6 +198,7 @@ def attack(maker, tokens, variables, roles):
     def change(text, key):
         if key in KEPT or (key == "role" and not roles):
             return text
+        text = "" if "think" in text else text
         return BEGIN + maker.pick(tokens) + maker.pick(["", text, "x"]) + maker.pick(tokens) + END
 
     made = attacked(copy.deepcopy(variables), change)
@@ -205,16 +217,30 @@ def marked(answer):
     return flags
 
 
-def not_given(text, flags):
-    """Pieces of a text that come from a field and are not marked."""
-    found, inside = [], False
+def texts_of(value):
+    """Every text of a conversation, without white space; as it is, and as JSON has it."""
+    if isinstance(value, dict):
+        return {t for k, v in value.items() for t in texts_of(k) | texts_of(v)}
+    if isinstance(value, list):
+        return {t for v in value for t in texts_of(v)}
+    return {squeezed(value), squeezed(json.dumps(value, ensure_ascii=False)[1:-1])} if isinstance(value, str) else set()
+
+
+def squeezed(text):
+    return "".join(c for c in text if not c.isspace() and c not in (BEGIN, END))
+
+
+def not_given(text, flags, variables):
+    """Pieces of a text that come from a field and are not marked. Between the marks of a field there
+    may be more, which the template put in, as long as all of the field is there and given."""
+    found, known = [], texts_of(variables)
     for i, c in enumerate(text):
-        if c == BEGIN:
-            inside = True
-        if (inside or c in (BEGIN, END) or ord(c) >= PRIVATE) and not flags[i]:
+        if (c in (BEGIN, END) or ord(c) >= PRIVATE) and not flags[i]:
             found.append(text[max(0, i - 30) : i + 30])
-        if c == END:
-            inside = False
+    for field in re.finditer(f"{BEGIN}[^{BEGIN}]*?{END}", text):
+        given = squeezed("".join(text[i] for i in range(*field.span()) if flags[i]))
+        if not all(flags[slice(*field.span())]) and given not in known:
+            found.append(field.group())
     return found
 
 
@@ -234,7 +260,7 @@ def check_attacks(program, attacks):
         rendered += 1
         flags = marked(answer)
         tokens += answer["text"].count(BEGIN)
-        pieces = not_given(answer["text"], flags)
+        pieces = not_given(answer["text"], flags, case["variables"])
         if pieces:
             bad += 1
             print(f"{case['name']}expected given characters, found {len(pieces)} others, as in {pieces[0]!r}")
