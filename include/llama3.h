@@ -230,10 +230,10 @@ LLAMA3_API uint64_t llama3_model_kv_bytes(const struct llama3_model *model);
 
 /* ---- text and tokens ------------------------------------------------------------------- */
 
-/* Plain text to tokens: never yields a control id, whatever the text says. with_bos puts the
- * model's BOS in front, where it has one. Bytes for which the vocabulary has no token are left out,
- * as in the reference. *tokens: [*n_tokens], for llama3_free(). LLAMA3_EINPUT if the text is not
- * valid UTF-8. */
+/* Plain text to tokens: never yields a control id, whatever the text says; words that a checkpoint
+ * added without making them special are found. with_bos puts the model's BOS in front, where it has
+ * one. Bytes for which the vocabulary has no token are left out, as in the reference.
+ * *tokens: [*n_tokens], for llama3_free(). LLAMA3_EINPUT if the text is not valid UTF-8. */
 LLAMA3_API int llama3_tokenize(const struct llama3_model *model, const char *text, size_t length,
                                bool with_bos, int32_t **tokens, size_t *n_tokens,
                                struct llama3_error *err);

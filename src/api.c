@@ -440,7 +440,8 @@ static void decode(const struct llama3_model *m, int32_t token, bool with_contro
 {
     size_t n;
     const uint8_t *bytes = tokenizer_bytes(m->tokenizer, token, &n);
-    if (tokenizer_kind(m->tokenizer, token) == TOKEN_TEXT) {
+    enum token_kind kind = tokenizer_kind(m->tokenizer, token);
+    if (kind == TOKEN_TEXT || kind == TOKEN_ADDED) {
         decoder_push(decoder, bytes, n, out);
     } else if (with_control) {
         decoder_finish(decoder, out);

@@ -123,6 +123,117 @@ START_TEST(tiny_directory)
 }
 END_TEST
 
+static void open_tiny_gguf(struct model *m, const struct tiny_gguf *gguf, const char *folder)
+{
+    struct buf file = {0};
+    tiny_gguf_write(gguf, &file, NULL);
+    tiny_put(folder, "x.gguf", file.data, file.size);
+    buf_free(&file);
+    open_ok(m, file_in(folder, "x.gguf"));
+}
+
+/* Added tokens that are not special, with what is said of them; one with a role is special. */
+START_TEST(added_tokens)
+{
+    char *folder = tiny_folder();
+    struct model m;
+    tiny_hf(folder);
+    char *with = tiny_replace(
+        tiny_tokenizer, "{\"id\": 7,",
+        "{\"id\": 8, \"content\": \"<t>\", \"special\": false, \"rstrip\": true},\n"
+        "{\"id\": 4, \"content\": \"ab\", \"special\": false, \"single_word\": true},\n{\"id\": 7,");
+    char *plain = tiny_replace(with, "\"</s>\", \"special\": true", "\"</s>\", \"special\": false");
+    char *sequence = tiny_replace(plain, "\"normalizer\": null",
+                                  "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": []}");
+    tiny_put_text(folder, "tokenizer.json", sequence);
+    open_ok(&m, folder);
+    const struct vocab *v = &m.vocab;
+    ck_assert_uint_eq(v->n, 9);
+    ck_assert(v->kinds[4] == TOKEN_ADDED && v->kinds[6] == TOKEN_CONTROL);
+    ck_assert(v->kinds[7] == TOKEN_CONTROL && v->kinds[8] == TOKEN_ADDED); /* 7 is eos_token */
+    ck_assert_uint_eq(v->flags[4], ADDED_SINGLE_WORD | ADDED_NORMALIZED | ADDED_MERGED);
+    ck_assert_uint_eq(v->flags[6], 0);
+    ck_assert_uint_eq(v->flags[8], ADDED_RSTRIP | ADDED_NORMALIZED);
+    ck_assert_str_eq(token_text(v, 8), "<t>");
+    model_close(&m);
+
+    /* All that has a role. */
+    char *roles = tiny_replace(tiny_tokenizer_config, "\"eos_token\"",
+                               "\"additional_special_tokens\": [\"x\", {\"content\": \"<t>\"}],\n"
+                               "\"pad_token\": \"</s>\", \"eos_token\"");
+    tiny_put_text(folder, "tokenizer_config.json", roles);
+    open_ok(&m, folder);
+    ck_assert(m.vocab.kinds[8] == TOKEN_CONTROL);
+    model_close(&m);
+    free(roles);
+    free(sequence);
+    free(plain);
+    free(with);
+    tiny_remove(folder);
+}
+END_TEST
+
+/* Every type of token that GGUF knows. */
+START_TEST(types_of_tokens)
+{
+    char *folder = tiny_folder();
+    struct tiny_gguf gguf;
+    struct model m;
+    tiny_gguf_default(&gguf);
+    tiny_gguf_kv(&gguf, "tokenizer.ggml.tokens")->text =
+        "a\nb\n\u0120\n\u0120a\nab\n<0xC3>\n<s>\n</s>\n<\u00fc>";
+    tiny_gguf_kv(&gguf, "tokenizer.ggml.token_type")->text = "1\n1\n1\n1\n4\n6\n2\n4\n4";
+    open_tiny_gguf(&m, &gguf, folder);
+    const struct vocab *v = &m.vocab;
+    ck_assert(v->kinds[0] == TOKEN_TEXT && v->kinds[4] == TOKEN_ADDED);
+    ck_assert_uint_eq(v->flags[4], ADDED_MERGED); /* a merge makes it */
+    ck_assert(v->kinds[5] == TOKEN_TEXT && v->kinds[6] == TOKEN_CONTROL);
+    ck_assert_str_eq(token_text(v, 5), "\xc3");
+    ck_assert(v->kinds[7] == TOKEN_CONTROL); /* the eos token */
+    ck_assert(v->kinds[8] == TOKEN_ADDED && v->flags[8] == 0);
+    ck_assert_str_eq(token_text(v, 8), "<\u00fc>");
+    model_close(&m);
+
+    tiny_gguf_kv(&gguf, "tokenizer.ggml.token_type")->text = "1\n1\n1\n1\n1\n5\n3\n3\n4";
+    open_tiny_gguf(&m, &gguf, folder);
+    ck_assert(m.vocab.kinds[5] == TOKEN_UNUSED);
+    model_close(&m);
+    tiny_remove(folder);
+}
+END_TEST
+
+/* More tokens than Llama 3 has, and an embedding with more rows than tokens. */
+START_TEST(large_vocabulary)
+{
+    enum { N = 200000, ROWS = 200064 };
+    char *folder = tiny_folder();
+    struct buf tokens = {0}, kinds = {0};
+    struct tiny_gguf gguf;
+    struct model m;
+    tiny_gguf_default(&gguf);
+    buf_add_str(&tokens, tiny_gguf_kv(&gguf, "tokenizer.ggml.tokens")->text);
+    buf_add_str(&kinds, tiny_gguf_kv(&gguf, "tokenizer.ggml.token_type")->text);
+    for (int i = 8; i < N; i++) {
+        char token[32];
+        snprintf(token, sizeof token, "\nt%d", i);
+        buf_add_str(&tokens, token);
+        buf_add_str(&kinds, i < N - 2 ? "\n1" : "\n4");
+    }
+    tiny_gguf_kv(&gguf, "tokenizer.ggml.tokens")->text = tokens.data;
+    tiny_gguf_kv(&gguf, "tokenizer.ggml.token_type")->text = kinds.data;
+    tiny_gguf_kv(&gguf, "llama.vocab_size")->number = ROWS;
+    gguf.tensors[0].dims[1] = ROWS;
+    open_tiny_gguf(&m, &gguf, folder);
+    ck_assert(m.config.vocab_size == ROWS && m.embed.rows == ROWS && m.vocab.n == N);
+    ck_assert_str_eq(token_text(&m.vocab, N - 1), "t199999");
+    ck_assert(m.vocab.kinds[N - 1] == TOKEN_ADDED && m.vocab.kinds[N - 3] == TOKEN_TEXT);
+    model_close(&m);
+    buf_free(&tokens);
+    buf_free(&kinds);
+    tiny_remove(folder);
+}
+END_TEST
+
 START_TEST(both_spellings_of_rope)
 {
     char *folder = tiny_folder();
@@ -410,6 +521,9 @@ int main(void)
     TCase *tcase = tcase_create("checkpoint");
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, tiny_directory);
+    tcase_add_test(tcase, added_tokens);
+    tcase_add_test(tcase, types_of_tokens);
+    tcase_add_test(tcase, large_vocabulary);
     tcase_add_test(tcase, both_spellings_of_rope);
     tcase_add_test(tcase, templates);
     tcase_add_test(tcase, tiny_gguf_file);

@@ -114,6 +114,15 @@ static void finish(const char *name, size_t at_least)
 
 /* ---- truncation ------------------------------------------------------------------------------ */
 
+/* tokenizer.json with an added token that is found in text. */
+static char *added_tokenizer(void)
+{
+    return tiny_replace(tiny_tokenizer, "{\"id\": 7,",
+                        "{\"id\": 8, \"content\": \"b a\", \"lstrip\": true, \"rstrip\": true,\n"
+                        "   \"single_word\": true, \"normalized\": true, \"special\": false},\n"
+                        "  {\"id\": 7,");
+}
+
 static struct buf tiny_weights(void)
 {
     struct buf header = {0}, file = {0};
@@ -247,11 +256,13 @@ static void try_json(const char *text, size_t size, void *arg)
 
 START_TEST(evil_numbers_in_json)
 {
-    static const struct {
+    char *added = added_tokenizer();
+    const struct {
         const char *name, *text;
     } files[] = {{"config.json", tiny_config},
                  {"generation_config.json", tiny_generation},
                  {"tokenizer.json", tiny_tokenizer},
+                 {"tokenizer.json", added},
                  {"tokenizer_config.json", tiny_tokenizer_config}};
     char *folder = tiny_folder();
     tiny_hf(folder);
@@ -261,6 +272,7 @@ START_TEST(evil_numbers_in_json)
         tiny_put_text(folder, files[i].name, files[i].text);
         ck_assert(try_open(folder));
     }
+    free(added);
     tiny_remove(folder);
     finish("evil values in JSON", 3000);
 }
@@ -450,6 +462,9 @@ static char *packed_folder(char path[600], struct buf *file)
 {
     char *folder = tiny_folder();
     tiny_hf(folder);
+    char *added = added_tokenizer();
+    tiny_put_text(folder, "tokenizer.json", added);
+    free(added);
     snprintf(path, 600, "%s/x.safetensors", folder);
     tiny_packed(folder, path);
     *file = read_whole(path);
@@ -483,7 +498,7 @@ START_TEST(evil_packed_bytes)
     memcpy(&header, file.data, sizeof header);
     for (char *byte = file.data; byte < file.data + file.size; byte++) {
         at = (uint64_t)(byte - file.data);
-        bool tokens = at >= 8 + header && at < 8 + header + 4 * 4096 && at % 4096 < 48;
+        bool tokens = at >= 8 + header && at < 8 + header + 5 * 4096 && at % 4096 < 48;
         if ((at >= 8 + header || *byte == ' ') && !tokens)
             continue; /* spaces, padding, weights: any value will do */
         char original = *byte;

@@ -77,6 +77,8 @@ static void same_vocab(const struct vocab *a, const struct vocab *b)
     ck_assert_mem_eq(a->offsets, b->offsets, (a->n + 1) * sizeof *a->offsets);
     ck_assert_mem_eq(a->bytes, b->bytes, a->offsets[a->n]);
     ck_assert_mem_eq(a->kinds, b->kinds, a->n);
+    for (size_t i = 0; i < a->n; i++) /* without flags there is no list of them */
+        ck_assert_uint_eq(a->flags != NULL ? a->flags[i] : 0, b->flags != NULL ? b->flags[i] : 0);
     ck_assert_mem_eq(a->merges, b->merges, a->n_merges * sizeof *a->merges);
     ck_assert_int_eq(a->pretokenizer, b->pretokenizer);
     ck_assert_int_eq(a->ignore_merges, b->ignore_merges);
@@ -377,7 +379,7 @@ START_TEST(hostile_tokenizer)
     tokenizer_refused(OFFSETS, 11, 0x80,
                       ": tokenizer: expected tokens in order, each with its text, found others at "
                       "token 1");
-    tokenizer_refused(KINDS, 3, 3,
+    tokenizer_refused(KINDS, 3, 4,
                       ": tokenizer: expected tokens in order, each with its text, found others at "
                       "token 3");
     tokenizer_refused(KINDS, 3, TOKEN_UNUSED,

@@ -174,6 +174,175 @@ START_TEST(classes_of_all_code_points)
 }
 END_TEST
 
+/* ---- added tokens -------------------------------------------------------------------------- */
+
+/* The text tokens of llama3.vocab, and the added tokens of a set of added.json. */
+static void open_added(const json_t *set)
+{
+    static const uint8_t flags[] = {ADDED_LSTRIP, ADDED_RSTRIP, ADDED_SINGLE_WORD,
+                                    ADDED_NORMALIZED};
+    size_t i, n = json_array_size(set);
+    json_t *token;
+
+    vocab_file_load(&vocab, kinds[0].vocab);
+    vocab.n = 2000;
+    vocab.flags = calloc(vocab.n + n, 1);
+    vocab.kinds = realloc(vocab.kinds, vocab.n + n);
+    vocab.offsets = realloc(vocab.offsets, (vocab.n + n + 1) * sizeof *vocab.offsets);
+    vocab.bytes = realloc(vocab.bytes, vocab.offsets[vocab.n] + n * 100);
+    ck_assert(vocab.flags != NULL && vocab.kinds != NULL && vocab.offsets != NULL);
+    json_array_foreach(set, i, token)
+    {
+        const json_t *name = json_array_get(token, 1);
+        size_t size = json_string_length(name), id = vocab.n;
+        if (json_integer_value(json_array_get(token, 0)) < (json_int_t)id) {
+            id = (size_t)json_integer_value(json_array_get(token, 0));
+            vocab.flags[id] = ADDED_MERGED;
+        } else {
+            memcpy(vocab.bytes + vocab.offsets[id], json_string_value(name), size);
+            vocab.n++;
+            vocab.offsets[vocab.n] = vocab.offsets[id] + (uint32_t)size;
+        }
+        vocab.kinds[id] =
+            json_integer_value(json_array_get(token, 2)) != 0 ? TOKEN_CONTROL : TOKEN_ADDED;
+        for (size_t f = 0; f < 4; f++)
+            if (json_integer_value(json_array_get(token, f + 3)) != 0)
+                vocab.flags[id] |= flags[f];
+    }
+    tokenizer = tokenizer_open(&vocab, &err);
+    ck_assert_msg(tokenizer != NULL, "%s", err.message);
+}
+
+static void close_added(void)
+{
+    free(vocab.flags);
+    close_all();
+}
+
+static void ids_are(const json_t *ids, const char *what, size_t line)
+{
+    size_t i;
+    json_t *id;
+    ck_assert_msg(tokens.n == json_array_size(ids), "text %zu, %s: %zu tokens, not %zu", line, what,
+                  tokens.n, json_array_size(ids));
+    json_array_foreach(ids, i, id)
+        ck_assert_msg(tokens.ids[i] == json_integer_value(id), "text %zu, %s, token %zu: %d", line,
+                      what, i, tokens.ids[i]);
+}
+
+/* Every other part is given. */
+static size_t add_chars(uint32_t *chars, size_t n, const json_t *part, bool given)
+{
+    const uint8_t *text = (const uint8_t *)json_string_value(part);
+    size_t size = json_string_length(part);
+    for (size_t at = 0; at < size; n++) {
+        uint32_t scalar = 0;
+        at += (size_t)utf8_decode(text + at, size - at, &scalar);
+        chars[n] = scalar | (given ? 0x80000000u : 0);
+    }
+    return n;
+}
+
+static void encode_marked(const uint32_t *chars, size_t n)
+{
+    tokens.n = 0;
+    ck_assert_msg(tokenizer_encode_marked(tokenizer, chars, n, &tokens, &err) == 0, "%s",
+                  err.message);
+}
+
+START_TEST(finds_added_tokens)
+{
+    json_error_t error;
+    json_t *root = json_load_file(DATA "added.json", JSON_ALLOW_NUL, &error), *text, *part;
+    const json_t *set = json_array_get(root, (size_t)_i);
+    size_t at, i, n_added = 0, n_special = 0;
+    uint32_t chars[1000];
+
+    open_added(json_array_get(set, 0));
+    json_array_foreach(json_array_get(set, 1), at, text)
+    {
+        const json_t *whole = json_array_get(text, 0);
+        encode(json_string_value(whole), json_string_length(whole));
+        ids_are(json_array_get(text, 1), "plain", at);
+        for (i = 0; i < tokens.n; i++) {
+            ck_assert_int_ne(tokenizer_kind(tokenizer, tokens.ids[i]), TOKEN_CONTROL);
+            n_added += tokenizer_kind(tokenizer, tokens.ids[i]) == TOKEN_ADDED;
+        }
+        encode_marked(chars, add_chars(chars, 0, whole, false));
+        ids_are(json_array_get(text, 2), "a template's", at);
+        for (i = 0; i < tokens.n; i++)
+            n_special += tokenizer_kind(tokenizer, tokens.ids[i]) == TOKEN_CONTROL;
+        size_t n = 0;
+        json_array_foreach(json_array_get(text, 3), i, part) n =
+            add_chars(chars, n, part, i % 2 == 1);
+        encode_marked(chars, n);
+        ids_are(json_array_get(text, 4), "mixed", at);
+        encode_marked(chars, add_chars(chars, 0, whole, true));
+        for (i = 0; i < tokens.n; i++)
+            ck_assert(vocab_is_merged(&vocab, (size_t)tokens.ids[i]));
+    }
+    ck_assert_uint_gt(at, 50);
+    ck_assert_uint_gt(n_added, 50);
+    ck_assert(n_special > 0 || _i == 3);
+    json_decref(root);
+    close_added();
+}
+END_TEST
+
+START_TEST(added_tokens_by_name)
+{
+    json_error_t error;
+    json_t *root = json_load_file(DATA "added.json", JSON_ALLOW_NUL, &error);
+    static const uint32_t no_scalars[] = {0x110000, 0xd800, 0xdfff | 0x80000000u, 0x7fffffff};
+
+    open_added(json_array_get(json_array_get(root, 0), 0));
+    ck_assert_int_eq(tokenizer_added(tokenizer, "<think>"), 2000);
+    ck_assert_int_eq(tokenizer_added(tokenizer, "<|im_end|>"), 2002);
+    ck_assert_int_eq(tokenizer_added(tokenizer, "<|im_start|>"), 2003);
+    ck_assert_int_eq(tokenizer_added(tokenizer, "<thin"), -1);
+    ck_assert_int_eq(tokenizer_added(tokenizer, "the"), -1);
+    ck_assert_int_eq(tokenizer_added(tokenizer, ""), -1);
+    ck_assert_int_eq(tokenizer_control(tokenizer, "<think>"), -1);
+    ck_assert_int_eq(tokenizer_control(tokenizer, "<|im_end|>"), 2002);
+    encode("before", 6);
+    size_t before = tokens.n;
+    for (size_t i = 0; i < sizeof no_scalars / sizeof *no_scalars; i++) {
+        ck_assert_int_eq(tokenizer_encode_marked(tokenizer, &no_scalars[i], 1, &tokens, &err), -1);
+        ck_assert_msg(strstr(err.message, "expected Unicode scalars") != NULL, "%s", err.message);
+        ck_assert_uint_eq(tokens.n, before);
+    }
+    encode_marked(no_scalars, 0);
+    ck_assert_uint_eq(tokens.n, 0);
+    json_decref(root);
+    close_added();
+}
+END_TEST
+
+/* White space that tokens take is read once. */
+START_TEST(added_tokens_take_linear_time)
+{
+    enum { N = 1 << 20 };
+    json_error_t error;
+    json_t *root = json_load_file(DATA "added.json", JSON_ALLOW_NUL, &error);
+    char *text = malloc(N);
+
+    ck_assert_ptr_nonnull(text);
+    open_added(json_array_get(json_array_get(root, 1), 0));
+    for (size_t id = 2000; id < vocab.n; id++)
+        vocab.flags[id] |= ADDED_LSTRIP | ADDED_RSTRIP;
+    tokenizer_close(tokenizer);
+    tokenizer = tokenizer_open(&vocab, &err);
+    ck_assert_ptr_nonnull(tokenizer);
+    memset(text, ' ', N);
+    clock_t start = clock();
+    encode(text, N);
+    ck_assert_double_lt((double)(clock() - start) / CLOCKS_PER_SEC, 3);
+    free(text);
+    json_decref(root);
+    close_added();
+}
+END_TEST
+
 /* ---- byte-pair encoding ------------------------------------------------------------------ */
 
 /* By the definition, without any cleverness. */
@@ -530,6 +699,9 @@ int main(void)
     tcase_add_loop_test(tests, cuts_as_the_reference, 0, N_KINDS);
     tcase_add_test(tests, decodes_to_the_same_text);
     tcase_add_test(tests, classes_of_all_code_points);
+    tcase_add_loop_test(tests, finds_added_tokens, 0, 4);
+    tcase_add_test(tests, added_tokens_by_name);
+    tcase_add_test(tests, added_tokens_take_linear_time);
     tcase_add_test(tests, merges_by_definition);
     tcase_add_test(tests, merges_of_odd_lists);
     tcase_add_test(tests, refuses_merges_of_control_tokens);

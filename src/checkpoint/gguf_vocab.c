@@ -11,7 +11,7 @@
 #include "checkpoint/vocab_build.h"
 
 /* enum llama_token_type of llama.h */
-enum { TYPE_NORMAL = 1, TYPE_CONTROL = 3, TYPE_UNUSED = 5 };
+enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUSED, TYPE_BYTE };
 
 static const struct {
     const char *name;
@@ -61,16 +61,19 @@ static int read_tokens(const struct gguf *gguf, const struct gguf_kv *tokens,
         int32_t kind = gguf_int32(kinds->data, i);
         if (kind == TYPE_UNUSED)
             continue;
-        /* A user-defined token (4) is cut out of text before anything else, which we do not do;
-         * unknown (2) and byte (6) tokens belong to other kinds of vocabulary. */
-        if (kind != TYPE_NORMAL && kind != TYPE_CONTROL)
-            return error_input(
-                err,
-                "%s: token %zu, \"%.*s\": expected a normal, control or unused token, found type "
-                "%d",
-                gguf->path, i, length < 80 ? (int)length : 80, text, (int)kind);
-        if (vocab_build_token(build, i, kind == TYPE_CONTROL ? TOKEN_CONTROL : TOKEN_TEXT, text,
-                              length, err) != 0)
+        int result;
+        if (kind == TYPE_BYTE)
+            result = vocab_build_byte(build, i, text, length, err);
+        else if (kind == TYPE_NORMAL)
+            result = vocab_build_token(build, i, TOKEN_TEXT, 0, text, length, err);
+        else if (kind == TYPE_USER_DEFINED)
+            result = vocab_build_token(build, i, TOKEN_ADDED, 0, text, length, err);
+        else if (kind == TYPE_CONTROL || kind == TYPE_UNKNOWN)
+            result = vocab_build_token(build, i, TOKEN_CONTROL, 0, text, length, err);
+        else
+            result = error_input(err, "%s: token %zu, \"%.*s\": expected type 1..6, found %d",
+                                 gguf->path, i, length < 80 ? (int)length : 80, text, (int)kind);
+        if (result != 0)
             return -1;
     }
     return 0;
@@ -89,6 +92,13 @@ static int read_merges(const struct gguf_kv *merges, struct vocab_build *build,
     return 0;
 }
 
+/* A token with a role is a control token, whatever its type. */
+static void make_control(struct vocab *vocab, int64_t id)
+{
+    if (id >= 0 && vocab->kinds[id] == TOKEN_ADDED)
+        vocab->kinds[id] = TOKEN_CONTROL;
+}
+
 static int read_ids(const struct gguf *gguf, struct model *model, struct llama3_error *err)
 {
     static const char *const eos_keys[] = {"tokenizer.ggml.eos_token_id",
@@ -101,6 +111,7 @@ static int read_ids(const struct gguf *gguf, struct model *model, struct llama3_
         if (gguf_get_int(gguf, eos_keys[i], false, 0, max, &id, err) != 0 ||
             (id >= 0 && model_add_eos(model, id, gguf->path, err) != 0))
             return -1;
+        make_control(&model->vocab, id);
     }
     if (gguf_get_int(gguf, "tokenizer.ggml.bos_token_id", false, 0, max, &bos, err) != 0 ||
         gguf_get_bool(gguf, "tokenizer.ggml.add_bos_token", false, &model->vocab.add_bos, err) !=
@@ -116,6 +127,7 @@ static int read_ids(const struct gguf *gguf, struct model *model, struct llama3_
             "%s: tokenizer.ggml.bos_token_id: expected an id, as add_bos_token is true, found "
             "nothing",
             gguf->path);
+    make_control(&model->vocab, bos);
     model->vocab.bos = (int32_t)bos;
     return 0;
 }

@@ -78,27 +78,65 @@ int hf_generation_open(struct model *model, const char *folder, struct llama3_er
 
 /* ---- tokenizer_config.json ------------------------------------------------------------------- */
 
+/* The id of an added token by its name, or -1. As in transformers, one that has a role is special,
+ * whatever tokenizer.json says. */
+static int32_t make_control(struct vocab *vocab, const char *name)
+{
+    size_t size = strlen(name);
+    for (size_t i = vocab->n; i-- > 0;) /* added tokens come last */
+        if ((vocab->kinds[i] == TOKEN_CONTROL || vocab->kinds[i] == TOKEN_ADDED) &&
+            vocab->offsets[i + 1] - vocab->offsets[i] == size &&
+            memcmp(vocab->bytes + vocab->offsets[i], name, size) == 0) {
+            vocab->kinds[i] = TOKEN_CONTROL;
+            return (int32_t)i;
+        }
+    return -1;
+}
+
 /* The id of "eos_token" and the like: a string, or an object with "content". -1: not given. */
-static int find_special(const json_t *root, const char *key, const struct vocab *vocab, int32_t *id,
+static int find_special(const json_t *root, const char *key, struct vocab *vocab, int32_t *id,
                         const char *where, struct llama3_error *err)
 {
     const json_t *value = json_object_get(root, key);
     const char *name = NULL;
     *id = -1;
-    int result = json_is_object(value) ? json_get_string(value, "content", true, &name, where, err)
-                                       : json_get_string(root, key, false, &name, where, err);
-    if (result != 0 || name == NULL)
-        return result;
-    size_t size = strlen(name);
-    for (size_t i = 0; i < vocab->n; i++)
-        if (vocab->kinds[i] == TOKEN_CONTROL && vocab->offsets[i + 1] - vocab->offsets[i] == size &&
-            memcmp(vocab->bytes + vocab->offsets[i], name, size) == 0) {
-            *id = (int32_t)i;
-            return 0;
-        }
-    return error_input(err,
-                       "%s: \"%s\": expected a special token of tokenizer.json, found \"%.80s\"",
-                       where, key, name);
+    if (json_is_object(value)) {
+        if (json_get_string(value, "content", true, &name, where, err) != 0)
+            return -1;
+    } else if (json_get_string(root, key, false, &name, where, err) != 0) {
+        return -1;
+    }
+    if (name == NULL)
+        return 0;
+    *id = make_control(vocab, name);
+    return *id >= 0
+               ? 0
+               : error_input(
+                     err, "%s: \"%s\": expected an added token of tokenizer.json, found \"%.80s\"",
+                     where, key, name);
+}
+
+static void make_others_control(const json_t *value, struct vocab *vocab)
+{
+    const char *name =
+        json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
+    if (name != NULL)
+        make_control(vocab, name);
+    for (size_t i = 0; i < json_array_size(value); i++)
+        make_others_control(json_array_get(value, i), vocab);
+}
+
+/* Other tokens with a role, which nothing here needs, but which text must not spell. */
+static void find_others(const json_t *root, struct vocab *vocab)
+{
+    static const char *const keys[] = {"unk_token",           "sep_token",
+                                       "pad_token",           "cls_token",
+                                       "mask_token",          "additional_special_tokens",
+                                       "extra_special_tokens"};
+    if (memchr(vocab->kinds, TOKEN_ADDED, vocab->n) == NULL)
+        return;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        make_others_control(json_object_get(root, keys[i]), vocab);
 }
 
 /* A string, or a list of objects with name and template, of which "default" is used. */
@@ -134,6 +172,7 @@ int hf_tokenizer_config_read(const json_t *root, struct model *model, const char
         find_special(root, "eos_token", vocab, &eos, where, err) != 0 ||
         (eos >= 0 && model_add_eos(model, eos, where, err) != 0))
         return -1;
+    find_others(root, vocab);
     if (bos >= 0 && vocab->add_bos && bos != vocab->bos)
         return error_input(
             err,

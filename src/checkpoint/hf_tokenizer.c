@@ -76,13 +76,20 @@ static int read_pretokenizer(const json_t *root, struct vocab *vocab, const char
     return 0;
 }
 
+/* A normalizer that does nothing. */
+static bool is_empty_sequence(const json_t *object)
+{
+    const json_t *list = json_object_get(object, "normalizers");
+    return has_type(object, "Sequence") && json_is_array(list) && json_array_size(list) == 0;
+}
+
 /* Refuses settings that would change ids or text. No Llama checkpoint that we know has them. */
 static int refuse_variants(const json_t *root, const json_t *bpe, const char *where,
                            struct llama3_error *err)
 {
     const json_t *normalizer = json_object_get(root, "normalizer");
     const json_t *decoder = json_object_get(root, "decoder");
-    if (normalizer != NULL && !json_is_null(normalizer))
+    if (normalizer != NULL && !json_is_null(normalizer) && !is_empty_sequence(normalizer))
         return error_input(err, "%s: \"normalizer\": expected null, found %.80s", where,
                            type_of(normalizer));
     if (!has_type(decoder, "ByteLevel"))
@@ -98,12 +105,29 @@ static int refuse_variants(const json_t *root, const json_t *bpe, const char *wh
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
-static int add_special(const json_t *entry, struct vocab_build *build, struct llama3_error *err)
+/* A token of the vocabulary that is added too: BPE can make it where its name is not looked for. */
+static bool is_ascii(const char *text)
+{
+    for (; *text != '\0'; text++)
+        if (*text < 0x21 || *text > 0x7e)
+            return false;
+    return true;
+}
+
+static int add_added(const json_t *entry, const json_t *vocab, struct vocab_build *build,
+                     struct llama3_error *err)
 {
     const char *content = NULL;
     int64_t id = 0;
-    bool special = false, strips[3] = {false};
-    static const char *const keys[3] = {"lstrip", "rstrip", "single_word"};
+    bool special = false;
+    static const struct {
+        const char *key;
+        uint8_t flag;
+    } keys[] = {{"lstrip", ADDED_LSTRIP},
+                {"rstrip", ADDED_RSTRIP},
+                {"single_word", ADDED_SINGLE_WORD},
+                {"normalized", ADDED_NORMALIZED}};
+    uint8_t flags = 0;
     if (!json_is_object(entry))
         return error_input(err, "%s: \"added_tokens\": expected objects, found %s", build->where,
                            json_kind(entry));
@@ -111,20 +135,16 @@ static int add_special(const json_t *entry, struct vocab_build *build, struct ll
         json_get_int(entry, "id", true, 0, INT32_MAX, &id, build->where, err) != 0 ||
         json_get_bool(entry, "special", false, &special, build->where, err) != 0)
         return -1;
-    if (!special)
-        return error_input(
-            err,
-            "%s: added token \"%.80s\": expected a special one, found one that is searched for in "
-            "text",
-            build->where, content);
-    for (size_t i = 0; i < 3; i++) {
-        if (json_get_bool(entry, keys[i], false, &strips[i], build->where, err) != 0)
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        bool set = keys[i].flag == ADDED_NORMALIZED && !special; /* where nothing is said */
+        if (json_get_bool(entry, keys[i].key, false, &set, build->where, err) != 0)
             return -1;
-        if (strips[i])
-            return error_input(err, "%s: added token \"%.80s\": expected \"%s\" false, found true",
-                               build->where, content, keys[i]);
+        flags |= set ? keys[i].flag : 0;
     }
-    return vocab_build_token(build, (size_t)id, TOKEN_CONTROL, content, strlen(content), err);
+    if (!special && json_object_get(vocab, content) != NULL && is_ascii(content))
+        flags |= ADDED_MERGED;
+    return vocab_build_token(build, (size_t)id, special ? TOKEN_CONTROL : TOKEN_ADDED, flags,
+                             content, strlen(content), err);
 }
 
 static int add_tokens(const json_t *root, const json_t *vocab, struct vocab_build *build,
@@ -135,7 +155,7 @@ static int add_tokens(const json_t *root, const json_t *vocab, struct vocab_buil
         return error_input(err, "%s: \"added_tokens\": expected an array, found %s", build->where,
                            json_kind(added));
     for (size_t i = 0; i < json_array_size(added); i++)
-        if (add_special(json_array_get(added, i), build, err) != 0)
+        if (add_added(json_array_get(added, i), vocab, build, err) != 0)
             return -1;
 
     const char *text;
@@ -149,8 +169,8 @@ static int add_tokens(const json_t *root, const json_t *vocab, struct vocab_buil
                                json_is_integer(id) ? "a negative one" : json_kind(id));
         size_t size = strlen(text);
         if (vocab_build_find(build, text, size) == value)
-            continue; /* a special token that the plain vocabulary lists too */
-        if (vocab_build_token(build, (size_t)value, TOKEN_TEXT, text, size, err) != 0)
+            continue; /* an added token that the plain vocabulary lists too */
+        if (vocab_build_token(build, (size_t)value, TOKEN_TEXT, 0, text, size, err) != 0)
             return -1;
     }
     return 0;
@@ -212,7 +232,7 @@ static int check_bytes(const json_t *bpe, const struct vocab *vocab, const char 
     if (unknown == NULL)
         return 0;
     for (size_t i = 0; i < vocab->n; i++)
-        if (vocab->kinds[i] == TOKEN_TEXT && vocab->offsets[i + 1] - vocab->offsets[i] == 1)
+        if (vocab_is_merged(vocab, i) && vocab->offsets[i + 1] - vocab->offsets[i] == 1)
             seen[vocab->bytes[vocab->offsets[i]]] = true;
     for (int byte = 0; byte < 256; byte++)
         if (!seen[byte])
@@ -250,10 +270,12 @@ static int read_template(const json_t *processor, struct vocab *vocab, const cha
     const json_t *id = json_array_get(ids, 0);
     json_int_t value = json_integer_value(id);
     if (json_array_size(ids) != 1 || !json_is_integer(id) || value < 0 ||
-        (json_int_t)vocab->n <= value || vocab->kinds[value] != TOKEN_CONTROL)
+        (json_int_t)vocab->n <= value ||
+        (vocab->kinds[value] != TOKEN_CONTROL && vocab->kinds[value] != TOKEN_ADDED))
         return error_input(
             err, "%s: \"post_processor\": expected the id of a special token for %.80s, found none",
             where, name == NULL ? "bos" : name);
+    vocab->kinds[value] = TOKEN_CONTROL;
     vocab->bos = (int32_t)value;
     vocab->add_bos = true;
     return 0;

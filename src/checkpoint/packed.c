@@ -137,7 +137,7 @@ static void *copy_of(struct packed_reader *r, const char *name, size_t size, siz
     return copy;
 }
 
-/* Offsets must ascend, only unused tokens are empty, and names of control tokens are UTF-8. */
+/* Offsets must ascend, only unused tokens are empty, and names are UTF-8 and short. */
 static int check_tokens(const struct packed_reader *r, size_t n_bytes)
 {
     const struct vocab *v = &r->model->vocab;
@@ -145,10 +145,12 @@ static int check_tokens(const struct packed_reader *r, size_t n_bytes)
     size_t bad = 0;
     for (size_t i = 0; i < v->n && ok; i++) {
         uint32_t begin = v->offsets[i], end = v->offsets[i + 1];
-        ok = v->kinds[i] <= TOKEN_CONTROL && end >= begin && end <= n_bytes &&
+        bool named = v->kinds[i] == TOKEN_CONTROL || v->kinds[i] == TOKEN_ADDED;
+        ok = v->kinds[i] <= TOKEN_ADDED && end >= begin && end <= n_bytes &&
              (end == begin) == (v->kinds[i] == TOKEN_UNUSED) &&
-             (v->kinds[i] != TOKEN_CONTROL ||
-              utf8_valid(v->bytes + begin, end - begin) == end - begin);
+             (v->flags == NULL || v->flags[i] <= ADDED_ALL) &&
+             (!named || (end - begin <= MAX_ADDED_BYTES &&
+                         utf8_valid(v->bytes + begin, end - begin) == end - begin));
         bad = i;
     }
     return ok ? 0
@@ -168,7 +170,7 @@ static int check_merges(const struct packed_reader *r)
         const int32_t ids[] = {m->left, m->right, m->result};
         bool ok = true;
         for (int j = 0; j < 3; j++)
-            ok = ok && ids[j] >= 0 && (size_t)ids[j] < v->n && v->kinds[ids[j]] == TOKEN_TEXT;
+            ok = ok && ids[j] >= 0 && (size_t)ids[j] < v->n && vocab_is_merged(v, (size_t)ids[j]);
         if (ok) {
             const uint32_t *offsets = v->offsets;
             size_t left = offsets[m->left + 1] - offsets[m->left];
@@ -190,7 +192,7 @@ static int check_merges(const struct packed_reader *r)
 static int read_tokenizer(struct packed_reader *r)
 {
     struct vocab *v = &r->model->vocab;
-    size_t n_offsets, n_bytes;
+    size_t n_offsets, n_bytes, n_flags;
     v->kinds = copy_of(r, "tokenizer.kinds", 1, 1, SIZE_MAX, &v->n);
     if (v->kinds == NULL)
         return -1;
@@ -205,6 +207,11 @@ static int read_tokenizer(struct packed_reader *r)
     v->bytes = v->offsets == NULL ? NULL : copy_of(r, "tokenizer.bytes", 1, 1, SIZE_MAX, &n_bytes);
     if (v->bytes == NULL)
         return -1;
+    if (tensor_table_find(&r->table, "tokenizer.flags") != NULL) {
+        v->flags = copy_of(r, "tokenizer.flags", 1, 1, v->n, &n_flags);
+        if (v->flags == NULL)
+            return -1;
+    }
     v->merges = copy_of(r, "tokenizer.merges", sizeof(int32_t), 3, SIZE_MAX, &v->n_merges);
     if (v->merges == NULL)
         return -1;

@@ -10,6 +10,7 @@
  *     tokenizer.bytes     U8 [size]          struct vocab, as it is in memory
  *     tokenizer.offsets   U32 [n + 1]
  *     tokenizer.kinds     U8 [n]
+ *     tokenizer.flags     U8 [n]             where a token has any
  *     tokenizer.merges    I32 [n_merges, 3]
  *     rope_freqs.weight   F32 [head_dim / 2] where a checkpoint has them
  *

@@ -61,11 +61,21 @@ static void add_bytes(struct packed_writer *w, const char *name, const char *typ
     entry->data = data;
 }
 
+static bool has_flags(const struct vocab *v)
+{
+    for (size_t i = 0; v->flags != NULL && i < v->n; i++)
+        if (v->flags[i] != 0)
+            return true;
+    return false;
+}
+
 static void add_tokenizer(struct packed_writer *w, const struct vocab *v)
 {
     add_bytes(w, "tokenizer.bytes", "U8", 1, v->offsets[v->n], 1, v->bytes);
     add_bytes(w, "tokenizer.offsets", "U32", sizeof *v->offsets, v->n + 1, 1, v->offsets);
     add_bytes(w, "tokenizer.kinds", "U8", 1, v->n, 1, v->kinds);
+    if (has_flags(v))
+        add_bytes(w, "tokenizer.flags", "U8", 1, v->n, 1, v->flags);
     add_bytes(w, "tokenizer.merges", "I32", sizeof(int32_t), v->n_merges, 3, v->merges);
 }
 
@@ -107,7 +117,7 @@ static int add_tensor(struct packed_writer *w, struct tensor tensor, struct llam
 static int collect(struct packed_writer *w, struct llama3_error *err)
 {
     const struct model *model = w->source->model;
-    size_t n = tensor_count(model), extra = 5; /* tokenizer, rope_freqs */
+    size_t n = tensor_count(model), extra = 6; /* tokenizer, rope_freqs */
     w->entries = size_alloc_for(n + extra, sizeof *w->entries, model->path, err);
     if (w->entries == NULL)
         return -1;

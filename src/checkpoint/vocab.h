@@ -20,8 +20,22 @@ enum pretokenizer {
 enum token_kind {
     TOKEN_UNUSED = 0, /* an id without a token (padding of the embedding) */
     TOKEN_TEXT,
-    TOKEN_CONTROL /* only a template may emit it; never found in text */
+    TOKEN_CONTROL, /* only a template may emit it; never found in text */
+    TOKEN_ADDED    /* a word that was added: found in text before anything else */
 };
+
+/* How an added token, control or not, is found (AddedToken of `tokenizers`). */
+enum {
+    ADDED_LSTRIP = 1,      /* takes the white space before it */
+    ADDED_RSTRIP = 2,      /* takes the white space after it */
+    ADDED_SINGLE_WORD = 4, /* only where no letter, digit or '_' touches it */
+    ADDED_NORMALIZED = 8,  /* looked for in what the others leave, after normalizing */
+    ADDED_MERGED = 16,     /* the vocabulary has it too: BPE can make it */
+    ADDED_ALL = 31
+};
+
+/* Bytes of an added token's name. */
+enum { MAX_ADDED_BYTES = 512 };
 
 /* Bytes of all tokens together: 256 for each of the most that there can be. */
 enum { MAX_VOCAB_BYTES = 1 << 28 };
@@ -31,10 +45,11 @@ struct merge {
 };
 
 struct vocab {
-    size_t n;             /* ids are 0..n-1; at most the model's vocab_size */
-    uint8_t *bytes;       /* of all tokens, one after another; control tokens by their name */
-    uint32_t *offsets;    /* [n + 1] into bytes */
-    uint8_t *kinds;       /* [n] enum token_kind */
+    size_t n;          /* ids are 0..n-1; at most the model's vocab_size */
+    uint8_t *bytes;    /* of all tokens, one after another; control and added ones by their name */
+    uint32_t *offsets; /* [n + 1] into bytes */
+    uint8_t *kinds;    /* [n] enum token_kind */
+    uint8_t *flags;    /* [n] ADDED_*; NULL: none */
     struct merge *merges; /* [n_merges], best rank first */
     size_t n_merges;
     enum pretokenizer pretokenizer;
@@ -42,6 +57,9 @@ struct vocab {
     bool add_bos;       /* raw text starts with bos */
     int32_t bos;        /* -1: none */
 };
+
+/* Whether BPE can take or make a token. */
+bool vocab_is_merged(const struct vocab *vocab, size_t id);
 
 void vocab_free(struct vocab *vocab); /* frees all and zeroes */
 

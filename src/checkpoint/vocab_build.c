@@ -74,18 +74,23 @@ static int clip(size_t size)
     return size < 80 ? (int)size : 80;
 }
 
-int vocab_build_token(struct vocab_build *build, size_t id, enum token_kind kind, const char *text,
-                      size_t size, struct llama3_error *err)
+int vocab_build_token(struct vocab_build *build, size_t id, enum token_kind kind, uint8_t flags,
+                      const char *text, size_t size, struct llama3_error *err)
 {
+    bool named = kind == TOKEN_CONTROL || kind == TOKEN_ADDED;
     if (id >= build->n)
         return error_input(err, "%s: expected token ids 0..%zu (the model's vocabulary), found %zu",
                            build->where, build->n - 1, id);
     if (size == 0)
         return error_input(err, "%s: expected a text for token %zu, found none", build->where, id);
-    if (kind == TOKEN_CONTROL && utf8_valid((const uint8_t *)text, size) < size)
+    if (named && utf8_valid((const uint8_t *)text, size) < size)
         return error_input(
             err, "%s: token %zu: expected UTF-8 as a control token's name, found \"%.*s\"",
             build->where, id, clip(size), text);
+    if (named && size > MAX_ADDED_BYTES)
+        return error_input(
+            err, "%s: token %zu: expected at most %d bytes as an added token's name, found %zu",
+            build->where, id, MAX_ADDED_BYTES, size);
     struct vocab_spelling *token = &build->tokens[id];
     if (token->text != NULL)
         return error_input(err, "%s: expected one text for token %zu, found \"%.*s\" and \"%.*s\"",
@@ -96,9 +101,43 @@ int vocab_build_token(struct vocab_build *build, size_t id, enum token_kind kind
     if (slot->id >= 0)
         return error_input(err, "%s: expected one id for \"%.*s\", found %d and %zu", build->where,
                            clip(size), text, (int)slot->id, id);
-    *token = (struct vocab_spelling){text, size, kind};
+    *token = (struct vocab_spelling){text, size, kind, flags, false};
     *slot = (struct hash_slot){(uint32_t)hash, (int32_t)id};
     return 0;
+}
+
+/* The byte of "<0x0A>", or -1. */
+static int byte_of(const char *text, size_t size)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    if (size != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>')
+        return -1;
+    const char *high = memchr(digits, text[3], 16), *low = memchr(digits, text[4], 16);
+    return high == NULL || low == NULL ? -1 : (int)((high - digits) * 16 + (low - digits));
+}
+
+int vocab_build_byte(struct vocab_build *build, size_t id, const char *text, size_t size,
+                     struct llama3_error *err)
+{
+    if (byte_of(text, size) < 0)
+        return error_input(err, "%s: token %zu: expected a byte as <0x0A>, found \"%.*s\"",
+                           build->where, id, clip(size), text);
+    if (vocab_build_token(build, id, TOKEN_TEXT, 0, text, size, err) != 0)
+        return -1;
+    build->tokens[id].is_byte = true;
+    return 0;
+}
+
+/* Whether BPE can take or make a token. An added one is spelled by itself, so what it is in the
+ * alphabet must be the same. */
+static bool is_mergeable(const struct vocab_spelling *token)
+{
+    if (token->kind != TOKEN_ADDED)
+        return token->kind == TOKEN_TEXT && !token->is_byte;
+    for (size_t i = 0; i < token->size; i++)
+        if (token->text[i] < 0x21 || token->text[i] > 0x7e)
+            return false;
+    return true;
 }
 
 int vocab_build_merge(struct vocab_build *build, const char *left, size_t left_size,
@@ -112,13 +151,15 @@ int vocab_build_merge(struct vocab_build *build, const char *left, size_t left_s
         return error_input(err, "%s: expected at most %zu merges, found more", build->where,
                            build->max_merges);
     for (int i = 0; i < 3; i++)
-        if (ids[i] < 0 || build->tokens[ids[i]].kind != TOKEN_TEXT)
+        if (ids[i] < 0 || !is_mergeable(&build->tokens[ids[i]]))
             return error_input(
                 err,
                 "%s: merge %zu, \"%.*s\" and \"%.*s\": expected %s in the vocabulary, found no "
                 "such token",
                 build->where, build->n_merges, clip(left_size), left, clip(right_size), right,
                 i < 2 ? "both tokens" : "the merged token");
+    for (int i = 0; i < 3; i++)
+        build->tokens[ids[i]].flags |= build->tokens[ids[i]].kind == TOKEN_ADDED ? ADDED_MERGED : 0;
     build->merges[build->n_merges++] = merge;
     return 0;
 }
@@ -186,7 +227,8 @@ int vocab_build_finish(struct vocab_build *build, struct vocab *vocab, struct ll
     vocab->n = n;
     vocab->offsets = size_alloc_for(n + 1, sizeof *vocab->offsets, build->where, err);
     vocab->kinds = size_alloc_for(n, sizeof *vocab->kinds, build->where, err);
-    if (vocab->offsets == NULL || vocab->kinds == NULL)
+    vocab->flags = size_alloc_for(n, sizeof *vocab->flags, build->where, err);
+    if (vocab->offsets == NULL || vocab->kinds == NULL || vocab->flags == NULL)
         return -1;
 
     struct buf bytes = {0};
@@ -194,9 +236,13 @@ int vocab_build_finish(struct vocab_build *build, struct vocab *vocab, struct ll
     for (size_t i = 0; i < n && result == 0; i++) {
         const struct vocab_spelling *token = &build->tokens[i];
         vocab->kinds[i] = (uint8_t)token->kind;
-        if (token->kind == TOKEN_TEXT)
+        vocab->flags[i] = token->flags;
+        const uint8_t byte = (uint8_t)(token->is_byte ? byte_of(token->text, token->size) : 0);
+        if (token->is_byte)
+            buf_add(&bytes, &byte, 1);
+        else if (token->kind == TOKEN_TEXT)
             result = add_bytes(build, i, &bytes, err);
-        else if (token->kind == TOKEN_CONTROL)
+        else if (token->kind != TOKEN_UNUSED)
             buf_add(&bytes, token->text, token->size);
         if (result == 0 && bytes.failed)
             result = error_memory(err, build->where, bytes.size);
@@ -212,11 +258,19 @@ int vocab_build_finish(struct vocab_build *build, struct vocab *vocab, struct ll
     return result;
 }
 
+bool vocab_is_merged(const struct vocab *vocab, size_t id)
+{
+    return vocab->kinds[id] == TOKEN_TEXT ||
+           (vocab->kinds[id] == TOKEN_ADDED && vocab->flags != NULL &&
+            (vocab->flags[id] & ADDED_MERGED) != 0);
+}
+
 void vocab_free(struct vocab *vocab)
 {
     free(vocab->bytes);
     free(vocab->offsets);
     free(vocab->kinds);
+    free(vocab->flags);
     free(vocab->merges);
     *vocab = (struct vocab){0};
 }

@@ -14,6 +14,8 @@ struct vocab_spelling {
     const char *text; /* [size]; NULL: no token */
     size_t size;
     enum token_kind kind;
+    uint8_t flags;
+    bool is_byte; /* "<0x0A>" of TOKEN_TEXT: that byte, which no merge makes */
 };
 
 struct vocab_build {
@@ -32,10 +34,13 @@ int vocab_build_open(struct vocab_build *build, size_t n, size_t max_merges, con
 void vocab_build_free(struct vocab_build *build); /* fine on a zeroed one */
 
 /* The token of an id. text[0..size) is kept by pointer until the build ends: TOKEN_TEXT in GPT-2's
- * alphabet, TOKEN_CONTROL by its literal name, which has to be UTF-8. No id and no spelling may
- * come twice. */
-int vocab_build_token(struct vocab_build *build, size_t id, enum token_kind kind, const char *text,
-                      size_t size, struct llama3_error *err);
+ * alphabet, TOKEN_CONTROL and TOKEN_ADDED by their literal name, which has to be UTF-8. No id and
+ * no spelling may come twice. */
+int vocab_build_token(struct vocab_build *build, size_t id, enum token_kind kind, uint8_t flags,
+                      const char *text, size_t size, struct llama3_error *err);
+/* A token "<0x0A>" that stands for a byte. */
+int vocab_build_byte(struct vocab_build *build, size_t id, const char *text, size_t size,
+                     struct llama3_error *err);
 
 /* The id of a spelling, or -1. */
 int32_t vocab_build_find(const struct vocab_build *build, const char *text, size_t size);
@@ -47,9 +52,9 @@ int vocab_build_merge(struct vocab_build *build, const char *left, size_t left_s
 int vocab_build_merge_pair(struct vocab_build *build, const char *pair, size_t size,
                            struct llama3_error *err);
 
-/* Moves everything into *vocab: n, bytes, offsets, kinds and merges; its other fields are the
- * reader's. Not every single byte need be a token: SmolLM2's vocabulary lacks 21 of them, and the
- * tokenizer leaves those out as the reference does. */
+/* Moves everything into *vocab: n, bytes, offsets, kinds, flags and merges; its other fields are
+ * the reader's. Not every single byte need be a token: SmolLM2's vocabulary lacks 21 of them, and
+ * the tokenizer leaves those out as the reference does. */
 int vocab_build_finish(struct vocab_build *build, struct vocab *vocab, struct llama3_error *err);
 
 #endif

@@ -14,6 +14,7 @@
 #include "base/hash.h"
 #include "base/size.h"
 #include "base/utf8.h"
+#include "text/added.h"
 #include "text/bpe.h"
 #include "text/pretokenizer.h"
 
@@ -23,8 +24,7 @@ struct tokenizer {
     int32_t byte_ids[256];   /* the token of this byte alone, or -1 */
     struct hash_table words; /* text tokens by their bytes; empty unless vocab->ignore_merges */
     size_t longest;          /* bytes of the longest text token */
-    int32_t *controls;       /* [n_controls] ids, ascending */
-    size_t n_controls;
+    struct added added;
 };
 
 struct word {
@@ -57,7 +57,7 @@ static int check_merges(const struct vocab *vocab, struct llama3_error *err)
         const int32_t ids[] = {vocab->merges[i].left, vocab->merges[i].right,
                                vocab->merges[i].result};
         for (size_t j = 0; j < 3; j++)
-            if (ids[j] < 0 || (size_t)ids[j] >= vocab->n || vocab->kinds[ids[j]] != TOKEN_TEXT)
+            if (ids[j] < 0 || (size_t)ids[j] >= vocab->n || !vocab_is_merged(vocab, (size_t)ids[j]))
                 return error_input(err, "vocabulary: merge %zu: expected a text token, found id %d",
                                    i, ids[j]);
     }
@@ -69,7 +69,7 @@ static int index_words(struct tokenizer *tokenizer, size_t n_text, struct llama3
     if (!hash_table_open(&tokenizer->words, n_text))
         return error_memory(err, "the table of tokens", n_text * sizeof(struct hash_slot));
     for (size_t i = 0; i < tokenizer->vocab->n; i++) {
-        if (tokenizer->vocab->kinds[i] != TOKEN_TEXT)
+        if (!vocab_is_merged(tokenizer->vocab, i))
             continue;
         size_t n;
         uint64_t hash;
@@ -81,30 +81,20 @@ static int index_words(struct tokenizer *tokenizer, size_t n_text, struct llama3
     return 0;
 }
 
-/* Byte tokens, control tokens and the longest text token. */
+/* Byte tokens, and the longest text token. */
 static int index_tokens(struct tokenizer *tokenizer, struct llama3_error *err)
 {
     const struct vocab *vocab = tokenizer->vocab;
-    size_t n_text = 0, n_controls = 0;
-
-    for (size_t i = 0; i < vocab->n; i++) {
-        n_text += vocab->kinds[i] == TOKEN_TEXT;
-        n_controls += vocab->kinds[i] == TOKEN_CONTROL;
-    }
-    tokenizer->controls =
-        size_alloc_for(n_controls, sizeof *tokenizer->controls, "the list of control tokens", err);
-    if (tokenizer->controls == NULL)
-        return -1;
+    size_t n_text = 0;
 
     for (size_t i = 0; i < 256; i++)
         tokenizer->byte_ids[i] = -1;
     for (size_t i = 0; i < vocab->n; i++) {
         size_t n;
         const uint8_t *bytes = tokenizer_bytes(tokenizer, (int32_t)i, &n);
-        if (vocab->kinds[i] == TOKEN_CONTROL)
-            tokenizer->controls[tokenizer->n_controls++] = (int32_t)i;
-        if (vocab->kinds[i] != TOKEN_TEXT)
+        if (!vocab_is_merged(vocab, i))
             continue;
+        n_text++;
         tokenizer->longest = n > tokenizer->longest ? n : tokenizer->longest;
         if (n == 1 && tokenizer->byte_ids[bytes[0]] < 0)
             tokenizer->byte_ids[bytes[0]] = (int32_t)i;
@@ -124,6 +114,7 @@ struct tokenizer *tokenizer_open(const struct vocab *vocab, struct llama3_error 
         return NULL;
     tokenizer->vocab = vocab;
     if (check_merges(vocab, err) != 0 || index_tokens(tokenizer, err) != 0 ||
+        added_open(&tokenizer->added, vocab, err) != 0 ||
         bpe_open(&tokenizer->bpe, vocab->merges, vocab->n_merges, err) != 0) {
         tokenizer_close(tokenizer);
         return NULL;
@@ -137,7 +128,7 @@ void tokenizer_close(struct tokenizer *tokenizer)
         return;
     bpe_close(&tokenizer->bpe);
     hash_table_close(&tokenizer->words);
-    free(tokenizer->controls);
+    added_close(&tokenizer->added);
     free(tokenizer);
 }
 
@@ -166,11 +157,52 @@ static bool add_pretoken(const struct tokenizer *tokenizer, const uint8_t *bytes
     return true;
 }
 
+/* ---- whole texts ----------------------------------------------------------------------------- */
+
+struct encoding {
+    const struct tokenizer *tokenizer;
+    const uint8_t *text;
+    struct tokens *out;
+};
+
+/* Text without added tokens, or one of these. */
+static bool put(void *arg, size_t from, size_t to, int32_t id)
+{
+    const struct encoding *e = arg;
+    if (id >= 0) {
+        tokens_add(e->out, id);
+        return !e->out->failed;
+    }
+    const uint8_t *text = e->text + from;
+    for (size_t at = 0, n = to - from; at < n;) {
+        size_t end = pretoken_end(e->tokenizer->vocab->pretokenizer, text, n, at);
+        if (!add_pretoken(e->tokenizer, text + at, end - at, e->out))
+            return false;
+        at = end;
+    }
+    return true;
+}
+
+/* given: see struct added_text. */
+static int encode(const struct tokenizer *tokenizer, const uint8_t *text, const uint8_t *given,
+                  size_t n, bool controls, struct tokens *out, struct llama3_error *err)
+{
+    size_t before = out->n;
+    struct encoding encoding = {tokenizer, text, out};
+    const struct added_text all = {text, given, n, controls, put, &encoding};
+    if (out->failed)
+        return error_memory(err, "the list of tokens", 0);
+    if (added_cut(&tokenizer->added, &all))
+        return 0;
+    out->n = before;
+    out->failed = false;
+    return error_memory(err, "encoding a text", n);
+}
+
 int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t n,
                      struct tokens *out, struct llama3_error *err)
 {
     const uint8_t *bytes = (const uint8_t *)text;
-    size_t before = out->n;
 
     if (n > INT32_MAX)
         return error_input(err, "text: expected at most %d bytes, found %zu", INT32_MAX, n);
@@ -178,32 +210,47 @@ int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t
     if (valid < n)
         return error_input(err, "text: expected UTF-8, found byte 0x%02x at byte %zu", bytes[valid],
                            valid);
-    if (out->failed)
-        return error_memory(err, "the list of tokens", 0);
+    return encode(tokenizer, bytes, NULL, n, false, out, err);
+}
 
-    for (size_t at = 0; at < n;) {
-        size_t end = pretoken_end(tokenizer->vocab->pretokenizer, bytes, n, at);
-        if (!add_pretoken(tokenizer, bytes + at, end - at, out)) {
-            out->n = before;
-            out->failed = false;
-            return error_memory(err, "encoding a text", n);
+int tokenizer_encode_marked(const struct tokenizer *tokenizer, const uint32_t *chars, size_t n,
+                            struct tokens *out, struct llama3_error *err)
+{
+    size_t size = 0;
+    if (n > INT32_MAX / 4)
+        return error_input(err, "text: expected at most %d characters, found %zu", INT32_MAX / 4,
+                           n);
+    uint8_t *text = size_alloc(n, 8), *given = text + 4 * n; /* a character has up to 4 bytes */
+    if (text == NULL)
+        return error_memory(err, "encoding a text", 8 * n);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t scalar = chars[i] & INT32_MAX;
+        if (scalar > 0x10ffff || (scalar >= 0xd800 && scalar < 0xe000)) {
+            free(text);
+            return error_input(err, "text: expected Unicode scalars, found 0x%x at character %zu",
+                               scalar, i);
         }
-        at = end;
+        size_t length = (size_t)utf8_encode(scalar, text + size);
+        memset(given + size, (int)(chars[i] >> 31), length);
+        size += length;
     }
-    return 0;
+    int result = encode(tokenizer, text, given, size, true, out, err);
+    free(text);
+    return result;
+}
+
+/* ---- tokens ---------------------------------------------------------------------------------- */
+
+int32_t tokenizer_added(const struct tokenizer *tokenizer, const char *name)
+{
+    const struct added_token *token = added_find(&tokenizer->added, name);
+    return token != NULL ? token->id : -1;
 }
 
 int32_t tokenizer_control(const struct tokenizer *tokenizer, const char *name)
 {
-    size_t length = strlen(name);
-
-    for (size_t i = 0; i < tokenizer->n_controls; i++) {
-        size_t n;
-        const uint8_t *bytes = tokenizer_bytes(tokenizer, tokenizer->controls[i], &n);
-        if (n == length && memcmp(bytes, name, n) == 0)
-            return tokenizer->controls[i];
-    }
-    return -1;
+    const struct added_token *token = added_find(&tokenizer->added, name);
+    return token != NULL && token->control ? token->id : -1;
 }
 
 int32_t tokenizer_bos(const struct tokenizer *tokenizer)

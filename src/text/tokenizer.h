@@ -19,11 +19,20 @@ struct tokenizer;
 struct tokenizer *tokenizer_open(const struct vocab *vocab, struct llama3_error *err);
 void tokenizer_close(struct tokenizer *tokenizer);
 
-/* Appends the tokens of text[0..n), special tokens off: no text can spell a control id. On failure
- * out is unchanged; text that isn't valid UTF-8 is an error that says at which byte. */
+/* Appends the tokens of text[0..n), special tokens off: no text can spell a control id. Added
+ * tokens that are not special are found, as `tokenizers` does (added.h). On failure out is
+ * unchanged; text that isn't valid UTF-8 is an error that says at which byte. */
 int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t n,
                      struct tokens *out, struct llama3_error *err);
 
+/* The same for what a template has written: Unicode scalars, with bit 31 set in those that came
+ * from a message (JINJA_GIVEN). Added tokens, special or not, are found where no such character is
+ * in their name. Text between two of them is encoded as one, whatever its bits. */
+int tokenizer_encode_marked(const struct tokenizer *tokenizer, const uint32_t *chars, size_t n,
+                            struct tokens *out, struct llama3_error *err);
+
+/* The id of an added token by its name, special or not, or -1. */
+int32_t tokenizer_added(const struct tokenizer *tokenizer, const char *name);
 /* The id of a control token by its name, or -1. */
 int32_t tokenizer_control(const struct tokenizer *tokenizer, const char *name);
 int32_t tokenizer_bos(const struct tokenizer *tokenizer); /* the checkpoint's, or -1 */

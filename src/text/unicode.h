@@ -7,6 +7,7 @@
 #ifndef TEXT_UNICODE_H
 #define TEXT_UNICODE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,10 +21,29 @@ enum unicode_class {
 
 enum unicode_class unicode_class(uint32_t scalar);
 
+/* Finer classes, which fewer texts are asked for. */
+enum unicode_detail {
+    UNICODE_NONE = 0,
+    UNICODE_UPPER,    /* \p{Lu}, \p{Lt} */
+    UNICODE_LOWER,    /* \p{Ll} */
+    UNICODE_CASELESS, /* \p{Lm}, \p{Lo} */
+    UNICODE_MARK,     /* \p{M} */
+    UNICODE_PUNCTUATION,
+    UNICODE_SYMBOL
+};
+
+enum unicode_detail unicode_detail(uint32_t scalar);
+
+/* Whether `tokenizers` finds no added token of a single word beside it: \w. */
+bool unicode_is_word(uint32_t scalar);
+
 /* unicode_tables.c, made by scripts/make-unicode-tables: the first scalar of each run of one class,
  * ascending, as scalar << 3 | class. */
 extern const uint32_t unicode_runs[]; /* [n_unicode_runs] */
 extern const size_t n_unicode_runs;
 extern const uint8_t unicode_ascii[128]; /* classes */
+/* The same of details: scalar << 4 | is a word << 3 | detail. */
+extern const uint32_t unicode_details[]; /* [n_unicode_details] */
+extern const size_t n_unicode_details;
 
 #endif

@@ -270,6 +270,31 @@ static void check_decoder(const struct buf *spelled, bool whole)
     buf_free(&out);
 }
 
+/* The same text as a template's, by turns of a few characters what it was given. */
+static void check_marked(const struct tokenizer *tokenizer, const struct vocab *vocab,
+                         const char *text, size_t n)
+{
+    struct llama3_error err = {0};
+    uint32_t *chars = calloc(n + 1, sizeof *chars);
+    if (chars == NULL)
+        abort();
+    for (uint32_t mask = 0; mask < 8; mask++) {
+        struct tokens tokens = {0};
+        size_t n_chars = 0;
+        for (size_t at = 0; at < n; n_chars++) {
+            uint32_t scalar = 0;
+            at += (size_t)utf8_decode((const uint8_t *)text + at, n - at, &scalar);
+            chars[n_chars] = scalar | (mask >> n_chars / 3 % 3 & 1) << 31;
+        }
+        FUZZ_EXPECT(tokenizer_encode_marked(tokenizer, chars, n_chars, &tokens, &err) == 0);
+        for (size_t i = 0; i < tokens.n; i++)
+            FUZZ_EXPECT(mask != 7 ? tokenizer_kind(tokenizer, tokens.ids[i]) != TOKEN_UNUSED
+                                  : vocab_is_merged(vocab, (size_t)tokens.ids[i]));
+        tokens_free(&tokens);
+    }
+    free(chars);
+}
+
 void fuzz_check_tokenizer(const struct vocab *vocab, const char *text, size_t n)
 {
     struct llama3_error err = {0};
@@ -288,18 +313,25 @@ void fuzz_check_tokenizer(const struct vocab *vocab, const char *text, size_t n)
     FUZZ_EXPECT(result == 0 || tokens.n == 0);
     for (size_t i = 0; i < tokens.n; i++) {
         size_t length;
-        FUZZ_EXPECT(tokenizer_kind(tokenizer, tokens.ids[i]) == TOKEN_TEXT);
+        FUZZ_EXPECT(vocab_is_merged(vocab, (size_t)tokens.ids[i]) ||
+                    tokenizer_kind(tokenizer, tokens.ids[i]) == TOKEN_ADDED);
         const uint8_t *bytes = tokenizer_bytes(tokenizer, tokens.ids[i], &length);
         buf_add(&spelled, bytes, length);
     }
-    for (size_t i = 0; i < vocab->n; i++)
-        if (vocab->kinds[i] == TOKEN_TEXT && vocab->offsets[i + 1] - vocab->offsets[i] == 1)
+    for (size_t i = 0; i < vocab->n; i++) {
+        if (vocab_is_merged(vocab, i) && vocab->offsets[i + 1] - vocab->offsets[i] == 1)
             byte_known[vocab->bytes[vocab->offsets[i]]] = true;
+        /* White space that an added token takes is not spelled, or twice. */
+        all =
+            all && (vocab->flags == NULL || (vocab->flags[i] & (ADDED_LSTRIP | ADDED_RSTRIP)) == 0);
+    }
     for (size_t i = 0; i < n; i++)
         all = all && byte_known[(uint8_t)text[i]];
     if (result == 0 && all)
         FUZZ_EXPECT(spelled.size == n && (n == 0 || memcmp(spelled.data, text, n) == 0));
     check_decoder(&spelled, valid && all);
+    if (valid)
+        check_marked(tokenizer, vocab, text, n);
     buf_free(&spelled);
     tokens_free(&tokens);
     tokenizer_close(tokenizer);

@@ -60,7 +60,13 @@ def tokenizers():
     smollm = copy.deepcopy(gpt2)
     digits = {"type": "Digits", "individual_digits": True}
     smollm["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, gpt2["pre_tokenizer"]]}
-    return {"llama3": llama3, "gpt2": gpt2, "smollm": smollm}
+    added = copy.deepcopy(gpt2)
+    for i, (name, flag) in enumerate((("he", "normalized"), (" the", "lstrip"), ("<t>", "rstrip"),
+                                      ("t", "single_word"))):
+        added["added_tokens"].append(
+            {"id": TEXTS.index(name) if name in TEXTS else N_VOCAB + i, "content": name, "special": False,
+             **{key: key == flag for key in ("lstrip", "rstrip", "single_word", "normalized")}})
+    return {"llama3": llama3, "gpt2": gpt2, "smollm": smollm, "added": added}
 
 
 def dump(value):

