@@ -734,6 +734,9 @@ FILTER(round)
     bool up = v[1].type == JINJA_STRING && jinja_is(v[1].string, "ceil");
     if (!up && !(v[1].type == JINJA_STRING && jinja_is(v[1].string, "floor")))
         jinja_fail(run, "round: expected the method common, ceil or floor, found another");
+    if ((self.type == JINJA_INT || self.type == JINJA_BOOL) &&
+        jinja_want_int(run, "round", v[0]) >= 0)
+        return jinja_float(jinja_real(self));
     unit = jinja_arithmetic(run, 'p', jinja_int(10), v[0]);
     value = jinja_arithmetic(run, '*', self, unit);
     if (!jinja_is_number(value) || !isfinite(jinja_real(value)))

@@ -779,6 +779,8 @@ METHOD(str, isidentifier)
     for (size_t i = 0; i < s->n; i++) {
         uint32_t c = jinja_scalar(s->chars[i]);
         bool letter = c == '_' || jinja_is_alpha(c);
+        if (i == 0 && !letter && !jinja_is_numeric(c))
+            return jinja_bool(false);
         if (!letter && !jinja_is_decimal(c) && c > 0x7f)
             jinja_fail(run, "isidentifier: expected letters and digits, found U+%04X", (unsigned)c);
         if (!letter && (i == 0 || !jinja_is_decimal(c)))

@@ -87,10 +87,11 @@ struct jinja_value jinja_filter_indent(struct jinja_run *run, struct jinja_value
     bool blank = v[2].type != JINJA_ABSENT && jinja_truth(run, v[2]);
     size_t from = 0, next = 0, end;
     jinja_work(run, s->n / 4);
-    /* A string that ends with the end of a line has an empty line behind it. */
+    /* A string that ends with the end of a line has an empty line behind it; but jinja2 puts a
+     * "\n" there, with which "\r" is one end. */
     for (bool more = true; more; from = next) {
         end = jinja_line(s, from, &next);
-        more = end < s->n;
+        more = end < s->n && !(next == s->n && jinja_scalar(s->chars[next - 1]) == '\r');
         if (from > 0)
             jinja_put_ascii(&b, "\n");
         if (from == 0 ? first : blank || end > from)
