@@ -734,8 +734,8 @@ FILTER(round)
     bool up = v[1].type == JINJA_STRING && jinja_is(v[1].string, "ceil");
     if (!up && !(v[1].type == JINJA_STRING && jinja_is(v[1].string, "floor")))
         jinja_fail(run, "round: expected the method common, ceil or floor, found another");
-    if ((self.type == JINJA_INT || self.type == JINJA_BOOL) &&
-        jinja_want_int(run, "round", v[0]) >= 0)
+    bool whole = self.type == JINJA_INT || self.type == JINJA_BOOL;
+    if (whole && (v[0].type == JINJA_BOOL || (v[0].type == JINJA_INT && v[0].integer >= 0)))
         return jinja_float(jinja_real(self));
     unit = jinja_arithmetic(run, 'p', jinja_int(10), v[0]);
     value = jinja_arithmetic(run, '*', self, unit);

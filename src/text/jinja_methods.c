@@ -97,7 +97,7 @@ bool jinja_is_at(struct jinja_run *run, const struct jinja_string *whole, size_t
     while (i < part->n && jinja_scalar(whole->chars[at + i]) == jinja_scalar(part->chars[i]))
         i++;
     if (i > 8)
-        jinja_work(run, i / 8);
+        jinja_work(run, i);
     return i == part->n;
 }
 
@@ -311,7 +311,7 @@ static bool is_among(struct jinja_run *run, const struct jinja_string *chars, ui
 {
     if (!chars)
         return jinja_is_space(jinja_scalar(c));
-    jinja_work(run, chars->n / 16);
+    jinja_work(run, chars->n);
     for (size_t i = 0; i < chars->n; i++)
         if (jinja_scalar(chars->chars[i]) == jinja_scalar(c))
             return true;
