@@ -927,4 +927,5 @@ void jinja_parse(struct jinja_run *run, const uint32_t *chars, size_t n, struct 
     p.token = jinja_lex(run, chars, n);
     tree->body = statements(&p, no_end);
     check_stmts(run, tree->body, false);
+    jinja_hide_names(run, tree);
 }

@@ -117,4 +117,7 @@ struct tree {
 
 void jinja_parse(struct jinja_run *run, const uint32_t *chars, size_t n, struct tree *tree);
 
+/* Makes scopes begin with the names that they set undefined (jinja_names.c). */
+void jinja_hide_names(struct jinja_run *run, struct tree *tree);
+
 #endif

@@ -453,9 +453,9 @@ static struct jinja_value eval_sign(struct jinja_run *run, const struct expr *e)
     struct jinja_value value = eval(run, e->a);
     if (!jinja_is_number(value))
         jinja_fail(run, "%c: expected a number, found %s", e->op, jinja_type_name(value));
-    return jinja_arithmetic(
-        run, e->op, value.type == JINJA_FLOAT && e->op == '-' ? jinja_float(-0.0) : jinja_int(0),
-        value);
+    if (value.type == JINJA_FLOAT)
+        return jinja_float(e->op == '-' ? -value.real : value.real);
+    return jinja_arithmetic(run, e->op, jinja_int(0), value);
 }
 
 static struct jinja_value eval_kind(struct jinja_run *run, const struct expr *e)
@@ -686,7 +686,8 @@ static void bind_rest(struct jinja_run *run, const struct macro *m, const struct
     for (size_t i = 0; i < args->n_named; i++) {
         const struct jinja_string *name = args->named[i].name;
         const struct expr *p = m->parameters;
-        while (p != NULL && !jinja_same(p->name, name))
+        size_t at = 0;
+        for (; p != NULL && (at < args->n || !jinja_same(p->name, name)); at++)
             p = p->next;
         if (p == NULL && m->takes_caller && jinja_is(name, "caller"))
             caller = args->named[i].value;
@@ -719,7 +720,7 @@ static struct jinja_value call_macro(struct jinja_run *run, const struct jinja_f
     bind_rest(run, m, args, scope);
     for (const struct expr *p = m->parameters; p != NULL; p = p->next, i++) {
         const struct jinja_value *named = named_arg(args, p->name);
-        if (named != NULL && i < args->n)
+        if (named != NULL && i < args->n && !m->takes_dict)
             jinja_fail(run, "%s: expected each argument once, found %s twice",
                        ascii_of(run, m->name), ascii_of(run, p->name));
         set(run, scope, p->name,
