@@ -304,7 +304,8 @@ START_TEST(refusals)
         {"\"rope_interleaved\":\"false\"", "\"rope_interleaved\":\"falze\"",
          ": \"rope_interleaved\": expected true or false, found falze"},
         {"\\\"pretokenizer\\\":\\\"gpt2", "\\\"pretokenizer\\\":\\\"gpt5",
-         ": tokenizer: \"pretokenizer\": expected llama3, gpt2 or smollm, found \"gpt5\""},
+         ": tokenizer: \"pretokenizer\": expected llama3, gpt2, smollm or another that is known, "
+         "found \"gpt5\""},
         {"\\\"bos\\\":6", "\\\"bos\\\":8", ": tokenizer: \"bos\": expected 0..7, found 8"},
         {"\"tokenizer.kinds\"", "\"tokenizer.kindz\"",
          ": expected a tensor tokenizer.kinds of 1-byte numbers, found none"},

@@ -145,12 +145,12 @@ START_TEST(tokenizer_json)
         {"\"decoder\": {\"type\": \"ByteLevel\"", "\"decoder\": {\"type\": \"Metaspace\"",
          "\"decoder\": expected ByteLevel, found Metaspace"},
         {"\"use_regex\": true", "\"use_regex\": false",
-         "\"pre_tokenizer\": expected exactly that of Llama 3, GPT-2 or SmolLM2, found another "
-         "ByteLevel (nothing)"},
+         "\"pre_tokenizer\": expected exactly that of Llama 3, GPT-2, SmolLM2 or another that is "
+         "known, found another ByteLevel (nothing)"},
         {"\"pre_tokenizer\": {\"type\": \"ByteLevel\"",
          "\"pre_tokenizer\": {\"type\": \"Metaspace\"",
-         "\"pre_tokenizer\": expected exactly that of Llama 3, GPT-2 or SmolLM2, found another "
-         "Metaspace (nothing)"},
+         "\"pre_tokenizer\": expected exactly that of Llama 3, GPT-2, SmolLM2 or another that is "
+         "known, found another Metaspace (nothing)"},
         {"\"lstrip\": false", "\"lstrip\": 0",
          "\"lstrip\": expected true or false, found an integer"},
         {"{\"id\": 7, \"content\": \"</s>\"", "{\"id\": 9, \"content\": \"</s>\"",
@@ -455,8 +455,11 @@ START_TEST(gguf_keys)
         {"tokenizer.ggml.model", GGUF_STRING, 0, 0, "llama",
          "tokenizer.ggml.model: expected \"gpt2\", found \"llama\""},
         {"tokenizer.ggml.pre", GGUF_STRING, 0, 0, "qwen2",
-         "tokenizer.ggml.pre: expected llama-bpe, llama3, llama-v3, gpt-2 or smollm, found "
-         "\"qwen2\""},
+         "tokenizer.ggml.pre: expected one that takes text as it is, found qwen2, which normalizes "
+         "it (NFC)"},
+        {"tokenizer.ggml.pre", GGUF_STRING, 0, 0, "bloom",
+         "tokenizer.ggml.pre: expected llama-bpe, gpt-2, smollm or another that is known, found "
+         "\"bloom\""},
         {"tokenizer.ggml.token_type", GGUF_ARRAY, GGUF_I32, 0, "1\n1\n1\n1\n1\n1\n3\n7",
          "token 7, \"</s>\": expected type 1..6, found 7"},
         {"tokenizer.ggml.token_type", GGUF_ARRAY, GGUF_I32, 0, "1\n1\n1\n1\n1\n1\n3\n6",

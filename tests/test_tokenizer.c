@@ -127,6 +127,37 @@ START_TEST(cuts_as_the_reference)
 }
 END_TEST
 
+/* Pre-tokenizers that the vocabularies here don't have. */
+static const enum pretokenizer others[] = {
+    PRETOKENIZER_QWEN2,  PRETOKENIZER_SEED_CODER,   PRETOKENIZER_TEKKEN,        PRETOKENIZER_GPT4O,
+    PRETOKENIZER_VIKING, PRETOKENIZER_DEEPSEEK_LLM, PRETOKENIZER_DEEPSEEK_CODER};
+enum { N_OTHERS = sizeof others / sizeof *others };
+
+START_TEST(others_cut_as_the_reference)
+{
+    json_t *root = load_json(DATA "cuts.json"), *line;
+    size_t at, i;
+    json_t *length;
+
+    json_array_foreach(root, at, line)
+    {
+        const json_t *text = json_array_get(line, 0);
+        size_t done = 0, n = json_string_length(text);
+        json_array_foreach(json_array_get(line, (size_t)_i + 1), i, length)
+        {
+            ck_assert_uint_lt(done, n);
+            size_t end =
+                pretoken_end(others[_i], (const uint8_t *)json_string_value(text), n, done);
+            ck_assert_msg(end - done == (size_t)json_integer_value(length),
+                          "line %zu, byte %zu: %zu bytes", at + 1, done, end - done);
+            done = end;
+        }
+        ck_assert_uint_eq(done, n);
+    }
+    json_decref(root);
+}
+END_TEST
+
 /* Bytes that the vocabulary has tokens for come back from their tokens. */
 START_TEST(decodes_to_the_same_text)
 {
@@ -567,6 +598,52 @@ START_TEST(time_is_linear)
 }
 END_TEST
 
+/* The same of cutting alone, without a vocabulary. */
+static double seconds_to_cut(enum pretokenizer pretokenizer, const char *text, size_t n)
+{
+    double best = 1e9;
+    for (int i = 0; i < 3; i++) {
+        clock_t start = clock();
+        for (size_t at = 0; at < n;)
+            at = pretoken_end(pretokenizer, (const uint8_t *)text, n, at);
+        double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+        best = seconds < best ? seconds : best;
+    }
+    return best;
+}
+
+START_TEST(others_cut_in_linear_time)
+{
+    static const char *const harder[] = {"A",
+                                         "A\xcc\x81",
+                                         "AB\xe4\xbd\xa0",
+                                         " \xe3\x80\x80",
+                                         "\xe3\x80\x82\xe3\x80\x80",
+                                         " \xe2\x80\x83",
+                                         "\xc2\xa7  ",
+                                         "\xc2\xa7 \xe2\x80\x83",
+                                         ", ",
+                                         "|",
+                                         "1 "};
+    enum { N_HARDER = sizeof harder / sizeof *harder };
+    size_t large = (size_t)SMALL * FACTOR;
+    char *text = malloc(large);
+    ck_assert_ptr_nonnull(text);
+    for (size_t h = 0; h < N_HARD + N_HARDER; h++) {
+        const char *part = h < N_HARD ? hard[h] : harder[h - N_HARD];
+        size_t n = strlen(part), whole = large / n * n;
+        for (size_t i = 0; i < whole; i++)
+            text[i] = part[i % n];
+        double small = seconds_to_cut(others[_i], text, SMALL / n * n);
+        double seconds = seconds_to_cut(others[_i], text, whole);
+        ck_assert_msg(seconds < 4 * FACTOR * small + 0.03,
+                      "\"%s\": %zu bytes %.3f s, %d bytes %.3f s", part, whole, seconds, SMALL,
+                      small);
+    }
+    free(text);
+}
+END_TEST
+
 static double seconds_since(clock_t start)
 {
     return (double)(clock() - start) / CLOCKS_PER_SEC;
@@ -697,6 +774,8 @@ int main(void)
     tcase_set_timeout(tests, 120); /* quadratic work would take many minutes */
     tcase_add_loop_test(tests, encodes_as_the_reference, 0, N_KINDS);
     tcase_add_loop_test(tests, cuts_as_the_reference, 0, N_KINDS);
+    tcase_add_loop_test(tests, others_cut_as_the_reference, 0, N_OTHERS);
+    tcase_add_loop_test(tests, others_cut_in_linear_time, 0, N_OTHERS);
     tcase_add_test(tests, decodes_to_the_same_text);
     tcase_add_test(tests, classes_of_all_code_points);
     tcase_add_loop_test(tests, finds_added_tokens, 0, 4);

@@ -1,27 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * gguf_vocab.c: tokens, merges and special ids as llama.cpp's converter writes them for
- * byte-level BPE ("gpt2"). A file only names its pre-tokenizer; we accept the names of those that
- * we have.
+ * byte-level BPE ("gpt2").
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "checkpoint/gguf.h"
+#include "checkpoint/pretokenizers.h"
 #include "checkpoint/vocab_build.h"
 
 /* enum llama_token_type of llama.h */
 enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUSED, TYPE_BYTE };
-
-static const struct {
-    const char *name;
-    enum pretokenizer pretokenizer;
-    bool ignore_merges, add_bos; /* implied by the name, as in llama.cpp */
-} pretokenizers[] = {
-    {"llama-bpe", PRETOKENIZER_LLAMA3, true, true}, {"llama3", PRETOKENIZER_LLAMA3, true, true},
-    {"llama-v3", PRETOKENIZER_LLAMA3, true, true},  {"gpt-2", PRETOKENIZER_GPT2, false, false},
-    {"smollm", PRETOKENIZER_SMOLLM, false, false},
-};
 
 static int read_kind(const struct gguf *gguf, struct vocab *vocab, struct llama3_error *err)
 {
@@ -30,19 +20,7 @@ static int read_kind(const struct gguf *gguf, struct vocab *vocab, struct llama3
     if (gguf_expect_string(gguf, "tokenizer.ggml.model", true, "gpt2", err) != 0 ||
         gguf_get_string(gguf, "tokenizer.ggml.pre", true, &text, &length, err) != 0)
         return -1;
-    for (size_t i = 0; i < sizeof pretokenizers / sizeof *pretokenizers; i++)
-        if (length == strlen(pretokenizers[i].name) &&
-            memcmp(text, pretokenizers[i].name, length) == 0) {
-            vocab->pretokenizer = pretokenizers[i].pretokenizer;
-            vocab->ignore_merges = pretokenizers[i].ignore_merges;
-            vocab->add_bos = pretokenizers[i].add_bos;
-            return 0;
-        }
-    return error_input(
-        err,
-        "%s: tokenizer.ggml.pre: expected llama-bpe, llama3, llama-v3, gpt-2 or smollm, found "
-        "\"%.*s\"",
-        gguf->path, length < 80 ? (int)length : 80, text);
+    return pretokenizer_from_gguf(text, length, vocab, gguf->path, err);
 }
 
 static int read_tokens(const struct gguf *gguf, const struct gguf_kv *tokens,

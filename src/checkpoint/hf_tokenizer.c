@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * hf_tokenizer.c: tokenizer.json, as the tokenizers library writes it for byte-level BPE. A
- * pre-tokenizer is recognised by its exact JSON: one that is nearly the same may split text
- * otherwise.
- */
+ * hf_tokenizer.c: tokenizer.json, as the tokenizers library writes it for byte-level BPE. */
 #include <string.h>
 
 #include "base/json.h"
 #include "checkpoint/hf.h"
+#include "checkpoint/pretokenizers.h"
 #include "checkpoint/vocab_build.h"
-
-#define LLAMA3_PATTERN                                                       \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}" \
-    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 static bool has_type(const json_t *object, const char *type)
 {
@@ -25,55 +19,6 @@ static const char *type_of(const json_t *object)
 {
     const char *type = json_string_value(json_object_get(object, "type"));
     return type != NULL ? type : json_kind(object);
-}
-
-/* Whether an object equals another, except for one key. Frees expected, which is NULL, and equals
- * nothing, if memory ran out. */
-static bool equals(const json_t *found, const char *ignored, json_t *expected)
-{
-    json_t *rest = json_copy((json_t *)(uintptr_t)found);
-    json_object_del(rest, ignored);
-    bool equal = rest != NULL && expected != NULL && json_equal(rest, expected);
-    json_decref(rest);
-    json_decref(expected);
-    return equal;
-}
-
-/* trim_offsets does not affect ids. use_regex is true by default. */
-static bool is_byte_level(const json_t *object, bool use_regex)
-{
-    if (use_regex && json_object_get(object, "use_regex") == NULL)
-        return equals(object, "trim_offsets",
-                      json_pack("{s:s,s:b}", "type", "ByteLevel", "add_prefix_space", 0));
-    return equals(object, "trim_offsets",
-                  json_pack("{s:s,s:b,s:b}", "type", "ByteLevel", "add_prefix_space", 0,
-                            "use_regex", use_regex));
-}
-
-static int read_pretokenizer(const json_t *root, struct vocab *vocab, const char *where,
-                             struct llama3_error *err)
-{
-    const json_t *pre = json_object_get(root, "pre_tokenizer");
-    const json_t *list = json_object_get(pre, "pretokenizers");
-    const json_t *first = json_array_get(list, 0), *second = json_array_get(list, 1);
-    bool two = has_type(pre, "Sequence") && json_array_size(list) == 2;
-    if (is_byte_level(pre, true))
-        vocab->pretokenizer = PRETOKENIZER_GPT2;
-    else if (two && is_byte_level(second, false) &&
-             equals(first, "",
-                    json_pack("{s:s,s:{s:s},s:s,s:b}", "type", "Split", "pattern", "Regex",
-                              LLAMA3_PATTERN, "behavior", "Isolated", "invert", 0)))
-        vocab->pretokenizer = PRETOKENIZER_LLAMA3;
-    else if (two && is_byte_level(second, true) &&
-             equals(first, "", json_pack("{s:s,s:b}", "type", "Digits", "individual_digits", 1)))
-        vocab->pretokenizer = PRETOKENIZER_SMOLLM;
-    else
-        return error_input(
-            err,
-            "%s: \"pre_tokenizer\": expected exactly that of Llama 3, GPT-2 or SmolLM2, found "
-            "another %.40s (%.40s)",
-            where, type_of(pre), type_of(first));
-    return 0;
 }
 
 /* A normalizer that does nothing. */
@@ -322,7 +267,8 @@ int hf_tokenizer_read(const json_t *root, struct model *model, const char *where
         return error_input(err, "%s: \"model\": expected type BPE, found %.80s", where,
                            type_of(bpe));
     if (refuse_variants(root, bpe, where, err) != 0 ||
-        read_pretokenizer(root, &model->vocab, where, err) != 0 ||
+        pretokenizer_from_json(json_object_get(root, "pre_tokenizer"), &model->vocab.pretokenizer,
+                               where, err) != 0 ||
         json_get_bool(bpe, "ignore_merges", false, &model->vocab.ignore_merges, where, err) != 0 ||
         read_bpe(root, bpe, model, where, err) != 0 ||
         check_bytes(bpe, &model->vocab, where, err) != 0)

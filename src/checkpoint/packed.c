@@ -12,6 +12,7 @@
 #include "base/size.h"
 #include "base/utf8.h"
 #include "checkpoint/hf.h"
+#include "checkpoint/pretokenizers.h"
 #include "checkpoint/readers.h"
 #include "checkpoint/safetensors.h"
 
@@ -84,13 +85,6 @@ static int read_config(const struct packed_reader *r)
 
 /* ---- tokenizer ------------------------------------------------------------------------------- */
 
-const char *const packed_pretokenizers[] = {
-    [PRETOKENIZER_LLAMA3] = "llama3",
-    [PRETOKENIZER_GPT2] = "gpt2",
-    [PRETOKENIZER_SMOLLM] = "smollm",
-    NULL,
-};
-
 static int read_rules(const json_t *root, struct model *model, const char *where,
                       struct llama3_error *err)
 {
@@ -104,13 +98,15 @@ static int read_rules(const json_t *root, struct model *model, const char *where
                      err) != 0)
         return -1;
     vocab->bos = (int32_t)bos;
-    for (size_t i = 0; packed_pretokenizers[i] != NULL; i++)
-        if (strcmp(name, packed_pretokenizers[i]) == 0) {
+    for (size_t i = 0; pretokenizer_names[i] != NULL; i++)
+        if (strcmp(name, pretokenizer_names[i]) == 0) {
             vocab->pretokenizer = (enum pretokenizer)i;
             return 0;
         }
     return error_input(
-        err, "%s: \"pretokenizer\": expected llama3, gpt2 or smollm, found \"%.80s\"", where, name);
+        err,
+        "%s: \"pretokenizer\": expected llama3, gpt2, smollm or another that is known, found \"%.80s\"",
+        where, name);
 }
 
 /* A copy, for free(), of a tensor of *n rows of `width` numbers of `size` bytes. wanted: the *n

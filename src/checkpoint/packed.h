@@ -34,9 +34,6 @@
 
 enum { PACKED_VERSION = 1, PACKED_ALIGNMENT = 4096 };
 
-/* Names of enum pretokenizer, NULL-terminated. */
-extern const char *const packed_pretokenizers[];
-
 /* ---- writing --------------------------------------------------------------------------------- */
 
 /* Rows [first, first + n) of a tensor as `target` has them, into out: matrix_bytes() of n rows,

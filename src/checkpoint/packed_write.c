@@ -14,6 +14,7 @@
 #include "checkpoint/generation.h"
 #include "checkpoint/hf.h"
 #include "checkpoint/packed.h"
+#include "checkpoint/pretokenizers.h"
 
 enum { CHUNK = 4 << 20 }; /* about as many bytes of a matrix are made at a time */
 
@@ -205,7 +206,7 @@ static json_t *generation_json(const struct generation_defaults *g, bool *ok)
 static json_t *tokenizer_json(const struct vocab *v, bool *ok)
 {
     json_t *root = json_object();
-    set(root, "pretokenizer", json_string(packed_pretokenizers[v->pretokenizer]), ok);
+    set(root, "pretokenizer", json_string(pretokenizer_names[v->pretokenizer]), ok);
     set(root, "ignore_merges", json_boolean(v->ignore_merges), ok);
     set(root, "add_bos", json_boolean(v->add_bos), ok);
     set(root, "bos", json_integer(v->bos), ok);

@@ -14,7 +14,15 @@
 enum pretokenizer {
     PRETOKENIZER_LLAMA3, /* GGUF "llama-bpe": the pattern of Llama 3's tokenizer.json */
     PRETOKENIZER_GPT2,   /* GGUF "gpt-2": ByteLevel with its own regex */
-    PRETOKENIZER_SMOLLM  /* GGUF "smollm": digits one by one, then GPT-2's pattern */
+    PRETOKENIZER_SMOLLM, /* GGUF "smollm": digits one by one, then GPT-2's pattern */
+    /* pretokenizer.c has the patterns. */
+    PRETOKENIZER_QWEN2,
+    PRETOKENIZER_SEED_CODER,
+    PRETOKENIZER_TEKKEN,
+    PRETOKENIZER_GPT4O,
+    PRETOKENIZER_VIKING,
+    PRETOKENIZER_DEEPSEEK_LLM,
+    PRETOKENIZER_DEEPSEEK_CODER
 };
 
 enum token_kind {

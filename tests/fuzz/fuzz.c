@@ -9,6 +9,7 @@
 
 #include "base/utf8.h"
 #include "text/chat.h"
+#include "text/pretokenizer.h"
 
 enum { ALIGNMENT = 64 /* what readers ask of a mapping */, MAX_READ = 1 << 20 };
 
@@ -270,6 +271,17 @@ static void check_decoder(const struct buf *spelled, bool whole)
     buf_free(&out);
 }
 
+/* Every pre-tokenizer takes all of a text, in whole characters. */
+static void check_cuts(const char *text, size_t n)
+{
+    const uint8_t *bytes = (const uint8_t *)text;
+    for (int i = 0; i <= PRETOKENIZER_DEEPSEEK_CODER; i++)
+        for (size_t at = 0, end; at < n; at = end) {
+            end = pretoken_end((enum pretokenizer)i, bytes, n, at);
+            FUZZ_EXPECT(end > at && end <= n && utf8_valid(bytes + at, end - at) == end - at);
+        }
+}
+
 /* The same text as a template's, by turns of a few characters what it was given. */
 static void check_marked(const struct tokenizer *tokenizer, const struct vocab *vocab,
                          const char *text, size_t n)
@@ -330,6 +342,8 @@ void fuzz_check_tokenizer(const struct vocab *vocab, const char *text, size_t n)
     if (result == 0 && all)
         FUZZ_EXPECT(spelled.size == n && (n == 0 || memcmp(spelled.data, text, n) == 0));
     check_decoder(&spelled, valid && all);
+    if (valid)
+        check_cuts(text, n);
     if (valid)
         check_marked(tokenizer, vocab, text, n);
     buf_free(&spelled);

