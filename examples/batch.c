@@ -62,7 +62,8 @@ static int answer_prompt(struct task *task, struct llama3_session *session,
 static void *run(void *arg)
 {
     struct task *task = arg;
-    const struct llama3_message question = {sizeof question, "user", task->question};
+    const struct llama3_message question = {
+        .size = sizeof question, .role = "user", .content = task->question};
     int32_t *prompt = NULL;
     size_t n;
     struct llama3_session *session = llama3_session_open(task->model, &task->err);

@@ -27,7 +27,8 @@ int main(int argc, char **argv)
     session = llama3_session_open(model, &err);
     if (session == NULL)
         goto out;
-    const struct llama3_message question = {sizeof question, "user", argv[2]};
+    const struct llama3_message question = {
+        .size = sizeof question, .role = "user", .content = argv[2]};
     if (llama3_apply_template(model, &question, 1, NULL, &prompt, &n, &err) != 0)
         goto out;
     const struct llama3_generation generation = {

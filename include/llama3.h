@@ -113,7 +113,8 @@ enum llama3_int4 {
 
 struct llama3_model_options {
     size_t size;
-    const char *template_name; /* NULL: recognised by the checkpoint's template text */
+    const char *template_name; /* one of the checkpoint's chat templates, as "tool_use", or of
+                                  llama3_template_names(); NULL: the checkpoint's own */
     size_t context;            /* tokens a session may hold; 0: the smaller of the model's limit
                                   and what three quarters of the available memory can hold */
     enum llama3_kv_type kv_type;
@@ -155,6 +156,8 @@ struct llama3_model_options {
      * the processor reads them best. Non-zero gives up as well. */
     int (*on_load)(void *arg, uint64_t done, uint64_t total);
     void *arg; /* of all three */
+
+    const char *template_text; /* a chat template, instead of the checkpoint's; NULL: none */
 };
 
 /* Opens a checkpoint: a Hugging Face directory, a .gguf or .safetensors file, or the name of a
@@ -198,7 +201,8 @@ struct llama3_info {
     const char *format;        /* "safetensors", "gguf", "llama3" (llama3-quantize) */
     const char *architecture;  /* "llama" */
     const char *dtype;         /* of most of the weights: "bf16", "q4_1" */
-    const char *template_name; /* NULL: the checkpoint has none */
+    const char *template_name; /* "llama3.1" where it is one that is widely used, or "custom"; NULL:
+                                  the checkpoint has none */
     const char *backend;       /* "cpu (avx512)", or "cpu (avx512) and ..."; NULL: vocab_only */
     const char *exactness; /* where answers are bit-identical and where they agree to rounding */
     uint64_t parameters;
@@ -216,6 +220,7 @@ struct llama3_info {
     size_t n_stop_ids;
     bool tied_embeddings;
     bool template_has_date; /* the template writes one: that of llama3_template_options counts */
+    bool thinks;            /* the template knows <think>: answers may begin with thoughts */
 };
 
 /* Valid until the model is closed. */
@@ -277,9 +282,11 @@ LLAMA3_API bool llama3_token_is_stop(const struct llama3_model *model, int32_t t
 
 struct llama3_message {
     size_t size;      /* of each element of an array the same: the next one lies there */
-    const char *role; /* "system", "user", "assistant" or "tool"; templates from 3.1 on call the
-                         last one "ipython", which may be given as well */
+    const char *role; /* "system", "user", "assistant" or "tool", or what else the template knows */
     const char *content;
+    const char *json; /* NULL, or an object with other fields of the message, as the template knows
+                         them: "tool_calls", "reasoning_content"; its "content" comes before the
+                         one above, such as a list of parts */
 };
 
 struct llama3_template_options {
@@ -288,18 +295,22 @@ struct llama3_template_options {
     bool no_header;     /* end with the last message, without the header of the assistant's turn */
     bool continue_last; /* the last message is the assistant's, and its turn stays open: the answer
                            goes on with it */
+    /* JSON, each NULL or as the template knows it. */
+    const char *tools;     /* an array of functions, as in the OpenAI API */
+    const char *documents; /* an array */
+    const char *arguments; /* an object of more variables, such as {"enable_thinking": false} */
 };
 
 /* The chat template applied to n_messages >= 1 messages, up to and including the header of the
  * assistant's next turn unless options (or NULL) say otherwise. *tokens: [*n_tokens], for
- * llama3_free(). LLAMA3_EINPUT for an unknown role or date, text that is not UTF-8, and a model
- * without a known template. Errors number messages from 1. */
+ * llama3_free(). LLAMA3_EINPUT for what the template refuses or can't do, a date that is none, text
+ * that is not UTF-8, and a model without a template. Errors number messages from 1. */
 LLAMA3_API int llama3_apply_template(const struct llama3_model *model,
                                      const struct llama3_message *messages, size_t n_messages,
                                      const struct llama3_template_options *options,
                                      int32_t **tokens, size_t *n_tokens, struct llama3_error *err);
 
-/* Names of the chat templates, NULL-terminated. */
+/* Names of chat templates that are built in, for checkpoints without one, NULL-terminated. */
 LLAMA3_API const char *const *llama3_template_names(void);
 
 /* Messages with copies of their texts. */
@@ -469,7 +480,12 @@ struct llama3_generation {
     int (*on_token)(void *arg, int32_t token, const float *logits);
     /* As of llama3_session_set(). */
     void (*on_prompt)(void *arg, size_t done, size_t total);
-    void *arg; /* of all three */
+    void *arg; /* of all */
+
+    /* The thoughts of a model that thinks before it answers (thinks of struct llama3_info), without
+     * <think>, </think> and the white space around; as on_text. NULL: they come with on_text, as
+     * they are. */
+    int (*on_thought)(void *arg, const char *text, size_t length);
 };
 
 enum llama3_finish {

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/guard.h"
+#include "base/json.h"
 #include "base/machine.h"
 #include "base/path.h"
 #include "base/size.h"
@@ -23,6 +24,7 @@
 #include "engine/sampler.h"
 #include "engine/session.h"
 #include "text/chat.h"
+#include "text/chat_names.h"
 #include "text/pretokenizer.h"
 
 enum {
@@ -36,8 +38,9 @@ enum {
 struct llama3_model {
     struct model checkpoint;
     struct tokenizer *tokenizer;
-    const struct chat_template *chat; /* NULL: none, or unknown */
-    struct llama3_error chat_error;   /* why an existing template is unknown */
+    struct chat_template *chat;      /* NULL: none, or one that is no template */
+    struct llama3_error chat_error;  /* why there is none */
+    struct chat_template *tool_chat; /* for conversations with tools; NULL: the same */
     struct engine *engine;
     int32_t stop_ids[MAX_STOP_IDS + 1];
     struct session_model shared;
@@ -48,23 +51,49 @@ struct llama3_model {
 
 /* ---- opening --------------------------------------------------------------------------- */
 
-/* The checkpoint's own template, unless one was named. An unknown one is an error only once it is
- * used: raw text needs none. */
-static int choose_template(struct llama3_model *m, const char *name, struct llama3_error *err)
+static const char *template_text(const struct llama3_model *m, const char *name)
 {
-    if (name != NULL) {
-        m->chat = chat_template_by_name(name, err);
-        if (m->chat == NULL || chat_template_check(m->chat, m->tokenizer, err) < 0)
-            return -1;
-    } else if (m->checkpoint.template_text != NULL) {
-        m->chat = chat_template_recognise(m->checkpoint.template_text, &m->chat_error);
-        if (m->chat != NULL && chat_template_check(m->chat, m->tokenizer, err) < 0)
-            return -1;
-    } else {
-        error_set(&m->chat_error, LLAMA3_EINPUT,
-                  "%s: the checkpoint has no chat template; name one, or complete raw text",
-                  m->checkpoint.path);
-    }
+    return json_string_value(json_object_get(m->checkpoint.templates, name));
+}
+
+static int open_template(struct llama3_model *m, const char *text, const char *what,
+                         struct llama3_error *err)
+{
+    m->chat = chat_open(text, what, m->checkpoint.special_tokens, err);
+    return m->chat != NULL ? 0 : -1;
+}
+
+/* The caller's text; the checkpoint's template of a name, or one that is built in; or the
+ * checkpoint's own. What is wrong with that one is an error only once it is used: raw text needs
+ * none. */
+static int choose_template(struct llama3_model *m, const struct llama3_model_options *o,
+                           struct llama3_error *err)
+{
+    const char *name = o->template_name, *text;
+    if (o->template_text != NULL)
+        return open_template(m, o->template_text, name != NULL ? name : "template", err);
+    if (name != NULL && template_text(m, name) != NULL)
+        return open_template(m, template_text(m, name), name, err);
+    if (name != NULL && chat_builtin(name) == NULL)
+        return error_input(
+            err,
+            "template_name: expected llama3, chatml or one of the checkpoint's, found "
+            "\"%.60s\"",
+            name);
+    if (name != NULL)
+        return open_template(m, chat_builtin(name), name, err) < 0
+                   ? -1
+                   : chat_check_controls(m->chat, m->tokenizer, err);
+    text = template_text(m, "default");
+    if (text == NULL)
+        error_input(&m->chat_error,
+                    "%s: the checkpoint has no chat template; give one, or complete raw text",
+                    m->checkpoint.path);
+    else
+        open_template(m, text, m->checkpoint.path, &m->chat_error);
+    text = template_text(m, "tool_use");
+    if (m->chat != NULL && text != NULL)
+        m->tool_chat = chat_open(text, m->checkpoint.path, m->checkpoint.special_tokens, NULL);
     return 0;
 }
 
@@ -79,7 +108,7 @@ static void choose_stop_ids(struct llama3_model *m)
 {
     size_t n = m->checkpoint.n_eos;
     memcpy(m->stop_ids, m->checkpoint.eos_ids, n * sizeof m->stop_ids[0]);
-    int32_t end = m->chat != NULL ? chat_template_end_of_turn(m->chat, m->tokenizer) : -1;
+    int32_t end = m->chat != NULL ? chat_end_of_turn(m->chat, m->tokenizer) : -1;
     m->shared = (struct session_model){.stop_ids = m->stop_ids, .n_stop_ids = n};
     if (end >= 0 && !session_is_stop(&m->shared, end)) {
         m->stop_ids[n] = end;
@@ -167,10 +196,11 @@ static void describe(struct llama3_model *m, const struct forward *forward)
     info->format = m->checkpoint.format;
     info->architecture = "llama";
     info->dtype = dtype_info(m->checkpoint.dtype)->name;
-    info->template_name = m->chat != NULL                       ? chat_template_name(m->chat)
-                          : m->checkpoint.template_text != NULL ? "unknown"
+    info->template_name = m->chat != NULL                       ? chat_name(m->chat)
+                          : template_text(m, "default") != NULL ? "broken"
                                                                 : NULL;
-    info->template_has_date = m->chat != NULL && chat_template_has_date(m->chat);
+    info->template_has_date = m->chat != NULL && chat_has_date(m->chat);
+    info->thinks = m->chat != NULL && chat_thinks(m->chat);
     if (forward != NULL)
         info->backend = forward_describe(forward, &info->exactness);
     info->parameters = m->checkpoint.parameters;
@@ -238,7 +268,7 @@ static int open_all(struct llama3_model *m, const char *path, const struct llama
                        : open_checkpoint(&m->checkpoint, path, o, err)) < 0)
         return -1;
     m->tokenizer = tokenizer_open(&m->checkpoint.vocab, err);
-    if (m->tokenizer == NULL || choose_template(m, o->template_name, err) < 0)
+    if (m->tokenizer == NULL || choose_template(m, o, err) < 0)
         return -1;
     choose_stop_ids(m);
     m->shared.owner = m;
@@ -277,6 +307,8 @@ void llama3_model_close(struct llama3_model *m)
     if (m == NULL)
         return;
     engine_close(m->engine);
+    chat_close(m->chat);
+    chat_close(m->tool_chat);
     tokenizer_close(m->tokenizer);
     model_close(&m->checkpoint);
     free(m);
@@ -350,18 +382,6 @@ int llama3_tokenize(const struct llama3_model *m, const char *text, size_t lengt
     return give(&list, status, tokens, n_tokens, err);
 }
 
-/* "24 Nov 2026", in English whatever the locale. */
-static void today(char date[16])
-{
-    static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                       "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    time_t now = time(NULL);
-    struct tm tm;
-    localtime_r(&now, &tm);
-    snprintf(date, 16, "%02d %s %04d", tm.tm_mday % 100, months[tm.tm_mon],
-             (tm.tm_year + 1900) % 10000);
-}
-
 /* A caller's messages as an array of the library's own, for free(): each begins with its size, and
  * the next one follows there. NULL on failure. */
 static struct llama3_message *take_messages(const struct llama3_message *callers, size_t n,
@@ -393,22 +413,60 @@ static struct llama3_message *take_messages(const struct llama3_message *callers
     return messages;
 }
 
+/* Sets the value of a caller's JSON text, if there is one. */
+static int set_argument(json_t *arguments, const char *name, const char *text,
+                        struct llama3_error *err)
+{
+    struct buf object = {0};
+    if (text == NULL)
+        return 0;
+    buf_add_str(&object, "{\"value\":");
+    buf_add_str(&object, text);
+    buf_add_str(&object, "}");
+    json_t *root = object.failed ? NULL : json_parse(object.data, object.size, name, err);
+    int status = object.failed ? error_memory(err, name, object.size) : root == NULL ? -1 : 0;
+    if (status == 0 && json_object_set(arguments, name, json_object_get(root, "value")) != 0)
+        status = error_memory(err, name, object.size);
+    json_decref(root);
+    buf_free(&object);
+    return status;
+}
+
+/* What the template gets besides messages: an object, or NULL. */
+static json_t *take_arguments(const struct llama3_template_options *o, struct llama3_error *err)
+{
+    const char *text = o->arguments != NULL ? o->arguments : "{}";
+    json_t *all = json_parse(text, strlen(text), "arguments", err);
+    if (all != NULL && set_argument(all, "tools", o->tools, err) == 0 &&
+        set_argument(all, "documents", o->documents, err) == 0)
+        return all;
+    json_decref(all);
+    return NULL;
+}
+
 static int render(const struct llama3_model *m, const struct llama3_message *messages, size_t n,
                   const struct llama3_template_options *o, struct tokens *list,
                   struct llama3_error *err)
 {
-    char now[16];
-    const char *date = o->date;
-    enum chat_end end = o->continue_last ? CHAT_OPEN : o->no_header ? CHAT_NOTHING : CHAT_HEADER;
-    if (m->chat == NULL)
-        return error_copy(err, &m->chat_error);
-    if (date != NULL && chat_date_check(date, err) < 0)
+    json_t *arguments = take_arguments(o, err);
+    if (arguments == NULL)
         return -1;
-    if (date == NULL && chat_template_wants_today(m->chat)) {
-        today(now);
-        date = now;
-    }
-    return chat_render(m->chat, m->tokenizer, messages, n, date, end, list, err);
+    const struct chat_request request = {
+        .messages = messages,
+        .n = n,
+        .date = o->date,
+        .now = time(NULL),
+        .end = o->continue_last ? CHAT_OPEN
+               : o->no_header   ? CHAT_NOTHING
+                                : CHAT_HEADER,
+        .arguments = arguments,
+    };
+    bool tools = json_array_size(json_object_get(arguments, "tools")) > 0;
+    const struct chat_template *chat = tools && m->tool_chat != NULL ? m->tool_chat : m->chat;
+    int status = chat != NULL ? chat_render(chat, m->tokenizer, &request, list, err)
+                              : error_copy(err, &m->chat_error);
+    json_decref(arguments);
+    return status;
 }
 
 int llama3_apply_template(const struct llama3_model *m, const struct llama3_message *callers,
@@ -544,7 +602,7 @@ bool llama3_token_is_stop(const struct llama3_model *m, int32_t token)
 
 const char *const *llama3_template_names(void)
 {
-    return chat_template_names();
+    return chat_builtin_names();
 }
 
 void llama3_free(void *memory)

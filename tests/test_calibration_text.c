@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The text that models are calibrated by: its form, and what becomes of it. */
 #include <check.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,8 +17,8 @@ static struct llama3_error err;
 static void open_with(const char *template)
 {
     ck_assert_msg(model_open(&model, TEST_DATA "/tiny-f32", &err) == 0, "%s", err.message);
-    free(model.template_text);
-    model.template_text = template != NULL ? strdup(template) : NULL;
+    json_decref(model.templates);
+    model.templates = template != NULL ? json_pack("{s:s}", "default", template) : NULL;
 }
 
 static void close_all(void)
@@ -55,7 +56,7 @@ END_TEST
 
 START_TEST(conversations_have_names_without_a_template)
 {
-    static const char *const templates[] = {NULL, "unknown"};
+    static const char *const templates[] = {NULL, "{% no template"};
     open_with(templates[_i]);
     read_ok("%% chat\n%% system\nbe\n%% user\na\n\nb\n%% assistant\nc\n", 1000);
     same_as_raw("System: be\n\nUser: a\n\nb\n\nAssistant: c\n\n");
@@ -66,13 +67,17 @@ END_TEST
 /* As the template renders them, but for the BOS in front. */
 START_TEST(conversations_follow_the_template)
 {
-    const struct llama3_message messages[] = {{SIZE, "user", "a\n\nb"}, {SIZE, "assistant", "c"}};
+    const struct llama3_message messages[] = {{.size = SIZE, .role = "user", .content = "a\n\nb"},
+                                              {.size = SIZE, .role = "assistant", .content = "c"}};
     struct tokens want = {0};
     ck_assert_msg(model_open(&model, TEST_DATA "/tiny-f32", &err) == 0, "%s", err.message);
-    const struct chat_template *chat = chat_template_recognise(model.template_text, &err);
+    struct chat_template *chat =
+        chat_open(json_string_value(json_object_get(model.templates, "default")), "template",
+                  model.special_tokens, &err);
     ck_assert_msg(chat != NULL, "%s", err.message);
     struct tokenizer *tokenizer = tokenizer_open(&model.vocab, &err);
-    ck_assert_int_eq(chat_render(chat, tokenizer, messages, 2, NULL, CHAT_HEADER, &want, &err), 0);
+    const struct chat_request request = {.messages = messages, .n = 2, .end = CHAT_HEADER};
+    ck_assert_int_eq(chat_render(chat, tokenizer, &request, &want, &err), 0);
     size_t bos = model.vocab.add_bos && want.ids[0] == model.vocab.bos;
     tokens_add(&tokens, 7); /* what is there stays */
     read_ok("%% chat\n%% user\na\n\nb\n%% assistant\nc\n", 1000);
@@ -80,18 +85,15 @@ START_TEST(conversations_follow_the_template)
     ck_assert_int_eq(tokens.ids[0], 7);
     ck_assert_int_eq(memcmp(tokens.ids + 1, want.ids + bos, (want.n - bos) * sizeof *want.ids), 0);
     tokens_free(&want);
+    chat_close(chat);
     tokenizer_close(tokenizer);
     close_all();
 }
 END_TEST
 
-/* The checkpoint lacks the control tokens of its template. */
 START_TEST(a_template_that_fails_is_done_without)
 {
-    ck_assert_msg(model_open(&model, TEST_DATA "/tiny-f32", &err) == 0, "%s", err.message);
-    for (size_t i = 0; i < model.vocab.n; i++)
-        if (model.vocab.kinds[i] == TOKEN_CONTROL)
-            model.vocab.kinds[i] = TOKEN_UNUSED;
+    open_with("{{ raise_exception('no system, no user') }}");
     read_ok("%% chat\n%% user\na\n%% assistant\nc\n", 1000);
     same_as_raw("User: a\n\nAssistant: c\n\n");
     close_all();

@@ -4,6 +4,7 @@
  * parts, names in the cache; and what it refuses, by the exact message.
  */
 #include <check.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +58,11 @@ static const char *token_text(const struct vocab *vocab, size_t id)
 
 /* ---- what opens ------------------------------------------------------------------------------ */
 
+static const char *template_of(const struct model *m)
+{
+    return json_string_value(json_object_get(m->templates, "default"));
+}
+
 START_TEST(tiny_directory)
 {
     char *folder = tiny_folder();
@@ -100,7 +106,7 @@ START_TEST(tiny_directory)
     ck_assert(v->add_bos && v->bos == 6);
     ck_assert_uint_eq(m.n_eos, 2); /* 7 of three files, 6 of generation_config.json */
     ck_assert(m.eos_ids[0] == 6 && m.eos_ids[1] == 7);
-    ck_assert_str_eq(m.template_text, "{{ messages }}");
+    ck_assert_str_eq(template_of(&m), "{{ messages }}");
     ck_assert_double_eq(m.generation.temperature, 0.6);
     ck_assert_double_eq(m.generation.top_p, 0.9);
     ck_assert_double_eq(m.generation.min_p, 0.05);
@@ -116,7 +122,7 @@ START_TEST(tiny_directory)
     ck_assert_str_eq(m.path, folder);
     ck_assert(isnan(m.generation.temperature) && isnan(m.generation.repeat_penalty));
     ck_assert(m.generation.top_k == -1 && m.generation.do_sample == -1);
-    ck_assert_ptr_null(m.template_text);
+    ck_assert_ptr_null(template_of(&m));
     ck_assert(m.n_eos == 1 && m.eos_ids[0] == 7);
     model_close(&m);
     tiny_remove(folder);
@@ -281,11 +287,11 @@ START_TEST(templates)
                   "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"no\"}, "
                   "{\"name\": \"default\", \"template\": \"yes\"}]}");
     open_ok(&m, folder);
-    ck_assert_str_eq(m.template_text, "yes");
+    ck_assert_str_eq(template_of(&m), "yes");
     model_close(&m);
     tiny_put_text(folder, "chat_template.jinja", "jinja\n");
     open_ok(&m, folder);
-    ck_assert_str_eq(m.template_text, "jinja\n");
+    ck_assert_str_eq(template_of(&m), "jinja\n");
     model_close(&m);
     tiny_remove(folder);
 }
@@ -316,7 +322,7 @@ START_TEST(tiny_gguf_file)
     ck_assert(m.vocab.n == 8 && m.vocab.n_merges == 2 && m.vocab.bos == 6 && m.vocab.add_bos);
     ck_assert(m.vocab.pretokenizer == PRETOKENIZER_SMOLLM && !m.vocab.ignore_merges);
     ck_assert(m.n_eos == 1 && m.eos_ids[0] == 7);
-    ck_assert_str_eq(m.template_text, "{{ messages }}");
+    ck_assert_str_eq(template_of(&m), "{{ messages }}");
     model_close(&m);
 
     open_ok(&m, folder); /* the only .gguf file of a directory */
@@ -371,7 +377,7 @@ START_TEST(fixtures_open)
         ck_assert(m.vocab.n == 384 && m.vocab.n_merges == 112 && m.vocab.ignore_merges);
         ck_assert(m.vocab.pretokenizer == PRETOKENIZER_LLAMA3 && m.vocab.bos == 368);
         ck_assert(m.vocab.add_bos);
-        ck_assert_int_eq(strncmp(m.template_text, "{% set loop_messages", 20), 0);
+        ck_assert_int_eq(strncmp(template_of(&m), "{% set loop_messages", 20), 0);
         ck_assert_int_eq((m.config.rope.factors != NULL),
                          (strstr(fixtures[i].path, "gguf-rope") != NULL));
         model_close(&m);

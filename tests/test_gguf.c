@@ -2,6 +2,7 @@
 /* The GGUF container: values of every type, what is wrong with a header, and the mapping of a real
  * writer's files against the Hugging Face directories of the same weights. */
 #include <check.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -391,7 +392,8 @@ START_TEST(twins)
         same_matrix(&a->down, &b->down, 0);
     }
     ck_assert_uint_eq(gguf.parameters, hf.parameters);
-    ck_assert_str_eq(gguf.template_text, hf.template_text);
+    ck_assert(json_equal(gguf.templates, hf.templates));
+    ck_assert(json_equal(gguf.special_tokens, hf.special_tokens));
     ck_assert_uint_eq(gguf.n_eos, 1); /* GGUF names one, generation_config.json two */
     ck_assert_uint_eq(hf.n_eos, 2);
     ck_assert(isnan(gguf.generation.temperature) && isnan(gguf.generation.top_p) &&

@@ -790,8 +790,8 @@ START_TEST(what_can_be_no_message_is_refused)
     struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
     struct llama3_session *session = open_session(model);
     struct llama3_history *history = llama3_history_new();
-    is_refused(llama3_history_add(history, "robot", "Hello", &err), LLAMA3_EINPUT,
-               "found \"robot\"");
+    is_refused(llama3_history_add(history, "us\ner", "Hello", &err), LLAMA3_EINPUT,
+               "expected a role of printable ASCII");
     is_refused(llama3_history_add(history, NULL, "Hello", &err), LLAMA3_EINPUT, "role");
     is_refused(llama3_history_add(history, "user", NULL, &err), LLAMA3_EINPUT, "content");
     is_refused(llama3_history_add(history, "user", "caf\xe9", &err), LLAMA3_EINPUT, "UTF-8");
@@ -799,9 +799,10 @@ START_TEST(what_can_be_no_message_is_refused)
     ck_assert_uint_eq(llama3_history_length(history), 0);
     ck_assert_int_eq(llama3_history_add(history, "tool", "{}", &err), 0);
 
-    const struct llama3_message messages[] = {{sizeof *messages, "user", "Hello"},
-                                              {sizeof *messages, NULL, "Hello"},
-                                              {sizeof *messages, "user", NULL}};
+    const struct llama3_message messages[] = {
+        {.size = sizeof *messages, .role = "user", .content = "Hello"},
+        {.size = sizeof *messages, .role = NULL, .content = "Hello"},
+        {.size = sizeof *messages, .role = "user", .content = NULL}};
     int32_t *tokens;
     size_t n;
     for (size_t i = 0; i < 3; i++)
@@ -907,16 +908,17 @@ START_TEST(sizes_of_structs_are_checked)
     struct {
         struct llama3_message message;
         uint64_t newer[64];
-    } messages[2] = {{.message = {sizeof *messages, "user", "Hello"}},
-                     {.message = {sizeof *messages, "assistant", "Hi"}}};
+    } messages[2] = {{.message = {.size = sizeof *messages, .role = "user", .content = "Hello"}},
+                     {.message = {.size = sizeof *messages, .role = "assistant", .content = "Hi"}}};
     int32_t *tokens;
     size_t n, last;
     ck_assert_int_eq(llama3_apply_template(model, &messages[0].message, 2, NULL, &tokens, &n, &err),
                      0);
     last = n;
     llama3_free(tokens);
-    const struct llama3_message plain[2] = {{sizeof *plain, "user", "Hello"},
-                                            {sizeof *plain, "assistant", "Hi"}};
+    const struct llama3_message plain[2] = {
+        {.size = sizeof *plain, .role = "user", .content = "Hello"},
+        {.size = sizeof *plain, .role = "assistant", .content = "Hi"}};
     ck_assert_int_eq(llama3_apply_template(model, plain, 2, NULL, &tokens, &n, &err), 0);
     ck_assert_uint_eq(n, last);
     llama3_free(tokens);
@@ -948,8 +950,9 @@ END_TEST
 START_TEST(a_turn_can_stay_open)
 {
     struct llama3_model *model = open_model("tiny-f32", LLAMA3_KV_F16, 0);
-    const struct llama3_message messages[] = {{sizeof *messages, "user", "Count."},
-                                              {sizeof *messages, "assistant", "One, two,"}};
+    const struct llama3_message messages[] = {
+        {.size = sizeof *messages, .role = "user", .content = "Count."},
+        {.size = sizeof *messages, .role = "assistant", .content = "One, two,"}};
     struct llama3_template_options options = {.size = sizeof options};
     int32_t *whole, *bare, *open;
     size_t n_whole, n_bare, n_open;

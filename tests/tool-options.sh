@@ -42,7 +42,8 @@ for layers in x 513 -1 1.5 "" al; do
 done
 refused "--kv-gpu: expected one of yes, no, found \"f\"" --kv-gpu f
 refused "--device: expected an integer in [0, 63], found \"64\"" --device 64
-refused "--template: expected one of " --template nosuch
+run 2 "$program" -p x --template-arg x
+err_has "--template-arg: expected NAME=VALUE, found \"x\""
 refused "--stop: expected TEXT, found nothing" --stop ""
 refused "--model: expected PATH, found nothing" -m ""
 refused "--prompt: expected UTF-8, found an invalid sequence at byte 2" -p "$(printf 'ab\377')"
@@ -81,7 +82,8 @@ err_has "Be kind.<|eot_id|>"
 run 1 "$program" -m "$tiny" --ctx 4096000 -p x
 err_has "llama3: --ctx: expected at most the model's "
 err_lines 1
-run 1 "$program" -m "$srcdir/tests/data/tiny-rope" --template llama3.1 --date yesterday -p x
+published=$srcdir/tests/data/text/templates/llama3.1.jinja
+run 1 "$program" -m "$srcdir/tests/data/tiny-rope" --template "$published" --date yesterday -p x
 err_has 'llama3: --date: expected one like "26 Jul 2024", found "yesterday"'
 err_lines 1
 
@@ -90,11 +92,27 @@ run 0 "$program" -m "$tiny" -n 1 --temp 0 --date "26 Jul 2024" -p x
 err_has "llama3: note: --date has no effect: the chat template llama3 has no date"
 run 0 "$program" -m "$tiny" -n 1 --temp 0 --date "26 Jul 2024" -p x -q
 err_empty
-run 0 "$program" -m "$tiny" -n 1 --temp 0 --template llama3.1 --date "26 Jul 2024" -p x
+run 0 "$program" -m "$tiny" -n 1 --temp 0 --template "$published" --date "26 Jul 2024" -p x
 ! grep -q "no effect" "$tmp/err" || fail "$last: found $(cat "$tmp/err")"
 
+# A template that is no template, that is not there, or that needs other tokens.
+run 1 "$program" -m "$tiny" --template nosuch -p x
+err_has 'llama3: --template: expected llama3, chatml or one of the checkpoint'"'"'s, found "nosuch"'
+err_lines 1
+run 1 "$program" -m "$tiny" --template chatml -p x
+err_has "expected the control token <|im_start|> in the vocabulary, found none"
+printf 'a\n{%% if %%}' >"$tmp/broken.jinja"
+run 1 "$program" -m "$tiny" --template "$tmp/broken.jinja" -p x
+err_has "$tmp/broken.jinja: line 2: expected an expression, found %}"
+
+# Variables of the template: JSON, or else a text.
+printf '%s' "{{ bos_token }}{{ [a, b, c] }}{{ messages[0].content }}" >"$tmp/own.jinja"
+run 0 "$program" -m "$tiny" -n 1 --temp 0 --template "$tmp/own.jinja" --template-arg a=false \
+    --template-arg 'b={"x": [1]}' --template-arg c=word --show-prompt -p Hello
+err_has "<|begin_of_text|>[False, {'x': [1]}, 'word']Hello"
+
 # What could not be meant.
-for option in --system=x --template=llama3 --date=x; do
+for option in --system=x --template=llama3 --template-arg=x=1 --date=x; do
     run 2 "$program" --raw -p x $option
     err_has "--raw uses no chat template, so ${option%%=*} has no meaning"
 done

@@ -43,7 +43,7 @@ done'
 _llama3_options()
 {
     case $1 in
-    llama3) echo '--prompt --file --session --system --template --date --raw --model --ctx --kv --threads --int4 --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --show-prompt --info --stats --quiet --verbose --help --version' ;;
+    llama3) echo '--prompt --file --session --system --template --template-arg --date --raw --model --ctx --kv --threads --int4 --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --show-prompt --info --stats --quiet --verbose --help --version' ;;
     llama3-bench) echo '--model --synthetic --type --prompt --decode --batch --context --kv --threads --chunk --rounds --json --quiet --help --version --gpu-layers --kv-gpu --device --gpu-bf16-prompt' ;;
     llama3-eval) echo '--logits --tokenize --detokenize --perplexity --kl --tokens --file --special --json-lines --pretokens --json --model --ctx --kv --threads --int4 --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --quiet --help --version' ;;
     llama3-pull) echo '--include --exclude --revision --local-dir --list --remove --verify --yes --int4 --drop-source --offline --jobs --threads --quiet --help --version' ;;
@@ -61,7 +61,8 @@ _llama3_kind()
     'llama3 -f' | 'llama3 --file' | 'llama3 --file=') echo ':file' ;;
     'llama3 --session' | 'llama3 --session=') echo ':file' ;;
     'llama3 --system' | 'llama3 --system-prompt' | 'llama3 --system=' | 'llama3 --system-prompt=') echo ':text' ;;
-    'llama3 --template' | 'llama3 --template=') echo 'llama3 llama3.1 llama3.2 llama3.3 smollm2 chatml' ;;
+    'llama3 --template' | 'llama3 --template=') echo ':file' ;;
+    'llama3 --template-arg' | 'llama3 --template-arg=') echo ':text' ;;
     'llama3 --date' | 'llama3 --date=') echo ':text' ;;
     'llama3 -m' | 'llama3 --model' | 'llama3 --model=') echo ':model' ;;
     'llama3 -c' | 'llama3 --ctx' | 'llama3 --ctx-size' | 'llama3 --num-ctx' | 'llama3 --ctx=' | 'llama3 --ctx-size=' | 'llama3 --num-ctx=') echo ':text' ;;

@@ -3,12 +3,14 @@
 #include "checkpoint/assemble.h"
 
 #include <inttypes.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/size.h"
+#include "base/utf8.h"
 
 enum { MAX_TENSORS = 1 << 16 };
 
@@ -319,14 +321,31 @@ int model_map(struct model *model, const char *path, struct map *map, struct lla
     return 0;
 }
 
-int model_set_template(struct model *model, const char *text, size_t length, const char *where,
-                       struct llama3_error *err)
+/* Sets a text in an object, which is made if there is none. */
+static int set_text(json_t **object, const char *key, const char *what, const char *text,
+                    size_t length, const char *where, struct llama3_error *err)
 {
     if (memchr(text, '\0', length) != NULL)
-        return error_input(err, "%s: chat template: expected text, found a NUL byte", where);
-    free(model->template_text);
-    model->template_text = strndup(text, length);
-    return model->template_text != NULL ? 0 : error_memory(err, "chat template", length);
+        return error_input(err, "%s: %s: expected text, found a NUL byte", where, what);
+    if (utf8_valid((const uint8_t *)text, length) != length)
+        return error_input(err, "%s: %s: expected UTF-8, found other bytes", where, what);
+    if (*object == NULL)
+        *object = json_object();
+    return json_object_set_new(*object, key, json_stringn(text, length)) == 0
+               ? 0
+               : error_memory(err, what, length);
+}
+
+int model_set_template(struct model *model, const char *name, const char *text, size_t length,
+                       const char *where, struct llama3_error *err)
+{
+    return set_text(&model->templates, name, "chat template", text, length, where, err);
+}
+
+int model_set_special(struct model *model, const char *key, const char *text, size_t length,
+                      const char *where, struct llama3_error *err)
+{
+    return set_text(&model->special_tokens, key, "special token", text, length, where, err);
 }
 
 int model_add_eos(struct model *model, int64_t id, const char *where, struct llama3_error *err)

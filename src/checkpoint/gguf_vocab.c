@@ -110,13 +110,45 @@ static int read_ids(const struct gguf *gguf, struct model *model, struct llama3_
     return 0;
 }
 
-static int read_template(const struct gguf *gguf, struct model *model, struct llama3_error *err)
+/* tokenizer.chat_template is the default one, tokenizer.chat_template.NAME another. */
+static int read_templates(const struct gguf *gguf, struct model *model, struct llama3_error *err)
 {
-    const char *text = NULL;
-    size_t length = 0;
-    if (gguf_get_string(gguf, "tokenizer.chat_template", false, &text, &length, err) != 0)
-        return -1;
-    return text == NULL ? 0 : model_set_template(model, text, length, gguf->path, err);
+    static const char *const names[][2] = {
+        {"tokenizer.chat_template", "default"},
+        {"tokenizer.chat_template.tool_use", "tool_use"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *text = NULL;
+        size_t length = 0;
+        if (gguf_get_string(gguf, names[i][0], false, &text, &length, err) != 0 ||
+            (text != NULL &&
+             model_set_template(model, names[i][1], text, length, gguf->path, err) != 0))
+            return -1;
+    }
+    return 0;
+}
+
+/* The texts of special tokens, which templates may name. */
+static int read_special_texts(const struct gguf *gguf, struct model *model,
+                              struct llama3_error *err)
+{
+    static const char *const keys[][2] = {
+        {"tokenizer.ggml.bos_token_id", "bos_token"},
+        {"tokenizer.ggml.eos_token_id", "eos_token"},
+        {"tokenizer.ggml.unknown_token_id", "unk_token"},
+        {"tokenizer.ggml.padding_token_id", "pad_token"},
+    };
+    const struct vocab *vocab = &model->vocab;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        int64_t id = -1;
+        if (gguf_get_int(gguf, keys[i][0], false, 0, (int64_t)vocab->n - 1, &id, err) != 0)
+            return -1;
+        if (id >= 0 &&
+            model_set_special(model, keys[i][1], (const char *)vocab->bytes + vocab->offsets[id],
+                              vocab->offsets[id + 1] - vocab->offsets[id], gguf->path, err) != 0)
+            return -1;
+    }
+    return 0;
 }
 
 int gguf_vocab_read(const struct gguf *gguf, struct model *model, struct llama3_error *err)
@@ -145,7 +177,7 @@ int gguf_vocab_read(const struct gguf *gguf, struct model *model, struct llama3_
     if (result == 0)
         result = vocab_build_finish(&build, &model->vocab, err);
     vocab_build_free(&build);
-    if (result != 0 || read_ids(gguf, model, err) != 0)
+    if (result != 0 || read_ids(gguf, model, err) != 0 || read_special_texts(gguf, model, err) != 0)
         return -1;
-    return read_template(gguf, model, err);
+    return read_templates(gguf, model, err);
 }

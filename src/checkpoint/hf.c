@@ -139,28 +139,42 @@ static void find_others(const json_t *root, struct vocab *vocab)
         make_others_control(json_object_get(root, keys[i]), vocab);
 }
 
-/* A string, or a list of objects with name and template, of which "default" is used. */
+/* A string, or a list of objects with name and template. */
 int hf_template_read(const json_t *root, struct model *model, const char *where,
                      struct llama3_error *err)
 {
     const json_t *list = json_object_get(root, "chat_template");
-    const char *text = NULL;
+    const char *text = NULL, *name = NULL;
     if (!json_is_array(list)) {
         if (json_get_string(root, "chat_template", false, &text, where, err) != 0)
             return -1;
-        return text == NULL ? 0 : model_set_template(model, text, strlen(text), where, err);
+        return text == NULL ? 0
+                            : model_set_template(model, "default", text, strlen(text), where, err);
     }
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *item = json_array_get(list, i);
-        const char *name = json_string_value(json_object_get(item, "name"));
-        if (name != NULL && strcmp(name, "default") == 0)
-            return json_get_string(item, "template", true, &text, where, err) != 0
-                       ? -1
-                       : model_set_template(model, text, strlen(text), where, err);
+        if (json_get_string(item, "name", true, &name, where, err) != 0 ||
+            json_get_string(item, "template", true, &text, where, err) != 0 ||
+            model_set_template(model, name, text, strlen(text), where, err) != 0)
+            return -1;
     }
-    return error_input(err,
-                       "%s: \"chat_template\": expected one named \"default\", found %zu others",
-                       where, json_array_size(list));
+    return 0;
+}
+
+/* The texts of special tokens, which templates may name: strings, or objects with "content". */
+static int read_special_texts(const json_t *root, struct model *model, const char *where,
+                              struct llama3_error *err)
+{
+    static const char *const keys[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                       "pad_token", "cls_token", "mask_token"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const json_t *value = json_object_get(root, keys[i]);
+        const json_t *text = json_is_object(value) ? json_object_get(value, "content") : value;
+        if (json_is_string(text) && model_set_special(model, keys[i], json_string_value(text),
+                                                      json_string_length(text), where, err) != 0)
+            return -1;
+    }
+    return 0;
 }
 
 int hf_tokenizer_config_read(const json_t *root, struct model *model, const char *where,
@@ -180,20 +194,39 @@ int hf_tokenizer_config_read(const json_t *root, struct model *model, const char
             where, (int)vocab->bos, (int)bos);
     if (bos >= 0)
         vocab->bos = bos;
-    return hf_template_read(root, model, where, err);
+    return read_special_texts(root, model, where, err) != 0
+               ? -1
+               : hf_template_read(root, model, where, err);
 }
 
-/* chat_template.jinja, which wins over tokenizer_config.json, as in transformers. */
-static int read_jinja(struct model *model, const char *folder, struct llama3_error *err)
+/* A file with a template of that name. */
+static int read_jinja(struct model *model, const char *folder, const char *file, const char *name,
+                      struct llama3_error *err)
 {
     size_t size = 0;
     bool missing = false;
-    char *path = path_join(folder, "chat_template.jinja", err);
+    char *path = path_join(folder, file, err);
     char *text = path == NULL ? NULL : file_read(path, MAX_SMALL_FILE, &size, &missing, err);
-    int result = text != NULL ? model_set_template(model, text, size, path, err) : missing ? 0 : -1;
+    int result = text != NULL ? model_set_template(model, name, text, size, path, err)
+                 : missing    ? 0
+                              : -1;
     free(text);
     free(path);
     return result;
+}
+
+/* The templates in files of their own, which win over tokenizer_config.json, as in transformers.
+ * chat_template.json is an older one's. */
+static int read_templates(struct model *model, const char *folder, struct llama3_error *err)
+{
+    if (json_object_get(model->templates, "default") == NULL &&
+        read_file(model, folder, "chat_template.json", MAX_SMALL_FILE, false, hf_template_read,
+                  err) != 0)
+        return -1;
+    return read_jinja(model, folder, "chat_template.jinja", "default", err) != 0
+               ? -1
+               : read_jinja(model, folder, "additional_chat_templates/tool_use.jinja", "tool_use",
+                            err);
 }
 
 int hf_model_open(struct model *model, const char *folder, struct llama3_error *err)
@@ -212,5 +245,5 @@ int hf_model_open(struct model *model, const char *folder, struct llama3_error *
         read_file(model, folder, "tokenizer_config.json", MAX_SMALL_FILE, false,
                   hf_tokenizer_config_read, err) != 0)
         return -1;
-    return read_jinja(model, folder, err);
+    return read_templates(model, folder, err);
 }

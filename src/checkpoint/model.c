@@ -22,9 +22,22 @@ static int open_packed(struct model *model, struct llama3_error *err)
     return model_map(model, model->path, &map, err) != 0 ? -1 : packed_model_read(model, &map, err);
 }
 
+/* A template may name bos_token where the checkpoint has only its id. */
+static int name_bos(struct model *model, struct llama3_error *err)
+{
+    const struct vocab *vocab = &model->vocab;
+    if (vocab->bos < 0 || json_object_get(model->special_tokens, "bos_token") != NULL)
+        return 0;
+    const uint32_t *at = vocab->offsets + vocab->bos;
+    return model_set_special(model, "bos_token", (const char *)vocab->bytes + at[0], at[1] - at[0],
+                             model->path, err);
+}
+
 /* A file that was truncated meanwhile reads as zeros, and that may be why opening failed. */
 static int finish(struct model *model, int result, struct llama3_error *err)
 {
+    if (result == 0)
+        result = name_bos(model, err);
     if (model_check_files(model, err) != 0)
         result = -1;
     if (result != 0)
@@ -73,8 +86,9 @@ void model_close(struct model *model)
     free(model->maps);
     free(model->layers);
     free(model->rope_factors);
-    free(model->template_text);
     free(model->path);
+    json_decref(model->templates);
+    json_decref(model->special_tokens);
     json_decref(model->generation.unsupported);
     vocab_free(&model->vocab);
     *model = (struct model){0};

@@ -107,7 +107,9 @@ struct model {
     struct matrix head;   /* [vocab_size][dim]; equal to embed if tied */
     struct layer *layers; /* [n_layers] */
     struct vocab vocab;
-    char *template_text;           /* NUL-terminated, NULL: none */
+    struct json_t *templates;      /* an object: texts of chat templates by their names, of which
+                                      "default" is one; NULL: none */
+    struct json_t *special_tokens; /* an object: texts of "bos_token" and the like; NULL: none */
     int32_t eos_ids[MAX_STOP_IDS]; /* the union of what generation_config.json, config.json and the
                                       tokenizer call eos; [n_eos] in ascending order */
     size_t n_eos;

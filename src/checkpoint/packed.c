@@ -83,6 +83,41 @@ static int read_config(const struct packed_reader *r)
     return 0;
 }
 
+static int copy_template(struct model *model, const char *name, const json_t *text,
+                         const char *where, struct llama3_error *err)
+{
+    return model_set_template(model, name, json_string_value(text), json_string_length(text), where,
+                              err);
+}
+
+static int copy_special(struct model *model, const char *name, const json_t *text,
+                        const char *where, struct llama3_error *err)
+{
+    return model_set_special(model, name, json_string_value(text), json_string_length(text), where,
+                             err);
+}
+
+/* Reads the object of texts of a key that may be missing: older files have none. */
+static int read_texts(const struct packed_reader *r, const char *key,
+                      int (*copy)(struct model *model, const char *name, const json_t *text,
+                                  const char *where, struct llama3_error *err))
+{
+    char where[512];
+    const char *name;
+    json_t *root = json_object_get(r->metadata, key) == NULL ? NULL : json_of(r, key, where), *text;
+    int result = root == NULL && json_object_get(r->metadata, key) != NULL ? -1 : 0;
+    json_object_foreach(root, name, text)
+    {
+        if (result == 0)
+            result = json_is_string(text)
+                         ? copy(r->model, name, text, where, r->err)
+                         : error_input(r->err, "%s: %.40s: expected text, found %s", where, name,
+                                       json_kind(text));
+    }
+    json_decref(root);
+    return result;
+}
+
 /* ---- tokenizer ------------------------------------------------------------------------------- */
 
 static int read_rules(const json_t *root, struct model *model, const char *where,
@@ -325,6 +360,8 @@ static int fill(struct packed_reader *r, const struct map *map, const json_t *he
     if (read_version(r) != 0 || read_config(r) != 0 ||
         read_json(r, "generation_config", hf_generation_read) != 0 ||
         hf_template_read(r->metadata, r->model, r->path, r->err) != 0 ||
+        read_texts(r, "chat_templates", copy_template) != 0 ||
+        read_texts(r, "special_tokens", copy_special) != 0 ||
         safetensors_tensors(header, map->data + start, map->size - start, r->path, NULL, &r->table,
                             r->err) != 0 ||
         tensor_table_sort(&r->table, r->path, r->err) != 0 || read_tokenizer(r) != 0 ||

@@ -22,7 +22,9 @@
  *     generation_config   JSON as generation_config.json
  *     rope_interleaved    "true": q and k have GGUF's order of rows, "false": Hugging Face's
  *     tokenizer           JSON: pretokenizer, ignore_merges, add_bos, bos
- *     chat_template       its text, if there is one
+ *     chat_template       the text of the default one, if there is one
+ *     chat_templates      JSON: the texts of all by their names, if there are several
+ *     special_tokens      JSON: the texts of bos_token and the like, which templates name
  *     matrices            JSON: of each grouped matrix by its name type, rows, cols, scale, offset
  *                         and levels
  */

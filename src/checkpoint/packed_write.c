@@ -244,8 +244,12 @@ static json_t *metadata_json(const struct packed_writer *w, bool *ok)
     set(root, "rope_interleaved", json_string(model->config.rope.interleaved ? "true" : "false"),
         ok);
     set_json(root, "tokenizer", tokenizer_json(&model->vocab, ok), ok);
-    if (model->template_text != NULL)
-        set(root, "chat_template", json_string(model->template_text), ok);
+    if (json_object_get(model->templates, "default") != NULL)
+        set(root, "chat_template", json_copy(json_object_get(model->templates, "default")), ok);
+    if (json_object_size(model->templates) > 1)
+        set_json(root, "chat_templates", json_copy(model->templates), ok);
+    if (model->special_tokens != NULL)
+        set_json(root, "special_tokens", json_copy(model->special_tokens), ok);
     for (size_t i = 0; i < w->n; i++)
         if (w->entries[i].data == NULL && is_grouped(w->entries[i].target.type))
             set(matrices, w->entries[i].name, matrix_json(&w->entries[i].target, ok), ok);
@@ -297,11 +301,6 @@ static const char zeros[PACKED_ALIGNMENT];
 
 static int write_header(struct packed_writer *w, struct llama3_error *err)
 {
-    const char *template = w->source->model->template_text;
-    size_t n = template == NULL ? 0 : strlen(template);
-    if (n > 0 && utf8_valid((const uint8_t *)template, n) != n)
-        return error_input(err, "%s: chat template: expected UTF-8, found other bytes",
-                           w->source->model->path);
     struct buf text = {0};
     header_text(w, &text);
     if (text.failed) {

@@ -16,7 +16,7 @@ enum section { SECTION_NONE, SECTION_TEXT, SECTION_CHAT };
 struct text_reader {
     const struct model *model;
     struct tokenizer *tokenizer;
-    const struct chat_template *chat; /* NULL: none that is known */
+    struct chat_template *chat; /* NULL: none */
     struct tokens *out;
     struct llama3_error *err;
     size_t line;
@@ -83,10 +83,15 @@ static int encode_chat(struct text_reader *r)
         messages[i] = (struct llama3_message){.role = r->messages[i].role,
                                               .content = r->messages[i].content.data};
     }
+    const struct chat_request request = {
+        .messages = messages,
+        .n = r->n_messages,
+        .date = "26 Jul 2024", /* any, but always the same */
+        .end = CHAT_HEADER,
+    };
     if (r->chat == NULL)
         return encode_plain(r);
-    if (chat_render(r->chat, r->tokenizer, messages, r->n_messages, NULL, CHAT_HEADER, r->out,
-                    &err) != 0)
+    if (chat_render(r->chat, r->tokenizer, &request, r->out, &err) != 0)
         return err.code == LLAMA3_EINPUT ? encode_plain(r) : error_copy(r->err, &err);
     drop_bos(r, first);
     return 0;
@@ -188,20 +193,21 @@ int calibration_text_of(const struct model *model, const char *text, size_t n, s
                         struct tokens *out, struct llama3_error *err)
 {
     struct text_reader r = {.model = model, .out = out, .err = err};
-    struct llama3_error unknown;
+    const char *template = json_string_value(json_object_get(model->templates, "default"));
     size_t first = out->n, end = first + limit;
     if (memchr(text, '\0', n) != NULL)
         return error_input(err, "calibration text: expected text, found a NUL byte");
     r.tokenizer = tokenizer_open(&model->vocab, err);
     if (r.tokenizer == NULL)
         return -1;
-    if (model->template_text != NULL)
-        r.chat = chat_template_recognise(model->template_text, &unknown);
+    if (template != NULL)
+        r.chat = chat_open(template, model->path, model->special_tokens, NULL);
     int result = read_lines(&r, text, n, end);
     out->n = result != 0 ? first : out->n < end ? out->n : end;
     for (size_t i = 0; i < MAX_MESSAGES; i++)
         buf_free(&r.messages[i].content);
     buf_free(&r.text);
+    chat_close(r.chat);
     tokenizer_close(r.tokenizer);
     return result;
 }

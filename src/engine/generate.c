@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/sized.h"
 #include "engine/session.h"
+#include "engine/thoughts.h"
 
 enum { DEFAULT_MAX_TOKENS = 4096 };
 
@@ -17,15 +18,18 @@ struct outlet {
     const struct llama3_generation *generation;
     struct llama3_detokenizer *detokenizer;
     struct buf held;
-    bool ended;       /* a stop string came, or on_text returned non-zero */
-    int *stop_string; /* of the result: which one came */
+    struct thoughts thoughts; /* if they are told apart */
+    bool ended;               /* a stop string came, or a callback returned non-zero */
+    int *stop_string;         /* of the result: which one came */
 };
 
 static void emit(struct outlet *o, size_t n)
 {
-    if (n > 0 && o->generation->on_text != NULL &&
-        o->generation->on_text(o->generation->arg, o->held.data, n) != 0)
-        o->ended = true;
+    const struct llama3_generation *g = o->generation;
+    if (n > 0 && g->on_thought != NULL)
+        o->ended = thoughts_push(&o->thoughts, o->held.data, n) != 0;
+    else if (n > 0 && g->on_text != NULL)
+        o->ended = g->on_text(g->arg, o->held.data, n) != 0;
     memmove(o->held.data, o->held.data + n, o->held.size - n);
     o->held.size -= n;
 }
@@ -77,15 +81,18 @@ static int push(struct outlet *o, int32_t token, struct llama3_error *err)
     if (o->held.failed)
         return error_memory(err, "the answer's text", o->held.size + n);
     drain(o);
-    return 0;
+    return o->thoughts.held.failed ? error_memory(err, "the answer's text", n) : 0;
 }
 
 /* Outputs all that is held, at the end of the answer. */
 static int finish_text(struct outlet *o, struct llama3_error *err)
 {
     size_t n;
-    if (o->ended)
+    if (o->ended) {
+        if (*o->stop_string >= 0)
+            thoughts_finish(&o->thoughts);
         return 0;
+    }
     const char *text = llama3_detokenizer_finish(o->detokenizer, &n, err);
     if (text == NULL)
         return -1;
@@ -93,6 +100,8 @@ static int finish_text(struct outlet *o, struct llama3_error *err)
     drain(o);
     if (!o->ended && o->held.size > 0)
         emit(o, o->held.size);
+    if (!o->ended || *o->stop_string >= 0)
+        thoughts_finish(&o->thoughts);
     return 0;
 }
 
@@ -132,6 +141,22 @@ static int answer(struct llama3_session *s, struct outlet *o, struct llama3_resu
     }
 }
 
+/* Whether the prompt, which the session holds, ends inside a thought. */
+static enum thinking thinking(const struct llama3_session *s)
+{
+    enum { LOOK = 8 }; /* tokens that <think> and line ends may be */
+    struct buf text = {0};
+    size_t n = s->tokens.n;
+    for (size_t i = n > LOOK ? n - LOOK : 0; i < n; i++) {
+        size_t length;
+        const uint8_t *bytes = tokenizer_bytes(s->model->tokenizer, s->tokens.ids[i], &length);
+        buf_add(&text, bytes, length);
+    }
+    enum thinking state = thoughts_after(text.data, text.failed ? 0 : text.size);
+    buf_free(&text);
+    return state;
+}
+
 static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
                     const struct llama3_generation *g, struct llama3_result *result,
                     struct llama3_error *err)
@@ -143,6 +168,7 @@ static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
     result->prompt_seconds = ready - start;
 
     struct outlet outlet = {.generation = g, .stop_string = &result->stop_string};
+    outlet.thoughts = (struct thoughts){.state = thinking(s), .callbacks = g};
     outlet.detokenizer = llama3_detokenizer_open(s->model->owner, false, err);
     int finish = -1;
     /* By the session's copy: the caller's tokens may have been the session's, and be gone. */
@@ -154,6 +180,7 @@ static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
         finish = -1;
     llama3_detokenizer_close(outlet.detokenizer);
     buf_free(&outlet.held);
+    buf_free(&outlet.thoughts.held);
     result->answer_seconds = clock_seconds() - ready;
     return finish;
 }

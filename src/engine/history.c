@@ -35,7 +35,8 @@ int llama3_history_add(struct llama3_history *history, const char *role, const c
     if (history->in_use)
         return error_input(err,
                            "history: expected a history that no call is using, found one in use");
-    const struct llama3_message message = {sizeof message, role, content};
+    const struct llama3_message message = {
+        .size = sizeof message, .role = role, .content = content};
     if (chat_message_check(&message, history->n + 1, err) < 0)
         return -1;
     if (history->n == history->capacity) {
@@ -48,7 +49,8 @@ int llama3_history_add(struct llama3_history *history, const char *role, const c
         history->messages = moved;
         history->capacity = capacity;
     }
-    struct llama3_message copy = {sizeof copy, strdup(role), strdup(content)};
+    struct llama3_message copy = {
+        .size = sizeof copy, .role = strdup(role), .content = strdup(content)};
     if (copy.role == NULL || copy.content == NULL) {
         free((char *)copy.role);
         free((char *)copy.content);

@@ -1,299 +1,357 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * chat.c: renders conversations. Templates are Jinja programs; here is what each does, written in
- * C. chat_templates.c lists the hashes of their texts.
- */
 #include "text/chat.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/json.h"
+#include "base/size.h"
 #include "base/utf8.h"
-#include "text/chat_templates.h"
-#include "text/unicode.h"
+#include "text/chat_names.h"
+#include "text/jinja_value.h"
 
-/* Collects the text between two control ids, which is tokenized as one. */
-struct renderer {
-    const struct tokenizer *tokenizer;
-    const struct llama3_message *last; /* the message whose turn stays open; NULL: none */
-    bool ends_with_header;             /* of the assistant's next turn */
-    struct tokens *out;
-    struct buf text;
-    struct llama3_error *err;
-    bool failed; /* err is filled */
+enum { MAX_SPECIAL = 16 };
+
+struct chat_template {
+    struct jinja *jinja;
+    const char *name;
+    bool thinks;
+    struct jinja_constant special[MAX_SPECIAL]; /* [n_special], each with its own copies */
+    size_t n_special;
 };
 
-static void flush(struct renderer *renderer)
+/* ---- reading ------------------------------------------------------------------------------- */
+
+static int add_special(struct chat_template *chat, const char *name, const char *value,
+                       struct llama3_error *err)
 {
-    if (!renderer->failed && renderer->text.failed)
-        renderer->failed = error_memory(renderer->err, "a conversation", renderer->text.size) != 0;
-    if (!renderer->failed && renderer->text.size > 0)
-        renderer->failed = tokenizer_encode(renderer->tokenizer, renderer->text.data,
-                                            renderer->text.size, renderer->out, renderer->err) != 0;
-    buf_clear(&renderer->text);
+    struct jinja_constant *special = &chat->special[chat->n_special];
+    *special = (struct jinja_constant){strdup(name), strdup(value)};
+    chat->n_special++;
+    return special->name != NULL && special->value != NULL
+               ? 0
+               : error_memory(err, "a chat template", strlen(value));
 }
 
-static void put_text(struct renderer *renderer, const char *text)
+static int add_specials(struct chat_template *chat, const json_t *tokens, struct llama3_error *err)
 {
-    buf_add_str(&renderer->text, text);
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)tokens, name,
+                        value) if (json_is_string(value) && chat->n_special < MAX_SPECIAL &&
+                                   add_special(chat, name, json_string_value(value), err) <
+                                       0) return -1;
+    return 0;
 }
 
-static void put_id(struct renderer *renderer, int32_t id)
+struct chat_template *chat_open(const char *text, const char *what, const json_t *special_tokens,
+                                struct llama3_error *err)
 {
-    flush(renderer);
-    tokens_add(renderer->out, id);
-}
-
-static void put_control(struct renderer *renderer, const char *name)
-{
-    put_id(renderer, tokenizer_control(renderer->tokenizer, name));
-}
-
-/* What Python's str.strip() strips: White_Space and U+001C..1F. */
-static bool is_stripped(uint32_t scalar)
-{
-    return unicode_class(scalar) == UNICODE_SPACE || (scalar >= 0x1c && scalar <= 0x1f);
-}
-
-/* Jinja's trim. The text is valid UTF-8. */
-static void put_trimmed(struct renderer *renderer, const char *text)
-{
-    const uint8_t *bytes = (const uint8_t *)text;
-    size_t n = strlen(text), from = 0, to = 0; /* to: the end of what is kept */
-    bool begun = false;
-
-    for (size_t at = 0; at < n;) {
-        uint32_t scalar = 0;
-        size_t next = at + (size_t)utf8_decode(bytes + at, n - at, &scalar);
-        if (!is_stripped(scalar)) {
-            from = begun ? from : at;
-            begun = true;
-            to = next;
-        }
-        at = next;
+    struct chat_template *chat = size_alloc_for(1, sizeof *chat, "a chat template", err);
+    if (chat == NULL)
+        return NULL;
+    chat->name = chat_known_name(text);
+    chat->thinks = strstr(text, "</think>") != NULL || strstr(text, "<think>") != NULL;
+    chat->jinja = jinja_open(text, strlen(text), what, err);
+    if (chat->jinja == NULL || add_specials(chat, special_tokens, err) < 0) {
+        chat_close(chat);
+        return NULL;
     }
-    buf_add(&renderer->text, text + from, to - from);
+    return chat;
 }
 
-/* tojson as transformers defines it: Python's json.dumps(ensure_ascii=False). */
-static void put_json(struct renderer *renderer, const char *text)
+void chat_close(struct chat_template *chat)
 {
-    static const char hex[] = "0123456789abcdef";
-    static const char plain[] = "\"\\\b\f\n\r\t", escaped[] = "\"\\bfnrt";
-
-    put_text(renderer, "\"");
-    for (; *text != '\0'; text++) {
-        const char *special = strchr(plain, *text);
-        uint8_t byte = (uint8_t)*text;
-        if (special != NULL) {
-            const char pair[] = {'\\', escaped[special - plain]};
-            buf_add(&renderer->text, pair, sizeof pair);
-        } else if (byte < 0x20) {
-            const char code[] = {'\\', 'u', '0', '0', hex[byte >> 4], hex[byte & 15]};
-            buf_add(&renderer->text, code, sizeof code);
-        } else {
-            buf_add(&renderer->text, text, 1);
-        }
+    if (chat == NULL)
+        return;
+    jinja_close(chat->jinja);
+    for (size_t i = 0; i < chat->n_special; i++) {
+        free((char *)chat->special[i].name);
+        free((char *)chat->special[i].value);
     }
-    put_text(renderer, "\"");
+    free(chat);
 }
 
-/* ---- the templates ----------------------------------------------------------------------- */
-
-static void put_header(struct renderer *renderer, const char *role)
-{
-    put_control(renderer, "<|start_header_id|>");
-    put_text(renderer, role);
-    put_control(renderer, "<|end_header_id|>");
-    put_text(renderer, "\n\n");
-}
-
-static void put_turn(struct renderer *renderer, const struct llama3_message *message)
-{
-    put_header(renderer, message->role);
-    put_trimmed(renderer, message->content);
-    if (message != renderer->last)
-        put_control(renderer, "<|eot_id|>");
-}
-
-static void put_last_header(struct renderer *renderer)
-{
-    if (renderer->ends_with_header)
-        put_header(renderer, "assistant");
-}
-
-static void render_llama3(struct renderer *renderer, const struct llama3_message *messages,
-                          size_t n)
-{
-    put_id(renderer, tokenizer_bos(renderer->tokenizer));
-    for (size_t i = 0; i < n; i++)
-        put_turn(renderer, &messages[i]);
-    put_last_header(renderer);
-}
-
-/* Without tools, 3.1, 3.2 and 3.3 differ only in the date. */
-static void render_llama31(struct renderer *renderer, const struct llama3_message *messages,
-                           size_t n, const char *date)
-{
-    size_t first = strcmp(messages[0].role, "system") == 0 ? 1 : 0;
-
-    put_id(renderer, tokenizer_bos(renderer->tokenizer));
-    put_header(renderer, "system");
-    put_text(renderer, "Cutting Knowledge Date: December 2023\nToday Date: ");
-    put_text(renderer, date);
-    put_text(renderer, "\n\n");
-    if (first == 1)
-        put_trimmed(renderer, messages[0].content);
-    put_control(renderer, "<|eot_id|>");
-
-    for (size_t i = first; i < n; i++) {
-        if (strcmp(messages[i].role, "tool") == 0 || strcmp(messages[i].role, "ipython") == 0) {
-            put_header(renderer, "ipython");
-            put_json(renderer, messages[i].content);
-            put_control(renderer, "<|eot_id|>");
-        } else {
-            put_turn(renderer, &messages[i]);
-        }
-    }
-    put_last_header(renderer);
-}
-
-static void put_chatml_header(struct renderer *renderer, const char *role)
-{
-    put_control(renderer, "<|im_start|>");
-    put_text(renderer, role);
-    put_text(renderer, "\n");
-}
-
-static void end_chatml_turn(struct renderer *renderer)
-{
-    put_control(renderer, "<|im_end|>");
-    put_text(renderer, "\n");
-}
-
-static void render_chatml(struct renderer *renderer, const struct llama3_message *messages,
-                          size_t n, const char *default_system)
-{
-    if (default_system != NULL && strcmp(messages[0].role, "system") != 0) {
-        put_chatml_header(renderer, "system");
-        put_text(renderer, default_system);
-        end_chatml_turn(renderer);
-    }
-    for (size_t i = 0; i < n; i++) {
-        put_chatml_header(renderer, messages[i].role);
-        put_text(renderer, messages[i].content);
-        if (&messages[i] != renderer->last)
-            end_chatml_turn(renderer);
-    }
-    if (renderer->ends_with_header)
-        put_chatml_header(renderer, "assistant");
-}
-
-/* ---- the interface ----------------------------------------------------------------------- */
-
-const char *chat_template_name(const struct chat_template *chat)
+const char *chat_name(const struct chat_template *chat)
 {
     return chat->name;
 }
 
-bool chat_template_wants_today(const struct chat_template *chat)
+bool chat_has_date(const struct chat_template *chat)
 {
-    return chat->wants_today;
+    return jinja_mentions(chat->jinja, "date_string") ||
+           jinja_mentions(chat->jinja, "strftime_now");
 }
 
-bool chat_template_has_date(const struct chat_template *chat)
+bool chat_thinks(const struct chat_template *chat)
 {
-    return chat->form == CHAT_LLAMA31;
+    return chat->thinks;
 }
 
-int32_t chat_template_end_of_turn(const struct chat_template *chat,
-                                  const struct tokenizer *tokenizer)
-{
-    return tokenizer_control(tokenizer, chat->end_of_turn);
-}
-
-int chat_template_check(const struct chat_template *chat, const struct tokenizer *tokenizer,
-                        struct llama3_error *err)
-{
-    for (size_t i = 0; chat->controls[i] != NULL; i++)
-        if (tokenizer_control(tokenizer, chat->controls[i]) < 0)
-            return error_input(
-                err, "template %s: expected the control token %s in the vocabulary, found none",
-                chat->name, chat->controls[i]);
-    if (chat->has_bos && tokenizer_bos(tokenizer) < 0)
-        return error_input(err, "template %s: expected a BOS token in the vocabulary, found none",
-                           chat->name);
-    return 0;
-}
+/* ---- messages as the template sees them ------------------------------------------------------ */
 
 int chat_message_check(const struct llama3_message *message, size_t number,
                        struct llama3_error *err)
 {
-    static const char *const roles[] = {"system", "user", "assistant", "tool", "ipython"};
-    bool known = false;
-
     if (message->role == NULL || message->content == NULL)
         return error_input(err, "message %zu: expected a role and content, found no %s", number,
                            message->role == NULL ? "role" : "content");
-    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
-        known = known || strcmp(message->role, roles[i]) == 0;
-    if (!known)
-        return error_input(
-            err, "message %zu: expected role system, user, assistant or tool, found \"%.40s\"",
-            number, message->role);
+    for (const char *c = message->role; *c != '\0'; c++)
+        if ((uint8_t)*c < 0x20 || (uint8_t)*c >= 0x7f)
+            return error_input(err,
+                               "message %zu: expected a role of printable ASCII, found byte "
+                               "0x%02x",
+                               number, (uint8_t)*c);
     size_t n = strlen(message->content);
     size_t valid = utf8_valid((const uint8_t *)message->content, n);
     if (valid < n)
         return error_input(err, "message %zu: expected UTF-8, found byte 0x%02x at byte %zu",
                            number, (uint8_t)message->content[valid], valid);
+    if (message->role[0] == '\0')
+        return error_input(err, "message %zu: expected a role, found none", number);
+    if (message->json == NULL)
+        return 0;
+    char where[40];
+    snprintf(where, sizeof where, "message %zu", number);
+    json_t *fields = json_parse(message->json, strlen(message->json), where, err);
+    bool good = fields != NULL;
+    json_decref(fields);
+    return good ? 0 : -1;
+}
+
+/* Thoughts go by several names, as in transformers: each template finds them by its own. */
+static bool alias_thoughts(json_t *message)
+{
+    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+    json_t *thoughts = NULL;
+    for (size_t i = 0; i < 3 && (thoughts == NULL || json_is_null(thoughts)); i++)
+        thoughts = json_object_get(message, names[i]);
+    if (thoughts == NULL || json_is_null(thoughts))
+        return true;
+    return json_object_set(message, "reasoning_content", thoughts) == 0 &&
+           (json_object_get(message, "thinking") != NULL ||
+            json_object_set(message, "thinking", thoughts) == 0);
+}
+
+/* Behind the message that is continued: no text has this noncharacter. The space tells whether the
+ * template trims. */
+static const char mark_text[] = "\xef\xb7\x90 ";
+static const uint32_t mark = 0xfdd0;
+
+static json_t *message_json(const struct llama3_message *message, bool is_open)
+{
+    struct buf content = {0};
+    buf_add_str(&content, message->content);
+    buf_add_str(&content, is_open ? mark_text : "");
+    json_t *json = content.failed
+                       ? NULL
+                       : json_pack("{s:s, s:s}", "role", message->role, "content", content.data);
+    buf_free(&content);
+    json_t *more = message->json != NULL
+                       ? json_parse(message->json, strlen(message->json), "message", NULL)
+                       : NULL;
+    bool whole = more == NULL || json_object_update(json, more) == 0;
+    json_decref(more);
+    if (json != NULL && whole && alias_thoughts(json))
+        return json;
+    json_decref(json);
+    return NULL;
+}
+
+static json_t *messages_json(const struct chat_request *r)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < r->n; i++)
+        if (json_array_append_new(
+                list, message_json(&r->messages[i], r->end == CHAT_OPEN && i + 1 == r->n)) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    return list;
+}
+
+/* What the template can name; NULL: no memory. */
+static json_t *variables_of(const struct chat_request *r)
+{
+    json_t *all = json_pack("{s:o, s:b, s:n, s:n}", "messages", messages_json(r),
+                            "add_generation_prompt", r->end == CHAT_HEADER, "tools", "documents");
+    if (all != NULL &&
+        (r->date == NULL || json_object_set_new(all, "date_string", json_string(r->date)) == 0) &&
+        (r->arguments == NULL || json_object_update(all, (json_t *)(uintptr_t)r->arguments) == 0))
+        return all;
+    json_decref(all);
+    return NULL;
+}
+
+/* ---- dates ------------------------------------------------------------------------------------
+ */
+
+static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+
+/* Reads a date as templates write it: "26 Jul 2024". */
+static bool read_date(const char *date, struct tm *tm)
+{
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    if (strlen(date) != 11 || date[2] != ' ' || date[6] != ' ')
+        return false;
+    for (int i = 0; i < 11; i++)
+        if ((i < 2 || i > 6) && (date[i] < '0' || date[i] > '9'))
+            return false;
+    int day = (date[0] - '0') * 10 + date[1] - '0';
+    int year =
+        (date[7] - '0') * 1000 + (date[8] - '0') * 100 + (date[9] - '0') * 10 + date[10] - '0';
+    int month = 0;
+    while (month < 12 && strncmp(months + 3 * month, date + 3, 3) != 0)
+        month++;
+    bool leap = month == 1 && year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    if (month == 12 || year == 0 || day < 1 || day > days[month] + leap)
+        return false;
+    *tm = (struct tm){
+        .tm_mday = day, .tm_mon = month, .tm_year = year - 1900, .tm_hour = 12, .tm_isdst = -1};
+    mktime(tm); /* the day of the week and of the year */
+    return true;
+}
+
+int chat_date_check(const char *date, struct llama3_error *err)
+{
+    struct tm tm;
+    return read_date(date, &tm)
+               ? 0
+               : error_input(err, "date: expected one like \"26 Jul 2024\", found \"%.40s\"", date);
+}
+
+/* ---- rendering --------------------------------------------------------------------------------
+ */
+
+/* Cuts the text behind the message that is continued. */
+static int cut(struct jinja_output *text, struct llama3_error *err)
+{
+    size_t at = text->n;
+    while (at > 0 && jinja_scalar(text->chars[at - 1]) != mark)
+        at--;
+    if (at == 0)
+        return error_input(err, "chat template: expected the last message in what it writes, to "
+                                "continue it, found none");
+    bool trims = at == text->n || jinja_scalar(text->chars[at]) != ' ';
+    at--;
+    while (trims && at > 0 && jinja_is_space(jinja_scalar(text->chars[at - 1])))
+        at--;
+    text->n = at;
     return 0;
 }
 
-int chat_render(const struct chat_template *chat, const struct tokenizer *tokenizer,
-                const struct llama3_message *messages, size_t n, const char *date,
-                enum chat_end end, struct tokens *out, struct llama3_error *err)
+static int check(const struct chat_request *r, struct llama3_error *err)
 {
-    size_t before = out->n;
-    struct renderer renderer = {.tokenizer = tokenizer,
-                                .last = end == CHAT_OPEN && n > 0 ? &messages[n - 1] : NULL,
-                                .ends_with_header = end == CHAT_HEADER,
-                                .out = out,
-                                .err = err};
-
-    if (n == 0)
+    if (r->n == 0)
         return error_input(err, "conversation: expected a message, found none");
-    for (size_t i = 0; i < n; i++)
-        if (chat_message_check(&messages[i], i + 1, err) != 0)
+    for (size_t i = 0; i < r->n; i++)
+        if (chat_message_check(&r->messages[i], i + 1, err) < 0)
             return -1;
-    if (renderer.last != NULL && strcmp(renderer.last->role, "assistant") != 0)
+    if (r->end == CHAT_OPEN && strcmp(r->messages[r->n - 1].role, "assistant") != 0)
         return error_input(err,
                            "message %zu: expected one of the assistant to continue, found role "
                            "\"%.40s\"",
-                           n, renderer.last->role);
-    if (date != NULL && chat_date_check(date, err) != 0)
-        return -1;
-    if (chat_template_check(chat, tokenizer, err) != 0)
-        return -1;
+                           r->n, r->messages[r->n - 1].role);
+    return r->date != NULL ? chat_date_check(r->date, err) : 0;
+}
 
-    switch (chat->form) {
-    case CHAT_LLAMA3:
-        render_llama3(&renderer, messages, n);
-        break;
-    case CHAT_LLAMA31:
-        render_llama31(&renderer, messages, n, date != NULL ? date : "26 Jul 2024");
-        break;
-    case CHAT_CHATML:
-        render_chatml(&renderer, messages, n, chat->default_system);
-        break;
-    }
-    flush(&renderer);
-    buf_free(&renderer.text);
-    if (!renderer.failed && out->failed)
-        renderer.failed = error_memory(err, "the tokens of a conversation", 0) != 0;
-    if (renderer.failed) {
-        out->n = before;
-        out->failed = false;
+static int render_text(const struct chat_template *chat, const struct chat_request *r,
+                       struct jinja_output *text, struct llama3_error *err)
+{
+    struct tm now;
+    if (check(r, err) < 0)
+        return -1;
+    if (r->date != NULL)
+        read_date(r->date, &now);
+    else
+        localtime_r(&r->now, &now);
+    json_t *variables = variables_of(r);
+    if (variables == NULL)
+        return error_memory(err, "a conversation", r->n);
+    int status =
+        jinja_render(chat->jinja, variables, chat->special, chat->n_special, &now, text, err);
+    json_decref(variables);
+    if (status == 0 && r->end == CHAT_OPEN && cut(text, err) < 0) {
+        free(text->chars);
         return -1;
     }
-    return 0;
+    return status;
+}
+
+int chat_render(const struct chat_template *chat, const struct tokenizer *tokenizer,
+                const struct chat_request *request, struct tokens *out, struct llama3_error *err)
+{
+    struct jinja_output text;
+    if (render_text(chat, request, &text, err) < 0)
+        return -1;
+    int status = tokenizer_encode_marked(tokenizer, text.chars, text.n, out, err);
+    free(text.chars);
+    return status;
+}
+
+/* A conversation of one letter each, without the header of another answer. */
+static int probe(const struct chat_template *chat, struct jinja_output *text,
+                 struct llama3_error *err)
+{
+    const struct llama3_message messages[] = {
+        {.size = sizeof *messages, .role = "user", .content = "q"},
+        {.size = sizeof *messages, .role = "assistant", .content = "a"}};
+    const struct chat_request request = {
+        .messages = messages, .n = 2, .date = "26 Jul 2024", .end = CHAT_NOTHING};
+    return render_text(chat, &request, text, err);
+}
+
+int32_t chat_end_of_turn(const struct chat_template *chat, const struct tokenizer *tokenizer)
+{
+    struct jinja_output text;
+    struct tokens tokens = {0};
+    int32_t end = -1;
+    if (probe(chat, &text, NULL) < 0)
+        return -1;
+    size_t at = text.n;
+    while (at > 0 && text.chars[at - 1] != ('a' | (uint32_t)JINJA_GIVEN))
+        at--;
+    if (at > 0 &&
+        tokenizer_encode_marked(tokenizer, text.chars + at, text.n - at, &tokens, NULL) == 0 &&
+        tokens.n > 0 && tokenizer_kind(tokenizer, tokens.ids[0]) != TOKEN_TEXT)
+        end = tokens.ids[0];
+    tokens_free(&tokens);
+    free(text.chars);
+    return end;
+}
+
+/* The length of a "<|name|>" that begins with these characters, and its text; else 0. */
+static size_t control_at(const uint32_t *chars, size_t n, char name[64])
+{
+    size_t length = 2;
+    if (n < 5 || chars[0] != '<' || chars[1] != '|')
+        return 0;
+    while (length < n && length < 60 && chars[length] > ' ' && chars[length] < 0x7f &&
+           chars[length] != '|')
+        length++;
+    if (length + 2 > n || chars[length] != '|' || chars[length + 1] != '>')
+        return 0;
+    for (size_t i = 0; i < length + 2; i++)
+        name[i] = (char)chars[i];
+    name[length + 2] = '\0';
+    return length + 2;
+}
+
+int chat_check_controls(const struct chat_template *chat, const struct tokenizer *tokenizer,
+                        struct llama3_error *err)
+{
+    struct jinja_output text = {0};
+    char name[64];
+    int status = probe(chat, &text, err);
+    for (size_t i = 0; status == 0 && i < text.n; i++)
+        if (control_at(text.chars + i, text.n - i, name) > 0 &&
+            tokenizer_control(tokenizer, name) < 0)
+            status = error_input(err,
+                                 "template %s: expected the control token %s in the vocabulary, "
+                                 "found none",
+                                 chat->name, name);
+    free(text.chars);
+    return status;
 }

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * chat.h: conversations to tokens. Only this code emits control ids. Between two of them, the
- * template's text and the message's content are joined and tokenized once, special tokens off, so
- * no content can forge a turn.
+ * chat.h: conversations to tokens, by the checkpoint's own chat template (jinja.h).
  *
- * A template is recognised by the SHA-256 of its exact text, with every line end as LF and without
- * one LF at the end, as Jinja reads it.
+ * Control tokens are found in the characters that the template wrote, and in no others. Between two
+ * of them, the template's text and the messages' are joined and tokenized once. So no content can
+ * forge a turn, and ids are those of the reference.
  */
 #ifndef TEXT_CHAT_H
 #define TEXT_CHAT_H
 
+#include <jansson.h>
 #include <stdbool.h>
+#include <time.h>
 
 #include "base/error.h"
 #include "base/tokens.h"
@@ -18,31 +19,35 @@
 
 struct chat_template;
 
-/* NULL if unknown; the error lists the names for --template. */
-const struct chat_template *chat_template_recognise(const char *text, struct llama3_error *err);
-const struct chat_template *chat_template_by_name(const char *name, struct llama3_error *err);
-const char *chat_template_name(const struct chat_template *chat);
-const char *const *chat_template_names(void); /* NULL-terminated */
+/* Reads a template's text. what: what errors call it. special_tokens: an object with the texts of
+ * "bos_token" and the like, which the template may name; or NULL; not kept. NULL with LLAMA3_EINPUT
+ * for what is no Jinja. */
+struct chat_template *chat_open(const char *text, const char *what, const json_t *special_tokens,
+                                struct llama3_error *err);
+void chat_close(struct chat_template *chat);
 
-/* The control id that ends a turn (<|eot_id|>, <|im_end|>), or -1 where the tokenizer lacks it. */
-int32_t chat_template_end_of_turn(const struct chat_template *chat,
-                                  const struct tokenizer *tokenizer);
+/* "llama3.1" for one of the texts that are widely used, else "custom". */
+const char *chat_name(const struct chat_template *chat);
 
-/* Whether the template writes today's date unless another is given (llama3.2). The caller then
- * passes the date, and keeps it for the whole conversation. */
-bool chat_template_wants_today(const struct chat_template *chat);
+/* Whether the template writes a date: one that it is given, or today's. */
+bool chat_has_date(const struct chat_template *chat);
 
-/* Whether the template writes a date at all. */
-bool chat_template_has_date(const struct chat_template *chat);
+/* Whether its models think before they answer: the template knows <think>. */
+bool chat_thinks(const struct chat_template *chat);
+
+/* The id that follows an assistant's message (<|eot_id|>, <|im_end|>), or -1 where there is none.
+ */
+int32_t chat_end_of_turn(const struct chat_template *chat, const struct tokenizer *tokenizer);
+
+/* 0 if every <|name|> that the template writes is a control token; else -1 names it. */
+int chat_check_controls(const struct chat_template *chat, const struct tokenizer *tokenizer,
+                        struct llama3_error *err);
 
 /* 0 if date is "DD Mon YYYY" with an English month and a day that exists; else -1. */
 int chat_date_check(const char *date, struct llama3_error *err);
 
-/* 0 if the vocabulary has every control token that the template emits; else -1 names it. */
-int chat_template_check(const struct chat_template *chat, const struct tokenizer *tokenizer,
-                        struct llama3_error *err);
-
-/* 0 if the role is known and the content is UTF-8. number: of the message, for the error. */
+/* 0 if the role is text without control characters and the content is UTF-8. number: of the
+ * message, for the error. */
 int chat_message_check(const struct llama3_message *message, size_t number,
                        struct llama3_error *err);
 
@@ -50,15 +55,22 @@ int chat_message_check(const struct llama3_message *message, size_t number,
 enum chat_end {
     CHAT_HEADER, /* the header of the assistant's next turn */
     CHAT_NOTHING,
-    CHAT_OPEN /* not even the end of its turn: the assistant continues it */
+    CHAT_OPEN /* not even the end of its turn, so that the assistant goes on with it */
 };
 
-/* Appends the tokens of a conversation, exactly those that Jinja renders from the template without
- * tools. Roles: system, user, assistant, and tool or ipython, which are the same. date: "26 Jul
- * 2024", or NULL for the template's fixed default. LLAMA3_EINPUT: an unknown role, no messages, or
- * content that isn't UTF-8. On failure out is unchanged. */
+struct chat_request {
+    const struct llama3_message *messages; /* [n], n >= 1 */
+    size_t n;
+    const char *date; /* "26 Jul 2024", for date_string and strftime_now(); NULL: `now` alone */
+    time_t now;       /* where there is no date */
+    enum chat_end end;
+    const json_t *arguments; /* an object of more variables, "tools" and "documents" among them;
+                                or NULL */
+};
+
+/* Appends the tokens of a conversation, those of what transformers renders. LLAMA3_EINPUT: no
+ * messages, content that isn't UTF-8, or what the template refuses. On failure out is unchanged. */
 int chat_render(const struct chat_template *chat, const struct tokenizer *tokenizer,
-                const struct llama3_message *messages, size_t n, const char *date,
-                enum chat_end end, struct tokens *out, struct llama3_error *err);
+                const struct chat_request *request, struct tokens *out, struct llama3_error *err);
 
 #endif

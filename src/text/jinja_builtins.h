@@ -99,7 +99,7 @@ struct jinja_value jinja_round(struct jinja_run *run, struct jinja_value value,
                                struct jinja_value digits);
 /* The digits of an integer's magnitude, in a base: 2, 8, 10 or 16. */
 void jinja_digits(int64_t value, unsigned base, char text[72]);
-/* printf() of a double by a format with a precision, whatever the locale. In the arena. */
+/* A double as C writes it by a format with a precision, whatever the locale. In the arena. */
 char *jinja_double_text(struct jinja_run *run, const char *format, int precision, double value);
 /* Python's formatting of doubles, type one of e E f F g G; alternate: '#'. In the arena. */
 char *jinja_float_format(struct jinja_run *run, char type, int64_t precision, bool alternate,

@@ -18,21 +18,21 @@ struct formatter {
 };
 
 /* A part of a format, and where it is read. */
-struct reader {
+struct format_reader {
     const uint32_t *at, *end;
 };
 
-struct field {
-    struct reader name, spec;
+struct format_field {
+    struct format_reader name, spec;
     uint32_t conversion; /* 0: none */
 };
 
-static uint32_t peek(const struct reader *r)
+static uint32_t peek(const struct format_reader *r)
 {
     return r->at < r->end ? jinja_scalar(*r->at) : 0;
 }
 
-static struct jinja_value string_of(struct jinja_run *run, const struct reader *r)
+static struct jinja_value string_of(struct jinja_run *run, const struct format_reader *r)
 {
     return jinja_string(run, r->at, (size_t)(r->end - r->at));
 }
@@ -49,7 +49,7 @@ struct spec {
     uint32_t type;            /* 0: none */
 };
 
-static bool take(struct reader *r, uint32_t c)
+static bool take(struct format_reader *r, uint32_t c)
 {
     if (r->at == r->end || jinja_scalar(*r->at) != c)
         return false;
@@ -57,7 +57,7 @@ static bool take(struct reader *r, uint32_t c)
     return true;
 }
 
-static bool take_one_of(struct reader *r, const char *chars, char *taken)
+static bool take_one_of(struct format_reader *r, const char *chars, char *taken)
 {
     uint32_t c = peek(r);
 
@@ -69,7 +69,7 @@ static bool take_one_of(struct reader *r, const char *chars, char *taken)
 }
 
 /* A number; -1 if there is none. */
-static int64_t take_number(struct jinja_run *run, struct reader *r)
+static int64_t take_number(struct jinja_run *run, struct format_reader *r)
 {
     int64_t value = -1;
 
@@ -84,7 +84,7 @@ static int64_t take_number(struct jinja_run *run, struct reader *r)
     return value;
 }
 
-static void read_separator(struct jinja_run *run, struct reader *r, struct spec *spec)
+static void read_separator(struct jinja_run *run, struct format_reader *r, struct spec *spec)
 {
     bool comma = take(r, ',');
     bool line = take(r, '_');
@@ -95,10 +95,10 @@ static void read_separator(struct jinja_run *run, struct reader *r, struct spec 
 }
 
 /* left: strings stay at the left without an alignment. */
-static struct spec read_spec(struct jinja_run *run, struct reader r, bool left)
+static struct spec read_spec(struct jinja_run *run, struct format_reader r, bool left)
 {
     struct spec spec = {.fill = ' ' | (uint32_t)JINJA_GIVEN, .precision = -1};
-    struct reader second = {r.at + 1, r.end};
+    struct format_reader second = {r.at + 1, r.end};
     bool filled = r.end - r.at >= 2 && take_one_of(&second, "<>=^", &spec.align);
 
     if (filled) {
@@ -145,7 +145,7 @@ static size_t padding(struct jinja_run *run, const struct spec *spec, size_t n)
     return spec->width > 0 && (size_t)spec->width > n ? (size_t)spec->width - n : 0;
 }
 
-static void put_text(struct jinja_builder *b, const struct jinja_string *s, struct reader r)
+static void put_text(struct jinja_builder *b, const struct jinja_string *s, struct format_reader r)
 {
     struct spec spec = read_spec(b->run, r, true);
 
@@ -345,7 +345,7 @@ static void put_float(struct jinja_builder *b, const struct spec *spec, double v
     put_number(b, spec, &x);
 }
 
-static void put_numeric(struct jinja_builder *b, struct jinja_value value, struct reader r)
+static void put_numeric(struct jinja_builder *b, struct jinja_value value, struct format_reader r)
 {
     struct spec spec = read_spec(b->run, r, false);
     bool real = value.type == JINJA_FLOAT;
@@ -364,7 +364,8 @@ static void put_numeric(struct jinja_builder *b, struct jinja_value value, struc
 }
 
 /* format(value, spec) */
-static void put_formatted(struct jinja_builder *b, struct jinja_value value, struct reader spec)
+static void put_formatted(struct jinja_builder *b, struct jinja_value value,
+                          struct format_reader spec)
 {
     if (spec.at == spec.end)
         jinja_put_value(b, value);
@@ -380,9 +381,9 @@ static void put_formatted(struct jinja_builder *b, struct jinja_value value, str
  */
 
 /* Reads on after '{', to behind the '}'. */
-static struct field read_field(struct jinja_run *run, struct reader *r)
+static struct format_field read_field(struct jinja_run *run, struct format_reader *r)
 {
-    struct field field = {.name = {r->at, r->at}};
+    struct format_field field = {.name = {r->at, r->at}};
     size_t depth = 1;
 
     while (r->at < r->end && peek(r) != '}' && peek(r) != ':' && peek(r) != '!') {
@@ -421,9 +422,9 @@ static struct field read_field(struct jinja_run *run, struct reader *r)
 }
 
 /* A name that is a number as a whole, else -1. */
-static int64_t name_number(struct jinja_run *run, struct reader name)
+static int64_t name_number(struct jinja_run *run, struct format_reader name)
 {
-    struct reader r = name;
+    struct format_reader r = name;
 
     while (r.at < r.end && jinja_digit_value(jinja_scalar(*r.at)) >= 0)
         r.at++;
@@ -432,7 +433,7 @@ static int64_t name_number(struct jinja_run *run, struct reader name)
     return take_number(run, &name);
 }
 
-static struct jinja_value first_value(struct formatter *f, struct reader name)
+static struct jinja_value first_value(struct formatter *f, struct format_reader name)
 {
     int64_t number = name_number(f->run, name);
 
@@ -451,10 +452,11 @@ static struct jinja_value first_value(struct formatter *f, struct reader name)
 }
 
 /* Follows ".name" and "[key]". */
-static struct jinja_value follow(struct formatter *f, struct jinja_value value, struct reader r)
+static struct jinja_value follow(struct formatter *f, struct jinja_value value,
+                                 struct format_reader r)
 {
     while (r.at < r.end) {
-        struct reader name = {r.at + 1, r.at + 1};
+        struct format_reader name = {r.at + 1, r.at + 1};
         bool attribute = peek(&r) == '.';
         if (!attribute && peek(&r) != '[')
             jinja_fail(f->run, "format: expected '.' or '[' after ']', found another");
@@ -475,9 +477,9 @@ static struct jinja_value follow(struct formatter *f, struct jinja_value value, 
 }
 
 /* A field without a name has the next number; numbers can't come with those. */
-static struct jinja_value field_value(struct formatter *f, struct reader name)
+static struct jinja_value field_value(struct formatter *f, struct format_reader name)
 {
-    struct reader first = {name.at, name.at};
+    struct format_reader first = {name.at, name.at};
     bool digits = name.at < name.end;
 
     for (const uint32_t *c = name.at; c < name.end; c++)
@@ -494,7 +496,7 @@ static struct jinja_value field_value(struct formatter *f, struct reader name)
     while (first.end < name.end && jinja_scalar(*first.end) != '.' &&
            jinja_scalar(*first.end) != '[')
         first.end++;
-    return follow(f, first_value(f, first), (struct reader){first.end, name.end});
+    return follow(f, first_value(f, first), (struct format_reader){first.end, name.end});
 }
 
 static struct jinja_value convert(struct formatter *f, struct jinja_value value,
@@ -515,7 +517,7 @@ static struct jinja_value convert(struct formatter *f, struct jinja_value value,
 }
 
 static void put_field(struct formatter *f, struct jinja_builder *b, struct jinja_value value,
-                      struct reader spec)
+                      struct format_reader spec)
 {
     struct jinja_builder plain = {.run = f->run};
     bool markup = value.type == JINJA_STRING && value.string->markup;
@@ -533,7 +535,8 @@ static void put_field(struct formatter *f, struct jinja_builder *b, struct jinja
 }
 
 /* depth: how often fields may be within the specification of others. */
-static void put_format(struct formatter *f, struct jinja_builder *b, struct reader r, int depth)
+static void put_format(struct formatter *f, struct jinja_builder *b, struct format_reader r,
+                       int depth)
 {
     if (depth < 0)
         jinja_fail(f->run, "format: expected fields within fields twice at most, found more");
@@ -553,11 +556,11 @@ static void put_format(struct formatter *f, struct jinja_builder *b, struct read
         }
         if (jinja_scalar(brace) == '}' || r.at == r.end)
             jinja_fail(f->run, "format: expected braces in pairs, found a single one");
-        struct field field = read_field(f->run, &r);
+        struct format_field field = read_field(f->run, &r);
         struct jinja_value value = convert(f, field_value(f, field.name), field.conversion);
         struct jinja_builder spec = {.run = f->run};
         put_format(f, &spec, field.spec, depth - 1);
-        put_field(f, b, value, (struct reader){spec.chars, spec.chars + spec.n});
+        put_field(f, b, value, (struct format_reader){spec.chars, spec.chars + spec.n});
     }
 }
 
@@ -569,7 +572,7 @@ struct jinja_value jinja_str_format(struct jinja_run *run, const struct jinja_st
         .run = run, .markup = format->markup, .items = items, .n = n, .mapping = mapping};
     struct jinja_builder b = {.run = run};
 
-    put_format(&f, &b, (struct reader){format->chars, format->chars + format->n}, 2);
+    put_format(&f, &b, (struct format_reader){format->chars, format->chars + format->n}, 2);
     return jinja_like(run, format, jinja_built(&b));
 }
 

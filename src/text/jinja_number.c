@@ -235,7 +235,10 @@ char *jinja_double_text(struct jinja_run *run, const char *format, int precision
     char *text = jinja_alloc(run, size, 1), *to = text;
 
     jinja_work(run, size / 16);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral" /* formats of ours */
     snprintf(text, size, format, precision, value);
+#pragma GCC diagnostic pop
     for (const char *from = text; *from; from++) {
         bool plain =
             (*from >= '0' && *from <= '9') || (*from | 0x20) >= 'a' || *from == '+' || *from == '-';

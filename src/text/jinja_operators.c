@@ -646,16 +646,16 @@ static int64_t bound(int64_t at, int64_t n, int64_t low, int64_t high)
     return at < low ? low : at > high ? high : at;
 }
 
-struct slice {
+struct cut {
     int64_t from, to, step;
     size_t n;
 };
 
-static struct slice slice_of(struct jinja_run *run, size_t length, struct jinja_value from,
-                             struct jinja_value to, struct jinja_value step)
+static struct cut slice_of(struct jinja_run *run, size_t length, struct jinja_value from,
+                           struct jinja_value to, struct jinja_value step)
 {
     int64_t n = (int64_t)length;
-    struct slice slice = {.step = number_or(run, step, 1)};
+    struct cut slice = {.step = number_or(run, step, 1)};
     bool up = slice.step > 0;
     int64_t low = up ? 0 : -1, high = up ? n : n - 1; /* from the end down, -1 is after the last */
     if (slice.step == 0)
@@ -670,7 +670,7 @@ static struct slice slice_of(struct jinja_run *run, size_t length, struct jinja_
 }
 
 static struct jinja_value slice_string(struct jinja_run *run, const struct jinja_string *string,
-                                       struct slice slice)
+                                       struct cut slice)
 {
     if (slice.n == 0 || slice.step == 1)
         return part_of(run, string, slice.n > 0 ? string->chars + slice.from : NULL, slice.n);
@@ -682,7 +682,7 @@ static struct jinja_value slice_string(struct jinja_run *run, const struct jinja
 }
 
 static struct jinja_value slice_range(struct jinja_run *run, const struct jinja_list *range,
-                                      struct slice slice)
+                                      struct cut slice)
 {
     int64_t start = range->items[range->n].integer, step = range->items[range->n + 2].integer;
     int64_t from, to, by;
@@ -694,7 +694,7 @@ static struct jinja_value slice_range(struct jinja_run *run, const struct jinja_
 }
 
 static struct jinja_value slice_list(struct jinja_run *run, const struct jinja_list *list,
-                                     struct slice slice)
+                                     struct cut slice)
 {
     if (list->kind == JINJA_RANGE)
         return slice_range(run, list, slice);

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-struct parser {
+struct template_parser {
     struct jinja_run *run;
     const struct token *token; /* the next one */
     struct names *names;
@@ -13,13 +13,13 @@ struct parser {
     struct macro *macro; /* around it */
 };
 
-static struct expr *expression(struct parser *p);
-static struct stmt *statements(struct parser *p, const char *const *ends);
+static struct expr *expression(struct template_parser *p);
+static struct stmt *statements(struct template_parser *p, const char *const *ends);
 
 /* ---- tokens -------------------------------------------------------------------------------- */
 
 /* The next token, as an error calls it. */
-static const char *found(struct parser *p)
+static const char *found(struct template_parser *p)
 {
     static const char *const types[] = {
         [TOKEN_END] = "the end of the template",
@@ -45,44 +45,44 @@ static const char *found(struct parser *p)
     return text;
 }
 
-_Noreturn static void expected(struct parser *p, const char *what)
+_Noreturn static void expected(struct template_parser *p, const char *what)
 {
     p->run->line = p->token->line;
     jinja_fail(p->run, "expected %s, found %s", what, found(p));
 }
 
-static bool at_operator(const struct parser *p, char operator)
+static bool at_operator(const struct template_parser *p, char operator)
 {
     return p->token->type == TOKEN_OPERATOR && p->token->operator== operator;
 }
 
-static bool at_name(const struct parser *p, const char *name)
+static bool at_name(const struct template_parser *p, const char *name)
 {
     return p->token->type == TOKEN_NAME && jinja_is(p->token->text, name);
 }
 
-static bool skip_operator(struct parser *p, char operator)
+static bool skip_operator(struct template_parser *p, char operator)
 {
     bool there = at_operator(p, operator);
     p->token += there;
     return there;
 }
 
-static bool skip_name(struct parser *p, const char *name)
+static bool skip_name(struct template_parser *p, const char *name)
 {
     bool there = at_name(p, name);
     p->token += there;
     return there;
 }
 
-static void want_operator(struct parser *p, char operator)
+static void want_operator(struct template_parser *p, char operator)
 {
     const char what[] = {'\'', operator, '\'', '\0'};
     if (!skip_operator(p, operator))
         expected(p, what);
 }
 
-static void want(struct parser *p, enum token_type type, const char *what)
+static void want(struct template_parser *p, enum token_type type, const char *what)
 {
     if (p->token->type != type)
         expected(p, what);
@@ -90,7 +90,7 @@ static void want(struct parser *p, enum token_type type, const char *what)
 }
 
 /* The one pointer of a name. */
-static const struct jinja_string *intern(struct parser *p, const struct jinja_string *name)
+static const struct jinja_string *intern(struct template_parser *p, const struct jinja_string *name)
 {
     struct names *names = p->names;
     for (size_t i = 0; i < names->n; i++)
@@ -108,7 +108,7 @@ static const struct jinja_string *intern(struct parser *p, const struct jinja_st
     return names->items[names->n++] = name;
 }
 
-static const struct jinja_string *want_name(struct parser *p)
+static const struct jinja_string *want_name(struct template_parser *p)
 {
     if (p->token->type != TOKEN_NAME)
         expected(p, "a name");
@@ -117,7 +117,7 @@ static const struct jinja_string *want_name(struct parser *p)
 
 /* ---- expressions --------------------------------------------------------------------------- */
 
-static struct expr *make(struct parser *p, enum expr_kind kind)
+static struct expr *make(struct template_parser *p, enum expr_kind kind)
 {
     struct expr *e = jinja_alloc(p->run, 1, sizeof *e);
     e->kind = kind;
@@ -125,14 +125,15 @@ static struct expr *make(struct parser *p, enum expr_kind kind)
     return e;
 }
 
-static struct expr *make_value(struct parser *p, struct jinja_value value)
+static struct expr *make_value(struct template_parser *p, struct jinja_value value)
 {
     struct expr *e = make(p, EXPR_VALUE);
     e->value = value;
     return e;
 }
 
-static struct expr *make_pair(struct parser *p, enum expr_kind kind, struct expr *a, struct expr *b)
+static struct expr *make_pair(struct template_parser *p, enum expr_kind kind, struct expr *a,
+                              struct expr *b)
 {
     struct expr *e = make(p, kind);
     e->line = a->line;
@@ -142,14 +143,14 @@ static struct expr *make_pair(struct parser *p, enum expr_kind kind, struct expr
 }
 
 /* Whether `end` closes: a list may end with a comma. */
-static bool closes(struct parser *p, bool first, char end)
+static bool closes(struct template_parser *p, bool first, char end)
 {
     if (!first && !at_operator(p, end))
         want_operator(p, ',');
     return skip_operator(p, end);
 }
 
-static struct expr *list(struct parser *p)
+static struct expr *list(struct template_parser *p)
 {
     struct expr *e = make(p, EXPR_LIST), **last = &e->items;
     p->token++;
@@ -160,7 +161,7 @@ static struct expr *list(struct parser *p)
     return e;
 }
 
-static struct expr *dict(struct parser *p)
+static struct expr *dict(struct template_parser *p)
 {
     struct expr *e = make(p, EXPR_DICT), **last = &e->items;
     p->token++;
@@ -173,7 +174,7 @@ static struct expr *dict(struct parser *p)
     return e;
 }
 
-static bool ends_tuple(const struct parser *p, const char *end)
+static bool ends_tuple(const struct template_parser *p, const char *end)
 {
     return p->token->type == TOKEN_PRINT_END || p->token->type == TOKEN_BLOCK_END ||
            at_operator(p, ')') || (end != NULL && at_name(p, end));
@@ -181,8 +182,9 @@ static bool ends_tuple(const struct parser *p, const char *end)
 
 /* Expressions with commas between them are a tuple; one without is itself. end: a name that ends
  * it, or NULL. */
-static struct expr *tuple_of(struct parser *p, struct expr *(*each)(struct parser *p),
-                             const char *end, bool may_be_empty)
+static struct expr *tuple_of(struct template_parser *p,
+                             struct expr *(*each)(struct template_parser *p), const char *end,
+                             bool may_be_empty)
 {
     struct expr *tuple = make(p, EXPR_TUPLE), **last = &tuple->items;
     bool is_tuple = false;
@@ -200,12 +202,12 @@ static struct expr *tuple_of(struct parser *p, struct expr *(*each)(struct parse
     return tuple->items;
 }
 
-static struct expr *tuple(struct parser *p)
+static struct expr *tuple(struct template_parser *p)
 {
     return tuple_of(p, expression, NULL, false);
 }
 
-static struct expr *strings(struct parser *p)
+static struct expr *strings(struct template_parser *p)
 {
     struct expr *e = make(p, EXPR_VALUE);
     struct jinja_builder b = {.run = p->run};
@@ -215,7 +217,7 @@ static struct expr *strings(struct parser *p)
     return e;
 }
 
-static struct expr *name(struct parser *p)
+static struct expr *name(struct template_parser *p)
 {
     static const struct {
         const char *name;
@@ -238,7 +240,7 @@ static struct expr *name(struct parser *p)
     return e;
 }
 
-static struct expr *primary(struct parser *p)
+static struct expr *primary(struct template_parser *p)
 {
     struct expr *e;
     if (p->token->type == TOKEN_NAME)
@@ -262,7 +264,7 @@ static struct expr *primary(struct parser *p)
 }
 
 /* Between brackets: an expression, or from:to:step. */
-static struct expr *subscript(struct parser *p)
+static struct expr *subscript(struct template_parser *p)
 {
     struct expr *parts[3] = {NULL, NULL, NULL}, *e;
     size_t n = 0;
@@ -282,7 +284,7 @@ static struct expr *subscript(struct parser *p)
     return e;
 }
 
-static struct expr *subscripts(struct parser *p, struct expr *of)
+static struct expr *subscripts(struct template_parser *p, struct expr *of)
 {
     struct expr *items = make(p, EXPR_TUPLE), **last = &items->items;
     p->token++;
@@ -295,7 +297,7 @@ static struct expr *subscripts(struct parser *p, struct expr *of)
     return make_pair(p, EXPR_SUBSCRIPT, of, n == 1 ? items->items : items);
 }
 
-static struct expr *attribute(struct parser *p, struct expr *of)
+static struct expr *attribute(struct template_parser *p, struct expr *of)
 {
     struct expr *e = make_pair(p, EXPR_ATTRIBUTE, of, NULL);
     p->token++;
@@ -309,7 +311,7 @@ static struct expr *attribute(struct parser *p, struct expr *of)
     return e;
 }
 
-static struct expr *argument(struct parser *p)
+static struct expr *argument(struct template_parser *p)
 {
     struct expr *e;
     const struct jinja_string *named = NULL;
@@ -327,7 +329,7 @@ static struct expr *argument(struct parser *p)
 }
 
 /* In brackets: plain ones, named ones, at most one list and then at most one dict. */
-static struct expr *arguments(struct parser *p)
+static struct expr *arguments(struct template_parser *p)
 {
     struct expr *first = NULL, **last = &first;
     bool list_seen = false, dict_seen = false, named_seen = false;
@@ -350,14 +352,14 @@ static struct expr *arguments(struct parser *p)
     return first;
 }
 
-static struct expr *call(struct parser *p, struct expr *of)
+static struct expr *call(struct template_parser *p, struct expr *of)
 {
     struct expr *e = make_pair(p, EXPR_CALL, of, NULL);
     e->items = arguments(p);
     return e;
 }
 
-static struct expr *postfix(struct parser *p, struct expr *e)
+static struct expr *postfix(struct template_parser *p, struct expr *e)
 {
     for (;;) {
         if (at_operator(p, '.'))
@@ -373,7 +375,7 @@ static struct expr *postfix(struct parser *p, struct expr *e)
 }
 
 /* A filter's or a test's, which may have dots. */
-static const struct jinja_string *dotted(struct parser *p)
+static const struct jinja_string *dotted(struct template_parser *p)
 {
     struct jinja_builder b = {.run = p->run};
     const struct jinja_string *part = want_name(p);
@@ -387,7 +389,7 @@ static const struct jinja_string *dotted(struct parser *p)
 }
 
 /* of NULL: of the text of a block. */
-static struct expr *filter(struct parser *p, struct expr *of)
+static struct expr *filter(struct template_parser *p, struct expr *of)
 {
     struct expr *e = make(p, EXPR_FILTER);
     e->a = of;
@@ -397,7 +399,7 @@ static struct expr *filter(struct parser *p, struct expr *of)
     return e;
 }
 
-static bool begins_argument(const struct parser *p)
+static bool begins_argument(const struct template_parser *p)
 {
     if (p->token->type == TOKEN_NAME)
         return !at_name(p, "else") && !at_name(p, "or") && !at_name(p, "and");
@@ -405,7 +407,7 @@ static bool begins_argument(const struct parser *p)
            at_operator(p, '[') || at_operator(p, '{');
 }
 
-static struct expr *test(struct parser *p, struct expr *of)
+static struct expr *test(struct template_parser *p, struct expr *of)
 {
     p->token++;
     bool negated = skip_name(p, "not");
@@ -420,7 +422,7 @@ static struct expr *test(struct parser *p, struct expr *of)
     return negated ? make_pair(p, EXPR_NOT, e, NULL) : e;
 }
 
-static struct expr *filters(struct parser *p, struct expr *e)
+static struct expr *filters(struct template_parser *p, struct expr *e)
 {
     for (;;) {
         if (skip_operator(p, '|'))
@@ -435,7 +437,7 @@ static struct expr *filters(struct parser *p, struct expr *e)
     }
 }
 
-static struct expr *unary(struct parser *p, bool with_filters)
+static struct expr *unary(struct template_parser *p, bool with_filters)
 {
     struct expr *e;
     if (at_operator(p, '-') || at_operator(p, '+')) {
@@ -452,8 +454,8 @@ static struct expr *unary(struct parser *p, bool with_filters)
 }
 
 /* Operators of one level, from the left. */
-static struct expr *binary(struct parser *p, const char *operators,
-                           struct expr *(*operand)(struct parser *p))
+static struct expr *binary(struct template_parser *p, const char *operators,
+                           struct expr *(*operand)(struct template_parser *p))
 {
     struct expr *e = operand(p);
     while (p->token->type == TOKEN_OPERATOR && strchr(operators, p->token->operator) != NULL) {
@@ -464,22 +466,22 @@ static struct expr *binary(struct parser *p, const char *operators,
     return e;
 }
 
-static struct expr *operand(struct parser *p)
+static struct expr *operand(struct template_parser *p)
 {
     return unary(p, true);
 }
 
-static struct expr *power(struct parser *p)
+static struct expr *power(struct template_parser *p)
 {
     return binary(p, "p", operand);
 }
 
-static struct expr *product(struct parser *p)
+static struct expr *product(struct template_parser *p)
 {
     return binary(p, "*/f%", power);
 }
 
-static struct expr *concatenation(struct parser *p)
+static struct expr *concatenation(struct template_parser *p)
 {
     struct expr *e = product(p), *whole, **last;
     if (!at_operator(p, '~'))
@@ -491,13 +493,13 @@ static struct expr *concatenation(struct parser *p)
     return whole;
 }
 
-static struct expr *sum(struct parser *p)
+static struct expr *sum(struct template_parser *p)
 {
     return binary(p, "+-", concatenation);
 }
 
 /* The operator of a comparison, or 0. */
-static char comparison(struct parser *p)
+static char comparison(struct template_parser *p)
 {
     char op = 0;
     if (p->token->type == TOKEN_OPERATOR && strchr("en<>lg", p->token->operator) != NULL)
@@ -512,7 +514,7 @@ static char comparison(struct parser *p)
     return op;
 }
 
-static struct expr *compared(struct parser *p)
+static struct expr *compared(struct template_parser *p)
 {
     struct expr *e = sum(p), *whole = NULL, **last = NULL;
     for (char op; (op = comparison(p)) != 0; last = &(*last)->next) {
@@ -526,7 +528,7 @@ static struct expr *compared(struct parser *p)
     return whole != NULL ? whole : e;
 }
 
-static struct expr *negation(struct parser *p)
+static struct expr *negation(struct template_parser *p)
 {
     if (!skip_name(p, "not"))
         return compared(p);
@@ -536,7 +538,7 @@ static struct expr *negation(struct parser *p)
     return make_pair(p, EXPR_NOT, e, NULL);
 }
 
-static struct expr *conjunction(struct parser *p)
+static struct expr *conjunction(struct template_parser *p)
 {
     struct expr *e = negation(p);
     while (skip_name(p, "and"))
@@ -544,7 +546,7 @@ static struct expr *conjunction(struct parser *p)
     return e;
 }
 
-static struct expr *disjunction(struct parser *p)
+static struct expr *disjunction(struct template_parser *p)
 {
     struct expr *e = conjunction(p);
     while (skip_name(p, "or"))
@@ -552,7 +554,7 @@ static struct expr *disjunction(struct parser *p)
     return e;
 }
 
-static struct expr *expression(struct parser *p)
+static struct expr *expression(struct template_parser *p)
 {
     jinja_deeper(p->run);
     struct expr *e = disjunction(p);
@@ -566,7 +568,7 @@ static struct expr *expression(struct parser *p)
 
 /* ---- targets ------------------------------------------------------------------------------- */
 
-static struct expr *target_part(struct parser *p)
+static struct expr *target_part(struct template_parser *p)
 {
     struct expr *e = primary(p);
     if (e->kind == EXPR_NAME && at_operator(p, '.')) /* of a namespace */
@@ -574,7 +576,7 @@ static struct expr *target_part(struct parser *p)
     return e;
 }
 
-static void check_target(struct parser *p, const struct expr *e, bool may_be_attribute)
+static void check_target(struct template_parser *p, const struct expr *e, bool may_be_attribute)
 {
     bool good = e->kind == EXPR_NAME || e->kind == EXPR_TUPLE ||
                 (e->kind == EXPR_ATTRIBUTE && may_be_attribute);
@@ -586,7 +588,7 @@ static void check_target(struct parser *p, const struct expr *e, bool may_be_att
         check_target(p, item, may_be_attribute);
 }
 
-static struct expr *target(struct parser *p, const char *end, bool may_be_attribute)
+static struct expr *target(struct template_parser *p, const char *end, bool may_be_attribute)
 {
     struct expr *e = tuple_of(p, may_be_attribute ? target_part : primary, end, false);
     check_target(p, e, may_be_attribute);
@@ -595,7 +597,7 @@ static struct expr *target(struct parser *p, const char *end, bool may_be_attrib
 
 /* ---- statements ---------------------------------------------------------------------------- */
 
-static struct stmt *make_stmt(struct parser *p, enum stmt_kind kind)
+static struct stmt *make_stmt(struct template_parser *p, enum stmt_kind kind)
 {
     struct stmt *s = jinja_alloc(p->run, 1, sizeof *s);
     s->kind = kind;
@@ -604,14 +606,14 @@ static struct stmt *make_stmt(struct parser *p, enum stmt_kind kind)
 }
 
 /* Behind the head of a statement that has a body; a colon as in Python is allowed. */
-static void begin_body(struct parser *p)
+static void begin_body(struct template_parser *p)
 {
     skip_operator(p, ':');
     want(p, TOKEN_BLOCK_END, "%}");
 }
 
 /* Up to {% END %}, which is read but for its end. */
-static struct stmt *body(struct parser *p, const char *end)
+static struct stmt *body(struct template_parser *p, const char *end)
 {
     const char *const ends[] = {end, NULL};
     begin_body(p);
@@ -620,7 +622,7 @@ static struct stmt *body(struct parser *p, const char *end)
     return s;
 }
 
-static struct stmt *if_stmt(struct parser *p)
+static struct stmt *if_stmt(struct template_parser *p)
 {
     static const char *const ends[] = {"elif", "else", "endif", NULL};
     struct stmt *s = make_stmt(p, STMT_IF);
@@ -639,7 +641,7 @@ static struct stmt *if_stmt(struct parser *p)
     return s;
 }
 
-static struct stmt *for_stmt(struct parser *p)
+static struct stmt *for_stmt(struct template_parser *p)
 {
     static const char *const ends[] = {"endfor", "else", NULL};
     struct stmt *s = make_stmt(p, STMT_FOR);
@@ -664,7 +666,7 @@ static struct stmt *for_stmt(struct parser *p)
     return s;
 }
 
-static struct stmt *set_stmt(struct parser *p)
+static struct stmt *set_stmt(struct template_parser *p)
 {
     struct stmt *s = make_stmt(p, STMT_SET);
     s->target = target(p, NULL, true);
@@ -680,7 +682,7 @@ static struct stmt *set_stmt(struct parser *p)
 }
 
 /* A macro's parameters and body; what it is called by stands before. */
-static void signature(struct parser *p, struct macro *m)
+static void signature(struct template_parser *p, struct macro *m)
 {
     struct expr **last = &m->parameters;
     bool defaults = false;
@@ -703,7 +705,7 @@ static void signature(struct parser *p, struct macro *m)
     }
 }
 
-static void macro_body(struct parser *p, struct macro *m, const char *end)
+static void macro_body(struct template_parser *p, struct macro *m, const char *end)
 {
     struct macro *outer = p->macro;
     int loops = p->loops;
@@ -719,7 +721,7 @@ static void macro_body(struct parser *p, struct macro *m, const char *end)
     }
 }
 
-static struct stmt *macro_stmt(struct parser *p)
+static struct stmt *macro_stmt(struct template_parser *p)
 {
     struct stmt *s = make_stmt(p, STMT_MACRO);
     s->macro = jinja_alloc(p->run, 1, sizeof *s->macro);
@@ -729,7 +731,7 @@ static struct stmt *macro_stmt(struct parser *p)
     return s;
 }
 
-static struct stmt *call_stmt(struct parser *p)
+static struct stmt *call_stmt(struct template_parser *p)
 {
     struct stmt *s = make_stmt(p, STMT_CALL);
     s->macro = jinja_alloc(p->run, 1, sizeof *s->macro);
@@ -743,7 +745,7 @@ static struct stmt *call_stmt(struct parser *p)
     return s;
 }
 
-static struct stmt *filter_stmt(struct parser *p)
+static struct stmt *filter_stmt(struct template_parser *p)
 {
     struct stmt *s = make_stmt(p, STMT_FILTER);
     s->value = filter(p, NULL);
@@ -753,7 +755,7 @@ static struct stmt *filter_stmt(struct parser *p)
     return s;
 }
 
-static struct stmt *with_stmt(struct parser *p)
+static struct stmt *with_stmt(struct template_parser *p)
 {
     struct stmt *s = make_stmt(p, STMT_WITH);
     struct expr **last_target = &s->target, **last_value = &s->value;
@@ -770,7 +772,7 @@ static struct stmt *with_stmt(struct parser *p)
     return s;
 }
 
-static struct stmt *generation_stmt(struct parser *p)
+static struct stmt *generation_stmt(struct template_parser *p)
 {
     struct stmt *s = make_stmt(p, STMT_SCOPE);
     int loops = p->loops;
@@ -780,24 +782,24 @@ static struct stmt *generation_stmt(struct parser *p)
     return s;
 }
 
-static struct stmt *loop_control(struct parser *p, enum stmt_kind kind)
+static struct stmt *loop_control(struct template_parser *p, enum stmt_kind kind)
 {
     if (p->loops == 0)
         expected(p, "a loop around break and continue");
     return make_stmt(p, kind);
 }
 
-static struct stmt *break_stmt(struct parser *p)
+static struct stmt *break_stmt(struct template_parser *p)
 {
     return loop_control(p, STMT_BREAK);
 }
 
-static struct stmt *continue_stmt(struct parser *p)
+static struct stmt *continue_stmt(struct template_parser *p)
 {
     return loop_control(p, STMT_CONTINUE);
 }
 
-static struct stmt *print_stmt(struct parser *p)
+static struct stmt *print_stmt(struct template_parser *p)
 {
     struct stmt *first = NULL, **last = &first;
     while (p->token->type != TOKEN_BLOCK_END) {
@@ -811,11 +813,11 @@ static struct stmt *print_stmt(struct parser *p)
 }
 
 /* What stands behind {%; its end is still to come. */
-static struct stmt *statement(struct parser *p)
+static struct stmt *statement(struct template_parser *p)
 {
     static const struct {
         const char *name;
-        struct stmt *(*parse)(struct parser *p);
+        struct stmt *(*parse)(struct template_parser *p);
     } kinds[] = {
         {"if", if_stmt},
         {"for", for_stmt},
@@ -839,7 +841,7 @@ static struct stmt *statement(struct parser *p)
     expected(p, "a statement");
 }
 
-static bool at_end(const struct parser *p, const char *const *ends)
+static bool at_end(const struct template_parser *p, const char *const *ends)
 {
     for (size_t i = 0; ends[i] != NULL; i++)
         if (at_name(p, ends[i]))
@@ -848,7 +850,7 @@ static bool at_end(const struct parser *p, const char *const *ends)
 }
 
 /* Up to a tag that begins with one of the names (read are those before it), or to the end. */
-static struct stmt *statements(struct parser *p, const char *const *ends)
+static struct stmt *statements(struct template_parser *p, const char *const *ends)
 {
     struct stmt *first = NULL, **last = &first;
     for (;;) {
@@ -923,7 +925,7 @@ static void check_stmts(struct jinja_run *run, const struct stmt *s, bool may_be
 void jinja_parse(struct jinja_run *run, const uint32_t *chars, size_t n, struct tree *tree)
 {
     static const char *const no_end[] = {NULL};
-    struct parser p = {.run = run, .names = &tree->names};
+    struct template_parser p = {.run = run, .names = &tree->names};
     p.token = jinja_lex(run, chars, n);
     tree->body = statements(&p, no_end);
     check_stmts(run, tree->body, false);

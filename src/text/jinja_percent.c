@@ -21,7 +21,7 @@ struct percent {
 };
 
 /* One conversion. */
-struct conversion {
+struct percent_conversion {
     bool left, plus, blank, alternate, zero;
     int64_t width, precision; /* -1: none */
     uint32_t type;
@@ -74,7 +74,7 @@ static void read_name(struct percent *p)
     p->used = 0;
 }
 
-static void read_flags(struct percent *p, struct conversion *c)
+static void read_flags(struct percent *p, struct percent_conversion *c)
 {
     for (;; p->at++)
         switch (peek(p)) {
@@ -123,9 +123,9 @@ static int64_t read_size(struct percent *p, int64_t absent)
     return value;
 }
 
-static struct conversion read_conversion(struct percent *p)
+static struct percent_conversion read_conversion(struct percent *p)
 {
-    struct conversion c = {.precision = -1};
+    struct percent_conversion c = {.precision = -1};
 
     if (peek(p) == '(')
         read_name(p);
@@ -163,7 +163,8 @@ static int64_t limit_size(struct jinja_run *run, int64_t size)
     return size;
 }
 
-static void put_text(struct percent *p, const struct conversion *c, const struct jinja_string *s)
+static void put_text(struct percent *p, const struct percent_conversion *c,
+                     const struct jinja_string *s)
 {
     size_t n = c->precision >= 0 && (size_t)c->precision < s->n ? (size_t)c->precision : s->n;
     size_t pad = 0;
@@ -178,7 +179,7 @@ static void put_text(struct percent *p, const struct conversion *c, const struct
 }
 
 /* text: the number without its sign. */
-static void put_number(struct percent *p, const struct conversion *c, bool negative,
+static void put_number(struct percent *p, const struct percent_conversion *c, bool negative,
                        const char *prefix, const char *text)
 {
     const char *sign = negative ? "-" : c->plus ? "+" : c->blank ? " " : "";
@@ -202,7 +203,7 @@ static struct jinja_value escaped(struct percent *p, struct jinja_value string)
     return p->format->markup ? jinja_of_string(jinja_escape(p->b.run, string)) : string;
 }
 
-static void convert_text(struct percent *p, const struct conversion *c)
+static void convert_text(struct percent *p, const struct percent_conversion *c)
 {
     struct jinja_run *run = p->b.run;
     struct jinja_value value = next_argument(p), text;
@@ -217,7 +218,8 @@ static void convert_text(struct percent *p, const struct conversion *c)
 }
 
 /* The magnitude's digits of an integer; of a float, those of its whole part. */
-static const char *whole_digits(struct percent *p, const struct conversion *c, bool *negative)
+static const char *whole_digits(struct percent *p, const struct percent_conversion *c,
+                                bool *negative)
 {
     struct jinja_run *run = p->b.run;
     struct jinja_value value = next_argument(p);
@@ -243,7 +245,7 @@ static const char *whole_digits(struct percent *p, const struct conversion *c, b
     return text;
 }
 
-static void convert_integer(struct percent *p, const struct conversion *c)
+static void convert_integer(struct percent *p, const struct percent_conversion *c)
 {
     static const char *const prefixes[] = {"0o", "0x", "0X"};
     bool negative;
@@ -263,7 +265,7 @@ static void convert_integer(struct percent *p, const struct conversion *c)
     put_number(p, c, negative, prefix, text);
 }
 
-static void convert_float(struct percent *p, const struct conversion *c)
+static void convert_float(struct percent *p, const struct percent_conversion *c)
 {
     struct jinja_run *run = p->b.run;
     struct jinja_value value = next_argument(p);
@@ -279,11 +281,11 @@ static void convert_float(struct percent *p, const struct conversion *c)
     put_number(p, c, *text == '-', "", text + (*text == '-'));
 }
 
-static void convert_char(struct percent *p, const struct conversion *c)
+static void convert_char(struct percent *p, const struct percent_conversion *c)
 {
     struct jinja_value value = next_argument(p);
     uint32_t given;
-    struct conversion plain = *c;
+    struct percent_conversion plain = *c;
 
     plain.precision = -1;
     if (value.type == JINJA_BOOL)
@@ -300,7 +302,7 @@ static void convert_char(struct percent *p, const struct conversion *c)
     }
 }
 
-static void convert(struct percent *p, const struct conversion *c)
+static void convert(struct percent *p, const struct percent_conversion *c)
 {
     if (c->type < 0x80 && strchr("sra", (int)c->type))
         convert_text(p, c);
@@ -342,7 +344,7 @@ struct jinja_value jinja_percent(struct jinja_run *run, const struct jinja_strin
             jinja_put(&p.b, format->chars[p.at++]);
             continue;
         }
-        struct conversion c = read_conversion(&p);
+        struct percent_conversion c = read_conversion(&p);
         convert(&p, &c);
     }
     if (!p.mapping && p.used < (p.single ? 1 : p.args.list->n))

@@ -949,7 +949,10 @@ static struct jinja_value strftime_now(struct jinja_run *run, struct jinja_value
     (void)self;
     jinja_bind(run, "strftime_now", "format", args, &format);
     const char *utf8 = utf8_of(run, jinja_want_string(run, "strftime_now", format), &n);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral" /* strftime writes into `text` alone */
     n = strftime(text, sizeof text, utf8, run->now);
+#pragma GCC diagnostic pop
     return from_utf8(run, text, n, (uint32_t)JINJA_GIVEN);
 }
 

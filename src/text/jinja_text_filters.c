@@ -24,12 +24,12 @@ static bool is_one_of(uint32_t c, const char *chars)
 }
 
 /* A part of a string: [from..to) of its characters. */
-struct range {
+struct text_range {
     const uint32_t *chars;
     size_t from, to;
 };
 
-static void put_range(struct jinja_builder *b, struct range r)
+static void put_range(struct jinja_builder *b, struct text_range r)
 {
     jinja_put_chars(b, r.chars + r.from, r.to - r.from);
 }
@@ -43,7 +43,7 @@ static bool is_at(const uint32_t *chars, size_t at, size_t to, const char *text)
     return true;
 }
 
-static bool is_ended_by(struct range r, const char *text)
+static bool is_ended_by(struct text_range r, const char *text)
 {
     size_t n = strlen(text);
 
@@ -96,7 +96,7 @@ struct jinja_value jinja_filter_indent(struct jinja_run *run, struct jinja_value
             jinja_put_ascii(&b, "\n");
         if (from == 0 ? first : blank || end > from)
             put_string(&b, indent);
-        put_range(&b, (struct range){s->chars, from, end});
+        put_range(&b, (struct text_range){s->chars, from, end});
     }
     return jinja_like(run, s, jinja_built(&b));
 }
@@ -189,18 +189,18 @@ static bool is_wrap_space(uint32_t c)
     return is_one_of(c, "\t\n\v\f\r ");
 }
 
-static bool is_letter(struct range r, size_t at)
+static bool is_letter(struct text_range r, size_t at)
 {
     return at < r.to && is_word(r.chars[at]) && !jinja_is_decimal(jinja_scalar(r.chars[at]));
 }
 
-static bool is_hyphen(struct range r, size_t at)
+static bool is_hyphen(struct text_range r, size_t at)
 {
     return at < r.to && jinja_scalar(r.chars[at]) == '-';
 }
 
 /* Whether a dash of hyphens at `at` stands between words: how many they are, else 0. */
-static size_t dash_at(struct range r, size_t at)
+static size_t dash_at(struct text_range r, size_t at)
 {
     size_t end = at;
 
@@ -212,7 +212,7 @@ static size_t dash_at(struct range r, size_t at)
 }
 
 /* Whether a word may be broken behind the hyphen at `at`. */
-static bool is_break(struct range r, size_t at)
+static bool is_break(struct text_range r, size_t at)
 {
     bool behind =
         (at >= r.from + 2 && is_letter(r, at - 1) && is_letter(r, at - 2)) ||
@@ -223,7 +223,7 @@ static bool is_break(struct range r, size_t at)
 }
 
 /* Where the chunk that begins at `from` ends: white space, a dash, a word or a part of one. */
-static size_t chunk_end(struct range r, size_t from, bool at_hyphens)
+static size_t chunk_end(struct text_range r, size_t from, bool at_hyphens)
 {
     size_t at = from;
     bool space = is_wrap_space(r.chars[from]);
@@ -242,7 +242,7 @@ static size_t chunk_end(struct range r, size_t from, bool at_hyphens)
     return at;
 }
 
-static bool is_blank(struct range r)
+static bool is_blank(struct text_range r)
 {
     for (size_t i = r.from; i < r.to; i++)
         if (!is_space(r.chars[i]))
@@ -251,7 +251,7 @@ static bool is_blank(struct range r)
 }
 
 /* Where to break a word of which `room` characters fit. */
-static size_t break_word(const struct wrapper *w, struct range word, size_t room)
+static size_t break_word(const struct wrapper *w, struct text_range word, size_t room)
 {
     if (w->at_hyphens && word.to - word.from > room)
         for (size_t at = word.from + room; at-- > word.from + 1;)
@@ -264,7 +264,7 @@ static size_t break_word(const struct wrapper *w, struct range word, size_t room
     return word.from + room;
 }
 
-static void put_line(struct wrapper *w, struct range line)
+static void put_line(struct wrapper *w, struct text_range line)
 {
     if (w->n_lines++ > 0)
         put_string(&w->b, w->newline);
@@ -272,17 +272,17 @@ static void put_line(struct wrapper *w, struct range line)
 }
 
 /* The chunks of a line are next to each other, so that it is a range as well. */
-static void wrap_paragraph(struct wrapper *w, struct range text)
+static void wrap_paragraph(struct wrapper *w, struct text_range text)
 {
     size_t at = text.from, n_before = w->n_lines, chunk_to = text.from;
-    struct range chunk = {text.chars, at, at};
+    struct text_range chunk = {text.chars, at, at};
 
     while (at < text.to) {
-        struct range line = {text.chars, at, at};
+        struct text_range line = {text.chars, at, at};
         size_t last = at; /* where the line's last chunk begins */
         if (chunk_to == at)
             chunk_to = chunk_end(text, at, w->at_hyphens);
-        chunk = (struct range){text.chars, at, chunk_to};
+        chunk = (struct text_range){text.chars, at, chunk_to};
         if (w->n_lines > n_before && is_blank(chunk)) {
             at = line.from = line.to = last = chunk_to;
             chunk_to = at < text.to ? chunk_end(text, at, w->at_hyphens) : at;
@@ -292,7 +292,7 @@ static void wrap_paragraph(struct wrapper *w, struct range text)
             at = line.to = chunk_to;
             chunk_to = at < text.to ? chunk_end(text, at, w->at_hyphens) : at;
         }
-        chunk = (struct range){text.chars, at, chunk_to};
+        chunk = (struct text_range){text.chars, at, chunk_to};
         if (at < text.to && chunk.to - chunk.from > w->width) {
             size_t room = w->width - (line.to - line.from);
             if (w->break_words) { /* where nothing fits, an empty piece keeps what is before it */
@@ -303,7 +303,7 @@ static void wrap_paragraph(struct wrapper *w, struct range text)
                 at = line.to = chunk.to;
             }
         }
-        if (line.to > line.from && is_blank((struct range){text.chars, last, line.to}))
+        if (line.to > line.from && is_blank((struct text_range){text.chars, last, line.to}))
             line.to = last;
         if (line.to > line.from)
             put_line(w, line);
@@ -329,9 +329,9 @@ struct jinja_value jinja_filter_wordwrap(struct jinja_run *run, struct jinja_val
     jinja_work(run, s->n);
     for (size_t from = 0, next; from < s->n; from = next) {
         size_t end = jinja_line(s, from, &next), before = w.n_lines;
-        wrap_paragraph(&w, (struct range){s->chars, from, end});
+        wrap_paragraph(&w, (struct text_range){s->chars, from, end});
         if (w.n_lines == before)
-            put_line(&w, (struct range){s->chars, from, from});
+            put_line(&w, (struct text_range){s->chars, from, from});
     }
     return jinja_built(&w.b);
 }
@@ -353,7 +353,7 @@ static uint32_t lower(uint32_t c)
     return c >= 'A' && c <= 'Z' ? c + 32 : c;
 }
 
-static bool is_prefix(struct range r, const char *prefix) /* of any case */
+static bool is_prefix(struct text_range r, const char *prefix) /* of any case */
 {
     for (; *prefix; prefix++, r.from++)
         if (r.from == r.to || lower(r.chars[r.from]) != (unsigned char)*prefix)
@@ -367,7 +367,7 @@ static bool is_hostname(uint32_t c)
 }
 
 /* What may follow a host: a port, and a path, query or fragment, which is all the rest. */
-static bool is_url_tail(struct range r)
+static bool is_url_tail(struct text_range r)
 {
     size_t at = r.from;
 
@@ -381,7 +381,7 @@ static bool is_url_tail(struct range r)
     return at == r.to || is_one_of(r.chars[at], "/?#");
 }
 
-static bool is_top_level(struct range r, bool known_only)
+static bool is_top_level(struct text_range r, bool known_only)
 {
     static const char *const known[] = {"com", "net", "int", "edu", "gov", "org", "info", "mil"};
     size_t n = r.to - r.from, letters = 0;
@@ -405,7 +405,7 @@ static bool is_top_level(struct range r, bool known_only)
 }
 
 /* Labels with dots between them, the last a top-level domain; after a scheme, one does. */
-static bool is_domain(struct range r, bool scheme)
+static bool is_domain(struct text_range r, bool scheme)
 {
     size_t end = r.from, label = r.from, n_labels = 0;
 
@@ -417,11 +417,12 @@ static bool is_domain(struct range r, bool scheme)
         label = end + 1;
         n_labels++;
     }
-    return (scheme || n_labels > 0) && is_top_level((struct range){r.chars, label, end}, !scheme) &&
-           is_url_tail((struct range){r.chars, end, r.to});
+    return (scheme || n_labels > 0) &&
+           is_top_level((struct text_range){r.chars, label, end}, !scheme) &&
+           is_url_tail((struct text_range){r.chars, end, r.to});
 }
 
-static bool is_ipv4(struct range r)
+static bool is_ipv4(struct text_range r)
 {
     size_t at = r.from;
 
@@ -434,10 +435,10 @@ static bool is_ipv4(struct range r)
         if (at == from)
             return false;
     }
-    return is_url_tail((struct range){r.chars, at, r.to});
+    return is_url_tail((struct text_range){r.chars, at, r.to});
 }
 
-static bool is_ipv6(struct range r)
+static bool is_ipv6(struct text_range r)
 {
     size_t at = r.from;
 
@@ -453,26 +454,26 @@ static bool is_ipv6(struct range r)
         if ((groups < 2 && !colon) || groups == 8)
             return false;
         if (groups >= 1 && at < r.to && jinja_scalar(r.chars[at]) == ']')
-            return is_url_tail((struct range){r.chars, at + 1, r.to});
+            return is_url_tail((struct text_range){r.chars, at + 1, r.to});
         if (at == r.to)
             return false;
     }
 }
 
-static bool is_url(struct range r)
+static bool is_url(struct text_range r)
 {
     size_t scheme = is_prefix(r, "https://") ? 8 : is_prefix(r, "http://") ? 7 : 0;
-    struct range host = {r.chars, r.from + scheme, r.to};
+    struct text_range host = {r.chars, r.from + scheme, r.to};
 
     if (scheme > 0 && (is_domain(host, true) || is_ipv4(host) || is_ipv6(host)))
         return true;
-    if (is_prefix(r, "www.") && is_domain((struct range){r.chars, r.from + 4, r.to}, true))
+    if (is_prefix(r, "www.") && is_domain((struct text_range){r.chars, r.from + 4, r.to}, true))
         return true;
     return is_domain(r, false);
 }
 
 /* Something, a last '@', and a domain whose last part is a word. */
-static bool is_email(struct range r)
+static bool is_email(struct text_range r)
 {
     size_t at = r.to, dot = 0;
 
@@ -494,7 +495,7 @@ static bool is_email(struct range r)
     return true;
 }
 
-static size_t count(struct range r, const char *part)
+static size_t count(struct text_range r, const char *part)
 {
     size_t n = 0;
 
@@ -507,10 +508,10 @@ static size_t count(struct range r, const char *part)
 }
 
 /* Brackets and punctuation around a word are no part of it, unless it has the bracket's other. */
-static struct range middle_of(struct jinja_run *run, struct range word)
+static struct text_range middle_of(struct jinja_run *run, struct text_range word)
 {
     static const char *const opening[] = {"(", "<", "&lt;"}, *const closing[] = {")", ">", "&gt;"};
-    struct range m = word;
+    struct text_range m = word;
 
     while (m.from < m.to) {
         size_t n = is_one_of(m.chars[m.from], "(<")       ? 1
@@ -527,7 +528,7 @@ static struct range middle_of(struct jinja_run *run, struct range word)
         m.to -= n;
     }
     for (size_t i = 0; i < 3; i++) {
-        struct range tail = {word.chars, m.to, word.to};
+        struct text_range tail = {word.chars, m.to, word.to};
         size_t opened = count(m, opening[i]), in_tail = count(tail, closing[i]);
         jinja_work(run, (word.to - word.from) / 2);
         if (opened <= count(m, closing[i]))
@@ -541,8 +542,8 @@ static struct range middle_of(struct jinja_run *run, struct range word)
     return m;
 }
 
-static void put_link(struct urlizer *u, const char *scheme, struct range address, bool attributes,
-                     struct range shown)
+static void put_link(struct urlizer *u, const char *scheme, struct text_range address,
+                     bool attributes, struct text_range shown)
 {
     struct jinja_builder *b = &u->b;
 
@@ -567,12 +568,12 @@ static void put_link(struct urlizer *u, const char *scheme, struct range address
     jinja_put_ascii(b, "</a>");
 }
 
-static void put_url(struct urlizer *u, struct range m)
+static void put_url(struct urlizer *u, struct text_range m)
 {
     bool scheme =
         is_at(m.chars, m.from, m.to, "https://") || is_at(m.chars, m.from, m.to, "http://");
     int64_t n = (int64_t)(m.to - m.from);
-    struct range shown = m;
+    struct text_range shown = m;
     int64_t limit = jinja_is_absent(u->limit) ? n : jinja_want_int(u->run, "urlize", u->limit);
 
     if (n > limit) {
@@ -582,7 +583,7 @@ static void put_url(struct urlizer *u, struct range m)
     put_link(u, scheme ? "" : "https://", m, true, shown);
 }
 
-static bool is_of_scheme(struct urlizer *u, struct range m)
+static bool is_of_scheme(struct urlizer *u, struct text_range m)
 {
     jinja_work(u->run, u->schemes.n);
     for (size_t i = 0; i < u->schemes.n; i++) {
@@ -594,9 +595,9 @@ static bool is_of_scheme(struct urlizer *u, struct range m)
     return false;
 }
 
-static void put_middle(struct urlizer *u, struct range m)
+static void put_middle(struct urlizer *u, struct text_range m)
 {
-    struct range address = {m.chars, m.from + 7, m.to};
+    struct text_range address = {m.chars, m.from + 7, m.to};
     bool at_sign = count(m, "@") > 0 && !is_at(m.chars, m.from, m.to, "@");
 
     if (is_url(m))
@@ -698,14 +699,14 @@ struct jinja_value jinja_filter_urlize(struct jinja_run *run, struct jinja_value
         bool space = is_space(s->chars[at]);
         while (at < s->n && is_space(s->chars[at]) == space)
             at++;
-        struct range word = {s->chars, from, at};
-        struct range m = space ? word : middle_of(run, word);
-        put_range(&u.b, (struct range){s->chars, from, m.from});
+        struct text_range word = {s->chars, from, at};
+        struct text_range m = space ? word : middle_of(run, word);
+        put_range(&u.b, (struct text_range){s->chars, from, m.from});
         if (space)
             put_range(&u.b, m);
         else
             put_middle(&u, m);
-        put_range(&u.b, (struct range){s->chars, m.to, at});
+        put_range(&u.b, (struct text_range){s->chars, m.to, at});
     }
     return jinja_built(&u.b);
 }
@@ -730,7 +731,7 @@ static const uint16_t windows[32] = {
     0x2013, 0x2014, 0x02dc, 0x2122, 0x0161, 0x203a, 0x0153, 0,      0x017e, 0x0178};
 
 /* The character of a name that needs no semicolon; 0 if there is none. */
-static uint32_t named(struct range name)
+static uint32_t named(struct text_range name)
 {
     static const struct {
         const char *name;
@@ -755,7 +756,7 @@ static uint32_t named(struct range name)
 }
 
 /* Of names that need a semicolon, the few that are met. */
-static uint32_t named_ended(struct range name)
+static uint32_t named_ended(struct text_range name)
 {
     static const struct {
         const char *name;
@@ -791,7 +792,7 @@ static void put_numbered(struct jinja_builder *b, uint64_t c)
 }
 
 /* "#123;" or "#x7b;" behind an ampersand. How long it is; 0 if it is none. */
-static size_t put_number_reference(struct jinja_builder *b, struct range r)
+static size_t put_number_reference(struct jinja_builder *b, struct text_range r)
 {
     size_t at = r.from + 1, base = 10, n = 0;
     uint64_t value = 0;
@@ -815,7 +816,7 @@ static size_t put_number_reference(struct jinja_builder *b, struct range r)
 }
 
 /* A name behind an ampersand, or the longest beginning of it that is one. */
-static size_t put_name_reference(struct jinja_builder *b, struct range r)
+static size_t put_name_reference(struct jinja_builder *b, struct text_range r)
 {
     enum { LONGEST = 32 };
     size_t end = r.from;
@@ -824,12 +825,13 @@ static size_t put_name_reference(struct jinja_builder *b, struct range r)
     while (end < r.to && end < r.from + LONGEST && !is_one_of(r.chars[end], "\t\n\f <&#;"))
         end++;
     bool ended = end > r.from && end < r.to && jinja_scalar(r.chars[end]) == ';';
-    if (ended && named_ended((struct range){r.chars, r.from, end + 1})) {
-        jinja_put(b, named_ended((struct range){r.chars, r.from, end + 1}) | (uint32_t)JINJA_GIVEN);
+    if (ended && named_ended((struct text_range){r.chars, r.from, end + 1})) {
+        jinja_put(b, named_ended((struct text_range){r.chars, r.from, end + 1}) |
+                         (uint32_t)JINJA_GIVEN);
         return end + 1 - r.from;
     }
     for (size_t to = end; to > r.from + 1; to--) {
-        uint32_t c = named((struct range){r.chars, r.from, to});
+        uint32_t c = named((struct text_range){r.chars, r.from, to});
         if (c != 0) {
             jinja_put(b, c | (uint32_t)JINJA_GIVEN);
             return to - r.from + (ended && to == end);
@@ -847,7 +849,7 @@ static struct jinja_value unescape(struct jinja_run *run, const struct jinja_str
     struct jinja_builder b = {.run = run};
 
     for (size_t at = 0; at < s->n; at++) {
-        struct range rest = {s->chars, at + 1, s->n};
+        struct text_range rest = {s->chars, at + 1, s->n};
         size_t n = 0;
         if (jinja_scalar(s->chars[at]) == '&' && rest.from < rest.to)
             n = jinja_scalar(s->chars[at + 1]) == '#' ? put_number_reference(&b, rest)
@@ -902,7 +904,7 @@ struct jinja_value jinja_filter_striptags(struct jinja_run *run, struct jinja_va
             end = tag_end(s, at);
         if (at < s->n && end == 0)
             at = s->n; /* what has no end is text, with all that follows */
-        put_range(&plain, (struct range){s->chars, from, at});
+        put_range(&plain, (struct text_range){s->chars, from, at});
         at = end > 0 ? end : at;
     }
     put_collapsed(&b, jinja_built(&plain).string);

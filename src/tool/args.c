@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #include "tool/args.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
+#include "base/utf8.h"
 #include "tool/say.h"
 #include "tool/session_file.h"
 
 #define FIELD(name) offsetof(struct args, name)
 
-/* args_begin() fills in the choices of --template, which are the library's. */
-static struct option_spec prompt_specs[] = {
+static const struct option_spec prompt_specs[] = {
     OPT_TEXT('p', "prompt", FIELD(prompt), "TEXT", "what to answer", .once = true),
     OPT_PATH('f', "file", FIELD(file), "FILE",
              "read it from a file (-: stdin); after --prompt and\n"
@@ -22,8 +24,12 @@ static struct option_spec prompt_specs[] = {
              "go on with this conversation, and keep it there"),
     OPT_TEXT(0, "system", FIELD(system), "TEXT", "instructions for the whole conversation",
              ALSO("system-prompt")),
-    OPT_ONE_OF(0, "template", FIELD(template_index), "NAME", NULL,
-               "chat template (recognised by the checkpoint's own)"),
+    OPT_TEXT(0, "template", FIELD(template), "NAME|FILE",
+             "chat template: another one of the checkpoint's,\n"
+             "llama3 or chatml, or a file (the checkpoint's own)"),
+    OPT_TEXTS(0, "template-arg", FIELD(template_args), "NAME=VALUE",
+              "a variable for the template, such as\n"
+              "enable_thinking=false; may be repeated"),
     OPT_TEXT(0, "date", FIELD(date), "DATE", "the date for the template, such as \"26 Jul 2024\""),
     OPT_FLAG(0, "raw", FIELD(raw), "no chat template: continue the text (base models)"),
 };
@@ -95,7 +101,8 @@ static int check_combinations(const struct args *args)
 {
     const char *odd = args->session != NULL       ? "--session"
                       : args->system != NULL      ? "--system"
-                      : args->template_index >= 0 ? "--template"
+                      : args->template != NULL    ? "--template"
+                      : args->template_args.n > 0 ? "--template-arg"
                       : args->date != NULL        ? "--date"
                                                   : NULL;
     if (args->raw && odd != NULL)
@@ -111,10 +118,68 @@ static int check_combinations(const struct args *args)
     return gpu_check(&args->gpu);
 }
 
+void args_free(struct args *args)
+{
+    free(args->stop.items);
+    free(args->template_args.items);
+    free(args->template_variables);
+}
+
+/* A value as JSON, or as a string. */
+static json_t *value_of(const char *text)
+{
+    struct buf object = {0};
+    buf_add_str(&object, "{\"value\":");
+    buf_add_str(&object, text);
+    buf_add_str(&object, "}");
+    json_t *root = object.failed ? NULL : json_parse(object.data, object.size, "", NULL);
+    json_t *value = json_object_size(root) == 1 ? json_incref(json_object_get(root, "value"))
+                                                : json_string(text);
+    json_decref(root);
+    buf_free(&object);
+    return value;
+}
+
+/* Sets what a NAME=VALUE says; an error is on stderr. */
+static bool set_pair(json_t *object, const char *pair)
+{
+    const char *equals = strchr(pair, '=');
+    size_t n = strlen(pair);
+    if (equals == NULL || equals == pair || utf8_valid((const uint8_t *)pair, n) != n) {
+        say_usage("--template-arg: expected NAME=VALUE, found '%s'", pair);
+        return false;
+    }
+    char *name = strndup(pair, (size_t)(equals - pair));
+    bool good = name != NULL && json_object_set_new(object, name, value_of(equals + 1)) == 0;
+    if (!good)
+        say_error("not enough memory for --template-arg");
+    free(name);
+    return good;
+}
+
+/* A VALUE that is JSON is that, and any other one is a string. */
+static int read_template_args(struct args *args)
+{
+    struct buf text = {0};
+    json_t *object = json_object();
+    bool good = true;
+    for (size_t i = 0; i < args->template_args.n && good; i++)
+        good = set_pair(object, args->template_args.items[i]);
+    if (good)
+        json_print(object, JSON_COMPACT, &text);
+    if (text.failed)
+        say_error("not enough memory for --template-arg");
+    json_decref(object);
+    if (text.failed)
+        buf_free(&text);
+    args->template_variables = text.data;
+    return text.data != NULL ? STATUS_OK : STATUS_USAGE;
+}
+
 bool args_begin(struct args *args, int argc, char **argv, int *status)
 {
     uint32_t seed; /* short enough to be typed again */
-    *args = (struct args){.template_index = -1};
+    *args = (struct args){0};
     if (getentropy(&seed, sizeof seed) != 0)
         seed = 0;
     snprintf(args->random_seed, sizeof args->random_seed, "%u", seed);
@@ -133,12 +198,11 @@ bool args_begin(struct args *args, int argc, char **argv, int *status)
         .groups = groups,
         .n = sizeof groups / sizeof *groups,
     };
-    for (size_t i = 0; i < sizeof prompt_specs / sizeof *prompt_specs; i++)
-        if (prompt_specs[i].type == OPTION_ONE_OF)
-            prompt_specs[i].choices = llama3_template_names();
     if (!options_begin(&set, argc, argv, status))
         return false;
     *status = check_combinations(args);
+    if (*status == STATUS_OK)
+        *status = read_template_args(args);
     return *status == STATUS_OK;
 }
 

@@ -13,7 +13,9 @@ struct args {
     struct gpu_args gpu;
     /* what is asked */
     const char *prompt, *file, *session, *system, *date;
-    int template_index; /* into llama3_template_names(), -1: the checkpoint's own */
+    const char *template; /* a name or a file; NULL: the checkpoint's own */
+    struct option_texts template_args;
+    char *template_variables; /* what they say, as a JSON object */
     bool raw;
     /* how it is answered: of a sampling the texts that llama3_sampling_set() takes; NULL, 0: not
      * given */
@@ -30,8 +32,10 @@ struct args {
 enum { N_ANSWER_OPTIONS = 10 };
 extern const struct option_spec answer_option_specs[N_ANSWER_OPTIONS];
 
-/* As options_begin(). The caller frees args->stop.items. */
+/* As options_begin(); for args_free() in any case. */
 bool args_begin(struct args *args, int argc, char **argv, int *status);
+
+void args_free(struct args *args);
 
 /* The name of an option in session files, and of a setting in llama3.h: '_' for '-'. */
 void args_key(const struct option_spec *spec, char key[32]);

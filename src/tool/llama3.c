@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
+#include "base/path.h"
 #include "tool/args.h"
 #include "tool/chat.h"
 #include "tool/fetch.h"
@@ -85,6 +87,8 @@ static struct llama3_model *open_named(const struct opening *opening, const char
     return model;
 }
 
+enum { MAX_TEMPLATE = 1 << 22 };
+
 /* NULL after an error, which is on stderr; *status then says which. */
 static struct llama3_model *open_model(const struct args *args, int *status)
 {
@@ -95,8 +99,21 @@ static struct llama3_model *open_model(const struct args *args, int *status)
     *status = STATUS_FAILED;
     if (path == NULL)
         return NULL;
-    if (args->template_index >= 0)
-        options.template_name = llama3_template_names()[args->template_index];
+    char *template = NULL;
+    if (args->template != NULL && path_exists(args->template)) {
+        struct llama3_error err = {.size = sizeof err};
+        size_t size;
+        template = file_read(args->template, MAX_TEMPLATE, &size, NULL, &err);
+        if (template == NULL || strlen(template) != size) {
+            free(template);
+            free(path);
+            say_error("--template: %s",
+                      template == NULL ? err.message : "expected text, found a NUL byte");
+            return NULL;
+        }
+    }
+    options.template_name = args->template;
+    options.template_text = template;
     gpu_apply(&args->gpu, &options);
     char *cache = model_cache(&args->model);
     options.cache = cache;
@@ -109,6 +126,7 @@ static struct llama3_model *open_model(const struct args *args, int *status)
     opening.what = what.failed ? "loading" : what.data;
     struct llama3_model *model = open_named(&opening, path, &options, status);
     buf_free(&what);
+    free(template);
     free(cache);
     free(path);
     return model;
@@ -117,8 +135,9 @@ static struct llama3_model *open_model(const struct args *args, int *status)
 /* Reports what is wrong with the template or its options now, not after the first question. */
 static int chat(struct conversation *c)
 {
-    const struct llama3_message hello = {sizeof hello, "user", "Hello"};
-    const struct llama3_template_options options = {.size = sizeof options, .date = c->args->date};
+    const struct llama3_message hello = {.size = sizeof hello, .role = "user", .content = "Hello"};
+    const struct llama3_template_options options = {
+        .size = sizeof options, .date = c->args->date, .arguments = c->args->template_variables};
     struct llama3_error err = {.size = sizeof err};
     int32_t *tokens;
     size_t n;
@@ -228,6 +247,6 @@ int main(int argc, char **argv)
     interrupt_install();
     if (args_begin(&args, argc, argv, &status))
         status = start(&args);
-    free(args.stop.items);
+    args_free(&args);
     return status;
 }

@@ -120,6 +120,7 @@ int say_failure(const struct llama3_error *err)
     } fields[] = {
         {"context: expected ", "--ctx: expected "},
         {"gpu_layers: ", "--gpu-layers: "},
+        {"template_name: ", "--template: "},
         {"device: expected ", "--device: expected "},
         {"date: expected ", "--date: expected "},
     };

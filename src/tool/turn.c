@@ -155,7 +155,8 @@ bool conversation_asks(const struct conversation *c)
 
 static enum turn answer_history(const struct conversation *c, struct buf *said)
 {
-    const struct llama3_template_options options = {.size = sizeof options, .date = c->args->date};
+    const struct llama3_template_options options = {
+        .size = sizeof options, .date = c->args->date, .arguments = c->args->template_variables};
     struct llama3_error err = {.size = sizeof err};
     size_t n_messages = llama3_history_length(c->history), n;
     const char *last = llama3_history_message(c->history, n_messages - 1)->content;

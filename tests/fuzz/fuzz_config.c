@@ -46,10 +46,11 @@ static int read_tokenizer_config(const json_t *root, struct model *model, const 
     if (hf_tokenizer_config_read(root, model, where, err) != 0)
         return -1;
     FUZZ_EXPECT(model->vocab.bos >= -1 && model->vocab.bos < (int64_t)model->vocab.n);
-    return model->template_text == NULL ||
-                   chat_template_recognise(model->template_text, err) != NULL
-               ? 0
-               : -1;
+    const char *text = json_string_value(json_object_get(model->templates, "default"));
+    struct chat_template *chat =
+        text != NULL ? chat_open(text, where, model->special_tokens, err) : NULL;
+    chat_close(chat);
+    return text == NULL || chat != NULL ? 0 : -1;
 }
 
 static void read_file(struct model *model, hf_reader *read, const char *where, const char *text,
@@ -81,7 +82,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         char *text = fuzz_next_text(&data, &size, &length);
         read_file(&model, files[i].read, files[i].name, text, length);
         json_decref(model.generation.unsupported);
-        free(model.template_text);
+        json_decref(model.templates);
+        json_decref(model.special_tokens);
         free(text);
     }
     return 0;

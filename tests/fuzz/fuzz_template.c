@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "text/chat.h"
+#include "text/chat_names.h"
 
 enum { MAX_MESSAGES = 16 };
 
@@ -26,7 +27,8 @@ static void read_messages(struct conversation *c, const uint8_t *data, size_t si
         data++;
         size--;
         c->contents[c->n] = fuzz_next_text(&data, &size, &length);
-        c->messages[c->n] = (struct llama3_message){sizeof *c->messages, role, c->contents[c->n]};
+        c->messages[c->n] = (struct llama3_message){
+            .size = sizeof *c->messages, .role = role, .content = c->contents[c->n]};
         c->n++;
     }
 }
@@ -37,7 +39,9 @@ static bool controls_of(const struct chat_template *chat, const struct tokenizer
 {
     struct llama3_error err = {0};
     struct tokens tokens = {0};
-    int result = chat_render(chat, tokenizer, c->messages, c->n, date, CHAT_HEADER, &tokens, &err);
+    const struct chat_request request = {
+        .messages = c->messages, .n = c->n, .date = date, .end = CHAT_HEADER};
+    int result = chat_render(chat, tokenizer, &request, &tokens, &err);
     if (result != 0) {
         fuzz_check_error(&err);
         FUZZ_EXPECT(tokens.n == 0);
@@ -63,19 +67,23 @@ static const struct tokenizer *small_tokenizer(void)
     return tokenizer;
 }
 
+/* One that does more with contents than to copy them. */
+static const char busy[] =
+    "{% macro part(text) %}{{ text | tojson }}{{ text[::-1] | upper }}{% endmacro %}"
+    "{% for m in messages %}<|eot_id|>{{ part(m.content.split('|') | join('<')) ~ m.role | title }}"
+    "{{ (m.content | replace('a', 'b')).strip() }}<|start_header_id|>{% endfor %}";
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct tokenizer *tokenizer = small_tokenizer();
-    const char *const *names = chat_template_names();
+    const char *const texts[] = {chat_builtin("llama3"), chat_builtin("chatml"), busy};
     struct llama3_error err = {0};
     struct conversation c = {.n = 0};
     struct tokens with = {0}, without = {0};
-    size_t n_names = 0, length;
+    size_t length;
     if (size == 0)
         return 0;
-    while (names[n_names] != NULL)
-        n_names++;
-    const struct chat_template *chat = chat_template_by_name(names[data[0] % n_names], &err);
+    struct chat_template *chat = chat_open(texts[data[0] % 3], "template", NULL, &err);
     FUZZ_EXPECT(chat != NULL);
     data++;
     size--;
@@ -94,8 +102,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     tokens_free(&without);
     for (size_t i = 0; i < c.n; i++)
         free(c.contents[i]);
-    if (chat_template_recognise(date, &err) == NULL)
+    chat_close(chat);
+    chat = chat_open(date, "date", NULL, &err); /* or whatever it is */
+    if (chat == NULL)
         fuzz_check_error(&err);
+    chat_close(chat);
     free(date);
     return 0;
 }
