@@ -5,6 +5,8 @@
  *     {"template": text, "variables": {}, "constants": {name: text}, "now": "2026-11-30 08:00:00"}
  *     {"text": text, "given": [[from, to], ...]}, in characters; or {"error": message}
  */
+#include "config.h" /* strptime */
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

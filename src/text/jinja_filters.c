@@ -355,7 +355,8 @@ static struct jinja_args arguments_from(const struct jinja_args *args, size_t n)
 {
     struct jinja_args rest = *args;
 
-    rest.items += n;
+    if (n > 0)
+        rest.items += n;
     rest.n -= n;
     return rest;
 }

@@ -560,7 +560,8 @@ static void put_format(struct formatter *f, struct jinja_builder *b, struct form
         struct jinja_value value = convert(f, field_value(f, field.name), field.conversion);
         struct jinja_builder spec = {.run = f->run};
         put_format(f, &spec, field.spec, depth - 1);
-        put_field(f, b, value, (struct format_reader){spec.chars, spec.chars + spec.n});
+        const struct jinja_string *built = jinja_built(&spec).string;
+        put_field(f, b, value, (struct format_reader){built->chars, built->chars + built->n});
     }
 }
 

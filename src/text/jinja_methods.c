@@ -667,7 +667,7 @@ METHOD(str, expandtabs)
     {                                                                       \
         struct jinja_builder b = {.run = run};                              \
                                                                             \
-        jinja_bind(run, #name + strlen("jinja_str_"), "", args, NULL);      \
+        jinja_bind(run, &#name[sizeof "jinja_str_" - 1], "", args, NULL);   \
         put(&b, self.string);                                               \
         return jinja_like(run, self.string, jinja_built(&b));               \
     }

@@ -315,7 +315,9 @@ static struct expr *argument(struct template_parser *p)
 {
     struct expr *e;
     const struct jinja_string *named = NULL;
-    int passed = skip_operator(p, '*') ? ARG_LIST : skip_operator(p, 'p') ? ARG_DICT : ARG_PLAIN;
+    unsigned passed = skip_operator(p, '*')   ? ARG_LIST
+                      : skip_operator(p, 'p') ? ARG_DICT
+                                              : ARG_PLAIN;
     if (passed == ARG_PLAIN && p->token->type == TOKEN_NAME && p->token[1].type == TOKEN_OPERATOR &&
         p->token[1].operator== '=') {
         named = want_name(p);

@@ -48,8 +48,10 @@ struct jinja_value jinja_float(double value)
 static struct jinja_value make_string(struct jinja_run *run, const uint32_t *chars, size_t n,
                                       bool markup)
 {
+    static const uint32_t none[1]; /* so that a part of nothing is a place too */
     struct jinja_string *string = jinja_alloc(run, 1, sizeof *string);
-    *string = (struct jinja_string){.chars = chars, .n = n, .markup = markup};
+    *string =
+        (struct jinja_string){.chars = chars != NULL ? chars : none, .n = n, .markup = markup};
     return (struct jinja_value){.type = JINJA_STRING, .string = string};
 }
 

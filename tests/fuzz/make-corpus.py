@@ -13,10 +13,12 @@ import json
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 DATA = Path(__file__).resolve().parent.parent / "data"
+REFERENCE = Path(__file__).resolve().parent.parent / "reference"
 CONTROLS = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
             "<|eot_id|>"]  # fmt: skip
 # The first two merges of the fixtures: Ġ t, h e.
@@ -71,6 +73,48 @@ def tokenizers():
 
 def dump(value):
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+# ---- chat templates --------------------------------------------------------------------------
+
+
+CHAT = """{{- bos_token }}
+{%- macro call(c) %}{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments|tojson }}}{% endmacro -%}
+{%- set ns = namespace(system='', n=0) -%}
+{%- if messages[0]['role'] == 'system' %}{% set ns.system = messages[0].content|trim %}{% set messages = messages[1:] %}{% endif -%}
+{% for message in messages if message.role != 'x' %}
+    {%- if message.tool_calls is defined and message.tool_calls %}
+        {%- for c in message['tool_calls'] %}{{ call(c) }}{{ ', ' if not loop.last else eos_token }}{% endfor %}
+    {%- elif message.content is string %}
+        {{- '<|' ~ message.role ~ '|>' + (message.content.split('</think>')|last).strip() + eos_token }}
+        {%- generation %}{{ loop.index0 }}{% endgeneration %}
+    {%- else %}{% continue %}{% endif %}
+    {%- set ns.n = ns.n + 1 %}
+{%- endfor %}
+{%- for t in tools or [] %}{{ t|tojson(indent=2) }}{% filter upper %}{{ t.function.name }}{% endfilter %}{% endfor %}
+{% set date %}{{ strftime_now('%d %b %Y') }}{% endset %}{{ date }}
+{%- if add_generation_prompt %}{{ '%s: %d' % (ns.system, ns.n) }}{% raw %}{{ x }}{% endraw %}{# end #}{% endif %}
+"""
+
+
+def chat_templates():
+    """One as models have them; then each filter, test and method, several in a file."""
+    sys.path.insert(0, str(REFERENCE))
+    import jinja_corpus
+
+    lines = []
+    for name, (types, arguments) in jinja_corpus.FILTERS.items():
+        value = jinja_corpus.VALUES[types.split()[0]][-1]
+        lines += [f"{{{{ {value}|{name}{arguments[0]} }}}}", f"{{{{ {value}|{name}{arguments[-1]} }}}}"]
+    for types, methods in jinja_corpus.METHODS.items():
+        value = jinja_corpus.VALUES[types.split()[0]][-1]
+        lines += [f"{{{{ ({value}).{name}({arguments[-1]}) }}}}" for name, arguments in methods.items()]
+    lines += [f"{{{{ n is {name}{arguments[0]} }}}}" for name, arguments in jinja_corpus.TESTS.items()]
+    lines += [text for text in jinja_corpus.Maker.TRAPS if "{%" in text][::3]
+    files = {"jinja/chat": CHAT.encode()}
+    for i in range(0, len(lines), 8):
+        files[f"jinja/{i // 8:02}"] = "\n".join(lines[i : i + 8]).encode()
+    return files
 
 
 # ---- Hugging Face directories ----------------------------------------------------------------
@@ -349,6 +393,8 @@ def corpus(quantize):
         parts = [bytes([names.index(name)]) + (date or "").encode()]
         parts += [bytes([roles.index(role)]) + text.encode()[:60] for role, text in messages[:4]]
         files[f"template/{name}"] = b"\0".join(parts)
+
+    files.update(chat_templates())
 
     session = read_json("session.json")
     session["messages"] = session["messages"][:2]

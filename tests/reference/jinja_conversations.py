@@ -230,6 +230,12 @@ def squeezed(text):
     return "".join(c for c in text if not c.isspace() and c not in (BEGIN, END))
 
 
+def is_within(part, whole):
+    """Whether all characters of a part are there, in order."""
+    rest = iter(whole)
+    return all(c in rest for c in part)
+
+
 def not_given(text, flags, variables):
     """Pieces of a text that come from a field and are not marked. Between the marks of a field there
     may be more, which the template put in, as long as all of the field is there and given."""
@@ -239,7 +245,7 @@ def not_given(text, flags, variables):
             found.append(text[max(0, i - 30) : i + 30])
     for field in re.finditer(f"{BEGIN}[^{BEGIN}]*?{END}", text):
         given = squeezed("".join(text[i] for i in range(*field.span()) if flags[i]))
-        if not all(flags[slice(*field.span())]) and given not in known:
+        if not all(flags[slice(*field.span())]) and not any(is_within(t, given) for t in known if len(t) > 8):
             found.append(field.group())
     return found
 
