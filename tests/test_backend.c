@@ -732,6 +732,7 @@ static struct scene random_scene(size_t n_kv, size_t group, size_t head_dim, siz
                                      .n_layers = 2,
                                      .kv_type = type,
                                      .rope_interleaved = interleaved,
+                                     .rope_scale = interleaved ? 1.0625f : 0,
                                      .rms_eps = 1e-5f};
     s.q = random_floats(n * n_kv * group * head_dim);
     s.k = random_floats(n * n_kv * head_dim);
@@ -780,13 +781,15 @@ static void attend_rows(struct rig *rig, const struct scene *s, struct kv *kv, s
 
 static void turn(const struct scene *s, size_t position, const float *in, double *out)
 {
+    double scale = (double)backend_rope_scale(&s->shape);
     size_t half = s->shape.head_dim / 2;
     for (size_t i = 0; i < half; i++) {
         size_t a = s->shape.rope_interleaved ? 2 * i : i;
         size_t b = s->shape.rope_interleaved ? 2 * i + 1 : i + half;
         double angle = (double)((float)position * s->inv_freq[i]);
-        out[a] = (double)in[a] * cos(angle) - (double)in[b] * sin(angle);
-        out[b] = (double)in[b] * cos(angle) + (double)in[a] * sin(angle);
+        double cosine = scale * cos(angle), sine = scale * sin(angle);
+        out[a] = (double)in[a] * cosine - (double)in[b] * sine;
+        out[b] = (double)in[b] * cosine + (double)in[a] * sine;
     }
 }
 

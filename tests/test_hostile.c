@@ -257,9 +257,15 @@ static void try_json(const char *text, size_t size, void *arg)
 START_TEST(evil_numbers_in_json)
 {
     char *added = added_tokenizer();
+    char *plain = tiny_replace(tiny_config, "\"low_freq_factor\": 1.0,", "\"beta_fast\": 8,");
+    char *fast = tiny_replace(plain, "\"high_freq_factor\": 4.0,",
+                              "\"beta_slow\": 2, \"mscale\": 1, \"mscale_all_dim\": 0.5,\n"
+                              " \"attention_factor\": 1.5, \"truncate\": false,");
+    char *yarn = tiny_replace(fast, "\"llama3\"", "\"yarn\"");
     const struct {
         const char *name, *text;
-    } files[] = {{"config.json", tiny_config},
+    } files[] = {{"config.json", yarn},
+                 {"config.json", tiny_config},
                  {"generation_config.json", tiny_generation},
                  {"tokenizer.json", tiny_tokenizer},
                  {"tokenizer.json", added},
@@ -272,6 +278,9 @@ START_TEST(evil_numbers_in_json)
         tiny_put_text(folder, files[i].name, files[i].text);
         ck_assert(try_open(folder));
     }
+    free(yarn);
+    free(fast);
+    free(plain);
     free(added);
     tiny_remove(folder);
     finish("evil values in JSON", 3000);

@@ -47,6 +47,12 @@ static const struct {
     {"tiny-gguf-k", "/model.gguf", true},
     {"tiny-gguf-v2", "/model.gguf", true},
     {"tiny-gguf-rope", "/model.gguf", false},
+    {"tiny-rope-linear", "", false},
+    {"tiny-rope-dynamic", "", false},
+    {"tiny-rope-yarn", "", false},
+    {"tiny-rope-yarn-mscale", "", false},
+    {"tiny-gguf-rope-linear", "/model.gguf", false},
+    {"tiny-gguf-rope-yarn", "/model.gguf", false},
     {"tiny-gguf-split", "/model-00001-of-00002.gguf", false},
 };
 enum { N_FIXTURES = sizeof fixtures / sizeof fixtures[0] };

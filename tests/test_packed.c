@@ -65,6 +65,15 @@ static void same_config(const struct config *a, const struct config *b)
         same_number(a->rope.high_freq_factor, b->rope.high_freq_factor);
         same_number(a->rope.original_context, b->rope.original_context);
     }
+    if (a->rope.type == ROPE_LINEAR || a->rope.type == ROPE_YARN)
+        same_number(a->rope.factor, b->rope.factor);
+    if (a->rope.type == ROPE_YARN) {
+        same_number(a->rope.original_context, b->rope.original_context);
+        same_number(a->rope.beta_fast, b->rope.beta_fast);
+        same_number(a->rope.beta_slow, b->rope.beta_slow);
+        same_number(a->rope.attention_factor, b->rope.attention_factor);
+        ck_assert_int_eq(a->rope.exact_range, b->rope.exact_range);
+    }
     ck_assert_int_eq(a->rope.factors == NULL, b->rope.factors == NULL);
     if (a->rope.factors != NULL)
         ck_assert_mem_eq(a->rope.factors, b->rope.factors, a->head_dim / 2 * sizeof(float));
@@ -191,10 +200,13 @@ static void round_trip(const char *source)
 
 START_TEST(fixtures)
 {
-    static const char *const all[] = {"tiny-f32",      "tiny-tied",     "tiny-f16",
-                                      "tiny-bf16",     "tiny-sharded",  "tiny-rope",
-                                      "tiny-head-dim", "tiny-gqa-6-2",  "tiny-transformers5",
-                                      "tiny-gguf-f32", "tiny-gguf-f16", "tiny-gguf-rope"};
+    static const char *const all[] = {
+        "tiny-f32",           "tiny-tied",      "tiny-f16",
+        "tiny-bf16",          "tiny-sharded",   "tiny-rope",
+        "tiny-head-dim",      "tiny-gqa-6-2",   "tiny-transformers5",
+        "tiny-gguf-f32",      "tiny-gguf-f16",  "tiny-gguf-rope",
+        "tiny-rope-linear",   "tiny-rope-yarn", "tiny-rope-yarn-mscale",
+        "tiny-gguf-rope-yarn"};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         char path[600];
         snprintf(path, sizeof path, TEST_DATA "/%s", all[i]);

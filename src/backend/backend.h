@@ -67,8 +67,14 @@ struct backend_shape {
     enum llama3_kv_type kv_type;
     const float *inv_freq; /* [head_dim/2] RoPE frequencies; copied by open */
     bool rope_interleaved;
+    float rope_scale; /* of cosines and sines; 0 is 1 */
     float rms_eps;
 };
+
+static inline float backend_rope_scale(const struct backend_shape *shape)
+{
+    return shape->rope_scale > 0 ? shape->rope_scale : 1;
+}
 
 struct backend_options {
     const char *name; /* NULL: the CPU's */

@@ -120,6 +120,21 @@ int config_finish(struct config *config, const char *where, struct llama3_error 
     const struct rope *rope = &config->rope;
     if (!(rope->theta >= 1 && rope->theta <= 1e15))
         return error_input(err, "%s: rope theta: expected 1..1e+15, found %g", where, rope->theta);
+    if (rope->type == ROPE_LINEAR && !(rope->factor >= 1 && rope->factor <= 1e6))
+        return error_input(err, "%s: rope scaling linear: expected factor 1..1e+06, found %g",
+                           where, rope->factor);
+    if (rope->type == ROPE_YARN &&
+        !(rope->factor >= 1 && rope->factor <= 1e6 && rope->theta > 1 && rope->beta_slow > 0 &&
+          rope->beta_fast >= rope->beta_slow && rope->beta_fast <= 1e6 &&
+          rope->attention_factor > 0 && rope->attention_factor <= 1e6 &&
+          rope->original_context >= 1 && rope->original_context <= MAX_CONTEXT))
+        return error_input(
+            err,
+            "%s: rope scaling yarn: expected theta > 1, factor >= 1, attention_factor "
+            "> 0 and 0 < beta_slow <= beta_fast, found theta %g, factor %g, "
+            "attention_factor %g, beta_slow %g, beta_fast %g",
+            where, rope->theta, rope->factor, rope->attention_factor, rope->beta_slow,
+            rope->beta_fast);
     if (rope->type == ROPE_LLAMA3 &&
         !(rope->factor >= 1 && rope->factor <= 1e6 && rope->low_freq_factor > 0 &&
           rope->high_freq_factor > rope->low_freq_factor && rope->high_freq_factor <= 1e6 &&
@@ -276,6 +291,9 @@ int assemble_rope_factors(struct model *model, struct tensor_table *table, const
     size_t n = model->config.head_dim / 2;
     if (tensor == NULL)
         return 0;
+    if (model->config.rope.type != ROPE_PLAIN)
+        return error_input(err, "%s: tensor %s: expected none with rope scaling, found both", where,
+                           tensor->name);
     if (tensor->type != DTYPE_F32 || tensor->n_dims != 1 || tensor->dims[0] != n)
         return error_input(
             err, "%s: tensor %s: expected f32 [%zu], found %s [%" PRIu64 "%s]", where, tensor->name,

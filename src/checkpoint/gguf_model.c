@@ -51,6 +51,8 @@ static const char *const understood_keys[] = {
     "rope.dimension_count",
     "rope.scaling.type",
     "rope.scaling.original_context_length",
+    "rope.scaling.factor",
+    "rope.scale_linear",
     "rope.scaling.finetuned",
     "tensor_data_layout",
     "decoder_start_token_id",
@@ -61,8 +63,6 @@ static const struct {
     const char *key;
     double neutral;
 } neutral_keys[] = {
-    {"rope.scale_linear", 1},
-    {"rope.scaling.factor", 1},
     {"rope.scaling.attn_factor", 1},
     {"attention.scale", 0},
     {"attention.max_alibi_bias", 0},
@@ -121,9 +121,6 @@ static int refuse_variants(const struct gguf *gguf, const struct config *config,
         if (check_key(gguf, key, key + n, err) != 0)
             return -1;
     }
-    if (gguf_expect_string(gguf, "llama.rope.scaling.type", false, "none", err) != 0)
-        return -1;
-
     static const char *const lengths[] = {"llama.rope.dimension_count",
                                           "llama.attention.value_length"};
     for (size_t i = 0; i < 2; i++) {
@@ -135,6 +132,51 @@ static int refuse_variants(const struct gguf *gguf, const struct config *config,
                                "%s: %s: expected %zu (the dimension of a head), found %" PRId64,
                                gguf->path, lengths[i], config->head_dim, length);
     }
+    return 0;
+}
+
+/* Scaling as llama.cpp's converter writes it, which is transformers' without its options; the older
+ * key for the factor of a linear one, too. */
+static int read_rope_scaling(const struct gguf *gguf, struct config *config,
+                             struct llama3_error *err)
+{
+    struct rope *rope = &config->rope;
+    const char *type = "none";
+    size_t n = 4;
+    double factor = 1, scale = 1, original = (double)config->context;
+    if (gguf_get_string(gguf, "llama.rope.scaling.type", false, &type, &n, err) != 0 ||
+        gguf_get_number(gguf, "llama.rope.scaling.factor", false, 0, 1e6, &factor, err) != 0 ||
+        gguf_get_number(gguf, "llama.rope.scale_linear", false, 0, 1e6, &scale, err) != 0 ||
+        gguf_get_number(gguf, "llama.rope.scaling.original_context_length", false, 1, MAX_CONTEXT,
+                        &original, err) != 0)
+        return -1;
+    bool none = n == 4 && memcmp(type, "none", 4) == 0,
+         yarn = n == 4 && memcmp(type, "yarn", 4) == 0;
+    bool linear = n == 6 && memcmp(type, "linear", 6) == 0;
+    if (!none && !yarn && !linear)
+        return error_input(err,
+                           "%s: llama.rope.scaling.type: expected none, linear or yarn, found "
+                           "\"%.*s\"",
+                           gguf->path, n < 80 ? (int)n : 80, type);
+    if (scale > 1 && factor > 1)
+        return error_input(
+            err,
+            "%s: expected either llama.rope.scale_linear or llama.rope.scaling.factor, "
+            "found both",
+            gguf->path);
+    if (scale <= 1 && factor <= 1 && !yarn) /* 0 or 1, which files without scaling have, too */
+        return 0;
+    if (none && factor > 1)
+        return error_input(err,
+                           "%s: llama.rope.scaling.factor: expected 1 or nothing without a type, "
+                           "found %g",
+                           gguf->path, factor);
+    rope->type = yarn ? ROPE_YARN : ROPE_LINEAR;
+    rope->factor = scale > 1 ? scale : factor;
+    if (!yarn)
+        return 0;
+    rope->original_context = original;
+    hf_yarn_defaults(rope);
     return 0;
 }
 
@@ -170,7 +212,7 @@ static int read_config(const struct gguf *gguf, struct config *config, struct ll
         return -1;
     config->rms_eps = (float)eps;
     config->rope = (struct rope){.type = ROPE_PLAIN, .theta = theta, .interleaved = true};
-    return 0;
+    return read_rope_scaling(gguf, config, err);
 }
 
 /* The embedding has a row for each token. llama.vocab_size, where given, must agree. */

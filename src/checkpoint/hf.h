@@ -18,6 +18,9 @@ typedef int hf_reader(const json_t *root, struct model *model, const char *where
 hf_reader hf_config_read, hf_generation_read, hf_tokenizer_read, hf_tokenizer_config_read;
 hf_reader hf_template_read; /* only "chat_template" of the last one */
 
+/* What YaRN does to a rope of known factor where nothing else is said. */
+void hf_yarn_defaults(struct rope *rope);
+
 /* -1 unless the key is absent, null or has this value. */
 int hf_expect_string(const json_t *object, const char *key, const char *expected, const char *where,
                      struct llama3_error *err);

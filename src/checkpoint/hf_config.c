@@ -94,61 +94,170 @@ static int find_rope(const json_t *root, const json_t **rope, const char *where,
     return 0;
 }
 
-static int check_rope_keys(const json_t *object, const char *where, struct llama3_error *err)
+/* Any other key would say that something is meant that is not done. */
+static int check_rope_keys(const json_t *object, const char *type, const char *where,
+                           struct llama3_error *err)
 {
-    static const char *const known[] = {"rope_type",
-                                        "type",
-                                        "rope_theta",
-                                        "factor",
-                                        "low_freq_factor",
-                                        "high_freq_factor",
-                                        "original_max_position_embeddings",
-                                        "partial_rotary_factor"};
+    static const struct {
+        const char *key, *type; /* type: NULL: any, even where it has no effect */
+    } known[] = {
+        {"rope_type", NULL},
+        {"type", NULL},
+        {"rope_theta", NULL},
+        {"factor", NULL},
+        {"finetuned", NULL},
+        {"original_max_position_embeddings", NULL},
+        {"partial_rotary_factor", NULL},
+        {"low_freq_factor", "llama3"},
+        {"high_freq_factor", "llama3"},
+        {"attention_factor", "yarn"},
+        {"beta_fast", "yarn"},
+        {"beta_slow", "yarn"},
+        {"mscale", "yarn"},
+        {"mscale_all_dim", "yarn"},
+        {"truncate", "yarn"},
+    };
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)object, key, value)
     {
         bool found = json_is_null(value);
         for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-            found = found || strcmp(key, known[i]) == 0;
+            found = found || (strcmp(key, known[i].key) == 0 &&
+                              (known[i].type == NULL || strcmp(type, known[i].type) == 0));
         if (!found)
-            return error_input(err, "%s: expected RoPE of type default or llama3, found \"%.80s\"",
-                               where, key);
+            return error_input(err,
+                               "%s: RoPE scaling: expected keys of type %.40s, found \"%.80s\"",
+                               where, type, key);
     }
     return hf_expect_number(object, "partial_rotary_factor", 1, where, err);
 }
 
-static int read_rope(const json_t *root, struct rope *rope, const char *where,
+/* The context that was trained on: the scaling's, or the model's beside it or in all. */
+static int read_original(const json_t *root, const json_t *object, bool required,
+                         const struct config *config, double *original, const char *where,
+                         struct llama3_error *err)
+{
+    static const char key[] = "original_max_position_embeddings";
+    double beside = 0;
+    *original = 0;
+    if (json_get_number(object, key, required, 1, MAX_CONTEXT, original, where, err) != 0 ||
+        json_get_number(root, key, false, 1, MAX_CONTEXT, &beside, where, err) != 0)
+        return -1;
+    if (*original > 0 && beside > 0 && (*original < beside || *original > beside))
+        return error_input(err, "%s: \"%s\": expected one, found %g and %g", where, key, beside,
+                           *original);
+    *original = *original > 0 ? *original : beside > 0 ? beside : (double)config->context;
+    return 0;
+}
+
+/* How sharp YaRN makes attention, which depends on the factor where nothing else is said. */
+static double attention_factor(double factor, double mscale)
+{
+    return factor > 1 ? 0.1 * mscale * log(factor) + 1 : 1;
+}
+
+static double or_default(double value, double otherwise)
+{
+    return value < 0 || value > 0 ? value : otherwise; /* as in Python, 0 is nothing */
+}
+
+void hf_yarn_defaults(struct rope *rope)
+{
+    rope->attention_factor = attention_factor(rope->factor, 1);
+    rope->beta_fast = 32;
+    rope->beta_slow = 1;
+}
+
+static int read_yarn(const json_t *object, struct rope *rope, const char *where,
                      struct llama3_error *err)
 {
+    double fast = 0, slow = 0, scale = 0, scale_all = 0;
+    bool truncate = true;
+    hf_yarn_defaults(rope);
+    if (json_get_number(object, "beta_fast", false, 0, 1e6, &fast, where, err) != 0 ||
+        json_get_number(object, "beta_slow", false, 0, 1e6, &slow, where, err) != 0 ||
+        json_get_number(object, "mscale", false, 0, 1e6, &scale, where, err) != 0 ||
+        json_get_number(object, "mscale_all_dim", false, 0, 1e6, &scale_all, where, err) != 0 ||
+        json_get_bool(object, "truncate", false, &truncate, where, err) != 0)
+        return -1;
+    rope->beta_fast = or_default(fast, rope->beta_fast);
+    rope->beta_slow = or_default(slow, rope->beta_slow);
+    rope->exact_range = !truncate;
+    if (scale > 0 && scale_all > 0)
+        rope->attention_factor =
+            attention_factor(rope->factor, scale) / attention_factor(rope->factor, scale_all);
+    return json_get_number(object, "attention_factor", false, 1e-6, 1e6, &rope->attention_factor,
+                           where, err);
+}
+
+/* Up to the context, which nothing goes beyond, transformers' dynamic scaling has no effect. */
+static int read_dynamic(const json_t *root, const json_t *object, const struct config *config,
+                        const char *where, struct llama3_error *err)
+{
+    double factor, original;
+    if (json_get_number(object, "factor", true, 1, 1e6, &factor, where, err) != 0 ||
+        read_original(root, object, false, config, &original, where, err) != 0)
+        return -1;
+    if (original >= (double)config->context && original <= (double)config->context)
+        return 0;
+    return error_input(
+        err,
+        "%s: RoPE scaling dynamic: expected original_max_position_embeddings %zu, as "
+        "max_position_embeddings, found %g",
+        where, config->context, original);
+}
+
+static int check_rope_type(const char *type, const char *where, struct llama3_error *err)
+{
+    static const char *const known[] = {"default", "linear", "dynamic", "yarn", "llama3"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(type, known[i]) == 0)
+            return 0;
+    return error_input(err,
+                       "%s: RoPE scaling: expected type default, linear, dynamic, yarn or llama3, "
+                       "found \"%.80s\"",
+                       where, type);
+}
+
+static int read_rope(const json_t *root, struct config *config, const char *where,
+                     struct llama3_error *err)
+{
+    struct rope *rope = &config->rope;
     const json_t *object = NULL;
-    const char *type = "default";
+    const char *type = "default", *old = NULL;
     *rope = (struct rope){.type = ROPE_PLAIN, .theta = 10000};
     if (find_rope(root, &object, where, err) != 0 ||
         json_get_number(root, "rope_theta", false, 1, 1e15, &rope->theta, where, err) != 0)
         return -1;
     if (object == NULL)
         return 0;
-    if (check_rope_keys(object, where, err) != 0 ||
-        json_get_number(object, "rope_theta", false, 1, 1e15, &rope->theta, where, err) != 0 ||
-        json_get_string(object, "type", false, &type, where, err) != 0 ||
-        json_get_string(object, "rope_type", false, &type, where, err) != 0)
+    if (json_get_string(object, "type", false, &old, where, err) != 0)
+        return -1;
+    type = old != NULL ? old : type;
+    if (json_get_string(object, "rope_type", false, &type, where, err) != 0 ||
+        check_rope_type(type, where, err) != 0 || check_rope_keys(object, type, where, err) != 0 ||
+        json_get_number(object, "rope_theta", false, 1, 1e15, &rope->theta, where, err) != 0)
         return -1;
     if (strcmp(type, "default") == 0)
         return 0;
-    if (strcmp(type, "llama3") != 0)
-        return error_input(
-            err, "%s: RoPE scaling: expected type default or llama3, found \"%.80s\"", where, type);
-    rope->type = ROPE_LLAMA3;
-    return json_get_number(object, "factor", true, 1, 1e6, &rope->factor, where, err) != 0 ||
-                   json_get_number(object, "low_freq_factor", true, 1e-6, 1e6,
-                                   &rope->low_freq_factor, where, err) != 0 ||
-                   json_get_number(object, "high_freq_factor", true, 1e-6, 1e6,
-                                   &rope->high_freq_factor, where, err) != 0 ||
-                   json_get_number(object, "original_max_position_embeddings", true, 1, MAX_CONTEXT,
-                                   &rope->original_context, where, err) != 0
+    if (strcmp(type, "dynamic") == 0)
+        return read_dynamic(root, object, config, where, err);
+    bool llama3 = strcmp(type, "llama3") == 0, yarn = strcmp(type, "yarn") == 0;
+    rope->type = llama3 ? ROPE_LLAMA3 : yarn ? ROPE_YARN : ROPE_LINEAR;
+    if (json_get_number(object, "factor", true, 1, 1e6, &rope->factor, where, err) != 0)
+        return -1;
+    if (rope->type == ROPE_LINEAR)
+        return 0;
+    if (read_original(root, object, llama3, config, &rope->original_context, where, err) != 0)
+        return -1;
+    if (yarn)
+        return read_yarn(object, rope, where, err);
+    return json_get_number(object, "low_freq_factor", true, 1e-6, 1e6, &rope->low_freq_factor,
+                           where, err) != 0
                ? -1
-               : 0;
+               : json_get_number(object, "high_freq_factor", true, 1e-6, 1e6,
+                                 &rope->high_freq_factor, where, err);
 }
 
 static int add_eos(const json_t *id, struct model *model, const char *where,
@@ -214,7 +323,7 @@ int hf_config_read(const json_t *root, struct model *model, const char *where,
         json_get_bool(root, "tie_word_embeddings", false, &config->tied, where, err) != 0)
         return -1;
     config->rms_eps = (float)eps;
-    if (read_rope(root, &config->rope, where, err) != 0 || config_finish(config, where, err) != 0)
+    if (read_rope(root, config, where, err) != 0 || config_finish(config, where, err) != 0)
         return -1;
     return hf_eos_read(root, model, where, err);
 }

@@ -38,14 +38,21 @@ void matrix_copy_rows(const struct matrix *matrix, size_t first, size_t n, void 
 /* One row to f32. */
 void matrix_row(const struct matrix *matrix, size_t row, float *out /* [cols] */);
 
-enum rope_type { ROPE_PLAIN, ROPE_LLAMA3 };
+/* Frequencies as they are, also with transformers' `dynamic`, which changes them beyond the context
+ * alone; or scaled: "llama3" as in Llama 3.1's release, divided by a factor, or YaRN (Peng et al.
+ * 2023). */
+enum rope_type { ROPE_PLAIN, ROPE_LLAMA3, ROPE_LINEAR, ROPE_YARN };
 
-/* Rotary positions (Su et al. 2021); "llama3" is the scaling of Llama 3.1's release. */
+/* Rotary positions (Su et al. 2021). */
 struct rope {
     enum rope_type type;
     double theta;
-    double factor, low_freq_factor, high_freq_factor; /* llama3 */
-    double original_context;                          /* llama3 */
+    double factor;                            /* of all but plain */
+    double original_context;                  /* llama3, YaRN */
+    double low_freq_factor, high_freq_factor; /* llama3 */
+    double beta_fast, beta_slow;              /* YaRN: rotations in the original context */
+    double attention_factor;                  /* YaRN: of cosines and sines */
+    bool exact_range;                         /* YaRN: the range is not cut to whole dimensions */
     bool interleaved;     /* pairs (2i, 2i+1), as GGUF stores q and k; else (i, i + head_dim/2) */
     const float *factors; /* [head_dim/2] divisors of the frequencies (GGUF rope_freqs), or NULL;
                              owned by the model */

@@ -154,6 +154,27 @@ static void set_json(json_t *object, const char *key, json_t *value, bool *ok)
     json_decref(value);
 }
 
+static json_t *rope_json(const struct rope *rope, bool *ok)
+{
+    json_t *root = json_object();
+    bool llama3 = rope->type == ROPE_LLAMA3, yarn = rope->type == ROPE_YARN;
+    set(root, "rope_type", json_string(llama3 ? "llama3" : yarn ? "yarn" : "linear"), ok);
+    set(root, "factor", json_real(rope->factor), ok);
+    if (llama3) {
+        set(root, "low_freq_factor", json_real(rope->low_freq_factor), ok);
+        set(root, "high_freq_factor", json_real(rope->high_freq_factor), ok);
+    }
+    if (llama3 || yarn)
+        set(root, "original_max_position_embeddings", json_real(rope->original_context), ok);
+    if (yarn) {
+        set(root, "beta_fast", json_real(rope->beta_fast), ok);
+        set(root, "beta_slow", json_real(rope->beta_slow), ok);
+        set(root, "attention_factor", json_real(rope->attention_factor), ok);
+        set(root, "truncate", json_boolean(!rope->exact_range), ok);
+    }
+    return root;
+}
+
 static json_t *config_json(const struct model *model, bool *ok)
 {
     const struct config *c = &model->config;
@@ -169,15 +190,8 @@ static json_t *config_json(const struct model *model, bool *ok)
     set_size(root, "max_position_embeddings", c->context, ok);
     set(root, "rms_norm_eps", json_real((double)c->rms_eps), ok);
     set(root, "rope_theta", json_real(c->rope.theta), ok);
-    if (c->rope.type == ROPE_LLAMA3) {
-        json_t *scaling = json_object();
-        set(scaling, "rope_type", json_string("llama3"), ok);
-        set(scaling, "factor", json_real(c->rope.factor), ok);
-        set(scaling, "low_freq_factor", json_real(c->rope.low_freq_factor), ok);
-        set(scaling, "high_freq_factor", json_real(c->rope.high_freq_factor), ok);
-        set(scaling, "original_max_position_embeddings", json_real(c->rope.original_context), ok);
-        set(root, "rope_scaling", scaling, ok);
-    }
+    if (c->rope.type != ROPE_PLAIN)
+        set(root, "rope_scaling", rope_json(&c->rope, ok), ok);
     set(root, "tie_word_embeddings", json_boolean(c->tied), ok);
     for (size_t i = 0; i < model->n_eos; i++)
         *ok = json_array_append_new(eos, json_integer(model->eos_ids[i])) == 0 && *ok;

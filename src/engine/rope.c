@@ -24,15 +24,45 @@ static float scale_llama3(float frequency, const struct rope *rope)
     return (1 - smooth) * frequency / factor + smooth * frequency;
 }
 
+/* The dimension that turns so often in the original context. */
+static double yarn_dimension(const struct config *config, double rotations)
+{
+    return (double)config->head_dim * log(config->rope.original_context / (rotations * 2 * M_PI)) /
+           (2 * log(config->rope.theta));
+}
+
+/* YaRN as transformers computes it: fast dimensions stay, slow ones are divided by factor, those
+ * between are blended. In float, and in double what transformers has in Python. */
+static float scale_yarn(float power, size_t i, const struct config *config)
+{
+    const struct rope *rope = &config->rope;
+    double low = yarn_dimension(config, rope->beta_fast);
+    double high = yarn_dimension(config, rope->beta_slow), last = (double)config->head_dim - 1;
+    low = rope->exact_range ? low : floor(low);
+    high = rope->exact_range ? high : ceil(high);
+    low = low > 0 ? low : 0;
+    high = high < last ? high : last;
+    if (low >= high && low <= high)
+        high += 0.001;
+    float ramp = ((float)i - (float)low) / (float)(high - low);
+    ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+    float fast = 1 - ramp;
+    return 1 / ((float)rope->factor * power) * (1 - fast) + 1 / power * fast;
+}
+
 void rope_frequencies(const struct config *config, float *out)
 {
     const struct rope *rope = &config->rope;
 
     for (size_t i = 0; i < config->head_dim / 2; i++) {
         float exponent = (float)(2 * i) / (float)config->head_dim;
-        float frequency = 1.0f / powf((float)rope->theta, exponent);
+        float power = powf((float)rope->theta, exponent), frequency = 1.0f / power;
         if (rope->type == ROPE_LLAMA3)
             frequency = scale_llama3(frequency, rope);
+        if (rope->type == ROPE_LINEAR)
+            frequency /= (float)rope->factor;
+        if (rope->type == ROPE_YARN)
+            frequency = scale_yarn(power, i, config);
         if (rope->factors != NULL)
             frequency /= rope->factors[i];
         out[i] = frequency;

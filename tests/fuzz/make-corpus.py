@@ -344,7 +344,7 @@ def cut_gguf(fixture, pre, head_dim=HEAD_DIM, ffn=FFN, heads=HEADS, kv_heads=KV_
 def corpus(quantize):
     """Names of files to their bytes."""
     files = {}
-    for name in ("f32", "f16", "rope"):
+    for name in ("f32", "f16", "rope", "rope-yarn"):
         files[f"gguf/{name}"] = cut_gguf(f"tiny-gguf-{name}", "llama-bpe")
     files["gguf/v2"] = cut_gguf("tiny-gguf-v2", "llama-bpe", 16, 32)
     files["gguf/q4_0"] = cut_gguf("tiny-gguf-q4_0", "gpt-2", 16, 32)
@@ -374,7 +374,7 @@ def corpus(quantize):
         text = "the the he" + "".join(strings[i::3])[:80]
         files[f"tokenizer/{name}"] = dump(tokenizer) + b"\0" + text.encode()
 
-    for name in ("tiny-f32", "tiny-rope", "tiny-transformers5"):
+    for name in ("tiny-f32", "tiny-rope", "tiny-transformers5", "tiny-rope-yarn-mscale"):
         parts = [dump(read_json(f"{name}/{part}")) for part in
                  ("config.json", "generation_config.json", "tokenizer_config.json")]  # fmt: skip
         parts[0] = dump(cut_config(read_json(f"{name}/config.json")))

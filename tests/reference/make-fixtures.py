@@ -132,10 +132,21 @@ LLAMA3_ROPE = dict(
 )  # fmt: skip
 
 
+OTHER_ROPES = {
+    "linear": dict(rope_type="linear", factor=4.0),
+    "dynamic": dict(rope_type="dynamic", factor=2.0),
+    "yarn": dict(rope_type="yarn", factor=8.0, original_max_position_embeddings=64),
+    "yarn-mscale": dict(rope_type="yarn", factor=8.0, original_max_position_embeddings=64, mscale=1.0,
+                        mscale_all_dim=0.5, beta_fast=16.0, beta_slow=2.0, truncate=False),
+}  # fmt: skip
+
+
 def make_model(v, seed):
     rope = dict(rope_theta=v.get("theta", 500000.0), rope_type="default")
     if v.get("rope") == "llama3":
         rope.update(LLAMA3_ROPE)
+    elif "rope" in v:
+        rope.update(OTHER_ROPES[v["rope"]])
     config = LlamaConfig(
         vocab_size=VOCAB,
         hidden_size=v["dim"],
@@ -215,7 +226,7 @@ def write_hf(out, model, v):
     if not v.get("transformers5"):  # the spelling of the published Llama 3 checkpoints
         rope = config.pop("rope_parameters")
         config["rope_theta"] = rope.pop("rope_theta")
-        config["rope_scaling"] = rope if v.get("rope") == "llama3" else None
+        config["rope_scaling"] = rope if "rope" in v else None
         config["torch_dtype"] = HF_DTYPES[v["dtype"]]
         config.pop("dtype", None)
         if "head_dim" not in v:
@@ -339,6 +350,12 @@ def write_gguf(out, model, v, seed):
     w.add_head_count_kv(v["kv_heads"])
     w.add_layer_norm_rms_eps(1e-5)
     w.add_rope_freq_base(v.get("theta", 500000.0))
+    if v.get("rope") in OTHER_ROPES:
+        rope = OTHER_ROPES[v["rope"]]
+        w.add_rope_scaling_type(gguf.RopeScalingType(rope["rope_type"]))
+        w.add_rope_scaling_factor(rope["factor"])
+        if "original_max_position_embeddings" in rope:
+            w.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
     head_dim = v.get("head_dim", v["dim"] // v["heads"])
     w.add_rope_dimension_count(head_dim)
     if "head_dim" in v:
@@ -373,6 +390,8 @@ def write_gguf(out, model, v, seed):
 BASE = dict(dim=32, ffn=64, heads=4, kv_heads=2)
 LONG_ROWS = [0, 1, 63, 64, 65, 126, 127, 128, 129, 130, 191, 192, 193, 254, 255, 256, 257, 258,
              298, 299]  # fmt: skip
+ROPE = dict(dim=16, ffn=32, heads=2, kv_heads=1, dtype="bf16", layers=1, head_dim=16, tokens=48,
+            theta=10000.0, rows=[0, 1, 5, 12, 20, 31, 40, 47])  # fmt: skip
 VARIANTS = {
     "f32": dict(BASE, dtype="f32", tied=False),
     "tied": dict(BASE, dtype="f32"),
@@ -399,6 +418,12 @@ VARIANTS = {
     "gguf-v2": dict(BASE, types={"*": "q8_0"}, version=2),
     "gguf-rope": dict(BASE, types={"*": "f16"}, rope="llama3", head_dim=16, tokens=48,
                       theta=10000.0, rows=list(range(0, 48, 2)) + [47]),
+    "rope-linear": dict(ROPE, rope="linear"),
+    "rope-dynamic": dict(ROPE, rope="dynamic"),
+    "rope-yarn": dict(ROPE, rope="yarn"),
+    "rope-yarn-mscale": dict(ROPE, rope="yarn-mscale"),
+    "gguf-rope-linear": dict(ROPE, rope="linear", types={"*": "f16"}),
+    "gguf-rope-yarn": dict(ROPE, rope="yarn", types={"*": "f16"}),
     "gguf-split": dict(BASE, types={"*": "f16"}, parts=2),
 }  # fmt: skip
 

@@ -186,11 +186,12 @@ static void take_row(struct cpu *cpu, const struct batch *batch, size_t i)
     cpu->row_pages[i] = kv != NULL ? kv->pages : NULL;
     if (row->wants_logits)
         cpu->logit_rows[cpu->n_logit_rows++] = i;
+    float scale = backend_rope_scale(&cpu->shape);
     size_t half = cpu->shape.n_layers > 0 ? cpu->shape.head_dim / 2 : 0; /* where any is rotated */
     for (size_t j = 0; j < half; j++) {
         float angle = (float)row->position * cpu->inv_freq[j];
-        cpu->cosine[i * half + j] = cosf(angle);
-        cpu->sine[i * half + j] = sinf(angle);
+        cpu->cosine[i * half + j] = cosf(angle) * scale;
+        cpu->sine[i * half + j] = sinf(angle) * scale;
     }
 }
 

@@ -252,7 +252,7 @@ int cuda_batch(struct backend *backend, const struct batch *batch, struct llama3
     cuda_check(cuda, cudaEventRecord(cuda->image_copied, cuda->stream), "batch");
     if (cuda->failed == cudaSuccess && cuda->shape.n_layers > 0) {
         device_angles(cuda->stream, cuda->batch.positions, cuda->inv_freq, cuda->pass.n_rows,
-                      cuda->heads.head_dim / 2, cuda->angles);
+                      cuda->heads.head_dim / 2, backend_rope_scale(&cuda->shape), cuda->angles);
         cuda_check(cuda, cudaGetLastError(), "batch");
     }
     return 0;

@@ -127,7 +127,7 @@ struct device_heads {
 /* ---- element by element: elements.cu ----------------------------------------------------- */
 
 void device_angles(cudaStream_t stream, const int32_t *positions, const float *inv_freq, int n_rows,
-                   int half, float *angles);
+                   int half, float scale, float *angles);
 /* The host has checked that tokens are rows of the matrix. */
 void device_embed(cudaStream_t stream, const struct device_matrix *m, const int32_t *tokens,
                   int n_rows, const struct device_rows *x);

@@ -3,22 +3,23 @@
 #include "backend/cuda/kv.cuh"
 
 static __global__ void angles_kernel(const int32_t *positions, const float *inv_freq, int half,
-                                     float *angles)
+                                     float scale, float *angles)
 {
     int row = (int)blockIdx.x;
     let_next_begin();
     wait_for_inputs();
     for (int i = (int)threadIdx.x; i < half; i += (int)blockDim.x) {
         float angle = __fmul_rn((float)positions[row], inv_freq[i]);
-        angles[2 * ((size_t)row * half + i)] = cosf(angle);
-        angles[2 * ((size_t)row * half + i) + 1] = sinf(angle);
+        angles[2 * ((size_t)row * half + i)] = __fmul_rn(cosf(angle), scale);
+        angles[2 * ((size_t)row * half + i) + 1] = __fmul_rn(sinf(angle), scale);
     }
 }
 
 void device_angles(cudaStream_t stream, const int32_t *positions, const float *inv_freq, int n_rows,
-                   int half, float *angles)
+                   int half, float scale, float *angles)
 {
-    launch(stream, dim3(n_rows), 64, 0, angles_kernel, positions, inv_freq, half, angles);
+    launch(stream, dim3(n_rows), 64, 0, angles_kernel, positions, inv_freq, half, scale,
+           angles);
 }
 
 enum { ROPE_THREADS = 256, PAIRS_AT_ONCE = 8 };
