@@ -15,13 +15,6 @@
 /* Names of enum pretokenizer in our own file, NULL-terminated. */
 extern const char *const pretokenizer_names[];
 
-/* The letters of PRETOKENIZER_DEEPSEEK_LLM's pattern: Latin, Greek, Cyrillic and others with case,
- * as ranges in ascending order. */
-extern const struct scalar_range {
-    uint32_t first, last;
-} deepseek_letters[]; /* [n_deepseek_letters] */
-extern const size_t n_deepseek_letters;
-
 /* "pre_tokenizer" of a tokenizer.json. */
 int pretokenizer_from_json(const json_t *pre, enum pretokenizer *out, const char *where,
                            struct llama3_error *err);

@@ -25,6 +25,13 @@ enum pretokenizer {
     PRETOKENIZER_DEEPSEEK_CODER
 };
 
+/* The letters of PRETOKENIZER_DEEPSEEK_LLM's pattern: Latin, Greek, Cyrillic and others with case,
+ * as ranges in ascending order. */
+extern const struct scalar_range {
+    uint32_t first, last;
+} deepseek_letters[]; /* [n_deepseek_letters] */
+extern const size_t n_deepseek_letters;
+
 enum token_kind {
     TOKEN_UNUSED = 0, /* an id without a token (padding of the embedding) */
     TOKEN_TEXT,

@@ -27,7 +27,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
-#include "checkpoint/pretokenizers.h"
+#include "checkpoint/vocab.h"
 #include "text/unicode.h"
 
 /* A text. For SMOLLM it ends at the next digit. */
