@@ -63,6 +63,17 @@ static const char *template_of(const struct model *m)
     return json_string_value(json_object_get(m->templates, "default"));
 }
 
+/* expected: a JSON object, or NULL for none. */
+static void same_object(const json_t *found, const char *expected)
+{
+    json_t *object = expected != NULL ? json_loads(expected, 0, NULL) : NULL;
+    char *text = json_dumps(found, JSON_ENCODE_ANY);
+    ck_assert_msg(json_equal(found, object) || found == object, "expected %s, found %s",
+                  expected != NULL ? expected : "none", text);
+    free(text);
+    json_decref(object);
+}
+
 START_TEST(tiny_directory)
 {
     char *folder = tiny_folder();
@@ -287,12 +298,114 @@ START_TEST(templates)
                   "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"no\"}, "
                   "{\"name\": \"default\", \"template\": \"yes\"}]}");
     open_ok(&m, folder);
-    ck_assert_str_eq(template_of(&m), "yes");
+    same_object(m.templates, "{\"default\": \"yes\", \"tool_use\": \"no\"}");
+    model_close(&m);
+
+    /* A file of its own wins; chat_template.json counts where there is no other. */
+    char *more = strdup(file_in(folder, "additional_chat_templates"));
+    ck_assert_int_eq(mkdir(more, 0700), 0);
+    tiny_put_text(folder, "chat_template.json", "{\"chat_template\": \"json\"}");
+    tiny_put_text(more, "tool_use.jinja", "tools\n");
+    open_ok(&m, folder);
+    same_object(m.templates, "{\"default\": \"yes\", \"tool_use\": \"tools\\n\"}");
     model_close(&m);
     tiny_put_text(folder, "chat_template.jinja", "jinja\n");
     open_ok(&m, folder);
-    ck_assert_str_eq(template_of(&m), "jinja\n");
+    same_object(m.templates, "{\"default\": \"jinja\\n\", \"tool_use\": \"tools\\n\"}");
     model_close(&m);
+    ck_assert_int_eq(unlink(file_in(folder, "chat_template.jinja")), 0);
+    tiny_put_text(folder, "tokenizer_config.json", "{}");
+    open_ok(&m, folder);
+    same_object(m.templates, "{\"default\": \"json\", \"tool_use\": \"tools\\n\"}");
+    model_close(&m);
+    tiny_put_text(folder, "chat_template.json",
+                  "{\"chat_template\": [{\"name\": \"rag\", \"template\": \"r\"}]}");
+    open_ok(&m, folder);
+    same_object(m.templates, "{\"rag\": \"r\", \"tool_use\": \"tools\\n\"}");
+    model_close(&m);
+
+    /* What is no text. */
+    tiny_put(more, "tool_use.jinja", "a\0b", 3);
+    refused(folder, folder,
+            "additional_chat_templates/tool_use.jinja: chat template: expected text, found a NUL "
+            "byte");
+    tiny_put(more, "tool_use.jinja", "a\xff", 2);
+    refused(folder, folder,
+            "additional_chat_templates/tool_use.jinja: chat template: expected UTF-8, found other "
+            "bytes");
+    ck_assert_int_eq(unlink(file_in(more, "tool_use.jinja")), 0);
+    free(more);
+    tiny_remove(folder);
+}
+END_TEST
+
+/* Texts that a template may name: strings, or objects as AddedToken is written. */
+START_TEST(special_tokens)
+{
+    char *folder = tiny_folder();
+    struct model m;
+    tiny_hf(folder);
+    open_ok(&m, folder);
+    same_object(m.special_tokens, "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\"}");
+    model_close(&m);
+    tiny_put_text(
+        folder, "tokenizer_config.json",
+        "{\"bos_token\": {\"__type\": \"AddedToken\", \"content\": \"<s>\", \"lstrip\": "
+        "false}, \"eos_token\": null, \"pad_token\": \"\u00fcber\", \"unk_token\": "
+        "{\"content\": \"\"}, \"sep_token\": 5, \"cls_token\": {}, \"other_token\": \"x\"}");
+    open_ok(&m, folder);
+    same_object(m.special_tokens,
+                "{\"bos_token\": \"<s>\", \"pad_token\": \"\u00fcber\", \"unk_token\": \"\"}");
+    model_close(&m);
+
+    /* Without a name, the bos token is the one that stands before text. */
+    tiny_put_text(folder, "tokenizer_config.json", "{}");
+    open_ok(&m, folder);
+    same_object(m.special_tokens, "{\"bos_token\": \"<s>\"}");
+    same_object(m.templates, NULL);
+    model_close(&m);
+    tiny_remove(folder);
+}
+END_TEST
+
+START_TEST(templates_of_gguf)
+{
+    char *folder = tiny_folder();
+    struct tiny_gguf gguf;
+    struct model m;
+    tiny_gguf_default(&gguf);
+    open_tiny_gguf(&m, &gguf, folder);
+    same_object(m.templates, "{\"default\": \"{{ messages }}\"}");
+    same_object(m.special_tokens, "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\"}");
+    model_close(&m);
+
+    *tiny_gguf_kv(&gguf, "tokenizer.chat_template.tool_use") = (struct tiny_kv){
+        .key = "tokenizer.chat_template.tool_use", .type = GGUF_STRING, .text = "{{ tools }}"};
+    *tiny_gguf_kv(&gguf, "tokenizer.ggml.padding_token_id") =
+        (struct tiny_kv){.key = "tokenizer.ggml.padding_token_id", .type = GGUF_U32, .number = 2};
+    *tiny_gguf_kv(&gguf, "tokenizer.ggml.unknown_token_id") =
+        (struct tiny_kv){.key = "tokenizer.ggml.unknown_token_id", .type = GGUF_U32, .number = 0};
+    open_tiny_gguf(&m, &gguf, folder);
+    same_object(m.templates, "{\"default\": \"{{ messages }}\", \"tool_use\": \"{{ tools }}\"}");
+    same_object(m.special_tokens, "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\", "
+                                  "\"pad_token\": \" \", \"unk_token\": \"a\"}");
+    model_close(&m);
+
+    /* Files name tokens that they don't have, for padding as well, which nothing here does. */
+    tiny_gguf_kv(&gguf, "tokenizer.ggml.padding_token_id")->number = 4294967295;
+    tiny_gguf_kv(&gguf, "tokenizer.ggml.unknown_token_id")->number = 8;
+    tiny_gguf_drop(&gguf, "tokenizer.chat_template");
+    open_tiny_gguf(&m, &gguf, folder);
+    same_object(m.templates, "{\"tool_use\": \"{{ tools }}\"}");
+    same_object(m.special_tokens, "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\"}");
+    model_close(&m);
+    tiny_gguf_kv(&gguf, "tokenizer.chat_template.tool_use")->text = "\xff";
+    struct buf file = {0};
+    tiny_gguf_write(&gguf, &file, NULL);
+    tiny_put(folder, "x.gguf", file.data, file.size);
+    refused(file_in(folder, "x.gguf"), file_in(folder, "x.gguf"),
+            ": chat template: expected UTF-8, found other bytes");
+    buf_free(&file);
     tiny_remove(folder);
 }
 END_TEST
@@ -532,6 +645,8 @@ int main(void)
     tcase_add_test(tcase, large_vocabulary);
     tcase_add_test(tcase, both_spellings_of_rope);
     tcase_add_test(tcase, templates);
+    tcase_add_test(tcase, special_tokens);
+    tcase_add_test(tcase, templates_of_gguf);
     tcase_add_test(tcase, tiny_gguf_file);
     tcase_add_test(tcase, fixtures_open);
     tcase_add_test(tcase, shards_hold_the_same_matrices);

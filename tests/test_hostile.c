@@ -18,7 +18,7 @@
 #include "base/utf8.h"
 #include "checkpoint/model.h"
 #include "run.h"
-#include "text/tokenizer.h"
+#include "text/chat.h"
 #include "tiny.h"
 
 enum { MAX_RSS_KIB = 512 * 1024 };
@@ -49,6 +49,37 @@ static void read_matrix(const struct model *model, const struct matrix *matrix)
         matrix_row(matrix, r, row);
 }
 
+static void check_message(const struct llama3_error *err)
+{
+    size_t n = strlen(err->message);
+    ck_assert_uint_gt(n, 0);
+    ck_assert_int_ne(err->code, LLAMA3_OK);
+    ck_assert_uint_eq(utf8_valid((const uint8_t *)err->message, n), n);
+    for (size_t i = 0; i < n; i++)
+        ck_assert_msg((uint8_t)err->message[i] >= 0x20 && err->message[i] != 0x7f, "%s",
+                      err->message);
+}
+
+/* Each template renders or is refused. */
+static void read_templates(const struct model *model, const struct tokenizer *tokenizer)
+{
+    const struct llama3_message message = {.size = sizeof message, .role = "user", .content = "ab"};
+    const struct chat_request request = {.messages = &message, .n = 1, .end = CHAT_HEADER};
+    const char *name;
+    json_t *text;
+    json_object_foreach(model->templates, name, text)
+    {
+        struct llama3_error err = {0};
+        struct tokens tokens = {0};
+        struct chat_template *chat =
+            chat_open(json_string_value(text), name, model->special_tokens, &err);
+        if (chat == NULL || chat_render(chat, tokenizer, &request, &tokens, &err) < 0)
+            check_message(&err);
+        tokens_free(&tokens);
+        chat_close(chat);
+    }
+}
+
 static void read_model(const struct model *model)
 {
     read_matrix(model, &model->embed);
@@ -72,18 +103,8 @@ static void read_model(const struct model *model)
     ck_assert_msg(tokenizer != NULL, "%s", err.message);
     ck_assert_int_eq(tokenizer_encode(tokenizer, "ab a b", 6, &tokens, &err), 0);
     tokens_free(&tokens);
+    read_templates(model, tokenizer);
     tokenizer_close(tokenizer);
-}
-
-static void check_message(const struct llama3_error *err)
-{
-    size_t n = strlen(err->message);
-    ck_assert_uint_gt(n, 0);
-    ck_assert_int_ne(err->code, LLAMA3_OK);
-    ck_assert_uint_eq(utf8_valid((const uint8_t *)err->message, n), n);
-    for (size_t i = 0; i < n; i++)
-        ck_assert_msg((uint8_t)err->message[i] >= 0x20 && err->message[i] != 0x7f, "%s",
-                      err->message);
 }
 
 static bool try_open(const char *path)
@@ -123,6 +144,12 @@ static char *added_tokenizer(void)
                         "  {\"id\": 7,");
 }
 
+/* tokenizer_config.json with several templates, and special tokens spelled in both ways. */
+static const char several_templates[] =
+    "{\"bos_token\": {\"content\": \"<s>\"}, \"eos_token\": \"</s>\", \"pad_token\": \"</s>\",\n"
+    "\"chat_template\": [{\"name\": \"default\", \"template\": \"{{ bos_token }}{{ messages }}\"},\n"
+    "{\"name\": \"tool_use\", \"template\": \"{% for m in messages %}{{ m.content }}{% endfor %}\"}]}";
+
 static struct buf tiny_weights(void)
 {
     struct buf header = {0}, file = {0};
@@ -138,6 +165,10 @@ static struct buf tiny_gguf_file(struct tiny_fields *fields)
     struct tiny_gguf gguf;
     struct buf file = {0};
     tiny_gguf_default(&gguf);
+    *tiny_gguf_kv(&gguf, "tokenizer.chat_template.tool_use") = (struct tiny_kv){
+        .key = "tokenizer.chat_template.tool_use", .type = GGUF_STRING, .text = "{{ tools }}"};
+    *tiny_gguf_kv(&gguf, "tokenizer.ggml.padding_token_id") =
+        (struct tiny_kv){.key = "tokenizer.ggml.padding_token_id", .type = GGUF_U32, .number = 7};
     tiny_gguf_write(&gguf, &file, fields);
     return file;
 }
@@ -269,7 +300,8 @@ START_TEST(evil_numbers_in_json)
                  {"generation_config.json", tiny_generation},
                  {"tokenizer.json", tiny_tokenizer},
                  {"tokenizer.json", added},
-                 {"tokenizer_config.json", tiny_tokenizer_config}};
+                 {"tokenizer_config.json", tiny_tokenizer_config},
+                 {"tokenizer_config.json", several_templates}};
     char *folder = tiny_folder();
     tiny_hf(folder);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -474,6 +506,7 @@ static char *packed_folder(char path[600], struct buf *file)
     char *added = added_tokenizer();
     tiny_put_text(folder, "tokenizer.json", added);
     free(added);
+    tiny_put_text(folder, "tokenizer_config.json", several_templates);
     snprintf(path, 600, "%s/x.safetensors", folder);
     tiny_packed(folder, path);
     *file = read_whole(path);

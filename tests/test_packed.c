@@ -224,6 +224,61 @@ START_TEST(tiny_directory)
 }
 END_TEST
 
+static void same_object(const json_t *found, const char *expected)
+{
+    json_t *object = json_loads(expected, 0, NULL);
+    ck_assert_ptr_nonnull(object);
+    char *text = json_dumps(found, JSON_ENCODE_ANY);
+    ck_assert_msg(json_equal(found, object), "expected %s, found %s", expected, text);
+    free(text);
+    json_decref(object);
+}
+
+/* Several templates, one alone whatever its name, and all special tokens come back; a file from
+ * before there were these still opens. */
+START_TEST(templates)
+{
+    static const char *const lists[] = {
+        "[{\"name\": \"default\", \"template\": \"\u00fc {{ x }}\"}, {\"name\": \"tool_use\", "
+        "\"template\": \"t\"}, {\"name\": \"rag\", \"template\": \"\"}]",
+        "[{\"name\": \"tool_use\", \"template\": \"t\"}]", "[]", "\"one\""};
+    char *folder = tiny_folder(), path[600];
+    struct model m;
+    tiny_hf(folder);
+    snprintf(path, sizeof path, "%s/x.safetensors", folder);
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        struct buf config = {0};
+        buf_add_str(&config, "{\"bos_token\": \"<s>\", \"pad_token\": {\"content\": \"</s>\"}, "
+                             "\"chat_template\": ");
+        buf_add_str(&config, lists[i]);
+        buf_add_str(&config, "}");
+        tiny_put(folder, "tokenizer_config.json", config.data, config.size);
+        buf_free(&config);
+        round_trip(folder);
+    }
+    tiny_packed(folder, path);
+    open_ok(&m, path);
+    same_object(m.templates, "{\"default\": \"one\"}");
+    same_object(m.special_tokens, "{\"bos_token\": \"<s>\", \"pad_token\": \"</s>\"}");
+    model_close(&m);
+
+    struct llama3_error err = {0};
+    size_t size;
+    char *file = file_read(path, 1 << 24, &size, NULL, &err);
+    char *key = file != NULL ? memmem(file, size, "\"special_tokens\"", 16) : NULL;
+    ck_assert_ptr_nonnull(key);
+    ck_assert_ptr_null(memmem(file, size, "\"chat_templates\"", 16));
+    key[1] = 'S';
+    tiny_put(folder, "x.safetensors", file, size);
+    free(file);
+    open_ok(&m, path);
+    same_object(m.templates, "{\"default\": \"one\"}");
+    same_object(m.special_tokens, "{\"bos_token\": \"<s>\"}"); /* by its id */
+    model_close(&m);
+    tiny_remove(folder);
+}
+END_TEST
+
 /* Grouped matrices come back with their format and, of every variant, the same weights. */
 START_TEST(grouped)
 {
@@ -337,6 +392,8 @@ START_TEST(refusals)
         {"\\\"type\\\":\\\"int8\\\"", "\\\"type\\\":\\\"int4\\\"",
          ": tensor model.embed_tokens.weight: \"levels\": expected 16 integers of -128..127, found "
          "others"},
+        {"\\\"bos_token\\\":\\\"<s>\\\"", "\\\"bos_token\\\":1234567",
+         ": special_tokens: bos_token: expected text, found an integer"},
         {"\"pad.0\"", "\"gap.0\"",
          ": tensor gap.0: expected F32, F16, BF16 or an entry in \"matrices\", found neither"},
         {"\\\"offset\\\":true", "\\\"offset\\\":null",
@@ -670,6 +727,7 @@ int main(void)
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, fixtures);
     tcase_add_test(tcase, tiny_directory);
+    tcase_add_test(tcase, templates);
     tcase_add_test(tcase, grouped);
     tcase_add_test(tcase, names);
     tcase_add_test(tcase, refusals);

@@ -209,8 +209,10 @@ START_TEST(tokenizer_config_json)
          "\"bos_token\": expected id 6, as tokenizer.json puts it before text, found 7"},
         {"{\"content\": \"</s>\"}", "\"<eos>\"",
          "\"eos_token\": expected an added token of tokenizer.json, found \"<eos>\""},
-        {"\"{{ messages }}\"", "[{\"name\": \"rag\", \"template\": \"\"}]",
-         "\"chat_template\": expected one named \"default\", found 1 others"},
+        {"\"{{ messages }}\"", "[{\"name\": \"rag\"}]",
+         "\"template\": expected a string, found nothing"},
+        {"\"{{ messages }}\"", "[{\"name\": null, \"template\": \"\"}]",
+         "\"name\": expected a string, found null"},
         {"\"{{ messages }}\"", "5", "\"chat_template\": expected a string, found an integer"},
     };
     REFUSE("tokenizer_config.json", tiny_tokenizer_config, changes);

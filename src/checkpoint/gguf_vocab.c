@@ -110,7 +110,8 @@ static int read_ids(const struct gguf *gguf, struct model *model, struct llama3_
     return 0;
 }
 
-/* tokenizer.chat_template is the default one, tokenizer.chat_template.NAME another. */
+/* tokenizer.chat_template is the default one, tokenizer.chat_template.tool_use the one for tools.
+ */
 static int read_templates(const struct gguf *gguf, struct model *model, struct llama3_error *err)
 {
     static const char *const names[][2] = {
@@ -128,7 +129,8 @@ static int read_templates(const struct gguf *gguf, struct model *model, struct l
     return 0;
 }
 
-/* The texts of special tokens, which templates may name. */
+/* The texts of special tokens, which templates may name. Files have ids of tokens that aren't there
+ * for what the model has no use for. */
 static int read_special_texts(const struct gguf *gguf, struct model *model,
                               struct llama3_error *err)
 {
@@ -141,9 +143,9 @@ static int read_special_texts(const struct gguf *gguf, struct model *model,
     const struct vocab *vocab = &model->vocab;
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         int64_t id = -1;
-        if (gguf_get_int(gguf, keys[i][0], false, 0, (int64_t)vocab->n - 1, &id, err) != 0)
+        if (gguf_get_int(gguf, keys[i][0], false, INT64_MIN, INT64_MAX, &id, err) != 0)
             return -1;
-        if (id >= 0 &&
+        if (id >= 0 && (size_t)id < vocab->n &&
             model_set_special(model, keys[i][1], (const char *)vocab->bytes + vocab->offsets[id],
                               vocab->offsets[id + 1] - vocab->offsets[id], gguf->path, err) != 0)
             return -1;

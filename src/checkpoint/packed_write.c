@@ -260,7 +260,8 @@ static json_t *metadata_json(const struct packed_writer *w, bool *ok)
     set_json(root, "tokenizer", tokenizer_json(&model->vocab, ok), ok);
     if (json_object_get(model->templates, "default") != NULL)
         set(root, "chat_template", json_copy(json_object_get(model->templates, "default")), ok);
-    if (json_object_size(model->templates) > 1)
+    if (json_object_size(model->templates) > 1 ||
+        (model->templates != NULL && json_object_get(model->templates, "default") == NULL))
         set_json(root, "chat_templates", json_copy(model->templates), ok);
     if (model->special_tokens != NULL)
         set_json(root, "special_tokens", json_copy(model->special_tokens), ok);
