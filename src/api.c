@@ -425,6 +425,8 @@ static int set_argument(json_t *arguments, const char *name, const char *text,
     buf_add_str(&object, "}");
     json_t *root = object.failed ? NULL : json_parse(object.data, object.size, name, err);
     int status = object.failed ? error_memory(err, name, object.size) : root == NULL ? -1 : 0;
+    if (status == 0 && json_object_size(root) != 1)
+        status = error_input(err, "%s: expected one value, found more", name);
     if (status == 0 && json_object_set(arguments, name, json_object_get(root, "value")) != 0)
         status = error_memory(err, name, object.size);
     json_decref(root);
