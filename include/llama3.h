@@ -201,8 +201,8 @@ struct llama3_info {
     const char *format;        /* "safetensors", "gguf", "llama3" (llama3-quantize) */
     const char *architecture;  /* "llama" */
     const char *dtype;         /* of most of the weights: "bf16", "q4_1" */
-    const char *template_name; /* "llama3.1" where it is one that is widely used, or "custom"; NULL:
-                                  the checkpoint has none */
+    const char *template_name; /* "llama3.1" where it is one that is widely used, or "custom";
+                                  "broken": it is no Jinja; NULL: the checkpoint has none */
     const char *backend;       /* "cpu (avx512)", or "cpu (avx512) and ..."; NULL: vocab_only */
     const char *exactness; /* where answers are bit-identical and where they agree to rounding */
     uint64_t parameters;
@@ -291,7 +291,7 @@ struct llama3_message {
 
 struct llama3_template_options {
     size_t size;
-    const char *date;   /* "26 Jul 2024"; NULL: the template's own default; used by 3.1 and later */
+    const char *date;   /* "26 Jul 2024"; NULL: the template's own default, or today */
     bool no_header;     /* end with the last message, without the header of the assistant's turn */
     bool continue_last; /* the last message is the assistant's, and its turn stays open: the answer
                            goes on with it */
@@ -316,8 +316,8 @@ LLAMA3_API const char *const *llama3_template_names(void);
 /* Messages with copies of their texts. */
 LLAMA3_API struct llama3_history *llama3_history_new(void); /* NULL: no memory */
 LLAMA3_API void llama3_history_free(struct llama3_history *history);
-/* LLAMA3_EINPUT, with the history as it was, for a role or content that is NULL, an unknown role,
- * and content that is not UTF-8. */
+/* LLAMA3_EINPUT, with the history as it was, for a role or content that is NULL, a role that is not
+ * printable ASCII, and content that is not UTF-8. */
 LLAMA3_API int llama3_history_add(struct llama3_history *history, const char *role,
                                   const char *content, struct llama3_error *err);
 LLAMA3_API size_t llama3_history_length(const struct llama3_history *history);
