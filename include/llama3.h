@@ -516,7 +516,8 @@ LLAMA3_API int llama3_session_generate(struct llama3_session *session, const int
                                        struct llama3_result *result, struct llama3_error *err);
 
 /* The answer to a query after a history, which is extended by both; the text belongs to the
- * history. generation may be NULL; its callbacks are called as well. NULL on failure, with the
+ * history. generation may be NULL; its callbacks are called as well. Thoughts that on_thought took
+ * are in the text between <think> and </think>, as templates expect them. NULL on failure, with the
  * history as it was; fails as llama3_apply_template() and llama3_session_generate(), and with
  * LLAMA3_ECANCELED. */
 LLAMA3_API const char *llama3_session_respond(struct llama3_session *session,

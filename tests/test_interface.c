@@ -978,6 +978,141 @@ START_TEST(a_turn_can_stay_open)
 }
 END_TEST
 
+/* ---- thoughts ----------------------------------------------------------------------------- */
+
+/* A model that says what it is told to: each token is the only one that it may draw. */
+struct told {
+    struct llama3_model *model;
+    struct llama3_session *session;
+    struct llama3_sampling *sampling;
+    int32_t *tokens; /* [n], then a stop id */
+    size_t n, at;
+    uint32_t *allowed; /* the sampling's mask */
+    char text[256], thoughts[256];
+};
+
+static void allow_next(struct told *told)
+{
+    size_t words = (vocab_size(told->model) + 31) / 32;
+    int32_t token =
+        told->at < told->n ? told->tokens[told->at] : llama3_model_info(told->model)->stop_ids[0];
+    memset(told->allowed, 0, words * sizeof *told->allowed);
+    told->allowed[token / 32] |= 1U << token % 32;
+    told->at++;
+}
+
+static int told_token(void *arg, int32_t token, const float *logits)
+{
+    (void)token;
+    (void)logits;
+    allow_next(arg);
+    return 0;
+}
+
+static int told_text(void *arg, const char *text, size_t length)
+{
+    struct told *told = arg;
+    strncat(told->text, text, length);
+    return 0;
+}
+
+static int told_thought(void *arg, const char *text, size_t length)
+{
+    struct told *told = arg;
+    strncat(told->thoughts, text, length);
+    return 0;
+}
+
+static struct llama3_generation tell(struct told *told, const char *text, bool apart)
+{
+    told->text[0] = told->thoughts[0] = '\0';
+    llama3_free(told->tokens);
+    ck_assert_int_eq(
+        llama3_tokenize(told->model, text, strlen(text), false, &told->tokens, &told->n, &err), 0);
+    told->at = 0;
+    allow_next(told);
+    return (struct llama3_generation){.size = sizeof(struct llama3_generation),
+                                      .sampling = told->sampling,
+                                      .on_text = told_text,
+                                      .on_token = told_token,
+                                      .on_thought = apart ? told_thought : NULL,
+                                      .arg = told};
+}
+
+static struct told open_told(const char *template)
+{
+    struct told told = {0};
+    const struct llama3_model_options options = {
+        .size = sizeof options, .threads = 1, .no_blas = true, .template_text = template};
+    told.model = llama3_model_open(TEST_DATA "/tiny-f32", &options, &err);
+    ck_assert_msg(told.model != NULL, "%s", err.message);
+    told.session = open_session(told.model);
+    told.sampling = llama3_sampling_open(told.model, &err);
+    told.allowed = calloc((vocab_size(told.model) + 31) / 32, sizeof *told.allowed);
+    ck_assert(told.sampling != NULL && told.allowed != NULL);
+    llama3_sampling_mask(told.sampling, told.allowed);
+    return told;
+}
+
+static void close_told(struct told *told)
+{
+    llama3_free(told->tokens);
+    llama3_sampling_close(told->sampling);
+    llama3_session_close(told->session);
+    llama3_model_close(told->model);
+    free(told->allowed);
+}
+
+/* Whether the template begins the thought or the model does. */
+static void hear(const char *template, const char *begin)
+{
+    static const char rest[] = "a b\n</think>\n\nc d";
+    struct told told = open_told(template);
+    struct llama3_history *history = llama3_history_new();
+    const struct llama3_message hello = {.size = sizeof hello, .role = "user", .content = "Hello"};
+    const char *const stop[] = {"c", "b"};
+    struct llama3_generation g;
+    char raw[64];
+    int32_t *prompt;
+    size_t n;
+    ck_assert(llama3_model_info(told.model)->thinks);
+    snprintf(raw, sizeof raw, "%s%s", begin, rest);
+    ck_assert_int_eq(llama3_apply_template(told.model, &hello, 1, NULL, &prompt, &n, &err), 0);
+
+    g = tell(&told, raw, false); /* nobody wants them apart */
+    ck_assert_int_eq(llama3_session_generate(told.session, prompt, n, &g, NULL, &err), 0);
+    ck_assert_str_eq(told.text, raw);
+    g = tell(&told, raw, true);
+    ck_assert_int_eq(llama3_session_generate(told.session, prompt, n, &g, NULL, &err), 0);
+    ck_assert_str_eq(told.text, "c d");
+    ck_assert_str_eq(told.thoughts, "a b");
+    for (size_t i = 0; i < 2; i++) { /* what was held when it ended comes out */
+        g = tell(&told, raw, true);
+        g.stop = stop + i;
+        g.n_stop = 1;
+        ck_assert_int_eq(llama3_session_generate(told.session, prompt, n, &g, NULL, &err), 0);
+        ck_assert_str_eq(told.text, "");
+        ck_assert_str_eq(told.thoughts, i == 0 ? "a b" : "a");
+    }
+
+    g = tell(&told, raw, true);
+    const char *answer = llama3_session_respond(told.session, history, "Hello", &g, &err);
+    ck_assert_msg(answer != NULL, "%s", err.message);
+    ck_assert_str_eq(answer, "<think>\na b\n</think>\n\nc d");
+    ck_assert_str_eq(told.text, "c d");
+    ck_assert_str_eq(told.thoughts, "a b");
+    llama3_history_free(history);
+    llama3_free(prompt);
+    close_told(&told);
+}
+
+START_TEST(thoughts_are_told_apart)
+{
+    hear("{{ messages[0].content }}{% if add_generation_prompt %}\nA:<think>\n{% endif %}", "");
+    hear("{{ messages[0].content }}{# a model of its own <think> #}", "\n<think>\n");
+}
+END_TEST
+
 /* ---- vocabulary alone --------------------------------------------------------------------- */
 
 START_TEST(a_vocabulary_needs_no_weights)
@@ -1049,6 +1184,7 @@ int main(void)
     tcase_add_test(tcase, long_paths_leave_the_reason);
     tcase_add_test(tcase, sizes_of_structs_are_checked);
     tcase_add_test(tcase, a_turn_can_stay_open);
+    tcase_add_test(tcase, thoughts_are_told_apart);
     tcase_add_test(tcase, a_vocabulary_needs_no_weights);
     tcase_add_test(tcase, versions_agree);
     int status = run_tests("interface", tcase);

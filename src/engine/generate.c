@@ -102,7 +102,7 @@ static int finish_text(struct outlet *o, struct llama3_error *err)
         emit(o, o->held.size);
     if (!o->ended || *o->stop_string >= 0)
         thoughts_finish(&o->thoughts);
-    return 0;
+    return o->thoughts.held.failed ? error_memory(err, "the answer's text", n) : 0;
 }
 
 static int check(const struct llama3_generation *g, struct llama3_error *err)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/recollect.h"
 #include "base/size.h"
 #include "base/sized.h"
 #include "engine/session.h"
@@ -83,15 +84,22 @@ void llama3_history_truncate(struct llama3_history *history, size_t n)
 
 /* Gathers an answer's text, and passes it on. */
 struct gathering {
-    struct buf text;
+    struct recollection answer;
     const struct llama3_generation *callers;
 };
 
 static int on_text(void *arg, const char *text, size_t length)
 {
     struct gathering *g = arg;
-    buf_add(&g->text, text, length);
+    recollect_text(&g->answer, text, length);
     return g->callers->on_text != NULL ? g->callers->on_text(g->callers->arg, text, length) : 0;
+}
+
+static int on_thought(void *arg, const char *text, size_t length)
+{
+    struct gathering *g = arg;
+    recollect_thought(&g->answer, text, length);
+    return g->callers->on_thought(g->callers->arg, text, length);
 }
 
 static int on_token(void *arg, int32_t token, const float *logits)
@@ -118,6 +126,7 @@ static int answer(struct llama3_session *session, const struct llama3_history *h
 
     g.on_text = on_text;
     g.on_token = callers->on_token != NULL ? on_token : NULL;
+    g.on_thought = callers->on_thought != NULL ? on_thought : NULL;
     g.on_prompt = callers->on_prompt != NULL ? on_prompt : NULL;
     g.arg = gathering;
     if (llama3_apply_template(session->model->owner, history->messages, history->n, NULL, &prompt,
@@ -127,9 +136,9 @@ static int answer(struct llama3_session *session, const struct llama3_history *h
     llama3_free(prompt);
     if (status == 0 && result.finish == LLAMA3_FINISH_CANCELED)
         return error_set(err, LLAMA3_ECANCELED, "canceled");
-    buf_add(&gathering->text, "", 0);
-    if (status == 0 && gathering->text.failed)
-        return error_memory(err, "the answer", gathering->text.size);
+    recollect_text(&gathering->answer, "", 0);
+    if (status == 0 && gathering->answer.text.failed)
+        return error_memory(err, "the answer", gathering->answer.text.size);
     return status;
 }
 
@@ -148,8 +157,9 @@ const char *llama3_session_respond(struct llama3_session *session, struct llama3
     history->in_use = true;
     int status = answer(session, history, &gathering, err);
     history->in_use = false;
-    if (status < 0 || llama3_history_add(history, "assistant", gathering.text.data, err) < 0)
+    if (status < 0 ||
+        llama3_history_add(history, "assistant", gathering.answer.text.data, err) < 0)
         llama3_history_truncate(history, before);
-    buf_free(&gathering.text);
+    buf_free(&gathering.answer.text);
     return history->n > before ? history->messages[history->n - 1].content : NULL;
 }
