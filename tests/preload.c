@@ -4,9 +4,9 @@
  * happens while someone waits: SLOW_OPEN, SLOW_LOAD, SLOW_PROMPT and SLOW_TEXT are milliseconds for
  * opening a model, for each report on its weights, for each report on the prompt and for each piece
  * of text, SLOW_RESERVE those for asking for room on the disk. SAY is the answer instead of the
- * model's. FULL is a directory with no room for files; from the call FULL_SYNC of fdatasync() on
- * there is none anywhere. SIGNAL_SYNC is a number of such a call, a colon and the signal that comes
- * there. RESOLVE has the addresses of every name.
+ * model's, THINK its thoughts. FULL is a directory with no room for files; from the call FULL_SYNC
+ * of fdatasync() on there is none anywhere. SIGNAL_SYNC is a number of such a call, a colon and the
+ * signal that comes there. RESOLVE has the addresses of every name.
  */
 #include "config.h" /* fallocate */
 
@@ -65,6 +65,17 @@ static int on_text(void *arg, const char *text, size_t length)
     return 1;
 }
 
+static int on_thought(void *arg, const char *text, size_t length)
+{
+    const char *think = getenv("THINK");
+    if (think == NULL) {
+        sleep_for("SLOW_TEXT");
+        return real->on_thought(arg, text, length);
+    }
+    real->on_thought(arg, think, strlen(think));
+    return on_text(arg, text, length);
+}
+
 static void on_prompt(void *arg, size_t done, size_t total)
 {
     real->on_prompt(arg, done, total);
@@ -81,6 +92,7 @@ int llama3_session_generate(struct llama3_session *session, const int32_t *promp
     *(void **)&next = dlsym(RTLD_NEXT, "llama3_session_generate");
     real = generation;
     slow.on_text = on_text;
+    slow.on_thought = generation->on_thought != NULL ? on_thought : NULL;
     slow.on_prompt = on_prompt;
     return next(session, prompt, n, &slow, result, err);
 }

@@ -218,6 +218,47 @@ err_has "<|start_header_id|>system<|end_header_id|>"
 err_has "Be kind.<|eot_id|>"
 err_has "<|start_header_id|>assistant<|end_header_id|>"
 
+# Thoughts: between tags where nothing can be dimmed, or not at all; in the session they are what the
+# template expects back.
+printf '%s' "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}" \
+    "{% if add_generation_prompt %}assistant: {{ '<think>\n' }}{% endif %}" >"$tmp/thinks.jinja"
+think="$ask --temperature 0 --template $tmp/thinks.jinja"
+run 0 $think --show-prompt -p x
+err_has "assistant: <think>" # random weights never end a thought
+cp "$tmp/out" "$tmp/thought"
+[ "$(head -n 1 "$tmp/thought")" = "<think>" ] || fail "$last: expected <think>, found $(cat "$tmp/thought")"
+[ "$(wc -c <"$tmp/thought")" -gt 10 ] || fail "$last: no thought"
+! grep -q '/think' "$tmp/thought" || fail "$last: a thought that was cut looks whole"
+run 0 $think -p x --think show
+same "$tmp/out" "$tmp/thought" "--think show is not the default"
+run 0 $think -q -p x --think hide --session "$tmp/thinks.json"
+err_empty
+printf '\n' | cmp -s - "$tmp/out" || fail "--think hide shows $(cat "$tmp/out")"
+grep -qF '"content": "<think>\n' "$tmp/thinks.json" && grep -qF '\n</think>\n\n"' "$tmp/thinks.json" ||
+    fail "a thought is not kept: $(cat "$tmp/thinks.json")"
+run 0 $think --show-prompt --session "$tmp/thinks.json" -p y
+sed '1d; /^<\/think>$/,$d' "$tmp/err" >"$tmp/again"
+sed 1d "$tmp/thought" >"$tmp/bare"
+[ "$(cat "$tmp/again")" = "$(cat "$tmp/bare")" ] || fail "the next prompt has another thought: $(cat "$tmp/err")"
+run 0 $ask --temperature 0 --raw -p 'x <think>' # a text that is continued has none
+! grep -q '<think>' "$tmp/out" || fail "--raw: expected no thoughts, found $(cat "$tmp/out")"
+run 2 $ask --think dimmed -p x
+err_has "llama3: --think: expected one of show, hide, found 'dimmed'"
+if [ -f "$PWD/tests/.libs/preload.so" ]; then
+    need_preload
+    for mode in show hide; do
+        rm -f "$tmp/thinks.json"
+        run 0 env THINK='a b' SAY='c
+d' LD_PRELOAD="$preload" $think --think $mode -p x --session "$tmp/thinks.json"
+        [ $mode = hide ] && printf 'c\nd\n' >"$tmp/want"
+        [ $mode = show ] && printf '<think>\na b\n</think>\n\nc\nd\n' >"$tmp/want"
+        same "$tmp/out" "$tmp/want" "$last: found $(cat "$tmp/out")"
+        err_empty
+        grep -qF '"content": "<think>\na b\n</think>\n\nc\nd"' "$tmp/thinks.json" ||
+            fail "$last: expected thought and answer, found $(cat "$tmp/thinks.json")"
+    done
+fi
+
 # --stats, -v
 run 0 $ask --stats -p x
 for name in model prompt answer "peak memory" seed; do

@@ -213,6 +213,42 @@ start "SAY=\"\$(cat '$tmp/say')\"" "-p x"
 sees '^one.*\[31m.*x$'
 sees '^\[0\]$'
 
+# Thoughts are dimmed, and nothing else is; not where nobody wants colors, and hidden ones are waited
+# for. tmux tells how each character looks.
+printf '%s' '{{ messages[0].content }}<think>' >"$tmp/thinks.jinja"
+think="-n 30 --template '$tmp/thinks.jinja' -p x"
+esc=$(printf '\033')
+looks()
+{
+    terminal capture-pane -e -p -t test | grep -q -e "$1" || {
+        fail "$last: expected '$1' on the screen, found:"
+        terminal capture-pane -e -p -t test | sed '/^$/d; s/^/    |/' | cat -v
+    }
+}
+start "THINK='a thought' SAY='an answer'" "$think"
+sees '^\[0\]$'
+looks "^$esc\[2ma thought"
+looks "^$esc\[0m.*an answer\$" # the reset stands before the next character
+never_saw 'think>'
+start "NO_COLOR=1 THINK='a thought' SAY='an answer'" "$think"
+sees '^\[0\]$'
+looks '^<think>$'
+looks '^a thought$'
+looks '^</think>$'
+looks '^an answer$'
+start "THINK='a thought' SAY='an answer'" "$think --think hide"
+sees '^an answer$' && sees '^\[0\]$'
+never_saw 'thought'
+start "SLOW_TEXT=100" "$think --think hide"
+sees '^thinking, [0-9]* s$'
+keys C-c
+sees '^\[130\]$'
+never_saw 'thinking'
+start "SLOW_TEXT=300" "$think"
+sleep 2
+keys C-c
+sees '^\[130\]$'
+
 # Nor does what a vocabulary holds; and no floats either.
 printf 'one\033[31m\302\233x\n' >"$tmp/say"
 program=./llama3-eval

@@ -43,7 +43,7 @@ done'
 _llama3_options()
 {
     case $1 in
-    llama3) echo '--prompt --file --session --system --template --template-arg --date --raw --model --ctx --kv --threads --int4 --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --show-prompt --info --stats --quiet --verbose --help --version' ;;
+    llama3) echo '--prompt --file --session --system --template --template-arg --date --raw --model --ctx --kv --threads --int4 --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --think --show-prompt --info --stats --quiet --verbose --help --version' ;;
     llama3-bench) echo '--model --synthetic --type --prompt --decode --batch --context --kv --threads --chunk --rounds --json --quiet --help --version --gpu-layers --kv-gpu --device --gpu-bf16-prompt' ;;
     llama3-eval) echo '--logits --tokenize --detokenize --perplexity --kl --tokens --file --special --json-lines --pretokens --json --model --ctx --kv --threads --int4 --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --quiet --help --version' ;;
     llama3-pull) echo '--include --exclude --revision --local-dir --list --remove --verify --yes --int4 --drop-source --offline --jobs --threads --quiet --help --version' ;;
@@ -82,6 +82,7 @@ _llama3_kind()
     'llama3 --frequency-penalty' | 'llama3 --frequency-penalty=') echo ':text' ;;
     'llama3 --presence-penalty' | 'llama3 --presence-penalty=') echo ':text' ;;
     'llama3 -s' | 'llama3 --seed' | 'llama3 --seed=') echo ':text' ;;
+    'llama3 --think' | 'llama3 --think=') echo 'show hide' ;;
     'llama3-bench -m' | 'llama3-bench --model' | 'llama3-bench --model=') echo ':model' ;;
     'llama3-bench --synthetic' | 'llama3-bench --synthetic=') echo ':text' ;;
     'llama3-bench --type' | 'llama3-bench --type=') echo 'int4 int8 bf16 f32' ;;

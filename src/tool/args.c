@@ -86,7 +86,12 @@ const struct option_spec answer_option_specs[N_ANSWER_OPTIONS] = {
     OPT_SETTING('s', "seed", FIELD(seed), "N", "the same seed gives the same answer (random)"),
 };
 
+static const char *const thinks[] = {[THINK_SHOW] = "show", [THINK_HIDE] = "hide", NULL};
+
 static const struct option_spec output_specs[] = {
+    OPT_ONE_OF(0, "think", FIELD(think), "show|hide", thinks,
+               "thoughts of a model that thinks before it answers\n"
+               "(show)"),
     OPT_FLAG(0, "show-prompt", FIELD(show_prompt), "the prompt as the model reads it, on stderr"),
     OPT_FLAG(0, "info", FIELD(info), "what the model is and needs, instead of answering"),
     OPT_FLAG(0, "stats", FIELD(stats), "counts, speed, memory and seed, on stderr"),

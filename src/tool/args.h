@@ -8,6 +8,8 @@
 #include "tool/model_path.h"
 #include "tool/options.h"
 
+enum think { THINK_SHOW, THINK_HIDE };
+
 struct args {
     struct model_args model;
     struct gpu_args gpu;
@@ -25,6 +27,7 @@ struct args {
     size_t max_tokens;
     struct option_texts stop;
     /* what is shown */
+    int think; /* enum think */
     bool show_prompt, info, stats, verbose;
 };
 

@@ -15,10 +15,21 @@
 /* stderr's own lock guards it. The cursor stands below the lines, so that "^C" spoils none. */
 static size_t drawn;
 
-bool terminal_can_draw(void)
+static bool is_drawable(int fd)
 {
     const char *term = getenv("TERM");
-    return isatty(STDERR_FILENO) && term != NULL && strcmp(term, "dumb") != 0;
+    return isatty(fd) && term != NULL && strcmp(term, "dumb") != 0;
+}
+
+bool terminal_can_draw(void)
+{
+    return is_drawable(STDERR_FILENO);
+}
+
+bool terminal_can_dim(void)
+{
+    const char *no_color = getenv("NO_COLOR");
+    return is_drawable(STDOUT_FILENO) && (no_color == NULL || no_color[0] == '\0');
 }
 
 void terminal_size(size_t *columns, size_t *lines)
@@ -105,7 +116,7 @@ void terminal_answer_begin(const char *label)
     answer.last = 0;
 }
 
-int terminal_answer(const char *text, size_t length)
+static int put_answer(const char *text, size_t length, bool dim)
 {
     terminal_erase();
     if (answer.label != NULL)
@@ -116,13 +127,31 @@ int terminal_answer(const char *text, size_t length)
     if (length == 0)
         return 0;
     answer.last = text[length - 1];
+    /* Each piece ends its own dimming: whatever comes next on the terminal is not the thought's. */
+    fputs(dim ? "\033[2m" : "", stdout);
     terminal_text(stdout, text, length);
+    fputs(dim ? "\033[0m" : "", stdout);
     if (fflush(stdout) == 0 && !ferror(stdout))
         return 0;
     if (errno != EPIPE)
         say_error("stdout: %s", strerror(errno));
     answer.failed = true;
     return -1;
+}
+
+int terminal_answer(const char *text, size_t length)
+{
+    return put_answer(text, length, false);
+}
+
+int terminal_thought(const char *text, size_t length)
+{
+    return put_answer(text, length, true);
+}
+
+bool terminal_answer_in_line(void)
+{
+    return answer.last != 0 && answer.last != '\n';
 }
 
 int terminal_answer_end(void)

@@ -29,6 +29,12 @@ void terminal_answer_begin(const char *label);
 /* Whole UTF-8 characters. -1 once stdout took no more; the error is then on stderr, unless it is a
  * pipe that nobody reads any more. */
 int terminal_answer(const char *text, size_t length);
+/* The same, dimmed; after terminal_can_dim(). */
+int terminal_thought(const char *text, size_t length);
+/* Whether stdout is a terminal that dims text, and nobody asked for none of that (NO_COLOR). */
+bool terminal_can_dim(void);
+/* Whether the answer so far ends within a line. */
+bool terminal_answer_in_line(void);
 /* The newline at the end, where the answer has none. */
 int terminal_answer_end(void);
 

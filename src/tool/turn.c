@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/buf.h"
 #include "base/error.h"
+#include "base/recollect.h"
 #include "tool/info.h"
 #include "tool/interrupt.h"
 #include "tool/progress.h"
@@ -16,17 +16,48 @@
 /* ---- the answer ---------------------------------------------------------------------------- */
 
 struct listener {
-    struct buf *said;
-    bool spoke, unread;
+    struct recollection *said;
+    enum think think;
+    bool dims, spoke, unread;
 };
+
+static int print(struct listener *listener, const char *text, size_t length)
+{
+    listener->spoke = true;
+    listener->unread = listener->unread || terminal_answer(text, length) != 0;
+    return listener->unread;
+}
 
 static int on_text(void *arg, const char *text, size_t length)
 {
     struct listener *listener = arg;
+    bool thought = listener->said->thinking && listener->think == THINK_SHOW;
     progress_stop();
+    recollect_text(listener->said, text, length);
+    if (thought && length > 0 && listener->dims)
+        print(listener, "\n\n", 2);
+    else if (thought && length > 0)
+        print(listener, RECOLLECT_END, strlen(RECOLLECT_END));
+    return print(listener, text, length);
+}
+
+/* What the terminal can't dim stands between the tags, so that it can be told from the answer. */
+static int on_thought(void *arg, const char *text, size_t length)
+{
+    struct listener *listener = arg;
+    bool begins = !listener->said->thinking;
+    recollect_thought(listener->said, text, length);
+    if (begins)
+        progress_stop();
+    if (begins && listener->think == THINK_HIDE)
+        progress_start("thinking", 0, 0);
+    if (listener->think == THINK_HIDE)
+        return 0;
+    if (!listener->dims)
+        return (begins && print(listener, RECOLLECT_BEGIN, strlen(RECOLLECT_BEGIN)) != 0) ||
+               print(listener, text, length) != 0;
     listener->spoke = true;
-    buf_add(listener->said, text, length);
-    listener->unread = terminal_answer(text, length) != 0;
+    listener->unread = terminal_thought(text, length) != 0;
     return listener->unread;
 }
 
@@ -82,10 +113,12 @@ static enum turn failed(const struct llama3_error *err)
 
 /* Appends what is said; nothing if nobody reads it any more. */
 static enum turn print_answer(const struct conversation *c, const int32_t *prompt, size_t n,
-                              struct buf *said)
+                              struct recollection *said)
 {
     const struct args *args = c->args;
-    struct listener listener = {.said = said};
+    const bool thinks = !c->raw && llama3_model_info(c->model)->thinks;
+    struct listener listener = {
+        .said = said, .think = (enum think)args->think, .dims = terminal_can_dim()};
     struct llama3_error err = {.size = sizeof err};
     struct llama3_result result = {.size = sizeof result};
     struct llama3_generation generation = {
@@ -94,6 +127,7 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
         .stop = args->stop.items,
         .n_stop = args->stop.n,
         .on_text = on_text,
+        .on_thought = thinks ? on_thought : NULL,
         .on_prompt = on_prompt,
         .arg = &listener,
     };
@@ -117,18 +151,23 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
     bool interrupted = rc == 0 && result.finish == LLAMA3_FINISH_CANCELED;
     if (rc == 0 && !interrupted && !listener.spoke)
         on_text(&listener, "", 0);
+    recollect_text(said, "", 0);
+    bool in_line = terminal_answer_in_line();
     /* A ^C before the first word leaves stdout empty. */
     if (listener.spoke && !listener.unread)
         listener.unread = terminal_answer_end() != 0;
     if (rc != 0)
         return failed(&err);
     if (listener.unread) {
-        buf_clear(said);
+        buf_clear(&said->text);
         return TURN_FAILED;
     }
     note_length(c, &result);
     if (args->stats || args->verbose)
         info_print_stats(c, &result, seed);
+    /* "^C" stands in the terminal's line; terminal_answer_end() ended it only after other words. */
+    if (interrupted && !in_line && isatty(STDERR_FILENO))
+        fputc('\n', stderr);
     return interrupted ? TURN_INTERRUPTED : TURN_ANSWERED;
 }
 
@@ -153,7 +192,7 @@ bool conversation_asks(const struct conversation *c)
     return n > 0 && strcmp(llama3_history_message(c->history, n - 1)->role, "user") == 0;
 }
 
-static enum turn answer_history(const struct conversation *c, struct buf *said)
+static enum turn answer_history(const struct conversation *c, struct recollection *said)
 {
     const struct llama3_template_options options = {
         .size = sizeof options, .date = c->args->date, .arguments = c->args->template_variables};
@@ -187,20 +226,16 @@ static int keep_answer(const struct conversation *c, const struct buf *said)
 enum turn conversation_turn(const struct conversation *c, const char *question)
 {
     struct llama3_error err = {.size = sizeof err};
-    struct buf said = {0};
+    struct recollection said = {0};
     size_t before = llama3_history_length(c->history) - (question == NULL);
     if (question != NULL && llama3_history_add(c->history, "user", question, &err) != 0)
         return failed(&err);
-    buf_add(&said, "", 0);
+    recollect_text(&said, "", 0);
     enum turn turn = answer_history(c, &said);
-    /* "^C" stands in the terminal's line; terminal_answer_end() ended it only after other words. */
-    if (turn == TURN_INTERRUPTED && isatty(STDERR_FILENO) &&
-        (said.size == 0 || said.data[said.size - 1] == '\n'))
-        fputc('\n', stderr);
-    if (said.size == 0 && turn != TURN_ANSWERED)
+    if (said.text.size == 0 && turn != TURN_ANSWERED)
         llama3_history_truncate(c->history, before);
-    else if (keep_answer(c, &said) != STATUS_OK)
+    else if (keep_answer(c, &said.text) != STATUS_OK)
         turn = TURN_FAILED;
-    buf_free(&said);
+    buf_free(&said.text);
     return turn;
 }
