@@ -113,6 +113,52 @@ START_TEST(requests_are_read)
 }
 END_TEST
 
+/* An assistant's thoughts go to the template by one name, whichever a client sends. */
+START_TEST(thoughts_are_read)
+{
+    struct api_request r;
+    struct api_error error;
+    ck_assert_int_eq(
+        parse(
+            &r, true,
+            "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"}]},"
+            "{\"role\":\"assistant\",\"reasoning\":\"t\\n\\\"\u00e9\",\"content\":[{\"type\":\"text\","
+            "\"text\":\"b\"}]},"
+            "{\"role\":\"assistant\",\"content\":\"c\",\"reasoning_content\":\"first\","
+            "\"reasoning\":\"second\"},"
+            "{\"role\":\"assistant\",\"content\":\"d\",\"reasoning_content\":null,"
+            "\"reasoning\":\"\"},"
+            "{\"role\":\"assistant\",\"content\":\"e\",\"reasoning\":null}],"
+            "\"chat_template_kwargs\":{\"enable_thinking\":false,\"x\":[1,{}]}}",
+            &error),
+        0);
+    ck_assert_uint_eq(r.n_messages, 5);
+    ck_assert_str_eq(r.messages[0].content, "a");
+    ck_assert_ptr_null(r.messages[0].json);
+    ck_assert_str_eq(r.messages[1].content, "b");
+    ck_assert_str_eq(r.messages[1].json, "{\"reasoning_content\":\"t\\n\\\"\u00e9\"}");
+    ck_assert_str_eq(r.messages[2].json, "{\"reasoning_content\":\"first\"}");
+    ck_assert_str_eq(r.messages[3].json, "{\"reasoning_content\":\"\"}");
+    ck_assert_ptr_null(r.messages[4].json);
+    ck_assert_str_eq(r.template_arguments.data, "{\"enable_thinking\":false,\"x\":[1,{}]}");
+    api_request_free(&r);
+    static const char *const refused[][2] = {
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"c\",\"reasoning\":\"t\"}]}",
+         "messages[0].reasoning"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"c\",\"reasoning_content\":[1]}]}",
+         "expected a string, found an array"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"c\"}],\"chat_template_kwargs\":[]}",
+         "expected an object, found an array"}};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        ck_assert_int_eq(parse(&r, true, refused[i][0], &error), -1);
+        ck_assert_msg(strstr(error.error.message, refused[i][1]) != NULL, "%s",
+                      error.error.message);
+    }
+    ck_assert_int_eq(parse(&r, false, "{\"prompt\":\"x\",\"chat_template_kwargs\":{}}", &error),
+                     -1);
+}
+END_TEST
+
 /* Every prefix of a request, and the request with any byte changed, is parsed, or refused with one
  * clean line. */
 START_TEST(damaged_requests_are_refused)
@@ -157,12 +203,12 @@ static json_t *answer_of(struct llama3_model *model, bool chat, int32_t token, c
                          size_t top)
 {
     struct answer_record record;
-    struct buf text = {0}, records = {0};
+    struct buf text = {0}, thoughts = {0}, records = {0};
     struct reply reply = {.http = NULL};
     const struct answer_head head = {.model = model, .chat = chat, .model_id = "m", .id = "i"};
     const struct llama3_result result = {.prompt_tokens = 70, .cached_tokens = 64};
     const struct answer_logprobs logprobs = {top, &records};
-    const struct answer_choice choice = {0, &text, &logprobs, &result};
+    const struct answer_choice choice = {0, &thoughts, &text, &logprobs, &result};
     buf_add(&records, &record, answer_record(model, token, logits, top, &record));
     answer_whole(&head, &choice, 1, &reply);
     ck_assert(!reply.text.failed);
@@ -221,6 +267,38 @@ START_TEST(probabilities_are_those_of_the_logits)
     json_decref(root);
     free(logits);
     llama3_model_close(model);
+}
+END_TEST
+
+/* Thoughts stand beside the answer, by both names, where there are any. */
+START_TEST(thoughts_are_told)
+{
+    static const struct llama3_result result = {.prompt_tokens = 70, .cached_tokens = 64};
+    const struct answer_head head = {.chat = true, .model_id = "m", .id = "i"};
+    struct buf text = {0}, thoughts = {0}, none = {0}, event = {0};
+    const struct answer_choice choices[] = {{0, &thoughts, &text, NULL, &result},
+                                            {1, &none, &text, NULL, &result}};
+    struct reply reply = {.http = NULL};
+    buf_add_str(&text, "c");
+    buf_add_str(&thoughts, "a\nb");
+    answer_whole(&head, choices, 2, &reply);
+    ck_assert_ptr_nonnull(strstr(
+        reply.text.data,
+        "\"message\":{\"role\":\"assistant\",\"content\":\"c\",\"reasoning_content\":\"a\\nb\","
+        "\"reasoning\":\"a\\nb\",\"refusal\":null}"));
+    ck_assert_ptr_nonnull(
+        strstr(reply.text.data,
+               "\"message\":{\"role\":\"assistant\",\"content\":\"c\",\"refusal\":null}"));
+    json_t *root = json_loadb(reply.text.data, reply.text.size, JSON_REJECT_DUPLICATES, NULL);
+    ck_assert_msg(root != NULL, "%s", reply.text.data);
+    json_decref(root);
+    answer_thought(&head, 0, "a\n", 2, NULL, &event);
+    ck_assert_ptr_nonnull(
+        strstr(event.data, "\"delta\":{\"reasoning_content\":\"a\\n\",\"reasoning\":\"a\\n\"}"));
+    buf_free(&event);
+    buf_free(&reply.text);
+    buf_free(&text);
+    buf_free(&thoughts);
 }
 END_TEST
 
@@ -748,8 +826,10 @@ int main(void)
     defaults = sampling_open(&none, 100, NULL);
     tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, requests_are_read);
+    tcase_add_test(tcase, thoughts_are_read);
     tcase_add_test(tcase, damaged_requests_are_refused);
     tcase_add_test(tcase, probabilities_are_those_of_the_logits);
+    tcase_add_test(tcase, thoughts_are_told);
     tcase_add_test(tcase, long_names_are_cut_between_characters);
     tcase_add_test(tcase, paths_are_kept_from_clients);
     tcase_add_test(tcase, requests_share_a_budget);

@@ -439,6 +439,46 @@ for text in France capital sky eot_id evil wizard nothing "Be kind"; do
     ! grep -q "$text" "$tmp/log" || fail "the log tells '$text'"
 done
 
+# ---- a model that thinks: its thoughts stand beside the answer, and come back in messages
+mkdir "$tmp/thinker"
+cp "$model"/* "$tmp/thinker"
+printf '%s' "{{ bos_token }}{% for m in messages %}[{{ m.role }}|{{ m.reasoning_content }}|{{ m.content }}]" \
+    "{% endfor %}{{ mode }}{% if add_generation_prompt %}{{ '<think>\n' }}{% endif %}" >"$tmp/thinker/chat_template.jinja"
+start -m "$tmp/thinker" --ctx 400
+ready
+turns='"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a","reasoning":"t\"<|eot_id|>"},{"role":"assistant","content":"b","reasoning_content":"u"},{"role":"user","content":"r"}]'
+post 200 /apply-template "{$turns,\"chat_template_kwargs\":{\"mode\":\"deep\"}}"
+out_has '"prompt":"<|begin_of_text|>[user||q][assistant|t\"<|eot_id|>|a][assistant|u|b][user||r]deep<think>\n"'
+refused 400 /v1/chat/completions "{$chat,\"chat_template_kwargs\":1}" '"param":"chat_template_kwargs"'
+refused 400 /v1/completions '{"prompt":"x","chat_template_kwargs":{}}' '"param":"chat_template_kwargs"'
+refused 400 /v1/chat/completions '{"messages":[{"role":"user","content":"x","reasoning":"y"}]}' '"param":"messages[0].reasoning"'
+run 0 "$program" -m "$tmp/thinker" --temperature 0 -n 24 -p "What is the capital of France?"
+sed 1d "$tmp/out" >"$tmp/want" # after <think>; random weights don't end a thought
+post 200 /v1/chat/completions "{$chat,\"temperature\":0,\"max_tokens\":24}"
+out_has '"message":{"role":"assistant","content":"","reasoning_content":"'
+for name in reasoning_content reasoning; do
+    sed 's/.*"'$name'":"\(\([^"\\]\|\\.\)*\)".*/\1/' "$tmp/out" >"$tmp/$name"
+    printf '%b\n' "$(cat "$tmp/$name")" >"$tmp/got"
+    grep -q '\\' "$tmp/$name" || same "$tmp/got" "$tmp/want" "$name is not the command line's: $(cat "$tmp/got")"
+done
+same "$tmp/reasoning" "$tmp/reasoning_content" "the two names' thoughts differ"
+post 200 /v1/chat/completions "{$chat,\"temperature\":0,\"max_tokens\":24,\"stream\":true,\"logprobs\":true}"
+sed -n 's/.*"delta":{"reasoning_content":"\(\([^"\\]\|\\.\)*\)","reasoning":"\1"}.*/\1/p' "$tmp/out" |
+    tr -d '\n' >"$tmp/streamed"
+[ "$(cat "$tmp/streamed")" = "$(cat "$tmp/reasoning")" ] || fail "streamed thoughts differ: $(cat "$tmp/streamed")"
+[ "$(grep -o '"logprob":[^}]*"top_logprobs"' "$tmp/out" | wc -l)" = 24 ] || fail "thoughts have no logprobs"
+post 200 /v1/completions '{"prompt":"x <think>","max_tokens":5}' # a text that goes on has none
+! grep -q reasoning "$tmp/out" || fail "/v1/completions tells thoughts"
+stop 0
+if [ -f "$PWD/tests/.libs/preload.so" ]; then
+    need_preload
+    THINK="a thought" SAY="an answer" LD_PRELOAD=$preload start -m "$tmp/thinker"
+    ready
+    post 200 /v1/chat/completions "{$chat}"
+    out_has '"message":{"role":"assistant","content":"an answer","reasoning_content":"a thought","reasoning":"a thought","refusal":null}'
+    stop 0
+fi
+
 # ---- what is wrong with the model is told by its name, not by where it is, and logged in full
 mkdir "$tmp/private"
 cp "$model/config.json" "$model/generation_config.json" "$model/tokenizer.json" "$tmp/private"

@@ -255,17 +255,35 @@ static void put_field(const char *name, json_t *value, struct buf *out)
     answer_json(value, out);
 }
 
+/* Clients read thoughts by either name. */
+static const char *const thought_names[] = {"reasoning_content", "reasoning"};
+
+/* A chat's message. Its texts are the answer's longest, so that each is sent before the next. */
+static void put_message(const struct answer_choice *c, struct reply *reply)
+{
+    struct buf *out = &reply->text;
+    buf_add_str(out, ",\"message\":{\"role\":\"assistant\",\"content\":");
+    answer_json(json_stringn(c->text->size > 0 ? c->text->data : "", c->text->size), out);
+    reply_more(reply);
+    for (size_t i = 0; i < 2 && c->thoughts->size > 0; i++) {
+        buf_add_str(out, ",\"");
+        buf_add_str(out, thought_names[i]);
+        put_field("\":", json_stringn(c->thoughts->data, c->thoughts->size), out);
+        reply_more(reply);
+    }
+    buf_add_str(out, ",\"refusal\":null}");
+}
+
 static void put_choice(const struct answer_head *head, const struct answer_choice *c,
                        struct reply *reply)
 {
     struct buf *out = &reply->text;
-    const char *text = c->text->size > 0 ? c->text->data : "";
-    json_t *content = json_stringn(text, c->text->size);
-    json_t *index = json_integer((json_int_t)c->index);
-    open_object(head->chat ? json_pack("{s:o,s:{s:s,s:o,s:n}}", "index", index, "message", "role",
-                                       "assistant", "content", content, "refusal")
-                           : json_pack("{s:o,s:o}", "index", index, "text", content),
-                out);
+    put_field("{\"index\":", json_integer((json_int_t)c->index), out);
+    if (head->chat)
+        put_message(c, reply);
+    else
+        put_field(",\"text\":", json_stringn(c->text->size > 0 ? c->text->data : "", c->text->size),
+                  out);
     put_logprobs(head, c->logprobs, 0, reply);
     put_field(",\"finish_reason\":", json_string(finish_name(c->result)), out);
     buf_add_str(out, "}");
@@ -331,6 +349,15 @@ void answer_piece(const struct answer_head *head, size_t index, const char *text
     json_t *content = json_stringn(text, n);
     open_chunk(head, index, head->chat ? json_pack("{s:o}", "content", content) : content, logprobs,
                offset, NULL, out);
+    close_event(out);
+}
+
+void answer_thought(const struct answer_head *head, size_t index, const char *text, size_t n,
+                    const struct answer_logprobs *logprobs, struct buf *out)
+{
+    json_t *thought = json_stringn(text, n);
+    json_t *delta = json_pack("{s:O,s:o}", thought_names[0], thought, thought_names[1], thought);
+    open_chunk(head, index, delta, logprobs, 0, NULL, out);
     close_event(out);
 }
 

@@ -41,7 +41,7 @@ struct answer_logprobs {
 
 struct answer_choice {
     size_t index;
-    const struct buf *text;
+    const struct buf *thoughts, *text;
     const struct answer_logprobs *logprobs; /* NULL: not asked for */
     const struct llama3_result *result;
 };
@@ -50,11 +50,14 @@ struct answer_choice {
 void answer_whole(const struct answer_head *head, const struct answer_choice *choices, size_t n,
                   struct reply *reply);
 
-/* Events, each appended to out: the role; a piece of text, `offset` bytes into the answer, with the
- * logprobs of its tokens (may be NULL); the end of a choice; the usage. */
+/* Events, each appended to out: the role; a piece of text, `offset` bytes into the answer, or of a
+ * chat's thoughts, with the logprobs of its tokens (may be NULL); the end of a choice; the usage.
+ */
 void answer_role(const struct answer_head *head, size_t index, struct buf *out);
 void answer_piece(const struct answer_head *head, size_t index, const char *text, size_t n,
                   size_t offset, const struct answer_logprobs *logprobs, struct buf *out);
+void answer_thought(const struct answer_head *head, size_t index, const char *text, size_t n,
+                    const struct answer_logprobs *logprobs, struct buf *out);
 void answer_end(const struct answer_head *head, size_t index, const struct llama3_result *result,
                 struct buf *out);
 void answer_usage(const struct answer_head *head, const struct answer_choice *choices, size_t n,

@@ -32,10 +32,10 @@ struct choice {
     struct pool_reader reader;
     struct slot slot;
     bool began;
-    struct buf text;     /* of a whole answer */
-    size_t sent;         /* bytes of a stream */
-    struct buf logprobs; /* records; in a stream, those that wait for their text */
-    size_t n_tokens;     /* generated */
+    struct buf text, thoughts; /* of a whole answer */
+    size_t sent;               /* bytes of a stream */
+    struct buf logprobs;       /* records; in a stream, those that wait for their text */
+    size_t n_tokens;           /* generated */
     struct llama3_result result;
 };
 
@@ -192,16 +192,19 @@ static int prompt_done(struct choice *choice)
     return 0;
 }
 
-/* Sends a piece of a stream, with the logprobs of its tokens. */
-static void send_piece(struct choice *choice, const char *text, size_t length)
+/* Sends a piece of a stream, or of its thoughts, with the logprobs of its tokens. */
+static void send_piece(struct choice *choice, const char *text, size_t length, bool is_thought)
 {
     struct completion *c = choice->of;
     struct buf events = {0};
     const struct answer_logprobs logprobs = {c->request.top_logprobs, &choice->logprobs};
-    answer_piece(&c->head, choice->index, text, length, choice->sent,
-                 c->request.logprobs ? &logprobs : NULL, &events);
+    const struct answer_logprobs *asked = c->request.logprobs ? &logprobs : NULL;
+    if (is_thought)
+        answer_thought(&c->head, choice->index, text, length, asked, &events);
+    else
+        answer_piece(&c->head, choice->index, text, length, choice->sent, asked, &events);
     buf_clear(&choice->logprobs);
-    choice->sent += length;
+    choice->sent += is_thought ? 0 : length;
     send(c, &events);
 }
 
@@ -215,7 +218,7 @@ static void keep_logprobs(struct choice *choice, int32_t token, const float *log
         fail(c, &err);
     /* No stop string holds back so many tokens: they have no text to be sent with. */
     else if (c->request.stream && choice->logprobs.size > MAX_PENDING * n)
-        send_piece(choice, "", 0);
+        send_piece(choice, "", 0, false);
 }
 
 static int on_token(void *arg, int32_t token, const float *logits)
@@ -231,16 +234,26 @@ static int on_token(void *arg, int32_t token, const float *logits)
     return atomic_load(&c->over);
 }
 
-static int on_text(void *arg, const char *text, size_t length)
+static int on_piece(struct choice *choice, const char *text, size_t length, bool is_thought)
 {
-    struct choice *choice = arg;
     struct completion *c = choice->of;
+    struct buf *kept = is_thought ? &choice->thoughts : &choice->text;
     struct llama3_error err;
     if (c->request.stream)
-        send_piece(choice, text, length);
-    else if (share_add(c->work->memory, &choice->text, text, length, &err) < 0)
+        send_piece(choice, text, length, is_thought);
+    else if (share_add(c->work->memory, kept, text, length, &err) < 0)
         fail(c, &err);
     return atomic_load(&c->over);
+}
+
+static int on_text(void *arg, const char *text, size_t length)
+{
+    return on_piece(arg, text, length, false);
+}
+
+static int on_thought(void *arg, const char *text, size_t length)
+{
+    return on_piece(arg, text, length, true);
 }
 
 /* ---- a choice ---------------------------------------------------------------------------- */
@@ -287,6 +300,8 @@ static int generate(struct choice *choice)
         .stop = c->request.stop,
         .n_stop = c->request.n_stop,
         .on_text = on_text,
+        .on_thought =
+            c->head.chat && llama3_model_info(c->server->model)->thinks ? on_thought : NULL,
         .on_token = on_token,
         .on_prompt = choice->index == 0 ? on_prompt : NULL,
         .arg = choice,
@@ -367,8 +382,7 @@ static int make_prompt(struct completion *c, struct api_error *err)
     struct llama3_error error = {.size = sizeof error};
     int status = 0;
     if (r->kind == API_CHAT)
-        status = llama3_apply_template(s->model, r->messages, r->n_messages, NULL, &c->tokens,
-                                       &c->n_tokens, &error);
+        status = api_request_render(r, s->model, &c->tokens, &c->n_tokens, &error);
     else if (r->tokens == NULL)
         status = llama3_tokenize(s->model, r->prompt, r->prompt_length, true, &c->tokens,
                                  &c->n_tokens, &error);
@@ -508,8 +522,9 @@ static void list_choices(const struct completion *c, struct answer_list *list)
         const struct choice *choice = &c->choices[i];
         struct answer_logprobs *logprobs = &list->logprobs[i];
         *logprobs = (struct answer_logprobs){c->request.top_logprobs, &choice->logprobs};
-        list->choices[i] = (struct answer_choice){
-            i, &choice->text, c->request.logprobs ? logprobs : NULL, &choice->result};
+        list->choices[i] =
+            (struct answer_choice){i, &choice->thoughts, &choice->text,
+                                   c->request.logprobs ? logprobs : NULL, &choice->result};
     }
 }
 
@@ -576,6 +591,7 @@ void completion_run(const struct work *work)
     }
     for (size_t i = 0; i < MAX_CHOICES; i++) {
         buf_free(&c->choices[i].text);
+        buf_free(&c->choices[i].thoughts);
         buf_free(&c->choices[i].logprobs);
     }
     api_request_free(&c->request);

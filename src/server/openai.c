@@ -88,11 +88,21 @@ uint64_t api_request_cost(const char *body, size_t n)
     return json_cost(n > 0 ? body : "", n) + (uint64_t)n * TOKENIZING;
 }
 
+int api_request_render(const struct api_request *r, const struct llama3_model *model,
+                       int32_t **tokens, size_t *n_tokens, struct llama3_error *err)
+{
+    const struct llama3_template_options options = {.size = sizeof options,
+                                                    .arguments = r->template_arguments.data};
+    return llama3_apply_template(model, r->messages, r->n_messages, &options, tokens, n_tokens,
+                                 err);
+}
+
 void api_request_free_texts(struct api_request *r)
 {
     json_decref(r->root);
     free(r->messages);
     buf_free(&r->contents);
+    buf_free(&r->template_arguments);
     free(r->tokens);
     r->root = NULL;
     r->messages = NULL;

@@ -38,7 +38,7 @@ void api_error_print(const struct api_error *err, struct buf *out);
 enum api_kind {
     API_CHAT = 1,       /* /v1/chat/completions */
     API_COMPLETION = 2, /* /v1/completions */
-    API_TEMPLATE = 4,   /* /apply-template: only messages */
+    API_TEMPLATE = 4,   /* /apply-template: only messages, and chat_template_kwargs */
     API_TOKENIZE = 8    /* /tokenize: only a prompt, and add_special */
 };
 
@@ -47,8 +47,9 @@ struct api_request {
     json_t *root;                    /* holds the texts */
     struct llama3_message *messages; /* [n_messages] */
     size_t n_messages;
-    struct buf contents; /* of messages that came in parts */
-    const char *prompt;  /* [prompt_length]; NULL if it came as tokens */
+    struct buf contents; /* of messages that came in parts, and fields for the template as JSON */
+    struct buf template_arguments; /* a JSON object; empty: none */
+    const char *prompt;            /* [prompt_length]; NULL if it came as tokens */
     size_t prompt_length;
     int32_t *tokens; /* [n_tokens] */
     size_t n_tokens;
@@ -72,6 +73,9 @@ struct api_request {
 int api_request_parse(struct api_request *request, enum api_kind kind, const char *body, size_t n,
                       const struct llama3_sampling *defaults, size_t vocab_size,
                       struct api_error *err);
+/* The tokens of its messages, as llama3_apply_template() makes them. */
+int api_request_render(const struct api_request *request, const struct llama3_model *model,
+                       int32_t **tokens, size_t *n_tokens, struct llama3_error *err);
 /* Frees messages and prompt once they are tokens; the rest stays. */
 void api_request_free_texts(struct api_request *request);
 void api_request_free(struct api_request *request);

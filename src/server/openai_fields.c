@@ -160,6 +160,16 @@ static int read_logit_bias(const struct parser *p, const char *name, const json_
     return 0;
 }
 
+/* Variables of the template. */
+static int read_template_arguments(const struct parser *p, const char *name, const json_t *value)
+{
+    struct buf *out = &p->request->template_arguments;
+    if (!json_is_object(value))
+        return parser_mismatch(p, name, "an object", value);
+    json_print(value, JSON_COMPACT, out);
+    return out->failed ? parser_no_memory(p) : 0;
+}
+
 /* ---- fields that must not ask for anything ------------------------------------------------ */
 
 static int ignore(const struct parser *p, const char *name, const json_t *value)
@@ -218,6 +228,7 @@ static const struct field {
 } fields[] = {
     {"model", BOTH, READ(read_model)},
     {"messages", API_CHAT | API_TEMPLATE, READ(parser_messages)},
+    {"chat_template_kwargs", API_CHAT | API_TEMPLATE, READ(read_template_arguments)},
     {"prompt", API_COMPLETION, READ(parser_prompt)},
     {"content", API_TOKENIZE, READ(parser_prompt)},
     {"add_special", API_TOKENIZE, FLAG(add_special)},

@@ -52,28 +52,58 @@ static int read_parts(const struct parser *p, size_t at, const json_t *parts)
     return 0;
 }
 
+/* An assistant's thoughts, which clients send back by either name. */
+static bool is_thoughts(const char *key)
+{
+    return strcmp(key, "reasoning_content") == 0 || strcmp(key, "reasoning") == 0;
+}
+
 /* Refuses fields that no template has a place for. Empty ones pass: clients send back the messages
  * of answers. */
 static int check_message_fields(const struct parser *p, size_t at, const json_t *message)
 {
     static const char *const fine[] = {"role", "content", "tool_call_id"};
+    const bool assistant = strcmp(p->request->messages[at].role, "assistant") == 0;
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)message, key, value)
     {
-        bool known = json_is_null(value) || (json_is_array(value) && json_array_size(value) == 0);
+        bool known = json_is_null(value) || (json_is_array(value) && json_array_size(value) == 0) ||
+                     (assistant && is_thoughts(key));
         for (size_t i = 0; i < sizeof fine / sizeof *fine; i++)
             known |= strcmp(key, fine[i]) == 0;
         if (!known)
             return parser_refuse(p, "unsupported_parameter", field_of(at, key).name,
                                  "not supported");
+        if (is_thoughts(key) && !json_is_null(value) && !json_is_string(value))
+            return parser_mismatch(p, field_of(at, key).name, "a string", value);
     }
     return 0;
 }
 
-/* *offset: where a content that came in parts begins in `contents`, plus 1. The buffer still moves,
- * so that the pointer has to wait. */
-static int read_message(const struct parser *p, size_t at, const json_t *message, size_t *offset)
+/* Where texts of a message that are made begin in `contents`, plus 1; 0: there is none. The buffer
+ * still moves, so that pointers have to wait. */
+struct places {
+    size_t content, json;
+};
+
+/* Appends the thoughts as the template's field, by the name that templates know. */
+static void read_thoughts(const struct parser *p, const json_t *message, struct places *places)
+{
+    struct buf *out = &p->request->contents;
+    const json_t *thoughts = json_object_get(message, "reasoning_content");
+    if (!json_is_string(thoughts))
+        thoughts = json_object_get(message, "reasoning");
+    if (!json_is_string(thoughts))
+        return;
+    places->json = out->size + 1;
+    buf_add_str(out, "{\"reasoning_content\":");
+    json_print(thoughts, JSON_COMPACT | JSON_ENCODE_ANY, out);
+    buf_add(out, "}", 2);
+}
+
+static int read_message(const struct parser *p, size_t at, const json_t *message,
+                        struct places *places)
 {
     struct llama3_message *m = &p->request->messages[at];
     m->size = sizeof *m;
@@ -90,15 +120,26 @@ static int read_message(const struct parser *p, size_t at, const json_t *message
                              role);
     if (check_message_fields(p, at, message) < 0)
         return -1;
+    read_thoughts(p, message, places);
     const json_t *content = json_object_get(message, "content");
     if (json_is_array(content)) {
-        *offset = p->request->contents.size + 1;
+        places->content = p->request->contents.size + 1;
         return read_parts(p, at, content);
     }
     m->content = json_string_value(content);
     return m->content != NULL ? 0
                               : parser_mismatch(p, field_of(at, "content").name,
                                                 "a string or a list of texts", content);
+}
+
+static void set_places(struct api_request *r, const struct places *places, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (places[i].content > 0)
+            r->messages[i].content = r->contents.data + places[i].content - 1;
+        if (places[i].json > 0)
+            r->messages[i].json = r->contents.data + places[i].json - 1;
+    }
 }
 
 int parser_messages(const struct parser *p, const char *name, const json_t *value)
@@ -111,17 +152,16 @@ int parser_messages(const struct parser *p, const char *name, const json_t *valu
         return parser_refuse(p, NULL, name, "expected 1 to %d messages, found %zu", MAX_MESSAGES,
                              n);
     r->messages = size_alloc(n, sizeof *r->messages);
-    size_t *offsets = size_alloc(n, sizeof *offsets);
-    int status = r->messages != NULL && offsets != NULL ? 0 : parser_no_memory(p);
+    struct places *places = size_alloc(n, sizeof *places);
+    int status = r->messages != NULL && places != NULL ? 0 : parser_no_memory(p);
     for (size_t i = 0; i < n && status == 0; i++)
-        status = read_message(p, i, json_array_get(value, i), &offsets[i]);
+        status = read_message(p, i, json_array_get(value, i), &places[i]);
     if (status == 0 && r->contents.failed)
         status = parser_no_memory(p);
-    for (size_t i = 0; i < n && status == 0; i++)
-        if (offsets[i] > 0)
-            r->messages[i].content = r->contents.data + offsets[i] - 1;
+    if (status == 0)
+        set_places(r, places, n);
     r->n_messages = n;
-    free(offsets);
+    free(places);
     return status;
 }
 

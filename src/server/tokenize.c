@@ -70,8 +70,7 @@ static int answer_template(const struct work *work, const struct api_request *re
     int32_t *tokens;
     char *text;
     size_t n, length;
-    if (llama3_apply_template(model, request->messages, request->n_messages, NULL, &tokens, &n,
-                              err) < 0)
+    if (api_request_render(request, model, &tokens, &n, err) < 0)
         return -1;
     int status = llama3_detokenize(model, tokens, n, true, &text, &length, err);
     if (status == 0) {
