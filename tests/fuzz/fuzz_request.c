@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/utf8.h"
 #include "engine/sampler.h"
 #include "server/openai.h"
@@ -49,13 +50,26 @@ static void check_request(const struct api_request *r)
         FUZZ_EXPECT(r->tokens[i] >= 0 && r->tokens[i] < VOCAB_SIZE);
 }
 
+/* What goes to the template beside texts is an object. */
+static void check_object(const char *text)
+{
+    struct llama3_error err;
+    json_t *object = json_parse(text, strlen(text), "object", &err);
+    FUZZ_EXPECT_MSG(object != NULL || err.code == LLAMA3_ENOMEM, text);
+    json_decref(object);
+}
+
 static void check_texts(const struct api_request *r)
 {
     for (size_t i = 0; i < r->n_messages; i++) {
         const char *content = r->messages[i].content;
         size_t n = strlen(content);
         FUZZ_EXPECT(utf8_valid((const uint8_t *)content, n) == n && r->messages[i].role != NULL);
+        if (r->messages[i].json != NULL)
+            check_object(r->messages[i].json);
     }
+    if (r->template_arguments.size > 0)
+        check_object(r->template_arguments.data);
     if (r->prompt != NULL)
         FUZZ_EXPECT(utf8_valid((const uint8_t *)r->prompt, r->prompt_length) == r->prompt_length);
 }

@@ -413,6 +413,10 @@ def corpus(quantize):
     logprobs = {"logprobs": True, "top_logprobs": 2}
     files["request/chat"] = b"\0" + dump({"messages": messages, **logprobs, **answer})
     files["request/parts"] = b"\0" + dump({"messages": [{"role": "user", "content": parts}]})
+    thoughts = [{"role": "assistant", "content": parts, "reasoning_content": "\u00e9\n"},
+                {"role": "assistant", "content": "x", "reasoning": "\"", "tool_calls": []}]  # fmt: skip
+    files["request/thoughts"] = b"\0" + dump({"messages": thoughts,
+                                             "chat_template_kwargs": {"a": [1, None]}})  # fmt: skip
     files["request/completion"] = b"\1" + dump({"prompt": "the", "logprobs": 2, **answer})
     tokens = {"prompt": [1, 2, 99], "best_of": 2, "n": 2, "stop": "x"}
     files["request/tokens"] = b"\1" + dump(tokens)
