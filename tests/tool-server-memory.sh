@@ -59,6 +59,21 @@ for unit in a 'lorem ipsum ' 1; do
     [ "$(grown)" -le 120 ] || fail "/tokenize of 8 MiB of '$unit' takes $(grown) MB"
 done
 head_has 'Transfer-Encoding: chunked'
+cp "$tmp/out" "$tmp/list"
+# a template makes more texts of what is said
+for field in content reasoning; do
+    awk -v field=$field 'BEGIN {
+        printf "{\"messages\":[{\"role\":\"assistant\""
+        if (field != "content") printf ",\"content\":\"\""
+        printf ",\"%s\":\"", field
+        for (i = 0; i < 262144; i++) printf "lorem ipsum 1234"
+        printf "\"}]}" }' >"$tmp/chat"
+    watch
+    post 200 /apply-template "@$tmp/chat"
+    echo "4 MiB of $field: $(grown) MB"
+    [ "$(grown)" -le 190 ] || fail "/apply-template of 4 MiB of $field takes $(grown) MB"
+done
+cp "$tmp/list" "$tmp/out"
 tail -c 3 "$tmp/out" | grep -q '[0-9]]}' || fail "a long list of tokens has no end"
 
 stop 0
@@ -123,6 +138,9 @@ stop 0
 start -m "$model" --request-memory 1M
 ready
 post 400 /tokenize "@$tmp/text"
+out_has 'expected a request that takes at most 1048576 bytes of memory'
+settle
+post 400 /apply-template "@$tmp/chat"
 out_has 'expected a request that takes at most 1048576 bytes of memory'
 settle
 post 400 /v1/completions "{$odds}"

@@ -411,11 +411,12 @@ static int prepare(struct completion *c, struct api_error *err)
     size_t n;
     uint64_t id[2] = {0}, seed = 0;
     struct llama3_error error;
+    const enum api_kind kind = c->head.chat ? API_CHAT : API_COMPLETION;
     const char *body = http_body(c->work->http, &n);
-    if (share_take(c->work->memory, api_request_cost(body, n), &error) < 0)
+    if (share_take(c->work->memory, api_request_cost(kind, body, n), &error) < 0)
         return api_error_from(err, &error, s->model_path, s->model_id);
-    int status = api_request_parse(&c->request, c->head.chat ? API_CHAT : API_COMPLETION, body, n,
-                                   s->sampling, llama3_model_info(s->model)->vocab_size, err);
+    int status = api_request_parse(&c->request, kind, body, n, s->sampling,
+                                   llama3_model_info(s->model)->vocab_size, err);
     http_free_body(c->work->http);
     if (status < 0)
         return -1;

@@ -80,7 +80,8 @@ int api_request_render(const struct api_request *request, const struct llama3_mo
 void api_request_free_texts(struct api_request *request);
 void api_request_free(struct api_request *request);
 
-/* The most memory in bytes that parsing a body and tokenizing its texts takes. */
-uint64_t api_request_cost(const char *body, size_t n);
+/* The most memory in bytes that parsing a body and tokenizing its texts takes; a chat's also by a
+ * template that does no more than templates do. (jinja.h limits the others.) */
+uint64_t api_request_cost(enum api_kind kind, const char *body, size_t n);
 
 #endif

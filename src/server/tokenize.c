@@ -100,10 +100,10 @@ void tokenize_run(const struct work *work)
     struct llama3_error error = {.size = sizeof error};
     size_t size;
     const char *body = http_body(work->http, &size);
-    int status = take(work, api_request_cost(body, size) + size * beyond, &err);
+    const enum api_kind kind = chat ? API_TEMPLATE : API_TOKENIZE;
+    int status = take(work, api_request_cost(kind, body, size) + size * beyond, &err);
     if (status == 0)
-        status = api_request_parse(&request, chat ? API_TEMPLATE : API_TOKENIZE, body, size, NULL,
-                                   0, &err);
+        status = api_request_parse(&request, kind, body, size, NULL, 0, &err);
     if (status == 0) {
         http_free_body(work->http);
         status = (chat ? answer_template : answer_tokens)(work, &request, &error);
