@@ -40,9 +40,10 @@ struct llama3_model {
     struct tokenizer *tokenizer;
     struct chat_template *chat;      /* NULL: none, or one that is no template */
     struct llama3_error chat_error;  /* why there is none */
-    struct chat_template *tool_chat; /* for conversations with tools; NULL: the same */
+    struct chat_template *tool_chat; /* for conversations with tools; NULL: the same, or an error */
+    struct llama3_error tool_error;
     struct engine *engine;
-    int32_t stop_ids[MAX_STOP_IDS + 1];
+    int32_t stop_ids[MAX_STOP_IDS + 2];
     struct session_model shared;
     struct placement placement;
     const struct llama3_memory *memories[MAX_BACKENDS];
@@ -92,8 +93,8 @@ static int choose_template(struct llama3_model *m, const struct llama3_model_opt
     else
         open_template(m, text, m->checkpoint.path, &m->chat_error);
     text = template_text(m, "tool_use");
-    if (m->chat != NULL && text != NULL)
-        m->tool_chat = chat_open(text, m->checkpoint.path, m->checkpoint.special_tokens, NULL);
+    if (text != NULL)
+        m->tool_chat = chat_open(text, "tool_use", m->checkpoint.special_tokens, &m->tool_error);
     return 0;
 }
 
@@ -103,18 +104,23 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Every eos the checkpoint names, and the template's end of turn. */
+static void add_end_of_turn(struct llama3_model *m, const struct chat_template *chat)
+{
+    int32_t end = chat != NULL ? chat_end_of_turn(chat, m->tokenizer) : -1;
+    if (end < 0 || session_is_stop(&m->shared, end))
+        return;
+    m->stop_ids[m->shared.n_stop_ids++] = end;
+    qsort(m->stop_ids, m->shared.n_stop_ids, sizeof m->stop_ids[0], ascending);
+}
+
+/* Every eos the checkpoint names, and the templates' ends of turns. */
 static void choose_stop_ids(struct llama3_model *m)
 {
     size_t n = m->checkpoint.n_eos;
     memcpy(m->stop_ids, m->checkpoint.eos_ids, n * sizeof m->stop_ids[0]);
-    int32_t end = m->chat != NULL ? chat_end_of_turn(m->chat, m->tokenizer) : -1;
     m->shared = (struct session_model){.stop_ids = m->stop_ids, .n_stop_ids = n};
-    if (end >= 0 && !session_is_stop(&m->shared, end)) {
-        m->stop_ids[n] = end;
-        m->shared.n_stop_ids = n + 1;
-        qsort(m->stop_ids, n + 1, sizeof m->stop_ids[0], ascending);
-    }
+    add_end_of_turn(m, m->chat);
+    add_end_of_turn(m, m->tool_chat);
 }
 
 /* The smaller of the model's limit and what three quarters of the available memory can hold
@@ -464,9 +470,10 @@ static int render(const struct llama3_model *m, const struct llama3_message *mes
         .arguments = arguments,
     };
     bool tools = json_array_size(json_object_get(arguments, "tools")) > 0;
-    const struct chat_template *chat = tools && m->tool_chat != NULL ? m->tool_chat : m->chat;
+    bool own = tools && (m->tool_chat != NULL || m->tool_error.code != LLAMA3_OK);
+    const struct chat_template *chat = own ? m->tool_chat : m->chat;
     int status = chat != NULL ? chat_render(chat, m->tokenizer, &request, list, err)
-                              : error_copy(err, &m->chat_error);
+                              : error_copy(err, own ? &m->tool_error : &m->chat_error);
     json_decref(arguments);
     return status;
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "llama3.h"
@@ -34,6 +35,13 @@ static void begin(void)
         ck_assert_int_eq(symlink(whole, to), 0);
         free(whole);
     }
+}
+
+static const char *path_in(const char *name)
+{
+    static char path[4096];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
 }
 
 static void end(void)
@@ -225,6 +233,44 @@ START_TEST(several_templates)
 }
 END_TEST
 
+/* The template for tools ends answers as well, is used where it is alone, and is never passed over.
+ */
+START_TEST(template_for_tools)
+{
+    const struct llama3_template_options tools = {.size = sizeof tools, .tools = "[1]"};
+    begin();
+    tiny_put_text(folder, "chat_template.jinja", "plain");
+    ck_assert_int_eq(mkdir(path_in("additional_chat_templates"), 0700), 0);
+    char *file = strdup(path_in("additional_chat_templates"));
+    tiny_put_text(file, "tool_use.jinja",
+                  "{% for m in messages %}{{ m.content }}<|eom_id|>{% endfor %}");
+    struct llama3_model *model = open_ok(NULL, NULL);
+    int32_t *tokens;
+    size_t n;
+    ck_assert_int_eq(llama3_apply_template(model, &hello, 1, &tools, &tokens, &n, &err), 0);
+    ck_assert(llama3_token_is_control(model, tokens[n - 1]));
+    ck_assert(llama3_token_is_stop(model, tokens[n - 1]));
+    llama3_free(tokens);
+    llama3_model_close(model);
+
+    ck_assert_int_eq(unlink(path_in("chat_template.jinja")), 0);
+    model = open_ok(NULL, NULL);
+    renders(model, &hello, &tools, "Hello<|eom_id|>");
+    refuses(model, &hello, NULL, "the checkpoint has no chat template");
+    llama3_model_close(model);
+
+    tiny_put_text(folder, "chat_template.jinja", "plain");
+    tiny_put_text(file, "tool_use.jinja", "{% if %}");
+    model = open_ok(NULL, NULL);
+    renders(model, &hello, NULL, "plain");
+    refuses(model, &hello, &tools, "tool_use: line 1: expected an expression");
+    llama3_model_close(model);
+    free(file);
+    ck_assert_int_eq(unlink(path_in("additional_chat_templates/tool_use.jinja")), 0);
+    end();
+}
+END_TEST
+
 START_TEST(templates_that_are_none)
 {
     begin();
@@ -304,6 +350,7 @@ int main(void)
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, tools_as_the_reference);
     tcase_add_test(tcase, several_templates);
+    tcase_add_test(tcase, template_for_tools);
     tcase_add_test(tcase, templates_that_are_none);
     tcase_add_test(tcase, broken_json_is_refused);
     return run_tests("template", tcase);
