@@ -357,7 +357,7 @@ START_TEST(refuses_what_is_no_template)
         {"{{", "line 1"},
         {"a\n{% if x %}", "line 2"},
         {"{{ 'x' | nothing }}", "filter"},
-        {"\n\n{% frob %}", "line 3: expected a statement, found 'frob'"}};
+        {"\n\n{% frob %}", "line 3: expected a statement, found \"frob\""}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         ck_assert_ptr_null(chat_open(wrong[i][0], "that.jinja", NULL, &err));
         ck_assert_int_eq(err.code, LLAMA3_EINPUT);

@@ -243,7 +243,7 @@ sed 1d "$tmp/thought" >"$tmp/bare"
 run 0 $ask --temperature 0 --raw -p 'x <think>' # a text that is continued has none
 ! grep -q '<think>' "$tmp/out" || fail "--raw: expected no thoughts, found $(cat "$tmp/out")"
 run 2 $ask --think dimmed -p x
-err_has "llama3: --think: expected one of show, hide, found 'dimmed'"
+err_has "llama3: --think: expected one of show, hide, found \"dimmed\""
 if [ -f "$PWD/tests/.libs/preload.so" ]; then
     need_preload
     for mode in show hide; do

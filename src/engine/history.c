@@ -157,8 +157,7 @@ const char *llama3_session_respond(struct llama3_session *session, struct llama3
     history->in_use = true;
     int status = answer(session, history, &gathering, err);
     history->in_use = false;
-    if (status < 0 ||
-        llama3_history_add(history, "assistant", gathering.answer.text.data, err) < 0)
+    if (status < 0 || llama3_history_add(history, "assistant", gathering.answer.text.data, err) < 0)
         llama3_history_truncate(history, before);
     buf_free(&gathering.answer.text);
     return history->n > before ? history->messages[history->n - 1].content : NULL;

@@ -234,7 +234,7 @@ FILTER(dictsort)
         by_value = true;
     else if (v[1].type != JINJA_ABSENT &&
              !(v[1].type == JINJA_STRING && jinja_is(v[1].string, "key")))
-        jinja_fail(run, "dictsort: expected by='key' or 'value', found another value");
+        jinja_fail(run, "dictsort: expected by=\"key\" or \"value\", found another value");
     if (self.type != JINJA_DICT)
         jinja_fail(run, "dictsort: expected a dict, found %s", jinja_type_name(self));
     size_t n = self.dict->n;

@@ -120,7 +120,7 @@ static struct spec read_spec(struct jinja_run *run, struct format_reader r, bool
     if (take(&r, '.')) {
         spec.precision = take_number(run, &r);
         if (spec.precision < 0)
-            jinja_fail(run, "format: expected a precision after '.', found none");
+            jinja_fail(run, "format: expected a precision after \".\", found none");
     }
     if (r.end - r.at > 1)
         jinja_fail(run, "format: expected one character for the type, found more");
@@ -133,7 +133,7 @@ static void check_separator(struct jinja_run *run, const struct spec *spec)
     if (!spec->separator || (spec->type < 0x80 && strchr("defgEG%F", (int)spec->type)) ||
         (spec->separator == '_' && spec->type < 0x80 && strchr("boxX", (int)spec->type)))
         return;
-    jinja_fail(run, "format: expected no separator with this type, found '%c'", spec->separator);
+    jinja_fail(run, "format: expected no separator with this type, found \"%c\"", spec->separator);
 }
 
 static size_t padding(struct jinja_run *run, const struct spec *spec, size_t n)
@@ -151,9 +151,10 @@ static void put_text(struct jinja_builder *b, const struct jinja_string *s, stru
 
     check_separator(b->run, &spec);
     if ((spec.type != 0 && spec.type != 's') || spec.separator)
-        jinja_fail(b->run, "format: expected the type 's' for a string, found another");
+        jinja_fail(b->run, "format: expected the type \"s\" for a string, found another");
     if (spec.sign || spec.positive_zero || spec.alternate || spec.align == '=')
-        jinja_fail(b->run, "format: expected no sign, 'z', '#' or '=' for a string, found one");
+        jinja_fail(b->run,
+                   "format: expected no sign, \"z\", \"#\" or \"=\" for a string, found one");
     size_t n = spec.precision >= 0 && (size_t)spec.precision < s->n ? (size_t)spec.precision : s->n;
     size_t pad = padding(b->run, &spec, n);
     size_t before = spec.align == '>' ? pad : spec.align == '^' ? pad / 2 : 0;
@@ -227,7 +228,7 @@ static void put_char(struct jinja_builder *b, const struct spec *spec, int64_t v
     uint32_t c = (uint32_t)value | (uint32_t)JINJA_GIVEN;
 
     if (spec->sign || spec->alternate)
-        jinja_fail(b->run, "format: expected no sign or '#' with 'c', found one");
+        jinja_fail(b->run, "format: expected no sign or \"#\" with \"c\", found one");
     if (value < 0 || value > 0x10ffff || (value & ~0x7ff) == 0xd800)
         jinja_fail(b->run, "format: expected the number of a character, found another");
     put_number(b, spec, &(const struct number){.prefix = "", .rest = &c, .n_rest = 1});
@@ -239,7 +240,7 @@ static void put_integer(struct jinja_builder *b, const struct spec *spec, int64_
     unsigned base = 10;
 
     if (spec->precision >= 0 || spec->positive_zero)
-        jinja_fail(b->run, "format: expected no precision or 'z' for an integer, found one");
+        jinja_fail(b->run, "format: expected no precision or \"z\" for an integer, found one");
     if (spec->type == 'c') {
         put_char(b, spec, value);
         return;
@@ -359,7 +360,7 @@ static void put_numeric(struct jinja_builder *b, struct jinja_value value, struc
     else if (!real && strchr("bcdoxXn", (int)spec.type))
         put_integer(b, &spec, whole);
     else
-        jinja_fail(b->run, "format: expected a type for %s, found '%c'", jinja_type_name(value),
+        jinja_fail(b->run, "format: expected a type for %s, found \"%c\"", jinja_type_name(value),
                    (int)spec.type);
 }
 
@@ -388,7 +389,7 @@ static struct format_field read_field(struct jinja_run *run, struct format_reade
 
     while (r->at < r->end && peek(r) != '}' && peek(r) != ':' && peek(r) != '!') {
         if (peek(r) == '{')
-            jinja_fail(run, "format: expected a field's name, found '{'");
+            jinja_fail(run, "format: expected a field's name, found \"{\"");
         if (peek(r) == '[')
             while (r->at < r->end && peek(r) != ']')
                 r->at++;
@@ -398,12 +399,12 @@ static struct format_field read_field(struct jinja_run *run, struct format_reade
     field.name.end = r->at;
     if (take(r, '!')) {
         if (r->at == r->end)
-            jinja_fail(run, "format: expected a conversion after '!', found the end");
+            jinja_fail(run, "format: expected a conversion after \"!\", found the end");
         field.conversion = jinja_scalar(*r->at++);
         if (take(r, '}'))
             return field;
         if (r->at < r->end && peek(r) != ':')
-            jinja_fail(run, "format: expected ':' after the conversion, found another");
+            jinja_fail(run, "format: expected \":\" after the conversion, found another");
     } else if (take(r, '}')) {
         return field;
     }
@@ -417,7 +418,7 @@ static struct format_field read_field(struct jinja_run *run, struct format_reade
     }
     field.spec.end = r->at;
     if (!take(r, '}'))
-        jinja_fail(run, "format: expected '}' after a field, found the end");
+        jinja_fail(run, "format: expected \"}\" after a field, found the end");
     return field;
 }
 
@@ -459,14 +460,14 @@ static struct jinja_value follow(struct formatter *f, struct jinja_value value,
         struct format_reader name = {r.at + 1, r.at + 1};
         bool attribute = peek(&r) == '.';
         if (!attribute && peek(&r) != '[')
-            jinja_fail(f->run, "format: expected '.' or '[' after ']', found another");
+            jinja_fail(f->run, "format: expected \".\" or \"[\" after \"]\", found another");
         for (; name.end < r.end; name.end++) {
             uint32_t c = jinja_scalar(*name.end);
             if (attribute ? c == '.' || c == '[' : c == ']')
                 break;
         }
         if (name.at == name.end || (!attribute && name.end == r.end))
-            jinja_fail(f->run, "format: expected a name and ']', found none");
+            jinja_fail(f->run, "format: expected a name and \"]\", found none");
         r.at = name.end + !attribute;
         int64_t number = attribute ? -1 : name_number(f->run, name);
         struct jinja_value key = string_of(f->run, &name);

@@ -355,7 +355,7 @@ static void operator(struct lexer *l, struct brackets *open)
         open->closing[open->n++] = close[opens - begin];
     } else if (strchr(close, (int)c) != NULL) {
         if (open->n == 0 || open->closing[--open->n] != (char)c)
-            jinja_fail(l->run, "expected a bracket that was opened, found '%c'", (int)c);
+            jinja_fail(l->run, "expected a bracket that was opened, found \"%c\"", (int)c);
     }
     add(l, (struct token){.type = TOKEN_OPERATOR, .operator=(char) c});
     skip(l, 1);

@@ -397,7 +397,7 @@ bool jinja_contains(struct jinja_run *run, struct jinja_value container, struct 
 
 /* ---- attributes and items ------------------------------------------------------------------ */
 
-/* What an undefined attribute or item is called, in ASCII: "'role' of a dict". */
+/* What an undefined attribute or item is called, in ASCII: "role" of a dict. */
 static struct jinja_value missing(struct jinja_run *run, struct jinja_value object,
                                   struct jinja_value name)
 {
@@ -405,9 +405,9 @@ static struct jinja_value missing(struct jinja_run *run, struct jinja_value obje
     const char *type = jinja_type_name(object);
     struct jinja_value text = name.type == JINJA_STRING ? name : jinja_repr(run, name);
     size_t n = text.string->n < MAX_NAME ? text.string->n : MAX_NAME, length = 0;
-    const char *around[] = {name.type == JINJA_STRING ? "'" : "[", name.type == JINJA_STRING
-                                                                       ? "' of a value of type "
-                                                                       : "] of a value of type "};
+    const char *around[] = {name.type == JINJA_STRING ? "\"" : "[", name.type == JINJA_STRING
+                                                                        ? "\" of a value of type "
+                                                                        : "] of a value of type "};
     char *hint = jinja_alloc(run, n + strlen(around[0]) + strlen(around[1]) + strlen(type) + 1, 1);
     hint[length++] = *around[0];
     for (size_t i = 0; i < n; i++) {

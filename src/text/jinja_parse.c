@@ -37,7 +37,7 @@ static const char *found(struct template_parser *p)
         return types[t->type];
     n = n < 60 ? n : 60;
     char *text = jinja_alloc(p->run, n + 3, 1);
-    text[0] = text[n + 1] = '\'';
+    text[0] = text[n + 1] = '"';
     for (size_t i = 0; i < n; i++) {
         uint32_t c = t->type == TOKEN_NAME ? t->text->chars[i] : (uint32_t)t->operator;
         text[i + 1] = (char)(c < 0x80 ? c : '?');
@@ -77,7 +77,7 @@ static bool skip_name(struct template_parser *p, const char *name)
 
 static void want_operator(struct template_parser *p, char operator)
 {
-    const char what[] = {'\'', operator, '\'', '\0'};
+    const char what[] = {'"', operator, '"', '\0'};
     if (!skip_operator(p, operator))
         expected(p, what);
 }
@@ -651,7 +651,7 @@ static struct stmt *for_stmt(struct template_parser *p)
     p->fors++;
     s->target = target(p, "in", false);
     if (!skip_name(p, "in"))
-        expected(p, "'in'");
+        expected(p, "\"in\"");
     s->value = tuple_of(p, disjunction, "recursive", false);
     s->test = skip_name(p, "if") ? expression(p) : NULL;
     s->recursive = skip_name(p, "recursive");

@@ -62,7 +62,7 @@ static void read_name(struct percent *p)
             break;
     }
     if (p->at == p->format->n)
-        jinja_fail(run, "%%(name): expected ')', found the end");
+        jinja_fail(run, "%%(name): expected \")\", found the end");
     struct jinja_value name = jinja_part(run, p->format, from, p->at++);
     const struct jinja_value *found = NULL;
     if (p->names.type == JINJA_DICT)

@@ -151,7 +151,7 @@ static bool set_pair(json_t *object, const char *pair)
     const char *equals = strchr(pair, '=');
     size_t n = strlen(pair);
     if (equals == NULL || equals == pair || utf8_valid((const uint8_t *)pair, n) != n) {
-        say_usage("--template-arg: expected NAME=VALUE, found '%s'", pair);
+        say_usage("--template-arg: expected NAME=VALUE, found \"%s\"", pair);
         return false;
     }
     char *name = strndup(pair, (size_t)(equals - pair));

@@ -118,10 +118,8 @@ int say_failure(const struct llama3_error *err)
         const char *begin, *option; /* how a message about a field of llama3.h begins; how the
                                        user's option is named */
     } fields[] = {
-        {"context: expected ", "--ctx: expected "},
-        {"gpu_layers: ", "--gpu-layers: "},
-        {"template_name: ", "--template: "},
-        {"device: expected ", "--device: expected "},
+        {"context: expected ", "--ctx: expected "}, {"gpu_layers: ", "--gpu-layers: "},
+        {"template_name: ", "--template: "},        {"device: expected ", "--device: expected "},
         {"date: expected ", "--date: expected "},
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
