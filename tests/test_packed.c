@@ -239,8 +239,8 @@ static void same_object(const json_t *found, const char *expected)
 START_TEST(templates)
 {
     static const char *const lists[] = {
-        "[{\"name\": \"default\", \"template\": \"\u00fc {{ x }}\"}, {\"name\": \"tool_use\", "
-        "\"template\": \"t\"}, {\"name\": \"rag\", \"template\": \"\"}]",
+        ("[{\"name\": \"default\", \"template\": \"\u00fc {{ x }}\"}, {\"name\": \"tool_use\", "
+         "\"template\": \"t\"}, {\"name\": \"rag\", \"template\": \"\"}]"),
         "[{\"name\": \"tool_use\", \"template\": \"t\"}]", "[]", "\"one\""};
     char *folder = tiny_folder(), path[600];
     struct model m;

@@ -239,13 +239,13 @@ looks '^an answer$'
 start "THINK='a thought' SAY='an answer'" "$think --think hide"
 sees '^an answer$' && sees '^\[0\]$'
 never_saw 'thought'
-start "SLOW_TEXT=100" "$think --think hide"
+start "SLOW_TEXT=100" "$think --think hide -n 600" # a busy machine looks late
 sees '^thinking, [0-9]* s$'
 keys C-c
 sees '^\[130\]$'
 never_saw 'thinking'
-start "SLOW_TEXT=300" "$think"
-sleep 2
+start "SLOW_TEXT=300" "$think -n 600"
+sees '.' # thoughts have begun
 keys C-c
 sees '^\[130\]$'
 

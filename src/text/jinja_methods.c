@@ -18,7 +18,7 @@ static int compare_name(const char *name, const struct jinja_string *other)
 {
     size_t i = 0;
 
-    for (; name[i] && i < other->n; i++)
+    for (; i < other->n && name[i]; i++)
         if ((unsigned char)name[i] != jinja_scalar(other->chars[i]))
             return (unsigned char)name[i] < jinja_scalar(other->chars[i]) ? -1 : 1;
     return name[i] ? 1 : i < other->n ? -1 : 0;

@@ -1018,7 +1018,7 @@ static struct jinja_value joiner_text(struct jinja_run *run, struct jinja_value 
                                       const struct jinja_args *args)
 {
     struct jinja_value text = self.list->items[0];
-    jinja_bind(run, "joiner", "", args, NULL);
+    jinja_bind(run, "joiner", "", args, &text);
     if (self.list->next++ == 0)
         return jinja_ascii(run, "");
     return text;

@@ -100,8 +100,8 @@ struct jinja_function {
 /* ---- failing, and the limits -------------------------------------------------------------- */
 
 /* Ends the rendering. */
-_Noreturn void jinja_fail(struct jinja_run *run, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+void jinja_fail(struct jinja_run *run, const char *format, ...)
+    __attribute__((noreturn, format(printf, 2, 3)));
 
 /* Ends it for an undefined value. */
 _Noreturn void jinja_fail_undefined(struct jinja_run *run, struct jinja_value value);

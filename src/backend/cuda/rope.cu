@@ -18,8 +18,7 @@ static __global__ void angles_kernel(const int32_t *positions, const float *inv_
 void device_angles(cudaStream_t stream, const int32_t *positions, const float *inv_freq, int n_rows,
                    int half, float scale, float *angles)
 {
-    launch(stream, dim3(n_rows), 64, 0, angles_kernel, positions, inv_freq, half, scale,
-           angles);
+    launch(stream, dim3(n_rows), 64, 0, angles_kernel, positions, inv_freq, half, scale, angles);
 }
 
 enum { ROPE_THREADS = 256, PAIRS_AT_ONCE = 8 };
