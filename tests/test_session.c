@@ -88,7 +88,7 @@ START_TEST(comes_back_as_written)
     ck_assert_str_eq(llama3_history_message(history, 1)->content, "\xc3\xa9\n");
     ck_assert_str_eq(llama3_history_message(history, 2)->role, "assistant");
     ck_assert_int_eq(session_file_write(file, NULL, history, &err), 0);
-    free(args.stop.items);
+    args_free(&args);
     session_file_close(file);
 
     char *first = text_of_session();
@@ -177,7 +177,7 @@ START_TEST(the_command_line_replaces_what_the_file_says)
         ck_assert_msg(strstr(text, lines[i]) != NULL, "expected %s in %s", lines[i], text);
     ck_assert_ptr_null(strstr(text, "\"b\""));
     free(text);
-    free(args.stop.items);
+    args_free(&args);
     session_file_close(file);
     llama3_history_free(history);
 }

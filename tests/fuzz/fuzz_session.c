@@ -42,7 +42,7 @@ static struct llama3_history *read_session(const char *path, struct session_file
     if (args.system != NULL)
         FUZZ_EXPECT(llama3_history_add(history, "system", args.system, &err) == 0);
     FUZZ_EXPECT(session_file_load(*file, history, &err) == 0);
-    free(args.stop.items);
+    args_free(&args);
     return history;
 }
 
