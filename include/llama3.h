@@ -113,8 +113,9 @@ enum llama3_int4 {
 
 struct llama3_model_options {
     size_t size;
-    const char *template_name; /* one of the checkpoint's chat templates, as "tool_use", or of
-                                  llama3_template_names(); NULL: the checkpoint's own */
+    const char *template_name; /* one of the checkpoint's chat templates, as "tool_use"; or else
+                                  what template_text is called, or one of llama3_template_names();
+                                  NULL: the checkpoint's own */
     size_t context;            /* tokens a session may hold; 0: the smaller of the model's limit
                                   and what three quarters of the available memory can hold */
     enum llama3_kv_type kv_type;
@@ -150,7 +151,7 @@ struct llama3_model_options {
     /* One line about what is no failure: that int4 weights are made, and how; a broken file in the
      * cache, made again; weights that have 4 bits already, used as they are; keys of
      * generation_config.json, or of a GGUF file's general.sampling, that would change answers and
-     * are not supported. */
+     * are not supported; a chat template left out for its name. */
     void (*on_note)(void *arg, const char *note);
     /* Of total bytes of weights, done are ready for use: GGUF's 4 to 8 bits are laid out anew, as
      * the processor reads them best. Non-zero gives up as well. */
@@ -517,7 +518,7 @@ LLAMA3_API int llama3_session_generate(struct llama3_session *session, const int
 
 /* The answer to a query after a history, which is extended by both; the text belongs to the
  * history. generation may be NULL; its callbacks are called as well. Thoughts that on_thought took
- * are in the text between <think> and </think>, as templates expect them. NULL on failure, with the
+ * stand before it between <think> and </think>, as templates expect them. NULL on failure, with the
  * history as it was; fails as llama3_apply_template() and llama3_session_generate(), and with
  * LLAMA3_ECANCELED. */
 LLAMA3_API const char *llama3_session_respond(struct llama3_session *session,

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/buf.h"
 #include "base/guard.h"
 #include "base/json.h"
 #include "base/machine.h"
@@ -64,23 +65,41 @@ static int open_template(struct llama3_model *m, const char *text, const char *w
     return m->chat != NULL ? 0 : -1;
 }
 
-/* The caller's text; the checkpoint's template of a name, or one that is built in; or the
+/* Names the checkpoint's templates. */
+static int no_such_template(const struct llama3_model *m, const char *name,
+                            struct llama3_error *err)
+{
+    struct buf names = {0};
+    const char *own;
+    json_t *text;
+    json_object_foreach(m->checkpoint.templates, own, text)
+    {
+        buf_add_str(&names, names.size == 0 ? "one of the checkpoint's (\"" : "\", \"");
+        buf_add_str(&names, own);
+    }
+    buf_add_str(&names, names.size == 0 ? "" : "\"), ");
+    int status =
+        names.failed
+            ? error_memory(err, "names of templates", names.size)
+            : error_input(err, "template_name: expected %sllama3 or chatml, found \"%.60s\"",
+                          names.data, name);
+    buf_free(&names);
+    return status;
+}
+
+/* The checkpoint's template of a name, the caller's text, or one that is built in; or the
  * checkpoint's own. What is wrong with that one is an error only once it is used: raw text needs
  * none. */
 static int choose_template(struct llama3_model *m, const struct llama3_model_options *o,
                            struct llama3_error *err)
 {
     const char *name = o->template_name, *text;
-    if (o->template_text != NULL)
-        return open_template(m, o->template_text, name != NULL ? name : "template", err);
     if (name != NULL && template_text(m, name) != NULL)
         return open_template(m, template_text(m, name), name, err);
+    if (o->template_text != NULL)
+        return open_template(m, o->template_text, name != NULL ? name : "template", err);
     if (name != NULL && chat_builtin(name) == NULL)
-        return error_input(
-            err,
-            "template_name: expected llama3, chatml or one of the checkpoint's, found "
-            "\"%.60s\"",
-            name);
+        return no_such_template(m, name, err);
     if (name != NULL)
         return open_template(m, chat_builtin(name), name, err) < 0
                    ? -1
@@ -245,6 +264,8 @@ static int open_checkpoint(struct model *checkpoint, const char *path,
     int status = quantizes ? quantized_open(checkpoint, path, &options, err)
                            : model_open(checkpoint, path, err);
     struct llama3_error note;
+    if (status == 0 && o->on_note != NULL && checkpoint->note.message[0] != '\0')
+        o->on_note(o->arg, checkpoint->note.message);
     if (status == 0 && o->on_note != NULL &&
         generation_note(&checkpoint->generation, checkpoint->path, &note))
         o->on_note(o->arg, note.message);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "checkpoint/model.h"
+#include "checkpoint/sources.h"
 #include "run.h"
 #include "tiny.h"
 
@@ -289,6 +290,10 @@ START_TEST(both_spellings_of_rope)
 }
 END_TEST
 
+#define X8  "xxxxxxxx"
+#define X64 X8 X8 X8 X8 X8 X8 X8 X8
+#define X65 X64 "x"
+
 START_TEST(templates)
 {
     char *folder = tiny_folder();
@@ -323,6 +328,68 @@ START_TEST(templates)
     open_ok(&m, folder);
     same_object(m.templates, "{\"rag\": \"r\", \"tool_use\": \"tools\\n\"}");
     model_close(&m);
+
+    /* All of the folder count, but for hidden files and others than templates. A name is short, and
+     * can't be taken for a path. */
+    tiny_put_text(more, "rag.jinja", "file");
+    tiny_put_text(more, "\u00fc b.jinja", "u");
+    tiny_put_text(more, "._rag.jinja", "\xff");
+    tiny_put_text(more, "note.txt", "\xff");
+    tiny_put_text(folder, "chat_template.json",
+                  "{\"chat_template\": [{\"name\": \"json\", \"template\": \"j\"}, "
+                  "{\"name\": \"rag\", \"template\": \"r\"}]}");
+    open_ok(&m, folder);
+    same_object(m.templates, "{\"json\": \"j\", \"rag\": \"file\", \"tool_use\": \"tools\\n\", "
+                             "\"\u00fc b\": \"u\"}");
+    ck_assert_str_eq(m.note.message, "");
+    model_close(&m);
+    tiny_put_text(folder, "chat_template.json", "{}");
+    tiny_put_text(more, "a\nb.jinja", "line");
+    open_ok(&m, folder);
+    same_object(m.templates,
+                "{\"rag\": \"file\", \"tool_use\": \"tools\\n\", \"\u00fc b\": \"u\"}");
+    struct sources sources;
+    struct llama3_error err = {0};
+    ck_assert_int_eq(sources_list(&sources, folder, &err), 0);
+    ck_assert(sources_have(&sources, file_in(more, "rag.jinja")));
+    ck_assert(!sources_have(&sources, file_in(more, "note.txt")));
+    sources_free(&sources);
+    ck_assert_ptr_nonnull(strstr(m.note.message,
+                                 "additional_chat_templates/a?b.jinja: a chat template is left "
+                                 "out: expected a name of 1 to 64 bytes without \"/\", found "
+                                 "\"a?b\""));
+    model_close(&m);
+    ck_assert_int_eq(unlink(file_in(more, "a\nb.jinja")), 0);
+    ck_assert_int_eq(unlink(file_in(more, "._rag.jinja")), 0);
+    ck_assert_int_eq(unlink(file_in(more, "note.txt")), 0);
+    ck_assert_int_eq(unlink(file_in(more, "rag.jinja")), 0);
+    ck_assert_int_eq(unlink(file_in(more, "\u00fc b.jinja")), 0);
+
+    /* A file for the default takes the place of tokenizer_config.json's list, of all of it. */
+    tiny_put_text(folder, "tokenizer_config.json",
+                  "{\"chat_template\": [{\"name\": \"rag\", \"template\": \"r\"}]}");
+    tiny_put_text(folder, "chat_template.jinja", "jinja");
+    open_ok(&m, folder);
+    same_object(m.templates, "{\"default\": \"jinja\", \"tool_use\": \"tools\\n\"}");
+    model_close(&m);
+    ck_assert_int_eq(unlink(file_in(folder, "chat_template.jinja")), 0);
+
+    /* Names of a list. */
+    static const char *const bad[] = {"", "a/b", "/", "..\\u001b[2J", "\\n", "\\u007f", (X65)};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char list[300];
+        snprintf(list, sizeof list,
+                 "{\"chat_template\": [{\"name\": \"%s\", \"template\": \"no\"}, "
+                 "{\"name\": \"" X64 "\", \"template\": \"yes\"}]}",
+                 bad[i]);
+        tiny_put_text(folder, "tokenizer_config.json", list);
+        open_ok(&m, folder);
+        same_object(m.templates, "{\"" X64 "\": \"yes\", \"tool_use\": \"tools\\n\"}");
+        ck_assert_ptr_nonnull(strstr(m.note.message, "/tokenizer_config.json: a chat template is "
+                                                     "left out: expected a name of 1 to 64 bytes"));
+        model_close(&m);
+    }
+    tiny_put_text(folder, "tokenizer_config.json", "{}");
 
     /* What is no text. */
     tiny_put(more, "tool_use.jinja", "a\0b", 3);
@@ -398,6 +465,31 @@ START_TEST(templates_of_gguf)
     open_tiny_gguf(&m, &gguf, folder);
     same_object(m.templates, "{\"tool_use\": \"{{ tools }}\"}");
     same_object(m.special_tokens, "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\"}");
+    model_close(&m);
+
+    /* Any name may follow the key; tokenizer.chat_templates is gguf-py's list of them. */
+    static const char *const keys[] = {"rag", (X64), "", "a/b", (X65), "\xff", "default"};
+    char key[sizeof keys / sizeof *keys][120];
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        snprintf(key[i], sizeof key[i], "tokenizer.chat_template.%s", keys[i]);
+        *tiny_gguf_kv(&gguf, key[i]) =
+            (struct tiny_kv){.key = key[i], .type = GGUF_STRING, .text = keys[i]};
+    }
+    *tiny_gguf_kv(&gguf, "tokenizer.chat_templates") = (struct tiny_kv){
+        .key = "tokenizer.chat_templates", .type = GGUF_ARRAY, .item = GGUF_STRING, .text = "x"};
+    open_tiny_gguf(&m, &gguf, folder);
+    same_object(m.templates, "{\"tool_use\": \"{{ tools }}\", \"rag\": \"rag\", \"" X64 "\": \"" X64
+                             "\", \"default\": \"default\"}");
+    ck_assert_ptr_nonnull(strstr(m.note.message, ": a chat template is left out: expected a name"));
+    model_close(&m);
+    *tiny_gguf_kv(&gguf, "tokenizer.chat_template") =
+        (struct tiny_kv){.key = "tokenizer.chat_template", .type = GGUF_STRING, .text = "plain"};
+    for (size_t i = 1; i < sizeof keys / sizeof *keys - 1; i++)
+        tiny_gguf_drop(&gguf, key[i]);
+    open_tiny_gguf(&m, &gguf, folder);
+    same_object(m.templates,
+                "{\"tool_use\": \"{{ tools }}\", \"rag\": \"rag\", \"default\": \"plain\"}");
+    ck_assert_str_eq(m.note.message, "");
     model_close(&m);
     tiny_gguf_kv(&gguf, "tokenizer.chat_template.tool_use")->text = "\xff";
     struct buf file = {0};

@@ -278,20 +278,24 @@ START_TEST(checkpoints)
     ck_assert_int_eq(list(".gitattributes", "README.md", "config.json", "original/params.json",
                           "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
                           "model.safetensors.index.json", "pytorch_model.bin", "tokenizer.model",
-                          "chat_template.jinja", "adapter.safetensors", "merges.txt", NULL),
+                          "chat_template.jinja", "adapter.safetensors", "merges.txt",
+                          "additional_chat_templates/rag.jinja", "additional_chat_templates/a.json",
+                          "additional_chat_templates/b/c.jinja", "other/d.jinja", NULL),
                      0);
-    chooses(&by_default,
-            "chat_template.jinja config.json merges.txt model.safetensors.index.json "
-            "tokenizer.model model-00001-of-00002.safetensors model-00002-of-00002.safetensors ");
+    chooses(
+        &by_default,
+        "additional_chat_templates/rag.jinja chat_template.jinja config.json merges.txt model.safetensors.index.json "
+        "tokenizer.model model-00001-of-00002.safetensors model-00002-of-00002.safetensors ");
     chooses(&(struct repo_choice){json, NULL, 1, 0, ""},
-            "config.json model.safetensors.index.json original/params.json ");
+            "additional_chat_templates/a.json config.json model.safetensors.index.json "
+            "original/params.json ");
     chooses(&(struct repo_choice){json, folder, 1, 1, ""},
-            "config.json model.safetensors.index.json ");
+            "additional_chat_templates/a.json config.json model.safetensors.index.json ");
     chooses(&(struct repo_choice){folder, NULL, 1, 0, ""}, "original/params.json ");
     chooses(&(struct repo_choice){one, NULL, 1, 0, ""}, "model-00001-of-00002.safetensors ");
-    chooses_none(&(struct repo_choice){none, NULL, 1, 0, ""}, "none among 12");
-    chooses_none(&(struct repo_choice){backslash, NULL, 1, 0, ""}, "none among 12");
-    chooses_none(&(struct repo_choice){any, any, 1, 1, ""}, "none among 12");
+    chooses_none(&(struct repo_choice){none, NULL, 1, 0, ""}, "none among 16");
+    chooses_none(&(struct repo_choice){backslash, NULL, 1, 0, ""}, "none among 16");
+    chooses_none(&(struct repo_choice){any, any, 1, 1, ""}, "none among 16");
     chooses_none(&(struct repo_choice){.tag = "Q4_K_M"}, "expected GGUF files");
     repo_free(&repo);
 }

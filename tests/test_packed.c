@@ -241,7 +241,9 @@ START_TEST(templates)
     static const char *const lists[] = {
         ("[{\"name\": \"default\", \"template\": \"\u00fc {{ x }}\"}, {\"name\": \"tool_use\", "
          "\"template\": \"t\"}, {\"name\": \"rag\", \"template\": \"\"}]"),
-        "[{\"name\": \"tool_use\", \"template\": \"t\"}]", "[]", "\"one\""};
+        "[{\"name\": \"tool_use\", \"template\": \"t\"}]", "[]",
+        "[{\"name\": \"a/b\", \"template\": \"t\"}, {\"name\": \"r a\", \"template\": \"u\"}]",
+        "\"one\""};
     char *folder = tiny_folder(), path[600];
     struct model m;
     tiny_hf(folder);
@@ -262,9 +264,28 @@ START_TEST(templates)
     same_object(m.special_tokens, "{\"bos_token\": \"<s>\", \"pad_token\": \"</s>\"}");
     model_close(&m);
 
+    /* A file of ours may come from anybody: its names are checked as others'. */
     struct llama3_error err = {0};
     size_t size;
+    tiny_put_text(folder, "tokenizer_config.json",
+                  "{\"chat_template\": [{\"name\": \"a_b\", \"template\": \"t\"}, "
+                  "{\"name\": \"rag\", \"template\": \"u\"}]}");
+    tiny_packed(folder, path);
     char *file = file_read(path, 1 << 24, &size, NULL, &err);
+    char *name = file != NULL ? memmem(file, size, "a_b", 3) : NULL;
+    ck_assert_ptr_nonnull(name);
+    name[1] = '/';
+    tiny_put(folder, "x.safetensors", file, size);
+    free(file);
+    open_ok(&m, path);
+    same_object(m.templates, "{\"rag\": \"u\"}");
+    ck_assert_ptr_nonnull(strstr(m.note.message, "without \"/\", found \"a/b\""));
+    model_close(&m);
+
+    tiny_put_text(folder, "tokenizer_config.json",
+                  "{\"bos_token\": \"<s>\", \"chat_template\": \"one\"}");
+    tiny_packed(folder, path);
+    file = file_read(path, 1 << 24, &size, NULL, &err);
     char *key = file != NULL ? memmem(file, size, "\"special_tokens\"", 16) : NULL;
     ck_assert_ptr_nonnull(key);
     ck_assert_ptr_null(memmem(file, size, "\"chat_templates\"", 16));

@@ -197,7 +197,8 @@ START_TEST(several_templates)
                   "{\"name\": \"default\", \"template\": \"{{ bos_token }}plain {{ x }} {{ tools "
                   "}} {{ documents }}\"},\n"
                   "{\"name\": \"tool_use\", \"template\": \"{{ pad_token }}{{ tools | tojson }}\"},"
-                  "\n{\"name\": \"rag\", \"template\": \"rag {{ messages[0].content }}\"}]}");
+                  "\n{\"name\": \"rag\", \"template\": \"rag {{ messages[0].content }}\"},"
+                  "\n{\"name\": \"chatml\", \"template\": \"own chatml\"}]}");
     struct llama3_model *model = open_ok(NULL, NULL);
     renders(model, &hello, NULL, "<|begin_of_text|>plain  None None");
     renders(model, &hello, &none, "<|begin_of_text|>plain  [] None");
@@ -205,10 +206,21 @@ START_TEST(several_templates)
     renders(model, &hello, &variables, "<|begin_of_text|>plain [1, True] None ['d']");
     llama3_model_close(model);
 
-    /* One that was named is used with tools as well. */
+    /* One that was named is used with tools as well, and wins over a text and a built-in one. */
     model = open_ok("rag", NULL);
     renders(model, &hello, &tools, "rag Hello");
     llama3_model_close(model);
+    model = open_ok("rag", "a text");
+    renders(model, &hello, &tools, "rag Hello");
+    llama3_model_close(model);
+    model = open_ok("chatml", NULL); /* this vocabulary lacks the built-in one's tokens */
+    renders(model, &hello, NULL, "own chatml");
+    llama3_model_close(model);
+    ck_assert_ptr_null(open_with("nosuch", NULL));
+    ck_assert_ptr_nonnull(strstr(err.message,
+                                 "template_name: expected one of the checkpoint's (\"default\", "
+                                 "\"tool_use\", \"rag\", \"chatml\"), llama3 or chatml, found "
+                                 "\"nosuch\""));
     model = open_ok("tool_use", NULL);
     renders(model, &hello, NULL, "<|eot_id|>null");
     llama3_model_close(model);
@@ -275,8 +287,8 @@ START_TEST(templates_that_are_none)
 {
     begin();
     ck_assert_ptr_null(open_with("nosuch", NULL));
-    ck_assert_ptr_nonnull(strstr(err.message, "template_name: expected llama3, chatml or one of "
-                                              "the checkpoint's, found \"nosuch\""));
+    ck_assert_ptr_nonnull(
+        strstr(err.message, "template_name: expected llama3 or chatml, found \"nosuch\""));
     ck_assert_ptr_null(open_with("mine", "{% if %}"));
     ck_assert_ptr_nonnull(strstr(err.message, "mine: line 1: expected an expression, found %}"));
     ck_assert_ptr_null(open_with("chatml", NULL));

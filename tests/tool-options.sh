@@ -97,13 +97,38 @@ run 0 "$program" -m "$tiny" -n 1 --temp 0 --template "$published" --date "26 Jul
 
 # A template that is no template, that is not there, or that needs other tokens.
 run 1 "$program" -m "$tiny" --template nosuch -p x
-err_has 'llama3: --template: expected llama3, chatml or one of the checkpoint'"'"'s, found "nosuch"'
+err_has 'llama3: --template: expected one of the checkpoint'"'"'s ("default"), llama3 or chatml, found "nosuch"'
 err_lines 1
 run 1 "$program" -m "$tiny" --template chatml -p x
 err_has "expected the control token <|im_start|> in the vocabulary, found none"
 printf 'a\n{%% if %%}' >"$tmp/broken.jinja"
 run 1 "$program" -m "$tiny" --template "$tmp/broken.jinja" -p x
 err_has "$tmp/broken.jinja: line 2: expected an expression, found %}"
+
+# A name is first one of the checkpoint's templates, then a built-in one, then a file.
+mkdir -p "$tmp/named/additional_chat_templates" "$tmp/here/llama3"
+cp "$tiny"/* "$tmp/named"
+printf 'the checkpoint says' >"$tmp/named/additional_chat_templates/rag.jinja"
+printf 'the file says' >"$tmp/here/rag"
+printf 'the file says' >"$tmp/here/chatml"
+printf 'x' >"$tmp/named/additional_chat_templates/$(printf 'a\tb').jinja"
+program=$(cd "$(dirname "$program")" && pwd)/$(basename "$program")
+cd "$tmp/here" || exit
+for name in rag ./rag; do
+    run 0 "$program" -m "$tmp/named" -n 1 --temp 0 --template "$name" --show-prompt -p x
+    case $name in
+    rag) err_has "the checkpoint says" ;;
+    *) err_has "the file says" ;;
+    esac
+    err_has "note: $tmp/named/additional_chat_templates/a?b.jinja: a chat template is left out: expected a name of"
+done
+run 0 "$program" -m "$tmp/named" -n 1 --temp 0 --template llama3 --show-prompt -p x # not the folder
+err_has "<|start_header_id|>user<|end_header_id|>"
+run 1 "$program" -m "$tmp/named" --template chatml -p x
+err_has "expected the control token <|im_start|> in the vocabulary, found none"
+run 1 "$program" -m "$tmp/named" --template nosuch -p x
+err_has '("default", "rag"), llama3 or chatml, found "nosuch"'
+cd "$OLDPWD" || exit
 
 # Variables of the template: JSON, or else a text.
 printf '%s' "{{ bos_token }}{{ [a, b, c] }}{{ messages[0].content }}" >"$tmp/own.jinja"

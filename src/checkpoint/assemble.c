@@ -354,10 +354,32 @@ static int set_text(json_t **object, const char *key, const char *what, const ch
                : error_memory(err, what, length);
 }
 
-int model_set_template(struct model *model, const char *name, const char *text, size_t length,
-                       const char *where, struct llama3_error *err)
+enum { MAX_TEMPLATE_NAME = 64 };
+
+/* One that can be given to --template, listed in an error, and not taken for a path. */
+static bool is_template_name(const char *name, size_t length)
 {
-    return set_text(&model->templates, name, "chat template", text, length, where, err);
+    bool good = length > 0 && length <= MAX_TEMPLATE_NAME &&
+                utf8_valid((const uint8_t *)name, length) == length;
+    for (size_t i = 0; i < length && good; i++)
+        good = (uint8_t)name[i] >= ' ' && name[i] != '/' && name[i] != 0x7f;
+    return good;
+}
+
+int model_set_template(struct model *model, const char *name, size_t name_length, const char *text,
+                       size_t length, const char *where, struct llama3_error *err)
+{
+    char key[MAX_TEMPLATE_NAME + 1] = "";
+    if (!is_template_name(name, name_length)) {
+        error_set(
+            &model->note, LLAMA3_OK,
+            "%s: a chat template is left out: expected a name of 1 to %d bytes without \"/\", "
+            "found \"%.*s\"",
+            where, MAX_TEMPLATE_NAME, (int)(name_length < 80 ? name_length : 80), name);
+        return 0;
+    }
+    memcpy(key, name, name_length);
+    return set_text(&model->templates, key, "chat template", text, length, where, err);
 }
 
 int model_set_special(struct model *model, const char *key, const char *text, size_t length,

@@ -61,9 +61,10 @@ int model_map(struct model *model, const char *path, struct map *map, struct lla
 /* The same with a map; the model owns it afterwards, even on failure. */
 int model_add_map(struct model *model, struct map *map, const char *path, struct llama3_error *err);
 
-/* Copies a chat template, in the place of one of that name. -1 if it is no text. */
-int model_set_template(struct model *model, const char *name, const char *text, size_t length,
-                       const char *where, struct llama3_error *err);
+/* Copies a chat template, in the place of one of that name. One whose name is empty, long or like a
+ * path is left out, and model->note says so. -1 if it is no text. */
+int model_set_template(struct model *model, const char *name, size_t name_length, const char *text,
+                       size_t length, const char *where, struct llama3_error *err);
 
 /* Copies the text of a special token: key as in tokenizer_config.json. */
 int model_set_special(struct model *model, const char *key, const char *text, size_t length,

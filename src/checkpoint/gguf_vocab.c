@@ -3,6 +3,7 @@
  * gguf_vocab.c: tokens, merges and special ids as llama.cpp's converter writes them for
  * byte-level BPE ("gpt2").
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,23 +111,31 @@ static int read_ids(const struct gguf *gguf, struct model *model, struct llama3_
     return 0;
 }
 
-/* tokenizer.chat_template is the default one, tokenizer.chat_template.tool_use the one for tools.
- */
+static int read_template(const struct gguf *gguf, struct model *model, const char *key,
+                         const char *name, struct llama3_error *err)
+{
+    const char *text = NULL;
+    size_t length = 0;
+    if (gguf_get_string(gguf, key, false, &text, &length, err) != 0)
+        return -1;
+    return text == NULL
+               ? 0
+               : model_set_template(model, name, strlen(name), text, length, gguf->path, err);
+}
+
+/* tokenizer.chat_template.NAME, and tokenizer.chat_template, which is the default one. */
 static int read_templates(const struct gguf *gguf, struct model *model, struct llama3_error *err)
 {
-    static const char *const names[][2] = {
-        {"tokenizer.chat_template", "default"},
-        {"tokenizer.chat_template.tool_use", "tool_use"},
-    };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const char *text = NULL;
-        size_t length = 0;
-        if (gguf_get_string(gguf, names[i][0], false, &text, &length, err) != 0 ||
-            (text != NULL &&
-             model_set_template(model, names[i][1], text, length, gguf->path, err) != 0))
+    static const char prefix[] = "tokenizer.chat_template.";
+    const size_t length = sizeof prefix - 1;
+    for (size_t i = 0; i < gguf->n_kvs; i++) {
+        char key[GGUF_MAX_KEY + 1];
+        snprintf(key, sizeof key, "%.*s", (int)gguf->kvs[i].key_length, gguf->kvs[i].key);
+        if (strncmp(key, prefix, length) == 0 &&
+            read_template(gguf, model, key, key + length, err) != 0)
             return -1;
     }
-    return 0;
+    return read_template(gguf, model, "tokenizer.chat_template", "default", err);
 }
 
 /* The texts of special tokens, which templates may name. Files have ids of tokens that aren't there

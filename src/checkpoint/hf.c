@@ -5,6 +5,8 @@
  */
 #include "checkpoint/hf.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -139,6 +141,8 @@ static void find_others(const json_t *root, struct vocab *vocab)
         make_others_control(json_object_get(root, keys[i]), vocab);
 }
 
+static const char DEFAULT[] = "default"; /* the name of a template that has none */
+
 /* A string, or a list of objects with name and template. */
 int hf_template_read(const json_t *root, struct model *model, const char *where,
                      struct llama3_error *err)
@@ -149,13 +153,14 @@ int hf_template_read(const json_t *root, struct model *model, const char *where,
         if (json_get_string(root, "chat_template", false, &text, where, err) != 0)
             return -1;
         return text == NULL ? 0
-                            : model_set_template(model, "default", text, strlen(text), where, err);
+                            : model_set_template(model, DEFAULT, strlen(DEFAULT), text,
+                                                 strlen(text), where, err);
     }
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *item = json_array_get(list, i);
         if (json_get_string(item, "name", true, &name, where, err) != 0 ||
             json_get_string(item, "template", true, &text, where, err) != 0 ||
-            model_set_template(model, name, text, strlen(text), where, err) != 0)
+            model_set_template(model, name, strlen(name), text, strlen(text), where, err) != 0)
             return -1;
     }
     return 0;
@@ -199,34 +204,63 @@ int hf_tokenizer_config_read(const json_t *root, struct model *model, const char
                : hf_template_read(root, model, where, err);
 }
 
-/* A file with a template of that name. */
+/* A file with a template; of its name the first n bytes are the template's. */
 static int read_jinja(struct model *model, const char *folder, const char *file, const char *name,
-                      struct llama3_error *err)
+                      size_t n, struct llama3_error *err)
 {
     size_t size = 0;
-    bool missing = false;
     char *path = path_join(folder, file, err);
-    char *text = path == NULL ? NULL : file_read(path, MAX_SMALL_FILE, &size, &missing, err);
-    int result = text != NULL ? model_set_template(model, name, text, size, path, err)
-                 : missing    ? 0
-                              : -1;
+    char *text = path == NULL ? NULL : file_read(path, MAX_SMALL_FILE, &size, NULL, err);
+    int result = text != NULL ? model_set_template(model, name, n, text, size, path, err) : -1;
     free(text);
     free(path);
     return result;
 }
 
-/* The templates in files of their own, which win over tokenizer_config.json, as in transformers.
- * chat_template.json is an older one's. */
+static int is_jinja(const struct dirent *entry)
+{
+    return entry->d_name[0] != '.' && path_ends_with(entry->d_name, ".jinja");
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+/* NAME.jinja of a folder, if there is one, always in the same order. */
+static int read_more(struct model *model, const char *folder, struct llama3_error *err)
+{
+    struct dirent **entries;
+    int result = 0, n = scandir(folder, &entries, is_jinja, by_name);
+    if (n < 0)
+        return errno == ENOENT || errno == ENOTDIR ? 0 : error_system(err, folder);
+    for (int i = 0; i < n; i++) {
+        const char *file = entries[i]->d_name;
+        if (result == 0)
+            result = read_jinja(model, folder, file, file, strlen(file) - strlen(".jinja"), err);
+        free(entries[i]);
+    }
+    free(entries);
+    return result;
+}
+
+/* The templates in files of their own, which win over tokenizer_config.json: a default one over
+ * all that stand there, as in transformers. chat_template.json is an older one's. */
 static int read_templates(struct model *model, const char *folder, struct llama3_error *err)
 {
-    if (json_object_get(model->templates, "default") == NULL &&
-        read_file(model, folder, "chat_template.json", MAX_SMALL_FILE, false, hf_template_read,
-                  err) != 0)
+    if (path_exists_in(folder, "chat_template.jinja")) {
+        json_decref(model->templates);
+        model->templates = NULL;
+        if (read_jinja(model, folder, "chat_template.jinja", DEFAULT, strlen(DEFAULT), err) != 0)
+            return -1;
+    } else if (json_object_get(model->templates, DEFAULT) == NULL &&
+               read_file(model, folder, "chat_template.json", MAX_SMALL_FILE, false,
+                         hf_template_read, err) != 0)
         return -1;
-    return read_jinja(model, folder, "chat_template.jinja", "default", err) != 0
-               ? -1
-               : read_jinja(model, folder, "additional_chat_templates/tool_use.jinja", "tool_use",
-                            err);
+    char *more = path_join(folder, ADDITIONAL_TEMPLATES, err);
+    int result = more != NULL ? read_more(model, more, err) : -1;
+    free(more);
+    return result;
 }
 
 int hf_model_open(struct model *model, const char *folder, struct llama3_error *err)

@@ -86,8 +86,8 @@ static int read_config(const struct packed_reader *r)
 static int copy_template(struct model *model, const char *name, const json_t *text,
                          const char *where, struct llama3_error *err)
 {
-    return model_set_template(model, name, json_string_value(text), json_string_length(text), where,
-                              err);
+    return model_set_template(model, name, strlen(name), json_string_value(text),
+                              json_string_length(text), where, err);
 }
 
 static int copy_special(struct model *model, const char *name, const json_t *text,

@@ -14,6 +14,9 @@ int gguf_model_open(struct model *model, const char *path, struct llama3_error *
 /* A directory as Hugging Face's: config.json, tokenizer.json, model.safetensors or its shards. */
 int hf_model_open(struct model *model, const char *folder, struct llama3_error *err);
 
+/* The folder in it that has templates besides the default one, as NAME.jinja. */
+#define ADDITIONAL_TEMPLATES "additional_chat_templates"
+
 /* One of our own files (packed.h), mapped; model->path is its name. */
 int packed_model_read(struct model *model, const struct map *map, struct llama3_error *err);
 /* Whether a file says that it is one of ours, whole or not. */

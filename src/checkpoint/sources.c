@@ -38,17 +38,24 @@ static int by_path(const void *a, const void *b)
     return strcmp(((const struct source *)a)->path, ((const struct source *)b)->path);
 }
 
-static int list_folder(struct sources *sources, const char *folder, struct llama3_error *err)
+static bool is_source(const char *name, bool templates)
+{
+    return name[0] != '.' && (path_ends_with(name, ".jinja") ||
+                              (!templates && (path_ends_with(name, ".json") ||
+                                              path_ends_with(name, ".safetensors"))));
+}
+
+/* templates: only these, and the folder may be missing. */
+static int list_files(struct sources *sources, const char *folder, bool templates,
+                      struct llama3_error *err)
 {
     DIR *dir = opendir(folder);
     int result = 0;
     if (dir == NULL)
-        return error_system(err, folder);
+        return templates && (errno == ENOENT || errno == ENOTDIR) ? 0 : error_system(err, folder);
     for (struct dirent *entry; result == 0 && (entry = readdir(dir)) != NULL;) {
         const char *name = entry->d_name;
-        if (name[0] == '.' || sources->n == MAX_SOURCES ||
-            (!path_ends_with(name, ".json") && !path_ends_with(name, ".jinja") &&
-             !path_ends_with(name, ".safetensors")))
+        if (sources->n == MAX_SOURCES || !is_source(name, templates))
             continue;
         char *path = path_join(folder, name, err);
         if (path == NULL)
@@ -58,6 +65,16 @@ static int list_folder(struct sources *sources, const char *folder, struct llama
         free(path);
     }
     closedir(dir);
+    return result;
+}
+
+static int list_folder(struct sources *sources, const char *folder, struct llama3_error *err)
+{
+    char *more = path_join(folder, ADDITIONAL_TEMPLATES, err);
+    int result = more != NULL && list_files(sources, folder, false, err) == 0
+                     ? list_files(sources, more, true, err)
+                     : -1;
+    free(more);
     if (sources->n > 0)
         qsort(sources->items, sources->n, sizeof *sources->items, by_path);
     return result;

@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "base/buf.h"
+#include "base/path.h"
 #include "base/size.h"
 #include "checkpoint/gguf_names.h"
 #include "hub/repo.h"
@@ -37,9 +38,13 @@ bool repo_has_safetensors(const struct hub_repo *repo)
 /* Files besides the weights that llama3 and transformers read. */
 static bool is_beside(const char *name)
 {
-    return strchr(name, '/') == NULL &&
-           (ends_with_any_case(name, ".json") || ends_with_any_case(name, ".jinja") ||
-            strcmp(name, "tokenizer.model") == 0 || strcmp(name, "merges.txt") == 0);
+    static const char more[] = "additional_chat_templates/";
+    const char *slash = strchr(name, '/');
+    if (slash != NULL)
+        return strncmp(name, more, sizeof more - 1) == 0 && strchr(slash + 1, '/') == NULL &&
+               path_ends_with(name, ".jinja");
+    return ends_with_any_case(name, ".json") || ends_with_any_case(name, ".jinja") ||
+           strcmp(name, "tokenizer.model") == 0 || strcmp(name, "merges.txt") == 0;
 }
 
 /* ---- GGUF ------------------------------------------------------------------------------------ */

@@ -89,6 +89,14 @@ static struct llama3_model *open_named(const struct opening *opening, const char
 
 enum { MAX_TEMPLATE = 1 << 22 };
 
+static bool is_builtin(const char *name)
+{
+    const char *const *names = llama3_template_names();
+    while (*names != NULL && strcmp(*names, name) != 0)
+        names++;
+    return *names != NULL;
+}
+
 /* NULL after an error, which is on stderr; *status then says which. */
 static struct llama3_model *open_model(const struct args *args, int *status)
 {
@@ -100,7 +108,7 @@ static struct llama3_model *open_model(const struct args *args, int *status)
     if (path == NULL)
         return NULL;
     char *template = NULL;
-    if (args->template != NULL && path_exists(args->template)) {
+    if (args->template != NULL && !is_builtin(args->template) && path_exists(args->template)) {
         struct llama3_error err = {.size = sizeof err};
         size_t size;
         template = file_read(args->template, MAX_TEMPLATE, &size, NULL, &err);
