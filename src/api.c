@@ -490,8 +490,9 @@ static int render(const struct llama3_model *m, const struct llama3_message *mes
                                 : CHAT_HEADER,
         .arguments = arguments,
     };
-    bool tools = json_array_size(json_object_get(arguments, "tools")) > 0;
-    bool own = tools && (m->tool_chat != NULL || m->tool_error.code != LLAMA3_OK);
+    const json_t *tools = json_object_get(arguments, "tools");
+    bool own = tools != NULL && !json_is_null(tools) && /* as transformers: [] is not None */
+               (m->tool_chat != NULL || m->tool_error.code != LLAMA3_OK);
     const struct chat_template *chat = own ? m->tool_chat : m->chat;
     int status = chat != NULL ? chat_render(chat, m->tokenizer, &request, list, err)
                               : error_copy(err, own ? &m->tool_error : &m->chat_error);

@@ -185,6 +185,7 @@ START_TEST(several_templates)
 {
     const struct llama3_template_options tools = {.size = sizeof tools, .tools = "[{\"a\": 1}]"},
                                          none = {.size = sizeof none, .tools = "[]"},
+                                         null = {.size = sizeof null, .tools = "null"},
                                          variables = {.size = sizeof variables,
                                                       .tools = "null",
                                                       .documents = "[\"d\"]",
@@ -201,7 +202,8 @@ START_TEST(several_templates)
                   "\n{\"name\": \"chatml\", \"template\": \"own chatml\"}]}");
     struct llama3_model *model = open_ok(NULL, NULL);
     renders(model, &hello, NULL, "<|begin_of_text|>plain  None None");
-    renders(model, &hello, &none, "<|begin_of_text|>plain  [] None");
+    renders(model, &hello, &none, "<|eot_id|>[]"); /* as in transformers: [] is not None */
+    renders(model, &hello, &null, "<|begin_of_text|>plain  None None");
     renders(model, &hello, &tools, "<|eot_id|>[{\"a\": 1}]");
     renders(model, &hello, &variables, "<|begin_of_text|>plain [1, True] None ['d']");
     llama3_model_close(model);

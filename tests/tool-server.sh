@@ -444,6 +444,8 @@ mkdir "$tmp/thinker"
 cp "$model"/* "$tmp/thinker"
 printf '%s' "{{ bos_token }}{% for m in messages %}[{{ m.role }}|{{ m.reasoning_content }}|{{ m.content }}]" \
     "{% endfor %}{{ mode }}{% if add_generation_prompt %}{{ '<think>\n' }}{% endif %}" >"$tmp/thinker/chat_template.jinja"
+mkdir "$tmp/thinker/additional_chat_templates"
+printf 'for tools' >"$tmp/thinker/additional_chat_templates/tool_use.jinja"
 start -m "$tmp/thinker" --ctx 400
 ready
 turns='"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a","reasoning":"t\"<|eot_id|>"},{"role":"assistant","content":"b","reasoning_content":"u"},{"role":"user","content":"r"}]'
@@ -469,6 +471,10 @@ sed -n 's/.*"delta":{"reasoning_content":"\(\([^"\\]\|\\.\)*\)","reasoning":"\1"
 [ "$(grep -o '"logprob":[^}]*"top_logprobs"' "$tmp/out" | wc -l)" = 24 ] || fail "thoughts have no logprobs"
 post 200 /v1/completions '{"prompt":"x <think>","max_tokens":5}' # a text that goes on has none
 ! grep -q reasoning "$tmp/out" || fail "/v1/completions tells thoughts"
+post 200 /v1/chat/completions "{$chat,\"max_tokens\":1}"
+without=$(field prompt_tokens)
+post 200 /v1/chat/completions "{$chat,\"max_tokens\":1,\"tools\":[]}" # none, to clients
+[ "$(field prompt_tokens)" = "$without" ] || fail "tools: [] takes the template for tools"
 stop 0
 if [ -f "$PWD/tests/.libs/preload.so" ]; then
     need_preload

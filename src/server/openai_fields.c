@@ -252,7 +252,7 @@ static const struct field {
     {"top_logprobs", API_CHAT, SIZE(top_logprobs, 0, MAX_TOP_LOGPROBS)},
     {"logit_bias", BOTH, READ(read_logit_bias)},
     {"response_format", API_CHAT, READ(read_response_format)},
-    {"tools", API_CHAT, READ(read_nothing)},
+    {"tools", API_CHAT, READ(read_nothing)}, /* [] means none to clients, unlike to transformers */
     {"functions", API_CHAT, READ(read_nothing)},
     {"tool_choice", API_CHAT, READ(read_tool_choice)},
     {"echo", API_COMPLETION, READ(read_nothing)},
