@@ -160,7 +160,7 @@ class Page:
 
     def turns(self):
         read = "return [...document.querySelectorAll('#log article')].map((turn) => " \
-               "[turn.classList[1], turn.querySelector('.said, .text').textContent])"
+               "[turn.classList[1], turn.querySelector(':scope > .said, :scope > .text').textContent])"
         return [tuple(turn) for turn in self.driver.execute_script(read)]
 
     def ask(self, text, answer):
@@ -188,8 +188,8 @@ class Page:
 def test_send_and_stream(page):
     page.server.set(text="one two three four five six", delay=0.3)
     page.send("Count to six")
-    page.see(".assistant .text", "one")
-    assert "six" not in page.text(".assistant .text"), "the answer came at once"
+    page.see(".assistant > .text", "one")
+    assert "six" not in page.text(".assistant > .text"), "the answer came at once"
     page.shown("#stop")
     page.idle()
     assert page.turns() == [("user", "Count to six"), ("assistant", "one two three four five six")]
@@ -213,7 +213,7 @@ def test_lines_and_enter(page):
 def test_stop(page):
     page.server.set(text="word " * 200, delay=0.1)
     page.send("Go on and on")
-    page.see(".assistant .text", "word word")
+    page.see(".assistant > .text", "word word")
     page.keys(Keys.ESCAPE)
     page.see(".note", "Stopped.")
     page.idle()
@@ -229,6 +229,76 @@ def test_stop(page):
     page.server.set(prompt=[])
     page.press("Try again")
     page.until("the answer", lambda: page.turns()[-1][1] == "Late.")
+
+
+def test_thoughts(page):
+    thoughts = "**Hmm**, " + "let me think. " * 10 + '<img src=x onerror="window.hacked=1">\n\n1. so\n2. thus'
+    page.server.set(think=thoughts, text="An *answer* it is.", delay=0.05)
+    page.send("What?")
+    page.see(".thoughts", "let me think")
+    page.see(".thoughts summary", "Thinking…")
+    assert page.one(".thoughts").get_attribute("open") and page.turns()[-1] == ("assistant", "")
+    page.until("the thoughts folded", lambda: not page.one(".thoughts").get_attribute("open"))
+    page.driver.execute_script("document.querySelector('.thoughts summary').click()")  # stays as the user wants it
+    page.idle()
+    assert page.turns()[-1] == ("assistant", "An answer it is.")
+    assert page.text(".thoughts summary").startswith("Thought for "), page.text(".thoughts summary")
+    assert page.text(".thoughts summary").endswith((" second", " seconds"))
+    assert page.one(".thoughts").get_attribute("open") and page.one(".thoughts ol li:last-child").text == "thus"
+    assert page.text(".thoughts strong") == "Hmm" and not page.all("#log img")
+    assert page.driver.execute_script("return window.hacked") is None
+
+    # Copies have the answer alone, requests both, files both as the terminal chat writes them.
+    page.driver.execute_script("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    page.press("Copy")
+    page.until("a copy", lambda: page.driver.execute_script("return window.copied") == "An *answer* it is.")
+    page.server.set(think="")
+    page.ask("And?", "Well.")
+    assert len([block for block in page.all(".thoughts") if block.is_displayed()]) == 1
+    said = {"role": "assistant", "content": "An *answer* it is.", "reasoning_content": thoughts}
+    assert page.server.requests()[-1]["messages"][1] == said, page.server.requests()[-1]["messages"]
+    assert [set(m) for m in page.server.requests()[-1]["messages"][::2]] == [{"role", "content"}] * 2
+    page.menu("export")
+    folder = pathlib.Path(page.downloads)
+    file = page.until("a download", lambda: next(folder.glob("*.json"), None))
+    session = json.loads(file.read_text())
+    written = f"<think>\n{thoughts}\n</think>\n\nAn *answer* it is."
+    assert [m["content"] for m in session["messages"]] == ["What?", written, "And?", "Well."], session
+    page.driver.refresh()
+    page.until("the conversation", lambda: len(page.turns()) == 4)
+    assert page.text(".thoughts summary").startswith("Thought for ") and not page.one(".thoughts").get_attribute("open")
+    session["title"] = "Imported"
+    session["messages"][0]["content"] = "<think>\nmine\n</think>\n\nWhat?"  # a user's text stays one
+    again = folder / "in.txt"
+    again.write_text(json.dumps(session))
+    file.unlink()
+    page.one("#file").send_keys(str(again))
+    page.until("it imported", lambda: page.text("#title") == "Imported")
+    assert page.turns()[1] == ("assistant", "An answer it is.") and "mine" in page.turns()[0][1]
+    assert page.text(".thoughts summary") == "Thoughts"
+    page.menu("export")
+    file = page.until("a download", lambda: next(folder.glob("*.json"), None))
+    assert json.loads(file.read_text()) == session
+    file.unlink()
+
+    # Another answer has its own; one that is stopped while it thinks shows them, and goes on.
+    page.server.set(think="Otherwise.", text="Another.", delay=0)
+    page.press("Regenerate")
+    page.until("another answer", lambda: page.turns()[-1] == ("assistant", "Another."))
+    page.idle()
+    assert page.all(".thoughts .text")[-1].get_attribute("textContent") == "Otherwise."
+    assert "reasoning_content" not in page.server.requests()[-1]["messages"][-1]
+    page.server.set(think="on and on " * 100, delay=0.1)
+    page.send("Think")
+    page.until("some thoughts", lambda: "on and" in page.all(".thoughts .text")[-1].text)
+    page.keys(Keys.ESCAPE)
+    page.see(".note", "Stopped.")
+    page.idle()
+    assert page.all(".thoughts")[-1].get_attribute("open") and page.turns()[-1] == ("assistant", "")
+    assert page.all(".thoughts summary")[-1].text.startswith("Thought for ")
+    page.server.set(think="", delay=0)
+    page.ask("And now?", "Yes.")
+    assert page.server.requests()[-1]["messages"][-2]["content"] == ""
 
 
 def test_regenerate(page):
@@ -340,7 +410,7 @@ def test_conversations(page):
 def test_answers_go_on(page):
     page.server.set(text="slowly " * 20, delay=0.05)
     page.send("A long one")
-    page.see(".assistant .text", "slowly")
+    page.see(".assistant > .text", "slowly")
     page.one("#new").click()
     assert page.turns() == []
     page.idle()
@@ -672,7 +742,7 @@ def test_two_tabs(page):
     page.send("Second at once")
     driver.switch_to.window(first)
     page.send("First at once")
-    page.see("#log article:nth-of-type(8) .text", "slowly")
+    page.see("#log article:nth-of-type(8) > .text", "slowly")
     page.idle()
     driver.refresh()
     page.until("both listed", lambda: len(page.listed()) == 2)
@@ -698,6 +768,27 @@ def test_storage_refused(page):
         page.until("the conversation", lambda: len(page.turns()) == 2)
     finally:
         page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
+def test_storage_slow(page):
+    """What was sent and answered before the browser's database is open is kept."""
+    page.driver.execute_cdp_cmd("Page.enable", {})
+    script = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source":
+        "const open = IDBFactory.prototype.open; window.opened = false;"
+        "IDBFactory.prototype.open = function (...all) { const request = open.apply(this, all);"
+        "Object.defineProperty(request, 'onsuccess', { set(f) { request.addEventListener('success',"
+        "() => setTimeout(() => { f(); setTimeout(() => { window.opened = true; }, 200); }, 2000)); } });"
+        "return request; };"})
+    try:
+        page.driver.refresh()
+        page.server.set(text="Here.", delay=0)
+        page.send("Who is there?")
+        page.until("the database", lambda: page.driver.execute_script("return window.opened"))
+        page.until("the answer", lambda: page.turns() == [("user", "Who is there?"), ("assistant", "Here.")])
+    finally:
+        page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+    page.driver.refresh()
+    page.until("it kept", lambda: len(page.turns()) == 2)
 
 
 def test_storage_full(page):
@@ -766,9 +857,22 @@ def axe_problems(page):
     return [f"{rule['id']}: {node['html'][:120]}" for rule in found["violations"] for node in rule["nodes"]]
 
 
+THOUGHTS = """The user asks about reading files. Two ways come to mind:
+
+1. `for line in file`, which reads ahead in *blocks*
+2. `readlines()`, which needs memory for all of it
+
+```python
+with open(path) as file:
+    for line in file: ...
+```
+
+So the first one; I should say what it [costs](https://docs.python.org/) as well."""
+
+
 def test_looks(page):
     """Screenshots at both widths, light and dark; and no accessibility problem in any of them."""
-    page.server.set(text=SAMPLE, piece=40, delay=0)
+    page.server.set(text=SAMPLE, think=THOUGHTS, piece=40, delay=0)
     page.send("How do I read a file line by line in Python, and what does it cost?")
     page.until("the answer", lambda: page.all(".stats"))
     problems = []
@@ -779,10 +883,12 @@ def test_looks(page):
                 "width": width, "height": height, "deviceScaleFactor": 2 if mobile else 1, "mobile": mobile})
             time.sleep(0.3)
             scroll = "document.getElementById('scroll').scrollTop = arguments[0]"
-            for part, top in (("top", 0), ("end", 1e6)):
+            for part, top in (("top", 0), ("thoughts", 0), ("end", 1e6)):
                 page.driver.execute_script(scroll, top)
+                page.driver.execute_script("document.querySelector('.thoughts').open = arguments[0]", part == "thoughts")
                 time.sleep(0.1)
                 page.shot(f"{name}-{scheme}-{part}")
+                problems += axe_problems(page) if part == "thoughts" else []
             assert page.driver.execute_script("return document.documentElement.scrollWidth <= innerWidth"), name
             problems += axe_problems(page)
             page.one("#toggle-panel").click()

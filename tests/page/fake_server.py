@@ -7,6 +7,7 @@ serves PAGE at / under the policy that the server sends, and the API that the pa
 with a JSON object changes what happens next:
 
     text      the answer
+    think     the thoughts before it
     delay     seconds between two pieces of it
     piece     characters of a piece
     prompt    [done, ...]: progress comments, a second apart, before the answer; out of the last
@@ -29,7 +30,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 DEFAULTS = {
-    "text": "An answer.", "delay": 0.01, "piece": 4, "prompt": [], "refuse": [], "key": None,
+    "text": "An answer.", "think": "", "delay": 0.01, "piece": 4, "prompt": [], "refuse": [], "key": None,
     "break": None, "error": None, "finish": "stop", "loading": False, "context": 2048,
 }
 state = dict(DEFAULTS)
@@ -135,12 +136,14 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(f": prompt {done}/{steps[-1]}\n\n".encode())
             time.sleep(1)
         self.event(delta({"role": "assistant", "content": ""}))
-        text, size = state["text"], state["piece"]
-        pieces = [text[i:i + size] for i in range(0, len(text), size)]
+        size = state["piece"]
+        pieces = [({"reasoning_content": part, "reasoning": part} if name == "think" else {"content": part})
+                  for name in ("think", "text")
+                  for part in (state[name][i:i + size] for i in range(0, len(state[name]), size))]
         for i, piece in enumerate(pieces):
             if state["break"] is not None and i == state["break"]:
                 return
-            self.event(delta({"content": piece}))
+            self.event(delta(piece))
             if state["error"]:
                 self.wfile.write(b"data: " + json.dumps({"error": state["error"]}).encode() + b"\n\n")
                 return
