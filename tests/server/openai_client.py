@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""The official OpenAI client against a running llama3-server: openai_client.py URL [KEY]."""
+"""The official OpenAI client against a running llama3-server: openai_client.py URL [KEY [thoughts]].
+
+thoughts: those of a model whose template ends with "<think>\\n", closes it at once if enable_thinking is
+false, and writes earlier thoughts.
+"""
 import sys
 import threading
 
@@ -131,6 +135,27 @@ def retries():
     assert not failures, failures[:3]
 
 
+def thoughts():
+    message = ask().choices[0].message
+    assert message.content == "" and message.reasoning_content, message
+    assert message.reasoning == message.reasoning_content
+    deltas = [chunk.choices[0].delta for chunk in ask(stream=True)]
+    for name in ("reasoning_content", "reasoning"):
+        assert "".join(getattr(delta, name, "") for delta in deltas) == message.reasoning_content
+    assert not any(delta.content for delta in deltas)
+    plain = ask(extra_body={"chat_template_kwargs": {"enable_thinking": False}}).choices[0].message
+    assert plain.content and not hasattr(plain, "reasoning_content"), plain
+
+    def prompt(**fields):
+        earlier = [*question, {"role": "assistant", "content": "Paris."} | fields, *question]
+        return ask(messages=earlier, max_tokens=1).usage.prompt_tokens
+    assert prompt() < prompt(reasoning_content="so it is") == prompt(reasoning="so it is")
+
+
+if sys.argv[3:] == ["thoughts"]:
+    thoughts()
+    print("the openai client", openai.__version__, "finds nothing wrong with thoughts")
+    sys.exit()
 model = models()
 text = chat(model)
 streaming(text)
