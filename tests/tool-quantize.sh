@@ -36,6 +36,17 @@ for kind in q k v o gate up down embed head; do
     [ "$(column $kind 2)" = int4 ] || fail "$kind: expected int4, found '$(column $kind 2)'"
     below "$(column $kind 4)" 0.01
 done
+
+# The file keeps all templates by their names.
+mkdir -p "$tmp/named/additional_chat_templates"
+cp "$tiny"/* "$tmp/named"
+printf 'a template by name' >"$tmp/named/additional_chat_templates/rag.jinja"
+run 0 "$quantize" -q --no-calibrate "$tmp/named" "$tmp/named.safetensors"
+run 0 "$program" -m "$tmp/named.safetensors" --template rag -n 1 --temp 0 --show-prompt -p x
+err_has "a template by name"
+run 1 "$program" -m "$tmp/named.safetensors" --template nosuch -p x
+err_has '("default", "rag"), llama3 or chatml, found "nosuch"'
+
 for option in --no-calibrate --quiet; do # and calibrated
     run 0 "$quantize" -q --threads 1 $option "$tiny" "$tmp/first"
     run 0 "$quantize" -q --threads 3 $option "$tiny" "$out"
