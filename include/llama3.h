@@ -251,7 +251,8 @@ LLAMA3_API size_t llama3_pretoken(const struct llama3_model *model, const char *
 
 /* Tokens to text, [*length] and a NUL, for llama3_free(). Control ids are spelled out by name if
  * with_control, else left out. Incomplete UTF-8 becomes U+FFFD. An id outside the
- * vocabulary has no text, and is no error. */
+ * vocabulary has no text, and is no error. A SentencePiece vocabulary puts a blank before each
+ * text, and so the first one is left out: to go on with a text, decode its tokens as well. */
 LLAMA3_API int llama3_detokenize(const struct llama3_model *model, const int32_t *tokens,
                                  size_t n_tokens, bool with_control, char **text, size_t *length,
                                  struct llama3_error *err);

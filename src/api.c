@@ -530,8 +530,8 @@ static void decode(const struct llama3_model *m, int32_t token, bool with_contro
     size_t n;
     const uint8_t *bytes = tokenizer_bytes(m->tokenizer, token, &n);
     enum token_kind kind = tokenizer_kind(m->tokenizer, token);
-    if (kind == TOKEN_TEXT || kind == TOKEN_ADDED) {
-        decoder_push(decoder, bytes, n, out);
+    if (kind == TOKEN_TEXT || kind == TOKEN_ADDED || kind == TOKEN_BYTE) {
+        tokenizer_decode(m->tokenizer, token, decoder, out);
     } else if (with_control) {
         decoder_finish(decoder, out);
         decoder_push(decoder, bytes, n, out); /* a name may be no UTF-8 */
@@ -542,7 +542,7 @@ static void decode(const struct llama3_model *m, int32_t token, bool with_contro
 int llama3_detokenize(const struct llama3_model *m, const int32_t *tokens, size_t n_tokens,
                       bool with_control, char **text, size_t *length, struct llama3_error *err)
 {
-    struct decoder decoder = {0};
+    struct decoder decoder = {.strips_blank = m->checkpoint.vocab.strips_blank};
     struct buf out = {0};
 
     buf_add(&out, "", 0);
@@ -573,6 +573,7 @@ struct llama3_detokenizer *llama3_detokenizer_open(const struct llama3_model *m,
         return NULL;
     d->model = m;
     d->with_control = with_control;
+    d->decoder.strips_blank = m->checkpoint.vocab.strips_blank;
     return d;
 }
 

@@ -645,6 +645,88 @@ START_TEST(evil_packed_json)
 }
 END_TEST
 
+/* ---- SentencePiece
+ * ---------------------------------------------------------------------------------------- */
+
+/* Every byte before `end` changed, one way after the other; then cut at some. */
+static void damage(const char *folder, const char *path, const char *name, struct buf *file,
+                   size_t end)
+{
+    for (size_t at = 0; at < end; at++) {
+        char original = file->data[at];
+        const char values[] = {0, (char)0xff, (char)(original ^ 1), ' ', '9'};
+        file->data[at] = values[at % sizeof values];
+        tiny_put(folder, name, file->data, file->size);
+        try_open(path);
+        file->data[at] = original;
+    }
+    for (size_t n = 0; n + 1 < end; n += 97) {
+        tiny_put(folder, name, file->data, n);
+        ck_assert(!try_open(path));
+    }
+    tiny_put(folder, name, file->data, file->size);
+    ck_assert(try_open(path));
+}
+
+static struct buf read_fixture(const char *path)
+{
+    char block[4096];
+    struct buf file = {0};
+    FILE *in = fopen(path, "rb");
+    ck_assert_msg(in != NULL, "%s", path);
+    for (size_t n; (n = fread(block, 1, sizeof block, in)) > 0;)
+        buf_add(&file, block, n);
+    fclose(in);
+    return file;
+}
+
+START_TEST(damaged_sentencepiece)
+{
+    static const char *const names[] = {"config.json", "tokenizer_config.json", "model.safetensors",
+                                        "tokenizer.json"};
+    char *folder = tiny_folder(), path[600];
+    struct buf file = {0};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        buf_free(&file);
+        snprintf(path, sizeof path, TEST_DATA "/tiny-sentencepiece/%s", names[i]);
+        file = read_fixture(path);
+        tiny_put(folder, names[i], file.data, file.size);
+    }
+    damage(folder, folder, "tokenizer.json", &file, file.size);
+    buf_free(&file);
+
+    file = read_fixture(TEST_DATA "/tiny-gguf-sentencepiece/model.gguf");
+    snprintf(path, sizeof path, "%s/x.gguf", folder);
+    char *end = memmem(file.data, file.size, "token_embd.weight", 17);
+    ck_assert_ptr_nonnull(end);
+    damage(folder, path, "x.gguf", &file, (size_t)(end - file.data));
+    buf_free(&file);
+
+    char packed[600];
+    snprintf(packed, sizeof packed, "%s/y.safetensors", folder);
+    tiny_packed(path, packed);
+    file = read_fixture(packed);
+    uint64_t length;
+    memcpy(&length, file.data, sizeof length);
+    ck_assert_uint_lt(length, file.size);
+    const char *const parts[] = {"tokenizer.ranks", "\"tokenizer\"", "tokenizer.kinds"};
+    for (size_t i = 0; i < 3; i++) {
+        char *at = memmem(file.data, length, parts[i], strlen(parts[i]));
+        ck_assert_msg(at != NULL, "%s", parts[i]);
+        for (size_t j = 0; j < 160; j++) {
+            char original = at[j];
+            at[j] = "0\xff\"9"[j % 4];
+            tiny_put(folder, "y.safetensors", file.data, file.size);
+            try_open(packed);
+            at[j] = original;
+        }
+    }
+    buf_free(&file);
+    tiny_remove(folder);
+    finish("damaged vocabularies of SentencePiece", 15000);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tcase = tcase_create("hostile");
@@ -658,5 +740,6 @@ int main(void)
     tcase_add_test(tcase, cut_packed);
     tcase_add_test(tcase, evil_packed_bytes);
     tcase_add_test(tcase, evil_packed_json);
+    tcase_add_test(tcase, damaged_sentencepiece);
     return run_tests("hostile", tcase);
 }

@@ -151,7 +151,8 @@ START_TEST(tokenizer_json)
          "\"normalizer\": expected null, found NFC"},
         {"\"dropout\": null", "\"dropout\": 0.1", "\"dropout\": expected 0, found 0.1"},
         {"\"byte_fallback\": false", "\"byte_fallback\": true",
-         "\"byte_fallback\": expected false, found true"},
+         "\"decoder\": expected Replace of U+2581, ByteFallback, Fuse and at most Strip of one "
+         "blank, as byte_fallback is true, found another ByteLevel"},
         {"\"end_of_word_suffix\": null", "\"end_of_word_suffix\": \"</w>\"",
          "\"end_of_word_suffix\": expected \"\", found \"</w>\""},
         {"\"unk_token\": null", "\"unk_token\": \"<s>\"",
@@ -471,8 +472,10 @@ START_TEST(gguf_keys)
          "expected only keys whose effect is known, found llama.swin_norm"},
         {"llama.vocab_size", GGUF_U32, 0, 10, NULL,
          "llama.vocab_size: expected 9 (the rows of token_embd.weight), found 10"},
+        {"tokenizer.ggml.model", GGUF_STRING, 0, 0, "t5",
+         "tokenizer.ggml.model: expected gpt2 or llama, found \"t5\""},
         {"tokenizer.ggml.model", GGUF_STRING, 0, 0, "llama",
-         "tokenizer.ggml.model: expected \"gpt2\", found \"llama\""},
+         "tokenizer.ggml.scores: expected an array of numbers, found nothing"},
         {"tokenizer.ggml.pre", GGUF_STRING, 0, 0, "qwen2",
          "tokenizer.ggml.pre: expected one that takes text as it is, found qwen2, which normalizes "
          "it (NFC)"},

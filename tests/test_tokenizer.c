@@ -404,7 +404,7 @@ START_TEST(merges_by_definition)
     struct bpe bpe;
 
     open_kind(0);
-    ck_assert_int_eq(bpe_open(&bpe, vocab.merges, vocab.n_merges, &err), 0);
+    ck_assert_int_eq(bpe_open(&bpe, vocab.merges, NULL, vocab.n_merges, &err), 0);
     for (size_t round = 0; round < 300; round++) {
         size_t n = random_below(round < 150 ? 60 : round < 280 ? 160 : 600) + 1;
         for (size_t i = 0; i < n; i++) {
@@ -428,13 +428,13 @@ START_TEST(merges_of_odd_lists)
     int32_t ids[] = {1, 2, 2, 1, 2};
     struct bpe bpe;
 
-    ck_assert_int_eq(bpe_open(&bpe, merges, 3, &err), 0);
+    ck_assert_int_eq(bpe_open(&bpe, merges, NULL, 3, &err), 0);
     ck_assert_uint_eq(bpe_merge(&bpe, ids, 5), 3);
     ck_assert_int_eq(ids[0], 1);
     ck_assert_int_eq(ids[1], 4);
     ck_assert_int_eq(ids[2], 5);
     bpe_close(&bpe);
-    ck_assert_int_eq(bpe_open(&bpe, NULL, 0, &err), 0);
+    ck_assert_int_eq(bpe_open(&bpe, NULL, NULL, 0, &err), 0);
     ck_assert_uint_eq(bpe_merge(&bpe, ids, 3), 3);
     ck_assert_uint_eq(bpe_merge(&bpe, ids, 0), 0);
     bpe_close(&bpe);
@@ -670,7 +670,7 @@ START_TEST(merges_that_collide)
     }
     struct bpe bpe;
     clock_t start = clock();
-    ck_assert_int_eq(bpe_open(&bpe, merges, N, &err), 0);
+    ck_assert_int_eq(bpe_open(&bpe, merges, NULL, N, &err), 0);
     for (size_t i = 0; i < N; i++) {
         int32_t ids[] = {merges[i].left, merges[i].right};
         ck_assert_uint_eq(bpe_merge(&bpe, ids, 2), 1);

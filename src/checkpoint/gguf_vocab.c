@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * gguf_vocab.c: tokens, merges and special ids as llama.cpp's converter writes them for
- * byte-level BPE ("gpt2").
+ * byte-level BPE ("gpt2") and for SentencePiece's ("llama").
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +19,22 @@ static int read_kind(const struct gguf *gguf, struct vocab *vocab, struct llama3
 {
     const char *text = "";
     size_t length = 0;
-    if (gguf_expect_string(gguf, "tokenizer.ggml.model", true, "gpt2", err) != 0 ||
-        gguf_get_string(gguf, "tokenizer.ggml.pre", true, &text, &length, err) != 0)
+    if (gguf_get_string(gguf, "tokenizer.ggml.model", true, &text, &length, err) != 0)
+        return -1;
+    if (length == 5 && memcmp(text, "llama", 5) == 0) {
+        bool adds = true;
+        if (gguf_get_bool(gguf, "tokenizer.ggml.add_space_prefix", false, &adds, err) != 0)
+            return -1;
+        vocab->pretokenizer = PRETOKENIZER_SENTENCEPIECE;
+        vocab->prefix = adds ? BLANK_PREPEND : BLANK_REPLACE;
+        vocab->strips_blank = adds;
+        vocab->add_bos = true;
+        return 0;
+    }
+    if (length != 4 || memcmp(text, "gpt2", 4) != 0)
+        return error_input(err, "%s: tokenizer.ggml.model: expected gpt2 or llama, found \"%.*s\"",
+                           gguf->path, length < 80 ? (int)length : 80, text);
+    if (gguf_get_string(gguf, "tokenizer.ggml.pre", true, &text, &length, err) != 0)
         return -1;
     return pretokenizer_from_gguf(text, length, vocab, gguf->path, err);
 }
@@ -28,16 +43,25 @@ static int read_tokens(const struct gguf *gguf, const struct gguf_kv *tokens,
                        struct vocab_build *build, struct llama3_error *err)
 {
     const struct gguf_kv *kinds = gguf_get_array(gguf, "tokenizer.ggml.token_type", GGUF_I32, err);
-    if (kinds == NULL)
+    const struct gguf_kv *scores =
+        build->sentencepiece ? gguf_get_array(gguf, "tokenizer.ggml.scores", GGUF_F32, err) : kinds;
+    if (kinds == NULL || scores == NULL)
         return -1;
     if (kinds->n != tokens->n)
         return error_input(err, "%s: tokenizer.ggml.token_type: expected %zu items, found %zu",
                            gguf->path, tokens->n, kinds->n);
+    if (scores->n != tokens->n)
+        return error_input(err, "%s: tokenizer.ggml.scores: expected %zu items, found %zu",
+                           gguf->path, tokens->n, scores->n);
     const uint8_t *at = tokens->data;
     for (size_t i = 0; i < tokens->n; i++) {
         size_t length;
         const char *text = gguf_next_string(&at, &length);
         int32_t kind = gguf_int32(kinds->data, i);
+        memcpy(&build->tokens[i].score, scores->data + i * sizeof(float), sizeof(float));
+        if (build->sentencepiece && isnan(build->tokens[i].score))
+            return error_input(err, "%s: tokenizer.ggml.scores: expected numbers, found NaN at %zu",
+                               gguf->path, i);
         if (kind == TYPE_UNUSED)
             continue;
         int result;
@@ -171,8 +195,10 @@ int gguf_vocab_read(const struct gguf *gguf, struct model *model, struct llama3_
     const struct gguf_kv *tokens = gguf_get_array(gguf, "tokenizer.ggml.tokens", GGUF_STRING, err);
     if (tokens == NULL)
         return -1;
-    const struct gguf_kv *merges = gguf_get_array(gguf, "tokenizer.ggml.merges", GGUF_STRING, err);
-    if (merges == NULL)
+    bool sentencepiece = vocab_is_sentencepiece(&model->vocab);
+    const struct gguf_kv *merges =
+        sentencepiece ? NULL : gguf_get_array(gguf, "tokenizer.ggml.merges", GGUF_STRING, err);
+    if (merges == NULL && !sentencepiece)
         return -1;
     if (tokens->n < 1 || tokens->n > limit)
         return error_input(
@@ -180,11 +206,12 @@ int gguf_vocab_read(const struct gguf *gguf, struct model *model, struct llama3_
             "%s: tokenizer.ggml.tokens: expected 1..%zu tokens (the rows of the embedding), found "
             "%zu",
             gguf->path, limit, tokens->n);
-    if (vocab_build_open(&build, tokens->n, merges->n, gguf->path, err) != 0)
+    if (vocab_build_open(&build, tokens->n, sentencepiece ? 0 : merges->n, gguf->path, err) != 0)
         return -1;
+    build.sentencepiece = sentencepiece;
     int result = read_tokens(gguf, tokens, &build, err);
     if (result == 0)
-        result = read_merges(merges, &build, err);
+        result = sentencepiece ? vocab_build_scores(&build, err) : read_merges(merges, &build, err);
     if (result == 0)
         result = vocab_build_finish(&build, &model->vocab, err);
     vocab_build_free(&build);

@@ -33,6 +33,12 @@ int hf_expect_false(const json_t *object, const char *key, const char *where,
 int hf_eos_read(const json_t *root, struct model *model, const char *where,
                 struct llama3_error *err);
 
+/* tokenizer.json's normalizer, pre-tokenizer and decoder where byte_fallback is true. */
+hf_reader hf_sentencepiece_read;
+
+/* For errors: an object's "type", or what it is instead. */
+const char *hf_type_of(const json_t *object);
+
 /* Whether a folder's config.json can be read. */
 int hf_config_check(const char *folder, struct llama3_error *err);
 

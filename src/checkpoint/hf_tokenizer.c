@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * hf_tokenizer.c: tokenizer.json, as the tokenizers library writes it for byte-level BPE. */
+ * hf_tokenizer.c: tokenizer.json, as the tokenizers library writes it for BPE of bytes, or as
+ * SentencePiece does it. */
 #include <string.h>
 
 #include "base/json.h"
@@ -15,7 +16,7 @@ static bool has_type(const json_t *object, const char *type)
 }
 
 /* For errors: an object's "type", or what it is instead. */
-static const char *type_of(const json_t *object)
+const char *hf_type_of(const json_t *object)
 {
     const char *type = json_string_value(json_object_get(object, "type"));
     return type != NULL ? type : json_kind(object);
@@ -29,23 +30,27 @@ static bool is_empty_sequence(const json_t *object)
 }
 
 /* Refuses settings that would change ids or text. No Llama checkpoint that we know has them. */
-static int refuse_variants(const json_t *root, const json_t *bpe, const char *where,
+static int refuse_variants(const json_t *bpe, const char *where, struct llama3_error *err)
+{
+    if (hf_expect_string(bpe, "continuing_subword_prefix", "", where, err) != 0 ||
+        hf_expect_string(bpe, "end_of_word_suffix", "", where, err) != 0)
+        return -1;
+    return hf_expect_number(bpe, "dropout", 0, where, err);
+}
+
+static int read_byte_level(const json_t *root, struct vocab *vocab, const char *where,
                            struct llama3_error *err)
 {
     const json_t *normalizer = json_object_get(root, "normalizer");
     const json_t *decoder = json_object_get(root, "decoder");
     if (normalizer != NULL && !json_is_null(normalizer) && !is_empty_sequence(normalizer))
         return error_input(err, "%s: \"normalizer\": expected null, found %.80s", where,
-                           type_of(normalizer));
+                           hf_type_of(normalizer));
     if (!has_type(decoder, "ByteLevel"))
         return error_input(err, "%s: \"decoder\": expected ByteLevel, found %.80s", where,
-                           type_of(decoder));
-
-    if (hf_expect_string(bpe, "continuing_subword_prefix", "", where, err) != 0 ||
-        hf_expect_string(bpe, "end_of_word_suffix", "", where, err) != 0 ||
-        hf_expect_number(bpe, "dropout", 0, where, err) != 0)
-        return -1;
-    return hf_expect_false(bpe, "byte_fallback", where, err);
+                           hf_type_of(decoder));
+    return pretokenizer_from_json(json_object_get(root, "pre_tokenizer"), &vocab->pretokenizer,
+                                  where, err);
 }
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
@@ -157,6 +162,7 @@ static int read_bpe(const json_t *root, const json_t *bpe, struct model *model, 
     if (vocab_build_open(&build, model->config.vocab_size, json_array_size(merges), where, err) !=
         0)
         return -1;
+    build.sentencepiece = vocab_is_sentencepiece(&model->vocab);
     int result = add_tokens(root, vocab, &build, err);
     if (result == 0)
         result = add_merges(merges, &build, err);
@@ -174,7 +180,7 @@ static int check_bytes(const json_t *bpe, const struct vocab *vocab, const char 
     const char *unknown = NULL;
     if (json_get_string(bpe, "unk_token", false, &unknown, where, err) != 0)
         return -1;
-    if (unknown == NULL)
+    if (unknown == NULL || vocab_is_sentencepiece(vocab)) /* which has to have all bytes */
         return 0;
     for (size_t i = 0; i < vocab->n; i++)
         if (vocab_is_merged(vocab, i) && vocab->offsets[i + 1] - vocab->offsets[i] == 1)
@@ -235,7 +241,7 @@ static int read_processor(const json_t *processor, struct vocab *vocab, const ch
         return read_template(processor, vocab, where, err);
     return error_input(
         err, "%s: \"post_processor\": expected ByteLevel and TemplateProcessing, found %.80s",
-        where, type_of(processor));
+        where, hf_type_of(processor));
 }
 
 static int read_processors(const json_t *root, struct vocab *vocab, const char *where,
@@ -265,10 +271,12 @@ int hf_tokenizer_read(const json_t *root, struct model *model, const char *where
                            json_kind(bpe));
     if (json_object_get(bpe, "type") != NULL && !has_type(bpe, "BPE"))
         return error_input(err, "%s: \"model\": expected type BPE, found %.80s", where,
-                           type_of(bpe));
-    if (refuse_variants(root, bpe, where, err) != 0 ||
-        pretokenizer_from_json(json_object_get(root, "pre_tokenizer"), &model->vocab.pretokenizer,
-                               where, err) != 0 ||
+                           hf_type_of(bpe));
+    bool fallback = false;
+    if (refuse_variants(bpe, where, err) != 0 ||
+        json_get_bool(bpe, "byte_fallback", false, &fallback, where, err) != 0 ||
+        (fallback ? hf_sentencepiece_read(root, model, where, err)
+                  : read_byte_level(root, &model->vocab, where, err)) != 0 ||
         json_get_bool(bpe, "ignore_merges", false, &model->vocab.ignore_merges, where, err) != 0 ||
         read_bpe(root, bpe, model, where, err) != 0 ||
         check_bytes(bpe, &model->vocab, where, err) != 0)

@@ -125,14 +125,17 @@ static int read_rules(const json_t *root, struct model *model, const char *where
 {
     struct vocab *vocab = &model->vocab;
     const char *name = NULL;
-    int64_t bos = -1;
+    int64_t bos = -1, prefix = 0;
     if (json_get_string(root, "pretokenizer", true, &name, where, err) != 0 ||
         json_get_bool(root, "ignore_merges", true, &vocab->ignore_merges, where, err) != 0 ||
         json_get_bool(root, "add_bos", true, &vocab->add_bos, where, err) != 0 ||
+        json_get_bool(root, "strips_blank", false, &vocab->strips_blank, where, err) != 0 ||
+        json_get_int(root, "prefix", false, 0, BLANK_NEVER, &prefix, where, err) != 0 ||
         json_get_int(root, "bos", true, vocab->add_bos ? 0 : -1, (int64_t)vocab->n - 1, &bos, where,
                      err) != 0)
         return -1;
     vocab->bos = (int32_t)bos;
+    vocab->prefix = (enum blank_prefix)prefix;
     for (size_t i = 0; pretokenizer_names[i] != NULL; i++)
         if (strcmp(name, pretokenizer_names[i]) == 0) {
             vocab->pretokenizer = (enum pretokenizer)i;
@@ -177,8 +180,8 @@ static int check_tokens(const struct packed_reader *r, size_t n_bytes)
     for (size_t i = 0; i < v->n && ok; i++) {
         uint32_t begin = v->offsets[i], end = v->offsets[i + 1];
         bool named = v->kinds[i] == TOKEN_CONTROL || v->kinds[i] == TOKEN_ADDED;
-        ok = v->kinds[i] <= TOKEN_ADDED && end >= begin && end <= n_bytes &&
-             (end == begin) == (v->kinds[i] == TOKEN_UNUSED) &&
+        ok = v->kinds[i] <= TOKEN_BYTE && (v->kinds[i] != TOKEN_BYTE || end - begin == 1) &&
+             end >= begin && end <= n_bytes && (end == begin) == (v->kinds[i] == TOKEN_UNUSED) &&
              (v->flags == NULL || v->flags[i] <= ADDED_ALL) &&
              (!named || (end - begin <= MAX_ADDED_BYTES &&
                          utf8_valid(v->bytes + begin, end - begin) == end - begin));
@@ -201,7 +204,8 @@ static int check_merges(const struct packed_reader *r)
         const int32_t ids[] = {m->left, m->right, m->result};
         bool ok = true;
         for (int j = 0; j < 3; j++)
-            ok = ok && ids[j] >= 0 && (size_t)ids[j] < v->n && vocab_is_merged(v, (size_t)ids[j]);
+            ok = ok && (v->ranks == NULL || v->ranks[i] < v->n_merges) && ids[j] >= 0 &&
+                 (size_t)ids[j] < v->n && vocab_is_merged(v, (size_t)ids[j]);
         if (ok) {
             const uint32_t *offsets = v->offsets;
             size_t left = offsets[m->left + 1] - offsets[m->left];
@@ -223,7 +227,7 @@ static int check_merges(const struct packed_reader *r)
 static int read_tokenizer(struct packed_reader *r)
 {
     struct vocab *v = &r->model->vocab;
-    size_t n_offsets, n_bytes, n_flags;
+    size_t n_offsets, n_bytes, n_flags, n_ranks;
     v->kinds = copy_of(r, "tokenizer.kinds", 1, 1, SIZE_MAX, &v->n);
     if (v->kinds == NULL)
         return -1;
@@ -246,6 +250,11 @@ static int read_tokenizer(struct packed_reader *r)
     v->merges = copy_of(r, "tokenizer.merges", sizeof(int32_t), 3, SIZE_MAX, &v->n_merges);
     if (v->merges == NULL)
         return -1;
+    if (tensor_table_find(&r->table, "tokenizer.ranks") != NULL) {
+        v->ranks = copy_of(r, "tokenizer.ranks", sizeof *v->ranks, 1, v->n_merges, &n_ranks);
+        if (v->ranks == NULL)
+            return -1;
+    }
     if (check_tokens(r, n_bytes) != 0 || check_merges(r) != 0)
         return -1;
     return read_json(r, "tokenizer", read_rules);

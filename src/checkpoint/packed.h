@@ -12,6 +12,7 @@
  *     tokenizer.kinds     U8 [n]
  *     tokenizer.flags     U8 [n]             where a token has any
  *     tokenizer.merges    I32 [n_merges, 3]
+ *     tokenizer.ranks     U32 [n_merges]     where several have the same
  *     rope_freqs.weight   F32 [head_dim / 2] where a checkpoint has them
  *
  * __metadata__, all strings:
@@ -21,7 +22,8 @@
  *     config              JSON as config.json, of what the model is and the eos ids
  *     generation_config   JSON as generation_config.json
  *     rope_interleaved    "true": q and k have GGUF's order of rows, "false": Hugging Face's
- *     tokenizer           JSON: pretokenizer, ignore_merges, add_bos, bos
+ *     tokenizer           JSON: pretokenizer, ignore_merges, add_bos, bos; of SentencePiece also
+ *                         prefix (enum blank_prefix) and strips_blank
  *     chat_template       the text of the default one, if there is one
  *     chat_templates      JSON: the texts of all by their names, if there are several
  *     special_tokens      JSON: the texts of bos_token and the like, which templates name

@@ -78,6 +78,8 @@ static void add_tokenizer(struct packed_writer *w, const struct vocab *v)
     if (has_flags(v))
         add_bytes(w, "tokenizer.flags", "U8", 1, v->n, 1, v->flags);
     add_bytes(w, "tokenizer.merges", "I32", sizeof(int32_t), v->n_merges, 3, v->merges);
+    if (v->ranks != NULL)
+        add_bytes(w, "tokenizer.ranks", "U32", sizeof *v->ranks, v->n_merges, 1, v->ranks);
 }
 
 /* safetensors' name of a type that is stored row by row; NULL: it has none. */
@@ -118,7 +120,7 @@ static int add_tensor(struct packed_writer *w, struct tensor tensor, struct llam
 static int collect(struct packed_writer *w, struct llama3_error *err)
 {
     const struct model *model = w->source->model;
-    size_t n = tensor_count(model), extra = 6; /* tokenizer, rope_freqs */
+    size_t n = tensor_count(model), extra = 7; /* tokenizer, rope_freqs */
     w->entries = size_alloc_for(n + extra, sizeof *w->entries, model->path, err);
     if (w->entries == NULL)
         return -1;
@@ -224,6 +226,10 @@ static json_t *tokenizer_json(const struct vocab *v, bool *ok)
     set(root, "ignore_merges", json_boolean(v->ignore_merges), ok);
     set(root, "add_bos", json_boolean(v->add_bos), ok);
     set(root, "bos", json_integer(v->bos), ok);
+    if (vocab_is_sentencepiece(v)) {
+        set(root, "prefix", json_integer(v->prefix), ok);
+        set(root, "strips_blank", json_boolean(v->strips_blank), ok);
+    }
     return root;
 }
 

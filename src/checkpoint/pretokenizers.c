@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/utf8.h"
+#include "checkpoint/hf.h"
 
 const char *const pretokenizer_names[] = {
     [PRETOKENIZER_LLAMA3] = "llama3",
@@ -19,6 +20,8 @@ const char *const pretokenizer_names[] = {
     [PRETOKENIZER_VIKING] = "viking",
     [PRETOKENIZER_DEEPSEEK_LLM] = "deepseek-llm",
     [PRETOKENIZER_DEEPSEEK_CODER] = "deepseek-coder",
+    [PRETOKENIZER_SENTENCEPIECE] = "sentencepiece",
+    [PRETOKENIZER_METASPACE] = "metaspace",
     NULL,
 };
 
@@ -182,13 +185,6 @@ static bool is_known(const json_t *pre, size_t i)
     return is_byte_level(json_array_get(list, n), known[i].splits_bytes);
 }
 
-/* For errors: an object's "type", or what it is instead. */
-static const char *type_of(const json_t *object)
-{
-    const char *type = json_string_value(json_object_get(object, "type"));
-    return type != NULL ? type : json_kind(object);
-}
-
 int pretokenizer_from_json(const json_t *pre, enum pretokenizer *out, const char *where,
                            struct llama3_error *err)
 {
@@ -201,7 +197,8 @@ int pretokenizer_from_json(const json_t *pre, enum pretokenizer *out, const char
         err,
         "%s: \"pre_tokenizer\": expected exactly that of Llama 3, GPT-2, SmolLM2 or another that "
         "is known, found another %.40s (%.40s)",
-        where, type_of(pre), type_of(json_array_get(json_object_get(pre, "pretokenizers"), 0)));
+        where, hf_type_of(pre),
+        hf_type_of(json_array_get(json_object_get(pre, "pretokenizers"), 0)));
 }
 
 /* ---- GGUF ------------------------------------------------------------------------------------ */

@@ -2,7 +2,7 @@
 /*
  * vocab.h: the vocabulary as the checkpoint states it, before a tokenizer is built on it.
  * tokenizer.json and GGUF fill the same struct; tokens are raw bytes (GPT-2's printable alphabet
- * already undone), merges are ids.
+ * and SentencePiece's U+2581 for a blank already undone), merges are ids.
  */
 #ifndef CHECKPOINT_VOCAB_H
 #define CHECKPOINT_VOCAB_H
@@ -22,7 +22,19 @@ enum pretokenizer {
     PRETOKENIZER_GPT4O,
     PRETOKENIZER_VIKING,
     PRETOKENIZER_DEEPSEEK_LLM,
-    PRETOKENIZER_DEEPSEEK_CODER
+    PRETOKENIZER_DEEPSEEK_CODER,
+    /* SentencePiece: symbols are characters, and BPE joins words across blanks. */
+    PRETOKENIZER_SENTENCEPIECE, /* the whole text is one pre-token */
+    PRETOKENIZER_METASPACE      /* each blank begins one (Metaspace of `tokenizers` with split) */
+};
+
+/* SentencePiece: which piece of text between added tokens gets a blank before it. */
+enum blank_prefix {
+    BLANK_PREPEND, /* each, by a normalizer: names of normalized added tokens get one as well */
+    BLANK_REPLACE, /* none, by a normalizer */
+    BLANK_ALWAYS,  /* each that doesn't begin with a blank (Metaspace, as those that follow) */
+    BLANK_FIRST,   /* such a one at the beginning of the text */
+    BLANK_NEVER
 };
 
 /* The letters of PRETOKENIZER_DEEPSEEK_LLM's pattern: Latin, Greek, Cyrillic and others with case,
@@ -36,7 +48,8 @@ enum token_kind {
     TOKEN_UNUSED = 0, /* an id without a token (padding of the embedding) */
     TOKEN_TEXT,
     TOKEN_CONTROL, /* only a template may emit it; never found in text */
-    TOKEN_ADDED    /* a word that was added: found in text before anything else */
+    TOKEN_ADDED,   /* a word that was added: found in text before anything else */
+    TOKEN_BYTE     /* SentencePiece: a byte of a character that has no token */
 };
 
 /* How an added token, control or not, is found (AddedToken of `tokenizers`). */
@@ -67,12 +80,16 @@ struct vocab {
     uint8_t *flags;    /* [n] ADDED_*; NULL: none */
     struct merge *merges; /* [n_merges], best rank first */
     size_t n_merges;
+    uint32_t *ranks; /* [n_merges], each < n_merges; NULL: a merge's rank is its place */
     enum pretokenizer pretokenizer;
-    bool ignore_merges; /* a pre-token that is itself a token is taken whole */
-    bool add_bos;       /* raw text starts with bos */
-    int32_t bos;        /* -1: none */
+    enum blank_prefix prefix; /* SentencePiece */
+    bool strips_blank;        /* a decoded text that begins with a blank loses it */
+    bool ignore_merges;       /* a pre-token that is itself a token is taken whole */
+    bool add_bos;             /* raw text starts with bos */
+    int32_t bos;              /* -1: none */
 };
 
+bool vocab_is_sentencepiece(const struct vocab *vocab);
 /* Whether BPE can take or make a token. */
 bool vocab_is_merged(const struct vocab *vocab, size_t id);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * vocab_build.h: struct vocab from tokens and merges as tokenizer.json and GGUF both spell them, in
- * GPT-2's printable alphabet, where every byte is one character.
+ * GPT-2's printable alphabet, where every byte is one character; or as SentencePiece spells them,
+ * with U+2581 for a blank.
  */
 #ifndef CHECKPOINT_VOCAB_BUILD_H
 #define CHECKPOINT_VOCAB_BUILD_H
@@ -16,6 +17,7 @@ struct vocab_spelling {
     enum token_kind kind;
     uint8_t flags;
     bool is_byte; /* "<0x0A>" of TOKEN_TEXT: that byte, which no merge makes */
+    float score;  /* for vocab_build_scores() */
 };
 
 struct vocab_build {
@@ -25,6 +27,8 @@ struct vocab_build {
     struct hash_table ids;         /* by spelling */
     struct merge *merges;
     size_t n_merges, max_merges;
+    uint32_t *ranks;    /* of vocab_build_scores() */
+    bool sentencepiece; /* set before the first token */
 };
 
 /* Room for n ids, 1 <= n <= MAX_VOCAB, and up to max_merges merges, for which the file must have
@@ -52,9 +56,13 @@ int vocab_build_merge(struct vocab_build *build, const char *left, size_t left_s
 int vocab_build_merge_pair(struct vocab_build *build, const char *pair, size_t size,
                            struct llama3_error *err);
 
-/* Moves everything into *vocab: n, bytes, offsets, kinds, flags and merges; its other fields are
- * the reader's. Not every single byte need be a token: SmolLM2's vocabulary lacks 21 of them, and
- * the tokenizer leaves those out as the reference does. */
+/* The merges that SentencePiece derives from scores: of the pairs whose union is a token, the one
+ * of the highest score first, the leftmost among equals. In place of vocab_build_merge(). */
+int vocab_build_scores(struct vocab_build *build, struct llama3_error *err);
+
+/* Moves everything into *vocab: n, bytes, offsets, kinds, flags, merges and ranks; its other fields
+ * are the reader's. Not every single byte need be a token: SmolLM2's vocabulary lacks 21 of them,
+ * and the tokenizer leaves those out as the reference does. */
 int vocab_build_finish(struct vocab_build *build, struct vocab *vocab, struct llama3_error *err);
 
 #endif

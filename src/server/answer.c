@@ -77,9 +77,13 @@ static json_t *name_of(const struct answer_head *head, int32_t token)
 {
     size_t n;
     char *text;
+    size_t n_bytes;
+    const char *bytes = llama3_token_bytes(head->model, token, &n_bytes);
     if (llama3_detokenize(head->model, &token, 1, true, &text, &n, NULL) != 0)
         return NULL;
-    json_t *name = json_stringn(text, n);
+    /* A text that begins with the token may lose a blank there, but the token has it. */
+    bool lost = n < n_bytes && bytes[0] == ' ';
+    json_t *name = json_pack("s+%", lost ? " " : "", text, n);
     llama3_free(text);
     return name;
 }

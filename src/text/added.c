@@ -33,7 +33,9 @@ static int which_list(const struct vocab *vocab, size_t id)
 
 int added_open(struct added *added, const struct vocab *vocab, struct llama3_error *err)
 {
-    *added = (struct added){.in_text = false};
+    bool normalizes = vocab_is_sentencepiece(vocab) && vocab->prefix <= BLANK_REPLACE;
+    *added = (struct added){.normalizes = normalizes,
+                            .prepends = normalizes && vocab->prefix == BLANK_PREPEND};
     size_t n[2] = {0, 0};
     for (size_t i = 0; i < vocab->n; i++)
         if (is_added(vocab, i))
@@ -127,21 +129,27 @@ static uint32_t scalar_before(const uint8_t *text, size_t *at)
     return scalar;
 }
 
+/* A normalizer of SentencePiece has made U+2581 of blanks, which is no white space. */
+static bool is_white(uint32_t scalar, bool normalized)
+{
+    return unicode_class(scalar) == UNICODE_SPACE && !(normalized && scalar == ' ');
+}
+
 /* Where the white space begins that ends at `at`, but not before `from`. */
-static size_t spaces_begin(const uint8_t *text, size_t from, size_t at)
+static size_t spaces_begin(const uint8_t *text, size_t from, size_t at, bool normalized)
 {
     for (size_t next = at; next > from; at = next)
-        if (unicode_class(scalar_before(text, &next)) != UNICODE_SPACE)
+        if (!is_white(scalar_before(text, &next), normalized))
             break;
     return at;
 }
 
-static size_t spaces_end(const uint8_t *text, size_t at, size_t to)
+static size_t spaces_end(const uint8_t *text, size_t at, size_t to, bool normalized)
 {
     while (at < to) {
         uint32_t scalar = 0;
         int length = utf8_decode(text + at, to - at, &scalar);
-        if (unicode_class(scalar) != UNICODE_SPACE)
+        if (!is_white(scalar, normalized))
             break;
         at += (size_t)length;
     }
@@ -157,13 +165,23 @@ static bool in_word(const uint8_t *text, size_t from, size_t start, size_t end, 
     return end < to && utf8_decode(text + end, to - end, &scalar) > 0 && unicode_is_word(scalar);
 }
 
+/* Where the blank begins that belongs to a name at text[at], if it begins a section or comes behind
+ * a blank; else SIZE_MAX. */
+static size_t blank_before(const uint8_t *text, size_t done, size_t at)
+{
+    size_t start = at;
+    uint32_t scalar = at > done ? scalar_before(text, &start) : 0;
+    return scalar == ' ' || scalar == 0x2581 ? start : SIZE_MAX;
+}
+
 /* Cuts text[from..to) at the tokens of a list, and each piece between at those of the next.
  * `done` may go back: a token may begin in the white space that the one before it took. */
-static bool cut(const struct added *added, const struct added_text *t, int which, size_t from,
-                size_t to)
+static bool cut(const struct added *added, const struct added_text *t, int which, bool section,
+                size_t from, size_t to)
 {
     if (which == 2)
-        return t->put(t->arg, from, to, -1);
+        return t->put(t->arg, from, to, section ? ADDED_SECTION : -1);
+    bool normalized = which == 1 && added->normalizes, prepended = which == 1 && added->prepends;
     const struct added_list *list = &added->lists[which];
     size_t done = from, spaces = from;
     for (size_t at = from; at < to && list->n > 0;) {
@@ -175,27 +193,35 @@ static bool cut(const struct added *added, const struct added_text *t, int which
             continue;
         }
         size_t start = at, end = at + token->n;
+        if (prepended && at > from && (start = blank_before(t->text, done, at)) == SIZE_MAX) {
+            at++;
+            continue;
+        }
+        bool before = start < at && start == from; /* the section's blank is a text by itself */
         at = end;
         if ((token->control && !t->controls) ||
             ((token->flags & ADDED_SINGLE_WORD) != 0 && in_word(t->text, from, start, end, to)))
             continue;
         if ((token->flags & ADDED_LSTRIP) != 0)
-            start = start > done ? spaces_begin(t->text, done, start) : done;
+            start = start > done ? spaces_begin(t->text, done, start, normalized) : done;
         if ((token->flags & ADDED_RSTRIP) != 0) {
-            spaces = spaces > end ? spaces : spaces_end(t->text, end, to); /* each is read once */
+            spaces = spaces > end
+                         ? spaces
+                         : spaces_end(t->text, end, to, normalized); /* each is read once */
             end = spaces;
         }
-        if ((done < start && !cut(added, t, which + 1, done, start)) ||
+        if (((done < start || before) &&
+             !cut(added, t, which + 1, which == 0 || done == from, done, start)) ||
             !t->put(t->arg, start, end, token->id))
             return false;
         done = end;
     }
-    return done == to || cut(added, t, which + 1, done, to);
+    return done == to || cut(added, t, which + 1, which == 0 || done == from, done, to);
 }
 
 bool added_cut(const struct added *added, const struct added_text *text)
 {
     if (!added->in_text && !text->controls)
-        return text->n == 0 || text->put(text->arg, 0, text->n, -1);
-    return text->n == 0 || cut(added, text, 0, 0, text->n);
+        return text->n == 0 || text->put(text->arg, 0, text->n, ADDED_SECTION);
+    return text->n == 0 || cut(added, text, 0, true, 0, text->n);
 }

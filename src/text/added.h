@@ -29,6 +29,8 @@ struct added {
         bool begins[256]; /* some name begins with this byte */
     } lists[2];           /* those that are not normalized, and those that are */
     bool in_text;         /* some are no control tokens */
+    bool normalizes;      /* SentencePiece: text changes between the two lists */
+    bool prepends;        /* and gets a blank, as do the names of the second list */
 };
 
 int added_open(struct added *added, const struct vocab *vocab, struct llama3_error *err);
@@ -37,7 +39,9 @@ void added_close(struct added *added); /* frees and zeroes */
 /* The token of this name, or NULL. */
 const struct added_token *added_find(const struct added *added, const char *name);
 
-/* Gets text[from..to), a piece of text or, with id >= 0, a token; false ends the search. */
+/* Gets text[from..to), a piece of text or, with id >= 0, a token; false ends the search. The id of
+ * a piece is -1, or ADDED_SECTION where a normalizer begins. */
+enum { ADDED_SECTION = -2 };
 typedef bool added_put(void *arg, size_t from, size_t to, int32_t id);
 
 /* A text to be cut. Without `controls` the names of control tokens are text, as they are for

@@ -28,7 +28,8 @@ static uint32_t pair_rank(const struct bpe *bpe, int32_t left, int32_t right, in
     return slot->left < 0 ? NO_RANK : slot->rank;
 }
 
-int bpe_open(struct bpe *bpe, const struct merge *merges, size_t n, struct llama3_error *err)
+int bpe_open(struct bpe *bpe, const struct merge *merges, const uint32_t *ranks, size_t n,
+             struct llama3_error *err)
 {
     *bpe = (struct bpe){0};
     if (n >= INT32_MAX)
@@ -47,7 +48,8 @@ int bpe_open(struct bpe *bpe, const struct merge *merges, size_t n, struct llama
 
     for (size_t i = 0; i < n; i++) {
         struct bpe_slot *slot = slot_of(bpe, merges[i].left, merges[i].right);
-        *slot = (struct bpe_slot){merges[i].left, merges[i].right, merges[i].result, (uint32_t)i};
+        *slot = (struct bpe_slot){merges[i].left, merges[i].right, merges[i].result,
+                                  ranks != NULL ? ranks[i] : (uint32_t)i};
     }
     return 0;
 }

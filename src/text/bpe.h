@@ -23,8 +23,10 @@ struct bpe {
     struct hash_key key;
 };
 
-/* Ids must be >= 0. If the list has a pair twice, the later one counts, as in the reference. */
-int bpe_open(struct bpe *bpe, const struct merge *merges, size_t n, struct llama3_error *err);
+/* Ids must be >= 0. ranks: see struct vocab. If the list has a pair twice, the later one counts, as
+ * in the reference. */
+int bpe_open(struct bpe *bpe, const struct merge *merges, const uint32_t *ranks, size_t n,
+             struct llama3_error *err);
 void bpe_close(struct bpe *bpe); /* frees and zeroes */
 
 /* Merges ids[0..n) in place and returns how many are left; SIZE_MAX if memory ran out, with ids

@@ -32,6 +32,12 @@ static void push_byte(struct decoder *decoder, uint8_t byte, struct buf *out)
 
 void decoder_push(struct decoder *decoder, const uint8_t *bytes, size_t n, struct buf *out)
 {
+    bool strips = decoder->strips_blank && n > 0;
+    if (strips && bytes[0] == ' ') {
+        bytes++;
+        n--;
+    }
+    decoder->strips_blank = decoder->strips_blank && !strips;
     while (n > 0) {
         size_t whole = decoder->n_held == 0 ? utf8_valid(bytes, n) : 0;
         if (whole > 0) {

@@ -19,6 +19,8 @@
  * DEEPSEEK_CODER: [\r\n] ; \s?\p{L}+ ; \s?\p{P}+ ; CJK+
  * DEEPSEEK_LLM: [\r\n] ; \s?letters+ ; \s?punctuation+ ; \s+$ ; CJK+
  *
+ * METASPACE begins one at each blank, and SENTENCEPIECE takes all.
+ *
  * Linear time: an alternative reads beyond the end of its pre-token only over a run of white space,
  * and of such a run all but the last character, or all up to the last line end, is taken at once.
  */
@@ -515,6 +517,14 @@ size_t pretoken_end(enum pretokenizer pretokenizer, const uint8_t *text, size_t 
     case PRETOKENIZER_DEEPSEEK_CODER:
         piece.digits_known = true;
         return deepseek_end(&piece, at, pretokenizer == PRETOKENIZER_DEEPSEEK_LLM);
+    case PRETOKENIZER_SENTENCEPIECE:
+        return n;
+    case PRETOKENIZER_METASPACE:
+        do
+            at++;
+        while (at < n && text[at] != ' ' &&
+               (n - at < 3 || memcmp(text + at, "\xe2\x96\x81", 3) != 0));
+        return at;
     case PRETOKENIZER_GPT2:
         return gpt2_end(&piece, at);
     case PRETOKENIZER_SMOLLM:

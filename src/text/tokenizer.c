@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * tokenizer.c: cuts text into pre-tokens, turns their bytes into symbols, and merges those by BPE.
+ * For SentencePiece a symbol is a character, or each byte of one that has no token. A blank and
+ * U+2581 are the same there: tokens have blanks.
  *
  * A byte without a token is left out, as in the reference for vocabularies without an unknown
  * token. Llama 3 has tokens for all 256 bytes; SmolLM2 lacks some that only the rarest characters
@@ -18,12 +20,15 @@
 #include "text/bpe.h"
 #include "text/pretokenizer.h"
 
+#define BLANK "\xe2\x96\x81" /* U+2581 */
+
 struct tokenizer {
     const struct vocab *vocab;
     struct bpe bpe;
     int32_t byte_ids[256];   /* the token of this byte alone, or -1 */
-    struct hash_table words; /* text tokens by their bytes; empty unless vocab->ignore_merges */
-    size_t longest;          /* bytes of the longest text token */
+    struct hash_table words; /* text tokens by their bytes, for SentencePiece and ignore_merges */
+    bool sentencepiece;
+    size_t longest; /* bytes of the longest text token */
     struct added added;
 };
 
@@ -92,14 +97,16 @@ static int index_tokens(struct tokenizer *tokenizer, struct llama3_error *err)
     for (size_t i = 0; i < vocab->n; i++) {
         size_t n;
         const uint8_t *bytes = tokenizer_bytes(tokenizer, (int32_t)i, &n);
-        if (!vocab_is_merged(vocab, i))
+        bool byte = vocab->kinds[i] == TOKEN_BYTE;
+        if (!byte && !vocab_is_merged(vocab, i))
             continue;
         n_text++;
         tokenizer->longest = n > tokenizer->longest ? n : tokenizer->longest;
-        if (n == 1 && tokenizer->byte_ids[bytes[0]] < 0)
+        if (n == 1 && byte == tokenizer->sentencepiece && tokenizer->byte_ids[bytes[0]] < 0)
             tokenizer->byte_ids[bytes[0]] = (int32_t)i;
     }
-    return vocab->ignore_merges ? index_words(tokenizer, n_text, err) : 0;
+    return vocab->ignore_merges || tokenizer->sentencepiece ? index_words(tokenizer, n_text, err)
+                                                            : 0;
 }
 
 struct tokenizer *tokenizer_open(const struct vocab *vocab, struct llama3_error *err)
@@ -113,9 +120,10 @@ struct tokenizer *tokenizer_open(const struct vocab *vocab, struct llama3_error 
     if (tokenizer == NULL)
         return NULL;
     tokenizer->vocab = vocab;
+    tokenizer->sentencepiece = vocab_is_sentencepiece(vocab);
     if (check_merges(vocab, err) != 0 || index_tokens(tokenizer, err) != 0 ||
         added_open(&tokenizer->added, vocab, err) != 0 ||
-        bpe_open(&tokenizer->bpe, vocab->merges, vocab->n_merges, err) != 0) {
+        bpe_open(&tokenizer->bpe, vocab->merges, vocab->ranks, vocab->n_merges, err) != 0) {
         tokenizer_close(tokenizer);
         return NULL;
     }
@@ -132,11 +140,37 @@ void tokenizer_close(struct tokenizer *tokenizer)
     free(tokenizer);
 }
 
+static void add_bytes(const struct tokenizer *tokenizer, const uint8_t *bytes, size_t n,
+                      struct tokens *out)
+{
+    for (size_t i = 0; i < n; i++)
+        if (tokenizer->byte_ids[bytes[i]] >= 0)
+            tokens_add(out, tokenizer->byte_ids[bytes[i]]);
+}
+
+/* SentencePiece's symbols. */
+static void add_characters(const struct tokenizer *tokenizer, const uint8_t *bytes, size_t n,
+                           struct tokens *out)
+{
+    for (size_t at = 0, end; at < n; at = end) {
+        uint64_t hash;
+        for (end = at + 1; end < n && (bytes[end] & 0xc0) == 0x80;)
+            end++;
+        int32_t id = word_slot(tokenizer, bytes + at, end - at, &hash)->id;
+        if (id >= 0)
+            tokens_add(out, id);
+        else if (bytes[at] == ' ')
+            add_bytes(tokenizer, (const uint8_t *)BLANK, 3, out);
+        else
+            add_bytes(tokenizer, bytes + at, end - at, out);
+    }
+}
+
 /* Appends the tokens of one pre-token of n >= 1 bytes; false if memory ran out. */
 static bool add_pretoken(const struct tokenizer *tokenizer, const uint8_t *bytes, size_t n,
                          struct tokens *out)
 {
-    if (tokenizer->words.slots != NULL && n <= tokenizer->longest) {
+    if (tokenizer->vocab->ignore_merges && n <= tokenizer->longest) {
         uint64_t hash;
         int32_t id = word_slot(tokenizer, bytes, n, &hash)->id;
         if (id >= 0) {
@@ -145,9 +179,7 @@ static bool add_pretoken(const struct tokenizer *tokenizer, const uint8_t *bytes
         }
     }
     size_t start = out->n;
-    for (size_t i = 0; i < n; i++)
-        if (tokenizer->byte_ids[bytes[i]] >= 0)
-            tokens_add(out, tokenizer->byte_ids[bytes[i]]);
+    (tokenizer->sentencepiece ? add_characters : add_bytes)(tokenizer, bytes, n, out);
     if (out->failed || out->n == start)
         return !out->failed;
     size_t left = bpe_merge(&tokenizer->bpe, out->ids + start, out->n - start);
@@ -165,22 +197,62 @@ struct encoding {
     struct tokens *out;
 };
 
-/* Text without added tokens, or one of these. */
-static bool put(void *arg, size_t from, size_t to, int32_t id)
+static bool put_text(const struct encoding *e, const uint8_t *text, size_t n)
 {
-    const struct encoding *e = arg;
-    if (id >= 0) {
-        tokens_add(e->out, id);
-        return !e->out->failed;
-    }
-    const uint8_t *text = e->text + from;
-    for (size_t at = 0, n = to - from; at < n;) {
+    for (size_t at = 0; at < n;) {
         size_t end = pretoken_end(e->tokenizer->vocab->pretokenizer, text, n, at);
         if (!add_pretoken(e->tokenizer, text + at, end - at, e->out))
             return false;
         at = end;
     }
     return true;
+}
+
+/* The first byte of text[0..n), or a blank for U+2581; returns how many bytes that takes. */
+static size_t next_byte(const uint8_t *text, size_t n, uint8_t *byte)
+{
+    bool blank = n >= 3 && memcmp(text, BLANK, 3) == 0;
+    *byte = blank ? ' ' : text[0];
+    return blank ? 3 : 1;
+}
+
+/* text[0..n) with blanks for U+2581, and with one before it. */
+static bool put_blanks(const struct encoding *e, const uint8_t *text, size_t n, bool prefixed)
+{
+    uint8_t *bytes = size_alloc(n + 1, 1);
+    if (bytes == NULL)
+        return false;
+    size_t size = 0;
+    if (prefixed)
+        bytes[size++] = ' ';
+    for (size_t at = 0; at < n; size++)
+        at += next_byte(text + at, n - at, &bytes[size]);
+    bool done = put_text(e, bytes, size);
+    free(bytes);
+    return done;
+}
+
+/* Text without added tokens, or one of these. */
+static bool put(void *arg, size_t from, size_t to, int32_t id)
+{
+    const struct encoding *e = arg;
+    const struct tokenizer *tokenizer = e->tokenizer;
+    enum blank_prefix prefix = tokenizer->vocab->prefix;
+    const uint8_t *text = e->text + from;
+    size_t n = to - from;
+    if (id >= 0) {
+        tokens_add(e->out, id);
+        return !e->out->failed;
+    }
+    if (!tokenizer->sentencepiece)
+        return put_text(e, text, n);
+    uint8_t first = 0;
+    if (n > 0)
+        next_byte(text, n, &first);
+    return put_blanks(
+        e, text, n,
+        (prefix == BLANK_PREPEND && id == ADDED_SECTION) ||
+            (first != ' ' && (prefix == BLANK_ALWAYS || (prefix == BLANK_FIRST && from == 0))));
 }
 
 /* given: see struct added_text. */
@@ -267,6 +339,17 @@ const uint8_t *tokenizer_bytes(const struct tokenizer *tokenizer, int32_t id, si
         return NULL;
     *n = vocab->offsets[id + 1] - vocab->offsets[id];
     return vocab->bytes + vocab->offsets[id];
+}
+
+void tokenizer_decode(const struct tokenizer *tokenizer, int32_t id, struct decoder *decoder,
+                      struct buf *out)
+{
+    size_t n;
+    const uint8_t *bytes = tokenizer_bytes(tokenizer, id, &n), *flags = tokenizer->vocab->flags;
+    if (tokenizer->added.prepends && tokenizer_kind(tokenizer, id) == TOKEN_ADDED &&
+        flags != NULL && (flags[id] & ADDED_NORMALIZED) != 0)
+        decoder_push(decoder, (const uint8_t *)" ", 1, out);
+    decoder_push(decoder, bytes, n, out);
 }
 
 enum token_kind tokenizer_kind(const struct tokenizer *tokenizer, int32_t id)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * text: characters and tokens: Unicode tables, the byte-level BPE tokenizer, chat templates.
+ * text: characters and tokens: Unicode tables, the BPE tokenizer, chat templates.
  *
  * tokenizer.h: text to ids and back. Encoding takes O(n log n) time for any text. An open tokenizer
  * never changes, so any number of threads may use it.
@@ -47,9 +47,13 @@ enum token_kind tokenizer_kind(const struct tokenizer *tokenizer, int32_t id);
 struct decoder {
     uint8_t held[4];
     size_t n_held;
+    bool strips_blank; /* a blank that comes first is left out */
 };
 
 void decoder_push(struct decoder *decoder, const uint8_t *bytes, size_t n, struct buf *out);
+/* A token's text: its bytes, and the blank that some names of added tokens have. */
+void tokenizer_decode(const struct tokenizer *tokenizer, int32_t id, struct decoder *decoder,
+                      struct buf *out);
 /* At the end of the text: held bytes become U+FFFD. */
 void decoder_finish(struct decoder *decoder, struct buf *out);
 

@@ -373,6 +373,11 @@ def corpus(quantize):
     for i, (name, tokenizer) in enumerate(texts.items()):
         text = "the the he" + "".join(strings[i::3])[:80]
         files[f"tokenizer/{name}"] = dump(tokenizer) + b"\0" + text.encode()
+    for i, (changes, lines) in enumerate(read_json("text/sentencepiece.json")[1:7:3]):
+        tokenizer = {**read_json("tiny-sentencepiece/tokenizer.json"), **changes}
+        files[f"tokenizer/sentencepiece{i}"] = (dump(tokenizer) + b"\0" +
+                                                "".join(text for text, *_ in lines[:45]).encode())
+    files["gguf/sentencepiece"] = (DATA / "tiny-gguf-sentencepiece/model.gguf").read_bytes()
 
     for name in ("tiny-f32", "tiny-rope", "tiny-transformers5", "tiny-rope-yarn-mscale"):
         parts = [dump(read_json(f"{name}/{part}")) for part in
@@ -389,7 +394,7 @@ def corpus(quantize):
         of_name = [chat for chat in chats if name in chat[:2] and len(chat[3]) > 2]
         if not of_name:
             continue
-        _, _, date, messages, _ = of_name[0]
+        _, _, date, messages, *_ = of_name[0]
         parts = [bytes([names.index(name)]) + (date or "").encode()]
         parts += [bytes([roles.index(role)]) + text.encode()[:60] for role, text in messages[:4]]
         files[f"template/{name}"] = b"\0".join(parts)
