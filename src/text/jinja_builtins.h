@@ -108,9 +108,8 @@ char *jinja_float_format(struct jinja_run *run, char type, int64_t precision, bo
 /* ---- other builtins that more than one file has ---------------------------------------------- */
 
 /* Filters of text, in jinja_text_filters.c. */
-jinja_builtin jinja_filter_indent, jinja_filter_pprint, jinja_filter_striptags, jinja_filter_title,
-    jinja_filter_truncate, jinja_filter_urlencode, jinja_filter_urlize, jinja_filter_wordcount,
-    jinja_filter_wordwrap, jinja_filter_xmlattr;
+jinja_builtin jinja_filter_indent, jinja_filter_pprint, jinja_filter_title, jinja_filter_truncate,
+    jinja_filter_urlencode, jinja_filter_wordcount, jinja_filter_wordwrap;
 
 /* Methods that are filters as well, of strings (jinja_methods.c). */
 jinja_builtin jinja_str_capitalize, jinja_str_lower, jinja_str_upper;

@@ -388,7 +388,8 @@ static jinja_builtin *want_builtin(struct jinja_run *run, const char *kind, stru
 
     if (!found)
         jinja_fail(run, "expected the name of a %s, found %s", kind,
-                   name.type == JINJA_STRING ? "another" : jinja_type_name(name));
+                   name.type == JINJA_STRING ? jinja_quoted(run, name.string)
+                                             : jinja_type_name(name));
     return found;
 }
 
@@ -969,7 +970,6 @@ static const struct jinja_entry filters[] = {
     {"slice", filter_slice},
     {"sort", filter_sort},
     {"string", filter_string},
-    {"striptags", jinja_filter_striptags},
     {"sum", filter_sum},
     {"title", jinja_filter_title},
     {"tojson", filter_tojson},
@@ -978,10 +978,8 @@ static const struct jinja_entry filters[] = {
     {"unique", filter_unique},
     {"upper", filter_upper},
     {"urlencode", jinja_filter_urlencode},
-    {"urlize", jinja_filter_urlize},
     {"wordcount", jinja_filter_wordcount},
     {"wordwrap", jinja_filter_wordwrap},
-    {"xmlattr", jinja_filter_xmlattr},
 };
 
 jinja_builtin *jinja_filter(const struct jinja_string *name)

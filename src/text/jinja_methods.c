@@ -3,7 +3,6 @@
  * jinja_methods.c: Python's methods of strings, lists, dicts and numbers. Those of Markup give
  * Markup, and escape the strings that they put in.
  */
-#include <math.h>
 #include <string.h>
 
 #include "text/jinja_builtins.h"
@@ -874,20 +873,6 @@ METHOD(dict, copy)
     return copy;
 }
 
-METHOD(dict, fromkeys)
-{
-    struct jinja_value v[2], dict = jinja_dict(run);
-
-    (void)self;
-    jinja_bind_places(run, "fromkeys", "iterable, value=", args, v);
-    struct jinja_span keys = jinja_iterate(run, v[0]);
-    jinja_work(run, keys.n);
-    for (size_t i = 0; i < keys.n; i++)
-        jinja_dict_set(run, dict.dict, keys.items[i],
-                       v[1].type == JINJA_ABSENT ? jinja_none() : v[1]);
-    return dict;
-}
-
 METHOD(dict, get)
 {
     struct jinja_value v[2];
@@ -929,76 +914,6 @@ METHOD(dict, keys)
 METHOD(dict, values)
 {
     return view(run, "values", self, args, JINJA_VALUES);
-}
-
-/* ---- numbers ----------------------------------------------------------------------------------
- */
-
-static int64_t whole(struct jinja_value number)
-{
-    return number.type == JINJA_BOOL ? number.boolean : number.integer;
-}
-
-METHOD(int, as_integer_ratio)
-{
-    jinja_bind(run, "as_integer_ratio", "", args, NULL);
-    return jinja_tuple2(run, jinja_int(whole(self)), jinja_int(1));
-}
-
-static int64_t count_bits(int64_t value)
-{
-    uint64_t magnitude = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-
-    return magnitude == 0 ? 0 : 64 - __builtin_clzll(magnitude);
-}
-
-METHOD(int, bit_length)
-{
-    jinja_bind(run, "bit_length", "", args, NULL);
-    return jinja_int(count_bits(whole(self)));
-}
-
-METHOD(int, bit_count)
-{
-    int64_t value = whole(self);
-
-    jinja_bind(run, "bit_count", "", args, NULL);
-    return jinja_int(__builtin_popcountll(value < 0 ? 0 - (uint64_t)value : (uint64_t)value));
-}
-
-METHOD(int, conjugate)
-{
-    jinja_bind(run, "conjugate", "", args, NULL);
-    return jinja_int(whole(self));
-}
-
-METHOD(float, as_integer_ratio)
-{
-    int exponent;
-
-    jinja_bind(run, "as_integer_ratio", "", args, NULL);
-    if (!isfinite(self.real))
-        jinja_fail(run, "as_integer_ratio: expected a finite number, found another");
-    double fraction = frexp(self.real, &exponent);
-    for (; fraction != trunc(fraction) && exponent > -62; exponent--)
-        fraction *= 2;
-    if (fraction != trunc(fraction) || exponent > 62)
-        jinja_fail(run, "expected an integer of 64 bits, found a larger one");
-    int64_t top = jinja_truncate(run, exponent > 0 ? ldexp(fraction, exponent) : fraction);
-    return jinja_tuple2(run, jinja_int(top),
-                        jinja_int(INT64_C(1) << (exponent < 0 ? -exponent : 0)));
-}
-
-METHOD(float, conjugate)
-{
-    jinja_bind(run, "conjugate", "", args, NULL);
-    return self;
-}
-
-METHOD(float, is_integer)
-{
-    jinja_bind(run, "is_integer", "", args, NULL);
-    return jinja_bool(isfinite(self.real) && trunc(self.real) == self.real);
 }
 
 /* ---- tables -----------------------------------------------------------------------------------
@@ -1073,23 +988,10 @@ static const struct jinja_entry of_range[] = {
 };
 
 static const struct jinja_entry of_dict[] = {
-    {"dict.clear", NULL},   {"dict.copy", dict_copy},     {"dict.fromkeys", dict_fromkeys},
-    {"dict.get", dict_get}, {"dict.items", dict_items},   {"dict.keys", dict_keys},
-    {"dict.pop", NULL},     {"dict.popitem", NULL},       {"dict.setdefault", NULL},
-    {"dict.update", NULL},  {"dict.values", dict_values},
-};
-
-static const struct jinja_entry of_int[] = {
-    {"int.as_integer_ratio", int_as_integer_ratio},
-    {"int.bit_count", int_bit_count},
-    {"int.bit_length", int_bit_length},
-    {"int.conjugate", int_conjugate},
-};
-
-static const struct jinja_entry of_float[] = {
-    {"float.as_integer_ratio", float_as_integer_ratio},
-    {"float.conjugate", float_conjugate},
-    {"float.is_integer", float_is_integer},
+    {"dict.clear", NULL},         {"dict.copy", dict_copy},  {"dict.get", dict_get},
+    {"dict.items", dict_items},   {"dict.keys", dict_keys},  {"dict.pop", NULL},
+    {"dict.popitem", NULL},       {"dict.setdefault", NULL}, {"dict.update", NULL},
+    {"dict.values", dict_values},
 };
 
 struct table {
@@ -1102,12 +1004,11 @@ struct table {
         entries, sizeof(entries) / sizeof *(entries), sizeof type \
     }
 
-enum { OF_STR, OF_LIST, OF_TUPLE, OF_RANGE, OF_DICT, OF_INT, OF_FLOAT, N_TABLES };
+enum { OF_STR, OF_LIST, OF_TUPLE, OF_RANGE, OF_DICT, N_TABLES };
 
 static const struct table tables[N_TABLES] = {
     TABLE(of_str, "str"),     TABLE(of_list, "list"), TABLE(of_tuple, "tuple"),
-    TABLE(of_range, "range"), TABLE(of_dict, "dict"), TABLE(of_int, "int"),
-    TABLE(of_float, "float"),
+    TABLE(of_range, "range"), TABLE(of_dict, "dict"),
 };
 
 static const struct table *table_of(struct jinja_value object)
@@ -1117,11 +1018,6 @@ static const struct table *table_of(struct jinja_value object)
         return &tables[OF_STR];
     case JINJA_DICT:
         return &tables[OF_DICT];
-    case JINJA_BOOL:
-    case JINJA_INT:
-        return &tables[OF_INT];
-    case JINJA_FLOAT:
-        return &tables[OF_FLOAT];
     case JINJA_LIST:
         return object.list->kind == JINJA_PLAIN   ? &tables[OF_LIST]
                : object.list->kind == JINJA_TUPLE ? &tables[OF_TUPLE]

@@ -397,25 +397,16 @@ bool jinja_contains(struct jinja_run *run, struct jinja_value container, struct 
 
 /* ---- attributes and items ------------------------------------------------------------------ */
 
-/* What an undefined attribute or item is called, in ASCII: "role" of a dict. */
+/* What is not there: "role" of a dict. */
 static struct jinja_value missing(struct jinja_run *run, struct jinja_value object,
                                   struct jinja_value name)
 {
-    enum { MAX_NAME = 60 };
+    static const char between[] = " of a value of type ";
     const char *type = jinja_type_name(object);
     struct jinja_value text = name.type == JINJA_STRING ? name : jinja_repr(run, name);
-    size_t n = text.string->n < MAX_NAME ? text.string->n : MAX_NAME, length = 0;
-    const char *around[] = {name.type == JINJA_STRING ? "\"" : "[", name.type == JINJA_STRING
-                                                                        ? "\" of a value of type "
-                                                                        : "] of a value of type "};
-    char *hint = jinja_alloc(run, n + strlen(around[0]) + strlen(around[1]) + strlen(type) + 1, 1);
-    hint[length++] = *around[0];
-    for (size_t i = 0; i < n; i++) {
-        uint32_t scalar = jinja_scalar(text.string->chars[i]);
-        hint[length++] = scalar >= ' ' && scalar < 0x7f ? (char)scalar : '?';
-    }
-    strcpy(hint + length, around[1]);
-    strcat(hint + length, type);
+    const char *quoted = jinja_quoted(run, text.string);
+    char *hint = jinja_alloc(run, strlen(quoted) + sizeof between + strlen(type), 1);
+    strcat(strcat(strcpy(hint, quoted), between), type);
     return jinja_undefined(hint);
 }
 
@@ -424,67 +415,39 @@ static struct jinja_value absent(void)
     return (struct jinja_value){.type = JINJA_ABSENT};
 }
 
-/* Whether Python's class has an attribute of this name with an underscore: these hide what a dict
- * has of the same name, and are not undefined themselves where the object is undefined. */
-static bool has_private(struct jinja_value object, const struct jinja_string *name)
+/* Whether Python's objects have an attribute of this name, which the sandbox hides: it is not
+ * looked for among the items of a dict. */
+static bool is_of_python(const struct jinja_string *name)
 {
-    static const char *const both[] = {"__class__",        "__delattr__",
-                                       "__dir__",          "__doc__",
-                                       "__eq__",           "__format__",
-                                       "__ge__",           "__getattribute__",
-                                       "__getitem__",      "__getstate__",
-                                       "__gt__",           "__hash__",
-                                       "__init__",         "__init_subclass__",
-                                       "__iter__",         "__le__",
-                                       "__len__",          "__lt__",
-                                       "__ne__",           "__new__",
-                                       "__reduce__",       "__reduce_ex__",
-                                       "__repr__",         "__setattr__",
-                                       "__sizeof__",       "__str__",
-                                       "__subclasshook__", NULL};
-    static const char *const of_dict[] = {"__class_getitem__", "__contains__", "__delitem__",
-                                          "__ior__",           "__or__",       "__reversed__",
-                                          "__ror__",           "__setitem__",  NULL};
-    static const char *const of_undefined[] = {"__add__",
-                                               "__aiter__",
-                                               "__bool__",
-                                               "__call__",
-                                               "__complex__",
-                                               "__div__",
-                                               "__float__",
-                                               "__floordiv__",
-                                               "__getattr__",
-                                               "__int__",
-                                               "__mod__",
-                                               "__module__",
-                                               "__mul__",
-                                               "__neg__",
-                                               "__pos__",
-                                               "__pow__",
-                                               "__radd__",
-                                               "__rdiv__",
-                                               "__rfloordiv__",
-                                               "__rmod__",
-                                               "__rmul__",
-                                               "__rpow__",
-                                               "__rsub__",
-                                               "__rtruediv__",
-                                               "__slots__",
-                                               "__sub__",
-                                               "__truediv__",
-                                               "_fail_with_undefined_error",
-                                               "_undefined_exception",
-                                               "_undefined_hint",
-                                               "_undefined_message",
-                                               "_undefined_name",
-                                               "_undefined_obj",
-                                               NULL};
-    const char *const *own = object.type == JINJA_DICT ? of_dict : of_undefined;
-    for (size_t i = 0; both[i] != NULL; i++)
-        if (jinja_is(name, both[i]))
-            return true;
-    for (size_t i = 0; own[i] != NULL; i++)
-        if (jinja_is(name, own[i]))
+    static const char *const names[] = {"__class__",
+                                        "__delattr__",
+                                        "__dir__",
+                                        "__doc__",
+                                        "__eq__",
+                                        "__format__",
+                                        "__ge__",
+                                        "__getattribute__",
+                                        "__getitem__",
+                                        "__getstate__",
+                                        "__gt__",
+                                        "__hash__",
+                                        "__init__",
+                                        "__le__",
+                                        "__len__",
+                                        "__lt__",
+                                        "__init_subclass__",
+                                        "__iter__",
+                                        "__ne__",
+                                        "__new__",
+                                        "__reduce__",
+                                        "__reduce_ex__",
+                                        "__repr__",
+                                        "__setattr__",
+                                        "__sizeof__",
+                                        "__str__",
+                                        "__subclasshook__"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (jinja_is(name, names[i]))
             return true;
     return false;
 }
@@ -543,7 +506,7 @@ static struct jinja_value get_attribute(struct jinja_run *run, struct jinja_valu
     bool unsafe = false;
     struct jinja_value key = {.type = JINJA_STRING, .string = name};
     if (name->n > 0 && jinja_scalar(name->chars[0]) == '_') {
-        if (has_private(object, name))
+        if (is_of_python(name))
             return missing(run, object, key);
         if (object.type == JINJA_UNDEFINED)
             jinja_fail_undefined(run, object);

@@ -32,17 +32,11 @@ static const char *found(struct template_parser *p)
         [TOKEN_NUMBER] = "a number",
     };
     const struct token *t = p->token;
-    size_t n = t->type == TOKEN_NAME ? t->text->n : 1;
-    if (t->type != TOKEN_NAME && t->type != TOKEN_OPERATOR)
+    if (t->type == TOKEN_NAME)
+        return jinja_quoted(p->run, t->text);
+    if (t->type != TOKEN_OPERATOR)
         return types[t->type];
-    n = n < 60 ? n : 60;
-    char *text = jinja_alloc(p->run, n + 3, 1);
-    text[0] = text[n + 1] = '"';
-    for (size_t i = 0; i < n; i++) {
-        uint32_t c = t->type == TOKEN_NAME ? t->text->chars[i] : (uint32_t)t->operator;
-        text[i + 1] = (char)(c < 0x80 ? c : '?');
-    }
-    return text;
+    return jinja_quoted(p->run, jinja_ascii(p->run, (char[]){t->operator, '\0'}).string);
 }
 
 _Noreturn static void expected(struct template_parser *p, const char *what)
@@ -894,8 +888,8 @@ static void check_expr(struct jinja_run *run, const struct expr *e, bool may_be_
     run->line = e->line;
     if (!may_be_skipped && ((e->kind == EXPR_FILTER && jinja_filter(e->name) == NULL) ||
                             (e->kind == EXPR_TEST && jinja_test(e->name) == NULL)))
-        jinja_fail(run, "expected a %s, found an unknown one",
-                   e->kind == EXPR_FILTER ? "filter" : "test");
+        jinja_fail(run, "expected a %s, found %s", e->kind == EXPR_FILTER ? "filter" : "test",
+                   jinja_quoted(run, e->name));
     check_exprs(run, e->a, skipped);
     check_exprs(run, e->b, skipped);
     check_exprs(run, e->c, skipped);

@@ -148,22 +148,13 @@ static void set(struct jinja_run *run, struct scope *scope, const struct jinja_s
     scope->items[scope->n++] = (struct variable){name, value};
 }
 
-static const char *ascii_of(struct jinja_run *run, const struct jinja_string *string)
-{
-    size_t n = string->n < 100 ? string->n : 100;
-    char *text = jinja_alloc(run, n + 1, 1);
-    for (size_t i = 0; i < n; i++)
-        text[i] = (char)(jinja_scalar(string->chars[i]) < 0x80 ? string->chars[i] & 0x7f : '?');
-    return text;
-}
-
 static struct jinja_value get(struct jinja_run *run, const struct jinja_string *name)
 {
     for (const struct scope *scope = run->scope; scope != NULL; scope = scope->outer)
         for (size_t i = 0; i < scope->n; i++)
             if (scope->items[i].name == name)
                 return scope->items[i].value;
-    return jinja_undefined(ascii_of(run, name));
+    return jinja_undefined(jinja_quoted(run, name));
 }
 
 static struct scope *enter(struct jinja_run *run, struct scope *outer)
@@ -272,7 +263,7 @@ static void pass_named(struct jinja_run *run, struct passed *p, const struct jin
 {
     for (size_t i = 0; i < p->args.n_named; i++)
         if (jinja_same(p->named[i].name, name))
-            jinja_fail(run, "expected each argument once, found %s twice", ascii_of(run, name));
+            jinja_fail(run, "expected each argument once, found %s twice", jinja_quoted(run, name));
     jinja_work(run, p->args.n_named);
     if (p->args.n_named == p->capacity) {
         p->capacity = p->capacity * 2 + 4;
@@ -356,7 +347,7 @@ static struct jinja_value eval_filter(struct jinja_run *run, const struct expr *
     pass(run, &p, e->items);
     run->line = e->line;
     if (filter == NULL)
-        jinja_fail(run, "expected a filter, found %s", ascii_of(run, e->name));
+        jinja_fail(run, "expected a filter, found %s", jinja_quoted(run, e->name));
     jinja_work(run, 16);
     return filter(run, self, passed_args(&p));
 }
@@ -369,7 +360,7 @@ static struct jinja_value eval_test(struct jinja_run *run, const struct expr *e)
     pass(run, &p, e->items);
     run->line = e->line;
     if (test == NULL)
-        jinja_fail(run, "expected a test, found %s", ascii_of(run, e->name));
+        jinja_fail(run, "expected a test, found %s", jinja_quoted(run, e->name));
     return test(run, self, passed_args(&p));
 }
 
@@ -697,11 +688,11 @@ static void bind_rest(struct jinja_run *run, const struct macro *m, const struct
                            args->named[i].value);
     }
     if (rest.list->n > 0 && !m->takes_list)
-        jinja_fail(run, "%s: expected at most %zu arguments, found %zu", ascii_of(run, m->name),
+        jinja_fail(run, "%s: expected at most %zu arguments, found %zu", jinja_quoted(run, m->name),
                    m->n_parameters, args->n);
     if (named.dict->n > 0 && !m->takes_dict)
-        jinja_fail(run, "%s: expected the name of a parameter, found %s", ascii_of(run, m->name),
-                   ascii_of(run, named.dict->items[0].key.string));
+        jinja_fail(run, "%s: expected the name of a parameter, found %s", jinja_quoted(run, m->name),
+                   jinja_quoted(run, named.dict->items[0].key.string));
     if (m->takes_caller)
         set(run, scope, run->caller_name, caller);
     if (m->takes_list)
@@ -722,11 +713,11 @@ static struct jinja_value call_macro(struct jinja_run *run, const struct jinja_f
         const struct jinja_value *named = named_arg(args, p->name);
         if (named != NULL && i < args->n && !m->takes_dict)
             jinja_fail(run, "%s: expected each argument once, found %s twice",
-                       ascii_of(run, m->name), ascii_of(run, p->name));
+                       jinja_quoted(run, m->name), jinja_quoted(run, p->name));
         set(run, scope, p->name,
             i < args->n     ? args->items[i]
             : named != NULL ? *named
-                            : jinja_undefined(ascii_of(run, p->name)));
+                            : jinja_undefined(jinja_quoted(run, p->name)));
     }
     i = 0; /* a default may read each parameter */
     for (const struct expr *p = m->parameters; p != NULL; p = p->next, i++)

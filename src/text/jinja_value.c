@@ -24,6 +24,18 @@ struct jinja_value jinja_undefined(const char *hint)
     return (struct jinja_value){.type = JINJA_UNDEFINED, .hint = hint};
 }
 
+char *jinja_quoted(struct jinja_run *run, const struct jinja_string *string)
+{
+    size_t n = string->n < 60 ? string->n : 60;
+    char *text = jinja_alloc(run, n + 3, 1);
+    text[0] = text[n + 1] = '"';
+    for (size_t i = 0; i < n; i++) {
+        uint32_t scalar = jinja_scalar(string->chars[i]);
+        text[i + 1] = (char)(scalar >= ' ' && scalar < 0x7f ? scalar : '?');
+    }
+    return text;
+}
+
 _Noreturn void jinja_fail_undefined(struct jinja_run *run, struct jinja_value value)
 {
     jinja_fail(run, "expected a value, found none: %s is undefined",

@@ -103,6 +103,9 @@ struct jinja_function {
 void jinja_fail(struct jinja_run *run, const char *format, ...)
     __attribute__((noreturn, format(printf, 2, 3)));
 
+/* A string for an error: in quotes, in ASCII, and not all of a long one. In the arena. */
+char *jinja_quoted(struct jinja_run *run, const struct jinja_string *string);
+
 /* Ends it for an undefined value. */
 _Noreturn void jinja_fail_undefined(struct jinja_run *run, struct jinja_value value);
 
