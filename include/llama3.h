@@ -301,6 +301,7 @@ struct llama3_template_options {
     const char *tools;     /* an array of functions, as in the OpenAI API */
     const char *documents; /* an array */
     const char *arguments; /* an object of more variables, such as {"enable_thinking": false} */
+    size_t memory;         /* bytes that the template may take beside these; 0: 256 MiB */
 };
 
 /* The chat template applied to n_messages >= 1 messages, up to and including the header of the

@@ -489,6 +489,7 @@ static int render(const struct llama3_model *m, const struct llama3_message *mes
                : o->no_header   ? CHAT_NOTHING
                                 : CHAT_HEADER,
         .arguments = arguments,
+        .memory = o->memory,
     };
     const json_t *tools = json_object_get(arguments, "tools");
     bool own = tools != NULL && !json_is_null(tools) && /* as transformers: [] is not None */

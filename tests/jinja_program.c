@@ -3,7 +3,8 @@
  * of JSON with what it rendered. tests/reference/jinja_corpus.py holds that to Jinja2's.
  *
  *     {"template": text, "variables": {}, "constants": {name: text}, "now": "2026-11-30 08:00:00"}
- *     {"text": text, "given": [[from, to], ...]}, in characters; or {"error": message}
+ *     {"text": text, "given": [[from, to], ...], "peak": bytes}, in characters; or {"error":
+ * message}
  */
 #include "config.h" /* strptime */
 
@@ -84,12 +85,16 @@ static json_t *answer(const json_t *line)
         jinja_open(json_string_value(template), json_string_length(template), what, &err);
     if (jinja == NULL)
         return json_pack("{s: s, s: b}", "error", err.message, "reading", 1);
-    int status =
-        jinja_render(jinja, json_object_get(line, "variables"), constants, n, &now, &out, &err);
+    const struct jinja_input input = {.variables = json_object_get(line, "variables"),
+                                      .constants = constants,
+                                      .n_constants = n,
+                                      .now = &now};
+    int status = jinja_render(jinja, &input, &out, &err);
     jinja_close(jinja);
     if (status != 0)
         return json_pack("{s: s}", "error", err.message);
-    json_t *result = json_pack("{s: o, s: o}", "text", text_of(&out), "given", given_spans(&out));
+    json_t *result = json_pack("{s: o, s: o, s: I}", "text", text_of(&out), "given",
+                               given_spans(&out), "peak", (json_int_t)out.peak);
     free(out.chars);
     return result;
 }

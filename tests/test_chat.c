@@ -399,9 +399,41 @@ START_TEST(dates)
 }
 END_TEST
 
+/* A large message is rendered in what the server grants it, and not in less than it needs. */
+START_TEST(large_messages)
+{
+    enum { BYTES = 1 << 20, RATIO = 32 };
+    char *content = malloc(BYTES + 1);
+    ck_assert_ptr_nonnull(content);
+    for (size_t i = 0; i < BYTES; i++)
+        content[i] = "lorem ipsum 1234"[i % 16];
+    content[BYTES] = '\0';
+    const struct llama3_message message = {.size = SIZE, .role = "user", .content = content};
+    for (size_t t = 0; t < N_TEMPLATES; t++) {
+        struct chat_request request = {
+            .messages = &message, .n = 1, .memory = (size_t)RATIO * BYTES};
+        struct chat_template *chat = open_template(templates[t].name);
+        const struct tokenizer *tokenizer = templates[t].is_llama3 ? llama3 : smollm2;
+        tokens.n = 0;
+        ck_assert_msg(chat_render(chat, tokenizer, &request, &tokens, &err) == 0, "%s: %s",
+                      templates[t].name, err.message);
+        ck_assert_uint_gt(tokens.n, BYTES / 16);
+        request.memory = (size_t)4 * BYTES;
+        ck_assert_int_eq(chat_render(chat, tokenizer, &request, &tokens, &err), -1);
+        ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+        ck_assert_ptr_nonnull(strstr(
+            err.message,
+            "expected a template that takes at most 4194304 bytes, found one that takes more"));
+        chat_close(chat);
+    }
+    free(content);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("chat");
+    tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, open_all, close_all);
     tcase_add_test(tests, renders_as_the_reference);
     tcase_add_test(tests, content_cannot_forge_turns);
@@ -412,5 +444,6 @@ int main(void)
     tcase_add_test(tests, recognises_published_texts);
     tcase_add_test(tests, refuses_what_is_no_template);
     tcase_add_test(tests, dates);
+    tcase_add_test(tests, large_messages);
     return run_tests("chat", tests);
 }

@@ -71,7 +71,7 @@ for field in content reasoning; do
     watch
     post 200 /apply-template "@$tmp/chat"
     echo "4 MiB of $field: $(grown) MB"
-    [ "$(grown)" -le 190 ] || fail "/apply-template of 4 MiB of $field takes $(grown) MB"
+    [ "$(grown)" -le 120 ] || fail "/apply-template of 4 MiB of $field takes $(grown) MB"
 done
 cp "$tmp/list" "$tmp/out"
 tail -c 3 "$tmp/out" | grep -q '[0-9]]}' || fail "a long list of tokens has no end"
@@ -132,6 +132,47 @@ grep -q '^HTTP/1.1 503' "$tmp"/head-? || fail "7 texts of 8 MiB at once are not 
 settle
 [ "$(metric request_limit_bytes)" = 268435456 ] || fail "--request-memory is not told"
 post 200 /tokenize "@$tmp/text"
+stop 0
+
+# ---- and chats, of which each has what its template may take
+start -m "$model" --request-memory 256M
+ready
+awk 'BEGIN {
+    printf "{\"messages\":[{\"role\":\"user\",\"content\":\""
+    for (i = 0; i < 131072; i++) printf "lorem ipsum 1234"
+    printf "\"}]}" }' >"$tmp/chat"
+base=$(status VmRSS)
+watch
+asking=
+for i in 0 1 2 3 4 5 6; do
+    curl -s -m 120 -o "$tmp/answer-$i" -D "$tmp/head-$i" -H 'Content-Type: application/json' \
+        --data-binary "@$tmp/chat" "$url/apply-template" &
+    asking="$asking $!"
+done
+# shellcheck disable=SC2086 # a list
+wait $asking
+echo "7 chats of 2 MiB at once, with --request-memory 256M: $(grown) MB"
+[ "$(grown)" -le 256 ] || fail "7 chats of 2 MiB at once take $(grown) MB of 256"
+for i in 0 1 2 3 4 5 6; do
+    grep -q '^HTTP/1.1 \(200\|503\)' "$tmp/head-$i" ||
+        fail "one of several chats: $(head -1 "$tmp/head-$i")"
+done
+grep -q '^HTTP/1.1 200' "$tmp"/head-? || fail "of 7 chats at once none is answered"
+settle
+post 200 /apply-template "@$tmp/chat"
+stop 0
+
+# ---- a template takes no more than what was taken for it: 32 bytes of each, and some
+mkdir "$tmp/greedy"
+for name in config.json generation_config.json model.safetensors tokenizer.json; do
+    ln -s "$(realpath "$model")/$name" "$tmp/greedy"
+done
+echo '{{ messages[0].content * 30 }}' >"$tmp/greedy/chat_template.jinja"
+start -m "$tmp/greedy"
+ready
+post 400 /apply-template "@$tmp/chat"
+out_has 'expected a template that takes at most '
+settle
 stop 0
 
 # ---- what alone is more than there may be is never going to fit: not 503

@@ -26,7 +26,7 @@ struct share {
 };
 
 /* The default limit: an eighth of the available memory, at least 128 MiB (enough for the largest
- * text, or a chat of 2 MiB), at most 1 GiB. */
+ * text, or a chat of 3 MiB), at most 1 GiB. */
 uint64_t budget_default(uint64_t available);
 
 /* LLAMA3_ENOMEM: other requests hold too much now. LLAMA3_EINPUT: this request alone exceeds the

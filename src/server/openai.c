@@ -64,12 +64,21 @@ static int check(const struct parser *p)
     return 0;
 }
 
+/* Bytes that a chat's template may take: for its values, which are about as large as those of JSON;
+ * for texts, whose characters have 4 bytes, and of which widely used templates make 2 to 7, but
+ * some a value of each character; and for what it does besides: some 200 kB at most. */
+static size_t template_memory(const char *body, size_t n)
+{
+    enum { RENDERING = 32, LEAST = 1 << 20 };
+    return json_cost(n > 0 ? body : "", n) + n * RENDERING + LEAST;
+}
+
 int api_request_parse(struct api_request *r, enum api_kind kind, const char *body, size_t n,
                       const struct llama3_sampling *defaults, size_t vocab_size,
                       struct api_error *err)
 {
     const struct parser parser = {r, vocab_size, err};
-    *r = (struct api_request){.kind = kind, .n = 1};
+    *r = (struct api_request){.kind = kind, .n = 1, .template_memory = template_memory(body, n)};
     if (defaults != NULL)
         r->sampling = llama3_sampling_copy(defaults, NULL);
     int status = defaults != NULL && r->sampling == NULL ? parser_no_memory(&parser) : 0;
@@ -83,19 +92,20 @@ int api_request_parse(struct api_request *r, enum api_kind kind, const char *bod
 uint64_t api_request_cost(enum api_kind kind, const char *body, size_t n)
 {
     /* A byte becomes a token of 4 bytes at most, beside which the merges of a long word take 4.4
-     * (bpe.c). It is also copied into the text between two control tokens. A chat's is JSON twice
-     * more, and characters of 4 bytes in each of the texts that its template makes on the way: of
-     * widely used templates up to 29 bytes were measured. */
-    enum { TOKENIZING = 10, RENDERING = 32 };
-    const uint64_t rendering = kind == API_CHAT || kind == API_TEMPLATE ? RENDERING : 0;
-    return json_cost(n > 0 ? body : "", n) + n * (TOKENIZING + rendering);
+     * (bpe.c). It is also copied into the text between two control tokens. A chat's JSON is read
+     * again for its template, whose memory is free for the tokens once it is done. */
+    enum { TOKENIZING = 10 };
+    const uint64_t json = json_cost(n > 0 ? body : "", n);
+    return kind == API_CHAT || kind == API_TEMPLATE ? 2 * json + template_memory(body, n)
+                                                    : json + (uint64_t)n * TOKENIZING;
 }
 
 int api_request_render(const struct api_request *r, const struct llama3_model *model,
                        int32_t **tokens, size_t *n_tokens, struct llama3_error *err)
 {
     const struct llama3_template_options options = {.size = sizeof options,
-                                                    .arguments = r->template_arguments.data};
+                                                    .arguments = r->template_arguments.data,
+                                                    .memory = r->template_memory};
     return llama3_apply_template(model, r->messages, r->n_messages, &options, tokens, n_tokens,
                                  err);
 }

@@ -48,6 +48,7 @@ struct api_request {
     struct llama3_message *messages; /* [n_messages] */
     size_t n_messages;
     struct buf contents; /* of messages that came in parts, and fields for the template as JSON */
+    size_t template_memory;        /* bytes that a chat's template may take */
     struct buf template_arguments; /* a JSON object; empty: none */
     const char *prompt;            /* [prompt_length]; NULL if it came as tokens */
     size_t prompt_length;
@@ -80,8 +81,7 @@ int api_request_render(const struct api_request *request, const struct llama3_mo
 void api_request_free_texts(struct api_request *request);
 void api_request_free(struct api_request *request);
 
-/* The most memory in bytes that parsing a body and tokenizing its texts takes; a chat's also by a
- * template that does no more than templates do. (jinja.h limits the others.) */
+/* The most memory in bytes that parsing a body, rendering a chat and tokenizing takes. */
 uint64_t api_request_cost(enum api_kind kind, const char *body, size_t n);
 
 #endif

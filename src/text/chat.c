@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/json.h"
 #include "base/size.h"
 #include "base/utf8.h"
@@ -142,13 +141,8 @@ static const uint32_t mark = 0xfdd0;
 
 static json_t *message_json(const struct llama3_message *message, bool is_open)
 {
-    struct buf content = {0};
-    buf_add_str(&content, message->content);
-    buf_add_str(&content, is_open ? mark_text : "");
-    json_t *json = content.failed
-                       ? NULL
-                       : json_pack("{s:s, s:s}", "role", message->role, "content", content.data);
-    buf_free(&content);
+    json_t *json = json_pack("{s:s, s:s+}", "role", message->role, "content", message->content,
+                             is_open ? mark_text : "");
     json_t *more = message->json != NULL
                        ? json_parse(message->json, strlen(message->json), "message", NULL)
                        : NULL;
@@ -270,8 +264,12 @@ static int render_text(const struct chat_template *chat, const struct chat_reque
     json_t *variables = variables_of(r);
     if (variables == NULL)
         return error_memory(err, "a conversation", r->n);
-    int status =
-        jinja_render(chat->jinja, variables, chat->special, chat->n_special, &now, text, err);
+    const struct jinja_input input = {.variables = variables,
+                                      .constants = chat->special,
+                                      .n_constants = chat->n_special,
+                                      .now = &now,
+                                      .memory = r->memory};
+    int status = jinja_render(chat->jinja, &input, text, err);
     json_decref(variables);
     if (status == 0 && r->end == CHAT_OPEN && cut(text, err) < 0) {
         free(text->chars);

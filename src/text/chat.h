@@ -66,6 +66,7 @@ struct chat_request {
     enum chat_end end;
     const json_t *arguments; /* an object of more variables, "tools" and "documents" among them;
                                 or NULL */
+    size_t memory;           /* bytes that the template may take; 0: 256 MiB */
 };
 
 /* Appends the tokens of a conversation, those of what transformers renders. LLAMA3_EINPUT: no

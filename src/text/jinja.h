@@ -38,16 +38,22 @@ struct jinja_constant {
     const char *name, *value;
 };
 
+struct jinja_input {
+    const json_t *variables;                /* an object: these are given */
+    const struct jinja_constant *constants; /* [n_constants] */
+    size_t n_constants;
+    const struct tm *now; /* of strftime_now() */
+    size_t memory;        /* bytes that rendering may take; 0: 256 MiB */
+};
+
 struct jinja_output {
     uint32_t *chars; /* [n], for free() */
     size_t n;
+    size_t peak; /* bytes that rendering took at most at once, these among them */
 };
 
-/* Renders the template with the variables of an object, which are given, and constants. now: of
- * strftime_now(). LLAMA3_EINPUT: the template failed, by raise_exception() or by what it met.
- * Thread-safe. */
-int jinja_render(const struct jinja *jinja, const json_t *variables,
-                 const struct jinja_constant *constants, size_t n_constants, const struct tm *now,
+/* LLAMA3_EINPUT: the template failed, by raise_exception() or by what it met. Thread-safe. */
+int jinja_render(const struct jinja *jinja, const struct jinja_input *input,
                  struct jinja_output *out, struct llama3_error *err);
 
 #endif

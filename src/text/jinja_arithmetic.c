@@ -192,6 +192,16 @@ static struct jinja_value join_strings(struct jinja_run *run, const struct jinja
     return with_markup(&joined, markup);
 }
 
+struct jinja_value jinja_extend(struct jinja_run *run, const struct jinja_string *a,
+                                const struct jinja_string *b)
+{
+    if (a->markup != b->markup)
+        return join_strings(run, a, b);
+    struct jinja_builder joined = jinja_reopen(run, a);
+    jinja_put_chars(&joined, b->chars, b->n);
+    return with_markup(&joined, a->markup);
+}
+
 static struct jinja_value join_lists(struct jinja_run *run, const struct jinja_list *a,
                                      const struct jinja_list *b)
 {
@@ -261,7 +271,7 @@ struct jinja_value jinja_arithmetic(struct jinja_run *run, char op, struct jinja
     if (op == '%' && a.type == JINJA_STRING)
         return jinja_percent(run, a.string, b);
     if (a.type == JINJA_UNDEFINED || b.type == JINJA_UNDEFINED)
-        jinja_fail_undefined(run, a.type == JINJA_UNDEFINED ? a : b);
+        jinja_fail_undefined(run, "a value", a.type == JINJA_UNDEFINED ? a : b);
     if (op == '+' && a.type == JINJA_STRING && b.type == JINJA_STRING)
         return join_strings(run, a.string, b.string);
     if (op == '+' && is_joined(a) && a.type == b.type && is_joined(b) &&

@@ -310,7 +310,7 @@ static struct jinja_value extreme(struct jinja_run *run, const char *what, struc
     struct path path = path_of(run, v[1]);
     struct jinja_span items = jinja_iterate(run, self);
     if (items.n == 0)
-        return jinja_undefined("an item of an empty sequence");
+        return jinja_undefined(NULL);
     const struct jinja_keyed *keyed = keys_of(run, items, &path, jinja_none(), flag(run, v[0]));
     for (size_t i = 1; i < items.n; i++) {
         const struct jinja_value *key = keyed[i].key, *other = keyed[best].key;
@@ -478,7 +478,7 @@ FILTER(attr)
     const struct jinja_string *name = jinja_want_string(run, "attr", v);
     /* An item of a dict is no attribute, which jinja_attribute() gives as well. */
     if (self.type == JINJA_DICT && !jinja_method(self, name, &unsafe))
-        return jinja_undefined("an attribute");
+        return jinja_undefined(NULL);
     return jinja_attribute(run, self, name);
 }
 
@@ -560,7 +560,7 @@ FILTER(first)
         return self.list->items[at];
     }
     jinja_iterate(run, self); /* fails for what can't be iterated */
-    return jinja_undefined("the first item of an empty sequence");
+    return jinja_undefined(NULL);
 }
 
 FILTER(last)
@@ -575,14 +575,14 @@ FILTER(last)
     if (self.type != JINJA_STRING && self.type != JINJA_DICT && self.type != JINJA_UNDEFINED &&
         !is_sized(self))
         jinja_fail(run, "last: expected what has an end, found %s", jinja_type_name(self));
-    return jinja_undefined("the last item of an empty sequence");
+    return jinja_undefined(NULL);
 }
 
 FILTER(random)
 {
     jinja_bind(run, "random", "", args, NULL);
     if (jinja_length(run, self) == 0)
-        return jinja_undefined("a random item of an empty sequence");
+        return jinja_undefined(NULL);
     jinja_fail(run, "expected a template that always gives the same, found the filter random");
 }
 
@@ -683,7 +683,7 @@ FILTER(abs)
 static bool read_float(struct jinja_run *run, struct jinja_value value, double *real)
 {
     if (value.type == JINJA_UNDEFINED)
-        jinja_fail_undefined(run, value);
+        jinja_fail_undefined(run, "a value", value);
     if (value.type == JINJA_STRING)
         return jinja_read_float(run, value.string, real);
     if (!jinja_is_number(value))

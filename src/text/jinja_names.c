@@ -68,7 +68,7 @@ static void hide(struct jinja_run *run, struct frame *frame, const struct jinja_
     *s->target = (struct expr){.kind = EXPR_NAME, .line = run->line, .name = name};
     s->value = jinja_alloc(run, 1, sizeof *s->value);
     s->value->line = run->line;
-    s->value->value = jinja_undefined("a name that is set further down");
+    s->value->value = jinja_undefined(NULL);
     s->next = *frame->body;
     *frame->body = s;
 }

@@ -251,7 +251,7 @@ int jinja_order(struct jinja_run *run, struct jinja_value a, struct jinja_value 
     if (jinja_is_number(a) && jinja_is_number(b))
         return is_nan(a) || is_nan(b) ? not_ordered(op) : order_numbers(a, b);
     if (a.type == JINJA_UNDEFINED || b.type == JINJA_UNDEFINED)
-        jinja_fail_undefined(run, a.type == JINJA_UNDEFINED ? a : b);
+        jinja_fail_undefined(run, "a value", a.type == JINJA_UNDEFINED ? a : b);
     if (a.type == JINJA_STRING && b.type == JINJA_STRING)
         return order_strings(run, a.string, b.string);
     if (is_set(a) && is_set(b))
@@ -319,12 +319,14 @@ bool jinja_is_iterable(struct jinja_value value)
 
 static struct jinja_span each_char(struct jinja_run *run, const struct jinja_string *string)
 {
-    struct jinja_value *items = jinja_alloc(run, string->n, sizeof *items);
-    struct jinja_string *strings = jinja_alloc(run, string->n, sizeof *strings);
+    struct jinja_value *items = jinja_alloc(run, string->n, sizeof *items), known[2][128] = {0};
     jinja_work(run, string->n);
     for (size_t i = 0; i < string->n; i++) {
-        strings[i] = (struct jinja_string){.chars = string->chars + i, .n = 1};
-        items[i] = (struct jinja_value){.type = JINJA_STRING, .string = &strings[i]};
+        uint32_t c = string->chars[i], scalar = jinja_scalar(c);
+        struct jinja_value *same = scalar < 128 ? &known[c != scalar][scalar] : &items[i];
+        if (same->type != JINJA_STRING)
+            *same = jinja_string(run, &string->chars[i], 1);
+        items[i] = *same;
     }
     return (struct jinja_span){.items = items, .n = string->n};
 }
@@ -401,13 +403,9 @@ bool jinja_contains(struct jinja_run *run, struct jinja_value container, struct 
 static struct jinja_value missing(struct jinja_run *run, struct jinja_value object,
                                   struct jinja_value name)
 {
-    static const char between[] = " of a value of type ";
-    const char *type = jinja_type_name(object);
-    struct jinja_value text = name.type == JINJA_STRING ? name : jinja_repr(run, name);
-    const char *quoted = jinja_quoted(run, text.string);
-    char *hint = jinja_alloc(run, strlen(quoted) + sizeof between + strlen(type), 1);
-    strcat(strcat(strcpy(hint, quoted), between), type);
-    return jinja_undefined(hint);
+    if (name.type != JINJA_STRING)
+        name = jinja_repr(run, name);
+    return (struct jinja_value){.type = JINJA_UNDEFINED, .of = object.type, .missing = name.string};
 }
 
 static struct jinja_value absent(void)
@@ -509,11 +507,11 @@ static struct jinja_value get_attribute(struct jinja_run *run, struct jinja_valu
         if (is_of_python(name))
             return missing(run, object, key);
         if (object.type == JINJA_UNDEFINED)
-            jinja_fail_undefined(run, object);
+            jinja_fail_undefined(run, "a value", object);
         return object.type == JINJA_DICT ? absent() : missing(run, object, key);
     }
     if (object.type == JINJA_UNDEFINED)
-        jinja_fail_undefined(run, object);
+        jinja_fail_undefined(run, "a value", object);
     struct jinja_value data = data_attribute(run, object, name);
     if (data.type != JINJA_ABSENT || object.type == JINJA_NAMESPACE)
         return data;
@@ -553,7 +551,7 @@ static struct jinja_value get_item(struct jinja_run *run, struct jinja_value obj
 {
     size_t at;
     if (object.type == JINJA_UNDEFINED)
-        jinja_fail_undefined(run, object);
+        jinja_fail_undefined(run, "a value", object);
     if (object.type == JINJA_DICT && jinja_is_hashable(run, key)) {
         const struct jinja_value *value = jinja_dict_get(run, object.dict, key);
         return value != NULL ? *value : absent();
@@ -673,7 +671,7 @@ struct jinja_value jinja_slice(struct jinja_run *run, struct jinja_value object,
                                struct jinja_value step)
 {
     if (object.type == JINJA_UNDEFINED)
-        jinja_fail_undefined(run, object);
+        jinja_fail_undefined(run, "a value", object);
     if (object.type == JINJA_STRING)
         return slice_string(run, object.string, slice_of(run, object.string->n, from, to, step));
     if (object.type == JINJA_LIST && is_indexed(object.list))

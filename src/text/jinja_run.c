@@ -16,7 +16,7 @@
 #include "text/jinja_parse.h"
 
 /* Steps take some 10 ns each; templates in use take 1,000 of them for a turn. */
-enum { MOST_STEPS = 50 * 1000 * 1000, MOST_DEPTH = 600, CHUNK = 16 * 1024 };
+enum { MOST_STEPS = 50 * 1000 * 1000, MOST_DEPTH = 600, CHUNK = 16 * 1024, LARGE = CHUNK / 2 };
 static const size_t MOST_BYTES = (size_t)256 << 20, BYTES_OF_TREE = (size_t)16 << 20;
 
 struct jinja {
@@ -56,56 +56,89 @@ void jinja_higher(struct jinja_run *run)
     run->depth--;
 }
 
-/* Memory that what runs has taken, the newest first. */
+/* What is larger than LARGE has a chunk of its own, which can grow; the rest shares chunks. */
 struct jinja_chunk {
-    struct jinja_chunk *before;
+    struct jinja_chunk *next, **link; /* link: the pointer to this one */
     size_t size;
     _Alignas(16) char bytes[];
 };
 
-static void fail_memory(struct jinja_run *run, size_t bytes)
+/* A new chunk, zeroed, or one of another size, whose bytes may move. */
+static struct jinja_chunk *make_chunk(struct jinja_run *run, struct jinja_chunk *old, size_t bytes)
 {
-    error_memory(run->err, run->what, bytes);
-    longjmp(run->failed, 1);
+    size_t before = old != NULL ? old->size : 0;
+    if (bytes > run->most_bytes - (run->bytes - before))
+        jinja_fail(run,
+                   "expected a template that takes at most %zu bytes, found one that takes more",
+                   run->most_bytes);
+    struct jinja_chunk *chunk =
+        old != NULL ? realloc(old, sizeof *chunk + bytes) : calloc(1, sizeof *chunk + bytes);
+    if (chunk == NULL) {
+        error_memory(run->err, run->what, bytes);
+        longjmp(run->failed, 1);
+    }
+    run->bytes += bytes - before;
+    run->peak = run->peak > run->bytes ? run->peak : run->bytes;
+    chunk->size = bytes;
+    if (old == NULL) {
+        chunk->next = run->chunks;
+        chunk->link = &run->chunks;
+    }
+    *chunk->link = chunk;
+    if (chunk->next != NULL)
+        chunk->next->link = &chunk->next;
+    return chunk;
+}
+
+static void unlink_chunk(struct jinja_run *run, struct jinja_chunk *chunk)
+{
+    run->bytes -= chunk->size;
+    *chunk->link = chunk->next;
+    if (chunk->next != NULL)
+        chunk->next->link = chunk->link;
+}
+
+static struct jinja_chunk *chunk_of(void *bytes)
+{
+    return (struct jinja_chunk *)((char *)bytes - offsetof(struct jinja_chunk, bytes));
 }
 
 void *jinja_alloc(struct jinja_run *run, size_t n, size_t size)
 {
     size_t bytes;
-    if (!size_mul(n, size, &bytes) || bytes > run->most_bytes)
-        jinja_fail(run,
-                   "expected a template that needs at most %zu bytes, found one that needs more",
-                   run->most_bytes);
+    if (!size_mul(n, size, &bytes))
+        bytes = SIZE_MAX;
+    if (bytes > LARGE)
+        return make_chunk(run, NULL, bytes)->bytes;
     bytes = (bytes + 15) & ~(size_t)15;
     if (bytes > run->left) {
-        size_t whole = bytes > CHUNK / 2 ? bytes : CHUNK;
-        if (whole > run->most_bytes - run->bytes)
-            jinja_fail(
-                run, "expected a template that needs at most %zu bytes, found one that needs more",
-                run->most_bytes);
-        struct jinja_chunk *chunk = calloc(1, sizeof *chunk + whole);
-        if (chunk == NULL)
-            fail_memory(run, whole);
-        run->bytes += whole;
-        chunk->size = whole;
-        if (whole > CHUNK && run->chunks != NULL) { /* the last one has room left */
-            chunk->before = run->chunks->before;
-            run->chunks->before = chunk;
-            return chunk->bytes;
-        }
-        chunk->before = run->chunks;
-        run->chunks = chunk;
-        run->left = whole;
+        run->left = CHUNK;
+        run->free = make_chunk(run, NULL, CHUNK)->bytes;
     }
-    char *at = run->chunks->bytes + run->chunks->size - run->left;
+    char *at = run->free;
+    run->free += bytes;
     run->left -= bytes;
     return at;
 }
 
+void *jinja_resize(struct jinja_run *run, void *old, size_t old_bytes, size_t bytes)
+{
+    if (old_bytes > LARGE && bytes > LARGE)
+        return make_chunk(run, chunk_of(old), bytes)->bytes;
+    void *moved = jinja_alloc(run, bytes, 1);
+    if (old_bytes > 0)
+        memcpy(moved, old, old_bytes < bytes ? old_bytes : bytes);
+    if (old_bytes > LARGE) {
+        unlink_chunk(run, chunk_of(old));
+        free(chunk_of(old));
+    }
+    return moved;
+}
+
 void jinja_run_free(struct jinja_run *run)
 {
-    for (struct jinja_chunk *chunk = run->chunks, *before; chunk != NULL; chunk = before) {
-        before = chunk->before;
+    for (struct jinja_chunk *chunk = run->chunks, *next; chunk != NULL; chunk = next) {
+        next = chunk->next;
         free(chunk);
     }
     run->chunks = NULL;
@@ -127,6 +160,7 @@ struct scope {
     struct scope *outer;
     struct variable *items; /* [n] */
     size_t n, capacity;
+    bool kept; /* by a macro */
 };
 
 static void set(struct jinja_run *run, struct scope *scope, const struct jinja_string *name,
@@ -154,13 +188,23 @@ static struct jinja_value get(struct jinja_run *run, const struct jinja_string *
         for (size_t i = 0; i < scope->n; i++)
             if (scope->items[i].name == name)
                 return scope->items[i].value;
-    return jinja_undefined(jinja_quoted(run, name));
+    return jinja_undefined(name);
 }
 
 static struct scope *enter(struct jinja_run *run, struct scope *outer)
 {
     struct scope *scope = jinja_alloc(run, 1, sizeof *scope);
     scope->outer = outer;
+    run->scope = scope;
+    return scope;
+}
+
+/* For the next turn of a loop: the scope of the last one, or NULL, if nothing keeps it. */
+static struct scope *enter_again(struct jinja_run *run, struct scope *scope, struct scope *outer)
+{
+    if (scope == NULL || scope->kept)
+        return enter(run, outer);
+    scope->n = 0;
     run->scope = scope;
     return scope;
 }
@@ -213,9 +257,9 @@ struct jinja_value jinja_loop_attribute(struct jinja_run *run, struct jinja_loop
     if (jinja_is(name, "last"))
         return jinja_bool(l->at + 1 == l->n);
     if (jinja_is(name, "previtem"))
-        return l->at > 0 ? l->items[l->at - 1] : jinja_undefined("there is no previous item");
+        return l->at > 0 ? l->items[l->at - 1] : jinja_undefined(NULL);
     if (jinja_is(name, "nextitem"))
-        return l->at + 1 < l->n ? l->items[l->at + 1] : jinja_undefined("there is no next item");
+        return l->at + 1 < l->n ? l->items[l->at + 1] : jinja_undefined(NULL);
     if (jinja_is(name, "cycle"))
         return jinja_function(run, "loop.cycle", loop_cycle, self);
     if (jinja_is(name, "changed"))
@@ -325,7 +369,7 @@ struct jinja_value jinja_call(struct jinja_run *run, struct jinja_value function
     if (function.type == JINJA_LOOP)
         result = call_loop(run, function.loop, args);
     else if (function.type == JINJA_UNDEFINED)
-        jinja_fail(run, "expected a function, found %s, which is undefined", function.hint);
+        jinja_fail_undefined(run, "a function", function);
     else if (function.type != JINJA_FUNCTION)
         jinja_fail(run, "expected a function, found %s", jinja_type_name(function));
     else if (function.function->builtin != NULL)
@@ -449,6 +493,16 @@ static struct jinja_value eval_sign(struct jinja_run *run, const struct expr *e)
     return jinja_arithmetic(run, e->op, jinja_int(0), value);
 }
 
+static struct jinja_value eval_arithmetic(struct jinja_run *run, const struct expr *e)
+{
+    struct jinja_value a = eval(run, e->a), b = eval(run, e->b);
+    bool sum = e->op == '+' && e->a->kind == EXPR_ARITHMETIC && e->a->op == '+';
+    run->line = e->line;
+    if (sum && a.type == JINJA_STRING && b.type == JINJA_STRING)
+        return jinja_extend(run, a.string, b.string);
+    return jinja_arithmetic(run, e->op, a, b);
+}
+
 static struct jinja_value eval_kind(struct jinja_run *run, const struct expr *e)
 {
     struct jinja_value value;
@@ -484,8 +538,7 @@ static struct jinja_value eval_kind(struct jinja_run *run, const struct expr *e)
         value = eval(run, e->a);
         return jinja_truth(run, value) ? value : eval(run, e->b);
     case EXPR_ARITHMETIC:
-        value = eval(run, e->a);
-        return jinja_arithmetic(run, e->op, value, eval(run, e->b));
+        return eval_arithmetic(run, e);
     case EXPR_CONCAT:
         return eval_concat(run, e);
     case EXPR_COMPARE:
@@ -493,8 +546,7 @@ static struct jinja_value eval_kind(struct jinja_run *run, const struct expr *e)
     case EXPR_IF:
         if (jinja_truth(run, eval(run, e->b)))
             return eval(run, e->a);
-        return e->c != NULL ? eval(run, e->c)
-                            : jinja_undefined("what an inline if has no else for");
+        return e->c != NULL ? eval(run, e->c) : jinja_undefined(NULL);
     case EXPR_SLICE: /* several subscripts, which nothing here has */
         break;
     }
@@ -568,8 +620,9 @@ static void choose_items(struct jinja_run *run, struct jinja_loop *loop, struct 
     if (s->test == NULL)
         return;
     struct jinja_list *chosen = jinja_list(run, JINJA_PLAIN, 0).list;
+    struct scope *scope = NULL;
     for (size_t i = 0; i < span.n; i++) {
-        struct scope *scope = enter(run, loop->outer);
+        scope = enter_again(run, scope, loop->outer);
         assign(run, scope, s->target, span.items[i]);
         if (jinja_truth(run, eval(run, s->test)))
             jinja_append(run, chosen, span.items[i]);
@@ -583,14 +636,14 @@ static void choose_items(struct jinja_run *run, struct jinja_loop *loop, struct 
 static enum ending run_loop(struct jinja_run *run, const struct stmt *s, struct scope *outer,
                             size_t depth, struct jinja_value over)
 {
-    struct scope *before = run->scope;
+    struct scope *before = run->scope, *scope = NULL;
     bool completed = false;
     enum ending ending = ENDED;
     struct jinja_loop *loop = jinja_alloc(run, 1, sizeof *loop);
     *loop = (struct jinja_loop){.stmt = s, .outer = outer, .depth = depth};
     choose_items(run, loop, jinja_iterate(run, over));
     for (loop->at = 0; loop->at < loop->n; loop->at++) {
-        struct scope *scope = enter(run, outer);
+        scope = enter_again(run, scope, outer);
         jinja_work(run, 16);
         set(run, scope, run->loop_name, (struct jinja_value){.type = JINJA_LOOP, .loop = loop});
         assign(run, scope, s->target, loop->items[loop->at]);
@@ -627,6 +680,8 @@ static struct jinja_value make_macro(struct jinja_run *run, const struct macro *
 {
     struct jinja_function *function = jinja_alloc(run, 1, sizeof *function);
     *function = (struct jinja_function){.name = "macro", .macro = macro, .scope = run->scope};
+    for (struct scope *scope = run->scope; scope != NULL && !scope->kept; scope = scope->outer)
+        scope->kept = true;
     return (struct jinja_value){.type = JINJA_FUNCTION, .function = function};
 }
 
@@ -671,7 +726,7 @@ static void bind_rest(struct jinja_run *run, const struct macro *m, const struct
                       struct scope *scope)
 {
     struct jinja_value rest = jinja_list(run, JINJA_TUPLE, 0), named = jinja_dict(run);
-    struct jinja_value caller = jinja_undefined("caller");
+    struct jinja_value caller = jinja_undefined(NULL);
     for (size_t i = m->n_parameters; i < args->n; i++)
         jinja_append(run, rest.list, args->items[i]);
     for (size_t i = 0; i < args->n_named; i++) {
@@ -691,8 +746,8 @@ static void bind_rest(struct jinja_run *run, const struct macro *m, const struct
         jinja_fail(run, "%s: expected at most %zu arguments, found %zu", jinja_quoted(run, m->name),
                    m->n_parameters, args->n);
     if (named.dict->n > 0 && !m->takes_dict)
-        jinja_fail(run, "%s: expected the name of a parameter, found %s", jinja_quoted(run, m->name),
-                   jinja_quoted(run, named.dict->items[0].key.string));
+        jinja_fail(run, "%s: expected the name of a parameter, found %s",
+                   jinja_quoted(run, m->name), jinja_quoted(run, named.dict->items[0].key.string));
     if (m->takes_caller)
         set(run, scope, run->caller_name, caller);
     if (m->takes_list)
@@ -717,7 +772,7 @@ static struct jinja_value call_macro(struct jinja_run *run, const struct jinja_f
         set(run, scope, p->name,
             i < args->n     ? args->items[i]
             : named != NULL ? *named
-                            : jinja_undefined(jinja_quoted(run, p->name)));
+                            : jinja_undefined(p->name));
     }
     i = 0; /* a default may read each parameter */
     for (const struct expr *p = m->parameters; p != NULL; p = p->next, i++)
@@ -1102,8 +1157,8 @@ bool jinja_mentions(const struct jinja *jinja, const char *name)
 }
 
 /* What the template can name at its beginning, and mentions. */
-static void set_variables(struct jinja_run *run, const struct tree *tree, const json_t *variables,
-                          const struct jinja_constant *constants, size_t n_constants)
+static void set_variables(struct jinja_run *run, const struct tree *tree,
+                          const struct jinja_input *input)
 {
     const struct jinja_string *name;
     struct scope *scope = enter(run, NULL);
@@ -1113,11 +1168,11 @@ static void set_variables(struct jinja_run *run, const struct tree *tree, const 
         if ((name = name_of(tree, globals[i].name)) != NULL)
             set(run, scope, name,
                 jinja_function(run, globals[i].name, globals[i].function, jinja_none()));
-    for (size_t i = 0; i < n_constants; i++)
-        if ((name = name_of(tree, constants[i].name)) != NULL)
+    for (size_t i = 0; i < input->n_constants; i++)
+        if ((name = name_of(tree, input->constants[i].name)) != NULL)
             set(run, scope, name,
-                from_utf8(run, constants[i].value, strlen(constants[i].value), 0));
-    json_object_foreach((json_t *)(uintptr_t)variables, key,
+                from_utf8(run, input->constants[i].value, strlen(input->constants[i].value), 0));
+    json_object_foreach((json_t *)(uintptr_t)input->variables, key,
                         json) if ((name = name_of(tree, key)) != NULL)
         set(run, scope, name, jinja_from_json(run, json));
     run->caller_name = name_of(tree, "caller");
@@ -1127,20 +1182,21 @@ static void set_variables(struct jinja_run *run, const struct tree *tree, const 
     run->loop_name = name != NULL ? name : jinja_ascii(run, "loop").string;
 }
 
-static int give(const struct jinja_run *run, const struct jinja_builder *b,
-                struct jinja_output *out)
+/* The text, for free(): in its chunk, where it has one of its own. */
+static void give(struct jinja_run *run, struct jinja_builder *b, struct jinja_output *out)
 {
-    out->n = b->n;
-    out->chars = malloc((b->n + 1) * sizeof *out->chars);
-    if (out->chars == NULL)
-        return error_memory(run->err, run->what, b->n * sizeof *out->chars);
-    if (b->n > 0)
-        memcpy(out->chars, b->chars, b->n * sizeof *out->chars);
-    return 0;
+    size_t bytes = b->n * sizeof *b->chars;
+    bool large = b->capacity * sizeof *b->chars > LARGE;
+    struct jinja_chunk *chunk = large ? chunk_of(b->chars) : make_chunk(run, NULL, bytes);
+    unlink_chunk(run, chunk);
+    if (bytes > 0)
+        memmove(chunk, b->chars, bytes);
+    uint32_t *fitted = realloc(chunk, bytes + sizeof *fitted);
+    *out = (struct jinja_output){
+        .chars = fitted != NULL ? fitted : (uint32_t *)(void *)chunk, .n = b->n, .peak = run->peak};
 }
 
-int jinja_render(const struct jinja *jinja, const json_t *variables,
-                 const struct jinja_constant *constants, size_t n_constants, const struct tm *now,
+int jinja_render(const struct jinja *jinja, const struct jinja_input *input,
                  struct jinja_output *out, struct llama3_error *err)
 {
     volatile int status = -1;
@@ -1149,16 +1205,17 @@ int jinja_render(const struct jinja *jinja, const json_t *variables,
         return error_memory(err, jinja->what, sizeof *run);
     run->err = err;
     run->what = jinja->what;
-    run->most_bytes = MOST_BYTES;
-    run->now = now;
+    run->most_bytes = input->memory != 0 ? input->memory : MOST_BYTES;
+    run->now = input->now;
     hash_key_init(&run->secret);
     if (setjmp(run->failed) == 0) {
         struct jinja_builder b = {.run = run};
-        set_variables(run, &jinja->tree, variables, constants, n_constants);
+        set_variables(run, &jinja->tree, input);
         run->out = &b;
         enter(run, run->scope);
         run_body(run, jinja->tree.body);
-        status = give(run, &b, out);
+        give(run, &b, out);
+        status = 0;
     }
     jinja_run_free(run);
     free(run);

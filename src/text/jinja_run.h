@@ -16,7 +16,8 @@ struct jinja_run {
     unsigned line;    /* where it is */
 
     struct jinja_chunk *chunks;
-    size_t left, bytes, most_bytes;
+    char *free; /* [left], of the newest chunk that is shared */
+    size_t left, bytes, peak, most_bytes;
     size_t steps;
     int depth;
 

@@ -10,7 +10,20 @@
 #include "base/utf8.h"
 #include "text/jinja_value.h"
 
-enum { MAX_RANGE = 100000 }; /* of jinja2's sandbox */
+enum {
+    MAX_RANGE = 100000, /* of jinja2's sandbox */
+    SPARE = 4096,       /* characters of a string that is built and may stay unused */
+    MANY = 50000        /* characters that are not copied if that can be helped */
+};
+
+static const char *const type_names[] = {
+    [JINJA_ABSENT] = "nothing",    [JINJA_UNDEFINED] = "Undefined",
+    [JINJA_NONE] = "NoneType",     [JINJA_BOOL] = "bool",
+    [JINJA_INT] = "int",           [JINJA_FLOAT] = "float",
+    [JINJA_STRING] = "str",        [JINJA_LIST] = "list",
+    [JINJA_DICT] = "dict",         [JINJA_NAMESPACE] = "Namespace",
+    [JINJA_FUNCTION] = "function", [JINJA_LOOP] = "LoopContext",
+};
 
 /* ---- making values ------------------------------------------------------------------------- */
 
@@ -19,9 +32,9 @@ struct jinja_value jinja_none(void)
     return (struct jinja_value){.type = JINJA_NONE};
 }
 
-struct jinja_value jinja_undefined(const char *hint)
+struct jinja_value jinja_undefined(const struct jinja_string *missing)
 {
-    return (struct jinja_value){.type = JINJA_UNDEFINED, .hint = hint};
+    return (struct jinja_value){.type = JINJA_UNDEFINED, .missing = missing};
 }
 
 char *jinja_quoted(struct jinja_run *run, const struct jinja_string *string)
@@ -36,10 +49,14 @@ char *jinja_quoted(struct jinja_run *run, const struct jinja_string *string)
     return text;
 }
 
-_Noreturn void jinja_fail_undefined(struct jinja_run *run, struct jinja_value value)
+_Noreturn void jinja_fail_undefined(struct jinja_run *run, const char *what,
+                                    struct jinja_value value)
 {
-    jinja_fail(run, "expected a value, found none: %s is undefined",
-               value.hint != NULL ? value.hint : "it");
+    const char *name = value.missing != NULL ? jinja_quoted(run, value.missing) : "it";
+    if (value.of != JINJA_ABSENT)
+        jinja_fail(run, "expected %s, found none: %s of a value of type %s is undefined", what,
+                   name, type_names[value.of]);
+    jinja_fail(run, "expected %s, found none: %s is undefined", what, name);
 }
 
 struct jinja_value jinja_bool(bool value)
@@ -238,18 +255,34 @@ struct jinja_value jinja_from_json(struct jinja_run *run, const json_t *json)
 
 /* ---- a string that grows ------------------------------------------------------------------- */
 
+static void resize(struct jinja_builder *b, size_t capacity)
+{
+    b->chars =
+        jinja_resize(b->run, b->chars, b->capacity * sizeof *b->chars, capacity * sizeof *b->chars);
+    b->capacity = capacity;
+}
+
 static void reserve(struct jinja_builder *b, size_t n)
 {
     if (n <= b->capacity - b->n)
         return;
-    size_t capacity = b->capacity < 16 ? 32 : 2 * b->capacity;
+    /* Large ones grow in place, as a rule, so that little of them need be spare. */
+    size_t capacity = b->capacity < 16     ? 32
+                      : b->capacity < MANY ? 2 * b->capacity
+                                           : b->capacity + b->capacity / 8;
     if (capacity - b->n < n)
         capacity = b->n + n;
-    uint32_t *chars = jinja_alloc(b->run, capacity, sizeof *chars);
-    if (b->n > 0)
-        memcpy(chars, b->chars, b->n * sizeof *chars);
-    b->chars = chars;
-    b->capacity = capacity;
+    resize(b, capacity);
+}
+
+struct jinja_builder jinja_reopen(struct jinja_run *run, const struct jinja_string *string)
+{
+    struct jinja_builder b = {.run = run};
+    if (string->n < MANY)
+        jinja_put_chars(&b, string->chars, string->n);
+    else
+        b = (struct jinja_builder){run, (uint32_t *)(uintptr_t)string->chars, string->n, string->n};
+    return b;
 }
 
 void jinja_put(struct jinja_builder *b, uint32_t c)
@@ -275,8 +308,10 @@ void jinja_put_ascii(struct jinja_builder *b, const char *text)
         jinja_put(b, (unsigned char)*text | (uint32_t)JINJA_GIVEN);
 }
 
-struct jinja_value jinja_built(const struct jinja_builder *b)
+struct jinja_value jinja_built(struct jinja_builder *b)
 {
+    if (b->capacity - b->n > SPARE)
+        resize(b, b->n);
     return jinja_string(b->run, b->chars, b->n);
 }
 
@@ -596,19 +631,6 @@ struct jinja_value jinja_repr(struct jinja_run *run, struct jinja_value value)
 
 const char *jinja_type_name(struct jinja_value value)
 {
-    static const char *const names[] = {
-        [JINJA_ABSENT] = "nothing",
-        [JINJA_UNDEFINED] = "Undefined",
-        [JINJA_NONE] = "NoneType",
-        [JINJA_BOOL] = "bool",
-        [JINJA_INT] = "int",
-        [JINJA_FLOAT] = "float",
-        [JINJA_STRING] = "str",
-        [JINJA_DICT] = "dict",
-        [JINJA_NAMESPACE] = "Namespace",
-        [JINJA_FUNCTION] = "function",
-        [JINJA_LOOP] = "LoopContext",
-    };
     static const char *const lists[] = {
         [JINJA_PLAIN] = "list",         [JINJA_TUPLE] = "tuple",
         [JINJA_RANGE] = "range",        [JINJA_KEYS] = "dict_keys",
@@ -619,5 +641,5 @@ const char *jinja_type_name(struct jinja_value value)
         return lists[value.list->kind];
     if (value.type == JINJA_STRING && value.string->markup)
         return "Markup";
-    return names[value.type];
+    return type_names[value.type];
 }

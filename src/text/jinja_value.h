@@ -44,6 +44,7 @@ struct jinja_string {
 
 struct jinja_value {
     enum jinja_type type;
+    enum jinja_type of; /* of an undefined value: of what `missing` is no attribute or item; or 0 */
     union {
         bool boolean;
         int64_t integer;
@@ -53,7 +54,7 @@ struct jinja_value {
         struct jinja_dict *dict; /* of a namespace as well */
         const struct jinja_function *function;
         struct jinja_loop *loop;
-        const char *hint; /* of an undefined value: what was not there, for errors */
+        const struct jinja_string *missing; /* of an undefined value: what was not there, or NULL */
     };
 };
 
@@ -106,8 +107,9 @@ void jinja_fail(struct jinja_run *run, const char *format, ...)
 /* A string for an error: in quotes, in ASCII, and not all of a long one. In the arena. */
 char *jinja_quoted(struct jinja_run *run, const struct jinja_string *string);
 
-/* Ends it for an undefined value. */
-_Noreturn void jinja_fail_undefined(struct jinja_run *run, struct jinja_value value);
+/* Ends it for an undefined value, where `what` was expected. */
+_Noreturn void jinja_fail_undefined(struct jinja_run *run, const char *what,
+                                    struct jinja_value value);
 
 /* Counts work: n steps, each worth a few dozen instructions. Fails once there were too many. Loops
  * over characters or items call it with their number before they run. */
@@ -115,6 +117,10 @@ void jinja_work(struct jinja_run *run, size_t n);
 
 /* Memory of the arena, zeroed, for n things of a size; fails where it is too much. */
 void *jinja_alloc(struct jinja_run *run, size_t n, size_t size);
+
+/* The same bytes in memory of another size, which may have moved: old was of jinja_alloc(), and
+ * nothing else points to it. What is new is not zeroed. */
+void *jinja_resize(struct jinja_run *run, void *old, size_t old_bytes, size_t bytes);
 
 /* Enter and leave what may be nested without end. */
 void jinja_deeper(struct jinja_run *run);
@@ -126,7 +132,7 @@ const struct hash_key *jinja_secret(struct jinja_run *run);
 /* ---- making values ------------------------------------------------------------------------ */
 
 struct jinja_value jinja_none(void);
-struct jinja_value jinja_undefined(const char *hint); /* kept: a literal, or of the arena */
+struct jinja_value jinja_undefined(const struct jinja_string *missing); /* kept; or NULL */
 struct jinja_value jinja_bool(bool value);
 struct jinja_value jinja_int(int64_t value);
 struct jinja_value jinja_float(double value);
@@ -151,6 +157,8 @@ struct jinja_builder {
     uint32_t *chars;
     size_t n, capacity;
 };
+/* Goes on with a string that jinja_built() made and nothing else uses. */
+struct jinja_builder jinja_reopen(struct jinja_run *run, const struct jinja_string *string);
 void jinja_put(struct jinja_builder *b, uint32_t c);
 void jinja_put_chars(struct jinja_builder *b, const uint32_t *chars, size_t n);
 void jinja_put_ascii(struct jinja_builder *b, const char *text);         /* given */
@@ -158,7 +166,7 @@ void jinja_put_value(struct jinja_builder *b, struct jinja_value value); /* as s
 void jinja_put_repr(struct jinja_builder *b, struct jinja_value value);  /* as repr() */
 /* With & < > " ' as entities, whatever the string is. */
 void jinja_put_escaped(struct jinja_builder *b, const struct jinja_string *string);
-struct jinja_value jinja_built(const struct jinja_builder *b);
+struct jinja_value jinja_built(struct jinja_builder *b); /* and nothing is put any more */
 
 /* ---- dicts: in the order of their keys' arrival ------------------------------------------- */
 
@@ -232,6 +240,10 @@ struct jinja_value jinja_slice(struct jinja_run *run, struct jinja_value object,
 /* + - * / // % ** of Python; op: '+', '-', '*', '/', 'f' for //, '%', 'p' for **. */
 struct jinja_value jinja_arithmetic(struct jinja_run *run, char op, struct jinja_value a,
                                     struct jinja_value b);
+
+/* a + b, where a was made by + of strings and nothing else uses it: it need not be copied. */
+struct jinja_value jinja_extend(struct jinja_run *run, const struct jinja_string *a,
+                                const struct jinja_string *b);
 
 /* format % args of a string, or of Markup, whose arguments are escaped (jinja_percent.c). */
 struct jinja_value jinja_percent(struct jinja_run *run, const struct jinja_string *format,

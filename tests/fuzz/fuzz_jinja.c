@@ -42,7 +42,9 @@ static bool render(const struct jinja *jinja, struct jinja_output *out)
 {
     const struct tm now = {.tm_year = 126, .tm_mon = 10, .tm_mday = 30, .tm_wday = 1};
     struct llama3_error err = {0};
-    if (jinja_render(jinja, variables(), constants, 2, &now, out, &err) == 0)
+    const struct jinja_input input = {
+        .variables = variables(), .constants = constants, .n_constants = 2, .now = &now};
+    if (jinja_render(jinja, &input, out, &err) == 0)
         return true;
     fuzz_check_error(&err);
     FUZZ_EXPECT(out->chars == NULL);
