@@ -358,6 +358,64 @@ START_TEST(broken_json_is_refused)
 }
 END_TEST
 
+/* ---- what Jinja has, and templates have no use for --------------------------------------------
+ */
+
+START_TEST(edges_of_the_language)
+{
+    static const struct {
+        const char *template, *text, *error;
+    } cases[] = {
+        {"a{% block x %}b{% endblock x %}c", "abc", NULL},
+        {"{% set y = 2 %}{% for i in [1] %}{% block x %}[{{ y }}{{ i }}]{% endblock %}{% endfor %}",
+         "[2]", NULL},
+        {"{% for i in [1, 2] %}{% block x scoped %}{{ i }}{% endblock %}{% endfor %}", "12", NULL},
+        {"{% block x %}{% endblock y %}", NULL, "expected the name of the block before, found %}"},
+        {"{% block x %}{{ self.x() }}{% endblock %}", NULL, "\"self\" is undefined"},
+        {"\n{% extends 'a' %}", NULL,
+         "line 2: expected a template without others, which can't be loaded, found \"extends\""},
+        {"{% include 'a' %}", NULL, "found \"include\""},
+        {"{% import 'a' as b %}", NULL, "found \"import\""},
+        {"{% from 'a' import b %}", NULL, "found \"from\""},
+        {"{{ 9223372036854775807 }}", "9223372036854775807", NULL},
+        {"{{ 9223372036854775808 }}", NULL, "expected an integer of 64 bits, found a larger one"},
+        {"\n{{ 9223372036854775807 + 1 }}", NULL, "line 2: expected an integer of 64 bits"},
+        {"{{ 2 ** 63 }}", NULL, "expected an integer of 64 bits"},
+        {"{{ '9223372036854775808' | int }}", NULL, "expected an integer of 64 bits"},
+        {"{{ cycler(1, 2) }}", NULL, "expected a function, found none: \"cycler\" is undefined"},
+        {"{{ lipsum() }}", NULL, "\"lipsum\" is undefined"},
+        {"{% set j = joiner(', ') %}{{ j() }}a{{ j() }}b", "a, b", NULL},
+        {"{{ dict.fromkeys([1]) }}", NULL, "found none: \"fromkeys\" of a value of type function"},
+        {"{{ (5).bit_length() }}", NULL, "found none: \"bit_length\" of a value of type int"},
+        {"{{ [1] | map('string') }}", "<generator object>", NULL},
+        {"{% for i in 'ab' | map('upper') %}{{ loop.length }}{{ i }}{% endfor %}", "2A2B", NULL},
+        {"{% set g = [1, 2] | map('string') %}{{ g | list }}{{ g | list }}", "['1', '2'][]", NULL},
+        {"{{ ([1] | map('string')) | length }}", NULL, "expected a value that has a length"},
+        {"{% for i in [1] %}{% for j in loop %}{% endfor %}{% endfor %}", NULL,
+         "expected a value to iterate over, found one of type LoopContext"},
+        {"{{ 'a' | urlize }}", NULL, "line 1: expected a filter, found \"urlize\""},
+        {"{% if true %}\n{{ {} | xmlattr }}{% endif %}", NULL,
+         "line 2: expected a filter, found \"xmlattr\""},
+        {"{{ 'a' | striptags }}", NULL, "expected a filter, found \"striptags\""},
+        {"{{ ['a'] | map('urlize') | list }}", NULL, "name of a filter, found \"urlize\""},
+        {"{{ 1 is nothing }}", NULL, "expected a test, found \"nothing\""},
+    };
+    begin();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct llama3_model *model = open_with("mine", cases[i].template);
+        if (model == NULL)
+            ck_assert_msg(cases[i].error != NULL && strstr(err.message, cases[i].error) != NULL,
+                          "%s: %s", cases[i].template, err.message);
+        else if (cases[i].error != NULL)
+            refuses(model, &hello, NULL, cases[i].error);
+        else
+            renders(model, &hello, NULL, cases[i].text);
+        llama3_model_close(model);
+    }
+    end();
+}
+END_TEST
+
 int main(void)
 {
     TCase *tcase = tcase_create("template");
@@ -367,5 +425,6 @@ int main(void)
     tcase_add_test(tcase, template_for_tools);
     tcase_add_test(tcase, templates_that_are_none);
     tcase_add_test(tcase, broken_json_is_refused);
+    tcase_add_test(tcase, edges_of_the_language);
     return run_tests("template", tcase);
 }

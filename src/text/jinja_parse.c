@@ -778,6 +778,28 @@ static struct stmt *generation_stmt(struct template_parser *p)
     return s;
 }
 
+/* No other template extends this one, so that a block is where it stands. */
+static struct stmt *block_stmt(struct template_parser *p)
+{
+    struct stmt *s = make_stmt(p, STMT_BLOCK);
+    const struct jinja_string *name = want_name(p);
+    int loops = p->loops;
+    p->loops = 0;
+    if (skip_name(p, "scoped"))
+        s->kind = STMT_SCOPE;
+    s->body = body(p, "endblock");
+    if (p->token->type == TOKEN_NAME && want_name(p) != name)
+        expected(p, "the name of the block before");
+    p->loops = loops;
+    return s;
+}
+
+static _Noreturn struct stmt *other_template(struct template_parser *p)
+{
+    p->token--;
+    expected(p, "a template without others, which can't be loaded");
+}
+
 static struct stmt *loop_control(struct template_parser *p, enum stmt_kind kind)
 {
     if (p->loops == 0)
@@ -826,6 +848,11 @@ static struct stmt *statement(struct template_parser *p)
         {"continue", continue_stmt},
         {"print", print_stmt},
         {"generation", generation_stmt},
+        {"block", block_stmt},
+        {"extends", other_template},
+        {"include", other_template},
+        {"import", other_template},
+        {"from", other_template},
     };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (skip_name(p, kinds[i].name)) {

@@ -89,6 +89,7 @@ enum stmt_kind {
     STMT_FILTER,    /* value: the filters; body */
     STMT_WITH,      /* target, value: lists of the same length; body */
     STMT_SCOPE,     /* body (generation) */
+    STMT_BLOCK,     /* body, which sees the outermost scope */
     STMT_BREAK,
     STMT_CONTINUE
 };

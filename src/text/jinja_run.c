@@ -857,7 +857,8 @@ static enum ending run_stmt(struct jinja_run *run, const struct stmt *s)
         ending = run_body(run, s->body);
         break;
     case STMT_SCOPE:
-        enter(run, scope);
+    case STMT_BLOCK:
+        enter(run, s->kind == STMT_BLOCK ? run->outermost : scope);
         ending = run_body(run, s->body);
         break;
     case STMT_BREAK:
@@ -1212,7 +1213,7 @@ int jinja_render(const struct jinja *jinja, const struct jinja_input *input,
         struct jinja_builder b = {.run = run};
         set_variables(run, &jinja->tree, input);
         run->out = &b;
-        enter(run, run->scope);
+        run->outermost = enter(run, run->scope);
         run_body(run, jinja->tree.body);
         give(run, &b, out);
         status = 0;

@@ -24,6 +24,7 @@ struct jinja_run {
     struct hash_key secret;
     const struct tm *now;
     struct scope *scope;       /* the innermost */
+    struct scope *outermost;   /* of the template, beside what it was given */
     struct jinja_builder *out; /* what is written now */
     const struct jinja_string *loop_name, *caller_name, *varargs_name, *kwargs_name;
 };
