@@ -450,7 +450,7 @@ static int set_argument(json_t *arguments, const char *name, const char *text,
     buf_add_str(&object, "{\"value\":");
     buf_add_str(&object, text);
     buf_add_str(&object, "}");
-    json_t *root = object.failed ? NULL : json_parse(object.data, object.size, name, err);
+    json_t *root = object.failed ? NULL : json_parse_exact(object.data, object.size, name, err);
     int status = object.failed ? error_memory(err, name, object.size) : root == NULL ? -1 : 0;
     if (status == 0 && json_object_size(root) != 1)
         status = error_input(err, "%s: expected one value, found more", name);
@@ -465,7 +465,7 @@ static int set_argument(json_t *arguments, const char *name, const char *text,
 static json_t *take_arguments(const struct llama3_template_options *o, struct llama3_error *err)
 {
     const char *text = o->arguments != NULL ? o->arguments : "{}";
-    json_t *all = json_parse(text, strlen(text), "arguments", err);
+    json_t *all = json_parse_exact(text, strlen(text), "arguments", err);
     if (all != NULL && set_argument(all, "tools", o->tools, err) == 0 &&
         set_argument(all, "documents", o->documents, err) == 0)
         return all;

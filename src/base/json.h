@@ -23,7 +23,11 @@ enum { JSON_MAX_NESTING = 64 };
 /* A new reference, or NULL. The top level must be an object. jansson's json_load*() must not read
  * what comes from outside: when memory runs out they read beyond their buffers. */
 json_t *json_parse(const char *text, size_t size, const char *where, struct llama3_error *err);
-/* The same for a client's request, with much lower limits on containers and values. */
+/* The same, but an integer beyond 64 bits is an error, and not a real number. */
+json_t *json_parse_exact(const char *text, size_t size, const char *where,
+                         struct llama3_error *err);
+/* For a client's request, with much lower limits on containers and values. Its fields may be such
+ * integers, and are checked where they are used; what they contain may not. */
 json_t *json_parse_small(const char *text, size_t size, const char *where,
                          struct llama3_error *err);
 

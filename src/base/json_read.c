@@ -21,8 +21,9 @@
 struct json_reader {
     const char *text; /* [size] */
     size_t size, at;
-    struct buf token; /* a string without its escapes, or a number */
-    locale_t plain;   /* the C locale, in which numbers have a point */
+    struct buf token;    /* a string without its escapes, or a number */
+    locale_t plain;      /* the C locale, in which numbers have a point */
+    size_t depth, exact; /* exact: the depth from which integers are exact; 0: none are */
     const char *where;
     struct llama3_error *err;
 };
@@ -209,8 +210,6 @@ static bool skip_number(struct json_reader *r, bool *is_integer)
     return true;
 }
 
-/* Integers beyond 64 bits are real numbers: transformers writes a model_max_length of int(1e30) for
- * none. */
 static json_t *read_number(struct json_reader *r)
 {
     size_t from = r->at;
@@ -226,6 +225,8 @@ static json_t *read_number(struct json_reader *r)
     long long integer = is_integer ? strtoll(r->token.data, NULL, 10) : 0;
     if (is_integer && errno == 0) {
         value = json_integer(integer);
+    } else if (is_integer && r->exact > 0 && r->depth >= r->exact) {
+        return refuse(r, "expected an integer of 64 bits, found a larger one");
     } else {
         double real = strtod_l(r->token.data, NULL, r->plain);
         if (isinf(real))
@@ -291,12 +292,14 @@ static json_t *read_container(struct json_reader *r)
         return no_memory(r);
     if (take(r, end))
         return container;
+    r->depth++;
     do {
         if ((is_object ? read_member(r, container) : read_element(r, container)) != 0) {
             json_decref(container);
             return NULL;
         }
     } while (take(r, ','));
+    r->depth--;
     if (take(r, end))
         return container;
     json_decref(container);
@@ -335,9 +338,10 @@ static json_t *read_root(struct json_reader *r)
     return NULL;
 }
 
-json_t *json_read(const char *text, size_t size, const char *where, struct llama3_error *err)
+json_t *json_read(const char *text, size_t size, size_t exact, const char *where,
+                  struct llama3_error *err)
 {
-    struct json_reader r = {.text = text, .size = size, .where = where, .err = err};
+    struct json_reader r = {.text = text, .size = size, .exact = exact, .where = where, .err = err};
     r.plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     if (r.plain == (locale_t)0)
         return no_memory(&r);

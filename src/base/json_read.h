@@ -9,7 +9,10 @@
 #include "base/error.h"
 
 /* A new reference to an object, or NULL: LLAMA3_EINPUT with the line, or LLAMA3_ENOMEM. Recurses as
- * deep as the text is nested. */
-json_t *json_read(const char *text, size_t size, const char *where, struct llama3_error *err);
+ * deep as the text is nested. Integers beyond 64 bits are real numbers, since transformers writes a
+ * model_max_length of int(1e30) for none; but they are refused from the depth `exact` on (1: the
+ * fields of the object; 0: nowhere). */
+json_t *json_read(const char *text, size_t size, size_t exact, const char *where,
+                  struct llama3_error *err);
 
 #endif

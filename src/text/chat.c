@@ -114,7 +114,7 @@ int chat_message_check(const struct llama3_message *message, size_t number,
         return 0;
     char where[40];
     snprintf(where, sizeof where, "message %zu", number);
-    json_t *fields = json_parse(message->json, strlen(message->json), where, err);
+    json_t *fields = json_parse_exact(message->json, strlen(message->json), where, err);
     bool good = fields != NULL;
     json_decref(fields);
     return good ? 0 : -1;
@@ -144,7 +144,7 @@ static json_t *message_json(const struct llama3_message *message, bool is_open)
     json_t *json = json_pack("{s:s, s:s+}", "role", message->role, "content", message->content,
                              is_open ? mark_text : "");
     json_t *more = message->json != NULL
-                       ? json_parse(message->json, strlen(message->json), "message", NULL)
+                       ? json_parse_exact(message->json, strlen(message->json), "message", NULL)
                        : NULL;
     bool whole = more == NULL || json_object_update(json, more) == 0;
     json_decref(more);

@@ -137,7 +137,7 @@ static json_t *value_of(const char *text)
     buf_add_str(&object, "{\"value\":");
     buf_add_str(&object, text);
     buf_add_str(&object, "}");
-    json_t *root = object.failed ? NULL : json_parse(object.data, object.size, "", NULL);
+    json_t *root = object.failed ? NULL : json_parse_exact(object.data, object.size, "", NULL);
     json_t *value = json_object_size(root) == 1 ? json_incref(json_object_get(root, "value"))
                                                 : json_string(text);
     json_decref(root);
