@@ -457,4 +457,5 @@ def main():
     print(f"{total} bytes")
 
 
-main()
+if __name__ == "__main__":
+    main()
