@@ -230,6 +230,7 @@ static uint8_t *random_strips(struct matrix *m)
                                            others[1]};
     m->groups.scale = kind % 2 == 0 ? GROUP_SCALE_INT8 : GROUP_SCALE_F16;
     m->groups.offset = kind / 2 % 2 == 1;
+    m->groups.cols = GROUP;
     if (m->type == DTYPE_INT4)
         memcpy(m->groups.codebook, tables[kind / 4 % 4], sizeof group_codebook);
     kind++;

@@ -600,6 +600,7 @@ static struct matrix random_matrix(enum dtype type, size_t rows, size_t cols, in
     struct matrix m = {.type = type, .rows = rows, .cols = cols};
     m.groups.scale = kind % 2 == 0 ? GROUP_SCALE_INT8 : GROUP_SCALE_F16;
     m.groups.offset = kind / 2 == 1;
+    m.groups.cols = GROUP;
     if (type == DTYPE_INT4)
         memcpy(m.groups.codebook, kind == 3 ? group_codebook_unsigned : group_codebook, 16);
     uint8_t *data = size_alloc_aligned(1, matrix_bytes(&m));

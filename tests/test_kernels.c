@@ -395,7 +395,8 @@ static void test_all_integers(void)
         t.type = kind % 2 == 0 ? DTYPE_INT4 : DTYPE_INT8;
         t.format =
             (struct group_format){.scale = kind / 2 % 2 == 0 ? GROUP_SCALE_INT8 : GROUP_SCALE_F16,
-                                  .offset = kind / 4 == 1};
+                                  .offset = kind / 4 == 1,
+                                  .cols = GROUP};
         for (int i = 0; i < 16; i++)
             t.format.codebook[i] = (int8_t)((int)pick(256) - 128);
         for (t.tokens = 1; t.tokens <= 40; t.tokens += 1 + t.tokens / 20) {

@@ -125,6 +125,83 @@ START_TEST(row_sizes)
 }
 END_TEST
 
+/* ---- strips ---------------------------------------------------------------------------------- */
+
+/* A number as it is stored: int8, f16 or f32. */
+static float stored(const uint8_t *array, size_t i, size_t bytes)
+{
+    float number;
+    if (bytes == 1)
+        return (int8_t)array[i];
+    if (bytes == 2)
+        return load_f16(array + 2 * i);
+    memcpy(&number, array + 4 * i, sizeof number);
+    return number;
+}
+
+/* Random bytes in arrays whose places are found as group.h says, but by another way of counting. */
+static void check_strip(enum dtype type, const struct group_format *format, size_t cols)
+{
+    static uint8_t strip[1 << 17] __attribute__((aligned(64)));
+    static uint32_t seed = 1;
+    const bool blocks = format->scale == GROUP_SCALE_BLOCK, int4 = type == DTYPE_INT4;
+    size_t padded = (cols + 31) / 32 * 32, groups = (padded + format->cols - 1) / format->cols;
+    size_t n_blocks = (cols + 255) / 256, size = format->scale == GROUP_SCALE_F16 ? 2 : 1;
+    size_t offset_size = !format->offset ? 0 : blocks ? 1 : 2;
+    size_t sizes[] = {STRIP * 4,
+                      padded * STRIP / (int4 ? 2 : 1),
+                      groups * STRIP * size,
+                      groups * STRIP * offset_size,
+                      blocks ? n_blocks * STRIP * 4 : 0,
+                      blocks && format->offset ? n_blocks * STRIP * 4 : 0};
+    const uint8_t *arrays[7] = {strip};
+    for (int i = 0; i < 6; i++)
+        arrays[i + 1] = arrays[i] + (sizes[i] + 63) / 64 * 64;
+    size_t bytes = (size_t)(arrays[6] - strip);
+    struct strip_layout l = strip_layout(type, format, cols);
+    ck_assert_uint_eq(l.bytes, bytes);
+    ck_assert_uint_eq(group_bytes(type, format, STRIP + 1, cols), 2 * bytes);
+    ck_assert_uint_le(bytes, sizeof strip);
+    for (size_t i = 0; i < bytes; i += 2) { /* small finite numbers */
+        seed = seed * 1664525 + 1013904223;
+        strip[i] = (uint8_t)(seed >> 16);
+        strip[i + 1] = seed >> 24 & 0xbf;
+    }
+    for (size_t lane = 0; lane < STRIP; lane++)
+        for (size_t col = 0; col < cols; col++) {
+            size_t group = col / format->cols * STRIP + lane, block = col / 256 * STRIP + lane;
+            float scale = stored(arrays[2], group, size), offset = 0, weight, found;
+            int code = group_code(type, &l, strip, lane, col);
+            if (blocks)
+                scale *= stored(arrays[4], block, 4);
+            if (format->offset)
+                offset = stored(arrays[3], group, offset_size);
+            if (blocks && format->offset)
+                offset *= stored(arrays[5], block, 4);
+            weight = scale * (float)(int4 ? format->codebook[code] : code) + offset;
+            weight *= stored(strip, lane, 4);
+            group_expand(type, format, cols, strip, lane, col, 1, &found);
+            ck_assert_msg(found == weight, "row %zu, column %zu of %zu: expected %g, found %g",
+                          lane, col, cols, (double)weight, (double)found);
+        }
+}
+
+START_TEST(strips_are_as_defined)
+{
+    static const size_t widths[] = {1, 15, 16, 17, 32, 33, 96, 129, 256, 300, 1056};
+    for (int kind = 0; kind < 48; kind++) {
+        struct group_format format = {.scale = (enum group_scale)(kind % 3),
+                                      .offset = kind / 3 % 2 == 1,
+                                      .cols = GROUP_COLS_LEAST << kind / 6 % 4};
+        enum dtype type = kind / 24 == 0 ? DTYPE_INT4 : DTYPE_INT8;
+        if (type == DTYPE_INT4)
+            memcpy(format.codebook, group_codebook, sizeof format.codebook);
+        for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
+            check_strip(type, &format, widths[i]);
+    }
+}
+END_TEST
+
 /* ---- strips of GGUF's blocks ----------------------------------------------------------------- */
 
 /* One group as expand.c's table of formats says it, in the units of a strip. */
@@ -280,6 +357,7 @@ int main(void)
     tcase_add_test(tests, floats_to_halves);
     tcase_add_test(tests, bfloats_to_floats);
     tcase_add_test(tests, row_sizes);
+    tcase_add_test(tests, strips_are_as_defined);
     tcase_add_loop_test(tests, repacks_as_defined, DTYPE_Q4_0, DTYPE_ROWS);
     return run_tests("quant", tests);
 }

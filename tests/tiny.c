@@ -178,6 +178,7 @@ static struct matrix packed_as(void *arg, const struct tensor *tensor)
     target.groups = (struct group_format){
         .scale = tensor->kind % 2 != 0 ? GROUP_SCALE_F16 : GROUP_SCALE_INT8,
         .offset = tensor->kind % 3 == 0,
+        .cols = GROUP,
     };
     if (target.type == DTYPE_INT4)
         memcpy(target.groups.codebook, group_codebook, sizeof target.groups.codebook);
@@ -187,7 +188,6 @@ static struct matrix packed_as(void *arg, const struct tensor *tensor)
 static int packed_rows(void *arg, const struct tensor *tensor, const struct matrix *target,
                        size_t first, size_t n, void *out, struct llama3_error *err)
 {
-    const struct strip_layout layout = strip_layout(target->type, &target->groups, target->cols);
     uint8_t *strips = out;
     const float one = 1;
     (void)arg;
@@ -196,6 +196,7 @@ static int packed_rows(void *arg, const struct tensor *tensor, const struct matr
         matrix_row(tensor->matrix, 0, out);
         return 0;
     }
+    const struct strip_layout layout = strip_layout(target->type, &target->groups, target->cols);
     memset(out, 0, (n + STRIP - 1) / STRIP * layout.bytes);
     for (size_t row = 0; row < n; row++) {
         uint8_t *strip = strips + row / STRIP * layout.bytes;

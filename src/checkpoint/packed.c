@@ -285,7 +285,7 @@ static int read_matrix(const struct packed_reader *r, const char *name, const js
     char where[256];
     const char *type = NULL, *scale = NULL;
     int64_t rows, cols;
-    struct group_format groups = {0};
+    struct group_format groups = {.cols = GROUP};
     struct file_tensor *tensor = tensor_table_find(&r->table, name);
     snprintf(where, sizeof where, "%.120s: tensor %.100s", r->path, name);
     if (tensor == NULL || tensor->type != DTYPE_COUNT || tensor->n_dims != 1 ||

@@ -26,13 +26,20 @@ static size_t pad(size_t n, size_t multiple)
 struct strip_layout strip_layout(enum dtype type, const struct group_format *format, size_t cols)
 {
     struct strip_layout l = {.groups = (cols + GROUP - 1) / GROUP};
+    const bool blocks = format->scale == GROUP_SCALE_BLOCK;
     size_t code_bytes = (size_t)STRIP * GROUP / (type == DTYPE_INT4 ? 2 : 1);
-    size_t scale_bytes = format->scale == GROUP_SCALE_INT8 ? 1 : 2;
 
+    l.numbers = (l.groups * GROUP + format->cols - 1) / format->cols;
+    l.blocks = (cols + GROUP_BLOCK - 1) / GROUP_BLOCK;
+    size_t bytes = pad(l.numbers * STRIP, ALIGNMENT),
+           halves = pad(l.numbers * STRIP * 2, ALIGNMENT);
+    size_t block_bytes = blocks ? l.blocks * STRIP * sizeof(float) : 0;
     l.codes = pad(STRIP * sizeof(float), ALIGNMENT);
     l.scales = l.codes + l.groups * code_bytes;
-    l.offsets = l.scales + pad(l.groups * STRIP * scale_bytes, ALIGNMENT);
-    l.bytes = l.offsets + (format->offset ? pad(l.groups * STRIP * 2, ALIGNMENT) : 0);
+    l.offsets = l.scales + (format->scale == GROUP_SCALE_F16 ? halves : bytes);
+    l.block_scales = l.offsets + (!format->offset ? 0 : blocks ? bytes : halves);
+    l.block_offsets = l.block_scales + block_bytes;
+    l.bytes = l.block_offsets + (format->offset ? block_bytes : 0);
     return l;
 }
 
@@ -82,21 +89,54 @@ void group_store(enum dtype type, const struct strip_layout *l, void *strip, siz
                                      : codes[col + i][lane] | codes[col + 4 + i][lane] << 4);
 }
 
+/* Number i of an array; block: the f32 that it is multiplied by, if there are blocks. */
+static float number_at(enum group_scale type, const uint8_t *numbers, size_t i,
+                       const uint8_t *block)
+{
+    float factor;
+    if (type == GROUP_SCALE_F16)
+        return load_f16(numbers + 2 * i);
+    if (type == GROUP_SCALE_INT8)
+        return (int8_t)numbers[i];
+    memcpy(&factor, block, sizeof factor);
+    return (float)(int8_t)numbers[i] * factor;
+}
+
+float group_scale_at(const struct group_format *format, const struct strip_layout *l,
+                     const void *strip, size_t lane, size_t col)
+{
+    const uint8_t *bytes = strip;
+    size_t block = col / GROUP_BLOCK * STRIP + lane;
+    return number_at(format->scale, bytes + l->scales, col / format->cols * STRIP + lane,
+                     bytes + l->block_scales + block * sizeof(float));
+}
+
+float group_offset_at(const struct group_format *format, const struct strip_layout *l,
+                      const void *strip, size_t lane, size_t col)
+{
+    const uint8_t *bytes = strip;
+    size_t block = col / GROUP_BLOCK * STRIP + lane;
+    if (!format->offset)
+        return 0;
+    return number_at(format->scale == GROUP_SCALE_BLOCK ? GROUP_SCALE_BLOCK : GROUP_SCALE_F16,
+                     bytes + l->offsets, col / format->cols * STRIP + lane,
+                     bytes + l->block_offsets + block * sizeof(float));
+}
+
 void group_expand(enum dtype type, const struct group_format *format, size_t cols,
                   const void *strip, size_t lane, size_t first, size_t n, float *out)
 {
-    const uint8_t *bytes = strip;
     struct strip_layout l = strip_layout(type, format, cols);
     float row_scale;
 
-    memcpy(&row_scale, bytes + lane * sizeof row_scale, sizeof row_scale);
+    memcpy(&row_scale, (const uint8_t *)strip + lane * sizeof row_scale, sizeof row_scale);
     for (size_t i = 0; i < n; i++) {
-        size_t col = first + i, group = col / GROUP * STRIP + lane;
-        float scale = format->scale == GROUP_SCALE_INT8 ? (float)(int8_t)bytes[l.scales + group]
-                                                        : load_f16(bytes + l.scales + 2 * group);
-        float offset = format->offset ? load_f16(bytes + l.offsets + 2 * group) : 0;
+        size_t col = first + i;
         int code = group_code(type, &l, strip, lane, col);
         float level = (float)(type == DTYPE_INT4 ? format->codebook[code] : code);
-        out[i] = row_scale * (scale * level + offset);
+        float weight = group_scale_at(format, &l, strip, lane, col) * level;
+        if (format->offset)
+            weight += group_offset_at(format, &l, strip, lane, col);
+        out[i] = row_scale * weight;
     }
 }

@@ -3,23 +3,28 @@
  * group.h: group-quantized matrices, int4 and int8: what they mean, and their layout in memory,
  * which is also the layout in a file.
  *
- * A group is GROUP consecutive columns of one row. It has one scale and may have one offset:
+ * A group is 16, 32, 64 or 128 consecutive columns of one row (group_format.cols). It has one scale
+ * and may have one offset:
  *
  *     weight = row_scale * (scale * level + offset)
  *
  * int4: level = codebook[code], where a matrix has a codebook of 16 int8. int8: the level is the
- * code. The quantizer makes int8 scales without offsets (4.25 bits a weight). GGUF's types become
- * f16 scales and offsets with a row_scale of 1, so that their codes stay as they are. Products and
- * sums are rounded in f32 in the order written.
+ * code. Scales are int8 (offsets then are f16), or both are f16, or both are int8 times an f32 that
+ * GROUP_BLOCK columns of a row share, one for scales and one for offsets. The quantizer makes int8
+ * scales of 32 columns without offsets (4.25 bits a weight). GGUF's types keep their codes, scales
+ * and offsets, with a row_scale of 1. Products and sums are rounded in f32 in the order written;
+ * without offsets nothing is added.
  *
  * Layout. STRIP consecutive rows lie together. Columns are padded to a multiple of GROUP and rows
- * to a multiple of STRIP, with codes and scales of zero. A strip has these arrays, each padded to
- * 64 bytes:
+ * to a multiple of STRIP, with codes and numbers of zero. A strip has these arrays, each padded to
+ * 64 bytes, the last three if the format has them:
  *
- *     row scales    STRIP f32
- *     codes         for each group, int4: 4 x 64 bytes, int8: 8 x 64 bytes
- *     group scales  for each group, STRIP int8 or f16
- *     offsets       for each group, STRIP f16, if the matrix has them
+ *     row scales     STRIP f32
+ *     codes          for each GROUP columns, int4: 4 x 64 bytes, int8: 8 x 64 bytes
+ *     group scales   for each group, STRIP int8 or f16
+ *     offsets        for each group, STRIP f16, or int8 if there are blocks
+ *     block scales   for each GROUP_BLOCK columns, STRIP f32
+ *     block offsets  for each GROUP_BLOCK columns, STRIP f32, if there are offsets too
  *
  * In 64 bytes of codes each 32-bit lane is one row. int8: 4 consecutive columns, a byte each. int4:
  * two runs of 4 consecutive columns, the first in the low nibbles, the second in the high ones. So
@@ -34,13 +39,20 @@
 
 #include "quant/dtype.h"
 
-enum { GROUP = 32, STRIP = 16 };
+enum {
+    GROUP = 32, /* columns that are multiplied at once, and a group of activations */
+    STRIP = 16,
+    GROUP_COLS_LEAST = 16, /* columns of a group */
+    GROUP_COLS_MOST = 128,
+    GROUP_BLOCK = 256 /* columns that share a block's numbers */
+};
 
-enum group_scale { GROUP_SCALE_INT8, GROUP_SCALE_F16 };
+enum group_scale { GROUP_SCALE_INT8, GROUP_SCALE_F16, GROUP_SCALE_BLOCK };
 
 struct group_format {
     enum group_scale scale;
     bool offset;
+    size_t cols;         /* of a group: 16, 32, 64 or 128 */
     int8_t codebook[16]; /* of int4; zero for int8 */
 };
 
@@ -53,10 +65,13 @@ extern const int8_t group_codebook_unsigned[16];
 /* GGUF's iq4_nl */
 extern const int8_t group_codebook_iq4_nl[16];
 
-/* Where the arrays of a strip begin, in bytes from its start. */
+/* Where the arrays of a strip begin, in bytes from its start. One that a format lacks has no bytes.
+ */
 struct strip_layout {
-    size_t groups; /* of a row */
-    size_t codes, scales, offsets;
+    size_t groups;  /* of GROUP columns of a row */
+    size_t numbers; /* scales of a row */
+    size_t blocks;  /* of GROUP_BLOCK columns of a row */
+    size_t codes, scales, offsets, block_scales, block_offsets;
     size_t bytes; /* of a strip */
 };
 
@@ -76,7 +91,12 @@ int group_code(enum dtype type, const struct strip_layout *layout, const void *s
                size_t col);
 void group_set_code(enum dtype type, const struct strip_layout *layout, void *strip, size_t lane,
                     size_t col, int code);
-/* All codes of a group at once; int8 as two's complement. */
+/* The scale and the offset of a column; 0 where there are no offsets. */
+float group_scale_at(const struct group_format *format, const struct strip_layout *layout,
+                     const void *strip, size_t lane, size_t col);
+float group_offset_at(const struct group_format *format, const struct strip_layout *layout,
+                      const void *strip, size_t lane, size_t col);
+/* All codes of GROUP columns at once; int8 as two's complement. */
 void group_store(enum dtype type, const struct strip_layout *layout, void *strip, size_t group,
                  const uint8_t codes[GROUP][STRIP]);
 

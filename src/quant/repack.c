@@ -30,7 +30,8 @@ bool group_from_gguf(enum dtype type, enum dtype *grouped, struct group_format *
     if (type >= DTYPE_ROWS || targets[type].grouped == DTYPE_F32)
         return false;
     *grouped = targets[type].grouped;
-    *format = (struct group_format){.scale = GROUP_SCALE_F16, .offset = targets[type].offset};
+    *format = (struct group_format){
+        .scale = GROUP_SCALE_F16, .offset = targets[type].offset, .cols = GROUP};
     if (targets[type].codebook != NULL)
         memcpy(format->codebook, targets[type].codebook, sizeof format->codebook);
     return true;

@@ -68,7 +68,7 @@ int synthetic_check(const char *shape, struct llama3_error *err)
 
 static void set(struct matrix *matrix, enum dtype type, size_t rows, size_t cols)
 {
-    *matrix = (struct matrix){.type = type, .rows = rows, .cols = cols};
+    *matrix = (struct matrix){.type = type, .rows = rows, .cols = cols, .groups.cols = GROUP};
     if (type == DTYPE_INT4)
         memcpy(matrix->groups.codebook, group_codebook, sizeof matrix->groups.codebook);
 }

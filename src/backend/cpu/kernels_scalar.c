@@ -170,37 +170,35 @@ static void quantize(const float *x, size_t n, const struct quantized *q)
     }
 }
 
-static float group_number(const uint8_t *stored, enum group_scale type, size_t i)
+/* Adds columns [col, col + n) of a row, which share a scale, times a token to y. */
+static float add_group(const struct group_block *b, const uint8_t *strip, size_t lane, size_t col,
+                       size_t n, size_t token, float y)
 {
-    uint16_t half;
-    if (type == GROUP_SCALE_INT8)
-        return (float)(int8_t)stored[i];
-    memcpy(&half, stored + 2 * i, sizeof half);
-    return f16_to_f32(half);
+    const struct quantized x = quantized_at(b->x, b->token + token, col / GROUP);
+    int32_t sum = 0, codes = 0;
+    for (size_t i = col % GROUP; i < col % GROUP + n; i++) {
+        int code = group_code(b->type, &b->layout, strip, lane, col / GROUP * GROUP + i);
+        int level = b->type == DTYPE_INT4 ? b->format->codebook[code] : code;
+        int x_code = x.codes[i / 4 * 4 * x.tile + i % 4];
+        sum += level * x_code;
+        codes += x_code;
+    }
+    /* base is 1.5 * 2^23 * 2^k */
+    float power = x.numbers[ACT_BASE * x.tile] / 0x1.8p23f;
+    y = fmaf((float)sum * power, group_scale_at(b->format, &b->layout, strip, lane, col), y);
+    return !b->format->offset ? y
+                              : fmaf(group_offset_at(b->format, &b->layout, strip, lane, col),
+                                     (float)codes * power, y);
 }
 
 static float dot_groups(const struct group_block *b, size_t row, size_t token)
 {
     const uint8_t *strip = b->strips + row / STRIP * b->layout.bytes;
-    size_t lane = row % STRIP;
+    size_t lane = row % STRIP, n = b->format->cols < GROUP ? b->format->cols : GROUP;
     float y = 0, row_scale;
 
-    for (size_t group = 0; group < b->layout.groups; group++) {
-        const struct quantized x = quantized_at(b->x, b->token + token, group);
-        size_t at = group * STRIP + lane;
-        int32_t sum = 0;
-        for (size_t i = 0; i < GROUP; i++) {
-            int code = group_code(b->type, &b->layout, strip, lane, group * GROUP + i);
-            int level = b->type == DTYPE_INT4 ? b->format->codebook[code] : code;
-            sum += level * x.codes[i / 4 * 4 * x.tile + i % 4];
-        }
-        /* base is 1.5 * 2^23 * 2^k */
-        y = fmaf((float)sum * (x.numbers[ACT_BASE * x.tile] / 0x1.8p23f),
-                 group_number(strip + b->layout.scales, b->format->scale, at), y);
-        if (b->format->offset)
-            y = fmaf(group_number(strip + b->layout.offsets, GROUP_SCALE_F16, at),
-                     x.numbers[ACT_TOTAL * x.tile], y);
-    }
+    for (size_t col = 0; col < b->layout.groups * GROUP; col += n)
+        y = add_group(b, strip, lane, col, n, token, y);
     memcpy(&row_scale, strip + lane * sizeof row_scale, sizeof row_scale);
     return y * row_scale * b->x.scales[b->token + token];
 }

@@ -76,7 +76,7 @@ struct strip_task {
 
 struct group_format quantize_format(enum dtype type)
 {
-    struct group_format format = {.scale = GROUP_SCALE_INT8};
+    struct group_format format = {.scale = GROUP_SCALE_INT8, .cols = GROUP};
     if (type == DTYPE_INT4)
         memcpy(format.codebook, group_codebook, sizeof format.codebook);
     return format;
