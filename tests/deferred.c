@@ -204,23 +204,49 @@ static void deferred_run(struct backend *backend, void (*fn)(void *arg), void *a
     fn(arg);
 }
 
+/* A matrix whose bytes are the device's own. Returns them. */
+static void *copy_matrix(const struct matrix *matrix, struct matrix *moved)
+{
+    struct span_of_bytes spans[MATRIX_SPANS];
+    size_t n = matrix_spans(matrix, 0, matrix->rows, spans), bytes = 0, at = 0;
+    for (size_t i = 0; i < n; i++)
+        bytes += (spans[i].bytes + 63) / 64 * 64;
+    *moved = *matrix;
+    uint8_t *copy = size_alloc_aligned(bytes + sizeof(struct parts), 1);
+    struct parts *parts = (struct parts *)(void *)(copy + bytes);
+    if (copy == NULL)
+        return NULL;
+    for (size_t i = 0; i < n; at += (spans[i].bytes + 63) / 64 * 64, i++)
+        memcpy(copy + at, spans[i].data, spans[i].bytes);
+    moved->data = copy;
+    if (matrix->parts == NULL)
+        return copy;
+    *parts = *matrix->parts;
+    moved->parts = parts;
+    struct numbers *const all[] = {&parts->codes, &parts->scales, &parts->zeros};
+    at = 0;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i]->data != NULL) {
+            all[i]->data = copy + at;
+            at += (all[i]->bytes + 63) / 64 * 64;
+        }
+    return copy;
+}
+
 static struct weight *deferred_weight(struct backend *backend, const struct matrix *matrix,
                                       enum weight_use use, struct llama3_error *err)
 {
     struct deferred *d = of(backend);
-    size_t bytes = matrix_bytes(matrix);
     uint64_t held = deferred_weight_bytes(NULL, matrix, use);
     if (hold(held, err) < 0)
         return NULL;
-    void *copy = size_alloc_aligned(bytes, 1);
+    struct matrix moved;
+    void *copy = copy_matrix(matrix, &moved);
     if (copy == NULL) {
         let_go(held);
-        error_memory(err, "a weight", bytes);
+        error_memory(err, "a weight", matrix_bytes(matrix));
         return NULL;
     }
-    memcpy(copy, matrix->data, bytes);
-    struct matrix moved = *matrix;
-    moved.data = copy;
     struct weight *handle = give_handle(d, d->inner_ops->weight(d->inner, &moved, use, err));
     if (handle == NULL) {
         let_go(held);

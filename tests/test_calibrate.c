@@ -127,7 +127,7 @@ START_TEST(outputs_lose_less)
     static double h[COLS][COLS];
     struct matrix in = {.type = DTYPE_F32, .rows = ROWS, .cols = COLS, .data = w};
     struct group_format format = quantize_format(DTYPE_INT4 + (enum dtype)_i);
-    struct matrix out = {DTYPE_INT4 + (enum dtype)_i, ROWS, COLS, NULL, format};
+    struct matrix out = {DTYPE_INT4 + (enum dtype)_i, ROWS, COLS, NULL, format, NULL};
     size_t bytes = group_bytes(out.type, &format, ROWS, COLS);
     void *strips[2] = {size_alloc_aligned(bytes, 1), size_alloc_aligned(bytes, 1)};
     double errors[2] = {0};
@@ -307,7 +307,7 @@ static struct matrix quantized(const struct matrix *in, const struct calibration
     void *out = size_alloc_aligned(group_bytes(DTYPE_INT4, &format, in->rows, in->cols), 1);
     calibration_options(calibration, &options);
     ck_assert_int_eq(quantize_rows(in, 0, in->rows, &options, out, NULL, &err), 0);
-    return (struct matrix){DTYPE_INT4, in->rows, in->cols, out, format};
+    return (struct matrix){DTYPE_INT4, in->rows, in->cols, out, format, NULL};
 }
 
 static void drop(struct matrix *m)
@@ -358,7 +358,7 @@ static struct matrix plain(const struct matrix *in)
     struct group_format format = quantize_format(DTYPE_INT4);
     void *out = size_alloc_aligned(group_bytes(DTYPE_INT4, &format, in->rows, in->cols), 1);
     ck_assert_int_eq(quantize_rows(in, 0, in->rows, &options, out, NULL, &err), 0);
-    return (struct matrix){DTYPE_INT4, in->rows, in->cols, out, format};
+    return (struct matrix){DTYPE_INT4, in->rows, in->cols, out, format, NULL};
 }
 
 /* Of what was quantized without a text there is none. */

@@ -46,7 +46,7 @@ static struct matrix quantize(const struct matrix *in, struct quantize_options o
     void *out = room(group_bytes(options.type, &format, in->rows, in->cols));
     int status = quantize_rows(in, 0, in->rows, &options, out, error, &err);
     ck_assert_msg(status == 0, "%s", err.message);
-    return (struct matrix){options.type, in->rows, in->cols, out, format};
+    return (struct matrix){options.type, in->rows, in->cols, out, format, NULL};
 }
 
 static void drop(struct matrix *m)

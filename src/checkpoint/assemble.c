@@ -195,7 +195,7 @@ static int take(const struct tensor_table *table, const char *name, bool optiona
 
     /* This keeps every later read inside the file, whatever the container checked. */
     size_t bytes;
-    *out = (struct matrix){tensor->type, rows, cols, tensor->data, tensor->groups};
+    *out = (struct matrix){tensor->type, rows, cols, tensor->data, tensor->groups, .parts = NULL};
     if (!size_mul(is_grouped(out->type) ? strip_layout(out->type, &out->groups, cols).bytes
                                         : dtype_row_bytes(out->type, cols),
                   is_grouped(out->type) ? (rows + STRIP - 1) / STRIP : rows, &bytes) ||

@@ -93,39 +93,3 @@ void model_close(struct model *model)
     vocab_free(&model->vocab);
     *model = (struct model){0};
 }
-
-size_t matrix_bytes(const struct matrix *matrix)
-{
-    return is_grouped(matrix->type)
-               ? group_bytes(matrix->type, &matrix->groups, matrix->rows, matrix->cols)
-               : matrix->rows * dtype_row_bytes(matrix->type, matrix->cols);
-}
-
-const uint8_t *matrix_rows(const struct matrix *matrix, size_t first, size_t n, size_t *bytes)
-{
-    struct matrix before = *matrix, rows = *matrix;
-    before.rows = first;
-    rows.rows = n;
-    *bytes = matrix_bytes(&rows);
-    return (const uint8_t *)matrix->data + matrix_bytes(&before);
-}
-
-void matrix_copy_rows(const struct matrix *matrix, size_t first, size_t n, void *out)
-{
-    size_t bytes;
-    const uint8_t *rows = matrix_rows(matrix, first, n, &bytes);
-    memcpy(out, rows, bytes);
-}
-
-void matrix_row(const struct matrix *matrix, size_t row, float *out)
-{
-    const char *data = matrix->data;
-    if (is_grouped(matrix->type)) {
-        size_t bytes = strip_layout(matrix->type, &matrix->groups, matrix->cols).bytes;
-        group_expand(matrix->type, &matrix->groups, matrix->cols, data + row / STRIP * bytes,
-                     row % STRIP, 0, matrix->cols, out);
-    } else {
-        dtype_expand(matrix->type, data + row * dtype_row_bytes(matrix->type, matrix->cols), out,
-                     matrix->cols);
-    }
-}

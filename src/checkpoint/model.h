@@ -17,26 +17,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "checkpoint/vocab.h"
-#include "quant/dtype.h"
-#include "quant/group.h"
-
-/* y = W x, W as [rows][cols] row-major: rows are outputs, cols inputs. */
-struct matrix {
-    enum dtype type;
-    size_t rows, cols;
-    const void *data; /* [rows][dtype_row_bytes(type, cols)], in a mapped file; any alignment.
-                         Grouped types: the strips of group.h, 64-byte aligned */
-    struct group_format groups; /* of grouped types */
-};
-
-/* Bytes of a matrix's data. */
-size_t matrix_bytes(const struct matrix *matrix);
-/* The data of the rows [first, first + n), and its *bytes. Of grouped types first is a multiple of
- * STRIP, and n too unless the matrix ends. */
-const uint8_t *matrix_rows(const struct matrix *matrix, size_t first, size_t n, size_t *bytes);
-void matrix_copy_rows(const struct matrix *matrix, size_t first, size_t n, void *out);
-/* One row to f32. */
-void matrix_row(const struct matrix *matrix, size_t row, float *out /* [cols] */);
+#include "quant/matrix.h"
 
 /* Frequencies as they are, also with transformers' `dynamic`, which changes them beyond the context
  * alone; or scaled: "llama3" as in Llama 3.1's release, divided by a factor, or YaRN (Peng et al.

@@ -33,18 +33,19 @@ static enum dtype type_of(const struct convert_options *o, enum tensor_kind kind
     return kind == TENSOR_EMBED ? o->embed : kind == TENSOR_HEAD ? o->head : o->layers;
 }
 
-/* Whether GGUF's blocks hold the codes of `to`. q6_k's groups are half as long, so its codes
- * change. */
-static bool has_codes(enum dtype from, enum dtype to, struct group_format *format)
+/* Whether a matrix holds the codes of `to`, in the order of its columns. q6_k's groups are half as
+ * long, so its codes change. */
+static bool has_codes(const struct matrix *from, enum dtype to, struct group_format *format)
 {
     enum dtype grouped;
-    return from != DTYPE_Q6_K && group_from_gguf(from, &grouped, format) && grouped == to;
+    return from->type != DTYPE_Q6_K && (from->parts == NULL || from->parts->order == NULL) &&
+           matrix_target(from, &grouped, format) && grouped == to;
 }
 
-bool convert_carries(enum dtype from, enum dtype to)
+bool convert_carries(const struct matrix *from, enum dtype to)
 {
     struct group_format format;
-    return from == to || has_codes(from, to, &format);
+    return from->type == to || has_codes(from, to, &format);
 }
 
 static struct matrix target_of(void *arg, const struct tensor *tensor)
@@ -55,7 +56,8 @@ static struct matrix target_of(void *arg, const struct tensor *tensor)
     if (target.type == type) /* groups keep their format */
         return target;
     target.type = type;
-    if (!has_codes(tensor->matrix->type, type, &target.groups))
+    target.parts = NULL;
+    if (!has_codes(tensor->matrix, type, &target.groups))
         target.groups = is_grouped(type) ? quantize_format(type) : (struct group_format){0};
     return target;
 }
@@ -76,17 +78,15 @@ static int check_numbers(const uint8_t *numbers, size_t groups, size_t row,
     return 0;
 }
 
-/* Rows of GGUF's blocks to strips with the same codes. */
+/* Rows to strips with the same codes. */
 static int carry_rows(const struct matrix *from, const struct matrix *to, size_t first, size_t n,
                       uint8_t *out, struct llama3_error *err)
 {
     struct strip_layout l = strip_layout(to->type, &to->groups, to->cols);
-    size_t row_bytes = dtype_row_bytes(from->type, from->cols);
+    matrix_repack(from, first, n, out);
     for (size_t row = first; row < first + n; row += STRIP, out += l.bytes) {
-        size_t left = first + n - row;
-        group_repack(from->type, (const uint8_t *)from->data + row * row_bytes, row_bytes,
-                     left < STRIP ? left : STRIP, from->cols, out);
-        if (check_numbers(out + l.scales, l.groups, row, err) != 0 ||
+        if ((to->groups.scale == GROUP_SCALE_F16 &&
+             check_numbers(out + l.scales, l.groups, row, err) != 0) ||
             (to->groups.offset && check_numbers(out + l.offsets, l.groups, row, err) != 0))
             return -1;
     }
@@ -134,15 +134,21 @@ static int round_rows(const struct conversion *job, const struct matrix *from, e
 }
 
 /* Prefetches the next rows and drops those that are done. So a mapped file larger than memory is
- * read at the disk's speed, and does not evict everything else. */
+ * read at the disk's speed, and does not evict everything else. Of tensors whose rows lie side by
+ * side nothing is done before the last row. */
 static void move_on(const struct conversion *job, const struct matrix *from, size_t first, size_t n)
 {
-    size_t bytes;
-    const uint8_t *begin = matrix_rows(from, first, n, &bytes);
-    for (size_t i = 0; i < job->model->n_maps; i++) {
-        map_drop(&job->model->maps[i], begin, bytes);
-        if (job->options->on_need == NULL) /* else they may not have arrived */
-            map_want(&job->model->maps[i], begin + bytes, bytes);
+    struct span_of_bytes spans[MATRIX_SPANS], whole[MATRIX_SPANS];
+    matrix_spans(from, 0, from->rows, whole);
+    for (size_t s = matrix_spans(from, first, n, spans); s-- > 0;) {
+        if (spans[s].bytes == whole[s].bytes && first + n < from->rows)
+            continue;
+        for (size_t i = 0; i < job->model->n_maps; i++) {
+            const struct map *map = &job->model->maps[i];
+            map_drop(map, spans[s].data, spans[s].bytes);
+            if (job->options->on_need == NULL) /* else they may not have arrived */
+                map_want(map, spans[s].data + spans[s].bytes, spans[s].bytes);
+        }
     }
 }
 
@@ -218,7 +224,7 @@ static int begin_rows(struct conversion *job, const struct tensor *tensor, size_
 
 static bool carries_over(const struct matrix *from, const struct matrix *to)
 {
-    return is_grouped(to->type) && convert_carries(from->type, to->type);
+    return is_grouped(to->type) && convert_carries(from, to->type);
 }
 
 /* Norms are copied, but must be finite too. */
@@ -390,7 +396,7 @@ static int check_norms(const struct conversion *job, struct llama3_error *err)
 enum dtype convert_beside(const struct model *model, enum dtype layers)
 {
     bool widens = model->config.tied && layers == DTYPE_INT4;
-    return widens && !convert_carries(model->embed.type, DTYPE_INT4) ? DTYPE_INT8 : layers;
+    return widens && !convert_carries(&model->embed, DTYPE_INT4) ? DTYPE_INT8 : layers;
 }
 
 int convert(const struct model *model, const struct convert_options *options, struct new_file *file,

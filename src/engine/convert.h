@@ -46,9 +46,9 @@ struct convert_report {
     size_t layers; /* in the file; of a resumable one, on disk */
 };
 
-/* Whether weights of one type become another without a second rounding: the types are the same, or
- * the first holds the second's codes in GGUF's blocks. */
-bool convert_carries(enum dtype from, enum dtype to);
+/* Whether a matrix becomes one of this type without a second rounding: the types are the same, or
+ * it holds codes of that type. */
+bool convert_carries(const struct matrix *from, enum dtype to);
 
 /* The default type of embedding and head beside layers of this type. A tied matrix gets 8 bits
  * beside layers of 4, unless it has 4 already: a head is worth them (BENCHMARKS.md, "int4:

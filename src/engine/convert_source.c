@@ -70,9 +70,12 @@ int convert_source_need(const struct convert_source *source, const struct matrix
                         size_t first, size_t n, struct llama3_error *err)
 {
     const struct convert_options *o = source->options;
-    size_t bytes;
-    const uint8_t *data = matrix_rows(matrix, first, n, &bytes);
-    return o->on_need == NULL ? 0 : o->on_need(o->arg, data, bytes, err);
+    struct span_of_bytes spans[MATRIX_SPANS];
+    size_t n_spans = o->on_need == NULL ? 0 : matrix_spans(matrix, first, n, spans);
+    for (size_t i = 0; i < n_spans; i++)
+        if (o->on_need(o->arg, spans[i].data, spans[i].bytes, err) != 0)
+            return -1;
+    return 0;
 }
 
 int convert_source_need_text(const struct convert_source *source, struct llama3_error *err)
@@ -88,8 +91,10 @@ void convert_ranges(const struct model *model,
                     void (*each)(void *arg, const void *data, size_t bytes), void *arg)
 {
     for (size_t i = 0; i < tensor_count(model); i++) {
-        struct tensor tensor = tensor_at(model, i);
-        each(arg, tensor.matrix->data, matrix_bytes(tensor.matrix));
+        struct span_of_bytes spans[MATRIX_SPANS];
+        const struct matrix *m = tensor_at(model, i).matrix;
+        for (size_t s = 0, n = matrix_spans(m, 0, m->rows, spans); s < n; s++)
+            each(arg, spans[s].data, spans[s].bytes);
     }
 }
 
@@ -98,9 +103,9 @@ void convert_ranges(const struct model *model,
 static void tell(const struct convert_source *s, const struct matrix *matrix, size_t first,
                  size_t n)
 {
-    size_t bytes;
-    const uint8_t *data = matrix_rows(matrix, first, n, &bytes);
-    s->options->on_spent(s->options->arg, data, bytes);
+    struct span_of_bytes spans[MATRIX_SPANS];
+    for (size_t i = 0, n_spans = matrix_spans(matrix, first, n, spans); i < n_spans; i++)
+        s->options->on_spent(s->options->arg, spans[i].data, spans[i].bytes);
 }
 
 /* Rows of the embedding that the text reads, or the others. */

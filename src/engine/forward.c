@@ -269,10 +269,12 @@ static int open_holder(struct forward *f, struct holder *h, const float *inv_fre
 static void drop_copied(const struct forward *f, const struct holder *h,
                         const struct weight *weight, const struct matrix *matrix)
 {
+    struct span_of_bytes spans[MATRIX_SPANS];
     if (!h->ops->weight_is_copy(h->backend, weight))
         return;
-    for (size_t i = 0; i < f->model->n_maps; i++)
-        map_drop(&f->model->maps[i], matrix->data, matrix_bytes(matrix));
+    for (size_t n = matrix_spans(matrix, 0, matrix->rows, spans); n > 0; n--)
+        for (size_t i = 0; i < f->model->n_maps; i++)
+            map_drop(&f->model->maps[i], spans[n - 1].data, spans[n - 1].bytes);
 }
 
 static int take(struct forward *f, const struct holder *h, struct weight **weight,

@@ -32,7 +32,7 @@ static int quantize_plainly(const struct comparison *c, const struct matrix *sou
                             struct llama3_error *err)
 {
     *plain = *made;
-    if (!is_grouped(made->type) || convert_carries(source->type, made->type))
+    if (!is_grouped(made->type) || convert_carries(source, made->type))
         return 0;
     struct quantize_options options = {.type = made->type, .threads = c->threads};
     void *data = size_alloc_aligned(1, matrix_bytes(made));

@@ -33,7 +33,7 @@ bool quantizer_calibrates(const struct model *model, enum dtype layers)
     for (size_t i = 0; i < tensor_count(model); i++) {
         struct tensor tensor = tensor_at(model, i);
         if (tensor_is_layers(tensor.kind) && !tensor_is_norm(tensor.kind) &&
-            !convert_carries(tensor.matrix->type, layers))
+            !convert_carries(tensor.matrix, layers))
             return true;
     }
     return false;

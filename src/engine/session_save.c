@@ -55,14 +55,15 @@ static void add_number(struct sha256_ctx *sha, uint64_t number)
 static void add_matrix(struct sha256_ctx *sha, const struct matrix *matrix)
 {
     enum { SAMPLES = 16, SAMPLE = 64 };
-    size_t bytes = matrix_bytes(matrix);
+    struct span_of_bytes spans[MATRIX_SPANS];
     add_number(sha, matrix->type);
     add_number(sha, matrix->rows);
     add_number(sha, matrix->cols);
-    for (size_t i = 0; i < SAMPLES; i++) {
-        size_t at = bytes / SAMPLES * i, n = bytes - at < SAMPLE ? bytes - at : SAMPLE;
-        sha256_update(sha, n, (const uint8_t *)matrix->data + at);
-    }
+    for (size_t s = 0, n_spans = matrix_spans(matrix, 0, matrix->rows, spans); s < n_spans; s++)
+        for (size_t i = 0; i < SAMPLES; i++) {
+            size_t bytes = spans[s].bytes, at = bytes / SAMPLES * i;
+            sha256_update(sha, bytes - at < SAMPLE ? bytes - at : SAMPLE, spans[s].data + at);
+        }
 }
 
 static void add_model(struct sha256_ctx *sha, const struct model *m)

@@ -10,6 +10,9 @@ static const struct dtype_info infos[DTYPE_COUNT] = {
     [DTYPE_Q4_K] = {"q4_k", 256, 144}, [DTYPE_Q5_K] = {"q5_k", 256, 176},
     [DTYPE_Q6_K] = {"q6_k", 256, 210}, [DTYPE_IQ4_NL] = {"iq4_nl", 32, 18},
     [DTYPE_INT4] = {"int4", 1, 0},     [DTYPE_INT8] = {"int8", 1, 0},
+    [DTYPE_GPTQ4] = {"gptq4", 1, 0},   [DTYPE_GPTQ8] = {"gptq8", 1, 0},
+    [DTYPE_AWQ] = {"awq", 1, 0},       [DTYPE_W4] = {"w4", 1, 0},
+    [DTYPE_W8] = {"w8", 1, 0},
 };
 
 const struct dtype_info *dtype_info(enum dtype type)

@@ -25,9 +25,15 @@ enum dtype {
     DTYPE_Q5_K,
     DTYPE_Q6_K,
     DTYPE_IQ4_NL,
-    DTYPE_ROWS, /* types before this are stored row by row, the others in strips: group.h */
+    DTYPE_ROWS, /* types before this are stored row by row, the next two in strips: group.h */
     DTYPE_INT4 = DTYPE_ROWS,
     DTYPE_INT8,
+    DTYPE_PARTS, /* types from here on are several tensors: matrix.h */
+    DTYPE_GPTQ4 = DTYPE_PARTS,
+    DTYPE_GPTQ8,
+    DTYPE_AWQ,
+    DTYPE_W4, /* compressed-tensors */
+    DTYPE_W8,
     DTYPE_COUNT
 };
 

@@ -65,16 +65,16 @@ static const struct option_spec specs[] = {
 
 /* ---- what is asked ----------------------------------------------------------------------- */
 
-struct numbers {
+struct number_list {
     size_t items[MAX_LIST];
     size_t n;
 };
 
 /* "1,2,4": numbers up to max. */
-static int parse_list(const char *name, const char *text, size_t max, struct numbers *list)
+static int parse_list(const char *name, const char *text, size_t max, struct number_list *list)
 {
     const char *at = text;
-    *list = (struct numbers){0};
+    *list = (struct number_list){0};
     while (list->n < MAX_LIST && *at >= '0' && *at <= '9') {
         char *end;
         unsigned long long value = strtoull(at, &end, 10);
@@ -91,7 +91,7 @@ static int parse_list(const char *name, const char *text, size_t max, struct num
                      name, MAX_LIST, max, text);
 }
 
-static bool is_zero(const struct numbers *list)
+static bool is_zero(const struct number_list *list)
 {
     for (size_t i = 0; i < list->n; i++)
         if (list->items[i] > 0)
@@ -100,7 +100,7 @@ static bool is_zero(const struct numbers *list)
 }
 
 /* Drops default contexts for which the model has no room. */
-static void drop_contexts(struct numbers *contexts, size_t limit, const struct bench_args *args)
+static void drop_contexts(struct number_list *contexts, size_t limit, const struct bench_args *args)
 {
     size_t n = 0;
     for (size_t i = 0; i < contexts->n; i++)
@@ -110,8 +110,8 @@ static void drop_contexts(struct numbers *contexts, size_t limit, const struct b
 }
 
 /* Fills tests, [1 + 2 * MAX_LIST]. */
-static size_t list_tests(const struct bench_args *args, const struct numbers *batches,
-                         const struct numbers *contexts, struct bench_test *tests)
+static size_t list_tests(const struct bench_args *args, const struct number_list *batches,
+                         const struct number_list *contexts, struct bench_test *tests)
 {
     size_t n = 0, first = contexts->items[0], steps = args->decode;
     struct bench_test prompt = {.kind = BENCH_PROMPT, .n = args->prompt, .context = first};
@@ -245,8 +245,8 @@ static int open_model(const struct bench_args *args, int threads, struct model *
     return status == 0 ? STATUS_OK : say_failure(&err);
 }
 
-static int measure(const struct bench_args *args, const struct numbers *batches,
-                   struct numbers *contexts)
+static int measure(const struct bench_args *args, const struct number_list *batches,
+                   struct number_list *contexts)
 {
     struct bench_test tests[1 + 2 * MAX_LIST];
     int threads = args->model.threads > 0 ? args->model.threads : processors_available();
@@ -287,7 +287,7 @@ static int measure(const struct bench_args *args, const struct numbers *batches,
 
 static int run(const struct bench_args *args)
 {
-    struct numbers batches, contexts;
+    struct number_list batches, contexts;
     struct llama3_error err;
     if (args->type >= 0 && args->synthetic == NULL)
         return say_usage("--type is of --synthetic: a model has the types that it has");

@@ -22,7 +22,7 @@ struct weight {
     struct matrix matrix;       /* the matrix as it is mapped, or repacked */
     void *memory;               /* of a repacked one */
     size_t row_bytes;           /* of types stored row by row */
-    struct strip_layout layout; /* of the others */
+    struct strip_layout layout; /* of grouped types */
     float *vector; /* [round_up(cols, LANES)], a WEIGHT_VECTOR converted; NULL for a matrix */
     bool blas;     /* multiplied by BLAS for many rows */
     bool pairs;    /* multiplied by linear_bf16_products */
@@ -146,23 +146,16 @@ static inline unsigned char *page_v(const struct cpu *cpu, struct page *page, si
            cpu->shape.n_kv_heads * cpu->k_bytes + kv_head * cpu->v_bytes;
 }
 
-/* Columns [col, col + n) of a row to f32, by the fastest kernel; whole blocks. */
+/* Columns [col, col + n) of a row to f32, by the fastest kernel; as matrix_expand(). */
 static inline void cpu_expand(const struct cpu *cpu, const struct weight *w, size_t row, size_t col,
                               size_t n, float *out)
 {
     const struct matrix *m = &w->matrix;
-    const char *data = m->data;
-
-    if (is_grouped(m->type)) {
-        group_expand(m->type, &m->groups, m->cols, data + row / STRIP * w->layout.bytes,
-                     row % STRIP, col, n, out);
-        return;
-    }
-    data += row * w->row_bytes + dtype_row_bytes(m->type, col);
-    if (cpu->kernels->expand[m->type] != NULL)
-        cpu->kernels->expand[m->type](data, out, n);
+    if (m->type < DTYPE_ROWS && cpu->kernels->expand[m->type] != NULL)
+        cpu->kernels->expand[m->type](
+            (const char *)m->data + row * w->row_bytes + dtype_row_bytes(m->type, col), out, n);
     else
-        dtype_expand(m->type, data, out, n);
+        matrix_expand(m, row, col, n, out);
 }
 
 /* ops.c */

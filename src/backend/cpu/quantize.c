@@ -85,7 +85,7 @@ struct group_format quantize_format(enum dtype type)
 static void read_row(const struct quantize_job *job, size_t row, float *out)
 {
     const struct matrix *m = job->in;
-    if (!is_grouped(m->type) && job->kernels->expand[m->type] != NULL)
+    if (m->type < DTYPE_ROWS && job->kernels->expand[m->type] != NULL)
         job->kernels->expand[m->type](
             (const char *)m->data + row * dtype_row_bytes(m->type, m->cols), out, m->cols);
     else

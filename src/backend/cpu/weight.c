@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * weight.c: matrices as the CPU reads them. Mapped ones stay where they are. GGUF's blocks become
- * strips of groups where there are integer kernels for them, on all threads.
+ * weight.c: matrices as the CPU reads them. Mapped ones stay where they are. What can become strips
+ * of groups (matrix_target()) does so where there are integer kernels for them, on all threads.
  */
 #include "backend/cpu/cpu.h"
 
@@ -98,17 +98,15 @@ struct repacking {
     struct weight *to;
 };
 
-static void repack_strips(void *arg, size_t first, size_t end)
+enum { REPACK_STRIPS = REPACK_ROWS / STRIP };
+
+static void repack_rows(void *arg, size_t first, size_t end)
 {
     const struct repacking *r = arg;
-    const struct matrix *from = r->from;
-    size_t row_bytes = dtype_row_bytes(from->type, from->cols);
-
-    for (size_t strip = first; strip < end; strip++) {
-        size_t row = strip * STRIP, left = from->rows - row;
-        group_repack(from->type, (const char *)from->data + row * row_bytes, row_bytes,
-                     left < STRIP ? left : STRIP, from->cols,
-                     (char *)r->to->memory + strip * r->to->layout.bytes);
+    for (size_t i = first; i < end; i++) {
+        size_t row = i * REPACK_ROWS, left = r->from->rows - row;
+        matrix_repack(r->from, row, left < REPACK_ROWS ? left : REPACK_ROWS,
+                      (char *)r->to->memory + i * REPACK_STRIPS * r->to->layout.bytes);
     }
 }
 
@@ -116,7 +114,7 @@ static void repack_strips(void *arg, size_t first, size_t end)
 static int take_groups(struct cpu *cpu, struct weight *w, struct llama3_error *err)
 {
     struct matrix from = w->matrix, *m = &w->matrix;
-    bool repack = group_from_gguf(from.type, &m->type, &m->groups);
+    bool repack = matrix_target(&from, &m->type, &m->groups);
     size_t bytes = group_bytes(m->type, &m->groups, m->rows, m->cols);
 
     w->layout = strip_layout(m->type, &m->groups, m->cols);
@@ -127,7 +125,7 @@ static int take_groups(struct cpu *cpu, struct weight *w, struct llama3_error *e
         return error_memory(err, "a matrix", bytes);
     m->data = w->memory;
     if (repack)
-        cpu_share(cpu, (m->rows + STRIP - 1) / STRIP, 1, repack_strips,
+        cpu_share(cpu, (m->rows + REPACK_ROWS - 1) / REPACK_ROWS, 1, repack_rows,
                   &(struct repacking){&from, w});
     else
         memcpy(w->memory, from.data, bytes);
@@ -140,8 +138,7 @@ static int take_matrix(struct cpu *cpu, struct weight *w, struct llama3_error *e
     enum dtype grouped;
     bool has_table = cpu->kernels->linear_groups != NULL;
 
-    if (has_table &&
-        (is_grouped(w->matrix.type) || group_from_gguf(w->matrix.type, &grouped, &format)))
+    if (has_table && (is_grouped(w->matrix.type) || matrix_target(&w->matrix, &grouped, &format)))
         return take_groups(cpu, w, err) == 0 ? widen_narrow(cpu, w->matrix.cols, err) : -1;
     w->pairs = w->matrix.type == DTYPE_BF16 && w->matrix.cols % BF16_COLS == 0 &&
                cpu->kernels->linear_bf16_products != NULL;
@@ -172,7 +169,7 @@ struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix, 
     w->matrix = *matrix;
     if (is_grouped(matrix->type))
         w->layout = strip_layout(matrix->type, &matrix->groups, matrix->cols);
-    else
+    else if (matrix->parts == NULL)
         w->row_bytes = dtype_row_bytes(matrix->type, matrix->cols);
     if ((use == WEIGHT_MATRIX && take_matrix(cpu, w, err) != 0) ||
         (use == WEIGHT_VECTOR && take_vector(cpu, w, err) != 0)) {

@@ -41,7 +41,7 @@ static enum matrix_form form_of(enum dtype type)
 struct layout layout_of(const struct matrix *m)
 {
     struct layout l = {.grouped = m->type, .format = m->groups, .rows = m->rows, .cols = m->cols};
-    bool grouped = is_grouped(m->type) || group_from_gguf(m->type, &l.grouped, &l.format);
+    bool grouped = is_grouped(m->type) || matrix_target(m, &l.grouped, &l.format);
 
     l.form = form_of(l.grouped);
     if (l.form == MATRIX_INT4 && !has_lookup(l.format.codebook))
@@ -147,9 +147,7 @@ static void take_groups(const struct layout *l, const struct matrix *m, size_t t
         if (is_grouped(m->type)) {
             strip = (const uint8_t *)m->data + row / STRIP * s.bytes;
         } else {
-            size_t row_bytes = dtype_row_bytes(m->type, m->cols);
-            group_repack(m->type, (const uint8_t *)m->data + row * row_bytes, row_bytes,
-                         end - row < STRIP ? end - row : STRIP, m->cols, scratch);
+            matrix_repack(m, row, end - row < STRIP ? end - row : STRIP, scratch);
         }
         take_strip(l, strip, row % TILE_ROWS, units, scales, offsets, row_scales);
     }

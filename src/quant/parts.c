@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/* parts.c: matrices of several tensors: their weights, and the strips that they become. */
+#include <math.h>
+#include <string.h>
+
+#include "quant/matrix.h"
+
+/* ---- numbers --------------------------------------------------------------------------------- */
+
+static float e4m3_to_f32(uint8_t code)
+{
+    int exponent = code >> 3 & 15, fraction = code & 7;
+    float value = (code & 127) == 127 ? NAN
+                  : exponent == 0
+                      ? (float)fraction * 0x1p-9f
+                      : (float)(8 + fraction) * f32_from_bits((uint32_t)(exponent + 117) << 23);
+    return (code & 128) != 0 ? -value : value;
+}
+
+static float e8m0_to_f32(uint8_t code)
+{
+    return code == 255 ? NAN : code == 0 ? 0x1p-127f : f32_from_bits((uint32_t)code << 23);
+}
+
+/* What the number at an index is, before a table. */
+static inline float stored_number(enum number type, const uint8_t *data, size_t index)
+{
+    float value;
+    uint16_t half;
+    switch (type) {
+    case NUMBER_U4:
+        return (float)(data[index / 2] >> index % 2 * 4 & 15);
+    case NUMBER_U8:
+        return (float)data[index];
+    case NUMBER_S8:
+        return (float)(int8_t)data[index];
+    case NUMBER_E4M3:
+        return e4m3_to_f32(data[index]);
+    case NUMBER_E8M0:
+        return e8m0_to_f32(data[index]);
+    case NUMBER_F16:
+        return load_f16(data + 2 * index);
+    case NUMBER_BF16:
+        memcpy(&half, data + 2 * index, sizeof half);
+        return bf16_to_f32(half);
+    case NUMBER_F32:
+        break;
+    }
+    memcpy(&value, data + 4 * index, sizeof value);
+    return value;
+}
+
+static inline float number_of_index(const struct numbers *n, size_t index)
+{
+    if (n->places != NULL)
+        index = index / 8 * 8 + n->places[index % 8];
+    float value = stored_number(n->type, n->data, index);
+    return n->table != NULL ? n->table[(size_t)value] : value;
+}
+
+static inline size_t index_of(const struct numbers *n, size_t r, size_t c)
+{
+    return r / n->row_run * n->row_step + r % n->row_run + c / n->col_run * n->col_step +
+           c % n->col_run;
+}
+
+float number_at(const struct numbers *n, size_t row, size_t col)
+{
+    return number_of_index(n, index_of(n, row / n->rows, col / n->cols));
+}
+
+/* The zero that is subtracted from codes of a row and column. */
+static float zero_at(const struct parts *p, size_t row, size_t col)
+{
+    if (p->zeros.data == NULL)
+        return (float)p->zero;
+    int zero = (int)number_at(&p->zeros, row, col) + p->zero;
+    return (float)(zero & (p->zeros.type == NUMBER_U4 ? 15 : 255));
+}
+
+/* ---- to f32 ---------------------------------------------------------------------------------- */
+
+void parts_expand(const struct matrix *m, size_t row, size_t first, size_t n, float *out)
+{
+    const struct parts *p = m->parts;
+    for (size_t i = 0; i < n;) {
+        size_t col = first + i, left = p->scales.cols - col % p->scales.cols;
+        size_t end = i + (left < n - i ? left : n - i);
+        float scale = number_at(&p->scales, row, col), zero = zero_at(p, row, col);
+        for (; i < end; i++) {
+            size_t at = p->order != NULL ? p->order[first + i] : first + i;
+            float code = number_of_index(&p->codes, index_of(&p->codes, row, at));
+            out[i] = (code - zero) * scale;
+        }
+    }
+}
+
+/* ---- to strips ------------------------------------------------------------------------------- */
+
+/* Codes become levels by a subtraction that is exact: 4 bits through the codebook, 8 bits in the
+ * byte. */
+static int middle_of(const struct parts *p)
+{
+    return p->codes.type == NUMBER_U4 ? 8 : p->codes.type == NUMBER_U8 ? 128 : 0;
+}
+
+/* The longest groups that so many columns are a multiple of; 0: there are none. */
+static size_t group_cols(size_t cols)
+{
+    size_t most = GROUP; /* which all kernels take */
+    while (most >= GROUP_COLS_LEAST && cols % most != 0)
+        most /= 2;
+    return most < GROUP_COLS_LEAST ? 0 : most;
+}
+
+/* One scale for a row is its row scale; the others become f16. */
+bool parts_target(const struct matrix *m, enum dtype *type, struct group_format *format)
+{
+    const struct parts *p = m->parts;
+    bool by_row = p->scales.cols >= m->cols;
+    size_t cols = by_row ? GROUP : group_cols(p->scales.cols);
+    if (p->codes.table != NULL || p->codes.type > NUMBER_S8 || cols == 0)
+        return false;
+    *type = p->codes.type == NUMBER_U4 ? DTYPE_INT4 : DTYPE_INT8;
+    *format = (struct group_format){.scale = by_row ? GROUP_SCALE_INT8 : GROUP_SCALE_F16,
+                                    .cols = cols,
+                                    .offset = p->zeros.data != NULL || p->zero != middle_of(p)};
+    if (*type == DTYPE_INT4)
+        memcpy(format->codebook, group_codebook_signed, sizeof format->codebook);
+    return true;
+}
+
+/* The power of two that makes a number 1 to 2; 1 for one that isn't finite, or zero. */
+static float power_below(float number)
+{
+    uint32_t exponent = f32_bits(number) >> 23 & 255;
+    return exponent == 0 || exponent == 255 ? 1 : f32_from_bits(exponent << 23);
+}
+
+struct repack_parts {
+    const struct matrix *m;
+    enum dtype type;
+    struct group_format format;
+    struct strip_layout layout;
+};
+
+/* Scales and offsets of one lane of a strip. A row scale is a power of two, so that the row's
+ * largest scale is 1 to 2 and small ones keep their bits in f16. */
+static void take_numbers(const struct repack_parts *r, size_t row, uint8_t *strip, size_t lane)
+{
+    const struct parts *p = r->m->parts;
+    bool by_row = r->format.scale == GROUP_SCALE_INT8;
+    float row_scale = by_row ? number_at(&p->scales, row, 0) : 0;
+
+    for (size_t col = 0; col < r->m->cols && !by_row; col += p->scales.cols)
+        row_scale = fmaxf(row_scale, fabsf(number_at(&p->scales, row, col)));
+    if (!by_row)
+        row_scale = power_below(row_scale);
+    memcpy(strip + lane * sizeof row_scale, &row_scale, sizeof row_scale);
+    for (size_t col = 0, at = lane; col < r->m->cols; col += r->format.cols, at += STRIP) {
+        float scale = by_row ? 1 : number_at(&p->scales, row, col) / row_scale;
+        float zero = zero_at(p, row, col);
+        uint16_t halves[] = {f32_to_f16(scale), f32_to_f16(((float)middle_of(p) - zero) * scale)};
+        if (by_row)
+            strip[r->layout.scales + at] = 1;
+        else
+            memcpy(strip + r->layout.scales + 2 * at, &halves[0], 2);
+        if (r->format.offset)
+            memcpy(strip + r->layout.offsets + 2 * at, &halves[1], 2);
+    }
+}
+
+/* Any layout, code by code. */
+static void take_codes(const struct repack_parts *r, size_t row, size_t n, uint8_t *strip)
+{
+    const struct parts *p = r->m->parts;
+    uint8_t codes[GROUP][STRIP];
+    for (size_t group = 0; group < r->layout.groups; group++) {
+        memset(codes, 0, sizeof codes);
+        for (size_t i = 0; i < GROUP && group * GROUP + i < r->m->cols; i++) {
+            size_t col = group * GROUP + i;
+            col = p->order != NULL ? p->order[col] : col;
+            for (size_t lane = 0; lane < n; lane++) {
+                int code = (int)number_at(&p->codes, row + lane, col);
+                codes[i][lane] = (uint8_t)(r->type == DTYPE_INT8 ? code - middle_of(p) : code);
+            }
+        }
+        group_store(r->type, &r->layout, strip, group, codes);
+    }
+}
+
+void parts_repack(const struct matrix *m, size_t first, size_t n, void *strips)
+{
+    struct repack_parts r = {.m = m};
+    uint8_t *strip = strips;
+    if (!parts_target(m, &r.type, &r.format))
+        return;
+    r.layout = strip_layout(r.type, &r.format, m->cols);
+    for (size_t row = first, end = first + n; row < end; row += STRIP, strip += r.layout.bytes) {
+        size_t lanes = end - row < STRIP ? end - row : STRIP;
+        memset(strip, 0, r.layout.bytes);
+        take_codes(&r, row, lanes, strip);
+        for (size_t lane = 0; lane < lanes; lane++)
+            take_numbers(&r, row + lane, strip, lane);
+    }
+}
