@@ -35,14 +35,16 @@ __attribute__((visibility("default"))) const char *__asan_default_options(void)
 /* Reads all that a model points to: whatever lies outside of its files traps. */
 static void read_matrix(const struct model *model, const struct matrix *matrix)
 {
-    size_t size = matrix_bytes(matrix), i = 0;
-    const uint8_t *data = matrix->data;
-    for (; i < model->n_maps; i++) {
-        const struct map *map = &model->maps[i];
-        if (data >= map->data && data + size <= map->data + map->size)
-            break;
+    struct span_of_bytes spans[MATRIX_SPANS];
+    for (size_t n = matrix_spans(matrix, 0, matrix->rows, spans), i; n-- > 0;) {
+        for (i = 0; i < model->n_maps; i++) {
+            const struct map *map = &model->maps[i];
+            if (spans[n].data >= map->data &&
+                spans[n].data + spans[n].bytes <= map->data + map->size)
+                break;
+        }
+        ck_assert_msg(i < model->n_maps, "a matrix lies outside of its file");
     }
-    ck_assert_msg(i < model->n_maps, "a matrix lies outside of its file");
     static float row[1 << 16];
     ck_assert_uint_le(matrix->cols, sizeof row / sizeof *row);
     for (size_t r = 0; r < matrix->rows; r++)

@@ -54,6 +54,19 @@ static const struct {
     {"tiny-gguf-rope-linear", "/model.gguf", false},
     {"tiny-gguf-rope-yarn", "/model.gguf", false},
     {"tiny-gguf-split", "/model-00001-of-00002.gguf", false},
+    {"tiny-bnb-nf4", "", true},
+    {"tiny-bnb-nf4-double", "", true},
+    {"tiny-bnb-fp4", "", true},
+    {"tiny-bnb-int8", "", true},
+    {"tiny-ct-fp8-tensor", "", true},
+    {"tiny-ct-fp8-channel", "", true},
+    {"tiny-ct-fp8-block", "", true},
+    {"tiny-fp8-tensor", "", true},
+    {"tiny-fp8-block", "", true},
+    {"tiny-fp8-fbgemm", "", true},
+    {"tiny-ct-mxfp4", "", true},
+    {"tiny-ct-nvfp4", "", true},
+    {"tiny-modelopt-nvfp4", "", true},
 };
 enum { N_FIXTURES = sizeof fixtures / sizeof fixtures[0] };
 

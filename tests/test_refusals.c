@@ -62,8 +62,9 @@ START_TEST(config_json)
         {"\"attention_bias\": false", "\"attention_bias\": true",
          "\"attention_bias\": expected false, found true"},
         {"\"mlp_bias\": false", "\"mlp_bias\": true", "\"mlp_bias\": expected false, found true"},
-        {"\"mlp_bias\": false", "\"quantization_config\": {\"quant_method\": \"awq\"}",
-         "\"quantization_config\": expected unquantized weights, found awq"},
+        {"\"mlp_bias\": false", "\"quantization_config\": {\"quant_method\": \"hqq\"}",
+         "\"quantization_config\": expected bitsandbytes, compressed-tensors, fbgemm_fp8, fp8 or "
+         "modelopt, found hqq"},
         {"\"mlp_bias\": false", "\"partial_rotary_factor\": 0.5",
          "\"partial_rotary_factor\": expected 1, found 0.5"},
         {"\"rope_type\": \"llama3\"", "\"rope_type\": \"longrope\"",
@@ -225,8 +226,8 @@ END_TEST
 START_TEST(safetensors_headers)
 {
     static const struct change changes[] = {
-        {"\"F16\"", "\"I64\"",
-         "tensor model.embed_tokens.weight: expected F32, F16 or BF16, found I64"},
+        {"\"F16\"", "\"I16\"",
+         "tensor model.embed_tokens.weight: expected F32, F16 or BF16, found I16"},
         {"\"F16\"", "\"F4\"",
          "tensor model.embed_tokens.weight: expected F32, F16 or BF16, found F4"},
         {"[9,4]", "[9,5]", "tensor model.embed_tokens.weight: expected 90 bytes, found 72"},

@@ -11,6 +11,7 @@
 
 #include "base/size.h"
 #include "base/utf8.h"
+#include "checkpoint/stored.h"
 
 enum { MAX_TENSORS = 1 << 16 };
 
@@ -149,13 +150,13 @@ int config_finish(struct config *config, const char *where, struct llama3_error 
 
 /* ---- into the model -------------------------------------------------------------------------- */
 
-/* "[576, 1536]" */
-static void print_shape(char *out, size_t size, const uint64_t *dims, size_t n_dims)
+void tensor_shape_text(const uint64_t *dims, size_t n_dims, char *out, size_t size)
 {
     size_t at = (size_t)snprintf(out, size, "[");
-    for (size_t i = 0; i < n_dims; i++)
+    for (size_t i = 0; i < n_dims && at < size; i++)
         at += (size_t)snprintf(out + at, size - at, "%s%" PRIu64, i > 0 ? ", " : "", dims[i]);
-    snprintf(out + at, size - at, "]");
+    if (at < size)
+        snprintf(out + at, size - at, "]");
 }
 
 static int wrong_shape(const struct file_tensor *tensor, size_t rows, size_t cols,
@@ -164,10 +165,20 @@ static int wrong_shape(const struct file_tensor *tensor, size_t rows, size_t col
     uint64_t dims[2] = {rows, cols};
     size_t first = rows == 1; /* vectors have one dimension */
     char expected[128], found[128];
-    print_shape(expected, sizeof expected, dims + first, 2 - first);
-    print_shape(found, sizeof found, tensor->dims, tensor->n_dims);
+    tensor_shape_text(dims + first, 2 - first, expected, sizeof expected);
+    tensor_shape_text(tensor->dims, tensor->n_dims, found, sizeof found);
     return error_input(err, "%s: tensor %.100s: expected shape %s, found %s", where, tensor->name,
                        expected, found);
+}
+
+/* A matrix that is stored as several tensors. */
+static int take_stored(struct model *model, const struct tensor_table *table, const char *name,
+                       size_t rows, size_t cols, struct matrix *out, bool *taken, const char *where,
+                       struct llama3_error *err)
+{
+    char stem[TENSOR_NAME_SIZE];
+    snprintf(stem, sizeof stem, "%.*s", (int)(strlen(name) - strlen(".weight")), name);
+    return stored_take(&(struct stored){model, table, stem, rows, cols, where}, out, taken, err);
 }
 
 /* A tensor as the matrix [rows][cols], a vector if rows is 1. *out stays zero if an optional one is
@@ -181,6 +192,9 @@ static int take(const struct tensor_table *table, const char *name, bool optiona
 
     size_t n = tensor->n_dims;
     bool vector = rows == 1;
+    if (tensor->type == DTYPE_COUNT)
+        return error_input(err, "%s: tensor %.100s: expected F32, F16 or BF16, found %s", where,
+                           tensor->name, tensor->stored);
     if (n < (vector ? 1 : 2) || n > 2 || tensor->dims[n - 1] != cols ||
         (n == 2 && tensor->dims[0] != rows))
         return wrong_shape(tensor, rows, cols, where, err);
@@ -232,9 +246,14 @@ static int take_all(const struct tensor_table *table, const struct tensor_names 
         struct tensor tensor = tensor_at(model, i);
         char name[TENSOR_NAME_SIZE];
         tensor_name(&tensor, names, name);
-        if (take(table, name, tensor.kind == TENSOR_HEAD && head_optional, shapes[tensor.kind].rows,
-                 shapes[tensor.kind].cols, (struct matrix *)(uintptr_t)tensor.matrix, where,
-                 err) != 0)
+        bool taken = false;
+        if (names->several && shapes[tensor.kind].rows > 1 &&
+            take_stored(model, table, name, shapes[tensor.kind].rows, shapes[tensor.kind].cols,
+                        (struct matrix *)(uintptr_t)tensor.matrix, &taken, where, err) != 0)
+            return -1;
+        if (!taken && take(table, name, tensor.kind == TENSOR_HEAD && head_optional,
+                           shapes[tensor.kind].rows, shapes[tensor.kind].cols,
+                           (struct matrix *)(uintptr_t)tensor.matrix, where, err) != 0)
             return -1;
     }
     return 0;
@@ -247,12 +266,17 @@ static int sum_up(const struct tensor_table *table, const struct tensor_names *n
     uint64_t counts[DTYPE_COUNT] = {0};
     for (size_t i = 0; i < table->n; i++) {
         const struct file_tensor *tensor = &table->tensors[i];
-        if (tensor->used)
+        if (tensor->used && !tensor->part)
             counts[tensor->type] += tensor->dims[0] * (tensor->n_dims == 2 ? tensor->dims[1] : 1);
-        else if (!tensor_ignored(names, tensor->name))
+        else if (!tensor->used && !tensor_ignored(names, tensor->name))
             return error_input(err,
                                "%s: expected only the Llama architecture's tensors, found %.200s",
                                where, tensor->name);
+    }
+    for (size_t i = 0; i < tensor_count(model); i++) {
+        const struct matrix *matrix = tensor_at(model, i).matrix;
+        if (matrix->parts != NULL)
+            counts[matrix->type] += matrix->rows * matrix->cols;
     }
     for (int type = 0; type < DTYPE_COUNT; type++) {
         model->parameters += counts[type];

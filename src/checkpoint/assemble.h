@@ -18,8 +18,9 @@ struct file_tensor {
     struct group_format groups; /* of grouped types */
     const void *data;           /* in one of the model's maps */
     size_t bytes;
-    bool used;
-    char *name; /* the table's own copy */
+    const char *stored; /* its type as safetensors calls it: static; GGUF: NULL */
+    bool used, part;    /* part: of a matrix of several */
+    char *name;         /* the table's own copy */
 };
 
 struct tensor_table {
@@ -36,6 +37,8 @@ int tensor_table_sort(struct tensor_table *table, const char *where, struct llam
 /* NULL if there is none of that name. */
 struct file_tensor *tensor_table_find(const struct tensor_table *table, const char *name);
 void tensor_table_free(struct tensor_table *table);
+/* "[576, 1536]" */
+void tensor_shape_text(const uint64_t *dims, size_t n_dims, char *out, size_t size);
 
 /* True if the name ends with one of names->ignored. */
 bool tensor_ignored(const struct tensor_names *names, const char *name);

@@ -17,7 +17,13 @@
 
 enum { MAX_SMALL_FILE = 1 << 22, MAX_TOKENIZER = 1 << 26 };
 
-static const char *const ignored[] = {"rotary_emb.inv_freq", NULL};
+static const char *const ignored[] = {"rotary_emb.inv_freq",
+                                      ".input_scale",
+                                      ".input_scale_ub",
+                                      ".input_global_scale",
+                                      ".k_scale",
+                                      ".v_scale",
+                                      NULL};
 
 const struct tensor_names hf_names = {
     .kinds =
@@ -37,6 +43,7 @@ const struct tensor_names hf_names = {
         },
     .layer = "model.layers.",
     .ignored = ignored,
+    .several = true,
 };
 
 /* Reads folder/name, of at most max bytes. */

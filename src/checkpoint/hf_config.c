@@ -48,8 +48,7 @@ int hf_expect_false(const json_t *object, const char *key, const char *where,
 static int refuse_variants(const json_t *root, const char *where, struct llama3_error *err)
 {
     const json_t *architectures = json_object_get(root, "architectures");
-    const json_t *quantization = json_object_get(root, "quantization_config");
-    const char *method = "an unnamed method", *model_type = NULL;
+    const char *model_type = NULL;
     if (json_get_string(root, "model_type", true, &model_type, where, err) != 0 ||
         hf_expect_string(root, "model_type", "llama", where, err) != 0)
         return -1;
@@ -66,14 +65,52 @@ static int refuse_variants(const json_t *root, const char *where, struct llama3_
         hf_expect_false(root, "mlp_bias", where, err) != 0 ||
         hf_expect_number(root, "partial_rotary_factor", 1, where, err) != 0)
         return -1;
-    if (quantization == NULL || json_is_null(quantization))
+    return 0;
+}
+
+/* The block of FP8's scales: two positive numbers, or nothing. */
+static int read_block(const json_t *block, struct model *model, const char *where,
+                      struct llama3_error *err)
+{
+    json_int_t rows = json_integer_value(json_array_get(block, 0));
+    json_int_t cols = json_integer_value(json_array_get(block, 1));
+    if (block == NULL || json_is_null(block))
         return 0;
-    if (json_is_object(quantization) &&
-        json_get_string(quantization, "quant_method", false, &method, where, err) != 0)
+    if (json_array_size(block) != 2 || rows < 1 || rows > MAX_FFN || cols < 1 || cols > MAX_FFN)
+        return error_input(err, "%s: block of scales: expected two sizes of 1..%d, found others",
+                           where, MAX_FFN);
+    model->scale_rows = (size_t)rows;
+    model->scale_cols = (size_t)cols;
+    return 0;
+}
+
+/* The tensors say how they are quantized; this, what they don't. */
+static int read_quantization(const json_t *root, struct model *model, const char *where,
+                             struct llama3_error *err)
+{
+    static const char *const methods[] = {"bitsandbytes", "compressed-tensors", "fbgemm_fp8", "fp8",
+                                          "modelopt"};
+    const json_t *q = json_object_get(root, "quantization_config"), *value;
+    const char *method = "an unnamed method", *name;
+    size_t i = 0;
+    if (q == NULL || json_is_null(q))
+        return 0;
+    if (json_is_object(q) && json_get_string(q, "quant_method", false, &method, where, err) != 0)
         return -1;
-    return error_input(err,
-                       "%s: \"quantization_config\": expected unquantized weights, found %.80s",
-                       where, method);
+    while (i < sizeof methods / sizeof *methods && strcmp(method, methods[i]) != 0)
+        i++;
+    if (i == sizeof methods / sizeof *methods)
+        return error_input(err,
+                           "%s: \"quantization_config\": expected bitsandbytes, "
+                           "compressed-tensors, fbgemm_fp8, fp8 or modelopt, found %.80s",
+                           where, method);
+    json_object_foreach(json_object_get(q, "config_groups"), name, value)
+    {
+        const json_t *weights = json_object_get(value, "weights");
+        if (read_block(json_object_get(weights, "block_structure"), model, where, err) != 0)
+            return -1;
+    }
+    return read_block(json_object_get(q, "weight_block_size"), model, where, err);
 }
 
 /* rope_scaling or rope_parameters: one object, or NULL. */
@@ -311,7 +348,7 @@ int hf_config_read(const json_t *root, struct model *model, const char *where,
         {"max_position_embeddings", MAX_CONTEXT, &config->context},
     };
     double eps = 1e-6;
-    if (refuse_variants(root, where, err) != 0)
+    if (refuse_variants(root, where, err) != 0 || read_quantization(root, model, where, err) != 0)
         return -1;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         int64_t value = (int64_t)*sizes[i].value;

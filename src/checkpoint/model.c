@@ -90,6 +90,9 @@ void model_close(struct model *model)
     json_decref(model->templates);
     json_decref(model->special_tokens);
     json_decref(model->generation.unsupported);
+    for (size_t i = 0; i < model->n_parts; i++)
+        free(model->parts[i]);
+    free(model->parts);
     vocab_free(&model->vocab);
     *model = (struct model){0};
 }

@@ -43,6 +43,7 @@ struct tensor_names {
     const char *layer;
     const char *const *ignored; /* NULL-terminated: ends of names to ignore */
     bool absent_head_is_tied;   /* GGUF; else config.tied says so */
+    bool several;               /* a matrix may be several tensors: stored.h */
 };
 
 enum { TENSOR_NAME_SIZE = 128 };

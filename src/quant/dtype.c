@@ -12,7 +12,10 @@ static const struct dtype_info infos[DTYPE_COUNT] = {
     [DTYPE_INT4] = {"int4", 1, 0},     [DTYPE_INT8] = {"int8", 1, 0},
     [DTYPE_GPTQ4] = {"gptq4", 1, 0},   [DTYPE_GPTQ8] = {"gptq8", 1, 0},
     [DTYPE_AWQ] = {"awq", 1, 0},       [DTYPE_W4] = {"w4", 1, 0},
-    [DTYPE_W8] = {"w8", 1, 0},
+    [DTYPE_W8] = {"w8", 1, 0},         [DTYPE_NF4] = {"nf4", 1, 0},
+    [DTYPE_FP4] = {"fp4", 1, 0},       [DTYPE_LLM_INT8] = {"llm.int8", 1, 0},
+    [DTYPE_FP8] = {"fp8", 1, 0},       [DTYPE_MXFP4] = {"mxfp4", 1, 0},
+    [DTYPE_NVFP4] = {"nvfp4", 1, 0},
 };
 
 const struct dtype_info *dtype_info(enum dtype type)

@@ -34,6 +34,12 @@ enum dtype {
     DTYPE_AWQ,
     DTYPE_W4, /* compressed-tensors */
     DTYPE_W8,
+    DTYPE_NF4, /* bitsandbytes */
+    DTYPE_FP4,
+    DTYPE_LLM_INT8,
+    DTYPE_FP8,
+    DTYPE_MXFP4,
+    DTYPE_NVFP4,
     DTYPE_COUNT
 };
 

@@ -17,9 +17,12 @@ static size_t div_up(size_t n, size_t by)
 /* Without padding of the tensor. */
 static size_t numbers_bytes(const struct numbers *n, size_t rows, size_t cols)
 {
-    return n->data == NULL
-               ? 0
-               : div_up(div_up(rows, n->rows) * div_up(cols, n->cols) * numbers_bits(n->type), 8);
+    if (n->data == NULL)
+        return 0;
+    size_t blocks =
+        n->flat > 0 ? div_up(rows * cols, n->flat) : div_up(rows, n->rows) * div_up(cols, n->cols);
+    size_t factors = n->factors == NULL ? 0 : div_up(blocks, n->factor_run) * sizeof(float);
+    return div_up(blocks * numbers_bits(n->type), 8) + factors;
 }
 
 size_t matrix_bytes(const struct matrix *m)
@@ -75,6 +78,9 @@ size_t matrix_spans(const struct matrix *m, size_t first, size_t n,
         }
         spans[used++] = span;
     }
+    if (m->parts->scales.factors != NULL)
+        spans[used++] =
+            (struct span_of_bytes){m->parts->scales.factors, m->parts->scales.factor_bytes};
     return used;
 }
 

@@ -61,9 +61,17 @@ struct numbers {
         *places;        /* [8]: the number of index i is at i / 8 * 8 + places[i % 8]; NULL: at i */
     const float *table; /* [256], of U4 [16]: what codes stand for; NULL: for themselves. The
                            model's */
+    size_t flat; /* > 0: blocks go on in the next row, and the number of weight (r, c) is the one at
+                    (r * row_step + c) / flat */
+    /* Numbers that are quantized themselves: number * factor + added, where neighbours share a
+     * factor. NULL: they are not. */
+    const uint8_t *factors;          /* f32, at any alignment */
+    size_t factor_bytes, factor_run; /* of all; numbers that share one */
+    float added;
 };
 
-/* weight = (code - zero) * scale: the difference of integers, the product rounded in f32. */
+/* weight = (code - zero) * scale: the difference of integers, the product rounded in f32. Then
+ * times `last`, if it is not 0. */
 struct parts {
     struct numbers codes; /* rows = cols = 1 */
     struct numbers scales;
@@ -72,6 +80,8 @@ struct parts {
     /* Act-order: columns that share a scale are neighbours once they are sorted. Column j of strips
      * is column order[j] of the matrix, and scales and zeros are of column j. NULL: as they are */
     const uint32_t *order; /* [cols], a permutation; the model's */
+    float last;
+    float unit; /* > 0: scales are this times numbers that f16 holds exactly */
 };
 
 /* ---- any matrix ------------------------------------------------------------------------------ */
@@ -116,11 +126,20 @@ void matrix_copy_rows(const struct matrix *matrix, size_t first, size_t n, void 
 
 /* ---- inside ---------------------------------------------------------------------------------- */
 
+/* All codes but NaN, and those of E8M0 in the other direction. */
+float e4m3_to_f32(uint8_t code);
 float number_at(const struct numbers *numbers, size_t row, size_t col);
 
 /* As the functions of a matrix, for one with parts: parts.c. */
 void parts_expand(const struct matrix *matrix, size_t row, size_t first, size_t n, float *out);
 bool parts_target(const struct matrix *matrix, enum dtype *type, struct group_format *format);
 void parts_repack(const struct matrix *matrix, size_t first, size_t n, void *strips);
+
+/* The nearest levels that a table can have, and what a level of 1 stands for: levels.c. */
+float table_levels(const float table[16], int8_t codebook[16]);
+/* The codes of FP8 as levels; the scales of groups that strips have are multiplied by the power of
+ * two that a level is there, but for 2^-9, the row scales' part. */
+void float8_repack(const struct matrix *matrix, size_t first, size_t n,
+                   const struct strip_layout *layout, void *strips);
 
 #endif

@@ -7,7 +7,7 @@
 
 /* ---- numbers --------------------------------------------------------------------------------- */
 
-static float e4m3_to_f32(uint8_t code)
+float e4m3_to_f32(uint8_t code)
 {
     int exponent = code >> 3 & 15, fraction = code & 7;
     float value = (code & 127) == 127 ? NAN
@@ -54,12 +54,20 @@ static inline float number_of_index(const struct numbers *n, size_t index)
 {
     if (n->places != NULL)
         index = index / 8 * 8 + n->places[index % 8];
-    float value = stored_number(n->type, n->data, index);
-    return n->table != NULL ? n->table[(size_t)value] : value;
+    float value = stored_number(n->type, n->data, index), factor;
+    if (n->table != NULL)
+        value = n->table[(size_t)value];
+    if (n->factors != NULL) {
+        memcpy(&factor, n->factors + index / n->factor_run * sizeof factor, sizeof factor);
+        value = value * factor + n->added;
+    }
+    return value;
 }
 
 static inline size_t index_of(const struct numbers *n, size_t r, size_t c)
 {
+    if (n->flat > 0)
+        return (r * n->rows * n->row_step + c * n->cols) / n->flat;
     return r / n->row_run * n->row_step + r % n->row_run + c / n->col_run * n->col_step +
            c % n->col_run;
 }
@@ -91,6 +99,8 @@ void parts_expand(const struct matrix *m, size_t row, size_t first, size_t n, fl
             size_t at = p->order != NULL ? p->order[first + i] : first + i;
             float code = number_of_index(&p->codes, index_of(&p->codes, row, at));
             out[i] = (code - zero) * scale;
+            if (p->last != 0)
+                out[i] *= p->last;
         }
     }
 }
@@ -101,31 +111,37 @@ void parts_expand(const struct matrix *m, size_t row, size_t first, size_t n, fl
  * byte. */
 static int middle_of(const struct parts *p)
 {
-    return p->codes.type == NUMBER_U4 ? 8 : p->codes.type == NUMBER_U8 ? 128 : 0;
+    return p->codes.table != NULL       ? 0
+           : p->codes.type == NUMBER_U4 ? 8
+           : p->codes.type == NUMBER_U8 ? 128
+                                        : 0;
 }
 
 /* The longest groups that so many columns are a multiple of; 0: there are none. */
 static size_t group_cols(size_t cols)
 {
     size_t most = GROUP; /* which all kernels take */
-    while (most >= GROUP_COLS_LEAST && cols % most != 0)
+    while (most >= GROUP && cols % most != 0)
         most /= 2;
-    return most < GROUP_COLS_LEAST ? 0 : most;
+    return most < GROUP ? 0 : most;
 }
 
 /* One scale for a row is its row scale; the others become f16. */
 bool parts_target(const struct matrix *m, enum dtype *type, struct group_format *format)
 {
     const struct parts *p = m->parts;
+    bool table = p->codes.table != NULL, float8 = p->codes.type == NUMBER_E4M3;
     bool by_row = p->scales.cols >= m->cols;
     size_t cols = by_row ? GROUP : group_cols(p->scales.cols);
-    if (p->codes.table != NULL || p->codes.type > NUMBER_S8 || cols == 0)
+    if (p->codes.type > NUMBER_E4M3 || (table && p->codes.type != NUMBER_U4) || cols == 0)
         return false;
     *type = p->codes.type == NUMBER_U4 ? DTYPE_INT4 : DTYPE_INT8;
-    *format = (struct group_format){.scale = by_row ? GROUP_SCALE_INT8 : GROUP_SCALE_F16,
-                                    .cols = cols,
-                                    .offset = p->zeros.data != NULL || p->zero != middle_of(p)};
-    if (*type == DTYPE_INT4)
+    *format = (struct group_format){.scale = by_row && !float8 ? GROUP_SCALE_INT8 : GROUP_SCALE_F16,
+                                    .offset = p->zeros.data != NULL || p->zero != middle_of(p),
+                                    .cols = cols};
+    if (table)
+        table_levels(p->codes.table, format->codebook);
+    else if (*type == DTYPE_INT4)
         memcpy(format->codebook, group_codebook_signed, sizeof format->codebook);
     return true;
 }
@@ -142,26 +158,35 @@ struct repack_parts {
     enum dtype type;
     struct group_format format;
     struct strip_layout layout;
+    float step;
 };
 
-/* Scales and offsets of one lane of a strip. A row scale is a power of two, so that the row's
- * largest scale is 1 to 2 and small ones keep their bits in f16. */
+/* What a row's scales are divided by: f16 holds the quotients. One scale for all of a row divides
+ * itself. Else it is a power of two that takes the largest to 1 to 2, so that small ones keep their
+ * bits; times the unit of scales, if they have one. */
+static float scale_of_row(const struct repack_parts *r, size_t row)
+{
+    const struct parts *p = r->m->parts;
+    float largest = 0;
+    if (p->scales.cols >= r->m->cols)
+        return number_at(&p->scales, row, 0);
+    for (size_t col = 0; col < r->m->cols; col += p->scales.cols)
+        largest = fmaxf(largest, fabsf(number_at(&p->scales, row, col)));
+    return p->unit > 0 ? power_below(largest / p->unit) * p->unit : power_below(largest);
+}
+
+/* Scales and offsets of one lane of a strip. */
 static void take_numbers(const struct repack_parts *r, size_t row, uint8_t *strip, size_t lane)
 {
     const struct parts *p = r->m->parts;
-    bool by_row = r->format.scale == GROUP_SCALE_INT8;
-    float row_scale = by_row ? number_at(&p->scales, row, 0) : 0;
-
-    for (size_t col = 0; col < r->m->cols && !by_row; col += p->scales.cols)
-        row_scale = fmaxf(row_scale, fabsf(number_at(&p->scales, row, col)));
-    if (!by_row)
-        row_scale = power_below(row_scale);
+    bool one = p->scales.cols >= r->m->cols;
+    float divisor = scale_of_row(r, row), row_scale = divisor * r->step;
     memcpy(strip + lane * sizeof row_scale, &row_scale, sizeof row_scale);
     for (size_t col = 0, at = lane; col < r->m->cols; col += r->format.cols, at += STRIP) {
-        float scale = by_row ? 1 : number_at(&p->scales, row, col) / row_scale;
+        float scale = one ? 1 : number_at(&p->scales, row, col) / divisor;
         float zero = zero_at(p, row, col);
         uint16_t halves[] = {f32_to_f16(scale), f32_to_f16(((float)middle_of(p) - zero) * scale)};
-        if (by_row)
+        if (r->format.scale == GROUP_SCALE_INT8)
             strip[r->layout.scales + at] = 1;
         else
             memcpy(strip + r->layout.scales + 2 * at, &halves[0], 2);
@@ -170,18 +195,30 @@ static void take_numbers(const struct repack_parts *r, size_t row, uint8_t *stri
     }
 }
 
+/* What a level of 1 stands for, in units of the scales. */
+static float step_of(const struct parts *p)
+{
+    int8_t codebook[16];
+    float step = p->codes.table != NULL         ? table_levels(p->codes.table, codebook)
+                 : p->codes.type == NUMBER_E4M3 ? 0x1p-9f
+                                                : 1.0f;
+    return p->last != 0 ? step * p->last : step;
+}
+
 /* Any layout, code by code. */
 static void take_codes(const struct repack_parts *r, size_t row, size_t n, uint8_t *strip)
 {
     const struct parts *p = r->m->parts;
+    struct numbers codes_only = p->codes;
     uint8_t codes[GROUP][STRIP];
+    codes_only.table = NULL;
     for (size_t group = 0; group < r->layout.groups; group++) {
         memset(codes, 0, sizeof codes);
         for (size_t i = 0; i < GROUP && group * GROUP + i < r->m->cols; i++) {
             size_t col = group * GROUP + i;
             col = p->order != NULL ? p->order[col] : col;
             for (size_t lane = 0; lane < n; lane++) {
-                int code = (int)number_at(&p->codes, row + lane, col);
+                int code = (int)number_at(&codes_only, row + lane, col);
                 codes[i][lane] = (uint8_t)(r->type == DTYPE_INT8 ? code - middle_of(p) : code);
             }
         }
@@ -196,11 +233,15 @@ void parts_repack(const struct matrix *m, size_t first, size_t n, void *strips)
     if (!parts_target(m, &r.type, &r.format))
         return;
     r.layout = strip_layout(r.type, &r.format, m->cols);
+    r.step = step_of(m->parts);
     for (size_t row = first, end = first + n; row < end; row += STRIP, strip += r.layout.bytes) {
         size_t lanes = end - row < STRIP ? end - row : STRIP;
         memset(strip, 0, r.layout.bytes);
-        take_codes(&r, row, lanes, strip);
+        if (m->parts->codes.type != NUMBER_E4M3)
+            take_codes(&r, row, lanes, strip);
         for (size_t lane = 0; lane < lanes; lane++)
             take_numbers(&r, row + lane, strip, lane);
     }
+    if (m->parts->codes.type == NUMBER_E4M3)
+        float8_repack(m, first, n, &r.layout, strips);
 }

@@ -210,20 +210,24 @@ static volatile uint8_t sink;
 static void read_matrix(const struct model *model, const struct matrix *matrix, size_t *left)
 {
     static float row[MAX_FFN > MAX_DIM ? MAX_FFN : MAX_DIM];
-    size_t size = matrix_bytes(matrix), i = 0;
-    const uint8_t *data = matrix->data;
-    for (; i < model->n_maps; i++) {
-        const struct map *map = &model->maps[i];
-        if (data >= map->data && (size_t)(data - map->data) <= map->size &&
-            size <= map->size - (size_t)(data - map->data))
-            break;
+    struct span_of_bytes spans[MATRIX_SPANS];
+    size_t n = matrix_spans(matrix, 0, matrix->rows, spans);
+    for (size_t s = 0, i; s < n; s++) {
+        for (i = 0; i < model->n_maps; i++) {
+            const struct map *map = &model->maps[i];
+            const uint8_t *data = spans[s].data;
+            if (data >= map->data && (size_t)(data - map->data) <= map->size &&
+                spans[s].bytes <= map->size - (size_t)(data - map->data))
+                break;
+        }
+        FUZZ_EXPECT(i < model->n_maps);
     }
-    FUZZ_EXPECT(i < model->n_maps);
     FUZZ_EXPECT(matrix->rows > 0 && matrix->cols > 0 && matrix->cols <= sizeof row / sizeof *row);
     matrix_row(matrix, 0, row);
     matrix_row(matrix, matrix->rows - 1, row);
-    for (size_t j = 0; j<size && * left> 0; j++, --*left)
-        sink = data[j];
+    for (size_t s = 0; s < n; s++)
+        for (size_t j = 0; j<spans[s].bytes && * left> 0; j++, --*left)
+            sink = spans[s].data[j];
 }
 
 void fuzz_check_model(const struct model *model)

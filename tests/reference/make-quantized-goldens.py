@@ -24,6 +24,7 @@ import bitsandbytes
 import numpy as np
 import torch
 from bitsandbytes import functional as bnb
+from bitsandbytes.backends.default.ops import _dequantize_4bit_compute
 from compressed_tensors.compressors import BaseCompressor
 from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
@@ -298,7 +299,12 @@ def take_bnb(w, v, name):
         }, bnb.int8_vectorwise_dequant(codes, scale)  # fmt: skip
     packed, state = bnb.quantize_4bit(w, blocksize=v["block"], quant_type=v["kind"],
                                       compress_statistics=v["double"])  # fmt: skip
-    out = bnb.dequantize_4bit(packed, state)
+    # Not bnb.dequantize_4bit(): on a CPU it takes blocks that cross rows (0.50.2) for others.
+    absmax = state.absmax
+    if state.nested:
+        absmax = bnb.dequantize_blockwise(absmax, state.state2) + state.offset
+    out = _dequantize_4bit_compute(
+        packed.reshape(-1), absmax, state.code, state.blocksize, state.shape, torch.float32)
     state.dtype = torch.bfloat16  # what such checkpoints say: the type to compute in
     tensors = {"weight." + key: value for key, value in state.as_dict(packed=True).items()}
     return {"weight": packed, **tensors}, out

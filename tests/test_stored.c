@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Quantized checkpoints of safetensors: what their matrices are in f32, bit for bit as the formats'
+ * own libraries expand them (tests/reference/make-quantized-goldens.py), and how far the strips
+ * that the integer kernels read are from that.
+ */
+#include <check.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint/model.h"
+#include "checkpoint/tensors.h"
+#include "run.h"
+
+static const char *const fixtures[] = {
+    "bnb-nf4",        "bnb-nf4-double", "bnb-fp4",       "bnb-int8",  "ct-fp8-tensor",
+    "ct-fp8-channel", "ct-fp8-block",   "fp8-tensor",    "fp8-block", "fp8-fbgemm",
+    "ct-mxfp4",       "ct-nvfp4",       "modelopt-nvfp4"};
+enum { N_FIXTURES = sizeof fixtures / sizeof *fixtures };
+
+static uint64_t fnv(uint64_t sum, const void *data, size_t size)
+{
+    const uint8_t *bytes = data;
+    for (size_t i = 0; i < size; i++)
+        sum = (sum ^ bytes[i]) * 0x100000001b3;
+    return sum;
+}
+
+/* The matrix that tensors of a name belong to. */
+static const struct matrix *find_matrix(const struct model *model, const char *name)
+{
+    static const char *const parts[TENSOR_KINDS] = {
+        [TENSOR_Q] = "self_attn.q_proj", [TENSOR_K] = "self_attn.k_proj",
+        [TENSOR_V] = "self_attn.v_proj", [TENSOR_O] = "self_attn.o_proj",
+        [TENSOR_GATE] = "mlp.gate_proj", [TENSOR_UP] = "mlp.up_proj",
+        [TENSOR_DOWN] = "mlp.down_proj"};
+    for (size_t i = 0; i < tensor_count(model); i++) {
+        struct tensor tensor = tensor_at(model, i);
+        char expected[128];
+        if (parts[tensor.kind] == NULL)
+            continue;
+        snprintf(expected, sizeof expected, "model.layers.%zu.%s", tensor.layer,
+                 parts[tensor.kind]);
+        if (strcmp(name, expected) == 0)
+            return tensor.matrix;
+    }
+    ck_abort_msg("%s: no such matrix", name);
+    return NULL;
+}
+
+static void check_whole(const struct matrix *matrix, const char *fixture)
+{
+    char path[512];
+    snprintf(path, sizeof path, TEST_DATA "/tiny-%s/weights.f32", fixture);
+    FILE *file = fopen(path, "rb");
+    ck_assert_msg(file != NULL, "%s is missing", path);
+    float *row = malloc(matrix->cols * sizeof *row), *want = malloc(matrix->cols * sizeof *want);
+    for (size_t r = 0; r < matrix->rows; r++) {
+        matrix_row(matrix, r, row);
+        ck_assert_uint_eq(fread(want, sizeof *want, matrix->cols, file), matrix->cols);
+        for (size_t c = 0; c < matrix->cols; c++)
+            ck_assert_msg(memcmp(&row[c], &want[c], sizeof *row) == 0,
+                          "%s: weight %zu of row %zu is %a, not %a", fixture, c, r, (double)row[c],
+                          (double)want[c]);
+    }
+    free(row);
+    free(want);
+    fclose(file);
+}
+
+static void check_sum(const struct matrix *matrix, const json_t *entry, const char *fixture)
+{
+    uint64_t sum = 0xcbf29ce484222325;
+    char found[32];
+    float *row = malloc(matrix->cols * sizeof *row);
+    for (size_t r = 0; r < matrix->rows; r++) {
+        matrix_row(matrix, r, row);
+        sum = fnv(sum, row, matrix->cols * sizeof *row);
+    }
+    free(row);
+    snprintf(found, sizeof found, "%016" PRIx64, sum);
+    ck_assert_msg(strcmp(found, json_string_value(json_object_get(entry, "fnv"))) == 0,
+                  "%s: %s: weights are others", fixture,
+                  json_string_value(json_object_get(entry, "name")));
+}
+
+static json_t *open_fixture(const char *fixture, struct model *model)
+{
+    char path[512];
+    struct llama3_error err;
+    snprintf(path, sizeof path, TEST_DATA "/tiny-%s", fixture);
+    ck_assert_msg(model_open(model, path, &err) == 0, "%s", err.message);
+    snprintf(path, sizeof path, TEST_DATA "/tiny-%s/weights.json", fixture);
+    json_t *root = json_load_file(path, 0, NULL);
+    ck_assert_msg(root != NULL, "%s is missing", path);
+    return root;
+}
+
+START_TEST(weights_as_the_library_expands_them)
+{
+    struct model model;
+    json_t *root = open_fixture(fixtures[_i], &model), *entry;
+    check_whole(find_matrix(&model, json_string_value(json_object_get(root, "whole"))),
+                fixtures[_i]);
+    size_t i;
+    json_array_foreach(json_object_get(root, "matrices"), i, entry)
+    {
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        check_sum(find_matrix(&model, name), entry, fixtures[_i]);
+    }
+    ck_assert_uint_ge(i, 3);
+    json_decref(root);
+    model_close(&model);
+}
+END_TEST
+
+/* ---- strips ---------------------------------------------------------------------------------- */
+
+enum { ROWS = 64, COLS = 512, BLOCK = 64 };
+
+static float normal(uint32_t *seed)
+{
+    float sum = 0;
+    for (int i = 0; i < 12; i++) {
+        *seed = *seed * 1664525 + 1013904223;
+        sum += (float)(*seed >> 8) * 0x1p-24f;
+    }
+    return sum - 6;
+}
+
+/* The code of the number that is nearest to a value. */
+static int nearest(const float *numbers, int n, float value)
+{
+    int best = 0;
+    for (int i = 1; i < n; i++)
+        if (fabsf(numbers[i] - value) < fabsf(numbers[best] - value))
+            best = i;
+    return best;
+}
+
+/* Normal weights in 4 bits (a table and blocks) or FP8 (a scale for each row), as parts. */
+struct sample {
+    float weights[ROWS * COLS], scales[ROWS * COLS / BLOCK], table[256];
+    uint8_t codes[ROWS * COLS];
+    struct parts parts;
+    struct matrix matrix;
+};
+
+static void quantize(struct sample *s, bool four, size_t block, float top, int n_codes)
+{
+    uint32_t seed = 1;
+    for (size_t i = 0; i < (size_t)ROWS * COLS; i++)
+        s->weights[i] = normal(&seed);
+    for (size_t first = 0; first < (size_t)ROWS * COLS; first += block) {
+        float largest = 0;
+        for (size_t i = first; i < first + block; i++)
+            largest = fmaxf(largest, fabsf(s->weights[i]));
+        s->scales[first / block] = largest / top;
+        for (size_t i = first; i < first + block; i++) {
+            int code = nearest(s->table, n_codes, s->weights[i] / s->scales[first / block]);
+            if (four)
+                s->codes[i / 2] |= (uint8_t)(code << i % 2 * 4);
+            else
+                s->codes[i] = (uint8_t)code;
+        }
+    }
+    s->parts.codes = (struct numbers){.type = four ? NUMBER_U4 : NUMBER_E4M3,
+                                      .data = s->codes,
+                                      .rows = 1,
+                                      .cols = 1,
+                                      .row_run = 1,
+                                      .row_step = COLS,
+                                      .col_run = 1,
+                                      .col_step = 1,
+                                      .table = four ? s->table : NULL};
+    s->parts.scales = (struct numbers){.type = NUMBER_F32,
+                                       .data = (const uint8_t *)s->scales,
+                                       .rows = 1,
+                                       .cols = block,
+                                       .row_run = 1,
+                                       .row_step = COLS / block,
+                                       .col_run = 1,
+                                       .col_step = 1};
+    s->matrix = (struct matrix){
+        .type = DTYPE_NF4, .rows = ROWS, .cols = COLS, .data = s->codes, .parts = &s->parts};
+}
+
+/* What strips are off from the format's weights, as a part of what these are off from the original
+ * ones: mean squares. */
+static double strips_error(const struct sample *s)
+{
+    enum dtype type;
+    struct group_format format;
+    float row[COLS], ours[COLS];
+    double own = 0, added = 0;
+    ck_assert(matrix_target(&s->matrix, &type, &format));
+    size_t strip = strip_layout(type, &format, COLS).bytes;
+    uint8_t *strips = malloc(group_bytes(type, &format, ROWS, COLS));
+    matrix_repack(&s->matrix, 0, ROWS, strips);
+    for (size_t r = 0; r < ROWS; r++) {
+        matrix_row(&s->matrix, r, row);
+        group_expand(type, &format, COLS, strips + r / STRIP * strip, r % STRIP, 0, COLS, ours);
+        for (size_t c = 0; c < COLS; c++) {
+            own += pow((double)row[c] - (double)s->weights[r * COLS + c], 2);
+            added += pow((double)ours[c] - (double)row[c], 2);
+        }
+    }
+    free(strips);
+    return added / own;
+}
+
+START_TEST(strips_add_little)
+{
+    static const char *const tables[] = {"bnb-nf4", "bnb-fp4", "ct-mxfp4", NULL};
+    struct model model = {0};
+    struct sample *s = calloc(1, sizeof *s);
+    if (tables[_i] != NULL) {
+        json_decref(open_fixture(tables[_i], &model));
+        const float *table = model.layers[0].q.parts->codes.table;
+        memcpy(s->table, table, 16 * sizeof *table);
+        quantize(s, true, BLOCK, _i == 2 ? 6 : 1, 16);
+        model_close(&model);
+    } else {
+        for (int i = 0; i < 256; i++)
+            s->table[i] = (i & 127) == 127 ? 1e9f : e4m3_to_f32((uint8_t)i);
+        quantize(s, false, COLS, 448, 256);
+    }
+    double error = strips_error(s);
+    printf("%s: mean square %.4f of the format's own, amplitude %.3f\n",
+           tables[_i] != NULL ? tables[_i] : "fp8", error, sqrt(error));
+    ck_assert_double_lt(error, 0.1);
+    free(s);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("stored");
+    tcase_set_timeout(tests, 60);
+    tcase_add_loop_test(tests, weights_as_the_library_expands_them, 0, N_FIXTURES);
+    tcase_add_loop_test(tests, strips_add_little, 0, 4);
+    return run_tests("stored", tests);
+}
