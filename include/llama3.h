@@ -111,6 +111,15 @@ enum llama3_int4 {
                               more */
 };
 
+/* A low-rank adapter (LoRA): what fine-tuning added to a model's matrices. */
+struct llama3_adapter {
+    size_t size;
+    const char *path; /* a folder as PEFT writes it (adapter_config.json,
+                         adapter_model.safetensors), or a .gguf file of llama.cpp's converter */
+    const char *name; /* NULL: the path's last name, without ".gguf" */
+    double scale;     /* of what it adds, -1000..1000; 0: 1 */
+};
+
 struct llama3_model_options {
     size_t size;
     const char *template_name; /* one of the checkpoint's chat templates, as "tool_use"; or else
@@ -159,6 +168,14 @@ struct llama3_model_options {
     void *arg; /* of all three */
 
     const char *template_text; /* a chat template, instead of the checkpoint's; NULL: none */
+
+    /* Adapters, for every session: what they add is summed. Weights of 32 or 16 bits get it once,
+     * in a copy of these matrices in memory; beside others it is computed in each pass, so that
+     * they stay as they are. With adapters_vary it always is, and a session may choose
+     * (llama3_session_adapt()); sessions with different adapters share passes. */
+    const struct llama3_adapter *adapters; /* [n_adapters], at most 32, all of one size */
+    size_t n_adapters;
+    bool adapters_vary;
 };
 
 /* Opens a checkpoint: a Hugging Face directory, a .gguf or .safetensors file, or the name of a
@@ -197,6 +214,14 @@ struct llama3_memory {
     uint64_t free_bytes;   /* of a GPU's memory, before anything was loaded */
 };
 
+/* An adapter as it was opened. */
+struct llama3_adapter_info {
+    const char *name, *path;
+    double scale;
+    size_t rank; /* the largest of its matrices */
+    uint64_t parameters;
+};
+
 struct llama3_info {
     const char *path;          /* what was opened */
     const char *format;        /* "safetensors", "gguf", "llama3" (llama3-quantize) */
@@ -222,6 +247,9 @@ struct llama3_info {
     bool tied_embeddings;
     bool template_has_date; /* the template writes one: that of llama3_template_options counts */
     bool thinks;            /* the template knows <think>: answers may begin with thoughts */
+    const struct llama3_adapter_info *const *adapters; /* [n_adapters] in the order given */
+    size_t n_adapters;
+    uint64_t merged_bytes; /* of copies of weights to which adapters were added */
 };
 
 /* Valid until the model is closed. */
@@ -344,6 +372,15 @@ LLAMA3_API struct llama3_session *llama3_session_fork(struct llama3_session *ses
 
 /* The tokens evaluated so far: [*n], valid until the session is used again. */
 LLAMA3_API const int32_t *llama3_session_tokens(const struct llama3_session *session, size_t *n);
+
+/* The scale of one of the model's adapters in this session, or of all with name NULL: -1000..1000,
+ * 0 without it. A session begins with the scales that the model was opened with, and a fork with
+ * those of the other session. LLAMA3_EINPUT for a name that no adapter has, in a session that has
+ * tokens, and without adapters_vary. */
+LLAMA3_API int llama3_session_adapt(struct llama3_session *session, const char *name, double scale,
+                                    struct llama3_error *err);
+/* The scales: [*n], in the order of llama3_info's adapters. */
+LLAMA3_API const float *llama3_session_scales(const struct llama3_session *session, size_t *n);
 
 /* Forgets all but the first n tokens; n beyond the length does nothing. */
 LLAMA3_API void llama3_session_truncate(struct llama3_session *session, size_t n);

@@ -48,6 +48,9 @@ struct llama3_model {
     struct session_model shared;
     struct placement placement;
     const struct llama3_memory *memories[MAX_BACKENDS];
+    struct lora loras[MAX_LORAS];
+    struct llama3_adapter_info adapters[MAX_LORAS];
+    const struct llama3_adapter_info *adapter_list[MAX_LORAS];
     struct llama3_info info;
 };
 
@@ -180,6 +183,8 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
         .max_logit_rows = o->chunk > 0 && chunk <= MAX_LOGIT_ROWS ? chunk : MAX_SEQS,
         .max_seqs = chunk < MAX_SEQS ? chunk : MAX_SEQS,
         .kv_type = o->kv_type,
+        .loras = m->loras,
+        .n_loras = m->shared.n_loras,
         .on_progress = o->on_load,
         .arg = o->arg,
     };
@@ -244,6 +249,71 @@ static void describe(struct llama3_model *m, const struct forward *forward)
     info->stop_ids = m->shared.stop_ids;
     info->n_stop_ids = m->shared.n_stop_ids;
     info->tied_embeddings = c->tied;
+    info->adapters = m->adapter_list;
+    info->n_adapters = m->shared.n_loras;
+}
+
+/* ---- adapters -------------------------------------------------------------------------- */
+
+static int open_adapter(struct llama3_model *m, const struct llama3_adapter *a,
+                        struct llama3_error *err)
+{
+    size_t i = m->shared.n_loras;
+    struct lora *lora = &m->loras[i];
+    double scale = a->scale < 0 || a->scale > 0 ? a->scale : 1;
+    if (path_check(a->path, "adapter", err) < 0 || session_check_scale(a->scale, err) < 0)
+        return -1;
+    m->shared.n_loras++;
+    if (lora_open(lora, a->path, a->name, (float)scale, &m->checkpoint, err) < 0)
+        return -1;
+    for (size_t k = 0; k < i; k++)
+        if (strcmp(m->loras[k].name, lora->name) == 0)
+            return error_input(err, "adapters: expected a name for each, found \"%.80s\" twice",
+                               lora->name);
+    m->adapters[i] = (struct llama3_adapter_info){
+        .name = lora->name,
+        .path = lora->path,
+        .scale = scale,
+        .rank = lora->rank,
+        .parameters = lora->parameters,
+    };
+    m->adapter_list[i] = &m->adapters[i];
+    return 0;
+}
+
+/* Says how much memory the copies of weights take. */
+static void note_copies(const struct llama3_model *m, const struct llama3_model_options *o)
+{
+    char note[128];
+    if (o->on_note == NULL || m->info.merged_bytes == 0)
+        return;
+    snprintf(note, sizeof note, "adapters are added to copies of weights: %.1f MB of memory",
+             (double)m->info.merged_bytes / 1e6);
+    o->on_note(o->arg, note);
+}
+
+static int open_adapters(struct llama3_model *m, const struct llama3_model_options *o,
+                         struct llama3_error *err)
+{
+    if (o->n_adapters > MAX_LORAS)
+        return error_input(err, "adapters: expected at most %d, found %zu", MAX_LORAS,
+                           o->n_adapters);
+    struct llama3_adapter *adapters = sized_take_all(sizeof *adapters, o->adapters, o->n_adapters,
+                                                     "adapter", "llama3_adapter", err);
+    int status = adapters != NULL ? 0 : -1;
+    for (size_t i = 0; i < o->n_adapters && status == 0; i++)
+        status = open_adapter(m, &adapters[i], err);
+    free(adapters);
+    m->shared.loras = m->loras;
+    m->shared.loras_vary = o->adapters_vary;
+    if (status < 0 || o->adapters_vary)
+        return status;
+    if (threads_chosen(o->threads, &m->info.threads, err) < 0 ||
+        lora_merge(m->loras, m->shared.n_loras, &m->checkpoint, m->info.threads,
+                   &m->info.merged_bytes, err) < 0)
+        return -1;
+    note_copies(m, o);
+    return 0;
 }
 
 static int open_checkpoint(struct model *checkpoint, const char *path,
@@ -277,7 +347,8 @@ static int open_engine(struct llama3_model *m, const struct llama3_model_options
                        struct llama3_error *err)
 {
     struct forward_options limits;
-    if (choose_limits(m, o, &limits, err) < 0 || choose_placement(m, o, &limits, err) < 0)
+    if (open_adapters(m, o, err) < 0 || choose_limits(m, o, &limits, err) < 0 ||
+        choose_placement(m, o, &limits, err) < 0)
         return -1;
     struct forward *forward = forward_open(&m->checkpoint, &m->placement.plan, &limits, err);
     if (forward == NULL)
@@ -337,6 +408,8 @@ void llama3_model_close(struct llama3_model *m)
     chat_close(m->chat);
     chat_close(m->tool_chat);
     tokenizer_close(m->tokenizer);
+    for (size_t i = 0; i < MAX_LORAS; i++)
+        lora_close(&m->loras[i]);
     model_close(&m->checkpoint);
     free(m);
 }
@@ -409,37 +482,6 @@ int llama3_tokenize(const struct llama3_model *m, const char *text, size_t lengt
     return give(&list, status, tokens, n_tokens, err);
 }
 
-/* A caller's messages as an array of the library's own, for free(): each begins with its size, and
- * the next one follows there. NULL on failure. */
-static struct llama3_message *take_messages(const struct llama3_message *callers, size_t n,
-                                            struct llama3_error *err)
-{
-    const char *at = (const char *)callers;
-    size_t bytes;
-    if (!size_mul(n, sizeof(struct llama3_message), &bytes)) {
-        error_input(err, "messages: expected at most %zu, found %zu",
-                    SIZE_MAX / sizeof(struct llama3_message), n);
-        return NULL;
-    }
-    struct llama3_message *messages = size_alloc(n, sizeof *messages);
-    if (messages == NULL)
-        error_memory(err, "messages", bytes);
-    for (size_t i = 0; messages != NULL && i < n; i++) {
-        size_t stride;
-        memcpy(&stride, at, sizeof stride);
-        bool same = stride == callers->size;
-        if (!same)
-            error_input(err, "message %zu: expected the first one's size of %zu bytes, found %zu",
-                        i + 1, callers->size, stride);
-        if (!same || sized_take(&messages[i], sizeof *messages, at, "llama3_message", err) < 0) {
-            free(messages);
-            messages = NULL;
-        }
-        at += stride;
-    }
-    return messages;
-}
-
 /* Sets the value of a caller's JSON text, if there is one. */
 static int set_argument(json_t *arguments, const char *name, const char *text,
                         struct llama3_error *err)
@@ -509,7 +551,8 @@ int llama3_apply_template(const struct llama3_model *m, const struct llama3_mess
     struct tokens list = {0};
     if (sized_take(&o, sizeof o, options, "llama3_template_options", err) < 0)
         return -1;
-    struct llama3_message *messages = take_messages(callers, n_messages, err);
+    struct llama3_message *messages =
+        sized_take_all(sizeof *messages, callers, n_messages, "message", "llama3_message", err);
     if (messages == NULL)
         return -1;
     int status = render(m, messages, n_messages, &o, &list, err);

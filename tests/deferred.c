@@ -10,15 +10,15 @@
 
 enum { MAX_OPS = 1 << 14, MAX_HANDLES = 1 << 12 };
 
-enum op { OP_EMBED, OP_ADD_NORM, OP_LINEAR, OP_ROPE_STORE, OP_ATTEND, OP_SWIGLU };
+enum op { OP_EMBED, OP_ADD_NORM, OP_LINEAR, OP_ROPE_STORE, OP_ATTEND, OP_SWIGLU, OP_ADAPT };
 
 /* Handles as they were given out, never looked behind. */
 struct record {
     enum op op;
     enum rows rows;
-    size_t layer, n;
+    size_t layer, n, adapter;
     struct buffer *a[4];
-    const struct weight *w[3];
+    const struct weight *w[6];
 };
 
 struct deferred {
@@ -413,6 +413,20 @@ static void deferred_linear(struct backend *b, enum rows rows, struct buffer *co
     record(b, r);
 }
 
+static void deferred_adapt(struct backend *b, enum rows rows, struct buffer *const y[],
+                           const struct weight *const first[], const struct weight *const second[],
+                           size_t n, size_t adapter, const struct buffer *x)
+{
+    struct record r = {.op = OP_ADAPT, .rows = rows, .n = n, .adapter = adapter};
+    for (size_t i = 0; i < n; i++) {
+        r.a[i] = y[i];
+        r.w[i] = first[i];
+        r.w[3 + i] = second[i];
+    }
+    r.a[3] = (struct buffer *)(uintptr_t)x;
+    record(b, r);
+}
+
 static void deferred_rope_store(struct backend *b, size_t layer, struct buffer *q, struct buffer *k,
                                 const struct buffer *v)
 {
@@ -439,10 +453,10 @@ static void replay(const struct deferred *d, const struct record *r)
     const struct backend_ops *ops = d->inner_ops;
     struct backend *b = d->inner;
     struct buffer *a[4];
-    const struct weight *w[3];
+    const struct weight *w[6];
     for (size_t i = 0; i < 4; i++)
         a[i] = look(d, r->a[i]);
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < 6; i++)
         w[i] = look(d, r->w[i]);
 
     switch (r->op) {
@@ -454,6 +468,9 @@ static void replay(const struct deferred *d, const struct record *r)
         break;
     case OP_LINEAR:
         ops->linear(b, r->rows, a, w, r->n, a[3]);
+        break;
+    case OP_ADAPT:
+        ops->adapt(b, r->rows, a, w, w + 3, r->n, r->adapter, a[3]);
         break;
     case OP_ROPE_STORE:
         ops->rope_store(b, r->layer, a[0], a[1], a[2]);
@@ -477,8 +494,8 @@ static void replay_all(void *arg)
 /* After a failure nothing is carried out any more. */
 static void flush(struct deferred *d)
 {
-    static const char *const names[] = {"embed",      "add_norm", "linear",
-                                        "rope_store", "attend",   "swiglu"};
+    static const char *const names[] = {"embed",  "add_norm", "linear", "rope_store",
+                                        "attend", "swiglu",   "adapt"};
     size_t *left = &deferred_device.fail_after;
     if (d->failure[0] == '\0' && *left > 0 && d->n_records >= *left) {
         snprintf(d->failure, sizeof d->failure, "%s: the device fell off the bus",
@@ -540,6 +557,7 @@ const struct backend_ops deferred_ops = {
     .embed = deferred_embed,
     .add_norm = deferred_add_norm,
     .linear = deferred_linear,
+    .adapt = deferred_adapt,
     .rope_store = deferred_rope_store,
     .attend = deferred_attend,
     .swiglu = deferred_swiglu,

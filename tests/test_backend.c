@@ -1049,6 +1049,139 @@ START_TEST(an_unknown_table_is_named)
 END_TEST
 #endif
 
+/* ---- adapt --------------------------------------------------------------------------------- */
+
+enum { FACTORS = 3, ADAPT_ROWS = 130, ADAPT_COLS = 52, MAX_OUT = 70, SEQS = 3 };
+static const size_t ranks[FACTORS] = {1, 20, 16}, outs[FACTORS] = {5, 70, 64};
+static const float adapter_scales[SEQS][2] = {{0, 0.5F}, {-2, 0}, {1, 3}};
+
+struct adapt_data {
+    float *a[FACTORS], *b[FACTORS], *y[FACTORS], *x;
+};
+
+static struct matrix floats_matrix(const float *data, size_t rows, size_t cols)
+{
+    return (struct matrix){.type = DTYPE_F32, .rows = rows, .cols = cols, .data = data};
+}
+
+struct adapt_call {
+    struct rig *rig;
+    enum rows rows;
+    size_t adapter;
+    struct buffer *x, *y[FACTORS];
+    struct weight *a[FACTORS], *b[FACTORS];
+};
+
+static void call_adapt(void *arg)
+{
+    const struct adapt_call *c = arg;
+    c->rig->ops->adapt(c->rig->b, c->rows, c->y, (const struct weight *const *)c->a,
+                       (const struct weight *const *)c->b, FACTORS, c->adapter, c->x);
+}
+
+/* Row r of the data is of sequence r * SEQS / ADAPT_ROWS. out: results of the rows [first, end),
+ * for free(). */
+static void adapt_rows(struct rig *rig, const struct adapt_data *d, size_t first, size_t end,
+                       size_t adapter, enum rows rows, float *out[FACTORS])
+{
+    struct batch_row list[ADAPT_ROWS];
+    struct kv *none[SEQS] = {NULL};
+    struct adapt_call c = {.rig = rig, .rows = rows, .adapter = adapter};
+    size_t n = end - first;
+    for (size_t r = 0; r < n; r++)
+        list[r] = (struct batch_row){.position = (int32_t)(first + r),
+                                     .seq = (int32_t)((first + r) * SEQS / ADAPT_ROWS),
+                                     .wants_logits = rows == ROWS_LOGITS};
+    const struct batch batch = {
+        .n_rows = n, .rows = list, .n_seqs = SEQS, .seqs = none, .scales = &adapter_scales[0][0]};
+    ck_assert_msg(rig->ops->batch(rig->b, &batch, &rig->err) == 0, "%s", rig->err.message);
+    c.x = rig->ops->buffer(rig->b, rows, ADAPT_COLS, &rig->err);
+    rig->ops->write(rig->b, rows, c.x, d->x + first * ADAPT_COLS);
+    for (size_t i = 0; i < FACTORS; i++) {
+        const struct matrix ma = floats_matrix(d->a[i], ranks[i], ADAPT_COLS);
+        const struct matrix mb = floats_matrix(d->b[i], outs[i], ranks[i]);
+        c.a[i] = rig->ops->weight(rig->b, &ma, WEIGHT_FACTOR, &rig->err);
+        c.b[i] = rig->ops->weight(rig->b, &mb, WEIGHT_FACTOR, &rig->err);
+        c.y[i] = rig->ops->buffer(rig->b, rows, outs[i], &rig->err);
+        rig->ops->write(rig->b, rows, c.y[i], d->y[i] + first * outs[i]);
+    }
+    rig->ops->run(rig->b, call_adapt, &c);
+    for (size_t i = 0; i < FACTORS; i++)
+        out[i] = contents(rig, rows, n, outs[i], c.y[i]);
+    rig->ops->buffer_free(rig->b, c.x);
+    for (size_t i = 0; i < FACTORS; i++) {
+        rig->ops->buffer_free(rig->b, c.y[i]);
+        rig->ops->weight_free(rig->b, c.a[i]);
+        rig->ops->weight_free(rig->b, c.b[i]);
+    }
+}
+
+static double adapted(const struct adapt_data *d, size_t i, size_t row, size_t col, double scale)
+{
+    double sum = 0;
+    for (size_t k = 0; k < ranks[i]; k++) {
+        double thin = 0;
+        for (size_t c = 0; c < ADAPT_COLS; c++)
+            thin += (double)d->a[i][k * ADAPT_COLS + c] * (double)d->x[row * ADAPT_COLS + c];
+        sum += (double)d->b[i][col * ranks[i] + k] * scale * thin;
+    }
+    return (double)d->y[i][row * outs[i] + col] + sum;
+}
+
+static void check_adapted(const struct adapt_data *d, size_t i, size_t adapter, const float *out)
+{
+    for (size_t r = 0; r < ADAPT_ROWS; r++)
+        for (size_t c = 0; c < outs[i]; c++) {
+            float scale = adapter_scales[r * SEQS / ADAPT_ROWS][adapter];
+            double want = adapted(d, i, r, c, (double)scale), found = out[r * outs[i] + c];
+            ck_assert_msg(fabs(found - want) < 1e-4 * (1 + fabs(want)), "%zu %zu %zu: %g, not %g",
+                          i, r, c, found, want);
+            ck_assert(scale != 0 ||
+                      memcmp(&out[r * outs[i] + c], &d->y[i][r * outs[i] + c], sizeof(float)) == 0);
+        }
+}
+
+/* Of any rows, in any cut, by any threads. */
+START_TEST(adapters_add_thin_products)
+{
+    static const size_t cuts[] = {0, 1, 4, 45, 50, 99, ADAPT_ROWS};
+    const struct backend_shape shape = {
+        .n_heads = 2, .n_kv_heads = 1, .head_dim = 8, .n_adapters = 2, .max_rank = 20};
+    struct adapt_data d;
+    float *whole[2][FACTORS], *some[FACTORS];
+    state = 77;
+    d.x = random_floats(ADAPT_ROWS * ADAPT_COLS);
+    for (size_t i = 0; i < FACTORS; i++) {
+        d.a[i] = random_floats(ranks[i] * ADAPT_COLS);
+        d.b[i] = random_floats(outs[i] * ranks[i]);
+        d.y[i] = random_floats(ADAPT_ROWS * outs[i]);
+    }
+    for (int threads = 1; threads <= MOST_THREADS; threads += 3) {
+        struct rig rig;
+        if (!rig_open(&rig, _i, threads, &shape))
+            return;
+        for (size_t adapter = 0; adapter < 2; adapter++) {
+            float **all = whole[adapter];
+            adapt_rows(&rig, &d, 0, ADAPT_ROWS, adapter, ROWS_ALL, threads == 1 ? all : some);
+            for (size_t i = 0; i < FACTORS; i++) {
+                check_adapted(&d, i, adapter, all[i]);
+                if (threads > 1)
+                    ck_assert_mem_eq(all[i], some[i], ADAPT_ROWS * outs[i] * sizeof(float));
+            }
+            for (size_t cut = 0; cut + 1 < sizeof cuts / sizeof *cuts; cut++) {
+                size_t n = cuts[cut + 1] - cuts[cut];
+                enum rows rows = n <= MAX_LOGITS ? ROWS_LOGITS : ROWS_ALL;
+                adapt_rows(&rig, &d, cuts[cut], cuts[cut + 1], adapter, rows, some);
+                for (size_t i = 0; i < FACTORS; i++)
+                    ck_assert_mem_eq(some[i], all[i] + cuts[cut] * outs[i],
+                                     n * outs[i] * sizeof(float));
+            }
+        }
+        rig.ops->close(rig.b);
+    }
+}
+END_TEST
+
 int main(void)
 {
 #ifdef TEST_CUDA
@@ -1064,6 +1197,7 @@ int main(void)
     tcase_add_loop_test(tcase, embed_takes_rows_of_the_table, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, add_norm_adds_and_normalizes, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, rows_come_back_as_they_went, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, adapters_add_thin_products, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, swiglu_gates, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, attention_reads_all_positions, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, long_attention_is_cut_alike, 0, N_SUBJECTS);

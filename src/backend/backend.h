@@ -64,6 +64,8 @@ struct backend_shape {
     size_t max_logit_rows; /* of these, rows whose logits may be wanted */
     size_t max_seqs;       /* sequences in one batch */
     size_t max_context;    /* positions of one sequence */
+    size_t n_adapters;     /* whose factors `adapt` gets, */
+    size_t max_rank;       /* and the rows that a factor A has at most */
     enum llama3_kv_type kv_type;
     const float *inv_freq; /* [head_dim/2] RoPE frequencies; copied by open */
     bool rope_interleaved;
@@ -93,6 +95,7 @@ struct backend_device {
 enum weight_use {
     WEIGHT_MATRIX, /* `linear` and `embed`, [rows][cols] */
     WEIGHT_TABLE,  /* `embed` alone */
+    WEIGHT_FACTOR, /* `adapt`, f32 */
     WEIGHT_VECTOR  /* the norm of `add_norm`, [1][cols] */
 };
 
@@ -115,6 +118,7 @@ struct batch {
     const struct batch_row *rows; /* [n_rows] */
     size_t n_seqs;
     struct kv *const *seqs; /* [n_seqs], pages reserved up to the last position named */
+    const float *scales;    /* [n_seqs][n_adapters] of the adapters; NULL: 0 */
 };
 
 struct backend_ops {
@@ -185,6 +189,11 @@ struct backend_ops {
     /* y[i] = w[i] x for i in [0, n), n <= 3. */
     void (*linear)(struct backend *backend, enum rows rows, struct buffer *const y[],
                    const struct weight *const w[], size_t n, const struct buffer *x);
+    /* y[i] += b[i] (scale a[i] x) for i in [0, n), n <= 3: what an adapter (LoRA) adds to linear.
+     * The scale is that of the row's sequence; where it is 0, the row stays as it is. */
+    void (*adapt)(struct backend *backend, enum rows rows, struct buffer *const y[],
+                  const struct weight *const a[], const struct weight *const b[], size_t n,
+                  size_t adapter, const struct buffer *x);
     /* Rotates q and k by their rows' positions, and stores k and v in the layer's pages. The
      * layer's attend has to come next; q and k are undefined for any other operation. */
     void (*rope_store)(struct backend *backend, size_t layer, struct buffer *q, struct buffer *k,

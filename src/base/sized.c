@@ -3,7 +3,10 @@
 
 #include "base/sized.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/size.h"
 
 static size_t size_of(const void *sized)
 {
@@ -30,6 +33,29 @@ int sized_take(void *own, size_t own_size, const void *callers, const char *what
                                " knows, found one at byte %zu",
                                what, i);
     return 0;
+}
+
+void *sized_take_all(size_t own_size, const void *callers, size_t n, const char *item,
+                     const char *what, struct llama3_error *err)
+{
+    const char *at = callers;
+    size_t bytes, first = n > 0 ? size_of(callers) : 0;
+    if (!size_mul(n, own_size, &bytes)) {
+        error_input(err, "%ss: expected at most %zu, found %zu", item, SIZE_MAX / own_size, n);
+        return NULL;
+    }
+    char *all = size_alloc_for(n, own_size, what, err);
+    for (size_t i = 0; all != NULL && i < n; i++, at += first) {
+        bool same = size_of(at) == first;
+        if (!same)
+            error_input(err, "%s %zu: expected the first one's size of %zu bytes, found %zu", item,
+                        i + 1, first, size_of(at));
+        if (!same || sized_take(all + i * own_size, own_size, at, what, err) < 0) {
+            free(all);
+            return NULL;
+        }
+    }
+    return all;
 }
 
 void sized_give(void *callers, const void *own, size_t own_size)

@@ -14,6 +14,11 @@
 int sized_take(void *own, size_t own_size, const void *callers, const char *what,
                struct llama3_error *err);
 
+/* The same of an array of n structs of one size, as a new array for free(); NULL on failure. item:
+ * what errors call one of them. */
+void *sized_take_all(size_t own_size, const void *callers, size_t n, const char *item,
+                     const char *what, struct llama3_error *err);
+
 /* Copies a result to a caller's struct, as far as that has room; its size stays. */
 void sized_give(void *callers, const void *own, size_t own_size);
 

@@ -79,6 +79,9 @@ const struct gguf_kv *gguf_get_array(const struct gguf *gguf, const char *key, e
 const char *gguf_next_string(const uint8_t **at, size_t *length);
 int32_t gguf_int32(const uint8_t *data, size_t index);
 
+/* GGUF's names of tensors (gguf_model.c). */
+extern const struct tensor_names gguf_tensor_names;
+
 /* The tokenizer.* keys (gguf_vocab.c): fills vocab, template_text and eos_ids.
  * model->config.vocab_size limits the ids. */
 int gguf_vocab_read(const struct gguf *gguf, struct model *model, struct llama3_error *err);

@@ -15,7 +15,7 @@
 #include "checkpoint/hf.h"
 #include "checkpoint/readers.h"
 
-static const struct tensor_names names = {
+const struct tensor_names gguf_tensor_names = {
     .kinds =
         {
             [TENSOR_EMBED] = "token_embd.weight",
@@ -219,20 +219,23 @@ static int read_config(const struct gguf *gguf, struct config *config, struct ll
 static int read_vocab_size(const struct gguf *gguf, const struct tensor_table *table,
                            struct config *config, struct llama3_error *err)
 {
-    const struct file_tensor *embed = tensor_table_find(table, names.kinds[TENSOR_EMBED]);
+    const struct file_tensor *embed =
+        tensor_table_find(table, gguf_tensor_names.kinds[TENSOR_EMBED]);
     if (embed == NULL || embed->n_dims != 2)
         return error_input(err, "%s: expected a matrix %s, found %s", gguf->path,
-                           names.kinds[TENSOR_EMBED], embed == NULL ? "nothing" : "another shape");
+                           gguf_tensor_names.kinds[TENSOR_EMBED],
+                           embed == NULL ? "nothing" : "another shape");
     if (embed->dims[0] > MAX_VOCAB)
         return error_input(err, "%s: tensor %s: expected at most %d rows, found %" PRIu64,
-                           gguf->path, names.kinds[TENSOR_EMBED], MAX_VOCAB, embed->dims[0]);
+                           gguf->path, gguf_tensor_names.kinds[TENSOR_EMBED], MAX_VOCAB,
+                           embed->dims[0]);
     int64_t size = (int64_t)embed->dims[0];
     if (gguf_get_int(gguf, "llama.vocab_size", false, 1, MAX_VOCAB, &size, err) != 0)
         return -1;
     if ((uint64_t)size != embed->dims[0])
         return error_input(
             err, "%s: llama.vocab_size: expected %" PRIu64 " (the rows of %s), found %" PRId64,
-            gguf->path, embed->dims[0], names.kinds[TENSOR_EMBED], size);
+            gguf->path, embed->dims[0], gguf_tensor_names.kinds[TENSOR_EMBED], size);
     config->vocab_size = (size_t)size;
     return 0;
 }
@@ -334,7 +337,7 @@ static int fill(struct model *model, const struct gguf *gguf, struct tensor_tabl
         config_finish(&model->config, gguf->path, err) != 0 ||
         refuse_variants(gguf, &model->config, err) != 0 ||
         assemble_rope_factors(model, table, gguf->path, err) != 0 ||
-        assemble_model(model, table, &names, gguf->path, err) != 0)
+        assemble_model(model, table, &gguf_tensor_names, gguf->path, err) != 0)
         return -1;
     if (model->rope_factors != NULL)
         model->parameters -= model->config.head_dim / 2; /* computed, not trained */

@@ -108,7 +108,7 @@ struct model {
     struct map *maps; /* [n_maps] every file that matrices point into */
     size_t n_maps;
     float *rope_factors; /* storage of config.rope.factors */
-    void **parts;        /* [n_parts] storage of matrices' parts and tables */
+    void **parts;        /* [n_parts] storage of matrices' parts, tables and copies */
     size_t n_parts;
     size_t scale_rows, scale_cols; /* FP8: weights that share a scale; 0: the file doesn't say */
 };

@@ -93,13 +93,6 @@ static int carry_rows(const struct matrix *from, const struct matrix *to, size_t
     return 0;
 }
 
-/* Nearest, ties to even. Infinity and NaN do not become finite. */
-static uint16_t f32_to_bf16(float value)
-{
-    uint32_t bits = f32_bits(value);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 /* Stores a number as f32, f16 or bf16. Returns the value that was stored. */
 static float round_to(enum dtype type, float value, uint8_t *out)
 {

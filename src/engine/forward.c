@@ -17,6 +17,11 @@
  * so long that entering the backend for each layer costs nothing. */
 enum { ROWS_WORTH_CANCELING = 16 };
 
+/* What an adapter has for a weight; NULL: nothing. */
+struct factors {
+    struct weight *a, *b;
+};
+
 /* A backend, and what it holds of the model. */
 struct holder {
     struct backend *backend;
@@ -24,6 +29,9 @@ struct holder {
     struct buffer *act[ACT_COUNT]; /* NULL if none of its stages needs it */
     /* [n_stages], NULL where a stage runs elsewhere */
     struct weight *(*weights)[MAX_STAGE_WEIGHTS];
+    struct factors (*factors)[MAX_STAGE_WEIGHTS]; /* [n_loras][n_stages] of the adapters */
+    size_t n_stages, n_loras;
+    const bool *used; /* [n_loras] adapters with a scale in this batch */
     size_t n_kv_layers;
     unsigned activations; /* that its stages need */
 };
@@ -47,12 +55,15 @@ struct forward {
     size_t *kv_layer; /* [n_layers] number of the layer among those whose KV its backend holds */
     float *carry;     /* [max_rows][widest activation] between backends; NULL if there is one */
     struct kv **kvs;  /* [max_seqs] for the batch of one holder */
+    float *scales;    /* [max_seqs][n_loras] of the batch */
+    bool used[MAX_LORAS];
     char description[256], exactness[512];
     uint64_t taken_bytes, total_bytes; /* of matrices, while it is opened */
 };
 
 struct sequence {
     struct kv *kv[MAX_BACKENDS]; /* NULL where a backend holds no layer's KV */
+    float scales[MAX_LORAS];
 };
 
 /* ---- what a layer does, from one input of its linears to the next ---------------------------- */
@@ -64,12 +75,45 @@ static void normalize(const struct holder *h, size_t stage, struct buffer *added
                      h->act[ACT_H]);
 }
 
+/* What one adapter adds to n linears of a stage. */
+static void adapt(const struct holder *h, size_t lora, size_t stage, size_t first, size_t n,
+                  enum rows rows, const enum activation y[], enum activation x)
+{
+    const struct factors *factors = &h->factors[lora * h->n_stages + stage][first];
+    struct buffer *to[3];
+    const struct weight *a[3], *b[3];
+    size_t with = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (factors[i].a == NULL)
+            continue;
+        to[with] = h->act[y[i]];
+        a[with] = factors[i].a;
+        b[with++] = factors[i].b;
+    }
+    if (with > 0)
+        h->ops->adapt(h->backend, rows, to, a, b, with, lora, h->act[x]);
+}
+
+/* y[i] = the stage's weight number first + i times x, for i in [0, n), n <= 3. */
+static void linear(const struct holder *h, size_t stage, size_t first, size_t n, enum rows rows,
+                   const enum activation y[], enum activation x)
+{
+    struct buffer *to[3];
+    const struct weight *w[3];
+    for (size_t i = 0; i < n; i++) {
+        to[i] = h->act[y[i]];
+        w[i] = h->weights[stage][first + i];
+    }
+    h->ops->linear(h->backend, rows, to, w, n, h->act[x]);
+    for (size_t i = 0; i < h->n_loras; i++)
+        if (h->used[i])
+            adapt(h, i, stage, first, n, rows, y, x);
+}
+
 static void project_qkv(const struct holder *h, size_t stage)
 {
-    struct weight *const *w = h->weights[stage];
-    h->ops->linear(h->backend, ROWS_ALL,
-                   (struct buffer *const[]){h->act[ACT_Q], h->act[ACT_K], h->act[ACT_V]},
-                   (const struct weight *const[]){w[W_Q], w[W_K], w[W_V]}, 3, h->act[ACT_H]);
+    static const enum activation y[] = {ACT_Q, ACT_K, ACT_V};
+    linear(h, stage, W_Q, 3, ROWS_ALL, y, ACT_H);
 }
 
 static void attend(const struct holder *h, size_t kv_layer)
@@ -80,30 +124,26 @@ static void attend(const struct holder *h, size_t kv_layer)
 
 static void project_out(const struct holder *h, size_t stage)
 {
-    h->ops->linear(h->backend, ROWS_ALL, &h->act[ACT_D],
-                   (const struct weight *const[]){h->weights[stage][W_O]}, 1, h->act[ACT_A]);
+    linear(h, stage, W_O, 1, ROWS_ALL, (const enum activation[]){ACT_D}, ACT_A);
 }
 
 static void gate_up(const struct holder *h, size_t stage)
 {
-    struct weight *const *w = h->weights[stage];
-    h->ops->linear(h->backend, ROWS_ALL, (struct buffer *const[]){h->act[ACT_GATE], h->act[ACT_UP]},
-                   (const struct weight *const[]){w[W_GATE], w[W_UP]}, 2, h->act[ACT_H]);
+    static const enum activation y[] = {ACT_GATE, ACT_UP};
+    linear(h, stage, W_GATE, 2, ROWS_ALL, y, ACT_H);
     h->ops->swiglu(h->backend, h->act[ACT_GATE], h->act[ACT_UP]);
 }
 
 static void project_down(const struct holder *h, size_t stage)
 {
-    h->ops->linear(h->backend, ROWS_ALL, &h->act[ACT_D],
-                   (const struct weight *const[]){h->weights[stage][W_DOWN]}, 1, h->act[ACT_GATE]);
+    linear(h, stage, W_DOWN, 1, ROWS_ALL, (const enum activation[]){ACT_D}, ACT_GATE);
 }
 
 static void project_head(const struct holder *h, size_t stage, struct buffer *added)
 {
-    struct weight *const *w = h->weights[stage];
-    h->ops->add_norm(h->backend, ROWS_LOGITS, h->act[ACT_X], added, w[W_NORM], h->act[ACT_LAST]);
-    h->ops->linear(h->backend, ROWS_LOGITS, &h->act[ACT_LOGITS],
-                   (const struct weight *const[]){w[W_HEAD]}, 1, h->act[ACT_LAST]);
+    h->ops->add_norm(h->backend, ROWS_LOGITS, h->act[ACT_X], added, h->weights[stage][W_NORM],
+                     h->act[ACT_LAST]);
+    linear(h, stage, W_HEAD, 1, ROWS_LOGITS, (const enum activation[]){ACT_LOGITS}, ACT_LAST);
 }
 
 static void run_stage(const struct forward *f, const struct holder *h, size_t stage)
@@ -224,6 +264,14 @@ static int take_plan(struct forward *f, const struct plan *plan, struct llama3_e
     return 0;
 }
 
+static size_t max_rank(const struct forward_options *o)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < o->n_loras; i++)
+        most = o->loras[i].rank > most ? o->loras[i].rank : most;
+    return most;
+}
+
 struct backend_shape forward_shape(const struct config *c, const struct forward_options *o,
                                    size_t n_kv_layers)
 {
@@ -236,6 +284,8 @@ struct backend_shape forward_shape(const struct config *c, const struct forward_
         .max_logit_rows = o->max_logit_rows,
         .max_seqs = o->max_seqs,
         .max_context = o->max_context,
+        .n_adapters = o->n_loras,
+        .max_rank = max_rank(o),
         .kv_type = o->kv_type,
         .rope_interleaved = c->rope.interleaved,
         .rope_scale = c->rope.type == ROPE_YARN ? (float)c->rope.attention_factor : 1,
@@ -261,8 +311,12 @@ static int open_holder(struct forward *f, struct holder *h, const float *inv_fre
             return -1;
     }
     size_t n_stages = stage_count(c->n_layers);
+    h->n_stages = n_stages;
+    h->n_loras = f->options.n_loras;
+    h->used = f->used;
     h->weights = size_alloc_for(n_stages, sizeof *h->weights, "stages", err);
-    return h->weights != NULL ? 0 : -1;
+    h->factors = size_alloc_for(h->n_loras, n_stages * sizeof *h->factors, "stages", err);
+    return h->weights != NULL && h->factors != NULL ? 0 : -1;
 }
 
 /* Drops the mapped pages of a weight that the backend copied. */
@@ -291,6 +345,23 @@ static int take(struct forward *f, const struct holder *h, struct weight **weigh
                : 0;
 }
 
+/* What the adapters have for a stage. */
+static int take_factors(struct forward *f, struct holder *h, size_t stage, struct llama3_error *err)
+{
+    for (size_t lora = 0; lora < h->n_loras; lora++)
+        for (size_t i = 0; i < MAX_STAGE_WEIGHTS; i++) {
+            const struct lora_pair *pair = stage_pair(&f->options.loras[lora], stage, i);
+            struct factors *factors = &h->factors[lora * h->n_stages + stage][i];
+            if (pair == NULL)
+                continue;
+            factors->a = h->ops->weight(h->backend, &pair->a, WEIGHT_FACTOR, err);
+            factors->b = h->ops->weight(h->backend, &pair->b, WEIGHT_FACTOR, err);
+            if (factors->a == NULL || factors->b == NULL)
+                return -1;
+        }
+    return 0;
+}
+
 /* The weights that a stage reads. */
 static int take_weights(struct forward *f, struct holder *h, size_t stage, struct llama3_error *err)
 {
@@ -317,7 +388,8 @@ static int take_all_weights(struct forward *f, struct llama3_error *err)
     count_weights(f);
     for (size_t i = 0; i < f->n_spans; i++)
         for (size_t stage = f->spans[i].first; stage < f->spans[i].end; stage++)
-            if (take_weights(f, f->spans[i].holder, stage, err) < 0)
+            if (take_weights(f, f->spans[i].holder, stage, err) < 0 ||
+                take_factors(f, f->spans[i].holder, stage, err) < 0)
                 return -1;
     return 0;
 }
@@ -336,7 +408,9 @@ static int open_room(struct forward *f, struct llama3_error *err)
             return -1;
     }
     f->kvs = size_alloc_for(f->options.max_seqs, sizeof(struct kv *), "sequences", err);
-    return f->kvs != NULL ? 0 : -1;
+    f->scales = size_alloc_for(f->options.max_seqs, f->options.n_loras * sizeof *f->scales,
+                               "adapters", err);
+    return f->kvs != NULL && f->scales != NULL ? 0 : -1;
 }
 
 /* Appends to a text of a fixed size; what does not fit is cut. */
@@ -403,10 +477,19 @@ static void close_holder(struct forward *f, struct holder *h)
         for (size_t i = stage_weights(f->model, stage, f->together, list); i > 0; i--)
             if (h->weights[stage][i - 1] != NULL)
                 h->ops->weight_free(h->backend, h->weights[stage][i - 1]);
+    for (size_t i = 0; h->factors != NULL && i < h->n_loras * h->n_stages * MAX_STAGE_WEIGHTS;
+         i++) {
+        struct factors *factors = &h->factors[i / MAX_STAGE_WEIGHTS][i % MAX_STAGE_WEIGHTS];
+        if (factors->a != NULL)
+            h->ops->weight_free(h->backend, factors->a);
+        if (factors->b != NULL)
+            h->ops->weight_free(h->backend, factors->b);
+    }
     for (int a = 0; a < ACT_COUNT; a++)
         if (h->act[a] != NULL)
             h->ops->buffer_free(h->backend, h->act[a]);
     free(h->weights);
+    free(h->factors);
     h->ops->close(h->backend);
 }
 
@@ -420,6 +503,7 @@ void forward_close(struct forward *f)
     free(f->kv_layer);
     free(f->carry);
     free(f->kvs);
+    free(f->scales);
     free(f);
 }
 
@@ -454,6 +538,8 @@ struct sequence *sequence_fork(struct forward *f, struct sequence *sequence, siz
     struct sequence *made = size_alloc_for(1, sizeof *made, "a sequence", err);
     if (made == NULL)
         return NULL;
+    for (size_t i = 0; i < f->options.n_loras; i++)
+        made->scales[i] = sequence != NULL ? sequence->scales[i] : f->options.loras[i].scale;
     for (size_t i = 0; i < f->n_holders; i++) {
         struct holder *h = &f->holders[i];
         if (h->n_kv_layers == 0)
@@ -476,6 +562,11 @@ void sequence_close(struct forward *f, struct sequence *sequence)
         if (sequence->kv[i] != NULL)
             f->holders[i].ops->kv_close(f->holders[i].backend, sequence->kv[i]);
     free(sequence);
+}
+
+float *sequence_scales(struct sequence *sequence)
+{
+    return sequence->scales;
 }
 
 int sequence_reserve(struct forward *f, struct sequence *sequence, size_t from, size_t to,
@@ -574,12 +665,26 @@ void forward_pin(const struct forward *f, float *logits, size_t n)
         h->ops->pin(h->backend, logits, n * sizeof *logits);
 }
 
+/* The adapters of the batch's sequences. */
+static void give_scales(struct forward *f, struct sequence *const *seqs, size_t n_seqs)
+{
+    size_t n = f->options.n_loras;
+    memset(f->used, 0, sizeof f->used);
+    for (size_t s = 0; s < n_seqs; s++)
+        for (size_t i = 0; i < n; i++) {
+            f->scales[s * n + i] = seqs[s]->scales[i];
+            f->used[i] |= seqs[s]->scales[i] != 0;
+        }
+}
+
 static int give_batch(struct forward *f, struct holder *h, struct batch *batch,
                       struct sequence *const *seqs, struct llama3_error *err)
 {
     for (size_t s = 0; s < batch->n_seqs; s++)
         f->kvs[s] = seqs[s]->kv[h - f->holders];
     batch->seqs = f->kvs;
+    batch->scales = f->scales;
+    give_scales(f, seqs, batch->n_seqs);
     return h->ops->batch(h->backend, batch, err);
 }
 

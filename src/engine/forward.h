@@ -13,10 +13,14 @@
 
 #include "engine/stages.h"
 
+enum { MAX_LORAS = 32 };
+
 struct forward_options {
     struct backend_options backend;
     size_t max_rows, max_logit_rows, max_seqs, max_context;
     enum llama3_kv_type kv_type;
+    const struct lora *loras; /* [n_loras] must outlive it; a sequence begins with their scales */
+    size_t n_loras;           /* at most MAX_LORAS */
     /* While it is opened: bytes of matrices that the backends have taken, of all. Non-zero ends it
      * with LLAMA3_ECANCELED. May be NULL. */
     int (*on_progress)(void *arg, uint64_t done, uint64_t total);
@@ -54,6 +58,10 @@ int sequence_reserve(struct forward *forward, struct sequence *sequence, size_t 
 void sequence_truncate(struct forward *forward, struct sequence *sequence, size_t n);
 struct sequence *sequence_fork(struct forward *forward, struct sequence *sequence, size_t n,
                                struct llama3_error *err);
+
+/* The scales of the adapters in a sequence: [n_loras]. A fork has the same. Set while it has no
+ * positions. */
+float *sequence_scales(struct sequence *sequence);
 
 /* K and V of a layer as stored, at the positions [from, to), as kv_export and kv_import of
  * backend.h have them; sequence_reserve before an import. */

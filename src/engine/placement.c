@@ -60,6 +60,13 @@ static uint64_t product(uint64_t a, uint64_t b)
     return size_mul(a, b, &out) ? out : UINT64_MAX;
 }
 
+static uint64_t sum_factor(const struct chooser *c, const struct matrix *factor,
+                           const struct backend_ops *device)
+{
+    return device != NULL ? device->weight_bytes(&c->options->backend, factor, WEIGHT_FACTOR)
+                          : matrix_bytes(factor);
+}
+
 /* A stage's weights in bytes; device: NULL for the host's memory, where they are as in the file. */
 static uint64_t sum_weights(const struct chooser *c, size_t stage, const struct backend_ops *device)
 {
@@ -70,6 +77,12 @@ static uint64_t sum_weights(const struct chooser *c, size_t stage, const struct 
         const struct stage_weight *w = &list[n - 1];
         bytes += device != NULL ? device->weight_bytes(&c->options->backend, w->matrix, w->use)
                                 : matrix_bytes(w->matrix);
+    }
+    for (size_t i = 0; i < c->options->n_loras * MAX_STAGE_WEIGHTS; i++) {
+        const struct lora_pair *pair =
+            stage_pair(&c->options->loras[i / MAX_STAGE_WEIGHTS], stage, i % MAX_STAGE_WEIGHTS);
+        if (pair != NULL)
+            bytes += sum_factor(c, &pair->a, device) + sum_factor(c, &pair->b, device);
     }
     return bytes;
 }

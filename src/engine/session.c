@@ -110,6 +110,44 @@ const int32_t *llama3_session_tokens(const struct llama3_session *s, size_t *n)
     return s->tokens.ids;
 }
 
+int session_check_scale(double scale, struct llama3_error *err)
+{
+    enum { MOST = 1000 };
+    return scale >= -MOST && scale <= MOST
+               ? 0
+               : error_input(err, "scale: expected -%d to %d, found %g", MOST, MOST, scale);
+}
+
+int llama3_session_adapt(struct llama3_session *s, const char *name, double scale,
+                         struct llama3_error *err)
+{
+    const struct session_model *m = s->model;
+    float *scales = sequence_scales(s->sequence);
+    bool found = name == NULL;
+    if (!m->loras_vary)
+        return error_input(err, "adapters: expected a model opened with adapters_vary, found one "
+                                "whose adapters are the same in all sessions");
+    if (s->tokens.n > 0)
+        return error_input(err, "adapters: expected a session without tokens, found %zu",
+                           s->tokens.n);
+    if (session_check_scale(scale, err) < 0)
+        return -1;
+    for (size_t i = 0; i < m->n_loras; i++) {
+        if (name != NULL && strcmp(m->loras[i].name, name) != 0)
+            continue;
+        scales[i] = (float)scale;
+        found = true;
+    }
+    return found ? 0
+                 : error_input(err, "adapters: expected the name of one, found \"%.80s\"", name);
+}
+
+const float *llama3_session_scales(const struct llama3_session *s, size_t *n)
+{
+    *n = s->model->n_loras;
+    return sequence_scales(s->sequence);
+}
+
 static void truncate_to(struct llama3_session *s, size_t n)
 {
     if (n >= s->tokens.n)

@@ -17,6 +17,9 @@ struct session_model {
     const struct tokenizer *tokenizer;
     const int32_t *stop_ids; /* [n_stop_ids] ascending */
     size_t n_stop_ids;
+    const struct lora *loras; /* [n_loras] */
+    size_t n_loras;
+    bool loras_vary; /* by session */
 };
 
 struct llama3_session {
@@ -37,6 +40,9 @@ struct llama3_session *session_open(const struct session_model *model, struct ll
 /* As llama3_session_load() (session_save.c). */
 struct llama3_session *session_load(const struct session_model *model, const char *path,
                                     struct llama3_error *err);
+
+/* -1 unless it can be an adapter's scale. */
+int session_check_scale(double scale, struct llama3_error *err);
 
 bool session_is_stop(const struct session_model *model, int32_t token);
 

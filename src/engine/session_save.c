@@ -5,6 +5,7 @@
  *     "llama3-kv 1\n"
  *     what the session's numbers depend on: a SHA-256 of each
  *     n_tokens, n_logits (0 or the vocabulary's size): 64 bits each
+ *     the scales of the adapters: [n_adapters] f32
  *     tokens: [n_tokens] int32
  *     logits: [n_logits] f32
  *     for each layer and each BLOCK positions (the last fewer): K, then V, as stored,
@@ -31,7 +32,7 @@
 static const char magic[] = "llama3-kv 1\n";
 enum { MAGIC = sizeof magic - 1, BLOCK = KV_PAGE };
 
-enum identity { OF_MODEL, OF_BUILD, OF_BACKENDS, OF_KV, N_IDENTITIES };
+enum identity { OF_MODEL, OF_BUILD, OF_BACKENDS, OF_KV, OF_ADAPTERS, N_IDENTITIES };
 
 struct session_header {
     uint8_t identities[N_IDENTITIES][SHA256_DIGEST_SIZE];
@@ -110,6 +111,11 @@ static void make_identities(const struct session_model *model, struct session_he
         add_number(&sha[OF_BACKENDS], info->memories[i]->n_kv_layers);
     }
     add_number(&sha[OF_KV], info->kv_bytes_per_token);
+    for (size_t i = 0; i < model->n_loras; i++) {
+        sha256_update(&sha[OF_ADAPTERS], LORA_DIGEST, model->loras[i].digest);
+        add_number(&sha[OF_ADAPTERS], f32_bits(model->loras_vary ? 0 : model->loras[i].scale));
+    }
+    add_number(&sha[OF_ADAPTERS], model->loras_vary);
     for (size_t i = 0; i < N_IDENTITIES; i++)
         sha256_digest(&sha[i], SHA256_DIGEST_SIZE, header->identities[i]);
 }
@@ -194,6 +200,7 @@ static int save(struct llama3_session *s, struct hashed *h, struct llama3_error 
     uint8_t digest[SHA256_DIGEST_SIZE];
     make_identities(s->model, &header);
     if (put(h, magic, MAGIC, err) < 0 || put(h, &header, sizeof header, err) < 0 ||
+        put(h, sequence_scales(s->sequence), s->model->n_loras * sizeof(float), err) < 0 ||
         put(h, s->tokens.ids, s->tokens.n * sizeof *s->tokens.ids, err) < 0 ||
         put(h, s->logits, (size_t)header.n_logits * sizeof *s->logits, err) < 0 ||
         each_block(s, h, put_block, err) < 0)
@@ -247,6 +254,7 @@ static int check_header(const struct session_model *model, const struct hashed *
         [OF_BUILD] = "build of the library",
         [OF_BACKENDS] = "instruction set and placement on devices",
         [OF_KV] = "KV type",
+        [OF_ADAPTERS] = "model with these adapters",
     };
     struct session_header own;
     size_t context = engine_context(model->engine), vocab_size = engine_vocab_size(model->engine);
@@ -262,13 +270,27 @@ static int check_header(const struct session_model *model, const struct hashed *
     if (header->n_logits != 0 && (header->n_logits != vocab_size || header->n_tokens == 0))
         return error_input(err, "%s: expected 0 or %zu logits, found %" PRIu64, h->path, vocab_size,
                            header->n_logits);
-    uint64_t size = MAGIC + sizeof *header + header->n_tokens * sizeof(int32_t) +
-                    header->n_logits * sizeof(float) +
+    uint64_t size = MAGIC + sizeof *header + model->n_loras * sizeof(float) +
+                    header->n_tokens * sizeof(int32_t) + header->n_logits * sizeof(float) +
                     header->n_tokens * llama3_model_info(model->owner)->kv_bytes_per_token +
                     SHA256_DIGEST_SIZE;
     return h->in_size == size ? 0
                               : error_input(err, "%s: expected %" PRIu64 " bytes, found %zu",
                                             h->path, size, h->in_size);
+}
+
+/* Those that the session had; where they are fixed, they are what it has. */
+static int get_scales(struct llama3_session *s, struct hashed *h, struct llama3_error *err)
+{
+    float *scales = sequence_scales(s->sequence);
+    for (size_t i = 0; i < s->model->n_loras; i++) {
+        float scale;
+        if (get(h, &scale, sizeof scale, err) < 0 || session_check_scale((double)scale, err) < 0)
+            return -1;
+        if (s->model->loras_vary)
+            scales[i] = scale;
+    }
+    return 0;
 }
 
 static int get_tokens(struct llama3_session *s, struct hashed *h, size_t n,
@@ -329,7 +351,7 @@ static int load(struct llama3_session *s, struct hashed *h, struct llama3_error 
         return -1;
     if (check_header(s->model, h, &header, err) < 0)
         return check_bytes(h, err); /* or a damaged file would be said to be another model's */
-    if (get_tokens(s, h, (size_t)header.n_tokens, err) < 0 ||
+    if (get_scales(s, h, err) < 0 || get_tokens(s, h, (size_t)header.n_tokens, err) < 0 ||
         get(h, s->logits, (size_t)header.n_logits * sizeof *s->logits, err) < 0 ||
         engine_reserve(s->model->engine, s->sequence, s->tokens.n, err) < 0 ||
         each_block(s, h, get_block, err) < 0)

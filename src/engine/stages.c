@@ -99,3 +99,17 @@ size_t stage_weights(const struct model *m, size_t stage, bool together,
                : list(out, &l->ffn_norm, (const struct matrix *const[]){&l->gate, &l->up, &l->down},
                       3);
 }
+
+const struct lora_pair *stage_pair(const struct lora *lora, size_t stage, size_t weight)
+{
+    static const enum tensor_kind kinds[][MAX_STAGE_WEIGHTS] = {
+        [STAGE_QKV] = {[W_Q] = TENSOR_Q, [W_K] = TENSOR_K, [W_V] = TENSOR_V},
+        [STAGE_OUT] = {[W_O] = TENSOR_O},
+        [STAGE_FFN] = {[W_GATE] = TENSOR_GATE, [W_UP] = TENSOR_UP, [W_DOWN] = TENSOR_DOWN},
+        [STAGE_HEAD] = {[W_HEAD] = TENSOR_HEAD},
+    };
+    enum stage_kind kind = stage_kind(stage, lora->n_layers);
+    const struct lora_pair *pair =
+        lora_pair(lora, kinds[kind][weight], kind == STAGE_HEAD ? 0 : stage_layer(stage));
+    return pair != NULL && pair->a.data != NULL ? pair : NULL;
+}

@@ -7,6 +7,7 @@
 #define ENGINE_STAGES_H
 
 #include "backend/backend.h"
+#include "checkpoint/lora.h"
 
 /* In order: the embedding, then four for each layer, then the head. */
 enum stage_kind {
@@ -92,6 +93,9 @@ struct stage_weight {
  * holds a tied matrix once, as the embedding, and the head's list leaves it out. */
 size_t stage_weights(const struct model *model, size_t stage, bool together,
                      struct stage_weight out[MAX_STAGE_WEIGHTS]);
+
+/* What an adapter has for a weight of a stage's list; NULL: nothing. */
+const struct lora_pair *stage_pair(const struct lora *lora, size_t stage, size_t weight);
 
 /* ---- plans ----------------------------------------------------------------------------- */
 

@@ -124,4 +124,11 @@ static inline uint16_t f32_to_f16(float value)
     return (uint16_t)f32_to_wide_f16(value);
 }
 
+/* Nearest, ties to even. Infinity and NaN do not become finite. */
+static inline uint16_t f32_to_bf16(float value)
+{
+    uint32_t bits = f32_bits(value);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* kernels.cc: the kernels' source, compiled for the host. */
+#include "backend/cuda/adapt.cu"
 #include "backend/cuda/attend_decode.cu"
 #include "backend/cuda/attend_floats.cu"
 #include "backend/cuda/attend_prefill.cu"

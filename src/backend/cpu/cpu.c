@@ -57,8 +57,13 @@ static int allocate_batch(struct cpu *cpu, struct llama3_error *err)
     cpu->cosine = size_alloc(rows, half * sizeof *cpu->cosine);
     cpu->sine = size_alloc(rows, half * sizeof *cpu->sine);
     cpu->tiles = size_alloc(rows, sizeof *cpu->tiles);
+    cpu->thin_rank = round_up(shape->max_rank, LANES);
+    cpu->scales = size_alloc(shape->max_seqs, shape->n_adapters * sizeof *cpu->scales);
+    cpu->thin = size_alloc_aligned(rows > shape->max_logit_rows ? rows : shape->max_logit_rows,
+                                   3 * cpu->thin_rank * sizeof *cpu->thin);
     if (cpu->inv_freq == NULL || cpu->rows == NULL || cpu->logit_rows == NULL ||
-        cpu->row_pages == NULL || cpu->cosine == NULL || cpu->sine == NULL || cpu->tiles == NULL)
+        cpu->row_pages == NULL || cpu->cosine == NULL || cpu->sine == NULL || cpu->tiles == NULL ||
+        cpu->scales == NULL || cpu->thin == NULL)
         return error_memory(err, "a batch", rows * (half * 2 * sizeof(float) + 64));
     memcpy(cpu->inv_freq, shape->inv_freq, half * sizeof *cpu->inv_freq);
     cpu->shape.inv_freq = cpu->inv_freq;
@@ -80,6 +85,8 @@ static void cpu_close(struct backend *backend)
     free(cpu->cosine);
     free(cpu->sine);
     free(cpu->tiles);
+    free(cpu->scales);
+    free(cpu->thin);
     free(cpu->chunk_states);
     free(cpu->blas_panels);
     free(cpu->narrow_memory);
@@ -205,6 +212,8 @@ static int cpu_batch(struct backend *backend, const struct batch *batch, struct 
         return -1;
     for (size_t i = 0; i < batch->n_rows; i++)
         take_row(cpu, batch, i);
+    for (size_t i = 0; i < batch->n_seqs * cpu->shape.n_adapters; i++)
+        cpu->scales[i] = batch->scales != NULL ? batch->scales[i] : 0;
     cpu->n_rows = batch->n_rows;
     if (cpu->shape.n_layers > 0 && attend_plan(cpu, err) != 0) {
         cpu->n_rows = cpu->n_logit_rows = cpu->n_tiles = cpu->n_chunks = 0;
@@ -258,6 +267,7 @@ const struct backend_ops cpu_ops = {
     .embed = cpu_embed,
     .add_norm = cpu_add_norm,
     .linear = cpu_linear,
+    .adapt = cpu_adapt,
     .rope_store = cpu_rope_store,
     .attend = cpu_attend,
     .swiglu = cpu_swiglu,

@@ -101,6 +101,10 @@ struct cpu {
 
     /* The batch. */
     size_t n_rows, n_logit_rows;
+    float *scales;    /* [max_seqs][n_adapters] */
+    float *thin;      /* [max_rows or max_logit_rows][3][thin_rank] products of an adapter's first
+                         factors */
+    size_t thin_rank; /* max_rank rounded up to LANES */
     struct batch_row *rows;   /* [max_rows] */
     size_t *logit_rows;       /* [max_logit_rows] */
     struct page ***row_pages; /* [max_rows] page table of the row's sequence */
@@ -181,6 +185,9 @@ enum {
 };
 void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[],
                 const struct weight *const w[], size_t n, const struct buffer *x);
+void cpu_adapt(struct backend *backend, enum rows rows, struct buffer *const y[],
+               const struct weight *const a[], const struct weight *const b[], size_t n,
+               size_t adapter, const struct buffer *x);
 
 /* weight.c */
 struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix, enum weight_use use,

@@ -378,3 +378,136 @@ void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[
     if (groups.n > 0)
         share_units(&groups);
 }
+
+/* ---- adapters -------------------------------------------------------------------------------- */
+
+/* An adapt operation for the rows [token, token + tokens), all of which have the adapter. */
+struct adapting {
+    const struct cpu *cpu;
+    size_t n, token, tokens;
+    const struct weight *a[3], *b[3];
+    struct buffer *y[3], thin[3]; /* thin[i]: a[i] x */
+    const float *scales;          /* [tokens] */
+    const struct buffer *x;
+};
+
+/* Finds the matrix of a unit, of so many rows; units are numbered across matrices. */
+static size_t find_unit(const struct weight *const w[], size_t unit_rows, size_t *unit)
+{
+    size_t i = 0;
+    for (size_t n; n = (w[i]->matrix.rows + unit_rows - 1) / unit_rows, *unit >= n; i++)
+        *unit -= n;
+    return i;
+}
+
+static size_t count_units(const struct weight *const w[], size_t n, size_t unit_rows)
+{
+    size_t units = 0;
+    for (size_t i = 0; i < n; i++)
+        units += (w[i]->matrix.rows + unit_rows - 1) / unit_rows;
+    return units;
+}
+
+/* Some rows of a[i] x, times the scales. Beyond the rank thin is zero. */
+static void thin_rows(const struct adapting *d, size_t i, size_t row, size_t n)
+{
+    const struct weight *a = d->a[i];
+    size_t rank = a->matrix.rows, end = row + n == rank ? round_up(rank, LANES) : row + n;
+    for (size_t at = 0; at < d->tokens; at += PANEL_TOKENS) {
+        size_t tokens = d->tokens - at < PANEL_TOKENS ? d->tokens - at : PANEL_TOKENS;
+        linear_rows(d->cpu, a, choose_panels(a, tokens), row, n, d->token + at, tokens, d->x, NULL,
+                    (struct buffer *)(uintptr_t)&d->thin[i]);
+        for (size_t t = at; t < at + tokens; t++) {
+            float *out = d->thin[i].data + (d->token + t) * d->thin[i].stride;
+            for (size_t k = row; k < end; k++)
+                out[k] = k < rank ? out[k] * d->scales[t] : 0;
+        }
+    }
+}
+
+static void thin_units(void *arg, size_t first, size_t end)
+{
+    const struct adapting *d = arg;
+    for (; first < end; first++) {
+        size_t unit = first, i = find_unit(d->a, ROW_TILE, &unit), row = unit * ROW_TILE;
+        size_t left = d->a[i]->matrix.rows - row;
+        thin_rows(d, i, row, left < ROW_TILE ? left : ROW_TILE);
+    }
+}
+
+/* Some rows of b[i] thin[i] are added to y[i]. */
+static void wide_rows(const struct adapting *d, size_t i, size_t row, size_t n)
+{
+    const struct scratch *scratch = &d->cpu->scratch[thread_index()];
+    const struct weight *b = d->b[i];
+    for (size_t at = 0; at < d->tokens; at += PANEL_TOKENS) {
+        struct linear_block block = {
+            .w = (const char *)b->matrix.data + row * b->row_bytes,
+            .w_stride = b->row_bytes,
+            .x = d->thin[i].data + (d->token + at) * d->thin[i].stride,
+            .x_stride = d->thin[i].stride,
+            .rows = n,
+            .tokens = d->tokens - at < PANEL_TOKENS ? d->tokens - at : PANEL_TOKENS,
+            .cols = b->matrix.cols,
+            .partial = scratch->partial,
+            .first = true,
+            .last = true,
+            .y = scratch->out,
+            .y_stride = PANEL_ROWS,
+        };
+        d->cpu->kernels->linear[DTYPE_F32](&block);
+        for (size_t t = 0; t < block.tokens; t++) {
+            float *y = d->y[i]->data + (d->token + at + t) * d->y[i]->stride + row;
+            for (size_t k = 0; k < n; k++)
+                y[k] += scratch->out[t * PANEL_ROWS + k];
+        }
+    }
+}
+
+static void wide_units(void *arg, size_t first, size_t end)
+{
+    const struct adapting *d = arg;
+    for (; first < end; first++) {
+        size_t unit = first, i = find_unit(d->b, PANEL_ROWS, &unit), row = unit * PANEL_ROWS;
+        size_t left = d->b[i]->matrix.rows - row;
+        wide_rows(d, i, row, left < PANEL_ROWS ? left : PANEL_ROWS);
+    }
+}
+
+/* The scale of a row, or of a packed one. */
+static float scale_of(const struct cpu *cpu, enum rows rows, size_t row, size_t adapter)
+{
+    row = rows == ROWS_LOGITS ? cpu->logit_rows[row] : row;
+    return cpu->scales[(size_t)cpu->rows[row].seq * cpu->shape.n_adapters + adapter];
+}
+
+void cpu_adapt(struct backend *backend, enum rows rows, struct buffer *const y[],
+               const struct weight *const a[], const struct weight *const b[], size_t n,
+               size_t adapter, const struct buffer *x)
+{
+    enum { TOKENS = 256 };
+    struct cpu *cpu = (struct cpu *)backend;
+    struct adapting d = {.cpu = cpu, .n = n, .x = x};
+    size_t n_rows = cpu_rows(cpu, rows);
+    float scales[TOKENS];
+
+    for (size_t i = 0; i < n; i++) {
+        d.a[i] = a[i];
+        d.b[i] = b[i];
+        d.y[i] = y[i];
+        d.thin[i] =
+            (struct buffer){.data = cpu->thin + i * cpu->thin_rank, .stride = 3 * cpu->thin_rank};
+    }
+    d.scales = scales;
+    while (d.token < n_rows) {
+        d.tokens = 0;
+        while (d.token + d.tokens < n_rows && d.tokens < TOKENS &&
+               (scales[d.tokens] = scale_of(cpu, rows, d.token + d.tokens, adapter)) != 0)
+            d.tokens++;
+        if (d.tokens > 0) {
+            cpu_share(cpu, count_units(d.a, n, ROW_TILE), 1, thin_units, &d);
+            cpu_share(cpu, count_units(d.b, n, PANEL_ROWS), 1, wide_units, &d);
+        }
+        d.token += d.tokens > 0 ? d.tokens : 1;
+    }
+}

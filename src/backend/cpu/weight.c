@@ -149,6 +149,25 @@ static int take_matrix(struct cpu *cpu, struct weight *w, struct llama3_error *e
     return w->blas ? widen_panels(cpu, w->matrix.cols, err) : 0;
 }
 
+/* Rows padded with zeros to whole vectors, as activations are. */
+static int take_factor(struct weight *w, struct llama3_error *err)
+{
+    const struct matrix from = w->matrix;
+    size_t cols = round_up(from.cols, LANES);
+    if (cols == from.cols)
+        return 0;
+    float *rows = size_alloc_aligned(from.rows, cols * sizeof *rows);
+    if (rows == NULL)
+        return error_memory(err, "an adapter", from.rows * cols * sizeof *rows);
+    for (size_t i = 0; i < from.rows; i++)
+        memcpy(rows + i * cols, (const float *)from.data + i * from.cols, w->row_bytes);
+    w->memory = rows;
+    w->matrix.data = rows;
+    w->matrix.cols = cols;
+    w->row_bytes = cols * sizeof *rows;
+    return 0;
+}
+
 static int take_vector(const struct cpu *cpu, struct weight *w, struct llama3_error *err)
 {
     size_t cols = w->matrix.cols;
@@ -172,7 +191,8 @@ struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix, 
     else if (matrix->parts == NULL)
         w->row_bytes = dtype_row_bytes(matrix->type, matrix->cols);
     if ((use == WEIGHT_MATRIX && take_matrix(cpu, w, err) != 0) ||
-        (use == WEIGHT_VECTOR && take_vector(cpu, w, err) != 0)) {
+        (use == WEIGHT_VECTOR && take_vector(cpu, w, err) != 0) ||
+        (use == WEIGHT_FACTOR && take_factor(w, err) != 0)) {
         cpu_weight_free(backend, w);
         return NULL;
     }

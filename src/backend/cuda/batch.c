@@ -17,7 +17,8 @@ enum {
 
 /* Where the arrays of the image begin. Pages come last, as only those in use are copied. */
 struct image {
-    size_t tokens, positions, packed, page_rows, tile_rows, tile_groups, states, pages, bytes;
+    size_t tokens, positions, packed, page_rows, tile_rows, tile_groups, scales, states, pages,
+        bytes;
 };
 
 static struct image image_of(const struct backend_shape *shape)
@@ -29,7 +30,8 @@ static struct image image_of(const struct backend_shape *shape)
     i.page_rows = i.packed + n * sizeof(int32_t);
     i.tile_rows = i.page_rows + n * sizeof(int32_t);
     i.tile_groups = i.tile_rows + 2 * n * sizeof(int32_t);
-    i.states = (i.tile_groups + 2 * n * sizeof(int32_t) + 7) / 8 * 8;
+    i.scales = i.tile_groups + 2 * n * sizeof(int32_t);
+    i.states = (i.scales + n * shape->n_adapters * sizeof(float) + 7) / 8 * 8;
     i.pages = i.states + n * sizeof(uint64_t);
     i.bytes = i.pages + shape->max_seqs * kv_pages(shape->max_context) * sizeof(uint8_t *);
     return i;
@@ -46,13 +48,20 @@ static size_t arrived_bytes(const struct backend_shape *shape)
     return shape->max_rows * shape->n_kv_heads * sizeof(int);
 }
 
+/* For at least one number: nobody asks whether there are adapters. */
+static size_t thin_bytes(const struct backend_shape *shape)
+{
+    size_t rows = shape->max_rows > shape->max_logit_rows ? shape->max_rows : shape->max_logit_rows;
+    return (rows * MAX_MATRICES * shape->max_rank + 1) * sizeof(float);
+}
+
 uint64_t batch_bytes(const struct backend_shape *shape)
 {
     struct device_heads heads = heads_of(shape);
     uint64_t states = shape->n_layers > 0 ? shape->n_heads * kv_pages(shape->max_context) *
                                                 (size_t)heads.state_floats * sizeof(float)
                                           : 0;
-    return image_of(shape).bytes + angles_bytes(shape) + arrived_bytes(shape) +
+    return image_of(shape).bytes + angles_bytes(shape) + arrived_bytes(shape) + thin_bytes(shape) +
            shape->head_dim / 2 * sizeof(float) + (states < SPLIT_BYTES ? states : SPLIT_BYTES);
 }
 
@@ -74,6 +83,7 @@ int batch_open(struct cuda *cuda, struct llama3_error *err)
     if ((cuda->batch_memory = cuda_alloc(at.bytes, "a batch", err)) == NULL ||
         (cuda->angles = cuda_alloc(angles_bytes(shape), "a batch", err)) == NULL ||
         (cuda->arrived = cuda_alloc(arrived_bytes(shape), "a batch", err)) == NULL ||
+        (cuda->thin = cuda_alloc(thin_bytes(shape), "a batch", err)) == NULL ||
         (cuda->inv_freq = cuda_alloc(half * sizeof(float), "a batch", err)) == NULL)
         return -1;
     error = cudaMemsetAsync(cuda->arrived, 0, arrived_bytes(shape), cuda->stream);
@@ -90,6 +100,7 @@ int batch_open(struct cuda *cuda, struct llama3_error *err)
         .positions = (const void *)(memory + at.positions),
         .packed = (const void *)(memory + at.packed),
         .page_rows = (const void *)(memory + at.page_rows),
+        .scales = (const void *)(memory + at.scales),
         .states = (const void *)(memory + at.states),
         .tile_rows = (const void *)(memory + at.tile_rows),
         .tile_groups = (const void *)(memory + at.tile_groups),
@@ -108,6 +119,7 @@ void batch_close(struct cuda *cuda)
     cudaFree(cuda->batch_memory);
     cudaFree(cuda->angles);
     cudaFree(cuda->arrived);
+    cudaFree(cuda->thin);
     cudaFree(cuda->inv_freq);
     cudaFree(cuda->states);
     if (cuda->image_copied != NULL)
@@ -208,6 +220,8 @@ static void fill_rows(struct cuda *cuda, const struct batch *batch, const struct
     int32_t *positions = (void *)(cuda->image + at->positions);
     int32_t *packed = (void *)(cuda->image + at->packed);
     int32_t *page_rows = (void *)(cuda->image + at->page_rows);
+    float *scales = (void *)(cuda->image + at->scales);
+    const size_t n_adapters = cuda->shape.n_adapters;
     int wanted = 0;
 
     cuda->pass.one_each = 1;
@@ -217,6 +231,9 @@ static void fill_rows(struct cuda *cuda, const struct batch *batch, const struct
         positions[i] = row->position;
         packed[i] = row->wants_logits ? wanted++ : -1;
         page_rows[i] = page_at[row->seq];
+        for (size_t k = 0; k < n_adapters; k++)
+            scales[i * n_adapters + k] =
+                batch->scales != NULL ? batch->scales[(size_t)row->seq * n_adapters + k] : 0;
         for (size_t j = 0; j < i && i < GRAPH_ROWS; j++)
             cuda->pass.one_each &= batch->rows[j].seq != row->seq;
         cuda->pass.one_each &= i < GRAPH_ROWS;

@@ -435,6 +435,7 @@ const struct backend_ops cuda_ops = {
     .embed = cuda_embed,
     .add_norm = cuda_add_norm,
     .linear = cuda_linear,
+    .adapt = cuda_adapt,
     .rope_store = cuda_rope_store,
     .attend = cuda_attend,
     .swiglu = cuda_swiglu,

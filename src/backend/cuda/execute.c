@@ -6,8 +6,8 @@
 
 const char *op_name(enum op_kind kind)
 {
-    static const char *const names[] = {"embed",      "add_norm", "linear",
-                                        "rope_store", "attend",   "swiglu"};
+    static const char *const names[] = {"embed",  "add_norm", "linear", "rope_store",
+                                        "attend", "swiglu",   "adapt"};
     return names[kind];
 }
 
@@ -55,11 +55,18 @@ static bool is_added(const struct cuda *cuda, const struct op *ops, size_t i, si
            ops[i + 1].kind == OP_ADD_NORM && ops[i + 1].in[0] == ops[i].out[0];
 }
 
+/* whether an adapter reads what linear i reads, and so needs it in memory, */
+static bool is_adapted(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
+{
+    return cuda->shape.n_adapters > 0 && (i + 1 == n || ops[i + 1].kind == OP_ADAPT);
+}
+
 /* whether norm i is computed by the kernel of the next linear, */
 static bool is_normed(const struct cuda *cuda, const struct op *ops, size_t i, size_t n)
 {
     return cuda->pass.n_rows == 1 && i + 1 < n && is_gemv(cuda, &ops[i + 1]) &&
-           ops[i + 1].in[0] == ops[i].out[1] && ops[i + 1].w[0]->matrix.slice <= GEMV_NORM_SLICE &&
+           !is_adapted(cuda, ops, i + 1, n) && ops[i + 1].in[0] == ops[i].out[1] &&
+           ops[i + 1].w[0]->matrix.slice <= GEMV_NORM_SLICE &&
            (ops[i].in[0] == NULL || (i > 0 && is_added(cuda, ops, i - 1, n)));
 }
 
@@ -244,6 +251,32 @@ static size_t rope_store(const struct cuda *cuda, const struct op *ops, size_t i
     return 1;
 }
 
+static void adapt(struct cuda *cuda, const struct op *op)
+{
+    const struct device_rows *x = &op->in[0]->rows;
+    struct device_factors d = {
+        .n = (int)op->n,
+        .cols = x->cols,
+        .x = x->values,
+        .x_stride = x->stride,
+        .thin = cuda->thin,
+        .max_rank = (int)cuda->shape.max_rank,
+        .scales = cuda->batch.scales + op->adapter,
+        .n_adapters = (int)cuda->shape.n_adapters,
+        .packed = op->rows == ROWS_LOGITS ? cuda->batch.packed : NULL,
+    };
+    for (size_t i = 0; i < op->n; i++) {
+        d.a[i] = op->w[i]->vector;
+        d.b[i] = op->b[i]->vector;
+        d.rank[i] = (int)op->w[i]->host.rows;
+        d.rows[i] = (int)op->b[i]->host.rows;
+        d.y[i] = op->out[i]->rows.values;
+        d.y_stride[i] = op->out[i]->rows.stride;
+        made(cuda, op->out[i], 0);
+    }
+    device_adapt(cuda->stream, &d, cuda->pass.n_rows);
+}
+
 static void embed(struct cuda *cuda, const struct op *op)
 {
     const struct device_rows *x = &op->out[0]->rows;
@@ -296,6 +329,9 @@ size_t op_launch(struct cuda *cuda, const struct op *ops, size_t i, size_t n)
         break;
     case OP_ATTEND:
         attend(cuda, op, NULL);
+        break;
+    case OP_ADAPT:
+        adapt(cuda, op);
         break;
     case OP_SWIGLU:
         forms = forms_ahead(cuda, ops, i, n, op->out[0]);

@@ -108,6 +108,7 @@ struct device_batch {
     const int32_t *tile_groups; /* [max_rows][2] first tile and number of tiles of a group */
     uint8_t *const *pages;      /* page tables of the sequences */
     const float *angles; /* [max_rows][head_dim / 2][2] cosine and sine, made on the device */
+    const float *scales; /* [max_rows][n_adapters] */
     int *arrived; /* [tiles][n_kv_heads] thread blocks of an attention that are done; 0 between
                      attentions */
 };
@@ -185,6 +186,27 @@ void device_linear_gemm_small(cudaStream_t stream, const struct device_linear *l
 /* Rows [first, first + n) as bf16, [n][padded_blocks * BLOCK_COLS]: elements.cu */
 void device_expand(cudaStream_t stream, const struct device_matrix *m, int first, int n,
                    uint16_t *out);
+
+/* ---- adapters: adapt.cu ------------------------------------------------------------------ */
+
+/* y[i] += b[i] (scale a[i] x), for rows whose scale is not 0. */
+struct device_factors {
+    const float *a[MAX_MATRICES]; /* [rank][cols] */
+    const float *b[MAX_MATRICES]; /* [rows][rank] */
+    int rank[MAX_MATRICES], rows[MAX_MATRICES];
+    float *y[MAX_MATRICES];
+    int y_stride[MAX_MATRICES];
+    int n, cols;
+    const float *x;
+    int x_stride;
+    float *thin; /* [rows of x][MAX_MATRICES][max_rank] scale a[i] x */
+    int max_rank;
+    const float *scales; /* [rows of the batch][n_adapters], this adapter's first */
+    int n_adapters;
+    const int32_t *packed; /* NULL: all rows; else where they are in x and y, or -1 */
+};
+
+void device_adapt(cudaStream_t stream, const struct device_factors *d, int n_rows);
 
 /* ---- attention: attend_decode.cu, attend_prefill.cu -------------------------------------- */
 

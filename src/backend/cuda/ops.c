@@ -60,6 +60,22 @@ void cuda_linear(struct backend *backend, enum rows rows, struct buffer *const y
     }
 }
 
+void cuda_adapt(struct backend *backend, enum rows rows, struct buffer *const y[],
+                const struct weight *const a[], const struct weight *const b[], size_t n,
+                size_t adapter, const struct buffer *x)
+{
+    struct op *op = next_op(backend, OP_ADAPT);
+    op->rows = rows;
+    op->n = n;
+    op->adapter = adapter;
+    op->in[0] = x;
+    for (size_t i = 0; i < n; i++) {
+        op->out[i] = y[i];
+        op->w[i] = a[i];
+        op->b[i] = b[i];
+    }
+}
+
 void cuda_rope_store(struct backend *backend, size_t layer, struct buffer *q, struct buffer *k,
                      const struct buffer *v)
 {

@@ -19,7 +19,7 @@ struct weight {
     struct matrix host;          /* as the engine has it */
     bool on_host;                /* rows are expanded there */
     struct device_matrix matrix; /* of memory */
-    float *vector;               /* memory of a norm */
+    float *vector;               /* memory of a norm, or of an adapter's factor */
     void *memory;
 };
 
@@ -44,16 +44,17 @@ struct pass {
     float *states; /* then */
 };
 
-enum op_kind { OP_EMBED, OP_ADD_NORM, OP_LINEAR, OP_ROPE_STORE, OP_ATTEND, OP_SWIGLU };
+enum op_kind { OP_EMBED, OP_ADD_NORM, OP_LINEAR, OP_ROPE_STORE, OP_ATTEND, OP_SWIGLU, OP_ADAPT };
 
 /* An operation as it was issued; unused fields are zero. */
 struct op {
     enum op_kind kind;
     enum rows rows;
-    size_t layer, n;
-    const struct buffer *in[2]; /* linear: x; add_norm: d; rope_store: v; attend: q; swiglu: up */
-    struct buffer *out[3];      /* linear: y; add_norm: x, y; rope_store: q, k; the others: it */
-    const struct weight *w[3];
+    size_t layer, n, adapter;
+    const struct buffer
+        *in[2];            /* linear, adapt: x; add_norm: d; rope_store: v; attend: q; swiglu: up */
+    struct buffer *out[3]; /* linear, adapt: y; add_norm: x, y; rope_store: q, k; the others: it */
+    const struct weight *w[3], *b[3]; /* adapt: a, b */
 };
 
 /* kernels.h, which C++ includes too, repeats these. */
@@ -98,6 +99,7 @@ struct cuda {
     float *inv_freq; /* on the device: [head_dim / 2] */
     float *angles;
     int *arrived;    /* as in struct device_batch */
+    float *thin;     /* as in struct device_factors */
     int32_t *tokens; /* [max_rows] on the host */
     struct pass pass;
     size_t state_bytes; /* that pass.states has */
@@ -161,6 +163,9 @@ void cuda_add_norm(struct backend *backend, enum rows rows, struct buffer *x,
                    const struct buffer *d, const struct weight *w, struct buffer *y);
 void cuda_linear(struct backend *backend, enum rows rows, struct buffer *const y[],
                  const struct weight *const w[], size_t n, const struct buffer *x);
+void cuda_adapt(struct backend *backend, enum rows rows, struct buffer *const y[],
+                const struct weight *const a[], const struct weight *const b[], size_t n,
+                size_t adapter, const struct buffer *x);
 void cuda_rope_store(struct backend *backend, size_t layer, struct buffer *q, struct buffer *k,
                      const struct buffer *v);
 void cuda_attend(struct backend *backend, size_t layer, const struct buffer *q, struct buffer *y);

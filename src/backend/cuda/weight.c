@@ -26,6 +26,8 @@ uint64_t cuda_weight_bytes(const struct backend_options *options, const struct m
     (void)options;
     if (use == WEIGHT_VECTOR)
         return vector_bytes(matrix);
+    if (use == WEIGHT_FACTOR)
+        return matrix_bytes(matrix);
     return stays_on_host(matrix, use) ? 0 : layout_of(matrix).bytes;
 }
 
@@ -43,6 +45,17 @@ static int take_vector(struct cuda *cuda, struct weight *w, struct llama3_error 
     free(row);
     if (w->memory == NULL)
         return -1;
+    return error == cudaSuccess ? 0 : cuda_error(err, "weight", error);
+}
+
+/* As it is: rows of f32. */
+static int take_factor(struct cuda *cuda, struct weight *w, struct llama3_error *err)
+{
+    size_t bytes = matrix_bytes(&w->host);
+    w->memory = w->vector = cuda_alloc(bytes, "an adapter", err);
+    if (w->memory == NULL)
+        return -1;
+    cudaError_t error = cuda_upload(w->memory, w->host.data, bytes, cuda->staging, cuda->stream);
     return error == cudaSuccess ? 0 : cuda_error(err, "weight", error);
 }
 
@@ -152,6 +165,8 @@ struct weight *cuda_weight(struct backend *backend, const struct matrix *matrix,
     w->on_host = stays_on_host(matrix, use);
     if (use == WEIGHT_VECTOR)
         status = take_vector(cuda, w, err);
+    else if (use == WEIGHT_FACTOR)
+        status = take_factor(cuda, w, err);
     else
         status = w->on_host ? take_table(cuda, w, err) : take_matrix(cuda, w, err);
     if (status != 0) {

@@ -1,0 +1,581 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_lora: adapters against PEFT (tests/reference/make-lora-goldens.py), added to weights and
+ * beside them, in both formats on both kinds of checkpoint; sessions with different adapters; and
+ * what is refused.
+ */
+#include "config.h" /* asprintf */
+
+#include <check.h>
+#include <jansson.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "golden.h"
+#include "llama3.h"
+#include "run.h"
+
+static const double MAX_DIFFERENCE = 2e-4;
+
+static const char *const cases[] = {"f32-plain",         "f32-all",      "f32-patterns",
+                                    "f32-several",       "gguf-f32-all", "gguf-q4_0-all",
+                                    "gguf-mixed-several"};
+enum { N_CASES = sizeof cases / sizeof *cases, MAX_ADAPTERS = 4 };
+
+static char *data_path(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Below tests/data, for free(). */
+static char *data_path(const char *format, ...)
+{
+    char name[512], *path = NULL;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    ck_assert_int_ge(asprintf(&path, "%s/%s", TEST_DATA, name), 0);
+    return path;
+}
+
+/* A case of the goldens. */
+struct subject {
+    struct golden golden;
+    char *base;
+    struct llama3_adapter adapters[MAX_ADAPTERS];
+    size_t n_adapters;
+};
+
+static struct subject subject_load(const char *name, bool gguf)
+{
+    struct subject s = {0};
+    char *json = data_path("lora-%s/golden.json", name);
+    char *f32 = data_path("lora-%s/golden.f32", name);
+    json_t *root = json_load_file(json, 0, NULL), *list = json_object_get(root, "adapters");
+    const char *base = json_string_value(json_object_get(root, "base"));
+    golden_load(&s.golden, json, f32);
+    s.base = data_path("%s%s", base, strstr(base, "gguf") != NULL ? "/model.gguf" : "");
+    s.n_adapters = json_array_size(list);
+    for (size_t i = 0; i < s.n_adapters; i++) {
+        const json_t *item = json_array_get(list, i);
+        const char *adapter = json_string_value(json_object_get(item, "name"));
+        s.adapters[i] = (struct llama3_adapter){
+            .size = sizeof s.adapters[i],
+            .path = data_path("%s%s", adapter, gguf ? "/model.gguf" : ""),
+            .name = strdup(adapter),
+            .scale = json_number_value(json_object_get(item, "scale")),
+        };
+    }
+    json_decref(root);
+    free(json);
+    free(f32);
+    return s;
+}
+
+static void subject_free(struct subject *s)
+{
+    golden_free(&s->golden);
+    free(s->base);
+    for (size_t i = 0; i < s->n_adapters; i++) {
+        free((char *)(uintptr_t)s->adapters[i].path);
+        free((char *)(uintptr_t)s->adapters[i].name);
+    }
+}
+
+static struct llama3_model *open_with(const struct subject *s, bool vary)
+{
+    struct llama3_error err;
+    const struct llama3_model_options options = {
+        .size = sizeof options,
+        .kv_type = LLAMA3_KV_F32,
+        .adapters = s->adapters,
+        .n_adapters = s->n_adapters,
+        .adapters_vary = vary,
+    };
+    struct llama3_model *model = llama3_model_open(s->base, &options, &err);
+    ck_assert_msg(model != NULL, "%s", err.message);
+    return model;
+}
+
+/* All logits of the golden's tokens, for free(). */
+static float *evaluate(struct llama3_session *session, const struct golden *golden)
+{
+    struct llama3_error err;
+    float *logits = calloc(golden->n_ids * golden->n_vocab, sizeof *logits);
+    ck_assert_ptr_nonnull(logits);
+    ck_assert_msg(
+        llama3_session_eval(session, golden->ids, golden->n_ids, golden->n_ids, logits, &err) == 0,
+        "%s", err.message);
+    return logits;
+}
+
+static float *evaluate_new(struct llama3_model *model, const struct golden *golden)
+{
+    struct llama3_session *session = llama3_session_open(model, NULL);
+    ck_assert_ptr_nonnull(session);
+    float *logits = evaluate(session, golden);
+    llama3_session_close(session);
+    return logits;
+}
+
+static double worst_of(const struct golden *golden, const float *logits)
+{
+    double worst = 0;
+    for (size_t i = 0; i < golden->n_rows; i++)
+        for (size_t j = 0; j < golden->n_vocab; j++) {
+            double difference = fabs((double)golden->logits[i * golden->n_vocab + j] -
+                                     (double)logits[(size_t)golden->rows[i] * golden->n_vocab + j]);
+            worst = difference <= worst ? worst : difference;
+        }
+    return worst;
+}
+
+static bool same(const struct golden *golden, const float *a, const float *b)
+{
+    return memcmp(a, b, golden->n_ids * golden->n_vocab * sizeof *a) == 0;
+}
+
+/* Rounded to their type, weights are those of PEFT after merging. */
+START_TEST(merges_as_peft)
+{
+    static const char *const names[] = {"merged-bf16", "merged-f16"};
+    setenv("LLAMA3_CPU", "scalar", 1);
+    struct subject s = subject_load(names[_i / 2], _i % 2 == 1);
+    struct llama3_model *model = open_with(&s, false);
+    float *logits = evaluate_new(model, &s.golden);
+    double worst = worst_of(&s.golden, logits);
+    ck_assert_msg(worst <= MAX_DIFFERENCE, "%s: off by %g", names[_i / 2], worst);
+    free(logits);
+    llama3_model_close(model);
+    subject_free(&s);
+}
+END_TEST
+
+/* In the order of cases: added to weights or beside them, PEFT's format or GGUF's. */
+START_TEST(agrees_with_peft)
+{
+    const char *name = cases[_i / 4];
+    const bool vary = _i % 2 == 1, gguf = _i / 2 % 2 == 1;
+    setenv("LLAMA3_CPU", "scalar", 1);
+    struct subject s = subject_load(name, gguf);
+    struct llama3_model *model = open_with(&s, vary);
+    float *logits = evaluate_new(model, &s.golden);
+    double worst = worst_of(&s.golden, logits);
+    /* One kind of matrix of the mixed file is f16, to which its sums are rounded. */
+    bool rounds = strstr(name, "mixed") != NULL && !vary;
+    ck_assert_msg(worst <= (rounds ? 1e-2 : MAX_DIFFERENCE), "%s: off by %g", name, worst);
+    const bool floats = strstr(name, "f32") != NULL;
+    const struct llama3_info *info = llama3_model_info(model);
+    ck_assert_int_eq(info->merged_bytes > 0, !vary && (floats || strstr(name, "mixed") != NULL));
+    ck_assert_uint_eq(info->n_adapters, s.n_adapters);
+    for (size_t i = 0; i < s.n_adapters; i++)
+        ck_assert_str_eq(info->adapters[i]->name, s.adapters[i].name);
+    free(logits);
+    llama3_model_close(model);
+    subject_free(&s);
+}
+END_TEST
+
+/* The formats hold the same numbers, but for products with a pair's scale. */
+START_TEST(formats_agree_to_the_bit)
+{
+    static const char *const names[] = {"f32-plain", "gguf-q4_0-all"};
+    setenv("LLAMA3_CPU", "scalar", 1);
+    struct subject hf = subject_load(names[_i], false), gguf = subject_load(names[_i], true);
+    struct llama3_model *a = open_with(&hf, true), *b = open_with(&gguf, true);
+    float *x = evaluate_new(a, &hf.golden), *y = evaluate_new(b, &hf.golden);
+    ck_assert(_i > 0 || same(&hf.golden, x, y));
+    for (size_t i = 0; i < hf.golden.n_ids * hf.golden.n_vocab; i++)
+        ck_assert(fabsf(x[i] - y[i]) < 1e-4F);
+    free(x);
+    free(y);
+    llama3_model_close(a);
+    llama3_model_close(b);
+    subject_free(&hf);
+    subject_free(&gguf);
+}
+END_TEST
+
+static void adapt(struct llama3_session *session, const char *name, double scale)
+{
+    struct llama3_error err;
+    ck_assert_msg(llama3_session_adapt(session, name, scale, &err) == 0, "%s", err.message);
+}
+
+/* What a session computes alone, with one scale for each adapter. */
+static float *alone(const struct subject *s, const double *scales, int threads, size_t chunk)
+{
+    const struct llama3_model_options options = {
+        .size = sizeof options,
+        .no_blas = true,
+        .threads = threads,
+        .chunk = chunk,
+        .adapters = s->adapters,
+        .n_adapters = s->n_adapters,
+        .adapters_vary = true,
+    };
+    struct llama3_model *model = llama3_model_open(s->base, &options, NULL);
+    struct llama3_session *session = llama3_session_open(model, NULL);
+    for (size_t i = 0; i < s->n_adapters; i++)
+        adapt(session, s->adapters[i].name, scales[i]);
+    float *logits = evaluate(session, &s->golden);
+    llama3_session_close(session);
+    llama3_model_close(model);
+    return logits;
+}
+
+struct job {
+    struct llama3_session *session;
+    const struct golden *golden;
+    float *logits;
+};
+
+/* Piece by piece, so that the jobs meet in passes. */
+static void *run_job(void *arg)
+{
+    struct job *job = arg;
+    const struct golden *g = job->golden;
+    job->logits = calloc(g->n_ids * g->n_vocab, sizeof(float));
+    for (size_t i = 0, n; i < g->n_ids; i += n) {
+        n = i == 0 ? 3 : 1;
+        if (llama3_session_eval(job->session, g->ids + i, n, n, job->logits + i * g->n_vocab,
+                                NULL) < 0)
+            return NULL;
+    }
+    return job;
+}
+
+/* Sessions with different adapters share passes, and each has the bits that it has alone. */
+START_TEST(sessions_choose)
+{
+    enum { JOBS = 6 };
+    static const char *const names[] = {"f32-several", "gguf-mixed-several"};
+    static const double scales[JOBS][3] = {{0, 0, 0},    {1, 0, 0},    {0, 1, 0},
+                                           {0, 0.5, -1}, {2, 0.25, 1}, {0, 0, 0}};
+    unsetenv("LLAMA3_CPU");
+    struct subject s = subject_load(names[_i], false);
+    struct llama3_model_options options = {
+        .size = sizeof options,
+        .no_blas = true,
+        .threads = 2,
+        .adapters = s.adapters,
+        .n_adapters = s.n_adapters,
+        .adapters_vary = true,
+    };
+    struct llama3_model *model = llama3_model_open(s.base, &options, NULL);
+    struct job jobs[JOBS];
+    pthread_t threads[JOBS];
+    for (size_t i = 0; i < JOBS; i++) {
+        jobs[i] = (struct job){llama3_session_open(model, NULL), &s.golden, NULL};
+        for (size_t k = 0; k < s.n_adapters; k++)
+            adapt(jobs[i].session, s.adapters[k].name, scales[i][k]);
+    }
+    for (size_t i = 0; i < JOBS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, run_job, &jobs[i]), 0);
+    for (size_t i = 0; i < JOBS; i++) {
+        void *result;
+        pthread_join(threads[i], &result);
+        ck_assert_ptr_nonnull(result);
+    }
+    for (size_t i = 0; i < JOBS; i++) {
+        float *one = alone(&s, scales[i], 1, 0), *cut = alone(&s, scales[i], 2, 5);
+        ck_assert_msg(same(&s.golden, jobs[i].logits, one), "session %zu", i);
+        ck_assert(same(&s.golden, one, cut));
+        for (size_t k = 0; k < i; k++)
+            ck_assert_int_eq(same(&s.golden, jobs[i].logits, jobs[k].logits), i == 5 && k == 0);
+        free(one);
+        free(cut);
+    }
+    for (size_t i = 0; i < JOBS; i++) {
+        llama3_session_close(jobs[i].session);
+        free(jobs[i].logits);
+    }
+    llama3_model_close(model);
+
+    /* Without an adapter it is the base model, to the bit. */
+    struct llama3_model_options plain = {.size = sizeof plain, .no_blas = true};
+    model = llama3_model_open(s.base, &plain, NULL);
+    float *base = evaluate_new(model, &s.golden), *none = alone(&s, scales[0], 2, 0);
+    ck_assert(same(&s.golden, base, none));
+    free(base);
+    free(none);
+    llama3_model_close(model);
+    subject_free(&s);
+}
+END_TEST
+
+static void expect_error(int status, const struct llama3_error *err, const char *text)
+{
+    ck_assert_int_eq(status, -1);
+    ck_assert_int_eq(err->code, LLAMA3_EINPUT);
+    ck_assert_msg(strstr(err->message, text) != NULL, "\"%s\" has no \"%s\"", err->message, text);
+}
+
+START_TEST(adapt_is_checked)
+{
+    struct llama3_error err;
+    struct subject s = subject_load("f32-several", false);
+    struct llama3_model *model = open_with(&s, true);
+    struct llama3_session *session = llama3_session_open(model, NULL);
+    size_t n;
+    const float *scales = llama3_session_scales(session, &n);
+    ck_assert_uint_eq(n, 3);
+    ck_assert(scales[0] == 0.5F && scales[1] == -1.5F && scales[2] == 2);
+    expect_error(llama3_session_adapt(session, "other", 1, &err), &err, "found \"other\"");
+    expect_error(llama3_session_adapt(session, NULL, NAN, &err), &err, "scale: expected");
+    expect_error(llama3_session_adapt(session, NULL, 1001, &err), &err, "found 1001");
+    adapt(session, NULL, 0);
+    adapt(session, "lora-all", 0.25);
+    free(evaluate(session, &s.golden));
+    expect_error(llama3_session_adapt(session, NULL, 1, &err), &err, "without tokens");
+    struct llama3_session *fork = llama3_session_fork(session, 0, &err);
+    scales = llama3_session_scales(fork, &n);
+    ck_assert(scales[0] == 0 && scales[1] == 0.25F && scales[2] == 0);
+    adapt(fork, NULL, 1);
+    ck_assert(llama3_session_scales(session, &n)[0] == 0);
+    llama3_session_close(fork);
+    llama3_session_truncate(session, 0);
+    adapt(session, NULL, 1);
+    llama3_session_close(session);
+    llama3_model_close(model);
+
+    model = open_with(&s, false);
+    session = llama3_session_open(model, NULL);
+    expect_error(llama3_session_adapt(session, NULL, 1, &err), &err, "adapters_vary");
+    llama3_session_close(session);
+    llama3_model_close(model);
+    subject_free(&s);
+}
+END_TEST
+
+/* A saved session belongs to its adapters, whose scales come back with it. */
+START_TEST(saved_sessions_keep_adapters)
+{
+    struct llama3_error err;
+    char path[] = "lora-session-XXXXXX";
+    close(mkstemp(path));
+    struct subject s = subject_load("f32-several", false);
+    struct subject other = subject_load("f32-all", false);
+    for (int vary = 0; vary < 2; vary++) {
+        struct llama3_model *model = open_with(&s, vary == 1);
+        struct llama3_session *session = llama3_session_open(model, NULL);
+        size_t n;
+        if (vary == 1)
+            adapt(session, "lora-all", 7);
+        float *logits = evaluate(session, &s.golden);
+        ck_assert_int_eq(llama3_session_save(session, path, &err), 0);
+        llama3_session_close(session);
+        session = llama3_session_load(model, path, &err);
+        ck_assert_msg(session != NULL, "%s", err.message);
+        ck_assert(llama3_session_scales(session, &n)[1] == (vary == 1 ? 7 : -1.5F));
+        llama3_session_close(session);
+        llama3_model_close(model);
+        free(logits);
+
+        s.adapters[1].scale = vary == 1 ? -1.5 : -1.25;
+        model = open_with(&s, vary == 0);
+        ck_assert_ptr_null(llama3_session_load(model, path, &err));
+        expect_error(-1, &err, "expected a session of this model");
+        llama3_model_close(model);
+        s.adapters[1].scale = -1.5;
+        model = open_with(&other, vary == 1);
+        ck_assert_ptr_null(llama3_session_load(model, path, &err));
+        expect_error(-1, &err, vary == 1 ? "these adapters" : "expected a session of this model");
+        llama3_model_close(model);
+    }
+    unlink(path);
+    subject_free(&s);
+    subject_free(&other);
+}
+END_TEST
+
+/* ---- refusals -------------------------------------------------------------------------------- */
+
+static struct llama3_error refuse(const char *base, const char *adapter)
+{
+    struct llama3_error err = {.size = sizeof err};
+    const struct llama3_adapter a = {.size = sizeof a, .path = adapter};
+    const struct llama3_model_options options = {
+        .size = sizeof options, .adapters = &a, .n_adapters = 1};
+    char *path = data_path("%s", base);
+    struct llama3_model *model = llama3_model_open(path, &options, &err);
+    ck_assert_msg(model == NULL, "%s was opened", adapter);
+    free(path);
+    return err;
+}
+
+/* A copy of lora-plain whose configuration has one value changed, or without it. */
+static void make_folder(const char *folder, const char *key, const char *value)
+{
+    char *from = data_path("lora-plain/adapter_config.json"), *to;
+    char *tensors = data_path("lora-plain/adapter_model.safetensors");
+    json_t *root = json_load_file(from, 0, NULL);
+    json_t *item = value != NULL ? json_loads(value, JSON_DECODE_ANY, NULL) : NULL;
+    ck_assert(value == NULL || item != NULL);
+    if (item != NULL)
+        json_object_set_new(root, key, item);
+    else if (key != NULL)
+        json_object_del(root, key);
+    ck_assert_int_ge(asprintf(&to, "%s/adapter_config.json", folder), 0);
+    ck_assert_int_eq(json_dump_file(root, to, 0), 0);
+    free(to);
+    ck_assert_int_ge(asprintf(&to, "%s/adapter_model.safetensors", folder), 0);
+    ck_assert(symlink(tensors, to) == 0 || access(to, R_OK) == 0);
+    json_decref(root);
+    free(from);
+    free(to);
+    free(tensors);
+}
+
+START_TEST(what_is_no_plain_lora_is_refused)
+{
+    static const struct {
+        const char *key, *value, *error;
+    } changes[] = {
+        {"use_dora", "true", "\"use_dora\": expected nothing"},
+        {"lora_bias", "true", "\"lora_bias\""},
+        {"fan_in_fan_out", "true", "\"fan_in_fan_out\""},
+        {"modules_to_save", "[\"lm_head\"]", "\"modules_to_save\""},
+        {"bias", "\"all\"", "\"bias\": expected \"none\""},
+        {"peft_type", "\"IA3\"", "\"peft_type\": expected \"LORA\", found \"IA3\""},
+        {"peft_type", NULL, "\"peft_type\""},
+        {"task_type", "\"SEQ_CLS\"", "\"task_type\": expected \"CAUSAL_LM\""},
+        {"alora_invocation_tokens", "[1]", "\"alora_invocation_tokens\""},
+        {"layer_replication", "[[0, 2]]", "\"layer_replication\""},
+        {"init_lora_weights", "\"pissa\"", "found \"pissa\""},
+        {"some_new_thing", "{\"a\": 1}", "\"some_new_thing\""},
+        {"r", "5", "lora_A.weight: expected [5, 32], found [4, 32]"},
+        {"r", "0", "\"r\": expected"},
+        {"r", "2.5", "expected 1 to 4096, found 2.5"},
+        {"r", "\"4\"", "\"r\": expected"},
+        {"lora_alpha", "\"x\"", "\"lora_alpha\": expected"},
+        {"rank_pattern", "{\"q_proj\": 3}", "expected [3, 32], found [4, 32]"},
+        {"rank_pattern", "{\".*q_proj\": 3}", "expected names of modules, found \".*q_proj\""},
+        {"rank_pattern", "[]", "\"rank_pattern\": expected an object"},
+        {"alpha_pattern", "{\"v_proj\": \"a\"}", "\"v_proj\": expected"},
+        {"target_modules", "[\"q_proj\"]",
+         "\"target_modules\": expected model.layers.0.self_attn.v"},
+        {"use_rslora", "1", "\"use_rslora\": expected"},
+    };
+    char folder[] = "lora-folder-XXXXXX", file[128];
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    make_folder(folder, changes[_i].key, changes[_i].value);
+    struct llama3_error err = refuse("tiny-f32", folder);
+    expect_error(-1, &err, changes[_i].error);
+    ck_assert_ptr_null(strchr(err.message, '\n'));
+    static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors"};
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(file, sizeof file, "%s/%s", folder, names[i]);
+        unlink(file);
+    }
+    rmdir(folder);
+}
+END_TEST
+
+/* Expressions as targets, old keys that are missing, and values that ask for nothing are fine. */
+START_TEST(what_is_plain_lora_is_taken)
+{
+    static const char *const changes[][2] = {
+        {"target_modules", "\".*(q|v)_proj\""},
+        {"target_modules", NULL},
+        {"layer_replication", NULL},
+        {"some_new_thing", "false"},
+        {"init_lora_weights", "\"gaussian\""},
+        {"rank_pattern", "{\"up_proj\": 3}"},
+        {"revision", "\"main\""},
+        {"task_type", "null"},
+    };
+    char folder[] = "lora-folder-XXXXXX", file[128];
+    struct llama3_error err;
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    make_folder(folder, changes[_i][0], changes[_i][1]);
+    struct subject s = subject_load("f32-plain", false);
+    free((char *)(uintptr_t)s.adapters[0].path);
+    s.adapters[0].path = strdup(folder);
+    setenv("LLAMA3_CPU", "scalar", 1);
+    struct llama3_model *model = open_with(&s, false);
+    float *logits = evaluate_new(model, &s.golden);
+    ck_assert(worst_of(&s.golden, logits) <= MAX_DIFFERENCE);
+    free(logits);
+    llama3_model_close(model);
+    subject_free(&s);
+    (void)err;
+    static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors"};
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(file, sizeof file, "%s/%s", folder, names[i]);
+        unlink(file);
+    }
+    rmdir(folder);
+}
+END_TEST
+
+START_TEST(other_models_adapters_are_refused)
+{
+    static const struct {
+        const char *base, *adapter, *error;
+    } cases_of[] = {
+        {"tiny-gqa-6-2", "lora-plain", "expected [4, 36], found [4, 32]"},
+        {"tiny-rope-linear", "lora-all", "expected [6, 16], found [6, 32]"},
+        {"tiny-head-dim", "lora-plain", "q_proj.lora_B.weight: expected [48, 4], found [32, 4]"},
+        {"tiny-tied", "lora-patterns", "expected the base model's own weights"},
+        {"tiny-f32", "tiny-gguf-f32/model.gguf", "general.type: expected"},
+        {"tiny-f32", "tiny-f32", "adapter_config.json"},
+        {"tiny-f32", "lora-plain/adapter_config.json", "expected \"GGUF\""},
+        {"tiny-f32", "no-such", "no-such"},
+    };
+    char *adapter = data_path("%s", cases_of[_i].adapter);
+    struct llama3_error err = refuse(cases_of[_i].base, adapter);
+    ck_assert_msg(strstr(err.message, cases_of[_i].error) != NULL, "%s", err.message);
+    free(adapter);
+}
+END_TEST
+
+START_TEST(options_are_checked)
+{
+    struct llama3_error err;
+    char *base = data_path("tiny-f32"), *path = data_path("lora-plain");
+    struct llama3_adapter a[33];
+    struct llama3_model_options options = {.size = sizeof options, .adapters = a, .n_adapters = 2};
+    for (size_t i = 0; i < 33; i++)
+        a[i] = (struct llama3_adapter){.size = sizeof a[i], .path = path};
+    ck_assert_ptr_null(llama3_model_open(base, &options, &err));
+    expect_error(-1, &err, "found \"lora-plain\" twice");
+    options.n_adapters = 33;
+    ck_assert_ptr_null(llama3_model_open(base, &options, &err));
+    expect_error(-1, &err, "at most 32, found 33");
+    options.n_adapters = 1;
+    a[0].scale = NAN;
+    ck_assert_ptr_null(llama3_model_open(base, &options, &err));
+    expect_error(-1, &err, "scale: expected");
+    a[0].scale = 0;
+    a[0].path = NULL;
+    ck_assert_ptr_null(llama3_model_open(base, &options, &err));
+    expect_error(-1, &err, "adapter");
+    a[0].path = path;
+    a[0].size = 3;
+    ck_assert_ptr_null(llama3_model_open(base, &options, &err));
+    expect_error(-1, &err, "llama3_adapter");
+    free(base);
+    free(path);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tcase = tcase_create("lora");
+    tcase_set_timeout(tcase, 120);
+    tcase_add_loop_test(tcase, agrees_with_peft, 0, 4 * N_CASES);
+    tcase_add_loop_test(tcase, merges_as_peft, 0, 4);
+    tcase_add_loop_test(tcase, formats_agree_to_the_bit, 0, 2);
+    tcase_add_loop_test(tcase, sessions_choose, 0, 2);
+    tcase_add_test(tcase, adapt_is_checked);
+    tcase_add_test(tcase, saved_sessions_keep_adapters);
+    tcase_add_loop_test(tcase, what_is_no_plain_lora_is_refused, 0, 23);
+    tcase_add_loop_test(tcase, what_is_plain_lora_is_taken, 0, 8);
+    tcase_add_loop_test(tcase, other_models_adapters_are_refused, 0, 8);
+    tcase_add_test(tcase, options_are_checked);
+    return run_tests("lora", tcase);
+}
