@@ -68,7 +68,7 @@ static void make_levels(struct levels *levels)
         }
 }
 
-static int shift_of(const uint8_t *codes, size_t n, bool *nan)
+static inline int shift_of(const uint8_t *codes, size_t n, bool *nan)
 {
     uint8_t largest = 0;
     for (size_t i = 0; i < n; i++) {
@@ -81,8 +81,9 @@ static int shift_of(const uint8_t *codes, size_t n, bool *nan)
 
 /* Codes [n] of a lane's group, and its f16 scale, which becomes that of a level. A NaN makes all of
  * the group NaN. */
-static void take_group(const struct levels *levels, const uint8_t *codes, size_t n, uint8_t *out,
-                       uint8_t *scale)
+static inline __attribute__((always_inline)) void take_group(const struct levels *levels,
+                                                             const uint8_t *codes, size_t n,
+                                                             uint8_t *out, uint8_t *scale)
 {
     bool nan;
     int shift = shift_of(codes, n, &nan);
@@ -90,8 +91,12 @@ static void take_group(const struct levels *levels, const uint8_t *codes, size_t
     float factor = f32_from_bits((uint32_t)(127 + shift) << 23);
     uint16_t half = nan ? 0x7e00 : f32_to_f16(load_f16(scale) * factor);
     memcpy(scale, &half, sizeof half);
-    for (size_t i = 0; i < n; i++)
-        out[i / 4 * 64 + i % 4] = (uint8_t)level[codes[i]];
+    for (size_t i = 0; i < n; i += 4) {
+        uint32_t word = 0;
+        for (size_t j = 0; j < 4 && i + j < n; j++)
+            word |= (uint32_t)(uint8_t)level[codes[i + j]] << 8 * j;
+        memcpy(out + i * 16, &word, sizeof word);
+    }
 }
 
 void float8_repack(const struct matrix *m, size_t first, size_t n, const struct strip_layout *l,
@@ -106,8 +111,10 @@ void float8_repack(const struct matrix *m, size_t first, size_t n, const struct 
             const uint8_t *codes = m->parts->codes.data + row * m->cols + col;
             uint8_t *out = strip + l->codes + group * (GROUP / 4 * 64);
             uint8_t *scale = strip + l->scales + group * STRIP * 2;
-            for (size_t lane = 0; lane < STRIP && row + lane < end; lane++)
-                take_group(&levels, codes + lane * m->cols, left < GROUP ? left : GROUP,
-                           out + lane * 4, scale + lane * 2);
+            for (size_t lane = 0; lane < STRIP && row + lane < end; lane++, codes += m->cols)
+                if (left >= GROUP)
+                    take_group(&levels, codes, GROUP, out + lane * 4, scale + lane * 2);
+                else
+                    take_group(&levels, codes, left, out + lane * 4, scale + lane * 2);
         }
 }

@@ -135,6 +135,10 @@ void parts_expand(const struct matrix *matrix, size_t row, size_t first, size_t 
 bool parts_target(const struct matrix *matrix, enum dtype *type, struct group_format *format);
 void parts_repack(const struct matrix *matrix, size_t first, size_t n, void *strips);
 
+/* The codes of rows [row, row + n) of a strip, less `middle` if they have 8 bits: parts_codes.c. */
+void parts_codes(const struct matrix *matrix, size_t row, size_t n, int middle,
+                 const struct strip_layout *layout, void *strip);
+
 /* The nearest levels that a table can have, and what a level of 1 stands for: levels.c. */
 float table_levels(const float table[16], int8_t codebook[16]);
 /* The codes of FP8 as levels; the scales of groups that strips have are multiplied by the power of

@@ -77,6 +77,18 @@ float number_at(const struct numbers *n, size_t row, size_t col)
     return number_of_index(n, index_of(n, row / n->rows, col / n->cols));
 }
 
+/* The numbers of n columns of a row, `step` columns apart. */
+static void numbers_of_row(const struct numbers *n, size_t row, size_t col, size_t step,
+                           size_t count, float *out /* [count] */)
+{
+    size_t block = col / n->cols, within = col % n->cols;
+    for (size_t i = 0; i < count; i++) {
+        out[i] = number_of_index(n, index_of(n, row / n->rows, block));
+        for (within += step; within >= n->cols; within -= n->cols)
+            block++;
+    }
+}
+
 /* The zero that is subtracted from codes of a row and column. */
 static float zero_at(const struct parts *p, size_t row, size_t col)
 {
@@ -153,6 +165,8 @@ static float power_below(float number)
     return exponent == 0 || exponent == 255 ? 1 : f32_from_bits(exponent << 23);
 }
 
+enum { SOME = 64 }; /* numbers at once */
+
 struct repack_parts {
     const struct matrix *m;
     enum dtype type;
@@ -164,15 +178,40 @@ struct repack_parts {
 /* What a row's scales are divided by: f16 holds the quotients. One scale for all of a row divides
  * itself. Else it is a power of two that takes the largest to 1 to 2, so that small ones keep their
  * bits; times the unit of scales, if they have one. */
-static float scale_of_row(const struct repack_parts *r, size_t row)
+static float divisor_of_row(const struct repack_parts *r, size_t row)
 {
     const struct parts *p = r->m->parts;
-    float largest = 0;
-    if (p->scales.cols >= r->m->cols)
+    float largest = 0, some[SOME];
+    size_t cols = p->scales.cols, n = (r->m->cols + cols - 1) / cols, count;
+    if (cols >= r->m->cols)
         return number_at(&p->scales, row, 0);
-    for (size_t col = 0; col < r->m->cols; col += p->scales.cols)
-        largest = fmaxf(largest, fabsf(number_at(&p->scales, row, col)));
+    for (size_t first = 0; first < n; first += count) {
+        count = n - first < SOME ? n - first : SOME;
+        numbers_of_row(&p->scales, row, first * cols, cols, count, some);
+        for (size_t i = 0; i < count; i++)
+            largest = fabsf(some[i]) > largest ? fabsf(some[i]) : largest;
+    }
     return p->unit > 0 ? power_below(largest / p->unit) * p->unit : power_below(largest);
+}
+
+/* The scales and offsets of `count` groups of a lane. */
+static void put_numbers(const struct repack_parts *r, size_t row, size_t first, size_t count,
+                        const float *scales /* [count] */, uint8_t *strip, size_t lane)
+{
+    float middle = (float)middle_of(r->m->parts);
+    for (size_t i = 0; i < count; i++) {
+        size_t at = (first + i) * STRIP + lane;
+        uint16_t half = f32_to_f16(scales[i]);
+        if (r->format.scale == GROUP_SCALE_INT8)
+            strip[r->layout.scales + at] = 1;
+        else
+            memcpy(strip + r->layout.scales + 2 * at, &half, sizeof half);
+        if (!r->format.offset)
+            continue;
+        float zero = zero_at(r->m->parts, row, (first + i) * r->format.cols);
+        half = f32_to_f16((middle - zero) * scales[i]);
+        memcpy(strip + r->layout.offsets + 2 * at, &half, sizeof half);
+    }
 }
 
 /* Scales and offsets of one lane of a strip. */
@@ -180,18 +219,16 @@ static void take_numbers(const struct repack_parts *r, size_t row, uint8_t *stri
 {
     const struct parts *p = r->m->parts;
     bool one = p->scales.cols >= r->m->cols;
-    float divisor = scale_of_row(r, row), row_scale = divisor * r->step;
+    size_t step = r->format.cols, n = (r->m->cols + step - 1) / step, count;
+    float divisor = divisor_of_row(r, row), row_scale = divisor * r->step, some[SOME];
     memcpy(strip + lane * sizeof row_scale, &row_scale, sizeof row_scale);
-    for (size_t col = 0, at = lane; col < r->m->cols; col += r->format.cols, at += STRIP) {
-        float scale = one ? 1 : number_at(&p->scales, row, col) / divisor;
-        float zero = zero_at(p, row, col);
-        uint16_t halves[] = {f32_to_f16(scale), f32_to_f16(((float)middle_of(p) - zero) * scale)};
-        if (r->format.scale == GROUP_SCALE_INT8)
-            strip[r->layout.scales + at] = 1;
-        else
-            memcpy(strip + r->layout.scales + 2 * at, &halves[0], 2);
-        if (r->format.offset)
-            memcpy(strip + r->layout.offsets + 2 * at, &halves[1], 2);
+    for (size_t first = 0; first < n; first += count) {
+        count = n - first < SOME ? n - first : SOME;
+        if (!one)
+            numbers_of_row(&p->scales, row, first * step, step, count, some);
+        for (size_t i = 0; i < count; i++)
+            some[i] = one ? 1 : some[i] / divisor;
+        put_numbers(r, row, first, count, some, strip, lane);
     }
 }
 
@@ -203,27 +240,6 @@ static float step_of(const struct parts *p)
                  : p->codes.type == NUMBER_E4M3 ? 0x1p-9f
                                                 : 1.0f;
     return p->last != 0 ? step * p->last : step;
-}
-
-/* Any layout, code by code. */
-static void take_codes(const struct repack_parts *r, size_t row, size_t n, uint8_t *strip)
-{
-    const struct parts *p = r->m->parts;
-    struct numbers codes_only = p->codes;
-    uint8_t codes[GROUP][STRIP];
-    codes_only.table = NULL;
-    for (size_t group = 0; group < r->layout.groups; group++) {
-        memset(codes, 0, sizeof codes);
-        for (size_t i = 0; i < GROUP && group * GROUP + i < r->m->cols; i++) {
-            size_t col = group * GROUP + i;
-            col = p->order != NULL ? p->order[col] : col;
-            for (size_t lane = 0; lane < n; lane++) {
-                int code = (int)number_at(&codes_only, row + lane, col);
-                codes[i][lane] = (uint8_t)(r->type == DTYPE_INT8 ? code - middle_of(p) : code);
-            }
-        }
-        group_store(r->type, &r->layout, strip, group, codes);
-    }
 }
 
 void parts_repack(const struct matrix *m, size_t first, size_t n, void *strips)
@@ -238,7 +254,7 @@ void parts_repack(const struct matrix *m, size_t first, size_t n, void *strips)
         size_t lanes = end - row < STRIP ? end - row : STRIP;
         memset(strip, 0, r.layout.bytes);
         if (m->parts->codes.type != NUMBER_E4M3)
-            take_codes(&r, row, lanes, strip);
+            parts_codes(m, row, lanes, middle_of(m->parts), &r.layout, strip);
         for (size_t lane = 0; lane < lanes; lane++)
             take_numbers(&r, row + lane, strip, lane);
     }
