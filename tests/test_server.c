@@ -638,7 +638,7 @@ static size_t use_as(struct pool *pool, int owner, const int32_t *tokens, size_t
 {
     struct pool_reader reader;
     size_t had;
-    struct llama3_session *session = pool_take(pool, owner, tokens, n, &reader, &never, &err);
+    struct llama3_session *session = pool_take(pool, owner, NULL, tokens, n, &reader, &never, &err);
     ck_assert_msg(session != NULL, "%s", err.message);
     const int32_t *have = llama3_session_tokens(session, &had);
     ck_assert_uint_le(had, n);
@@ -715,7 +715,7 @@ static void *use_later(void *arg)
     struct pool_reader reader;
     struct llama3_error why;
     struct llama3_session *session =
-        pool_take(u->pool, 0, u->tokens, 150, &reader, &u->cancel, &why);
+        pool_take(u->pool, 0, NULL, u->tokens, 150, &reader, &u->cancel, &why);
     u->failed = session == NULL;
     if (session == NULL)
         return NULL;
@@ -736,7 +736,7 @@ START_TEST(a_prompt_being_read_is_waited_for)
         a[i] = i + 1;
         b[i] = i < 100 ? a[i] : 7;
     }
-    struct llama3_session *session = pool_take(pool, 0, a, 150, &reader, &never, &err);
+    struct llama3_session *session = pool_take(pool, 0, NULL, a, 150, &reader, &never, &err);
     struct user user = {.pool = pool, .tokens = b};
     pthread_create(&thread, NULL, use_later, &user);
     ck_assert_int_eq(llama3_session_eval(session, a, 150, 0, NULL, &err), 0);
@@ -749,7 +749,7 @@ START_TEST(a_prompt_being_read_is_waited_for)
     /* Nobody waits for a prompt that saves nothing, and a cancellation ends a wait. */
     pool_close(pool);
     pool = pool_open(model, 8, UINT64_MAX, &err);
-    session = pool_take(pool, 0, a, 150, &reader, &never, &err);
+    session = pool_take(pool, 0, NULL, a, 150, &reader, &never, &err);
     b[20] = 9;
     user = (struct user){.pool = pool, .tokens = b};
     use_later(&user);
@@ -781,7 +781,7 @@ START_TEST(owners_share_nothing)
             others[i][j] = 100 + 10 * i + j;
 
     /* Nobody waits for another owner's prefill either: this would not return. */
-    struct llama3_session *session = pool_take(pool, 1, a, 100, &reader, &never, &err);
+    struct llama3_session *session = pool_take(pool, 1, NULL, a, 100, &reader, &never, &err);
     pool_progress(pool, &reader, 99);
     ck_assert_uint_eq(use_as(pool, 2, a, 100), 0);
     ck_assert_int_eq(llama3_session_eval(session, a, 90, 0, NULL, &err), 0);

@@ -46,9 +46,10 @@ struct completion {
     struct answer_head head;
     int32_t *tokens; /* [n_tokens] of the prompt */
     size_t n_tokens, max_tokens;
-    double told;      /* when progress was last sent */
-    atomic_bool over; /* canceled, or failed */
-    atomic_bool gone; /* the client disconnected */
+    float scales[MAX_ADAPTERS]; /* of the model's adapters */
+    double told;                /* when progress was last sent */
+    atomic_bool over;           /* canceled, or failed */
+    atomic_bool gone;           /* the client disconnected */
 
     pthread_mutex_t lock;
     struct api_error failure; /* of the first choice that failed */
@@ -347,8 +348,8 @@ static void run_choice(struct choice *choice)
     if (slots_take(s->slots, &choice->slot, &c->over) < 0)
         return;
     if (choice->index == 0) {
-        struct llama3_session *session = pool_take(s->pool, c->work->user, c->tokens, c->n_tokens,
-                                                   &choice->reader, &c->over, &err);
+        struct llama3_session *session = pool_take(s->pool, c->work->user, c->scales, c->tokens,
+                                                   c->n_tokens, &choice->reader, &c->over, &err);
         if (session == NULL && !atomic_load(&c->over))
             fail(c, &err);
         if (session != NULL) {
@@ -433,7 +434,9 @@ static int prepare(struct completion *c, struct api_error *err)
         c->choices[i].of = c;
         c->choices[i].index = i;
     }
-    status = make_prompt(c, err);
+    status = adapters_choose(s, &c->request, c->scales, &c->head.model_id, err);
+    if (status == 0)
+        status = make_prompt(c, err);
     api_request_free_texts(&c->request);
     if (status == 0)
         share_keep(c->work->memory, c->n_tokens * sizeof *c->tokens);

@@ -127,6 +127,8 @@ void api_request_free_texts(struct api_request *r)
 void api_request_free(struct api_request *r)
 {
     api_request_free_texts(r);
+    json_decref(r->model);
+    json_decref(r->lora);
     json_decref(r->stop_value);
     llama3_sampling_close(r->sampling);
     *r = (struct api_request){0};

@@ -60,6 +60,8 @@ struct api_request {
     bool has_seed;
     size_t max_tokens; /* 0: not given */
     size_t n;
+    json_t *model; /* a string; NULL: not given */
+    json_t *lora;  /* a list of objects, each with a name or an id, and perhaps a scale; NULL */
     json_t *stop_value; /* holds the strings */
     const char *stop[MAX_STOPS];
     size_t n_stop;

@@ -182,7 +182,51 @@ static int ignore(const struct parser *p, const char *name, const json_t *value)
 
 static int read_model(const struct parser *p, const char *name, const json_t *value)
 {
-    return json_is_string(value) ? 0 : parser_mismatch(p, name, "a string", value);
+    if (!json_is_string(value))
+        return parser_mismatch(p, name, "a string", value);
+    p->request->model = json_incref((json_t *)(uintptr_t)value);
+    return 0;
+}
+
+/* One adapter of a list: {"name": ..., "scale": ...}, or by "id". */
+static int check_lora(const struct parser *p, const char *name, const json_t *item)
+{
+    static const char *const known[] = {"id", "name", "scale"};
+    const json_t *id = json_object_get(item, "id"), *by = json_object_get(item, "name");
+    const json_t *scale = json_object_get(item, "scale");
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)item, key, value)
+    {
+        bool fine = false;
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            fine |= strcmp(key, known[i]) == 0;
+        if (!fine)
+            return parser_refuse(p, "unknown_parameter", name, "\"%.40s\" is not supported", key);
+    }
+    if ((id != NULL) == (by != NULL) || (id != NULL && !json_is_integer(id)) ||
+        (by != NULL && !json_is_string(by)))
+        return parser_refuse(p, NULL, name, "expected a \"name\" or an \"id\" for each");
+    if (scale != NULL && !(json_is_number(scale) && json_number_value(scale) >= -1000 &&
+                           json_number_value(scale) <= 1000))
+        return parser_refuse(p, NULL, name, "expected a \"scale\" of -1000 to 1000");
+    return 0;
+}
+
+/* Which adapters there are, the server knows (adapters.c). */
+static int read_lora(const struct parser *p, const char *name, const json_t *value)
+{
+    if (!json_is_array(value))
+        return parser_mismatch(p, name, "a list", value);
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        const json_t *item = json_array_get(value, i);
+        if (!json_is_object(item))
+            return parser_mismatch(p, name, "objects", item);
+        if (check_lora(p, name, item) < 0)
+            return -1;
+    }
+    p->request->lora = json_incref((json_t *)(uintptr_t)value);
+    return 0;
 }
 
 /* Only {"type": "text"}, which is what the answer is anyway. */
@@ -227,6 +271,7 @@ static const struct field {
     size_t offset, min, max; /* of a number; max 0: true or false */
 } fields[] = {
     {"model", BOTH, READ(read_model)},
+    {"lora", BOTH, READ(read_lora)},
     {"messages", API_CHAT | API_TEMPLATE, READ(parser_messages)},
     {"chat_template_kwargs", API_CHAT | API_TEMPLATE, READ(read_template_arguments)},
     {"prompt", API_COMPLETION, READ(parser_prompt)},

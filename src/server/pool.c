@@ -101,10 +101,36 @@ static size_t common(const int32_t *a, size_t n_a, const int32_t *b, size_t n_b)
     return i;
 }
 
+static bool same_scales(const struct pool *pool, const float *a, const float *b)
+{
+    size_t n = llama3_model_info(pool->model)->n_adapters;
+    return n == 0 || memcmp(a, b, n * sizeof *a) == 0;
+}
+
+static bool has_scales(const struct pool *pool, const struct pool_entry *entry, const float *scales)
+{
+    size_t n;
+    return same_scales(pool, llama3_session_scales(entry->session, &n), scales);
+}
+
+/* A new session with these scales. */
+static struct llama3_session *open_session(struct pool *pool, const float *scales,
+                                           struct llama3_error *err)
+{
+    const struct llama3_info *info = llama3_model_info(pool->model);
+    struct llama3_session *session = llama3_session_open(pool->model, err);
+    for (size_t i = 0; session != NULL && i < info->n_adapters; i++)
+        if (llama3_session_adapt(session, info->adapters[i]->name, (double)scales[i], err) < 0) {
+            llama3_session_close(session);
+            return NULL;
+        }
+    return session;
+}
+
 /* ---- taking ------------------------------------------------------------------------------ */
 
 /* The owner's entry with the longest common prefix; *shared: its length. */
-static struct pool_entry **best_entry(struct pool *pool, int owner, const int32_t *tokens, size_t n,
+static struct pool_entry **best_entry(struct pool *pool, const struct pool_reader *r,
                                       size_t *shared)
 {
     struct pool_entry **best = NULL;
@@ -112,7 +138,9 @@ static struct pool_entry **best_entry(struct pool *pool, int owner, const int32_
     for (struct pool_entry **at = &pool->entries; *at != NULL; at = &(*at)->next) {
         size_t length;
         const int32_t *have = llama3_session_tokens((*at)->session, &length);
-        size_t same = (*at)->owner == owner ? common(have, length, tokens, n) : 0;
+        size_t same = (*at)->owner == r->owner && has_scales(pool, *at, r->scales)
+                          ? common(have, length, r->tokens, r->n)
+                          : 0;
         if (same > *shared) {
             *shared = same;
             best = at;
@@ -126,8 +154,8 @@ static bool worth_waiting(const struct pool *pool, const struct pool_reader *rea
 {
     for (const struct pool_reader *r = pool->readers; r != NULL; r = r->next) {
         size_t same = common(r->tokens, r->n, reader->tokens, reader->n);
-        if (r->owner == reader->owner && same >= shared + WORTH_WAITING &&
-            r->n - r->done <= 2 * (same - shared))
+        if (r->owner == reader->owner && same_scales(pool, r->scales, reader->scales) &&
+            same >= shared + WORTH_WAITING && r->n - r->done <= 2 * (same - shared))
             return true;
     }
     return false;
@@ -148,24 +176,24 @@ static struct llama3_session *from_entry(struct pool *pool, struct pool_entry **
     return llama3_session_fork(entry->session, shared, err);
 }
 
-struct llama3_session *pool_take(struct pool *pool, int owner, const int32_t *tokens, size_t n,
-                                 struct pool_reader *reader, const atomic_bool *cancel,
-                                 struct llama3_error *err)
+struct llama3_session *pool_take(struct pool *pool, int owner, const float *scales,
+                                 const int32_t *tokens, size_t n, struct pool_reader *reader,
+                                 const atomic_bool *cancel, struct llama3_error *err)
 {
     struct llama3_session *session = NULL;
     size_t shared;
-    *reader = (struct pool_reader){.owner = owner, .tokens = tokens, .n = n};
+    *reader = (struct pool_reader){.owner = owner, .scales = scales, .tokens = tokens, .n = n};
     pthread_mutex_lock(&pool->lock);
-    struct pool_entry **best = best_entry(pool, owner, tokens, n, &shared);
+    struct pool_entry **best = best_entry(pool, reader, &shared);
     while (worth_waiting(pool, reader, shared) && !atomic_load(cancel)) {
         pthread_cond_wait(&pool->changed, &pool->lock);
-        best = best_entry(pool, owner, tokens, n, &shared);
+        best = best_entry(pool, reader, &shared);
     }
     if (atomic_load(cancel))
         error_set(err, LLAMA3_ECANCELED, "canceled");
     else
-        session = best != NULL ? from_entry(pool, best, shared, err)
-                               : llama3_session_open(pool->model, err);
+        session =
+            best != NULL ? from_entry(pool, best, shared, err) : open_session(pool, scales, err);
     if (session != NULL) {
         reader->done = shared;
         reader->next = pool->readers;
@@ -202,6 +230,8 @@ void pool_put(struct pool *pool, int owner, struct llama3_session *session)
     struct pool_entry *entry = size_alloc(1, sizeof *entry);
     size_t length;
     const int32_t *tokens = llama3_session_tokens(session, &length);
+    size_t n_scales;
+    const float *scales = llama3_session_scales(session, &n_scales);
     if (entry == NULL || length == 0) {
         free(entry);
         llama3_session_close(session);
@@ -213,7 +243,8 @@ void pool_put(struct pool *pool, int owner, struct llama3_session *session)
     for (struct pool_entry **at = &pool->entries; *at != NULL;) {
         size_t n;
         const int32_t *have = llama3_session_tokens((*at)->session, &n);
-        if ((*at)->owner == owner && n <= length && common(have, n, tokens, length) == n)
+        if ((*at)->owner == owner && has_scales(pool, *at, scales) && n <= length &&
+            common(have, n, tokens, length) == n)
             llama3_session_close(unlink_entry(pool, at));
         else
             at = &(*at)->next;

@@ -3,10 +3,11 @@
  * pool.h: the prefix cache: finished sequences, kept for prompts that begin with the same tokens.
  * They share KV pages, so that a new sequence takes memory only for the pages that differ.
  *
- * A sequence is used for its owner's prompts only: how much of a prompt is cached, and how fast its
- * prefill is, would tell others what the owner has said. When there are too many sequences, or
- * memory is needed, the owner with most loses the least recently used one. So no owner can push out
- * what others keep.
+ * A sequence is used for prompts with the same adapters only, as its keys and values depend on
+ * them; and for its owner's prompts only: how much of a prompt is cached, and how fast its prefill
+ * is, would tell others what the owner has said. When there are too many sequences, or memory is
+ * needed, the owner with most loses the least recently used one. So no owner can push out what
+ * others keep.
  */
 #ifndef SERVER_POOL_H
 #define SERVER_POOL_H
@@ -27,18 +28,20 @@ void pool_close(struct pool *pool);
 /* A prompt in prefill. Another one that begins with the same tokens may wait for it. */
 struct pool_reader {
     int owner;
+    const float *scales;   /* [n_adapters] of the model's adapters */
     const int32_t *tokens; /* [n] */
     size_t n;
     size_t done; /* under the pool's lock */
     struct pool_reader *next;
 };
 
-/* A session with the owner's longest cached prefix of these tokens; the caller owns it. If a prompt
+/* A session with these scales of adapters and the owner's longest cached prefix of these tokens;
+ * the caller owns it. scales: as long as the reader; NULL: of a model without adapters. If a prompt
  * of the owner in prefill will soon give a longer one, waits for it, unless *cancel becomes true.
  * Fills the reader, which must stay until pool_read(). NULL on failure; then there is no reader. */
-struct llama3_session *pool_take(struct pool *pool, int owner, const int32_t *tokens, size_t n,
-                                 struct pool_reader *reader, const atomic_bool *cancel,
-                                 struct llama3_error *err);
+struct llama3_session *pool_take(struct pool *pool, int owner, const float *scales,
+                                 const int32_t *tokens, size_t n, struct pool_reader *reader,
+                                 const atomic_bool *cancel, struct llama3_error *err);
 /* So many of the reader's tokens have been evaluated. */
 void pool_progress(struct pool *pool, struct pool_reader *reader, size_t done);
 /* Prefill has ended, or was given up. A second call does nothing. */

@@ -29,6 +29,7 @@ struct endpoint {
 };
 
 static void run_models(const struct work *work);
+static void run_adapters(const struct work *work);
 static void run_health(const struct work *work);
 static void run_metrics(const struct work *work);
 static void run_page(const struct work *work);
@@ -40,6 +41,7 @@ static const struct endpoint endpoints[] = {
     {"POST", "/v1/completions", ROUTE_COMPLETIONS, false, true, completion_run, false},
     {"GET", "/v1/models", ROUTE_MODELS, false, true, run_models, true},
     {"GET", one_model, ROUTE_MODELS, false, true, run_models, true}, /* a prefix */
+    {"GET", "/lora-adapters", ROUTE_MODELS, false, true, run_adapters, true},
     {"POST", "/tokenize", ROUTE_TOKENIZE, false, true, tokenize_run, false},
     {"POST", "/apply-template", ROUTE_TEMPLATE, false, true, tokenize_run, false},
     {"GET", "/health", ROUTE_HEALTH, true, false, run_health, true},
@@ -383,13 +385,45 @@ static json_t *describe_model(const struct server *s)
                      "parameters", (json_int_t)info->parameters, "type", info->dtype);
 }
 
+/* An adapter as a model of its own. */
+static json_t *describe_adapter(const struct server *s, size_t i)
+{
+    return json_pack("{s:s,s:s,s:I,s:s,s:s}", "id", llama3_model_info(s->model)->adapters[i]->name,
+                     "object", "model", "created", (json_int_t)s->created, "owned_by", "llama3",
+                     "parent", s->model_id);
+}
+
+/* As llama.cpp has it: the scales of requests that choose none. */
+static void run_adapters(const struct work *work)
+{
+    const struct server *s = work->server;
+    const struct llama3_info *info = llama3_model_info(s->model);
+    json_t *list = json_array();
+    for (size_t i = 0; i < info->n_adapters; i++)
+        json_array_append_new(list,
+                              json_pack("{s:I,s:s,s:f}", "id", (json_int_t)i, "name",
+                                        info->adapters[i]->name, "scale", (double)s->scales[i]));
+    answer_object(work, 200, list);
+}
+
+static json_t *list_models(const struct server *s)
+{
+    json_t *list = json_array();
+    json_array_append_new(list, describe_model(s));
+    for (size_t i = 0; i < llama3_model_info(s->model)->n_adapters; i++)
+        json_array_append_new(list, describe_adapter(s, i));
+    return list;
+}
+
 static void run_models(const struct work *work)
 {
     const struct server *s = work->server;
     const char *path = http_path(work->http);
     if (strncmp(path, one_model, sizeof one_model - 1) != 0)
+        answer_object(work, 200, json_pack("{s:s,s:o}", "object", "list", "data", list_models(s)));
+    else if (adapters_find(s, path + sizeof one_model - 1) >= 0)
         answer_object(work, 200,
-                      json_pack("{s:s,s:[o]}", "object", "list", "data", describe_model(s)));
+                      describe_adapter(s, (size_t)adapters_find(s, path + sizeof one_model - 1)));
     else if (strcmp(path + sizeof one_model - 1, s->model_id) == 0)
         answer_object(work, 200, describe_model(s));
     else
@@ -537,6 +571,15 @@ int server_start(struct server *s, struct llama3_model *model, struct llama3_err
     s->model_id = name_model(s->options.alias, llama3_model_info(model)->path);
     if (s->model_id == NULL)
         return error_memory(err, "the model's name", 1);
+    const struct llama3_info *info = llama3_model_info(model);
+    for (size_t i = 0; i < info->n_adapters; i++) {
+        bool named = s->options.loras_named != NULL && s->options.loras_named[i];
+        s->scales[i] = named ? 0 : (float)info->adapters[i]->scale;
+        if (strcmp(info->adapters[i]->name, s->model_id) == 0)
+            return error_input(err,
+                               "--lora: expected another name than the model's, found \"%.80s\"",
+                               s->model_id);
+    }
     s->sampling = llama3_sampling_open(model, err);
     if (s->sampling == NULL)
         return -1;

@@ -25,6 +25,7 @@ struct server_options {
     const char *const *origins; /* [n_origins] allowed by CORS; "*": any */
     size_t n_origins;
     const char *alias;       /* the model's id; NULL: by its path */
+    const bool *loras_named; /* of each adapter, whether it has to be asked for */
     size_t parallel;         /* most sequences at once */
     uint64_t kv_memory;      /* 0: half of the available memory */
     uint64_t request_memory; /* 0: budget_default() */

@@ -14,6 +14,7 @@
 #include "server/serve.h"
 #include "server/slots.h"
 
+enum { MAX_ADAPTERS = 32 /* as of llama3.h */ };
 enum { MAX_WAITING = 64 /* requests in the queue */, MAX_PARALLEL = 64 };
 
 struct completion;
@@ -44,6 +45,7 @@ struct server {
     size_t page_tokens, context;
     time_t created;
     struct llama3_sampling *sampling; /* the defaults */
+    float scales[MAX_ADAPTERS];       /* of the adapters, unless a request chooses */
 };
 
 /* What the log says about a generation. */
@@ -78,6 +80,14 @@ void work_fail(const struct work *work, const struct api_error *err);
 /* Run a request to its end, on its own thread: ROUTE_CHAT or ROUTE_COMPLETIONS, and ROUTE_TOKENIZE
  * or ROUTE_TEMPLATE. */
 void completion_run(const struct work *work);
+
+/* adapters.c */
+/* The scales that a request asks for, [n_adapters], and the id of its model in the answer. */
+int adapters_choose(const struct server *server, const struct api_request *request,
+                    float scales[MAX_ADAPTERS], const char **model_id, struct api_error *err);
+/* Which adapter has this id as a model: its name, alone or after the base model's and a colon; -1:
+ * none. */
+int adapters_find(const struct server *server, const char *model_id);
 void tokenize_run(const struct work *work);
 /* Cancel a completion, and walk the server's list; both with the server's lock held. */
 void completion_cut(struct completion *completion);

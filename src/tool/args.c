@@ -126,6 +126,7 @@ static int check_combinations(const struct args *args)
 void args_free(struct args *args)
 {
     free(args->stop.items);
+    free(args->model.loras.items);
     free(args->template_args.items);
     free(args->template_variables);
 }

@@ -72,12 +72,18 @@ struct llama3_model_options eval_options(const struct eval_args *args)
 }
 
 struct llama3_model *eval_open(const struct eval_args *args, const char *path,
-                               const struct llama3_model_options *options, int *status)
+                               const struct llama3_model_options *options, bool adapted,
+                               int *status)
 {
     bool begun = false;
+    void *loras = NULL;
     struct llama3_model_options o = *options;
     struct llama3_error err = {.size = sizeof err};
     bool quantizes = o.int4 != LLAMA3_INT4_NO;
+    if (adapted && (*status = model_loras(&args->model, NULL, &o, &loras)) != STATUS_OK) {
+        free(loras);
+        return NULL;
+    }
     char *cache = quantizes ? model_cache(&args->model) : NULL;
     if (quantizes) {
         o.cache = cache;
@@ -91,6 +97,7 @@ struct llama3_model *eval_open(const struct eval_args *args, const char *path,
     if (quantizes)
         interrupt_end();
     free(cache);
+    free(loras);
     if (model != NULL)
         return model;
     *status = err.code == LLAMA3_ECANCELED ? STATUS_INTERRUPTED : STATUS_FAILED;
@@ -224,5 +231,8 @@ int main(int argc, char **argv)
         .n = sizeof groups / sizeof *groups,
     };
     int status;
-    return options_begin(&set, argc, argv, &status) ? run(&args, operand) : status;
+    if (options_begin(&set, argc, argv, &status))
+        status = run(&args, operand);
+    free(args.model.loras.items);
+    return status;
 }

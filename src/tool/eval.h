@@ -36,7 +36,8 @@ int eval_predict(const struct eval_args *args, const char *text, const char *ref
 struct llama3_model_options eval_options(const struct eval_args *args);
 /* As evaluate_open(). NULL after an error, which is on stderr unless *status says interrupted. */
 struct llama3_model *eval_open(const struct eval_args *args, const char *path,
-                               const struct llama3_model_options *options, int *status);
+                               const struct llama3_model_options *options, bool adapted,
+                               int *status);
 /* Opens the tokenizer of the model that is meant. *path, freed by the caller, is where it lies.
  * NULL after an error, which is on stderr. */
 struct llama3_model *eval_open_vocabulary(const struct eval_args *args, char **path);

@@ -143,7 +143,7 @@ int eval_logits(const struct eval_args *args)
         status = prepare(args, &text, &path, &tokens);
     options.context = tokens.n;
     options.no_blas = true; /* no logit depends on where the pieces end */
-    if (status == STATUS_OK && (model = eval_open(args, path, &options, &status)) != NULL)
+    if (status == STATUS_OK && (model = eval_open(args, path, &options, true, &status)) != NULL)
         status = write_logits(args, model, &tokens);
     llama3_model_close(model);
     tokens_free(&tokens);

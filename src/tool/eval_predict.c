@@ -27,10 +27,10 @@ static int open_models(struct predict *p)
     p->path = model_path(p->args->model.path, "--model");
     if (p->path == NULL)
         return STATUS_FAILED;
-    p->model = eval_open(p->args, p->path, &options, &status);
+    p->model = eval_open(p->args, p->path, &options, true, &status);
     options.int4 = LLAMA3_INT4_NO; /* it is the other model that is judged */
     if (p->model != NULL && p->reference_path != NULL)
-        p->reference = eval_open(p->args, p->reference_path, &options, &status);
+        p->reference = eval_open(p->args, p->reference_path, &options, false, &status);
     return status;
 }
 

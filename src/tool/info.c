@@ -90,6 +90,23 @@ static void print_memory(const struct llama3_info *info, const struct args *args
         print_held(info->memories[i], out);
 }
 
+static void print_adapters(const struct llama3_info *info, FILE *out)
+{
+    char a[UNIT_SIZE];
+    for (size_t i = 0; i < info->n_adapters; i++) {
+        const struct llama3_adapter_info *adapter = info->adapters[i];
+        row(out, "adapter");
+        say_name(out, adapter->name);
+        fprintf(out, ", scale %g, rank %zu, %s parameters\n", adapter->scale, adapter->rank,
+                unit_count(a, adapter->parameters));
+    }
+    if (info->merged_bytes > 0) {
+        row(out, "merged");
+        fprintf(out, "%s of weights with adapters, beside the file's\n",
+                unit_bytes(a, info->merged_bytes));
+    }
+}
+
 static void print_gpu_note(const struct llama3_info *info, FILE *out)
 {
     if (info->gpu_note == NULL)
@@ -123,6 +140,7 @@ void info_print(const struct llama3_model *model, const struct args *args, FILE 
     print_stop_ids(model, out);
     print_sampling(model, out);
     print_memory(info, args, out);
+    print_adapters(info, out);
     row(out, "backend");
     fprintf(out, "%s, %d thread%s\n", info->backend, info->threads, info->threads == 1 ? "" : "s");
     print_gpu_note(info, out);

@@ -122,6 +122,15 @@ static struct llama3_model *open_model(const struct args *args, int *status)
     }
     options.template_name = args->template;
     options.template_text = template;
+    void *loras;
+    *status = model_loras(&args->model, NULL, &options, &loras);
+    if (*status != STATUS_OK) {
+        free(loras);
+        free(template);
+        free(path);
+        return NULL;
+    }
+    *status = STATUS_FAILED;
     gpu_apply(&args->gpu, &options);
     char *cache = model_cache(&args->model);
     options.cache = cache;
@@ -134,6 +143,7 @@ static struct llama3_model *open_model(const struct args *args, int *status)
     opening.what = what.failed ? "loading" : what.data;
     struct llama3_model *model = open_named(&opening, path, &options, status);
     buf_free(&what);
+    free(loras);
     free(template);
     free(cache);
     free(path);

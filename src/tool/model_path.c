@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/number.h"
+#include "base/size.h"
 #include "tool/say.h"
 
 /* Fetched by scripts/quickstart, below the user's cache directory. */
@@ -32,6 +34,10 @@ const struct option_spec model_option_specs[N_MODEL_OPTIONS] = {
                      "quantize to 4 bits while loading: uncalibrated, or\n"
                      "calibrated, which takes longer and is better; the\n"
                      "result is kept for the next time (uncalibrated)"),
+    OPT_PATHS(0, "lora", FIELD(loras), "PATH[:SCALE]",
+              "a LoRA adapter: a folder as PEFT writes it, or a\n"
+              ".gguf file; may be repeated",
+              ALSO("adapter")),
     OPT_FLAG(0, "no-cache", FIELD(no_cache), "with --int4: neither keep it nor look for it"),
 };
 
@@ -96,6 +102,57 @@ char *model_path(const char *given, const char *how)
         return NULL;
     }
     return path.data;
+}
+
+/* "PATH", "PATH:0.5", and "NAME=PATH" where names are taken. A path that exists as it stands is no
+ * other thing. text is cut into pieces. */
+static int read_lora(char *text, bool *named, struct llama3_adapter *out)
+{
+    *out = (struct llama3_adapter){.size = sizeof *out, .path = text};
+    bool whole = access(text, F_OK) == 0;
+    char *equals = strchr(text, '='), *slash = strchr(text, '/'), *colon;
+    if (named != NULL)
+        *named = !whole && equals != NULL && equals > text && (slash == NULL || equals < slash);
+    if (named != NULL && *named) {
+        *equals = '\0';
+        out->name = text;
+        out->path = equals + 1;
+        whole = access(out->path, F_OK) == 0;
+    }
+    colon = strrchr(out->path, ':');
+    if (whole || colon == NULL || !number_read(colon + 1, &out->scale))
+        return STATUS_OK;
+    *colon = '\0';
+    if (out->scale >= -1000 && out->scale <= 1000 && (out->scale < 0 || out->scale > 0))
+        return STATUS_OK;
+    return say_usage("--lora: expected a scale of -1000 to 1000 that is not 0, found \"%s\"",
+                     colon + 1);
+}
+
+int model_loras(const struct model_args *args, bool *named, struct llama3_model_options *options,
+                void **memory)
+{
+    size_t n = args->loras.n, bytes = 0;
+    for (size_t i = 0; i < n; i++)
+        bytes += strlen(args->loras.items[i]) + 1;
+    struct llama3_adapter *list = size_alloc(1, n * sizeof *list + bytes);
+    *memory = list;
+    if (list == NULL) {
+        say_error("not enough memory for --lora");
+        return STATUS_FAILED;
+    }
+    char *text = (char *)(list + n);
+    for (size_t i = 0; i < n; i++) {
+        size_t length = strlen(args->loras.items[i]) + 1;
+        memcpy(text, args->loras.items[i], length);
+        int status = read_lora(text, named != NULL ? &named[i] : NULL, &list[i]);
+        if (status != STATUS_OK)
+            return status;
+        text += length;
+    }
+    options->adapters = list;
+    options->n_adapters = n;
+    return STATUS_OK;
 }
 
 struct llama3_model_options model_options(const struct model_args *args)

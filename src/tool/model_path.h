@@ -16,9 +16,10 @@ struct model_args {
     int threads;      /* 0: the default */
     int int4;         /* enum llama3_int4 */
     bool no_cache;
+    struct option_texts loras; /* --lora, as they are given */
 };
 
-enum { MODEL_OPTION_CTX = 1, N_MODEL_OPTIONS = 6 }; /* index of --ctx; size of the table */
+enum { MODEL_OPTION_CTX = 1, N_MODEL_OPTIONS = 7 }; /* index of --ctx; size of the table */
 extern const struct option_spec model_option_specs[N_MODEL_OPTIONS];
 
 /* STATUS_OK, or STATUS_USAGE for options that make no sense together. */
@@ -33,7 +34,12 @@ char *model_path(const char *given, const char *how);
  * --no-cache. */
 char *model_cache(const struct model_args *args);
 
-/* Fills everything but the cache and the callbacks. */
+/* Reads --lora into the options: *memory holds them, for free(). STATUS_OK, or a status after an
+ * error on stderr. named: [loras.n], which have a name of their own (NAME=PATH); NULL: none may. */
+int model_loras(const struct model_args *args, bool *named, struct llama3_model_options *options,
+                void **memory);
+
+/* Fills everything but adapters, the cache and the callbacks. */
 struct llama3_model_options model_options(const struct model_args *args);
 
 #endif

@@ -32,6 +32,7 @@ struct server_args {
     uint64_t kv_memory, request_memory;
     struct option_texts hosts, origins;
     bool share_prefixes, insecure, verbose;
+    bool *loras_named; /* [model.loras.n] */
 };
 
 /* ---- options ----------------------------------------------------------------------------- */
@@ -122,9 +123,14 @@ static struct llama3_model *open_model(const struct server_args *args, struct se
 {
     struct llama3_model_options options = model_options(&args->model);
     struct llama3_error err = {.size = sizeof err};
+    void *loras = NULL;
     char *path = model_path(args->model.path, "--model");
-    if (path == NULL)
+    if (path == NULL || model_loras(&args->model, args->loras_named, &options, &loras) != 0) {
+        free(loras);
+        free(path);
         return NULL;
+    }
+    options.adapters_vary = true;
     gpu_apply(&args->gpu, &options);
     char *cache = model_cache(&args->model);
     options.cache = cache;
@@ -136,6 +142,7 @@ static struct llama3_model *open_model(const struct server_args *args, struct se
     if (model == NULL && err.code != LLAMA3_ECANCELED)
         say_failure(&err);
     free(cache);
+    free(loras);
     free(path);
     return model;
 }
@@ -241,6 +248,7 @@ static int run(const struct server_args *args, const struct keys *keys,
         .origins = args->origins.items,
         .n_origins = args->origins.n,
         .alias = args->alias != NULL ? args->alias : hub_name(args),
+        .loras_named = args->loras_named,
         .parallel = args->parallel,
         .kv_memory = args->kv_memory,
         .request_memory = args->request_memory,
@@ -353,8 +361,12 @@ int main(int argc, char **argv)
     };
     int status;
     leave_no_core();
-    if (options_begin(&set, argc, argv, &status))
-        status = start(&args);
+    if (options_begin(&set, argc, argv, &status)) {
+        args.loras_named = calloc(args.model.loras.n + 1, sizeof *args.loras_named);
+        status = args.loras_named != NULL ? start(&args) : STATUS_FAILED;
+    }
+    free(args.loras_named);
+    free(args.model.loras.items);
     free(args.hosts.items);
     free(args.origins.items);
     return status;
