@@ -524,7 +524,7 @@ struct llama3_generation {
 
     /* The thoughts of a model that thinks before it answers (thinks of struct llama3_info), without
      * <think>, </think> and the white space around; as on_text. NULL: they come with on_text, as
-     * they are. */
+     * they are, but for tags that are control tokens. */
     int (*on_thought)(void *arg, const char *text, size_t length);
 };
 

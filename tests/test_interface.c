@@ -985,9 +985,10 @@ struct told {
     struct llama3_model *model;
     struct llama3_session *session;
     struct llama3_sampling *sampling;
-    int32_t *tokens; /* [n], then a stop id */
+    int32_t tokens[64]; /* [n], then a stop id */
     size_t n, at;
     uint32_t *allowed; /* the sampling's mask */
+    bool special;      /* the tags are control tokens */
     char text[256], thoughts[256];
 };
 
@@ -1023,13 +1024,45 @@ static int told_thought(void *arg, const char *text, size_t length)
     return 0;
 }
 
+static void add_text(struct told *told, const char *text, size_t length)
+{
+    int32_t *tokens;
+    size_t n;
+    ck_assert_int_eq(llama3_tokenize(told->model, text, length, false, &tokens, &n, &err), 0);
+    ck_assert_uint_le(told->n + n, sizeof told->tokens / sizeof *tokens);
+    memcpy(told->tokens + told->n, tokens, n * sizeof *tokens);
+    told->n += n;
+    llama3_free(tokens);
+}
+
+static int32_t control_named(const struct llama3_model *model, const char *name)
+{
+    for (int32_t id = 0; id < (int32_t)vocab_size(model); id++) {
+        size_t n;
+        const char *bytes = llama3_token_bytes(model, id, &n);
+        if (llama3_token_is_control(model, id) && n == strlen(name) && memcmp(bytes, name, n) == 0)
+            return id;
+    }
+    ck_abort_msg("no %s", name);
+}
+
+static void add_tokens(struct told *told, const char *text)
+{
+    const char *tag;
+    while (told->special && (tag = strchr(text, '<')) != NULL) {
+        const char *name = tag[1] == '/' ? "</think>" : "<think>";
+        add_text(told, text, (size_t)(tag - text));
+        told->tokens[told->n++] = control_named(told->model, name);
+        text = tag + strlen(name);
+    }
+    add_text(told, text, strlen(text));
+}
+
 static struct llama3_generation tell(struct told *told, const char *text, bool apart)
 {
     told->text[0] = told->thoughts[0] = '\0';
-    llama3_free(told->tokens);
-    ck_assert_int_eq(
-        llama3_tokenize(told->model, text, strlen(text), false, &told->tokens, &told->n, &err), 0);
-    told->at = 0;
+    told->n = told->at = 0;
+    add_tokens(told, text);
     allow_next(told);
     return (struct llama3_generation){.size = sizeof(struct llama3_generation),
                                       .sampling = told->sampling,
@@ -1039,12 +1072,50 @@ static struct llama3_generation tell(struct told *told, const char *text, bool a
                                       .arg = told};
 }
 
-static struct told open_told(const char *template)
+/* A checkpoint whose tags are control tokens, in place of two that are reserved. */
+static struct llama3_model *open_special(const struct llama3_model_options *options)
 {
-    struct told told = {0};
+    static const char *const names[] = {"config.json", "model.safetensors", "tokenizer.json"};
+    static const char *const tags[] = {"<think>", "</think>"};
+    char folder[] = "/tmp/llama3-interface-XXXXXX", file[4096], whole[1 << 14] = "", *at = whole;
+    FILE *tokenizer = fopen(TEST_DATA "/tiny-f32/tokenizer.json", "rb");
+    ck_assert(tokenizer != NULL && fread(whole, 1, sizeof whole - 1, tokenizer) > 0);
+    fclose(tokenizer);
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(file, sizeof file, "%s/%s", folder, names[i]);
+        char *from = realpath(i == 0 ? TEST_DATA "/tiny-f32/config.json"
+                                     : TEST_DATA "/tiny-f32/model.safetensors",
+                              NULL);
+        ck_assert(from != NULL && symlink(from, file) == 0);
+        free(from);
+    }
+    snprintf(file, sizeof file, "%s/%s", folder, names[2]);
+    tokenizer = fopen(file, "wb");
+    for (size_t i = 0; i < 2; i++) {
+        char *name =
+            strstr(at, i == 0 ? "<|reserved_special_token_3|>" : "<|reserved_special_token_4|>");
+        ck_assert_ptr_nonnull(name);
+        fprintf(tokenizer, "%.*s%s", (int)(name - at), at, tags[i]);
+        at = strchr(name, '"');
+    }
+    ck_assert(fputs(at, tokenizer) >= 0 && fclose(tokenizer) == 0);
+    struct llama3_model *model = llama3_model_open(folder, options, &err);
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(file, sizeof file, "%s/%s", folder, names[i]);
+        ck_assert_int_eq(unlink(file), 0);
+    }
+    ck_assert_int_eq(rmdir(folder), 0);
+    return model;
+}
+
+static struct told open_told(const char *template, bool special)
+{
+    struct told told = {.special = special};
     const struct llama3_model_options options = {
         .size = sizeof options, .threads = 1, .no_blas = true, .template_text = template};
-    told.model = llama3_model_open(TEST_DATA "/tiny-f32", &options, &err);
+    told.model =
+        special ? open_special(&options) : llama3_model_open(TEST_DATA "/tiny-f32", &options, &err);
     ck_assert_msg(told.model != NULL, "%s", err.message);
     told.session = open_session(told.model);
     told.sampling = llama3_sampling_open(told.model, &err);
@@ -1056,18 +1127,17 @@ static struct told open_told(const char *template)
 
 static void close_told(struct told *told)
 {
-    llama3_free(told->tokens);
     llama3_sampling_close(told->sampling);
     llama3_session_close(told->session);
     llama3_model_close(told->model);
     free(told->allowed);
 }
 
-/* Whether the template begins the thought or the model does. */
-static void hear(const char *template, const char *begin)
+/* Whether the template begins the thought or the model does, and the tags are text or not. */
+static void hear(const char *template, const char *begin, bool special)
 {
     static const char rest[] = "a b\n</think>\n\nc d";
-    struct told told = open_told(template);
+    struct told told = open_told(template, special);
     struct llama3_history *history = llama3_history_new();
     const struct llama3_message hello = {.size = sizeof hello, .role = "user", .content = "Hello"};
     const char *const stop[] = {"c", "b"};
@@ -1081,7 +1151,7 @@ static void hear(const char *template, const char *begin)
 
     g = tell(&told, raw, false); /* nobody wants them apart */
     ck_assert_int_eq(llama3_session_generate(told.session, prompt, n, &g, NULL, &err), 0);
-    ck_assert_str_eq(told.text, raw);
+    ck_assert_str_eq(told.text, !special ? raw : begin[0] ? "\n\na b\n\n\nc d" : "a b\n\n\nc d");
     g = tell(&told, raw, true);
     ck_assert_int_eq(llama3_session_generate(told.session, prompt, n, &g, NULL, &err), 0);
     ck_assert_str_eq(told.text, "c d");
@@ -1108,8 +1178,27 @@ static void hear(const char *template, const char *begin)
 
 START_TEST(thoughts_are_told_apart)
 {
-    hear("{{ messages[0].content }}{% if add_generation_prompt %}\nA:<think>\n{% endif %}", "");
-    hear("{{ messages[0].content }}{# a model of its own <think> #}", "\n<think>\n");
+    for (int special = 0; special < 2; special++) {
+        hear("{{ messages[0].content }}{% if add_generation_prompt %}\nA:<think>\n{% endif %}", "",
+             special);
+        hear("{{ messages[0].content }}{# a model of its own <think> #}", "\n<think>\n", special);
+    }
+}
+END_TEST
+
+/* A tag that is a control token is no part of an answer's text. */
+START_TEST(tags_later_on_are_left_out)
+{
+    struct told told = open_told("{{ messages[0].content }}<think>", true);
+    const int32_t prompt[] = {1, 2};
+    struct llama3_generation g = tell(&told, "a</think>b<think>c</think>d", true);
+    ck_assert_int_eq(llama3_session_generate(told.session, prompt, 2, &g, NULL, &err), 0);
+    ck_assert_str_eq(told.text, "abcd");
+    g = tell(&told, "<think>a</think></think>b<think>c</think>d", true);
+    ck_assert_int_eq(llama3_session_generate(told.session, prompt, 2, &g, NULL, &err), 0);
+    ck_assert_str_eq(told.text, "bcd");
+    ck_assert_str_eq(told.thoughts, "a");
+    close_told(&told);
 }
 END_TEST
 
@@ -1185,6 +1274,7 @@ int main(void)
     tcase_add_test(tcase, sizes_of_structs_are_checked);
     tcase_add_test(tcase, a_turn_can_stay_open);
     tcase_add_test(tcase, thoughts_are_told_apart);
+    tcase_add_test(tcase, tags_later_on_are_left_out);
     tcase_add_test(tcase, a_vocabulary_needs_no_weights);
     tcase_add_test(tcase, versions_agree);
     int status = run_tests("interface", tcase);

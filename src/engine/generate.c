@@ -16,6 +16,7 @@ enum { DEFAULT_MAX_TOKENS = 4096 };
 /* Output of text: whole characters, held back while they may begin a stop string. */
 struct outlet {
     const struct llama3_generation *generation;
+    const struct tokenizer *tokenizer;
     struct llama3_detokenizer *detokenizer;
     struct buf held;
     struct thoughts thoughts; /* if they are told apart */
@@ -71,13 +72,29 @@ static void drain(struct outlet *o)
     emit(o, o->held.size - maybe_stop(o));
 }
 
+/* The tag that a control token is, as long as thoughts may begin or end; else NULL. Other control
+ * tokens are no text. */
+static const char *tag_of(const struct outlet *o, int32_t token)
+{
+    const struct tokenizer *tokenizer = o->tokenizer;
+    size_t n;
+    const char *name = (const char *)tokenizer_bytes(tokenizer, token, &n);
+    return o->generation->on_thought != NULL && o->thoughts.state <= THINKING &&
+                   tokenizer_kind(tokenizer, token) == TOKEN_CONTROL
+               ? thoughts_tag(name, n)
+               : NULL;
+}
+
 static int push(struct outlet *o, int32_t token, struct llama3_error *err)
 {
     size_t n;
-    const char *text = llama3_detokenizer_next(o->detokenizer, token, &n, err);
+    const char *tag = tag_of(o, token);
+    const char *text = tag != NULL ? llama3_detokenizer_finish(o->detokenizer, &n, err)
+                                   : llama3_detokenizer_next(o->detokenizer, token, &n, err);
     if (text == NULL)
         return -1;
     buf_add(&o->held, text, n);
+    buf_add_str(&o->held, tag != NULL ? tag : "");
     if (o->held.failed)
         return error_memory(err, "the answer's text", o->held.size + n);
     drain(o);
@@ -167,7 +184,8 @@ static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
     double ready = clock_seconds();
     result->prompt_seconds = ready - start;
 
-    struct outlet outlet = {.generation = g, .stop_string = &result->stop_string};
+    struct outlet outlet = {
+        .generation = g, .tokenizer = s->model->tokenizer, .stop_string = &result->stop_string};
     outlet.thoughts = (struct thoughts){.state = thinking(s), .callbacks = g};
     outlet.detokenizer = llama3_detokenizer_open(s->model->owner, false, err);
     int finish = -1;

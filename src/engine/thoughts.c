@@ -27,6 +27,13 @@ static void drop(struct buf *text, size_t n)
     text->size -= n;
 }
 
+const char *thoughts_tag(const char *name, size_t n)
+{
+    return n == BEGIN && memcmp(name, begin, n) == 0 ? begin
+           : n == END && memcmp(name, end, n) == 0   ? end
+                                                     : NULL;
+}
+
 enum thinking thoughts_after(const char *prompt, size_t n)
 {
     while (n > 0 && is_space(prompt[n - 1]))

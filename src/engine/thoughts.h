@@ -18,6 +18,9 @@ struct thoughts {
     const struct llama3_generation *callbacks;
 };
 
+/* "<think>" or "</think>" if a token has this name; else NULL. */
+const char *thoughts_tag(const char *name, size_t n);
+
 /* The state for an answer to these tokens' bytes: a template may end with <think>. */
 enum thinking thoughts_after(const char *prompt, size_t n);
 
