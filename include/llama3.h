@@ -569,9 +569,10 @@ LLAMA3_API const char *llama3_session_respond(struct llama3_session *session,
 
 struct llama3_quantize_options {
     size_t size;
-    const char *layers; /* type of the layers' matrices: "int4" (NULL) or "int8" */
-    /* Of the embedding and of the head: "int4", "int8", "bf16", "f16" or "f32". NULL: what goes
-     * with the layers, or, in a tied model, the other's. */
+    const char *layers; /* type of the layers' matrices: "int4" (NULL) or "int8"; or of GGUF, see
+                           format below */
+    /* Of the embedding and of the head: "int4", "int8", "bf16", "f16" or "f32", or of GGUF. NULL:
+     * what goes with the layers, or, in a tied model, the other's. */
     const char *embeddings, *head;
     int threads;       /* 1..1024; 0: every core this process may use */
     bool no_calibrate; /* each matrix for itself: much faster, much less like the checkpoint */
@@ -608,6 +609,12 @@ struct llama3_quantize_options {
      * is removed if err says LLAMA3_EINPUT. */
     int (*on_made)(void *arg, struct llama3_error *err);
     void *arg; /* of all */
+
+    /* "llama3" (NULL), our own; or "gguf", which llama.cpp and others read. Types are then "q4_0",
+     * "q4_1", "q5_0", "q5_1", "q8_0", "q4_k" (NULL), "q5_k", "q6_k", "iq4_nl", "bf16", "f16" and
+     * "f32". A note tells of matrices whose rows a type's blocks don't divide, which get another,
+     * and of what a GGUF file has no place for. */
+    const char *format;
 };
 
 /* What became of the matrices of one kind. */

@@ -32,28 +32,42 @@ static void note(const struct quantize_call *job, const char *text)
 
 /* ---- options ----------------------------------------------------------------------------- */
 
-/* The type of that name, one of the first n; -1 for NULL. */
-static int take_type(const char *name, const char *option, size_t n, int *type,
-                     struct llama3_error *err)
+static const struct type_choice {
+    size_t n;
+    enum dtype types[12];
+    const char *names;
+} of_layers = {2, {DTYPE_INT4, DTYPE_INT8}, "int4 or int8"},
+  of_others = {5,
+               {DTYPE_INT4, DTYPE_INT8, DTYPE_BF16, DTYPE_F16, DTYPE_F32},
+               "int4, int8, bf16, f16 or f32"},
+  of_gguf = {12,
+             {DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K,
+              DTYPE_Q6_K, DTYPE_IQ4_NL, DTYPE_BF16, DTYPE_F16, DTYPE_F32},
+             "q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k, iq4_nl, bf16, f16 or f32"};
+
+/* The type of that name; -1 for NULL. */
+static int take_type(const char *name, const char *option, const struct type_choice *choice,
+                     int *type, struct llama3_error *err)
 {
-    static const enum dtype types[] = {DTYPE_INT4, DTYPE_INT8, DTYPE_BF16, DTYPE_F16, DTYPE_F32};
     *type = -1;
-    for (size_t i = 0; i < n && name != NULL; i++)
-        if (strcmp(name, dtype_info(types[i])->name) == 0)
-            *type = (int)types[i];
+    for (size_t i = 0; i < choice->n && name != NULL; i++)
+        if (strcmp(name, dtype_info(choice->types[i])->name) == 0)
+            *type = (int)choice->types[i];
     return name == NULL || *type >= 0
                ? 0
-               : error_input(err, "%s: expected %s, found \"%.40s\"", option,
-                             n == 2 ? "int4 or int8" : "int4, int8, bf16, f16 or f32", name);
+               : error_input(err, "%s: expected %s, found \"%.40s\"", option, choice->names, name);
 }
 
 static int take_options(struct quantize_call *job, const char *out, struct llama3_error *err)
 {
     const struct llama3_quantize_options *o = &job->o;
     int layers, embed, head, threads;
-    if (take_type(o->layers, "layers", 2, &layers, err) != 0 ||
-        take_type(o->embeddings, "embeddings", 5, &embed, err) != 0 ||
-        take_type(o->head, "head", 5, &head, err) != 0 ||
+    bool gguf = o->format != NULL && strcmp(o->format, "gguf") == 0;
+    if (o->format != NULL && !gguf && strcmp(o->format, "llama3") != 0)
+        return error_input(err, "format: expected llama3 or gguf, found \"%.40s\"", o->format);
+    if (take_type(o->layers, "layers", gguf ? &of_gguf : &of_layers, &layers, err) != 0 ||
+        take_type(o->embeddings, "embeddings", gguf ? &of_gguf : &of_others, &embed, err) != 0 ||
+        take_type(o->head, "head", gguf ? &of_gguf : &of_others, &head, err) != 0 ||
         threads_chosen(o->threads, &threads, err) != 0)
         return -1;
     if (o->no_calibrate && o->n_texts > 0)
@@ -61,7 +75,10 @@ static int take_options(struct quantize_call *job, const char *out, struct llama
                            o->n_texts);
     job->options = (struct quantizer_options){
         .out = out,
-        .layers = layers >= 0 ? (enum dtype)layers : DTYPE_INT4,
+        .gguf = gguf,
+        .layers = layers >= 0 ? (enum dtype)layers
+                  : gguf      ? DTYPE_Q4_K
+                              : DTYPE_INT4,
         .embed = embed,
         .head = head,
         .threads = threads,
@@ -105,12 +122,12 @@ static int check(const struct quantize_call *job, struct llama3_error *err)
             "embeddings %s",
             model->path, dtype_info((enum dtype)o->head)->name,
             dtype_info((enum dtype)o->embed)->name);
-    if (model->layers[0].q.type == DTYPE_INT4)
+    if (model->layers[0].q.type == DTYPE_INT4 && !o->gguf)
         return error_input(err,
                            "%s: expected weights of more than 4 bits, found int4: quantize what it "
                            "was made of",
                            model->path);
-    if (job->o.n_texts > 0 && !quantizer_calibrates(model, o->layers))
+    if (job->o.n_texts > 0 && !quantizer_calibrates(model, o->gguf, o->layers))
         return error_input(err,
                            "%s: the layers have codes of %s already, which are carried over: "
                            "expected no text to calibrate by, found %zu",
@@ -226,7 +243,8 @@ static int run(struct quantize_call *job, struct llama3_error *err)
 {
     if (quantizer_open(&job->q, job->in, err) != 0 || check(job, err) != 0)
         return -1;
-    if (!job->o.no_calibrate && quantizer_calibrates(&job->q.model, job->options.layers) &&
+    if (!job->o.no_calibrate &&
+        quantizer_calibrates(&job->q.model, job->options.gguf, job->options.layers) &&
         add_texts(job, err) != 0)
         return -1;
     if (job->o.on_plan != NULL)

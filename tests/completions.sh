@@ -74,7 +74,7 @@ check_shell()
     check "$1" 'llama3 --te' "--temperature --template --template-arg"
     check "$1" 'llama3 --kv ' 'f16 f32'
     check "$1" 'llama3 --kv f3' 'f32'
-    check "$1" 'llama3-quantize --head i' 'int4 int8'
+    check "$1" 'llama3-quantize --head i' 'int4 int8 iq4_nl'
     check "$1" 'llama3 -m me/' "$all"
     check "$1" 'llama3-server --verbose --model me/tiny-G' \
         'me/tiny-GGUF me/tiny-GGUF:Q4_K_M me/tiny-GGUF:Q8_0 me/tiny-GGUF:f16'

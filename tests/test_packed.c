@@ -28,7 +28,7 @@ static void open_ok(struct model *model, const char *path)
     ck_assert_msg(model_open(model, path, &err) == 0, "%s", err.message);
 }
 
-static void write_ok(const struct packed_source *source, const char *path)
+static void write_ok(const struct tensor_source *source, const char *path)
 {
     struct llama3_error err = {0};
     struct new_file file;
@@ -173,7 +173,7 @@ static void round_trip(const char *source)
     char *folder = tiny_folder(), path[600];
     snprintf(path, sizeof path, "%s/x.safetensors", folder);
     open_ok(&a, source);
-    write_ok(&(struct packed_source){.model = &a}, path);
+    write_ok(&(struct tensor_source){.model = &a}, path);
     check_container(path);
     open_ok(&b, path);
     ck_assert_str_eq(b.format, "llama3");
@@ -185,7 +185,7 @@ static void round_trip(const char *source)
     struct model c;
     struct llama3_error err = {0};
     snprintf(again, sizeof again, "%s/y", folder);
-    write_ok(&(struct packed_source){.model = &b}, again);
+    write_ok(&(struct tensor_source){.model = &b}, again);
     int fd = open(again, O_RDONLY);
     ck_assert_msg(model_open_packed(&c, fd, "any name", &err) == 0, "%s", err.message);
     close(fd);
@@ -323,7 +323,7 @@ START_TEST(grouped)
     for (size_t i = 0; i < a.config.dim; i++)
         same_number((double)row[i], group_codebook[(3 + i) % 16]);
     snprintf(again, sizeof again, "%s/again", folder);
-    write_ok(&(struct packed_source){.model = &a}, again);
+    write_ok(&(struct tensor_source){.model = &a}, again);
     open_ok(&b, again);
     same_model(&a, &b);
     model_close(&a);
@@ -583,7 +583,7 @@ START_TEST(an_applications_allocator)
     json_set_alloc_funcs(take_guarded, free_guarded);
     snprintf(path, sizeof path, "%s/x.safetensors", folder);
     open_ok(&model, TEST_DATA "/tiny-f32");
-    write_ok(&(struct packed_source){.model = &model}, path);
+    write_ok(&(struct tensor_source){.model = &model}, path);
     open_ok(&written, path);
     same_config(&written.config, &model.config);
     model_close(&written);
@@ -602,7 +602,7 @@ START_TEST(unwritable)
     snprintf(path, sizeof path, "%s/x.safetensors", folder);
     open_ok(&model, TEST_DATA "/tiny-gguf-q4_0");
     ck_assert_int_eq(new_file_open(&file, path, NEW_FILE_MODE, &err), 0);
-    ck_assert_int_eq(packed_write(&file, &(struct packed_source){.model = &model}, &err), -1);
+    ck_assert_int_eq(packed_write(&file, &(struct tensor_source){.model = &model}, &err), -1);
     ck_assert_msg(strstr(err.message,
                          "weight: expected f32, f16, bf16, int4 or int8 for a file, found q4_0") !=
                       NULL,

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "quant/block.h"
 #include "quant/group.h"
 #include "run.h"
 
@@ -348,6 +349,47 @@ START_TEST(repacks_as_defined)
 }
 END_TEST
 
+/* What a type of blocks that can be made packs, its expansion reads. */
+START_TEST(blocks_are_as_defined)
+{
+    const enum dtype type = (enum dtype)_i;
+    const struct block_type *t = block_type(type);
+    const struct dtype_info *info = dtype_info(type);
+    if (t == NULL)
+        return;
+    const bool runs = info->block > 32;
+    uint32_t state = 1;
+    for (int round = 0; round < 200; round++) {
+        struct block_content b = {.d = f32_to_f16(0.01f + (float)round), .dmin = f32_to_f16(-0.3f)};
+        uint8_t packed[256];
+        float out[BLOCK_COLS];
+        for (size_t i = 0; i < info->block; i++) {
+            state = state * 1664525 + 1013904223;
+            b.codes[i] = (uint8_t)((state >> 16) % (unsigned)(t->high - t->low + 1));
+            if (i < 16)
+                b.scales[i] = (int8_t)((int)(state >> 8 & 63) - (t->scale_low < 0 ? 32 : 0));
+            if (i < 8)
+                b.offsets[i] = (uint8_t)(state >> 24 & 63);
+        }
+        memset(packed, 0xa5, sizeof packed);
+        block_pack(type, &b, packed);
+        ck_assert_uint_eq(packed[info->block_bytes], 0xa5);
+        dtype_expand(type, packed, out, info->block);
+        for (size_t i = 0; i < info->block; i++) {
+            float scale = f16_to_f32(b.d) * (runs ? (float)b.scales[i / t->run] : 1);
+            float offset = t->offset_high == 0 ? 0
+                           : runs              ? f16_to_f32(b.dmin) * (float)b.offsets[i / t->run]
+                                               : -f16_to_f32(b.dmin);
+            float level =
+                t->codebook != NULL ? (float)t->codebook[b.codes[i]] : (float)(t->low + b.codes[i]);
+            float product = scale * level;
+            ck_assert_msg(out[i] - (product - offset) == 0, "%s: weight %zu is %g, not %g",
+                          info->name, i, (double)out[i], (double)(product - offset));
+        }
+    }
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("dtype");
@@ -359,5 +401,6 @@ int main(void)
     tcase_add_test(tests, row_sizes);
     tcase_add_test(tests, strips_are_as_defined);
     tcase_add_loop_test(tests, repacks_as_defined, DTYPE_Q4_0, DTYPE_ROWS);
+    tcase_add_loop_test(tests, blocks_are_as_defined, 0, DTYPE_ROWS);
     return run_tests("quant", tests);
 }

@@ -4,6 +4,7 @@
 #include <check.h>
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -206,6 +207,108 @@ START_TEST(refuses_what_is_not_finite)
 }
 END_TEST
 
+/* ---- blocks ------------------------------------------------------------------------------ */
+
+/* What gaussian weights lose, a fifth less than by the nearest codes of the largest weight's scale.
+ */
+static const struct {
+    enum dtype type;
+    double bound;
+} blocks[] = {
+    {DTYPE_Q4_0, 0.0066}, {DTYPE_Q4_1, 0.0053},  {DTYPE_Q5_0, 0.0017},
+    {DTYPE_Q5_1, 0.0012}, {DTYPE_Q8_0, 0.00003}, {DTYPE_Q4_K, 0.0056},
+    {DTYPE_Q5_K, 0.0013}, {DTYPE_Q6_K, 0.0003},  {DTYPE_IQ4_NL, 0.0058},
+};
+
+static struct matrix to_blocks(const struct matrix *in, struct quantize_options options,
+                               struct quantize_error *error)
+{
+    struct llama3_error err = {0};
+    struct matrix out = {.type = options.type, .rows = in->rows, .cols = in->cols};
+    out.data = room(matrix_bytes(&out));
+    ck_assert_msg(
+        quantize_rows(in, 0, in->rows, &options, (void *)(uintptr_t)out.data, error, &err) == 0,
+        "%s", err.message);
+    return out;
+}
+
+START_TEST(blocks_are_found)
+{
+    static const char *const tables[] = {"scalar", "avx2", "avx512vl", "avx512", "neon"};
+    struct matrix in = gaussians(85, 512);
+    struct quantize_error errors[2] = {{0}};
+    struct quantize_options options = {.type = blocks[_i].type, .threads = 2};
+    struct matrix one = to_blocks(&in, options, &errors[0]);
+    struct llama3_error err;
+    double found = relative_error(&in, &one, NULL);
+    ck_assert_double_le(found, blocks[_i].bound);
+    ck_assert_double_eq_tol(errors[0].error / errors[0].norm, found, 1e-4 * found);
+    unsigned char *out = room(matrix_bytes(&one));
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
+        setenv("LLAMA3_CPU", tables[i], 1);
+        options.threads = 1 + (int)i;
+        memset(&errors[1], 0, sizeof errors[1]);
+        if (quantize_rows(&in, 0, 85, &options, out, &errors[1], &err) != 0)
+            continue;
+        ck_assert_mem_eq(out, one.data, matrix_bytes(&one));
+        ck_assert_mem_eq(&errors[0], &errors[1], sizeof errors[0]);
+        ck_assert_int_eq(quantize_rows(&in, 32, 16, &options, out, NULL, &err), 0);
+        size_t row = dtype_row_bytes(one.type, 512);
+        ck_assert_mem_eq(out, (const char *)one.data + 32 * row, 16 * row);
+    }
+    unsetenv("LLAMA3_CPU");
+    free(out), drop(&in), drop(&one);
+}
+END_TEST
+
+/* Down to f16's smallest numbers and up to its largest; nothing, and what it can't hold. */
+START_TEST(blocks_of_any_magnitude)
+{
+    static const float sizes[] = {1, 0x1p-8f, 0x1p-12f, 0x1p-18f, 0x1p-24f, 0x1p-100f, 0x1p9f};
+    struct quantize_options options = {.type = blocks[_i].type, .threads = 1};
+    struct llama3_error err;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct matrix in = gaussians(16, 256);
+        float *data = (float *)(uintptr_t)in.data;
+        for (size_t j = 0; j < 16 * 256; j++)
+            data[j] *= 50 * sizes[i] * (j / 256 == 3 ? 0 : 1);
+        struct matrix out = to_blocks(&in, options, NULL);
+        double error = relative_error(&in, &out, NULL);
+        ck_assert_double_le(error, i < 3 || i == 6 ? 4 * blocks[_i].bound : 1.0001);
+        if (i == 6) {
+            data[5 * 256 + 7] = 65505;
+            void *again = room(matrix_bytes(&out));
+            ck_assert_int_eq(quantize_rows(&in, 0, 16, &options, again, NULL, &err), -1);
+            char expected[100];
+            snprintf(expected, sizeof expected,
+                     "row 5, column 7: expected a weight that %s can hold, found 65505",
+                     dtype_info(options.type)->name);
+            ck_assert_str_eq(err.message, expected);
+            free(again);
+        }
+        drop(&in), drop(&out);
+    }
+}
+END_TEST
+
+/* Rows of q and k go from (i, i + n/2) to (2i, 2i + 1). */
+START_TEST(rows_are_interleaved)
+{
+    struct matrix in = gaussians(48, 256);
+    struct quantize_options options = {.type = DTYPE_Q8_0, .threads = 1};
+    struct matrix plain = to_blocks(&in, options, NULL);
+    options.interleave = 24;
+    struct matrix out = to_blocks(&in, options, NULL);
+    size_t bytes = dtype_row_bytes(DTYPE_Q8_0, 256);
+    for (size_t row = 0; row < 48; row++) {
+        size_t head = row / 24 * 24, i = row % 24;
+        ck_assert_mem_eq((const char *)out.data + row * bytes,
+                         (const char *)plain.data + (head + i / 2 + i % 2 * 12) * bytes, bytes);
+    }
+    drop(&in), drop(&plain), drop(&out);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("quantize");
@@ -215,5 +318,8 @@ int main(void)
     tcase_add_loop_test(tests, any_magnitude, 0, 2);
     tcase_add_loop_test(tests, padding_is_zero, 0, 2);
     tcase_add_test(tests, refuses_what_is_not_finite);
+    tcase_add_loop_test(tests, blocks_are_found, 0, sizeof blocks / sizeof *blocks);
+    tcase_add_loop_test(tests, blocks_of_any_magnitude, 0, sizeof blocks / sizeof *blocks);
+    tcase_add_test(tests, rows_are_interleaved);
     return run_tests("quantize", tests);
 }

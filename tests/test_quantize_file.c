@@ -208,6 +208,128 @@ START_TEST(given_texts)
 }
 END_TEST
 
+/* ---- GGUF -------------------------------------------------------------------------------- */
+
+static struct llama3_quantize_options gguf(const char *type)
+{
+    struct llama3_quantize_options options = plain();
+    options.format = "gguf";
+    options.layers = options.head = options.embeddings = type;
+    return options;
+}
+
+/* How far what both predict is apart. */
+static double apart(const char *a, const char *b)
+{
+    const struct llama3_model_options cpu = {.size = sizeof cpu, .gpu_layers = LLAMA3_GPU_NONE};
+    struct llama3_model *models[] = {evaluate_open(a, &cpu, &err), evaluate_open(b, &cpu, &err)};
+    struct evaluate_result result;
+    int32_t tokens[200];
+    ck_assert_msg(models[0] != NULL && models[1] != NULL, "%s", err.message);
+    for (int i = 0; i < 200; i++)
+        tokens[i] = (i * 37 + i / 9) % 256;
+    ck_assert_int_eq(evaluate(models[0], models[1], tokens, 200, NULL, &result, &err), 0);
+    llama3_model_close(models[0]);
+    llama3_model_close(models[1]);
+    return result.mean_kl;
+}
+
+/* Of every kind of checkpoint, the same model comes back: but for the order in which sums over a
+ * head are rounded. */
+START_TEST(gguf_is_the_same_model)
+{
+    static const char *const names[] = {
+        "tiny-f32",         "tiny-bf16",       "tiny-f16",       "tiny-gguf-f32/model.gguf",
+        "tiny-rope",        "tiny-tied",       "tiny-rope-yarn", "tiny-gguf-rope/model.gguf",
+        "tiny-gqa-6-2",     "tiny-head-dim",   "tiny-long",      "tiny-gguf-k/model.gguf",
+        "tiny-rope-linear", "tiny-gguf-split",
+    };
+    char in[512];
+    struct llama3_quantize_options options = gguf("f32");
+    snprintf(in, sizeof in, TEST_DATA "/%s", names[_i]);
+    make(in, out, &options, NULL);
+    ck_assert_double_le(apart(in, out),
+                        strstr(names[_i], "-k/") != NULL ? 5e-3 : /* activations of 8 bits */
+                            strstr(names[_i], "gguf") != NULL ? 0
+                                                              : 1e-7);
+    make(out, other, &options, NULL); /* what is read again is written again, but for the name */
+    ck_assert_double_le(apart(out, other), 0);
+    options = plain();
+    make(out, partial, &options, NULL); /* our own file of it */
+    ck_assert_int_eq(unlink(partial), 0);
+}
+END_TEST
+
+/* Codes that are there already are carried: from GGUF, and from our own file of it. */
+START_TEST(gguf_is_carried)
+{
+    static const struct {
+        const char *in, *type, *ours;
+    } cases[] = {{"tiny-gguf-q4_0", "q4_0", "int4"}, {"tiny-gguf-q8_0", "q8_0", "int8"}};
+    struct llama3_quantize_options options = gguf(cases[_i].type), ours = plain();
+    struct llama3_quantize_report report = {.size = sizeof report};
+    char in[512], own[700];
+    snprintf(in, sizeof in, TEST_DATA "/%s/model.gguf", cases[_i].in);
+    snprintf(own, sizeof own, "%s/own", folder);
+    options.head = options.embeddings = NULL;
+    make(in, out, &options, &report);
+    for (size_t i = 0; i < 7; i++) {
+        ck_assert_str_eq(report.kinds[i]->type, cases[_i].type);
+        ck_assert_uint_eq(report.kinds[i]->carried, report.kinds[i]->weights);
+    }
+    llama3_free(report.kinds);
+    ck_assert_double_le(apart(in, out), 0);
+    ours.layers = cases[_i].ours;
+    make(in, own, &ours, NULL);
+    make(own, other, &options, &report);
+    for (size_t i = 0; i < 7; i++)
+        ck_assert_uint_eq(report.kinds[i]->carried, report.kinds[i]->weights);
+    llama3_free(report.kinds);
+    ck_assert_double_le(apart(out, other), 0);
+    ck_assert_int_eq(unlink(own), 0);
+}
+END_TEST
+
+/* q4_k's blocks don't divide these rows, and a note says what they become. */
+START_TEST(gguf_falls_back)
+{
+    struct seen seen = {.cancels_at = 0};
+    struct llama3_quantize_options options = gguf(NULL);
+    struct llama3_quantize_report report = {.size = sizeof report};
+    options.on_note = on_note;
+    options.arg = &seen;
+    make(tiny, out, &options, &report);
+    kinds(&report, "q k v o gate up down embed head ", "q5_0", "q5_0", "q8_0");
+    llama3_free(report.kinds);
+    has(&seen, "q: q5_0 for q4_k, whose blocks take rows of a multiple of 256 weights, not ");
+    has(&seen, "head: q8_0 for q6_k");
+}
+END_TEST
+
+START_TEST(gguf_is_calibrated)
+{
+    double kl, plain_kl;
+    struct llama3_quantize_options options = {.size = sizeof options, .format = "gguf"};
+    options.layers = _i == 0 ? "q4_0" : "iq4_nl";
+    make(tiny, out, &options, NULL);
+    ck_assert_msg(llama3_quantize_gain(tiny, out, 2, &kl, &plain_kl, &err) == 0, "%s", err.message);
+    ck_assert_double_lt(kl, plain_kl);
+    options.threads = 3;
+    make(tiny, other, &options, NULL);
+    ck_assert(same_files());
+    for (size_t at = 2;; at += 1 + at / 3) { /* ended, it goes on to the same bytes */
+        struct seen seen = {.cancels_at = at};
+        options.on_progress = on_progress;
+        options.on_note = on_note;
+        options.arg = &seen;
+        if (llama3_quantize(tiny, out, &options, NULL, &err) == 0)
+            break;
+        ck_assert_int_eq(err.code, LLAMA3_ECANCELED);
+    }
+    ck_assert(same_files());
+}
+END_TEST
+
 /* ---- ended ------------------------------------------------------------------------------- */
 
 /* At any step: it goes on, and makes the very same. */
@@ -399,6 +521,14 @@ START_TEST(refusals)
     options = plain();
     options.size = 0;
     refused(tiny, &options, LLAMA3_EINPUT, "struct llama3_quantize_options: expected its size");
+    options = gguf("q4_0");
+    options.format = "GGUF";
+    refused(tiny, &options, LLAMA3_EINPUT, "format: expected llama3 or gguf, found \"GGUF\"");
+    options = gguf("int4");
+    refused(tiny, &options, LLAMA3_EINPUT, "layers: expected q4_0, q4_1, ");
+    options = gguf("q4_0");
+    refused(TEST_DATA "/tiny-rope-yarn-mscale", &options, LLAMA3_EINPUT,
+            "expected YaRN with its usual betas and attention factor for a GGUF file");
     refused(TEST_DATA "/none", NULL, LLAMA3_EIO, "No such file");
     refused("an/other", NULL, LLAMA3_EABSENT, "llama3-pull an/other");
     options = plain();
@@ -503,6 +633,10 @@ int main(void)
     tcase_add_test(tests, a_report);
     tcase_add_test(tests, shorter_structs);
     tcase_add_test(tests, given_texts);
+    tcase_add_loop_test(tests, gguf_is_the_same_model, 0, 14);
+    tcase_add_loop_test(tests, gguf_is_carried, 0, 2);
+    tcase_add_test(tests, gguf_falls_back);
+    tcase_add_loop_test(tests, gguf_is_calibrated, 0, 2);
     tcase_add_test(tests, canceled_and_resumed);
     tcase_add_test(tests, no_name_is_given);
     tcase_add_test(tests, bytes_that_never_come);

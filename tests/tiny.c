@@ -222,7 +222,7 @@ void tiny_packed(const char *source, const char *path)
     struct model model;
     struct new_file file;
     ck_assert_msg(model_open(&model, source, &err) == 0, "%s", err.message);
-    const struct packed_source packed = {.model = &model, .target = packed_as, .fill = packed_rows};
+    const struct tensor_source packed = {.model = &model, .target = packed_as, .fill = packed_rows};
     ck_assert_msg(new_file_open(&file, path, NEW_FILE_MODE, &err) == 0 &&
                       packed_write(&file, &packed, &err) == 0 && new_file_commit(&file, &err) == 0,
                   "%s", err.message);

@@ -31,7 +31,7 @@ page=$srcdir/man/llama3.1
 check_page "$program" "$page" 20
 check_page ./llama3-eval "$srcdir/man/llama3-eval.1" 20
 check_page ./llama3-bench "$srcdir/man/llama3-bench.1" 12
-check_page ./llama3-quantize "$srcdir/man/llama3-quantize.1" 8
+check_page ./llama3-quantize "$srcdir/man/llama3-quantize.1" 9
 [ ! -x ./llama3-pull ] || check_page ./llama3-pull "$srcdir/man/llama3-pull.1" 15
 [ ! -x ./llama3-server ] || check_page ./llama3-server "$srcdir/man/llama3-server.1" 18
 

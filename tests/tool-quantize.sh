@@ -65,6 +65,19 @@ run 0 "$program" -m "$out" --info
 grep -E '^(width|attention|vocabulary|template|stop ids)' "$tmp/out" >"$tmp/got"
 same "$tmp/got" "$tmp/want" "the file describes another model than its source"
 
+# GGUF
+run 0 "$quantize" --format gguf --type q4_0 --head q8_0 --embeddings bf16 "$tiny" "$tmp/out.gguf"
+[ "$(column q 2) $(column head 2) $(column embed 2)" = "q4_0 q8_0 bf16" ] ||
+    fail "$last: other types: $(cat "$tmp/out")"
+out_has "calibrated   on "
+run 0 "$quantize" -q --format gguf --type q4_0 --head q8_0 --embeddings bf16 -t 3 "$tiny" "$tmp/2.gguf"
+same "$tmp/2.gguf" "$tmp/out.gguf" "three threads make another GGUF file"
+run 0 "$program" -m "$tmp/out.gguf" --info
+grep -E '^(width|attention|vocabulary|template|stop ids)' "$tmp/out" >"$tmp/got"
+same "$tmp/got" "$tmp/want" "the GGUF file describes another model than its source"
+run 0 "$quantize" --format gguf --type q4_0 "$tmp/out.gguf" "$tmp/2.gguf"
+[ "$(column q 4) $(column head 4)" = "carried carried" ] || fail "$last: $(cat "$tmp/out")"
+
 run 0 "$quantize" --type int8 --head f16 --embeddings bf16 "$tiny" "$out"
 [ "$(column q 2) $(column head 2) $(column embed 2)" = "int8 f16 bf16" ] ||
     fail "$last: other types: $(cat "$tmp/out")"
@@ -197,8 +210,8 @@ refused 2 "unexpected argument \"c\": it takes IN and OUT only" a b c
 refused 2 "expected a checkpoint and the file to make: IN OUT" "$tiny"
 refused 2 "expected a checkpoint and the file to make: IN OUT" "$tiny" ""
 refused 2 "unexpected argument \"c\"" "$tiny" "$made" c
-refused 2 "--type: expected one of int4, int8, found \"f16\"" --type f16 "$tiny" "$made"
-refused 2 "--head: expected one of int4, int8, bf16, f16, f32, found \"q4\"" --head q4 a b
+refused 1 "layers: expected int4 or int8, found \"f16\"" --type f16 "$tiny" "$made"
+refused 2 "--head: expected one of int4, int8, bf16, f16, f32, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k, iq4_nl, found \"q4\"" --head q4 a b
 refused 1 "the head is the embedding: expected one type for both, found head int8 and embeddings int4" \
     --head int8 --embeddings int4 "$data/tiny-tied" "$made"
 err_lines 1
@@ -211,6 +224,12 @@ for ending in .gguf .GGUF .bin .pth; do
     err_lines 1
     only before
 done
+
+run 2 "$quantize" --format gguf "$tiny" "$tmp/made/x.safetensors"
+err_has "$tmp/made/x.safetensors: expected a name that ends in .gguf, as --format gguf makes"
+only before
+refused 1 "layers: expected int4 or int8, found \"q4_0\"" --type q4_0 "$tiny" "$made"
+refused 1 "layers: expected q4_0, q4_1, " --format gguf --type int4 "$tiny" "$tmp/made/x.gguf"
 
 # Standard output is closed: said before the work, unless nothing is printed.
 last="stdout closed"

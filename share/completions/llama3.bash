@@ -47,7 +47,7 @@ _llama3_options()
     llama3-bench) echo '--model --synthetic --type --prompt --decode --batch --context --kv --threads --chunk --rounds --json --quiet --help --version --gpu-layers --kv-gpu --device --gpu-bf16-prompt' ;;
     llama3-eval) echo '--logits --tokenize --detokenize --perplexity --kl --tokens --file --special --json-lines --pretokens --json --model --ctx --kv --threads --int4 --lora --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --quiet --help --version' ;;
     llama3-pull) echo '--include --exclude --revision --local-dir --list --remove --verify --yes --int4 --drop-source --offline --jobs --threads --quiet --help --version' ;;
-    llama3-quantize) echo '--type --embeddings --head --calibrate --no-calibrate --verify --threads --quiet --help --version' ;;
+    llama3-quantize) echo '--format --type --embeddings --head --calibrate --no-calibrate --verify --threads --quiet --help --version' ;;
     llama3-server) echo '--model --ctx --kv --threads --int4 --lora --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --host --port --api-key-file --metrics-key-file --share-prefixes --allow-host --cors-origin --insecure --parallel --kv-memory --request-memory --alias --verbose --help --version' ;;
     esac
 }
@@ -121,9 +121,10 @@ _llama3_kind()
     'llama3-pull --int4=') echo 'calibrated uncalibrated' ;;
     'llama3-pull -j' | 'llama3-pull --jobs' | 'llama3-pull --jobs=') echo ':text' ;;
     'llama3-pull -t' | 'llama3-pull --threads' | 'llama3-pull --threads=') echo ':text' ;;
-    'llama3-quantize --type' | 'llama3-quantize --type=') echo 'int4 int8' ;;
-    'llama3-quantize --embeddings' | 'llama3-quantize --embeddings=') echo 'int4 int8 bf16 f16 f32' ;;
-    'llama3-quantize --head' | 'llama3-quantize --head=') echo 'int4 int8 bf16 f16 f32' ;;
+    'llama3-quantize --format' | 'llama3-quantize --format=') echo 'llama3 gguf' ;;
+    'llama3-quantize --type' | 'llama3-quantize --type=') echo 'int4 int8 bf16 f16 f32 q4_0 q4_1 q5_0 q5_1 q8_0 q4_k q5_k q6_k iq4_nl' ;;
+    'llama3-quantize --embeddings' | 'llama3-quantize --embeddings=') echo 'int4 int8 bf16 f16 f32 q4_0 q4_1 q5_0 q5_1 q8_0 q4_k q5_k q6_k iq4_nl' ;;
+    'llama3-quantize --head' | 'llama3-quantize --head=') echo 'int4 int8 bf16 f16 f32 q4_0 q4_1 q5_0 q5_1 q8_0 q4_k q5_k q6_k iq4_nl' ;;
     'llama3-quantize --calibrate' | 'llama3-quantize --calibrate=') echo ':file' ;;
     'llama3-quantize --verify=') echo ':file' ;;
     'llama3-quantize -t' | 'llama3-quantize --threads' | 'llama3-quantize --threads=') echo ':text' ;;

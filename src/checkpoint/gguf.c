@@ -40,6 +40,14 @@ static const struct {
     [39] = {"mxfp4", 0},       [40] = {"nvfp4", 0},
 };
 
+uint32_t gguf_tensor_type(enum dtype type)
+{
+    uint32_t i = 0;
+    while (tensor_types[i].name != NULL || tensor_types[i].type != type)
+        i++;
+    return i;
+}
+
 struct gguf_reader {
     const uint8_t *data; /* [size] the file, or a copy of its header */
     size_t size, at;

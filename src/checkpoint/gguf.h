@@ -50,6 +50,11 @@ struct gguf {
     size_t n_kvs;
 };
 
+/* The architecture's names of tensors. */
+extern const struct tensor_names gguf_tensor_names;
+/* enum ggml_type of a type before DTYPE_ROWS. */
+uint32_t gguf_tensor_type(enum dtype type);
+
 /* Reads the header of a mapped file and adds its tensors to the table. path must stay valid. */
 int gguf_parse(struct gguf *gguf, const struct map *map, const char *path,
                struct tensor_table *table, struct llama3_error *err);

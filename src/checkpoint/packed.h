@@ -33,41 +33,12 @@
 #ifndef CHECKPOINT_PACKED_H
 #define CHECKPOINT_PACKED_H
 
-#include "base/new_file.h"
-#include "checkpoint/tensors.h"
+#include "checkpoint/tensor_write.h"
 
 enum { PACKED_VERSION = 1, PACKED_ALIGNMENT = 4096 };
 
-/* ---- writing --------------------------------------------------------------------------------- */
-
-/* Rows [first, first + n) of a tensor as `target` has them, into out: matrix_bytes() of n rows,
- * 64-byte aligned. first is a multiple of STRIP, and so is n unless the matrix ends. Norms are f32.
- * -1 with err filled ends the writing. */
-typedef int packed_fill(void *arg, const struct tensor *tensor, const struct matrix *target,
-                        size_t first, size_t n, void *out, struct llama3_error *err);
-
-/* Of a file that goes on (base/partial.h), such rows of an earlier run. -1 ends the writing. */
-typedef int packed_again(void *arg, const struct tensor *tensor, const struct matrix *target,
-                         size_t first, size_t n, const void *rows, struct llama3_error *err);
-
-/* All of a tensor is in the file, made or found there. -1 ends the writing. */
-typedef int packed_done(void *arg, const struct tensor *tensor, struct llama3_error *err);
-
-/* What a tensor becomes: f32, f16, bf16, int4 or int8 of the same shape; data is not looked at.
- * Norms, which become f32, are not asked for. */
-typedef struct matrix packed_target(void *arg, const struct tensor *tensor);
-
-struct packed_source {
-    const struct model *model;
-    packed_target *target; /* NULL: every tensor stays as it is */
-    packed_fill *fill;     /* NULL likewise */
-    packed_again *again;   /* NULL: nobody wants to see them */
-    packed_done *done;     /* NULL likewise */
-    void *arg;
-};
-
 /* Writes all of a file, which then waits to be committed. */
-int packed_write(struct new_file *file, const struct packed_source *source,
+int packed_write(struct new_file *file, const struct tensor_source *source,
                  struct llama3_error *err);
 
 #endif

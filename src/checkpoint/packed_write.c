@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * packed_write.c: writes a model as our own file, in one pass. All sizes follow from the shapes, so
- * the header can come first.
- */
+/* packed_write.c: writes a model as our own file, in one pass. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,47 +13,33 @@
 #include "checkpoint/packed.h"
 #include "checkpoint/pretokenizers.h"
 
-enum { CHUNK = 4 << 20 }; /* about as many bytes of a matrix are made at a time */
-
-/* A tensor of the file: bytes in memory, or one of the model's tensors. */
-struct packed_entry {
-    char name[TENSOR_NAME_SIZE];
-    const char *type; /* as safetensors calls it */
-    size_t n_dims;
-    uint64_t dims[2];
-    uint64_t bytes;
-    const void *data;     /* NULL: one of the model */
-    struct tensor tensor; /* what it is made of */
-    struct matrix target; /* what it becomes */
-};
-
 struct packed_writer {
-    const struct packed_source *source;
+    const struct tensor_source *source;
     struct new_file *file;
-    struct packed_entry *entries; /* [n] */
+    struct tensor_entry *entries; /* [n] */
     size_t n;
     uint64_t header_bytes, data_bytes;
 };
 
-static uint64_t padding(uint64_t bytes)
+static size_t padding(uint64_t bytes)
 {
-    return -bytes % PACKED_ALIGNMENT;
+    return tensor_padding(bytes, PACKED_ALIGNMENT);
 }
 
 /* ---- what there is to write ------------------------------------------------------------------ */
 
-static struct packed_entry *add(struct packed_writer *w, const char *type, size_t n_dims,
+static struct tensor_entry *add(struct packed_writer *w, const char *type, size_t n_dims,
                                 uint64_t rows, uint64_t cols)
 {
-    struct packed_entry *entry = &w->entries[w->n++];
-    *entry = (struct packed_entry){.type = type, .n_dims = n_dims, .dims = {rows, cols}};
+    struct tensor_entry *entry = &w->entries[w->n++];
+    *entry = (struct tensor_entry){.type = type, .n_dims = n_dims, .dims = {rows, cols}};
     return entry;
 }
 
 static void add_bytes(struct packed_writer *w, const char *name, const char *type, size_t size,
                       uint64_t rows, uint64_t cols, const void *data)
 {
-    struct packed_entry *entry = add(w, type, cols > 1 ? 2 : 1, rows, cols);
+    struct tensor_entry *entry = add(w, type, cols > 1 ? 2 : 1, rows, cols);
     snprintf(entry->name, sizeof entry->name, "%s", name);
     entry->bytes = rows * cols * size;
     entry->data = data;
@@ -93,13 +76,9 @@ static const char *type_name(enum dtype type)
 
 static int add_tensor(struct packed_writer *w, struct tensor tensor, struct llama3_error *err)
 {
-    struct matrix target = *tensor.matrix;
-    if (tensor_is_norm(tensor.kind))
-        target.type = DTYPE_F32;
-    else if (w->source->target != NULL)
-        target = w->source->target(w->source->arg, &tensor);
+    struct matrix target = tensor_target_of(w->source, &tensor);
     bool grouped = is_grouped(target.type);
-    struct packed_entry *entry =
+    struct tensor_entry *entry =
         add(w, grouped ? "U8" : type_name(target.type),
             grouped || tensor_is_norm(tensor.kind) ? 1 : 2, target.rows, target.cols);
     tensor_name(&tensor, &hf_names, entry->name);
@@ -280,7 +259,7 @@ static json_t *metadata_json(const struct packed_writer *w, bool *ok)
 
 /* ---- header ---------------------------------------------------------------------------------- */
 
-static void set_tensor(json_t *header, const struct packed_entry *e, const char *name, uint64_t *at,
+static void set_tensor(json_t *header, const struct tensor_entry *e, const char *name, uint64_t *at,
                        bool *ok)
 {
     json_t *root = json_object(), *shape = json_array(), *offsets = json_array();
@@ -303,12 +282,12 @@ static void header_text(struct packed_writer *w, struct buf *text)
     json_t *header = json_object();
     set(header, "__metadata__", metadata_json(w, &ok), &ok);
     for (size_t i = 0; i < w->n; i++) {
-        const struct packed_entry *entry = &w->entries[i];
+        const struct tensor_entry *entry = &w->entries[i];
         uint64_t gap = padding(entry->bytes);
         set_tensor(header, entry, entry->name, &at, &ok);
         if (gap > 0) {
             char name[32];
-            struct packed_entry pad = {.type = "U8", .n_dims = 1, .dims = {gap}, .bytes = gap};
+            struct tensor_entry pad = {.type = "U8", .n_dims = 1, .dims = {gap}, .bytes = gap};
             snprintf(name, sizeof name, "pad.%zu", i);
             set_tensor(header, &pad, name, &at, &ok);
         }
@@ -317,8 +296,6 @@ static void header_text(struct packed_writer *w, struct buf *text)
     json_print(ok ? header : NULL, JSON_COMPACT, text);
     json_decref(header);
 }
-
-static const char zeros[PACKED_ALIGNMENT];
 
 static int write_header(struct packed_writer *w, struct llama3_error *err)
 {
@@ -330,7 +307,7 @@ static int write_header(struct packed_writer *w, struct llama3_error *err)
     }
     char spaces[PACKED_ALIGNMENT];
     memset(spaces, ' ', sizeof spaces);
-    size_t gap = (size_t)padding(8 + text.size);
+    size_t gap = padding(8 + text.size);
     uint64_t header = text.size + gap;
     w->header_bytes = 8 + header;
     int result = -1;
@@ -342,75 +319,9 @@ static int write_header(struct packed_writer *w, struct llama3_error *err)
     return result;
 }
 
-/* ---- data ------------------------------------------------------------------------------------ */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
-static int fill(const struct packed_writer *w, const struct packed_entry *e, size_t first, size_t n,
-                void *out, struct llama3_error *err)
-{
-    if (w->source->fill != NULL)
-        return w->source->fill(w->source->arg, &e->tensor, &e->target, first, n, out, err);
-    if (tensor_is_norm(e->tensor.kind)) {
-        matrix_row(e->tensor.matrix, 0, out);
-        return 0;
-    }
-    matrix_copy_rows(e->tensor.matrix, first, n, out);
-    return 0;
-}
-
-/* Rows that an earlier run made. */
-static int again(const struct packed_writer *w, const struct packed_entry *e, size_t first,
-                 size_t n, void *out, size_t bytes, struct llama3_error *err)
-{
-    const struct packed_source *source = w->source;
-    if (source->again == NULL)
-        return 0;
-    return new_file_read(w->file, out, bytes, err) != 0
-               ? -1
-               : source->again(source->arg, &e->tensor, &e->target, first, n, out, err);
-}
-
-static int write_tensor(const struct packed_writer *w, const struct packed_entry *e,
-                        struct llama3_error *err)
-{
-    struct matrix some = e->target;
-    some.rows = STRIP;
-    size_t strips = CHUNK / matrix_bytes(&some);
-    size_t step = (strips > 0 ? strips : 1) * STRIP;
-    step = step < e->target.rows ? step : e->target.rows;
-    some.rows = step;
-    void *out = size_alloc_aligned(1, matrix_bytes(&some));
-    if (out == NULL)
-        return error_memory(err, e->name, matrix_bytes(&some));
-    int result = 0;
-    for (size_t first = 0; first < e->target.rows && result == 0; first += step) {
-        size_t left = e->target.rows - first;
-        some.rows = left < step ? left : step;
-        size_t bytes = matrix_bytes(&some);
-        result = new_file_keeps(w->file, bytes) ? again(w, e, first, some.rows, out, bytes, err)
-                                                : fill(w, e, first, some.rows, out, err);
-        if (result == 0)
-            result = new_file_write(w->file, out, bytes, err);
-    }
-    free(out);
-    return result;
-}
-
-static int write_data(const struct packed_writer *w, struct llama3_error *err)
-{
-    for (size_t i = 0; i < w->n; i++) {
-        const struct packed_entry *e = &w->entries[i];
-        if ((e->data != NULL ? new_file_write(w->file, e->data, (size_t)e->bytes, err)
-                             : write_tensor(w, e, err)) != 0 ||
-            new_file_write(w->file, zeros, (size_t)padding(e->bytes), err) != 0)
-            return -1;
-        if (e->data == NULL && w->source->done != NULL &&
-            w->source->done(w->source->arg, &e->tensor, err) != 0)
-            return -1;
-    }
-    return 0;
-}
-
-int packed_write(struct new_file *file, const struct packed_source *source,
+int packed_write(struct new_file *file, const struct tensor_source *source,
                  struct llama3_error *err)
 {
     struct packed_writer writer = {.source = source, .file = file};
@@ -418,7 +329,7 @@ int packed_write(struct new_file *file, const struct packed_source *source,
     if (result == 0)
         result = write_header(&writer, err);
     if (result == 0)
-        result = write_data(&writer, err);
+        result = tensor_write_all(file, source, writer.entries, writer.n, PACKED_ALIGNMENT, err);
     free(writer.entries);
     return result;
 }

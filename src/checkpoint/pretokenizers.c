@@ -257,3 +257,15 @@ int pretokenizer_from_gguf(const char *name, size_t n, struct vocab *vocab, cons
         "known, found \"%.*s\"",
         where, n < 80 ? (int)n : 80, name);
 }
+
+const char *pretokenizer_gguf_name(const struct vocab *vocab, bool *exact)
+{
+    const char *found = NULL;
+    *exact = false;
+    for (size_t i = 0; i < sizeof names / sizeof *names && !*exact; i++)
+        if (names[i].pretokenizer == vocab->pretokenizer) {
+            *exact = names[i].ignore_merges == vocab->ignore_merges;
+            found = found == NULL || *exact ? names[i].name : found;
+        }
+    return found;
+}

@@ -23,4 +23,7 @@ int pretokenizer_from_json(const json_t *pre, enum pretokenizer *out, const char
 int pretokenizer_from_gguf(const char *name, size_t n, struct vocab *vocab, const char *where,
                            struct llama3_error *err);
 
+/* The name in GGUF. exact: it implies the same about merges. */
+const char *pretokenizer_gguf_name(const struct vocab *vocab, bool *exact);
+
 #endif

@@ -263,6 +263,15 @@ static int alphabet_byte(uint32_t scalar)
     return scalar == 0x143 ? 0xad : -1;
 }
 
+uint32_t vocab_alphabet(uint8_t byte)
+{
+    uint32_t scalar = byte;
+    if (alphabet_byte(scalar) != byte)
+        for (scalar = 0x100; alphabet_byte(scalar) != byte;)
+            scalar++;
+    return scalar;
+}
+
 /* SentencePiece's: U+2581 stands for a blank, and a blank for nothing. */
 static int add_piece(const struct vocab_build *build, size_t id, struct buf *out,
                      struct llama3_error *err)

@@ -60,6 +60,9 @@ int vocab_build_merge_pair(struct vocab_build *build, const char *pair, size_t s
  * of the highest score first, the leftmost among equals. In place of vocab_build_merge(). */
 int vocab_build_scores(struct vocab_build *build, struct llama3_error *err);
 
+/* The character of GPT-2's alphabet that stands for a byte. */
+uint32_t vocab_alphabet(uint8_t byte);
+
 /* Moves everything into *vocab: n, bytes, offsets, kinds, flags, merges and ranks; its other fields
  * are the reader's. Not every single byte need be a token: SmolLM2's vocabulary lacks 21 of them,
  * and the tokenizer leaves those out as the reference does. */

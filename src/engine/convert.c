@@ -9,10 +9,14 @@
 #include "backend/quantize.h"
 #include "base/clock.h"
 #include "base/size.h"
+#include "checkpoint/gguf_write.h"
 #include "checkpoint/hf.h"
 #include "engine/convert_layer.h"
 #include "engine/convert_pace.h"
+#include "engine/convert_rows.h"
 #include "engine/convert_source.h"
+#include "engine/forward.h"
+#include "quant/block.h"
 
 struct conversion {
     const struct model *model;
@@ -21,16 +25,31 @@ struct conversion {
     struct new_file *file;
     struct convert_source source;
     struct convert_layer layer;
-    bool calibrates; /* there are layers left for a text to go through */
-    float *row;      /* [widest matrix] */
+    struct model text_model; /* that the text goes through */
+    bool calibrates;         /* there are layers left for a text to go through */
+    float *row;              /* [widest matrix] */
     struct convert_pace pace;
 };
 
 /* ---- types ----------------------------------------------------------------------------------- */
 
-static enum dtype type_of(const struct convert_options *o, enum tensor_kind kind)
+enum dtype convert_fit(enum dtype type, size_t cols)
 {
-    return kind == TENSOR_EMBED ? o->embed : kind == TENSOR_HEAD ? o->head : o->layers;
+    if (cols % dtype_info(type)->block == 0)
+        return type;
+    if (type == DTYPE_Q6_K)
+        return convert_fit(DTYPE_Q8_0, cols);
+    if (type == DTYPE_Q4_K || type == DTYPE_Q5_K)
+        return convert_fit(type == DTYPE_Q4_K ? DTYPE_Q5_0 : DTYPE_Q5_1, cols);
+    return DTYPE_F16;
+}
+
+static enum dtype type_of(const struct convert_options *o, const struct tensor *tensor)
+{
+    enum dtype type = tensor->kind == TENSOR_EMBED  ? o->embed
+                      : tensor->kind == TENSOR_HEAD ? o->head
+                                                    : o->layers;
+    return o->gguf ? convert_fit(type, tensor->matrix->cols) : type;
 }
 
 /* Whether a matrix holds the codes of `to`, in the order of its columns. q6_k's groups are half as
@@ -45,14 +64,14 @@ static bool has_codes(const struct matrix *from, enum dtype to, struct group_for
 bool convert_carries(const struct matrix *from, enum dtype to)
 {
     struct group_format format;
-    return from->type == to || has_codes(from, to, &format);
+    return from->type == to || has_codes(from, to, &format) || convert_fits_blocks(from, to);
 }
 
 static struct matrix target_of(void *arg, const struct tensor *tensor)
 {
     const struct conversion *job = arg;
     struct matrix target = *tensor->matrix;
-    enum dtype type = type_of(job->options, tensor->kind);
+    enum dtype type = type_of(job->options, tensor);
     if (target.type == type) /* groups keep their format */
         return target;
     target.type = type;
@@ -63,68 +82,6 @@ static struct matrix target_of(void *arg, const struct tensor *tensor)
 }
 
 /* ---- rows ------------------------------------------------------------------------------------ */
-
-/* The scales or offsets of a strip, [groups][STRIP] f16, must be finite. */
-static int check_numbers(const uint8_t *numbers, size_t groups, size_t row,
-                         struct llama3_error *err)
-{
-    for (size_t i = 0; i < groups * STRIP; i++) {
-        float number = load_f16(numbers + 2 * i);
-        if (!isfinite(number))
-            return error_input(err,
-                               "row %zu, column %zu: expected weights of a finite scale, found %g",
-                               row + i % STRIP, i / STRIP * GROUP, (double)number);
-    }
-    return 0;
-}
-
-/* Rows to strips with the same codes. */
-static int carry_rows(const struct matrix *from, const struct matrix *to, size_t first, size_t n,
-                      uint8_t *out, struct llama3_error *err)
-{
-    struct strip_layout l = strip_layout(to->type, &to->groups, to->cols);
-    matrix_repack(from, first, n, out);
-    for (size_t row = first; row < first + n; row += STRIP, out += l.bytes) {
-        if ((to->groups.scale == GROUP_SCALE_F16 &&
-             check_numbers(out + l.scales, l.groups, row, err) != 0) ||
-            (to->groups.offset && check_numbers(out + l.offsets, l.groups, row, err) != 0))
-            return -1;
-    }
-    return 0;
-}
-
-/* Stores a number as f32, f16 or bf16. Returns the value that was stored. */
-static float round_to(enum dtype type, float value, uint8_t *out)
-{
-    uint16_t half = type == DTYPE_F16 ? f32_to_f16(value) : f32_to_bf16(value);
-    if (type == DTYPE_F32) {
-        memcpy(out, &value, sizeof value);
-        return value;
-    }
-    memcpy(out, &half, sizeof half);
-    return type == DTYPE_F16 ? f16_to_f32(half) : bf16_to_f32(half);
-}
-
-static int round_rows(const struct conversion *job, const struct matrix *from, enum dtype type,
-                      size_t first, size_t n, uint8_t *out, struct quantize_error *error,
-                      struct llama3_error *err)
-{
-    size_t size = dtype_row_bytes(type, 1);
-    for (size_t row = first; row < first + n; row++) {
-        matrix_row(from, row, job->row);
-        for (size_t col = 0; col < from->cols; col++, out += size) {
-            float value = job->row[col];
-            double off = (double)(round_to(type, value, out) - value);
-            if (!isfinite(off))
-                return error_input(
-                    err, "row %zu, column %zu: expected a weight that %s can hold, found %g", row,
-                    col, dtype_info(type)->name, (double)value);
-            error->error += off * off;
-            error->norm += (double)value * (double)value;
-        }
-    }
-    return 0;
-}
 
 /* Prefetches the next rows and drops those that are done. So a mapped file larger than memory is
  * read at the disk's speed, and does not evict everything else. Of tensors whose rows lie side by
@@ -194,7 +151,10 @@ static int begin_text(struct conversion *job, const struct tensor *tensor, struc
         return 0;
     if (convert_source_need_text(&job->source, err) != 0)
         return -1;
-    job->layer.calibration = calibration_open(job->model, o->tokens, o->n_tokens, &options, err);
+    job->text_model = *job->model;
+    job->text_model.config.rope.interleaved |= o->gguf;
+    job->layer.calibration =
+        calibration_open(&job->text_model, o->tokens, o->n_tokens, &options, err);
     return job->layer.calibration != NULL ? 0 : -1;
 }
 
@@ -215,9 +175,14 @@ static int begin_rows(struct conversion *job, const struct tensor *tensor, size_
     return report_progress(job, true, err);
 }
 
+bool convert_is_quantized(enum dtype type)
+{
+    return is_grouped(type) || block_type(type) != NULL;
+}
+
 static bool carries_over(const struct matrix *from, const struct matrix *to)
 {
-    return is_grouped(to->type) && convert_carries(from, to->type);
+    return convert_is_quantized(to->type) && convert_carries(from, to->type);
 }
 
 /* Norms are copied, but must be finite too. */
@@ -238,20 +203,25 @@ static int fill_rows(struct conversion *job, const struct tensor *tensor,
     const struct matrix *from = tensor->matrix;
     struct convert_kind *kind = &job->report->kinds[tensor->kind];
     struct quantize_error error = {0};
-    struct quantize_options options = {.type = target->type, .threads = job->options->threads};
+    const size_t interleave = convert_interleave(job->model, job->options->gguf, tensor->kind);
+    struct quantize_options options = {
+        .type = target->type, .threads = job->options->threads, .interleave = interleave};
+    const struct convert_rows rows = {from, target->type, interleave, job->row};
     bool carries = carries_over(from, target);
     int result = 0;
     if (begin_rows(job, tensor, first, &options, err) != 0 ||
-        convert_source_need(&job->source, from, first, n, err) != 0)
+        convert_source_need_heads(&job->source, from, interleave, first, n, err) != 0)
         return -1;
     if (tensor_is_norm(tensor->kind))
         result = fill_norm(from, out, err);
+    else if (carries && !is_grouped(target->type))
+        result = convert_to_blocks(&rows, first, n, out, err);
     else if (carries && is_grouped(from->type))
         matrix_copy_rows(from, first, n, out);
     else if (carries)
-        result = carry_rows(from, target, first, n, out, err);
-    else if (!is_grouped(target->type))
-        result = round_rows(job, from, target->type, first, n, out, &error, err);
+        result = convert_to_strips(from, target, first, n, out, err);
+    else if (!convert_is_quantized(target->type))
+        result = convert_round(&rows, first, n, out, &error, err);
     else
         result = quantize_rows(from, first, n, &options, out, &error, err);
     kind->error += error.error;
@@ -386,17 +356,46 @@ static int check_norms(const struct conversion *job, struct llama3_error *err)
     return 0;
 }
 
-enum dtype convert_beside(const struct model *model, enum dtype layers)
+enum dtype convert_beside(const struct model *model, bool gguf, bool head, enum dtype layers)
 {
+    const struct matrix *matrix = head ? &model->head : &model->embed;
     bool widens = model->config.tied && layers == DTYPE_INT4;
-    return widens && !convert_carries(&model->embed, DTYPE_INT4) ? DTYPE_INT8 : layers;
+    if (gguf)
+        widens = (model->config.tied || head) && block_type(layers) != NULL &&
+                 layers != DTYPE_Q8_0 && layers != DTYPE_Q6_K;
+    if (!widens || convert_carries(matrix, layers))
+        return layers;
+    return gguf ? DTYPE_Q6_K : DTYPE_INT8;
+}
+
+size_t convert_interleave(const struct model *model, bool gguf, enum tensor_kind kind)
+{
+    bool turns = kind == TENSOR_Q || kind == TENSOR_K;
+    return gguf && turns && !model->config.rope.interleaved ? model->config.head_dim : 0;
+}
+
+/* The file in the format that is asked for. */
+static int write_model(struct new_file *file, const struct tensor_source *source,
+                       const struct convert_options *options, struct llama3_error *err)
+{
+    const struct config *config = &source->model->config;
+    if (!options->gguf)
+        return packed_write(file, source, err);
+    float *factors = size_alloc_for(config->head_dim / 2, sizeof *factors, "frequencies", err);
+    if (factors == NULL)
+        return -1;
+    const struct gguf_target target = {options->layers,
+                                       rope_factors(config, factors) ? factors : NULL};
+    int result = gguf_write(file, source, &target, err);
+    free(factors);
+    return result;
 }
 
 int convert(const struct model *model, const struct convert_options *options, struct new_file *file,
             struct convert_report *report, struct llama3_error *err)
 {
     struct conversion job = {.model = model, .options = options, .report = report, .file = file};
-    const struct packed_source source = {.model = model,
+    const struct tensor_source source = {.model = model,
                                          .target = target_of,
                                          .fill = fill,
                                          .again = again,
@@ -423,7 +422,7 @@ int convert(const struct model *model, const struct convert_options *options, st
         result = report_progress(&job, file->kept == 0, err);
     job.calibrates = options->tokens != NULL && report->layers < model->config.n_layers;
     if (result == 0)
-        result = packed_write(file, &source, err);
+        result = write_model(file, &source, options, err);
     bool good = result == 0 || err == NULL || err->code != LLAMA3_EINPUT;
     /* A truncated file reads as zeros, which may be why it failed. */
     if (model_check_files(model, err) != 0) {

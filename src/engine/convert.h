@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * convert.h: quantizes a checkpoint into our own file format (checkpoint/packed.h), matrix by
- * matrix, in a few megabytes of memory beside the page cache.
+ * convert.h: quantizes a checkpoint into our own file format (checkpoint/packed.h) or GGUF
+ * (checkpoint/gguf_write.h), matrix by matrix, in a few megabytes of memory beside the page cache.
  */
 #ifndef ENGINE_CONVERT_H
 #define ENGINE_CONVERT_H
@@ -11,8 +11,10 @@
 #include "checkpoint/sources.h"
 
 struct convert_options {
-    enum dtype layers;      /* type of the layers' matrices: int4 or int8 */
-    enum dtype embed, head; /* f32, f16 and bf16 as well; of a tied model, embed counts */
+    bool gguf;
+    /* Of the layers' matrices: int4 or int8; of GGUF its types. Of a tied model, embed counts. */
+    enum dtype layers;
+    enum dtype embed, head; /* f32, f16 and bf16 as well */
     int threads;            /* >= 1 */
     const int32_t *tokens;  /* [n_tokens] of a calibration text, for the layers; NULL: none */
     size_t n_tokens;
@@ -46,14 +48,23 @@ struct convert_report {
     size_t layers; /* in the file; of a resumable one, on disk */
 };
 
-/* Whether a matrix becomes one of this type without a second rounding: the types are the same, or
- * it holds codes of that type. */
+/* int4, int8 and GGUF's blocks */
+bool convert_is_quantized(enum dtype type);
+/* Whether a matrix becomes another type without a second rounding: the types are the same, or the
+ * codes are. */
 bool convert_carries(const struct matrix *from, enum dtype to);
 
-/* The default type of embedding and head beside layers of this type. A tied matrix gets 8 bits
+/* The default type of embedding or head beside layers of this type. A tied matrix gets 8 bits
  * beside layers of 4, unless it has 4 already: a head is worth them (BENCHMARKS.md, "int4:
- * quality"). */
-enum dtype convert_beside(const struct model *model, enum dtype layers);
+ * quality"). In GGUF every head gets q6_k, as llama.cpp gives it. */
+enum dtype convert_beside(const struct model *model, bool gguf, bool head, enum dtype layers);
+
+/* The type of GGUF that a matrix with so many columns gets, as llama.cpp chooses it: 256 or 32 have
+ * to divide them. */
+enum dtype convert_fit(enum dtype type, size_t cols);
+
+/* struct quantize_options' interleave for a tensor. */
+size_t convert_interleave(const struct model *model, bool gguf, enum tensor_kind kind);
 
 /* Writes the whole file; the caller commits it. A weight that is not finite is an error that names
  * its tensor, row and column.

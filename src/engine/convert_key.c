@@ -40,9 +40,10 @@ int convert_key(const struct sources *sources, const char *contents,
 {
     struct buf text = {0};
     char line[256];
-    snprintf(line, sizeof line, "llama3 %s, file %d, %s %s %s, %zu tokens, ", llama3_version(),
-             PACKED_VERSION, dtype_info(options->layers)->name, dtype_info(options->embed)->name,
-             dtype_info(options->head)->name, options->tokens != NULL ? options->n_tokens : 0);
+    snprintf(line, sizeof line, "llama3 %s, file %s%d, %s %s %s, %zu tokens, ", llama3_version(),
+             options->gguf ? "gguf " : "", PACKED_VERSION, dtype_info(options->layers)->name,
+             dtype_info(options->embed)->name, dtype_info(options->head)->name,
+             options->tokens != NULL ? options->n_tokens : 0);
     buf_add_str(&text, line);
     int result = options->tokens != NULL ? add_kernels(&text, options->threads, err) : 0;
     if (contents != NULL) {

@@ -78,6 +78,19 @@ int convert_source_need(const struct convert_source *source, const struct matrix
     return 0;
 }
 
+int convert_source_need_heads(const struct convert_source *source, const struct matrix *matrix,
+                              size_t interleave, size_t first, size_t n, struct llama3_error *err)
+{
+    size_t unit = unit_of(matrix), end = first + n;
+    if (interleave > 0) {
+        first = first / interleave * interleave / unit * unit;
+        end = (end + interleave - 1) / interleave * interleave;
+        end = (end + unit - 1) / unit * unit;
+        end = end < matrix->rows ? end : matrix->rows;
+    }
+    return convert_source_need(source, matrix, first, end - first, err);
+}
+
 int convert_source_need_text(const struct convert_source *source, struct llama3_error *err)
 {
     size_t first, end = 0;

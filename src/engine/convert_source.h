@@ -21,6 +21,9 @@ void convert_source_free(struct convert_source *source);
 /* Waits for rows of a matrix. */
 int convert_source_need(const struct convert_source *source, const struct matrix *matrix,
                         size_t first, size_t n, struct llama3_error *err);
+/* The same, and for all heads of which there are rows; interleave as struct quantize_options'. */
+int convert_source_need_heads(const struct convert_source *source, const struct matrix *matrix,
+                              size_t interleave, size_t first, size_t n, struct llama3_error *err);
 /* Waits for the embedding's rows that the calibration text reads. */
 int convert_source_need_text(const struct convert_source *source, struct llama3_error *err);
 

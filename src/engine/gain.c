@@ -27,14 +27,18 @@ struct comparison {
 };
 
 /* Quantizes a matrix without calibration. One whose codes were carried over is the file's own. */
-static int quantize_plainly(const struct comparison *c, const struct matrix *source,
-                            const struct matrix *made, struct matrix *plain,
-                            struct llama3_error *err)
+static int quantize_plainly(const struct comparison *c, enum tensor_kind kind,
+                            const struct matrix *source, const struct matrix *made,
+                            struct matrix *plain, struct llama3_error *err)
 {
     *plain = *made;
-    if (!is_grouped(made->type) || convert_carries(source, made->type))
+    if (!convert_is_quantized(made->type) || convert_carries(source, made->type))
         return 0;
-    struct quantize_options options = {.type = made->type, .threads = c->threads};
+    struct quantize_options options = {
+        .type = made->type,
+        .threads = c->threads,
+        .interleave = convert_interleave(c->source, c->made->config.rope.interleaved, kind),
+    };
     void *data = size_alloc_aligned(1, matrix_bytes(made));
     plain->data = data;
     return data == NULL ? error_memory(err, "a layer", matrix_bytes(made))
@@ -47,7 +51,8 @@ static int advance_plainly(const struct comparison *c, size_t i, struct llama3_e
     struct layer plain = *made;
     int status = 0;
     for (int kind = TENSOR_Q; kind <= TENSOR_DOWN && status == 0; kind++)
-        status = quantize_plainly(c, layer_matrix(source, (enum tensor_kind)kind),
+        status = quantize_plainly(c, (enum tensor_kind)kind,
+                                  layer_matrix(source, (enum tensor_kind)kind),
                                   layer_matrix(made, (enum tensor_kind)kind),
                                   layer_matrix(&plain, (enum tensor_kind)kind), err);
     if (status == 0)
@@ -145,7 +150,7 @@ static int check_made_of(const struct model *source, const struct model *made,
                          struct llama3_error *err)
 {
     const struct config *a = &source->config, *b = &made->config;
-    if (strcmp(made->format, "llama3") != 0)
+    if (strcmp(made->format, "llama3") != 0 && strcmp(made->format, "gguf") != 0)
         return error_input(err, "%s: expected a file of llama3_quantize(), found one of format %s",
                            made->path, made->format);
     float *rows = size_alloc_for(2, a->dim * sizeof *rows, "norms", err);

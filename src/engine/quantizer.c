@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint/gguf_write.h"
 #include "engine/calibration_text.h"
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -28,12 +29,13 @@ void quantizer_close(struct quantizer *q)
 }
 
 /* Calibration only chooses codes, so some matrix of the layers must get new ones. */
-bool quantizer_calibrates(const struct model *model, enum dtype layers)
+bool quantizer_calibrates(const struct model *model, bool gguf, enum dtype layers)
 {
     for (size_t i = 0; i < tensor_count(model); i++) {
         struct tensor tensor = tensor_at(model, i);
+        enum dtype type = gguf ? convert_fit(layers, tensor.matrix->cols) : layers;
         if (tensor_is_layers(tensor.kind) && !tensor_is_norm(tensor.kind) &&
-            !convert_carries(tensor.matrix, layers))
+            convert_is_quantized(type) && !convert_carries(tensor.matrix, type))
             return true;
     }
     return false;
@@ -143,15 +145,15 @@ static struct convert_options make_options(struct run *run)
     const struct quantizer_options *o = run->options;
     const struct model *model = &run->q->model;
     int head = o->head, embed = o->embed;
-    enum dtype other = convert_beside(model, o->layers);
     if (model->config.tied) {
         head = head >= 0 ? head : embed;
         embed = embed >= 0 ? embed : head;
     }
     return (struct convert_options){
+        .gguf = o->gguf,
         .layers = o->layers,
-        .head = head >= 0 ? (enum dtype)head : other,
-        .embed = embed >= 0 ? (enum dtype)embed : other,
+        .head = head >= 0 ? (enum dtype)head : convert_beside(model, o->gguf, true, o->layers),
+        .embed = embed >= 0 ? (enum dtype)embed : convert_beside(model, o->gguf, false, o->layers),
         .threads = o->threads,
         .tokens = run->q->text.ids, /* NULL: none */
         .n_tokens = run->q->text.n,
@@ -220,12 +222,43 @@ static void end_early(struct run *run)
                        run->q->report.layers, run->q->model.config.n_layers);
 }
 
+static void tell(void *arg, const char *note)
+{
+    const struct quantizer_options *o = ((const struct run *)arg)->options;
+    quantizer_note(o->on_note, o->arg, "%s", note);
+}
+
+/* What the file has no place for, and which matrices get another type. */
+static void tell_gguf(struct run *run, const struct convert_options *options)
+{
+    const struct model *model = &run->q->model;
+    gguf_write_notes(model, tell, run);
+    if (model->layers[0].q.type == DTYPE_INT4 && quantizer_calibrates(model, true, options->layers))
+        tell(run, "the checkpoint's weights have 4 bits already, and are rounded once more");
+    for (size_t i = 0; i < tensor_count(model); i++) {
+        struct tensor tensor = tensor_at(model, i);
+        enum dtype type = tensor.kind == TENSOR_EMBED  ? options->embed
+                          : tensor.kind == TENSOR_HEAD ? options->head
+                                                       : options->layers;
+        enum dtype fit = convert_fit(type, tensor.matrix->cols);
+        if (tensor_is_norm(tensor.kind) || fit == type || tensor.layer > 0)
+            continue;
+        quantizer_note(
+            run->options->on_note, run->options->arg,
+            "%s: %s for %s, whose blocks take rows of a multiple of %zu weights, not %zu",
+            tensor_kind_name(tensor.kind), dtype_info(fit)->name, dtype_info(type)->name,
+            dtype_info(type)->block, tensor.matrix->cols);
+    }
+}
+
 int quantizer_run(struct quantizer *q, const struct quantizer_options *options,
                   struct llama3_error *err)
 {
     struct run run = {.q = q, .options = options};
     const struct convert_options convert_options = make_options(&run);
     q->report = (struct convert_report){0};
+    if (options->gguf)
+        tell_gguf(&run, &convert_options);
     if (open_file(&run, &convert_options, err) != 0)
         return -1;
     if (convert(&q->model, &convert_options, &run.file, &q->report, err) == 0 &&

@@ -29,7 +29,8 @@ struct quantizer_options {
     const char *out;   /* the file to make; NULL: one without a name */
     bool private;      /* only its owner may read it; without a text, which takes seconds, an
                           interrupted run leaves nothing */
-    enum dtype layers; /* int4 or int8 */
+    bool gguf;         /* else our own format */
+    enum dtype layers; /* int4 or int8; of GGUF its types */
     int embed, head;   /* enum dtype, or -1: in a tied model the other's, else convert_beside() */
     int threads;       /* >= 1 */
     /* As of llama3_quantize(). */
@@ -49,7 +50,7 @@ int quantizer_open(struct quantizer *quantizer, const char *in, struct llama3_er
 void quantizer_close(struct quantizer *quantizer); /* fine on a zeroed one */
 
 /* Whether calibration has an effect: some layer's codes are not carried over. */
-bool quantizer_calibrates(const struct model *model, enum dtype layers);
+bool quantizer_calibrates(const struct model *model, bool gguf, enum dtype layers);
 /* Appends the built-in text. */
 int quantizer_text(struct quantizer *quantizer, struct llama3_error *err);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* rope.c: the frequencies that rotary positions turn with, computed once when a model is opened. */
 #include <math.h>
+#include <string.h>
 
 #include "engine/forward.h"
 
@@ -67,4 +68,27 @@ void rope_frequencies(const struct config *config, float *out)
             frequency /= rope->factors[i];
         out[i] = frequency;
     }
+}
+
+bool rope_factors(const struct config *config, float *out)
+{
+    struct config plain = *config;
+    struct rope *rope = &plain.rope;
+    if (rope->type != ROPE_LLAMA3 && rope->factors == NULL)
+        return false;
+    if (rope->factors != NULL && rope->type != ROPE_LLAMA3) {
+        memcpy(out, rope->factors, config->head_dim / 2 * sizeof *out);
+        return true;
+    }
+    rope->type = ROPE_PLAIN;
+    rope->factors = NULL;
+    float wanted[MAX_HEAD_DIM / 2], from[MAX_HEAD_DIM / 2];
+    rope_frequencies(config, wanted);
+    rope_frequencies(&plain, from);
+    for (size_t i = 0; i < config->head_dim / 2; i++) {
+        out[i] = from[i] / wanted[i];
+        for (int tries = 0; tries < 4 && from[i] / out[i] != wanted[i]; tries++)
+            out[i] = nextafterf(out[i], from[i] / out[i] > wanted[i] ? INFINITY : 0);
+    }
+    return true;
 }

@@ -22,21 +22,32 @@ struct quantize_args {
     const char *in, *out;
     struct option_texts calibrate; /* texts besides the built-in one */
     const char *verify;            /* a text, "": the built-in one, NULL: don't */
-    int type, head, embeddings;    /* into type_names; head, embeddings: -1 not given */
+    int format;                    /* into format_names */
+    int type, head, embeddings;    /* into type_names; -1: not given */
     int threads;
     bool no_calibrate;
 };
 
-static const char *const type_names[] = {"int4", "int8", "bf16", "f16", "f32", NULL};
-static const char *const layer_type_names[] = {"int4", "int8", NULL};
+enum { FORMAT_LLAMA3, FORMAT_GGUF };
+static const char *const format_names[] = {"llama3", "gguf", NULL};
+/* Of both formats: the library knows which of them has what. */
+static const char *const type_names[] = {"int4", "int8", "bf16", "f16",    "f32",
+                                         "q4_0", "q4_1", "q5_0", "q5_1",   "q8_0",
+                                         "q4_k", "q5_k", "q6_k", "iq4_nl", NULL};
 
 #define FIELD(name) offsetof(struct quantize_args, name)
 static const struct option_spec specs[] = {
-    OPT_ONE_OF(0, "type", FIELD(type), "int4|int8", layer_type_names,
+    OPT_ONE_OF(0, "format", FIELD(format), "llama3|gguf", format_names,
+               "of the file: our own (llama3), or GGUF, which\n"
+               "llama.cpp and others read"),
+    OPT_ONE_OF(0, "type", FIELD(type), "TYPE", type_names,
                "of the layers' matrices, and of what no other\n"
-               "option names (int4)"),
+               "option names: int4 or int8 (int4); of GGUF q4_0,\n"
+               "q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k, iq4_nl,\n"
+               "bf16, f16 or f32 (q4_k)"),
     OPT_ONE_OF(0, "embeddings", FIELD(embeddings), "TYPE", type_names,
-               "of the embedding: int4, int8, bf16, f16 or f32"),
+               "of the embedding: the same; of our own bf16, f16\n"
+               "or f32 as well"),
     OPT_ONE_OF(0, "head", FIELD(head), "TYPE", type_names,
                "of the output matrix; the embedding's, where the\n"
                "model has one matrix for both"),
@@ -57,16 +68,21 @@ static const struct option_spec specs[] = {
 };
 
 /* Names that other formats end in: every program, ours included, would take the file for one. */
-static int check_name(const char *out)
+static int check_name(const char *out, int format)
 {
     static const char *const others[] = {".gguf", ".ggml", ".bin", ".pt", ".pth", ".onnx"};
     size_t n = strlen(out);
+    if (format == FORMAT_GGUF)
+        return n > 5 && strcasecmp(out + n - 5, ".gguf") == 0
+                   ? STATUS_OK
+                   : say_usage("%s: expected a name that ends in .gguf, as --format gguf makes",
+                               out);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         size_t m = strlen(others[i]);
         if (n >= m && strcasecmp(out + n - m, others[i]) == 0)
             return say_usage("%s: what is made is a safetensors file: expected a name that ends in "
-                             ".safetensors, found %s",
-                             out, out + n - m);
+                             ".safetensors, found %s%s",
+                             out, out + n - m, i == 0 ? " (--format gguf makes those)" : "");
     }
     return 0;
 }
@@ -165,7 +181,8 @@ static int write_file(struct job *job, struct llama3_quantize_report *report)
     const struct quantize_args *args = job->args;
     const struct llama3_quantize_options options = {
         .size = sizeof options,
-        .layers = type_names[args->type],
+        .format = format_names[args->format],
+        .layers = args->type < 0 ? NULL : type_names[args->type],
         .embeddings = args->embeddings < 0 ? NULL : type_names[args->embeddings],
         .head = args->head < 0 ? NULL : type_names[args->head],
         .threads = args->threads,
@@ -325,7 +342,7 @@ static int check_args(const struct quantize_args *args)
         return say_usage(
             "--calibrate and --verify both name standard input, which can be read once: "
             "expected a file for one of them");
-    return check_name(args->out);
+    return check_name(args->out, args->format);
 }
 
 /* operands: [2] */
@@ -348,7 +365,7 @@ static int use(struct quantize_args *args, const char **operands)
 
 int main(int argc, char **argv)
 {
-    struct quantize_args args = {.head = -1, .embeddings = -1};
+    struct quantize_args args = {.type = -1, .head = -1, .embeddings = -1};
     const struct option_group group = OPT_GROUP("Options", specs, &args);
     const char *operands[2] = {NULL, NULL};
     const struct option_set set = {

@@ -20,6 +20,7 @@
 
 #include "backend/backend.h"
 #include "quant/activation.h"
+#include "quant/block.h"
 #include "quant/group.h"
 #include "quant/search.h"
 
@@ -186,6 +187,9 @@ struct kernels {
     void (*search_feedback)(const struct group_search *search,
                             const struct group_feedback *feedback, const float *row_scales,
                             float *scales, struct group_codes *out);
+    /* Of quant/block.h; the same bits on every table. */
+    block_fit *block_fit;
+    block_choose *block_choose;
 };
 
 /* Tokens of a tile: tiles are about equal, and no larger than the table wants. */

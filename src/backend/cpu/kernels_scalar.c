@@ -218,11 +218,13 @@ static void store_f16(const float *in, void *out, size_t n)
         ((uint16_t *)out)[i] = f32_to_f16(in[i]);
 }
 
+#include "backend/cpu/kernels_block.inc"
+
 #define KERNELS                                                                                  \
     .linear = {linear_f32, linear_f16, linear_bf16}, .add = add, .norm = norm, .swiglu = swiglu, \
     .kv = {[LLAMA3_KV_F16] = {attend_f16, store_f16}, [LLAMA3_KV_F32] = {attend_f32, NULL}},     \
     .search_scales = search_scales, .search_steps = search_steps, .search_codes = search_codes,  \
-    .search_feedback = search_feedback
+    .search_feedback = search_feedback, .block_fit = fit_blocks, .block_choose = choose_block
 
 /* Without integer kernels: grouped weights are expanded to f32. */
 const struct kernels kernels_scalar = {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * quantize.c: matrices to group-quantized strips. A thread takes the next strip, transposes it, so
- * that a vector holds a column of it, and calls the kernels of quant/search.h for scales and codes.
- * With feedback a thread takes several strips: the errors of earlier columns are then carried over
- * by matrix products large enough for BLAS.
+ * quantize.c: matrices to group-quantized strips or rows of blocks. A thread takes the next strip,
+ * transposes it, so that a vector holds a column of it, and calls the kernels of quant/search.h or
+ * quant/block.h for scales and codes. With feedback a thread takes several strips: the errors of
+ * earlier columns are then carried over by matrix products large enough for BLAS.
  */
 #include "backend/quantize.h"
 
@@ -16,10 +16,12 @@
 #include "backend/cpu/cpu.h"
 #include "base/size.h"
 #include "base/threads.h"
-#include "quant/search.h"
+#include "quant/block.h"
 
 /* A column counts even if its inputs are almost zero in the calibration text. */
 static const float LEAST_IMPORTANCE = 1e-4f; /* of the mean */
+
+static const float F16_MAX = 65504;
 
 enum { FEEDBACK_STRIPS = 16 }; /* taken at once */
 
@@ -29,15 +31,19 @@ enum { FEEDBACK_COLS = 128 };
 
 struct strip_result {
     double error, norm;
-    bool refused; /* a weight that isn't finite: */
+    bool refused; /* a weight that isn't finite, or too large: */
     size_t row, col;
+    float weight;
 };
 
 /* Memory of one thread; lanes are the rows of its strips. */
 struct quantize_scratch {
     float *row;    /* [padded columns] */
     float *x;      /* [padded columns][lanes], rows scaled to a largest weight of 1/2 to 1 */
-    float *scales; /* [lanes / STRIP][groups][STRIP] */
+    float *scales; /* [lanes / STRIP][groups][STRIP]; of blocks [runs][2][STRIP], with offsets */
+    /* For blocks: */
+    float *units;            /* [lanes / STRIP][blocks][2][STRIP] */
+    uint8_t (*codes)[STRIP]; /* [lanes / STRIP][BLOCK_COLS] of the block that is being made */
     /* For feedback: */
     float *lost;    /* [padded columns][lanes] errors of the columns done */
     float *targets; /* [FEEDBACK_COLS][lanes] */
@@ -47,7 +53,9 @@ struct quantize_job {
     const struct matrix *in;
     size_t first, n;
     enum dtype type;
-    struct strip_layout layout;
+    const struct block_type *block; /* NULL: strips */
+    size_t interleave;
+    struct strip_layout layout; /* of blocks, groups alone */
     struct codebook codebook;
     const struct kernels *kernels;
     float *importance;     /* [padded columns] 0 beyond the last */
@@ -66,9 +74,11 @@ struct strip_task {
     const struct quantize_scratch *scratch;
     struct strip_result *result;
     unsigned char *out;
-    size_t first, rows;   /* of the matrix */
-    size_t lane;          /* its first in the scratch */
-    float *scales;        /* [groups][STRIP] */
+    size_t first, rows; /* of the matrix */
+    size_t lane;        /* its first in the scratch */
+    float *scales;      /* of the scratch, */
+    float *units;       /* this strip's */
+    uint8_t (*codes)[STRIP];
     int exponents[STRIP]; /* rows were divided by 2^exponent */
     float row_scales[STRIP];
     double errors[STRIP];
@@ -85,6 +95,7 @@ struct group_format quantize_format(enum dtype type)
 static void read_row(const struct quantize_job *job, size_t row, float *out)
 {
     const struct matrix *m = job->in;
+    row = quantize_source_row(job->interleave, row);
     if (m->type < DTYPE_ROWS && job->kernels->expand[m->type] != NULL)
         job->kernels->expand[m->type](
             (const char *)m->data + row * dtype_row_bytes(m->type, m->cols), out, m->cols);
@@ -107,12 +118,13 @@ static float largest(const float *x, size_t n)
     return value;
 }
 
-static void refuse(struct strip_task *s, size_t row, const float *x)
+static void refuse(struct strip_task *s, size_t row, const float *x, float most)
 {
     s->result->refused = true;
-    s->result->row = row;
-    while (isfinite(x[s->result->col]))
+    s->result->row = quantize_source_row(s->job->interleave, row);
+    while (fabsf(x[s->result->col]) <= most)
         s->result->col++;
+    s->result->weight = x[s->result->col];
     atomic_store(&s->job->refused, true);
 }
 
@@ -123,9 +135,9 @@ static int load_row(struct strip_task *s, size_t lane)
     float *row = s->scratch->row, *x = s->scratch->x + s->lane + lane;
 
     read_row(s->job, s->first + lane, row);
-    float max = largest(row, cols);
-    if (!isfinite(max)) {
-        refuse(s, s->first + lane, row);
+    float max = largest(row, cols), most = s->job->block != NULL ? F16_MAX : FLT_MAX;
+    if (!(max <= most)) {
+        refuse(s, s->first + lane, row, most);
         return -1;
     }
     int *exponent = &s->exponents[lane];
@@ -205,6 +217,135 @@ static void quantize_groups(struct strip_task *s)
     }
 }
 
+/* ---- blocks ---------------------------------------------------------------------------------- */
+
+static size_t block_cols(const struct quantize_job *job)
+{
+    return dtype_info(job->type)->block;
+}
+
+static struct block_search run_of(const struct strip_task *s, const float *x, size_t run)
+{
+    const struct block_type *block = s->job->block;
+    return (struct block_search){
+        .type = block,
+        .x = x + s->lane,
+        .x_stride = s->job->lanes,
+        .importance = s->job->importance + run * block->run,
+    };
+}
+
+static float *run_scales(const struct strip_task *s, size_t run)
+{
+    return s->scales + run * 2 * STRIP;
+}
+
+/* The largest power of two of which a scale is 64 to 128 multiples; but f16 has to hold it. */
+static float power_unit(float scale, int row_exponent)
+{
+    int exponent = 0, least = -24 - row_exponent;
+    if (scale > 0 || scale < 0)
+        (void)frexpf(scale, &exponent);
+    return ldexpf(1, exponent - 7 > least ? exponent - 7 : least);
+}
+
+/* What f16 has nearest; not 0, where every multiple would be. */
+static float half_unit(float unit, int row_exponent)
+{
+    uint16_t half = f32_to_f16(ldexpf(unit, row_exponent));
+    return ldexpf(f16_to_f32(half > 0 || !(unit > 0) ? half : 1), -row_exponent);
+}
+
+/* The units of a block, from the scales and offsets of its runs. */
+static void find_units(const struct strip_task *s, size_t block)
+{
+    const struct block_type *t = s->job->block;
+    size_t runs = block_cols(s->job) / t->run;
+    float *units = s->units + block * 2 * STRIP;
+    const int most[] = {t->scale_high, t->offset_high > 0 ? t->offset_high : 1};
+    for (size_t i = 0; i < 2 * STRIP; i++) {
+        int exponent = s->exponents[i % STRIP];
+        float max = 0;
+        for (size_t run = block * runs; run < (block + 1) * runs; run++)
+            max = fmaxf(max, fabsf(run_scales(s, run)[i]));
+        units[i] = runs == 1 ? power_unit(max, exponent)
+                             : half_unit(max / (float)most[i / STRIP], exponent);
+    }
+}
+
+static void fit_runs(const struct strip_task *s)
+{
+    const struct block_type *t = s->job->block;
+    size_t cols = s->job->in->cols;
+    for (size_t run = 0; run < cols / t->run; run++) {
+        struct block_search search = run_of(s, s->scratch->x + run * t->run * s->job->lanes, run);
+        float *scales = run_scales(s, run);
+        s->job->kernels->block_fit(&search, scales, scales + STRIP);
+    }
+    for (size_t block = 0; block < cols / block_cols(s->job); block++)
+        find_units(s, block);
+}
+
+/* A lane of the block, as it is stored. */
+static void store_block(const struct strip_task *s, size_t block, size_t lane)
+{
+    const struct quantize_job *job = s->job;
+    const struct dtype_info *info = dtype_info(job->type);
+    size_t runs = info->block / job->block->run;
+    const float *units = s->units + block * 2 * STRIP + lane;
+    float d = units[0], dmin = units[STRIP];
+    struct block_content b;
+    for (size_t col = 0; col < info->block; col++)
+        b.codes[col] = s->codes[col][lane];
+    for (size_t i = 0; i < runs; i++) {
+        const float *scales = run_scales(s, block * runs + i) + lane;
+        if (runs == 1) {
+            d *= scales[0];
+            dmin *= -scales[STRIP];
+            continue;
+        }
+        b.scales[i] = (int8_t)scales[0];
+        if (job->block->offset_high > 0)
+            b.offsets[i] = (uint8_t)scales[STRIP];
+    }
+    b.d = f32_to_f16(ldexpf(d, s->exponents[lane]));
+    b.dmin = f32_to_f16(ldexpf(dmin, s->exponents[lane]));
+    block_pack(job->type, &b,
+               s->out + lane * dtype_row_bytes(job->type, job->in->cols) +
+                   block * info->block_bytes);
+}
+
+/* x: the run's columns, with feedback their targets. */
+static void quantize_run(struct strip_task *s, size_t run, const float *x,
+                         const struct block_feedback *feedback)
+{
+    const struct quantize_job *job = s->job;
+    const struct block_type *t = job->block;
+    struct block_search search = run_of(s, x, run);
+    size_t first = run * t->run, block = first / block_cols(job);
+    float *scales = run_scales(s, run), *units = s->units + block * 2 * STRIP, errors[STRIP];
+    if (feedback != NULL) {
+        job->kernels->block_fit(&search, scales, scales + STRIP);
+        if (t->run == block_cols(job))
+            find_units(s, block);
+    }
+    job->kernels->block_choose(&search, feedback, units, units + STRIP, scales, scales + STRIP,
+                               s->codes + first % block_cols(job), errors);
+    for (size_t lane = 0; lane < s->rows; lane++)
+        s->errors[lane] += (double)errors[lane];
+    for (size_t lane = 0; (first + t->run) % block_cols(job) == 0 && lane < s->rows; lane++)
+        store_block(s, block, lane);
+}
+
+static void quantize_runs(struct strip_task *s)
+{
+    size_t width = s->job->block->run;
+    for (size_t run = 0; run < s->job->in->cols / width; run++)
+        quantize_run(s, run, s->scratch->x + run * width * s->job->lanes, NULL);
+}
+
+/* ---- feedback -------------------------------------------------------------------------------- */
+
 struct feedback_panel {
     size_t block, n;     /* the feedback's block: its first column, how many it has */
     size_t first, width; /* of the matrix's columns */
@@ -237,13 +378,20 @@ static void quantize_panel_group(const struct quantize_job *job,
     make_up(job, scratch, p, p->first, first, width);
     for (size_t i = 0; i < n; i++) {
         struct strip_task *s = &strips[i];
-        struct group_search search =
-            group_of(s, scratch->targets + (first - p->first) * job->lanes, group);
+        const float *targets = scratch->targets + (first - p->first) * job->lanes;
         struct group_feedback feedback = {
             .weights = scratch_group(s, group) + s->lane,
             .errors = scratch->lost + first * job->lanes + s->lane,
             .factors = factors,
         };
+        if (job->block != NULL) {
+            struct block_feedback runs = {feedback, 0};
+            for (; runs.first < GROUP; runs.first += job->block->run)
+                quantize_run(s, (first + runs.first) / job->block->run,
+                             targets + runs.first * job->lanes, &runs);
+            continue;
+        }
+        struct group_search search = group_of(s, targets, group);
         float *scales = s->scales + group * STRIP;
         struct group_codes codes;
         job->kernels->search_scales(&search, scales);
@@ -280,17 +428,25 @@ static int open_strip(struct strip_task *s, struct quantize_job *job,
         .job = job,
         .scratch = scratch,
         .result = &job->results[strip],
-        .out = job->out + strip * job->layout.bytes,
+        .out = job->out + (job->block != NULL
+                               ? strip * STRIP * dtype_row_bytes(job->type, job->in->cols)
+                               : strip * job->layout.bytes),
         .first = job->first + strip * STRIP,
         .rows = left < STRIP ? left : STRIP,
         .lane = lane,
-        .scales = scratch->scales + lane * job->layout.groups,
+        .scales = scratch->scales + lane * job->layout.groups * (job->block != NULL ? 4 : 1),
+        .units = scratch->units + lane * job->layout.groups * 2,
+        .codes = scratch->codes + lane / STRIP * BLOCK_COLS,
     };
-    memset(s->out, 0, job->layout.bytes);
+    if (job->block == NULL)
+        memset(s->out, 0, job->layout.bytes);
     for (size_t i = 0; i < s->rows; i++)
         if (load_row(s, i) < 0)
             return -1;
-    find_scales(s);
+    if (job->block != NULL)
+        fit_runs(s);
+    else
+        find_scales(s);
     return 0;
 }
 
@@ -298,12 +454,15 @@ static void close_strip(struct strip_task *s)
 {
     float stored[STRIP] = {0};
     for (size_t lane = 0; lane < s->rows; lane++) {
+        s->result->error += ldexp(s->errors[lane], 2 * s->exponents[lane]);
+        if (s->job->block != NULL)
+            continue;
         /* Even the largest scale and level must not overflow. */
         stored[lane] = fminf(ldexpf(s->row_scales[lane], s->exponents[lane]),
                              FLT_MAX / (SCALE_MAX * (SCALE_MAX + 1.0f)));
-        s->result->error += ldexp(s->errors[lane], 2 * s->exponents[lane]);
     }
-    memcpy(s->out, stored, sizeof stored);
+    if (s->job->block == NULL)
+        memcpy(s->out, stored, sizeof stored);
 }
 
 /* As many strips as the scratch holds, from `strip` on. */
@@ -319,6 +478,8 @@ static void quantize_strips(struct quantize_job *job, const struct quantize_scra
             return;
     if (job->feedback != NULL)
         quantize_with_feedback(job, scratch, strips, n);
+    else if (job->block != NULL)
+        quantize_runs(&strips[0]);
     else
         quantize_groups(&strips[0]);
     for (size_t i = 0; i < n; i++)
@@ -349,7 +510,10 @@ static int open_job(struct quantize_job *job, int threads, struct llama3_error *
 {
     size_t groups = job->layout.groups, padded = groups * GROUP, lanes = job->lanes;
     size_t x = padded * lanes, lost = job->feedback != NULL ? x : 0;
-    size_t bytes = (x + groups * lanes + padded + lost + FEEDBACK_COLS * lanes) * sizeof(float);
+    size_t scales = groups * lanes * (job->block != NULL ? 4 : 1);
+    size_t units = job->block != NULL ? groups * lanes * 2 : 0;
+    size_t bytes = (x + scales + padded + lost + FEEDBACK_COLS * lanes + units) * sizeof(float) +
+                   lanes * BLOCK_COLS;
 
     job->kernels = kernels_choose(err);
     if (job->kernels == NULL)
@@ -367,7 +531,9 @@ static int open_job(struct quantize_job *job, int threads, struct llama3_error *
         scratch->lost = scratch->x + x;
         scratch->targets = scratch->lost + lost;
         scratch->scales = scratch->targets + FEEDBACK_COLS * lanes;
-        scratch->row = scratch->scales + groups * lanes;
+        scratch->units = scratch->scales + scales;
+        scratch->row = scratch->units + units;
+        scratch->codes = (uint8_t(*)[STRIP])(void *)(scratch->row + padded);
     }
     return 0;
 }
@@ -386,6 +552,10 @@ static int sum_up(const struct quantize_job *job, struct quantize_error *error,
 {
     for (size_t strip = 0; strip * STRIP < job->n; strip++) {
         const struct strip_result *r = &job->results[strip];
+        if (r->refused && isfinite(r->weight))
+            return error_input(err,
+                               "row %zu, column %zu: expected a weight that %s can hold, found %g",
+                               r->row, r->col, dtype_info(job->type)->name, (double)r->weight);
         if (r->refused)
             return error_input(
                 err, "row %zu, column %zu: expected a finite weight, found NaN or infinity", r->row,
@@ -402,13 +572,17 @@ int quantize_rows(const struct matrix *in, size_t first, size_t n,
                   const struct quantize_options *options, void *out, struct quantize_error *error,
                   struct llama3_error *err)
 {
+    const struct block_type *block = block_type(options->type);
     struct group_format format = quantize_format(options->type);
     struct quantize_job job = {
         .in = in,
         .first = first,
         .n = n,
         .type = options->type,
-        .layout = strip_layout(options->type, &format, in->cols),
+        .block = block,
+        .interleave = options->interleave,
+        .layout = block != NULL ? (struct strip_layout){.groups = in->cols / GROUP}
+                                : strip_layout(options->type, &format, in->cols),
         .feedback = options->feedback,
         .block_cols = options->block_cols,
         .lanes = options->feedback != NULL ? FEEDBACK_STRIPS * STRIP : STRIP,
