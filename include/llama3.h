@@ -316,7 +316,7 @@ struct llama3_message {
     const char *content;
     const char *json; /* NULL, or an object with other fields of the message, as the template knows
                          them: "tool_calls", "reasoning_content"; its "content" comes before the
-                         one above, such as a list of parts */
+                         one above, such as a list of parts; no "role" */
 };
 
 struct llama3_template_options {
@@ -328,7 +328,9 @@ struct llama3_template_options {
     /* JSON, each NULL or as the template knows it. */
     const char *tools;     /* an array of functions, as in the OpenAI API */
     const char *documents; /* an array */
-    const char *arguments; /* an object of more variables, such as {"enable_thinking": false} */
+    const char *arguments; /* an object of more variables, such as {"enable_thinking": false}; none
+                              that is set otherwise: "messages", "add_generation_prompt", and
+                              "date_string", "tools" and "documents" if they are given above */
     size_t memory;         /* bytes that the template may take beside these; 0: 256 MiB */
 };
 

@@ -482,24 +482,24 @@ int llama3_tokenize(const struct llama3_model *m, const char *text, size_t lengt
     return give(&list, status, tokens, n_tokens, err);
 }
 
-/* Sets the value of a caller's JSON text, if there is one. */
-static int set_argument(json_t *arguments, const char *name, const char *text,
-                        struct llama3_error *err)
+/* Sets the array of a caller's JSON text, if there is one; checks that of the arguments if not. */
+static int set_array(json_t *arguments, const char *name, const char *text,
+                     struct llama3_error *err)
 {
-    struct buf object = {0};
-    if (text == NULL)
-        return 0;
-    buf_add_str(&object, "{\"value\":");
-    buf_add_str(&object, text);
-    buf_add_str(&object, "}");
-    json_t *root = object.failed ? NULL : json_parse_exact(object.data, object.size, name, err);
-    int status = object.failed ? error_memory(err, name, object.size) : root == NULL ? -1 : 0;
-    if (status == 0 && json_object_size(root) != 1)
-        status = error_input(err, "%s: expected one value, found more", name);
-    if (status == 0 && json_object_set(arguments, name, json_object_get(root, "value")) != 0)
-        status = error_memory(err, name, object.size);
-    json_decref(root);
-    buf_free(&object);
+    json_t *value = json_incref(json_object_get(arguments, name));
+    if (text != NULL && value != NULL) {
+        json_decref(value);
+        return error_input(err, "arguments: expected no variable that is set already, found \"%s\"",
+                           name);
+    }
+    if (text != NULL && (value = json_parse_value(text, strlen(text), name, err)) == NULL)
+        return -1;
+    int status = 0;
+    if (value != NULL && !json_is_null(value) && !json_is_array(value))
+        status = error_input(err, "%s: expected an array, found %s", name, json_kind(value));
+    else if (value != NULL && json_object_set(arguments, name, value) != 0)
+        status = error_memory(err, name, sizeof *value);
+    json_decref(value);
     return status;
 }
 
@@ -508,8 +508,8 @@ static json_t *take_arguments(const struct llama3_template_options *o, struct ll
 {
     const char *text = o->arguments != NULL ? o->arguments : "{}";
     json_t *all = json_parse_exact(text, strlen(text), "arguments", err);
-    if (all != NULL && set_argument(all, "tools", o->tools, err) == 0 &&
-        set_argument(all, "documents", o->documents, err) == 0)
+    if (all != NULL && set_array(all, "tools", o->tools, err) == 0 &&
+        set_array(all, "documents", o->documents, err) == 0)
         return all;
     json_decref(all);
     return NULL;

@@ -189,8 +189,10 @@ START_TEST(several_templates)
                                          variables = {.size = sizeof variables,
                                                       .tools = "null",
                                                       .documents = "[\"d\"]",
-                                                      .arguments = "{\"x\": [1, true], \"tools\": "
-                                                                   "[2]}"};
+                                                      .arguments = "{\"x\": [1, true]}"},
+                                         argument = {.size = sizeof argument,
+                                                     .arguments = "{\"tools\": [2], "
+                                                                  "\"bos_token\": \"B\"}"};
     begin();
     tiny_put_text(folder, "tokenizer_config.json",
                   "{\"bos_token\": \"<|begin_of_text|>\", \"pad_token\": {\"content\": "
@@ -206,6 +208,7 @@ START_TEST(several_templates)
     renders(model, &hello, &null, "<|begin_of_text|>plain  None None");
     renders(model, &hello, &tools, "<|eot_id|>[{\"a\": 1}]");
     renders(model, &hello, &variables, "<|begin_of_text|>plain [1, True] None ['d']");
+    renders(model, &hello, &argument, "<|eot_id|>[2]");
     llama3_model_close(model);
 
     /* One that was named is used with tools as well, and wins over a text and a built-in one. */
@@ -324,6 +327,18 @@ START_TEST(broken_json_is_refused)
         {"[1], \"value\": [2]", NULL, NULL, NULL, "tools"},
         {"[1], \"b\": [2]", NULL, NULL, NULL, "tools"},
         {"[1]}", NULL, NULL, NULL, "tools"},
+        {"[", NULL, NULL, NULL, "tools: expected JSON: line 1: expected a value near end of file"},
+        {"{}", NULL, NULL, NULL, "tools: expected an array, found an object"},
+        {"5", NULL, NULL, NULL, "tools: expected an array, found an integer"},
+        {NULL, "5", NULL, NULL, "documents: expected an array, found an integer"},
+        {NULL, NULL, "{\"tools\": 5}", NULL, "tools: expected an array, found an integer"},
+        {NULL, NULL, "{\"documents\": {}}", NULL, "documents: expected an array, found an object"},
+        {"[]", NULL, "{\"tools\": [5]}", NULL, "that is set already, found \"tools\""},
+        {"null", NULL, "{\"tools\": [5]}", NULL, "that is set already, found \"tools\""},
+        {NULL, "[]", "{\"documents\": []}", NULL, "that is set already, found \"documents\""},
+        {NULL, NULL, "{\"messages\": []}", NULL, "that is set already, found \"messages\""},
+        {NULL, NULL, "{\"add_generation_prompt\": false}", NULL,
+         "that is set already, found \"add_generation_prompt\""},
         {NULL, "{\"a\":}", NULL, NULL, "documents"},
         {NULL, "[\"\xff\"]", NULL, NULL, "documents"},
         {NULL, NULL, "[1]", NULL, "arguments"},
@@ -335,6 +350,8 @@ START_TEST(broken_json_is_refused)
         {NULL, NULL, NULL, "{\"tool_calls\": ", "message 1"},
         {NULL, NULL, NULL, "[]", "message 1"},
         {NULL, NULL, NULL, "", "message 1"},
+        {NULL, NULL, NULL, "{\"role\": \"assistant\"}",
+         "message 1: expected one role, found another in its JSON"},
         {NULL, NULL, NULL, "{\"a\": \"\xc3\"}", "message 1"},
     };
     begin();
@@ -348,6 +365,13 @@ START_TEST(broken_json_is_refused)
         message.json = broken[i].message;
         refuses(model, &message, &options, broken[i].expected);
     }
+    struct llama3_template_options date = {.size = sizeof date,
+                                           .arguments = "{\"date_string\": \"x\"}"};
+    renders(model, &hello, &date, "{'role': 'user', 'content': 'Hello'}NoneNone");
+    date.date = "26 Jul 2024";
+    refuses(model, &hello, &date,
+            "arguments: expected no variable that is set already, found "
+            "\"date_string\"");
     llama3_model_close(model);
 
     /* What the template refuses is said in its words. */

@@ -137,6 +137,11 @@ run 0 "$program" -m "$tiny" -n 1 --temp 0 --template "$tmp/own.jinja" --template
 err_has "<|begin_of_text|>[False, {'x': [1]}, 'word']Hello"
 
 # What could not be meant.
+run 1 "$program" -m "$tiny" --template-arg 'messages=[]' -p x
+err_has 'llama3: --template-arg: expected no variable that is set already, found "messages"'
+run 1 "$program" -m "$tiny" --template-arg tools=5 -p x
+err_has 'llama3: --template-arg: tools: expected an array, found an integer'
+
 for option in --system=x --template=llama3 --template-arg=x=1 --date=x; do
     run 2 "$program" --raw -p x $option
     err_has "--raw uses no chat template, so ${option%%=*} has no meaning"

@@ -453,6 +453,7 @@ post 200 /apply-template "{$turns,\"chat_template_kwargs\":{\"mode\":\"deep\"}}"
 out_has '"prompt":"<|begin_of_text|>[user||q][assistant|t\"<|eot_id|>|a][assistant|u|b][user||r]deep<think>\n"'
 refused 400 /v1/chat/completions "{$chat,\"chat_template_kwargs\":1}" '"param":"chat_template_kwargs"'
 refused 400 /v1/completions '{"prompt":"x","chat_template_kwargs":{}}' '"param":"chat_template_kwargs"'
+refused 400 /v1/chat/completions "{$chat,\"chat_template_kwargs\":{\"messages\":[]}}" '"param":"chat_template_kwargs"'
 refused 400 /v1/chat/completions '{"messages":[{"role":"user","content":"x","reasoning":"y"}]}' '"param":"messages[0].reasoning"'
 run 0 "$program" -m "$tmp/thinker" --temperature 0 -n 24 -p "What is the capital of France?"
 sed 1d "$tmp/out" >"$tmp/want" # after <think>; random weights don't end a thought

@@ -78,27 +78,32 @@ uint64_t json_cost(const char *text, size_t size)
            (uint64_t)size * BYTE;
 }
 
-static json_t *parse(const char *text, size_t size, const struct json_limits *most, size_t exact,
-                     const char *where, struct llama3_error *err)
+static json_t *parse(const char *text, size_t size, const struct json_limits *most, size_t depth,
+                     size_t exact, const char *where, struct llama3_error *err)
 {
     if (check(text, size, most, where, err) != 0)
         return NULL;
-    return json_read(text, size, exact, where, err);
+    return json_read(text, size, depth, exact, where, err);
 }
 
 json_t *json_parse(const char *text, size_t size, const char *where, struct llama3_error *err)
 {
-    return parse(text, size, &files, 0, where, err);
+    return parse(text, size, &files, 0, 0, where, err);
 }
 
 json_t *json_parse_exact(const char *text, size_t size, const char *where, struct llama3_error *err)
 {
-    return parse(text, size, &files, 1, where, err);
+    return parse(text, size, &files, 0, 1, where, err);
+}
+
+json_t *json_parse_value(const char *text, size_t size, const char *where, struct llama3_error *err)
+{
+    return parse(text, size, &files, 1, 1, where, err);
 }
 
 json_t *json_parse_small(const char *text, size_t size, const char *where, struct llama3_error *err)
 {
-    return parse(text, size, &requests, 2, where, err);
+    return parse(text, size, &requests, 0, 2, where, err);
 }
 
 static int print_piece(const char *bytes, size_t n, void *arg)

@@ -26,6 +26,9 @@ json_t *json_parse(const char *text, size_t size, const char *where, struct llam
 /* The same, but an integer beyond 64 bits is an error, and not a real number. */
 json_t *json_parse_exact(const char *text, size_t size, const char *where,
                          struct llama3_error *err);
+/* The same for any value. */
+json_t *json_parse_value(const char *text, size_t size, const char *where,
+                         struct llama3_error *err);
 /* For a client's request, with much lower limits on containers and values. Its fields may be such
  * integers, and are checked where they are used; what they contain may not. */
 json_t *json_parse_small(const char *text, size_t size, const char *where,

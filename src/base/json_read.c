@@ -326,11 +326,12 @@ static json_t *read_value(struct json_reader *r)
 
 static json_t *read_root(struct json_reader *r)
 {
+    bool any = r->depth > 0;
     json_t *root = read_value(r);
     skip_space(r);
     if (root != NULL && r->at < r->size)
         refuse(r, "expected end of file");
-    else if (root == NULL || json_is_object(root))
+    else if (root == NULL || any || json_is_object(root))
         return root;
     else
         error_input(r->err, "%s: expected a JSON object, found %s", r->where, json_kind(root));
@@ -338,10 +339,11 @@ static json_t *read_root(struct json_reader *r)
     return NULL;
 }
 
-json_t *json_read(const char *text, size_t size, size_t exact, const char *where,
+json_t *json_read(const char *text, size_t size, size_t depth, size_t exact, const char *where,
                   struct llama3_error *err)
 {
-    struct json_reader r = {.text = text, .size = size, .exact = exact, .where = where, .err = err};
+    struct json_reader r = {
+        .text = text, .size = size, .depth = depth, .exact = exact, .where = where, .err = err};
     r.plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     if (r.plain == (locale_t)0)
         return no_memory(&r);

@@ -46,12 +46,25 @@ static const char *without_folder(const char *message)
     return name;
 }
 
+/* Whether a message is about what a template is given, which the request's only field sets. */
+static bool is_argument(const char *message)
+{
+    static const char *const names[] = {"arguments: ", "tools: ", "documents: "};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strncmp(message, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}
+
 int api_error_from(struct api_error *err, const struct llama3_error *from, const char *model_path,
                    const char *model_id)
 {
     const char *rest = after_path(from->message, model_path);
     const char *before = rest != NULL ? model_id : "";
     const char *message = rest != NULL ? rest : without_folder(from->message);
+    if (from->code == LLAMA3_EINPUT && is_argument(from->message))
+        return api_error_set(err, 400, NULL, "chat_template_kwargs",
+                             "request: \"chat_template_kwargs\": %s", from->message);
     bool context = from->code == LLAMA3_ECONTEXT;
     int status = context || from->code == LLAMA3_EINPUT                          ? 400
                  : from->code == LLAMA3_ENOMEM || from->code == LLAMA3_ECANCELED ? 503

@@ -115,9 +115,12 @@ int chat_message_check(const struct llama3_message *message, size_t number,
     char where[40];
     snprintf(where, sizeof where, "message %zu", number);
     json_t *fields = json_parse_exact(message->json, strlen(message->json), where, err);
-    bool good = fields != NULL;
+    int status = fields != NULL ? 0 : -1;
+    if (json_object_get(fields, "role") != NULL)
+        status =
+            error_input(err, "message %zu: expected one role, found another in its JSON", number);
     json_decref(fields);
-    return good ? 0 : -1;
+    return status;
 }
 
 /* Thoughts go by several names, as in transformers: each template finds them by its own. */
@@ -236,6 +239,20 @@ static int cut(struct jinja_output *text, struct llama3_error *err)
     return 0;
 }
 
+/* Arguments must not replace what the request says elsewhere. */
+static int check_arguments(const struct chat_request *r, struct llama3_error *err)
+{
+    const char *const taken[] = {"messages", "add_generation_prompt",
+                                 r->date != NULL ? "date_string" : "messages"};
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
+        if (json_object_get(r->arguments, taken[i]) != NULL)
+            return error_input(err,
+                               "arguments: expected no variable that is set already, "
+                               "found \"%s\"",
+                               taken[i]);
+    return 0;
+}
+
 static int check(const struct chat_request *r, struct llama3_error *err)
 {
     if (r->n == 0)
@@ -248,7 +265,7 @@ static int check(const struct chat_request *r, struct llama3_error *err)
                            "message %zu: expected one of the assistant to continue, found role "
                            "\"%.40s\"",
                            r->n, r->messages[r->n - 1].role);
-    return r->date != NULL ? chat_date_check(r->date, err) : 0;
+    return r->date != NULL && chat_date_check(r->date, err) < 0 ? -1 : check_arguments(r, err);
 }
 
 static int render_text(const struct chat_template *chat, const struct chat_request *r,

@@ -134,16 +134,8 @@ void args_free(struct args *args)
 /* A value as JSON, or as a string. */
 static json_t *value_of(const char *text)
 {
-    struct buf object = {0};
-    buf_add_str(&object, "{\"value\":");
-    buf_add_str(&object, text);
-    buf_add_str(&object, "}");
-    json_t *root = object.failed ? NULL : json_parse_exact(object.data, object.size, "", NULL);
-    json_t *value = json_object_size(root) == 1 ? json_incref(json_object_get(root, "value"))
-                                                : json_string(text);
-    json_decref(root);
-    buf_free(&object);
-    return value;
+    json_t *value = json_parse_value(text, strlen(text), "", NULL);
+    return value != NULL ? value : json_string(text);
 }
 
 /* Sets what a NAME=VALUE says; an error is on stderr. */

@@ -120,7 +120,8 @@ int say_failure(const struct llama3_error *err)
     } fields[] = {
         {"context: expected ", "--ctx: expected "}, {"gpu_layers: ", "--gpu-layers: "},
         {"template_name: ", "--template: "},        {"device: expected ", "--device: expected "},
-        {"date: expected ", "--date: expected "},
+        {"date: expected ", "--date: expected "},   {"arguments: ", "--template-arg: "},
+        {"tools: ", "--template-arg: tools: "},     {"documents: ", "--template-arg: documents: "},
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         size_t n = strlen(fields[i].begin);
