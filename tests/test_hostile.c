@@ -16,7 +16,7 @@
 #include <sys/resource.h>
 
 #include "base/utf8.h"
-#include "checkpoint/model.h"
+#include "checkpoint/assemble.h"
 #include "run.h"
 #include "text/chat.h"
 #include "tiny.h"
@@ -647,8 +647,7 @@ START_TEST(evil_packed_json)
 }
 END_TEST
 
-/* ---- SentencePiece
- * ---------------------------------------------------------------------------------------- */
+/* ---- SentencePiece --------------------------------------------------------------------------- */
 
 /* Every byte before `end` changed, one way after the other; then cut at some. */
 static void damage(const char *folder, const char *path, const char *name, struct buf *file,
@@ -670,7 +669,7 @@ static void damage(const char *folder, const char *path, const char *name, struc
     ck_assert(try_open(path));
 }
 
-static struct buf read_fixture(const char *path)
+static struct buf read_whole(const char *path)
 {
     char block[4096];
     struct buf file = {0};
@@ -691,13 +690,13 @@ START_TEST(damaged_sentencepiece)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         buf_free(&file);
         snprintf(path, sizeof path, TEST_DATA "/tiny-sentencepiece/%s", names[i]);
-        file = read_fixture(path);
+        file = read_whole(path);
         tiny_put(folder, names[i], file.data, file.size);
     }
     damage(folder, folder, "tokenizer.json", &file, file.size);
     buf_free(&file);
 
-    file = read_fixture(TEST_DATA "/tiny-gguf-sentencepiece/model.gguf");
+    file = read_whole(TEST_DATA "/tiny-gguf-sentencepiece/model.gguf");
     snprintf(path, sizeof path, "%s/x.gguf", folder);
     char *end = memmem(file.data, file.size, "token_embd.weight", 17);
     ck_assert_ptr_nonnull(end);
@@ -707,7 +706,7 @@ START_TEST(damaged_sentencepiece)
     char packed[600];
     snprintf(packed, sizeof packed, "%s/y.safetensors", folder);
     tiny_packed(path, packed);
-    file = read_fixture(packed);
+    file = read_whole(packed);
     uint64_t length;
     memcpy(&length, file.data, sizeof length);
     ck_assert_uint_lt(length, file.size);
@@ -729,6 +728,181 @@ START_TEST(damaged_sentencepiece)
 }
 END_TEST
 
+/* ---- quantized safetensors ------------------------------------------------------------------- */
+
+enum { MAX_PIECES = 128 };
+
+struct piece {
+    char name[128], type[16];
+    uint64_t dims[4];
+    size_t n_dims, size;
+    const char *data;
+};
+
+/* A checkpoint of tests/data, whose folder is copied, and the tensors of its file. */
+struct quantized {
+    char *folder;
+    struct buf file;
+    struct piece pieces[MAX_PIECES];
+    size_t n;
+};
+
+static void read_fixture(const char *fixture, const char *name, struct buf *out)
+{
+    char path[512];
+    snprintf(path, sizeof path, TEST_DATA "/tiny-%s/%s", fixture, name);
+    *out = read_whole(path);
+}
+
+static void open_quantized(struct quantized *q, const char *fixture)
+{
+    static const char *const names[] = {"config.json", "tokenizer.json"};
+    const char *name;
+    json_t *entry;
+    uint64_t length;
+    *q = (struct quantized){.folder = tiny_folder()};
+    for (size_t i = 0; i < 2; i++) {
+        struct buf text = {0};
+        read_fixture(fixture, names[i], &text);
+        tiny_put(q->folder, names[i], text.data, text.size);
+        buf_free(&text);
+    }
+    read_fixture(fixture, "model.safetensors", &q->file);
+    memcpy(&length, q->file.data, sizeof length);
+    json_t *header = json_loadb(q->file.data + 8, length, 0, NULL);
+    json_object_foreach(header, name, entry)
+    {
+        const json_t *shape = json_object_get(entry, "shape");
+        const json_t *offsets = json_object_get(entry, "data_offsets");
+        struct piece *piece = &q->pieces[q->n];
+        if (shape == NULL)
+            continue;
+        ck_assert_uint_lt(q->n++, MAX_PIECES);
+        snprintf(piece->name, sizeof piece->name, "%s", name);
+        snprintf(piece->type, sizeof piece->type, "%s",
+                 json_string_value(json_object_get(entry, "dtype")));
+        for (; piece->n_dims < json_array_size(shape); piece->n_dims++)
+            piece->dims[piece->n_dims] =
+                (uint64_t)json_integer_value(json_array_get(shape, piece->n_dims));
+        size_t begin = (size_t)json_integer_value(json_array_get(offsets, 0));
+        piece->size = (size_t)json_integer_value(json_array_get(offsets, 1)) - begin;
+        piece->data = q->file.data + 8 + length + begin;
+    }
+    json_decref(header);
+}
+
+static bool try_quantized(const struct quantized *q)
+{
+    struct buf header = {0}, file = {0};
+    size_t at = 0;
+    char line[512], shape[64];
+    for (size_t i = 0; i < q->n; at += q->pieces[i++].size) {
+        const struct piece *p = &q->pieces[i];
+        tensor_shape_text(p->dims, p->n_dims, shape, sizeof shape);
+        snprintf(line, sizeof line,
+                 "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
+                 i > 0 ? "," : "{", p->name, p->type, shape, at, at + p->size);
+        buf_add_str(&header, line);
+    }
+    buf_add_str(&header, "}");
+    uint64_t length = header.size;
+    buf_add(&file, &length, sizeof length);
+    buf_add(&file, header.data, header.size);
+    for (size_t i = 0; i < q->n; i++)
+        buf_add(&file, q->pieces[i].data, q->pieces[i].size);
+    tiny_put(q->folder, "model.safetensors", file.data, file.size);
+    buf_free(&header);
+    buf_free(&file);
+    return try_open(q->folder);
+}
+
+/* Every type, and shapes of as many bytes. */
+static void try_types(struct quantized *q, struct piece *p)
+{
+    static const struct {
+        const char *name;
+        size_t size;
+    } types[] = {{"F32", 4}, {"F16", 2}, {"BF16", 2},    {"I8", 1},      {"U8", 1},
+                 {"I32", 4}, {"I64", 8}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1}};
+    const struct piece was = *p;
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
+        uint64_t n = p->size / types[t].size, first = was.n_dims > 0 ? was.dims[0] : 1;
+        if (p->size % types[t].size != 0)
+            continue;
+        const uint64_t shapes[][2] = {
+            {n, 1}, {1, n}, {first, n / first}, {n / first, first}, {2, n / 2}, {n / 2, 2}, {n, 0}};
+        snprintf(p->type, sizeof p->type, "%s", types[t].name);
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+            p->n_dims = shapes[i][1] == 0 ? 1 : 2;
+            memcpy(p->dims, shapes[i], sizeof shapes[i]);
+            if (p->dims[0] * (p->n_dims == 2 ? p->dims[1] : 1) == n)
+                try_quantized(q);
+        }
+        *p = was;
+    }
+}
+
+struct state_target {
+    struct quantized *q;
+    struct piece *piece;
+};
+
+static void try_state(const char *text, size_t size, void *arg)
+{
+    const struct state_target *target = arg;
+    const struct piece was = *target->piece;
+    target->piece->data = text;
+    target->piece->dims[0] = target->piece->size = size;
+    try_quantized(target->q);
+    *target->piece = was;
+}
+
+static void try_contents(struct quantized *q, struct piece *p)
+{
+    static const uint8_t fills[] = {0x00, 0x01, 0x7f, 0x80, 0xff};
+    const struct piece was = *p;
+    if (strstr(p->name, "quant_state") != NULL) {
+        char *text = strndup(p->data, p->size);
+        each_evil_json(text, try_state, &(struct state_target){q, p});
+        free(text);
+    }
+    char *filled = malloc(p->size + 1);
+    p->data = filled;
+    for (size_t i = 0; i < sizeof fills; i++) {
+        memset(filled, fills[i], p->size);
+        try_quantized(q);
+    }
+    *p = was;
+    free(filled);
+}
+
+START_TEST(evil_quantized)
+{
+    static const char *const fixtures[] = {"bnb-nf4-double", "bnb-int8", "fp8-block",
+                                           "ct-fp8-channel", "ct-mxfp4", "ct-nvfp4",
+                                           "modelopt-nvfp4"};
+    static struct quantized q;
+    for (size_t f = 0; f < sizeof fixtures / sizeof *fixtures; f++) {
+        open_quantized(&q, fixtures[f]);
+        ck_assert(try_quantized(&q));
+        for (size_t i = 0; i < q.n; i++) {
+            struct piece *p = &q.pieces[i];
+            if (strstr(p->name, "down_proj") == NULL)
+                continue;
+            try_types(&q, p);
+            try_contents(&q, p);
+            p->name[strlen(p->name) - 1] ^= 1; /* one is missing, and one is unknown */
+            bool opened = try_quantized(&q);
+            ck_assert_msg(!opened, "%s: opened with %s", fixtures[f], p->name);
+            p->name[strlen(p->name) - 1] ^= 1;
+        }
+        buf_free(&q.file);
+        tiny_remove(q.folder);
+    }
+    finish("evil quantized safetensors", 1500);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tcase = tcase_create("hostile");
@@ -736,6 +910,7 @@ int main(void)
     tcase_add_test(tcase, cut_at_every_byte);
     tcase_add_test(tcase, evil_numbers_in_json);
     tcase_add_test(tcase, evil_safetensors);
+    tcase_add_test(tcase, evil_quantized);
     tcase_add_test(tcase, evil_gguf_fields);
     tcase_add_test(tcase, evil_gguf_products);
     tcase_add_test(tcase, evil_gguf_bytes);
