@@ -174,6 +174,47 @@ def cut_tensors(tensors):
     return cut
 
 
+def quantized(tensors):
+    """Each matrix of the layer in another format."""
+    def f32(*numbers):
+        return "F32", [len(numbers)], struct.pack(f"<{len(numbers)}f", *numbers)
+
+    def nibbles(kind, rows, absmax, **nested):
+        state = dict(quant_type=kind, blocksize=32, dtype="bfloat16", shape=[rows, DIM], **nested)
+        text = dump(state)
+        n = rows * DIM // 2
+        return {".weight": ("U8", [n, 1], bytes(range(7, 7 + n))), ".weight.absmax": absmax,
+                ".weight.quant_map": f32(*(i / 8 - 1 for i in range(16))),
+                f".weight.quant_state.bitsandbytes__{kind}": ("U8", [len(text)], text)}
+
+    def bytes_of(type, rows, cols):
+        return {".weight": (type, [rows, cols], bytes(range(40, 40 + rows * cols)))}
+
+    q, kv = HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM
+    nested = {".weight.nested_absmax": f32(0.5),
+              ".weight.nested_quant_map": f32(*(i / 256 for i in range(256)))}
+    parts = {
+        "q_proj": nibbles("nf4", q, f32(0.25)),
+        "k_proj": nibbles("fp4", kv, f32(0.25)),
+        "v_proj": {**nibbles("nf4", kv, ("U8", [1], b"\x80"), nested_blocksize=256,
+                             nested_dtype="float32", nested_offset=0.125), **nested},
+        "o_proj": {**bytes_of("I8", DIM, q), ".SCB": f32(*[0.5] * DIM),
+                   ".weight_format": ("U8", [], b"\0")},
+        "gate_proj": {**bytes_of("F8_E4M3", FFN, DIM), ".weight_scale": f32(0.01),
+                      ".input_scale": f32(0.01)},
+        "up_proj": {**bytes_of("F8_E4M3", FFN, DIM),
+                    ".weight_scale": ("BF16", [FFN, 1], b"\x80\x3c" * FFN)},
+        "down_proj": {**bytes_of("F8_E4M3", DIM, FFN),
+                      ".weight_scale_inv": ("F32", [2, 2], f32(0.1, 0.2, 0.3, 0.4)[2])},
+    }  # fmt: skip
+    out = {}
+    for name, tensor in tensors.items():
+        stem = name.removesuffix(".weight")
+        new = parts.get(stem.split(".")[-1])
+        out.update({name: tensor} if new is None else {stem + k: t for k, t in new.items()})
+    return safetensors(out, {"format": "pt"})
+
+
 def cut_config(config):
     return {**config, "hidden_size": DIM, "intermediate_size": FFN, "num_hidden_layers": 1,
             "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM,
@@ -369,6 +410,8 @@ def corpus(quantize):
         path.write_bytes(files["gguf/mixed"])
         files["packed/gguf"] = packed(quantize, path)
 
+    files["safetensors/quantized"] = quantized(
+        cut_tensors(read_safetensors(DATA / "tiny-bf16/model.safetensors")[0]))  # fmt: skip
     strings = [text for text, *_ in read_json("text/encode.json")[8::40]]
     for i, (name, tokenizer) in enumerate(texts.items()):
         text = "the the he" + "".join(strings[i::3])[:80]
@@ -379,7 +422,8 @@ def corpus(quantize):
                                                 "".join(text for text, *_ in lines[:45]).encode())
     files["gguf/sentencepiece"] = (DATA / "tiny-gguf-sentencepiece/model.gguf").read_bytes()
 
-    for name in ("tiny-f32", "tiny-rope", "tiny-transformers5", "tiny-rope-yarn-mscale"):
+    for name in ("tiny-f32", "tiny-rope", "tiny-transformers5", "tiny-rope-yarn-mscale",
+                 "tiny-ct-fp8-block"):  # fmt: skip
         parts = [dump(read_json(f"{name}/{part}")) for part in
                  ("config.json", "generation_config.json", "tokenizer_config.json")]  # fmt: skip
         parts[0] = dump(cut_config(read_json(f"{name}/config.json")))
