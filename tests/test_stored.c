@@ -17,9 +17,12 @@
 #include "run.h"
 
 static const char *const fixtures[] = {
-    "bnb-nf4",        "bnb-nf4-double", "bnb-fp4",       "bnb-int8",  "ct-fp8-tensor",
-    "ct-fp8-channel", "ct-fp8-block",   "fp8-tensor",    "fp8-block", "fp8-fbgemm",
-    "ct-mxfp4",       "ct-nvfp4",       "modelopt-nvfp4"};
+    "bnb-nf4",        "bnb-nf4-double",  "bnb-fp4",        "bnb-int8",        "ct-fp8-tensor",
+    "ct-fp8-channel", "ct-fp8-block",    "fp8-tensor",     "fp8-block",       "fp8-fbgemm",
+    "ct-mxfp4",       "ct-nvfp4",        "modelopt-nvfp4", "gptq-4-g32",      "gptq-4-g32-v2",
+    "gptq-4-lies-v1", "gptq-4-lies-v2",  "gptq-4-asym",    "gptq-4-act",      "gptq-4-channel",
+    "gptq-4-g128",    "gptq-8-g32",      "awq-gemm",       "awq-gemv",        "ct-int4-g32",
+    "ct-int4-asym",   "ct-int4-channel", "ct-int4-act",    "ct-int8-channel", "ct-w8a8"};
 enum { N_FIXTURES = sizeof fixtures / sizeof *fixtures };
 
 static uint64_t fnv(uint64_t sum, const void *data, size_t size)

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -410,6 +411,22 @@ int model_set_special(struct model *model, const char *key, const char *text, si
                       const char *where, struct llama3_error *err)
 {
     return set_text(&model->special_tokens, key, "special token", text, length, where, err);
+}
+
+int model_note(struct model *model, const char *where, struct llama3_error *err, const char *format,
+               ...)
+{
+    char text[256], note[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    snprintf(note, sizeof note, "%.200s: %s", where, text);
+    if (model->notes == NULL)
+        model->notes = json_array();
+    return json_array_append_new(model->notes, json_string(note)) == 0
+               ? 0
+               : error_memory(err, where, sizeof note);
 }
 
 int model_add_eos(struct model *model, int64_t id, const char *where, struct llama3_error *err)

@@ -73,6 +73,10 @@ int model_set_template(struct model *model, const char *name, size_t name_length
 int model_set_special(struct model *model, const char *key, const char *text, size_t length,
                       const char *where, struct llama3_error *err);
 
+/* Adds a sentence to the notes. -1 without memory. */
+int model_note(struct model *model, const char *where, struct llama3_error *err, const char *format,
+               ...) __attribute__((format(printf, 4, 5)));
+
 /* Inserts an id below config.vocab_size into eos_ids, unless it is there. */
 int model_add_eos(struct model *model, int64_t id, const char *where, struct llama3_error *err);
 

@@ -230,7 +230,8 @@ static int take_scales(const struct stored *s, const char *suffix, struct number
     struct file_tensor *tensor = stored_expect(s, suffix, NULL, NULL, 2, err);
     if (tensor == NULL || stored_floats(s, tensor, suffix, scales, err) != 0)
         return -1;
-    size_t tall = s->model->scale_rows, wide = s->model->scale_cols, n = 1;
+    size_t tall = s->model->quantization.scale_rows, wide = s->model->quantization.scale_cols,
+           n = 1;
     for (size_t i = 0; i < tensor->n_dims; i++)
         n *= tensor->dims[i]; /* no more than the file's bytes */
     scales->rows = scales->cols = scales->row_run = scales->col_run = 1;

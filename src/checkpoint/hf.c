@@ -73,6 +73,21 @@ static int read_config(struct model *model, const char *folder, struct llama3_er
     return read_file(model, folder, "config.json", MAX_SMALL_FILE, true, hf_config_read, err);
 }
 
+/* Older writers of GPTQ and AWQ put its parameters into a file of their own. */
+static int read_quantization_files(struct model *model, const char *folder,
+                                   struct llama3_error *err)
+{
+    if (model->quantization.method != QUANTIZATION_BY_TENSORS)
+        return 0;
+    if (read_file(model, folder, "quantize_config.json", MAX_SMALL_FILE, false, hf_gptq_read,
+                  err) != 0)
+        return -1;
+    return model->quantization.method != QUANTIZATION_BY_TENSORS
+               ? 0
+               : read_file(model, folder, "quant_config.json", MAX_SMALL_FILE, false, hf_awq_read,
+                           err);
+}
+
 int hf_config_check(const char *folder, struct llama3_error *err)
 {
     struct model model = {0};
@@ -276,9 +291,15 @@ int hf_model_open(struct model *model, const char *folder, struct llama3_error *
     model->format = "safetensors";
     int result = read_config(model, folder, err);
     if (result == 0)
+        result = read_quantization_files(model, folder, err);
+    if (result == 0)
         result = safetensors_read_folder(model, folder, &hf_names, &table, err);
     if (result == 0)
         result = assemble_model(model, &table, &hf_names, folder, err);
+    if (result == 0 && model->quantization.denied)
+        result = model_note(model, folder, err,
+                            "zeros are those of %s, though the configuration says otherwise",
+                            model->quantization.v2 ? "gptq" : "gptq_v2");
     tensor_table_free(&table);
     if (result != 0 || hf_generation_open(model, folder, err) != 0 ||
         read_file(model, folder, "tokenizer.json", MAX_TOKENIZER, true, hf_tokenizer_read, err) !=

@@ -18,6 +18,9 @@ typedef int hf_reader(const json_t *root, struct model *model, const char *where
 hf_reader hf_config_read, hf_generation_read, hf_tokenizer_read, hf_tokenizer_config_read;
 hf_reader hf_template_read; /* only "chat_template" of the last one */
 
+/* "quantization_config" of config.json; and what is in a file of its own for GPTQ and AWQ. */
+hf_reader hf_quantization_read, hf_gptq_read, hf_awq_read;
+
 /* What YaRN does to a rope of known factor where nothing else is said. */
 void hf_yarn_defaults(struct rope *rope);
 

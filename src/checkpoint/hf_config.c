@@ -68,49 +68,13 @@ static int refuse_variants(const json_t *root, const char *where, struct llama3_
     return 0;
 }
 
-/* The block of FP8's scales: two positive numbers, or nothing. */
-static int read_block(const json_t *block, struct model *model, const char *where,
-                      struct llama3_error *err)
-{
-    json_int_t rows = json_integer_value(json_array_get(block, 0));
-    json_int_t cols = json_integer_value(json_array_get(block, 1));
-    if (block == NULL || json_is_null(block))
-        return 0;
-    if (json_array_size(block) != 2 || rows < 1 || rows > MAX_FFN || cols < 1 || cols > MAX_FFN)
-        return error_input(err, "%s: block of scales: expected two sizes of 1..%d, found others",
-                           where, MAX_FFN);
-    model->scale_rows = (size_t)rows;
-    model->scale_cols = (size_t)cols;
-    return 0;
-}
-
-/* The tensors say how they are quantized; this, what they don't. */
 static int read_quantization(const json_t *root, struct model *model, const char *where,
                              struct llama3_error *err)
 {
-    static const char *const methods[] = {"bitsandbytes", "compressed-tensors", "fbgemm_fp8", "fp8",
-                                          "modelopt"};
-    const json_t *q = json_object_get(root, "quantization_config"), *value;
-    const char *method = "an unnamed method", *name;
-    size_t i = 0;
-    if (q == NULL || json_is_null(q))
-        return 0;
-    if (json_is_object(q) && json_get_string(q, "quant_method", false, &method, where, err) != 0)
-        return -1;
-    while (i < sizeof methods / sizeof *methods && strcmp(method, methods[i]) != 0)
-        i++;
-    if (i == sizeof methods / sizeof *methods)
-        return error_input(err,
-                           "%s: \"quantization_config\": expected bitsandbytes, "
-                           "compressed-tensors, fbgemm_fp8, fp8 or modelopt, found %.80s",
-                           where, method);
-    json_object_foreach(json_object_get(q, "config_groups"), name, value)
-    {
-        const json_t *weights = json_object_get(value, "weights");
-        if (read_block(json_object_get(weights, "block_structure"), model, where, err) != 0)
-            return -1;
-    }
-    return read_block(json_object_get(q, "weight_block_size"), model, where, err);
+    const json_t *quantization = json_object_get(root, "quantization_config");
+    return quantization == NULL || json_is_null(quantization)
+               ? 0
+               : hf_quantization_read(quantization, model, where, err);
 }
 
 /* rope_scaling or rope_parameters: one object, or NULL. */

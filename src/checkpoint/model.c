@@ -89,6 +89,7 @@ void model_close(struct model *model)
     free(model->path);
     json_decref(model->templates);
     json_decref(model->special_tokens);
+    json_decref(model->notes);
     json_decref(model->generation.unsupported);
     for (size_t i = 0; i < model->n_parts; i++)
         free(model->parts[i]);

@@ -86,6 +86,20 @@ struct generation_defaults {
         NAN, NAN, NAN, NAN, .top_k = -1, .do_sample = -1 \
     }
 
+/* What a configuration says of quantized matrices beside what their tensors tell. */
+struct quantization {
+    enum { QUANTIZATION_BY_TENSORS, QUANTIZATION_GPTQ, QUANTIZATION_AWQ } method;
+    bool symmetric;                /* GPTQ */
+    bool v2;                       /* GPTQ: zeros are stored as they are */
+    bool by_rows;                  /* AWQ's gemv */
+    size_t cols;                   /* that share a scale; 0: not said */
+    size_t scale_rows, scale_cols; /* FP8: weights that share one; 0: not said */
+    /* While matrices are read: */
+    bool denied;           /* zeros are not of the version that was said */
+    const uint32_t *order; /* [order_cols] of the matrix before, among the model's parts */
+    size_t order_cols;
+};
+
 struct model {
     char *path;         /* that was opened, after a look-up in the cache */
     const char *format; /* "safetensors", "gguf", "llama3": static */
@@ -110,7 +124,9 @@ struct model {
     float *rope_factors; /* storage of config.rope.factors */
     void **parts;        /* [n_parts] storage of matrices' parts, tables and copies */
     size_t n_parts;
-    size_t scale_rows, scale_cols; /* FP8: weights that share a scale; 0: the file doesn't say */
+    struct quantization quantization;
+    struct json_t *notes; /* an array: sentences about what is done otherwise than the checkpoint
+                             says; NULL: none */
 };
 
 /* path: a directory with config.json, a .gguf file (the first one of a split set), one of our own

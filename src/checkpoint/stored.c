@@ -8,10 +8,12 @@
 
 #include "base/size.h"
 #include "checkpoint/float_formats.h"
+#include "checkpoint/integer_formats.h"
 
 int stored_take(const struct stored *s, struct matrix *out, bool *taken, struct llama3_error *err)
 {
-    static stored_reader *const readers[] = {bitsandbytes_take, float8_take, float4_take};
+    static stored_reader *const readers[] = {bitsandbytes_take, float8_take, float4_take,
+                                             gptq_take,         awq_take,    compressed_take};
     *taken = false;
     for (size_t i = 0; i < sizeof readers / sizeof *readers && !*taken; i++)
         if (readers[i](s, out, taken, err) != 0)

@@ -75,8 +75,8 @@ struct numbers {
 struct parts {
     struct numbers codes; /* rows = cols = 1 */
     struct numbers scales;
-    struct numbers zeros; /* of U4 or U8, with the same cols as the scales */
-    int zero;             /* without zeros: all of them; else added to each, modulo 16 or 256 */
+    struct numbers zeros; /* of U4, U8 or S8, with the same cols as the scales */
+    int zero; /* without zeros: all of them; else added to each, of U4 modulo 16, of U8 256 */
     /* Act-order: columns that share a scale are neighbours once they are sorted. Column j of strips
      * is column order[j] of the matrix, and scales and zeros are of column j. NULL: as they are */
     const uint32_t *order; /* [cols], a permutation; the model's */

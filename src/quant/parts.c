@@ -95,7 +95,8 @@ static float zero_at(const struct parts *p, size_t row, size_t col)
     if (p->zeros.data == NULL)
         return (float)p->zero;
     int zero = (int)number_at(&p->zeros, row, col) + p->zero;
-    return (float)(zero & (p->zeros.type == NUMBER_U4 ? 15 : 255));
+    return (float)(p->zeros.type == NUMBER_S8 ? zero
+                                              : zero & (p->zeros.type == NUMBER_U4 ? 15 : 255));
 }
 
 /* ---- to f32 ---------------------------------------------------------------------------------- */
