@@ -339,6 +339,9 @@ static int open_checkpoint(struct model *checkpoint, const char *path,
     if (status == 0 && o->on_note != NULL &&
         generation_note(&checkpoint->generation, checkpoint->path, &note))
         o->on_note(o->arg, note.message);
+    for (size_t i = 0; status == 0 && o->on_note != NULL && i < json_array_size(checkpoint->notes);
+         i++)
+        o->on_note(o->arg, json_string_value(json_array_get(checkpoint->notes, i)));
     return status;
 }
 

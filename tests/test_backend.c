@@ -144,7 +144,7 @@ static float *contents(struct rig *rig, enum rows rows, size_t n, size_t cols,
 /* One operation on its way through `run`. */
 struct call {
     struct rig *rig;
-    enum { EMBED, ADD_NORM, LINEAR, ROPE_STORE, ATTEND, SWIGLU } op;
+    enum { EMBED, ADD_NORM, LINEAR, ROPE_STORE, ATTEND, SWIGLU, PERMUTE } op;
     enum rows rows;
     size_t n;
     struct buffer *a, *b, *c;
@@ -175,6 +175,9 @@ static void issue_one(void *arg)
         break;
     case SWIGLU:
         ops->swiglu(b, c->a, c->b);
+        break;
+    case PERMUTE:
+        ops->permute(b, c->a, c->b, c->w);
         break;
     }
 }
@@ -682,6 +685,59 @@ START_TEST(rows_come_back_as_they_went)
     rig.ops->close(rig.b);
     free(in);
     free(out);
+}
+END_TEST
+
+/* A matrix of parts whose columns have an order. */
+START_TEST(permute_orders)
+{
+    enum { N = 5, ROWS = 20, COLS = 1056 };
+    static uint8_t codes[ROWS * COLS / 2];
+    static const float scale = 1;
+    static uint32_t order[COLS];
+    struct parts parts = {.codes = {.type = NUMBER_U4,
+                                    .data = codes,
+                                    .bytes = sizeof codes,
+                                    .rows = 1,
+                                    .cols = 1,
+                                    .row_run = 1,
+                                    .row_step = COLS,
+                                    .col_run = 1,
+                                    .col_step = 1},
+                          .scales = {.type = NUMBER_F32,
+                                     .data = (const uint8_t *)&scale,
+                                     .bytes = sizeof scale,
+                                     .rows = ROWS,
+                                     .cols = COLS,
+                                     .row_run = 1,
+                                     .col_run = 1},
+                          .zero = 8,
+                          .order = order};
+    const struct matrix matrix = {
+        .type = DTYPE_W4, .rows = ROWS, .cols = COLS, .data = codes, .parts = &parts};
+    for (size_t i = 0; i < COLS; i++)
+        order[i] = (uint32_t)(i * 5 % COLS); /* which has no factor of 5 */
+    state = 9;
+    for (int threads = 1; threads <= MOST_THREADS; threads++) {
+        struct rig rig;
+        if (!rig_open(&rig, _i, threads, &plain))
+            return;
+        float *x = random_floats(N * COLS);
+        give_rows(&rig, N, 0);
+        struct weight *w = rig.ops->weight(rig.b, &matrix, WEIGHT_MATRIX, &rig.err);
+        ck_assert_ptr_nonnull(w);
+        struct buffer *from = filled(&rig, COLS, x), *to = filled(&rig, COLS, NULL);
+        issue(&rig, (struct call){.op = PERMUTE, .a = to, .b = from, .w = w});
+        float *out = contents(&rig, ROWS_ALL, N, COLS, to);
+        for (size_t i = 0; i < N * COLS; i++)
+            ck_assert_mem_eq(&out[i], &x[i / COLS * COLS + order[i % COLS]], sizeof *out);
+        free(out);
+        free(x);
+        rig.ops->weight_free(rig.b, w);
+        rig.ops->buffer_free(rig.b, from);
+        rig.ops->buffer_free(rig.b, to);
+        rig.ops->close(rig.b);
+    }
 }
 END_TEST
 
@@ -1198,6 +1254,7 @@ int main(void)
     tcase_add_loop_test(tcase, add_norm_adds_and_normalizes, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, rows_come_back_as_they_went, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, adapters_add_thin_products, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, permute_orders, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, swiglu_gates, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, attention_reads_all_positions, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, long_attention_is_cut_alike, 0, N_SUBJECTS);

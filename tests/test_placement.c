@@ -21,7 +21,7 @@ enum { N_LAYERS = 8, CONTEXT = 32768, HOST_CONTEXT = 20000 };
 
 static struct matrix matrix(enum dtype type, size_t rows, size_t cols)
 {
-    return (struct matrix){.type = type, .rows = rows, .cols = cols};
+    return (struct matrix){.type = type, .rows = rows, .cols = cols, .groups = {.cols = GROUP}};
 }
 
 static void make_model(struct model *m, enum dtype type, bool tied)

@@ -50,6 +50,12 @@ static void refuse_changes(const char *name, const char *text, const struct chan
 #define REFUSE(name, text, changes) \
     refuse_changes(name, text, changes, sizeof(changes) / sizeof *(changes))
 
+#define QUANTIZED(method, more, expected)                                                   \
+    {                                                                                       \
+        "\"mlp_bias\": false",                                                              \
+            "\"quantization_config\": {\"quant_method\": \"" method "\"" more "}", expected \
+    }
+
 START_TEST(config_json)
 {
     static const struct change changes[] = {
@@ -63,8 +69,23 @@ START_TEST(config_json)
          "\"attention_bias\": expected false, found true"},
         {"\"mlp_bias\": false", "\"mlp_bias\": true", "\"mlp_bias\": expected false, found true"},
         {"\"mlp_bias\": false", "\"quantization_config\": {\"quant_method\": \"hqq\"}",
-         "\"quantization_config\": expected bitsandbytes, compressed-tensors, fbgemm_fp8, fp8 or "
-         "modelopt, found hqq"},
+         "\"quantization_config\": expected gptq, awq, compressed-tensors, bitsandbytes, "
+         "fbgemm_fp8, fp8 or modelopt, found hqq"},
+        QUANTIZED("gptq", ", \"bits\": 3", "\"bits\": expected 4 or 8, found 3"),
+        QUANTIZED("gptq", ", \"checkpoint_format\": \"marlin\"",
+                  "\"checkpoint_format\": expected gptq or gptq_v2, found \"marlin\""),
+        QUANTIZED("gptq", ", \"is_marlin_format\": true",
+                  "\"is_marlin_format\": expected false, found true"),
+        QUANTIZED("awq", ", \"bits\": 8", "\"bits\": expected 4, found 8"),
+        QUANTIZED("awq", ", \"version\": \"gemv_fast\"",
+                  "\"version\": expected gemm or gemv, found \"gemv_fast\""),
+        QUANTIZED("awq", ", \"zero_point\": false", "\"zero_point\": expected true, found false"),
+        QUANTIZED("compressed-tensors", ", \"transform_config\": {\"a\": 1}",
+                  "\"transform_config\": expected none, found one"),
+        QUANTIZED("compressed-tensors", ", \"sparsity_config\": {\"format\": \"bitmask\"}",
+                  "\"sparsity_config\": expected none, found one"),
+        QUANTIZED("compressed-tensors", ", \"quantization_status\": \"frozen\"",
+                  "\"quantization_status\": expected compressed, found \"frozen\""),
         {"\"mlp_bias\": false", "\"partial_rotary_factor\": 0.5",
          "\"partial_rotary_factor\": expected 1, found 0.5"},
         {"\"rope_type\": \"llama3\"", "\"rope_type\": \"longrope\"",

@@ -35,6 +35,7 @@
 #include <string.h>
 
 #include "base/size.h"
+#include "checkpoint/hf.h"
 
 /* ---- what the formats share ------------------------------------------------------------------ */
 
@@ -166,6 +167,9 @@ static int keep_order(const struct stored *s, const char *suffix, const uint32_t
 {
     struct quantization *q = &s->model->quantization;
     size_t bytes = s->cols * sizeof(uint32_t);
+    if (strncmp(s->stem, hf_names.layer, strlen(hf_names.layer)) != 0)
+        return stored_error(s, suffix, err, "columns in their order outside of layers",
+                            "act-order");
     uint32_t *order = stored_alloc(s, bytes, err);
     if (order == NULL || sort_columns(s, suffix, groups, n_groups, group, next, order, err) != 0)
         return -1;

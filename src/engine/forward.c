@@ -32,6 +32,7 @@ struct holder {
     struct factors (*factors)[MAX_STAGE_WEIGHTS]; /* [n_loras][n_stages] of the adapters */
     size_t n_stages, n_loras;
     const bool *used; /* [n_loras] adapters with a scale in this batch */
+    const uint32_t *(*orders)[MAX_STAGE_WEIGHTS]; /* [n_stages] of their columns */
     size_t n_kv_layers;
     unsigned activations; /* that its stages need */
 };
@@ -94,17 +95,25 @@ static void adapt(const struct holder *h, size_t lora, size_t stage, size_t firs
         h->ops->adapt(h->backend, rows, to, a, b, with, lora, h->act[x]);
 }
 
-/* y[i] = the stage's weight number first + i times x, for i in [0, n), n <= 3. */
+/* y[i] = the stage's weight number first + i times x, for i in [0, n), n <= 3. Those whose columns
+ * have an order read x in that order, from `room`, which nothing else needs then. */
 static void linear(const struct holder *h, size_t stage, size_t first, size_t n, enum rows rows,
-                   const enum activation y[], enum activation x)
+                   const enum activation y[], enum activation x, enum activation room)
 {
     struct buffer *to[3];
     const struct weight *w[3];
+    const uint32_t *const *orders = h->orders[stage] + first;
     for (size_t i = 0; i < n; i++) {
         to[i] = h->act[y[i]];
         w[i] = h->weights[stage][first + i];
     }
-    h->ops->linear(h->backend, rows, to, w, n, h->act[x]);
+    for (size_t i = 0, same = 1; i < n; i += same, same = 1) {
+        while (i + same < n && orders[i + same] == orders[i])
+            same++;
+        if (orders[i] != NULL)
+            h->ops->permute(h->backend, h->act[room], h->act[x], w[i]);
+        h->ops->linear(h->backend, rows, to + i, w + i, same, h->act[orders[i] != NULL ? room : x]);
+    }
     for (size_t i = 0; i < h->n_loras; i++)
         if (h->used[i])
             adapt(h, i, stage, first, n, rows, y, x);
@@ -113,7 +122,7 @@ static void linear(const struct holder *h, size_t stage, size_t first, size_t n,
 static void project_qkv(const struct holder *h, size_t stage)
 {
     static const enum activation y[] = {ACT_Q, ACT_K, ACT_V};
-    linear(h, stage, W_Q, 3, ROWS_ALL, y, ACT_H);
+    linear(h, stage, W_Q, 3, ROWS_ALL, y, ACT_H, ACT_D);
 }
 
 static void attend(const struct holder *h, size_t kv_layer)
@@ -124,26 +133,27 @@ static void attend(const struct holder *h, size_t kv_layer)
 
 static void project_out(const struct holder *h, size_t stage)
 {
-    linear(h, stage, W_O, 1, ROWS_ALL, (const enum activation[]){ACT_D}, ACT_A);
+    linear(h, stage, W_O, 1, ROWS_ALL, (const enum activation[]){ACT_D}, ACT_A, ACT_Q);
 }
 
 static void gate_up(const struct holder *h, size_t stage)
 {
     static const enum activation y[] = {ACT_GATE, ACT_UP};
-    linear(h, stage, W_GATE, 2, ROWS_ALL, y, ACT_H);
+    linear(h, stage, W_GATE, 2, ROWS_ALL, y, ACT_H, ACT_D);
     h->ops->swiglu(h->backend, h->act[ACT_GATE], h->act[ACT_UP]);
 }
 
 static void project_down(const struct holder *h, size_t stage)
 {
-    linear(h, stage, W_DOWN, 1, ROWS_ALL, (const enum activation[]){ACT_D}, ACT_GATE);
+    linear(h, stage, W_DOWN, 1, ROWS_ALL, (const enum activation[]){ACT_D}, ACT_GATE, ACT_UP);
 }
 
 static void project_head(const struct holder *h, size_t stage, struct buffer *added)
 {
     h->ops->add_norm(h->backend, ROWS_LOGITS, h->act[ACT_X], added, h->weights[stage][W_NORM],
                      h->act[ACT_LAST]);
-    linear(h, stage, W_HEAD, 1, ROWS_LOGITS, (const enum activation[]){ACT_LOGITS}, ACT_LAST);
+    linear(h, stage, W_HEAD, 1, ROWS_LOGITS, (const enum activation[]){ACT_LOGITS}, ACT_LAST,
+           ACT_LAST);
 }
 
 static void run_stage(const struct forward *f, const struct holder *h, size_t stage)
@@ -316,7 +326,8 @@ static int open_holder(struct forward *f, struct holder *h, const float *inv_fre
     h->used = f->used;
     h->weights = size_alloc_for(n_stages, sizeof *h->weights, "stages", err);
     h->factors = size_alloc_for(h->n_loras, n_stages * sizeof *h->factors, "stages", err);
-    return h->weights != NULL && h->factors != NULL ? 0 : -1;
+    h->orders = size_alloc_for(n_stages, sizeof *h->orders, "stages", err);
+    return h->weights != NULL && h->factors != NULL && h->orders != NULL ? 0 : -1;
 }
 
 /* Drops the mapped pages of a weight that the backend copied. */
@@ -367,9 +378,12 @@ static int take_weights(struct forward *f, struct holder *h, size_t stage, struc
 {
     struct stage_weight list[MAX_STAGE_WEIGHTS];
     size_t n = stage_weights(f->model, stage, f->together, list);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        const struct parts *parts = list[i].matrix->parts;
         if (take(f, h, &h->weights[stage][i], list[i].matrix, list[i].use, err) < 0)
             return -1;
+        h->orders[stage][i] = parts != NULL ? parts->order : NULL;
+    }
     if (f->together && f->model->config.tied && stage + 1 == stage_count(f->model->config.n_layers))
         h->weights[stage][W_HEAD] = h->weights[0][W_EMBED];
     return 0;
@@ -490,6 +504,7 @@ static void close_holder(struct forward *f, struct holder *h)
             h->ops->buffer_free(h->backend, h->act[a]);
     free(h->weights);
     free(h->factors);
+    free(h->orders);
     h->ops->close(h->backend);
 }
 

@@ -266,6 +266,7 @@ const struct backend_ops cpu_ops = {
     .batch = cpu_batch,
     .embed = cpu_embed,
     .add_norm = cpu_add_norm,
+    .permute = cpu_permute,
     .linear = cpu_linear,
     .adapt = cpu_adapt,
     .rope_store = cpu_rope_store,

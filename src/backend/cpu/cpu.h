@@ -23,6 +23,7 @@ struct weight {
     void *memory;               /* of a repacked one */
     size_t row_bytes;           /* of types stored row by row */
     struct strip_layout layout; /* of grouped types */
+    const uint32_t *order;      /* [cols] of columns; NULL: as they are. The model's */
     float *vector; /* [round_up(cols, LANES)], a WEIGHT_VECTOR converted; NULL for a matrix */
     bool blas;     /* multiplied by BLAS for many rows */
     bool pairs;    /* multiplied by linear_bf16_products */
@@ -168,6 +169,8 @@ void cpu_add_norm(struct backend *backend, enum rows rows, struct buffer *x, con
                   const struct weight *w, struct buffer *y);
 void cpu_rope_store(struct backend *backend, size_t layer, struct buffer *q, struct buffer *k,
                     const struct buffer *v);
+void cpu_permute(struct backend *backend, struct buffer *y, const struct buffer *x,
+                 const struct weight *w);
 void cpu_swiglu(struct backend *backend, struct buffer *gate, const struct buffer *up);
 
 /* linear.c */

@@ -124,6 +124,7 @@ static int take_groups(struct cpu *cpu, struct weight *w, struct llama3_error *e
     if (w->memory == NULL)
         return error_memory(err, "a matrix", bytes);
     m->data = w->memory;
+    m->parts = NULL;
     if (repack)
         cpu_share(cpu, (m->rows + REPACK_ROWS - 1) / REPACK_ROWS, 1, repack_rows,
                   &(struct repacking){&from, w});
@@ -186,6 +187,7 @@ struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix, 
     if (w == NULL)
         return NULL;
     w->matrix = *matrix;
+    w->order = matrix->parts != NULL ? matrix->parts->order : NULL;
     if (is_grouped(matrix->type))
         w->layout = strip_layout(matrix->type, &matrix->groups, matrix->cols);
     else if (matrix->parts == NULL)

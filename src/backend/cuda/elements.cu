@@ -419,3 +419,27 @@ void device_swiglu(cudaStream_t stream, const device_rows *gate, const device_ro
     launch(stream, dim3(n_rows, forms & FORM_INT8 ? 1 : (gate->cols + segment - 1) / segment),
            threads, WARP * sizeof(float), swiglu_kernel, *gate, up->values, up->stride, forms);
 }
+
+/* ---- permute ----------------------------------------------------------------------------- */
+
+/* A row (x), and some of its columns (y). */
+static __global__ void permute_kernel(const float *x, int x_stride, const uint32_t *order, int cols,
+                                      float *y, int y_stride)
+{
+    const float *from = x + (size_t)blockIdx.x * x_stride;
+    float *to = y + (size_t)blockIdx.x * y_stride;
+
+    let_next_begin();
+    wait_for_inputs();
+    int step = (int)(gridDim.y * blockDim.x);
+    for (int col = (int)(blockIdx.y * blockDim.x + threadIdx.x); col < cols; col += step)
+        to[col] = from[order[col]];
+}
+
+void device_permute(cudaStream_t stream, const device_rows *x, const uint32_t *order, int n_rows,
+                    const device_rows *y)
+{
+    enum { THREADS = 256 };
+    launch(stream, dim3(n_rows, (y->cols + 4 * THREADS - 1) / (4 * THREADS)), THREADS, 0,
+           permute_kernel, x->values, x->stride, order, y->cols, y->values, y->stride);
+}

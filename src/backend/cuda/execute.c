@@ -7,7 +7,7 @@
 const char *op_name(enum op_kind kind)
 {
     static const char *const names[] = {"embed",  "add_norm", "linear", "rope_store",
-                                        "attend", "swiglu",   "adapt"};
+                                        "attend", "swiglu",   "adapt",  "permute"};
     return names[kind];
 }
 
@@ -337,6 +337,10 @@ size_t op_launch(struct cuda *cuda, const struct op *ops, size_t i, size_t n)
         forms = forms_ahead(cuda, ops, i, n, op->out[0]);
         device_swiglu(cuda->stream, &op->out[0]->rows, &op->in[0]->rows, n_rows, forms);
         made(cuda, op->out[0], forms);
+        break;
+    case OP_PERMUTE:
+        device_permute(cuda->stream, &op->in[0]->rows, op->w[0]->order, n_rows, &op->out[0]->rows);
+        made(cuda, op->out[0], 0);
         break;
     }
     cuda_check(cuda, cudaGetLastError(), op_name(op->kind));

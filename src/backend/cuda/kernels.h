@@ -138,6 +138,9 @@ void device_add_norm(cudaStream_t stream, const struct device_rows *x, const str
                      const struct device_rows *y, int forms);
 void device_swiglu(cudaStream_t stream, const struct device_rows *gate,
                    const struct device_rows *up, int n_rows, int forms);
+/* y[row][i] = x[row][order[i]] */
+void device_permute(cudaStream_t stream, const struct device_rows *x, const uint32_t *order,
+                    int n_rows, const struct device_rows *y);
 /* have: FORM_MAXIMA if x.maxima are known. */
 void device_narrow(cudaStream_t stream, const struct device_rows *x, int n_rows, int forms,
                    int have);

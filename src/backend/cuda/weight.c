@@ -20,6 +20,12 @@ static size_t vector_bytes(const struct matrix *m)
     return (m->cols + 3) / 4 * 4 * sizeof(float);
 }
 
+/* Of the order of a matrix's columns; 0: it has none. */
+static size_t order_bytes(const struct matrix *m)
+{
+    return m->parts != NULL && m->parts->order != NULL ? m->cols * sizeof(uint32_t) : 0;
+}
+
 uint64_t cuda_weight_bytes(const struct backend_options *options, const struct matrix *matrix,
                            enum weight_use use)
 {
@@ -28,7 +34,9 @@ uint64_t cuda_weight_bytes(const struct backend_options *options, const struct m
         return vector_bytes(matrix);
     if (use == WEIGHT_FACTOR)
         return matrix_bytes(matrix);
-    return stays_on_host(matrix, use) ? 0 : layout_of(matrix).bytes;
+    return stays_on_host(matrix, use)
+               ? 0
+               : layout_of(matrix).bytes + (order_bytes(matrix) + 255) / 256 * 256;
 }
 
 static int take_vector(struct cuda *cuda, struct weight *w, struct llama3_error *err)
@@ -141,6 +149,19 @@ static int upload(const struct cuda *cuda, const struct weight *w, const struct 
     return error == cudaSuccess ? 0 : cuda_error(err, "weight", error);
 }
 
+static int take_order(const struct cuda *cuda, struct weight *w, struct llama3_error *err)
+{
+    size_t bytes = order_bytes(&w->host);
+    if (bytes == 0)
+        return 0;
+    w->order = cuda_alloc(bytes, "an order of columns", err);
+    if (w->order == NULL)
+        return -1;
+    cudaError_t error =
+        cuda_upload(w->order, w->host.parts->order, bytes, cuda->staging, cuda->stream);
+    return error == cudaSuccess ? 0 : cuda_error(err, "weight", error);
+}
+
 static int take_matrix(struct cuda *cuda, struct weight *w, struct llama3_error *err)
 {
     struct layout l = layout_of(&w->host);
@@ -148,7 +169,7 @@ static int take_matrix(struct cuda *cuda, struct weight *w, struct llama3_error 
     if (w->memory == NULL)
         return -1;
     w->matrix = layout_view(&l, w->memory);
-    return upload(cuda, w, &l, err);
+    return upload(cuda, w, &l, err) == 0 ? take_order(cuda, w, err) : -1;
 }
 
 struct weight *cuda_weight(struct backend *backend, const struct matrix *matrix,
@@ -182,6 +203,7 @@ void cuda_weight_free(struct backend *backend, struct weight *w)
     if (w == NULL)
         return;
     graph_forget(cuda);
+    cudaFree(w->order);
     cudaFree(w->memory);
     free(w);
 }
