@@ -669,18 +669,6 @@ static void damage(const char *folder, const char *path, const char *name, struc
     ck_assert(try_open(path));
 }
 
-static struct buf read_whole(const char *path)
-{
-    char block[4096];
-    struct buf file = {0};
-    FILE *in = fopen(path, "rb");
-    ck_assert_msg(in != NULL, "%s", path);
-    for (size_t n; (n = fread(block, 1, sizeof block, in)) > 0;)
-        buf_add(&file, block, n);
-    fclose(in);
-    return file;
-}
-
 START_TEST(damaged_sentencepiece)
 {
     static const char *const names[] = {"config.json", "tokenizer_config.json", "model.safetensors",
