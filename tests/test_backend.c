@@ -1155,7 +1155,7 @@ static void adapt_rows(struct rig *rig, const struct adapt_data *d, size_t first
     rig->ops->write(rig->b, rows, c.x, d->x + first * ADAPT_COLS);
     for (size_t i = 0; i < FACTORS; i++) {
         const struct matrix ma = floats_matrix(d->a[i], ranks[i], ADAPT_COLS);
-        const struct matrix mb = floats_matrix(d->b[i], outs[i], ranks[i]);
+        const struct matrix mb = floats_matrix(d->b[i], ranks[i], outs[i]);
         c.a[i] = rig->ops->weight(rig->b, &ma, WEIGHT_FACTOR, &rig->err);
         c.b[i] = rig->ops->weight(rig->b, &mb, WEIGHT_FACTOR, &rig->err);
         c.y[i] = rig->ops->buffer(rig->b, rows, outs[i], &rig->err);
@@ -1179,7 +1179,7 @@ static double adapted(const struct adapt_data *d, size_t i, size_t row, size_t c
         double thin = 0;
         for (size_t c = 0; c < ADAPT_COLS; c++)
             thin += (double)d->a[i][k * ADAPT_COLS + c] * (double)d->x[row * ADAPT_COLS + c];
-        sum += (double)d->b[i][col * ranks[i] + k] * scale * thin;
+        sum += (double)d->b[i][k * outs[i] + col] * scale * thin;
     }
     return (double)d->y[i][row * outs[i] + col] + sum;
 }

@@ -15,8 +15,11 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "base/file.h"
 #include "base/utf8.h"
 #include "checkpoint/assemble.h"
+#include "checkpoint/lora.h"
+#include "checkpoint/model.h"
 #include "run.h"
 #include "text/chat.h"
 #include "tiny.h"
@@ -891,6 +894,80 @@ START_TEST(evil_quantized)
 }
 END_TEST
 
+/* ---- adapters -------------------------------------------------------------------------------- */
+
+struct adapter_target {
+    const struct model *base;
+    const char *folder, *path, *name; /* path: what is opened; name: the file that changes */
+};
+
+static void try_adapter(const char *data, size_t size, void *arg)
+{
+    const struct adapter_target *t = arg;
+    struct lora lora = {0};
+    struct llama3_error err = {0};
+    tiny_put(t->folder, t->name, data, size);
+    if (lora_open(&lora, t->path, NULL, 1, t->base, &err) == 0) {
+        n_opened++;
+        ck_assert_uint_gt(lora.n_pairs, 0);
+    } else {
+        n_refused++;
+        check_message(&err);
+    }
+    lora_close(&lora);
+}
+
+/* Cut at some bytes, and with each of the first bytes changed. */
+static void damage(const struct adapter_target *t, const char *data, size_t size, size_t header)
+{
+    char *copy = malloc(size);
+    memcpy(copy, data, size);
+    for (size_t n = 0; n < size; n += n < header ? 7 : 101)
+        try_adapter(data, n, (void *)(uintptr_t)t);
+    for (size_t at = 0; at < header; at++) {
+        static const unsigned char bytes[] = {0, 1, 0x7f, 0xff, '"', '9'};
+        for (size_t i = 0; i < sizeof bytes; i++) {
+            copy[at] = (char)bytes[i];
+            try_adapter(copy, size, (void *)(uintptr_t)t);
+        }
+        copy[at] = data[at];
+    }
+    try_adapter(data, size, (void *)(uintptr_t)t);
+    free(copy);
+}
+
+START_TEST(evil_adapters)
+{
+    static const char *const files[] = {"adapter_config.json", "adapter_model.safetensors",
+                                        "model.gguf"};
+    char *folder = tiny_folder(), path[600], *data[3];
+    size_t sizes[3];
+    struct model base;
+    struct llama3_error err;
+    ck_assert_int_eq(model_open(&base, TEST_DATA "/tiny-f32", &err), 0);
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/lora-plain/%s", TEST_DATA, files[i]);
+        data[i] = file_read(path, 1 << 20, &sizes[i], NULL, &err);
+        ck_assert_ptr_nonnull(data[i]);
+        tiny_put(folder, files[i], data[i], sizes[i]);
+    }
+    snprintf(path, sizeof path, "%s/model.gguf", folder);
+    const struct adapter_target config = {&base, folder, folder, files[0]};
+    const struct adapter_target tensors = {&base, folder, folder, files[1]};
+    const struct adapter_target gguf = {&base, folder, path, files[2]};
+    each_evil_json(data[0], try_adapter, (void *)(uintptr_t)&config);
+    damage(&config, data[0], sizes[0], sizes[0]);
+    tiny_put(folder, files[0], data[0], sizes[0]);
+    damage(&tensors, data[1], sizes[1], 1400);
+    damage(&gguf, data[2], sizes[2], 900);
+    for (size_t i = 0; i < 3; i++)
+        free(data[i]);
+    model_close(&base);
+    tiny_remove(folder);
+    finish("evil adapters", 15000);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tcase = tcase_create("hostile");
@@ -906,5 +983,6 @@ int main(void)
     tcase_add_test(tcase, evil_packed_bytes);
     tcase_add_test(tcase, evil_packed_json);
     tcase_add_test(tcase, damaged_sentencepiece);
+    tcase_add_test(tcase, evil_adapters);
     return run_tests("hostile", tcase);
 }

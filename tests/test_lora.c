@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/forward.h"
 #include "golden.h"
 #include "llama3.h"
 #include "run.h"
@@ -196,6 +197,91 @@ START_TEST(formats_agree_to_the_bit)
     llama3_model_close(b);
     subject_free(&hf);
     subject_free(&gguf);
+}
+END_TEST
+
+/* ---- beside int4 ----------------------------------------------------------------------------- */
+
+/* The logits after the last of the tokens. */
+static void last_logits(const struct model *model, const struct lora *lora,
+                        const struct golden *golden, float *logits)
+{
+    struct llama3_error err;
+    const struct forward_options options = {
+        .backend = {.threads = 1, .no_blas = true},
+        .max_rows = golden->n_ids,
+        .max_logit_rows = 1,
+        .max_seqs = 1,
+        .max_context = golden->n_ids,
+        .kv_type = LLAMA3_KV_F32,
+        .loras = lora,
+        .n_loras = 1,
+    };
+    struct batch_row *rows = calloc(golden->n_ids, sizeof *rows);
+    for (size_t i = 0; i < golden->n_ids; i++)
+        rows[i] = (struct batch_row){.token = golden->ids[i],
+                                     .position = (int32_t)i,
+                                     .wants_logits = i + 1 == golden->n_ids};
+    struct forward *f = forward_open(model, NULL, &options, &err);
+    ck_assert_msg(f != NULL, "%s", err.message);
+    struct sequence *sequence = sequence_open(f, &err);
+    ck_assert_int_eq(sequence_reserve(f, sequence, 0, golden->n_ids, &err), 0);
+    ck_assert_int_eq(forward_run(f, rows, golden->n_ids, &sequence, 1, logits, NULL, NULL, &err),
+                     0);
+    sequence_close(f, sequence);
+    forward_close(f);
+    free(rows);
+}
+
+/* A matrix in f32; its memory goes with the process. */
+static void expand(struct matrix *m)
+{
+    float *rows = calloc(m->rows, m->cols * sizeof *rows);
+    for (size_t i = 0; i < m->rows; i++)
+        matrix_row(m, i, rows + i * m->cols);
+    *m = (struct matrix){.type = DTYPE_F32, .rows = m->rows, .cols = m->cols, .data = rows};
+}
+
+/* Beside int4 an adapter gives the logits of the same weights in f32 to which it was added. */
+START_TEST(int4_is_as_its_floats)
+{
+    struct llama3_error err;
+    const struct llama3_quantize_options plain = {.size = sizeof plain, .no_calibrate = true};
+    char file[] = "lora-int4-XXXXXX", *base = data_path("tiny-f32"), *path = data_path("lora-all");
+    struct subject s = subject_load("f32-all", false);
+    float *logits[2];
+    struct model models[2];
+    struct lora loras[2] = {0};
+    uint64_t bytes;
+    setenv("LLAMA3_CPU", "scalar", 1);
+    close(mkstemp(file));
+    ck_assert_msg(llama3_quantize(base, file, &plain, NULL, &err) == 0, "%s", err.message);
+    for (size_t i = 0; i < 2; i++) {
+        ck_assert_int_eq(model_open(&models[i], file, &err), 0);
+        ck_assert_int_eq(lora_open(&loras[i], path, NULL, 1, &models[i], &err), 0);
+        logits[i] = calloc(s.golden.n_vocab, sizeof(float));
+    }
+    ck_assert_int_eq(models[0].layers[0].q.type, DTYPE_INT4);
+    for (size_t l = 0; l < models[1].config.n_layers; l++)
+        for (int kind = TENSOR_ATTN_NORM; kind <= TENSOR_DOWN; kind++)
+            expand(layer_matrix(&models[1].layers[l], (enum tensor_kind)kind));
+    ck_assert_int_eq(lora_merge(&loras[0], 1, &models[0], 1, &bytes, &err), 0);
+    ck_assert_uint_eq(bytes, 0);
+    ck_assert_int_eq(lora_merge(&loras[1], 1, &models[1], 1, &bytes, &err), 0);
+    ck_assert_uint_gt(bytes, 0);
+    for (size_t i = 0; i < 2; i++)
+        last_logits(&models[i], &loras[i], &s.golden, logits[i]);
+    for (size_t i = 0; i < s.golden.n_vocab; i++)
+        ck_assert(fabsf(logits[0][i] - logits[1][i]) <= 2e-4F);
+    for (size_t i = 0; i < 2; i++) {
+        lora_close(&loras[i]);
+        model_close(&models[i]);
+        free(logits[i]);
+    }
+    unlink(file);
+    free(base);
+    free(path);
+    subject_free(&s);
 }
 END_TEST
 
@@ -570,6 +656,7 @@ int main(void)
     tcase_add_loop_test(tcase, agrees_with_peft, 0, 4 * N_CASES);
     tcase_add_loop_test(tcase, merges_as_peft, 0, 4);
     tcase_add_loop_test(tcase, formats_agree_to_the_bit, 0, 2);
+    tcase_add_test(tcase, int4_is_as_its_floats);
     tcase_add_loop_test(tcase, sessions_choose, 0, 2);
     tcase_add_test(tcase, adapt_is_checked);
     tcase_add_test(tcase, saved_sessions_keep_adapters);

@@ -193,8 +193,9 @@ struct backend_ops {
     /* y[i] = w[i] x for i in [0, n), n <= 3. */
     void (*linear)(struct backend *backend, enum rows rows, struct buffer *const y[],
                    const struct weight *const w[], size_t n, const struct buffer *x);
-    /* y[i] += b[i] (scale a[i] x) for i in [0, n), n <= 3: what an adapter (LoRA) adds to linear.
-     * The scale is that of the row's sequence; where it is 0, the row stays as it is. */
+    /* y[i] += b[i]^T (scale a[i] x) for i in [0, n), n <= 3: what an adapter (LoRA) adds. Both
+     * factors have the adapter's rank as rows. The scale is that of the row's sequence; 0 changes
+     * nothing. */
     void (*adapt)(struct backend *backend, enum rows rows, struct buffer *const y[],
                   const struct weight *const a[], const struct weight *const b[], size_t n,
                   size_t adapter, const struct buffer *x);

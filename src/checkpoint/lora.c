@@ -116,7 +116,7 @@ static int expand_row(const struct lora_reader *r, const struct file_tensor *t, 
 static int expand(const struct lora_reader *r, struct lora_pair *pair, enum tensor_kind kind,
                   const struct file_tensor *a, const struct file_tensor *b, float scale)
 {
-    size_t rank = pair->a.rows, cols = pair->a.cols, rows = pair->b.rows;
+    size_t rank = pair->a.rows, cols = pair->a.cols, rows = pair->b.cols;
     pair->memory = size_alloc_for(rank, (rows + cols) * sizeof(float), r->where, r->err);
     if (pair->memory == NULL)
         return -1;
@@ -126,9 +126,13 @@ static int expand(const struct lora_reader *r, struct lora_pair *pair, enum tens
     for (size_t i = 0; i < rank; i++)
         if (expand_row(r, a, i, cols, 1, pair->memory + i * cols) != 0)
             return -1;
-    for (size_t i = 0; i < rows; i++)
-        if (expand_row(r, b, i, rank, scale, to_b + row_in_base(r, kind, i) * rank) != 0)
+    float row[LORA_MAX_RANK];
+    for (size_t i = 0; i < rows; i++) {
+        if (expand_row(r, b, i, rank, scale, row) != 0)
             return -1;
+        for (size_t k = 0, at = row_in_base(r, kind, i); k < rank; k++)
+            to_b[k * rows + at] = row[k];
+    }
     return 0;
 }
 
@@ -170,7 +174,7 @@ static int take_pair(struct lora_reader *r, const struct tensor *t)
     struct lora *lora = r->lora;
     struct lora_pair *pair = lora_pair(lora, t->kind, t->layer);
     pair->a = (struct matrix){.type = DTYPE_F32, .rows = rank, .cols = base->cols};
-    pair->b = (struct matrix){.type = DTYPE_F32, .rows = base->rows, .cols = rank};
+    pair->b = (struct matrix){.type = DTYPE_F32, .rows = rank, .cols = base->rows};
     lora->n_pairs++;
     lora->rank = rank > lora->rank ? rank : lora->rank;
     lora->parameters += (uint64_t)rank * (base->rows + base->cols);

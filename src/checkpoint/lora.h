@@ -11,10 +11,10 @@
 
 enum { LORA_MAX_RANK = 4096, LORA_DIGEST = 32 };
 
-/* What is added to one matrix: b a. Both f32; a.data NULL: nothing. */
+/* What is added to one matrix: b^T a. Both f32; a.data NULL: nothing. */
 struct lora_pair {
     struct matrix a; /* [rank][cols of the matrix] */
-    struct matrix b; /* [rows of the matrix][rank], times alpha's scale */
+    struct matrix b; /* [rank][rows of the matrix] transposed, times alpha's scale */
     float *memory;   /* of both */
 };
 

@@ -24,7 +24,7 @@ static void add_products(const struct merging *m, size_t row, size_t col, size_t
         size_t rank = pair->a.rows;
         for (size_t k = 0; k < rank; k++) {
             const float *a = (const float *)pair->a.data + k * pair->a.cols + col;
-            float b = m->loras[i].scale * ((const float *)pair->b.data)[row * rank + k];
+            float b = m->loras[i].scale * ((const float *)pair->b.data)[k * pair->b.cols + row];
             if (n == BLOCK)
                 for (size_t j = 0; j < BLOCK; j++)
                     sums[j] += b * a[j];

@@ -382,6 +382,23 @@ def cut_gguf(fixture, pre, head_dim=HEAD_DIM, ffn=FFN, heads=HEADS, kv_heads=KV_
 # ---- all of it -------------------------------------------------------------------------------
 
 
+def cut_adapter(name, rank=2):
+    version, kvs, tensors = read_gguf(DATA / name / "model.gguf")
+    q, kv = HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM
+    rows = {"attn_q": q, "attn_k": kv, "attn_v": kv, "ffn_gate": FFN, "ffn_up": FFN,
+            "output": N_VOCAB}  # fmt: skip
+    cols = {"attn_output": q, "ffn_down": FFN}
+    cut = {}
+    for tensor, value in tensors.items():
+        kind = tensor.split(".")[-3]
+        if tensor.endswith(".lora_a"):
+            cut[tensor] = cut_rows(value, rank, cols.get(kind, DIM))
+        else:
+            cut[tensor] = cut_rows(value, rows.get(kind, DIM), rank)
+    cut = {k: v for k, v in cut.items() if not k.startswith("blk.") or k.startswith("blk.0.")}
+    return gguf(version, kvs, cut)
+
+
 def corpus(quantize):
     """Names of files to their bytes."""
     files = {}
@@ -397,6 +414,10 @@ def corpus(quantize):
     for last, (name, data) in enumerate(models.items()):
         # The last byte chooses the kernels and the type of keys and values.
         files[f"generation/{name}"] = data + bytes([last % 3])
+
+    for name in ("plain", "all", "patterns"):
+        files[f"lora/{name}"] = cut_adapter(f"lora-{name}")
+        files[f"lora/{name}-config"] = dump(read_json(f"lora-{name}/adapter_config.json"))
 
     texts = tokenizers()
     keep = {"tiny-f16": [], "tiny-bf16": ["q_proj"], "tiny-tied": ["embed", "down_proj"]}

@@ -391,21 +391,21 @@ struct adapting {
     const struct buffer *x;
 };
 
-/* Finds the matrix of a unit, of so many rows; units are numbered across matrices. */
-static size_t find_unit(const struct weight *const w[], size_t unit_rows, size_t *unit)
+/* Units of a[i] are some rows, of b[i] some columns; both are numbered across matrices. */
+enum { THIN_UNIT = ROW_TILE, WIDE_UNIT = 4 * LANES };
+
+static size_t count_units(const struct weight *w, size_t unit)
 {
-    size_t i = 0;
-    for (size_t n; n = (w[i]->matrix.rows + unit_rows - 1) / unit_rows, *unit >= n; i++)
-        *unit -= n;
-    return i;
+    return ((unit == THIN_UNIT ? w->matrix.rows : w->matrix.cols) + unit - 1) / unit;
 }
 
-static size_t count_units(const struct weight *const w[], size_t n, size_t unit_rows)
+/* Finds the matrix of a unit, and its number there. */
+static size_t find_unit(const struct weight *const w[], size_t unit, size_t *number)
 {
-    size_t units = 0;
-    for (size_t i = 0; i < n; i++)
-        units += (w[i]->matrix.rows + unit_rows - 1) / unit_rows;
-    return units;
+    size_t i = 0;
+    for (size_t n; n = count_units(w[i], unit), *number >= n; i++)
+        *number -= n;
+    return i;
 }
 
 /* Some rows of a[i] x, times the scales. Beyond the rank thin is zero. */
@@ -429,48 +429,37 @@ static void thin_units(void *arg, size_t first, size_t end)
 {
     const struct adapting *d = arg;
     for (; first < end; first++) {
-        size_t unit = first, i = find_unit(d->a, ROW_TILE, &unit), row = unit * ROW_TILE;
+        size_t unit = first, i = find_unit(d->a, THIN_UNIT, &unit), row = unit * THIN_UNIT;
         size_t left = d->a[i]->matrix.rows - row;
-        thin_rows(d, i, row, left < ROW_TILE ? left : ROW_TILE);
+        thin_rows(d, i, row, left < THIN_UNIT ? left : THIN_UNIT);
     }
 }
 
-/* Some rows of b[i] thin[i] are added to y[i]. */
-static void wide_rows(const struct adapting *d, size_t i, size_t row, size_t n)
+/* LANES numbers of y[i]: the rank's products in ascending order, for whatever rows there are. */
+static void add_lanes(const struct adapting *d, size_t i, size_t col, size_t token)
 {
-    const struct scratch *scratch = &d->cpu->scratch[thread_index()];
-    const struct weight *b = d->b[i];
-    for (size_t at = 0; at < d->tokens; at += PANEL_TOKENS) {
-        struct linear_block block = {
-            .w = (const char *)b->matrix.data + row * b->row_bytes,
-            .w_stride = b->row_bytes,
-            .x = d->thin[i].data + (d->token + at) * d->thin[i].stride,
-            .x_stride = d->thin[i].stride,
-            .rows = n,
-            .tokens = d->tokens - at < PANEL_TOKENS ? d->tokens - at : PANEL_TOKENS,
-            .cols = b->matrix.cols,
-            .partial = scratch->partial,
-            .first = true,
-            .last = true,
-            .y = scratch->out,
-            .y_stride = PANEL_ROWS,
-        };
-        d->cpu->kernels->linear[DTYPE_F32](&block);
-        for (size_t t = 0; t < block.tokens; t++) {
-            float *y = d->y[i]->data + (d->token + at + t) * d->y[i]->stride + row;
-            for (size_t k = 0; k < n; k++)
-                y[k] += scratch->out[t * PANEL_ROWS + k];
-        }
-    }
+    const struct matrix *b = &d->b[i]->matrix;
+    const float *thin = d->thin[i].data + token * d->thin[i].stride;
+    const float *at = (const float *)b->data + col;
+    float *y = d->y[i]->data + token * d->y[i]->stride + col;
+    size_t left = d->y[i]->cols - col, n = left < LANES ? left : LANES;
+    float sums[LANES] = {0};
+    for (size_t k = 0; k < b->rows; k++, at += b->cols)
+        for (size_t lane = 0; lane < LANES; lane++)
+            sums[lane] += thin[k] * at[lane];
+    for (size_t lane = 0; lane < n; lane++)
+        y[lane] += sums[lane];
 }
 
 static void wide_units(void *arg, size_t first, size_t end)
 {
     const struct adapting *d = arg;
     for (; first < end; first++) {
-        size_t unit = first, i = find_unit(d->b, PANEL_ROWS, &unit), row = unit * PANEL_ROWS;
-        size_t left = d->b[i]->matrix.rows - row;
-        wide_rows(d, i, row, left < PANEL_ROWS ? left : PANEL_ROWS);
+        size_t unit = first, i = find_unit(d->b, WIDE_UNIT, &unit), col = unit * WIDE_UNIT;
+        size_t left = d->b[i]->matrix.cols - col;
+        for (size_t t = d->token; t < d->token + d->tokens; t++)
+            for (size_t at = 0; at < WIDE_UNIT && at < left; at += LANES)
+                add_lanes(d, i, col + at, t);
     }
 }
 
@@ -488,13 +477,15 @@ void cpu_adapt(struct backend *backend, enum rows rows, struct buffer *const y[]
     enum { TOKENS = 256 };
     struct cpu *cpu = (struct cpu *)backend;
     struct adapting d = {.cpu = cpu, .n = n, .x = x};
-    size_t n_rows = cpu_rows(cpu, rows);
+    size_t n_rows = cpu_rows(cpu, rows), n_thin = 0, n_wide = 0;
     float scales[TOKENS];
 
     for (size_t i = 0; i < n; i++) {
         d.a[i] = a[i];
         d.b[i] = b[i];
         d.y[i] = y[i];
+        n_thin += count_units(a[i], THIN_UNIT);
+        n_wide += count_units(b[i], WIDE_UNIT);
         d.thin[i] =
             (struct buffer){.data = cpu->thin + i * cpu->thin_rank, .stride = 3 * cpu->thin_rank};
     }
@@ -505,8 +496,8 @@ void cpu_adapt(struct backend *backend, enum rows rows, struct buffer *const y[]
                (scales[d.tokens] = scale_of(cpu, rows, d.token + d.tokens, adapter)) != 0)
             d.tokens++;
         if (d.tokens > 0) {
-            cpu_share(cpu, count_units(d.a, n, ROW_TILE), 1, thin_units, &d);
-            cpu_share(cpu, count_units(d.b, n, PANEL_ROWS), 1, wide_units, &d);
+            cpu_share(cpu, n_thin, 1, thin_units, &d);
+            cpu_share(cpu, n_wide, cpu_worth(WIDE_UNIT * d.tokens), wide_units, &d);
         }
         d.token += d.tokens > 0 ? d.tokens : 1;
     }

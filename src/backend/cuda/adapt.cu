@@ -51,10 +51,10 @@ static __global__ void wide_kernel(const __grid_constant__ device_factors d)
     int row = find_row(d, &scale);
     if (i == d.n || row < 0 || scale == 0)
         return;
-    const float *b = d.b[i] + (size_t)j * d.rank[i];
+    const float *b = d.b[i] + j;
     const float *thin = d.thin + ((size_t)row * MAX_MATRICES + i) * d.max_rank;
     for (int k = 0; k < d.rank[i]; k++)
-        sum = __fmaf_rn(b[k], thin[k], sum);
+        sum = __fmaf_rn(b[(size_t)k * d.rows[i]], thin[k], sum);
     float *y = d.y[i] + (size_t)row * d.y_stride[i] + j;
     *y = __fadd_rn(*y, sum);
 }

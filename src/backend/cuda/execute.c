@@ -269,7 +269,7 @@ static void adapt(struct cuda *cuda, const struct op *op)
         d.a[i] = op->w[i]->vector;
         d.b[i] = op->b[i]->vector;
         d.rank[i] = (int)op->w[i]->host.rows;
-        d.rows[i] = (int)op->b[i]->host.rows;
+        d.rows[i] = (int)op->b[i]->host.cols;
         d.y[i] = op->out[i]->rows.values;
         d.y_stride[i] = op->out[i]->rows.stride;
         made(cuda, op->out[i], 0);

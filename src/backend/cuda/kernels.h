@@ -192,10 +192,10 @@ void device_expand(cudaStream_t stream, const struct device_matrix *m, int first
 
 /* ---- adapters: adapt.cu ------------------------------------------------------------------ */
 
-/* y[i] += b[i] (scale a[i] x), for rows whose scale is not 0. */
+/* y[i] += b[i]^T (scale a[i] x), for rows whose scale is not 0. */
 struct device_factors {
     const float *a[MAX_MATRICES]; /* [rank][cols] */
-    const float *b[MAX_MATRICES]; /* [rows][rank] */
+    const float *b[MAX_MATRICES]; /* [rank][rows] */
     int rank[MAX_MATRICES], rows[MAX_MATRICES];
     float *y[MAX_MATRICES];
     int y_stride[MAX_MATRICES];
