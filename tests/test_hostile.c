@@ -653,8 +653,8 @@ END_TEST
 /* ---- SentencePiece --------------------------------------------------------------------------- */
 
 /* Every byte before `end` changed, one way after the other; then cut at some. */
-static void damage(const char *folder, const char *path, const char *name, struct buf *file,
-                   size_t end)
+static void damage_file(const char *folder, const char *path, const char *name, struct buf *file,
+                        size_t end)
 {
     for (size_t at = 0; at < end; at++) {
         char original = file->data[at];
@@ -684,14 +684,14 @@ START_TEST(damaged_sentencepiece)
         file = read_whole(path);
         tiny_put(folder, names[i], file.data, file.size);
     }
-    damage(folder, folder, "tokenizer.json", &file, file.size);
+    damage_file(folder, folder, "tokenizer.json", &file, file.size);
     buf_free(&file);
 
     file = read_whole(TEST_DATA "/tiny-gguf-sentencepiece/model.gguf");
     snprintf(path, sizeof path, "%s/x.gguf", folder);
     char *end = memmem(file.data, file.size, "token_embd.weight", 17);
     ck_assert_ptr_nonnull(end);
-    damage(folder, path, "x.gguf", &file, (size_t)(end - file.data));
+    damage_file(folder, path, "x.gguf", &file, (size_t)(end - file.data));
     buf_free(&file);
 
     char packed[600];

@@ -22,7 +22,8 @@ static const struct config config = {
 static void assemble(bool tied)
 {
     struct llama3_error err = {0};
-    struct model model = {.config = config, .vocab.bos = -1, .scale_rows = 2, .scale_cols = 2};
+    struct model model = {
+        .config = config, .vocab.bos = -1, .quantization = {.scale_rows = 2, .scale_cols = 2}};
     struct tensor_table table = {0};
     model.config.tied = tied;
     if (safetensors_read(&model, FUZZ_PATH, &hf_names, &table, &err) == 0 &&
