@@ -310,14 +310,16 @@ static uint8_t *random_strips(const struct integers *t)
         uint8_t *strip = out + i * l.bytes;
         for (size_t j = 0; j < STRIP; j++)
             memcpy(strip + j * 4, &(float){random_float()}, 4);
-        for (size_t j = 0; j < l.groups * STRIP; j++) {
+        for (size_t j = 0; j < l.numbers * STRIP; j++) {
             uint16_t half = f32_to_f16(random_float());
             if (t->format.scale == GROUP_SCALE_F16)
                 memcpy(strip + l.scales + j * 2, &half, 2);
             half = f32_to_f16(random_float());
-            if (t->format.offset)
+            if (t->format.offset && t->format.scale != GROUP_SCALE_BLOCK)
                 memcpy(strip + l.offsets + j * 2, &half, 2);
         }
+        for (size_t at = l.block_scales; at < l.bytes; at += sizeof(float))
+            memcpy(strip + at, &(float){random_float()}, sizeof(float));
     }
     return out;
 }
@@ -332,6 +334,9 @@ static void integer_product(const struct kernels *kernels, const struct integers
     struct quantized q = {
         .codes = size_alloc_aligned(room * groups, GROUP),
         .numbers = size_alloc_aligned(room * groups * ACT_NUMBERS, sizeof(float)),
+        .halves = t->format.cols >= GROUP
+                      ? NULL
+                      : size_alloc_aligned(room * groups * 2 * HALF_NUMBERS, sizeof(float)),
         .scales = size_alloc_aligned(room, sizeof(float)),
         .tile = quantized_tile(kernels, t->tokens),
         .groups = groups,
@@ -358,7 +363,7 @@ static void integer_product(const struct kernels *kernels, const struct integers
             b.y = y + b.token * t->rows + row;
             kernels->linear_groups(&b);
         }
-    free(q.codes), free(q.numbers), free(q.scales), free(b.scratch);
+    free(q.codes), free(q.numbers), free(q.halves), free(q.scales), free(b.scratch);
 }
 
 /* All tables, and all cuts, give the bits of the scalar twin. */
@@ -371,9 +376,9 @@ static void test_integers(struct integers t)
 
     for (size_t i = 0; i < t.tokens * stride; i++)
         x[i] = i % stride < t.cols ? x[i] : 0;
-    snprintf(what, sizeof what, "%s, %s scales%s, %zu rows, %zu tokens, %zu columns",
-             dtype_info(t.type)->name, t.format.scale == GROUP_SCALE_INT8 ? "int8" : "f16",
-             t.format.offset ? " and offsets" : "", t.rows, t.tokens, t.cols);
+    snprintf(what, sizeof what, "%s, %s scales%s of %zu columns, %zu rows, %zu tokens, %zu columns",
+             dtype_info(t.type)->name, group_scale_names[t.format.scale],
+             t.format.offset ? " and offsets" : "", t.format.cols, t.rows, t.tokens, t.cols);
     integer_product(&kernels_scalar_int8, &t, strips, x, t.rows, t.tokens, twin);
     integer_product(fast, &t, strips, x, t.rows, t.tokens, y);
     same(what, y, twin, n * sizeof *y);
@@ -391,23 +396,25 @@ static void test_integers(struct integers t)
 static void test_all_integers(void)
 {
     struct integers t = {.type = DTYPE_INT4};
-    for (int kind = 0; kind < 8; kind++) {
+    for (int kind = 0; kind < 2 * GROUP_SCALES * 2 * 4; kind++) {
         t.type = kind % 2 == 0 ? DTYPE_INT4 : DTYPE_INT8;
-        t.format =
-            (struct group_format){.scale = kind / 2 % 2 == 0 ? GROUP_SCALE_INT8 : GROUP_SCALE_F16,
-                                  .offset = kind / 4 == 1,
-                                  .cols = GROUP};
+        t.format = (struct group_format){.scale = (enum group_scale)(kind / 2 % GROUP_SCALES),
+                                         .offset = kind / (2 * GROUP_SCALES) % 2 == 1,
+                                         .cols = GROUP_COLS_LEAST << kind / (4 * GROUP_SCALES)};
         for (int i = 0; i < 16; i++)
             t.format.codebook[i] = (int8_t)((int)pick(256) - 128);
         for (t.tokens = 1; t.tokens <= 40; t.tokens += 1 + t.tokens / 20) {
             t.rows = 1 + pick(90);
-            t.cols = t.tokens % 3 == 0 ? 1 + pick(300) : 32 * (1 + pick(24));
+            t.cols = t.tokens % 3 == 0 ? 1 + pick(600) : 32 * (1 + pick(24));
             test_integers(t);
         }
         t.rows = 21, t.cols = 14336, t.tokens = 13;
         test_integers(t);
         /* Enough to have weights expanded, of a strip more than go side by side; several pieces. */
         t.rows = 45, t.cols = 4096 + 1 + pick(600), t.tokens = 48 + pick(30);
+        test_integers(t);
+        /* A piece that ends early, so that the next one begins inside a group and a block. */
+        t.rows = 45, t.cols = 4096 + 32 * (1 + pick(40)), t.tokens = 1;
         test_integers(t);
     }
 }
@@ -422,18 +429,21 @@ static void test_quantize(void)
         for (size_t round = 0; round < 8; round++) {
             int8_t codes[2][GROUPS * GROUP * TILE] = {0};
             float numbers[2][GROUPS * ACT_NUMBERS * TILE] = {0}, scales[2][TILE] = {0};
+            float halves[2][GROUPS * 2 * HALF_NUMBERS * TILE] = {0};
             for (size_t i = 0; i < N; i++)
                 x[i] = i < GROUP ? 0 : ldexpf(random_float(), (int)round * 4 - 16);
             x[3 + round] = specials[special];
             x[N - 1 - round] = -x[3 + round];
             for (int i = 0; i < 2; i++) {
-                const struct quantized q = {codes[i], numbers[i], scales[i], TILE, GROUPS};
+                const struct quantized q = {codes[i],  numbers[i], halves[i],
+                                            scales[i], TILE,       GROUPS};
                 (i == 0 ? fast : &kernels_scalar_int8)->quantize(x, N, &q);
             }
             if (isnan(scales[0][0]) && isnan(scales[1][0]))
                 scales[0][0] = scales[1][0] = 0;
             same("quantize: codes", codes[0], codes[1], sizeof codes[0]);
             same("quantize: numbers", numbers[0], numbers[1], sizeof numbers[0]);
+            same("quantize: halves", halves[0], halves[1], sizeof halves[0]);
             same("quantize: scales", scales[0], scales[1], sizeof scales[0]);
         }
     free(x);

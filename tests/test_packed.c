@@ -317,6 +317,10 @@ START_TEST(grouped)
     ck_assert_int_eq(a.layers[0].q.groups.scale,
                      TENSOR_Q % 2 != 0 ? GROUP_SCALE_F16 : GROUP_SCALE_INT8);
     ck_assert_int_eq(a.layers[0].k.groups.offset, TENSOR_K % 3 == 0);
+    ck_assert_uint_eq(a.layers[0].up.groups.cols, 16);
+    ck_assert_uint_eq(a.layers[0].gate.groups.cols, 128);
+    ck_assert_uint_eq(a.layers[0].q.groups.cols, GROUP);
+    ck_assert_int_eq(a.layers[0].down.groups.scale, GROUP_SCALE_BLOCK);
     ck_assert_uint_eq((uintptr_t)a.layers[0].q.data % 64, 0);
     float row[4096];
     matrix_row(&a.layers[0].up, 3, row);
@@ -400,8 +404,16 @@ START_TEST(refusals)
         {"\"tokenizer.kinds\"", "\"tokenizer.kindz\"",
          ": expected a tensor tokenizer.kinds of 1-byte numbers, found none"},
         {"\\\"scale\\\":\\\"f16\\\"", "\\\"scale\\\":\\\"f15\\\"",
-         ": tensor model.layers.0.self_attn.k_proj.weight: \"scale\": expected int8 or f16, found "
-         "\"f15\""},
+         ": tensor model.layers.0.self_attn.k_proj.weight: \"scale\": expected int8, f16 or block, "
+         "found \"f15\""},
+        {"\\\"group\\\":16", "\\\"group\\\":48",
+         ": tensor model.layers.0.mlp.up_proj.weight: \"group\": expected 16, 32, 64 or 128, found "
+         "48"},
+        {"\\\"group\\\":16", "\\\"group\\\":15",
+         ": tensor model.layers.0.mlp.up_proj.weight: \"group\": expected 16..128, found 15"},
+        {"\\\"group\\\":16", "\\\"group\\\":[]",
+         ": tensor model.layers.0.mlp.up_proj.weight: \"group\": expected an integer, found an "
+         "array"},
         {"\\\"type\\\":\\\"int4\\\"", "\\\"type\\\":\\\"int3\\\"",
          ": tensor model.layers.0.self_attn.q_proj.weight: \"type\": expected int4 or int8, found "
          "\"int3\""},

@@ -176,9 +176,13 @@ static struct matrix packed_as(void *arg, const struct tensor *tensor)
     (void)arg;
     target.type = tensor_is_layers(tensor->kind) ? DTYPE_INT4 : DTYPE_INT8;
     target.groups = (struct group_format){
-        .scale = tensor->kind % 2 != 0 ? GROUP_SCALE_F16 : GROUP_SCALE_INT8,
+        .scale = tensor->kind == TENSOR_DOWN ? GROUP_SCALE_BLOCK
+                 : tensor->kind % 2 != 0     ? GROUP_SCALE_F16
+                                             : GROUP_SCALE_INT8,
         .offset = tensor->kind % 3 == 0,
-        .cols = GROUP,
+        .cols = tensor->kind == TENSOR_UP     ? 16
+                : tensor->kind == TENSOR_GATE ? 128
+                                              : GROUP,
     };
     if (target.type == DTYPE_INT4)
         memcpy(target.groups.codebook, group_codebook, sizeof target.groups.codebook);
@@ -201,14 +205,16 @@ static int packed_rows(void *arg, const struct tensor *tensor, const struct matr
     for (size_t row = 0; row < n; row++) {
         uint8_t *strip = strips + row / STRIP * layout.bytes;
         memcpy(strip + row % STRIP * sizeof one, &one, sizeof one);
-        for (size_t group = 0; group < layout.groups; group++) {
+        for (size_t group = 0; group < layout.numbers; group++) {
             size_t i = group * STRIP + row % STRIP;
             uint16_t half = f32_to_f16(1);
-            if (target->groups.scale == GROUP_SCALE_INT8)
-                strip[layout.scales + i] = 1;
-            else
+            if (target->groups.scale == GROUP_SCALE_F16)
                 memcpy(strip + layout.scales + 2 * i, &half, sizeof half);
+            else
+                strip[layout.scales + i] = 1;
         }
+        for (size_t at = layout.block_scales; at < layout.bytes; at += sizeof one)
+            memcpy(strip + at, &one, sizeof one);
         for (size_t col = 0; col < target->cols; col++)
             group_set_code(target->type, &layout, strip, row % STRIP, col,
                            (int)((first + row + col + tensor->layer) % 16));

@@ -284,8 +284,8 @@ static int read_matrix(const struct packed_reader *r, const char *name, const js
 {
     char where[256];
     const char *type = NULL, *scale = NULL;
-    int64_t rows, cols;
-    struct group_format groups = {.cols = GROUP};
+    int64_t rows, cols, group = GROUP;
+    struct group_format groups = {.scale = GROUP_SCALE_INT8};
     struct file_tensor *tensor = tensor_table_find(&r->table, name);
     snprintf(where, sizeof where, "%.120s: tensor %.100s", r->path, name);
     if (tensor == NULL || tensor->type != DTYPE_COUNT || tensor->n_dims != 1 ||
@@ -298,16 +298,23 @@ static int read_matrix(const struct packed_reader *r, const char *name, const js
         json_get_int(entry, "rows", true, 1, MAX_VOCAB, &rows, where, r->err) != 0 ||
         json_get_int(entry, "cols", true, 1, MAX_FFN, &cols, where, r->err) != 0 ||
         json_get_string(entry, "scale", true, &scale, where, r->err) != 0 ||
-        json_get_bool(entry, "offset", true, &groups.offset, where, r->err) != 0)
+        json_get_bool(entry, "offset", true, &groups.offset, where, r->err) != 0 ||
+        json_get_int(entry, "group", false, GROUP_COLS_LEAST, GROUP_COLS_MOST, &group, where,
+                     r->err) != 0)
         return -1;
     bool int4 = strcmp(type, "int4") == 0;
     if (!int4 && strcmp(type, "int8") != 0)
         return error_input(r->err, "%s: \"type\": expected int4 or int8, found \"%.40s\"", where,
                            type);
-    groups.scale = strcmp(scale, "f16") == 0 ? GROUP_SCALE_F16 : GROUP_SCALE_INT8;
-    if (groups.scale == GROUP_SCALE_INT8 && strcmp(scale, "int8") != 0)
-        return error_input(r->err, "%s: \"scale\": expected int8 or f16, found \"%.40s\"", where,
-                           scale);
+    while (groups.scale < GROUP_SCALES && strcmp(scale, group_scale_names[groups.scale]) != 0)
+        groups.scale++;
+    if (groups.scale == GROUP_SCALES)
+        return error_input(r->err, "%s: \"scale\": expected int8, f16 or block, found \"%.40s\"",
+                           where, scale);
+    if ((group & (group - 1)) != 0)
+        return error_input(r->err, "%s: \"group\": expected 16, 32, 64 or 128, found %lld", where,
+                           (long long)group);
+    groups.cols = (size_t)group;
     if (int4 && read_levels(entry, groups.codebook, where, r->err) != 0)
         return -1;
     if ((uintptr_t)tensor->data % 64 != 0)

@@ -27,8 +27,9 @@
  *     chat_template       the text of the default one, if there is one
  *     chat_templates      JSON: the texts of all by their names, if there are several
  *     special_tokens      JSON: the texts of bos_token and the like, which templates name
- *     matrices            JSON: of each grouped matrix by its name type, rows, cols, scale, offset
- *                         and levels
+ *     matrices            JSON: of each grouped matrix by its name type, rows, cols, scale ("int8",
+ *                         "f16" or "block"), offset, levels, and group, the columns that share a
+ *                         scale, if these are not 32
  */
 #ifndef CHECKPOINT_PACKED_H
 #define CHECKPOINT_PACKED_H

@@ -218,7 +218,9 @@ static json_t *matrix_json(const struct matrix *m, bool *ok)
     set(root, "type", json_string(dtype_info(m->type)->name), ok);
     set_size(root, "rows", m->rows, ok);
     set_size(root, "cols", m->cols, ok);
-    set(root, "scale", json_string(m->groups.scale == GROUP_SCALE_F16 ? "f16" : "int8"), ok);
+    set(root, "scale", json_string(group_scale_names[m->groups.scale]), ok);
+    if (m->groups.cols != GROUP)
+        set_size(root, "group", m->groups.cols, ok);
     set(root, "offset", json_boolean(m->groups.offset), ok);
     if (m->type == DTYPE_INT4) {
         json_t *levels = json_array();

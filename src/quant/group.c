@@ -18,6 +18,12 @@ const int8_t group_codebook_iq4_nl[16] = {-127, -104, -83, -65, -49, -35, -22, -
 const int8_t group_codebook[16] = {-127, -102, -81, -64, -49, -35, -22, -10,
                                    2,    14,   26,  38,  51,  67,  84,  108};
 
+const char *const group_scale_names[GROUP_SCALES] = {
+    [GROUP_SCALE_INT8] = "int8",
+    [GROUP_SCALE_F16] = "f16",
+    [GROUP_SCALE_BLOCK] = "block",
+};
+
 static size_t pad(size_t n, size_t multiple)
 {
     return (n + multiple - 1) / multiple * multiple;

@@ -47,7 +47,7 @@ enum {
     GROUP_BLOCK = 256 /* columns that share a block's numbers */
 };
 
-enum group_scale { GROUP_SCALE_INT8, GROUP_SCALE_F16, GROUP_SCALE_BLOCK };
+enum group_scale { GROUP_SCALE_INT8, GROUP_SCALE_F16, GROUP_SCALE_BLOCK, GROUP_SCALES };
 
 struct group_format {
     enum group_scale scale;
@@ -74,6 +74,9 @@ struct strip_layout {
     size_t codes, scales, offsets, block_scales, block_offsets;
     size_t bytes; /* of a strip */
 };
+
+/* "int8", "f16", "block": by enum group_scale, as our own file says it. */
+extern const char *const group_scale_names[GROUP_SCALES];
 
 static inline bool is_grouped(enum dtype type)
 {
@@ -104,9 +107,8 @@ void group_store(enum dtype type, const struct strip_layout *layout, void *strip
 void group_expand(enum dtype type, const struct group_format *format, size_t cols,
                   const void *strip, size_t lane, size_t first, size_t n, float *out /* [n] */);
 
-/* The grouped type and format that a type of GGUF becomes; false if it has none. q4_0, q4_1,
- * iq4_nl, q8_0, q5_0 and q5_1 are taken exactly. q4_k and q5_k have their scales and offsets
- * rounded to f16. q6_k, whose groups have 16 columns, is rounded to int8 again. */
+/* The grouped type and format that a type of GGUF becomes; false if it has none. All are taken
+ * exactly: a strip expands to the bits of dtype_expand(). */
 bool group_from_gguf(enum dtype type, enum dtype *grouped, struct group_format *format);
 
 /* n rows of such a type, 1..STRIP, row_bytes apart, to a strip. Writes all of it. */

@@ -54,14 +54,16 @@ struct linear_block {
 };
 
 /*
- * Integer products. Activations are quantized to int8 (quant/activation.h). Products inside a group
- * of columns are summed exactly in int32; then, in f32, in ascending order of columns, from y = 0:
+ * Integer products. Activations are quantized to int8 (quant/activation.h). Products inside GROUP
+ * columns, or 16 where the weights' groups have 16, are summed exactly in int32; then, in f32, in
+ * ascending order of columns, from y = 0:
  *
  *     y = fma(sum * 2^k, weights' scale, y)
  *     y = fma(weights' offset, codes' sum * 2^k, y)  if there are offsets
  *
- * and at the end (y * row_scale) * x scale. The order is the same for any number of tokens and in
- * every table, so all tables give the same bits.
+ * and at the end (y * row_scale) * x scale. A scale or offset of int8 with blocks is (float)int8 *
+ * block, rounded, before it is used. Groups of 64 and 128 columns use theirs 2 and 4 times. The
+ * order is the same for any number of tokens and in every table, so all tables give the same bits.
  *
  * A prompt is bound by multiplications, so there is only one for each 32 products: the int32
  * becomes f32 by one exact subtraction.
@@ -77,6 +79,7 @@ enum {
 struct quantized {
     int8_t *codes;  /* [tokens / tile][groups * GROUP / 4][tile][4] zero beyond cols */
     float *numbers; /* [tokens / tile][groups][ACT_NUMBERS][tile] */
+    float *halves;  /* [tokens / tile][groups][2][HALF_NUMBERS][tile], NULL: nothing reads them */
     float *scales;  /* [tokens] */
     size_t tile;    /* tokens: quantized_tile() */
     size_t groups;
@@ -89,32 +92,43 @@ enum act_number {
     ACT_NUMBERS
 };
 
+/* The same of each half of a group, for weights in groups of 16 columns. */
+enum half_number { HALF_START, HALF_TOTAL, HALF_NUMBERS };
+
 /* Where a token's elements begin; its next element is `tile` elements on. */
 static inline struct quantized quantized_at(struct quantized q, size_t token, size_t group)
 {
     size_t first = token / q.tile * q.tile * q.groups, i = token % q.tile;
     q.codes += (first + group * q.tile) * GROUP + i * 4;
     q.numbers += (first + group * q.tile) * ACT_NUMBERS + i;
+    if (q.halves != NULL)
+        q.halves += (first + group * q.tile) * 2 * HALF_NUMBERS + i;
     q.scales += token;
     return q;
 }
 
-/* Stores the numbers of q's first group. */
-static inline void activation_numbers(const struct quantized *q, int k, float sum)
+/* Stores the numbers of q's first group. sums: of the codes of each half. */
+static inline void activation_numbers(const struct quantized *q, int k, const float sums[2])
 {
-    float power = power_of_two(k), base = activation_base(k);
+    float power = power_of_two(k), base = activation_base(k), sum = sums[0] + sums[1];
     q->numbers[ACT_START * q->tile] = base - 128 * sum * power;
     q->numbers[ACT_BASE * q->tile] = base;
     q->numbers[ACT_TOTAL * q->tile] = sum * power;
+    for (size_t i = 0; q->halves != NULL && i < 2; i++) {
+        float *half = q->halves + i * HALF_NUMBERS * q->tile;
+        half[HALF_START * q->tile] = base - 128 * sums[i] * power;
+        half[HALF_TOTAL * q->tile] = sums[i] * power;
+    }
 }
 
 /* What a thread needs beside its operands. */
 struct group_scratch {
     float sums[GROUP_STRIPS][GROUP_TOKENS * STRIP];
-    /* A piece of the strips, expanded: codes laid out as int8, and [groups][STRIP]. */
+    /* A piece of the strips, expanded: codes laid out as int8, and numbers [groups][STRIP] or, of
+     * 16 columns, [groups][2][STRIP]. */
     uint8_t codes[GROUP_STRIPS][GROUP_COLS * STRIP];
-    float scales[GROUP_STRIPS][GROUP_COLS / GROUP * STRIP];
-    float offsets[GROUP_STRIPS][GROUP_COLS / GROUP * STRIP];
+    float scales[GROUP_STRIPS][GROUP_COLS / GROUP_COLS_LEAST * STRIP];
+    float offsets[GROUP_STRIPS][GROUP_COLS / GROUP_COLS_LEAST * STRIP];
 } __attribute__((aligned(64)));
 
 /* Rows of a grouped matrix times tokens. */

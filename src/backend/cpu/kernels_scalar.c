@@ -159,14 +159,14 @@ static void quantize(const float *x, size_t n, const struct quantized *q)
         const struct quantized at = quantized_at(*q, 0, group);
         size_t first = group * GROUP, count = n - first < GROUP ? n - first : GROUP;
         int k = scale > 0 ? activation_power(largest(x + first, count), scale) : ACT_LEAST;
-        float sum = 0;
+        float sums[2] = {0};
         for (size_t i = 0; i < GROUP; i++) {
             float code =
                 scale > 0 && i < count ? rintf(x[first + i] * factor * power_of_two(-k)) : 0;
             at.codes[i / 4 * 4 * q->tile + i % 4] = (int8_t)code;
-            sum += code;
+            sums[i / (GROUP / 2)] += code;
         }
-        activation_numbers(&at, k, sum);
+        activation_numbers(&at, k, sums);
     }
 }
 

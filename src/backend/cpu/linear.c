@@ -131,6 +131,7 @@ struct linear {
     struct buffer *y[3];
     const struct buffer *x;
     bool forms[FORMS];    /* that any of them takes */
+    bool halves;          /* any has groups of 16 columns */
     struct narrow narrow; /* the rows in these forms, if there are more than NARROW_FEW */
     uint64_t number;      /* of the operation */
 };
@@ -162,6 +163,8 @@ static void shape_narrow(const struct linear *l, struct narrow *narrow)
 {
     narrow->int8.tile = quantized_tile(l->cpu->kernels, l->tokens);
     narrow->int8.groups = (l->x->cols + GROUP - 1) / GROUP;
+    if (!l->halves)
+        narrow->int8.halves = NULL;
 }
 
 /* The one of two buffers that no late thread can still read. */
@@ -360,8 +363,11 @@ void cpu_linear(struct backend *backend, enum rows rows, struct buffer *const y[
         .cpu = cpu, .tokens = cpu_rows(cpu, rows), .x = x, .number = ++cpu->n_linear};
     struct linear groups;
 
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         all.forms[form_of(cpu, w[i])] = true;
+        all.halves =
+            all.halves || (is_grouped(w[i]->matrix.type) && w[i]->matrix.groups.cols < GROUP);
+    }
     if (all.tokens > NARROW_FEW && (all.forms[FORM_INT8] || all.forms[FORM_BF16]))
         narrow_many(&all);
     groups = all;

@@ -41,7 +41,7 @@ static int widen_panels(struct cpu *cpu, size_t cols, struct llama3_error *err)
 
 /* Where the arrays of struct narrow begin in its memory, after the codes, and its size. */
 struct narrow_layout {
-    size_t numbers, scales, bf16, bytes;
+    size_t numbers, halves, scales, bf16, bytes;
 };
 
 static struct narrow_layout narrow_layout(size_t rows, size_t cols)
@@ -49,7 +49,8 @@ static struct narrow_layout narrow_layout(size_t rows, size_t cols)
     struct narrow_layout l;
     size_t groups = rows * ((cols + GROUP - 1) / GROUP);
     l.numbers = round_up(groups * GROUP, 64);
-    l.scales = l.numbers + round_up(groups * ACT_NUMBERS * sizeof(float), 64);
+    l.halves = l.numbers + round_up(groups * ACT_NUMBERS * sizeof(float), 64);
+    l.scales = l.halves + round_up(groups * 2 * HALF_NUMBERS * sizeof(float), 64);
     l.bf16 = l.scales + round_up(rows * sizeof(float), 64);
     l.bytes = l.bf16 + round_up(rows * round_up(cols, BF16_COLS) * sizeof(uint16_t), 64);
     return l;
@@ -63,6 +64,7 @@ static struct narrow take_narrow(unsigned char **next, size_t rows, size_t cols)
     return (struct narrow){
         .int8 = {.codes = (int8_t *)memory,
                  .numbers = (float *)(void *)(memory + l.numbers),
+                 .halves = (float *)(void *)(memory + l.halves),
                  .scales = (float *)(void *)(memory + l.scales)},
         .bf16 = (uint16_t *)(void *)(memory + l.bf16),
     };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/cuda/layout.h"
 
+#include <math.h>
 #include <string.h>
 
 static size_t pad(size_t n, size_t multiple)
@@ -43,7 +44,8 @@ struct layout layout_of(const struct matrix *m)
     struct layout l = {.grouped = m->type, .format = m->groups, .rows = m->rows, .cols = m->cols};
     bool grouped = is_grouped(m->type) || matrix_target(m, &l.grouped, &l.format);
 
-    l.form = form_of(l.grouped);
+    l.rounded = grouped && l.format.cols < GROUP;
+    l.form = l.rounded ? MATRIX_INT8 : form_of(l.grouped);
     if (l.form == MATRIX_INT4 && !has_lookup(l.format.codebook))
         l.form = MATRIX_INT8;
     l.blocks = (m->cols + BLOCK_COLS - 1) / BLOCK_COLS;
@@ -52,9 +54,9 @@ struct layout layout_of(const struct matrix *m)
     l.tile_units = l.padded_blocks * TILE_ROWS * (size_t)block_bytes(l.form);
     if (grouped) {
         size_t numbers = l.padded_blocks * TILE_ROWS;
-        l.half_scales = l.format.scale == GROUP_SCALE_F16 || l.format.offset;
+        l.half_scales = l.format.scale != GROUP_SCALE_INT8 || l.format.offset || l.rounded;
         l.tile_scales = numbers * (l.half_scales ? 2 : 1);
-        l.tile_offsets = l.format.offset ? numbers * 2 : 0;
+        l.tile_offsets = l.format.offset && !l.rounded ? numbers * 2 : 0;
         l.tile_row_scales = TILE_ROWS * sizeof(float);
     }
     l.scales = pad(l.tiles * l.tile_units, 256);
@@ -98,46 +100,108 @@ static void take_codes(const struct layout *l, const struct strip_layout *s, con
     memcpy(out, bytes, sizeof bytes);
 }
 
-/* Scale i of a strip becomes scale `to` of a tile. An int8 converts to f16 exactly. */
-static void take_scale(const struct layout *l, const uint8_t *from, size_t i, uint8_t *scales,
-                       size_t to)
+/* A power of two that brings the largest scale or offset of a row near 2^13, so that f16 holds what
+ * int8 with blocks holds: within its range, rounded to 11 bits. 1 for scales that f16 holds as they
+ * are. */
+static float row_power(const struct layout *l, const struct strip_layout *s, const uint8_t *strip,
+                       size_t lane)
 {
-    uint16_t half;
-    if (!l->half_scales) {
-        scales[to] = from[i];
-        return;
+    float largest = 0;
+    int exponent = 0;
+    if (l->format.scale != GROUP_SCALE_BLOCK && !l->rounded)
+        return 1;
+    for (size_t i = 0; i < s->numbers; i++) {
+        size_t col = i * l->format.cols;
+        largest = fmaxf(largest, fabsf(group_scale_at(&l->format, s, strip, lane, col)));
+        largest = fmaxf(largest, fabsf(group_offset_at(&l->format, s, strip, lane, col)));
     }
-    if (l->format.scale == GROUP_SCALE_INT8)
-        half = f32_to_f16((float)(int8_t)from[i]);
+    if (!(largest > 0x1p-80f && largest < 0x1p80f))
+        return 1;
+    frexpf(largest, &exponent);
+    return ldexpf(1, 14 - exponent);
+}
+
+static void store_half(uint8_t *halves, size_t i, float value)
+{
+    uint16_t half = f32_to_f16(value);
+    memcpy(halves + 2 * i, &half, sizeof half);
+}
+
+/* Two groups of 16 columns become one of int8. Returns its scale. */
+static float round_codes(const float scales[2], const float offsets[2], int8_t codes[GROUP])
+{
+    float weights[GROUP], largest = 0;
+    for (size_t i = 0; i < GROUP; i++) {
+        size_t half = i / (GROUP / 2);
+        weights[i] = scales[half] * (float)codes[i] + offsets[half];
+        float magnitude = fabsf(weights[i]);
+        largest = isnan(largest) || magnitude <= largest ? largest : magnitude;
+    }
+    float scale = f16_to_f32(f32_to_f16(largest / 127));
+    float steps = scale > 0 ? 1 / scale : 0;
+    for (size_t i = 0; i < GROUP; i++)
+        codes[i] = (int8_t)rintf(fmaxf(-127, fminf(127, weights[i] * steps)));
+    return scale;
+}
+
+/* The arrays of a tile that a row's groups are written to. */
+struct tile_arrays {
+    uint8_t *units, *scales, *offsets, *row_scales;
+};
+
+/* A group of a strip's row. power: row_power(). */
+static void take_group(const struct layout *l, const struct strip_layout *s, const uint8_t *strip,
+                       size_t lane, size_t group, float power, size_t row,
+                       const struct tile_arrays *to)
+{
+    size_t n = (size_t)block_bytes(l->form) / UNIT_BYTES, col = group * GROUP;
+    size_t quad = (group / QUAD * TILE_ROWS + row) * QUAD + group % QUAD;
+    float scales[2], offsets[2];
+    uint32_t words[GROUP / 4];
+
+    take_codes(l, s, strip, lane, group, words);
+    for (size_t half = 0; half < (l->rounded ? 2 : 1); half++) {
+        size_t at = col + half * (GROUP / 2);
+        scales[half] = group_scale_at(&l->format, s, strip, lane, at) * power;
+        offsets[half] = group_offset_at(&l->format, s, strip, lane, at) * power;
+    }
+    if (l->rounded) {
+        int8_t codes[GROUP];
+        memcpy(codes, words, sizeof codes);
+        scales[0] = round_codes(scales, offsets, codes);
+        memcpy(words, codes, sizeof codes);
+    }
+    for (size_t i = 0; i < n; i++)
+        memcpy(to->units + ((group * n + i) * TILE_ROWS + row) * UNIT_BYTES, words + 4 * i,
+               UNIT_BYTES);
+    if (l->half_scales)
+        store_half(to->scales, quad, scales[0]);
     else
-        memcpy(&half, from + 2 * i, sizeof half);
-    memcpy(scales + 2 * to, &half, sizeof half);
+        to->scales[quad] = (uint8_t)(int8_t)scales[0];
+    if (l->tile_offsets > 0)
+        store_half(to->offsets, quad, offsets[0]);
 }
 
 /* A strip of 16 rows into the rows [row, row + STRIP) of a tile. */
-static void take_strip(const struct layout *l, const uint8_t *strip, size_t row, uint8_t *units,
-                       uint8_t *scales, uint8_t *offsets, uint8_t *row_scales)
+static void take_strip(const struct layout *l, const uint8_t *strip, size_t row,
+                       const struct tile_arrays *to)
 {
     struct strip_layout s = strip_layout(l->grouped, &l->format, l->cols);
-    size_t n = (size_t)block_bytes(l->form) / UNIT_BYTES;
-    uint32_t words[GROUP / 4];
+    float powers[STRIP], row_scales[STRIP];
 
-    memcpy(row_scales + row * sizeof(float), strip, STRIP * sizeof(float));
+    memcpy(row_scales, strip, sizeof row_scales);
+    for (size_t lane = 0; lane < STRIP; lane++) {
+        powers[lane] = row_power(l, &s, strip, lane);
+        row_scales[lane] /= powers[lane];
+    }
+    memcpy(to->row_scales + row * sizeof(float), row_scales, sizeof row_scales);
     for (size_t group = 0; group < s.groups; group++)
-        for (size_t lane = 0; lane < STRIP; lane++) {
-            size_t at = row + lane, quad = (group / QUAD * TILE_ROWS + at) * QUAD + group % QUAD;
-            take_codes(l, &s, strip, lane, group, words);
-            for (size_t i = 0; i < n; i++)
-                memcpy(units + ((group * n + i) * TILE_ROWS + at) * UNIT_BYTES, words + 4 * i,
-                       UNIT_BYTES);
-            take_scale(l, strip + s.scales, group * STRIP + lane, scales, quad);
-            if (l->tile_offsets > 0)
-                memcpy(offsets + quad * 2, strip + s.offsets + (group * STRIP + lane) * 2, 2);
-        }
+        for (size_t lane = 0; lane < STRIP; lane++)
+            take_group(l, &s, strip, lane, group, powers[lane], row + lane, to);
 }
 
-static void take_groups(const struct layout *l, const struct matrix *m, size_t tile, uint8_t *units,
-                        uint8_t *scales, uint8_t *offsets, uint8_t *row_scales, void *scratch)
+static void take_groups(const struct layout *l, const struct matrix *m, size_t tile,
+                        const struct tile_arrays *to, void *scratch)
 {
     struct strip_layout s = strip_layout(l->grouped, &l->format, l->cols);
     size_t end = (tile + 1) * TILE_ROWS < l->rows ? (tile + 1) * TILE_ROWS : l->rows;
@@ -149,7 +213,7 @@ static void take_groups(const struct layout *l, const struct matrix *m, size_t t
         } else {
             matrix_repack(m, row, end - row < STRIP ? end - row : STRIP, scratch);
         }
-        take_strip(l, strip, row % TILE_ROWS, units, scales, offsets, row_scales);
+        take_strip(l, strip, row % TILE_ROWS, to);
     }
 }
 
@@ -162,7 +226,7 @@ void layout_tile(const struct layout *l, const struct matrix *m, size_t tile, ui
         if (l->tile_offsets > 0)
             memset(offsets, 0, l->tile_offsets);
         memset(row_scales, 0, l->tile_row_scales);
-        take_groups(l, m, tile, units, scales, offsets, row_scales, scratch);
+        take_groups(l, m, tile, &(struct tile_arrays){units, scales, offsets, row_scales}, scratch);
         return;
     }
     size_t row_bytes = dtype_row_bytes(m->type, m->cols);

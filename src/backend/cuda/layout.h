@@ -7,6 +7,10 @@
  *
  * A matrix is one piece of memory: units, scales, offsets and row scales, each padded to 256 bytes
  * (struct device_matrix of kernels.h). In int4, nibble i of a group is column i.
+ *
+ * The kernels have groups of 32 columns, with scales of int8 or f16. Scales of 64 and 128 columns
+ * are repeated. Int8 numbers with blocks are multiplied and rounded to f16. Groups of 16 columns
+ * are rounded to int8 again, in pairs.
  */
 #ifndef BACKEND_CUDA_LAYOUT_H
 #define BACKEND_CUDA_LAYOUT_H
@@ -16,9 +20,10 @@
 
 struct layout {
     enum matrix_form form;
-    enum dtype grouped;         /* DTYPE_INT4 or DTYPE_INT8: the groups that the matrix becomes */
-    struct group_format format; /* of these */
-    bool half_scales;           /* f16, as in the format or because there are offsets */
+    enum dtype grouped;         /* the strips that the matrix is, or becomes first: DTYPE_INT4 */
+    struct group_format format; /* or DTYPE_INT8, and their format */
+    bool rounded;               /* groups of 16 columns */
+    bool half_scales;           /* f16, as in the format or because f16 holds them and int8 not */
     size_t rows, cols, blocks, padded_blocks, tiles;
     size_t tile_units, tile_scales, tile_offsets, tile_row_scales; /* bytes of a tile's, 0: none */
     size_t scales, offsets, row_scales;                            /* where the arrays begin */
