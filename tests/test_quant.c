@@ -205,10 +205,10 @@ END_TEST
 
 /* ---- strips of GGUF's blocks ----------------------------------------------------------------- */
 
-/* One group as expand.c's table of formats says it, in the units of a strip. */
-struct group {
-    int codes[GROUP];
-    uint16_t scale, offset;
+/* A block's codes, scales and offsets as expand.c's table of formats says them. */
+struct simple_block {
+    int codes[256], scales[16], offsets[8]; /* scales and offsets: f16, or int8 with factors */
+    float factor, offset_factor;
 };
 
 static uint16_t half_at(const uint8_t *bytes)
@@ -216,60 +216,59 @@ static uint16_t half_at(const uint8_t *bytes)
     return (uint16_t)(bytes[0] | bytes[1] << 8);
 }
 
-/* Scales of the k types are products: 2^10 times what they are, which the row's scale undoes. */
-static uint16_t k_half(uint16_t factor, float by)
+static void simple_k(const uint8_t *block, bool five, struct simple_block *out)
 {
-    return f32_to_f16(f16_to_f32(factor) * by * 1024);
-}
-
-static void simple_k(const uint8_t *block, int run, bool five, struct group *g)
-{
-    const uint8_t *high = block + 16, *nibbles = block + (five ? 48 : 16) + run / 2 * 32;
-    int scale, min;
-    scale_min_k(block + 4, run, &scale, &min);
-    g->scale = k_half(half_at(block), (float)scale);
-    g->offset = k_half(half_at(block + 2), -(float)min);
-    for (int i = 0; i < GROUP; i++)
-        g->codes[i] = (nibbles[i] >> (run % 2 * 4) & 15) | (five ? (high[i] >> run & 1) << 4 : 0);
-}
-
-/* Weights, the largest of which becomes 127. */
-static void simple_6k(const uint8_t *block, int run, struct group *g)
-{
-    float weights[256], largest = 0;
-    dtype_expand(DTYPE_Q6_K, block, weights, 256);
-    for (int i = 0; i < GROUP; i++)
-        largest = fmaxf(largest, fabsf(weights[run * GROUP + i] * 1024));
-    g->scale = f32_to_f16(largest / 127);
-    float scale = f16_to_f32(g->scale), d = f16_to_f32(half_at(block + 208));
-    float steps = scale > 0 ? d * 1024 / scale : 0; /* of a weight of d */
-    for (int i = 0; i < GROUP; i++) {
-        float products = d != 0 ? weights[run * GROUP + i] / d : 0; /* a whole number */
-        g->codes[i] = (int)lrintf(fmaxf(-127, fminf(127, products * steps)));
+    out->factor = load_f16(block);
+    out->offset_factor = -load_f16(block + 2);
+    for (int run = 0; run < 8; run++) {
+        const uint8_t *high = block + 16, *nibbles = block + (five ? 48 : 16) + run / 2 * 32;
+        scale_min_k(block + 4, run, &out->scales[run], &out->offsets[run]);
+        for (int i = 0; i < GROUP; i++)
+            out->codes[run * GROUP + i] =
+                (nibbles[i] >> (run % 2 * 4) & 15) | (five ? (high[i] >> run & 1) << 4 : 0);
     }
 }
 
-static void simple_group(enum dtype type, const uint8_t *block, int run, struct group *g)
+static void simple_6k(const uint8_t *block, struct simple_block *out)
+{
+    out->factor = load_f16(block + 208);
+    for (int i = 0; i < 16; i++)
+        out->scales[i] = (int8_t)block[192 + i];
+    for (int i = 0; i < 256; i++) {
+        int low = block[i / 128 * 64 + i % 64], high = block[128 + i / 128 * 32 + i % 32];
+        out->codes[i] = (low >> (i % 128 / 64 * 4) & 15) | (high >> (i % 128 / 32 * 2) & 3) << 4;
+        out->codes[i] -= 32;
+    }
+}
+
+static void simple_block(enum dtype type, const uint8_t *block, struct simple_block *out)
 {
     bool offset = type == DTYPE_Q4_1 || type == DTYPE_Q5_1;
     bool five = type == DTYPE_Q5_0 || type == DTYPE_Q5_1;
     const uint8_t *bytes = block + (offset ? 4 : 2), *nibbles = bytes + (five ? 4 : 0);
     if (type == DTYPE_Q6_K) {
-        simple_6k(block, run, g);
+        simple_6k(block, out);
         return;
     }
     if (type == DTYPE_Q4_K || type == DTYPE_Q5_K) {
-        simple_k(block, run, type == DTYPE_Q5_K, g);
+        simple_k(block, type == DTYPE_Q5_K, out);
         return;
     }
-    g->scale = half_at(block);
-    g->offset = offset ? half_at(block + 2) : 0;
+    out->scales[0] = half_at(block);
+    out->offsets[0] = offset ? half_at(block + 2) : 0;
     for (int i = 0; i < GROUP; i++) {
         int code = i < 16 ? nibbles[i] & 15 : nibbles[i - 16] >> 4;
         if (five)
             code |= (bytes[i / 8] >> i % 8 & 1) << 4;
-        g->codes[i] = type == DTYPE_Q8_0 ? (int8_t)bytes[i] : type == DTYPE_Q5_0 ? code - 16 : code;
+        out->codes[i] = type == DTYPE_Q8_0   ? (int8_t)bytes[i]
+                        : type == DTYPE_Q5_0 ? code - 16
+                                             : code;
     }
+}
+
+static void put_number(uint8_t *array, size_t i, bool half, int number)
+{
+    memcpy(array + i * (half ? 2 : 1), &(uint16_t){(uint16_t)number}, half ? 2 : 1);
 }
 
 static void simple_repack(enum dtype type, const uint8_t *rows, size_t row_bytes, size_t n,
@@ -280,20 +279,27 @@ static void simple_repack(enum dtype type, const uint8_t *rows, size_t row_bytes
     enum dtype grouped;
     ck_assert(group_from_gguf(type, &grouped, &format));
     struct strip_layout l = strip_layout(grouped, &format, cols);
-    const float row_scale = info->block > GROUP ? 0x1p-10f : 1;
+    const float row_scale = 1;
+    bool half = format.scale == GROUP_SCALE_F16;
     memset(strip, 0, l.bytes);
     for (size_t lane = 0; lane < n; lane++) {
         memcpy(strip + lane * sizeof row_scale, &row_scale, sizeof row_scale);
-        for (size_t col = 0; col < cols; col += GROUP) {
-            struct group g = {.offset = 0};
-            size_t block = col / info->block, at = (col / GROUP * STRIP + lane) * 2;
-            simple_group(type, rows + lane * row_bytes + block * info->block_bytes,
-                         (int)(col % info->block / GROUP), &g);
-            memcpy(strip + l.scales + at, &g.scale, 2);
-            if (format.offset)
-                memcpy(strip + l.offsets + at, &g.offset, 2);
-            for (size_t i = 0; i < GROUP; i++)
-                group_set_code(grouped, &l, strip, lane, col + i, g.codes[i]);
+        for (size_t at = 0; at < cols; at += info->block) {
+            struct simple_block b = {.factor = 0};
+            simple_block(type, rows + lane * row_bytes + at / info->block * info->block_bytes, &b);
+            for (size_t i = 0; i < info->block; i++)
+                group_set_code(grouped, &l, strip, lane, at + i, b.codes[i]);
+            for (size_t i = 0; i < info->block / format.cols; i++) {
+                size_t number = (at / format.cols + i) * STRIP + lane;
+                put_number(strip + l.scales, number, half, b.scales[i]);
+                if (format.offset)
+                    put_number(strip + l.offsets, number, half, b.offsets[i]);
+            }
+            size_t factor = (at / 256 * STRIP + lane) * sizeof(float);
+            if (!half)
+                memcpy(strip + l.block_scales + factor, &b.factor, sizeof b.factor);
+            if (!half && format.offset)
+                memcpy(strip + l.block_offsets + factor, &b.offset_factor, sizeof b.offset_factor);
         }
     }
 }
@@ -316,6 +322,24 @@ static void random_blocks(enum dtype type, uint8_t *out, size_t n_blocks, uint32
             if (i % 11 == 0)
                 high[-1] = *high = 0;
         }
+}
+
+/* A strip expands to the bits that blocks do. */
+static void check_weights(enum dtype type, const uint8_t *rows, size_t row_bytes, size_t n,
+                          size_t cols, const uint8_t *strip)
+{
+    struct group_format format;
+    enum dtype grouped;
+    float want[2304], got[2304];
+    ck_assert(group_from_gguf(type, &grouped, &format) && cols <= 2304);
+    for (size_t lane = 0; lane < n; lane++) {
+        dtype_expand(type, rows + lane * row_bytes, want, cols);
+        group_expand(grouped, &format, cols, strip, lane, 0, cols, got);
+        for (size_t i = 0; i < cols; i++)
+            ck_assert_msg(f32_bits(want[i]) == f32_bits(got[i]),
+                          "%s, row %zu, column %zu: expected %.9g, found %.9g",
+                          dtype_info(type)->name, lane, i, (double)want[i], (double)got[i]);
+    }
 }
 
 START_TEST(repacks_as_defined)
@@ -345,6 +369,7 @@ START_TEST(repacks_as_defined)
             ck_assert_msg(same == bytes, "%s, %zu x %zu: byte %zu is %#x, not %#x", info->name, n,
                           cols, same, got[same], want[same]);
             ck_assert_uint_eq(got[bytes], 0xa5);
+            check_weights(type, rows, row_bytes, n, cols, got);
         }
 }
 END_TEST

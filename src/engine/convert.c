@@ -52,12 +52,11 @@ static enum dtype type_of(const struct convert_options *o, const struct tensor *
     return o->gguf ? convert_fit(type, tensor->matrix->cols) : type;
 }
 
-/* Whether a matrix holds the codes of `to`, in the order of its columns. q6_k's groups are half as
- * long, so its codes change. */
+/* Whether a matrix holds the codes of `to`, in the order of its columns. */
 static bool has_codes(const struct matrix *from, enum dtype to, struct group_format *format)
 {
     enum dtype grouped;
-    return from->type != DTYPE_Q6_K && (from->parts == NULL || from->parts->order == NULL) &&
+    return (from->parts == NULL || from->parts->order == NULL) &&
            matrix_target(from, &grouped, format) && grouped == to;
 }
 

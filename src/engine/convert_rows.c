@@ -8,16 +8,18 @@
 
 /* ---- strips and floats ----------------------------------------------------------------------- */
 
-/* The scales or offsets of a strip, [groups][STRIP] f16, must be finite. */
-static int check_numbers(const uint8_t *numbers, size_t groups, size_t row,
-                         struct llama3_error *err)
+/* The scales and offsets of a strip must be finite. */
+static int check_numbers(const struct group_format *format, const struct strip_layout *l,
+                         const uint8_t *strip, size_t row, struct llama3_error *err)
 {
-    for (size_t i = 0; i < groups * STRIP; i++) {
-        float number = load_f16(numbers + 2 * i);
+    for (size_t i = 0; i < l->numbers * STRIP; i++) {
+        size_t lane = i % STRIP, col = i / STRIP * format->cols;
+        float scale = group_scale_at(format, l, strip, lane, col);
+        float number = isfinite(scale) ? group_offset_at(format, l, strip, lane, col) : scale;
         if (!isfinite(number))
             return error_input(err,
                                "row %zu, column %zu: expected weights of a finite scale, found %g",
-                               row + i % STRIP, i / STRIP * GROUP, (double)number);
+                               row + lane, col, (double)number);
     }
     return 0;
 }
@@ -27,12 +29,9 @@ int convert_to_strips(const struct matrix *from, const struct matrix *to, size_t
 {
     struct strip_layout l = strip_layout(to->type, &to->groups, to->cols);
     matrix_repack(from, first, n, out);
-    for (size_t row = first; row < first + n; row += STRIP, out += l.bytes) {
-        if ((to->groups.scale == GROUP_SCALE_F16 &&
-             check_numbers(out + l.scales, l.groups, row, err) != 0) ||
-            (to->groups.offset && check_numbers(out + l.offsets, l.groups, row, err) != 0))
+    for (size_t row = first; row < first + n; row += STRIP, out += l.bytes)
+        if (check_numbers(&to->groups, &l, out, row, err) != 0)
             return -1;
-    }
     return 0;
 }
 
