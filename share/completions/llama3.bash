@@ -86,7 +86,7 @@ _llama3_kind()
     'llama3 --think' | 'llama3 --think=') echo 'show hide' ;;
     'llama3-bench -m' | 'llama3-bench --model' | 'llama3-bench --model=') echo ':model' ;;
     'llama3-bench --synthetic' | 'llama3-bench --synthetic=') echo ':text' ;;
-    'llama3-bench --type' | 'llama3-bench --type=') echo 'int4 int8 bf16 f32' ;;
+    'llama3-bench --type' | 'llama3-bench --type=') echo 'int4 int8 bf16 f32 int4-64 int4-128 int8-16' ;;
     'llama3-bench --prompt' | 'llama3-bench --prompt=') echo ':text' ;;
     'llama3-bench --decode' | 'llama3-bench --decode=') echo ':text' ;;
     'llama3-bench --batch' | 'llama3-bench --batch=') echo ':text' ;;

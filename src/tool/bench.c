@@ -29,8 +29,17 @@ struct bench_args {
 };
 
 static const char *const kv_names[] = {"f16", "f32", NULL}; /* enum llama3_kv_type */
-static const char *const type_names[] = {"int4", "int8", "bf16", "f32", NULL};
-static const enum dtype types[] = {DTYPE_INT4, DTYPE_INT8, DTYPE_BF16, DTYPE_F32};
+static const char *const type_names[] = {"int4",    "int8",     "bf16",    "f32",
+                                         "int4-64", "int4-128", "int8-16", NULL};
+static const struct synthetic_type types[] = {
+    {DTYPE_INT4, {.scale = GROUP_SCALE_INT8, .cols = GROUP}},
+    {DTYPE_INT8, {.scale = GROUP_SCALE_INT8, .cols = GROUP}},
+    {DTYPE_BF16, {0}},
+    {DTYPE_F32, {0}},
+    {DTYPE_INT4, {.scale = GROUP_SCALE_F16, .cols = 64}},
+    {DTYPE_INT4, {.scale = GROUP_SCALE_F16, .offset = true, .cols = 128}},
+    {DTYPE_INT8, {.scale = GROUP_SCALE_BLOCK, .cols = 16}},
+};
 
 #define FIELD(name) offsetof(struct bench_args, name)
 static const struct option_spec specs[] = {
@@ -39,7 +48,8 @@ static const struct option_spec specs[] = {
              "random weights instead of a model: 1b, 3b, 8b,\n"
              "70b or 135m, all layers or so many"),
     OPT_ONE_OF(0, "type", FIELD(type), "TYPE", type_names,
-               "of these weights: int4, int8, bf16 or f32 (int4)"),
+               "of these weights: int4, int8, bf16, f32,\n"
+               "int4-64, int4-128 or int8-16 (int4)"),
     OPT_SIZE(0, "prompt", FIELD(prompt), "N", 0, MAX_TOKENS,
              "read a prompt of N tokens; 0: don't (512)"),
     OPT_SIZE(0, "decode", FIELD(decode), "N", 0, MAX_TOKENS,
@@ -233,7 +243,7 @@ static int open_model(const struct bench_args *args, int threads, struct model *
     char *path = NULL;
     int status;
     if (args->synthetic != NULL) {
-        status = synthetic_open(model, args->synthetic, types[args->type < 0 ? 0 : args->type],
+        status = synthetic_open(model, args->synthetic, &types[args->type < 0 ? 0 : args->type],
                                 threads, &err);
     } else {
         path = model_path(args->model.path, "--model");
@@ -275,12 +285,13 @@ static int measure(const struct bench_args *args, const struct number_list *batc
     };
     int result = bench_run(&bench, &err);
     progress_stop();
+    const char *type = args->type >= 0 ? type_names[args->type] : dtype_info(model.dtype)->name;
     if (result != 0)
         status = say_failure(&err);
     else if (args->json)
-        status = print_json(&bench, dtype_info(model.dtype)->name);
+        status = print_json(&bench, type);
     else
-        print_table(&bench, dtype_info(model.dtype)->name);
+        print_table(&bench, type);
     model_close(&model);
     return status == STATUS_OK ? finish_stdout() : status;
 }

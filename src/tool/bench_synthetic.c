@@ -66,28 +66,30 @@ int synthetic_check(const char *shape, struct llama3_error *err)
 
 /* ---- where everything lies --------------------------------------------------------------- */
 
-static void set(struct matrix *matrix, enum dtype type, size_t rows, size_t cols)
+static void set(struct matrix *matrix, const struct synthetic_type *type, size_t rows, size_t cols)
 {
-    *matrix = (struct matrix){.type = type, .rows = rows, .cols = cols, .groups.cols = GROUP};
-    if (type == DTYPE_INT4)
+    *matrix =
+        (struct matrix){.type = type->type, .rows = rows, .cols = cols, .groups = type->groups};
+    if (type->type == DTYPE_INT4)
         memcpy(matrix->groups.codebook, group_codebook, sizeof matrix->groups.codebook);
 }
 
-static void set_shapes(struct model *m, enum dtype type)
+static void set_shapes(struct model *m, const struct synthetic_type *type)
 {
+    static const struct synthetic_type norm = {.type = DTYPE_F32};
     const struct config *c = &m->config;
     size_t q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
     set(&m->embed, type, c->vocab_size, c->dim);
     set(&m->head, type, c->vocab_size, c->dim);
-    set(&m->norm, DTYPE_F32, 1, c->dim);
+    set(&m->norm, &norm, 1, c->dim);
     for (size_t i = 0; i < c->n_layers; i++) {
         struct layer *l = &m->layers[i];
-        set(&l->attn_norm, DTYPE_F32, 1, c->dim);
+        set(&l->attn_norm, &norm, 1, c->dim);
         set(&l->q, type, q, c->dim);
         set(&l->k, type, kv, c->dim);
         set(&l->v, type, kv, c->dim);
         set(&l->o, type, c->dim, q);
-        set(&l->ffn_norm, DTYPE_F32, 1, c->dim);
+        set(&l->ffn_norm, &norm, 1, c->dim);
         set(&l->gate, type, c->ffn_dim, c->dim);
         set(&l->up, type, c->ffn_dim, c->dim);
         set(&l->down, type, c->dim, c->ffn_dim);
@@ -151,7 +153,16 @@ static void fill_words(void *data, size_t bytes, uint64_t seed, uint64_t keep, u
     }
 }
 
-/* Weights of about 0.02. Any code is valid; scales are 64 to 127. */
+/* Scales or offsets from 64 to 127. */
+static void fill_numbers(uint8_t *numbers, size_t n, bool half, uint64_t seed)
+{
+    if (half)
+        fill_words(numbers, 2 * n, seed, 0x03ff03ff03ff03ff, 0x5400540054005400);
+    else
+        fill_words(numbers, n, seed, 0x3f3f3f3f3f3f3f3f, 0x4040404040404040);
+}
+
+/* Weights of about 0.02. Any code is valid. */
 static void fill_strip(const struct matrix *m, uint8_t *strip, uint64_t seed)
 {
     const float row_scale = 0.02f / (64 * 96);
@@ -159,7 +170,11 @@ static void fill_strip(const struct matrix *m, uint8_t *strip, uint64_t seed)
     for (size_t i = 0; i < STRIP; i++)
         memcpy(strip + i * sizeof row_scale, &row_scale, sizeof row_scale);
     fill_words(strip + l.codes, l.scales - l.codes, seed, UINT64_MAX, 0);
-    fill_words(strip + l.scales, l.groups * STRIP, ~seed, 0x3f3f3f3f3f3f3f3f, 0x4040404040404040);
+    fill_numbers(strip + l.scales, l.numbers * STRIP, m->groups.scale == GROUP_SCALE_F16, ~seed);
+    if (m->groups.offset)
+        fill_numbers(strip + l.offsets, l.numbers * STRIP, m->groups.scale != GROUP_SCALE_BLOCK,
+                     ~seed);
+    fill_words(strip + l.block_scales, l.bytes - l.block_scales, seed, 0, 0x3f8000003f800000);
 }
 
 /* Fills this thread's share of a matrix: strips, or runs of rows. */
@@ -214,7 +229,8 @@ static void fill_all(const struct model *m, int threads)
 
 /* ------------------------------------------------------------------------------------------ */
 
-static int build(struct model *m, enum dtype type, int threads, struct llama3_error *err)
+static int build(struct model *m, const struct synthetic_type *type, int threads,
+                 struct llama3_error *err)
 {
     m->layers = size_alloc(m->config.n_layers, sizeof *m->layers);
     m->maps = size_alloc(1, sizeof *m->maps);
@@ -229,10 +245,10 @@ static int build(struct model *m, enum dtype type, int threads, struct llama3_er
     return 0;
 }
 
-int synthetic_open(struct model *m, const char *shape, enum dtype type, int threads,
-                   struct llama3_error *err)
+int synthetic_open(struct model *m, const char *shape, const struct synthetic_type *type,
+                   int threads, struct llama3_error *err)
 {
-    *m = (struct model){.format = "synthetic", .dtype = type};
+    *m = (struct model){.format = "synthetic", .dtype = type->type};
     if (choose_shape(shape, &m->config, err) != 0)
         return -1;
     m->path = strdup(shape);

@@ -8,10 +8,15 @@
 /* Whether a shape is one that synthetic_open() knows. */
 int synthetic_check(const char *shape, struct llama3_error *err);
 
+/* DTYPE_INT4 or INT8 in groups of a format without a codebook, DTYPE_BF16 or F32. */
+struct synthetic_type {
+    enum dtype type;
+    struct group_format groups;
+};
+
 /* "1b", "3b", "8b" or "70b" of Llama 3, or "135m" of SmolLM2. ":LAYERS" after it makes so many
- * layers instead of all. type: DTYPE_INT4, INT8, BF16 or F32, of every matrix. Closed by
- * model_close(). */
-int synthetic_open(struct model *model, const char *shape, enum dtype type, int threads,
-                   struct llama3_error *err);
+ * layers instead of all. type: of every matrix. Closed by model_close(). */
+int synthetic_open(struct model *model, const char *shape, const struct synthetic_type *type,
+                   int threads, struct llama3_error *err);
 
 #endif
