@@ -14,6 +14,7 @@
 
 #include "base/size.h"
 #include "deferred.h"
+#include "gguf_blocks.h"
 #include "run.h"
 
 static const struct {
@@ -209,13 +210,8 @@ static uint8_t *random_weights(enum dtype type, size_t n)
             memcpy(block, &value, sizeof value);
         else if (type == DTYPE_F16 || type == DTYPE_BF16)
             memcpy(block, &half, sizeof half);
-        else if (type == DTYPE_Q6_K)
-            memcpy(block + info->block_bytes - 2, scales, 2);
-        else if (type == DTYPE_Q4_1 || type == DTYPE_Q5_1 || type == DTYPE_Q4_K ||
-                 type == DTYPE_Q5_K)
-            memcpy(block, scales, 4);
         else
-            memcpy(block, scales, 2);
+            block_set_scales(type, block, scales[0], scales[1]);
     }
     return out;
 }

@@ -567,6 +567,8 @@ START_TEST(fixtures_open)
         {"tiny-gguf-q4_0", DTYPE_Q4_0, true, 8, 1},
         {"tiny-gguf-mixed/model.gguf", DTYPE_BF16, false, 8, 1},
         {"tiny-gguf-k/model.gguf", DTYPE_Q4_K, true, 16, 1},
+        {"tiny-gguf-low/model.gguf", DTYPE_Q3_K, true, 16, 1},
+        {"tiny-gguf-iq/model.gguf", DTYPE_IQ3_XXS, false, 16, 1},
         {"tiny-gguf-v2/model.gguf", DTYPE_Q8_0, true, 8, 1},
         {"tiny-gguf-rope/model.gguf", DTYPE_F16, true, 16, 1},
         {"tiny-gguf-split/model-00001-of-00002.gguf", DTYPE_F16, true, 8, 1},

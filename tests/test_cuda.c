@@ -50,6 +50,8 @@ static const struct {
     {"tiny-gguf-q4_0", "/model.gguf", INTEGERS},
     {"tiny-gguf-mixed", "/model.gguf", INTEGERS},
     {"tiny-gguf-k", "/model.gguf", INTEGERS},
+    {"tiny-gguf-low", "/model.gguf", INTEGERS},
+    {"tiny-gguf-iq", "/model.gguf", INTEGERS},
     {"tiny-gguf-rope", "/model.gguf", FLOATS},
 };
 enum { N_FIXTURES = sizeof fixtures / sizeof fixtures[0], MAX_ROWS = 160 };

@@ -45,6 +45,8 @@ static const struct {
     {"tiny-gguf-q4_0", "/model.gguf", true},
     {"tiny-gguf-mixed", "/model.gguf", true},
     {"tiny-gguf-k", "/model.gguf", true},
+    {"tiny-gguf-low", "/model.gguf", true},
+    {"tiny-gguf-iq", "/model.gguf", true},
     {"tiny-gguf-v2", "/model.gguf", true},
     {"tiny-gguf-rope", "/model.gguf", false},
     {"tiny-rope-linear", "", false},

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gguf_blocks.h"
 #include "quant/block.h"
 #include "quant/group.h"
 #include "run.h"
@@ -53,6 +54,58 @@ START_TEST(expands_as_the_reference)
     free(moved);
     free(out);
     free(golden);
+}
+END_TEST
+
+static uint64_t splitmix(uint64_t i)
+{
+    uint64_t x = (i + 1) * 0x9e3779b97f4a7c15;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+    x = (x ^ x >> 27) * 0x94d049bb133111eb;
+    return x ^ x >> 31;
+}
+
+/* The sum over thousands of blocks as make-quant-goldens.py makes it. */
+static uint64_t sum_of(enum dtype type)
+{
+    enum { BLOCKS = 4096 };
+    const struct dtype_info *info = dtype_info(type);
+    uint8_t block[292];
+    uint64_t sum = 0, odd = 1, byte = 0;
+    float out[256];
+    size_t ends[2];
+    block_float_ends(type, ends);
+    ck_assert_uint_le(info->block_bytes, sizeof block);
+    for (size_t i = 0; i < BLOCKS; i++) {
+        for (size_t j = 0; j < info->block_bytes; j++)
+            block[j] = (uint8_t)splitmix(byte++);
+        for (size_t j = 0; j < 2; j++)
+            if (ends[j] != 0)
+                block[ends[j]] &= 0xbf;
+        dtype_expand(type, block, out, info->block);
+        for (size_t j = 0; j < info->block; j++, odd += 2)
+            sum += f32_bits(out[j]) * odd;
+    }
+    return sum;
+}
+
+START_TEST(expands_every_code_as_the_reference)
+{
+    FILE *file = fopen(TEST_DATA "/quant/sums.txt", "r");
+    char name[16];
+    unsigned long long sum;
+    int n = 0;
+    ck_assert(file != NULL);
+    while (fscanf(file, "%15s %llx", name, &sum) == 2) {
+        int type = 0;
+        while (type < DTYPE_ROWS && strcmp(dtype_info((enum dtype)type)->name, name) != 0)
+            type++;
+        ck_assert_msg(type < DTYPE_ROWS && sum_of((enum dtype)type) == sum, "%s: another sum",
+                      name);
+        n++;
+    }
+    ck_assert_int_eq(n, DTYPE_ROWS - 2); /* without f32 and bf16 */
+    fclose(file);
 }
 END_TEST
 
@@ -117,9 +170,15 @@ START_TEST(row_sizes)
         enum dtype type;
         size_t bytes; /* of 4096 weights, from bits per weight */
     } rows[DTYPE_ROWS] = {
-        {DTYPE_F32, 16384}, {DTYPE_F16, 8192},  {DTYPE_BF16, 8192}, {DTYPE_Q4_0, 2304},
-        {DTYPE_Q4_1, 2560}, {DTYPE_Q5_0, 2816}, {DTYPE_Q5_1, 3072}, {DTYPE_Q8_0, 4352},
-        {DTYPE_Q4_K, 2304}, {DTYPE_Q5_K, 2816}, {DTYPE_Q6_K, 3360}, {DTYPE_IQ4_NL, 2304},
+        {DTYPE_F32, 16384},   {DTYPE_F16, 8192},        {DTYPE_BF16, 8192},
+        {DTYPE_Q4_0, 2304},   {DTYPE_Q4_1, 2560},       {DTYPE_Q5_0, 2816},
+        {DTYPE_Q5_1, 3072},   {DTYPE_Q8_0, 4352},       {DTYPE_Q4_K, 2304},
+        {DTYPE_Q5_K, 2816},   {DTYPE_Q6_K, 3360},       {DTYPE_IQ4_NL, 2304},
+        {DTYPE_Q2_K, 1344},   {DTYPE_Q3_K, 1760},       {DTYPE_Q8_K, 4672},
+        {DTYPE_IQ4_XS, 2176}, {DTYPE_IQ3_S, 1760},      {DTYPE_IQ3_XXS, 1568},
+        {DTYPE_IQ2_S, 1312},  {DTYPE_IQ2_XS, 1184},     {DTYPE_IQ2_XXS, 1056},
+        {DTYPE_IQ1_S, 800},   {DTYPE_IQ1_M, 896},       {DTYPE_TQ1_0, 864},
+        {DTYPE_TQ2_0, 1056},  {DTYPE_GGUF_MXFP4, 2176}, {DTYPE_GGUF_NVFP4, 2304},
     };
     for (size_t i = 0; i < DTYPE_ROWS; i++)
         ck_assert_uint_eq(dtype_row_bytes(rows[i].type, 4096), rows[i].bytes);
@@ -205,171 +264,72 @@ END_TEST
 
 /* ---- strips of GGUF's blocks ----------------------------------------------------------------- */
 
-/* A block's codes, scales and offsets as expand.c's table of formats says them. */
-struct simple_block {
-    int codes[256], scales[16], offsets[8]; /* scales and offsets: f16, or int8 with factors */
-    float factor, offset_factor;
-};
-
-static uint16_t half_at(const uint8_t *bytes)
-{
-    return (uint16_t)(bytes[0] | bytes[1] << 8);
-}
-
-static void simple_k(const uint8_t *block, bool five, struct simple_block *out)
-{
-    out->factor = load_f16(block);
-    out->offset_factor = -load_f16(block + 2);
-    for (int run = 0; run < 8; run++) {
-        const uint8_t *high = block + 16, *nibbles = block + (five ? 48 : 16) + run / 2 * 32;
-        scale_min_k(block + 4, run, &out->scales[run], &out->offsets[run]);
-        for (int i = 0; i < GROUP; i++)
-            out->codes[run * GROUP + i] =
-                (nibbles[i] >> (run % 2 * 4) & 15) | (five ? (high[i] >> run & 1) << 4 : 0);
-    }
-}
-
-static void simple_6k(const uint8_t *block, struct simple_block *out)
-{
-    out->factor = load_f16(block + 208);
-    for (int i = 0; i < 16; i++)
-        out->scales[i] = (int8_t)block[192 + i];
-    for (int i = 0; i < 256; i++) {
-        int low = block[i / 128 * 64 + i % 64], high = block[128 + i / 128 * 32 + i % 32];
-        out->codes[i] = (low >> (i % 128 / 64 * 4) & 15) | (high >> (i % 128 / 32 * 2) & 3) << 4;
-        out->codes[i] -= 32;
-    }
-}
-
-static void simple_block(enum dtype type, const uint8_t *block, struct simple_block *out)
-{
-    bool offset = type == DTYPE_Q4_1 || type == DTYPE_Q5_1;
-    bool five = type == DTYPE_Q5_0 || type == DTYPE_Q5_1;
-    const uint8_t *bytes = block + (offset ? 4 : 2), *nibbles = bytes + (five ? 4 : 0);
-    if (type == DTYPE_Q6_K) {
-        simple_6k(block, out);
-        return;
-    }
-    if (type == DTYPE_Q4_K || type == DTYPE_Q5_K) {
-        simple_k(block, type == DTYPE_Q5_K, out);
-        return;
-    }
-    out->scales[0] = half_at(block);
-    out->offsets[0] = offset ? half_at(block + 2) : 0;
-    for (int i = 0; i < GROUP; i++) {
-        int code = i < 16 ? nibbles[i] & 15 : nibbles[i - 16] >> 4;
-        if (five)
-            code |= (bytes[i / 8] >> i % 8 & 1) << 4;
-        out->codes[i] = type == DTYPE_Q8_0   ? (int8_t)bytes[i]
-                        : type == DTYPE_Q5_0 ? code - 16
-                                             : code;
-    }
-}
-
-static void put_number(uint8_t *array, size_t i, bool half, int number)
-{
-    memcpy(array + i * (half ? 2 : 1), &(uint16_t){(uint16_t)number}, half ? 2 : 1);
-}
-
-static void simple_repack(enum dtype type, const uint8_t *rows, size_t row_bytes, size_t n,
-                          size_t cols, uint8_t *strip)
+/* A row of random blocks of finite scales, of which some are zero or subnormal. */
+static void random_row(enum dtype type, uint8_t *out, size_t n_blocks, uint64_t *at)
 {
     const struct dtype_info *info = dtype_info(type);
-    struct group_format format;
-    enum dtype grouped;
-    ck_assert(group_from_gguf(type, &grouped, &format));
-    struct strip_layout l = strip_layout(grouped, &format, cols);
-    const float row_scale = 1;
-    bool half = format.scale == GROUP_SCALE_F16;
-    memset(strip, 0, l.bytes);
-    for (size_t lane = 0; lane < n; lane++) {
-        memcpy(strip + lane * sizeof row_scale, &row_scale, sizeof row_scale);
-        for (size_t at = 0; at < cols; at += info->block) {
-            struct simple_block b = {.factor = 0};
-            simple_block(type, rows + lane * row_bytes + at / info->block * info->block_bytes, &b);
-            for (size_t i = 0; i < info->block; i++)
-                group_set_code(grouped, &l, strip, lane, at + i, b.codes[i]);
-            for (size_t i = 0; i < info->block / format.cols; i++) {
-                size_t number = (at / format.cols + i) * STRIP + lane;
-                put_number(strip + l.scales, number, half, b.scales[i]);
-                if (format.offset)
-                    put_number(strip + l.offsets, number, half, b.offsets[i]);
-            }
-            size_t factor = (at / 256 * STRIP + lane) * sizeof(float);
-            if (!half)
-                memcpy(strip + l.block_scales + factor, &b.factor, sizeof b.factor);
-            if (!half && format.offset)
-                memcpy(strip + l.block_offsets + factor, &b.offset_factor, sizeof b.offset_factor);
-        }
+    const uint64_t exponent = splitmix((*at)++) % 216; /* anywhere; a strip holds 40 of them */
+    for (size_t i = 0; i < n_blocks; i++, out += info->block_bytes) {
+        for (size_t j = 0; j < info->block_bytes; j++)
+            out[j] = (uint8_t)splitmix((*at)++);
+        uint16_t d = (uint16_t)splitmix((*at)++), second = (uint16_t)splitmix((*at)++);
+        d &= i % 11 == 0 ? 0x8000 : i % 7 == 0 ? 0x81ff : 0xbfff;
+        block_set_scales(type, out, d, second & 0xbfff);
+        if (type == DTYPE_GGUF_MXFP4)
+            out[0] = (uint8_t)(exponent + splitmix((*at)++) % 40);
+        if (type == DTYPE_GGUF_NVFP4)
+            out[0] = (uint8_t)splitmix((*at)++);
     }
 }
 
-/* Random bytes; the scales, wherever they are, finite, of either sign, and now and then zero or
- * subnormal. */
-static void random_blocks(enum dtype type, uint8_t *out, size_t n_blocks, uint32_t *seed)
+static void check_row(enum dtype type, const uint8_t *row, size_t cols, const uint8_t *strip,
+                      size_t lane)
 {
-    const struct dtype_info *info = dtype_info(type);
-    size_t scales[] = {type == DTYPE_Q6_K ? 208 : 0, 2};
-    bool two = type == DTYPE_Q4_1 || type == DTYPE_Q5_1 || type == DTYPE_Q4_K || type == DTYPE_Q5_K;
-    for (size_t i = 0; i < n_blocks * info->block_bytes; i++) {
-        *seed = *seed * 1664525 + 1013904223;
-        out[i] = (uint8_t)(*seed >> 16);
-    }
-    for (size_t i = 0; i < n_blocks; i++)
-        for (size_t j = 0; j < (two ? 2 : 1); j++) {
-            uint8_t *high = out + i * info->block_bytes + scales[j] + 1;
-            *high &= i % 7 == 0 ? 0x81 : 0xa7; /* below 2^-6, so that no product overflows */
-            if (i % 11 == 0)
-                high[-1] = *high = 0;
-        }
-}
-
-/* A strip expands to the bits that blocks do. */
-static void check_weights(enum dtype type, const uint8_t *rows, size_t row_bytes, size_t n,
-                          size_t cols, const uint8_t *strip)
-{
-    struct group_format format;
-    enum dtype grouped;
     float want[2304], got[2304];
+    struct group_format format;
+    enum dtype grouped;
     ck_assert(group_from_gguf(type, &grouped, &format) && cols <= 2304);
-    for (size_t lane = 0; lane < n; lane++) {
-        dtype_expand(type, rows + lane * row_bytes, want, cols);
-        group_expand(grouped, &format, cols, strip, lane, 0, cols, got);
-        for (size_t i = 0; i < cols; i++)
-            ck_assert_msg(f32_bits(want[i]) == f32_bits(got[i]),
-                          "%s, row %zu, column %zu: expected %.9g, found %.9g",
-                          dtype_info(type)->name, lane, i, (double)want[i], (double)got[i]);
-    }
+    dtype_expand(type, row, want, cols);
+    group_expand(grouped, &format, cols, strip, lane, 0, cols, got);
+    for (size_t i = 0; i < cols; i++)
+        ck_assert_msg(f32_bits(want[i]) == f32_bits(got[i]),
+                      "%s, row %zu, column %zu: expected %.9g, found %.9g", dtype_info(type)->name,
+                      lane, i, (double)want[i], (double)got[i]);
 }
 
-START_TEST(repacks_as_defined)
+/* Strips of any number of rows expand to the bits of their blocks. They are written whole, with
+ * zeros where no row is. */
+START_TEST(strips_have_the_bits_of_blocks)
 {
-    enum dtype type = (enum dtype)_i;
+    const enum dtype type = (enum dtype)_i;
     const struct dtype_info *info = dtype_info(type);
     enum { MAX_BLOCKS = 9, ODD = 3 };
-    uint8_t rows[STRIP * (MAX_BLOCKS * 210 + ODD)];
-    static uint8_t want[1 << 17], got[1 << 17];
-    uint32_t seed = 1;
+    static uint8_t rows[STRIP * (MAX_BLOCKS * 292 + ODD)], strip[1 << 17], again[1 << 17];
+    uint64_t at = 0;
     for (size_t blocks = 1; blocks <= MAX_BLOCKS; blocks++)
         for (size_t n = 1; n <= STRIP; n++) {
             size_t cols = blocks * info->block, row_bytes = blocks * info->block_bytes + ODD;
             struct group_format format;
             enum dtype grouped;
             ck_assert(group_from_gguf(type, &grouped, &format));
-            size_t bytes = strip_layout(grouped, &format, cols).bytes;
-            ck_assert_uint_le(bytes, sizeof got);
+            struct strip_layout l = strip_layout(grouped, &format, cols);
+            ck_assert_uint_lt(l.bytes, sizeof strip);
             for (size_t row = 0; row < n; row++)
-                random_blocks(type, rows + row * row_bytes, blocks, &seed);
-            simple_repack(type, rows, row_bytes, n, cols, want);
-            memset(got, 0xa5, sizeof got);
-            group_repack(type, rows, row_bytes, n, cols, got);
-            size_t same = 0;
-            while (same < bytes && got[same] == want[same])
-                same++;
-            ck_assert_msg(same == bytes, "%s, %zu x %zu: byte %zu is %#x, not %#x", info->name, n,
-                          cols, same, got[same], want[same]);
-            ck_assert_uint_eq(got[bytes], 0xa5);
-            check_weights(type, rows, row_bytes, n, cols, got);
+                random_row(type, rows + row * row_bytes, blocks, &at);
+            memset(strip, 0xa5, sizeof strip);
+            memset(again, 0x5a, sizeof again);
+            group_repack(type, rows, row_bytes, n, cols, strip);
+            group_repack(type, rows, row_bytes, n, cols, again);
+            ck_assert_mem_eq(strip, again, l.bytes);
+            ck_assert_uint_eq(strip[l.bytes], 0xa5);
+            for (size_t row = 0; row < n; row++)
+                check_row(type, rows + row * row_bytes, cols, strip, row);
+            for (size_t row = n; row < STRIP; row++)
+                for (size_t col = 0; col < cols; col++) {
+                    ck_assert_int_eq(group_code(grouped, &l, strip, row, col), 0);
+                    ck_assert(group_scale_at(&format, &l, strip, row, col) == 0);
+                    ck_assert(group_offset_at(&format, &l, strip, row, col) == 0);
+                }
         }
 }
 END_TEST
@@ -420,12 +380,13 @@ int main(void)
     TCase *tests = tcase_create("dtype");
     tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, expands_as_the_reference, 0, DTYPE_ROWS);
+    tcase_add_test(tests, expands_every_code_as_the_reference);
     tcase_add_test(tests, halves_to_floats);
     tcase_add_test(tests, floats_to_halves);
     tcase_add_test(tests, bfloats_to_floats);
     tcase_add_test(tests, row_sizes);
     tcase_add_test(tests, strips_are_as_defined);
-    tcase_add_loop_test(tests, repacks_as_defined, DTYPE_Q4_0, DTYPE_ROWS);
+    tcase_add_loop_test(tests, strips_have_the_bits_of_blocks, DTYPE_Q4_0, DTYPE_ROWS);
     tcase_add_loop_test(tests, blocks_are_as_defined, 0, DTYPE_ROWS);
     return run_tests("quant", tests);
 }

@@ -40,7 +40,7 @@ floats()
     od -An -v -tf4 -w4 "$1"
 }
 for name in tiny-f32 tiny-tied tiny-bf16 tiny-sharded tiny-rope tiny-gqa-6-2 tiny-gguf-q4_0 \
-    tiny-gguf-k; do
+    tiny-gguf-k tiny-gguf-low tiny-gguf-iq; do
     model=$data/$name golden=$data/$name/golden.json
     case $name in *gguf*) model=$model/model.gguf ;; esac
     ids=$(sed 's/.*"ids": \[\([^]]*\)\].*/\1/' "$golden")

@@ -92,7 +92,7 @@ run 0 "$quantize" "$data/tiny-tied" "$out" # a head of 4 bits would cost too muc
     fail "$last: other types: $(cat "$tmp/out")"
 out_has "the head is the embedding"
 for source in tiny-bf16 tiny-f16 tiny-sharded tiny-rope tiny-head-dim tiny-gqa-6-2 tiny-gguf-f32 \
-    tiny-gguf-mixed tiny-gguf-k tiny-gguf-rope tiny-gguf-split; do
+    tiny-gguf-mixed tiny-gguf-k tiny-gguf-low tiny-gguf-rope tiny-gguf-split; do
     run 0 "$quantize" --type int8 "$data/$source" "$out" --verify="$srcdir/README.md"
     below "$(awk '$1 == "KL" { print $2 }' "$tmp/out")" 0.01
 done
@@ -104,7 +104,7 @@ carried()
     source=$1
     shift
     run 0 "$quantize" "$@" "$source" "$out"
-    out_has "carried over 30720 weights, in the checkpoint's codes"
+    out_has "carried over $weights weights, in the checkpoint's codes"
     [ "$(grep -c '^  .* carried over$' "$tmp/out")" = 8 ] || fail "$last: $(cat "$tmp/out")"
     for table in LLAMA3_CPU=scalar no=table; do
         run 0 env $table "$eval" -m "$source" --logits "$tmp/want" --tokens 5,6,7,8,9,10,11
@@ -112,9 +112,12 @@ carried()
         same "$tmp/got" "$tmp/want" "$source $* ($table): other logits than the source's"
     done
 }
+weights=30720
 carried "$data/tiny-gguf-q4_0/model.gguf"
 carried "$data/tiny-gguf-q8_0/model.gguf" --type int8
 carried "$data/tiny-gguf-v2/model.gguf" --type int8
+weights=196608
+carried "$data/tiny-gguf-low/model.gguf" # groups of 16 to 128, scales with blocks
 run 0 "$quantize" --no-calibrate --head int4 "$data/tiny-gguf-q8_0" "$out" # its codes are no int4's
 below "$(column q 4)" 0.01
 grep "carried over" "$tmp/out" && fail "$last: int8 carried over to int4"

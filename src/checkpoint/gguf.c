@@ -19,25 +19,54 @@ const struct gguf_type_info gguf_types[GGUF_TYPE_COUNT] = {
     [GGUF_F64] = {"f64", 8},
 };
 
-/* enum ggml_type of ggml.h: the types that we read, and names of the others, for errors. */
+/* enum ggml_type of ggml.h: the types of weights, and names of the others, for errors: integers,
+ * f64, types of activations, and those that ggml gave up. */
 static const struct {
     const char *name; /* NULL: ours */
     enum dtype type;
 } tensor_types[] = {
-    [0] = {NULL, DTYPE_F32},   [1] = {NULL, DTYPE_F16},   [2] = {NULL, DTYPE_Q4_0},
-    [3] = {NULL, DTYPE_Q4_1},  [4] = {"q4_2", 0},         [5] = {"q4_3", 0},
-    [6] = {NULL, DTYPE_Q5_0},  [7] = {NULL, DTYPE_Q5_1},  [8] = {NULL, DTYPE_Q8_0},
-    [9] = {"q8_1", 0},         [10] = {"q2_k", 0},        [11] = {"q3_k", 0},
-    [12] = {NULL, DTYPE_Q4_K}, [13] = {NULL, DTYPE_Q5_K}, [14] = {NULL, DTYPE_Q6_K},
-    [15] = {"q8_k", 0},        [16] = {"iq2_xxs", 0},     [17] = {"iq2_xs", 0},
-    [18] = {"iq3_xxs", 0},     [19] = {"iq1_s", 0},       [20] = {NULL, DTYPE_IQ4_NL},
-    [21] = {"iq3_s", 0},       [22] = {"iq2_s", 0},       [23] = {"iq4_xs", 0},
-    [24] = {"i8", 0},          [25] = {"i16", 0},         [26] = {"i32", 0},
-    [27] = {"i64", 0},         [28] = {"f64", 0},         [29] = {"iq1_m", 0},
-    [30] = {NULL, DTYPE_BF16}, [31] = {"q4_0_4_4", 0},    [32] = {"q4_0_4_8", 0},
-    [33] = {"q4_0_8_8", 0},    [34] = {"tq1_0", 0},       [35] = {"tq2_0", 0},
-    [36] = {"iq4_nl_4_4", 0},  [37] = {"iq4_nl_4_8", 0},  [38] = {"iq4_nl_8_8", 0},
-    [39] = {"mxfp4", 0},       [40] = {"nvfp4", 0},
+    [0] = {NULL, DTYPE_F32},
+    [1] = {NULL, DTYPE_F16},
+    [2] = {NULL, DTYPE_Q4_0},
+    [3] = {NULL, DTYPE_Q4_1},
+    [4] = {"q4_2", 0},
+    [5] = {"q4_3", 0},
+    [6] = {NULL, DTYPE_Q5_0},
+    [7] = {NULL, DTYPE_Q5_1},
+    [8] = {NULL, DTYPE_Q8_0},
+    [9] = {"q8_1", 0},
+    [10] = {NULL, DTYPE_Q2_K},
+    [11] = {NULL, DTYPE_Q3_K},
+    [12] = {NULL, DTYPE_Q4_K},
+    [13] = {NULL, DTYPE_Q5_K},
+    [14] = {NULL, DTYPE_Q6_K},
+    [15] = {NULL, DTYPE_Q8_K},
+    [16] = {NULL, DTYPE_IQ2_XXS},
+    [17] = {NULL, DTYPE_IQ2_XS},
+    [18] = {NULL, DTYPE_IQ3_XXS},
+    [19] = {NULL, DTYPE_IQ1_S},
+    [20] = {NULL, DTYPE_IQ4_NL},
+    [21] = {NULL, DTYPE_IQ3_S},
+    [22] = {NULL, DTYPE_IQ2_S},
+    [23] = {NULL, DTYPE_IQ4_XS},
+    [24] = {"i8", 0},
+    [25] = {"i16", 0},
+    [26] = {"i32", 0},
+    [27] = {"i64", 0},
+    [28] = {"f64", 0},
+    [29] = {NULL, DTYPE_IQ1_M},
+    [30] = {NULL, DTYPE_BF16},
+    [31] = {"q4_0_4_4", 0},
+    [32] = {"q4_0_4_8", 0},
+    [33] = {"q4_0_8_8", 0},
+    [34] = {NULL, DTYPE_TQ1_0},
+    [35] = {NULL, DTYPE_TQ2_0},
+    [36] = {"iq4_nl_4_4", 0},
+    [37] = {"iq4_nl_4_8", 0},
+    [38] = {"iq4_nl_8_8", 0},
+    [39] = {NULL, DTYPE_GGUF_MXFP4},
+    [40] = {NULL, DTYPE_GGUF_NVFP4},
+    [41] = {"q1_0", 0},
 };
 
 uint32_t gguf_tensor_type(enum dtype type)
@@ -217,11 +246,8 @@ static int read_tensor_type(struct gguf_reader *reader, struct file_tensor *tens
     }
     char number[32];
     snprintf(number, sizeof number, "ggml type %" PRIu64, id);
-    return error_input(
-        reader->err,
-        "%s: tensor %s: expected f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k or "
-        "iq4_nl, found %s",
-        reader->path, name, known ? tensor_types[id].name : number);
+    return error_input(reader->err, "%s: tensor %s: expected a type that we read, found %s",
+                       reader->path, name, known ? tensor_types[id].name : number);
 }
 
 /* *n: the number of weights. */

@@ -25,6 +25,21 @@ enum dtype {
     DTYPE_Q5_K,
     DTYPE_Q6_K,
     DTYPE_IQ4_NL,
+    DTYPE_Q2_K,
+    DTYPE_Q3_K,
+    DTYPE_Q8_K,
+    DTYPE_IQ4_XS,
+    DTYPE_IQ3_S,
+    DTYPE_IQ3_XXS,
+    DTYPE_IQ2_S,
+    DTYPE_IQ2_XS,
+    DTYPE_IQ2_XXS,
+    DTYPE_IQ1_S,
+    DTYPE_IQ1_M,
+    DTYPE_TQ1_0,
+    DTYPE_TQ2_0,
+    DTYPE_GGUF_MXFP4, /* blocks with their scales, unlike DTYPE_MXFP4 */
+    DTYPE_GGUF_NVFP4,
     DTYPE_ROWS, /* types before this are stored row by row, the next two in strips: group.h */
     DTYPE_INT4 = DTYPE_ROWS,
     DTYPE_INT8,
@@ -129,6 +144,23 @@ static inline uint16_t f32_to_bf16(float value)
 {
     uint32_t bits = f32_bits(value);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* Half of the power of two that scales a block of mxfp4: levels are twice the format's. */
+static inline float mxfp4_scale(uint8_t exponent)
+{
+    return f32_from_bits(exponent < 2 ? 0x200000u << exponent : (uint32_t)(exponent - 1) << 23);
+}
+
+/* Half of the scale of 16 weights of nvfp4, which f16 holds too. ggml takes the code of a NaN for
+ * zero. */
+static inline float nvfp4_scale(uint8_t code)
+{
+    uint32_t exponent = code >> 3 & 15, fraction = code & 7;
+    if (code == 0x7f)
+        return 0;
+    return exponent == 0 ? (float)fraction * 0x1p-10f
+                         : f32_from_bits((exponent + 119) << 23 | fraction << 20);
 }
 
 #endif

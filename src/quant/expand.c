@@ -13,12 +13,16 @@
  *   q4_k    d f16, dmin f16, 8 x (scale, min) of 6 bits, nibbles      w = d scale q - dmin min
  *   q5_k    the same with 256 fifth bits before the nibbles
  *   q6_k    low nibbles, upper bits, 16 int8 scales, d f16            w = d scale (q - 32)
+ *   q8_k    d f32, 256 int8, sums of the codes, which nobody needs    w = d q
+ *   mxfp4   8 bits of an exponent e, nibbles                          w = 2^(e - 128) codebook[q]
+ *   nvfp4   4 x d, a float of 4 bits of exponent and 3 of fraction, nibbles   w = d / 2 codebook[q]
  * Nibbles of 32 weights: byte i holds weight i (low) and weight i + 16 (high); the _k types pair
- * whole runs of 32 instead. The products are rounded in the order written.
+ * whole runs of 32 instead, and nvfp4 pairs runs of 8. The products are rounded in the order
+ * written. unpack.c has the other types.
  */
 #include <string.h>
 
-#include "quant/group.h"
+#include "quant/unpack.h"
 
 static void expand_q4_0(const uint8_t *block, float *out)
 {
@@ -138,6 +142,34 @@ static void expand_q6_k(const uint8_t *block, float *out)
     }
 }
 
+static void expand_q8_k(const uint8_t *block, float *out)
+{
+    float d;
+    memcpy(&d, block, sizeof d);
+    for (int i = 0; i < 256; i++)
+        out[i] = d * (float)(int8_t)block[4 + i];
+}
+
+/* n codes in n / 2 bytes. */
+static void expand_fp4(const uint8_t *nibbles, float d, float *out, int n)
+{
+    for (int i = 0; i < n / 2; i++) {
+        out[i] = d * (float)group_codebook_fp4[fp4_code(nibbles[i] & 15)];
+        out[i + n / 2] = d * (float)group_codebook_fp4[fp4_code(nibbles[i] >> 4)];
+    }
+}
+
+static void expand_mxfp4(const uint8_t *block, float *out)
+{
+    expand_fp4(block + 1, mxfp4_scale(block[0]), out, 32);
+}
+
+static void expand_nvfp4(const uint8_t *block, float *out)
+{
+    for (int i = 0; i < 4; i++)
+        expand_fp4(block + 4 + i * 8, nvfp4_scale(block[i]), out + i * 16, 16);
+}
+
 static void expand_16(const uint8_t *bytes, float *out, size_t n, float (*convert)(uint16_t))
 {
     for (size_t i = 0; i < n; i++) {
@@ -150,9 +182,12 @@ static void expand_16(const uint8_t *bytes, float *out, size_t n, float (*conver
 void dtype_expand(enum dtype type, const void *blocks, float *out, size_t n)
 {
     static void (*const expanders[DTYPE_COUNT])(const uint8_t *block, float *out) = {
-        [DTYPE_Q4_0] = expand_q4_0, [DTYPE_Q4_1] = expand_q4_1, [DTYPE_Q5_0] = expand_q5_0,
-        [DTYPE_Q5_1] = expand_q5_1, [DTYPE_Q8_0] = expand_q8_0, [DTYPE_Q4_K] = expand_q4_k,
-        [DTYPE_Q5_K] = expand_q5_k, [DTYPE_Q6_K] = expand_q6_k, [DTYPE_IQ4_NL] = expand_iq4_nl,
+        [DTYPE_Q4_0] = expand_q4_0,        [DTYPE_Q4_1] = expand_q4_1,
+        [DTYPE_Q5_0] = expand_q5_0,        [DTYPE_Q5_1] = expand_q5_1,
+        [DTYPE_Q8_0] = expand_q8_0,        [DTYPE_Q4_K] = expand_q4_k,
+        [DTYPE_Q5_K] = expand_q5_k,        [DTYPE_Q6_K] = expand_q6_k,
+        [DTYPE_IQ4_NL] = expand_iq4_nl,    [DTYPE_Q8_K] = expand_q8_k,
+        [DTYPE_GGUF_MXFP4] = expand_mxfp4, [DTYPE_GGUF_NVFP4] = expand_nvfp4,
     };
     const struct dtype_info *info = dtype_info(type);
     const uint8_t *bytes = blocks;
@@ -169,6 +204,9 @@ void dtype_expand(enum dtype type, const void *blocks, float *out, size_t n)
         break;
     default:
         for (size_t i = 0; i < n; i += info->block, bytes += info->block_bytes)
-            expanders[type](bytes, out + i);
+            if (expanders[type] != NULL)
+                expanders[type](bytes, out + i);
+            else
+                unpack_expand(type, bytes, out + i);
     }
 }

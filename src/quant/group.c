@@ -13,6 +13,9 @@ const int8_t group_codebook_unsigned[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 const int8_t group_codebook_iq4_nl[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                           1,    13,   25,  38,  53,  69,  89,  113};
 
+/* The first has no code. It is negative, as the next ones, which the device's lookup wants. */
+const int8_t group_codebook_fp4[16] = {-12, -1, -2, -3, -4, -6, -8, -12, 0, 1, 2, 3, 4, 6, 8, 12};
+
 /* By Lloyd's algorithm, 80 rounds: quant/search.h finds scales and codes, then each level becomes
  * the weighted mean of the weights that take it, divided by their scales. Then rounded. */
 const int8_t group_codebook[16] = {-127, -102, -81, -64, -49, -35, -22, -10,

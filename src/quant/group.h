@@ -64,6 +64,13 @@ extern const int8_t group_codebook_signed[16];
 extern const int8_t group_codebook_unsigned[16];
 /* GGUF's iq4_nl */
 extern const int8_t group_codebook_iq4_nl[16];
+/* Twice the floats of 4 bits of mxfp4 and nvfp4. fp4_code() sorts their codes: zero has one. */
+extern const int8_t group_codebook_fp4[16];
+
+static inline int fp4_code(int code)
+{
+    return code == 8 ? 8 : code ^ 8;
+}
 
 /* Where the arrays of a strip begin, in bytes from its start. One that a format lacks has no bytes.
  */

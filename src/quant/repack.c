@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * repack.c: blocks of GGUF's types (expand.c has their layout) to strips of groups. Codes, scales
- * and offsets keep their values. Opening a model waits for this, so codes are handled 8 at a time.
+ * repack.c: blocks of GGUF's types (expand.c has their layout; unpack.c the others) to strips of
+ * groups. Codes, scales and offsets keep their values. Opening a model waits for this, so codes are
+ * handled 8 at a time.
  */
 #include <string.h>
 
-#include "quant/group.h"
+#include "quant/unpack.h"
 
 bool group_from_gguf(enum dtype type, enum dtype *grouped, struct group_format *format)
 {
@@ -26,8 +27,10 @@ bool group_from_gguf(enum dtype type, enum dtype *grouped, struct group_format *
         [DTYPE_Q8_0] = {DTYPE_INT8, NULL, false, GROUP_SCALE_F16, 32},
         [DTYPE_Q6_K] = {DTYPE_INT8, NULL, false, GROUP_SCALE_BLOCK, 16},
     };
-    if (type >= DTYPE_ROWS || targets[type].grouped == DTYPE_F32)
+    if (type >= DTYPE_ROWS)
         return false;
+    if (targets[type].grouped == DTYPE_F32)
+        return unpack_target(type, grouped, format);
     *grouped = targets[type].grouped;
     *format = (struct group_format){
         .scale = targets[type].scale, .offset = targets[type].offset, .cols = targets[type].cols};
@@ -378,6 +381,10 @@ void group_repack(enum dtype type, const void *rows, size_t row_bytes, size_t n,
 {
     struct group_format format;
     enum dtype grouped;
+    if (unpack_target(type, &grouped, &format)) {
+        unpack_repack(type, &format, rows, row_bytes, n, cols, strip);
+        return;
+    }
     if (!group_from_gguf(type, &grouped, &format))
         return;
     const struct repack_strip s = {rows,  row_bytes, n,

@@ -260,7 +260,10 @@ FORMATS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY, U32, F32, F16 = 8, 9, 4, 0, 1
 # Columns and bytes of a block, by ggml's number of a type.
 BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
-          12: (256, 144), 13: (256, 176), 14: (256, 210), 20: (32, 18), 30: (1, 2)}  # fmt: skip
+          12: (256, 144), 13: (256, 176), 14: (256, 210), 20: (32, 18), 30: (1, 2),
+          10: (256, 84), 11: (256, 110), 16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50),
+          21: (256, 110), 22: (256, 82), 23: (256, 136), 29: (256, 56), 34: (256, 54),
+          35: (256, 66), 39: (32, 17), 40: (64, 36)}  # fmt: skip
 
 
 class Reader:
@@ -407,7 +410,8 @@ def corpus(quantize):
     files["gguf/v2"] = cut_gguf("tiny-gguf-v2", "llama-bpe", 16, 32)
     files["gguf/q4_0"] = cut_gguf("tiny-gguf-q4_0", "gpt-2", 16, 32)
     files["gguf/mixed"] = cut_gguf("tiny-gguf-mixed", "smollm", 16, 32)
-    files["gguf/k"] = cut_gguf("tiny-gguf-k", "smollm")
+    for name in ("k", "low", "iq"):
+        files[f"gguf/{name}"] = cut_gguf(f"tiny-gguf-{name}", "smollm")
     models = {name: files[f"gguf/{name}"] for name in ("f32", "f16", "q4_0", "mixed", "k")}
     models["heads"] = cut_gguf("tiny-gguf-f16", "smollm", 6, 3, 3, 3)
     models["wide"] = cut_gguf("tiny-gguf-f16", "llama-bpe", 20, 2, 2, 1)

@@ -282,6 +282,11 @@ def rope_factors(v):
     return (1 / ((1 - smooth) / s["factor"] + smooth)).astype(np.float32)
 
 
+# The mean level of a type times its mean scale.
+IQ_LEVELS = {Q.IQ3_S: 9 * 16, Q.IQ3_XXS: 36 * 16 / 4, Q.IQ2_S: 22 * 16 / 8, Q.IQ2_XS: 22 * 16 / 8,
+             Q.IQ2_XXS: 22 * 16 / 8, Q.IQ1_S: 6}  # fmt: skip
+
+
 def random_blocks(rng, qtype, shape):
     """Blocks of types for which the gguf package has no quantizer, scaled to the usual size."""
     block, size = gguf.GGML_QUANT_SIZES[qtype]
@@ -299,6 +304,28 @@ def random_blocks(rng, qtype, shape):
         put(size - 2, std / (74 * 18))
     elif qtype == Q.IQ4_NL:  # d * one of 16 levels up to 127
         put(0, std / 70)
+    elif qtype == Q.Q2_K:  # d * scale * code - dmin * min of 2 bits; scales and mins up to 15
+        put(80, std / 8)
+        put(82, std / 12)
+    elif qtype == Q.Q3_K:  # d * (scale - 32) * (code - 4)
+        put(108, std / (18 * 2.3))
+    elif qtype == Q.IQ4_XS:  # d * (scale - 32) * one of 16 levels
+        put(0, std / (18 * 70))
+    elif qtype in IQ_LEVELS:  # d * (2 * scale + 1) * a level
+        put(0, std / IQ_LEVELS[qtype])
+    elif qtype == Q.IQ1_M:  # the same; d in pieces
+        bits = int(np.float16(std / 6).view(np.uint16))
+        for i in range(4):
+            raw[:, :, 49 + i * 2] = raw[:, :, 49 + i * 2] & 15 | (bits >> i * 4 & 15) << 4
+    elif qtype in (Q.TQ1_0, Q.TQ2_0):
+        put(size - 2, std)
+        if qtype == Q.TQ2_0:  # no code of 2
+            codes = raw[:, :, :64]
+            codes &= ~(codes & (codes & 0x55) << 1)
+    elif qtype == Q.MXFP4:  # powers of two
+        raw[:, :, 0] = 127 + round(np.log2(std / 3)) + raw[:, :, 0] % 3
+    elif qtype == Q.NVFP4:  # with a sign that ggml ignores
+        raw[:, :, :4] = 8 * (7 + round(np.log2(std / 4))) + raw[:, :, :4] % 17
     else:
         raise ValueError(qtype)
     return raw.reshape(shape[0], -1)
@@ -321,7 +348,7 @@ def encode_weights(model, v, seed):
         if heads:
             w = interleave(w, heads)
         kind = gguf_type(v, short, w)
-        if kind in (Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.IQ4_NL):
+        if kind not in (Q.F32, Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.Q8_0):
             data = random_blocks(rng, kind, w.shape)
         else:
             data = gguf.quants.quantize(np.ascontiguousarray(w), kind)
@@ -415,6 +442,13 @@ VARIANTS = {
     "gguf-k": dict(dim=256, ffn=64, heads=4, kv_heads=2, head_dim=16, layers=1, types={
         "*": "q4_k", "token_embd": "q4_k", "attn_k": "q6_k", "attn_v": "q5_k", "ffn_up": "q6_k",
         "attn_output": "iq4_nl", "ffn_gate": "q5_k", "ffn_down": "iq4_nl"}),
+    "gguf-low": dict(dim=256, ffn=64, heads=4, kv_heads=2, head_dim=16, layers=1, types={
+        "*": "q3_k", "attn_q": "q2_k", "attn_k": "iq4_xs", "attn_v": "iq1_m",
+        "attn_output": "nvfp4", "ffn_gate": "tq1_0", "ffn_up": "tq2_0", "ffn_down": "mxfp4"}),
+    "gguf-iq": dict(dim=256, ffn=64, heads=4, kv_heads=2, head_dim=16, layers=1, tied=False, types={
+        "*": "iq2_xxs", "output": "iq3_xxs", "attn_q": "iq3_s", "attn_k": "iq1_s",
+        "attn_v": "iq2_s", "attn_output": "mxfp4", "ffn_gate": "iq3_xxs", "ffn_up": "iq2_xs",
+        "ffn_down": "iq4_nl"}),
     "gguf-v2": dict(BASE, types={"*": "q8_0"}, version=2),
     "gguf-rope": dict(BASE, types={"*": "f16"}, rope="llama3", head_dim=16, tokens=48,
                       theta=10000.0, rows=list(range(0, 48, 2)) + [47]),
