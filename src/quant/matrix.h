@@ -135,6 +135,10 @@ void parts_expand(const struct matrix *matrix, size_t row, size_t first, size_t 
 bool parts_target(const struct matrix *matrix, enum dtype *type, struct group_format *format);
 void parts_repack(const struct matrix *matrix, size_t first, size_t n, void *strips);
 
+/* All codes of so many whole strips, if they lie as GPTQ's or AWQ's do; else false: parts_words.c.
+ */
+bool parts_words(const struct matrix *matrix, const struct strip_layout *layout, size_t first,
+                 size_t strips, uint8_t *out);
 /* The codes of rows [row, row + n) of a strip, less `middle` if they have 8 bits: parts_codes.c. */
 void parts_codes(const struct matrix *matrix, size_t row, size_t n, int middle,
                  const struct strip_layout *layout, void *strip);

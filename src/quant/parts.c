@@ -77,18 +77,6 @@ float number_at(const struct numbers *n, size_t row, size_t col)
     return number_of_index(n, index_of(n, row / n->rows, col / n->cols));
 }
 
-/* The numbers of n columns of a row, `step` columns apart. */
-static void numbers_of_row(const struct numbers *n, size_t row, size_t col, size_t step,
-                           size_t count, float *out /* [count] */)
-{
-    size_t block = col / n->cols, within = col % n->cols;
-    for (size_t i = 0; i < count; i++) {
-        out[i] = number_of_index(n, index_of(n, row / n->rows, block));
-        for (within += step; within >= n->cols; within -= n->cols)
-            block++;
-    }
-}
-
 /* The zero that is subtracted from codes of a row and column. */
 static float zero_at(const struct parts *p, size_t row, size_t col)
 {
@@ -166,8 +154,6 @@ static float power_below(float number)
     return exponent == 0 || exponent == 255 ? 1 : f32_from_bits(exponent << 23);
 }
 
-enum { SOME = 64 }; /* numbers at once */
-
 struct repack_parts {
     const struct matrix *m;
     enum dtype type;
@@ -176,60 +162,114 @@ struct repack_parts {
     float step;
 };
 
-/* What a row's scales are divided by: f16 holds the quotients. One scale for all of a row divides
- * itself. Else it is a power of two that takes the largest to 1 to 2, so that small ones keep their
- * bits; times the unit of scales, if they have one. */
-static float divisor_of_row(const struct repack_parts *r, size_t row)
+/* Numbers of the rows of a strip. The index of each is a sum of one for the row and one for the
+ * column. */
+struct strip_numbers {
+    const struct numbers *numbers;
+    size_t row, lanes, at[STRIP];
+};
+
+static struct strip_numbers find_rows(const struct numbers *n, size_t row, size_t lanes)
 {
-    const struct parts *p = r->m->parts;
-    float largest = 0, some[SOME];
-    size_t cols = p->scales.cols, n = (r->m->cols + cols - 1) / cols, count;
-    if (cols >= r->m->cols)
-        return number_at(&p->scales, row, 0);
-    for (size_t first = 0; first < n; first += count) {
-        count = n - first < SOME ? n - first : SOME;
-        numbers_of_row(&p->scales, row, first * cols, cols, count, some);
-        for (size_t i = 0; i < count; i++)
-            largest = fabsf(some[i]) > largest ? fabsf(some[i]) : largest;
-    }
-    return p->unit > 0 ? power_below(largest / p->unit) * p->unit : power_below(largest);
+    struct strip_numbers s = {.numbers = n, .row = row, .lanes = lanes};
+    for (size_t lane = 0; lane < lanes && n->flat == 0; lane++)
+        s.at[lane] = index_of(n, (row + lane) / n->rows, 0);
+    return s;
 }
 
-/* The scales and offsets of `count` groups of a lane. */
-static void put_numbers(const struct repack_parts *r, size_t row, size_t first, size_t count,
-                        const float *scales /* [count] */, uint8_t *strip, size_t lane)
+/* Of a column; 0 for lanes beyond the last row. */
+static void read_numbers(const struct strip_numbers *s, size_t col, float out[STRIP])
 {
-    float middle = (float)middle_of(r->m->parts);
-    for (size_t i = 0; i < count; i++) {
-        size_t at = (first + i) * STRIP + lane;
-        uint16_t half = f32_to_f16(scales[i]);
+    const struct numbers *n = s->numbers;
+    size_t offset = n->flat > 0 ? 0 : index_of(n, 0, col / n->cols);
+    memset(out, 0, STRIP * sizeof *out);
+    if (n->flat > 0)
+        for (size_t lane = 0; lane < s->lanes; lane++)
+            out[lane] = number_at(n, s->row + lane, col);
+    else if (n->type == NUMBER_F16 && n->table == NULL && n->factors == NULL)
+        for (size_t lane = 0; lane < s->lanes; lane++)
+            out[lane] = load_f16(n->data + 2 * (s->at[lane] + offset));
+    else
+        for (size_t lane = 0; lane < s->lanes; lane++)
+            out[lane] = number_of_index(n, s->at[lane] + offset);
+}
+
+/* What rows' scales are divided by: f16 holds the quotients. One scale for all of a row divides
+ * itself, and f16 stays as it is. Else it is a power of two that takes the largest to 1 to 2, so
+ * that small ones keep their bits; times the unit of scales, if they have one. */
+static void scales_of_rows(const struct matrix *m, const struct strip_numbers *scales,
+                           float out[STRIP])
+{
+    const struct parts *p = m->parts;
+    float some[STRIP], unit = p->unit > 0 ? p->unit : 1;
+    read_numbers(scales, 0, out);
+    if (p->scales.cols >= m->cols)
+        return;
+    for (size_t lane = 0; lane < STRIP; lane++)
+        out[lane] = p->scales.type == NUMBER_F16 ? 1 : 0;
+    for (size_t col = 0; col < m->cols && p->scales.type != NUMBER_F16; col += p->scales.cols) {
+        read_numbers(scales, col, some);
+        for (size_t lane = 0; lane < STRIP; lane++)
+            out[lane] = fmaxf(out[lane], fabsf(some[lane]));
+    }
+    for (size_t lane = 0; lane < STRIP; lane++)
+        out[lane] = power_below(out[lane] / unit) * unit;
+}
+
+static void put_halves(const float numbers[STRIP], uint8_t *out)
+{
+    uint32_t wide[STRIP];
+    uint16_t halves[STRIP];
+    for (size_t lane = 0; lane < STRIP; lane++)
+        wide[lane] = f32_to_wide_f16(numbers[lane]);
+    for (size_t lane = 0; lane < STRIP; lane++)
+        halves[lane] = (uint16_t)wide[lane];
+    memcpy(out, halves, sizeof halves);
+}
+
+static void read_zeros(const struct parts *p, const struct strip_numbers *zeros, size_t col,
+                       float out[STRIP])
+{
+    int mask = p->zeros.type == NUMBER_U4 ? 15 : p->zeros.type == NUMBER_U8 ? 255 : -1;
+    read_numbers(zeros, col, out);
+    for (size_t lane = 0; lane < STRIP; lane++)
+        out[lane] = (float)(((int)out[lane] + p->zero) & mask);
+}
+
+/* Scales and offsets of a strip. */
+static void take_numbers(const struct repack_parts *r, size_t row, size_t lanes, uint8_t *strip)
+{
+    const struct parts *p = r->m->parts;
+    const struct strip_layout *l = &r->layout;
+    const struct strip_numbers scales = find_rows(&p->scales, row, lanes);
+    struct strip_numbers zeros = scales;
+    bool one = p->scales.cols >= r->m->cols, has_zeros = p->zeros.data != NULL;
+    float divisors[STRIP], row_scales[STRIP], scale[STRIP], zero[STRIP], offset[STRIP];
+    if (has_zeros)
+        zeros = find_rows(&p->zeros, row, lanes);
+    scales_of_rows(r->m, &scales, divisors);
+    for (size_t lane = 0; lane < STRIP; lane++) {
+        row_scales[lane] = lane < lanes ? divisors[lane] * r->step : 0;
+        scale[lane] = 1;
+        zero[lane] = (float)p->zero;
+    }
+    memcpy(strip, row_scales, sizeof row_scales);
+    for (size_t col = 0, at = 0; col < r->m->cols; col += r->format.cols, at += STRIP) {
+        if (!one) {
+            read_numbers(&scales, col, scale);
+            for (size_t lane = 0; lane < lanes; lane++)
+                scale[lane] /= divisors[lane];
+        }
+        if (has_zeros)
+            read_zeros(p, &zeros, col, zero);
         if (r->format.scale == GROUP_SCALE_INT8)
-            strip[r->layout.scales + at] = 1;
+            memset(strip + l->scales + at, 1, lanes);
         else
-            memcpy(strip + r->layout.scales + 2 * at, &half, sizeof half);
-        if (!r->format.offset)
-            continue;
-        float zero = zero_at(r->m->parts, row, (first + i) * r->format.cols);
-        half = f32_to_f16((middle - zero) * scales[i]);
-        memcpy(strip + r->layout.offsets + 2 * at, &half, sizeof half);
-    }
-}
-
-/* Scales and offsets of one lane of a strip. */
-static void take_numbers(const struct repack_parts *r, size_t row, uint8_t *strip, size_t lane)
-{
-    const struct parts *p = r->m->parts;
-    bool one = p->scales.cols >= r->m->cols;
-    size_t step = r->format.cols, n = (r->m->cols + step - 1) / step, count;
-    float divisor = divisor_of_row(r, row), row_scale = divisor * r->step, some[SOME];
-    memcpy(strip + lane * sizeof row_scale, &row_scale, sizeof row_scale);
-    for (size_t first = 0; first < n; first += count) {
-        count = n - first < SOME ? n - first : SOME;
-        if (!one)
-            numbers_of_row(&p->scales, row, first * step, step, count, some);
-        for (size_t i = 0; i < count; i++)
-            some[i] = one ? 1 : some[i] / divisor;
-        put_numbers(r, row, first, count, some, strip, lane);
+            put_halves(scale, strip + l->scales + 2 * at);
+        for (size_t lane = 0; lane < STRIP; lane++)
+            offset[lane] = ((float)middle_of(p) - zero[lane]) * scale[lane];
+        if (r->format.offset)
+            put_halves(offset, strip + l->offsets + 2 * at);
     }
 }
 
@@ -251,14 +291,18 @@ void parts_repack(const struct matrix *m, size_t first, size_t n, void *strips)
         return;
     r.layout = strip_layout(r.type, &r.format, m->cols);
     r.step = step_of(m->parts);
-    for (size_t row = first, end = first + n; row < end; row += STRIP, strip += r.layout.bytes) {
-        size_t lanes = end - row < STRIP ? end - row : STRIP;
-        memset(strip, 0, r.layout.bytes);
-        if (m->parts->codes.type != NUMBER_E4M3)
-            parts_codes(m, row, lanes, middle_of(m->parts), &r.layout, strip);
-        for (size_t lane = 0; lane < lanes; lane++)
-            take_numbers(&r, row + lane, strip, lane);
+    bool float8 = m->parts->codes.type == NUMBER_E4M3;
+    size_t whole = n / STRIP * STRIP;
+    if (!parts_words(m, &r.layout, first, n / STRIP, strips))
+        whole = 0;
+    for (size_t i = 0; i < n; i += STRIP, strip += r.layout.bytes) {
+        size_t lanes = n - i < STRIP ? n - i : STRIP;
+        size_t kept = i < whole ? r.layout.scales : 0;
+        memset(strip + kept, 0, r.layout.bytes - kept);
+        if (i >= whole && !float8)
+            parts_codes(m, first + i, lanes, middle_of(m->parts), &r.layout, strip);
+        take_numbers(&r, first + i, lanes, strip);
     }
-    if (m->parts->codes.type == NUMBER_E4M3)
+    if (float8)
         float8_repack(m, first, n, &r.layout, strips);
 }
