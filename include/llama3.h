@@ -160,7 +160,8 @@ struct llama3_model_options {
     /* One line about what is no failure: that int4 weights are made, and how; a broken file in the
      * cache, made again; weights that have 4 bits already, used as they are; keys of
      * generation_config.json, or of a GGUF file's general.sampling, that would change answers and
-     * are not supported; a chat template left out for its name. */
+     * are not supported; a chat template left out for its name; scales of activations, keys and
+     * values that a quantized checkpoint has and that are not used. */
     void (*on_note)(void *arg, const char *note);
     /* Of total bytes of weights, done are ready for use: GGUF's 4 to 8 bits are laid out anew, as
      * the processor reads them best. Non-zero gives up as well. */

@@ -240,11 +240,32 @@ START_TEST(strips_add_little)
 }
 END_TEST
 
+/* A NaN is not lost, so that the engine finds it in the logits. */
+START_TEST(nan_stays_nan)
+{
+    struct sample *s = calloc(1, sizeof *s);
+    enum dtype type;
+    struct group_format format;
+    float row[COLS];
+    quantize(s, false, COLS, 448, 2);
+    s->codes[3 * COLS + 40] = 0xff;
+    ck_assert(matrix_target(&s->matrix, &type, &format));
+    uint8_t *strips = malloc(group_bytes(type, &format, ROWS, COLS));
+    matrix_repack(&s->matrix, 0, ROWS, strips);
+    group_expand(type, &format, COLS, strips, 3, 0, COLS, row);
+    for (size_t c = 0; c < COLS; c++)
+        ck_assert(!isnan(row[c]) == (c < 32 || c >= 64));
+    free(strips);
+    free(s);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("stored");
     tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, weights_as_the_library_expands_them, 0, N_FIXTURES);
     tcase_add_loop_test(tests, strips_add_little, 0, 4);
+    tcase_add_test(tests, nan_stays_nan);
     return run_tests("stored", tests);
 }

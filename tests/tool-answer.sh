@@ -120,6 +120,10 @@ for model in "$tmp/said" "$tmp/said-gguf/model.gguf"; do
     unset XDG_CACHE_HOME
 done
 
+# So have scales of activations, keys and values in fewer bits than these have here.
+run 0 "$program" -m "$srcdir/tests/data/tiny-fp8-tensor" --raw --temp 0 -n 3 -p x
+err_has "9 scales of activations, keys or values are not used"
+
 # What does not fit is an error with both counts.
 run 1 "$program" --ctx 8 -p "What is the capital of France? What is the capital of Spain?"
 err_lines 1

@@ -296,6 +296,8 @@ int assemble_model(struct model *model, struct tensor_table *table,
     if (model->layers == NULL)
         return -1;
     c->tied = false; /* look for a head in any case */
+    if (names->several && stored_ignore(model, table, where, err) != 0)
+        return -1;
     if (take_all(table, names, model, head_optional, where, err) != 0)
         return -1;
 

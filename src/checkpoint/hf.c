@@ -17,13 +17,7 @@
 
 enum { MAX_SMALL_FILE = 1 << 22, MAX_TOKENIZER = 1 << 26 };
 
-static const char *const ignored[] = {"rotary_emb.inv_freq",
-                                      ".input_scale",
-                                      ".input_scale_ub",
-                                      ".input_global_scale",
-                                      ".k_scale",
-                                      ".v_scale",
-                                      NULL};
+static const char *const ignored[] = {"rotary_emb.inv_freq", NULL};
 
 const struct tensor_names hf_names = {
     .kinds =

@@ -21,6 +21,28 @@ int stored_take(const struct stored *s, struct matrix *out, bool *taken, struct 
     return 0;
 }
 
+int stored_ignore(struct model *model, const struct tensor_table *table, const char *where,
+                  struct llama3_error *err)
+{
+    static const char *const ends[] = {".input_scale", ".input_scale_ub", ".input_global_scale",
+                                       ".k_scale", ".v_scale"};
+    size_t n = 0;
+    for (size_t i = 0; i < table->n; i++)
+        for (size_t j = 0; j < sizeof ends / sizeof *ends; j++) {
+            struct file_tensor *tensor = &table->tensors[i];
+            size_t length = strlen(tensor->name), end = strlen(ends[j]);
+            if (length < end || strcmp(tensor->name + length - end, ends[j]) != 0)
+                continue;
+            tensor->used = tensor->part = true;
+            n++;
+        }
+    return n == 0 ? 0
+                  : model_note(model, where, err,
+                               "%zu scales of activations, keys or values are not used, as these "
+                               "have more bits here",
+                               n);
+}
+
 void *stored_alloc(const struct stored *s, size_t size, struct llama3_error *err)
 {
     struct model *model = s->model;

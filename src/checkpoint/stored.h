@@ -25,6 +25,10 @@ typedef int stored_reader(const struct stored *s, struct matrix *out, bool *take
 /* Tries all readers. */
 stored_reader stored_take;
 
+/* Scales of activations, keys and values count as used; a note says that they aren't. */
+int stored_ignore(struct model *model, const struct tensor_table *table, const char *where,
+                  struct llama3_error *err);
+
 /* ---- for readers ------------------------------------------------------------------------- */
 
 /* Zeroed; the model's. */
