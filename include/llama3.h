@@ -229,7 +229,8 @@ struct llama3_info {
     const char *architecture;  /* "llama" */
     const char *dtype;         /* of most of the weights: "bf16", "q4_1" */
     const char *template_name; /* "llama3.1" where it is one that is widely used, or "custom";
-                                  "broken": it is no Jinja; NULL: the checkpoint has none */
+                                  "broken": it is no Jinja; NULL: the checkpoint has no default
+                                  one */
     const char *backend;       /* "cpu (avx512)", or "cpu (avx512) and ..."; NULL: vocab_only */
     const char *exactness; /* where answers are bit-identical and where they agree to rounding */
     uint64_t parameters;

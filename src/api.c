@@ -61,6 +61,26 @@ static const char *template_text(const struct llama3_model *m, const char *name)
     return json_string_value(json_object_get(m->checkpoint.templates, name));
 }
 
+/* One of the checkpoint's templates; errors name its file. NULL with an error. */
+static struct chat_template *open_own(const struct llama3_model *m, const char *name,
+                                      struct llama3_error *err)
+{
+    const char *file = json_string_value(json_object_get(m->checkpoint.template_files, name));
+    struct buf what = {0};
+    buf_add_str(&what, file != NULL ? file : m->checkpoint.path);
+    if (strcmp(name, "default") != 0) {
+        buf_add_str(&what, ": ");
+        buf_add_str(&what, name);
+    }
+    struct chat_template *chat = !what.failed ? chat_open(template_text(m, name), what.data,
+                                                          m->checkpoint.special_tokens, err)
+                                              : NULL;
+    if (what.failed)
+        error_memory(err, "a chat template", what.size);
+    buf_free(&what);
+    return chat;
+}
+
 static int open_template(struct llama3_model *m, const char *text, const char *what,
                          struct llama3_error *err)
 {
@@ -68,19 +88,29 @@ static int open_template(struct llama3_model *m, const char *text, const char *w
     return m->chat != NULL ? 0 : -1;
 }
 
-/* Names the checkpoint's templates. */
+/* Appends the names of the checkpoint's templates. */
+static void add_names(const struct llama3_model *m, struct buf *names)
+{
+    const char *own, *between = "\"";
+    json_t *text;
+    json_object_foreach(m->checkpoint.templates, own, text)
+    {
+        buf_add_str(names, between);
+        buf_add_str(names, own);
+        between = "\", \"";
+    }
+    buf_add_str(names, "\"");
+}
+
 static int no_such_template(const struct llama3_model *m, const char *name,
                             struct llama3_error *err)
 {
     struct buf names = {0};
-    const char *own;
-    json_t *text;
-    json_object_foreach(m->checkpoint.templates, own, text)
-    {
-        buf_add_str(&names, names.size == 0 ? "one of the checkpoint's (\"" : "\", \"");
-        buf_add_str(&names, own);
-    }
-    buf_add_str(&names, names.size == 0 ? "" : "\"), ");
+    bool any = json_object_size(m->checkpoint.templates) > 0;
+    buf_add_str(&names, any ? "one of the checkpoint's (" : "");
+    if (any)
+        add_names(m, &names);
+    buf_add_str(&names, any ? "), " : "");
     int status =
         names.failed
             ? error_memory(err, "names of templates", names.size)
@@ -90,33 +120,46 @@ static int no_such_template(const struct llama3_model *m, const char *name,
     return status;
 }
 
+static void no_default_template(const struct llama3_model *m, struct llama3_error *err)
+{
+    struct buf names = {0};
+    add_names(m, &names);
+    if (json_object_size(m->checkpoint.templates) == 0 || names.failed)
+        error_input(err, "%s: the checkpoint has no chat template; give one, or complete raw text",
+                    m->checkpoint.path);
+    else
+        error_input(err,
+                    "%s: the checkpoint has no default chat template, but others by name (%s); "
+                    "choose one, or complete raw text",
+                    m->checkpoint.path, names.data);
+    buf_free(&names);
+}
+
 /* The checkpoint's template of a name, the caller's text, or one that is built in; or the
  * checkpoint's own. What is wrong with that one is an error only once it is used: raw text needs
  * none. */
 static int choose_template(struct llama3_model *m, const struct llama3_model_options *o,
                            struct llama3_error *err)
 {
-    const char *name = o->template_name, *text;
+    const char *name =
+        o->template_name != NULL && o->template_name[0] != '\0' ? o->template_name : NULL;
     if (name != NULL && template_text(m, name) != NULL)
-        return open_template(m, template_text(m, name), name, err);
+        return (m->chat = open_own(m, name, err)) != NULL ? 0 : -1;
     if (o->template_text != NULL)
         return open_template(m, o->template_text, name != NULL ? name : "template", err);
+    name = o->template_name;
     if (name != NULL && chat_builtin(name) == NULL)
         return no_such_template(m, name, err);
     if (name != NULL)
         return open_template(m, chat_builtin(name), name, err) < 0
                    ? -1
                    : chat_check_controls(m->chat, m->tokenizer, err);
-    text = template_text(m, "default");
-    if (text == NULL)
-        error_input(&m->chat_error,
-                    "%s: the checkpoint has no chat template; give one, or complete raw text",
-                    m->checkpoint.path);
+    if (template_text(m, "default") == NULL)
+        no_default_template(m, &m->chat_error);
     else
-        open_template(m, text, m->checkpoint.path, &m->chat_error);
-    text = template_text(m, "tool_use");
-    if (text != NULL)
-        m->tool_chat = chat_open(text, "tool_use", m->checkpoint.special_tokens, &m->tool_error);
+        m->chat = open_own(m, "default", &m->chat_error);
+    if (template_text(m, "tool_use") != NULL)
+        m->tool_chat = open_own(m, "tool_use", &m->tool_error);
     return 0;
 }
 

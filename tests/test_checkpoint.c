@@ -419,10 +419,21 @@ START_TEST(special_tokens)
         folder, "tokenizer_config.json",
         "{\"bos_token\": {\"__type\": \"AddedToken\", \"content\": \"<s>\", \"lstrip\": "
         "false}, \"eos_token\": null, \"pad_token\": \"\u00fcber\", \"unk_token\": "
-        "{\"content\": \"\"}, \"sep_token\": 5, \"cls_token\": {}, \"other_token\": \"x\"}");
+        "{\"content\": \"\"}, \"sep_token\": 5, \"cls_token\": {}, \"other_token\": \"x\",\n"
+        "\"a_token\": {\"__type\": \"AddedToken\", \"content\": \"y\"}, \"b_token\": {\"content\": "
+        "\"no\"},\n\"model_specific_special_tokens\": {\"c\": \"z\"}, \"extra_special_tokens\": "
+        "{\"d\": {\"__type\": \"AddedToken\", \"content\": \"w\"}, \"e\": 1}, \"f\": \"no\"}");
     open_ok(&m, folder);
     same_object(m.special_tokens,
-                "{\"bos_token\": \"<s>\", \"pad_token\": \"\u00fcber\", \"unk_token\": \"\"}");
+                "{\"bos_token\": \"<s>\", \"pad_token\": \"\u00fcber\", \"unk_token\": \"\", "
+                "\"other_token\": \"x\", \"a_token\": \"y\", \"c\": \"z\", \"d\": \"w\"}");
+    model_close(&m);
+
+    /* Written as null, it has no text. */
+    tiny_put_text(folder, "tokenizer_config.json",
+                  "{\"bos_token\": null, \"extra_special_tokens\": [\"a\"]}");
+    open_ok(&m, folder);
+    same_object(m.special_tokens, "{\"bos_token\": \"\"}");
     model_close(&m);
 
     /* Without a name, the bos token is the one that stands before text. */

@@ -273,17 +273,35 @@ START_TEST(template_for_tools)
     ck_assert_int_eq(unlink(path_in("chat_template.jinja")), 0);
     model = open_ok(NULL, NULL);
     renders(model, &hello, &tools, "Hello<|eom_id|>");
-    refuses(model, &hello, NULL, "the checkpoint has no chat template");
+    refuses(
+        model, &hello, NULL,
+        "the checkpoint has no default chat template, but others by name (\"tool_use\"); choose "
+        "one, or complete raw text");
     llama3_model_close(model);
 
     tiny_put_text(folder, "chat_template.jinja", "plain");
     tiny_put_text(file, "tool_use.jinja", "{% if %}");
     model = open_ok(NULL, NULL);
     renders(model, &hello, NULL, "plain");
-    refuses(model, &hello, &tools, "tool_use: line 1: expected an expression");
+    refuses(model, &hello, &tools,
+            "/additional_chat_templates/tool_use.jinja: tool_use: line 1: expected an expression");
     llama3_model_close(model);
     free(file);
     ck_assert_int_eq(unlink(path_in("additional_chat_templates/tool_use.jinja")), 0);
+    end();
+}
+END_TEST
+
+START_TEST(texts_of_special_tokens)
+{
+    begin();
+    tiny_put_text(folder, "tokenizer_config.json",
+                  "{\"bos_token\": null, \"my_token\": \"ZZ\", \"extra_special_tokens\": {\"e\": "
+                  "\"<|eot_id|>\"},\n\"chat_template\": \"{{ bos_token is defined }}{{ bos_token }}"
+                  "{{ my_token }}{{ e }}\"}");
+    struct llama3_model *model = open_ok(NULL, NULL);
+    renders(model, &hello, NULL, "FalseZZ<|eot_id|>");
+    llama3_model_close(model);
     end();
 }
 END_TEST
@@ -296,6 +314,8 @@ START_TEST(templates_that_are_none)
         strstr(err.message, "template_name: expected llama3 or chatml, found \"nosuch\""));
     ck_assert_ptr_null(open_with("mine", "{% if %}"));
     ck_assert_ptr_nonnull(strstr(err.message, "mine: line 1: expected an expression, found %}"));
+    ck_assert_ptr_null(open_with("", "{% if %}"));
+    ck_assert_int_eq(strncmp(err.message, "template: line 1: ", 18), 0);
     ck_assert_ptr_null(open_with("chatml", NULL));
     ck_assert_ptr_nonnull(strstr(err.message, "<|im_start|>"));
 
@@ -307,7 +327,7 @@ START_TEST(templates_that_are_none)
     tiny_put_text(folder, "chat_template.jinja", "\n{% for %}");
     model = open_ok(NULL, NULL);
     ck_assert_str_eq(llama3_model_info(model)->template_name, "broken");
-    refuses(model, &hello, NULL, "line 2: expected ");
+    refuses(model, &hello, NULL, "/chat_template.jinja: line 2: expected ");
     llama3_model_close(model);
     model = open_ok("llama3", NULL);
     llama3_model_close(model);
@@ -450,6 +470,7 @@ int main(void)
     tcase_add_test(tcase, tools_as_the_reference);
     tcase_add_test(tcase, several_templates);
     tcase_add_test(tcase, template_for_tools);
+    tcase_add_test(tcase, texts_of_special_tokens);
     tcase_add_test(tcase, templates_that_are_none);
     tcase_add_test(tcase, broken_json_is_refused);
     tcase_add_test(tcase, edges_of_the_language);

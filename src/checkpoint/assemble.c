@@ -406,7 +406,12 @@ int model_set_template(struct model *model, const char *name, size_t name_length
         return 0;
     }
     memcpy(key, name, name_length);
-    return set_text(&model->templates, key, "chat template", text, length, where, err);
+    if (model->template_files == NULL)
+        model->template_files = json_object();
+    return set_text(&model->templates, key, "chat template", text, length, where, err) != 0 ? -1
+           : json_object_set_new(model->template_files, key, json_string(where)) == 0
+               ? 0
+               : error_memory(err, "chat template", strlen(where));
 }
 
 int model_set_special(struct model *model, const char *key, const char *text, size_t length,

@@ -143,7 +143,7 @@ static int32_t find_named(const struct vocab *v, const char *name, size_t size)
 static int32_t special(const struct model *model, const char *key)
 {
     const char *text = json_string_value(json_object_get(model->special_tokens, key));
-    return text == NULL ? -1 : find_named(&model->vocab, text, strlen(text));
+    return text == NULL || *text == '\0' ? -1 : find_named(&model->vocab, text, strlen(text));
 }
 
 enum { EOS, EOT, EOM, ENDS };

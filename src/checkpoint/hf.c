@@ -144,6 +144,9 @@ static void make_others_control(const json_t *value, struct vocab *vocab)
         make_others_control(json_array_get(value, i), vocab);
 }
 
+/* Objects of special tokens by names of the checkpoint's own, which count as those of the file. */
+static const char *const own_tokens[] = {"model_specific_special_tokens", "extra_special_tokens"};
+
 /* Other tokens with a role, which nothing here needs, but which text must not spell. */
 static void find_others(const json_t *root, struct vocab *vocab)
 {
@@ -155,6 +158,12 @@ static void find_others(const json_t *root, struct vocab *vocab)
         return;
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         make_others_control(json_object_get(root, keys[i]), vocab);
+    for (size_t i = 0; i < 2; i++) {
+        const char *name;
+        json_t *value;
+        json_object_foreach(json_object_get(root, own_tokens[i]), name, value)
+            make_others_control(value, vocab);
+    }
 }
 
 static const char DEFAULT[] = "default"; /* the name of a template that has none */
@@ -182,20 +191,42 @@ int hf_template_read(const json_t *root, struct model *model, const char *where,
     return 0;
 }
 
-/* The texts of special tokens, which templates may name: strings, or objects with "content". */
-static int read_special_texts(const json_t *root, struct model *model, const char *where,
-                              struct llama3_error *err)
+/* The texts of those values that templates may name, as transformers takes them: strings, or
+ * objects with "content", which of other names than the usual ones say that they are tokens. */
+static int read_texts_of(const json_t *object, bool all, struct model *model, const char *where,
+                         struct llama3_error *err)
 {
-    static const char *const keys[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                       "pad_token", "cls_token", "mask_token"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        const json_t *value = json_object_get(root, keys[i]);
-        const json_t *text = json_is_object(value) ? json_object_get(value, "content") : value;
-        if (json_is_string(text) && model_set_special(model, keys[i], json_string_value(text),
-                                                      json_string_length(text), where, err) != 0)
+    static const char *const usual[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                        "pad_token", "cls_token", "mask_token"};
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        bool known = false;
+        for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
+            known |= strcmp(key, usual[i]) == 0;
+        const json_t *text = value;
+        if (json_is_object(value) && (known || json_object_get(value, "__type") != NULL))
+            text = json_object_get(value, "content");
+        if ((all || known || path_ends_with(key, "_token")) && json_is_string(text) &&
+            model_set_special(model, key, json_string_value(text), json_string_length(text), where,
+                              err) != 0)
             return -1;
     }
     return 0;
+}
+
+/* null names no bos token: it is not taken from elsewhere, and an empty text is no variable. */
+static int read_special_texts(const json_t *root, struct model *model, const char *where,
+                              struct llama3_error *err)
+{
+    if (json_is_null(json_object_get(root, "bos_token")) &&
+        model_set_special(model, "bos_token", "", 0, where, err) != 0)
+        return -1;
+    for (size_t i = 0; i < sizeof own_tokens / sizeof *own_tokens; i++)
+        if (read_texts_of(json_object_get(root, own_tokens[i]), true, model, where, err) != 0)
+            return -1;
+    return read_texts_of(root, false, model, where, err);
 }
 
 int hf_tokenizer_config_read(const json_t *root, struct model *model, const char *where,
@@ -266,7 +297,8 @@ static int read_templates(struct model *model, const char *folder, struct llama3
 {
     if (path_exists_in(folder, "chat_template.jinja")) {
         json_decref(model->templates);
-        model->templates = NULL;
+        json_decref(model->template_files);
+        model->templates = model->template_files = NULL;
         if (read_jinja(model, folder, "chat_template.jinja", DEFAULT, strlen(DEFAULT), err) != 0)
             return -1;
     } else if (json_object_get(model->templates, DEFAULT) == NULL &&

@@ -88,6 +88,7 @@ void model_close(struct model *model)
     free(model->rope_factors);
     free(model->path);
     json_decref(model->templates);
+    json_decref(model->template_files);
     json_decref(model->special_tokens);
     json_decref(model->notes);
     json_decref(model->generation.unsupported);

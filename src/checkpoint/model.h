@@ -111,6 +111,7 @@ struct model {
     struct vocab vocab;
     struct json_t *templates;      /* an object: texts of chat templates by their names, of which
                                       "default" is one; NULL: none */
+    struct json_t *template_files; /* the same names: the files that the texts are from */
     struct llama3_error note;      /* of a template that was left out; "" for none */
     struct json_t *special_tokens; /* an object: texts of "bos_token" and the like; NULL: none */
     int32_t eos_ids[MAX_STOP_IDS]; /* the union of what generation_config.json, config.json and the

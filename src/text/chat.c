@@ -11,13 +11,11 @@
 #include "text/chat_names.h"
 #include "text/jinja_value.h"
 
-enum { MAX_SPECIAL = 16 };
-
 struct chat_template {
     struct jinja *jinja;
     const char *name;
     bool thinks;
-    struct jinja_constant special[MAX_SPECIAL]; /* [n_special], each with its own copies */
+    struct jinja_constant *special; /* [n_special], each with its own copies */
     size_t n_special;
 };
 
@@ -38,10 +36,16 @@ static int add_specials(struct chat_template *chat, const json_t *tokens, struct
 {
     const char *name;
     json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)tokens, name,
-                        value) if (json_is_string(value) && chat->n_special < MAX_SPECIAL &&
-                                   add_special(chat, name, json_string_value(value), err) <
-                                       0) return -1;
+    chat->special =
+        size_alloc_for(json_object_size(tokens), sizeof *chat->special, "a chat template", err);
+    if (chat->special == NULL)
+        return -1;
+    json_object_foreach((json_t *)(uintptr_t)tokens, name, value)
+    {
+        if (json_string_length(value) > 0 &&
+            add_special(chat, name, json_string_value(value), err) < 0)
+            return -1;
+    }
     return 0;
 }
 
@@ -70,6 +74,7 @@ void chat_close(struct chat_template *chat)
         free((char *)chat->special[i].name);
         free((char *)chat->special[i].value);
     }
+    free(chat->special);
     free(chat);
 }
 
