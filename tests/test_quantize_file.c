@@ -7,7 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backend/quantize.h"
 #include "base/sample.h"
+#include "engine/convert.h"
 #include "llama3.h"
 #include "run.h"
 #include "tiny.h"
@@ -287,6 +289,78 @@ START_TEST(gguf_is_carried)
     llama3_free(report.kinds);
     ck_assert_double_le(apart(out, other), 0);
     ck_assert_int_eq(unlink(own), 0);
+}
+END_TEST
+
+/* Weights are expanded and nothing else: bit for bit. */
+START_TEST(gguf_has_the_weights)
+{
+    static const char *const names[] = {
+        "tiny-bnb-nf4",
+        "tiny-bnb-nf4-double",
+        "tiny-bnb-fp4",
+        "tiny-bnb-int8",
+        "tiny-fp8-block",
+        "tiny-fp8-tensor",
+        "tiny-fp8-fbgemm",
+        "tiny-ct-mxfp4",
+        "tiny-ct-nvfp4",
+        "tiny-sentencepiece",
+        "tiny-gguf-sentencepiece/model.gguf",
+    };
+    char in[512];
+    struct llama3_quantize_options options = gguf("f32");
+    struct model source, made;
+    snprintf(in, sizeof in, TEST_DATA "/%s", names[_i]);
+    make(in, out, &options, NULL);
+    ck_assert_double_le(apart(in, out), 1e-2); /* where the source's activations have 8 bits */
+    ck_assert_int_eq(model_open(&source, in, &err), 0);
+    ck_assert_int_eq(model_open(&made, out, &err), 0);
+    ck_assert_uint_eq(tensor_count(&source), tensor_count(&made));
+    for (size_t i = 0; i < tensor_count(&source); i++) {
+        const struct tensor a = tensor_at(&source, i), b = tensor_at(&made, i);
+        size_t cols = a.matrix->cols, interleave = convert_interleave(&source, true, a.kind);
+        float *rows = calloc(2 * cols, sizeof *rows);
+        ck_assert_ptr_nonnull(rows);
+        for (size_t row = 0; row < a.matrix->rows; row++) {
+            matrix_row(a.matrix, quantize_source_row(interleave, row), rows);
+            matrix_row(b.matrix, row, rows + cols);
+            ck_assert_mem_eq(rows, rows + cols, cols * sizeof *rows);
+        }
+        free(rows);
+    }
+    model_close(&source);
+    model_close(&made);
+}
+END_TEST
+
+/* A note, where codes of 4 bits become others of a few bits. */
+START_TEST(gguf_rounds_again)
+{
+    static const struct {
+        const char *in, *type;
+        bool told;
+    } cases[] = {
+        {NULL, "q4_1", true},
+        {NULL, "f16", false},
+        {NULL, "q4_0", false},
+        {"/tiny-gguf-q4_0/model.gguf", "q5_0", true},
+        {"/tiny-gguf-q8_0/model.gguf", "q5_0", false},
+        {"/tiny-f32", "q4_0", false},
+    };
+    struct seen seen = {.cancels_at = 0};
+    struct llama3_quantize_options options = gguf(cases[_i].type), ours = plain();
+    char in[512];
+    options.head = options.embeddings = NULL;
+    options.on_note = on_note;
+    options.arg = &seen;
+    snprintf(in, sizeof in, TEST_DATA "%s", cases[_i].in == NULL ? "" : cases[_i].in);
+    if (cases[_i].in == NULL)
+        make(TEST_DATA "/tiny-gguf-q4_0/model.gguf", other, &ours, NULL);
+    make(cases[_i].in == NULL ? other : in, out, &options, NULL);
+    ck_assert_int_eq(strstr(seen.notes, "the checkpoint's weights have 4 bits already, and are "
+                                        "rounded once more\n") != NULL,
+                     cases[_i].told);
 }
 END_TEST
 
@@ -634,6 +708,8 @@ int main(void)
     tcase_add_test(tests, shorter_structs);
     tcase_add_test(tests, given_texts);
     tcase_add_loop_test(tests, gguf_is_the_same_model, 0, 14);
+    tcase_add_loop_test(tests, gguf_has_the_weights, 0, 11);
+    tcase_add_loop_test(tests, gguf_rounds_again, 0, 6);
     tcase_add_loop_test(tests, gguf_is_carried, 0, 2);
     tcase_add_test(tests, gguf_falls_back);
     tcase_add_loop_test(tests, gguf_is_calibrated, 0, 2);

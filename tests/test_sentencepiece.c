@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/utf8.h"
+#include "checkpoint/gguf_write.h"
 #include "checkpoint/hf.h"
 #include "checkpoint/model.h"
 #include "run.h"
@@ -147,17 +148,187 @@ START_TEST(encodes_as_tokenizers)
 }
 END_TEST
 
-/* Scores instead of merges; and our own file of both. */
+/* ---- GGUF ------------------------------------------------------------------------------------ */
+
+/* What a GGUF file makes of a vocabulary. */
+static int through_gguf(struct model *model, struct model *made)
+{
+    struct gguf_keys keys = {0};
+    struct tensor_table tensors = {0};
+    struct gguf gguf = {0};
+    struct buf file = {0};
+    *made = (struct model){.config.vocab_size = model->config.vocab_size};
+    model->path = strdup("source");
+    int result = gguf_put_vocab(&keys, model, &err);
+    gguf_put_start(&file, &keys, 0);
+    const struct map map = {.data = (const uint8_t *)file.data, .size = file.size};
+    if (result == 0)
+        ck_assert_msg(gguf_parse(&gguf, &map, "made", &tensors, &err) == 0 &&
+                          gguf_vocab_read(&gguf, made, &err) == 0,
+                      "%s", err.message);
+    gguf_free(&gguf);
+    tensor_table_free(&tensors);
+    buf_free(&file);
+    buf_free(&keys.text);
+    return result;
+}
+
+/* Texts of few characters, which merges compete for. */
+static void same_on_random_texts(const struct tokenizer *a, const struct tokenizer *b)
+{
+    static const char *const parts[] = {" ",  " ",        " ",  "t",  "h",
+                                        "e",  "i",        "n",  "a",  "\xe2\x96\x81",
+                                        "\n", "\xd0\xbf", "12", "ee", "in the"};
+    uint32_t seed = 1;
+    struct tokens other = {0};
+    for (int i = 0; i < 20000; i++) {
+        char text[200] = "";
+        for (int n = 1 + i % 24; n > 0; n--) {
+            seed = seed * 1664525 + 1013904223;
+            strcat(text, parts[(seed >> 16) % (i % 3 == 0 ? 4 : sizeof parts / sizeof *parts)]);
+        }
+        tokens.n = other.n = 0;
+        ck_assert_int_eq(tokenizer_encode(a, text, strlen(text), &tokens, &err), 0);
+        ck_assert_int_eq(tokenizer_encode(b, text, strlen(text), &other, &err), 0);
+        ck_assert_msg(tokens.n == other.n &&
+                          memcmp(tokens.ids, other.ids, tokens.n * sizeof *tokens.ids) == 0,
+                      "\"%s\": other ids", text);
+    }
+    tokens_free(&other);
+}
+
+/* Merges as scores: the same ids and the same text; what scores can't say is refused. */
+START_TEST(written_as_gguf)
+{
+    static const char *const refused[N_VARIANTS] = {
+        [1] = "token 401, \"<pad>\": expected a token for each character, found none",
+        [2] = "token 401, \"<pad>\": expected a token for each character, found none",
+        [3] =
+            "Metaspace: expected a blank before each text or before none for a GGUF file, found one "
+            "before texts that begin with none",
+        [4] =
+            "Metaspace: expected a blank before each text or before none for a GGUF file, found one "
+            "before the first text only",
+        [6] =
+            "Metaspace: expected a blank before each text or before none for a GGUF file, found one "
+            "before texts that begin with none",
+        [7] = "\"ignore_merges\": expected false for a GGUF file, found true",
+    };
+    struct model model, made;
+    json_t *root = load(TEST_DATA "/text/sentencepiece.json"), *line;
+    const json_t *variant = json_array_get(root, (size_t)_i);
+    size_t at;
+    ck_assert_msg(read_changed(json_array_get(variant, 0), &model) == 0, "%s", err.message);
+    ck_assert_int_eq(through_gguf(&model, &made), refused[_i] == NULL ? 0 : -1);
+    if (refused[_i] != NULL) {
+        ck_assert_msg(strstr(err.message, refused[_i]) != NULL, "%s", err.message);
+        model_close(&model);
+        json_decref(root);
+        return;
+    }
+    struct tokenizer *tokenizer = open_tokenizer(&made), *source = open_tokenizer(&model);
+    json_array_foreach(json_array_get(variant, 1), at, line)
+    {
+        const json_t *text = json_array_get(line, 0), *parts = json_array_get(line, 4);
+        encode(tokenizer, text);
+        ids_are(json_array_get(line, 1), "plain", text);
+        encode_parts(tokenizer, parts, false);
+        ids_are(json_array_get(line, 2), "a template's", text);
+        decodes_to(tokenizer, &made, json_array_get(line, 2), json_array_get(line, 3));
+        encode_parts(tokenizer, parts, true);
+        if (!json_is_null(json_array_get(line, 5)))
+            ids_are(json_array_get(line, 5), "mixed", text);
+    }
+    ck_assert_uint_gt(at, 80);
+    same_on_random_texts(source, tokenizer);
+    tokenizer_close(source);
+    tokenizer_close(tokenizer);
+    tokens_free(&tokens);
+    model_close(&made);
+    model_close(&model);
+    json_decref(root);
+}
+END_TEST
+
+/* An added word, and merges that no scores make. */
+START_TEST(refused_or_the_same_as_gguf)
+{
+    static const struct {
+        const char *word, *message;
+    } cases[] = {
+        {"in the", NULL},
+        {"then", "expected all pairs of tokens that make a token as merges for a GGUF file, "},
+        {NULL, "expected all pairs of tokens that make a token as merges for a GGUF file, "},
+        {NULL, ": expected all merges to one token behind one another for a GGUF file, which has a "
+               "score for each token, found others between"},
+        {NULL, "\"decoder\": expected Strip of a blank if one is put before texts, and only then"},
+    };
+    struct model model, made;
+    json_t *changes = json_object();
+    if (cases[_i].word != NULL)
+        json_object_set_new(changes, "added_tokens",
+                            json_pack("[{s:i,s:s,s:b},{s:i,s:s,s:b},{s:i,s:s,s:b},{s:i,s:s,s:b}]",
+                                      "id", 0, "content", "<unk>", "special", 1, "id", 1, "content",
+                                      "<s>", "special", 1, "id", 2, "content", "</s>", "special", 1,
+                                      "id", 400, "content", cases[_i].word, "normalized", 0));
+    ck_assert_msg(read_changed(changes, &model) == 0, "%s", err.message);
+    struct vocab *v = &model.vocab;
+    size_t i = 1;
+    while (i < v->n_merges && v->merges[i].result != v->merges[i - 1].result)
+        i++;
+    struct merge last = v->merges[v->n_merges - 1];
+    ck_assert(i < v->n_merges && v->merges[i].result != last.result);
+    if (_i == 2)
+        v->n_merges--;
+    if (_i == 3) {
+        v->merges[v->n_merges - 1] = v->merges[i];
+        v->merges[i] = last;
+    }
+    if (_i == 4)
+        v->strips_blank = false;
+    ck_assert_int_eq(through_gguf(&model, &made), cases[_i].message == NULL ? 0 : -1);
+    if (cases[_i].message != NULL) {
+        ck_assert_msg(strstr(err.message, cases[_i].message) != NULL, "%s", err.message);
+    } else {
+        struct tokenizer *tokenizer = open_tokenizer(&made), *source = open_tokenizer(&model);
+        ck_assert_int_eq(tokenizer_kind(tokenizer, 400), TOKEN_ADDED);
+        same_on_random_texts(source, tokenizer);
+        tokenizer_close(source);
+        tokenizer_close(tokenizer);
+    }
+    model_close(&made);
+    model_close(&model);
+    json_decref(changes);
+}
+END_TEST
+
+/* Scores instead of merges; and our own file and GGUF of both. */
+static void write_gguf(const char *source, const char *path)
+{
+    struct model model;
+    struct new_file file;
+    ck_assert_msg(model_open(&model, source, &err) == 0, "%s", err.message);
+    const struct tensor_source tensors = {.model = &model};
+    const struct gguf_target target = {DTYPE_F16, NULL};
+    ck_assert_msg(new_file_open(&file, path, NEW_FILE_MODE, &err) == 0 &&
+                      gguf_write(&file, &tensors, &target, &err) == 0 &&
+                      new_file_commit(&file, &err) == 0,
+                  "%s", err.message);
+    model_close(&model);
+}
+
 START_TEST(scores_and_our_own_file)
 {
     char *folder = tiny_folder(), path[600];
-    snprintf(path, sizeof path, "%s/x.safetensors", folder);
+    snprintf(path, sizeof path, "%s/x", folder);
     const char *const paths[] = {FOLDER, GGUF};
     json_t *root = load(TEST_DATA "/text/sentencepiece.json"), *line;
     size_t at;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 6; i++) {
         struct model model;
-        if (i >= 2)
+        if (i >= 4)
+            write_gguf(paths[i - 4], path);
+        else if (i >= 2)
             tiny_packed(paths[i - 2], path);
         ck_assert_msg(model_open(&model, i < 2 ? paths[i] : path, &err) == 0, "%s", err.message);
         ck_assert(model.vocab.strips_blank && model.vocab.add_bos && model.vocab.bos == 1);
@@ -276,6 +447,8 @@ int main(void)
     TCase *tcase = tcase_create("sentencepiece");
     tcase_set_timeout(tcase, 60);
     tcase_add_loop_test(tcase, encodes_as_tokenizers, 0, N_VARIANTS);
+    tcase_add_loop_test(tcase, written_as_gguf, 0, N_VARIANTS);
+    tcase_add_loop_test(tcase, refused_or_the_same_as_gguf, 0, 5);
     tcase_add_test(tcase, scores_and_our_own_file);
     tcase_add_test(tcase, equal_scores);
     tcase_add_test(tcase, refuses);

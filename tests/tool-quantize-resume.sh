@@ -5,8 +5,17 @@
 quantize=${LLAMA3_QUANTIZE:-./llama3-quantize}
 data=$srcdir/tests/data
 mkdir "$tmp/made"
-out=$tmp/made/out.safetensors
-partial=$out.partial
+
+# use ENDING: of the file to make, the one that it replaces, and that of a run that nothing ends
+use()
+{
+    out=$tmp/made/out.$1
+    partial=$out.partial
+    old=$tmp/old.$1
+    new=$tmp/new.$1
+    rm -f "$tmp/made"/*
+}
+use safetensors
 
 # ends STATUS COMMAND...: as run, in any build.
 ends()
@@ -26,25 +35,33 @@ only()
 # it replaces is another one.
 begin()
 {
-    run 0 "$quantize" "$@" "$tmp/new.safetensors"
-    sed "s|$tmp/new.safetensors|$out|" "$tmp/out" >"$tmp/report"
-    cp "$tmp/old.safetensors" "$out"
+    run 0 "$quantize" "$@" "$new"
+    sed "s|$new|$out|" "$tmp/out" >"$tmp/report"
+    cp "$old" "$out"
+}
+
+# lines N: on stderr, but for what a note says about GGUF's types.
+lines()
+{
+    sed -i '/whose blocks take rows of a multiple of/d' "$tmp/err"
+    err_lines "$1"
 }
 
 # The first run of the options made it all, as if nothing had happened.
 all_made()
 {
-    same "$out" "$tmp/new.safetensors" "$last: other bytes than those of one run"
+    same "$out" "$new" "$last: other bytes than those of one run"
     same "$tmp/out" "$tmp/report" "$last: another report than that of one run: $(cat "$tmp/out")"
-    only out.safetensors
+    only "${out##*/}"
 }
 
 still_old()
 {
-    same "$out" "$tmp/old.safetensors" "$last: the file that was there has changed"
+    same "$out" "$old" "$last: the file that was there has changed"
 }
 
-run 0 "$quantize" -q --type int8 --no-calibrate "$tiny" "$tmp/old.safetensors"
+run 0 "$quantize" -q --type int8 --no-calibrate "$tiny" "$old"
+run 0 "$quantize" -q --format gguf --type q8_0 --no-calibrate "$tiny" "$tmp/old.gguf"
 
 # ---- ended at each mark ----------------------------------------------------------------------
 # Marks: the embedding, two layers and, where it is no embedding, the head. A signal that comes at
@@ -57,7 +74,11 @@ esac
 if [ -f "$PWD/tests/.libs/preload.so" ]; then
     need_preload
     for options in "$tiny" "--no-calibrate $tiny" "--type int8 $data/tiny-tied" \
-        "--calibrate $srcdir/README.md $data/tiny-gguf-mixed" "$data/tiny-gguf-q4_0"; do
+        "--calibrate $srcdir/README.md $data/tiny-gguf-mixed" "$data/tiny-gguf-q4_0" \
+        "--format gguf --type q4_0 $tiny" "--format gguf --no-calibrate $data/tiny-tied"; do
+        case $options in
+        *"--format gguf"*) use gguf ;;
+        esac
         # shellcheck disable=SC2086 # options are several words
         begin $options
         for signal in $signals; do
@@ -69,21 +90,21 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
                 ends $status env "SIGNAL_SYNC=$mark:$signal" LD_PRELOAD="$preload" \
                     "$quantize" $options "$out"
                 still_old
-                only out.safetensors out.safetensors.partial
+                only "${out##*/}" "${partial##*/}"
                 if [ $signal != 9 ]; then
                     err_has "llama3-quantize: note: $partial: $made of 2 layers are made, another run goes on with it"
-                    err_lines 1
+                    lines 1
                 fi
                 # shellcheck disable=SC2086
                 ends 0 "$quantize" $options "$out"
                 if [ $made -ge 0 ]; then
                     err_has "llama3-quantize: note: going on with $partial: $made of 2 layers are made"
-                    err_lines 1
+                    lines 1
                 else
-                    err_empty
+                    lines 0
                 fi
                 all_made
-                cp "$tmp/old.safetensors" "$out"
+                cp "$old" "$out"
             done
         done
         # Again and again, and silently.
@@ -95,13 +116,14 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
         # shellcheck disable=SC2086
         ends 0 "$quantize" -q $options "$out"
         err_empty
-        same "$out" "$tmp/new.safetensors" "$last: other bytes than those of one run"
+        same "$out" "$new" "$last: other bytes than those of one run"
     done
+    use safetensors
 
     # ended_run OPTION...: leaves a partial file of one layer.
     ended_run()
     {
-        cp "$tmp/old.safetensors" "$out"
+        cp "$old" "$out"
         ends 143 env "SIGNAL_SYNC=2:15" LD_PRELOAD="$preload" "$quantize" "$@" "$out"
         err_has "1 of 2 layers are made"
         still_old
@@ -113,7 +135,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     {
         ends 0 "$@" "$out"
         grep -q "going on" "$tmp/err" && fail "$last: goes on"
-        only out.safetensors
+        only "${out##*/}"
     }
     for options in --no-calibrate "--head int8" "--type int8" "--calibrate $srcdir/README.md"; do
         ended_run "$tiny"
@@ -127,14 +149,14 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     ended_run "$tmp/source"
     touch "$tmp/source/config.json"
     anew "$quantize" "$tmp/source"
-    same "$out" "$tmp/new.safetensors" "a checkpoint that was touched makes another file"
+    same "$out" "$new" "a checkpoint that was touched makes another file"
     ended_run "$tiny" # threads make no difference
     ends 0 "$quantize" --threads 3 "$tiny" "$out"
     err_has "going on with $partial: 1 of 2 layers are made"
     all_made
 
     # Damage: where the records are, anywhere; and what is no file of ours.
-    size=$(wc -c <"$tmp/new.safetensors")
+    size=$(wc -c <"$new")
     for slot in 0 4096; do
         ended_run "$tiny"
         printf 'x' | dd of="$partial" bs=1 seek=$((size + slot + 30)) conv=notrunc 2>"$tmp/dd"
@@ -164,7 +186,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     mkfifo "$partial"
     anew "$quantize" "$tiny"
     all_made
-    cp "$tmp/old.safetensors" "$out"
+    cp "$old" "$out"
     mkdir "$partial"
     ends 1 "$quantize" "$tiny" "$out"
     err_has "llama3-quantize: $partial: expected a regular file or nothing, found a directory"
@@ -186,25 +208,35 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     err_lines 1
     still_old
     wait $first || fail "the first of two: status $?"
-    same "$out" "$tmp/new.safetensors" "the first of two makes another file"
-    only out.safetensors
+    same "$out" "$new" "the first of two makes another file"
+    only "${out##*/}"
 
     # A disk that gets full: what is there stays if it is of use.
-    cp "$tmp/old.safetensors" "$out"
-    ends 1 env FULL_SYNC=3 LD_PRELOAD="$preload" "$quantize" "$tiny" "$out"
-    err_has "llama3-quantize: $partial: No space left on device"
-    err_has "llama3-quantize: note: $partial: 1 of 2 layers are made, another run goes on with it"
-    err_lines 2
-    still_old
-    ends 0 "$quantize" "$tiny" "$out"
-    all_made
-    cp "$tmp/old.safetensors" "$out"
-    for full in FULL_SYNC=1 "FULL=$(cd "$tmp" && pwd -P)/made"; do
-        ends 1 env "$full" LD_PRELOAD="$preload" "$quantize" "$tiny" "$out"
-        err_has "No space left on device"
-        err_lines 1
+    for options in "--format gguf --type q4_0 $tiny" "$tiny"; do
+        case $options in
+        *gguf*) use gguf ;;
+        *) use safetensors ;;
+        esac
+        # shellcheck disable=SC2086 # options are several words
+        begin $options
+        # shellcheck disable=SC2086
+        ends 1 env FULL_SYNC=3 LD_PRELOAD="$preload" "$quantize" $options "$out"
+        err_has "llama3-quantize: $partial: No space left on device"
+        err_has "llama3-quantize: note: $partial: 1 of 2 layers are made, another run goes on with it"
+        lines 2
         still_old
-        only out.safetensors
+        # shellcheck disable=SC2086
+        ends 0 "$quantize" $options "$out"
+        all_made
+        cp "$old" "$out"
+        for full in FULL_SYNC=1 "FULL=$(cd "$tmp" && pwd -P)/made"; do
+            # shellcheck disable=SC2086
+            ends 1 env "$full" LD_PRELOAD="$preload" "$quantize" $options "$out"
+            err_has "No space left on device"
+            lines 1
+            still_old
+            only "${out##*/}"
+        done
     done
 
     # A weight that is no number, behind layers that are made: nothing is left.
@@ -224,7 +256,7 @@ PYTHON
         err_has "tensor model.layers.1.mlp.down_proj.weight: "
         err_lines 1
         still_old
-        only out.safetensors
+        only "${out##*/}"
     fi
 else
     echo "preload.so is missing: nothing is ended at a mark"
@@ -273,9 +305,9 @@ while read -r moment; do
     sleep "$moment"
     kill -KILL $child 2>/dev/null
     wait $child
-    if cmp -s "$out" "$tmp/new.safetensors"; then
+    if cmp -s "$out" "$new"; then
         finished=$((finished + 1))
-        cp "$tmp/old.safetensors" "$out"
+        cp "$old" "$out"
     else
         still_old
     fi

@@ -78,6 +78,19 @@ same "$tmp/got" "$tmp/want" "the GGUF file describes another model than its sour
 run 0 "$quantize" --format gguf --type q4_0 "$tmp/out.gguf" "$tmp/2.gguf"
 [ "$(column q 4) $(column head 4)" = "carried carried" ] || fail "$last: $(cat "$tmp/out")"
 
+cp "$tmp/out.gguf" "$tmp/2.gguf"
+run 1 "$quantize" --format gguf --type q8_0 "$tmp/out.gguf" "$tmp/out.gguf"
+err_has "$tmp/out.gguf: expected a file that is not the checkpoint's, found one of $tmp/out.gguf's own"
+same "$tmp/2.gguf" "$tmp/out.gguf" "the checkpoint has changed"
+for source in tiny-sentencepiece tiny-gguf-sentencepiece; do # scores instead of merges, and back
+    run 0 "$quantize" -q --format gguf --type q4_0 "$data/$source" "$tmp/2.gguf"
+    run 0 "$program" -m "$data/$source" --info
+    grep -E '^(width|attention|vocabulary|template|stop ids)' "$tmp/out" >"$tmp/want"
+    run 0 "$program" -m "$tmp/2.gguf" --info
+    grep -E '^(width|attention|vocabulary|template|stop ids)' "$tmp/out" >"$tmp/got"
+    same "$tmp/got" "$tmp/want" "the GGUF file describes another model than $source"
+done
+
 run 0 "$quantize" --type int8 --head f16 --embeddings bf16 "$tiny" "$out"
 [ "$(column q 2) $(column head 2) $(column embed 2)" = "int8 f16 bf16" ] ||
     fail "$last: other types: $(cat "$tmp/out")"
@@ -331,6 +344,20 @@ err_has "$made: File too large: "
 err_has " bytes needed"
 err_lines 1
 only before
+last="ulimit -f 16, GGUF"
+cp "$made" "$tmp/made/x.gguf"
+(
+    ulimit -f 16
+    exec "$quantize" -q --format gguf --type q4_0 "$tiny" "$tmp/made/x.gguf"
+) >"$tmp/out" 2>"$tmp/err"
+[ $? = 1 ] || fail "$last: expected status 1"
+drop_lack
+err_has "$tmp/made/x.gguf: File too large: "
+err_has " bytes needed"
+err_lines 1
+only before x.gguf
+same "$tmp/made/x.gguf" "$made" "$last: the file that was there has changed"
+rm "$tmp/made/x.gguf"
 
 # ---- ended in the middle ---------------------------------------------------------------------
 

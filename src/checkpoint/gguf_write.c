@@ -69,6 +69,16 @@ void gguf_put_array(struct gguf_keys *keys, const char *key, enum gguf_type item
     put_u64(&keys->text, n);
 }
 
+void gguf_put_start(struct buf *out, const struct gguf_keys *keys, uint64_t n_tensors)
+{
+    buf_add_str(out, "GGUF");
+    put_u32(out, VERSION);
+    put_u64(out, n_tensors);
+    put_u64(out, keys->n);
+    buf_add(out, keys->text.data, keys->text.size);
+    out->failed |= keys->text.failed;
+}
+
 /* ---- what the model is ----------------------------------------------------------------------- */
 
 /* enum llama_ftype of llama.h */
@@ -244,16 +254,11 @@ static int write_header(struct new_file *file, const struct gguf_writer *w,
 {
     static const char zeros[ALIGNMENT];
     struct buf header = {0};
-    buf_add_str(&header, "GGUF");
-    put_u32(&header, VERSION);
-    put_u64(&header, w->n);
-    put_u64(&header, keys->n);
-    buf_add(&header, keys->text.data, keys->text.size);
+    gguf_put_start(&header, keys, w->n);
     uint64_t data = put_tensors(w, &header);
     buf_add(&header, zeros, tensor_padding(header.size, ALIGNMENT));
-    int result = header.failed || keys->text.failed
-                     ? error_memory(err, "the header", header.size + keys->text.size)
-                     : new_file_reserve(file, header.size + data, err);
+    int result = header.failed ? error_memory(err, "the header", header.size + keys->text.size)
+                               : new_file_reserve(file, header.size + data, err);
     if (result == 0)
         result = new_file_write(file, header.data, header.size, err);
     buf_free(&header);

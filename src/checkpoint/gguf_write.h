@@ -37,7 +37,11 @@ void gguf_put_string(struct gguf_keys *keys, const char *key, const char *text, 
 void gguf_put_array(struct gguf_keys *keys, const char *key, enum gguf_type item, uint64_t n);
 void gguf_put_text(struct buf *out, const void *text, size_t size); /* an array's string */
 
-/* The tokenizer.* keys (gguf_write_vocab.c). */
+/* What a file begins with, its keys included; tensors follow. */
+void gguf_put_start(struct buf *out, const struct gguf_keys *keys, uint64_t n_tensors);
+
+/* The tokenizer.* keys (gguf_write_vocab.c). Refuses a SentencePiece vocabulary that a reader would
+ * make another one of. */
 int gguf_put_vocab(struct gguf_keys *keys, const struct model *model, struct llama3_error *err);
 void gguf_vocab_notes(const struct model *model, void (*tell)(void *arg, const char *note),
                       void *arg);

@@ -223,20 +223,6 @@ static int look_in_cache(struct model *model, const char *path, char **kept,
     return look_for(model, path, o->calibrated, "making it again", o, kept, err);
 }
 
-/* Whether most of the weights have 4 bits in the file. */
-static bool has_4_bits(const struct model *model)
-{
-    enum dtype type = DTYPE_COUNT;
-    struct group_format format;
-    for (size_t i = 0; i < tensor_count(model); i++) {
-        const struct matrix *m = tensor_at(model, i).matrix;
-        if (m->type == model->dtype)
-            return m->type == DTYPE_INT4 ||
-                   (matrix_target(m, &type, &format) && type == DTYPE_INT4);
-    }
-    return false;
-}
-
 int quantized_open(struct model *model, const char *path, const struct quantized_options *options,
                    struct llama3_error *err)
 {
@@ -248,7 +234,7 @@ int quantized_open(struct model *model, const char *path, const struct quantized
         return result;
     }
     result = quantizer_open(&q, path, err);
-    if (result == 0 && has_4_bits(&q.model)) {
+    if (result == 0 && quantizer_has_4_bits(&q.model)) {
         *model = q.model;
         q.model = (struct model){0};
         quantizer_note(options->on_note, options->arg,

@@ -41,6 +41,19 @@ bool quantizer_calibrates(const struct model *model, bool gguf, enum dtype layer
     return false;
 }
 
+bool quantizer_has_4_bits(const struct model *model)
+{
+    enum dtype type = DTYPE_COUNT;
+    struct group_format format;
+    for (size_t i = 0; i < tensor_count(model); i++) {
+        const struct matrix *m = tensor_at(model, i).matrix;
+        if (m->type == model->dtype)
+            return m->type == DTYPE_INT4 ||
+                   (matrix_target(m, &type, &format) && type == DTYPE_INT4);
+    }
+    return false;
+}
+
 int quantizer_text(struct quantizer *q, struct llama3_error *err)
 {
     return calibration_text(&q->model, CALIBRATION_TOKENS, &q->text, err);
@@ -233,7 +246,7 @@ static void tell_gguf(struct run *run, const struct convert_options *options)
 {
     const struct model *model = &run->q->model;
     gguf_write_notes(model, tell, run);
-    if (model->layers[0].q.type == DTYPE_INT4 && quantizer_calibrates(model, true, options->layers))
+    if (quantizer_has_4_bits(model) && quantizer_calibrates(model, true, options->layers))
         tell(run, "the checkpoint's weights have 4 bits already, and are rounded once more");
     for (size_t i = 0; i < tensor_count(model); i++) {
         struct tensor tensor = tensor_at(model, i);

@@ -51,6 +51,8 @@ void quantizer_close(struct quantizer *quantizer); /* fine on a zeroed one */
 
 /* Whether calibration has an effect: some layer's codes are not carried over. */
 bool quantizer_calibrates(const struct model *model, bool gguf, enum dtype layers);
+/* Whether most of the weights have 4 bits in the file. */
+bool quantizer_has_4_bits(const struct model *model);
 /* Appends the built-in text. */
 int quantizer_text(struct quantizer *quantizer, struct llama3_error *err);
 
