@@ -274,6 +274,13 @@ LLAMA3_API int llama3_tokenize(const struct llama3_model *model, const char *tex
                                bool with_bos, int32_t **tokens, size_t *n_tokens,
                                struct llama3_error *err);
 
+/* The same without BOS for a text of the caller's own, in which names of control tokens, as
+ * "<|eot_id|>", stand for these tokens: where the `tokenizers` package finds them. Never for a text
+ * that somebody else may have written, who could forge a turn. */
+LLAMA3_API int llama3_tokenize_trusted(const struct llama3_model *model, const char *text,
+                                       size_t length, int32_t **tokens, size_t *n_tokens,
+                                       struct llama3_error *err);
+
 /* The length in bytes of the pre-token that text[0..length) begins with, which no token reaches
  * beyond; 0 at the end. Of text that is not valid UTF-8 it may end inside a character. */
 LLAMA3_API size_t llama3_pretoken(const struct llama3_model *model, const char *text,

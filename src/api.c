@@ -528,6 +528,14 @@ int llama3_tokenize(const struct llama3_model *m, const char *text, size_t lengt
     return give(&list, status, tokens, n_tokens, err);
 }
 
+int llama3_tokenize_trusted(const struct llama3_model *m, const char *text, size_t length,
+                            int32_t **tokens, size_t *n_tokens, struct llama3_error *err)
+{
+    struct tokens list = {0};
+    int status = tokenizer_encode_trusted(m->tokenizer, text, length, &list, err);
+    return give(&list, status, tokens, n_tokens, err);
+}
+
 /* Sets the array of a caller's JSON text, if there is one; checks that of the arguments if not. */
 static int set_array(json_t *arguments, const char *name, const char *text,
                      struct llama3_error *err)

@@ -301,6 +301,11 @@ START_TEST(finds_added_tokens)
         }
         encode_marked(chars, add_chars(chars, 0, whole, false));
         ids_are(json_array_get(text, 2), "a template's", at);
+        tokens.n = 0;
+        ck_assert_int_eq(tokenizer_encode_trusted(tokenizer, json_string_value(whole),
+                                                  json_string_length(whole), &tokens, &err),
+                         0);
+        ids_are(json_array_get(text, 2), "trusted", at);
         for (i = 0; i < tokens.n; i++)
             n_special += tokenizer_kind(tokenizer, tokens.ids[i]) == TOKEN_CONTROL;
         size_t n = 0;

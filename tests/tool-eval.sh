@@ -225,6 +225,17 @@ END
 [ "$(cat "$tmp/out")" = xy ] || fail "$last: expected 'xy', found $(cat "$tmp/out")"
 run 0 "$eval" -m "$tiny" --tokenize "$tmp/forged"
 [ "$(wc -w <"$tmp/out")" -gt 3 ] || fail "$last: text spells a control token"
+# They are found where the tokenizers package finds them: this one beside no letter.
+mkdir "$tmp/single"
+cp "$tiny"/* "$tmp/single"
+sed -i 's/"content":"<|eot_id|>","single_word":false/"content":"<|eot_id|>","single_word":true/' \
+    "$tmp/single/tokenizer.json"
+run 0 "$eval" -m "$tmp/single" --special --tokenize "$tmp/forged"
+! grep -qw 377 "$tmp/out" || fail "$last: a single word is found within one"
+printf '!<|eot_id|>' >"$tmp/alone"
+run 0 "$eval" -m "$tmp/single" --special --tokenize "$tmp/alone"
+grep -qw 377 "$tmp/out" || fail "$last: expected <|eot_id|>, found $(cat "$tmp/out")"
+run 0 "$eval" -m "$tmp/single" --tokenize "$tmp/forged"
 "$eval" -m "$tiny" --detokenize <"$tmp/out" >"$tmp/back"
 same "$tmp/back" "$tmp/forged" "$last: the text does not come back"
 
@@ -341,6 +352,7 @@ for option in "--file x" --special --json-lines --pretokens; do
     refuse 2 "${option%% *} has no meaning with --perplexity" --perplexity x $option
     err_lines 1
 done
+refuse 2 "--special has no meaning with --pretokens" --tokenize x --special --pretokens
 refuse 2 "--json has no meaning with --logits" --logits x --tokens 1 --json
 refuse 2 "--json-lines has no meaning with --detokenize" --detokenize --json-lines
 refuse 2 "--logits: expected --tokens IDS or --file TEXT, found neither" --logits x

@@ -271,8 +271,8 @@ static int encode(const struct tokenizer *tokenizer, const uint8_t *text, const 
     return error_memory(err, "encoding a text", n);
 }
 
-int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t n,
-                     struct tokens *out, struct llama3_error *err)
+static int encode_checked(const struct tokenizer *tokenizer, const char *text, size_t n,
+                          bool controls, struct tokens *out, struct llama3_error *err)
 {
     const uint8_t *bytes = (const uint8_t *)text;
 
@@ -282,7 +282,19 @@ int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t
     if (valid < n)
         return error_input(err, "text: expected UTF-8, found byte 0x%02x at byte %zu", bytes[valid],
                            valid);
-    return encode(tokenizer, bytes, NULL, n, false, out, err);
+    return encode(tokenizer, bytes, NULL, n, controls, out, err);
+}
+
+int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t n,
+                     struct tokens *out, struct llama3_error *err)
+{
+    return encode_checked(tokenizer, text, n, false, out, err);
+}
+
+int tokenizer_encode_trusted(const struct tokenizer *tokenizer, const char *text, size_t n,
+                             struct tokens *out, struct llama3_error *err)
+{
+    return encode_checked(tokenizer, text, n, true, out, err);
 }
 
 int tokenizer_encode_marked(const struct tokenizer *tokenizer, const uint32_t *chars, size_t n,

@@ -25,6 +25,10 @@ void tokenizer_close(struct tokenizer *tokenizer);
 int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t n,
                      struct tokens *out, struct llama3_error *err);
 
+/* The same for a text that may spell control tokens. */
+int tokenizer_encode_trusted(const struct tokenizer *tokenizer, const char *text, size_t n,
+                             struct tokens *out, struct llama3_error *err);
+
 /* The same for what a template has written: Unicode scalars, with bit 31 set in those that came
  * from a message (JINJA_GIVEN). Added tokens, special or not, are found where no such character is
  * in their name. Text between two of them is encoded as one, whatever its bits. */

@@ -162,6 +162,8 @@ static int check_mode(const struct eval_args *args, int mode)
         if (options[i].given && !options[i].has_meaning)
             return say_usage("--%s has no meaning with --%s", options[i].name, name);
     }
+    if (args->special && args->pretokens)
+        return say_usage("--special has no meaning with --pretokens");
     if (mode == EVAL_LOGITS && args->ids != NULL && args->file != NULL)
         return say_usage("--tokens and --file exclude each other");
     if (mode == EVAL_LOGITS && args->ids == NULL && args->file == NULL)

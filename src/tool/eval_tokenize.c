@@ -2,8 +2,8 @@
 /*
  * eval_tokenize.c: texts to ids, or to the lengths of pre-tokens, across which BPE never merges.
  *
- * Only here can a text spell control tokens, if --special asks for it. The library can't do that,
- * so no program does it by accident.
+ * Only here can a text spell control tokens, if --special asks for it: no other program calls
+ * llama3_tokenize_trusted().
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -18,91 +18,16 @@
 
 enum { MAX_LINE = 64 << 20 };
 
-struct control {
-    const char *name; /* [n] */
-    size_t n;
-    int32_t id;
-};
-
 struct tokenizing {
     const struct eval_args *args;
     struct llama3_model *model;
-    struct control *controls; /* [n_controls] by name; none without --special */
-    size_t n_controls;
-    bool begins_control[256];
     struct tokens out; /* of one text */
 };
 
-/* ---- control tokens ---------------------------------------------------------------------- */
-
-/* A name sorts before the names that it begins, a lower id before a higher one. */
-static int by_name(const void *a, const void *b)
-{
-    const struct control *x = a, *y = b;
-    int order = memcmp(x->name, y->name, x->n < y->n ? x->n : y->n);
-    if (order == 0)
-        order = (x->n > y->n) - (x->n < y->n);
-    return order != 0 ? order : (x->id > y->id) - (x->id < y->id);
-}
-
-static int list_controls(struct tokenizing *t, struct llama3_error *err)
-{
-    size_t n = llama3_model_info(t->model)->vocab_size;
-    t->controls = size_alloc_for(n, sizeof *t->controls, "the control tokens", err);
-    if (t->controls == NULL)
-        return -1;
-    for (int32_t id = 0; (size_t)id < n; id++) {
-        struct control control = {.id = id};
-        if (!llama3_token_is_control(t->model, id))
-            continue;
-        control.name = llama3_token_bytes(t->model, id, &control.n);
-        if (control.n == 0)
-            continue;
-        t->controls[t->n_controls++] = control;
-        t->begins_control[(uint8_t)control.name[0]] = true;
-    }
-    qsort(t->controls, t->n_controls, sizeof *t->controls, by_name);
-    return 0;
-}
-
-/* controls[from..to) begin alike for `depth` bytes. The first of them whose next byte is at least
- * `byte`; one that ends at `depth` has no next byte. */
-static size_t first_with(const struct tokenizing *t, size_t from, size_t to, size_t depth, int byte)
-{
-    while (from < to) {
-        size_t middle = from + (to - from) / 2;
-        const struct control *control = &t->controls[middle];
-        int found = control->n > depth ? (uint8_t)control->name[depth] : -1;
-        if (found < byte)
-            from = middle + 1;
-        else
-            to = middle;
-    }
-    return from;
-}
-
-/* The control token with the longest name at the start of text[0..n), or NULL. */
-static const struct control *longest_control(const struct tokenizing *t, const uint8_t *text,
-                                             size_t n)
-{
-    const struct control *longest = NULL;
-    size_t from = 0, to = t->n_controls;
-    for (size_t depth = 0; depth < n && from < to; depth++) {
-        from = first_with(t, from, to, depth, text[depth]);
-        to = first_with(t, from, to, depth, text[depth] + 1);
-        if (from < to && t->controls[from].n == depth + 1)
-            longest = &t->controls[from];
-    }
-    return longest;
-}
-
 /* ---- one text ---------------------------------------------------------------------------- */
 
-/* Text without control tokens. */
-static int add_text(struct tokenizing *t, const char *text, size_t n, struct llama3_error *err)
+static int add_pretokens(struct tokenizing *t, const char *text, size_t n)
 {
-    if (!t->args->pretokens)
-        return evaluate_tokenize(t->model, text, n, false, &t->out, err);
     for (size_t at = 0, length; at < n; at += length) {
         length = llama3_pretoken(t->model, text + at, n - at);
         tokens_add(&t->out, (int32_t)length);
@@ -110,27 +35,27 @@ static int add_text(struct tokenizing *t, const char *text, size_t n, struct lla
     return 0;
 }
 
-static int add_texts(struct tokenizing *t, const char *text, size_t n, struct llama3_error *err)
+static int add_ids(struct tokenizing *t, const char *text, size_t n, struct llama3_error *err)
 {
-    size_t from = 0;
-    t->out.n = 0;
-    for (size_t at = 0; at < n && t->n_controls > 0;) {
-        const uint8_t *here = (const uint8_t *)text + at;
-        const struct control *control =
-            t->begins_control[*here] ? longest_control(t, here, n - at) : NULL;
-        if (control == NULL) {
-            at++;
-            continue;
-        }
-        if (add_text(t, text + from, at - from, err) != 0)
-            return -1;
-        tokens_add(&t->out, t->args->pretokens ? (int32_t)control->n : control->id);
-        at += control->n;
-        from = at;
-    }
-    if (from < n && add_text(t, text + from, n - from, err) != 0)
+    int32_t *ids;
+    size_t n_ids;
+    if (llama3_tokenize_trusted(t->model, text, n, &ids, &n_ids, err) != 0)
         return -1;
-    return t->out.failed ? error_memory(err, "tokens", t->out.n * sizeof *t->out.ids) : 0;
+    for (size_t i = 0; i < n_ids; i++)
+        tokens_add(&t->out, ids[i]);
+    llama3_free(ids);
+    return 0;
+}
+
+/* Fills t->out. */
+static int tokenize(struct tokenizing *t, const char *text, size_t n, struct llama3_error *err)
+{
+    t->out.n = 0;
+    int status = t->args->pretokens ? add_pretokens(t, text, n)
+                 : t->args->special ? add_ids(t, text, n, err)
+                                    : evaluate_tokenize(t->model, text, n, false, &t->out, err);
+    return status == 0 && t->out.failed ? error_memory(err, "tokens", t->out.n * sizeof *t->out.ids)
+                                        : status;
 }
 
 static void print_ids(const struct tokens *ids, bool json)
@@ -148,7 +73,7 @@ static int tokenize_file(struct tokenizing *t, struct llama3_error *err)
 {
     struct buf text = {0};
     int status = text_read(t->args->paths[EVAL_TOKENIZE], &text);
-    if (status == STATUS_OK && add_texts(t, text.data, text.size, err) != 0)
+    if (status == STATUS_OK && tokenize(t, text.data, text.size, err) != 0)
         status = say_failure(err);
     if (status == STATUS_OK)
         print_ids(&t->out, false);
@@ -207,8 +132,8 @@ static int tokenize_lines(struct tokenizing *t, FILE *in, const char *name,
         if (status <= 0)
             break;
         json_t *text = parse_string(&line, name, number, err);
-        status = text != NULL ? add_texts(t, json_string_value(text), json_string_length(text), err)
-                              : -1;
+        status =
+            text != NULL ? tokenize(t, json_string_value(text), json_string_length(text), err) : -1;
         json_decref(text);
         if (status == 0)
             print_ids(&t->out, true);
@@ -239,15 +164,10 @@ int eval_tokenize(const struct eval_args *args)
     char *path;
     int status = STATUS_FAILED;
     t.model = eval_open_vocabulary(args, &path);
-    if (t.model == NULL)
-        ;
-    else if (args->special && list_controls(&t, &err) != 0)
-        say_failure(&err);
-    else
+    if (t.model != NULL)
         status = args->json_lines ? tokenize_json(&t, &err) : tokenize_file(&t, &err);
     llama3_model_close(t.model);
     tokens_free(&t.out);
-    free(t.controls);
     free(path);
     return status == STATUS_OK ? finish_stdout() : status;
 }
