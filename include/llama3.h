@@ -352,6 +352,10 @@ LLAMA3_API int llama3_apply_template(const struct llama3_model *model,
                                      const struct llama3_template_options *options,
                                      int32_t **tokens, size_t *n_tokens, struct llama3_error *err);
 
+/* Whether the chat template, or the one for tools, mentions a variable or function of this name: a
+ * variable that it doesn't mention changes nothing. */
+LLAMA3_API bool llama3_template_mentions(const struct llama3_model *model, const char *name);
+
 /* Names of chat templates that are built in, for checkpoints without one, NULL-terminated. */
 LLAMA3_API const char *const *llama3_template_names(void);
 

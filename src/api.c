@@ -272,7 +272,8 @@ static void describe(struct llama3_model *m, const struct forward *forward)
     info->template_name = m->chat != NULL                       ? chat_name(m->chat)
                           : template_text(m, "default") != NULL ? "broken"
                                                                 : NULL;
-    info->template_has_date = m->chat != NULL && chat_has_date(m->chat);
+    info->template_has_date = m->chat != NULL && (chat_mentions(m->chat, "date_string") ||
+                                                  chat_mentions(m->chat, "strftime_now"));
     info->thinks = m->chat != NULL && chat_thinks(m->chat);
     if (forward != NULL)
         info->backend = forward_describe(forward, &info->exactness);
@@ -612,6 +613,12 @@ int llama3_apply_template(const struct llama3_model *m, const struct llama3_mess
     int status = render(m, messages, n_messages, &o, &list, err);
     free(messages);
     return give(&list, status, tokens, n_tokens, err);
+}
+
+bool llama3_template_mentions(const struct llama3_model *m, const char *name)
+{
+    return (m->chat != NULL && chat_mentions(m->chat, name)) ||
+           (m->tool_chat != NULL && chat_mentions(m->tool_chat, name));
 }
 
 size_t llama3_pretoken(const struct llama3_model *m, const char *text, size_t length)

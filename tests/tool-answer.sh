@@ -240,6 +240,8 @@ err_empty
 printf '\n' | cmp -s - "$tmp/out" || fail "--think hide shows $(cat "$tmp/out")"
 grep -qF '"content": "<think>\n' "$tmp/thinks.json" && grep -qF '\n</think>\n\n"' "$tmp/thinks.json" ||
     fail "a thought is not kept: $(cat "$tmp/thinks.json")"
+run 0 $think -p x --think hide
+err_has "llama3: note: the answer ended within its thoughts, which --think hide leaves out"
 run 0 $think --show-prompt --session "$tmp/thinks.json" -p y
 sed '1d; /^<\/think>$/,$d' "$tmp/err" >"$tmp/again"
 sed 1d "$tmp/thought" >"$tmp/bare"
@@ -292,8 +294,12 @@ for name in model format architecture width attention vocabulary template "stop 
     "KV cache" memory backend exactness; do
     grep -q "^$name  *[^ ]" "$tmp/out" || fail "--info shows no $name"
 done
+! grep -q thinks "$tmp/out" || fail "--info: expected a model that does not think"
 out_has "64 tokens"
 out_has "per token (f32)"
+run 0 "$program" --info --template "$tmp/thinks.jinja"
+grep -q "^template  *custom, of a model that thinks before it answers$" "$tmp/out" ||
+    fail "--info does not tell that the model thinks: $(cat "$tmp/out")"
 
 # What a file calls its tokens, and its own name, can't speak to a terminal.
 escape=$(printf '\033')

@@ -89,11 +89,38 @@ err_lines 1
 
 # An option without effect says so.
 run 0 "$program" -m "$tiny" -n 1 --temp 0 --date "26 Jul 2024" -p x
-err_has "llama3: note: --date has no effect: the chat template llama3 has no date"
+err_has "llama3: note: --date has no effect: the chat template llama3 doesn't use it"
 run 0 "$program" -m "$tiny" -n 1 --temp 0 --date "26 Jul 2024" -p x -q
 err_empty
 run 0 "$program" -m "$tiny" -n 1 --temp 0 --template "$published" --date "26 Jul 2024" -p x
 ! grep -q "no effect" "$tmp/err" || fail "$last: found $(cat "$tmp/err")"
+
+printf '{{ messages[-1].content }}{{ used }}' >"$tmp/last.jinja"
+run 0 "$program" -m "$tiny" -n 1 --temp 0 --template "$tmp/last.jinja" --system x -p x \
+    --template-arg used=1 --template-arg 'a b=1'
+err_has "llama3: note: --system has no effect: the chat template custom doesn't use it"
+err_has "llama3: note: --template-arg a b has no effect: the chat template custom doesn't use it"
+! grep -q "used has no\|says has no" "$tmp/err" || fail "$last: found $(cat "$tmp/err")"
+printf 'x{{ messages[0].content if messages[0].role == "system" }}' >"$tmp/deaf.jinja"
+run 0 "$program" -m "$tiny" -n 1 --temp 0 --template "$tmp/deaf.jinja" --system x -p x
+err_has "llama3: note: what a user says has no effect: the chat template custom doesn't use it"
+! grep -q "system has no" "$tmp/err" || fail "$last: found $(cat "$tmp/err")"
+for value in '{"a": 1' '[1' '"a' 18446744073709551616; do
+    run 0 "$program" -m "$tiny" -n 1 --temp 0 --template "$tmp/last.jinja" -p x --template-arg "used=$value"
+    err_has "llama3: note: --template-arg used: the value is not valid JSON, so it is a string"
+done
+run 0 "$program" -m "$tiny" -n 1 --temp 0 --template "$tmp/last.jinja" -p x --template-arg "used=26 Jul 2024"
+! grep -q "valid JSON" "$tmp/err" || fail "$last: found $(cat "$tmp/err")"
+
+# Without a template an option that only one could use is an error.
+mkdir "$tmp/base"
+cp "$tiny"/* "$tmp/base"
+sed -i 's/"chat_template"/"no_template"/' "$tmp/base/tokenizer_config.json"
+for option in --system=x --session="$tmp/no.json" --template-arg=x=1 --date=x --think=hide; do
+    run 1 "$program" -m "$tmp/base" -n 1 -p x "$option"
+    err_has "$tmp/base has no chat template, so $(echo "${option%%=*}" | sed 's/think/think hide/') has no meaning"
+    err_lines 1
+done
 
 # A template that is no template, that is not there, or that needs other tokens.
 run 1 "$program" -m "$tiny" --template nosuch -p x
@@ -104,6 +131,23 @@ err_has "expected the control token <|im_start|> in the vocabulary, found none"
 printf 'a\n{%% if %%}' >"$tmp/broken.jinja"
 run 1 "$program" -m "$tiny" --template "$tmp/broken.jinja" -p x
 err_has "$tmp/broken.jinja: line 2: expected an expression, found %}"
+
+run 1 "$program" -m "$tiny" --template ./nosuch.jinja -p x
+err_has "llama3: ./nosuch.jinja: No such file or directory"
+err_lines 1
+printf 'a\0b' >"$tmp/nul.jinja"
+run 1 "$program" -m "$tiny" --template "$tmp/nul.jinja" -p x
+err_has "llama3: $tmp/nul.jinja: expected text, found a NUL byte at byte 1"
+
+# A pipe is read to its end, if that comes.
+mkfifo "$tmp/pipe"
+printf 'piped {{ messages[0].content }}' >"$tmp/pipe" &
+run 0 "$program" -m "$tiny" -n 1 --temp 0 --template "$tmp/pipe" --show-prompt -p x
+err_has "piped x"
+wait $!
+head -c 4194305 /dev/zero | tr '\0' x >"$tmp/large"
+run 1 "$program" -m "$tiny" --template /dev/stdin -p x <"$tmp/large"
+err_has "llama3: /dev/stdin: expected a chat template of at most 4 MiB, found more"
 
 # A name is first one of the checkpoint's templates, then a built-in one, then a file.
 mkdir -p "$tmp/named/additional_chat_templates" "$tmp/here/llama3"
@@ -142,9 +186,9 @@ err_has 'llama3: --template-arg: expected no variable that is set already, found
 run 1 "$program" -m "$tiny" --template-arg tools=5 -p x
 err_has 'llama3: --template-arg: tools: expected an array, found an integer'
 
-for option in --system=x --template=llama3 --template-arg=x=1 --date=x; do
+for option in --system=x --template=llama3 --template-arg=x=1 --date=x --think=hide; do
     run 2 "$program" --raw -p x $option
-    err_has "--raw uses no chat template, so ${option%%=*} has no meaning"
+    err_has "--raw uses no chat template, so $(echo "${option%%=*}" | sed 's/think/think hide/') has no meaning"
 done
 run 2 "$program" -q -v -p x
 err_has "contradict"

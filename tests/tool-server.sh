@@ -486,6 +486,56 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     stop 0
 fi
 
+# ---- the chat template and its variables by the command line; a request's come first
+printf '%s' "{{ date_string }}|{{ a }}|{{ b.c }}|{{ messages[0].content }}" >"$tmp/given.jinja"
+start -m "$tmp/thinker" --template "$tmp/given.jinja" --template-arg a=one --template-arg 'b={"c":[2]}' \
+    --date "26 Jul 2024" --template-arg unused=1
+ready
+grep -q "note: --template-arg unused has no effect: the chat template custom doesn't use it" "$tmp/log" ||
+    fail "a variable without effect is not noted: $(cat "$tmp/log")"
+hello='"messages":[{"role":"user","content":"q"}]'
+post 200 /apply-template "{$hello}"
+out_has '"prompt":"26 Jul 2024|one|[2]|q"'
+post 200 /apply-template "{$hello,\"chat_template_kwargs\":{\"a\":\"<|eot_id|>\",\"date_string\":\"never\"}}"
+out_has '"prompt":"never|<|eot_id|>|[2]|q"'
+post 200 /v1/chat/completions "{$hello,\"max_tokens\":1}"
+tokens=$(field prompt_tokens)
+post 200 /v1/chat/completions "{$hello,\"max_tokens\":1,\"chat_template_kwargs\":{\"a\":\"two words\"}}"
+[ "$(field prompt_tokens)" -gt "$tokens" ] || fail "chat_template_kwargs do not reach a chat's template"
+stop 0
+start -m "$tmp/thinker" --template tool_use
+ready
+post 200 /apply-template "{$hello}"
+out_has '"prompt":"for tools"'
+grep -q "note: what a user says has no effect" "$tmp/log" || fail "a deaf template is not noted: $(cat "$tmp/log")"
+stop 0
+printf '%s' "{{ raise_exception('no') if messages | length == 1 else 'fine' }}" >"$tmp/some.jinja"
+start -m "$tmp/thinker" --template "$tmp/some.jinja" # others may work
+ready
+grep -q 'note: a chat that says "Hello" is refused: .*no' "$tmp/log" || fail "not noted: $(cat "$tmp/log")"
+post 200 /apply-template '{"messages":[{"role":"system","content":"x"},{"role":"user","content":"q"}]}'
+stop 0
+
+# ---- with one that can answer no chat it ends before it listens, with one line
+refuses()
+{
+    run 1 "$server" --port 0 "$@"
+    err_has "$line"
+    err_lines 1
+}
+printf 'a\n{%% if %%}' >"$tmp/broken.jinja"
+line="llama3-server: $tmp/broken.jinja: line 2: expected an expression, found %}"
+refuses -m "$tmp/thinker" --template "$tmp/broken.jinja"
+cp -r "$tmp/thinker" "$tmp/unparsed"
+cp "$tmp/broken.jinja" "$tmp/unparsed/chat_template.jinja"
+run 1 "$program" -m "$tmp/unparsed" -p x
+line=$(sed 's/^llama3:/llama3-server:/' "$tmp/err")
+refuses -m "$tmp/unparsed"
+line='llama3-server: --date: expected one like "26 Jul 2024", found "today"'
+refuses -m "$tmp/thinker" --template "$tmp/given.jinja" --date today
+run 2 "$server" --port 0 -m "$tmp/thinker" --template-arg x
+err_has "llama3-server: --template-arg: expected NAME=VALUE, found \"x\""
+
 # ---- what is wrong with the model is told by its name, not by where it is, and logged in full
 mkdir "$tmp/private"
 cp "$model/config.json" "$model/generation_config.json" "$model/tokenizer.json" "$tmp/private"

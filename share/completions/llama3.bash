@@ -43,12 +43,12 @@ done'
 _llama3_options()
 {
     case $1 in
-    llama3) echo '--prompt --file --session --system --template --template-arg --date --raw --model --ctx --kv --threads --int4 --lora --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --think --show-prompt --info --stats --quiet --verbose --help --version' ;;
+    llama3) echo '--prompt --file --session --system --raw --template --template-arg --date --model --ctx --kv --threads --int4 --lora --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --think --show-prompt --info --stats --quiet --verbose --help --version' ;;
     llama3-bench) echo '--model --synthetic --type --prompt --decode --batch --context --kv --threads --chunk --rounds --json --quiet --help --version --gpu-layers --kv-gpu --device --gpu-bf16-prompt' ;;
     llama3-eval) echo '--logits --tokenize --detokenize --perplexity --kl --tokens --file --special --json-lines --pretokens --json --model --ctx --kv --threads --int4 --lora --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --quiet --help --version' ;;
     llama3-pull) echo '--include --exclude --revision --local-dir --list --remove --verify --yes --int4 --drop-source --offline --jobs --threads --quiet --help --version' ;;
     llama3-quantize) echo '--format --type --embeddings --head --calibrate --no-calibrate --verify --threads --quiet --help --version' ;;
-    llama3-server) echo '--model --ctx --kv --threads --int4 --lora --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --host --port --api-key-file --metrics-key-file --share-prefixes --allow-host --cors-origin --insecure --parallel --kv-memory --request-memory --alias --verbose --help --version' ;;
+    llama3-server) echo '--model --ctx --kv --threads --int4 --lora --no-cache --template --template-arg --date --gpu-layers --kv-gpu --device --gpu-bf16-prompt --host --port --api-key-file --metrics-key-file --share-prefixes --allow-host --cors-origin --insecure --parallel --kv-memory --request-memory --alias --verbose --help --version' ;;
     esac
 }
 
@@ -134,6 +134,9 @@ _llama3_kind()
     'llama3-server -t' | 'llama3-server --threads' | 'llama3-server --num-thread' | 'llama3-server --threads=' | 'llama3-server --num-thread=') echo ':text' ;;
     'llama3-server --int4=') echo 'uncalibrated calibrated' ;;
     'llama3-server --lora' | 'llama3-server --adapter' | 'llama3-server --lora=' | 'llama3-server --adapter=') echo ':text' ;;
+    'llama3-server --template' | 'llama3-server --template=') echo ':file' ;;
+    'llama3-server --template-arg' | 'llama3-server --template-arg=') echo ':text' ;;
+    'llama3-server --date' | 'llama3-server --date=') echo ':text' ;;
     'llama3-server --gpu-layers' | 'llama3-server --gpu-layers=') echo 'auto all 0' ;;
     'llama3-server --kv-gpu' | 'llama3-server --kv-gpu=') echo 'yes no' ;;
     'llama3-server --device' | 'llama3-server --device=') echo ':text' ;;

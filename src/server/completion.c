@@ -383,7 +383,7 @@ static int make_prompt(struct completion *c, struct api_error *err)
     struct llama3_error error = {.size = sizeof error};
     int status = 0;
     if (r->kind == API_CHAT)
-        status = api_request_render(r, s->model, &c->tokens, &c->n_tokens, &error);
+        status = api_request_render(r, s->model, &s->template, &c->tokens, &c->n_tokens, &error);
     else if (r->tokens == NULL)
         status = llama3_tokenize(s->model, r->prompt, r->prompt_length, true, &c->tokens,
                                  &c->n_tokens, &error);
@@ -414,7 +414,7 @@ static int prepare(struct completion *c, struct api_error *err)
     struct llama3_error error;
     const enum api_kind kind = c->head.chat ? API_CHAT : API_COMPLETION;
     const char *body = http_body(c->work->http, &n);
-    if (share_take(c->work->memory, api_request_cost(kind, body, n), &error) < 0)
+    if (share_take(c->work->memory, api_request_cost(kind, body, n, &s->template), &error) < 0)
         return api_error_from(err, &error, s->model_path, s->model_id);
     int status = api_request_parse(&c->request, kind, body, n, s->sampling,
                                    llama3_model_info(s->model)->vocab_size, err);

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -89,25 +90,56 @@ int api_request_parse(struct api_request *r, enum api_kind kind, const char *bod
     return -1;
 }
 
-uint64_t api_request_cost(enum api_kind kind, const char *body, size_t n)
+uint64_t api_request_cost(enum api_kind kind, const char *body, size_t n,
+                          const struct llama3_template_options *defaults)
 {
     /* A byte becomes a token of 4 bytes at most, beside which the merges of a long word take 4.4
      * (bpe.c). It is also copied into the text between two control tokens. A chat's JSON is read
-     * again for its template, whose memory is free for the tokens once it is done. */
-    enum { TOKENIZING = 10 };
+     * again for its template, whose memory is free for the tokens once it is done. The defaults'
+     * JSON is parsed, printed with the request's, parsed again, and made the template's values. */
+    enum { TOKENIZING = 10, COPIES = 4 };
     const uint64_t json = json_cost(n > 0 ? body : "", n);
-    return kind == API_CHAT || kind == API_TEMPLATE ? 2 * json + template_memory(body, n)
-                                                    : json + (uint64_t)n * TOKENIZING;
+    return kind == API_CHAT || kind == API_TEMPLATE
+               ? 2 * json + template_memory(body, n) + COPIES * (uint64_t)defaults->memory
+               : json + (uint64_t)n * TOKENIZING;
+}
+
+/* Appends a JSON object with the members of the defaults and of another, of which the latter count.
+ */
+static int merge(const char *defaults, const json_t *own, struct buf *out, struct llama3_error *err)
+{
+    json_t *all = json_parse_exact(defaults, strlen(defaults), "template arguments", err);
+    if (all == NULL)
+        return -1;
+    if (json_object_update(all, (json_t *)(uintptr_t)own) == 0)
+        json_print(all, JSON_COMPACT, out);
+    else
+        out->failed = true;
+    json_decref(all);
+    return out->failed ? error_memory(err, "template arguments", out->size) : 0;
 }
 
 int api_request_render(const struct api_request *r, const struct llama3_model *model,
-                       int32_t **tokens, size_t *n_tokens, struct llama3_error *err)
+                       const struct llama3_template_options *defaults, int32_t **tokens,
+                       size_t *n_tokens, struct llama3_error *err)
 {
-    const struct llama3_template_options options = {.size = sizeof options,
-                                                    .arguments = r->template_arguments.data,
-                                                    .memory = r->template_memory};
-    return llama3_apply_template(model, r->messages, r->n_messages, &options, tokens, n_tokens,
-                                 err);
+    struct llama3_template_options options = *defaults;
+    struct buf merged = {0};
+    const json_t *own = json_object_get(r->root, "chat_template_kwargs");
+    const bool given = r->template_arguments.data != NULL;
+    if (given && json_object_get(own, "date_string") != NULL)
+        options.date = NULL;
+    options.memory += r->template_memory;
+    if (given && options.arguments != NULL && merge(options.arguments, own, &merged, err) < 0) {
+        buf_free(&merged);
+        return -1;
+    }
+    if (given)
+        options.arguments = merged.data != NULL ? merged.data : r->template_arguments.data;
+    int status =
+        llama3_apply_template(model, r->messages, r->n_messages, &options, tokens, n_tokens, err);
+    buf_free(&merged);
+    return status;
 }
 
 void api_request_free_texts(struct api_request *r)

@@ -76,14 +76,17 @@ struct api_request {
 int api_request_parse(struct api_request *request, enum api_kind kind, const char *body, size_t n,
                       const struct llama3_sampling *defaults, size_t vocab_size,
                       struct api_error *err);
-/* The tokens of its messages, as llama3_apply_template() makes them. */
+/* The tokens of its messages, as llama3_apply_template() makes them. defaults: what holds where the
+ * request says nothing else; its memory comes on top of the request's. */
 int api_request_render(const struct api_request *request, const struct llama3_model *model,
-                       int32_t **tokens, size_t *n_tokens, struct llama3_error *err);
+                       const struct llama3_template_options *defaults, int32_t **tokens,
+                       size_t *n_tokens, struct llama3_error *err);
 /* Frees messages and prompt once they are tokens; the rest stays. */
 void api_request_free_texts(struct api_request *request);
 void api_request_free(struct api_request *request);
 
 /* The most memory in bytes that parsing a body, rendering a chat and tokenizing takes. */
-uint64_t api_request_cost(enum api_kind kind, const char *body, size_t n);
+uint64_t api_request_cost(enum api_kind kind, const char *body, size_t n,
+                          const struct llama3_template_options *defaults);
 
 #endif

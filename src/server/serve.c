@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/size.h"
 #include "server/answer.h"
 #include "server/page.h"
@@ -491,6 +492,12 @@ struct server *server_open(const int *listeners, size_t n, const struct server_o
     const struct http_events events = {
         .on_head = on_head, .on_request = on_request, .on_refusal = on_refusal, .arg = s};
     s->options = *options;
+    s->template = (struct llama3_template_options){.size = sizeof s->template,
+                                                   .date = options->template_date,
+                                                   .arguments = options->template_arguments};
+    if (s->template.arguments != NULL)
+        s->template.memory =
+            (size_t)json_cost(s->template.arguments, strlen(s->template.arguments));
     size_t n_users = options->share_prefixes ? 1 : keys_count(options->keys);
     if (n_users > 1 && (s->of_users = size_alloc_for(n_users, sizeof *s->of_users,
                                                      "counts of each key", err)) == NULL) {

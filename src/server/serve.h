@@ -24,7 +24,8 @@ struct server_options {
     bool any_host;              /* Host isn't checked */
     const char *const *origins; /* [n_origins] allowed by CORS; "*": any */
     size_t n_origins;
-    const char *alias;       /* the model's id; NULL: by its path */
+    const char *alias;                              /* the model's id; NULL: by its path */
+    const char *template_date, *template_arguments; /* as in llama3_template_options; or NULL */
     const bool *loras_named; /* of each adapter, whether it has to be asked for */
     size_t parallel;         /* most sequences at once */
     uint64_t kv_memory;      /* 0: half of the available memory */

@@ -23,9 +23,10 @@ struct endpoint;
 struct server {
     struct server_options options;
     struct http *http;
-    struct metrics metrics;   /* of all users together */
-    struct metrics *of_users; /* [keys_count()] NULL: there is one user */
-    char policy[512];         /* the page's Content-Security-Policy */
+    struct metrics metrics;                  /* of all users together */
+    struct metrics *of_users;                /* [keys_count()] NULL: there is one user */
+    char policy[512];                        /* the page's Content-Security-Policy */
+    struct llama3_template_options template; /* memory: what its arguments take, parsed */
 
     pthread_mutex_t lock;
     pthread_cond_t idle;        /* n_working became 0 */

@@ -70,7 +70,7 @@ static int answer_template(const struct work *work, const struct api_request *re
     int32_t *tokens;
     char *text;
     size_t n, length;
-    if (api_request_render(request, model, &tokens, &n, err) < 0)
+    if (api_request_render(request, model, &work->server->template, &tokens, &n, err) < 0)
         return -1;
     int status = llama3_detokenize(model, tokens, n, true, &text, &length, err);
     if (status == 0) {
@@ -101,7 +101,7 @@ void tokenize_run(const struct work *work)
     size_t size;
     const char *body = http_body(work->http, &size);
     const enum api_kind kind = chat ? API_TEMPLATE : API_TOKENIZE;
-    int status = take(work, api_request_cost(kind, body, size) + size * beyond, &err);
+    int status = take(work, api_request_cost(kind, body, size, &s->template) + size * beyond, &err);
     if (status == 0)
         status = api_request_parse(&request, kind, body, size, NULL, 0, &err);
     if (status == 0) {

@@ -83,10 +83,9 @@ const char *chat_name(const struct chat_template *chat)
     return chat->name;
 }
 
-bool chat_has_date(const struct chat_template *chat)
+bool chat_mentions(const struct chat_template *chat, const char *name)
 {
-    return jinja_mentions(chat->jinja, "date_string") ||
-           jinja_mentions(chat->jinja, "strftime_now");
+    return jinja_mentions(chat->jinja, name);
 }
 
 bool chat_thinks(const struct chat_template *chat)

@@ -29,8 +29,8 @@ void chat_close(struct chat_template *chat);
 /* "llama3.1" for one of the texts that are widely used, else "custom". */
 const char *chat_name(const struct chat_template *chat);
 
-/* Whether the template writes a date: one that it is given, or today's. */
-bool chat_has_date(const struct chat_template *chat);
+/* Whether the template mentions a variable or function. */
+bool chat_mentions(const struct chat_template *chat, const char *name);
 
 /* Whether its models think before they answer: the template knows <think>. */
 bool chat_thinks(const struct chat_template *chat);

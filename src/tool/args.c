@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "tool/args.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/json.h"
-#include "base/utf8.h"
 #include "tool/say.h"
 #include "tool/session_file.h"
 
@@ -24,13 +21,6 @@ static const struct option_spec prompt_specs[] = {
              "go on with this conversation, and keep it there"),
     OPT_TEXT(0, "system", FIELD(system), "TEXT", "instructions for the whole conversation",
              ALSO("system-prompt")),
-    OPT_TEXT(0, "template", FIELD(template), "NAME|FILE",
-             "chat template: another one of the checkpoint's,\n"
-             "llama3 or chatml, or a file (the checkpoint's own)"),
-    OPT_TEXTS(0, "template-arg", FIELD(template_args), "NAME=VALUE",
-              "a variable for the template, such as\n"
-              "enable_thinking=false; may be repeated"),
-    OPT_TEXT(0, "date", FIELD(date), "DATE", "the date for the template, such as \"26 Jul 2024\""),
     OPT_FLAG(0, "raw", FIELD(raw), "no chat template: continue the text (base models)"),
 };
 
@@ -101,15 +91,20 @@ static const struct option_spec output_specs[] = {
     OPT_VERSION,
 };
 
+const char *args_chat_option(const struct args *args)
+{
+    return args->session != NULL         ? "--session"
+           : args->system != NULL        ? "--system"
+           : args->template.pairs.n > 0  ? "--template-arg"
+           : args->template.date != NULL ? "--date"
+           : args->think == THINK_HIDE   ? "--think hide"
+                                         : NULL;
+}
+
 /* Refuses options that contradict each other, where one would silently drop the other. */
 static int check_combinations(const struct args *args)
 {
-    const char *odd = args->session != NULL       ? "--session"
-                      : args->system != NULL      ? "--system"
-                      : args->template != NULL    ? "--template"
-                      : args->template_args.n > 0 ? "--template-arg"
-                      : args->date != NULL        ? "--date"
-                                                  : NULL;
+    const char *odd = args->template.name != NULL ? "--template" : args_chat_option(args);
     if (args->raw && odd != NULL)
         return say_usage("--raw uses no chat template, so %s has no meaning", odd);
     if (model_check(&args->model) != STATUS_OK)
@@ -127,51 +122,7 @@ void args_free(struct args *args)
 {
     free(args->stop.items);
     free(args->model.loras.items);
-    free(args->template_args.items);
-    free(args->template_variables);
-}
-
-/* A value as JSON, or as a string. */
-static json_t *value_of(const char *text)
-{
-    json_t *value = json_parse_value(text, strlen(text), "", NULL);
-    return value != NULL ? value : json_string(text);
-}
-
-/* Sets what a NAME=VALUE says; an error is on stderr. */
-static bool set_pair(json_t *object, const char *pair)
-{
-    const char *equals = strchr(pair, '=');
-    size_t n = strlen(pair);
-    if (equals == NULL || equals == pair || utf8_valid((const uint8_t *)pair, n) != n) {
-        say_usage("--template-arg: expected NAME=VALUE, found \"%s\"", pair);
-        return false;
-    }
-    char *name = strndup(pair, (size_t)(equals - pair));
-    bool good = name != NULL && json_object_set_new(object, name, value_of(equals + 1)) == 0;
-    if (!good)
-        say_error("not enough memory for --template-arg");
-    free(name);
-    return good;
-}
-
-/* A VALUE that is JSON is that, and any other one is a string. */
-static int read_template_args(struct args *args)
-{
-    struct buf text = {0};
-    json_t *object = json_object();
-    bool good = true;
-    for (size_t i = 0; i < args->template_args.n && good; i++)
-        good = set_pair(object, args->template_args.items[i]);
-    if (good)
-        json_print(object, JSON_COMPACT, &text);
-    if (text.failed)
-        say_error("not enough memory for --template-arg");
-    json_decref(object);
-    if (text.failed)
-        buf_free(&text);
-    args->template_variables = text.data;
-    return text.data != NULL ? STATUS_OK : STATUS_USAGE;
+    template_free(&args->template);
 }
 
 bool args_begin(struct args *args, int argc, char **argv, int *status)
@@ -183,6 +134,7 @@ bool args_begin(struct args *args, int argc, char **argv, int *status)
     snprintf(args->random_seed, sizeof args->random_seed, "%u", seed);
     const struct option_group groups[] = {
         OPT_GROUP("Prompt", prompt_specs, args),
+        TEMPLATE_OPTIONS(&args->template),
         OPT_GROUP("Model", model_option_specs, &args->model),
         GPU_OPTIONS(&args->gpu),
         OPT_GROUP("Answer (defaults come from the checkpoint; these where it has none)",
@@ -200,7 +152,7 @@ bool args_begin(struct args *args, int argc, char **argv, int *status)
         return false;
     *status = check_combinations(args);
     if (*status == STATUS_OK)
-        *status = read_template_args(args);
+        *status = template_read(&args->template);
     return *status == STATUS_OK;
 }
 

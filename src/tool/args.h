@@ -7,6 +7,7 @@
 #include "tool/gpu_options.h"
 #include "tool/model_path.h"
 #include "tool/options.h"
+#include "tool/template_options.h"
 
 enum think { THINK_SHOW, THINK_HIDE };
 
@@ -14,10 +15,8 @@ struct args {
     struct model_args model;
     struct gpu_args gpu;
     /* what is asked */
-    const char *prompt, *file, *session, *system, *date;
-    const char *template; /* a name or a file; NULL: the checkpoint's own */
-    struct option_texts template_args;
-    char *template_variables; /* what they say, as a JSON object */
+    struct template_args template;
+    const char *prompt, *file, *session, *system;
     bool raw;
     /* how it is answered: of a sampling the texts that llama3_sampling_set() takes; NULL, 0: not
      * given */
@@ -39,6 +38,9 @@ extern const struct option_spec answer_option_specs[N_ANSWER_OPTIONS];
 bool args_begin(struct args *args, int argc, char **argv, int *status);
 
 void args_free(struct args *args);
+
+/* The first option given that has no meaning without a chat template; NULL: none. */
+const char *args_chat_option(const struct args *args);
 
 /* The name of an option in session files, and of a setting in llama3.h: '_' for '-'. */
 void args_key(const struct option_spec *spec, char key[32]);

@@ -136,7 +136,8 @@ void info_print(const struct llama3_model *model, const struct args *args, FILE 
     fprintf(out, "%zu tokens%s\n", info->vocab_size,
             info->tied_embeddings ? ", head tied to embedding" : "");
     row(out, "template");
-    fprintf(out, "%s\n", info->template_name != NULL ? info->template_name : "none");
+    fprintf(out, "%s%s\n", info->template_name != NULL ? info->template_name : "none",
+            info->thinks ? ", of a model that thinks before it answers" : "");
     print_stop_ids(model, out);
     print_sampling(model, out);
     print_memory(info, args, out);

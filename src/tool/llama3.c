@@ -87,16 +87,6 @@ static struct llama3_model *open_named(const struct opening *opening, const char
     return model;
 }
 
-enum { MAX_TEMPLATE = 1 << 22 };
-
-static bool is_builtin(const char *name)
-{
-    const char *const *names = llama3_template_names();
-    while (*names != NULL && strcmp(*names, name) != 0)
-        names++;
-    return *names != NULL;
-}
-
 /* NULL after an error, which is on stderr; *status then says which. */
 static struct llama3_model *open_model(const struct args *args, int *status)
 {
@@ -107,26 +97,11 @@ static struct llama3_model *open_model(const struct args *args, int *status)
     *status = STATUS_FAILED;
     if (path == NULL)
         return NULL;
-    char *template = NULL;
-    if (args->template != NULL && !is_builtin(args->template) && path_exists(args->template)) {
-        struct llama3_error err = {.size = sizeof err};
-        size_t size;
-        template = file_read(args->template, MAX_TEMPLATE, &size, NULL, &err);
-        if (template == NULL || strlen(template) != size) {
-            free(template);
-            free(path);
-            say_error("--template: %s",
-                      template == NULL ? err.message : "expected text, found a NUL byte");
-            return NULL;
-        }
-    }
-    options.template_name = args->template;
-    options.template_text = template;
+    template_apply(&args->template, &options);
     void *loras;
     *status = model_loras(&args->model, NULL, &options, &loras);
     if (*status != STATUS_OK) {
         free(loras);
-        free(template);
         free(path);
         return NULL;
     }
@@ -144,7 +119,6 @@ static struct llama3_model *open_model(const struct args *args, int *status)
     struct llama3_model *model = open_named(&opening, path, &options, status);
     buf_free(&what);
     free(loras);
-    free(template);
     free(cache);
     free(path);
     return model;
@@ -154,14 +128,14 @@ static struct llama3_model *open_model(const struct args *args, int *status)
 static int chat(struct conversation *c)
 {
     const struct llama3_message hello = {.size = sizeof hello, .role = "user", .content = "Hello"};
-    const struct llama3_template_options options = {
-        .size = sizeof options, .date = c->args->date, .arguments = c->args->template_variables};
+    const struct llama3_template_options options = template_options(&c->args->template);
     struct llama3_error err = {.size = sizeof err};
     int32_t *tokens;
     size_t n;
     if (llama3_apply_template(c->model, &hello, 1, &options, &tokens, &n, &err) != 0)
         return say_failure(&err);
     llama3_free(tokens);
+    template_note(&c->args->template, c->model, c->args->system != NULL);
     c->label = "Assistant: ";
     return conversation_begin(c) == STATUS_OK ? chat_run(c) : STATUS_FAILED;
 }
@@ -172,9 +146,11 @@ static int answer(struct conversation *c, const char *text)
     const struct llama3_info *info = llama3_model_info(c->model);
     c->label = "";
     c->raw = args->raw || info->template_name == NULL;
-    if (c->raw && (args->system != NULL || args->session != NULL))
-        return say_error("%s has no chat template, so --%s has no meaning; --template names one",
-                         info->path, args->session != NULL ? "session" : "system");
+    if (c->raw && args_chat_option(args) != NULL)
+        return say_error("%s has no chat template, so %s has no meaning; --template names one",
+                         info->path, args_chat_option(args));
+    if (!c->raw)
+        template_note(&args->template, c->model, args->system != NULL);
     if (conversation_begin(c) != STATUS_OK)
         return STATUS_FAILED;
     if (conversation_asks(c))
@@ -188,16 +164,6 @@ static int answer(struct conversation *c, const char *text)
     return turn == TURN_ANSWERED      ? STATUS_OK
            : turn == TURN_INTERRUPTED ? STATUS_INTERRUPTED
                                       : STATUS_FAILED;
-}
-
-static void note_date(const struct args *args, const struct llama3_info *info)
-{
-    if (args->date == NULL || info->template_has_date)
-        return;
-    if (info->template_name != NULL)
-        say_note("--date has no effect: the chat template %s has no date", info->template_name);
-    else
-        say_note("--date has no effect: the model has no chat template");
 }
 
 /* text: NULL for a chat. */
@@ -219,7 +185,6 @@ static int run_with(const struct args *args, struct session_file *file, const st
     } else if ((c.session = llama3_session_open(model, &err)) == NULL) {
         status = say_failure(&err);
     } else {
-        note_date(args, llama3_model_info(model));
         status = text != NULL ? answer(&c, text->data) : chat(&c);
         llama3_history_free(c.history);
         llama3_session_close(c.session);

@@ -19,12 +19,14 @@
 #include "tool/model_path.h"
 #include "tool/say.h"
 #include "tool/server_listen.h"
+#include "tool/template_options.h"
 
 const char say_program[] = "llama3-server";
 
 static const double DRAIN_SECONDS = 30;
 
 struct server_args {
+    struct template_args template;
     struct model_args model;
     struct gpu_args gpu;
     const char *host, *key_file, *metrics_key_file, *alias;
@@ -133,6 +135,7 @@ static struct llama3_model *open_model(const struct server_args *args, struct se
     options.adapters_vary = true;
     gpu_apply(&args->gpu, &options);
     char *cache = model_cache(&args->model);
+    template_apply(&args->template, &options);
     options.cache = cache;
     options.vocab_only = server == NULL;
     options.on_progress = options.on_load = server != NULL ? on_progress : NULL;
@@ -147,13 +150,45 @@ static struct llama3_model *open_model(const struct server_args *args, struct se
     return model;
 }
 
+static int try_hello(const struct llama3_model *model,
+                     const struct llama3_template_options *options, struct llama3_error *err)
+{
+    const struct llama3_message hello = {.size = sizeof hello, .role = "user", .content = "Hello"};
+    int32_t *tokens;
+    size_t n;
+    if (llama3_apply_template(model, &hello, 1, options, &tokens, &n, err) != 0)
+        return -1;
+    llama3_free(tokens);
+    return 0;
+}
+
+/* Whether chats can be answered, if there is a template. One that is no Jinja answers none, nor do
+ * options that it can't do. One that refuses this conversation may do another. */
+static bool try_template(const struct server_args *args, const struct llama3_model *model)
+{
+    const struct llama3_template_options options = template_options(&args->template);
+    const char *template = llama3_model_info(model)->template_name;
+    struct llama3_error err = {.size = sizeof err};
+    if (template == NULL || try_hello(model, &options, &err) == 0)
+        return true;
+    if (strcmp(template, "broken") != 0 && try_hello(model, NULL, NULL) != 0) {
+        say_note("a chat that says \"Hello\" is refused: %s", err.message);
+        return true;
+    }
+    say_failure(&err);
+    return false;
+}
+
 /* Whether there is a model: all of its files but the weights are read. So nothing is said of
  * listening before that, and where a port is taken, nobody frees it only to read this next. */
 static bool try_model(const struct server_args *args)
 {
     struct llama3_model *model = open_model(args, NULL);
+    bool good = model != NULL && try_template(args, model);
+    if (good)
+        template_note(&args->template, model, false);
     llama3_model_close(model);
-    return model != NULL;
+    return good;
 }
 
 static void say_ready(const struct server_args *args, const struct server *server,
@@ -249,6 +284,8 @@ static int run(const struct server_args *args, const struct keys *keys,
         .n_origins = args->origins.n,
         .alias = args->alias != NULL ? args->alias : hub_name(args),
         .loras_named = args->loras_named,
+        .template_date = args->template.date,
+        .template_arguments = args->template.variables,
         .parallel = args->parallel,
         .kv_memory = args->kv_memory,
         .request_memory = args->request_memory,
@@ -348,6 +385,7 @@ int main(int argc, char **argv)
     struct server_args args = {.host = "127.0.0.1", .port = 8080, .parallel = 8};
     const struct option_group groups[] = {
         OPT_GROUP("Model", model_option_specs, &args.model),
+        TEMPLATE_OPTIONS(&args.template),
         GPU_OPTIONS(&args.gpu),
         OPT_GROUP("Who may use it", server_specs, &args),
         OPT_GROUP("Serving", serving_specs, &args),
@@ -361,12 +399,14 @@ int main(int argc, char **argv)
     };
     int status;
     leave_no_core();
-    if (options_begin(&set, argc, argv, &status)) {
+    if (options_begin(&set, argc, argv, &status) &&
+        (status = template_read(&args.template)) == STATUS_OK) {
         args.loras_named = calloc(args.model.loras.n + 1, sizeof *args.loras_named);
         status = args.loras_named != NULL ? start(&args) : STATUS_FAILED;
     }
     free(args.loras_named);
     free(args.model.loras.items);
+    template_free(&args.template);
     free(args.hosts.items);
     free(args.origins.items);
     return status;

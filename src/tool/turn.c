@@ -148,6 +148,7 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
     } while (rc == 0 && result.finish == LLAMA3_FINISH_CANCELED && !interrupt_seen());
     llama3_sampling_get(generation.sampling, "seed", seed, sizeof seed, NULL);
     llama3_sampling_close(generation.sampling);
+    bool hidden = said->thinking && args->think == THINK_HIDE;
     bool interrupted = rc == 0 && result.finish == LLAMA3_FINISH_CANCELED;
     if (rc == 0 && !interrupted && !listener.spoke)
         on_text(&listener, "", 0);
@@ -163,6 +164,8 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
         return TURN_FAILED;
     }
     note_length(c, &result);
+    if (hidden && !interrupted)
+        say_note("the answer ended within its thoughts, which --think hide leaves out");
     if (args->stats || args->verbose)
         info_print_stats(c, &result, seed);
     /* "^C" stands in the terminal's line; terminal_answer_end() ended it only after other words. */
@@ -194,8 +197,7 @@ bool conversation_asks(const struct conversation *c)
 
 static enum turn answer_history(const struct conversation *c, struct recollection *said)
 {
-    const struct llama3_template_options options = {
-        .size = sizeof options, .date = c->args->date, .arguments = c->args->template_variables};
+    const struct llama3_template_options options = template_options(&c->args->template);
     struct llama3_error err = {.size = sizeof err};
     size_t n_messages = llama3_history_length(c->history), n;
     const char *last = llama3_history_message(c->history, n_messages - 1)->content;
