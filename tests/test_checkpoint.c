@@ -137,6 +137,18 @@ START_TEST(tiny_directory)
     ck_assert_ptr_null(template_of(&m));
     ck_assert(m.n_eos == 1 && m.eos_ids[0] == 7);
     model_close(&m);
+    struct llama3_error why;
+    ck_assert_int_eq(unlink(file_in(folder, "tokenizer.json")), 0);
+    ck_assert_int_eq(model_open(&m, folder, &why), -1);
+    ck_assert_msg(strstr(why.message, "tokenizer.json: No such file") != NULL, "%s", why.message);
+    model_close(&m);
+    tiny_put_text(folder, "tokenizer.model", "x");
+    ck_assert_int_eq(model_open(&m, folder, &why), -1);
+    ck_assert_msg(strstr(why.message,
+                         ": expected tokenizer.json, found tokenizer.model alone, which is not "
+                         "read") != NULL,
+                  "%s", why.message);
+    model_close(&m);
     tiny_remove(folder);
 }
 END_TEST

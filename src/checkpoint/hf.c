@@ -175,6 +175,10 @@ int hf_template_read(const json_t *root, struct model *model, const char *where,
     const json_t *list = json_object_get(root, "chat_template");
     const char *text = NULL, *name = NULL;
     if (!json_is_array(list)) {
+        if (list != NULL && !json_is_null(list) && !json_is_string(list))
+            return error_input(err,
+                               "%s: \"chat_template\": expected a string or an array, found %s",
+                               where, json_kind(list));
         if (json_get_string(root, "chat_template", false, &text, where, err) != 0)
             return -1;
         return text == NULL ? 0
@@ -311,6 +315,16 @@ static int read_templates(struct model *model, const char *folder, struct llama3
     return result;
 }
 
+static int read_tokenizer(struct model *model, const char *folder, struct llama3_error *err)
+{
+    if (!path_exists_in(folder, "tokenizer.json") && path_exists_in(folder, "tokenizer.model"))
+        return error_input(err,
+                           "%s: expected tokenizer.json, found tokenizer.model alone, which is not "
+                           "read; transformers makes tokenizer.json of it",
+                           folder);
+    return read_file(model, folder, "tokenizer.json", MAX_TOKENIZER, true, hf_tokenizer_read, err);
+}
+
 int hf_model_open(struct model *model, const char *folder, struct llama3_error *err)
 {
     struct tensor_table table = {0};
@@ -328,8 +342,7 @@ int hf_model_open(struct model *model, const char *folder, struct llama3_error *
                             model->quantization.v2 ? "gptq" : "gptq_v2");
     tensor_table_free(&table);
     if (result != 0 || hf_generation_open(model, folder, err) != 0 ||
-        read_file(model, folder, "tokenizer.json", MAX_TOKENIZER, true, hf_tokenizer_read, err) !=
-            0 ||
+        read_tokenizer(model, folder, err) != 0 ||
         read_file(model, folder, "tokenizer_config.json", MAX_SMALL_FILE, false,
                   hf_tokenizer_config_read, err) != 0)
         return -1;
