@@ -236,7 +236,8 @@ START_TEST(tokenizer_config_json)
          "\"template\": expected a string, found nothing"},
         {"\"{{ messages }}\"", "[{\"name\": null, \"template\": \"\"}]",
          "\"name\": expected a string, found null"},
-        {"\"{{ messages }}\"", "5", "\"chat_template\": expected a string or an array, found an integer"},
+        {"\"{{ messages }}\"", "5",
+         "\"chat_template\": expected a string or an array, found an integer"},
     };
     REFUSE("tokenizer_config.json", tiny_tokenizer_config, changes);
 }
