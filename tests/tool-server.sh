@@ -519,7 +519,7 @@ stop 0
 # ---- with one that can answer no chat it ends before it listens, with one line
 refuses()
 {
-    run 1 "$server" --port 0 "$@"
+    run 1 timeout 60 "$server" --port 0 "$@" # which may listen
     err_has "$line"
     err_lines 1
 }

@@ -189,7 +189,10 @@ static void put_generation(struct gguf_keys *keys, const struct generation_defau
     }
     if (g.top_k >= 0)
         gguf_put_u32(keys, "general.sampling.top_k", (uint32_t)g.top_k);
-    json_object_foreach(g.unsupported, name, value) put_unsupported(keys, name, value);
+    json_object_foreach(g.unsupported, name, value)
+    {
+        put_unsupported(keys, name, value);
+    }
 }
 
 /* ---- tensors --------------------------------------------------------------------------------- */

@@ -162,7 +162,9 @@ static void find_others(const json_t *root, struct vocab *vocab)
         const char *name;
         json_t *value;
         json_object_foreach(json_object_get(root, own_tokens[i]), name, value)
+        {
             make_others_control(value, vocab);
+        }
     }
 }
 

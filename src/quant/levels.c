@@ -30,8 +30,10 @@ float table_levels(const float table[16], int8_t codebook[16])
 {
     double largest = 0, least = INFINITY;
     int best = 1;
-    for (int i = 0; i < 16; i++)
-        largest = fmax(largest, fabs((double)table[i]));
+    for (int i = 0; i < 16; i++) {
+        double magnitude = fabs((double)table[i]);
+        largest = magnitude > largest ? magnitude : largest;
+    }
     if (!(largest > 0))
         largest = 1;
     for (int top = 1; top <= 127; top++) {

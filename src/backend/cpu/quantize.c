@@ -574,6 +574,9 @@ int quantize_rows(const struct matrix *in, size_t first, size_t n,
 {
     const struct block_type *block = block_type(options->type);
     struct group_format format = quantize_format(options->type);
+    struct strip_layout layout = {.groups = in->cols / GROUP}; /* all that blocks need of it */
+    if (block == NULL)
+        layout = strip_layout(options->type, &format, in->cols);
     struct quantize_job job = {
         .in = in,
         .first = first,
@@ -581,8 +584,7 @@ int quantize_rows(const struct matrix *in, size_t first, size_t n,
         .type = options->type,
         .block = block,
         .interleave = options->interleave,
-        .layout = block != NULL ? (struct strip_layout){.groups = in->cols / GROUP}
-                                : strip_layout(options->type, &format, in->cols),
+        .layout = layout,
         .feedback = options->feedback,
         .block_cols = options->block_cols,
         .lanes = options->feedback != NULL ? FEEDBACK_STRIPS * STRIP : STRIP,
