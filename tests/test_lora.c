@@ -516,6 +516,17 @@ static void make_folder(const char *folder, const char *key, const char *value)
     free(tensors);
 }
 
+static void remove_folder(const char *folder)
+{
+    static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors"};
+    for (size_t i = 0; i < 2; i++) {
+        char file[128];
+        snprintf(file, sizeof file, "%s/%s", folder, names[i]);
+        ck_assert_int_eq(unlink(file), 0);
+    }
+    ck_assert_int_eq(rmdir(folder), 0);
+}
+
 START_TEST(what_is_no_plain_lora_is_refused)
 {
     static const struct {
@@ -546,18 +557,13 @@ START_TEST(what_is_no_plain_lora_is_refused)
          "\"target_modules\": expected model.layers.0.self_attn.v"},
         {"use_rslora", "1", "\"use_rslora\": expected"},
     };
-    char folder[] = "lora-folder-XXXXXX", file[128];
+    char folder[] = "lora-folder-XXXXXX";
     ck_assert_ptr_nonnull(mkdtemp(folder));
     make_folder(folder, changes[_i].key, changes[_i].value);
     struct llama3_error err = refuse("tiny-f32", folder);
     expect_error(-1, &err, changes[_i].error);
     ck_assert_ptr_null(strchr(err.message, '\n'));
-    static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors"};
-    for (size_t i = 0; i < 2; i++) {
-        snprintf(file, sizeof file, "%s/%s", folder, names[i]);
-        unlink(file);
-    }
-    rmdir(folder);
+    remove_folder(folder);
 }
 END_TEST
 
@@ -574,8 +580,7 @@ START_TEST(what_is_plain_lora_is_taken)
         {"revision", "\"main\""},
         {"task_type", "null"},
     };
-    char folder[] = "lora-folder-XXXXXX", file[128];
-    struct llama3_error err;
+    char folder[] = "lora-folder-XXXXXX";
     ck_assert_ptr_nonnull(mkdtemp(folder));
     make_folder(folder, changes[_i][0], changes[_i][1]);
     struct subject s = subject_load("f32-plain", false);
@@ -588,13 +593,7 @@ START_TEST(what_is_plain_lora_is_taken)
     free(logits);
     llama3_model_close(model);
     subject_free(&s);
-    (void)err;
-    static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors"};
-    for (size_t i = 0; i < 2; i++) {
-        snprintf(file, sizeof file, "%s/%s", folder, names[i]);
-        unlink(file);
-    }
-    rmdir(folder);
+    remove_folder(folder);
 }
 END_TEST
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "quant/unpack.h"
+#include "quant/words.h"
 
 bool group_from_gguf(enum dtype type, enum dtype *grouped, struct group_format *format)
 {
@@ -66,20 +67,6 @@ struct row_blocks {
 /* Handles all rows at once, so that compilers can vectorize it. */
 typedef void take_blocks(const struct row_blocks *blocks, struct group_output to);
 
-static uint32_t load_32(const uint8_t *bytes)
-{
-    uint32_t word;
-    memcpy(&word, bytes, sizeof word);
-    return word;
-}
-
-static uint64_t load_64(const uint8_t *bytes)
-{
-    uint64_t words;
-    memcpy(&words, bytes, sizeof words);
-    return words;
-}
-
 /* One f16. */
 static void copy_16(uint8_t *to, const uint8_t *from)
 {
@@ -112,12 +99,6 @@ static uint64_t low_nibbles(uint64_t bytes)
 static uint64_t high_nibbles(uint64_t bytes)
 {
     return bytes >> 4 & 0x0f0f0f0f0f0f0f0f;
-}
-
-/* Packs 8 codes of 4 bits, a byte each, into a word: the second four in the high nibbles. */
-static uint32_t pair(uint64_t codes)
-{
-    return (uint32_t)(codes | codes >> 28);
 }
 
 #define FIFTH_BITS 0x1010101010101010

@@ -29,6 +29,7 @@
 #include "quant/unpack.h"
 
 #include "quant/grids.h"
+#include "quant/words.h"
 
 /* Levels of a sign and an index: negative ones first. The last are of indices that no point has. */
 static const int8_t levels_iq2[16] = {-8, -25, -43, -43, -43, -43, -43, -43,
@@ -90,26 +91,6 @@ struct decoded {
 static uint32_t load_16(const uint8_t *bytes)
 {
     return bytes[0] | (uint32_t)bytes[1] << 8;
-}
-
-static uint32_t load_32(const uint8_t *bytes)
-{
-    uint32_t word;
-    memcpy(&word, bytes, sizeof word);
-    return word;
-}
-
-static uint64_t load_64(const uint8_t *bytes)
-{
-    uint64_t words;
-    memcpy(&words, bytes, sizeof words);
-    return words;
-}
-
-/* 8 codes, a byte each, to a word. */
-static uint32_t pair(uint64_t codes)
-{
-    return (uint32_t)(codes | codes >> 28);
 }
 
 static int nibble(const uint8_t *bytes, size_t i)
