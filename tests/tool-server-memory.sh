@@ -105,20 +105,26 @@ post 200 /v1/completions '{"prompt":"x","n":8,"max_tokens":450,"logprobs":20,"st
 [ "$(grown)" -le 16 ] || fail "a stream takes $(grown) MB"
 stop 0
 
+# A file to a route, seven times at once.
+ask_seven()
+{
+    base=$(status VmRSS)
+    watch
+    asking=
+    for i in 0 1 2 3 4 5 6; do
+        curl -s -m 120 -o "$tmp/answer-$i" -D "$tmp/head-$i" -H 'Content-Type: application/json' \
+            --data-binary "@$1" "$url$2" &
+        asking="$asking $!"
+    done
+    # shellcheck disable=SC2086 # a list
+    wait $asking
+}
+
 # ---- many at once: within the limit, or refused until there is room
 start -m "$model" --request-memory 256M
 ready
 text "$tmp/text" a
-base=$(status VmRSS)
-watch
-asking=
-for i in 0 1 2 3 4 5 6; do
-    curl -s -m 120 -o "$tmp/answer-$i" -D "$tmp/head-$i" -H 'Content-Type: application/json' \
-        --data-binary "@$tmp/text" "$url/tokenize" &
-    asking="$asking $!"
-done
-# shellcheck disable=SC2086 # a list
-wait $asking
+ask_seven "$tmp/text" /tokenize
 echo "7 times 8 MiB at once, with --request-memory 256M: $(grown) MB"
 [ "$(grown)" -le 350 ] || fail "7 texts of 8 MiB at once take $(grown) MB of 256"
 grep -q '^HTTP/1.1 200' "$tmp"/head-? || fail "of 7 texts at once none is answered"
@@ -141,16 +147,7 @@ awk 'BEGIN {
     printf "{\"messages\":[{\"role\":\"user\",\"content\":\""
     for (i = 0; i < 131072; i++) printf "lorem ipsum 1234"
     printf "\"}]}" }' >"$tmp/chat"
-base=$(status VmRSS)
-watch
-asking=
-for i in 0 1 2 3 4 5 6; do
-    curl -s -m 120 -o "$tmp/answer-$i" -D "$tmp/head-$i" -H 'Content-Type: application/json' \
-        --data-binary "@$tmp/chat" "$url/apply-template" &
-    asking="$asking $!"
-done
-# shellcheck disable=SC2086 # a list
-wait $asking
+ask_seven "$tmp/chat" /apply-template
 echo "7 chats of 2 MiB at once, with --request-memory 256M: $(grown) MB"
 [ "$(grown)" -le 256 ] || fail "7 chats of 2 MiB at once take $(grown) MB of 256"
 for i in 0 1 2 3 4 5 6; do
