@@ -1193,6 +1193,14 @@ static void adapt_rows(struct rig *rig, const struct adapt_data *d, size_t first
     }
 }
 
+static void free_all(float *arrays[FACTORS])
+{
+    for (size_t i = 0; i < FACTORS; i++) {
+        free(arrays[i]);
+        arrays[i] = NULL;
+    }
+}
+
 static double adapted(const struct adapt_data *d, size_t i, size_t row, size_t col, double scale)
 {
     double sum = 0;
@@ -1225,7 +1233,7 @@ START_TEST(adapters_add_thin_products)
     const struct backend_shape shape = {
         .n_heads = 2, .n_kv_heads = 1, .head_dim = 8, .n_adapters = 2, .max_rank = 20};
     struct adapt_data d;
-    float *whole[2][FACTORS], *some[FACTORS];
+    float *whole[2][FACTORS] = {0}, *some[FACTORS] = {0};
     state = 77;
     d.x = random_floats(ADAPT_ROWS * ADAPT_COLS);
     for (size_t i = 0; i < FACTORS; i++) {
@@ -1236,7 +1244,7 @@ START_TEST(adapters_add_thin_products)
     for (int threads = 1; threads <= MOST_THREADS; threads += 3) {
         struct rig rig;
         if (!rig_open(&rig, _i, threads, &shape))
-            return;
+            break;
         for (size_t adapter = 0; adapter < 2; adapter++) {
             float **all = whole[adapter];
             adapt_rows(&rig, &d, 0, ADAPT_ROWS, adapter, ROWS_ALL, threads == 1 ? all : some);
@@ -1245,6 +1253,7 @@ START_TEST(adapters_add_thin_products)
                 if (threads > 1)
                     ck_assert_mem_eq(all[i], some[i], ADAPT_ROWS * outs[i] * sizeof(float));
             }
+            free_all(some);
             for (size_t cut = 0; cut + 1 < sizeof cuts / sizeof *cuts; cut++) {
                 size_t n = cuts[cut + 1] - cuts[cut];
                 enum rows rows = n <= MAX_LOGITS ? ROWS_LOGITS : ROWS_ALL;
@@ -1252,10 +1261,17 @@ START_TEST(adapters_add_thin_products)
                 for (size_t i = 0; i < FACTORS; i++)
                     ck_assert_mem_eq(some[i], all[i] + cuts[cut] * outs[i],
                                      n * outs[i] * sizeof(float));
+                free_all(some);
             }
         }
         rig.ops->close(rig.b);
     }
+    free_all(whole[0]);
+    free_all(whole[1]);
+    free_all(d.a);
+    free_all(d.b);
+    free_all(d.y);
+    free(d.x);
 }
 END_TEST
 

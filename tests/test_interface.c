@@ -1030,8 +1030,8 @@ static void add_text(struct told *told, const char *text, size_t length)
     size_t n;
     ck_assert_int_eq(llama3_tokenize(told->model, text, length, false, &tokens, &n, &err), 0);
     ck_assert_uint_le(told->n + n, sizeof told->tokens / sizeof *tokens);
-    memcpy(told->tokens + told->n, tokens, n * sizeof *tokens);
-    told->n += n;
+    for (size_t i = 0; i < n; i++)
+        told->tokens[told->n++] = tokens[i];
     llama3_free(tokens);
 }
 

@@ -233,13 +233,14 @@ static void last_logits(const struct model *model, const struct lora *lora,
     free(rows);
 }
 
-/* A matrix in f32; its memory goes with the process. */
-static void expand(struct matrix *m)
+/* Makes it a matrix in f32. Returns its memory. */
+static float *expand(struct matrix *m)
 {
     float *rows = calloc(m->rows, m->cols * sizeof *rows);
     for (size_t i = 0; i < m->rows; i++)
         matrix_row(m, i, rows + i * m->cols);
     *m = (struct matrix){.type = DTYPE_F32, .rows = m->rows, .cols = m->cols, .data = rows};
+    return rows;
 }
 
 /* Beside int4 an adapter gives the logits of the same weights in f32 to which it was added. */
@@ -249,7 +250,8 @@ START_TEST(int4_is_as_its_floats)
     const struct llama3_quantize_options plain = {.size = sizeof plain, .no_calibrate = true};
     char file[] = "lora-int4-XXXXXX", *base = data_path("tiny-f32"), *path = data_path("lora-all");
     struct subject s = subject_load("f32-all", false);
-    float *logits[2];
+    float *logits[2], *floats[64];
+    size_t n_floats = 0;
     struct model models[2];
     struct lora loras[2] = {0};
     uint64_t bytes;
@@ -263,8 +265,10 @@ START_TEST(int4_is_as_its_floats)
     }
     ck_assert_int_eq(models[0].layers[0].q.type, DTYPE_INT4);
     for (size_t l = 0; l < models[1].config.n_layers; l++)
-        for (int kind = TENSOR_ATTN_NORM; kind <= TENSOR_DOWN; kind++)
-            expand(layer_matrix(&models[1].layers[l], (enum tensor_kind)kind));
+        for (int kind = TENSOR_ATTN_NORM; kind <= TENSOR_DOWN; kind++) {
+            ck_assert_uint_lt(n_floats, sizeof floats / sizeof *floats);
+            floats[n_floats++] = expand(layer_matrix(&models[1].layers[l], (enum tensor_kind)kind));
+        }
     ck_assert_int_eq(lora_merge(&loras[0], 1, &models[0], 1, &bytes, &err), 0);
     ck_assert_uint_eq(bytes, 0);
     ck_assert_int_eq(lora_merge(&loras[1], 1, &models[1], 1, &bytes, &err), 0);
@@ -278,6 +282,8 @@ START_TEST(int4_is_as_its_floats)
         model_close(&models[i]);
         free(logits[i]);
     }
+    while (n_floats > 0)
+        free(floats[--n_floats]);
     unlink(file);
     free(base);
     free(path);
