@@ -398,9 +398,10 @@ static void test_all_integers(void)
     struct integers t = {.type = DTYPE_INT4};
     for (int kind = 0; kind < 2 * GROUP_SCALES * 2 * 4; kind++) {
         t.type = kind % 2 == 0 ? DTYPE_INT4 : DTYPE_INT8;
-        t.format = (struct group_format){.scale = (enum group_scale)(kind / 2 % GROUP_SCALES),
-                                         .offset = kind / (2 * GROUP_SCALES) % 2 == 1,
-                                         .cols = GROUP_COLS_LEAST << kind / (4 * GROUP_SCALES)};
+        t.format =
+            (struct group_format){.scale = (enum group_scale)(kind / 2 % GROUP_SCALES),
+                                  .offset = kind / (2 * GROUP_SCALES) % 2 == 1,
+                                  .cols = (size_t)GROUP_COLS_LEAST << kind / (4 * GROUP_SCALES)};
         for (int i = 0; i < 16; i++)
             t.format.codebook[i] = (int8_t)((int)pick(256) - 128);
         for (t.tokens = 1; t.tokens <= 40; t.tokens += 1 + t.tokens / 20) {

@@ -252,7 +252,7 @@ START_TEST(strips_are_as_defined)
     for (int kind = 0; kind < 48; kind++) {
         struct group_format format = {.scale = (enum group_scale)(kind % 3),
                                       .offset = kind / 3 % 2 == 1,
-                                      .cols = GROUP_COLS_LEAST << kind / 6 % 4};
+                                      .cols = (size_t)GROUP_COLS_LEAST << kind / 6 % 4};
         enum dtype type = kind / 24 == 0 ? DTYPE_INT4 : DTYPE_INT8;
         if (type == DTYPE_INT4)
             memcpy(format.codebook, group_codebook, sizeof format.codebook);
