@@ -481,7 +481,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     need_preload
     THINK="a thought" SAY="an answer" LD_PRELOAD=$preload start -m "$tmp/thinker"
     ready
-    post 200 /v1/chat/completions "{$chat}"
+    post 200 /v1/chat/completions "{$chat,\"temperature\":0}"
     out_has '"message":{"role":"assistant","content":"an answer","reasoning_content":"a thought","reasoning":"a thought","refusal":null}'
     stop 0
 fi

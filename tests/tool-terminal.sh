@@ -1,9 +1,9 @@
 #!/bin/sh
 # llama3 in a real terminal: the chat, ^C and ^D, the progress line. tmux is the terminal.
 . "${srcdir:-.}/tests/lib.sh"
+need_preload # before the terminal's server starts, which keeps its environment
 # shellcheck source=tests/terminal-lib.sh
 . "$srcdir/tests/terminal-lib.sh"
-need_preload
 
 # start VARIABLES ARGUMENTS: llama3 on a screen of its own, followed by "[its status]".
 start()
@@ -209,14 +209,15 @@ program=$llama3
 
 # What a model is talked into does not get at the terminal.
 printf 'one\033[31m\302\233x' >"$tmp/say"
-start "SAY=\"\$(cat '$tmp/say')\"" "-p x"
+start "SAY=\"\$(cat '$tmp/say')\"" "--temperature 0 -p x"
 sees '^one.*\[31m.*x$'
 sees '^\[0\]$'
 
 # Thoughts are dimmed, and nothing else is; not where nobody wants colors, and hidden ones are waited
-# for. tmux tells how each character looks.
+# for. tmux tells how each character looks. (The answers are not drawn: at random, a token ends one in
+# a hundred before it begins.)
 printf '%s' '{{ messages[0].content }}<think>' >"$tmp/thinks.jinja"
-think="-n 30 --template '$tmp/thinks.jinja' -p x"
+think="--temperature 0 -n 30 --template '$tmp/thinks.jinja' -p x"
 esc=$(printf '\033')
 looks()
 {
@@ -272,11 +273,11 @@ for say in 'two
 lines' 'two
 lines
 '; do
-    LD_PRELOAD=$preload SAY=$say LLAMA3_MODEL=$tiny run 0 "$program" -p x
+    LD_PRELOAD=$preload SAY=$say LLAMA3_MODEL=$tiny run 0 "$program" --temperature 0 -p x
     printf 'two\nlines\n' >"$tmp/want"
     same "$tmp/out" "$tmp/want" "the answer does not end with one newline"
 done
 say=$(printf 'a\033[31mb')
-LD_PRELOAD=$preload SAY=$say LLAMA3_MODEL=$tiny run 0 "$program" -p x
+LD_PRELOAD=$preload SAY=$say LLAMA3_MODEL=$tiny run 0 "$program" --temperature 0 -p x
 [ "$(cat "$tmp/out")" = "$say" ] || fail "a control byte was changed on its way into a file"
 finish

@@ -83,6 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         read_file(&model, files[i].read, files[i].name, text, length);
         json_decref(model.generation.unsupported);
         json_decref(model.templates);
+        json_decref(model.template_files);
         json_decref(model.special_tokens);
         free(text);
     }

@@ -328,7 +328,10 @@ static __device__ __forceinline__ float byte_to_float(uint32_t turned, int i)
 }
 
 /* Scales and offsets of a row's quad of groups, as stored: int8 without offsets, which we quantize
- * to, or f16 with or without offsets. */
+ * to, or f16 with or without offsets. An offset that isn't there is -0, which adds nothing to any
+ * weight; +0 would make +0 of a weight of -0. */
+const uint32_t NO_OFFSETS = 0x80008000; /* two of f16 */
+
 template <bool halves> struct quad_numbers;
 
 template <> struct quad_numbers<false> {
@@ -349,7 +352,7 @@ template <> struct quad_numbers<false> {
     }
     __device__ __forceinline__ float offset(int) const
     {
-        return 0;
+        return -0.0f;
     }
 };
 
@@ -360,7 +363,8 @@ template <> struct quad_numbers<true> {
     {
         size_t quad = quad_index(m, row, block);
         scales = load_once((const uint2 *)m.scales + quad);
-        offsets = m.offsets != NULL ? load_once((const uint2 *)m.offsets + quad) : uint2{0, 0};
+        offsets = m.offsets != NULL ? load_once((const uint2 *)m.offsets + quad)
+                                    : uint2{NO_OFFSETS, NO_OFFSETS};
     }
     __device__ __forceinline__ void copy(const uint8_t *from, const uint8_t *from_offsets)
     {

@@ -138,8 +138,7 @@ static __device__ float grouped_weight(const device_matrix &m, int row, int bloc
     quad_numbers<halves> numbers;
     numbers.load(m, row, block);
     float weight = __fmul_rn(numbers.scale(block % QUAD), (float)level);
-    weight = __fadd_rn(weight, m.offsets != NULL ? numbers.offset(block % QUAD) : 0);
-    return __fmul_rn(m.row_scales[row], weight);
+    return __fmul_rn(m.row_scales[row], __fadd_rn(weight, numbers.offset(block % QUAD)));
 }
 
 /* A weight as quant/group.h and dtype.h define it. */
@@ -262,8 +261,8 @@ static __device__ __forceinline__ void weights_of(const uint32_t (&codebook)[4],
     x.take(codebook, w);
 #pragma unroll
     for (int i = 0; i < EXPAND_COLS && (form == MATRIX_INT4 || form == MATRIX_INT8); i++)
-        w[i] = __fmul_rn(row_scale, __fadd_rn(__fmul_rn(numbers.scale(in_quad), w[i]),
-                                              halves ? numbers.offset(in_quad) : 0));
+        w[i] = __fmul_rn(
+            row_scale, __fadd_rn(__fmul_rn(numbers.scale(in_quad), w[i]), numbers.offset(in_quad)));
 }
 
 template <matrix_form form, bool halves>
