@@ -165,7 +165,7 @@ AC_DEFUN([LLAMA3_OPENBLAS],
          AC_LINK_IFELSE(
            [AC_LANG_PROGRAM([[#include <cblas.h>]], [[openblas_set_num_threads(1);]])],
            [llama3_cv_openblas_library=`$READELF -d conftest$ac_exeext |
-              $SED -n 's/.*(NEEDED).*@<:@\(.*blas.*\)@:>@.*/\1/p' | $SED 1q`])
+              $SED -n 's/.*(NEEDED).*\@<:@\(.*blas.*\)\@:>@.*/\1/p' | $SED 1q`])
          CFLAGS=$llama3_save_CFLAGS LIBS=$llama3_save_LIBS
          : "${llama3_cv_openblas_library:=libopenblas.so.0}"])
       AC_DEFINE_UNQUOTED([OPENBLAS_LIBRARY], ["$llama3_cv_openblas_library"],
