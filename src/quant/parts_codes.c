@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "quant/matrix.h"
+#include "quant/words.h"
 
 enum { GROUP_BYTES4 = GROUP / 2, WORDS4 = GROUP / 8, WORDS8 = GROUP / 4 };
 
@@ -31,12 +32,10 @@ static inline __attribute__((always_inline)) void nibble_rows(const struct codes
         uint8_t *out = c->out + group * WORDS4 * 64;
         for (size_t lane = 0; lane < c->lanes; lane++, from += c->row_bytes, out += 4)
             for (size_t i = 0; i < WORDS4; i++) {
-                uint32_t word;
-                memcpy(&word, from + i * 4, sizeof word);
+                uint32_t word = load_32(from + i * 4);
                 if (high_first)
                     word = (word >> 4 & 0x0f0f0f0f) | (word & 0x0f0f0f0f) << 4;
-                uint64_t codes = spread(word);
-                word = (uint32_t)codes | (uint32_t)(codes >> 32) << 4;
+                word = pair(spread(word));
                 memcpy(out + i * 64, &word, sizeof word);
             }
     }
@@ -51,9 +50,7 @@ static void byte_rows(const struct codes *c, int middle)
         uint8_t *out = c->out + group * WORDS8 * 64;
         for (size_t lane = 0; lane < c->lanes; lane++, from += c->row_bytes, out += 4)
             for (size_t i = 0; i < WORDS8; i++) {
-                uint32_t word;
-                memcpy(&word, from + i * 4, sizeof word);
-                word ^= sign;
+                uint32_t word = load_32(from + i * 4) ^ sign;
                 memcpy(out + i * 64, &word, sizeof word);
             }
     }

@@ -21,6 +21,14 @@ const struct jinja_entry *jinja_entry(const struct jinja_entry *entries, size_t 
 void jinja_bind_places(struct jinja_run *run, const char *what, const char *parameters,
                        const struct jinja_args *args, struct jinja_value *values);
 
+/* The functions that every template has, in no order. */
+enum { JINJA_GLOBALS = 6 };
+extern const struct jinja_entry jinja_globals[JINJA_GLOBALS];
+
+/* Fails for what is no UTF-8. bits: of each character (jinja_value.h). */
+struct jinja_value jinja_from_utf8(struct jinja_run *run, const char *text, size_t n,
+                                   uint32_t bits);
+
 /* ---- sorting ------------------------------------------------------------------------------- */
 
 struct jinja_keyed {

@@ -549,7 +549,7 @@ static struct jinja_value char_at(struct jinja_run *run, const struct jinja_stri
 
 FILTER(first)
 {
-    jinja_bind(run, "first", "", args, NULL);
+    jinja_bind_none(run, "first", args);
     if (self.type == JINJA_STRING && self.string->n > 0)
         return char_at(run, self.string, 0);
     if (self.type == JINJA_DICT && self.dict->n > 0)
@@ -565,7 +565,7 @@ FILTER(first)
 
 FILTER(last)
 {
-    jinja_bind(run, "last", "", args, NULL);
+    jinja_bind_none(run, "last", args);
     if (self.type == JINJA_STRING && self.string->n > 0)
         return jinja_like(run, self.string, char_at(run, self.string, self.string->n - 1));
     if (self.type == JINJA_DICT && self.dict->n > 0)
@@ -580,7 +580,7 @@ FILTER(last)
 
 FILTER(random)
 {
-    jinja_bind(run, "random", "", args, NULL);
+    jinja_bind_none(run, "random", args);
     if (jinja_length(run, self) == 0)
         return jinja_undefined(NULL);
     jinja_fail(run, "expected a template that always gives the same, found the filter random");
@@ -590,7 +590,7 @@ FILTER(items)
 {
     struct jinja_value list = jinja_list(run, JINJA_ITERATOR, 0);
 
-    jinja_bind(run, "items", "", args, NULL);
+    jinja_bind_none(run, "items", args);
     if (self.type == JINJA_UNDEFINED)
         return list;
     if (self.type != JINJA_DICT)
@@ -637,7 +637,7 @@ static struct jinja_value list_of(struct jinja_run *run, struct jinja_span items
 
 FILTER(list)
 {
-    jinja_bind(run, "list", "", args, NULL);
+    jinja_bind_none(run, "list", args);
     return list_of(run, jinja_iterate(run, self));
 }
 
@@ -653,7 +653,7 @@ static struct jinja_value reversed_string(struct jinja_run *run, const struct ji
 
 FILTER(reverse)
 {
-    jinja_bind(run, "reverse", "", args, NULL);
+    jinja_bind_none(run, "reverse", args);
     if (self.type == JINJA_STRING)
         return reversed_string(run, self.string);
     bool list = self.type == JINJA_LIST && self.list->kind == JINJA_ITERATOR;
@@ -784,19 +784,19 @@ FILTER(filesizeformat)
 
 FILTER(capitalize)
 {
-    jinja_bind(run, "capitalize", "", args, NULL);
+    jinja_bind_none(run, "capitalize", args);
     return jinja_str_capitalize(run, jinja_of_string(jinja_soft_str(run, self)), args);
 }
 
 FILTER(lower)
 {
-    jinja_bind(run, "lower", "", args, NULL);
+    jinja_bind_none(run, "lower", args);
     return jinja_str_lower(run, jinja_of_string(jinja_soft_str(run, self)), args);
 }
 
 FILTER(upper)
 {
-    jinja_bind(run, "upper", "", args, NULL);
+    jinja_bind_none(run, "upper", args);
     return jinja_str_upper(run, jinja_of_string(jinja_soft_str(run, self)), args);
 }
 
@@ -819,7 +819,7 @@ FILTER(forceescape)
 {
     struct jinja_builder b = {.run = run};
 
-    jinja_bind(run, "forceescape", "", args, NULL);
+    jinja_bind_none(run, "forceescape", args);
     jinja_put_escaped(&b, jinja_soft_str(run, self));
     return jinja_markup(run, jinja_built(&b).string);
 }
@@ -863,7 +863,7 @@ FILTER(replace)
 
 FILTER(safe)
 {
-    jinja_bind(run, "safe", "", args, NULL);
+    jinja_bind_none(run, "safe", args);
     return jinja_markup(run, jinja_soft_str(run, self));
 }
 

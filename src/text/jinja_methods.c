@@ -666,7 +666,7 @@ METHOD(str, expandtabs)
     {                                                                       \
         struct jinja_builder b = {.run = run};                              \
                                                                             \
-        jinja_bind(run, &#name[sizeof "jinja_str_" - 1], "", args, NULL);   \
+        jinja_bind_none(run, &#name[sizeof "jinja_str_" - 1], args);        \
         put(&b, self.string);                                               \
         return jinja_like(run, self.string, jinja_built(&b));               \
     }
@@ -699,7 +699,7 @@ static bool is_ascii(uint32_t c)
 #define KIND_METHOD(name, is, empty)                                                    \
     METHOD(str, name)                                                                   \
     {                                                                                   \
-        jinja_bind(run, #name, "", args, NULL);                                         \
+        jinja_bind_none(run, #name, args);                                              \
         return jinja_bool(self.string->n == 0 ? empty : are_all(run, self.string, is)); \
     }
 
@@ -740,13 +740,13 @@ bool jinja_is_raised(struct jinja_run *run, const struct jinja_string *string)
 
 METHOD(str, islower)
 {
-    jinja_bind(run, "islower", "", args, NULL);
+    jinja_bind_none(run, "islower", args);
     return jinja_bool(jinja_is_lowered(run, self.string));
 }
 
 METHOD(str, isupper)
 {
-    jinja_bind(run, "isupper", "", args, NULL);
+    jinja_bind_none(run, "isupper", args);
     return jinja_bool(jinja_is_raised(run, self.string));
 }
 
@@ -755,7 +755,7 @@ METHOD(str, istitle)
     const struct jinja_string *s = self.string;
     bool any = false, within = false;
 
-    jinja_bind(run, "istitle", "", args, NULL);
+    jinja_bind_none(run, "istitle", args);
     jinja_work(run, s->n / 4);
     for (size_t i = 0; i < s->n; i++) {
         uint32_t c = jinja_scalar(s->chars[i]);
@@ -773,7 +773,7 @@ METHOD(str, isidentifier)
 {
     const struct jinja_string *s = self.string;
 
-    jinja_bind(run, "isidentifier", "", args, NULL);
+    jinja_bind_none(run, "isidentifier", args);
     jinja_work(run, s->n / 4);
     for (size_t i = 0; i < s->n; i++) {
         uint32_t c = jinja_scalar(s->chars[i]);
@@ -826,7 +826,7 @@ METHOD(list, copy)
 {
     struct jinja_value copy = jinja_list(run, JINJA_PLAIN, self.list->n);
 
-    jinja_bind(run, "copy", "", args, NULL);
+    jinja_bind_none(run, "copy", args);
     jinja_work(run, self.list->n / 4);
     for (size_t i = 0; i < self.list->n; i++)
         jinja_append(run, copy.list, self.list->items[i]);
@@ -866,7 +866,7 @@ METHOD(dict, copy)
 {
     struct jinja_value copy = jinja_dict(run);
 
-    jinja_bind(run, "copy", "", args, NULL);
+    jinja_bind_none(run, "copy", args);
     jinja_work(run, self.dict->n);
     for (size_t i = 0; i < self.dict->n; i++)
         jinja_dict_set(run, copy.dict, self.dict->items[i].key, self.dict->items[i].value);
@@ -889,7 +889,7 @@ static struct jinja_value view(struct jinja_run *run, const char *what, struct j
 {
     struct jinja_value list = jinja_list(run, kind, self.dict->n);
 
-    jinja_bind(run, what, "", args, NULL);
+    jinja_bind_none(run, what, args);
     jinja_work(run, self.dict->n);
     for (size_t i = 0; i < self.dict->n; i++) {
         struct jinja_item *item = &self.dict->items[i];

@@ -4,7 +4,7 @@
 
 static void bind_nothing(struct jinja_run *run, const char *what, const struct jinja_args *args)
 {
-    jinja_bind(run, what, "", args, NULL);
+    jinja_bind_none(run, what, args);
 }
 
 /* ---- of numbers ---------------------------------------------------------------------------- */

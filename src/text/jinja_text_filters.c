@@ -128,7 +128,7 @@ struct jinja_value jinja_filter_title(struct jinja_run *run, struct jinja_value 
     struct jinja_builder b = {.run = run};
     size_t at = 0;
 
-    jinja_bind(run, "title", "", args, NULL);
+    jinja_bind_none(run, "title", args);
     while (at < s->n) {
         bool between = is_space(s->chars[at]) || is_one_of(s->chars[at], "-({[<");
         struct jinja_string first = {.chars = s->chars + at, .n = 1}, rest = first;
@@ -149,7 +149,7 @@ struct jinja_value jinja_filter_wordcount(struct jinja_run *run, struct jinja_va
     const struct jinja_string *s = jinja_soft_str(run, self);
     int64_t n = 0;
 
-    jinja_bind(run, "wordcount", "", args, NULL);
+    jinja_bind_none(run, "wordcount", args);
     jinja_work(run, s->n / 4);
     for (size_t i = 0; i < s->n; i++)
         n += is_word(s->chars[i]) && (i == 0 || !is_word(s->chars[i - 1]));
@@ -372,7 +372,7 @@ struct jinja_value jinja_filter_urlencode(struct jinja_run *run, struct jinja_va
 {
     struct jinja_builder b = {.run = run};
 
-    jinja_bind(run, "urlencode", "", args, NULL);
+    jinja_bind_none(run, "urlencode", args);
     if (self.type == JINJA_DICT) {
         for (size_t i = 0; i < self.dict->n; i++)
             put_pair(&b, self.dict->items[i].key, self.dict->items[i].value);
@@ -621,7 +621,7 @@ struct jinja_value jinja_filter_pprint(struct jinja_run *run, struct jinja_value
 {
     struct printer p = {.b = {.run = run}};
 
-    jinja_bind(run, "pprint", "", args, NULL);
+    jinja_bind_none(run, "pprint", args);
     print(&p, self, 0, 0);
     return jinja_built(&p.b);
 }

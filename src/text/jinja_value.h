@@ -267,6 +267,8 @@ struct jinja_value jinja_call(struct jinja_run *run, struct jinja_value function
  * or too much. what: for errors. */
 void jinja_bind(struct jinja_run *run, const char *what, const char *parameters,
                 const struct jinja_args *args, struct jinja_value *values);
+/* Fails where anything is passed to a builtin that takes nothing. */
+void jinja_bind_none(struct jinja_run *run, const char *what, const struct jinja_args *args);
 /* Of bound arguments; fails for another type. */
 const struct jinja_string *jinja_want_string(struct jinja_run *run, const char *what,
                                              struct jinja_value value);

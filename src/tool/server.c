@@ -163,17 +163,17 @@ static int try_hello(const struct llama3_model *model,
 }
 
 /* Whether chats can be answered, if there is a template. One that is no Jinja answers none, nor do
- * options that it can't do, or a date that is none. One that refuses this conversation may do
- * another. */
+ * options that it can't do, or a date that is none. One that refuses this conversation whatever the
+ * options say may do another. */
 static bool try_template(const struct server_args *args, const struct llama3_model *model)
 {
     const struct llama3_template_options options = template_options(&args->template);
     const char *template = llama3_model_info(model)->template_name;
-    struct llama3_error err = {.size = sizeof err};
+    struct llama3_error err = {.size = sizeof err}, plain = err;
     if (template == NULL || try_hello(model, &options, &err) == 0)
         return true;
-    if (strcmp(template, "broken") != 0 && strncmp(err.message, "date: ", 6) != 0 &&
-        try_hello(model, NULL, NULL) != 0) {
+    if (strcmp(template, "broken") != 0 && try_hello(model, NULL, &plain) != 0 &&
+        strcmp(err.message, plain.message) == 0) {
         say_note("a chat that says \"Hello\" is refused: %s", err.message);
         return true;
     }
