@@ -57,7 +57,8 @@ void jinja_bind(struct jinja_run *run, const char *what, const char *parameters,
 
 void jinja_bind_none(struct jinja_run *run, const char *what, const struct jinja_args *args)
 {
-    jinja_bind(run, what, "", args, NULL);
+    struct jinja_value none;
+    jinja_bind(run, what, "", args, &none);
 }
 
 const struct jinja_string *jinja_want_string(struct jinja_run *run, const char *what,
