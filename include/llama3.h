@@ -252,6 +252,9 @@ struct llama3_info {
     const struct llama3_adapter_info *const *adapters; /* [n_adapters] in the order given */
     size_t n_adapters;
     uint64_t merged_bytes; /* of copies of weights to which adapters were added */
+    const char *const *template_names; /* [n_template_names] of the checkpoint's own, which
+                                          template_name of the options may choose */
+    size_t n_template_names;
 };
 
 /* Valid until the model is closed. */

@@ -39,6 +39,7 @@ enum {
 struct llama3_model {
     struct model checkpoint;
     struct tokenizer *tokenizer;
+    const char **template_names;
     struct chat_template *chat;      /* NULL: none, or one that is no template */
     struct llama3_error chat_error;  /* why there is none */
     struct chat_template *tool_chat; /* for conversations with tools; NULL: the same, or an error */
@@ -88,16 +89,28 @@ static int open_template(struct llama3_model *m, const char *text, const char *w
     return m->chat != NULL ? 0 : -1;
 }
 
+static int list_templates(struct llama3_model *m, struct llama3_error *err)
+{
+    size_t n = json_object_size(m->checkpoint.templates);
+    const char *name;
+    json_t *text;
+    m->template_names = size_alloc_for(n, sizeof *m->template_names, "names of templates", err);
+    if (m->template_names == NULL)
+        return -1;
+    json_object_foreach(m->checkpoint.templates, name, text)
+    {
+        m->template_names[m->info.n_template_names++] = name;
+    }
+    m->info.template_names = m->template_names;
+    return 0;
+}
+
 /* Appends the names of the checkpoint's templates. */
 static void add_names(const struct llama3_model *m, struct buf *names)
 {
-    const char *own, *between = "\"";
-    json_t *text;
-    json_object_foreach(m->checkpoint.templates, own, text)
-    {
-        buf_add_str(names, between);
-        buf_add_str(names, own);
-        between = "\", \"";
+    for (size_t i = 0; i < m->info.n_template_names; i++) {
+        buf_add_str(names, i == 0 ? "\"" : "\", \"");
+        buf_add_str(names, m->template_names[i]);
     }
     buf_add_str(names, "\"");
 }
@@ -106,7 +119,7 @@ static int no_such_template(const struct llama3_model *m, const char *name,
                             struct llama3_error *err)
 {
     struct buf names = {0};
-    bool any = json_object_size(m->checkpoint.templates) > 0;
+    bool any = m->info.n_template_names > 0;
     buf_add_str(&names, any ? "one of the checkpoint's (" : "");
     if (any)
         add_names(m, &names);
@@ -124,7 +137,7 @@ static void no_default_template(const struct llama3_model *m, struct llama3_erro
 {
     struct buf names = {0};
     add_names(m, &names);
-    if (json_object_size(m->checkpoint.templates) == 0 || names.failed)
+    if (m->info.n_template_names == 0 || names.failed)
         error_input(err, "%s: the checkpoint has no chat template; give one, or complete raw text",
                     m->checkpoint.path);
     else
@@ -413,7 +426,7 @@ static int open_all(struct llama3_model *m, const char *path, const struct llama
                        : open_checkpoint(&m->checkpoint, path, o, err)) < 0)
         return -1;
     m->tokenizer = tokenizer_open(&m->checkpoint.vocab, err);
-    if (m->tokenizer == NULL || choose_template(m, o, err) < 0)
+    if (m->tokenizer == NULL || list_templates(m, err) < 0 || choose_template(m, o, err) < 0)
         return -1;
     choose_stop_ids(m);
     m->shared.owner = m;
@@ -454,6 +467,7 @@ void llama3_model_close(struct llama3_model *m)
     engine_close(m->engine);
     chat_close(m->chat);
     chat_close(m->tool_chat);
+    free(m->template_names);
     tokenizer_close(m->tokenizer);
     for (size_t i = 0; i < MAX_LORAS; i++)
         lora_close(&m->loras[i]);

@@ -172,6 +172,12 @@ run 1 "$program" -m "$tmp/named" --template chatml -p x
 err_has "expected the control token <|im_start|> in the vocabulary, found none"
 run 1 "$program" -m "$tmp/named" --template nosuch -p x
 err_has '("default", "rag"), llama3 or chatml, found "nosuch"'
+run 0 "$program" -m "$tmp/named" --info
+grep -q '^template .* (--template chooses rag)$' "$tmp/out" || fail "--info names no other template"
+# Without a default one, the text is continued.
+rm "$tmp/named"/tokenizer_config.json
+run 0 "$program" -m "$tmp/named" -n 1 --temp 0 -p x
+err_has "no default chat template; it continues the text (--raw); --info lists those that"
 cd "$OLDPWD" || exit
 
 # Variables of the template: JSON, or else a text.

@@ -107,6 +107,18 @@ static void print_adapters(const struct llama3_info *info, FILE *out)
     }
 }
 
+/* Those that --template may choose besides the default one. */
+static void print_template_names(const struct llama3_info *info, FILE *out)
+{
+    const char *between = " (--template chooses ";
+    for (size_t i = 0; i < info->n_template_names; i++)
+        if (strcmp(info->template_names[i], "default") != 0) {
+            fprintf(out, "%s%s", between, info->template_names[i]);
+            between = ", ";
+        }
+    fputs(between[0] == ',' ? ")\n" : "\n", out);
+}
+
 static void print_gpu_note(const struct llama3_info *info, FILE *out)
 {
     if (info->gpu_note == NULL)
@@ -136,8 +148,9 @@ void info_print(const struct llama3_model *model, const struct args *args, FILE 
     fprintf(out, "%zu tokens%s\n", info->vocab_size,
             info->tied_embeddings ? ", head tied to embedding" : "");
     row(out, "template");
-    fprintf(out, "%s%s\n", info->template_name != NULL ? info->template_name : "none",
+    fprintf(out, "%s%s", info->template_name != NULL ? info->template_name : "none",
             info->thinks ? ", of a model that thinks before it answers" : "");
+    print_template_names(info, out);
     print_stop_ids(model, out);
     print_sampling(model, out);
     print_memory(info, args, out);

@@ -159,7 +159,9 @@ static int answer(struct conversation *c, const char *text)
             "--prompt and --file) gives one",
             args->session);
     if (c->raw && !args->raw)
-        say_note("the model has no chat template; it continues the text (--raw)");
+        say_note("the model has no %schat template; it continues the text (--raw)%s",
+                 info->n_template_names > 0 ? "default " : "",
+                 info->n_template_names > 0 ? "; --info lists those that --template chooses" : "");
     enum turn turn = conversation_turn(c, text);
     return turn == TURN_ANSWERED      ? STATUS_OK
            : turn == TURN_INTERRUPTED ? STATUS_INTERRUPTED
