@@ -251,7 +251,7 @@ struct llama3_info {
     bool thinks;            /* the template knows <think>: answers may begin with thoughts */
     const struct llama3_adapter_info *const *adapters; /* [n_adapters] in the order given */
     size_t n_adapters;
-    uint64_t merged_bytes; /* of copies of weights to which adapters were added */
+    uint64_t merged_bytes;             /* of copies of weights to which adapters were added */
     const char *const *template_names; /* [n_template_names] of the checkpoint's own, which
                                           template_name of the options may choose */
     size_t n_template_names;
