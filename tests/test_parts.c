@@ -28,8 +28,8 @@ enum layout {
 struct sample {
     struct parts parts;
     struct matrix matrix;
-    int codes[ROWS][MOST_COLS], zeros[ROWS][MOST_COLS / GROUP];
-    float scales[ROWS][MOST_COLS / GROUP];
+    int codes[ROWS][MOST_COLS], zeros[ROWS][MOST_COLS / GROUP_COLS_LEAST];
+    float scales[ROWS][MOST_COLS / GROUP_COLS_LEAST];
     size_t group; /* columns that share a scale */
     uint32_t order[MOST_COLS];
 };
@@ -248,6 +248,7 @@ static void check_strips(const struct sample *s, size_t first, size_t n)
     float got[MOST_COLS];
     ck_assert(matrix_target(&s->matrix, &type, &format));
     size_t cols = s->matrix.cols, strip = strip_layout(type, &format, cols).bytes;
+    ck_assert_uint_eq(format.cols, s->group < cols ? s->group : GROUP_COLS_MOST);
     size_t bytes = (n + STRIP - 1) / STRIP * strip;
     uint8_t *strips = malloc(bytes + 1);
     memset(strips, 0xa5, bytes + 1);
@@ -267,7 +268,8 @@ static void check_strips(const struct sample *s, size_t first, size_t n)
 
 START_TEST(means_what_its_format_says)
 {
-    static const size_t shapes[][2] = {{32, 32}, {64, 32}, {128, 64}, {384, 128}, {416, 416}};
+    static const size_t shapes[][2] = {{32, 16},   {64, 32},   {128, 64},
+                                       {384, 128}, {416, 416}, {400, 16}};
     static struct sample s;
     enum layout layout = (enum layout)_i;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)

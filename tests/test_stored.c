@@ -201,6 +201,7 @@ static double strips_error(const struct sample *s)
     float row[COLS], ours[COLS];
     double own = 0, added = 0;
     ck_assert(matrix_target(&s->matrix, &type, &format));
+    ck_assert_uint_eq(format.cols, type == DTYPE_INT4 ? BLOCK : GROUP);
     size_t strip = strip_layout(type, &format, COLS).bytes;
     uint8_t *strips = malloc(group_bytes(type, &format, ROWS, COLS));
     matrix_repack(&s->matrix, 0, ROWS, strips);
@@ -240,6 +241,47 @@ START_TEST(strips_add_little)
 }
 END_TEST
 
+/* A scale is stored once for as many columns as one kernel's group can have. Fixtures whose strips
+ * are exact mean the same weights, but for the order of two roundings. */
+START_TEST(strips_have_the_groups_of_the_format)
+{
+    static const struct {
+        const char *fixture;
+        size_t cols;
+        bool exact;
+    } cases[] = {
+        {"bnb-nf4", 32, false},        {"ct-mxfp4", 32, true},         {"ct-nvfp4", 16, true},
+        {"modelopt-nvfp4", 16, true},  {"gptq-4-g128", 128, true},     {"gptq-4-g32", 32, true},
+        {"gptq-4-channel", 128, true}, {"ct-int8-channel", 128, true}, {"bnb-int8", 128, false},
+        {"ct-fp8-block", 32, false},   {"fp8-tensor", 32, false},
+    };
+    struct model model;
+    enum dtype type;
+    struct group_format format;
+    json_decref(open_fixture(cases[_i].fixture, &model));
+    const struct matrix *m = &model.layers[0].down;
+    ck_assert(matrix_target(m, &type, &format));
+    ck_assert_uint_eq(format.cols, cases[_i].cols);
+    size_t strip = strip_layout(type, &format, m->cols).bytes;
+    uint8_t *strips = malloc(group_bytes(type, &format, m->rows, m->cols));
+    float *row = malloc(m->cols * sizeof *row), *ours = malloc(m->cols * sizeof *ours);
+    matrix_repack(m, 0, m->rows, strips);
+    for (size_t r = 0; r < m->rows && cases[_i].exact; r++) {
+        matrix_expand(m, r, 0, m->cols, row);
+        group_expand(type, &format, m->cols, strips + r / STRIP * strip, r % STRIP, 0, m->cols,
+                     ours);
+        for (size_t c = 0; c < m->cols; c++)
+            ck_assert_msg(fabsf(row[c] - ours[c]) <= fabsf(row[c]) * 0x1p-22f,
+                          "%s: weight %zu of row %zu is %a, not %a", cases[_i].fixture, c, r,
+                          (double)ours[c], (double)row[c]);
+    }
+    free(row);
+    free(ours);
+    free(strips);
+    model_close(&model);
+}
+END_TEST
+
 /* A NaN is not lost, so that the engine finds it in the logits. */
 START_TEST(nan_stays_nan)
 {
@@ -266,6 +308,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, weights_as_the_library_expands_them, 0, N_FIXTURES);
     tcase_add_loop_test(tests, strips_add_little, 0, 4);
+    tcase_add_loop_test(tests, strips_have_the_groups_of_the_format, 0, 11);
     tcase_add_test(tests, nan_stays_nan);
     return run_tests("stored", tests);
 }

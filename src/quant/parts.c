@@ -118,13 +118,13 @@ static int middle_of(const struct parts *p)
                                         : 0;
 }
 
-/* The longest groups that so many columns are a multiple of; 0: there are none. */
-static size_t group_cols(size_t cols)
+/* The longest groups, of at most so many columns, that a format's groups are a multiple of; 0:
+ * there are none. */
+static size_t group_cols(size_t cols, size_t most)
 {
-    size_t most = GROUP; /* which all kernels take */
-    while (most >= GROUP && cols % most != 0)
+    while (most >= GROUP_COLS_LEAST && cols % most != 0)
         most /= 2;
-    return most < GROUP ? 0 : most;
+    return most < GROUP_COLS_LEAST ? 0 : most;
 }
 
 /* One scale for a row is its row scale; the others become f16. */
@@ -133,8 +133,10 @@ bool parts_target(const struct matrix *m, enum dtype *type, struct group_format 
     const struct parts *p = m->parts;
     bool table = p->codes.table != NULL, float8 = p->codes.type == NUMBER_E4M3;
     bool by_row = p->scales.cols >= m->cols;
-    size_t cols = by_row ? GROUP : group_cols(p->scales.cols);
-    if (p->codes.type > NUMBER_E4M3 || (table && p->codes.type != NUMBER_U4) || cols == 0)
+    size_t most = float8 ? GROUP : GROUP_COLS_MOST; /* float8_repack() */
+    size_t cols = by_row ? most : group_cols(p->scales.cols, most);
+    if (p->codes.type > NUMBER_E4M3 || (table && p->codes.type != NUMBER_U4) || cols == 0 ||
+        (float8 && cols < GROUP))
         return false;
     *type = p->codes.type == NUMBER_U4 ? DTYPE_INT4 : DTYPE_INT8;
     *format = (struct group_format){.scale = by_row && !float8 ? GROUP_SCALE_INT8 : GROUP_SCALE_F16,
