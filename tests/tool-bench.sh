@@ -39,6 +39,29 @@ run 0 "$bench" --json --synthetic 135m:1 --type bf16 --prompt 0 --decode 2 --bat
     --context 70,5 --kv f32
 shape "decode/2/70 decode/2/5"
 
+# bits WANTED: what $tmp/out says that decoding reads, in bits a weight, if reading is its limit.
+bits()
+{
+    command -v python3 >/dev/null || return 0
+    python3 - "$tmp/out" "$1" >"$tmp/bits" 2>&1 <<'END_PYTHON' || fail "$last: $(cat "$tmp/bits")"
+import json, sys
+o = json.load(open(sys.argv[1]))
+weights = 49152 * 576 + 2 * 576 * (576 + 192) + 3 * 576 * 1536
+found = 8e9 * o["limits"]["read_gbs"] / o["results"][0]["limit_tok_s"] / weights
+if o["results"][0]["limit"] == "read_gbs":
+    assert abs(found - float(sys.argv[2])) < 0.02, found
+END_PYTHON
+}
+
+# A type of each family, and of each kind of GGUF's. A row of 576 columns has half a group of 128.
+for type in int4:4.33 gptq:4.22 awq:4.39 nf4:4.33 w8a8:8.16 fp8:8.55 mxfp4:4.55 nvfp4:5.05 \
+    q4_0:4.55 q4_k:4.94 q6_k:8.72 iq2_xxs:4.50 tq2_0:4.33; do
+    run 0 "$bench" --json --synthetic 135m:1 --type "${type%:*}" --prompt 0 --decode 2 --batch 0 \
+        --context 0 --rounds 1
+    out_has "\"type\": \"${type%:*}\""
+    bits "${type#*:}"
+done
+
 # Contexts that nobody asked for are no error where the model is too small for them.
 run 0 "$bench" --prompt 8 --decode 2 --batch 0 --rounds 1 -m "$tiny"
 [ "$(grep -c '^decode ' "$tmp/out")" = 1 ] || fail "$last: expected one decode: $(cat "$tmp/out")"
@@ -60,6 +83,7 @@ done
 refuse 1 "expected at most" --context 100000 -m "$tiny"
 refuse 1 "No such file or directory" -m "$tmp/none"
 refuse 2 "--type is of --synthetic" --type int4 -m "$tiny"
+refuse 2 "--type: expected one of int4, int8, bf16, f32, gptq, awq, nf4" --synthetic 1b --type q7
 refuse 2 "contradict each other" --synthetic 1b -m "$tiny"
 for list in x 1,x '1,' ',1' -1 1025 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17; do
     refuse 2 "--batch: expected up to 16 integers in [0, 1024]" --batch "$list" -m "$tiny"

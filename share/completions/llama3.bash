@@ -86,7 +86,7 @@ _llama3_kind()
     'llama3 --think' | 'llama3 --think=') echo 'show hide' ;;
     'llama3-bench -m' | 'llama3-bench --model' | 'llama3-bench --model=') echo ':model' ;;
     'llama3-bench --synthetic' | 'llama3-bench --synthetic=') echo ':text' ;;
-    'llama3-bench --type' | 'llama3-bench --type=') echo 'int4 int8 bf16 f32 int4-64 int4-128 int8-16' ;;
+    'llama3-bench --type' | 'llama3-bench --type=') echo 'int4 int8 bf16 f32 gptq awq nf4 w8a8 fp8 mxfp4 nvfp4 q4_0 q4_1 q5_0 q5_1 q8_0 q2_k q3_k q4_k q5_k q6_k q8_k iq1_s iq1_m iq2_xxs iq2_xs iq2_s iq3_xxs iq3_s iq4_nl iq4_xs tq1_0 tq2_0' ;;
     'llama3-bench --prompt' | 'llama3-bench --prompt=') echo ':text' ;;
     'llama3-bench --decode' | 'llama3-bench --decode=') echo ':text' ;;
     'llama3-bench --batch' | 'llama3-bench --batch=') echo ':text' ;;

@@ -29,17 +29,11 @@ struct bench_args {
 };
 
 static const char *const kv_names[] = {"f16", "f32", NULL}; /* enum llama3_kv_type */
-static const char *const type_names[] = {"int4",    "int8",     "bf16",    "f32",
-                                         "int4-64", "int4-128", "int8-16", NULL};
-static const struct synthetic_type types[] = {
-    {DTYPE_INT4, {.scale = GROUP_SCALE_INT8, .cols = GROUP}},
-    {DTYPE_INT8, {.scale = GROUP_SCALE_INT8, .cols = GROUP}},
-    {DTYPE_BF16, {0}},
-    {DTYPE_F32, {0}},
-    {DTYPE_INT4, {.scale = GROUP_SCALE_F16, .cols = 64}},
-    {DTYPE_INT4, {.scale = GROUP_SCALE_F16, .offset = true, .cols = 128}},
-    {DTYPE_INT8, {.scale = GROUP_SCALE_BLOCK, .cols = 16}},
-};
+static const char *const type_names[] = {
+    "int4",    "int8",  "bf16",   "f32",    "gptq",  "awq",   "nf4",     "w8a8",   "fp8",
+    "mxfp4",   "nvfp4", "q4_0",   "q4_1",   "q5_0",  "q5_1",  "q8_0",    "q2_k",   "q3_k",
+    "q4_k",    "q5_k",  "q6_k",   "q8_k",   "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s",
+    "iq3_xxs", "iq3_s", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0", NULL};
 
 #define FIELD(name) offsetof(struct bench_args, name)
 static const struct option_spec specs[] = {
@@ -48,8 +42,9 @@ static const struct option_spec specs[] = {
              "random weights instead of a model: 1b, 3b, 8b,\n"
              "70b or 135m, all layers or so many"),
     OPT_ONE_OF(0, "type", FIELD(type), "TYPE", type_names,
-               "of these weights: int4, int8, bf16, f32,\n"
-               "int4-64, int4-128 or int8-16 (int4)"),
+               "of these weights: int4, int8, bf16, f32; gptq, awq,\n"
+               "nf4, w8a8, fp8, mxfp4 or nvfp4; or one of GGUF,\n"
+               "such as q4_k (int4)"),
     OPT_SIZE(0, "prompt", FIELD(prompt), "N", 0, MAX_TOKENS,
              "read a prompt of N tokens; 0: don't (512)"),
     OPT_SIZE(0, "decode", FIELD(decode), "N", 0, MAX_TOKENS,
@@ -243,7 +238,7 @@ static int open_model(const struct bench_args *args, int threads, struct model *
     char *path = NULL;
     int status;
     if (args->synthetic != NULL) {
-        status = synthetic_open(model, args->synthetic, &types[args->type < 0 ? 0 : args->type],
+        status = synthetic_open(model, args->synthetic, type_names[args->type < 0 ? 0 : args->type],
                                 threads, &err);
     } else {
         path = model_path(args->model.path, "--model");

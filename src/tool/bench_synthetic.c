@@ -64,13 +64,49 @@ int synthetic_check(const char *shape, struct llama3_error *err)
     return choose_shape(shape, &config, err);
 }
 
+/* ---- types ------------------------------------------------------------------------------- */
+
+struct synthetic_type {
+    enum dtype type;
+    struct group_format groups;
+};
+
+/* What checkpoints of a family become, by the groups that most of them have; where a codebook isn't
+ * the family's own, no kernel is faster or slower for it. */
+static const struct family {
+    const char *name;
+    struct synthetic_type type;
+} families[] = {
+    {"int4", {DTYPE_INT4, {.scale = GROUP_SCALE_INT8, .cols = GROUP}}},
+    {"int8", {DTYPE_INT8, {.scale = GROUP_SCALE_INT8, .cols = GROUP}}},
+    {"bf16", {DTYPE_BF16, {.cols = 0}}},
+    {"f32", {DTYPE_F32, {.cols = 0}}},
+    {"gptq", {DTYPE_INT4, {.scale = GROUP_SCALE_F16, .cols = 128}}},
+    {"awq", {DTYPE_INT4, {.scale = GROUP_SCALE_F16, .offset = true, .cols = 128}}},
+    {"nf4", {DTYPE_INT4, {.scale = GROUP_SCALE_F16, .cols = 64}}},
+    {"w8a8", {DTYPE_INT8, {.scale = GROUP_SCALE_INT8, .cols = 128}}},
+    {"fp8", {DTYPE_INT8, {.scale = GROUP_SCALE_F16, .cols = GROUP}}},
+};
+
+static struct synthetic_type type_named(const char *name)
+{
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        if (strcmp(families[i].name, name) == 0)
+            return families[i].type;
+    struct synthetic_type type = families[0].type;
+    for (enum dtype t = 0; t < DTYPE_ROWS; t++)
+        if (strcmp(dtype_info(t)->name, name) == 0)
+            group_from_gguf(t, &type.type, &type.groups);
+    return type;
+}
+
 /* ---- where everything lies --------------------------------------------------------------- */
 
 static void set(struct matrix *matrix, const struct synthetic_type *type, size_t rows, size_t cols)
 {
     *matrix =
         (struct matrix){.type = type->type, .rows = rows, .cols = cols, .groups = type->groups};
-    if (type->type == DTYPE_INT4)
+    if (type->type == DTYPE_INT4 && type->groups.codebook[0] == 0 && type->groups.codebook[15] == 0)
         memcpy(matrix->groups.codebook, group_codebook, sizeof matrix->groups.codebook);
 }
 
@@ -245,14 +281,15 @@ static int build(struct model *m, const struct synthetic_type *type, int threads
     return 0;
 }
 
-int synthetic_open(struct model *m, const char *shape, const struct synthetic_type *type,
-                   int threads, struct llama3_error *err)
+int synthetic_open(struct model *m, const char *shape, const char *type, int threads,
+                   struct llama3_error *err)
 {
-    *m = (struct model){.format = "synthetic", .dtype = type->type};
+    const struct synthetic_type of = type_named(type);
+    *m = (struct model){.format = "synthetic", .dtype = of.type};
     if (choose_shape(shape, &m->config, err) != 0)
         return -1;
     m->path = strdup(shape);
-    int status = m->path != NULL ? build(m, type, threads, err) : error_memory(err, "a name", 8);
+    int status = m->path != NULL ? build(m, &of, threads, err) : error_memory(err, "a name", 8);
     if (status != 0)
         model_close(m);
     return status;

@@ -8,15 +8,10 @@
 /* Whether a shape is one that synthetic_open() knows. */
 int synthetic_check(const char *shape, struct llama3_error *err);
 
-/* DTYPE_INT4 or INT8 in groups of a format without a codebook, DTYPE_BF16 or F32. */
-struct synthetic_type {
-    enum dtype type;
-    struct group_format groups;
-};
-
 /* "1b", "3b", "8b" or "70b" of Llama 3, or "135m" of SmolLM2. ":LAYERS" after it makes so many
- * layers instead of all. type: of every matrix. Closed by model_close(). */
-int synthetic_open(struct model *model, const char *shape, const struct synthetic_type *type,
-                   int threads, struct llama3_error *err);
+ * layers instead of all. type: of every matrix, "f32", "bf16", a family of checkpoints ("gptq") or
+ * a type of GGUF, which is laid out as a backend lays it out. Closed by model_close(). */
+int synthetic_open(struct model *model, const char *shape, const char *type, int threads,
+                   struct llama3_error *err);
 
 #endif
