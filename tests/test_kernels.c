@@ -201,7 +201,8 @@ static void test_attend(enum llama3_kv_type type, size_t queries, size_t head_di
                             .state_size = state,
                             .count = KV_PAGE,
                             .k = half ? (const void *)k16 : k,
-                            .v = half ? (const void *)v16 : v};
+                            .v = half ? (const void *)v16 : v,
+                            .next = k};
     for (size_t kind = 0; kind < 3; kind++)
         for (size_t i = 0; i < queries; i++) {
             /* All together, the scalar twin, one by one: a whole page, then a part of one. */

@@ -76,6 +76,9 @@ static void attend_chunk(const struct cpu *cpu, size_t layer, size_t kv_head, st
         struct page *page = cpu->row_pages[tile.first][start / KV_PAGE];
         a.k = page_k(cpu, page, layer, kv_head);
         a.v = page_v(cpu, page, layer, kv_head);
+        a.next = start + KV_PAGE > last
+                     ? a.k
+                     : page_k(cpu, cpu->row_pages[tile.first][start / KV_PAGE + 1], layer, kv_head);
         while (row < tile.count) {
             /* Rows that see the whole page are attended together, the others one by one. */
             size_t seen = (size_t)rows[row].position + 1 - start;

@@ -149,8 +149,9 @@ struct group_block {
 /* A step of online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867): queries that share a KV
  * head attend to the first `count` positions of a page. */
 struct attend_page {
-    const void *k; /* [head_dim][KV_PAGE] */
-    const void *v; /* [KV_PAGE][padded_dim] */
+    const void *k;    /* [head_dim][KV_PAGE] */
+    const void *v;    /* [KV_PAGE][padded_dim] */
+    const void *next; /* K that is attended next, to be prefetched; of any page at the end */
     size_t head_dim, padded_dim;
     size_t count; /* 1..KV_PAGE */
     size_t n_queries;
