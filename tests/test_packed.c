@@ -71,9 +71,9 @@ static void same_config(const struct config *a, const struct config *b)
         same_number(a->rope.original_context, b->rope.original_context);
         same_number(a->rope.beta_fast, b->rope.beta_fast);
         same_number(a->rope.beta_slow, b->rope.beta_slow);
-        same_number(a->rope.attention_factor, b->rope.attention_factor);
         ck_assert_int_eq(a->rope.exact_range, b->rope.exact_range);
     }
+    same_number(a->rope.attention_factor, b->rope.attention_factor);
     ck_assert_int_eq(a->rope.factors == NULL, b->rope.factors == NULL);
     if (a->rope.factors != NULL)
         ck_assert_mem_eq(a->rope.factors, b->rope.factors, a->head_dim / 2 * sizeof(float));
@@ -220,6 +220,31 @@ START_TEST(tiny_directory)
     char *folder = tiny_folder();
     tiny_hf(folder);
     round_trip(folder);
+    tiny_remove(folder);
+}
+END_TEST
+
+/* Of a GGUF file beside its own frequencies. */
+START_TEST(attention_factor)
+{
+    char *folder = tiny_folder(), path[600];
+    struct tiny_gguf gguf;
+    struct buf file = {0};
+    struct model m;
+    tiny_gguf_default(&gguf);
+    *tiny_gguf_kv(&gguf, "llama.rope.scaling.attn_factor") =
+        (struct tiny_kv){"llama.rope.scaling.attn_factor", GGUF_F32, GGUF_U8, 1.25, NULL};
+    for (size_t i = 0; i < gguf.n_tensors; i++)
+        gguf.tensors[i].type = 0; /* f32 */
+    tiny_gguf_write(&gguf, &file, NULL);
+    tiny_put(folder, "model.gguf", file.data, file.size);
+    snprintf(path, sizeof path, "%s/model.gguf", folder);
+    open_ok(&m, path);
+    same_number(m.config.rope.attention_factor, 1.25);
+    ck_assert_ptr_nonnull(m.config.rope.factors);
+    model_close(&m);
+    round_trip(path);
+    buf_free(&file);
     tiny_remove(folder);
 }
 END_TEST
@@ -759,6 +784,7 @@ int main(void)
     TCase *tcase = tcase_create("packed");
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, fixtures);
+    tcase_add_test(tcase, attention_factor);
     tcase_add_test(tcase, tiny_directory);
     tcase_add_test(tcase, templates);
     tcase_add_test(tcase, grouped);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "backend/quantize.h"
+#include "base/file.h"
 #include "base/sample.h"
 #include "engine/convert.h"
 #include "llama3.h"
@@ -241,10 +242,21 @@ static double apart(const char *a, const char *b)
 START_TEST(gguf_is_the_same_model)
 {
     static const char *const names[] = {
-        "tiny-f32",         "tiny-bf16",       "tiny-f16",       "tiny-gguf-f32/model.gguf",
-        "tiny-rope",        "tiny-tied",       "tiny-rope-yarn", "tiny-gguf-rope/model.gguf",
-        "tiny-gqa-6-2",     "tiny-head-dim",   "tiny-long",      "tiny-gguf-k/model.gguf",
-        "tiny-rope-linear", "tiny-gguf-split",
+        "tiny-f32",
+        "tiny-bf16",
+        "tiny-f16",
+        "tiny-gguf-f32/model.gguf",
+        "tiny-rope",
+        "tiny-tied",
+        "tiny-rope-yarn",
+        "tiny-gguf-rope/model.gguf",
+        "tiny-rope-yarn-mscale",
+        "tiny-gqa-6-2",
+        "tiny-head-dim",
+        "tiny-long",
+        "tiny-gguf-k/model.gguf",
+        "tiny-rope-linear",
+        "tiny-gguf-split",
     };
     char in[512];
     struct llama3_quantize_options options = gguf("f32");
@@ -259,6 +271,53 @@ START_TEST(gguf_is_the_same_model)
     options = plain();
     make(out, partial, &options, NULL); /* our own file of it */
     ck_assert_int_eq(unlink(partial), 0);
+}
+END_TEST
+
+/* YaRN that no key says is written as frequencies and a factor of attention. */
+START_TEST(gguf_says_any_yarn)
+{
+    static const char from[] = TEST_DATA "/tiny-rope-yarn/";
+    static const struct {
+        const char *more;
+        double attention; /* in the file; 0: none */
+    } cases[] = {
+        {"\"beta_fast\": 8.0, \"beta_slow\": 2.0", 1.2079442},
+        {"\"attention_factor\": 0.75", 0.75},
+        {"\"attention_factor\": 1.0", 0},
+        {"\"truncate\": false, \"mscale\": 0.5, \"mscale_all_dim\": 1.0", 0.9139263},
+    };
+    static const char *const files[] = {"generation_config.json", "model.safetensors",
+                                        "tokenizer.json", "tokenizer_config.json"};
+    size_t size;
+    char *in = tiny_folder(), path[700], more[200];
+    struct llama3_quantize_options options = gguf("f32");
+    struct model model;
+    snprintf(path, sizeof path, "%sconfig.json", from);
+    char *config = file_read(path, 1 << 20, &size, NULL, &err);
+    ck_assert_ptr_nonnull(config);
+    snprintf(more, sizeof more, "%s, \"rope_type\": \"yarn\"", cases[_i].more);
+    char *changed = tiny_replace(config, "\"rope_type\": \"yarn\"", more);
+    tiny_put_text(in, "config.json", changed);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char target[700];
+        snprintf(target, sizeof target, "%s%s", from, files[i]);
+        snprintf(path, sizeof path, "%s/%s", in, files[i]);
+        ck_assert_int_eq(symlink(target, path), 0);
+    }
+    make(in, out, &options, NULL);
+    ck_assert_double_le(apart(in, out), 1e-7);
+    ck_assert_double_gt(apart(TEST_DATA "/tiny-rope-yarn", out), 1e-7);
+    make(out, other, &options, NULL);
+    ck_assert_double_le(apart(out, other), 0);
+    ck_assert_int_eq(model_open(&model, out, &err), 0);
+    ck_assert_int_eq(model.config.rope.type, ROPE_PLAIN);
+    ck_assert_ptr_nonnull(model.config.rope.factors);
+    ck_assert_double_eq_tol(model.config.rope.attention_factor, cases[_i].attention, 1e-6);
+    model_close(&model);
+    free(config);
+    free(changed);
+    tiny_remove(in);
 }
 END_TEST
 
@@ -601,8 +660,6 @@ START_TEST(refusals)
     options = gguf("int4");
     refused(tiny, &options, LLAMA3_EINPUT, "layers: expected q4_0, q4_1, ");
     options = gguf("q4_0");
-    refused(TEST_DATA "/tiny-rope-yarn-mscale", &options, LLAMA3_EINPUT,
-            "expected YaRN with its usual betas and attention factor for a GGUF file");
     refused(TEST_DATA "/none", NULL, LLAMA3_EIO, "No such file");
     refused("an/other", NULL, LLAMA3_EABSENT, "llama3-pull an/other");
     options = plain();
@@ -707,7 +764,8 @@ int main(void)
     tcase_add_test(tests, a_report);
     tcase_add_test(tests, shorter_structs);
     tcase_add_test(tests, given_texts);
-    tcase_add_loop_test(tests, gguf_is_the_same_model, 0, 14);
+    tcase_add_loop_test(tests, gguf_is_the_same_model, 0, 15);
+    tcase_add_loop_test(tests, gguf_says_any_yarn, 0, 4);
     tcase_add_loop_test(tests, gguf_has_the_weights, 0, 11);
     tcase_add_loop_test(tests, gguf_rounds_again, 0, 6);
     tcase_add_loop_test(tests, gguf_is_carried, 0, 2);

@@ -477,6 +477,8 @@ START_TEST(gguf_keys)
          "llama.rope.scaling.factor: expected 1 or nothing without a type, found 4"},
         {"llama.expert_count", GGUF_U32, 0, 8, NULL,
          "llama.expert_count: expected 0 or nothing, found 8"},
+        {"llama.rope.scaling.attn_factor", GGUF_F32, 0, 0, NULL,
+         "llama.rope.scaling.attn_factor: expected 1e-06..1e+06, found 0"},
         {"llama.rope.scale_linear", GGUF_F32, 0, 2, NULL,
          "tensor rope_freqs.weight: expected none with rope scaling, found both"},
         {"llama.attention.scale", GGUF_F32, 0, 0.25, NULL,

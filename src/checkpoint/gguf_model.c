@@ -52,6 +52,7 @@ static const char *const understood_keys[] = {
     "rope.scaling.type",
     "rope.scaling.original_context_length",
     "rope.scaling.factor",
+    "rope.scaling.attn_factor",
     "rope.scale_linear",
     "rope.scaling.finetuned",
     "tensor_data_layout",
@@ -63,7 +64,6 @@ static const struct {
     const char *key;
     double neutral;
 } neutral_keys[] = {
-    {"rope.scaling.attn_factor", 1},
     {"attention.scale", 0},
     {"attention.max_alibi_bias", 0},
     {"attention.clamp_kqv", 0},
@@ -135,18 +135,20 @@ static int refuse_variants(const struct gguf *gguf, const struct config *config,
     return 0;
 }
 
-/* Scaling as llama.cpp's converter writes it, which is transformers' without its options; the older
- * key for the factor of a linear one, too. */
+/* Scaling as llama.cpp's converter writes it, which is transformers' without its options, and
+ * attn_factor times what YaRN takes; the older key for the factor of a linear one, too. */
 static int read_rope_scaling(const struct gguf *gguf, struct config *config,
                              struct llama3_error *err)
 {
     struct rope *rope = &config->rope;
     const char *type = "none";
     size_t n = 4;
-    double factor = 1, scale = 1, original = (double)config->context;
+    double factor = 1, scale = 1, attention = 1, original = (double)config->context;
     if (gguf_get_string(gguf, "llama.rope.scaling.type", false, &type, &n, err) != 0 ||
         gguf_get_number(gguf, "llama.rope.scaling.factor", false, 0, 1e6, &factor, err) != 0 ||
         gguf_get_number(gguf, "llama.rope.scale_linear", false, 0, 1e6, &scale, err) != 0 ||
+        gguf_get_number(gguf, "llama.rope.scaling.attn_factor", false, 1e-6, 1e6, &attention,
+                        err) != 0 ||
         gguf_get_number(gguf, "llama.rope.scaling.original_context_length", false, 1, MAX_CONTEXT,
                         &original, err) != 0)
         return -1;
@@ -164,6 +166,8 @@ static int read_rope_scaling(const struct gguf *gguf, struct config *config,
             "%s: expected either llama.rope.scale_linear or llama.rope.scaling.factor, "
             "found both",
             gguf->path);
+    if (attention < 1 || attention > 1)
+        rope->attention_factor = attention;
     if (scale <= 1 && factor <= 1 && !yarn) /* 0 or 1, which files without scaling have, too */
         return 0;
     if (none && factor > 1)
@@ -177,6 +181,7 @@ static int read_rope_scaling(const struct gguf *gguf, struct config *config,
         return 0;
     rope->original_context = original;
     hf_yarn_defaults(rope);
+    rope->attention_factor *= attention;
     return 0;
 }
 

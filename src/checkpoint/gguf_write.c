@@ -105,33 +105,34 @@ static void put_name(struct gguf_keys *keys, const char *path)
     gguf_put_string(keys, "general.name", valid ? path + begin : "llama", valid ? end - begin : 5);
 }
 
-/* A key says what YaRN's factor and context are; llama.cpp takes the usual values of the rest. */
-static int put_scaling(struct gguf_keys *keys, const struct model *model, struct llama3_error *err)
+bool gguf_says_scaling(const struct rope *rope)
 {
-    const struct rope *rope = &model->config.rope;
-    bool yarn = rope->type == ROPE_YARN;
-    if (!yarn && rope->type != ROPE_LINEAR)
-        return 0;
-    gguf_put_string(keys, "llama.rope.scaling.type", yarn ? "yarn" : "linear", yarn ? 4 : 6);
-    gguf_put_f32(keys, "llama.rope.scaling.factor", (float)rope->factor);
-    if (!yarn)
-        return 0;
-    struct rope usual = {.type = ROPE_YARN, .factor = rope->factor};
+    struct rope usual = {.factor = rope->factor};
     hf_yarn_defaults(&usual);
     const double found[] = {rope->beta_fast, rope->beta_slow, rope->attention_factor};
     const double expected[] = {usual.beta_fast, usual.beta_slow, usual.attention_factor};
-    if (memcmp(found, expected, sizeof found) != 0 || rope->exact_range != usual.exact_range)
-        return error_input(err,
-                           "%s: rope_scaling: expected YaRN with its usual betas and attention "
-                           "factor for a GGUF file, found others",
-                           model->path);
-    gguf_put_u32(keys, "llama.rope.scaling.original_context_length",
-                 (uint32_t)rope->original_context);
-    return 0;
+    if (rope->type == ROPE_LLAMA3 || rope->factors != NULL)
+        return false;
+    return rope->type != ROPE_YARN ||
+           (memcmp(found, expected, sizeof found) == 0 && !rope->exact_range &&
+            rope->original_context <= floor(rope->original_context));
 }
 
-static int put_config(struct gguf_keys *keys, const struct model *model, enum dtype type,
-                      struct llama3_error *err)
+static void put_scaling(struct gguf_keys *keys, const struct rope *rope)
+{
+    bool yarn = rope->type == ROPE_YARN && gguf_says_scaling(rope);
+    if (yarn || rope->type == ROPE_LINEAR) {
+        gguf_put_string(keys, "llama.rope.scaling.type", yarn ? "yarn" : "linear", yarn ? 4 : 6);
+        gguf_put_f32(keys, "llama.rope.scaling.factor", (float)rope->factor);
+    }
+    if (yarn)
+        gguf_put_u32(keys, "llama.rope.scaling.original_context_length",
+                     (uint32_t)rope->original_context);
+    else if (rope->attention_factor > 0)
+        gguf_put_f32(keys, "llama.rope.scaling.attn_factor", (float)rope->attention_factor);
+}
+
+static void put_config(struct gguf_keys *keys, const struct model *model, enum dtype type)
 {
     const struct config *c = &model->config;
     const struct {
@@ -158,7 +159,7 @@ static int put_config(struct gguf_keys *keys, const struct model *model, enum dt
         gguf_put_u32(keys, sizes[i].key, (uint32_t)sizes[i].value);
     gguf_put_f32(keys, "llama.attention.layer_norm_rms_epsilon", c->rms_eps);
     gguf_put_f32(keys, "llama.rope.freq_base", (float)c->rope.theta);
-    return put_scaling(keys, model, err);
+    put_scaling(keys, &c->rope);
 }
 
 /* Numbers, true and strings; other values become true, of which a reader can tell the name. */
@@ -274,9 +275,8 @@ int gguf_write(struct new_file *file, const struct tensor_source *source,
     struct gguf_writer writer = {.source = source};
     struct gguf_keys keys = {0};
     int result = collect(&writer, target, err);
-    if (result == 0)
-        result = put_config(&keys, source->model, target->type, err);
     if (result == 0) {
+        put_config(&keys, source->model, target->type);
         put_generation(&keys, &source->model->generation);
         result = gguf_put_vocab(&keys, source->model, err);
     }

@@ -9,9 +9,12 @@
 
 struct gguf_target {
     enum dtype type;           /* of most weights */
-    const float *rope_factors; /* [head_dim/2] as struct rope's; they stand for llama3 scaling too.
-                                  NULL: none */
+    const float *rope_factors; /* [head_dim/2] as struct rope's, unless keys say it. NULL: none */
 };
+
+/* Whether keys say how frequencies are scaled, if at all. Else a tensor divides them (rope_freqs),
+ * as llama.cpp has only YaRN with its usual parameters for this architecture. */
+bool gguf_says_scaling(const struct rope *rope);
 
 /* Writes all of a file, which then waits to be committed. The source's targets are of types before
  * DTYPE_ROWS, and have q and k in GGUF's order of rows. */

@@ -32,7 +32,7 @@ struct rope {
     double original_context;                  /* llama3, YaRN */
     double low_freq_factor, high_freq_factor; /* llama3 */
     double beta_fast, beta_slow;              /* YaRN: rotations in the original context */
-    double attention_factor;                  /* YaRN: of cosines and sines */
+    double attention_factor;                  /* of cosines and sines; always YaRN's; 0: 1 */
     bool exact_range;                         /* YaRN: the range is not cut to whole dimensions */
     bool interleaved;     /* pairs (2i, 2i+1), as GGUF stores q and k; else (i, i + head_dim/2) */
     const float *factors; /* [head_dim/2] divisors of the frequencies (GGUF rope_freqs), or NULL;

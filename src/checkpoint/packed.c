@@ -69,6 +69,13 @@ static int read_json(const struct packed_reader *r, const char *key, hf_reader *
     return result;
 }
 
+static int read_rope(const json_t *root, struct model *model, const char *where,
+                     struct llama3_error *err)
+{
+    return json_get_number(root, "attention_factor", true, 1e-6, 1e6,
+                           &model->config.rope.attention_factor, where, err);
+}
+
 static int read_config(const struct packed_reader *r)
 {
     if (read_json(r, "config", hf_config_read) != 0)
@@ -80,7 +87,7 @@ static int read_config(const struct packed_reader *r)
     if (!r->model->config.rope.interleaved && strcmp(interleaved, "false") != 0)
         return error_input(r->err, "%s: \"rope_interleaved\": expected true or false, found %.40s",
                            r->path, interleaved);
-    return 0;
+    return json_object_get(r->metadata, "rope") == NULL ? 0 : read_json(r, "rope", read_rope);
 }
 
 static int copy_template(struct model *model, const char *name, const json_t *text,

@@ -22,6 +22,7 @@
  *     config              JSON as config.json, of what the model is and the eos ids
  *     generation_config   JSON as generation_config.json
  *     rope_interleaved    "true": q and k have GGUF's order of rows, "false": Hugging Face's
+ *     rope                JSON: attention_factor, if it isn't YaRN's, which config has
  *     tokenizer           JSON: pretokenizer, ignore_merges, add_bos, bos; of SentencePiece also
  *                         prefix (enum blank_prefix) and strips_blank
  *     chat_template       the text of the default one, if there is one

@@ -244,6 +244,9 @@ static json_t *metadata_json(const struct packed_writer *w, bool *ok)
     set_json(root, "generation_config", generation_json(&model->generation, ok), ok);
     set(root, "rope_interleaved", json_string(model->config.rope.interleaved ? "true" : "false"),
         ok);
+    if (model->config.rope.type != ROPE_YARN && model->config.rope.attention_factor > 0)
+        set_json(root, "rope",
+                 json_pack("{s:f}", "attention_factor", model->config.rope.attention_factor), ok);
     set_json(root, "tokenizer", tokenizer_json(&model->vocab, ok), ok);
     if (json_object_get(model->templates, "default") != NULL)
         set(root, "chat_template", json_copy(json_object_get(model->templates, "default")), ok);

@@ -298,7 +298,7 @@ struct backend_shape forward_shape(const struct config *c, const struct forward_
         .max_rank = max_rank(o),
         .kv_type = o->kv_type,
         .rope_interleaved = c->rope.interleaved,
-        .rope_scale = c->rope.type == ROPE_YARN ? (float)c->rope.attention_factor : 1,
+        .rope_scale = c->rope.attention_factor > 0 ? (float)c->rope.attention_factor : 1,
         .rms_eps = c->rms_eps,
     };
 }

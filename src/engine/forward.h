@@ -103,9 +103,9 @@ int forward_head(struct forward *forward, size_t n_rows, struct sequence *sequen
 
 /* RoPE frequencies of a configuration: theta^(-2i/head_dim), scaled. out: [head_dim/2]. */
 void rope_frequencies(const struct config *config, float *out);
-/* Divisors that make them of the frequencies without the checkpoint's own factors and llama3's
- * scaling; false if there are none. The quotient is the frequency to the bit, wherever there is
- * such a divisor. out: [head_dim/2]. */
+/* Divisors that make them of the plain frequencies; false where keys of GGUF say the scaling
+ * (gguf_says_scaling()). The quotient is the frequency to the bit, wherever there is such a
+ * divisor. out: [head_dim/2]. */
 bool rope_factors(const struct config *config, float *out);
 
 #endif

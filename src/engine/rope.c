@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "checkpoint/gguf_write.h"
 #include "engine/forward.h"
 
 /*
@@ -74,9 +75,9 @@ bool rope_factors(const struct config *config, float *out)
 {
     struct config plain = *config;
     struct rope *rope = &plain.rope;
-    if (rope->type != ROPE_LLAMA3 && rope->factors == NULL)
+    if (gguf_says_scaling(rope))
         return false;
-    if (rope->factors != NULL && rope->type != ROPE_LLAMA3) {
+    if (rope->factors != NULL && rope->type == ROPE_PLAIN) {
         memcpy(out, rope->factors, config->head_dim / 2 * sizeof *out);
         return true;
     }

@@ -83,7 +83,7 @@ static void add_model(struct sha256_ctx *sha, const struct model *m)
     sha256_update(sha, sizeof reals, (const uint8_t *)reals);
     const double yarn[] = {c->rope.beta_fast, c->rope.beta_slow, c->rope.attention_factor,
                            (double)c->rope.exact_range};
-    if (c->rope.type == ROPE_YARN)
+    if (c->rope.attention_factor > 0)
         sha256_update(sha, sizeof yarn, (const uint8_t *)yarn);
     if (c->rope.factors != NULL)
         sha256_update(sha, c->head_dim / 2 * sizeof(float), (const uint8_t *)c->rope.factors);
