@@ -62,6 +62,16 @@ for type in int4:4.33 gptq:4.22 awq:4.39 nf4:4.33 w8a8:8.16 fp8:8.55 mxfp4:4.55 
     bits "${type#*:}"
 done
 
+# Each test without and with an adapter.
+run 0 "$bench" --json --synthetic 135m:1 --prompt 20 --decode 2 --batch 2 --context 0,5 --rounds 1 \
+    --lora-rank 5
+shape "prompt/20/0 prompt/20/0 decode/2/0 decode/2/0 decode/2/5 decode/2/5 batch/2/0 batch/2/0"
+[ "$(grep -o '"lora_rank": [0-9]*' "$tmp/out" | tr -dc '05\n' | tr '\n' ' ')" = \
+    "0 5 0 5 0 5 0 5 " ] || fail "$last: expected every other test with a rank: $(cat "$tmp/out")"
+run 0 "$bench" --prompt 8 --decode 2 --batch 0 --context 0 --rounds 1 --lora-rank 3 -m "$tiny"
+[ "$(sed -n 's/ .*//; /^prompt/p; /^decode/p' "$tmp/out" | tr '\n' ' ')" = \
+    "prompt prompt+lora decode decode+lora " ] || fail "$last: $(cat "$tmp/out")"
+
 # Contexts that nobody asked for are no error where the model is too small for them.
 run 0 "$bench" --prompt 8 --decode 2 --batch 0 --rounds 1 -m "$tiny"
 [ "$(grep -c '^decode ' "$tmp/out")" = 1 ] || fail "$last: expected one decode: $(cat "$tmp/out")"
@@ -90,6 +100,9 @@ for list in x 1,x '1,' ',1' -1 1025 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17; d
 done
 refuse 2 "--context: expected up to 16 integers" --context "" -m "$tiny"
 refuse 2 "unexpected argument \"x\": a model is given with --model" x
+for rank in 0 4097 x; do
+    refuse 2 "--lora-rank: expected an integer in [1, 4096]" --lora-rank $rank -m "$tiny"
+done
 refuse 2 "nothing to measure" --prompt 0 --decode 0 --batch 0 -m "$tiny"
 run 0 "$bench" --version
 out_has "llama3-bench "

@@ -44,7 +44,7 @@ _llama3_options()
 {
     case $1 in
     llama3) echo '--prompt --file --session --system --raw --template --template-arg --date --model --ctx --kv --threads --int4 --lora --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --think --show-prompt --info --stats --quiet --verbose --help --version' ;;
-    llama3-bench) echo '--model --synthetic --type --prompt --decode --batch --context --kv --threads --chunk --rounds --json --quiet --help --version --gpu-layers --kv-gpu --device --gpu-bf16-prompt' ;;
+    llama3-bench) echo '--model --synthetic --type --prompt --decode --batch --context --kv --threads --chunk --lora-rank --rounds --json --quiet --help --version --gpu-layers --kv-gpu --device --gpu-bf16-prompt' ;;
     llama3-eval) echo '--logits --tokenize --detokenize --perplexity --kl --tokens --file --special --json-lines --pretokens --json --model --ctx --kv --threads --int4 --lora --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --quiet --help --version' ;;
     llama3-pull) echo '--include --exclude --revision --local-dir --list --remove --verify --yes --int4 --drop-source --offline --jobs --threads --quiet --help --version' ;;
     llama3-quantize) echo '--format --type --embeddings --head --calibrate --no-calibrate --verify --threads --quiet --help --version' ;;
@@ -94,6 +94,7 @@ _llama3_kind()
     'llama3-bench --kv' | 'llama3-bench --kv=') echo 'f16 f32' ;;
     'llama3-bench --threads' | 'llama3-bench --threads=') echo ':text' ;;
     'llama3-bench --chunk' | 'llama3-bench --chunk=') echo ':text' ;;
+    'llama3-bench --lora-rank' | 'llama3-bench --lora-rank=') echo ':text' ;;
     'llama3-bench --rounds' | 'llama3-bench --rounds=') echo ':text' ;;
     'llama3-bench --gpu-layers' | 'llama3-bench --gpu-layers=') echo 'auto all 0' ;;
     'llama3-bench --kv-gpu' | 'llama3-bench --kv-gpu=') echo 'yes no' ;;

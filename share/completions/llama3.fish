@@ -90,6 +90,7 @@ complete -c llama3-bench -l context -x -d 'tokens there before: of decode each o
 complete -c llama3-bench -l kv -x -a 'f16 f32' -d 'type of keys and values in memory'
 complete -c llama3-bench -l threads -x -d 'threads that compute'
 complete -c llama3-bench -l chunk -x -d 'most rows of a pass'
+complete -c llama3-bench -l lora-rank -x -d 'each test also with a random LoRA adapter of rank N on all matrices'
 complete -c llama3-bench -l rounds -x -d 'take the median of N rounds'
 complete -c llama3-bench -l json -d 'the results as one JSON object'
 complete -c llama3-bench -s q -l quiet -d 'no progress on stderr'

@@ -17,14 +17,20 @@
 
 const char say_program[] = "llama3-bench";
 
-enum { MAX_LIST = 16, MAX_TOKENS = 1 << 20, MAX_BATCH = 1024, MAX_CHUNK = 4096 };
+enum {
+    MAX_LIST = 16,
+    MAX_TOKENS = 1 << 20,
+    MAX_BATCH = 1024,
+    MAX_CHUNK = 4096,
+    MAX_TESTS = 2 * (1 + 2 * MAX_LIST)
+};
 
 struct bench_args {
     struct model_args model;
     struct gpu_args gpu;
     const char *synthetic, *batch, *context;
     int type; /* into type_names; -1: not given */
-    size_t prompt, decode, rounds, chunk;
+    size_t prompt, decode, rounds, chunk, lora_rank;
     bool json;
 };
 
@@ -61,6 +67,9 @@ static const struct option_spec specs[] = {
             "threads that compute (every core it may use)"),
     OPT_SIZE(0, "chunk", FIELD(chunk), "N", 1, MAX_CHUNK,
              "most rows of a pass (256; 1024 with a GPU)"),
+    OPT_SIZE(0, "lora-rank", FIELD(lora_rank), "N", 1, LORA_MAX_RANK,
+             "each test also with a random LoRA adapter of\n"
+             "rank N on all matrices of the layers"),
     OPT_SIZE(0, "rounds", FIELD(rounds), "N", 1, 1000, "take the median of N rounds (5)"),
     OPT_FLAG(0, "json", FIELD(json), "the results as one JSON object"),
     OPT_QUIET("no progress on stderr"),
@@ -114,7 +123,17 @@ static void drop_contexts(struct number_list *contexts, size_t limit, const stru
     contexts->n = n;
 }
 
-/* Fills tests, [1 + 2 * MAX_LIST]. */
+/* Makes two tests of each, one of them with the adapter. */
+static size_t double_tests(struct bench_test *tests, size_t n)
+{
+    for (size_t i = n; i > 0; i--) {
+        tests[2 * i - 1] = tests[2 * i - 2] = tests[i - 1];
+        tests[2 * i - 1].adapted = true;
+    }
+    return 2 * n;
+}
+
+/* Fills tests, [MAX_TESTS]. */
 static size_t list_tests(const struct bench_args *args, const struct number_list *batches,
                          const struct number_list *contexts, struct bench_test *tests)
 {
@@ -134,7 +153,7 @@ static size_t list_tests(const struct bench_args *args, const struct number_list
         if (batch.n > 0)
             tests[n++] = batch;
     }
-    return n;
+    return args->lora_rank > 0 ? double_tests(tests, n) : n;
 }
 
 /* ---- what is printed --------------------------------------------------------------------- */
@@ -146,7 +165,7 @@ static const char *const limit_words[] = {"read", "int8", "bf16", "f32"};
 static void print_table(const struct bench *b, const char *type)
 {
     const struct plan *plan = &b->placement.plan;
-    char word[32];
+    char word[32], name[32];
     bool split = plan->n_backends > 1;
     say_name(stdout, b->model->path);
     printf(", %s, %s, %d thread%s, median of %zu\n", type, b->description,
@@ -163,14 +182,15 @@ static void print_table(const struct bench *b, const char *type)
                split ? " of " : "", split ? plan->backends[p]->name : "", l->rates[LIMIT_READ],
                l->rates[LIMIT_INT8], l->rates[LIMIT_BF16], l->rates[LIMIT_F32]);
     }
-    printf("\n%-8s %6s %8s %10s   %-13s %10s %9s\n", "test", "n", "context", "tok/s", "limit",
+    printf("\n%-11s %6s %8s %10s   %-13s %10s %9s\n", "test", "n", "context", "tok/s", "limit",
            "tok/s", "fraction");
     for (size_t i = 0; i < b->n_tests; i++) {
         const struct bench_test *t = &b->tests[i];
         snprintf(word, sizeof word, "%s%s%s", split ? plan->backends[t->limit_backend]->name : "",
                  split ? " " : "", limit_words[t->limit]);
-        printf("%-8s %6zu %8zu %10.2f   %-13s %10.2f %9.3f\n", kind_names[t->kind], t->n,
-               t->context, t->tok_s, word, t->limit_tok_s, t->tok_s / t->limit_tok_s);
+        snprintf(name, sizeof name, "%s%s", kind_names[t->kind], t->adapted ? "+lora" : "");
+        printf("%-11s %6zu %8zu %10.2f   %-13s %10.2f %9.3f\n", name, t->n, t->context, t->tok_s,
+               word, t->limit_tok_s, t->tok_s / t->limit_tok_s);
     }
 }
 
@@ -194,8 +214,9 @@ static json_t *results(const struct bench *b)
     for (size_t i = 0; i < b->n_tests && ok; i++) {
         const struct bench_test *t = &b->tests[i];
         json_t *result = json_pack(
-            "{s:s, s:I, s:I, s:f, s:s, s:s, s:f, s:f}", "test", kind_names[t->kind], "n",
-            (json_int_t)t->n, "context", (json_int_t)t->context, "tok_s", t->tok_s, "limit",
+            "{s:s, s:I, s:I, s:I, s:f, s:s, s:s, s:f, s:f}", "test", kind_names[t->kind], "n",
+            (json_int_t)t->n, "context", (json_int_t)t->context, "lora_rank",
+            (json_int_t)(t->adapted ? b->options.loras->rank : 0), "tok_s", t->tok_s, "limit",
             limit_names[t->limit], "limit_backend", b->placement.backends[t->limit_backend]->name,
             "limit_tok_s", t->limit_tok_s, "fraction", t->tok_s / t->limit_tok_s);
         ok = json_array_append_new(list, result) == 0;
@@ -253,9 +274,10 @@ static int open_model(const struct bench_args *args, int threads, struct model *
 static int measure(const struct bench_args *args, const struct number_list *batches,
                    struct number_list *contexts)
 {
-    struct bench_test tests[1 + 2 * MAX_LIST];
+    struct bench_test tests[MAX_TESTS];
     int threads = args->model.threads > 0 ? args->model.threads : processors_available();
     struct model model;
+    struct lora lora = {0};
     struct llama3_error err;
     progress_start("measuring", 0, 0);
     int status = open_model(args, threads, &model);
@@ -268,7 +290,9 @@ static int measure(const struct bench_args *args, const struct number_list *batc
         .model = &model,
         .options = {.backend = {.threads = threads},
                     .max_rows = args->chunk > 0 ? args->chunk : DEFAULT_CHUNK,
-                    .kv_type = (enum llama3_kv_type)args->model.kv},
+                    .kv_type = (enum llama3_kv_type)args->model.kv,
+                    .loras = &lora,
+                    .n_loras = args->lora_rank > 0},
         .place = {.gpu_layers = args->gpu.layers,
                   .kv_on_host = args->gpu.kv_on_host != 0,
                   .device = args->gpu.device,
@@ -278,7 +302,9 @@ static int measure(const struct bench_args *args, const struct number_list *batc
         .n_tests = list_tests(args, batches, contexts, tests),
         .rounds = args->rounds,
     };
-    int result = bench_run(&bench, &err);
+    int result = args->lora_rank > 0 ? synthetic_lora(&lora, &model, args->lora_rank, &err) : 0;
+    if (result == 0)
+        result = bench_run(&bench, &err);
     progress_stop();
     const char *type = args->type >= 0 ? type_names[args->type] : dtype_info(model.dtype)->name;
     if (result != 0)
@@ -287,6 +313,7 @@ static int measure(const struct bench_args *args, const struct number_list *batc
         status = print_json(&bench, type);
     else
         print_table(&bench, type);
+    lora_close(&lora);
     model_close(&model);
     return status == STATUS_OK ? finish_stdout() : status;
 }

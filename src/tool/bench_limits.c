@@ -37,6 +37,17 @@ static double positions_of(const struct bench_test *test, double rows)
     return rows * ((double)test->context + ((double)test->steps + 1) / 2);
 }
 
+/* Both factors of what the adapter has for a weight. */
+static void add_factors(const struct bench *b, size_t stage, size_t weight, double rows,
+                        struct cost *cost)
+{
+    const struct lora_pair *pair = stage_pair(b->options.loras, stage, weight);
+    if (pair == NULL)
+        return;
+    add_matrix(cost, &pair->a, rows);
+    add_matrix(cost, &pair->b, rows);
+}
+
 static void add_stage(const struct bench *b, const struct bench_test *test, size_t stage,
                       struct cost *cost)
 {
@@ -54,9 +65,12 @@ static void add_stage(const struct bench *b, const struct bench_test *test, size
     case STAGE_QKV:
     case STAGE_OUT:
     case STAGE_FFN:
-        for (size_t n = stage_weights(b->model, stage, false, list); n > 0; n--)
+        for (size_t n = stage_weights(b->model, stage, false, list); n > 0; n--) {
             if (list[n - 1].use == WEIGHT_MATRIX)
                 add_matrix(cost, list[n - 1].matrix, rows);
+            if (test->adapted)
+                add_factors(b, stage, n - 1, rows, cost);
+        }
         break;
     }
 }

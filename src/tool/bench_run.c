@@ -162,6 +162,8 @@ static int run_test(const struct runner *r, const struct bench_test *test, bool 
 {
     size_t n = test->kind == BENCH_PROMPT && warm && test->n > WARM_ROWS ? WARM_ROWS : test->n;
     size_t steps = warm ? 1 : test->steps;
+    for (size_t i = 0; i < sequences_of(test) && r->bench->options.n_loras > 0; i++)
+        sequence_scales(r->sequences[test->sequence + i])[0] = test->adapted ? 1 : 0;
     double start = clock_seconds();
     int status =
         test->kind == BENCH_PROMPT ? run_prompt(r, test, n, err) : run_steps(r, test, steps, err);

@@ -14,6 +14,7 @@ struct bench_test {
     size_t n;       /* tokens of a prompt, tokens decoded one by one, or rows of a batch */
     size_t context; /* positions already in the sequence */
     size_t steps;   /* passes of a decode or batch */
+    bool adapted;   /* with the adapter of the options */
     /* Filled in by bench_run: */
     size_t sequence;      /* the first sequence it works on */
     double *rates;        /* [rounds] tokens a second */
@@ -25,7 +26,7 @@ struct bench_test {
 
 struct bench {
     const struct model *model;
-    struct forward_options options; /* threads, chunk (max_rows) and kv_type are given */
+    struct forward_options options; /* threads, chunk (max_rows), kv_type and adapters are given */
     struct placement_request place; /* what the GPU should do; context and KV are the tests' */
     struct bench_test *tests;       /* [n_tests] */
     size_t n_tests, rounds;

@@ -189,6 +189,9 @@ static void fill_words(void *data, size_t bytes, uint64_t seed, uint64_t keep, u
     }
 }
 
+/* Of two f32 of either sign, 2^-7 to 2^-5. */
+static const uint64_t FLOATS_KEPT = 0x80ffffff80ffffff, FLOATS_SET = 0x3c0000003c000000;
+
 /* Scales or offsets from 64 to 127. */
 static void fill_numbers(uint8_t *numbers, size_t n, bool half, uint64_t seed)
 {
@@ -231,8 +234,7 @@ static void fill_matrix(const struct filling *f, size_t index)
             fill_words(data + i * unit, rows * row_bytes, seed, 0x80ff80ff80ff80ff,
                        0x3c003c003c003c00);
         else if (m->rows > 1)
-            fill_words(data + i * unit, rows * row_bytes, seed, 0x80ffffff80ffffff,
-                       0x3c0000003c000000);
+            fill_words(data + i * unit, rows * row_bytes, seed, FLOATS_KEPT, FLOATS_SET);
         else /* a norm: ones */
             fill_words(data, row_bytes, seed, 0, 0x3f8000003f800000);
     }
@@ -293,4 +295,31 @@ int synthetic_open(struct model *m, const char *shape, const char *type, int thr
     if (status != 0)
         model_close(m);
     return status;
+}
+
+/* ---- an adapter -------------------------------------------------------------------------- */
+
+int synthetic_lora(struct lora *lora, const struct model *model, size_t rank,
+                   struct llama3_error *err)
+{
+    lora->n_layers = model->config.n_layers;
+    lora->rank = rank;
+    lora->pairs =
+        size_alloc_for(lora->n_layers + 1, TENSOR_KINDS * sizeof *lora->pairs, "an adapter", err);
+    for (size_t i = 0; lora->pairs != NULL && i < tensor_count(model); i++) {
+        const struct tensor t = tensor_at(model, i);
+        struct lora_pair *pair = tensor_is_layers(t.kind) ? lora_pair(lora, t.kind, t.layer) : NULL;
+        if (pair == NULL)
+            continue;
+        size_t rows = t.matrix->rows, cols = t.matrix->cols;
+        pair->memory = size_alloc_for(rank, (rows + cols) * sizeof(float), "an adapter", err);
+        if (pair->memory == NULL)
+            return -1;
+        fill_words(pair->memory, rank * (rows + cols) * sizeof(float), i, FLOATS_KEPT, FLOATS_SET);
+        pair->a =
+            (struct matrix){.type = DTYPE_F32, .rows = rank, .cols = cols, .data = pair->memory};
+        pair->b = (struct matrix){
+            .type = DTYPE_F32, .rows = rank, .cols = rows, .data = pair->memory + rank * cols};
+    }
+    return lora->pairs != NULL ? 0 : -1;
 }
