@@ -103,8 +103,32 @@ static bool is_of(const char *module, const char *name)
     return m <= n && strcmp(module + n - m, name) == 0 && (m == n || module[n - m - 1] == '.');
 }
 
-/* The value that the first matching key of a pattern has; the default if none has. PEFT takes keys
- * for expressions; almost all are names, which may begin with '^', and only these are supported. */
+/* Whether a pattern's key means a module, as PEFT has it: re.match(rf"(.*\.)?({key})$", module).
+ * Keys are names almost always, so of expressions only these are known: '.' is any character, "\."
+ * a dot, '^' and '$' are the ends. -1: another. */
+static int match_key(const char *key, const char *module)
+{
+    const bool whole = key[0] == '^';
+    size_t n = 0, left = strlen(module);
+    key += whole;
+    for (const char *at = key; *at != '\0' && strcmp(at, "$") != 0; at++, n++) {
+        if (at[0] == '\\' && at[1] == '.')
+            at++;
+        else if (strchr("\\^$|?*+()[]{}", *at) != NULL)
+            return -1;
+    }
+    if (n > left || (n < left && (whole || module[left - n - 1] != '.')))
+        return 0;
+    for (module += left - n; *module != '\0'; module++, key++) {
+        const bool any = *key == '.';
+        key += *key == '\\';
+        if (!any && *key != *module)
+            return 0;
+    }
+    return 1;
+}
+
+/* The value that the first matching key of a pattern has; the default if none has. */
 static int find_pattern(const json_t *config, const char *pattern, const char *module,
                         double *value, const char *where, struct llama3_error *err)
 {
@@ -118,11 +142,11 @@ static int find_pattern(const json_t *config, const char *pattern, const char *m
                            json_kind(object));
     json_object_foreach((json_t *)(uintptr_t)object, key, item)
     {
-        const char *name = key[0] == '^' ? key + 1 : key;
-        if (strpbrk(name, "\\^$|?*+()[]{}") != NULL)
+        int match = match_key(key, module);
+        if (match < 0)
             return error_input(err, "%s: \"%s\": expected names of modules, found \"%.80s\"", where,
                                pattern, key);
-        if (name > key ? strcmp(module, name) == 0 : is_of(module, name))
+        if (match > 0)
             return json_get_number(object, key, true, 0, 1e9, value, where, err);
     }
     return 0;
