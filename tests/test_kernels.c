@@ -266,6 +266,20 @@ static void test_elements(size_t n)
     free(x), free(w), free(a), free(b), free(half), free(twin);
 }
 
+static void test_wide(size_t rank, size_t tokens, size_t cols)
+{
+    size_t stride = cols + LANES, x_stride = rank + 3;
+    float *w = floats(rank * stride), *x = floats(tokens * x_stride);
+    float *y[2] = {floats(tokens * stride), floats(tokens * stride)};
+    memcpy(y[1], y[0], tokens * stride * sizeof *y[0]);
+    for (size_t i = 0; i < 2; i++) {
+        struct wide_block block = {w, stride, x, x_stride, y[i], stride, rank, tokens, cols};
+        (i == 0 ? scalar : fast)->add_wide(&block);
+    }
+    same("add_wide", y[0], y[1], tokens * stride * sizeof *y[0]);
+    free(w), free(x), free(y[0]), free(y[1]);
+}
+
 /* Any bytes are blocks of some weights; NaN for NaN is enough. */
 static void test_expand(enum dtype type)
 {
@@ -513,6 +527,8 @@ static void test_table(void)
                 test_attend((enum llama3_kv_type)type, groups[group], dims[dim], 1 + pick(KV_PAGE));
     for (size_t n = 1; n < 200; n += 1 + n / 3)
         test_elements(n);
+    for (size_t tokens = 1; tokens < 12; tokens++)
+        test_wide(1 + pick(40), tokens, LANES * (1 + pick(9)));
     for (int type = 0; type < DTYPE_ROWS; type++)
         test_expand((enum dtype)type);
     if (fast->linear_groups != NULL) {

@@ -146,6 +146,18 @@ struct group_block {
     struct group_scratch *scratch;
 };
 
+/* What the second factor of an adapter adds to some columns: y[token] += the sum of x[token][k] *
+ * w[k] over k, ascending from 0, each product rounded before it is added. */
+struct wide_block {
+    const float *w; /* [rank], w_stride elements apart */
+    size_t w_stride;
+    const float *x; /* [tokens][rank], x_stride elements apart */
+    size_t x_stride;
+    float *y; /* [tokens], y_stride elements apart */
+    size_t y_stride;
+    size_t rank, tokens, cols; /* cols: a multiple of LANES */
+};
+
 /* A step of online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867): queries that share a KV
  * head attend to the first `count` positions of a page. */
 struct attend_page {
@@ -182,6 +194,8 @@ struct kernels {
     size_t group_most; /* but up to so many tokens are one tile */
     /* One row of n numbers, padded with zeros to a multiple of LANES, to token 0 of q. */
     void (*quantize)(const float *x, size_t n, const struct quantized *q);
+    /* The same bits on every table. */
+    void (*add_wide)(const struct wide_block *block);
     /* x += d */
     void (*add)(float *x, const float *d, size_t n);
     /* y = x * w / sqrt(mean(x^2) + eps), the mean over n; padded as n is. */

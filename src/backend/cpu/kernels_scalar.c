@@ -73,6 +73,20 @@ static void linear_bf16(const struct linear_block *block)
     linear(block, DTYPE_BF16);
 }
 
+static void add_wide(const struct wide_block *b)
+{
+    for (size_t token = 0; token < b->tokens; token++)
+        for (size_t col = 0; col < b->cols; col += LANES) {
+            const float *x = b->x + token * b->x_stride, *w = b->w + col;
+            float *y = b->y + token * b->y_stride + col, sums[LANES] = {0};
+            for (size_t k = 0; k < b->rank; k++, w += b->w_stride)
+                for (size_t i = 0; i < LANES; i++)
+                    sums[i] += x[k] * w[i];
+            for (size_t i = 0; i < LANES; i++)
+                y[i] += sums[i];
+        }
+}
+
 static void add(float *x, const float *d, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -220,10 +234,11 @@ static void store_f16(const float *in, void *out, size_t n)
 
 #include "backend/cpu/kernels_block.inc"
 
-#define KERNELS                                                                                  \
-    .linear = {linear_f32, linear_f16, linear_bf16}, .add = add, .norm = norm, .swiglu = swiglu, \
-    .kv = {[LLAMA3_KV_F16] = {attend_f16, store_f16}, [LLAMA3_KV_F32] = {attend_f32, NULL}},     \
-    .search_scales = search_scales, .search_steps = search_steps, .search_codes = search_codes,  \
+#define KERNELS                                                                                 \
+    .linear = {linear_f32, linear_f16, linear_bf16}, .add_wide = add_wide, .add = add,          \
+    .norm = norm, .swiglu = swiglu,                                                             \
+    .kv = {[LLAMA3_KV_F16] = {attend_f16, store_f16}, [LLAMA3_KV_F32] = {attend_f32, NULL}},    \
+    .search_scales = search_scales, .search_steps = search_steps, .search_codes = search_codes, \
     .search_feedback = search_feedback, .block_fit = fit_blocks, .block_choose = choose_block
 
 /* Without integer kernels: grouped weights are expanded to f32. */

@@ -441,31 +441,24 @@ static void thin_units(void *arg, size_t first, size_t end)
     }
 }
 
-/* LANES numbers of y[i]: the rank's products in ascending order, for whatever rows there are. */
-static void add_lanes(const struct adapting *d, size_t i, size_t col, size_t token)
-{
-    const struct matrix *b = &d->b[i]->matrix;
-    const float *thin = d->thin[i].data + token * d->thin[i].stride;
-    const float *at = (const float *)b->data + col;
-    float *y = d->y[i]->data + token * d->y[i]->stride + col;
-    size_t left = d->y[i]->cols - col, n = left < LANES ? left : LANES;
-    float sums[LANES] = {0};
-    for (size_t k = 0; k < b->rows; k++, at += b->cols)
-        for (size_t lane = 0; lane < LANES; lane++)
-            sums[lane] += thin[k] * at[lane];
-    for (size_t lane = 0; lane < n; lane++)
-        y[lane] += sums[lane];
-}
-
 static void wide_units(void *arg, size_t first, size_t end)
 {
     const struct adapting *d = arg;
     for (; first < end; first++) {
         size_t unit = first, i = find_unit(d->b, WIDE_UNIT, &unit), col = unit * WIDE_UNIT;
-        size_t left = d->b[i]->matrix.cols - col;
-        for (size_t t = d->token; t < d->token + d->tokens; t++)
-            for (size_t at = 0; at < WIDE_UNIT && at < left; at += LANES)
-                add_lanes(d, i, col + at, t);
+        const struct matrix *b = &d->b[i]->matrix;
+        struct wide_block block = {
+            .w = (const float *)b->data + col,
+            .w_stride = b->cols,
+            .x = d->thin[i].data + d->token * d->thin[i].stride,
+            .x_stride = d->thin[i].stride,
+            .y = d->y[i]->data + d->token * d->y[i]->stride + col,
+            .y_stride = d->y[i]->stride,
+            .rank = b->rows,
+            .tokens = d->tokens,
+            .cols = b->cols - col < WIDE_UNIT ? b->cols - col : WIDE_UNIT,
+        };
+        d->cpu->kernels->add_wide(&block);
     }
 }
 
