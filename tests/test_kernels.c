@@ -512,7 +512,7 @@ static void test_search(enum dtype type)
 
 static void test_table(void)
 {
-    static const size_t dims[] = {64, 80, 128, 2, 20}, groups[] = {1, 3, 4, 8, 13};
+    static const size_t dims[] = {64, 80, 128, 2, 20}, groups[] = {1, 3, 4, 8, 11, 13};
 
     for (size_t tokens = 1; tokens <= 33; tokens++)
         for (int type = 0; type < TYPES_READ; type++)
@@ -522,7 +522,7 @@ static void test_table(void)
     for (size_t tokens = 1; fast->linear_bf16_products != NULL && tokens < 20; tokens++)
         test_pairs(1 + pick(41), tokens, BF16_COLS * (1 + pick(40)));
     for (size_t dim = 0; dim < 5; dim++)
-        for (size_t group = 0; group < 5; group++)
+        for (size_t group = 0; group < 6; group++)
             for (int type = 0; type < 2; type++)
                 test_attend((enum llama3_kv_type)type, groups[group], dims[dim], 1 + pick(KV_PAGE));
     for (size_t n = 1; n < 200; n += 1 + n / 3)

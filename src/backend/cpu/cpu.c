@@ -16,11 +16,12 @@ static int allocate_scratch(struct cpu *cpu, struct llama3_error *err)
     size_t queries = cpu->tile_rows * cpu->group;
     size_t states = round_up(queries * cpu->state_size, LANES);
     size_t q = round_up(queries * cpu->shape.head_dim, LANES);
-    size_t head = cpu->padded_dim;
+    size_t head = cpu->padded_dim, page = 2 * KV_PAGE * cpu->padded_dim;
     size_t panel = (size_t)PANEL_ROWS * PANEL_COLS;
     size_t partial = (size_t)PANEL_ROWS * PANEL_TOKENS * LANES;
     size_t groups = sizeof(struct group_scratch) / sizeof(float);
-    size_t floats = panel + partial + q + 2 * states + 3 * head + groups + cpu->piece_numbers;
+    size_t floats =
+        panel + partial + q + page + 2 * states + 3 * head + groups + cpu->piece_numbers;
     size_t threads = (size_t)cpu->threads;
 
     cpu->scratch = size_alloc(threads, sizeof *cpu->scratch);
@@ -33,7 +34,8 @@ static int allocate_scratch(struct cpu *cpu, struct llama3_error *err)
         scratch->panel = next;
         scratch->partial = scratch->panel + panel;
         scratch->q = scratch->partial + partial;
-        scratch->chunk = scratch->q + q;
+        scratch->page = scratch->q + q;
+        scratch->chunk = scratch->page + page;
         scratch->total = scratch->chunk + states;
         scratch->head = scratch->total + states;
         scratch->stored_k = scratch->head + head;
@@ -96,7 +98,7 @@ static void cpu_close(struct backend *backend)
 static struct backend *cpu_open(const struct backend_options *options,
                                 const struct backend_shape *shape, struct llama3_error *err)
 {
-    enum { SHARING = 16 }; /* queries attended together, where a KV head has fewer */
+    enum { SHARING = 48 }; /* queries attended together, where a KV head has fewer */
     const struct kernels *kernels = kernels_choose(err);
     if (kernels == NULL)
         return NULL;

@@ -52,6 +52,7 @@ struct scratch {
     float *panel;              /* [PANEL_ROWS][PANEL_COLS] weights as f32 */
     float *partial;            /* [PANEL_ROWS][PANEL_TOKENS][LANES] */
     float *q;                  /* [max_queries][head_dim] */
+    float *page;               /* K and V of a page, expanded: [2][KV_PAGE][padded_dim] */
     float *chunk;              /* softmax states of one chunk of pages, */
     float *total;              /* and of all so far: [max_queries][state_size] */
     float *head;               /* [padded_dim] a head of K or V on its way to a page, */

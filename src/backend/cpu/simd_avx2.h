@@ -10,7 +10,7 @@
 enum {
     VL = 8,          /* floats in a vector */
     TOKEN_TILE = 3,  /* tokens of linear in registers, with ROW_TILE rows */
-    ATTEND_TILE = 4, /* queries of attend in registers, and vectors of scores or outputs */
+    ATTEND_TILE = 6, /* queries of attend in registers, and vectors of scores or outputs */
     ATTEND_VECTORS = 2
 };
 
