@@ -6,6 +6,14 @@
 #include <check.h>
 #include <stdlib.h>
 
+/* ck_assert_msg() for loops of many thousands of rounds: Check keeps a record of every assertion
+ * that holds, which took most of the time of some tests. */
+#define require(holds, ...)            \
+    do {                               \
+        if (!(holds))                  \
+            ck_abort_msg(__VA_ARGS__); \
+    } while (0)
+
 /* Runs the tests, and is what main() returns. */
 static inline int run_tests(const char *name, TCase *tests)
 {

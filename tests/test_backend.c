@@ -643,7 +643,8 @@ static void check_add_norm(int subject, size_t cols, bool with_d, enum rows rows
         double square = 0;
         for (size_t i = 0; i < cols; i++) {
             float sum = norm.x[r * cols + i] + (with_d ? d[r * cols + i] : 0);
-            ck_assert_float_eq(xs[r * cols + i], sum);
+            require(xs[r * cols + i] == sum, "row %zu: expected %g, found %g", r, (double)sum,
+                    (double)xs[r * cols + i]);
             square += (double)sum * (double)sum;
         }
         if (rows == ROWS_LOGITS && !(r % 3 == 1 && r / 3 < WANTED))
@@ -653,8 +654,8 @@ static void check_add_norm(int subject, size_t cols, bool with_d, enum rows rows
             float weight;
             memcpy(&weight, (const uint8_t *)norm.matrix.data + 4 * i, 4);
             double expected = (double)xs[r * cols + i] * scale * (double)weight;
-            ck_assert_double_le(fabs((double)out[at * cols + i] - expected),
-                                2e-6 + 2e-6 * fabs(expected));
+            require(fabs((double)out[at * cols + i] - expected) <= 2e-6 + 2e-6 * fabs(expected),
+                    "row %zu: expected %g, found %g", r, expected, (double)out[at * cols + i]);
         }
         at++;
     }
@@ -751,7 +752,8 @@ START_TEST(permute_orders)
         issue(&rig, (struct call){.op = PERMUTE, .a = to, .b = from, .w = w});
         float *out = contents(&rig, ROWS_ALL, N, COLS, to);
         for (size_t i = 0; i < N * COLS; i++)
-            ck_assert_mem_eq(&out[i], &x[i / COLS * COLS + order[i % COLS]], sizeof *out);
+            require(memcmp(&out[i], &x[i / COLS * COLS + order[i % COLS]], sizeof *out) == 0,
+                    "row %zu, column %zu: another column's value", i / COLS, i % COLS);
         free(out);
         free(x);
         rig.ops->weight_free(rig.b, w);
@@ -779,7 +781,8 @@ START_TEST(swiglu_gates)
         float *out = contents(&rig, ROWS_ALL, N, COLS, g);
         for (size_t i = 0; i < N * COLS; i++) {
             double expected = (double)gate[i] / (1 + exp(-(double)gate[i])) * (double)up[i];
-            ck_assert_double_le(fabs((double)out[i] - expected), 1e-6 * fabs(expected) + 1e-30);
+            require(fabs((double)out[i] - expected) <= 1e-6 * fabs(expected) + 1e-30,
+                    "expected %g, found %g", expected, (double)out[i]);
         }
         free(out);
         free(gate);
@@ -1052,7 +1055,7 @@ START_TEST(pages_are_shared_until_written)
 
     /* The export is what was stored, and an import brings it back elsewhere. */
     for (size_t i = 0; i < n_k; i++)
-        ck_assert_uint_eq(v[0][i], f32_to_f16(s.v[i]));
+        require(v[0][i] == f32_to_f16(s.v[i]), "value %zu isn't what was stored", i);
     struct kv *c = rig.ops->kv_open(rig.b, &rig.err);
     ck_assert_int_eq(rig.ops->kv_reserve(rig.b, c, 0, SHARED, &rig.err), 0);
     ck_assert_int_eq(rig.ops->kv_import(rig.b, c, 1, 0, SHARED, k[0], v[0], &rig.err), 0);
@@ -1219,10 +1222,11 @@ static void check_adapted(const struct adapt_data *d, size_t i, size_t adapter, 
         for (size_t c = 0; c < outs[i]; c++) {
             float scale = adapter_scales[r * SEQS / ADAPT_ROWS][adapter];
             double want = adapted(d, i, r, c, (double)scale), found = out[r * outs[i] + c];
-            ck_assert_msg(fabs(found - want) < 1e-4 * (1 + fabs(want)), "%zu %zu %zu: %g, not %g",
-                          i, r, c, found, want);
-            ck_assert(scale != 0 ||
-                      memcmp(&out[r * outs[i] + c], &d->y[i][r * outs[i] + c], sizeof(float)) == 0);
+            require(fabs(found - want) < 1e-4 * (1 + fabs(want)),
+                    "%zu %zu %zu: expected %g, found %g", i, r, c, want, found);
+            require(scale != 0 || memcmp(&out[r * outs[i] + c], &d->y[i][r * outs[i] + c],
+                                         sizeof(float)) == 0,
+                    "%zu %zu %zu: changed by a scale of 0", i, r, c);
         }
 }
 

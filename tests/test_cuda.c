@@ -639,10 +639,12 @@ static void check_group(const struct matrix *m, const struct device_matrix *d, s
     for (size_t col = 0; col < GROUP; col++) {
         int code = group_code(m->type, &s, strip, row % STRIP, group * GROUP + col);
         if (d->form == MATRIX_INT4)
-            ck_assert_int_eq(unit_at(d, row, group, 0)[col / 2] >> (col % 2 * 4) & 15, code);
+            require((unit_at(d, row, group, 0)[col / 2] >> (col % 2 * 4) & 15) == code,
+                    "row %zu, group %zu, column %zu: another code", row, group, col);
         else
-            ck_assert_int_eq((int8_t)unit_at(d, row, group, col / 16)[col % 16],
-                             m->type == DTYPE_INT4 ? m->groups.codebook[code] : code);
+            require((int8_t)unit_at(d, row, group, col / 16)[col % 16] ==
+                        (m->type == DTYPE_INT4 ? m->groups.codebook[code] : code),
+                    "row %zu, group %zu, column %zu: another level", row, group, col);
     }
     if (m->groups.scale == GROUP_SCALE_F16)
         check_half(d->scales + at * 2, load_f16(strip + s.scales + i * 2));
@@ -723,9 +725,9 @@ static void check_expanded(const struct matrix *m, size_t first, size_t n)
         for (size_t col = 0; col < width; col++) {
             float ours = bf16_to_f32(out[row * width + col]);
             float theirs = col < m->cols ? rounded_to_bf16(expected[col]) : 0;
-            ck_assert_msg((isnan(ours) && isnan(theirs)) || memcmp(&ours, &theirs, 4) == 0,
-                          "%s %zu, %zu: %g instead of %g", dtype_info(m->type)->name, row, col,
-                          (double)ours, (double)theirs);
+            require((isnan(ours) && isnan(theirs)) || memcmp(&ours, &theirs, 4) == 0,
+                    "%s %zu, %zu: expected %g, found %g", dtype_info(m->type)->name, row, col,
+                    (double)theirs, (double)ours);
         }
     }
     cudaFree(on_device);

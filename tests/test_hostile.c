@@ -46,7 +46,7 @@ static void read_matrix(const struct model *model, const struct matrix *matrix)
                 spans[n].data + spans[n].bytes <= map->data + map->size)
                 break;
         }
-        ck_assert_msg(i < model->n_maps, "a matrix lies outside of its file");
+        require(i < model->n_maps, "a matrix lies outside of its file");
     }
     static float row[1 << 16];
     ck_assert_uint_le(matrix->cols, sizeof row / sizeof *row);
@@ -61,8 +61,7 @@ static void check_message(const struct llama3_error *err)
     ck_assert_int_ne(err->code, LLAMA3_OK);
     ck_assert_uint_eq(utf8_valid((const uint8_t *)err->message, n), n);
     for (size_t i = 0; i < n; i++)
-        ck_assert_msg((uint8_t)err->message[i] >= 0x20 && err->message[i] != 0x7f, "%s",
-                      err->message);
+        require((uint8_t)err->message[i] >= 0x20 && err->message[i] != 0x7f, "%s", err->message);
 }
 
 /* Each template renders or is refused. */

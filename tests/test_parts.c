@@ -232,10 +232,12 @@ static void check_expanded(const struct sample *s)
         matrix_expand(&s->matrix, r, first, s->matrix.cols - first, part);
         for (size_t j = 0; j < s->matrix.cols; j++) {
             float want = formula(s, r, j);
-            ck_assert_msg(f32_bits(row[s->order[j]]) == f32_bits(want), "row %zu: %g, not %g", r,
-                          (double)row[s->order[j]], (double)want);
+            require(f32_bits(row[s->order[j]]) == f32_bits(want), "row %zu: expected %g, found %g",
+                    r, (double)want, (double)row[s->order[j]]);
             if (j >= first)
-                ck_assert_uint_eq(f32_bits(part[j - first]), f32_bits(want));
+                require(f32_bits(part[j - first]) == f32_bits(want),
+                        "row %zu from column %zu: expected %g, found %g", r, first, (double)want,
+                        (double)part[j - first]);
         }
     }
 }
@@ -259,8 +261,8 @@ static void check_strips(const struct sample *s, size_t first, size_t n)
         for (size_t j = 0; j < cols; j++) {
             float want = r < n ? formula(s, first + r, j) : 0;
             float most = r < n && format.offset ? s->scales[first + r][j / s->group] * 0x1p-4f : 0;
-            ck_assert_msg(fabsf(got[j] - want) <= most, "row %zu, column %zu: %g, not %g", r, j,
-                          (double)got[j], (double)want);
+            require(fabsf(got[j] - want) <= most, "row %zu, column %zu: expected %g, found %g", r,
+                    j, (double)want, (double)got[j]);
         }
     }
     free(strips);

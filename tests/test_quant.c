@@ -46,9 +46,9 @@ START_TEST(expands_as_the_reference)
         for (size_t i = 0; i < n; i++) {
             float expected;
             memcpy(&expected, golden + bytes + 4 * i, sizeof expected);
-            ck_assert_msg(memcmp(&out[i], &expected, sizeof expected) == 0,
-                          "%s: weight %zu is %a, not %a", info->name, i, (double)out[i],
-                          (double)expected);
+            require(memcmp(&out[i], &expected, sizeof expected) == 0,
+                    "%s: weight %zu: expected %a, found %a", info->name, i, (double)expected,
+                    (double)out[i]);
         }
     }
     free(moved);
@@ -115,43 +115,49 @@ START_TEST(halves_to_floats)
     for (unsigned half = 0; half < 65536; half++) {
         int exponent = half >> 10 & 31, mantissa = half & 1023;
         float value = f16_to_f32((uint16_t)half);
-        ck_assert_int_eq(!!signbit(value), half >> 15);
-        if (exponent == 31 && mantissa != 0)
-            ck_assert(isnan(value));
-        else if (exponent == 31)
-            ck_assert(isinf(value));
+        bool right;
+        if (exponent == 31)
+            right = mantissa != 0 ? isnan(value) : isinf(value);
         else if (exponent == 0)
-            ck_assert(fabsf(value) == ldexpf((float)mantissa, -24));
+            right = fabsf(value) == ldexpf((float)mantissa, -24);
         else
-            ck_assert(fabsf(value) == ldexpf((float)(1024 + mantissa), exponent - 25));
+            right = fabsf(value) == ldexpf((float)(1024 + mantissa), exponent - 25);
+        require(right && !!signbit(value) == half >> 15, "0x%04x: found %a", half, (double)value);
     }
 }
 END_TEST
+
+/* Asserts that a float becomes a half. */
+static void rounds_to(float value, unsigned half)
+{
+    unsigned found = f32_to_f16(value);
+    require(found == half, "%a: expected 0x%04x, found 0x%04x", (double)value, half, found);
+}
 
 START_TEST(floats_to_halves)
 {
     for (unsigned half = 0; half < 65536; half++) {
         float value = f16_to_f32((uint16_t)half);
         if (isnan(value))
-            ck_assert(isnan(f16_to_f32(f32_to_f16(value))));
+            require(isnan(f16_to_f32(f32_to_f16(value))), "0x%04x isn't a NaN", half);
         else
-            ck_assert_uint_eq(f32_to_f16(value), half);
+            rounds_to(value, half);
     }
     /* Between two neighbours: the nearer, and the even one from the middle. */
     for (uint16_t half = 0; half < 0x7bff; half++) {
         float low = f16_to_f32(half), high = f16_to_f32((uint16_t)(half + 1));
         float middle = (low + high) / 2;
-        ck_assert_uint_eq(f32_to_f16(middle), half + (half & 1));
-        ck_assert_uint_eq(f32_to_f16(nextafterf(middle, 0)), half);
-        ck_assert_uint_eq(f32_to_f16(nextafterf(middle, INFINITY)), half + 1);
-        ck_assert_uint_eq(f32_to_f16(-middle), 0x8000 | (half + (half & 1)));
+        rounds_to(middle, half + (half & 1u));
+        rounds_to(nextafterf(middle, 0), half);
+        rounds_to(nextafterf(middle, INFINITY), half + 1u);
+        rounds_to(-middle, 0x8000 | (half + (half & 1u)));
     }
-    ck_assert_uint_eq(f32_to_f16(65504), 0x7bff);
-    ck_assert_uint_eq(f32_to_f16(nextafterf(65520, 0)), 0x7bff);
-    ck_assert_uint_eq(f32_to_f16(65520), 0x7c00);
-    ck_assert_uint_eq(f32_to_f16(3e38f), 0x7c00);
-    ck_assert_uint_eq(f32_to_f16(-INFINITY), 0xfc00);
-    ck_assert_uint_eq(f32_to_f16(1e-45f), 0);
+    rounds_to(65504, 0x7bff);
+    rounds_to(nextafterf(65520, 0), 0x7bff);
+    rounds_to(65520, 0x7c00);
+    rounds_to(3e38f, 0x7c00);
+    rounds_to(-INFINITY, 0xfc00);
+    rounds_to(1e-45f, 0);
 }
 END_TEST
 
@@ -241,8 +247,8 @@ static void check_strip(enum dtype type, const struct group_format *format, size
             weight = scale * (float)(int4 ? format->codebook[code] : code) + offset;
             weight *= stored(strip, lane, 4);
             group_expand(type, format, cols, strip, lane, col, 1, &found);
-            ck_assert_msg(found == weight, "row %zu, column %zu of %zu: expected %g, found %g",
-                          lane, col, cols, (double)weight, (double)found);
+            require(found == weight, "row %zu, column %zu of %zu: expected %g, found %g", lane, col,
+                    cols, (double)weight, (double)found);
         }
 }
 
@@ -292,9 +298,9 @@ static void check_row(enum dtype type, const uint8_t *row, size_t cols, const ui
     dtype_expand(type, row, want, cols);
     group_expand(grouped, &format, cols, strip, lane, 0, cols, got);
     for (size_t i = 0; i < cols; i++)
-        ck_assert_msg(f32_bits(want[i]) == f32_bits(got[i]),
-                      "%s, row %zu, column %zu: expected %.9g, found %.9g", dtype_info(type)->name,
-                      lane, i, (double)want[i], (double)got[i]);
+        require(f32_bits(want[i]) == f32_bits(got[i]),
+                "%s, row %zu, column %zu: expected %.9g, found %.9g", dtype_info(type)->name, lane,
+                i, (double)want[i], (double)got[i]);
 }
 
 /* Strips of any number of rows expand to the bits of their blocks. They are written whole, with
@@ -325,11 +331,11 @@ START_TEST(strips_have_the_bits_of_blocks)
             for (size_t row = 0; row < n; row++)
                 check_row(type, rows + row * row_bytes, cols, strip, row);
             for (size_t row = n; row < STRIP; row++)
-                for (size_t col = 0; col < cols; col++) {
-                    ck_assert_int_eq(group_code(grouped, &l, strip, row, col), 0);
-                    ck_assert(group_scale_at(&format, &l, strip, row, col) == 0);
-                    ck_assert(group_offset_at(&format, &l, strip, row, col) == 0);
-                }
+                for (size_t col = 0; col < cols; col++)
+                    require(group_code(grouped, &l, strip, row, col) == 0 &&
+                                group_scale_at(&format, &l, strip, row, col) == 0 &&
+                                group_offset_at(&format, &l, strip, row, col) == 0,
+                            "%s, row %zu of %zu, column %zu: not zero", info->name, row, n, col);
         }
 }
 END_TEST
@@ -368,8 +374,8 @@ START_TEST(blocks_are_as_defined)
             float level =
                 t->codebook != NULL ? (float)t->codebook[b.codes[i]] : (float)(t->low + b.codes[i]);
             float product = scale * level;
-            ck_assert_msg(out[i] - (product - offset) == 0, "%s: weight %zu is %g, not %g",
-                          info->name, i, (double)out[i], (double)(product - offset));
+            require(out[i] - (product - offset) == 0, "%s: weight %zu: expected %g, found %g",
+                    info->name, i, (double)(product - offset), (double)out[i]);
         }
     }
 }
