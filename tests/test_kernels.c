@@ -193,20 +193,20 @@ static void test_pairs(size_t rows, size_t tokens, size_t cols)
 
 /* ---- attention --------------------------------------------------------------------------- */
 
-/* A whole page, then `count` positions of it. */
-static void attend_twice(const struct kernels *kernels, enum llama3_kv_type type,
-                         struct attend_page a, const float *q, size_t queries, size_t count,
-                         float *states)
+/* Some positions of a page, all of it, where the maximum rises, and the first ones again. */
+static void attend_thrice(const struct kernels *kernels, enum llama3_kv_type type,
+                          struct attend_page a, const float *q, size_t queries, size_t count,
+                          float *states)
 {
     for (size_t i = 0; i < queries; i++) {
         memset(states + i * a.state_size, 0, a.state_size * sizeof *states);
         states[i * a.state_size + a.padded_dim] = -INFINITY;
     }
     a.q = q, a.n_queries = queries, a.states = states;
-    a.count = KV_PAGE;
-    kernels->kv[type].attend(&a);
-    a.count = count;
-    kernels->kv[type].attend(&a);
+    for (int i = 0; i < 3; i++) {
+        a.count = i == 1 ? KV_PAGE : count;
+        kernels->kv[type].attend(&a);
+    }
 }
 
 static void test_attend(enum llama3_kv_type type, size_t queries, size_t head_dim, size_t count)
@@ -233,13 +233,13 @@ static void test_attend(enum llama3_kv_type type, size_t queries, size_t head_di
                             .next = k};
     snprintf(what, sizeof what, "attend %s, %zu queries of %zu, %zu positions",
              half ? "f16" : "f32", queries, head_dim, count);
-    attend_twice(scalar, type, a, q, queries, count, states[0]);
+    attend_thrice(scalar, type, a, q, queries, count, states[0]);
     while (next_table()) {
-        attend_twice(fast, type, a, q, queries, count, states[1]);
+        attend_thrice(fast, type, a, q, queries, count, states[1]);
         for (size_t i = 0; i < queries; i++) {
             near(what, states[1] + i * state, states[0] + i * state, head_dim, 16);
             near(what, states[1] + i * state + padded, states[0] + i * state + padded, 2, 16);
-            attend_twice(fast, type, a, q + i * head_dim, 1, count, states[2] + i * state);
+            attend_thrice(fast, type, a, q + i * head_dim, 1, count, states[2] + i * state);
         }
         same(what, states[1], states[2], queries * state * sizeof(float));
     }
