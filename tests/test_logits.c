@@ -62,6 +62,7 @@ static const struct {
     {"tiny-gptq-4-lies-v2", "", true},
     {"tiny-gptq-4-asym", "", true},
     {"tiny-gptq-4-act", "", true},
+    {"tiny-gptq-4-act-sym", "", true},
     {"tiny-gptq-4-channel", "", true},
     {"tiny-gptq-4-g128", "", true},
     {"tiny-gptq-8-g32", "", true},
@@ -85,6 +86,7 @@ static const struct {
     {"tiny-fp8-fbgemm", "", true},
     {"tiny-ct-mxfp4", "", true},
     {"tiny-ct-nvfp4", "", true},
+    {"tiny-modelopt-fp8", "", true},
     {"tiny-modelopt-nvfp4", "", true},
 };
 enum { N_FIXTURES = sizeof fixtures / sizeof fixtures[0] };

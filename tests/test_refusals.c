@@ -149,6 +149,25 @@ START_TEST(config_json)
 }
 END_TEST
 
+/* What older writers of GPTQ and AWQ put beside config.json. */
+START_TEST(quantization_files)
+{
+    static const struct change gptq[] = {
+        {"\"bits\": 4", "\"bits\": 3", "\"bits\": expected 4 or 8, found 3"},
+        {"\"sym\": true", "\"sym\": 1", "\"sym\": expected true or false, found an integer"},
+        {"128", "0.5", "\"group_size\": expected an integer, found a number"},
+    };
+    static const struct change awq[] = {
+        {"\"w_bit\": 4", "\"w_bit\": 8", "\"w_bit\": expected 4, found 8"},
+        {"GEMM", "Marlin", "\"version\": expected gemm or gemv, found \"Marlin\""},
+        {"128", "\"a\"", "\"q_group_size\": expected an integer, found a string"},
+    };
+    REFUSE("quantize_config.json", "{\"bits\": 4, \"group_size\": 128, \"sym\": true}", gptq);
+    REFUSE("quant_config.json", "{\"w_bit\": 4, \"q_group_size\": 128, \"version\": \"GEMM\"}",
+           awq);
+}
+END_TEST
+
 START_TEST(generation_config_json)
 {
     static const struct change changes[] = {
@@ -686,6 +705,7 @@ int main(void)
     TCase *tcase = tcase_create("refusals");
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, config_json);
+    tcase_add_test(tcase, quantization_files);
     tcase_add_test(tcase, generation_config_json);
     tcase_add_test(tcase, tokenizer_json);
     tcase_add_test(tcase, tokenizer_config_json);

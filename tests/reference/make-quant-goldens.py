@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/data/quant/*.bin: random blocks of every weight type and the f32 they stand for.
 
-    make-quant-goldens.py [--out tests/data/quant]
+    make-quant-goldens.py [--out tests/data/quant] [--ggml libggml-base.so]
 
 Each file is some blocks followed by their values as the gguf package expands them, little-endian
 f32. Codes and sub-scales are random bytes; the f16 fields are random finite numbers, the first few
@@ -9,9 +9,11 @@ picked: zeros of both signs, the smallest and largest subnormal, one, the larges
 
 sums.txt has a sum over the values of thousands of blocks, so that every code is among them: i.e. of
 f32 bits times 1, 3, 5 and so on, modulo 2^64. Byte i of these blocks is the lowest of splitmix64's
-number i, with the second highest bit cleared in the last byte of each float.
+number i, with the second highest bit cleared in the last byte of each float. --ggml compares the
+values of these blocks with what llama.cpp's library makes of them, bit for bit.
 """
 import argparse
+import ctypes
 from pathlib import Path
 
 import gguf
@@ -88,12 +90,28 @@ def splitmix(n):
     return x ^ x >> np.uint64(31)
 
 
-def checksum(kind):
+def summed_blocks(kind):
     size = gguf.GGML_QUANT_SIZES[kind][1]
     raw = splitmix(SUMMED * size).astype(np.uint8).reshape(SUMMED, size)
     last = {Q.IQ1_M: [55], Q.Q8_K: [3]}.get(kind, [at + 1 for at in HALVES[kind]])
     raw[:, last] &= 0xBF
-    bits = expand(raw, kind).view("<u4").astype(np.uint64)
+    return raw
+
+
+def compare_ggml(path):
+    library = ctypes.CDLL(path)
+    for kind in KINDS[KINDS.index(Q.Q4_0) :]:
+        raw = summed_blocks(kind)
+        ours, theirs = expand(raw, kind), np.empty(SUMMED * gguf.GGML_QUANT_SIZES[kind][0], "<f4")
+        function = getattr(library, "dequantize_row_" + kind.name.lower().replace("_k", "_K"))
+        function(ctypes.c_void_p(raw.ctypes.data), ctypes.c_void_p(theirs.ctypes.data),
+                 ctypes.c_int64(theirs.size))  # fmt: skip
+        assert (ours.view("<u4") == theirs.view("<u4")).all(), f"{kind.name}: ggml has others"
+    print("ggml: the same bits")
+
+
+def checksum(kind):
+    bits = expand(summed_blocks(kind), kind).view("<u4").astype(np.uint64)
     odd = np.arange(bits.size, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     return int((bits * odd).sum(dtype=np.uint64))
 
@@ -102,7 +120,11 @@ def main():
     parser = argparse.ArgumentParser()
     data = Path(__file__).resolve().parent.parent / "data"
     parser.add_argument("--out", default=data / "quant", type=Path)
-    out = parser.parse_args().out
+    parser.add_argument("--ggml", metavar="LIBRARY")
+    args = parser.parse_args()
+    if args.ggml:
+        compare_ggml(args.ggml)
+    out = args.out
     out.mkdir(parents=True, exist_ok=True)
     for seed, kind in enumerate(KINDS):
         content = make(np.random.default_rng(seed), kind)

@@ -9,30 +9,40 @@ Beside what make-fixtures.py writes (config.json, golden.json, golden.f32, ...),
                    little-endian f32 in rows
     weights.f32    the matrix that weights.json calls "whole", in full
 
-bitsandbytes and compressed-tensors quantize, pack and expand their own formats, in f32. AWQ, GPTQ
-and FP8 are packed here: AWQ and GPTQ as these specify, FP8 by torch's type. autoawq's unpacking
-checks AWQ where it is installed (pip install --no-deps autoawq; it asks for an older transformers).
-Scales are rounded to the type they are stored in before they are used.
+By whom tensors are packed, and expanded to the weights in f32:
+    bnb-*         bitsandbytes does both
+    ct-*          compressed-tensors does both; of ct-int4-act codes and order are made here, since it
+                  no longer does: 0.9.4, which did, expands them to the same bits
+    gptq-*        here, as the format is specified; gptqmodel expands them to the same bits
+    awq-*         here; autoawq expands gemm to the same bits, and packs gemv to the same tensors
+    modelopt-*    here; nvidia-modelopt expands them to the same bits
+    fp8-*         here, by torch's float8_e4m3fn; transformers expands them to the same bits
+Those of gptqmodel, autoawq and nvidia-modelopt are compared where these libraries are installed, whose versions format_libraries.py
+names. Scales are rounded to the type they are stored in before they are used.
 """
 import argparse
 import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
 
-import bitsandbytes
 import numpy as np
 import torch
 from bitsandbytes import functional as bnb
 from bitsandbytes.backends.default.ops import _dequantize_4bit_compute
 from compressed_tensors.compressors import BaseCompressor
+from compressed_tensors.compressors.nvfp4.helpers import unpack_fp4_from_uint8
 from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+from compressed_tensors.quantization.lifecycle.forward import dequantize
 from compressed_tensors.quantization.utils import calculate_qparams, generate_gparam
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+import format_libraries  # noqa: E402
 
 
 def load_file_as(name, path):
@@ -107,13 +117,17 @@ def take_gptq(w, v, name):
     place = torch.argsort(order)  # of each column in the order
     codes, scale, zero = round_codes(w[:, order], bits, size, v.get("asym"))
     codes, group = codes[:, place], (place // size).int()
-    stored_zero = zero - (0 if v.get("stored") == "v2" else 1)
-    return {
+    v1, out = v.get("stored") != "v2", expand_codes(codes, scale, zero, group)
+    tensors = {
         "qweight": pack_words(codes, bits).T.contiguous(),
-        "qzeros": pack_words(stored_zero.T, bits),
+        "qzeros": pack_words((zero - int(v1)).T, bits),
         "scales": scale.T.contiguous(),
         "g_idx": group,
-    }, expand_codes(codes, scale, zero, group)
+    }
+    format_libraries.check_gptq(tensors, bits, size, v1, out)
+    if v.get("biases"):
+        tensors["bias"] = torch.zeros(rows, dtype=torch.float16)
+    return tensors, out
 
 
 def gptq_config(v):
@@ -124,17 +138,13 @@ def gptq_config(v):
         **({"checkpoint_format": v["said"]} if "said" in v else {}))  # fmt: skip
 
 
+def autogptq_config(v):
+    config = dict(gptq_config(v), model_file_base_name="model")
+    del config["quant_method"]
+    return config
+
+
 # ---- AWQ -------------------------------------------------------------------------------------
-
-
-def check_awq(tensors, group, expected):
-    spec = importlib.util.find_spec("awq")
-    if spec is None:
-        return
-    unpacking = load_file_as("awq_packing", Path(spec.origin).parent / "utils" / "packing_utils.py")
-    out = unpacking.dequantize_gemm(
-        tensors["qweight"], tensors["qzeros"], tensors["scales"].float(), 4, group)  # fmt: skip
-    assert torch.equal(out.T, expected)
 
 
 def take_awq(w, v, name):
@@ -144,24 +154,30 @@ def take_awq(w, v, name):
     if v["version"] == "gemv":
         multiple = max(128 // v["group"], 1) * 8  # of groups
         pad = -scale.shape[1] % multiple
-        return {
+        tensors = {
             "qweight": pack_words(codes, 4),
             "qzeros": pack_words(torch.nn.functional.pad(zero, (0, pad)), 4),
             "scales": torch.nn.functional.pad(scale, (0, pad)),
-        }, out
+        }
+        format_libraries.check_awq_gemv(tensors, scale, zero, v["group"], out)
+        return tensors, out
     order = [0, 2, 4, 6, 1, 3, 5, 7]
     tensors = {
         "qweight": pack_words(codes.T, 4, order),
         "qzeros": pack_words(zero.T, 4, order),
         "scales": scale.T.contiguous(),
     }
-    check_awq(tensors, v["group"], out)
+    format_libraries.check_awq_gemm(tensors, v["group"], out)
     return tensors, out
 
 
 def awq_config(v):
     return dict(bits=4, group_size=v["group"], modules_to_not_convert=None, quant_method="awq",
                 version=v["version"], zero_point=True)  # fmt: skip
+
+
+def old_awq_config(v):
+    return dict(zero_point=True, q_group_size=v["group"], w_bit=4, version=v["version"].upper())
 
 
 # ---- compressed-tensors ----------------------------------------------------------------------
@@ -201,10 +217,11 @@ def take_ct(w, v, name):
         state["weight_zero_point"] = zero.to(torch.int8)
     library = BaseCompressor.get_value_from_registry(v["format"])
     packed = library.compress(state, scheme)
-    if fp4:  # the library expands these to bfloat16
-        out = expand_fp4(packed, args.group_size)
-        check = library.decompress(dict(packed), scheme)["weight"].float()
-        assert (check - out).abs().max() <= out.abs().max() / 100
+    if fp4:  # its decompress() does this in bfloat16
+        codes = unpack_fp4_from_uint8(packed["weight_packed"], *w.shape, dtype=torch.float32)
+        out = dequantize(
+            codes, library._decompress_scale(packed["weight_scale"], torch.float32), args=args,
+            global_scale=packed.get("weight_global_scale"), dtype=torch.float32)  # fmt: skip
     else:
         out = library.decompress(dict(packed), scheme)["weight"].float()
         packed["weight_scale"] = packed["weight_scale"].to(torch.bfloat16)
@@ -215,32 +232,18 @@ def take_ct(w, v, name):
     return packed, out
 
 
-FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
-
-
-def expand_fp4(packed, size):
-    codes = packed["weight_packed"]
-    codes = torch.stack([codes & 15, codes >> 4], -1).reshape(codes.shape[0], -1)
-    scale = packed["weight_scale"]
-    if scale.dtype == torch.uint8:
-        scale = torch.exp2(scale.float() - 127)
-    else:
-        scale = scale.float() / packed["weight_global_scale"]
-    return FP4[codes.long()] * scale.repeat_interleave(size, 1)
-
-
 def take_ct_act(w, v, name):
     """"actorder": "group", which the library no longer computes: as GPTQ's, with its packing."""
-    order, size = column_order(v, name, w.shape[1]), v["weights"]["group_size"]
+    order, args = column_order(v, name, w.shape[1]), ct_scheme(v).weights
     place = torch.argsort(order)
-    codes, scale, zero = round_codes(w[:, order], 4, size, False, torch.bfloat16)
-    codes, group = codes[:, place], (place // size).int()
+    codes, scale, zero = round_codes(w[:, order], 4, args.group_size, False, torch.bfloat16)
+    codes = (codes - 8).to(torch.int8)
     return {
-        "weight_packed": pack_to_int32((codes - 8).to(torch.int8), 4),
+        "weight_packed": pack_to_int32(codes[:, place], 4),
         "weight_scale": scale,
         "weight_shape": torch.tensor(w.shape),
-        "weight_g_idx": group,
-    }, expand_codes(codes, scale, zero, group)
+        "weight_g_idx": (place // args.group_size).int(),
+    }, dequantize(codes, scale.float(), args=args, dtype=torch.float32)[:, place]
 
 
 def ct_config(v):
@@ -256,6 +259,7 @@ def ct_config(v):
 # ---- FP8 of other libraries ------------------------------------------------------------------
 
 E4M3 = torch.float8_e4m3fn
+FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
 
 
 def take_fp8(w, v, name):
@@ -270,7 +274,11 @@ def take_fp8(w, v, name):
     else:
         each = scale = w.abs().max() / 448
     codes = (w / each).to(E4M3)
-    return {"weight": codes, v["scale"]: scale, **v.get("beside", {})}, codes.float() * each
+    tensors, out = {"weight": codes, v["scale"]: scale, **v.get("beside", {})}, codes.float() * each
+    if v.get("modelopt"):
+        format_libraries.check_modelopt(tensors, out)
+    format_libraries.check_fp8(codes, scale, v["kind"], out)
+    return tensors, out
 
 
 def take_modelopt_fp4(w, v, name):
@@ -280,12 +288,20 @@ def take_modelopt_fp4(w, v, name):
     # to the nearest level, and of two the one that is smaller
     codes = ((w / each).abs()[..., None] - FP4[:8]).abs().argmin(-1)
     codes = (codes + torch.signbit(w) * 8).to(torch.uint8)
-    return {
+    tensors, out = {
         "weight": codes[:, ::2] | codes[:, 1::2] << 4,
         "weight_scale": scale,
         "weight_scale_2": second,
         "input_scale": torch.tensor(0.0123),
     }, FP4[codes.long()] * each
+    format_libraries.check_modelopt(tensors, out)
+    return tensors, out
+
+
+def modelopt_config(v):
+    return dict(producer=dict(name="modelopt", version="0.47.0"),
+                quantization=dict(quant_algo="FP8", kv_cache_quant_algo="FP8",
+                                  exclude_modules=["lm_head"]))  # fmt: skip
 
 
 # ---- bitsandbytes ----------------------------------------------------------------------------
@@ -305,6 +321,8 @@ def take_bnb(w, v, name):
         absmax = bnb.dequantize_blockwise(absmax, state.state2) + state.offset
     out = _dequantize_4bit_compute(
         packed.reshape(-1), absmax, state.code, state.blocksize, state.shape, torch.float32)
+    if w.shape[1] % state.blocksize == 0:
+        format_libraries.equal(bnb.dequantize_4bit(packed, state), out, "bitsandbytes")
     state.dtype = torch.bfloat16  # what such checkpoints say: the type to compute in
     tensors = {"weight." + key: value for key, value in state.as_dict(packed=True).items()}
     return {"weight": packed, **tensors}, out
@@ -341,11 +359,13 @@ VARIANTS = {
     "gptq-4-lies-v2": dict(GPTQ, said="gptq_v2"),
     "gptq-4-asym": dict(GPTQ, asym=True),
     "gptq-4-act": dict(GPTQ, act=True, asym=True, layers=2),
+    "gptq-4-act-sym": dict(GPTQ, act=True, biases=True, file="quantize_config.json",
+                           config=autogptq_config),
     "gptq-4-channel": dict(GPTQ, group=-1),
     "gptq-4-g128": dict(GPTQ, group=128, dim=128, ffn=128, heads=8),
     "gptq-8-g32": dict(GPTQ, bits=8),
     "awq-gemm": dict(AWQ, layers=2),
-    "awq-gemv": dict(AWQ, version="gemv"),
+    "awq-gemv": dict(AWQ, version="gemv", file="quant_config.json", config=old_awq_config),
     "ct-int4-g32": dict(CT, weights=INT4),
     "ct-int4-asym": dict(CT, weights=dict(INT4, symmetric=False)),
     "ct-int4-channel": dict(CT, weights=dict(num_bits=4, type="int", strategy="channel")),
@@ -366,7 +386,8 @@ VARIANTS = {
     "ct-nvfp4": dict(CT, format="nvfp4-pack-quantized",
                      weights=dict(num_bits=4, type="float", strategy="tensor_group",
                                   group_size=16, scale_dtype="torch.float8_e4m3fn")),
-    "fp8-tensor": dict(FP8, kind="tensor", beside=FP8_BESIDE, attention_scales=True,
+    "fp8-tensor": dict(FP8, kind="tensor", beside=FP8_BESIDE,
+                       attention_scales=["k_scale", "v_scale"],
                        config=lambda v: dict(quant_method="fp8", activation_scheme="static",
                                              ignored_layers=["lm_head"])),
     "fp8-block": dict(FP8, kind="block", scale="weight_scale_inv", ffn=144,
@@ -376,6 +397,9 @@ VARIANTS = {
                        beside={"input_scale_ub": torch.tensor([1200.0])},
                        config=lambda v: dict(activation_scale_ub=1200.0, quant_method="fbgemm_fp8",
                                              modules_to_not_convert=["model.layers.0.self_attn"])),
+    "modelopt-fp8": dict(FP8, kind="tensor", beside=FP8_BESIDE, dim=32, layers=2, modelopt=True,
+                         attention_scales=["k_proj.k_scale", "v_proj.v_scale"],
+                         file="hf_quant_config.json", config=modelopt_config),
     "modelopt-nvfp4": dict(BASE, take=take_modelopt_fp4,
                            config=lambda v: dict(quant_algo="NVFP4", quant_method="modelopt",
                                                  ignore=["lm_head"])),
@@ -395,7 +419,8 @@ def fnv(data):
 
 @torch.no_grad()
 def quantize(out, model, v):
-    """Rewrites model.safetensors, adds quantization_config, and sets the model to its weights."""
+    """Rewrites model.safetensors, adds quantization_config or a file in its place, and sets the model
+    to its weights."""
     path, whole, listed = out / "model.safetensors", None, []
     tensors = load_file(path)
     for name, module in model.named_modules():
@@ -412,13 +437,15 @@ def quantize(out, model, v):
         listed.append(dict(name=name, shape=list(weights.shape), fnv=fnv(data)))
         if whole is None or len(data) < len(whole[1]):
             whole = name, data
-    if v.get("attention_scales"):
-        for key in ("k_scale", "v_scale"):
-            tensors[f"model.layers.0.self_attn.{key}"] = torch.tensor(0.5)
+    for key in v.get("attention_scales", []):
+        tensors[f"model.layers.0.self_attn.{key}"] = torch.tensor(0.5)
     save_file(tensors, path, metadata={"format": "pt"})
     text = ",\n".join(json.dumps(entry) for entry in listed)
     (out / "weights.json").write_text(f'{{"whole": "{whole[0]}", "matrices": [\n{text}]}}\n')
     (out / "weights.f32").write_bytes(whole[1])
+    if "file" in v:
+        fixtures.write_json(out / v["file"], v["config"](v))
+        return
     config = json.loads((out / "config.json").read_text())
     config["quantization_config"] = v["config"](v)
     fixtures.write_json(out / "config.json", config)
@@ -448,7 +475,7 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", default=None)
     args = parser.parse_args()
     logging.disable_progress_bar()
-    print(f"bitsandbytes {bitsandbytes.__version__}")
+    print("\n".join(format_libraries.versions()), flush=True)
     total = sum(make(name, args.out) for name in args.names or VARIANTS)
     print(f"{total} bytes")
 
