@@ -17,12 +17,13 @@
 #include "run.h"
 
 static const char *const fixtures[] = {
-    "bnb-nf4",        "bnb-nf4-double",  "bnb-fp4",        "bnb-int8",        "ct-fp8-tensor",
-    "ct-fp8-channel", "ct-fp8-block",    "fp8-tensor",     "fp8-block",       "fp8-fbgemm",
-    "ct-mxfp4",       "ct-nvfp4",        "modelopt-nvfp4", "gptq-4-g32",      "gptq-4-g32-v2",
-    "gptq-4-lies-v1", "gptq-4-lies-v2",  "gptq-4-asym",    "gptq-4-act",      "gptq-4-channel",
-    "gptq-4-g128",    "gptq-8-g32",      "awq-gemm",       "awq-gemv",        "ct-int4-g32",
-    "ct-int4-asym",   "ct-int4-channel", "ct-int4-act",    "ct-int8-channel", "ct-w8a8"};
+    "bnb-nf4",         "bnb-nf4-double", "bnb-fp4",        "bnb-int8",        "ct-fp8-tensor",
+    "ct-fp8-channel",  "ct-fp8-block",   "fp8-tensor",     "fp8-block",       "fp8-fbgemm",
+    "ct-mxfp4",        "ct-nvfp4",       "modelopt-nvfp4", "gptq-4-g32",      "gptq-4-g32-v2",
+    "gptq-4-lies-v1",  "gptq-4-lies-v2", "gptq-4-asym",    "gptq-4-act",      "gptq-4-act-sym",
+    "modelopt-fp8",    "gptq-4-channel", "gptq-4-g128",    "gptq-8-g32",      "awq-gemm",
+    "awq-gemv",        "ct-int4-g32",    "ct-int4-asym",   "ct-int4-channel", "ct-int4-act",
+    "ct-int8-channel", "ct-w8a8"};
 enum { N_FIXTURES = sizeof fixtures / sizeof *fixtures };
 
 static uint64_t fnv(uint64_t sum, const void *data, size_t size)
@@ -123,7 +124,7 @@ END_TEST
 
 /* ---- strips ---------------------------------------------------------------------------------- */
 
-enum { ROWS = 64, COLS = 512, BLOCK = 64 };
+enum { ROWS = 64, COLS = 512 };
 
 static float normal(uint32_t *seed)
 {
@@ -145,63 +146,164 @@ static int nearest(const float *numbers, int n, float value)
     return best;
 }
 
-/* Normal weights in 4 bits (a table and blocks) or FP8 (a scale for each row), as parts. */
+/* How formats store normal weights: codes, scales of so many columns, zeros. */
+static const struct family {
+    const char *name, *table; /* table: of codes of 4 bits; the fixture that has it */
+    enum number codes, scales;
+    size_t cols;
+    bool zeros;
+    double most; /* what strips may add, as a part of the format's own error */
+} families[] = {
+    {"bitsandbytes nf4", "bnb-nf4", NUMBER_U4, NUMBER_F32, 64, false, .1},
+    {"bitsandbytes fp4", "bnb-fp4", NUMBER_U4, NUMBER_F32, 64, false, .1},
+    {"bitsandbytes int8", NULL, NUMBER_S8, NUMBER_F32, COLS, false, 0},
+    {"fp8, a scale for each row", NULL, NUMBER_E4M3, NUMBER_F32, COLS, false, .1},
+    {"fp8, scales of 128 columns", NULL, NUMBER_E4M3, NUMBER_F32, 128, false, .1},
+    {"mxfp4", "ct-mxfp4", NUMBER_U4, NUMBER_E8M0, 32, false, 0},
+    {"nvfp4", "ct-nvfp4", NUMBER_U4, NUMBER_E4M3, 16, false, 1e-9},
+    {"gptq of 4 bits, symmetric", NULL, NUMBER_U4, NUMBER_F16, 128, false, 0},
+    {"gptq of 8 bits, symmetric", NULL, NUMBER_U8, NUMBER_F16, 128, false, 0},
+    {"gptq and awq of 4 bits", NULL, NUMBER_U4, NUMBER_F16, 32, true, .1},
+    {"gptq and awq of 4 bits, groups of 128", NULL, NUMBER_U4, NUMBER_F16, 128, true, .1},
+    {"gptq of 8 bits", NULL, NUMBER_U8, NUMBER_F16, 128, true, .1},
+    {"compressed-tensors of 4 bits, symmetric", NULL, NUMBER_U4, NUMBER_BF16, 32, false, 0},
+    {"compressed-tensors of 4 bits", NULL, NUMBER_U4, NUMBER_BF16, 32, true, .1},
+    {"compressed-tensors of 8 bits", NULL, NUMBER_U8, NUMBER_BF16, 128, true, .1},
+    {"compressed-tensors int8, a scale for each row", NULL, NUMBER_S8, NUMBER_BF16, COLS, true, .1},
+};
+enum { N_FAMILIES = sizeof families / sizeof *families, FP8_ROWS = 3 };
+
 struct sample {
-    float weights[ROWS * COLS], scales[ROWS * COLS / BLOCK], table[256];
-    uint8_t codes[ROWS * COLS];
+    float weights[ROWS * COLS], numbers[256], steps[256]; /* what codes stand for */
+    uint8_t codes[ROWS * COLS], scales[ROWS * COLS], zeros[ROWS * COLS];
     struct parts parts;
     struct matrix matrix;
 };
 
-static void quantize(struct sample *s, bool four, size_t block, float top, int n_codes)
+/* Row after row, a number for each block of columns. */
+static struct numbers numbers_of(enum number type, const uint8_t *data, size_t cols)
 {
+    return (struct numbers){.type = type,
+                            .data = data,
+                            .rows = 1,
+                            .cols = cols,
+                            .row_run = 1,
+                            .row_step = COLS / cols,
+                            .col_run = 1,
+                            .col_step = 1};
+}
+
+static void put_code(uint8_t *data, enum number type, size_t at, int code)
+{
+    if (type == NUMBER_U4)
+        data[at / 2] |= (uint8_t)(code << at % 2 * 4);
+    else
+        data[at] = (uint8_t)code;
+}
+
+/* Stores a scale. Returns what was stored. */
+static float put_scale(struct sample *s, enum number type, size_t at, float scale)
+{
+    uint16_t half = type == NUMBER_F16 ? f32_to_f16(scale) : (uint16_t)(f32_bits(scale) >> 16);
+    int exponent;
+    switch (type) {
+    case NUMBER_F32:
+        memcpy(s->scales + 4 * at, &scale, sizeof scale);
+        return scale;
+    case NUMBER_F16:
+    case NUMBER_BF16:
+        memcpy(s->scales + 2 * at, &half, sizeof half);
+        return type == NUMBER_F16 ? f16_to_f32(half) : bf16_to_f32(half);
+    case NUMBER_E8M0:
+        (void)frexpf(scale, &exponent);
+        s->scales[at] = (uint8_t)(exponent + 127);
+        return ldexpf(1, exponent);
+    default: /* a code of E4M3 */
+        s->scales[at] = (uint8_t)nearest(s->steps, 127, scale);
+        return s->steps[s->scales[at]];
+    }
+}
+
+/* A block of weights, whose codes are nearest to them; of zeros, the levels lie anywhere. */
+static void quantize_block(struct sample *s, const struct family *f, size_t first)
+{
+    bool integers = f->table == NULL && f->codes != NUMBER_E4M3;
+    int top = f->codes == NUMBER_U4 ? 15 : 255, zero = (top + 1) / 2, low = 0;
+    float largest = 0, least = 0, most = 0;
+    for (size_t i = first; i < first + f->cols; i++) {
+        largest = fmaxf(largest, fabsf(s->weights[i]));
+        least = fminf(least, s->weights[i]);
+        most = fmaxf(most, s->weights[i]);
+    }
+    float levels = f->codes == NUMBER_E4M3 ? 448 : integers ? (float)(top / 2) : s->numbers[255];
+    float scale = put_scale(s, f->scales, first / f->cols,
+                            f->zeros ? (most - least) / (float)top : largest / levels);
+    if (f->zeros)
+        zero = (int)fminf((float)top, rintf(-least / scale));
+    if (f->codes == NUMBER_S8) {
+        zero -= 128;
+        low = -128;
+    }
+    if (f->zeros)
+        put_code(s->zeros, f->codes, first / f->cols, zero);
+    for (size_t i = first; i < first + f->cols; i++) {
+        float place = s->weights[i] / scale, level = rintf(place) + (float)zero;
+        int code = integers ? (int)fminf((float)(low + top), fmaxf((float)low, level))
+                            : nearest(s->numbers, f->codes == NUMBER_U4 ? 16 : 256, place);
+        put_code(s->codes, f->codes, i, code);
+    }
+}
+
+/* Those of zeros are not centered, so that these are far from the middle. */
+static struct sample *quantize(const struct family *f)
+{
+    struct sample *s = calloc(1, sizeof *s);
+    struct model model = {0};
+    const float global = 0.00268571f; /* NVFP4's */
     uint32_t seed = 1;
     for (size_t i = 0; i < (size_t)ROWS * COLS; i++)
-        s->weights[i] = normal(&seed);
-    for (size_t first = 0; first < (size_t)ROWS * COLS; first += block) {
-        float largest = 0;
-        for (size_t i = first; i < first + block; i++)
-            largest = fmaxf(largest, fabsf(s->weights[i]));
-        s->scales[first / block] = largest / top;
-        for (size_t i = first; i < first + block; i++) {
-            int code = nearest(s->table, n_codes, s->weights[i] / s->scales[first / block]);
-            if (four)
-                s->codes[i / 2] |= (uint8_t)(code << i % 2 * 4);
-            else
-                s->codes[i] = (uint8_t)code;
-        }
+        s->weights[i] = normal(&seed) + (f->zeros ? 1.5f : 0);
+    for (int i = 0; i < 256; i++) {
+        s->numbers[i] = (i & 127) == 127 ? 1e9f : e4m3_to_f32((uint8_t)i);
+        s->steps[i] = s->numbers[i] * global;
     }
-    s->parts.codes = (struct numbers){.type = four ? NUMBER_U4 : NUMBER_E4M3,
-                                      .data = s->codes,
-                                      .rows = 1,
-                                      .cols = 1,
-                                      .row_run = 1,
-                                      .row_step = COLS,
-                                      .col_run = 1,
-                                      .col_step = 1,
-                                      .table = four ? s->table : NULL};
-    s->parts.scales = (struct numbers){.type = NUMBER_F32,
-                                       .data = (const uint8_t *)s->scales,
-                                       .rows = 1,
-                                       .cols = block,
-                                       .row_run = 1,
-                                       .row_step = COLS / block,
-                                       .col_run = 1,
-                                       .col_step = 1};
+    s->parts.codes = numbers_of(f->codes, s->codes, 1);
+    if (f->table != NULL) {
+        json_decref(open_fixture(f->table, &model));
+        memcpy(s->numbers, model.layers[0].q.parts->codes.table, 16 * sizeof *s->numbers);
+        model_close(&model);
+        s->numbers[255] = 0; /* the largest */
+        for (int i = 0; i < 16; i++)
+            s->numbers[255] = fmaxf(s->numbers[255], s->numbers[i]);
+        s->parts.codes.table = s->numbers;
+    }
+    for (size_t first = 0; first < (size_t)ROWS * COLS; first += f->cols)
+        quantize_block(s, f, first);
+    s->parts.scales = numbers_of(f->scales, s->scales, f->cols);
+    if (f->scales == NUMBER_E4M3) { /* as float_formats.c does */
+        s->parts.scales.type = NUMBER_U8;
+        s->parts.scales.table = s->steps;
+        s->parts.unit = global;
+    }
+    if (f->zeros)
+        s->parts.zeros = numbers_of(f->codes, s->zeros, f->cols);
+    else if (f->table == NULL && f->codes < NUMBER_S8)
+        s->parts.zero = f->codes == NUMBER_U4 ? 8 : 128;
     s->matrix = (struct matrix){
         .type = DTYPE_NF4, .rows = ROWS, .cols = COLS, .data = s->codes, .parts = &s->parts};
+    return s;
 }
 
 /* What strips are off from the format's weights, as a part of what these are off from the original
  * ones: mean squares. */
-static double strips_error(const struct sample *s)
+static double strips_error(const struct sample *s, double *own)
 {
     enum dtype type;
     struct group_format format;
     float row[COLS], ours[COLS];
-    double own = 0, added = 0;
+    double added = 0;
+    *own = 0;
     ck_assert(matrix_target(&s->matrix, &type, &format));
-    ck_assert_uint_eq(format.cols, type == DTYPE_INT4 ? BLOCK : GROUP);
     size_t strip = strip_layout(type, &format, COLS).bytes;
     uint8_t *strips = malloc(group_bytes(type, &format, ROWS, COLS));
     matrix_repack(&s->matrix, 0, ROWS, strips);
@@ -209,34 +311,24 @@ static double strips_error(const struct sample *s)
         matrix_row(&s->matrix, r, row);
         group_expand(type, &format, COLS, strips + r / STRIP * strip, r % STRIP, 0, COLS, ours);
         for (size_t c = 0; c < COLS; c++) {
-            own += pow((double)row[c] - (double)s->weights[r * COLS + c], 2);
+            *own += pow((double)row[c] - (double)s->weights[r * COLS + c], 2);
             added += pow((double)ours[c] - (double)row[c], 2);
         }
     }
     free(strips);
-    return added / own;
+    *own /= ROWS * COLS;
+    return added / ROWS / COLS / *own;
 }
 
 START_TEST(strips_add_little)
 {
-    static const char *const tables[] = {"bnb-nf4", "bnb-fp4", "ct-mxfp4", NULL};
-    struct model model = {0};
-    struct sample *s = calloc(1, sizeof *s);
-    if (tables[_i] != NULL) {
-        json_decref(open_fixture(tables[_i], &model));
-        const float *table = model.layers[0].q.parts->codes.table;
-        memcpy(s->table, table, 16 * sizeof *table);
-        quantize(s, true, BLOCK, _i == 2 ? 6 : 1, 16);
-        model_close(&model);
-    } else {
-        for (int i = 0; i < 256; i++)
-            s->table[i] = (i & 127) == 127 ? 1e9f : e4m3_to_f32((uint8_t)i);
-        quantize(s, false, COLS, 448, 256);
-    }
-    double error = strips_error(s);
-    printf("%s: mean square %.4f of the format's own, amplitude %.3f\n",
-           tables[_i] != NULL ? tables[_i] : "fp8", error, sqrt(error));
-    ck_assert_double_lt(error, 0.1);
+    const struct family *f = &families[_i];
+    struct sample *s = quantize(f);
+    double own, error = strips_error(s, &own);
+    printf("%s: mean square %.2g of the format's own, which is %.2g\n", f->name, error, own);
+    ck_assert_double_lt(own, .02);
+    ck_assert_double_gt(own, 0);
+    ck_assert_msg(error <= f->most, "%s: expected at most %g, found %g", f->name, f->most, error);
     free(s);
 }
 END_TEST
@@ -285,11 +377,10 @@ END_TEST
 /* A NaN is not lost, so that the engine finds it in the logits. */
 START_TEST(nan_stays_nan)
 {
-    struct sample *s = calloc(1, sizeof *s);
+    struct sample *s = quantize(&families[FP8_ROWS]);
     enum dtype type;
     struct group_format format;
     float row[COLS];
-    quantize(s, false, COLS, 448, 2);
     s->codes[3 * COLS + 40] = 0xff;
     ck_assert(matrix_target(&s->matrix, &type, &format));
     uint8_t *strips = malloc(group_bytes(type, &format, ROWS, COLS));
@@ -307,7 +398,7 @@ int main(void)
     TCase *tests = tcase_create("stored");
     tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, weights_as_the_library_expands_them, 0, N_FIXTURES);
-    tcase_add_loop_test(tests, strips_add_little, 0, 4);
+    tcase_add_loop_test(tests, strips_add_little, 0, N_FAMILIES);
     tcase_add_loop_test(tests, strips_have_the_groups_of_the_format, 0, 11);
     tcase_add_test(tests, nan_stays_nan);
     return run_tests("stored", tests);
