@@ -868,9 +868,9 @@ static void try_contents(struct quantized *q, struct piece *p)
 
 START_TEST(evil_quantized)
 {
-    static const char *const fixtures[] = {"bnb-nf4-double", "bnb-int8", "fp8-block",
-                                           "ct-fp8-channel", "ct-mxfp4", "ct-nvfp4",
-                                           "modelopt-nvfp4"};
+    static const char *const fixtures[] = {
+        "bnb-nf4-double", "bnb-int8",   "fp8-block", "ct-fp8-channel", "ct-mxfp4",    "ct-nvfp4",
+        "modelopt-nvfp4", "gptq-4-act", "awq-gemm",  "ct-int4-asym",   "ct-int4-act", "ct-w8a8"};
     static struct quantized q;
     for (size_t f = 0; f < sizeof fixtures / sizeof *fixtures; f++) {
         open_quantized(&q, fixtures[f]);
