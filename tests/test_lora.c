@@ -22,6 +22,7 @@
 #include "llama3.h"
 #include "random_lora.h"
 #include "run.h"
+#include "tiny.h"
 
 static const double MAX_DIFFERENCE = 2e-4;
 
@@ -669,6 +670,72 @@ START_TEST(what_is_plain_lora_is_taken)
 }
 END_TEST
 
+/* Each change of a GGUF adapter, and its error; none: it is taken. */
+START_TEST(gguf_adapters_are_checked)
+{
+    static const struct {
+        struct tiny_kv kv;
+        struct tiny_tensor tensor; /* instead of the second */
+        const char *error;
+    } changes[] = {
+        {{"adapter.lora.task_name", GGUF_STRING, 0, 0, "sql"}, {0}, NULL},
+        {{"adapter.lora.prompt_prefix", GGUF_STRING, 0, 0, "sql: "}, {0}, NULL},
+        {{"general.name", GGUF_STRING, 0, 0, "sql"}, {0}, NULL},
+        {{"adapter.lora.alpha", GGUF_F32, 0, 0, NULL}, {0}, NULL}, /* llama.cpp's "no alpha" */
+        {{"adapter.alora.invocation_tokens", GGUF_ARRAY, GGUF_U32, 0, "1\n2"},
+         {0},
+         "whose effect is known, found adapter.alora.invocation_tokens"},
+        {{"general.type", GGUF_STRING, 0, 0, "model"}, {0}, "general.type: expected"},
+        {{"adapter.type", GGUF_STRING, 0, 0, "ia3"}, {0}, "adapter.type: expected"},
+        {{"general.architecture", GGUF_STRING, 0, 0, "qwen2"},
+         {0},
+         "general.architecture: expected"},
+        {{"adapter.lora.alpha", GGUF_F32, 0, (double)NAN, NULL}, {0}, "adapter.lora.alpha: exp"},
+        {{"adapter.lora.alpha", GGUF_F32, 0, -8, NULL}, {0}, "adapter.lora.alpha: expected 0.."},
+        {{"adapter.lora.alpha", GGUF_STRING, 0, 0, "8"}, {0}, "adapter.lora.alpha: expected"},
+        {{0},
+         {"blk.0.attn_k.weight.lora_b", 0, 2, {4, 32}},
+         "expected tensor blk.0.attn_q.weight.lora_b beside blk.0.attn_q.weight.lora_a"},
+        {{0}, {"blk.0.attn_q.weight.lora_b", 0, 2, {5, 32}}, "expected [32, 4], found [32, 5]"},
+        {{0}, {"blk.0.attn_q.weight.lora_b", 0, 2, {32, 4}}, "expected [32, 4], found [4, 32]"},
+        {{0}, {"token_embd.weight.lora_b", 0, 2, {4, 32}}, "blk.0.attn_q.weight.lora_b beside"},
+    };
+    char folder[] = "lora-gguf-XXXXXX", path[64];
+    struct tiny_gguf gguf = {
+        .version = 3,
+        .kvs = {{"general.architecture", GGUF_STRING, 0, 0, "llama"},
+                {"general.type", GGUF_STRING, 0, 0, "adapter"},
+                {"adapter.type", GGUF_STRING, 0, 0, "lora"},
+                {"adapter.lora.alpha", GGUF_F32, 0, 8, NULL}},
+        .n_kvs = 4,
+        .tensors = {{"blk.0.attn_q.weight.lora_a", 0, 2, {32, 4}},
+                    {"blk.0.attn_q.weight.lora_b", 0, 2, {4, 32}}},
+        .n_tensors = 2,
+    };
+    struct buf file = {0};
+    if (changes[_i].kv.key != NULL)
+        *tiny_gguf_kv(&gguf, changes[_i].kv.key) = changes[_i].kv;
+    if (changes[_i].tensor.name != NULL)
+        gguf.tensors[1] = changes[_i].tensor;
+    tiny_gguf_write(&gguf, &file, NULL);
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    tiny_put(folder, "a.gguf", file.data, file.size);
+    snprintf(path, sizeof path, "%s/a.gguf", folder);
+    buf_free(&file);
+    if (changes[_i].error != NULL) {
+        struct llama3_error err = refuse("tiny-f32", path);
+        expect_error(-1, &err, changes[_i].error);
+    } else {
+        struct subject s = {.base = data_path("tiny-f32"), .n_adapters = 1};
+        s.adapters[0] = (struct llama3_adapter){.size = sizeof s.adapters[0], .path = path};
+        llama3_model_close(open_with(&s, false));
+        free(s.base);
+    }
+    unlink(path);
+    rmdir(folder);
+}
+END_TEST
+
 START_TEST(other_models_adapters_are_refused)
 {
     static const struct {
@@ -734,6 +801,7 @@ int main(void)
     tcase_add_test(tcase, saved_sessions_keep_adapters);
     tcase_add_loop_test(tcase, what_is_no_plain_lora_is_refused, 0, 26);
     tcase_add_loop_test(tcase, what_is_plain_lora_is_taken, 0, 10);
+    tcase_add_loop_test(tcase, gguf_adapters_are_checked, 0, 15);
     tcase_add_loop_test(tcase, other_models_adapters_are_refused, 0, 8);
     tcase_add_test(tcase, options_are_checked);
     return run_tests("lora", tcase);

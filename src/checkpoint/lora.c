@@ -253,7 +253,7 @@ static int take_pairs(struct lora_reader *r)
 static int check_keys(const struct gguf *gguf, struct llama3_error *err)
 {
     static const char *const fine[] = {"adapter.type", "adapter.lora.alpha",
-                                       "adapter.lora.task_name"};
+                                       "adapter.lora.task_name", "adapter.lora.prompt_prefix"};
     static const char prefix[] = "adapter.";
     const size_t n = sizeof prefix - 1;
     for (size_t i = 0; i < gguf->n_kvs; i++) {
