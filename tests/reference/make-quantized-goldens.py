@@ -17,8 +17,8 @@ By whom tensors are packed, and expanded to the weights in f32:
     awq-*         here; autoawq expands gemm to the same bits, and packs gemv to the same tensors
     modelopt-*    here; nvidia-modelopt expands them to the same bits
     fp8-*         here, by torch's float8_e4m3fn; transformers expands them to the same bits
-Those of gptqmodel, autoawq and nvidia-modelopt are compared where these libraries are installed, whose versions format_libraries.py
-names. Scales are rounded to the type they are stored in before they are used.
+Those of gptqmodel, autoawq and nvidia-modelopt are compared where these are installed, as
+format_libraries.py says. Scales are rounded to the type they are stored in before they are used.
 """
 import argparse
 import importlib.util
