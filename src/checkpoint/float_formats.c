@@ -117,7 +117,7 @@ static int read_state(const struct stored *s, const char *suffix, bool nested,
     return result;
 }
 
-/* The scales of blocks that may cross rows. */
+/* The scales of blocks, which cross rows where these are no whole blocks. */
 static int take_absmax(const struct stored *s, const struct file_tensor *absmax,
                        const struct bnb_state *state, struct kept *kept, struct llama3_error *err)
 {
@@ -135,9 +135,10 @@ static int take_absmax(const struct stored *s, const struct file_tensor *absmax,
                                .rows = 1,
                                .cols = run,
                                .row_run = 1,
-                               .row_step = s->cols,
+                               .row_step = run < block ? s->cols : s->cols / block,
                                .col_run = 1,
-                               .flat = block};
+                               .col_step = 1,
+                               .flat = run < block ? block : 0};
     if (!nested)
         return 0;
     size_t each = (size_t)state->nested_block;

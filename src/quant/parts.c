@@ -50,11 +50,12 @@ static inline float stored_number(enum number type, const uint8_t *data, size_t 
     return value;
 }
 
-static inline float number_of_index(const struct numbers *n, size_t index)
+static inline __attribute__((always_inline)) float number_of_index(const struct numbers *n,
+                                                                   enum number type, size_t index)
 {
     if (n->places != NULL)
         index = index / 8 * 8 + n->places[index % 8];
-    float value = stored_number(n->type, n->data, index), factor;
+    float value = stored_number(type, n->data, index), factor;
     if (n->table != NULL)
         value = n->table[(size_t)value];
     if (n->factors != NULL) {
@@ -74,7 +75,7 @@ static inline size_t index_of(const struct numbers *n, size_t r, size_t c)
 
 float number_at(const struct numbers *n, size_t row, size_t col)
 {
-    return number_of_index(n, index_of(n, row / n->rows, col / n->cols));
+    return number_of_index(n, n->type, index_of(n, row / n->rows, col / n->cols));
 }
 
 /* The zero that is subtracted from codes of a row and column. */
@@ -98,7 +99,7 @@ void parts_expand(const struct matrix *m, size_t row, size_t first, size_t n, fl
         float scale = number_at(&p->scales, row, col), zero = zero_at(p, row, col);
         for (; i < end; i++) {
             size_t at = p->order != NULL ? p->order[first + i] : first + i;
-            float code = number_of_index(&p->codes, index_of(&p->codes, row, at));
+            float code = number_of_index(&p->codes, p->codes.type, index_of(&p->codes, row, at));
             out[i] = (code - zero) * scale;
             if (p->last != 0)
                 out[i] *= p->last;
@@ -179,6 +180,15 @@ static struct strip_numbers find_rows(const struct numbers *n, size_t row, size_
     return s;
 }
 
+/* Inlined for each type, so that the loop has no choice to make. */
+static inline __attribute__((always_inline)) void read_lanes(const struct strip_numbers *s,
+                                                             enum number type, size_t offset,
+                                                             float out[STRIP])
+{
+    for (size_t lane = 0; lane < s->lanes; lane++)
+        out[lane] = number_of_index(s->numbers, type, s->at[lane] + offset);
+}
+
 /* Of a column; 0 for lanes beyond the last row. */
 static void read_numbers(const struct strip_numbers *s, size_t col, float out[STRIP])
 {
@@ -188,12 +198,16 @@ static void read_numbers(const struct strip_numbers *s, size_t col, float out[ST
     if (n->flat > 0)
         for (size_t lane = 0; lane < s->lanes; lane++)
             out[lane] = number_at(n, s->row + lane, col);
-    else if (n->type == NUMBER_F16 && n->table == NULL && n->factors == NULL)
-        for (size_t lane = 0; lane < s->lanes; lane++)
-            out[lane] = load_f16(n->data + 2 * (s->at[lane] + offset));
+    else if (n->type == NUMBER_F16)
+        read_lanes(s, NUMBER_F16, offset, out);
+    else if (n->type == NUMBER_BF16)
+        read_lanes(s, NUMBER_BF16, offset, out);
+    else if (n->type == NUMBER_F32)
+        read_lanes(s, NUMBER_F32, offset, out);
+    else if (n->type == NUMBER_U8)
+        read_lanes(s, NUMBER_U8, offset, out);
     else
-        for (size_t lane = 0; lane < s->lanes; lane++)
-            out[lane] = number_of_index(n, s->at[lane] + offset);
+        read_lanes(s, n->type, offset, out);
 }
 
 /* What rows' scales are divided by: f16 holds the quotients. One scale for all of a row divides
@@ -299,7 +313,8 @@ void parts_repack(const struct matrix *m, size_t first, size_t n, void *strips)
         whole = 0;
     for (size_t i = 0; i < n; i += STRIP, strip += r.layout.bytes) {
         size_t lanes = n - i < STRIP ? n - i : STRIP;
-        size_t kept = i < whole ? r.layout.scales : 0;
+        bool fills = i < whole || (lanes == STRIP && m->cols % GROUP == 0); /* all codes */
+        size_t kept = fills ? r.layout.scales : 0;
         memset(strip + kept, 0, r.layout.bytes - kept);
         if (i >= whole && !float8)
             parts_codes(m, first + i, lanes, middle_of(m->parts), &r.layout, strip);

@@ -14,30 +14,21 @@ struct codes {
     uint8_t *out; /* of the first group's codes */
 };
 
-/* 8 nibbles, each in a byte: the low one first. */
-static inline uint64_t spread(uint32_t nibbles)
-{
-    uint64_t x = nibbles;
-    x = (x | x << 16) & 0x0000ffff0000ffff;
-    x = (x | x << 8) & 0x00ff00ff00ff00ff;
-    return (x | x << 4) & 0x0f0f0f0f0f0f0f0f;
-}
-
-/* Rows of nibbles. Of 8 columns, the strip pairs each of the first four with one of the last. */
+/* Rows of nibbles. */
 static inline __attribute__((always_inline)) void nibble_rows(const struct codes *c,
                                                               bool high_first)
 {
     for (size_t group = 0; group < c->groups; group++) {
         const uint8_t *from = c->data + group * GROUP_BYTES4;
         uint8_t *out = c->out + group * WORDS4 * 64;
-        for (size_t lane = 0; lane < c->lanes; lane++, from += c->row_bytes, out += 4)
-            for (size_t i = 0; i < WORDS4; i++) {
-                uint32_t word = load_32(from + i * 4);
-                if (high_first)
-                    word = (word >> 4 & 0x0f0f0f0f) | (word & 0x0f0f0f0f) << 4;
-                word = pair(spread(word));
-                memcpy(out + i * 64, &word, sizeof word);
-            }
+        for (size_t lane = 0; lane < c->lanes; lane++, from += c->row_bytes, out += 4) {
+            four words = load_four(from);
+            if (high_first)
+                words = (words >> 4 & 0x0f0f0f0f) | (words & 0x0f0f0f0f) << 4;
+            words = interleave(words);
+            for (size_t i = 0; i < WORDS4; i++)
+                memcpy(out + i * 64, &(uint32_t){words[i]}, sizeof(uint32_t));
+        }
     }
 }
 
@@ -83,15 +74,15 @@ void parts_codes(const struct matrix *m, size_t row, size_t n, int middle,
     const struct parts *p = m->parts;
     const struct numbers *from = &p->codes;
     static const uint8_t high_first[8] = {1, 0, 3, 2, 5, 4, 7, 6};
-    bool four = from->type == NUMBER_U4;
+    bool nibbles = from->type == NUMBER_U4;
     bool high = from->places != NULL && memcmp(from->places, high_first, sizeof high_first) == 0;
-    struct codes c = {from->data, four ? m->cols / 2 : m->cols, n, l->groups,
+    struct codes c = {from->data, nibbles ? m->cols / 2 : m->cols, n, l->groups,
                       (uint8_t *)strip + l->codes};
     c.data += row * c.row_bytes;
     if (p->order != NULL || m->cols % GROUP != 0 || from->row_run != 1 || from->col_run != 1 ||
         from->col_step != 1 || from->row_step != m->cols || (from->places != NULL && !high))
-        any(m, row, n, four ? 0 : middle, l, strip);
-    else if (!four)
+        any(m, row, n, nibbles ? 0 : middle, l, strip);
+    else if (!nibbles)
         byte_rows(&c, middle);
     else if (high)
         nibble_rows(&c, true);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "quant/matrix.h"
+#include "quant/words.h"
 
 enum { MOST_STRIPS = REPACK_ROWS / STRIP };
 
@@ -19,57 +20,60 @@ struct words {
     uint32_t flips; /* bits that differ between a code and its level */
 };
 
-typedef uint32_t four __attribute__((vector_size(16)));
+/* Words of neighbouring rows, by fours. */
+enum { FOURS = REPACK_ROWS / 4 };
 
-static inline four load_four(const void *data)
+/* As strips have them, in place. */
+static void finish(const struct words *w, four *words, size_t n)
 {
-    four words;
-    memcpy(&words, data, sizeof words);
-    return words;
-}
-
-/* Nibbles 0 1 2 3 4 5 6 7, from the low one, become 0 4 1 5 2 6 3 7: strips have the second four
- * columns in the high nibbles. */
-static inline four interleave(four words)
-{
-    words = (words & 0xff0000ff) | (words & 0xff00) << 8 | (words >> 8 & 0xff00);
-    return (words & 0xf00ff00f) | (words & 0xf000f0) << 4 | (words >> 4 & 0xf000f0);
-}
-
-/* n words as strips have them, in place. */
-static void finish(const struct words *w, uint32_t *words, size_t n)
-{
-    for (size_t i = 0; i < n; i += 4) {
-        four some = load_four(words + i);
-        some = w->each == 4 ? some ^ w->flips : interleave(some);
-        memcpy(words + i, &some, sizeof some);
-    }
+    for (size_t i = 0; i < n; i++)
+        words[i] = w->each == 4 ? words[i] ^ w->flips : interleave(words[i]);
 }
 
 /* ---- words of one row each: GPTQ ------------------------------------------------------------- */
 
-/* Word i of the rows [row, row + n), which are neighbours there; columns as they are. */
-static void load_column(const struct words *w, size_t i, size_t row, size_t n, uint32_t *out)
+/* Those with a column's code, from a row on. */
+static inline const uint8_t *words_at(const struct words *w, size_t each, size_t col, size_t row)
 {
-    const struct numbers *codes = &w->parts->codes;
-    memcpy(out, w->data + 4 * (i * (codes->col_step / w->each) + row), n * sizeof *out);
+    return w->data + 4 * (col / each * (w->parts->codes.col_step / each) + row);
 }
 
-/* The same with columns in another order. */
-static void load_ordered(const struct words *w, size_t i, size_t row, size_t n, uint32_t *out)
+/* For the next word: rows of words lie too far apart for processors to do so by themselves. */
+static inline void prefetch_rows(const struct words *w, size_t each, size_t col, size_t row,
+                                 size_t n)
 {
-    const struct numbers *codes = &w->parts->codes;
-    unsigned bits = w->each == 4 ? 8 : 4;
-    uint32_t mask = w->each == 4 ? 255 : 15;
-    memset(out, 0, n * sizeof *out);
-    for (size_t c = 0; c < w->each; c++) {
-        size_t col = w->parts->order[i * w->each + c];
-        int from = (int)(col % w->each * bits), to = (int)(c * bits);
-        const uint8_t *words = w->data + 4 * (col / w->each * (codes->col_step / w->each) + row);
-        for (size_t lane = 0; lane < n; lane += 4) {
-            four some = load_four(out + lane) | (load_four(words + 4 * lane) >> from & mask) << to;
-            memcpy(out + lane, &some, sizeof some);
-        }
+    for (size_t f = 0; f < n; f += 4)
+        __builtin_prefetch(words_at(w, each, col, row + f * 4));
+}
+
+/* Word i of n fours of rows; columns as they are. */
+static void load_column(const struct words *w, size_t i, size_t row, size_t n, four *out)
+{
+    if (i + 1 < w->n)
+        prefetch_rows(w, w->each, (i + 1) * w->each, row, n);
+    memcpy(out, words_at(w, w->each, i * w->each, row), n * sizeof *out);
+}
+
+/* The same with columns in another order. Half of the time was waiting without the prefetches. */
+static inline __attribute__((always_inline)) void load_ordered(const struct words *w, size_t each,
+                                                               size_t i, size_t row, size_t n,
+                                                               four *out)
+{
+    const uint32_t *order = w->parts->order + i * each;
+    const uint8_t *words[8];
+    int from[8], bits = each == 4 ? 8 : 4;
+    uint32_t mask = each == 4 ? 255 : 15;
+    for (size_t c = 0; c < each; c++) {
+        from[c] = (int)(order[c] % each) * bits;
+        words[c] = words_at(w, each, order[c], row);
+        if (i + 1 < w->n)
+            prefetch_rows(w, each, order[each + c], row, n);
+    }
+    for (size_t f = 0; f < n; f++) {
+        out[f] = (four){0};
+#pragma GCC unroll 8
+        for (size_t c = 0; c < each; c++)
+            out[f] |= (load_four(words[c] + 16 * f) >> from[c] & mask) << (int)c * bits;
     }
 }
 
@@ -77,40 +81,38 @@ static void load_ordered(const struct words *w, size_t i, size_t row, size_t n, 
 static void take_columns(const struct words *w, size_t row, size_t strips, uint8_t *out,
                          size_t strip_bytes)
 {
-    uint32_t words[REPACK_ROWS];
+    four words[FOURS];
+    size_t n = strips * (STRIP / 4);
     for (size_t i = 0; i < w->n; i++) {
-        if (w->parts->order != NULL)
-            load_ordered(w, i, row, strips * STRIP, words);
+        if (w->parts->order == NULL)
+            load_column(w, i, row, n, words);
+        else if (w->each == 8)
+            load_ordered(w, 8, i, row, n, words);
         else
-            load_column(w, i, row, strips * STRIP, words);
-        finish(w, words, strips * STRIP);
+            load_ordered(w, 4, i, row, n, words);
+        finish(w, words, n);
         for (size_t s = 0; s < strips; s++)
-            memcpy(out + s * strip_bytes + i * 64, words + s * STRIP, 64);
+            memcpy(out + s * strip_bytes + i * 64, words + s * (STRIP / 4), 64);
     }
 }
 
 /* ---- words of 8 rows each: AWQ --------------------------------------------------------------- */
 
-enum { AWQ_WORDS = REPACK_ROWS / 8 };
+enum { AWQ_FOURS = FOURS / 8, AHEAD = 2 };
 
 /* Nibble k of word p becomes nibble p of word k, for each set of 8 words. */
-static void transpose(uint32_t words[8][AWQ_WORDS])
+static void transpose(four words[8][AWQ_FOURS])
 {
     static const uint32_t masks[] = {0x0f0f0f0f, 0x00ff00ff, 0x0000ffff};
     for (size_t step = 0; step < 3; step++)
         for (size_t i = 0; i < 8; i++) {
             size_t apart = (size_t)1 << step;
             int bits = (int)(4 * apart);
-            if ((i & apart) != 0)
-                continue;
-            uint32_t *a = words[i], *b = words[i + apart];
-            for (size_t c = 0; c < AWQ_WORDS; c += 4) {
-                four x = load_four(a + c), y = load_four(b + c);
-                four change = (x >> bits ^ y) & masks[step];
-                y ^= change;
-                x ^= change << bits;
-                memcpy(b + c, &y, sizeof y);
-                memcpy(a + c, &x, sizeof x);
+            four *a = words[i], *b = words[i + apart];
+            for (size_t c = 0; c < AWQ_FOURS && (i & apart) == 0; c++) {
+                four change = (a[c] >> bits ^ b[c]) & masks[step];
+                b[c] ^= change;
+                a[c] ^= change << bits;
             }
         }
 }
@@ -122,15 +124,19 @@ static void take_awq(const struct words *w, size_t row, size_t strips, uint8_t *
     static const uint8_t slots[8] = {0, 2, 4, 6, 1, 3, 5, 7};
     const uint8_t *places = w->parts->codes.places;
     size_t n = strips * 2, row_words = w->parts->codes.col_step / 8;
-    uint32_t words[8][AWQ_WORDS] = {0};
+    four words[8][AWQ_FOURS] = {0};
     for (size_t i = 0; i < w->n; i++, out += 64) {
-        for (size_t col = 0; col < 8; col++)
-            memcpy(words[slots[col]], w->data + 4 * ((i * 8 + col) * row_words + row / 8),
-                   n * sizeof **words);
+        for (size_t col = 0; col < 8; col++) {
+            const uint8_t *from = w->data + 4 * ((i * 8 + col) * row_words + row / 8);
+            if (i + AHEAD < w->n)
+                __builtin_prefetch(from + (size_t)4 * 8 * AHEAD * row_words);
+            memcpy(words[slots[col]], from, n * 4);
+        }
         transpose(words);
         for (size_t c = 0; c < n; c++)
             for (size_t r = 0; r < 8; r++)
-                memcpy(out + c / 2 * strip_bytes + (c % 2 * 8 + r) * 4, &words[places[r]][c], 4);
+                memcpy(out + c / 2 * strip_bytes + (c % 2 * 8 + r) * 4,
+                       &(uint32_t){words[places[r]][c / 4][c % 4]}, 4);
     }
 }
 

@@ -196,6 +196,7 @@ static inline void decode_iq3_xxs(const uint8_t *block, struct decoded *out)
         const uint8_t *indices = block + 2 + i * 8;
         uint32_t signs = load_32(block + 66 + i * 4);
         out->scales[i] = (int8_t)((signs >> 28) * 2 + 1);
+#pragma GCC unroll 4
         for (size_t j = 0; j < 4; j++)
             out->words[i * 4 + j] =
                 two_points(grid_iq3_xxs[indices[j * 2]], grid_iq3_xxs[indices[j * 2 + 1]]) |
@@ -233,6 +234,7 @@ static inline void decode_iq2_xxs(const uint8_t *block, struct decoded *out)
         const uint8_t *indices = block + 2 + i * 8;
         uint32_t signs = load_32(indices + 4);
         out->scales[i] = (int8_t)((signs >> 28) * 2 + 1);
+#pragma GCC unroll 4
         for (size_t j = 0; j < 4; j++)
             out->words[i * 4 + j] =
                 point(grid_iq2_xxs[indices[j]]) | pluses(with_eighth(signs >> j * 7 & 127));
@@ -240,35 +242,46 @@ static inline void decode_iq2_xxs(const uint8_t *block, struct decoded *out)
     out->factor = load_f16(block) / 8;
 }
 
-/* The codes of 8 levels and their delta. */
-static uint32_t with_delta(uint32_t levels, bool minus)
+/* Levels become the codes of these and their delta, negative where `minus` is 1. */
+static inline void put_deltas(const uint32_t levels[WORDS], const uint32_t minus[WORDS],
+                              uint32_t words[WORDS])
 {
-    return point(levels) * 2 + (minus ? 0x55555555 : 0x66666666);
+    for (size_t i = 0; i < WORDS; i++)
+        words[i] = point(levels[i]) * 2 + 0x66666666 - (-minus[i] & 0x11111111);
 }
 
 static inline void decode_iq1_s(const uint8_t *block, struct decoded *out)
 {
+    uint32_t levels[WORDS], minus[WORDS];
     for (size_t i = 0; i < 8; i++) {
         uint32_t high = load_16(block + 34 + i * 2);
         out->scales[i] = (int8_t)((high >> 12 & 7) * 2 + 1);
+#pragma GCC unroll 4
         for (size_t j = 0; j < 4; j++) {
-            uint32_t index = block[2 + i * 4 + j] | (high >> j * 3 & 7) << 8;
-            out->words[i * 4 + j] = with_delta(grid_iq1[index], high >> 15 != 0);
+            levels[i * 4 + j] = grid_iq1[block[2 + i * 4 + j] | (high >> j * 3 & 7) << 8];
+            minus[i * 4 + j] = high >> 15;
         }
     }
+    put_deltas(levels, minus, out->words);
     out->factor = load_f16(block) / 8;
 }
 
 static inline void decode_iq1_m(const uint8_t *block, struct decoded *out)
 {
+    uint32_t levels[WORDS], minus[WORDS];
     uint32_t d = 0; /* 4 bits of it above the scales of each 64 weights */
-    for (size_t i = 0; i < WORDS; i++) {
-        uint32_t high = (uint32_t)nibble(block + 32, i);
-        out->words[i] = with_delta(grid_iq1[block[i] | (high & 7) << 8], (high & 8) != 0);
+    for (size_t i = 0; i < WORDS; i += 2) {
+        uint32_t high = block[32 + i / 2];
+        levels[i] = grid_iq1[block[i] | (high & 7) << 8];
+        levels[i + 1] = grid_iq1[block[i + 1] | (high << 4 & 0x700)];
+        minus[i] = high >> 3 & 1;
+        minus[i + 1] = high >> 7;
     }
+    put_deltas(levels, minus, out->words);
     for (size_t i = 0; i < 4; i++) {
         uint32_t scales = load_16(block + 48 + i * 2);
         d |= scales >> 12 << i * 4;
+#pragma GCC unroll 4
         for (size_t j = 0; j < 4; j++)
             out->scales[i * 4 + j] = (int8_t)((scales >> j * 3 & 7) * 2 + 1);
     }

@@ -27,4 +27,21 @@ static inline uint32_t pair(uint64_t codes)
     return (uint32_t)(codes | codes >> 28);
 }
 
+typedef uint32_t four __attribute__((vector_size(16)));
+
+static inline four load_four(const void *data)
+{
+    four words;
+    memcpy(&words, data, sizeof words);
+    return words;
+}
+
+/* Nibbles 0 1 2 3 4 5 6 7, from the low one, become 0 4 1 5 2 6 3 7: strips have the second four
+ * columns in the high nibbles. */
+static inline four interleave(four words)
+{
+    words = (words & 0xff0000ff) | (words & 0xff00) << 8 | (words >> 8 & 0xff00);
+    return (words & 0xf00ff00f) | (words & 0xf000f0) << 4 | (words >> 4 & 0xf000f0);
+}
+
 #endif
