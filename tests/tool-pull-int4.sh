@@ -6,6 +6,9 @@
 quantize=${LLAMA3_QUANTIZE:-./llama3-quantize}
 serve_tiny org/tiny
 serve org/tied tiny-tied
+for name in gptq-4-act gptq-4-lies-v1 bnb-nf4-double modelopt-nvfp4; do
+    serve "org/$name" "tiny-$name"
+done
 hub_start
 folder=$(folder_of org/tiny)
 
@@ -70,6 +73,24 @@ made "$(folder_of org/tied)/llama3/$(cat "$(folder_of org/tied)/refs/main")-int4
 fresh
 run 0 "$pull" -q --int4 --local-dir "$tmp/dir" org/tiny
 made "$tmp/dir/int4.safetensors" "$tmp/calibrated"
+
+# Opening a quantized checkpoint reads tensors, which are waited for. As it is it opens too.
+for name in gptq-4-act gptq-4-lies-v1 bnb-nf4-double modelopt-nvfp4; do
+    run 0 "$quantize" -q --no-calibrate "$tmp/root/org/$name" "$tmp/$name"
+    for options in "" --drop-source; do
+        fresh '"on": "storage", "file": "model.safetensors", "do": "rate", "rate": 100000'
+        # shellcheck disable=SC2086
+        run 0 "$pull" -q --int4=uncalibrated $options "org/$name"
+        drop_lack
+        made "$(folder_of "org/$name")/llama3/$(cat "$(folder_of "org/$name")/refs/main")-int4.safetensors" "$tmp/$name"
+    done
+    fresh
+    run 0 "$pull" -q "org/$name"
+    run 0 "$program" -m "org/$name" -q --temperature 0 -n 8 -p "a b c"
+    cp "$tmp/out" "$tmp/answer"
+    run 0 "$program" -m "$srcdir/tests/data/tiny-$name" -q --temperature 0 -n 8 -p "a b c"
+    same "$tmp/out" "$tmp/answer" "another answer than that of the same checkpoint in a folder"
+done
 
 # What doesn't have the hash that the hub names is not made into anything.
 fresh '"on": "storage", "file": "model-00002-of-00003.safetensors", "do": "flip"'

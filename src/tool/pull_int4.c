@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/json.h"
 #include "base/path.h"
 #include "base/size.h"
 #include "hub/folder.h"
@@ -103,14 +104,47 @@ static int wait_span(struct pull_int4 *p, size_t blob, uint64_t begin, uint64_t 
     return error_set(err, LLAMA3_EIO, "%s: not all of it came", p->fetch->blobs[blob].file->name);
 }
 
+/* Whether a header has tensors of codes: beside those, opening a checkpoint reads zeros, the order
+ * of columns and tables. */
+static bool has_codes(const char *header, size_t size)
+{
+    static const char *const types[] = {"I32", "I8", "U8"};
+    struct llama3_error err;
+    json_t *tensors = json_parse(header, size, "", &err), *tensor;
+    const char *name;
+    bool found = false;
+    json_object_foreach(tensors, name, tensor)
+    {
+        const char *type = json_string_value(json_object_get(tensor, "dtype"));
+        for (size_t i = 0; i < sizeof types / sizeof *types && type != NULL; i++)
+            found |= strcmp(type, types[i]) == 0;
+    }
+    json_decref(tensors);
+    return found;
+}
+
+/* What of a file can't be read, or is no header, is left to opening it, which says what is wrong.
+ */
+static bool file_has_codes(const struct blob *blob, uint64_t length)
+{
+    char *header = size_alloc((size_t)length, 1);
+    FILE *file = fopen(path_now(blob), "re");
+    bool has = file != NULL && header != NULL && fseek(file, 8, SEEK_SET) == 0 &&
+               fread(header, 1, (size_t)length, file) == length &&
+               has_codes(header, (size_t)length);
+    if (file != NULL)
+        fclose(file);
+    free(header);
+    return has;
+}
+
 /* A checkpoint can be opened once the headers of its files are there. A file without a header is
- * waited for whole. */
-static int wait_header(struct pull_int4 *p, size_t index, struct llama3_error *err)
+ * waited for whole. *codes: set if it has tensors of codes. */
+static int wait_header(struct pull_int4 *p, size_t index, bool *codes, struct llama3_error *err)
 {
     const struct blob *blob = &p->fetch->blobs[index];
     uint64_t size = blob->file->size, length = 0;
-    const char *dot = strrchr(blob->file->name, '.');
-    if (dot == NULL || strcmp(dot, ".safetensors") != 0)
+    if (!path_ends_with(blob->file->name, ".safetensors"))
         return wait_span(p, index, 0, size, err);
     if (wait_span(p, index, 0, size < 8 ? size : 8, err) != 0)
         return -1;
@@ -120,7 +154,24 @@ static int wait_header(struct pull_int4 *p, size_t index, struct llama3_error *e
         fclose(file);
     if (!read || length > MAX_HEADER || length > size - 8)
         return 0; /* opening it says what is wrong */
-    return wait_span(p, index, 0, 8 + length, err);
+    if (wait_span(p, index, 0, 8 + length, err) != 0)
+        return -1;
+    *codes |= file_has_codes(blob, length);
+    return 0;
+}
+
+/* Of a quantized checkpoint all is waited for. */
+static int wait_headers(struct pull_int4 *p, struct llama3_error *err)
+{
+    bool codes = false;
+    int result = 0;
+    for (size_t i = 0; i < p->fetch->n && result == 0; i++)
+        if (is_needed(&p->fetch->blobs[i]))
+            result = wait_header(p, i, &codes, err);
+    for (size_t i = 0; i < p->fetch->n && result == 0 && codes; i++)
+        if (is_needed(&p->fetch->blobs[i]))
+            result = wait_span(p, i, 0, p->fetch->blobs[i].file->size, err);
+    return result;
 }
 
 static int find_blob(const struct pull_int4 *p, const char *file, size_t *index)
@@ -229,10 +280,7 @@ static int quantize(struct pull_int4 *p, struct llama3_error *err)
         .on_made = on_made,
         .arg = p,
     };
-    int result = 0;
-    for (size_t i = 0; i < p->fetch->n && result == 0; i++)
-        if (is_needed(&p->fetch->blobs[i]))
-            result = wait_header(p, i, err);
+    int result = wait_headers(p, err);
     if (result == 0)
         result = make_links(p, err);
     if (result == 0)
