@@ -603,9 +603,10 @@ struct llama3_quantize_options {
     /* Of total bytes of the checkpoint, done are quantized; total 0: not known yet. Non-zero gives
      * up (LLAMA3_ECANCELED). */
     int (*on_progress)(void *arg, uint64_t done, uint64_t total);
-    /* One line about what is no failure: that a given text is longer than what is used, why
-     * calibrating gains less on this machine, that the file goes on where an earlier run ended, or,
-     * before a failure, that another run can go on with this one's. */
+    /* One line about what is no failure: what the checkpoint says that is done otherwise, that a
+     * given text is longer than what is used, why calibrating gains less on this machine, that the
+     * file goes on where an earlier run ended, or, before a failure, that another run can go on
+     * with this one's. */
     void (*on_note)(void *arg, const char *note);
 
     /* Of a checkpoint whose files are still arriving: each has its full size and its header, and

@@ -202,6 +202,14 @@ err_has "llama3-quantize: note: $srcdir/NEWS: the first 0 of "
 run 0 "$quantize" -q --calibrate "$srcdir/HACKING.md" "$tiny" "$out"
 err_empty
 
+# What a checkpoint says that is done otherwise is told.
+run 0 "$quantize" --no-calibrate "$data/tiny-fp8-tensor" "$out"
+err_has "llama3-quantize: note: $data/tiny-fp8-tensor: 9 scales of activations, keys or values are not used"
+run 0 "$quantize" --no-calibrate "$data/tiny-gptq-4-lies-v1" "$out"
+err_has "llama3-quantize: note: $data/tiny-gptq-4-lies-v1: zeros are those of gptq_v2"
+run 0 "$quantize" -q --no-calibrate "$data/tiny-fp8-tensor" "$out"
+err_empty
+
 # ---- what it refuses -------------------------------------------------------------------------
 
 refused()

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/quantizer.h"
 
+#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -241,6 +242,14 @@ static void tell(void *arg, const char *note)
     quantizer_note(o->on_note, o->arg, "%s", note);
 }
 
+/* What the checkpoint says that is done otherwise. */
+static void tell_source(struct run *run)
+{
+    const json_t *notes = run->q->model.notes;
+    for (size_t i = 0; i < json_array_size(notes); i++)
+        tell(run, json_string_value(json_array_get(notes, i)));
+}
+
 /* What the file has no place for, and which matrices get another type. */
 static void tell_gguf(struct run *run, const struct convert_options *options)
 {
@@ -270,6 +279,7 @@ int quantizer_run(struct quantizer *q, const struct quantizer_options *options,
     struct run run = {.q = q, .options = options};
     const struct convert_options convert_options = make_options(&run);
     q->report = (struct convert_report){0};
+    tell_source(&run);
     if (options->gguf)
         tell_gguf(&run, &convert_options);
     if (open_file(&run, &convert_options, err) != 0)
