@@ -195,7 +195,7 @@ static inline void split_nibbles(const uint8_t *p, __m256i *low, __m256i *high)
 
 #ifdef I_DPBUSD /* multiplies unsigned by signed bytes into 32 bits */
 
-enum { GROUP_TILE = 6, GROUP_SUMS = 4 };
+enum { GROUP_TILE = 6, GROUP_SUMS = 4, HALVES_SUMS = 4 };
 #define GROUP_SIZES(X) X(6) X(5) X(4) X(3) X(2) X(1)
 
 typedef __m256i wtable; /* the codebook twice */
@@ -244,7 +244,7 @@ static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
 /* vpmaddubsw multiplies unsigned by signed bytes and adds pairs in 16 bits, where weights 128
  * larger would saturate. So codes get the weights' signs, and weights become magnitudes. As codes
  * are within +-127, no sum of two products overflows. */
-enum { GROUP_TILE = 4, GROUP_SUMS = 3 };
+enum { GROUP_TILE = 4, GROUP_SUMS = 3, HALVES_SUMS = 3 };
 #define GROUP_SIZES(X) X(4) X(3) X(2) X(1)
 
 typedef __m256i wtable;

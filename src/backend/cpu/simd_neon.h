@@ -166,7 +166,7 @@ static inline void v_store_s8(int8_t *p, vec x)
 /* ---- integers ---------------------------------------------------------------------------- */
 
 enum { STRIP_VECTORS = 4 };
-enum { GROUP_TILE = 8, GROUP_SUMS = 8 };
+enum { GROUP_TILE = 8, GROUP_SUMS = 8, HALVES_SUMS = 8 };
 enum { PREFETCH_TOKENS = 0 };
 
 static inline bool prefetches_near(void)
