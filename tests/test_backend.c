@@ -289,29 +289,45 @@ static void free_product(struct product *p)
     free(p->x);
 }
 
+/* Rigs by their threads, which the products of a test share. */
+static struct rig shared[5];
+
+/* NULL where the machine lacks the table. */
+static struct rig *shared_rig(int subject, int threads)
+{
+    struct rig *rig = &shared[threads];
+    return rig->b != NULL || rig_open(rig, subject, threads, &plain) ? rig : NULL;
+}
+
+static void close_shared(void)
+{
+    for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
+        if (shared[i].b != NULL)
+            shared[i].ops->close(shared[i].b);
+}
+
 /* y of the tokens [from, from + n), computed as one batch; NULL where the table is lacking. */
 static float *linear_of(int subject, int threads, const struct product *p, size_t from, size_t n)
 {
-    struct rig rig;
+    struct rig *rig = shared_rig(subject, threads);
     size_t rows = p->matrix.rows, cols = p->matrix.cols;
-    if (!rig_open(&rig, subject, threads, &plain))
+    if (rig == NULL)
         return NULL;
-    give_rows(&rig, n, 0);
-    struct weight *w = rig.ops->weight(rig.b, &p->matrix, WEIGHT_MATRIX, &rig.err);
+    give_rows(rig, n, 0);
+    struct weight *w = rig->ops->weight(rig->b, &p->matrix, WEIGHT_MATRIX, &rig->err);
     ck_assert_ptr_nonnull(w);
-    struct buffer *x = filled(&rig, cols, p->x + from * cols);
-    struct buffer *y = filled(&rig, rows, NULL), *twin = filled(&rig, rows, NULL);
-    issue(&rig,
+    struct buffer *x = filled(rig, cols, p->x + from * cols);
+    struct buffer *y = filled(rig, rows, NULL), *twin = filled(rig, rows, NULL);
+    issue(rig,
           (struct call){.op = LINEAR, .rows = ROWS_ALL, .n = 2, .a = x, .b = y, .c = twin, .w = w});
-    float *out = contents(&rig, ROWS_ALL, n, rows, y);
-    float *again = contents(&rig, ROWS_ALL, n, rows, twin);
+    float *out = contents(rig, ROWS_ALL, n, rows, y);
+    float *again = contents(rig, ROWS_ALL, n, rows, twin);
     ck_assert_mem_eq(out, again, n * rows * sizeof *out);
     free(again);
-    rig.ops->weight_free(rig.b, w);
-    rig.ops->buffer_free(rig.b, x);
-    rig.ops->buffer_free(rig.b, y);
-    rig.ops->buffer_free(rig.b, twin);
-    rig.ops->close(rig.b);
+    rig->ops->weight_free(rig->b, w);
+    rig->ops->buffer_free(rig->b, x);
+    rig->ops->buffer_free(rig->b, y);
+    rig->ops->buffer_free(rig->b, twin);
     return out;
 }
 
@@ -1376,6 +1392,7 @@ int main(void)
 #endif
     TCase *tcase = tcase_create("seam");
     tcase_set_timeout(tcase, TIMEOUT);
+    tcase_add_checked_fixture(tcase, NULL, close_shared);
     tcase_add_loop_test(tcase, linear_is_a_product, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, few_rows_are_rows, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, a_gate_in_one_run_is_that_of_three, 0, N_SUBJECTS);
