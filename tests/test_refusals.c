@@ -438,6 +438,91 @@ START_TEST(shard_indexes)
 }
 END_TEST
 
+/* ---- quantized safetensors ------------------------------------------------------------------- */
+
+/* A file of a fixture, for free(); NUL after it. */
+static char *fixture_file(const char *fixture, const char *name, size_t *size)
+{
+    char path[512];
+    snprintf(path, sizeof path, TEST_DATA "/tiny-%s/%s", fixture, name);
+    FILE *file = fopen(path, "rb");
+    ck_assert_msg(file != NULL, "%s is missing", path);
+    ck_assert_int_eq(fseek(file, 0, SEEK_END), 0);
+    *size = (size_t)ftell(file);
+    rewind(file);
+    char *data = calloc(1, *size + 1);
+    ck_assert_uint_eq(fread(data, 1, *size, file), *size);
+    fclose(file);
+    return data;
+}
+
+/* A copy of a fixture with the first `old` of a file replaced, in model.safetensors that of its
+ * header. */
+static void put_damaged(const char *folder, const char *fixture, const char *damaged,
+                        const char *old, const char *new)
+{
+    static const char *const names[] = {"config.json", "tokenizer.json", "tokenizer_config.json",
+                                        "model.safetensors"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        size_t size;
+        char *data = fixture_file(fixture, names[i], &size), *changed;
+        if (strcmp(names[i], damaged) != 0) {
+            tiny_put(folder, names[i], data, size);
+        } else if (i < 3) {
+            changed = tiny_replace(data, old, new);
+            tiny_put_text(folder, names[i], changed);
+            free(changed);
+        } else {
+            struct buf file = {0};
+            uint64_t length; /* little-endian, as all that we run on */
+            memcpy(&length, data, sizeof length);
+            char *header = calloc(1, (size_t)length + 1);
+            memcpy(header, data + sizeof length, (size_t)length);
+            changed = tiny_replace(header, old, new);
+            size_t after = sizeof length + (size_t)length;
+            length = strlen(changed);
+            buf_add(&file, &length, sizeof length);
+            buf_add_str(&file, changed);
+            buf_add(&file, data + after, size - after);
+            tiny_put(folder, names[i], file.data, file.size);
+            buf_free(&file);
+            free(header);
+            free(changed);
+        }
+        free(data);
+    }
+}
+
+#define DOWN "model.layers.0.mlp.down_proj"
+
+START_TEST(quantized_tensors)
+{
+    static const char header[] = "model.safetensors";
+    static const struct {
+        const char *fixture, *file, *old, *new, *expected; /* NULL: it opens */
+    } cases[] = {
+        {"ct-mxfp4", header, DOWN ".weight_scale\":{\"dtype\":\"U8\"",
+         DOWN ".weight_scale\":{\"dtype\":\"I8\"",
+         ": tensor " DOWN ".weight_scale: expected U8, found I8"},
+        {"ct-mxfp4", header, DOWN ".weight_scale\":{\"dtype\":\"U8\"",
+         DOWN ".weight_scale\":{\"dtype\":\"F8_E8M0\"", NULL},
+    };
+    char *folder = tiny_folder();
+    struct model model;
+    struct llama3_error err;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put_damaged(folder, cases[i].fixture, cases[i].file, cases[i].old, cases[i].new);
+        if (cases[i].expected != NULL) {
+            refused(folder, folder, cases[i].expected);
+            continue;
+        }
+        ck_assert_msg(model_open(&model, folder, &err) == 0, "%s: %s", cases[i].new, err.message);
+        model_close(&model);
+    }
+    tiny_remove(folder);
+}
+END_TEST
+
 /* ---- GGUF
  * ---------------------------------------------------------------------------------------- */
 
@@ -712,6 +797,7 @@ int main(void)
     tcase_add_test(tcase, safetensors_headers);
     tcase_add_test(tcase, safetensors_files);
     tcase_add_test(tcase, shard_indexes);
+    tcase_add_test(tcase, quantized_tensors);
     tcase_add_test(tcase, gguf_keys);
     tcase_add_test(tcase, gguf_tensors);
     tcase_add_test(tcase, gguf_shards);

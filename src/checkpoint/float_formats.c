@@ -15,7 +15,7 @@
  *   FP8: one scale, one for each row, or one for each block of the configuration's size
  *     .weight F8_E4M3 [rows, cols], .weight_scale or .weight_scale_inv: both are multiplied
  *   MXFP4: E2M1, the low nibble first, and powers of two
- *     .weight_packed U8 [rows, cols / 2], .weight_scale U8 [rows, cols / 32]
+ *     .weight_packed U8 [rows, cols / 2], .weight_scale U8 or F8_E8M0 [rows, cols / 32]
  *   NVFP4: E2M1 and scales of E4M3, which are divided by a global one, or multiplied (ModelOpt)
  *     .weight_packed U8 [rows, cols / 2], .weight_scale F8_E4M3 [rows, cols / 16],
  *     .weight_global_scale F32 [1]; ModelOpt: .weight, .weight_scale, .weight_scale_2
@@ -278,9 +278,12 @@ static int take_e2m1(const struct stored *s, const char *suffix, bool nv, struct
     const uint64_t codes[] = {s->rows, s->cols / 2}, numbers[] = {s->rows, s->cols / group};
     if (s->cols % group != 0)
         return stored_error(s, suffix, err, "columns in whole groups", "a part of one");
+    const struct file_tensor *found = stored_find(s, ".weight_scale");
+    const char *type = nv ? "F8_E4M3" : "U8";
+    if (!nv && found != NULL && strcmp(found->stored, "F8_E8M0") == 0)
+        type = "F8_E8M0";
     struct file_tensor *weight = stored_expect(s, suffix, "U8", codes, 2, err);
-    struct file_tensor *scales =
-        stored_expect(s, ".weight_scale", nv ? "F8_E4M3" : NULL, numbers, 2, err);
+    struct file_tensor *scales = stored_expect(s, ".weight_scale", type, numbers, 2, err);
     if (weight == NULL || scales == NULL)
         return -1;
     *kept = begin(s, nv ? DTYPE_NVFP4 : DTYPE_MXFP4, NUMBER_U4, weight, out, err);
