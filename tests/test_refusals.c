@@ -494,10 +494,11 @@ static void put_damaged(const char *folder, const char *fixture, const char *dam
 }
 
 #define DOWN "model.layers.0.mlp.down_proj"
+#define NONE "expected it beside the other tensors of a quantized matrix, found none"
 
 START_TEST(quantized_tensors)
 {
-    static const char header[] = "model.safetensors";
+    static const char config[] = "config.json", header[] = "model.safetensors";
     static const struct {
         const char *fixture, *file, *old, *new, *expected; /* NULL: it opens */
     } cases[] = {
@@ -506,6 +507,17 @@ START_TEST(quantized_tensors)
          ": tensor " DOWN ".weight_scale: expected U8, found I8"},
         {"ct-mxfp4", header, DOWN ".weight_scale\":{\"dtype\":\"U8\"",
          DOWN ".weight_scale\":{\"dtype\":\"F8_E8M0\"", NULL},
+        {"gptq-4-act", header, DOWN ".g_idx", DOWN ".k_scale", ": tensor " DOWN ".g_idx: " NONE},
+        {"ct-int4-act", header, DOWN ".weight_g_idx", DOWN ".k_scale",
+         ": tensor " DOWN ".weight_g_idx: " NONE},
+        {"ct-int4-g32", config, "\"actorder\": null", "\"actorder\": true",
+         ": tensor model.layers.0.self_attn.q_proj.weight_g_idx: " NONE},
+        {"ct-int4-g32", config, "\"actorder\": null", "\"actorder\": \"static\"", NULL},
+        {"ct-int4-channel", config, "\"actorder\": null", "\"actorder\": \"group\"", NULL},
+        {"ct-int4-asym", header, DOWN ".weight_zero_point", DOWN ".k_scale",
+         ": tensor " DOWN ".weight_zero_point: " NONE},
+        {"ct-w8a8", config, "\"symmetric\": true", "\"symmetric\": false",
+         ": tensor model.layers.0.self_attn.q_proj.weight_zero_point: " NONE},
     };
     char *folder = tiny_folder();
     struct model model;

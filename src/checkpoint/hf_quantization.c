@@ -60,7 +60,8 @@ int hf_gptq_read(const json_t *root, struct model *model, const char *where,
         hf_expect_false(root, "is_marlin_format", where, err) != 0 ||
         read_bits(root, "bits", true, where, err) != 0 ||
         read_group(root, "group_size", model, where, err) != 0 ||
-        json_get_bool(root, "sym", false, &q->symmetric, where, err) != 0)
+        json_get_bool(root, "sym", false, &q->symmetric, where, err) != 0 ||
+        json_get_bool(root, "desc_act", false, &q->ordered, where, err) != 0)
         return -1;
     q->v2 = format == 1;
     return 0;
@@ -121,6 +122,25 @@ static int note_activations(const json_t *group, struct model *model, const char
                             "activations of %d bits are asked for: they have 8 or more", (int)bits);
 }
 
+/* Which matrices a group is for is not looked at: what all groups say holds for all matrices. */
+static int read_weights(const json_t *weights, struct model *model, const char *where,
+                        struct llama3_error *err)
+{
+    struct quantization *q = &model->quantization;
+    const json_t *order = json_object_get(weights, "actorder");
+    const char *name = json_is_string(order) ? json_string_value(order) : "";
+    bool symmetric = true;
+    if (json_get_bool(weights, "symmetric", false, &symmetric, where, err) != 0 ||
+        (json_is_integer(json_object_get(weights, "group_size")) &&
+         read_group(weights, "group_size", model, where, err) != 0) ||
+        read_block(json_object_get(weights, "block_structure"), model, where, err) != 0)
+        return -1;
+    q->zeros &= !symmetric;
+    q->ordered &= json_is_true(order) || strcasecmp(name, "group") == 0 ||
+                  strcasecmp(name, "dynamic") == 0; /* "weight", "static": only while quantized */
+    return 0;
+}
+
 static int read_compressed(const json_t *root, struct model *model, const char *where,
                            struct llama3_error *err)
 {
@@ -140,13 +160,13 @@ static int read_compressed(const json_t *root, struct model *model, const char *
         model_note(model, where, err,
                    "a quantized KV cache is asked for: it is kept as f16 or f32") != 0)
         return -1;
-    json_object_foreach(json_object_get(root, "config_groups"), name, group)
+    json_t *groups = json_object_get(root, "config_groups");
+    model->quantization.zeros = model->quantization.ordered = json_object_size(groups) > 0;
+    json_object_foreach(groups, name, group)
     {
         const json_t *weights = json_object_get(group, "weights");
         if (note_activations(group, model, where, err) != 0 ||
-            (json_is_integer(json_object_get(weights, "group_size")) &&
-             read_group(weights, "group_size", model, where, err) != 0) ||
-            read_block(json_object_get(weights, "block_structure"), model, where, err) != 0)
+            read_weights(weights, model, where, err) != 0)
             return -1;
     }
     return 0;

@@ -181,13 +181,13 @@ static int keep_order(const struct stored *s, const char *suffix, const uint32_t
     return 0;
 }
 
-/* The group of each column, if there is such a tensor. */
+/* The group of each column, if there is such a tensor. The order of one group changes nothing. */
 static int take_order(const struct stored *s, const char *suffix, size_t group, struct parts *parts,
                       struct llama3_error *err)
 {
     const uint64_t shape[] = {s->cols};
     size_t n_groups = (s->cols + group - 1) / group, in_order = 0;
-    if (stored_find(s, suffix) == NULL)
+    if (stored_find(s, suffix) == NULL && (!s->model->quantization.ordered || n_groups == 1))
         return 0;
     const struct file_tensor *tensor = stored_expect(s, suffix, "I32", shape, 1, err);
     uint32_t *groups = tensor == NULL ? NULL
@@ -406,9 +406,10 @@ static int take_packed(const struct stored *s, struct matrix *out, struct llama3
         return -1;
     parts->codes.row_step = each * words;
     const struct file_tensor *zeros = stored_find(s, ".weight_zero_point");
-    if (zeros != NULL &&
-        (strcmp(zeros->stored, "I8") == 0 ? take_int8_zeros(s, group, parts, err)
-                                          : take_packed_zeros(s, group, each, parts, err)) != 0)
+    if ((zeros != NULL || s->model->quantization.zeros) &&
+        (zeros != NULL && strcmp(zeros->stored, "I8") == 0
+             ? take_int8_zeros(s, group, parts, err)
+             : take_packed_zeros(s, group, each, parts, err)) != 0)
         return -1;
     return take_order(s, ".weight_g_idx", group, parts, err);
 }
@@ -424,7 +425,8 @@ static int take_int8(const struct stored *s, struct matrix *out, struct llama3_e
     parts->codes.type = NUMBER_S8;
     parts->codes.row_step = s->cols;
     parts->zero = 0;
-    if (stored_find(s, ".weight_zero_point") != NULL && take_int8_zeros(s, group, parts, err) != 0)
+    if ((stored_find(s, ".weight_zero_point") != NULL || s->model->quantization.zeros) &&
+        take_int8_zeros(s, group, parts, err) != 0)
         return -1;
     return take_order(s, ".weight_g_idx", group, parts, err);
 }

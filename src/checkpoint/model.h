@@ -92,6 +92,7 @@ struct quantization {
     bool symmetric;                /* GPTQ */
     bool v2;                       /* GPTQ: zeros are stored as they are */
     bool by_rows;                  /* AWQ's gemv */
+    bool ordered, zeros;           /* all matrices have a tensor of their order, or of zeros */
     size_t cols;                   /* that share a scale; 0: not said */
     size_t scale_rows, scale_cols; /* FP8: weights that share one; 0: not said */
     /* While matrices are read: */
