@@ -518,6 +518,14 @@ START_TEST(quantized_tensors)
          ": tensor " DOWN ".weight_zero_point: " NONE},
         {"ct-w8a8", config, "\"symmetric\": true", "\"symmetric\": false",
          ": tensor model.layers.0.self_attn.q_proj.weight_zero_point: " NONE},
+        {"fp8-block", header, "\"F32\",\"shape\":[1,2],\"data_offsets\":[0,8]}",
+         "\"F32\",\"shape\":[1,1],\"data_offsets\":[0,4]},"
+         "\"a.k_scale\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}",
+         ": tensor " DOWN ".weight_scale_inv: expected [1, 2], found [1, 1]"},
+        {"ct-fp8-block", header, "\"BF16\",\"shape\":[1,2],\"data_offsets\":[35968,35972]}",
+         "\"BF16\",\"shape\":[1,1],\"data_offsets\":[35968,35970]},"
+         "\"a.k_scale\":{\"dtype\":\"BF16\",\"shape\":[1],\"data_offsets\":[35970,35972]}",
+         ": tensor " DOWN ".weight_scale: expected [1, 2], found [1, 1]"},
     };
     char *folder = tiny_folder();
     struct model model;

@@ -12,7 +12,7 @@
  *     .weight.nested_absmax      F32 [blocks / nested_blocksize]
  *   bitsandbytes, 8 bits: weight * SCB / 127
  *     .weight I8 [rows, cols], .SCB F32 [rows]
- *   FP8: one scale, one for each row, or one for each block of the configuration's size
+ *   FP8: one scale, one for each row, or one for each block, if the configuration has its size
  *     .weight F8_E4M3 [rows, cols], .weight_scale or .weight_scale_inv: both are multiplied
  *   MXFP4: E2M1, the low nibble first, and powers of two
  *     .weight_packed U8 [rows, cols / 2], .weight_scale U8 or F8_E8M0 [rows, cols / 32]
@@ -228,11 +228,13 @@ int bitsandbytes_take(const struct stored *s, struct matrix *out, bool *taken,
 static int take_scales(const struct stored *s, const char *suffix, struct numbers *scales,
                        struct llama3_error *err)
 {
-    struct file_tensor *tensor = stored_expect(s, suffix, NULL, NULL, 2, err);
+    const struct quantization *q = &s->model->quantization;
+    size_t tall = q->scale_rows, wide = q->scale_cols, n = 1;
+    const uint64_t blocks[] = {tall > 0 ? (s->rows + tall - 1) / tall : 0,
+                               tall > 0 ? (s->cols + wide - 1) / wide : 0};
+    struct file_tensor *tensor = stored_expect(s, suffix, NULL, q->blocks ? blocks : NULL, 2, err);
     if (tensor == NULL || stored_floats(s, tensor, suffix, scales, err) != 0)
         return -1;
-    size_t tall = s->model->quantization.scale_rows, wide = s->model->quantization.scale_cols,
-           n = 1;
     for (size_t i = 0; i < tensor->n_dims; i++)
         n *= tensor->dims[i]; /* no more than the file's bytes */
     scales->rows = scales->cols = scales->row_run = scales->col_run = 1;
@@ -242,8 +244,8 @@ static int take_scales(const struct stored *s, const char *suffix, struct number
     } else if (n == s->rows && tensor->dims[0] == n) {
         scales->cols = s->cols;
         scales->row_step = 1;
-    } else if (tall > 0 && tensor->n_dims == 2 && tensor->dims[0] == (s->rows + tall - 1) / tall &&
-               tensor->dims[1] == (s->cols + wide - 1) / wide) {
+    } else if (tall > 0 && tensor->n_dims == 2 && tensor->dims[0] == blocks[0] &&
+               tensor->dims[1] == blocks[1]) {
         scales->rows = tall < s->rows ? tall : s->rows;
         scales->cols = wide < s->cols ? wide : s->cols;
         scales->row_step = tensor->dims[1];

@@ -136,6 +136,7 @@ static int read_weights(const json_t *weights, struct model *model, const char *
         read_block(json_object_get(weights, "block_structure"), model, where, err) != 0)
         return -1;
     q->zeros &= !symmetric;
+    q->blocks &= has_value(weights, "block_structure");
     q->ordered &= json_is_true(order) || strcasecmp(name, "group") == 0 ||
                   strcasecmp(name, "dynamic") == 0; /* "weight", "static": only while quantized */
     return 0;
@@ -161,7 +162,8 @@ static int read_compressed(const json_t *root, struct model *model, const char *
                    "a quantized KV cache is asked for: it is kept as f16 or f32") != 0)
         return -1;
     json_t *groups = json_object_get(root, "config_groups");
-    model->quantization.zeros = model->quantization.ordered = json_object_size(groups) > 0;
+    struct quantization *q = &model->quantization;
+    q->zeros = q->ordered = q->blocks = json_object_size(groups) > 0;
     json_object_foreach(groups, name, group)
     {
         const json_t *weights = json_object_get(group, "weights");
@@ -175,6 +177,7 @@ static int read_compressed(const json_t *root, struct model *model, const char *
 static int read_float8(const json_t *root, struct model *model, const char *where,
                        struct llama3_error *err)
 {
+    model->quantization.blocks = has_value(root, "weight_block_size");
     return read_block(json_object_get(root, "weight_block_size"), model, where, err);
 }
 

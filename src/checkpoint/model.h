@@ -95,6 +95,7 @@ struct quantization {
     bool ordered, zeros;           /* all matrices have a tensor of their order, or of zeros */
     size_t cols;                   /* that share a scale; 0: not said */
     size_t scale_rows, scale_cols; /* FP8: weights that share one; 0: not said */
+    bool blocks;                   /* FP8: all matrices have such scales */
     /* While matrices are read: */
     bool denied;           /* zeros are not of the version that was said */
     const uint32_t *order; /* [order_cols] of the matrix before, among the model's parts */
