@@ -169,6 +169,11 @@ START_TEST(keys_of_a_gguf_file)
     ck_assert_str_eq(note.message, "m: mirostat 2, sequence \"kpt\", xtc_probability 0.5" ARE);
     model_close(&m);
 
+    put_kv(&gguf, "general.sampling.\xff", GGUF_I32, 1);
+    put_gguf(&gguf);
+    refused("model.gguf: general.sampling.?: expected UTF-8, found other bytes");
+    tiny_gguf_kv(&gguf, "general.sampling.\xff")->key = "general.sampling.seed";
+
     put_kv(&gguf, "general.sampling.temp", GGUF_F32, 200);
     put_gguf(&gguf);
     refused("model.gguf: general.sampling.temp: expected 0..100, found 200");

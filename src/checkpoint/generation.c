@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/utf8.h"
 #include "checkpoint/hf.h"
 
 #define SAMPLING     "general.sampling."
@@ -216,6 +217,8 @@ int generation_read_gguf(const struct gguf *gguf, struct generation_defaults *ge
         if (kv->key_length <= n || memcmp(kv->key, SAMPLING, n) != 0)
             continue;
         snprintf(key, sizeof key, "%.*s", (int)kv->key_length, kv->key);
+        if (utf8_valid((const uint8_t *)key, strlen(key)) < strlen(key))
+            return error_input(err, "%s: %s: expected UTF-8, found other bytes", gguf->path, key);
         if (keep_unsupported(generation, key + n, value_of(gguf, key), err) != 0)
             return -1;
     }
