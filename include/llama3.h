@@ -116,7 +116,8 @@ struct llama3_adapter {
     size_t size;
     const char *path; /* a folder as PEFT writes it (adapter_config.json,
                          adapter_model.safetensors), or a .gguf file of llama.cpp's converter */
-    const char *name; /* NULL: the path's last name, without ".gguf" */
+    const char *name; /* NULL: the path's last name, without ".gguf"; with adapters_vary no two may
+                         have the same */
     double scale;     /* of what it adds, -1000..1000; 0: 1 */
 };
 

@@ -323,9 +323,11 @@ static int open_adapter(struct llama3_model *m, const struct llama3_adapter *a,
     m->shared.n_loras++;
     if (lora_open(lora, a->path, a->name, (float)scale, &m->checkpoint, err) < 0)
         return -1;
-    for (size_t k = 0; k < i; k++)
+    for (size_t k = 0; k < i && m->shared.loras_vary; k++) /* sessions choose by name */
         if (strcmp(m->loras[k].name, lora->name) == 0)
-            return error_input(err, "adapters: expected a name for each, found \"%.80s\" twice",
+            return error_input(err,
+                               "adapters: expected a name of its own for each, as in NAME=PATH, "
+                               "found \"%.80s\" twice",
                                lora->name);
     m->adapters[i] = (struct llama3_adapter_info){
         .name = lora->name,
@@ -358,11 +360,11 @@ static int open_adapters(struct llama3_model *m, const struct llama3_model_optio
     struct llama3_adapter *adapters = sized_take_all(sizeof *adapters, o->adapters, o->n_adapters,
                                                      "adapter", "llama3_adapter", err);
     int status = adapters != NULL ? 0 : -1;
+    m->shared.loras_vary = o->adapters_vary;
     for (size_t i = 0; i < o->n_adapters && status == 0; i++)
         status = open_adapter(m, &adapters[i], err);
     free(adapters);
     m->shared.loras = m->loras;
-    m->shared.loras_vary = o->adapters_vary;
     if (status < 0 || o->adapters_vary)
         return status;
     if (threads_chosen(o->threads, &m->info.threads, err) < 0 ||

@@ -765,8 +765,10 @@ START_TEST(options_are_checked)
     struct llama3_model_options options = {.size = sizeof options, .adapters = a, .n_adapters = 2};
     for (size_t i = 0; i < 33; i++)
         a[i] = (struct llama3_adapter){.size = sizeof a[i], .path = path};
+    options.adapters_vary = true; /* sessions choose by name */
     ck_assert_ptr_null(llama3_model_open(base, &options, &err));
-    expect_error(-1, &err, "found \"lora-plain\" twice");
+    expect_error(-1, &err, "as in NAME=PATH, found \"lora-plain\" twice");
+    options.adapters_vary = false;
     options.n_adapters = 33;
     ck_assert_ptr_null(llama3_model_open(base, &options, &err));
     expect_error(-1, &err, "at most 32, found 33");
@@ -787,6 +789,29 @@ START_TEST(options_are_checked)
 }
 END_TEST
 
+/* Without sessions that choose, names mean nothing: an adapter given twice adds twice as much. */
+START_TEST(names_may_be_the_same)
+{
+    struct subject s = subject_load("f32-plain", false);
+    s.adapters[0].scale = 1;
+    s.adapters[1] = s.adapters[0];
+    s.n_adapters = 2;
+    struct llama3_model *model = open_with(&s, false);
+    float *twice = evaluate_new(model, &s.golden);
+    llama3_model_close(model);
+    s.adapters[0].scale = 2;
+    s.n_adapters = 1;
+    model = open_with(&s, false);
+    float *once = evaluate_new(model, &s.golden);
+    llama3_model_close(model);
+    for (size_t i = 0; i < s.golden.n_ids * s.golden.n_vocab; i++)
+        ck_assert_float_eq_tol(twice[i], once[i], 1e-4F);
+    free(once);
+    free(twice);
+    subject_free(&s);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tcase = tcase_create("lora");
@@ -804,5 +829,6 @@ int main(void)
     tcase_add_loop_test(tcase, gguf_adapters_are_checked, 0, 15);
     tcase_add_loop_test(tcase, other_models_adapters_are_refused, 0, 8);
     tcase_add_test(tcase, options_are_checked);
+    tcase_add_test(tcase, names_may_be_the_same);
     return run_tests("lora", tcase);
 }

@@ -25,9 +25,15 @@ for other in base half two; do
 done
 run 0 "$program" -m "$tiny" --lora "$data/lora-plain:0.5" --lora "$data/lora-all/model.gguf" --info
 out_has "lora-plain, scale 0.5, rank 4"
-out_has "model, scale 1, rank 6"
+out_has "model.gguf, scale 1, rank 6"
 out_has "of weights with adapters"
 err_has "note: adapters are added to copies of weights: "
+# Trainers call the folders of all runs the same.
+mkdir -p "$tmp/run1" "$tmp/run2"
+cp -R "$data/lora-plain" "$tmp/run1/checkpoint-500"
+cp -R "$data/lora-all" "$tmp/run2/checkpoint-500"
+logits "$tmp/runs" --lora "$tmp/run1/checkpoint-500" --lora "$tmp/run2/checkpoint-500:-1.5"
+cmp -s "$tmp/runs" "$tmp/two" || fail "adapters of the same name are not both added"
 run 0 "$program" -m "$tiny" -q --lora "$data/lora-plain" -n 3 -p Hello
 for scale in 0 1001 -1e9; do
     run 2 "$program" -m "$tiny" --lora "$data/lora-plain:$scale" -p Hello
@@ -43,6 +49,8 @@ err_has "expected [4, 36], found [4, 32]"
 . "$srcdir/tests/server-lib.sh"
 run 1 "$server" -m "$tiny" --port 0 --lora "tiny-f32=$data/lora-plain"
 err_has "--lora: expected another name than the model's"
+run 1 "$server" -m "$tiny" --port 0 --lora "$tmp/run1/checkpoint-500" --lora "$tmp/run2/checkpoint-500"
+err_has 'expected a name of its own for each, as in NAME=PATH, found "checkpoint-500" twice'
 start -m "$tiny" --lora "sql=$data/lora-plain" --lora "$data/lora-all:0.5"
 ready
 get 200 /v1/models

@@ -96,7 +96,7 @@ static void print_adapters(const struct llama3_info *info, FILE *out)
     for (size_t i = 0; i < info->n_adapters; i++) {
         const struct llama3_adapter_info *adapter = info->adapters[i];
         row(out, "adapter");
-        say_name(out, adapter->name);
+        say_name(out, adapter->path);
         fprintf(out, ", scale %g, rank %zu, %s parameters\n", adapter->scale, adapter->rank,
                 unit_count(a, adapter->parameters));
     }
