@@ -812,6 +812,31 @@ START_TEST(names_may_be_the_same)
 }
 END_TEST
 
+/* An adapter may be what makes logits that are none. */
+START_TEST(damaged_adapters_are_blamed)
+{
+    char folder[] = "lora-folder-XXXXXX", *base = data_path("tiny-f32");
+    const struct llama3_adapter a = {.size = sizeof a, .path = folder, .scale = 1000};
+    const struct llama3_model_options options = {
+        .size = sizeof options, .adapters = &a, .n_adapters = 1, .adapters_vary = _i == 1};
+    struct llama3_error err = {.size = sizeof err};
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    make_folder(folder, "lora_alpha", "1e9");
+    struct llama3_model *model = llama3_model_open(base, &options, &err);
+    ck_assert_msg(model != NULL, "%s", err.message);
+    struct llama3_session *session = llama3_session_open(model, NULL);
+    int status = llama3_session_eval(session, (int32_t[]){5, 6, 7}, 3, 0, NULL, &err);
+    expect_error(status, &err, "the weights or the adapters are damaged");
+    if (_i == 1)
+        adapt(session, NULL, 0);
+    ck_assert_int_eq(llama3_session_eval(session, (int32_t[]){5, 6, 7}, 3, 0, NULL, &err), _i - 1);
+    llama3_session_close(session);
+    llama3_model_close(model);
+    remove_folder(folder);
+    free(base);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tcase = tcase_create("lora");
@@ -830,5 +855,6 @@ int main(void)
     tcase_add_loop_test(tcase, other_models_adapters_are_refused, 0, 8);
     tcase_add_test(tcase, options_are_checked);
     tcase_add_test(tcase, names_may_be_the_same);
+    tcase_add_loop_test(tcase, damaged_adapters_are_blamed, 0, 2);
     return run_tests("lora", tcase);
 }

@@ -187,16 +187,21 @@ static bool are_finite(const float *x, size_t n)
     return sum == 0;
 }
 
-/* Trained weights never make such logits. Without this check the sampler would draw any token. */
+/* What was trained never makes such logits. Without this check the sampler would draw any token. */
 static void spoil(const struct engine *engine, struct waiting *w, const float *logits)
 {
+    const float *scales = sequence_scales(w->job->sequence);
+    bool adapted = false;
     size_t i = 0;
     while (isfinite(logits[i]))
         i++;
+    for (size_t k = 0; k < engine->limits.n_loras; k++)
+        adapted |= scales[k] != 0;
     w->spoiled = true;
     error_input(&w->err,
-                "%s: expected finite logits, found %g for token %zu: the weights are damaged",
-                forward_path(engine->forward), (double)fabsf(logits[i]), i % engine->vocab_size);
+                "%s: expected finite logits, found %g for token %zu: the weights%s are damaged",
+                forward_path(engine->forward), (double)fabsf(logits[i]), i % engine->vocab_size,
+                adapted ? " or the adapters" : "");
 }
 
 static void deliver_logits(struct engine *engine)
