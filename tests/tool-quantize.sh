@@ -234,7 +234,7 @@ refused 2 "unexpected argument \"c\": it takes IN and OUT only" a b c
 refused 2 "expected a checkpoint and the file to make: IN OUT" "$tiny"
 refused 2 "expected a checkpoint and the file to make: IN OUT" "$tiny" ""
 refused 2 "unexpected argument \"c\"" "$tiny" "$made" c
-refused 1 "layers: expected int4 or int8, found \"f16\"" --type f16 "$tiny" "$made"
+refused 2 "--type: expected int4 or int8, found \"f16\", which is for --format gguf" --type f16 "$tiny" "$made"
 refused 2 "--head: expected one of int4, int8, bf16, f16, f32, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k, iq4_nl, found \"q4\"" --head q4 a b
 refused 1 "the head is the embedding: expected one type for both, found head int8 and embeddings int4" \
     --head int8 --embeddings int4 "$data/tiny-tied" "$made"
@@ -250,10 +250,11 @@ for ending in .gguf .GGUF .bin .pth; do
 done
 
 run 2 "$quantize" --format gguf "$tiny" "$tmp/made/x.safetensors"
-err_has "$tmp/made/x.safetensors: expected a name that ends in .gguf, as --format gguf makes"
+err_has "--format gguf: expected a name that ends in .gguf, found \"$tmp/made/x.safetensors\""
 only before
-refused 1 "layers: expected int4 or int8, found \"q4_0\"" --type q4_0 "$tiny" "$made"
-refused 1 "layers: expected q4_0, q4_1, " --format gguf --type int4 "$tiny" "$tmp/made/x.gguf"
+refused 2 "--type: expected int4 or int8, found \"q4_0\", which is for --format gguf" --type q4_0 "$tiny" "$made"
+refused 2 "--head: expected int4, int8, bf16, f16 or f32, found \"q6_k\"" --head q6_k "$tiny" "$made"
+refused 2 "--type: expected a type of GGUF's, found \"int4\"" --format gguf --type int4 "$tiny" "$tmp/made/x.gguf"
 
 # Standard output is closed: said before the work, unless nothing is printed.
 last="stdout closed"

@@ -30,7 +30,8 @@ struct quantize_args {
 
 enum { FORMAT_LLAMA3, FORMAT_GGUF };
 static const char *const format_names[] = {"llama3", "gguf", NULL};
-/* Of both formats: the library knows which of them has what. */
+/* Two of our own, N_SHARED of both formats, GGUF's. */
+enum { N_OWN = 2, N_SHARED = 3 };
 static const char *const type_names[] = {"int4", "int8", "bf16", "f16",    "f32",
                                          "q4_0", "q4_1", "q5_0", "q5_1",   "q8_0",
                                          "q4_k", "q5_k", "q6_k", "iq4_nl", NULL};
@@ -67,6 +68,17 @@ static const struct option_spec specs[] = {
     OPT_VERSION,
 };
 
+static int check_type(const char *option, int type, int n_own, int format)
+{
+    if (format == FORMAT_GGUF && type >= 0 && type < N_OWN)
+        return say_usage("%s: expected a type of GGUF's, found \"%s\"", option, type_names[type]);
+    if (format == FORMAT_GGUF || type < n_own)
+        return STATUS_OK;
+    return say_usage("%s: expected %s, found \"%s\", which is for --format gguf", option,
+                     n_own == N_OWN ? "int4 or int8" : "int4, int8, bf16, f16 or f32",
+                     type_names[type]);
+}
+
 /* Names that other formats end in: every program, ours included, would take the file for one. */
 static int check_name(const char *out, int format)
 {
@@ -75,7 +87,7 @@ static int check_name(const char *out, int format)
     if (format == FORMAT_GGUF)
         return n > 5 && strcasecmp(out + n - 5, ".gguf") == 0
                    ? STATUS_OK
-                   : say_usage("%s: expected a name that ends in .gguf, as --format gguf makes",
+                   : say_usage("--format gguf: expected a name that ends in .gguf, found \"%s\"",
                                out);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         size_t m = strlen(others[i]);
@@ -342,7 +354,12 @@ static int check_args(const struct quantize_args *args)
         return say_usage(
             "--calibrate and --verify both name standard input, which can be read once: "
             "expected a file for one of them");
-    return check_name(args->out, args->format);
+    int status = check_type("--type", args->type, N_OWN, args->format);
+    if (status == STATUS_OK)
+        status = check_type("--embeddings", args->embeddings, N_OWN + N_SHARED, args->format);
+    if (status == STATUS_OK)
+        status = check_type("--head", args->head, N_OWN + N_SHARED, args->format);
+    return status == STATUS_OK ? check_name(args->out, args->format) : status;
 }
 
 /* operands: [2] */
