@@ -346,8 +346,9 @@ static void note_copies(const struct llama3_model *m, const struct llama3_model_
     char note[128];
     if (o->on_note == NULL || m->info.merged_bytes == 0)
         return;
-    snprintf(note, sizeof note, "adapters are added to copies of weights: %.1f MB of memory",
-             (double)m->info.merged_bytes / 1e6);
+    bool small = m->info.merged_bytes < 1000000;
+    snprintf(note, sizeof note, "adapters are added to copies of weights: %.1f %s of memory",
+             (double)m->info.merged_bytes / (small ? 1e3 : 1e6), small ? "KB" : "MB");
     o->on_note(o->arg, note);
 }
 

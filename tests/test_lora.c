@@ -625,7 +625,8 @@ START_TEST(what_is_no_plain_lora_is_refused)
         {"rank_pattern", "[]", "\"rank_pattern\": expected an object"},
         {"alpha_pattern", "{\"v_proj\": \"a\"}", "\"v_proj\": expected"},
         {"target_modules", "[\"q_proj\"]",
-         "\"target_modules\": expected model.layers.0.self_attn.v"},
+         "\"target_modules\": expected model.layers.0.self_attn.v_proj, found [\"q_proj\"]"},
+        {"r", "2147483648", "\"r\": expected 1..4096, found 2147483648"},
         {"use_rslora", "1", "\"use_rslora\": expected"},
     };
     char folder[] = "lora-folder-XXXXXX";
@@ -849,7 +850,7 @@ int main(void)
     tcase_add_loop_test(tcase, sessions_choose, 0, 2);
     tcase_add_test(tcase, adapt_is_checked);
     tcase_add_test(tcase, saved_sessions_keep_adapters);
-    tcase_add_loop_test(tcase, what_is_no_plain_lora_is_refused, 0, 26);
+    tcase_add_loop_test(tcase, what_is_no_plain_lora_is_refused, 0, 27);
     tcase_add_loop_test(tcase, what_is_plain_lora_is_taken, 0, 10);
     tcase_add_loop_test(tcase, gguf_adapters_are_checked, 0, 15);
     tcase_add_loop_test(tcase, other_models_adapters_are_refused, 0, 8);

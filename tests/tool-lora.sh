@@ -27,6 +27,7 @@ run 0 "$program" -m "$tiny" --lora "$data/lora-plain:0.5" --lora "$data/lora-all
 out_has "lora-plain, scale 0.5, rank 4"
 out_has "model.gguf, scale 1, rank 6"
 out_has "of weights with adapters"
+err_has " KB of memory"
 err_has "note: adapters are added to copies of weights: "
 # Trainers call the folders of all runs the same.
 mkdir -p "$tmp/run1" "$tmp/run2"
@@ -42,6 +43,10 @@ done
 run 1 "$program" -m "$tiny" --lora "$tmp/none:2" -p Hello
 err_has "$tmp/none"
 err_lines 1
+cp -R "$data/lora-plain" "$tmp/integers"
+LC_ALL=C sed 's/"F32"/"I32"/g' "$data/lora-plain/adapter_model.safetensors" >"$tmp/integers/adapter_model.safetensors"
+run 1 "$program" -m "$tiny" --lora "$tmp/integers" -p Hello
+err_has "expected F32, F16 or BF16, found I32"
 run 1 "$program" -m "$srcdir/tests/data/tiny-gqa-6-2" --lora "$data/lora-plain" -p Hello
 err_has "expected [4, 36], found [4, 32]"
 
@@ -146,8 +151,8 @@ refuse '"lora":[1]' 'expected objects'
 refuse '"lora":[{}]' 'for each'
 refuse '"lora":[{"name":"sql","id":0}]' 'for each'
 refuse '"lora":[{"id":"0"}]' 'for each'
-refuse '"lora":[{"id":7}]' 'found another in place 0'
-refuse '"lora":[{"name":"sql"},{"name":"x"}]' 'found another in place 1'
+refuse '"lora":[{"id":7}]' 'expected adapters of /lora-adapters, found the id 7'
+refuse '"lora":[{"name":"sql"},{"name":"x"}]' 'expected adapters of /lora-adapters, found the name \"x\"'
 refuse '"lora":[{"name":"sql"},{"id":0}]' 'found one twice'
 refuse '"lora":[{"name":"sql","scale":1e9}]' '-1000 to 1000'
 refuse '"lora":[{"name":"sql","scale":"1"}]' '-1000 to 1000'

@@ -191,9 +191,12 @@ int json_get_number(const json_t *object, const char *key, bool required, double
     if (value == NULL)
         return result;
     double found = json_number_value(value);
-    if (!(found >= min && found <= max))
-        return error_input(err, "%s: \"%s\": expected %g..%g, found %g", where, key, min, max,
-                           found);
+    if (!(found >= min && found <= max)) {
+        char text[32];
+        json_number_text(value, text);
+        return error_input(err, "%s: \"%s\": expected %g..%g, found %s", where, key, min, max,
+                           text);
+    }
     *out = found;
     return 0;
 }

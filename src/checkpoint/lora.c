@@ -76,8 +76,9 @@ static int check_shape(const struct lora_reader *r, const struct file_tensor *t,
 {
     char found[96] = "";
     if (t->type >= DTYPE_ROWS || (r->config != NULL && t->type > DTYPE_BF16))
-        return error_input(r->err, "%s: tensor %.100s: expected F32, F16 or BF16, found another",
-                           r->where, t->name);
+        return error_input(r->err, "%s: tensor %.100s: expected F32, F16 or BF16, found %s",
+                           r->where, t->name,
+                           t->stored != NULL ? t->stored : dtype_info(t->type)->name);
     if (t->n_dims == 2 && t->dims[0] == rows && t->dims[1] == cols)
         return 0;
     for (size_t i = 0, at = 0; i < t->n_dims; i++)

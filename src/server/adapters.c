@@ -39,12 +39,18 @@ static int take_list(const struct llama3_info *info, const json_t *list, float *
     memset(scales, 0, MAX_ADAPTERS * sizeof *scales);
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *item = json_array_get(list, i), *scale = json_object_get(item, "scale");
+        const json_t *name = json_object_get(item, "name");
         int at = find_listed(info, item);
+        if (at < 0 && json_is_string(name))
+            return api_error_set(err, 400, NULL, "lora",
+                                 "request: \"lora\": expected adapters of /lora-adapters, found "
+                                 "the name \"%.80s\"",
+                                 json_string_value(name));
         if (at < 0)
             return api_error_set(err, 400, NULL, "lora",
                                  "request: \"lora\": expected adapters of /lora-adapters, found "
-                                 "another in place %zu",
-                                 i);
+                                 "the id %" JSON_INTEGER_FORMAT,
+                                 json_integer_value(json_object_get(item, "id")));
         if (seen[at])
             return api_error_set(err, 400, NULL, "lora",
                                  "request: \"lora\": expected each adapter once, found one twice");
