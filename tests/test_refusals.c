@@ -69,8 +69,16 @@ START_TEST(config_json)
          "\"attention_bias\": expected false, found true"},
         {"\"mlp_bias\": false", "\"mlp_bias\": true", "\"mlp_bias\": expected false, found true"},
         {"\"mlp_bias\": false", "\"quantization_config\": {\"quant_method\": \"hqq\"}",
-         "\"quantization_config\": expected gptq, awq, compressed-tensors, bitsandbytes, "
-         "fbgemm_fp8, fp8 or modelopt, found hqq"},
+         "\"quant_method\": expected gptq, awq, compressed-tensors, bitsandbytes, fbgemm_fp8, fp8 "
+         "or modelopt, found \"hqq\""},
+        QUANTIZED("", "",
+                  "\"quant_method\": expected gptq, awq, compressed-tensors, bitsandbytes, "
+                  "fbgemm_fp8, fp8 or modelopt, found \"\""),
+        {"\"mlp_bias\": false", "\"quantization_config\": 4",
+         "\"quantization_config\": expected an object, found an integer"},
+        {"\"mlp_bias\": false", "\"quantization_config\": {}",
+         "\"quant_method\": expected a string, found nothing"},
+        QUANTIZED("gptq", ", \"bits\": 0", "\"bits\": expected 4 or 8, found 0"),
         QUANTIZED("gptq", ", \"bits\": 3", "\"bits\": expected 4 or 8, found 3"),
         QUANTIZED("gptq", ", \"checkpoint_format\": \"marlin\"",
                   "\"checkpoint_format\": expected gptq or gptq_v2, found \"marlin\""),
@@ -268,7 +276,7 @@ START_TEST(safetensors_headers)
 {
     static const struct change changes[] = {
         {"\"F16\"", "\"I16\"",
-         "tensor model.embed_tokens.weight: expected F32, F16 or BF16, found I16"},
+         "!: tensor model.embed_tokens.weight: expected F32, F16 or BF16, found I16"},
         {"\"F16\"", "\"F4\"",
          "tensor model.embed_tokens.weight: expected F32, F16 or BF16, found F4"},
         {"[9,4]", "[9,5]", "tensor model.embed_tokens.weight: expected 90 bytes, found 72"},
@@ -456,39 +464,35 @@ static char *fixture_file(const char *fixture, const char *name, size_t *size)
     return data;
 }
 
-/* A copy of a fixture with the first `old` of a file replaced, in model.safetensors that of its
- * header. */
+/* A copy of a fixture with the first `old` of a file replaced: of model.safetensors in its header,
+ * or by as many bytes in its data. */
 static void put_damaged(const char *folder, const char *fixture, const char *damaged,
                         const char *old, const char *new)
 {
     static const char *const names[] = {"config.json", "tokenizer.json", "tokenizer_config.json",
                                         "model.safetensors"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        size_t size;
-        char *data = fixture_file(fixture, names[i], &size), *changed;
+        size_t size, at = 0, n = strlen(old);
+        char *data = fixture_file(fixture, names[i], &size);
+        struct buf file = {0};
         if (strcmp(names[i], damaged) != 0) {
-            tiny_put(folder, names[i], data, size);
-        } else if (i < 3) {
-            changed = tiny_replace(data, old, new);
-            tiny_put_text(folder, names[i], changed);
-            free(changed);
+            buf_add(&file, data, size);
         } else {
-            struct buf file = {0};
-            uint64_t length; /* little-endian, as all that we run on */
-            memcpy(&length, data, sizeof length);
-            char *header = calloc(1, (size_t)length + 1);
-            memcpy(header, data + sizeof length, (size_t)length);
-            changed = tiny_replace(header, old, new);
-            size_t after = sizeof length + (size_t)length;
-            length = strlen(changed);
-            buf_add(&file, &length, sizeof length);
-            buf_add_str(&file, changed);
-            buf_add(&file, data + after, size - after);
-            tiny_put(folder, names[i], file.data, file.size);
-            buf_free(&file);
-            free(header);
-            free(changed);
+            while (at + n <= size && memcmp(data + at, old, n) != 0)
+                at++;
+            ck_assert_msg(at + n <= size, "%s: no \"%s\" to replace", fixture, old);
+            buf_add(&file, data, at);
+            buf_add_str(&file, new);
+            buf_add(&file, data + at + n, size - at - n);
         }
+        if (file.size != size && strcmp(names[i], "model.safetensors") == 0) {
+            uint64_t length; /* of the header; little-endian, as all that we run on */
+            memcpy(&length, file.data, sizeof length);
+            length += file.size - size;
+            memcpy(file.data, &length, sizeof length);
+        }
+        tiny_put(folder, names[i], file.data, file.size);
+        buf_free(&file);
         free(data);
     }
 }
@@ -526,6 +530,35 @@ START_TEST(quantized_tensors)
          "\"BF16\",\"shape\":[1,1],\"data_offsets\":[35968,35970]},"
          "\"a.k_scale\":{\"dtype\":\"BF16\",\"shape\":[1],\"data_offsets\":[35970,35972]}",
          ": tensor " DOWN ".weight_scale: expected [1, 2], found [1, 1]"},
+        {"gptq-4-act", header, DOWN ".g_idx\":{\"dtype\":\"I32\"",
+         DOWN ".g_idx\":{\"dtype\":\"U32\"", ": tensor " DOWN ".g_idx: expected I32, found U32"},
+        {"gptq-4-act", header, DOWN ".qzeros\":{\"dtype\":\"I32\",\"shape\":[3,8]",
+         DOWN ".qzeros\":{\"dtype\":\"BOOL\",\"shape\":[3,32]",
+         ": tensor " DOWN ".qzeros: expected I32, found BOOL"},
+        {"gptq-4-act", header, DOWN ".qweight\":{\"dtype\":\"I32\",\"shape\":[12,64]",
+         DOWN ".qweight\":{\"dtype\":\"F64\",\"shape\":[6,64]",
+         ": tensor " DOWN ".qweight: expected I32, found F64"},
+        {"ct-int4-asym", header, DOWN ".weight_packed\":{\"dtype\":\"I32\"",
+         DOWN ".weight_packed\":{\"dtype\":\"U32\"",
+         ": tensor " DOWN ".weight_packed: expected I32, found U32"},
+        {"fp8-block", header, DOWN ".weight\":{\"dtype\":\"F8_E4M3\"",
+         DOWN ".weight\":{\"dtype\":\"F8_E4M3FNUZ\"",
+         ": tensor " DOWN ".weight: expected F8_E4M3, found F8_E4M3FNUZ"},
+        {"ct-fp8-channel", header, DOWN ".weight_scale\":{\"dtype\":\"BF16\",\"shape\":[64,1]",
+         DOWN ".weight_scale\":{\"dtype\":\"BF16\",\"shape\":[8,8]",
+         ": tensor " DOWN ".weight_scale: expected [1] or [64, 1], found [8, 8]"},
+        {"bnb-nf4", header, "\"shape\": [64, 96]", "\"shape\": [96, 64]",
+         ": tensor " DOWN ".weight.quant_state.bitsandbytes__nf4: \"shape\": expected [64, 96], "
+         "found [96, 64]"},
+        {"bnb-nf4", header, "\x80\xbf", "\xc0\x7f",
+         ": tensor " DOWN ".weight.quant_map: expected finite numbers, found nan"},
+        {"ct-nvfp4", header, "\x8f\x45", "\x8f\xc5",
+         ": tensor " DOWN ".weight_global_scale: expected a positive scale, found -4587.52"},
+        {"fp8-block", config, "128,", "128, 1,",
+         "config.json: \"weight_block_size\": expected two sizes of 1..262144, found [128, 1, 128]"},
+        {"ct-int4-g32", config, "\"group_size\": 32", "\"group_size\": 2147483648", NULL},
+        {"ct-int4-g32", config, "\"group_size\": 32", "\"group_size\": 7", NULL},
+        {"ct-int4-g32", config, "\"group_size\": 32", "\"group_size\": \"x\"", NULL},
     };
     char *folder = tiny_folder();
     struct model model;

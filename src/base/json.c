@@ -144,6 +144,17 @@ const char *json_kind(const json_t *value)
     return "something unknown";
 }
 
+int json_error(const json_t *value, const char *key, const char *expected, const char *where,
+               struct llama3_error *err)
+{
+    struct buf text = {0};
+    json_print(value, JSON_ENCODE_ANY, &text);
+    int result = error_input(err, "%s: \"%s\": expected %s, found %.80s", where, key, expected,
+                             text.failed ? json_kind(value) : text.data);
+    buf_free(&text);
+    return result;
+}
+
 /* Sets of jansson's types. */
 enum {
     INTEGER = 1 << JSON_INTEGER,

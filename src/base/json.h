@@ -50,6 +50,9 @@ int json_get_string(const json_t *object, const char *key, bool required, const 
  * out. jansson's json_dumps() won't do: when memory runs out it drops parts of the text, and its
  * result belongs to whatever allocator the application has set. */
 void json_print(const json_t *value, size_t flags, struct buf *out);
+/* An error for a value that should be another, whose text it ends with. */
+int json_error(const json_t *value, const char *key, const char *expected, const char *where,
+               struct llama3_error *err);
 /* A value's type as errors name it: "an object", "a string". */
 const char *json_kind(const json_t *value);
 

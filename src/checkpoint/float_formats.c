@@ -23,6 +23,7 @@
 #include "checkpoint/float_formats.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -61,6 +62,14 @@ static struct kept *begin(const struct stored *s, enum dtype type, enum number c
     return kept;
 }
 
+static int wrong_number(const struct stored *s, const char *suffix, const char *expected,
+                        float number, struct llama3_error *err)
+{
+    char found[32];
+    snprintf(found, sizeof found, "%g", (double)number);
+    return stored_error(s, suffix, err, expected, found);
+}
+
 /* An f32 tensor of n numbers, copied and finite. */
 static int copy_floats(const struct stored *s, const char *suffix, size_t n, float *out,
                        struct llama3_error *err)
@@ -72,7 +81,7 @@ static int copy_floats(const struct stored *s, const char *suffix, size_t n, flo
     memcpy(out, tensor->data, n * sizeof *out);
     for (size_t i = 0; i < n; i++)
         if (!isfinite(out[i]))
-            return stored_error(s, suffix, err, "finite numbers", "others");
+            return wrong_number(s, suffix, "finite numbers", out[i], err);
     return 0;
 }
 
@@ -96,12 +105,13 @@ static int read_state(const struct stored *s, const char *suffix, bool nested,
     if (json == NULL)
         return -1;
     const json_t *shape = json_object_get(json, "shape");
+    char expected[64];
     int result = 0;
+    snprintf(expected, sizeof expected, "[%zu, %zu]", s->rows, s->cols);
     if (json_array_size(shape) != 2 ||
         json_integer_value(json_array_get(shape, 0)) != (json_int_t)s->rows ||
         json_integer_value(json_array_get(shape, 1)) != (json_int_t)s->cols)
-        result = error_input(err, "%s: \"shape\": expected [%zu, %zu], found another", name,
-                             s->rows, s->cols);
+        result = json_error(shape, "shape", expected, name, err);
     if (result == 0)
         result = json_get_int(json, "blocksize", true, 32, MAX_BLOCK, &state->block, name, err);
     if (result == 0 && nested &&
@@ -165,8 +175,13 @@ static int take_4_bits(const struct stored *s, const char *state_name, enum dtyp
     if (weight == NULL || absmax == NULL ||
         read_state(s, state_name, strcmp(absmax->stored, "U8") == 0, &state, err) != 0)
         return -1;
-    if (weight->bytes != (s->rows * s->cols + 1) / 2)
-        return stored_error(s, ".weight", err, "half a byte for each weight", "another size");
+    size_t bytes = (s->rows * s->cols + 1) / 2;
+    if (weight->bytes != bytes) {
+        char expected[32], found[32];
+        snprintf(expected, sizeof expected, "%zu bytes", bytes);
+        snprintf(found, sizeof found, "%zu", weight->bytes);
+        return stored_error(s, ".weight", err, expected, found);
+    }
     struct kept *kept = begin(s, type, NUMBER_U4, weight, out, err);
     if (kept == NULL || copy_floats(s, ".weight.quant_map", 16, kept->codes, err) != 0 ||
         take_absmax(s, absmax, &state, kept, err) != 0)
@@ -251,8 +266,12 @@ static int take_scales(const struct stored *s, const char *suffix, struct number
         scales->row_step = tensor->dims[1];
         scales->col_step = 1;
     } else {
-        return stored_error(s, suffix, err, "one scale, one for each row or one for each block",
-                            "another shape");
+        char expected[192], found[128];
+        tensor_shape_text(blocks, 2, found, sizeof found);
+        snprintf(expected, sizeof expected, "%s%s[1] or [%zu, 1]", tall > 0 ? found : "",
+                 tall > 0 ? ", " : "", s->rows);
+        tensor_shape_text(tensor->dims, tensor->n_dims, found, sizeof found);
+        return stored_error(s, suffix, err, expected, found);
     }
     return 0;
 }
@@ -315,7 +334,7 @@ static int take_nv(const struct stored *s, const char *suffix, const char *globa
         take_e2m1(s, suffix, true, &kept, out, err) != 0)
         return -1;
     if (!(number > 0))
-        return stored_error(s, global, err, "a positive scale", "another");
+        return wrong_number(s, global, "a positive scale", number, err);
     for (int i = 0; i < 256; i++) {
         float scale = e4m3_to_f32((uint8_t)i);
         kept->scales[i] = divide ? scale / number : scale * number;

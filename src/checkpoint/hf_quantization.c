@@ -4,6 +4,8 @@
  * and AWQ put beside it. Tensors say how they are quantized (stored.h); this, what they don't. What
  * would change the result and is not done is refused by name.
  */
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -24,12 +26,12 @@ static int read_bits(const json_t *root, const char *key, bool eight, const char
                      struct llama3_error *err)
 {
     int64_t bits = 4;
-    if (json_get_int(root, key, false, 1, 64, &bits, where, err) != 0)
+    if (json_get_int(root, key, false, INT64_MIN, INT64_MAX, &bits, where, err) != 0)
         return -1;
     return bits == 4 || (eight && bits == 8)
                ? 0
-               : error_input(err, "%s: \"%s\": expected %s, found %d", where, key,
-                             eight ? "4 or 8" : "4", (int)bits);
+               : error_input(err, "%s: \"%s\": expected %s, found %" PRId64, where, key,
+                             eight ? "4 or 8" : "4", bits);
 }
 
 /* One of a list of names, in any case. Returns its index, -1 if it is another. */
@@ -85,16 +87,19 @@ int hf_awq_read(const json_t *root, struct model *model, const char *where,
 }
 
 /* The block of FP8's scales: two positive numbers, or nothing. */
-static int read_block(const json_t *block, struct model *model, const char *where,
+static int read_block(const json_t *root, const char *key, struct model *model, const char *where,
                       struct llama3_error *err)
 {
+    const json_t *block = json_object_get(root, key);
     json_int_t rows = json_integer_value(json_array_get(block, 0));
     json_int_t cols = json_integer_value(json_array_get(block, 1));
     if (block == NULL || json_is_null(block))
         return 0;
-    if (json_array_size(block) != 2 || rows < 1 || rows > MAX_FFN || cols < 1 || cols > MAX_FFN)
-        return error_input(err, "%s: block of scales: expected two sizes of 1..%d, found others",
-                           where, MAX_FFN);
+    if (json_array_size(block) != 2 || rows < 1 || rows > MAX_FFN || cols < 1 || cols > MAX_FFN) {
+        char expected[64];
+        snprintf(expected, sizeof expected, "two sizes of 1..%d", MAX_FFN);
+        return json_error(block, key, expected, where, err);
+    }
     model->quantization.scale_rows = (size_t)rows;
     model->quantization.scale_cols = (size_t)cols;
     return 0;
@@ -122,19 +127,22 @@ static int note_activations(const json_t *group, struct model *model, const char
                             "activations of %d bits are asked for: they have 8 or more", (int)bits);
 }
 
-/* Which matrices a group is for is not looked at: what all groups say holds for all matrices. */
+/* Which matrices a group is for is not looked at: what all groups say holds for all matrices. The
+ * size of groups follows from the tensors, but where the last group of a row is shorter: one that
+ * doesn't fit them is ignored. */
 static int read_weights(const json_t *weights, struct model *model, const char *where,
                         struct llama3_error *err)
 {
     struct quantization *q = &model->quantization;
     const json_t *order = json_object_get(weights, "actorder");
     const char *name = json_is_string(order) ? json_string_value(order) : "";
+    json_int_t cols = json_integer_value(json_object_get(weights, "group_size"));
     bool symmetric = true;
     if (json_get_bool(weights, "symmetric", false, &symmetric, where, err) != 0 ||
-        (json_is_integer(json_object_get(weights, "group_size")) &&
-         read_group(weights, "group_size", model, where, err) != 0) ||
-        read_block(json_object_get(weights, "block_structure"), model, where, err) != 0)
+        read_block(weights, "block_structure", model, where, err) != 0)
         return -1;
+    if (cols > 0 && cols <= MAX_FFN)
+        q->cols = (size_t)cols;
     q->zeros &= !symmetric;
     q->blocks &= has_value(weights, "block_structure");
     q->ordered &= json_is_true(order) || strcasecmp(name, "group") == 0 ||
@@ -178,7 +186,7 @@ static int read_float8(const json_t *root, struct model *model, const char *wher
                        struct llama3_error *err)
 {
     model->quantization.blocks = has_value(root, "weight_block_size");
-    return read_block(json_object_get(root, "weight_block_size"), model, where, err);
+    return read_block(root, "weight_block_size", model, where, err);
 }
 
 static int read_nothing(const json_t *root, struct model *model, const char *where,
@@ -203,15 +211,17 @@ int hf_quantization_read(const json_t *root, struct model *model, const char *wh
         {"fp8", read_float8},
         {"modelopt", read_nothing},
     };
-    const char *method = "an unnamed method";
-    if (json_is_object(root) &&
-        json_get_string(root, "quant_method", false, &method, where, err) != 0)
+    const char *method;
+    if (!json_is_object(root))
+        return error_input(err, "%s: \"quantization_config\": expected an object, found %s", where,
+                           json_kind(root));
+    if (json_get_string(root, "quant_method", true, &method, where, err) != 0)
         return -1;
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
         if (strcmp(method, methods[i].method) == 0)
             return methods[i].read(root, model, where, err);
     return error_input(err,
-                       "%s: \"quantization_config\": expected gptq, awq, compressed-tensors, "
-                       "bitsandbytes, fbgemm_fp8, fp8 or modelopt, found %.80s",
+                       "%s: \"quant_method\": expected gptq, awq, compressed-tensors, "
+                       "bitsandbytes, fbgemm_fp8, fp8 or modelopt, found \"%.80s\"",
                        where, method);
 }

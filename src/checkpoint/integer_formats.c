@@ -234,6 +234,9 @@ int gptq_take(const struct stored *s, struct matrix *out, bool *taken, struct ll
     *taken = codes != NULL && s->model->quantization.method == QUANTIZATION_GPTQ;
     if (!*taken)
         return 0;
+    codes = stored_expect(s, ".qweight", "I32", NULL, 2, err);
+    if (codes == NULL)
+        return -1;
     int bits = bits_of(s, ".qweight", codes->n_dims > 0 ? codes->dims[0] : 0, err);
     size_t each = bits > 0 ? 32 / (size_t)bits : 1;
     size_t group = bits == 0
@@ -391,7 +394,9 @@ static int check_shape(const struct stored *s, struct llama3_error *err)
 
 static int take_packed(const struct stored *s, struct matrix *out, struct llama3_error *err)
 {
-    const struct file_tensor *codes = stored_find(s, ".weight_packed");
+    const struct file_tensor *codes = stored_expect(s, ".weight_packed", "I32", NULL, 2, err);
+    if (codes == NULL)
+        return -1;
     uint64_t words = codes->n_dims == 2 ? codes->dims[1] : 0;
     const uint64_t shape[] = {s->rows, words};
     int bits = bits_of(s, ".weight_packed", words, err);
@@ -434,10 +439,9 @@ static int take_int8(const struct stored *s, struct matrix *out, struct llama3_e
 int compressed_take(const struct stored *s, struct matrix *out, bool *taken,
                     struct llama3_error *err)
 {
-    const struct file_tensor *packed = stored_find(s, ".weight_packed");
     const struct file_tensor *plain = stored_find(s, ".weight");
     *taken = true;
-    if (packed != NULL && strcmp(packed->stored, "I32") == 0)
+    if (stored_find(s, ".weight_packed") != NULL)
         return take_packed(s, out, err);
     if (plain != NULL && strcmp(plain->stored, "I8") == 0)
         return take_int8(s, out, err);

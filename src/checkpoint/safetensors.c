@@ -15,22 +15,19 @@
 enum { MAX_HEADER = 100000000, MAX_SHARDS = 1024 };
 
 /* All types of the format with whole bytes (safetensors 0.6). Weights come in those that have a
- * dtype, and quantized ones in those of `part`. */
+ * dtype; which of the others a quantized one needs, its reader checks. */
 static const struct type {
     const char *name;
     size_t size;
     enum dtype dtype; /* DTYPE_COUNT: not for weights */
-    bool part;
 } types[] = {
-    {"F32", 4, DTYPE_F32, true},       {"F16", 2, DTYPE_F16, true},
-    {"BF16", 2, DTYPE_BF16, true},     {"F64", 8, DTYPE_COUNT, false},
-    {"I64", 8, DTYPE_COUNT, true},     {"I32", 4, DTYPE_COUNT, true},
-    {"I16", 2, DTYPE_COUNT, false},    {"I8", 1, DTYPE_COUNT, true},
-    {"U64", 8, DTYPE_COUNT, false},    {"U32", 4, DTYPE_COUNT, false},
-    {"U16", 2, DTYPE_COUNT, false},    {"U8", 1, DTYPE_COUNT, true},
-    {"BOOL", 1, DTYPE_COUNT, false},   {"F8_E4M3", 1, DTYPE_COUNT, true},
-    {"F8_E5M2", 1, DTYPE_COUNT, true}, {"F8_E8M0", 1, DTYPE_COUNT, true},
-    {"C64", 8, DTYPE_COUNT, false},
+    {"F32", 4, DTYPE_F32},       {"F16", 2, DTYPE_F16},           {"BF16", 2, DTYPE_BF16},
+    {"F64", 8, DTYPE_COUNT},     {"I64", 8, DTYPE_COUNT},         {"I32", 4, DTYPE_COUNT},
+    {"I16", 2, DTYPE_COUNT},     {"I8", 1, DTYPE_COUNT},          {"U64", 8, DTYPE_COUNT},
+    {"U32", 4, DTYPE_COUNT},     {"U16", 2, DTYPE_COUNT},         {"U8", 1, DTYPE_COUNT},
+    {"BOOL", 1, DTYPE_COUNT},    {"F8_E4M3", 1, DTYPE_COUNT},     {"F8_E5M2", 1, DTYPE_COUNT},
+    {"F8_E8M0", 1, DTYPE_COUNT}, {"F8_E4M3FNUZ", 1, DTYPE_COUNT}, {"F8_E5M2FNUZ", 1, DTYPE_COUNT},
+    {"C64", 8, DTYPE_COUNT},
 };
 
 struct data_range {
@@ -99,8 +96,7 @@ static int read_tensor(const json_t *entry, const char *name, const struct tenso
         return -1;
     const struct type *type = find_type(type_name);
     *ignored = names != NULL && tensor_ignored(names, name);
-    if (type == NULL || (type->dtype == DTYPE_COUNT && !*ignored && names != NULL &&
-                         !(names->several && type->part)))
+    if (type == NULL)
         return error_input(err, "%s: expected F32, F16 or BF16, found %.40s", where, type_name);
     *tensor = (struct file_tensor){.type = type->dtype, .stored = type->name};
     if (read_shape(json_object_get(entry, "shape"), type, tensor, where, err) != 0 ||
