@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/json.h"
 #include "checkpoint/hf.h"
 #include "checkpoint/lora.h"
@@ -163,14 +162,7 @@ static int check_target(const json_t *config, const char *module, const char *wh
         if (name != NULL && is_of(module, name))
             return 0;
     }
-    if (!json_is_array(targets))
-        return 0;
-    struct buf found = {0};
-    json_print(targets, JSON_COMPACT, &found);
-    error_input(err, "%s: \"target_modules\": expected %s, found %.200s", where, module,
-                found.failed ? "others" : found.data);
-    buf_free(&found);
-    return -1;
+    return json_is_array(targets) ? json_error(targets, "target_modules", module, where, err) : 0;
 }
 
 int lora_config_module(const json_t *config, const char *module, size_t *rank, double *scale,

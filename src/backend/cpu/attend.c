@@ -55,30 +55,24 @@ static void gather_queries(const struct cpu *cpu, struct row_tile tile, size_t k
         memcpy(out + i * n, q->data + (tile.first + i) * q->stride + kv_head * n, n * sizeof *out);
 }
 
-static void expand_halves(const struct cpu *cpu, const void *halves, float *out, size_t n)
-{
-    if (cpu->kernels->expand[DTYPE_F16] != NULL)
-        cpu->kernels->expand[DTYPE_F16](halves, out, n);
-    else
-        dtype_expand(DTYPE_F16, halves, out, n);
-}
-
-/* Attends many queries to a page: K and V are expanded once, not for each few of them. The bits are
- * the same. */
-static void attend_many(const struct cpu *cpu, const struct attend_page *page)
+/* Attends queries to a page. For many, K and V are expanded once, not for each few of them; the
+ * bits are the same. */
+static void attend_queries(const struct cpu *cpu, const struct attend_page *page)
 {
     enum { MANY = 12 }; /* what pays */
+    const struct kernels *kernels = cpu->kernels;
     float *k = cpu->scratch[thread_index()].page, *v = k + page->head_dim * KV_PAGE;
     struct attend_page a = *page;
-    if (cpu->shape.kv_type == LLAMA3_KV_F16 && page->n_queries >= MANY) {
-        expand_halves(cpu, page->k, k, page->head_dim * KV_PAGE);
-        expand_halves(cpu, page->v, v, page->padded_dim * KV_PAGE);
-        a.k = a.next = k;
-        a.v = v;
-        cpu->kernels->kv[LLAMA3_KV_F32].attend(&a);
-    } else {
-        cpu->kernels->kv[cpu->shape.kv_type].attend(&a);
+    if (cpu->shape.kv_type != LLAMA3_KV_F16 || page->n_queries < MANY ||
+        kernels->expand[DTYPE_F16] == NULL) {
+        kernels->kv[cpu->shape.kv_type].attend(page);
+        return;
     }
+    kernels->expand[DTYPE_F16](page->k, k, page->head_dim * KV_PAGE);
+    kernels->expand[DTYPE_F16](page->v, v, page->padded_dim * KV_PAGE);
+    a.k = a.next = k;
+    a.v = v;
+    kernels->kv[LLAMA3_KV_F32].attend(&a);
 }
 
 /* The states of a tile's queries over one chunk of pages. Rows are in ascending order of position;
@@ -113,7 +107,7 @@ static void attend_chunk(const struct cpu *cpu, size_t layer, size_t kv_head, st
             a.n_queries = (whole ? tile.count - row : 1) * cpu->group;
             a.q = q + row * cpu->group * a.head_dim;
             a.states = states + row * cpu->group * a.state_size;
-            attend_many(cpu, &a);
+            attend_queries(cpu, &a);
             if (whole)
                 break;
             row++;
