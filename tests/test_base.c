@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What every room stands on: errors, sizes, buffers, UTF-8, files, JSON behind its guard. */
 #include <check.h>
+#include <malloc.h>
+#include <malloc.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -68,6 +70,11 @@ START_TEST(sizes_do_not_wrap)
     float *aligned = size_alloc_aligned(3, sizeof *aligned);
     ck_assert_uint_eq((uintptr_t)aligned % 64, 0);
     ck_assert(aligned[0] == 0 && aligned[2] == 0);
+    free(aligned);
+    /* A large block is not rounded up to huge pages. */
+    aligned = size_alloc_aligned(1, (4 << 20) + 64);
+    ck_assert_uint_eq((uintptr_t)aligned % HUGE_PAGE, 0);
+    ck_assert_uint_lt(malloc_usable_size(aligned), 6 << 20);
     free(aligned);
     ck_assert_ptr_null(size_alloc_unset(huge, 8));
     for (size_t size = 0; size <= 9 << 20; size = size * 3 + 1) {

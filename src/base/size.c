@@ -7,10 +7,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Blocks of at least so many bytes begin at a multiple of it, where the system has pages of that
- * size: rows of activations lie so far apart that each would need a page of 4 KiB of its own. */
-enum { HUGE_PAGE = 2 << 20 };
-
 void *size_alloc(size_t n, size_t size)
 {
     size_t bytes;
@@ -27,19 +23,22 @@ void *size_alloc_for(size_t n, size_t size, const char *what, struct llama3_erro
     return memory;
 }
 
-/* *bytes: a multiple of what it is aligned to, and never 0. */
+/* *bytes: a multiple of 64, and never 0. Large blocks lie in huge pages: rows of activations are so
+ * far apart that each would need a page of 4 KiB of its own. */
 static void *allocate(size_t n, size_t size, size_t *bytes)
 {
     if (!size_mul(n, size, bytes))
         return NULL;
-    size_t unit = *bytes >= HUGE_PAGE ? HUGE_PAGE : 64;
-    if (!size_add(*bytes, unit - 1, bytes))
+    bool huge = *bytes >= HUGE_PAGE;
+    void *memory;
+    if (!size_add(*bytes, 63, bytes))
         return NULL;
-    *bytes = *bytes / unit * unit;
-    *bytes = *bytes > 0 ? *bytes : unit;
-    void *memory = aligned_alloc(unit, *bytes);
+    *bytes = *bytes / 64 * 64;
+    *bytes = *bytes > 0 ? *bytes : 64;
+    if (posix_memalign(&memory, huge ? HUGE_PAGE : 64, *bytes) != 0)
+        return NULL;
 #ifdef MADV_HUGEPAGE
-    if (memory != NULL && unit == HUGE_PAGE)
+    if (huge)
         madvise(memory, *bytes, MADV_HUGEPAGE); /* failing, they are pages like all others */
 #endif
     return memory;

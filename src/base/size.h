@@ -33,8 +33,10 @@ void *size_alloc(size_t n, size_t size);
 /* The same; without memory err says that `what` needs it. */
 void *size_alloc_for(size_t n, size_t size, const char *what, struct llama3_error *err);
 
-/* As size_alloc(), aligned to 64 bytes (a cache line, and the widest vector); large ones in huge
- * pages, where the system has them. */
+enum { HUGE_PAGE = 2 << 20 }; /* bytes, on most systems */
+
+/* As size_alloc(), aligned to 64 bytes (a cache line, and the widest vector); those of at
+ * least HUGE_PAGE lie in huge pages, where the system has them. */
 void *size_alloc_aligned(size_t n, size_t size);
 
 /* The same, but uninitialised: the caller overwrites all of it, best with the threads that read

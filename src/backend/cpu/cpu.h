@@ -38,7 +38,8 @@ struct buffer {
  * one load serves many positions, then V as [n_kv_heads][KV_PAGE][padded_dim]. */
 struct cpu_page {
     struct page base;
-    unsigned char data[] __attribute__((aligned(64)));
+    struct slab *slab;   /* that it is of, in kv.c */
+    unsigned char *data; /* 64-byte aligned */
 };
 
 /* Activations as int8 and bf16. */
@@ -90,6 +91,7 @@ struct cpu {
     void *narrow_memory;  /* of these and of the threads' */
     size_t narrow_cols;
     struct page_pool pool;
+    struct slab *slabs; /* with pages that aren't taken */
 
     /* Derived from shape. */
     size_t group;         /* query heads of a KV head */
