@@ -935,34 +935,52 @@ static void free_scene(struct scene *s)
     free(s->v);
 }
 
-/* Rows [from, to) of a scene as one batch on a sequence; their attention goes to y. NULL: they are
- * stored, no more. */
-static void attend_rows(struct rig *rig, const struct scene *s, struct kv *kv, size_t from,
-                        size_t to, float *y)
+/* Rows of a scene as one batch on sequences; the attention of row r goes to row r of y. NULL: they
+ * are stored, no more. The pages are reserved. */
+static void attend_batch(struct rig *rig, const struct scene *s, const struct batch *batch,
+                         float *y)
 {
-    struct batch_row rows[MAX_ROWS];
     size_t n_q = s->shape.n_heads * s->shape.head_dim,
-           n_k = s->shape.n_kv_heads * s->shape.head_dim;
-    for (size_t r = from; r < to; r++)
-        rows[r - from] = (struct batch_row){.position = (int32_t)r};
-    struct batch batch = {.n_rows = to - from, .rows = rows, .n_seqs = 1, .seqs = &kv};
-    ck_assert_msg(rig->ops->kv_reserve(rig->b, kv, from, to, &rig->err) == 0, "%s",
-                  rig->err.message);
-    ck_assert_msg(rig->ops->batch(rig->b, &batch, &rig->err) == 0, "%s", rig->err.message);
-    struct buffer *q = filled(rig, n_q, s->q + from * n_q),
-                  *k = filled(rig, n_k, s->k + from * n_k);
-    struct buffer *v = filled(rig, n_k, s->v + from * n_k), *out = filled(rig, n_q, NULL);
+           n_k = s->shape.n_kv_heads * s->shape.head_dim, n = batch->n_rows;
+    float *in[3] = {size_alloc(n * n_q, sizeof(float)), size_alloc(n * n_k, sizeof(float)),
+                    size_alloc(n * n_k, sizeof(float))};
+    for (size_t r = 0; r < n; r++) {
+        size_t at = (size_t)batch->rows[r].position;
+        memcpy(in[0] + r * n_q, s->q + at * n_q, n_q * sizeof(float));
+        memcpy(in[1] + r * n_k, s->k + at * n_k, n_k * sizeof(float));
+        memcpy(in[2] + r * n_k, s->v + at * n_k, n_k * sizeof(float));
+    }
+    ck_assert_msg(rig->ops->batch(rig->b, batch, &rig->err) == 0, "%s", rig->err.message);
+    struct buffer *q = filled(rig, n_q, in[0]), *k = filled(rig, n_k, in[1]);
+    struct buffer *v = filled(rig, n_k, in[2]), *out = filled(rig, n_q, NULL);
     issue(rig, (struct call){.op = ROPE_STORE, .a = q, .b = k, .c = v});
     if (y != NULL)
         issue(rig, (struct call){.op = ATTEND, .a = q, .b = out});
-    float *read = contents(rig, ROWS_ALL, to - from, n_q, y != NULL ? out : q);
+    float *read = contents(rig, ROWS_ALL, n, n_q, y != NULL ? out : q);
     if (y != NULL)
-        memcpy(y + from * n_q, read, (to - from) * n_q * sizeof *y);
+        memcpy(y, read, n * n_q * sizeof *y);
     free(read);
+    for (int i = 0; i < 3; i++)
+        free(in[i]);
     rig->ops->buffer_free(rig->b, q);
     rig->ops->buffer_free(rig->b, k);
     rig->ops->buffer_free(rig->b, v);
     rig->ops->buffer_free(rig->b, out);
+}
+
+/* Rows [from, to) of a scene as one batch on one sequence; their attention goes to these rows of y.
+ */
+static void attend_rows(struct rig *rig, const struct scene *s, struct kv *kv, size_t from,
+                        size_t to, float *y)
+{
+    struct batch_row rows[MAX_ROWS];
+    for (size_t r = from; r < to; r++)
+        rows[r - from] = (struct batch_row){.position = (int32_t)r};
+    ck_assert_msg(rig->ops->kv_reserve(rig->b, kv, from, to, &rig->err) == 0, "%s",
+                  rig->err.message);
+    attend_batch(rig, s,
+                 &(struct batch){.n_rows = to - from, .rows = rows, .n_seqs = 1, .seqs = &kv},
+                 y != NULL ? y + from * s->shape.n_heads * s->shape.head_dim : NULL);
 }
 
 static void turn(const struct scene *s, size_t position, const float *in, double *out)
@@ -1113,6 +1131,53 @@ START_TEST(long_attention_is_cut_alike)
     }
     free(y[0]);
     free(y[1]);
+    free_scene(&s);
+}
+END_TEST
+
+/* Long sequences among short ones: their chunks are shared out, those of the others are not. */
+START_TEST(sequences_of_any_length_are_attended_alike)
+{
+    static const size_t lengths[] = {70, 2050, 5, 1538};
+    enum { N = 2050, SEQS = sizeof lengths / sizeof lengths[0], LAST = 3, ROWS = SEQS * LAST };
+    state = 7;
+    struct scene s = random_scene(2, 3, 16, N, LLAMA3_KV_F16, false);
+    struct backend_shape shape = s.shape;
+    shape.inv_freq = s.inv_freq;
+    size_t row_bytes = shape.n_heads * shape.head_dim * sizeof(float);
+    float *alone = size_alloc(N, row_bytes), *together = size_alloc(ROWS, row_bytes);
+    for (int many = 0; many < 2; many++) {
+        struct rig rig;
+        struct kv *kv[SEQS] = {NULL};
+        struct batch_row rows[ROWS];
+        if (!rig_open(&rig, _i, many ? 4 : 1, &shape))
+            break;
+        for (size_t i = 0; i < SEQS; i++) {
+            size_t end = many ? lengths[i] - LAST : lengths[i], from = 0;
+            if (!many && end < N)
+                continue; /* the same rows again */
+            kv[i] = rig.ops->kv_open(rig.b, &rig.err);
+            for (; from + 200 < end; from += 200)
+                attend_rows(&rig, &s, kv[i], from, from + 200, many ? NULL : alone);
+            attend_rows(&rig, &s, kv[i], from, end, many ? NULL : alone);
+            ck_assert_int_eq(rig.ops->kv_reserve(rig.b, kv[i], end, end + LAST, &rig.err), 0);
+            for (size_t j = 0; j < LAST; j++)
+                rows[i * LAST + j] =
+                    (struct batch_row){.position = (int32_t)(end + j), .seq = (int32_t)i};
+        }
+        if (many)
+            attend_batch(&rig, &s,
+                         &(struct batch){.n_rows = ROWS, .rows = rows, .n_seqs = SEQS, .seqs = kv},
+                         together);
+        for (size_t i = 0; many && i < ROWS; i++)
+            ck_assert_mem_eq((char *)together + i * row_bytes,
+                             (char *)alone + (size_t)rows[i].position * row_bytes, row_bytes);
+        for (size_t i = 0; i < SEQS; i++)
+            rig.ops->kv_close(rig.b, kv[i]);
+        rig.ops->close(rig.b);
+    }
+    free(alone);
+    free(together);
     free_scene(&s);
 }
 END_TEST
@@ -1406,6 +1471,7 @@ int main(void)
     tcase_add_loop_test(tcase, swiglu_gates, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, attention_reads_all_positions, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, long_attention_is_cut_alike, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, sequences_of_any_length_are_attended_alike, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, pages_are_shared_until_written, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, what_is_out_of_range_is_refused, 0, N_SUBJECTS);
 #ifndef TEST_CUDA

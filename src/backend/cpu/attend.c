@@ -15,7 +15,11 @@
 
 #include "base/size.h"
 
-enum { CHUNK_PAGES = 8, CHUNK = CHUNK_PAGES * KV_PAGE };
+enum {
+    CHUNK_PAGES = 8,
+    CHUNK = CHUNK_PAGES * KV_PAGE,
+    PIECES = 4 /* of a thread's share of the work, at least */
+};
 
 /* A softmax state is [padded_dim] sums of V, the largest score, the sum of weights. */
 
@@ -135,7 +139,7 @@ static void attend_tile(const struct cpu *cpu, size_t layer, struct row_tile til
     for (size_t chunk = 0; chunk <= last; chunk++) {
         while (last_chunk(cpu, tile.first + done) < chunk)
             done++;
-        struct row_tile rest = {tile.first + done, tile.count - done};
+        struct row_tile rest = {.first = tile.first + done, .count = tile.count - done};
         size_t query = done * group;
         attend_chunk(cpu, layer, kv_head, rest, chunk, scratch->q + query * dim, scratch->chunk);
         for (size_t i = 0; i < rest.count * group; i++)
@@ -148,11 +152,12 @@ static void attend_tile(const struct cpu *cpu, size_t layer, struct row_tile til
                          (kv_head * group + i % group) * dim);
 }
 
-/* [n_queries of the KV head][state_size] of one chunk of a row. */
-static float *chunk_states(const struct cpu *cpu, size_t row, size_t kv_head, size_t chunk)
+/* [n_queries of the KV head][state_size] of one chunk of a tile that is split. */
+static float *chunk_states(const struct cpu *cpu, const struct row_tile *tile, size_t kv_head,
+                           size_t chunk)
 {
-    size_t index = (row * cpu->shape.n_kv_heads + kv_head) * cpu->n_chunks + chunk;
-    return cpu->chunk_states + index * cpu->group * cpu->state_size;
+    size_t index = kv_head * tile->chunks + chunk;
+    return cpu->chunk_states + (tile->states + index * tile->count * cpu->group) * cpu->state_size;
 }
 
 struct attention {
@@ -162,72 +167,79 @@ struct attention {
     struct buffer *y;
 };
 
-/* Chunks of KV heads of rows. */
-static void attend_chunks(void *arg, size_t first, size_t end)
+/* The tile that a job is of. */
+static const struct row_tile *tile_of(const struct cpu *cpu, size_t job)
+{
+    size_t low = 0, high = cpu->n_tiles;
+    while (high - low > 1) {
+        size_t middle = (low + high) / 2;
+        if (cpu->tiles[middle].job <= job)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &cpu->tiles[low];
+}
+
+/* KV heads of tiles, or chunks of these. */
+static void attend_jobs(void *arg, size_t first, size_t end)
 {
     const struct attention *a = arg;
     const struct cpu *cpu = a->cpu;
-    const struct scratch *scratch = &cpu->scratch[thread_index()];
-    size_t heads = cpu->shape.n_kv_heads;
+    float *q = cpu->scratch[thread_index()].q;
 
-    for (size_t i = first; i < end; i++) {
-        size_t chunk = i % cpu->n_chunks, head = i / cpu->n_chunks % heads;
-        size_t row = i / cpu->n_chunks / heads;
-        struct row_tile tile = {row, 1};
-        if (chunk > last_chunk(cpu, row))
+    for (size_t job = first; job < end; job++) {
+        const struct row_tile *tile = tile_of(cpu, job);
+        size_t i = job - tile->job, done = 0;
+        if (tile->chunks == 0) {
+            attend_tile(cpu, a->layer, *tile, i, a->q, a->y);
             continue;
-        gather_queries(cpu, tile, head, a->q, scratch->q);
-        attend_chunk(cpu, a->layer, head, tile, chunk, scratch->q,
-                     chunk_states(cpu, row, head, chunk));
+        }
+        size_t head = i / tile->chunks, chunk = i % tile->chunks;
+        while (last_chunk(cpu, tile->first + done) < chunk)
+            done++;
+        struct row_tile rest = {.first = tile->first + done, .count = tile->count - done};
+        gather_queries(cpu, rest, head, a->q, q);
+        attend_chunk(cpu, a->layer, head, rest, chunk, q,
+                     chunk_states(cpu, tile, head, chunk) + done * cpu->group * cpu->state_size);
     }
 }
 
-/* Merges the chunks of query heads of rows. */
+/* Merges the chunks of query heads of tiles that are split. */
 static void merge_chunks(void *arg, size_t first, size_t end)
 {
     const struct attention *a = arg;
     const struct cpu *cpu = a->cpu;
-    const struct scratch *scratch = &cpu->scratch[thread_index()];
-    size_t heads = cpu->shape.n_kv_heads, group = cpu->group, dim = cpu->shape.head_dim;
+    float *total = cpu->scratch[thread_index()].total;
+    size_t heads = cpu->shape.n_heads, group = cpu->group, dim = cpu->shape.head_dim;
 
     for (size_t i = first; i < end; i++) {
-        size_t query = i % group, head = i / group % heads, row = i / group / heads;
-        for (size_t chunk = 0; chunk <= last_chunk(cpu, row); chunk++)
-            state_merge(cpu, scratch->total,
-                        chunk_states(cpu, row, head, chunk) + query * cpu->state_size, chunk == 0);
-        state_finish(cpu, scratch->total,
-                     a->y->data + row * a->y->stride + (head * group + query) * dim);
+        const struct row_tile *tile = &cpu->tiles[i / heads];
+        size_t query = i % heads;
+        for (size_t row = 0; tile->chunks > 0 && row < tile->count; row++) {
+            size_t at = (row * group + query % group) * cpu->state_size;
+            for (size_t chunk = 0; chunk <= last_chunk(cpu, tile->first + row); chunk++)
+                state_merge(cpu, total, chunk_states(cpu, tile, query / group, chunk) + at,
+                            chunk == 0);
+            state_finish(cpu, total, a->y->data + (tile->first + row) * a->y->stride + query * dim);
+        }
     }
-}
-
-/* KV heads of tiles. */
-static void attend_tiles(void *arg, size_t first, size_t end)
-{
-    const struct attention *a = arg;
-    size_t heads = a->cpu->shape.n_kv_heads;
-    for (size_t i = first; i < end; i++)
-        attend_tile(a->cpu, a->layer, a->cpu->tiles[i / heads], i % heads, a->q, a->y);
 }
 
 void cpu_attend(struct backend *backend, size_t layer, const struct buffer *q, struct buffer *y)
 {
     const struct cpu *cpu = (const struct cpu *)backend;
-    size_t heads = cpu->shape.n_kv_heads, rows = cpu->n_rows;
     struct attention a = {cpu, layer, q, y};
 
-    if (cpu->n_chunks == 0) {
-        cpu_share(cpu, cpu->n_tiles * heads, 1, attend_tiles, &a);
-        return;
-    }
-    cpu_share(cpu, rows * heads * cpu->n_chunks, 1, attend_chunks, &a);
-    cpu_share(cpu, rows * cpu->shape.n_heads, cpu_worth(cpu->n_chunks * cpu->padded_dim),
-              merge_chunks, &a);
+    team_share(cpu->team, cpu->n_jobs, 1, cpu->most_jobs, false, attend_jobs, &a);
+    if (cpu->n_split > 0)
+        cpu_share(cpu, cpu->n_tiles * cpu->shape.n_heads, 1, merge_chunks, &a);
 }
 
-int attend_plan(struct cpu *cpu, struct llama3_error *err)
+/* Cuts the batch's rows into tiles; returns how many positions they attend to in all. */
+static size_t cut_tiles(struct cpu *cpu)
 {
-    size_t chunks = 0;
-
+    size_t positions = 0;
     cpu->n_tiles = 0;
     for (size_t row = 0; row < cpu->n_rows; row++) {
         struct row_tile *tile = cpu->n_tiles > 0 ? &cpu->tiles[cpu->n_tiles - 1] : NULL;
@@ -236,15 +248,38 @@ int attend_plan(struct cpu *cpu, struct llama3_error *err)
             cpu->rows[row].position > cpu->rows[row - 1].position)
             tile->count++;
         else
-            cpu->tiles[cpu->n_tiles++] = (struct row_tile){row, 1};
-        if (last_chunk(cpu, row) + 1 > chunks)
-            chunks = last_chunk(cpu, row) + 1;
+            cpu->tiles[cpu->n_tiles++] = (struct row_tile){.first = row, .count = 1};
+        positions += (size_t)cpu->rows[row].position + 1;
     }
+    return positions;
+}
 
-    /* Fewer than four tasks for each thread would leave some idle. */
-    size_t tasks = cpu->n_rows * cpu->shape.n_kv_heads;
-    cpu->n_chunks = tasks < 4 * (size_t)cpu->threads && chunks > 1 ? chunks : 0;
-    size_t room = cpu->n_rows * cpu->shape.n_heads * cpu->n_chunks * cpu->state_size;
+int attend_plan(struct cpu *cpu, struct llama3_error *err)
+{
+    size_t heads = cpu->shape.n_kv_heads, threads = (size_t)cpu->threads;
+    size_t all = cut_tiles(cpu) * heads, states = 0, longest = 1;
+
+    /* A job is no more than a quarter of a thread's share of the work, or one thread waits for the
+     * others at the end: such a tile is split into chunks. */
+    cpu->n_jobs = cpu->n_split = 0;
+    for (size_t i = 0; i < cpu->n_tiles; i++) {
+        struct row_tile *tile = &cpu->tiles[i];
+        size_t last = tile->first + tile->count - 1, chunks = last_chunk(cpu, last) + 1;
+        size_t length = (size_t)cpu->rows[last].position + 1;
+        bool split = chunks > 1 && length * PIECES * threads > all;
+        size_t work = tile->count * (split ? CHUNK : length);
+
+        tile->chunks = split ? chunks : 0;
+        tile->states = states;
+        tile->job = cpu->n_jobs;
+        states += split ? tile->count * cpu->shape.n_heads * chunks : 0;
+        cpu->n_jobs += split ? heads * chunks : heads;
+        cpu->n_split += split;
+        longest = work > longest ? work : longest;
+    }
+    cpu->most_jobs = all / (PIECES * threads * longest) + 1;
+
+    size_t room = states * cpu->state_size;
     if (room <= cpu->chunk_room)
         return 0;
     free(cpu->chunk_states);

@@ -208,7 +208,7 @@ static int cpu_batch(struct backend *backend, const struct batch *batch, struct 
 {
     struct cpu *cpu = (struct cpu *)backend;
 
-    cpu->n_rows = cpu->n_logit_rows = cpu->n_tiles = cpu->n_chunks = 0;
+    cpu->n_rows = cpu->n_logit_rows = cpu->n_tiles = cpu->n_split = cpu->n_jobs = 0;
     atomic_store(&cpu->failed, false);
     if (pages_check_batch(&cpu->pool, &cpu->shape, batch, err) != 0)
         return -1;
@@ -218,7 +218,7 @@ static int cpu_batch(struct backend *backend, const struct batch *batch, struct 
         cpu->scales[i] = batch->scales != NULL ? batch->scales[i] : 0;
     cpu->n_rows = batch->n_rows;
     if (cpu->shape.n_layers > 0 && attend_plan(cpu, err) != 0) {
-        cpu->n_rows = cpu->n_logit_rows = cpu->n_tiles = cpu->n_chunks = 0;
+        cpu->n_rows = cpu->n_logit_rows = cpu->n_tiles = cpu->n_split = cpu->n_jobs = 0;
         return -1;
     }
     return 0;

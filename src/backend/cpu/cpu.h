@@ -67,6 +67,9 @@ struct scratch {
 /* Consecutive rows of one sequence that are attended together. */
 struct row_tile {
     size_t first, count;
+    size_t chunks; /* of pages, if these are shared out to threads; else 0 */
+    size_t states; /* of queries that tiles before it have in chunk_states */
+    size_t job;    /* its first */
 };
 
 struct cpu {
@@ -114,9 +117,9 @@ struct cpu {
     struct page ***row_pages; /* [max_rows] page table of the row's sequence */
     float *cosine, *sine;     /* [max_rows][head_dim / 2] */
     struct row_tile *tiles;   /* [max_rows] */
-    size_t n_tiles;
-    size_t n_chunks;     /* of pages, if a row's pages are split over threads; else 0 */
-    float *chunk_states; /* [n_rows][n_heads][n_chunks][state_size] */
+    size_t n_tiles, n_split;  /* all, and those whose chunks are shared out */
+    size_t n_jobs, most_jobs; /* of attention: all, and of a piece at most */
+    float *chunk_states; /* for each split tile [n_kv_heads][chunks][count][group][state_size] */
     size_t chunk_room;   /* floats allocated there */
     uint64_t n_linear;   /* linear operations so far */
     atomic_bool failed;  /* a token that the embedding lacks */
