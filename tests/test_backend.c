@@ -101,7 +101,7 @@ static bool rig_open(struct rig *rig, int subject, int threads, const struct bac
     full.max_rows = MAX_ROWS;
     full.max_logit_rows = MAX_LOGITS;
     full.max_seqs = MAX_SEQS;
-    full.max_context = CONTEXT;
+    full.max_context = shape->max_context > 0 ? shape->max_context : CONTEXT;
     if (full.inv_freq == NULL)
         full.inv_freq = no_frequencies;
     rig->b = rig->ops->open(&options, &full, &rig->err);
@@ -1144,40 +1144,84 @@ START_TEST(sequences_of_any_length_are_attended_alike)
     struct scene s = random_scene(2, 3, 16, N, LLAMA3_KV_F16, false);
     struct backend_shape shape = s.shape;
     shape.inv_freq = s.inv_freq;
-    size_t row_bytes = shape.n_heads * shape.head_dim * sizeof(float);
-    float *alone = size_alloc(N, row_bytes), *together = size_alloc(ROWS, row_bytes);
+    size_t n_q = shape.n_heads * shape.head_dim;
+    float *alone = size_alloc(ROWS * n_q, sizeof *alone);
+    float *together = size_alloc(ROWS * n_q, sizeof *together);
     for (int many = 0; many < 2; many++) {
         struct rig rig;
-        struct kv *kv[SEQS] = {NULL};
+        struct kv *kv[SEQS];
         struct batch_row rows[ROWS];
         if (!rig_open(&rig, _i, many ? 4 : 1, &shape))
             break;
-        for (size_t i = 0; i < SEQS; i++) {
-            size_t end = many ? lengths[i] - LAST : lengths[i], from = 0;
-            if (!many && end < N)
-                continue; /* the same rows again */
-            kv[i] = rig.ops->kv_open(rig.b, &rig.err);
-            for (; from + 200 < end; from += 200)
-                attend_rows(&rig, &s, kv[i], from, from + 200, many ? NULL : alone);
-            attend_rows(&rig, &s, kv[i], from, end, many ? NULL : alone);
-            ck_assert_int_eq(rig.ops->kv_reserve(rig.b, kv[i], end, end + LAST, &rig.err), 0);
-            for (size_t j = 0; j < LAST; j++)
-                rows[i * LAST + j] =
-                    (struct batch_row){.position = (int32_t)(end + j), .seq = (int32_t)i};
+        for (size_t i = 0; i < ROWS; i++) {
+            size_t seq = i / LAST, end = lengths[seq] - LAST;
+            rows[i] = (struct batch_row){.position = (int32_t)(end + i % LAST)};
+            if (i % LAST == 0) {
+                kv[seq] = rig.ops->kv_open(rig.b, &rig.err);
+                for (size_t from = 0; from < end; from += MAX_ROWS)
+                    attend_rows(&rig, &s, kv[seq], from,
+                                end - from < MAX_ROWS ? end : from + MAX_ROWS, NULL);
+                ck_assert_int_eq(rig.ops->kv_reserve(rig.b, kv[seq], end, end + LAST, &rig.err), 0);
+            }
+            struct batch one = {.n_rows = 1, .rows = &rows[i], .n_seqs = 1, .seqs = &kv[seq]};
+            if (!many)
+                attend_batch(&rig, &s, &one, alone + i * n_q);
+            rows[i].seq = (int32_t)seq;
         }
-        if (many)
-            attend_batch(&rig, &s,
-                         &(struct batch){.n_rows = ROWS, .rows = rows, .n_seqs = SEQS, .seqs = kv},
-                         together);
-        for (size_t i = 0; many && i < ROWS; i++)
-            ck_assert_mem_eq((char *)together + i * row_bytes,
-                             (char *)alone + (size_t)rows[i].position * row_bytes, row_bytes);
+        struct batch all = {.n_rows = ROWS, .rows = rows, .n_seqs = SEQS, .seqs = kv};
+        if (many) {
+            attend_batch(&rig, &s, &all, together);
+            ck_assert_mem_eq(together, alone, ROWS * n_q * sizeof *alone);
+        }
         for (size_t i = 0; i < SEQS; i++)
             rig.ops->kv_close(rig.b, kv[i]);
         rig.ops->close(rig.b);
     }
     free(alone);
     free(together);
+    free_scene(&s);
+}
+END_TEST
+
+/* The last row of the longest context that Llama 3 has, where K and V are zero but at the end.
+ * Angles are those of the position itself. */
+START_TEST(the_longest_context_works)
+{
+    enum { N = 131072, ZEROS = N - 2 * MAX_ROWS, DIM = 8 };
+    state = 8;
+    struct scene s = random_scene(1, 2, DIM, N, LLAMA3_KV_F16, false);
+    memset(s.k, 0, ZEROS * DIM * sizeof *s.k);
+    memset(s.v, 0, ZEROS * DIM * sizeof *s.v);
+    void *zeros = size_alloc(ZEROS, kv_head_bytes(LLAMA3_KV_F16, DIM));
+    struct backend_shape shape = s.shape;
+    shape.inv_freq = s.inv_freq;
+    shape.max_context = N;
+    size_t n_q = shape.n_heads * shape.head_dim;
+    float *y[2] = {size_alloc(N * n_q, sizeof *y[0]), size_alloc(N * n_q, sizeof *y[1])};
+    for (int i = 0; i < 2; i++) {
+        struct rig rig;
+        if (!rig_open(&rig, _i, 1 + 3 * i, &shape))
+            break;
+        struct kv *kv = rig.ops->kv_open(rig.b, &rig.err);
+        ck_assert_int_eq(rig.ops->kv_reserve(rig.b, kv, 0, ZEROS, &rig.err), 0);
+        for (size_t layer = 0; layer < shape.n_layers; layer++)
+            ck_assert_int_eq(rig.ops->kv_import(rig.b, kv, layer, 0, ZEROS, zeros, zeros, &rig.err),
+                             0);
+        attend_rows(&rig, &s, kv, ZEROS, ZEROS + MAX_ROWS, NULL);
+        attend_rows(&rig, &s, kv, ZEROS + MAX_ROWS, N - 1, NULL);
+        attend_rows(&rig, &s, kv, N - 1, N, y[i]);
+        ck_assert_int_eq(rig.ops->kv_reserve(rig.b, kv, N, N + 1, &rig.err), -1);
+        ck_assert_int_eq(rig.err.code, LLAMA3_ECONTEXT);
+        if (i == 0)
+            ck_assert_double_le(attend_error(&s, N - 1, y[0]), 1e-5);
+        else
+            ck_assert_mem_eq(y[0] + (N - 1) * n_q, y[1] + (N - 1) * n_q, n_q * sizeof *y[0]);
+        rig.ops->kv_close(rig.b, kv);
+        rig.ops->close(rig.b);
+    }
+    free(zeros);
+    free(y[0]);
+    free(y[1]);
     free_scene(&s);
 }
 END_TEST
@@ -1472,6 +1516,7 @@ int main(void)
     tcase_add_loop_test(tcase, attention_reads_all_positions, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, long_attention_is_cut_alike, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, sequences_of_any_length_are_attended_alike, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, the_longest_context_works, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, pages_are_shared_until_written, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, what_is_out_of_range_is_refused, 0, N_SUBJECTS);
 #ifndef TEST_CUDA
