@@ -236,14 +236,18 @@ void cpu_attend(struct backend *backend, size_t layer, const struct buffer *q, s
         cpu_share(cpu, cpu->n_tiles * cpu->shape.n_heads, 1, merge_chunks, &a);
 }
 
-/* Cuts the batch's rows into tiles; returns how many positions they attend to in all. */
+/* Cuts the batch's rows into tiles; returns how many positions they attend to in all. The larger a
+ * tile, the less often K and V are read and expanded, but there must be some for each thread. */
 static size_t cut_tiles(struct cpu *cpu)
 {
-    size_t positions = 0;
+    size_t positions = 0, jobs = 2 * PIECES * (size_t)cpu->threads;
+    size_t most = cpu->n_rows * cpu->shape.n_kv_heads / jobs;
+    most = most < cpu->tile_rows / 3 ? cpu->tile_rows / 3 : most;
+    most = most > cpu->tile_rows ? cpu->tile_rows : most;
     cpu->n_tiles = 0;
     for (size_t row = 0; row < cpu->n_rows; row++) {
         struct row_tile *tile = cpu->n_tiles > 0 ? &cpu->tiles[cpu->n_tiles - 1] : NULL;
-        if (tile != NULL && tile->count < cpu->tile_rows &&
+        if (tile != NULL && tile->count < most &&
             cpu->rows[row].seq == cpu->rows[row - 1].seq &&
             cpu->rows[row].position > cpu->rows[row - 1].position)
             tile->count++;

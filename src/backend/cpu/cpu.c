@@ -98,7 +98,7 @@ static void cpu_close(struct backend *backend)
 static struct backend *cpu_open(const struct backend_options *options,
                                 const struct backend_shape *shape, struct llama3_error *err)
 {
-    enum { SHARING = 48 }; /* queries attended together, where a KV head has fewer */
+    enum { SHARING = 192 }; /* queries attended together, where a KV head has fewer */
     const struct kernels *kernels = kernels_choose(err);
     if (kernels == NULL)
         return NULL;
