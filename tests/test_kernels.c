@@ -427,6 +427,9 @@ static void test_integers(struct integers t)
 
     for (size_t i = 0; i < t.tokens * stride; i++)
         x[i] = i % stride < t.cols ? x[i] : 0;
+    /* The largest codes, so that sums are the largest. */
+    for (size_t i = 0; t.tokens > 1 && i < t.cols; i++)
+        x[(t.tokens - 1) * stride + i] = 1;
     snprintf(what, sizeof what, "%s, %s scales%s of %zu columns, %zu rows, %zu tokens, %zu columns",
              dtype_info(t.type)->name, group_scale_names[t.format.scale],
              t.format.offset ? " and offsets" : "", t.format.cols, t.rows, t.tokens, t.cols);
@@ -449,6 +452,17 @@ static void test_integers(struct integers t)
     free(x), free(y), free(twin), free(strips);
 }
 
+/* Levels that are `span` apart at most; every other time nearly all of them are. */
+static void pick_levels(struct group_format *format)
+{
+    static const size_t spans[] = {255, 15, 16, 17, 32, 33};
+    size_t span = spans[pick(6)], extreme = pick(2);
+    int least = (int)pick(256 - span) - 128;
+    for (size_t i = 0; i < 16; i++)
+        format->codebook[i] = (int8_t)(least + (int)(extreme ? span : pick(span + 1)));
+    format->codebook[pick(16)] = (int8_t)least;
+}
+
 static void test_all_integers(void)
 {
     struct integers t = {.type = DTYPE_INT4};
@@ -458,15 +472,16 @@ static void test_all_integers(void)
             (struct group_format){.scale = (enum group_scale)(kind / 2 % GROUP_SCALES),
                                   .offset = kind / (2 * GROUP_SCALES) % 2 == 1,
                                   .cols = (size_t)GROUP_COLS_LEAST << kind / (4 * GROUP_SCALES)};
-        for (int i = 0; i < 16; i++)
-            t.format.codebook[i] = (int8_t)((int)pick(256) - 128);
         for (t.tokens = 1; t.tokens <= 40; t.tokens += 1 + t.tokens / 20) {
+            pick_levels(&t.format);
             t.rows = 1 + pick(60);
             t.cols = t.tokens % 3 == 0 ? 1 + pick(600) : 32 * (1 + pick(24));
             test_integers(t);
         }
+        pick_levels(&t.format);
         t.rows = STRIP + 1, t.cols = 14336, t.tokens = 13;
         test_integers(t);
+        pick_levels(&t.format);
         /* Enough to have weights expanded, of a strip more than go side by side; several pieces. */
         t.rows = 33 + pick(12), t.cols = 4096 + 1 + pick(600), t.tokens = 48 + pick(14);
         test_integers(t);

@@ -166,6 +166,8 @@ static inline void v_store_s8(int8_t *p, vec x)
 
 enum { STRIP_VECTORS = 2 };
 enum { PREFETCH_TOKENS = 1 };
+enum { GROUP_TILE = 8 };
+#define GROUP_SIZES(X) X(8) X(7) X(6) X(5) X(4) X(3) X(2) X(1)
 
 static inline bool prefetches_near(void)
 {
@@ -195,8 +197,7 @@ static inline void split_nibbles(const uint8_t *p, __m256i *low, __m256i *high)
 
 #ifdef I_DPBUSD /* multiplies unsigned by signed bytes into 32 bits */
 
-enum { GROUP_TILE = 6, GROUP_SUMS = 4, HALVES_SUMS = 4 };
-#define GROUP_SIZES(X) X(6) X(5) X(4) X(3) X(2) X(1)
+enum { GROUP_SUMS = 4, HALVES_SUMS = 4 };
 
 typedef __m256i wtable; /* the codebook twice */
 typedef __m256i wvec;   /* 128 larger */
@@ -243,19 +244,14 @@ static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
 
 /* vpmaddubsw multiplies unsigned by signed bytes and adds pairs in 16 bits, where weights 128
  * larger would saturate. So codes get the weights' signs, and weights become magnitudes. As codes
- * are within +-127, no sum of two products overflows. */
-enum { GROUP_TILE = 4, GROUP_SUMS = 3, HALVES_SUMS = 3 };
-#define GROUP_SIZES(X) X(4) X(3) X(2) X(1)
+ * are within +-127, no sum of two products overflows.
+ *
+ * Small levels need no signs: they become unsigned, and 16 bits hold all sums of a group. */
+#define HAS_SMALL_LEVELS
+enum { GROUP_SUMS = 3, HALVES_SUMS = 3 };
 
 typedef __m256i wtable;
-typedef struct {
-    __m256i w, magnitude;
-} wvec;
-
-static inline wvec w_signed(__m256i w)
-{
-    return (wvec){w, _mm256_abs_epi8(w)};
-}
+typedef __m256i wvec;
 
 static inline wtable w_codebook(const int8_t *table /* [16] */)
 {
@@ -264,25 +260,24 @@ static inline wtable w_codebook(const int8_t *table /* [16] */)
 
 static inline void w_nibbles(const uint8_t *p, wtable table, wvec *low, wvec *high)
 {
-    __m256i a, b;
-    split_nibbles(p, &a, &b);
-    *low = w_signed(_mm256_shuffle_epi8(table, a));
-    *high = w_signed(_mm256_shuffle_epi8(table, b));
+    split_nibbles(p, low, high);
+    *low = _mm256_shuffle_epi8(table, *low);
+    *high = _mm256_shuffle_epi8(table, *high);
 }
 
 static inline wvec w_bytes(const uint8_t *p)
 {
-    return w_signed(_mm256_load_si256((const void *)p));
+    return _mm256_load_si256((const void *)p);
 }
 
 static inline void w_store(uint8_t *p, wvec w)
 {
-    _mm256_store_si256((void *)p, w.w);
+    _mm256_store_si256((void *)p, w);
 }
 
 static inline wvec w_load(const uint8_t *p)
 {
-    return w_signed(_mm256_load_si256((const void *)p));
+    return _mm256_load_si256((const void *)p);
 }
 
 static inline ivec i_start(const float *start, const float *base)
@@ -291,15 +286,29 @@ static inline ivec i_start(const float *start, const float *base)
     return _mm256_castps_si256(_mm256_set1_ps(*base));
 }
 
-static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
+/* Otherwise gcc reorders the additions and keeps all products in memory: a tenth of the speed. */
+static inline ivec in_order(ivec sum)
 {
-    __m256i codes = _mm256_sign_epi8(repeat_codes(x), w.w);
-    __m256i pairs = _mm256_maddubs_epi16(w.magnitude, codes);
-    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-    /* Otherwise gcc reorders the additions and keeps all products in memory: a tenth of the speed.
-     */
     __asm__("" : "+x"(sum));
     return sum;
+}
+
+static inline ivec i_dot(ivec sum, wvec w, const int8_t *x)
+{
+    __m256i codes = _mm256_sign_epi8(repeat_codes(x), w);
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), codes);
+    return in_order(_mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
+}
+
+static inline ivec i_dot_small(ivec sum16, wvec w, const int8_t *x)
+{
+    return in_order(_mm256_add_epi16(sum16, _mm256_maddubs_epi16(w, repeat_codes(x))));
+}
+
+static inline ivec i_end_small(ivec sum16, vec start)
+{
+    __m256i sum = _mm256_madd_epi16(sum16, _mm256_set1_epi16(1));
+    return _mm256_add_epi32(_mm256_castps_si256(start), sum);
 }
 
 #endif
