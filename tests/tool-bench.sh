@@ -35,9 +35,9 @@ for type in int4 int8 bf16 f32; do
     out_has '"model": "135m:1"'
     out_has '"threads": 3'
 done
-run 0 "$bench" --json --synthetic 135m:1 --type bf16 --prompt 0 --decode 2 --batch 0 --rounds 2 \
+run 0 "$bench" --json --synthetic 135m:1 --type bf16 --prompt 9,0,20 --decode 2 --batch 0 --rounds 2 \
     --context 70,5 --kv f32
-shape "decode/2/70 decode/2/5"
+shape "prompt/9/70 prompt/20/70 decode/2/70 decode/2/5"
 
 # bits WANTED: what $tmp/out says that decoding reads, in bits a weight, if reading is its limit.
 bits()

@@ -83,7 +83,7 @@ complete -c llama3-bench -f
 complete -c llama3-bench -s m -l model -r -F -a '(__llama3_models)' -d 'the model, as llama3 takes it'
 complete -c llama3-bench -l synthetic -x -d 'random weights instead of a model'
 complete -c llama3-bench -l type -x -a 'int4 int8 bf16 f32 gptq awq nf4 w8a8 fp8 mxfp4 nvfp4 q4_0 q4_1 q5_0 q5_1 q8_0 q2_k q3_k q4_k q5_k q6_k q8_k iq1_s iq1_m iq2_xxs iq2_xs iq2_s iq3_xxs iq3_s iq4_nl iq4_xs tq1_0 tq2_0' -d 'of these weights: int4, int8, bf16, f32'
-complete -c llama3-bench -l prompt -x -d 'read a prompt of N tokens'
+complete -c llama3-bench -l prompt -x -d 'read prompts of so many tokens'
 complete -c llama3-bench -l decode -x -d 'write N tokens one by one'
 complete -c llama3-bench -l batch -x -d 'write so many sequences at once'
 complete -c llama3-bench -l context -x -d 'tokens there before: of decode each of them, of the others the first'

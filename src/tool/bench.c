@@ -22,15 +22,15 @@ enum {
     MAX_TOKENS = 1 << 20,
     MAX_BATCH = 1024,
     MAX_CHUNK = 4096,
-    MAX_TESTS = 2 * (1 + 2 * MAX_LIST)
+    MAX_TESTS = 2 * 3 * MAX_LIST
 };
 
 struct bench_args {
     struct model_args model;
     struct gpu_args gpu;
-    const char *synthetic, *batch, *context;
+    const char *synthetic, *prompt, *batch, *context;
     int type; /* into type_names; -1: not given */
-    size_t prompt, decode, rounds, chunk, lora_rank;
+    size_t decode, rounds, chunk, lora_rank;
     bool json;
 };
 
@@ -51,8 +51,7 @@ static const struct option_spec specs[] = {
                "of these weights: int4, int8, bf16, f32; gptq, awq,\n"
                "nf4, w8a8, fp8, mxfp4 or nvfp4; or one of GGUF,\n"
                "such as q4_k (int4)"),
-    OPT_SIZE(0, "prompt", FIELD(prompt), "N", 0, MAX_TOKENS,
-             "read a prompt of N tokens; 0: don't (512)"),
+    OPT_TEXT(0, "prompt", FIELD(prompt), "LIST", "read prompts of so many tokens; 0: don't (512)"),
     OPT_SIZE(0, "decode", FIELD(decode), "N", 0, MAX_TOKENS,
              "write N tokens one by one; 0: don't (32)"),
     OPT_TEXT(0, "batch", FIELD(batch), "LIST",
@@ -134,16 +133,20 @@ static size_t double_tests(struct bench_test *tests, size_t n)
 }
 
 /* Fills tests, [MAX_TESTS]. */
-static size_t list_tests(const struct bench_args *args, const struct number_list *batches,
-                         const struct number_list *contexts, struct bench_test *tests)
+static size_t list_tests(const struct bench_args *args, const struct number_list *prompts,
+                         const struct number_list *batches, const struct number_list *contexts,
+                         struct bench_test *tests)
 {
     size_t n = 0, first = contexts->items[0], steps = args->decode;
-    struct bench_test prompt = {.kind = BENCH_PROMPT, .n = args->prompt, .context = first};
+    struct bench_test prompt = {.kind = BENCH_PROMPT, .context = first};
     struct bench_test decode = {.kind = BENCH_DECODE, .n = steps, .steps = steps};
     struct bench_test batch = {
         .kind = BENCH_BATCH, .context = first, .steps = steps > 4 ? steps / 4 : 1};
-    if (args->prompt > 0)
-        tests[n++] = prompt;
+    for (size_t i = 0; i < prompts->n; i++) {
+        prompt.n = prompts->items[i];
+        if (prompt.n > 0)
+            tests[n++] = prompt;
+    }
     for (size_t i = 0; i < contexts->n && steps > 0; i++) {
         decode.context = contexts->items[i];
         tests[n++] = decode;
@@ -271,8 +274,8 @@ static int open_model(const struct bench_args *args, int threads, struct model *
     return status == 0 ? STATUS_OK : say_failure(&err);
 }
 
-static int measure(const struct bench_args *args, const struct number_list *batches,
-                   struct number_list *contexts)
+static int measure(const struct bench_args *args, const struct number_list *prompts,
+                   const struct number_list *batches, struct number_list *contexts)
 {
     struct bench_test tests[MAX_TESTS];
     int threads = args->model.threads > 0 ? args->model.threads : processors_available();
@@ -299,7 +302,7 @@ static int measure(const struct bench_args *args, const struct number_list *batc
                   .device_rows = args->chunk > 0 ? 0 : DEVICE_CHUNK,
                   .bf16_prompt = args->gpu.bf16_prompt},
         .tests = tests,
-        .n_tests = list_tests(args, batches, contexts, tests),
+        .n_tests = list_tests(args, prompts, batches, contexts, tests),
         .rounds = args->rounds,
     };
     int result = args->lora_rank > 0 ? synthetic_lora(&lora, &model, args->lora_rank, &err) : 0;
@@ -320,7 +323,7 @@ static int measure(const struct bench_args *args, const struct number_list *batc
 
 static int run(const struct bench_args *args)
 {
-    struct number_list batches, contexts;
+    struct number_list prompts, batches, contexts;
     struct llama3_error err;
     if (args->type >= 0 && args->synthetic == NULL)
         return say_usage("--type is of --synthetic: a model has the types that it has");
@@ -330,19 +333,21 @@ static int run(const struct bench_args *args)
         return STATUS_USAGE;
     if (args->synthetic != NULL && synthetic_check(args->synthetic, &err) != 0)
         return say_usage("%s", err.message);
-    if (parse_list("batch", args->batch != NULL ? args->batch : "1,2,4,8,16", MAX_BATCH,
+    if (parse_list("prompt", args->prompt != NULL ? args->prompt : "512", MAX_TOKENS, &prompts) !=
+            0 ||
+        parse_list("batch", args->batch != NULL ? args->batch : "1,2,4,8,16", MAX_BATCH,
                    &batches) != 0 ||
         parse_list("context", args->context != NULL ? args->context : "0,16384", MAX_TOKENS,
                    &contexts) != 0)
         return STATUS_USAGE;
-    if (args->prompt == 0 && args->decode == 0 && is_zero(&batches))
+    if (is_zero(&prompts) && args->decode == 0 && is_zero(&batches))
         return say_usage("nothing to measure: --prompt, --decode and --batch are all 0");
-    return measure(args, &batches, &contexts);
+    return measure(args, &prompts, &batches, &contexts);
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_args args = {.type = -1, .prompt = 512, .decode = 32, .rounds = 5};
+    struct bench_args args = {.type = -1, .decode = 32, .rounds = 5};
     const struct option_group groups[] = {
         OPT_GROUP("Options", specs, &args),
         GPU_OPTIONS(&args.gpu),
