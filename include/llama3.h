@@ -265,8 +265,19 @@ LLAMA3_API const struct llama3_info *llama3_model_info(const struct llama3_model
  * the model. */
 LLAMA3_API bool llama3_model_has_file(const struct llama3_model *model, const char *path);
 
-/* Bytes of KV that all sessions of a model hold now; pages that are shared count once. */
+/* Bytes of KV that all sessions of a model, and its prefix cache, hold now; pages that are shared
+ * count once. */
 LLAMA3_API uint64_t llama3_model_kv_bytes(const struct llama3_model *model);
+
+/* The prefix cache: keys and values of sessions that were closed, or set to other tokens, for
+ * prompts that begin with the same tokens: llama3_session_set() and what stands on it (generate,
+ * respond) read only what is new, to the same bits. It holds pages while all KV, that of open
+ * sessions included, takes at most so many bytes; those that were used least recently go first. It
+ * also gives way before a session finds no memory. 0, as a model begins: none; what was held is
+ * freed. */
+LLAMA3_API void llama3_model_keep_prefixes(struct llama3_model *model, uint64_t bytes);
+/* Bytes that it holds, pages that sessions share with it included. */
+LLAMA3_API uint64_t llama3_model_prefix_bytes(const struct llama3_model *model);
 
 /* ---- text and tokens ------------------------------------------------------------------- */
 
@@ -389,6 +400,13 @@ LLAMA3_API void llama3_session_close(struct llama3_session *session); /* NULL do
 LLAMA3_API struct llama3_session *llama3_session_fork(struct llama3_session *session, size_t n,
                                                       struct llama3_error *err);
 
+/* Whose prefixes it shares by the prefix cache: sessions of different owners share none, so that
+ * neither counts nor times tell one what another has read. A session begins with owner 0, and a
+ * fork with the other session's. With too little memory the owner that has most loses pages first.
+ * LLAMA3_EINPUT in a session that has tokens. */
+LLAMA3_API int llama3_session_owner(struct llama3_session *session, int owner,
+                                    struct llama3_error *err);
+
 /* The tokens evaluated so far: [*n], valid until the session is used again. */
 LLAMA3_API const int32_t *llama3_session_tokens(const struct llama3_session *session, size_t *n);
 
@@ -414,14 +432,21 @@ LLAMA3_API void llama3_session_truncate(struct llama3_session *session, size_t n
 LLAMA3_API int llama3_session_eval(struct llama3_session *session, const int32_t *tokens, size_t n,
                                    size_t n_logits, float *logits, struct llama3_error *err);
 
-/* Makes the session hold exactly these n >= 1 tokens, with logits after the last: what it shares
- * with them from the front is kept, the rest is evaluated. *cached (or NULL): how many were kept.
- * on_prompt (or NULL): of total tokens, done are evaluated, cached ones included; inside, the
- * session may be canceled and nothing else. Fails like llama3_session_eval(); a failure while
- * tokens are evaluated leaves those that were kept, and any other leaves the session as it was. */
+/* Makes the session hold exactly these n >= 1 tokens, with logits after the last: what it, or the
+ * prefix cache, shares with them from the front is kept, the rest is evaluated. *cached (or NULL):
+ * how many were kept. on_prompt (or NULL): of total tokens, done are evaluated, cached ones
+ * included; inside, the session may be canceled and nothing else. Fails like llama3_session_eval();
+ * a failure while tokens are evaluated leaves those that were kept, and any other leaves the
+ * session as it was. */
 LLAMA3_API int llama3_session_set(struct llama3_session *session, const int32_t *tokens, size_t n,
                                   void (*on_prompt)(void *arg, size_t done, size_t total),
                                   void *arg, size_t *cached, struct llama3_error *err);
+
+/* The same without evaluating: the session then holds the first *cached of these tokens, and has
+ * forgotten others. All n are held only if their logits are. LLAMA3_ECONTEXT, LLAMA3_EINPUT,
+ * LLAMA3_EDEVICE. */
+LLAMA3_API int llama3_session_adopt(struct llama3_session *session, const int32_t *tokens, size_t n,
+                                    size_t *cached, struct llama3_error *err);
 
 /* Logits after the last token evaluated, [vocab_size]; NULL before the first and after a
  * truncation. Valid until the session is used again. */
@@ -561,7 +586,7 @@ struct llama3_result {
     int32_t stop_id;      /* the stop id that ended it, or -1 */
     int stop_string;      /* index of the stop string that ended it, or -1 */
     size_t prompt_tokens; /* all of the prompt */
-    size_t cached_tokens; /* of these, already in the session */
+    size_t cached_tokens; /* of these, already in the session or the prefix cache */
     size_t answer_tokens; /* tokens generated, the stop id not counted */
     double prompt_seconds, answer_seconds;
 };

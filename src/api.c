@@ -497,6 +497,12 @@ const struct llama3_info *llama3_model_info(const struct llama3_model *m)
     return &m->info;
 }
 
+void llama3_model_keep_prefixes(struct llama3_model *m, uint64_t bytes)
+{
+    if (m->engine != NULL)
+        engine_keep_prefixes(m->engine, bytes);
+}
+
 struct llama3_session *llama3_session_open(struct llama3_model *m, struct llama3_error *err)
 {
     return session_open(&m->shared, err);
@@ -742,6 +748,11 @@ const char *llama3_token_bytes(const struct llama3_model *m, int32_t token, size
 uint64_t llama3_model_kv_bytes(const struct llama3_model *m)
 {
     return m->engine != NULL ? engine_kv_bytes(m->engine) : 0;
+}
+
+uint64_t llama3_model_prefix_bytes(const struct llama3_model *m)
+{
+    return m->engine != NULL ? engine_prefix_bytes(m->engine) : 0;
 }
 
 bool llama3_token_is_control(const struct llama3_model *m, int32_t token)

@@ -61,10 +61,14 @@ static struct deferred *of(struct backend *backend)
 /* Handle number i, as a pointer that must never be followed. */
 static void *give_handle(struct deferred *d, void *behind)
 {
-    if (behind == NULL || d->n_handles == MAX_HANDLES)
+    size_t i = 0;
+    while (i < d->n_handles && d->behind[i] != NULL) /* those of closed sequences are free */
+        i++;
+    if (behind == NULL || i == MAX_HANDLES)
         return NULL;
-    d->behind[d->n_handles++] = behind;
-    return (void *)(uintptr_t)d->n_handles;
+    d->n_handles += i == d->n_handles;
+    d->behind[i] = behind;
+    return (void *)(uintptr_t)(i + 1);
 }
 
 static void *look(const struct deferred *d, const void *handle)
@@ -315,6 +319,8 @@ static void deferred_kv_close(struct backend *backend, struct kv *kv)
 {
     struct deferred *d = of(backend);
     d->inner_ops->kv_close(d->inner, look(d, kv));
+    if (kv != NULL)
+        d->behind[(uintptr_t)kv - 1] = NULL;
     count_pages(d, NULL);
 }
 
@@ -335,6 +341,21 @@ static int deferred_kv_reserve(struct backend *backend, struct kv *kv, size_t fr
         return 0;
     deferred_kv_truncate(backend, kv, from);
     return -1;
+}
+
+static uint64_t deferred_kv_missing(const struct backend *backend, const struct kv *kv, size_t from,
+                                    size_t to)
+{
+    const struct deferred *d = (const struct deferred *)backend;
+    return d->inner_ops->kv_missing(d->inner, kv != NULL ? look(d, kv) : NULL, from, to);
+}
+
+static void deferred_kv_share(struct backend *backend, struct kv *kv, const struct kv *from,
+                              size_t n)
+{
+    struct deferred *d = of(backend);
+    d->inner_ops->kv_share(d->inner, look(d, kv), look(d, from), n);
+    count_pages(d, NULL);
 }
 
 static struct kv *deferred_kv_fork(struct backend *backend, struct kv *kv, size_t n,
@@ -567,7 +588,9 @@ const struct backend_ops deferred_ops = {
     .kv_close = deferred_kv_close,
     .kv_reserve = deferred_kv_reserve,
     .kv_truncate = deferred_kv_truncate,
+    .kv_missing = deferred_kv_missing,
     .kv_fork = deferred_kv_fork,
+    .kv_share = deferred_kv_share,
     .kv_export = deferred_kv_export,
     .kv_import = deferred_kv_import,
     .kv_bytes = deferred_kv_bytes,

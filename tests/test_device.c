@@ -289,6 +289,46 @@ START_TEST(running_out_of_memory_ends_a_call)
 }
 END_TEST
 
+/* What a session has left in both memories is not read again, to the same bits; and it gives way to
+ * a sequence that needs the memory. */
+START_TEST(prefixes_are_kept)
+{
+    int32_t tokens[CONTEXT], others[CONTEXT];
+    size_t cached;
+    struct llama3_model *model = open_model("tiny-f32", _i == 0 ? 1 : LLAMA3_GPU_ALL, false);
+    size_t bytes = llama3_model_info(model)->vocab_size * sizeof(float);
+    float *expected = malloc(bytes);
+    deferred_device.free_bytes = said_bytes(model);
+    some_tokens(model, tokens, CONTEXT, 1);
+    some_tokens(model, others, CONTEXT, 2);
+    struct llama3_session *session = open_session(model);
+    eval(session, tokens, CONTEXT, NULL);
+    memcpy(expected, llama3_session_logits(session), bytes);
+    llama3_session_close(session);
+
+    llama3_model_keep_prefixes(model, UINT64_MAX);
+    session = open_session(model);
+    eval(session, tokens, CONTEXT - 50, NULL);
+    llama3_session_close(session);
+    session = open_session(model);
+    ck_assert_int_eq(llama3_session_set(session, tokens, CONTEXT, NULL, NULL, &cached, &err), 0);
+    ck_assert_uint_eq(cached, CONTEXT - 50);
+    ck_assert_mem_eq(llama3_session_logits(session), expected, bytes);
+    llama3_session_close(session);
+    uint64_t held = llama3_model_prefix_bytes(model);
+    ck_assert_uint_eq(held, llama3_model_kv_bytes(model));
+
+    session = open_session(model);
+    eval(session, others, CONTEXT, NULL);
+    ck_assert_uint_eq(llama3_model_kv_bytes(model), held);
+    ck_assert_uint_eq(llama3_model_prefix_bytes(model), 0);
+    llama3_session_close(session);
+    free(expected);
+    llama3_model_close(model);
+    check_given_back();
+}
+END_TEST
+
 /* ---- failures ---------------------------------------------------------------------------- */
 
 /* Whichever operation fails: the session is over, the process isn't. */
@@ -352,6 +392,7 @@ int main(void)
     tcase_add_test(tcase, sessions_are_saved);
     tcase_add_test(tcase, what_does_not_fit_is_said_before_loading);
     tcase_add_test(tcase, running_out_of_memory_ends_a_call);
+    tcase_add_loop_test(tcase, prefixes_are_kept, 0, 2);
     tcase_add_loop_test(tcase, a_failure_ends_the_session, 0, 3);
     return run_tests("device", tcase);
 }

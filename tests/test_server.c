@@ -21,7 +21,7 @@
 #include "server/metrics.h"
 #include "server/openai.h"
 #include "server/page.h"
-#include "server/pool.h"
+#include "server/prefill.h"
 #include "server/slots.h"
 #include "tiny.h"
 
@@ -629,80 +629,30 @@ START_TEST(clients_take_turns)
 }
 END_TEST
 
-/* ---- the prefix cache -------------------------------------------------------------------- */
+/* ---- prompts that are being read --------------------------------------------------------- */
 
 static const atomic_bool never = false;
 
-/* Takes a session, evaluates the rest, and returns how many tokens were cached. */
-static size_t use_as(struct pool *pool, int owner, const int32_t *tokens, size_t n)
+/* Begins a prompt, evaluates the rest, and returns how many tokens were cached. */
+static size_t use_as(struct prefills *prefills, int owner, const int32_t *tokens, size_t n)
 {
-    struct pool_reader reader;
+    struct prefill prefill;
     size_t had;
-    struct llama3_session *session = pool_take(pool, owner, NULL, tokens, n, &reader, &never, &err);
+    struct llama3_session *session =
+        prefill_begin(prefills, owner, NULL, tokens, n, &prefill, &never, &err);
     ck_assert_msg(session != NULL, "%s", err.message);
-    const int32_t *have = llama3_session_tokens(session, &had);
-    ck_assert_uint_le(had, n);
-    ck_assert_uint_eq(reader.done, had);
-    for (size_t i = 0; i < had; i++)
-        ck_assert_int_eq(have[i], tokens[i]);
-    if (had < n)
-        ck_assert_int_eq(llama3_session_eval(session, tokens + had, n - had, 0, NULL, &err), 0);
-    pool_read(pool, &reader);
-    pool_put(pool, owner, session);
+    llama3_session_tokens(session, &had);
+    ck_assert_uint_lt(had, n);
+    ck_assert_uint_eq(prefill.done, had);
+    ck_assert_int_eq(llama3_session_eval(session, tokens + had, n - had, 0, NULL, &err), 0);
+    prefill_end(prefills, &prefill);
+    prefill_end(prefills, &prefill); /* once more does nothing */
+    llama3_session_close(session);
     return had;
 }
 
-static size_t use(struct pool *pool, const int32_t *tokens, size_t n)
-{
-    return use_as(pool, 0, tokens, n);
-}
-
-START_TEST(what_begins_alike_is_shared)
-{
-    struct llama3_model *model = open_model();
-    struct pool *pool = pool_open(model, 3, UINT64_MAX, &err);
-    int32_t a[100], b[100], c[100];
-    for (int32_t i = 0; i < 100; i++) {
-        a[i] = i + 1;
-        b[i] = i < 70 ? a[i] : 200 - i;
-        c[i] = 150 - i;
-    }
-    ck_assert_uint_eq(use(pool, a, 80), 0);
-    ck_assert_uint_eq(use(pool, a, 100), 80); /* a continuation replaces the shorter one */
-    ck_assert_uint_eq(pool_count(pool), 1);
-    ck_assert_uint_eq(use(pool, b, 100), 70); /* a branch: both stay */
-    ck_assert_uint_eq(use(pool, c, 100), 0);
-    ck_assert_uint_eq(pool_count(pool), 3);
-    ck_assert_uint_eq(use(pool, a, 100), 100);
-    ck_assert_uint_eq(use(pool, b, 90), 90); /* a prefix of one */
-    ck_assert_uint_eq(use(pool, (int32_t[]){9, 9}, 2), 0);
-    ck_assert_uint_eq(pool_count(pool), 3);
-    ck_assert_uint_eq(use(pool, c, 100), 0); /* least recently used, so dropped */
-
-    pool_make_room(pool, UINT64_MAX / 2);
-    ck_assert_uint_eq(pool_count(pool), 3); /* there is room */
-    pool_close(pool);
-    ck_assert_uint_eq(llama3_model_kv_bytes(model), 0);
-
-    pool = pool_open(model, 3, UINT64_MAX, &err);
-    use(pool, a, 64);
-    uint64_t page = llama3_model_kv_bytes(model);
-    pool_close(pool);
-    pool = pool_open(model, 3, page * 5 / 2, &err);
-    use(pool, a, 64);
-    use(pool, c, 64);
-    pool_make_room(pool, 0);
-    ck_assert_uint_eq(pool_count(pool), 2);
-    pool_make_room(pool, page);
-    ck_assert_uint_eq(pool_count(pool), 1);
-    ck_assert_uint_eq(use(pool, c, 64), 64); /* the most recently used one is left */
-    pool_close(pool);
-    llama3_model_close(model);
-}
-END_TEST
-
 struct user {
-    struct pool *pool;
+    struct prefills *prefills;
     const int32_t *tokens;
     atomic_bool cancel;
     size_t had;
@@ -712,15 +662,15 @@ struct user {
 static void *use_later(void *arg)
 {
     struct user *u = arg;
-    struct pool_reader reader;
+    struct prefill prefill;
     struct llama3_error why;
     struct llama3_session *session =
-        pool_take(u->pool, 0, NULL, u->tokens, 150, &reader, &u->cancel, &why);
+        prefill_begin(u->prefills, 0, NULL, u->tokens, 150, &prefill, &u->cancel, &why);
     u->failed = session == NULL;
     if (session == NULL)
         return NULL;
     llama3_session_tokens(session, &u->had);
-    pool_read(u->pool, &reader);
+    prefill_end(u->prefills, &prefill);
     llama3_session_close(session);
     return NULL;
 }
@@ -728,42 +678,45 @@ static void *use_later(void *arg)
 START_TEST(a_prompt_being_read_is_waited_for)
 {
     struct llama3_model *model = open_model();
-    struct pool *pool = pool_open(model, 8, UINT64_MAX, &err);
+    struct prefills *prefills = prefills_open(model, &err);
     int32_t a[150], b[150];
-    struct pool_reader reader;
+    struct prefill prefill;
     pthread_t thread;
+    llama3_model_keep_prefixes(model, UINT64_MAX);
     for (int32_t i = 0; i < 150; i++) {
         a[i] = i + 1;
         b[i] = i < 100 ? a[i] : 7;
     }
-    struct llama3_session *session = pool_take(pool, 0, NULL, a, 150, &reader, &never, &err);
-    struct user user = {.pool = pool, .tokens = b};
+    struct llama3_session *session =
+        prefill_begin(prefills, 0, NULL, a, 150, &prefill, &never, &err);
+    struct user user = {.prefills = prefills, .tokens = b};
     pthread_create(&thread, NULL, use_later, &user);
     ck_assert_int_eq(llama3_session_eval(session, a, 150, 0, NULL, &err), 0);
-    pool_progress(pool, &reader, 150);
-    pool_put(pool, 0, session);
-    pool_read(pool, &reader);
+    prefill_progress(prefills, &prefill, 150);
+    llama3_session_close(session);
+    prefill_end(prefills, &prefill);
     pthread_join(thread, NULL);
     ck_assert_uint_eq(user.had, 100);
+    ck_assert_uint_eq(use_as(prefills, 0, a, 150), 149);
 
     /* Nobody waits for a prompt that saves nothing, and a cancellation ends a wait. */
-    pool_close(pool);
-    pool = pool_open(model, 8, UINT64_MAX, &err);
-    session = pool_take(pool, 0, NULL, a, 150, &reader, &never, &err);
+    llama3_model_keep_prefixes(model, 0);
+    llama3_model_keep_prefixes(model, UINT64_MAX);
+    session = prefill_begin(prefills, 0, NULL, a, 150, &prefill, &never, &err);
     b[20] = 9;
-    user = (struct user){.pool = pool, .tokens = b};
+    user = (struct user){.prefills = prefills, .tokens = b};
     use_later(&user);
     ck_assert(!user.failed && user.had == 0);
-    user = (struct user){.pool = pool, .tokens = a};
+    user = (struct user){.prefills = prefills, .tokens = a};
     pthread_create(&thread, NULL, use_later, &user);
     usleep(20000);
     atomic_store(&user.cancel, true);
-    pool_wake(pool);
+    prefills_wake(prefills);
     pthread_join(thread, NULL);
     ck_assert(user.failed);
-    pool_read(pool, &reader);
+    prefill_end(prefills, &prefill);
     llama3_session_close(session);
-    pool_close(pool);
+    prefills_close(prefills);
     llama3_model_close(model);
 }
 END_TEST
@@ -771,50 +724,25 @@ END_TEST
 START_TEST(owners_share_nothing)
 {
     struct llama3_model *model = open_model();
-    struct pool *pool = pool_open(model, 4, UINT64_MAX, &err);
-    struct pool_reader reader;
-    int32_t a[100], others[5][70];
+    struct prefills *prefills = prefills_open(model, &err);
+    struct prefill prefill;
+    int32_t a[100];
+    llama3_model_keep_prefixes(model, UINT64_MAX);
     for (int32_t i = 0; i < 100; i++)
         a[i] = i + 1;
-    for (int32_t i = 0; i < 5; i++)
-        for (int32_t j = 0; j < 70; j++)
-            others[i][j] = 100 + 10 * i + j;
 
     /* Nobody waits for another owner's prefill either: this would not return. */
-    struct llama3_session *session = pool_take(pool, 1, NULL, a, 100, &reader, &never, &err);
-    pool_progress(pool, &reader, 99);
-    ck_assert_uint_eq(use_as(pool, 2, a, 100), 0);
+    struct llama3_session *session =
+        prefill_begin(prefills, 1, NULL, a, 100, &prefill, &never, &err);
+    prefill_progress(prefills, &prefill, 99);
+    ck_assert_uint_eq(use_as(prefills, 2, a, 100), 0);
     ck_assert_int_eq(llama3_session_eval(session, a, 90, 0, NULL, &err), 0);
-    pool_read(pool, &reader);
-    pool_put(pool, 1, session);
-    ck_assert_uint_eq(pool_count(pool), 2);
-    ck_assert_uint_eq(use_as(pool, 2, a, 100), 100); /* and replaces no other owner's */
-    ck_assert_uint_eq(use_as(pool, 1, a, 90), 90);
-    ck_assert_uint_eq(pool_count(pool), 2);
-
-    /* With too many sequences, the owner with most loses one. */
-    for (size_t i = 0; i < 5; i++)
-        ck_assert_uint_eq(use_as(pool, 2, others[i], 70), 0);
-    ck_assert_uint_eq(pool_count(pool), 4);
-    ck_assert_uint_eq(use_as(pool, 1, a, 90), 90);
-    ck_assert_uint_eq(use_as(pool, 2, others[4], 70), 70);
-    ck_assert_uint_eq(use_as(pool, 2, others[0], 70), 0);
-    pool_close(pool);
-
-    /* The same if memory is short: two pages there, three here. */
-    pool = pool_open(model, 8, UINT64_MAX, &err);
-    use_as(pool, 1, a, 100);
-    uint64_t pages = llama3_model_kv_bytes(model);
-    pool_close(pool);
-    pool = pool_open(model, 8, pages * 5 / 2, &err);
-    use_as(pool, 1, a, 100);
-    for (size_t i = 0; i < 3; i++)
-        use_as(pool, 2, others[i], 60);
-    pool_make_room(pool, pages);
-    ck_assert_uint_eq(pool_count(pool), 2);
-    ck_assert_uint_eq(use_as(pool, 1, a, 100), 100);
-    ck_assert_uint_eq(use_as(pool, 2, others[2], 60), 60);
-    pool_close(pool);
+    prefill_end(prefills, &prefill);
+    llama3_session_close(session);
+    ck_assert_uint_eq(use_as(prefills, 1, a, 100), 90);
+    ck_assert_uint_eq(use_as(prefills, 2, a, 100), 99);
+    ck_assert_uint_eq(use_as(prefills, 0, a, 100), 0);
+    prefills_close(prefills);
     llama3_model_close(model);
 }
 END_TEST
@@ -839,7 +767,6 @@ int main(void)
     tcase_add_test(tcase, no_key_costs_much);
     tcase_add_test(tcase, the_page_has_a_policy);
     tcase_add_test(tcase, clients_take_turns);
-    tcase_add_test(tcase, what_begins_alike_is_shared);
     tcase_add_test(tcase, a_prompt_being_read_is_waited_for);
     tcase_add_test(tcase, owners_share_nothing);
     return run_tests("server", tcase);

@@ -159,6 +159,9 @@ struct backend_ops {
 
     struct kv *(*kv_open)(struct backend *backend, struct llama3_error *err);
     void (*kv_close)(struct backend *backend, struct kv *kv);
+    /* The bytes that kv_reserve would add to kv_bytes. kv NULL: of an empty sequence. */
+    uint64_t (*kv_missing)(const struct backend *backend, const struct kv *kv, size_t from,
+                           size_t to);
     /* Pages for the positions [from, to), owned by this sequence alone: shared ones are copied.
      * Positions before `from` stay as they are. On failure the sequence is unchanged. */
     int (*kv_reserve)(struct backend *backend, struct kv *kv, size_t from, size_t to,
@@ -168,6 +171,9 @@ struct backend_ops {
     /* A new sequence that shares the pages of the first n positions. */
     struct kv *(*kv_fork)(struct backend *backend, struct kv *kv, size_t n,
                           struct llama3_error *err);
+    /* Both sequences hold the same tokens at their first n positions: whole pages of these become
+     * those of `from`, and kv's own are dropped. */
+    void (*kv_share)(struct backend *backend, struct kv *kv, const struct kv *from, size_t n);
     /* K and V of one layer as stored, positions [from, to): each [to - from][n_kv_heads][head_dim]
      * of kv_dtype(), K already rotated. import: kv_reserve first. */
     int (*kv_export)(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,

@@ -78,6 +78,33 @@ static int take_pages(struct page_pool *pool, size_t n, struct page **list,
     return 0;
 }
 
+/* Whether only this sequence holds its page i. */
+static bool owns(const struct kv *kv, size_t i)
+{
+    return i < kv->n_pages && kv->pages[i]->refs == 1;
+}
+
+/* The first page that reserving positions from `from` on looks at. */
+static size_t first_page(const struct kv *kv, size_t from)
+{
+    return from / KV_PAGE < kv->n_pages ? from / KV_PAGE : kv->n_pages;
+}
+
+static size_t count_missing(const struct kv *kv, size_t from, size_t to)
+{
+    size_t n = 0;
+    for (size_t i = first_page(kv, from); from < to && i < kv_pages(to); i++)
+        n += !owns(kv, i);
+    return n;
+}
+
+uint64_t pages_missing(const struct backend *backend, const struct kv *kv, size_t from, size_t to)
+{
+    static const struct kv empty = {0};
+    size_t n = count_missing(kv != NULL ? kv : &empty, from, to);
+    return (uint64_t)n * backend->pool->page_bytes;
+}
+
 int pages_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,
                   struct llama3_error *err)
 {
@@ -88,17 +115,13 @@ int pages_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to
         return error_set(err, LLAMA3_ECONTEXT, "position %zu lies beyond the context of %zu tokens",
                          to - 1, pool->max_context);
 
-    size_t first = from / KV_PAGE < kv->n_pages ? from / KV_PAGE : kv->n_pages;
     size_t end = kv_pages(to);
-    size_t needed = 0;
-    for (size_t i = first; i < end; i++)
-        needed += i >= kv->n_pages || kv->pages[i]->refs > 1;
     struct page *list;
-    if (take_pages(pool, needed, &list, err) != 0)
+    if (take_pages(pool, count_missing(kv, from, to), &list, err) != 0)
         return -1;
 
-    for (size_t i = first; i < end; i++) {
-        if (i < kv->n_pages && kv->pages[i]->refs == 1)
+    for (size_t i = first_page(kv, from); i < end; i++) {
+        if (owns(kv, i))
             continue;
         struct page *page = list;
         list = page->next;
@@ -126,6 +149,15 @@ struct kv *pages_fork(struct backend *backend, struct kv *kv, size_t n, struct l
         fork->pages[i]->refs++;
     }
     return fork;
+}
+
+void pages_share(struct backend *backend, struct kv *kv, const struct kv *from, size_t n)
+{
+    for (size_t i = 0; i < n / KV_PAGE; i++) {
+        from->pages[i]->refs++; /* first: it may be the same page */
+        drop_reference(backend->pool, kv->pages[i]);
+        kv->pages[i] = from->pages[i];
+    }
 }
 
 uint64_t pages_bytes(const struct backend *backend)

@@ -33,13 +33,16 @@ struct page_pool {
 /* Gives a backend its pool, and sets the numbers but page_bytes; the functions are the caller's. */
 void pages_open(struct backend *backend, struct page_pool *pool, const struct backend_shape *shape);
 
-/* What backend.h says of kv_open, kv_close, kv_truncate, kv_reserve, kv_fork and kv_bytes. */
+/* What backend.h says of kv_open, kv_close, kv_truncate, kv_missing, kv_reserve, kv_fork, kv_share
+ * and kv_bytes. */
 struct kv *pages_kv_open(struct backend *backend, struct llama3_error *err);
 void pages_kv_close(struct backend *backend, struct kv *kv);
 void pages_truncate(struct backend *backend, struct kv *kv, size_t n);
+uint64_t pages_missing(const struct backend *backend, const struct kv *kv, size_t from, size_t to);
 int pages_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to,
                   struct llama3_error *err);
 struct kv *pages_fork(struct backend *backend, struct kv *kv, size_t n, struct llama3_error *err);
+void pages_share(struct backend *backend, struct kv *kv, const struct kv *from, size_t n);
 uint64_t pages_bytes(const struct backend *backend);
 
 /* Checks a batch: the number of rows, sequences and logits, the tokens, and that positions are

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/size.h"
+#include "engine/prefix.h"
 
 /* While sessions generate, prompts may make a pass at most this much longer, so that no stream
  * stalls longer. They get MIN_CHUNK rows in any case, since smaller chunks are slow. (An int4 8B on
@@ -42,10 +43,12 @@ struct engine {
     pthread_t thread;
     pthread_mutex_t lock;     /* the queue, `closing`, streams, and every waiting's fields */
     pthread_cond_t submitted; /* wakes the scheduler */
-    pthread_mutex_t kv_lock;  /* serializes what changes sequences */
-    struct waiting *first;    /* the queue, in the order of turns */
-    size_t n_awaited;         /* streams of the last pass whose next token is still awaited */
-    uint64_t wait;            /* number of the wait for them, from 1 */
+    pthread_mutex_t kv_lock;  /* serializes what changes sequences, and the prefix cache */
+    struct prefix_index *prefixes;
+    uint64_t prefix_limit; /* of all KV, while prefixes are held */
+    struct waiting *first; /* the queue, in the order of turns */
+    size_t n_awaited;      /* streams of the last pass whose next token is still awaited */
+    uint64_t wait;         /* number of the wait for them, from 1 */
     bool closing;
 
     /* The scheduler's alone: */
@@ -379,13 +382,42 @@ static bool in_child(const struct engine *engine)
     return getpid() != engine->process;
 }
 
+/* Drops prefixes until all KV takes at most so many bytes; false: none was dropped. */
+static bool shrink(struct engine *engine, uint64_t bytes)
+{
+    bool any = false;
+    while (forward_kv_bytes(engine->forward) > bytes && prefix_drop(engine->prefixes))
+        any = true;
+    return any;
+}
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+/* Reserves positions, with the kv_lock held. Prefixes give way to them: beyond their limit, and
+ * where memory is short. */
+static int reserve(struct engine *engine, struct sequence *sequence, size_t from, size_t to,
+                   struct llama3_error *err)
+{
+    struct llama3_error failure = {0};
+    uint64_t missing = sequence_missing(engine->forward, sequence, from, to);
+    if (missing > 0)
+        shrink(engine, less(engine->prefix_limit, missing));
+    while (sequence_reserve(engine->forward, sequence, from, to, &failure) < 0)
+        if (failure.code != LLAMA3_ENOMEM ||
+            !shrink(engine, less(forward_kv_bytes(engine->forward), missing)))
+            return error_copy(err, &failure);
+    return 0;
+}
+
 int engine_run(struct engine *engine, const struct engine_job *job, struct llama3_error *err)
 {
     if (in_child(engine))
         return error_input(err, "expected the process that opened the model, found a child of it");
     pthread_mutex_lock(&engine->kv_lock);
-    int status = sequence_reserve(engine->forward, job->sequence, job->position,
-                                  job->position + job->n, err);
+    int status = reserve(engine, job->sequence, job->position, job->position + job->n, err);
     pthread_mutex_unlock(&engine->kv_lock);
     if (status < 0)
         return -1;
@@ -432,11 +464,76 @@ void engine_release(struct engine *engine, struct sequence *sequence)
     pthread_mutex_unlock(&engine->kv_lock);
 }
 
+void engine_keep_prefixes(struct engine *engine, uint64_t bytes)
+{
+    pthread_mutex_lock(&engine->kv_lock);
+    engine->prefix_limit = bytes;
+    shrink(engine, bytes);
+    pthread_mutex_unlock(&engine->kv_lock);
+}
+
+uint64_t engine_prefix_bytes(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->kv_lock);
+    uint64_t bytes =
+        prefix_pages(engine->prefixes) * sequence_missing(engine->forward, NULL, 0, KV_PAGE);
+    pthread_mutex_unlock(&engine->kv_lock);
+    return bytes;
+}
+
+struct sequence *engine_take_prefix(struct engine *engine, int owner, struct sequence *like,
+                                    const int32_t *tokens, size_t n, size_t more_than,
+                                    size_t *length)
+{
+    if (in_child(engine))
+        return NULL;
+    pthread_mutex_lock(&engine->kv_lock);
+    struct sequence *sequence =
+        prefix_take(engine->prefixes, owner, sequence_scales(like), tokens, n, more_than, length);
+    pthread_mutex_unlock(&engine->kv_lock);
+    return sequence;
+}
+
+/* With the kv_lock held. */
+static void retire(struct engine *engine, int owner, struct sequence *sequence,
+                   const int32_t *tokens, size_t n)
+{
+    if (engine->prefix_limit > 0)
+        prefix_give(engine->prefixes, owner, sequence, tokens, n);
+    else
+        sequence_close(engine->forward, sequence);
+    shrink(engine, engine->prefix_limit);
+}
+
+void engine_retire(struct engine *engine, int owner, struct sequence *sequence,
+                   const int32_t *tokens, size_t n)
+{
+    if (in_child(engine))
+        return;
+    pthread_mutex_lock(&engine->kv_lock);
+    retire(engine, owner, sequence, tokens, n);
+    pthread_mutex_unlock(&engine->kv_lock);
+}
+
+void engine_retire_copy(struct engine *engine, int owner, struct sequence *sequence,
+                        const int32_t *tokens, size_t n)
+{
+    struct sequence *copy = NULL;
+    if (in_child(engine))
+        return;
+    pthread_mutex_lock(&engine->kv_lock);
+    if (engine->prefix_limit > 0)
+        copy = sequence_fork(engine->forward, sequence, n, NULL);
+    if (copy != NULL)
+        retire(engine, owner, copy, tokens, n);
+    pthread_mutex_unlock(&engine->kv_lock);
+}
+
 int engine_reserve(struct engine *engine, struct sequence *sequence, size_t n,
                    struct llama3_error *err)
 {
     pthread_mutex_lock(&engine->kv_lock);
-    int status = sequence_reserve(engine->forward, sequence, 0, n, err);
+    int status = reserve(engine, sequence, 0, n, err);
     pthread_mutex_unlock(&engine->kv_lock);
     return status;
 }
@@ -481,6 +578,7 @@ size_t engine_context(const struct engine *engine)
 
 static void free_memory(struct engine *engine)
 {
+    prefix_close(engine->prefixes);
     forward_close(engine->forward);
     free(engine->rows);
     free(engine->in_pass);
@@ -507,8 +605,9 @@ struct engine *engine_open(struct forward *forward, size_t vocab_size,
     engine->seqs = size_alloc_for(limits->max_seqs, sizeof(struct sequence *), "sequences", err);
     engine->logits =
         size_alloc_for(limits->max_logit_rows, vocab_size * sizeof(float), "logits", err);
+    engine->prefixes = prefix_open(forward, limits->n_loras, err);
     if (engine->rows == NULL || engine->in_pass == NULL || engine->seqs == NULL ||
-        engine->logits == NULL) {
+        engine->logits == NULL || engine->prefixes == NULL) {
         free_memory(engine);
         return NULL;
     }

@@ -43,6 +43,21 @@ int engine_reserve(struct engine *engine, struct sequence *sequence, size_t n,
                    struct llama3_error *err);
 uint64_t engine_kv_bytes(struct engine *engine); /* held by all sequences */
 
+/* The prefix cache (prefix.h) may hold sequences while all KV takes at most so many bytes; 0, as it
+ * begins: none. It also gives way before a sequence finds no memory. */
+void engine_keep_prefixes(struct engine *engine, uint64_t bytes);
+uint64_t engine_prefix_bytes(struct engine *engine);
+/* As prefix_take(), with the scales of a sequence. */
+struct sequence *engine_take_prefix(struct engine *engine, int owner, struct sequence *like,
+                                    const int32_t *tokens, size_t n, size_t more_than,
+                                    size_t *length);
+/* As engine_release(), of a sequence whose n tokens the prefix cache may keep. */
+void engine_retire(struct engine *engine, int owner, struct sequence *sequence,
+                   const int32_t *tokens, size_t n);
+/* The same of a copy; the sequence stays as it is. */
+void engine_retire_copy(struct engine *engine, int owner, struct sequence *sequence,
+                        const int32_t *tokens, size_t n);
+
 /* n >= 1 tokens of the vocabulary, at positions position.. of a sequence and of the context. */
 struct engine_job {
     struct sequence *sequence;

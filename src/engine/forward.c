@@ -584,6 +584,25 @@ float *sequence_scales(struct sequence *sequence)
     return sequence->scales;
 }
 
+uint64_t sequence_missing(const struct forward *f, const struct sequence *sequence, size_t from,
+                          size_t to)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < f->n_holders; i++)
+        if (f->holders[i].n_kv_layers > 0)
+            bytes += f->holders[i].ops->kv_missing(
+                f->holders[i].backend, sequence != NULL ? sequence->kv[i] : NULL, from, to);
+    return bytes;
+}
+
+void sequence_share(struct forward *f, struct sequence *sequence, const struct sequence *from,
+                    size_t n)
+{
+    for (size_t i = 0; i < f->n_holders; i++)
+        if (sequence->kv[i] != NULL)
+            f->holders[i].ops->kv_share(f->holders[i].backend, sequence->kv[i], from->kv[i], n);
+}
+
 int sequence_reserve(struct forward *f, struct sequence *sequence, size_t from, size_t to,
                      struct llama3_error *err)
 {

@@ -53,11 +53,18 @@ uint64_t forward_kv_bytes(const struct forward *forward);
 struct sequence;
 struct sequence *sequence_open(struct forward *forward, struct llama3_error *err);
 void sequence_close(struct forward *forward, struct sequence *sequence);
+/* Bytes that sequence_reserve() would add to forward_kv_bytes(); sequence NULL: of an empty one. */
+uint64_t sequence_missing(const struct forward *forward, const struct sequence *sequence,
+                          size_t from, size_t to);
 int sequence_reserve(struct forward *forward, struct sequence *sequence, size_t from, size_t to,
                      struct llama3_error *err);
 void sequence_truncate(struct forward *forward, struct sequence *sequence, size_t n);
 struct sequence *sequence_fork(struct forward *forward, struct sequence *sequence, size_t n,
                                struct llama3_error *err);
+/* Both hold the same tokens at their first n positions: whole pages of these become those of
+ * `from`, so that they are held once. */
+void sequence_share(struct forward *forward, struct sequence *sequence, const struct sequence *from,
+                    size_t n);
 
 /* The scales of the adapters in a sequence: [n_loras]. A fork has the same. Set while it has no
  * positions. */

@@ -79,11 +79,12 @@ struct llama3_session *llama3_session_fork(struct llama3_session *from, size_t n
     struct llama3_session *s = wrap(from->model, engine_fork(engine, from->sequence, n, err), err);
     if (s == NULL)
         return NULL;
+    s->owner = from->owner;
     for (size_t i = 0; i < n; i++)
         tokens_add(&s->tokens, from->tokens.ids[i]);
     if (s->tokens.failed) {
         error_memory(err, "a session", n * sizeof *s->tokens.ids);
-        llama3_session_close(s);
+        session_discard(s);
         return NULL;
     }
     if (n == from->tokens.n && from->has_logits) {
@@ -93,15 +94,36 @@ struct llama3_session *llama3_session_fork(struct llama3_session *from, size_t n
     return s;
 }
 
-void llama3_session_close(struct llama3_session *s)
+/* retires: the prefix cache may have its tokens. */
+static void close_session(struct llama3_session *s, bool retires)
 {
-    if (s == NULL)
-        return;
     session_leave(s);
-    engine_release(s->model->engine, s->sequence);
+    if (retires)
+        engine_retire(s->model->engine, s->owner, s->sequence, s->tokens.ids, s->tokens.n);
+    else
+        engine_release(s->model->engine, s->sequence);
     tokens_free(&s->tokens);
     free(s->logits);
     free(s);
+}
+
+void session_discard(struct llama3_session *s)
+{
+    close_session(s, false);
+}
+
+void llama3_session_close(struct llama3_session *s)
+{
+    if (s != NULL)
+        close_session(s, s->ended.code == LLAMA3_OK);
+}
+
+int llama3_session_owner(struct llama3_session *s, int owner, struct llama3_error *err)
+{
+    if (s->tokens.n > 0)
+        return error_input(err, "owner: expected a session without tokens, found %zu", s->tokens.n);
+    s->owner = owner;
+    return 0;
 }
 
 const int32_t *llama3_session_tokens(const struct llama3_session *s, size_t *n)
@@ -223,16 +245,21 @@ static int check_tokens(const struct llama3_session *s, size_t position, const i
     return tokens_check(tokens, n, engine_vocab_size(s->model->engine), err);
 }
 
+/* Whether tokens lie in the session's own memory, which moves when it grows. */
+static bool are_own(const struct llama3_session *s, const int32_t *tokens)
+{
+    uintptr_t at = (uintptr_t)tokens, own = (uintptr_t)s->tokens.ids;
+    return at >= own && at < own + s->tokens.capacity * sizeof *tokens;
+}
+
 /* Appends tokens that were checked. n_logits 0: of the last token, for the session alone.
  * generates: another token may follow at once. */
 static int append(struct llama3_session *s, const int32_t *tokens, size_t n, size_t n_logits,
                   float *logits, bool generates, struct progress *progress,
                   struct llama3_error *err)
 {
-    /* The tokens may be the session's own, whose memory moves when it grows. */
-    uintptr_t at = (uintptr_t)tokens, own = (uintptr_t)s->tokens.ids;
-    bool is_own = at >= own && at < own + s->tokens.capacity * sizeof *tokens;
-    size_t before = s->tokens.n, offset = is_own ? (at - own) / sizeof *tokens : 0;
+    bool is_own = are_own(s, tokens);
+    size_t before = s->tokens.n, offset = is_own ? (size_t)(tokens - s->tokens.ids) : 0;
     struct engine_job job = {
         .sequence = s->sequence,
         .position = before,
@@ -326,26 +353,82 @@ int llama3_next(struct llama3_sampling *sampling, struct llama3_session *s, int3
     return status;
 }
 
+/* The session takes over a sequence of n tokens, and leaves its own to the prefix cache. -1 without
+ * memory, with all as it was. */
+static int replace_sequence(struct llama3_session *s, struct sequence *sequence,
+                            const int32_t *tokens, size_t n)
+{
+    struct engine *engine = s->model->engine;
+    struct tokens had = s->tokens, has = {0};
+    for (size_t i = 0; i < n; i++)
+        tokens_add(&has, tokens[i]);
+    if (has.failed) {
+        tokens_free(&has);
+        engine_release(engine, sequence);
+        return -1;
+    }
+    session_leave(s);
+    engine_retire(engine, s->owner, s->sequence, had.ids, had.n);
+    tokens_free(&had);
+    s->sequence = sequence;
+    s->tokens = has;
+    s->has_logits = false;
+    return 0;
+}
+
+/* Makes the session hold the longest beginning of these n tokens that it has, or the prefix cache;
+ * all of them only with their logits. Returns its length. */
+static size_t hold_prefix(struct llama3_session *s, const int32_t *tokens, size_t n)
+{
+    struct engine *engine = s->model->engine;
+    size_t common = 0, length;
+    while (common < n && common < s->tokens.n && tokens[common] == s->tokens.ids[common])
+        common++;
+    if (common == n && common == s->tokens.n && s->has_logits)
+        return n;
+    bool loses = common < s->tokens.n;
+    common = common < n ? common : n - 1; /* the last one is evaluated for its logits */
+    struct sequence *found =
+        are_own(s, tokens)
+            ? NULL
+            : engine_take_prefix(engine, s->owner, s->sequence, tokens, n - 1, common, &length);
+    if (found != NULL && replace_sequence(s, found, tokens, length) == 0)
+        return length;
+    if (loses)
+        engine_retire_copy(engine, s->owner, s->sequence, s->tokens.ids, s->tokens.n);
+    truncate_to(s, common);
+    return common;
+}
+
+/* Whether the session may become one of these tokens. */
+static int check_set(struct llama3_session *s, const int32_t *tokens, size_t n,
+                     struct llama3_error *err)
+{
+    return check_ended(s, err) < 0 || check_tokens(s, 0, tokens, n, err) < 0 ? -1 : 0;
+}
+
 int session_set(struct llama3_session *s, const int32_t *tokens, size_t n,
                 void (*on_prompt)(void *arg, size_t done, size_t total), void *arg, size_t *cached,
                 struct llama3_error *err)
 {
-    if (check_ended(s, err) < 0 || check_tokens(s, 0, tokens, n, err) < 0 ||
-        check_canceled(s, err) < 0)
+    if (check_set(s, tokens, n, err) < 0 || check_canceled(s, err) < 0)
         return -1;
+    size_t held = *cached = hold_prefix(s, tokens, n);
+    struct progress progress = {on_prompt, arg, held, n};
+    return held == n ? 0 : append(s, tokens + held, n - held, 0, NULL, true, &progress, err);
+}
 
-    size_t common = 0;
-    while (common < n && common < s->tokens.n && tokens[common] == s->tokens.ids[common])
-        common++;
-    if (common == n && common == s->tokens.n && s->has_logits) {
-        *cached = n;
-        return 0;
-    }
-    common = common < n ? common : n - 1; /* the last one is evaluated for its logits */
-    truncate_to(s, common);
-    *cached = common;
-    struct progress progress = {on_prompt, arg, common, n};
-    return append(s, tokens + common, n - common, 0, NULL, true, &progress, err);
+int llama3_session_adopt(struct llama3_session *s, const int32_t *tokens, size_t n, size_t *cached,
+                         struct llama3_error *err)
+{
+    if (session_begin(s, err) < 0)
+        return -1;
+    int status = check_set(s, tokens, n, err);
+    size_t held = status == 0 ? hold_prefix(s, tokens, n) : 0;
+    session_end(s);
+    if (cached != NULL)
+        *cached = held;
+    return status;
 }
 
 int llama3_session_set(struct llama3_session *s, const int32_t *tokens, size_t n,

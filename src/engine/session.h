@@ -24,6 +24,7 @@ struct session_model {
 
 struct llama3_session {
     const struct session_model *model;
+    int owner; /* whose prefixes it shares */
     struct sequence *sequence;
     struct tokens tokens; /* evaluated */
     float *logits;        /* [vocab_size] after the last of them, if has_logits */
@@ -50,6 +51,9 @@ bool session_is_stop(const struct session_model *model, int32_t token);
  * session_end(). */
 int session_begin(struct llama3_session *session, struct llama3_error *err);
 void session_end(struct llama3_session *session);
+
+/* Closes a session whose tokens are not to be kept for others. */
+void session_discard(struct llama3_session *session);
 
 /* llama3_session_set() and llama3_next() in a session that is in use. The scheduler waits for
  * another token until session_leave(). */

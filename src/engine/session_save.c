@@ -375,6 +375,6 @@ struct llama3_session *session_load(const struct session_model *model, const cha
         fclose(h.in);
     if (status == 0)
         return s;
-    llama3_session_close(s);
+    session_discard(s);
     return NULL;
 }

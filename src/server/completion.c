@@ -29,7 +29,7 @@ struct choice {
     pthread_t thread;
     bool has_thread;
     struct llama3_session *session; /* under the completion's lock: others may cancel it */
-    struct pool_reader reader;
+    struct prefill prefill;
     struct slot slot;
     bool began;
     struct buf text, thoughts; /* of a whole answer */
@@ -69,7 +69,7 @@ void completion_cut(struct completion *c)
             llama3_session_cancel(c->choices[i].session);
     pthread_mutex_unlock(&c->lock);
     slots_wake(c->server->slots);
-    pool_wake(c->server->pool);
+    prefills_wake(c->server->prefills);
 }
 
 static void on_gone(void *arg)
@@ -105,26 +105,15 @@ static void adopt(struct choice *choice, struct llama3_session *session)
     pthread_mutex_unlock(&c->lock);
 }
 
-/* Puts a choice's session into the prefix cache. If it was canceled, a fork takes its place: the
- * cancellation may still be pending in the session itself. */
+/* Closes a choice's session, whose tokens the prefix cache takes over. */
 static void leave(struct choice *choice)
 {
     struct completion *c = choice->of;
-    size_t n;
     pthread_mutex_lock(&c->lock);
     struct llama3_session *session = choice->session;
     choice->session = NULL;
     pthread_mutex_unlock(&c->lock);
-    if (session == NULL)
-        return;
-    if (atomic_load(&c->over)) {
-        llama3_session_tokens(session, &n);
-        struct llama3_session *clean = llama3_session_fork(session, n, NULL);
-        llama3_session_close(session);
-        session = clean;
-    }
-    if (session != NULL)
-        pool_put(c->server->pool, c->work->user, session);
+    llama3_session_close(session);
 }
 
 /* ---- callbacks of a generation ----------------------------------------------------------- */
@@ -143,7 +132,7 @@ static void on_prompt(void *arg, size_t done, size_t total)
     struct choice *choice = arg;
     struct completion *c = choice->of;
     double now = clock_seconds();
-    pool_progress(c->server->pool, &choice->reader, done);
+    prefill_progress(c->server->prefills, &choice->prefill, done);
     if (!c->request.stream || done == total || now - c->told < PROGRESS_SECONDS)
         return;
     char line[64];
@@ -182,9 +171,8 @@ static int prompt_done(struct choice *choice)
     if (choice->index > 0)
         return 0;
     struct llama3_session *copy = llama3_session_fork(choice->session, c->n_tokens, NULL);
-    if (copy != NULL)
-        pool_put(c->server->pool, c->work->user, copy);
-    pool_read(c->server->pool, &choice->reader);
+    llama3_session_close(copy);
+    prefill_end(c->server->prefills, &choice->prefill);
     for (size_t i = 1; i < c->request.n; i++) {
         copy = llama3_session_fork(choice->session, c->n_tokens, &err);
         if (start_choice(&c->choices[i], copy, &err) < 0)
@@ -228,8 +216,7 @@ static int on_token(void *arg, int32_t token, const float *logits)
     struct completion *c = choice->of;
     if (!choice->began && prompt_done(choice) < 0)
         return -1;
-    if (choice->n_tokens++ % c->server->page_tokens == 0)
-        pool_make_room(c->server->pool, c->server->page_bytes);
+    choice->n_tokens++;
     if (c->request.logprobs && !llama3_token_is_stop(c->server->model, token))
         keep_logprobs(choice, token, logits);
     return atomic_load(&c->over);
@@ -348,19 +335,17 @@ static void run_choice(struct choice *choice)
     if (slots_take(s->slots, &choice->slot, &c->over) < 0)
         return;
     if (choice->index == 0) {
-        struct llama3_session *session = pool_take(s->pool, c->work->user, c->scales, c->tokens,
-                                                   c->n_tokens, &choice->reader, &c->over, &err);
+        struct llama3_session *session =
+            prefill_begin(s->prefills, c->work->user, c->scales, c->tokens, c->n_tokens,
+                          &choice->prefill, &c->over, &err);
         if (session == NULL && !atomic_load(&c->over))
             fail(c, &err);
-        if (session != NULL) {
-            size_t unread = c->n_tokens - choice->reader.done;
-            pool_make_room(s->pool, (unread / s->page_tokens + 1) * s->page_bytes);
+        if (session != NULL)
             adopt(choice, session);
-        }
     }
     if (choice->session != NULL && generate(choice) == 0)
         finish(choice);
-    pool_read(s->pool, &choice->reader);
+    prefill_end(s->prefills, &choice->prefill);
     leave(choice);
     slots_give(s->slots, &choice->slot);
 }

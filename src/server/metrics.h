@@ -43,8 +43,7 @@ struct gauges {
     size_t requests;  /* running or queued */
     size_t sequences; /* being generated */
     size_t waiting;   /* sequences in the queue */
-    size_t held;      /* finished sequences in the prefix cache */
-    uint64_t kv_bytes, kv_limit;
+    uint64_t kv_bytes, prefix_bytes, kv_limit;
     uint64_t request_bytes, request_limit;
 };
 

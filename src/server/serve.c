@@ -16,8 +16,6 @@
 #include "server/answer.h"
 #include "server/page.h"
 
-enum { MAX_HELD = 64 };
-
 /* ---- routes ------------------------------------------------------------------------------ */
 
 struct endpoint {
@@ -458,7 +456,7 @@ static void run_metrics(const struct work *work)
     pthread_mutex_unlock(&s->lock);
     if (loaded) {
         slots_count(s->slots, &gauges.sequences, &gauges.waiting);
-        gauges.held = pool_count(s->pool);
+        gauges.prefix_bytes = llama3_model_prefix_bytes(s->model);
         gauges.kv_bytes = llama3_model_kv_bytes(s->model);
         gauges.kv_limit = s->kv_limit;
         gauges.request_bytes = atomic_load(&s->requests.held);
@@ -591,9 +589,10 @@ int server_start(struct server *s, struct llama3_model *model, struct llama3_err
     if (s->sampling == NULL)
         return -1;
     s->slots = slots_open(s->options.parallel, s->kv_limit / s->page_bytes, err);
-    s->pool = s->slots != NULL ? pool_open(model, MAX_HELD, s->kv_limit, err) : NULL;
-    if (s->pool == NULL)
+    s->prefills = s->slots != NULL ? prefills_open(model, err) : NULL;
+    if (s->prefills == NULL)
         return -1;
+    llama3_model_keep_prefixes(model, s->kv_limit);
     pthread_mutex_lock(&s->lock);
     s->model = model; /* from now on requests use the fields above */
     pthread_mutex_unlock(&s->lock);
@@ -643,7 +642,7 @@ void server_close(struct server *s)
     if (s == NULL)
         return;
     http_close(s->http);
-    pool_close(s->pool);
+    prefills_close(s->prefills);
     slots_close(s->slots);
     llama3_sampling_close(s->sampling);
     free(s->model_id);

@@ -10,7 +10,7 @@
 #include "server/http.h"
 #include "server/metrics.h"
 #include "server/openai.h"
-#include "server/pool.h"
+#include "server/prefill.h"
 #include "server/serve.h"
 #include "server/slots.h"
 
@@ -37,7 +37,7 @@ struct server {
     struct completion *completions;
 
     /* Set once, before `model`, and then constant. */
-    struct pool *pool;
+    struct prefills *prefills;
     struct slots *slots;
     const char *model_path;
     char *model_id;

@@ -178,6 +178,9 @@ static int run_with(const struct args *args, struct session_file *file, const st
     if (model == NULL)
         return status;
     c.model = model;
+    /* As much as one conversation may need in any case. */
+    llama3_model_keep_prefixes(model, llama3_model_info(model)->context *
+                                          llama3_model_info(model)->kv_bytes_per_token);
     c.open_seconds = clock_seconds() - c.open_seconds;
     if (args->verbose)
         info_print_line(model, c.open_seconds);

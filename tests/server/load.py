@@ -235,8 +235,8 @@ def vanish(server, args):
     took = server.settle(args.settle)
     left = server.metrics()
     say(f"{args.vanish} clients vanished: nothing runs {took:.2f} s after the last, descriptors "
-          f"{fds} before, {server.descriptors()} after, {left['kv_bytes'] / 1e6:.0f} MB of KV in "
-          f"{left['sequences_held']:.0f} sequences kept")
+          f"{fds} before, {server.descriptors()} after, {left['kv_bytes'] / 1e6:.0f} MB of KV, "
+          f"{left['prefix_bytes'] / 1e6:.0f} MB in the prefix cache")
     assert server.descriptors() <= fds + 1
     assert left["kv_bytes"] <= left["kv_limit_bytes"]
 
