@@ -10,16 +10,7 @@
 
 enum { MAX_OPS = 1 << 14, MAX_HANDLES = 1 << 12 };
 
-enum op {
-    OP_EMBED,
-    OP_ADD_NORM,
-    OP_LINEAR,
-    OP_ROPE_STORE,
-    OP_ATTEND,
-    OP_SWIGLU,
-    OP_ADAPT,
-    OP_PERMUTE
-};
+enum op { OP_EMBED, OP_ADD_NORM, OP_LINEAR, OP_ROPE_STORE, OP_ATTEND, OP_SWIGLU, OP_ADAPT };
 
 /* Handles as they were given out, never looked behind. */
 struct record {
@@ -476,12 +467,6 @@ static void deferred_swiglu(struct backend *b, struct buffer *gate, const struct
     record(b, (struct record){.op = OP_SWIGLU, .a = {gate, (struct buffer *)(uintptr_t)up}});
 }
 
-static void deferred_permute(struct backend *b, struct buffer *y, const struct buffer *x,
-                             const struct weight *w)
-{
-    record(b, (struct record){.op = OP_PERMUTE, .a = {y, (struct buffer *)(uintptr_t)x}, .w = {w}});
-}
-
 /* ---- carrying out ---------------------------------------------------------------------- */
 
 static void replay(const struct deferred *d, const struct record *r)
@@ -517,9 +502,6 @@ static void replay(const struct deferred *d, const struct record *r)
     case OP_SWIGLU:
         ops->swiglu(b, a[0], a[1]);
         break;
-    case OP_PERMUTE:
-        ops->permute(b, a[0], a[1], w[0]);
-        break;
     }
 }
 
@@ -534,7 +516,7 @@ static void replay_all(void *arg)
 static void flush(struct deferred *d)
 {
     static const char *const names[] = {"embed",  "add_norm", "linear", "rope_store",
-                                        "attend", "swiglu",   "adapt",  "permute"};
+                                        "attend", "swiglu",   "adapt"};
     size_t *left = &deferred_device.fail_after;
     if (d->failure[0] == '\0' && *left > 0 && d->n_records >= *left) {
         snprintf(d->failure, sizeof d->failure, "%s: the device fell off the bus",
@@ -597,7 +579,6 @@ const struct backend_ops deferred_ops = {
     .batch = deferred_batch,
     .embed = deferred_embed,
     .add_norm = deferred_add_norm,
-    .permute = deferred_permute,
     .linear = deferred_linear,
     .adapt = deferred_adapt,
     .rope_store = deferred_rope_store,

@@ -152,7 +152,7 @@ static float *contents(struct rig *rig, enum rows rows, size_t n, size_t cols,
 /* One operation on its way through `run`. */
 struct call {
     struct rig *rig;
-    enum { EMBED, ADD_NORM, LINEAR, ROPE_STORE, ATTEND, SWIGLU, PERMUTE } op;
+    enum { EMBED, ADD_NORM, LINEAR, ROPE_STORE, ATTEND, SWIGLU } op;
     enum rows rows;
     size_t n;
     struct buffer *a, *b, *c;
@@ -183,9 +183,6 @@ static void issue_one(void *arg)
         break;
     case SWIGLU:
         ops->swiglu(b, c->a, c->b);
-        break;
-    case PERMUTE:
-        ops->permute(b, c->a, c->b, c->w);
         break;
     }
 }
@@ -815,59 +812,214 @@ START_TEST(rows_come_back_as_they_went)
 }
 END_TEST
 
-/* A matrix of parts whose columns have an order. */
-START_TEST(permute_orders)
+/* ---- columns in an order ----------------------------------------------------------------- */
+
+/* A matrix of parts whose columns have an order, and the one that is stored in that order. */
+struct ordered {
+    struct parts parts, sorted_parts;
+    struct matrix matrix, sorted;
+    uint8_t *codes, *sorted_codes; /* [rows][cols / 2] */
+    uint16_t *scales;              /* [rows][cols / GROUP] */
+    uint32_t *order;               /* [cols] */
+};
+
+static struct numbers plain_numbers(enum number type, const void *data, size_t bytes, size_t cols,
+                                    size_t row_step)
 {
-    enum { N = 5, ROWS = 20, COLS = 1056 };
-    static uint8_t codes[ROWS * COLS / 2];
-    static const float scale = 1;
-    static uint32_t order[COLS];
-    struct parts parts = {.codes = {.type = NUMBER_U4,
-                                    .data = codes,
-                                    .bytes = sizeof codes,
-                                    .rows = 1,
-                                    .cols = 1,
-                                    .row_run = 1,
-                                    .row_step = COLS,
-                                    .col_run = 1,
-                                    .col_step = 1},
-                          .scales = {.type = NUMBER_F32,
-                                     .data = (const uint8_t *)&scale,
-                                     .bytes = sizeof scale,
-                                     .rows = ROWS,
-                                     .cols = COLS,
-                                     .row_run = 1,
-                                     .col_run = 1},
-                          .zero = 8,
-                          .order = order};
-    const struct matrix matrix = {
-        .type = DTYPE_W4, .rows = ROWS, .cols = COLS, .data = codes, .parts = &parts};
-    for (size_t i = 0; i < COLS; i++)
-        order[i] = (uint32_t)(i * 5 % COLS); /* which has no factor of 5 */
-    state = 9;
-    for (int threads = 1; threads <= MOST_THREADS; threads++) {
-        struct rig rig;
-        if (!rig_open(&rig, _i, threads, &plain))
-            return;
-        float *x = random_floats(N * COLS);
-        give_rows(&rig, N, 0);
-        struct weight *w = rig.ops->weight(rig.b, &matrix, WEIGHT_MATRIX, &rig.err);
-        ck_assert_ptr_nonnull(w);
-        struct buffer *from = filled(&rig, COLS, x), *to = filled(&rig, COLS, NULL);
-        issue(&rig, (struct call){.op = PERMUTE, .a = to, .b = from, .w = w});
-        float *out = contents(&rig, ROWS_ALL, N, COLS, to);
-        for (size_t i = 0; i < N * COLS; i++)
-            require(memcmp(&out[i], &x[i / COLS * COLS + order[i % COLS]], sizeof *out) == 0,
-                    "row %zu, column %zu: another column's value", i / COLS, i % COLS);
-        free(out);
-        free(x);
-        rig.ops->weight_free(rig.b, w);
-        rig.ops->buffer_free(rig.b, from);
-        rig.ops->buffer_free(rig.b, to);
-        rig.ops->close(rig.b);
+    return (struct numbers){.type = type,
+                            .data = data,
+                            .bytes = bytes,
+                            .rows = 1,
+                            .cols = cols,
+                            .row_run = 1,
+                            .row_step = row_step,
+                            .col_run = 1,
+                            .col_step = 1};
+}
+
+/* step: has no factor of cols. */
+static void make_ordered(struct ordered *o, size_t rows, size_t cols, size_t step)
+{
+    size_t bytes = rows * cols / 2, groups = cols / GROUP;
+    *o = (struct ordered){.codes = size_alloc(bytes, 1),
+                          .sorted_codes = size_alloc(bytes, 1),
+                          .scales = size_alloc(rows * groups, sizeof(uint16_t)),
+                          .order = size_alloc(cols, sizeof(uint32_t))};
+    for (size_t i = 0; i < cols; i++)
+        o->order[i] = (uint32_t)(i * step % cols);
+    for (size_t i = 0; i < rows * groups; i++)
+        o->scales[i] = f32_to_f16(random_float());
+    for (size_t i = 0; i < rows * cols; i++) {
+        size_t at = i / cols * cols + o->order[i % cols];
+        uint8_t code = random_bits() & 15;
+        o->sorted_codes[i / 2] |= (uint8_t)(code << i % 2 * 4);
+        o->codes[at / 2] |= (uint8_t)(code << at % 2 * 4);
+    }
+    o->parts = (struct parts){
+        .codes = plain_numbers(NUMBER_U4, o->codes, bytes, 1, cols),
+        .scales = plain_numbers(NUMBER_F16, o->scales, rows * groups * 2, GROUP, groups),
+        .zero = 8,
+        .order = o->order};
+    o->sorted_parts = o->parts;
+    o->sorted_parts.codes.data = o->sorted_codes;
+    o->sorted_parts.order = NULL;
+    o->matrix = (struct matrix){
+        .type = DTYPE_W4, .rows = rows, .cols = cols, .data = o->codes, .parts = &o->parts};
+    o->sorted = o->matrix;
+    o->sorted.data = o->sorted_codes;
+    o->sorted.parts = &o->sorted_parts;
+}
+
+static void free_ordered(struct ordered *o)
+{
+    free(o->codes);
+    free(o->sorted_codes);
+    free(o->scales);
+    free(o->order);
+}
+
+/* The products have the bits of x in that order times the matrix that is stored so. */
+START_TEST(columns_are_read_in_their_order)
+{
+    static const size_t batches[] = {1, 3, 5, 70}, steps[] = {5, 7};
+    enum { ROWS = 77, MOST = 70 };
+    for (size_t i = 0; i < 2 * sizeof batches / sizeof batches[0]; i++) {
+        size_t n = batches[i / 2], cols = i % 2 ? 1056 : 96, step = steps[i % 2];
+        struct ordered o;
+        state = 9 + i;
+        make_ordered(&o, ROWS, cols, step);
+        struct product p = {o.matrix, random_floats(n * cols), n};
+        struct product sorted = {o.sorted, random_floats(n * cols), n};
+        for (size_t k = 0; k < n * cols; k++)
+            sorted.x[k] = p.x[k / cols * cols + o.order[k % cols]];
+        for (int threads = 1; threads <= MOST_THREADS; threads++) {
+            float *y = linear_of(_i, threads, &p, 0, n);
+            float *expected = linear_of(_i, threads, &sorted, 0, n);
+            if (y != NULL)
+                ck_assert_msg(memcmp(y, expected, n * ROWS * sizeof *y) == 0,
+                              "%zu rows of %zu columns", n, cols);
+            free(y);
+            free(expected);
+        }
+        free(p.x);
+        free(sorted.x);
+        free_ordered(&o);
     }
 }
 END_TEST
+
+/* What comes before such products, and what else reads its results. */
+enum { C_X, C_H, C_Q, C_K, C_V, C_GATE, C_UP, C_D, C_AGAIN, C_BUFFERS };
+
+struct ordered_chain {
+    struct rig *rig;
+    struct buffer *at[C_BUFFERS];
+    struct weight *norm, *a, *b, *c, *plain;
+    int from, to; /* of its operations */
+};
+
+static void issue_chain(void *arg)
+{
+    const struct ordered_chain *c = arg;
+    const struct backend_ops *ops = c->rig->ops;
+    struct backend *b = c->rig->b;
+    struct buffer *const *at = c->at;
+    const struct weight *const twice[] = {c->a, c->a};
+    for (int i = c->from; i < c->to; i++)
+        switch (i) {
+        case 0:
+        case 7:
+            ops->add_norm(b, ROWS_ALL, at[C_X], i == 0 ? NULL : at[C_D], c->norm, at[C_H]);
+            break;
+        case 1:
+        case 8:
+            ops->linear(b, ROWS_ALL, &at[i == 1 ? C_Q : C_AGAIN], twice, 1, at[C_H]);
+            break;
+        case 2:
+            ops->linear(b, ROWS_ALL, &at[C_K], (const struct weight *const[]){c->b}, 1, at[C_H]);
+            break;
+        case 3:
+            ops->linear(b, ROWS_ALL, &at[C_V], (const struct weight *const[]){c->plain}, 1,
+                        at[C_H]);
+            break;
+        case 4:
+            ops->linear(b, ROWS_ALL, &at[C_GATE], twice, 2, at[C_H]);
+            break;
+        case 5:
+            ops->swiglu(b, at[C_GATE], at[C_UP]);
+            break;
+        default:
+            ops->linear(b, ROWS_ALL, &at[C_D], (const struct weight *const[]){c->c}, 1, at[C_GATE]);
+            break;
+        }
+}
+
+enum { CHAIN_COLS = 1056, CHAIN_ROWS = 416, CHAIN_OPS = 9 };
+
+/* All that its operations leave, issued in one run or each in its own. */
+static float *chain_of(struct ordered_chain *c, size_t n, const float *x, bool at_once)
+{
+    static const size_t cols[] = {CHAIN_COLS, CHAIN_COLS, CHAIN_ROWS, CHAIN_ROWS, CHAIN_ROWS,
+                                  CHAIN_ROWS, CHAIN_ROWS, CHAIN_COLS, CHAIN_ROWS};
+    float *out = size_alloc(n * C_BUFFERS * CHAIN_COLS, sizeof *out);
+    for (size_t i = 0; i < C_BUFFERS; i++)
+        c->at[i] = filled(c->rig, cols[i], i == C_X ? x : NULL);
+    for (c->from = 0; c->from < CHAIN_OPS; c->from = c->to) {
+        c->to = at_once ? CHAIN_OPS : c->from + 1;
+        c->rig->ops->run(c->rig->b, issue_chain, c);
+    }
+    for (size_t i = 0; i < C_BUFFERS; i++) {
+        float *some = contents(c->rig, ROWS_ALL, n, cols[i], c->at[i]);
+        if (i != C_UP) /* which a gate may leave as it is */
+            memcpy(out + i * n * CHAIN_COLS, some, n * cols[i] * sizeof *out);
+        free(some);
+        c->rig->ops->buffer_free(c->rig->b, c->at[i]);
+    }
+    return out;
+}
+
+/* Norms, gates and products have the same bits whether or not a backend makes its inputs in that
+ * order as it goes. */
+START_TEST(orders_in_one_run_are_those_of_many)
+{
+    static const size_t batches[] = {1, 2, 9, 65}, steps[] = {5, 7, 3};
+    struct rig rig;
+    struct ordered o[3];
+    if (!rig_open(&rig, _i, 2, &plain))
+        return;
+    state = 10;
+    struct product norm = random_product(DTYPE_F32, 1, CHAIN_COLS, batches[3]);
+    for (size_t i = 0; i < 3; i++)
+        make_ordered(&o[i], i < 2 ? CHAIN_ROWS : CHAIN_COLS, i < 2 ? CHAIN_COLS : CHAIN_ROWS,
+                     steps[i]);
+    struct ordered_chain c = {.rig = &rig};
+    struct weight **weights[] = {&c.a, &c.b, &c.c, &c.plain, &c.norm};
+    const struct matrix *matrices[] = {&o[0].matrix, &o[1].matrix, &o[2].matrix, &o[0].sorted,
+                                       &norm.matrix};
+    for (size_t i = 0; i < 5; i++)
+        *weights[i] =
+            rig.ops->weight(rig.b, matrices[i], i < 4 ? WEIGHT_MATRIX : WEIGHT_VECTOR, &rig.err);
+    for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
+        size_t n = batches[i];
+        give_rows(&rig, n, 0);
+        float *expected = chain_of(&c, n, norm.x, false), *y = chain_of(&c, n, norm.x, true);
+        for (size_t k = 0; k < C_BUFFERS; k++)
+            ck_assert_msg(memcmp(y + k * n * CHAIN_COLS, expected + k * n * CHAIN_COLS,
+                                 n * CHAIN_COLS * sizeof *y) == 0,
+                          "%zu rows: buffer %zu", n, k);
+        free(expected);
+        free(y);
+    }
+    for (size_t i = 0; i < 5; i++)
+        rig.ops->weight_free(rig.b, *weights[i]);
+    for (size_t i = 0; i < 3; i++)
+        free_ordered(&o[i]);
+    rig.ops->close(rig.b);
+    free_product(&norm);
+}
+END_TEST
+
+/* ---- gates ------------------------------------------------------------------------------- */
 
 START_TEST(swiglu_gates)
 {
@@ -1525,7 +1677,8 @@ int main(void)
     tcase_add_loop_test(tcase, add_norm_adds_and_normalizes, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, rows_come_back_as_they_went, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, adapters_add_thin_products, 0, N_SUBJECTS);
-    tcase_add_loop_test(tcase, permute_orders, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, columns_are_read_in_their_order, 0, N_SUBJECTS);
+    tcase_add_loop_test(tcase, orders_in_one_run_are_those_of_many, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, swiglu_gates, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, attention_reads_all_positions, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, long_attention_is_cut_alike, 0, N_SUBJECTS);

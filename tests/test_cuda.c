@@ -55,6 +55,7 @@ static const struct {
     {"tiny-gguf-iq", "/model.gguf", INTEGERS},
     {"tiny-gguf-rope", "/model.gguf", FLOATS},
     {"tiny-gptq-4-act", "", INTEGERS},
+    {"tiny-gptq-4-act-each", "", INTEGERS},
 };
 enum { N_FIXTURES = sizeof fixtures / sizeof fixtures[0], MAX_ROWS = 160 };
 
@@ -858,7 +859,7 @@ int main(void)
     tcase_add_loop_test(tcase, a_failed_launch_ends_the_backend_alone, 1, 5);
     tcase_add_test(tcase, memory_that_lacks_is_an_error);
     /* The last has an order of columns, whose bytes are told rounded up. */
-    tcase_add_loop_test(tcase, bytes_are_told_beforehand, 0, N_FIXTURES - 1);
+    tcase_add_loop_test(tcase, bytes_are_told_beforehand, 0, N_FIXTURES);
     tcase_add_test(tcase, what_is_in_order_passes);
     if (emulator_finds_races())
         tcase_add_loop_test(tcase, races_are_found, NO_RACE + 1, RACES);

@@ -63,6 +63,7 @@ static const struct {
     {"tiny-gptq-4-asym", "", true},
     {"tiny-gptq-4-act", "", true},
     {"tiny-gptq-4-act-sym", "", true},
+    {"tiny-gptq-4-act-each", "", true},
     {"tiny-gptq-4-channel", "", true},
     {"tiny-gptq-4-g128", "", true},
     {"tiny-gptq-8-g32", "", true},

@@ -23,7 +23,7 @@ static const char *const fixtures[] = {
     "gptq-4-lies-v1",  "gptq-4-lies-v2", "gptq-4-asym",    "gptq-4-act",      "gptq-4-act-sym",
     "modelopt-fp8",    "gptq-4-channel", "gptq-4-g128",    "gptq-8-g32",      "awq-gemm",
     "awq-gemv",        "ct-int4-g32",    "ct-int4-asym",   "ct-int4-channel", "ct-int4-act",
-    "ct-int8-channel", "ct-w8a8"};
+    "ct-int8-channel", "ct-w8a8",        "gptq-4-act-each"};
 enum { N_FIXTURES = sizeof fixtures / sizeof *fixtures };
 
 static uint64_t fnv(uint64_t sum, const void *data, size_t size)

@@ -192,11 +192,8 @@ struct backend_ops {
      * them. RMSNorm: Zhang and Sennrich 2019, y = x * w / sqrt(mean(x^2) + eps). */
     void (*add_norm)(struct backend *backend, enum rows rows, struct buffer *x,
                      const struct buffer *d, const struct weight *w, struct buffer *y);
-    /* y[r][i] = x[r][order[i]], where order is that of w's columns (quant/matrix.h): w has one.
-     * Products with such a matrix, and others of the same order, take y in the place of x. */
-    void (*permute)(struct backend *backend, struct buffer *y, const struct buffer *x,
-                    const struct weight *w);
-    /* y[i] = w[i] x for i in [0, n), n <= 3. */
+    /* y[i] = w[i] x for i in [0, n), n <= 3. Strips whose columns have an order (quant/matrix.h)
+     * are multiplied with x in that order; all w[i] have the same one, or none has one. */
     void (*linear)(struct backend *backend, enum rows rows, struct buffer *const y[],
                    const struct weight *const w[], size_t n, const struct buffer *x);
     /* y[i] += b[i]^T (scale a[i] x) for i in [0, n), n <= 3: what an adapter (LoRA) adds. Both

@@ -95,10 +95,10 @@ static void adapt(const struct holder *h, size_t lora, size_t stage, size_t firs
         h->ops->adapt(h->backend, rows, to, a, b, with, lora, h->act[x]);
 }
 
-/* y[i] = the stage's weight number first + i times x, for i in [0, n), n <= 3. Those whose columns
- * have an order read x in that order, from `room`, which nothing else needs then. */
+/* y[i] = the stage's weight number first + i times x, for i in [0, n), n <= 3. An operation for
+ * those whose columns have the same order. */
 static void linear(const struct holder *h, size_t stage, size_t first, size_t n, enum rows rows,
-                   const enum activation y[], enum activation x, enum activation room)
+                   const enum activation y[], enum activation x)
 {
     struct buffer *to[3];
     const struct weight *w[3];
@@ -110,9 +110,7 @@ static void linear(const struct holder *h, size_t stage, size_t first, size_t n,
     for (size_t i = 0, same = 1; i < n; i += same, same = 1) {
         while (i + same < n && orders[i + same] == orders[i])
             same++;
-        if (orders[i] != NULL)
-            h->ops->permute(h->backend, h->act[room], h->act[x], w[i]);
-        h->ops->linear(h->backend, rows, to + i, w + i, same, h->act[orders[i] != NULL ? room : x]);
+        h->ops->linear(h->backend, rows, to + i, w + i, same, h->act[x]);
     }
     for (size_t i = 0; i < h->n_loras; i++)
         if (h->used[i])
@@ -122,7 +120,7 @@ static void linear(const struct holder *h, size_t stage, size_t first, size_t n,
 static void project_qkv(const struct holder *h, size_t stage)
 {
     static const enum activation y[] = {ACT_Q, ACT_K, ACT_V};
-    linear(h, stage, W_Q, 3, ROWS_ALL, y, ACT_H, ACT_D);
+    linear(h, stage, W_Q, 3, ROWS_ALL, y, ACT_H);
 }
 
 static void attend(const struct holder *h, size_t kv_layer)
@@ -133,27 +131,26 @@ static void attend(const struct holder *h, size_t kv_layer)
 
 static void project_out(const struct holder *h, size_t stage)
 {
-    linear(h, stage, W_O, 1, ROWS_ALL, (const enum activation[]){ACT_D}, ACT_A, ACT_Q);
+    linear(h, stage, W_O, 1, ROWS_ALL, (const enum activation[]){ACT_D}, ACT_A);
 }
 
 static void gate_up(const struct holder *h, size_t stage)
 {
     static const enum activation y[] = {ACT_GATE, ACT_UP};
-    linear(h, stage, W_GATE, 2, ROWS_ALL, y, ACT_H, ACT_D);
+    linear(h, stage, W_GATE, 2, ROWS_ALL, y, ACT_H);
     h->ops->swiglu(h->backend, h->act[ACT_GATE], h->act[ACT_UP]);
 }
 
 static void project_down(const struct holder *h, size_t stage)
 {
-    linear(h, stage, W_DOWN, 1, ROWS_ALL, (const enum activation[]){ACT_D}, ACT_GATE, ACT_UP);
+    linear(h, stage, W_DOWN, 1, ROWS_ALL, (const enum activation[]){ACT_D}, ACT_GATE);
 }
 
 static void project_head(const struct holder *h, size_t stage, struct buffer *added)
 {
     h->ops->add_norm(h->backend, ROWS_LOGITS, h->act[ACT_X], added, h->weights[stage][W_NORM],
                      h->act[ACT_LAST]);
-    linear(h, stage, W_HEAD, 1, ROWS_LOGITS, (const enum activation[]){ACT_LOGITS}, ACT_LAST,
-           ACT_LAST);
+    linear(h, stage, W_HEAD, 1, ROWS_LOGITS, (const enum activation[]){ACT_LOGITS}, ACT_LAST);
 }
 
 static void run_stage(const struct forward *f, const struct holder *h, size_t stage)

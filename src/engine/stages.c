@@ -60,8 +60,8 @@ unsigned stage_reads(size_t stage, size_t n_layers)
 unsigned stage_writes(size_t stage, size_t n_layers)
 {
     static const unsigned writes[] = {
-        [STAGE_EMBED] = X,   [STAGE_QKV] = X | D | H | Q | K | V, [STAGE_ATTEND] = Q | K | A,
-        [STAGE_OUT] = D | Q, [STAGE_FFN] = X | H | GATE | UP | D, [STAGE_HEAD] = X | LAST | LOGITS,
+        [STAGE_EMBED] = X, [STAGE_QKV] = X | H | Q | K | V,     [STAGE_ATTEND] = Q | K | A,
+        [STAGE_OUT] = D,   [STAGE_FFN] = X | H | GATE | UP | D, [STAGE_HEAD] = X | LAST | LOGITS,
     };
     return writes[stage_kind(stage, n_layers)];
 }

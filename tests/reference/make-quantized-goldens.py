@@ -103,9 +103,11 @@ def expand_codes(codes, scale, zero, group):
 
 
 def column_order(v, name, cols):
-    """Act-order: the columns sorted by importance; matrices of the same input share it."""
+    """Act-order: the columns sorted by importance; matrices of the same input share it, unless each
+    is to have its own."""
     layer, part = name.split(".")[2], name.split(".")[-1]
-    part = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}.get(part, part)
+    if v.get("act") != "each":
+        part = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}.get(part, part)
     seed = int.from_bytes(f"{layer}{part}".encode(), "little") % 2**31
     return torch.randperm(cols, generator=torch.Generator().manual_seed(seed))
 
@@ -359,6 +361,7 @@ VARIANTS = {
     "gptq-4-lies-v2": dict(GPTQ, said="gptq_v2"),
     "gptq-4-asym": dict(GPTQ, asym=True),
     "gptq-4-act": dict(GPTQ, act=True, asym=True, layers=2),
+    "gptq-4-act-each": dict(GPTQ, act="each", asym=True),
     "gptq-4-act-sym": dict(GPTQ, act=True, biases=True, file="quantize_config.json",
                            config=autogptq_config),
     "gptq-4-channel": dict(GPTQ, group=-1),

@@ -92,6 +92,7 @@ static void cpu_close(struct backend *backend)
     free(cpu->chunk_states);
     free(cpu->blas_panels);
     free(cpu->narrow_memory);
+    free(cpu->ordered.data);
     free(cpu);
 }
 
@@ -270,7 +271,6 @@ const struct backend_ops cpu_ops = {
     .batch = cpu_batch,
     .embed = cpu_embed,
     .add_norm = cpu_add_norm,
-    .permute = cpu_permute,
     .linear = cpu_linear,
     .adapt = cpu_adapt,
     .rope_store = cpu_rope_store,

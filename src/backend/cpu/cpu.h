@@ -59,6 +59,7 @@ struct scratch {
     float *head;               /* [padded_dim] a head of K or V on its way to a page, */
     void *stored_k, *stored_v; /* [padded_dim] and as they are stored */
     struct group_scratch *groups;
+    float *row;        /* a row in the order of a matrix's columns, padded to LANES */
     struct narrow few; /* a few rows, converted by the thread for itself, */
     uint64_t few_of;   /* for the linear operation of this number */
     float *out;        /* [piece_numbers] results of a piece that may be redone */
@@ -93,6 +94,7 @@ struct cpu {
     size_t narrow_robbed; /* and team_done_over() before */
     void *narrow_memory;  /* of these and of the threads' */
     size_t narrow_cols;
+    struct buffer ordered; /* rows in the order of columns, for kernels that read floats */
     struct page_pool pool;
     struct slab *slabs; /* with pages that aren't taken */
 
@@ -175,8 +177,6 @@ void cpu_add_norm(struct backend *backend, enum rows rows, struct buffer *x, con
                   const struct weight *w, struct buffer *y);
 void cpu_rope_store(struct backend *backend, size_t layer, struct buffer *q, struct buffer *k,
                     const struct buffer *v);
-void cpu_permute(struct backend *backend, struct buffer *y, const struct buffer *x,
-                 const struct weight *w);
 void cpu_swiglu(struct backend *backend, struct buffer *gate, const struct buffer *up);
 
 /* linear.c */

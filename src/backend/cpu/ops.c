@@ -143,34 +143,6 @@ void cpu_rope_store(struct backend *backend, size_t layer, struct buffer *q, str
     cpu_share(cpu, cpu->n_rows * cpu->shape.n_kv_heads, cpu_worth(numbers), rope_heads, &rope);
 }
 
-struct permutation {
-    struct buffer *y;
-    const struct buffer *x;
-    const uint32_t *order;
-};
-
-/* Vectors of LANES. */
-static void permute_lanes(void *arg, size_t first, size_t end)
-{
-    const struct permutation *p = arg;
-    size_t lanes = p->y->stride / LANES;
-    for (size_t i = first; i < end; i++) {
-        size_t row = i / lanes, col = i % lanes * LANES, left = p->y->cols - col;
-        const float *x = p->x->data + row * p->x->stride;
-        float *y = p->y->data + row * p->y->stride;
-        for (size_t last = col + (left < LANES ? left : LANES); col < last; col++)
-            y[col] = x[p->order[col]];
-    }
-}
-
-void cpu_permute(struct backend *backend, struct buffer *y, const struct buffer *x,
-                 const struct weight *w)
-{
-    const struct cpu *cpu = (const struct cpu *)backend;
-    cpu_share(cpu, cpu->n_rows * (y->stride / LANES), cpu_worth(LANES), permute_lanes,
-              &(struct permutation){y, x, w->order});
-}
-
 struct swiglu {
     const struct cpu *cpu;
     struct buffer *gate;

@@ -70,18 +70,23 @@ static struct narrow take_narrow(unsigned char **next, size_t rows, size_t cols)
     };
 }
 
+/* Of any linear. */
+static size_t most_rows(const struct cpu *cpu)
+{
+    const struct backend_shape *shape = &cpu->shape;
+    return shape->max_rows > shape->max_logit_rows ? shape->max_rows : shape->max_logit_rows;
+}
+
 /* Makes room for narrow activations of another matrix. */
 static int widen_narrow(struct cpu *cpu, size_t cols, struct llama3_error *err)
 {
-    size_t rows = cpu->shape.max_rows, threads = (size_t)cpu->threads;
+    size_t rows = most_rows(cpu), threads = (size_t)cpu->threads, row = round_up(cols, LANES);
     if (cols <= cpu->narrow_cols)
         return 0;
-    if (rows < cpu->shape.max_logit_rows)
-        rows = cpu->shape.max_logit_rows;
     /* The last tile of tokens may not be full; a tile is at most group_most. */
     rows += cpu->kernels->group_most;
-    size_t bytes =
-        2 * narrow_layout(rows, cols).bytes + threads * narrow_layout(NARROW_FEW, cols).bytes;
+    size_t bytes = 2 * narrow_layout(rows, cols).bytes +
+                   threads * (narrow_layout(NARROW_FEW, cols).bytes + row * sizeof(float));
     unsigned char *memory = size_alloc_aligned(bytes, 1), *next = memory;
     if (memory == NULL)
         return error_memory(err, "activations", bytes);
@@ -90,8 +95,24 @@ static int widen_narrow(struct cpu *cpu, size_t cols, struct llama3_error *err)
     cpu->narrow_cols = cols;
     for (size_t i = 0; i < 2; i++)
         cpu->narrow[i] = take_narrow(&next, rows, cols);
-    for (size_t i = 0; i < threads; i++)
+    for (size_t i = 0; i < threads; i++, next += row * sizeof(float)) {
         cpu->scratch[i].few = take_narrow(&next, NARROW_FEW, cols);
+        cpu->scratch[i].row = (float *)(void *)next;
+    }
+    return 0;
+}
+
+/* Makes room for rows of floats in another matrix's order. */
+static int widen_ordered(struct cpu *cpu, size_t cols, struct llama3_error *err)
+{
+    size_t rows = most_rows(cpu), stride = round_up(cols, LANES);
+    if (stride <= cpu->ordered.stride)
+        return 0;
+    float *data = size_alloc_aligned(rows, stride * sizeof *data);
+    if (data == NULL)
+        return error_memory(err, "activations", rows * stride * sizeof *data);
+    free(cpu->ordered.data);
+    cpu->ordered = (struct buffer){data, rows, cols, stride};
     return 0;
 }
 
@@ -147,6 +168,8 @@ static int take_matrix(struct cpu *cpu, struct weight *w, struct llama3_error *e
                cpu->kernels->linear_bf16_products != NULL;
     if (w->pairs)
         return widen_narrow(cpu, w->matrix.cols, err);
+    if (w->order != NULL && widen_ordered(cpu, w->matrix.cols, err) != 0)
+        return -1;
     w->blas =
         (!has_table || w->matrix.type == DTYPE_F32 || w->matrix.type == DTYPE_F16) && has_blas(cpu);
     return w->blas ? widen_panels(cpu, w->matrix.cols, err) : 0;

@@ -75,9 +75,35 @@ static __device__ __forceinline__ void load_four(const float *row, int col, int 
     v[3] = col + 3 < cols ? x.w : 0;
 }
 
+/* The same of a row whose columns are read in an order; NULL: as they are. */
+static __device__ __forceinline__ void load_four(const float *row, const uint32_t *order, int col,
+                                                 int cols, float (&v)[4])
+{
+    if (order == NULL) {
+        load_four(row, col, cols, v);
+        return;
+    }
+    uint4 at = col < cols ? *(const uint4 *)(order + col) : uint4{0, 0, 0, 0};
+    v[0] = col < cols ? row[at.x] : 0;
+    v[1] = col + 1 < cols ? row[at.y] : 0;
+    v[2] = col + 2 < cols ? row[at.z] : 0;
+    v[3] = col + 3 < cols ? row[at.w] : 0;
+}
+
 static __device__ __forceinline__ void store_four(float *row, int col, const float (&v)[4])
 {
     *(float4 *)(row + col) = {v[0], v[1], v[2], v[3]};
+}
+
+/* Back to where load_four() took them from. */
+static __device__ __forceinline__ void store_four(float *row, const uint32_t *order, int col,
+                                                  int cols, const float (&v)[4])
+{
+    if (order == NULL)
+        store_four(row, col, v);
+    for (int j = 0; j < 4 && order != NULL; j++)
+        if (col + j < cols)
+            row[order[col + j]] = v[j];
 }
 
 static __device__ __forceinline__ float largest_of(const float (&v)[4], float so_far)

@@ -436,7 +436,6 @@ const struct backend_ops cuda_ops = {
     .batch = cuda_batch,
     .embed = cuda_embed,
     .add_norm = cuda_add_norm,
-    .permute = cuda_permute,
     .linear = cuda_linear,
     .adapt = cuda_adapt,
     .rope_store = cuda_rope_store,

@@ -12,11 +12,12 @@ static __device__ __forceinline__ int segment_cols()
 }
 
 static __device__ __forceinline__ void load_segment(const float *row, int first, int cols,
-                                                    float (&v)[HELD][4])
+                                                    float (&v)[HELD][4],
+                                                    const uint32_t *order = NULL)
 {
 #pragma unroll
     for (int i = 0; i < HELD; i++)
-        load_four(row, first + first_col() + i * col_step(), cols, v[i]);
+        load_four(row, order, first + first_col() + i * col_step(), cols, v[i]);
 }
 
 static __device__ __forceinline__ void store_segment(float *row, int first, int cols,
@@ -80,23 +81,25 @@ static __device__ __forceinline__ row_scale find_scale(const device_rows &x, int
     return scale;
 }
 
-/* Makes the forms of a row, whose columns this thread has stored to x.values itself. v: its last
- * segment; largest: magnitude of its columns. */
+/* Makes the forms of a row, with columns in an order. This thread block has stored it to x.values,
+ * and this thread the columns of v, its last segment. largest: magnitude of its columns. */
 static __device__ void narrow_row(const device_rows &x, int token, float (&v)[HELD][4],
-                                  float largest, int forms, float *scratch)
+                                  float largest, int forms, const uint32_t *order, float *scratch)
 {
     const float *row = x.values + (size_t)token * x.stride;
     row_scale scale = find_scale(x, token, largest, forms, scratch);
+    if (order != NULL)
+        __syncthreads(); /* other threads' columns */
     for (int first = 0; first < x.cols; first += segment_cols()) {
-        if (x.cols > segment_cols())
-            load_segment(row, first, x.cols, v);
+        if (x.cols > segment_cols() || order != NULL)
+            load_segment(row, first, x.cols, v, order);
         narrow_segment(x, token, first, v, scale, forms);
     }
 }
 
 /* A row (x); if its maxima are known, a segment of it (y). */
 static __global__ void narrow_kernel(const __grid_constant__ device_rows x, int forms,
-                                     bool has_maxima)
+                                     bool has_maxima, const uint32_t *order)
 {
     float *scratch = (float *)shared_memory(), largest = 0, v[HELD][4];
     int token = (int)blockIdx.x, segment = (int)blockIdx.y * segment_cols();
@@ -104,7 +107,7 @@ static __global__ void narrow_kernel(const __grid_constant__ device_rows x, int 
     let_next_begin();
     wait_for_inputs();
     if (has_maxima) {
-        load_segment(row, segment, x.cols, v);
+        load_segment(row, segment, x.cols, v, order);
         for (int i = (int)threadIdx.x; i < x.blocks; i += (int)blockDim.x)
             largest = larger(x.maxima[(size_t)token * x.blocks + i], largest);
         narrow_segment(x, token, segment, v, find_scale(x, token, largest, forms, scratch), forms);
@@ -114,15 +117,16 @@ static __global__ void narrow_kernel(const __grid_constant__ device_rows x, int 
         load_segment(row, first, x.cols, v);
         largest = largest_of_segment(v, largest);
     }
-    narrow_row(x, token, v, largest, forms, scratch);
+    narrow_row(x, token, v, largest, forms, order, scratch);
 }
 
-void device_narrow(cudaStream_t stream, const device_rows *x, int n_rows, int forms, int have)
+void device_narrow(cudaStream_t stream, const device_rows *x, int n_rows, int forms, int have,
+                   const uint32_t *order)
 {
     bool has_maxima = have & FORM_MAXIMA;
     int threads = has_maxima ? 128 : row_threads(x->blocks), segment = 4 * threads * HELD;
     launch(stream, dim3(n_rows, has_maxima ? (x->cols + segment - 1) / segment : 1), threads,
-           WARP * sizeof(float), narrow_kernel, *x, forms, has_maxima);
+           WARP * sizeof(float), narrow_kernel, *x, forms, has_maxima, order);
 }
 
 /* ---- embedding --------------------------------------------------------------------------- */
@@ -335,7 +339,7 @@ void device_expand(cudaStream_t stream, const device_matrix *m, int first, int n
 static __global__ void add_norm_kernel(const __grid_constant__ device_rows x, const float *d,
                                        int d_stride, const float *w, float eps,
                                        const int32_t *packed, const __grid_constant__ device_rows y,
-                                       int forms)
+                                       int forms, const uint32_t *order)
 {
     float *scratch = (float *)shared_memory(); /* [2][WARP] */
     int token = (int)blockIdx.x, out = packed != NULL ? packed[token] : token;
@@ -372,22 +376,23 @@ static __global__ void add_norm_kernel(const __grid_constant__ device_rows x, co
         store_segment(y.values + (size_t)out * y.stride, first, x.cols, v);
         largest = largest_of_segment(v, largest);
     }
-    narrow_row(y, out, v, largest, forms, scratch + WARP);
+    narrow_row(y, out, v, largest, forms, order, scratch + WARP);
 }
 
 void device_add_norm(cudaStream_t stream, const device_rows *x, const device_rows *d,
                      const float *w, float eps, const int32_t *packed, int n_rows,
-                     const device_rows *y, int forms)
+                     const device_rows *y, int forms, const uint32_t *order)
 {
     launch(stream, dim3(n_rows), row_threads(x->blocks), 2 * WARP * sizeof(float), add_norm_kernel,
-           *x, d != NULL ? d->values : NULL, d != NULL ? d->stride : 0, w, eps, packed, *y, forms);
+           *x, d != NULL ? d->values : NULL, d != NULL ? d->stride : 0, w, eps, packed, *y, forms,
+           order);
 }
 
 /* ---- swiglu ------------------------------------------------------------------------------ */
 
 /* A row (x); without codes, which need the whole row's scale, a segment of it (y). */
 static __global__ void swiglu_kernel(const __grid_constant__ device_rows gate, const float *up,
-                                     int up_stride, int forms)
+                                     int up_stride, int forms, const uint32_t *order)
 {
     float *scratch = (float *)shared_memory(), largest = 0, z[HELD][4], u[HELD][4];
     int token = (int)blockIdx.x, segments = (int)gridDim.y;
@@ -408,37 +413,14 @@ static __global__ void swiglu_kernel(const __grid_constant__ device_rows gate, c
             narrow_segment(gate, token, first, z, {0, 0}, forms);
     }
     if (forms & FORM_INT8)
-        narrow_row(gate, token, z, largest, forms, scratch);
+        narrow_row(gate, token, z, largest, forms, order, scratch);
 }
 
 void device_swiglu(cudaStream_t stream, const device_rows *gate, const device_rows *up, int n_rows,
-                   int forms)
+                   int forms, const uint32_t *order)
 {
     int threads = row_threads(gate->blocks), segment = 4 * threads * HELD;
     launch(stream, dim3(n_rows, forms & FORM_INT8 ? 1 : (gate->cols + segment - 1) / segment),
-           threads, WARP * sizeof(float), swiglu_kernel, *gate, up->values, up->stride, forms);
-}
-
-/* ---- permute ----------------------------------------------------------------------------- */
-
-/* A row (x), and some of its columns (y). */
-static __global__ void permute_kernel(const float *x, int x_stride, const uint32_t *order, int cols,
-                                      float *y, int y_stride)
-{
-    const float *from = x + (size_t)blockIdx.x * x_stride;
-    float *to = y + (size_t)blockIdx.x * y_stride;
-
-    let_next_begin();
-    wait_for_inputs();
-    int step = (int)(gridDim.y * blockDim.x);
-    for (int col = (int)(blockIdx.y * blockDim.x + threadIdx.x); col < cols; col += step)
-        to[col] = from[order[col]];
-}
-
-void device_permute(cudaStream_t stream, const device_rows *x, const uint32_t *order, int n_rows,
-                    const device_rows *y)
-{
-    enum { THREADS = 256 };
-    launch(stream, dim3(n_rows, (y->cols + 4 * THREADS - 1) / (4 * THREADS)), THREADS, 0,
-           permute_kernel, x->values, x->stride, order, y->cols, y->values, y->stride);
+           threads, WARP * sizeof(float), swiglu_kernel, *gate, up->values, up->stride, forms,
+           order);
 }

@@ -7,7 +7,7 @@
 const char *op_name(enum op_kind kind)
 {
     static const char *const names[] = {"embed",  "add_norm", "linear", "rope_store",
-                                        "attend", "swiglu",   "adapt",  "permute"};
+                                        "attend", "swiglu",   "adapt"};
     return names[kind];
 }
 
@@ -96,40 +96,52 @@ static int forms_read(const struct cuda *cuda, const struct op *op)
     return all;
 }
 
-/* The forms that the next operation needs of what operation i makes. */
+/* The forms that the next operation needs of what operation i makes, and their order. */
 static int forms_ahead(const struct cuda *cuda, const struct op *ops, size_t i, size_t n,
-                       const struct buffer *made)
+                       const struct buffer *made, const uint32_t **order)
 {
+    *order = NULL;
     if (i + 1 == n || ops[i + 1].kind != OP_LINEAR || ops[i + 1].in[0] != made)
         return 0;
-    return forms_read(cuda, &ops[i + 1]);
+    *order = ops[i + 1].w[0]->order;
+    return forms_read(cuda, &ops[i + 1]) & (*order != NULL ? FORM_INT8 : ~0);
+}
+
+static void made_in_order(const struct cuda *cuda, struct buffer *buffer, int forms,
+                          const uint32_t *order)
+{
+    buffer->forms = forms;
+    buffer->order = order;
+    buffer->at = cuda->n_runs;
 }
 
 static void made(const struct cuda *cuda, struct buffer *buffer, int forms)
 {
-    buffer->forms = forms;
-    buffer->at = cuda->n_runs;
+    made_in_order(cuda, buffer, forms, NULL);
 }
 
-/* A buffer's narrow forms are known within one run only. */
-static int forms_of(const struct cuda *cuda, const struct buffer *buffer)
+/* A buffer's narrow forms are known within one run only. Maxima are of columns as they are. */
+static int forms_of(const struct cuda *cuda, const struct buffer *buffer, const uint32_t *order)
 {
-    return buffer->at == cuda->n_runs ? buffer->forms : 0;
+    if (buffer->at != cuda->n_runs)
+        return 0;
+    return buffer->order == order ? buffer->forms : buffer->forms & FORM_MAXIMA;
 }
 
 /* Makes the forms of a linear's input that it does not have yet. */
 static void narrow(const struct cuda *cuda, const struct op *op, int forms)
 {
     struct buffer *x = (struct buffer *)(uintptr_t)op->in[0];
-    int have = forms_of(cuda, x);
+    const uint32_t *order = op->w[0]->order;
+    int have = forms_of(cuda, x, order);
     if ((forms & ~have) == 0)
         return;
     device_narrow(cuda->stream, &x->rows, rows_of(cuda, op->rows), forms & ~have,
-                  have & FORM_MAXIMA);
+                  have & FORM_MAXIMA, order);
     /* Both layouts of bf16 share their memory. */
     if (forms & (FORM_BF16 | FORM_PLAIN_BF16))
         have &= ~(FORM_BF16 | FORM_PLAIN_BF16);
-    made(cuda, x, have | forms);
+    made_in_order(cuda, x, have | forms, order);
 }
 
 static void launch_linear(const struct cuda *cuda, const struct device_linear *l, float *maxima)
@@ -155,7 +167,8 @@ static void by_blas(struct cuda *cuda, const struct op *op)
 static size_t linear(struct cuda *cuda, const struct op *ops, size_t i, size_t n, bool normed)
 {
     const struct op *op = &ops[i];
-    struct device_gemv gemv = {.linear = {.n_rows = rows_of(cuda, op->rows), .x = op->in[0]->rows}};
+    struct device_gemv gemv = {.linear = {.n_rows = rows_of(cuda, op->rows), .x = op->in[0]->rows},
+                               .order = op->w[0]->order};
     struct device_linear *l = &gemv.linear;
 
     for (size_t k = 0; k < op->n; k++)
@@ -176,7 +189,8 @@ static size_t linear(struct cuda *cuda, const struct op *ops, size_t i, size_t n
         gemv.residual = ops[i + 1].out[0]->rows.values;
     gemv.gated = is_gated(cuda, ops, i, n);
     gemv.maxima = op->out[0]->rows.maxima;
-    gemv.has_maxima = !normed && (forms_of(cuda, op->in[0]) & FORM_MAXIMA);
+    gemv.has_maxima =
+        !normed && gemv.order == NULL && (forms_of(cuda, op->in[0], NULL) & FORM_MAXIMA);
     for (size_t k = 0; k < op->n; k++) {
         const struct device_matrix *m = &op->w[k]->matrix;
         l->m[l->n] = *m;
@@ -204,11 +218,12 @@ static size_t add_norm(struct cuda *cuda, const struct op *ops, size_t i, size_t
     made(cuda, op->out[1], 0);
     if (is_normed(cuda, ops, i, n))
         return 1 + linear(cuda, ops, i + 1, n, true);
-    int forms = forms_ahead(cuda, ops, i, n, op->out[1]);
+    const uint32_t *order;
+    int forms = forms_ahead(cuda, ops, i, n, op->out[1], &order);
     device_add_norm(cuda->stream, &op->out[0]->rows, d != NULL ? &d->rows : NULL, op->w[0]->vector,
                     cuda->shape.rms_eps, op->rows == ROWS_LOGITS ? cuda->batch.packed : NULL,
-                    cuda->pass.n_rows, &op->out[1]->rows, forms);
-    made(cuda, op->out[1], forms);
+                    cuda->pass.n_rows, &op->out[1]->rows, forms, order);
+    made_in_order(cuda, op->out[1], forms, order);
     return 1;
 }
 
@@ -311,6 +326,7 @@ void op_prepare(struct cuda *cuda, const struct op *op)
 size_t op_launch(struct cuda *cuda, const struct op *ops, size_t i, size_t n)
 {
     const struct op *op = &ops[i];
+    const uint32_t *order;
     int forms, n_rows = cuda->pass.n_rows;
     size_t done = 1;
 
@@ -334,13 +350,9 @@ size_t op_launch(struct cuda *cuda, const struct op *ops, size_t i, size_t n)
         adapt(cuda, op);
         break;
     case OP_SWIGLU:
-        forms = forms_ahead(cuda, ops, i, n, op->out[0]);
-        device_swiglu(cuda->stream, &op->out[0]->rows, &op->in[0]->rows, n_rows, forms);
-        made(cuda, op->out[0], forms);
-        break;
-    case OP_PERMUTE:
-        device_permute(cuda->stream, &op->in[0]->rows, op->w[0]->order, n_rows, &op->out[0]->rows);
-        made(cuda, op->out[0], 0);
+        forms = forms_ahead(cuda, ops, i, n, op->out[0], &order);
+        device_swiglu(cuda->stream, &op->out[0]->rows, &op->in[0]->rows, n_rows, forms, order);
+        made_in_order(cuda, op->out[0], forms, order);
         break;
     }
     cuda_check(cuda, cudaGetLastError(), op_name(op->kind));

@@ -127,7 +127,7 @@ static __device__ __forceinline__ float take_maxima(const device_gemv &o,
     }
     for (int first = first_col() - 4 * lane_index(); first < cols; first += col_step()) {
         int col = first + 4 * lane_index();
-        load_four(x.values, col, x.cols, v);
+        load_four(x.values, o.order, col, x.cols, v);
         float of_block = warp_max(largest_of(v, 0), 8);
         if (col < cols && col % BLOCK_COLS == 0)
             r.totals[col / BLOCK_COLS] = of_block;
@@ -144,7 +144,7 @@ static __device__ float take_row(const device_gemv &o, const gemv_shared<halves>
     float v[AHEAD][4];
 #pragma unroll
     for (int i = 0; i < AHEAD; i++)
-        load_four(x.values, first_col() + i * col_step(), x.cols, v[i]);
+        load_four(x.values, o.order, first_col() + i * col_step(), x.cols, v[i]);
     row_scale scale = scale_of(block_reduce<true>(take_maxima(o, r, cols), r.reduced));
     for (int block = (int)threadIdx.x; block < cols / BLOCK_COLS; block += (int)blockDim.x) {
         int k = power_of(r.totals[block], scale);
@@ -167,7 +167,7 @@ static __device__ float take_row(const device_gemv &o, const gemv_shared<halves>
                 ((uint32_t *)r.codes)[col / 4] = codes;
             if (halves && col < cols && col % BLOCK_COLS == 0)
                 r.totals[block] = sum / down;
-            load_four(x.values, col + AHEAD * col_step(), x.cols, v[i]);
+            load_four(x.values, o.order, col + AHEAD * col_step(), x.cols, v[i]);
         }
     }
     __syncthreads();
@@ -175,7 +175,7 @@ static __device__ float take_row(const device_gemv &o, const gemv_shared<halves>
 }
 
 /* Norms and quantizes the row. weights: the thread's own. The first thread block also stores the
- * norm, for other kernels. */
+ * norm, for other kernels. Its sum has columns as they are, whatever order the codes have. */
 template <bool halves>
 static __device__ float take_norm(const device_gemv &o, const float (&weights)[HELD][4],
                                   const gemv_shared<halves> &r, int cols)
@@ -191,6 +191,8 @@ static __device__ float take_norm(const device_gemv &o, const float (&weights)[H
     float norm = norm_scale(sum, x.cols, o.eps, r.reduced);
 #pragma unroll
     for (int i = 0; i < HELD; i++) {
+        if (o.order != NULL)
+            load_four(o.source, o.order, first_col() + i * col_step(), x.cols, v[i]);
         norm_four(v[i], norm, weights[i]);
         largest = largest_of(v[i], largest);
     }
@@ -201,7 +203,7 @@ static __device__ float take_norm(const device_gemv &o, const float (&weights)[H
         if (col - 4 * lane_index() < cols) /* for the whole warp */
             keep_four(r, col, cols, v[i], scale);
         if (blockIdx.x == 0 && col < x.cols)
-            store_four(x.values, col, v[i]);
+            store_four(x.values, o.order, col, x.cols, v[i]);
     }
     __syncthreads();
     return scale.scale;
@@ -388,7 +390,7 @@ static __global__ void __launch_bounds__(MOST_THREADS)
     if (normed)
 #pragma unroll
         for (int i = 0; i < HELD; i++)
-            load_four(o.norm, first_col() + i * col_step(), o.linear.x.cols, weights[i]);
+            load_four(o.norm, o.order, first_col() + i * col_step(), o.linear.x.cols, weights[i]);
     wait_for_inputs();
     if (normed)
         scale = take_norm<halves>(o, weights, r, padded);

@@ -132,18 +132,16 @@ void device_angles(cudaStream_t stream, const int32_t *positions, const float *i
 /* The host has checked that tokens are rows of the matrix. */
 void device_embed(cudaStream_t stream, const struct device_matrix *m, const int32_t *tokens,
                   int n_rows, const struct device_rows *x);
-/* packed NULL: all rows. forms: those of y that it makes as well. */
+/* packed NULL: all rows. forms: those of y that it makes as well, with columns in an order; NULL:
+ * as they are. Only codes may have one. */
 void device_add_norm(cudaStream_t stream, const struct device_rows *x, const struct device_rows *d,
                      const float *w, float eps, const int32_t *packed, int n_rows,
-                     const struct device_rows *y, int forms);
+                     const struct device_rows *y, int forms, const uint32_t *order);
 void device_swiglu(cudaStream_t stream, const struct device_rows *gate,
-                   const struct device_rows *up, int n_rows, int forms);
-/* y[row][i] = x[row][order[i]] */
-void device_permute(cudaStream_t stream, const struct device_rows *x, const uint32_t *order,
-                    int n_rows, const struct device_rows *y);
+                   const struct device_rows *up, int n_rows, int forms, const uint32_t *order);
 /* have: FORM_MAXIMA if x.maxima are known. */
 void device_narrow(cudaStream_t stream, const struct device_rows *x, int n_rows, int forms,
-                   int have);
+                   int have, const uint32_t *order);
 void device_rope_store(cudaStream_t stream, const struct device_batch *batch,
                        const struct device_heads *heads, int layer, int n_rows,
                        const struct device_rows *q, const struct device_rows *k,
@@ -162,16 +160,17 @@ struct device_linear {
 };
 
 /* One row times matrices of groups, with what comes before and after fused into the kernel. The row
- * is x.values; the kernel quantizes it. */
+ * is x.values; the kernel quantizes it, with columns in an order; NULL: as they are. */
 struct device_gemv {
     struct device_linear linear;
+    const uint32_t *order;
     /* First x = RMSNorm(source) * norm; NULL: x is there. */
     const float *source, *norm;
     float eps;
     float *residual; /* NULL, or += y[0] */
     bool gated;      /* y[0] = silu(y[0]) y[1], for two matrices with equally many rows */
     float *maxima;   /* of the gated y[0] */
-    bool has_maxima; /* of x, where no norm is computed */
+    bool has_maxima; /* of x, where no norm is computed, without an order */
 };
 
 /* Bytes of shared memory that the kernel needs for a matrix. */

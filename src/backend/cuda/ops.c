@@ -100,12 +100,3 @@ void cuda_swiglu(struct backend *backend, struct buffer *gate, const struct buff
     op->in[0] = up;
     op->out[0] = gate;
 }
-
-void cuda_permute(struct backend *backend, struct buffer *y, const struct buffer *x,
-                  const struct weight *w)
-{
-    struct op *op = next_op(backend, OP_PERMUTE);
-    op->in[0] = x;
-    op->out[0] = y;
-    op->w[0] = w;
-}

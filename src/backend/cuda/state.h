@@ -28,8 +28,9 @@ struct buffer {
     struct device_rows rows;
     size_t n_rows, cols;
     unsigned char *memory;
-    int forms;        /* the narrow forms that agree with the values, */
-    unsigned long at; /* in the run of this number */
+    int forms;             /* the narrow forms that agree with the values, */
+    const uint32_t *order; /* whose columns have this order, */
+    unsigned long at;      /* in the run of this number */
 };
 
 struct cuda_page {
@@ -45,16 +46,7 @@ struct pass {
     float *states; /* then */
 };
 
-enum op_kind {
-    OP_EMBED,
-    OP_ADD_NORM,
-    OP_LINEAR,
-    OP_ROPE_STORE,
-    OP_ATTEND,
-    OP_SWIGLU,
-    OP_ADAPT,
-    OP_PERMUTE
-};
+enum op_kind { OP_EMBED, OP_ADD_NORM, OP_LINEAR, OP_ROPE_STORE, OP_ATTEND, OP_SWIGLU, OP_ADAPT };
 
 /* An operation as it was issued; unused fields are zero. */
 struct op {
@@ -62,7 +54,7 @@ struct op {
     enum rows rows;
     size_t layer, n, adapter;
     const struct buffer
-        *in[2]; /* linear, adapt, permute: x; add_norm: d; rope_store: v; attend: q; swiglu: up */
+        *in[2];            /* linear, adapt: x; add_norm: d; rope_store: v; attend: q; swiglu: up */
     struct buffer *out[3]; /* linear, adapt: y; add_norm: x, y; rope_store: q, k; the others: it */
     const struct weight *w[3], *b[3]; /* adapt: a, b */
 };
@@ -179,8 +171,6 @@ void cuda_adapt(struct backend *backend, enum rows rows, struct buffer *const y[
 void cuda_rope_store(struct backend *backend, size_t layer, struct buffer *q, struct buffer *k,
                      const struct buffer *v);
 void cuda_attend(struct backend *backend, size_t layer, const struct buffer *q, struct buffer *y);
-void cuda_permute(struct backend *backend, struct buffer *y, const struct buffer *x,
-                  const struct weight *w);
 void cuda_swiglu(struct backend *backend, struct buffer *gate, const struct buffer *up);
 
 /* execute.c */

@@ -20,10 +20,11 @@ static size_t vector_bytes(const struct matrix *m)
     return (m->cols + 3) / 4 * 4 * sizeof(float);
 }
 
-/* Of the order of a matrix's columns; 0: it has none. */
+/* Of the order of a matrix's columns, which is read by fours; 0: it has none. */
 static size_t order_bytes(const struct matrix *m)
 {
-    return m->parts != NULL && m->parts->order != NULL ? m->cols * sizeof(uint32_t) : 0;
+    bool ordered = m->parts != NULL && m->parts->order != NULL;
+    return ordered ? (m->cols * sizeof(uint32_t) + 255) / 256 * 256 : 0;
 }
 
 uint64_t cuda_weight_bytes(const struct backend_options *options, const struct matrix *matrix,
@@ -34,9 +35,7 @@ uint64_t cuda_weight_bytes(const struct backend_options *options, const struct m
         return vector_bytes(matrix);
     if (use == WEIGHT_FACTOR)
         return matrix_bytes(matrix);
-    return stays_on_host(matrix, use)
-               ? 0
-               : layout_of(matrix).bytes + (order_bytes(matrix) + 255) / 256 * 256;
+    return stays_on_host(matrix, use) ? 0 : layout_of(matrix).bytes + order_bytes(matrix);
 }
 
 static int take_vector(struct cuda *cuda, struct weight *w, struct llama3_error *err)
@@ -157,8 +156,8 @@ static int take_order(const struct cuda *cuda, struct weight *w, struct llama3_e
     w->order = cuda_alloc(bytes, "an order of columns", err);
     if (w->order == NULL)
         return -1;
-    cudaError_t error =
-        cuda_upload(w->order, w->host.parts->order, bytes, cuda->staging, cuda->stream);
+    cudaError_t error = cuda_upload(w->order, w->host.parts->order, w->host.cols * sizeof *w->order,
+                                    cuda->staging, cuda->stream);
     return error == cudaSuccess ? 0 : cuda_error(err, "weight", error);
 }
 
