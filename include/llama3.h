@@ -93,7 +93,7 @@ struct llama3_error {
 
 /* ---- models ---------------------------------------------------------------------------- */
 
-enum llama3_kv_type { LLAMA3_KV_F16 = 0, LLAMA3_KV_F32 };
+enum llama3_kv_type { LLAMA3_KV_F16 = 0, LLAMA3_KV_F32, LLAMA3_KV_INT8 };
 
 /* Layers that a GPU computes; any other number is that many. */
 enum {

@@ -224,7 +224,7 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
     if (o->chunk > MAX_CHUNK)
         return error_input(err, "chunk: expected 1 to %d, found %zu", MAX_CHUNK, o->chunk);
     if ((unsigned)o->kv_type >= KV_TYPES)
-        return error_input(err, "kv_type: expected f16 or f32, found %d", (int)o->kv_type);
+        return error_input(err, "kv_type: expected f16, f32 or int8, found %d", (int)o->kv_type);
     if (o->context > c->context)
         return error_input(err, "context: expected at most the model's %zu tokens, found %zu",
                            c->context, o->context);
@@ -434,6 +434,7 @@ static int open_all(struct llama3_model *m, const char *path, const struct llama
     choose_stop_ids(m);
     m->shared.owner = m;
     m->shared.checkpoint = &m->checkpoint;
+    m->shared.kv_type = o->kv_type;
     m->shared.tokenizer = m->tokenizer;
     if (!o->vocab_only)
         return open_engine(m, o, err);

@@ -142,8 +142,9 @@ static int count_pages(struct deferred *d, struct llama3_error *err)
 {
     struct backend_shape shape = d->shape;
     size_t padded = (shape.head_dim + 15) / 16 * 16; /* as the CPU lays pages out */
-    uint64_t inner_page = shape.n_layers * shape.n_kv_heads * KV_PAGE *
-                          kv_head_bytes(shape.kv_type, shape.head_dim + padded);
+    uint64_t inner_page =
+        shape.n_layers * shape.n_kv_heads * KV_PAGE *
+        (kv_head_bytes(shape.kv_type, shape.head_dim) + kv_head_bytes(shape.kv_type, padded));
     uint64_t bytes =
         d->inner_ops->kv_bytes(d->inner) / inner_page * deferred_kv_page_bytes(&d->shape);
     int status = 0;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/pages.h"
 #include "base/size.h"
 #include "deferred.h"
 #include "gguf_blocks.h"
@@ -1051,6 +1052,12 @@ START_TEST(swiglu_gates)
 }
 END_TEST
 
+#ifdef TEST_CUDA
+enum { N_KV_TYPES = LLAMA3_KV_INT8 }; /* which is refused */
+#else
+enum { N_KV_TYPES = KV_TYPES };
+#endif
+
 /* ---- positions and attention ------------------------------------------------------------- */
 
 struct scene {
@@ -1149,10 +1156,40 @@ static void turn(const struct scene *s, size_t position, const float *in, double
     }
 }
 
-static double stored(const struct scene *s, double value)
+/* A head in double precision as int8 holds it: spread, rounded, and spread back. */
+static void round_head(const struct scene *s, double *head)
 {
-    float single = (float)value;
-    return (double)(s->shape.kv_type == LLAMA3_KV_F16 ? f16_to_f32(f32_to_f16(single)) : single);
+    size_t dim = s->shape.head_dim;
+    float x[MAX_HEAD_DIM], largest = 0;
+    for (size_t i = 0; i < dim; i++)
+        x[i] = (float)head[i];
+    kv_spread(x, dim);
+    for (size_t i = 0; i < dim; i++)
+        largest = fmaxf(largest, fabsf(x[i]));
+    for (size_t i = 0; i < dim; i++)
+        x[i] = rintf(x[i] * (127 / largest)) * (largest / 127);
+    kv_spread(x, dim);
+    for (size_t i = 0; i < dim; i++)
+        head[i] = (double)x[i];
+}
+
+/* A head as it is stored. */
+static void round_stored(const struct scene *s, double *head)
+{
+    if (s->shape.kv_type == LLAMA3_KV_INT8)
+        round_head(s, head);
+    for (size_t i = 0; i < s->shape.head_dim; i++) {
+        float single = (float)head[i];
+        head[i] =
+            (double)(s->shape.kv_type == LLAMA3_KV_F16 ? f16_to_f32(f32_to_f16(single)) : single);
+    }
+}
+
+static double attention_limit(enum llama3_kv_type type)
+{
+    static const double limits[] = {
+        [LLAMA3_KV_F16] = 1e-3, [LLAMA3_KV_F32] = 2e-6, [LLAMA3_KV_INT8] = 1e-3};
+    return limits[type];
 }
 
 /* The greatest difference of a row's output from attention in double precision. */
@@ -1160,15 +1197,19 @@ static double attend_error(const struct scene *s, size_t row, const float *y)
 {
     size_t hd = s->shape.head_dim, n_kv = s->shape.n_kv_heads, group = s->shape.n_heads / n_kv;
     double worst = 0, *weights = size_alloc(row + 1, sizeof *weights), q[MAX_HEAD_DIM],
-           k[MAX_HEAD_DIM];
+           k[MAX_HEAD_DIM], *v = size_alloc((row + 1) * hd, sizeof *v);
     for (size_t h = 0; h < s->shape.n_heads; h++) {
         double max = -INFINITY, sum = 0;
         turn(s, row, s->q + (row * s->shape.n_heads + h) * hd, q);
         for (size_t p = 0; p <= row; p++) {
             weights[p] = 0;
             turn(s, p, s->k + (p * n_kv + h / group) * hd, k);
-            for (size_t d = 0; d < hd; d++)
-                weights[p] += q[d] * stored(s, k[d]) / sqrt((double)hd);
+            round_stored(s, k);
+            for (size_t d = 0; d < hd; d++) {
+                weights[p] += q[d] * k[d] / sqrt((double)hd);
+                v[p * hd + d] = (double)s->v[(p * n_kv + h / group) * hd + d];
+            }
+            round_stored(s, v + p * hd);
             max = weights[p] > max ? weights[p] : max;
         }
         for (size_t p = 0; p <= row; p++)
@@ -1176,12 +1217,13 @@ static double attend_error(const struct scene *s, size_t row, const float *y)
         for (size_t d = 0; d < hd; d++) {
             double out = 0;
             for (size_t p = 0; p <= row; p++)
-                out += weights[p] / sum * stored(s, (double)s->v[(p * n_kv + h / group) * hd + d]);
+                out += weights[p] / sum * v[p * hd + d];
             double off = fabs(out - (double)y[(row * s->shape.n_heads + h) * hd + d]);
             worst = off <= worst ? worst : off;
         }
     }
     free(weights);
+    free(v);
     return worst;
 }
 
@@ -1219,7 +1261,7 @@ static void check_attention(int subject, struct scene s)
     size_t n_q = s.shape.n_heads * s.shape.head_dim;
     float *y = attention_of(subject, 2, &s, 97);
     if (y != NULL) {
-        double limit = s.shape.kv_type == LLAMA3_KV_F16 ? 1e-3 : 2e-6;
+        double limit = attention_limit(s.shape.kv_type);
         for (size_t row = 0; row < s.n; row += 1 + s.n / 9)
             ck_assert_double_le(attend_error(&s, row, y), limit);
         ck_assert_double_le(attend_error(&s, s.n - 1, y), limit);
@@ -1241,33 +1283,32 @@ START_TEST(attention_reads_all_positions)
     } shapes[] = {{1, 1, 8}, {3, 3, 64}, {2, 4, 128}, {1, 8, 80}, {2, 2, 20}, {1, 5, 96}};
     state = 5;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
-        for (int whole = 0; whole < 2; whole++)
+        for (int type = 0; type < N_KV_TYPES; type++)
             check_attention(_i, random_scene(shapes[i].n_kv, shapes[i].group, shapes[i].head_dim,
-                                             2 * KV_PAGE + 20,
-                                             whole ? LLAMA3_KV_F32 : LLAMA3_KV_F16, i % 2));
+                                             2 * KV_PAGE + 20, (enum llama3_kv_type)type, i % 2));
 }
 END_TEST
 
 /* Long enough for the work of one row to be shared, and merged, in chunks. */
-START_TEST(long_attention_is_cut_alike)
+static void check_long(int subject, enum llama3_kv_type type)
 {
     enum { N = 2200, LOOKED_AT = 2000, ALONE = 2040, ALONE_END = 2060 };
     state = 6;
-    struct scene s = random_scene(1, 3, 16, N, LLAMA3_KV_F16, false);
+    struct scene s = random_scene(1, 3, 16, N, type, false);
     struct backend_shape shape = s.shape;
     shape.inv_freq = s.inv_freq;
     size_t n_q = shape.n_heads * shape.head_dim, from;
     float *y[2] = {size_alloc(N * n_q, sizeof *y[0]), size_alloc(N * n_q, sizeof *y[1])};
     for (int cut = 0; cut < 2; cut++) {
         struct rig rig;
-        if (!rig_open(&rig, _i, cut == 0 ? 1 : 4, &shape))
+        if (!rig_open(&rig, subject, cut == 0 ? 1 : 4, &shape))
             break;
         struct kv *kv = rig.ops->kv_open(rig.b, &rig.err);
         for (from = 0; from < LOOKED_AT; from += 200)
             attend_rows(&rig, &s, kv, from, from + 200, NULL);
         if (cut == 0) {
             attend_rows(&rig, &s, kv, from, N, y[0]);
-            ck_assert_double_le(attend_error(&s, N - 1, y[0]), 1e-3);
+            ck_assert_double_le(attend_error(&s, N - 1, y[0]), attention_limit(type));
         } else {
             attend_rows(&rig, &s, kv, from, ALONE, y[1]);
             for (from = ALONE; from < ALONE_END; from++)
@@ -1284,6 +1325,13 @@ START_TEST(long_attention_is_cut_alike)
     free(y[0]);
     free(y[1]);
     free_scene(&s);
+}
+
+START_TEST(long_attention_is_cut_alike)
+{
+    check_long(_i, LLAMA3_KV_F16);
+    if ((int)N_KV_TYPES > LLAMA3_KV_INT8)
+        check_long(_i, LLAMA3_KV_INT8);
 }
 END_TEST
 
@@ -1380,16 +1428,39 @@ END_TEST
 
 /* ---- pages ------------------------------------------------------------------------------- */
 
-START_TEST(pages_are_shared_until_written)
+/* A head of V as it was exported. */
+static void check_stored(const struct scene *s, const char *row, const float *v)
+{
+    double head[MAX_HEAD_DIM];
+    float found[MAX_HEAD_DIM], scale;
+    size_t dim = s->shape.head_dim;
+    for (size_t i = 0; i < dim; i++)
+        head[i] = (double)v[i];
+    round_stored(s, head);
+    memcpy(&scale, row + dim, sizeof scale);
+    for (size_t i = 0; i < dim; i++) {
+        uint16_t half;
+        memcpy(&half, row + 2 * i, sizeof half);
+        found[i] =
+            s->shape.kv_type == LLAMA3_KV_F16 ? f16_to_f32(half) : (float)(int8_t)row[i] * scale;
+    }
+    if (s->shape.kv_type == LLAMA3_KV_INT8)
+        kv_spread(found, dim);
+    for (size_t i = 0; i < dim; i++)
+        require(fabs((double)found[i] - head[i]) <= 1e-6, "value %zu isn't what was stored", i);
+}
+
+static void check_pages(int subject, enum llama3_kv_type type)
 {
     struct rig rig;
     enum { SHARED = KV_PAGE + 10 };
     state = 7;
-    struct scene s = random_scene(2, 2, 16, 3 * KV_PAGE, LLAMA3_KV_F16, false);
-    struct scene other = random_scene(2, 2, 16, 3 * KV_PAGE, LLAMA3_KV_F16, false);
-    size_t n_k = 2 * 16, n_q = 4 * 16, row_bytes = n_k * sizeof(uint16_t);
+    struct scene s = random_scene(2, 2, 16, 3 * KV_PAGE, type, false);
+    struct scene other = random_scene(2, 2, 16, 3 * KV_PAGE, type, false);
+    size_t n_k = 2 * 16, n_q = 4 * 16, head_bytes = kv_head_bytes(type, 16),
+           row_bytes = 2 * head_bytes;
     s.shape.inv_freq = s.inv_freq;
-    if (!rig_open(&rig, _i, 2, &s.shape)) {
+    if (!rig_open(&rig, subject, 2, &s.shape)) {
         free_scene(&s);
         free_scene(&other);
         return;
@@ -1410,7 +1481,7 @@ START_TEST(pages_are_shared_until_written)
     ck_assert_ptr_nonnull(b);
     ck_assert_uint_eq(rig.ops->kv_bytes(rig.b), three);
 
-    uint16_t k[2][3 * KV_PAGE * 32], v[2][3 * KV_PAGE * 32];
+    char k[2][3 * KV_PAGE * 2 * 32], v[2][3 * KV_PAGE * 2 * 32];
     ck_assert_int_eq(rig.ops->kv_export(rig.b, a, 1, 0, s.n, k[0], v[0], &rig.err), 0);
     attend_rows(&rig, &other, b, SHARED, other.n, y);
     ck_assert_mem_eq(y + SHARED * n_q, whole + SHARED * n_q, (other.n - SHARED) * n_q * sizeof *y);
@@ -1420,8 +1491,8 @@ START_TEST(pages_are_shared_until_written)
     ck_assert_mem_eq(v[0], v[1], s.n * row_bytes);
 
     /* The export is what was stored, and an import brings it back elsewhere. */
-    for (size_t i = 0; i < n_k; i++)
-        require(v[0][i] == f32_to_f16(s.v[i]), "value %zu isn't what was stored", i);
+    for (size_t head = 0; head < 2; head++)
+        check_stored(&s, v[0] + head * head_bytes, s.v + head * 16);
     struct kv *c = rig.ops->kv_open(rig.b, &rig.err);
     ck_assert_int_eq(rig.ops->kv_reserve(rig.b, c, 0, SHARED, &rig.err), 0);
     ck_assert_int_eq(rig.ops->kv_import(rig.b, c, 1, 0, SHARED, k[0], v[0], &rig.err), 0);
@@ -1456,6 +1527,13 @@ START_TEST(pages_are_shared_until_written)
     free(y);
     free_scene(&s);
     free_scene(&other);
+}
+
+START_TEST(pages_are_shared_until_written)
+{
+    check_pages(_i, LLAMA3_KV_F16);
+    if ((int)N_KV_TYPES > LLAMA3_KV_INT8)
+        check_pages(_i, LLAMA3_KV_INT8);
 }
 END_TEST
 

@@ -117,8 +117,10 @@ START_TEST(one_answer_on_every_table)
     static const char *const tables[] = {"avx2",       "avxvnni", "avx512vl", "avx512",
                                          "avx512bf16", "neon",    "dotprod",  "scalar"};
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
-        if (has_table(tables[i]))
+        if (has_table(tables[i])) {
             check_one_answer(models[_i], LLAMA3_KV_F16);
+            check_one_answer(models[_i], LLAMA3_KV_INT8);
+        }
     ck_assert(has_table("scalar"));
     check_one_answer(models[_i], LLAMA3_KV_F32);
 }

@@ -247,6 +247,159 @@ static void test_attend(enum llama3_kv_type type, size_t queries, size_t head_di
         free(states[2]);
 }
 
+/* ---- attention to codes ------------------------------------------------------------------ */
+
+enum heads { RANDOM, ONE_HUGE, ALL_EQUAL, LONG_TAIL, DENORMAL, ZERO, N_HEADS };
+
+struct codes {
+    enum heads kind;
+    size_t head_dim, padded, queries, count;
+    float *q;     /* [queries][head_dim] */
+    float *heads; /* [2][KV_PAGE][padded] K and V, zeros beyond head_dim */
+    char *k, *v;  /* as attend_page says */
+    float *scales[2];
+};
+
+static void fill_heads(struct codes *c)
+{
+    static const float sizes[N_HEADS] = {1, 1, 0, 1, 1e-42f, 0};
+    c->q = floats(c->queries * c->head_dim);
+    c->heads = size_alloc_aligned(2 * KV_PAGE * c->padded, sizeof(float));
+    c->k = size_alloc_aligned(c->head_dim + sizeof(float), KV_PAGE);
+    c->v = size_alloc_aligned(c->padded + sizeof(float), KV_PAGE);
+    if (c->heads == NULL || c->k == NULL || c->v == NULL)
+        exit(2);
+    c->scales[0] = (float *)(void *)(c->k + c->head_dim * KV_PAGE);
+    c->scales[1] = (float *)(void *)(c->v + c->padded * KV_PAGE);
+    for (size_t i = 0; i < 2 * KV_PAGE; i++) {
+        float size = sizes[c->kind];
+        if (c->kind == LONG_TAIL) /* of scores, and heads of V of every size */
+            size = ldexpf(1, i < KV_PAGE ? -(int)i / 4 : (int)i % 40 - 20);
+        for (size_t d = 0; d < c->head_dim; d++)
+            c->heads[i * c->padded + d] = c->kind == ALL_EQUAL ? (float)(d % 7) - 3
+                                          : c->kind == ONE_HUGE && i == c->count / 2
+                                              ? 40 * c->q[d]
+                                              : size * random_float();
+    }
+}
+
+/* By the table's store, which is the scalar one's, bit by bit. */
+static void store_heads(const struct kernels *kernels, struct codes *c, size_t slot)
+{
+    char row[2][600];
+    for (size_t part = 0; part < 2; part++) {
+        const float *head = c->heads + (part * KV_PAGE + slot) * c->padded;
+        kernels->kv[LLAMA3_KV_INT8].store(head, row[part], c->head_dim);
+        memcpy(&c->scales[part][slot], row[part] + c->head_dim, sizeof(float));
+    }
+    for (size_t d = 0; d < c->head_dim; d++) {
+        c->k[(d / 2 * KV_PAGE + slot) * 2 + d % 2] = row[0][d];
+        c->v[(slot / 2 * c->padded + d) * 2 + slot % 2] = row[1][d];
+    }
+}
+
+/* Some positions of the page, all, and some again, in double precision. */
+static double codes_error(const struct codes *c, size_t query, const float *state)
+{
+    double scores[KV_PAGE], max = -INFINITY, sum = 0, worst = 0, largest = 0, step = 0;
+    const float *q = c->q + query * c->head_dim;
+    for (size_t d = 0; d < c->head_dim; d++)
+        step = fmax(step, fabs((double)q[d]) / WIDE_CODE / 2);
+    double off = 0;
+    for (size_t j = 0; j < KV_PAGE; j++) {
+        double magnitudes = 0;
+        scores[j] = 0;
+        for (size_t d = 0; d < c->head_dim; d++) {
+            double k = c->k[(d / 2 * KV_PAGE + j) * 2 + d % 2] * (double)c->scales[0][j];
+            scores[j] += 4 * k * (double)q[d];
+            magnitudes += 4 * fabs(k) * step;
+            largest = fmax(largest, 127 * (double)c->scales[1][j]);
+        }
+        max = fmax(max, scores[j]);
+        off = fmax(off, magnitudes);
+    }
+    for (size_t j = 0; j < KV_PAGE; j++)
+        sum += scores[j] = exp(scores[j] - max) * (j < c->count ? 3 : 1);
+    for (size_t d = 0; d < c->head_dim; d++) {
+        double out = 0;
+        for (size_t j = 0; j < KV_PAGE; j++)
+            out += scores[j] / sum * c->v[(j / 2 * c->padded + d) * 2 + j % 2] *
+                   (double)c->scales[1][j];
+        worst = fmax(worst, fabs(out - (double)(state[d] / state[c->padded + 1])));
+    }
+    /* Half a code of each weight, and of q; products smaller than a factor can be made of */
+    return worst / (largest * (KV_PAGE * 0.5 / WIDE_CODE + 2 * off + 2e-5) + 1e-27);
+}
+
+static void test_codes(enum heads kind, size_t queries, size_t head_dim, size_t count)
+{
+    char what[80];
+    size_t padded = round_up(head_dim, LANES), state = round_up(padded + 2, LANES);
+    struct codes c = {
+        .kind = kind, .head_dim = head_dim, .padded = padded, .queries = queries, .count = count};
+    size_t n = queries * state, k_bytes = KV_PAGE * (head_dim + sizeof(float));
+    float *states[3] = {floats(n), floats(n), floats(n)}, *q[2] = {NULL, NULL};
+    fill_heads(&c);
+    char *k = size_alloc_aligned(1, k_bytes);
+    snprintf(what, sizeof what, "int8, heads %d, %zu queries of %zu, %zu positions", kind, queries,
+             head_dim, count);
+    for (size_t j = 0; j < KV_PAGE; j++)
+        store_heads(scalar, &c, j);
+    memcpy(k, c.k, k_bytes);
+    for (int i = 0; i < 2; i++)
+        q[i] = floats(queries * head_dim);
+    struct attend_page a = {.head_dim = head_dim,
+                            .padded_dim = padded,
+                            .scale = 4,
+                            .state_size = state,
+                            .k = c.k,
+                            .v = c.v,
+                            .next = c.k};
+    memcpy(q[0], c.q, queries * head_dim * sizeof(float));
+    for (size_t i = 0; i < queries; i++)
+        scalar->kv[LLAMA3_KV_INT8].prepare(q[0] + i * head_dim, head_dim);
+    attend_thrice(scalar, LLAMA3_KV_INT8, a, q[0], queries, count, states[0]);
+    while (next_table()) {
+        memcpy(q[1], c.q, queries * head_dim * sizeof(float));
+        for (size_t j = 0; j < KV_PAGE; j++)
+            store_heads(fast, &c, j);
+        same(what, c.k, k, k_bytes);
+        attend_thrice(fast, LLAMA3_KV_INT8, a, q[0], queries, count, states[1]);
+        for (size_t i = 0; i < queries; i++) {
+            fast->kv[LLAMA3_KV_INT8].prepare(q[1] + i * head_dim, head_dim);
+            same(what, q[1] + i * head_dim, q[0] + i * head_dim, 2 * head_dim + sizeof(float));
+            near(what, states[1] + i * state, states[0] + i * state, head_dim, 200);
+            near(what, states[1] + i * state + padded, states[0] + i * state + padded, 2, 16);
+            if (!(codes_error(&c, i, states[1] + i * state) <= 1)) {
+                printf("%s (%s): %g of the error allowed\n", what, fast->name,
+                       codes_error(&c, i, states[1] + i * state));
+                failures++;
+            }
+            attend_thrice(fast, LLAMA3_KV_INT8, a, q[0] + i * head_dim, 1, count,
+                          states[2] + i * state);
+        }
+        same(what, states[1], states[2], n * sizeof(float));
+    }
+    /* A number of K that is none, or no finite one, is no number in the result. */
+    for (int infinite = 0; infinite < 2; infinite++) {
+        float *bad = &c.heads[count / 2 * padded + head_dim / 2], was = *bad;
+        while (next_table()) {
+            *bad = infinite ? INFINITY : NAN;
+            store_heads(fast, &c, count / 2);
+            attend_thrice(fast, LLAMA3_KV_INT8, a, q[0], queries, count, states[1]);
+            for (size_t i = 0; i < queries; i++)
+                if (isfinite(states[1][i * state] / states[1][i * state + padded + 1])) {
+                    printf("%s (%s): infinity became a number\n", what, fast->name);
+                    failures++;
+                }
+            *bad = was;
+            store_heads(fast, &c, count / 2);
+        }
+    }
+    free(states[0]), free(states[1]), free(states[2]), free(q[0]), free(q[1]), free(k);
+    free(c.q), free(c.heads), free(c.k), free(c.v);
+}
+
 /* ---- element by element ------------------------------------------------------------------ */
 
 static void test_elements(size_t n)
@@ -605,6 +758,10 @@ static void test_all(void)
         for (size_t group = 0; group < 6; group++)
             for (int type = 0; type < 2; type++)
                 test_attend((enum llama3_kv_type)type, groups[group], dims[dim], 1 + pick(KV_PAGE));
+    for (size_t dim = 0; dim < 5; dim++)
+        for (size_t group = 0; group < 6; group++)
+            for (int kind = 0; kind < N_HEADS; kind++)
+                test_codes((enum heads)kind, groups[group], dims[dim], 1 + pick(KV_PAGE));
     for (size_t n = 1; n < 200; n += 1 + n / 3)
         test_elements(n);
     for (size_t tokens = 1; tokens < 12; tokens++)

@@ -40,20 +40,22 @@ static inline size_t kv_pages(size_t positions)
 }
 
 /* What K and V are stored as. A new type is an entry here, in the CPU's kernels (`kv` in
- * cpu/kernels.h), and in read_kv() and write_kv() of cuda/kv.cuh. */
-enum { KV_TYPES = 2 };
+ * cpu/kernels.h), and in read_kv() and write_kv() of cuda/kv.cuh, or refused by cuda_open(). */
+enum { KV_TYPES = 3 };
 
-static inline enum dtype kv_dtype(enum llama3_kv_type type)
+/* Bytes of a number of K or V. */
+static inline size_t kv_number_bytes(enum llama3_kv_type type)
 {
-    static const enum dtype types[KV_TYPES] = {
-        [LLAMA3_KV_F16] = DTYPE_F16, [LLAMA3_KV_F32] = DTYPE_F32};
-    return types[type];
+    static const size_t bytes[KV_TYPES] = {
+        [LLAMA3_KV_F16] = 2, [LLAMA3_KV_F32] = 4, [LLAMA3_KV_INT8] = 1};
+    return bytes[type];
 }
 
-/* Bytes of one position's K, or V, of a head. */
+/* Bytes of one position's K, or V, of a head: its numbers, and a scale in f32 where they are
+ * codes. */
 static inline size_t kv_head_bytes(enum llama3_kv_type type, size_t head_dim)
 {
-    return dtype_row_bytes(kv_dtype(type), head_dim);
+    return head_dim * kv_number_bytes(type) + (type == LLAMA3_KV_INT8 ? sizeof(float) : 0);
 }
 
 /* Shapes of the layers that this backend holds. */
@@ -174,8 +176,8 @@ struct backend_ops {
     /* Both sequences hold the same tokens at their first n positions: whole pages of these become
      * those of `from`, and kv's own are dropped. */
     void (*kv_share)(struct backend *backend, struct kv *kv, const struct kv *from, size_t n);
-    /* K and V of one layer as stored, positions [from, to): each [to - from][n_kv_heads][head_dim]
-     * of kv_dtype(), K already rotated. import: kv_reserve first. */
+    /* K and V of one layer as stored, positions [from, to): each [to - from][n_kv_heads]
+     * [kv_head_bytes()], K already rotated. import: kv_reserve first. */
     int (*kv_export)(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
                      void *k, void *v, struct llama3_error *err);
     int (*kv_import)(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/pages.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/size.h"
@@ -228,4 +229,19 @@ int pages_check_import(const struct page_pool *pool, const struct kv *kv, size_t
         if (kv->pages[position / KV_PAGE]->refs > 1)
             return error_input(err, "KV of position %zu is shared: reserve it first", position);
     return 0;
+}
+
+void kv_spread(float *x, size_t head_dim)
+{
+    size_t n = head_dim & -head_dim;
+    float scale = 1.0f / sqrtf((float)n);
+    for (size_t half = 1; half < n; half *= 2)
+        for (size_t first = 0; first < head_dim; first += 2 * half)
+            for (size_t i = first; i < first + half; i++) {
+                float a = x[i], b = x[i + half];
+                x[i] = a + b;
+                x[i + half] = a - b;
+            }
+    for (size_t i = 0; i < head_dim; i++)
+        x[i] *= scale;
 }

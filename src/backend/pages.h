@@ -2,7 +2,8 @@
 /*
  * pages.h: the KV pages of sequences, wherever their memory is. Sequences may share a page, but
  * only a page of one sequence is written: pages_reserve copies shared ones. A page is allocated
- * with its first position, and freed when the last sequence drops its reference.
+ * with its first position, and freed when the last sequence drops its reference. And what is done
+ * to heads before they become codes there.
  */
 #ifndef BACKEND_PAGES_H
 #define BACKEND_PAGES_H
@@ -55,5 +56,10 @@ int pages_check_export(const struct page_pool *pool, const struct kv *kv, size_t
                        size_t to, struct llama3_error *err);
 int pages_check_import(const struct page_pool *pool, const struct kv *kv, size_t layer, size_t from,
                        size_t to, struct llama3_error *err);
+
+/* x = H x / sqrt(n) for each n numbers of a head, where n is the largest power of two that divides
+ * head_dim, and H Hadamard's matrix, which is its own inverse. Outliers become smaller, and
+ * products of two heads stay what they are. */
+void kv_spread(float *x /* [head_dim] */, size_t head_dim);
 
 #endif

@@ -14,6 +14,7 @@ struct session_model {
     const struct llama3_model *owner;
     const struct model *checkpoint;
     struct engine *engine; /* NULL: it was opened for its vocabulary alone */
+    enum llama3_kv_type kv_type;
     const struct tokenizer *tokenizer;
     const int32_t *stop_ids; /* [n_stop_ids] ascending */
     size_t n_stop_ids;

@@ -9,7 +9,7 @@
  *     tokens: [n_tokens] int32
  *     logits: [n_logits] f32
  *     for each layer and each BLOCK positions (the last fewer): K, then V, as stored,
- *         [positions][n_kv_heads][head_dim]
+ *         [positions][n_kv_heads] heads
  *     the SHA-256 of all of it
  */
 #include "config.h"
@@ -110,7 +110,7 @@ static void make_identities(const struct session_model *model, struct session_he
         add_number(&sha[OF_BACKENDS], info->memories[i]->n_layers);
         add_number(&sha[OF_BACKENDS], info->memories[i]->n_kv_layers);
     }
-    add_number(&sha[OF_KV], info->kv_bytes_per_token);
+    add_number(&sha[OF_KV], model->kv_type);
     for (size_t i = 0; i < model->n_loras; i++) {
         sha256_update(&sha[OF_ADAPTERS], LORA_DIGEST, model->loras[i].digest);
         add_number(&sha[OF_ADAPTERS], f32_bits(model->loras_vary ? 0 : model->loras[i].scale));

@@ -34,7 +34,7 @@ struct bench_args {
     bool json;
 };
 
-static const char *const kv_names[] = {"f16", "f32", NULL}; /* enum llama3_kv_type */
+static const char *const kv_names[] = {"f16", "f32", "int8", NULL}; /* enum llama3_kv_type */
 static const char *const type_names[] = {
     "int4",    "int8",  "bf16",   "f32",    "gptq",  "awq",   "nf4",     "w8a8",   "fp8",
     "mxfp4",   "nvfp4", "q4_0",   "q4_1",   "q5_0",  "q5_1",  "q8_0",    "q2_k",   "q3_k",
@@ -60,7 +60,7 @@ static const struct option_spec specs[] = {
     OPT_TEXT(0, "context", FIELD(context), "LIST",
              "tokens there before: of decode each of them, of\n"
              "the others the first (0,16384)"),
-    OPT_ONE_OF(0, "kv", FIELD(model.kv), "f16|f32", kv_names,
+    OPT_ONE_OF(0, "kv", FIELD(model.kv), "f16|f32|int8", kv_names,
                "type of keys and values in memory (f16)"),
     OPT_INT(0, "threads", FIELD(model.threads), "N", 1, MAX_THREADS,
             "threads that compute (every core it may use)"),

@@ -24,7 +24,7 @@ struct runner {
     size_t n_sequences;
     struct batch_row *rows; /* [options.max_rows] */
     float *logits;          /* [options.max_logit_rows][vocab_size] */
-    uint16_t *kv;           /* [IMPORT][n_kv_heads][head_dim] f16 or f32 */
+    char *kv;               /* [IMPORT][n_kv_heads][kv_head_bytes()] */
     struct limits *limits;  /* [plan.n_backends][rounds] */
 };
 
@@ -276,15 +276,24 @@ static int place(struct bench *b, struct llama3_error *err)
 static void fill_kv(const struct runner *r)
 {
     const struct config *c = &r->bench->model->config;
-    enum dtype type = kv_dtype(r->bench->options.kv_type);
+    enum llama3_kv_type type = r->bench->options.kv_type;
+    size_t size = kv_number_bytes(type), head_bytes = kv_head_bytes(type, c->head_dim);
+    const float scale = 1.0f / 256;
     uint32_t seed = 1;
-    for (size_t i = 0; i < IMPORT * c->n_kv_heads * c->head_dim; i++) {
-        seed = seed * 1664525 + 1013904223;
-        float value = (float)(seed >> 16) / 65536 - 0.5f;
-        if (type == DTYPE_F16)
-            r->kv[i] = f32_to_f16(value);
-        else
-            memcpy((float *)(void *)r->kv + i, &value, sizeof value);
+    for (size_t head = 0; head < IMPORT * c->n_kv_heads; head++) {
+        char *to = r->kv + head * head_bytes;
+        for (size_t i = 0; i < c->head_dim; i++, to += size) {
+            seed = seed * 1664525 + 1013904223;
+            float value = (float)(seed >> 16) / 65536 - 0.5f;
+            uint16_t half = f32_to_f16(value);
+            int8_t code = (int8_t)(value * 254);
+            memcpy(to,
+                   type == LLAMA3_KV_F16   ? (const void *)&half
+                   : type == LLAMA3_KV_F32 ? (const void *)&value
+                                           : (const void *)&code,
+                   size);
+        }
+        memcpy(to, &scale, head_bytes - c->head_dim * size);
     }
 }
 

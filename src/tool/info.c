@@ -80,7 +80,9 @@ static void print_memory(const struct llama3_info *info, const struct args *args
     fprintf(out, "%zu tokens, the model's limit is %zu\n", info->context, info->context_limit);
     row(out, "KV cache");
     fprintf(out, "%s per token (%s)\n", unit_bytes(a, info->kv_bytes_per_token),
-            args->model.kv == LLAMA3_KV_F32 ? "f32" : "f16");
+            args->model.kv == LLAMA3_KV_F32    ? "f32"
+            : args->model.kv == LLAMA3_KV_INT8 ? "int8"
+                                               : "f16");
     row(out, "memory");
     fprintf(out, "%s at %zu tokens: %s weights, %s KV, %s work space\n",
             unit_bytes(a, weights + kv + work), info->context, unit_bytes(b, weights),

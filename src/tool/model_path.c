@@ -13,7 +13,7 @@
 /* Fetched by scripts/quickstart, below the user's cache directory. */
 #define QUICKSTART_MODEL "/llama3/SmolLM2-135M-Instruct.Q4_1.gguf"
 
-static const char *const kv_names[] = {"f16", "f32", NULL}; /* enum llama3_kv_type */
+static const char *const kv_names[] = {"f16", "f32", "int8", NULL}; /* enum llama3_kv_type */
 
 /* From LLAMA3_INT4_PLAIN on. */
 static const char *const int4_names[] = {"uncalibrated", "calibrated", NULL};
@@ -27,7 +27,8 @@ const struct option_spec model_option_specs[N_MODEL_OPTIONS] = {
              "tokens of context (what fits three quarters of the\n"
              "available memory, at most the model's limit)",
              ALSO("ctx-size", "num-ctx")),
-    OPT_ONE_OF(0, "kv", FIELD(kv), "f16|f32", kv_names, "type of keys and values in memory (f16)"),
+    OPT_ONE_OF(0, "kv", FIELD(kv), "f16|f32|int8", kv_names,
+               "type of keys and values in memory (f16)"),
     OPT_INT('t', "threads", FIELD(threads), "N", 1, 1024,
             "threads that compute (every core it may use)", ALSO("num-thread")),
     OPT_MAYBE_ONE_OF(0, "int4", FIELD(int4), "HOW", int4_names,

@@ -48,15 +48,20 @@ static void state_finish(const struct cpu *cpu, const float *state, float *y /* 
 {
     for (size_t i = 0; i < cpu->shape.head_dim; i++)
         y[i] = state[i] / state[cpu->padded_dim + 1];
+    if (cpu->scale_size > 0)
+        kv_spread(y, cpu->shape.head_dim);
 }
 
-/* Copies a KV head's queries of a tile's rows side by side. */
+/* Copies a KV head's queries of a tile's rows side by side, as the kernel wants them. */
 static void gather_queries(const struct cpu *cpu, struct row_tile tile, size_t kv_head,
                            const struct buffer *q, float *out)
 {
     size_t n = cpu->group * cpu->shape.head_dim;
+    void (*prepare)(float *, size_t) = cpu->kernels->kv[cpu->shape.kv_type].prepare;
     for (size_t i = 0; i < tile.count; i++)
         memcpy(out + i * n, q->data + (tile.first + i) * q->stride + kv_head * n, n * sizeof *out);
+    for (size_t i = 0; i < tile.count * n && prepare != NULL; i += cpu->shape.head_dim)
+        prepare(out + i, cpu->shape.head_dim);
 }
 
 /* Attends queries to a page. For many, K and V are expanded once, not for each few of them; the
@@ -247,8 +252,7 @@ static size_t cut_tiles(struct cpu *cpu)
     cpu->n_tiles = 0;
     for (size_t row = 0; row < cpu->n_rows; row++) {
         struct row_tile *tile = cpu->n_tiles > 0 ? &cpu->tiles[cpu->n_tiles - 1] : NULL;
-        if (tile != NULL && tile->count < most &&
-            cpu->rows[row].seq == cpu->rows[row - 1].seq &&
+        if (tile != NULL && tile->count < most && cpu->rows[row].seq == cpu->rows[row - 1].seq &&
             cpu->rows[row].position > cpu->rows[row - 1].position)
             tile->count++;
         else

@@ -116,9 +116,10 @@ static struct backend *cpu_open(const struct backend_options *options,
         !options->no_blas && (kernels != &kernels_scalar || getenv("LLAMA3_CPU") == NULL);
     cpu->group = shape->n_heads / shape->n_kv_heads;
     cpu->padded_dim = round_up(shape->head_dim, LANES);
-    cpu->kv_size = kv_head_bytes(shape->kv_type, 1);
-    cpu->k_bytes = shape->head_dim * KV_PAGE * cpu->kv_size;
-    cpu->v_bytes = cpu->padded_dim * KV_PAGE * cpu->kv_size;
+    cpu->kv_size = kv_number_bytes(shape->kv_type);
+    cpu->scale_size = kv_head_bytes(shape->kv_type, 0);
+    cpu->k_bytes = KV_PAGE * kv_head_bytes(shape->kv_type, shape->head_dim);
+    cpu->v_bytes = KV_PAGE * kv_head_bytes(shape->kv_type, cpu->padded_dim);
     kv_open_pool(cpu);
     cpu->tile_rows = cpu->group < SHARING ? SHARING / cpu->group : 1;
     cpu->piece_numbers =

@@ -35,7 +35,8 @@ struct buffer {
 };
 
 /* KV_PAGE positions of all layers: for each layer K as [n_kv_heads][head_dim][KV_PAGE], so that
- * one load serves many positions, then V as [n_kv_heads][KV_PAGE][padded_dim]. */
+ * one load serves many positions, then V as [n_kv_heads][KV_PAGE][padded_dim]. Of int8, pairs of
+ * numbers lie side by side, as attend_page says. */
 struct cpu_page {
     struct page base;
     struct slab *slab;   /* that it is of, in kv.c */
@@ -102,6 +103,7 @@ struct cpu {
     size_t group;         /* query heads of a KV head */
     size_t padded_dim;    /* head_dim rounded up to LANES */
     size_t kv_size;       /* bytes of an element of K or V */
+    size_t scale_size;    /* and of a head's scale, if it has one */
     size_t k_bytes;       /* of one KV head and layer in a page: K, */
     size_t v_bytes;       /* and V */
     size_t tile_rows;     /* rows attended together at most */

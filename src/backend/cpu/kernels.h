@@ -13,6 +13,7 @@
 #ifndef BACKEND_CPU_KERNELS_H
 #define BACKEND_CPU_KERNELS_H
 
+#include <float.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -161,19 +162,33 @@ struct wide_block {
 /* A step of online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867): queries that share a KV
  * head attend to the first `count` positions of a page. */
 struct attend_page {
-    const void *k;    /* [head_dim][KV_PAGE] */
-    const void *v;    /* [KV_PAGE][padded_dim] */
+    const void *k;    /* [head_dim][KV_PAGE]; int8: [head_dim / 2][KV_PAGE][2], scales [KV_PAGE] */
+    const void *v;    /* [KV_PAGE][padded_dim]; int8: [KV_PAGE / 2][padded_dim][2], scales */
     const void *next; /* K that is attended next, to be prefetched; of any page at the end */
     size_t head_dim, padded_dim;
     size_t count; /* 1..KV_PAGE */
     size_t n_queries;
-    const float *q; /* [n_queries][head_dim] */
+    const float *q; /* [n_queries][head_dim], as `prepare` leaves it */
     float scale;    /* of the scores */
     /* [n_queries][state_size]: padded_dim sums of exp(score - max) * V, then the largest score max
      * so far (-infinity at first), then the sum of exp(score - max). */
     float *states;
     size_t state_size;
 };
+
+/* The largest codes of K and V, and of what they are multiplied by: MAX_HEAD_DIM products, or those
+ * of a page, have a sum of 32 bits. */
+enum { KV_CODE = 127, WIDE_CODE = 32767 };
+
+/* For codes up to `most`: the scale, and what numbers are multiplied by to become codes. Numbers
+ * too small for a factor are zero; those that aren't finite make a scale that isn't, and no codes.
+ */
+static inline float code_scale(float max, float most, float *factor)
+{
+    bool coded = max >= 1e-30f && max <= FLT_MAX;
+    *factor = coded ? most / max : 0;
+    return coded ? max * (1 / most) : max - max;
+}
 
 struct kernels {
     const char *name;
@@ -205,8 +220,11 @@ struct kernels {
     /* By enum llama3_kv_type. */
     struct {
         void (*attend)(const struct attend_page *page);
-        /* n numbers of K or V to what is stored, n a multiple of LANES; NULL: f32 as it is. */
+        /* A head of K or V, zeros up to a multiple of LANES, to what is stored, which ends with
+         * its scale if it has one; NULL: f32 as it is. */
         void (*store)(const float *in, void *out, size_t n);
+        /* A query in place; NULL: f32 as it is. int8: [n] codes of 16 bits, and their scale. */
+        void (*prepare)(float *q, size_t n);
     } kv[KV_TYPES];
     /* The bits of quant/search.h. */
     void (*search_scales)(const struct group_search *search, float *scales);

@@ -8,6 +8,7 @@
 #include "backend/cpu/kernels.h"
 
 #define I_DPBUSD _mm256_dpbusd_epi32
+#define I_DPWSSD _mm256_dpwssd_epi32
 #include "backend/cpu/simd_avx2.h"
 
 #define TABLE             kernels_avx512vl

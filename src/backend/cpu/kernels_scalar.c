@@ -141,6 +141,58 @@ static void attend_query(const struct attend_page *a, size_t query, enum dtype t
     state[1] = state[1] * shrink + sum;
 }
 
+/* As all tables: products of codes are summed up as integers. */
+static void attend_codes(const struct attend_page *a, size_t query)
+{
+    const char *q = (const char *)(a->q + query * a->head_dim);
+    const int8_t *k = a->k, *v = a->v;
+    float *out = a->states + query * a->state_size, *state = out + a->padded_dim;
+    float scores[KV_PAGE], weights[KV_PAGE], scale, factor;
+    float max = state[0], sum = 0, largest_weight = 0;
+    int32_t codes[KV_PAGE];
+
+    memcpy(&scale, q + 2 * a->head_dim, sizeof scale);
+    scale *= a->scale;
+    for (size_t j = 0; j < a->count; j++) {
+        int32_t dot = 0;
+        int16_t code;
+        float k_scale;
+        for (size_t i = 0; i < a->head_dim; i++) {
+            memcpy(&code, q + 2 * i, sizeof code);
+            dot += code * k[(i / 2 * KV_PAGE + j) * 2 + i % 2];
+        }
+        memcpy(&k_scale, k + a->head_dim * KV_PAGE + j * sizeof k_scale, sizeof k_scale);
+        scores[j] = (float)dot * scale * k_scale;
+        max = scores[j] > max ? scores[j] : max;
+    }
+    for (size_t j = 0; j < a->count; j++) {
+        float v_scale;
+        memcpy(&v_scale, v + a->padded_dim * KV_PAGE + j * sizeof v_scale, sizeof v_scale);
+        scores[j] = expf(scores[j] - max);
+        sum += scores[j];
+        weights[j] = scores[j] * v_scale;
+        largest_weight = fmaxf(largest_weight, weights[j]);
+    }
+    scale = code_scale(largest_weight, WIDE_CODE, &factor);
+    for (size_t j = 0; j < a->count; j++)
+        codes[j] = isnan(weights[j]) ? 0 : (int32_t)rintf(weights[j] * factor);
+    float shrink = expf(state[0] - max);
+    for (size_t i = 0; i < a->head_dim; i++) {
+        int32_t dot = 0;
+        for (size_t j = 0; j < a->count; j++)
+            dot += codes[j] * v[(j / 2 * a->padded_dim + i) * 2 + j % 2];
+        out[i] = fmaf((float)dot, scale, out[i] * shrink);
+    }
+    state[0] = max;
+    state[1] = state[1] * shrink + sum;
+}
+
+static void attend_int8(const struct attend_page *page)
+{
+    for (size_t query = 0; query < page->n_queries; query++)
+        attend_codes(page, query);
+}
+
 static void attend_f16(const struct attend_page *page)
 {
     for (size_t query = 0; query < page->n_queries; query++)
@@ -232,12 +284,32 @@ static void store_f16(const float *in, void *out, size_t n)
         ((uint16_t *)out)[i] = f32_to_f16(in[i]);
 }
 
+static void store_int8(const float *in, void *out, size_t n)
+{
+    float factor, scale = code_scale(largest(in, n), KV_CODE, &factor);
+    for (size_t i = 0; i < n; i++)
+        ((int8_t *)out)[i] = (int8_t)(factor > 0 ? rintf(in[i] * factor) : 0);
+    memcpy((char *)out + n, &scale, sizeof scale);
+}
+
+static void prepare_int8(float *q, size_t n)
+{
+    float factor, scale = code_scale(largest(q, n), WIDE_CODE, &factor);
+    for (size_t i = 0; i < n; i++) {
+        int16_t code = (int16_t)(factor > 0 ? rintf(q[i] * factor) : 0);
+        memcpy((char *)q + 2 * i, &code, sizeof code);
+    }
+    memcpy((char *)q + 2 * n, &scale, sizeof scale);
+}
+
 #include "backend/cpu/kernels_block.inc"
 
 #define KERNELS                                                                                 \
     .linear = {linear_f32, linear_f16, linear_bf16}, .add_wide = add_wide, .add = add,          \
     .norm = norm, .swiglu = swiglu,                                                             \
-    .kv = {[LLAMA3_KV_F16] = {attend_f16, store_f16}, [LLAMA3_KV_F32] = {attend_f32, NULL}},    \
+    .kv = {[LLAMA3_KV_F16] = {attend_f16, store_f16, NULL},                                     \
+           [LLAMA3_KV_F32] = {attend_f32, NULL, NULL},                                          \
+           [LLAMA3_KV_INT8] = {attend_int8, store_int8, prepare_int8}},                         \
     .search_scales = search_scales, .search_steps = search_steps, .search_codes = search_codes, \
     .search_feedback = search_feedback, .block_fit = fit_blocks, .block_choose = choose_block
 

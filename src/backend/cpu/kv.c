@@ -2,6 +2,7 @@
 /* kv.c: KV pages in the host's memory. */
 #include "backend/cpu/cpu.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,7 +101,7 @@ void kv_open_pool(struct cpu *cpu)
     cpu->pool.copy = copy_page;
 }
 
-/* K of a head lies in a column, whose elements are KV_PAGE apart. */
+/* K of a head lies in a column: elements of `size` bytes, or pairs of codes, KV_PAGE apart. */
 static inline __attribute__((always_inline)) void put_column(unsigned char *column, const char *k,
                                                              size_t dim, size_t size)
 {
@@ -108,44 +109,88 @@ static inline __attribute__((always_inline)) void put_column(unsigned char *colu
         memcpy(column + i * KV_PAGE * size, k + i * size, size);
 }
 
+/* V's codes of a slot lie two bytes apart, since pairs of positions lie side by side. */
+static unsigned char *v_codes(const struct cpu *cpu, unsigned char *v, size_t slot)
+{
+    return v + slot / 2 * 2 * cpu->padded_dim + slot % 2;
+}
+
+static unsigned char *scale_at(const struct cpu *cpu, unsigned char *codes, size_t dim, size_t slot)
+{
+    return codes + dim * KV_PAGE + slot * cpu->scale_size;
+}
+
+static void put_codes(const struct cpu *cpu, unsigned char *to_k, unsigned char *to_v, size_t slot,
+                      const char *k, const char *v)
+{
+    size_t dim = cpu->shape.head_dim;
+    unsigned char *values = v_codes(cpu, to_v, slot);
+    put_column(to_k + 2 * slot, k, dim / 2, 2);
+    for (size_t i = 0; i < dim; i++)
+        values[2 * i] = (unsigned char)v[i];
+    float scales[2];
+    memcpy(&scales[0], k + dim, cpu->scale_size);
+    memcpy(&scales[1], v + dim, cpu->scale_size);
+    if (!isfinite(scales[1])) { /* so that the score shows it, and V's scales are finite */
+        scales[0] = NAN;
+        scales[1] = 0;
+    }
+    memcpy(scale_at(cpu, to_k, dim, slot), &scales[0], cpu->scale_size);
+    memcpy(scale_at(cpu, to_v, cpu->padded_dim, slot), &scales[1], cpu->scale_size);
+}
+
 void kv_put(const struct cpu *cpu, struct page *page, size_t layer, size_t head, size_t slot,
             const void *k, const void *v)
 {
     size_t size = cpu->kv_size, dim = cpu->shape.head_dim;
-    unsigned char *column = page_k(cpu, page, layer, head) + slot * size;
+    unsigned char *to_k = page_k(cpu, page, layer, head), *to_v = page_v(cpu, page, layer, head);
     switch (size) { /* a copy of constant size is one instruction */
+    case 1:
+        put_codes(cpu, to_k, to_v, slot, k, v);
+        return;
     case 2:
-        put_column(column, k, dim, 2);
-        break;
-    case 4:
-        put_column(column, k, dim, 4);
+        put_column(to_k + slot * size, k, dim, 2);
         break;
     default:
-        put_column(column, k, dim, size);
+        put_column(to_k + slot * size, k, dim, 4);
     }
-    memcpy(page_v(cpu, page, layer, head) + slot * cpu->padded_dim * size, v, dim * size);
+    memcpy(to_v + slot * cpu->padded_dim * size, v, dim * size);
+}
+
+/* The reverse of kv_put(). */
+static void get_slot(const struct cpu *cpu, struct page *page, size_t layer, size_t head,
+                     size_t slot, char *k, char *v)
+{
+    size_t dim = cpu->shape.head_dim, step = cpu->kv_size == 1 ? 2 : cpu->kv_size;
+    unsigned char *from_k = page_k(cpu, page, layer, head),
+                  *from_v = page_v(cpu, page, layer, head);
+    for (size_t i = 0; i < dim * cpu->kv_size / step; i++)
+        memcpy(k + i * step, from_k + (i * KV_PAGE + slot) * step, step);
+    if (cpu->kv_size > 1) {
+        memcpy(v, from_v + slot * cpu->padded_dim * step, dim * step);
+        return;
+    }
+    for (size_t i = 0; i < dim; i++)
+        v[i] = (char)v_codes(cpu, from_v, slot)[2 * i];
+    memcpy(k + dim, scale_at(cpu, from_k, dim, slot), cpu->scale_size);
+    memcpy(v + dim, scale_at(cpu, from_v, cpu->padded_dim, slot), cpu->scale_size);
 }
 
 int cpu_kv_export(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
                   void *k, void *v, struct llama3_error *err)
 {
     const struct cpu *cpu = (const struct cpu *)backend;
-    size_t size = cpu->kv_size, dim = cpu->shape.head_dim;
+    size_t head_bytes = kv_head_bytes(cpu->shape.kv_type, cpu->shape.head_dim);
     if (pages_check_export(&cpu->pool, kv, layer, from, to, err) != 0)
         return -1;
 
     char *k_out = k, *v_out = v;
     for (size_t position = from; position < to; position++)
         for (size_t head = 0; head < cpu->shape.n_kv_heads; head++) {
-            struct page *page = kv->pages[position / KV_PAGE];
-            size_t slot = position % KV_PAGE;
-            const unsigned char *column = page_k(cpu, page, layer, head) + slot * size;
-            for (size_t i = 0; i < dim; i++)
-                memcpy(k_out + i * size, column + i * KV_PAGE * size, size);
-            memcpy(v_out, page_v(cpu, page, layer, head) + slot * cpu->padded_dim * size,
-                   dim * size);
-            k_out += dim * size;
-            v_out += dim * size;
+            get_slot(cpu, kv->pages[position / KV_PAGE], layer, head, position % KV_PAGE, k_out,
+                     v_out);
+            k_out += head_bytes;
+            v_out += head_bytes;
         }
     return 0;
 }
@@ -154,7 +199,7 @@ int cpu_kv_import(struct backend *backend, struct kv *kv, size_t layer, size_t f
                   const void *k, const void *v, struct llama3_error *err)
 {
     const struct cpu *cpu = (const struct cpu *)backend;
-    size_t head_bytes = cpu->shape.head_dim * cpu->kv_size;
+    size_t head_bytes = kv_head_bytes(cpu->shape.kv_type, cpu->shape.head_dim);
     if (pages_check_import(&cpu->pool, kv, layer, from, to, err) != 0)
         return -1;
 

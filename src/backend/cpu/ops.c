@@ -93,10 +93,13 @@ static void rotate(const struct cpu *cpu, size_t row, float *head /* [head_dim] 
 static const void *stored_head(const struct cpu *cpu, const float *head, void *out)
 {
     float *padded = cpu->scratch[thread_index()].head;
+    size_t dim = cpu->shape.head_dim;
     if (cpu->kernels->kv[cpu->shape.kv_type].store == NULL)
         return head;
-    memcpy(padded, head, cpu->shape.head_dim * sizeof *head);
-    cpu->kernels->kv[cpu->shape.kv_type].store(padded, out, cpu->padded_dim);
+    memcpy(padded, head, dim * sizeof *head);
+    if (cpu->scale_size > 0)
+        kv_spread(padded, dim);
+    cpu->kernels->kv[cpu->shape.kv_type].store(padded, out, dim);
     return out;
 }
 
@@ -126,8 +129,11 @@ static void rope_heads(void *arg, size_t first, size_t end)
     for (size_t i = first; i < end; i++) {
         size_t row = i / kv_heads, head = i % kv_heads;
         float *queries = r->q->data + row * r->q->stride + head * cpu->group * dim;
-        for (size_t j = 0; j < cpu->group; j++)
+        for (size_t j = 0; j < cpu->group; j++) {
             rotate(cpu, row, queries + j * dim);
+            if (cpu->scale_size > 0)
+                kv_spread(queries + j * dim, dim);
+        }
         float *key = r->k->data + row * r->k->stride + head * dim;
         rotate(cpu, row, key);
         store_head(cpu, r->layer, row, head, key, r->v->data + row * r->v->stride + head * dim);

@@ -11,7 +11,8 @@ enum {
     VL = 8,          /* floats in a vector */
     TOKEN_TILE = 3,  /* tokens of linear in registers, with ROW_TILE rows */
     ATTEND_TILE = 6, /* queries of attend in registers, and vectors of scores or outputs */
-    ATTEND_VECTORS = 2
+    ATTEND_VECTORS = 2,
+    PAIR_VECTORS = 2 /* the same of attention to codes */
 };
 
 typedef __m256 vec;
@@ -160,6 +161,44 @@ static inline void v_store_s8(int8_t *p, vec x)
     __m128i halves =
         _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storel_epi64((void *)p, _mm_packs_epi16(halves, halves));
+}
+
+/* Integers within int16. */
+static inline void v_store_s16(char *p, vec x)
+{
+    __m256i words = _mm256_cvtps_epi32(x);
+    _mm_storeu_si128((void *)p, _mm_packs_epi32(_mm256_castsi256_si128(words),
+                                                _mm256_extracti128_si256(words, 1)));
+}
+
+/* Pairs of int8 times pairs of int16, added to sums of 32 bits. */
+typedef __m256i isum;
+typedef __m256i ipairs;
+
+static inline isum i_zero(void)
+{
+    return _mm256_setzero_si256();
+}
+
+static inline ipairs i_load_pairs(const int8_t *p /* [VL][2] */)
+{
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)p));
+}
+
+static inline isum i_dot_pairs(isum sum, ipairs x, int32_t pair)
+{
+#ifdef I_DPWSSD
+    sum = I_DPWSSD(sum, x, _mm256_set1_epi32(pair));
+#else
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(x, _mm256_set1_epi32(pair)));
+#endif
+    __asm__("" : "+x"(sum)); /* otherwise gcc copies sums from register to register */
+    return sum;
+}
+
+static inline vec v_sums(isum sum)
+{
+    return _mm256_cvtepi32_ps(sum);
 }
 
 /* ---- integers ---------------------------------------------------------------------------- */

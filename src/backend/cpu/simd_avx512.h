@@ -13,7 +13,8 @@ enum {
     VL = 16,         /* floats in a vector */
     TOKEN_TILE = 6,  /* tokens of linear in registers, with ROW_TILE rows */
     ATTEND_TILE = 6, /* queries of attend in registers, and vectors of scores or outputs */
-    ATTEND_VECTORS = 4
+    ATTEND_VECTORS = 4,
+    PAIR_VECTORS = 4 /* the same of attention to codes */
 };
 
 typedef __m512 vec;
@@ -171,6 +172,38 @@ static inline vec v_abs(vec x)
 static inline void v_store_s8(int8_t *p, vec x)
 {
     _mm_storeu_si128((void *)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+
+/* Integers within int16. */
+static inline void v_store_s16(char *p, vec x)
+{
+    _mm256_storeu_si256((void *)p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x)));
+}
+
+/* Pairs of int8 times pairs of int16, added to sums of 32 bits. */
+typedef __m512i isum;
+typedef __m512i ipairs;
+
+static inline isum i_zero(void)
+{
+    return _mm512_setzero_si512();
+}
+
+static inline ipairs i_load_pairs(const int8_t *p /* [VL][2] */)
+{
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const void *)p));
+}
+
+static inline isum i_dot_pairs(isum sum, ipairs x, int32_t pair)
+{
+    sum = _mm512_dpwssd_epi32(sum, x, _mm512_set1_epi32(pair));
+    __asm__("" : "+v"(sum)); /* otherwise gcc copies sums from register to register */
+    return sum;
+}
+
+static inline vec v_sums(isum sum)
+{
+    return _mm512_cvtepi32_ps(sum);
 }
 
 /* ---- integers (VNNI) --------------------------------------------------------------------- */

@@ -13,7 +13,8 @@ enum {
     VL = 4,          /* floats in a vector */
     TOKEN_TILE = 6,  /* tokens of linear in registers, with ROW_TILE rows */
     ATTEND_TILE = 6, /* queries of attend in registers, and vectors of scores or outputs */
-    ATTEND_VECTORS = 4
+    ATTEND_VECTORS = 4,
+    PAIR_VECTORS = 2 /* the same of attention to codes */
 };
 
 typedef float32x4_t vec;
@@ -161,6 +162,39 @@ static inline void v_store_s8(int8_t *p, vec x)
     int16x4_t words = vmovn_s32(vcvtq_s32_f32(x));
     int8x8_t bytes = vmovn_s16(vcombine_s16(words, words));
     vst1_lane_s32((int32_t *)(void *)p, vreinterpret_s32_s8(bytes), 0);
+}
+
+/* Integers within int16. */
+static inline void v_store_s16(char *p, vec x)
+{
+    vst1_u8((uint8_t *)p, vreinterpret_u8_s16(vmovn_s32(vcvtq_s32_f32(x))));
+}
+
+/* Pairs of int8 times pairs of int16, added to sums of 32 bits; a sum of two is kept in two. */
+typedef int32x4x2_t isum;
+typedef int16x8_t ipairs;
+
+static inline isum i_zero(void)
+{
+    return (isum){{vdupq_n_s32(0), vdupq_n_s32(0)}};
+}
+
+static inline ipairs i_load_pairs(const int8_t *p /* [VL][2] */)
+{
+    return vmovl_s8(vld1_s8(p));
+}
+
+static inline isum i_dot_pairs(isum sum, ipairs x, int32_t pair)
+{
+    int16x8_t pairs = vreinterpretq_s16_s32(vdupq_n_s32(pair));
+    sum.val[0] = vmlal_s16(sum.val[0], vget_low_s16(x), vget_low_s16(pairs));
+    sum.val[1] = vmlal_high_s16(sum.val[1], x, pairs);
+    return sum;
+}
+
+static inline vec v_sums(isum sum)
+{
+    return vcvtq_f32_s32(vpaddq_s32(sum.val[0], sum.val[1]));
 }
 
 /* ---- integers ---------------------------------------------------------------------------- */
