@@ -102,6 +102,19 @@ enum {
     LLAMA3_GPU_NONE = -2 /* the CPU alone */
 };
 
+/* What happens to weights that can be used where their file is mapped. Results are the same. */
+enum llama3_load {
+    LLAMA3_LOAD_AUTO = 0, /* as MAP; what turns out to be mapped in small pages, which are slower to
+                             read, is copied to memory of this process between passes: unless other
+                             processes have it mapped too, or copies and one whole context need
+                             more than three quarters of the available memory */
+    LLAMA3_LOAD_MAP,      /* they stay where they are: processes share them, and the system can take
+                             their memory back. They are read ahead of the first pass, in huge pages
+                             where the file system has such */
+    LLAMA3_LOAD_READ      /* they are copied while the model is opened; without the memory for that
+                             they are mapped, with a note */
+};
+
 /* Weights of 4 bits instead of a checkpoint's. */
 enum llama3_int4 {
     LLAMA3_INT4_NO = 0,
@@ -178,6 +191,8 @@ struct llama3_model_options {
     const struct llama3_adapter *adapters; /* [n_adapters], at most 32, all of one size */
     size_t n_adapters;
     bool adapters_vary;
+
+    enum llama3_load load;
 };
 
 /* Opens a checkpoint: a Hugging Face directory, a .gguf or .safetensors file, or the name of a
@@ -268,6 +283,9 @@ LLAMA3_API bool llama3_model_has_file(const struct llama3_model *model, const ch
 /* Bytes of KV that all sessions of a model, and its prefix cache, hold now; pages that are shared
  * count once. */
 LLAMA3_API uint64_t llama3_model_kv_bytes(const struct llama3_model *model);
+/* Bytes of weights that were copied from mapped files to memory of this process so far
+ * (llama3_model_options.load); those that are laid out anew, as GGUF's, don't count. */
+LLAMA3_API uint64_t llama3_model_copied_bytes(const struct llama3_model *model);
 
 /* The prefix cache: keys and values of sessions that were closed, or set to other tokens, for
  * prompts that begin with the same tokens: llama3_session_set() and what stands on it (generate,

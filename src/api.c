@@ -20,6 +20,7 @@
 #include "checkpoint/generation.h"
 #include "checkpoint/hf.h"
 #include "checkpoint/sources.h"
+#include "engine/load.h"
 #include "engine/placement.h"
 #include "engine/quantized.h"
 #include "engine/sampler.h"
@@ -225,6 +226,8 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
         return error_input(err, "chunk: expected 1 to %d, found %zu", MAX_CHUNK, o->chunk);
     if ((unsigned)o->kv_type >= KV_TYPES)
         return error_input(err, "kv_type: expected f16, f32 or int8, found %d", (int)o->kv_type);
+    if ((unsigned)o->load > LLAMA3_LOAD_READ)
+        return error_input(err, "load: expected auto, map or read, found %d", (int)o->load);
     if (o->context > c->context)
         return error_input(err, "context: expected at most the model's %zu tokens, found %zu",
                            c->context, o->context);
@@ -239,6 +242,7 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
         .max_logit_rows = o->chunk > 0 && chunk <= MAX_LOGIT_ROWS ? chunk : MAX_SEQS,
         .max_seqs = chunk < MAX_SEQS ? chunk : MAX_SEQS,
         .kv_type = o->kv_type,
+        .load = o->load,
         .loras = m->loras,
         .n_loras = m->shared.n_loras,
         .on_progress = o->on_load,
@@ -416,6 +420,9 @@ static int open_engine(struct llama3_model *m, const struct llama3_model_options
     struct forward *forward = forward_open(&m->checkpoint, &m->placement.plan, &limits, err);
     if (forward == NULL)
         return -1;
+    const char *note = load_note(forward_load(forward));
+    if (o->on_note != NULL && note[0] != '\0')
+        o->on_note(o->arg, note);
     describe(m, forward);
     m->engine = engine_open(forward, m->checkpoint.config.vocab_size, &limits, err);
     m->shared.engine = m->engine;
@@ -754,6 +761,11 @@ uint64_t llama3_model_kv_bytes(const struct llama3_model *m)
 uint64_t llama3_model_prefix_bytes(const struct llama3_model *m)
 {
     return m->engine != NULL ? engine_prefix_bytes(m->engine) : 0;
+}
+
+uint64_t llama3_model_copied_bytes(const struct llama3_model *m)
+{
+    return m->engine != NULL ? engine_copied_bytes(m->engine) : 0;
 }
 
 bool llama3_token_is_control(const struct llama3_model *m, int32_t token)

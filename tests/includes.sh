@@ -51,7 +51,7 @@ may_include "llama3-pull" "$(find src/tool -name 'pull*.[ch]')" tool/ hub/ base/
 room server server/ base/
 room hub hub/ checkpoint/hub_cache.h checkpoint/gguf_names.h checkpoint/resolve.h base/
 may_include "llama3-bench" "$(find src/tool -name 'bench*.[ch]')" tool/ meter/ \
-    engine/placement.h checkpoint/ base/
+    engine/load.h engine/placement.h checkpoint/ base/
 absent "a program but llama3-bench links the core" \
     '^llama3(|_[ac-z][a-z]*)_LDADD.*(libllama3-core|core_libs)' Makefile.am
 

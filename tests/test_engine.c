@@ -32,12 +32,18 @@ enum { N_MODELS = sizeof models / sizeof models[0] };
 
 static struct llama3_error err;
 
+static enum llama3_load load_way; /* of the models that are opened */
+
 static struct llama3_model *open_model(const char *name, int threads, size_t chunk,
                                        enum llama3_kv_type kv)
 {
     char path[4096];
-    struct llama3_model_options options = {
-        .size = sizeof options, .threads = threads, .chunk = chunk, .kv_type = kv, .no_blas = true};
+    struct llama3_model_options options = {.size = sizeof options,
+                                           .threads = threads,
+                                           .chunk = chunk,
+                                           .kv_type = kv,
+                                           .no_blas = true,
+                                           .load = load_way};
     snprintf(path, sizeof path, "%s/%s", TEST_DATA, name);
     struct llama3_model *model = llama3_model_open(path, &options, &err);
     ck_assert_msg(model != NULL, "%s", err.message);
@@ -89,11 +95,18 @@ static void check_one_answer(const char *name, enum llama3_kv_type kv)
     static const struct {
         int threads;
         size_t chunk;
-    } ways[] = {{1, 1}, {2, 17}, {3, 512}, {4, 64}, {2, 33}};
+        enum llama3_load load;
+    } ways[] = {{1, 1, LLAMA3_LOAD_READ},
+                {2, 17, LLAMA3_LOAD_MAP},
+                {3, 512, LLAMA3_LOAD_READ},
+                {4, 64, LLAMA3_LOAD_AUTO},
+                {2, 33, LLAMA3_LOAD_READ}};
     size_t bytes;
     float *expected = all_logits(name, 1, 512, kv, &bytes);
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        load_way = ways[i].load;
         float *same = all_logits(name, ways[i].threads, ways[i].chunk, kv, &bytes);
+        load_way = LLAMA3_LOAD_AUTO;
         ck_assert_msg(memcmp(same, expected, bytes) == 0, "%s differs with %d threads, chunk %zu",
                       name, ways[i].threads, ways[i].chunk);
         free(same);

@@ -38,7 +38,9 @@ enum {
 static const struct way {
     int threads;
     size_t chunk;
-} ways[] = {{1, 512}, {3, 100}, {1, 33}, {2, 16}, {2, 256}, {4, 512}};
+    enum llama3_load load;
+} ways[] = {{1, 512, LLAMA3_LOAD_MAP}, {3, 100, LLAMA3_LOAD_READ}, {1, 33, LLAMA3_LOAD_AUTO},
+            {2, 16, LLAMA3_LOAD_READ}, {2, 256, LLAMA3_LOAD_MAP},  {4, 512, LLAMA3_LOAD_READ}};
 #ifdef __SANITIZE_ADDRESS__ /* for which bits are nothing new */
 enum { N_WAYS = 2 };
 #else
@@ -94,7 +96,8 @@ static struct llama3_model *open_model(const char *path, enum llama3_kv_type kv,
                                            .chunk = way->chunk,
                                            .kv_type = kv,
                                            .context = CONTEXT,
-                                           .no_blas = true};
+                                           .no_blas = true,
+                                           .load = way->load};
     return llama3_model_open(path, &options, &err);
 }
 

@@ -265,6 +265,18 @@ d' LD_PRELOAD="$preload" $think --think $mode -p x --session "$tmp/thinks.json"
     done
 fi
 
+# --load changes no answer; what was copied is said.
+for load in auto map read; do
+    run 0 $ask --temperature 0 -n 8 --stats --load $load -p x
+    [ $load = auto ] && cp "$tmp/out" "$tmp/loaded"
+    same "$tmp/out" "$tmp/loaded" "--load $load: another answer"
+    if [ $load = read ]; then
+        err_has "copied       "
+    else
+        ! grep -q "^copied" "$tmp/err" || fail "--load $load: copies of a small model"
+    fi
+done
+
 # --stats, -v
 run 0 $ask --stats -p x
 for name in model prompt answer "peak memory" seed; do

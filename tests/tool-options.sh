@@ -36,6 +36,7 @@ refused "--top-k: expected an integer in [0, 1048576], found \"-1\"" --top-k -1
 refused "--seed: expected an integer in [0, 18446744073709551615], found \"-1\"" --seed -1
 refused "found \"18446744073709551616\"" --seed 18446744073709551616
 refused "--kv: expected one of f16, f32, int8, found \"f8\"" --kv f8
+refused "--load: expected one of auto, map, read, found \"x\"" --load x
 for layers in x 513 -1 1.5 "" al; do
     refused "--gpu-layers: expected auto, all, 0 or an integer in [1, 512], found \"$layers\"" \
         --gpu-layers "$layers"

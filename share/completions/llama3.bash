@@ -43,12 +43,12 @@ done'
 _llama3_options()
 {
     case $1 in
-    llama3) echo '--prompt --file --session --system --raw --template --template-arg --date --model --ctx --kv --threads --int4 --lora --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --think --show-prompt --info --stats --quiet --verbose --help --version' ;;
-    llama3-bench) echo '--model --synthetic --type --prompt --decode --batch --context --kv --threads --chunk --lora-rank --rounds --json --quiet --help --version --gpu-layers --kv-gpu --device --gpu-bf16-prompt' ;;
-    llama3-eval) echo '--logits --tokenize --detokenize --perplexity --kl --tokens --file --special --json-lines --pretokens --json --model --ctx --kv --threads --int4 --lora --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --quiet --help --version' ;;
+    llama3) echo '--prompt --file --session --system --raw --template --template-arg --date --model --ctx --kv --threads --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --think --show-prompt --info --stats --quiet --verbose --help --version' ;;
+    llama3-bench) echo '--model --synthetic --type --prompt --decode --batch --context --kv --load --threads --chunk --lora-rank --rounds --json --quiet --help --version --gpu-layers --kv-gpu --device --gpu-bf16-prompt' ;;
+    llama3-eval) echo '--logits --tokenize --detokenize --perplexity --kl --tokens --file --special --json-lines --pretokens --json --model --ctx --kv --threads --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --quiet --help --version' ;;
     llama3-pull) echo '--include --exclude --revision --local-dir --list --remove --verify --yes --int4 --drop-source --offline --jobs --threads --quiet --help --version' ;;
     llama3-quantize) echo '--format --type --embeddings --head --calibrate --no-calibrate --verify --threads --quiet --help --version' ;;
-    llama3-server) echo '--model --ctx --kv --threads --int4 --lora --no-cache --template --template-arg --date --gpu-layers --kv-gpu --device --gpu-bf16-prompt --host --port --api-key-file --metrics-key-file --share-prefixes --allow-host --cors-origin --insecure --parallel --kv-memory --request-memory --alias --verbose --help --version' ;;
+    llama3-server) echo '--model --ctx --kv --threads --int4 --lora --load --no-cache --template --template-arg --date --gpu-layers --kv-gpu --device --gpu-bf16-prompt --host --port --api-key-file --metrics-key-file --share-prefixes --allow-host --cors-origin --insecure --parallel --kv-memory --request-memory --alias --verbose --help --version' ;;
     esac
 }
 
@@ -70,6 +70,7 @@ _llama3_kind()
     'llama3 -t' | 'llama3 --threads' | 'llama3 --num-thread' | 'llama3 --threads=' | 'llama3 --num-thread=') echo ':text' ;;
     'llama3 --int4=') echo 'uncalibrated calibrated' ;;
     'llama3 --lora' | 'llama3 --adapter' | 'llama3 --lora=' | 'llama3 --adapter=') echo ':text' ;;
+    'llama3 --load' | 'llama3 --load=') echo 'auto map read' ;;
     'llama3 --gpu-layers' | 'llama3 --gpu-layers=') echo 'auto all 0' ;;
     'llama3 --kv-gpu' | 'llama3 --kv-gpu=') echo 'yes no' ;;
     'llama3 --device' | 'llama3 --device=') echo ':text' ;;
@@ -92,6 +93,7 @@ _llama3_kind()
     'llama3-bench --batch' | 'llama3-bench --batch=') echo ':text' ;;
     'llama3-bench --context' | 'llama3-bench --context=') echo ':text' ;;
     'llama3-bench --kv' | 'llama3-bench --kv=') echo 'f16 f32 int8' ;;
+    'llama3-bench --load' | 'llama3-bench --load=') echo 'auto map read' ;;
     'llama3-bench --threads' | 'llama3-bench --threads=') echo ':text' ;;
     'llama3-bench --chunk' | 'llama3-bench --chunk=') echo ':text' ;;
     'llama3-bench --lora-rank' | 'llama3-bench --lora-rank=') echo ':text' ;;
@@ -112,6 +114,7 @@ _llama3_kind()
     'llama3-eval -t' | 'llama3-eval --threads' | 'llama3-eval --num-thread' | 'llama3-eval --threads=' | 'llama3-eval --num-thread=') echo ':text' ;;
     'llama3-eval --int4=') echo 'uncalibrated calibrated' ;;
     'llama3-eval --lora' | 'llama3-eval --adapter' | 'llama3-eval --lora=' | 'llama3-eval --adapter=') echo ':text' ;;
+    'llama3-eval --load' | 'llama3-eval --load=') echo 'auto map read' ;;
     'llama3-eval --gpu-layers' | 'llama3-eval --gpu-layers=') echo 'auto all 0' ;;
     'llama3-eval --kv-gpu' | 'llama3-eval --kv-gpu=') echo 'yes no' ;;
     'llama3-eval --device' | 'llama3-eval --device=') echo ':text' ;;
@@ -135,6 +138,7 @@ _llama3_kind()
     'llama3-server -t' | 'llama3-server --threads' | 'llama3-server --num-thread' | 'llama3-server --threads=' | 'llama3-server --num-thread=') echo ':text' ;;
     'llama3-server --int4=') echo 'uncalibrated calibrated' ;;
     'llama3-server --lora' | 'llama3-server --adapter' | 'llama3-server --lora=' | 'llama3-server --adapter=') echo ':text' ;;
+    'llama3-server --load' | 'llama3-server --load=') echo 'auto map read' ;;
     'llama3-server --template' | 'llama3-server --template=') echo ':file' ;;
     'llama3-server --template-arg' | 'llama3-server --template-arg=') echo ':text' ;;
     'llama3-server --date' | 'llama3-server --date=') echo ':text' ;;

@@ -154,6 +154,10 @@ struct backend_ops {
     void (*weight_free)(struct backend *backend, struct weight *weight);
     /* Whether the matrix's data will not be read again. */
     bool (*weight_is_copy)(const struct backend *backend, const struct weight *weight);
+    /* Copies at most so many bytes more of a matrix that is read where it is mapped; the last ones
+     * make it a copy. Between passes. How many bytes are left, 0 also of what can't be copied; -1
+     * without memory. NULL: all weights are copies. */
+    ptrdiff_t (*weight_load)(struct backend *backend, struct weight *weight, size_t most);
     /* Room for max_rows or max_logit_rows rows. */
     struct buffer *(*buffer)(struct backend *backend, enum rows rows, size_t cols,
                              struct llama3_error *err);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/cgroup.h"
@@ -113,18 +114,17 @@ int map_check(const struct map *map, struct llama3_error *err)
 }
 
 /* Whole pages only: all that the part touches, or all that it covers. */
-static void advise(const struct map *map, const uint8_t *begin, size_t n, int advice, bool touched)
+static int advise(const struct map *map, const uint8_t *begin, size_t n, int advice, bool touched)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)begin, to = from + n;
     uintptr_t first = (uintptr_t)map->data, last = first + map->size;
     from = from < first ? first : from;
     to = to > last ? last : to;
     if (map->data == NULL || from >= to)
-        return;
+        return 0;
     from = (from + (touched ? 0 : page - 1)) / page * page;
     to = (to + (touched ? page - 1 : 0)) / page * page;
-    if (from < to)
-        madvise((void *)from, to - from, advice);
+    return from < to ? madvise((void *)from, to - from, advice) : 0;
 }
 
 void map_want(const struct map *map, const uint8_t *begin, size_t n)
@@ -136,6 +136,65 @@ void map_drop(const struct map *map, const uint8_t *begin, size_t n)
 {
     if (map->of_file)
         advise(map, begin, n, MADV_DONTNEED, false);
+}
+
+/* Linux does so since 5.18. An earlier one would take MADV_RANDOM to mean a page at a time. */
+static bool reads_huge_pages(void)
+{
+    struct utsname name;
+    int major, minor;
+    return uname(&name) == 0 && sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
+           (major > 5 || (major == 5 && minor >= 18));
+}
+
+void map_ask_huge(const struct map *map, const uint8_t *begin, size_t n)
+{
+#ifdef MADV_HUGEPAGE
+    if (!map->of_file || !reads_huge_pages())
+        return;
+    advise(map, begin, n, MADV_HUGEPAGE, true);
+    /* One at a time: where threads that read ahead overlap, they leave small ones. */
+    advise(map, begin, n, MADV_RANDOM, true);
+#endif
+}
+
+void map_fill(const struct map *map, const uint8_t *begin, size_t n)
+{
+#ifdef MADV_POPULATE_READ
+    if (advise(map, begin, n, MADV_POPULATE_READ, true) == 0 || errno != EINVAL)
+        return;
+#endif
+    map_want(map, begin, n);
+}
+
+/* The kB of a line of smaps, in bytes; 0: it is of another key. */
+static uint64_t smaps_bytes(const char *line, const char *key)
+{
+    uint64_t kib;
+    size_t n = strlen(key);
+    return strncmp(line, key, n) == 0 && sscanf(line + n, ": %" SCNu64, &kib) == 1 ? kib * 1024 : 0;
+}
+
+bool map_pages(const struct map *map, struct map_pages *pages)
+{
+    uintptr_t first = (uintptr_t)map->data, from, to;
+    char line[512];
+    bool inside = false, any = false;
+    *pages = (struct map_pages){0};
+    FILE *file = map->size > 0 ? fopen("/proc/self/smaps", "re") : NULL;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &from, &to) == 2) {
+            inside = from < first + map->size && to > first;
+            any |= inside;
+        } else if (inside) {
+            pages->bytes += smaps_bytes(line, "Rss");
+            pages->own += smaps_bytes(line, "Pss");
+            pages->huge += smaps_bytes(line, "FilePmdMapped");
+        }
+    }
+    if (file != NULL)
+        fclose(file);
+    return any;
 }
 
 /* Fills text[0..size); fails if the file has fewer bytes by now. */

@@ -36,6 +36,17 @@ int map_check(const struct map *map, struct llama3_error *err);
  * (whole pages only). */
 void map_want(const struct map *map, const uint8_t *begin, size_t n);
 void map_drop(const struct map *map, const uint8_t *begin, size_t n);
+/* The file's pages there are to be huge ones, where the system can have such when it reads them. */
+void map_ask_huge(const struct map *map, const uint8_t *begin, size_t n);
+/* Reads and maps them; returns once they are there, or can't be read. */
+void map_fill(const struct map *map, const uint8_t *begin, size_t n);
+
+/* What is in memory of a map, in bytes. own: counting what n processes have mapped as an nth. */
+struct map_pages {
+    uint64_t bytes, huge, own;
+};
+/* False if the system doesn't say. */
+bool map_pages(const struct map *map, struct map_pages *pages);
 
 /* Opens a regular file to read it from its beginning; anything else is refused. NULL on failure. */
 FILE *file_open(const char *path, size_t *size, struct llama3_error *err);

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/size.h"
+#include "engine/load.h"
 #include "engine/prefix.h"
 
 /* While sessions generate, prompts may make a pass at most this much longer, so that no stream
@@ -21,6 +22,12 @@
  * two cores: 16 rows take 0.35 s, at 0.9 of the speed of 256.) */
 static const double MAX_STALL = 0.1; /* seconds */
 enum { MIN_CHUNK = 16 };
+
+/* Weights are copied (load.h) at most so many bytes at a time: a request waits for 6 ms of it. It
+ * begins when there is nothing to do, or after so many passes, since a short answer is done before
+ * copies pay. */
+enum { LOAD_BYTES = 32 << 20, LOAD_AFTER = 32 };
+static const double LOAD_LOOK = 0.05; /* seconds, until the files have been read */
 
 struct waiting {
     const struct engine_job *job;
@@ -57,6 +64,8 @@ struct engine {
     struct sequence **seqs;   /* [max_seqs] */
     float *logits;            /* [max_logit_rows][vocab_size] */
     size_t n_rows, n_seqs, n_logits;
+    size_t n_passes;
+    enum load_state load;
     bool missed;         /* the last wait ended without some stream */
     double pass_seconds; /* of the last one */
     double row_seconds;  /* of a prompt's row, from the last passes; 0: not known yet */
@@ -313,18 +322,43 @@ static void await_streams(struct engine *engine)
     engine->wait++;
 }
 
+/* The lock is held before and after. */
+static void load_some(struct engine *engine)
+{
+    if (engine->load == LOAD_DONE)
+        return;
+    pthread_mutex_unlock(&engine->lock);
+    engine->load = load_step(forward_load(engine->forward), LOAD_BYTES);
+    pthread_mutex_lock(&engine->lock);
+}
+
+/* Until there is a job, or it is closed. */
+static void await_job(struct engine *engine)
+{
+    while (engine->first == NULL && !engine->closing) {
+        struct timespec until = clock_moment(clock_seconds() + LOAD_LOOK);
+        if (engine->load == LOAD_DONE)
+            pthread_cond_wait(&engine->submitted, &engine->lock);
+        else if (engine->load == LOAD_WAIT)
+            pthread_cond_timedwait(&engine->submitted, &engine->lock, &until);
+        if (engine->first == NULL)
+            load_some(engine);
+    }
+}
+
 static void *engine_main(void *arg)
 {
     struct engine *engine = arg;
 
     pthread_mutex_lock(&engine->lock);
     for (;;) {
-        while (engine->first == NULL && !engine->closing)
-            pthread_cond_wait(&engine->submitted, &engine->lock);
+        await_job(engine);
         if (engine->first == NULL)
             break;
         await_streams(engine);
         pass(engine);
+        if (++engine->n_passes > LOAD_AFTER)
+            load_some(engine);
     }
     pthread_mutex_unlock(&engine->lock);
     return NULL;
@@ -564,6 +598,11 @@ uint64_t engine_kv_bytes(struct engine *engine)
     return bytes;
 }
 
+uint64_t engine_copied_bytes(const struct engine *engine)
+{
+    return load_copied(forward_load(engine->forward));
+}
+
 size_t engine_vocab_size(const struct engine *engine)
 {
     return engine->vocab_size;
@@ -599,6 +638,7 @@ struct engine *engine_open(struct forward *forward, size_t vocab_size,
     engine->limits = *limits;
     engine->vocab_size = vocab_size;
     engine->wait = 1;
+    engine->load = LOAD_WAIT;
     engine->process = getpid();
     engine->rows = size_alloc_for(limits->max_rows, sizeof *engine->rows, "rows", err);
     engine->in_pass = size_alloc_for(limits->max_seqs, sizeof(struct waiting *), "jobs", err);

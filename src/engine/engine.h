@@ -41,7 +41,8 @@ int engine_import(struct engine *engine, struct sequence *sequence, size_t layer
                   size_t to, const void *k, const void *v, struct llama3_error *err);
 int engine_reserve(struct engine *engine, struct sequence *sequence, size_t n,
                    struct llama3_error *err);
-uint64_t engine_kv_bytes(struct engine *engine); /* held by all sequences */
+uint64_t engine_kv_bytes(struct engine *engine);           /* held by all sequences */
+uint64_t engine_copied_bytes(const struct engine *engine); /* see load.h */
 
 /* The prefix cache (prefix.h) may hold sequences while all KV takes at most so many bytes; 0, as it
  * begins: none. It also gives way before a sequence finds no memory. */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/size.h"
+#include "engine/load.h"
 
 /* A batch of at least this many rows runs a layer at a time, so that it can be canceled. It takes
  * so long that entering the backend for each layer costs nothing. */
@@ -59,6 +60,7 @@ struct forward {
     float *scales;    /* [max_seqs][n_loras] of the batch */
     bool used[MAX_LORAS];
     char description[256], exactness[512];
+    struct load *load;
     uint64_t taken_bytes, total_bytes; /* of matrices, while it is opened */
 };
 
@@ -327,18 +329,6 @@ static int open_holder(struct forward *f, struct holder *h, const float *inv_fre
     return h->weights != NULL && h->factors != NULL && h->orders != NULL ? 0 : -1;
 }
 
-/* Drops the mapped pages of a weight that the backend copied. */
-static void drop_copied(const struct forward *f, const struct holder *h,
-                        const struct weight *weight, const struct matrix *matrix)
-{
-    struct span_of_bytes spans[MATRIX_SPANS];
-    if (!h->ops->weight_is_copy(h->backend, weight))
-        return;
-    for (size_t n = matrix_spans(matrix, 0, matrix->rows, spans); n > 0; n--)
-        for (size_t i = 0; i < f->model->n_maps; i++)
-            map_drop(&f->model->maps[i], spans[n - 1].data, spans[n - 1].bytes);
-}
-
 static int take(struct forward *f, const struct holder *h, struct weight **weight,
                 const struct matrix *matrix, enum weight_use use, struct llama3_error *err)
 {
@@ -346,7 +336,8 @@ static int take(struct forward *f, const struct holder *h, struct weight **weigh
     *weight = h->ops->weight(h->backend, matrix, use, err);
     if (*weight == NULL)
         return -1;
-    drop_copied(f, h, *weight, matrix);
+    if (load_add(f->load, h->ops, h->backend, *weight, matrix, use, err) < 0)
+        return -1;
     f->taken_bytes += matrix_bytes(matrix);
     return o->on_progress != NULL && o->on_progress(o->arg, f->taken_bytes, f->total_bytes) != 0
                ? error_set(err, LLAMA3_ECANCELED, "canceled")
@@ -370,13 +361,35 @@ static int take_factors(struct forward *f, struct holder *h, size_t stage, struc
     return 0;
 }
 
-/* The weights that a stage reads. */
-static int take_weights(struct forward *f, struct holder *h, size_t stage, struct llama3_error *err)
+/* Has the weight after this one read while this one is laid out anew, if they are. */
+static void want_next(const struct forward *f, size_t stage, size_t i)
+{
+    struct stage_weight list[MAX_STAGE_WEIGHTS];
+    size_t n = stage_weights(f->model, stage, f->together, list);
+    if (!load_copies(f->load))
+        return;
+    for (i++; i >= n || list[i].use == WEIGHT_VECTOR; i++) {
+        if (i < n)
+            continue;
+        if (++stage == stage_count(f->model->config.n_layers))
+            return;
+        n = stage_weights(f->model, stage, f->together, list);
+        i = SIZE_MAX;
+    }
+    load_want(f->load, list[i].matrix);
+}
+
+/* The matrices that a stage reads, or its vectors. */
+static int take_weights(struct forward *f, struct holder *h, size_t stage, bool vectors,
+                        struct llama3_error *err)
 {
     struct stage_weight list[MAX_STAGE_WEIGHTS];
     size_t n = stage_weights(f->model, stage, f->together, list);
     for (size_t i = 0; i < n; i++) {
         const struct parts *parts = list[i].matrix->parts;
+        if ((list[i].use == WEIGHT_VECTOR) != vectors)
+            continue;
+        want_next(f, stage, i);
         if (take(f, h, &h->weights[stage][i], list[i].matrix, list[i].use, err) < 0)
             return -1;
         h->orders[stage][i] = parts != NULL ? parts->order : NULL;
@@ -394,15 +407,28 @@ static void count_weights(struct forward *f)
             f->total_bytes += matrix_bytes(list[i - 1].matrix);
 }
 
-static int take_all_weights(struct forward *f, struct llama3_error *err)
+/* Vectors come last, while matrices are read ahead: a system that reads some MB around each would
+ * leave the rest of these in small pages. */
+static int take_all_weights(struct forward *f, bool vectors, struct llama3_error *err)
 {
-    count_weights(f);
     for (size_t i = 0; i < f->n_spans; i++)
         for (size_t stage = f->spans[i].first; stage < f->spans[i].end; stage++)
-            if (take_weights(f, f->spans[i].holder, stage, err) < 0 ||
-                take_factors(f, f->spans[i].holder, stage, err) < 0)
+            if (take_weights(f, f->spans[i].holder, stage, vectors, err) < 0 ||
+                (vectors && take_factors(f, f->spans[i].holder, stage, err) < 0))
                 return -1;
-    return 0;
+    if (vectors)
+        return 0;
+    load_begin(f->load);
+    return take_all_weights(f, true, err);
+}
+
+static int open_load(struct forward *f, struct llama3_error *err)
+{
+    const struct config *c = &f->model->config;
+    uint64_t kv_bytes = (uint64_t)2 * c->n_layers * c->n_kv_heads *
+                        kv_head_bytes(f->options.kv_type, c->head_dim) * f->options.max_context;
+    f->load = load_open(f->model, f->options.load, kv_bytes, err);
+    return f->load != NULL ? 0 : -1;
 }
 
 /* Memory for the copies between backends, and for the batch of one holder. */
@@ -456,7 +482,8 @@ static int open_holders(struct forward *f, struct llama3_error *err)
     for (size_t i = 0; i < f->n_holders; i++)
         if (open_holder(f, &f->holders[i], inv_freq, err) < 0)
             return -1;
-    if (take_all_weights(f, err) < 0 || open_room(f, err) < 0)
+    count_weights(f);
+    if (open_load(f, err) < 0 || take_all_weights(f, false, err) < 0 || open_room(f, err) < 0)
         return -1;
     describe(f);
     return 0;
@@ -509,6 +536,7 @@ void forward_close(struct forward *f)
 {
     if (f == NULL)
         return;
+    load_close(f->load);
     for (size_t i = 0; i < f->n_holders; i++)
         close_holder(f, &f->holders[i]);
     free(f->spans);
@@ -762,6 +790,11 @@ int forward_run(struct forward *f, const struct batch_row *rows, size_t n_rows,
     if (finish(f, holder, logits, err) < 0 || model_check_files(f->model, err) < 0)
         return -1;
     return stop ? error_set(err, LLAMA3_ECANCELED, "canceled") : 0;
+}
+
+struct load *forward_load(const struct forward *f)
+{
+    return f->load;
 }
 
 uint64_t forward_kv_bytes(const struct forward *f)

@@ -19,6 +19,7 @@ struct forward_options {
     struct backend_options backend;
     size_t max_rows, max_logit_rows, max_seqs, max_context;
     enum llama3_kv_type kv_type;
+    enum llama3_load load;
     const struct lora *loras; /* [n_loras] must outlive it; a sequence begins with their scales */
     size_t n_loras;           /* at most MAX_LORAS */
     /* While it is opened: bytes of matrices that the backends have taken, of all. Non-zero ends it
@@ -45,6 +46,8 @@ const char *forward_describe(const struct forward *forward, const char **exactne
 const char *forward_describe_backend(const struct forward *forward, size_t backend);
 /* The model's path, for errors. */
 const char *forward_path(const struct forward *forward);
+/* What it does with weights that are used where their file is mapped. */
+struct load *forward_load(const struct forward *forward);
 /* Bytes of the KV pages of all sequences; serialized like the calls on sequences. */
 uint64_t forward_kv_bytes(const struct forward *forward);
 

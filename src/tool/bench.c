@@ -62,6 +62,9 @@ static const struct option_spec specs[] = {
              "the others the first (0,16384)"),
     OPT_ONE_OF(0, "kv", FIELD(model.kv), "f16|f32|int8", kv_names,
                "type of keys and values in memory (f16)"),
+    OPT_ONE_OF(0, "load", FIELD(model.load), "auto|map|read", load_names,
+               "as llama3 takes it; what auto copies is copied\n"
+               "before the first round (auto)"),
     OPT_INT(0, "threads", FIELD(model.threads), "N", 1, MAX_THREADS,
             "threads that compute (every core it may use)"),
     OPT_SIZE(0, "chunk", FIELD(chunk), "N", 1, MAX_CHUNK,
@@ -175,6 +178,8 @@ static void print_table(const struct bench *b, const char *type)
            b->options.backend.threads, b->options.backend.threads == 1 ? "" : "s", b->rounds);
     if (b->placement.note[0] != '\0')
         printf("no GPU: %s\n", b->placement.note);
+    if (b->weights[0] != '\0')
+        printf("weights: %s\n", b->weights);
     for (size_t p = 0; split && p < plan->n_backends; p++)
         printf("%s: %zu of %zu layers%s\n", plan->backends[p]->name,
                b->placement.memories[p].n_layers, b->model->config.n_layers,
@@ -240,6 +245,8 @@ static int print_json(const struct bench *b, const char *type)
     bool ok = o != NULL;
     if (ok && b->placement.note[0] != '\0')
         ok = json_object_set_new(o, "gpu_note", json_string(b->placement.note)) == 0;
+    if (ok && b->weights[0] != '\0')
+        ok = json_object_set_new(o, "weights", json_string(b->weights)) == 0;
     if (ok && b->placement.plan.n_backends > 1)
         ok = json_object_update_new(o, json_pack("{s:I, s:o}", "gpu_layers",
                                                  (json_int_t)b->placement.memories[last].n_layers,
@@ -294,6 +301,7 @@ static int measure(const struct bench_args *args, const struct number_list *prom
         .options = {.backend = {.threads = threads},
                     .max_rows = args->chunk > 0 ? args->chunk : DEFAULT_CHUNK,
                     .kv_type = (enum llama3_kv_type)args->model.kv,
+                    .load = (enum llama3_load)args->model.load,
                     .loras = &lora,
                     .n_loras = args->lora_rank > 0},
         .place = {.gpu_layers = args->gpu.layers,

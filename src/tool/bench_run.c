@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/size.h"
+#include "engine/load.h"
 
 enum {
     IMPORT = KV_PAGE, /* positions whose K and V are made at a time */
@@ -172,6 +173,18 @@ static int run_test(const struct runner *r, const struct bench_test *test, bool 
     return status;
 }
 
+/* Waits for what auto copies, and says what became of mapped weights. */
+static void settle(const struct runner *r)
+{
+    struct load *load = forward_load(r->forward);
+    const struct timespec moment = {.tv_nsec = 1000000};
+    enum load_state state;
+    while ((state = load_step(load, SIZE_MAX)) != LOAD_DONE)
+        if (state == LOAD_WAIT)
+            nanosleep(&moment, NULL);
+    load_describe(load, r->bench->weights, sizeof r->bench->weights);
+}
+
 static int run_rounds(struct runner *r, struct llama3_error *err)
 {
     struct bench *b = r->bench;
@@ -179,6 +192,7 @@ static int run_rounds(struct runner *r, struct llama3_error *err)
     for (size_t i = 0; i < b->n_tests; i++)
         if (run_test(r, &b->tests[i], true, &rate, err) < 0)
             return -1;
+    settle(r);
     for (size_t round = 0; round < b->rounds; round++) {
         for (size_t p = 0; p < b->placement.plan.n_backends; p++)
             if (meter_of(b->placement.backends[p])

@@ -34,6 +34,7 @@ struct bench {
     struct placement placement;
     struct limits limits[MAX_BACKENDS]; /* [placement.plan.n_backends] medians */
     char description[256];              /* "cpu (avx512)" */
+    char weights[128];                  /* what became of mapped ones; "": there are none */
 };
 
 /* Bytes of K (as of V) for one position of one layer. */

@@ -92,6 +92,16 @@ static void print_memory(const struct llama3_info *info, const struct args *args
         print_held(info->memories[i], out);
 }
 
+static void print_copied(const struct llama3_model *model, FILE *out)
+{
+    char a[UNIT_SIZE];
+    uint64_t bytes = llama3_model_copied_bytes(model);
+    if (bytes == 0)
+        return;
+    row(out, "copied");
+    fprintf(out, "%s of weights, from the file to memory\n", unit_bytes(a, bytes));
+}
+
 static void print_adapters(const struct llama3_info *info, FILE *out)
 {
     char a[UNIT_SIZE];
@@ -156,6 +166,7 @@ void info_print(const struct llama3_model *model, const struct args *args, FILE 
     print_stop_ids(model, out);
     print_sampling(model, out);
     print_memory(info, args, out);
+    print_copied(model, out);
     print_adapters(info, out);
     row(out, "backend");
     fprintf(out, "%s, %d thread%s\n", info->backend, info->threads, info->threads == 1 ? "" : "s");
@@ -206,6 +217,7 @@ void info_print_stats(const struct conversation *conversation, const struct llam
     row(stderr, "model");
     fprintf(stderr, "opened in %.2f s\n", conversation->open_seconds);
     print_gpu_note(llama3_model_info(conversation->model), stderr);
+    print_copied(conversation->model, stderr);
     row(stderr, "prompt");
     fprintf(stderr, "%zu tokens (%zu cached)", result->prompt_tokens, result->cached_tokens);
     print_rate("\n", result->prompt_tokens - result->cached_tokens, result->prompt_seconds);

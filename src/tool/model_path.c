@@ -15,6 +15,8 @@
 
 static const char *const kv_names[] = {"f16", "f32", "int8", NULL}; /* enum llama3_kv_type */
 
+const char *const load_names[] = {"auto", "map", "read", NULL}; /* enum llama3_load */
+
 /* From LLAMA3_INT4_PLAIN on. */
 static const char *const int4_names[] = {"uncalibrated", "calibrated", NULL};
 
@@ -39,6 +41,9 @@ const struct option_spec model_option_specs[N_MODEL_OPTIONS] = {
               "a LoRA adapter: a folder as PEFT writes it, or a\n"
               ".gguf file; may be repeated",
               ALSO("adapter")),
+    OPT_ONE_OF(0, "load", FIELD(load), "auto|map|read", load_names,
+               "use weights where the file is mapped, or read them\n"
+               "into memory (auto: what is faster)"),
     OPT_FLAG(0, "no-cache", FIELD(no_cache), "with --int4: neither keep it nor look for it"),
 };
 
@@ -164,5 +169,6 @@ struct llama3_model_options model_options(const struct model_args *args)
         .kv_type = (enum llama3_kv_type)args->kv,
         .threads = args->threads,
         .int4 = (enum llama3_int4)args->int4,
+        .load = (enum llama3_load)args->load,
     };
 }

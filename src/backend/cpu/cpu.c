@@ -257,6 +257,7 @@ const struct backend_ops cpu_ops = {
     .weight = cpu_weight,
     .weight_free = cpu_weight_free,
     .weight_is_copy = cpu_weight_is_copy,
+    .weight_load = cpu_weight_load,
     .buffer = cpu_buffer,
     .buffer_free = cpu_buffer_free,
     .kv_open = pages_kv_open,

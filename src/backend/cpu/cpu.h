@@ -20,7 +20,9 @@
 
 struct weight {
     struct matrix matrix;       /* the matrix as it is mapped, or repacked */
-    void *memory;               /* of a repacked one */
+    void *memory;               /* of a repacked or copied one */
+    void *coming;               /* memory of a copy that is being made, */
+    size_t copied;              /* and its bytes so far */
     size_t row_bytes;           /* of types stored row by row */
     struct strip_layout layout; /* of grouped types */
     const uint32_t *order;      /* [cols] of columns; NULL: as they are. The model's */
@@ -204,6 +206,7 @@ void cpu_adapt(struct backend *backend, enum rows rows, struct buffer *const y[]
 struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix, enum weight_use use,
                           struct llama3_error *err);
 void cpu_weight_free(struct backend *backend, struct weight *weight);
+ptrdiff_t cpu_weight_load(struct backend *backend, struct weight *weight, size_t most);
 
 /* attend.c */
 int attend_plan(struct cpu *cpu, struct llama3_error *err); /* after the batch's rows are set */

@@ -226,12 +226,52 @@ struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix, 
     return w;
 }
 
+struct copying {
+    char *to;
+    const char *from;
+    size_t bytes;
+};
+
+enum { COPY_UNIT = 64 << 10 };
+
+static void copy_units(void *arg, size_t first, size_t end)
+{
+    const struct copying *c = arg;
+    size_t from = first * COPY_UNIT, to = end * COPY_UNIT < c->bytes ? end * COPY_UNIT : c->bytes;
+    memcpy(c->to + from, c->from + from, to - from);
+}
+
+ptrdiff_t cpu_weight_load(struct backend *backend, struct weight *w, size_t most)
+{
+    struct cpu *cpu = (struct cpu *)backend;
+    if (w->memory != NULL || w->vector != NULL || w->matrix.parts != NULL ||
+        (uintptr_t)w->matrix.data % sizeof(float) != 0) /* BLAS would get f32 in another way */
+        return 0;
+    size_t bytes = matrix_bytes(&w->matrix), left = bytes - w->copied,
+           n = left < most ? left : most;
+    if (w->coming == NULL)
+        w->coming = size_alloc_unset(bytes, 1);
+    if (w->coming == NULL)
+        return -1;
+    cpu_share(cpu, (n + COPY_UNIT - 1) / COPY_UNIT, 1, copy_units,
+              &(struct copying){(char *)w->coming + w->copied,
+                                (const char *)w->matrix.data + w->copied, n});
+    w->copied += n;
+    if (w->copied < bytes)
+        return (ptrdiff_t)(bytes - w->copied);
+    team_settle(cpu->team); /* a late thread may still look at the weight */
+    w->matrix.data = w->memory = w->coming;
+    w->coming = NULL;
+    return 0;
+}
+
 void cpu_weight_free(struct backend *backend, struct weight *w)
 {
     if (w == NULL)
         return;
     team_settle(((struct cpu *)backend)->team); /* a late thread may still read the matrix */
     free(w->memory);
+    free(w->coming);
     free(w->vector);
     free(w);
 }
