@@ -193,6 +193,11 @@ struct llama3_model_options {
     bool adapters_vary;
 
     enum llama3_load load;
+    /* On a machine with several memory nodes, as those of two processors are, threads are spread
+     * over them and each has its part of weights, keys and values in its own memory: it is moved
+     * there while the model is opened, which reads all weights. no_numa: it lies where Linux puts
+     * it. */
+    bool no_numa;
 };
 
 /* Opens a checkpoint: a Hugging Face directory, a .gguf or .safetensors file, or the name of a
@@ -247,7 +252,8 @@ struct llama3_info {
     const char *template_name; /* "llama3.1" where it is one that is widely used, or "custom";
                                   "broken": it is no Jinja; NULL: the checkpoint has no default
                                   one */
-    const char *backend;       /* "cpu (avx512)", or "cpu (avx512) and ..."; NULL: vocab_only */
+    const char *backend;       /* "cpu (avx512)", "cpu (avx512, 2 memory nodes)", or "cpu (avx512)
+                                  and ..."; NULL: vocab_only */
     const char *exactness; /* where answers are bit-identical and where they agree to rounding */
     uint64_t parameters;
     uint64_t file_bytes; /* all files together */

@@ -237,7 +237,7 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
 
     size_t chunk = o->chunk > 0 ? o->chunk : DEFAULT_CHUNK;
     *limits = (struct forward_options){
-        .backend = {.threads = m->info.threads, .no_blas = o->no_blas},
+        .backend = {.threads = m->info.threads, .no_blas = o->no_blas, .numa = !o->no_numa},
         .max_rows = chunk,
         .max_logit_rows = o->chunk > 0 && chunk <= MAX_LOGIT_ROWS ? chunk : MAX_SEQS,
         .max_seqs = chunk < MAX_SEQS ? chunk : MAX_SEQS,

@@ -96,7 +96,7 @@ static bool rig_open(struct rig *rig, int subject, int threads, const struct bac
     setenv("LLAMA3_CPU", subjects[subject].table, 1);
     rig->ops = ops_of(subject, &rig->err);
     ck_assert_ptr_nonnull(rig->ops);
-    struct backend_options options = {.threads = threads, .no_blas = true};
+    struct backend_options options = {.threads = threads, .no_blas = true, .numa = true};
     struct backend_shape full = *shape;
     static const float no_frequencies[MAX_HEAD_DIM / 2];
     full.max_rows = MAX_ROWS;

@@ -56,7 +56,7 @@ START_TEST(every_unit_is_done_once)
     static const size_t counts[] = {0, 1, 2, 3, 7, 64, 65, 1000, 65535, 65536, 200001};
     for (int threads = 1; threads <= MOST_THREADS; threads += 2) {
         struct llama3_error err;
-        struct team *team = team_open(threads, &err);
+        struct team *team = team_open(threads, NULL, &err);
         ck_assert_ptr_nonnull(team);
         for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
             for (size_t least = 1; least <= 16; least *= 4) {
@@ -90,7 +90,7 @@ START_TEST(a_team_closes_at_any_moment)
 {
     struct llama3_error err;
     for (int i = 0; i < 40000; i++) {
-        struct team *team = team_open(2 + i % 2, &err);
+        struct team *team = team_open(2 + i % 2, NULL, &err);
         ck_assert_ptr_nonnull(team);
         for (int job = 0; job < i % 4; job++)
             team_share(team, 2, 1, 2, false, nothing, NULL);
@@ -113,7 +113,7 @@ START_TEST(the_leader_keeps_its_cores)
     cpu_set_t before, after;
     ck_assert_int_eq(sched_getaffinity(0, sizeof before, &before), 0);
     for (int i = 0; i < 8; i++) {
-        struct team *team = team_open(400, &err);
+        struct team *team = team_open(400, NULL, &err);
         ck_assert_ptr_nonnull(team);
         for (int job = 0; job < 60; job++) {
             team_share(team, 2000, 1, 3, false, short_work, NULL);
@@ -129,7 +129,7 @@ END_TEST
 START_TEST(a_piece_shares_with_nobody)
 {
     struct llama3_error err;
-    struct team *team = team_open(3, &err);
+    struct team *team = team_open(3, NULL, &err);
     team_share(team, 20, 1, 1, false, share_again, team);
     team_close(team);
 }
@@ -185,7 +185,7 @@ START_TEST(pieces_are_done_over)
 {
     struct results r = {0};
     struct llama3_error err;
-    struct team *team = team_open(3, &err);
+    struct team *team = team_open(3, NULL, &err);
 
     /* A machine may be too busy for helpers to come at all: some rounds are enough elsewhere. */
     for (r.round = 1; r.round <= 20000 && atomic_load(&r.lost) < 5; r.round++) {

@@ -43,12 +43,12 @@ done'
 _llama3_options()
 {
     case $1 in
-    llama3) echo '--prompt --file --session --system --raw --template --template-arg --date --model --ctx --kv --threads --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --think --show-prompt --info --stats --quiet --verbose --help --version' ;;
-    llama3-bench) echo '--model --synthetic --type --prompt --decode --batch --context --kv --load --threads --chunk --lora-rank --rounds --json --quiet --help --version --gpu-layers --kv-gpu --device --gpu-bf16-prompt' ;;
-    llama3-eval) echo '--logits --tokenize --detokenize --perplexity --kl --tokens --file --special --json-lines --pretokens --json --model --ctx --kv --threads --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --quiet --help --version' ;;
+    llama3) echo '--prompt --file --session --system --raw --template --template-arg --date --model --ctx --kv --threads --numa --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --think --show-prompt --info --stats --quiet --verbose --help --version' ;;
+    llama3-bench) echo '--model --synthetic --type --prompt --decode --batch --context --kv --load --threads --numa --chunk --lora-rank --rounds --json --quiet --help --version --gpu-layers --kv-gpu --device --gpu-bf16-prompt' ;;
+    llama3-eval) echo '--logits --tokenize --detokenize --perplexity --kl --tokens --file --special --json-lines --pretokens --json --model --ctx --kv --threads --numa --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --quiet --help --version' ;;
     llama3-pull) echo '--include --exclude --revision --local-dir --list --remove --verify --yes --int4 --drop-source --offline --jobs --threads --quiet --help --version' ;;
     llama3-quantize) echo '--format --type --embeddings --head --calibrate --no-calibrate --verify --threads --quiet --help --version' ;;
-    llama3-server) echo '--model --ctx --kv --threads --int4 --lora --load --no-cache --template --template-arg --date --gpu-layers --kv-gpu --device --gpu-bf16-prompt --host --port --api-key-file --metrics-key-file --share-prefixes --allow-host --cors-origin --insecure --parallel --kv-memory --request-memory --alias --verbose --help --version' ;;
+    llama3-server) echo '--model --ctx --kv --threads --numa --int4 --lora --load --no-cache --template --template-arg --date --gpu-layers --kv-gpu --device --gpu-bf16-prompt --host --port --api-key-file --metrics-key-file --share-prefixes --allow-host --cors-origin --insecure --parallel --kv-memory --request-memory --alias --verbose --help --version' ;;
     esac
 }
 
@@ -68,6 +68,7 @@ _llama3_kind()
     'llama3 -c' | 'llama3 --ctx' | 'llama3 --ctx-size' | 'llama3 --num-ctx' | 'llama3 --ctx=' | 'llama3 --ctx-size=' | 'llama3 --num-ctx=') echo ':text' ;;
     'llama3 --kv' | 'llama3 --kv=') echo 'f16 f32 int8' ;;
     'llama3 -t' | 'llama3 --threads' | 'llama3 --num-thread' | 'llama3 --threads=' | 'llama3 --num-thread=') echo ':text' ;;
+    'llama3 --numa' | 'llama3 --numa=') echo 'auto off' ;;
     'llama3 --int4=') echo 'uncalibrated calibrated' ;;
     'llama3 --lora' | 'llama3 --adapter' | 'llama3 --lora=' | 'llama3 --adapter=') echo ':text' ;;
     'llama3 --load' | 'llama3 --load=') echo 'auto map read' ;;
@@ -95,6 +96,7 @@ _llama3_kind()
     'llama3-bench --kv' | 'llama3-bench --kv=') echo 'f16 f32 int8' ;;
     'llama3-bench --load' | 'llama3-bench --load=') echo 'auto map read' ;;
     'llama3-bench --threads' | 'llama3-bench --threads=') echo ':text' ;;
+    'llama3-bench --numa' | 'llama3-bench --numa=') echo 'auto off' ;;
     'llama3-bench --chunk' | 'llama3-bench --chunk=') echo ':text' ;;
     'llama3-bench --lora-rank' | 'llama3-bench --lora-rank=') echo ':text' ;;
     'llama3-bench --rounds' | 'llama3-bench --rounds=') echo ':text' ;;
@@ -112,6 +114,7 @@ _llama3_kind()
     'llama3-eval -c' | 'llama3-eval --ctx' | 'llama3-eval --ctx-size' | 'llama3-eval --num-ctx' | 'llama3-eval --ctx=' | 'llama3-eval --ctx-size=' | 'llama3-eval --num-ctx=') echo ':text' ;;
     'llama3-eval --kv' | 'llama3-eval --kv=') echo 'f16 f32 int8' ;;
     'llama3-eval -t' | 'llama3-eval --threads' | 'llama3-eval --num-thread' | 'llama3-eval --threads=' | 'llama3-eval --num-thread=') echo ':text' ;;
+    'llama3-eval --numa' | 'llama3-eval --numa=') echo 'auto off' ;;
     'llama3-eval --int4=') echo 'uncalibrated calibrated' ;;
     'llama3-eval --lora' | 'llama3-eval --adapter' | 'llama3-eval --lora=' | 'llama3-eval --adapter=') echo ':text' ;;
     'llama3-eval --load' | 'llama3-eval --load=') echo 'auto map read' ;;
@@ -136,6 +139,7 @@ _llama3_kind()
     'llama3-server -c' | 'llama3-server --ctx' | 'llama3-server --ctx-size' | 'llama3-server --num-ctx' | 'llama3-server --ctx=' | 'llama3-server --ctx-size=' | 'llama3-server --num-ctx=') echo ':text' ;;
     'llama3-server --kv' | 'llama3-server --kv=') echo 'f16 f32 int8' ;;
     'llama3-server -t' | 'llama3-server --threads' | 'llama3-server --num-thread' | 'llama3-server --threads=' | 'llama3-server --num-thread=') echo ':text' ;;
+    'llama3-server --numa' | 'llama3-server --numa=') echo 'auto off' ;;
     'llama3-server --int4=') echo 'uncalibrated calibrated' ;;
     'llama3-server --lora' | 'llama3-server --adapter' | 'llama3-server --lora=' | 'llama3-server --adapter=') echo ':text' ;;
     'llama3-server --load' | 'llama3-server --load=') echo 'auto map read' ;;

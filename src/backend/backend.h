@@ -84,6 +84,7 @@ struct backend_options {
     const char *name; /* NULL: the CPU's */
     int threads;      /* >= 1 */
     bool no_blas;
+    bool numa;        /* on several memory nodes, each thread's part is on its own (base/numa.h) */
     int device;       /* number of the device, of those that have memory of their own */
     bool bf16_prompt; /* such a device may multiply prompts in bf16, with a library */
 };
@@ -141,8 +142,8 @@ struct backend_ops {
                             const struct backend_shape *shape, struct llama3_error *err);
     void (*close)(struct backend *backend); /* after all handles were freed */
 
-    /* What --info prints: "cpu (avx512)", and, unless NULL, a sentence on exactness. The strings
-     * last as long as the backend. */
+    /* What --info prints: "cpu (avx512)", "cpu (avx512, 2 memory nodes)", and, unless NULL, a
+     * sentence on exactness. The strings last as long as the backend. */
     const char *(*describe)(const struct backend *backend, const char **exactness);
 
     /* Calls fn(arg) once; it issues the operations of a span. */

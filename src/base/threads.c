@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/numa.h"
 #include "base/size.h"
 
 /* Seconds. SPIN: how long a wait spins before it sleeps. PATIENCE: how late a helper may be with a
@@ -70,13 +71,14 @@ struct helper {
     double held_up_for, held_up_until;
     struct core_watch watch;
     atomic_int number; /* of the thread, for Linux */
+    cpu_set_t cpus;    /* where it may run */
     struct team *team;
     size_t index;
     pthread_t thread;
 };
 
 struct team {
-    cpu_set_t cpus;         /* where threads may run */
+    const struct numa *numa;
     size_t size;            /* threads, the leader included */
     struct helper *helpers; /* [size - 1] */
     struct slice *slices;   /* [size] */
@@ -214,6 +216,19 @@ static bool do_piece(struct team *t, size_t first, size_t end)
     return !here.robbed;
 }
 
+/* Whose slice a thread looks at next: those of its own node in turn, then those of all others. */
+static size_t next_victim(const struct team *t, size_t index, size_t victim)
+{
+    size_t node = numa_node(t->numa, index), first = numa_start(t->numa, t->size, node);
+    size_t end = numa_start(t->numa, t->size, node + 1);
+    if (victim < first || victim >= end) { /* others */
+        victim = victim + 1 < t->size ? victim + 1 : 0;
+        return victim == first ? index : victim;
+    }
+    victim = victim + 1 < end ? victim + 1 : first;
+    return victim != index ? victim : end < t->size ? end : first > 0 ? 0 : index;
+}
+
 /* Does pieces of a job until none are left to take; returns how many units. */
 static size_t take_part(struct team *t, size_t index, unsigned job)
 {
@@ -225,7 +240,7 @@ static size_t take_part(struct team *t, size_t index, unsigned job)
     for (;;) {
         if (!take(&t->slices[victim], job, slice_start(grains, victim, t->size), least, most,
                   victim == index, &first, &end)) {
-            victim = victim + 1 < t->size ? victim + 1 : 0;
+            victim = next_victim(t, index, victim);
             if (victim == index)
                 return units;
             continue;
@@ -404,7 +419,7 @@ static void help_late(struct team *t)
     for (size_t i = 0; i + 1 < t->size; i++) {
         struct helper *h = &t->helpers[i];
         if (phase_of(atomic_load(&h->state)) == PLAIN)
-            give_core(&t->watch, atomic_load(&h->number), &t->cpus);
+            give_core(&t->watch, atomic_load(&h->number), &h->cpus);
     }
 }
 
@@ -507,12 +522,12 @@ size_t team_done_over(const struct team *t)
 /* ---- the helpers ----------------------------------------------------------------------------- */
 
 /* Moves this thread off the leader's core: there it could only keep the leader waiting. */
-static void make_way(struct team *t)
+static void make_way(struct helper *h)
 {
-    int cpu = atomic_load_explicit(&t->leader_cpu, memory_order_relaxed);
+    int cpu = atomic_load_explicit(&h->team->leader_cpu, memory_order_relaxed);
     if (cpu < 0 || sched_getcpu() != cpu)
         return;
-    cpu_set_t cpus = t->cpus;
+    cpu_set_t cpus = h->cpus;
     if (CPU_COUNT(&cpus) < 2)
         return;
     CPU_CLR((size_t)cpu, &cpus);
@@ -525,11 +540,12 @@ static void await_job(struct helper *h, unsigned number)
     if (gate_spin(&t->jobs, number))
         return;
     /* One helper at a time: another would take the single core, where the leader is being moved to,
-     * for all that it may run on, and leave it there. */
+     * for all that it may run on, and leave it there. Nor on several nodes, where the leader may be
+     * going back to the CPUs that its caller had. */
     static atomic_flag giving = ATOMIC_FLAG_INIT;
     pid_t leader = atomic_load_explicit(&t->leader, memory_order_relaxed);
     cpu_set_t allowed;
-    if (atomic_load(&t->computing) && !atomic_flag_test_and_set(&giving)) {
+    if (t->numa == NULL && atomic_load(&t->computing) && !atomic_flag_test_and_set(&giving)) {
         if (sched_getaffinity(leader, sizeof allowed, &allowed) == 0)
             give_core(&h->watch, leader, &allowed);
         atomic_flag_clear(&giving);
@@ -545,6 +561,8 @@ static void *help(void *arg)
     here.index = h->index;
     here.helper = h;
     atomic_store(&h->number, thread_number());
+    if (t->numa != NULL)
+        sched_setaffinity(0, sizeof h->cpus, &h->cpus);
     for (unsigned job = 0;;) {
         if (atomic_load_explicit(&h->held_up, memory_order_relaxed))
             watch_core(&h->watch, clock_seconds());
@@ -556,12 +574,15 @@ static void *help(void *arg)
         if (atomic_load_explicit(&t->may_be_apart, memory_order_relaxed) ||
             !atomic_load_explicit(&h->held_up, memory_order_relaxed))
             take_part(t, h->index, job);
-        make_way(t);
+        make_way(h);
     }
 }
 
 static int start(struct team *t, size_t n, struct llama3_error *err)
 {
+    cpu_set_t cpus;
+    if (sched_getaffinity(0, sizeof cpus, &cpus) != 0)
+        CPU_ZERO(&cpus);
     /* The application's signals are for the application's threads. */
     sigset_t all, before;
     int failed = 0;
@@ -572,6 +593,7 @@ static int start(struct team *t, size_t n, struct llama3_error *err)
         struct helper *h = &t->helpers[t->size - 1];
         h->team = t;
         h->index = t->size;
+        h->cpus = t->numa != NULL ? *numa_cpus(t->numa, numa_node(t->numa, h->index)) : cpus;
         failed = pthread_create(&h->thread, NULL, help, h);
         t->size += failed == 0;
     }
@@ -583,14 +605,13 @@ static int start(struct team *t, size_t n, struct llama3_error *err)
     return 0;
 }
 
-struct team *team_open(int n, struct llama3_error *err)
+struct team *team_open(int n, const struct numa *numa, struct llama3_error *err)
 {
     size_t size = (size_t)n;
     struct team *t = size_alloc_aligned(1, sizeof *t);
     if (t != NULL) {
         t->size = 1;
-        if (sched_getaffinity(0, sizeof t->cpus, &t->cpus) != 0)
-            CPU_ZERO(&t->cpus);
+        t->numa = numa;
         t->helpers = size_alloc_aligned(size, sizeof *t->helpers);
         t->slices = size_alloc_aligned(size, sizeof *t->slices);
     }
@@ -618,7 +639,7 @@ void team_close(struct team *t)
 int threads_share(int threads, size_t n, size_t least, size_t most, piece_fn *piece, void *arg,
                   struct llama3_error *err)
 {
-    struct team *team = team_open(threads, err);
+    struct team *team = team_open(threads, NULL, err);
     if (team == NULL)
         return -1;
     team_share(team, n, least, most, false, piece, arg);

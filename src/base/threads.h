@@ -16,14 +16,17 @@
 
 #include "base/error.h"
 
+struct numa;
 struct team;
 
 /* Units [first, end) of a job. */
 typedef void piece_fn(void *arg, size_t first, size_t end);
 
 /* A team of n >= 1 threads: the one that calls team_share(), and n - 1 that are started here. NULL
- * and err if they can't be. */
-struct team *team_open(int n, struct llama3_error *err);
+ * and err if they can't be. On several memory nodes (base/numa.h, NULL: one), those that are
+ * started stay on their nodes' CPUs, and take from threads of their own node first; the one that
+ * calls is meant to be on node 0 then. The nodes must outlive the team. */
+struct team *team_open(int n, const struct numa *numa, struct llama3_error *err);
 void team_close(struct team *team);
 
 /* Calls piece for pieces that together are units [0, n), in any order and on any threads of the

@@ -12,6 +12,7 @@
 #include "backend/cpu/kernels.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/numa.h"
 #include "base/size.h"
 #include "base/threads.h"
 #include "meter/cpu_loops.h"
@@ -27,6 +28,7 @@ static const double ENOUGH = 0.04; /* seconds of multiply-adds */
 
 struct meter {
     const struct cpu_loops *loops;
+    struct numa *numa;
     struct team *team;
     int threads;
     uint8_t *data; /* [size] */
@@ -161,6 +163,7 @@ static void close_meter(struct meter *meter)
     if (meter == NULL)
         return;
     team_close(meter->team);
+    numa_close(meter->numa);
     free(meter->data);
     free(meter);
 }
@@ -181,7 +184,9 @@ static struct meter *open_meter(const struct backend_options *options, struct ll
         return NULL;
     }
     meter->data = data;
-    meter->team = team_open(threads, err);
+    char note[NUMA_NOTE];
+    meter->numa = options->numa ? numa_open((size_t)threads, note) : NULL;
+    meter->team = team_open(threads, meter->numa, err);
     if (meter->team == NULL) {
         close_meter(meter);
         return NULL;
@@ -190,6 +195,11 @@ static struct meter *open_meter(const struct backend_options *options, struct ll
     meter->threads = threads;
     meter->size = size;
     struct metered m = reading(meter, NULL);
+    for (size_t i = 0; i < numa_nodes(meter->numa); i++) {
+        size_t first = numa_start(meter->numa, m.pieces, i) * m.bytes;
+        numa_place(meter->numa, i, data + first,
+                   numa_start(meter->numa, m.pieces, i + 1) * m.bytes - first);
+    }
     team_share(meter->team, m.pieces, 1, m.pieces, false, fill, &m);
     meter->int8_rounds = enough_rounds(meter, meter->loops->int8);
     meter->bf16_rounds = enough_rounds(meter, meter->loops->bf16);

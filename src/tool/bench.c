@@ -67,6 +67,9 @@ static const struct option_spec specs[] = {
                "before the first round (auto)"),
     OPT_INT(0, "threads", FIELD(model.threads), "N", 1, MAX_THREADS,
             "threads that compute (every core it may use)"),
+    OPT_ONE_OF(0, "numa", FIELD(model.no_numa), "auto|off", numa_names,
+               "each thread's part of weights, keys and values on\n"
+               "its own memory node, if there are several (auto)"),
     OPT_SIZE(0, "chunk", FIELD(chunk), "N", 1, MAX_CHUNK,
              "most rows of a pass (256; 1024 with a GPU)"),
     OPT_SIZE(0, "lora-rank", FIELD(lora_rank), "N", 1, LORA_MAX_RANK,
@@ -298,7 +301,7 @@ static int measure(const struct bench_args *args, const struct number_list *prom
     drop_contexts(contexts, model.config.context, args);
     struct bench bench = {
         .model = &model,
-        .options = {.backend = {.threads = threads},
+        .options = {.backend = {.threads = threads, .numa = args->model.no_numa == 0},
                     .max_rows = args->chunk > 0 ? args->chunk : DEFAULT_CHUNK,
                     .kv_type = (enum llama3_kv_type)args->model.kv,
                     .load = (enum llama3_load)args->model.load,

@@ -131,6 +131,12 @@ static void print_template_names(const struct llama3_info *info, FILE *out)
     fputs(between[0] == ',' ? ")\n" : "\n", out);
 }
 
+static void print_backend(const struct llama3_info *info, FILE *out)
+{
+    row(out, "backend");
+    fprintf(out, "%s, %d thread%s\n", info->backend, info->threads, info->threads == 1 ? "" : "s");
+}
+
 static void print_gpu_note(const struct llama3_info *info, FILE *out)
 {
     if (info->gpu_note == NULL)
@@ -168,8 +174,7 @@ void info_print(const struct llama3_model *model, const struct args *args, FILE 
     print_memory(info, args, out);
     print_copied(model, out);
     print_adapters(info, out);
-    row(out, "backend");
-    fprintf(out, "%s, %d thread%s\n", info->backend, info->threads, info->threads == 1 ? "" : "s");
+    print_backend(info, out);
     print_gpu_note(info, out);
     row(out, "exactness");
     fprintf(out, "%s\n", info->exactness);
@@ -216,6 +221,7 @@ void info_print_stats(const struct conversation *conversation, const struct llam
     struct rusage usage = {0};
     row(stderr, "model");
     fprintf(stderr, "opened in %.2f s\n", conversation->open_seconds);
+    print_backend(llama3_model_info(conversation->model), stderr);
     print_gpu_note(llama3_model_info(conversation->model), stderr);
     print_copied(conversation->model, stderr);
     row(stderr, "prompt");

@@ -16,6 +16,7 @@
 static const char *const kv_names[] = {"f16", "f32", "int8", NULL}; /* enum llama3_kv_type */
 
 const char *const load_names[] = {"auto", "map", "read", NULL}; /* enum llama3_load */
+const char *const numa_names[] = {"auto", "off", NULL};
 
 /* From LLAMA3_INT4_PLAIN on. */
 static const char *const int4_names[] = {"uncalibrated", "calibrated", NULL};
@@ -33,6 +34,9 @@ const struct option_spec model_option_specs[N_MODEL_OPTIONS] = {
                "type of keys and values in memory (f16)"),
     OPT_INT('t', "threads", FIELD(threads), "N", 1, 1024,
             "threads that compute (every core it may use)", ALSO("num-thread")),
+    OPT_ONE_OF(0, "numa", FIELD(no_numa), "auto|off", numa_names,
+               "each thread's part of weights, keys and values on\n"
+               "its own memory node, if there are several (auto)"),
     OPT_MAYBE_ONE_OF(0, "int4", FIELD(int4), "HOW", int4_names,
                      "quantize to 4 bits while loading: uncalibrated, or\n"
                      "calibrated, which takes longer and is better; the\n"
@@ -170,5 +174,6 @@ struct llama3_model_options model_options(const struct model_args *args)
         .threads = args->threads,
         .int4 = (enum llama3_int4)args->int4,
         .load = (enum llama3_load)args->load,
+        .no_numa = args->no_numa != 0,
     };
 }

@@ -14,13 +14,15 @@ struct model_args {
     size_t context;   /* 0: the default */
     int kv;           /* enum llama3_kv_type */
     int threads;      /* 0: the default */
+    int no_numa;      /* 1: --numa off */
     int int4;         /* enum llama3_int4 */
     int load;         /* enum llama3_load */
     bool no_cache;
     struct option_texts loras; /* --lora, as they are given */
 };
 
-enum { MODEL_OPTION_CTX = 1, N_MODEL_OPTIONS = 8 }; /* index of --ctx; size of the table */
+enum { MODEL_OPTION_CTX = 1, N_MODEL_OPTIONS = 9 }; /* index of --ctx; size of the table */
+extern const char *const numa_names[];
 extern const struct option_spec model_option_specs[N_MODEL_OPTIONS];
 extern const char *const load_names[];
 

@@ -172,7 +172,7 @@ struct attention {
     struct buffer *y;
 };
 
-/* The tile that a job is of. */
+/* The tile that a job of a KV head is of. */
 static const struct row_tile *tile_of(const struct cpu *cpu, size_t job)
 {
     size_t low = 0, high = cpu->n_tiles;
@@ -186,7 +186,8 @@ static const struct row_tile *tile_of(const struct cpu *cpu, size_t job)
     return &cpu->tiles[low];
 }
 
-/* KV heads of tiles, or chunks of these. */
+/* Tiles, or chunks of these, KV head by head: a thread begins with heads that are on its memory
+ * node. */
 static void attend_jobs(void *arg, size_t first, size_t end)
 {
     const struct attention *a = arg;
@@ -194,13 +195,13 @@ static void attend_jobs(void *arg, size_t first, size_t end)
     float *q = cpu->scratch[thread_index()].q;
 
     for (size_t job = first; job < end; job++) {
-        const struct row_tile *tile = tile_of(cpu, job);
-        size_t i = job - tile->job, done = 0;
+        size_t head = job / cpu->n_jobs, i = job % cpu->n_jobs, done = 0;
+        const struct row_tile *tile = tile_of(cpu, i);
         if (tile->chunks == 0) {
-            attend_tile(cpu, a->layer, *tile, i, a->q, a->y);
+            attend_tile(cpu, a->layer, *tile, head, a->q, a->y);
             continue;
         }
-        size_t head = i / tile->chunks, chunk = i % tile->chunks;
+        size_t chunk = i - tile->job;
         while (last_chunk(cpu, tile->first + done) < chunk)
             done++;
         struct row_tile rest = {.first = tile->first + done, .count = tile->count - done};
@@ -236,7 +237,8 @@ void cpu_attend(struct backend *backend, size_t layer, const struct buffer *q, s
     const struct cpu *cpu = (const struct cpu *)backend;
     struct attention a = {cpu, layer, q, y};
 
-    team_share(cpu->team, cpu->n_jobs, 1, cpu->most_jobs, false, attend_jobs, &a);
+    team_share(cpu->team, cpu->shape.n_kv_heads * cpu->n_jobs, 1, cpu->most_jobs, false,
+               attend_jobs, &a);
     if (cpu->n_split > 0)
         cpu_share(cpu, cpu->n_tiles * cpu->shape.n_heads, 1, merge_chunks, &a);
 }
@@ -281,7 +283,7 @@ int attend_plan(struct cpu *cpu, struct llama3_error *err)
         tile->states = states;
         tile->job = cpu->n_jobs;
         states += split ? tile->count * cpu->shape.n_heads * chunks : 0;
-        cpu->n_jobs += split ? heads * chunks : heads;
+        cpu->n_jobs += split ? chunks : 1;
         cpu->n_split += split;
         longest = work > longest ? work : longest;
     }

@@ -5,9 +5,11 @@
 #include "backend/cpu/cpu.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/numa.h"
 #include "base/size.h"
 
 /* Scratch of all threads in one block. Every array starts on its own cache line. */
@@ -43,6 +45,7 @@ static int allocate_scratch(struct cpu *cpu, struct llama3_error *err)
         scratch->groups = (struct group_scratch *)(void *)(scratch->head + 3 * head);
         scratch->out = scratch->head + 3 * head + groups;
         next += floats;
+        numa_place(cpu->numa, numa_node(cpu->numa, i), scratch->panel, floats * sizeof(float));
     }
     return 0;
 }
@@ -78,6 +81,7 @@ static void cpu_close(struct backend *backend)
     if (cpu == NULL)
         return;
     team_close(cpu->team);
+    numa_close(cpu->numa);
     free(cpu->scratch);
     free(cpu->scratch_memory);
     free(cpu->inv_freq);
@@ -94,6 +98,20 @@ static void cpu_close(struct backend *backend)
     free(cpu->narrow_memory);
     free(cpu->ordered.data);
     free(cpu);
+}
+
+/* The memory nodes, and the description that names them. */
+static void find_nodes(struct cpu *cpu, bool wanted)
+{
+    char note[NUMA_NOTE] = "", nodes[NUMA_NOTE + 64] = "";
+    cpu->numa = wanted ? numa_open((size_t)cpu->threads, note) : NULL;
+    if (cpu->numa != NULL)
+        snprintf(nodes, sizeof nodes, ", %zu memory nodes", numa_nodes(cpu->numa));
+    else if (note[0] != '\0')
+        snprintf(nodes, sizeof nodes, ", memory nodes used as one: %s", note);
+    const char *name = cpu->kernels->description;
+    snprintf(cpu->description, sizeof cpu->description, "%.*s%s)", (int)strlen(name) - 1, name,
+             nodes);
 }
 
 static struct backend *cpu_open(const struct backend_options *options,
@@ -125,7 +143,8 @@ static struct backend *cpu_open(const struct backend_options *options,
     cpu->piece_numbers =
         UNIT_ROWS * shape->max_rows > PIECE_NUMBERS ? UNIT_ROWS * shape->max_rows : PIECE_NUMBERS;
     cpu->state_size = round_up(cpu->padded_dim + 2, LANES);
-    cpu->team = team_open(cpu->threads, err);
+    find_nodes(cpu, options->numa);
+    cpu->team = team_open(cpu->threads, cpu->numa, err);
     if (cpu->team == NULL || allocate_scratch(cpu, err) != 0 || allocate_batch(cpu, err) != 0) {
         cpu_close(&cpu->base);
         return NULL;
@@ -142,7 +161,7 @@ static const char *cpu_describe(const struct backend *backend, const char **exac
                            "OpenBLAS reads prompts with f32 or f16 weights: there to rounding"
                      : cpu->lack[0] != '\0' ? cpu->lack
                                             : "bit-identical for any threads, chunks and batches";
-    return cpu->kernels->description;
+    return cpu->description;
 }
 
 static bool cpu_weight_is_copy(const struct backend *backend, const struct weight *weight)
@@ -153,8 +172,7 @@ static bool cpu_weight_is_copy(const struct backend *backend, const struct weigh
 
 static void cpu_run(struct backend *backend, void (*fn)(void *arg), void *arg)
 {
-    (void)backend;
-    fn(arg);
+    numa_run(((struct cpu *)backend)->numa, 0, fn, arg);
 }
 
 static struct buffer *cpu_buffer(struct backend *backend, enum rows rows, size_t cols,

@@ -18,6 +18,8 @@
 #include "backend/pages.h"
 #include "base/threads.h"
 
+struct numa;
+
 struct weight {
     struct matrix matrix;       /* the matrix as it is mapped, or repacked */
     void *memory;               /* of a repacked or copied one */
@@ -36,9 +38,9 @@ struct buffer {
     size_t rows, cols, stride;
 };
 
-/* KV_PAGE positions of all layers: for each layer K as [n_kv_heads][head_dim][KV_PAGE], so that
- * one load serves many positions, then V as [n_kv_heads][KV_PAGE][padded_dim]. Of int8, pairs of
- * numbers lie side by side, as attend_page says. */
+/* KV_PAGE positions of all layers: [n_kv_heads][n_layers], so that a memory node can hold some of
+ * the heads; of each K as [head_dim][KV_PAGE], so that one load serves many positions, then V as
+ * [KV_PAGE][padded_dim]. Of int8, pairs of numbers lie side by side, as attend_page says. */
 struct cpu_page {
     struct page base;
     struct slab *slab;   /* that it is of, in kv.c */
@@ -81,9 +83,11 @@ struct cpu {
     const struct kernels *kernels;
     struct backend_shape shape;
     float *inv_freq; /* [head_dim / 2] */
+    struct numa *numa;
     struct team *team;
     int threads;
     bool use_blas;
+    char description[256];
     char lack[256];          /* why BLAS is missing, where a matrix needs it; or "" */
     float *blas_panels;      /* [threads][BLAS_ROWS][blas_cols] */
     size_t blas_cols;        /* of the widest matrix that BLAS gets */
@@ -124,7 +128,7 @@ struct cpu {
     float *cosine, *sine;     /* [max_rows][head_dim / 2] */
     struct row_tile *tiles;   /* [max_rows] */
     size_t n_tiles, n_split;  /* all, and those whose chunks are shared out */
-    size_t n_jobs, most_jobs; /* of attention: all, and of a piece at most */
+    size_t n_jobs, most_jobs; /* of attention: of a KV head, and of a piece at most */
     float *chunk_states; /* for each split tile [n_kv_heads][chunks][count][group][state_size] */
     size_t chunk_room;   /* floats allocated there */
     uint64_t n_linear;   /* linear operations so far */
@@ -150,17 +154,14 @@ void cpu_share(const struct cpu *cpu, size_t n, size_t least, piece_fn *piece, v
 static inline unsigned char *page_k(const struct cpu *cpu, struct page *page, size_t layer,
                                     size_t kv_head)
 {
-    size_t heads = layer * cpu->shape.n_kv_heads;
-    return ((struct cpu_page *)page)->data + heads * (cpu->k_bytes + cpu->v_bytes) +
-           kv_head * cpu->k_bytes;
+    size_t heads = kv_head * cpu->shape.n_layers + layer;
+    return ((struct cpu_page *)page)->data + heads * (cpu->k_bytes + cpu->v_bytes);
 }
 
 static inline unsigned char *page_v(const struct cpu *cpu, struct page *page, size_t layer,
                                     size_t kv_head)
 {
-    size_t heads = layer * cpu->shape.n_kv_heads;
-    return ((struct cpu_page *)page)->data + heads * (cpu->k_bytes + cpu->v_bytes) +
-           cpu->shape.n_kv_heads * cpu->k_bytes + kv_head * cpu->v_bytes;
+    return page_k(cpu, page, layer, kv_head) + cpu->k_bytes;
 }
 
 /* Columns [col, col + n) of a row to f32, by the fastest kernel; as matrix_expand(). */
@@ -203,6 +204,12 @@ void cpu_adapt(struct backend *backend, enum rows rows, struct buffer *const y[]
                size_t adapter, const struct buffer *x);
 
 /* weight.c */
+static inline size_t weight_units(const struct weight *w)
+{
+    return (w->matrix.rows + UNIT_ROWS - 1) / UNIT_ROWS;
+}
+/* The first of these units that is on a memory node. */
+size_t weight_start(const struct cpu *cpu, const struct weight *w, size_t node);
 struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix, enum weight_use use,
                           struct llama3_error *err);
 void cpu_weight_free(struct backend *backend, struct weight *weight);

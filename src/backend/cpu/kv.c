@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* kv.c: KV pages in the host's memory. */
+#include "config.h"
+
 #include "backend/cpu/cpu.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/numa.h"
 #include "base/size.h"
 
 /* Pages of less than a huge page are allocated some at a time, so that they lie in huge pages too:
@@ -34,6 +37,16 @@ static void unlist_slab(struct slab *slab)
         slab->next->link = slab->link;
 }
 
+/* Each memory node has some of the heads. */
+static void place_page(const struct cpu *cpu, unsigned char *data)
+{
+    size_t heads = cpu->shape.n_kv_heads, bytes = cpu->pool.page_bytes / heads;
+    for (size_t i = 0; i < numa_nodes(cpu->numa); i++) {
+        size_t first = numa_start(cpu->numa, heads, i), end = numa_start(cpu->numa, heads, i + 1);
+        numa_place(cpu->numa, i, data + first * bytes, (end - first) * bytes);
+    }
+}
+
 static struct slab *open_slab(struct cpu *cpu)
 {
     size_t bytes = cpu->pool.page_bytes, n = HUGE_PAGE / bytes + 1;
@@ -45,6 +58,7 @@ static struct slab *open_slab(struct cpu *cpu)
     while (n-- > 0) {
         slab->pages[n] = (struct cpu_page){{.next = slab->free}, slab, slab->memory + n * bytes};
         slab->free = &slab->pages[n].base;
+        place_page(cpu, slab->pages[n].data);
     }
     list_slab(cpu, slab);
     return slab;

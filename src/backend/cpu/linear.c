@@ -8,10 +8,13 @@
  * Partial sums of a row continue from panel to panel as vectors, in ascending columns. So the bits
  * do not depend on the panels.
  */
+#include "config.h"
+
 #include "backend/cpu/cpu.h"
 
 #include <string.h>
 
+#include "base/numa.h"
 #include "quant/dtype.h"
 
 /* How a matrix is cut into panels for a number of tokens. */
@@ -223,11 +226,6 @@ static struct narrow narrow_here(const struct linear *l)
 
 /* ---- grouped matrices ------------------------------------------------------------------------ */
 
-static size_t units_of(const struct weight *w)
-{
-    return (w->matrix.rows + UNIT_ROWS - 1) / UNIT_ROWS;
-}
-
 static const uint8_t *strips_at(const struct weight *w, size_t row)
 {
     return (const uint8_t *)w->matrix.data + row / STRIP * w->layout.bytes;
@@ -266,17 +264,23 @@ static void linear_groups(const struct linear *l, const struct row_range *p, str
 }
 
 /* The first rows of units [*first, end) that are of one matrix; moves *first past them. Units are
- * numbered across matrices. */
+ * numbered across matrices: those of the first memory node in each, of the second, and so on. */
 static struct row_range next_range(const struct linear *l, size_t *first, size_t end)
 {
     struct row_range p = {0};
-    size_t unit = *first;
-    while (unit >= units_of(l->w[p.i]))
-        unit -= units_of(l->w[p.i++]);
-    size_t left = units_of(l->w[p.i]) - unit, n = left < end - *first ? left : end - *first;
+    size_t node = 0, unit = *first, from = 0, to;
+    while (unit >= (to = weight_start(l->cpu, l->w[p.i], node + 1)) - from) {
+        unit -= to - from;
+        p.i = p.i + 1 < l->n ? p.i + 1 : 0;
+        node += p.i == 0;
+        from = weight_start(l->cpu, l->w[p.i], node);
+    }
+    size_t left = to - from - unit, n = left < end - *first ? left : end - *first;
 
-    p.row = unit * UNIT_ROWS;
-    p.rows = n < left ? n * UNIT_ROWS : l->w[p.i]->matrix.rows - p.row;
+    p.row = (from + unit) * UNIT_ROWS;
+    p.rows = n * UNIT_ROWS;
+    if (p.rows > l->w[p.i]->matrix.rows - p.row)
+        p.rows = l->w[p.i]->matrix.rows - p.row;
     p.next = strips_at(l->w[p.i], n < left ? p.row + p.rows : p.row);
     *first += n;
     return p;
@@ -313,7 +317,7 @@ static void share_units(struct linear *l)
 {
     size_t units = 0, bytes = 1;
     for (size_t i = 0; i < l->n; i++) {
-        units += units_of(l->w[i]);
+        units += weight_units(l->w[i]);
         if (l->w[i]->layout.bytes * UNIT_STRIPS > bytes)
             bytes = l->w[i]->layout.bytes * UNIT_STRIPS;
     }

@@ -3,13 +3,40 @@
  * weight.c: matrices as the CPU reads them. Mapped ones stay where they are. What can become strips
  * of groups (matrix_target()) does so where there are integer kernels for them, on all threads.
  */
+#include "config.h"
+
 #include "backend/cpu/cpu.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/numa.h"
 #include "base/size.h"
+
+size_t weight_start(const struct cpu *cpu, const struct weight *w, size_t node)
+{
+    return numa_start(cpu->numa, weight_units(w), node);
+}
+
+/* Moves each memory node's rows there, as they are in memory, or mapped: NULL. */
+static void place_rows(const struct cpu *cpu, const struct weight *w, char *memory)
+{
+    const struct matrix *m = &w->matrix;
+    bool grouped = is_grouped(m->type);
+    size_t unit = grouped ? w->layout.bytes * UNIT_STRIPS : w->row_bytes * UNIT_ROWS;
+    size_t all =
+        grouped ? group_bytes(m->type, &m->groups, m->rows, m->cols) : w->row_bytes * m->rows;
+
+    for (size_t i = 0; cpu->numa != NULL && m->parts == NULL && i < numa_nodes(cpu->numa); i++) {
+        size_t first = weight_start(cpu, w, i) * unit, end = weight_start(cpu, w, i + 1) * unit;
+        end = end < all ? end : all;
+        if (memory != NULL)
+            numa_place(cpu->numa, i, memory + first, end - first);
+        else
+            numa_place_mapped(cpu->numa, i, (const char *)m->data + first, end - first);
+    }
+}
 
 /* OpenBLAS is loaded for the first matrix that it multiplies. */
 static bool has_blas(struct cpu *cpu)
@@ -148,6 +175,7 @@ static int take_groups(struct cpu *cpu, struct weight *w, struct llama3_error *e
         return error_memory(err, "a matrix", bytes);
     m->data = w->memory;
     m->parts = NULL;
+    place_rows(cpu, w, w->memory);
     if (repack)
         cpu_share(cpu, (m->rows + REPACK_ROWS - 1) / REPACK_ROWS, 1, repack_rows,
                   &(struct repacking){&from, w});
@@ -223,6 +251,8 @@ struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix, 
         cpu_weight_free(backend, w);
         return NULL;
     }
+    if (use == WEIGHT_MATRIX && w->memory == NULL)
+        place_rows(cpu, w, NULL);
     return w;
 }
 
@@ -249,8 +279,8 @@ ptrdiff_t cpu_weight_load(struct backend *backend, struct weight *w, size_t most
         return 0;
     size_t bytes = matrix_bytes(&w->matrix), left = bytes - w->copied,
            n = left < most ? left : most;
-    if (w->coming == NULL)
-        w->coming = size_alloc_unset(bytes, 1);
+    if (w->coming == NULL && (w->coming = size_alloc_unset(bytes, 1)) != NULL)
+        place_rows(cpu, w, w->coming);
     if (w->coming == NULL)
         return -1;
     cpu_share(cpu, (n + COPY_UNIT - 1) / COPY_UNIT, 1, copy_units,

@@ -301,7 +301,7 @@ static struct backend *cuda_open(const struct backend_options *options,
     cuda->shared_bytes = properties.sharedMemPerBlockOptin;
     snprintf(cuda->name, sizeof cuda->name, "cuda (%.128s)", properties.name);
     cuda_pool_open(cuda);
-    cuda->team = team_open(cuda->threads, err);
+    cuda->team = team_open(cuda->threads, NULL, err);
     if (cuda->team == NULL || open_streams(cuda, err) != 0 || batch_open(cuda, err) != 0 ||
         (options->bf16_prompt && (cuda->blas = cublas_open(cuda->stream, err)) == NULL)) {
         cuda_close(&cuda->base);
