@@ -2,7 +2,6 @@
 /* What every room stands on: errors, sizes, buffers, UTF-8, files, JSON behind its guard. */
 #include <check.h>
 #include <malloc.h>
-#include <malloc.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>

@@ -254,9 +254,9 @@ enum heads { RANDOM, ONE_HUGE, ALL_EQUAL, LONG_TAIL, DENORMAL, ZERO, N_HEADS };
 struct codes {
     enum heads kind;
     size_t head_dim, padded, queries, count;
-    float *q;     /* [queries][head_dim] */
-    float *heads; /* [2][KV_PAGE][padded] K and V, zeros beyond head_dim */
-    char *k, *v;  /* as attend_page says */
+    float *q;      /* [queries][head_dim] */
+    float *heads;  /* [2][KV_PAGE][padded] K and V, zeros beyond head_dim */
+    int8_t *k, *v; /* as attend_page says */
     float *scales[2];
 };
 
@@ -286,7 +286,7 @@ static void fill_heads(struct codes *c)
 /* By the table's store, which is the scalar one's, bit by bit. */
 static void store_heads(const struct kernels *kernels, struct codes *c, size_t slot)
 {
-    char row[2][600];
+    int8_t row[2][600];
     for (size_t part = 0; part < 2; part++) {
         const float *head = c->heads + (part * KV_PAGE + slot) * c->padded;
         kernels->kv[LLAMA3_KV_INT8].store(head, row[part], c->head_dim);
