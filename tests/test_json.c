@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "failing.h"
 #include "run.h"
 
 static struct llama3_error err;
@@ -166,43 +167,6 @@ START_TEST(large_integers_are_numbers)
 END_TEST
 
 /* ---- without memory ---------------------------------------------------------------------- */
-
-/* Allocations until one fails, after which all succeed again: the worst case, for then a caller
- * that didn't notice goes on. 0: none fails. */
-static size_t fails_in;
-
-static bool fails(void)
-{
-    return fails_in > 0 && --fails_in == 0;
-}
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_malloc(size_t size)
-{
-    return fails() ? NULL : __real_malloc(size);
-}
-
-void *__real_calloc(size_t n, size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__real_realloc(void *memory, size_t size);
-void *__wrap_realloc(void *memory, size_t size);
-void *__wrap_realloc(void *memory, size_t size)
-{
-    return fails() ? NULL : __real_realloc(memory, size);
-}
-
-char *__real_strdup(const char *text);
-char *__wrap_strdup(const char *text);
-char *__wrap_strdup(const char *text)
-{
-    return fails() ? NULL : __real_strdup(text);
-}
 
 /* jansson's, each at the end of a page that nothing follows, so that a byte beyond is a crash. */
 enum { PAGE = 4096 };
