@@ -23,10 +23,8 @@ size_t weight_start(const struct cpu *cpu, const struct weight *w, size_t node)
 static void place_rows(const struct cpu *cpu, const struct weight *w, char *memory)
 {
     const struct matrix *m = &w->matrix;
-    bool grouped = is_grouped(m->type);
-    size_t unit = grouped ? w->layout.bytes * UNIT_STRIPS : w->row_bytes * UNIT_ROWS;
-    size_t all =
-        grouped ? group_bytes(m->type, &m->groups, m->rows, m->cols) : w->row_bytes * m->rows;
+    size_t unit = is_grouped(m->type) ? w->layout.bytes * UNIT_STRIPS : w->row_bytes * UNIT_ROWS;
+    size_t all = matrix_bytes(m);
 
     for (size_t i = 0; cpu->numa != NULL && m->parts == NULL && i < numa_nodes(cpu->numa); i++) {
         size_t first = weight_start(cpu, w, i) * unit, end = weight_start(cpu, w, i + 1) * unit;
