@@ -4,9 +4,9 @@
  * happens while someone waits: SLOW_OPEN, SLOW_LOAD, SLOW_PROMPT and SLOW_TEXT are milliseconds for
  * opening a model, for each report on its weights, for each report on the prompt and for each piece
  * of text, SLOW_RESERVE those for asking for room on the disk. SAY is the answer instead of the
- * model's, THINK its thoughts. FULL is a directory with no room for files; from the call FULL_SYNC
- * of fdatasync() on there is none anywhere. SIGNAL_SYNC is a number of such a call, a colon and the
- * signal that comes there. RESOLVE has the addresses of every name.
+ * model's, word by word, THINK its thoughts. FULL is a directory with no room for files; from the
+ * call FULL_SYNC of fdatasync() on there is none anywhere. SIGNAL_SYNC is a number of such a call,
+ * a colon and the signal that comes there. RESOLVE has the addresses of every name.
  */
 #include "config.h" /* fallocate */
 
@@ -61,7 +61,13 @@ static int on_text(void *arg, const char *text, size_t length)
     sleep_for("SLOW_TEXT");
     if (say == NULL)
         return real->on_text(arg, text, length);
-    real->on_text(arg, say, strlen(say));
+    do {
+        size_t n = strcspn(say, " ") + 1, left = strlen(say);
+        n = n < left ? n : left;
+        real->on_text(arg, say, n);
+        say += n;
+        sleep_for(*say != '\0' ? "SLOW_TEXT" : "");
+    } while (*say != '\0');
     return 1;
 }
 

@@ -221,14 +221,16 @@ think="--temperature 0 -n 30 --template '$tmp/thinks.jinja' -p x"
 esc=$(printf '\033')
 looks()
 {
-    terminal capture-pane -e -p -t test | grep -q -e "$1" || {
+    # without what only says that there are no colors
+    terminal capture-pane -e -p -t test | sed "s/$esc\[39m//g; s/$esc\[49m//g" >"$tmp/looks"
+    grep -q -e "$1" "$tmp/looks" || {
         fail "$last: expected '$1' on the screen, found:"
-        terminal capture-pane -e -p -t test | sed '/^$/d; s/^/    |/' | cat -v
+        sed '/^$/d; s/^/    |/' "$tmp/looks" | cat -v
     }
 }
 start "THINK='a thought' SAY='an answer'" "$think"
 sees '^\[0\]$'
-looks "^$esc\[2ma thought"
+looks "^$esc\[2ma$esc\[0m $esc\[2mthought"
 looks "^$esc\[0m.*an answer\$" # the reset stands before the next character
 never_saw 'think>'
 start "NO_COLOR=1 THINK='a thought' SAY='an answer'" "$think"
@@ -249,6 +251,50 @@ start "SLOW_TEXT=300" "$think -n 600"
 sees '.' # thoughts have begun
 keys C-c
 sees '^\[130\]$'
+
+# Markdown is styled, and words wrap at the width, in narrower and wider windows too; every character
+# is there. --plain, a dumb terminal and --raw have the text as it is.
+markdown='# Big words
+
+Some **bold** and `code` words that need more than one line of a screen with 78 columns.
+
+```c
+a *b; /* code that is longer than a line of the screen is left to the terminal, as it is */
+```'
+start "SAY='$markdown'" "--temperature 0 -p x"
+sees '^\[0\]$'
+looks "$esc\[2m#$esc\[0m $esc\[1mBig$esc\[0m $esc\[1mwords"
+looks "$esc\[2m\*\*$esc\[0;1mbold$esc\[0;2m\*\*"
+looks "$esc\[36mcode$esc\[2m"
+looks "^$esc\[2m\`\`\`c"
+sees '^Some \*\*bold\*\* and `code` words that need more than one line of a screen with$'
+sees '^78 columns\.$'
+sees '^a \*b; /\* code that is longer than a line of the screen is left to the terminal$'
+terminal capture-pane -J -p -t test | grep -q 'left to the terminal, as it is \*/$' ||
+    fail "$last: a newline in a line of code"
+for plain in "NO_COLOR=1 SAY" "TERM=dumb SAY" "NO_COLOR= SAY"; do
+    option=
+    [ "$plain" = "NO_COLOR= SAY" ] && option=--color=never
+    start "$plain='$markdown'" "--temperature 0 $option -p x"
+    sees '^\[0\]$' && sees '^Some \*\*bold\*\* and'
+    ! terminal capture-pane -e -p -t test | grep -q "$esc" || fail "$last: expected no styles"
+done
+for plain in --plain --raw; do
+    start "SAY='$markdown'" "--temperature 0 $plain -p x"
+    sees '^\[0\]$' && sees '^Some \*\*bold\*\* and .* of a screen with 7$'
+    ! terminal capture-pane -e -p -t test | grep -q "$esc" || fail "$last: expected no styles"
+done
+words='one two three four five six seven eight nine ten eleven twelve thirteen fourteen'
+start "SLOW_TEXT=300 SAY='$words'" "--temperature 0 -p x"
+sees '^one two'
+terminal resize-window -t test -x 20
+sees '^\[0\]$'
+for word in ten eleven twelve thirteen fourteen; do
+    screen | grep -qw $word || {
+        fail "$last: '$word' is cut:"
+        screen | sed '/^$/d; s/^/    |/'
+    }
+done
 
 # Nor does what a vocabulary holds; and no floats either.
 printf 'one\033[31m\302\233x\n' >"$tmp/say"

@@ -43,7 +43,7 @@ done'
 _llama3_options()
 {
     case $1 in
-    llama3) echo '--prompt --file --session --system --raw --template --template-arg --date --model --ctx --kv --threads --numa --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --think --show-prompt --info --stats --quiet --verbose --help --version' ;;
+    llama3) echo '--prompt --file --session --system --raw --template --template-arg --date --model --ctx --kv --threads --numa --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --think --plain --color --show-prompt --info --stats --quiet --verbose --help --version' ;;
     llama3-bench) echo '--model --synthetic --type --prompt --decode --batch --context --kv --load --threads --numa --chunk --lora-rank --rounds --json --quiet --help --version --gpu-layers --kv-gpu --device --gpu-bf16-prompt' ;;
     llama3-eval) echo '--logits --tokenize --detokenize --perplexity --kl --tokens --file --special --json-lines --pretokens --json --model --ctx --kv --threads --numa --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --quiet --help --version' ;;
     llama3-pull) echo '--include --exclude --revision --local-dir --list --remove --verify --yes --int4 --drop-source --offline --jobs --threads --quiet --help --version' ;;
@@ -86,6 +86,7 @@ _llama3_kind()
     'llama3 --presence-penalty' | 'llama3 --presence-penalty=') echo ':text' ;;
     'llama3 -s' | 'llama3 --seed' | 'llama3 --seed=') echo ':text' ;;
     'llama3 --think' | 'llama3 --think=') echo 'show hide' ;;
+    'llama3 --color' | 'llama3 --colour' | 'llama3 --color=' | 'llama3 --colour=') echo 'auto always never' ;;
     'llama3-bench -m' | 'llama3-bench --model' | 'llama3-bench --model=') echo ':model' ;;
     'llama3-bench --synthetic' | 'llama3-bench --synthetic=') echo ':text' ;;
     'llama3-bench --type' | 'llama3-bench --type=') echo 'int4 int8 bf16 f32 gptq awq nf4 w8a8 fp8 mxfp4 nvfp4 q4_0 q4_1 q5_0 q5_1 q8_0 q2_k q3_k q4_k q5_k q6_k q8_k iq1_s iq1_m iq2_xxs iq2_xs iq2_s iq3_xxs iq3_s iq4_nl iq4_xs tq1_0 tq2_0' ;;

@@ -8,6 +8,7 @@
 
 #include "tool/say.h"
 #include "tool/session_file.h"
+#include "tool/terminal.h"
 
 #define FIELD(name) offsetof(struct args, name)
 
@@ -82,6 +83,9 @@ static const struct option_spec output_specs[] = {
     OPT_ONE_OF(0, "think", FIELD(think), "show|hide", thinks,
                "thoughts of a model that thinks before it answers\n"
                "(show)"),
+    OPT_FLAG(0, "plain", FIELD(plain), "answers as they are, not as Markdown in a terminal"),
+    OPT_ONE_OF(0, "color", FIELD(color), "auto|always|never", terminal_colors,
+               "styles (auto: on a terminal that has them)", ALSO("colour")),
     OPT_FLAG(0, "show-prompt", FIELD(show_prompt), "the prompt as the model reads it, on stderr"),
     OPT_FLAG(0, "info", FIELD(info), "what the model is and needs, instead of answering"),
     OPT_FLAG(0, "stats", FIELD(stats), "counts, speed, memory and seed, on stderr"),
@@ -150,6 +154,7 @@ bool args_begin(struct args *args, int argc, char **argv, int *status)
     };
     if (!options_begin(&set, argc, argv, status))
         return false;
+    terminal_set_color((enum terminal_color)args->color);
     *status = check_combinations(args);
     if (*status == STATUS_OK)
         *status = template_read(&args->template);

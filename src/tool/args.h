@@ -27,7 +27,8 @@ struct args {
     struct option_texts stop;
     /* what is shown */
     int think; /* enum think */
-    bool show_prompt, info, stats, verbose;
+    int color; /* enum terminal_color */
+    bool plain, show_prompt, info, stats, verbose;
 };
 
 /* The options of an answer; offsets count from struct args. */

@@ -82,7 +82,7 @@ static int show(const struct eval_args *args, const struct llama3_model *model,
     struct llama3_detokenizer *detokenizer = llama3_detokenizer_open(model, args->special, err);
     const char *text = "";
     size_t n = 0;
-    terminal_answer_begin(NULL);
+    terminal_answer_begin(NULL, false);
     for (size_t i = 0; detokenizer != NULL && text != NULL && i <= ids->n && !ferror(stdout); i++) {
         text = i < ids->n ? llama3_detokenizer_next(detokenizer, ids->ids[i], &n, err)
                           : llama3_detokenizer_finish(detokenizer, &n, err);

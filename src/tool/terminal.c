@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "tool/markdown.h"
 #include "tool/say.h"
 
 /* ---- drawn lines --------------------------------------------------------------------------- */
@@ -26,10 +27,32 @@ bool terminal_can_draw(void)
     return is_drawable(STDERR_FILENO);
 }
 
-bool terminal_can_dim(void)
+const char *const terminal_colors[] = {[TERMINAL_COLOR_AUTO] = "auto",
+                                       [TERMINAL_COLOR_ALWAYS] = "always",
+                                       [TERMINAL_COLOR_NEVER] = "never",
+                                       NULL};
+
+static enum terminal_color color_mode;
+
+void terminal_set_color(enum terminal_color color)
+{
+    color_mode = color;
+}
+
+bool terminal_has_color(FILE *out)
 {
     const char *no_color = getenv("NO_COLOR");
-    return is_drawable(STDOUT_FILENO) && (no_color == NULL || no_color[0] == '\0');
+    if (color_mode != TERMINAL_COLOR_AUTO)
+        return color_mode == TERMINAL_COLOR_ALWAYS;
+    return is_drawable(fileno(out)) && (no_color == NULL || no_color[0] == '\0');
+}
+
+/* Columns of the terminal on stdout; 0: it is none, or one that says nothing about itself. */
+static size_t answer_columns(void)
+{
+    struct winsize window;
+    bool known = is_drawable(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0;
+    return known ? window.ws_col : 0;
 }
 
 void terminal_size(size_t *columns, size_t *lines)
@@ -80,7 +103,9 @@ void terminal_erase(void)
 static struct {
     const char *label; /* NULL: it is there already */
     bool failed;
-    char last; /* byte written, 0: none yet */
+    char last; /* byte of the text, 0: none yet */
+    bool renders, renders_thought;
+    struct markdown markdown; /* if it renders */
 } answer;
 
 /* Length of the control character at text[0], 0 if it is none: C0 apart from tab and newline, DEL,
@@ -109,11 +134,36 @@ void terminal_text(FILE *out, const char *text, size_t length)
     }
 }
 
-void terminal_answer_begin(const char *label)
+void terminal_answer_begin(const char *label, bool markdown)
 {
+    bool color = terminal_has_color(stdout);
+    markdown_free(&answer.markdown);
     answer.label = label;
     answer.failed = false;
     answer.last = 0;
+    answer.renders = markdown && (answer_columns() > 0 || color_mode == TERMINAL_COLOR_ALWAYS);
+    answer.renders_thought = false;
+    bool labeled = label != NULL && isatty(STDERR_FILENO);
+    markdown_begin(&answer.markdown, color, labeled ? strlen(label) : 0);
+}
+
+/* Of no bytes: writes what is held. */
+static void render(const char *text, size_t length, bool thought)
+{
+    struct markdown *markdown = &answer.markdown;
+    struct buf *out = &markdown->wrap.out;
+    markdown->wrap.columns = answer_columns();
+    if (length == 0 || thought != answer.renders_thought)
+        markdown_end(markdown);
+    if (thought != answer.renders_thought)
+        markdown->base = thought ? STYLE_DIM : 0;
+    answer.renders_thought = thought;
+    markdown_text(markdown, text, length);
+    fwrite(out->data, 1, out->size, stdout);
+    answer.failed = answer.failed || out->failed;
+    if (out->failed)
+        say_error("not enough memory");
+    buf_clear(out);
 }
 
 static int put_answer(const char *text, size_t length, bool dim)
@@ -124,15 +174,18 @@ static int put_answer(const char *text, size_t length, bool dim)
     answer.label = NULL;
     if (answer.failed)
         return -1;
-    if (length == 0)
-        return 0;
-    answer.last = text[length - 1];
-    /* Each piece ends its own dimming: whatever comes next on the terminal is not the thought's. */
-    fputs(dim ? "\033[2m" : "", stdout);
-    terminal_text(stdout, text, length);
-    fputs(dim ? "\033[0m" : "", stdout);
+    if (length > 0)
+        answer.last = text[length - 1];
+    if (answer.renders) {
+        render(text, length, dim);
+    } else if (length > 0) {
+        /* Each piece ends its own dimming: whatever comes next on the terminal is no thought. */
+        fputs(dim ? "\033[2m" : "", stdout);
+        terminal_text(stdout, text, length);
+        fputs(dim ? "\033[0m" : "", stdout);
+    }
     if (fflush(stdout) == 0 && !ferror(stdout))
-        return 0;
+        return answer.failed ? -1 : 0;
     if (errno != EPIPE)
         say_error("stdout: %s", strerror(errno));
     answer.failed = true;
@@ -156,7 +209,8 @@ bool terminal_answer_in_line(void)
 
 int terminal_answer_end(void)
 {
-    return answer.last == '\n' ? 0 : terminal_answer("\n", 1);
+    int rc = answer.renders ? put_answer("", 0, answer.renders_thought) : 0;
+    return answer.last == '\n' ? rc : terminal_answer("\n", 1);
 }
 
 /* ---- questions ----------------------------------------------------------------------------- */

@@ -24,15 +24,23 @@ void terminal_erase(void);
  * (escape sequences) are shown as U+FFFD. In a pipe or file every byte passes. */
 void terminal_text(FILE *out, const char *text, size_t length);
 
-/* An answer on stdout, flushed as it comes. The label goes to stderr before the first word. */
-void terminal_answer_begin(const char *label);
+/* --color: the choices of that option. */
+enum terminal_color { TERMINAL_COLOR_AUTO, TERMINAL_COLOR_ALWAYS, TERMINAL_COLOR_NEVER };
+extern const char *const terminal_colors[]; /* NULL-terminated */
+void terminal_set_color(enum terminal_color color);
+/* Whether text in this stream is styled: auto styles on a terminal that can, unless NO_COLOR is
+ * set. */
+bool terminal_has_color(FILE *out);
+
+/* An answer on stdout, flushed as it comes. The label goes to stderr before the first word. With
+ * markdown, a terminal shows it as such and wraps words at its width; with --color=always, what is
+ * no terminal gets styles as well. Everything else gets the text as it is. */
+void terminal_answer_begin(const char *label, bool markdown);
 /* Whole UTF-8 characters. -1 once stdout took no more; the error is then on stderr, unless it is a
  * pipe that nobody reads any more. */
 int terminal_answer(const char *text, size_t length);
-/* The same, dimmed; after terminal_can_dim(). */
+/* The same, dimmed; if terminal_has_color(stdout). */
 int terminal_thought(const char *text, size_t length);
-/* Whether stdout is a terminal that dims text, and nobody asked for none of that (NO_COLOR). */
-bool terminal_can_dim(void);
 /* Whether the answer so far ends within a line. */
 bool terminal_answer_in_line(void);
 /* The newline at the end, where the answer has none. */

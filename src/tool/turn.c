@@ -118,7 +118,7 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
     const struct args *args = c->args;
     const bool thinks = !c->raw && llama3_model_info(c->model)->thinks;
     struct listener listener = {
-        .said = said, .think = (enum think)args->think, .dims = terminal_can_dim()};
+        .said = said, .think = (enum think)args->think, .dims = terminal_has_color(stdout)};
     struct llama3_error err = {.size = sizeof err};
     struct llama3_result result = {.size = sizeof result};
     struct llama3_generation generation = {
@@ -138,7 +138,7 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
     generation.sampling = args_sampling(args, c->model, &err);
     if (generation.sampling == NULL)
         return failed(&err);
-    terminal_answer_begin(c->label);
+    terminal_answer_begin(c->label, !c->raw && !args->plain);
     do { /* again if a late ^C for the previous answer ended it */
         interrupt_begin(c->session);
         progress_start("reading the prompt", known(c->session, prompt, n), n);
