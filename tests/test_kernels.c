@@ -209,78 +209,186 @@ static void attend_thrice(const struct kernels *kernels, enum llama3_kv_type typ
     }
 }
 
-static void test_attend(enum llama3_kv_type type, size_t queries, size_t head_dim, size_t count)
+/* What heads hold. Codes are made of the first ones; the others have numbers that aren't finite:
+ * one of K, one of V, one of each K. */
+enum heads {
+    RANDOM,
+    ONE_HUGE,
+    ALL_EQUAL,
+    LONG_TAIL,
+    DENORMAL,
+    ZERO,
+    CODED,
+    K_INFINITE = CODED,
+    K_NAN,
+    V_INFINITE,
+    ALL_INFINITE,
+    N_HEADS
+};
+
+/* [2][KV_PAGE][padded]: K and V, zeros beyond head_dim; in the range of f16 if they are to be so
+ * stored. */
+static float *make_heads(enum heads kind, bool half, const float *q /* [head_dim] */,
+                         size_t head_dim, size_t padded, size_t count)
+{
+    static const float sizes[CODED] = {1, 1, 0, 1, 1e-39f, 0};
+    float *out = size_alloc_aligned(2 * KV_PAGE * padded, sizeof(float));
+    if (out == NULL)
+        exit(2);
+    for (size_t i = 0; i < 2 * KV_PAGE; i++) {
+        float size = kind == DENORMAL && half ? 4e-6f : kind < CODED ? sizes[kind] : 1;
+        if (kind == LONG_TAIL) /* of scores, and heads of V of every size */
+            size = ldexpf(1, i < KV_PAGE ? -(int)i / 4 : (int)i % (half ? 30 : 40) - 20);
+        for (size_t d = 0; d < head_dim; d++)
+            out[i * padded + d] = kind == ALL_EQUAL                    ? (float)(d % 7) - 3
+                                  : kind == ONE_HUGE && i == count / 2 ? 40 * q[d]
+                                                                       : size * random_float();
+    }
+    size_t odd = kind == V_INFINITE ? KV_PAGE + count / 2 : count / 2;
+    if (kind == K_INFINITE || kind == K_NAN || kind == V_INFINITE)
+        out[odd * padded + head_dim / 2] = kind == K_NAN ? NAN : INFINITY;
+    for (size_t j = 0; kind == ALL_INFINITE && j < KV_PAGE; j++)
+        out[j * padded] = INFINITY;
+    return out;
+}
+
+/* K and V of a page as they are stored, and as numbers. */
+struct floats {
+    size_t head_dim, padded, count;
+    float *k, *v; /* [head_dim][KV_PAGE], [KV_PAGE][padded] */
+    uint16_t *k16, *v16;
+};
+
+static struct floats make_floats(const float *heads, bool half, size_t head_dim, size_t padded,
+                                 size_t count)
+{
+    struct floats f = {.head_dim = head_dim, .padded = padded, .count = count};
+    size_t n_k = head_dim * KV_PAGE, n_v = KV_PAGE * padded;
+    f.k = size_alloc_aligned(n_k, sizeof(float));
+    f.v = size_alloc_aligned(n_v, sizeof(float));
+    f.k16 = size_alloc_aligned(n_k, sizeof(uint16_t));
+    f.v16 = size_alloc_aligned(n_v, sizeof(uint16_t));
+    if (f.k == NULL || f.v == NULL || f.k16 == NULL || f.v16 == NULL)
+        exit(2);
+    for (size_t i = 0; i < n_k; i++)
+        f.k[i] = heads[i % KV_PAGE * padded + i / KV_PAGE];
+    memcpy(f.v, heads + KV_PAGE * padded, n_v * sizeof(float));
+    scalar->kv[LLAMA3_KV_F16].store(f.k, f.k16, n_k);
+    scalar->kv[LLAMA3_KV_F16].store(f.v, f.v16, n_v);
+    if (half) {
+        dtype_expand(DTYPE_F16, f.k16, f.k, n_k);
+        dtype_expand(DTYPE_F16, f.v16, f.v, n_v);
+    }
+    return f;
+}
+
+/* What attend_thrice computes, in double precision: scores become shares of 1. */
+static void shares_of(const struct floats *f, const float *q, double shares[KV_PAGE],
+                      double errors[KV_PAGE])
+{
+    double max = -INFINITY, sum = 0;
+    for (size_t j = 0; j < KV_PAGE; j++) {
+        double magnitudes = 0;
+        shares[j] = 0;
+        for (size_t d = 0; d < f->head_dim; d++) {
+            double product = 4 * (double)q[d] * (double)f->k[d * KV_PAGE + j];
+            shares[j] += product;
+            magnitudes += fabs(product);
+        }
+        /* A sum in f32 is off by so much at most, and its exp in proportion. */
+        errors[j] = expm1(2 * (double)f->head_dim * 0x1p-24 * magnitudes) + 2e-6;
+        max = fmax(max, shares[j]);
+    }
+    for (size_t j = 0; j < KV_PAGE; j++)
+        sum += shares[j] = exp(shares[j] - max) * (j < f->count ? 3 : 1);
+    for (size_t j = 0; j < KV_PAGE; j++)
+        shares[j] /= sum;
+}
+
+/* A state against double precision: every sum of V within what f32 may lose. What is no finite
+ * number there is none here. */
+static void exact(const char *what, const struct floats *f, const float *q, const float *state)
+{
+    double shares[KV_PAGE], errors[KV_PAGE];
+    shares_of(f, q, shares, errors);
+    for (size_t d = 0; d < f->head_dim; d++) {
+        double found = (double)(state[d] / state[f->padded + 1]), out = 0, size = 0;
+        for (size_t j = 0; j < KV_PAGE; j++) {
+            out += shares[j] * (double)f->v[j * f->padded + d];
+            size += shares[j] * fabs((double)f->v[j * f->padded + d]);
+        }
+        double allowed = 3 * KV_PAGE * (0x1p-24 * size + 2 * (double)FLT_TRUE_MIN);
+        for (size_t j = 0; j < KV_PAGE; j++)
+            if (shares[j] > 0)
+                allowed += shares[j] * fabs((double)f->v[j * f->padded + d] - out) * errors[j];
+        if (isfinite(out) ? !(fabs(found - out) <= allowed) : isfinite(found)) {
+            printf("%s (%s): [%zu] is %.9g, expected %.9g within %.3g\n", what, fast->name, d,
+                   found, out, allowed);
+            failures++;
+            return;
+        }
+    }
+}
+
+static void test_attend(enum llama3_kv_type type, enum heads kind, size_t queries, size_t head_dim,
+                        size_t count)
 {
     char what[80];
     size_t padded = round_up(head_dim, LANES), state = round_up(padded + 2, LANES);
-    float *k = floats(head_dim * KV_PAGE), *v = floats(KV_PAGE * padded);
     float *q = floats(queries * head_dim);
-    uint16_t *k16 = size_alloc_aligned(head_dim * KV_PAGE, 2);
-    uint16_t *v16 = size_alloc_aligned(KV_PAGE * padded, 2);
+    /* A single score that is -infinity would leave nothing. */
+    count = kind == K_INFINITE && count < 2 ? 2 : count;
+    bool half = type == LLAMA3_KV_F16;
+    float *heads = make_heads(kind, half, q, head_dim, padded, count);
+    struct floats f = make_floats(heads, half, head_dim, padded, count);
     float *states[3] = {floats(queries * state), floats(queries * state), floats(queries * state)};
 
-    if (k16 == NULL || v16 == NULL)
-        exit(2);
-    scalar->kv[LLAMA3_KV_F16].store(k, k16, head_dim * KV_PAGE);
-    scalar->kv[LLAMA3_KV_F16].store(v, v16, KV_PAGE * padded);
-    bool half = type == LLAMA3_KV_F16;
     struct attend_page a = {.head_dim = head_dim,
                             .padded_dim = padded,
                             .scale = 4,
                             .state_size = state,
-                            .k = half ? (const void *)k16 : k,
-                            .v = half ? (const void *)v16 : v,
-                            .next = k};
-    snprintf(what, sizeof what, "attend %s, %zu queries of %zu, %zu positions",
-             half ? "f16" : "f32", queries, head_dim, count);
+                            .k = half ? (const void *)f.k16 : f.k,
+                            .v = half ? (const void *)f.v16 : f.v,
+                            .next = f.k};
+    snprintf(what, sizeof what, "attend %s, heads %d, %zu queries of %zu, %zu positions",
+             half ? "f16" : "f32", kind, queries, head_dim, count);
     attend_thrice(scalar, type, a, q, queries, count, states[0]);
     while (next_table()) {
         attend_thrice(fast, type, a, q, queries, count, states[1]);
         for (size_t i = 0; i < queries; i++) {
-            near(what, states[1] + i * state, states[0] + i * state, head_dim, 16);
-            near(what, states[1] + i * state + padded, states[0] + i * state + padded, 2, 16);
+            exact(what, &f, q + i * head_dim, states[1] + i * state);
+            if (kind < CODED && kind != LONG_TAIL) { /* whose sums of V have every size */
+                near(what, states[1] + i * state, states[0] + i * state, head_dim, 16);
+                near(what, states[1] + i * state + padded, states[0] + i * state + padded, 2, 16);
+            }
             attend_thrice(fast, type, a, q + i * head_dim, 1, count, states[2] + i * state);
         }
         same(what, states[1], states[2], queries * state * sizeof(float));
     }
-    free(k), free(v), free(q), free(k16), free(v16), free(states[0]), free(states[1]),
-        free(states[2]);
+    free(q), free(heads), free(f.k), free(f.v), free(f.k16), free(f.v16);
+    free(states[0]), free(states[1]), free(states[2]);
 }
 
 /* ---- attention to codes ------------------------------------------------------------------ */
 
-enum heads { RANDOM, ONE_HUGE, ALL_EQUAL, LONG_TAIL, DENORMAL, ZERO, N_HEADS };
-
 struct codes {
-    enum heads kind;
     size_t head_dim, padded, queries, count;
     float *q;      /* [queries][head_dim] */
-    float *heads;  /* [2][KV_PAGE][padded] K and V, zeros beyond head_dim */
+    float *heads;  /* as of make_heads */
     int8_t *k, *v; /* as attend_page says */
     float *scales[2];
 };
 
-static void fill_heads(struct codes *c)
+static void make_codes(struct codes *c, enum heads kind)
 {
-    static const float sizes[N_HEADS] = {1, 1, 0, 1, 1e-42f, 0};
     c->q = floats(c->queries * c->head_dim);
-    c->heads = size_alloc_aligned(2 * KV_PAGE * c->padded, sizeof(float));
+    c->heads = make_heads(kind, false, c->q, c->head_dim, c->padded, c->count);
     c->k = size_alloc_aligned(c->head_dim + sizeof(float), KV_PAGE);
     c->v = size_alloc_aligned(c->padded + sizeof(float), KV_PAGE);
-    if (c->heads == NULL || c->k == NULL || c->v == NULL)
+    if (c->k == NULL || c->v == NULL)
         exit(2);
     c->scales[0] = (float *)(void *)(c->k + c->head_dim * KV_PAGE);
     c->scales[1] = (float *)(void *)(c->v + c->padded * KV_PAGE);
-    for (size_t i = 0; i < 2 * KV_PAGE; i++) {
-        float size = sizes[c->kind];
-        if (c->kind == LONG_TAIL) /* of scores, and heads of V of every size */
-            size = ldexpf(1, i < KV_PAGE ? -(int)i / 4 : (int)i % 40 - 20);
-        for (size_t d = 0; d < c->head_dim; d++)
-            c->heads[i * c->padded + d] = c->kind == ALL_EQUAL ? (float)(d % 7) - 3
-                                          : c->kind == ONE_HUGE && i == c->count / 2
-                                              ? 40 * c->q[d]
-                                              : size * random_float();
-    }
 }
 
 /* By the table's store, which is the scalar one's, bit by bit. */
@@ -335,11 +443,10 @@ static void test_codes(enum heads kind, size_t queries, size_t head_dim, size_t 
 {
     char what[80];
     size_t padded = round_up(head_dim, LANES), state = round_up(padded + 2, LANES);
-    struct codes c = {
-        .kind = kind, .head_dim = head_dim, .padded = padded, .queries = queries, .count = count};
+    struct codes c = {.head_dim = head_dim, .padded = padded, .queries = queries, .count = count};
     size_t n = queries * state, k_bytes = KV_PAGE * (head_dim + sizeof(float));
     float *states[3] = {floats(n), floats(n), floats(n)}, *q[2] = {NULL, NULL};
-    fill_heads(&c);
+    make_codes(&c, kind);
     char *k = size_alloc_aligned(1, k_bytes);
     snprintf(what, sizeof what, "int8, heads %d, %zu queries of %zu, %zu positions", kind, queries,
              head_dim, count);
@@ -756,11 +863,12 @@ static void test_all(void)
             test_pairs(1 + pick(41), tokens, BF16_COLS * (1 + pick(40)));
     for (size_t dim = 0; dim < 5; dim++)
         for (size_t group = 0; group < 6; group++)
-            for (int type = 0; type < 2; type++)
-                test_attend((enum llama3_kv_type)type, groups[group], dims[dim], 1 + pick(KV_PAGE));
+            for (int kind = 0; kind < 2 * N_HEADS; kind++)
+                test_attend(kind % 2 == 0 ? LLAMA3_KV_F16 : LLAMA3_KV_F32, (enum heads)(kind / 2),
+                            groups[group], dims[dim], 1 + pick(KV_PAGE));
     for (size_t dim = 0; dim < 5; dim++)
         for (size_t group = 0; group < 6; group++)
-            for (int kind = 0; kind < N_HEADS; kind++)
+            for (int kind = 0; kind < CODED; kind++)
                 test_codes((enum heads)kind, groups[group], dims[dim], 1 + pick(KV_PAGE));
     for (size_t n = 1; n < 200; n += 1 + n / 3)
         test_elements(n);
