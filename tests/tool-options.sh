@@ -37,6 +37,14 @@ refused "--seed: expected an integer in [0, 18446744073709551615], found \"-1\""
 refused "found \"18446744073709551616\"" --seed 18446744073709551616
 refused "--kv: expected one of f16, f32, int8, found \"f8\"" --kv f8
 refused "--load: expected one of auto, map, read, found \"x\"" --load x
+for value in on 0 "" AUTO "auto " 1,2; do
+    refused "llama3: --numa: expected one of auto, off, found \"$value\"" --numa "$value"
+done
+refused "option '--numa' requires an argument" --numa
+for name in llama3-eval llama3-server llama3-bench; do
+    run 2 "$(dirname "$program")/$name" -m "$tiny" --numa interleave </dev/null
+    err_has "$name: --numa: expected one of auto, off, found \"interleave\""
+done
 for layers in x 513 -1 1.5 "" al; do
     refused "--gpu-layers: expected auto, all, 0 or an integer in [1, 512], found \"$layers\"" \
         --gpu-layers "$layers"
@@ -55,6 +63,21 @@ refused "--file: expected once, found twice" -f "$tiny/config.json" -f "$tiny/co
 refused "unrecognized option '--nosuch'" --nosuch
 refused "option requires an argument -- 'p'" -p
 refused "unexpected argument \"hello\": a prompt is given with --prompt" hello
+
+# Where there is one memory node, --numa has nothing to do and nothing to say.
+case $(cat /sys/devices/system/node/has_memory 2>/dev/null) in
+*[-,]*) ;; # scripts/check-numa looks at several
+*)
+    for numa in auto off; do
+        run 0 "$program" -m "$tiny" --numa $numa --threads 2 --info
+        err_empty
+        ! grep -q "memory node" "$tmp/out" || fail "$last: found $(grep "memory node" "$tmp/out")"
+        run 0 "$program" -m "$tiny" --numa $numa --threads 2 --temp 0 -n 5 -p x -q
+        mv "$tmp/out" "$tmp/numa-$numa"
+    done
+    same "$tmp/numa-auto" "$tmp/numa-off" "--numa gives another answer"
+    ;;
+esac
 
 # Names of llama.cpp's and ollama's, and letters, set the option that they mean.
 while read -r spelling name; do
