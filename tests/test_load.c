@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_load: what becomes of weights that are used where their file is mapped, with a system whose
- * pages and memory are made up: the linker puts these functions in the place of the library's.
+ * pages, memory and memory nodes are made up: the linker puts these functions in the place of the
+ * library's.
  */
 #include "config.h" /* memfd_create */
 
@@ -14,6 +15,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/guard.h"
 #include "engine/load.h"
+#include "nodes.h"
 #include "run.h"
 
 enum { ROWS = 1024, COLS = 4096, PARTS = 2, PART = ROWS * COLS * 4, STEP = 1 << 20 };
@@ -206,10 +208,10 @@ END_TEST
 
 /* ---- the CPU's copies -------------------------------------------------------------------- */
 
-START_TEST(cpu_copies_what_is_mapped)
+static struct backend *open_cpu(bool no_blas)
 {
     static const float inv_freq[1] = {1};
-    const struct backend_options options = {.threads = 2};
+    const struct backend_options options = {.threads = 2, .no_blas = no_blas};
     const struct backend_shape shape = {.n_heads = 1,
                                         .n_kv_heads = 1,
                                         .head_dim = 2,
@@ -221,6 +223,12 @@ START_TEST(cpu_copies_what_is_mapped)
                                         .rms_eps = 1e-5f};
     struct backend *backend = cpu_ops.open(&options, &shape, &err);
     ck_assert_msg(backend != NULL, "%s", err.message);
+    return backend;
+}
+
+START_TEST(cpu_copies_what_is_mapped)
+{
+    struct backend *backend = open_cpu(false);
     struct weight *w = cpu_ops.weight(backend, &matrices[1], WEIGHT_MATRIX, &err);
     ck_assert_ptr_nonnull(w);
     size_t left = PART;
@@ -247,6 +255,84 @@ START_TEST(cpu_copies_what_is_mapped)
 }
 END_TEST
 
+/* ---- memory nodes -------------------------------------------------------------------------- */
+
+enum { LINE = 64 };
+static unsigned char moved[PARTS * PART / LINE]; /* how often each line of the file was */
+static size_t placed;                            /* bytes of new memory */
+
+__typeof__(numa_place) __wrap_numa_place;
+void __wrap_numa_place(const struct numa *numa, size_t node, void *at, size_t bytes)
+{
+    (void)node;
+    (void)at;
+    placed += numa != NULL ? bytes : 0;
+}
+
+__typeof__(numa_place_mapped) __wrap_numa_place_mapped;
+void __wrap_numa_place_mapped(const struct numa *numa, size_t node, void *at, size_t bytes)
+{
+    size_t first = (size_t)((const uint8_t *)at - map.data);
+    (void)node;
+    ck_assert_ptr_nonnull(numa);
+    ck_assert_uint_le(first + bytes, PARTS * PART);
+    for (size_t i = first / LINE; i < (first + bytes) / LINE; i++)
+        moved[i]++;
+}
+
+/* On a machine of two nodes each byte is copied to memory of its node or moved there, once, or it
+ * stays where it is. */
+static void nodes_end(enum llama3_load how, bool copies, bool moves)
+{
+    static const struct machine two = {"0-1", {"0", "1"}};
+    char note[NUMA_NOTE];
+    struct weight *w[PARTS];
+    struct backend *backend = open_cpu(true);
+    struct cpu *cpu = (struct cpu *)backend;
+    numa_close(cpu->numa);
+    cpu->numa = numa_invented(&two, "01", 2, note);
+    ck_assert_ptr_nonnull(cpu->numa);
+    memset(moved, 0, sizeof moved);
+    placed = 0;
+    struct load *load = load_open(&model, how, 1000, &err);
+    ck_assert_ptr_nonnull(load);
+    for (size_t i = 0; i < PARTS; i++) {
+        w[i] = cpu_ops.weight(backend, &matrices[i], WEIGHT_MATRIX, &err);
+        ck_assert_ptr_nonnull(w[i]);
+        ck_assert_int_eq(load_add(load, &cpu_ops, backend, w[i], &matrices[i], WEIGHT_MATRIX, &err),
+                         0);
+    }
+    load_begin(load);
+    finish(load);
+    ck_assert_uint_eq(placed, copies ? PARTS * PART : 0);
+    for (size_t i = 0; i < sizeof moved; i++)
+        require(moved[i] == moves, "line %zu: moved %d times", i, moved[i]);
+    for (size_t i = 0; i < PARTS; i++) {
+        ck_assert_int_eq(cpu_ops.weight_is_copy(backend, w[i]), copies);
+        ck_assert_mem_eq(w[i]->matrix.data, matrices[i].data, PART);
+        cpu_ops.weight_free(backend, w[i]);
+    }
+    load_close(load);
+    cpu_ops.close(backend);
+}
+
+START_TEST(nodes_get_their_rows_once)
+{
+    nodes_end(LLAMA3_LOAD_MAP, false, true);
+    nodes_end(LLAMA3_LOAD_READ, true, false);
+    nodes_end(LLAMA3_LOAD_AUTO, true, false);
+    pages.huge = pages.bytes; /* which needn't be copied */
+    nodes_end(LLAMA3_LOAD_AUTO, false, true);
+    memory = PARTS * PART; /* no room for copies */
+    nodes_end(LLAMA3_LOAD_READ, false, true);
+    memory = PARTS * PART / 2; /* moving pages would read those again that were pushed out */
+    nodes_end(LLAMA3_LOAD_MAP, false, false);
+    map.of_file = false; /* weights that were made up */
+    nodes_end(LLAMA3_LOAD_AUTO, false, true);
+    map.of_file = true;
+}
+END_TEST
+
 int main(void)
 {
     TCase *tcase = tcase_create("all");
@@ -257,5 +343,6 @@ int main(void)
     tcase_add_test(tcase, memory_that_runs_out);
     tcase_add_test(tcase, files_that_are_cut_short);
     tcase_add_test(tcase, cpu_copies_what_is_mapped);
+    tcase_add_test(tcase, nodes_get_their_rows_once);
     return run_tests("load", tcase);
 }

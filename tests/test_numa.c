@@ -20,63 +20,18 @@
 #include "base/numa.h"
 #include "base/size.h"
 #include "base/threads.h"
+#include "nodes.h"
 #include "quant/dtype.h"
 #include "run.h"
 
 /* ---- folders of /sys ------------------------------------------------------------------------- */
-
-enum { MOST_LISTS = 4 };
-
-/* Nodes that have memory, and the CPUs of nodes 0.., NULL for a node that isn't there. */
-struct machine {
-    const char *has_memory, *cpus[MOST_LISTS];
-};
-
-static void write_text(const char *folder, const char *name, const char *text)
-{
-    char path[256];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    ck_assert_ptr_nonnull(file);
-    fprintf(file, "%s\n", text);
-    fclose(file);
-}
-
-static struct numa *nodes_of(const struct machine *machine, const char *allowed_cpus,
-                             size_t threads, char note[NUMA_NOTE])
-{
-    char folder[] = "/tmp/llama3-numa-XXXXXX", name[300];
-    cpu_set_t allowed;
-    CPU_ZERO(&allowed);
-    for (const char *at = allowed_cpus; *at != '\0'; at++)
-        CPU_SET((size_t)(*at - '0'), &allowed);
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    if (machine->has_memory != NULL)
-        write_text(folder, "has_memory", machine->has_memory);
-    for (int i = 0; i < MOST_LISTS && machine->cpus[i] != NULL; i++) {
-        snprintf(name, sizeof name, "%s/node%d", folder, i);
-        ck_assert_int_eq(mkdir(name, 0700), 0);
-        write_text(name, "cpulist", machine->cpus[i]);
-    }
-    struct numa *numa = numa_read(folder, &allowed, threads, note);
-    for (int i = 0; i < MOST_LISTS && machine->cpus[i] != NULL; i++) {
-        snprintf(name, sizeof name, "%s/node%d/cpulist", folder, i);
-        unlink(name);
-        *strrchr(name, '/') = '\0';
-        rmdir(name);
-    }
-    snprintf(name, sizeof name, "%s/has_memory", folder);
-    unlink(name);
-    ck_assert_int_eq(rmdir(folder), 0);
-    return numa;
-}
 
 /* Expects nodes as "0:2 1:2", numbers and threads; "" for none. */
 static void expect(const struct machine *machine, const char *allowed, size_t threads,
                    const char *expected, const char *expected_note)
 {
     char note[NUMA_NOTE], text[256] = "";
-    struct numa *numa = nodes_of(machine, allowed, threads, note);
+    struct numa *numa = numa_invented(machine, allowed, threads, note);
     for (size_t i = 0; numa != NULL && i < numa_nodes(numa); i++) {
         size_t first = numa_start(numa, threads, i), end = numa_start(numa, threads, i + 1);
         snprintf(text + strlen(text), sizeof text - strlen(text), "%s%d:%zu", i > 0 ? " " : "",
@@ -120,7 +75,7 @@ END_TEST
 START_TEST(ranges_follow_threads)
 {
     char note[NUMA_NOTE];
-    struct numa *numa = nodes_of(&two, "012345", 3, note);
+    struct numa *numa = numa_invented(&two, "012345", 3, note);
     ck_assert_uint_eq(numa_start(numa, 100, 0), 0);
     ck_assert_uint_eq(numa_start(numa, 100, 1), 33);
     ck_assert_uint_eq(numa_start(numa, 100, 2), 100);
@@ -152,7 +107,7 @@ START_TEST(every_unit_is_done_once)
     for (size_t m = 0; m < 3; m++)
         for (int threads = 1; threads < 9; threads++) {
             struct llama3_error err;
-            struct numa *numa = nodes_of(&machines[m], "012345", (size_t)threads, note);
+            struct numa *numa = numa_invented(&machines[m], "012345", (size_t)threads, note);
             struct team *team = team_open(threads, numa, &err);
             ck_assert_ptr_nonnull(team);
             for (size_t n = 0; n <= UNITS; n = 3 * n + 1) {
@@ -266,7 +221,7 @@ START_TEST(products_are_the_same)
             backend = open_backend(threads);
             struct cpu *cpu = (struct cpu *)backend;
             if (cpu->numa == NULL) /* invented nodes serve for the cuts */
-                cpu->numa = nodes_of(&three, "012345", (size_t)threads, note);
+                cpu->numa = numa_invented(&three, "012345", (size_t)threads, note);
             float *many = products_of(backend, rows);
             cpu_ops.close(backend);
             ck_assert_mem_eq(many, one, rows * 2 * ROWS * sizeof *one);
@@ -314,6 +269,8 @@ static void expect_placed(struct backend *backend, const void *memory, enum dtyp
     struct llama3_error err;
     struct weight *w = cpu_ops.weight(backend, &m, WEIGHT_MATRIX, &err);
     ck_assert_ptr_nonnull(w);
+    while (cpu_ops.weight_place(backend, w, 1 << 20) > 0)
+        ;
     if (w->memory != NULL)
         expect_rows(cpu, w, w->layout.bytes / STRIP);
     else

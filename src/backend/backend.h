@@ -159,6 +159,10 @@ struct backend_ops {
      * make it a copy. Between passes. How many bytes are left, 0 also of what can't be copied; -1
      * without memory. NULL: all weights are copies. */
     ptrdiff_t (*weight_load)(struct backend *backend, struct weight *weight, size_t most);
+    /* Moves at most so many bytes more of a matrix that stays where it is to the memory nodes whose
+     * threads read them (base/numa.h); a mapped file is read. Between passes. How many bytes are
+     * left, 0 also where nothing is to be moved. NULL where weight_load is. */
+    ptrdiff_t (*weight_place)(struct backend *backend, struct weight *weight, size_t most);
     /* Room for max_rows or max_logit_rows rows. */
     struct buffer *(*buffer)(struct backend *backend, enum rows rows, size_t cols,
                              struct llama3_error *err);

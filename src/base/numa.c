@@ -179,12 +179,12 @@ void numa_place(const struct numa *numa, size_t node, void *memory, size_t bytes
         bind_pages(numa, node, (char *)memory + (first - (uintptr_t)memory), end - first);
 }
 
-void numa_place_mapped(const struct numa *numa, size_t node, const void *memory, size_t bytes)
+void numa_place_mapped(const struct numa *numa, size_t node, void *memory, size_t bytes)
 {
     if (numa == NULL)
         return;
     struct node_mask mask = mask_of(numa, node);
-    char *from = (char *)(uintptr_t)memory;
+    char *from = memory;
 #ifdef MADV_POPULATE_READ
     /* What isn't in memory yet comes to where this thread wants its own; what is has to be mapped
      * before it can move. */

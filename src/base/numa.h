@@ -37,7 +37,7 @@ size_t numa_start(const struct numa *numa, size_t n, size_t node);
 /* The whole pages in memory[0..bytes) are to lie on a node: those that have been touched move. */
 void numa_place(const struct numa *numa, size_t node, void *memory, size_t bytes);
 /* The same for memory that is a file's: it is read now. */
-void numa_place_mapped(const struct numa *numa, size_t node, const void *memory, size_t bytes);
+void numa_place_mapped(const struct numa *numa, size_t node, void *memory, size_t bytes);
 
 /* Calls fn(arg) with this thread on a node's CPUs. */
 void numa_run(const struct numa *numa, size_t node, void (*fn)(void *arg), void *arg);

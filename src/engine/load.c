@@ -51,8 +51,10 @@ struct load {
     bool stop;
     atomic_int reading; /* readers that are not done */
 
-    bool decided; /* whether what is mapped gets copied: */
-    size_t next;  /* the first part that isn't */
+    bool too_large; /* for the memory: moving pages would read all of it for nothing */
+    bool decided;   /* what becomes of mapped parts: */
+    bool copying;   /* they are copied, or else moved to their memory nodes, never both */
+    size_t next;    /* the first part that isn't yet */
     atomic_uint_least64_t copied;
 };
 
@@ -133,22 +135,33 @@ static bool is_worth_copying(const struct load *load)
            fits(load, load->bytes, NULL);
 }
 
+/* The next part and those after it are used where they are mapped. */
+static void stay_mapped(struct load *load)
+{
+    load->copying = false;
+    if (load->too_large || load->parts[load->next].ops->weight_place == NULL)
+        load->next = load->n;
+}
+
 enum load_state load_step(struct load *load, size_t most)
 {
     if (atomic_load(&load->reading) > 0)
         return LOAD_WAIT;
-    if (!load->decided) {
+    if (!load->decided && load->n > 0) {
         load->decided = true;
-        if (load->how != LLAMA3_LOAD_AUTO || load->bytes < READ_LEAST || !is_worth_copying(load))
-            load->next = load->n;
+        load->copying = load->how == LLAMA3_LOAD_AUTO && load->bytes >= READ_LEAST;
+        if (!load->copying || !is_worth_copying(load))
+            stay_mapped(load);
     }
     if (load->next == load->n)
         return LOAD_DONE;
-    ptrdiff_t left = copy(load, &load->parts[load->next], most);
+    const struct part *part = &load->parts[load->next];
+    ptrdiff_t left = load->copying ? copy(load, part, most)
+                                   : part->ops->weight_place(part->backend, part->weight, most);
     if (left == 0)
         load->next++;
     else if (left < 0)
-        load->next = load->n;
+        stay_mapped(load);
     return load->next < load->n ? LOAD_MORE : LOAD_DONE;
 }
 
@@ -229,8 +242,10 @@ void load_begin(struct load *load)
 {
     sigset_t all, before;
     uint64_t available;
-    if (load->bytes < READ_LEAST || (memory_available(&available) && load->bytes > available))
-        return; /* what is read ahead would push out what was read before */
+    /* What is read ahead would push out what was read before. */
+    load->too_large = memory_available(&available) && load->bytes > available;
+    if (load->bytes < READ_LEAST || load->too_large)
+        return;
     move_head(load);
     struct stretch stretch;
     while (take_stretch(load, &stretch))
@@ -301,8 +316,11 @@ int load_add(struct load *load, const struct backend_ops *ops, struct backend *b
     if (is_copy || use != WEIGHT_MATRIX || matrix->parts != NULL || ops->weight_load == NULL)
         return 0; /* of a WEIGHT_TABLE a pass reads a few rows */
     part.map = map_of(load->model, matrix->data);
-    if (part.map == NULL || !part.map->of_file)
+    if (part.map == NULL || !part.map->of_file) {
+        if (ops->weight_place != NULL)
+            ops->weight_place(backend, weight, part.bytes);
         return 0;
+    }
     load->mapped += part.bytes;
     if (load->how == LLAMA3_LOAD_READ && copy(load, &part, part.bytes) < 0) {
         load->how = LLAMA3_LOAD_MAP;

@@ -3,7 +3,8 @@
  * load.h: weights that are used where their file is mapped. Threads read them ahead of the first
  * pass, in the order of use, into huge pages of the page cache where the file system has those.
  * What stays in small pages is decoded more slowly (BENCHMARKS.md, "Opening"), so it is copied to
- * memory of this process later, between passes, if there is enough: LLAMA3_LOAD_AUTO.
+ * memory of this process later, between passes, if there is enough: LLAMA3_LOAD_AUTO. On several
+ * memory nodes, what isn't copied is moved to its node, between passes as well.
  */
 #ifndef ENGINE_LOAD_H
 #define ENGINE_LOAD_H
@@ -30,9 +31,9 @@ void load_want(const struct load *load, const struct matrix *matrix);
 /* After the last one: starts to read ahead. */
 void load_begin(struct load *load);
 
-/* Copies at most so many bytes more. Not during a pass. */
+/* Copies or moves at most so many bytes more. Not during a pass. */
 enum load_state {
-    LOAD_DONE, /* nothing is left to copy */
+    LOAD_DONE, /* nothing is left to copy or move */
     LOAD_WAIT, /* it isn't known yet: the files are still being read */
     LOAD_MORE
 };

@@ -276,6 +276,7 @@ const struct backend_ops cpu_ops = {
     .weight_free = cpu_weight_free,
     .weight_is_copy = cpu_weight_is_copy,
     .weight_load = cpu_weight_load,
+    .weight_place = cpu_weight_place,
     .buffer = cpu_buffer,
     .buffer_free = cpu_buffer_free,
     .kv_open = pages_kv_open,

@@ -25,6 +25,7 @@ struct weight {
     void *memory;               /* of a repacked or copied one */
     void *coming;               /* memory of a copy that is being made, */
     size_t copied;              /* and its bytes so far */
+    size_t placed;              /* bytes that were moved to their memory nodes */
     size_t row_bytes;           /* of types stored row by row */
     struct strip_layout layout; /* of grouped types */
     const uint32_t *order;      /* [cols] of columns; NULL: as they are. The model's */
@@ -214,6 +215,7 @@ struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix, 
                           struct llama3_error *err);
 void cpu_weight_free(struct backend *backend, struct weight *weight);
 ptrdiff_t cpu_weight_load(struct backend *backend, struct weight *weight, size_t most);
+ptrdiff_t cpu_weight_place(struct backend *backend, struct weight *weight, size_t most);
 
 /* attend.c */
 int attend_plan(struct cpu *cpu, struct llama3_error *err); /* after the batch's rows are set */

@@ -19,21 +19,44 @@ size_t weight_start(const struct cpu *cpu, const struct weight *w, size_t node)
     return numa_start(cpu->numa, weight_units(w), node);
 }
 
-/* Moves each memory node's rows there, as they are in memory, or mapped: NULL. */
-static void place_rows(const struct cpu *cpu, const struct weight *w, char *memory)
+typedef void place_fn(const struct numa *numa, size_t node, void *memory, size_t bytes);
+
+/* Each memory node gets its rows among the bytes [from, to) of a matrix. */
+static void place_rows(const struct cpu *cpu, const struct weight *w, place_fn *place, void *memory,
+                       size_t from, size_t to)
 {
     const struct matrix *m = &w->matrix;
     size_t unit = is_grouped(m->type) ? w->layout.bytes * UNIT_STRIPS : w->row_bytes * UNIT_ROWS;
-    size_t all = matrix_bytes(m);
 
-    for (size_t i = 0; cpu->numa != NULL && m->parts == NULL && i < numa_nodes(cpu->numa); i++) {
+    for (size_t i = 0; cpu->numa != NULL && i < numa_nodes(cpu->numa); i++) {
         size_t first = weight_start(cpu, w, i) * unit, end = weight_start(cpu, w, i + 1) * unit;
-        end = end < all ? end : all;
-        if (memory != NULL)
-            numa_place(cpu->numa, i, memory + first, end - first);
-        else
-            numa_place_mapped(cpu->numa, i, (const char *)m->data + first, end - first);
+        first = first < from ? from : first;
+        end = end > to ? to : end;
+        if (first < end)
+            place(cpu->numa, i, (char *)memory + first, end - first);
     }
+}
+
+/* Memory that will hold the matrix, before it is written. */
+static void place_new(const struct cpu *cpu, const struct weight *w, void *memory)
+{
+    place_rows(cpu, w, numa_place, memory, 0, matrix_bytes(&w->matrix));
+}
+
+ptrdiff_t cpu_weight_place(struct backend *backend, struct weight *w, size_t most)
+{
+    enum { UNIT = 64 << 10 }; /* whole pages: one that is cut stays where it is */
+    const struct cpu *cpu = (const struct cpu *)backend;
+    size_t bytes = matrix_bytes(&w->matrix), end = bytes;
+    uintptr_t data = (uintptr_t)w->matrix.data;
+
+    if (cpu->numa == NULL || w->memory != NULL || w->vector != NULL || w->matrix.parts != NULL)
+        return 0;
+    if (bytes - w->placed > most && (data + w->placed + most) / UNIT * UNIT > data + w->placed)
+        end = (data + w->placed + most) / UNIT * UNIT - data;
+    place_rows(cpu, w, numa_place_mapped, (void *)data, w->placed, end);
+    w->placed = end;
+    return (ptrdiff_t)(bytes - end);
 }
 
 /* OpenBLAS is loaded for the first matrix that it multiplies. */
@@ -173,7 +196,7 @@ static int take_groups(struct cpu *cpu, struct weight *w, struct llama3_error *e
         return error_memory(err, "a matrix", bytes);
     m->data = w->memory;
     m->parts = NULL;
-    place_rows(cpu, w, w->memory);
+    place_new(cpu, w, w->memory);
     if (repack)
         cpu_share(cpu, (m->rows + REPACK_ROWS - 1) / REPACK_ROWS, 1, repack_rows,
                   &(struct repacking){&from, w});
@@ -249,8 +272,6 @@ struct weight *cpu_weight(struct backend *backend, const struct matrix *matrix, 
         cpu_weight_free(backend, w);
         return NULL;
     }
-    if (use == WEIGHT_MATRIX && w->memory == NULL)
-        place_rows(cpu, w, NULL);
     return w;
 }
 
@@ -278,7 +299,7 @@ ptrdiff_t cpu_weight_load(struct backend *backend, struct weight *w, size_t most
     size_t bytes = matrix_bytes(&w->matrix), left = bytes - w->copied,
            n = left < most ? left : most;
     if (w->coming == NULL && (w->coming = size_alloc_unset(bytes, 1)) != NULL)
-        place_rows(cpu, w, w->coming);
+        place_new(cpu, w, w->coming);
     if (w->coming == NULL)
         return -1;
     cpu_share(cpu, (n + COPY_UNIT - 1) / COPY_UNIT, 1, copy_units,
