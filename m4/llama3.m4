@@ -173,6 +173,17 @@ AC_DEFUN([LLAMA3_OPENBLAS],
       llama3_openblas="$llama3_cv_openblas_library, loaded when it is needed"])
    AM_CONDITIONAL([HAVE_OPENBLAS], [test "x$with_openblas" != xno])])
 
+AC_DEFUN([LLAMA3_LIBEDIT],
+  [AC_ARG_WITH([libedit],
+     [AS_HELP_STRING([--without-libedit],
+       [do without libedit, which edits lines of the chat])],
+     [], [with_libedit=yes])
+   llama3_libedit="no (--without-libedit): lines can't be edited, and have 4,095 bytes at most"
+   AS_IF([test "x$with_libedit" != xno],
+     [LLAMA3_REQUIRE([LIBEDIT], [libedit >= 3.1], [libedit-dev])
+      llama3_libedit=yes])
+   AM_CONDITIONAL([HAVE_LIBEDIT], [test "x$with_libedit" != xno])])
+
 AC_DEFUN([LLAMA3_SERVER],
   [AC_ARG_ENABLE([server],
      [AS_HELP_STRING([--disable-server],

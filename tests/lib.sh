@@ -12,6 +12,7 @@ srcdir=${srcdir:-.}
 tiny=$srcdir/tests/data/tiny-f32
 tmp=$(mktemp -d) || exit 99
 trap 'rm -rf "$tmp"' EXIT
+export XDG_STATE_HOME="$tmp/state" # what is typed in a chat is kept there
 failures=0
 unset LLAMA3_MODEL
 export LC_ALL=C

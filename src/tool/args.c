@@ -22,6 +22,7 @@ static const struct option_spec prompt_specs[] = {
              "go on with this conversation, and keep it there"),
     OPT_TEXT(0, "system", FIELD(system), "TEXT", "instructions for the whole conversation",
              ALSO("system-prompt")),
+    OPT_FLAG(0, "no-history", FIELD(no_history), "keep none of what is typed in a chat"),
     OPT_FLAG(0, "raw", FIELD(raw), "no chat template: continue the text (base models)"),
 };
 

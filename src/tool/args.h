@@ -17,7 +17,7 @@ struct args {
     /* what is asked */
     struct template_args template;
     const char *prompt, *file, *session, *system;
-    bool raw;
+    bool raw, no_history;
     /* how it is answered: of a sampling the texts that llama3_sampling_set() takes; NULL, 0: not
      * given */
     const char *temperature, *top_p, *top_k, *min_p, *repeat_penalty, *frequency_penalty;

@@ -2,69 +2,63 @@
 #include "tool/chat.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#include "base/utf8.h"
+#include "tool/interrupt.h"
+#include "tool/line.h"
 #include "tool/say.h"
 
-/* A terminal passes on lines of at most this size, and silently drops the rest. */
-enum { TERMINAL_LINE = 4096 };
-
-/* Drops white space around a line. */
-static char *trim(char *line, size_t n)
+/* Drops white space around a message. */
+static char *trim(struct buf *text)
 {
-    while (n > 0 && isspace((unsigned char)line[n - 1]))
-        line[--n] = '\0';
-    while (isspace((unsigned char)*line))
-        line++;
-    return line;
+    char *begin = text->data;
+    while (text->size > 0 && isspace((unsigned char)text->data[text->size - 1]))
+        text->data[--text->size] = '\0';
+    while (isspace((unsigned char)*begin))
+        begin++;
+    return begin;
 }
 
-/* Reads the next query, in *line's memory. NULL at the end of input or at "exit". */
-static char *ask(char **line, size_t *capacity)
+/* Reads the next message, in text's memory. NULL where the chat ends; *status then says how. */
+static char *ask(struct line *line, struct buf *text, int *status)
 {
     for (;;) {
-        fputs("User: ", stderr);
-        ssize_t n = getline(line, capacity, stdin);
-        if (n < 0) {
-            fputc('\n', stderr);
-            return NULL;
-        }
-        size_t length = (size_t)n, valid = utf8_valid((const uint8_t *)*line, length);
-        if (valid < length || memchr(*line, '\0', length) != NULL) {
-            say_error("the line is not UTF-8 text; say it again");
+        enum line_end end = line_read(line, "User: ", text);
+        *status = end == LINE_FAILED ? STATUS_FAILED : STATUS_OK;
+        if (end == LINE_CLEARED || (end == LINE_READ && text->size == 0))
             continue;
-        }
-        if (length >= TERMINAL_LINE) {
-            say_error("the terminal cut this line at %d bytes; --file takes longer texts",
-                      TERMINAL_LINE);
-            continue;
-        }
-        char *query = trim(*line, length);
-        if (strcasecmp(query, "exit") == 0 || strcasecmp(query, "quit") == 0)
+        if (end != LINE_READ)
             return NULL;
-        if (query[0] != '\0')
-            return query;
+        char *message = trim(text);
+        if (strcasecmp(message, "exit") == 0 || strcasecmp(message, "quit") == 0)
+            return NULL;
+        if (message[0] != '\0')
+            return message;
     }
 }
 
 int chat_run(const struct conversation *c)
 {
-    char *line = NULL, *query = NULL;
-    size_t capacity = 0;
+    struct line_options options = {.keeps_history = !c->args->no_history};
+    struct line *line = line_open(&options);
+    struct buf text = {0};
+    char *message;
+    int status = STATUS_OK;
     enum turn turn = TURN_ANSWERED;
+    if (line == NULL)
+        return STATUS_FAILED;
+    interrupt_only_answers();
     if (!say_quiet)
         say_error("\"exit\" or ^D leaves, ^C ends an answer");
     if (conversation_asks(c)) {
         say_error("%s ends with a question; its answer:", c->args->session);
         turn = conversation_turn(c, NULL);
     }
-    while (turn != TURN_FAILED && (query = ask(&line, &capacity)) != NULL)
-        turn = conversation_turn(c, query);
-    free(line);
-    return turn != TURN_FAILED ? STATUS_OK : STATUS_FAILED;
+    while (turn != TURN_FAILED && (message = ask(line, &text, &status)) != NULL)
+        turn = conversation_turn(c, message);
+    line_close(line);
+    buf_free(&text);
+    return turn != TURN_FAILED ? status : STATUS_FAILED;
 }

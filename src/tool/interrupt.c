@@ -9,7 +9,7 @@
 #include "tool/say.h"
 
 static struct llama3_session *_Atomic answering;
-static atomic_bool seen, deferred;
+static atomic_bool seen, deferred, only_answers;
 static time_t seen_at;
 
 enum { PATIENCE = 2 }; /* seconds */
@@ -35,7 +35,9 @@ static void on_interrupt(int signal)
         llama3_session_cancel(session);
         return;
     }
-    if (deferred && !later())
+    if (only_answers)
+        seen = true;
+    if (only_answers || (deferred && !later()))
         return;
     /* The shell's prompt belongs on a line of its own. */
     ssize_t n = isatty(STDERR_FILENO) ? write(STDERR_FILENO, "\n", 1) : 0;
@@ -62,6 +64,11 @@ void interrupt_defer(void)
 {
     seen = false;
     deferred = true;
+}
+
+void interrupt_only_answers(void)
+{
+    only_answers = true;
 }
 
 bool interrupt_seen(void)

@@ -1,0 +1,261 @@
+#!/bin/sh
+# The chat as it is typed, in a real terminal: lines and their history, pastes, ^C, commands.
+. "${srcdir:-.}/tests/lib.sh"
+need_preload # before the terminal's server starts, which keeps its environment
+# shellcheck source=tests/terminal-lib.sh
+. "$srcdir/tests/terminal-lib.sh"
+grep -q '^LIBEDIT_LIBS = .' Makefile || skip "this build has no libedit"
+
+# start VARIABLES ARGUMENTS [WIDTH]: llama3 on a screen of its own, followed by "[its status]".
+start()
+{
+    last="$1 llama3 $2"
+    terminal kill-session -t test 2>/dev/null
+    cat >"$tmp/start" <<END
+export LLAMA3_MODEL='$(cd "$tiny" && pwd)'
+trap : INT # ^C is for the program
+env LD_PRELOAD='$preload' $1 $program $2
+printf '\\n[%d]\\n' \$?
+stty -a | tr ' ' '\\n' | grep -E '^-?(echo|icanon)$' | sed 's/^/tty:/'
+sleep 60
+END
+    terminal new-session -d -s test -x "${3:-78}" -y 40 "sh '$tmp/start'"
+    sees '^User:$'
+}
+
+# leaves: the chat is left, and the terminal is as it was.
+leaves()
+{
+    sees '^User:.*$'
+    tries=0
+    while [ $tries -lt 50 ] && ! screen | sed '/^$/d' | tail -n 1 | grep -q '^User:'; do
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+    keys C-c
+    keys C-d
+    sees '^\[0\]$'
+    sees '^tty:echo$' && sees '^tty:icanon$'
+}
+
+# What the model is told is on the screen, by --show-prompt.
+chat="-n 4 --temperature 0 --show-prompt"
+
+# Editing: the cursor's keys, a word, the whole line.
+start "" "$chat"
+keys "ello world" Home H End "!" Left Left Left Left Left Left BSpace "-" C-a "Oh: " Enter
+sees '^Oh: Hello-world!<|eot_id|>'
+sees '^User:$'
+keys "one two" C-w "three" C-u "four five" M-b C-k "six" Enter
+sees '^four six<|eot_id|>'
+# A character of two columns, or beyond 16 bits, is one key; the screen shows it where it is.
+keys "日本語 😀 grün" Left Left Left Left BSpace BSpace Left BSpace "—" Enter
+sees '^日本— grün<|eot_id|>'
+sees '^User:$'
+# The history: the last two, changed, sent anew; a search.
+keys Up Up C-e " seven" Enter
+sees '^four six seven<|eot_id|>'
+sees '^User:$'
+keys C-r "world" Enter Enter
+sees '^User: Oh: Hello-world!$'
+leaves
+
+# It is there in the next run, for its owner alone, and nothing is added with --no-history.
+history=$XDG_STATE_HOME/llama3/history
+[ "$(stat -c %a "$history")" = 600 ] || fail "the history's mode is $(stat -c %a "$history")"
+[ "$(stat -c %a "${history%/*}")" = 700 ] || fail "its folder's mode is $(stat -c %a "${history%/*}")"
+start "" "$chat"
+keys Up Up Enter
+sees '^four six seven<|eot_id|>'
+leaves
+cp "$history" "$tmp/history"
+start "" "$chat --no-history"
+keys "a secret" Enter
+sees '^a secret<|eot_id|>' && sees '^User:$'
+keys Up
+sees '^User: a secret$' # of this run
+keys C-c
+leaves
+same "$history" "$tmp/history" "--no-history: the history was written"
+! grep -rqs "a secret" "$XDG_STATE_HOME" || fail "--no-history: what was typed was kept"
+
+# Messages of several lines: a backslash, quotes, Alt-Enter; up and down move in them first.
+start "" "$chat"
+keys 'one\' Enter 'two' Up Home "zero, " Enter
+sees '^zero, one$' && sees '^two<|eot_id|>'
+sees '^User:$'
+keys '"""three' Enter 'four\' Enter 'five"""' Enter
+sees '^three$' && sees '^four\\$' && sees '^five<|eot_id|>'
+sees '^User:$'
+keys 'six' M-Enter 'seven' Enter
+sees '^six$' && sees '^seven<|eot_id|>'
+keys 'eight\\' Enter
+sees '^eight\\\\<|eot_id|>'
+sees '^User:$'
+keys Up Up Up Up Enter
+sees '^seven<|eot_id|>'
+leaves
+
+# A page that is pasted is one message, whatever ends its lines: 64 KiB, to the last byte.
+awk 'BEGIN { for (i = 0; i < 1300; i++) printf "line %d: the quick brown fox, grün und 日本語\n", i }' \
+    >"$tmp/page"
+[ "$(wc -c <"$tmp/page")" -ge 65536 ] || fail "the page has $(wc -c <"$tmp/page") bytes"
+terminal load-buffer -b page "$tmp/page"
+sed 's/$/\r/' "$tmp/page" | terminal load-buffer -b crlf -
+for how in page "crlf -r" "page -r"; do
+    rm -f "$history"
+    start "" "-n 4"
+    keys "Read: "
+    # shellcheck disable=SC2086 # a name and perhaps an option
+    terminal paste-buffer -p -t test -b $how
+    keys "[end]" Enter
+    sees '^User: Read: \[text 1: 1301 lines, [0-9.]* KiB\]\[end\]$'
+    sees '^llama3: the context: expected at most 512 tokens, found [0-9]\{5\}'
+    sees '^User:$'
+    leaves
+    [ "$(wc -l <"$history")" -eq 1 ] || fail "$how: expected one message, found $(wc -l <"$history")"
+    { printf 'Read: ' && cat "$tmp/page" && printf '[end]'; } >"$tmp/want"
+    printf '%b' "$(cat "$history")" >"$tmp/found"
+    same "$tmp/found" "$tmp/want" "$how: the message is not what was pasted"
+done
+# A short one stands in the line, to be edited; nothing is sent before Enter.
+printf 'first\nsecond\n' | terminal load-buffer -b short -
+start "" "$chat"
+terminal paste-buffer -p -t test -b short
+keys "third" Up Up Home "the " Enter
+sees '^the first$' && sees '^second$' && sees '^third<|eot_id|>'
+leaves
+# A line of any length: the terminal cuts none.
+rm -f "$history"
+start "" "-n 4"
+line=$(printf '%01000d' 7)
+for _ in 1 2 3 4 5 6; do
+    keys "$line"
+done
+keys Enter
+sees '^llama3: the context: expected at most 512 tokens, found'
+sees '^User:$'
+leaves
+[ "$(wc -c <"$history")" -eq 6001 ] || fail "a line of 6000 bytes came as $(wc -c <"$history")"
+
+# ^C clears what was typed, also in several lines, and ends an answer, which is kept.
+start "SLOW_TEXT=300" "-n 30 --temperature 0 --show-prompt"
+keys 'nonsense\' Enter 'more of it' C-c
+sees 'more of it^C$' && sees '^User:$'
+keys "words" Enter
+sees '^Assistant: .'
+keys C-c
+sees '^User:$'
+keys "again" Enter
+sees '^words<|eot_id|>'
+[ "$(screen | grep -c 'nonsense<|eot_id|>')" -eq 0 ] || fail "$last: what ^C cleared was sent"
+[ "$(screen | grep -c '<|start_header_id|>assistant<|end_header_id|>')" -ge 2 ] ||
+    fail "$last: the answer that ^C ended is not in the next prompt"
+keys C-c
+sees '^User:$'
+leaves
+
+# $EDITOR on the line, by ^X^E; one that fails leaves the line as it was.
+cat >"$tmp/editor" <<'END'
+#!/bin/sh
+[ "$(stat -c %a "$1")" = 600 ] || exit 1
+sed -i 's/good/better/; $a and a second line' "$1"
+END
+chmod +x "$tmp/editor"
+start "EDITOR='$tmp/editor'" "$chat"
+keys "something good" C-x C-e
+sees '^and a second line$'
+keys "!" Enter
+sees '^something better$' && sees '^and a second line!<|eot_id|>'
+leaves
+start "VISUAL=false EDITOR='$tmp/editor'" "$chat"
+keys "something good" C-x C-e
+sees 'false ended with an error'
+keys " still" Enter
+sees '^something good still<|eot_id|>'
+leaves
+
+# A resize draws the line anew, whether it was typed or drawn, in fewer rows and in more. (tmux tells
+# the program a moment later.)
+resize()
+{
+    terminal resize-window -t test -x "$1" -y 40
+    sleep 0.6
+}
+start "" "$chat"
+keys "these are words enough to need another row on a narrow terminal"
+sees '^User: these are words enough'
+resize 40
+sees '^User: these are words enough to need ano$'
+resize 100
+sees '^User: these are words enough to need another row on a narrow terminal$'
+[ "$(screen | grep -c 'words')" -eq 1 ] || fail "$last: a resize left rows of the line behind"
+keys "!" Home "See: " Enter
+sees '^See: these are .* terminal!<|eot_id|>'
+leaves
+start "" "$chat" 40
+keys "these are words enough to need two rows there"
+sees '^ rows there$'
+resize 100
+sees '^User: these are words enough to need two rows there$'
+[ "$(screen | grep -c 'enough')" -eq 1 ] || fail "$last: a resize left rows of the line behind"
+[ "$(terminal display -p -t test '#{cursor_x}')" -eq 51 ] || fail "$last: the cursor is elsewhere"
+leaves
+
+# ^Z stops it, and the line goes on.
+terminal kill-session -t test
+terminal new-session -d -s test -x 78 -y 40 "env PS1='shell> ' LLAMA3_MODEL='$(cd "$tiny" && pwd)' sh -i"
+sees '^shell>'
+keys "$PWD/llama3 $chat" Enter
+sees '^User:$'
+keys "half of" C-z
+sees '^shell>$'
+keys "fg" Enter
+sees '^User: half of$'
+keys " it" Enter
+sees '^half of it<|eot_id|>'
+sees '^User:$'
+# A signal that ends it leaves a terminal in its usual mode.
+keys "half"
+sees '^User: half$'
+kill -TERM "$(pgrep -f "llama3 $chat" -s "$(terminal display -p -t test '#{pane_pid}')")"
+sees '^shell>$'
+keys "stty -a | tr ' ' '\\n' | grep -E '^-?(echo|icanon)\$'" Enter
+sees '^echo$' && sees '^icanon$'
+
+# A terminal that can't move its cursor has lines as well.
+start "TERM=dumb" "$chat"
+keys 'one\' Enter
+sees '^\.\.\.$'
+keys 'two' Enter
+sees '^one$' && sees '^two<|eot_id|>'
+keys '"""a' Enter 'b"""' Enter
+sees '^a$' && sees '^b<|eot_id|>'
+sees '^User:$'
+keys "words" C-c
+sees '^User: .*^C$' && sees '^User:$'
+keys "other" Enter
+sees '^other<|eot_id|>'
+leaves
+
+# Without a terminal there is no chat, and nothing of it is kept.
+rm -rf "$XDG_STATE_HOME"
+echo "piped words" | LLAMA3_MODEL=$tiny run 0 "$program" -n 4 --show-prompt
+err_has "piped words<|eot_id|>"
+[ ! -e "$XDG_STATE_HOME" ] || fail "$last: something was kept"
+# The answers of a chat may go into a file.
+terminal kill-session -t test
+terminal new-session -d -s test -x 78 -y 40 "env LLAMA3_MODEL='$(cd "$tiny" && pwd)' LD_PRELOAD='$preload' \
+SAY='said this' $program --temperature 0 >'$tmp/answers'; sleep 60"
+sees '^User:$'
+keys "words" Enter
+sees '^Assistant: User:$' || sees '^User:$'
+keys C-d
+tries=0
+until grep -q '^said this$' "$tmp/answers" || [ $tries -gt 50 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+done
+printf 'said this\n' >"$tmp/want"
+same "$tmp/answers" "$tmp/want" "a chat's answers in a file are more than the answers"
+finish
