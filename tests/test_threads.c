@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_threads: a team shares out every unit exactly once, whatever the number of threads and the
- * size of pieces; and a helper that is kept from its core loses its piece to the leader, so that
- * results are neither lost nor written twice.
+ * size of pieces; a slow thread does less than the others, which do its part too; and a helper that
+ * is kept from its core loses its piece to the leader, so that results are neither lost nor written
+ * twice.
  */
 #include "config.h" /* sched_getaffinity */
 
@@ -11,7 +12,9 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/threads.h"
+#include "nodes.h"
 #include "run.h"
 
 enum { MOST_THREADS = 9 };
@@ -146,6 +149,75 @@ START_TEST(a_team_for_once)
 }
 END_TEST
 
+/* ---- unequal threads ------------------------------------------------------------------------- */
+
+enum { SHARED = 1200, PIECE = 50 };
+
+/* One thread is slow, by counts: after a piece it waits until the others have done `times` as many
+ * units as it has, or all. */
+struct unequal {
+    size_t slow, times;
+    atomic_size_t its, others; /* units */
+    atomic_bool gave_up;
+};
+
+static void do_unequally(void *arg, size_t first, size_t end)
+{
+    struct unequal *u = arg;
+    if (thread_index() != u->slow) {
+        pause_for(0.02); /* so that the slow thread gets a piece, too */
+        atomic_fetch_add(&u->others, end - first);
+        return;
+    }
+    double last = clock_seconds() + 20;
+    size_t its = atomic_fetch_add(&u->its, end - first) + end - first, others;
+    while (others = atomic_load(&u->others),
+           others < u->times * its && others + its < SHARED && !atomic_load(&u->gave_up)) {
+        pause_for(0.1);
+        if (clock_seconds() > last)
+            atomic_store(&u->gave_up, true);
+    }
+}
+
+/* Whichever thread is slow: it does a part as its speed is, but for a piece; the others do the rest
+ * without waiting for it. */
+static void expect_parts(const struct numa *numa, int threads, size_t times)
+{
+    struct llama3_error err;
+    struct team *team = team_open(threads, numa, &err);
+    ck_assert_ptr_nonnull(team);
+    for (size_t slow = 0; slow < (size_t)threads; slow++) {
+        struct unequal u = {.slow = slow, .times = times};
+        /* A helper may come too late for a job on a busy machine. */
+        for (int job = 0; job < 1000 && atomic_load(&u.its) == 0; job++) {
+            atomic_store(&u.others, 0);
+            team_share(team, SHARED, 1, PIECE, false, do_unequally, &u);
+        }
+        size_t its = atomic_load(&u.its), others = atomic_load(&u.others);
+        ck_assert_msg(!atomic_load(&u.gave_up), "%zu units were left to thread %zu of %d",
+                      SHARED - others, slow, threads);
+        ck_assert_uint_gt(its, 0);
+        ck_assert_uint_eq(its + others, SHARED);
+        ck_assert_uint_le(its, SHARED / (1 + times) + PIECE);
+    }
+    team_close(team);
+}
+
+START_TEST(slow_threads_do_less)
+{
+    static const struct machine two = {"0-1", {"0-1", "2-3"}};
+    char note[NUMA_NOTE];
+    for (int threads = 2; threads <= 5; threads++)
+        for (size_t times = 2; times <= 2048; times *= 32) { /* 2, 64, or as good as stuck */
+            struct numa *numa = numa_invented(&two, "0123", (size_t)threads, note);
+            ck_assert_ptr_nonnull(numa);
+            expect_parts(NULL, threads, times);
+            expect_parts(numa, threads, times); /* parts of another node as well */
+            numa_close(numa);
+        }
+}
+END_TEST
+
 /* ---- helpers that are held up ---------------------------------------------------------------- */
 
 enum { UNITS = 64 };
@@ -214,6 +286,7 @@ int main(void)
     tcase_add_test(tests, the_leader_keeps_its_cores);
     tcase_add_test(tests, a_piece_shares_with_nobody);
     tcase_add_test(tests, a_team_for_once);
+    tcase_add_test(tests, slow_threads_do_less);
     tcase_add_test(tests, pieces_are_done_over);
     return run_tests("threads", tests);
 }
