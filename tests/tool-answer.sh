@@ -255,7 +255,7 @@ if [ -f "$PWD/tests/.libs/preload.so" ]; then
     for mode in show hide; do
         rm -f "$tmp/thinks.json"
         run 0 env THINK='a b' SAY='c
-d' LD_PRELOAD="$preload" $think --think $mode -p x --session "$tmp/thinks.json"
+d' LD_PRELOAD="$preload" $think -q --think $mode -p x --session "$tmp/thinks.json"
         [ $mode = hide ] && printf 'c\nd\n' >"$tmp/want"
         [ $mode = show ] && printf '<think>\na b\n</think>\n\nc\nd\n' >"$tmp/want"
         same "$tmp/out" "$tmp/want" "$last: found $(cat "$tmp/out")"

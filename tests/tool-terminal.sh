@@ -89,6 +89,9 @@ until [ "$(grep -c '"assistant"' "$tmp/session")" -eq 2 ] || [ $tries -gt 100 ];
 done
 terminal kill-session -t test # even so, nothing is lost
 start "" "-n 4 --show-prompt --session '$tmp/session'"
+sees '^llama3: note: session .*/session: 2 turns so far$'
+sees '^User: first words$' && sees '^User: second words$' # which is how it is remembered
+[ "$(screen | grep -c '^Assistant: .')" -eq 2 ] || fail "$last: expected the last two answers"
 sees '^User:$'
 keys "third words" Enter
 sees 'first words<|eot_id|>'

@@ -43,7 +43,7 @@ done'
 _llama3_options()
 {
     case $1 in
-    llama3) echo '--prompt --file --session --system --no-history --raw --template --template-arg --date --model --ctx --kv --threads --numa --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --think --plain --color --show-prompt --info --stats --quiet --verbose --help --version' ;;
+    llama3) echo '--prompt --file --session --sessions --system --no-history --raw --template --template-arg --date --model --ctx --kv --threads --numa --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --think --plain --color --show-prompt --info --stats --quiet --verbose --help --version' ;;
     llama3-bench) echo '--model --synthetic --type --prompt --decode --batch --context --kv --load --threads --numa --chunk --lora-rank --rounds --json --quiet --help --version --gpu-layers --kv-gpu --device --gpu-bf16-prompt' ;;
     llama3-eval) echo '--logits --tokenize --detokenize --perplexity --kl --tokens --file --special --json-lines --pretokens --json --model --ctx --kv --threads --numa --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --quiet --help --version' ;;
     llama3-pull) echo '--include --exclude --revision --local-dir --list --remove --verify --yes --int4 --drop-source --offline --jobs --threads --quiet --help --version' ;;
@@ -59,7 +59,7 @@ _llama3_kind()
     case "$1 $2" in
     'llama3 -p' | 'llama3 --prompt' | 'llama3 --prompt=') echo ':text' ;;
     'llama3 -f' | 'llama3 --file' | 'llama3 --file=') echo ':file' ;;
-    'llama3 --session' | 'llama3 --session=') echo ':file' ;;
+    'llama3 --session' | 'llama3 --session=') echo ':text' ;;
     'llama3 --system' | 'llama3 --system-prompt' | 'llama3 --system=' | 'llama3 --system-prompt=') echo ':text' ;;
     'llama3 --template' | 'llama3 --template=') echo ':file' ;;
     'llama3 --template-arg' | 'llama3 --template-arg=') echo ':text' ;;

@@ -43,7 +43,8 @@ end
 complete -c llama3 -f
 complete -c llama3 -s p -l prompt -x -d 'what to answer'
 complete -c llama3 -s f -l file -r -F -d 'read it from a file'
-complete -c llama3 -l session -r -F -d 'go on with this conversation, and keep it there'
+complete -c llama3 -l session -x -d 'go on with this conversation, and keep it there'
+complete -c llama3 -l sessions -d 'list the named ones, instead of answering'
 complete -c llama3 -l system -x -d 'instructions for the whole conversation'
 complete -c llama3 -l no-history -d 'keep none of what is typed in a chat'
 complete -c llama3 -l raw -d 'no chat template: continue the text'

@@ -18,8 +18,10 @@ static const struct option_spec prompt_specs[] = {
              "read it from a file (-: stdin); after --prompt and\n"
              "an empty line, if both are given",
              .once = true),
-    OPT_PATH(0, "session", FIELD(session), "FILE",
-             "go on with this conversation, and keep it there"),
+    OPT_PATH(0, "session", FIELD(session), "NAME|FILE",
+             "go on with this conversation, and keep it there (a\n"
+             "FILE has a slash or ends in .json)"),
+    OPT_FLAG(0, "sessions", FIELD(sessions), "list the named ones, instead of answering"),
     OPT_TEXT(0, "system", FIELD(system), "TEXT", "instructions for the whole conversation",
              ALSO("system-prompt")),
     OPT_FLAG(0, "no-history", FIELD(no_history), "keep none of what is typed in a chat"),

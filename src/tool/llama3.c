@@ -17,6 +17,7 @@
 #include "tool/progress.h"
 #include "tool/prompt.h"
 #include "tool/say.h"
+#include "tool/sessions.h"
 
 const char say_program[] = "llama3";
 
@@ -137,7 +138,13 @@ static int chat(struct conversation *c)
     llama3_free(tokens);
     template_note(&c->args->template, c->model, c->args->system != NULL);
     c->label = "Assistant: ";
-    return conversation_begin(c) == STATUS_OK ? chat_run(c) : STATUS_FAILED;
+    if (conversation_begin(c) != STATUS_OK)
+        return STATUS_FAILED;
+    if (c->file != NULL)
+        sessions_say(c->args->session, c->file);
+    if (!say_quiet)
+        sessions_show(c->history, c->label, !c->args->plain);
+    return chat_run(c);
 }
 
 static int answer(struct conversation *c, const char *text)
@@ -158,6 +165,8 @@ static int answer(struct conversation *c, const char *text)
             "%s ends with a question: expected an answer to go on from; a chat (without "
             "--prompt and --file) gives one",
             args->session);
+    if (c->file != NULL && session_file_is_new(c->file))
+        sessions_say(args->session, c->file);
     if (c->raw && !args->raw)
         say_note("the model has no %schat template; it continues the text (--raw)%s",
                  info->n_template_names > 0 ? "default " : "",
@@ -204,12 +213,15 @@ static int run(struct args *args, const struct buf *text)
     struct session_file *file = NULL;
     struct llama3_error err = {.size = sizeof err};
     int status;
-    if (args->session != NULL && ((file = session_file_open(args->session, &err)) == NULL ||
-                                  session_file_settle(file, args, &err) != 0))
+    char *path = args->session != NULL ? sessions_path(args->session, &err) : NULL;
+    if (args->session != NULL && (path == NULL || (file = session_file_open(path, &err)) == NULL ||
+                                  session_file_settle(file, args, &err) != 0)) {
         status = say_failure(&err);
-    else
+    } else {
         status = run_with(args, file, text);
+    }
     session_file_close(file);
+    free(path);
     return status;
 }
 
@@ -217,6 +229,8 @@ static int start(struct args *args)
 {
     struct buf text = {0};
     bool chatting = args->prompt == NULL && args->file == NULL && isatty(STDIN_FILENO);
+    if (args->sessions)
+        return sessions_list();
     if (args->info || (chatting && !args->raw))
         return run(args, NULL);
     if (chatting)

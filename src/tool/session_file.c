@@ -245,7 +245,7 @@ static int check_unchanged(const struct session_file *file, struct llama3_error 
                        file->path);
 }
 
-static int read_session(struct session_file *file, struct llama3_error *err)
+static int read_session(struct session_file *file, bool writes, struct llama3_error *err)
 {
     struct new_file made;
     struct map kv = {0};
@@ -258,15 +258,16 @@ static int read_session(struct session_file *file, struct llama3_error *err)
     if (is_kv) /* which may be larger than what is read here */
         return error_input(err, "%s: expected a conversation, found a llama3_session_save() file",
                            file->path);
-    char *text = file_read(file->path, MAX_BYTES, &size, &missing, err);
-    if (text == NULL && !missing)
+    char *text = file_read(file->path, MAX_BYTES, &size, writes ? &missing : NULL, err);
+    if (text == NULL && !(writes && missing))
         return -1;
     /* Whether it can be written is better known before the first turn. */
-    if (new_file_open(&made, file->path, NEW_FILE_PRIVATE, err) != 0) {
+    if (writes && new_file_open(&made, file->path, NEW_FILE_PRIVATE, err) != 0) {
         free(text);
         return -1;
     }
-    new_file_abandon(&made);
+    if (writes)
+        new_file_abandon(&made);
     if (text == NULL)
         return 0;
     json_t *root = json_parse(text, size, file->path, err);
@@ -276,18 +277,50 @@ static int read_session(struct session_file *file, struct llama3_error *err)
     return rc;
 }
 
-struct session_file *session_file_open(const char *path, struct llama3_error *err)
+static struct session_file *open_file(const char *path, bool writes, struct llama3_error *err)
 {
     struct session_file *file = size_alloc_for(1, sizeof *file, path, err);
     if (file == NULL)
         return NULL;
     *file = (struct session_file){path, .sampling = json_object(), .messages = json_array()};
-    int rc = file->sampling != NULL && file->messages != NULL ? read_session(file, err)
+    int rc = file->sampling != NULL && file->messages != NULL ? read_session(file, writes, err)
                                                               : error_memory(err, path, 0);
     if (rc == 0)
         return file;
     session_file_close(file);
     return NULL;
+}
+
+struct session_file *session_file_open(const char *path, struct llama3_error *err)
+{
+    return open_file(path, true, err);
+}
+
+struct session_file *session_file_peek(const char *path, struct llama3_error *err)
+{
+    return open_file(path, false, err);
+}
+
+bool session_file_is_new(const struct session_file *file)
+{
+    return file->found.st_ino == 0;
+}
+
+size_t session_file_turns(const struct session_file *file)
+{
+    return (json_array_size(file->messages) + 1) / 2;
+}
+
+const char *session_file_model(const struct session_file *file)
+{
+    return json_string_value(file->model);
+}
+
+const char *session_file_title(const struct session_file *file)
+{
+    const json_t *first = json_array_get(file->messages, 0);
+    return file->title != NULL ? json_string_value(file->title)
+                               : json_string_value(json_object_get(first, "content"));
 }
 
 void session_file_close(struct session_file *file)

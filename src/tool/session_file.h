@@ -17,7 +17,18 @@ struct session_file;
 /* Reads the file. If it does not exist but can be made, the conversation is empty. path stays the
  * caller's. NULL on failure. */
 struct session_file *session_file_open(const char *path, struct llama3_error *err);
+/* The same of one that is there, only to be looked at: whether it can be written doesn't matter. */
+struct session_file *session_file_peek(const char *path, struct llama3_error *err);
 void session_file_close(struct session_file *file);
+
+/* Whether there was no file. */
+bool session_file_is_new(const struct session_file *file);
+/* Questions in it. */
+size_t session_file_turns(const struct session_file *file);
+/* What answered last; NULL: it doesn't say. */
+const char *session_file_model(const struct session_file *file);
+/* Its title, or else the first question; NULL: it has neither. */
+const char *session_file_title(const struct session_file *file);
 
 /* Settles the settings: what args leaves open comes from the file, and what args gives goes into
  * the file. args then points into the file's memory. */

@@ -47,11 +47,11 @@ bool terminal_has_color(FILE *out)
     return is_drawable(fileno(out)) && (no_color == NULL || no_color[0] == '\0');
 }
 
-/* Columns of the terminal on stdout; 0: it is none, or one that says nothing about itself. */
-static size_t answer_columns(void)
+/* Columns of a terminal; 0: it is none, or one that says nothing about itself. */
+static size_t columns_of(int fd)
 {
     struct winsize window;
-    bool known = is_drawable(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0;
+    bool known = is_drawable(fd) && ioctl(fd, TIOCGWINSZ, &window) == 0;
     return known ? window.ws_col : 0;
 }
 
@@ -141,7 +141,8 @@ void terminal_answer_begin(const char *label, bool markdown)
     answer.label = label;
     answer.failed = false;
     answer.last = 0;
-    answer.renders = markdown && (answer_columns() > 0 || color_mode == TERMINAL_COLOR_ALWAYS);
+    answer.renders =
+        markdown && (columns_of(STDOUT_FILENO) > 0 || color_mode == TERMINAL_COLOR_ALWAYS);
     answer.renders_thought = false;
     bool labeled = label != NULL && isatty(STDERR_FILENO);
     markdown_begin(&answer.markdown, color, labeled ? strlen(label) : 0);
@@ -152,7 +153,7 @@ static void render(const char *text, size_t length, bool thought)
 {
     struct markdown *markdown = &answer.markdown;
     struct buf *out = &markdown->wrap.out;
-    markdown->wrap.columns = answer_columns();
+    markdown->wrap.columns = columns_of(STDOUT_FILENO);
     if (length == 0 || thought != answer.renders_thought)
         markdown_end(markdown);
     if (thought != answer.renders_thought)
@@ -211,6 +212,34 @@ int terminal_answer_end(void)
 {
     int rc = answer.renders ? put_answer("", 0, answer.renders_thought) : 0;
     return answer.last == '\n' ? rc : terminal_answer("\n", 1);
+}
+
+void terminal_show(const char *label, const char *text, bool markdown)
+{
+    enum { LINES = 12 };
+    struct markdown shown;
+    size_t n = strlen(text), begin, lines = 0;
+    while (n > 0 && text[n - 1] == '\n')
+        n--;
+    for (begin = n; begin > 0 && lines < LINES; begin--)
+        lines += text[begin - 1] == '\n';
+    begin += lines == LINES; /* behind that newline */
+    terminal_erase();
+    fprintf(stderr, "%s%s", label, begin > 1 ? "...\n" : "");
+    text += begin > 1 ? begin : 0;
+    n -= begin > 1 ? begin : 0;
+    if (!markdown || columns_of(STDERR_FILENO) == 0) {
+        terminal_text(stderr, text, n);
+        fputc('\n', stderr);
+        return;
+    }
+    markdown_begin(&shown, terminal_has_color(stderr), begin > 1 ? 0 : strlen(label));
+    shown.wrap.columns = columns_of(STDERR_FILENO);
+    markdown_text(&shown, text, n);
+    markdown_end(&shown);
+    fwrite(shown.wrap.out.data, 1, shown.wrap.out.size, stderr);
+    fputc('\n', stderr);
+    markdown_free(&shown);
 }
 
 /* ---- questions ----------------------------------------------------------------------------- */

@@ -46,6 +46,9 @@ bool terminal_answer_in_line(void);
 /* The newline at the end, where the answer has none. */
 int terminal_answer_end(void);
 
+/* The end of a text on stderr, for a person who looks back: of many lines the last few. */
+void terminal_show(const char *label, const char *text, bool markdown);
+
 /* Whether there is a terminal to ask on. */
 bool terminal_can_ask(void);
 /* A question that is answered by yes or no. An empty line means by_default; the end of input is a
