@@ -93,7 +93,13 @@ struct llama3_error {
 
 /* ---- models ---------------------------------------------------------------------------- */
 
-enum llama3_kv_type { LLAMA3_KV_F16 = 0, LLAMA3_KV_F32, LLAMA3_KV_INT8 };
+/* What keys and values are kept as. */
+enum llama3_kv_type {
+    LLAMA3_KV_AUTO = 0, /* INT8 where they are in the host's memory alone; F16 with a GPU's */
+    LLAMA3_KV_F16,
+    LLAMA3_KV_F32,
+    LLAMA3_KV_INT8 /* 8 bits, and a scale for each head and position; not on a GPU */
+};
 
 /* Layers that a GPU computes; any other number is that many. */
 enum {
@@ -277,6 +283,7 @@ struct llama3_info {
     const char *const *template_names; /* [n_template_names] of the checkpoint's own, which
                                           template_name of the options may choose */
     size_t n_template_names;
+    enum llama3_kv_type kv_type; /* of keys and values: what AUTO came to */
 };
 
 /* Valid until the model is closed. */

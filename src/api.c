@@ -31,10 +31,9 @@
 
 enum {
     MAX_CHUNK = 4096,
-    MAX_SEQS = 32,       /* sequences in one pass */
-    MAX_LOGIT_ROWS = 64, /* of a pass, where chunks are no longer: who wants the logits of all rows
+    MAX_SEQS = 32,      /* sequences in one pass */
+    MAX_LOGIT_ROWS = 64 /* of a pass, where chunks are no longer: who wants the logits of all rows
                             asks for such */
-    MIN_CONTEXT = 512    /* offered even where memory seems short */
 };
 
 struct llama3_model {
@@ -202,18 +201,14 @@ static void choose_stop_ids(struct llama3_model *m)
     add_end_of_turn(m, m->tool_chat);
 }
 
-/* The smaller of the model's limit and what three quarters of the available memory can hold
- * beside the weights. */
-static size_t default_context(const struct llama3_model *m, uint64_t kv_bytes_per_token)
+/* What three quarters of the available memory can hold beside the weights. */
+static uint64_t host_kv_bytes(const struct llama3_model *m)
 {
-    size_t limit = m->checkpoint.config.context;
     uint64_t available, weights = m->checkpoint.file_bytes;
     if (!memory_available(&available))
-        return limit;
+        return UINT64_MAX;
     available = available / 4 * 3;
-    uint64_t fits = available > weights ? (available - weights) / kv_bytes_per_token : 0;
-    fits = fits > MIN_CONTEXT ? fits : MIN_CONTEXT;
-    return fits < limit ? (size_t)fits : limit;
+    return available > weights ? available - weights : 0;
 }
 
 static int choose_limits(struct llama3_model *m, const struct llama3_model_options *o,
@@ -225,15 +220,13 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
     if (o->chunk > MAX_CHUNK)
         return error_input(err, "chunk: expected 1 to %d, found %zu", MAX_CHUNK, o->chunk);
     if ((unsigned)o->kv_type >= KV_TYPES)
-        return error_input(err, "kv_type: expected f16, f32 or int8, found %d", (int)o->kv_type);
+        return error_input(err, "kv_type: expected auto, f16, f32 or int8, found %d",
+                           (int)o->kv_type);
     if ((unsigned)o->load > LLAMA3_LOAD_READ)
         return error_input(err, "load: expected auto, map or read, found %d", (int)o->load);
     if (o->context > c->context)
         return error_input(err, "context: expected at most the model's %zu tokens, found %zu",
                            c->context, o->context);
-
-    m->info.kv_bytes_per_token =
-        (uint64_t)2 * c->n_layers * c->n_kv_heads * kv_head_bytes(o->kv_type, c->head_dim);
 
     size_t chunk = o->chunk > 0 ? o->chunk : DEFAULT_CHUNK;
     *limits = (struct forward_options){
@@ -241,7 +234,6 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
         .max_rows = chunk,
         .max_logit_rows = o->chunk > 0 && chunk <= MAX_LOGIT_ROWS ? chunk : MAX_SEQS,
         .max_seqs = chunk < MAX_SEQS ? chunk : MAX_SEQS,
-        .kv_type = o->kv_type,
         .load = o->load,
         .loras = m->loras,
         .n_loras = m->shared.n_loras,
@@ -262,12 +254,16 @@ static int choose_placement(struct llama3_model *m, const struct llama3_model_op
         .bf16_prompt = o->gpu_bf16_prompt,
         .ops = backend_device_ops(),
         .context = o->context,
-        .host_context = default_context(m, m->info.kv_bytes_per_token),
+        .host_kv_bytes = host_kv_bytes(m),
+        .kv_type = o->kv_type,
         .device_rows = o->chunk > 0 ? 0 : DEVICE_CHUNK,
     };
     if (placement_choose(&m->placement, &m->checkpoint, limits, &request, err) < 0)
         return -1;
     m->info.context = limits->max_context;
+    m->info.kv_type = m->shared.kv_type = limits->kv_type;
+    m->info.kv_bytes_per_token =
+        m->checkpoint.config.n_layers * kv_position_bytes(&m->checkpoint.config, limits->kv_type);
     m->info.memories = m->memories;
     m->info.n_memories = m->placement.plan.n_backends;
     for (size_t i = 0; i < m->info.n_memories; i++)
@@ -441,7 +437,6 @@ static int open_all(struct llama3_model *m, const char *path, const struct llama
     choose_stop_ids(m);
     m->shared.owner = m;
     m->shared.checkpoint = &m->checkpoint;
-    m->shared.kv_type = o->kv_type;
     m->shared.tokenizer = m->tokenizer;
     if (!o->vocab_only)
         return open_engine(m, o, err);

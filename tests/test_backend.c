@@ -114,7 +114,7 @@ static bool rig_open(struct rig *rig, int subject, int threads, const struct bac
 }
 
 static const struct backend_shape plain = {
-    .n_heads = 2, .n_kv_heads = 1, .head_dim = 8, .rms_eps = 1e-5f};
+    .n_heads = 2, .n_kv_heads = 1, .head_dim = 8, .kv_type = LLAMA3_KV_F16, .rms_eps = 1e-5f};
 
 /* A batch of n rows without positions of interest; `wanted` of them want logits. */
 static void give_rows(struct rig *rig, size_t n, size_t wanted)
@@ -1283,7 +1283,7 @@ START_TEST(attention_reads_all_positions)
     } shapes[] = {{1, 1, 8}, {3, 3, 64}, {2, 4, 128}, {1, 8, 80}, {2, 2, 20}, {1, 5, 96}};
     state = 5;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
-        for (int type = 0; type < N_KV_TYPES; type++)
+        for (int type = LLAMA3_KV_F16; type < N_KV_TYPES; type++)
             check_attention(_i, random_scene(shapes[i].n_kv, shapes[i].group, shapes[i].head_dim,
                                              2 * KV_PAGE + 20, (enum llama3_kv_type)type, i % 2));
 }
@@ -1692,8 +1692,12 @@ static void check_adapted(const struct adapt_data *d, size_t i, size_t adapter, 
 START_TEST(adapters_add_thin_products)
 {
     static const size_t cuts[] = {0, 1, 4, 45, 50, 99, ADAPT_ROWS};
-    const struct backend_shape shape = {
-        .n_heads = 2, .n_kv_heads = 1, .head_dim = 8, .n_adapters = 2, .max_rank = 20};
+    const struct backend_shape shape = {.n_heads = 2,
+                                        .n_kv_heads = 1,
+                                        .head_dim = 8,
+                                        .kv_type = LLAMA3_KV_F16,
+                                        .n_adapters = 2,
+                                        .max_rank = 20};
     struct adapt_data d;
     float *whole[2][FACTORS] = {0}, *some[FACTORS] = {0};
     state = 77;

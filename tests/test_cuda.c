@@ -461,6 +461,7 @@ START_TEST(a_library_that_lacks_is_named)
                                   .max_rows = 1,
                                   .max_logit_rows = 1,
                                   .max_seqs = 1,
+                                  .kv_type = LLAMA3_KV_F16,
                                   .inv_freq = (float[4]){0}};
     cublas_is_missing = true;
     ck_assert_ptr_null(
@@ -530,7 +531,8 @@ START_TEST(memory_that_lacks_is_an_error)
                                       .max_rows = 8,
                                       .max_logit_rows = 8,
                                       .max_seqs = 1,
-                                      .max_context = 256};
+                                      .max_context = 256,
+                                      .kv_type = LLAMA3_KV_F16};
     static const struct backend_ops *const cuda[] = {&cuda_ops};
     const struct plan plan = {cuda, 1, &(struct span){0, 0}, 1};
     struct forward *f = NULL;
@@ -571,6 +573,7 @@ START_TEST(bytes_are_told_beforehand)
                                         .max_logit_rows = 5,
                                         .max_seqs = 2,
                                         .max_context = 512,
+                                        .kv_type = LLAMA3_KV_F16,
                                         .inv_freq = inv_freq};
     struct backend *b = cuda_ops.open(&options, &shape, &err);
     ck_assert_uint_le(emulator_allocated(), cuda_ops.own_bytes(&options, &shape));

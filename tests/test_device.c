@@ -29,6 +29,7 @@ static struct llama3_model *try_model(const char *name, int gpu_layers, bool kv_
 {
     char path[4096];
     struct llama3_model_options options = {.size = sizeof options,
+                                           .kv_type = LLAMA3_KV_F16,
                                            .context = CONTEXT,
                                            .threads = 2,
                                            .chunk = 40,

@@ -260,7 +260,8 @@ START_TEST(alternating_plans_give_the_cpus_answer)
     }
     struct span wrong[] = {{0, 0}, {n_stages, 1}};
     struct plan plan = {backends, 2, wrong, 2};
-    struct forward_options options = {.backend = {.threads = 1}, .max_rows = 1};
+    struct forward_options options = {
+        .backend = {.threads = 1}, .max_rows = 1, .kv_type = LLAMA3_KV_F16};
     ck_assert_ptr_null(forward_open(&model, &plan, &options, &err));
     free(expected);
     model_close(&model);

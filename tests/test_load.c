@@ -219,6 +219,7 @@ static struct backend *open_cpu(bool no_blas)
                                         .max_logit_rows = 1,
                                         .max_seqs = 1,
                                         .max_context = 1,
+                                        .kv_type = LLAMA3_KV_F16,
                                         .inv_freq = inv_freq,
                                         .rms_eps = 1e-5f};
     struct backend *backend = cpu_ops.open(&options, &shape, &err);

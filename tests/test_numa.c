@@ -161,6 +161,7 @@ static struct backend *open_backend(int threads)
                                         .max_logit_rows = 1,
                                         .max_seqs = 1,
                                         .max_context = 512,
+                                        .kv_type = LLAMA3_KV_F16,
                                         .inv_freq = no_frequencies,
                                         .rms_eps = 1e-5F};
     struct llama3_error err;

@@ -74,20 +74,24 @@ struct rig {
     struct placement placement;
 };
 
+static uint64_t host_kv_bytes(const struct model *model, enum llama3_kv_type type)
+{
+    return HOST_CONTEXT * kv_position_bytes(&model->config, type) * N_LAYERS;
+}
+
 static void rig_open(struct rig *rig, const struct kind *kind)
 {
     memset(rig, 0, sizeof *rig);
     deferred_device = (struct deferred_device){0};
     make_model(&rig->model, kind->type, kind->tied);
-    rig->options = (struct forward_options){.backend = {.threads = 1},
-                                            .max_rows = 256,
-                                            .max_logit_rows = 32,
-                                            .max_seqs = 32,
-                                            .kv_type = LLAMA3_KV_F16};
-    rig->request = (struct placement_request){.kv_on_host = kind->kv_on_host,
-                                              .ops = &deferred_ops,
-                                              .context = kind->context,
-                                              .host_context = HOST_CONTEXT};
+    rig->options = (struct forward_options){
+        .backend = {.threads = 1}, .max_rows = 256, .max_logit_rows = 32, .max_seqs = 32};
+    rig->request =
+        (struct placement_request){.kv_on_host = kind->kv_on_host,
+                                   .ops = &deferred_ops,
+                                   .context = kind->context,
+                                   .host_kv_bytes = host_kv_bytes(&rig->model, LLAMA3_KV_F16),
+                                   .kv_type = LLAMA3_KV_F16};
 }
 
 static void rig_close(struct rig *rig)
@@ -310,6 +314,33 @@ START_TEST(the_context_grows_into_what_is_left)
 }
 END_TEST
 
+/* Left to itself, KV is of 8 bits where the host has it, and of 16 where a device has any. */
+START_TEST(the_type_of_kv_follows_its_place)
+{
+    const struct kind kind = {DTYPE_BF16, true, false, 0};
+    struct rig rig;
+    rig_open(&rig, &kind);
+    rig.request.kv_type = LLAMA3_KV_AUTO;
+    rig.request.host_kv_bytes = host_kv_bytes(&rig.model, LLAMA3_KV_INT8);
+    ck_assert_int_eq(choose(&rig, LLAMA3_GPU_NONE, 16000000000), 0);
+    ck_assert_int_eq(rig.options.kv_type, LLAMA3_KV_INT8);
+    ck_assert_uint_eq(rig.options.max_context, HOST_CONTEXT);
+    ck_assert_int_eq(choose(&rig, LLAMA3_GPU_ALL, 16000000000), 0);
+    ck_assert_int_eq(rig.options.kv_type, LLAMA3_KV_F16);
+    ck_assert_int_eq(choose(&rig, 2, 16000000000), 0);
+    ck_assert_int_eq(rig.options.kv_type, LLAMA3_KV_F16);
+    ck_assert_uint_lt(rig.options.max_context, HOST_CONTEXT);
+    ck_assert_int_eq(choose(&rig, LLAMA3_GPU_AUTO, 1000000), 0); /* not one layer fits */
+    ck_assert_uint_eq(device_layers(&rig.placement), 0);
+    ck_assert_int_eq(rig.options.kv_type, LLAMA3_KV_INT8);
+    rig.request.kv_on_host = true;
+    ck_assert_int_eq(choose(&rig, LLAMA3_GPU_ALL, 16000000000), 0);
+    ck_assert_int_eq(rig.options.kv_type, LLAMA3_KV_INT8);
+    ck_assert_uint_eq(rig.options.max_context, HOST_CONTEXT);
+    rig_close(&rig);
+}
+END_TEST
+
 /* Pages that were asked for are counted instead of a context's, and a reserve is left. */
 START_TEST(pages_and_reserves_count)
 {
@@ -399,6 +430,7 @@ int main(void)
     tcase_add_loop_test(tcase, auto_takes_what_fits_and_no_more, 0, N_KINDS);
     tcase_add_test(tcase, the_embedding_goes_last);
     tcase_add_test(tcase, the_context_grows_into_what_is_left);
+    tcase_add_test(tcase, the_type_of_kv_follows_its_place);
     tcase_add_test(tcase, pages_and_reserves_count);
     tcase_add_test(tcase, what_cannot_be_had_is_refused);
     return run_tests("placement", tcase);

@@ -199,7 +199,8 @@ static void open_pair(struct pair *pair)
                                       .max_rows = 1,
                                       .max_logit_rows = 1,
                                       .max_seqs = 1,
-                                      .max_context = MAX_TOKENS};
+                                      .max_context = MAX_TOKENS,
+                                      .kv_type = LLAMA3_KV_F16};
     memset(&pair->naive, 0, sizeof pair->naive);
     ck_assert_msg(model_open(&pair->model, TEST_DATA "/tiny-f32", &err) == 0, "%s", err.message);
     ck_assert_uint_ge(pair->model.config.n_layers, 2);

@@ -356,7 +356,7 @@ err_has "llama3: stdout: Bad file descriptor"
 # A reader that leaves: no word about it, killed or with status 1.
 mkfifo "$tmp/pipe"
 head -c 1 <"$tmp/pipe" >/dev/null &
-"$program" -n 200 --raw --temperature 0 -p "The capital of" >"$tmp/pipe" 2>"$tmp/err"
+"$program" -q -n 200 --raw --temperature 0 -p "The capital of" >"$tmp/pipe" 2>"$tmp/err"
 status=$?
 last="a closed pipe"
 wait
@@ -365,7 +365,7 @@ err_empty
 head -c 1 <"$tmp/pipe" >/dev/null &
 (
     trap '' PIPE
-    "$program" -n 200 --raw --temperature 0 -p "The capital of" >"$tmp/pipe" 2>"$tmp/err"
+    "$program" -q -n 200 --raw --temperature 0 -p "The capital of" >"$tmp/pipe" 2>"$tmp/err"
     echo $? >"$tmp/status"
 )
 wait

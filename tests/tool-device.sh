@@ -6,7 +6,7 @@ device=./tests/device/llama3
 export LLAMA3_MODEL="$tiny"
 export LLAMA3_CPU=scalar # no OpenBLAS, which rounds differently
 export DEVICE_FREE=10000000 DEVICE_TOTAL=10000000
-ask="-q -n 24 --temperature 0 --ctx 256"
+ask="-q -n 24 --temperature 0 --ctx 256 --kv f16"
 
 # The same answer, wherever it is computed.
 run 0 "$device" $ask --gpu-layers 0 -p "What is the capital of France?"
@@ -21,15 +21,19 @@ done
 run 0 "$device" --info --ctx 256
 out_has "on the GPU   9.54 MiB of Deferred 1 free: embedding, 2 layers, head; "
 out_has "backend      deferred (Deferred 1), "
+out_has " per token (f16)"
 grep -q "on the CPU" "$tmp/out" && fail "$last: the CPU has no part in it"
 run 0 "$device" --info --ctx 256 --gpu-layers 1
 out_has "on the CPU   embedding, 1 layer; "
 out_has "on the GPU   9.54 MiB of Deferred 1 free: 1 layer, head; "
 out_has " and deferred (Deferred 1), "
+out_has " per token (f16)"
 run 0 "$device" --info --ctx 256 --gpu-layers 1 --kv-gpu no
 out_has "on the CPU   embedding, 1 layer, KV of 2; "
 out_has "1 layer, head, KV of 0; "
+out_has " per token (int8)"
 run 0 "$device" --info --ctx 256 --gpu-layers 0
+out_has " per token (int8)"
 grep -q "on the\|no GPU" "$tmp/out" && fail "$last: expected nothing about a GPU"
 
 # No device, or not enough of it: the CPU, with a line that says why; an error where one was named.
@@ -90,19 +94,19 @@ err_has "llama3-bench: --gpu-layers: 2 of 2 layers need "
 for _ in 1 2 3 4; do
     echo "A text that is long enough to say something about."
 done >"$tmp/text"
-run 0 ./tests/device/llama3-eval -q -f "$tmp/text" --gpu-layers 0
+run 0 ./tests/device/llama3-eval --kv f16 -q -f "$tmp/text" --gpu-layers 0
 cp "$tmp/out" "$tmp/cpu"
-run 0 ./tests/device/llama3-eval -q -f "$tmp/text" --gpu-layers 1 --kl "$tiny"
+run 0 ./tests/device/llama3-eval --kv f16 -q -f "$tmp/text" --gpu-layers 1 --kl "$tiny"
 out_has "predictions"
 grep -qF "$(sed -n 2p "$tmp/cpu")" "$tmp/out" || fail "$last: another perplexity than the CPU's"
-run 0 ./tests/device/llama3-eval --logits "$tmp/cpu" -f "$tmp/text" --gpu-layers 0
+run 0 ./tests/device/llama3-eval --kv f16 --logits "$tmp/cpu" -f "$tmp/text" --gpu-layers 0
 for where in auto all 1 "1 --kv-gpu no"; do
     # shellcheck disable=SC2086 # several words
-    run 0 ./tests/device/llama3-eval --logits - -f "$tmp/text" --gpu-layers $where
+    run 0 ./tests/device/llama3-eval --kv f16 --logits - -f "$tmp/text" --gpu-layers $where
     same "$tmp/out" "$tmp/cpu" "--gpu-layers $where: other logits than the CPU's"
     err_empty
 done
-DEVICE_FREE=2000 run 0 ./tests/device/llama3-eval --logits "$tmp/out" -f "$tmp/text"
+DEVICE_FREE=2000 run 0 ./tests/device/llama3-eval --kv f16 --logits "$tmp/out" -f "$tmp/text"
 err_has "note: no GPU is used: a layer and the head need "
 same "$tmp/out" "$tmp/cpu" "other logits than the CPU's"
 

@@ -41,7 +41,7 @@ static inline size_t kv_pages(size_t positions)
 
 /* What K and V are stored as. A new type is an entry here, in the CPU's kernels (`kv` in
  * cpu/kernels.h), and in read_kv() and write_kv() of cuda/kv.cuh, or refused by cuda_open(). */
-enum { KV_TYPES = 3 };
+enum { KV_TYPES = LLAMA3_KV_INT8 + 1 }; /* LLAMA3_KV_AUTO is none of a backend's */
 
 /* Bytes of a number of K or V. */
 static inline size_t kv_number_bytes(enum llama3_kv_type type)

@@ -22,6 +22,7 @@ static int add_kernels(struct buf *text, int threads, struct llama3_error *err)
         .max_logit_rows = 1,
         .max_seqs = 1,
         .max_context = 1,
+        .kv_type = LLAMA3_KV_F16,
         .inv_freq = &frequency,
     };
     const struct backend_ops *ops = backend_find(NULL, err);

@@ -425,8 +425,8 @@ static int take_all_weights(struct forward *f, bool vectors, struct llama3_error
 static int open_load(struct forward *f, struct llama3_error *err)
 {
     const struct config *c = &f->model->config;
-    uint64_t kv_bytes = (uint64_t)2 * c->n_layers * c->n_kv_heads *
-                        kv_head_bytes(f->options.kv_type, c->head_dim) * f->options.max_context;
+    uint64_t kv_bytes =
+        c->n_layers * kv_position_bytes(c, f->options.kv_type) * f->options.max_context;
     f->load = load_open(f->model, f->options.load, kv_bytes, err);
     return f->load != NULL ? 0 : -1;
 }

@@ -18,7 +18,7 @@ enum { MAX_LORAS = 32 };
 struct forward_options {
     struct backend_options backend;
     size_t max_rows, max_logit_rows, max_seqs, max_context;
-    enum llama3_kv_type kv_type;
+    enum llama3_kv_type kv_type; /* not LLAMA3_KV_AUTO */
     enum llama3_load load;
     const struct lora *loras; /* [n_loras] must outlive it; a sequence begins with their scales */
     size_t n_loras;           /* at most MAX_LORAS */
@@ -33,6 +33,12 @@ struct forward;
 /* The shape of a backend that holds the KV of n_kv_layers layers, without RoPE's frequencies. */
 struct backend_shape forward_shape(const struct config *config,
                                    const struct forward_options *options, size_t n_kv_layers);
+
+/* Bytes of the keys and values of one position in a layer. */
+static inline uint64_t kv_position_bytes(const struct config *config, enum llama3_kv_type type)
+{
+    return (uint64_t)2 * config->n_kv_heads * kv_head_bytes(type, config->head_dim);
+}
 
 /* plan NULL: everything on the CPU. The model must outlive it. */
 struct forward *forward_open(const struct model *model, const struct plan *plan,

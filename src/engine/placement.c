@@ -8,6 +8,8 @@
 
 /* If no context is given, layers are chosen for this one. It then grows into the memory left. */
 enum { LEAST_CONTEXT = 8192 };
+/* Offered even where the host's memory seems short. */
+enum { MIN_CONTEXT = 512 };
 
 struct chooser {
     struct placement *placement;
@@ -131,8 +133,7 @@ static void sum_up(const struct chooser *c, size_t backend, struct llama3_memory
                     : sizeof(float) * cols * (rows == ROWS_ALL ? o->max_rows : o->max_logit_rows);
     }
     size_t n_pages = c->request->kv_pages > 0 ? c->request->kv_pages : kv_pages(o->max_context);
-    uint64_t position = (uint64_t)2 * config->n_kv_heads *
-                        kv_head_bytes(o->kv_type, config->head_dim) * memory->n_kv_layers;
+    uint64_t position = kv_position_bytes(config, o->kv_type) * memory->n_kv_layers;
     if (!on_device) {
         memory->kv_bytes = product(o->max_context, position);
         return;
@@ -195,11 +196,28 @@ static int too_large(const struct chooser *c, size_t n, uint64_t bytes, struct l
                      amount(room, c->room), c->device.name, fit, most > 0 ? "fewer, or " : "or ");
 }
 
+/* The type of keys and values, where a device holds any and where none does. */
+static enum llama3_kv_type kv_type(const struct placement_request *r, bool on_device)
+{
+    return r->kv_type != LLAMA3_KV_AUTO ? r->kv_type : on_device ? LLAMA3_KV_F16 : LLAMA3_KV_INT8;
+}
+
+/* The smaller of the model's limit and what the host's memory can hold. */
+static size_t host_context(const struct chooser *c)
+{
+    const struct config *config = &c->model->config;
+    uint64_t fits = c->request->host_kv_bytes /
+                    (kv_position_bytes(config, c->options->kv_type) * config->n_layers);
+    fits = fits > MIN_CONTEXT ? fits : MIN_CONTEXT;
+    return fits < config->context ? (size_t)fits : config->context;
+}
+
 /* Everything on the CPU. */
 static int choose_cpu(struct chooser *c)
 {
     const struct placement_request *r = c->request;
-    c->options->max_context = r->context > 0 ? r->context : r->host_context;
+    c->options->kv_type = kv_type(r, false);
+    c->options->max_context = r->context > 0 ? r->context : host_context(c);
     c->options->max_rows = c->host_rows;
     make_plan(c->placement, c->model, 0, NULL, false);
     sum_up(c, 0, &c->placement->memories[0]);
@@ -212,8 +230,8 @@ static void grow_context(const struct chooser *c, size_t first)
     const struct placement_request *r = c->request;
     bool on_host = r->kv_on_host || first > 1;
     size_t fits = c->options->max_context, limit = c->model->config.context;
-    if (on_host && r->host_context < limit)
-        limit = r->host_context;
+    if (on_host)
+        limit = host_context(c);
     for (size_t low = kv_pages(fits), high = kv_pages(limit); low < high;) {
         size_t middle = low + (high - low + 1) / 2;
         c->options->max_context = middle * KV_PAGE < limit ? middle * KV_PAGE : limit;
@@ -248,7 +266,9 @@ static int choose(struct chooser *c, struct llama3_error *err)
     struct placement *p = c->placement;
     size_t n_layers = c->model->config.n_layers, least = c->model->config.context;
     least = LEAST_CONTEXT < least ? LEAST_CONTEXT : least;
-    least = r->host_context < least ? r->host_context : least;
+    c->options->kv_type = kv_type(r, !r->kv_on_host);
+    size_t on_host = host_context(c);
+    least = on_host < least ? on_host : least;
     c->options->max_context = r->context > 0 ? r->context : least;
     if (r->device_rows > 0)
         c->options->max_rows = r->device_rows;

@@ -27,10 +27,11 @@ struct placement_request {
     bool bf16_prompt;              /* see backend_options */
     const struct backend_ops *ops; /* backend_device_ops(): NULL where there is none */
     size_t context;                /* positions of a sequence; 0: the most that fit, */
-    size_t host_context;           /* up to this where KV is in the host's memory */
-    size_t device_rows;            /* max_rows if a device is used; 0: as the options say */
-    size_t kv_pages;               /* that must fit; 0: those of one context */
-    uint64_t reserve_bytes;        /* of the device's memory, left free */
+    uint64_t host_kv_bytes;        /* up to these where KV is in the host's memory */
+    enum llama3_kv_type kv_type;
+    size_t device_rows;     /* max_rows if a device is used; 0: as the options say */
+    size_t kv_pages;        /* that must fit; 0: those of one context */
+    uint64_t reserve_bytes; /* of the device's memory, left free */
 };
 
 struct placement {
@@ -44,8 +45,8 @@ struct placement {
     char device_name[128];
 };
 
-/* Makes the plan; sets max_context, max_rows, backend.device and backend.bf16_prompt of the
- * options. -1 if the request can't be met: the message has the numbers, and what to do. */
+/* Makes the plan; sets max_context, max_rows, kv_type, backend.device and backend.bf16_prompt of
+ * the options. -1 if the request can't be met: the message has the numbers, and what to do. */
 int placement_choose(struct placement *placement, const struct model *model,
                      struct forward_options *options, const struct placement_request *request,
                      struct llama3_error *err);

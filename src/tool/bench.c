@@ -34,7 +34,6 @@ struct bench_args {
     bool json;
 };
 
-static const char *const kv_names[] = {"f16", "f32", "int8", NULL}; /* enum llama3_kv_type */
 static const char *const type_names[] = {
     "int4",    "int8",  "bf16",   "f32",    "gptq",  "awq",   "nf4",     "w8a8",   "fp8",
     "mxfp4",   "nvfp4", "q4_0",   "q4_1",   "q5_0",  "q5_1",  "q8_0",    "q2_k",   "q3_k",
@@ -60,8 +59,9 @@ static const struct option_spec specs[] = {
     OPT_TEXT(0, "context", FIELD(context), "LIST",
              "tokens there before: of decode each of them, of\n"
              "the others the first (0,16384)"),
-    OPT_ONE_OF(0, "kv", FIELD(model.kv), "f16|f32|int8", kv_names,
-               "type of keys and values in memory (f16)"),
+    OPT_ONE_OF(0, "kv", FIELD(model.kv), "auto|f16|f32|int8", kv_names,
+               "type of keys and values in memory; auto: int8, or\n"
+               "f16 where a GPU holds them (auto)"),
     OPT_ONE_OF(0, "load", FIELD(model.load), "auto|map|read", load_names,
                "as llama3 takes it; what auto copies is copied\n"
                "before the first round (auto)"),
@@ -303,11 +303,11 @@ static int measure(const struct bench_args *args, const struct number_list *prom
         .model = &model,
         .options = {.backend = {.threads = threads, .numa = args->model.no_numa == 0},
                     .max_rows = args->chunk > 0 ? args->chunk : DEFAULT_CHUNK,
-                    .kv_type = (enum llama3_kv_type)args->model.kv,
                     .load = (enum llama3_load)args->model.load,
                     .loras = &lora,
                     .n_loras = args->lora_rank > 0},
         .place = {.gpu_layers = args->gpu.layers,
+                  .kv_type = (enum llama3_kv_type)args->model.kv,
                   .kv_on_host = args->gpu.kv_on_host != 0,
                   .device = args->gpu.device,
                   .device_rows = args->chunk > 0 ? 0 : DEVICE_CHUNK,

@@ -55,8 +55,7 @@ static size_t positions_of(const struct bench_test *test)
 
 size_t bench_kv_row_bytes(const struct bench *bench)
 {
-    const struct config *c = &bench->model->config;
-    return c->n_kv_heads * kv_head_bytes(bench->options.kv_type, c->head_dim);
+    return (size_t)kv_position_bytes(&bench->model->config, bench->options.kv_type) / 2;
 }
 
 /* Fills positions [from, to) of a sequence with K and V of no text. */

@@ -34,6 +34,8 @@ static const struct option_spec input_specs[] = {
     OPT_PATH('f', "file", FIELD(file), "TEXT",
              "--logits or --kl of this text (-: stdin); without a\n"
              "mode its perplexity"),
+    OPT_ONE_OF(0, "ref-kv", FIELD(ref_kv), "auto|f16|f32|int8", kv_names,
+               "--kv of REF with --kl (as --kv)"),
     OPT_FLAG(0, "special", FIELD(special),
              "--tokenize recognises the names of control tokens,\n"
              "and --detokenize writes them"),
@@ -152,6 +154,7 @@ static int check_mode(const struct eval_args *args, int mode)
     } options[] = {
         {"tokens", args->ids != NULL, mode == EVAL_LOGITS},
         {"file", args->file != NULL, mode == EVAL_LOGITS || mode == EVAL_KL || mode == EVAL_MODES},
+        {"ref-kv", args->ref_kv >= 0, mode == EVAL_KL},
         {"special", args->special, mode == EVAL_TOKENIZE || mode == EVAL_DETOKENIZE},
         {"json-lines", args->json_lines, mode == EVAL_TOKENIZE},
         {"pretokens", args->pretokens, mode == EVAL_TOKENIZE},
@@ -208,7 +211,7 @@ static int run(struct eval_args *args, const char *operand)
 
 int main(int argc, char **argv)
 {
-    struct eval_args args = {0};
+    struct eval_args args = {.ref_kv = -1};
     const char *operand = NULL;
     struct option_spec model_specs[N_MODEL_OPTIONS]; /* --ctx means something else here */
     memcpy(model_specs, model_option_specs, sizeof model_specs);

@@ -23,6 +23,7 @@ struct eval_args {
     struct gpu_args gpu;
     const char *paths[EVAL_MODES]; /* what the options that choose a mode name; NULL: not given */
     const char *file, *ids;        /* --file, --tokens */
+    int ref_kv;                    /* enum llama3_kv_type; -1: as the model's */
     bool special, pretokens, json_lines, json;
 };
 

@@ -29,6 +29,8 @@ static int open_models(struct predict *p)
         return STATUS_FAILED;
     p->model = eval_open(p->args, p->path, &options, true, &status);
     options.int4 = LLAMA3_INT4_NO; /* it is the other model that is judged */
+    if (p->args->ref_kv >= 0)
+        options.kv_type = (enum llama3_kv_type)p->args->ref_kv;
     if (p->model != NULL && p->reference_path != NULL)
         p->reference = eval_open(p->args, p->reference_path, &options, false, &status);
     return status;

@@ -67,7 +67,7 @@ static void print_sampling(const struct llama3_model *model, FILE *out)
     llama3_sampling_close(s);
 }
 
-static void print_memory(const struct llama3_info *info, const struct args *args, FILE *out)
+static void print_memory(const struct llama3_info *info, FILE *out)
 {
     char a[UNIT_SIZE], b[UNIT_SIZE], c[UNIT_SIZE], d[UNIT_SIZE];
     uint64_t weights = 0, kv = 0, work = 0;
@@ -80,9 +80,9 @@ static void print_memory(const struct llama3_info *info, const struct args *args
     fprintf(out, "%zu tokens, the model's limit is %zu\n", info->context, info->context_limit);
     row(out, "KV cache");
     fprintf(out, "%s per token (%s)\n", unit_bytes(a, info->kv_bytes_per_token),
-            args->model.kv == LLAMA3_KV_F32    ? "f32"
-            : args->model.kv == LLAMA3_KV_INT8 ? "int8"
-                                               : "f16");
+            info->kv_type == LLAMA3_KV_F32    ? "f32"
+            : info->kv_type == LLAMA3_KV_INT8 ? "int8"
+                                              : "f16");
     row(out, "memory");
     fprintf(out, "%s at %zu tokens: %s weights, %s KV, %s work space\n",
             unit_bytes(a, weights + kv + work), info->context, unit_bytes(b, weights),
@@ -146,7 +146,7 @@ static void print_gpu_note(const struct llama3_info *info, FILE *out)
     fputc('\n', out);
 }
 
-void info_print(const struct llama3_model *model, const struct args *args, FILE *out)
+void info_print(const struct llama3_model *model, FILE *out)
 {
     const struct llama3_info *info = llama3_model_info(model);
     char a[UNIT_SIZE], b[UNIT_SIZE];
@@ -171,7 +171,7 @@ void info_print(const struct llama3_model *model, const struct args *args, FILE 
     print_template_names(info, out);
     print_stop_ids(model, out);
     print_sampling(model, out);
-    print_memory(info, args, out);
+    print_memory(info, out);
     print_copied(model, out);
     print_adapters(info, out);
     print_backend(info, out);

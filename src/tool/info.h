@@ -8,7 +8,7 @@
 #include "tool/turn.h"
 
 /* The table of --info. */
-void info_print(const struct llama3_model *model, const struct args *args, FILE *out);
+void info_print(const struct llama3_model *model, FILE *out);
 
 /* The model in a line on stderr. */
 void info_print_line(const struct llama3_model *model, double open_seconds);

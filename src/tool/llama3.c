@@ -194,7 +194,7 @@ static int run_with(const struct args *args, struct session_file *file, const st
     if (args->verbose)
         info_print_line(model, c.open_seconds);
     if (args->info) {
-        info_print(model, args, stdout);
+        info_print(model, stdout);
         status = finish_stdout();
     } else if ((c.session = llama3_session_open(model, &err)) == NULL) {
         status = say_failure(&err);

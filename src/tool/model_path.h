@@ -22,6 +22,7 @@ struct model_args {
 };
 
 enum { MODEL_OPTION_CTX = 1, N_MODEL_OPTIONS = 9 }; /* index of --ctx; size of the table */
+extern const char *const kv_names[];                /* enum llama3_kv_type */
 extern const char *const numa_names[];
 extern const struct option_spec model_option_specs[N_MODEL_OPTIONS];
 extern const char *const load_names[];
