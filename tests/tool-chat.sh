@@ -1,45 +1,10 @@
 #!/bin/sh
-# The chat as it is typed, in a real terminal: lines and their history, pastes, ^C, commands.
+# The chat as it is typed, in a real terminal: lines and their history, pastes, ^C, resizes.
+# shellcheck disable=SC1003 # a backslash at the end
 . "${srcdir:-.}/tests/lib.sh"
 need_preload # before the terminal's server starts, which keeps its environment
-# shellcheck source=tests/terminal-lib.sh
-. "$srcdir/tests/terminal-lib.sh"
-grep -q '^LIBEDIT_LIBS = .' Makefile || skip "this build has no libedit"
-
-# start VARIABLES ARGUMENTS [WIDTH]: llama3 on a screen of its own, followed by "[its status]".
-start()
-{
-    last="$1 llama3 $2"
-    terminal kill-session -t test 2>/dev/null
-    cat >"$tmp/start" <<END
-export LLAMA3_MODEL='$(cd "$tiny" && pwd)'
-trap : INT # ^C is for the program
-env LD_PRELOAD='$preload' $1 $program $2
-printf '\\n[%d]\\n' \$?
-stty -a | tr ' ' '\\n' | grep -E '^-?(echo|icanon)$' | sed 's/^/tty:/'
-sleep 60
-END
-    terminal new-session -d -s test -x "${3:-78}" -y 40 "sh '$tmp/start'"
-    sees '^User:$'
-}
-
-# leaves: the chat is left, and the terminal is as it was.
-leaves()
-{
-    sees '^User:.*$'
-    tries=0
-    while [ $tries -lt 50 ] && ! screen | sed '/^$/d' | tail -n 1 | grep -q '^User:'; do
-        tries=$((tries + 1))
-        sleep 0.1
-    done
-    keys C-c
-    keys C-d
-    sees '^\[0\]$'
-    sees '^tty:echo$' && sees '^tty:icanon$'
-}
-
-# What the model is told is on the screen, by --show-prompt.
-chat="-n 4 --temperature 0 --show-prompt"
+# shellcheck source=tests/chat-lib.sh
+. "$srcdir/tests/chat-lib.sh"
 
 # Editing: the cursor's keys, a word, the whole line.
 start "" "$chat"
@@ -61,7 +26,6 @@ sees '^User: Oh: Hello-world!$'
 leaves
 
 # It is there in the next run, for its owner alone, and nothing is added with --no-history.
-history=$XDG_STATE_HOME/llama3/history
 [ "$(stat -c %a "$history")" = 600 ] || fail "the history's mode is $(stat -c %a "$history")"
 [ "$(stat -c %a "${history%/*}")" = 700 ] || fail "its folder's mode is $(stat -c %a "${history%/*}")"
 start "" "$chat"

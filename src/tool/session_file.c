@@ -354,6 +354,24 @@ int session_file_settle(struct session_file *file, struct args *args, struct lla
     return 0;
 }
 
+int session_file_keep(struct session_file *file, const struct option_spec *spec,
+                      const struct args *args, struct llama3_error *err)
+{
+    char key[32];
+    json_t *given = setting_of(spec, args);
+    args_key(spec, key);
+    if (given == NULL)
+        json_object_del(file->sampling, key);
+    else if (json_object_set_new(file->sampling, key, given) != 0)
+        return error_memory(err, file->path, strlen(key));
+    return 0;
+}
+
+const char *session_file_system(const struct session_file *file)
+{
+    return json_string_value(file->system);
+}
+
 int session_file_load(const struct session_file *file, struct llama3_history *history,
                       struct llama3_error *err)
 {

@@ -34,6 +34,12 @@ const char *session_file_title(const struct session_file *file);
  * the file. args then points into the file's memory. */
 int session_file_settle(struct session_file *file, struct args *args, struct llama3_error *err);
 
+/* The same of one option that has changed since. */
+int session_file_keep(struct session_file *file, const struct option_spec *spec,
+                      const struct args *args, struct llama3_error *err);
+
+/* The system prompt of the file as it was read; NULL: none. */
+const char *session_file_system(const struct session_file *file);
 /* Adds the file's messages to a history; the system prompt is not one of them. */
 int session_file_load(const struct session_file *file, struct llama3_history *history,
                       struct llama3_error *err);

@@ -159,6 +159,8 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
         listener.unread = terminal_answer_end() != 0;
     if (rc != 0)
         return failed(&err);
+    if (c->last != NULL)
+        *c->last = result;
     if (listener.unread) {
         buf_clear(&said->text);
         return TURN_FAILED;

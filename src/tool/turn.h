@@ -8,13 +8,14 @@
 
 struct conversation {
     const struct args *args;
-    const struct llama3_model *model;
+    struct llama3_model *model;
     struct llama3_session *session;
     struct llama3_history *history;
-    struct session_file *file; /* --session; NULL: it is not kept */
-    bool raw;                  /* no chat template: the answer continues the question */
-    const char *label;         /* on stderr, before an answer */
-    double open_seconds;       /* that opening the model took */
+    struct session_file *file;  /* --session; NULL: it is not kept */
+    bool raw;                   /* no chat template: the answer continues the question */
+    const char *label;          /* on stderr, before an answer */
+    double open_seconds;        /* that opening the model took */
+    struct llama3_result *last; /* filled in after an answer; NULL: nobody wants to know */
 };
 
 enum turn {
