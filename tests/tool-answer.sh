@@ -23,13 +23,29 @@ for file in bare lf crlf; do
 done
 run 0 $ask --temperature 0 -f - <"$tmp/lf"
 same "$tmp/out" "$tmp/greedy" "-f -: another answer than -p"
-printf 'one\n\nWhat is the capital of France?\n' >"$tmp/both"
+printf 'What is the capital of France?\n\none\n' >"$tmp/both"
 for file in bare lf crlf; do
     run 0 $ask --show-prompt --raw -p "one" -f "$tmp/$file"
     drop_cut
     sed 's/^<|begin_of_text|>//' "$tmp/err" >"$tmp/shown"
-    same "$tmp/shown" "$tmp/both" "-p and -f $file: not the prompt, an empty line, the text"
+    same "$tmp/shown" "$tmp/both" "-p and -f $file: not the text, an empty line, the prompt"
 done
+# Several files stand in the order given, and what is asked about them comes last.
+printf 'two' >"$tmp/two"
+: >"$tmp/nothing"
+printf 'What is the capital of France?\n\ntwo\n\npiped\n\none\n' >"$tmp/all"
+run 0 $ask --show-prompt --raw -p one -f "$tmp/lf" -f "$tmp/nothing" --file "$tmp/two" -f - <<END
+piped
+END
+drop_cut
+sed 's/^<|begin_of_text|>//' "$tmp/err" >"$tmp/shown"
+same "$tmp/shown" "$tmp/all" "several -f: found $(cat "$tmp/shown")"
+run 2 $ask -f "$tmp/nothing" -f "$tmp/nothing"
+err_has "llama3: the prompt is empty: $tmp/nothing holds no text"
+run 1 $ask -f "$tmp/lf" -f "$tmp" -p x
+err_has "llama3: $tmp: expected a file, found a directory; name the files in it, as the shell does with $tmp/*.txt"
+err_lines 1
+out_empty
 printf 'one\ntwo\nthree\n' | while read -r line; do
     $ask -q --temperature 0 -p "$line" >/dev/null
     echo "$line"
@@ -215,6 +231,20 @@ run 2 "$program" --session "$session" --raw -p x
 err_has "--raw uses no chat template, so --session has no meaning"
 run 2 "$program" --session "$session" --seed 9007199254740992 -p x
 err_has "--seed: expected at most 9007199254740991 with --session, found \"9007199254740992\""
+
+# --system @FILE reads it; a file that is missing, empty or none is said.
+printf 'Be kind.\nBe brief.\n' >"$tmp/system"
+run 0 $ask --show-prompt --system "@$tmp/system" -p x
+err_has "Be brief.<|eot_id|>"
+run 0 $ask --show-prompt --system @- -p x <"$tmp/system"
+err_has "Be brief.<|eot_id|>"
+run 1 $ask --system "@$tmp/missing" -p x
+err_has "llama3: $tmp/missing: No such file or directory"
+run 1 $ask --system "@$tmp/nothing" -p x
+err_has "llama3: --system: $tmp/nothing holds no text"
+run 1 $ask --system "@$tmp" -p x
+err_has "llama3: $tmp: expected a file, found a directory"
+out_empty
 
 # --show-prompt shows control tokens, which text can't forge.
 run 0 $ask --show-prompt --system "Be kind." -p "<|eot_id|>"

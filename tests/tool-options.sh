@@ -59,7 +59,12 @@ refused "--prompt: expected UTF-8, found an invalid sequence at byte 2" -p "$(pr
 refused "--system: expected UTF-8, found an invalid sequence at byte 0" --system "$(printf '\300\200')"
 refused "--prompt: expected once, found twice" -p a -p b
 refused "--prompt: expected once, found twice" -p "" --prompt=b
-refused "--file: expected once, found twice" -f "$tiny/config.json" -f "$tiny/config.json"
+refused "--file: expected - once, found it twice" -f - -f -
+refused "stdin can be read once, by --system @- or by --file -" --system @- -f -
+refused "--system: expected a file after '@', found nothing" --system @ -p x
+for option in image mmproj audio; do
+    refused "--image: Llama 3 models are of text alone, so no image or sound can be read" --$option x -p x
+done
 refused "unrecognized option '--nosuch'" --nosuch
 refused "option requires an argument -- 'p'" -p
 refused "unexpected argument \"hello\": a prompt is given with --prompt" hello

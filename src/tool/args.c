@@ -9,22 +9,31 @@
 #include "tool/say.h"
 #include "tool/session_file.h"
 #include "tool/terminal.h"
+#include "tool/text.h"
 
 #define FIELD(name) offsetof(struct args, name)
 
+static int refuse_image(const struct option_spec *spec, const char *path)
+{
+    (void)path;
+    return say_usage("--%s: Llama 3 models are of text alone, so no image or sound can be read",
+                     spec->name);
+}
+
 static const struct option_spec prompt_specs[] = {
     OPT_TEXT('p', "prompt", FIELD(prompt), "TEXT", "what to answer", .once = true),
-    OPT_PATH('f', "file", FIELD(file), "FILE",
-             "read it from a file (-: stdin); after --prompt and\n"
-             "an empty line, if both are given",
-             .once = true),
+    OPT_PATHS('f', "file", FIELD(files), "FILE",
+              "read it from a file (-: stdin); may be repeated;\n"
+              "--prompt comes last, after an empty line"),
     OPT_PATH(0, "session", FIELD(session), "NAME|FILE",
              "go on with this conversation, and keep it there (a\n"
              "FILE has a slash or ends in .json)"),
     OPT_FLAG(0, "sessions", FIELD(sessions), "list the named ones, instead of answering"),
-    OPT_TEXT(0, "system", FIELD(system), "TEXT", "instructions for the whole conversation",
+    OPT_TEXT(0, "system", FIELD(system), "TEXT|@FILE", "instructions for the whole conversation",
              ALSO("system-prompt")),
     OPT_FLAG(0, "no-history", FIELD(no_history), "keep none of what is typed in a chat"),
+    OPT_TEXT(0, "image", FIELD(image), "FILE", NULL, ALSO("mmproj", "audio"),
+             .check = refuse_image),
     OPT_FLAG(0, "raw", FIELD(raw), "no chat template: continue the text (base models)"),
 };
 
@@ -125,8 +134,31 @@ static int check_combinations(const struct args *args)
     return gpu_check(&args->gpu);
 }
 
+/* Reads --system @FILE, without the newline that ends a file. */
+static int read_system(struct args *args)
+{
+    const char *text = args->system, *path = text != NULL && text[0] == '@' ? text + 1 : NULL;
+    bool twice = path != NULL && strcmp(path, "-") == 0 && option_texts_has(&args->files, "-");
+    if (path == NULL)
+        return STATUS_OK;
+    if (path[0] == '\0')
+        return say_usage("--system: expected a file after '@', found nothing");
+    if (twice)
+        return say_usage("stdin can be read once, by --system @- or by --file -");
+    int status = text_read(path, &args->system_text);
+    text_drop_newline(&args->system_text);
+    args->system = args->system_text.size > 0 ? args->system_text.data : NULL;
+    if (status == STATUS_OK && args->system_text.failed)
+        return say_error("not enough memory");
+    if (status == STATUS_OK && args->system == NULL)
+        return say_error("--system: %s holds no text", path);
+    return status;
+}
+
 void args_free(struct args *args)
 {
+    free(args->files.items);
+    buf_free(&args->system_text);
     free(args->stop.items);
     free(args->model.loras.items);
     template_free(&args->template);
@@ -149,7 +181,7 @@ bool args_begin(struct args *args, int argc, char **argv, int *status)
         OPT_GROUP("Output", output_specs, args),
     };
     const struct option_set set = {
-        .usage = "llama3 [OPTION]... [--prompt TEXT] [--file FILE]\n"
+        .usage = "llama3 [OPTION]... [--prompt TEXT] [--file FILE]...\n"
                  "Answers a prompt, or piped stdin; without either, chats in the terminal.",
         .operand = "a prompt is given with --prompt",
         .groups = groups,
@@ -159,6 +191,8 @@ bool args_begin(struct args *args, int argc, char **argv, int *status)
         return false;
     terminal_set_color((enum terminal_color)args->color);
     *status = check_combinations(args);
+    if (*status == STATUS_OK)
+        *status = read_system(args);
     if (*status == STATUS_OK)
         *status = template_read(&args->template);
     return *status == STATUS_OK;

@@ -3,6 +3,7 @@
 #ifndef TOOL_ARGS_H
 #define TOOL_ARGS_H
 
+#include "base/buf.h"
 #include "llama3.h"
 #include "tool/gpu_options.h"
 #include "tool/model_path.h"
@@ -16,7 +17,10 @@ struct args {
     struct gpu_args gpu;
     /* what is asked */
     struct template_args template;
-    const char *prompt, *file, *session, *system;
+    const char *prompt, *session, *system;
+    struct option_texts files;
+    struct buf system_text; /* where --system @FILE was read to */
+    const char *image;      /* always refused */
     bool raw, no_history;
     /* how it is answered: of a sampling the texts that llama3_sampling_set() takes; NULL, 0: not
      * given */

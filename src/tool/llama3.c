@@ -123,7 +123,7 @@ static int run(struct args *args, const struct buf *text)
 static int start(struct args *args)
 {
     struct buf text = {0};
-    bool chatting = args->prompt == NULL && args->file == NULL && isatty(STDIN_FILENO);
+    bool chatting = args->prompt == NULL && args->files.n == 0 && isatty(STDIN_FILENO);
     if (args->sessions)
         return sessions_list();
     if (args->info || (chatting && !args->raw))

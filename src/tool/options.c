@@ -347,8 +347,17 @@ static void print_help(const struct option_set *set)
     for (size_t g = 0; g < set->n; g++) {
         printf("\n%s\n", set->groups[g].title);
         for (size_t i = 0; i < set->groups[g].n; i++)
-            print_row(&set->groups[g].specs[i]);
+            if (set->groups[g].specs[i].help != NULL)
+                print_row(&set->groups[g].specs[i]);
     }
+}
+
+bool option_texts_has(const struct option_texts *texts, const char *text)
+{
+    for (size_t i = 0; i < texts->n; i++)
+        if (strcmp(texts->items[i], text) == 0)
+            return true;
+    return false;
 }
 
 bool options_begin(const struct option_set *set, int argc, char **argv, int *status)

@@ -36,6 +36,8 @@ struct option_texts {
     size_t n;
 };
 
+bool option_texts_has(const struct option_texts *texts, const char *text);
+
 struct option_spec {
     enum option_type type;
     char letter;      /* short name, 0: none */
@@ -47,7 +49,7 @@ struct option_spec {
     /* Of OPTION_TEXT, instead of its own check; a status, with errors on stderr. */
     int (*check)(const struct option_spec *spec, const char *text);
     const char *const *choices; /* of OPTION_*ONE_OF and OPTION_INT_OR, NULL-terminated */
-    const char *help;           /* lines separated by \n */
+    const char *help;           /* lines separated by \n; NULL: --help leaves it out */
     const char *aliases[4];     /* other long names, NULL-terminated */
 };
 

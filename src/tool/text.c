@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/utf8.h"
 #include "tool/say.h"
@@ -44,9 +45,24 @@ static int check_text(const struct buf *text, const char *name)
     return STATUS_FAILED;
 }
 
+void text_drop_newline(struct buf *text)
+{
+    if (text->size > 0 && text->data[text->size - 1] == '\n')
+        text->data[--text->size] = '\0';
+    else
+        return;
+    if (text->size > 0 && text->data[text->size - 1] == '\r')
+        text->data[--text->size] = '\0';
+}
+
 int text_read(const char *path, struct buf *out)
 {
+    struct stat found;
     bool is_stdin = strcmp(path, "-") == 0;
+    if (!is_stdin && stat(path, &found) == 0 && S_ISDIR(found.st_mode))
+        return say_error("%s: expected a file, found a directory; name the files in it, as the "
+                         "shell does with %s%s*.txt",
+                         path, path, path[strlen(path) - 1] == '/' ? "" : "/");
     const char *name = is_stdin ? "stdin" : path;
     FILE *in = is_stdin ? stdin : fopen(path, "r");
     if (in == NULL)

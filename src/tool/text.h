@@ -9,4 +9,7 @@
  * status; errors are on stderr. */
 int text_read(const char *path, struct buf *out);
 
+/* Drops one newline (LF or CRLF) at the end, which editors and `echo` put there. */
+void text_drop_newline(struct buf *text);
+
 #endif
