@@ -64,7 +64,8 @@ static int on_text(void *arg, const char *text, size_t length)
     do {
         size_t n = strcspn(say, " ") + 1, left = strlen(say);
         n = n < left ? n : left;
-        real->on_text(arg, say, n);
+        if (real->on_text(arg, say, n) != 0)
+            return 1;
         say += n;
         sleep_for(*say != '\0' ? "SLOW_TEXT" : "");
     } while (*say != '\0');

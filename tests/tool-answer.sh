@@ -295,6 +295,23 @@ d' LD_PRELOAD="$preload" $think -q --think $mode -p x --session "$tmp/thinks.jso
     done
 fi
 
+# An answer that goes in circles is ended with a note, and kept; --repeat-stop off lets it go on.
+if [ -f "$PWD/tests/.libs/preload.so" ]; then
+    need_preload
+    circles=$(for _ in $(seq 100); do printf 'I say this again and again, as small models do.\n'; done)
+    for temperature in 0 0.8; do
+        rm -f "$tmp/circles.json"
+        run 0 env SAY="$circles" LD_PRELOAD="$preload" $ask --seed 3 --temperature $temperature -p x --session "$tmp/circles.json"
+        err_has 'llama3: note: the answer was ended, as it says again and again "I say this again and again, as small models do." (--repeat-stop)'
+        lines=$(wc -l <"$tmp/out")
+        [ "$lines" -ge 25 ] && [ "$lines" -le 30 ] || fail "expected some 26 lines, found $lines"
+        grep -q 'as small models do' "$tmp/circles.json" || fail "$last: expected what was said in the session"
+    done
+    run 0 env SAY="$circles" LD_PRELOAD="$preload" $ask --repeat-stop off -p x
+    err_empty
+    [ "$(wc -l <"$tmp/out")" -eq 100 ] || fail "$last: expected 100 lines"
+fi
+
 # --load changes no answer; what was copied is said.
 for load in auto map read; do
     run 0 $ask --temperature 0 -n 8 --stats --load $load -p x

@@ -59,9 +59,14 @@ refused "--prompt: expected UTF-8, found an invalid sequence at byte 2" -p "$(pr
 refused "--system: expected UTF-8, found an invalid sequence at byte 0" --system "$(printf '\300\200')"
 refused "--prompt: expected once, found twice" -p a -p b
 refused "--prompt: expected once, found twice" -p "" --prompt=b
-refused "--file: expected - once, found it twice" -f - -f -
-refused "stdin can be read once, by --system @- or by --file -" --system @- -f -
-refused "--system: expected a file after '@', found nothing" --system @ -p x
+for odd in "--file: expected - once, found it twice|-f - -f -" \
+    "stdin can be read once, by --system @- or by --file -|--system @- -f -" \
+    "--system: expected a file after '@', found nothing|--system @ -p x"; do
+    # shellcheck disable=SC2086
+    run 2 "$program" ${odd#*|}
+    err_has "llama3: ${odd%%|*}"
+    err_lines 1
+done
 for option in image mmproj audio; do
     refused "--image: Llama 3 models are of text alone, so no image or sound can be read" --$option x -p x
 done
@@ -255,7 +260,7 @@ err_has "$tmp/large: expected at most 64 MiB of text, found more"
 run 1 "$program" -m "$tiny" -f "$tmp/missing"
 err_has "llama3: $tmp/missing: No such file or directory"
 run 1 "$program" -m "$tiny" -f "$tmp"
-err_has "llama3: $tmp: Is a directory"
+err_has "llama3: $tmp: expected a file, found a directory"
 run 1 "$program" -m "$tiny" <&-
 err_has "llama3: stdin: Bad file descriptor"
 

@@ -24,7 +24,7 @@ static const struct option_spec prompt_specs[] = {
     OPT_TEXT('p', "prompt", FIELD(prompt), "TEXT", "what to answer", .once = true),
     OPT_PATHS('f', "file", FIELD(files), "FILE",
               "read it from a file (-: stdin); may be repeated;\n"
-              "--prompt comes last, after an empty line"),
+              "then comes an empty line, and --prompt"),
     OPT_PATH(0, "session", FIELD(session), "NAME|FILE",
              "go on with this conversation, and keep it there (a\n"
              "FILE has a slash or ends in .json)"),
@@ -91,7 +91,11 @@ const struct option_spec answer_option_specs[N_ANSWER_OPTIONS] = {
 
 static const char *const thinks[] = {[THINK_SHOW] = "show", [THINK_HIDE] = "hide", NULL};
 
+static const char *const repeat_stops[] = {"on", "off", NULL};
+
 static const struct option_spec output_specs[] = {
+    OPT_ONE_OF(0, "repeat-stop", FIELD(no_repeat_stop), "on|off", repeat_stops,
+               "end an answer that goes in circles (on)"),
     OPT_ONE_OF(0, "think", FIELD(think), "show|hide", thinks,
                "thoughts of a model that thinks before it answers\n"
                "(show)"),

@@ -30,9 +30,10 @@ struct args {
     size_t max_tokens;
     struct option_texts stop;
     /* what is shown */
-    int think;     /* enum think */
-    int color;     /* enum terminal_color */
-    bool sessions; /* what is there, instead of answering */
+    int no_repeat_stop; /* bool */
+    int think;          /* enum think */
+    int color;          /* enum terminal_color */
+    bool sessions;      /* what is there, instead of answering */
     bool plain, show_prompt, info, stats, verbose;
 };
 

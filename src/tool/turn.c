@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 #include "tool/turn.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/recollect.h"
+#include "base/utf8.h"
 #include "tool/info.h"
 #include "tool/interrupt.h"
 #include "tool/progress.h"
+#include "tool/repeats.h"
 #include "tool/say.h"
 #include "tool/terminal.h"
 
@@ -19,7 +22,17 @@ struct listener {
     struct recollection *said;
     enum think think;
     bool dims, spoke, unread;
+    struct repeats *repeats; /* NULL: an answer may repeat itself */
+    size_t passage;          /* bytes of what it repeats; 0: it doesn't */
 };
+
+/* Whether the answer, or its thoughts, goes in circles. */
+static bool repeats(struct listener *listener, const char *text, size_t length)
+{
+    if (listener->repeats != NULL && listener->passage == 0)
+        listener->passage = repeats_add(listener->repeats, text, length);
+    return listener->passage > 0;
+}
 
 static int print(struct listener *listener, const char *text, size_t length)
 {
@@ -38,7 +51,7 @@ static int on_text(void *arg, const char *text, size_t length)
         print(listener, "\n\n", 2);
     else if (thought && length > 0)
         print(listener, RECOLLECT_END, strlen(RECOLLECT_END));
-    return print(listener, text, length);
+    return print(listener, text, length) != 0 || repeats(listener, text, length);
 }
 
 /* What the terminal can't dim stands between the tags, so that it can be told from the answer. */
@@ -52,13 +65,13 @@ static int on_thought(void *arg, const char *text, size_t length)
     if (begins && listener->think == THINK_HIDE)
         progress_start("thinking", 0, 0);
     if (listener->think == THINK_HIDE)
-        return 0;
+        return repeats(listener, text, length);
     if (!listener->dims)
         return (begins && print(listener, RECOLLECT_BEGIN, strlen(RECOLLECT_BEGIN)) != 0) ||
-               print(listener, text, length) != 0;
+               print(listener, text, length) != 0 || repeats(listener, text, length);
     listener->spoke = true;
     listener->unread = terminal_thought(text, length) != 0;
-    return listener->unread;
+    return listener->unread || repeats(listener, text, length);
 }
 
 static void on_prompt(void *arg, size_t done, size_t total)
@@ -92,6 +105,27 @@ static int show_prompt(const struct conversation *c, const int32_t *prompt, size
     return 0;
 }
 
+/* Names the passage that an answer repeats: from where a line or a sentence begins, if it has one.
+ */
+static void note_repeats(const struct recollection *said, size_t passage)
+{
+    enum { SHOWN = 60 };
+    const char *text = said->text.data;
+    size_t n = said->text.size, first = 2 * passage < n ? n - 2 * passage : 0, begin = first;
+    for (size_t i = first + 1; i + passage <= n; i++)
+        if (text[i - 1] == '\n' || (i >= 2 && text[i - 1] == ' ' && strchr(".!?", text[i - 2])))
+            begin = i;
+    while (begin < n && (isspace((unsigned char)text[begin]) || (text[begin] & 0xc0) == 0x80))
+        begin++;
+    size_t length = n - begin < passage ? n - begin : passage;
+    size_t shown = length < SHOWN ? length : SHOWN;
+    shown = utf8_valid((const uint8_t *)text + begin, shown);
+    while (shown > 0 && isspace((unsigned char)text[begin + shown - 1]))
+        shown--;
+    say_note("the answer was ended, as it says again and again \"%.*s%s\" (--repeat-stop)",
+             (int)shown, text + begin, length > SHOWN ? "..." : "");
+}
+
 /* Notes that an answer was cut: it looks like a whole one. */
 static void note_length(const struct conversation *c, const struct llama3_result *result)
 {
@@ -117,8 +151,11 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
 {
     const struct args *args = c->args;
     const bool thinks = !c->raw && llama3_model_info(c->model)->thinks;
-    struct listener listener = {
-        .said = said, .think = (enum think)args->think, .dims = terminal_has_color(stdout)};
+    struct repeats passages = {0};
+    struct listener listener = {.said = said,
+                                .think = (enum think)args->think,
+                                .dims = terminal_has_color(stdout),
+                                .repeats = args->no_repeat_stop ? NULL : &passages};
     struct llama3_error err = {.size = sizeof err};
     struct llama3_result result = {.size = sizeof result};
     struct llama3_generation generation = {
@@ -166,6 +203,8 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
         return TURN_FAILED;
     }
     note_length(c, &result);
+    if (listener.passage > 0)
+        note_repeats(said, listener.passage);
     if (hidden && !interrupted)
         say_note("the answer ended within its thoughts, which --think hide leaves out");
     if (args->stats || args->verbose)
