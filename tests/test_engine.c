@@ -763,9 +763,10 @@ END_TEST
 
 int main(void)
 {
-    TCase *tcase = tcase_create("engine");
+    TCase *tcase = tcase_create("engine"), *tables = tcase_create("tables");
     tcase_set_timeout(tcase, 240);
-    tcase_add_loop_test(tcase, one_answer_on_every_table, 0, N_MODELS);
+    tcase_set_timeout(tables, 240);
+    tcase_add_loop_test(tables, one_answer_on_every_table, 0, N_MODELS);
     tcase_add_test(tcase, company_changes_nothing);
     tcase_add_loop_test(tcase, alternating_plans_give_the_cpus_answer, 0, N_MODELS);
     tcase_add_test(tcase, what_does_not_fit_is_refused);
@@ -780,5 +781,5 @@ int main(void)
     tcase_add_test(tcase, setting_the_clock_stalls_no_pass);
     tcase_add_test(tcase, responses_extend_the_history);
     tcase_add_loop_test(tcase, loading_is_reported, 0, N_MODELS);
-    return run_tests("engine", tcase);
+    return run_cases("engine", (TCase *const[]){tables, tcase, NULL});
 }

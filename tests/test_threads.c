@@ -279,14 +279,15 @@ END_TEST
 
 int main(void)
 {
-    TCase *tests = tcase_create("threads");
+    TCase *tests = tcase_create("threads"), *storms = tcase_create("storms");
     tcase_set_timeout(tests, 120);
+    tcase_set_timeout(storms, 120);
     tcase_add_test(tests, every_unit_is_done_once);
-    tcase_add_test(tests, a_team_closes_at_any_moment);
-    tcase_add_test(tests, the_leader_keeps_its_cores);
+    tcase_add_test(storms, a_team_closes_at_any_moment);
+    tcase_add_test(storms, the_leader_keeps_its_cores);
     tcase_add_test(tests, a_piece_shares_with_nobody);
     tcase_add_test(tests, a_team_for_once);
     tcase_add_test(tests, slow_threads_do_less);
     tcase_add_test(tests, pieces_are_done_over);
-    return run_tests("threads", tests);
+    return run_cases("threads", (TCase *const[]){tests, storms, NULL});
 }
