@@ -72,7 +72,25 @@ for option in image mmproj audio; do
 done
 refused "unrecognized option '--nosuch'" --nosuch
 refused "option requires an argument -- 'p'" -p
-refused "unexpected argument \"hello\": a prompt is given with --prompt" hello
+
+# Words are a prompt; one that names a model is a -m that was forgotten.
+named()
+{
+    run 2 "$program" "$@" </dev/null
+    err_has "which names a model: -m "
+    err_lines 1
+    out_empty
+}
+named "$tiny"
+named hello "$tiny/model.safetensors"
+named meta-llama/Llama-3.2-1B-Instruct hello
+named org/name:Q4_K_M
+run 2 "$program" -p a b
+err_has 'expected one prompt, found --prompt and "b"'
+run 2 "$program" a "$(printf 'b\377')"
+err_has "word 2: expected UTF-8, found an invalid sequence at byte 1"
+run 0 "$program" -m "$tiny" -n 1 -q --show-prompt What is -t 1 "this and/or that?" nosuch.gguf </dev/null
+err_has "What is this and/or that? nosuch.gguf<|eot_id|>"
 
 # Where there is one memory node, --numa has nothing to do and nothing to say.
 case $(cat /sys/devices/system/node/has_memory 2>/dev/null) in

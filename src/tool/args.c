@@ -6,6 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
+#include "base/path.h"
+#include "base/utf8.h"
 #include "tool/say.h"
 #include "tool/session_file.h"
 #include "tool/terminal.h"
@@ -159,10 +162,60 @@ static int read_system(struct args *args)
     return status;
 }
 
+/* ---- words that are no options: a prompt ----------------------------------------------------- */
+
+/* "owner/name", perhaps with ":Q4_K_M". */
+static bool is_hub_name(const char *word)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._";
+    size_t owner = strspn(word, letters), name = 0;
+    if (owner > 0 && word[owner] == '/')
+        name = strspn(word + owner + 1, letters);
+    const char *end = word + owner + 1 + name;
+    return name > 0 && word[0] != '.' && (*end == '\0' || *end == ':');
+}
+
+static bool is_checkpoint(const char *word)
+{
+    return (path_exists(word) &&
+            (path_ends_with(word, ".gguf") || path_ends_with(word, ".safetensors"))) ||
+           path_exists_in(word, "config.json");
+}
+
+/* Joins the words, NULL-terminated, to the prompt. A checkpoint among them is a -m that was
+ * forgotten: a path anywhere, a name of the hub, which could be words, at the beginning alone. */
+static int take_words(struct args *args, const char *const *words)
+{
+    struct buf prompt = {0};
+    if (words[0] == NULL)
+        return STATUS_OK;
+    if (args->prompt != NULL)
+        return say_usage("expected one prompt, found --prompt and \"%s\"", words[0]);
+    for (size_t i = 0; words[i] != NULL; i++) {
+        size_t n = strlen(words[i]), valid = utf8_valid((const uint8_t *)words[i], n);
+        if (valid < n)
+            return say_usage("word %zu: expected UTF-8, found an invalid sequence at byte %zu",
+                             i + 1, valid);
+        if (is_checkpoint(words[i]) || (i == 0 && is_hub_name(words[i])))
+            return say_usage("expected a prompt, found \"%s\", which names a model: -m %s opens "
+                             "it, and --prompt takes any text",
+                             words[i], words[i]);
+    }
+    for (size_t i = 0; words[i] != NULL; i++) {
+        buf_add_str(&prompt, i > 0 ? " " : "");
+        buf_add_str(&prompt, words[i]);
+    }
+    args->words = prompt.data;
+    args->prompt = prompt.data;
+    return prompt.failed ? say_error("not enough memory for the prompt") : STATUS_OK;
+}
+
 void args_free(struct args *args)
 {
     free(args->files.items);
     buf_free(&args->system_text);
+    free(args->words);
     free(args->stop.items);
     free(args->model.loras.items);
     template_free(&args->template);
@@ -184,17 +237,25 @@ bool args_begin(struct args *args, int argc, char **argv, int *status)
                   answer_option_specs, args),
         OPT_GROUP("Output", output_specs, args),
     };
+    const char **words = calloc((size_t)argc + 1, sizeof *words);
     const struct option_set set = {
-        .usage = "llama3 [OPTION]... [--prompt TEXT] [--file FILE]...\n"
+        .usage = "llama3 [OPTION]... [--prompt TEXT | WORD...] [--file FILE]...\n"
                  "Answers a prompt, or piped stdin; without either, chats in the terminal.",
         .operand = "a prompt is given with --prompt",
+        .operands = words,
+        .max_operands = words != NULL ? (size_t)argc : 0,
         .groups = groups,
         .n = sizeof groups / sizeof *groups,
     };
-    if (!options_begin(&set, argc, argv, status))
+    if (!options_begin(&set, argc, argv, status)) {
+        free(words);
         return false;
+    }
     terminal_set_color((enum terminal_color)args->color);
-    *status = check_combinations(args);
+    *status = words != NULL ? take_words(args, words) : STATUS_OK;
+    free(words);
+    if (*status == STATUS_OK)
+        *status = check_combinations(args);
     if (*status == STATUS_OK)
         *status = read_system(args);
     if (*status == STATUS_OK)

@@ -21,6 +21,7 @@ struct args {
     struct option_texts files;
     struct buf system_text; /* where --system @FILE was read to */
     const char *image;      /* always refused */
+    char *words;            /* those of the command line that are the prompt; NULL: none */
     bool raw, no_history;
     /* how it is answered: of a sampling the texts that llama3_sampling_set() takes; NULL, 0: not
      * given */
