@@ -451,6 +451,15 @@ ready
 turns='"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a","reasoning":"t\"<|eot_id|>"},{"role":"assistant","content":"b","reasoning_content":"u"},{"role":"user","content":"r"}]'
 post 200 /apply-template "{$turns,\"chat_template_kwargs\":{\"mode\":\"deep\"}}"
 out_has '"prompt":"<|begin_of_text|>[user||q][assistant|t\"<|eot_id|>|a][assistant|u|b][user||r]deep<think>\n"'
+# an answer that was cut goes on: its turn stays open
+open='"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"an ans"}]'
+post 200 /apply-template "{$open,\"continue_final_message\":true}"
+out_has '"prompt":"<|begin_of_text|>[user||q][assistant||an ans"'
+post 200 /apply-template "{$open,\"continue_final_message\":false}"
+out_has '[assistant||an ans]<think>\n"'
+post 200 /v1/chat/completions "{$open,\"continue_final_message\":true,\"max_tokens\":1}"
+refused 400 /v1/chat/completions "{$chat,\"continue_final_message\":true}" 'expected one of the assistant to continue'
+refused 400 /v1/chat/completions "{$open,\"continue_final_message\":1}" '"param":"continue_final_message"'
 refused 400 /v1/chat/completions "{$chat,\"chat_template_kwargs\":1}" '"param":"chat_template_kwargs"'
 refused 400 /v1/completions '{"prompt":"x","chat_template_kwargs":{}}' '"param":"chat_template_kwargs"'
 refused 400 /v1/chat/completions "{$chat,\"chat_template_kwargs\":{\"messages\":[]}}" '"param":"chat_template_kwargs"'

@@ -257,6 +257,14 @@ sees '.' # thoughts have begun
 keys C-c
 sees '^\[130\]$'
 
+# -v in a chat: how full the context is, dimmed, after each answer.
+start "" "-n 4 --temperature 0 -v"
+sees '^User:$'
+keys "first words" Enter
+sees '^context: [1-9][0-9]* of [0-9]* tokens ([0-9]* %); answer: 4 tokens in .* tokens/s$'
+looks "^$esc\[2mcontext: "
+never_saw '^peak memory'
+
 # Markdown is styled, and words wrap at the width, in narrower and wider windows too; every character
 # is there. --plain, a dumb terminal and --raw have the text as it is.
 markdown='# Big words

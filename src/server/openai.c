@@ -130,6 +130,7 @@ int api_request_render(const struct api_request *r, const struct llama3_model *m
     if (given && json_object_get(own, "date_string") != NULL)
         options.date = NULL;
     options.memory += r->template_memory;
+    options.continue_last = r->continue_last;
     if (given && options.arguments != NULL && merge(options.arguments, own, &merged, err) < 0) {
         buf_free(&merged);
         return -1;

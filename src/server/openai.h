@@ -68,7 +68,8 @@ struct api_request {
     bool stream, include_usage;
     bool logprobs;
     size_t top_logprobs;
-    bool add_special; /* BOS goes in front */
+    bool continue_last; /* the answer goes on with the last message, which is the assistant's */
+    bool add_special;   /* BOS goes in front */
 };
 
 /* Parses a body. defaults: the model's; NULL for a request that doesn't generate. On failure err is

@@ -274,6 +274,7 @@ static const struct field {
     {"lora", BOTH, READ(read_lora)},
     {"messages", API_CHAT | API_TEMPLATE, READ(parser_messages)},
     {"chat_template_kwargs", API_CHAT | API_TEMPLATE, READ(read_template_arguments)},
+    {"continue_final_message", API_CHAT | API_TEMPLATE, FLAG(continue_last)},
     {"prompt", API_COMPLETION, READ(parser_prompt)},
     {"content", API_TOKENIZE, READ(parser_prompt)},
     {"add_special", API_TOKENIZE, FLAG(add_special)},

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include "tool/say.h"
+#include "tool/terminal.h"
 
 static void row(FILE *out, const char *name)
 {
@@ -206,6 +207,21 @@ static size_t answer_passes(const struct llama3_result *result)
 {
     bool said = result->stop_id >= 0;
     return result->answer_tokens > 0 && !said ? result->answer_tokens - 1 : result->answer_tokens;
+}
+
+void info_print_fill(const struct conversation *conversation, const struct llama3_result *result)
+{
+    const bool dims = terminal_has_color(stderr);
+    size_t n, context = llama3_model_info(conversation->model)->context;
+    llama3_session_tokens(conversation->session, &n);
+    terminal_erase();
+    fprintf(stderr, "%scontext: %zu of %zu tokens (%zu %%)", dims ? "\033[2m" : "", n, context,
+            n * 100 / context);
+    if (result != NULL)
+        fprintf(stderr, "; answer: %zu tokens", result->answer_tokens);
+    if (result != NULL)
+        print_rate("", answer_passes(result), result->answer_seconds);
+    fprintf(stderr, "%s\n", dims ? "\033[0m" : "");
 }
 
 void info_print_stats(const struct conversation *conversation, const struct llama3_result *result,

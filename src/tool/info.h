@@ -13,6 +13,10 @@ void info_print(const struct llama3_model *model, FILE *out);
 /* The model in a line on stderr. */
 void info_print_line(const struct llama3_model *model, double open_seconds);
 
+/* How full the context is and how fast the answer came, in a line on stderr that is dimmed where
+ * it can be. result: of the last answer; NULL: there is none. */
+void info_print_fill(const struct conversation *conversation, const struct llama3_result *result);
+
 /* The table of --stats, on stderr. */
 void info_print_stats(const struct conversation *conversation, const struct llama3_result *result,
                       const char *seed);

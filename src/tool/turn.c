@@ -207,8 +207,10 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
         note_repeats(said, listener.passage);
     if (hidden && !interrupted)
         say_note("the answer ended within its thoughts, which --think hide leaves out");
-    if (args->stats || args->verbose)
+    if (args->stats || (args->verbose && c->label[0] == '\0'))
         info_print_stats(c, &result, seed);
+    else if (args->verbose) /* in a chat */
+        info_print_fill(c, &result);
     /* "^C" stands in the terminal's line; terminal_answer_end() ended it only after other words. */
     if (interrupted && !in_line && isatty(STDERR_FILENO))
         fputc('\n', stderr);

@@ -420,6 +420,23 @@ def test_answers_go_on(page):
     page.until("the whole answer", lambda: page.turns()[-1][1].strip() == ("slowly " * 20).strip())
 
 
+def test_continue(page):
+    page.server.set(finish="length")
+    page.ask("Count.", "One, two,")
+    page.see(".note", "Cut here: there was no room for more.")
+    page.server.set(text=" three.", finish="stop")
+    page.press("Continue")
+    page.until("the rest", lambda: page.turns()[-1:] == [("assistant", "One, two, three.")])
+    page.idle()
+    assert len(page.turns()) == 2
+    request = page.server.requests()[-1]
+    assert request["continue_final_message"] is True, request
+    assert request["messages"][-1] == {"role": "assistant", "content": "One, two,"}, request
+    assert not [b for b in page.all("button") if b.text == "Continue"]
+    page.ask("And now?", "Four.")
+    assert "continue_final_message" not in page.server.requests()[-1]
+
+
 def test_export_and_import(page):
     page.one("#toggle-panel").click()
     page.one("#system").send_keys("Be kind.")
@@ -427,6 +444,7 @@ def test_export_and_import(page):
         page.one("#set-" + name).send_keys(value + Keys.TAB)
     page.one("#set-top_p").send_keys("7" + Keys.TAB)
     assert page.one("#set-top_p").get_attribute("aria-invalid") == "true"
+    assert page.text("#help-top_p") == "expected a number above 0, up to 1", page.text("#help-top_p")
     page.one("#set-top_p").clear()
     page.one("#set-seed").send_keys(Keys.TAB)
     page.one("#close-panel").click()
