@@ -149,6 +149,19 @@ says "go on" '^go on<|eot_id|>'
 sees '^words<|eot_id|>'
 keys "/exit" Enter
 sees '^\[0\]$'
+# ^C gives up opening one; a ^C that ended an answer before has nothing to do with it.
+start "SLOW_TEXT=300 SLOW_LOAD=100" "-n 30 --temperature 0"
+keys "words" Enter
+sees '^Assistant: .'
+keys C-c
+settled
+says "/model $srcdir/tests/data/tiny-bf16" 'tiny-bf16 answers from here on'
+keys "/model $srcdir/tests/data/tiny-f16" Enter
+sees '^loading .*tiny-f16'
+keys C-c
+sees '^llama3: the model is as it was: .*tiny-bf16$'
+settled
+leaves
 
 # A conversation that no longer fits says so with both counts and drops nothing; the question waits.
 start "" "$chat --ctx 100"

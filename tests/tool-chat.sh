@@ -43,6 +43,49 @@ leaves
 same "$history" "$tmp/history" "--no-history: the history was written"
 ! grep -rqs "a secret" "$XDG_STATE_HOME" || fail "--no-history: what was typed was kept"
 
+# Two chats at once keep both their messages; the file is bounded, and the oldest messages go.
+awk 'BEGIN { for (i = 0; i < 5000; i++) { printf "message %d ", i; for (j = 0; j < 110; j++) printf "1234567890"; print "" } }' \
+    >"$history"
+printf 'bad \377 bytes\nlast\\nmessage\n' >>"$history"
+size=$(wc -c <"$history")
+[ "$size" -gt 4194304 ] || fail "the history has $size bytes, too few for this test"
+start "" "$chat"
+keys Up
+sees '^User: last$' && sees '^message$'
+keys C-u Up Up
+sees '^User: \[text [0-9]*: 1 line, [0-9.]* KiB\]$'
+keys C-c
+terminal new-session -d -s other -x 78 -y 40 "env LLAMA3_MODEL='$(cd "$tiny" && pwd)' $program -n 4; sleep 60"
+keys "from one" Enter
+sees '^from one<|eot_id|>'
+tries=0
+until terminal capture-pane -p -t other | grep -q '^User:$' || [ $tries -gt 100 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+done
+terminal send-keys -t other "from another" Enter
+tries=0
+until [ "$(tail -n 1 "$history")" = "from another" ] || [ $tries -gt 100 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+done
+terminal kill-session -t other
+[ "$(tail -n 2 "$history")" = "from one
+from another" ] || fail "two chats: the history ends with $(tail -n 2 "$history" | cut -c 1-60)"
+[ "$(wc -c <"$history")" -lt 4194304 ] || fail "the history has $(wc -c <"$history") bytes"
+[ "$(stat -c %a "$history")" = 600 ] || fail "the history's mode is $(stat -c %a "$history")"
+grep -q '^message 4999 ' "$history" || fail "the newest messages are gone"
+leaves
+# Where it can't be kept, that is said once, and all else goes on.
+rm -rf "$XDG_STATE_HOME"
+: >"$XDG_STATE_HOME"
+start "" "$chat"
+sees '^not kept for the next time$'
+keys "words" Enter
+sees '^words<|eot_id|>'
+leaves
+rm -f "$XDG_STATE_HOME"
+
 # Messages of several lines: a backslash, quotes, Alt-Enter; up and down move in them first.
 start "" "$chat"
 keys 'one\' Enter 'two' Up Home "zero, " Enter

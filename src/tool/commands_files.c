@@ -6,6 +6,7 @@
 
 #include "base/path.h"
 #include "tool/commands_parts.h"
+#include "tool/interrupt.h"
 #include "tool/opening.h"
 #include "tool/revise.h"
 #include "tool/say.h"
@@ -130,7 +131,9 @@ enum turn command_model(struct chat *chat, char *argument)
     if (path == NULL)
         return TURN_ANSWERED;
     chat->args->model.path = path;
+    interrupt_defer(); /* forgets an earlier ^C; one from here on gives up */
     struct llama3_model *model = opening_model(chat->args, &status);
+    interrupt_end();
     struct llama3_session *session = NULL;
     chat->args->model.path = before;
     free(path);
