@@ -64,6 +64,37 @@ for name in .hidden -x "$(printf 'a\nb')" "$(printf 'a\377')" "$(printf '%0201d'
     out_empty
 done
 
+# The library's example in Python reads and writes the same: from the chat, and back to it.
+if command -v python3 >/dev/null; then
+    run 0 env PYTHONPATH="$srcdir/examples/python" PYTHONDONTWRITEBYTECODE=1 python3 - "$tmp/far" "$srcdir/tests/data/session.json" "$tmp/made.json" <<'END'
+import json, os, stat, sys
+from llama3 import load_session, save_session
+far, page, made = sys.argv[1:]
+history = load_session(far)
+assert [m["role"] for m in history] == ["user", "assistant"], history
+save_session(far, [{"role": "system", "content": "Be kind."}] + history
+             + [{"role": "user", "content": "Wörter"}, {"role": "assistant", "content": "Ja."}])
+assert stat.S_IMODE(os.stat(far).st_mode) == 0o600
+assert json.load(open(far))["model"] == "tiny-f32"
+before = json.load(open(page))  # of the chat page
+save_session(made, load_session(page))
+after = json.load(open(made))
+assert after["messages"] == before["messages"] and after.get("system") == before.get("system")
+for bad in ({}, [], {"format": "llama3-session", "version": 2, "messages": []},
+            {"format": "llama3-session", "version": 1, "messages": [{"role": "assistant", "content": ""}]}):
+    json.dump(bad, open(made + ".bad", "w"))
+    try:
+        load_session(made + ".bad")
+    except ValueError:
+        continue
+    raise AssertionError(bad)
+END
+    run 0 $ask --session "$tmp/far" --show-prompt -p "Nun?"
+    err_has "Be kind.<|eot_id|>"
+    err_has "Wörter<|eot_id|>"
+    run 0 $ask --session "$tmp/made.json" -p "Nun?"
+fi
+
 # The list: the last used first, with turns, time, model and title.
 sed -i 's/"version": 1,/"version": 1, "title": "A\\u001b[31m title",/' "$folder/french.json"
 TZ=UTC touch -d '2024-05-06 07:08:09' "$folder/french.json"

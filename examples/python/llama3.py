@@ -9,13 +9,18 @@
     answer, history = bot.get_response("And of Spain?", history)
     bot.chatbot(system_instructions="You are a helpful assistant.")
 
+    history = load_session("french.json")  # as llama3 --session and the chat page keep it
+    save_session("french.json", history)
+
 As a program it is that chatbot: llama3.py MODEL [SYSTEM INSTRUCTIONS]. The library is found as the
 system finds libraries, or by LLAMA3_LIBRARY, a path.
 """
 import ctypes
+import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_size_t, c_void_p
 
@@ -91,6 +96,51 @@ def to_integer(name, value, most):
     if not 0 <= value <= most:
         raise OverflowError(f"{name}: expected 0 to {most}, found {value}")
     return value
+
+
+def check_session(session, path):
+    """The session, if it is one as llama3(1) describes them under "Sessions"."""
+    keys = {"format", "version", "title", "model", "system", "sampling", "messages"}
+    if not isinstance(session, dict) or session.get("format") != "llama3-session":
+        raise ValueError(f"{path}: expected a llama3-session")
+    if session.get("version") != 1 or set(session) - keys:
+        raise ValueError(f"{path}: expected version 1, found {session.get('version')!r} "
+                         f"and keys {sorted(set(session) - keys)}")
+    messages = session.get("messages")
+    if not isinstance(messages, list):
+        raise ValueError(f"{path}: expected a list of messages")
+    for i, message in enumerate(messages):
+        role = "assistant" if i % 2 else "user"
+        if not isinstance(message, dict) or set(message) != {"role", "content"} \
+                or message["role"] != role or not isinstance(message["content"], str):
+            raise ValueError(f"{path}: message {i}: expected role and content of the {role}")
+    return session
+
+
+def load_session(path):
+    """A conversation's file as a history for get_response()."""
+    with open(path, encoding="utf-8") as file:
+        session = check_session(json.load(file), path)
+    system = [{"role": "system", "content": session["system"]}] if session.get("system") else []
+    return system + session["messages"]
+
+
+def save_session(path, history):
+    """Keeps a history as a conversation's file, whole or not at all. Title, model and sampling of
+    the conversation that it replaces stay."""
+    session = {"format": "llama3-session", "version": 1}
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            session = check_session(json.load(file), path)
+    session.pop("system", None)
+    if history and history[0]["role"] == "system":
+        session["system"] = history[0]["content"]
+    session["messages"] = [m for i, m in enumerate(history) if i > 0 or m["role"] != "system"]
+    check_session(session, path)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", delete=False,
+                                     dir=os.path.dirname(os.path.abspath(path))) as file:
+        json.dump(session, file, ensure_ascii=False, indent=2)
+    os.replace(file.name, path)
 
 
 class Llama3:
