@@ -310,6 +310,33 @@ LLAMA3_API void llama3_model_keep_prefixes(struct llama3_model *model, uint64_t 
 /* Bytes that it holds, pages that sessions share with it included. */
 LLAMA3_API uint64_t llama3_model_prefix_bytes(const struct llama3_model *model);
 
+/* Where later runs find what this one has read. */
+struct llama3_prefix_store {
+    size_t size;
+    const char *directory; /* made with its parents if it is missing, and closed to other users */
+    uint64_t bytes;        /* that its files may take; 0: 2 GiB */
+    /* One line about what is no failure: a file that was damaged, or another than its name says,
+     * and has been removed; a directory where nothing more can be written. Called at the end of
+     * llama3_session_set() before tokens are evaluated, of what stands on it, and of
+     * llama3_model_close(). May be NULL. */
+    void (*on_note)(void *arg, const char *note);
+    void *arg;
+};
+
+/* Keeps keys and values in files as well, in pages of kv_page_tokens, for prompts of this run and
+ * of later ones that begin with the same tokens: llama3_session_set() and what stands on it find
+ * them where neither the session nor the prefix cache has them. What is computed from them is bit
+ * for bit what it would be without, where llama3_info's exactness promises that of prompts. Each
+ * page is of one model, build of the library, instruction set and placement, KV type, mix of
+ * adapters and of all tokens up to its end. A thread writes them beside the passes, and for at most
+ * half a second in llama3_model_close(); what is read is mapped, and checked. Files that were used
+ * least recently go first. Several programs may use a directory. Once for a model, before its
+ * sessions evaluate anything; after llama3_handle_sigbus() if other programs might cut files short.
+ * LLAMA3_EINPUT for a directory of another user; LLAMA3_EIO. */
+LLAMA3_API int llama3_model_keep_prefixes_in(struct llama3_model *model,
+                                             const struct llama3_prefix_store *store,
+                                             struct llama3_error *err);
+
 /* ---- text and tokens ------------------------------------------------------------------- */
 
 /* Plain text to tokens: never yields a control id, whatever the text says; words that a checkpoint
@@ -437,6 +464,12 @@ LLAMA3_API struct llama3_session *llama3_session_fork(struct llama3_session *ses
  * LLAMA3_EINPUT in a session that has tokens. */
 LLAMA3_API int llama3_session_owner(struct llama3_session *session, int owner,
                                     struct llama3_error *err);
+/* What the session's owner is known by in later runs, such as an API key, [n] bytes: in the files
+ * of llama3_model_keep_prefixes_in() it finds what sessions with the same key have left, and no
+ * other. The files have a digest of it. Without one, owner 0 has files of its own, and of other
+ * owners nothing is kept. LLAMA3_EINPUT without a byte, and in a session that has tokens. */
+LLAMA3_API int llama3_session_owner_key(struct llama3_session *session, const void *key, size_t n,
+                                        struct llama3_error *err);
 
 /* The tokens evaluated so far: [*n], valid until the session is used again. */
 LLAMA3_API const int32_t *llama3_session_tokens(const struct llama3_session *session, size_t *n);
@@ -620,6 +653,7 @@ struct llama3_result {
     size_t cached_tokens; /* of these, already in the session or the prefix cache */
     size_t answer_tokens; /* tokens generated, the stop id not counted */
     double prompt_seconds, answer_seconds;
+    size_t stored_tokens; /* of the cached ones, from files (llama3_model_keep_prefixes_in()) */
 };
 
 /* llama3_session_set() with the n >= 1 tokens of a prompt, then an answer by llama3_next(), as

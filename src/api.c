@@ -471,6 +471,8 @@ void llama3_model_close(struct llama3_model *m)
     if (m == NULL)
         return;
     engine_close(m->engine);
+    session_note(&m->shared);
+    kv_store_close(m->shared.store);
     chat_close(m->chat);
     chat_close(m->tool_chat);
     free(m->template_names);
@@ -504,6 +506,12 @@ void llama3_model_keep_prefixes(struct llama3_model *m, uint64_t bytes)
 {
     if (m->engine != NULL)
         engine_keep_prefixes(m->engine, bytes);
+}
+
+int llama3_model_keep_prefixes_in(struct llama3_model *m, const struct llama3_prefix_store *store,
+                                  struct llama3_error *err)
+{
+    return session_keep_in(&m->shared, store, err);
 }
 
 struct llama3_session *llama3_session_open(struct llama3_model *m, struct llama3_error *err)

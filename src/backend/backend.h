@@ -107,6 +107,13 @@ enum rows {
     ROWS_LOGITS /* those with wants_logits, packed, in order */
 };
 
+/* A page of KV in memory that is somebody else's. */
+struct kv_lent {
+    const void *data; /* 64-byte aligned */
+    int (*check)(const struct kv_lent *lent, struct llama3_error *err);
+    void (*release)(struct kv_lent *lent); /* once no sequence holds the page */
+};
+
 struct batch_row {
     int32_t token;
     int32_t position;
@@ -192,6 +199,16 @@ struct backend_ops {
     int (*kv_import)(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
                      const void *k, const void *v, struct llama3_error *err);
     uint64_t (*kv_bytes)(const struct backend *backend); /* held by all sequences now */
+    /* The next four are NULL where KV isn't in the host's memory. A page's bytes as the backend
+     * lays them out, and how many. */
+    size_t (*kv_page_size)(const struct backend *backend);
+    const void *(*kv_page)(const struct backend *backend, const struct kv *kv, size_t page);
+    /* The page, of those that the sequence has or the next one, becomes lent memory with such
+     * bytes. Before it is written it is copied, as a shared one. On failure it isn't taken over. */
+    int (*kv_lend)(struct backend *backend, struct kv *kv, size_t page, struct kv_lent *lent,
+                   struct llama3_error *err);
+    /* -1 if lent memory of the sequence is no longer what it was. */
+    int (*kv_check)(const struct backend *backend, const struct kv *kv, struct llama3_error *err);
 
     /* What the next operations work on. Checks that rows, positions and tokens are within bounds.
      */

@@ -31,8 +31,13 @@ static void drop_reference(struct page_pool *pool, struct page *page)
 {
     if (--page->refs > 0)
         return;
-    pool->drop(pool, page);
     pool->held--;
+    if (page->lent == NULL) {
+        pool->drop(pool, page);
+        return;
+    }
+    page->lent->release(page->lent);
+    free(page);
 }
 
 static void keep_pages(struct page_pool *pool, struct kv *kv, size_t n)
@@ -79,10 +84,15 @@ static int take_pages(struct page_pool *pool, size_t n, struct page **list,
     return 0;
 }
 
-/* Whether only this sequence holds its page i. */
+static bool is_own(const struct page *page)
+{
+    return page->refs == 1 && page->lent == NULL;
+}
+
+/* Whether only this sequence holds its page i, which may be written. */
 static bool owns(const struct kv *kv, size_t i)
 {
-    return i < kv->n_pages && kv->pages[i]->refs == 1;
+    return i < kv->n_pages && is_own(kv->pages[i]);
 }
 
 /* The first page that reserving positions from `from` on looks at. */
@@ -161,6 +171,43 @@ void pages_share(struct backend *backend, struct kv *kv, const struct kv *from, 
     }
 }
 
+size_t pages_size(const struct backend *backend)
+{
+    return backend->pool->page_bytes;
+}
+
+int pages_lend(struct backend *backend, struct kv *kv, size_t i, struct kv_lent *lent,
+               struct llama3_error *err)
+{
+    struct page_pool *pool = backend->pool;
+    if (i > kv->n_pages || i >= pool->max_pages)
+        return error_input(err, "page %zu: the sequence has %zu of at most %zu", i, kv->n_pages,
+                           pool->max_pages);
+    struct page *page = pool->wrap(lent, err);
+    if (page == NULL)
+        return -1;
+    page->refs = 1;
+    page->lent = lent;
+    pool->held++;
+    if (i < kv->n_pages)
+        drop_reference(pool, kv->pages[i]);
+    else
+        kv->n_pages++;
+    kv->pages[i] = page;
+    return 0;
+}
+
+int pages_check_lent(const struct backend *backend, const struct kv *kv, struct llama3_error *err)
+{
+    (void)backend;
+    for (size_t i = 0; i < kv->n_pages; i++) {
+        const struct kv_lent *lent = kv->pages[i]->lent;
+        if (lent != NULL && lent->check(lent, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 uint64_t pages_bytes(const struct backend *backend)
 {
     return (uint64_t)backend->pool->held * backend->pool->page_bytes;
@@ -174,7 +221,7 @@ static bool is_writable(const struct page_pool *pool, const struct kv *kv, int32
     if (pool->n_layers == 0)
         return true;
     size_t page = (size_t)position / KV_PAGE;
-    return page < kv->n_pages && kv->pages[page]->refs == 1;
+    return owns(kv, page);
 }
 
 static int check_row(const struct page_pool *pool, const struct batch *batch, size_t i,
@@ -226,7 +273,7 @@ int pages_check_import(const struct page_pool *pool, const struct kv *kv, size_t
     if (pages_check_export(pool, kv, layer, from, to, err) != 0)
         return -1;
     for (size_t position = from; position < to; position++)
-        if (kv->pages[position / KV_PAGE]->refs > 1)
+        if (!is_own(kv->pages[position / KV_PAGE]))
             return error_input(err, "KV of position %zu is shared: reserve it first", position);
     return 0;
 }

@@ -14,6 +14,7 @@
 struct page {
     size_t refs; /* sequences that hold it; only a page with one holder is written */
     struct page *next;
+    struct kv_lent *lent; /* whose memory it is, which is never written; NULL: the backend's */
 };
 
 struct kv {
@@ -29,13 +30,15 @@ struct page_pool {
     struct page *(*take)(struct page_pool *pool, struct llama3_error *err);
     void (*drop)(struct page_pool *pool, struct page *page);
     void (*copy)(struct page_pool *pool, struct page *to, const struct page *from);
+    /* Makes a page of lent memory, and takes it apart; NULL where no memory can be lent. */
+    struct page *(*wrap)(const struct kv_lent *lent, struct llama3_error *err);
 };
 
 /* Gives a backend its pool, and sets the numbers but page_bytes; the functions are the caller's. */
 void pages_open(struct backend *backend, struct page_pool *pool, const struct backend_shape *shape);
 
-/* What backend.h says of kv_open, kv_close, kv_truncate, kv_missing, kv_reserve, kv_fork, kv_share
- * and kv_bytes. */
+/* What backend.h says of kv_open, kv_close, kv_truncate, kv_missing, kv_reserve, kv_fork, kv_share,
+ * kv_bytes, kv_page_size, kv_lend and kv_check. */
 struct kv *pages_kv_open(struct backend *backend, struct llama3_error *err);
 void pages_kv_close(struct backend *backend, struct kv *kv);
 void pages_truncate(struct backend *backend, struct kv *kv, size_t n);
@@ -45,6 +48,10 @@ int pages_reserve(struct backend *backend, struct kv *kv, size_t from, size_t to
 struct kv *pages_fork(struct backend *backend, struct kv *kv, size_t n, struct llama3_error *err);
 void pages_share(struct backend *backend, struct kv *kv, const struct kv *from, size_t n);
 uint64_t pages_bytes(const struct backend *backend);
+size_t pages_size(const struct backend *backend);
+int pages_lend(struct backend *backend, struct kv *kv, size_t page, struct kv_lent *lent,
+               struct llama3_error *err);
+int pages_check_lent(const struct backend *backend, const struct kv *kv, struct llama3_error *err);
 
 /* Checks a batch: the number of rows, sequences and logits, the tokens, and that positions are
  * reserved in pages that may be written. */

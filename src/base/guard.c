@@ -28,6 +28,7 @@ struct guard {
  * one with the lock held. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct guard *guards;
+static _Atomic uint64_t n_replaced;
 static bool installed;
 static struct sigaction before;
 
@@ -66,6 +67,11 @@ void guard_remove(struct guard *guard)
     free(guard);
 }
 
+uint64_t guard_count(void)
+{
+    return atomic_load_explicit(&n_replaced, memory_order_relaxed);
+}
+
 const char *guard_path(const struct guard *guard)
 {
     return guard->path;
@@ -101,6 +107,7 @@ static bool replace(uintptr_t address)
         done = mmap((void *)page, guard->end - page, PROT_READ,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
         atomic_store_explicit(&guard->damaged, true, memory_order_relaxed);
+        atomic_fetch_add_explicit(&n_replaced, 1, memory_order_relaxed);
     }
     pthread_mutex_unlock(&lock);
     return done;

@@ -8,6 +8,7 @@
 #define BASE_GUARD_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -19,6 +20,9 @@ struct guard *guard_add(const void *data, size_t size, const char *path);
 void guard_remove(struct guard *guard); /* NULL is fine */
 
 const char *guard_path(const struct guard *guard);
+
+/* How often the handler has replaced what was gone, in any mapping. */
+uint64_t guard_count(void);
 
 /* -1 once part of the file could not be read. A NULL guard always passes. */
 int guard_check(const struct guard *guard, struct llama3_error *err);

@@ -266,18 +266,28 @@ static int set_mode(const struct new_file *file)
     return file->partial == NULL || fchmod(file->fd, file->mode) == 0 || errno == EPERM ? 0 : -1;
 }
 
-int new_file_commit(struct new_file *file, struct llama3_error *err)
+static int commit(struct new_file *file, bool synced, struct llama3_error *err)
 {
     if (new_file_trim(file, err) != 0)
         return finish(file, -1);
-    if (set_mode(file) != 0 || fsync(file->fd) != 0 ||
+    if (set_mode(file) != 0 || (synced && fsync(file->fd) != 0) ||
         (file->temporary == NULL && name_beside(file, link_unnamed) != 0) ||
         rename(file->temporary, file->target) != 0)
         return finish(file, refused(file, err));
     free(file->temporary);
     file->temporary = NULL;
-    int result = new_file_sync_folder(file->target);
+    int result = synced ? new_file_sync_folder(file->target) : 0;
     return finish(file, result == 0 ? 0 : error_system(err, file->path));
+}
+
+int new_file_commit(struct new_file *file, struct llama3_error *err)
+{
+    return commit(file, true, err);
+}
+
+int new_file_commit_unsynced(struct new_file *file, struct llama3_error *err)
+{
+    return commit(file, false, err);
 }
 
 void new_file_abandon(struct new_file *file)

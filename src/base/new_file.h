@@ -64,6 +64,9 @@ int new_file_begin(struct new_file *file, const char *path, mode_t mode, struct 
 
 /* Syncs the file and gives it its name. The file is closed, whatever this returns. */
 int new_file_commit(struct new_file *file, struct llama3_error *err);
+/* The same without waiting for the disk: after a power cut the name may be there without the bytes.
+ * For what can be made again and has a checksum. */
+int new_file_commit_unsynced(struct new_file *file, struct llama3_error *err);
 /* Closes and deletes it. Fine on a zeroed, committed or abandoned one. */
 void new_file_abandon(struct new_file *file);
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/guard.h"
 #include "base/size.h"
 #include "engine/load.h"
 #include "engine/prefix.h"
@@ -53,6 +54,7 @@ struct engine {
     pthread_mutex_t kv_lock;  /* serializes what changes sequences, and the prefix cache */
     struct prefix_index *prefixes;
     uint64_t prefix_limit; /* of all KV, while prefixes are held */
+    struct saver *saver;   /* NULL: nothing is kept in files */
     struct waiting *first; /* the queue, in the order of turns */
     size_t n_awaited;      /* streams of the last pass whose next token is still awaited */
     uint64_t wait;         /* number of the wait for them, from 1 */
@@ -266,6 +268,28 @@ static void drop_canceled(struct engine *engine)
     reorder(engine);
 }
 
+/* Whole pages that the pass has completed may be kept. */
+static void offer_pages(struct engine *engine)
+{
+    for (size_t s = 0; s < engine->n_seqs && engine->saver != NULL; s++) {
+        const struct waiting *w = engine->in_pass[s];
+        const struct engine_job *job = w->job;
+        if (job->chain != NULL && !w->spoiled)
+            saver_offer(engine->saver, job->chain, job->sequence, job->tokens - job->position,
+                        job->position + w->done + w->taken);
+    }
+}
+
+/* Zeros may have been read in the place of pages whose file was cut short. */
+static void check_pages(struct engine *engine)
+{
+    for (size_t s = 0; s < engine->n_seqs && guard_count() > 0; s++) {
+        struct waiting *w = engine->in_pass[s];
+        if (!w->spoiled && sequence_check(engine->forward, w->job->sequence, &w->err) < 0)
+            w->spoiled = true;
+    }
+}
+
 /* Measures the pass that began then. A pass of few rows costs nearly as much as one row, so it says
  * nothing about the speed of prompts. */
 static void learn_speed(struct engine *engine, double began)
@@ -287,11 +311,17 @@ static void pass(struct engine *engine)
     if (engine->n_rows > 0) {
         pthread_mutex_unlock(&engine->lock);
         double began = clock_seconds();
+        if (engine->saver != NULL)
+            saver_pass(engine->saver, true);
         int status = forward_run(engine->forward, engine->rows, engine->n_rows, engine->seqs,
                                  engine->n_seqs, engine->logits, pass_canceled, engine, &err);
+        if (engine->saver != NULL)
+            saver_pass(engine->saver, false);
         if (status == 0) {
             deliver_logits(engine);
             learn_speed(engine, began);
+            check_pages(engine);
+            offer_pages(engine);
         }
         pthread_mutex_lock(&engine->lock);
         for (size_t s = 0; s < engine->n_seqs; s++) {
@@ -420,8 +450,15 @@ static bool in_child(const struct engine *engine)
 static bool shrink(struct engine *engine, uint64_t bytes)
 {
     bool any = false;
-    while (forward_kv_bytes(engine->forward) > bytes && prefix_drop(engine->prefixes))
+    for (;;) {
+        uint64_t held = forward_kv_bytes(engine->forward);
+        if (held <= bytes || !prefix_drop(engine->prefixes))
+            break;
         any = true;
+        /* What was dropped may wait for the saver. */
+        if (engine->saver != NULL && forward_kv_bytes(engine->forward) == held)
+            saver_shed(engine->saver);
+    }
     return any;
 }
 
@@ -590,6 +627,40 @@ int engine_import(struct engine *engine, struct sequence *sequence, size_t layer
     return status;
 }
 
+int engine_keep_in(struct engine *engine, struct kv_store *store, struct llama3_error *err)
+{
+    struct saver *saver = saver_open(store, engine->forward, &engine->kv_lock, err);
+    if (saver == NULL)
+        return -1;
+    pthread_mutex_lock(&engine->lock); /* no pass begins */
+    engine->saver = saver;
+    pthread_mutex_unlock(&engine->lock);
+    return 0;
+}
+
+int engine_put_page(struct engine *engine, struct sequence *sequence, size_t page,
+                    struct kv_lent *lent, struct llama3_error *err)
+{
+    size_t from = page * KV_PAGE;
+    pthread_mutex_lock(&engine->kv_lock);
+    uint64_t missing = sequence_missing(engine->forward, sequence, from, from + KV_PAGE);
+    if (missing > 0)
+        shrink(engine, less(engine->prefix_limit, missing));
+    int status = sequence_put_page(engine->forward, sequence, page, lent, err);
+    pthread_mutex_unlock(&engine->kv_lock);
+    return status;
+}
+
+size_t engine_page_bytes(const struct engine *engine)
+{
+    return forward_page_bytes(engine->forward);
+}
+
+const char *engine_page_layout(const struct engine *engine)
+{
+    return forward_page_layout(engine->forward);
+}
+
 uint64_t engine_kv_bytes(struct engine *engine)
 {
     pthread_mutex_lock(&engine->kv_lock);
@@ -681,6 +752,7 @@ void engine_close(struct engine *engine)
     pthread_cond_signal(&engine->submitted);
     pthread_mutex_unlock(&engine->lock);
     pthread_join(engine->thread, NULL);
+    saver_close(engine->saver);
     pthread_cond_destroy(&engine->submitted);
     pthread_mutex_destroy(&engine->lock);
     pthread_mutex_destroy(&engine->kv_lock);

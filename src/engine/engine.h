@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "engine/forward.h"
+#include "engine/saver.h"
 
 /* A generating session: the scheduler waits briefly for its next token, so that rows share a pass.
  * Zero to begin with. */
@@ -59,6 +60,14 @@ void engine_retire(struct engine *engine, int owner, struct sequence *sequence,
 void engine_retire_copy(struct engine *engine, int owner, struct sequence *sequence,
                         const int32_t *tokens, size_t n);
 
+/* From now on whole pages of jobs with a chain go to the store, which must outlive the engine. */
+int engine_keep_in(struct engine *engine, struct kv_store *store, struct llama3_error *err);
+/* As sequence_put_page(); prefixes give way. */
+int engine_put_page(struct engine *engine, struct sequence *sequence, size_t page,
+                    struct kv_lent *lent, struct llama3_error *err);
+size_t engine_page_bytes(const struct engine *engine);       /* as forward_page_bytes() */
+const char *engine_page_layout(const struct engine *engine); /* as forward_page_layout() */
+
 /* n >= 1 tokens of the vocabulary, at positions position.. of a sequence and of the context. */
 struct engine_job {
     struct sequence *sequence;
@@ -68,6 +77,8 @@ struct engine_job {
     size_t n_logits;              /* 1..n: logits are wanted after the last so many tokens */
     float *logits;                /* [n_logits][vocab_size] */
     struct engine_stream *stream; /* NULL: no token follows at once */
+    struct kv_chain *chain;       /* of the sequence's pages, to be kept; then its tokens before
+                                     position lie before `tokens`. NULL: none */
     const atomic_bool *cancel;    /* may become true at any time: ends with LLAMA3_ECANCELED */
     void (*on_progress)(void *arg, size_t done); /* may be NULL; called on the waiting thread */
     void *arg;

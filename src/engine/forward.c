@@ -673,6 +673,92 @@ int sequence_import(struct forward *f, struct sequence *sequence, size_t layer, 
                              k, v, err);
 }
 
+/* ---- pages, as they are kept outside --------------------------------------------------- */
+
+/* The only backend with KV, if its pages are in the host's memory. */
+static const struct holder *lender(const struct forward *f)
+{
+    const struct holder *only = NULL;
+    for (size_t i = 0; i < f->n_holders; i++) {
+        if (f->holders[i].n_kv_layers == 0)
+            continue;
+        if (only != NULL)
+            return NULL;
+        only = &f->holders[i];
+    }
+    return only != NULL && only->ops->kv_page != NULL ? only : NULL;
+}
+
+/* Of K, or V, of a layer. */
+static size_t layer_page_bytes(const struct forward *f)
+{
+    const struct config *c = &f->model->config;
+    return KV_PAGE * c->n_kv_heads * kv_head_bytes(f->options.kv_type, c->head_dim);
+}
+
+size_t forward_page_bytes(const struct forward *f)
+{
+    const struct holder *h = lender(f);
+    return h != NULL ? h->ops->kv_page_size(h->backend)
+                     : 2 * f->model->config.n_layers * layer_page_bytes(f);
+}
+
+const char *forward_page_layout(const struct forward *f)
+{
+    return lender(f) != NULL ? "as it lies" : "by layers";
+}
+
+const void *sequence_page(const struct forward *f, const struct sequence *sequence, size_t page)
+{
+    const struct holder *h = lender(f);
+    return h != NULL ? h->ops->kv_page(h->backend, sequence->kv[h - f->holders], page) : NULL;
+}
+
+int sequence_copy_page(struct forward *f, struct sequence *sequence, size_t page, void *out,
+                       struct llama3_error *err)
+{
+    size_t bytes = layer_page_bytes(f), from = page * KV_PAGE;
+    char *at = out;
+    for (size_t layer = 0; layer < f->model->config.n_layers; layer++, at += 2 * bytes)
+        if (sequence_export(f, sequence, layer, from, from + KV_PAGE, at, at + bytes, err) < 0)
+            return -1;
+    return 0;
+}
+
+static int copy_lent(struct forward *f, struct sequence *sequence, size_t page,
+                     const struct kv_lent *lent, struct llama3_error *err)
+{
+    size_t bytes = layer_page_bytes(f), from = page * KV_PAGE;
+    const char *at = lent->data;
+    if (sequence_reserve(f, sequence, from, from + KV_PAGE, err) < 0)
+        return -1;
+    for (size_t layer = 0; layer < f->model->config.n_layers; layer++, at += 2 * bytes)
+        if (sequence_import(f, sequence, layer, from, from + KV_PAGE, at, at + bytes, err) < 0)
+            return -1;
+    return 0;
+}
+
+int sequence_put_page(struct forward *f, struct sequence *sequence, size_t page,
+                      struct kv_lent *lent, struct llama3_error *err)
+{
+    const struct holder *h = lender(f);
+    int status = h != NULL
+                     ? h->ops->kv_lend(h->backend, sequence->kv[h - f->holders], page, lent, err)
+                     : copy_lent(f, sequence, page, lent, err);
+    if (status < 0)
+        sequence_truncate(f, sequence, page * KV_PAGE);
+    if (status < 0 || h == NULL)
+        lent->release(lent);
+    return status;
+}
+
+int sequence_check(const struct forward *f, const struct sequence *sequence,
+                   struct llama3_error *err)
+{
+    const struct holder *h = lender(f);
+    return h != NULL ? h->ops->kv_check(h->backend, sequence->kv[h - f->holders], err) : 0;
+}
+
 /* ---- a pass ---------------------------------------------------------------------------- */
 
 struct stage_range {

@@ -86,6 +86,26 @@ int sequence_export(struct forward *forward, struct sequence *sequence, size_t l
 int sequence_import(struct forward *forward, struct sequence *sequence, size_t layer, size_t from,
                     size_t to, const void *k, const void *v, struct llama3_error *err);
 
+/* Pages of all layers as they are kept outside (kv_store.h): of a single backend in the host's
+ * memory as they lie there, which is said in `layout` of forward_page_layout(); else as
+ * sequence_export() has them, layer by layer. */
+size_t forward_page_bytes(const struct forward *forward);
+const char *forward_page_layout(const struct forward *forward);
+/* Where a page's bytes are, or NULL: sequence_copy_page(). The page has tokens at all positions,
+ * and nobody writes it. */
+const void *sequence_page(const struct forward *forward, const struct sequence *sequence,
+                          size_t page);
+int sequence_copy_page(struct forward *forward, struct sequence *sequence, size_t page, void *out,
+                       struct llama3_error *err);
+/* The page, of those that the sequence has or the next one, becomes that of `lent`, which then is
+ * the sequence's; or, where memory can't be lent, a copy, and the memory is released. After a
+ * failure the sequence has the pages before it. */
+int sequence_put_page(struct forward *forward, struct sequence *sequence, size_t page,
+                      struct kv_lent *lent, struct llama3_error *err);
+/* -1 if lent memory is no longer what it was. */
+int sequence_check(const struct forward *forward, const struct sequence *sequence,
+                   struct llama3_error *err);
+
 /* One pass over n_rows rows whose seq indexes seqs. logits: [rows with wants_logits][vocab_size].
  * canceled (may be NULL) is polled between layers when the batch is large; once it is true, the
  * pass ends with LLAMA3_ECANCELED. Once weights could not be read (model_check_files()), this and

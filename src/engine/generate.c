@@ -181,6 +181,7 @@ static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
     double start = clock_seconds();
     if (session_set(s, prompt, n, g->on_prompt, g->arg, &result->cached_tokens, err) < 0)
         return -1;
+    result->stored_tokens = s->stored;
     double ready = clock_seconds();
     result->prompt_seconds = ready - start;
 

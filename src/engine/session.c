@@ -80,6 +80,11 @@ struct llama3_session *llama3_session_fork(struct llama3_session *from, size_t n
     if (s == NULL)
         return NULL;
     s->owner = from->owner;
+    s->has_owner_key = from->has_owner_key;
+    s->owner_key = from->owner_key;
+    s->chain.root = from->chain.root;
+    s->chain.begun = from->chain.begun && n > 0;
+    s->chain.used = from->chain.used;
     for (size_t i = 0; i < n; i++)
         tokens_add(&s->tokens, from->tokens.ids[i]);
     if (s->tokens.failed) {
@@ -103,6 +108,7 @@ static void close_session(struct llama3_session *s, bool retires)
     else
         engine_release(s->model->engine, s->sequence);
     tokens_free(&s->tokens);
+    kv_chain_free(&s->chain);
     free(s->logits);
     free(s);
 }
@@ -176,6 +182,7 @@ static void truncate_to(struct llama3_session *s, size_t n)
         return;
     session_leave(s);
     engine_truncate(s->model->engine, s->sequence, n);
+    kv_chain_cut(&s->chain, n);
     s->tokens.n = n;
     s->has_logits = false;
 }
@@ -278,6 +285,8 @@ static int append(struct llama3_session *s, const int32_t *tokens, size_t n, siz
         return -1;
     if (!generates)
         session_leave(s);
+    session_begin_chain(s);
+    job.chain = s->chain.begun ? &s->chain : NULL;
     for (size_t i = 0; i < n; i++)
         tokens_add(&s->tokens, is_own ? s->tokens.ids[offset + i] : tokens[i]);
     job.tokens = s->tokens.ids + before;
@@ -291,6 +300,8 @@ static int append(struct llama3_session *s, const int32_t *tokens, size_t n, siz
     s->evaluating = false;
     if (status < 0) {
         s->tokens.n = before;
+        if (before > 0)
+            kv_chain_cut(&s->chain, before);
         /* s->logits is written only once a job has succeeded, so it still holds. */
         if (failure.code == LLAMA3_EDEVICE)
             s->ended = failure;
@@ -370,15 +381,16 @@ static int replace_sequence(struct llama3_session *s, struct sequence *sequence,
     session_leave(s);
     engine_retire(engine, s->owner, s->sequence, had.ids, had.n);
     tokens_free(&had);
+    kv_chain_cut(&s->chain, 0);
     s->sequence = sequence;
     s->tokens = has;
     s->has_logits = false;
     return 0;
 }
 
-/* Makes the session hold the longest beginning of these n tokens that it has, or the prefix cache;
- * all of them only with their logits. Returns its length. */
-static size_t hold_prefix(struct llama3_session *s, const int32_t *tokens, size_t n)
+/* Makes the session hold the longest beginning of these n tokens that it has, or the prefix cache,
+ * but for the last one unless their logits are there as well. Returns its length. */
+static size_t hold_in_memory(struct llama3_session *s, const int32_t *tokens, size_t n)
 {
     struct engine *engine = s->model->engine;
     size_t common = 0, length;
@@ -398,6 +410,19 @@ static size_t hold_prefix(struct llama3_session *s, const int32_t *tokens, size_
         engine_retire_copy(engine, s->owner, s->sequence, s->tokens.ids, s->tokens.n);
     truncate_to(s, common);
     return common;
+}
+
+/* The same with what the store has. */
+static size_t hold_prefix(struct llama3_session *s, const int32_t *tokens, size_t n)
+{
+    size_t held = hold_in_memory(s, tokens, n);
+    s->stored = 0;
+    if (s->model->store == NULL || are_own(s, tokens))
+        return held;
+    size_t holds = session_take_stored(s, tokens, n, held);
+    s->stored = holds - held;
+    session_note(s->model);
+    return holds;
 }
 
 /* Whether the session may become one of these tokens. */

@@ -7,6 +7,7 @@
 #define ENGINE_SESSION_H
 
 #include "engine/engine.h"
+#include "engine/kv_store.h"
 #include "text/tokenizer.h"
 
 /* What the sessions of a model share. */
@@ -20,15 +21,23 @@ struct session_model {
     size_t n_stop_ids;
     const struct lora *loras; /* [n_loras] */
     size_t n_loras;
-    bool loras_vary; /* by session */
+    bool loras_vary;           /* by session */
+    struct kv_store *store;    /* of pages, from before to the next run; NULL: none */
+    struct kv_digest identity; /* of the model, for chains in the store */
+    void (*on_note)(void *arg, const char *note); /* about the store; may be NULL */
+    void *note_arg;
 };
 
 struct llama3_session {
     const struct session_model *model;
     int owner; /* whose prefixes it shares */
+    bool has_owner_key;
+    struct kv_digest owner_key; /* of the owner, wherever the program runs */
     struct sequence *sequence;
-    struct tokens tokens; /* evaluated */
-    float *logits;        /* [vocab_size] after the last of them, if has_logits */
+    struct tokens tokens;  /* evaluated */
+    struct kv_chain chain; /* of their pages */
+    size_t stored;         /* tokens that session_set() found in the store */
+    float *logits;         /* [vocab_size] after the last of them, if has_logits */
     bool has_logits;
     bool in_use, evaluating; /* by a call, which may be in one of its callbacks */
     atomic_bool cancel;
@@ -42,6 +51,18 @@ struct llama3_session *session_open(const struct session_model *model, struct ll
 /* As llama3_session_load() (session_save.c). */
 struct llama3_session *session_load(const struct session_model *model, const char *path,
                                     struct llama3_error *err);
+
+/* As llama3_model_keep_prefixes_in() (session_stored.c), of a model without a store so far. */
+int session_keep_in(struct session_model *model, const struct llama3_prefix_store *options,
+                    struct llama3_error *err);
+/* Hands the store's notes out. */
+void session_note(const struct session_model *model);
+/* With a store, what is evaluated from now on is kept there. */
+void session_begin_chain(struct llama3_session *session);
+/* The session holds the first `held` of n tokens, has no others, and takes what the store has of
+ * those that follow, but for the last one. How many it holds then. */
+size_t session_take_stored(struct llama3_session *session, const int32_t *tokens, size_t n,
+                           size_t held);
 
 /* -1 unless it can be an adapter's scale. */
 int session_check_scale(double scale, struct llama3_error *err);

@@ -226,6 +226,7 @@ void kv_open_pool(struct cpu *cpu);
 /* A head's K and V to a slot of a page, each [head_dim] as it is stored. */
 void kv_put(const struct cpu *cpu, struct page *page, size_t layer, size_t head, size_t slot,
             const void *k, const void *v);
+const void *cpu_kv_page(const struct backend *backend, const struct kv *kv, size_t page);
 int cpu_kv_export(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
                   void *k, void *v, struct llama3_error *err);
 int cpu_kv_import(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,

@@ -105,6 +105,22 @@ static void copy_page(struct page_pool *pool, struct page *to, const struct page
     memcpy(((struct cpu_page *)to)->data, ((const struct cpu_page *)from)->data, pool->page_bytes);
 }
 
+/* Freed by free(). */
+static struct page *wrap_page(const struct kv_lent *lent, struct llama3_error *err)
+{
+    struct cpu_page *page = size_alloc_for(1, sizeof *page, "a page of the KV cache", err);
+    if (page == NULL)
+        return NULL;
+    page->data = (unsigned char *)(uintptr_t)lent->data;
+    return &page->base;
+}
+
+const void *cpu_kv_page(const struct backend *backend, const struct kv *kv, size_t page)
+{
+    (void)backend;
+    return ((const struct cpu_page *)kv->pages[page])->data;
+}
+
 void kv_open_pool(struct cpu *cpu)
 {
     pages_open(&cpu->base, &cpu->pool, &cpu->shape);
@@ -113,6 +129,7 @@ void kv_open_pool(struct cpu *cpu)
     cpu->pool.take = take_page;
     cpu->pool.drop = drop_page;
     cpu->pool.copy = copy_page;
+    cpu->pool.wrap = wrap_page;
 }
 
 /* K of a head lies in a column: elements of `size` bytes, or pairs of codes, KV_PAGE apart. */
