@@ -16,6 +16,7 @@ export XDG_STATE_HOME="$tmp/state" # what is typed in a chat is kept there
 failures=0
 unset LLAMA3_MODEL
 export LC_ALL=C
+export LLAMA3_CACHE_MAX=0 # nothing of other runs is found, and the user's cache is left alone
 
 fail()
 {

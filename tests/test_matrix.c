@@ -3,8 +3,8 @@
  * test_matrix: contract 1 in a context of several attention chunks, every way with every other. For
  * each instruction set, type of keys and values, and kind of weights: the logits of a text are the
  * same bits for any threads and any rows of a pass, alone and in passes with sequences of other
- * lengths, from a prefix that was computed, forked, truncated, or loaded from a file, read as a
- * prompt and token by token.
+ * lengths, from a prefix that was computed, forked, truncated, loaded from a file, or found in
+ * files of another way, read as a prompt and token by token.
  */
 #include <check.h>
 #include <pthread.h>
@@ -48,7 +48,7 @@ enum { N_WAYS = sizeof ways / sizeof ways[0] };
 #endif
 
 static struct llama3_error err;
-static char *folder, floats[4096], groups[4096], saved[4096];
+static char *folder, *stored, floats[4096], groups[4096], saved[4096];
 
 static void copy(const char *name, const char *old, const char *new)
 {
@@ -79,12 +79,14 @@ static void make_models(void)
     snprintf(floats, sizeof floats, "%s", folder);
     snprintf(groups, sizeof groups, "%s/int4.llama3", folder);
     snprintf(saved, sizeof saved, "%s/saved.session", folder);
+    stored = tiny_folder();
     struct llama3_quantize_options options = {.size = sizeof options, .no_calibrate = true};
     ck_assert_msg(llama3_quantize(floats, groups, &options, NULL, &err) == 0, "%s", err.message);
 }
 
 static void remove_models(void)
 {
+    tiny_remove(stored);
     tiny_remove(folder);
 }
 
@@ -98,7 +100,11 @@ static struct llama3_model *open_model(const char *path, enum llama3_kv_type kv,
                                            .context = CONTEXT,
                                            .no_blas = true,
                                            .load = way->load};
-    return llama3_model_open(path, &options, &err);
+    const struct llama3_prefix_store store = {.size = sizeof store, .directory = stored};
+    struct llama3_model *model = llama3_model_open(path, &options, &err);
+    if (model != NULL)
+        ck_assert_int_eq(llama3_model_keep_prefixes_in(model, &store, &err), 0);
+    return model;
 }
 
 static void eval(struct llama3_session *session, const int32_t *tokens, size_t n, size_t n_logits,
@@ -156,13 +162,13 @@ static void start_company(struct llama3_model *model, struct companion *company,
 
 /* ---- the matrix -------------------------------------------------------------------------- */
 
-enum prefix { FRESH, FORKED, TRUNCATED, LOADED, PREFIXES };
+enum prefix { FRESH, FORKED, TRUNCATED, LOADED, STORED, PREFIXES };
 
 /* A session that holds a prefix of the text, *n tokens. */
 static struct llama3_session *begin(struct llama3_model *model, enum prefix prefix,
                                     const int32_t *tokens, size_t *n)
 {
-    static const size_t lengths[PREFIXES] = {0, 521, 640, 77};
+    static const size_t lengths[PREFIXES] = {0, 521, 640, 77, 960};
     struct llama3_session *session = open_session(model), *other = session;
     *n = lengths[prefix];
     if (prefix == FORKED) {
@@ -177,6 +183,8 @@ static struct llama3_session *begin(struct llama3_model *model, enum prefix pref
         ck_assert_msg(llama3_session_save(session, saved, &err) == 0, "%s", err.message);
         other = llama3_session_load(model, saved, &err);
     }
+    if (prefix == STORED) /* all but the last page, of a way before this one */
+        ck_assert_int_eq(llama3_session_adopt(session, tokens, *n + 1, n, &err), 0);
     ck_assert_msg(other != NULL, "%s", err.message);
     if (other != session)
         llama3_session_close(session);
@@ -210,6 +218,7 @@ static void check_model(const char *path, const char *table, enum llama3_kv_type
                 bool first = i == 0 && !many && prefix == 0;
                 size_t from;
                 struct llama3_session *session = begin(model, prefix, tokens, &from);
+                require(i == 0 || prefix != STORED || from == 960, "%zu tokens were found", from);
                 read_text(session, tokens, from, vocab, first ? expected : found);
                 require(first || memcmp(found, expected, bytes) == 0,
                         "%s, KV type %d: %d threads, %zu rows, %s, prefix %d differ", table, kv,

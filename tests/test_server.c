@@ -678,7 +678,7 @@ static void *use_later(void *arg)
 START_TEST(a_prompt_being_read_is_waited_for)
 {
     struct llama3_model *model = open_model();
-    struct prefills *prefills = prefills_open(model, &err);
+    struct prefills *prefills = prefills_open(model, NULL, &err);
     int32_t a[150], b[150];
     struct prefill prefill;
     pthread_t thread;
@@ -724,7 +724,7 @@ END_TEST
 START_TEST(owners_share_nothing)
 {
     struct llama3_model *model = open_model();
-    struct prefills *prefills = prefills_open(model, &err);
+    struct prefills *prefills = prefills_open(model, NULL, &err);
     struct prefill prefill;
     int32_t a[100];
     llama3_model_keep_prefixes(model, UINT64_MAX);

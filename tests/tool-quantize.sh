@@ -546,8 +546,6 @@ err_has "llama3: TMPDIR: $tmp/none: no temporary file: No such file or directory
 err_lines 2
 TMPDIR='' answers --int4 --no-cache
 same "$tmp/out" "$tmp/want" "an empty TMPDIR answers otherwise"
-run 2 "$program" --no-cache -p x
-err_has "--no-cache has no meaning without --int4"
 run 1 "$program" -m "$tmp/missing" --int4 -p x
 err_has "$tmp/missing: No such file or directory"
 

@@ -48,7 +48,7 @@ _llama3_options()
     llama3-eval) echo '--logits --tokenize --detokenize --perplexity --kl --tokens --file --ref-kv --special --json-lines --pretokens --json --model --ctx --kv --threads --numa --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --quiet --help --version' ;;
     llama3-pull) echo '--include --exclude --revision --local-dir --list --remove --verify --yes --int4 --drop-source --offline --jobs --threads --quiet --help --version' ;;
     llama3-quantize) echo '--format --type --embeddings --head --calibrate --no-calibrate --verify --threads --quiet --help --version' ;;
-    llama3-server) echo '--model --ctx --kv --threads --numa --int4 --lora --load --no-cache --template --template-arg --date --gpu-layers --kv-gpu --device --gpu-bf16-prompt --host --port --api-key-file --metrics-key-file --share-prefixes --allow-host --cors-origin --insecure --parallel --kv-memory --request-memory --alias --verbose --help --version' ;;
+    llama3-server) echo '--model --ctx --kv --threads --numa --int4 --lora --load --no-cache --template --template-arg --date --gpu-layers --kv-gpu --device --gpu-bf16-prompt --host --port --api-key-file --metrics-key-file --share-prefixes --allow-host --cors-origin --insecure --parallel --kv-memory --kv-disk --request-memory --alias --verbose --help --version' ;;
     esac
 }
 
@@ -160,6 +160,7 @@ _llama3_kind()
     'llama3-server --cors-origin' | 'llama3-server --cors-origin=') echo ':text' ;;
     'llama3-server --parallel' | 'llama3-server --parallel=') echo ':text' ;;
     'llama3-server --kv-memory' | 'llama3-server --kv-memory=') echo ':text' ;;
+    'llama3-server --kv-disk' | 'llama3-server --kv-disk=') echo ':text' ;;
     'llama3-server --request-memory' | 'llama3-server --request-memory=') echo ':text' ;;
     'llama3-server --alias' | 'llama3-server --alias=') echo ':text' ;;
     esac

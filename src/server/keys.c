@@ -2,6 +2,7 @@
 /* keys.c: keys are stored as sorted, salted digests: lookup is fast, and no key stays in memory. */
 #include "server/keys.h"
 
+#include <nettle/hmac.h>
 #include <nettle/sha2.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,7 +17,8 @@
 enum { MAX_FILE = 1 << 20, MAX_KEYS = 4096, MAX_KEY = 512 };
 
 struct key_digest {
-    uint8_t bytes[SHA256_DIGEST_SIZE];
+    uint8_t bytes[SHA256_DIGEST_SIZE]; /* salted: what clients are compared with */
+    uint8_t owner[KEYS_OWNER];         /* the same in every run */
 };
 
 struct keys {
@@ -36,12 +38,24 @@ static struct key_digest hash(const struct keys *keys, const char *key, size_t n
     sha256_update(&sha, n, (const uint8_t *)key);
     sha256_digest(&sha, SHA256_DIGEST_SIZE, digest.bytes);
     explicit_bzero(&sha, sizeof sha);
+    memset(digest.owner, 0, sizeof digest.owner);
     return digest;
+}
+
+static void name_owner(struct key_digest *digest, const char *key, size_t n)
+{
+    static const char what[] = "llama3-server owner 1";
+    struct hmac_sha256_ctx hmac;
+    hmac_sha256_set_key(&hmac, n, (const uint8_t *)key);
+    hmac_sha256_update(&hmac, sizeof what, (const uint8_t *)what);
+    hmac_sha256_digest(&hmac, sizeof digest->owner, digest->owner);
+    explicit_bzero(&hmac, sizeof hmac);
 }
 
 static int compare(const void *a, const void *b)
 {
-    return memcmp(a, b, sizeof(struct key_digest));
+    const struct key_digest *x = a, *y = b;
+    return memcmp(x->bytes, y->bytes, sizeof x->bytes);
 }
 
 static int add(struct keys *keys, const char *key, const char *where, struct llama3_error *err)
@@ -55,7 +69,8 @@ static int add(struct keys *keys, const char *key, const char *where, struct lla
         return error_input(err,
                            "%s: expected at most %d API keys of 1 to %d characters, found others",
                            where, MAX_KEYS, MAX_KEY);
-    keys->list[keys->n++] = hash(keys, key, n);
+    keys->list[keys->n] = hash(keys, key, n);
+    name_owner(&keys->list[keys->n++], key, n);
     return 0;
 }
 
@@ -132,4 +147,9 @@ int keys_find(const struct keys *keys, const char *authorization)
     const struct key_digest *found =
         bsearch(&digest, keys->list, keys->n, sizeof *keys->list, compare);
     return found != NULL ? (int)(found - keys->list) : -1;
+}
+
+const uint8_t *keys_owner(const struct keys *keys, int index)
+{
+    return keys->list[index].owner;
 }

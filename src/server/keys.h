@@ -4,6 +4,7 @@
 #define SERVER_KEYS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -19,5 +20,10 @@ size_t keys_count(const struct keys *keys);
  * is none of the keys; 0 for every header if there are no keys. The time taken tells nothing about
  * the keys. A key that is too long is refused unread. */
 int keys_find(const struct keys *keys, const char *authorization);
+
+enum { KEYS_OWNER = 32 };
+
+/* What a key's owner is known by, [KEYS_OWNER], whatever other keys there are and in every run. */
+const uint8_t *keys_owner(const struct keys *keys, int index);
 
 #endif

@@ -7,22 +7,27 @@
 
 #include "base/error.h"
 #include "base/size.h"
+#include "server/keys.h"
 
 enum { WORTH_WAITING = 64 }; /* tokens: fewer are computed sooner than waited for */
+static const char household[] = "llama3-server household";
 
 struct prefills {
     struct llama3_model *model;
+    const struct keys *keys; /* NULL: one household */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct prefill *first;
 };
 
-struct prefills *prefills_open(struct llama3_model *model, struct llama3_error *err)
+struct prefills *prefills_open(struct llama3_model *model, const struct keys *keys,
+                               struct llama3_error *err)
 {
     struct prefills *prefills = size_alloc_for(1, sizeof *prefills, "prompts", err);
     if (prefills == NULL)
         return NULL;
     prefills->model = model;
+    prefills->keys = keys != NULL && keys_count(keys) > 0 ? keys : NULL;
     pthread_mutex_init(&prefills->lock, NULL);
     pthread_cond_init(&prefills->changed, NULL);
     return prefills;
@@ -70,6 +75,11 @@ static struct llama3_session *open_session(struct prefills *prefills, const stru
     const struct llama3_info *info = llama3_model_info(prefills->model);
     struct llama3_session *session = llama3_session_open(prefills->model, err);
     int status = session != NULL ? llama3_session_owner(session, prefill->owner, err) : -1;
+    if (status == 0 && prefills->keys != NULL)
+        status = llama3_session_owner_key(session, keys_owner(prefills->keys, prefill->owner),
+                                          KEYS_OWNER, err);
+    else if (status == 0) /* none of the keys, nor the user's own programs */
+        status = llama3_session_owner_key(session, household, sizeof household, err);
     for (size_t i = 0; status == 0 && i < info->n_adapters; i++)
         status =
             llama3_session_adapt(session, info->adapters[i]->name, (double)prefill->scales[i], err);

@@ -15,9 +15,12 @@
 
 #include "llama3.h"
 
+struct keys;
 struct prefills;
 
-struct prefills *prefills_open(struct llama3_model *model, struct llama3_error *err);
+/* keys: of the owners, which must outlive it; NULL: all are one household. */
+struct prefills *prefills_open(struct llama3_model *model, const struct keys *keys,
+                               struct llama3_error *err);
 void prefills_close(struct prefills *prefills);
 
 /* A prompt in prefill. */

@@ -589,7 +589,10 @@ int server_start(struct server *s, struct llama3_model *model, struct llama3_err
     if (s->sampling == NULL)
         return -1;
     s->slots = slots_open(s->options.parallel, s->kv_limit / s->page_bytes, err);
-    s->prefills = s->slots != NULL ? prefills_open(model, err) : NULL;
+    s->prefills =
+        s->slots != NULL
+            ? prefills_open(model, s->options.share_prefixes ? NULL : s->options.keys, err)
+            : NULL;
     if (s->prefills == NULL)
         return -1;
     llama3_model_keep_prefixes(model, s->kv_limit);

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/path.h"
 #include "base/utf8.h"
+#include "tool/kv_cache.h"
 #include "tool/say.h"
 #include "tool/session_file.h"
 #include "tool/terminal.h"
@@ -130,8 +131,6 @@ static int check_combinations(const struct args *args)
     const char *odd = args->template.name != NULL ? "--template" : args_chat_option(args);
     if (args->raw && odd != NULL)
         return say_usage("--raw uses no chat template, so %s has no meaning", odd);
-    if (model_check(&args->model) != STATUS_OK)
-        return STATUS_USAGE;
     if (args->session != NULL && args->seed != NULL &&
         strtoull(args->seed, NULL, 10) > SESSION_MAX_SEED)
         return say_usage("--seed: expected at most %llu with --session, found \"%s\"",
@@ -256,6 +255,8 @@ bool args_begin(struct args *args, int argc, char **argv, int *status)
     free(words);
     if (*status == STATUS_OK)
         *status = check_combinations(args);
+    if (*status == STATUS_OK)
+        *status = kv_cache_limit(&args->cache_bytes);
     if (*status == STATUS_OK)
         *status = read_system(args);
     if (*status == STATUS_OK)

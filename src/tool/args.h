@@ -14,6 +14,7 @@ enum think { THINK_SHOW, THINK_HIDE };
 
 struct args {
     struct model_args model;
+    uint64_t cache_bytes; /* that prompts may take on disk */
     struct gpu_args gpu;
     /* what is asked */
     struct template_args template;

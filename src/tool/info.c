@@ -224,8 +224,29 @@ void info_print_fill(const struct conversation *conversation, const struct llama
     fprintf(stderr, "%s\n", dims ? "\033[0m" : "");
 }
 
-void info_print_stats(const struct conversation *conversation, const struct llama3_result *result,
-                      const char *seed)
+/* Where the prompt first differs from what was there of it. */
+static void print_difference(const struct llama3_model *model, const int32_t *prompt,
+                             const struct llama3_result *result)
+{
+    enum { SHOWN = 8 }; /* tokens */
+    size_t from = result->cached_tokens, left = result->prompt_tokens - from, length;
+    char *text;
+    if (from == 0 || left <= 1) /* the last one is always read */
+        return;
+    row(stderr, "new");
+    fprintf(stderr, "from token %zu on", from + 1);
+    if (llama3_detokenize(model, prompt + from, left < SHOWN ? left : SHOWN, true, &text, &length,
+                          NULL) == 0) {
+        fputs(": \"", stderr);
+        say_text(stderr, text, length);
+        fputs(left > SHOWN ? "...\"" : "\"", stderr);
+        llama3_free(text);
+    }
+    fputc('\n', stderr);
+}
+
+void info_print_stats(const struct conversation *conversation, const int32_t *prompt,
+                      const struct llama3_result *result, const char *seed)
 {
     static const char *const finishes[] = {
         [LLAMA3_FINISH_STOP] = ", complete\n",
@@ -241,8 +262,12 @@ void info_print_stats(const struct conversation *conversation, const struct llam
     print_gpu_note(llama3_model_info(conversation->model), stderr);
     print_copied(conversation->model, stderr);
     row(stderr, "prompt");
-    fprintf(stderr, "%zu tokens (%zu cached)", result->prompt_tokens, result->cached_tokens);
+    fprintf(stderr, "%zu tokens (%zu cached", result->prompt_tokens, result->cached_tokens);
+    if (result->stored_tokens > 0)
+        fprintf(stderr, ", %zu of them from disk", result->stored_tokens);
+    fputc(')', stderr);
     print_rate("\n", result->prompt_tokens - result->cached_tokens, result->prompt_seconds);
+    print_difference(conversation->model, prompt, result);
     row(stderr, "answer");
     fprintf(stderr, "%zu tokens", result->answer_tokens);
     print_rate(finishes[result->finish], answer_passes(result), result->answer_seconds);

@@ -18,7 +18,7 @@ void info_print_line(const struct llama3_model *model, double open_seconds);
 void info_print_fill(const struct conversation *conversation, const struct llama3_result *result);
 
 /* The table of --stats, on stderr. */
-void info_print_stats(const struct conversation *conversation, const struct llama3_result *result,
-                      const char *seed);
+void info_print_stats(const struct conversation *conversation, const int32_t *prompt,
+                      const struct llama3_result *result, const char *seed);
 
 #endif

@@ -49,7 +49,9 @@ const struct option_spec model_option_specs[N_MODEL_OPTIONS] = {
     OPT_ONE_OF(0, "load", FIELD(load), "auto|map|read", load_names,
                "use weights where the file is mapped, or read them\n"
                "into memory (auto: what is faster)"),
-    OPT_FLAG(0, "no-cache", FIELD(no_cache), "with --int4: neither keep it nor look for it"),
+    OPT_FLAG(0, "no-cache", FIELD(no_cache),
+             "neither keep anything for the next time nor look\n"
+             "for it: int4 weights, prompts that were read"),
 };
 
 int model_check(const struct model_args *args)

@@ -91,7 +91,7 @@ static int find_choice(const struct option_spec *spec, const char *text)
     return -1;
 }
 
-static int set_bytes(const struct option_spec *spec, const char *text, uint64_t *out)
+bool options_read_bytes(const char *text, uint64_t *out)
 {
     static const char units[] = "KMGT";
     char *end;
@@ -99,10 +99,19 @@ static int set_bytes(const struct option_spec *spec, const char *text, uint64_t 
     const char *unit = *end != '\0' ? strchr(units, toupper((unsigned char)*end)) : NULL;
     double bytes = ldexp(value, unit != NULL ? 10 * (int)(unit - units + 1) : 0);
     if (end == text || strspn(text, "0123456789.") != (size_t)(end - text) ||
-        end[unit != NULL] != '\0' || bytes >= 0x1p64 || !in_range(spec, bytes))
+        end[unit != NULL] != '\0' || !(bytes < 0x1p64))
+        return false;
+    *out = (uint64_t)bytes;
+    return true;
+}
+
+static int set_bytes(const struct option_spec *spec, const char *text, uint64_t *out)
+{
+    uint64_t bytes;
+    if (!options_read_bytes(text, &bytes) || !in_range(spec, (double)bytes))
         return say_usage("--%s: expected %.16g to %.16g bytes, such as 1500M or 1.5G, found \"%s\"",
                          spec->name, spec->min, spec->max, text);
-    *out = (uint64_t)bytes;
+    *out = bytes;
     return STATUS_OK;
 }
 

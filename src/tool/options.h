@@ -109,6 +109,9 @@ struct option_set {
     size_t n;
 };
 
+/* A size in bytes, as OPTION_BYTES takes it; false for another text. */
+bool options_read_bytes(const char *text, uint64_t *out);
+
 /* Begins every program. Signals become errors (say_instead_of_dying()), then the command line fills
  * the groups' values. Returns whether to go on. If not, --help or --version was answered or a usage
  * error reported, and main() returns *status. Values point into argv; the caller frees the items of

@@ -16,6 +16,7 @@
 #include "server/serve.h"
 #include "server/server.h"
 #include "tool/gpu_options.h"
+#include "tool/kv_cache.h"
 #include "tool/model_path.h"
 #include "tool/say.h"
 #include "tool/server_listen.h"
@@ -31,7 +32,7 @@ struct server_args {
     struct gpu_args gpu;
     const char *host, *key_file, *metrics_key_file, *alias;
     size_t port, parallel;
-    uint64_t kv_memory, request_memory;
+    uint64_t kv_memory, kv_disk, request_memory;
     struct option_texts hosts, origins;
     bool share_prefixes, insecure, verbose;
     bool *loras_named; /* [model.loras.n] */
@@ -70,6 +71,9 @@ static const struct option_spec serving_specs[] = {
     OPT_BYTES(0, "kv-memory", FIELD(kv_memory), "SIZE", 1 << 20, 1e15,
               "memory for keys and values, such as 4G (half of\n"
               "what is available)"),
+    OPT_BYTES(0, "kv-disk", FIELD(kv_disk), "SIZE", 1 << 20, 1e15,
+              "disk for keys and values of prompts, which then\n"
+              "survive a restart (none)"),
     OPT_BYTES(0, "request-memory", FIELD(request_memory), "SIZE", 1 << 20, 1e15,
               "memory for requests and answers besides (an eighth\n"
               "of what is available, from 128M to 1G)"),
@@ -230,6 +234,8 @@ static int serve(const struct server_args *args, const struct server_options *op
         return say_failure(&err);
     say_error("listening at %s", l->urls);
     model = open_model(args, server);
+    if (model != NULL && args->kv_disk > 0)
+        kv_cache_use(&args->model, "kv-server", args->kv_disk, model);
     if (model != NULL && server_start(server, model, &err) == 0) {
         say_ready(args, server, model, l->urls);
         notify("READY=1");
@@ -350,6 +356,8 @@ static void note_readable(const char *key_file)
 static int start(const struct server_args *args)
 {
     struct llama3_error err = {.size = sizeof err};
+    if (args->kv_disk > 0 && args->model.no_cache)
+        return say_usage("--kv-disk and --no-cache contradict each other");
     if (model_check(&args->model) != 0 || gpu_check(&args->gpu) != 0 || check_names(args) != 0)
         return STATUS_USAGE;
     const char *key = getenv("LLAMA3_API_KEY");

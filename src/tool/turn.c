@@ -208,7 +208,7 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
     if (hidden && !interrupted)
         say_note("the answer ended within its thoughts, which --think hide leaves out");
     if (args->stats || (args->verbose && c->label[0] == '\0'))
-        info_print_stats(c, &result, seed);
+        info_print_stats(c, prompt, &result, seed);
     else if (args->verbose) /* in a chat */
         info_print_fill(c, &result);
     /* "^C" stands in the terminal's line; terminal_answer_end() ended it only after other words. */
