@@ -16,6 +16,7 @@
 #include "run.h"
 #include "sampling.h"
 #include "session.h"
+#include "tiny.h"
 
 enum { N_TOKENS = 150, CONTEXT = 256 }; /* three KV pages of four */
 
@@ -330,6 +331,39 @@ START_TEST(prefixes_are_kept)
 }
 END_TEST
 
+/* Pages go to files and back also where they aren't in the host's memory, or in several. */
+START_TEST(prefixes_are_kept_in_files)
+{
+    enum { N = 200, WHOLE = 192 };
+    static const int layers[] = {1, LLAMA3_GPU_ALL};
+    char *folder = tiny_folder();
+    const struct llama3_prefix_store store = {.size = sizeof store, .directory = folder};
+    int32_t tokens[CONTEXT];
+    for (int kind = 0; kind < 4; kind++) {
+        struct llama3_model *model = open_model("tiny-bf16", layers[kind / 2], kind % 2);
+        size_t cached, bytes = llama3_model_info(model)->vocab_size * sizeof(float);
+        float *expected = malloc(bytes);
+        some_tokens(model, tokens, CONTEXT, 1);
+        for (int run = 0; run < 3; run++) { /* without, what it leaves, and what is there then */
+            ck_assert(run == 0 || llama3_model_keep_prefixes_in(model, &store, &err) == 0);
+            struct llama3_session *session = open_session(model);
+            ck_assert_int_eq(llama3_session_set(session, tokens, N, NULL, NULL, &cached, &err), 0);
+            ck_assert_uint_eq(cached, run == 2 ? WHOLE : 0);
+            if (run == 0)
+                memcpy(expected, llama3_session_logits(session), bytes);
+            ck_assert_mem_eq(llama3_session_logits(session), expected, bytes);
+            llama3_session_close(session);
+            llama3_model_close(model);
+            check_given_back();
+            model = open_model("tiny-bf16", layers[kind / 2], kind % 2);
+        }
+        free(expected);
+        llama3_model_close(model);
+    }
+    tiny_remove(folder);
+}
+END_TEST
+
 /* ---- failures ---------------------------------------------------------------------------- */
 
 /* Whichever operation fails: the session is over, the process isn't. */
@@ -394,6 +428,7 @@ int main(void)
     tcase_add_test(tcase, what_does_not_fit_is_said_before_loading);
     tcase_add_test(tcase, running_out_of_memory_ends_a_call);
     tcase_add_loop_test(tcase, prefixes_are_kept, 0, 2);
+    tcase_add_test(tcase, prefixes_are_kept_in_files);
     tcase_add_loop_test(tcase, a_failure_ends_the_session, 0, 3);
     return run_tests("device", tcase);
 }
