@@ -48,16 +48,16 @@ static const struct {
     {"I am a language model and can't do that. ", 1300},
     {"The capital of France is Paris. The capital of Spain is Madrid.\n\n", 1300},
     {"What do you think of it?\n", 1300},
-    {"the the the the ", 4100}, /* as "ha ha" may stand often */
+    {"the the the the ", 2100}, /* as "ha ha" may stand often */
     {"\xe6\x88\x91\xe6\x98\xaf\xe4\xb8\x80\xe4\xb8\xaa\xe8\xaf\xad\xe8\xa8\x80\xe6\xa8\xa1\xe5\x9e\x8b"
      "\xe4\xb8\x8d\xe8\x83\xbd\xe5\x81\x9a\xe3\x80\x82",
      1300},
     {"\xd0\xaf \xd0\xbd\xd0\xb5 \xd0\xb7\xd0\xbd\xd0\xb0\xd1\x8e \xd1\x87\xd1\x82\xd0\xbe \xd1\x8d\xd1\x82\xd0\xbe. ",
      1300},
-    {"!", 4100},
-    {"0", 4100},
-    {"ha", 4100},
-    {"\xf0\x9f\x98\x80", 4100},
+    {"!", 2100},
+    {"0", 2100},
+    {"ha", 2100},
+    {"\xf0\x9f\x98\x80", 2100},
     {"A sentence of some length that is followed by others, which make up a paragraph: this one has "
      "more than two hundred bytes, and so it has to stand six times before anybody says that it goes "
      "in circles, as it does here. ",
@@ -107,7 +107,7 @@ static const struct {
     {"", "na na na na-na-na na, hey Jude\n", 30},
     {"", "ha ", 400},
     {"|", "---|", 200},
-    {"", "=", 3900},
+    {"", "=", 1900},
     {"", "| | | | | | | |\n", 60},
     {"", "|        |        |        |        |\n|--------|--------|--------|--------|\n", 40},
     {"",
@@ -118,7 +118,7 @@ static const struct {
     {"", "00000000 00000000 00000000 00000000\n", 100},
     {"<table>\n", "  <tr><td></td><td></td><td></td><td></td></tr>\n", 30},
     {"", "        }\n    }\n", 100},
-    {"", "\n", 3000},
+    {"", "\n", 1900},
     {"", "    nop\n", 120},
     {"", "\xf0\x9f\x98\x80", 250},
     {"", "    printf(\"\\n\");\n", 60},

@@ -59,14 +59,18 @@ refused "--prompt: expected UTF-8, found an invalid sequence at byte 2" -p "$(pr
 refused "--system: expected UTF-8, found an invalid sequence at byte 0" --system "$(printf '\300\200')"
 refused "--prompt: expected once, found twice" -p a -p b
 refused "--prompt: expected once, found twice" -p "" --prompt=b
-for odd in "--file: expected - once, found it twice|-f - -f -" \
-    "stdin can be read once, by --system @- or by --file -|--system @- -f -" \
-    "--system: expected a file after '@', found nothing|--system @ -p x"; do
-    # shellcheck disable=SC2086
-    run 2 "$program" ${odd#*|}
-    err_has "llama3: ${odd%%|*}"
+# The same of what is found out later, without a word about --help.
+odd()
+{
+    message=$1
+    shift
+    run 2 "$program" "$@"
+    err_has "llama3: $message"
     err_lines 1
-done
+}
+odd "--file: expected - once, found it twice" -f - -f -
+odd "stdin can be read once, by --system @- or by --file -" --system @- -f -
+odd "--system: expected a file after '@', found nothing" --system @ -p x
 for option in image mmproj audio; do
     refused "--image: Llama 3 models are of text alone, so no image or sound can be read" --$option x -p x
 done

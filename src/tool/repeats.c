@@ -9,7 +9,7 @@ enum {
     PROSE_WORDS = 4,
     PROSE_LETTERS = 12, /* without blanks */
     ANY_TIMES = 200,
-    ANY_BYTES = 4000
+    ANY_BYTES = 2000
 };
 
 /* The first byte of a letter: of ASCII's, and of the blocks that hold scripts. Signs, lines to draw

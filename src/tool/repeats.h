@@ -5,7 +5,7 @@
  *
  * It goes by the text's bytes, so neither temperature nor tokens matter, and it is for loops alone:
  * prose that stands at least 6 times in a row, without a byte between, and makes up 1200 bytes or
- * more; or anything, if it stands 200 times in a row and makes up 4000. Prose is a passage with at
+ * more; or anything, if it stands 200 times in a row and makes up 2000. Prose is a passage with at
  * least 4 words between blanks, or 12 letters of a script without blanks. So rows of tables,
  * matrices, rulers and drawings are none, and songs and code don't get that far.
  */

@@ -180,7 +180,7 @@ static void print_column(const char *text, size_t width)
 {
     char line[256];
     size_t n = 0;
-    for (; text[n] != '\0' && n < sizeof line - 1; n++)
+    for (; n < sizeof line - 1 && text[n] != '\0'; n++)
         line[n] = strchr("\t\n\r", text[n]) != NULL ? ' ' : text[n];
     n = utf8_valid((const uint8_t *)line, n);
     say_text(stdout, line, n);
