@@ -13,7 +13,9 @@
 #include "base/size.h"
 
 /* Times in seconds. */
-static const double PACE = 80;       /* of rest while passes run, for one of work */
+/* Of rest while passes run, for one of work: a page costs an answer more than its work, since a
+ * thread that computes loses its core for a tick (base/threads.h). */
+static const double PACE = 400;
 static const double IDLE = 0.02;     /* without a pass, after which nobody is held up */
 static const double MOST_REST = 1.0; /* since the first page's time has page faults in it */
 static const double LINGER = 0.4;    /* at the end */

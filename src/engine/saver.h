@@ -2,8 +2,9 @@
 /*
  * saver.h: a thread that puts pages of keys and values into the store (kv_store.h) beside the
  * passes: each page once all of its positions have been evaluated. It gets references to pages, not
- * copies, and writes files from the pages themselves. While passes run it takes about a hundredth
- * of a core's time; it takes what it needs when there are none, and at the end for a moment.
+ * copies, and writes files from the pages themselves. While passes run it takes about a
+ * four-hundredth of a core's time; it takes what it needs when there are none, and at the end for a
+ * moment.
  */
 #ifndef ENGINE_SAVER_H
 #define ENGINE_SAVER_H
