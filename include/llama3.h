@@ -446,6 +446,14 @@ LLAMA3_API const struct llama3_message *llama3_history_message(const struct llam
                                                                size_t i);
 /* Keeps the first n messages. */
 LLAMA3_API void llama3_history_truncate(struct llama3_history *history, size_t n);
+/* A history from a file of llama3 --session or the server's chat page (llama3(1), "Sessions"), its
+ * system prompt first. NULL on failure: LLAMA3_EINPUT for what is no such file. */
+LLAMA3_API struct llama3_history *llama3_history_load(const char *path, struct llama3_error *err);
+/* Writes such a file, whole or not at all: one message of system or none, then user and assistant
+ * by turns, or else LLAMA3_EINPUT. A conversation that is there is replaced, but for its title,
+ * model and settings; any other file is left as it is, with LLAMA3_EINPUT. */
+LLAMA3_API int llama3_history_save(const struct llama3_history *history, const char *path,
+                                   struct llama3_error *err);
 
 /* ---- sessions -------------------------------------------------------------------------- */
 

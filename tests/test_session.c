@@ -105,6 +105,65 @@ START_TEST(comes_back_as_written)
 }
 END_TEST
 
+static void refuses_to_save(const struct llama3_history *history, const char *text)
+{
+    struct llama3_error err = {.size = sizeof err};
+    char expected[640];
+    ck_assert_int_eq(llama3_history_save(history, path, &err), -1);
+    ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+    snprintf(expected, sizeof expected, "%s: %s", path, text);
+    ck_assert_str_eq(err.message, expected);
+}
+
+/* The library reads what the chat has written, and the chat what the library has. */
+START_TEST(the_library_keeps_the_same_file)
+{
+    struct llama3_error err = {.size = sizeof err};
+    tiny_put_text(folder, "session.json", whole);
+    struct llama3_history *history = llama3_history_load(path, &err);
+    ck_assert_msg(history != NULL, "%s", err.message);
+    ck_assert_uint_eq(llama3_history_length(history), 3);
+    ck_assert_str_eq(llama3_history_message(history, 0)->role, "system");
+    ck_assert_str_eq(llama3_history_message(history, 0)->content, "Be kind.");
+    ck_assert_str_eq(llama3_history_message(history, 1)->content, "\xc3\xa9\n");
+    ck_assert_str_eq(llama3_history_message(history, 2)->role, "assistant");
+    ck_assert_int_eq(llama3_history_add(history, "user", "More", &err), 0);
+    ck_assert_int_eq(llama3_history_save(history, path, &err), 0);
+
+    char *saved = text_of_session(); /* all that is not the library's has stayed */
+    ck_assert_ptr_nonnull(strstr(saved, "\"title\": \"T\""));
+    ck_assert_ptr_nonnull(strstr(saved, "\"model\": \"M\""));
+    ck_assert_ptr_nonnull(strstr(saved, "\"seed\": 9007199254740991"));
+    struct session_file *file = open_session();
+    ck_assert_uint_eq(session_file_turns(file), 2);
+    ck_assert_str_eq(session_file_system(file), "Be kind.");
+    session_file_close(file);
+
+    ck_assert_int_eq(llama3_history_add(history, "user", "Again", &err), 0);
+    refuses_to_save(history, "message 3: expected a role of \"assistant\", found \"user\"");
+    llama3_history_truncate(history, 1);
+    ck_assert_int_eq(llama3_history_add(history, "tool", "x", &err), 0);
+    refuses_to_save(history, "message 0: expected a role of \"user\", found \"tool\"");
+    char *now = text_of_session();
+    ck_assert_str_eq(now, saved);
+    llama3_history_truncate(history, 1);
+    tiny_put_text(folder, "session.json", "[1, 2]");
+    refuses_to_save(history, "expected a JSON object, found an array");
+    ck_assert_ptr_null(llama3_history_load(path, &err));
+    ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+    ck_assert_int_eq(remove(path), 0);
+    ck_assert_ptr_null(llama3_history_load(path, &err));
+    ck_assert_int_eq(llama3_history_save(history, path, &err), 0); /* a new one */
+    file = open_session();
+    ck_assert_uint_eq(session_file_turns(file), 0);
+    ck_assert_str_eq(session_file_system(file), "Be kind.");
+    session_file_close(file);
+    llama3_history_free(history);
+    free(saved);
+    free(now);
+}
+END_TEST
+
 /* Of two that go on with one conversation the first one's turn stays. */
 START_TEST(what_others_wrote_is_kept)
 {
@@ -303,6 +362,7 @@ int main(void)
     TCase *tc = tcase_create("session files");
     tcase_add_checked_fixture(tc, set_up, tear_down);
     tcase_add_test(tc, comes_back_as_written);
+    tcase_add_test(tc, the_library_keeps_the_same_file);
     tcase_add_test(tc, what_others_wrote_is_kept);
     tcase_add_test(tc, the_format_stays);
     tcase_add_test(tc, the_command_line_replaces_what_the_file_says);

@@ -7,14 +7,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/conversation.h"
 #include "base/error.h"
-#include "base/file.h"
 #include "base/json.h"
 #include "base/new_file.h"
 #include "base/size.h"
-
-enum { MAX_BYTES = 16 << 20, VERSION = 1, FLOAT_DIGITS = 9 };
-static const char format[] = "llama3-session";
 
 struct session_file {
     const char *path;
@@ -24,44 +21,6 @@ struct session_file {
     json_t *messages;               /* user, assistant, user ... */
     char texts[N_ANSWER_OPTIONS][32]; /* of numbers, for struct args */
 };
-
-/* ---- checks ---------------------------------------------------------------------------------- */
-
-/* Refuses keys that are not in `known`, which is NULL-terminated. */
-static int check_keys(const json_t *object, const char *const *known, const char *where,
-                      struct llama3_error *err)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)object, key, value)
-    {
-        size_t i = 0;
-        while (known[i] != NULL && strcmp(known[i], key) != 0)
-            i++;
-        if (known[i] == NULL)
-            return error_input(err, "%s: \"%s\" is not known", where, key);
-    }
-    return 0;
-}
-
-static int check_message(const json_t *message, size_t i, const char *path,
-                         struct llama3_error *err)
-{
-    static const char *const keys[] = {"role", "content", NULL};
-    const char *expected = i % 2 == 0 ? "user" : "assistant", *role, *content;
-    char where[512];
-    snprintf(where, sizeof where, "%s: message %zu", path, i);
-    if (!json_is_object(message))
-        return error_input(err, "%s: expected an object, found %s", where, json_kind(message));
-    if (check_keys(message, keys, where, err) != 0 ||
-        json_get_string(message, "role", true, &role, where, err) != 0 ||
-        json_get_string(message, "content", true, &content, where, err) != 0)
-        return -1;
-    if (strcmp(role, expected) != 0)
-        return error_input(err, "%s: \"role\": expected \"%s\", found \"%s\"", where, expected,
-                           role);
-    return 0;
-}
 
 /* ---- sampling: the options of an answer ------------------------------------------------------ */
 
@@ -174,56 +133,29 @@ static int take_setting(const struct option_spec *spec, const json_t *value, cha
 /* ---- reading --------------------------------------------------------------------------------- */
 
 /* A new reference to a string of the file, or NULL if it has none. */
-static int take_string(const json_t *root, const char *key, json_t **out, const char *path,
-                       struct llama3_error *err)
+static json_t *string_of(const json_t *root, const char *key)
 {
-    const char *text = NULL;
-    if (json_get_string(root, key, false, &text, path, err) != 0)
-        return -1;
-    *out = text != NULL && text[0] != '\0' ? json_incref(json_object_get(root, key)) : NULL;
-    return 0;
+    json_t *value = json_object_get(root, key);
+    return json_string_length(value) > 0 ? json_incref(value) : NULL;
 }
 
 static int take_root(struct session_file *file, const json_t *root, struct llama3_error *err)
 {
-    static const char *const keys[] = {"format", "version",  "title",    "model",
-                                       "system", "sampling", "messages", NULL};
-    const char *path = file->path, *found, *key;
+    const char *key;
     json_t *sampling = json_object_get(root, "sampling"), *value;
-    double version;
-    size_t i;
-    if (json_get_string(root, "format", true, &found, path, err) != 0)
-        return -1;
-    if (strcmp(found, format) != 0)
-        return error_input(err, "%s: \"format\": expected \"%s\", found \"%s\"", path, format,
-                           found);
-    if (json_get_number(root, "version", true, VERSION, VERSION, &version, path, err) != 0 ||
-        check_keys(root, keys, path, err) != 0 ||
-        take_string(root, "title", &file->title, path, err) != 0 ||
-        take_string(root, "model", &file->model, path, err) != 0 ||
-        take_string(root, "system", &file->system, path, err) != 0)
-        return -1;
-    if (sampling != NULL && !json_is_object(sampling))
-        return error_input(err, "%s: \"sampling\": expected an object, found %s", path,
-                           json_kind(sampling));
+    file->title = string_of(root, "title");
+    file->model = string_of(root, "model");
+    file->system = string_of(root, "system");
     json_object_foreach(sampling, key, value)
     {
-        if (check_setting(key, value, path, err) != 0)
+        if (check_setting(key, value, file->path, err) != 0)
             return -1;
     }
     if (sampling != NULL)
         json_object_update(file->sampling, sampling);
-    json_t *messages = json_object_get(root, "messages");
-    if (!json_is_array(messages))
-        return error_input(err, "%s: \"messages\": expected an array, found %s", path,
-                           json_kind(messages));
-    json_array_foreach(messages, i, value)
-    {
-        if (check_message(value, i, path, err) != 0)
-            return -1;
-    }
-    return json_array_extend(file->messages, messages) == 0 ? 0
-                                                            : error_memory(err, path, MAX_BYTES);
+    return json_array_extend(file->messages, json_object_get(root, "messages")) == 0
+               ? 0
+               : error_memory(err, file->path, json_array_size(file->messages));
 }
 
 static struct stat look_at(const char *path)
@@ -248,33 +180,18 @@ static int check_unchanged(const struct session_file *file, struct llama3_error 
 static int read_session(struct session_file *file, bool writes, struct llama3_error *err)
 {
     struct new_file made;
-    struct map kv = {0};
-    bool missing;
-    size_t size;
+    bool missing = false;
     file->found = look_at(file->path);
-    bool is_kv = map_open(&kv, file->path, NULL) == 0 && kv.size > 10 &&
-                 memcmp(kv.data, "llama3-kv ", 10) == 0;
-    map_close(&kv);
-    if (is_kv) /* which may be larger than what is read here */
-        return error_input(err, "%s: expected a conversation, found a llama3_session_save() file",
-                           file->path);
-    char *text = file_read(file->path, MAX_BYTES, &size, writes ? &missing : NULL, err);
-    if (text == NULL && !(writes && missing))
-        return -1;
-    /* Whether it can be written is better known before the first turn. */
-    if (writes && new_file_open(&made, file->path, NEW_FILE_PRIVATE, err) != 0) {
-        free(text);
-        return -1;
-    }
-    if (writes)
-        new_file_abandon(&made);
-    if (text == NULL)
-        return 0;
-    json_t *root = json_parse(text, size, file->path, err);
-    int rc = root != NULL ? take_root(file, root, err) : -1;
+    json_t *root = conversation_read(file->path, writes ? &missing : NULL, err);
+    int status = root != NULL ? take_root(file, root, err) : missing ? 0 : -1;
     json_decref(root);
-    free(text);
-    return rc;
+    /* Whether it can be written is better known before the first turn. */
+    if (status != 0 || !writes)
+        return status;
+    if (new_file_open(&made, file->path, NEW_FILE_PRIVATE, err) != 0)
+        return -1;
+    new_file_abandon(&made);
+    return 0;
 }
 
 static struct session_file *open_file(const char *path, bool writes, struct llama3_error *err)
@@ -388,12 +305,6 @@ int session_file_load(const struct session_file *file, struct llama3_history *hi
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-/* Adds a value, whose reference it takes; NULL adds nothing. */
-static bool put(json_t *object, const char *key, json_t *value)
-{
-    return value == NULL || json_object_set_new(object, key, value) == 0;
-}
-
 /* The last component of a path, if it is text. */
 static json_t *name_of(const char *path)
 {
@@ -406,57 +317,23 @@ static json_t *name_of(const char *path)
     return n > begin ? json_stringn(path + begin, n - begin) : NULL;
 }
 
-static void session_text(const struct session_file *file, const char *model,
-                         const struct llama3_history *history, struct buf *text)
-{
-    json_t *root = json_object(), *array = json_array();
-    const char *system = NULL;
-    bool ok = root != NULL && array != NULL;
-    for (size_t i = 0; ok && i < llama3_history_length(history); i++) {
-        const struct llama3_message *message = llama3_history_message(history, i);
-        if (strcmp(message->role, "system") == 0)
-            system = message->content;
-        else
-            ok = json_array_append_new(array, json_pack("{s:s, s:s}", "role", message->role,
-                                                        "content", message->content)) == 0;
-    }
-    json_t *name = model != NULL ? name_of(model) : NULL;
-    ok = ok && put(root, "format", json_string(format)) &&
-         put(root, "version", json_integer(VERSION)) &&
-         put(root, "title", json_incref(file->title)) &&
-         put(root, "model", name != NULL ? json_incref(name) : json_incref(file->model)) &&
-         put(root, "system", system != NULL ? json_string(system) : NULL) &&
-         put(root, "sampling",
-             json_object_size(file->sampling) > 0 ? json_incref(file->sampling) : NULL) &&
-         put(root, "messages", json_incref(array));
-    json_print(ok ? root : NULL, JSON_INDENT(2) | JSON_REAL_PRECISION(FLOAT_DIGITS), text);
-    buf_add_str(text, "\n");
-    json_decref(name);
-    json_decref(array);
-    json_decref(root);
-}
-
 int session_file_write(struct session_file *file, const char *model,
                        const struct llama3_history *history, struct llama3_error *err)
 {
-    struct new_file made;
     if (check_unchanged(file, err) != 0)
         return -1;
-    struct buf text = {0};
-    session_text(file, model, history, &text);
-    if (text.failed) {
-        buf_free(&text);
-        return error_memory(err, file->path, MAX_BYTES);
-    }
-    int rc = new_file_open(&made, file->path, NEW_FILE_PRIVATE, err);
-    if (rc == 0 && new_file_write(&made, text.data, text.size, err) == 0)
-        rc = new_file_commit(&made, err);
-    else if (rc == 0) {
-        new_file_abandon(&made);
-        rc = -1;
-    }
-    if (rc == 0)
+    json_t *name = model != NULL ? name_of(model) : NULL;
+    bool sampled = json_object_size(file->sampling) > 0;
+    json_t *rest =
+        json_pack("{s:O*, s:O*, s:O*}", "title", file->title, "model",
+                  name != NULL ? name : file->model, "sampling", sampled ? file->sampling : NULL);
+    int status = rest != NULL
+                     ? conversation_write(file->path, rest, llama3_history_message(history, 0),
+                                          llama3_history_length(history), err)
+                     : error_memory(err, file->path, sizeof *rest);
+    if (status == 0)
         file->found = look_at(file->path);
-    buf_free(&text);
-    return rc;
+    json_decref(rest);
+    json_decref(name);
+    return status;
 }
