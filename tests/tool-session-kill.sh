@@ -21,23 +21,25 @@ cp "$session" "$tmp/after"
 [ "$(grep -c '"role": "user"' "$tmp/before")" -eq 1 ] && [ "$(grep -c '"role": "user"' "$tmp/after")" -eq 2 ] ||
     fail "$ask: expected a turn and another one"
 
-# Moments around the last part of such a run, whatever else this machine does.
-awk -v seed="$seed" -v n="$kills" -v took="$took" \
-    'BEGIN { srand(seed); for (i = 0; i < n; i++) printf "%.6f\n", (0.4 + rand() * 1.4) * took / 1e6 }' \
-    >"$tmp/moments"
-old=0 new=0
-while read -r moment; do
+# Moments around the one at which the file is replaced: it is followed, as it comes sooner or later
+# with what else this machine does.
+awk -v seed="$seed" -v n="$kills" \
+    'BEGIN { srand(seed); for (i = 0; i < n; i++) printf "%d\n", 800 + rand() * 400 }' >"$tmp/factors"
+old=0 new=0 middle=$took
+while read -r factor; do
+    moment=$((middle * factor / 1000))
     cp "$tmp/before" "$session"
-    timeout -s KILL "$moment" $ask >/dev/null 2>&1 </dev/null
+    timeout -s KILL "$(printf '%d.%06d' $((moment / 1000000)) $((moment % 1000000)))" \
+        $ask >/dev/null 2>&1 </dev/null
     if cmp -s "$session" "$tmp/before"; then
-        old=$((old + 1))
+        old=$((old + 1)) middle=$((middle + middle / 20))
     elif cmp -s "$session" "$tmp/after"; then
-        new=$((new + 1))
+        new=$((new + 1)) middle=$((middle - middle / 20))
     else
-        fail "SEED=$seed: killed after $moment s: the session is neither the old nor the new one"
+        fail "SEED=$seed: killed after $moment us: the session is neither the old nor the new one"
     fi
-done <"$tmp/moments"
-echo "SEED=$seed: $kills runs killed, of $took us: $old old, $new new"
+done <"$tmp/factors"
+echo "SEED=$seed: $kills runs killed, at last after $middle us: $old old, $new new"
 [ $old -gt 0 ] && [ $new -gt 0 ] || fail "SEED=$seed: expected old and new files, found $old and $new"
 
 # The conversation goes on; what was begun beside it is not in its way, nor is it much.
