@@ -256,11 +256,13 @@ static struct llama3_quantize_options gguf(const char *type)
     return options;
 }
 
-/* How far what both predict is apart, on the scalar table: the others round activations to 8 bits,
- * and OpenBLAS sums in an order that depends on which thread takes which rows. */
+/* How far what both predict is apart, on the scalar table with keys and values in f32: the others
+ * round activations to 8 bits, and OpenBLAS sums in an order that depends on which thread takes
+ * which rows. */
 static double apart(const char *a, const char *b)
 {
-    const struct llama3_model_options cpu = {.size = sizeof cpu, .gpu_layers = LLAMA3_GPU_NONE};
+    const struct llama3_model_options cpu = {
+        .size = sizeof cpu, .kv_type = LLAMA3_KV_F32, .gpu_layers = LLAMA3_GPU_NONE};
     setenv("LLAMA3_CPU", "scalar", 1);
     struct llama3_model *models[] = {evaluate_open(a, &cpu, &err), evaluate_open(b, &cpu, &err)};
     struct evaluate_result result;
