@@ -433,6 +433,10 @@ START_TEST(what_was_used_least_recently_goes_first)
     ck_assert_int_eq(put(store, &b.places[7], 600), KV_PUT_DONE);
     ck_assert_uint_eq(each_file(NULL), 3);
     kv_store_close(store);
+    store = open_store(2 * FILE_BYTES);
+    kv_store_trim(store);
+    ck_assert_uint_eq(each_file(NULL), 2);
+    kv_store_close(store);
     store = open_store(FILE_BYTES - 1);
     ck_assert_int_eq(put(store, &b.places[8], 700), KV_PUT_FULL);
     expect_no_note(store);

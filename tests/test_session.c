@@ -140,10 +140,10 @@ START_TEST(the_library_keeps_the_same_file)
     session_file_close(file);
 
     ck_assert_int_eq(llama3_history_add(history, "user", "Again", &err), 0);
-    refuses_to_save(history, "message 3: expected a role of \"assistant\", found \"user\"");
+    refuses_to_save(history, "message 4: expected a role of \"assistant\", found \"user\"");
     llama3_history_truncate(history, 1);
     ck_assert_int_eq(llama3_history_add(history, "tool", "x", &err), 0);
-    refuses_to_save(history, "message 0: expected a role of \"user\", found \"tool\"");
+    refuses_to_save(history, "message 1: expected a role of \"user\", found \"tool\"");
     char *now = text_of_session();
     ck_assert_str_eq(now, saved);
     llama3_history_truncate(history, 1);
@@ -299,16 +299,16 @@ static const char *const changes[][3] = {
     {"[\"a\",\"b\"]", "\"a\"", ": \"stop\": expected an array, found a string"},
     {"[\"a\",\"b\"]", "[1]", ": \"stop\": expected some text, found an integer"},
     {"[\"a\",\"b\"]", "[\"\"]", ": \"stop\": expected some text, found none"},
-    {"\"messages\":[{", "\"messages\":[null,{", ": message 0: expected an object, found null"},
-    {"\"user\"", "\"assistant\"", ": message 0: \"role\": expected \"user\", found \"assistant\""},
-    {"\"assistant\"", "\"user\"", ": message 1: \"role\": expected \"assistant\", found \"user\""},
+    {"\"messages\":[{", "\"messages\":[null,{", ": message 1: expected an object, found null"},
+    {"\"user\"", "\"assistant\"", ": message 1: \"role\": expected \"user\", found \"assistant\""},
+    {"\"assistant\"", "\"user\"", ": message 2: \"role\": expected \"assistant\", found \"user\""},
     {"\"assistant\"", "\"system\"",
-     ": message 1: \"role\": expected \"assistant\", found \"system\""},
-    {"\"content\":\"\"", "\"contents\":\"\"", ": message 1: \"contents\" is not known"},
+     ": message 2: \"role\": expected \"assistant\", found \"system\""},
+    {"\"content\":\"\"", "\"contents\":\"\"", ": message 2: \"contents\" is not known"},
     {"\"content\":\"\"", "\"content\":[]",
-     ": message 1: \"content\": expected a string, found an array"},
+     ": message 2: \"content\": expected a string, found an array"},
     {"\"content\":\"\"", "\"content\":null",
-     ": message 1: \"content\": expected a string, found null"},
+     ": message 2: \"content\": expected a string, found null"},
     {"\\u00e9", "\\ud800", ": expected JSON"},
     {"\\u00e9", "\xc0\x80", ": expected JSON"},
     {"\"messages\"", "\"massages\"", ": \"massages\" is not known"},

@@ -99,6 +99,7 @@ keys "/set max-tokens 2" Enter "/set top_p 0.5" Enter "/set stop a b" Enter
 says "/set" '^  max_tokens  *2$'
 sees '^  top_p  *0\.5$' && sees '^  stop  *"a b"$' && sees '^  temperature  *0$'
 sees '^  seed  *[0-9]* (random)$' && sees '^  min_p  *[0-9.]* (default)$'
+kept "a setting, before another answer" '"top_p": 0\.5'
 says "words" '^llama3: note: the answer was cut after 2 tokens'
 kept "a setting" '"top_p": 0\.5'
 kept "stop" '"a b"'
@@ -115,7 +116,22 @@ says "/read $tmp/nosuch" "^llama3: $tmp/nosuch: No such file"
 says "/read $tmp/some text.txt" "^llama3: $tmp/some text.txt: 19 bytes go before the next question\$"
 says "What is it?" '^What is it?<|eot_id|>'
 sees '^the text$' && sees '^of a file$'
+kept "the file as --file reads it" '"the text\\nof a file\\n\\nWhat is it?"'
 says "/undo" 'taken away: "the text\.\.\."'
+
+# A file that another program has written is left alone; the chat goes on and can be kept elsewhere.
+cp "$session" "$tmp/kept"
+touch -d '1 minute ago' "$session"
+says "unsaved words" '^llama3: the chat goes on; /save FILE keeps it elsewhere$'
+sees ': another program has written it meanwhile; it is left as that did$'
+same "$session" "$tmp/kept" "another program's file was overwritten"
+says "/save $tmp/elsewhere.json" "^llama3: saved as $tmp/elsewhere.json\$"
+grep -q 'unsaved words' "$tmp/elsewhere.json" || fail "/save: an answer that was not saved is lost"
+says "/undo" '^llama3: the chat goes on; /save FILE keeps it elsewhere$'
+keys C-d
+sees '^\[1\]$'
+start "SAY='said this'" "$chat --session '$session'"
+settled
 
 # /save makes a new file, and writes its own again; /load goes on with a copy.
 says "/save $tmp/saved.json" "^llama3: saved as $tmp/saved.json\$"
@@ -166,6 +182,7 @@ leaves
 # A conversation that no longer fits says so with both counts and drops nothing; the question waits.
 start "" "$chat --ctx 100"
 says "one two three four five six seven eight nine ten" '^one two .* ten<|eot_id|>'
+says "$(seq -s ' ' 60) $(seq -s ' ' 60)" 'the question alone does not fit: a larger context is --ctx$'
 says "eleven twelve thirteen fourteen fifteen sixteen seventeen" \
     '^llama3: the context: expected at most 100 tokens, found [0-9]*$'
 sees 'the conversation no longer fits: /undo or /clear makes room, and /retry then'

@@ -33,6 +33,8 @@ run 2 "$server" -m "$model" --port 0 --alias 'a b'
 err_has "--alias: expected a name without white space, found \"a b\""
 run 1 "$server" -m "$model" --port 0 --host nowhere.invalid
 err_has "llama3-server: --host: expected an address, found \"nowhere.invalid\""
+run 2 "$server" -m "$model" --api-key secret
+err_has "llama3-server: --api-key: everybody on this machine can read command lines"
 run 1 "$server" -m "$model" --port 0 --api-key-file "$tmp/none"
 err_has "$tmp/none: No such file"
 printf '# nothing\n\n' >"$tmp/none"

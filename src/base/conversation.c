@@ -42,7 +42,7 @@ static int check_message(const json_t *message, size_t i, const char *path,
     static const char *const keys[] = {"role", "content", NULL};
     const char *role, *content;
     char where[512];
-    snprintf(where, sizeof where, "%s: message %zu", path, i);
+    snprintf(where, sizeof where, "%s: message %zu", path, i + 1);
     if (!json_is_object(message))
         return error_input(err, "%s: expected an object, found %s", where, json_kind(message));
     if (check_keys(message, keys, where, err) != 0 ||
@@ -168,7 +168,7 @@ int conversation_write(const char *path, const json_t *rest, const struct llama3
     for (size_t i = 0; i < n; i++)
         if (strcmp(messages[i].role, role_of(i)) != 0)
             return error_input(err, "%s: message %zu: expected a role of \"%s\", found \"%.64s\"",
-                               path, i, role_of(i), messages[i].role);
+                               path, i + 1, role_of(i), messages[i].role);
     print(rest, messages, n, system, &text);
     int status = text.failed ? error_memory(err, path, MAX_BYTES) : replace(path, &text, err);
     buf_free(&text);

@@ -477,8 +477,9 @@ static int take_lock(const struct kv_store *store)
     return fd;
 }
 
-/* Looks at the directory and makes room for a file. False: there is none. */
-static bool make_room(struct kv_store *store, uint32_t owner, uint64_t used)
+/* Looks at the directory and removes files until the others take `most` bytes, as evict() may.
+ * False: they take more. */
+static bool make_room(struct kv_store *store, uint64_t most, uint32_t owner, uint64_t used)
 {
     struct page_files list;
     bool room = false;
@@ -486,7 +487,6 @@ static bool make_room(struct kv_store *store, uint32_t owner, uint64_t used)
     if (lock < 0)
         return false;
     if (list_files(store, &list) == 0) {
-        uint64_t most = store->max_bytes - store->file_bytes; /* not negative: see put */
         if (list.bytes > most)
             evict(store, &list, most, owner, used);
         room = list.bytes <= most;
@@ -497,6 +497,13 @@ static bool make_room(struct kv_store *store, uint32_t owner, uint64_t used)
     }
     close(lock);
     return room;
+}
+
+void kv_store_trim(struct kv_store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    make_room(store, store->max_bytes, 0, UINT64_MAX);
+    pthread_mutex_unlock(&store->lock);
 }
 
 /* ---- writing ------------------------------------------------------------------------------- */
@@ -549,7 +556,7 @@ static bool has_room(struct kv_store *store, uint32_t owner, uint64_t used)
         return false;
     if ((!store->looked || store->held + bytes > store->max_bytes ||
          store->written + bytes > store->max_bytes / SHARE) &&
-        !make_room(store, owner, used))
+        !make_room(store, store->max_bytes - bytes, owner, used))
         return false;
     store->held += bytes;
     store->written += bytes;

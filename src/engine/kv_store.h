@@ -59,6 +59,8 @@ struct kv_store;
 struct kv_store *kv_store_open(const char *directory, uint64_t max_bytes, size_t page_bytes,
                                struct llama3_error *err);
 void kv_store_close(struct kv_store *store); /* NULL is fine */
+/* Removes what is above the limit, which may have been larger for the program that wrote it. */
+void kv_store_trim(struct kv_store *store);
 
 /* Maps the file of a page, whose bytes begin at KV_STORE_HEADER; false: it isn't there. One that
  * is damaged, or another than its name says, is removed with a note. The page itself is checked

@@ -266,6 +266,7 @@ static void save(struct saver *saver, struct saving *s)
 static void *saver_main(void *arg)
 {
     struct saver *saver = arg;
+    kv_store_trim(saver->store);
     pthread_mutex_lock(&saver->lock);
     while (!is_over(saver)) {
         struct saving *s = saver->first;

@@ -40,14 +40,27 @@ static char *read_message(struct line *line, struct buf *text, int *status)
     }
 }
 
+/* Whether a text by itself has more tokens than the context. */
+static bool is_too_long(const struct llama3_model *model, const char *text)
+{
+    int32_t *tokens;
+    size_t n;
+    if (llama3_tokenize(model, text, strlen(text), false, &tokens, &n, NULL) != 0)
+        return false;
+    llama3_free(tokens);
+    return n >= llama3_model_info(model)->context;
+}
+
 /* Nothing is dropped from a conversation by itself: what makes room is the user's to choose. */
-static void say_what_makes_room(const struct chat *chat)
+static void say_what_makes_room(const struct chat *chat, const char *question)
 {
     const struct llama3_info *info = llama3_model_info(chat->conversation->model);
     bool larger = info->context < info->context_limit;
     const struct llama3_history *history = chat->conversation->history;
     size_t n = llama3_history_length(history);
-    if (n > 1 || (n == 1 && strcmp(llama3_history_message(history, 0)->role, "system") != 0))
+    bool said =
+        n > 1 || (n == 1 && strcmp(llama3_history_message(history, 0)->role, "system") != 0);
+    if (said && !is_too_long(chat->conversation->model, question))
         say_error("the conversation no longer fits: /undo or /clear makes room, and /retry then "
                   "asks the question again%s",
                   larger ? "; a larger context is --ctx" : "");
@@ -60,7 +73,7 @@ enum turn chat_asked(struct chat *chat, const char *question, enum turn turn)
     if (turn == TURN_NO_ROOM) {
         buf_clear(&chat->refused);
         buf_add_str(&chat->refused, question);
-        say_what_makes_room(chat);
+        say_what_makes_room(chat, question);
     } else {
         buf_free(&chat->refused);
     }
@@ -107,6 +120,8 @@ static enum turn converse(struct chat *chat, struct line *line, int *status)
         bool is_command = message[0] == '/' && message[1] != '/';
         turn = is_command ? commands_run(chat, message)
                           : ask_message(chat, message + (message[0] == '/'));
+        if (turn == TURN_UNSAVED)
+            say_error("the chat goes on; /save FILE keeps it elsewhere");
     }
     buf_free(&text);
     return turn;
@@ -130,5 +145,5 @@ int chat_run(struct conversation *conversation, struct args *args)
     buf_free(&chat.before);
     buf_free(&chat.refused);
     commands_free(&chat);
-    return turn != TURN_FAILED ? status : STATUS_FAILED;
+    return turn == TURN_FAILED || turn == TURN_UNSAVED ? STATUS_FAILED : status;
 }

@@ -68,7 +68,7 @@ static enum turn command_exit(struct chat *chat, char *argument)
 
 enum turn command_done(int status)
 {
-    return status == STATUS_OK ? TURN_ANSWERED : TURN_FAILED;
+    return status == STATUS_OK ? TURN_ANSWERED : TURN_UNSAVED;
 }
 
 char *command_path(const char *path)

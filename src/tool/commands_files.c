@@ -21,9 +21,10 @@ enum turn command_read(struct chat *chat, char *argument)
         if (path != NULL)
             say_error("/read: expected a file, found \"-\"");
     } else if (text_read(path, &text) == STATUS_OK) {
+        say_error("%s: %s go before the next question", path, unit_bytes(size, text.size));
+        text_drop_newline(&text); /* as --file does, so that both have the same tokens */
         buf_add(&chat->before, text.size > 0 ? text.data : "", text.size);
         buf_add_str(&chat->before, "\n\n");
-        say_error("%s: %s go before the next question", path, unit_bytes(size, text.size));
     }
     buf_free(&text);
     free(path);

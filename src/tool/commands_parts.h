@@ -17,7 +17,7 @@ struct command {
     bool needed; /* it makes no sense without its argument */
 };
 
-/* What a command that has done what it can returns: the chat goes on unless status says that the
+/* What a command that has done what it can returns: TURN_UNSAVED where status says that the
  * conversation's file could not be written. */
 enum turn command_done(int status);
 /* A path with the home folder in the place of "~/", for free(); NULL without memory, said. */

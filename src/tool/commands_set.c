@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "tool/commands_parts.h"
+#include "tool/revise.h"
 #include "tool/say.h"
 
 /* By its name, with '_' or '-'. */
@@ -175,9 +176,10 @@ enum turn command_set(struct chat *chat, char *argument)
         say_error("/set: \"%s\" is no setting; /set alone lists them", argument);
         return TURN_ANSWERED;
     }
-    if (!set(chat, spec, value) || chat->conversation->file == NULL ||
-        session_file_keep(chat->conversation->file, spec, chat->args, &err) == 0)
+    if (!set(chat, spec, value) || chat->conversation->file == NULL)
         return TURN_ANSWERED;
+    if (session_file_keep(chat->conversation->file, spec, chat->args, &err) == 0)
+        return command_done(revise_write(chat->conversation));
     say_failure(&err);
-    return TURN_ANSWERED;
+    return TURN_UNSAVED;
 }

@@ -27,7 +27,7 @@ const char *revise_last(const struct conversation *c, const char *role)
     return message != NULL ? message->content : NULL;
 }
 
-static int write_file(const struct conversation *c)
+int revise_write(const struct conversation *c)
 {
     struct llama3_error err = {.size = sizeof err};
     const char *model = llama3_model_info(c->model)->path;
@@ -39,20 +39,20 @@ static int write_file(const struct conversation *c)
 int revise_undo(struct conversation *c)
 {
     llama3_history_truncate(c->history, find_last(c, "user"));
-    return write_file(c);
+    return revise_write(c);
 }
 
 int revise_clear(struct conversation *c)
 {
     llama3_history_truncate(c->history, is_role(llama3_history_message(c->history, 0), "system"));
-    return write_file(c);
+    return revise_write(c);
 }
 
 int revise_replace(struct conversation *c, struct llama3_history *history)
 {
     llama3_history_free(c->history);
     c->history = history;
-    return write_file(c);
+    return revise_write(c);
 }
 
 int revise_system(struct conversation *c, const char *text)

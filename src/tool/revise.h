@@ -11,6 +11,8 @@ const char *revise_last(const struct conversation *c, const char *role);
 /* These return a status; errors are on stderr, and the conversation is then as it was, unless its
  * file could not be written. */
 
+/* Writes the file, if there is one. */
+int revise_write(const struct conversation *c);
 /* Takes the last question and its answer away. There has to be one. */
 int revise_undo(struct conversation *c);
 /* Takes all questions and answers away; the system prompt stays. */

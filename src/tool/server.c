@@ -41,12 +41,22 @@ struct server_args {
 /* ---- options ----------------------------------------------------------------------------- */
 
 #define FIELD(name) offsetof(struct server_args, name)
+/* The option of others. */
+static int refuse_key(const struct option_spec *spec, const char *key)
+{
+    (void)key;
+    return say_usage("--%s: everybody on this machine can read command lines; --api-key-file and "
+                     "LLAMA3_API_KEY take keys",
+                     spec->name);
+}
+
 static const struct option_spec server_specs[] = {
     OPT_TEXT(0, "host", FIELD(host), "ADDRESS",
              "where it listens, at each address of a name\n"
              "(127.0.0.1); one that others can reach needs an\n"
              "API key"),
     OPT_SIZE(0, "port", FIELD(port), "N", 0, 65535, "0: one that is free (8080)"),
+    OPT_TEXT(0, "api-key", FIELD(key_file), "KEY", NULL, .check = refuse_key),
     OPT_PATH(0, "api-key-file", FIELD(key_file), "FILE",
              "keys, one a line, of which a client has to have\n"
              "one; LLAMA3_API_KEY may hold another"),

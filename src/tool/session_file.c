@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/conversation.h"
 #include "base/error.h"
@@ -188,6 +189,8 @@ static int read_session(struct session_file *file, bool writes, struct llama3_er
     /* Whether it can be written is better known before the first turn. */
     if (status != 0 || !writes)
         return status;
+    if (!missing && access(file->path, W_OK) != 0)
+        return error_system(err, file->path);
     if (new_file_open(&made, file->path, NEW_FILE_PRIVATE, err) != 0)
         return -1;
     new_file_abandon(&made);

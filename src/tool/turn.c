@@ -255,17 +255,21 @@ static enum turn answer_history(const struct conversation *c, struct recollectio
     return turn;
 }
 
-/* A status; errors are on stderr. */
-static int keep_answer(const struct conversation *c, const struct buf *said)
+/* Adds an answer to the history and the file; turn: how it ended. */
+static enum turn keep_answer(const struct conversation *c, const struct buf *said, enum turn turn)
 {
     const char *model = llama3_model_info(c->model)->path;
     struct llama3_error err = {.size = sizeof err};
     if (said->failed)
         error_memory(&err, "an answer", said->size);
-    else if (llama3_history_add(c->history, "assistant", said->data, &err) == 0 &&
-             (c->file == NULL || session_file_write(c->file, model, c->history, &err) == 0))
-        return STATUS_OK;
-    return say_failure(&err);
+    if (said->failed || llama3_history_add(c->history, "assistant", said->data, &err) != 0) {
+        say_failure(&err);
+        return TURN_FAILED;
+    }
+    if (c->file == NULL || session_file_write(c->file, model, c->history, &err) == 0)
+        return turn;
+    say_failure(&err);
+    return turn != TURN_FAILED ? TURN_UNSAVED : turn;
 }
 
 enum turn conversation_turn(const struct conversation *c, const char *question)
@@ -279,8 +283,8 @@ enum turn conversation_turn(const struct conversation *c, const char *question)
     enum turn turn = answer_history(c, &said);
     if (said.text.size == 0 && turn != TURN_ANSWERED)
         llama3_history_truncate(c->history, before);
-    else if (keep_answer(c, &said.text) != STATUS_OK)
-        turn = TURN_FAILED;
+    else
+        turn = keep_answer(c, &said.text, turn);
     buf_free(&said.text);
     return turn;
 }

@@ -22,6 +22,7 @@ enum turn {
     TURN_ANSWERED,
     TURN_INTERRUPTED, /* by ^C; what was said until then is kept */
     TURN_NO_ROOM,     /* the context is full; an error is on stderr */
+    TURN_UNSAVED,     /* answered, but the session's file has none of it; an error is on stderr */
     TURN_FAILED       /* an error is on stderr, unless nobody reads stdout any more */
 };
 
