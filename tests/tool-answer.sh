@@ -198,7 +198,7 @@ cmp "$session" "$tmp/before" || fail "$last: the session has changed"
 printf '{"format": "llama3-session", "version": 2}' >"$tmp/other"
 cp "$tmp/other" "$tmp/before"
 run 1 "$program" --session "$tmp/other" -p x
-err_has "llama3: $tmp/other: \"version\": expected 1..1, found 2"
+err_has "llama3: $tmp/other: \"version\": expected 1, found 2"
 err_lines 1
 out_empty
 same "$tmp/other" "$tmp/before" "$last: the file was changed"

@@ -91,6 +91,11 @@ says "/system" '^llama3: no instructions any more$'
 kept_not "the system prompt" '"system"'
 says "/undo" 'taken away: "anew"'
 
+says "same" '^same<|eot_id|>'
+printf '#!/bin/sh\nexit 0\n' >"$tmp/editor"
+says "/edit" '^llama3: the question is as it was; /retry asks it again$'
+says "/undo" 'taken away: "same"'
+
 # /set: the names and ranges of the options, kept with the session.
 says "/set top-p 2" '^llama3: /set top_p: expected a number in (0, 1\], found "2"$'
 says "/set nosuch 2" '^llama3: /set: "nosuch" is no setting'

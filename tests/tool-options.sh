@@ -89,6 +89,11 @@ named "$tiny"
 named hello "$tiny/model.safetensors"
 named meta-llama/Llama-3.2-1B-Instruct hello
 named org/name:Q4_K_M
+named nosuch.gguf
+run 2 "$program" "$srcdir/README.md"
+err_has "which names a file: -f "
+run 2 "$program" "$srcdir"
+err_has "which names a file: -f "
 run 2 "$program" -p a b
 err_has 'expected one prompt, found --prompt and "b"'
 run 2 "$program" a "$(printf 'b\377')"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/conversation.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,8 +70,11 @@ static int check(const json_t *root, const char *path, struct llama3_error *err)
     if (strcmp(found, format) != 0)
         return error_input(err, "%s: \"format\": expected \"%s\", found \"%s\"", path, format,
                            found);
-    if (json_get_number(root, "version", true, VERSION, VERSION, &version, path, err) != 0 ||
-        check_keys(root, keys, path, err) != 0)
+    if (json_get_number(root, "version", true, 0, HUGE_VAL, &version, path, err) != 0)
+        return -1;
+    if (version < VERSION || version > VERSION)
+        return error_input(err, "%s: \"version\": expected %d, found %g", path, VERSION, version);
+    if (check_keys(root, keys, path, err) != 0)
         return -1;
     for (i = 2; i < 5; i++)
         if (json_get_string(root, keys[i], false, &text, path, err) != 0)

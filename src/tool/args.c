@@ -175,15 +175,19 @@ static bool is_hub_name(const char *word)
     return name > 0 && word[0] != '.' && (*end == '\0' || *end == ':');
 }
 
+static bool has_weights(const char *word)
+{
+    return path_ends_with(word, ".gguf") || path_ends_with(word, ".safetensors");
+}
+
 static bool is_checkpoint(const char *word)
 {
-    return (path_exists(word) &&
-            (path_ends_with(word, ".gguf") || path_ends_with(word, ".safetensors"))) ||
-           path_exists_in(word, "config.json");
+    return (path_exists(word) && has_weights(word)) || path_exists_in(word, "config.json");
 }
 
 /* Joins the words, NULL-terminated, to the prompt. A checkpoint among them is a -m that was
- * forgotten: a path anywhere, a name of the hub, which could be words, at the beginning alone. */
+ * forgotten: a path anywhere, a name of the hub, which could be words, at the beginning alone. One
+ * word that is a path is a -f that was forgotten. */
 static int take_words(struct args *args, const char *const *words)
 {
     struct buf prompt = {0};
@@ -196,11 +200,15 @@ static int take_words(struct args *args, const char *const *words)
         if (valid < n)
             return say_usage("word %zu: expected UTF-8, found an invalid sequence at byte %zu",
                              i + 1, valid);
-        if (is_checkpoint(words[i]) || (i == 0 && is_hub_name(words[i])))
+        if (is_checkpoint(words[i]) || (i == 0 && (is_hub_name(words[i]) || has_weights(words[i]))))
             return say_usage("expected a prompt, found \"%s\", which names a model: -m %s opens "
                              "it, and --prompt takes any text",
                              words[i], words[i]);
     }
+    if (words[1] == NULL && path_exists(words[0]))
+        return say_usage("expected a prompt, found \"%s\", which names a file: -f %s asks about "
+                         "it, and --prompt takes any text",
+                         words[0], words[0]);
     for (size_t i = 0; words[i] != NULL; i++) {
         buf_add_str(&prompt, i > 0 ? " " : "");
         buf_add_str(&prompt, words[i]);

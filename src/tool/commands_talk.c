@@ -103,6 +103,8 @@ enum turn command_edit(struct chat *chat, char *argument)
         ;
     else if (text.size == 0)
         say_error("the question is empty; all is as it was");
+    else if (!refused && strcmp(text.data, question) == 0)
+        say_error("the question is as it was; /retry asks it again");
     else if (refused)
         turn = chat_ask(chat, text.data);
     else
