@@ -617,5 +617,5 @@ fi
 run 2 "$program" --int4=best -p x
 err_has "--int4: expected one of uncalibrated, calibrated, found \"best\""
 run 2 "$program" --int4 calibrated -p x
-err_has "unexpected argument \"calibrated\""
+err_has "expected one prompt, found --prompt and \"calibrated\""
 finish
