@@ -285,16 +285,16 @@ err_has "$tmp/x: expected a file that is not the checkpoint's, found one of $tmp
 same "$tmp/x.partial" "$tmp/before" "the checkpoint has changed"
 
 # ---- killed at any moment --------------------------------------------------------------------
-# 200 times; what is left goes on, and OUT is always the one file or the other.
+# KILLS times (200); what is left goes on, and OUT is always the one file or the other.
 
-seed=${SEED-$$}
+seed=${SEED-$$} kills=${KILLS:-200}
 echo "SEED=$seed"
 start=$(date +%s%N)
 begin "$data/tiny-long"
 took=$(($(date +%s%N) - start)) # to kill within that, and 0.4 s at most
-awk -v seed="$seed" -v took="$took" 'BEGIN {
+awk -v seed="$seed" -v took="$took" -v n="$kills" 'BEGIN {
     srand(seed)
-    for (i = 0; i < 200; i++)
+    for (i = 0; i < n; i++)
         printf "%.3f\n", rand() * (took < 4e8 ? took : 4e8) / 1e9
 }' >"$tmp/moments"
 finished=0 went_on=0
@@ -313,7 +313,7 @@ while read -r moment; do
     fi
     [ ! -e "$partial" ] || went_on=$((went_on + 1))
 done <"$tmp/moments" 2>"$tmp/killed" # where the shell tells of each
-echo "of 200 runs $finished were faster, $went_on left something"
+echo "of $kills runs $finished were faster, $went_on left something"
 ends 0 "$quantize" "$data/tiny-long" "$out"
 all_made
 finish
