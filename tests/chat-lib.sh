@@ -12,9 +12,11 @@ start()
     cat >"$tmp/start" <<END
 export LLAMA3_MODEL='$(cd "$tiny" && pwd)'
 trap : INT # ^C is for the program
+before=\$(stty -a | sed 1d) # without the size
 env LD_PRELOAD='$preload' $1 $program $2
 printf '\\n[%d]\\n' \$?
 stty -a | tr ' ' '\\n' | grep -E '^-?(echo|icanon)$' | sed 's/^/tty:/'
+[ "\$before" != "\$(stty -a | sed 1d)" ] || echo tty:same
 sleep 60
 END
     terminal new-session -d -s test -x "${3:-${width:-78}}" -y 40 "sh '$tmp/start'"
@@ -33,7 +35,7 @@ leaves()
     keys C-c
     keys C-d
     sees '^\[0\]$'
-    sees '^tty:echo$' && sees '^tty:icanon$'
+    sees '^tty:echo$' && sees '^tty:icanon$' && sees '^tty:same$'
 }
 
 # What the model is told is on the screen, by --show-prompt.

@@ -162,6 +162,90 @@ keys C-c
 sees '^User:$'
 leaves
 
+# A NUL does nothing.
+start "" "$chat"
+keys C-Space "wor" C-Space "ds" C-Space Enter
+sees '^words<|eot_id|>'
+never_saw '\^[@M]'
+leaves
+
+# What is typed or pasted while the model speaks stands in the next line, and not in the answer: a
+# paste is one message, which waits for Enter, and none of it is lost.
+answer="one two three four five six seven eight nine ten"
+speaks="SLOW_TEXT=250 SAY='$answer'"
+printf '%010000d' 7 | terminal load-buffer -b long -
+rm -f "$history"
+start "$speaks" "$chat"
+keys "words" Enter
+sees '^Assistant: one two'
+terminal paste-buffer -p -t test -b short
+keys "third"
+sleep 0.5
+never_saw 'first'
+never_saw 'third'
+sees "^Assistant: $answer\$"
+sees '^User: first$' && sees '^second$' && sees '^third$'
+sleep 0.5
+never_saw 'third<|eot_id|>'
+keys Enter
+sees '^third<|eot_id|>'
+keys Up
+terminal paste-buffer -p -t test -b long
+sleep 0.5
+never_saw '7'
+never_saw '\^\['
+sees '^second$' && sees '^third\[text 1: 1 line, [0-9.]* KiB\]$'
+[ "$(screen | grep -c "^Assistant: $answer\$")" -eq 2 ] || {
+    fail "$last: what was typed ahead stands in an answer:"
+    screen | sed '/^$/d; s/^/    |/'
+}
+keys Enter
+sees '^llama3: the context: expected at most 512 tokens, found'
+leaves
+printf 'words\nfirst\\nsecond\\nthird\nfirst\\nsecond\\nthird%010000d\n' 7 >"$tmp/want"
+same "$history" "$tmp/want" "what was typed ahead is not what came"
+# Lines that were sent ahead are messages, and ^D leaves then.
+start "$speaks" "$chat"
+keys "words" Enter
+sees '^Assistant: one two'
+keys "next" Enter C-d
+sees '^next<|eot_id|>'
+sees '^\[0\]$'
+sees '^tty:same$'
+
+# ^C ends an answer, however much was typed ahead, and drops that; what comes later stays.
+for ahead in short long; do
+    start "SLOW_TEXT=300" "-n 30 --temperature 0"
+    keys "words" Enter
+    sees '^Assistant: .'
+    terminal paste-buffer -p -t test -b $ahead
+    sleep 0.5
+    keys C-c "kept"
+    sees '^User: kept$'
+    never_saw 'second'
+    leaves
+done
+
+# An editor has the terminal in its usual mode, and after it what is typed is not shown.
+cat >"$tmp/editor-mode" <<'END'
+#!/bin/sh
+stty -a | tr ' ' '\n' | grep -E '^-?(echo|icanon|icrnl)$' | tr '\n' ' ' >"$0-found"
+echo more >>"$1"
+END
+chmod +x "$tmp/editor-mode"
+start "$speaks EDITOR='$tmp/editor-mode'" "$chat"
+keys "words" Enter
+sees "^Assistant: $answer\$"
+sees '^User:$'
+keys "/edit" Enter
+sees '^more<|eot_id|>'
+keys "ahead"
+sees '^User: ahead$'
+[ "$(screen | grep -c "^Assistant: $answer\$")" -eq 2 ] || fail "$last: /edit: keys stand in the answer"
+[ "$(cat "$tmp/editor-mode-found")" = "icrnl icanon echo " ] ||
+    fail "$last: an editor's terminal: $(cat "$tmp/editor-mode-found")"
+leaves
+
 # $EDITOR on the line, by ^X^E; one that fails leaves the line as it was.
 cat >"$tmp/editor" <<'END'
 #!/bin/sh
@@ -223,12 +307,52 @@ keys " it" Enter
 sees '^half of it<|eot_id|>'
 sees '^User:$'
 # A signal that ends it leaves a terminal in its usual mode.
+modes="stty -a | tr ' ' '\\n' | grep -E '^-?(echo|icanon|icrnl)\$' | tr '\\n' ' '; echo"
+program_is()
+{
+    pgrep -f "llama3 $chat" -s "$(terminal display -p -t test '#{pane_pid}')"
+}
 keys "half"
 sees '^User: half$'
-kill -TERM "$(pgrep -f "llama3 $chat" -s "$(terminal display -p -t test '#{pane_pid}')")"
+kill -TERM "$(program_is)"
 sees '^shell>$'
-keys "stty -a | tr ' ' '\\n' | grep -E '^-?(echo|icanon)\$'" Enter
-sees '^echo$' && sees '^icanon$'
+keys "$modes" Enter
+sees '^icrnl icanon echo$'
+
+# ^Z while the model speaks, too: the shell has its usual mode, and then the answer goes on.
+keys "clear; LD_PRELOAD='$preload' $speaks $PWD/llama3 $chat" Enter
+sees '^User:$'
+keys "words" Enter
+sees '^Assistant: one two'
+keys "ahead"
+sleep 0.3
+keys C-z
+sees '^shell>$'
+keys "$modes" Enter
+sees '^icrnl icanon echo$'
+keys "clear; fg" Enter
+sees 'llama3 '
+sleep 0.3
+keys " of"
+sees ' ten$'
+sees '^User: ahead of$'
+[ "$(screen | grep -c 'ahead\| of')" -eq 1 ] || fail "$last: after fg keys are shown in the answer"
+keys Enter
+sees '^ahead of<|eot_id|>'
+sees '^User:$'
+keys C-d
+sees '^shell>$'
+# So does a signal that ends it while it speaks.
+for signal in TERM HUP QUIT; do
+    keys "clear; LD_PRELOAD='$preload' $speaks $PWD/llama3 $chat" Enter
+    sees '^User:$'
+    keys "words" Enter
+    sees '^Assistant: one two'
+    kill -$signal "$(program_is)"
+    sees '^shell>$'
+    keys "clear; $modes" Enter
+    sees '^icrnl icanon echo$'
+done
 
 # A terminal that can't move its cursor has lines as well.
 start "TERM=dumb" "$chat"

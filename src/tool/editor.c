@@ -12,6 +12,7 @@
 
 #include "base/path.h"
 #include "tool/say.h"
+#include "tool/terminal.h"
 #include "tool/text.h"
 
 extern char **environ;
@@ -54,11 +55,13 @@ static int run(const char *command, char *path)
     buf_add_str(&script, command);
     buf_add_str(&script, " \"$1\"");
     char *argv[] = {(char *)"sh", (char *)"-c", script.data, (char *)"sh", path, NULL};
+    terminal_lend(true);
     listen_to_keys(false);
     failed = script.failed ? ENOMEM : posix_spawnp(&pid, "sh", NULL, &attributes, argv, environ);
     while (failed == 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
     listen_to_keys(true);
+    terminal_lend(false);
     posix_spawnattr_destroy(&attributes);
     buf_free(&script);
     if (failed != 0)

@@ -1,38 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * line_edit.c: the seam to libedit. It reads the keyboard itself (read_char()), so that characters
+ * line_edit.c: the seam to libedit. It reads the keyboard itself (line_keys.h), so that characters
  * are UTF-8 whatever the locale, a resize redraws and ^C is a key. A long text, pasted or from the
  * history, stands in the line as a label, "[text 1: 812 lines, 64.0 KiB]", which is replaced by the
  * text when the message is sent: libedit redraws all of a line for each key, and shows no more of
  * it than a screen.
  */
-#include "config.h" /* wcwidth, pipe2 */
+#include "config.h" /* wcwidth */
 
 #include "tool/line_edit.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <histedit.h>
 #include <locale.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <termios.h>
-#include <unistd.h>
 #include <wchar.h>
 
 #include "base/error.h"
 #include "base/utf8.h"
 #include "tool/editor.h"
 #include "tool/line_history.h"
+#include "tool/line_keys.h"
 #include "tool/say.h"
 #include "tool/terminal.h"
 
-#define PASTE_ON  "\033[?2004h"
-#define PASTE_OFF "\033[?2004l"
 #define PASTE_END L"\033[201~"
 /* Keys that no keyboard has, for functions of libedit that ours hand over to. */
 #define KEY_SEND     L"\033[9001~"
@@ -65,10 +59,8 @@ struct line_editor {
     wchar_t prompt[LABEL];
     struct fold *folds; /* [n_folds] */
     size_t n_folds;
-    struct buf last;  /* message, which is not put into the history twice in a row */
-    char input[4096]; /* read ahead: [begin, end) */
-    size_t begin, end;
-    bool cleared; /* by ^C */
+    struct buf last; /* message, which is not put into the history twice in a row */
+    bool cleared;    /* by ^C */
 };
 
 /* ---- characters ----------------------------------------------------------------------------- */
@@ -189,46 +181,6 @@ static bool insert(struct line_editor *editor, const char *text, size_t length)
 
 /* ---- the keyboard --------------------------------------------------------------------------- */
 
-static int wakes[2] = {-1, -1}; /* a pipe: signals come as bytes, to whichever thread */
-static struct termios usual;    /* the terminal's mode outside of a line */
-
-static void on_wake(int signal)
-{
-    int before = errno;
-    ssize_t n = write(wakes[1], signal == SIGWINCH ? "w" : "c", 1);
-    (void)n;
-    errno = before;
-}
-
-/* A signal that ends the program, which leaves a usable terminal. */
-static void on_end(int signal)
-{
-    ssize_t n = write(STDERR_FILENO, PASTE_OFF "\n", sizeof PASTE_OFF);
-    (void)n;
-    tcsetattr(STDIN_FILENO, TCSANOW, &usual);
-    struct sigaction usually = {.sa_handler = SIG_DFL};
-    sigaction(signal, &usually, NULL);
-    raise(signal);
-}
-
-static const int signals[] = {SIGWINCH, SIGCONT, SIGTERM, SIGHUP};
-enum { N_SIGNALS = sizeof signals / sizeof *signals };
-
-/* For the time of a line; afterwards it is as before. One that is ignored stays so. */
-static void catch_signals(bool catch)
-{
-    static struct sigaction before[N_SIGNALS];
-    for (size_t i = 0; i < N_SIGNALS; i++) {
-        bool wakes_up = signals[i] == SIGWINCH || signals[i] == SIGCONT;
-        struct sigaction action = {.sa_handler = wakes_up ? on_wake : on_end};
-        sigemptyset(&action.sa_mask);
-        if (!catch)
-            sigaction(signals[i], &before[i], NULL);
-        else if (sigaction(signals[i], NULL, &before[i]) == 0 && before[i].sa_handler != SIG_IGN)
-            sigaction(signals[i], &action, NULL);
-    }
-}
-
 /* The terminal's row that the cursor is in, counted from the line's first, on a terminal that has
  * moved what was there to its new width: libedit fills rows to their end, so that the terminal
  * knows them as one line. */
@@ -264,12 +216,9 @@ static void redraw(struct line_editor *editor)
     el_wset(editor->el, EL_REFRESH);
 }
 
-static void wake(struct line_editor *editor)
+static void wake(void *arg, bool stopped)
 {
-    char which;
-    bool stopped = false;
-    while (read(wakes[0], &which, 1) == 1)
-        stopped = stopped || which == 'c';
+    struct line_editor *editor = arg;
     if (!stopped) {
         redraw(editor);
         return;
@@ -282,50 +231,9 @@ static void wake(struct line_editor *editor)
     el_wset(editor->el, EL_REFRESH);
 }
 
-/* More bytes behind those that are there: 1; 0 at the end, -1 with errno. */
-static int fill(struct line_editor *editor)
-{
-    struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
-                           {.fd = wakes[0], .events = POLLIN}};
-    memmove(editor->input, editor->input + editor->begin, editor->end - editor->begin);
-    editor->end -= editor->begin;
-    editor->begin = 0;
-    for (;;) {
-        fflush(stderr);
-        if (poll(fds, 2, -1) < 0 && errno != EINTR)
-            return -1;
-        if ((fds[1].revents & POLLIN) != 0)
-            wake(editor);
-        if (fds[0].revents == 0)
-            continue;
-        ssize_t n =
-            read(STDIN_FILENO, editor->input + editor->end, sizeof editor->input - editor->end);
-        if (n < 0 && (errno == EINTR || errno == EAGAIN))
-            continue;
-        editor->end += n > 0 ? (size_t)n : 0;
-        return n > 0 ? 1 : (int)n;
-    }
-}
-
-/* What is no UTF-8 becomes U+FFFD. */
 static int read_char(EditLine *el, wchar_t *character)
 {
-    struct line_editor *editor = of(el);
-    for (;;) {
-        uint32_t scalar = REPLACEMENT;
-        size_t left = editor->end - editor->begin;
-        int n = left > 0
-                    ? utf8_decode((const uint8_t *)editor->input + editor->begin, left, &scalar)
-                    : -1;
-        if (n >= 0) {
-            editor->begin += n > 0 ? (size_t)n : 1;
-            *character = (wchar_t)(n > 0 ? scalar : REPLACEMENT);
-            return 1;
-        }
-        n = fill(editor);
-        if (n <= 0)
-            return n;
-    }
+    return keys_next(character, wake, of(el));
 }
 
 /* ---- keys ----------------------------------------------------------------------------------- */
@@ -369,9 +277,8 @@ static unsigned char on_cancel(EditLine *el, wint_t key)
 static unsigned char on_suspend(EditLine *el, wint_t key)
 {
     (void)key;
-    fputs(PASTE_OFF, stderr);
     el_wset(el, EL_PREP_TERM, 0);
-    kill(0, SIGTSTP); /* on_wake() sets the terminal again */
+    kill(0, SIGTSTP); /* wake() sets the terminal again */
     return CC_NORM;
 }
 
@@ -479,7 +386,7 @@ static unsigned char on_edit(EditLine *el, wint_t key)
     struct buf text = {0};
     (void)key;
     unfold(editor, line->buffer, (size_t)(line->lastchar - line->buffer), &text);
-    fputs(PASTE_OFF "\n", stderr);
+    fputc('\n', stderr);
     fflush(stderr);
     el_wset(el, EL_PREP_TERM, 0);
     if (!text.failed && editor_run(&text) == STATUS_OK) {
@@ -630,8 +537,7 @@ static bool open_parts(struct line_editor *editor)
     editor->locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
     if (editor->locale == (locale_t)0)
         editor->locale = newlocale(LC_CTYPE_MASK, "", (locale_t)0);
-    if (editor->locale == (locale_t)0 ||
-        (wakes[0] < 0 && pipe2(wakes, O_CLOEXEC | O_NONBLOCK) != 0))
+    if (editor->locale == (locale_t)0 || !keys_open())
         return false;
     locale_t before = uselocale(editor->locale);
     editor->el = el_init(say_program, stdin, stderr, stderr);
@@ -661,6 +567,7 @@ struct line_editor *line_editor_open(const struct line_options *options)
     editor->options = *options;
     if (open_parts(editor)) {
         load_history(editor);
+        keys_ahead();
         return editor;
     }
     say_note("the line can't be edited: libedit doesn't start");
@@ -674,6 +581,7 @@ void line_editor_close(struct line_editor *editor)
         return;
     if (editor->el != NULL)
         el_end(editor->el);
+    keys_close();
     if (editor->history != NULL)
         history_wend(editor->history);
     if (editor->locale != (locale_t)0)
@@ -712,14 +620,10 @@ enum line_end line_editor_read(struct line_editor *editor, const char *prompt, s
     locale_t before = uselocale(editor->locale);
     swprintf(editor->prompt, LABEL, L"%s", prompt);
     editor->cleared = false;
-    tcgetattr(STDIN_FILENO, &usual);
-    catch_signals(true);
-    fputs(PASTE_ON, stderr);
+    keys_line();
     el_resize(editor->el);
     const wchar_t *line = el_wgets(editor->el, &n);
-    fputs(PASTE_OFF, stderr);
-    fflush(stderr);
-    catch_signals(false);
+    keys_ahead();
     if (line == NULL)
         fputc('\n', stderr);
     while (line != NULL && n > 0 && line[n - 1] == L'\n')

@@ -244,6 +244,19 @@ void terminal_show(const char *label, const char *text, bool markdown)
 
 /* ---- questions ----------------------------------------------------------------------------- */
 
+static void (*lends)(bool lent);
+
+void terminal_on_lend(void (*told)(bool lent))
+{
+    lends = told;
+}
+
+void terminal_lend(bool lent)
+{
+    if (lends != NULL)
+        lends(lent);
+}
+
 bool terminal_can_ask(void)
 {
     return isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
@@ -258,7 +271,10 @@ bool terminal_ask(const char *question, bool by_default)
     say_name(stderr, question);
     fputs(by_default ? " [Y/n] " : " [y/N] ", stderr);
     fflush(stderr);
-    if (fgets(line, sizeof line, stdin) == NULL) {
+    terminal_lend(true);
+    bool read = fgets(line, sizeof line, stdin) != NULL;
+    terminal_lend(false);
+    if (!read) {
         clearerr(stdin);
         fputc('\n', stderr);
         return false;

@@ -49,6 +49,11 @@ int terminal_answer_end(void);
 /* The end of a text on stderr, for a person who looks back: of many lines the last few. */
 void terminal_show(const char *label, const char *text, bool markdown);
 
+/* Before (true) and after (false) a question is asked, or another program has the terminal, which
+ * then has its usual mode: whoever has changed the mode is told. */
+void terminal_lend(bool lent);
+void terminal_on_lend(void (*told)(bool lent)); /* NULL: nobody */
+
 /* Whether there is a terminal to ask on. */
 bool terminal_can_ask(void);
 /* A question that is answered by yes or no. An empty line means by_default; the end of input is a
