@@ -7,7 +7,6 @@
 #include "base/path.h"
 #include "tool/commands_parts.h"
 #include "tool/interrupt.h"
-#include "tool/kv_cache.h"
 #include "tool/opening.h"
 #include "tool/revise.h"
 #include "tool/say.h"
@@ -148,8 +147,6 @@ enum turn command_model(struct chat *chat, char *argument)
         return TURN_ANSWERED;
     }
     const struct llama3_info *info = llama3_model_info(model);
-    llama3_model_keep_prefixes(model, info->context * info->kv_bytes_per_token);
-    kv_cache_use(&chat->args->model, "kv", chat->args->cache_bytes, model);
     llama3_session_close(c->session);
     llama3_model_close(c->model);
     c->session = session;

@@ -13,7 +13,6 @@
 #include "tool/chat.h"
 #include "tool/info.h"
 #include "tool/interrupt.h"
-#include "tool/kv_cache.h"
 #include "tool/opening.h"
 #include "tool/prompt.h"
 #include "tool/say.h"
@@ -83,11 +82,6 @@ static int run_with(struct args *args, struct session_file *file, const struct b
     if (model == NULL)
         return status;
     c.model = model;
-    /* As much as one conversation may need in any case. */
-    llama3_model_keep_prefixes(model, llama3_model_info(model)->context *
-                                          llama3_model_info(model)->kv_bytes_per_token);
-    if (!args->info)
-        kv_cache_use(&args->model, "kv", args->cache_bytes, model);
     c.open_seconds = clock_seconds() - c.open_seconds;
     if (args->verbose)
         info_print_line(model, c.open_seconds);

@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "tool/fetch.h"
 #include "tool/interrupt.h"
+#include "tool/kv_cache.h"
 #include "tool/progress.h"
 #include "tool/say.h"
 
@@ -76,6 +77,15 @@ static struct llama3_model *open_named(const struct opening *opening, const char
     return model;
 }
 
+/* Keeps as much as one conversation may need in any case, and what was read for later runs. */
+static void keep_prefixes(const struct args *args, struct llama3_model *model)
+{
+    const struct llama3_info *info = llama3_model_info(model);
+    llama3_model_keep_prefixes(model, info->context * info->kv_bytes_per_token);
+    if (!args->info)
+        kv_cache_use(&args->model, "kv", args->cache_bytes, model);
+}
+
 struct llama3_model *opening_model(const struct args *args, int *status)
 {
     struct llama3_model_options options = model_options(&args->model);
@@ -105,6 +115,8 @@ struct llama3_model *opening_model(const struct args *args, int *status)
     buf_add_str(&what, path);
     opening.what = what.failed ? "loading" : what.data;
     struct llama3_model *model = open_named(&opening, path, &options, status);
+    if (model != NULL)
+        keep_prefixes(args, model);
     buf_free(&what);
     free(loras);
     free(cache);
