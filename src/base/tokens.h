@@ -20,4 +20,13 @@ void tokens_add(struct tokens *tokens, int32_t id);
 int tokens_check(const int32_t *ids, size_t n, size_t vocab_size, struct llama3_error *err);
 void tokens_free(struct tokens *tokens); /* frees and zeroes */
 
+/* How many of n tokens are the same from the front. */
+static inline size_t tokens_common(const int32_t *a, const int32_t *b, size_t n)
+{
+    size_t i = 0;
+    while (i < n && a[i] == b[i])
+        i++;
+    return i;
+}
+
 #endif

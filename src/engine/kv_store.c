@@ -22,6 +22,7 @@
 #include "base/new_file.h"
 #include "base/path.h"
 #include "base/size.h"
+#include "base/tokens.h"
 
 enum {
     NEAR = 64,        /* files that are compared with a prompt at most */
@@ -268,14 +269,6 @@ bool kv_store_map(struct kv_store *store, const struct kv_place *place, struct m
     return found;
 }
 
-static size_t common(const int32_t *a, const int32_t *b, size_t n)
-{
-    size_t i = 0;
-    while (i < n && a[i] == b[i])
-        i++;
-    return i;
-}
-
 size_t kv_store_near(struct kv_store *store, const struct kv_root *root,
                      const struct kv_digest *before, size_t index, const int32_t *tokens, size_t n,
                      struct map *map)
@@ -294,7 +287,7 @@ size_t kv_store_near(struct kv_store *store, const struct kv_root *root,
         looked++;
         char *path = path_join(store->directory, entry->d_name, NULL);
         if (path != NULL && map_page(store, path, root, before, index, &other, &header)) {
-            size_t shared = common(header.tokens, tokens, n);
+            size_t shared = tokens_common(header.tokens, tokens, n);
             if (shared > most) {
                 if (most > 0)
                     map_close(map);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/size.h"
+#include "base/tokens.h"
 
 struct prefix_node {
     struct prefix_tree *tree;
@@ -144,14 +145,6 @@ static size_t child_index(const struct prefix_node *node, int32_t token)
     return low;
 }
 
-static size_t common(const int32_t *a, const int32_t *b, size_t n)
-{
-    size_t i = 0;
-    while (i < n && a[i] == b[i])
-        i++;
-    return i;
-}
-
 /* How many of n tokens the tree has, and the last node that has some of them. */
 static size_t match(struct prefix_tree *tree, const int32_t *tokens, size_t n,
                     struct prefix_node **last)
@@ -164,7 +157,7 @@ static size_t match(struct prefix_tree *tree, const int32_t *tokens, size_t n,
             break;
         node = node->children[i];
         size_t length = node->end - node->start, left = n - at;
-        at += common(node->tokens, tokens + at, length < left ? length : left);
+        at += tokens_common(node->tokens, tokens + at, length < left ? length : left);
     }
     *last = node;
     return at;

@@ -393,9 +393,8 @@ static int replace_sequence(struct llama3_session *s, struct sequence *sequence,
 static size_t hold_in_memory(struct llama3_session *s, const int32_t *tokens, size_t n)
 {
     struct engine *engine = s->model->engine;
-    size_t common = 0, length;
-    while (common < n && common < s->tokens.n && tokens[common] == s->tokens.ids[common])
-        common++;
+    size_t length, held = s->tokens.n;
+    size_t common = tokens_common(tokens, s->tokens.ids, held < n ? held : n);
     if (common == n && common == s->tokens.n && s->has_logits)
         return n;
     bool loses = common < s->tokens.n;

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/size.h"
+#include "base/tokens.h"
 #include "server/keys.h"
 
 enum { WORTH_WAITING = 64 }; /* tokens: fewer are computed sooner than waited for */
@@ -44,10 +45,7 @@ void prefills_close(struct prefills *prefills)
 
 static size_t common(const struct prefill *a, const struct prefill *b)
 {
-    size_t n = a->n < b->n ? a->n : b->n, i = 0;
-    while (i < n && a->tokens[i] == b->tokens[i])
-        i++;
-    return i;
+    return tokens_common(a->tokens, b->tokens, a->n < b->n ? a->n : b->n);
 }
 
 static bool share_cache(const struct prefills *prefills, const struct prefill *a,

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/recollect.h"
+#include "base/tokens.h"
 #include "base/utf8.h"
 #include "tool/info.h"
 #include "tool/interrupt.h"
@@ -83,11 +84,9 @@ static void on_prompt(void *arg, size_t done, size_t total)
 /* How many tokens the session shares with the prompt from the front. */
 static size_t known(const struct llama3_session *session, const int32_t *prompt, size_t n)
 {
-    size_t have, i = 0;
+    size_t have;
     const int32_t *tokens = llama3_session_tokens(session, &have);
-    while (i < n && i < have && tokens[i] == prompt[i])
-        i++;
-    return i;
+    return tokens_common(tokens, prompt, have < n ? have : n);
 }
 
 /* Shows the prompt as the model reads it, control tokens by name. */
