@@ -40,6 +40,7 @@ room quant quant/ base/
 room checkpoint checkpoint/ quant/ base/
 room text text/ checkpoint/vocab.h base/
 room backend backend/ checkpoint/model.h checkpoint/vocab.h quant/ base/
+room grammar grammar/ text/ base/
 room engine engine/ text/ backend/backend.h backend/hessian.h backend/quantize.h checkpoint/ quant/ \
     base/
 room meter meter/ backend/ base/
