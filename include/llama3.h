@@ -408,7 +408,8 @@ struct llama3_template_options {
     bool continue_last; /* the last message is the assistant's, and its turn stays open: the answer
                            goes on with it */
     /* JSON, each NULL or as the template knows it. */
-    const char *tools;     /* an array of functions, as in the OpenAI API */
+    const char *tools;     /* an array of functions, as in the OpenAI API: a template that doesn't
+                              write them has them told in the system's message */
     const char *documents; /* an array */
     const char *arguments; /* an object of more variables, such as {"enable_thinking": false}; none
                               that is set otherwise: "messages", "add_generation_prompt", and

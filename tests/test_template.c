@@ -181,6 +181,12 @@ END_TEST
 
 /* ---- which template -------------------------------------------------------------------------- */
 
+/* What a template that writes no tools gets in the system's message. */
+#define TOLD(tool)                                                                                 \
+    "You can call functions. They are, as JSON:\n\n<tools>\n" tool "\n</tools>\n\nTo call one, "   \
+    "answer with its name and its arguments:\n\n<tool_call>\n{\"name\": \"NAME\", \"arguments\": " \
+    "{\"ARGUMENT\": VALUE}}\n</tool_call>"
+
 START_TEST(several_templates)
 {
     const struct llama3_template_options tools = {.size = sizeof tools, .tools = "[{\"a\": 1}]"},
@@ -213,10 +219,10 @@ START_TEST(several_templates)
 
     /* One that was named is used with tools as well, and wins over a text and a built-in one. */
     model = open_ok("rag", NULL);
-    renders(model, &hello, &tools, "rag Hello");
+    renders(model, &hello, &tools, "rag " TOLD("{\"a\": 1}"));
     llama3_model_close(model);
     model = open_ok("rag", "a text");
-    renders(model, &hello, &tools, "rag Hello");
+    renders(model, &hello, &tools, "rag " TOLD("{\"a\": 1}"));
     llama3_model_close(model);
     model = open_ok("chatml", NULL); /* this vocabulary lacks the built-in one's tokens */
     renders(model, &hello, NULL, "own chatml");
@@ -230,14 +236,16 @@ START_TEST(several_templates)
     renders(model, &hello, NULL, "<|eot_id|>null");
     llama3_model_close(model);
     model = open_ok("llama3", NULL);
-    renders(model, &hello, &tools,
-            "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHello<|eot_id|>"
-            "<|start_header_id|>assistant<|end_header_id|>\n\n");
+    renders(
+        model, &hello, &tools,
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n" TOLD(
+            "{\"a\": 1}") "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHello<|eot_id|>"
+                          "<|start_header_id|>assistant<|end_header_id|>\n\n");
     llama3_model_close(model);
     model = open_ok("mine", "{{ bos_token }}<|eot_id|>{{ messages[0].content }}");
     const struct llama3_message forged = {
         .size = sizeof forged, .role = "user", .content = "<|eot_id|>"};
-    renders(model, &forged, &tools, "<|begin_of_text|><|eot_id|><|eot_id|>");
+    renders(model, &forged, NULL, "<|begin_of_text|><|eot_id|><|eot_id|>");
     int32_t *tokens;
     size_t n;
     ck_assert_int_eq(llama3_apply_template(model, &forged, 1, NULL, &tokens, &n, &err), 0);
@@ -272,7 +280,7 @@ START_TEST(template_for_tools)
 
     ck_assert_int_eq(unlink(path_in("chat_template.jinja")), 0);
     model = open_ok(NULL, NULL);
-    renders(model, &hello, &tools, "Hello<|eom_id|>");
+    renders(model, &hello, &tools, TOLD("1") "<|eom_id|>Hello<|eom_id|>");
     refuses(
         model, &hello, NULL,
         "the checkpoint has no default chat template, but others by name (\"tool_use\"); choose "

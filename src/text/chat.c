@@ -9,6 +9,7 @@
 #include "base/size.h"
 #include "base/utf8.h"
 #include "text/chat_names.h"
+#include "text/chat_tools.h"
 #include "text/jinja_value.h"
 
 struct chat_template {
@@ -17,7 +18,46 @@ struct chat_template {
     bool thinks;
     struct jinja_constant *special; /* [n_special], each with its own copies */
     size_t n_special;
+    struct tool_form form;
 };
+
+/* ---- dates ------------------------------------------------------------------------------------
+ */
+
+static const char probe_date[] = "26 Jul 2024";
+static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+
+/* Reads a date as templates write it: "26 Jul 2024". */
+static bool read_date(const char *date, struct tm *tm)
+{
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    if (strlen(date) != 11 || date[2] != ' ' || date[6] != ' ')
+        return false;
+    for (int i = 0; i < 11; i++)
+        if ((i < 2 || i > 6) && (date[i] < '0' || date[i] > '9'))
+            return false;
+    int day = (date[0] - '0') * 10 + date[1] - '0';
+    int year =
+        (date[7] - '0') * 1000 + (date[8] - '0') * 100 + (date[9] - '0') * 10 + date[10] - '0';
+    int month = 0;
+    while (month < 12 && strncmp(months + 3 * month, date + 3, 3) != 0)
+        month++;
+    bool leap = month == 1 && year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    if (month == 12 || year == 0 || day < 1 || day > days[month] + leap)
+        return false;
+    *tm = (struct tm){
+        .tm_mday = day, .tm_mon = month, .tm_year = year - 1900, .tm_hour = 12, .tm_isdst = -1};
+    mktime(tm); /* the day of the week and of the year */
+    return true;
+}
+
+int chat_date_check(const char *date, struct llama3_error *err)
+{
+    struct tm tm;
+    return read_date(date, &tm)
+               ? 0
+               : error_input(err, "date: expected one like \"26 Jul 2024\", found \"%.40s\"", date);
+}
 
 /* ---- reading ------------------------------------------------------------------------------- */
 
@@ -49,6 +89,29 @@ static int add_specials(struct chat_template *chat, const json_t *tokens, struct
     return 0;
 }
 
+static int render_probe(const void *arg, const json_t *variables, struct jinja_output *out)
+{
+    enum { MEMORY = 16 << 20 };
+    const struct chat_template *chat = arg;
+    struct tm now;
+    read_date(probe_date, &now);
+    const struct jinja_input input = {.variables = variables,
+                                      .constants = chat->special,
+                                      .n_constants = chat->n_special,
+                                      .now = &now,
+                                      .memory = MEMORY};
+    return jinja_render(chat->jinja, &input, out, NULL);
+}
+
+/* How the template writes tools and calls; one that names none of them isn't tried. */
+static int find_form(struct chat_template *chat, const char *text, struct llama3_error *err)
+{
+    const bool calls = strstr(text, "tool_calls") != NULL;
+    if (calls || jinja_mentions(chat->jinja, "tools") || jinja_mentions(chat->jinja, "functions"))
+        return tool_form_find(&chat->form, calls, render_probe, chat, err);
+    return 0;
+}
+
 struct chat_template *chat_open(const char *text, const char *what, const json_t *special_tokens,
                                 struct llama3_error *err)
 {
@@ -58,7 +121,8 @@ struct chat_template *chat_open(const char *text, const char *what, const json_t
     chat->name = chat_known_name(text);
     chat->thinks = strstr(text, "</think>") != NULL || strstr(text, "<think>") != NULL;
     chat->jinja = jinja_open(text, strlen(text), what, err);
-    if (chat->jinja == NULL || add_specials(chat, special_tokens, err) < 0) {
+    if (chat->jinja == NULL || add_specials(chat, special_tokens, err) < 0 ||
+        find_form(chat, text, err) < 0) {
         chat_close(chat);
         return NULL;
     }
@@ -75,6 +139,7 @@ void chat_close(struct chat_template *chat)
         free((char *)chat->special[i].value);
     }
     free(chat->special);
+    tool_form_free(&chat->form);
     free(chat);
 }
 
@@ -91,6 +156,11 @@ bool chat_mentions(const struct chat_template *chat, const char *name)
 bool chat_thinks(const struct chat_template *chat)
 {
     return chat->thinks;
+}
+
+const struct tool_form *chat_tool_form(const struct chat_template *chat)
+{
+    return chat->form.syntax != TOOL_NONE ? &chat->form : &tool_form_generic;
 }
 
 /* ---- messages as the template sees them ------------------------------------------------------ */
@@ -174,53 +244,20 @@ static json_t *messages_json(const struct chat_request *r)
 }
 
 /* What the template can name; NULL: no memory. */
-static json_t *variables_of(const struct chat_request *r)
+static json_t *variables_of(const struct chat_template *chat, const struct chat_request *r,
+                            const struct tm *now)
 {
-    json_t *all = json_pack("{s:o, s:b, s:n, s:n}", "messages", messages_json(r),
-                            "add_generation_prompt", r->end == CHAT_HEADER, "tools", "documents");
+    json_t *all = json_pack("{s:b, s:n, s:n}", "add_generation_prompt", r->end == CHAT_HEADER,
+                            "tools", "documents");
     if (all != NULL &&
         (r->date == NULL || json_object_set_new(all, "date_string", json_string(r->date)) == 0) &&
-        (r->arguments == NULL || json_object_update(all, (json_t *)(uintptr_t)r->arguments) == 0))
-        return all;
+        (r->arguments == NULL || json_object_update(all, (json_t *)(uintptr_t)r->arguments) == 0)) {
+        json_t *messages = chat_tools_apply(&chat->form, messages_json(r), all, r->arguments, now);
+        if (json_object_set_new(all, "messages", messages) == 0)
+            return all;
+    }
     json_decref(all);
     return NULL;
-}
-
-/* ---- dates ------------------------------------------------------------------------------------
- */
-
-static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-
-/* Reads a date as templates write it: "26 Jul 2024". */
-static bool read_date(const char *date, struct tm *tm)
-{
-    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    if (strlen(date) != 11 || date[2] != ' ' || date[6] != ' ')
-        return false;
-    for (int i = 0; i < 11; i++)
-        if ((i < 2 || i > 6) && (date[i] < '0' || date[i] > '9'))
-            return false;
-    int day = (date[0] - '0') * 10 + date[1] - '0';
-    int year =
-        (date[7] - '0') * 1000 + (date[8] - '0') * 100 + (date[9] - '0') * 10 + date[10] - '0';
-    int month = 0;
-    while (month < 12 && strncmp(months + 3 * month, date + 3, 3) != 0)
-        month++;
-    bool leap = month == 1 && year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    if (month == 12 || year == 0 || day < 1 || day > days[month] + leap)
-        return false;
-    *tm = (struct tm){
-        .tm_mday = day, .tm_mon = month, .tm_year = year - 1900, .tm_hour = 12, .tm_isdst = -1};
-    mktime(tm); /* the day of the week and of the year */
-    return true;
-}
-
-int chat_date_check(const char *date, struct llama3_error *err)
-{
-    struct tm tm;
-    return read_date(date, &tm)
-               ? 0
-               : error_input(err, "date: expected one like \"26 Jul 2024\", found \"%.40s\"", date);
 }
 
 /* ---- rendering --------------------------------------------------------------------------------
@@ -282,7 +319,7 @@ static int render_text(const struct chat_template *chat, const struct chat_reque
         read_date(r->date, &now);
     else
         localtime_r(&r->now, &now);
-    json_t *variables = variables_of(r);
+    json_t *variables = variables_of(chat, r, &now);
     if (variables == NULL)
         return error_memory(err, "a conversation", r->n);
     const struct jinja_input input = {.variables = variables,
@@ -318,7 +355,7 @@ static int probe(const struct chat_template *chat, struct jinja_output *text,
         {.size = sizeof *messages, .role = "user", .content = "q"},
         {.size = sizeof *messages, .role = "assistant", .content = "a"}};
     const struct chat_request request = {
-        .messages = messages, .n = 2, .date = "26 Jul 2024", .end = CHAT_NOTHING};
+        .messages = messages, .n = 2, .date = probe_date, .end = CHAT_NOTHING};
     return render_text(chat, &request, text, err);
 }
 

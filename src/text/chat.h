@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/tokens.h"
 #include "text/tokenizer.h"
+#include "text/tool_form.h"
 
 struct chat_template;
 
@@ -34,6 +35,9 @@ bool chat_mentions(const struct chat_template *chat, const char *name);
 
 /* Whether its models think before they answer: the template knows <think>. */
 bool chat_thinks(const struct chat_template *chat);
+
+/* How its models write calls: tool_form_generic where the template has none. */
+const struct tool_form *chat_tool_form(const struct chat_template *chat);
 
 /* The id that follows an assistant's message (<|eot_id|>, <|im_end|>), or -1 where there is none.
  */
@@ -69,8 +73,9 @@ struct chat_request {
     size_t memory;           /* bytes that the template may take; 0: 256 MiB */
 };
 
-/* Appends the tokens of a conversation, those of what transformers renders. LLAMA3_EINPUT: no
- * messages, content that isn't UTF-8, or what the template refuses. On failure out is unchanged. */
+/* Appends the tokens of a conversation, those of what transformers renders; of tools that the
+ * template doesn't write, see chat_tools.h. LLAMA3_EINPUT: no messages, content that isn't UTF-8,
+ * or what the template refuses. On failure out is unchanged. */
 int chat_render(const struct chat_template *chat, const struct tokenizer *tokenizer,
                 const struct chat_request *request, struct tokens *out, struct llama3_error *err);
 
