@@ -386,6 +386,190 @@ START_TEST(test_multiples)
 }
 END_TEST
 
+/* ---- patterns ---------------------------------------------------------------------------- */
+
+struct pattern_case {
+    enum regex_syntax syntax;
+    const char *pattern, *yes, *no; /* texts, each ended by a '\x1e' but the last */
+};
+#define OR "\x1e"
+
+static const struct pattern_case patterns[] = {
+    /* ECMAScript: found anywhere */
+    {REGEX_ECMA, "abc", "abc" OR "xabcx" OR "\nabc\n", "ab" OR "" OR "acb"},
+    {REGEX_ECMA, "^abc$", "abc", "abc\n" OR "xabc" OR "abcx" OR "x\nabc"},
+    {REGEX_ECMA, "^a|b$", "a" OR "ax" OR "b" OR "xb", "xa" OR "bx" OR ""},
+    {REGEX_ECMA, "", "" OR "x" OR "\xc3\xa4", "\xc3"},
+    {REGEX_ECMA, "^$", "", "x" OR "\n"},
+    {REGEX_ECMA, "a^b", NULL, "a" OR "ab" OR "a\nb"},
+    {REGEX_ECMA, "^.$", "a" OR "\xc3\xa4" OR "\xf0\x9f\x98\x80" OR "\xc2\x85",
+     "\n" OR "\r" OR "\xe2\x80\xa8" OR "\xe2\x80\xa9" OR "ab"},
+    {REGEX_ECMA, "^\\d+$", "0" OR "123", "" OR "a" OR "\xd9\xa3"},
+    {REGEX_ECMA, "^\\D$", "a" OR "\xd9\xa3", "0" OR ""},
+    {REGEX_ECMA, "^\\w+$", "aZ_9", "\xc3\xa4" OR "-"},
+    {REGEX_ECMA, "^\\W$", "\xc3\xa4" OR "-", "a" OR "_"},
+    {REGEX_ECMA, "^\\s$", " " OR "\t" OR "\xc2\xa0" OR "\xef\xbb\xbf" OR "\xe2\x80\xa8",
+     "\xc2\x85" OR "a" OR "\xe1\xa0\x8e"},
+    {REGEX_ECMA, "^\\S$", "\xc2\x85" OR "a", " " OR "\xef\xbb\xbf"},
+    {REGEX_ECMA, "^[a-c-]x[^a-c]$", "ax-" OR "-xd" OR "bx\n", "dxd" OR "axa" OR "x-"},
+    {REGEX_ECMA, "^[\\w.-]+$", "a.b-c", "a b"},
+    {REGEX_ECMA, "^[]$", NULL, "" OR "a"},
+    {REGEX_ECMA, "^[^]$", "a" OR "\n", "" OR "ab"},
+    {REGEX_ECMA, "^[\\b\\0\\x41\\u0042\\u{1F600}\\ud83d\\ude01\\cJ]+$",
+     "\b" OR "A" OR "BA" OR "\xf0\x9f\x98\x80" OR "\xf0\x9f\x98\x81" OR "\n", "C"},
+    {REGEX_ECMA, "^[^\\d\\s]+$", "ab", "a1" OR "a b"},
+    {REGEX_ECMA, "^a{2}b{1,}c{0,2}$", "aab" OR "aabbcc", "ab" OR "aac" OR "aabccc"},
+    {REGEX_ECMA, "^a{,2}$", "a{,2}", "a" OR "aa"},
+    {REGEX_ECMA, "^{x}a{$", "{x}a{", "x"},
+    {REGEX_ECMA, "^(a+?|b*?)(?:c?\?)$", "" OR "aac" OR "bb", "ab" OR "cc"},
+    {REGEX_ECMA, "^(?<year>\\d{4})-(?<m>\\d\\d)$", "2026-12", "26-12"},
+    {REGEX_ECMA, "\\bfoo\\b",
+     "foo" OR "a foo b" OR "-foo-" OR "foo\n" OR "\xc3\xa4"
+     "foo",
+     "xfoo" OR "foox" OR "foo_" OR "fo"},
+    {REGEX_ECMA, "o\\Bo", "foo" OR "oo", "o o" OR "of"},
+    {REGEX_ECMA, "^(?=.*\\d)(?=.*[a-z]).{4,6}$", "abc1" OR "1abcde",
+     "abcd" OR "1234" OR "a1b" OR "a123456"},
+    {REGEX_ECMA, "^(?!foo).*$", "" OR "fo" OR "xfoo" OR "barfoo", "foo" OR "foobar"},
+    {REGEX_ECMA, "^(?!.*--)[a-z-]+$", "a-b-c", "a--b" OR ""},
+    {REGEX_ECMA, "^(?:(?!ab).)*$", "" OR "ba" OR "bbaa", "ab" OR "xabx"},
+    {REGEX_ECMA, "foo(?!bar)", "foo" OR "foobaz" OR "foobarfoo", "foobar"},
+    {REGEX_ECMA, "^(\\ba+\\b ?)+$", "a" OR "a aa" OR "aaa ", "ab" OR ""},
+    {REGEX_ECMA, "^(^a|b)*$", "" OR "a" OR "ab" OR "bb" OR "abb", "ba" OR "aa"},
+    {REGEX_ECMA, "^(a$|b)*$", "" OR "a" OR "ba" OR "bb", "ab" OR "aa"},
+    {REGEX_ECMA, "^(a|\\b)*$", "" OR "a" OR "aaa", "b"},
+    {REGEX_ECMA, "^\\p{L}\\p{Lu}\\P{L}$",
+     "\xc3\xa4\xc3\x84"
+     "1" OR "aA-",
+     "aa1" OR "1A1" OR "aAb"},
+    {REGEX_ECMA, "^\\p{Script=Greek}\\p{sc=Cyrl}\\p{gc=Nd}$",
+     "\xce\xb1\xd0\xb1"
+     "1",
+     "ab1"},
+    {REGEX_ECMA, "^[\\p{Letter}\\p{Decimal_Number}_]+$", "a\xd9\xa3_", "-"},
+    {REGEX_ECMA, "^\\/\\-\\.\\$$", "/-.$", "/-.x"},
+    {REGEX_ECMA, "^(a|b|)c$", "ac" OR "c", "abc"},
+    {REGEX_ECMA, "^x*y*z*$", "" OR "xz" OR "xxyyzz", "zx"},
+    /* Whole texts */
+    {REGEX_WHOLE, "abc", "abc", "xabc" OR "abc\n"},
+    {REGEX_WHOLE, "a|b", "a" OR "b", "ab"},
+    {REGEX_WHOLE, "^abc$", "abc", "abcd"},
+    {REGEX_WHOLE, "\\Aabc\\z", "abc", "ab"},
+    {REGEX_WHOLE, ".*", "" OR "a\rb" OR "\xe2\x80\xa8", "a\nb"},
+    {REGEX_WHOLE, "(?s).*", "a\nb", "\xff"},
+    {REGEX_WHOLE, "(?s:a.)b.", "a\nbc", "acb\n"},
+    {REGEX_WHOLE,
+     "(?i)stra\xc3\x9f"
+     "e\xc3\xa4k",
+     "STRA\xc3\x9f"
+     "E\xc3\x84\xe2\x84\xaa" OR "stra\xe1\xba\x9e"
+     "e\xc3\xa4k",
+     "strasseak"},
+    {REGEX_WHOLE, "a(?i:b)c", "abc" OR "aBc", "ABC" OR "abC"},
+    {REGEX_WHOLE, "a(?i)b(?-i)c", "aBc", "aBC" OR "Abc"},
+    {REGEX_WHOLE, "(?i)[a-c]+[^x]", "AbC-" OR "aY", "aX" OR "dz"},
+    {REGEX_WHOLE, "(?x) a b # comment\n c [ ]", "abc ", "a b c"},
+    {REGEX_WHOLE, "(?m)^a$\n^b$", "a\nb", "a\n\nb"},
+    {REGEX_WHOLE, "(?m)(?:^x.*$\n?)+", "x1\nx2\n" OR "x", "x1\ny" OR ""},
+    {REGEX_WHOLE, "\\d\\w\\s", "\xd9\xa3\xc3\xa4\xc2\x85", "a1 " OR "1- "},
+    {REGEX_WHOLE, "[]a]+", "]a", "b"},
+    {REGEX_WHOLE, "[^]a]", "b", "]"},
+    {REGEX_WHOLE, "[[:alpha:]_][[:^digit:]]", "a_" OR "_-", "1a" OR "a1"},
+    {REGEX_WHOLE, "\\pL\\PL\\p{Greek}\\p{^Lu}",
+     "a1\xce\xb1"
+     "a",
+     "a1\xce\xb1"
+     "A"},
+    {REGEX_WHOLE, "\\x{1F600}\\U0001F601\\a", "\xf0\x9f\x98\x80\xf0\x9f\x98\x81\a", "a"},
+    {REGEX_WHOLE, "(?P<name>a)(?#why)b", "ab", "a"},
+    {REGEX_WHOLE, "a{,2}", "" OR "a" OR "aa", "aaa"},
+    {REGEX_WHOLE, "(?=a)..|b(?!c).", "ax" OR "bd", "bc" OR "xx"},
+    {REGEX_WHOLE, "(a{2,3}){2}", "aaaa" OR "aaaaa" OR "aaaaaa", "aaa" OR "aaaaaaa"},
+    {REGEX_WHOLE, "((ab)*c?){2,}", "" OR "abc" OR "abcabcc" OR "cc", "ba"},
+};
+
+static void each(regex r, const struct pattern_case *c, const char *texts, bool expected)
+{
+    char text[200];
+    while (texts != NULL) {
+        const char *end = strchr(texts, '\x1e');
+        size_t n = end != NULL ? (size_t)(end - texts) : strlen(texts);
+        snprintf(text, sizeof text, "%.*s", (int)n, texts);
+        ck_assert_msg(matches(r, text) == expected, "%s: \"%s\" should%s match", c->pattern, text,
+                      expected ? "" : "n't");
+        texts = end != NULL ? end + 1 : NULL;
+    }
+}
+
+START_TEST(test_patterns)
+{
+    for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) {
+        const struct pattern_case *c = &patterns[i];
+        open_all();
+        regex r = regex_parse(all, c->pattern, strlen(c->pattern), c->syntax, &err);
+        ck_assert_msg(r != REGEX_NONE || c->yes == NULL, "%s: %s", c->pattern, err.message);
+        ck_assert_msg(r == REGEX_NONE || c->yes != NULL, "%s", c->pattern);
+        ck_assert_msg(regex_includes(all, regex_text(all, 0, UINT32_MAX), r), "%s", c->pattern);
+        each(r, c, c->yes, true);
+        each(r, c, c->no, false);
+        close_all();
+    }
+}
+END_TEST
+
+START_TEST(test_pattern_errors)
+{
+    static const struct {
+        enum regex_syntax syntax;
+        const char *pattern, *message;
+    } cases[] = {
+        {REGEX_ECMA, "a(b", "pattern, byte 4: expected ), found the end"},
+        {REGEX_ECMA, "ab)", "pattern, byte 3: expected the end, found \")\""},
+        {REGEX_ECMA, "(a)\\1",
+         "pattern, byte 5: expected an escape that isn't a back-reference, found \"1\""},
+        {REGEX_ECMA, "(?<n>a)\\k<n>", "pattern, byte 9: expected an escape, found \"k\""},
+        {REGEX_ECMA, "(?<=a)b",
+         "pattern, byte 2: expected a group without look-behind, found \"?\""},
+        {REGEX_ECMA, "(?<!a)b",
+         "pattern, byte 2: expected a group without look-behind, found \"?\""},
+        {REGEX_WHOLE, "(?>a)b", "pattern, byte 2: expected a group that isn't atomic, found \"?\""},
+        {REGEX_WHOLE, "a*+",
+         "pattern, byte 3: expected a repetition that isn't possessive, found \"+\""},
+        {REGEX_WHOLE, "(?P<n>a)(?P=n)",
+         "pattern, byte 10: expected a group that doesn't refer to another, found \"?\""},
+        {REGEX_ECMA, "a**", "pattern, byte 3: expected something to repeat, found \"*\""},
+        {REGEX_ECMA, "+a", "pattern, byte 1: expected something to repeat, found \"+\""},
+        {REGEX_ECMA, "a{3,2}",
+         "pattern, byte 2: expected a count whose first number isn't above the second, found \"{\""},
+        {REGEX_ECMA, "[b-a]", "pattern, byte 2: expected a range in order, found \"b\""},
+        {REGEX_ECMA, "[a", "pattern, byte 3: expected the class's ], found the end"},
+        {REGEX_ECMA, "\\p{Klingon}",
+         "pattern, byte 4: expected a general category or a script, found \"Klingon\""},
+        {REGEX_ECMA, "\\u12G4", "pattern, byte 5: expected a hexadecimal digit, found \"G\""},
+        {REGEX_ECMA, "\\ud800", "pattern, byte 3: expected a Unicode scalar, found \"d\""},
+        {REGEX_ECMA, "\\a", "pattern, byte 2: expected an escape, found \"a\""},
+        {REGEX_ECMA, "a\\", "pattern, byte 3: expected an escape, found the end"},
+        {REGEX_ECMA, "a\xff", "pattern, byte 2: expected UTF-8, found no UTF-8"},
+        {REGEX_WHOLE, "[a[b]]",
+         "pattern, byte 3: expected a backslash before it, since engines differ about it, found \"[\""},
+        {REGEX_WHOLE, "[[:foo:]]",
+         "pattern, byte 2: expected a class such as [:alpha:], found \"[\""},
+        {REGEX_WHOLE, "(?q)a",
+         "pattern, byte 3: expected one of the flags i, m, s, u and x, found \"q\""},
+    };
+    open_all();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        err = (struct llama3_error){0};
+        ck_assert_uint_eq(
+            regex_parse(all, cases[i].pattern, strlen(cases[i].pattern), cases[i].syntax, &err),
+            REGEX_NONE);
+        ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+        ck_assert_str_eq(err.message, cases[i].message);
+    }
+    close_all();
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("regex");
@@ -394,5 +578,7 @@ int main(void)
     tcase_add_test(tests, test_count_and_list);
     tcase_add_test(tests, test_ranges);
     tcase_add_test(tests, test_multiples);
+    tcase_add_test(tests, test_patterns);
+    tcase_add_test(tests, test_pattern_errors);
     return run_tests("regex", tests);
 }

@@ -85,8 +85,7 @@ static regex of_ranges(struct regexes *all, const uint32_t (*at)[2], size_t n)
     return whole(all, re_or_list(all, base));
 }
 
-/* Ranges in order, without what is no scalar; touching ones are joined. */
-static size_t tidy(uint32_t (*out)[2], const uint32_t (*in)[2], size_t n)
+size_t regex_tidy(uint32_t (*out)[2], const uint32_t (*in)[2], size_t n)
 {
     size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
@@ -122,7 +121,7 @@ regex regex_chars(struct regexes *all, const uint32_t (*ranges)[2], size_t n)
     uint32_t(*tidied)[2] = regex_alloc(all, n * 2, sizeof *tidied);
     if (tidied == NULL)
         return REGEX_NONE;
-    regex r = of_ranges(all, (const uint32_t(*)[2])tidied, tidy(tidied, ranges, n));
+    regex r = of_ranges(all, (const uint32_t(*)[2])tidied, regex_tidy(tidied, ranges, n));
     regex_release(all, tidied, n * 2 * sizeof *tidied);
     return r;
 }

@@ -206,6 +206,9 @@ regex regex_multiple_step(struct regexes *all, regex r, uint8_t byte, struct byt
 
 /* ---- regex_chars.c ---- */
 
+/* Ranges in order, without what is no scalar; those that touch are joined. out: [2 * n], not in.
+ * Returns how many there are. */
+size_t regex_tidy(uint32_t (*out)[2], const uint32_t (*in)[2], size_t n);
 /* Makes regexes.more, character and text. */
 void regex_chars_open(struct regexes *all);
 

@@ -46,4 +46,14 @@ extern const uint8_t unicode_ascii[128]; /* classes */
 extern const uint32_t unicode_details[]; /* [n_unicode_details] */
 extern const size_t n_unicode_details;
 
+/* unicode_properties.c, made by the same script: general categories, the first of which is Cn, and
+ * scripts as "Name=Abbr" or "Name". Both lists end with NULL. A run is the first scalar of one
+ * value: scalar << 5 | category, scalar << 8 | script. */
+extern const char *const unicode_categories[];
+extern const char *const unicode_scripts[];
+extern const uint32_t unicode_category_runs[]; /* [n_unicode_category_runs] */
+extern const size_t n_unicode_category_runs;
+extern const uint32_t unicode_script_runs[]; /* [n_unicode_script_runs] */
+extern const size_t n_unicode_script_runs;
+
 #endif
