@@ -247,9 +247,9 @@ struct regexes *regexes_open(size_t limit, struct llama3_error *err)
         all->n = 1;
         regex_intern(all, &(struct regex_node){.kind = KIND_EMPTY, .nullable = true, .utf8 = true},
                      NULL, 0);
+        all->anything = re_not(all, REGEX_NONE);
+        regex_chars_open(all);
     }
-    all->anything = re_not(all, REGEX_NONE);
-    regex_chars_open(all);
     if (regexes_failed(all, err) == 0)
         return all;
     regexes_close(all);
