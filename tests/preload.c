@@ -6,7 +6,8 @@
  * of text, SLOW_RESERVE those for asking for room on the disk. SAY is the answer instead of the
  * model's, word by word, THINK its thoughts. FULL is a directory with no room for files; from the
  * call FULL_SYNC of fdatasync() on there is none anywhere. SIGNAL_SYNC is a number of such a call,
- * a colon and the signal that comes there. RESOLVE has the addresses of every name.
+ * a colon and the signal that comes there; with SYNC_OF only files count whose paths have it.
+ * RESOLVE has the addresses of every name.
  */
 #include "config.h" /* fallocate */
 
@@ -130,9 +131,16 @@ __attribute__((visibility("default"))) int fdatasync(int fd)
 {
     static long calls;
     int (*next)(int);
-    const char *full = getenv("FULL_SYNC"), *ends = getenv("SIGNAL_SYNC");
-    char *number = NULL;
+    const char *full = getenv("FULL_SYNC"), *ends = getenv("SIGNAL_SYNC"), *of = getenv("SYNC_OF");
+    char *number = NULL, link[40], path[4096];
     *(void **)&next = dlsym(RTLD_NEXT, "fdatasync");
+    if (of != NULL) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t length = readlink(link, path, sizeof path - 1);
+        path[length > 0 ? length : 0] = '\0';
+        if (strstr(path, of) == NULL)
+            return next(fd);
+    }
     calls++;
     if (full != NULL && calls >= strtol(full, NULL, 10)) {
         errno = ENOSPC;

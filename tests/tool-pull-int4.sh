@@ -180,12 +180,41 @@ rm -r "$tmp/dir" && mkdir "$tmp/dir" && echo mine >"$tmp/dir/int4.safetensors"
 refuses 1 "int4.safetensors" "$pull" -q --int4 --local-dir "$tmp/dir" org/tied
 [ "$(cat "$tmp/dir/int4.safetensors")" = mine ] || fail "$last: a file of the user's is replaced"
 
+# One that is quantized already, whose tensors are read when it is opened, killed before each mark while
+# its originals are dropped. Another run goes on to the same bytes; so does one that finds nothing of the
+# file, and fetches again what was dropped.
+if [ -f "$PWD/tests/.libs/preload.so" ]; then
+    options_before=${ASAN_OPTIONS-}
+    need_preload
+    settings=
+    for name in gptq-4-act modelopt-nvfp4; do
+        dir=$(folder_of "org/$name")
+        for mark in 1 2 3; do
+            for kept in yes no; do
+                fresh
+                run 137 env SIGNAL_SYNC=$mark:9 SYNC_OF=.partial LD_PRELOAD="$preload" \
+                    "$pull" -q --int4=uncalibrated --drop-source "org/$name"
+                partial=$(ls "$dir"/llama3/*.partial)
+                [ -n "$partial" ] || fail "$last, mark $mark: it ended before the file was begun"
+                [ ! -e "${partial%.partial}" ] || fail "$last, mark $mark: the file has its name already"
+                [ $kept = yes ] || rm -f "$partial"
+                run 0 "$pull" -q --int4=uncalibrated --drop-source "org/$name"
+                drop_lack
+                made "${partial%.partial}" "$tmp/$name"
+                no_leftovers
+                [ "$(weights)" = 0 ] || fail "$last: originals are left"
+            done
+        done
+    done
+    export ASAN_OPTIONS="$options_before"
+fi
+
 # Ended, and gone on with.
-seed=${SEED-$$}
+seed=${SEED-$$} ends=${ENDS:-40} # runs
 echo "SEED=$seed"
-awk -v seed="$seed" 'BEGIN {
+awk -v seed="$seed" -v n="$ends" 'BEGIN {
     srand(seed)
-    for (i = 0; i < 40; i++)
+    for (i = 0; i < n; i++)
         printf "%.3f %s\n", rand() * 0.4, substr("KILLKILLTERMINT ", 1 + 4 * int(rand() * 4), 4)
 }' >"$tmp/moments"
 settings='"rate": 200000'
