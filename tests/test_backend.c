@@ -1752,14 +1752,16 @@ int main(void)
     if (!cuda_answers())
         return 77;
 #endif
-    TCase *tcase = tcase_create("seam");
+    TCase *tcase = tcase_create("seam"), *seeded = tcase_create("seeds"); /* those with $SEED */
     tcase_set_timeout(tcase, TIMEOUT);
+    tcase_set_timeout(seeded, TIMEOUT);
     tcase_add_checked_fixture(tcase, NULL, close_shared);
-    tcase_add_loop_test(tcase, linear_is_a_product, 0, N_SUBJECTS);
+    tcase_add_checked_fixture(seeded, NULL, close_shared);
+    tcase_add_loop_test(seeded, linear_is_a_product, 0, N_SUBJECTS);
+    tcase_add_loop_test(seeded, linear_takes_all_formats, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, few_rows_are_rows, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, a_gate_in_one_run_is_that_of_three, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, linear_takes_many_tokens, 0, N_SUBJECTS);
-    tcase_add_loop_test(tcase, linear_takes_all_formats, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, embed_takes_rows_of_the_table, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, add_norm_adds_and_normalizes, 0, N_SUBJECTS);
     tcase_add_loop_test(tcase, rows_come_back_as_they_went, 0, N_SUBJECTS);
@@ -1776,5 +1778,5 @@ int main(void)
 #ifndef TEST_CUDA
     tcase_add_test(tcase, an_unknown_table_is_named);
 #endif
-    return run_tests("backend", tcase);
+    return run_cases("backend", (TCase *const[]){seeded, tcase, NULL});
 }
