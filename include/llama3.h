@@ -643,13 +643,24 @@ struct llama3_generation {
      * <think>, </think> and the white space around; as on_text. NULL: they come with on_text, as
      * they are, but for tags that are control tokens. */
     int (*on_thought)(void *arg, const char *text, size_t length);
+
+    /* Calls of tools, told from the text as the chat template writes them: on_text gets what is
+     * beside them, and no part of a call. tools: an array as of llama3_template_options, of those
+     * that may be called; NULL: all is text. What calls another tool is text as well. */
+    const char *tools;
+    size_t max_calls; /* the answer ends after so many; 0: any number */
+    /* A call begins; index counts from 0. Then more of its arguments, whole UTF-8 characters that
+     * are JSON text together, unless the answer ends before; non-zero ends the generation. Each may
+     * be NULL. */
+    int (*on_call)(void *arg, size_t index, const char *name);
+    int (*on_arguments)(void *arg, size_t index, const char *text, size_t length);
 };
 
 enum llama3_finish {
-    LLAMA3_FINISH_STOP = 0, /* a stop id or a stop string */
+    LLAMA3_FINISH_STOP = 0, /* a stop id, a stop string, or max_calls */
     LLAMA3_FINISH_LENGTH,   /* max_tokens, or the context is full */
     LLAMA3_FINISH_CANCELED, /* llama3_session_cancel() */
-    LLAMA3_FINISH_CALLBACK, /* on_text or on_token returned non-zero */
+    LLAMA3_FINISH_CALLBACK, /* one that may end it returned non-zero */
     LLAMA3_FINISH_FAILED    /* the call returned -1 */
 };
 
@@ -663,12 +674,14 @@ struct llama3_result {
     size_t answer_tokens; /* tokens generated, the stop id not counted */
     double prompt_seconds, answer_seconds;
     size_t stored_tokens; /* of the cached ones, from files (llama3_model_keep_prefixes_in()) */
+    size_t calls;         /* of tools, in the answer */
 };
 
 /* llama3_session_set() with the n >= 1 tokens of a prompt, then an answer by llama3_next(), as
  * text. generation and result may be NULL; of a failure, result says how far it got. Being
  * canceled is a success, even if the whole answer was there when it was noticed. Fails like
- * llama3_next(); LLAMA3_EINPUT for an empty stop string. Errors number stop strings from 1. */
+ * llama3_next(); LLAMA3_EINPUT for an empty stop string, and for tools that are no array of
+ * functions with names. Errors number stop strings from 1. */
 LLAMA3_API int llama3_session_generate(struct llama3_session *session, const int32_t *prompt,
                                        size_t n, const struct llama3_generation *generation,
                                        struct llama3_result *result, struct llama3_error *err);

@@ -438,6 +438,8 @@ static int open_all(struct llama3_model *m, const char *path, const struct llama
     m->shared.owner = m;
     m->shared.checkpoint = &m->checkpoint;
     m->shared.tokenizer = m->tokenizer;
+    const struct chat_template *chat = m->tool_chat != NULL ? m->tool_chat : m->chat;
+    m->shared.tool_form = chat != NULL ? chat_tool_form(chat) : &tool_form_generic;
     if (!o->vocab_only)
         return open_engine(m, o, err);
     describe(m, NULL);

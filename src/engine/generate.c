@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/sized.h"
+#include "engine/calls.h"
 #include "engine/session.h"
 #include "engine/thoughts.h"
 
@@ -19,14 +20,29 @@ struct outlet {
     const struct tokenizer *tokenizer;
     struct llama3_detokenizer *detokenizer;
     struct buf held;
-    struct thoughts thoughts; /* if they are told apart */
-    bool ended;               /* a stop string came, or a callback returned non-zero */
-    int *stop_string;         /* of the result: which one came */
+    struct thoughts thoughts;       /* if they are told apart */
+    struct calls calls;             /* as well */
+    struct llama3_generation texts; /* where text and thoughts go: to the caller, or to `calls` */
+    bool ended;                     /* a stop string came, or a callback returned non-zero */
+    int *stop_string;               /* of the result: which one came */
 };
+
+/* Text on its way to the caller goes through `calls`. */
+static int text_with_calls(void *arg, const char *text, size_t length)
+{
+    struct outlet *o = arg;
+    return calls_push(&o->calls, text, length);
+}
+
+static int thought(void *arg, const char *text, size_t length)
+{
+    const struct outlet *o = arg;
+    return o->generation->on_thought(o->generation->arg, text, length);
+}
 
 static void emit(struct outlet *o, size_t n)
 {
-    const struct llama3_generation *g = o->generation;
+    const struct llama3_generation *g = &o->texts;
     if (n > 0 && g->on_thought != NULL)
         o->ended = thoughts_push(&o->thoughts, o->held.data, n) != 0;
     else if (n > 0 && g->on_text != NULL)
@@ -72,33 +88,47 @@ static void drain(struct outlet *o)
     emit(o, o->held.size - maybe_stop(o));
 }
 
-/* The tag that a control token is, as long as thoughts may begin or end; else NULL. Other control
- * tokens are no text. */
-static const char *tag_of(const struct outlet *o, int32_t token)
+/* The text of a control token that thoughts, as long as they may begin or end, or calls are told
+ * by; else NULL. Other control tokens are no text. */
+static const char *tag_of(const struct outlet *o, int32_t token, size_t *n)
 {
-    const struct tokenizer *tokenizer = o->tokenizer;
-    size_t n;
-    const char *name = (const char *)tokenizer_bytes(tokenizer, token, &n);
-    return o->generation->on_thought != NULL && o->thoughts.state <= THINKING &&
-                   tokenizer_kind(tokenizer, token) == TOKEN_CONTROL
-               ? thoughts_tag(name, n)
-               : NULL;
+    const char *name = (const char *)tokenizer_bytes(o->tokenizer, token, n);
+    if (tokenizer_kind(o->tokenizer, token) != TOKEN_CONTROL)
+        return NULL;
+    if (o->generation->on_thought != NULL && o->thoughts.state <= THINKING &&
+        thoughts_tag(name, *n) != NULL)
+        return name;
+    return o->generation->tools != NULL && calls_mark(&o->calls, name, *n) ? name : NULL;
+}
+
+static int check_memory(const struct outlet *o, struct llama3_error *err)
+{
+    return o->thoughts.held.failed || o->calls.failed
+               ? error_memory(err, "the answer's text", o->held.size)
+               : 0;
 }
 
 static int push(struct outlet *o, int32_t token, struct llama3_error *err)
 {
-    size_t n;
-    const char *tag = tag_of(o, token);
+    size_t n, n_tag;
+    const char *tag = tag_of(o, token, &n_tag);
     const char *text = tag != NULL ? llama3_detokenizer_finish(o->detokenizer, &n, err)
                                    : llama3_detokenizer_next(o->detokenizer, token, &n, err);
     if (text == NULL)
         return -1;
     buf_add(&o->held, text, n);
-    buf_add_str(&o->held, tag != NULL ? tag : "");
+    if (tag != NULL)
+        buf_add(&o->held, tag, n_tag);
     if (o->held.failed)
         return error_memory(err, "the answer's text", o->held.size + n);
     drain(o);
-    return o->thoughts.held.failed ? error_memory(err, "the answer's text", n) : 0;
+    return check_memory(o, err);
+}
+
+static void finish_parts(struct outlet *o)
+{
+    if (thoughts_finish(&o->thoughts) == 0 && o->generation->tools != NULL)
+        calls_finish(&o->calls);
 }
 
 /* Outputs all that is held, at the end of the answer. */
@@ -107,7 +137,7 @@ static int finish_text(struct outlet *o, struct llama3_error *err)
     size_t n;
     if (o->ended) {
         if (*o->stop_string >= 0)
-            thoughts_finish(&o->thoughts);
+            finish_parts(o);
         return 0;
     }
     const char *text = llama3_detokenizer_finish(o->detokenizer, &n, err);
@@ -118,8 +148,8 @@ static int finish_text(struct outlet *o, struct llama3_error *err)
     if (!o->ended && o->held.size > 0)
         emit(o, o->held.size);
     if (!o->ended || *o->stop_string >= 0)
-        thoughts_finish(&o->thoughts);
-    return o->thoughts.held.failed ? error_memory(err, "the answer's text", n) : 0;
+        finish_parts(o);
+    return check_memory(o, err);
 }
 
 static int check(const struct llama3_generation *g, struct llama3_error *err)
@@ -152,7 +182,8 @@ static int answer(struct llama3_session *s, struct outlet *o, struct llama3_resu
         if (push(o, token, err) < 0)
             return -1;
         if (o->ended)
-            return result->stop_string >= 0 ? LLAMA3_FINISH_STOP : LLAMA3_FINISH_CALLBACK;
+            return result->stop_string >= 0 || o->calls.full ? LLAMA3_FINISH_STOP
+                                                             : LLAMA3_FINISH_CALLBACK;
         if (result->answer_tokens == max || s->tokens.n == engine_context(model->engine))
             return LLAMA3_FINISH_LENGTH;
     }
@@ -174,6 +205,23 @@ static enum thinking thinking(const struct llama3_session *s)
     return state;
 }
 
+static int set_texts(struct outlet *o, const struct tool_form *form, struct llama3_error *err)
+{
+    const struct llama3_generation *g = o->generation;
+    o->texts = *g;
+    if (g->tools == NULL)
+        return 0;
+    o->texts.on_text = text_with_calls;
+    o->texts.on_thought = g->on_thought != NULL ? thought : NULL;
+    o->texts.arg = o;
+    o->calls = (struct calls){
+        .form = form,
+        .most = g->max_calls,
+        .sink = {g->on_text, g->on_call, g->on_arguments, g->arg},
+    };
+    return calls_declare(&o->calls, g->tools, err);
+}
+
 static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
                     const struct llama3_generation *g, struct llama3_result *result,
                     struct llama3_error *err)
@@ -187,11 +235,11 @@ static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
 
     struct outlet outlet = {
         .generation = g, .tokenizer = s->model->tokenizer, .stop_string = &result->stop_string};
-    outlet.thoughts = (struct thoughts){.state = thinking(s), .callbacks = g};
+    outlet.thoughts = (struct thoughts){.state = thinking(s), .callbacks = &outlet.texts};
     outlet.detokenizer = llama3_detokenizer_open(s->model->owner, false, err);
     int finish = -1;
     /* By the session's copy: the caller's tokens may have been the session's, and be gone. */
-    if (outlet.detokenizer != NULL &&
+    if (outlet.detokenizer != NULL && set_texts(&outlet, s->model->tool_form, err) == 0 &&
         llama3_sampling_begin(g->sampling, s->tokens.ids, n, err) == 0)
         finish = answer(s, &outlet, result, err);
     session_leave(s);
@@ -200,6 +248,8 @@ static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
     llama3_detokenizer_close(outlet.detokenizer);
     buf_free(&outlet.held);
     buf_free(&outlet.thoughts.held);
+    result->calls = outlet.calls.n;
+    calls_free(&outlet.calls);
     result->answer_seconds = clock_seconds() - ready;
     return finish;
 }

@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "engine/kv_store.h"
 #include "text/tokenizer.h"
+#include "text/tool_form.h"
 
 /* What the sessions of a model share. */
 struct session_model {
@@ -17,6 +18,7 @@ struct session_model {
     struct engine *engine; /* NULL: it was opened for its vocabulary alone */
     enum llama3_kv_type kv_type;
     const struct tokenizer *tokenizer;
+    const struct tool_form *tool_form; /* how it writes calls */
     const int32_t *stop_ids; /* [n_stop_ids] ascending */
     size_t n_stop_ids;
     const struct lora *loras; /* [n_loras] */
