@@ -208,7 +208,7 @@ static json_t *answer_of(struct llama3_model *model, bool chat, int32_t token, c
     const struct answer_head head = {.model = model, .chat = chat, .model_id = "m", .id = "i"};
     const struct llama3_result result = {.prompt_tokens = 70, .cached_tokens = 64};
     const struct answer_logprobs logprobs = {top, &records};
-    const struct answer_choice choice = {0, &thoughts, &text, &logprobs, &result};
+    const struct answer_choice choice = {0, &thoughts, &text, &logprobs, &result, &(struct buf){0}};
     buf_add(&records, &record, answer_record(model, token, logits, top, &record));
     answer_whole(&head, &choice, 1, &reply);
     ck_assert(!reply.text.failed);
@@ -276,8 +276,8 @@ START_TEST(thoughts_are_told)
     static const struct llama3_result result = {.prompt_tokens = 70, .cached_tokens = 64};
     const struct answer_head head = {.chat = true, .model_id = "m", .id = "i"};
     struct buf text = {0}, thoughts = {0}, none = {0}, event = {0};
-    const struct answer_choice choices[] = {{0, &thoughts, &text, NULL, &result},
-                                            {1, &none, &text, NULL, &result}};
+    const struct answer_choice choices[] = {{0, &thoughts, &text, NULL, &result, &none},
+                                            {1, &none, &text, NULL, &result, &none}};
     struct reply reply = {.http = NULL};
     buf_add_str(&text, "c");
     buf_add_str(&thoughts, "a\nb");

@@ -325,7 +325,7 @@ done <<'END'
 "repeat_penalty":101|repeat_penalty
 "response_format":{"type":"json_object"}|response_format
 "tools":[{"type":"function"}]|tools
-"tool_choice":"auto"|tool_choice
+"tool_choice":"required"|tool_choice
 "functions":[{}]|functions
 "reasoning_effort":"low"|reasoning_effort
 "prompt":"x"|prompt

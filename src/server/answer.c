@@ -23,7 +23,9 @@ static void open_object(json_t *value, struct buf *out)
 
 static const char *finish_name(const struct llama3_result *result)
 {
-    return result->finish == LLAMA3_FINISH_LENGTH ? "length" : "stop";
+    return result->finish == LLAMA3_FINISH_LENGTH ? "length"
+           : result->calls > 0                    ? "tool_calls"
+                                                  : "stop";
 }
 
 /* ---- probabilities ----------------------------------------------------------------------- */
@@ -239,6 +241,41 @@ static json_t *timings_of(const struct llama3_result *r)
                      "predicted_per_second", answer_rate(r->answer_tokens, r->answer_seconds));
 }
 
+/* ---- calls ------------------------------------------------------------------------------- */
+
+/* "call_" and what no other call of this server has. */
+static json_t *call_id(const struct answer_head *head, size_t index, size_t call)
+{
+    const char *random = strchr(head->id, '-');
+    return json_sprintf("call_%s_%zu_%zu", random != NULL ? random + 1 : head->id, index, call);
+}
+
+void answer_add_call(const struct answer_head *head, size_t index, size_t call, const char *name,
+                     struct buf *out)
+{
+    if (call > 0)
+        buf_add_str(out, ",");
+    open_object(json_pack("{s:o,s:s}", "id", call_id(head, index, call), "type", "function"), out);
+    buf_add_str(out, ",\"function\":{\"name\":");
+    answer_json(json_string(name), out);
+    buf_add_str(out, ",\"arguments\":\"");
+}
+
+void answer_add_arguments(const char *text, size_t n, struct buf *out)
+{
+    struct buf quoted = {0};
+    answer_json(json_stringn(text, n), &quoted);
+    if (!quoted.failed)
+        buf_add(out, quoted.data + 1, quoted.size - 2);
+    out->failed = out->failed || quoted.failed;
+    buf_free(&quoted);
+}
+
+void answer_call_end(struct buf *out)
+{
+    buf_add_str(out, "\"}}");
+}
+
 /* ---- answers ----------------------------------------------------------------------------- */
 
 /* The beginning of an answer or an event, up to its choices. */
@@ -267,12 +304,21 @@ static void put_message(const struct answer_choice *c, struct reply *reply)
 {
     struct buf *out = &reply->text;
     buf_add_str(out, ",\"message\":{\"role\":\"assistant\",\"content\":");
-    answer_json(json_stringn(c->text->size > 0 ? c->text->data : "", c->text->size), out);
+    if (c->calls->size > 0 && c->text->size == 0)
+        buf_add_str(out, "null");
+    else
+        answer_json(json_stringn(c->text->size > 0 ? c->text->data : "", c->text->size), out);
     reply_more(reply);
     for (size_t i = 0; i < 2 && c->thoughts->size > 0; i++) {
         buf_add_str(out, ",\"");
         buf_add_str(out, thought_names[i]);
         put_field("\":", json_stringn(c->thoughts->data, c->thoughts->size), out);
+        reply_more(reply);
+    }
+    if (c->calls->size > 0) {
+        buf_add_str(out, ",\"tool_calls\":[");
+        buf_add(out, c->calls->data, c->calls->size);
+        buf_add_str(out, "]");
         reply_more(reply);
     }
     buf_add_str(out, ",\"refusal\":null}");
@@ -363,6 +409,32 @@ void answer_thought(const struct answer_head *head, size_t index, const char *te
     json_t *delta = json_pack("{s:O,s:o}", thought_names[0], thought, thought_names[1], thought);
     open_chunk(head, index, delta, logprobs, 0, NULL, out);
     close_event(out);
+}
+
+/* An event with one call. function: its reference is dropped. */
+static void put_call(const struct answer_head *head, size_t index, json_t *call, struct buf *out)
+{
+    open_chunk(head, index, json_pack("{s:[o]}", "tool_calls", call), NULL, 0, NULL, out);
+    close_event(out);
+}
+
+void answer_call(const struct answer_head *head, size_t index, size_t call, const char *name,
+                 struct buf *out)
+{
+    put_call(head, index,
+             json_pack("{s:I,s:o,s:s,s:{s:s,s:s}}", "index", (json_int_t)call, "id",
+                       call_id(head, index, call), "type", "function", "function", "name", name,
+                       "arguments", ""),
+             out);
+}
+
+void answer_arguments(const struct answer_head *head, size_t index, size_t call, const char *text,
+                      size_t n, struct buf *out)
+{
+    put_call(
+        head, index,
+        json_pack("{s:I,s:{s:s%}}", "index", (json_int_t)call, "function", "arguments", text, n),
+        out);
 }
 
 void answer_end(const struct answer_head *head, size_t index, const struct llama3_result *result,

@@ -44,6 +44,7 @@ struct answer_choice {
     const struct buf *thoughts, *text;
     const struct answer_logprobs *logprobs; /* NULL: not asked for */
     const struct llama3_result *result;
+    const struct buf *calls; /* of tools, as the API's JSON without the brackets; empty: none */
 };
 
 /* A whole answer. */
@@ -58,10 +59,21 @@ void answer_piece(const struct answer_head *head, size_t index, const char *text
                   size_t offset, const struct answer_logprobs *logprobs, struct buf *out);
 void answer_thought(const struct answer_head *head, size_t index, const char *text, size_t n,
                     const struct answer_logprobs *logprobs, struct buf *out);
+/* Of a call: that it begins, or more of its arguments. */
+void answer_call(const struct answer_head *head, size_t index, size_t call, const char *name,
+                 struct buf *out);
+void answer_arguments(const struct answer_head *head, size_t index, size_t call, const char *text,
+                      size_t n, struct buf *out);
 void answer_end(const struct answer_head *head, size_t index, const struct llama3_result *result,
                 struct buf *out);
 void answer_usage(const struct answer_head *head, const struct answer_choice *choices, size_t n,
                   struct buf *out);
+
+/* The same for a whole answer's `calls`. Each call ends with answer_call_end(). */
+void answer_add_call(const struct answer_head *head, size_t index, size_t call, const char *name,
+                     struct buf *out);
+void answer_add_arguments(const char *text, size_t n, struct buf *out);
+void answer_call_end(struct buf *out);
 
 /* Appends a value, and drops the caller's reference to it. */
 void answer_json(json_t *value, struct buf *out);

@@ -33,6 +33,7 @@ struct choice {
     struct slot slot;
     bool began;
     struct buf text, thoughts; /* of a whole answer */
+    struct buf calls;          /* as well, as JSON; the last one is open */
     size_t sent;               /* bytes of a stream */
     struct buf logprobs;       /* records; in a stream, those that wait for their text */
     size_t n_tokens;           /* generated */
@@ -244,6 +245,51 @@ static int on_thought(void *arg, const char *text, size_t length)
     return on_piece(arg, text, length, true);
 }
 
+/* Appends JSON of calls, which counts as memory of the request. */
+static void add_calls(struct choice *choice, const struct buf *json)
+{
+    struct llama3_error err;
+    if (json->failed)
+        error_memory(&err, "calls of tools", json->size);
+    if (json->failed ||
+        share_add(choice->of->work->memory, &choice->calls, json->data, json->size, &err) < 0)
+        fail(choice->of, &err);
+}
+
+static int on_call(void *arg, size_t index, const char *name)
+{
+    struct choice *choice = arg;
+    struct completion *c = choice->of;
+    struct buf json = {0};
+    if (c->request.stream) {
+        answer_call(&c->head, choice->index, index, name, &json);
+        send(c, &json);
+        return atomic_load(&c->over);
+    }
+    if (index > 0)
+        answer_call_end(&json);
+    answer_add_call(&c->head, choice->index, index, name, &json);
+    add_calls(choice, &json);
+    buf_free(&json);
+    return atomic_load(&c->over);
+}
+
+static int on_arguments(void *arg, size_t index, const char *text, size_t length)
+{
+    struct choice *choice = arg;
+    struct completion *c = choice->of;
+    struct buf json = {0};
+    if (c->request.stream) {
+        answer_arguments(&c->head, choice->index, index, text, length, &json);
+        send(c, &json);
+        return atomic_load(&c->over);
+    }
+    answer_add_arguments(text, length, &json);
+    add_calls(choice, &json);
+    buf_free(&json);
+    return atomic_load(&c->over);
+}
+
 /* ---- a choice ---------------------------------------------------------------------------- */
 
 /* Clients see cached tokens in whole pages. With an exact count somebody could guess another's
@@ -292,6 +338,12 @@ static int generate(struct choice *choice)
             c->head.chat && llama3_model_info(c->server->model)->thinks ? on_thought : NULL,
         .on_token = on_token,
         .on_prompt = choice->index == 0 ? on_prompt : NULL,
+        .tools = c->request.callable.size > 0 ? c->request.callable.data
+                 : c->request.tools.size > 0  ? c->request.tools.data
+                                              : NULL,
+        .max_calls = c->request.one_call,
+        .on_call = on_call,
+        .on_arguments = on_arguments,
         .arg = choice,
     };
     choice->result.size = sizeof choice->result;
@@ -316,6 +368,11 @@ static void finish(struct choice *choice)
 {
     struct completion *c = choice->of;
     struct buf events = {0};
+    if (!c->request.stream && choice->calls.size > 0) {
+        answer_call_end(&events);
+        add_calls(choice, &events);
+        buf_free(&events);
+    }
     if (!c->request.stream)
         return;
     answer_end(&c->head, choice->index, &choice->result, &events);
@@ -483,6 +540,7 @@ static struct outcome count(const struct completion *c)
         .finish = c->gone                                        ? "hung up"
                   : c->failed                                    ? "failed"
                   : first->result.finish == LLAMA3_FINISH_LENGTH ? "length"
+                  : first->result.calls > 0                      ? "tool_calls"
                                                                  : "stop",
     };
     for (size_t i = 0; i < c->request.n; i++) {
@@ -511,9 +569,12 @@ static void list_choices(const struct completion *c, struct answer_list *list)
         const struct choice *choice = &c->choices[i];
         struct answer_logprobs *logprobs = &list->logprobs[i];
         *logprobs = (struct answer_logprobs){c->request.top_logprobs, &choice->logprobs};
-        list->choices[i] =
-            (struct answer_choice){i, &choice->thoughts, &choice->text,
-                                   c->request.logprobs ? logprobs : NULL, &choice->result};
+        list->choices[i] = (struct answer_choice){i,
+                                                  &choice->thoughts,
+                                                  &choice->text,
+                                                  c->request.logprobs ? logprobs : NULL,
+                                                  &choice->result,
+                                                  &choice->calls};
     }
 }
 
@@ -581,6 +642,7 @@ void completion_run(const struct work *work)
     for (size_t i = 0; i < MAX_CHOICES; i++) {
         buf_free(&c->choices[i].text);
         buf_free(&c->choices[i].thoughts);
+        buf_free(&c->choices[i].calls);
         buf_free(&c->choices[i].logprobs);
     }
     api_request_free(&c->request);

@@ -95,12 +95,14 @@ uint64_t api_request_cost(enum api_kind kind, const char *body, size_t n,
 {
     /* A byte becomes a token of 4 bytes at most, beside which the merges of a long word take 4.4
      * (bpe.c). It is also copied into the text between two control tokens. A chat's JSON is read
-     * again for its template, whose memory is free for the tokens once it is done. The defaults'
+     * again for its template, whose memory is free for the tokens once it is done; tools and
+     * arguments of calls once more, and the names of tools once more for the answer. The defaults'
      * JSON is parsed, printed with the request's, parsed again, and made the template's values. */
     enum { TOKENIZING = 10, COPIES = 4 };
     const uint64_t json = json_cost(n > 0 ? body : "", n);
     return kind == API_CHAT || kind == API_TEMPLATE
-               ? 2 * json + template_memory(body, n) + COPIES * (uint64_t)defaults->memory
+               ? 4 * json + 4 * (uint64_t)n + template_memory(body, n) +
+                     COPIES * (uint64_t)defaults->memory
                : json + (uint64_t)n * TOKENIZING;
 }
 
@@ -131,6 +133,8 @@ int api_request_render(const struct api_request *r, const struct llama3_model *m
         options.date = NULL;
     options.memory += r->template_memory;
     options.continue_last = r->continue_last;
+    if (r->tools.size > 0)
+        options.tools = r->tools.data;
     if (given && options.arguments != NULL && merge(options.arguments, own, &merged, err) < 0) {
         buf_free(&merged);
         return -1;
@@ -163,6 +167,8 @@ void api_request_free(struct api_request *r)
     json_decref(r->model);
     json_decref(r->lora);
     json_decref(r->stop_value);
+    buf_free(&r->tools);
+    buf_free(&r->callable);
     llama3_sampling_close(r->sampling);
     *r = (struct api_request){0};
 }

@@ -50,6 +50,9 @@ struct api_request {
     struct buf contents; /* of messages that came in parts, and fields for the template as JSON */
     size_t template_memory;        /* bytes that a chat's template may take */
     struct buf template_arguments; /* a JSON object; empty: none */
+    struct buf tools;              /* a JSON array; empty: none */
+    struct buf callable;           /* the same of those that may be called; empty: all */
+    bool one_call;                 /* at most */
     const char *prompt;            /* [prompt_length]; NULL if it came as tokens */
     size_t prompt_length;
     int32_t *tokens; /* [n_tokens] */

@@ -238,14 +238,6 @@ static int read_response_format(const struct parser *p, const char *name, const 
     return parser_refuse(p, "unsupported_parameter", name, "only the type \"text\" is supported");
 }
 
-static int read_tool_choice(const struct parser *p, const char *name, const json_t *value)
-{
-    const char *choice = json_string_value(value);
-    if (choice != NULL && strcmp(choice, "none") == 0)
-        return 0;
-    return parser_refuse(p, "unsupported_parameter", name, "tools are not supported");
-}
-
 /* Taken as long as it asks for nothing: false, "", or an empty list. */
 static int read_nothing(const struct parser *p, const char *name, const json_t *value)
 {
@@ -298,9 +290,9 @@ static const struct field {
     {"top_logprobs", API_CHAT, SIZE(top_logprobs, 0, MAX_TOP_LOGPROBS)},
     {"logit_bias", BOTH, READ(read_logit_bias)},
     {"response_format", API_CHAT, READ(read_response_format)},
-    {"tools", API_CHAT, READ(read_nothing)}, /* [] means none to clients, unlike to transformers */
+    {"tools", API_CHAT | API_TEMPLATE, READ(parser_tools)},
     {"functions", API_CHAT, READ(read_nothing)},
-    {"tool_choice", API_CHAT, READ(read_tool_choice)},
+    {"tool_choice", API_CHAT, READ(parser_tool_choice)},
     {"echo", API_COMPLETION, READ(read_nothing)},
     {"suffix", API_COMPLETION, READ(read_nothing)},
     {"user", BOTH, READ(ignore)},
@@ -309,7 +301,7 @@ static const struct field {
     {"safety_identifier", BOTH, READ(ignore)},
     {"prompt_cache_key", BOTH, READ(ignore)},
     {"service_tier", BOTH, READ(ignore)},
-    {"parallel_tool_calls", API_CHAT, READ(ignore)},
+    {"parallel_tool_calls", API_CHAT, READ(parser_parallel)},
 };
 
 static int read_field(const struct parser *p, const struct field *f, const json_t *value)

@@ -28,4 +28,11 @@ int parser_fields(const struct parser *p);
 int parser_messages(const struct parser *p, const char *name, const json_t *value);
 int parser_prompt(const struct parser *p, const char *name, const json_t *value);
 
+/* openai_tools.c: tools, and which may be called, both kept as text; calls of a message, checked.
+ */
+int parser_tools(const struct parser *p, const char *name, const json_t *value);
+int parser_tool_choice(const struct parser *p, const char *name, const json_t *value);
+int parser_parallel(const struct parser *p, const char *name, const json_t *value);
+int parser_message_calls(const struct parser *p, const char *field, const json_t *calls);
+
 #endif

@@ -64,12 +64,14 @@ static int check_message_fields(const struct parser *p, size_t at, const json_t 
 {
     static const char *const fine[] = {"role", "content", "tool_call_id"};
     const bool assistant = strcmp(p->request->messages[at].role, "assistant") == 0;
+    const bool tool = strcmp(p->request->messages[at].role, "tool") == 0;
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)message, key, value)
     {
         bool known = json_is_null(value) || (json_is_array(value) && json_array_size(value) == 0) ||
-                     (assistant && is_thoughts(key));
+                     (assistant && (is_thoughts(key) || strcmp(key, "tool_calls") == 0)) ||
+                     (tool && strcmp(key, "name") == 0);
         for (size_t i = 0; i < sizeof fine / sizeof *fine; i++)
             known |= strcmp(key, fine[i]) == 0;
         if (!known)
@@ -77,6 +79,9 @@ static int check_message_fields(const struct parser *p, size_t at, const json_t 
                                  "not supported");
         if (is_thoughts(key) && !json_is_null(value) && !json_is_string(value))
             return parser_mismatch(p, field_of(at, key).name, "a string", value);
+        if (strcmp(key, "tool_calls") == 0 && !json_is_null(value) &&
+            parser_message_calls(p, field_of(at, key).name, value) < 0)
+            return -1;
     }
     return 0;
 }
@@ -87,19 +92,40 @@ struct places {
     size_t content, json;
 };
 
-/* Appends the thoughts as the template's field, by the name that templates know. */
-static void read_thoughts(const struct parser *p, const json_t *message, struct places *places)
+static bool has_calls(const json_t *message)
 {
+    return json_array_size(json_object_get(message, "tool_calls")) > 0;
+}
+
+/* Appends fields for the template, by the names that templates know: thoughts, calls, whose result
+ * a message is, and that it has no content. */
+static void read_fields(const struct parser *p, const json_t *message, struct places *places)
+{
+    static const char *const names[] = {"tool_calls", "tool_call_id", "name"};
     struct buf *out = &p->request->contents;
     const json_t *thoughts = json_object_get(message, "reasoning_content");
+    json_t *fields = json_object(), *value;
+    bool ok = true;
     if (!json_is_string(thoughts))
         thoughts = json_object_get(message, "reasoning");
-    if (!json_is_string(thoughts))
-        return;
-    places->json = out->size + 1;
-    buf_add_str(out, "{\"reasoning_content\":");
-    json_print(thoughts, JSON_COMPACT | JSON_ENCODE_ANY, out);
-    buf_add(out, "}", 2);
+    if (json_is_string(thoughts))
+        ok = json_object_set(fields, "reasoning_content", (json_t *)(uintptr_t)thoughts) == 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        value = json_object_get(message, names[i]);
+        if ((json_is_string(value) && strcmp(names[i], "tool_calls") != 0) ||
+            (i == 0 && has_calls(message)))
+            ok = json_object_set(fields, names[i], value) == 0 && ok;
+    }
+    if (has_calls(message) && !json_is_string(json_object_get(message, "content")) &&
+        !json_is_array(json_object_get(message, "content")))
+        ok = json_object_set_new(fields, "content", json_null()) == 0 && ok;
+    if (json_object_size(fields) > 0) {
+        places->json = out->size + 1;
+        json_print(fields, JSON_COMPACT, out);
+        buf_add(out, "", 1);
+    }
+    out->failed = out->failed || !ok;
+    json_decref(fields);
 }
 
 static int read_message(const struct parser *p, size_t at, const json_t *message,
@@ -120,13 +146,15 @@ static int read_message(const struct parser *p, size_t at, const json_t *message
                              role);
     if (check_message_fields(p, at, message) < 0)
         return -1;
-    read_thoughts(p, message, places);
+    read_fields(p, message, places);
     const json_t *content = json_object_get(message, "content");
     if (json_is_array(content)) {
         places->content = p->request->contents.size + 1;
         return read_parts(p, at, content);
     }
-    m->content = json_string_value(content);
+    m->content = has_calls(message) && (content == NULL || json_is_null(content))
+                     ? ""
+                     : json_string_value(content);
     return m->content != NULL ? 0
                               : parser_mismatch(p, field_of(at, "content").name,
                                                 "a string or a list of texts", content);
