@@ -177,7 +177,6 @@ static int take_list(struct schemas *all, uint32_t node, const char *keyword, js
         if (take_schema(all, node, keyword, NULL, (uint32_t)i, item) != 0)
             return -1;
     }
-
     return 0;
 }
 
@@ -193,7 +192,6 @@ static int take_strings(struct schemas *all, uint32_t node, const char *keyword,
         if (!json_is_string(item))
             return wrong(all, node, keyword, key, "strings", item);
     }
-
     return 0;
 }
 
@@ -239,13 +237,13 @@ static int take_type(struct schemas *all, uint32_t node, json_t *value)
                             "expected null, boolean, number, integer, string, array or object, "
                             "found %.40s",
                             json_string_value(value));
-    if (json_is_array(value))
-        json_array_foreach(value, i, item)
-        {
-            if (!json_is_string(item) || take_type(all, node, item))
-                return json_is_string(item) ? -1 : wrong(all, node, "type", NULL, "types", item);
-        }
-
+    json_array_foreach(value, i, item)
+    {
+        if (!json_is_string(item))
+            return wrong(all, node, "type", NULL, "types' names", item);
+        if (take_type(all, node, item) != 0)
+            return -1;
+    }
     return 0;
 }
 

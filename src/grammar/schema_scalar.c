@@ -288,7 +288,6 @@ static uint32_t exact(struct schemas *all, json_t *json, uint32_t *atoms)
             all,
             (struct atom){.kind = A_HAS, .a = schema_name(all, key, strlen(key)), .e = EXPR_TRUE});
     }
-
     return all->failed ? 0 : n;
 }
 
