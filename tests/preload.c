@@ -6,8 +6,8 @@
  * of text, SLOW_RESERVE those for asking for room on the disk. SAY is the answer instead of the
  * model's, word by word, THINK its thoughts. FULL is a directory with no room for files; from the
  * call FULL_SYNC of fdatasync() on there is none anywhere. SIGNAL_SYNC is a number of such a call,
- * a colon and the signal that comes there; with SYNC_OF only files count whose paths have it.
- * RESOLVE has the addresses of every name.
+ * a colon and the signal that comes there, SLOW_SIGNAL milliseconds later; with SYNC_OF only files
+ * count whose paths have it. RESOLVE has the addresses of every name.
  */
 #include "config.h" /* fallocate */
 
@@ -146,8 +146,10 @@ __attribute__((visibility("default"))) int fdatasync(int fd)
         errno = ENOSPC;
         return -1;
     }
-    if (ends != NULL && strtol(ends, &number, 10) == calls)
+    if (ends != NULL && strtol(ends, &number, 10) == calls) {
+        sleep_for("SLOW_SIGNAL");
         raise((int)strtol(number + 1, NULL, 10));
+    }
     return next(fd);
 }
 
