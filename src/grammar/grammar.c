@@ -116,6 +116,9 @@ void grammar_close(struct grammar *grammar)
     if (nodes) {
         for (uint32_t i = 0; i < nodes->n_rules; i++)
             free(nodes->rules[i].name);
+        for (uint32_t i = 0; i < nodes->n_schemas; i++)
+            schemas_close(nodes->schemas[i]);
+        free(nodes->schemas);
         hash_table_close(&nodes->table);
         node_map_free(&nodes->literal_at);
         buf_free(&nodes->literals);
@@ -250,6 +253,23 @@ node grammar_terminal_lazy(struct grammar *grammar, regex r)
 node grammar_terminal(struct grammar *grammar, regex r)
 {
     return grammar_terminal_sized(grammar, r, 16);
+}
+
+node grammar_json(struct grammar *grammar, struct schemas *schemas, expr e)
+{
+    struct grammar_nodes *nodes = grammar->nodes;
+    uint32_t i = 0;
+    while (i < nodes->n_schemas && nodes->schemas[i] != schemas)
+        i++;
+    if (i == nodes->n_schemas) {
+        if (!grow(grammar, (void **)&nodes->schemas, &nodes->schemas_room, i + 1,
+                  sizeof *nodes->schemas)) {
+            schemas_close(schemas);
+            return GRAMMAR_NONE;
+        }
+        nodes->schemas[nodes->n_schemas++] = schemas;
+    }
+    return intern(grammar, &(struct node){.kind = NODE_JSON, .depth = 1, .a = e, .b = i});
 }
 
 static uint16_t deeper(const struct node *x, const struct node *y)

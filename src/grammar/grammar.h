@@ -9,6 +9,7 @@
 #define GRAMMAR_GRAMMAR_H
 
 #include "grammar/regex.h"
+#include "grammar/schema.h"
 
 typedef uint32_t node;
 enum { GRAMMAR_NONE, GRAMMAR_EMPTY }; /* nothing; the empty text */
@@ -27,6 +28,8 @@ int grammar_open(struct grammar *grammar, size_t limit, struct llama3_error *err
 void grammar_close(struct grammar *grammar);
 
 node grammar_terminal(struct grammar *grammar, regex r);
+/* A value of a JSON Schema; it must be satisfiable. The grammar closes schemas, also on failure. */
+node grammar_json(struct grammar *grammar, struct schemas *schemas, expr e);
 node grammar_concat(struct grammar *grammar, node a, node b);
 node grammar_or(struct grammar *grammar, node a, node b);
 /* min <= max; UINT32_MAX: no limit. It may be called after grammar_check(), as grammar_concat() and

@@ -68,6 +68,8 @@ static bool leaf_fact(struct facts *facts, const struct node *x, const bool *fac
     struct grammar *grammar = facts->grammar;
     if (x->kind == NODE_EMPTY)
         return fact != facts->filled;
+    if (x->kind == NODE_JSON)
+        return fact != facts->nullable;
     if (x->kind != NODE_TERMINAL)
         return false;
     return fact == facts->nullable ? x->nullable

@@ -17,6 +17,7 @@ enum node_kind {
     NODE_NONE,
     NODE_EMPTY,
     NODE_TERMINAL, /* a: the regex; min: 1 where it is lazy */
+    NODE_JSON,     /* a: the expr; b: index of the schemas */
     NODE_CONCAT,   /* a, then b */
     NODE_OR,       /* a or b; an optional node is OR(EMPTY, node) */
     NODE_REPEAT,   /* a, min to max times; max UINT32_MAX: no limit */
@@ -52,6 +53,8 @@ struct grammar_nodes {
         bool defined;
     } * rules; /* [n_rules] */
     uint32_t n_rules, rules_room;
+    struct schemas **schemas; /* [n_schemas] */
+    uint32_t n_schemas, schemas_room;
     struct buf literals;        /* the bytes of those terminals that are literals */
     struct node_map literal_at; /* of such a terminal: where they begin; `size` is how many */
     size_t memory, limit;       /* bytes */
