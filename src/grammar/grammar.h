@@ -58,4 +58,12 @@ size_t grammar_memory(const struct grammar *grammar); /* bytes, without those of
  * GBNF, as llama.cpp has it; rules may be left-recursive. Tokens by name or number are refused. */
 int grammar_gbnf(struct grammar *grammar, const char *text, size_t n, const char *where,
                  struct llama3_error *err);
+/* Lark, as llguidance has it: a lexeme is as long as it can be, %ignore may follow each, %regex { }
+ * is a value; [capture] says nothing about the language, [lazy] and [suffix] make a rule
+ * of terminals end as soon as it can. What would need tokens or a runtime is refused by name:
+ * special tokens, %json, max_tokens, temperature, stop, parameters, templates, priorities,
+ * @grammars. */
+int grammar_lark(struct grammar *grammar, const char *text, size_t n, const char *where,
+                 struct llama3_error *err);
+
 #endif
