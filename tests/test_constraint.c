@@ -62,6 +62,31 @@ static const struct {
     const char *text, *answer;
     int allowed;
 } triples[] = {
+#define GBNF(text, answer, allowed)            \
+    {                                          \
+        CONSTRAINT_GBNF, text, answer, allowed \
+    }
+    GBNF("root ::= \"a\" root \"b\" | \"\"", "aabb", YES),
+    GBNF("root ::= \"a\" root \"b\" | \"\"", "aab", NO),
+    GBNF("root ::= root \"+\" n | n\nn ::= [0-9]{1,3}", "1+23+456", YES),
+    GBNF("root ::= root \"+\" n | n\nn ::= [0-9]{1,3}", "1+2345", NO),
+    GBNF("root ::= (x | y){2,3}\nx ::= \"ab\"\ny ::= \"a\" [c-e]", "abadab", YES),
+#undef GBNF
+#define LARK(text, answer, allowed)            \
+    {                                          \
+        CONSTRAINT_LARK, text, answer, allowed \
+    }
+    LARK("start: (WORD | NUMBER)+\nWORD: /[a-z]+/\nNUMBER: /[0-9]+/", "ab12c", YES),
+    LARK("start: WORD NUMBER\nWORD: /[a-z0-9]+/\nNUMBER: /[0-9]+/", "ab12", NO), /* greedy */
+    LARK("start: WORD \"=\" NUMBER\nWORD: /[a-z]+/\nNUMBER: /[0-9]+/\n%ignore /[ ]+/", "ab  = 12",
+         YES),
+    LARK("start: \"call \" args\nargs: %json {\"type\":\"object\",\"properties\":{\"n\":{\"type\":"
+         "\"integer\"}},\"required\":[\"n\"],\"additionalProperties\":false}",
+         "call {\"n\": 12}", YES),
+    LARK("start: \"call \" args\nargs: %json {\"type\":\"object\",\"properties\":{\"n\":{\"type\":"
+         "\"integer\"}},\"required\":[\"n\"],\"additionalProperties\":false}",
+         "call {\"m\": 12}", NO),
+#undef LARK
 #define J(text, answer, allowed)                 \
     {                                            \
         CONSTRAINT_SCHEMA, text, answer, allowed \

@@ -157,10 +157,13 @@ static unsigned count_kind(struct grammar *grammar, enum node_kind kind, bool la
     return n;
 }
 
-START_TEST(lexemes)
+START_TEST(schemas_and_lexemes)
 {
-    struct grammar grammar = read("start: \"x\" \"y\" /[0-9]/ \"z\"");
-    /* lexemes stay what they are */
+    struct grammar grammar = read(
+        "start: \"x\" a\na: %json { \"type\": \"object\",\n \"properties\": {\"}\": {\"enum\": "
+        "[\"]{\"]}} } \"y\" b\nb: %json true | %json{\"type\":\"null\"} | /[0-9]/ \"z\"");
+    ck_assert_uint_eq(count_kind(&grammar, NODE_JSON, false), 3);
+    /* lexemes stay what they are: x, y, [0-9] and z */
     ck_assert_uint_eq(count_kind(&grammar, NODE_TERMINAL, false), 4);
     ck_assert_uint_eq(count_kind(&grammar, NODE_TERMINAL, true), 0);
     grammar_close(&grammar);
@@ -223,8 +226,8 @@ static const struct {
      "g, line 1: expected text or the name of a rule, found %lark, which isn't supported"},
     {"start: A\nA: %json {}", "g, line 2: expected text in a terminal, found %json, which isn't "
                               "supported"},
-    {"start: %json {}", "g, line 1: expected text or the name of a rule, found %json, which isn't "
-                        "supported"},
+    {"start: %json {\"a\": }", NULL},
+    {"start: %json [1]", "g, line 1: expected a schema, an object or a boolean, found an array"},
     {"start: %json {\"a\": 1", "g, line 1: expected JSON text, found no end of it"},
     {"start: %regex {\"substring\": \"x\"}",
      "g, line 1: expected one of substring_chunks, substring_words and substring_chars in %regex, "
@@ -390,7 +393,7 @@ int main(void)
     TCase *tests = tcase_create("lark");
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, constructs_of_lark);
-    tcase_add_test(tests, lexemes);
+    tcase_add_test(tests, schemas_and_lexemes);
     tcase_add_test(tests, errors_of_lark);
     tcase_add_test(tests, hostile_lark);
     tcase_add_test(tests, damaged_lark);

@@ -143,7 +143,7 @@ static int read_text(struct automaton *e, const struct constraint *c, struct lla
     case CONSTRAINT_GBNF:
         return grammar_gbnf(&e->grammar, c->text, c->n, c->where, err);
     case CONSTRAINT_LARK:
-        break;
+        return grammar_lark(&e->grammar, c->text, c->n, c->where, err);
     }
     return error_input(err, "constraint: expected a known kind, found %d", (int)c->kind);
 }

@@ -84,13 +84,14 @@ regex lark_terminal(struct lark *l, uint32_t name, uint32_t at);
 /* A lexeme, and what may be ignored after it. */
 node lark_lexeme(struct lark *l, regex r, bool lazy);
 
-/* What tokens are: a string or a range of two, /regex/, %regex { }. They are taken. */
+/* What tokens are: a string or a range of two, /regex/, %regex { }, %json { }. They are taken. */
 bool lark_string(struct lark *l, struct buf *out, bool *ignore_case);
 regex lark_string_regex(struct lark *l);
 /* n strings with '|' between them: as alternatives each would have its own states. */
 regex lark_strings(struct lark *l, size_t n);
 regex lark_regex(struct lark *l);
 regex lark_structured(struct lark *l);
+node lark_json(struct lark *l);
 /* The next token's JSON; a new reference, or NULL. */
 json_t *lark_value(struct lark *l);
 /* Lark's common.NAME; NULL: there is none. */

@@ -107,6 +107,10 @@ static uint32_t value(struct lark *l, bool terminal)
             l->next++;
             return of_regex(l, terminal, lark_structured(l));
         }
+        if (lark_is(l, token, "%json") && !terminal) {
+            l->next++;
+            return grammar_concat(l->r.grammar, lark_json(l), l->ignore);
+        }
         return lark_refuse(l, terminal ? "text in a terminal" : no_tokens);
     default:
         return lark_expected(l, no_tokens);

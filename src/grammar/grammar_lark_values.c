@@ -196,6 +196,27 @@ json_t *lark_value(struct lark *l)
     return value;
 }
 
+node lark_json(struct lark *l)
+{
+    struct grammar *grammar = l->r.grammar;
+    struct llama3_error err = {.size = sizeof err};
+    uint32_t at = lark_next(l)->at;
+    json_t *value = lark_value(l);
+    struct schemas *schemas = NULL;
+    if (value && !json_is_object(value) && !json_is_boolean(value))
+        read_error(&l->r, at, "expected a schema, an object or a boolean, found %s",
+                   json_kind(value));
+    else if (value && !(schemas = schemas_open(grammar->regexes, value, &err)))
+        read_error_of(&l->r, at, &err);
+    json_decref(value);
+    int satisfiable = schemas ? schema_satisfiable(schemas, schemas_root(schemas), &err) : 1;
+    if (satisfiable < 0)
+        read_error_of(&l->r, at, &err);
+    else if (satisfiable == 0)
+        read_error(&l->r, at, "expected a schema that some value satisfies, found none");
+    return schemas ? grammar_json(grammar, schemas, schemas_root(schemas)) : GRAMMAR_NONE;
+}
+
 /* 0, 1 or 2: blank, part of a word, other. */
 static int chunk_kind(uint32_t scalar)
 {
