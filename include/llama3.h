@@ -64,6 +64,8 @@ struct llama3_session;
 struct llama3_sampling;
 struct llama3_detokenizer;
 struct llama3_history;
+struct llama3_constraint;
+struct llama3_matcher;
 
 /* "0.1.0" */
 LLAMA3_API const char *llama3_version(void);
@@ -604,6 +606,53 @@ LLAMA3_API int llama3_sampling_accept(struct llama3_sampling *sampling, int32_t 
 LLAMA3_API int llama3_sampling_draw(struct llama3_sampling *sampling, const float *logits,
                                     size_t position, int32_t *token, struct llama3_error *err);
 
+/* ---- constraints ----------------------------------------------------------------------- */
+
+/* What the text of an answer has to be. */
+enum llama3_constraint_kind {
+    LLAMA3_CONSTRAINT_JSON = 0, /* any JSON value */
+    LLAMA3_CONSTRAINT_OBJECT,   /* any JSON object */
+    LLAMA3_CONSTRAINT_SCHEMA,   /* JSON that a JSON Schema describes */
+    LLAMA3_CONSTRAINT_REGEX,    /* what a regular expression matches, all of it */
+    LLAMA3_CONSTRAINT_CHOICE,   /* one of the strings of a JSON array */
+    LLAMA3_CONSTRAINT_GBNF,     /* a text of a grammar, as llama.cpp writes them */
+    LLAMA3_CONSTRAINT_LARK      /* the same, as Lark does */
+};
+
+/* A constraint for answers of a model, which must outlive it; any number of sessions and threads
+ * may use it at once. text: [length] bytes, of JSON and OBJECT none. where: what errors call the
+ * text, a file perhaps; NULL: its kind. The first one of a model takes longer, as its vocabulary is
+ * prepared. NULL on failure: LLAMA3_EINPUT for a text that is wrong, or that can't be kept to,
+ * with the line, or the JSON pointer of the part of a schema. */
+LLAMA3_API struct llama3_constraint *llama3_constraint_open(struct llama3_model *model,
+                                                            enum llama3_constraint_kind kind,
+                                                            const char *text, size_t length,
+                                                            const char *where,
+                                                            struct llama3_error *err);
+/* Matchers may go on with it. NULL does nothing. */
+LLAMA3_API void llama3_constraint_close(struct llama3_constraint *constraint);
+
+/* How far a text has come, for a loop of one's own: llama3_sampling_mask() with its mask before a
+ * draw, llama3_matcher_accept() of the token drawn. It belongs to one thread at a time. */
+LLAMA3_API struct llama3_matcher *llama3_matcher_open(struct llama3_constraint *constraint,
+                                                      struct llama3_error *err);
+LLAMA3_API struct llama3_matcher *llama3_matcher_copy(const struct llama3_matcher *matcher,
+                                                      struct llama3_error *err);
+LLAMA3_API void llama3_matcher_close(struct llama3_matcher *matcher); /* NULL does nothing */
+/* The tokens that may come next, as llama3_sampling_mask() takes them: one at least; stop ids where
+ * the text may end. Valid until the matcher is used again. NULL on failure: LLAMA3_EINPUT where the
+ * constraint takes too much work. */
+LLAMA3_API const uint32_t *llama3_matcher_mask(struct llama3_matcher *matcher,
+                                               struct llama3_error *err);
+/* Takes a token of the mask. LLAMA3_EINPUT for another one, with all as it was. */
+LLAMA3_API int llama3_matcher_accept(struct llama3_matcher *matcher, int32_t token,
+                                     struct llama3_error *err);
+/* Whether the text is whole as it is; and whether, beside that, nothing can follow. */
+LLAMA3_API bool llama3_matcher_may_end(const struct llama3_matcher *matcher);
+LLAMA3_API bool llama3_matcher_ended(const struct llama3_matcher *matcher);
+/* The bytes that must come next, whatever is drawn: up to `room` of them; how many. */
+LLAMA3_API size_t llama3_matcher_forced(struct llama3_matcher *matcher, char *bytes, size_t room);
+
 /* ---- generation ------------------------------------------------------------------------ */
 
 /* A step of a loop of one's own. Appends *token to the session, unless it is -1, and evaluates it;
@@ -654,10 +703,22 @@ struct llama3_generation {
      * be NULL. */
     int (*on_call)(void *arg, size_t index, const char *name);
     int (*on_arguments)(void *arg, size_t index, const char *text, size_t length);
+
+    /* One of the session's model: the answer is what it says, unless something else than
+     * LLAMA3_FINISH_STOP, or a stop string, ends it before. It ends where nothing can follow, or
+     * with a stop id where it may. Thoughts that on_thought takes, or that the prompt begins, are
+     * free, and end before the model ends the answer. Where bytes must come, their tokens are those
+     * that the tokenizer makes of them, without a draw, and are evaluated in one pass. NULL: the
+     * answer may be anything. */
+    const struct llama3_constraint *constraint;
+    /* on_token gets NULL for logits. Without it tokens that must come are evaluated one by one if
+     * there is an on_token; with it the session may lack some that were told. */
+    bool no_logits;
 };
 
 enum llama3_finish {
-    LLAMA3_FINISH_STOP = 0, /* a stop id, a stop string, or max_calls */
+    LLAMA3_FINISH_STOP = 0, /* a stop id, a stop string, max_calls, or the end of what a constraint
+                               allows */
     LLAMA3_FINISH_LENGTH,   /* max_tokens, or the context is full */
     LLAMA3_FINISH_CANCELED, /* llama3_session_cancel() */
     LLAMA3_FINISH_CALLBACK, /* one that may end it returned non-zero */

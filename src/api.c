@@ -20,6 +20,7 @@
 #include "checkpoint/generation.h"
 #include "checkpoint/hf.h"
 #include "checkpoint/sources.h"
+#include "engine/held.h"
 #include "engine/load.h"
 #include "engine/placement.h"
 #include "engine/quantized.h"
@@ -196,7 +197,8 @@ static void choose_stop_ids(struct llama3_model *m)
 {
     size_t n = m->checkpoint.n_eos;
     memcpy(m->stop_ids, m->checkpoint.eos_ids, n * sizeof m->stop_ids[0]);
-    m->shared = (struct session_model){.stop_ids = m->stop_ids, .n_stop_ids = n};
+    m->shared.stop_ids = m->stop_ids;
+    m->shared.n_stop_ids = n;
     add_end_of_turn(m, m->chat);
     add_end_of_turn(m, m->tool_chat);
 }
@@ -461,6 +463,7 @@ struct llama3_model *llama3_model_open(const char *path, const struct llama3_mod
     struct llama3_model *m = size_alloc_for(1, sizeof *m, "a model", err);
     if (m == NULL)
         return NULL;
+    pthread_mutex_init(&m->shared.vocabulary_lock, NULL);
     if (open_all(m, path, &o, err) < 0) {
         llama3_model_close(m);
         return NULL;
@@ -475,6 +478,8 @@ void llama3_model_close(struct llama3_model *m)
     engine_close(m->engine);
     session_note(&m->shared);
     kv_store_close(m->shared.store);
+    vocabulary_close(m->shared.vocabulary);
+    pthread_mutex_destroy(&m->shared.vocabulary_lock);
     chat_close(m->chat);
     chat_close(m->tool_chat);
     free(m->template_names);
@@ -525,6 +530,15 @@ struct llama3_session *llama3_session_load(struct llama3_model *m, const char *p
                                            struct llama3_error *err)
 {
     return session_load(&m->shared, path, err);
+}
+
+struct llama3_constraint *llama3_constraint_open(struct llama3_model *m,
+                                                 enum llama3_constraint_kind kind, const char *text,
+                                                 size_t length, const char *where,
+                                                 struct llama3_error *err)
+{
+    return constraint_of(&m->shared, m->checkpoint.config.vocab_size, kind, text, length, where,
+                         err);
 }
 
 struct llama3_sampling *llama3_sampling_open(const struct llama3_model *m, struct llama3_error *err)

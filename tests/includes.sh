@@ -41,7 +41,7 @@ room checkpoint checkpoint/ quant/ base/
 room text text/ checkpoint/vocab.h base/
 room backend backend/ checkpoint/model.h checkpoint/vocab.h quant/ base/
 room grammar grammar/ text/ base/
-room engine engine/ text/ backend/backend.h backend/hessian.h backend/quantize.h checkpoint/ quant/ \
+room engine engine/ grammar/constraint.h text/ backend/backend.h backend/hessian.h backend/quantize.h checkpoint/ quant/ \
     base/
 room meter meter/ backend/ base/
 # The programs stand on llama3.h, but for llama3-bench, which measures the inside.

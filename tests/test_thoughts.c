@@ -81,7 +81,8 @@ enum { N_CASES = sizeof cases / sizeof *cases };
 
 static void begin(struct thoughts *t, const char *prompt, const struct llama3_generation *g)
 {
-    *t = (struct thoughts){.state = thoughts_after(prompt, strlen(prompt)), .callbacks = g};
+    *t = (struct thoughts){
+        .state = thoughts_after(prompt, strlen(prompt)), .spaces = SIZE_MAX, .callbacks = g};
 }
 
 /* The text in pieces that end at these places. */

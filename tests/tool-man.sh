@@ -52,6 +52,9 @@ ln -s "$(cd "$srcdir/tests/data/tiny-gguf-q4_0" && pwd)/model.gguf" "$tmp/model-
 for _ in 1 2 3 4 5 6 7 8; do
     echo "A text that is long enough to say something about."
 done >"$tmp/README.md"
+# What the examples of forms say of their files.
+sed -n '/^{"type": "object"/,/^\.Ed/p' "$page" | grep -v '^\.' >"$tmp/city.json"
+sed -n 's/\\e/\\/; /^root ::=/p' "$page" >"$tmp/list.gbnf"
 ln -s "$(cd "$tiny" && pwd)" "$tmp/Llama-3.1-8B-Instruct"
 export XDG_CACHE_HOME="$tmp/cache" XDG_DATA_HOME="$tmp/data"
 LLAMA3_MODEL=$(cd "$tiny" && pwd)
@@ -67,6 +70,7 @@ while read -r example; do
     case $example in
     'llama3 --system "You are a patient teacher."') example="$example -p Hello" ;; # a chat
     llama3-bench*8b*) continue ;; # too large for a test
+    *--json=* | *--grammar*) example="$example -n 500" ;; # up to its end
     esac
     last="example: $example"
     sh -c "$example" >"$tmp/out" 2>"$tmp/err" </dev/null || {

@@ -323,7 +323,31 @@ done <<'END'
 "repeat_penalty":0|repeat_penalty
 "repeat_penalty":1e-300|repeat_penalty
 "repeat_penalty":101|repeat_penalty
-"response_format":{"type":"json_object"}|response_format
+"response_format":"text"|response_format
+"response_format":{}|response_format.type
+"response_format":{"type":"xml"}|response_format
+"response_format":{"type":"text","schema":{}}|response_format
+"response_format":{"type":"json_schema"}|response_format.json_schema
+"response_format":{"type":"json_schema","json_schema":{"name":"x"}}|response_format.json_schema.schema
+"response_format":{"type":"json_schema","json_schema":{"name":1,"schema":{}}}|response_format.json_schema.name
+"response_format":{"type":"json_schema","json_schema":{"strict":1,"schema":{}}}|response_format.json_schema.strict
+"response_format":{"type":"json_schema","json_schema":{"schema":{},"from":"the future"}}|response_format.json_schema
+"response_format":{"type":"json_schema","json_schema":{"schema":{"type":"nothing"}}}|response_format
+"response_format":{"type":"json_object","schema":3}|response_format.schema
+"response_format":{"type":"json_object"},"guided_regex":"a"|guided_regex
+"guided_json":[1]|guided_json
+"guided_json":"{"|guided_json
+"guided_regex":"("|guided_regex
+"guided_regex":1|guided_regex
+"guided_choice":[]|guided_choice
+"guided_choice":["a",1]|guided_choice
+"guided_choice":["a"],"guided_json":{}|guided_choice
+"guided_grammar":"start: a"|guided_grammar
+"grammar":"root ::= other"|grammar
+"json_schema":"nothing"|json_schema
+"structured_outputs":{}|structured_outputs
+"structured_outputs":{"regex":"a","choice":["a"]}|structured_outputs
+"structured_outputs":{"structural_tag":"x"}|structured_outputs
 "tools":[{"type":"function"}]|tools
 "tool_choice":"required"|tool_choice
 "functions":[{}]|functions
@@ -345,7 +369,7 @@ done <<'END'
 [{"role":"user","content":"x","name":"y"}]|messages[0].name
 [{"role":"assistant","content":"x","tool_calls":[{}]}]|messages[0].tool_calls
 END
-post 200 /v1/chat/completions '{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y","refusal":null,"annotations":[]},{"role":"tool","tool_call_id":"1","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],"max_tokens":1,"response_format":{"type":"text"},"tools":[],"tool_choice":"none","temperature":null}'
+post 200 /v1/chat/completions '{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y","refusal":null,"annotations":[]},{"role":"tool","tool_call_id":"1","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],"max_tokens":1,"response_format":{"type":"text"},"tools":[],"tool_choice":"none","temperature":null,"guided_json":null}'
 refused 400 /v1/chat/completions '{"messages":[{"role":"user","content":"a\u0000b"}]}' 'u0000'
 refused 400 /v1/chat/completions "$(printf '{"messages":[{"role":"user","content":"\377"}]}')" 'unable to decode byte'
 refused 400 /v1/chat/completions '{"messages":[{"role":"wizard","content":"x"}]}' 'found \"wizard\"'
@@ -417,10 +441,10 @@ err_lines 1
 
 # ---- the manual's examples
 sed -n '/^\.Sh EXAMPLES/,/^\.Sh SEE/p' "$srcdir/man/llama3-server.1" |
-    sed -n '/^\$ curl/,/^\.Ed/p' | sed -n "/^\.Ed/d; s,http://127.0.0.1:8080,$url,; s/\\\\e\$/\\\\/; p" >"$tmp/page"
+    sed -n '/^\$ curl/,/^\.Ed/p' | sed -n "/^\.Ed/d; s,http://127.0.0.1:8080,$url,; s/\\\\e/\\\\/g; p" >"$tmp/page"
 awk -v dir="$tmp" '/^\$ / { n++; sub(/^\$ /, "") } { print >(dir "/example-" n) } END { print n }' \
     "$tmp/page" >"$tmp/n"
-[ "$(cat "$tmp/n")" -ge 7 ] || fail "expected 7 examples of curl or more, found $(cat "$tmp/n")"
+[ "$(cat "$tmp/n")" -ge 16 ] || fail "expected 16 examples of curl or more, found $(cat "$tmp/n")"
 for example in "$tmp"/example-*; do
     run 0 sh "$example"
     err_empty

@@ -43,7 +43,7 @@ done'
 _llama3_options()
 {
     case $1 in
-    llama3) echo '--prompt --file --session --sessions --system --no-history --raw --template --template-arg --date --model --ctx --kv --threads --numa --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --repeat-stop --think --plain --color --show-prompt --info --stats --quiet --verbose --help --version' ;;
+    llama3) echo '--prompt --file --session --sessions --system --no-history --raw --template --template-arg --date --model --ctx --kv --threads --numa --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --max-tokens --stop --temperature --top-p --top-k --min-p --repeat-penalty --frequency-penalty --presence-penalty --seed --json --regex --choice --grammar --repeat-stop --think --plain --color --show-prompt --info --stats --quiet --verbose --help --version' ;;
     llama3-bench) echo '--model --synthetic --type --prompt --decode --batch --context --kv --load --threads --numa --chunk --lora-rank --rounds --json --quiet --help --version --gpu-layers --kv-gpu --device --gpu-bf16-prompt' ;;
     llama3-eval) echo '--logits --tokenize --detokenize --perplexity --kl --tokens --file --ref-kv --special --json-lines --pretokens --json --model --ctx --kv --threads --numa --int4 --lora --load --no-cache --gpu-layers --kv-gpu --device --gpu-bf16-prompt --quiet --help --version' ;;
     llama3-pull) echo '--include --exclude --revision --local-dir --list --remove --verify --yes --int4 --drop-source --offline --jobs --threads --quiet --help --version' ;;
@@ -85,6 +85,10 @@ _llama3_kind()
     'llama3 --frequency-penalty' | 'llama3 --frequency-penalty=') echo ':text' ;;
     'llama3 --presence-penalty' | 'llama3 --presence-penalty=') echo ':text' ;;
     'llama3 -s' | 'llama3 --seed' | 'llama3 --seed=') echo ':text' ;;
+    'llama3 --json=') echo ':text' ;;
+    'llama3 --regex' | 'llama3 --regex=') echo ':text' ;;
+    'llama3 --choice' | 'llama3 --choice=') echo ':text' ;;
+    'llama3 --grammar' | 'llama3 --grammar-file' | 'llama3 --grammar=' | 'llama3 --grammar-file=') echo ':file' ;;
     'llama3 --repeat-stop' | 'llama3 --repeat-stop=') echo 'on off' ;;
     'llama3 --think' | 'llama3 --think=') echo 'show hide' ;;
     'llama3 --color' | 'llama3 --colour' | 'llama3 --color=' | 'llama3 --colour=') echo 'auto always never' ;;

@@ -424,6 +424,11 @@ static void submit_and_wait(struct engine *engine, struct waiting *w)
         stop_awaiting(engine, w->job->stream);
     if (engine->first == w) /* else the scheduler is awake, or awaits streams */
         pthread_cond_signal(&engine->submitted);
+    if (w->job->meanwhile != NULL) {
+        pthread_mutex_unlock(&engine->lock);
+        w->job->meanwhile(w->job->meanwhile_arg);
+        pthread_mutex_lock(&engine->lock);
+    }
 
     size_t told = 0;
     while (!w->finished) {

@@ -82,6 +82,9 @@ struct engine_job {
     const atomic_bool *cancel;    /* may become true at any time: ends with LLAMA3_ECANCELED */
     void (*on_progress)(void *arg, size_t done); /* may be NULL; called on the waiting thread */
     void *arg;
+    void (*meanwhile)(void *arg); /* may be NULL; called once on the waiting thread, beside the
+                                     pass */
+    void *meanwhile_arg;
 };
 
 /* Evaluates a job; on failure the sequence holds its positions below job->position as before.

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* generate.c: an answer: llama3_next() in a loop, its text, and the search for stop strings. */
+/*
+ * generate.c: an answer: llama3_next() in a loop, its text, and the search for stop strings; of an
+ * answer that is held, the tokens that must come, in passes of as many as there are.
+ */
 #include "config.h" /* memmem */
 
 #include <stdlib.h>
@@ -9,6 +12,7 @@
 #include "base/clock.h"
 #include "base/sized.h"
 #include "engine/calls.h"
+#include "engine/held.h"
 #include "engine/session.h"
 #include "engine/thoughts.h"
 
@@ -152,57 +156,138 @@ static int finish_text(struct outlet *o, struct llama3_error *err)
     return check_memory(o, err);
 }
 
-static int check(const struct llama3_generation *g, struct llama3_error *err)
+static int check(const struct llama3_session *s, const struct llama3_generation *g,
+                 struct llama3_error *err)
 {
+    if (g->constraint != NULL && g->constraint->model != s->model)
+        return error_input(err, "constraint: expected one of the session's model, found another's");
     for (size_t i = 0; i < g->n_stop; i++)
         if (g->stop[i] == NULL || g->stop[i][0] == '\0')
             return error_input(err, "stop string %zu: expected some text, found none", i + 1);
     return 0;
 }
 
-/* Generates from the logits of the prompt on. Returns why the answer ended, or -1. */
-static int answer(struct llama3_session *s, struct outlet *o, struct llama3_result *result,
-                  struct llama3_error *err)
-{
-    const struct session_model *model = s->model;
-    const struct llama3_generation *g = o->generation;
-    size_t max = g->max_tokens > 0 ? g->max_tokens : DEFAULT_MAX_TOKENS;
-    int32_t token = -1;
+/* An answer that is being made. */
+struct course {
+    struct llama3_session *session;
+    const struct llama3_generation *generation;
+    struct outlet *outlet;
+    struct held *held;
+    struct llama3_result *result;
+    struct tokens pending; /* taken, and not evaluated yet */
+    struct tokens forced;  /* that come next */
+};
 
-    for (;;) {
-        if (session_next(g->sampling, s, &token, err) < 0)
-            return err->code == LLAMA3_ECANCELED ? LLAMA3_FINISH_CANCELED : -1;
-        if (g->on_token != NULL && g->on_token(g->arg, token, s->logits) != 0)
-            return LLAMA3_FINISH_CALLBACK;
-        if (session_is_stop(model, token)) {
-            result->stop_id = token;
-            return LLAMA3_FINISH_STOP;
-        }
-        result->answer_tokens++;
-        if (push(o, token, err) < 0)
-            return -1;
-        if (o->ended)
-            return result->stop_string >= 0 || o->calls.full ? LLAMA3_FINISH_STOP
-                                                             : LLAMA3_FINISH_CALLBACK;
-        if (result->answer_tokens == max || s->tokens.n == engine_context(model->engine))
-            return LLAMA3_FINISH_LENGTH;
+enum { GOES_ON = -2 };
+
+/* Takes a token: tells it, and outputs its text. logits: those it was drawn by, or NULL. Returns
+ * GOES_ON, why the answer ended, or -1. */
+static int take(struct course *c, int32_t token, const float *logits, struct llama3_error *err)
+{
+    const struct llama3_generation *g = c->generation;
+    struct llama3_result *result = c->result;
+    struct outlet *o = c->outlet;
+    size_t max = g->max_tokens > 0 ? g->max_tokens : DEFAULT_MAX_TOKENS;
+    if (g->on_token != NULL && g->on_token(g->arg, token, g->no_logits ? NULL : logits) != 0)
+        return LLAMA3_FINISH_CALLBACK;
+    if (held_accept(c->held, token, err) < 0)
+        return -1;
+    if (session_is_stop(c->session->model, token)) {
+        result->stop_id = token;
+        return LLAMA3_FINISH_STOP;
     }
+    result->answer_tokens++;
+    if (c->held->model != NULL)
+        o->thoughts.spaces = c->held->spaces;
+    if (push(o, token, err) < 0)
+        return -1;
+    if (o->ended)
+        return result->stop_string >= 0 || o->calls.full ? LLAMA3_FINISH_STOP
+                                                         : LLAMA3_FINISH_CALLBACK;
+    if (held_ended(c->held))
+        return LLAMA3_FINISH_STOP;
+    size_t context = engine_context(c->session->model->engine);
+    if (result->answer_tokens == max || c->session->tokens.n + c->pending.n == context)
+        return LLAMA3_FINISH_LENGTH;
+    tokens_add(&c->pending, token);
+    return c->pending.failed ? error_memory(err, "tokens", c->pending.n * sizeof token) : GOES_ON;
 }
 
-/* Whether the prompt, which the session holds, ends inside a thought. */
-static enum thinking thinking(const struct llama3_session *s)
+/* Evaluates the tokens that were taken, and makes the mask of the next one beside it. */
+static int evaluate(struct course *c, bool draws, struct llama3_error *err)
 {
-    enum { LOOK = 8 }; /* tokens that <think> and line ends may be */
-    struct buf text = {0};
+    int status = session_extend(c->generation->sampling, c->session, c->pending.ids, c->pending.n,
+                                draws ? held_prepare : NULL, c->held, err);
+    c->pending.n = 0;
+    return status;
+}
+
+/* Takes the tokens of which there is no choice. They are evaluated with the next draw, or one by
+ * one for who wants their logits. */
+static int take_forced(struct course *c, struct llama3_error *err)
+{
+    const struct llama3_generation *g = c->generation;
+    const bool wants_logits = g->on_token != NULL && !g->no_logits;
+    c->forced.n = 0;
+    if (held_forced(c->held, &c->forced, err) < 0)
+        return -1;
+    for (size_t i = 0; i < c->forced.n; i++) {
+        if (wants_logits && evaluate(c, false, err) < 0)
+            return -1;
+        int finish = take(c, c->forced.ids[i], c->session->logits, err);
+        if (finish != GOES_ON)
+            return finish;
+    }
+    return GOES_ON;
+}
+
+/* Draws a token that may come next. */
+static int draw(struct course *c, int32_t *token, struct llama3_error *err)
+{
+    const uint32_t *mask;
+    do {
+        if (held_mask(c->held, &mask, err) < 0 ||
+            session_draw(c->generation->sampling, c->session, mask, token, err) < 0)
+            return -1;
+    } while (held_refuses(c->held, *token));
+    return 0;
+}
+
+/* Generates from the logits of the prompt on. Returns why the answer ended, or -1. */
+static int answer(struct course *c, struct llama3_error *err)
+{
+    int32_t token;
+    int finish;
+    do {
+        finish = take_forced(c, err);
+        if (finish == GOES_ON)
+            finish = evaluate(c, true, err) < 0 || draw(c, &token, err) < 0
+                         ? -1
+                         : take(c, token, c->session->logits, err);
+    } while (finish == GOES_ON);
+    return finish == -1 && err->code == LLAMA3_ECANCELED ? LLAMA3_FINISH_CANCELED : finish;
+}
+
+/* The bytes that the prompt, which the session holds, ends with: <think> or </think> and line ends,
+ * if it has them. */
+static void prompt_end(const struct llama3_session *s, struct buf *text)
+{
+    enum { LOOK = 16 }; /* tokens */
     size_t n = s->tokens.n;
     for (size_t i = n > LOOK ? n - LOOK : 0; i < n; i++) {
         size_t length;
         const uint8_t *bytes = tokenizer_bytes(s->model->tokenizer, s->tokens.ids[i], &length);
-        buf_add(&text, bytes, length);
+        buf_add(text, bytes, length);
     }
-    enum thinking state = thoughts_after(text.data, text.failed ? 0 : text.size);
-    buf_free(&text);
-    return state;
+}
+
+/* Where a constraint begins to hold: behind thoughts, if they are told apart or have begun. */
+static enum held_state holds_from(const struct llama3_generation *g, enum thinking thinking,
+                                  const struct buf *end)
+{
+    return thinking == THINKING                                               ? HELD_THINKING
+           : g->on_thought == NULL || thoughts_are_over(end->data, end->size) ? HELD_ANSWER
+                                                                              : HELD_PERHAPS;
 }
 
 static int set_texts(struct outlet *o, const struct tool_form *form, struct llama3_error *err)
@@ -235,13 +320,25 @@ static int generate(struct llama3_session *s, const int32_t *prompt, size_t n,
 
     struct outlet outlet = {
         .generation = g, .tokenizer = s->model->tokenizer, .stop_string = &result->stop_string};
-    outlet.thoughts = (struct thoughts){.state = thinking(s), .callbacks = &outlet.texts};
+    struct held held;
+    struct course course = {
+        .session = s, .generation = g, .outlet = &outlet, .held = &held, .result = result};
+    struct buf end = {0};
+    prompt_end(s, &end);
+    enum thinking state = thoughts_after(end.data, end.failed ? 0 : end.size);
+    outlet.thoughts =
+        (struct thoughts){.state = state, .callbacks = &outlet.texts, .spaces = SIZE_MAX};
     outlet.detokenizer = llama3_detokenizer_open(s->model->owner, false, err);
     int finish = -1;
     /* By the session's copy: the caller's tokens may have been the session's, and be gone. */
-    if (outlet.detokenizer != NULL && set_texts(&outlet, s->model->tool_form, err) == 0 &&
+    if (held_begin(&held, g->constraint, holds_from(g, state, &end), err) == 0 &&
+        outlet.detokenizer != NULL && set_texts(&outlet, s->model->tool_form, err) == 0 &&
         llama3_sampling_begin(g->sampling, s->tokens.ids, n, err) == 0)
-        finish = answer(s, &outlet, result, err);
+        finish = answer(&course, err);
+    held_end(&held);
+    tokens_free(&course.pending);
+    tokens_free(&course.forced);
+    buf_free(&end);
     session_leave(s);
     if (finish >= 0 && finish_text(&outlet, err) < 0)
         finish = -1;
@@ -268,7 +365,7 @@ int llama3_session_generate(struct llama3_session *s, const int32_t *prompt, siz
     result = (struct llama3_result){
         .size = sizeof result, .stop_id = -1, .stop_string = -1, .prompt_tokens = n};
     if (sized_take(&g, sizeof g, generation, "llama3_generation", &failure) == 0 &&
-        check(&g, &failure) == 0 && session_begin(s, &failure) == 0) {
+        check(s, &g, &failure) == 0 && session_begin(s, &failure) == 0) {
         struct llama3_sampling *own = NULL;
         if (g.sampling == NULL)
             g.sampling = own = llama3_sampling_open(s->model->owner, &failure);

@@ -324,18 +324,24 @@ static double uniform(uint64_t seed, size_t position)
     return (double)(mix(mix(seed) ^ position) >> 11) * 0x1p-53;
 }
 
-static bool is_allowed(const struct llama3_sampling *s, size_t token)
+/* Takes what a mask doesn't allow out of n logits. Most words of a mask are all or nothing. */
+static void apply_mask(float *logits, size_t n, const uint32_t *mask)
 {
-    return s->mask == NULL || (s->mask[token / 32] >> token % 32 & 1) != 0;
+    for (size_t i = 0; i < n && mask != NULL; i += 32) {
+        uint32_t word = mask[i / 32];
+        for (size_t bit = 0; word != UINT32_MAX && bit < 32 && i + bit < n; bit++)
+            if ((word >> bit & 1) == 0)
+                logits[i + bit] = -INFINITY;
+    }
 }
 
 /* The logits after mask, biases and penalties: repetition as in CTRL (Keskar et al. 2019, section
  * 4.1), frequency and presence as in the OpenAI API. */
-static const float *adjust(struct llama3_sampling *s, const float *logits)
+static const float *adjust(struct llama3_sampling *s, const float *logits, const uint32_t *also)
 {
     bool penalties =
         s->repeat_penalty != 1 || s->frequency_penalty != 0 || s->presence_penalty != 0;
-    if (!penalties && s->biases == NULL && s->mask == NULL)
+    if (!penalties && s->biases == NULL && s->mask == NULL && also == NULL)
         return logits;
     memcpy(s->adjusted, logits, s->vocab_size * sizeof *logits);
     for (size_t i = 0; i < s->vocab_size && s->biases != NULL; i++)
@@ -348,9 +354,8 @@ static const float *adjust(struct llama3_sampling *s, const float *logits)
             logit -= (float)s->answer_counts[i] * s->frequency_penalty + s->presence_penalty;
         s->adjusted[i] = logit;
     }
-    for (size_t i = 0; i < s->vocab_size && s->mask != NULL; i++)
-        if (!is_allowed(s, i))
-            s->adjusted[i] = -INFINITY;
+    apply_mask(s->adjusted, s->vocab_size, s->mask);
+    apply_mask(s->adjusted, s->vocab_size, also);
     return s->adjusted;
 }
 
@@ -430,17 +435,18 @@ static size_t cut(const struct llama3_sampling *s, const struct candidate *c, si
     return n;
 }
 
-int llama3_sampling_draw(struct llama3_sampling *s, const float *logits, size_t position,
-                         int32_t *token, struct llama3_error *err)
+int sampling_draw(struct llama3_sampling *s, const float *logits, size_t position,
+                  const uint32_t *also, int32_t *token, struct llama3_error *err)
 {
     if (allocate(s, err) < 0)
         return -1;
-    logits = adjust(s, logits);
+    logits = adjust(s, logits, also);
     int32_t best = best_of(logits, s->vocab_size);
     if (!(logits[best] > -INFINITY)) /* all are -inf or NaN, and `best` is none of them */
         return error_input(err, "%s to draw by, found none",
-                           s->mask != NULL ? "mask: expected an allowed token with a logit"
-                                           : "logits: expected one");
+                           s->mask != NULL || also != NULL
+                               ? "mask: expected an allowed token with a logit"
+                               : "logits: expected one");
     *token = best;
     if (s->temperature == 0 || !isfinite(logits[best]))
         return 0;
@@ -457,4 +463,10 @@ int llama3_sampling_draw(struct llama3_sampling *s, const float *logits, size_t 
         i++;
     *token = c[i].id;
     return 0;
+}
+
+int llama3_sampling_draw(struct llama3_sampling *s, const float *logits, size_t position,
+                         int32_t *token, struct llama3_error *err)
+{
+    return sampling_draw(s, logits, position, NULL, token, err);
 }

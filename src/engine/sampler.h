@@ -18,4 +18,8 @@ struct llama3_sampling *sampling_open(const struct generation_defaults *defaults
  * model. */
 int sampling_prepare(struct llama3_sampling *sampling, size_t vocab_size, struct llama3_error *err);
 
+/* llama3_sampling_draw() among the tokens that another mask allows as well; NULL: all. */
+int sampling_draw(struct llama3_sampling *sampling, const float *logits, size_t position,
+                  const uint32_t *also, int32_t *token, struct llama3_error *err);
+
 #endif

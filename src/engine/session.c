@@ -259,31 +259,30 @@ static bool are_own(const struct llama3_session *s, const int32_t *tokens)
     return at >= own && at < own + s->tokens.capacity * sizeof *tokens;
 }
 
-/* Appends tokens that were checked. n_logits 0: of the last token, for the session alone.
- * generates: another token may follow at once. */
-static int append(struct llama3_session *s, const int32_t *tokens, size_t n, size_t n_logits,
-                  float *logits, bool generates, struct progress *progress,
-                  struct llama3_error *err)
+/* Appends tokens that were checked. ask: what is wanted beside the last token's logits in the
+ * session; with a stream another token may follow at once. */
+static int append(struct llama3_session *s, const int32_t *tokens, size_t n,
+                  const struct engine_job *ask, struct llama3_error *err)
 {
     bool is_own = are_own(s, tokens);
     size_t before = s->tokens.n, offset = is_own ? (size_t)(tokens - s->tokens.ids) : 0;
-    struct engine_job job = {
-        .sequence = s->sequence,
-        .position = before,
-        .n = n,
-        .n_logits = n_logits > 0 ? n_logits : 1,
-        .logits = n_logits > 0 ? logits : s->logits,
-        .stream = generates ? &s->stream : NULL,
-        .cancel = &s->cancel,
-        .on_progress = progress != NULL && progress->on_prompt != NULL ? tell_progress : NULL,
-        .arg = progress,
-    };
+    size_t n_logits = ask->n_logits;
+    float *logits = ask->logits;
+    struct engine_job job = *ask;
+    job.sequence = s->sequence;
+    job.position = before;
+    job.n = n;
+    job.cancel = &s->cancel;
+    if (n_logits == 0) {
+        job.n_logits = 1;
+        job.logits = s->logits;
+    }
     size_t vocab_size = engine_vocab_size(s->model->engine);
     struct llama3_error failure = {0};
 
     if (check_ended(s, err) < 0)
         return -1;
-    if (!generates)
+    if (ask->stream == NULL)
         session_leave(s);
     session_begin_chain(s);
     job.chain = s->chain.begun ? &s->chain : NULL;
@@ -329,29 +328,45 @@ int llama3_session_eval(struct llama3_session *s, const int32_t *tokens, size_t 
                            logits != NULL ? "memory" : "NULL");
     if (session_begin(s, err) < 0)
         return -1;
-    int status = append(s, tokens, n, n_logits, logits, false, NULL, err);
+    const struct engine_job job = {.n_logits = n_logits, .logits = logits};
+    int status = append(s, tokens, n, &job, err);
     session_end(s);
     return status;
+}
+
+int session_extend(struct llama3_sampling *sampling, struct llama3_session *s,
+                   const int32_t *tokens, size_t n, void (*meanwhile)(void *arg), void *arg,
+                   struct llama3_error *err)
+{
+    struct engine_job job = {.stream = &s->stream, .meanwhile = meanwhile, .meanwhile_arg = arg};
+    if (sampling_prepare(sampling, engine_vocab_size(s->model->engine), err) < 0 ||
+        check_canceled(s, err) < 0)
+        return -1;
+    if (n == 0)
+        return 0;
+    if (check_tokens(s, s->tokens.n, tokens, n, err) < 0 || append(s, tokens, n, &job, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        if (llama3_sampling_accept(sampling, tokens[i], err) < 0)
+            return -1;
+    return 0;
+}
+
+int session_draw(struct llama3_sampling *sampling, const struct llama3_session *s,
+                 const uint32_t *mask, int32_t *token, struct llama3_error *err)
+{
+    if (!s->has_logits)
+        return error_input(err, "next: expected logits of a token before, found none");
+    return sampling_draw(sampling, s->logits, s->tokens.n, mask, token, err);
 }
 
 int session_next(struct llama3_sampling *sampling, struct llama3_session *s, int32_t *token,
                  struct llama3_error *err)
 {
-    if (sampling_prepare(sampling, engine_vocab_size(s->model->engine), err) < 0 ||
-        check_canceled(s, err) < 0)
+    if (session_extend(sampling, s, token, *token != -1, NULL, NULL, err) < 0)
         return -1;
-    if (*token != -1) {
-        if (check_tokens(s, s->tokens.n, token, 1, err) < 0 ||
-            append(s, token, 1, 0, NULL, true, NULL, err) < 0)
-            return -1;
-        int32_t appended = *token;
-        *token = -1;
-        if (llama3_sampling_accept(sampling, appended, err) < 0)
-            return -1;
-    }
-    if (!s->has_logits)
-        return error_input(err, "next: expected logits of a token before, found none");
-    return llama3_sampling_draw(sampling, s->logits, s->tokens.n, token, err);
+    *token = -1;
+    return session_draw(sampling, s, NULL, token, err);
 }
 
 int llama3_next(struct llama3_sampling *sampling, struct llama3_session *s, int32_t *token,
@@ -439,7 +454,10 @@ int session_set(struct llama3_session *s, const int32_t *tokens, size_t n,
         return -1;
     size_t held = *cached = hold_prefix(s, tokens, n);
     struct progress progress = {on_prompt, arg, held, n};
-    return held == n ? 0 : append(s, tokens + held, n - held, 0, NULL, true, &progress, err);
+    const struct engine_job job = {.stream = &s->stream,
+                                   .on_progress = on_prompt != NULL ? tell_progress : NULL,
+                                   .arg = &progress};
+    return held == n ? 0 : append(s, tokens + held, n - held, &job, err);
 }
 
 int llama3_session_adopt(struct llama3_session *s, const int32_t *tokens, size_t n, size_t *cached,

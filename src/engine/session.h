@@ -6,6 +6,8 @@
 #ifndef ENGINE_SESSION_H
 #define ENGINE_SESSION_H
 
+#include <pthread.h>
+
 #include "engine/engine.h"
 #include "engine/kv_store.h"
 #include "text/tokenizer.h"
@@ -28,6 +30,8 @@ struct session_model {
     struct kv_digest identity; /* of the model, for chains in the store */
     void (*on_note)(void *arg, const char *note); /* about the store; may be NULL */
     void *note_arg;
+    pthread_mutex_t vocabulary_lock;
+    struct vocabulary *vocabulary; /* for constraints; NULL until the first one */
 };
 
 struct llama3_session {
@@ -86,6 +90,14 @@ int session_set(struct llama3_session *session, const int32_t *tokens, size_t n,
                 struct llama3_error *err);
 int session_next(struct llama3_sampling *sampling, struct llama3_session *session, int32_t *token,
                  struct llama3_error *err);
+/* The two steps of llama3_next(): appends n tokens of an answer, which may be none, and evaluates
+ * them in one pass, beside which meanwhile (or NULL) is called; and draws the next token, among
+ * those that a mask (or NULL) allows. */
+int session_extend(struct llama3_sampling *sampling, struct llama3_session *session,
+                   const int32_t *tokens, size_t n, void (*meanwhile)(void *arg), void *arg,
+                   struct llama3_error *err);
+int session_draw(struct llama3_sampling *sampling, const struct llama3_session *session,
+                 const uint32_t *mask, int32_t *token, struct llama3_error *err);
 void session_leave(struct llama3_session *session);
 
 /* Whether the session was canceled: the caller has to report it. */

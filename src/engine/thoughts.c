@@ -34,12 +34,22 @@ const char *thoughts_tag(const char *name, size_t n)
                                                      : NULL;
 }
 
+/* Whether a text ends with a tag, and perhaps white space. */
+static bool ends_with(const char *text, size_t n, const char *tag, size_t length)
+{
+    while (n > 0 && is_space(text[n - 1]))
+        n--;
+    return n >= length && memcmp(text + n - length, tag, length) == 0;
+}
+
+bool thoughts_are_over(const char *prompt, size_t n)
+{
+    return ends_with(prompt, n, end, END);
+}
+
 enum thinking thoughts_after(const char *prompt, size_t n)
 {
-    while (n > 0 && is_space(prompt[n - 1]))
-        n--;
-    return n >= BEGIN && memcmp(prompt + n - BEGIN, begin, BEGIN) == 0 ? THINKING
-                                                                       : THINKING_PERHAPS;
+    return ends_with(prompt, n, begin, BEGIN) ? THINKING : THINKING_PERHAPS;
 }
 
 /* Hands out the first n bytes that are held. */
@@ -104,7 +114,10 @@ int thoughts_push(struct thoughts *t, const char *text, size_t n)
     if (t->state == THINKING)
         result = go_on_thinking(t);
     if (t->state == THINKING_ENDED) {
-        drop(&t->held, leading_spaces(&t->held));
+        size_t spaces = leading_spaces(&t->held);
+        spaces = spaces < t->spaces ? spaces : t->spaces;
+        drop(&t->held, spaces);
+        t->spaces -= spaces;
         if (t->held.size > 0)
             t->state = THINKING_NEVER;
     }

@@ -15,11 +15,15 @@ struct thoughts {
     enum thinking state;
     bool begun;      /* a thought has text already */
     struct buf held; /* what may begin a tag, or stand before one */
+    size_t spaces;   /* most bytes of white space that are dropped after </think> */
     const struct llama3_generation *callbacks;
 };
 
 /* "<think>" or "</think>" if a token has this name; else NULL. */
 const char *thoughts_tag(const char *name, size_t n);
+
+/* Whether a prompt that ends with these bytes ends with thoughts that are over. */
+bool thoughts_are_over(const char *prompt, size_t n);
 
 /* The state for an answer to these tokens' bytes: a template may end with <think>. */
 enum thinking thoughts_after(const char *prompt, size_t n);

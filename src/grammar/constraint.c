@@ -72,6 +72,13 @@ static void automaton_close(struct automaton *e)
     free(e);
 }
 
+/* Says which text a failure is of. */
+static int name_text(const struct constraint *c, struct llama3_error *failure,
+                     struct llama3_error *err)
+{
+    return error_set(err, failure->code, "%s: %s", c->where, failure->message);
+}
+
 static int read_schema(struct automaton *e, const struct constraint *c, struct llama3_error *err)
 {
     json_t *root;
@@ -79,20 +86,22 @@ static int read_schema(struct automaton *e, const struct constraint *c, struct l
         root = json_true();
     else if (c->kind == CONSTRAINT_OBJECT)
         root = json_pack("{s:s}", "type", "object");
-    else
-        root = json_parse_value(c->text, c->n, c->where, err);
+    else /* integers beyond 64 bits occur as bounds: in an object they are numbers */
+        root = memchr(c->text, '{', c->n) != NULL ? json_parse(c->text, c->n, c->where, err)
+                                                  : json_parse_value(c->text, c->n, c->where, err);
     if (root == NULL)
         return c->kind == CONSTRAINT_OBJECT ? error_memory(err, "the constraint", 0) : -1;
-    struct schemas *schemas = schemas_open(e->grammar.regexes, root, err);
+    struct llama3_error failure = {.size = sizeof failure};
+    struct schemas *schemas = schemas_open(e->grammar.regexes, root, &failure);
     json_decref(root);
     if (schemas == NULL)
-        return -1;
+        return name_text(c, &failure, err);
     e->grammar.start = grammar_json(&e->grammar, schemas, schemas_root(schemas));
-    int satisfiable = schema_satisfiable(schemas, schemas_root(schemas), err);
+    int satisfiable = schema_satisfiable(schemas, schemas_root(schemas), &failure);
     if (satisfiable == 0)
         return error_input(err, "%s: expected a schema that some value satisfies, found none",
                            c->where);
-    return satisfiable < 0 ? -1 : grammar_check(&e->grammar, err);
+    return satisfiable < 0 ? name_text(c, &failure, err) : grammar_check(&e->grammar, err);
 }
 
 static int read_choice(struct automaton *e, const struct constraint *c, struct llama3_error *err)
@@ -120,6 +129,19 @@ static int read_choice(struct automaton *e, const struct constraint *c, struct l
     return status == 0 ? grammar_check(&e->grammar, err) : -1;
 }
 
+static int read_regex(struct automaton *e, const struct constraint *c, struct llama3_error *err)
+{
+    struct llama3_error failure = {.size = sizeof failure};
+    regex r = regex_parse(e->grammar.regexes, c->text, c->n, REGEX_WHOLE, &failure);
+    if (r == REGEX_NONE && failure.message[0] == '\0' &&
+        regexes_failed(e->grammar.regexes, &failure) == 0)
+        error_input(&failure, "expected an expression that some text matches, found none");
+    if (r == REGEX_NONE)
+        return name_text(c, &failure, err);
+    e->grammar.start = grammar_terminal(&e->grammar, r);
+    return grammar_check(&e->grammar, err);
+}
+
 static int read_text(struct automaton *e, const struct constraint *c, struct llama3_error *err)
 {
     switch (c->kind) {
@@ -127,17 +149,8 @@ static int read_text(struct automaton *e, const struct constraint *c, struct lla
     case CONSTRAINT_OBJECT:
     case CONSTRAINT_SCHEMA:
         return read_schema(e, c, err);
-    case CONSTRAINT_REGEX: {
-        regex r = regex_parse(e->grammar.regexes, c->text, c->n, REGEX_WHOLE, err);
-        if (r == REGEX_NONE)
-            return regexes_failed(e->grammar.regexes, err) < 0 || err == NULL ||
-                           err->message[0] != '\0'
-                       ? -1
-                       : error_input(err, "%s: expected an expression that some text matches",
-                                     c->where);
-        e->grammar.start = grammar_terminal(&e->grammar, r);
-        return grammar_check(&e->grammar, err);
-    }
+    case CONSTRAINT_REGEX:
+        return read_regex(e, c, err);
     case CONSTRAINT_CHOICE:
         return read_choice(e, c, err);
     case CONSTRAINT_GBNF:

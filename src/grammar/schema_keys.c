@@ -143,7 +143,7 @@ static int name_key(void *arg, const uint8_t *bytes, size_t n)
 {
     struct naming_keys *naming = arg;
     uint32_t name = schema_name(naming->all, (const char *)bytes, n);
-    if (naming->all->failed || keys_add(naming->all, naming->keys, name) != 0)
+    if (naming->all->failed || schema_keys_add(naming->all, naming->keys, name) != 0)
         return -1;
     naming->keys->each[naming->keys->n - 1].value = naming->value;
     return 0;
@@ -155,7 +155,7 @@ static int compare_names(const void *a, const void *b)
     return (x->name > y->name) - (x->name < y->name);
 }
 
-int keys_classes(struct schemas *all, struct object_keys *keys)
+int schema_keys_classes(struct schemas *all, struct object_keys *keys)
 {
     struct parting p = {.all = all, .keys = keys, .unnamed = REGEX_UNKNOWN};
     if (find_patterns(&p) != 0 || part(&p, 0, all->string_all, 0) != 0)

@@ -22,18 +22,18 @@ struct object_keys {
     bool maybe;
 };
 
-int keys_add(struct schemas *all, struct object_keys *keys, uint32_t name);
-struct object_key *keys_find(const struct object_keys *keys, uint32_t name); /* or NULL */
+int schema_keys_add(struct schemas *all, struct object_keys *keys, uint32_t name);
+struct object_key *schema_keys_find(const struct object_keys *keys, uint32_t name); /* or NULL */
 /* 1, 0, -1: whether an expr has values; what isn't known counts as 1 and is noted. */
-int keys_sat(struct schemas *all, struct object_keys *keys, expr e);
+int schema_keys_sat(struct schemas *all, struct object_keys *keys, expr e);
 /* Parts the keys without names by which patterns they match. Languages of few keys become names. 1,
  * or -1. */
-int keys_classes(struct schemas *all, struct object_keys *keys);
+int schema_keys_classes(struct schemas *all, struct object_keys *keys);
 /* Takes witness `at` out of the alternative: it is a key that has a name, or one of a class. As
  * schema_object(). */
-int keys_witness(struct schemas *all, struct object_keys *keys, uint32_t at,
-                 struct object_shapes *out);
+int schema_keys_witness(struct schemas *all, struct object_keys *keys, uint32_t at,
+                        struct object_shapes *out);
 /* With less room than witnesses, two of them are one key: any two. */
-int keys_share(struct schemas *all, struct object_keys *keys, struct object_shapes *out);
+int schema_keys_share(struct schemas *all, struct object_keys *keys, struct object_shapes *out);
 
 #endif

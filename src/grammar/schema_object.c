@@ -8,14 +8,14 @@
 
 /* ---- keys with names ------------------------------------------------------------------------ */
 
-int keys_sat(struct schemas *all, struct object_keys *m, expr e)
+int schema_keys_sat(struct schemas *all, struct object_keys *m, expr e)
 {
     int found = schema_sat(all, e);
     m->maybe |= found == 2;
     return found == 2 ? 1 : found;
 }
 
-int keys_add(struct schemas *all, struct object_keys *m, uint32_t name)
+int schema_keys_add(struct schemas *all, struct object_keys *m, uint32_t name)
 {
     if (schema_grow(all, &m->each, m->n, &m->room, sizeof *m->each) != 0)
         return -1;
@@ -29,7 +29,7 @@ static int compare_names(const void *a, const void *b)
     return (x->name > y->name) - (x->name < y->name);
 }
 
-struct object_key *keys_find(const struct object_keys *m, uint32_t name)
+struct object_key *schema_keys_find(const struct object_keys *m, uint32_t name)
 {
     struct object_key key = {.name = name};
     return m->n == 0 ? NULL : bsearch(&key, m->each, m->n, sizeof key, compare_names);
@@ -56,11 +56,11 @@ static int collect(struct schemas *all, struct object_keys *m)
         case A_HAS:
         case A_LACKS:
         case A_IF_HAS:
-            if (keys_add(all, m, atom.a) != 0)
+            if (schema_keys_add(all, m, atom.a) != 0)
                 return -1;
             break;
         case A_DEPENDS:
-            if (keys_add(all, m, atom.a) != 0 || keys_add(all, m, atom.b) != 0)
+            if (schema_keys_add(all, m, atom.a) != 0 || schema_keys_add(all, m, atom.b) != 0)
                 return -1;
             break;
         case A_MIN_KEYS:
@@ -88,7 +88,7 @@ static int add_covered(struct schemas *all, struct object_keys *m)
             continue;
         struct object_cover cover = all->object_covers[atom.a];
         for (uint32_t k = 0; k < cover.n_names; k++)
-            if (keys_add(all, m, cover.names[k]) != 0)
+            if (schema_keys_add(all, m, cover.names[k]) != 0)
                 return -1;
     }
     return 0;
@@ -112,7 +112,7 @@ static int fill(struct schemas *all, struct object_keys *m)
         struct atom atom = all->atoms[m->of->atoms[i]];
         struct object_key *key = NULL;
         if (atom.kind == A_HAS || atom.kind == A_LACKS || atom.kind == A_IF_HAS)
-            key = keys_find(m, atom.a);
+            key = schema_keys_find(m, atom.a);
         if ((atom.kind == A_HAS || atom.kind == A_IF_HAS) && key != NULL) {
             key->required |= atom.kind == A_HAS;
             key->value = schema_and(all, key->value, atom.e);
@@ -135,7 +135,7 @@ static int fill(struct schemas *all, struct object_keys *m)
     }
     for (uint32_t i = 0; i < m->n; i++) {
         struct object_key *key = &m->each[i];
-        int found = key->forbidden ? 0 : keys_sat(all, m, key->value);
+        int found = key->forbidden ? 0 : schema_keys_sat(all, m, key->value);
         if (found < 0)
             return -1;
         key->forbidden = found == 0;
@@ -155,7 +155,7 @@ static int depend(struct schemas *all, struct object_keys *m)
             struct atom atom = all->atoms[m->of->atoms[i]];
             if (atom.kind != A_DEPENDS)
                 continue;
-            struct object_key *a = keys_find(m, atom.a), *b = keys_find(m, atom.b);
+            struct object_key *a = schema_keys_find(m, atom.a), *b = schema_keys_find(m, atom.b);
             if (a->required && !b->required)
                 b->required = again = true;
             if (b->forbidden && !a->forbidden)
@@ -184,8 +184,8 @@ static uint32_t closure(struct schemas *all, const struct object_keys *m, uint32
             const struct atom *atom = &all->atoms[m->of->atoms[i]];
             if (atom->kind != A_DEPENDS)
                 continue;
-            size_t a = (size_t)(keys_find(m, atom->a) - m->each);
-            size_t b = (size_t)(keys_find(m, atom->b) - m->each);
+            size_t a = (size_t)(schema_keys_find(m, atom->a) - m->each);
+            size_t b = (size_t)(schema_keys_find(m, atom->b) - m->each);
             if (in[a] && !in[b]) {
                 in[b] = again = true;
                 n++;
@@ -344,14 +344,14 @@ static int whole(struct schemas *all, struct object_keys *m, struct object_shape
         result = depend(all, m);
     if (result != 1 || (!full || (out == NULL && m->n_witnesses == 0 && m->min <= m->n_required)))
         return result;
-    result = keys_classes(all, m);
+    result = schema_keys_classes(all, m);
     if (result == 1)
         result = make_room(all, m);
     for (uint32_t i = 0; result == 1 && i < m->of->n; i++)
         if (all->atoms[m->of->atoms[i]].kind == A_WITNESS)
-            return keys_witness(all, m, i, out);
+            return schema_keys_witness(all, m, i, out);
     if (result == 1 && m->n_witnesses > 1 && m->max - m->n_required < m->n_witnesses)
-        return keys_share(all, m, out);
+        return schema_keys_share(all, m, out);
     if (result == 1)
         result = fit(m);
     return result == 1 && out != NULL ? add_shape(all, m, out) : result;

@@ -28,7 +28,7 @@ static int with(struct schemas *all, const struct object_keys *m, uint32_t at, u
     return result;
 }
 
-int keys_witness(struct schemas *all, struct object_keys *m, uint32_t at, struct object_shapes *out)
+int schema_keys_witness(struct schemas *all, struct object_keys *m, uint32_t at, struct object_shapes *out)
 {
     struct atom atom = all->atoms[m->of->atoms[at]];
     bool any = false, maybe = false;
@@ -49,7 +49,7 @@ int keys_witness(struct schemas *all, struct object_keys *m, uint32_t at, struct
         one.r = schema_string_and(all, m->classes[i].keys, atom.r);
         if (one.r == REGEX_NONE)
             continue;
-        int found = keys_sat(all, m, schema_and(all, m->classes[i].value, atom.e));
+        int found = schema_keys_sat(all, m, schema_and(all, m->classes[i].value, atom.e));
         if (found > 0)
             found = with(all, m, at, at, &one, 1, out, &maybe);
         if (found < 0)
@@ -61,7 +61,7 @@ int keys_witness(struct schemas *all, struct object_keys *m, uint32_t at, struct
     return any ? 1 : maybe ? 2 : 0;
 }
 
-int keys_share(struct schemas *all, struct object_keys *m, struct object_shapes *out)
+int schema_keys_share(struct schemas *all, struct object_keys *m, struct object_shapes *out)
 {
     bool any = false, maybe = false;
     for (uint32_t i = 0; i < m->of->n; i++)

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "base/size.h"
 #include "server/answer.h"
 #include "server/budget.h"
@@ -47,10 +48,11 @@ struct completion {
     struct answer_head head;
     int32_t *tokens; /* [n_tokens] of the prompt */
     size_t n_tokens, max_tokens;
-    float scales[MAX_ADAPTERS]; /* of the model's adapters */
-    double told;                /* when progress was last sent */
-    atomic_bool over;           /* canceled, or failed */
-    atomic_bool gone;           /* the client disconnected */
+    float scales[MAX_ADAPTERS];         /* of the model's adapters */
+    struct kept_constraint *constraint; /* NULL: the answer may be anything */
+    double told;                        /* when progress was last sent */
+    atomic_bool over;                   /* canceled, or failed */
+    atomic_bool gone;                   /* the client disconnected */
 
     pthread_mutex_t lock;
     struct api_error failure; /* of the first choice that failed */
@@ -345,6 +347,8 @@ static int generate(struct choice *choice)
         .on_call = on_call,
         .on_arguments = on_arguments,
         .arg = choice,
+        .constraint = constraints_of(c->constraint),
+        .no_logits = !c->request.logprobs,
     };
     choice->result.size = sizeof choice->result;
     int status = g.sampling == NULL
@@ -448,6 +452,25 @@ static int make_prompt(struct completion *c, struct api_error *err)
     return 0;
 }
 
+/* Compiles what the answer has to be, if anything. The text is read once more, as JSON perhaps. */
+static int take_constraint(struct completion *c, struct api_error *err)
+{
+    const struct server *s = c->server;
+    const struct constraint_request *r = &c->request.constraint;
+    struct llama3_error error = {.size = sizeof error};
+    if (r->field == NULL)
+        return 0;
+    const char *text = r->text.data != NULL ? r->text.data : "";
+    uint64_t bytes = json_cost(text, r->text.size) + r->text.size;
+    if (share_take(c->work->memory, bytes, &error) == 0)
+        c->constraint = constraints_take(s->constraints, c->work->user, r, &error);
+    if (c->constraint != NULL)
+        return 0;
+    if (error.code == LLAMA3_EINPUT)
+        return api_error_set(err, 400, NULL, r->field, "%s", error.message);
+    return api_error_from(err, &error, s->model_path, s->model_id);
+}
+
 static int prepare(struct completion *c, struct api_error *err)
 {
     const struct server *s = c->server;
@@ -477,6 +500,8 @@ static int prepare(struct completion *c, struct api_error *err)
         c->choices[i].index = i;
     }
     status = adapters_choose(s, &c->request, c->scales, &c->head.model_id, err);
+    if (status == 0)
+        status = take_constraint(c, err);
     if (status == 0)
         status = make_prompt(c, err);
     api_request_free_texts(&c->request);
@@ -645,6 +670,7 @@ void completion_run(const struct work *work)
         buf_free(&c->choices[i].calls);
         buf_free(&c->choices[i].logprobs);
     }
+    constraints_give(c->server->constraints, c->constraint);
     api_request_free(&c->request);
     llama3_free(c->tokens);
     pthread_mutex_destroy(&c->lock);

@@ -169,6 +169,7 @@ void api_request_free(struct api_request *r)
     json_decref(r->stop_value);
     buf_free(&r->tools);
     buf_free(&r->callable);
+    buf_free(&r->constraint.text);
     llama3_sampling_close(r->sampling);
     *r = (struct api_request){0};
 }

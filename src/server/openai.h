@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "llama3.h"
+#include "server/constraints.h"
 
 enum { MAX_CHOICES = 8, MAX_STOPS = 16, MAX_TOP_LOGPROBS = 20, MAX_BIASES = 1024 };
 
@@ -68,6 +69,7 @@ struct api_request {
     json_t *stop_value; /* holds the strings */
     const char *stop[MAX_STOPS];
     size_t n_stop;
+    struct constraint_request constraint; /* of the answer's text */
     bool stream, include_usage;
     bool logprobs;
     size_t top_logprobs;

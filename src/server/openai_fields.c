@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * openai_fields.c: the fields of the API: which requests have them, how each is read, and what it
- * may hold. Those with texts are read by openai_prompt.c.
+ * may hold. Those with texts are read by openai_prompt.c, those of constraints by
+ * openai_constraint.c.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -229,15 +230,6 @@ static int read_lora(const struct parser *p, const char *name, const json_t *val
     return 0;
 }
 
-/* Only {"type": "text"}, which is what the answer is anyway. */
-static int read_response_format(const struct parser *p, const char *name, const json_t *value)
-{
-    const char *type = json_string_value(json_object_get(value, "type"));
-    if (type != NULL && strcmp(type, "text") == 0 && json_object_size(value) == 1)
-        return 0;
-    return parser_refuse(p, "unsupported_parameter", name, "only the type \"text\" is supported");
-}
-
 /* Taken as long as it asks for nothing: false, "", or an empty list. */
 static int read_nothing(const struct parser *p, const char *name, const json_t *value)
 {
@@ -289,7 +281,14 @@ static const struct field {
     {"logprobs", API_COMPLETION, READ(read_text_logprobs)},
     {"top_logprobs", API_CHAT, SIZE(top_logprobs, 0, MAX_TOP_LOGPROBS)},
     {"logit_bias", BOTH, READ(read_logit_bias)},
-    {"response_format", API_CHAT, READ(read_response_format)},
+    {"response_format", BOTH, READ(parser_response_format)},
+    {"structured_outputs", BOTH, READ(parser_structured_outputs)},
+    {"guided_json", BOTH, READ(parser_guided)},
+    {"guided_regex", BOTH, READ(parser_guided)},
+    {"guided_choice", BOTH, READ(parser_guided)},
+    {"guided_grammar", BOTH, READ(parser_guided)},
+    {"grammar", BOTH, READ(parser_guided)},
+    {"json_schema", BOTH, READ(parser_guided)},
     {"tools", API_CHAT | API_TEMPLATE, READ(parser_tools)},
     {"functions", API_CHAT, READ(read_nothing)},
     {"tool_choice", API_CHAT, READ(parser_tool_choice)},

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * openai_parts.h: what the files that parse a request share: openai.c (the request),
- * openai_fields.c (its fields) and openai_prompt.c (messages and prompts); for no one else.
+ * openai_fields.c (its fields), openai_prompt.c (messages and prompts) and openai_constraint.c
+ * (what the answer has to be); for no one else.
  */
 #ifndef SERVER_OPENAI_PARTS_H
 #define SERVER_OPENAI_PARTS_H
@@ -24,9 +25,12 @@ int parser_no_memory(const struct parser *p);
 /* Reads every field of request->root, and refuses those that such a request doesn't have. */
 int parser_fields(const struct parser *p);
 
-/* Two of these fields. Texts stay in request->root. */
+/* Some of these fields. Texts of the first two stay in request->root. */
 int parser_messages(const struct parser *p, const char *name, const json_t *value);
 int parser_prompt(const struct parser *p, const char *name, const json_t *value);
+int parser_response_format(const struct parser *p, const char *name, const json_t *value);
+int parser_guided(const struct parser *p, const char *name, const json_t *value);
+int parser_structured_outputs(const struct parser *p, const char *name, const json_t *value);
 
 /* openai_tools.c: tools, and which may be called, both kept as text; calls of a message, checked.
  */

@@ -593,7 +593,8 @@ int server_start(struct server *s, struct llama3_model *model, struct llama3_err
         s->slots != NULL
             ? prefills_open(model, s->options.share_prefixes ? NULL : s->options.keys, err)
             : NULL;
-    if (s->prefills == NULL)
+    s->constraints = s->prefills != NULL ? constraints_open(model, err) : NULL;
+    if (s->constraints == NULL)
         return -1;
     llama3_model_keep_prefixes(model, s->kv_limit);
     pthread_mutex_lock(&s->lock);
@@ -646,6 +647,7 @@ void server_close(struct server *s)
         return;
     http_close(s->http);
     prefills_close(s->prefills);
+    constraints_close(s->constraints);
     slots_close(s->slots);
     llama3_sampling_close(s->sampling);
     free(s->model_id);

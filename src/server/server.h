@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "server/budget.h"
+#include "server/constraints.h"
 #include "server/http.h"
 #include "server/metrics.h"
 #include "server/openai.h"
@@ -39,6 +40,7 @@ struct server {
     /* Set once, before `model`, and then constant. */
     struct prefills *prefills;
     struct slots *slots;
+    struct constraints *constraints;
     const char *model_path;
     char *model_id;
     struct budget requests;

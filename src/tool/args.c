@@ -151,6 +151,7 @@ static int read_system(struct args *args)
         return say_usage("--system: expected a file after '@', found nothing");
     if (twice)
         return say_usage("stdin can be read once, by --system @- or by --file -");
+    args->system_is_stdin = strcmp(path, "-") == 0;
     int status = text_read(path, &args->system_text);
     text_drop_newline(&args->system_text);
     args->system = args->system_text.size > 0 ? args->system_text.data : NULL;
@@ -159,6 +160,13 @@ static int read_system(struct args *args)
     if (status == STATUS_OK && args->system == NULL)
         return say_error("--system: %s holds no text", path);
     return status;
+}
+
+/* Whether stdin is, or will be, read as a text. */
+static bool reads_stdin(const struct args *args)
+{
+    return option_texts_has(&args->files, "-") || args->system_is_stdin ||
+           (args->files.n == 0 && args->prompt == NULL && isatty(STDIN_FILENO) == 0);
 }
 
 /* ---- words that are no options: a prompt ----------------------------------------------------- */
@@ -224,6 +232,7 @@ void args_free(struct args *args)
     buf_free(&args->system_text);
     free(args->words);
     free(args->stop.items);
+    constraint_free(&args->constraint);
     free(args->model.loras.items);
     template_free(&args->template);
 }
@@ -242,6 +251,7 @@ bool args_begin(struct args *args, int argc, char **argv, int *status)
         GPU_OPTIONS(&args->gpu),
         OPT_GROUP("Answer (defaults come from the checkpoint; these where it has none)",
                   answer_option_specs, args),
+        CONSTRAINT_OPTIONS(&args->constraint),
         OPT_GROUP("Output", output_specs, args),
     };
     const char **words = calloc((size_t)argc + 1, sizeof *words);
@@ -251,6 +261,7 @@ bool args_begin(struct args *args, int argc, char **argv, int *status)
         .operand = "a prompt is given with --prompt",
         .operands = words,
         .max_operands = words != NULL ? (size_t)argc : 0,
+        .min_operands = SIZE_MAX, /* a word after --json belongs to the prompt */
         .groups = groups,
         .n = sizeof groups / sizeof *groups,
     };
@@ -267,6 +278,8 @@ bool args_begin(struct args *args, int argc, char **argv, int *status)
         *status = kv_cache_limit(&args->cache_bytes);
     if (*status == STATUS_OK)
         *status = read_system(args);
+    if (*status == STATUS_OK)
+        *status = constraint_read(&args->constraint, reads_stdin(args));
     if (*status == STATUS_OK)
         *status = template_read(&args->template);
     return *status == STATUS_OK;

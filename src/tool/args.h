@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "llama3.h"
+#include "tool/constraint_options.h"
 #include "tool/gpu_options.h"
 #include "tool/model_path.h"
 #include "tool/options.h"
@@ -21,8 +22,9 @@ struct args {
     const char *prompt, *session, *system;
     struct option_texts files;
     struct buf system_text; /* where --system @FILE was read to */
-    const char *image;      /* always refused */
-    char *words;            /* those of the command line that are the prompt; NULL: none */
+    bool system_is_stdin;
+    const char *image; /* always refused */
+    char *words;       /* those of the command line that are the prompt; NULL: none */
     bool raw, no_history;
     /* how it is answered: of a sampling the texts that llama3_sampling_set() takes; NULL, 0: not
      * given */
@@ -31,6 +33,7 @@ struct args {
     char random_seed[24]; /* where none is given */
     size_t max_tokens;
     struct option_texts stop;
+    struct constraint_args constraint;
     /* what is shown */
     int no_repeat_stop; /* bool */
     int think;          /* enum think */

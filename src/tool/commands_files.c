@@ -136,20 +136,25 @@ enum turn command_model(struct chat *chat, char *argument)
     struct llama3_model *model = opening_model(chat->args, &status);
     interrupt_end();
     struct llama3_session *session = NULL;
+    struct llama3_constraint *constraint = NULL;
     chat->args->model.path = before;
     free(path);
     if (model != NULL && can_chat(chat, model) &&
+        constraint_make(&chat->args->constraint, model, &constraint) == STATUS_OK &&
         (session = llama3_session_open(model, &err)) == NULL)
         say_failure(&err);
     if (session == NULL) {
+        llama3_constraint_close(constraint);
         llama3_model_close(model);
         say_error("the model is as it was: %s", llama3_model_info(c->model)->path);
         return TURN_ANSWERED;
     }
     const struct llama3_info *info = llama3_model_info(model);
     llama3_session_close(c->session);
+    llama3_constraint_close(c->constraint);
     llama3_model_close(c->model);
     c->session = session;
+    c->constraint = constraint;
     c->model = model;
     chat->last = (struct llama3_result){.size = sizeof chat->last};
     say_error("%s answers from here on, with a context of %zu tokens", info->path, info->context);

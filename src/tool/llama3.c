@@ -91,9 +91,12 @@ static int run_with(struct args *args, struct session_file *file, const struct b
     } else if ((c.session = llama3_session_open(model, &err)) == NULL) {
         status = say_failure(&err);
     } else {
-        status = text != NULL ? answer(&c, text->data) : chat(&c, args);
+        status = constraint_make(&args->constraint, model, &c.constraint);
+        if (status == STATUS_OK)
+            status = text != NULL ? answer(&c, text->data) : chat(&c, args);
         llama3_history_free(c.history);
         llama3_session_close(c.session);
+        llama3_constraint_close(c.constraint);
     }
     llama3_model_close(c.model); /* a chat may have opened another one */
     return status;

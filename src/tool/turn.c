@@ -125,17 +125,22 @@ static void note_repeats(const struct recollection *said, size_t passage)
              (int)shown, text + begin, length > SHOWN ? "..." : "");
 }
 
-/* Notes that an answer was cut: it looks like a whole one. */
-static void note_length(const struct conversation *c, const struct llama3_result *result)
+/* Says that an answer was cut, which looks like a whole one. One that had to have a form has none:
+ * that is an error. */
+static void say_length(const struct conversation *c, const struct llama3_result *result)
 {
     size_t context = llama3_model_info(c->model)->context;
-    if (result->finish != LLAMA3_FINISH_LENGTH)
-        return;
+    const char *option = c->constraint != NULL ? c->args->constraint.option : NULL;
+    char how[128];
     if (result->prompt_tokens + result->answer_tokens >= context)
-        say_note("the answer was cut: the context of %zu tokens is full (--ctx)", context);
+        snprintf(how, sizeof how, "cut: the context of %zu tokens is full (--ctx)", context);
     else
-        say_note("the answer was cut after %zu token%s (--max-tokens)", result->answer_tokens,
+        snprintf(how, sizeof how, "cut after %zu token%s (--max-tokens)", result->answer_tokens,
                  result->answer_tokens == 1 ? "" : "s");
+    if (option != NULL)
+        say_error("the answer is not what --%s asks for, as it was %s", option, how);
+    else
+        say_note("the answer was %s", how);
 }
 
 static enum turn failed(const struct llama3_error *err)
@@ -166,6 +171,7 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
         .on_thought = thinks ? on_thought : NULL,
         .on_prompt = on_prompt,
         .arg = &listener,
+        .constraint = c->constraint,
     };
     char seed[32] = "";
     int rc;
@@ -201,9 +207,14 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
         buf_clear(&said->text);
         return TURN_FAILED;
     }
-    note_length(c, &result);
+    bool cut = result.finish == LLAMA3_FINISH_LENGTH;
+    if (cut)
+        say_length(c, &result);
     if (listener.passage > 0)
         note_repeats(said, listener.passage);
+    if (listener.passage > 0 && c->constraint != NULL)
+        say_error("the answer is not what --%s asks for, as it was ended before (--repeat-stop)",
+                  c->args->constraint.option);
     if (hidden && !interrupted)
         say_note("the answer ended within its thoughts, which --think hide leaves out");
     if (args->stats || (args->verbose && c->label[0] == '\0'))
@@ -213,7 +224,9 @@ static enum turn print_answer(const struct conversation *c, const int32_t *promp
     /* "^C" stands in the terminal's line; terminal_answer_end() ended it only after other words. */
     if (interrupted && !in_line && isatty(STDERR_FILENO))
         fputc('\n', stderr);
-    return interrupted ? TURN_INTERRUPTED : TURN_ANSWERED;
+    return interrupted                                              ? TURN_INTERRUPTED
+           : c->constraint != NULL && (cut || listener.passage > 0) ? TURN_UNFINISHED
+                                                                    : TURN_ANSWERED;
 }
 
 /* ---- the turn ------------------------------------------------------------------------------ */
@@ -280,7 +293,7 @@ enum turn conversation_turn(const struct conversation *c, const char *question)
         return failed(&err);
     recollect_text(&said, "", 0);
     enum turn turn = answer_history(c, &said);
-    if (said.text.size == 0 && turn != TURN_ANSWERED)
+    if (said.text.size == 0 && turn != TURN_ANSWERED && turn != TURN_UNFINISHED)
         llama3_history_truncate(c->history, before);
     else
         turn = keep_answer(c, &said.text, turn);

@@ -11,10 +11,11 @@ struct conversation {
     struct llama3_model *model;
     struct llama3_session *session;
     struct llama3_history *history;
-    struct session_file *file;  /* --session; NULL: it is not kept */
-    bool raw;                   /* no chat template: the answer continues the question */
-    const char *label;          /* on stderr, before an answer */
-    double open_seconds;        /* that opening the model took */
+    struct llama3_constraint *constraint; /* of every answer; NULL: none */
+    struct session_file *file;            /* --session; NULL: it is not kept */
+    bool raw;                             /* no chat template: the answer continues the question */
+    const char *label;                    /* on stderr, before an answer */
+    double open_seconds;                  /* that opening the model took */
     struct llama3_result *last; /* filled in after an answer; NULL: nobody wants to know */
 };
 
@@ -22,6 +23,7 @@ enum turn {
     TURN_ANSWERED,
     TURN_INTERRUPTED, /* by ^C; what was said until then is kept */
     TURN_NO_ROOM,     /* the context is full; an error is on stderr */
+    TURN_UNFINISHED,  /* cut before it was what --json and the like ask for, which is said; kept */
     TURN_UNSAVED,     /* answered, but the session's file has none of it; an error is on stderr */
     TURN_FAILED       /* an error is on stderr, unless nobody reads stdout any more */
 };

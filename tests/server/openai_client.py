@@ -4,10 +4,14 @@
 thoughts: those of a model whose template ends with "<think>\\n", closes it at once if enable_thinking is
 false, and writes earlier thoughts.
 """
+import enum
+import json
+import re
 import sys
 import threading
 
 import openai
+import pydantic
 
 url = sys.argv[1]
 key = sys.argv[2] if len(sys.argv) > 2 else "none"
@@ -18,6 +22,53 @@ question = [{"role": "user", "content": "What is the capital of France?"}]
 def ask(**fields):
     fields = {"model": "any", "messages": question, "temperature": 0, "max_tokens": 24} | fields
     return client.chat.completions.create(**fields)
+
+
+class Country(str, enum.Enum):
+    FRANCE = "France"
+    ITALY = "Italy"
+
+
+class City(pydantic.BaseModel):
+    name: str = pydantic.Field(max_length=20)
+    country: Country
+    inhabitants: int = pydantic.Field(ge=0, le=99_999_999)
+    districts: list[str] = pydantic.Field(max_length=3)
+    is_capital: bool
+    note: str | None
+
+
+def forms():
+    """Answers of a form: parsed by the client, and by each field that asks for one."""
+    fields = {"model": "any", "messages": question, "temperature": 0, "max_tokens": 600}
+    answer = client.chat.completions.parse(response_format=City, **fields)
+    city = answer.choices[0].message.parsed
+    assert answer.choices[0].finish_reason == "stop" and isinstance(city, City), answer
+    with client.chat.completions.stream(response_format=City, **fields) as stream:
+        pieces = [event.delta for event in stream if event.type == "content.delta"]
+        assert "".join(pieces) == answer.choices[0].message.content
+        assert stream.get_final_completion().choices[0].message.parsed == city
+    cut = ask(response_format={"type": "json_object"}, max_tokens=2).choices[0]
+    assert cut.finish_reason == "length"
+    for extra, expected in (
+            ({"guided_json": City.model_json_schema()}, None),
+            ({"json_schema": City.model_json_schema()}, None),
+            ({"structured_outputs": {"json": City.model_json_schema()}}, None),
+            ({"guided_regex": "[0-9]{4}-[0-9]{2}"}, "[0-9]{4}-[0-9]{2}"),
+            ({"structured_outputs": {"regex": "[a-c]{3}"}}, "[a-c]{3}"),
+            ({"guided_choice": ["Paris", "Rome"]}, "Paris|Rome"),
+            ({"structured_outputs": {"choice": ["Paris", "Rome"]}}, "Paris|Rome"),
+            ({"grammar": 'root ::= ("a" | "b"){2} "."'}, "[ab]{2}\\."),
+            ({"guided_grammar": 'start: WORD "!"\nWORD: /[a-z]{2,5}/'}, "[a-z]{2,5}!"),
+            ({"structured_outputs": {"grammar": 'root ::= "x" [0-9]'}}, "x[0-9]")):
+        for _ in range(2):  # compiled, and found compiled
+            text = ask(extra_body=extra, max_tokens=600).choices[0].message.content
+            assert re.fullmatch(expected, text) if expected else City.model_validate_json(text), text
+        text = client.completions.create(model="any", prompt="Paris", max_tokens=600, extra_body=extra,
+                                         n=2).choices[1].text
+        assert re.fullmatch(expected, text) if expected else City.model_validate_json(text), text
+    assert isinstance(json.loads(ask(response_format={"type": "json_object"}, max_tokens=2000).choices[0]
+                                 .message.content), dict)
 
 
 def models():
@@ -102,7 +153,10 @@ def errors():
     assert error.param == "temperature" and error.type == "invalid_request_error"
     error = refused(openai.BadRequestError, messages=[{"role": "user", "content": "word " * 50000}])
     assert error.code == "context_length_exceeded"
-    assert refused(openai.BadRequestError, response_format={"type": "json_object"}).param == "response_format"
+    schema = {"type": "object", "properties": {"when": {"type": "string", "pattern": "(?=a)b"}}}
+    error = refused(openai.BadRequestError, response_format={
+        "type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+    assert error.param == "response_format" and "/properties/when" in error.message, error
     try:
         client.models.retrieve("other")
         raise AssertionError("a model that isn't there was found")
@@ -163,6 +217,7 @@ logprobs()
 stops(text)
 seeds()
 completions()
+forms()
 errors()
 retries()
 print("the openai client", openai.__version__, "finds nothing wrong")
