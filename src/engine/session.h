@@ -21,7 +21,7 @@ struct session_model {
     enum llama3_kv_type kv_type;
     const struct tokenizer *tokenizer;
     const struct tool_form *tool_form; /* how it writes calls */
-    const int32_t *stop_ids; /* [n_stop_ids] ascending */
+    const int32_t *stop_ids;           /* [n_stop_ids] ascending */
     size_t n_stop_ids;
     const struct lora *loras; /* [n_loras] */
     size_t n_loras;

@@ -28,7 +28,8 @@ static int with(struct schemas *all, const struct object_keys *m, uint32_t at, u
     return result;
 }
 
-int schema_keys_witness(struct schemas *all, struct object_keys *m, uint32_t at, struct object_shapes *out)
+int schema_keys_witness(struct schemas *all, struct object_keys *m, uint32_t at,
+                        struct object_shapes *out)
 {
     struct atom atom = all->atoms[m->of->atoms[at]];
     bool any = false, maybe = false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Made by scripts/make-unicode-tables from tokenizers 0.23.3; not to be edited. Its regex engine knows
- * Unicode 16.0.
+ * Made by scripts/make-unicode-tables from tokenizers 0.23.3; not to be edited. Its regex engine
+ * knows Unicode 16.0.
  */
 #include "text/unicode.h"
 
