@@ -402,6 +402,31 @@ def cut_adapter(name, rank=2):
     return gguf(version, kvs, cut)
 
 
+# enum constraint_kind, and the text
+CONSTRAINTS = [
+    (0, ""), (1, ""),
+    (2, """{"type": "object", "properties": {"name": {"type": "string", "minLength": 1,
+        "maxLength": 5}, "n": {"type": "integer", "minimum": -3, "maximum": 120}},
+        "required": ["name"], "additionalProperties": false}"""),
+    (2, """{"$ref": "#/$defs/n", "$defs": {"n": {"anyOf": [{"type": "null"}, {"type": "array",
+        "prefixItems": [{"const": 1}], "items": {"$ref": "#/$defs/n"}, "maxItems": 3}]}}}"""),
+    (2, """{"type": "object", "patternProperties": {"^a": {"type": "number", "multipleOf": 0.5}},
+        "propertyNames": {"maxLength": 4}, "minProperties": 1, "maxProperties": 3,
+        "dependentRequired": {"a": ["b"]}}"""),
+    (2, """{"type": "array", "items": {"enum": [1, "a", null, 1.5]}, "uniqueItems": true,
+        "contains": {"const": "a"}, "minItems": 2}"""),
+    (2, """{"oneOf": [{"type": "integer"}, {"type": "number", "minimum": 2.25}],
+        "not": {"const": 7}}"""),
+    (2, """{"if": {"properties": {"k": {"const": 1}}}, "then": {"required": ["a"]},
+        "else": {"required": ["b"]}, "type": "object"}"""),
+    (2, """{"type": "string", "format": "date-time", "pattern": "Z$"}"""),
+    (3, "(ab|c)+\\b ?[\\p{Lu}\\d]{2,3}"), (4, """["yes", "no", "not sure"]"""),
+    (5, """root ::= "a" root "b" | root "+" n | n\nn ::= [0-9]{1,3}"""),
+    (6, """start: WORD "=" value\nWORD: /[a-z]+/\nvalue: %json {"type": "boolean"}
+        %ignore / +/"""),
+]  # fmt: skip
+
+
 def corpus(quantize):
     """Names of files to their bytes."""
     files = {}
@@ -536,6 +561,8 @@ def corpus(quantize):
     files["repo/ggufs"] = listed(
         "M-Q4_K_M.gguf", "M-UD-Q4_K_XL.gguf", "Q8_0/M-Q8_0-00001-of-00002.gguf", "mmproj-F16.gguf",
         "Q8_0/M-Q8_0-00002-of-00002.gguf") + b"\0q4_k_m\0Q8_0/\0[!a]*-?0001*"  # fmt: skip
+    for i, (kind, text) in enumerate(CONSTRAINTS):
+        files[f"constraint/{i:02}"] = b"%d%s\0" % (kind, text.encode()) + bytes(range(i, 256, 5))
     files["repo/names"] = listed("a", "a-b", "A/b", "..x", "\u6a21.json", "con.json", "~") + b"\0\0*"
     return files
 
