@@ -271,7 +271,8 @@ static void write_anew(struct grammar *grammar, const struct facts *facts)
     for (uint32_t i = 0; i < old; i++)
         free(nodes->rules[i].name);
     nodes->n_rules -= old;
-    memmove(nodes->rules, nodes->rules + old, nodes->n_rules * sizeof *nodes->rules);
+    if (nodes->n_rules > 0)
+        memmove(nodes->rules, nodes->rules + old, nodes->n_rules * sizeof *nodes->rules);
     for (uint32_t i = 0; i < nodes->n_rules; i++)
         nodes->all[nodes->rules[i].rule].b = i;
     node_map_free(&c.clean);

@@ -7,14 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/size.h"
 #include "base/utf8.h"
 
 bool read_open(struct grammar_reader *reader)
 {
+    enum { FIRST = 64 };
     reader->failed = false;
-    if (hash_table_open(&reader->table, 64))
+    reader->all = size_alloc(FIRST, sizeof *reader->all); /* lists on the stack begin somewhere */
+    reader->room = FIRST;
+    if (reader->all != NULL && hash_table_open(&reader->table, FIRST))
         return true;
-    read_memory(reader, 64 * sizeof *reader->table.slots);
+    read_memory(reader, FIRST * sizeof *reader->table.slots);
     return false;
 }
 
