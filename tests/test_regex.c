@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "failing.h"
 #include "grammar/regex.h"
 #include "run.h"
@@ -570,6 +571,259 @@ START_TEST(test_pattern_errors)
 }
 END_TEST
 
+/* ---- what any text may become ------------------------------------------------------------ */
+
+/* Texts of so many characters, of one to four bytes, the i-th of 5^n. */
+static size_t text_of(char *text, uint32_t n, uint32_t i)
+{
+    static const char *const chars[] = {"a", "b", "\n", "\xc3\xa4", "\xf0\x9f\x98\x80"};
+    text[0] = '\0';
+    for (; n > 0; n--, i /= 5)
+        strcat(text, chars[i % 5]);
+    return strlen(text);
+}
+
+static void no_more_than_free(regex r, const char *what)
+{
+    uint32_t most = regex_free_chars(all, r);
+    for (uint32_t n = 0, many = 1; n <= 4 && n <= most; n++, many *= 5)
+        for (uint32_t i = 0; i < many; i++) {
+            char text[40];
+            size_t length = text_of(text, n, i);
+            require(after(r, text, length) != REGEX_NONE, "%s: nothing can follow %s of %u", what,
+                    text, most);
+        }
+}
+
+START_TEST(test_free_chars)
+{
+    static const struct {
+        const char *pattern;
+        uint32_t min, max, free;
+    } cases[] = {{"", 0, UINT32_MAX, UINT32_MAX},
+                 {"", 0, 7, 7},
+                 {"", 3, 7, 7},
+                 {"abc", 0, UINT32_MAX, UINT32_MAX},
+                 {"abc", 0, 7, 4},
+                 {"abc|[xyz]{2}$", 0, 7, 5},
+                 {"^a", 0, 7, 0},
+                 {"^[a-z]*$", 0, 7, 0},
+                 {"a$", 0, 2, 1}};
+    open_all();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        regex r = regex_parse(all, cases[i].pattern, strlen(cases[i].pattern), REGEX_ECMA, &err);
+        r = regex_and(all, r, regex_text(all, cases[i].min, cases[i].max));
+        ck_assert_msg(regex_free_chars(all, r) == cases[i].free, "%s: %u", cases[i].pattern,
+                      regex_free_chars(all, r));
+        no_more_than_free(r, cases[i].pattern);
+        regex a = after(r, "a", 1);
+        if (a != REGEX_NONE)
+            no_more_than_free(a, cases[i].pattern);
+    }
+    /* Keys that aren't taken. */
+    const struct regex_string names[] = {{"a", 1}, {"ab", 2}, {"\xc3\xa4", 2}};
+    regex others = regex_and(all, regex_text(all, 0, UINT32_MAX),
+                             regex_not(all, regex_strings(all, names, NULL, 3)));
+    ck_assert_uint_eq(regex_free_chars(all, others), UINT32_MAX);
+    ck_assert_uint_eq(regex_free_chars(all, after(others, "a", 1)), UINT32_MAX);
+    ck_assert_uint_eq(regex_free_chars(all, after(others, "\xc3", 1)), 0);
+    no_more_than_free(regex_and(all, regex_text(all, 0, 2), others), "short ones");
+    ck_assert_uint_eq(regex_free_chars(all, REGEX_NONE), 0);
+    close_all();
+    for (uint32_t round = 0; round < 2000; round++) {
+        seed = round + 5000;
+        open_all();
+        regex r = random_expression(3).r,
+              text = regex_text(all, draw(3), draw(2) == 0 ? UINT32_MAX : 3);
+        switch (draw(4)) {
+        case 0:
+            r = regex_and(all, text, regex_not(all, r));
+            break;
+        case 1:
+            r = regex_or(all, regex_concat(all, text, r), random_expression(2).r);
+            break;
+        case 2:
+            r = regex_and(all, text, regex_concat(all, regex_text(all, 0, UINT32_MAX), r));
+            break;
+        default:
+            r = regex_and(all, regex_concat(all, regex_text(all, 0, UINT32_MAX), r),
+                          regex_not(all, random_strings().r));
+        }
+        if (r != REGEX_NONE)
+            no_more_than_free(r, "a random one");
+        regex b = r == REGEX_NONE ? r : after(r, "b", 1);
+        if (b != REGEX_NONE)
+            no_more_than_free(b, "behind b");
+        close_all();
+    }
+}
+END_TEST
+
+START_TEST(test_first_chars)
+{
+    static const char *const several[] = {"^[a-cx\\u00e4\\u0800-\\uffff\\u{10000}\\u{10ffff}]",
+                                          "^[^a]", "^\\p{Greek}", "^(?!b)[a-c]", "^\\p{L}\\d"};
+    open_all();
+    for (size_t i = 0; i < sizeof several / sizeof *several; i++) {
+        uint32_t ranges[2000][2];
+        regex r = regex_parse(all, several[i], strlen(several[i]), REGEX_ECMA, &err);
+        size_t n = regex_first_chars(all, r, ranges, 2000), at = 0;
+        ck_assert_uint_gt(n, 0);
+        ck_assert_uint_lt(n, 2000);
+        ck_assert_uint_eq(regex_first_chars(all, r, ranges, 1), n);
+        for (uint32_t c = 0; c < 0x110000; c++) {
+            uint8_t bytes[4];
+            if (c >= 0xd800 && c < 0xe000)
+                continue;
+            size_t length = (size_t)utf8_encode(c, bytes);
+            while (at < n && ranges[at][1] < c)
+                at++;
+            bool in = at < n && ranges[at][0] <= c;
+            require((after(r, bytes, length) != REGEX_NONE) == in, "%s: U+%04X", several[i], c);
+        }
+    }
+    ck_assert_uint_eq(regex_first_chars(all, REGEX_EMPTY, NULL, 0), 0);
+    close_all();
+}
+END_TEST
+
+START_TEST(test_tags)
+{
+    const struct regex_string names[] = {{"", 0}, {"ab", 2}, {"abc", 3}, {"b", 1}};
+    const uint32_t tags[] = {7, 5, 9, 0};
+    open_all();
+    regex r = regex_strings(all, names, tags, 4);
+    ck_assert_uint_eq(regex_tag(all, r), 7);
+    ck_assert_uint_eq(regex_tag(all, after(r, "a", 1)), UINT32_MAX);
+    ck_assert_uint_eq(regex_tag(all, after(r, "ab", 2)), 5);
+    ck_assert_uint_eq(regex_tag(all, after(r, "abc", 3)), 9);
+    ck_assert_uint_eq(regex_tag(all, after(r, "b", 1)), 0);
+    ck_assert_uint_eq(after(r, "c", 1), REGEX_NONE);
+    ck_assert_uint_eq(after(r, "ba", 2), REGEX_NONE);
+    r = regex_strings(all, names, NULL, 4);
+    ck_assert_uint_eq(regex_tag(all, after(r, "abc", 3)), 2);
+    ck_assert_uint_eq(regex_tag(all, regex_text(all, 0, 1)), UINT32_MAX);
+    close_all();
+}
+END_TEST
+
+/* ---- limits ------------------------------------------------------------------------------ */
+
+/* Parses, and walks a text of all bytes, as far as it goes. */
+static void use(const char *pattern, size_t n, size_t steps)
+{
+    all = regexes_open(16 << 20, &err);
+    ck_assert_ptr_nonnull(all);
+    regex r = regex_parse(all, pattern, n, REGEX_ECMA, &err);
+    for (size_t i = 0; i < steps && r != REGEX_NONE; i++)
+        r = regex_step(all, r, (uint8_t)("ab"[i % 2]));
+    ck_assert_uint_le(regexes_memory(all), 16 << 20);
+    if (regexes_failed(all, &err) != 0)
+        ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+    regexes_close(all);
+}
+
+START_TEST(test_hostile)
+{
+    static const char *const patterns_[] = {
+        "^((a{1,1000}){1,1000}){1,1000}$",
+        "^(((a{0,1000}b?){0,1000}){0,1000}){0,4000000000}$",
+        "(a|b)*a(a|b){60}$",
+        "^(?=.*a.{20})(?=.*b.{21})(?=.*a.{22}b)(?!.*b.{23}a).*$",
+        "^(a?){3000}a{3000}$",
+        "^(\\ba{1,1000}){1,1000}$",
+        "^(?:(?:(?:\\b){9}|a{900}){900}\\B){900}$",
+        "(?!(?!(?!(?!(a*b*)*c)*d)*e)*f)*",
+        "^(a*)*(a*)*(a*)*(b*a*)*$",
+        "(((((((((((a?){9}){9}){9}){9}){9}){9}){9}){9}){9}){9}){9}",
+    };
+    for (size_t i = 0; i < sizeof patterns_ / sizeof *patterns_; i++)
+        use(patterns_[i], strlen(patterns_[i]), 2000);
+    enum { LONG = 8 << 20 }; /* bytes */
+    static const char *const repeated_[] = {
+        "a", "a|", "(", "a?", "[a]", "(?=", "a{9}", ".*", "[^a]", "(?i:z)", "\\p{L}"};
+    char *pattern = malloc(LONG + 8);
+    for (size_t i = 0; i < sizeof repeated_ / sizeof *repeated_; i++) {
+        size_t n = strlen(repeated_[i]), at = 0;
+        for (; at + n <= LONG; at += n)
+            memcpy(pattern + at, repeated_[i], n);
+        use(pattern, at, 20);
+        use(pattern, at / 500, 20);
+    }
+    free(pattern);
+}
+END_TEST
+
+START_TEST(test_sticky)
+{
+    all = regexes_open(100000, &err);
+    ck_assert_ptr_nonnull(all);
+    regex r = regex_parse(all, "(a|b)*a(a|b){60}$", 17, REGEX_ECMA, &err);
+    ck_assert_uint_ne(r, REGEX_NONE);
+    for (size_t i = 0; i < 100000 && r != REGEX_NONE; i++)
+        r = regex_step(all, r, (uint8_t)("ab"[i / 3 % 2]));
+    ck_assert_uint_eq(r, REGEX_NONE);
+    ck_assert_int_ne(regexes_failed(all, &err), 0);
+    ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+    ck_assert_str_eq(err.message, "regular expression: expected one whose states fit 100000 bytes, "
+                                  "found one that needs more");
+    ck_assert_uint_eq(regex_text(all, 1, 5), REGEX_NONE);
+    ck_assert_uint_eq(regex_or(all, REGEX_EMPTY, REGEX_EMPTY), REGEX_NONE);
+    ck_assert_uint_eq(regex_number(all, true), REGEX_NONE);
+    ck_assert_uint_eq(regex_count(all, REGEX_EMPTY, 9), 0);
+    ck_assert_uint_eq(regex_format(all, "uri"), REGEX_NONE);
+    regexes_close(all);
+    ck_assert_ptr_null(regexes_open(100, &err));
+    ck_assert_int_eq(err.code, LLAMA3_EINPUT);
+}
+END_TEST
+
+/* Everything, of which some allocation fails. True: none did. */
+static bool everything(void)
+{
+    const struct regex_string names[] = {{"a", 1}, {"ab", 2}};
+    static const char pattern[] = "^(?!.*b.{3}$)(?:\\bx|[\\p{L}a-z]\\b ?)+$";
+    struct collected got = {.n = 0};
+    err = (struct llama3_error){0};
+    all = regexes_open(64 << 20, &err);
+    if (all == NULL) {
+        ck_assert_int_eq(err.code, LLAMA3_ENOMEM);
+        return false;
+    }
+    regex r = regex_parse(all, pattern, strlen(pattern), REGEX_WHOLE, &err);
+    regex s = regex_strings(all, names, names[0].n > 0 ? (uint32_t[]){1, 2} : NULL, 2);
+    r = regex_or(all, r, regex_and(all, s, regex_text(all, 1, 5)));
+    after(r, "a b c", 5);
+    regex_list(all, s, 5, collect, &got);
+    regex_count(all, r, 100);
+    regex_free_chars(all, r);
+    regex n = regex_number_range(all, "-1.5", false, "20", true, NULL);
+    after(regex_and(all, n, regex_multiple_of(all, "0.25", NULL)), "1.25", 4);
+    regex_includes(all, n, regex_format(all, "date"));
+    bool failed = regexes_failed(all, &err) != 0;
+    if (failed)
+        ck_assert_msg(err.code == LLAMA3_ENOMEM, "%s", err.message);
+    regexes_close(all);
+    return !failed;
+}
+
+START_TEST(test_without_memory)
+{
+    size_t failures = 0;
+    for (size_t i = 1;; i++) {
+        fails_in = i;
+        bool worked = everything();
+        bool none = fails_in > 0;
+        fails_in = 0;
+        failures += !worked;
+        if (none)
+            break;
+    }
+    ck_assert_uint_gt(failures, 50);
+    ck_assert(everything());
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("regex");
@@ -580,5 +834,11 @@ int main(void)
     tcase_add_test(tests, test_multiples);
     tcase_add_test(tests, test_patterns);
     tcase_add_test(tests, test_pattern_errors);
+    tcase_add_test(tests, test_free_chars);
+    tcase_add_test(tests, test_first_chars);
+    tcase_add_test(tests, test_tags);
+    tcase_add_test(tests, test_hostile);
+    tcase_add_test(tests, test_sticky);
+    tcase_add_test(tests, test_without_memory);
     return run_tests("regex", tests);
 }

@@ -247,6 +247,8 @@ struct regexes *regexes_open(size_t limit, struct llama3_error *err)
         all->n = 1;
         regex_intern(all, &(struct regex_node){.kind = KIND_EMPTY, .nullable = true, .utf8 = true},
                      NULL, 0);
+    }
+    if (all->n > REGEX_EMPTY) { /* what everything else takes to be there */
         all->anything = re_not(all, REGEX_NONE);
         regex_chars_open(all);
     }

@@ -37,6 +37,24 @@ static enum part part_of(struct char_ranges *ranges, uint32_t first, uint32_t la
                : SOME;
 }
 
+/* A list of bytes with what follows them; neighbours that are followed by the same are one set. */
+struct branches {
+    size_t base; /* of the list, in scratch */
+    struct byte_set set;
+    regex rest; /* behind the set */
+};
+
+static void branch(struct regexes *all, struct branches *b, unsigned byte, regex rest)
+{
+    if (rest != b->rest) {
+        if (b->rest != REGEX_NONE)
+            regex_push(all, re_concat(all, regex_bytes(all, &b->set), b->rest));
+        b->rest = rest;
+        b->set = (struct byte_set){{0}};
+    }
+    byte_set_add(&b->set, byte, byte);
+}
+
 /* What the last `more` bytes may be, of a character in [first, first + 64^more). */
 static regex ends(struct regexes *all, struct char_ranges *ranges, uint32_t first, unsigned more)
 {
@@ -49,7 +67,7 @@ static regex ends(struct regexes *all, struct char_ranges *ranges, uint32_t firs
     default:
         break;
     }
-    size_t base = all->scratch.n;
+    struct branches branches = {.base = all->scratch.n};
     for (unsigned i = 0; i < 64; i++) {
         uint32_t at = first + i * step;
         regex rest = REGEX_EMPTY;
@@ -57,11 +75,10 @@ static regex ends(struct regexes *all, struct char_ranges *ranges, uint32_t firs
             rest = ends(all, ranges, at, more - 1);
         else if (part_of(ranges, at, at) == NO_PART)
             rest = REGEX_NONE;
-        /* Those of one ending become one set of bytes when the list ends. */
-        if (rest != REGEX_NONE)
-            regex_push(all, re_concat(all, re_bytes(all, 0x80 + i, 0x80 + i), rest));
+        branch(all, &branches, 0x80 + i, rest);
     }
-    return re_or_list(all, base);
+    branch(all, &branches, 0, REGEX_NONE);
+    return re_or_list(all, branches.base);
 }
 
 /* n ranges, ascending and without surrogates. */
@@ -69,7 +86,7 @@ static regex of_ranges(struct regexes *all, const uint32_t (*at)[2], size_t n)
 {
     struct char_ranges ranges = {.at = at, .n = n};
     struct byte_set ascii = {0};
-    size_t base = all->scratch.n;
+    struct branches branches = {.base = all->scratch.n};
     for (unsigned byte = 0; byte < 0x80; byte++)
         if (part_of(&ranges, byte, byte) != NO_PART)
             byte_set_add(&ascii, byte, byte);
@@ -78,11 +95,12 @@ static regex of_ranges(struct regexes *all, const uint32_t (*at)[2], size_t n)
         unsigned more = lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
         uint32_t first = (lead & (0x3fu >> more)) << 6 * more;
         ranges.least = least_of[more];
-        regex rest = ends(all, &ranges, first, more);
-        if (rest != REGEX_NONE)
-            regex_push(all, whole(all, re_concat(all, re_bytes(all, lead, lead), rest)));
+        branch(all, &branches, lead, ends(all, &ranges, first, more));
     }
-    return whole(all, re_or_list(all, base));
+    branch(all, &branches, 0, REGEX_NONE);
+    for (size_t i = branches.base; i < all->scratch.n; i++)
+        whole(all, ((regex *)all->scratch.items)[i]);
+    return whole(all, re_or_list(all, branches.base));
 }
 
 size_t regex_tidy(uint32_t (*out)[2], const uint32_t (*in)[2], size_t n)
@@ -121,7 +139,13 @@ regex regex_chars(struct regexes *all, const uint32_t (*ranges)[2], size_t n)
     uint32_t(*tidied)[2] = regex_alloc(all, n * 2, sizeof *tidied);
     if (tidied == NULL)
         return REGEX_NONE;
-    regex r = of_ranges(all, (const uint32_t(*)[2])tidied, regex_tidy(tidied, ranges, n));
+    size_t kept = regex_tidy(tidied, ranges, n);
+    uint64_t hash = hash_bytes(&all->key, tidied, kept * sizeof *tidied, NULL, 0);
+    struct regex_class *known = &all->classes[hash % REGEX_CLASSES];
+    regex r = known->hash == hash ? known->r : (regex)REGEX_NONE;
+    if (r == REGEX_NONE)
+        r = of_ranges(all, (const uint32_t(*)[2])tidied, kept);
+    *known = (struct regex_class){hash, r};
     regex_release(all, tidied, n * 2 * sizeof *tidied);
     return r;
 }

@@ -36,7 +36,9 @@ void pattern_invert(struct pattern *p, size_t from)
 
 regex pattern_take(struct pattern *p, bool inverted)
 {
-    if (p->fold)
+    if (p->work > PATTERN_MAX_WORK)
+        pattern_error(p, p->at, "fewer properties, and characters of either case");
+    else if (p->fold)
         pattern_add_cases(p);
     if (inverted)
         pattern_invert(p, 0);

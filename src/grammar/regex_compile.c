@@ -18,7 +18,7 @@ struct rest {
     regex at[2 * N_BEFORE];
 };
 
-enum { MAX_WORK = 1 << 20, MAX_COPIES = 1000 };
+enum { MAX_COPIES = 1000 };
 
 static struct rest compile(struct pattern *p, uint32_t node, const struct rest *k);
 
@@ -219,7 +219,7 @@ static struct rest compile(struct pattern *p, uint32_t i, const struct rest *k)
     const struct pattern_node n = *part(p, i);
     if (p->failed || p->all->failed)
         return same(REGEX_NONE);
-    if (++p->work > MAX_WORK) {
+    if (++p->work > PATTERN_MAX_WORK) {
         pattern_error(p, p->n, "fewer repetitions of what stands beside an assertion");
         return same(REGEX_NONE);
     }

@@ -65,6 +65,13 @@ struct regex_divisor {
     bool bare; /* without a point, and not zero */
 };
 
+/* A class of characters, by the hash of its ranges, so that it is made once. */
+struct regex_class {
+    uint64_t hash;
+    regex r;
+};
+enum { REGEX_CLASSES = 256 };
+
 struct regexes {
     struct regex_node *nodes; /* [n] */
     size_t n, capacity;
@@ -85,7 +92,8 @@ struct regexes {
     regex character; /* one character in UTF-8 */
     regex text;      /* any number of them */
     regex more[4];   /* so many continuation bytes, of any value */
-    regex *formats;  /* [], those that were made, or REGEX_NONE */
+    struct regex_class classes[REGEX_CLASSES];
+    regex *formats; /* [], those that were made, or REGEX_NONE */
     bool failed;
     struct llama3_error why;
 };

@@ -40,7 +40,7 @@ struct pattern {
     struct regex_vector nodes;  /* of struct pattern_node; number 0 is the empty one */
     struct regex_vector ranges; /* of uint32_t[2]: the class that is being read */
     regex classes[4];           /* by what is before: none, \n, a word's, other characters */
-    uint32_t work;              /* steps of regex_compile() so far */
+    uint32_t work;              /* of what costs more than its text, so far */
 };
 
 /* LLAMA3_EINPUT: at the next byte, or at an earlier one, `what` was expected. Returns 0. */
@@ -69,6 +69,8 @@ bool pattern_add_property(struct pattern *p, const char *name, size_t n, bool in
 void pattern_add_cases(struct pattern *p);
 
 /* ---- regex_compile.c ---- */
+
+enum { PATTERN_MAX_WORK = 1 << 20 };
 
 regex regex_compile(struct pattern *p, uint32_t root);
 

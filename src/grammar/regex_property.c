@@ -4,6 +4,8 @@
 #include "text/jinja_tables.h"
 #include "text/unicode.h"
 
+enum { WORK = 64 /* of regex_compile()'s steps: what looks at thousands of characters */ };
+
 /* ---- names ---------------------------------------------------------------------------------- */
 
 /* Whether a name is another; case, '_', '-' and spaces don't count. end: what ends `other`. */
@@ -142,6 +144,7 @@ bool pattern_add_property(struct pattern *p, const char *name, size_t n, bool in
     size_t from = p->ranges.n;
     const char *equals = memchr(name, '=', n);
     bool known;
+    p->work += WORK;
     if (equals != NULL) {
         size_t before = (size_t)(equals - name), behind = n - before - 1;
         if (named_either(name, before, "General_Category=gc"))
@@ -196,6 +199,7 @@ static void add_pairs(struct pattern *p, uint32_t (*ranges)[2], size_t n, enum c
 /* Until nothing is new: Kelvin's sign is a k, which is a K. */
 void pattern_add_cases(struct pattern *p)
 {
+    p->work += WORK;
     for (size_t round = 0, before = 0; round < 4 && p->ranges.n > before; round++) {
         size_t room = p->ranges.n * 2;
         uint32_t(*ranges)[2] = regex_alloc(p->all, room, sizeof *ranges);
