@@ -100,7 +100,8 @@ enum llama3_kv_type {
     LLAMA3_KV_AUTO = 0, /* INT8 where they are in the host's memory alone; F16 with a GPU's */
     LLAMA3_KV_F16,
     LLAMA3_KV_F32,
-    LLAMA3_KV_INT8 /* 8 bits, and a scale for each head and position; not on a GPU */
+    LLAMA3_KV_INT8, /* 8 bits, and a scale for each head and position; not on a GPU */
+    LLAMA3_KV_INT4  /* keys as with INT8, values in 4 bits; not on a GPU */
 };
 
 /* Layers that a GPU computes; any other number is that many. */

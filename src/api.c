@@ -222,7 +222,7 @@ static int choose_limits(struct llama3_model *m, const struct llama3_model_optio
     if (o->chunk > MAX_CHUNK)
         return error_input(err, "chunk: expected 1 to %d, found %zu", MAX_CHUNK, o->chunk);
     if ((unsigned)o->kv_type >= KV_TYPES)
-        return error_input(err, "kv_type: expected auto, f16, f32 or int8, found %d",
+        return error_input(err, "kv_type: expected auto, f16, f32, int8 or int4, found %d",
                            (int)o->kv_type);
     if ((unsigned)o->load > LLAMA3_LOAD_READ)
         return error_input(err, "load: expected auto, map or read, found %d", (int)o->load);

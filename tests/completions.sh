@@ -72,7 +72,7 @@ check_shell()
     tag=me/tiny-GGUF:Q8_0
     [ "$1" != bash ] || tag=Q8_0
     check "$1" 'llama3 --te' "--temperature --template --template-arg"
-    check "$1" 'llama3 --kv ' 'auto f16 f32 int8'
+    check "$1" 'llama3 --kv ' 'auto f16 f32 int4 int8'
     check "$1" 'llama3 --kv f3' 'f32'
     check "$1" 'llama3-quantize --head i' 'int4 int8 iq4_nl'
     check "$1" 'llama3 -m me/' "$all"
@@ -117,7 +117,7 @@ else
     check bash 'llama3-quantize me/tiny m' ''
     check bash 'llama3-quantize --head int8 me/tiny-GGUF:f' 'f16'
     check bash 'llama3-pull --local-dir s' 'sub'
-    check bash 'llama3 -p "a b" --kv ' 'auto f16 f32 int8'
+    check bash 'llama3 -p "a b" --kv ' 'auto f16 f32 int4 int8'
 fi
 
 # ---- fish ------------------------------------------------------------------------------------

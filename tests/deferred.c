@@ -108,8 +108,9 @@ static uint64_t deferred_buffer_bytes(const struct backend_shape *shape, enum ro
 
 static uint64_t deferred_kv_page_bytes(const struct backend_shape *shape)
 {
-    return pieces((uint64_t)2 * shape->n_layers * shape->n_kv_heads * KV_PAGE *
-                  kv_head_bytes(shape->kv_type, shape->head_dim));
+    return pieces((uint64_t)shape->n_layers * shape->n_kv_heads * KV_PAGE *
+                  (kv_key_bytes(shape->kv_type, shape->head_dim) +
+                   kv_value_bytes(shape->kv_type, shape->head_dim)));
 }
 
 static uint64_t deferred_own_bytes(const struct backend_options *options,
@@ -144,7 +145,7 @@ static int count_pages(struct deferred *d, struct llama3_error *err)
     size_t padded = (shape.head_dim + 15) / 16 * 16; /* as the CPU lays pages out */
     uint64_t inner_page =
         shape.n_layers * shape.n_kv_heads * KV_PAGE *
-        (kv_head_bytes(shape.kv_type, shape.head_dim) + kv_head_bytes(shape.kv_type, padded));
+        (kv_key_bytes(shape.kv_type, shape.head_dim) + kv_value_bytes(shape.kv_type, padded));
     uint64_t bytes =
         d->inner_ops->kv_bytes(d->inner) / inner_page * deferred_kv_page_bytes(&d->shape);
     int status = 0;

@@ -1058,7 +1058,7 @@ START_TEST(swiglu_gates)
 END_TEST
 
 #ifdef TEST_CUDA
-enum { N_KV_TYPES = LLAMA3_KV_INT8 }; /* which is refused */
+enum { N_KV_TYPES = LLAMA3_KV_INT8 }; /* which is refused, and what follows */
 #else
 enum { N_KV_TYPES = KV_TYPES };
 #endif
@@ -1161,28 +1161,57 @@ static void turn(const struct scene *s, size_t position, const float *in, double
     }
 }
 
-/* A head in double precision as int8 holds it: spread, rounded, and spread back. */
-static void round_head(const struct scene *s, double *head)
+/* Integers of a group of V in int4, by steps of its range or of what is left where its ends are cut
+ * off by 0 to 3 48ths: the first with the least error. */
+static void round_group(float *y /* [16] */)
+{
+    float low = y[0], high = y[0], least = INFINITY, best[16] = {0};
+    for (size_t i = 1; i < 16; i++) {
+        low = fminf(low, y[i]);
+        high = fmaxf(high, y[i]);
+    }
+    for (int cut = 0; cut < 16; cut++) {
+        float part = (high - low) * (1.0f / 48), found[16], error = 0;
+        float base = floorf((low + part * (float)(cut % 4)) / 8) * 8;
+        float step = rintf((high - part * (float)(cut / 4) - base) * (1.0f / 15));
+        step = fminf(fmaxf(step, 1), 127);
+        for (size_t i = 0; i < 16; i++) {
+            found[i] = fminf(fmaxf(rintf((y[i] - base) * (1 / step)), 0), 15) * step + base;
+            error += (y[i] - found[i]) * (y[i] - found[i]);
+        }
+        if (error < least)
+            memcpy(best, found, sizeof best);
+        least = fminf(error, least);
+    }
+    memcpy(y, best, sizeof best);
+}
+
+/* A head in double precision as codes hold it: spread, rounded, and spread back. */
+static void round_head(const struct scene *s, double *head, bool nibbles)
 {
     size_t dim = s->shape.head_dim;
-    float x[MAX_HEAD_DIM], largest = 0;
+    float x[MAX_HEAD_DIM + 16] = {0}, largest = 0, most = nibbles ? 952 : 127;
     for (size_t i = 0; i < dim; i++)
         x[i] = (float)head[i];
     kv_spread(x, dim);
     for (size_t i = 0; i < dim; i++)
         largest = fmaxf(largest, fabsf(x[i]));
     for (size_t i = 0; i < dim; i++)
-        x[i] = rintf(x[i] * (127 / largest)) * (largest / 127);
+        x[i] = rintf(x[i] * (most / largest));
+    for (size_t i = 0; nibbles && i < dim; i += 16)
+        round_group(x + i);
+    for (size_t i = 0; i < dim; i++)
+        x[i] *= largest / most;
     kv_spread(x, dim);
     for (size_t i = 0; i < dim; i++)
         head[i] = (double)x[i];
 }
 
-/* A head as it is stored. */
-static void round_stored(const struct scene *s, double *head)
+/* A head of K, or of V, as it is stored. */
+static void round_stored(const struct scene *s, double *head, bool is_v)
 {
-    if (s->shape.kv_type == LLAMA3_KV_INT8)
-        round_head(s, head);
+    if (kv_is_coded(s->shape.kv_type))
+        round_head(s, head, is_v && s->shape.kv_type == LLAMA3_KV_INT4);
     for (size_t i = 0; i < s->shape.head_dim; i++) {
         float single = (float)head[i];
         head[i] =
@@ -1192,8 +1221,10 @@ static void round_stored(const struct scene *s, double *head)
 
 static double attention_limit(enum llama3_kv_type type)
 {
-    static const double limits[] = {
-        [LLAMA3_KV_F16] = 1e-3, [LLAMA3_KV_F32] = 2e-6, [LLAMA3_KV_INT8] = 1e-3};
+    static const double limits[] = {[LLAMA3_KV_F16] = 1e-3,
+                                    [LLAMA3_KV_F32] = 2e-6,
+                                    [LLAMA3_KV_INT8] = 1e-3,
+                                    [LLAMA3_KV_INT4] = 1e-3};
     return limits[type];
 }
 
@@ -1209,12 +1240,12 @@ static double attend_error(const struct scene *s, size_t row, const float *y)
         for (size_t p = 0; p <= row; p++) {
             weights[p] = 0;
             turn(s, p, s->k + (p * n_kv + h / group) * hd, k);
-            round_stored(s, k);
+            round_stored(s, k, false);
             for (size_t d = 0; d < hd; d++) {
                 weights[p] += q[d] * k[d] / sqrt((double)hd);
                 v[p * hd + d] = (double)s->v[(p * n_kv + h / group) * hd + d];
             }
-            round_stored(s, v + p * hd);
+            round_stored(s, v + p * hd, true);
             max = weights[p] > max ? weights[p] : max;
         }
         for (size_t p = 0; p <= row; p++)
@@ -1335,8 +1366,8 @@ static void check_long(int subject, enum llama3_kv_type type)
 START_TEST(long_attention_is_cut_alike)
 {
     check_long(_i, LLAMA3_KV_F16);
-    if ((int)N_KV_TYPES > LLAMA3_KV_INT8)
-        check_long(_i, LLAMA3_KV_INT8);
+    for (int type = LLAMA3_KV_INT8; type < (int)N_KV_TYPES; type++)
+        check_long(_i, (enum llama3_kv_type)type);
 }
 END_TEST
 
@@ -1397,7 +1428,7 @@ START_TEST(the_longest_context_works)
     struct scene s = random_scene(1, 2, DIM, N, LLAMA3_KV_F16, false);
     memset(s.k, 0, ZEROS * DIM * sizeof *s.k);
     memset(s.v, 0, ZEROS * DIM * sizeof *s.v);
-    void *zeros = size_alloc(ZEROS, kv_head_bytes(LLAMA3_KV_F16, DIM));
+    void *zeros = size_alloc(ZEROS, kv_key_bytes(LLAMA3_KV_F16, DIM));
     struct backend_shape shape = s.shape;
     shape.inv_freq = s.inv_freq;
     shape.max_context = N;
@@ -1441,15 +1472,19 @@ static void check_stored(const struct scene *s, const char *row, const float *v)
     size_t dim = s->shape.head_dim;
     for (size_t i = 0; i < dim; i++)
         head[i] = (double)v[i];
-    round_stored(s, head);
-    memcpy(&scale, row + dim, sizeof scale);
+    round_stored(s, head, true);
+    memcpy(&scale, row + kv_value_bytes(s->shape.kv_type, dim) - sizeof scale, sizeof scale);
     for (size_t i = 0; i < dim; i++) {
         uint16_t half;
         memcpy(&half, row + 2 * i, sizeof half);
-        found[i] =
-            s->shape.kv_type == LLAMA3_KV_F16 ? f16_to_f32(half) : (float)(int8_t)row[i] * scale;
+        const int8_t *step = (const int8_t *)row + kv_group_columns(dim) / 2 + i / 16 * 2;
+        int nibble = row[i / 32 * 16 + i % 16] >> i / 16 % 2 * 4 & 15;
+        found[i] = s->shape.kv_type == LLAMA3_KV_F16 ? f16_to_f32(half)
+                   : s->shape.kv_type == LLAMA3_KV_INT8
+                       ? (float)(int8_t)row[i] * scale
+                       : (float)(step[0] * nibble + 8 * step[1]) * scale;
     }
-    if (s->shape.kv_type == LLAMA3_KV_INT8)
+    if (kv_is_coded(s->shape.kv_type))
         kv_spread(found, dim);
     for (size_t i = 0; i < dim; i++)
         require(fabs((double)found[i] - head[i]) <= 1e-6, "value %zu isn't what was stored", i);
@@ -1462,8 +1497,8 @@ static void check_pages(int subject, enum llama3_kv_type type)
     state = 7;
     struct scene s = random_scene(2, 2, 16, 3 * KV_PAGE, type, false);
     struct scene other = random_scene(2, 2, 16, 3 * KV_PAGE, type, false);
-    size_t n_k = 2 * 16, n_q = 4 * 16, head_bytes = kv_head_bytes(type, 16),
-           row_bytes = 2 * head_bytes;
+    size_t n_k = 2 * 16, n_q = 4 * 16, k_bytes = 2 * kv_key_bytes(type, 16),
+           v_bytes = 2 * kv_value_bytes(type, 16);
     s.shape.inv_freq = s.inv_freq;
     if (!rig_open(&rig, subject, 2, &s.shape)) {
         free_scene(&s);
@@ -1492,12 +1527,12 @@ static void check_pages(int subject, enum llama3_kv_type type)
     ck_assert_mem_eq(y + SHARED * n_q, whole + SHARED * n_q, (other.n - SHARED) * n_q * sizeof *y);
     ck_assert_uint_eq(rig.ops->kv_bytes(rig.b), three / 3 * 5);
     ck_assert_int_eq(rig.ops->kv_export(rig.b, a, 1, 0, s.n, k[1], v[1], &rig.err), 0);
-    ck_assert_mem_eq(k[0], k[1], s.n * row_bytes);
-    ck_assert_mem_eq(v[0], v[1], s.n * row_bytes);
+    ck_assert_mem_eq(k[0], k[1], s.n * k_bytes);
+    ck_assert_mem_eq(v[0], v[1], s.n * v_bytes);
 
     /* The export is what was stored, and an import brings it back elsewhere. */
     for (size_t head = 0; head < 2; head++)
-        check_stored(&s, v[0] + head * head_bytes, s.v + head * 16);
+        check_stored(&s, v[0] + head * v_bytes / 2, s.v + head * 16);
     struct kv *c = rig.ops->kv_open(rig.b, &rig.err);
     ck_assert_int_eq(rig.ops->kv_reserve(rig.b, c, 0, SHARED, &rig.err), 0);
     ck_assert_int_eq(rig.ops->kv_import(rig.b, c, 1, 0, SHARED, k[0], v[0], &rig.err), 0);
@@ -1537,8 +1572,8 @@ static void check_pages(int subject, enum llama3_kv_type type)
 START_TEST(pages_are_shared_until_written)
 {
     check_pages(_i, LLAMA3_KV_F16);
-    if ((int)N_KV_TYPES > LLAMA3_KV_INT8)
-        check_pages(_i, LLAMA3_KV_INT8);
+    for (int type = LLAMA3_KV_INT8; type < (int)N_KV_TYPES; type++)
+        check_pages(_i, (enum llama3_kv_type)type);
 }
 END_TEST
 

@@ -133,6 +133,7 @@ START_TEST(one_answer_on_every_table)
         if (has_table(tables[i])) {
             check_one_answer(models[_i], LLAMA3_KV_F16);
             check_one_answer(models[_i], LLAMA3_KV_INT8);
+            check_one_answer(models[_i], LLAMA3_KV_INT4);
         }
     ck_assert(has_table("scalar"));
     check_one_answer(models[_i], LLAMA3_KV_F32);

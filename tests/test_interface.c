@@ -248,7 +248,7 @@ static const struct {
 } kinds[] = {
     {"tiny-bf16", LLAMA3_KV_F16},     {"tiny-f32", LLAMA3_KV_F32},
     {"tiny-gqa-6-2", LLAMA3_KV_F16},  {"tiny-gguf-q8_0/model.gguf", LLAMA3_KV_F16},
-    {"tiny-gqa-6-2", LLAMA3_KV_INT8},
+    {"tiny-gqa-6-2", LLAMA3_KV_INT8}, {"tiny-gqa-6-2", LLAMA3_KV_INT4},
 };
 
 START_TEST(a_saved_session_goes_on_alike)
@@ -346,7 +346,7 @@ START_TEST(a_session_of_another_model_is_refused)
     llama3_session_close(session);
     llama3_model_close(model);
 
-    for (int kv = LLAMA3_KV_F32; kv <= LLAMA3_KV_INT8; kv++) {
+    for (int kv = LLAMA3_KV_F32; kv <= LLAMA3_KV_INT4; kv++) {
         model = open_model("tiny-f32", (enum llama3_kv_type)kv, 0);
         refuses(model, LLAMA3_EINPUT, "expected a session of this KV type, found one of another");
         llama3_model_close(model);

@@ -273,8 +273,8 @@ static struct floats make_floats(const float *heads, bool half, size_t head_dim,
     for (size_t i = 0; i < n_k; i++)
         f.k[i] = heads[i % KV_PAGE * padded + i / KV_PAGE];
     memcpy(f.v, heads + KV_PAGE * padded, n_v * sizeof(float));
-    scalar->kv[LLAMA3_KV_F16].store(f.k, f.k16, n_k);
-    scalar->kv[LLAMA3_KV_F16].store(f.v, f.v16, n_v);
+    scalar->kv[LLAMA3_KV_F16].store_k(f.k, f.k16, n_k);
+    scalar->kv[LLAMA3_KV_F16].store_k(f.v, f.v16, n_v);
     if (half) {
         dtype_expand(DTYPE_F16, f.k16, f.k, n_k);
         dtype_expand(DTYPE_F16, f.v16, f.v, n_v);
@@ -372,37 +372,104 @@ static void test_attend(enum llama3_kv_type type, enum heads kind, size_t querie
 /* ---- attention to codes ------------------------------------------------------------------ */
 
 struct codes {
+    enum llama3_kv_type type;
     size_t head_dim, padded, queries, count;
     float *q;      /* [queries][head_dim] */
     float *heads;  /* as of make_heads */
     int8_t *k, *v; /* as attend_page says */
     float *scales[2];
+    uint8_t (*nibbles)[KV_PAGE]; /* V in int4: [padded] codes, one by one, */
+    int8_t (*steps)[KV_PAGE][2]; /* and [padded / 16] steps and bases */
 };
 
 static void make_codes(struct codes *c, enum heads kind)
 {
     c->q = floats(c->queries * c->head_dim);
     c->heads = make_heads(kind, false, c->q, c->head_dim, c->padded, c->count);
+    size_t v_bytes = kv_value_bytes(c->type, c->padded);
     c->k = size_alloc_aligned(c->head_dim + sizeof(float), KV_PAGE);
-    c->v = size_alloc_aligned(c->padded + sizeof(float), KV_PAGE);
-    if (c->k == NULL || c->v == NULL)
+    c->v = size_alloc_aligned(v_bytes, KV_PAGE);
+    c->nibbles = size_alloc(c->padded, sizeof *c->nibbles);
+    c->steps = size_alloc(c->padded / 16, sizeof *c->steps);
+    if (c->k == NULL || c->v == NULL || c->nibbles == NULL || c->steps == NULL)
         exit(2);
     c->scales[0] = (float *)(void *)(c->k + c->head_dim * KV_PAGE);
-    c->scales[1] = (float *)(void *)(c->v + c->padded * KV_PAGE);
+    c->scales[1] = (float *)(void *)(c->v + (v_bytes - sizeof(float)) * KV_PAGE);
+}
+
+/* A head of V in int4 to its slot, as it is stored and as attend_page lays it out. */
+static void place_nibbles(struct codes *c, size_t slot, const uint8_t *row)
+{
+    static const size_t bytes[] = {0, 2, 1, 3}; /* of a word */
+    size_t twos = (c->padded + 31) / 32;
+    const uint8_t *steps = row + twos * 16;
+    uint8_t *to = (uint8_t *)c->v + slot / 4 * twos * 64 + bytes[slot % 4];
+    for (size_t i = 0; i < twos * 16; i++) {
+        to[4 * i] = row[i];
+        for (size_t half = 0; half < 2; half++)
+            if (i / 16 * 32 + half * 16 + i % 16 < c->padded)
+                c->nibbles[i / 16 * 32 + half * 16 + i % 16][slot] = row[i] >> 4 * half & 15;
+    }
+    to = (uint8_t *)c->v + KV_PAGE * twos * 16 + (slot / 2 * twos * 4 + slot % 2) * 2;
+    for (size_t i = 0; i < 2 * twos; i++) {
+        memcpy(to + 4 * i, steps + 2 * i, 2);
+        if (i < c->padded / 16)
+            memcpy(c->steps[i][slot], steps + 2 * i, 2);
+    }
+    memcpy(&c->scales[1][slot], steps + 4 * twos, sizeof(float));
+}
+
+/* V's number as an integer. */
+static double value_code(const struct codes *c, size_t slot, size_t d)
+{
+    return c->type == LLAMA3_KV_INT4
+               ? c->steps[d / 16][slot][0] * c->nibbles[d][slot] + 8 * c->steps[d / 16][slot][1]
+               : c->v[(slot / 2 * c->padded + d) * 2 + slot % 2];
 }
 
 /* By the table's store, which is the scalar one's, bit by bit. */
 static void store_heads(const struct kernels *kernels, struct codes *c, size_t slot)
 {
     int8_t row[2][600];
-    for (size_t part = 0; part < 2; part++) {
-        const float *head = c->heads + (part * KV_PAGE + slot) * c->padded;
-        kernels->kv[LLAMA3_KV_INT8].store(head, row[part], c->head_dim);
-        memcpy(&c->scales[part][slot], row[part] + c->head_dim, sizeof(float));
-    }
-    for (size_t d = 0; d < c->head_dim; d++) {
+    kernels->kv[c->type].store_k(c->heads + slot * c->padded, row[0], c->head_dim);
+    kernels->kv[c->type].store_v(c->heads + (KV_PAGE + slot) * c->padded, row[1], c->head_dim);
+    memcpy(&c->scales[0][slot], row[0] + c->head_dim, sizeof(float));
+    for (size_t d = 0; d < c->head_dim; d++)
         c->k[(d / 2 * KV_PAGE + slot) * 2 + d % 2] = row[0][d];
+    if (c->type == LLAMA3_KV_INT4) {
+        place_nibbles(c, slot, (const uint8_t *)row[1]);
+        return;
+    }
+    memcpy(&c->scales[1][slot], row[1] + c->head_dim, sizeof(float));
+    for (size_t d = 0; d < c->head_dim; d++)
         c->v[(slot / 2 * c->padded + d) * 2 + slot % 2] = row[1][d];
+}
+
+/* In int4, a number is off by no more than half a step of its group, or where the range was cut, by
+ * a sixteenth of it: no more than the largest of the head in all. */
+static void check_values(const char *what, const struct codes *c)
+{
+    for (size_t j = 0; c->type == LLAMA3_KV_INT4 && j < KV_PAGE; j++) {
+        const float *head = c->heads + (KV_PAGE + j) * c->padded;
+        double scale = (double)c->scales[1][j];
+        for (size_t first = 0; first < c->head_dim; first += 16) {
+            double low = INFINITY, high = -INFINITY, squares = 0;
+            for (size_t d = first; d < first + 16; d++) {
+                double x = (double)head[d], off = fabs(value_code(c, j, d) * scale - x);
+                low = fmin(low, x);
+                high = fmax(high, x);
+                squares += off * off;
+            }
+            /* Cutting nothing is one of the tries: half a step, and what its base, the step itself
+             * and the integers are rounded by. */
+            double most = (high - low + 8 * scale) / 30 + 9 * scale;
+            if (!(squares <= 16 * most * most + 1e-30)) {
+                printf("%s: a group of %g to %g is off by %g, expected %g\n", what, low, high,
+                       sqrt(squares / 16), most);
+                failures++;
+                return;
+            }
+        }
     }
 }
 
@@ -421,7 +488,8 @@ static double codes_error(const struct codes *c, size_t query, const float *stat
             double k = c->k[(d / 2 * KV_PAGE + j) * 2 + d % 2] * (double)c->scales[0][j];
             scores[j] += 4 * k * (double)q[d];
             magnitudes += 4 * fabs(k) * step;
-            largest = fmax(largest, 127 * (double)c->scales[1][j]);
+            largest =
+                fmax(largest, (c->type == LLAMA3_KV_INT4 ? 952 : 127) * (double)c->scales[1][j]);
         }
         max = fmax(max, scores[j]);
         off = fmax(off, magnitudes);
@@ -431,28 +499,32 @@ static double codes_error(const struct codes *c, size_t query, const float *stat
     for (size_t d = 0; d < c->head_dim; d++) {
         double out = 0;
         for (size_t j = 0; j < KV_PAGE; j++)
-            out += scores[j] / sum * c->v[(j / 2 * c->padded + d) * 2 + j % 2] *
-                   (double)c->scales[1][j];
+            out += scores[j] / sum * value_code(c, j, d) * (double)c->scales[1][j];
         worst = fmax(worst, fabs(out - (double)(state[d] / state[c->padded + 1])));
     }
     /* Half a code of each weight, and of q; products smaller than a factor can be made of */
     return worst / (largest * (KV_PAGE * 0.5 / WIDE_CODE + 2 * off + 2e-5) + 1e-27);
 }
 
-static void test_codes(enum heads kind, size_t queries, size_t head_dim, size_t count)
+static void test_codes(enum llama3_kv_type type, enum heads kind, size_t queries, size_t head_dim,
+                       size_t count)
 {
     char what[80];
     size_t padded = round_up(head_dim, LANES), state = round_up(padded + 2, LANES);
-    struct codes c = {.head_dim = head_dim, .padded = padded, .queries = queries, .count = count};
-    size_t n = queries * state, k_bytes = KV_PAGE * (head_dim + sizeof(float));
+    struct codes c = {
+        .type = type, .head_dim = head_dim, .padded = padded, .queries = queries, .count = count};
+    size_t n = queries * state, k_bytes = KV_PAGE * (head_dim + sizeof(float)),
+           v_bytes = KV_PAGE * kv_value_bytes(type, padded);
     float *states[3] = {floats(n), floats(n), floats(n)}, *q[2] = {NULL, NULL};
     make_codes(&c, kind);
-    char *k = size_alloc_aligned(1, k_bytes);
-    snprintf(what, sizeof what, "int8, heads %d, %zu queries of %zu, %zu positions", kind, queries,
-             head_dim, count);
+    char *k = size_alloc_aligned(1, k_bytes), *v = size_alloc_aligned(1, v_bytes);
+    snprintf(what, sizeof what, "%s, heads %d, %zu queries of %zu, %zu positions",
+             type == LLAMA3_KV_INT8 ? "int8" : "int4", kind, queries, head_dim, count);
     for (size_t j = 0; j < KV_PAGE; j++)
         store_heads(scalar, &c, j);
     memcpy(k, c.k, k_bytes);
+    memcpy(v, c.v, v_bytes);
+    check_values(what, &c);
     for (int i = 0; i < 2; i++)
         q[i] = floats(queries * head_dim);
     struct attend_page a = {.head_dim = head_dim,
@@ -464,16 +536,17 @@ static void test_codes(enum heads kind, size_t queries, size_t head_dim, size_t 
                             .next = c.k};
     memcpy(q[0], c.q, queries * head_dim * sizeof(float));
     for (size_t i = 0; i < queries; i++)
-        scalar->kv[LLAMA3_KV_INT8].prepare(q[0] + i * head_dim, head_dim);
-    attend_thrice(scalar, LLAMA3_KV_INT8, a, q[0], queries, count, states[0]);
+        scalar->kv[type].prepare(q[0] + i * head_dim, head_dim);
+    attend_thrice(scalar, type, a, q[0], queries, count, states[0]);
     while (next_table()) {
         memcpy(q[1], c.q, queries * head_dim * sizeof(float));
         for (size_t j = 0; j < KV_PAGE; j++)
             store_heads(fast, &c, j);
         same(what, c.k, k, k_bytes);
-        attend_thrice(fast, LLAMA3_KV_INT8, a, q[0], queries, count, states[1]);
+        same(what, c.v, v, v_bytes);
+        attend_thrice(fast, type, a, q[0], queries, count, states[1]);
         for (size_t i = 0; i < queries; i++) {
-            fast->kv[LLAMA3_KV_INT8].prepare(q[1] + i * head_dim, head_dim);
+            fast->kv[type].prepare(q[1] + i * head_dim, head_dim);
             same(what, q[1] + i * head_dim, q[0] + i * head_dim, 2 * head_dim + sizeof(float));
             near(what, states[1] + i * state, states[0] + i * state, head_dim, 200);
             near(what, states[1] + i * state + padded, states[0] + i * state + padded, 2, 16);
@@ -482,8 +555,7 @@ static void test_codes(enum heads kind, size_t queries, size_t head_dim, size_t 
                        codes_error(&c, i, states[1] + i * state));
                 failures++;
             }
-            attend_thrice(fast, LLAMA3_KV_INT8, a, q[0] + i * head_dim, 1, count,
-                          states[2] + i * state);
+            attend_thrice(fast, type, a, q[0] + i * head_dim, 1, count, states[2] + i * state);
         }
         same(what, states[1], states[2], n * sizeof(float));
     }
@@ -493,7 +565,7 @@ static void test_codes(enum heads kind, size_t queries, size_t head_dim, size_t 
         while (next_table()) {
             *bad = infinite ? INFINITY : NAN;
             store_heads(fast, &c, count / 2);
-            attend_thrice(fast, LLAMA3_KV_INT8, a, q[0], queries, count, states[1]);
+            attend_thrice(fast, type, a, q[0], queries, count, states[1]);
             for (size_t i = 0; i < queries; i++)
                 if (isfinite(states[1][i * state] / states[1][i * state + padded + 1])) {
                     printf("%s (%s): infinity became a number\n", what, fast->name);
@@ -503,8 +575,8 @@ static void test_codes(enum heads kind, size_t queries, size_t head_dim, size_t 
             store_heads(fast, &c, count / 2);
         }
     }
-    free(states[0]), free(states[1]), free(states[2]), free(q[0]), free(q[1]), free(k);
-    free(c.q), free(c.heads), free(c.k), free(c.v);
+    free(states[0]), free(states[1]), free(states[2]), free(q[0]), free(q[1]), free(k), free(v);
+    free(c.q), free(c.heads), free(c.k), free(c.v), free(c.nibbles), free(c.steps);
 }
 
 /* ---- element by element ------------------------------------------------------------------ */
@@ -545,9 +617,9 @@ static void test_elements(size_t n)
         exit(2);
     for (size_t i = 0; i < padded; i++)
         x[i] = ldexpf(random_float(), (int)(i % 48) - 30);
-    scalar->kv[LLAMA3_KV_F16].store(x, twin, padded);
+    scalar->kv[LLAMA3_KV_F16].store_k(x, twin, padded);
     while (next_table()) {
-        fast->kv[LLAMA3_KV_F16].store(x, half, padded);
+        fast->kv[LLAMA3_KV_F16].store_k(x, half, padded);
         same("store_f16", half, twin, padded * sizeof *half);
     }
     free(x), free(w), free(a), free(b), free(half), free(twin);
@@ -869,7 +941,9 @@ static void test_all(void)
     for (size_t dim = 0; dim < 5; dim++)
         for (size_t group = 0; group < 6; group++)
             for (int kind = 0; kind < CODED; kind++)
-                test_codes((enum heads)kind, groups[group], dims[dim], 1 + pick(KV_PAGE));
+                for (int type = LLAMA3_KV_INT8; type <= LLAMA3_KV_INT4; type++)
+                    test_codes((enum llama3_kv_type)type, (enum heads)kind, groups[group],
+                               dims[dim], 1 + pick(KV_PAGE));
     for (size_t n = 1; n < 200; n += 1 + n / 3)
         test_elements(n);
     for (size_t tokens = 1; tokens < 12; tokens++)

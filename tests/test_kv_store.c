@@ -653,14 +653,15 @@ static size_t use(struct llama3_model *model, const int32_t *tokens, size_t n, f
 
 static const char *const models[] = {"tiny-long", "tiny-bf16", "tiny-gguf-q4_0/model.gguf",
                                      "tiny-gguf-k/model.gguf"};
-enum { N_MODELS = sizeof models / sizeof models[0], N_KV = 3 };
+enum { N_MODELS = sizeof models / sizeof models[0], N_KV = 4 };
 
 /* Prompts that begin like others of earlier runs, in runs whose chunks differ: the same bits as
  * without a store. */
 START_TEST(hits_have_the_bits_of_misses)
 {
     enum { N_PROMPTS = 40, N_KINDS = 3 };
-    static const enum llama3_kv_type kvs[N_KV] = {LLAMA3_KV_F16, LLAMA3_KV_F32, LLAMA3_KV_INT8};
+    static const enum llama3_kv_type kvs[N_KV] = {LLAMA3_KV_F16, LLAMA3_KV_F32, LLAMA3_KV_INT8,
+                                                  LLAMA3_KV_INT4};
     char path[4096];
     enum llama3_kv_type kv = kvs[_i % N_KV];
     snprintf(path, sizeof path, "%s/%s", TEST_DATA, models[_i / N_KV]);

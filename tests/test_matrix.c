@@ -30,7 +30,8 @@ enum {
 
 static const char *const tables[] = {"scalar", "avx2",       "avxvnni", "avx512vl",
                                      "avx512", "avx512bf16", "neon",    "dotprod"};
-static const enum llama3_kv_type kv_types[] = {LLAMA3_KV_F16, LLAMA3_KV_F32, LLAMA3_KV_INT8};
+static const enum llama3_kv_type kv_types[] = {LLAMA3_KV_F16, LLAMA3_KV_F32, LLAMA3_KV_INT8,
+                                               LLAMA3_KV_INT4};
 enum {
     N_TABLES = sizeof tables / sizeof tables[0],
     N_KV_TYPES = sizeof kv_types / sizeof kv_types[0]

@@ -337,6 +337,12 @@ START_TEST(the_type_of_kv_follows_its_place)
     ck_assert_int_eq(choose(&rig, LLAMA3_GPU_ALL, 16000000000), 0);
     ck_assert_int_eq(rig.options.kv_type, LLAMA3_KV_INT8);
     ck_assert_uint_eq(rig.options.max_context, HOST_CONTEXT);
+    /* A smaller type leaves room for more. */
+    rig.request.kv_type = LLAMA3_KV_INT4;
+    rig.request.host_kv_bytes = host_kv_bytes(&rig.model, LLAMA3_KV_INT8);
+    ck_assert_int_eq(choose(&rig, LLAMA3_GPU_NONE, 16000000000), 0);
+    ck_assert_int_eq(rig.options.kv_type, LLAMA3_KV_INT4);
+    ck_assert_uint_gt(rig.options.max_context, HOST_CONTEXT);
     rig_close(&rig);
 }
 END_TEST

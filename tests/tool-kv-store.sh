@@ -47,7 +47,7 @@ answers two
 err_has " of them from disk)"
 grep -q '^new  *from token [0-9]* on: "Why' "$tmp/err" || grep -q '^new  *from token [0-9]* on: ".*h' "$tmp/err" ||
     fail "expected where the prompt differs, found: $(cat "$tmp/err")"
-for option in "--threads 2" "--kv int8" "--kv int8" "--kv f32" "--kv f32 --threads 3"; do
+for option in "--threads 2" "--kv int8" "--kv int8" "--kv int4" "--kv int4" "--kv f32" "--kv f32 --threads 3"; do
     run 0 $ask $option --no-cache -f "$tmp/one"
     mv "$tmp/out" "$tmp/want"
     run 0 $ask $option -f "$tmp/one"

@@ -35,7 +35,7 @@ refused "--max-tokens: expected an integer in [1, 16777216], found \"0\"" -n 0
 refused "--top-k: expected an integer in [0, 1048576], found \"-1\"" --top-k -1
 refused "--seed: expected an integer in [0, 18446744073709551615], found \"-1\"" --seed -1
 refused "found \"18446744073709551616\"" --seed 18446744073709551616
-refused "--kv: expected one of auto, f16, f32, int8, found \"f8\"" --kv f8
+refused "--kv: expected one of auto, f16, f32, int8, int4, found \"f8\"" --kv f8
 refused "--load: expected one of auto, map, read, found \"x\"" --load x
 for value in on 0 "" AUTO "auto " 1,2; do
     refused "llama3: --numa: expected one of auto, off, found \"$value\"" --numa "$value"

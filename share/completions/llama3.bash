@@ -66,7 +66,7 @@ _llama3_kind()
     'llama3 --date' | 'llama3 --date=') echo ':text' ;;
     'llama3 -m' | 'llama3 --model' | 'llama3 --model=') echo ':model' ;;
     'llama3 -c' | 'llama3 --ctx' | 'llama3 --ctx-size' | 'llama3 --num-ctx' | 'llama3 --ctx=' | 'llama3 --ctx-size=' | 'llama3 --num-ctx=') echo ':text' ;;
-    'llama3 --kv' | 'llama3 --kv=') echo 'auto f16 f32 int8' ;;
+    'llama3 --kv' | 'llama3 --kv=') echo 'auto f16 f32 int8 int4' ;;
     'llama3 -t' | 'llama3 --threads' | 'llama3 --num-thread' | 'llama3 --threads=' | 'llama3 --num-thread=') echo ':text' ;;
     'llama3 --numa' | 'llama3 --numa=') echo 'auto off' ;;
     'llama3 --int4=') echo 'uncalibrated calibrated' ;;
@@ -99,7 +99,7 @@ _llama3_kind()
     'llama3-bench --decode' | 'llama3-bench --decode=') echo ':text' ;;
     'llama3-bench --batch' | 'llama3-bench --batch=') echo ':text' ;;
     'llama3-bench --context' | 'llama3-bench --context=') echo ':text' ;;
-    'llama3-bench --kv' | 'llama3-bench --kv=') echo 'auto f16 f32 int8' ;;
+    'llama3-bench --kv' | 'llama3-bench --kv=') echo 'auto f16 f32 int8 int4' ;;
     'llama3-bench --load' | 'llama3-bench --load=') echo 'auto map read' ;;
     'llama3-bench --threads' | 'llama3-bench --threads=') echo ':text' ;;
     'llama3-bench --numa' | 'llama3-bench --numa=') echo 'auto off' ;;
@@ -116,10 +116,10 @@ _llama3_kind()
     'llama3-eval --kl' | 'llama3-eval --kl=') echo ':model' ;;
     'llama3-eval --tokens' | 'llama3-eval --tokens=') echo ':text' ;;
     'llama3-eval -f' | 'llama3-eval --file' | 'llama3-eval --file=') echo ':file' ;;
-    'llama3-eval --ref-kv' | 'llama3-eval --ref-kv=') echo 'auto f16 f32 int8' ;;
+    'llama3-eval --ref-kv' | 'llama3-eval --ref-kv=') echo 'auto f16 f32 int8 int4' ;;
     'llama3-eval -m' | 'llama3-eval --model' | 'llama3-eval --model=') echo ':model' ;;
     'llama3-eval -c' | 'llama3-eval --ctx' | 'llama3-eval --ctx-size' | 'llama3-eval --num-ctx' | 'llama3-eval --ctx=' | 'llama3-eval --ctx-size=' | 'llama3-eval --num-ctx=') echo ':text' ;;
-    'llama3-eval --kv' | 'llama3-eval --kv=') echo 'auto f16 f32 int8' ;;
+    'llama3-eval --kv' | 'llama3-eval --kv=') echo 'auto f16 f32 int8 int4' ;;
     'llama3-eval -t' | 'llama3-eval --threads' | 'llama3-eval --num-thread' | 'llama3-eval --threads=' | 'llama3-eval --num-thread=') echo ':text' ;;
     'llama3-eval --numa' | 'llama3-eval --numa=') echo 'auto off' ;;
     'llama3-eval --int4=') echo 'uncalibrated calibrated' ;;
@@ -144,7 +144,7 @@ _llama3_kind()
     'llama3-quantize -t' | 'llama3-quantize --threads' | 'llama3-quantize --threads=') echo ':text' ;;
     'llama3-server -m' | 'llama3-server --model' | 'llama3-server --model=') echo ':model' ;;
     'llama3-server -c' | 'llama3-server --ctx' | 'llama3-server --ctx-size' | 'llama3-server --num-ctx' | 'llama3-server --ctx=' | 'llama3-server --ctx-size=' | 'llama3-server --num-ctx=') echo ':text' ;;
-    'llama3-server --kv' | 'llama3-server --kv=') echo 'auto f16 f32 int8' ;;
+    'llama3-server --kv' | 'llama3-server --kv=') echo 'auto f16 f32 int8 int4' ;;
     'llama3-server -t' | 'llama3-server --threads' | 'llama3-server --num-thread' | 'llama3-server --threads=' | 'llama3-server --num-thread=') echo ':text' ;;
     'llama3-server --numa' | 'llama3-server --numa=') echo 'auto off' ;;
     'llama3-server --int4=') echo 'uncalibrated calibrated' ;;

@@ -41,21 +41,47 @@ static inline size_t kv_pages(size_t positions)
 
 /* What K and V are stored as. A new type is an entry here, in the CPU's kernels (`kv` in
  * cpu/kernels.h), and in read_kv() and write_kv() of cuda/kv.cuh, or refused by cuda_open(). */
-enum { KV_TYPES = LLAMA3_KV_INT8 + 1 }; /* LLAMA3_KV_AUTO is none of a backend's */
+enum { KV_TYPES = LLAMA3_KV_INT4 + 1 }; /* LLAMA3_KV_AUTO is none of a backend's */
 
-/* Bytes of a number of K or V. */
+/* Whether numbers are codes of heads that were spread (kv_spread() in pages.h). */
+static inline bool kv_is_coded(enum llama3_kv_type type)
+{
+    return type >= LLAMA3_KV_INT8;
+}
+
+/* Bytes of a number of K, and of V but in int4. */
 static inline size_t kv_number_bytes(enum llama3_kv_type type)
 {
     static const size_t bytes[KV_TYPES] = {
-        [LLAMA3_KV_F16] = 2, [LLAMA3_KV_F32] = 4, [LLAMA3_KV_INT8] = 1};
+        [LLAMA3_KV_F16] = 2, [LLAMA3_KV_F32] = 4, [LLAMA3_KV_INT8] = 1, [LLAMA3_KV_INT4] = 1};
     return bytes[type];
 }
 
-/* Bytes of one position's K, or V, of a head: its numbers, and a scale in f32 where they are
- * codes. */
-static inline size_t kv_head_bytes(enum llama3_kv_type type, size_t head_dim)
+/* Bytes of one position's K of a head: its numbers, and a scale in f32 where they are codes. */
+static inline size_t kv_key_bytes(enum llama3_kv_type type, size_t head_dim)
 {
-    return head_dim * kv_number_bytes(type) + (type == LLAMA3_KV_INT8 ? sizeof(float) : 0);
+    return head_dim * kv_number_bytes(type) + (kv_is_coded(type) ? sizeof(float) : 0);
+}
+
+/* In int4, groups of KV_GROUP numbers of V are (step * code + KV_BASE * base) * scale: codes of 4
+ * bits, step and base in int8, and a scale in f32 for the head. Groups come in twos, whose codes
+ * share bytes. */
+enum { KV_GROUP = 16, KV_BASE = 8, KV_STEP_BYTES = 2 };
+
+/* Columns of V with those that fill up two groups. */
+static inline size_t kv_group_columns(size_t head_dim)
+{
+    return (head_dim + 2 * KV_GROUP - 1) / (2 * KV_GROUP) * (2 * KV_GROUP);
+}
+
+/* Bytes of one position's V of a head. int4: [columns / 32][16] bytes, the first group's code in
+ * the low bits, the second one's in the high bits; [columns / 16] steps and bases; the scale. */
+static inline size_t kv_value_bytes(enum llama3_kv_type type, size_t head_dim)
+{
+    size_t columns = kv_group_columns(head_dim);
+    return type != LLAMA3_KV_INT4
+               ? kv_key_bytes(type, head_dim)
+               : columns / 2 + columns / KV_GROUP * KV_STEP_BYTES + sizeof(float);
 }
 
 /* Shapes of the layers that this backend holds. */
@@ -193,7 +219,7 @@ struct backend_ops {
      * those of `from`, and kv's own are dropped. */
     void (*kv_share)(struct backend *backend, struct kv *kv, const struct kv *from, size_t n);
     /* K and V of one layer as stored, positions [from, to): each [to - from][n_kv_heads]
-     * [kv_head_bytes()], K already rotated. import: kv_reserve first. */
+     * [kv_key_bytes() or kv_value_bytes()], K already rotated. import: kv_reserve first. */
     int (*kv_export)(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
                      void *k, void *v, struct llama3_error *err);
     int (*kv_import)(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,

@@ -689,18 +689,23 @@ static const struct holder *lender(const struct forward *f)
     return only != NULL && only->ops->kv_page != NULL ? only : NULL;
 }
 
-/* Of K, or V, of a layer. */
-static size_t layer_page_bytes(const struct forward *f)
+/* Of a layer. */
+static size_t page_key_bytes(const struct forward *f)
 {
     const struct config *c = &f->model->config;
-    return KV_PAGE * c->n_kv_heads * kv_head_bytes(f->options.kv_type, c->head_dim);
+    return KV_PAGE * c->n_kv_heads * kv_key_bytes(f->options.kv_type, c->head_dim);
+}
+
+static size_t layer_page_bytes(const struct forward *f)
+{
+    return KV_PAGE * (size_t)kv_position_bytes(&f->model->config, f->options.kv_type);
 }
 
 size_t forward_page_bytes(const struct forward *f)
 {
     const struct holder *h = lender(f);
     return h != NULL ? h->ops->kv_page_size(h->backend)
-                     : 2 * f->model->config.n_layers * layer_page_bytes(f);
+                     : f->model->config.n_layers * layer_page_bytes(f);
 }
 
 const char *forward_page_layout(const struct forward *f)
@@ -717,10 +722,10 @@ const void *sequence_page(const struct forward *f, const struct sequence *sequen
 int sequence_copy_page(struct forward *f, struct sequence *sequence, size_t page, void *out,
                        struct llama3_error *err)
 {
-    size_t bytes = layer_page_bytes(f), from = page * KV_PAGE;
+    size_t bytes = layer_page_bytes(f), keys = page_key_bytes(f), from = page * KV_PAGE;
     char *at = out;
-    for (size_t layer = 0; layer < f->model->config.n_layers; layer++, at += 2 * bytes)
-        if (sequence_export(f, sequence, layer, from, from + KV_PAGE, at, at + bytes, err) < 0)
+    for (size_t layer = 0; layer < f->model->config.n_layers; layer++, at += bytes)
+        if (sequence_export(f, sequence, layer, from, from + KV_PAGE, at, at + keys, err) < 0)
             return -1;
     return 0;
 }
@@ -728,12 +733,12 @@ int sequence_copy_page(struct forward *f, struct sequence *sequence, size_t page
 static int copy_lent(struct forward *f, struct sequence *sequence, size_t page,
                      const struct kv_lent *lent, struct llama3_error *err)
 {
-    size_t bytes = layer_page_bytes(f), from = page * KV_PAGE;
+    size_t bytes = layer_page_bytes(f), keys = page_key_bytes(f), from = page * KV_PAGE;
     const char *at = lent->data;
     if (sequence_reserve(f, sequence, from, from + KV_PAGE, err) < 0)
         return -1;
-    for (size_t layer = 0; layer < f->model->config.n_layers; layer++, at += 2 * bytes)
-        if (sequence_import(f, sequence, layer, from, from + KV_PAGE, at, at + bytes, err) < 0)
+    for (size_t layer = 0; layer < f->model->config.n_layers; layer++, at += bytes)
+        if (sequence_import(f, sequence, layer, from, from + KV_PAGE, at, at + keys, err) < 0)
             return -1;
     return 0;
 }

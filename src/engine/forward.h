@@ -37,7 +37,8 @@ struct backend_shape forward_shape(const struct config *config,
 /* Bytes of the keys and values of one position in a layer. */
 static inline uint64_t kv_position_bytes(const struct config *config, enum llama3_kv_type type)
 {
-    return (uint64_t)2 * config->n_kv_heads * kv_head_bytes(type, config->head_dim);
+    return (uint64_t)config->n_kv_heads *
+           (kv_key_bytes(type, config->head_dim) + kv_value_bytes(type, config->head_dim));
 }
 
 /* plan NULL: everything on the CPU. The model must outlive it. */

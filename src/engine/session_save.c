@@ -65,19 +65,19 @@ static int get(struct hashed *h, void *bytes, size_t n, struct llama3_error *err
 /* K and V of BLOCK positions of a layer. */
 struct block {
     char *k, *v;
-    size_t position_bytes; /* of each */
+    size_t key_bytes, value_bytes; /* of a position */
 };
 
 static int open_block(struct block *block, const struct session_model *model,
                       struct llama3_error *err)
 {
-    size_t layers = model->checkpoint->config.n_layers;
-    block->position_bytes =
-        (size_t)(llama3_model_info(model->owner)->kv_bytes_per_token / 2 / layers);
-    block->k = size_alloc_for(BLOCK, 2 * block->position_bytes, "keys and values", err);
+    const struct config *c = &model->checkpoint->config;
+    block->key_bytes = c->n_kv_heads * kv_key_bytes(model->kv_type, c->head_dim);
+    block->value_bytes = c->n_kv_heads * kv_value_bytes(model->kv_type, c->head_dim);
+    block->k = size_alloc_for(BLOCK, block->key_bytes + block->value_bytes, "keys and values", err);
     if (block->k == NULL)
         return -1;
-    block->v = block->k + BLOCK * block->position_bytes;
+    block->v = block->k + BLOCK * block->key_bytes;
     return 0;
 }
 
@@ -102,10 +102,12 @@ static int each_block(struct llama3_session *s, struct hashed *h,
 static int put_block(struct llama3_session *s, struct hashed *h, struct block *block, size_t layer,
                      size_t from, size_t to, struct llama3_error *err)
 {
-    size_t bytes = (to - from) * block->position_bytes;
+    size_t n = to - from;
     if (engine_export(s->model->engine, s->sequence, layer, from, to, block->k, block->v, err) < 0)
         return -1;
-    return put(h, block->k, bytes, err) < 0 ? -1 : put(h, block->v, bytes, err);
+    return put(h, block->k, n * block->key_bytes, err) < 0
+               ? -1
+               : put(h, block->v, n * block->value_bytes, err);
 }
 
 static int save(struct llama3_session *s, struct hashed *h, struct llama3_error *err)
@@ -155,8 +157,9 @@ int llama3_session_save(struct llama3_session *s, const char *path, struct llama
 static int get_block(struct llama3_session *s, struct hashed *h, struct block *block, size_t layer,
                      size_t from, size_t to, struct llama3_error *err)
 {
-    size_t bytes = (to - from) * block->position_bytes;
-    if (get(h, block->k, bytes, err) < 0 || get(h, block->v, bytes, err) < 0)
+    size_t n = to - from;
+    if (get(h, block->k, n * block->key_bytes, err) < 0 ||
+        get(h, block->v, n * block->value_bytes, err) < 0)
         return -1;
     return engine_import(s->model->engine, s->sequence, layer, from, to, block->k, block->v, err);
 }

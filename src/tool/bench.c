@@ -59,8 +59,8 @@ static const struct option_spec specs[] = {
     OPT_TEXT(0, "context", FIELD(context), "LIST",
              "tokens there before: of decode each of them, of\n"
              "the others the first (0,16384)"),
-    OPT_ONE_OF(0, "kv", FIELD(model.kv), "auto|f16|f32|int8", kv_names,
-               "type of keys and values in memory; auto: int8, or\n"
+    OPT_ONE_OF(0, "kv", FIELD(model.kv), "auto|f16|f32|int8|int4", kv_names,
+               "type of keys and values; auto: int8, or\n"
                "f16 where a GPU holds them (auto)"),
     OPT_ONE_OF(0, "load", FIELD(model.load), "auto|map|read", load_names,
                "as llama3 takes it; what auto copies is copied\n"

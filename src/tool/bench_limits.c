@@ -60,7 +60,7 @@ static void add_stage(const struct bench *b, const struct bench_test *test, size
         add_matrix(cost, &b->model->head, test->kind == BENCH_PROMPT ? 1 : rows);
         break;
     case STAGE_ATTEND:
-        cost->bytes += positions_of(test, rows) * 2 * (double)bench_kv_row_bytes(b);
+        cost->bytes += positions_of(test, rows) * (double)bench_kv_row_bytes(b);
         break;
     case STAGE_QKV:
     case STAGE_OUT:

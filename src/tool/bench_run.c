@@ -25,7 +25,7 @@ struct runner {
     size_t n_sequences;
     struct batch_row *rows; /* [options.max_rows] */
     float *logits;          /* [options.max_logit_rows][vocab_size] */
-    char *kv;               /* [IMPORT][n_kv_heads][kv_head_bytes()] */
+    char *k, *v;            /* [IMPORT][n_kv_heads] heads as they are stored */
     struct limits *limits;  /* [plan.n_backends][rounds] */
 };
 
@@ -55,7 +55,7 @@ static size_t positions_of(const struct bench_test *test)
 
 size_t bench_kv_row_bytes(const struct bench *bench)
 {
-    return (size_t)kv_position_bytes(&bench->model->config, bench->options.kv_type) / 2;
+    return (size_t)kv_position_bytes(&bench->model->config, bench->options.kv_type);
 }
 
 /* Fills positions [from, to) of a sequence with K and V of no text. */
@@ -65,7 +65,7 @@ static int import(const struct runner *r, struct sequence *sequence, size_t from
     for (size_t at = from; at < to; at += IMPORT) {
         size_t end = to - at < IMPORT ? to : at + IMPORT;
         for (size_t layer = 0; layer < r->bench->model->config.n_layers; layer++)
-            if (sequence_import(r->forward, sequence, layer, at, end, r->kv, r->kv, err) < 0)
+            if (sequence_import(r->forward, sequence, layer, at, end, r->k, r->v, err) < 0)
                 return -1;
     }
     return 0;
@@ -276,7 +276,7 @@ static int place(struct bench *b, struct llama3_error *err)
     for (size_t p = 0; p < b->placement.plan.n_backends; p++)
         if (b->placement.memories[p].device == NULL)
             host += (double)meter_of(b->placement.backends[p])->memory() +
-                    (double)request->kv_pages * KV_PAGE * 2 *
+                    (double)request->kv_pages * KV_PAGE *
                         (double)(b->placement.memories[p].n_kv_layers * bench_kv_row_bytes(b));
     if (memory_available(&available) && host > (double)available)
         return error_set(err, LLAMA3_ENOMEM,
@@ -285,28 +285,59 @@ static int place(struct bench *b, struct llama3_error *err)
     return 0;
 }
 
-/* Numbers from -0.5 to 0.5. */
+/* From -0.5 to 0.5. */
+static float next_number(uint32_t *seed)
+{
+    *seed = *seed * 1664525 + 1013904223;
+    return (float)(*seed >> 16) / 65536 - 0.5f;
+}
+
+/* A head whose numbers are that large. */
+static void fill_head(enum llama3_kv_type type, size_t head_dim, uint32_t *seed, char *out)
+{
+    const size_t size = kv_number_bytes(type);
+    const float scale = 1.0f / 256;
+    for (size_t i = 0; i < head_dim; i++, out += size) {
+        float value = next_number(seed);
+        uint16_t half = f32_to_f16(value);
+        int8_t code = (int8_t)(value * 254);
+        memcpy(out,
+               type == LLAMA3_KV_F16   ? (const void *)&half
+               : type == LLAMA3_KV_F32 ? (const void *)&value
+                                       : (const void *)&code,
+               size);
+    }
+    if (kv_is_coded(type))
+        memcpy(out, &scale, sizeof scale);
+}
+
+/* The same of a head of V in int4: 15 steps of 17 from -8 * 16 on, at a 256th. */
+static void fill_groups(size_t head_dim, uint32_t *seed, char *out)
+{
+    const char group[2] = {17, -16};
+    const float scale = 1.0f / 256;
+    size_t columns = kv_group_columns(head_dim);
+    for (size_t i = 0; i < columns / 2; i++)
+        *out++ = (char)(next_number(seed) * 254);
+    for (size_t i = 0; i < columns / KV_GROUP; i++, out += sizeof group)
+        memcpy(out, group, sizeof group);
+    memcpy(out, &scale, sizeof scale);
+}
+
 static void fill_kv(const struct runner *r)
 {
     const struct config *c = &r->bench->model->config;
     enum llama3_kv_type type = r->bench->options.kv_type;
-    size_t size = kv_number_bytes(type), head_bytes = kv_head_bytes(type, c->head_dim);
-    const float scale = 1.0f / 256;
+    size_t dim = c->head_dim, n = IMPORT * c->n_kv_heads;
     uint32_t seed = 1;
-    for (size_t head = 0; head < IMPORT * c->n_kv_heads; head++) {
-        char *to = r->kv + head * head_bytes;
-        for (size_t i = 0; i < c->head_dim; i++, to += size) {
-            seed = seed * 1664525 + 1013904223;
-            float value = (float)(seed >> 16) / 65536 - 0.5f;
-            uint16_t half = f32_to_f16(value);
-            int8_t code = (int8_t)(value * 254);
-            memcpy(to,
-                   type == LLAMA3_KV_F16   ? (const void *)&half
-                   : type == LLAMA3_KV_F32 ? (const void *)&value
-                                           : (const void *)&code,
-                   size);
-        }
-        memcpy(to, &scale, head_bytes - c->head_dim * size);
+    for (size_t head = 0; head < n; head++)
+        fill_head(type, dim, &seed, r->k + head * kv_key_bytes(type, dim));
+    for (size_t head = 0; head < n; head++) {
+        char *v = r->v + head * kv_value_bytes(type, dim);
+        if (type == LLAMA3_KV_INT4)
+            fill_groups(dim, &seed, v);
+        else
+            fill_head(type, dim, &seed, v);
     }
 }
 
@@ -326,13 +357,15 @@ static int open_runner(struct runner *r, struct llama3_error *err)
     }
     r->rows = size_alloc(o->max_rows, sizeof *r->rows);
     r->logits = size_alloc(o->max_logit_rows, vocab_size * sizeof *r->logits);
-    r->kv = size_alloc(IMPORT, bench_kv_row_bytes(b));
+    r->k = size_alloc(IMPORT, bench_kv_row_bytes(b));
     r->limits = size_alloc(b->rounds, n_backends * sizeof *r->limits);
     r->sequences = size_alloc(b->n_tests, o->max_seqs * sizeof(struct sequence *));
-    if (r->rows == NULL || r->logits == NULL || r->kv == NULL || r->limits == NULL ||
+    if (r->rows == NULL || r->logits == NULL || r->k == NULL || r->limits == NULL ||
         r->sequences == NULL)
         return error_memory(err, "rows and logits", o->max_logit_rows * vocab_size * 4);
     forward_pin(r->forward, r->logits, o->max_logit_rows * vocab_size);
+    r->v = r->k + IMPORT * b->model->config.n_kv_heads *
+                      kv_key_bytes(o->kv_type, b->model->config.head_dim);
     fill_kv(r);
     for (size_t i = 0; i < b->n_tests; i++)
         if (is_first_of_context(b, i) && open_sequences(r, b->tests[i].context, err) < 0)
@@ -355,7 +388,7 @@ static void close_runner(struct runner *r)
     }
     free(r->sequences);
     free(r->rows);
-    free(r->kv);
+    free(r->k);
     free(r->limits);
     for (size_t p = 0; p < r->bench->placement.plan.n_backends; p++)
         if (r->meters[p] != NULL)

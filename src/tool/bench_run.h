@@ -37,7 +37,7 @@ struct bench {
     char weights[128];                  /* what became of mapped ones; "": there are none */
 };
 
-/* Bytes of K (as of V) for one position of one layer. */
+/* Bytes of K and V for one position of one layer. */
 size_t bench_kv_row_bytes(const struct bench *bench);
 
 /* Finds what limits a test (bench_limits.c). */

@@ -34,7 +34,7 @@ static const struct option_spec input_specs[] = {
     OPT_PATH('f', "file", FIELD(file), "TEXT",
              "--logits or --kl of this text (-: stdin); without a\n"
              "mode its perplexity"),
-    OPT_ONE_OF(0, "ref-kv", FIELD(ref_kv), "auto|f16|f32|int8", kv_names,
+    OPT_ONE_OF(0, "ref-kv", FIELD(ref_kv), "auto|f16|f32|int8|int4", kv_names,
                "--kv of REF with --kl (as --kv)"),
     OPT_FLAG(0, "special", FIELD(special),
              "--tokenize recognises the names of control tokens,\n"

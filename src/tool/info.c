@@ -83,6 +83,7 @@ static void print_memory(const struct llama3_info *info, FILE *out)
     fprintf(out, "%s per token (%s)\n", unit_bytes(a, info->kv_bytes_per_token),
             info->kv_type == LLAMA3_KV_F32    ? "f32"
             : info->kv_type == LLAMA3_KV_INT8 ? "int8"
+            : info->kv_type == LLAMA3_KV_INT4 ? "int4"
                                               : "f16");
     row(out, "memory");
     fprintf(out, "%s at %zu tokens: %s weights, %s KV, %s work space\n",

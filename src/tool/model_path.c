@@ -13,7 +13,7 @@
 /* Fetched by scripts/quickstart, below the user's cache directory. */
 #define QUICKSTART_MODEL "/llama3/SmolLM2-135M-Instruct.Q4_1.gguf"
 
-const char *const kv_names[] = {"auto", "f16", "f32", "int8", NULL};
+const char *const kv_names[] = {"auto", "f16", "f32", "int8", "int4", NULL};
 
 const char *const load_names[] = {"auto", "map", "read", NULL}; /* enum llama3_load */
 const char *const numa_names[] = {"auto", "off", NULL};
@@ -30,8 +30,8 @@ const struct option_spec model_option_specs[N_MODEL_OPTIONS] = {
              "tokens of context (what fits three quarters of the\n"
              "available memory, at most the model's limit)",
              ALSO("ctx-size", "num-ctx")),
-    OPT_ONE_OF(0, "kv", FIELD(kv), "auto|f16|f32|int8", kv_names,
-               "type of keys and values in memory; auto: int8, or\n"
+    OPT_ONE_OF(0, "kv", FIELD(kv), "auto|f16|f32|int8|int4", kv_names,
+               "type of keys and values; auto: int8, or\n"
                "f16 where a GPU holds them (auto)"),
     OPT_INT('t', "threads", FIELD(threads), "N", 1, 1024,
             "threads that compute (every core it may use)", ALSO("num-thread")),

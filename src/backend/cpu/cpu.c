@@ -135,9 +135,9 @@ static struct backend *cpu_open(const struct backend_options *options,
     cpu->group = shape->n_heads / shape->n_kv_heads;
     cpu->padded_dim = round_up(shape->head_dim, LANES);
     cpu->kv_size = kv_number_bytes(shape->kv_type);
-    cpu->scale_size = kv_head_bytes(shape->kv_type, 0);
-    cpu->k_bytes = KV_PAGE * kv_head_bytes(shape->kv_type, shape->head_dim);
-    cpu->v_bytes = KV_PAGE * kv_head_bytes(shape->kv_type, cpu->padded_dim);
+    cpu->scale_size = kv_key_bytes(shape->kv_type, 0);
+    cpu->k_bytes = KV_PAGE * kv_key_bytes(shape->kv_type, shape->head_dim);
+    cpu->v_bytes = KV_PAGE * kv_value_bytes(shape->kv_type, cpu->padded_dim);
     kv_open_pool(cpu);
     cpu->tile_rows = cpu->group < SHARING ? SHARING / cpu->group : 1;
     cpu->piece_numbers =

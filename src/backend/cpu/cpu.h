@@ -41,7 +41,7 @@ struct buffer {
 
 /* KV_PAGE positions of all layers: [n_kv_heads][n_layers], so that a memory node can hold some of
  * the heads; of each K as [head_dim][KV_PAGE], so that one load serves many positions, then V as
- * [KV_PAGE][padded_dim]. Of int8, pairs of numbers lie side by side, as attend_page says. */
+ * [KV_PAGE][padded_dim]. Of int8 and int4, pairs lie side by side, as attend_page says. */
 struct cpu_page {
     struct page base;
     struct slab *slab;   /* that it is of, in kv.c */
@@ -109,7 +109,7 @@ struct cpu {
     /* Derived from shape. */
     size_t group;         /* query heads of a KV head */
     size_t padded_dim;    /* head_dim rounded up to LANES */
-    size_t kv_size;       /* bytes of an element of K or V */
+    size_t kv_size;       /* bytes of an element of K */
     size_t scale_size;    /* and of a head's scale, if it has one */
     size_t k_bytes;       /* of one KV head and layer in a page: K, */
     size_t v_bytes;       /* and V */

@@ -14,6 +14,7 @@
 #define BACKEND_CPU_KERNELS_H
 
 #include <float.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -162,8 +163,10 @@ struct wide_block {
 /* A step of online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867): queries that share a KV
  * head attend to the first `count` positions of a page. */
 struct attend_page {
-    const void *k;    /* [head_dim][KV_PAGE]; int8: [head_dim / 2][KV_PAGE][2], scales [KV_PAGE] */
-    const void *v;    /* [KV_PAGE][padded_dim]; int8: [KV_PAGE / 2][padded_dim][2], scales */
+    const void *k; /* [head_dim][KV_PAGE]; codes: [head_dim / 2][KV_PAGE][2], scales [KV_PAGE] */
+    /* [KV_PAGE][padded_dim]; int8: [KV_PAGE / 2][padded_dim][2], scales [KV_PAGE]; int4: as
+     * struct nibble_page says */
+    const void *v;
     const void *next; /* K that is attended next, to be prefetched; of any page at the end */
     size_t head_dim, padded_dim;
     size_t count; /* 1..KV_PAGE */
@@ -179,6 +182,57 @@ struct attend_page {
 /* The largest codes of K and V, and of what they are multiplied by: MAX_HEAD_DIM products, or those
  * of a page, have a sum of 32 bits. */
 enum { KV_CODE = 127, WIDE_CODE = 32767 };
+
+/* V of a page in int4. Words of 32 bits hold the codes of a column and of the one KV_GROUP columns
+ * on, at four positions: 0 in the lowest byte, then 2, 1, 3; the first column's in the low bits.
+ * So pairs of positions are 16 bits apart, and a byte is of one position. */
+struct nibble_page {
+    const char *codes;   /* [KV_PAGE / 4][columns / 32][16] words */
+    const int8_t *steps; /* [KV_PAGE / 2][columns / 16][2] of (step, base) */
+    const float *scales; /* [KV_PAGE] */
+    size_t columns;      /* kv_group_columns() */
+};
+
+static inline struct nibble_page nibble_page(const void *v, size_t padded_dim)
+{
+    struct nibble_page page = {.codes = v, .columns = kv_group_columns(padded_dim)};
+    page.steps = (const int8_t *)v + KV_PAGE / 2 * page.columns;
+    page.scales = (const float *)(const void *)(page.steps + KV_PAGE * 2 * page.columns / KV_GROUP);
+    return page;
+}
+
+/* Where a position's byte lies in its words. */
+static inline size_t nibble_byte(size_t position)
+{
+    return position % 2 * 2 + position / 2 % 2;
+}
+
+/* int4's search: numbers become integers of at most VALUE_CODE, so that sums of squares are exact
+ * and every table finds the same. A group's range is cut at either end by up to VALUE_CUTS - 1 of
+ * VALUE_PARTS of it, and the first of the ranges with the least error is taken. */
+enum {
+    VALUE_CODE = 952,
+    VALUE_STEP = 127,
+    VALUE_CUTS = 4,
+    VALUE_TRIES = VALUE_CUTS * VALUE_CUTS,
+    VALUE_PARTS = 48
+};
+
+struct value_range {
+    float step, base;
+};
+
+static inline struct value_range value_range(float low, float high, int k)
+{
+    struct value_range r;
+    float part = (high - low) * (1.0f / VALUE_PARTS);
+    float first = low + part * (float)(k % VALUE_CUTS);
+    float last = high - part * (float)(k / VALUE_CUTS);
+    r.base = floorf(first * (1.0f / KV_BASE));
+    r.step = rintf((last - KV_BASE * r.base) * (1.0f / 15));
+    r.step = r.step < 1 ? 1 : r.step > VALUE_STEP ? VALUE_STEP : r.step;
+    return r;
+}
 
 /* For codes up to `most`: the scale, and what numbers are multiplied by to become codes. Numbers
  * too small for a factor are zero; those that aren't finite make a scale that isn't, and no codes.
@@ -220,10 +274,11 @@ struct kernels {
     /* By enum llama3_kv_type. */
     struct {
         void (*attend)(const struct attend_page *page);
-        /* A head of K or V, zeros up to a multiple of LANES, to what is stored, which ends with
-         * its scale if it has one; NULL: f32 as it is. */
-        void (*store)(const float *in, void *out, size_t n);
-        /* A query in place; NULL: f32 as it is. int8: [n] codes of 16 bits, and their scale. */
+        /* A head of K, and of V, zeros up to a multiple of LANES, to what is stored, which ends
+         * with its scale if it has one; NULL: f32 as it is. */
+        void (*store_k)(const float *in, void *out, size_t n);
+        void (*store_v)(const float *in, void *out, size_t n);
+        /* A query in place; NULL: f32 as it is. Codes: [n] of 16 bits, and their scale. */
         void (*prepare)(float *q, size_t n);
     } kv[KV_TYPES];
     /* The bits of quant/search.h. */

@@ -141,11 +141,41 @@ static void attend_query(const struct attend_page *a, size_t query, enum dtype t
     state[1] = state[1] * shrink + sum;
 }
 
+/* V of int8 or int4 as integers, times the position's scale. */
+struct values {
+    bool nibbles;
+    struct nibble_page page; /* of int4 */
+    const int8_t *codes;     /* of int8 */
+    const float *scales;
+    size_t padded_dim;
+};
+
+static struct values values_of(const struct attend_page *a, bool nibbles)
+{
+    struct values v = {.nibbles = nibbles, .codes = a->v, .padded_dim = a->padded_dim};
+    v.page = nibble_page(a->v, a->padded_dim);
+    v.scales =
+        nibbles ? v.page.scales : (const float *)(const void *)(v.codes + a->padded_dim * KV_PAGE);
+    return v;
+}
+
+static int32_t value_at(const struct values *v, size_t position, size_t col)
+{
+    if (!v->nibbles)
+        return v->codes[(position / 2 * v->padded_dim + col) * 2 + position % 2];
+    size_t groups = v->page.columns / KV_GROUP, group = col / KV_GROUP;
+    size_t word = (position / 4 * groups + group) / 2 * KV_GROUP + col % KV_GROUP;
+    const int8_t *step = v->page.steps + ((position / 2 * groups + group) * 2 + position % 2) * 2;
+    unsigned char two = (unsigned char)v->page.codes[4 * word + nibble_byte(position)];
+    return step[0] * (two >> 4 * (group % 2) & 15) + KV_BASE * step[1];
+}
+
 /* As all tables: products of codes are summed up as integers. */
-static void attend_codes(const struct attend_page *a, size_t query)
+static void attend_codes(const struct attend_page *a, size_t query, bool nibbles)
 {
     const char *q = (const char *)(a->q + query * a->head_dim);
-    const int8_t *k = a->k, *v = a->v;
+    const int8_t *k = a->k;
+    const struct values v = values_of(a, nibbles);
     float *out = a->states + query * a->state_size, *state = out + a->padded_dim;
     float scores[KV_PAGE], weights[KV_PAGE], scale, factor;
     float max = state[0], sum = 0, largest_weight = 0;
@@ -166,11 +196,9 @@ static void attend_codes(const struct attend_page *a, size_t query)
         max = scores[j] > max ? scores[j] : max;
     }
     for (size_t j = 0; j < a->count; j++) {
-        float v_scale;
-        memcpy(&v_scale, v + a->padded_dim * KV_PAGE + j * sizeof v_scale, sizeof v_scale);
         scores[j] = expf(scores[j] - max);
         sum += scores[j];
-        weights[j] = scores[j] * v_scale;
+        weights[j] = scores[j] * v.scales[j];
         largest_weight = fmaxf(largest_weight, weights[j]);
     }
     scale = code_scale(largest_weight, WIDE_CODE, &factor);
@@ -178,10 +206,10 @@ static void attend_codes(const struct attend_page *a, size_t query)
         codes[j] = isnan(weights[j]) ? 0 : (int32_t)rintf(weights[j] * factor);
     float shrink = expf(state[0] - max);
     for (size_t i = 0; i < a->head_dim; i++) {
-        int32_t dot = 0;
+        uint32_t dot = 0; /* wraps around, as in all tables, if imported steps are too large */
         for (size_t j = 0; j < a->count; j++)
-            dot += codes[j] * v[(j / 2 * a->padded_dim + i) * 2 + j % 2];
-        out[i] = fmaf((float)dot, scale, out[i] * shrink);
+            dot += (uint32_t)(codes[j] * value_at(&v, j, i));
+        out[i] = fmaf((float)(int32_t)dot, scale, out[i] * shrink);
     }
     state[0] = max;
     state[1] = state[1] * shrink + sum;
@@ -190,7 +218,13 @@ static void attend_codes(const struct attend_page *a, size_t query)
 static void attend_int8(const struct attend_page *page)
 {
     for (size_t query = 0; query < page->n_queries; query++)
-        attend_codes(page, query);
+        attend_codes(page, query, false);
+}
+
+static void attend_int4(const struct attend_page *page)
+{
+    for (size_t query = 0; query < page->n_queries; query++)
+        attend_codes(page, query, true);
 }
 
 static void attend_f16(const struct attend_page *page)
@@ -292,6 +326,62 @@ static void store_int8(const float *in, void *out, size_t n)
     memcpy((char *)out + n, &scale, sizeof scale);
 }
 
+/* The codes of a group in the range; returns their error. */
+static float value_codes(const float *y /* [KV_GROUP] */, struct value_range r,
+                         uint8_t codes[KV_GROUP])
+{
+    float error = 0;
+    for (size_t i = 0; i < KV_GROUP; i++) {
+        float above = y[i] - KV_BASE * r.base;
+        float code = fminf(fmaxf(rintf(above * (1 / r.step)), 0), 15);
+        float off = above - code * r.step;
+        error += off * off;
+        codes[i] = (uint8_t)code;
+    }
+    return error;
+}
+
+/* One group of integers. */
+static void store_group(const float *y /* [KV_GROUP] */, size_t group, uint8_t *out /* [16] */,
+                        int8_t step[2])
+{
+    uint8_t codes[KV_GROUP];
+    float low = y[0], high = y[0], least = INFINITY;
+    struct value_range best = {0};
+    for (size_t i = 1; i < KV_GROUP; i++) {
+        low = fminf(low, y[i]);
+        high = fmaxf(high, y[i]);
+    }
+    for (int k = 0; k < VALUE_TRIES; k++) {
+        struct value_range r = value_range(low, high, k);
+        float error = value_codes(y, r, codes);
+        best = error < least ? r : best;
+        least = fminf(error, least);
+    }
+    value_codes(y, best, codes);
+    for (size_t i = 0; i < KV_GROUP; i++)
+        out[i] = (uint8_t)(group % 2 == 0 ? codes[i] : out[i] | codes[i] << 4);
+    step[0] = (int8_t)best.step;
+    step[1] = (int8_t)best.base;
+}
+
+static void store_int4(const float *in, void *out, size_t n)
+{
+    float factor, scale = code_scale(largest(in, n), VALUE_CODE, &factor);
+    size_t columns = kv_group_columns(n);
+    uint8_t *codes = out;
+    int8_t *steps = (int8_t *)out + columns / 2;
+    for (size_t group = 0; group < columns / KV_GROUP; group++) {
+        float y[KV_GROUP];
+        for (size_t i = 0; i < KV_GROUP; i++) {
+            size_t col = group * KV_GROUP + i;
+            y[i] = factor > 0 && col < n ? rintf(in[col] * factor) : 0;
+        }
+        store_group(y, group, codes + group / 2 * KV_GROUP, steps + 2 * group);
+    }
+    memcpy(steps + columns / KV_GROUP * 2, &scale, sizeof scale);
+}
+
 static void prepare_int8(float *q, size_t n)
 {
     float factor, scale = code_scale(largest(q, n), WIDE_CODE, &factor);
@@ -307,9 +397,10 @@ static void prepare_int8(float *q, size_t n)
 #define KERNELS                                                                                 \
     .linear = {linear_f32, linear_f16, linear_bf16}, .add_wide = add_wide, .add = add,          \
     .norm = norm, .swiglu = swiglu,                                                             \
-    .kv = {[LLAMA3_KV_F16] = {attend_f16, store_f16, NULL},                                     \
-           [LLAMA3_KV_F32] = {attend_f32, NULL, NULL},                                          \
-           [LLAMA3_KV_INT8] = {attend_int8, store_int8, prepare_int8}},                         \
+    .kv = {[LLAMA3_KV_F16] = {attend_f16, store_f16, store_f16, NULL},                          \
+           [LLAMA3_KV_F32] = {attend_f32, NULL, NULL, NULL},                                    \
+           [LLAMA3_KV_INT8] = {attend_int8, store_int8, store_int8, prepare_int8},              \
+           [LLAMA3_KV_INT4] = {attend_int4, store_int8, store_int4, prepare_int8}},             \
     .search_scales = search_scales, .search_steps = search_steps, .search_codes = search_codes, \
     .search_feedback = search_feedback, .block_fit = fit_blocks, .block_choose = choose_block
 

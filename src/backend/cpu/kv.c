@@ -140,34 +140,54 @@ static inline __attribute__((always_inline)) void put_column(unsigned char *colu
         memcpy(column + i * KV_PAGE * size, k + i * size, size);
 }
 
-/* V's codes of a slot lie two bytes apart, since pairs of positions lie side by side. */
-static unsigned char *v_codes(const struct cpu *cpu, unsigned char *v, size_t slot)
+/* V's codes of a slot, and what else it has but the scale, from or to where they are stored;
+ * returns where that ends. Of int8 they lie two bytes apart, since pairs of positions lie side by
+ * side. Of int4 they lie four bytes apart, as bytes of four positions are a word, and a group's
+ * step and base lie beside those of the other position of a pair. */
+static inline __attribute__((always_inline)) char *copy_values(const struct cpu *cpu,
+                                                               unsigned char *v, size_t slot,
+                                                               char *stored, bool out)
 {
-    return v + slot / 2 * 2 * cpu->padded_dim + slot % 2;
+    size_t columns = kv_group_columns(cpu->padded_dim), groups = columns / KV_GROUP;
+    bool nibbles = cpu->shape.kv_type == LLAMA3_KV_INT4;
+    unsigned char *code = nibbles ? v + slot / 4 * 2 * columns + nibble_byte(slot)
+                                  : v + slot / 2 * 2 * cpu->padded_dim + slot % 2;
+    unsigned char *step =
+        v + KV_PAGE / 2 * columns + (slot / 2 * groups * 2 + slot % 2) * KV_STEP_BYTES;
+    size_t n = nibbles ? columns / 2 : cpu->shape.head_dim;
+    for (size_t i = 0; i < n; i++, stored++, code += nibbles ? 4 : 2)
+        memcpy(out ? (void *)stored : code, out ? (const void *)code : stored, 1);
+    for (size_t i = 0; nibbles && i < groups; i++, stored += KV_STEP_BYTES)
+        memcpy(out ? (void *)stored : step + i * 2 * KV_STEP_BYTES,
+               out ? (const void *)(step + i * 2 * KV_STEP_BYTES) : stored, KV_STEP_BYTES);
+    return stored;
 }
 
-static unsigned char *scale_at(const struct cpu *cpu, unsigned char *codes, size_t dim, size_t slot)
+static unsigned char *k_scale_at(const struct cpu *cpu, unsigned char *k, size_t slot)
 {
-    return codes + dim * KV_PAGE + slot * cpu->scale_size;
+    return k + cpu->k_bytes - (KV_PAGE - slot) * cpu->scale_size;
+}
+
+static unsigned char *v_scale_at(const struct cpu *cpu, unsigned char *v, size_t slot)
+{
+    return v + cpu->v_bytes - (KV_PAGE - slot) * cpu->scale_size;
 }
 
 static void put_codes(const struct cpu *cpu, unsigned char *to_k, unsigned char *to_v, size_t slot,
                       const char *k, const char *v)
 {
     size_t dim = cpu->shape.head_dim;
-    unsigned char *values = v_codes(cpu, to_v, slot);
     put_column(to_k + 2 * slot, k, dim / 2, 2);
-    for (size_t i = 0; i < dim; i++)
-        values[2 * i] = (unsigned char)v[i];
+    v = copy_values(cpu, to_v, slot, (char *)(uintptr_t)v, false);
     float scales[2];
     memcpy(&scales[0], k + dim, cpu->scale_size);
-    memcpy(&scales[1], v + dim, cpu->scale_size);
+    memcpy(&scales[1], v, cpu->scale_size);
     if (!isfinite(scales[1])) { /* so that the score shows it, and V's scales are finite */
         scales[0] = NAN;
         scales[1] = 0;
     }
-    memcpy(scale_at(cpu, to_k, dim, slot), &scales[0], cpu->scale_size);
-    memcpy(scale_at(cpu, to_v, cpu->padded_dim, slot), &scales[1], cpu->scale_size);
+    memcpy(k_scale_at(cpu, to_k, slot), &scales[0], cpu->scale_size);
+    memcpy(v_scale_at(cpu, to_v, slot), &scales[1], cpu->scale_size);
 }
 
 void kv_put(const struct cpu *cpu, struct page *page, size_t layer, size_t head, size_t slot,
@@ -201,17 +221,17 @@ static void get_slot(const struct cpu *cpu, struct page *page, size_t layer, siz
         memcpy(v, from_v + slot * cpu->padded_dim * step, dim * step);
         return;
     }
-    for (size_t i = 0; i < dim; i++)
-        v[i] = (char)v_codes(cpu, from_v, slot)[2 * i];
-    memcpy(k + dim, scale_at(cpu, from_k, dim, slot), cpu->scale_size);
-    memcpy(v + dim, scale_at(cpu, from_v, cpu->padded_dim, slot), cpu->scale_size);
+    v = copy_values(cpu, from_v, slot, v, true);
+    memcpy(k + dim, k_scale_at(cpu, from_k, slot), cpu->scale_size);
+    memcpy(v, v_scale_at(cpu, from_v, slot), cpu->scale_size);
 }
 
 int cpu_kv_export(struct backend *backend, struct kv *kv, size_t layer, size_t from, size_t to,
                   void *k, void *v, struct llama3_error *err)
 {
     const struct cpu *cpu = (const struct cpu *)backend;
-    size_t head_bytes = kv_head_bytes(cpu->shape.kv_type, cpu->shape.head_dim);
+    size_t k_bytes = kv_key_bytes(cpu->shape.kv_type, cpu->shape.head_dim);
+    size_t v_bytes = kv_value_bytes(cpu->shape.kv_type, cpu->shape.head_dim);
     if (pages_check_export(&cpu->pool, kv, layer, from, to, err) != 0)
         return -1;
 
@@ -220,8 +240,8 @@ int cpu_kv_export(struct backend *backend, struct kv *kv, size_t layer, size_t f
         for (size_t head = 0; head < cpu->shape.n_kv_heads; head++) {
             get_slot(cpu, kv->pages[position / KV_PAGE], layer, head, position % KV_PAGE, k_out,
                      v_out);
-            k_out += head_bytes;
-            v_out += head_bytes;
+            k_out += k_bytes;
+            v_out += v_bytes;
         }
     return 0;
 }
@@ -230,7 +250,8 @@ int cpu_kv_import(struct backend *backend, struct kv *kv, size_t layer, size_t f
                   const void *k, const void *v, struct llama3_error *err)
 {
     const struct cpu *cpu = (const struct cpu *)backend;
-    size_t head_bytes = kv_head_bytes(cpu->shape.kv_type, cpu->shape.head_dim);
+    size_t k_bytes = kv_key_bytes(cpu->shape.kv_type, cpu->shape.head_dim);
+    size_t v_bytes = kv_value_bytes(cpu->shape.kv_type, cpu->shape.head_dim);
     if (pages_check_import(&cpu->pool, kv, layer, from, to, err) != 0)
         return -1;
 
@@ -238,8 +259,8 @@ int cpu_kv_import(struct backend *backend, struct kv *kv, size_t layer, size_t f
     for (size_t position = from; position < to; position++)
         for (size_t head = 0; head < cpu->shape.n_kv_heads; head++) {
             kv_put(cpu, kv->pages[position / KV_PAGE], layer, head, position % KV_PAGE, k_in, v_in);
-            k_in += head_bytes;
-            v_in += head_bytes;
+            k_in += k_bytes;
+            v_in += v_bytes;
         }
     return 0;
 }

@@ -89,17 +89,19 @@ static void rotate(const struct cpu *cpu, size_t row, float *head /* [head_dim] 
     }
 }
 
-/* A head as it is stored: itself, or converted to `out`. */
-static const void *stored_head(const struct cpu *cpu, const float *head, void *out)
+/* A head as it is stored: itself, or converted by `store` to `out`. */
+static const void *stored_head(const struct cpu *cpu,
+                               void (*store)(const float *in, void *out, size_t n),
+                               const float *head, void *out)
 {
     float *padded = cpu->scratch[thread_index()].head;
     size_t dim = cpu->shape.head_dim;
-    if (cpu->kernels->kv[cpu->shape.kv_type].store == NULL)
+    if (store == NULL)
         return head;
     memcpy(padded, head, dim * sizeof *head);
     if (cpu->scale_size > 0)
         kv_spread(padded, dim);
-    cpu->kernels->kv[cpu->shape.kv_type].store(padded, out, dim);
+    store(padded, out, dim);
     return out;
 }
 
@@ -108,8 +110,10 @@ static void store_head(const struct cpu *cpu, size_t layer, size_t row, size_t h
 {
     const struct scratch *scratch = &cpu->scratch[thread_index()];
     size_t position = (size_t)cpu->rows[row].position;
+    enum llama3_kv_type type = cpu->shape.kv_type;
     kv_put(cpu, cpu->row_pages[row][position / KV_PAGE], layer, head, position % KV_PAGE,
-           stored_head(cpu, k, scratch->stored_k), stored_head(cpu, v, scratch->stored_v));
+           stored_head(cpu, cpu->kernels->kv[type].store_k, k, scratch->stored_k),
+           stored_head(cpu, cpu->kernels->kv[type].store_v, v, scratch->stored_v));
 }
 
 struct rotation {

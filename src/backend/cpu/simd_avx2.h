@@ -201,6 +201,17 @@ static inline vec v_sums(isum sum)
     return _mm256_cvtepi32_ps(sum);
 }
 
+/* Codes of int4 `shift` bits up in VL words (struct nibble_page), with the steps and bases of two
+ * positions: vpmaddubsw multiplies KV_BASE by the base beside a code by its step. */
+static inline ipairs i_load_nibbles(const char *words, const int shift, int32_t steps)
+{
+    typedef uint32_t lanes __attribute__((vector_size(32)));
+    __m256i codes = (__m256i)((lanes)_mm256_loadu_si256((const void *)words) >> shift);
+    codes = _mm256_and_si256(codes, _mm256_set1_epi32(0x000f000f));
+    codes = _mm256_or_si256(codes, _mm256_set1_epi32(KV_BASE * 0x01000100));
+    return _mm256_maddubs_epi16(codes, _mm256_set1_epi32(steps));
+}
+
 /* ---- integers ---------------------------------------------------------------------------- */
 
 enum { STRIP_VECTORS = 2 };

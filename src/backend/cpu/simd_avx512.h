@@ -206,6 +206,17 @@ static inline vec v_sums(isum sum)
     return _mm512_cvtepi32_ps(sum);
 }
 
+/* Codes of int4 `shift` bits up in VL words (struct nibble_page), with the steps and bases of two
+ * positions: vpmaddubsw multiplies KV_BASE by the base beside a code by its step. */
+static inline ipairs i_load_nibbles(const char *words, const int shift, int32_t steps)
+{
+    typedef uint32_t lanes __attribute__((vector_size(64)));
+    __m512i codes = (__m512i)((lanes)_mm512_loadu_si512(words) >> shift);
+    codes = _mm512_ternarylogic_epi32(codes, _mm512_set1_epi32(0x000f000f),
+                                      _mm512_set1_epi32(KV_BASE * 0x01000100), 0xea);
+    return _mm512_maddubs_epi16(codes, _mm512_set1_epi32(steps));
+}
+
 /* ---- integers (VNNI) --------------------------------------------------------------------- */
 
 enum { STRIP_VECTORS = 1 };

@@ -197,6 +197,17 @@ static inline vec v_sums(isum sum)
     return vcvtq_f32_s32(vpaddq_s32(sum.val[0], sum.val[1]));
 }
 
+/* Codes of int4 `shift` bits up in VL words (struct nibble_page), with the steps and bases of two
+ * positions. */
+static inline ipairs i_load_nibbles(const char *words, const int shift, int32_t steps)
+{
+    uint32x4_t codes = vreinterpretq_u32_u8(vld1q_u8((const uint8_t *)words)) >> shift;
+    int16x8_t both = vreinterpretq_s16_s32(vdupq_n_s32(steps));
+    int16x8_t base = vmulq_n_s16(vshrq_n_s16(both, 8), KV_BASE);
+    return vmlaq_s16(base, vreinterpretq_s16_u32(vandq_u32(codes, vdupq_n_u32(0x000f000f))),
+                     vshrq_n_s16(vshlq_n_s16(both, 8), 8));
+}
+
 /* ---- integers ---------------------------------------------------------------------------- */
 
 enum { STRIP_VECTORS = 4 };

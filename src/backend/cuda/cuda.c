@@ -285,8 +285,9 @@ static struct backend *cuda_open(const struct backend_options *options,
     struct cudaDeviceProp properties;
     if (choose_device(options->device, &properties, err) != 0)
         return NULL;
-    if (shape->n_layers > 0 && shape->kv_type == LLAMA3_KV_INT8) {
-        error_input(err, "kv_type: expected f16 or f32 on a GPU, found int8");
+    if (shape->n_layers > 0 && kv_is_coded(shape->kv_type)) {
+        error_input(err, "kv_type: expected f16 or f32 on a GPU, found %s",
+                    shape->kv_type == LLAMA3_KV_INT8 ? "int8" : "int4");
         return NULL;
     }
     struct cuda *cuda = size_alloc_for(1, sizeof *cuda, "a backend", err);

@@ -29,7 +29,7 @@ struct device_heads heads_of(const struct backend_shape *shape)
     h.state_floats = h.padded_dim + 4;
     h.n_group = h.n_heads / h.n_kv_heads;
     h.score_scale = 1.44269504f / sqrtf((float)h.head_dim);
-    h.head_bytes = 2 * KV_PAGE * kv_head_bytes(shape->kv_type, (size_t)h.padded_dim);
+    h.head_bytes = 2 * KV_PAGE * kv_key_bytes(shape->kv_type, (size_t)h.padded_dim);
     return h;
 }
 
@@ -153,7 +153,7 @@ static void convert_head(const struct cuda *cuda, unsigned char *head, size_t sl
                          char *k, char *v, bool out)
 {
     const struct device_heads *h = &cuda->heads;
-    size_t size = kv_head_bytes(h->kv_type, 1), dim = (size_t)h->head_dim,
+    size_t size = kv_key_bytes(h->kv_type, 1), dim = (size_t)h->head_dim,
            padded = (size_t)h->padded_dim;
     size_t row = (size_t)h->n_kv_heads * dim * size;
     unsigned char *v_head = head + KV_PAGE * padded * size;
@@ -182,7 +182,7 @@ static cudaError_t convert_page(struct cuda *cuda, uint8_t *layer, size_t slot, 
                                 char *v, bool out)
 {
     size_t head_bytes = cuda->heads.head_bytes;
-    size_t head_row = kv_head_bytes(cuda->shape.kv_type, cuda->shape.head_dim);
+    size_t head_row = kv_key_bytes(cuda->shape.kv_type, cuda->shape.head_dim);
     for (size_t head = 0; head < (size_t)cuda->heads.n_kv_heads; head++) {
         uint8_t *memory = layer + head * head_bytes;
         cudaError_t error = cudaMemcpyAsync(cuda->kv_staging, memory, head_bytes,
@@ -208,7 +208,7 @@ static cudaError_t convert_page(struct cuda *cuda, uint8_t *layer, size_t slot, 
 static int convert(struct cuda *cuda, struct kv *kv, size_t layer, size_t from, size_t to, char *k,
                    char *v, bool out, struct llama3_error *err)
 {
-    size_t row = cuda->shape.n_kv_heads * kv_head_bytes(cuda->shape.kv_type, cuda->shape.head_dim);
+    size_t row = cuda->shape.n_kv_heads * kv_key_bytes(cuda->shape.kv_type, cuda->shape.head_dim);
     for (size_t at = from; at < to;) {
         size_t slot = at % KV_PAGE, n = KV_PAGE - slot < to - at ? KV_PAGE - slot : to - at;
         uint8_t *page = ((struct cuda_page *)kv->pages[at / KV_PAGE])->memory;
