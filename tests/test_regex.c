@@ -525,6 +525,8 @@ START_TEST(test_pattern_errors)
         const char *pattern, *message;
     } cases[] = {
         {REGEX_ECMA, "a(b", "pattern, byte 4: expected ), found the end"},
+        {REGEX_ECMA, "a\\p", "pattern, byte 4: expected a property, found the end"},
+        {REGEX_WHOLE, "[\\P", "pattern, byte 4: expected a property, found the end"},
         {REGEX_ECMA, "ab)", "pattern, byte 3: expected the end, found \")\""},
         {REGEX_ECMA, "(a)\\1",
          "pattern, byte 5: expected an escape that isn't a back-reference, found \"1\""},

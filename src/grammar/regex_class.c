@@ -12,7 +12,7 @@ void pattern_add(struct pattern *p, uint32_t first, uint32_t last)
 {
     if (!regex_room(p->all, &p->ranges, 1, sizeof(uint32_t[2])))
         return;
-    uint32_t *range = ((uint32_t(*)[2])p->ranges.items)[p->ranges.n++];
+    uint32_t *range = (uint32_t *)p->ranges.items + 2 * p->ranges.n++;
     range[0] = first;
     range[1] = last;
 }
@@ -124,8 +124,10 @@ static int property(struct pattern *p, bool inverted)
         n = p->at - from;
         if (!pattern_skip(p, "}"))
             return (int)pattern_error(p, p->at, "}");
-    } else {
+    } else if (p->at < p->n) {
         p->at++;
+    } else {
+        return (int)pattern_error(p, p->at, "a property");
     }
     if (from < p->n && p->text[from] == '^' && p->syntax == REGEX_WHOLE) {
         inverted = !inverted;

@@ -103,7 +103,7 @@ static regex digits(struct regexes *all, unsigned from, unsigned to)
 
 static regex many(struct regexes *all, unsigned from, unsigned to, size_t min, bool more)
 {
-    uint32_t n = min < REGEX_INFINITE ? (uint32_t)min : REGEX_INFINITE - 1;
+    uint32_t n = min < REGEX_INFINITE ? (uint32_t)min : UINT32_MAX - 1;
     return re_repeat(all, digits(all, from, to), n, more ? REGEX_INFINITE : n);
 }
 
@@ -187,7 +187,7 @@ static regex compared(struct regexes *all, const struct regex_decimal *d, bool a
         return re_or(all, rest, longer);
     }
     if (n > 0) {
-        uint32_t most = n < REGEX_INFINITE ? (uint32_t)n : REGEX_INFINITE - 1;
+        uint32_t most = n < REGEX_INFINITE ? (uint32_t)n : UINT32_MAX - 1;
         regex shorter = one(all, '0');
         if (most > 1)
             shorter = re_or(
