@@ -12,52 +12,6 @@
 
 enum { MEMORY = 512 << 20, REACHED = 20000 /* exprs looked into */ };
 
-/* Everything that a parser could come to. */
-static int explore(struct schemas *schemas, struct llama3_error *err)
-{
-    size_t room = 1024, n = 1;
-    expr *queue = malloc(room * sizeof *queue);
-    unsigned char *seen = calloc(1, 1 << 24);
-    queue[0] = schemas_root(schemas);
-    int result = 0;
-    for (size_t i = 0; i < n && i < REACHED && result == 0; i++) {
-        const struct value *value = schema_value(schemas, queue[i], err);
-        if (value == NULL) {
-            result = -1;
-            break;
-        }
-        expr next[4096];
-        size_t found = 0;
-#define REACH(e)                 \
-    do {                         \
-        if (found < 4096)        \
-            next[found++] = (e); \
-    } while (0)
-        for (uint32_t k = 0; k < value->n_arrays; k++) {
-            for (uint32_t j = 0; j < value->arrays[k]->n_prefix; j++)
-                REACH(value->arrays[k]->prefix[j]);
-            REACH(value->arrays[k]->rest);
-        }
-        for (uint32_t k = 0; k < value->n_objects; k++) {
-            for (uint32_t j = 0; j < value->objects[k]->n_properties; j++)
-                REACH(value->objects[k]->properties[j].value);
-            for (uint32_t j = 0; j < value->objects[k]->n_classes; j++)
-                REACH(value->objects[k]->classes[j].value);
-        }
-        for (size_t k = 0; k < found; k++) {
-            if (next[k] >= 1 << 24 || seen[next[k]])
-                continue;
-            seen[next[k]] = 1;
-            if (n == room)
-                queue = realloc(queue, (room *= 2) * sizeof *queue);
-            queue[n++] = next[k];
-        }
-    }
-    free(seen);
-    free(queue);
-    return result;
-}
-
 static void check(const char *path)
 {
     struct llama3_error err = {0};
@@ -80,7 +34,7 @@ static void check(const char *path)
     struct regexes *regexes = regexes_open(MEMORY, &err);
     struct schemas *schemas = schemas_open(regexes, json_object_get(file, "schema"), &err);
     clock_gettime(CLOCK_MONOTONIC, &opened);
-    int result = schemas == NULL ? -1 : explore(schemas, &err);
+    int result = schemas == NULL ? -1 : schema_reach(schemas, schemas_root(schemas), REACHED, &err);
     clock_gettime(CLOCK_MONOTONIC, &explored);
     double open_ms = (double)(opened.tv_sec - start.tv_sec) * 1e3 +
                      (double)(opened.tv_nsec - start.tv_nsec) / 1e6;

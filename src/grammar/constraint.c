@@ -22,6 +22,7 @@ enum {
     MAX_MEMORY = 256 << 20, /* bytes of a parser's grammar and regular expressions */
     RENEW = 128 << 20,      /* bytes of a parser that is replaced by a new one */
     MAX_STATES = 4 << 20,   /* computed for one mask or one token */
+    MAX_REACHED = 20000,    /* parts of a schema that are looked at before an answer begins */
     N_KEPT = 64             /* masks that are kept */
 };
 
@@ -101,7 +102,9 @@ static int read_schema(struct automaton *e, const struct constraint *c, struct l
     if (satisfiable == 0)
         return error_input(err, "%s: expected a schema that some value satisfies, found none",
                            c->where);
-    return satisfiable < 0 ? name_text(c, &failure, err) : grammar_check(&e->grammar, err);
+    if (satisfiable < 0 || schema_reach(schemas, schemas_root(schemas), MAX_REACHED, &failure) < 0)
+        return name_text(c, &failure, err);
+    return grammar_check(&e->grammar, err);
 }
 
 static int read_choice(struct automaton *e, const struct constraint *c, struct llama3_error *err)

@@ -418,13 +418,15 @@ static void add_first(struct machine *m, term t, struct byte_set *set)
         memset(set, 0xff, sizeof *set);
         return;
     }
-    for (unsigned byte = 0; byte < 256; byte++) {
-        const uint32_t *row = regex_row(m->regexes, r);
-        uint32_t to = row != NULL ? row[byte] : REGEX_UNKNOWN;
-        if (to == REGEX_UNKNOWN)
-            to = regex_step(m->regexes, r, (uint8_t)byte);
-        set->bits[byte / 64] |= (uint64_t)(to != REGEX_NONE) << byte % 64;
+    struct first_bytes *first = &m->first[r % N_FIRST];
+    if (first->r != r) {
+        *first = (struct first_bytes){.r = r};
+        for (unsigned byte = 0; byte < 256; byte++)
+            if (regex_step(m->regexes, r, (uint8_t)byte) != REGEX_NONE)
+                first->bytes.bits[byte / 64] |= UINT64_C(1) << byte % 64;
     }
+    for (size_t i = 0; i < 4; i++)
+        set->bits[i] |= first->bytes.bits[i];
 }
 
 struct byte_set machine_first(struct machine *m, state s)

@@ -23,6 +23,7 @@
 typedef uint32_t state;
 typedef uint32_t continuation;
 enum { STATE_DEAD };
+enum { N_FIRST = 512 };
 
 enum frame_kind {
     FRAME_END,   /* of the text */
@@ -60,8 +61,12 @@ struct machine {
     struct schemas **schemas;           /* of the grammar */
     regex blank, any_text, literals[8]; /* of literals: those that null, no, yes allow */
     regex bytes[256];                   /* that are offered; REGEX_NONE before */
-    unsigned depth;                     /* of frames that end at once */
-    uint64_t steps, max_steps;          /* states that were computed since machine_allow() */
+    struct first_bytes {
+        regex r;
+        struct byte_set bytes;
+    } first[N_FIRST];          /* what expressions may begin with, by their numbers */
+    unsigned depth;            /* of frames that end at once */
+    uint64_t steps, max_steps; /* states that were computed since machine_allow() */
     state start;
     struct llama3_error *err; /* of the call that is running; may be NULL */
     bool failed;

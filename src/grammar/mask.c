@@ -126,11 +126,14 @@ static void find_closing(struct walk *w)
     struct level *levels = w->masker->levels;
     bool captures = w->item.text != 0;
     const uint8_t *before = NULL;
-    uint32_t n_before = 0,
-             reached = 0; /* bytes of the suffix before, and those that led somewhere */
+    uint32_t n_before = 0; /* bytes of the suffix before ... */
+    uint32_t reached = 0;  /* ... and those that led somewhere */
 
-    memset(w->masker->closing, 0, v->n_words * sizeof *w->masker->closing);
     w->knows_closing = true;
+    if (!captures && w->masker->after == w->item.after)
+        return;
+    w->masker->after = captures ? 0 : w->item.after;
+    memset(w->masker->closing, 0, v->n_words * sizeof *w->masker->closing);
     levels[0].state = machine_after(w->m, &w->item, UINT32_MAX);
     for (uint32_t i = 0; i < v->n_suffixes; i++) {
         const struct suffix *suffix = &v->suffixes[i];

@@ -15,8 +15,9 @@ struct masker {
         bool knows; /* first */
         struct byte_set first;
     } * levels;
-    regex *regexes;    /* [longest + 1] */
-    uint32_t *closing; /* [n_words] tokens that may close a string */
+    regex *regexes;     /* [longest + 1] */
+    uint32_t *closing;  /* [n_words] tokens that may close a string ... */
+    continuation after; /* ... before this, 0: not known */
 };
 
 int masker_open(struct masker *masker, const struct vocabulary *vocabulary,

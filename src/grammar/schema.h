@@ -101,5 +101,8 @@ struct value {
 const struct value *schema_value(struct schemas *all, expr e, struct llama3_error *err);
 /* 1, 0: whether some value satisfies it; -1 as above. */
 int schema_satisfiable(struct schemas *all, expr e, struct llama3_error *err);
+/* Computes what values of e may contain, and what those may, up to so many exprs: 0, or -1 as
+ * schema_value() for the first that can't be held. */
+int schema_reach(struct schemas *all, expr e, size_t most, struct llama3_error *err);
 
 #endif
